@@ -1,0 +1,85 @@
+"""The `smolpilot` command: finds the verb, loads only its file, turns errors into exit codes."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+
+from smolpilot.errors import SmolpilotError, UsageError, did_you_mean
+from smolpilot.version import __version__
+
+VERBS: dict[str, tuple[str, str]] = {
+    "demo": ("smolpilot.cli.demo", "the main job in five minutes: record, train, evaluate, closed loop, report"),
+    "doctor": ("smolpilot.cli.doctor", "check Python, torch, devices, video codecs, disk and hub; say how to fix"),
+    "robots": ("smolpilot.cli.robots", "list and show robot profiles; `robots check FILE` validates your own"),
+    "dataset": ("smolpilot.cli.dataset", "`dataset info PATH`: what a recording holds"),
+    "train": ("smolpilot.cli.train", "fine-tune or train a policy on a dataset; `--resume` goes on"),
+    "eval": ("smolpilot.cli.eval", "held-out episodes: errors per joint in robot units, pictures, report"),
+    "rollout": ("smolpilot.cli.rollout", "closed loop in the shipped simulation: success rate and video"),
+    "record": ("smolpilot.cli.record", "record demonstrations of the shipped simulation as a dataset"),
+    "bundle": ("smolpilot.cli.bundle", "show a bundle; `bundle localize DIR` for an offline LeRobot"),
+}
+
+
+def usage() -> str:
+    """The text of `smolpilot --help`."""
+    width = max(map(len, VERBS))
+    lines = [f"  {name:<{width}}  {text}" for name, (_, text) in VERBS.items()]
+    return "\n".join(
+        [
+            f"smolpilot {__version__}: from recorded demonstrations to a SmolVLA policy on the robot",
+            "",
+            "usage: smolpilot VERB [options]      smolpilot VERB --help",
+            "",
+            *lines,
+            "",
+            "  --help, --version; SMOLPILOT_TRACEBACK=1 shows where an error came from",
+        ]
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one verb and return its exit code: 0 done, 1 a check failed, 2 misuse, 130 interrupted."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    if not args or args[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0
+    if args[0] in ("-V", "--version", "version"):
+        print(f"smolpilot {__version__}")
+        return 0
+    try:
+        if args[0] not in VERBS:
+            raise UsageError(f"Unknown verb '{args[0]}'.", fix=f"{did_you_mean(args[0], VERBS)} See smolpilot --help.")
+        module = importlib.import_module(VERBS[args[0]][0])
+        return int(module.main(args[1:]) or 0)
+    except SmolpilotError as error:
+        return _report(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        return _report("Interrupted.", 130)
+    except BrokenPipeError:
+        # The reader of a pipe (head, less) went away: not an error of ours.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        return _report(_os_error(error), 1)
+
+
+def _os_error(error: OSError) -> str:
+    where = f" ({error.filename})" if error.filename else ""
+    return (
+        f"The system refused: {error.strerror or error}{where}.\nFix: check the path, permissions and free disk space."
+    )
+
+
+def _report(message: str, code: int) -> int:
+    if os.environ.get("SMOLPILOT_TRACEBACK"):
+        traceback.print_exc()
+    head, *rest = message.split("\n")
+    print("\n".join([f"error: {head}", *(f"  {line}" for line in rest)]), file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

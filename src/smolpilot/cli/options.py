@@ -1,0 +1,73 @@
+"""Options of a verb from one dataclass: command line, YAML file, or both."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pydantic
+import tyro
+import yaml
+
+from smolpilot.errors import UsageError, did_you_mean
+
+
+def parse[T](options: type[T], args: Sequence[str], *, verb: str, default: T | None = None) -> T:
+    """Parse `args` into the dataclass `options`; its field docs are the help text.
+
+    A field annotated `tyro.conf.Positional[...]` is positional. Misuse prints the nearest option and exits 2.
+    """
+    return tyro.cli(
+        options,
+        args=list(args),
+        prog=f"smolpilot {verb}",
+        default=default,
+    )
+
+
+def parse_with_config[T](options: type[T], args: Sequence[str], *, verb: str) -> T:
+    """Like `parse`, with `--config FILE`: values of the YAML file, overridden by the other arguments."""
+    rest, path = _take_config(list(args))
+    default = from_yaml(options, path) if path is not None else None
+    return parse(options, rest, verb=verb, default=default)
+
+
+def from_yaml[T](options: type[T], path: Path) -> T:
+    """Read a dataclass from a YAML file; an unknown key or a wrong type is a UsageError."""
+    if not path.is_file():
+        raise UsageError(f"The config file {path} does not exist.", fix="Check the path given to --config.")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise UsageError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise UsageError(f"{path} holds no settings.", expected="lines of the form `key: value`")
+    return from_mapping(options, values, where=str(path))
+
+
+def from_mapping[T](options: type[T], values: dict[str, Any], *, where: str) -> T:
+    """Build a dataclass from a mapping, strictly: unknown keys and wrong types name the key."""
+    known = {field.name for field in dataclasses.fields(options)}  # type: ignore[arg-type]
+    for key in values:
+        if key not in known:
+            raise UsageError(f"Unknown key '{key}' in {where}.", fix=did_you_mean(str(key), known))
+    try:
+        return pydantic.TypeAdapter(options).validate_python(values)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise UsageError(f"Key '{key}' in {where}: {first['msg']} (found {first['input']!r}).") from error
+
+
+def _take_config(args: list[str]) -> tuple[list[str], Path | None]:
+    """Split `--config FILE` (or `--config=FILE`) off the arguments."""
+    for i, arg in enumerate(args):
+        if arg == "--config":
+            if i + 1 == len(args):
+                raise UsageError("--config needs a file.")
+            return args[:i] + args[i + 2 :], Path(args[i + 1])
+        if arg.startswith("--config="):
+            return args[:i] + args[i + 1 :], Path(arg.split("=", 1)[1])
+    return args, None

@@ -1,0 +1,19 @@
+"""Names of the entries of a frame, as LeRobot spells them."""
+
+from __future__ import annotations
+
+STATE = "observation.state"
+ACTION = "action"
+ACTION_IS_PAD = "action_is_pad"
+IMAGES = "observation.images"
+TASK = "task"
+
+
+def image_key(camera: str) -> str:
+    """The frame key of a camera: `front` -> `observation.images.front`."""
+    return f"{IMAGES}.{camera}"
+
+
+def camera_name(key: str) -> str:
+    """The camera of a frame key: `observation.images.front` -> `front`."""
+    return key.removeprefix(f"{IMAGES}.")
