@@ -1,0 +1,62 @@
+"""What the network sees: one batch of transformed frames."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass
+class PolicyInputs:
+    """A batch after the transforms; letters as in the design: B batch, C cameras, T tokens, H horizon.
+
+    images [B, C, 3, h, w] float in [-1, 1]; image_masks [B, C] bool, False where the camera is absent;
+    tokens [B, T] int64; token_mask [B, T] bool; state [B, max_state_dim] normalised and padded;
+    actions [B, H, max_action_dim] normalised and padded, action_is_pad [B, H] bool: both None without targets.
+    """
+
+    images: Tensor
+    image_masks: Tensor
+    tokens: Tensor
+    token_mask: Tensor
+    state: Tensor
+    actions: Tensor | None = None
+    action_is_pad: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        # Masks arrive as float or int from hand-written batches; the network only knows bool.
+        self.image_masks = self.image_masks.bool()
+        self.token_mask = self.token_mask.bool()
+        if self.action_is_pad is not None:
+            self.action_is_pad = self.action_is_pad.bool()
+
+    def __len__(self) -> int:
+        return self.state.shape[0]
+
+    def to(
+        self, device: torch.device | str | None = None, *, dtype: torch.dtype | None = None, non_blocking: bool = False
+    ) -> PolicyInputs:
+        """The batch on `device`; with `dtype`, images, state and actions are cast too."""
+        moved: dict[str, Tensor | None] = {}
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if value is not None:
+                kind = dtype if value.is_floating_point() else None
+                value = value.to(device=device, dtype=kind, non_blocking=non_blocking)
+            moved[field.name] = value
+        return dataclasses.replace(self, **moved)
+
+    def __getitem__(self, rows: slice | Tensor | Sequence[int]) -> PolicyInputs:
+        """The batch of the chosen rows (a slice, an index tensor or a list; never one bare row)."""
+        index = rows if isinstance(rows, slice | Tensor) else torch.as_tensor(list(rows), dtype=torch.int64)
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return PolicyInputs(**{name: None if value is None else value[index] for name, value in values.items()})
+
+    def pin_memory(self) -> PolicyInputs:
+        """The batch in page-locked memory, for an asynchronous copy to a GPU."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return PolicyInputs(**{name: None if value is None else value.pin_memory() for name, value in values.items()})
