@@ -1,0 +1,129 @@
+"""Building blocks of the Llama-type layers: RMSNorm, rotary positions, grouped attention, SwiGLU.
+
+Source: transformers' Llama; lerobot/policies/smolvla/smolvlm_with_expert.py (rotary base, float32 attention).
+Letters: B batch, L queries, K keys, N heads, G kv heads, E head width, D width.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+ROPE_BASE = 10_000.0  # SmolVLA's own; the vision-language model was trained with 100,000
+
+
+class RMSNorm(nn.Module):
+    """Root-mean-square normalisation, computed in float32. [..., D] -> [..., D]."""
+
+    def __init__(self, width: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        wide = x.float()
+        wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.eps)
+        return self.weight * wide.to(x.dtype)
+
+
+class MLP(nn.Module):
+    """SwiGLU: down(silu(gate(x)) * up(x)). [..., D] -> [..., D]."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.gate_proj = nn.Linear(width, hidden, bias=False)
+        self.up_proj = nn.Linear(width, hidden, bias=False)
+        self.down_proj = nn.Linear(hidden, width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+        return out
+
+
+class Attention(nn.Module):
+    """The four projections of grouped attention; who attends to whom is decided by the caller.
+
+    `kv_input_width` differs from `width` where keys and values are made from the text model's (cross-attention).
+    """
+
+    def __init__(
+        self, width: int, heads: int, kv_heads: int, head_dim: int, *, kv_input_width: int | None = None
+    ) -> None:
+        super().__init__()
+        kv_input = width if kv_input_width is None else kv_input_width
+        self.head_dim = head_dim
+        self.q_proj = nn.Linear(width, heads * head_dim, bias=False)
+        self.k_proj = nn.Linear(kv_input, kv_heads * head_dim, bias=False)
+        self.v_proj = nn.Linear(kv_input, kv_heads * head_dim, bias=False)
+        self.o_proj = nn.Linear(heads * head_dim, width, bias=False)
+
+    def queries(self, x: Tensor) -> Tensor:
+        """[B, L, D] -> [B, L, N, E]."""
+        out: Tensor = self.q_proj(x)
+        return out.unflatten(-1, (-1, self.head_dim))
+
+    def keys_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """[B, L, D] -> two of [B, L, G, E]."""
+        keys: Tensor = self.k_proj(x)
+        values: Tensor = self.v_proj(x)
+        return keys.unflatten(-1, (-1, self.head_dim)), values.unflatten(-1, (-1, self.head_dim))
+
+
+class Layer(nn.Module):
+    """One pre-norm layer of the text model or the expert. [B, L, D] -> [B, L, D]."""
+
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        kv_heads: int,
+        head_dim: int,
+        mlp_width: int,
+        eps: float,
+        *,
+        kv_input_width: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.input_layernorm = RMSNorm(width, eps)
+        self.self_attn = Attention(width, heads, kv_heads, head_dim, kv_input_width=kv_input_width)
+        self.post_attention_layernorm = RMSNorm(width, eps)
+        self.mlp = MLP(width, mlp_width)
+
+    def finish(self, x: Tensor, attended: Tensor) -> Tensor:
+        """Output projection, residual, MLP, residual; `attended` [B, L, N*E] is the attention's result."""
+        x = x + self.self_attn.o_proj(attended.to(self.self_attn.o_proj.weight.dtype))
+        out: Tensor = x + self.mlp(self.post_attention_layernorm(x))
+        return out
+
+
+def rope_table(positions: Tensor, head_dim: int) -> tuple[Tensor, Tensor]:
+    """Cosines and sines of rotary positions, float32. [B, L] -> two of [B, L, 1, E/2]."""
+    exponents = torch.arange(head_dim // 2, dtype=torch.float32, device=positions.device) * (2.0 / head_dim)
+    angles = positions[..., None].float() / (ROPE_BASE**exponents)
+    return angles.cos()[:, :, None, :], angles.sin()[:, :, None, :]
+
+
+def rotate(x: Tensor, table: tuple[Tensor, Tensor]) -> Tensor:
+    """Apply rotary positions, half-split layout, in float32. [B, L, N, E] -> [B, L, N, E]."""
+    cos, sin = table
+    first, second = x.float().chunk(2, dim=-1)
+    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1).to(x.dtype)
+
+
+def attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
+    """Masked grouped attention with float32 scores.
+
+    queries [B, L, N, E], keys and values [B, K, G, E], mask bool [B, L, K] -> [B, L, N*E] in the values' dtype.
+    A query that may see nothing (padding) gets finite garbage, which nobody reads: hence a large negative number
+    instead of -inf. Source: smolvlm_with_expert.py, eager_attention_forward.
+    """
+    b, length, _, e = queries.shape
+    kv_heads = keys.shape[2]
+    q = queries.float().unflatten(2, (kv_heads, -1)).permute(0, 2, 3, 1, 4)  # [B, G, N/G, L, E]
+    k = keys.float().permute(0, 2, 3, 1)[:, :, None]  # [B, G, 1, E, K]
+    v = values.permute(0, 2, 1, 3)[:, :, None]  # [B, G, 1, K, E]
+    scores = (q @ k) * e**-0.5  # [B, G, N/G, L, K]
+    scores = scores.masked_fill(~mask[:, None, None], torch.finfo(torch.float32).min)
+    out = scores.softmax(dim=-1).to(v.dtype) @ v  # [B, G, N/G, L, E]
+    return out.permute(0, 3, 1, 2, 4).reshape(b, length, -1)
