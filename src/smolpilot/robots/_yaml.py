@@ -1,0 +1,115 @@
+"""YAML of a robot profile with line numbers, and the friendly form of its first problem."""
+
+from __future__ import annotations
+
+import typing
+from typing import Any
+
+import pydantic
+import yaml
+
+from smolpilot.errors import ProfileError, did_you_mean
+
+Location = tuple[int | str, ...]
+
+
+def read_yaml(text: str, where: str) -> tuple[dict[str, Any], dict[Location, int]]:
+    """Parse a YAML mapping; also the line of every key and entry, by its path in the tree.
+
+    Raises ProfileError on bad syntax, on a key that appears twice (YAML would keep the last) and on a non-mapping.
+    """
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "it cannot be read"
+        raise ProfileError(
+            f"{where}{line} is not valid YAML: {problem}.", fix="check indentation and brackets"
+        ) from None
+    if not isinstance(node, yaml.MappingNode):
+        raise ProfileError(f"{where} holds no robot profile.", expected="keys such as `name:`, `rate:` and `joints:`")
+    lines: dict[Location, int] = {}
+    _collect(node, (), lines, where)
+    return yaml.safe_load(text), lines
+
+
+def _collect(node: yaml.Node, path: Location, lines: dict[Location, int], where: str) -> None:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            here = (*path, str(key.value))
+            line = key.start_mark.line + 1
+            if here in lines:
+                raise ProfileError(
+                    f"{where}:{line}: key '{_spell(here)}' appears twice (first on line {lines[here]}).",
+                    fix="remove one of them",
+                )
+            lines[here] = line
+            _collect(value, here, lines, where)
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            lines[(*path, index)] = value.start_mark.line + 1
+            _collect(value, (*path, index), lines, where)
+
+
+def find_problem(
+    model: type[pydantic.BaseModel], error: pydantic.ValidationError, where: str, lines: dict[Location, int]
+) -> ProfileError:
+    """The first of pydantic's errors as a person reads it: file:line, key, found, expected, nearest known key."""
+    # A misspelt key is both unknown and missing: the unknown one tells more.
+    problem = min(error.errors(), key=lambda item: item["type"] != "extra_forbidden")
+    path: Location = tuple(problem["loc"])
+    if path[-1:] and isinstance(path[-1], int) and "position_limits" in path:
+        return ProfileError(
+            f"{where}{_line(path, lines)}: key '{_spell(path[:-1])}' does not hold two numbers.",
+            expected="[min, max], or the word `unknown`",
+        )
+    place = f"{where}{_line(path, lines)}"
+    kind, context = problem["type"], problem.get("ctx", {})
+    others = f" ({error.error_count() - 1} more after this one)" if error.error_count() > 1 else ""
+    if kind == "extra_forbidden":
+        known = _keys_at(model, path[:-1])
+        return ProfileError(f"{place}: unknown key '{_spell(path)}'.{others}", fix=did_you_mean(str(path[-1]), known))
+    limits = {"position_limits": "[min, max], or the word `unknown`", "velocity_limit": "a number, or `unknown`"}
+    if kind == "missing":
+        return ProfileError(
+            f"{place}: key '{_spell(path)}' is missing.{others}",
+            expected=limits.get(str(path[-1]), ""),
+            fix=f"add '{path[-1]}'",
+        )
+    if kind == "value_error":
+        return ProfileError(f"{place}: {context['error']}.{others}".replace("..", "."))
+    expected = {"literal_error": str(context.get("expected", ""))}.get(kind, problem["msg"])
+    expected = limits.get(str(path[-1]), expected)
+    fix = ""
+    if kind == "literal_error" and isinstance(problem["input"], str):
+        fix = did_you_mean(
+            problem["input"], [choice.strip(" '") for choice in expected.replace(" or ", ",").split(",")]
+        )
+    return ProfileError(f"{place}: key '{_spell(path)}' is {problem['input']!r}.{others}", expected=expected, fix=fix)
+
+
+def _line(path: Location, lines: dict[Location, int]) -> str:
+    while path:
+        if path in lines:
+            return f":{lines[path]}"
+        path = path[:-1]
+    return ""
+
+
+def _spell(path: Location) -> str:
+    """`("joints", 2, "unit")` -> `joints[2].unit` (counted from 0)."""
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+    return text
+
+
+def _keys_at(model: type[pydantic.BaseModel], path: Location) -> list[str]:
+    """The known keys of the mapping at `path`."""
+    for part in path:
+        if isinstance(part, str) and part in model.model_fields:
+            arguments = typing.get_args(model.model_fields[part].annotation)
+            inner = [a for a in arguments if isinstance(a, type) and issubclass(a, pydantic.BaseModel)]
+            model = inner[0] if inner else model
+    return list(model.model_fields)

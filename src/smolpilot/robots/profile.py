@@ -1,0 +1,252 @@
+"""RobotProfile: joints in order with units and limits, gripper, cameras, rate; read from YAML and checked strictly."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal, Protocol
+
+import pydantic
+import yaml
+
+from smolpilot.errors import ProfileError, did_you_mean
+
+from ._yaml import find_problem, read_yaml
+
+Unit = Literal["rad", "deg", "m", "normalised", "px", "unknown"]
+CameraRole = Literal["front", "top", "side", "wrist", "left_wrist", "right_wrist", "head", "other"]
+
+
+def _known(value: Any) -> Any:
+    """YAML's `unknown` is None here, and a YAML list of limits a tuple."""
+    if value == "unknown":
+        return None
+    return tuple(value) if isinstance(value, list) else value
+
+
+_PositionLimits = Annotated[tuple[float, float] | None, pydantic.BeforeValidator(_known)]
+_VelocityLimit = Annotated[float | None, pydantic.BeforeValidator(_known)]
+_Name = Annotated[str, pydantic.Field(min_length=1)]
+
+
+class _Strict(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Joint(_Strict):
+    """One entry of the state or action vector.
+
+    `position_limits` in `unit`, `velocity_limit` in `unit` per second; None (YAML: `unknown`) where nobody knows.
+    `normalised` is a device's own scale (a gripper of 0..1, 0..100, ...): the limits say which. `unknown` is for
+    profiles derived from a dataset, which carries no units. `aliases` are other names of the joint in datasets.
+    """
+
+    name: _Name
+    unit: Unit
+    position_limits: _PositionLimits
+    velocity_limit: _VelocityLimit
+    aliases: list[_Name] = []
+
+    @pydantic.model_validator(mode="after")
+    def _ordered(self) -> Joint:
+        if self.position_limits is not None and self.position_limits[0] >= self.position_limits[1]:
+            low, high = self.position_limits
+            raise ValueError(f"position_limits of joint '{self.name}': minimum {low} is not below maximum {high}")
+        if self.velocity_limit is not None and self.velocity_limit <= 0:
+            raise ValueError(f"velocity_limit of joint '{self.name}' must be above 0, found {self.velocity_limit}")
+        return self
+
+
+class Camera(_Strict):
+    """One camera: its name in the dataset (`observation.images.<name>`), its picture in pixels, where it looks from."""
+
+    name: _Name
+    width: Annotated[int, pydantic.Field(gt=0)]
+    height: Annotated[int, pydantic.Field(gt=0)]
+    role: CameraRole = "other"
+
+
+class _Sized(Protocol):
+    @property
+    def width(self) -> int: ...
+
+    @property
+    def height(self) -> int: ...
+
+
+class RobotProfile(_Strict):
+    """What a robot is: `joints` in order, `gripper` (names of joints), `cameras`, `rate` in Hz.
+
+    `state` and `action` name the joints that are read and commanded, in the order of the vectors; None means all.
+    """
+
+    name: _Name
+    description: str
+    rate: Annotated[float, pydantic.Field(gt=0)]
+    joints: Annotated[list[Joint], pydantic.Field(min_length=1)]
+    gripper: list[str] = []
+    cameras: list[Camera] = []
+    default_instruction: str | None = None
+    state: list[str] | None = None
+    action: list[str] | None = None
+
+    @pydantic.model_validator(mode="after")
+    def _consistent(self) -> RobotProfile:
+        names: set[str] = set()
+        for joint in self.joints:
+            for name in (joint.name, *joint.aliases):
+                if name in names:
+                    raise ValueError(f"joint name or alias '{name}' is used twice (see joint '{joint.name}')")
+                names.add(name)
+        _refuse_duplicates("camera", [camera.name for camera in self.cameras])
+        for key in ("gripper", "state", "action"):
+            listed = getattr(self, key) or []
+            _refuse_duplicates(f"{key} joint", listed)
+            for name in listed:
+                if name not in (known := [joint.name for joint in self.joints]):
+                    raise ValueError(f"'{key}' names joint '{name}', which is not among the joints. "
+                                     f"{did_you_mean(name, known)}")  # fmt: skip
+        if self.state == [] or self.action == []:
+            raise ValueError("'state' and 'action' must name at least one joint (leave the key out for all joints)")
+        return self
+
+    @property
+    def state_joints(self) -> list[Joint]:
+        """The joints of `observation.state`, in order [S]."""
+        return self.joints if self.state is None else [self.joint(name) for name in self.state]
+
+    @property
+    def action_joints(self) -> list[Joint]:
+        """The joints of `action`, in order [A]."""
+        return self.joints if self.action is None else [self.joint(name) for name in self.action]
+
+    @property
+    def camera_names(self) -> list[str]:
+        return [camera.name for camera in self.cameras]
+
+    def joint(self, name: str) -> Joint:
+        """The joint of that name or alias; an unknown one is a ProfileError that proposes the nearest."""
+        for joint in self.joints:
+            if name == joint.name or name in joint.aliases:
+                return joint
+        names = [joint.name for joint in self.joints]
+        raise ProfileError(f"Robot '{self.name}' has no joint '{name}'.", fix=did_you_mean(name, names))
+
+    def to_yaml(self) -> str:
+        """The profile as YAML that `load` reads back as an equal one; unknown limits are written `unknown`."""
+        values = self.model_dump(mode="json", exclude_none=False)
+        for joint in values["joints"]:
+            joint["position_limits"] = joint["position_limits"] or "unknown"
+            joint["velocity_limit"] = "unknown" if joint["velocity_limit"] is None else joint["velocity_limit"]
+        values = {key: value for key, value in values.items() if value is not None or key == "default_instruction"}
+        return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120, default_flow_style=None)
+
+    @classmethod
+    def from_yaml(cls, text: str, *, where: str = "the robot profile") -> RobotProfile:
+        """Read a profile; every defect is a ProfileError naming `where`, line, key, what was found and expected."""
+        values, lines = read_yaml(text, where)
+        try:
+            return cls.model_validate(values)
+        except pydantic.ValidationError as error:
+            raise find_problem(cls, error, where, lines) from None
+
+    @classmethod
+    def load(cls, name_or_path: str | Path) -> RobotProfile:
+        """A shipped profile by name (`so101`) or one's own by path (`my_arm.yaml`)."""
+        text = str(name_or_path)
+        if isinstance(name_or_path, str) and name_or_path in list_profiles():
+            shipped = _folder().joinpath(f"{name_or_path}.yaml")
+            return cls.from_yaml(shipped.read_text(encoding="utf-8"), where=f"{name_or_path}.yaml")
+        path = Path(text).expanduser()
+        looks_like_path = path.suffix in (".yaml", ".yml") or "/" in text or path.is_file()
+        if not looks_like_path:
+            raise ProfileError(
+                f"There is no robot profile '{text}'.",
+                expected="the name of a shipped profile or the path of a .yaml file",
+                fix=f"{did_you_mean(text, list_profiles())} `smolpilot robots` lists them.",
+            )
+        if not path.is_file():
+            raise ProfileError(f"The robot profile {path} does not exist or is not a file.", fix="Check the path.")
+        try:
+            return cls.from_yaml(path.read_text(encoding="utf-8"), where=str(path))
+        except UnicodeDecodeError:
+            raise ProfileError(f"{path} is not a text file.", expected="a YAML file in UTF-8") from None
+
+    @classmethod
+    def from_features(
+        cls,
+        names: Sequence[str],
+        cameras: Mapping[str, _Sized],
+        fps: float,
+        *,
+        action_names: Sequence[str] | None = None,
+        name: str = "derived",
+    ) -> RobotProfile:
+        """A profile for a dataset whose robot has none: its names and cameras; units and limits unknown.
+
+        `names` of the state [S], `action_names` of the action [A] (None: the same). Unit `unknown` means that numbers
+        pass unconverted and metrics are in "the dataset's units".
+        """
+        actions = list(names if action_names is None else action_names)
+        _refuse_duplicates_of_dataset("observation.state", names)
+        _refuse_duplicates_of_dataset("action", actions)
+        every = list(dict.fromkeys([*names, *actions]))
+        joints = [Joint(name=n, unit="unknown", position_limits=None, velocity_limit=None) for n in every]
+        return cls(
+            name=name,
+            description="derived from a dataset: units and limits unknown",
+            rate=fps,
+            joints=joints,
+            gripper=[n for n in every if "gripper" in n.lower() or "claw" in n.lower()],
+            cameras=[Camera(name=n, width=c.width, height=c.height, role=guess_role(n)) for n, c in cameras.items()],
+            state=None if list(names) == every else list(names),
+            action=None if actions == every else actions,
+        )
+
+
+def list_profiles() -> list[str]:
+    """Names of the shipped profiles, sorted."""
+    return sorted(entry.name.removesuffix(".yaml") for entry in _folder().iterdir() if entry.name.endswith(".yaml"))
+
+
+def guess_role(camera: str) -> CameraRole:
+    """The role a camera's name suggests: `cam_left_wrist` -> left_wrist; `other` when it suggests none."""
+    words = camera.lower()
+    if "wrist" in words or "hand" in words:
+        parts = words.replace("-", "_").split("_")
+        if "left" in words or "l" in parts:
+            return "left_wrist"
+        return "right_wrist" if "right" in words or "r" in parts else "wrist"
+    guesses: list[tuple[str, CameraRole]] = [
+        ("head", "head"),
+        ("top", "top"),
+        ("above", "top"),
+        ("overhead", "top"),
+        ("high", "top"),
+        ("front", "front"),
+        ("side", "side"),
+    ]
+    return next((role for word, role in guesses if word in words), "other")
+
+
+def _folder() -> Any:
+    return resources.files("smolpilot.robots").joinpath("profiles")
+
+
+def _refuse_duplicates(what: str, names: Iterable[str]) -> None:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise ValueError(f"{what} '{name}' is listed twice")
+        seen.add(name)
+
+
+def _refuse_duplicates_of_dataset(feature: str, names: Sequence[str]) -> None:
+    try:
+        _refuse_duplicates(feature, names)
+    except ValueError as error:
+        raise ProfileError(
+            f"The joint names of the dataset are not unique: {error}.",
+            fix="write a robot profile with unique names (see docs/adding-a-robot.md) and pass it with --robot",
+        ) from None
