@@ -136,7 +136,7 @@ class SmolVLA(nn.Module):
         tokens: dict[int, Tensor] = {}
         if used:
             stacked = self.embed_images(inputs.images[:, used].flatten(0, 1))  # [B*used, tokens, D]
-            by_camera = stacked.unflatten(0, (-1, len(used)))  # [B, used, tokens, D]
+            by_camera = stacked.reshape(-1, len(used), *stacked.shape[1:])  # [B, used, tokens, D]
             tokens = {camera: by_camera[:, i] for i, camera in enumerate(used)}
         parts: list[tuple[Tensor, Tensor]] = []
         start, end = self._image_special_tokens(inputs)
@@ -211,15 +211,15 @@ class SmolVLA(nn.Module):
         The projections around the expert keep the uniform distribution of nn.Linear, as in LeRobot.
         """
         for name, module in self.named_modules():
-            if isinstance(module, nn.Linear | nn.Conv2d | nn.Embedding):
-                inner = name.startswith(("vision.", "connector.", "text.", "expert."))
-                if inner:
-                    module.weight.data.normal_(0.0, 0.02, generator=generator)
-                else:
-                    bound = 1 / math.sqrt(module.weight[0].numel())
-                    module.weight.data.uniform_(-bound, bound, generator=generator)
-                if getattr(module, "bias", None) is not None:
-                    if inner:
-                        module.bias.data.zero_()
-                    else:
-                        module.bias.data.uniform_(-bound, bound, generator=generator)
+            if not isinstance(module, nn.Linear | nn.Conv2d | nn.Embedding):
+                continue
+            bias = None if isinstance(module, nn.Embedding) else module.bias
+            if name.startswith(("vision.", "connector.", "text.", "expert.")):
+                nn.init.normal_(module.weight, std=0.02, generator=generator)
+                if bias is not None:
+                    nn.init.zeros_(bias)
+            else:
+                bound = 1 / math.sqrt(module.weight[0].numel())
+                nn.init.uniform_(module.weight, -bound, bound, generator=generator)
+                if bias is not None:
+                    nn.init.uniform_(bias, -bound, bound, generator=generator)
