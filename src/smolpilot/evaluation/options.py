@@ -1,0 +1,88 @@
+"""Options of `smolpilot eval` and `smolpilot rollout`; the field docs are the help text. Loads no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from smolpilot.errors import UsageError
+
+
+@dataclass(frozen=True)
+class EvalOptions:
+    """Score a policy on recorded episodes: a new chunk at every scored frame, errors per joint in robot units."""
+
+    bundle: tyro.conf.Positional[str]
+    """Bundle folder, LeRobot checkpoint folder or hub id of the policy."""
+    dataset: Path
+    """LeRobot dataset folder (v2.1 or v3.0) to score on."""
+    out: Path
+    """New folder for metrics.json, panels.png and report.html."""
+    episodes: str = "held-out"
+    """`held-out` (those that training kept back), `all`, or a list such as `0,3,7-9`."""
+    every: int = 1
+    """Score every N-th frame of each episode."""
+    max_frames: int | None = None
+    """Score at most this many frames, spread evenly over the episodes."""
+    seed: int = 0
+    """Seed of the noise that each chunk starts from; the same for any batch size."""
+    batch_size: int = 16
+    """Frames per forward pass. Latency is measured apart, on single frames."""
+    num_steps: int | None = None
+    """Denoising steps; default: the policy's own."""
+    device: str = "auto"
+    """`auto`, `cpu`, `cuda`, `mps`."""
+    json: bool = False
+    """Print metrics.json to standard output, and nothing else there."""
+
+    def __post_init__(self) -> None:
+        _at_least_one(
+            {"--every": self.every, "--batch-size": self.batch_size}
+            | ({"--max-frames": self.max_frames} if self.max_frames is not None else {})
+            | ({"--num-steps": self.num_steps} if self.num_steps is not None else {})
+        )
+
+
+@dataclass(frozen=True)
+class RolloutOptions:
+    """Run a policy in closed loop in a shipped simulation: success rate with its 95 % interval, and a video."""
+
+    bundle: tyro.conf.Positional[str]
+    """Bundle folder, LeRobot checkpoint folder or hub id of the policy."""
+    out: Path
+    """New folder for results.json, video.mp4 and report.html."""
+    env: Literal["tabletop"] = "tabletop"
+    """The simulation."""
+    episodes: int = 100
+    """Number of episodes, each from its own fresh start."""
+    seed: int = 1_000_000
+    """Seed of the first episode; episode i starts from seed + i. Recording uses small seeds: keep away from them."""
+    swap_instruction: bool = False
+    """Name another block than the usual one of each start; success is reaching the block that is named."""
+    execution_horizon: int | None = None
+    """Actions run before planning again; default: the policy's own."""
+    untrained: bool = False
+    """Replace all weights by seeded random ones: the baseline of an untrained policy."""
+    video_episodes: int = 6
+    """Episodes shown in the video."""
+    device: str = "auto"
+    """`auto`, `cpu`, `cuda`, `mps`."""
+    json: bool = False
+    """Print results.json to standard output, and nothing else there."""
+
+    def __post_init__(self) -> None:
+        _at_least_one(
+            {"--episodes": self.episodes}
+            | ({"--execution-horizon": self.execution_horizon} if self.execution_horizon is not None else {})
+        )
+        if self.seed < 0 or self.video_episodes < 0:
+            raise UsageError("--seed and --video-episodes cannot be negative.")
+
+
+def _at_least_one(values: dict[str, int]) -> None:
+    for option, value in values.items():
+        if value < 1:
+            raise UsageError(f"{option} is {value}.", expected="a whole number of at least 1")
