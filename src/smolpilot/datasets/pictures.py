@@ -1,0 +1,82 @@
+"""Pictures stored inside the tables (features of dtype `image`), read by row group so that memory stays bounded."""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from PIL import Image, UnidentifiedImageError
+
+from smolpilot.datasets.files import open_parquet
+from smolpilot.errors import DatasetError
+
+_GROUPS_KEPT = 4
+
+
+class PictureReader:
+    """Decodes pictures of parquet columns; keeps the encoded bytes of a few row groups."""
+
+    def __init__(self) -> None:
+        self._starts: dict[Path, npt.NDArray[np.int64]] = {}
+        self._forget()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"starts": self._starts}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._starts = state["starts"]
+        self._forget()
+
+    def picture(self, path: Path, key: str, row: int) -> npt.NDArray[np.uint8]:
+        """The picture in column `key`, row `row` of the file: `[h, w, 3]` uint8."""
+        with self._lock:
+            starts = self._row_group_starts(path, key)
+            group = int(np.searchsorted(starts, row, side="right")) - 1
+            cell = self._group(path, key, group)[row - int(starts[group])].as_py()
+        content = cell.get("bytes") if isinstance(cell, dict) else cell
+        if not isinstance(content, bytes):
+            raise DatasetError(
+                f"Row {row} of column '{key}' in {path} holds no picture.",
+                expected="encoded pictures inside the table, not links to files",
+            )
+        try:
+            with Image.open(io.BytesIO(content)) as picture:
+                if picture.mode.startswith(("I", "F")):
+                    raise DatasetError(
+                        f"Row {row} of column '{key}' in {path} is a depth or float picture (mode {picture.mode}).",
+                        expected="8-bit colour pictures",
+                    )
+                return np.array(picture.convert("RGB"), dtype=np.uint8)
+        except (UnidentifiedImageError, OSError, SyntaxError) as error:
+            raise DatasetError(f"Row {row} of column '{key}' in {path} is a torn picture: {error}.") from error
+
+    def _row_group_starts(self, path: Path, key: str) -> npt.NDArray[np.int64]:
+        if path not in self._starts:
+            file = open_parquet(path, "data file")
+            if key not in file.schema_arrow.names:
+                raise DatasetError(f"The data file {path} has no column '{key}'.")
+            sizes = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
+            self._starts[path] = np.cumsum([0, *sizes[:-1]]).astype(np.int64)
+        return self._starts[path]
+
+    def _group(self, path: Path, key: str, group: int) -> Any:
+        place = (path, key, group)
+        if place not in self._groups:
+            try:
+                self._groups[place] = open_parquet(path, "data file").read_row_group(group, columns=[key])[key]
+            except (pa.ArrowException, OSError) as error:
+                raise DatasetError(f"The data file {path} is torn: {str(error).splitlines()[0]}") from error
+            while len(self._groups) > _GROUPS_KEPT:
+                self._groups.popitem(last=False)
+        self._groups.move_to_end(place)
+        return self._groups[place]
+
+    def _forget(self) -> None:
+        self._groups: OrderedDict[tuple[Path, str, int], Any] = OrderedDict()
+        self._lock = threading.Lock()

@@ -1,0 +1,311 @@
+"""open_dataset and Dataset: frames of a LeRobot recording with the action chunk that follows each of them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from smolpilot.datasets.layout import Episode
+from smolpilot.datasets.meta import DatasetMeta, read_meta, unknown_episode
+from smolpilot.datasets.pictures import PictureReader
+from smolpilot.datasets.tables import Tables, load_tables
+from smolpilot.datasets.video import Picture, VideoReader, decode_positions, probe
+from smolpilot.errors import DatasetError, UsageError
+from smolpilot.keys import ACTION, ACTION_IS_PAD, STATE, TASK, image_key
+from smolpilot.statistics import Statistics, array_statistics
+
+if TYPE_CHECKING:
+    pass
+
+
+def open_dataset(path: str | Path, *, episodes: Sequence[int] | None = None, chunk_size: int = 50) -> Dataset:
+    """Open a LeRobot v2.1 or v3.0 folder.
+
+    `episodes` (index values) limits it, and only their tables are read; `chunk_size` is H, the number of actions in
+    an item. Raises UsageError for a path or episode that does not exist, DatasetError for damaged data.
+    """
+    if chunk_size < 1:
+        raise UsageError(f"chunk_size is {chunk_size}.", expected="at least 1 action per chunk")
+    meta = _probe_cameras(read_meta(path))
+    chosen = [episode.index for episode in meta.episodes] if episodes is None else _known(meta, episodes)
+    tables = load_tables(meta, [episode for episode in meta.episodes if episode.index in set(chosen)])
+    meta = dataclasses.replace(meta, statistics=_complete_statistics(meta, tables))
+    return Dataset(meta, tables, chosen, chunk_size, _Media(VideoReader(), PictureReader()))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Media:
+    videos: VideoReader
+    pictures: PictureReader
+
+
+class Dataset:
+    """Frames of the selected episodes, in order of episode and frame.
+
+    `dataset[i]` has LeRobot's keys, see `sample`. Pickles small, works in forked and spawned loader processes.
+    """
+
+    def __init__(self, meta: DatasetMeta, tables: Tables, episodes: list[int], chunk_size: int, media: _Media) -> None:
+        self.meta = meta
+        self.episodes = episodes
+        self.chunk_size = chunk_size
+        self._tables, self._media = tables, media
+        spans = [tables.spans[index] for index in episodes]
+        self._rows = np.concatenate([np.arange(start, stop) for start, stop in spans])
+        self._positions: dict[tuple[str, int], npt.NDArray[np.int64]] = {}
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, i: int) -> dict[str, Any]:
+        return self.sample(i)
+
+    def select(self, episodes: Sequence[int]) -> Dataset:
+        """The same recording, other episodes; tables and open videos are shared."""
+        chosen = _known(self.meta, episodes)
+        tables = self._tables
+        if any(index not in tables.spans for index in chosen):
+            tables = load_tables(self.meta, [self.meta.episode(index) for index in chosen])
+        return Dataset(self.meta, tables, chosen, self.chunk_size, self._media)
+
+    @property
+    def states(self) -> npt.NDArray[np.float32]:
+        """States of all selected frames, `[N, S]`."""
+        return self._column(STATE)
+
+    @property
+    def actions(self) -> npt.NDArray[np.float32]:
+        """Actions of all selected frames, `[N, A]`."""
+        return self._column(ACTION)
+
+    @property
+    def episode_index(self) -> npt.NDArray[np.int64]:
+        """Episode index value of each selected frame, `[N]`."""
+        return self._column("episode_index")
+
+    @property
+    def frame_index(self) -> npt.NDArray[np.int64]:
+        """Number of each selected frame within its episode, `[N]`."""
+        return self._column("frame_index")
+
+    @property
+    def task_index(self) -> npt.NDArray[np.int64]:
+        """Task index value of each selected frame, `[N]`."""
+        return self._column("task_index")
+
+    @property
+    def timestamps(self) -> npt.NDArray[np.float32]:
+        """Seconds since the episode's start of each selected frame, `[N]`."""
+        return self._column("timestamp")
+
+    @property
+    def instructions(self) -> dict[str, int]:
+        """Instruction texts of the selected frames with their number of frames."""
+        values, counts = np.unique(self.task_index, return_counts=True)
+        return {self.meta.tasks[int(value)]: int(count) for value, count in zip(values, counts, strict=True)}
+
+    def instruction(self, i: int) -> str:
+        """The instruction of frame `i`, by the value of its task index."""
+        return self.meta.tasks[int(self._tables.array("task_index")[self._row(i)])]
+
+    def chunk(self, i: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+        """The actions from frame `i` on, `[H, A]`, and which lie beyond the episode, `[H]`: those repeat its last."""
+        row = self._row(i)
+        stop = self._tables.spans[int(self._tables.array("episode_index")[row])][1]
+        rows = row + np.arange(self.chunk_size)
+        return self._tables.array(ACTION)[np.minimum(rows, stop - 1)], rows >= stop
+
+    def images(self, i: int) -> dict[str, Picture]:
+        """The pictures of frame `i` by camera name, `[h, w, 3]` uint8."""
+        return {name: self._picture(name, self._row(i)) for name in self.meta.cameras}
+
+    def sample(self, i: int, images: bool = True) -> dict[str, Any]:
+        """Frame `i` as LeRobotDataset gives it with `delta_timestamps` for the action, as torch tensors.
+
+        `observation.state` `[S]`, `action` `[H, A]`, `action_is_pad` `[H]`, `observation.images.<camera>`
+        `[3, h, w]` float in [0, 1], `task` text, the index columns and every other column of the tables. States and
+        actions are vectors also with one joint (LeRobot: scalars). Pictures are left out with `images=False`.
+        """
+        import torch
+
+        row = self._row(i)
+        item: dict[str, Any] = {}
+        if images:
+            for name, picture in self.images(i).items():
+                tensor = torch.from_numpy(picture).permute(2, 0, 1).contiguous().to(torch.float32) / 255
+                item[self.meta.cameras[name].key] = tensor
+                item.setdefault(image_key(name), tensor)
+        for name, column in self._tables.columns.items():
+            item[name] = _tensor(column[row])
+        actions, is_pad = self.chunk(i)
+        item[ACTION], item[ACTION_IS_PAD] = torch.from_numpy(actions), torch.from_numpy(is_pad)
+        item[TASK] = self.instruction(i)
+        return item
+
+    def decode_episode(self, camera: str, episode: int) -> Iterator[Picture]:
+        """All pictures of one camera and episode in order, `[h, w, 3]` uint8; the fast way to see every frame."""
+        info = self.meta.episode(episode)
+        start, stop = self._tables.spans[episode]
+        if camera not in self.meta.cameras:
+            raise UsageError(f"There is no camera '{camera}'.", expected=f"one of {self.meta.camera_names}")
+        if camera not in info.videos:
+            yield from (self._picture(camera, row) for row in range(start, stop))
+            return
+        span = info.videos[camera]
+        positions = self._frame_positions(camera, info)
+        yield from decode_positions(span.path, self._media.videos.index(span.path), positions)
+
+    def check_videos(self) -> None:
+        """Compare the number of video frames with the table rows of each selected episode, without decoding.
+
+        Reads the packets of every video file once; raises DatasetError for the first episode that does not fit.
+        """
+        for index in self.episodes:
+            episode = self.meta.episode(index)
+            for camera in episode.videos:
+                self._frame_positions(camera, episode)
+        self._check_totals()
+
+    def close(self) -> None:
+        """Close open video files; they open again when needed."""
+        self._media.videos.close()
+
+    def _check_totals(self) -> None:
+        """A file must hold as many frames as all its episodes have rows, or one of them shows another's pictures."""
+        rows: dict[tuple[str, Path], int] = {}
+        last: dict[tuple[str, Path], int] = {}
+        for episode in self.meta.episodes:
+            for camera, span in episode.videos.items():
+                place = (camera, span.path)
+                rows[place] = rows.get(place, 0) + episode.length
+                last[place] = episode.index
+        chosen = {(c, s.path) for e in self.meta.episodes if e.index in set(self.episodes) for c, s in e.videos.items()}
+        for (camera, path), expected in rows.items():
+            if (camera, path) not in chosen:
+                continue
+            found = len(self._media.videos.index(path).pts)
+            if found < expected:
+                raise _too_short(camera, last[camera, path], path, found, expected)
+
+    def _row(self, i: int) -> int:
+        if not -len(self) <= i < len(self):
+            raise IndexError(f"frame {i} of {len(self)}")
+        return int(self._rows[i])
+
+    def _column(self, name: str) -> npt.NDArray[Any]:
+        values: npt.NDArray[Any] = self._tables.array(name)[self._rows]
+        return values
+
+    def _picture(self, camera: str, row: int) -> Picture:
+        episode = self.meta.episode(int(self._tables.array("episode_index")[row]))
+        if camera not in episode.videos:
+            key = self.meta.cameras[camera].key
+            return self._media.pictures.picture(episode.data_path, key, int(self._tables.file_rows[row]))
+        positions = self._frame_positions(camera, episode)
+        position = int(positions[int(self._tables.array("frame_index")[row])])
+        return self._media.videos.frame(episode.videos[camera].path, position)
+
+    def _frame_positions(self, camera: str, episode: Episode) -> npt.NDArray[np.int64]:
+        """For each frame of an episode its place in the video file, found by time stamp."""
+        place = (camera, episode.index)
+        if place not in self._positions:
+            span = episode.videos[camera]
+            start, stop = self._tables.spans[episode.index]
+            times = span.start + self._tables.array("timestamp")[start:stop].astype(np.float64)
+            self._positions[place] = _match(self._media.videos, camera, episode, times, self.meta.fps)
+        return self._positions[place]
+
+
+def _match(
+    videos: VideoReader, camera: str, episode: Episode, times: npt.NDArray[np.float64], fps: float
+) -> npt.NDArray[np.int64]:
+    path = episode.videos[camera].path
+    index = videos.index(path)
+    positions = index.positions(times)
+    off = np.abs(index.pts[positions] * float(index.time_base) - times)
+    # A frame belongs to the row whose time is nearest; half a frame away it could as well be its neighbour.
+    bad = np.flatnonzero(off > 0.4 / fps)
+    repeated = np.flatnonzero(np.diff(positions) <= 0) + 1
+    if len(bad) == 0 and len(repeated) == 0:
+        return positions
+    first = int(min([*bad[:1], *repeated[:1]]))
+    if times[-1] > index.seconds(len(index.pts) - 1) + 0.4 / fps:
+        raise _too_short(camera, episode.index, path, first, episode.length)
+    raise DatasetError(
+        f"The video of camera '{camera}' has no frame of its own for frame {first} of episode {episode.index}: the "
+        f"nearest is {1000 * float(off[first]):.1f} ms away ({path}).",
+        expected=f"one video frame every {1000 / fps:.1f} ms, at the time stamps of the table",
+        fix="Leave this episode out, or record it anew.",
+    )
+
+
+def _too_short(camera: str, episode: int, path: Path, found: int, expected: int) -> DatasetError:
+    return DatasetError(
+        f"The video of camera '{camera}' is shorter than the table at episode {episode}: {found} frames for "
+        f"{expected} rows ({path}).",
+        expected="one video frame per row",
+        fix="Leave this episode out, or record it anew.",
+    )
+
+
+def _known(meta: DatasetMeta, episodes: Sequence[int]) -> list[int]:
+    known = {episode.index for episode in meta.episodes}
+    for index in episodes:
+        if index not in known:
+            raise unknown_episode(meta, index)
+    if not episodes:
+        raise UsageError("No episodes were selected.", expected="at least one episode index")
+    return sorted({int(index) for index in episodes})
+
+
+def _probe_cameras(meta: DatasetMeta) -> DatasetMeta:
+    """Take codec and size from the first video of each camera: the meta folder may be silent or wrong about them."""
+    cameras = dict(meta.cameras)
+    for name, camera in cameras.items():
+        if not camera.is_video:
+            continue
+        path = meta.episodes[0].videos[name].path
+        codec, pix_fmt, width, height = probe(path)
+        if (width, height) != (camera.width, camera.height):
+            raise DatasetError(
+                f"The video {path} is {width}x{height}, meta/info.json says {camera.width}x{camera.height}.",
+                expected="pictures of the size that the features state",
+            )
+        cameras[name] = dataclasses.replace(camera, codec=codec, pix_fmt=pix_fmt)
+    return dataclasses.replace(meta, cameras=cameras)
+
+
+def _complete_statistics(meta: DatasetMeta, tables: Tables) -> Statistics:
+    """The stored statistics, with those of state and action computed where they are missing."""
+    statistics = dict(meta.statistics)
+    for key in (STATE, ACTION):
+        stored = statistics.get(key, {})
+        if not all(name in stored for name in ("mean", "std", "min", "max", "count")):
+            statistics[key] = array_statistics(tables.array(key))
+        elif stored["mean"].shape != meta.features[key].shape:
+            raise DatasetError(
+                f"The stored statistics of '{key}' in {meta.root} have shape {list(stored['mean'].shape)}.",
+                expected=f"shape {list(meta.features[key].shape)}",
+                fix="Remove the statistics file from a copy of the dataset: they are computed then.",
+            )
+    return statistics
+
+
+def _tensor(value: Any) -> Any:
+    """One cell as LeRobot gives it: floats as float32, whole numbers as int64, texts as they are."""
+    import torch
+
+    if not isinstance(value, np.ndarray | np.generic):
+        return value
+    kind = torch.float32 if value.dtype.kind == "f" else torch.bool if value.dtype.kind == "b" else torch.int64
+    return torch.as_tensor(value, dtype=kind).clone()
+
+
+def compute_statistics(dataset: Dataset) -> Statistics:
+    """Exact statistics of state and action over the selected frames, in float64 (population std, quantiles)."""
+    return {STATE: array_statistics(dataset.states), ACTION: array_statistics(dataset.actions)}

@@ -1,0 +1,107 @@
+"""Statistics of features: the numbers that normalise states and actions, and how they are merged and saved."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from smolpilot.errors import DatasetError
+
+type Statistics = dict[str, dict[str, npt.NDArray[np.float64]]]
+
+QUANTILES: dict[str, float] = {"q01": 0.01, "q10": 0.10, "q50": 0.50, "q90": 0.90, "q99": 0.99}
+
+
+def array_statistics(values: npt.NDArray[Any]) -> dict[str, npt.NDArray[np.float64]]:
+    """Exact statistics over the first axis of `values` `[N]` or `[N, D]`, in float64.
+
+    Gives mean, population std, min, max, quantiles `[D]` and count `[1]`; raises ValueError when N is 0.
+    """
+    rows = np.asarray(values, dtype=np.float64)
+    if rows.ndim == 1:
+        rows = rows[:, None]
+    if len(rows) == 0:
+        raise ValueError("statistics need at least one row")
+    quantiles = np.quantile(rows, list(QUANTILES.values()), axis=0)
+    return {
+        "mean": rows.mean(axis=0),
+        "std": rows.std(axis=0),
+        "min": rows.min(axis=0),
+        "max": rows.max(axis=0),
+        "count": np.array([len(rows)], dtype=np.float64),
+        **{name: quantiles[i] for i, name in enumerate(QUANTILES)},
+    }
+
+
+def merge_statistics(parts: Sequence[Statistics]) -> Statistics:
+    """Statistics of the union of several sets of frames.
+
+    mean, std, min, max and count are exact; quantiles are the count-weighted mean of the parts' quantiles, an
+    approximation, as LeRobot does it (lerobot/datasets/compute_stats.py, aggregate_feature_stats). A statistic
+    that one of the parts lacks is left out. Raises DatasetError when the parts' shapes differ.
+    """
+    names = list(dict.fromkeys(name for part in parts for name in part))
+    return {name: _merge_feature(name, [part[name] for part in parts if name in part]) for name in names}
+
+
+def statistics_to_json(statistics: Statistics) -> str:
+    """The statistics as one JSON document, in LeRobot's layout of `meta/stats.json`."""
+    plain = {name: {key: _plain(key, value) for key, value in stats.items()} for name, stats in statistics.items()}
+    return json.dumps(plain, indent=2)
+
+
+def statistics_from_json(text: str | dict[str, Any]) -> Statistics:
+    """Read statistics from JSON text, or from its parsed mapping; raises DatasetError when it holds no numbers."""
+    try:
+        raw = json.loads(text) if isinstance(text, str) else text
+        return {
+            name: {key: np.atleast_1d(np.asarray(value, dtype=np.float64)) for key, value in stats.items()}
+            for name, stats in raw.items()
+        }
+    except (ValueError, TypeError, AttributeError) as error:
+        raise DatasetError(
+            f"The statistics cannot be read: {error}",
+            expected="an object of features, each with lists of numbers under mean, std, min, max, count",
+        ) from error
+
+
+def _plain(key: str, value: npt.NDArray[np.float64]) -> Any:
+    return [int(count) for count in value] if key == "count" else value.tolist()
+
+
+def _merge_feature(name: str, parts: list[dict[str, npt.NDArray[np.float64]]]) -> dict[str, npt.NDArray[np.float64]]:
+    if len(parts) == 1:
+        return {key: value.copy() for key, value in parts[0].items()}
+    shapes = {part["mean"].shape for part in parts if "mean" in part}
+    if len(shapes) > 1:
+        raise DatasetError(
+            f"The statistics of '{name}' have different shapes: {sorted(shapes)}.",
+            expected="the same dimensions in every part",
+        )
+    common = [key for key in parts[0] if all(key in part for part in parts)]
+    merged: dict[str, npt.NDArray[np.float64]] = {}
+    if "min" in common:
+        merged["min"] = np.min([part["min"] for part in parts], axis=0)
+    if "max" in common:
+        merged["max"] = np.max([part["max"] for part in parts], axis=0)
+    if "count" not in common:
+        return merged
+    counts = np.stack([part["count"] for part in parts])
+    merged["count"] = counts.sum(axis=0)
+    weights = counts[:, 0] / merged["count"][0]
+
+    def weighted(values: list[npt.NDArray[np.float64]]) -> npt.NDArray[np.float64]:
+        return np.asarray(np.tensordot(weights, np.stack(values), axes=1), dtype=np.float64)
+
+    if "mean" in common:
+        merged["mean"] = weighted([part["mean"] for part in parts])
+    if "mean" in common and "std" in common:
+        merged["std"] = np.sqrt(weighted([part["std"] ** 2 + (part["mean"] - merged["mean"]) ** 2 for part in parts]))
+    for key in common:
+        if key.startswith("q") and key[1:].isdigit():
+            merged[key] = weighted([part[key] for part in parts])
+    return merged
