@@ -19,9 +19,6 @@ from smolpilot.errors import DatasetError, UsageError
 from smolpilot.keys import ACTION, ACTION_IS_PAD, STATE, TASK, image_key
 from smolpilot.statistics import Statistics, array_statistics
 
-if TYPE_CHECKING:
-    pass
-
 
 def open_dataset(path: str | Path, *, episodes: Sequence[int] | None = None, chunk_size: int = 50) -> Dataset:
     """Open a LeRobot v2.1 or v3.0 folder.
