@@ -78,7 +78,7 @@ def find_problem(
             fix=f"add '{path[-1]}'",
         )
     if kind == "value_error":
-        return ProfileError(f"{place}: {context['error']}.{others}".replace("..", "."))
+        return ProfileError(f"{place}: {str(context['error']).rstrip('.')}.{others}")
     expected = {"literal_error": str(context.get("expected", ""))}.get(kind, problem["msg"])
     expected = limits.get(str(path[-1]), expected)
     fix = ""
