@@ -19,6 +19,8 @@ type Codec = Literal["h264", "hevc", "av1"]
 GROUP_SIZE = 2
 CRF = {"h264": 18, "hevc": 20, "av1": 28}
 _ENCODERS = {"h264": ("libx264",), "hevc": ("libx265",), "av1": ("libsvtav1", "libaom-av1")}
+# Below this many pixels the start of encoder threads costs more than they save.
+_SMALL = 256 * 256
 _OPTIONS = {
     "libx264": {"preset": "veryfast", "bf": "0", "forced-idr": "1"},
     "libx265": {"preset": "ultrafast", "x265-params": "log-level=error:bframes=0", "forced-idr": "1"},
@@ -37,7 +39,10 @@ class VideoEncoder:
         self.pix_fmt = pixel_format(width, height)
         self.frames = 0
         self._container = av.open(str(path), "w")
-        stream = self._container.add_stream(encoder, rate=rate, options={**_OPTIONS[encoder], "crf": str(CRF[codec])})
+        options = {**_OPTIONS[encoder], "crf": str(CRF[codec])}
+        if encoder == "libx264" and width * height <= _SMALL:
+            options["threads"] = "1"
+        stream = self._container.add_stream(encoder, rate=rate, options=options)
         assert isinstance(stream, av.VideoStream)
         stream.width, stream.height, stream.pix_fmt = width, height, self.pix_fmt
         stream.codec_context.gop_size = GROUP_SIZE

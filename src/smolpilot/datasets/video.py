@@ -116,6 +116,8 @@ class _OpenVideo:
         self._path, self._index = path, index
         self._container = _open(path)
         self._stream = self._container.streams.video[0]
+        # Frame threads decode ahead of every seek: one thread gives single frames twice as fast (AV1 480x640).
+        self._stream.codec_context.thread_count = 1
         self._reformatter = VideoReformatter()
         self._frames: Iterator[VideoFrame] | None = None
         self._at = -1
