@@ -1,0 +1,126 @@
+"""Check the documents: every relative link leads somewhere, every `smolpilot ...` command they name exists."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+import re
+import shlex
+import sys
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)[^)]*\)|!\[[^\]]*\]\(([^)\s]+)\)")
+CODE_BLOCK = re.compile(r"^```[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
+CODE_SPAN = re.compile(r"`([^`\n]+)`")
+GLOBAL_OPTIONS = {"--help", "-h", "--version", "-V"}
+
+
+def documents(root: Path = ROOT) -> list[Path]:
+    """README, CHANGELOG and docs/."""
+    return [
+        path
+        for path in (root / "README.md", root / "CHANGELOG.md", *sorted(root.glob("docs/**/*.md")))
+        if path.is_file()
+    ]
+
+
+def broken_links(path: Path) -> list[str]:
+    """Relative links of a document whose file, or whose heading in a Markdown file, does not exist."""
+    problems = []
+    for match in LINK.finditer(CODE_BLOCK.sub("", path.read_text(encoding="utf-8"))):
+        link = match.group(1) or match.group(2)
+        if re.match(r"[a-z]+:", link):
+            continue
+        target, _, heading = link.partition("#")
+        file = (path.parent / target) if target else path
+        if not file.exists():
+            problems.append(f"{path.name}: link to {link}: no such file")
+        elif heading and file.suffix == ".md" and heading not in _headings(file):
+            problems.append(f"{path.name}: link to {link}: no such heading")
+    return problems
+
+
+def _headings(path: Path) -> set[str]:
+    """The anchors of a document's headings, as GitHub spells them."""
+    lines = re.findall(r"^#+ (.+)$", CODE_BLOCK.sub("", path.read_text(encoding="utf-8")), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", line.lower()).strip().replace(" ", "-") for line in lines}
+
+
+def commands(text: str) -> list[str]:
+    """Every `smolpilot ...` command in the code blocks and code spans of a document."""
+    blocks = [block.replace("\\\n", " ") for block in CODE_BLOCK.findall(text)]
+    candidates = [line for block in blocks for line in block.splitlines()]
+    candidates += CODE_SPAN.findall(CODE_BLOCK.sub("", text))
+    found = []
+    for line in candidates:
+        match = re.match(
+            r"\s*(?:\$ )?(?:[A-Z_]+=\S+ )*(?:uv run (?:--[a-z-]+(?: [a-z]+)? )*)?smolpilot((?: .*)?)$", line
+        )
+        if match:
+            found.append(match.group(1).split(" #")[0].strip())
+    return found
+
+
+def command_problem(command: str) -> str | None:
+    """What is wrong with a command (`train --dataset X`): an unknown verb or option, or None."""
+    from smolpilot.cli.main import VERBS
+
+    try:
+        words = shlex.split(command)
+    except ValueError:
+        words = command.split()
+    if not words or words[0] in GLOBAL_OPTIONS or words[0] in ("VERB", "...", "…"):
+        return None
+    verb, *rest = words
+    if verb not in VERBS:
+        return f"smolpilot {command}: no verb '{verb}'"
+    options = [word.split("=")[0] for word in rest if re.match(r"--?[A-Za-z]", word)]
+    known = _options(verb, next((word for word in rest if re.fullmatch(r"[a-z]+", word)), None))
+    unknown = [option for option in options if option not in known]
+    return f"smolpilot {command}: no option {', '.join(unknown)}" if unknown else None
+
+
+@cache
+def _options(verb: str, word: str | None) -> frozenset[str]:
+    """The options in the help of a verb and, if it has verbs of its own, of the first word after it."""
+    texts = [_help(verb, ["--help"])]
+    if word is not None:
+        texts.append(_help(verb, [word, "--help"]))
+    return frozenset({"--help", "-h", "--config"}.union(*(re.findall(r"--?[A-Za-z][\w-]*", text) for text in texts)))
+
+
+def _help(verb: str, args: list[str]) -> str:
+    from smolpilot.cli.main import VERBS
+    from smolpilot.errors import SmolpilotError
+
+    out = io.StringIO()
+    with (
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(out),
+        contextlib.suppress(SystemExit, SmolpilotError),
+    ):
+        importlib.import_module(VERBS[verb][0]).main(args)
+    return out.getvalue()
+
+
+def main() -> int:
+    problems = []
+    number = 0
+    for path in documents():
+        problems += broken_links(path)
+        for command in commands(path.read_text(encoding="utf-8")):
+            number += 1
+            problem = command_problem(command)
+            problems += [f"{path.name}: {problem}"] if problem else []
+    print(
+        "\n".join(dict.fromkeys(problems))
+        or f"{len(documents())} documents, {number} commands: all links and commands exist"
+    )
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
