@@ -1,0 +1,68 @@
+"""What a run measured, line by line in metrics.jsonl and as curves for TensorBoard."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+from torch.utils.tensorboard import SummaryWriter
+
+from smolpilot.errors import TrainingError
+
+
+class MetricsLog:
+    """Appends {"step", "kind", ...} lines; a run that goes on at `step` first drops the lines beyond it."""
+
+    def __init__(self, folder: Path, *, step: int) -> None:
+        self._path = folder / "metrics.jsonl"
+        if self._path.exists():
+            self._cut(step)
+        self._file = self._path.open("a", encoding="utf-8")
+        # TensorBoard hides what an earlier part of the run wrote from this step on.
+        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1 if step else None)
+
+    def write(self, step: int, kind: str, values: dict[str, Any]) -> None:
+        """Add one line; numbers also become TensorBoard scalars `<kind>/<name>`."""
+        self._file.write(json.dumps({"step": step, "kind": kind, **values}) + "\n")
+        self._file.flush()
+        for name, value in _flat(kind, values):
+            self._board.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Put everything on disk."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        self._board.close()
+
+    def _cut(self, step: int) -> None:
+        kept = [json.dumps(line) for line in read_metrics(self._path) if line["step"] <= step]
+        beside = self._path.with_suffix(".partial")
+        beside.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+        beside.replace(self._path)
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The lines of a metrics.jsonl; a torn last line (the process was killed in it) is left out."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    values: list[dict[str, Any]] = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            values.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            if number < len(lines):
+                raise TrainingError(f"Line {number} of {path} is damaged.", fix="remove that line") from error
+    return values
+
+
+def _flat(prefix: str, values: dict[str, Any]) -> list[tuple[str, float]]:
+    found: list[tuple[str, float]] = []
+    for key, value in values.items():
+        if isinstance(value, dict):
+            found += _flat(f"{prefix}/{key}", value)
+        elif isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+            found.append((f"{prefix}/{key}", float(value)))
+    return found

@@ -1,0 +1,217 @@
+"""Options of a training run: the keys of `smolpilot train`, of its YAML file and of a run's config.yaml."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from smolpilot.errors import UsageError
+
+
+def _read_pairs(words: list[str]) -> dict[str, str]:
+    pairs = {}
+    for word in words:
+        left, sign, right = word.partition("=")
+        if not (left and sign and right):
+            raise ValueError(f"'{word}' is not of the form NAME=VALUE")
+        pairs[left] = right
+    return pairs
+
+
+# On the command line `a=b c=d`; a mapping in YAML.
+Pairs = Annotated[
+    dict[str, str],
+    tyro.constructors.PrimitiveConstructorSpec(
+        nargs="*",
+        metavar="NAME=VALUE ...",
+        instance_from_str=_read_pairs,
+        is_instance=lambda value: isinstance(value, dict),
+        str_from_instance=lambda value: [f"{left}={right}" for left, right in value.items()],
+    ),
+]
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """Fine-tune a policy on a dataset, or train one from scratch.
+
+    Every option is also a key of a YAML file (--config FILE; options given beside it win). Settings left open
+    get their value from the preset and the dataset; the complete list is printed and kept in OUT/config.yaml.
+    """
+
+    dataset: Path | None = None
+    """Folder of a LeRobot dataset (v2.1 or v3.0)."""
+    out: Path | None = None
+    """Run folder to create, or with --resume the run to go on with."""
+    robot: str | None = None
+    """Robot profile: a shipped name (smolpilot robots) or a YAML file. Open: the profile named like the dataset's
+    robot_type, else one derived from the dataset."""
+    policy: str | None = None
+    """Policy to fine-tune: a bundle or LeRobot checkpoint folder, or a hub id."""
+    preset: Literal["tiny", "smolvla"] | None = None
+    """Architecture to train from random weights; needs --from-scratch."""
+    from_scratch: bool = False
+    """Train everything, the vision-language model too, from random weights."""
+    tokenizer: Path | None = None
+    """Folder with the tokenizer of --preset smolvla (its vocabulary is not shipped)."""
+
+    steps: int | None = None
+    """Optimiser steps; the learning rate decays over exactly these."""
+    batch_size: int | None = None
+    """Samples per step. Open: 32 for tiny, 8 otherwise."""
+    lr: float | None = None
+    """Peak learning rate. Open: 2e-3 for tiny, 1e-4 otherwise (SmolVLA's)."""
+    warmup_steps: int | None = None
+    """Steps of linear warm-up. Open: SmolVLA's 1000, scaled by steps / 30000 for runs under 30000 steps."""
+    decay_lr: float | None = None
+    """Learning rate at the last step, after cosine decay. Open: lr / 40 (SmolVLA's ratio)."""
+    weight_decay: float = 1e-10
+    """AdamW's weight decay."""
+    clip: float = 10.0
+    """Largest gradient norm; longer gradients are scaled down."""
+    seed: int = 0
+    """Seed of the weights, the split, the order of samples, the noise."""
+
+    chunk_size: int | None = None
+    """Actions predicted at once. Open: the policy's (50)."""
+    n_action_steps: int | None = None
+    """Execution horizon: actions run before planning again. Open: 10, or the chunk when that is shorter."""
+    camera_map: Pairs = field(default_factory=dict)
+    """Which robot camera fills which camera slot of the policy, as `top=camera1 wrist=camera2`. Open: by equal
+    name, else in order."""
+    units: Pairs = field(default_factory=dict)
+    """Units of the dataset's joints where they differ from the profile's, as `elbow=deg` or `all=deg`."""
+    stats: Literal["parent", "dataset"] | None = None
+    """Normalisation when fine-tuning: keep the parent's statistics or take the dataset's. Open: the parent's where
+    the dataset lies within them; a large drift stops."""
+    stats_from: Path | None = None
+    """Dataset whose statistics replace those that the parent policy lacks."""
+
+    held_out: float = 0.1
+    """Share of the episodes kept for validation (at least one where there are two); 0 trains on all."""
+    eval_every: int | None = None
+    """Steps between validations on the held-out episodes. Open: steps / 5."""
+    eval_frames: int = 128
+    """Held-out frames scored at a validation, spread evenly."""
+    save_every: int | None = None
+    """Steps between checkpoints. Open: steps / 5."""
+    keep: int = 2
+    """Newest checkpoints kept, besides the best one."""
+    log_every: int | None = None
+    """Steps between lines of metrics.jsonl. Open: steps / 200, at most 50."""
+
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Arithmetic of the network: bfloat16 means mixed precision, weights and optimiser stay float32."""
+    workers: int | None = None
+    """Processes that decode video while training, for datasets too large for memory. Open: 2."""
+    frames_gb: float | None = None
+    """Memory for decoded video in GB; a larger dataset is decoded while training. Open: half of what is free."""
+    resume: bool = False
+    """Go on with the run in OUT from its last checkpoint, with its own config.yaml."""
+
+
+# What may differ when a run goes on: nothing of this changes the trained weights on one machine.
+FREE_ON_RESUME = frozenset({"device", "workers", "frames_gb", "keep", "save_every", "resume", "out", "dataset"})
+
+
+def check(options: TrainOptions) -> TrainOptions:
+    """Refuse what cannot be meant; a UsageError names the option. Returns the options."""
+    _check_choice(options)
+    if options.steps is None:
+        raise UsageError("--steps is missing.", fix="say how long to train, for example --steps 3000")
+    positive = ["steps", "batch_size", "chunk_size", "n_action_steps", "eval_every", "eval_frames", "save_every"]
+    for name in [*positive, "keep", "log_every", "lr", "clip"]:
+        value = getattr(options, name)
+        if value is not None and not value > 0:
+            raise UsageError(f"{_flag(name)} is {value}.", expected="a number above 0")
+    for name in ["warmup_steps", "decay_lr", "weight_decay", "workers", "frames_gb", "seed"]:
+        value = getattr(options, name)
+        if value is not None and not value >= 0:
+            raise UsageError(f"{_flag(name)} is {value}.", expected="0 or more")
+    if not 0 <= options.held_out < 1:
+        raise UsageError(f"--held-out is {options.held_out}.", expected="a share from 0 to below 1, such as 0.1")
+    if options.warmup_steps is not None and options.warmup_steps >= options.steps:
+        raise UsageError(
+            f"--warmup-steps {options.warmup_steps} does not end before --steps {options.steps}.",
+            fix="leave --warmup-steps out: it follows the steps",
+        )
+    return options
+
+
+def _check_choice(options: TrainOptions) -> None:
+    if options.out is None:
+        raise UsageError("--out is missing.", fix="name the run folder, for example --out runs/first")
+    if options.dataset is None:
+        raise UsageError("--dataset is missing.", fix="name the folder of a LeRobot dataset")
+    if options.policy is not None and (options.preset is not None or options.from_scratch):
+        raise UsageError(
+            "--policy and --preset/--from-scratch exclude each other.",
+            fix="--policy fine-tunes trained weights; --preset NAME --from-scratch starts from random ones",
+        )
+    if options.policy is None and options.preset is None:
+        raise UsageError(
+            "There is nothing to train.",
+            expected="--policy BUNDLE_OR_HUB_ID to fine-tune, or --preset tiny|smolvla --from-scratch",
+        )
+    if options.preset is not None and not options.from_scratch:
+        raise UsageError(
+            f"--preset {options.preset} starts from random weights, and SmolVLA's recipe would keep its random "
+            "vision-language model frozen: such a policy learns nothing.",
+            fix=f"fine-tune with --policy, or say --preset {options.preset} --from-scratch to train all of it",
+        )
+    if options.preset == "smolvla" and options.tokenizer is None:
+        raise UsageError(
+            "--preset smolvla needs a tokenizer.",
+            fix="--tokenizer FOLDER with the tokenizer of SmolVLM2-500M-Video-Instruct",
+        )
+    if options.policy is None and (options.stats == "parent" or options.stats_from is not None):
+        raise UsageError("--stats parent and --stats-from are for fine-tuning.", fix="add --policy, or leave them out")
+
+
+def resolve(options: TrainOptions) -> TrainOptions:
+    """Fill what was left open from preset and steps; the same options always resolve to the same values."""
+    steps = options.steps or 1
+    tiny = options.preset == "tiny"
+    lr = options.lr if options.lr is not None else (2e-3 if tiny else 1e-4)
+    fifth = max(1, steps // 5)
+    values: dict[str, Any] = {
+        "lr": lr,
+        "batch_size": options.batch_size or (32 if tiny else 8),
+        "warmup_steps": _open(options.warmup_steps, min(1000, 1000 * steps // 30_000)),
+        "decay_lr": _open(options.decay_lr, lr / 40),
+        "eval_every": options.eval_every or fifth,
+        "save_every": options.save_every or fifth,
+        "log_every": options.log_every or max(1, min(50, steps // 200)),
+        "workers": _open(options.workers, 2),
+    }
+    return dataclasses.replace(options, **values)
+
+
+def check_resume(given: TrainOptions, saved: TrainOptions) -> TrainOptions:
+    """The saved options with the free ones of `given`; another difference is a UsageError."""
+    changed = [
+        item.name
+        for item in dataclasses.fields(TrainOptions)
+        if item.name not in FREE_ON_RESUME and getattr(given, item.name) != getattr(saved, item.name)
+    ]
+    if changed:
+        text = ", ".join(f"{_flag(name)} {getattr(saved, name)} -> {getattr(given, name)}" for name in changed)
+        raise UsageError(
+            f"--resume goes on with the run as it was, but these differ: {text}.",
+            fix="leave them out, or start a new run from the checkpoint: --policy OUT/checkpoints/last --out NEW",
+        )
+    return dataclasses.replace(saved, **{name: getattr(given, name) for name in FREE_ON_RESUME})
+
+
+def _open[T](value: T | None, default: T) -> T:
+    return default if value is None else value
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")

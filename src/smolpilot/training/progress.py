@@ -1,0 +1,95 @@
+"""What a person sees while a run goes on: a live line on a terminal, a plain line now and then elsewhere."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any, TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Column
+
+_PLAIN_EVERY_S = 15.0
+
+
+class RunProgress:
+    """Shows step, loss, rate, speed, the share of time spent waiting for data, memory, and the time left."""
+
+    def __init__(self, steps: int, *, start: int = 0, stream: TextIO | None = None) -> None:
+        self._stream = stream or sys.stderr
+        self._steps, self._start, self._begin = steps, start, time.monotonic()
+        self._last = -math.inf
+        self._live: Progress | None = None
+        if self._stream.isatty():
+            # The bar takes what the text leaves, so that 80 columns are enough.
+            self._live = Progress(
+                TextColumn("{task.fields[text]}", table_column=Column(no_wrap=True)),
+                BarColumn(bar_width=None, table_column=Column(ratio=1)),
+                console=Console(file=self._stream),
+                expand=True,
+            )
+            self._live.start()
+            self._task = self._live.add_task("train", total=steps, completed=start, text="first step")
+
+    def update(self, step: int, values: dict[str, Any]) -> None:
+        """Show the values of a train line of the metrics log."""
+        now = time.monotonic()
+        text = f"step {step}/{self._steps}  {line_text(values)}  left {_clock(self._left(step, now))}"
+        if self._live is not None:
+            self._live.update(self._task, completed=step, text=text)
+        elif now - self._last >= _PLAIN_EVERY_S or step == self._steps:
+            self._last = now
+            self.note(text)
+
+    def note(self, text: str) -> None:
+        """Print a line that stays."""
+        if self._live is not None:
+            self._live.console.print(text, highlight=False, markup=False)
+        else:
+            print(text, file=self._stream, flush=True)
+
+    def close(self) -> None:
+        """Give the terminal back."""
+        if self._live is not None:
+            self._live.stop()
+
+    def _left(self, step: int, now: float) -> float:
+        done = max(1, step - self._start)
+        return (now - self._begin) / done * (self._steps - step)
+
+
+def line_text(values: dict[str, Any]) -> str:
+    """The values of a train line as a person reads them."""
+    return (
+        f"loss {values['loss']:.4f}  lr {values['lr']:.1e}  {values['samples_per_s']:.0f} samples/s  "
+        f"data {values['data_wait']:.0%}  {values['memory_gb']:.1f} GB"
+    )
+
+
+def track[T](items: Iterable[T], total: int, text: str, *, stream: TextIO | None = None) -> Iterator[T]:
+    """Pass `items` on; when it takes more than two seconds, show how far it is."""
+    stream = stream or sys.stderr
+    begin, bar = time.monotonic(), None
+    try:
+        for number, item in enumerate(items):
+            yield item
+            if bar is None and time.monotonic() - begin > 2:
+                if not stream.isatty():
+                    print(f"{text}: {number + 1} of {total} ...", file=stream, flush=True)
+                bar = Progress(console=Console(file=stream), disable=not stream.isatty(), transient=True)
+                bar.start()
+                task = bar.add_task(text, total=total)
+            if bar is not None:
+                bar.update(task, completed=number + 1)
+    finally:
+        if bar is not None:
+            bar.stop()
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

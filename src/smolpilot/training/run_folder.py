@@ -1,0 +1,81 @@
+"""The run folder: config.yaml, environment.json, metrics.jsonl, tensorboard/, checkpoints/."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pydantic
+import yaml
+
+from smolpilot.atomic import atomic_folder
+from smolpilot.errors import UsageError, did_you_mean
+
+from .options import TrainOptions
+
+CONFIG = "config.yaml"
+
+
+def create(out: Path, options: TrainOptions, environment: dict[str, Any]) -> None:
+    """Make the run folder with what is known before the first step; UsageError when `out` exists."""
+    refuse_existing(out)
+    with atomic_folder(out) as beside:
+        (beside / CONFIG).write_text(config_text(options), encoding="utf-8")
+        (beside / "environment.json").write_text(json.dumps(environment, indent=2) + "\n", encoding="utf-8")
+        (beside / "checkpoints").mkdir()
+
+
+def refuse_existing(out: Path) -> None:
+    """A run never writes into a folder that is there already, unless it goes on with it."""
+    if not out.exists() and not out.is_symlink():
+        return
+    if (out / CONFIG).is_file():
+        raise UsageError(
+            f"{out} holds a run already.",
+            fix=f"go on with it: smolpilot train --resume --out {out}; or choose another --out",
+        )
+    raise UsageError(f"{out} exists already.", fix="choose a folder that does not exist yet")
+
+
+def config_text(options: TrainOptions) -> str:
+    """The options as YAML that `--config` reads back; keys without a value are left out."""
+    values: dict[str, Any] = {}
+    for item in dataclasses.fields(options):
+        value = getattr(options, item.name)
+        if item.name != "resume" and value is not None and value != {}:
+            values[item.name] = str(value) if isinstance(value, Path) else value
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+
+
+def load_config(out: Path) -> TrainOptions:
+    """The options that the run in `out` was started with; UsageError when there is no run."""
+    path = out / CONFIG
+    if not path.is_file():
+        raise UsageError(f"There is no run in {out}: it has no {CONFIG}.", fix="check --out, or leave out --resume")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        known = {item.name for item in dataclasses.fields(TrainOptions)}
+        for key in values:
+            if key not in known:
+                raise UsageError(f"Unknown key '{key}' in {path}.", fix=did_you_mean(str(key), known))
+        options: TrainOptions = pydantic.TypeAdapter(TrainOptions).validate_python(values)
+    except (yaml.YAMLError, pydantic.ValidationError, TypeError) as error:
+        raise UsageError(f"{path} cannot be read: {error}", fix="restore it, or start a new run") from error
+    return dataclasses.replace(options, out=out)
+
+
+def absolute_paths(options: TrainOptions) -> TrainOptions:
+    """The options with paths that hold from any working directory."""
+    changes: dict[str, Any] = {}
+    for item in dataclasses.fields(options):
+        value = getattr(options, item.name)
+        if isinstance(value, Path):
+            changes[item.name] = value.expanduser().absolute()
+    # A hub id or a shipped robot's name is no path, even where a folder of that name lies here.
+    if options.policy is not None and Path(options.policy).expanduser().exists():
+        changes["policy"] = str(Path(options.policy).expanduser().absolute())
+    if options.robot is not None and (options.robot.endswith((".yaml", ".yml")) or "/" in options.robot):
+        changes["robot"] = str(Path(options.robot).expanduser().absolute())
+    return dataclasses.replace(options, **changes)

@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from smolpilot.errors import TrainingError
+from smolpilot.training.metrics_log import MetricsLog, read_metrics
+
+
+def test_a_run_that_goes_on_drops_the_lines_beyond_its_checkpoint(tmp_path: Path) -> None:
+    log = MetricsLog(tmp_path, step=0)
+    for step in (10, 20, 30):
+        log.write(step, "train", {"loss": step / 10, "mae": {"pan": 0.5}})
+    log.close()
+    again = MetricsLog(tmp_path, step=20)
+    again.write(30, "train", {"loss": 9.0})
+    again.close()
+    lines = read_metrics(tmp_path / "metrics.jsonl")
+    assert [(line["step"], line["loss"]) for line in lines] == [(10, 1.0), (20, 2.0), (30, 9.0)]
+    assert list((tmp_path / "tensorboard").glob("events.*"))
+
+
+def test_a_torn_last_line_is_left_out_and_a_torn_middle_line_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1, "kind": "train"}\n{"step": 2, "ki', encoding="utf-8")
+    assert [line["step"] for line in read_metrics(path)] == [1]
+    MetricsLog(tmp_path, step=1).close()
+    assert path.read_text(encoding="utf-8") == '{"step": 1, "kind": "train"}\n'
+    path.write_text('{"step": 1\n{"step": 2, "kind": "train"}\n', encoding="utf-8")
+    with pytest.raises(TrainingError, match="Line 1"):
+        read_metrics(path)
