@@ -29,7 +29,7 @@ def panels(scored: Scored, document: dict[str, Any]) -> bytes:
     for place, joint in ((axes[0, 1], 0), (axes[0, 2], 1)):
         if joint < len(scored.joints):
             _trajectory(place, scored, shown, joint)
-            place.set_title(f"{_short(scored.joints[joint])}: episode {shown.episode}, prediction against recording")
+            place.set_title(f"{_short(scored.joints[joint])}, episode {shown.episode}")
         else:
             _empty(place, "the robot has one joint")
     _error_per_joint(axes[1, 0], document)
@@ -101,9 +101,9 @@ def _trajectory(axes: Axes, scored: Scored, shown: Trajectory, joint: int, *, pl
     if plans:
         step = max(1, -(-len(shown.plans) // _PLANS_DRAWN))
         for i, (times, chunk) in enumerate(shown.plans[::step]):
-            axes.plot(times, chunk[:, joint], color=PLAN, linewidth=0.7, alpha=0.55, label=_once("every plan", i))
+            axes.plot(times, chunk[:, joint], color=PLAN, linewidth=0.7, alpha=0.55, label=_once("chunks", i))
     axes.plot(shown.times, shown.truth[:, joint], color=TRUTH, linewidth=1.8, label="recorded")
-    label = f"predicted, new plan every {scored.execution_horizon}"
+    label = f"predicted, planned anew every {_frames(scored.execution_horizon)}"
     axes.plot(shown.times, shown.executed[:, joint], color=PREDICTED, linewidth=1.3, label=label)
     axes.set_xlabel("time in the episode (s)")
     axes.set_ylabel(_quantity(scored, joint))
@@ -133,7 +133,7 @@ def _error_per_joint(axes: Axes, document: dict[str, Any]) -> None:
     if np.isfinite(values[1]).any():
         axes.plot(places, values[1], "_", color=HOLD, markersize=size + 3, markeredgewidth=2.2, label="hold the state")
     axes.plot(places, values[2], "x", color=MEAN, markersize=size, markeredgewidth=1.8, label="mean action")
-    axes.set_ylabel(f"MAE ({_unit(document['unit'])})")
+    axes.set_ylabel(f"MAE ({document['unit']})")
     fonts = 9 if len(joints) <= 12 else 7 if len(joints) <= 32 else 5
     names = [_short(joint["name"], 18) for joint in joints]
     if len({joint["unit"] for joint in joints}) > 1:
@@ -160,10 +160,10 @@ def _scatter(axes: Axes, scored: Scored, joint: int) -> None:
     pad = 0.05 * max(float(np.ptp(ends)), 1e-6)
     ends += [-pad, pad]
     axes.plot(ends, ends, color=TRUTH, linewidth=1, label="perfect")
-    unit = _unit(scored.units[joint])
+    unit = scored.units[joint]
     axes.set_xlabel(f"recorded {_short(scored.joints[joint])} ({unit})")
     axes.set_ylabel(f"predicted {_short(scored.joints[joint])} ({unit})")
-    axes.set_title(f"{_short(scored.joints[joint])}: predicted against recorded, all horizon steps")
+    axes.set_title(f"{_short(scored.joints[joint])}, all horizon steps")
     axes.legend(fontsize=9, loc="upper left")
     axes.grid(alpha=0.25)
 
@@ -181,22 +181,25 @@ def _by_step(
     axes.set_xlim(0.5, len(own) + 0.5)
     axes.set_ylim(bottom=0)
     axes.set_xlabel("horizon step")
-    axes.set_ylabel(f"MAE ({_unit(unit)})")
+    axes.set_ylabel(f"MAE ({unit})")
     axes.legend(fontsize=8)
     axes.grid(alpha=0.25)
 
 
 def _quantity(scored: Scored, joint: int) -> str:
-    return f"{_short(scored.joints[joint])} ({_unit(scored.units[joint])})"
-
-
-def _unit(unit: str) -> str:
-    return "the dataset's units" if unit == "unknown" else unit
+    return f"{_short(scored.joints[joint])} ({scored.units[joint]})"
 
 
 def _short(name: str, length: int = 28) -> str:
-    """Long names keep their end: that is where left_arm_joint_1 and left_arm_joint_2 differ."""
-    return name if len(name) <= length else "…" + name[1 - length :]
+    """Long names lose their middle: side and number, which tell joints apart, stand at the ends."""
+    if len(name) <= length:
+        return name
+    tail = (length - 1) // 2
+    return f"{name[: length - 1 - tail]}…{name[-tail:]}"
+
+
+def _frames(count: int) -> str:
+    return "frame" if count == 1 else f"{count} frames"
 
 
 def _once(label: str, i: int) -> str:

@@ -1,0 +1,40 @@
+"""Where a result comes from: the policy, and whether its instructions are ones that it was trained on."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from smolpilot.policy import Policy
+
+
+def describe_policy(policy: Policy) -> dict[str, Any]:
+    """What a report says about a policy: size, horizon, robot, instructions, lineage."""
+    config = policy.config
+    return {
+        "path": str(policy.source),
+        "parameters": sum(parameter.numel() for parameter in policy.model.parameters()),
+        "chunk_size": config.chunk_size,
+        "execution_horizon": policy.n_action_steps,
+        "denoising_steps": config.num_steps,
+        "robot": policy.profile.name if policy.profile is not None else None,
+        "cameras": config.cameras,
+        "instructions": list(policy.instructions),
+        "lineage": dict(policy.lineage),
+    }
+
+
+def instruction_warnings(policy: Policy, instructions: Iterable[str]) -> list[str]:
+    """A sentence per instruction that the policy was not trained on: success drops when the wording differs."""
+    known = list(policy.instructions)
+    if not known:
+        return []
+    findings = []
+    for text in sorted(set(instructions) - set(known)):
+        near = difflib.get_close_matches(text, known, n=1, cutoff=0.0)
+        findings.append(
+            f"The policy was not trained on “{text}”; the nearest instruction that it knows is “{near[0]}”."
+        )
+    return findings

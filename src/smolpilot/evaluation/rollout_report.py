@@ -1,0 +1,24 @@
+"""Results of a closed-loop run on disk: results.json, video.mp4 and report.html."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .closed_loop import RolloutResult
+from .report import inline, policy_name, render
+from .summary import plain, to_json
+from .video import write_video
+
+RESULTS, VIDEO, REPORT = "results.json", "video.mp4", "report.html"
+
+
+def write_rollout_report(folder: Path, result: RolloutResult) -> None:
+    """Write the results into the existing `folder`; the video only when runs kept their pictures."""
+    (folder / RESULTS).write_text(to_json(result.document), encoding="utf-8")
+    video = None
+    if any(run.pictures for run in result.runs):
+        write_video(folder / VIDEO, result.runs, result.frames_per_second)
+        video = inline((folder / VIDEO).read_bytes())
+    document = plain(result.document)
+    page = render("rollout.html.j2", result=document, name=policy_name(document), video=video)
+    (folder / REPORT).write_text(page, encoding="utf-8")

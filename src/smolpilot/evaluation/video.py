@@ -1,0 +1,87 @@
+"""A video of episodes side by side: each tile with its instruction and, once it is over, its outcome."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import numpy.typing as npt
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from .closed_loop import Run
+
+Picture = npt.NDArray[np.uint8]
+_COLUMNS = 3
+_CAPTION = 40  # pixels above each tile
+_BORDER = 4
+_HOLD_SECONDS = 1.5  # the last picture stays, so that the outcome can be read
+_GREEN, _RED, _GREY = "#0b7a4b", "#b3261e", "#3a4350"
+
+
+def write_video(path: Path, runs: list[Run], frames_per_second: float) -> None:
+    """Write an mp4 (h264, yuv420p, index first: plays in browsers) of the runs that kept their pictures."""
+    shown = [run for run in runs if run.pictures]
+    if not shown:
+        raise ValueError("no run kept its pictures")
+    tiles = [_Tile(run) for run in shown]
+    length = max(len(run.pictures) for run in shown) + math.ceil(_HOLD_SECONDS * frames_per_second)
+    columns = min(_COLUMNS, len(tiles))
+    rows = math.ceil(len(tiles) / columns)
+    height, width = tiles[0].shape
+    size = (rows * height + rows * height % 2, columns * width + columns * width % 2)  # h264 wants even sizes
+    rate = Fraction(frames_per_second).limit_denominator(1000)
+    with av.open(str(path), "w", options={"movflags": "+faststart"}) as container:
+        stream = container.add_stream("libx264", rate=rate, options={"crf": "20", "preset": "medium"})
+        stream.height, stream.width, stream.pix_fmt = *size, "yuv420p"
+        for step in range(length):
+            canvas = np.full((*size, 3), 255, dtype=np.uint8)
+            for i, tile in enumerate(tiles):
+                top, left = i // columns * height, i % columns * width
+                canvas[top : top + height, left : left + width] = tile.at(step)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(canvas, format="rgb24")))
+        container.mux(stream.encode())
+
+
+class _Tile:
+    """One episode: its pictures with a border and a caption."""
+
+    def __init__(self, run: Run) -> None:
+        self._pictures = run.pictures
+        height, width = run.pictures[0].shape[:2]
+        self.shape = (height + 2 * _BORDER + _CAPTION, width + 2 * _BORDER)
+        outcomes = {
+            "named": "touched it",
+            "other": f"touched {run.reached}",
+            "none": "touched nothing in time",
+        }
+        colour = _GREEN if run.success else _RED
+        self._running = _caption(f"“{run.instruction}”", "", self.shape[1], _GREY)
+        self._over = _caption(f"“{run.instruction}”", outcomes[run.outcome], self.shape[1], colour)
+
+    def at(self, step: int) -> Picture:
+        """The tile at a step; after the end its last picture."""
+        over = step >= len(self._pictures) - 1
+        strip = self._over if over else self._running
+        tile = np.empty((*self.shape, 3), dtype=np.uint8)
+        tile[:] = strip[0, 0]  # the border has the caption's colour
+        picture = self._pictures[min(step, len(self._pictures) - 1)]
+        # The caption stands above: a player's controls hide the lower edge.
+        tile[:_CAPTION] = strip
+        top = _CAPTION + _BORDER
+        tile[top : top + picture.shape[0], _BORDER : _BORDER + picture.shape[1]] = picture
+        return tile
+
+
+def _caption(first: str, second: str, width: int, colour: str) -> Picture:
+    """One or two lines of white text on a strip [40, width, 3]."""
+    figure = Figure(figsize=(width / 100, _CAPTION / 100), dpi=100, facecolor=colour)
+    figure.text(0.5, 0.68 if second else 0.5, first, ha="center", va="center", color="white", fontsize=9)
+    figure.text(0.5, 0.26, second, ha="center", va="center", color="white", fontsize=9, fontweight="bold")
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    strip: Picture = np.asarray(canvas.buffer_rgba())[:_CAPTION, :width, :3].copy()
+    return strip
