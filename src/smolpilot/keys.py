@@ -10,8 +10,11 @@ TASK = "task"
 
 
 def image_key(camera: str) -> str:
-    """The frame key of a camera: `front` -> `observation.images.front`."""
-    return f"{IMAGES}.{camera}"
+    """The frame key of a camera: `front` -> `observation.images.front`; a whole key stays what it is.
+
+    Whole keys occur: datasets with one nameless camera call it `observation.image`.
+    """
+    return camera if camera.startswith("observation.") else f"{IMAGES}.{camera}"
 
 
 def camera_name(key: str) -> str:

@@ -1,0 +1,84 @@
+"""The folder of the vision-language model: its config, tokenizer and processor files, kept as bytes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from smolpilot.errors import CheckpointError
+
+from .config import VLMConfig
+
+CONFIG = "config.json"
+TOKENIZER = "tokenizer.json"
+# What transformers' AutoConfig, AutoTokenizer and AutoProcessor read of a SmolVLM folder.
+FILES = (
+    CONFIG,
+    TOKENIZER,
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "processor_config.json",
+    "preprocessor_config.json",
+    "video_preprocessor_config.json",
+    "chat_template.json",
+    "chat_template.jinja",
+    "generation_config.json",
+)
+
+
+@dataclass(frozen=True)
+class VLMFolder:
+    """`files` maps a file name to its content; `origin` says where they came from, for messages."""
+
+    files: dict[str, bytes]
+    origin: str
+
+    @classmethod
+    def read(cls, folder: str | Path) -> VLMFolder:
+        """Read the known files of a folder; a missing folder or tokenizer.json is a CheckpointError."""
+        path = Path(folder)
+        if not path.is_dir():
+            raise CheckpointError(f"The vision-language model folder {path} does not exist.", fix="check the path")
+        files = {name: (path / name).read_bytes() for name in FILES if (path / name).is_file()}
+        for name, content in files.items():
+            if content.startswith(b"version https://git-lfs"):
+                raise CheckpointError(
+                    f"{path / name} is a Git-LFS pointer, not the file itself.", fix="run `git lfs pull` there"
+                )
+        return cls(files, str(path))
+
+    def write(self, folder: Path) -> None:
+        """Write the files into a new folder."""
+        folder.mkdir(parents=True)
+        for name, content in self.files.items():
+            (folder / name).write_bytes(content)
+
+    def json(self, name: str) -> dict[str, Any]:
+        """A JSON file of the folder, {} when it is absent."""
+        if name not in self.files:
+            return {}
+        try:
+            values = json.loads(self.files[name])
+        except ValueError as error:
+            raise CheckpointError(f"{self.origin}/{name} is not valid JSON: {error}") from error
+        if not isinstance(values, dict):
+            raise CheckpointError(f"{self.origin}/{name} holds no JSON object.")
+        return values
+
+    @property
+    def has_tokenizer(self) -> bool:
+        return TOKENIZER in self.files
+
+    def config(self) -> VLMConfig | None:
+        """The dimensions of the model, None when the folder has no config.json."""
+        return VLMConfig.from_json(self.json(CONFIG)) if CONFIG in self.files else None
+
+    def with_config(self, config: VLMConfig) -> VLMFolder:
+        """The same folder with the config.json of `config`."""
+        text = json.dumps(config.to_json(), indent=2)
+        return VLMFolder({**self.files, CONFIG: text.encode()}, self.origin)
