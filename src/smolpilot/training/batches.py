@@ -1,0 +1,184 @@
+"""Batches as the network takes them, assembled with a handful of array operations.
+
+States, actions and tokens of all frames are transformed once; a batch only gathers rows. The result equals
+`transforms.inputs` on the dataset's samples, number for number (tests/training/test_batches.py).
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import psutil
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from smolpilot.datasets import Dataset
+from smolpilot.policy.cameras import CamerasPart
+from smolpilot.policy.inputs import PolicyInputs
+from smolpilot.policy.joints import JointsPart
+from smolpilot.policy.parts import Batch
+from smolpilot.policy.transforms import NormalisePart, PadPart, Transforms
+
+from .frames import Decoder, FrameStore, camera_plans, predicted_gb
+from .sampler import Sampler
+
+Rows = npt.NDArray[np.int64]
+
+
+class Batches:
+    """All frames of `dataset` as network inputs on `device`.
+
+    Video is held in memory where `memory_gb` (None: half of what is free) allows it, else decoded by `workers`
+    processes while training. `rows` limits which frames are held (validation needs few).
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        transforms: Transforms,
+        device: torch.device,
+        *,
+        chunk_size: int,
+        rows: Rows | None = None,
+        memory_gb: float | None = None,
+        workers: int = 0,
+    ) -> None:
+        self.dataset, self._device, self._workers = dataset, device, workers
+        self._empty = _empty_slots(transforms)
+        self._numbers = _Numbers(dataset, transforms, chunk_size, device)
+        self._plans = camera_plans(dataset.meta, transforms)
+        held = np.arange(len(dataset)) if rows is None else rows
+        limit = psutil.virtual_memory().available / 2e9 if memory_gb is None else memory_gb
+        self.needed_gb = predicted_gb(list(self._plans.values()), len(held))
+        self.in_memory = self.needed_gb <= limit
+        self._images: FrameStore | Decoder
+        if self.in_memory:
+            self._images = FrameStore(dataset, self._plans, held)
+        else:
+            self._images = Decoder(dataset, self._plans)
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def batch(self, rows: Sequence[int] | Rows) -> PolicyInputs:
+        """The frames `rows` of the dataset, with their action chunks."""
+        index = np.asarray(rows, dtype=np.int64)
+        return self._assemble(index, {slot: self._images.images(slot, index, self._device) for slot in self._plans})
+
+    def stream(self, sampler: Sampler, start: int, stop: int) -> Iterator[PolicyInputs]:
+        """Batches number `start` to `stop` (excluded)."""
+        if self.in_memory or self._workers == 0:
+            for number in range(start, stop):
+                yield self.batch(sampler.batch(number))
+            return
+        wanted = _Wanted(sampler, start, stop)
+        loader: DataLoader[dict[str, Tensor]] = DataLoader(
+            _ImageBatches(self._images, list(self._plans)),
+            sampler=wanted,
+            batch_size=None,
+            num_workers=self._workers,
+            prefetch_factor=2,
+            worker_init_fn=_ignore_interrupts,
+        )
+        for rows, images in zip(wanted, loader, strict=True):
+            moved = {slot: value.to(self._device, non_blocking=True) for slot, value in images.items()}
+            yield self._assemble(np.asarray(rows, dtype=np.int64), moved)
+
+    def _assemble(self, rows: Rows, images: dict[str, Tensor]) -> PolicyInputs:
+        numbers, index = self._numbers, torch.from_numpy(rows).to(self._device)
+        wanted = index[:, None] + numbers.ahead  # [B, H]
+        last = numbers.last[index][:, None]
+        tokens, mask = numbers.tokens(index)
+        pictures, seen = self._stack(images, len(rows))
+        return PolicyInputs(
+            images=pictures,
+            image_masks=seen,
+            tokens=tokens,
+            token_mask=mask,
+            state=numbers.states[index],
+            actions=numbers.actions[torch.minimum(wanted, last)],
+            action_is_pad=wanted > last,
+        )
+
+    def _stack(self, images: dict[str, Tensor], count: int) -> tuple[Tensor, Tensor]:
+        """Images [B, C, 3, H, W] and which of them are pictures, bool [B, C]; the empty slots come last, all -1."""
+        pictures = list(images.values())
+        there = torch.tensor([True] * len(pictures) + [False] * self._empty, device=self._device)
+        pictures += [torch.full_like(pictures[0], -1.0)] * self._empty
+        return torch.stack(pictures, dim=1), there.expand(count, -1)
+
+
+def _empty_slots(transforms: Transforms) -> int:
+    return next(part.empty for part in transforms.parts if isinstance(part, CamerasPart))
+
+
+class _Numbers:
+    """States, actions and tokens of every frame of a dataset, transformed, on `device`."""
+
+    def __init__(self, dataset: Dataset, transforms: Transforms, chunk_size: int, device: torch.device) -> None:
+        batch = Batch([], torch.from_numpy(dataset.states), torch.from_numpy(dataset.actions)[:, None])
+        for part in transforms.parts:
+            if isinstance(part, JointsPart | NormalisePart | PadPart):
+                part.forward(batch)
+        assert batch.actions is not None
+        self.states, self.actions = batch.state.to(device), batch.actions[:, 0].to(device)  # [N, padded width]
+        self.ahead = torch.arange(chunk_size, device=device)
+        self.last = torch.from_numpy(_last_rows(dataset.episode_index)).to(device)  # [N]
+        texts = list(dataset.instructions)
+        number = {value: texts.index(text) for value, text in dataset.meta.tasks.items() if text in texts}
+        order = np.array([number[int(value)] for value in dataset.task_index], dtype=np.int64)
+        self._text = torch.from_numpy(order).to(device)  # [N]
+        config = transforms.recipe.config
+        tokens, mask = transforms.recipe.tokenizer(
+            texts, max_length=config.tokenizer_max_length, padding=config.pad_language_to
+        )
+        self._tokens, self._mask = tokens.to(device), mask.to(device)  # [texts, T]
+        self._longest_only = config.pad_language_to == "longest"
+        self._lengths = mask.sum(dim=1).to(device)
+
+    def tokens(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Tokens and mask [B, T] of the frames `index`, padded as the config says."""
+        text = self._text[index]
+        width = int(self._lengths[text].max()) if self._longest_only else self._tokens.shape[1]
+        return self._tokens[text, :width], self._mask[text, :width]
+
+
+def _last_rows(episode_index: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """The last row of each row's episode. [N] -> [N]"""
+    ends = np.append(np.flatnonzero(np.diff(episode_index)), len(episode_index) - 1)
+    return ends[np.searchsorted(ends, np.arange(len(episode_index)))]
+
+
+class _ImageBatches(torch.utils.data.Dataset[dict[str, Tensor]]):
+    """Images of whole batches, for loader processes."""
+
+    def __init__(self, decoder: Decoder, slots: list[str]) -> None:
+        self._decoder, self._slots = decoder, slots
+
+    def __getitem__(self, rows: list[int]) -> dict[str, Tensor]:
+        index = np.asarray(rows, dtype=np.int64)
+        return {slot: self._decoder.images(slot, index, torch.device("cpu")) for slot in self._slots}
+
+
+class _Wanted:
+    """The rows of the batches `start` to `stop`, anew at each iteration."""
+
+    def __init__(self, sampler: Sampler, start: int, stop: int) -> None:
+        self._sampler, self._start, self._stop = sampler, start, stop
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return Sampler(self._sampler.size, self._sampler.batch_size, self._sampler.seed).batches(self._start, self._stop)
+
+    def __len__(self) -> int:
+        return self._stop - self._start
+
+
+def _ignore_interrupts(worker: int) -> None:
+    # Ctrl-C reaches the whole process group; the main process ends the workers once it has saved.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)

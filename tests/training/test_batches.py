@@ -1,0 +1,102 @@
+"""Fast batches equal the transforms on the dataset's samples, number for number."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from smolpilot.datasets import Dataset, open_dataset
+from smolpilot.policy.byte_tokenizer import byte_level_folder
+from smolpilot.policy.inputs import PolicyInputs
+from smolpilot.policy.joints import FrameLayout, to_policy_order
+from smolpilot.policy.presets import preset
+from smolpilot.policy.tokenizer import PolicyTokenizer
+from smolpilot.policy.transforms import Transforms
+from smolpilot.robots import JointLayout, RobotProfile
+from smolpilot.training.batches import Batches
+from smolpilot.training.sampler import Sampler
+
+CPU = torch.device("cpu")
+H = 7
+
+
+def transforms_for(dataset: Dataset, *, size: tuple[int, int] | None = (64, 64), **config: Any) -> Transforms:
+    """Transforms for a robot with another joint order and units than the dataset's, and one empty slot."""
+    names = dataset.meta.state_names
+    layout = FrameLayout(JointLayout(tuple(names), ("rad", "rad", "unknown")), JointLayout(tuple(names)))
+    profile = RobotProfile.from_features([names[1], names[0], names[2]], dataset.meta.cameras, 10)
+    joints = [joint.model_copy(update={"unit": "deg"}) for joint in profile.joints[:2]] + profile.joints[2:]
+    profile = profile.model_copy(update={"joints": joints})
+    shapes = {"second": (3, 48, 64), "first": (3, 48, 64), "empty_camera_0": (3, 48, 64)}
+    settings = preset(
+        "tiny", state_dim=3, action_dim=3, image_shapes=shapes, empty_cameras=1, chunk_size=H, n_action_steps=H,
+        resize_imgs_with_padding=size, **config,
+    )  # fmt: skip
+    return Transforms.build(
+        settings,
+        to_policy_order(dataset.meta.statistics, layout, profile),
+        PolicyTokenizer(byte_level_folder(settings.vlm)),
+        camera_map={"front": "first", "wrist": "second"},
+        profile=profile,
+        source=layout,
+    )
+
+
+def assert_equal(found: PolicyInputs, expected: PolicyInputs) -> None:
+    for field in dataclasses.fields(PolicyInputs):
+        left, right = getattr(found, field.name), getattr(expected, field.name)
+        assert left.dtype == right.dtype, field.name
+        assert torch.equal(left, right), field.name
+
+
+@pytest.fixture(scope="module")
+def dataset(tiny_dataset: Path) -> Dataset:
+    return open_dataset(tiny_dataset, episodes=[1, 2, 4], chunk_size=H)
+
+
+@pytest.mark.parametrize("padding", ["longest", "max_length"])
+@pytest.mark.parametrize("memory_gb", [None, 0.0], ids=["in memory", "decoded when needed"])
+def test_batches_equal_the_transforms(dataset: Dataset, memory_gb: float | None, padding: str) -> None:
+    transforms = transforms_for(dataset, pad_language_to=padding, tokenizer_max_length=30)
+    batches = Batches(dataset, transforms, CPU, chunk_size=H, memory_gb=memory_gb)
+    assert batches.in_memory == (memory_gb is None)
+    ends = np.flatnonzero(np.diff(dataset.episode_index))
+    for rows in ([0, 5, len(dataset) - 1], ends.tolist(), [int(ends[0]) + 1], list(range(len(dataset)))):
+        expected = transforms.inputs([dataset[i] for i in rows])
+        assert expected.action_is_pad is not None
+        assert_equal(batches.batch(rows), expected)
+
+
+@pytest.mark.parametrize("size", [None, (48, 48)], ids=["native", "smaller"])
+def test_pictures_of_the_policys_size_are_kept_as_bytes_and_give_the_same(
+    dataset: Dataset, size: tuple[int, int] | None
+) -> None:
+    transforms = transforms_for(dataset, size=size)
+    batches = Batches(dataset, transforms, CPU, chunk_size=H)
+    per_frame = 48 * 64 * 3 if size is None else 48 * 48 * 3 * 4
+    assert batches.needed_gb == pytest.approx(2 * per_frame * len(dataset) / 1e9)
+    rows = [3, 30, 41]
+    assert_equal(batches.batch(rows), transforms.inputs([dataset[i] for i in rows]))
+
+
+def test_loader_processes_give_the_same_stream(dataset: Dataset) -> None:
+    transforms = transforms_for(dataset)
+    kept = Batches(dataset, transforms, CPU, chunk_size=H)
+    decoded = Batches(dataset, transforms, CPU, chunk_size=H, memory_gb=0.0, workers=2)
+    sampler = Sampler(len(dataset), 4, seed=5)
+    streams = [list(batches.stream(sampler, 3, 8)) for batches in (kept, decoded)]
+    assert len(streams[0]) == len(streams[1]) == 5
+    for left, right in zip(*streams, strict=True):
+        assert_equal(left, right)
+
+
+def test_only_the_wanted_rows_are_held(dataset: Dataset) -> None:
+    transforms = transforms_for(dataset)
+    rows = np.array([2, 25, 40])
+    batches = Batches(dataset, transforms, CPU, chunk_size=H, rows=rows)
+    assert_equal(batches.batch(rows[[2, 0]]), transforms.inputs([dataset[40], dataset[2]]))
