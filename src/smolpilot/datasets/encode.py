@@ -33,8 +33,9 @@ class VideoEncoder:
     """Encodes `[h, w, 3]` uint8 pictures at constant rate `fps` into one mp4 file."""
 
     def __init__(self, path: Path, *, width: int, height: int, fps: float, codec: Codec) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
         encoder = find_encoder(codec)
+        require_size(codec, width, height)
+        path.parent.mkdir(parents=True, exist_ok=True)
         rate = Fraction(fps).limit_denominator(1001)
         self.pix_fmt = pixel_format(width, height)
         self.frames = 0
@@ -71,6 +72,15 @@ class VideoEncoder:
 def pixel_format(width: int, height: int) -> str:
     """yuv420p needs even sides; yuv444p takes any."""
     return "yuv420p" if width % 2 == 0 and height % 2 == 0 else "yuv444p"
+
+
+def require_size(codec: Codec, width: int, height: int) -> None:
+    """Raise UsageError for picture sizes that the encoders of `codec` cannot take."""
+    # x265 writes beyond its buffers for widths of 33 to 48 pixels: the process would abort.
+    if codec == "hevc" and width < 64:
+        raise UsageError(f"hevc cannot encode pictures {width} pixels wide.", expected="64 or more", fix="Use h264.")
+    if codec == "av1" and (width % 2 or height % 2):
+        raise UsageError(f"av1 cannot encode {width}x{height} pictures.", expected="even sides", fix="Use h264.")
 
 
 def find_encoder(codec: Codec) -> str:

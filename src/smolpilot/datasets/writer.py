@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from smolpilot.atomic import atomic_folder
-from smolpilot.datasets.encode import CRF, GROUP_SIZE, Codec, VideoEncoder, find_encoder, pixel_format
+from smolpilot.datasets.encode import CRF, GROUP_SIZE, Codec, VideoEncoder, find_encoder, pixel_format, require_size
 from smolpilot.datasets.image_statistics import ImageStatistics
 from smolpilot.datasets.video import Picture
 from smolpilot.errors import DatasetError, UsageError
@@ -51,6 +51,8 @@ class DatasetWriter:
         if not fps > 0:
             raise UsageError(f"fps is {fps}.", expected="frames per second, above 0")
         find_encoder(codec)
+        for height, width in cameras.values():
+            require_size(codec, width, height)
         self.path = Path(path)
         self._fps, self._robot_type, self._codec = fps, robot_type, codec
         self._names = {STATE: list(state_names), ACTION: list(action_names)}
