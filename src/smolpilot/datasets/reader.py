@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from smolpilot.datasets.alignment import match_frames, require_room
 from smolpilot.datasets.layout import Episode
 from smolpilot.datasets.meta import DatasetMeta, read_meta, unknown_episode
 from smolpilot.datasets.pictures import PictureReader
@@ -162,32 +163,15 @@ class Dataset:
 
         Reads the packets of every video file once; raises DatasetError for the first episode that does not fit.
         """
-        for index in self.episodes:
-            episode = self.meta.episode(index)
+        chosen = [self.meta.episode(index) for index in self.episodes]
+        for episode in chosen:
             for camera in episode.videos:
                 self._frame_positions(camera, episode)
-        self._check_totals()
+        require_room(self._media.videos, self.meta.episodes, {span.path for e in chosen for span in e.videos.values()})
 
     def close(self) -> None:
         """Close open video files; they open again when needed."""
         self._media.videos.close()
-
-    def _check_totals(self) -> None:
-        """A file must hold as many frames as all its episodes have rows, or one of them shows another's pictures."""
-        rows: dict[tuple[str, Path], int] = {}
-        last: dict[tuple[str, Path], int] = {}
-        for episode in self.meta.episodes:
-            for camera, span in episode.videos.items():
-                place = (camera, span.path)
-                rows[place] = rows.get(place, 0) + episode.length
-                last[place] = episode.index
-        chosen = {(c, s.path) for e in self.meta.episodes if e.index in set(self.episodes) for c, s in e.videos.items()}
-        for (camera, path), expected in rows.items():
-            if (camera, path) not in chosen:
-                continue
-            found = len(self._media.videos.index(path).pts)
-            if found < expected:
-                raise _too_short(camera, last[camera, path], path, found, expected)
 
     def _row(self, i: int) -> int:
         if not -len(self) <= i < len(self):
@@ -214,40 +198,8 @@ class Dataset:
             span = episode.videos[camera]
             start, stop = self._tables.spans[episode.index]
             times = span.start + self._tables.array("timestamp")[start:stop].astype(np.float64)
-            self._positions[place] = _match(self._media.videos, camera, episode, times, self.meta.fps)
+            self._positions[place] = match_frames(self._media.videos, camera, episode, times, self.meta.fps)
         return self._positions[place]
-
-
-def _match(
-    videos: VideoReader, camera: str, episode: Episode, times: npt.NDArray[np.float64], fps: float
-) -> npt.NDArray[np.int64]:
-    path = episode.videos[camera].path
-    index = videos.index(path)
-    positions = index.positions(times)
-    off = np.abs(index.pts[positions] * float(index.time_base) - times)
-    # A frame belongs to the row whose time is nearest; half a frame away it could as well be its neighbour.
-    bad = np.flatnonzero(off > 0.4 / fps)
-    repeated = np.flatnonzero(np.diff(positions) <= 0) + 1
-    if len(bad) == 0 and len(repeated) == 0:
-        return positions
-    first = int(min([*bad[:1], *repeated[:1]]))
-    if times[-1] > index.seconds(len(index.pts) - 1) + 0.4 / fps:
-        raise _too_short(camera, episode.index, path, first, episode.length)
-    raise DatasetError(
-        f"The video of camera '{camera}' has no frame of its own for frame {first} of episode {episode.index}: the "
-        f"nearest is {1000 * float(off[first]):.1f} ms away ({path}).",
-        expected=f"one video frame every {1000 / fps:.1f} ms, at the time stamps of the table",
-        fix="Leave this episode out, or record it anew.",
-    )
-
-
-def _too_short(camera: str, episode: int, path: Path, found: int, expected: int) -> DatasetError:
-    return DatasetError(
-        f"The video of camera '{camera}' is shorter than the table at episode {episode}: {found} frames for "
-        f"{expected} rows ({path}).",
-        expected="one video frame per row",
-        fix="Leave this episode out, or record it anew.",
-    )
 
 
 def _known(meta: DatasetMeta, episodes: Sequence[int]) -> list[int]:
