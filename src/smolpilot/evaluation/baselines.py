@@ -26,6 +26,8 @@ def hold_errors(scored: Scored) -> Errors | None:
     return chunk_errors(hold_chunks(scored), scored.target, scored.is_pad)
 
 
-def mean_errors(scored: Scored) -> Errors:
-    """Errors of the mean action."""
+def mean_errors(scored: Scored) -> Errors | None:
+    """Errors of the mean action; None when the policy's statistics do not hold it."""
+    if np.isnan(scored.mean_action).any():
+        return None
     return chunk_errors(mean_chunks(scored), scored.target, scored.is_pad)

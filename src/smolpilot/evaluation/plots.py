@@ -29,7 +29,7 @@ def panels(scored: Scored, document: dict[str, Any]) -> bytes:
     for place, joint in ((axes[0, 1], 0), (axes[0, 2], 1)):
         if joint < len(scored.joints):
             _trajectory(place, scored, shown, joint)
-            place.set_title(f"{_short(scored.joints[joint])}, episode {shown.episode}")
+            place.set_title(f"{_short(scored.joints[joint])}, episode {shown.episode}", pad=20)
         else:
             _empty(place, "the robot has one joint")
     _error_per_joint(axes[1, 0], document)
@@ -49,15 +49,18 @@ def panels(scored: Scored, document: dict[str, Any]) -> bytes:
 
 def joint_panel(scored: Scored, document: dict[str, Any], joint: int, shown: Trajectory) -> bytes:
     """One joint: an episode with its plans, and the error by horizon step against both baselines."""
-    figure = Figure(figsize=(12.0, 3.1), dpi=_DPI, layout="constrained")
+    figure = Figure(figsize=(12.0, 3.1), dpi=_DPI)
+    # Fixed margins: a computed layout takes twice as long, and there may be 64 of these.
     left, right = figure.subplots(1, 2, width_ratios=[2.3, 1])
+    figure.subplots_adjust(left=0.07, right=0.99, bottom=0.16, top=0.89, wspace=0.14)
     _trajectory(left, scored, shown, joint, plans=True)
     steps = document["by_step"]
     _by_step(
         right,
-        [row[joint] for row in steps["mae"]],
-        None if steps["hold_mae"] is None else [row[joint] for row in steps["hold_mae"]],
-        [row[joint] for row in steps["mean_action_mae"]],
+        *(
+            None if steps[key] is None else [row[joint] for row in steps[key]]
+            for key in ("mae", "hold_mae", "mean_action_mae")
+        ),
         scored.units[joint],
         scored.execution_horizon,
     )
@@ -77,7 +80,6 @@ def horizon_panel(scored: Scored, document: dict[str, Any]) -> bytes:
         scored.unit,
         scored.execution_horizon,
     )
-    axes.set_title(f"averaged over {len(scored.joints)} joints")
     return _png(figure)
 
 
@@ -107,7 +109,7 @@ def _trajectory(axes: Axes, scored: Scored, shown: Trajectory, joint: int, *, pl
     axes.plot(shown.times, shown.executed[:, joint], color=PREDICTED, linewidth=1.3, label=label)
     axes.set_xlabel("time in the episode (s)")
     axes.set_ylabel(_quantity(scored, joint))
-    axes.legend(fontsize=8)
+    _legend_above(axes)
     axes.grid(alpha=0.25)
     _frame_values(axes, shown, joint)
 
@@ -132,7 +134,8 @@ def _error_per_joint(axes: Axes, document: dict[str, Any]) -> None:
     size = 7 if len(joints) <= 32 else 4
     if np.isfinite(values[1]).any():
         axes.plot(places, values[1], "_", color=HOLD, markersize=size + 3, markeredgewidth=2.2, label="hold the state")
-    axes.plot(places, values[2], "x", color=MEAN, markersize=size, markeredgewidth=1.8, label="mean action")
+    if np.isfinite(values[2]).any():
+        axes.plot(places, values[2], "x", color=MEAN, markersize=size, markeredgewidth=1.8, label="mean action")
     axes.set_ylabel(f"MAE ({document['unit']})")
     fonts = 9 if len(joints) <= 12 else 7 if len(joints) <= 32 else 5
     names = [_short(joint["name"], 18) for joint in joints]
@@ -169,21 +172,29 @@ def _scatter(axes: Axes, scored: Scored, joint: int) -> None:
 
 
 def _by_step(
-    axes: Axes, own: list[Any], hold: list[Any] | None, mean: list[Any], unit: str, execution_horizon: int
+    axes: Axes, own: list[Any], hold: list[Any] | None, mean: list[Any] | None, unit: str, execution_horizon: int
 ) -> None:
     steps = np.arange(1, len(own) + 1)
     axes.plot(steps, np.array(own, dtype=float), color=PREDICTED, marker="." if len(own) < 25 else "", label="policy")
-    if hold is not None and np.isfinite(np.array(hold, dtype=float)).any():
-        axes.plot(steps, np.array(hold, dtype=float), color=HOLD, linestyle="--", label="hold the state")
-    axes.plot(steps, np.array(mean, dtype=float), color=MEAN, linestyle=":", label="mean action")
+    for values, colour, style, label in ((hold, HOLD, "--", "hold the state"), (mean, MEAN, ":", "mean action")):
+        if values is not None and np.isfinite(np.array(values, dtype=float)).any():
+            axes.plot(steps, np.array(values, dtype=float), color=colour, linestyle=style, label=label)
     if execution_horizon < len(own):
         axes.axvspan(0.5, execution_horizon + 0.5, color="#000000", alpha=0.05, label="executed", linewidth=0)
     axes.set_xlim(0.5, len(own) + 0.5)
     axes.set_ylim(bottom=0)
     axes.set_xlabel("horizon step")
     axes.set_ylabel(f"MAE ({unit})")
-    axes.legend(fontsize=8)
+    _legend_above(axes)
     axes.grid(alpha=0.25)
+
+
+def _legend_above(axes: Axes) -> None:
+    """One line above the picture: it hides nothing, and no best place has to be searched among thousands of points."""
+    axes.legend(
+        fontsize=8, ncols=4, loc="lower right", bbox_to_anchor=(1.0, 1.0), frameon=False, borderaxespad=0.2,
+        columnspacing=1.2, handlelength=1.6,
+    )  # fmt: skip
 
 
 def _quantity(scored: Scored, joint: int) -> str:
@@ -216,3 +227,30 @@ def _png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     FigureCanvasAgg(figure).print_png(buffer)
     return buffer.getvalue()
+
+
+def training_curve(steps: list[dict[str, Any]], scores: list[dict[str, Any]]) -> bytes:
+    """Training loss, smoothed lightly, and the held-out score where the run measured one."""
+    figure = Figure(figsize=(12.0, 3.6), dpi=_DPI, layout="constrained")
+    key = next((name for name in ("score", "mae") if scores and isinstance(scores[0].get(name), int | float)), None)
+    left, *more = np.atleast_1d(figure.subplots(1, 2 if key else 1))
+    where = np.array([line["step"] for line in steps], dtype=float)
+    loss = np.array([line["loss"] for line in steps], dtype=float)
+    left.plot(where, loss, color=PLAN, linewidth=0.9, label="loss")
+    window = max(1, len(loss) // 20)
+    if window > 1:
+        kernel = np.ones(window) / window
+        left.plot(where[window - 1 :], np.convolve(loss, kernel, "valid"), color=TRUTH, label=f"mean of {window} lines")
+    left.set_yscale("log")
+    left.set_xlabel("optimiser step")
+    left.set_ylabel("flow-matching loss")
+    left.legend(fontsize=9)
+    left.grid(alpha=0.25, which="both")
+    if key:
+        axes = more[0]
+        axes.plot([line["step"] for line in scores], [line[key] for line in scores], "o-", color=PREDICTED)
+        axes.set_xlabel("optimiser step")
+        axes.set_ylabel(f"held-out action error ({scores[0].get('unit', 'robot units')})")
+        axes.set_ylim(bottom=0)
+        axes.grid(alpha=0.25)
+    return _png(figure)

@@ -117,5 +117,7 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(num=number, percent=percent, interval=interval, range=value_range, against=_against, fact=_fact)
+    environment.filters.update(
+        num=number, percent=percent, interval=interval, range=value_range, against=_against, fact=_fact
+    )
     return environment

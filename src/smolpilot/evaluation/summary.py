@@ -80,7 +80,7 @@ def _joint(
     a: int,
     errors: Errors,
     hold: Errors | None,
-    mean: Errors,
+    mean: Errors | None,
     found: Ranges,
     moved: tuple[Motion, Motion],
 ) -> dict[str, Any]:
@@ -94,7 +94,7 @@ def _joint(
         "first_step_mae": errors.mae_by_step[0, a],
         "last_step_mae": errors.mae_by_step[-1, a],
         "hold_mae": None if hold is None else hold.mae[a],
-        "mean_action_mae": mean.mae[a],
+        "mean_action_mae": None if mean is None else mean.mae[a],
         "range": {
             "predicted": [found.predicted_min[a], found.predicted_max[a]],
             "recorded": [found.target_min[a], found.target_max[a]],
@@ -114,7 +114,7 @@ def _joint(
     }
 
 
-def _by_step(errors: Errors, hold: Errors | None, mean: Errors) -> dict[str, Any]:
+def _by_step(errors: Errors, hold: Errors | None, mean: Errors | None) -> dict[str, Any]:
     """Errors by horizon step h = 1..H; step h compares with the action h - 1 frames after the scored frame."""
     return {
         "step": list(range(1, len(errors.steps) + 1)),
@@ -123,40 +123,53 @@ def _by_step(errors: Errors, hold: Errors | None, mean: Errors) -> dict[str, Any
         "rmse": errors.rmse_by_step,
         "mean_mae": errors.mae_by_step.mean(axis=1),
         "hold_mean_mae": None if hold is None else hold.mae_by_step.mean(axis=1),
-        "mean_action_mean_mae": mean.mae_by_step.mean(axis=1),
+        "mean_action_mean_mae": None if mean is None else mean.mae_by_step.mean(axis=1),
         "hold_mae": None if hold is None else hold.mae_by_step,
-        "mean_action_mae": mean.mae_by_step,
+        "mean_action_mae": None if mean is None else mean.mae_by_step,
     }
 
 
-def _verdict(scored: Scored, errors: Errors, hold: Errors | None, mean: Errors) -> dict[str, Any]:
-    """Beats both baselines on the MAE averaged over joints; null when holding the state cannot be computed."""
+def _verdict(scored: Scored, errors: Errors, hold: Errors | None, mean: Errors | None) -> dict[str, Any]:
+    """Beats both baselines on the MAE averaged over joints; null when a baseline cannot be computed."""
     own, joints = errors.mean_mae, len(scored.joints)
-    beats_mean = own < mean.mean_mae
-    hold_mae = float("nan") if hold is None else hold.mean_mae
-    beats_hold = None if math.isnan(hold_mae) else own < hold_mae
-    against_mean = f"{mean.mean_mae:.4g} of the mean action"
+    beats_hold, beats_mean = _beats(errors, hold), _beats(errors, mean)
+    text = _verdict_text(own, hold, mean, beats_hold, beats_mean)
     if errors.non_finite:
-        beats_mean = False
-        beats_hold = None if beats_hold is None else False
         text = "fails: predictions hold NaN or infinite values"
-    elif beats_hold is None:
-        name = "beats the mean action" if beats_mean else "does not beat the mean action"
-        text = (
-            f"{name}: MAE {own:.4g} against {against_mean}; holding the current state is n/a (state and action "
-            f"joints differ by name)"
-        )
-    else:
-        names = {(True, True): "beats both baselines", (False, False): "beats neither baseline"}
-        name = names.get(
-            (beats_hold, beats_mean), "beats only " + ("the held state" if beats_hold else "the mean action")
-        )
-        text = f"{name}: MAE {own:.4g} against {hold_mae:.4g} of holding the current state and {against_mean}"
     return {
-        "beats_both": None if beats_hold is None else bool(beats_hold and beats_mean),
+        "beats_both": None if beats_hold is None or beats_mean is None else beats_hold and beats_mean,
         "beats_hold": beats_hold,
         "beats_mean_action": beats_mean,
         "joints_beating_hold": None if hold is None else int(np.sum(errors.mae < hold.mae)),
-        "joints_beating_mean_action": int(np.sum(errors.mae < mean.mae)),
+        "joints_beating_mean_action": None if mean is None else int(np.sum(errors.mae < mean.mae)),
         "text": f"{text} ({scored.unit}, averaged over {joints} joint{'s' if joints != 1 else ''})",
     }
+
+
+def _beats(own: Errors, baseline: Errors | None) -> bool | None:
+    """NaN predictions beat nothing; None when the baseline lacks a joint."""
+    if baseline is None or math.isnan(baseline.mean_mae):
+        return None
+    return not own.non_finite and own.mean_mae < baseline.mean_mae
+
+
+def _verdict_text(
+    own: float, hold: Errors | None, mean: Errors | None, beats_hold: bool | None, beats_mean: bool | None
+) -> str:
+    baselines = [("holding the current state", hold, beats_hold), ("the mean action", mean, beats_mean)]
+    known = [
+        (name, errors.mean_mae, beats) for name, errors, beats in baselines if errors is not None and beats is not None
+    ]
+    missing = [name for name, _, beats in baselines if beats is None]
+    won = [name for name, _, beats in known if beats]
+    if len(known) == 2:
+        head = {2: "beats both baselines", 0: "beats neither baseline"}.get(
+            len(won), f"beats only {won[0] if won else ''}"
+        )
+    elif known:
+        head = f"beats {known[0][0]}" if won else f"does not beat {known[0][0]}"
+    else:
+        return f"has MAE {own:.4g}; no baseline can be computed"
+    against = " and ".join(f"{mae:.4g} of {name}" for name, mae, _ in known)
+    note = f"; {missing[0]} is n/a" if missing else ""
+    return f"{head}: MAE {own:.4g} against {against}{note}"

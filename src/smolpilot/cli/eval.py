@@ -1,0 +1,71 @@
+"""`smolpilot eval BUNDLE --dataset PATH --out DIR`: how close a policy stays to recorded episodes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from smolpilot.cli.options import parse
+from smolpilot.cli.progress import progress_bar
+from smolpilot.evaluation.options import EvalOptions
+
+
+def main(args: list[str]) -> int:
+    """Run the verb; 0 when the report is written, whatever the numbers say."""
+    options = parse(EvalOptions, args, verb="eval")
+    from smolpilot.atomic import atomic_folder
+    from smolpilot.datasets import open_dataset
+    from smolpilot.evaluation import evaluate, write_eval_report
+    from smolpilot.evaluation.summary import to_json
+    from smolpilot.policy import load_policy
+
+    # Opened first: a forgotten folder should not be noticed after an hour of predictions.
+    with atomic_folder(options.out) as folder, progress_bar() as progress:
+        dataset = open_dataset(options.dataset)
+        policy = load_policy(options.bundle, device=options.device)
+        result = evaluate(
+            policy,
+            dataset,
+            options.episodes,
+            every=options.every,
+            max_frames=options.max_frames,
+            seed=options.seed,
+            batch_size=options.batch_size,
+            num_steps=options.num_steps,
+            progress=progress,
+        )
+        write_eval_report(folder, result.scored, result.document, progress=progress)
+    if options.json:
+        print(to_json(result.document), end="")
+    else:
+        _print(result.document, options)
+    return 0
+
+
+def _print(document: dict[str, Any], options: EvalOptions) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from smolpilot.evaluation.report import number
+
+    console = Console(highlight=False)
+    console.print(document["split"]["text"], markup=False, soft_wrap=True)
+    table = Table(title=f"Error per joint, {document['frames']} frames, chunks of {document['horizon']}")
+    table.add_column("joint")
+    table.add_column("unit")
+    for name in ("MAE", "RMSE", "max", "hold", "mean action"):
+        table.add_column(name, justify="right")
+    for joint in document["joints"]:
+        keys = ("mae", "rmse", "max", "hold_mae", "mean_action_mae")
+        table.add_row(joint["name"], joint["unit"], *(number(joint[key]) for key in keys))
+    console.print(table)
+    latency = document["latency"]
+    console.print(
+        f"Latency of a chunk: p50 {number(latency['chunk']['p50_ms'])} ms, p95 {number(latency['chunk']['p95_ms'])} ms "
+        f"({latency['device']}, {latency['warm_up']} to warm up not counted); of a queue pop, apart: p50 "
+        f"{number(latency['queue_pop']['p50_ms'])} ms",
+        soft_wrap=True,
+    )
+    for warning in document["warnings"]:
+        console.print(f"warning: {warning}", style="yellow", markup=False, soft_wrap=True)
+    console.print(f"The policy {document['verdict']['text']}.", style="bold", markup=False, soft_wrap=True)
+    console.print(f"Report: {options.out / 'report.html'}", markup=False, soft_wrap=True)

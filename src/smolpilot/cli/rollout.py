@@ -1,0 +1,64 @@
+"""`smolpilot rollout BUNDLE --out DIR`: closed loop in a shipped simulation, success rate and video."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from smolpilot.cli.options import parse
+from smolpilot.cli.progress import progress_bar
+from smolpilot.evaluation.options import RolloutOptions
+
+
+def main(args: list[str]) -> int:
+    """Run the verb; 0 when the results are written, whatever the success rate."""
+    options = parse(RolloutOptions, args, verb="rollout")
+    from smolpilot.atomic import atomic_folder
+    from smolpilot.evaluation import rollout, write_rollout_report
+    from smolpilot.evaluation.summary import to_json
+    from smolpilot.policy import load_policy
+
+    with atomic_folder(options.out) as folder, progress_bar() as progress:
+        result = rollout(
+            load_policy(options.bundle, device=options.device),
+            options.env,
+            episodes=options.episodes,
+            seed=options.seed,
+            swap_instruction=options.swap_instruction,
+            execution_horizon=options.execution_horizon,
+            untrained=options.untrained,
+            video_episodes=options.video_episodes,
+            progress=progress,
+        )
+        write_rollout_report(folder, result)
+    if options.json:
+        print(to_json(result.document), end="")
+    else:
+        _print(result.document, options)
+    return 0
+
+
+def _print(document: dict[str, Any], options: RolloutOptions) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from smolpilot.evaluation.report import interval, percent
+
+    console = Console(highlight=False)
+    table = Table()
+    table.add_column("named")
+    for name in ("episodes", "success", "95 % interval", "other block", "none"):
+        table.add_column(name, justify="right")
+    for row in [*document["by_colour"], {"colour": "all", **document}]:
+        table.add_row(
+            row["colour"],
+            str(row["episodes"]),
+            f"{row['successes']} ({percent(row['success_rate'])})",
+            interval(row["interval"]),
+            str(row["reached"]["other"]),
+            str(row["reached"]["none"]),
+        )
+    console.print(table)
+    for warning in document["warnings"]:
+        console.print(f"warning: {warning}", style="yellow", markup=False, soft_wrap=True)
+    console.print(document["text"], style="bold", markup=False, soft_wrap=True)
+    console.print(f"Report: {options.out / 'report.html'}", markup=False, soft_wrap=True)

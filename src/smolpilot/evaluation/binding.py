@@ -1,0 +1,103 @@
+"""How a dataset fits a policy: joint order and units, cameras, baselines. What does not fit is refused here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from smolpilot.errors import UsageError
+from smolpilot.keys import ACTION
+from smolpilot.metrics import Floats
+from smolpilot.robots import Joint, JointLayout, JointMapping, map_joints
+
+from .scored import F32
+
+if TYPE_CHECKING:
+    from smolpilot.datasets import DatasetMeta
+    from smolpilot.policy import Policy
+
+UNKNOWN_UNIT = "dataset units"  # LeRobot datasets carry no units; a profile derived from one cannot know them
+
+
+@dataclass(frozen=True)
+class Binding:
+    """The dataset's vectors -> the policy's (`state`, `action`), the cameras to hand over, the action's joints."""
+
+    state: JointMapping
+    action: JointMapping
+    cameras: list[str]
+    joints: list[str]
+    units: list[str]
+    limits: list[tuple[float, float] | None]
+    mean_action: Floats  # [A]; nan when the policy's statistics do not hold it
+    _state_of_action: list[int | None]
+
+    def hold(self, states: F32) -> F32:
+        """The states [N, S] (policy order) laid out as actions [N, A]; nan for joints that the state does not hold."""
+        held = np.full((len(states), len(self.joints)), np.nan, dtype=np.float32)
+        for a, s in enumerate(self._state_of_action):
+            if s is not None:
+                held[:, a] = states[:, s]
+        return held
+
+
+def bind(policy: Policy, meta: DatasetMeta) -> Binding:
+    """Match joints by name and cameras by the policy's camera map.
+
+    Raises ProfileError when the joints differ, UsageError when a camera or a dimension is missing.
+    """
+    profile = policy.profile
+    if profile is not None:
+        state_joints, action_joints = profile.state_joints, profile.action_joints
+    else:
+        # Without a profile the policy's own order is the recording's, as LeRobot takes it.
+        state_joints, action_joints = _unnamed(meta.state_names), _unnamed(meta.action_names)
+    state = map_joints(JointLayout(tuple(meta.state_names)), state_joints, what="the recorded state")
+    action = map_joints(JointLayout(tuple(meta.action_names)), action_joints, what="the recorded action")
+    _check_width("state", policy.config.state_dim, state.names, meta)
+    _check_width("action", policy.config.action_dim, action.names, meta)
+    places = {name: s for s, name in enumerate(state.names)}
+    return Binding(
+        state=state,
+        action=action,
+        cameras=_cameras(policy, meta),
+        joints=list(action.names),
+        units=[UNKNOWN_UNIT if joint.unit == "unknown" else joint.unit for joint in action_joints],
+        limits=[joint.position_limits for joint in action_joints],
+        mean_action=_mean_action(policy, len(action.names)),
+        _state_of_action=[places.get(name) for name in action.names],
+    )
+
+
+def _unnamed(names: Sequence[str]) -> list[Joint]:
+    return [Joint(name=name, unit="unknown", position_limits=None, velocity_limit=None) for name in names]
+
+
+def _check_width(what: str, expected: int, names: Sequence[str], meta: DatasetMeta) -> None:
+    if len(names) != expected:
+        raise UsageError(
+            f"The {what} of {meta.root} has {len(names)} joints ({', '.join(names)}), the policy's has {expected}.",
+            fix="evaluate on recordings of the robot that the policy was trained for",
+        )
+
+
+def _cameras(policy: Policy, meta: DatasetMeta) -> list[str]:
+    """The robot cameras that fill a slot of the policy, each present in the dataset."""
+    used = [camera for camera, slot in policy.transforms.camera_map.items() if slot is not None]
+    missing = [camera for camera in used if camera not in meta.camera_names]
+    if missing:
+        raise UsageError(
+            f"The dataset {meta.root} lacks the camera {', '.join(missing)}; it has "
+            f"{', '.join(meta.camera_names) or 'none'}.",
+            expected=f"the cameras of the policy: {', '.join(used)}",
+            fix="evaluate on recordings of the robot that the policy was trained for",
+        )
+    return used
+
+
+def _mean_action(policy: Policy, width: int) -> Floats:
+    mean = policy.statistics.get(ACTION, {}).get("mean")
+    return np.full(width, np.nan) if mean is None else np.asarray(mean, dtype=np.float64).reshape(-1)

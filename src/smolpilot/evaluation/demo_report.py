@@ -1,0 +1,101 @@
+"""One page for the whole way: training curve, held-out errors, closed loop with its video."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from smolpilot.atomic import write_text_atomic
+from smolpilot.errors import UsageError
+
+from .plots import training_curve
+from .report import METRICS, PANELS, inline, percent, render
+from .rollout_report import RESULTS, VIDEO
+
+
+def write_demo_report(
+    out: Path,
+    *,
+    eval_dir: Path,
+    rollouts: dict[str, Path],
+    train_metrics_path: Path | None = None,
+    commands: Sequence[str] = (),
+    title: str = "smolpilot demo: from recording to robot",
+) -> Path:
+    """Write the self-contained page `out` from finished folders; returns `out`.
+
+    eval_dir: of `smolpilot eval`. rollouts: name -> folder of `smolpilot rollout`; the first one's video comes first.
+    train_metrics_path: metrics.jsonl of the run. Raises UsageError when a folder is not what it should be.
+    """
+    document = _read(eval_dir, METRICS)
+    results = {name: _read(folder, RESULTS) for name, folder in rollouts.items()}
+    videos = [
+        {"name": name, "data": inline((folder / VIDEO).read_bytes())}
+        for name, folder in rollouts.items()
+        if (folder / VIDEO).is_file()
+    ]
+    page = render(
+        "demo.html.j2",
+        title=title,
+        subtitle=f"{document['split']['text']}; {document['machine']['device']}",
+        verdicts=[_sentence(name, result) for name, result in results.items()],
+        main_video=videos[0]["data"] if videos else None,
+        video_text=f"{videos[0]['name']}: the first episodes. Green: the named block was touched; red: another one, or "
+        "none in time."
+        if videos
+        else "",
+        more_videos=videos[1:],
+        rollouts=results,
+        training=_training(train_metrics_path),
+        document=document,
+        panels=base64.b64encode((eval_dir / PANELS).read_bytes()).decode("ascii"),
+        commands=list(commands),
+    )
+    write_text_atomic(out, page)
+    return out
+
+
+def _read(folder: Path, name: str) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads((folder / name).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"{folder} holds no readable {name}.", fix="run the evaluation or rollout that writes it again"
+        ) from error
+    return content
+
+
+def _sentence(name: str, result: dict[str, Any]) -> dict[str, Any]:
+    low, high = (percent(end) for end in result["interval"])
+    rate = percent(result["success_rate"])
+    reached = result["reached"]
+    text = (
+        f"{name[0].upper()}{name[1:]}: reached the named block in {rate} of {result['episodes']} fresh episodes "
+        f"(95 % interval {low.removesuffix(' %')} to {high}), the other block in {reached['other']}, none in "
+        f"{reached['none']}."
+    )
+    # Untrained weights are there to fail.
+    return {"text": text, "good": (result["success_rate"] >= 0.5) != bool(result["untrained"])}
+
+
+def _training(path: Path | None) -> dict[str, Any] | None:
+    if path is None or not path.is_file():
+        return None
+    lines = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            lines.append(json.loads(line))
+        except ValueError:
+            continue  # the torn last line of a run that was killed
+    steps = [line for line in lines if line.get("kind") == "train" and "loss" in line]
+    if not steps:
+        return None
+    scores = [line for line in lines if line.get("kind") == "validation"]
+    first, last = steps[0], steps[-1]
+    text = f"Loss {first['loss']:.3g} at step {first['step']}, {last['loss']:.3g} at step {last['step']}."
+    if last.get("samples_per_s"):
+        text += f" {last['samples_per_s']:.0f} samples a second."
+    return {"image": inline(training_curve(steps, scores)), "text": text}
