@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import tyro
 
 from smolpilot.errors import UsageError
 
 
+Bundle = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="BUNDLE")]
+Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]
+
+
 @dataclass(frozen=True)
 class EvalOptions:
     """Score a policy on recorded episodes: a new chunk at every scored frame, errors per joint in robot units."""
 
-    bundle: tyro.conf.Positional[str]
+    bundle: Bundle
     """Bundle folder, LeRobot checkpoint folder or hub id of the policy."""
     dataset: Path
     """LeRobot dataset folder (v2.1 or v3.0) to score on."""
@@ -35,7 +39,7 @@ class EvalOptions:
     """Denoising steps; default: the policy's own."""
     device: str = "auto"
     """`auto`, `cpu`, `cuda`, `mps`."""
-    json: bool = False
+    json: Flag = False
     """Print metrics.json to standard output, and nothing else there."""
 
     def __post_init__(self) -> None:
@@ -50,7 +54,7 @@ class EvalOptions:
 class RolloutOptions:
     """Run a policy in closed loop in a shipped simulation: success rate with its 95 % interval, and a video."""
 
-    bundle: tyro.conf.Positional[str]
+    bundle: Bundle
     """Bundle folder, LeRobot checkpoint folder or hub id of the policy."""
     out: Path
     """New folder for results.json, video.mp4 and report.html."""
@@ -60,17 +64,17 @@ class RolloutOptions:
     """Number of episodes, each from its own fresh start."""
     seed: int = 1_000_000
     """Seed of the first episode; episode i starts from seed + i. Recording uses small seeds: keep away from them."""
-    swap_instruction: bool = False
+    swap_instruction: Flag = False
     """Name another block than the usual one of each start; success is reaching the block that is named."""
     execution_horizon: int | None = None
     """Actions run before planning again; default: the policy's own."""
-    untrained: bool = False
+    untrained: Flag = False
     """Replace all weights by seeded random ones: the baseline of an untrained policy."""
     video_episodes: int = 6
     """Episodes shown in the video."""
     device: str = "auto"
     """`auto`, `cpu`, `cuda`, `mps`."""
-    json: bool = False
+    json: Flag = False
     """Print results.json to standard output, and nothing else there."""
 
     def __post_init__(self) -> None:

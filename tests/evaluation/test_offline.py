@@ -1,0 +1,216 @@
+"""Offline evaluation on a real recording with policies whose errors are known."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from smolpilot.errors import ProfileError, UsageError
+from smolpilot.evaluation import evaluate
+from smolpilot.evaluation.summary import to_json
+from smolpilot.keys import ACTION, STATE, image_key
+
+
+def test_a_perfect_policy_has_no_error_and_scores_only_held_out_episodes(dataset, make_policy, facts) -> None:
+    document = evaluate(make_policy(), dataset, latency=False).document
+    assert document["episodes"] == [1, 3]
+    assert document["frames"] == facts.lengths[1] + facts.lengths[3]
+    assert document["split"]["trained_on"] == []
+    assert document["mean_over_joints"]["max"] < 1e-5
+    assert document["verdict"]["beats_both"] is True
+    assert [joint["name"] for joint in document["joints"]] == list(facts.joints)
+    # 6-step chunks: 15 steps of the last five frames of each episode lie behind its end.
+    assert document["steps_scored"] == 6 * document["frames"] - 2 * 15
+    assert document["warnings"] == []
+
+
+def test_a_policy_one_frame_late_is_wrong_at_every_step(dataset, make_policy, facts) -> None:
+    def late(episode: int, frame: int) -> np.ndarray:
+        return facts.future(episode, max(frame - 1, 0))
+
+    document = evaluate(make_policy(late), dataset, "all", latency=False).document
+    assert document["joints"][0]["mae"] == pytest.approx(0.1, abs=0.02)  # pan moves 0.1 a frame
+    assert min(row[0] for row in document["by_step"]["mae"]) > 0.08
+
+
+def test_constant_offsets_by_hand(dataset, make_policy, facts) -> None:
+    """Offset per joint and growing with the horizon step: MAE, RMSE, max and error by step follow."""
+
+    def off(episode: int, frame: int) -> np.ndarray:
+        return facts.future(episode, frame) + np.array([1.0, -2.0, 0.0]) * np.arange(1, 7)[:, None]
+
+    document = evaluate(make_policy(off), dataset, "0", latency=False).document
+    assert [row[0] for row in document["by_step"]["mae"]] == pytest.approx([1, 2, 3, 4, 5, 6], abs=1e-4)
+    assert document["by_step"]["frames"] == [14, 13, 12, 11, 10, 9]
+    steps = np.repeat(np.arange(1, 7), [14, 13, 12, 11, 10, 9])
+    lift = document["joints"][1]
+    assert lift["mae"] == pytest.approx(2 * steps.mean(), rel=1e-5)
+    assert lift["rmse"] == pytest.approx(2 * np.sqrt((steps**2).mean()), rel=1e-5)
+    assert lift["max"] == pytest.approx(12, rel=1e-5)
+    assert lift["unit"] == "deg"
+
+
+def test_baselines_by_hand(dataset, make_policy, facts) -> None:
+    policy = make_policy()
+    document = evaluate(policy, dataset, "2", latency=False).document
+    length, mean = facts.lengths[2], policy.statistics[ACTION]["mean"]
+    hold, average = [], []
+    for frame in range(length):
+        for h in range(min(facts.horizon, length - frame)):
+            hold.append(np.abs(facts.state(2, frame) - facts.action(2, frame + h)))
+            average.append(np.abs(mean - facts.action(2, frame + h)))
+    for a, joint in enumerate(document["joints"]):
+        assert joint["hold_mae"] == pytest.approx(np.mean(hold, axis=0)[a], rel=1e-5)
+        assert joint["mean_action_mae"] == pytest.approx(np.mean(average, axis=0)[a], rel=1e-5, abs=1e-7)
+    assert document["baselines"]["hold"]["mae"] == pytest.approx(np.mean(hold), rel=1e-5)
+    assert document["baselines"]["mean_action"]["mae"] == pytest.approx(np.mean(average), rel=1e-5)
+
+
+def test_frames_reach_the_policy_as_the_robot_gives_them(dataset, make_policy, facts) -> None:
+    policy = make_policy()
+    evaluate(policy, dataset, "1", latency=False)
+    frame = policy.frames[4]
+    np.testing.assert_allclose(frame[STATE], facts.state(1, 4), rtol=1e-6)
+    assert frame["task"] == "press the red button"
+    assert frame[image_key("top")].shape == (32, 32, 3)
+    assert abs(float(frame[image_key("top")].mean()) - 24) < 4
+
+
+def test_stride_limit_and_batch_size(dataset, make_policy, facts) -> None:
+    every = evaluate(make_policy(), dataset, "0", every=5, latency=False)
+    assert every.scored.frame_index.tolist() == [0, 5, 10]
+    few = evaluate(make_policy(), dataset, "all", max_frames=7, latency=False)
+    assert few.document["frames"] == 7
+    one, many = make_policy(), make_policy()
+    evaluate(one, dataset, "0,2", batch_size=1, latency=False)
+    evaluate(many, dataset, "0,2", batch_size=64, latency=False)
+    assert len(one.noises) == facts.lengths[0] + facts.lengths[2]
+    assert all((a == b).all() for a, b in zip(one.noises, many.noises, strict=True))
+    assert not (one.noises[0] == one.noises[1]).all()
+
+
+def test_other_seed_other_noise(dataset, make_policy) -> None:
+    first, second = make_policy(), make_policy()
+    evaluate(first, dataset, "1", seed=0, latency=False)
+    evaluate(second, dataset, "1", seed=1, latency=False)
+    assert not (first.noises[0] == second.noises[0]).any()
+
+
+def test_non_finite_predictions_fail_the_verdict_and_still_give_json(dataset, make_policy, facts) -> None:
+    def broken(episode: int, frame: int) -> np.ndarray:
+        chunk = facts.future(episode, frame)
+        chunk[0, 0], chunk[0, 1] = np.nan, np.inf
+        return chunk
+
+    document = evaluate(make_policy(broken), dataset, "1", latency=False).document
+    assert document["non_finite"] == {"nan": 9, "infinite": 9}
+    assert document["verdict"]["beats_both"] is False
+    assert "NaN" in document["warnings"][0]
+    assert json.loads(to_json(document))["by_step"]["mae"][0][0] is None
+
+
+def test_normalised_numbers_are_noticed(dataset, make_policy, facts) -> None:
+    document = evaluate(make_policy(lambda e, f: facts.future(e, f) / 50), dataset, latency=False).document
+    assert any("scale looks wrong" in text for text in document["warnings"])
+    assert document["joints"][1]["range"]["span_ratio"] == pytest.approx(1 / 50, rel=1e-3)
+
+
+def test_limits_of_the_profile_are_checked(dataset, make_policy, facts) -> None:
+    def far(episode: int, frame: int) -> np.ndarray:
+        return facts.future(episode, frame) + np.array([0, 0, 0.7])
+
+    document = evaluate(make_policy(far), dataset, latency=False).document
+    grip = document["joints"][2]["range"]
+    assert (grip["limits"], grip["share_outside_limits"], grip["span_ratio"]) == ([0.0, 1.0], 1.0, None)
+    assert any("position limits: grip 100%" in text for text in document["warnings"])
+
+
+def test_hold_baseline_is_not_available_without_states_of_the_same_name(dataset, make_policy, profile) -> None:
+    joints = [*profile.joints, *(j.model_copy(update={"name": f"{j.name}_cmd"}) for j in profile.joints)]
+    apart = profile.model_copy(
+        update={
+            "joints": [j.model_copy(update={"aliases": []}) for j in joints],
+            "state": ["pan", "lift", "grip"],
+            "action": ["pan_cmd", "lift_cmd", "grip_cmd"],
+        }
+    )
+    renamed = dataclasses.replace(dataset.meta.features[ACTION], names=["pan_cmd", "lift_cmd", "grip_cmd"])
+    dataset.meta.features[ACTION] = renamed
+    document = evaluate(make_policy(profile=apart), dataset, "1", latency=False).document
+    assert document["baselines"]["hold"] == {"available": False, "mae": None, "rmse": None}
+    assert document["verdict"]["beats_both"] is None
+    assert "holding the current state is n/a" in document["verdict"]["text"]
+
+
+def test_motion_is_that_of_the_recording(dataset, make_policy) -> None:
+    document = evaluate(make_policy(), dataset, "all", latency=False).document
+    pan = document["joints"][0]["motion"]
+    assert pan["speed"]["predicted"] == pytest.approx(1.0, rel=1e-4)  # 0.1 rad a frame at 10 frames a second
+    assert pan["jerk"]["unit"] == "rad/s³"
+    for joint in document["joints"]:
+        for values in joint["motion"].values():
+            assert values["predicted"] == pytest.approx(values["recorded"], rel=1e-3, abs=0.1)
+
+
+def test_latency_keeps_chunks_and_queue_pops_apart(dataset, make_policy) -> None:
+    latency = evaluate(make_policy(), dataset, "1").document["latency"]
+    assert latency["chunk"]["count"] >= 5
+    assert latency["queue_pop"]["count"] == 1  # execution horizon 2: one pop between plans
+    assert latency["chunk"]["p50_ms"] <= latency["chunk"]["p95_ms"]
+    assert latency["warm_up"] > 0
+
+
+class TestRefusals:
+    def test_unknown_episode(self, dataset, make_policy) -> None:
+        with pytest.raises(UsageError, match="no episode 9"):
+            evaluate(make_policy(), dataset, "1,9")
+
+    def test_unreadable_list(self, dataset, make_policy) -> None:
+        with pytest.raises(UsageError, match="cannot be read"):
+            evaluate(make_policy(), dataset, "1;2")
+
+    def test_held_out_of_another_dataset(self, dataset, make_policy) -> None:
+        other = make_policy(lineage={"dataset_fingerprint": "0123", "held_out_episodes": [0]})
+        with pytest.raises(UsageError, match="another dataset"):
+            evaluate(other, dataset)
+
+    def test_held_out_unknown(self, dataset, make_policy) -> None:
+        with pytest.raises(UsageError, match="held-out episodes are unknown"):
+            evaluate(make_policy(lineage={}), dataset)
+
+    def test_nothing_held_out(self, dataset, make_policy) -> None:
+        lineage = {"dataset_fingerprint": dataset.meta.fingerprint, "held_out_episodes": []}
+        with pytest.raises(UsageError, match="held no episode"):
+            evaluate(make_policy(lineage=lineage), dataset)
+
+    def test_missing_camera(self, dataset, make_policy) -> None:
+        policy = make_policy()
+        policy.transforms.camera_map = {"wrist": "cam", "unused": None}
+        with pytest.raises(UsageError, match="lacks the camera wrist"):
+            evaluate(policy, dataset)
+
+    def test_other_joints(self, dataset, make_policy, profile) -> None:
+        joints = [j.model_copy(update={"name": f"other_{j.name}"}) for j in profile.joints]
+        with pytest.raises(ProfileError, match="no joint 'lift'"):
+            evaluate(make_policy(profile=profile.model_copy(update={"joints": joints})), dataset)
+
+    def test_other_width_without_a_profile(self, dataset, make_policy) -> None:
+        policy = make_policy(profile=None)
+        policy.config = dataclasses.replace(policy.config, action_dim=7)
+        with pytest.raises(UsageError, match="policy's has 7"):
+            evaluate(policy, dataset)
+
+
+def test_trained_episodes_are_called_so(dataset, make_policy) -> None:
+    document = evaluate(make_policy(), dataset, "0-1", latency=False).document
+    assert document["split"]["trained_on"] == [0]
+    assert any("were trained on" in text for text in document["warnings"])
+
+
+def test_untrained_instruction_is_named(dataset, make_policy) -> None:
+    policy = make_policy(instructions=["press the green button"])
+    document = evaluate(policy, dataset, "1", latency=False).document
+    assert any("not trained on “press the red button”" in text for text in document["warnings"])
