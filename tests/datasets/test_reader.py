@@ -143,7 +143,9 @@ def test_v21_with_gaps_in_task_indices(build_v21):
     assert dataset.meta.state_names == ["a", "b"]
     assert dataset.states[7].tolist() == [100.0, 1.0]
     assert [round(float(dataset.images(i)["top"].mean()) / 10) for i in (0, 3, 7, 9, 20)] == [0, 3, 6, 8, 16]
-    dataset.check_videos()
+    seen = []
+    dataset.check_videos(progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(1, 3), (2, 3), (3, 3)]
     direct, stored = compute_statistics(dataset), dataset.meta.statistics
     for name in ("mean", "std", "min", "max", "count"):
         np.testing.assert_allclose(stored["action"][name], direct["action"][name], atol=1e-9)
@@ -211,6 +213,7 @@ def test_partial_statistics_are_replaced(copy):
     path = copy / "meta" / "stats.json"
     stats = json.loads(path.read_text())
     del stats["action"]["std"]
+    stats["observation.state"]["mean"] = [None, 0.0, 0.0]
     path.write_text(json.dumps(stats))
     dataset = open_dataset(copy)
     np.testing.assert_array_equal(

@@ -168,3 +168,26 @@ def test_wrong_settings(tmp_path):
         with pytest.raises(UsageError):
             writer(tmp_path / "d", **changes)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk(tmp_path):
+    """A limit on file sizes stands in for a full disk: the recording fails with a system error and leaves nothing."""
+    program = (
+        "import resource, signal, sys, numpy as np\n"
+        "from smolpilot.datasets import DatasetWriter\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "noise = np.random.default_rng(0).integers(0, 255, (8, 96, 96, 3), dtype=np.uint8)\n"
+        "try:\n"
+        "    with DatasetWriter(sys.argv[1], fps=10, state_names=['a'], action_names=['a'], "
+        "cameras={'c': (96, 96)}) as w:\n"
+        "        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
+        "        for i in range(60):\n"
+        "            w.add_frame({'observation.state': [0.], 'action': [0.], 'task': 't', "
+        "'observation.images.c': noise[i % 8]})\n"
+        "except OSError as error:\n"
+        "    print('system error:', error.strerror)\n"
+    )
+    path = tmp_path / "d"
+    done = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=False)
+    assert "system error: File too large" in done.stdout, done.stderr
+    assert list(tmp_path.iterdir()) == []

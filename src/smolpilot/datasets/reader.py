@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,8 @@ class _Media:
 class Dataset:
     """Frames of the selected episodes, in order of episode and frame.
 
-    `dataset[i]` has LeRobot's keys, see `sample`. Pickles small, works in forked and spawned loader processes.
+    `dataset[i]` has LeRobot's keys, see `sample`. Numbers are kept in memory, pictures are decoded when asked for.
+    Pickles without open files; works in forked and spawned loader processes.
     """
 
     def __init__(self, meta: DatasetMeta, tables: Tables, episodes: list[int], chunk_size: int, media: _Media) -> None:
@@ -158,15 +159,18 @@ class Dataset:
         positions = self._frame_positions(camera, info)
         yield from decode_positions(span.path, self._media.videos.index(span.path), positions)
 
-    def check_videos(self) -> None:
+    def check_videos(self, progress: Callable[[int, int], None] | None = None) -> None:
         """Compare the number of video frames with the table rows of each selected episode, without decoding.
 
-        Reads the packets of every video file once; raises DatasetError for the first episode that does not fit.
+        Reads the packets of every video file once; `progress(done, total)` is called after each episode. Raises
+        DatasetError for the first episode that does not fit.
         """
         chosen = [self.meta.episode(index) for index in self.episodes]
-        for episode in chosen:
+        for number, episode in enumerate(chosen):
             for camera in episode.videos:
                 self._frame_positions(camera, episode)
+            if progress is not None:
+                progress(number + 1, len(chosen))
         require_room(self._media.videos, self.meta.episodes, {span.path for e in chosen for span in e.videos.values()})
 
     def close(self) -> None:
@@ -230,18 +234,22 @@ def _probe_cameras(meta: DatasetMeta) -> DatasetMeta:
 
 
 def _complete_statistics(meta: DatasetMeta, tables: Tables) -> Statistics:
-    """The stored statistics, with those of state and action computed where they are missing."""
+    """The stored statistics, with those of state and action computed where they are missing or not finite."""
     statistics = dict(meta.statistics)
     for key in (STATE, ACTION):
         stored = statistics.get(key, {})
-        if not all(name in stored for name in ("mean", "std", "min", "max", "count")):
+        if not all(
+            name in stored and np.isfinite(stored[name]).all() for name in ("mean", "std", "min", "max", "count")
+        ):
             statistics[key] = array_statistics(tables.array(key))
-        elif stored["mean"].shape != meta.features[key].shape:
-            raise DatasetError(
-                f"The stored statistics of '{key}' in {meta.root} have shape {list(stored['mean'].shape)}.",
-                expected=f"shape {list(meta.features[key].shape)}",
-                fix="Remove the statistics file from a copy of the dataset: they are computed then.",
-            )
+            continue
+        for name in ("mean", "std", "min", "max"):
+            if stored[name].shape != meta.features[key].shape:
+                raise DatasetError(
+                    f"The stored {name} of '{key}' in {meta.root} has shape {list(stored[name].shape)}.",
+                    expected=f"shape {list(meta.features[key].shape)}",
+                    fix="Remove the statistics file from a copy of the dataset: they are computed then.",
+                )
     return statistics
 
 
