@@ -172,7 +172,9 @@ class _Wanted:
         self._sampler, self._start, self._stop = sampler, start, stop
 
     def __iter__(self) -> Iterator[list[int]]:
-        return Sampler(self._sampler.size, self._sampler.batch_size, self._sampler.seed).batches(self._start, self._stop)
+        return Sampler(self._sampler.size, self._sampler.batch_size, self._sampler.seed).batches(
+            self._start, self._stop
+        )
 
     def __len__(self) -> int:
         return self._stop - self._start

@@ -1,0 +1,46 @@
+"""`smolpilot train`: parse the options, train, say what comes next."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+
+from smolpilot.cli.options import parse, parse_with_config
+from smolpilot.errors import UsageError
+from smolpilot.training import TrainOptions
+
+_HINT = """
+Examples:
+  smolpilot train --dataset DATA --preset tiny --from-scratch --steps 3000 --out runs/first
+  smolpilot train --dataset DATA --robot so101 --policy lerobot/smolvla_base --stats dataset --steps 20000 --out runs/so101
+  smolpilot train --resume --out runs/first"""
+
+
+def main(args: Sequence[str]) -> int:
+    """Train and print the next command; 130 when stopped by a signal (everything is saved then)."""
+    words = list(args)
+    options = _resumed(words) if "--resume" in words else parse_with_config(TrainOptions, words, verb="train")
+    from smolpilot.training import TrainingStoppedError, train
+
+    try:
+        run = train(options)
+    except TrainingStoppedError as stopped:
+        print(stopped, file=sys.stderr)
+        return stopped.exit_code
+    best, dataset = shlex.quote(str(run / "checkpoints" / "best")), shlex.quote(str(options.dataset))
+    print(f"\nThe run is in {run}. Next, see how good it is on the held-out episodes:")
+    print(f"  smolpilot eval {best} --dataset {dataset} --out {shlex.quote(str(run / 'eval'))}")
+    return 0
+
+
+def _resumed(words: list[str]) -> TrainOptions:
+    """The run's own options, with what else is on the command line; what may differ is checked by `train`."""
+    if any(word == "--config" or word.startswith("--config=") for word in words):
+        raise UsageError("--resume takes the run's own config.yaml, not --config.", fix="leave --config out")
+    out = parse(TrainOptions, words, verb="train").out
+    if out is None:
+        raise UsageError("--resume needs the run.", fix="name it with --out, for example --out runs/first")
+    from smolpilot.training.run_folder import load_config
+
+    return parse(TrainOptions, words, verb="train", default=load_config(out))

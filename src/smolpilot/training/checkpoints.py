@@ -1,0 +1,146 @@
+"""Checkpoints of a run: whole bundles with the state that training needs to go on, `last` and `best`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from smolpilot.atomic import atomic_folder, write_text_atomic
+from smolpilot.errors import CheckpointError, TrainingError
+from smolpilot.policy import Policy, save_bundle
+
+STATE_FOLDER = "training_state"
+_STEP = re.compile(r"step_(\d+)")
+
+
+@dataclass
+class TrainingState:
+    """Where a run stands after `step` optimiser steps; the sampler's position follows from it.
+
+    `pending` sums what the next metrics line will average; `validated_at` is the step of the last validation.
+    """
+
+    step: int = 0
+    validated_at: int = 0
+    best_step: int | None = None
+    best_score: float | None = None
+    pending: dict[str, float] = field(default_factory=dict)
+    dataset: str = ""
+    sampler: dict[str, int] = field(default_factory=dict)
+
+
+class Checkpoints:
+    """The folder `checkpoints` of a run. Each checkpoint appears whole or not at all."""
+
+    def __init__(self, folder: Path, *, keep: int) -> None:
+        self.folder, self._keep = folder, keep
+
+    def save(self, policy: Policy, state: TrainingState, tensors: dict[str, Tensor]) -> Path:
+        """Write the checkpoint of `state.step`, point `last` and `best` at it, drop old ones.
+
+        Raises TrainingError when the disk does not take it; the earlier checkpoints are whole then.
+        """
+        path = self.folder / f"step_{state.step:06d}"
+        if not path.exists():
+            try:
+                with atomic_folder(path) as beside:
+                    _write(beside, policy, state, tensors)
+            except (OSError, safetensors.SafetensorError) as error:
+                raise self._cannot_save(state.step, error) from error
+        _point(self.folder / "last", path.name)
+        if state.best_step is None or state.best_step == state.step:
+            _point(self.folder / "best", path.name)
+        self._drop_old()
+        return path
+
+    def newest(self) -> Path | None:
+        """The checkpoint of the latest step, or None."""
+        steps = self._steps()
+        return steps[max(steps)] if steps else None
+
+    def _steps(self) -> dict[int, Path]:
+        found = {}
+        for entry in self.folder.iterdir() if self.folder.is_dir() else ():
+            match = _STEP.fullmatch(entry.name)
+            if match and not entry.is_symlink():
+                found[int(match.group(1))] = entry
+        return found
+
+    def _drop_old(self) -> None:
+        best = (self.folder / "best").resolve().name
+        steps = self._steps()
+        for step in sorted(steps)[: -self._keep]:
+            if steps[step].name != best:
+                # Out of sight in one move first: a kill in between must not leave half a checkpoint.
+                gone = self.folder / f".{steps[step].name}.old"
+                steps[step].rename(gone)
+        for entry in self.folder.glob(".step_*.old"):
+            shutil.rmtree(entry, ignore_errors=True)
+
+    def _cannot_save(self, step: int, error: Exception) -> TrainingError:
+        newest = self.newest()
+        kept = f"The checkpoint {newest} is whole." if newest else "There is no earlier checkpoint."
+        reason = getattr(error, "strerror", None) or str(error)
+        free = shutil.disk_usage(self.folder).free / 1e9
+        return TrainingError(
+            f"The checkpoint of step {step} could not be written to {self.folder}: {reason} ({free:.1f} GB free).",
+            expected=f"room for the whole checkpoint. {kept}",
+            fix=f"Free disk space, then: smolpilot train --resume --out {self.folder.parent}",
+        )
+
+
+def load_state(checkpoint: Path) -> tuple[TrainingState, dict[str, Tensor]]:
+    """The training state inside a checkpoint folder; CheckpointError when it is missing or damaged."""
+    folder = checkpoint / STATE_FOLDER
+    try:
+        values = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+        state = TrainingState(**values)
+        return state, load_file(folder / "tensors.safetensors")
+    except (OSError, ValueError, TypeError, safetensors.SafetensorError) as error:
+        raise CheckpointError(
+            f"The training state in {folder} cannot be read: {error}",
+            fix=f"start a new run from these weights: --policy {checkpoint}",
+        ) from error
+
+
+def rng_tensors(noise: torch.Generator) -> dict[str, Tensor]:
+    """State of the generator of noise and times, and of torch's own."""
+    return {"rng/noise": noise.get_state(), "rng/torch": torch.get_rng_state()}
+
+
+def load_rng(tensors: dict[str, Tensor], noise: torch.Generator) -> dict[str, Tensor]:
+    """Put back what `rng_tensors` gave; returns the other tensors."""
+    noise.set_state(tensors["rng/noise"])
+    torch.set_rng_state(tensors["rng/torch"])
+    return {name: value for name, value in tensors.items() if not name.startswith("rng/")}
+
+
+def _write(folder: Path, policy: Policy, state: TrainingState, tensors: dict[str, Tensor]) -> None:
+    bundle = folder / "bundle"
+    save_bundle(policy, bundle)
+    for entry in bundle.iterdir():
+        entry.rename(folder / entry.name)
+    bundle.rmdir()
+    inner = folder / STATE_FOLDER
+    inner.mkdir()
+    save_file({name: value.contiguous() for name, value in tensors.items()}, inner / "tensors.safetensors")
+    values: dict[str, Any] = dataclasses.asdict(state)
+    write_text_atomic(inner / "state.json", json.dumps(values, indent=2))
+
+
+def _point(link: Path, target: str) -> None:
+    """Make `link` a relative symbolic link to `target`, in one move."""
+    beside = link.with_name(f".{link.name}.partial")
+    beside.unlink(missing_ok=True)
+    beside.symlink_to(target)
+    beside.replace(link)

@@ -1,0 +1,229 @@
+"""The training loop: batch, loss, gradient, step; validation, checkpoints and metrics when they are due."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from typing import NoReturn
+
+import torch
+from torch import Tensor
+
+from smolpilot.errors import TrainingError
+from smolpilot.policy import Policy, PolicyInputs
+from smolpilot.policy.flow import draw_time
+
+from .batches import Batches
+from .checkpoints import Checkpoints, TrainingState, load_rng, rng_tensors
+from .environment import memory_gb
+from .interrupts import Interrupts, TrainingStoppedError
+from .metrics_log import MetricsLog
+from .optimiser import build_optimiser, load_optimiser_tensors, optimiser_tensors, set_rate
+from .options import TrainOptions
+from .progress import RunProgress
+from .sampler import Sampler
+from .schedule import Schedule
+from .validation import Validator
+
+
+@dataclass
+class Surroundings:
+    """What the loop writes to."""
+
+    checkpoints: Checkpoints
+    log: MetricsLog
+    progress: RunProgress
+
+
+class Trainer:
+    """Trains `policy` in place over `options.steps` steps; `options` are resolved."""
+
+    def __init__(
+        self, options: TrainOptions, policy: Policy, batches: Batches, validator: Validator | None, dataset: str
+    ) -> None:
+        self.options, self.policy, self.batches, self.validator = options, policy, batches, validator
+        self.model, self.device = policy.model, torch.device(policy.device)
+        self.state = TrainingState(dataset=dataset)
+        steps, batch_size = options.steps or 0, options.batch_size or 0
+        self.steps = steps
+        self.sampler = Sampler(len(batches), batch_size, options.seed)
+        self.schedule = Schedule(options.lr or 0.0, options.decay_lr or 0.0, options.warmup_steps or 0, steps)
+        self.parameters = [p for p in self.model.parameters() if p.requires_grad]
+        self.optimiser = build_optimiser(self.model, lr=self.schedule.peak, weight_decay=options.weight_decay)
+        # Drawn on the CPU on every device: the same noise wherever a run goes on.
+        self.noise = torch.Generator().manual_seed(options.seed)
+        self._losses: list[Tensor] = []
+        self._norms: list[Tensor] = []
+
+    def load(self, state: TrainingState, tensors: dict[str, Tensor]) -> None:
+        """Go on from a saved state; the policy holds the saved weights already."""
+        expected = self._sampler_values()
+        if state.sampler != expected:
+            raise TrainingError(
+                f"The run drew its samples with {state.sampler}, the dataset and config now give {expected}.",
+                fix="restore the dataset, or start a new run from the checkpoint with --policy",
+            )
+        self.state = state
+        load_optimiser_tensors(self.model, self.optimiser, load_rng(tensors, self.noise))
+
+    def run(self, around: Surroundings, interrupts: Interrupts) -> None:
+        """Train to the end; TrainingStoppedError after a signal, once the run is saved."""
+        stream = self.batches.stream(self.sampler, self.state.step, self.steps)
+        clock = _Clock(self.options.batch_size or 1)
+        try:
+            while True:
+                if interrupts.requested:
+                    self._stop(around, interrupts.requested)
+                self._evaluate_and_save(around, interrupts)
+                clock.pause_over()
+                if self.state.step == self.steps:
+                    return
+                inputs = next(stream)
+                clock.data_ready()
+                self._step(inputs)
+                clock.step_done()
+                if self._due(self.options.log_every):
+                    self._log(around, clock)
+        finally:
+            stream.close()
+
+    def _step(self, inputs: PolicyInputs) -> None:
+        if inputs.actions is None:
+            raise TrainingError("A batch holds no actions.")
+        shape = inputs.actions.shape
+        noise = torch.randn(shape, generator=self.noise)
+        when = draw_time(shape[0], generator=self.noise)
+        set_rate(self.optimiser, self.schedule.rate(self.state.step))
+        self.optimiser.zero_grad(set_to_none=True)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.dtype == "bfloat16"):
+            loss = self.model.loss(inputs, noise.to(self.device), when.to(self.device))
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.options.clip)
+        if self.device.type == "cpu":
+            self._refuse_nan([loss], [norm])
+        self.optimiser.step()
+        self.state.step += 1
+        self._losses.append(loss.detach())
+        self._norms.append(norm.detach())
+
+    def _refuse_nan(self, losses: list[Tensor], norms: list[Tensor]) -> None:
+        """A NaN spreads to every weight: stop before it is saved. A GPU is asked only when a line is due."""
+        for name, values in (("loss", losses), ("gradient norm", norms)):
+            bad = [value.item() for value in values if not math.isfinite(value.item())]
+            if bad:
+                raise TrainingError(
+                    f"The {name} is {bad[0]} at step {self.state.step} (learning rate "
+                    f"{self.schedule.rate(self.state.step):.1e}). Nothing of this is saved; earlier checkpoints are whole.",
+                    expected="a finite number",
+                    fix="lower --lr (or --clip), and look at the data's statistics with `smolpilot dataset info`",
+                )
+
+    def _evaluate_and_save(self, around: Surroundings, interrupts: Interrupts) -> None:
+        step, improved = self.state.step, False
+        if step == 0:
+            return
+        if self.validator is not None and self.state.validated_at != step and self._due(self.options.eval_every):
+            improved = self._validate(self.validator, around, interrupts)
+        if improved or self._due(self.options.save_every):
+            self.save(around)
+
+    def _validate(self, validator: Validator, around: Surroundings, interrupts: Interrupts) -> bool:
+        """Score the held-out frames; True when this is the best score so far."""
+        self._settle()
+        result = validator.run(self.policy, lambda: interrupts.requested)
+        if result is None:
+            self._stop(around, interrupts.requested)
+        self.state.validated_at = self.state.step
+        around.log.write(self.state.step, "validation", result.values())
+        best = self.state.best_score
+        improved = best is None or result.score < best
+        if improved:
+            self.state.best_score, self.state.best_step = result.score, self.state.step
+        mark = "  (best so far)" if improved else ""
+        around.progress.note(f"step {self.state.step}: held-out error {result.text()}{mark}")
+        return improved
+
+    def save(self, around: Surroundings) -> None:
+        """Write the checkpoint of this step."""
+        self._settle()
+        self.state.sampler = self._sampler_values()
+        self.policy.lineage["step"] = self.state.step
+        tensors = optimiser_tensors(self.model, self.optimiser) | rng_tensors(self.noise)
+        around.checkpoints.save(self.policy, self.state, tensors)
+
+    def _stop(self, around: Surroundings, reason: str) -> NoReturn:
+        if self.state.step:
+            self.save(around)
+        raise TrainingStoppedError(
+            f"{reason}: stopped after step {self.state.step} of {self.steps}; everything is saved.",
+            fix=f"go on with: smolpilot train --resume --out {self.options.out}",
+        )
+
+    def _log(self, around: Surroundings, clock: _Clock) -> None:
+        self._settle()
+        pending, step = self.state.pending, self.state.step
+        count = pending["count"]
+        values = {
+            "loss": pending["loss"] / count,
+            "lr": self.schedule.rate(step - 1),
+            "grad_norm": pending["grad_norm"] / count,
+            "epoch": round(self.sampler.epoch(step), 4),
+            **clock.read(),
+            "memory_gb": round(memory_gb(self.device), 3),
+        }
+        self.state.pending = {}
+        around.log.write(step, "train", values)
+        around.progress.update(step, values)
+
+    def _settle(self) -> None:
+        """Move the losses since the last call into the state, as plain numbers."""
+        self._refuse_nan(self._losses, self._norms)
+        pending = self.state.pending or {"loss": 0.0, "grad_norm": 0.0, "count": 0}
+        for loss, norm in zip(self._losses, self._norms, strict=True):
+            pending["loss"] += loss.item()
+            pending["grad_norm"] += norm.item()
+            pending["count"] += 1
+        self.state.pending = pending
+        self._losses, self._norms = [], []
+
+    def _due(self, every: int | None) -> bool:
+        return self.state.step == self.steps or (every is not None and self.state.step % every == 0)
+
+    def _sampler_values(self) -> dict[str, int]:
+        return {"frames": self.sampler.size, "batch_size": self.sampler.batch_size, "seed": self.sampler.seed}
+
+
+class _Clock:
+    """Samples per second of training alone (no validation, no saving) and the share spent waiting for data."""
+
+    def __init__(self, batch_size: int) -> None:
+        self._batch_size = batch_size
+        self._mark = time.perf_counter()
+        self._wait = self._busy = 0.0
+        self._steps = 0
+
+    def pause_over(self) -> None:
+        self._mark = time.perf_counter()
+
+    def data_ready(self) -> None:
+        self._wait += self._lap()
+
+    def step_done(self) -> None:
+        self._busy += self._lap()
+        self._steps += 1
+
+    def read(self) -> dict[str, float]:
+        total = max(self._wait + self._busy, 1e-9)
+        values = {
+            "samples_per_s": round(self._steps * self._batch_size / total, 2),
+            "data_wait": round(self._wait / total, 4),
+        }
+        self._wait = self._busy = 0.0
+        self._steps = 0
+        return values
+
+    def _lap(self) -> float:
+        now = time.perf_counter()
+        lap, self._mark = now - self._mark, now
+        return lap

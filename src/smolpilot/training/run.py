@@ -1,0 +1,109 @@
+"""train: a run from options to its folder, new or gone on with."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import torch
+
+from smolpilot.errors import UsageError
+from smolpilot.policy import FrameLayout, Policy
+
+from . import run_folder
+from .batches import Batches
+from .checkpoints import Checkpoints, load_state
+from .environment import environment
+from .interrupts import Interrupts
+from .loop import Surroundings, Trainer
+from .metrics_log import MetricsLog
+from .options import TrainOptions, check, check_resume, resolve
+from .progress import RunProgress
+from .setup import Prepared, prepare, prepare_resumed
+from .validation import Validator, spread
+
+
+def train(options: TrainOptions) -> Path:
+    """Train as the options say and return the run folder; its `checkpoints/best` is the bundle to use.
+
+    Raises UsageError for options that cannot be meant, DatasetError, CheckpointError, ProfileError for input that
+    does not fit, TrainingError for NaN or a full disk, TrainingStoppedError after Ctrl-C (saved; `resume` goes on).
+    """
+    torch.manual_seed(options.seed)
+    if options.resume:
+        return _go_on(options)
+    options = resolve(run_folder.absolute_paths(check(options)))
+    assert options.out is not None
+    run_folder.refuse_existing(options.out)
+    prepared = prepare(options)
+    _announce(prepared)
+    trainer = _trainer(prepared)
+    run_folder.create(options.out, prepared.options, environment(prepared.policy.device))
+    return _run(trainer, options.out)
+
+
+def _go_on(given: TrainOptions) -> Path:
+    if given.out is None:
+        raise UsageError("--resume needs the run.", fix="name it with --out, for example --out runs/first")
+    out = given.out.expanduser().absolute()
+    saved = run_folder.load_config(out)
+    bare = TrainOptions(out=given.out, resume=True)
+    options = saved if given == bare else check_resume(run_folder.absolute_paths(given), saved)
+    checkpoint = Checkpoints(out / "checkpoints", keep=options.keep).newest()
+    # Stopped before the first checkpoint: nothing is lost by beginning again.
+    prepared = prepare(options) if checkpoint is None else prepare_resumed(options, checkpoint)
+    _announce(prepared)
+    trainer = _trainer(prepared)
+    if checkpoint is not None:
+        trainer.load(*load_state(checkpoint))
+    return _run(trainer, out)
+
+
+def _run(trainer: Trainer, out: Path) -> Path:
+    checkpoints = Checkpoints(out / "checkpoints", keep=trainer.options.keep)
+    log = MetricsLog(out, step=trainer.state.step)
+    progress = RunProgress(trainer.steps, start=trainer.state.step)
+    trainer.model.train()
+    try:
+        with Interrupts() as interrupts:
+            trainer.run(Surroundings(checkpoints, log, progress), interrupts)
+    finally:
+        progress.close()
+        log.close()
+    return out
+
+
+def _trainer(prepared: Prepared) -> Trainer:
+    options, policy = prepared.options, prepared.policy
+    layout = FrameLayout.of_dataset(prepared.train.meta)
+    transforms = policy.transforms.for_source(layout)
+    chunk, device = policy.config.chunk_size, policy.device
+    batches = Batches(
+        prepared.train, transforms, device, chunk_size=chunk, memory_gb=options.frames_gb, workers=options.workers or 0
+    )
+    validator = None
+    if prepared.held_out is not None:
+        rows = spread(len(prepared.held_out), options.eval_frames)
+        held = Batches(prepared.held_out, transforms, device, chunk_size=chunk, rows=rows)
+        validator = Validator(held, rows, batch_size=max(32, options.batch_size or 0), seed=options.seed)
+    return Trainer(options, policy, batches, validator, prepared.train.meta.fingerprint)
+
+
+def _announce(prepared: Prepared) -> None:
+    """Say what is about to happen: the complete settings, what is trained, on what."""
+    policy, train, held_out = prepared.policy, prepared.train, prepared.held_out
+    print(run_folder.config_text(dataclasses.replace(prepared.options, resume=False)))
+    print(_size(policy))
+    held = f"; {len(held_out.episodes)} episodes, {len(held_out)} frames held out" if held_out is not None else ""
+    print(f"frames: {len(train)} in {len(train.episodes)} episodes for training{held}")
+    print(policy.transforms.describe())
+    for note in prepared.notes:
+        print(f"note: {note}")
+    print(flush=True)
+
+
+def _size(policy: Policy) -> str:
+    parameters = list(policy.model.parameters())
+    total = sum(p.numel() for p in parameters)
+    trained = sum(p.numel() for p in parameters if p.requires_grad)
+    return f"policy: {total:,} parameters, {trained:,} of them trained, on {policy.device}"

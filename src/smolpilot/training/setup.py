@@ -1,0 +1,181 @@
+"""From options to what a run trains: robot, policy, statistics, the two halves of the dataset. Everything is checked here."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from smolpilot.datasets import Dataset, DatasetMeta, open_dataset, split_episodes
+from smolpilot.errors import DatasetError, TrainingError
+from smolpilot.keys import ACTION, STATE
+from smolpilot.policy import FrameLayout, Policy, adapt_policy, load_policy, new_policy
+from smolpilot.policy.create import derive_profile
+from smolpilot.policy.joints import to_policy_order
+from smolpilot.robots import RobotProfile, list_profiles
+from smolpilot.statistics import Statistics
+
+from .options import TrainOptions
+
+_FAR = 3.0  # standard deviations between two means, or the ratio of two deviations, that stop a run
+
+
+@dataclass
+class Prepared:
+    """A policy and the frames it trains on and is validated on; `options` with nothing left open."""
+
+    options: TrainOptions
+    policy: Policy
+    train: Dataset
+    held_out: Dataset | None
+    notes: list[str] = field(default_factory=list)
+
+
+def prepare(options: TrainOptions) -> Prepared:
+    """Open, check and build everything for a new run; nothing is written."""
+    assert options.dataset is not None
+    dataset = open_dataset(options.dataset)
+    notes: list[str] = []
+    train, held_out = split(dataset, options, notes)
+    dataset.check_videos()
+    profile = choose_profile(options.robot, dataset.meta, notes)
+    policy, stats = _policy(options, dataset.meta, profile, list(train.instructions), notes)
+    held = held_out.episodes if held_out is not None else []
+    policy.lineage |= {
+        "dataset_fingerprint": dataset.meta.fingerprint,
+        "held_out_episodes": held,
+        "seed": options.seed,
+        "steps": options.steps,
+    }
+    settled = dataclasses.replace(
+        options,
+        robot=options.robot or (profile.name if profile.name in list_profiles() else None),
+        chunk_size=policy.config.chunk_size,
+        n_action_steps=policy.n_action_steps,
+        camera_map={camera: slot or _UNUSED for camera, slot in policy.transforms.camera_map.items()},
+        stats=stats if options.policy is not None else None,
+    )
+    return Prepared(settled, policy, train, held_out, notes)
+
+
+def prepare_resumed(options: TrainOptions, checkpoint: Path) -> Prepared:
+    """The policy of a checkpoint with the same frames as before; a changed dataset is a DatasetError."""
+    assert options.dataset is not None
+    policy = load_policy(checkpoint, device=options.device, dtype="float32")
+    dataset = open_dataset(options.dataset)
+    expected, found = policy.lineage.get("dataset_fingerprint"), dataset.meta.fingerprint
+    if expected != found:
+        raise DatasetError(
+            f"The dataset {options.dataset} is not the one the run began with (fingerprint {found}, was {expected}).",
+            fix="restore it, or start a new run from the checkpoint with --policy",
+        )
+    notes: list[str] = []
+    train, held_out = split(dataset, options, notes)
+    return Prepared(options, policy, train, held_out, notes)
+
+
+def split(dataset: Dataset, options: TrainOptions, notes: list[str]) -> tuple[Dataset, Dataset | None]:
+    """Training and held-out frames, the same for the same dataset, share and seed."""
+    train, held = split_episodes(dataset.meta, held_out=options.held_out, seed=options.seed)
+    if not held:
+        notes.append("no episode is held out: `best` is the last checkpoint, and nothing says how good it is")
+        return dataset.select(train), None
+    return dataset.select(train), dataset.select(held)
+
+
+def choose_profile(robot: str | None, meta: DatasetMeta, notes: list[str]) -> RobotProfile:
+    """The named profile, else the shipped one named like the dataset's robot, else one derived from the dataset."""
+    if robot is not None:
+        return RobotProfile.load(robot)
+    if meta.robot_type in list_profiles():
+        notes.append(f"robot: {meta.robot_type}, by the dataset's robot_type")
+        return RobotProfile.load(str(meta.robot_type))
+    notes.append(
+        f"robot: none is named, and none is called '{meta.robot_type}': joints and cameras are taken from the dataset, "
+        "units and limits are unknown (--robot PROFILE gives them)"
+    )
+    return derive_profile(meta)
+
+
+_UNUSED = "none"
+
+
+def _policy(
+    options: TrainOptions, meta: DatasetMeta, profile: RobotProfile, texts: list[str], notes: list[str]
+) -> tuple[Policy, str]:
+    """The policy to train and whose statistics it normalises with."""
+    cameras = _camera_map(options, meta)
+    overrides: dict[str, Any] = {}
+    if options.chunk_size is not None:
+        overrides["chunk_size"] = options.chunk_size
+    if options.n_action_steps is not None:
+        overrides["n_action_steps"] = options.n_action_steps
+    if options.policy is None:
+        assert options.preset is not None
+        # Random weights have to be trained, all of them.
+        overrides |= {"train_expert_only": False, "freeze_vision_encoder": False}
+        policy = new_policy(
+            options.preset, meta=meta, profile=profile, camera_map=cameras, tokenizer_dir=options.tokenizer,
+            instructions=texts, seed=options.seed, overrides=overrides, device=options.device,
+        )  # fmt: skip
+        notes += policy.report.notes
+        return policy, "dataset"
+    parent = load_policy(
+        options.policy, device=options.device, dtype="float32", stats_from=options.stats_from,
+        tokenizer_dir=options.tokenizer,
+    )  # fmt: skip
+    own = options.stats or ("parent" if _same_robot(parent, profile) else "dataset")
+    policy = adapt_policy(
+        parent, meta=meta, statistics=meta.statistics if own == "dataset" else None, profile=profile,
+        camera_map=cameras, instructions=texts, overrides=overrides,
+    )  # fmt: skip
+    notes += policy.report.notes
+    if own == "parent":
+        _check_drift(policy, meta, profile, notes, stop=options.stats is None)
+    return policy, own
+
+
+def _camera_map(options: TrainOptions, meta: DatasetMeta) -> dict[str, str | None] | None:
+    if not options.camera_map:
+        return None
+    return {camera: None if slot == _UNUSED else slot for camera, slot in options.camera_map.items()}
+
+
+def _same_robot(parent: Policy, profile: RobotProfile) -> bool:
+    if parent.profile is None:
+        return False
+    return [j.name for j in parent.profile.action_joints] == [j.name for j in profile.action_joints]
+
+
+def _check_drift(policy: Policy, meta: DatasetMeta, profile: RobotProfile, notes: list[str], *, stop: bool) -> None:
+    """Compare the dataset with the parent's statistics per joint; far away, the parent's scale no longer fits."""
+    own = to_policy_order(meta.statistics, FrameLayout.of_dataset(meta), profile)
+    far: list[str] = []
+    for feature, joints in ((STATE, profile.state_joints), (ACTION, profile.action_joints)):
+        sigmas, ratios = drift(policy.statistics, own, feature)
+        notes.append(
+            f"{feature}: the dataset's mean lies {sigmas.max():.2f} of the parent's standard deviations away at most "
+            f"({joints[int(sigmas.argmax())].name})"
+        )
+        for joint, sigma, ratio in zip(joints, sigmas, ratios, strict=True):
+            if sigma > _FAR or ratio > _FAR:
+                far.append(f"{feature} {joint.name}: mean {sigma:.1f} sigma away, deviation {ratio:.1f} times")
+    if not far:
+        return
+    if stop:
+        raise TrainingError(
+            f"The dataset lies far from the parent's statistics: {'; '.join(far[:5])}.",
+            expected=f"within {_FAR:g} standard deviations, deviations up to {_FAR:g} times",
+            fix="--stats dataset normalises with the new recordings (the parent's skills suffer); --stats parent "
+            "keeps the parent's statistics all the same; check the units of both first",
+        )
+    notes.append(f"WARNING: far from the parent's statistics: {'; '.join(far[:5])}")
+
+
+def drift(parent: Statistics, own: Statistics, feature: str) -> tuple[Any, Any]:
+    """Per joint: distance of the means in the parent's standard deviations; ratio own/parent of the deviations."""
+    deviation = np.maximum(parent[feature]["std"], 1e-6)
+    return np.abs(own[feature]["mean"] - parent[feature]["mean"]) / deviation, own[feature]["std"] / deviation

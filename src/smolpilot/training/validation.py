@@ -1,0 +1,97 @@
+"""How far predicted action chunks are from held-out recordings, in robot units.
+
+The flow loss says little about a robot's motion; this error does, and it decides which checkpoint is `best`. The same
+frames and the same noise are used every time, so that two validations differ by the weights alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from smolpilot.metrics import chunk_errors
+from smolpilot.policy import Policy
+
+from .batches import Batches
+
+NOISE_SEED = 20_000
+
+
+@dataclass(frozen=True)
+class Validation:
+    """MAE per joint [A] over the in-episode steps of all scored chunks, and one number to compare runs by.
+
+    `score` is the mean over joints of the MAE when all joints have one unit, else the mean of MAE / standard
+    deviation of the recorded action (`unit` "std"): metres and radians cannot be averaged.
+    """
+
+    mae: npt.NDArray[np.float64]
+    score: float
+    unit: str
+    joints: list[str]
+    frames: int
+
+    def values(self) -> dict[str, Any]:
+        """The line of the metrics log."""
+        mae = {joint: float(value) for joint, value in zip(self.joints, self.mae, strict=True)}
+        return {"score": self.score, "unit": self.unit, "frames": self.frames, "mae": mae}
+
+    def text(self) -> str:
+        unit = "the dataset's unit" if self.unit == "unknown" else self.unit
+        return f"{self.score:.4g} {unit} (mean over {len(self.joints)} joints, {self.frames} frames)"
+
+
+class Validator:
+    """Scores a policy on `rows` of a held-out dataset whose frames `batches` holds."""
+
+    def __init__(self, batches: Batches, rows: npt.NDArray[np.int64], *, batch_size: int, seed: int) -> None:
+        self._batches, self._rows, self._batch_size = batches, rows, batch_size
+        self._seed = NOISE_SEED + seed
+
+    def run(self, policy: Policy, stop: Callable[[], object] = lambda: False) -> Validation | None:
+        """Predict a chunk at every row and compare; None when `stop` says to give up."""
+        predicted, recorded, is_pad = [], [], []
+        generator = torch.Generator().manual_seed(self._seed)
+        device = torch.device(policy.device)
+        training = policy.model.training
+        policy.model.eval()
+        try:
+            for first in range(0, len(self._rows), self._batch_size):
+                if stop():
+                    return None
+                inputs = self._batches.batch(self._rows[first : first + self._batch_size])
+                assert inputs.actions is not None
+                assert inputs.action_is_pad is not None
+                noise = torch.randn(inputs.actions.shape, generator=generator).to(device)
+                chunks = policy.model.sample(inputs, noise=noise)
+                # Both sides take the same way back to robot units.
+                predicted.append(policy.transforms.actions(chunks.float().cpu()).numpy())
+                recorded.append(policy.transforms.actions(inputs.actions.cpu()).numpy())
+                is_pad.append(inputs.action_is_pad.cpu().numpy())
+        finally:
+            policy.model.train(training)
+        errors = chunk_errors(np.concatenate(predicted), np.concatenate(recorded), np.concatenate(is_pad))
+        return _validation(policy, errors.mae, len(self._rows))
+
+
+def spread(count: int, wanted: int) -> npt.NDArray[np.int64]:
+    """At most `wanted` of `count` rows, evenly spread."""
+    return np.unique(np.linspace(0, count - 1, min(count, wanted)).round().astype(np.int64))
+
+
+def _validation(policy: Policy, mae: npt.NDArray[np.float64], frames: int) -> Validation:
+    joints = policy.profile.action_joints
+    units = {joint.unit for joint in joints}
+    if len(units) == 1:
+        score, unit = float(np.mean(mae)), units.pop()
+    else:
+        deviation = np.maximum(policy.statistics["action"]["std"], 1e-6)
+        score, unit = float(np.mean(mae / deviation)), "std"
+    # A policy that predicts NaN is the worst one, never the best.
+    score = score if np.isfinite(score) else float("inf")
+    return Validation(mae, score, unit, [joint.name for joint in joints], frames)
