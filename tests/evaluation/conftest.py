@@ -87,24 +87,29 @@ class StubPolicy:
             "action_dim": 3,
             "image_shapes": {"cam": (3, 64, 64)},
         }
-        self.config: PolicyConfig = preset("tiny", **shape)
+        self.model = torch.nn.Linear(2, 2)
+        self.model.config = preset("tiny", **shape)
         self.transforms = SimpleNamespace(camera_map={"top": "cam"})
         self.statistics: dict[str, Any] = {ACTION: {"mean": np.array([2.0, 1.0, 0.5])}}
         self.instructions: list[str] = ["press the red button", "press the green button"]
-        self.n_action_steps, self.device, self.source = 2, torch.device("cpu"), "runs/stub"
-        self.model = torch.nn.Linear(2, 2)
+        self.n_action_steps, self.device, self.report = 2, torch.device("cpu"), SimpleNamespace(source="runs/stub")
         self.noises: list[torch.Tensor] = []
         self.frames: list[dict[str, Any]] = []
         self._queue = 0
 
-    def predict_chunks(
-        self, frames: list[dict[str, Any]], noise: torch.Tensor | None = None, num_steps: int | None = None
-    ) -> torch.Tensor:
+    @property
+    def config(self) -> PolicyConfig:
+        return self.model.config
+
+    def predict_chunks(self, frames: list[dict[str, Any]], noise: torch.Tensor | None = None) -> torch.Tensor:
         if noise is not None:
             assert noise.shape == (len(frames), H, self.config.max_action_dim)
             self.noises += list(noise)
             self.frames += frames
         return torch.from_numpy(np.stack([self.plan(*which_frame(f)) for f in frames]).astype(np.float32))
+
+    def predict_chunk(self, frame: dict[str, Any]) -> torch.Tensor:
+        return self.predict_chunks([frame])[0]
 
     def select_action(self, frame: dict[str, Any]) -> torch.Tensor:
         return self.predict_chunks([frame])[0, 0]

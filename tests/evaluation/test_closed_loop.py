@@ -15,6 +15,8 @@ from smolpilot.errors import UsageError
 from smolpilot.evaluation import rollout, write_demo_report, write_rollout_report
 from smolpilot.evaluation.closed_loop import randomise_weights
 from smolpilot.keys import STATE, TASK
+from smolpilot.policy.model import SmolVLA
+from smolpilot.policy.presets import preset
 from smolpilot.simulation import registry
 
 LIMIT = 12
@@ -58,10 +60,11 @@ class LinePolicy:
     def __init__(self, aim: Any) -> None:
         self.aim, self.calls, self.batches = aim, 0, []
         self.config = SimpleNamespace(chunk_size=8, max_action_dim=4, num_steps=10, cameras=["top"])
-        self.n_action_steps, self.device, self.source, self.profile = 4, torch.device("cpu"), "runs/line", None
+        self.n_action_steps, self.device, self.profile = 4, torch.device("cpu"), None
+        self.report = SimpleNamespace(source="runs/line")
         self.instructions, self.lineage, self.model = [], {}, torch.nn.Linear(2, 2)
 
-    def predict_chunks(self, frames: list[dict], noise: torch.Tensor, num_steps: int | None = None) -> torch.Tensor:
+    def predict_chunks(self, frames: list[dict], noise: torch.Tensor) -> torch.Tensor:
         assert noise.shape == (len(frames), 8, 4)
         self.batches.append(len(frames))
         steps = torch.tensor([0.25 * self.aim(frame[TASK]) for frame in frames])
@@ -122,19 +125,16 @@ def test_horizon_beyond_the_chunk_and_unknown_environment_are_refused() -> None:
 
 
 def test_untrained_weights_are_fresh_and_repeatable() -> None:
-    class Network(torch.nn.Linear):
-        def __init__(self, config: Any) -> None:
-            super().__init__(3, 3)
-
-    policy = SimpleNamespace(model=Network(None), config=None)
-    trained = policy.model.weight.clone()
-    before = torch.random.get_rng_state()
+    config = preset("tiny", image_shapes={"top": (3, 64, 64)})
+    policy = SimpleNamespace(model=SmolVLA(config), config=config)
+    trained = policy.model.action_out_proj.weight.clone()
     randomise_weights(policy, 5)
-    first = policy.model.weight.clone()
-    assert not torch.equal(first, trained)
-    assert torch.equal(torch.random.get_rng_state(), before)
+    first = {name: value.clone() for name, value in policy.model.state_dict().items()}
+    assert not torch.equal(first["action_out_proj.weight"], trained)
+    randomise_weights(policy, 6)
+    assert not torch.equal(policy.model.action_out_proj.weight, first["action_out_proj.weight"])
     randomise_weights(policy, 5)
-    assert torch.equal(policy.model.weight, first)
+    assert all(torch.equal(value, first[name]) for name, value in policy.model.state_dict().items())
 
 
 def test_report_and_video(tmp_path) -> None:

@@ -199,7 +199,7 @@ class TestRefusals:
 
     def test_other_width_without_a_profile(self, dataset, make_policy) -> None:
         policy = make_policy(profile=None)
-        policy.config = dataclasses.replace(policy.config, action_dim=7)
+        policy.model.config = dataclasses.replace(policy.config, action_dim=7)
         with pytest.raises(UsageError, match="policy's has 7"):
             evaluate(policy, dataset)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ import numpy.typing as npt
 
 from smolpilot.errors import UsageError
 from smolpilot.keys import TASK
+from smolpilot.policy.instruction import UntrainedInstructionWarning
 
 from .intervals import wilson
 from .machine import machine
@@ -92,7 +94,9 @@ def rollout(
         rate = group.frames_per_second
         done_before = len(runs)
         while group.active:
-            group.plan_and_act(horizon)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UntrainedInstructionWarning)  # the document says it
+                group.plan_and_act(horizon)
             if progress is not None:
                 progress("episodes", done_before + len(seeds) - len(group.active), episodes)
         runs += group.runs
@@ -149,9 +153,8 @@ def randomise_weights(policy: Policy, seed: int) -> None:
     """Give the policy's network fresh random weights, drawn from `seed`: what training started from."""
     import torch
 
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        fresh = type(policy.model)(policy.config)
+    fresh = type(policy.model)(policy.config)
+    fresh.initialise(torch.Generator().manual_seed(seed))
     policy.model.load_state_dict(fresh.state_dict())
 
 

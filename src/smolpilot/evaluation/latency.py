@@ -16,13 +16,13 @@ _REPEATS, _FEWEST = 50, 5
 _BUDGET_S = 15.0  # a big policy on a small machine gets fewer repeats
 
 
-def measure_latency(policy: Policy, frame: dict[str, Any], num_steps: int | None = None) -> dict[str, Any]:
+def measure_latency(policy: Policy, frame: dict[str, Any]) -> dict[str, Any]:
     """Milliseconds per chunk (one frame, transforms included) and per queue pop: p50, p95, mean and all samples.
 
     A chunk is a forward pass with all denoising steps; a pop takes the next action of a chunk predicted before, as
     `select_action` does between plans. Averaging the two, as some benchmarks do, describes neither.
     """
-    chunks = _sample(policy, lambda: policy.predict_chunks([frame], num_steps=num_steps))
+    chunks = _sample(policy, lambda: policy.predict_chunk(frame))
     policy.reset()
     policy.select_action(frame)
     pops = []

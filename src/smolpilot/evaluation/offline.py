@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +13,7 @@ import numpy as np
 
 from smolpilot.keys import STATE, TASK, image_key
 from smolpilot.metrics import chunk_targets
+from smolpilot.policy.instruction import UntrainedInstructionWarning
 
 from .binding import Binding, bind
 from .latency import measure_latency
@@ -59,12 +63,15 @@ def evaluate(
     bound = bind(policy, dataset.meta)
     recording = _Recording(dataset.select(split.episodes), bound)
     rows = choose_rows(recording.episode_index, recording.frame_index, every, max_frames)
-    predicted = _predict(policy, recording, rows, seed, batch_size, num_steps, progress)
-    scored = _collect(policy, recording, rows, predicted)
-    document = summarise(scored)
-    if latency:
-        measured = measure_latency(policy, recording.frame(int(rows[0])), num_steps)
-        document["latency"] = measured | {"device": device_name(policy.device)}
+    with _denoising_steps(policy, num_steps), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UntrainedInstructionWarning)  # the document says it
+        predicted = _predict(policy, recording, rows, seed, batch_size, progress)
+        scored = _collect(policy, recording, rows, predicted)
+        document = summarise(scored)
+        document["latency"] = None
+        if latency:
+            measured = measure_latency(policy, recording.frame(int(rows[0])))
+            document["latency"] = measured | {"device": device_name(policy.device)}
     settings = {
         "every": every,
         "max_frames": max_frames,
@@ -80,6 +87,18 @@ def evaluate(
             "how well the policy remembers, not how well it generalises."
         )
     return Evaluation(scored, plain(document))
+
+
+@contextmanager
+def _denoising_steps(policy: Policy, num_steps: int | None) -> Iterator[None]:
+    """The policy with another number of denoising steps, for chunks and queue pops alike."""
+    config = policy.model.config
+    if num_steps is not None:
+        policy.model.config = dataclasses.replace(config, num_steps=num_steps)
+    try:
+        yield
+    finally:
+        policy.model.config = config
 
 
 class _Recording:
@@ -112,7 +131,6 @@ def _predict(
     rows: Ints,
     seed: int,
     batch_size: int,
-    num_steps: int | None,
     progress: Progress | None,
 ) -> F32:
     """Chunks [N, H, A] of the scored rows; frames are decoded in order."""
@@ -122,7 +140,7 @@ def _predict(
         batch = [int(row) for row in rows[start : start + batch_size]]
         frames = [recording.frame(row) for row in batch]
         noise = _noise(policy, [recording.seed(row, seed) for row in batch])
-        chunks = policy.predict_chunks(frames, noise=noise, num_steps=num_steps)
+        chunks = policy.predict_chunks(frames, noise=noise)
         predicted[start : start + len(batch)] = chunks.numpy()
         if progress is not None:
             progress("predicting", start + len(batch), len(rows))

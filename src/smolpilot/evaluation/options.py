@@ -10,7 +10,6 @@ import tyro
 
 from smolpilot.errors import UsageError
 
-
 Bundle = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="BUNDLE")]
 Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 

@@ -14,7 +14,7 @@ def describe_policy(policy: Policy) -> dict[str, Any]:
     """What a report says about a policy: size, horizon, robot, instructions, lineage."""
     config = policy.config
     return {
-        "path": str(policy.source),
+        "path": policy.report.source,
         "parameters": sum(parameter.numel() for parameter in policy.model.parameters()),
         "chunk_size": config.chunk_size,
         "execution_horizon": policy.n_action_steps,

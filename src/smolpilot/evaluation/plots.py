@@ -55,15 +55,12 @@ def joint_panel(scored: Scored, document: dict[str, Any], joint: int, shown: Tra
     figure.subplots_adjust(left=0.07, right=0.99, bottom=0.16, top=0.89, wspace=0.14)
     _trajectory(left, scored, shown, joint, plans=True)
     steps = document["by_step"]
-    _by_step(
-        right,
-        *(
-            None if steps[key] is None else [row[joint] for row in steps[key]]
-            for key in ("mae", "hold_mae", "mean_action_mae")
-        ),
-        scored.units[joint],
-        scored.execution_horizon,
-    )
+
+    def column(key: str) -> list[Any] | None:
+        return None if steps[key] is None else [row[joint] for row in steps[key]]
+
+    own, hold, mean = column("mae"), column("hold_mae"), column("mean_action_mae")
+    _by_step(right, own or [], hold, mean, scored.units[joint], scored.execution_horizon)
     return _png(figure)
 
 
@@ -225,7 +222,8 @@ def _empty(axes: Axes, text: str) -> None:
 
 def _png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(buffer)
+    FigureCanvasAgg(figure)
+    figure.savefig(buffer, format="png")
     return buffer.getvalue()
 
 
@@ -233,7 +231,7 @@ def training_curve(steps: list[dict[str, Any]], scores: list[dict[str, Any]]) ->
     """Training loss, smoothed lightly, and the held-out score where the run measured one."""
     figure = Figure(figsize=(12.0, 3.6), dpi=_DPI, layout="constrained")
     key = next((name for name in ("score", "mae") if scores and isinstance(scores[0].get(name), int | float)), None)
-    left, *more = np.atleast_1d(figure.subplots(1, 2 if key else 1))
+    left, *more = figure.subplots(1, 2 if key else 1, squeeze=False)[0]
     where = np.array([line["step"] for line in steps], dtype=float)
     loss = np.array([line["loss"] for line in steps], dtype=float)
     left.plot(where, loss, color=PLAN, linewidth=0.9, label="loss")

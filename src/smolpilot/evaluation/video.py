@@ -82,6 +82,6 @@ def _caption(first: str, second: str, width: int, colour: str) -> Picture:
     figure.text(0.5, 0.68 if second else 0.5, first, ha="center", va="center", color="white", fontsize=9)
     figure.text(0.5, 0.26, second, ha="center", va="center", color="white", fontsize=9, fontweight="bold")
     canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    strip: Picture = np.asarray(canvas.buffer_rgba())[:_CAPTION, :width, :3].copy()
+    canvas.draw()  # type: ignore[no-untyped-call]
+    strip: Picture = np.asarray(canvas.buffer_rgba())[:_CAPTION, :width, :3].copy()  # type: ignore[no-untyped-call]
     return strip
