@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -41,22 +42,22 @@ class PolicyInputs:
         self, device: torch.device | str | None = None, *, dtype: torch.dtype | None = None, non_blocking: bool = False
     ) -> PolicyInputs:
         """The batch on `device`; with `dtype`, images, state and actions are cast too."""
-        moved: dict[str, Tensor | None] = {}
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if value is not None:
-                kind = dtype if value.is_floating_point() else None
-                value = value.to(device=device, dtype=kind, non_blocking=non_blocking)
-            moved[field.name] = value
-        return dataclasses.replace(self, **moved)
+        return self._map(
+            lambda value: value.to(
+                device=device, dtype=dtype if value.is_floating_point() else None, non_blocking=non_blocking
+            )
+        )
 
     def __getitem__(self, rows: slice | Tensor | Sequence[int]) -> PolicyInputs:
         """The batch of the chosen rows (a slice, an index tensor or a list; never one bare row)."""
         index = rows if isinstance(rows, slice | Tensor) else torch.as_tensor(list(rows), dtype=torch.int64)
-        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return PolicyInputs(**{name: None if value is None else value[index] for name, value in values.items()})
+        return self._map(lambda value: value[index])
 
     def pin_memory(self) -> PolicyInputs:
         """The batch in page-locked memory, for an asynchronous copy to a GPU."""
+        return self._map(lambda value: value.pin_memory())
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> PolicyInputs:
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return PolicyInputs(**{name: None if value is None else value.pin_memory() for name, value in values.items()})
+        changed: dict[str, Any] = {name: None if value is None else change(value) for name, value in values.items()}
+        return PolicyInputs(**changed)

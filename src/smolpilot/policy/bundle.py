@@ -1,0 +1,180 @@
+"""A bundle: one folder with everything a policy needs, which LeRobot 0.6 loads as well. See docs/bundle-format.md."""
+
+from __future__ import annotations
+
+import errno
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import torch
+from safetensors.torch import save_file
+
+from smolpilot.atomic import atomic_folder, write_text_atomic
+from smolpilot.errors import CheckpointError
+from smolpilot.version import __version__
+
+from .locate import CONFIG
+from .policy import Policy
+from .processors import PREPROCESSOR, write_processors
+from .vlm_folder import VLMFolder
+from .weights import WEIGHTS, lerobot_weights
+
+FACTS, ROBOT, VLM = "smolpilot.json", "robot.yaml", "vlm"
+FORMAT = 1
+
+
+@dataclass
+class Facts:
+    """`smolpilot.json`: what LeRobot's files have no place for."""
+
+    camera_map: dict[str, str | None]
+    instructions: list[str]
+    execution_horizon: int
+    lineage: dict[str, Any] = field(default_factory=dict)
+    dtypes: dict[str, str] = field(default_factory=dict)
+    smolpilot: str = __version__
+    format: int = FORMAT
+
+    @classmethod
+    def read(cls, folder: Path) -> Facts | None:
+        """The facts of a bundle, None for a checkpoint that is none; CheckpointError when damaged or newer."""
+        path = folder / FACTS
+        if not path.is_file():
+            return None
+        values = read_json(path)
+        if values.get("format") != FORMAT:
+            raise CheckpointError(
+                f"{path} is of format {values.get('format')!r}.",
+                expected=f"format {FORMAT}",
+                fix="update smolpilot to the version that wrote it, or a later one",
+            )
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise CheckpointError(f"{path} does not fit format {FORMAT}: {error}") from error
+
+
+def save_bundle(policy: Policy, path: str | Path) -> Path:
+    """Write the policy as a bundle; the folder appears whole or not at all, and may be moved afterwards.
+
+    Raises UsageError when `path` exists, OSError when the disk does not take it.
+    """
+    target = Path(path).expanduser()
+    config, recipe = policy.config, policy.transforms.recipe
+    values = _lerobot_config(policy)
+    with atomic_folder(target) as folder:
+        _write_json(folder / CONFIG, values)
+        try:
+            save_file(lerobot_weights(policy.model, policy.carried), folder / WEIGHTS, metadata={"format": "pt"})
+        except safetensors.SafetensorError as error:
+            raise OSError(errno.EIO, f"the weights could not be written: {error}", str(target)) from error
+        write_processors(
+            folder,
+            config,
+            recipe.statistics,
+            recipe.camera_map,
+            tokenizer_name=values["vlm_model_name"],
+            device=values["device"],
+            eps=recipe.eps,
+        )
+        vlm_files(policy).write(folder / VLM)
+        facts = Facts(
+            camera_map=dict(recipe.camera_map),
+            instructions=policy.instructions,
+            execution_horizon=policy.n_action_steps,
+            lineage={**policy.lineage, "smolpilot": __version__},
+            dtypes=_dtypes(policy),
+        )
+        _write_json(folder / FACTS, vars(facts))
+        if policy.profile is not None:
+            (folder / ROBOT).write_text(policy.profile.to_yaml(), encoding="utf-8")
+    return target
+
+
+def localize(path: str | Path) -> Path:
+    """Point LeRobot's files of a bundle at the bundle's own `vlm` folder, by absolute path; returns that folder.
+
+    LeRobot looks the tokenizer and the vision-language model's config up by hub id or absolute path only, so an
+    offline LeRobot needs this, again after every move of the bundle. smolpilot itself never does.
+    """
+    folder = Path(path).expanduser().resolve()
+    vlm = folder / VLM
+    if not (folder / CONFIG).is_file() or not (vlm / CONFIG).is_file():
+        raise CheckpointError(
+            f"{folder} is not a bundle: it has no {CONFIG} with a {VLM} folder.",
+            fix="load the checkpoint with smolpilot and save it as a bundle first (save_bundle)",
+        )
+    values = read_json(folder / CONFIG)
+    values["vlm_model_name"] = str(vlm)
+    steps = read_json(folder / PREPROCESSOR)
+    for step in steps["steps"]:
+        if step["registry_name"] == "tokenizer_processor":
+            step["config"]["tokenizer_name"] = str(vlm)
+    write_text_atomic(folder / PREPROCESSOR, json.dumps(steps, indent=2) + "\n")
+    write_text_atomic(folder / CONFIG, json.dumps(values, indent=2) + "\n")
+    return vlm
+
+
+def vlm_files(policy: Policy) -> VLMFolder:
+    """The policy's tokenizer folder with a config.json whose text dtype is that of the weights.
+
+    LeRobot takes the dtype of the text layers and the expert from there, so it computes in the bundle's precision.
+    """
+    folder = policy.tokenizer.folder
+    values = folder.json(CONFIG)
+    if not values:
+        values = policy.config.vlm.to_json()
+    dtype = str(policy.model.state_proj.weight.dtype).removeprefix("torch.")
+    text = {key: value for key, value in values.get("text_config", {}).items() if key not in ("torch_dtype", "dtype")}
+    values = {key: value for key, value in values.items() if key not in ("torch_dtype", "dtype")}
+    values = {**values, "dtype": dtype, "text_config": {**text, "dtype": dtype}}
+    return VLMFolder({**folder.files, CONFIG: json.dumps(values, indent=2).encode()}, folder.origin)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file of a checkpoint; CheckpointError names the file and the defect."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}.") from error
+    except ValueError as error:
+        pointer = path.read_bytes().startswith(b"version https://git-lfs")
+        problem = "a Git-LFS pointer, not the file itself" if pointer else f"no valid JSON ({error})"
+        raise CheckpointError(f"{path} is {problem}.", fix="copy or download it again") from error
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{path} holds no JSON object.")
+    return values
+
+
+def is_hub_name(name: str) -> bool:
+    """Whether vlm_model_name is a hub id, not a path."""
+    return name.count("/") == 1 and not name.startswith(("/", ".", "~")) and not Path(name).is_dir()
+
+
+def _lerobot_config(policy: Policy) -> dict[str, Any]:
+    values = policy.config.to_lerobot()
+    values["n_action_steps"] = policy.n_action_steps
+    values["device"] = policy.device.type
+    # All weights are in the bundle: LeRobot must not fetch the vision-language model's first, nor push anything.
+    values["load_vlm_weights"] = False
+    values["push_to_hub"] = False
+    values["use_peft"] = False
+    for key in ("pretrained_path", "pretrained_revision"):
+        values.pop(key, None)
+    if not is_hub_name(values["vlm_model_name"]):
+        values["vlm_model_name"] = VLM
+    return values
+
+
+def _dtypes(policy: Policy) -> dict[str, str]:
+    seen: dict[str, torch.dtype] = {}
+    for name, parameter in policy.model.named_parameters():
+        seen.setdefault(name.split(".")[0], parameter.dtype)
+    return {module: str(dtype).removeprefix("torch.") for module, dtype in seen.items()}
+
+
+def _write_json(path: Path, values: dict[str, Any]) -> None:
+    path.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

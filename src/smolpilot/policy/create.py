@@ -1,0 +1,325 @@
+"""New policies: from scratch for a dataset and robot, or a trained one made ready for another robot."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from smolpilot.errors import ProfileError, TransformError, UsageError, did_you_mean
+from smolpilot.robots import JointLayout, RobotProfile
+from smolpilot.statistics import Statistics
+from smolpilot.version import __version__
+
+from .byte_tokenizer import byte_level_folder
+from .config import PolicyConfig
+from .joints import FrameLayout, check_dimensions, map_layout, to_policy_order
+from .loading import choose_device
+from .model import SmolVLA
+from .policy import Policy, fill_sizes
+from .presets import preset
+from .report import LoadReport
+from .tokenizer import PolicyTokenizer
+from .transforms import Transforms
+from .vlm_folder import VLMFolder
+from .weights import widen_weights
+
+if TYPE_CHECKING:
+    from smolpilot.datasets import DatasetMeta
+
+_HORIZON = 10  # execution horizon of policies made here: whole chunks of 50 halve success on robots
+
+
+def new_policy(
+    preset_name: str,
+    *,
+    meta: DatasetMeta,
+    statistics: Statistics | None = None,
+    profile: RobotProfile | None = None,
+    camera_map: Mapping[str, str | None] | None = None,
+    tokenizer_dir: str | Path | None = None,
+    instructions: Sequence[str] | None = None,
+    seed: int = 0,
+    overrides: Mapping[str, Any] | None = None,
+    device: str | torch.device = "auto",
+) -> Policy:
+    """A policy with random weights for the joints, cameras and instructions of a dataset.
+
+    statistics: in the dataset's joint order, default the dataset's own. profile: default one derived from the
+    dataset. camera_map: robot camera -> slot, default all cameras under their own names. overrides: fields of
+    PolicyConfig. The same seed gives the same weights. `smolvla` needs `tokenizer_dir`; `tiny` ships its own.
+    """
+    profile = profile or derive_profile(meta)
+    cameras = dict(camera_map) if camera_map is not None else {name: name for name in meta.camera_names}
+    chosen = dict(overrides or {})
+    config = preset(preset_name, **_features(meta, profile, cameras, chosen))
+    folder = _tokenizer_folder(preset_name, config, tokenizer_dir)
+    texts = _instructions(meta, instructions)
+    config = _with_tokenizer(config, folder, texts, fits="tokenizer_max_length" not in chosen and preset_name == "tiny")
+    config = dataclasses.replace(config, n_action_steps=chosen.get("n_action_steps", min(_HORIZON, config.chunk_size)))
+    generator = torch.Generator().manual_seed(seed)
+    model = SmolVLA(config)
+    model.initialise(generator)
+    model = model.to(choose_device(device)).eval()
+    transforms = Transforms.build(
+        config,
+        to_policy_order(
+            statistics if statistics is not None else meta.statistics, FrameLayout.of_dataset(meta), profile
+        ),
+        PolicyTokenizer(folder),
+        camera_map=cameras,
+        profile=profile,
+        instructions=texts,
+    )
+    report = LoadReport(f"preset {preset_name}, seed {seed}", "from scratch", notes=[_cameras_note(cameras)])
+    return Policy(
+        model,
+        transforms,
+        lineage=_lineage(meta, {"preset": preset_name, "seed": seed}),
+        report=fill_sizes(report, model),
+    )
+
+
+def adapt_policy(
+    policy: Policy,
+    *,
+    meta: DatasetMeta,
+    statistics: Statistics | None = None,
+    profile: RobotProfile | None = None,
+    camera_map: Mapping[str, str | None] | None = None,
+    instructions: Sequence[str] | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> Policy:
+    """A trained policy made ready to be fine-tuned on a dataset; the given policy gives its weights up to it.
+
+    Joints, cameras and instructions always come from dataset and profile, never from the parent. More joints than
+    the parent's projections take widen them: trained columns are kept, the others start at zero.
+    statistics: in the dataset's joint order; None keeps the parent's, matched by joint name. camera_map: robot camera
+    -> slot of the parent; default: equal names, else the dataset's cameras in their order. `report.notes` of the
+    result say all of this. Raises TransformError, ProfileError or UsageError for what does not fit.
+    """
+    profile = profile or derive_profile(meta)
+    notes: list[str] = []
+    cameras = dict(camera_map) if camera_map is not None else propose_cameras(policy.config, meta, notes)
+    chosen = {"n_action_steps": min(_HORIZON, policy.config.chunk_size), **(overrides or {})}
+    if "chunk_size" in chosen:
+        chosen["n_action_steps"] = min(chosen["n_action_steps"], chosen["chunk_size"])
+    _refuse_architecture(chosen)
+    config = dataclasses.replace(
+        policy.config, **_features(meta, profile, cameras, chosen, parent=policy.config), empty_cameras=0
+    )
+    notes.append(_cameras_note(cameras))
+    _note_dims(policy.config, config, notes)
+    if statistics is None:
+        moved = _parent_statistics(policy, profile)
+        notes.append("statistics: the parent's")
+    else:
+        moved = to_policy_order(statistics, FrameLayout.of_dataset(meta), profile)
+        notes.append("statistics: the given ones, not the parent's")
+    recipe = policy.transforms.recipe
+    texts = _instructions(meta, instructions)
+    transforms = Transforms.build(
+        config, moved, recipe.tokenizer, camera_map=cameras, profile=profile, instructions=texts, eps=recipe.eps
+    )
+    model = _rebuilt(policy.model, config)
+    report = LoadReport(policy.report.source, "fine-tuning of", found_dtypes=policy.report.found_dtypes, notes=notes)
+    parent = {key: value for key, value in policy.lineage.items() if key != "parent"}
+    lineage = _lineage(meta, {"parent": {"source": policy.report.source, **parent}})
+    return Policy(model, transforms, lineage=lineage, report=fill_sizes(report, model), carried=policy.carried)
+
+
+def derive_profile(meta: DatasetMeta) -> RobotProfile:
+    """A profile with the joint names and cameras of a dataset; units and limits unknown."""
+    return RobotProfile.from_features(
+        meta.state_names,
+        meta.cameras,
+        meta.fps,
+        action_names=meta.action_names,
+        name=meta.robot_type or "derived",
+    )
+
+
+def propose_cameras(config: PolicyConfig, meta: DatasetMeta, notes: list[str] | None = None) -> dict[str, str | None]:
+    """Robot camera -> slot: by equal names, else every camera of the dataset as a slot of its own name.
+
+    SmolVLA has no weights per slot, so names carry nothing; the order of the cameras does, and it is kept.
+    """
+    found, slots = meta.camera_names, config.real_cameras
+    if set(found) == set(slots):
+        return {slot: slot for slot in slots}
+    if notes is not None:
+        notes.append(
+            f"the parent's camera slots {', '.join(slots)} were replaced by the dataset's cameras in their order; "
+            "give a camera map to keep them"
+        )
+    return {name: name for name in found}
+
+
+def _features(
+    meta: DatasetMeta,
+    profile: RobotProfile,
+    cameras: Mapping[str, str | None],
+    chosen: Mapping[str, Any],
+    parent: PolicyConfig | None = None,
+) -> dict[str, Any]:
+    """Fields of PolicyConfig that follow from dataset, profile and camera map, with the overrides checked."""
+    fields = {item.name for item in dataclasses.fields(PolicyConfig)}
+    for key in chosen:
+        if key not in fields:
+            raise UsageError(f"PolicyConfig has no field '{key}'.", fix=did_you_mean(key, fields))
+    # Matches names, so that an unknown joint is an error before anything is built.
+    map_layout(FrameLayout.of_dataset(meta), profile)
+    state, action = len(profile.state_joints), len(profile.action_joints)
+    check_dimensions(profile, len(meta.state_names), len(meta.action_names))
+    limits = (parent.max_state_dim, parent.max_action_dim) if parent is not None else (32, 32)
+    return {
+        "state_dim": state,
+        "action_dim": action,
+        "image_shapes": _image_shapes(meta, profile, cameras, parent),
+        "max_state_dim": _width(state, limits[0]),
+        "max_action_dim": _width(action, limits[1]),
+        **chosen,
+    }
+
+
+def _width(dim: int, limit: int) -> int:
+    """The projections' width: the usual one, or the next multiple of 8 for more joints."""
+    return max(limit, -(-dim // 8) * 8 if dim > limit else 0)
+
+
+def _image_shapes(
+    meta: DatasetMeta, profile: RobotProfile, cameras: Mapping[str, str | None], parent: PolicyConfig | None
+) -> dict[str, tuple[int, int, int]]:
+    if not meta.camera_names:
+        raise UsageError(f"The dataset {meta.root} has no camera.", expected="at least one: SmolVLA sees pictures")
+    for name in meta.camera_names:
+        if profile.cameras and name not in profile.camera_names:
+            raise ProfileError(
+                f"The dataset has camera '{name}', which robot '{profile.name}' does not have.",
+                expected=f"one of {', '.join(profile.camera_names)}",
+                fix=f"{did_you_mean(name, profile.camera_names)} Or add it to a copy of the profile.",
+            )
+        if name not in cameras:
+            raise UsageError(
+                f"The camera map says nothing about the dataset's camera '{name}'.",
+                expected=f"a slot, or null for not used; it has {', '.join(cameras) or 'nothing'}",
+            )
+    known = parent.real_cameras if parent is not None else []
+    by_slot: dict[str, str] = {}
+    for camera, slot in cameras.items():
+        if camera not in meta.camera_names:
+            raise UsageError(
+                f"The camera map names '{camera}', which the dataset does not have.",
+                fix=did_you_mean(camera, meta.camera_names),
+            )
+        if slot is not None:
+            if slot in by_slot:
+                raise UsageError(f"Cameras '{by_slot[slot]}' and '{camera}' are both mapped to slot '{slot}'.")
+            by_slot[slot] = camera
+    # The parent's order of slots, then new ones in the map's order.
+    order = [slot for slot in known if slot in by_slot] + [slot for slot in by_slot if slot not in known]
+    if not order:
+        raise UsageError("The camera map uses no camera.", expected="at least one camera -> slot")
+    return {slot: (3, meta.cameras[by_slot[slot]].height, meta.cameras[by_slot[slot]].width) for slot in order}
+
+
+def _refuse_architecture(chosen: Mapping[str, Any]) -> None:
+    fixed = {"vlm", "num_vlm_layers", "num_expert_layers", "expert_width_multiplier", "attention_mode",
+             "self_attn_every_n_layers"}  # fmt: skip
+    wrong = sorted(fixed & chosen.keys())
+    if wrong:
+        raise UsageError(f"{wrong[0]} belongs to the trained weights and cannot be changed.", fix="leave it out")
+
+
+def _rebuilt(model: SmolVLA, config: PolicyConfig) -> SmolVLA:
+    """The network for `config` around the same (where needed, widened) weights."""
+    state = widen_weights(model.state_dict(), model.config, config)
+    with torch.device("meta"):
+        rebuilt = SmolVLA(config)
+    rebuilt.load_state_dict(state, strict=True, assign=True)
+    rebuilt.set_trainable()
+    return rebuilt.eval()
+
+
+def _parent_statistics(policy: Policy, profile: RobotProfile) -> Statistics:
+    """The parent's statistics in the profile's order; by name where the parent knows its joints."""
+    fix = "take the dataset's statistics: --stats dataset"
+    parent = policy.profile
+    try:
+        if parent is None:
+            check_dimensions(profile, policy.config.state_dim, policy.config.action_dim)
+            return {key: dict(value) for key, value in policy.statistics.items()}
+        layout = FrameLayout(JointLayout.of(parent.state_joints), JointLayout.of(parent.action_joints))
+        return to_policy_order(policy.statistics, layout, profile)
+    except ProfileError as error:
+        raise TransformError(
+            f"The parent's statistics are for other joints than those of robot '{profile.name}': {error.found}",
+            expected=error.expected,
+            fix=fix,
+        ) from error
+
+
+def _tokenizer_folder(preset_name: str, config: PolicyConfig, tokenizer_dir: str | Path | None) -> VLMFolder:
+    if tokenizer_dir is not None:
+        folder = VLMFolder.read(tokenizer_dir)
+        if not folder.has_tokenizer:
+            raise UsageError(f"{tokenizer_dir} has no tokenizer.json.", expected="the tokenizer files of SmolVLM2")
+        return folder.with_config(config.vlm)
+    if preset_name == "tiny":
+        return byte_level_folder(config.vlm)
+    raise UsageError(
+        f"The preset '{preset_name}' needs the tokenizer of SmolVLM2, which is not shipped.",
+        expected="a folder with tokenizer.json, tokenizer_config.json and the processor files",
+        fix="--tokenizer FOLDER (tokenizer_dir=); fetch it once with network: "
+        "`hf download HuggingFaceTB/SmolVLM2-500M-Video-Instruct --include '*.json'`",
+    )
+
+
+def _with_tokenizer(config: PolicyConfig, folder: VLMFolder, texts: Sequence[str], *, fits: bool) -> PolicyConfig:
+    """Special token ids, and for the byte-level tokenizer room for the longest instruction (one token per byte)."""
+    tokenizer = PolicyTokenizer(folder)
+    length = config.tokenizer_max_length
+    if fits:
+        longest = max((tokenizer.length(text) for text in texts), default=0)
+        length = max(length, -(-longest // 16) * 16)
+    return dataclasses.replace(
+        config,
+        tokenizer_max_length=length,
+        fake_image_token_id=tokenizer.fake_image_token_id,
+        global_image_token_id=tokenizer.global_image_token_id,
+    )
+
+
+def _instructions(meta: DatasetMeta, given: Sequence[str] | None) -> list[str]:
+    return list(dict.fromkeys(given if given is not None else meta.tasks.values()))
+
+
+def _lineage(meta: DatasetMeta, more: Mapping[str, Any]) -> dict[str, Any]:
+    dataset = {
+        "name": meta.root.name,
+        "fingerprint": meta.fingerprint,
+        "episodes": len(meta.episodes),
+        "frames": meta.total_frames,
+    }
+    return {"smolpilot": __version__, "dataset": dataset, **more}
+
+
+def _cameras_note(cameras: Mapping[str, str | None]) -> str:
+    return "cameras: " + ", ".join(f"{camera} -> {slot or 'not used'}" for camera, slot in cameras.items())
+
+
+def _note_dims(old: PolicyConfig, new: PolicyConfig, notes: list[str]) -> None:
+    for what, before, after, width, wider in (
+        ("state", old.state_dim, new.state_dim, old.max_state_dim, new.max_state_dim),
+        ("action", old.action_dim, new.action_dim, old.max_action_dim, new.max_action_dim),
+    ):
+        if before != after:
+            notes.append(f"{what}: {after} joints, the parent had {before}")
+        if wider > width:
+            notes.append(
+                f"{what} projection widened from {width} to {wider}: the trained columns are kept, the added ones "
+                "start at zero"
+            )

@@ -1,0 +1,282 @@
+"""load_policy: a bundle, a LeRobot checkpoint, a training run, a LoRA adapter or a hub id -> a policy ready to run."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from smolpilot.errors import CheckpointError, UsageError
+from smolpilot.statistics import Statistics
+
+from .bundle import ROBOT, VLM, Facts, is_hub_name, read_json
+from .config import PolicyConfig, VLMConfig
+from .joints import FrameLayout, to_policy_order
+from .locate import CONFIG, Located, cached_folder, fetch_vlm_files, locate, looks_like_hub_id
+from .lora import ADAPTER_CONFIG, Adapter
+from .normalise import feature_mode, needed_statistics
+from .policy import Policy, fill_sizes
+from .processors import Processors, read_processors
+from .report import LoadReport
+from .statistics_binding import Bound, bind_statistics
+from .tokenizer import PolicyTokenizer
+from .transforms import Transforms
+from .vlm_folder import VLMFolder
+from .weights import WEIGHTS, Carried, Inventory, WeightFile, check_inventory, load_model, take_inventory
+
+# Its dimensions are VLMConfig's defaults, so that the network can be built without its config.json.
+_PUBLIC_VLM = "HuggingFaceTB/SmolVLM2-500M-Video-Instruct"
+
+
+def load_policy(
+    path_or_hub_id: str | Path,
+    *,
+    device: str | torch.device = "auto",
+    dtype: str | torch.dtype = "auto",
+    revision: str | None = None,
+    stats_from: str | Path | None = None,
+    tokenizer_dir: str | Path | None = None,
+    camera_map: Mapping[str, str | None] | None = None,
+) -> Policy:
+    """Load a policy; `policy.report` says what was found.
+
+    device: `auto` is the GPU when there is one. dtype: `auto` is float32 on the CPU, elsewhere the widest dtype among
+    the weights; a checkpoint of mixed dtypes becomes one. stats_from: a dataset whose statistics replace the
+    checkpoint's. tokenizer_dir: folder with the tokenizer where the checkpoint carries none. camera_map: robot camera
+    -> slot (None: not used), in place of the saved one.
+    Raises UsageError (path, device, dtype), CheckpointError (incomplete, damaged, another policy), HubError.
+    """
+    place = choose_device(device)
+    located = locate(path_or_hub_id, revision)
+    parts = _open(located)
+    vlm = _vlm_folder(parts, located, tokenizer_dir)
+    processors = read_processors(parts.folder) or (read_processors(parts.base) if parts.base else None)
+    config = _config(parts, vlm, processors)
+    stock = take_inventory(parts.weights, config)
+    check_inventory(stock, parts.weights, config)
+    kind = choose_dtype(dtype, place, stock)
+    adapter = parts.adapter
+    merge = adapter.merge if adapter is not None else None
+    facts, profile = Facts.read(parts.folder), _profile(parts.folder)
+    report = LoadReport(str(path_or_hub_id), _kind(parts, facts), harmless=stock.harmless,
+                        normalisation=stock.normalisation, found_dtypes=stock.dtypes)  # fmt: skip
+    bound = _statistics(parts, processors, stock, config, stats_from, profile)
+    report.statistics = bound.origin
+    transforms = Transforms.build(
+        config,
+        bound.statistics,
+        PolicyTokenizer(vlm),
+        camera_map=camera_map if camera_map is not None else _camera_map(facts, processors, config),
+        profile=profile,
+        instructions=facts.instructions if facts else (),
+        eps=processors.eps if processors else 1e-8,
+    )
+    model = load_model(config, parts.weights, stock, device=place, dtype=kind, change=merge)
+    if adapter is not None:
+        adapter.check_all_used()
+        report.notes.append(f"LoRA adapter merged into {adapter.base}")
+    _warn_about_horizon(report, facts, config)
+    return Policy(
+        model,
+        transforms,
+        lineage=facts.lineage if facts else {"parent": str(path_or_hub_id)},
+        report=fill_sizes(report, model),
+        carried=Carried(parts.weights, stock.unused) if stock.unused else None,
+    )
+
+
+def choose_device(device: str | torch.device) -> torch.device:
+    """`auto` is cuda when there is one, else cpu; UsageError for a device that is not here."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+        torch.zeros(1, device=chosen)
+    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
+        raise UsageError(
+            f"The device '{device}' cannot be used: {str(error).splitlines()[0]}",
+            expected="auto, cpu, or cuda where there is a GPU",
+            fix="leave it at auto; `smolpilot doctor` shows what is here",
+        ) from error
+    return chosen
+
+
+def choose_dtype(dtype: str | torch.dtype, device: torch.device, stock: Inventory) -> torch.dtype:
+    """`auto`: float32 on the CPU, else the widest floating dtype in the file."""
+    if isinstance(dtype, torch.dtype):
+        chosen: Any = dtype
+    elif dtype == "auto":
+        if device.type == "cpu":
+            return torch.float32
+        kinds = {kind for entry in stock.dtypes.values() for kind in entry.split("+")}
+        chosen = getattr(torch, next(iter(kinds))) if len(kinds) == 1 else torch.float32
+    else:
+        chosen = getattr(torch, str(dtype).removeprefix("torch."), None)
+    if chosen not in (torch.float32, torch.bfloat16, torch.float16):
+        raise UsageError(f"The dtype is {dtype!r}.", expected="auto, float32, bfloat16 or float16")
+    narrow: torch.dtype = chosen
+    return narrow
+
+
+@dataclass
+class _Parts:
+    """The files of a checkpoint: `folder` has the processors and facts, `base` the weights under an adapter."""
+
+    folder: Path
+    base: Path | None
+    values: dict[str, Any]
+    weights: WeightFile
+    adapter: Adapter | None = None
+
+
+def _open(located: Located) -> _Parts:
+    folder = located.folder
+    adapted = (folder / ADAPTER_CONFIG).is_file() and not (folder / WEIGHTS).is_file()
+    adapter = Adapter(folder) if adapted else None
+    base = _base_of(adapter, folder) if adapter is not None else None
+    home = folder if (folder / CONFIG).is_file() else base
+    if home is None or not (home / CONFIG).is_file():
+        raise CheckpointError(f"{home or folder} has no {CONFIG}.", expected="a whole checkpoint folder")
+    values = read_json(home / CONFIG)
+    if values.get("type") != "smolvla":
+        raise CheckpointError(
+            f"{home} holds a policy of type '{values.get('type')}'.",
+            expected="a SmolVLA checkpoint (config.json with type 'smolvla')",
+            fix="run it with LeRobot; smolpilot loads SmolVLA only",
+        )
+    return _Parts(folder, base, values, WeightFile((base or folder) / WEIGHTS), adapter)
+
+
+def _base_of(adapter: Adapter, folder: Path) -> Path:
+    """The folder of the policy under an adapter; relative paths are tried against the adapter's folder, too."""
+    for place in (Path(adapter.base).expanduser(), folder / adapter.base):
+        if place.exists():
+            return locate(place).folder
+    if not looks_like_hub_id(adapter.base):
+        raise CheckpointError(
+            f"The adapter {folder} needs its base policy {adapter.base}, which does not exist here.",
+            fix=f"copy it there, or correct base_model_name_or_path in {ADAPTER_CONFIG}",
+        )
+    return locate(adapter.base).folder
+
+
+def _kind(parts: _Parts, facts: Facts | None) -> str:
+    if parts.adapter is not None:
+        return "LoRA adapter"
+    return "bundle" if facts is not None else "LeRobot checkpoint"
+
+
+def _vlm_folder(parts: _Parts, located: Located, tokenizer_dir: str | Path | None) -> VLMFolder:
+    """Tokenizer and config of the vision-language model: given, in the bundle, by path, in the cache, or by hub."""
+    name = str(parts.values.get("vlm_model_name", _PUBLIC_VLM))
+    if tokenizer_dir is not None:
+        return VLMFolder.read(tokenizer_dir)
+    places = [parts.folder / VLM, *([parts.base / VLM] if parts.base else []), Path(name).expanduser()]
+    for place in places:
+        if place.is_dir() and (place / CONFIG).is_file():
+            return VLMFolder.read(place)
+    cached = cached_folder(name) if is_hub_name(name) else None
+    if cached is not None and VLMFolder.read(cached).has_tokenizer:
+        return VLMFolder.read(cached)
+    if located.from_hub and is_hub_name(name):
+        return VLMFolder.read(fetch_vlm_files(name))
+    raise CheckpointError(
+        f"The checkpoint has no tokenizer of its own; it names '{name}', which is no folder here and not in the "
+        "hub's cache.",
+        expected="the config and tokenizer files of that vision-language model (config.json, tokenizer.json, "
+        "tokenizer_config.json)",
+        fix="name a folder that has them: --tokenizer FOLDER (load_policy(..., tokenizer_dir=FOLDER)), "
+        f"or fetch them once with network: `hf download {_PUBLIC_VLM} --include '*.json'`",
+    )
+
+
+def _config(parts: _Parts, vlm: VLMFolder, processors: Processors | None) -> PolicyConfig:
+    tokenizer = PolicyTokenizer(vlm)
+    dims = vlm.config()
+    name = str(parts.values.get("vlm_model_name", _PUBLIC_VLM))
+    if dims is None:
+        if name != _PUBLIC_VLM:
+            raise CheckpointError(
+                f"{vlm.origin} has no config.json.", expected=f"the dimensions of '{name}' beside its tokenizer"
+            )
+        dims = VLMConfig()
+    config = PolicyConfig.from_lerobot(
+        parts.values,
+        dims,
+        fake_image_token_id=tokenizer.fake_image_token_id,
+        global_image_token_id=tokenizer.global_image_token_id,
+    )
+    if processors is None:
+        return config
+    # LeRobot runs a saved policy by its processor files, whatever config.json says about the same matters.
+    return dataclasses.replace(
+        config,
+        normalization_mapping=processors.normalization_mapping or config.normalization_mapping,
+        pad_language_to=processors.padding or config.pad_language_to,
+        tokenizer_max_length=processors.max_length or config.tokenizer_max_length,
+    )
+
+
+def _profile(folder: Path) -> Any:
+    from smolpilot.robots import RobotProfile
+
+    return RobotProfile.load(folder / ROBOT) if (folder / ROBOT).is_file() else None
+
+
+def _statistics(
+    parts: _Parts,
+    processors: Processors | None,
+    stock: Inventory,
+    config: PolicyConfig,
+    stats_from: str | Path | None,
+    profile: Any,
+) -> Bound:
+    if stats_from is not None:
+        return Bound(*_dataset_statistics(stats_from, config, profile))
+    in_weights = {name: parts.weights.tensor(name).double().numpy() for name in stock.normalisation}
+    if processors is None:
+        return bind_statistics({}, {}, in_weights, config)
+    return bind_statistics(processors.before, processors.after, in_weights, config)
+
+
+def _dataset_statistics(path: str | Path, config: PolicyConfig, profile: Any) -> tuple[Statistics, dict[str, str]]:
+    """Statistics of a dataset's state and action in the policy's joint order; CheckpointError when they do not fit."""
+    from smolpilot.datasets.meta import read_meta
+    from smolpilot.keys import ACTION, STATE
+
+    meta = read_meta(path)
+    for feature, dim in ((STATE, config.state_dim), (ACTION, config.action_dim)):
+        found = meta.features[feature].shape[0] if feature in meta.features else 0
+        if found != dim:
+            raise CheckpointError(
+                f"'{feature}' of {path} has {found} values, the policy's has {dim}.",
+                expected="statistics of the robot that the policy was trained for",
+            )
+        for name in needed_statistics(feature_mode(config.normalization_mapping, feature)):
+            if name not in meta.statistics.get(feature, {}):
+                raise CheckpointError(f"{path} has no statistic '{name}' of '{feature}'.")
+    statistics = to_policy_order(meta.statistics, FrameLayout.of_dataset(meta), profile)
+    return statistics, dict.fromkeys(statistics, f"dataset {Path(path).name}")
+
+
+def _camera_map(facts: Facts | None, processors: Processors | None, config: PolicyConfig) -> dict[str, str | None]:
+    if facts is not None:
+        return dict(facts.camera_map)
+    renamed = processors.camera_map if processors is not None else {}
+    taken = set(renamed.values())
+    return {**{slot: slot for slot in config.real_cameras if slot not in taken}, **renamed}
+
+
+def _warn_about_horizon(report: LoadReport, facts: Facts | None, config: PolicyConfig) -> None:
+    if facts is None and config.n_action_steps == config.chunk_size and config.chunk_size > 10:
+        text = (
+            f"n_action_steps is {config.n_action_steps}, the whole chunk: the robot runs it blindly to its end. "
+            "Shorter horizons do better; try policy.n_action_steps = 10."
+        )
+        report.warnings.append(text)
+        warnings.warn(text, stacklevel=3)

@@ -1,0 +1,111 @@
+"""Where a checkpoint is: a folder, a run folder above it, or a hub id that is fetched into the cache."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from smolpilot.errors import CheckpointError, HubError, UsageError
+
+from .lora import ADAPTER_CONFIG
+
+CONFIG = "config.json"
+_HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[\w.-]+$")
+_PATTERNS = [
+    "config.json", "model.safetensors", "adapter_config.json", "adapter_model.safetensors", "policy_*",
+    "smolpilot.json", "robot.yaml", "vlm/*",
+]  # fmt: skip
+_VLM_PATTERNS = ["*.json", "merges.txt", "*.jinja"]
+
+
+@dataclass(frozen=True)
+class Located:
+    """`folder` holds the checkpoint; `source` is what the user named; `from_hub` allows to fetch its tokenizer too."""
+
+    folder: Path
+    source: str
+    from_hub: bool = False
+
+
+def locate(source: str | Path, revision: str | None = None) -> Located:
+    """Find the checkpoint folder behind a path or hub id.
+
+    Looks into training runs: `pretrained_model/`, `checkpoints/best`, `checkpoints/last` (also LeRobot's
+    `checkpoints/last/pretrained_model`). A hub id is used only when no such path exists. Raises UsageError for a
+    path that does not exist, CheckpointError for a folder without a checkpoint, HubError when the hub fails.
+    """
+    path = Path(source).expanduser()
+    if path.exists():
+        if revision is not None:
+            raise UsageError(f"revision '{revision}' was given for the folder {path}.", expected="a hub id with it")
+        return Located(_inside(path), str(source))
+    if looks_like_hub_id(str(source)):
+        return Located(fetch(str(source), revision=revision, patterns=_PATTERNS), str(source), from_hub=True)
+    raise UsageError(
+        f"There is no checkpoint at {path}.", expected="a checkpoint folder, a run folder, or a hub id ORG/NAME"
+    )
+
+
+def looks_like_hub_id(text: str) -> bool:
+    """Whether a text that names no existing path is meant as ORG/NAME: not when its first folder exists."""
+    return bool(_HUB_ID.match(text)) and not Path(text).parent.exists()
+
+
+def fetch(repo: str, *, revision: str | None = None, patterns: list[str]) -> Path:
+    """The files of a hub repository, from the cache when it has them; HubError says why it cannot."""
+    import huggingface_hub
+    from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
+
+    try:
+        return Path(huggingface_hub.snapshot_download(repo, revision=revision, allow_patterns=patterns))
+    except RevisionNotFoundError as error:
+        raise HubError(f"{repo} has no revision '{revision}'.", fix="check the revision's name") from error
+    except RepositoryNotFoundError as error:
+        raise HubError(
+            f"The hub has no repository '{repo}', or you may not read it.",
+            fix="check the id (or the path, if you meant a folder); for a private one log in with `hf auth login`",
+        ) from error
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        offline = huggingface_hub.constants.HF_HUB_OFFLINE
+        reason = "HF_HUB_OFFLINE is set and the cache does not have it" if offline else str(error).split("\n")[0]
+        raise HubError(
+            f"'{repo}' is no folder here, and it cannot be fetched from the hub: {reason}.",
+            expected="an existing checkpoint folder, or a hub id with network (or in the cache)",
+            fix="check the path; or unset HF_HUB_OFFLINE, or copy the checkpoint folder here",
+        ) from error
+
+
+def fetch_vlm_files(repo: str) -> Path:
+    """Config and tokenizer files (no weights) of a vision-language model on the hub."""
+    return fetch(repo, patterns=_VLM_PATTERNS)
+
+
+def cached_folder(repo: str) -> Path | None:
+    """The folder of a hub repository in the local cache, None when it is not there; never the network."""
+    import huggingface_hub
+
+    found = huggingface_hub.try_to_load_from_cache(repo, CONFIG)
+    return Path(found).parent if isinstance(found, str) else None
+
+
+def _inside(path: Path) -> Path:
+    """The checkpoint folder at or below `path`."""
+    if path.is_file():
+        raise UsageError(f"{path} is a file.", expected="the checkpoint folder that holds it", fix=f"use {path.parent}")
+    places = [path, path / "pretrained_model"]
+    for root in (path / "checkpoints", path):
+        for name in ("best", "last"):
+            places += [root / name, root / name / "pretrained_model"]
+    for place in places:
+        if is_checkpoint(place):
+            return place.resolve()
+    raise CheckpointError(
+        f"{path} holds no checkpoint.",
+        expected=f"{CONFIG} with model.safetensors, or {ADAPTER_CONFIG}, or a run folder with checkpoints/last",
+    )
+
+
+def is_checkpoint(folder: Path) -> bool:
+    # A run folder of smolpilot has a config.yaml, one of LeRobot a train_config.json: neither is taken for this.
+    return (folder / CONFIG).is_file() or (folder / ADAPTER_CONFIG).is_file()

@@ -1,0 +1,138 @@
+"""Policy: the network with its transforms; frames in, actions in robot units out."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from smolpilot.errors import TransformError, UsageError
+from smolpilot.statistics import Statistics
+
+from .config import PolicyConfig
+from .model import SmolVLA
+from .report import LoadReport
+from .tokenizer import PolicyTokenizer
+from .transforms import Transforms
+from .weights import Carried
+
+if TYPE_CHECKING:
+    from smolpilot.robots import RobotProfile
+
+
+class Policy:
+    """A policy that is ready to run. Make one with `load_policy`, `new_policy` or `adapt_policy`.
+
+    A frame is a dict: `observation.state` [S], `observation.images.<camera>` ([3, h, w] float in [0, 1], or
+    [h, w, 3] uint8) and `task` text; joints in the order and units of the robot profile.
+    """
+
+    def __init__(
+        self,
+        model: SmolVLA,
+        transforms: Transforms,
+        *,
+        lineage: Mapping[str, Any] | None = None,
+        report: LoadReport | None = None,
+        carried: Carried | None = None,
+    ) -> None:
+        self.model = model
+        self.transforms = transforms
+        self.lineage: dict[str, Any] = dict(lineage or {})
+        self.report = report or LoadReport(source="", kind="policy")
+        self.carried = carried
+        self._horizon = model.config.n_action_steps
+        self._queue: deque[Tensor] = deque()
+
+    @property
+    def config(self) -> PolicyConfig:
+        return self.model.config
+
+    @property
+    def profile(self) -> RobotProfile | None:
+        """The robot that the policy drives; None for a checkpoint that does not say."""
+        return self.transforms.recipe.profile
+
+    @property
+    def statistics(self) -> Statistics:
+        """Of `observation.state` and `action`, in the policy's joint order and units."""
+        return self.transforms.recipe.statistics
+
+    @property
+    def tokenizer(self) -> PolicyTokenizer:
+        return self.transforms.recipe.tokenizer
+
+    @property
+    def instructions(self) -> list[str]:
+        """The texts that the policy was trained with."""
+        return list(self.transforms.recipe.instructions)
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.state_proj.weight.device
+
+    @property
+    def n_action_steps(self) -> int:
+        """Execution horizon: how many actions of a chunk `select_action` hands out before it plans again."""
+        return self._horizon
+
+    @n_action_steps.setter
+    def n_action_steps(self, steps: int) -> None:
+        if isinstance(steps, bool) or not isinstance(steps, int) or not 1 <= steps <= self.config.chunk_size:
+            raise UsageError(
+                f"The execution horizon n_action_steps is {steps!r}.",
+                expected=f"1 to {self.config.chunk_size}, the length of a chunk",
+            )
+        self._horizon = steps
+        self.reset()
+
+    def predict_chunk(self, frame: Mapping[str, Any], noise: Tensor | None = None) -> Tensor:
+        """The next actions in robot units, float32 [H, A] on the CPU.
+
+        noise [H, max_action_dim] fixes the draw; without it torch's global generator is used. Raises TransformError
+        for a frame that does not fit the policy.
+        """
+        return self.predict_chunks([frame], None if noise is None else noise[None])[0]
+
+    @torch.no_grad()
+    def predict_chunks(self, frames: Sequence[Mapping[str, Any]], noise: Tensor | None = None) -> Tensor:
+        """One chunk for each frame, float32 [B, H, A] on the CPU; noise [B, H, max_action_dim]."""
+        inputs = self.transforms.inputs(frames).to(self.device)
+        if noise is not None:
+            shape = (len(frames), self.config.chunk_size, self.config.max_action_dim)
+            if tuple(noise.shape) != shape:
+                raise TransformError(f"The noise has shape {list(noise.shape[-2:])}.", expected=f"{list(shape[-2:])}")
+            noise = noise.to(self.device, torch.float32)
+        return self.transforms.actions(self.model.sample(inputs, noise))
+
+    def select_action(self, frame: Mapping[str, Any]) -> Tensor:
+        """The next action [A]: from the current chunk, or of a new one when the execution horizon is used up."""
+        if not self._queue:
+            self._queue.extend(self.predict_chunk(frame)[: self._horizon])
+        return self._queue.popleft()
+
+    def reset(self) -> None:
+        """Forget the rest of the current chunk: call it at the start of an episode."""
+        self._queue.clear()
+
+    def __repr__(self) -> str:
+        robot = self.profile.name if self.profile is not None else "unknown robot"
+        return (
+            f"Policy({robot}: state {self.config.state_dim}, action {self.config.action_dim}, "
+            f"cameras {', '.join(self.transforms.camera_map)}; chunk {self.config.chunk_size}, "
+            f"horizon {self._horizon}; {self.device})"
+        )
+
+
+def fill_sizes(report: LoadReport, model: SmolVLA) -> LoadReport:
+    """Write the network's sizes, dtype and place into a report."""
+    parameters = list(model.parameters())
+    report.parameters = sum(parameter.numel() for parameter in parameters)
+    report.trainable = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
+    report.memory_bytes = sum(parameter.numel() * parameter.element_size() for parameter in parameters)
+    report.dtype = "+".join(sorted({str(parameter.dtype).removeprefix("torch.") for parameter in parameters}))
+    report.device = str(parameters[0].device)
+    return report

@@ -1,0 +1,230 @@
+"""Reading and writing the weights: names of LeRobot in the file, ours in memory, one dtype, nothing random."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import torch
+from torch import Tensor
+
+from smolpilot.errors import CheckpointError
+
+from . import names
+from .config import PolicyConfig
+from .model import SmolVLA
+
+WEIGHTS = "model.safetensors"
+_WRAPPERS = re.compile(r"(^|\.)(_orig_mod|module)(?=\.)")
+_NORMALISATION = re.compile(r"(^|\.)(un)?normali[sz]e|normalizer|buffer[._](observation|action)")
+_HARMLESS = re.compile(r"lm_head|rotary_emb|inv_freq|position_ids|lm_expert\.embed_tokens")
+_TEXT_LAYER = re.compile(r"text\.layers\.(\d+)\.")
+
+
+class WeightFile:
+    """One safetensors file, memory-mapped: a tensor is read when it is asked for.
+
+    The open file stays readable after it was moved or removed. Raises CheckpointError for what is no such file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        if not path.is_file():
+            raise CheckpointError(
+                f"{path} does not exist.", expected=f"a checkpoint folder with config.json and {path.name}"
+            )
+        with path.open("rb") as file:
+            if file.read(40).startswith(b"version https://git-lfs"):
+                raise CheckpointError(
+                    f"{path} is a Git-LFS pointer, not the weights.", fix="run `git lfs pull`, or download it again"
+                )
+        try:
+            opened: Any = safetensors.safe_open(path, framework="pt")
+            self._file = opened
+            self.names = list(opened.keys())
+            self.metadata: dict[str, str] = opened.metadata() or {}
+        except (safetensors.SafetensorError, OSError, ValueError) as error:
+            raise CheckpointError(
+                f"{path} is damaged or torn: {error}",
+                expected=f"a whole safetensors file; it has {path.stat().st_size:,} bytes",
+                fix="copy or download it again",
+            ) from error
+
+    def tensor(self, name: str) -> Tensor:
+        value: Tensor = self._file.get_tensor(name)
+        return value
+
+    def dtype(self, name: str) -> str:
+        """`float32`, `bfloat16`, ..."""
+        return str(self._file.get_slice(name)[:0].dtype).removeprefix("torch.") if self.shape(name) else "float32"
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return tuple(self._file.get_slice(name).get_shape())
+
+
+@dataclass
+class Carried:
+    """Tensors that the network does not read but a saved checkpoint keeps (the language head), left in their file."""
+
+    file: WeightFile
+    names: dict[str, str]  # LeRobot's name -> name in the file
+
+    def read(self) -> dict[str, Tensor]:
+        return {name: self.file.tensor(stored) for name, stored in self.names.items()}
+
+
+@dataclass
+class Inventory:
+    """What a file holds, sorted: `found` maps our names to names in the file."""
+
+    found: dict[str, str]
+    missing: list[str]
+    harmless: list[str] = field(default_factory=list)
+    normalisation: list[str] = field(default_factory=list)
+    unexpected: list[str] = field(default_factory=list)
+    unused: dict[str, str] = field(default_factory=dict)
+    dtypes: dict[str, str] = field(default_factory=dict)
+
+
+def take_inventory(file: WeightFile, config: PolicyConfig) -> Inventory:
+    """Sort the names of a file by what the network of `config` needs."""
+    expected = expected_shapes(config)
+    stock = Inventory(found={}, missing=[])
+    for stored in file.names:
+        clean = _WRAPPERS.sub("", stored).lstrip(".")
+        ours = names.from_lerobot(clean)
+        if ours in expected:
+            stock.found[ours] = stored
+        elif clean in names.UNUSED:
+            stock.unused[clean] = stored
+            stock.harmless.append(stored)
+        elif _HARMLESS.search(clean) or _cut_layer(ours, config):
+            stock.harmless.append(stored)
+        elif _NORMALISATION.search(clean):
+            stock.normalisation.append(stored)
+        else:
+            stock.unexpected.append(stored)
+    # Tied tensors are stored once; safetensors' save_model notes the twin in the metadata.
+    for twin, kept in file.metadata.items():
+        ours = names.from_lerobot(_WRAPPERS.sub("", twin).lstrip("."))
+        if ours in expected and ours not in stock.found and kept in file.names:
+            stock.found[ours] = kept
+    stock.missing = [name for name in expected if name not in stock.found]
+    stock.dtypes = _dtypes_per_module(file, stock.found)
+    return stock
+
+
+def check_inventory(stock: Inventory, file: WeightFile, config: PolicyConfig) -> None:
+    """CheckpointError for missing weights, for weights of another network, and for other shapes."""
+    if stock.missing:
+        raise CheckpointError(
+            f"{file.path} lacks {len(stock.missing)} of {len(stock.missing) + len(stock.found)} weights: "
+            f"{_some([names.to_lerobot(name) for name in stock.missing])}.",
+            expected="every weight of the network; smolpilot never fills in random ones",
+            fix="take the whole checkpoint, and the config.json that belongs to it",
+        )
+    if stock.unexpected:
+        raise CheckpointError(
+            f"{file.path} holds {len(stock.unexpected)} weights that SmolVLA does not have: {_some(stock.unexpected)}.",
+            expected="the weights of the network in config.json",
+            fix="check that config.json belongs to these weights",
+        )
+    for name, shape in expected_shapes(config).items():
+        found = file.shape(stock.found[name])
+        if found != shape:
+            raise CheckpointError(
+                f"Weight {stock.found[name]} in {file.path} has shape {list(found)}.",
+                expected=f"{list(shape)}, as config.json and the vision-language model's config say",
+                fix="check max_state_dim, max_action_dim and vlm_model_name in config.json",
+            )
+
+
+def load_model(
+    config: PolicyConfig,
+    file: WeightFile,
+    stock: Inventory,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+    change: Callable[[str, Tensor], Tensor] | None = None,
+) -> SmolVLA:
+    """The network with the weights of a file in one dtype; `change` (LeRobot's name, weight) merges an adapter."""
+    with torch.device("meta"):
+        model = SmolVLA(config)
+    state: dict[str, Tensor] = {}
+    for name, stored in stock.found.items():
+        try:
+            value = file.tensor(stored)
+        except safetensors.SafetensorError as error:
+            raise CheckpointError(f"Weight {stored} in {file.path} cannot be read: {error}") from error
+        if change is not None:
+            value = change(names.to_lerobot(name), value)
+        state[name] = value.to(device=device, dtype=dtype)
+    model.load_state_dict(state, strict=True, assign=True)
+    model.set_trainable()
+    return model.eval()
+
+
+def lerobot_weights(model: SmolVLA, carried: Carried | None) -> dict[str, Tensor]:
+    """All weights under LeRobot's names, on the CPU and contiguous, with the unused language head."""
+    state = {
+        names.to_lerobot(name): value.detach().to("cpu").contiguous() for name, value in model.state_dict().items()
+    }
+    kept = carried.read() if carried is not None else {}
+    text = model.config.vlm.text
+    for name in names.UNUSED:
+        # LeRobot loads it, though nothing reads it; a policy from scratch never had one.
+        head = kept.get(name)
+        state[name] = torch.zeros(text.vocab_size, text.width, dtype=_dtype(state)) if head is None else head
+    return state
+
+
+def widen_weights(state: Mapping[str, Tensor], old: PolicyConfig, new: PolicyConfig) -> dict[str, Tensor]:
+    """The weights (our names) for wider `max_state_dim` and `max_action_dim`.
+
+    Trained columns and rows are kept; the added ones are zero, so that the widened network computes the same as
+    before on the old dimensions, and gradients reach them from the first step on.
+    """
+    wider = dict(state)
+    growth = {"state": new.max_state_dim - old.max_state_dim, "action": new.max_action_dim - old.max_action_dim}
+    if min(growth.values()) < 0:
+        raise CheckpointError("The projections of a trained policy cannot be narrowed.")
+    pad = torch.nn.functional.pad
+    wider["state_proj.weight"] = pad(state["state_proj.weight"], (0, growth["state"]))
+    wider["action_in_proj.weight"] = pad(state["action_in_proj.weight"], (0, growth["action"]))
+    wider["action_out_proj.weight"] = pad(state["action_out_proj.weight"], (0, 0, 0, growth["action"]))
+    wider["action_out_proj.bias"] = pad(state["action_out_proj.bias"], (0, growth["action"]))
+    return wider
+
+
+def expected_shapes(config: PolicyConfig) -> dict[str, tuple[int, ...]]:
+    """Our names and shapes of all weights of the network, without building it."""
+    with torch.device("meta"):
+        model = SmolVLA(config)
+    return {name: tuple(value.shape) for name, value in model.state_dict().items()}
+
+
+def _cut_layer(name: str | None, config: PolicyConfig) -> bool:
+    """Whether a weight belongs to a text layer behind the last one in use."""
+    match = _TEXT_LAYER.match(name or "")
+    return match is not None and int(match.group(1)) >= config.text_layers
+
+
+def _dtypes_per_module(file: WeightFile, found: Mapping[str, str]) -> dict[str, str]:
+    """`{"text": "bfloat16", "vision": "float32", ...}`; several dtypes in one module are joined by `+`."""
+    seen: dict[str, set[str]] = {}
+    for name, stored in found.items():
+        seen.setdefault(name.split(".")[0], set()).add(file.dtype(stored))
+    return {module: "+".join(sorted(dtypes)) for module, dtypes in seen.items()}
+
+
+def _dtype(state: Mapping[str, Tensor]) -> torch.dtype:
+    return next(iter(state.values())).dtype
+
+
+def _some(items: list[str], limit: int = 4) -> str:
+    return ", ".join(items[:limit]) + (f" and {len(items) - limit} more" if len(items) > limit else "")
