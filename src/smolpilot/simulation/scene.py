@@ -10,17 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from .arm import skeleton
+from .colours import COLOURS
 from .render import Colour, Image, Sprite, View, face, join, limb, to_uint8
 
 VIEWS = {
     "top": View(position=(0.22, 0.0, 1.1), target=(0.22, 0.0, 0.0), up=(1.0, 0.0, 0.0), extent=0.54),
     "side": View(position=(0.72, -0.42, 0.50), target=(0.20, 0.0, 0.10), up=(0.0, 0.0, 1.0), extent=0.68),
-}
-COLOURS: dict[str, Colour] = {
-    "red": (0.88, 0.08, 0.08),
-    "green": (0.05, 0.65, 0.15),
-    "blue": (0.08, 0.16, 0.90),
-    "yellow": (0.98, 0.82, 0.05),
 }
 BLOCK_SIDE, BLOCK_HEIGHT = 0.075, 0.05
 _TABLE: Colour = (0.82, 0.80, 0.77)

@@ -18,12 +18,13 @@ from smolpilot.errors import UsageError, did_you_mean
 from smolpilot.keys import STATE, TASK, image_key
 
 from . import arm
-from .scene import COLOURS, VIEWS, Block, Picture
+from .colours import COLOURS
+from .scene import VIEWS, Block, Picture
 
 RATE = 10  # frames per second
 IMAGE_SIZE = 64
 RENDER_SIZE = 256
-TIME_LIMIT = 45  # frames
+TIME_LIMIT = 50  # frames
 CAMERAS = tuple(VIEWS)
 BLOCKS_PER_SCENE = 2
 _BLOCK_RADII = (0.18, 0.36)  # m from the base

@@ -1,0 +1,42 @@
+"""Options of `smolpilot record`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from smolpilot.errors import UsageError
+
+from .colours import COLOURS
+
+
+@dataclass(frozen=True)
+class RecordOptions:
+    """Record demonstrations of the shipped tabletop simulation as a LeRobot v3.0 dataset."""
+
+    out: Path
+    """Folder of the new dataset; it must not exist."""
+    episodes: int = 300
+    """Demonstrations to record."""
+    seed: int = 0
+    """Seed of scenes and noise: the same seed gives the same demonstrations."""
+    noise: float = 0.02
+    """Push on the executed joint targets in rad (standard deviation per frame), so that demonstrations show
+    recoveries; the dataset holds the clean action. 0 records undisturbed ones."""
+    colours: tuple[str, ...] = tuple(COLOURS)
+    """Colours from which each scene draws its two blocks."""
+    codec: Literal["h264", "hevc", "av1"] = "h264"
+    """Video codec."""
+    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Print one JSON document instead of text."""
+
+    def __post_init__(self) -> None:
+        if self.episodes < 1:
+            raise UsageError(f"--episodes is {self.episodes}.", expected="at least 1")
+        if self.seed < 0:
+            raise UsageError(f"--seed is {self.seed}.", expected="0 or more")
+        if not 0 <= self.noise <= 0.5:
+            raise UsageError(f"--noise is {self.noise}.", expected="0 to 0.5 rad")
