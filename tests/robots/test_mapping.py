@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from pathlib import Path
 
 import numpy as np
@@ -152,9 +151,8 @@ def test_lerobots_names_of_small_arms_are_known(robot: str) -> None:
 
 
 @pytest.mark.real
-def test_the_names_of_a_real_g1_recording_are_known() -> None:
-    shared = Path(os.environ.get("SMOLPILOT_REAL_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
-    info = shared / "g1_bottle_v21" / "meta" / "info.json"
+def test_the_names_of_a_real_g1_recording_are_known(real_data: Path) -> None:
+    info = real_data / "g1_bottle_v21" / "meta" / "info.json"
     if not info.is_file():
         pytest.skip("the recording is not here")
     names = json.loads(info.read_text(encoding="utf-8"))["features"]["observation.state"]["names"][0]

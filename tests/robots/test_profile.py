@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,14 @@ def test_shipped_profiles_load_with_their_dimensions(name: str) -> None:
 def test_shipped_profiles_survive_yaml(name: str) -> None:
     profile = RobotProfile.load(name)
     assert RobotProfile.from_yaml(profile.to_yaml()) == profile
+
+
+@pytest.mark.parametrize("name", DIMENSIONS)
+def test_shipped_profiles_say_where_their_limits_come_from(name: str) -> None:
+    folder = resources.files("smolpilot.robots") / "profiles"
+    comment = [line for line in (folder / f"{name}.yaml").read_text(encoding="utf-8").splitlines() if line[:1] == "#"]
+    assert "limits" in " ".join(comment).lower() or "rad/s" in " ".join(comment)
+    assert any(word in " ".join(comment) for word in (".urdf", ".py", "data sheet", "e-manual"))
 
 
 def test_kuavo_is_seven_joints_and_a_hand_per_side_left_first() -> None:
