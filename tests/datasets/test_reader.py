@@ -82,6 +82,14 @@ def test_any_order_gives_the_same_pictures(tiny_dataset):
                 assert np.array_equal(picture, jumping[first + number])
 
 
+def test_one_camera_by_name(tiny_dataset):
+    dataset = open_dataset(tiny_dataset)
+    assert np.array_equal(dataset.image(30, "wrist"), dataset.images(30)["wrist"])
+    for ask in (lambda: dataset.image(0, "wirst"), lambda: list(dataset.decode_episode("wirst", 0))):
+        with pytest.raises(UsageError, match=r"no camera 'wirst'[\s\S]*Did you mean 'wrist'"):
+            ask()
+
+
 def test_returned_pictures_belong_to_the_caller(tiny_dataset):
     dataset = open_dataset(tiny_dataset)
     before = dataset.images(4)["front"].copy()
@@ -103,6 +111,7 @@ def test_selecting_episodes(tiny_dataset):
     assert len(limited) == 20
     assert limited.select([5]).episodes == [5]
     assert len(limited.meta.episodes) == 6
+    assert len(list(limited.decode_episode("front", 3))) == 21
     with pytest.raises(UsageError, match="no episode 17"):
         dataset.select([17])
     with pytest.raises(UsageError, match="chunk_size"):
@@ -122,12 +131,12 @@ def test_pickling_and_worker_processes(tiny_dataset):
     expected = [dataset[i]["observation.images.front"] for i in range(0, 40, 3)]
     again = pickle.loads(pickle.dumps(dataset))
     assert torch.equal(again[3]["observation.images.front"], expected[1])
-    for method in ("fork", "spawn"):
+    for method, workers in (("fork", 2), ("spawn", 1)):
         loader = torch.utils.data.DataLoader(
             dataset,
             sampler=range(0, 40, 3),
             batch_size=None,
-            num_workers=2,
+            num_workers=workers,
             multiprocessing_context=multiprocessing.get_context(method),
         )
         for item, picture in zip(loader, expected, strict=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import threading
 from collections import OrderedDict
 from pathlib import Path
@@ -35,6 +36,8 @@ class PictureReader:
 
     def picture(self, path: Path, key: str, row: int) -> npt.NDArray[np.uint8]:
         """The picture in column `key`, row `row` of the file: `[h, w, 3]` uint8."""
+        if self._process != os.getpid():
+            self._forget()
         with self._lock:
             starts = self._row_group_starts(path, key)
             group = int(np.searchsorted(starts, row, side="right")) - 1
@@ -78,5 +81,7 @@ class PictureReader:
         return self._groups[place]
 
     def _forget(self) -> None:
+        # A lock that another thread held during a fork would never be released in the child.
+        self._process = os.getpid()
         self._groups: OrderedDict[tuple[Path, str, int], Any] = OrderedDict()
         self._lock = threading.Lock()

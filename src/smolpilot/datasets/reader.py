@@ -16,7 +16,7 @@ from smolpilot.datasets.meta import DatasetMeta, read_meta, unknown_episode
 from smolpilot.datasets.pictures import PictureReader
 from smolpilot.datasets.tables import Tables, load_tables
 from smolpilot.datasets.video import Picture, VideoReader, decode_positions, probe
-from smolpilot.errors import DatasetError, UsageError
+from smolpilot.errors import DatasetError, UsageError, did_you_mean
 from smolpilot.keys import ACTION, ACTION_IS_PAD, STATE, TASK, image_key
 from smolpilot.statistics import Statistics, array_statistics
 
@@ -123,6 +123,11 @@ class Dataset:
         """The pictures of frame `i` by camera name, `[h, w, 3]` uint8."""
         return {name: self._picture(name, self._row(i)) for name in self.meta.cameras}
 
+    def image(self, i: int, camera: str) -> Picture:
+        """The picture of one camera of frame `i`, `[h, w, 3]` uint8; UsageError for an unknown camera."""
+        self._require_camera(camera)
+        return self._picture(camera, self._row(i))
+
     def sample(self, i: int, images: bool = True) -> dict[str, Any]:
         """Frame `i` as LeRobotDataset gives it with `delta_timestamps` for the action, as torch tensors.
 
@@ -148,10 +153,12 @@ class Dataset:
 
     def decode_episode(self, camera: str, episode: int) -> Iterator[Picture]:
         """All pictures of one camera and episode in order, `[h, w, 3]` uint8; the fast way to see every frame."""
+        self._require_camera(camera)
         info = self.meta.episode(episode)
+        if episode not in self._tables.spans:
+            yield from self.select([episode]).decode_episode(camera, episode)
+            return
         start, stop = self._tables.spans[episode]
-        if camera not in self.meta.cameras:
-            raise UsageError(f"There is no camera '{camera}'.", expected=f"one of {self.meta.camera_names}")
         if camera not in info.videos:
             yield from (self._picture(camera, row) for row in range(start, stop))
             return
@@ -176,6 +183,12 @@ class Dataset:
     def close(self) -> None:
         """Close open video files; they open again when needed."""
         self._media.videos.close()
+
+    def _require_camera(self, camera: str) -> None:
+        if camera not in self.meta.cameras:
+            raise UsageError(
+                f"The dataset {self.meta.root} has no camera '{camera}'.", fix=did_you_mean(camera, self.meta.cameras)
+            )
 
     def _row(self, i: int) -> int:
         if not -len(self) <= i < len(self):
