@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
+import importlib.util
 import io
 import re
 import shlex
@@ -75,7 +75,7 @@ def command_problem(command: str) -> str | None:
     if not words or words[0] in GLOBAL_OPTIONS or words[0] in ("VERB", "...", "…"):
         return None
     verb, *rest = words
-    if verb not in VERBS:
+    if verb not in VERBS or importlib.util.find_spec(VERBS[verb][0]) is None:
         return f"smolpilot {command}: no verb '{verb}'"
     options = [word.split("=")[0] for word in rest if re.match(r"--?[A-Za-z]", word)]
     known = _options(verb, next((word for word in rest if re.fullmatch(r"[a-z]+", word)), None))
