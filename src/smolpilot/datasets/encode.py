@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from fractions import Fraction
 from pathlib import Path
 from typing import Literal
@@ -34,6 +35,8 @@ class VideoEncoder:
 
     def __init__(self, path: Path, *, width: int, height: int, fps: float, codec: Codec) -> None:
         encoder = find_encoder(codec)
+        # SVT-AV1 writes its settings to stderr for every file unless told to report errors only.
+        os.environ.setdefault("SVT_LOG", "1")
         require_size(codec, width, height)
         path.parent.mkdir(parents=True, exist_ok=True)
         rate = Fraction(fps).limit_denominator(1001)
