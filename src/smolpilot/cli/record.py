@@ -28,8 +28,8 @@ def main(args: list[str]) -> int:
         print(json.dumps(summary.to_json(), indent=2))
         return 0
     print(
-        f"{summary.path}: LeRobot v3.0, robot {summary.robot_type}, {summary.episodes} episodes of "
-        f"{summary.shortest} to {summary.longest} frames, {summary.frames} frames at {summary.rate} per second ({summary.seconds:.0f} s)"
+        f"{summary.path}: LeRobot v3.0, robot {summary.robot_type}, {summary.episodes} episodes of {summary.shortest} "
+        f"to {summary.longest} frames, {summary.frames} frames at {summary.rate} per second ({summary.seconds:.0f} s)"
     )
     for text, count in summary.instructions.items():
         print(f'  "{text}": {count} episodes')

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 JOINT_NAMES = ("shoulder_pan", "shoulder_lift", "elbow_flex")
 POSITION_LIMITS = ((-1.4, 1.4), (-0.2, 1.9), (-2.6, -0.1))
-VELOCITY_LIMIT = 0.8  # rad/s, each joint
+VELOCITY_LIMIT = 0.6  # rad/s, each joint
 SHOULDER_HEIGHT, UPPER_ARM, FOREARM = 0.12, 0.22, 0.25
 TIP_RADIUS = 0.012
 TIME_CONSTANT = 0.15  # of the first-order servos

@@ -13,8 +13,8 @@ from .tabletop import TabletopEnv
 
 _STRIDE = 0.020  # m that the tip is asked to go ahead in one frame
 _GAIN = 0.6  # of the remaining way, near the goal
-_TRAVEL_HEIGHT = 0.15  # m: clear of every block
-_FUNNEL = (0.015, 0.085)  # m beside the block's centre where the descent ends and begins
+_TRAVEL_HEIGHT = 0.17  # m: clear of every block
+_FUNNEL = (0.015, 0.08)  # m beside the block's centre where the descent ends and begins
 
 
 class ScriptedExpert:

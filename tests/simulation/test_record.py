@@ -1,0 +1,79 @@
+"""Recording: the dataset holds what the simulation showed, with clean actions."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from smolpilot.datasets import open_dataset
+from smolpilot.errors import UsageError
+from smolpilot.simulation import ScriptedExpert, TabletopEnv, arm
+from smolpilot.simulation.record import demonstrate, record
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory):
+    path = tmp_path_factory.mktemp("record") / "demos"
+    calls = []
+    summary = record(path, 6, seed=3, progress=lambda *call: calls.append(call))
+    return path, summary, calls
+
+
+def test_summary_and_dataset_agree(recording):
+    path, summary, calls = recording
+    dataset = open_dataset(path)
+    assert dataset.meta.version == "v3.0"
+    assert dataset.meta.robot_type == "tabletop"
+    assert dataset.meta.fps == 10
+    assert tuple(dataset.meta.state_names) == tuple(dataset.meta.action_names) == arm.JOINT_NAMES
+    assert dataset.meta.camera_names == ["top", "side"]
+    assert (len(dataset.meta.episodes), len(dataset)) == (summary.episodes, summary.frames) == (6, len(dataset))
+    assert sum(summary.instructions.values()) == 6
+    assert set(dataset.meta.tasks.values()) == set(summary.instructions)
+    assert calls[-1] == ("recording", 6, 6)
+
+
+def test_values_and_pictures_are_those_of_the_simulation(recording):
+    path, _, _ = recording
+    dataset = open_dataset(path)
+    frames, success = demonstrate(TabletopEnv(), ScriptedExpert(), np.random.SeedSequence([3, 0]), 0.02)
+    assert success
+    first = np.flatnonzero(dataset.episode_index == 0)
+    assert len(first) == len(frames)
+    np.testing.assert_array_equal(dataset.states[first], [frame["observation.state"] for frame in frames])
+    np.testing.assert_array_equal(dataset.actions[first], [frame["action"] for frame in frames])
+    assert dataset.instruction(0) == frames[0]["task"]
+    for camera, picture in dataset.images(4).items():
+        clean = frames[4][f"observation.images.{camera}"].astype(float)
+        assert np.abs(picture.astype(float) - clean).mean() < 6  # lossy video with halved colour resolution
+
+
+def test_recorded_actions_are_clean_and_the_noise_moves_the_arm():
+    def poses(noise):
+        frames, _ = demonstrate(TabletopEnv(), ScriptedExpert(), np.random.SeedSequence([7, 0]), noise)
+        return frames
+
+    calm, pushed = poses(0.0), poses(0.03)
+    assert np.array_equal(calm[0]["observation.state"], pushed[0]["observation.state"])
+    assert np.abs(calm[5]["observation.state"] - pushed[5]["observation.state"]).max() > 0.005
+    env, expert = TabletopEnv(), ScriptedExpert()
+    env.reset(seed=int(np.random.SeedSequence([7, 0]).generate_state(2)[0]))
+    for frame in pushed:
+        env.joints = frame["observation.state"].astype(np.float64)
+        np.testing.assert_allclose(expert.action(env), frame["action"], atol=1e-4)
+
+
+def test_existing_folder_is_refused(recording):
+    path, _, _ = recording
+    with pytest.raises(UsageError):
+        record(path, 1)
+    assert len(open_dataset(path).meta.episodes) == 6
+
+
+def test_interruption_leaves_nothing(tmp_path):
+    def stop(what, done, total):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        record(tmp_path / "demos", 3, progress=stop)
+    assert list(tmp_path.iterdir()) == []
