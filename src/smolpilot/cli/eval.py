@@ -18,7 +18,7 @@ def main(args: list[str]) -> int:
     from smolpilot.evaluation.summary import to_json
     from smolpilot.policy import load_policy
 
-    # Opened first: a forgotten folder should not be noticed after an hour of predictions.
+    # Opened first: that the folder exists already should not be noticed after an hour of predictions.
     with atomic_folder(options.out) as folder, progress_bar() as progress:
         dataset = open_dataset(options.dataset)
         policy = load_policy(options.bundle, device=options.device)
@@ -42,6 +42,7 @@ def main(args: list[str]) -> int:
 
 
 def _print(document: dict[str, Any], options: EvalOptions) -> None:
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
@@ -49,14 +50,16 @@ def _print(document: dict[str, Any], options: EvalOptions) -> None:
 
     console = Console(highlight=False)
     console.print(document["split"]["text"], markup=False, soft_wrap=True)
-    table = Table(title=f"Error per joint, {document['frames']} frames, chunks of {document['horizon']}")
-    table.add_column("joint")
-    table.add_column("unit")
-    for name in ("MAE", "RMSE", "max", "hold", "mean action"):
-        table.add_column(name, justify="right")
+    mixed = len({joint["unit"] for joint in document["joints"]}) > 1
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1), title_justify="left", title=f"Error per joint ({document['unit']}), "
+                  f"{document['frames']} frames, chunks of {document['horizon']}")  # fmt: skip
+    table.add_column("joint", overflow="fold")
+    for name in ("MAE", "RMSE", "max", "hold state", "mean action"):
+        table.add_column(name, justify="right", no_wrap=True)
     for joint in document["joints"]:
         keys = ("mae", "rmse", "max", "hold_mae", "mean_action_mae")
-        table.add_row(joint["name"], joint["unit"], *(number(joint[key]) for key in keys))
+        name = f"{joint['name']} ({joint['unit']})" if mixed else joint["name"]
+        table.add_row(name, *(number(joint[key]) for key in keys))
     console.print(table)
     latency = document["latency"]
     console.print(

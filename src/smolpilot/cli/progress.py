@@ -36,4 +36,5 @@ def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
     try:
         yield update
     finally:
-        bar.stop()
+        if bar.live.is_started:
+            bar.stop()

@@ -33,6 +33,7 @@ class Binding:
     units: list[str]
     limits: list[tuple[float, float] | None]
     mean_action: Floats  # [A]; nan when the policy's statistics do not hold it
+    trained_span: Floats | None  # [A] range of the training actions
     _state_of_action: list[int | None]
 
     def hold(self, states: F32) -> F32:
@@ -68,6 +69,7 @@ def bind(policy: Policy, meta: DatasetMeta) -> Binding:
         units=[UNKNOWN_UNIT if joint.unit == "unknown" else joint.unit for joint in action_joints],
         limits=[joint.position_limits for joint in action_joints],
         mean_action=_mean_action(policy, len(action.names)),
+        trained_span=_trained_span(policy),
         _state_of_action=[places.get(name) for name in action.names],
     )
 
@@ -101,3 +103,11 @@ def _cameras(policy: Policy, meta: DatasetMeta) -> list[str]:
 def _mean_action(policy: Policy, width: int) -> Floats:
     mean = policy.statistics.get(ACTION, {}).get("mean")
     return np.full(width, np.nan) if mean is None else np.asarray(mean, dtype=np.float64).reshape(-1)
+
+
+def _trained_span(policy: Policy) -> Floats | None:
+    stats = policy.statistics.get(ACTION, {})
+    if "min" not in stats or "max" not in stats:
+        return None
+    span: Floats = np.asarray(stats["max"] - stats["min"], dtype=np.float64).reshape(-1)
+    return span

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from smolpilot.metrics import Ranges
@@ -9,8 +11,38 @@ from smolpilot.metrics import Ranges
 from .scored import Scored
 
 SPAN_RATIO = (0.2, 5.0)  # predicted span / recorded span that passes without a word
+_APART = 0.5  # gap between predictions and recording, in ranges of the joint
+_STILL = 0.05  # of the range in training: a joint that moves less in the scored episodes says nothing about scale
 _OUTSIDE_LIMITS = 0.01  # share of predictions
 _LISTED = 6  # joints named before "and N more"
+
+
+@dataclass(frozen=True)
+class Suspects:
+    """Joints, by number, whose predictions have a suspicious scale or place."""
+
+    low: list[int]  # span too small
+    high: list[int]  # span too large
+    apart: list[int]  # predictions and recording do not overlap
+
+    @property
+    def all(self) -> set[int]:
+        return {*self.low, *self.high, *self.apart}
+
+
+def find_suspects(scored: Scored, found: Ranges) -> Suspects:
+    """Compare spans on joints that move in the scored episodes; a still joint's noise is no yardstick."""
+    recorded = found.target_max - found.target_min
+    trained = recorded if scored.trained_span is None else scored.trained_span
+    usual = np.fmax(recorded, trained)
+    predicted = found.predicted_max - found.predicted_min
+    moves = np.isfinite(found.span_ratio) & (recorded >= _STILL * trained)
+    gap = np.maximum(found.predicted_min - found.target_max, found.target_min - found.predicted_max)
+    return Suspects(
+        low=np.flatnonzero(moves & (found.span_ratio < SPAN_RATIO[0])).tolist(),
+        high=np.flatnonzero((usual > 0) & (predicted > SPAN_RATIO[1] * usual)).tolist(),
+        apart=np.flatnonzero((usual > 0) & (gap > _APART * usual)).tolist(),
+    )
 
 
 def find_warnings(scored: Scored, found: Ranges, nan: int, infinite: int) -> list[str]:
@@ -21,9 +53,8 @@ def find_warnings(scored: Scored, found: Ranges, nan: int, infinite: int) -> lis
             f"{nan} predicted values are NaN and {infinite} infinite. Such a policy must not run on a robot: check the "
             "training loss and the statistics of the bundle."
         )
-    low = [a for a, ratio in enumerate(found.span_ratio) if ratio < SPAN_RATIO[0]]
-    high = [a for a, ratio in enumerate(found.span_ratio) if ratio > SPAN_RATIO[1]]
-    apart = [a for a in range(len(scored.joints)) if _apart(found, a)]
+    suspects = find_suspects(scored, found)
+    low, high, apart = suspects.low, suspects.high, suspects.apart
     moving = int(np.isfinite(found.span_ratio).sum())
     if moving and max(len(low), len(high), len(apart)) * 2 > moving:
         findings.append(
@@ -50,14 +81,6 @@ def find_warnings(scored: Scored, found: Ranges, nan: int, infinite: int) -> lis
         shares = ", ".join(f"{scored.joints[a]} {found.outside_limits[a]:.0%}" for a in over[:_LISTED])
         findings.append(f"Predictions lie outside the robot's position limits: {shares}{_more(over)} of the time.")
     return findings
-
-
-def _apart(found: Ranges, joint: int) -> bool:
-    if not np.isfinite(found.span_ratio[joint]):
-        return False
-    return bool(
-        found.predicted_min[joint] > found.target_max[joint] or found.predicted_max[joint] < found.target_min[joint]
-    )
 
 
 def _names(scored: Scored, found: Ranges | None, joints: list[int]) -> str:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 WARM_UP = 3  # predictions that are not counted: lazy initialisation, caches, clocks
 _REPEATS, _FEWEST = 50, 5
-_BUDGET_S = 15.0  # a big policy on a small machine gets fewer repeats
+_BUDGET_S = 8.0  # a big policy on a small machine gets fewer repeats
 
 
 def measure_latency(policy: Policy, frame: dict[str, Any]) -> dict[str, Any]:

@@ -164,6 +164,7 @@ def _collect(policy: Policy, recording: _Recording, rows: Ints, predicted: F32) 
         is_pad=is_pad,
         hold=bound.hold(recording.states[rows]),
         mean_action=bound.mean_action,
+        trained_span=bound.trained_span,
         episode_index=episode_index[rows],
         frame_index=recording.frame_index[rows],
         recorded=recording.actions,

@@ -37,6 +37,7 @@ class Scored:
     fps: float
     execution_horizon: int
     instructions: dict[int, str] = field(default_factory=dict)  # by episode
+    trained_span: Floats | None = None  # [A] range of the training actions, by which "hardly moves" is judged
 
     @property
     def horizon(self) -> int:

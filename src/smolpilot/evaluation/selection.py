@@ -36,7 +36,7 @@ def choose_episodes(requested: str, meta: DatasetMeta, lineage: Mapping[str, Any
     this very dataset were held out: guessing would present training episodes as unseen ones.
     """
     known = [episode.index for episode in meta.episodes]
-    same = lineage.get("dataset_fingerprint") == meta.fingerprint
+    same = _fingerprint(lineage) == meta.fingerprint
     held_out = lineage.get("held_out_episodes") if same else None
     if requested == HELD_OUT:
         episodes = _held_out(meta, lineage, same=same)
@@ -60,19 +60,28 @@ def choose_rows(
     return rows.astype(np.int64)
 
 
+def _fingerprint(lineage: Mapping[str, Any]) -> str | None:
+    """The fingerprint of the dataset that the policy was last trained on."""
+    dataset = lineage.get("dataset") or {}
+    found = lineage.get("dataset_fingerprint") or dataset.get("fingerprint")
+    return str(found) if found else None
+
+
 def _held_out(meta: DatasetMeta, lineage: Mapping[str, Any], *, same: bool) -> list[int]:
     fix = "choose with --episodes all or a list such as --episodes 0,3,7-9"
-    if not lineage.get("dataset_fingerprint"):
+    trained = _fingerprint(lineage)
+    if trained is None or (same and "held_out_episodes" not in lineage):
         raise UsageError(
-            "The policy does not say which dataset it was trained on, so its held-out episodes are unknown.",
+            "The policy does not say which dataset it was trained on and what was held out of it, so its held-out "
+            "episodes are unknown.",
             expected="a bundle trained by smolpilot",
             fix=fix,
         )
     if not same:
+        name = (lineage.get("dataset") or {}).get("name", "another one")
         raise UsageError(
-            f"The policy was trained on another dataset ({lineage.get('dataset') or lineage['dataset_fingerprint']}, "
-            f"fingerprint {lineage['dataset_fingerprint']}) than {meta.root} (fingerprint {meta.fingerprint}): which "
-            "of these episodes it has seen is unknown.",
+            f"The policy was trained on another dataset ({name}, fingerprint {trained}) than {meta.root} (fingerprint "
+            f"{meta.fingerprint}): which of these episodes it has seen is unknown.",
             fix=f"if it has seen none of them, {fix}",
         )
     episodes = sorted(int(index) for index in lineage.get("held_out_episodes") or [])

@@ -11,7 +11,7 @@ import numpy as np
 from smolpilot.metrics import Errors, Motion, Ranges, motion, ranges
 
 from .baselines import hold_errors, mean_errors
-from .checks import find_warnings
+from .checks import find_suspects, find_warnings
 from .scored import Scored
 
 FORMAT = "smolpilot-eval/1"
@@ -100,6 +100,7 @@ def _joint(
             "recorded": [found.target_min[a], found.target_max[a]],
             "limits": scored.limits[a],
             "span_ratio": found.span_ratio[a],
+            "suspicious": a in find_suspects(scored, found).all,
             "share_outside_recorded": found.outside_target[a],
             "share_outside_limits": found.outside_limits[a],
         },
