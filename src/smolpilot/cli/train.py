@@ -10,12 +10,6 @@ from smolpilot.cli.options import parse, parse_with_config
 from smolpilot.errors import UsageError
 from smolpilot.training import TrainOptions
 
-_HINT = """
-Examples:
-  smolpilot train --dataset DATA --preset tiny --from-scratch --steps 3000 --out runs/first
-  smolpilot train --dataset DATA --robot so101 --policy lerobot/smolvla_base --stats dataset --steps 20000 --out runs/so101
-  smolpilot train --resume --out runs/first"""
-
 
 def main(args: Sequence[str]) -> int:
     """Train and print the next command; 130 when stopped by a signal (everything is saved then)."""

@@ -7,8 +7,7 @@ States, actions and tokens of all frames are transformed once; a batch only gath
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Generator, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -70,9 +69,9 @@ class Batches:
         index = np.asarray(rows, dtype=np.int64)
         return self._assemble(index, {slot: self._images.images(slot, index, self._device) for slot in self._plans})
 
-    def stream(self, sampler: Sampler, start: int, stop: int) -> Iterator[PolicyInputs]:
+    def stream(self, sampler: Sampler, start: int, stop: int) -> Generator[PolicyInputs]:
         """Batches number `start` to `stop` (excluded)."""
-        if self.in_memory or self._workers == 0:
+        if isinstance(self._images, FrameStore) or self._workers == 0:
             for number in range(start, stop):
                 yield self.batch(sampler.batch(number))
             return
@@ -172,9 +171,8 @@ class _Wanted:
         self._sampler, self._start, self._stop = sampler, start, stop
 
     def __iter__(self) -> Iterator[list[int]]:
-        return Sampler(self._sampler.size, self._sampler.batch_size, self._sampler.seed).batches(
-            self._start, self._stop
-        )
+        anew = Sampler(self._sampler.size, self._sampler.batch_size, self._sampler.seed)
+        return anew.batches(self._start, self._stop)
 
     def __len__(self) -> int:
         return self._stop - self._start

@@ -114,8 +114,8 @@ class Trainer:
             if bad:
                 raise TrainingError(
                     f"The {name} is {bad[0]} at step {self.state.step} (learning rate "
-                    f"{self.schedule.rate(self.state.step):.1e}). Nothing of this is saved; earlier checkpoints are whole.",
-                    expected="a finite number",
+                    f"{self.schedule.rate(self.state.step):.1e}).",
+                    expected="a finite number. Nothing of this is saved; earlier checkpoints are whole",
                     fix="lower --lr (or --clip), and look at the data's statistics with `smolpilot dataset info`",
                 )
 

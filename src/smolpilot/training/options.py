@@ -82,9 +82,10 @@ class TrainOptions:
     """Execution horizon: actions run before planning again. Open: 10, or the chunk when that is shorter."""
     camera_map: Pairs = field(default_factory=dict)
     """Which robot camera fills which camera slot of the policy, as `top=camera1 wrist=camera2`. Open: by equal
-    name, else in order."""
+    name, else in order. A camera that is not to be used: `side=none`."""
     units: Pairs = field(default_factory=dict)
-    """Units of the dataset's joints where they differ from the profile's, as `elbow=deg` or `all=deg`."""
+    """Units of the dataset's joints where they differ from the profile's, as `elbow=deg`, or `all=deg` for every
+    rotary joint. The policy works in the profile's."""
     stats: Literal["parent", "dataset"] | None = None
     """Normalisation when fine-tuning: keep the parent's statistics or take the dataset's. Open: the parent's where
     the dataset lies within them; a large drift stops."""

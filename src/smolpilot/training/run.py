@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from smolpilot.errors import UsageError
-from smolpilot.policy import FrameLayout, Policy
+from smolpilot.policy import Policy
 
 from . import run_folder
 from .batches import Batches
@@ -75,8 +75,7 @@ def _run(trainer: Trainer, out: Path) -> Path:
 
 def _trainer(prepared: Prepared) -> Trainer:
     options, policy = prepared.options, prepared.policy
-    layout = FrameLayout.of_dataset(prepared.train.meta)
-    transforms = policy.transforms.for_source(layout)
+    transforms = policy.transforms.for_source(prepared.layout)
     chunk, device = policy.config.chunk_size, policy.device
     batches = Batches(
         prepared.train, transforms, device, chunk_size=chunk, memory_gb=options.frames_gb, workers=options.workers or 0

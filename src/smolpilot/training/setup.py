@@ -1,11 +1,11 @@
-"""From options to what a run trains: robot, policy, statistics, the two halves of the dataset. Everything is checked here."""
+"""From options to what a run trains: robot, policy, statistics, the two halves of the dataset; all checked here."""
 
 from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from smolpilot.robots import RobotProfile, list_profiles
 from smolpilot.statistics import Statistics
 
 from .options import TrainOptions
+from .units import frame_layout, in_profile_units
 
 _FAR = 3.0  # standard deviations between two means, or the ratio of two deviations, that stop a run
 
@@ -29,6 +30,7 @@ class Prepared:
 
     options: TrainOptions
     policy: Policy
+    layout: FrameLayout  # of the dataset's frames
     train: Dataset
     held_out: Dataset | None
     notes: list[str] = field(default_factory=list)
@@ -42,11 +44,13 @@ def prepare(options: TrainOptions) -> Prepared:
     train, held_out = split(dataset, options, notes)
     dataset.check_videos()
     profile = choose_profile(options.robot, dataset.meta, notes)
-    policy, stats = _policy(options, dataset.meta, profile, list(train.instructions), notes)
+    layout = frame_layout(dataset.meta, profile, options.units)
+    policy, stats = _policy(options, dataset.meta, profile, layout, list(train.instructions), notes)
     held = held_out.episodes if held_out is not None else []
     policy.lineage |= {
         "dataset_fingerprint": dataset.meta.fingerprint,
         "held_out_episodes": held,
+        "dataset_units": {"state": layout.state.units, "action": layout.action.units} if options.units else None,
         "seed": options.seed,
         "steps": options.steps,
     }
@@ -58,7 +62,7 @@ def prepare(options: TrainOptions) -> Prepared:
         camera_map={camera: slot or _UNUSED for camera, slot in policy.transforms.camera_map.items()},
         stats=stats if options.policy is not None else None,
     )
-    return Prepared(settled, policy, train, held_out, notes)
+    return Prepared(settled, policy, layout, train, held_out, notes)
 
 
 def prepare_resumed(options: TrainOptions, checkpoint: Path) -> Prepared:
@@ -74,7 +78,8 @@ def prepare_resumed(options: TrainOptions, checkpoint: Path) -> Prepared:
         )
     notes: list[str] = []
     train, held_out = split(dataset, options, notes)
-    return Prepared(options, policy, train, held_out, notes)
+    layout = frame_layout(dataset.meta, policy.profile, options.units)
+    return Prepared(options, policy, layout, train, held_out, notes)
 
 
 def split(dataset: Dataset, options: TrainOptions, notes: list[str]) -> tuple[Dataset, Dataset | None]:
@@ -104,10 +109,16 @@ _UNUSED = "none"
 
 
 def _policy(
-    options: TrainOptions, meta: DatasetMeta, profile: RobotProfile, texts: list[str], notes: list[str]
-) -> tuple[Policy, str]:
+    options: TrainOptions,
+    meta: DatasetMeta,
+    profile: RobotProfile,
+    layout: FrameLayout,
+    texts: list[str],
+    notes: list[str],
+) -> tuple[Policy, Literal["parent", "dataset"]]:
     """The policy to train and whose statistics it normalises with."""
-    cameras = _camera_map(options, meta)
+    cameras = _camera_map(options)
+    statistics = in_profile_units(meta, layout, profile)
     overrides: dict[str, Any] = {}
     if options.chunk_size is not None:
         overrides["chunk_size"] = options.chunk_size
@@ -118,8 +129,9 @@ def _policy(
         # Random weights have to be trained, all of them.
         overrides |= {"train_expert_only": False, "freeze_vision_encoder": False}
         policy = new_policy(
-            options.preset, meta=meta, profile=profile, camera_map=cameras, tokenizer_dir=options.tokenizer,
-            instructions=texts, seed=options.seed, overrides=overrides, device=options.device,
+            options.preset, meta=meta, statistics=statistics, profile=profile, camera_map=cameras,
+            tokenizer_dir=options.tokenizer, instructions=texts, seed=options.seed, overrides=overrides,
+            device=options.device,
         )  # fmt: skip
         notes += policy.report.notes
         return policy, "dataset"
@@ -127,18 +139,19 @@ def _policy(
         options.policy, device=options.device, dtype="float32", stats_from=options.stats_from,
         tokenizer_dir=options.tokenizer,
     )  # fmt: skip
-    own = options.stats or ("parent" if _same_robot(parent, profile) else "dataset")
+    own: Literal["parent", "dataset"] = options.stats or ("parent" if _same_robot(parent, profile) else "dataset")
     policy = adapt_policy(
-        parent, meta=meta, statistics=meta.statistics if own == "dataset" else None, profile=profile,
+        parent, meta=meta, statistics=statistics if own == "dataset" else None, profile=profile,
         camera_map=cameras, instructions=texts, overrides=overrides,
     )  # fmt: skip
     notes += policy.report.notes
     if own == "parent":
-        _check_drift(policy, meta, profile, notes, stop=options.stats is None)
+        own_statistics = to_policy_order(meta.statistics, layout, profile)
+        _check_drift(policy, own_statistics, profile, notes, stop=options.stats is None)
     return policy, own
 
 
-def _camera_map(options: TrainOptions, meta: DatasetMeta) -> dict[str, str | None] | None:
+def _camera_map(options: TrainOptions) -> dict[str, str | None] | None:
     if not options.camera_map:
         return None
     return {camera: None if slot == _UNUSED else slot for camera, slot in options.camera_map.items()}
@@ -150,9 +163,8 @@ def _same_robot(parent: Policy, profile: RobotProfile) -> bool:
     return [j.name for j in parent.profile.action_joints] == [j.name for j in profile.action_joints]
 
 
-def _check_drift(policy: Policy, meta: DatasetMeta, profile: RobotProfile, notes: list[str], *, stop: bool) -> None:
+def _check_drift(policy: Policy, own: Statistics, profile: RobotProfile, notes: list[str], *, stop: bool) -> None:
     """Compare the dataset with the parent's statistics per joint; far away, the parent's scale no longer fits."""
-    own = to_policy_order(meta.statistics, FrameLayout.of_dataset(meta), profile)
     far: list[str] = []
     for feature, joints in ((STATE, profile.state_joints), (ACTION, profile.action_joints)):
         sigmas, ratios = drift(policy.statistics, own, feature)

@@ -42,8 +42,7 @@ class Validation:
         return {"score": self.score, "unit": self.unit, "frames": self.frames, "mae": mae}
 
     def text(self) -> str:
-        unit = "the dataset's unit" if self.unit == "unknown" else self.unit
-        return f"{self.score:.4g} {unit} (mean over {len(self.joints)} joints, {self.frames} frames)"
+        return f"{self.score:.4g} {self.unit} (mean over {len(self.joints)} joints, {self.frames} frames)"
 
 
 class Validator:
@@ -85,10 +84,11 @@ def spread(count: int, wanted: int) -> npt.NDArray[np.int64]:
 
 
 def _validation(policy: Policy, mae: npt.NDArray[np.float64], frames: int) -> Validation:
+    assert policy.profile is not None
     joints = policy.profile.action_joints
     units = {joint.unit for joint in joints}
     if len(units) == 1:
-        score, unit = float(np.mean(mae)), units.pop()
+        score, unit = float(np.mean(mae)), units.pop().replace("unknown", "dataset units")
     else:
         deviation = np.maximum(policy.statistics["action"]["std"], 1e-6)
         score, unit = float(np.mean(mae / deviation)), "std"
