@@ -119,7 +119,7 @@ def adapt_policy(
     else:
         moved = to_policy_order(statistics, FrameLayout.of_dataset(meta), profile)
         notes.append("statistics: the given ones, not the parent's")
-    recipe = policy.transforms.recipe
+    recipe = policy.recipe
     texts = _instructions(meta, instructions)
     transforms = Transforms.build(
         config, moved, recipe.tokenizer, camera_map=cameras, profile=profile, instructions=texts, eps=recipe.eps

@@ -19,13 +19,13 @@ from .config import PolicyConfig, VLMConfig
 from .joints import FrameLayout, to_policy_order
 from .locate import CONFIG, Located, cached_folder, fetch_vlm_files, locate, looks_like_hub_id
 from .lora import ADAPTER_CONFIG, Adapter
-from .normalise import feature_mode, needed_statistics
+from .normalise import EPS, feature_mode, needed_statistics
 from .policy import Policy, fill_sizes
 from .processors import Processors, read_processors
 from .report import LoadReport
 from .statistics_binding import Bound, bind_statistics
 from .tokenizer import PolicyTokenizer
-from .transforms import Transforms
+from .transforms import Recipe, Transforms
 from .vlm_folder import VLMFolder
 from .weights import WEIGHTS, Carried, Inventory, WeightFile, check_inventory, load_model, take_inventory
 
@@ -42,13 +42,15 @@ def load_policy(
     stats_from: str | Path | None = None,
     tokenizer_dir: str | Path | None = None,
     camera_map: Mapping[str, str | None] | None = None,
+    need_statistics: bool = True,
 ) -> Policy:
     """Load a policy; `policy.report` says what was found.
 
     device: `auto` is the GPU when there is one. dtype: `auto` is float32 on the CPU, elsewhere the widest dtype among
     the weights; a checkpoint of mixed dtypes becomes one. stats_from: a dataset whose statistics replace the
     checkpoint's. tokenizer_dir: folder with the tokenizer where the checkpoint carries none. camera_map: robot camera
-    -> slot (None: not used), in place of the saved one.
+    -> slot (None: not used), in place of the saved one. need_statistics: False loads a checkpoint without usable
+    statistics too, as a parent for `adapt_policy`; it cannot run by itself then.
     Raises UsageError (path, device, dtype), CheckpointError (incomplete, damaged, another policy), HubError.
     """
     place = choose_device(device)
@@ -65,17 +67,20 @@ def load_policy(
     facts, profile = Facts.read(parts.folder), _profile(parts.folder)
     report = LoadReport(str(path_or_hub_id), _kind(parts, facts), harmless=stock.harmless,
                         normalisation=stock.normalisation, found_dtypes=stock.dtypes)  # fmt: skip
-    bound = _statistics(parts, processors, stock, config, stats_from, profile)
+    bound = _statistics(parts, processors, stock, config, stats_from, profile, need=need_statistics)
     report.statistics = bound.origin
-    transforms = Transforms.build(
+    recipe = Recipe(
         config,
         bound.statistics,
         PolicyTokenizer(vlm),
-        camera_map=camera_map if camera_map is not None else _camera_map(facts, processors, config),
+        camera_map=dict(camera_map) if camera_map is not None else _camera_map(facts, processors, config),
         profile=profile,
-        instructions=facts.instructions if facts else (),
-        eps=processors.eps if processors else 1e-8,
+        instructions=tuple(facts.instructions) if facts else (),
+        eps=processors.eps if processors else EPS,
     )
+    transforms = Transforms(recipe) if bound.problem is None else recipe
+    if bound.problem is not None:
+        report.notes.append(f"without statistics, so only good as a parent: {bound.problem}")
     model = load_model(config, parts.weights, stock, device=place, dtype=kind, change=merge)
     if adapter is not None:
         adapter.check_all_used()
@@ -235,13 +240,19 @@ def _statistics(
     config: PolicyConfig,
     stats_from: str | Path | None,
     profile: Any,
+    *,
+    need: bool,
 ) -> Bound:
     if stats_from is not None:
         return Bound(*_dataset_statistics(stats_from, config, profile))
     in_weights = {name: parts.weights.tensor(name).double().numpy() for name in stock.normalisation}
-    if processors is None:
-        return bind_statistics({}, {}, in_weights, config)
-    return bind_statistics(processors.before, processors.after, in_weights, config)
+    before, after = (processors.before, processors.after) if processors is not None else ({}, {})
+    try:
+        return bind_statistics(before, after, in_weights, config)
+    except CheckpointError as error:
+        if need:
+            raise
+        return Bound(problem=error.found)
 
 
 def _dataset_statistics(path: str | Path, config: PolicyConfig, profile: Any) -> tuple[Statistics, dict[str, str]]:

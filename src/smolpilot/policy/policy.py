@@ -16,7 +16,7 @@ from .config import PolicyConfig
 from .model import SmolVLA
 from .report import LoadReport
 from .tokenizer import PolicyTokenizer
-from .transforms import Transforms
+from .transforms import Recipe, Transforms
 from .weights import Carried
 
 if TYPE_CHECKING:
@@ -33,14 +33,15 @@ class Policy:
     def __init__(
         self,
         model: SmolVLA,
-        transforms: Transforms,
+        transforms: Transforms | Recipe,
         *,
         lineage: Mapping[str, Any] | None = None,
         report: LoadReport | None = None,
         carried: Carried | None = None,
     ) -> None:
         self.model = model
-        self.transforms = transforms
+        self._transforms: Transforms | None = transforms if isinstance(transforms, Transforms) else None
+        self._recipe: Recipe = transforms.recipe if isinstance(transforms, Transforms) else transforms
         self.lineage: dict[str, Any] = dict(lineage or {})
         self.report = report or LoadReport(source="", kind="policy")
         self.carried = carried
@@ -52,23 +53,39 @@ class Policy:
         return self.model.config
 
     @property
+    def transforms(self) -> Transforms:
+        """The transform list. TransformError for a parent that was loaded without statistics."""
+        if self._transforms is None:
+            self._transforms = Transforms(self._recipe)
+        return self._transforms
+
+    @transforms.setter
+    def transforms(self, transforms: Transforms) -> None:
+        self._transforms, self._recipe = transforms, transforms.recipe
+
+    @property
     def profile(self) -> RobotProfile | None:
         """The robot that the policy drives; None for a checkpoint that does not say."""
-        return self.transforms.recipe.profile
+        return self._recipe.profile
 
     @property
     def statistics(self) -> Statistics:
         """Of `observation.state` and `action`, in the policy's joint order and units."""
-        return self.transforms.recipe.statistics
+        return self._recipe.statistics
 
     @property
     def tokenizer(self) -> PolicyTokenizer:
-        return self.transforms.recipe.tokenizer
+        return self._recipe.tokenizer
+
+    @property
+    def recipe(self) -> Recipe:
+        """What the transforms are built from."""
+        return self._recipe
 
     @property
     def instructions(self) -> list[str]:
         """The texts that the policy was trained with."""
-        return list(self.transforms.recipe.instructions)
+        return list(self._recipe.instructions)
 
     @property
     def device(self) -> torch.device:
@@ -122,7 +139,7 @@ class Policy:
         robot = self.profile.name if self.profile is not None else "unknown robot"
         return (
             f"Policy({robot}: state {self.config.state_dim}, action {self.config.action_dim}, "
-            f"cameras {', '.join(self.transforms.camera_map)}; chunk {self.config.chunk_size}, "
+            f"cameras {', '.join(self._recipe.camera_map)}; chunk {self.config.chunk_size}, "
             f"horizon {self._horizon}; {self.device})"
         )
 

@@ -28,10 +28,11 @@ _NAME = re.compile(
 
 @dataclass
 class Bound:
-    """Statistics of state and action, and where each feature's came from."""
+    """Statistics of state and action, and where those of each feature came from."""
 
     statistics: Statistics = field(default_factory=dict)
     origin: dict[str, str] = field(default_factory=dict)
+    problem: str | None = None  # why there are none, where they were not required
 
 
 def bind_statistics(

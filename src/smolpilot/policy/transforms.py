@@ -8,6 +8,7 @@ Training, evaluation, serving and export all use this list. A part refuses what 
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -41,7 +42,7 @@ class Transforms:
     and `describe()`.
     """
 
-    def __init__(self, recipe: _Recipe) -> None:
+    def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
         config = recipe.config
         self.parts: list[Part] = [
@@ -76,17 +77,11 @@ class Transforms:
         """
         if camera_map is None:
             camera_map = {slot: slot for slot in config.real_cameras}
-        return cls(_Recipe(config, statistics, tokenizer, dict(camera_map), profile, source, tuple(instructions), eps))
+        return cls(Recipe(config, statistics, tokenizer, dict(camera_map), profile, source, tuple(instructions), eps))
 
     def for_source(self, source: FrameLayout | None) -> Transforms:
         """The same list for frames of another layout (None: the profile's own)."""
-        recipe = self.recipe
-        return Transforms(
-            _Recipe(
-                recipe.config, recipe.statistics, recipe.tokenizer, recipe.camera_map, recipe.profile, source,
-                recipe.instructions, recipe.eps,
-            )
-        )  # fmt: skip
+        return Transforms(dataclasses.replace(self.recipe, source=source))
 
     @property
     def camera_map(self) -> CameraMap:
@@ -132,17 +127,17 @@ class Transforms:
 
 
 @dataclass(frozen=True)
-class _Recipe:
-    """What the list was built from, so that it can be built again for another layout of frames."""
+class Recipe:
+    """What the list is built from (see `Transforms.build`), so that it can be built again in another setting."""
 
     config: PolicyConfig
     statistics: Statistics
     tokenizer: PolicyTokenizer
     camera_map: dict[str, str | None]
-    profile: RobotProfile | None
-    source: FrameLayout | None
-    instructions: tuple[str, ...]
-    eps: float
+    profile: RobotProfile | None = None
+    source: FrameLayout | None = None
+    instructions: tuple[str, ...] = ()
+    eps: float = EPS
 
     @property
     def default_instruction(self) -> str | None:
