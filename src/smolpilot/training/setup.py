@@ -137,7 +137,7 @@ def _policy(
         return policy, "dataset"
     parent = load_policy(
         options.policy, device=options.device, dtype="float32", stats_from=options.stats_from,
-        tokenizer_dir=options.tokenizer,
+        tokenizer_dir=options.tokenizer, need_statistics=False,
     )  # fmt: skip
     own: Literal["parent", "dataset"] = options.stats or ("parent" if _same_robot(parent, profile) else "dataset")
     policy = adapt_policy(
