@@ -21,6 +21,7 @@ from smolpilot.statistics import Statistics
 from .options import TrainOptions
 from .units import frame_layout, in_profile_units
 
+_HORIZON = 10  # execution horizon where none is given
 _FAR = 3.0  # standard deviations between two means, or the ratio of two deviations, that stop a run
 
 
@@ -121,7 +122,7 @@ def _policy(
     statistics = in_profile_units(meta, layout, profile)
     overrides: dict[str, Any] = {}
     if options.chunk_size is not None:
-        overrides["chunk_size"] = options.chunk_size
+        overrides |= {"chunk_size": options.chunk_size, "n_action_steps": min(_HORIZON, options.chunk_size)}
     if options.n_action_steps is not None:
         overrides["n_action_steps"] = options.n_action_steps
     if options.policy is None:
