@@ -12,6 +12,7 @@ import pytest
 
 from smolpilot.datasets import DatasetWriter, open_dataset
 from smolpilot.errors import ProfileError, TrainingError, TransformError, UsageError
+from smolpilot.evaluation.binding import bind
 from smolpilot.policy import load_policy
 from smolpilot.robots import Camera, Joint, RobotProfile
 from smolpilot.training import TrainOptions, train
@@ -164,6 +165,10 @@ def test_a_recording_in_degrees_trains_a_policy_in_the_profiles_radians(
         for result in (ours, plain)
     )
     np.testing.assert_allclose(left.numpy(), right.numpy(), atol=1e-5)
+    # Evaluation converts the same recording the same way.
+    binding = bind(ours.policy, ours.train.meta)
+    np.testing.assert_allclose(binding.action.factors, [math.pi / 180] * 2)
+    assert bind(plain.policy, plain.train.meta).action.factors == (1.0, 1.0)
     with pytest.raises(UsageError, match="the unit 'degrees'"):
         prepared(degrees, None, profile, units={"all": "degrees"})
     with pytest.raises(UsageError, match="joint 'elbow'"):
@@ -188,13 +193,31 @@ def test_unknown_joints_and_cameras_are_refused(data: Path, parent: Path, tmp_pa
         prepared(data, None, tmp_path / "other.yaml")
 
 
-def test_the_robot_is_found_by_the_datasets_robot_type(data: Path) -> None:
-    meta = open_dataset(data).meta
+def test_the_robot_is_found_by_the_datasets_robot_type(tmp_path: Path) -> None:
+    names = [joint.name for joint in RobotProfile.load("so101").joints]
+    with DatasetWriter(
+        tmp_path / "so", fps=10, state_names=names, action_names=names, cameras={"front": (32, 32)}, robot_type="SO101"
+    ) as writer:
+        values = np.zeros(len(names), np.float32)
+        picture = np.zeros((32, 32, 3), np.uint8)
+        for _ in range(3):
+            writer.add_frame(
+                {"observation.state": values, "action": values, "observation.images.front": picture, "task": "rest"}
+            )
+        writer.end_episode()
+    meta = open_dataset(tmp_path / "so").meta
     notes: list[str] = []
-    assert choose_profile(None, dataclasses.replace(meta, robot_type="so101"), notes).name == "so101"
-    assert choose_profile(None, meta, notes).joints[0].unit == "unknown"
-    assert "so101" in notes[0]
-    assert "--robot" in notes[1]
+    assert choose_profile(None, meta, notes).name == "so101"
+    assert "by the dataset's robot_type" in notes[0]
+    unknown = choose_profile(None, dataclasses.replace(meta, robot_type="arm"), notes)
+    assert {joint.unit for joint in unknown.joints} == {"unknown"}
+    assert "--robot" in notes[-1]
+    # A shipped profile of that name with other joints is not forced onto the data, and that is said.
+    other = choose_profile(None, dataclasses.replace(meta, robot_type="koch"), notes[:0])
+    assert [joint.name for joint in other.joints] == names
+    misfit: list[str] = []
+    choose_profile(None, dataclasses.replace(meta, robot_type="pusht"), misfit)
+    assert "does not fit" in misfit[0]
 
 
 def test_horizon_and_chunk_follow_the_options(data: Path, parent: Path, profile: Path) -> None:

@@ -56,8 +56,8 @@ def bind(policy: Policy, meta: DatasetMeta) -> Binding:
     else:
         # Without a profile the policy's own order is the recording's, as LeRobot takes it.
         state_joints, action_joints = _unnamed(meta.state_names), _unnamed(meta.action_names)
-    state = map_joints(JointLayout(tuple(meta.state_names)), state_joints, what="the recorded state")
-    action = map_joints(JointLayout(tuple(meta.action_names)), action_joints, what="the recorded action")
+    state = map_joints(_layout(policy, meta, "state", meta.state_names), state_joints, what="the recorded state")
+    action = map_joints(_layout(policy, meta, "action", meta.action_names), action_joints, what="the recorded action")
     _check_width("state", policy.config.state_dim, state.names, meta)
     _check_width("action", policy.config.action_dim, action.names, meta)
     places = {name: s for s, name in enumerate(state.names)}
@@ -72,6 +72,13 @@ def bind(policy: Policy, meta: DatasetMeta) -> Binding:
         trained_span=_trained_span(policy),
         _state_of_action=[places.get(name) for name in action.names],
     )
+
+
+def _layout(policy: Policy, meta: DatasetMeta, what: str, names: Sequence[str]) -> JointLayout:
+    """The dataset's joints, in the units that training was told (`--units`) when it is the very dataset."""
+    same = policy.lineage.get("dataset_fingerprint") == meta.fingerprint
+    units = (policy.lineage.get("dataset_units") or {}).get(what) if same else None
+    return JointLayout(tuple(names), tuple(units) if units else None)
 
 
 def _unnamed(names: Sequence[str]) -> list[Joint]:

@@ -87,8 +87,8 @@ class TrainOptions:
     """Units of the dataset's joints where they differ from the profile's, as `elbow=deg`, or `all=deg` for every
     rotary joint. The policy works in the profile's."""
     stats: Literal["parent", "dataset"] | None = None
-    """Normalisation when fine-tuning: keep the parent's statistics or take the dataset's. Open: the parent's where
-    the dataset lies within them; a large drift stops."""
+    """Normalisation when fine-tuning: keep the parent's statistics or take the dataset's. Open: the parent's when its
+    robot has the same joints and the dataset lies near them (a large drift stops), else the dataset's."""
     stats_from: Path | None = None
     """Dataset whose statistics replace those that the parent policy lacks."""
 

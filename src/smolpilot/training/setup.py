@@ -10,17 +10,18 @@ from typing import Any, Literal
 import numpy as np
 
 from smolpilot.datasets import Dataset, DatasetMeta, open_dataset, split_episodes
-from smolpilot.errors import DatasetError, TrainingError
+from smolpilot.errors import DatasetError, ProfileError, TrainingError
 from smolpilot.keys import ACTION, STATE
 from smolpilot.policy import FrameLayout, Policy, adapt_policy, load_policy, new_policy
 from smolpilot.policy.create import derive_profile
-from smolpilot.policy.joints import to_policy_order
+from smolpilot.policy.joints import map_layout, to_policy_order
 from smolpilot.robots import RobotProfile, list_profiles
 from smolpilot.statistics import Statistics
 
 from .options import TrainOptions
 from .units import frame_layout, in_profile_units
 
+_UNUSED = "none"  # in a camera map: the camera is left out
 _HORIZON = 10  # execution horizon where none is given
 _FAR = 3.0  # standard deviations between two means, or the ratio of two deviations, that stop a run
 
@@ -57,7 +58,7 @@ def prepare(options: TrainOptions) -> Prepared:
     }
     settled = dataclasses.replace(
         options,
-        robot=options.robot or (profile.name if profile.name in list_profiles() else None),
+        robot=options.robot or (profile.name if _is_shipped(profile) else None),
         chunk_size=policy.config.chunk_size,
         n_action_steps=policy.n_action_steps,
         camera_map={camera: slot or _UNUSED for camera, slot in policy.transforms.camera_map.items()},
@@ -96,17 +97,25 @@ def choose_profile(robot: str | None, meta: DatasetMeta, notes: list[str]) -> Ro
     """The named profile, else the shipped one named like the dataset's robot, else one derived from the dataset."""
     if robot is not None:
         return RobotProfile.load(robot)
-    if meta.robot_type in list_profiles():
-        notes.append(f"robot: {meta.robot_type}, by the dataset's robot_type")
-        return RobotProfile.load(str(meta.robot_type))
+    shipped = (meta.robot_type or "").lower().replace("-", "_")
+    if shipped in list_profiles():
+        profile = RobotProfile.load(shipped)
+        try:
+            map_layout(FrameLayout.of_dataset(meta), profile)
+        except ProfileError as error:
+            notes.append(f"robot: the profile '{shipped}' does not fit ({error.found}) and is not used")
+        else:
+            notes.append(f"robot: {shipped}, by the dataset's robot_type")
+            return profile
     notes.append(
-        f"robot: none is named, and none is called '{meta.robot_type}': joints and cameras are taken from the dataset, "
+        f"robot: no profile for '{meta.robot_type}' is named or shipped: joints and cameras are the dataset's, "
         "units and limits are unknown (--robot PROFILE gives them)"
     )
     return derive_profile(meta)
 
 
-_UNUSED = "none"
+def _is_shipped(profile: RobotProfile) -> bool:
+    return profile.name in list_profiles() and RobotProfile.load(profile.name) == profile
 
 
 def _policy(
@@ -140,7 +149,8 @@ def _policy(
         options.policy, device=options.device, dtype="float32", stats_from=options.stats_from,
         tokenizer_dir=options.tokenizer, need_statistics=False,
     )  # fmt: skip
-    own: Literal["parent", "dataset"] = options.stats or ("parent" if _same_robot(parent, profile) else "dataset")
+    kept = options.stats_from is not None or _same_robot(parent, profile)
+    own: Literal["parent", "dataset"] = options.stats or ("parent" if kept else "dataset")
     policy = adapt_policy(
         parent, meta=meta, statistics=statistics if own == "dataset" else None, profile=profile,
         camera_map=cameras, instructions=texts, overrides=overrides,
@@ -168,6 +178,9 @@ def _check_drift(policy: Policy, own: Statistics, profile: RobotProfile, notes: 
     """Compare the dataset with the parent's statistics per joint; far away, the parent's scale no longer fits."""
     far: list[str] = []
     for feature, joints in ((STATE, profile.state_joints), (ACTION, profile.action_joints)):
+        if not {"mean", "std"} <= policy.statistics[feature].keys():
+            notes.append(f"{feature}: the parent keeps no mean and deviation, so the drift is unknown")
+            continue
         sigmas, ratios = drift(policy.statistics, own, feature)
         notes.append(
             f"{feature}: the dataset's mean lies {sigmas.max():.2f} of the parent's standard deviations away at most "
