@@ -19,12 +19,10 @@ def parse[T](options: type[T], args: Sequence[str], *, verb: str, default: T | N
 
     A field annotated `tyro.conf.Positional[...]` is positional. Misuse prints the nearest option and exits 2.
     """
-    return tyro.cli(
-        options,
-        args=list(args),
-        prog=f"smolpilot {verb}",
-        default=default,
-    )
+    prog = f"smolpilot {verb}"
+    if default is None:
+        return tyro.cli(options, args=list(args), prog=prog)
+    return tyro.cli(options, args=list(args), prog=prog, default=default)
 
 
 def parse_with_config[T](options: type[T], args: Sequence[str], *, verb: str) -> T:

@@ -7,6 +7,8 @@ Letters: B batch, H action tokens, P prefix tokens, G kv heads, E head width, W 
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -55,7 +57,8 @@ class Expert(nn.Module):
         offset = prefix_mask.sum(dim=1, keepdim=True)
         continued = rope_table(offset + steps, self.head_dim)
         restarted = rope_table(steps.expand(batch, -1), self.head_dim)
-        for i, layer in enumerate(self.layers):
+        for i in range(len(self.layers)):
+            layer = cast(Layer, self.layers[i])
             keys, values = prefix[i * self.stride]
             normed = layer.input_layernorm(x)
             queries = layer.self_attn.queries(normed)
@@ -65,8 +68,8 @@ class Expert(nn.Module):
                 values = torch.cat([values, own_values], dim=1)
                 attended = attend(rotate(queries, continued), keys, values, sees_all)
             else:
-                keys = layer.self_attn.k_proj(keys.flatten(2)).unflatten(-1, (-1, self.head_dim))
-                values = layer.self_attn.v_proj(values.flatten(2)).unflatten(-1, (-1, self.head_dim))
+                keys = layer.self_attn.split_heads(layer.self_attn.k_proj(keys.flatten(2)))
+                values = layer.self_attn.split_heads(layer.self_attn.v_proj(values.flatten(2)))
                 attended = attend(rotate(queries, restarted), keys, values, sees_prefix)
             x = layer.finish(x, attended)
         out: Tensor = self.norm(x)

@@ -60,14 +60,15 @@ class Attention(nn.Module):
 
     def queries(self, x: Tensor) -> Tensor:
         """[B, L, D] -> [B, L, N, E]."""
-        out: Tensor = self.q_proj(x)
-        return out.unflatten(-1, (-1, self.head_dim))
+        return self.split_heads(self.q_proj(x))
 
     def keys_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """[B, L, D] -> two of [B, L, G, E]."""
-        keys: Tensor = self.k_proj(x)
-        values: Tensor = self.v_proj(x)
-        return keys.unflatten(-1, (-1, self.head_dim)), values.unflatten(-1, (-1, self.head_dim))
+        return self.split_heads(self.k_proj(x)), self.split_heads(self.v_proj(x))
+
+    def split_heads(self, x: Tensor) -> Tensor:
+        """[B, L, N*E] -> [B, L, N, E]."""
+        return x.reshape(*x.shape[:-1], -1, self.head_dim)
 
 
 class Layer(nn.Module):
@@ -120,10 +121,10 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tenso
     """
     b, length, _, e = queries.shape
     kv_heads = keys.shape[2]
-    q = queries.float().unflatten(2, (kv_heads, -1)).permute(0, 2, 3, 1, 4)  # [B, G, N/G, L, E]
+    q = queries.float().reshape(b, length, kv_heads, -1, e).permute(0, 2, 3, 1, 4)  # [B, G, N/G, L, E]
     k = keys.float().permute(0, 2, 3, 1)[:, :, None]  # [B, G, 1, E, K]
     v = values.permute(0, 2, 1, 3)[:, :, None]  # [B, G, 1, K, E]
     scores = (q @ k) * e**-0.5  # [B, G, N/G, L, K]
     scores = scores.masked_fill(~mask[:, None, None], torch.finfo(torch.float32).min)
-    out = scores.softmax(dim=-1).to(v.dtype) @ v  # [B, G, N/G, L, E]
+    out: Tensor = scores.softmax(dim=-1).to(v.dtype) @ v  # [B, G, N/G, L, E]
     return out.permute(0, 3, 1, 2, 4).reshape(b, length, -1)

@@ -206,8 +206,10 @@ class SmolVLA(nn.Module):
         self.state_proj.requires_grad_(config.train_state_proj)
 
     def initialise(self, generator: torch.Generator) -> None:
-        """Draw fresh weights, the same for the same generator: normal(0, 0.02) in vision, text and expert.
+        """Draw fresh weights, the same for the same generator.
 
+        Vision, connector, text and expert: normal with 0.02 * sqrt(960 / fan-in), the 0.02 of the public model at its
+        text width; a narrow model gets activations of the same size. An embedding counts its width as fan-in.
         The projections around the expert keep the uniform distribution of nn.Linear, as in LeRobot.
         """
         for name, module in self.named_modules():
@@ -215,7 +217,9 @@ class SmolVLA(nn.Module):
                 continue
             bias = None if isinstance(module, nn.Embedding) else module.bias
             if name.startswith(("vision.", "connector.", "text.", "expert.")):
-                nn.init.normal_(module.weight, std=0.02, generator=generator)
+                nn.init.normal_(
+                    module.weight, std=0.02 * math.sqrt(960 / module.weight[0].numel()), generator=generator
+                )
                 if bias is not None:
                     nn.init.zeros_(bias)
             else:

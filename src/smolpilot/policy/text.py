@@ -7,6 +7,8 @@ Letters: B batch, P prefix tokens, G kv heads, E head width, D width.
 
 from __future__ import annotations
 
+from typing import cast
+
 from torch import Tensor, nn
 
 from .config import PolicyConfig
@@ -36,7 +38,8 @@ class TextModel(nn.Module):
         """
         table = rope_table(positions, self.head_dim)
         pairs: list[KeysValues] = []
-        for i, layer in enumerate(self.layers[:layers]):
+        for i in range(layers):
+            layer = cast(Layer, self.layers[i])
             normed = layer.input_layernorm(x)
             keys, values = layer.self_attn.keys_values(normed)
             keys = rotate(keys, table)
