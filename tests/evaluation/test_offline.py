@@ -10,6 +10,7 @@ import pytest
 
 from smolpilot.errors import ProfileError, UsageError
 from smolpilot.evaluation import evaluate
+from smolpilot.evaluation.binding import bind
 from smolpilot.evaluation.summary import to_json
 from smolpilot.keys import ACTION, STATE, image_key
 
@@ -116,6 +117,32 @@ def test_normalised_numbers_are_noticed(dataset, make_policy, facts) -> None:
     document = evaluate(make_policy(lambda e, f: facts.future(e, f) / 50), dataset, latency=False).document
     assert any("scale looks wrong" in text for text in document["warnings"])
     assert document["joints"][1]["range"]["span_ratio"] == pytest.approx(1 / 50, rel=1e-3)
+
+
+def test_units_told_to_training_hold_for_its_own_dataset(dataset, make_policy, facts) -> None:
+    units = ["deg", "normalised", "deg"]  # the recording's order: lift, grip, pan; the profile has pan in rad
+    policy = make_policy()
+    policy.lineage["dataset_units"] = {"state": units, "action": units}
+    moved = bind(policy, dataset.meta).action.forward(dataset.actions[3])
+    np.testing.assert_allclose(moved, facts.action(0, 3) * [np.pi / 180, 1, 1], rtol=1e-5)
+    policy.lineage["dataset_fingerprint"] = "another"
+    np.testing.assert_allclose(bind(policy, dataset.meta).action.forward(dataset.actions[3]), facts.action(0, 3))
+
+
+def test_a_still_joint_raises_no_alarm(dataset, make_policy, facts) -> None:
+    """Lift spans 40 deg in training; here it is judged by that, not by the little it moves in a short part."""
+
+    def nearly(episode: int, frame: int) -> np.ndarray:
+        return facts.future(episode, frame) + np.array([0.3, 0, 0]) * (-1) ** frame
+
+    policy = make_policy(nearly)
+    policy.statistics[ACTION] |= {"min": np.array([0.0, -20, 0.5]), "max": np.array([100.0, 20, 0.5])}
+    document = evaluate(policy, dataset, "1", latency=False).document
+    assert document["warnings"] == []
+    policy.statistics[ACTION] |= {"max": np.array([1.0, 20, 0.5])}
+    policy.plan = lambda e, f: nearly(e, f) * [20, 1, 1]
+    document = evaluate(policy, dataset, "1", latency=False).document
+    assert [joint["range"]["suspicious"] for joint in document["joints"]] == [True, False, False]
 
 
 def test_limits_of_the_profile_are_checked(dataset, make_policy, facts) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,8 @@ from smolpilot.errors import UsageError
 from .plots import training_curve
 from .report import METRICS, PANELS, inline, percent, render
 from .rollout_report import RESULTS, VIDEO
+
+_LEGEND = "Green: the named block was touched; red: another one, or none in time."
 
 
 def write_demo_report(
@@ -43,15 +44,12 @@ def write_demo_report(
         subtitle=f"{document['split']['text']}; {document['machine']['device']}",
         verdicts=[_sentence(name, result) for name, result in results.items()],
         main_video=videos[0]["data"] if videos else None,
-        video_text=f"{videos[0]['name']}: the first episodes. Green: the named block was touched; red: another one, or "
-        "none in time."
-        if videos
-        else "",
+        video_text=f"{_capital(videos[0]['name'])}: the first episodes. {_LEGEND}" if videos else "",
         more_videos=videos[1:],
         rollouts=results,
         training=_training(train_metrics_path),
         document=document,
-        panels=base64.b64encode((eval_dir / PANELS).read_bytes()).decode("ascii"),
+        panels=inline((eval_dir / PANELS).read_bytes()),
         commands=list(commands),
     )
     write_text_atomic(out, page)
@@ -73,12 +71,16 @@ def _sentence(name: str, result: dict[str, Any]) -> dict[str, Any]:
     rate = percent(result["success_rate"])
     reached = result["reached"]
     text = (
-        f"{name[0].upper()}{name[1:]}: reached the named block in {rate} of {result['episodes']} fresh episodes "
+        f"{_capital(name)}: reached the named block in {rate} of {result['episodes']} fresh episodes "
         f"(95 % interval {low.removesuffix(' %')} to {high}), the other block in {reached['other']}, none in "
         f"{reached['none']}."
     )
     # Untrained weights are there to fail.
     return {"text": text, "good": (result["success_rate"] >= 0.5) != bool(result["untrained"])}
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _training(path: Path | None) -> dict[str, Any] | None:
