@@ -96,6 +96,9 @@ class TestRoundTrip:
 
 
 class TestWriting:
+    def test_every_file_is_as_readable_as_the_others(self, bundle: Path) -> None:
+        assert len({path.stat().st_mode for path in bundle.iterdir() if path.is_file()}) == 1
+
     def test_existing_target_is_refused_and_kept(self, policy: Policy, bundle: Path) -> None:
         before = sorted(path.name for path in bundle.iterdir())
         with pytest.raises(UsageError, match="exists already"):

@@ -91,6 +91,9 @@ def save_bundle(policy: Policy, path: str | Path) -> Path:
         _write_json(folder / FACTS, vars(facts))
         if policy.profile is not None:
             (folder / ROBOT).write_text(policy.profile.to_yaml(), encoding="utf-8")
+        for path in folder.glob("*.safetensors"):
+            # safetensors writes for the owner alone; a bundle is as readable as its other files.
+            path.chmod((folder / CONFIG).stat().st_mode)
     return target
 
 

@@ -267,7 +267,7 @@ def _tokenizer_folder(preset_name: str, config: PolicyConfig, tokenizer_dir: str
         folder = VLMFolder.read(tokenizer_dir)
         if not folder.has_tokenizer:
             raise UsageError(f"{tokenizer_dir} has no tokenizer.json.", expected="the tokenizer files of SmolVLM2")
-        return folder.with_config(config.vlm)
+        return folder if folder.config() == config.vlm else folder.with_config(config.vlm)
     if preset_name == "tiny":
         return byte_level_folder(config.vlm)
     raise UsageError(

@@ -60,7 +60,7 @@ def load_policy(
     processors = read_processors(parts.folder) or (read_processors(parts.base) if parts.base else None)
     config = _config(parts, vlm, processors)
     stock = take_inventory(parts.weights, config)
-    check_inventory(stock, parts.weights, config)
+    check_inventory(stock, parts.weights)
     kind = choose_dtype(dtype, place, stock)
     adapter = parts.adapter
     merge = adapter.merge if adapter is not None else None

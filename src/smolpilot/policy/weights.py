@@ -81,8 +81,9 @@ class Carried:
 class Inventory:
     """What a file holds, sorted: `found` maps our names to names in the file."""
 
-    found: dict[str, str]
-    missing: list[str]
+    shapes: dict[str, tuple[int, ...]]  # what the network needs, by our names
+    found: dict[str, str] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
     harmless: list[str] = field(default_factory=list)
     normalisation: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
@@ -93,7 +94,7 @@ class Inventory:
 def take_inventory(file: WeightFile, config: PolicyConfig) -> Inventory:
     """Sort the names of a file by what the network of `config` needs."""
     expected = expected_shapes(config)
-    stock = Inventory(found={}, missing=[])
+    stock = Inventory(expected)
     for stored in file.names:
         clean = _WRAPPERS.sub("", stored).lstrip(".")
         ours = names.from_lerobot(clean)
@@ -118,7 +119,7 @@ def take_inventory(file: WeightFile, config: PolicyConfig) -> Inventory:
     return stock
 
 
-def check_inventory(stock: Inventory, file: WeightFile, config: PolicyConfig) -> None:
+def check_inventory(stock: Inventory, file: WeightFile) -> None:
     """CheckpointError for missing weights, for weights of another network, and for other shapes."""
     if stock.missing:
         raise CheckpointError(
@@ -133,7 +134,7 @@ def check_inventory(stock: Inventory, file: WeightFile, config: PolicyConfig) ->
             expected="the weights of the network in config.json",
             fix="check that config.json belongs to these weights",
         )
-    for name, shape in expected_shapes(config).items():
+    for name, shape in stock.shapes.items():
         found = file.shape(stock.found[name])
         if found != shape:
             raise CheckpointError(
