@@ -25,7 +25,7 @@ from .report import LoadReport
 from .tokenizer import PolicyTokenizer
 from .transforms import Transforms
 from .vlm_folder import VLMFolder
-from .weights import widen_weights
+from .weights import empty_model, widen_weights
 
 if TYPE_CHECKING:
     from smolpilot.datasets import DatasetMeta
@@ -237,8 +237,7 @@ def _refuse_architecture(chosen: Mapping[str, Any]) -> None:
 def _rebuilt(model: SmolVLA, config: PolicyConfig) -> SmolVLA:
     """The network for `config` around the same (where needed, widened) weights."""
     state = widen_weights(model.state_dict(), model.config, config)
-    with torch.device("meta"):
-        rebuilt = SmolVLA(config)
+    rebuilt = empty_model(config)
     rebuilt.load_state_dict(state, strict=True, assign=True)
     rebuilt.set_trainable()
     return rebuilt.eval()

@@ -11,6 +11,7 @@ from typing import Any
 import safetensors
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from smolpilot.errors import CheckpointError
 
@@ -154,8 +155,7 @@ def load_model(
     change: Callable[[str, Tensor], Tensor] | None = None,
 ) -> SmolVLA:
     """The network with the weights of a file in one dtype; `change` (LeRobot's name, weight) merges an adapter."""
-    with torch.device("meta"):
-        model = SmolVLA(config)
+    model = empty_model(config)
     state: dict[str, Tensor] = {}
     for name, stored in stock.found.items():
         try:
@@ -204,9 +204,23 @@ def widen_weights(state: Mapping[str, Tensor], old: PolicyConfig, new: PolicyCon
 
 def expected_shapes(config: PolicyConfig) -> dict[str, tuple[int, ...]]:
     """Our names and shapes of all weights of the network, without building it."""
-    with torch.device("meta"):
-        model = SmolVLA(config)
-    return {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    return {name: tuple(value.shape) for name, value in empty_model(config).state_dict().items()}
+
+
+def empty_model(config: PolicyConfig) -> SmolVLA:
+    """The network without memory for its weights (device meta), to be filled by `load_state_dict(assign=True)`."""
+    with torch.device("meta"), _NoInitialisation():
+        return SmolVLA(config)
+
+
+class _NoInitialisation(TorchFunctionMode):
+    """Skips torch.nn.init: on the meta device it draws nothing, yet pulls in torch's compiler (13 s the first time)."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return kwargs.get("tensor", args[0] if args else None)
+        return func(*args, **kwargs)
 
 
 def _cut_layer(name: str | None, config: PolicyConfig) -> bool:
