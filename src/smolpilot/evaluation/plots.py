@@ -106,7 +106,7 @@ def _trajectory(axes: Axes, scored: Scored, shown: Trajectory, joint: int, *, pl
     axes.plot(shown.times, shown.executed[:, joint], color=PREDICTED, linewidth=1.3, label=label)
     axes.set_xlabel("time in the episode (s)")
     axes.set_ylabel(_quantity(scored, joint))
-    _legend_above(axes)
+    _legend_above(axes, side="left")
     axes.grid(alpha=0.25)
     _frame_values(axes, shown, joint)
 
@@ -186,10 +186,10 @@ def _by_step(
     axes.grid(alpha=0.25)
 
 
-def _legend_above(axes: Axes) -> None:
+def _legend_above(axes: Axes, *, side: str = "right") -> None:
     """One line above the picture: it hides nothing, and no best place has to be searched among thousands of points."""
     axes.legend(
-        fontsize=8, ncols=4, loc="lower right", bbox_to_anchor=(1.0, 1.0), frameon=False, borderaxespad=0.2,
+        fontsize=8, ncols=4, loc=f"lower {side}", bbox_to_anchor=(float(side == "right"), 1.0), frameon=False, borderaxespad=0.2,
         columnspacing=1.2, handlelength=1.6,
     )  # fmt: skip
 
