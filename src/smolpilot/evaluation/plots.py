@@ -188,8 +188,9 @@ def _by_step(
 
 def _legend_above(axes: Axes, *, side: str = "right") -> None:
     """One line above the picture: it hides nothing, and no best place has to be searched among thousands of points."""
+    corner = (1.0 if side == "right" else 0.0, 1.0)
     axes.legend(
-        fontsize=8, ncols=4, loc=f"lower {side}", bbox_to_anchor=(float(side == "right"), 1.0), frameon=False, borderaxespad=0.2,
+        fontsize=8, ncols=4, loc=f"lower {side}", bbox_to_anchor=corner, frameon=False, borderaxespad=0.2,
         columnspacing=1.2, handlelength=1.6,
     )  # fmt: skip
 
