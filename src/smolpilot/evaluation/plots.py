@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -186,12 +186,12 @@ def _by_step(
     axes.grid(alpha=0.25)
 
 
-def _legend_above(axes: Axes, *, side: str = "right") -> None:
+def _legend_above(axes: Axes, *, side: Literal["left", "right"] = "right") -> None:
     """One line above the picture: it hides nothing, and no best place has to be searched among thousands of points."""
     corner = (1.0 if side == "right" else 0.0, 1.0)
     axes.legend(
-        fontsize=8, ncols=4, loc=f"lower {side}", bbox_to_anchor=corner, frameon=False, borderaxespad=0.2,
-        columnspacing=1.2, handlelength=1.6,
+        fontsize=8, ncols=4, loc="lower left" if side == "left" else "lower right", bbox_to_anchor=corner,
+        frameon=False, borderaxespad=0.2, columnspacing=1.2, handlelength=1.6,
     )  # fmt: skip
 
 
