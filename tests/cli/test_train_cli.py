@@ -47,6 +47,7 @@ def test_a_run_prints_its_settings_and_the_next_command(
     assert "3 state and 3 action joints" in captured.out
     assert f"smolpilot eval {out}/checkpoints/best --dataset {tiny_dataset}" in captured.out
     assert "step 2/2" in captured.err
+    assert "--episodes" not in captured.out
     # The saved settings, with another folder, are the same run.
     again = tmp_path / "again"
     assert main(["train", "--config", str(out / "config.yaml"), "--out", str(again)]) == 0
@@ -67,7 +68,8 @@ def test_options_on_the_command_line_win_over_the_yaml_file(
     # Steps 0 would be refused: the error shows which value counts.
     assert "--steps is 0" in error_of(capsys, ["--config", str(config), "--out", str(tmp_path / "a")])
     args = ["--config", str(config), "--steps", "1", "--out", str(tmp_path / "b"), "--camera-map", "front=x", "wrist=y"]
-    assert main(["train", *args, "--batch-size", "2", "--eval-frames", "1", "--device", "cpu"]) == 0
+    assert main(["train", *args, "--batch-size", "2", "--held-out", "0", "--dtype", "bfloat16", "--device", "cpu"]) == 0
+    assert "--episodes all" in capsys.readouterr().out
     saved = yaml.safe_load((tmp_path / "b" / "config.yaml").read_text())
     assert (saved["lr"], saved["steps"], saved["camera_map"]) == (0.001, 1, {"front": "x", "wrist": "y"})
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shlex
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from smolpilot.cli.options import parse, parse_with_config
 from smolpilot.errors import UsageError
@@ -15,6 +18,9 @@ def main(args: Sequence[str]) -> int:
     """Train and print the next command; 130 when stopped by a signal (everything is saved then)."""
     words = list(args)
     options = _resumed(words) if "--resume" in words else parse_with_config(TrainOptions, words, verb="train")
+    # Threads that spin while they wait are three times slower as soon as another process wants a core too. Read when
+    # torch is loaded, so it has no effect after that.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from smolpilot.training import TrainingStoppedError, train
 
     try:
@@ -22,10 +28,16 @@ def main(args: Sequence[str]) -> int:
     except TrainingStoppedError as stopped:
         print(stopped, file=sys.stderr)
         return stopped.exit_code
-    best, dataset = shlex.quote(str(run / "checkpoints" / "best")), shlex.quote(str(options.dataset))
-    print(f"\nThe run is in {run}. Next, see how good it is on the held-out episodes:")
-    print(f"  smolpilot eval {best} --dataset {dataset} --out {shlex.quote(str(run / 'eval'))}")
+    print(f"\nThe run is in {run}. Next, see how good it is:\n  {_next_command(run, options)}")
     return 0
+
+
+def _next_command(run: Path, options: TrainOptions) -> str:
+    best = run / "checkpoints" / "best"
+    facts = json.loads((best / "smolpilot.json").read_text(encoding="utf-8"))
+    command = ["smolpilot", "eval", str(best), "--dataset", str(options.dataset), "--out", str(run / "eval")]
+    # Without held-out episodes there is nothing unseen to score on.
+    return shlex.join(command if facts["lineage"]["held_out_episodes"] else [*command, "--episodes", "all"])
 
 
 def _resumed(words: list[str]) -> TrainOptions:

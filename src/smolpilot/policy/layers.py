@@ -125,6 +125,6 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tenso
     k = keys.float().permute(0, 2, 3, 1)[:, :, None]  # [B, G, 1, E, K]
     v = values.permute(0, 2, 1, 3)[:, :, None]  # [B, G, 1, K, E]
     scores = (q @ k) * e**-0.5  # [B, G, N/G, L, K]
-    scores = scores.masked_fill(~mask[:, None, None], torch.finfo(torch.float32).min)
+    scores = scores.masked_fill(~mask[:, None, None], torch.finfo(scores.dtype).min)
     out: Tensor = scores.softmax(dim=-1).to(v.dtype) @ v  # [B, G, N/G, L, E]
     return out.permute(0, 3, 1, 2, 4).reshape(b, length, -1)
