@@ -14,7 +14,7 @@ from smolpilot.robots import JointLayout, RobotProfile
 from smolpilot.statistics import Statistics
 from smolpilot.version import __version__
 
-from .byte_tokenizer import byte_level_folder
+from .byte_tokenizer import SIZE, byte_level_folder
 from .config import PolicyConfig
 from .joints import FrameLayout, check_dimensions, map_layout, to_policy_order
 from .loading import choose_device
@@ -121,6 +121,8 @@ def adapt_policy(
         notes.append("statistics: the given ones, not the parent's")
     recipe = policy.recipe
     texts = _instructions(meta, instructions)
+    if recipe.tokenizer.vocab_size == SIZE and "tokenizer_max_length" not in chosen:
+        config = _with_tokenizer(config, recipe.tokenizer.folder, texts, fits=True)
     transforms = Transforms.build(
         config, moved, recipe.tokenizer, camera_map=cameras, profile=profile, instructions=texts, eps=recipe.eps
     )
