@@ -10,12 +10,14 @@ from smolpilot.errors import UsageError
 from smolpilot.simulation import ScriptedExpert, TabletopEnv, arm
 from smolpilot.simulation.record import demonstrate, record
 
+NOISE = 0.04
+
 
 @pytest.fixture(scope="module")
 def recording(tmp_path_factory):
     path = tmp_path_factory.mktemp("record") / "demos"
     calls = []
-    summary = record(path, 6, seed=3, progress=lambda *call: calls.append(call))
+    summary = record(path, 6, seed=3, noise=NOISE, progress=lambda *call: calls.append(call))
     return path, summary, calls
 
 
@@ -36,7 +38,7 @@ def test_summary_and_dataset_agree(recording):
 def test_values_and_pictures_are_those_of_the_simulation(recording):
     path, _, _ = recording
     dataset = open_dataset(path)
-    frames, success = demonstrate(TabletopEnv(), ScriptedExpert(), np.random.SeedSequence([3, 0]), 0.02)
+    frames, success = demonstrate(TabletopEnv(), ScriptedExpert(), np.random.SeedSequence([3, 0]), NOISE)
     assert success
     first = np.flatnonzero(dataset.episode_index == 0)
     assert len(first) == len(frames)

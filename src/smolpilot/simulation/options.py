@@ -23,7 +23,7 @@ class RecordOptions:
     """Demonstrations to record."""
     seed: int = 0
     """Seed of scenes and noise: the same seed gives the same demonstrations."""
-    noise: float = 0.02
+    noise: float = 0.05
     """Push on the executed joint targets in rad (standard deviation per frame), so that demonstrations show
     recoveries; the dataset holds the clean action. 0 records undisturbed ones."""
     colours: tuple[str, ...] = tuple(COLOURS)

@@ -51,7 +51,7 @@ def record(
     episodes: int,
     seed: int = 0,
     *,
-    noise: float = 0.02,
+    noise: float = 0.05,
     colours: Sequence[str] = tuple(COLOURS),
     codec: Literal["h264", "hevc", "av1"] = "h264",
     progress: Progress | None = None,

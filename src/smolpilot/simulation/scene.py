@@ -18,11 +18,12 @@ VIEWS = {
     "side": View(position=(0.72, -0.42, 0.50), target=(0.20, 0.0, 0.10), up=(0.0, 0.0, 1.0), extent=0.68),
 }
 BLOCK_SIDE, BLOCK_HEIGHT = 0.075, 0.05
-_TABLE: Colour = (0.82, 0.80, 0.77)
-_FLOOR: Colour = (0.62, 0.64, 0.67)
-_LINK: Colour = (0.30, 0.32, 0.36)
-_JOINT: Colour = (0.16, 0.17, 0.20)
-_TIP: Colour = (0.02, 0.02, 0.02)
+# Near mid-grey, the zero of a normalised picture: what stands out to a small network is the blocks.
+_TABLE: Colour = (0.52, 0.52, 0.51)
+_FLOOR: Colour = (0.44, 0.45, 0.47)
+_LINK: Colour = (0.66, 0.67, 0.70)
+_JOINT: Colour = (0.40, 0.41, 0.44)
+_TIP: Colour = (0.05, 0.05, 0.05)
 # The arm's points: 0 base, 1 shoulder, 2 elbow, 3 tip, 4 wrist, 5..7 shadows of 1..3. Limbs: from, to, radii in m.
 _LIMBS = (
     (0, 1, 0.036, 0.030, _JOINT),
