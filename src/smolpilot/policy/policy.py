@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from smolpilot.errors import TransformError, UsageError
+from smolpilot.keys import ACTION, ACTION_IS_PAD
 from smolpilot.statistics import Statistics
 
 from .config import PolicyConfig
@@ -117,6 +118,9 @@ class Policy:
     @torch.no_grad()
     def predict_chunks(self, frames: Sequence[Mapping[str, Any]], noise: Tensor | None = None) -> Tensor:
         """One chunk for each frame, float32 [B, H, A] on the CPU; noise [B, H, max_action_dim]."""
+        # A recorded frame brings its actions along: they are no input, whatever their number.
+        if not isinstance(frames, Mapping):
+            frames = [{key: value for key, value in f.items() if key not in (ACTION, ACTION_IS_PAD)} for f in frames]
         inputs = self.transforms.inputs(frames).to(self.device)
         if noise is not None:
             shape = (len(frames), self.config.chunk_size, self.config.max_action_dim)
