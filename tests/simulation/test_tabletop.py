@@ -66,7 +66,7 @@ def test_a_seed_fixes_the_episode():
 
 
 def test_scenes_vary_and_blocks_stand_apart():
-    env = _Blind()
+    env = _Blind(colours=["red", "green", "blue", "yellow"])
     targets, colours, places = set(), set(), []
     for seed in range(200):
         _, info = env.reset(seed=seed)
@@ -79,6 +79,14 @@ def test_scenes_vary_and_blocks_stand_apart():
     assert targets == {"red", "green", "blue", "yellow"}
     assert len(colours) == 6
     assert (np.std(places, axis=0) > 0.03).all()
+
+
+def test_scenes_hold_a_red_and_a_blue_block_unless_told_otherwise():
+    env = _Blind()
+    infos = [env.reset(seed=seed)[1] for seed in range(50)]
+    assert {frozenset(info["colours"]) for info in infos} == {frozenset(["red", "blue"])}
+    assert {info["target"] for info in infos} == {"red", "blue"}
+    assert {info["colours"][0] for info in infos} == {"red", "blue"}, "no colour is always the first"
 
 
 def test_the_expert_touches_the_named_block():

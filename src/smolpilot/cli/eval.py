@@ -21,7 +21,14 @@ def main(args: list[str]) -> int:
     # Opened first: that the folder exists already should not be noticed after an hour of predictions.
     with atomic_folder(options.out) as folder, progress_bar() as progress:
         dataset = open_dataset(options.dataset)
-        policy = load_policy(options.bundle, device=options.device)
+        dataset.check_videos()
+        policy = load_policy(
+            options.bundle,
+            device=options.device,
+            stats_from=options.stats_from,
+            tokenizer_dir=options.tokenizer,
+            camera_map=options.camera_map or None,
+        )
         result = evaluate(
             policy,
             dataset,

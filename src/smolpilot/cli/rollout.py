@@ -18,8 +18,14 @@ def main(args: list[str]) -> int:
     from smolpilot.policy import load_policy
 
     with atomic_folder(options.out) as folder, progress_bar() as progress:
+        policy = load_policy(
+            options.bundle,
+            device=options.device,
+            stats_from=options.stats_from,
+            tokenizer_dir=options.tokenizer,
+        )
         result = rollout(
-            load_policy(options.bundle, device=options.device),
+            policy,
             options.env,
             episodes=options.episodes,
             seed=options.seed,
@@ -27,6 +33,7 @@ def main(args: list[str]) -> int:
             execution_horizon=options.execution_horizon,
             untrained=options.untrained,
             video_episodes=options.video_episodes,
+            env_settings={"colours": options.colours},
             progress=progress,
         )
         write_rollout_report(folder, result)

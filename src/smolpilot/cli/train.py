@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -18,9 +17,6 @@ def main(args: Sequence[str]) -> int:
     """Train and print the next command; 130 when stopped by a signal (everything is saved then)."""
     words = list(args)
     options = _resumed(words) if "--resume" in words else parse_with_config(TrainOptions, words, verb="train")
-    # Threads that spin while they wait are three times slower as soon as another process wants a core too. Read when
-    # torch is loaded, so it has no effect after that.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from smolpilot.training import TrainingStoppedError, train
 
     try:

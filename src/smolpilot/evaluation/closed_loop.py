@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -70,14 +70,17 @@ def rollout(
     execution_horizon: int | None = None,
     untrained: bool = False,
     video_episodes: int = 0,
+    env_settings: Mapping[str, Any] | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> RolloutResult:
     """Run `episodes` of `env` from the seeds `seed`, `seed + 1`, ...; the same arguments give the same result.
 
     With `swap_instruction` each scene stays what it is, but the instruction names the other object, and success is
     reaching that one. `untrained` means fresh random weights: this overwrites those of `policy`. The first
-    `video_episodes` keep their pictures. Raises UsageError for an unknown environment or a horizon beyond the chunk.
+    `video_episodes` keep their pictures. `env_settings` are passed to the environment. Raises UsageError for an unknown environment or a horizon beyond the chunk.
     """
+    from smolpilot.simulation import make_env
+
     horizon = policy.n_action_steps if execution_horizon is None else execution_horizon
     if not 1 <= horizon <= policy.config.chunk_size:
         raise UsageError(
@@ -90,7 +93,8 @@ def rollout(
     for start in range(0, episodes, PARALLEL):
         seeds = range(seed + start, seed + min(start + PARALLEL, episodes))
         recorded = max(0, video_episodes - start)
-        group = _Group(policy, env, list(seeds), swap_instruction, recorded)
+        envs = [make_env(env, **(env_settings or {})) for _ in seeds]
+        group = _Group(policy, envs, list(seeds), swap_instruction, recorded)
         rate = group.frames_per_second
         done_before = len(runs)
         while group.active:
@@ -103,6 +107,7 @@ def rollout(
         group.close()
     settings = {
         "env": env,
+        "env_settings": dict(env_settings or {}),
         "seed": seed,
         "swap_instruction": swap_instruction,
         "untrained": untrained,
@@ -172,13 +177,11 @@ def _count(runs: list[Run]) -> dict[str, Any]:
 class _Group:
     """Environments that run in step: every one plans at the same time, so that one batch serves all."""
 
-    def __init__(self, policy: Policy, env: str, seeds: list[int], swap: bool, recorded: int) -> None:
+    def __init__(self, policy: Policy, envs: list[Any], seeds: list[int], swap: bool, recorded: int) -> None:
         import torch
 
-        from smolpilot.simulation import make_env
-
         self._policy, self._recorded = policy, recorded
-        self._envs = [make_env(env) for _ in seeds]
+        self._envs = envs
         self._noise = [torch.Generator().manual_seed(seed) for seed in seeds]
         self._frames: list[dict[str, Any]] = []
         self.runs: list[Run] = []

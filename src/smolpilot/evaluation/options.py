@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 
 from smolpilot.errors import UsageError
+from smolpilot.option_types import Pairs
+from smolpilot.simulation.colours import DEFAULT_COLOURS
 
 Bundle = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="BUNDLE")]
 Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]
@@ -36,6 +38,12 @@ class EvalOptions:
     """Frames per forward pass. Latency is measured apart, on single frames."""
     num_steps: int | None = None
     """Denoising steps; default: the policy's own."""
+    camera_map: Pairs = field(default_factory=dict)
+    """Which camera of the dataset fills which camera slot, as `top=camera1`; default: the policy's own map."""
+    stats_from: Path | None = None
+    """Dataset whose statistics replace the checkpoint's, for a checkpoint without usable ones."""
+    tokenizer: Path | None = None
+    """Folder with the tokenizer, for a checkpoint that names one by hub id."""
     device: str = "auto"
     """`auto`, `cpu`, `cuda`, `mps`."""
     json: Flag = False
@@ -59,6 +67,8 @@ class RolloutOptions:
     """New folder for results.json, video.mp4 and report.html."""
     env: Literal["tabletop"] = "tabletop"
     """The simulation."""
+    colours: tuple[str, ...] = DEFAULT_COLOURS
+    """Colours from which each scene draws its two blocks: red, green, blue, yellow."""
     episodes: int = 100
     """Number of episodes, each from its own fresh start."""
     seed: int = 1_000_000
@@ -71,6 +81,10 @@ class RolloutOptions:
     """Replace all weights by seeded random ones: the baseline of an untrained policy."""
     video_episodes: int = 6
     """Episodes shown in the video."""
+    stats_from: Path | None = None
+    """Dataset whose statistics replace the checkpoint's, for a checkpoint without usable ones."""
+    tokenizer: Path | None = None
+    """Folder with the tokenizer, for a checkpoint that names one by hub id."""
     device: str = "auto"
     """`auto`, `cpu`, `cuda`, `mps`."""
     json: Flag = False

@@ -10,7 +10,7 @@ import tyro
 
 from smolpilot.errors import UsageError
 
-from .colours import COLOURS
+from .colours import DEFAULT_COLOURS
 
 
 @dataclass(frozen=True)
@@ -20,14 +20,15 @@ class RecordOptions:
     out: Path
     """Folder of the new dataset; it must not exist."""
     episodes: int = 300
-    """Demonstrations to record."""
+    """Demonstrations to record. Each scene is shown twice, once for each of its blocks, so that only the
+    instruction tells what to do."""
     seed: int = 0
     """Seed of scenes and noise: the same seed gives the same demonstrations."""
-    noise: float = 0.05
+    noise: float = 0.03
     """Push on the executed joint targets in rad (standard deviation per frame), so that demonstrations show
     recoveries; the dataset holds the clean action. 0 records undisturbed ones."""
-    colours: tuple[str, ...] = tuple(COLOURS)
-    """Colours from which each scene draws its two blocks."""
+    colours: tuple[str, ...] = DEFAULT_COLOURS
+    """Colours from which each scene draws its two blocks: red, green, blue, yellow."""
     codec: Literal["h264", "hevc", "av1"] = "h264"
     """Video codec."""
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False

@@ -15,9 +15,9 @@ from smolpilot.errors import DatasetError
 from smolpilot.keys import ACTION, TASK
 
 from . import arm
-from .colours import COLOURS
+from .colours import DEFAULT_COLOURS
 from .expert import ScriptedExpert
-from .tabletop import CAMERAS, IMAGE_SIZE, RATE, Frame, TabletopEnv
+from .tabletop import BLOCKS_PER_SCENE, CAMERAS, IMAGE_SIZE, RATE, Frame, TabletopEnv
 
 ROBOT_TYPE = "tabletop"
 _NOISE_MEMORY = 0.8  # share of a push that is left one frame later
@@ -51,14 +51,15 @@ def record(
     episodes: int,
     seed: int = 0,
     *,
-    noise: float = 0.05,
-    colours: Sequence[str] = tuple(COLOURS),
+    noise: float = 0.03,
+    colours: Sequence[str] = DEFAULT_COLOURS,
     codec: Literal["h264", "hevc", "av1"] = "h264",
     progress: Progress | None = None,
 ) -> RecordSummary:
     """Write `episodes` successful demonstrations to the new folder `path`.
 
-    `noise` (rad) pushes the executed joint targets while the clean ones are recorded, after DART (Laskey et al. 2017):
+    Consecutive demonstrations share a scene, once for each of its blocks: pictures alone then never tell the goal, and
+    a policy that learned scenes by heart would fail half of them. `noise` (rad) pushes the executed joint targets while the clean ones are recorded, after DART (Laskey et al. 2017):
     the data then shows how to come back from small errors. `progress(what, done, total)` is called per episode.
     Raises UsageError for an existing folder or unknown colours.
     """
@@ -79,7 +80,8 @@ def record(
     ) as writer:
         last = 0
         while len(lengths) < episodes:
-            frames, success = demonstrate(env, expert, np.random.SeedSequence([seed, tries]), noise)
+            scene, block = divmod(tries, BLOCKS_PER_SCENE)
+            frames, success = demonstrate(env, expert, np.random.SeedSequence([seed, scene]), noise, block=block)
             tries += 1
             if not success:
                 if tries - last > _PATIENCE:
@@ -110,12 +112,16 @@ def record(
 
 
 def demonstrate(
-    env: TabletopEnv, expert: ScriptedExpert, seed: np.random.SeedSequence, noise: float
+    env: TabletopEnv, expert: ScriptedExpert, seed: np.random.SeedSequence, noise: float, *, block: int = 0
 ) -> tuple[list[Frame], bool]:
-    """One episode: frames with the expert's clean `action`, and whether it touched the named block."""
-    scene, pushes = seed.generate_state(2)
-    rng = np.random.default_rng(int(pushes))
-    frame, _ = env.reset(seed=int(scene))
+    """One episode towards the scene's block number `block`: frames with the expert's clean `action`, and whether it
+    touched that block."""
+    scene, *pushes = (int(word) for word in seed.generate_state(1 + BLOCKS_PER_SCENE))
+    rng = np.random.default_rng(pushes[block])
+    _, info = env.reset(seed=scene)
+    colours = info["colours"]
+    # Naming the colours changes what is drawn next, so every block's episode names them: one scene for all.
+    frame, _ = env.reset(seed=scene, options={"colours": colours, "target": colours[block]})
     push: npt.NDArray[np.float64] = np.zeros(len(arm.JOINT_NAMES))
     frames: list[Frame] = []
     while True:

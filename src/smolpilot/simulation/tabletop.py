@@ -18,7 +18,7 @@ from smolpilot.errors import UsageError, did_you_mean
 from smolpilot.keys import STATE, TASK, image_key
 
 from . import arm
-from .colours import COLOURS
+from .colours import COLOURS, DEFAULT_COLOURS
 from .scene import VIEWS, Block, Picture
 
 RATE = 10  # frames per second
@@ -52,7 +52,7 @@ class TabletopEnv(gymnasium.Env[Frame, npt.NDArray[np.float32]]):
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": RATE}  # noqa: RUF012 - the name gymnasium reads
 
-    def __init__(self, *, colours: Sequence[str] = tuple(COLOURS), render_mode: str | None = "rgb_array") -> None:
+    def __init__(self, *, colours: Sequence[str] = DEFAULT_COLOURS, render_mode: str | None = "rgb_array") -> None:
         """`colours`: the set from which each scene draws its two blocks."""
         self._palette = _checked_colours(colours)
         self.render_mode = render_mode

@@ -5,34 +5,10 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
-
-import tyro
+from typing import Any, Literal
 
 from smolpilot.errors import UsageError
-
-
-def _read_pairs(words: list[str]) -> dict[str, str]:
-    pairs = {}
-    for word in words:
-        left, sign, right = word.partition("=")
-        if not (left and sign and right):
-            raise ValueError(f"'{word}' is not of the form NAME=VALUE")
-        pairs[left] = right
-    return pairs
-
-
-# On the command line `a=b c=d`; a mapping in YAML.
-Pairs = Annotated[
-    dict[str, str],
-    tyro.constructors.PrimitiveConstructorSpec(
-        nargs="*",
-        metavar="NAME=VALUE ...",
-        instance_from_str=_read_pairs,
-        is_instance=lambda value: isinstance(value, dict),
-        str_from_instance=lambda value: [f"{left}={right}" for left, right in value.items()],
-    ),
-]
+from smolpilot.option_types import Pairs
 
 
 @dataclass(frozen=True)
@@ -90,7 +66,7 @@ class TrainOptions:
     """Normalisation when fine-tuning: keep the parent's statistics or take the dataset's. Open: the parent's when its
     robot has the same joints and the dataset lies near them (a large drift stops), else the dataset's."""
     stats_from: Path | None = None
-    """Dataset whose statistics replace those that the parent policy lacks."""
+    """Dataset whose statistics replace all of the parent policy's, for a parent without usable ones."""
 
     held_out: float = 0.1
     """Share of the episodes kept for validation (at least one where there are two); 0 trains on all."""

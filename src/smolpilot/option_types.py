@@ -1,0 +1,30 @@
+"""Types of options that several verbs share. Loads no torch."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import tyro
+
+
+def _read_pairs(words: list[str]) -> dict[str, str]:
+    pairs = {}
+    for word in words:
+        left, sign, right = word.partition("=")
+        if not (left and sign and right):
+            raise ValueError(f"'{word}' is not of the form NAME=VALUE")
+        pairs[left] = right
+    return pairs
+
+
+# On the command line `a=b c=d`; a mapping in YAML.
+Pairs = Annotated[
+    dict[str, str],
+    tyro.constructors.PrimitiveConstructorSpec(
+        nargs="*",
+        metavar="NAME=VALUE ...",
+        instance_from_str=_read_pairs,
+        is_instance=lambda value: isinstance(value, dict),
+        str_from_instance=lambda value: [f"{left}={right}" for left, right in value.items()],
+    ),
+]
