@@ -77,7 +77,8 @@ def rollout(
 
     With `swap_instruction` each scene stays what it is, but the instruction names the other object, and success is
     reaching that one. `untrained` means fresh random weights: this overwrites those of `policy`. The first
-    `video_episodes` keep their pictures. `env_settings` are passed to the environment. Raises UsageError for an unknown environment or a horizon beyond the chunk.
+    `video_episodes` keep their pictures. `env_settings` are passed to the environment. Raises UsageError for an unknown
+    environment or a horizon beyond the chunk.
     """
     from smolpilot.simulation import make_env
 

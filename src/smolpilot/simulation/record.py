@@ -59,8 +59,9 @@ def record(
     """Write `episodes` successful demonstrations to the new folder `path`.
 
     Consecutive demonstrations share a scene, once for each of its blocks: pictures alone then never tell the goal, and
-    a policy that learned scenes by heart would fail half of them. `noise` (rad) pushes the executed joint targets while the clean ones are recorded, after DART (Laskey et al. 2017):
-    the data then shows how to come back from small errors. `progress(what, done, total)` is called per episode.
+    a policy that learned scenes by heart would fail half of them. `noise` (rad) pushes the executed joint targets while
+    the clean ones are recorded, after DART (Laskey et al. 2017): the data then shows how to come back from small
+    errors. `progress(what, done, total)` is called per episode.
     Raises UsageError for an existing folder or unknown colours.
     """
     from smolpilot.datasets import DatasetWriter
