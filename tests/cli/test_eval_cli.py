@@ -79,6 +79,9 @@ def test_eval_prints_a_table_and_the_verdict(recording: Path, bundle: Path, tmp_
         (["--episodes", "7"], 2, "no episode 7"),
         (["--episodes", "some"], 2, "cannot be read"),
         (["--every", "0"], 2, "--every is 0"),
+        (["--seed", "-1"], 2, "--seed is -1"),
+        # `none` leaves a camera out, here one that the policy needs.
+        (["--camera-map", "top=top", "side=none"], 1, "No camera is mapped to slot 'side'"),
         (["--dataset", "nowhere"], 2, "nowhere"),
     ],
 )

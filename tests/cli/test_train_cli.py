@@ -103,6 +103,10 @@ def test_paths_and_config_keys_that_do_not_exist_are_misuse(tmp_path: Path, caps
     config = tmp_path / "c.yaml"
     config.write_text("learning_rate: 1\n")
     assert "learning_rate" in error_of(capsys, ["--config", str(config), *out])
+    config.write_text("steps: 1\nlr: 0.1\nsteps: 2\n")
+    assert "'steps' stands twice" in error_of(capsys, ["--config", str(config), *out])
+    config.write_bytes(b"\xff\xfe\x00")
+    assert "not a text file" in error_of(capsys, ["--config", str(config), *out])
     assert "no run in" in error_of(capsys, ["--resume", *out])
     assert "--out" in error_of(capsys, ["--resume"])
     assert "leave --config out" in error_of(capsys, ["--resume", *out, "--config", str(config)])

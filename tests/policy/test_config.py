@@ -40,6 +40,9 @@ def test_empty_cameras_are_listed_last_and_need_no_robot_camera() -> None:
         ({"use_delta_joint_actions_aloha": True}, "use_delta_joint_actions_aloha"),
         ({"n_obs_steps": 2}, "n_obs_steps"),
         ({"output_features": {}}, "'action' among the outputs"),
+        ({"input_features": {"observation.state": {}}}, "damaged: KeyError"),
+        ({"chunk_size": "fifty"}, "damaged: TypeError"),
+        ({"resize_imgs_with_padding": [64, 32]}, "64x32"),
     ],
 )
 def test_what_is_not_understood_is_refused_by_name(change: dict[str, Any], message: str) -> None:

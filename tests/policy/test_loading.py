@@ -241,6 +241,12 @@ class TestDamage:
             load(bundle)
         assert Path(name).name in str(caught.value)
 
+    @pytest.mark.parametrize("key", ["camera_map", "instructions", "lineage"])
+    def test_facts_of_another_form(self, bundle: Path, key: str) -> None:
+        edit_json(bundle / "smolpilot.json", lambda v: v.update({key: "x"}))
+        with pytest.raises(CheckpointError, match=f"'{key}' in .*smolpilot.json is 'x'"):
+            load(bundle)
+
     def test_newer_bundle(self, bundle: Path) -> None:
         edit_json(bundle / "smolpilot.json", lambda v: v.update(format=2))
         with pytest.raises(CheckpointError, match="format 2"):
@@ -265,7 +271,7 @@ class TestForeign:
             bundle / "config.json",
             lambda v: v["input_features"].update({"observation.images.depth": {"type": "VISUAL", "shape": [1, 8, 8]}}),
         )
-        with pytest.raises(SmolpilotError, match="depth"):
+        with pytest.raises(CheckpointError, match="depth"):
             load(bundle)
 
     def test_unknown_processor_step(self, bundle: Path) -> None:

@@ -27,7 +27,7 @@ def main(args: list[str]) -> int:
             device=options.device,
             stats_from=options.stats_from,
             tokenizer_dir=options.tokenizer,
-            camera_map=options.camera_map or None,
+            camera_map=_camera_map(options),
         )
         result = evaluate(
             policy,
@@ -46,6 +46,11 @@ def main(args: list[str]) -> int:
     else:
         _print(result.document, options)
     return 0
+
+
+def _camera_map(options: EvalOptions) -> dict[str, str | None] | None:
+    """The given map with `none`, as in training, for a camera that is left out; None: the policy's own."""
+    return {camera: None if slot == "none" else slot for camera, slot in options.camera_map.items()} or None
 
 
 def _print(document: dict[str, Any], options: EvalOptions) -> None:

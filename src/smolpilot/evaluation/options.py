@@ -39,7 +39,8 @@ class EvalOptions:
     num_steps: int | None = None
     """Denoising steps; default: the policy's own."""
     camera_map: Pairs = field(default_factory=dict)
-    """Which camera of the dataset fills which camera slot, as `top=camera1`; default: the policy's own map."""
+    """Which camera of the dataset fills which camera slot, as `top=camera1`; `side=none` leaves one out.
+    Default: the policy's own map."""
     stats_from: Path | None = None
     """Dataset whose statistics replace the checkpoint's, for a checkpoint without usable ones."""
     tokenizer: Path | None = None
@@ -55,6 +56,8 @@ class EvalOptions:
             | ({"--max-frames": self.max_frames} if self.max_frames is not None else {})
             | ({"--num-steps": self.num_steps} if self.num_steps is not None else {})
         )
+        if self.seed < 0:
+            raise UsageError(f"--seed is {self.seed}.", expected="0 or more")
 
 
 @dataclass(frozen=True)

@@ -52,9 +52,17 @@ class Facts:
                 fix="update smolpilot to the version that wrote it, or a later one",
             )
         try:
-            return cls(**values)
+            facts = cls(**values)
         except TypeError as error:
             raise CheckpointError(f"{path} does not fit format {FORMAT}: {error}") from error
+        for key, kind in (("camera_map", dict), ("instructions", list), ("lineage", dict), ("dtypes", dict)):
+            if not isinstance(values.get(key, kind()), kind):
+                raise CheckpointError(
+                    f"'{key}' in {path} is {values[key]!r}.",
+                    expected="a mapping" if kind is dict else "a list",
+                    fix="copy the bundle again",
+                )
+        return facts
 
 
 def save_bundle(policy: Policy, path: str | Path) -> Path:

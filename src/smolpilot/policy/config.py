@@ -287,7 +287,17 @@ class PolicyConfig:
         if chosen.get("resize_imgs_with_padding") is not None:
             chosen["resize_imgs_with_padding"] = tuple(chosen["resize_imgs_with_padding"])
         other = {key: value for key, value in values.items() if key in _OTHER_KEYS}
-        return cls(**_features(values), **chosen, vlm=vlm, other=other, **more)
+        try:
+            return cls(**_features(values), **chosen, vlm=vlm, other=other, **more)
+        except UsageError as error:
+            # The class also checks what a user asks for; here the file is at fault.
+            raise CheckpointError(f"config.json: {error.found}", expected=error.expected, fix=error.fix) from error
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, ZeroDivisionError) as error:
+            raise CheckpointError(
+                f"config.json is damaged: {type(error).__name__}: {error}.",
+                expected="the config.json that LeRobot or smolpilot wrote beside the weights",
+                fix="copy or download it again",
+            ) from error
 
 
 _OWN_FIELDS = {
