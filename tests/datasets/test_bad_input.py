@@ -56,6 +56,30 @@ def test_frame_rates_that_are_none(copy, edit_info, fps):
         open_dataset(copy)
 
 
+def test_a_frame_rate_of_a_camera_that_is_none(copy, edit_info):
+    edit_info(copy, lambda info: info["features"]["observation.images.front"]["info"].update({"video.fps": "x"}))
+    with pytest.raises(DatasetError, match=r"observation\.images\.front.* fps 'x'"):
+        open_dataset(copy)
+
+
+@pytest.mark.parametrize("column", ["length", "data/file_index", "videos/observation.images.front/chunk_index"])
+def test_holes_in_the_episode_table(copy, column):
+    table = pq.read_table(the_episodes(copy))
+    values = [None, *table[column].to_pylist()[1:]]
+    place = table.column_names.index(column)
+    pq.write_table(table.set_column(place, column, pa.array(values, pa.int64())), the_episodes(copy))
+    with pytest.raises(DatasetError, match=f"no value of '{column}' for 1 episodes"):
+        open_dataset(copy)
+
+
+@pytest.mark.parametrize("size", [0, None, "1000"])
+def test_a_chunk_size_that_is_none(build_v21, edit_info, size):
+    root = build_v21()
+    edit_info(root, lambda info: info.update(chunks_size=size))
+    with pytest.raises(DatasetError, match="chunks_size"):
+        open_dataset(root)
+
+
 @pytest.mark.parametrize(
     "place",
     [

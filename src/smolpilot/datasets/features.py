@@ -94,7 +94,7 @@ def parse_cameras(info: dict[str, Any], features: dict[str, Feature], path: Path
             height=height,
             codec=str(details.get("video.codec", "unknown")) if feature.dtype == "video" else "image",
             pix_fmt=str(details.get("video.pix_fmt", "unknown")) if feature.dtype == "video" else "rgb24",
-            fps=float(details.get("video.fps") or info["fps"]),
+            fps=_camera_rate(details.get("video.fps") or info["fps"], path, key),
         )
     return cameras
 
@@ -133,6 +133,12 @@ def _require_vectors(features: dict[str, Feature], path: Path) -> None:
             raise DatasetError(
                 f"The feature '{key}' in {path} has shape {list(features[key].shape)}.", expected="one vector per frame"
             )
+
+
+def _camera_rate(rate: Any, path: Path, key: str) -> float:
+    if isinstance(rate, bool) or not isinstance(rate, int | float) or not rate > 0:
+        raise DatasetError(f"The camera '{key}' in {path} has fps {rate!r}.", expected="frames per second, above 0")
+    return float(rate)
 
 
 def _is_depth(details: dict[str, Any], feature: Feature) -> bool:

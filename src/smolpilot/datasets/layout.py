@@ -59,7 +59,9 @@ def read_layout(root: Path, version: str, info: dict[str, Any], cameras: dict[st
 def _read_v21(root: Path, info: dict[str, Any], videos: dict[str, CameraInfo]) -> Layout:
     meta = root / "meta"
     tasks = _task_map(read_jsonl(meta / "tasks.jsonl", "task list"), meta / "tasks.jsonl")
-    chunk_size = int(info.get("chunks_size", 1000))
+    chunk_size = info.get("chunks_size", 1000)
+    if not isinstance(chunk_size, int) or chunk_size < 1:
+        raise DatasetError(f"{meta / 'info.json'} has chunks_size {chunk_size!r}.", expected="episodes per folder")
     episodes = []
     for row in read_jsonl(meta / "episodes.jsonl", "episode list"):
         index = _integer(row, "episode_index", meta / "episodes.jsonl")
@@ -106,6 +108,13 @@ def _read_v30(root: Path, info: dict[str, Any], videos: dict[str, CameraInfo]) -
             raise DatasetError(
                 f"The episode table {path} lacks the column '{absent[0]}'.",
                 expected="an index, a length and the place of data and videos for each episode",
+            )
+        empty = [column for column in columns if table[column].null_count]
+        if empty:
+            raise DatasetError(
+                f"The episode table {path} has no value of '{empty[0]}' for {table[empty[0]].null_count} episodes.",
+                expected="an index, a length and the place of data and videos for each episode",
+                fix="Copy or download the file again, or record these episodes anew.",
             )
         texts = table["tasks"].to_pylist() if "tasks" in table.column_names else [None] * len(table)
         for row, instructions in zip(table.select(columns).to_pylist(), texts, strict=True):
@@ -172,7 +181,7 @@ def _path(root: Path, info: dict[str, Any], key: str, names: dict[str, Any]) -> 
         raise DatasetError(f"{root / 'meta' / 'info.json'} has no '{key}'.", expected="the pattern of the file names")
     try:
         relative = Path(template.format(**names))
-    except (KeyError, IndexError, ValueError) as error:
+    except (KeyError, IndexError, ValueError, TypeError) as error:
         raise DatasetError(f"The '{key}' of {root / 'meta' / 'info.json'} is no usable pattern: {template}") from error
     if relative.is_absolute() or ".." in relative.parts:
         raise DatasetError(f"The '{key}' of {root / 'meta' / 'info.json'} points out of the dataset: {relative}")
