@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from smolpilot.datasets import open_dataset
-from smolpilot.errors import CheckpointError, UsageError
+from smolpilot.errors import CheckpointError, TransformError, UsageError
 from smolpilot.policy import Policy, load_policy, localize, new_policy, save_bundle
 
 
@@ -161,6 +161,20 @@ class TestRunning:
         both = policy.predict_chunks(frames, draws)
         for i, frame in enumerate(frames):
             torch.testing.assert_close(both[i], policy.predict_chunk(frame, draws[i]), rtol=1e-5, atol=1e-5)
+
+    def test_noise_of_numpy_and_of_a_wrong_shape(self, policy: Policy, dataset) -> None:
+        draw = torch.randn(12, 32, generator=torch.Generator().manual_seed(1))
+        chunk = policy.predict_chunk(dataset[0], draw)
+        assert torch.equal(policy.predict_chunk(dataset[0], draw.numpy().astype(np.float64)), chunk)
+        for shape in ((50, 32), (1, 12, 32)):
+            with pytest.raises(TransformError, match="noise of 1 frames") as caught:
+                policy.predict_chunk(dataset[0], torch.zeros(shape))
+            assert str([1, *shape]) in caught.value.found
+            assert "[1, 12, 32]" in caught.value.expected
+
+    def test_a_list_is_no_frame(self, policy: Policy, dataset) -> None:
+        with pytest.raises(TransformError, match="given a list"):
+            policy.predict_chunk([dataset[0]])  # type: ignore[arg-type]
 
     @pytest.mark.parametrize("steps", [0, 13, 2.5, True])
     def test_impossible_horizon(self, policy: Policy, steps: object) -> None:

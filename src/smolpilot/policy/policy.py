@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -107,27 +108,40 @@ class Policy:
         self._horizon = steps
         self.reset()
 
-    def predict_chunk(self, frame: Mapping[str, Any], noise: Tensor | None = None) -> Tensor:
+    def predict_chunk(self, frame: Mapping[str, Any], noise: Tensor | npt.ArrayLike | None = None) -> Tensor:
         """The next actions in robot units, float32 [H, A] on the CPU.
 
-        noise [H, max_action_dim] fixes the draw; without it torch's global generator is used. Raises TransformError
-        for a frame that does not fit the policy.
+        noise [H, max_action_dim] (torch or numpy) fixes the draw; without it torch's global generator is used. Raises
+        TransformError for a frame that does not fit the policy.
         """
-        return self.predict_chunks([frame], None if noise is None else noise[None])[0]
+        if not isinstance(frame, Mapping):
+            raise TransformError(
+                f"predict_chunk was given a {type(frame).__name__}.",
+                expected="one frame: a dict with LeRobot's keys",
+                fix="for several frames: predict_chunks",
+            )
+        return self.predict_chunks([frame], None if noise is None else torch.as_tensor(noise)[None])[0]
 
     @torch.no_grad()
-    def predict_chunks(self, frames: Sequence[Mapping[str, Any]], noise: Tensor | None = None) -> Tensor:
+    def predict_chunks(
+        self, frames: Sequence[Mapping[str, Any]], noise: Tensor | npt.ArrayLike | None = None
+    ) -> Tensor:
         """One chunk for each frame, float32 [B, H, A] on the CPU; noise [B, H, max_action_dim]."""
         # A recorded frame brings its actions along: they are no input, whatever their number.
         if not isinstance(frames, Mapping):
             frames = [{key: value for key, value in f.items() if key not in (ACTION, ACTION_IS_PAD)} for f in frames]
         inputs = self.transforms.inputs(frames).to(self.device)
+        start = None
         if noise is not None:
+            start = torch.as_tensor(noise)
             shape = (len(frames), self.config.chunk_size, self.config.max_action_dim)
-            if tuple(noise.shape) != shape:
-                raise TransformError(f"The noise has shape {list(noise.shape[-2:])}.", expected=f"{list(shape[-2:])}")
-            noise = noise.to(self.device, torch.float32)
-        return self.transforms.actions(self.model.sample(inputs, noise))
+            if tuple(start.shape) != shape:
+                raise TransformError(
+                    f"The noise of {len(frames)} frames has shape {list(start.shape)}.",
+                    expected=f"{list(shape)}: for each frame [chunk_size, max_action_dim]",
+                )
+            start = start.to(self.device, torch.float32)
+        return self.transforms.actions(self.model.sample(inputs, start))
 
     def select_action(self, frame: Mapping[str, Any]) -> Tensor:
         """The next action [A]: from the current chunk, or of a new one when the execution horizon is used up."""
