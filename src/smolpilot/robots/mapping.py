@@ -33,7 +33,10 @@ class JointLayout:
             raise ProfileError(f"A joint layout has {len(self.names)} names and {len(self.units)} units.")
         duplicates = sorted({name for name in self.names if self.names.count(name) > 1})
         if duplicates:
-            raise ProfileError(f"Joint names are not unique: {', '.join(duplicates)} appear more than once.")
+            raise ProfileError(
+                f"Joint names are not unique: {', '.join(duplicates)} appear more than once.",
+                fix="in a copy of the dataset write unique names into meta/info.json, or `null` to match by position",
+            )
 
     @classmethod
     def of(cls, joints: Sequence[Joint]) -> JointLayout:

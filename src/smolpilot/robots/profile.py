@@ -248,5 +248,5 @@ def _refuse_duplicates_of_dataset(feature: str, names: Sequence[str]) -> None:
     except ValueError as error:
         raise ProfileError(
             f"The joint names of the dataset are not unique: {error}.",
-            fix="write a robot profile with unique names (see docs/adding-a-robot.md) and pass it with --robot",
+            fix="in a copy of the dataset write unique names into meta/info.json, or `null` to match by position",
         ) from None
