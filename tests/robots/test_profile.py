@@ -185,7 +185,7 @@ def test_a_profile_derived_from_a_dataset_says_unknown() -> None:
 
 
 def test_a_dataset_with_equal_names_cannot_be_derived() -> None:
-    with pytest.raises(ProfileError, match=r"(?s)not unique.*`null` to match joints by position"):
+    with pytest.raises(ProfileError, match=r"(?s)not unique.*`null` to match by position"):
         RobotProfile.from_features(["a", "a"], {}, 30)
 
 
