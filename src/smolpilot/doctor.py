@@ -9,6 +9,7 @@ import platform
 import re
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -257,7 +258,7 @@ def check_videos(dataset: Path) -> list[Check]:
 
 def _disk() -> list[Check]:
     checks = []
-    places = {"disk (this folder)": Path.cwd(), "disk (temporary)": Path(os.environ.get("TMPDIR", "/tmp"))}
+    places = {"disk (this folder)": Path.cwd(), "disk (temporary)": Path(tempfile.gettempdir())}
     for name, place in places.items():
         free = shutil.disk_usage(place).free
         found = f"{_size(free)} free at {place}"

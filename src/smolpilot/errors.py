@@ -58,6 +58,12 @@ class TrainingError(SmolpilotError):
     """A training run cannot start or go on."""
 
 
+def check_seed(seed: int) -> None:
+    """Refuse a seed that torch's generators do not take (with room to add a frame's or an episode's number)."""
+    if not 0 <= seed < 2**62:
+        raise UsageError(f"--seed is {seed}.", expected=f"0 to {2**62 - 1}")
+
+
 def did_you_mean(name: str, choices: Iterable[str]) -> str:
     """One sentence that proposes the nearest of `choices`, or lists them when none is near."""
     options = sorted(choices)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -40,10 +41,36 @@ def test_localize(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads((bundle / "config.json").read_text())["vlm_model_name"] == str(bundle.resolve() / "vlm")
 
 
+def test_localize_takes_a_run_folder_too(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    best = tmp_path / "run" / "checkpoints" / "best"
+    shutil.copytree(bundle, best)
+    assert main(["bundle", "localize", str(tmp_path / "run")]) == 0
+    assert json.loads((best / "config.json").read_text())["vlm_model_name"] == str(best.resolve() / "vlm")
+
+
+def test_a_warning_is_one_line_on_stderr_and_json_stays_pure(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A LeRobot checkpoint whose horizon is its whole chunk warns."""
+    checkpoint = tmp_path / "lerobot"
+    shutil.copytree(bundle, checkpoint)
+    for name in ("smolpilot.json", "robot.yaml"):
+        (checkpoint / name).unlink()
+    config = json.loads((checkpoint / "config.json").read_text())
+    (checkpoint / "config.json").write_text(json.dumps(config | {"n_action_steps": config["chunk_size"]}))
+    assert main(["bundle", str(checkpoint), "--json"]) == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["execution_horizon"] == config["chunk_size"]
+    assert captured.err.startswith("warning: n_action_steps is")
+    assert len(captured.err.splitlines()) == 1
+
+
 def test_mistakes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bundle", str(tmp_path / "nowhere")]) == 2
+    assert main(["bundle", "localize", str(tmp_path / "nowhere")]) == 2
     assert main(["bundle", "localize", str(tmp_path)]) == 1
     err = capsys.readouterr().err
     assert "no checkpoint at" in err
-    assert "not a bundle" in err
+    assert "no bundle at" in err
+    assert "holds no checkpoint" in err
     assert "Traceback" not in err

@@ -81,7 +81,10 @@ def test_eval_prints_a_table_and_the_verdict(recording: Path, bundle: Path, tmp_
         (["--every", "0"], 2, "--every is 0"),
         (["--seed", "-1"], 2, "--seed is -1"),
         # `none` leaves a camera out, here one that the policy needs.
-        (["--camera-map", "top=top", "side=none"], 1, "No camera is mapped to slot 'side'"),
+        (["--camera-map", "top=top", "side=none"], 2, "No camera is mapped to slot 'side'"),
+        (["--camera-map", "top=top", "side=nowhere"], 2, "no camera slot of the policy"),
+        (["--tokenizer", "nowhere"], 2, "no folder nowhere with a tokenizer"),
+        (["--seed", str(2**64)], 2, f"--seed is {2**64}"),
         (["--dataset", "nowhere"], 2, "nowhere"),
     ],
 )

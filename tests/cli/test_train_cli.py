@@ -85,6 +85,8 @@ def test_options_on_the_command_line_win_over_the_yaml_file(
         (["--preset", "tiny", "--from-scratch", "--camera-map", "front"], "NAME=VALUE"),
         (["--policy", "no/such/folder"], "no/such/folder"),
         (["--preset", "tiny", "--from-scratch", "--device", "gpu"], "device"),
+        (["--preset", "tiny", "--from-scratch", "--seed", str(2**64)], "--seed is"),
+        (["--preset", "tiny", "--from-scratch", "--episodes", "0,77"], "no episode 77"),
     ],
 )
 def test_misuse_is_one_clear_error_with_exit_code_2(
@@ -99,12 +101,17 @@ def test_misuse_is_one_clear_error_with_exit_code_2(
 def test_paths_and_config_keys_that_do_not_exist_are_misuse(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = ["--out", str(tmp_path / "run")]
     assert "does not exist" in error_of(capsys, ["--dataset", str(tmp_path / "no"), *TINY, "--steps", "1", *out])
+    (tmp_path / "file").write_text("")
+    inside = ["--dataset", str(tmp_path), "--out", str(tmp_path / "file" / "run")]
+    assert "which is a file" in error_of(capsys, [*TINY, "--steps", "1", *inside])
     assert "--dataset is missing" in error_of(capsys, [*TINY, "--steps", "1", *out])
     config = tmp_path / "c.yaml"
     config.write_text("learning_rate: 1\n")
     assert "learning_rate" in error_of(capsys, ["--config", str(config), *out])
     config.write_text("steps: 1\nlr: 0.1\nsteps: 2\n")
     assert "'steps' stands twice" in error_of(capsys, ["--config", str(config), *out])
+    config.write_text("resume: true\nsteps: 1\n")
+    assert "`resume` is no setting" in error_of(capsys, ["--config", str(config), *out])
     config.write_bytes(b"\xff\xfe\x00")
     assert "not a text file" in error_of(capsys, ["--config", str(config), *out])
     assert "no run in" in error_of(capsys, ["--resume", *out])

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smolpilot.datasets import split_episodes
+from smolpilot.datasets import episode_ranges, parse_episodes, split_episodes
 from smolpilot.errors import UsageError
 
 
@@ -48,3 +48,32 @@ def test_properties(tasks, share, seed):
     assert 1 <= len(held_out) < len(tasks)
     if len(held_out) <= len(tasks) - len(set(tasks)):
         assert {tasks[index // 3] for index in train} == set(tasks)
+
+
+def test_chosen_episodes_alone_are_split():
+    meta = recording(["a", "b"] * 10)
+    chosen = [0, 6, 9, 12, 21, 30]
+    train, held_out = split_episodes(meta, held_out=0.3, seed=2, episodes=chosen)
+    assert sorted(train + held_out) == chosen
+    assert len(held_out) == 2
+
+
+@given(st.sets(st.integers(0, 29), min_size=1))
+def test_lists_of_episodes_are_written_and_read_alike(episodes: set[int]):
+    meta = types.SimpleNamespace(episodes=[types.SimpleNamespace(index=i) for i in range(30)], root="data")
+    assert parse_episodes(episode_ranges(episodes), meta) == sorted(episodes)
+
+
+def test_ranges_are_short():
+    assert episode_ranges([9, 0, 1, 2, 7, 8, 4]) == "0-2,4,7-9"
+    assert episode_ranges([]) == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("3-1", "ends before it begins"), ("0,9", "no episode 9"), ("5-9", "no episode 9"), ("a", "cannot be read")],
+)
+def test_wrong_lists(text: str, words: str):
+    meta = types.SimpleNamespace(episodes=[types.SimpleNamespace(index=i) for i in range(6)], root="data")
+    with pytest.raises(UsageError, match=words):
+        parse_episodes(text, meta)

@@ -196,8 +196,9 @@ class TestRefusals:
             evaluate(make_policy(), dataset, "1,9")
 
     def test_unreadable_list(self, dataset, make_policy) -> None:
-        with pytest.raises(UsageError, match="cannot be read"):
+        with pytest.raises(UsageError, match="cannot be read") as caught:
             evaluate(make_policy(), dataset, "1;2")
+        assert "held-out, all, or a list" in str(caught.value)
 
     def test_held_out_of_another_dataset(self, dataset, make_policy) -> None:
         other = make_policy(lineage={"dataset_fingerprint": "0123", "held_out_episodes": [0]})
@@ -211,6 +212,12 @@ class TestRefusals:
     def test_nothing_held_out(self, dataset, make_policy) -> None:
         lineage = {"dataset_fingerprint": dataset.meta.fingerprint, "held_out_episodes": []}
         with pytest.raises(UsageError, match="held no episode"):
+            evaluate(make_policy(lineage=lineage), dataset)
+
+    def test_held_out_episodes_that_the_parent_has_seen(self, dataset, make_policy) -> None:
+        own = {"dataset_fingerprint": dataset.meta.fingerprint}
+        lineage = own | {"held_out_episodes": [1], "parent": own | {"held_out_episodes": [0, 3]}}
+        with pytest.raises(UsageError, match="had seen all of them"):
             evaluate(make_policy(lineage=lineage), dataset)
 
     def test_missing_camera(self, dataset, make_policy) -> None:
@@ -235,6 +242,25 @@ def test_trained_episodes_are_called_so(dataset, make_policy) -> None:
     document = evaluate(make_policy(), dataset, "0-1", latency=False).document
     assert document["split"]["trained_on"] == [0]
     assert any("were trained on" in text for text in document["warnings"])
+
+
+def test_what_the_parents_saw_is_not_held_out(dataset, make_policy) -> None:
+    own, other = ({"dataset_fingerprint": name} for name in (dataset.meta.fingerprint, "0123"))
+    grandparent = own | {"held_out_episodes": [0, 3]}
+    lineage = own | {"held_out_episodes": [1, 3], "parent": other | {"parent": grandparent}}
+    document = evaluate(make_policy(lineage=lineage), dataset, latency=False).document
+    assert document["split"]["episodes"] == [3]
+    # After another dataset, the ancestor's held-out episodes of this one still are.
+    later = make_policy(lineage=other | {"held_out_episodes": [2], "parent": grandparent})
+    document = evaluate(later, dataset, latency=False).document
+    assert (document["split"]["episodes"], document["split"]["trained_on"]) == ([0, 3], [])
+
+
+def test_skipped_episodes_are_neither_trained_on_nor_held_out(dataset, make_policy) -> None:
+    lineage = {"dataset_fingerprint": dataset.meta.fingerprint, "trained_episodes": [0], "held_out_episodes": [1]}
+    policy = make_policy(lineage=lineage)
+    assert evaluate(policy, dataset, latency=False).document["split"]["episodes"] == [1]
+    assert evaluate(policy, dataset, "all", latency=False).document["split"]["trained_on"] == [0]
 
 
 def test_untrained_instruction_is_named(dataset, make_policy) -> None:

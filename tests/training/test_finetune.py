@@ -228,3 +228,34 @@ def test_horizon_and_chunk_follow_the_options(data: Path, parent: Path, profile:
     assert (longer.options.chunk_size, longer.options.n_action_steps) == (9, 3)
     with pytest.raises(UsageError, match="n_action_steps"):
         prepared(data, None, profile, chunk_size=5, n_action_steps=6)
+
+
+def test_chosen_episodes_alone_give_frames_statistics_and_lineage(profile: Path, tmp_path: Path) -> None:
+    path = tmp_path / "uneven"
+    sizes = {"front": (32, 32)}
+    with DatasetWriter(path, fps=10, state_names=JOINTS, action_names=JOINTS, cameras=sizes) as writer:
+        for episode in range(5):
+            for frame in range(8):
+                state = np.array([frame, frame % 3], dtype=np.float32) + (100.0 if episode in (1, 4) else 0.0)
+                picture = np.full((32, 32, 3), 20 * frame, np.uint8)
+                writer.add_frame(
+                    {"observation.state": state, "action": state, "task": "go", "observation.images.front": picture}
+                )
+            writer.end_episode()
+    result = prepared(path, None, profile, episodes="0,2-3", held_out=0.3)
+    held = result.policy.lineage["held_out_episodes"]
+    assert sorted(held + result.policy.lineage["trained_episodes"]) == [0, 2, 3]
+    assert len(held) == 1
+    assert result.held_out is not None
+    assert (result.train.episodes, result.held_out.episodes) == (result.policy.lineage["trained_episodes"], held)
+    np.testing.assert_allclose(result.policy.statistics["action"]["mean"], [3.5, 0.875], rtol=1e-6)
+    np.testing.assert_allclose(result.policy.statistics["observation.state"]["max"], [7, 2], rtol=1e-6)
+
+
+def test_held_out_episodes_that_the_parent_saw_are_named(parent: Path, profile: Path, data: Path) -> None:
+    (own,) = load_policy(parent).lineage["held_out_episodes"]
+    others = ",".join(str(index) for index in range(4) if index != own)
+    result = prepared(data, parent, profile, episodes=others, held_out=0.3)
+    assert any("the parent was trained on 1 of these 1 episodes" in note for note in result.notes)
+    same = prepared(data, parent, profile)
+    assert not any("the parent was trained on" in note for note in same.notes)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,14 @@ def test_a_run_that_goes_on_drops_the_lines_beyond_its_checkpoint(tmp_path: Path
     lines = read_metrics(tmp_path / "metrics.jsonl")
     assert [(line["step"], line["loss"]) for line in lines] == [(10, 1.0), (20, 2.0), (30, 9.0)]
     assert list((tmp_path / "tensorboard").glob("events.*"))
+
+
+def test_what_json_has_no_number_for_is_null(tmp_path: Path) -> None:
+    log = MetricsLog(tmp_path, step=0)
+    log.write(3, "validation", {"score": float("inf"), "mae": {"pan": float("nan"), "lift": 0.5}})
+    log.close()
+    line = json.loads((tmp_path / "metrics.jsonl").read_text(), parse_constant=pytest.fail)
+    assert line == {"step": 3, "kind": "validation", "score": None, "mae": {"pan": None, "lift": 0.5}}
 
 
 def test_a_torn_last_line_is_left_out_and_a_torn_middle_line_is_named(tmp_path: Path) -> None:

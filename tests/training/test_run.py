@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import errno
 import json
+import math
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -181,8 +185,6 @@ def test_a_run_stopped_before_its_first_checkpoint_begins_again(
 
 
 def test_resume_refuses_another_dataset(finished: Path, tmp_path: Path) -> None:
-    import shutil
-
     run, other = tmp_path / "run", tmp_path / "other"
     shutil.copytree(finished, run, symlinks=True)
     config = (run / "config.yaml").read_text()
@@ -193,6 +195,25 @@ def test_resume_refuses_another_dataset(finished: Path, tmp_path: Path) -> None:
     (run / "config.yaml").write_text(config.replace(str(dataset), str(other)))
     with pytest.raises(DatasetError, match="not the one the run began with"):
         train(TrainOptions(out=run, resume=True))
+
+
+def test_a_broken_episode_can_be_left_out_also_when_the_run_goes_on(tiny_dataset: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(tiny_dataset, broken)
+    (table,) = (broken / "data").rglob("*.parquet")
+    rows = pq.read_table(table)
+    actions = np.array(rows["action"].to_pylist(), dtype=np.float32)
+    actions[np.array(rows["episode_index"]) == 2, 1] = np.nan
+    column = pa.array(actions.tolist(), type=rows["action"].type)
+    pq.write_table(rows.set_column(rows.schema.get_field_index("action"), rows.schema.field("action"), column), table)
+    with pytest.raises(DatasetError, match="episode 2"):
+        train(options(broken, tmp_path / "all"))
+    chosen = options(broken, tmp_path / "chosen", episodes="0-1,3-5", steps=3)
+    run = train(chosen)
+    assert all(math.isfinite(line["loss"]) for line in metrics(run) if "loss" in line)
+    train(TrainOptions(out=run, resume=True))
+    with pytest.raises(UsageError, match="episodes"):
+        train(TrainOptions(out=run, resume=True, episodes="0-1"))
 
 
 def test_resume_of_a_finished_run_changes_nothing(finished: Path) -> None:
@@ -276,8 +297,6 @@ def test_a_joint_that_the_robot_does_not_have_is_an_error(tiny_dataset: Path, tm
 
 
 def test_a_dataset_with_a_short_video_is_refused_before_training(tiny_dataset: Path, tmp_path: Path) -> None:
-    import shutil
-
     import av
 
     broken = tmp_path / "broken"

@@ -12,7 +12,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from smolpilot.errors import SmolpilotError
+from smolpilot.atomic import write_text_atomic
+from smolpilot.errors import SmolpilotError, UsageError, check_seed
 
 from .options import parse
 
@@ -29,7 +30,7 @@ class DemoOptions:
 
     out: Path = Path("demo")
     """Folder for everything the demo makes."""
-    demonstrations: int = 300
+    demonstrations: int = 500
     """Episodes that the scripted expert records."""
     steps: int = 1200
     """Optimiser steps."""
@@ -87,6 +88,7 @@ def main(args: Sequence[str]) -> int:
     from . import main as cli
 
     options = parse(DemoOptions, args, verb="demo")
+    _same_settings(options)
     console = Console(stderr=True)
     started = time.monotonic()
     count = len(demo_steps(options))
@@ -103,6 +105,28 @@ def main(args: Sequence[str]) -> int:
             raise_failed(command, code)
     report = _report(options)
     return _verdict(options, report, time.monotonic() - started, console)
+
+
+def _same_settings(options: DemoOptions) -> None:
+    """Keep the settings beside the results: a folder of other settings is not gone on with."""
+    path = options.out / "demo.json"
+    wanted = {"demonstrations": options.demonstrations, "steps": options.steps, "rollouts": options.rollouts,
+              "seed": options.seed}  # fmt: skip
+    for name, value in wanted.items():
+        if name != "seed" and value < 1:
+            raise UsageError(f"--{name} is {value}.", expected="at least 1")
+    check_seed(options.seed)
+    if path.is_file():
+        found = json.loads(path.read_text(encoding="utf-8"))
+        other = [f"--{name} {found.get(name)}" for name in wanted if found.get(name) != wanted[name]]
+        if other:
+            raise UsageError(
+                f"{options.out} holds a demo with {' '.join(other)}.", fix="say the same, or choose another --out"
+            )
+        return
+    if options.out.exists() and (not options.out.is_dir() or any(options.out.iterdir())):
+        raise UsageError(f"{options.out} exists already and holds no demo.", fix="choose another --out")
+    write_text_atomic(path, json.dumps(wanted) + "\n")
 
 
 def raise_failed(command: str, code: int) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from smolpilot.cli.options import parse
 from smolpilot.cli.progress import progress_bar
+from smolpilot.errors import TransformError, UsageError
 from smolpilot.evaluation.options import EvalOptions
+
+if TYPE_CHECKING:
+    from smolpilot.policy import Policy
 
 
 def main(args: list[str]) -> int:
@@ -16,19 +20,12 @@ def main(args: list[str]) -> int:
     from smolpilot.datasets import open_dataset
     from smolpilot.evaluation import evaluate, write_eval_report
     from smolpilot.evaluation.summary import to_json
-    from smolpilot.policy import load_policy
 
     # Opened first: that the folder exists already should not be noticed after an hour of predictions.
     with atomic_folder(options.out) as folder, progress_bar() as progress:
         dataset = open_dataset(options.dataset)
         dataset.check_videos()
-        policy = load_policy(
-            options.bundle,
-            device=options.device,
-            stats_from=options.stats_from,
-            tokenizer_dir=options.tokenizer,
-            camera_map=_camera_map(options),
-        )
+        policy = _load(options)
         result = evaluate(
             policy,
             dataset,
@@ -46,6 +43,23 @@ def main(args: list[str]) -> int:
     else:
         _print(result.document, options)
     return 0
+
+
+def _load(options: EvalOptions) -> Policy:
+    from smolpilot.policy import load_policy
+
+    try:
+        return load_policy(
+            options.bundle,
+            device=options.device,
+            stats_from=options.stats_from,
+            tokenizer_dir=options.tokenizer,
+            camera_map=_camera_map(options),
+        )
+    except TransformError as error:
+        if not options.camera_map:
+            raise
+        raise UsageError(f"--camera-map: {error.found}", expected=error.expected, fix=error.fix) from error
 
 
 def _camera_map(options: EvalOptions) -> dict[str, str | None] | None:

@@ -6,6 +6,7 @@ import importlib
 import os
 import sys
 import traceback
+import warnings
 
 from smolpilot.errors import SmolpilotError, UsageError, did_you_mean
 from smolpilot.version import __version__
@@ -51,6 +52,8 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     # OpenMP threads that spin while they wait starve each other on a busy machine (measured: up to ten times slower).
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if not os.environ.get("SMOLPILOT_TRACEBACK"):
+        warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     try:
         if args[0] not in VERBS:
             raise UsageError(f"Unknown verb '{args[0]}'.", fix=f"{did_you_mean(args[0], VERBS)} See smolpilot --help.")

@@ -17,6 +17,8 @@ def main(args: Sequence[str]) -> int:
     """Train and print the next command; 130 when stopped by a signal (everything is saved then)."""
     words = list(args)
     options = _resumed(words) if "--resume" in words else parse_with_config(TrainOptions, words, verb="train")
+    if options.resume and "--resume" not in words:
+        raise UsageError("`resume` is no setting of a config file.", fix="say --resume --out RUN on the command line")
     from smolpilot.training import TrainingStoppedError, train
 
     try:

@@ -4,7 +4,7 @@ from smolpilot.datasets.features import CameraInfo, Feature
 from smolpilot.datasets.layout import Episode, VideoSpan
 from smolpilot.datasets.meta import DatasetMeta, read_meta
 from smolpilot.datasets.reader import Dataset, compute_statistics, open_dataset
-from smolpilot.datasets.splits import split_episodes
+from smolpilot.datasets.splits import episode_ranges, parse_episodes, split_episodes
 from smolpilot.datasets.writer import DatasetWriter
 from smolpilot.statistics import Statistics
 
@@ -18,7 +18,9 @@ __all__ = [
     "Statistics",
     "VideoSpan",
     "compute_statistics",
+    "episode_ranges",
     "open_dataset",
+    "parse_episodes",
     "read_meta",
     "split_episodes",
 ]

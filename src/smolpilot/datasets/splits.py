@@ -2,26 +2,70 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Collection, Iterable
+
 import numpy as np
 
 from smolpilot.datasets.meta import DatasetMeta
 from smolpilot.errors import UsageError
 
+_PART = re.compile(r"(\d+)(?:-(\d+))?")
 
-def split_episodes(meta: DatasetMeta, *, held_out: float = 0.1, seed: int = 0) -> tuple[list[int], list[int]]:
+
+def parse_episodes(text: str, meta: DatasetMeta, *, words: str = "") -> list[int]:
+    """Episode indices of a list such as `0,3,7-9`, sorted; an unknown episode or another form is a UsageError.
+
+    `words` names what else the option takes, for the message.
+    """
+    known = [episode.index for episode in meta.episodes]
+    chosen: set[int] = set()
+    for part in text.replace(" ", "").split(","):
+        match = _PART.fullmatch(part)
+        if match is None:
+            raise UsageError(f"--episodes {text} cannot be read.", expected=f"{words}a list such as 0,3,7-9")
+        first, last = int(match[1]), int(match[2] or match[1])
+        if last < first:
+            raise UsageError(f"--episodes {part} ends before it begins.", fix=f"write {last}-{first}")
+        if last not in known or first not in known:
+            missing = first if first not in known else last
+            raise UsageError(
+                f"The dataset {meta.root} has no episode {missing}.",
+                expected=f"one of its {len(known)} episodes, {known[0]} to {known[-1]}",
+            )
+        chosen |= set(range(first, last + 1)) & set(known)
+    return sorted(chosen)
+
+
+def episode_ranges(episodes: Iterable[int]) -> str:
+    """The list that `parse_episodes` reads back, such as `0-2,5`."""
+    runs: list[list[int]] = []
+    for index in sorted(episodes):
+        if runs and index == runs[-1][1] + 1:
+            runs[-1][1] = index
+        else:
+            runs.append([index, index])
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
+
+
+def split_episodes(
+    meta: DatasetMeta, *, held_out: float = 0.1, seed: int = 0, episodes: Collection[int] | None = None
+) -> tuple[list[int], list[int]]:
     """Split the episode indices into (train, held out), both sorted, in the same proportion for each task.
 
     A task with two or more episodes keeps at least one for training. At least one episode is held out when there
-    are two or more and `held_out` > 0. The same dataset, fraction and seed give the same split.
+    are two or more and `held_out` > 0. The same dataset, fraction and seed give the same split. `episodes` leaves the
+    others out of both sides.
     """
     if not 0 <= held_out < 1:
         raise UsageError(f"held_out is {held_out}.", expected="a fraction from 0 to below 1")
     groups: dict[tuple[str, ...], list[int]] = {}
-    for episode in sorted(meta.episodes, key=lambda episode: episode.index):
+    used = [episode for episode in meta.episodes if episodes is None or episode.index in episodes]
+    for episode in sorted(used, key=lambda episode: episode.index):
         groups.setdefault(tuple(sorted(episode.tasks)), []).append(episode.index)
     generator = np.random.default_rng(seed)
     shuffled = [list(map(int, generator.permutation(groups[key]))) for key in sorted(groups)]
-    total = len(meta.episodes)
+    total = len(used)
     wanted = min(max(round(held_out * total), 1), total - 1) if held_out > 0 else 0
     chosen: list[int] = []
     taken = [0] * len(shuffled)
@@ -33,5 +77,5 @@ def split_episodes(meta: DatasetMeta, *, held_out: float = 0.1, seed: int = 0) -
         best = max(open_groups, key=lambda i: owed[i])
         chosen.append(shuffled[best][taken[best]])
         taken[best] += 1
-    train = [episode.index for episode in meta.episodes if episode.index not in set(chosen)]
+    train = [episode.index for episode in used if episode.index not in set(chosen)]
     return sorted(train), sorted(chosen)

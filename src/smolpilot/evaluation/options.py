@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from smolpilot.errors import UsageError
+from smolpilot.errors import UsageError, check_seed
 from smolpilot.option_types import Pairs
 from smolpilot.simulation.colours import DEFAULT_COLOURS
 
@@ -56,8 +56,7 @@ class EvalOptions:
             | ({"--max-frames": self.max_frames} if self.max_frames is not None else {})
             | ({"--num-steps": self.num_steps} if self.num_steps is not None else {})
         )
-        if self.seed < 0:
-            raise UsageError(f"--seed is {self.seed}.", expected="0 or more")
+        check_seed(self.seed)
 
 
 @dataclass(frozen=True)
@@ -98,8 +97,9 @@ class RolloutOptions:
             {"--episodes": self.episodes}
             | ({"--execution-horizon": self.execution_horizon} if self.execution_horizon is not None else {})
         )
-        if self.seed < 0 or self.video_episodes < 0:
-            raise UsageError("--seed and --video-episodes cannot be negative.")
+        check_seed(self.seed)
+        if self.video_episodes < 0:
+            raise UsageError("--video-episodes cannot be negative.")
 
 
 def _at_least_one(values: dict[str, int]) -> None:

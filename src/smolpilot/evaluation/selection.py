@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -10,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from smolpilot.datasets import parse_episodes
 from smolpilot.errors import UsageError
+from smolpilot.policy.lineage import seen_episodes, trained_fingerprint, trainings_on
 
 if TYPE_CHECKING:
     from smolpilot.datasets import DatasetMeta
 
 HELD_OUT, ALL = "held-out", "all"
-_PART = re.compile(r"(\d+)(?:-(\d+))?")
 
 
 @dataclass(frozen=True)
@@ -33,18 +33,18 @@ def choose_episodes(requested: str, meta: DatasetMeta, lineage: Mapping[str, Any
     """Resolve `held-out`, `all` or a list such as `0,3,7-9` against the dataset and the policy's lineage.
 
     Raises UsageError for an unknown episode, and for `held-out` when the lineage does not say which episodes of
-    this very dataset were held out: guessing would present training episodes as unseen ones.
+    this very dataset were held out: guessing would present training episodes as unseen ones. A policy's ancestors
+    count: an episode that one of them was trained on is not held out.
     """
-    known = [episode.index for episode in meta.episodes]
-    same = _fingerprint(lineage) == meta.fingerprint
-    held_out = lineage.get("held_out_episodes") if same else None
+    trainings = trainings_on(meta.fingerprint, lineage)
     if requested == HELD_OUT:
-        episodes = _held_out(meta, lineage, same=same)
+        episodes = _held_out(meta, lineage, trainings)
     elif requested == ALL:
-        episodes = known
+        episodes = [episode.index for episode in meta.episodes]
     else:
-        episodes = _listed(requested, known, meta)
-    trained_on = None if held_out is None else sorted(set(episodes) - {int(index) for index in held_out})
+        episodes = parse_episodes(requested, meta, words="held-out, all, or ")
+    seen = seen_episodes(meta, trainings)
+    trained_on = None if seen is None else sorted(set(episodes) & seen)
     return Split(requested, episodes, trained_on, _describe(requested, episodes, trained_on, meta))
 
 
@@ -60,55 +60,33 @@ def choose_rows(
     return rows.astype(np.int64)
 
 
-def _fingerprint(lineage: Mapping[str, Any]) -> str | None:
-    """The fingerprint of the dataset that the policy was last trained on."""
-    dataset = lineage.get("dataset") or {}
-    found = lineage.get("dataset_fingerprint") or dataset.get("fingerprint")
-    return str(found) if found else None
-
-
-def _held_out(meta: DatasetMeta, lineage: Mapping[str, Any], *, same: bool) -> list[int]:
+def _held_out(meta: DatasetMeta, lineage: Mapping[str, Any], trainings: list[Mapping[str, Any]]) -> list[int]:
     fix = "choose with --episodes all or a list such as --episodes 0,3,7-9"
-    trained = _fingerprint(lineage)
-    if trained is None or (same and "held_out_episodes" not in lineage):
+    trained, seen = trained_fingerprint(lineage), seen_episodes(meta, trainings)
+    if trained is None or (trainings and (seen is None or "held_out_episodes" not in trainings[0])):
         raise UsageError(
             "The policy does not say which dataset it was trained on and what was held out of it, so its held-out "
             "episodes are unknown.",
             expected="a bundle trained by smolpilot",
             fix=fix,
         )
-    if not same:
+    if not trainings or seen is None:
         name = (lineage.get("dataset") or {}).get("name", "another one")
         raise UsageError(
             f"The policy was trained on another dataset ({name}, fingerprint {trained}) than {meta.root} (fingerprint "
             f"{meta.fingerprint}): which of these episodes it has seen is unknown.",
             fix=f"if it has seen none of them, {fix}",
         )
-    episodes = sorted(int(index) for index in lineage.get("held_out_episodes") or [])
-    if not episodes:
+    kept = {int(index) for index in trainings[0]["held_out_episodes"] or []}
+    if not kept:
         raise UsageError("Training held no episode of this dataset out.", fix=f"train with --held-out 0.1, or {fix}")
-    return episodes
-
-
-def _listed(requested: str, known: list[int], meta: DatasetMeta) -> list[int]:
-    chosen: set[int] = set()
-    for part in requested.replace(" ", "").split(","):
-        match = _PART.fullmatch(part)
-        if match is None:
-            raise UsageError(
-                f"--episodes {requested} cannot be read.", expected="held-out, all, or a list such as 0,3,7-9"
-            )
-        first, last = int(match[1]), int(match[2] or match[1])
-        if last < first:
-            raise UsageError(f"--episodes {part} ends before it begins.", fix=f"write {last}-{first}")
-        if last not in known or first not in known:
-            missing = first if first not in known else last
-            raise UsageError(
-                f"The dataset {meta.root} has no episode {missing}.",
-                expected=f"one of its {len(known)} episodes, {known[0]} to {known[-1]}",
-            )
-        chosen |= set(range(first, last + 1)) & set(known)
-    return sorted(chosen)
+    if not kept - seen:
+        raise UsageError(
+            f"The last training held {len(kept)} episodes out, but the policy it began with had seen all of them.",
+            expected="episodes that no training of this policy has seen",
+            fix=f"fine-tune with the --seed and --held-out of the parent's training, or {fix}",
+        )
+    return sorted(kept - seen)
 
 
 def _describe(requested: str, episodes: list[int], trained_on: list[int] | None, meta: DatasetMeta) -> str:

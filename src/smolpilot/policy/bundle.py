@@ -13,10 +13,10 @@ import torch
 from safetensors.torch import save_file
 
 from smolpilot.atomic import atomic_folder, write_text_atomic
-from smolpilot.errors import CheckpointError
+from smolpilot.errors import CheckpointError, UsageError
 from smolpilot.version import __version__
 
-from .locate import CONFIG
+from .locate import CONFIG, locate
 from .policy import Policy
 from .processors import PREPROCESSOR, write_processors
 from .vlm_folder import VLMFolder
@@ -109,9 +109,14 @@ def localize(path: str | Path) -> Path:
     """Point LeRobot's files of a bundle at the bundle's own `vlm` folder, by absolute path; returns that folder.
 
     LeRobot looks the tokenizer and the vision-language model's config up by hub id or absolute path only, so an
-    offline LeRobot needs this, again after every move of the bundle. smolpilot itself never does.
+    offline LeRobot needs this, again after every move of the bundle. smolpilot itself never does. A run folder
+    stands for its best checkpoint, as in `load_policy`.
     """
-    folder = Path(path).expanduser().resolve()
+    if not Path(path).expanduser().exists():
+        raise UsageError(
+            f"There is no bundle at {path}.", fix="check the path; a hub policy is saved as a bundle first"
+        )
+    folder = locate(path).folder
     vlm = folder / VLM
     if not (folder / CONFIG).is_file() or not (vlm / CONFIG).is_file():
         raise CheckpointError(

@@ -128,8 +128,7 @@ def adapt_policy(
     )
     model = _rebuilt(policy.model, config)
     report = LoadReport(policy.report.source, "fine-tuning of", found_dtypes=policy.report.found_dtypes, notes=notes)
-    parent = {key: value for key, value in policy.lineage.items() if key != "parent"}
-    lineage = _lineage(meta, {"parent": {"source": policy.report.source, **parent}})
+    lineage = _lineage(meta, {"parent": {"source": policy.report.source, **policy.lineage}})
     return Policy(model, transforms, lineage=lineage, report=fill_sizes(report, model), carried=policy.carried)
 
 

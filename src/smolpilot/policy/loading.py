@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from smolpilot.errors import CheckpointError, UsageError
+from smolpilot.errors import CheckpointError, ProfileError, UsageError
 from smolpilot.statistics import Statistics
 
 from .bundle import ROBOT, VLM, Facts, is_hub_name, read_json
@@ -180,7 +180,9 @@ def _vlm_folder(parts: _Parts, located: Located, tokenizer_dir: str | Path | Non
     """Tokenizer and config of the vision-language model: given, in the bundle, by path, in the cache, or by hub."""
     name = str(parts.values.get("vlm_model_name", _PUBLIC_VLM))
     if tokenizer_dir is not None:
-        return VLMFolder.read(tokenizer_dir)
+        if not Path(tokenizer_dir).expanduser().is_dir():
+            raise UsageError(f"There is no folder {tokenizer_dir} with a tokenizer.", fix="check --tokenizer")
+        return VLMFolder.read(Path(tokenizer_dir).expanduser())
     places = [parts.folder / VLM, *([parts.base / VLM] if parts.base else []), Path(name).expanduser()]
     for place in places:
         if place.is_dir() and (place / CONFIG).is_file():
@@ -230,7 +232,15 @@ def _config(parts: _Parts, vlm: VLMFolder, processors: Processors | None) -> Pol
 def _profile(folder: Path) -> Any:
     from smolpilot.robots import RobotProfile
 
-    return RobotProfile.load(folder / ROBOT) if (folder / ROBOT).is_file() else None
+    if not (folder / ROBOT).is_file():
+        return None
+    try:
+        return RobotProfile.load(folder / ROBOT)
+    except ProfileError as error:
+        # The user wrote none: the bundle is damaged.
+        raise CheckpointError(
+            error.found, expected=error.expected, fix=f"copy the bundle again ({error.fix})"
+        ) from error
 
 
 def _statistics(

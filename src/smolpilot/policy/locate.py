@@ -68,11 +68,12 @@ def fetch(repo: str, *, revision: str | None = None, patterns: list[str]) -> Pat
         ) from error
     except (HfHubHTTPError, OSError, ValueError) as error:
         offline = huggingface_hub.constants.HF_HUB_OFFLINE
+        way = "unset HF_HUB_OFFLINE" if offline else "check the network"
         reason = "HF_HUB_OFFLINE is set and the cache does not have it" if offline else str(error).split("\n")[0]
         raise HubError(
             f"'{repo}' is no folder here, and it cannot be fetched from the hub: {reason}.",
             expected="an existing checkpoint folder, or a hub id with network (or in the cache)",
-            fix="check the path; or unset HF_HUB_OFFLINE, or copy the checkpoint folder here",
+            fix=f"check the path; or {way}, or copy the checkpoint folder here",
         ) from error
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from smolpilot.datasets import episode_ranges
 from smolpilot.keys import ACTION, STATE
 
 from .policy import Policy
@@ -63,4 +64,6 @@ def _joints(policy: Policy, feature: str) -> list[str]:
 def _flat(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key} {_flat(inner)}" for key, inner in value.items())
+    if isinstance(value, list) and all(isinstance(item, int) for item in value):  # episodes
+        return episode_ranges(value) or "none"
     return str(value)

@@ -40,7 +40,7 @@ class VLMFolder:
 
     @classmethod
     def read(cls, folder: str | Path) -> VLMFolder:
-        """Read the known files of a folder; a missing folder or tokenizer.json is a CheckpointError."""
+        """Read the known files of a folder; a Git-LFS pointer is a CheckpointError."""
         path = Path(folder)
         if not path.is_dir():
             raise CheckpointError(f"The vision-language model folder {path} does not exist.", fix="check the path")

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from smolpilot.errors import UsageError
+from smolpilot.errors import UsageError, check_seed
 
 from .colours import DEFAULT_COLOURS
 
@@ -37,7 +37,6 @@ class RecordOptions:
     def __post_init__(self) -> None:
         if self.episodes < 1:
             raise UsageError(f"--episodes is {self.episodes}.", expected="at least 1")
-        if self.seed < 0:
-            raise UsageError(f"--seed is {self.seed}.", expected="0 or more")
+        check_seed(self.seed)
         if not 0 <= self.noise <= 0.5:
             raise UsageError(f"--noise is {self.noise}.", expected="0 to 0.5 rad")

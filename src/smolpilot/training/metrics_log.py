@@ -26,7 +26,7 @@ class MetricsLog:
 
     def write(self, step: int, kind: str, values: dict[str, Any]) -> None:
         """Add one line; numbers also become TensorBoard scalars `<kind>/<name>`."""
-        self._file.write(json.dumps({"step": step, "kind": kind, **values}) + "\n")
+        self._file.write(json.dumps(_plain({"step": step, "kind": kind, **values})) + "\n")
         self._file.flush()
         for name, value in _flat(kind, values):
             self._board.add_scalar(name, value, step)
@@ -43,6 +43,13 @@ class MetricsLog:
         beside = self._path.with_suffix(".partial")
         beside.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
         beside.replace(self._path)
+
+
+def _plain(value: Any) -> Any:
+    """The value with null for NaN and infinity, which JSON does not have."""
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

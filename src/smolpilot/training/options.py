@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from smolpilot.errors import UsageError
+from smolpilot.errors import UsageError, check_seed
 from smolpilot.option_types import Pairs
 
 
@@ -68,6 +68,8 @@ class TrainOptions:
     stats_from: Path | None = None
     """Dataset whose statistics replace all of the parent policy's, for a parent without usable ones."""
 
+    episodes: str | None = None
+    """Episodes to use, such as `0-40,45`; the others are neither trained on, held out nor read. Open: all."""
     held_out: float = 0.1
     """Share of the episodes kept for validation (at least one where there are two); 0 trains on all."""
     eval_every: int | None = None
@@ -107,10 +109,11 @@ def check(options: TrainOptions) -> TrainOptions:
         value = getattr(options, name)
         if value is not None and not value > 0:
             raise UsageError(f"{_flag(name)} is {value}.", expected="a number above 0")
-    for name in ["warmup_steps", "decay_lr", "weight_decay", "workers", "frames_gb", "seed"]:
+    for name in ["warmup_steps", "decay_lr", "weight_decay", "workers", "frames_gb"]:
         value = getattr(options, name)
         if value is not None and not value >= 0:
             raise UsageError(f"{_flag(name)} is {value}.", expected="0 or more")
+    check_seed(options.seed)
     if not 0 <= options.held_out < 1:
         raise UsageError(f"--held-out is {options.held_out}.", expected="a share from 0 to below 1, such as 0.1")
     if options.warmup_steps is not None and options.warmup_steps >= options.steps:

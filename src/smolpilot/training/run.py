@@ -29,12 +29,12 @@ def train(options: TrainOptions) -> Path:
     Raises UsageError for options that cannot be meant, DatasetError, CheckpointError, ProfileError for input that
     does not fit, TrainingError for NaN or a full disk, TrainingStoppedError after Ctrl-C (saved; `resume` goes on).
     """
-    torch.manual_seed(options.seed)
     if options.resume:
         return _go_on(options)
     options = resolve(run_folder.absolute_paths(check(options)))
     assert options.out is not None
     run_folder.refuse_existing(options.out)
+    torch.manual_seed(options.seed)
     prepared = prepare(options)
     _announce(prepared)
     trainer = _trainer(prepared)
@@ -49,6 +49,8 @@ def _go_on(given: TrainOptions) -> Path:
     saved = run_folder.load_config(out)
     bare = TrainOptions(out=given.out, resume=True)
     options = saved if given == bare else check_resume(run_folder.absolute_paths(given), saved)
+    check(options)
+    torch.manual_seed(options.seed)
     checkpoint = Checkpoints(out / "checkpoints", keep=options.keep).newest()
     # Stopped before the first checkpoint: nothing is lost by beginning again.
     prepared = prepare(options) if checkpoint is None else prepare_resumed(options, checkpoint)

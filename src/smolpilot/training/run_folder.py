@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,13 @@ def create(out: Path, options: TrainOptions, environment: dict[str, Any]) -> Non
 
 
 def refuse_existing(out: Path) -> None:
-    """A run never writes into a folder that is there already, unless it goes on with it."""
+    """A run never writes into a folder that is there already, unless it goes on with it; nor where it may not."""
     if not out.exists() and not out.is_symlink():
+        above = next(parent for parent in out.absolute().parents if parent.exists())
+        if not above.is_dir():
+            raise UsageError(f"--out {out} lies below {above}, which is a file.", fix="choose another --out")
+        if not os.access(above, os.W_OK | os.X_OK):
+            raise UsageError(f"--out {out} cannot be made: {above} is not yours to write.", fix="choose another --out")
         return
     if (out / CONFIG).is_file():
         raise UsageError(

@@ -9,12 +9,21 @@ from typing import Any, Literal
 
 import numpy as np
 
-from smolpilot.datasets import Dataset, DatasetMeta, open_dataset, split_episodes
+from smolpilot.datasets import (
+    Dataset,
+    DatasetMeta,
+    compute_statistics,
+    open_dataset,
+    parse_episodes,
+    read_meta,
+    split_episodes,
+)
 from smolpilot.errors import DatasetError, ProfileError, TrainingError
 from smolpilot.keys import ACTION, STATE
 from smolpilot.policy import FrameLayout, Policy, adapt_policy, load_policy, new_policy
 from smolpilot.policy.create import derive_profile
 from smolpilot.policy.joints import map_layout, to_policy_order
+from smolpilot.policy.lineage import seen_episodes, trainings_on
 from smolpilot.robots import RobotProfile, list_profiles
 from smolpilot.statistics import Statistics
 
@@ -41,16 +50,27 @@ class Prepared:
 def prepare(options: TrainOptions) -> Prepared:
     """Open, check and build everything for a new run; nothing is written."""
     assert options.dataset is not None
-    dataset = open_dataset(options.dataset)
+    dataset = _open(options)
     notes: list[str] = []
     train, held_out = split(dataset, options, notes)
     dataset.check_videos()
-    profile = choose_profile(options.robot, dataset.meta, notes)
-    layout = frame_layout(dataset.meta, profile, options.units)
-    policy, stats = _policy(options, dataset.meta, profile, layout, list(train.instructions), notes)
+    meta = dataset.meta
+    if options.episodes is not None:
+        # What the recording says of all its episodes may come from those that are left out.
+        meta = dataclasses.replace(meta, statistics=meta.statistics | compute_statistics(dataset))
+    profile = choose_profile(options.robot, meta, notes)
+    layout = frame_layout(meta, profile, options.units)
+    policy, stats = _policy(options, meta, profile, layout, list(train.instructions), notes)
     held = held_out.episodes if held_out is not None else []
+    ancestors = trainings_on(meta.fingerprint, policy.lineage.get("parent") or {})
+    if met := set(held) & (seen_episodes(meta, ancestors) or set()):
+        notes.append(
+            f"held out: the parent was trained on {len(met)} of these {len(held)} episodes, so its errors on them "
+            "flatter (--seed and --held-out of the parent's training keep the same ones back)"
+        )
     policy.lineage |= {
         "dataset_fingerprint": dataset.meta.fingerprint,
+        "trained_episodes": train.episodes,
         "held_out_episodes": held,
         "dataset_units": {"state": layout.state.units, "action": layout.action.units} if options.units else None,
         "seed": options.seed,
@@ -71,7 +91,7 @@ def prepare_resumed(options: TrainOptions, checkpoint: Path) -> Prepared:
     """The policy of a checkpoint with the same frames as before; a changed dataset is a DatasetError."""
     assert options.dataset is not None
     policy = load_policy(checkpoint, device=options.device, dtype="float32")
-    dataset = open_dataset(options.dataset)
+    dataset = _open(options)
     expected, found = policy.lineage.get("dataset_fingerprint"), dataset.meta.fingerprint
     if expected != found:
         raise DatasetError(
@@ -84,9 +104,17 @@ def prepare_resumed(options: TrainOptions, checkpoint: Path) -> Prepared:
     return Prepared(options, policy, layout, train, held_out, notes)
 
 
+def _open(options: TrainOptions) -> Dataset:
+    """The dataset, or the chosen episodes of it."""
+    assert options.dataset is not None
+    if options.episodes is None:
+        return open_dataset(options.dataset)
+    return open_dataset(options.dataset, episodes=parse_episodes(options.episodes, read_meta(options.dataset)))
+
+
 def split(dataset: Dataset, options: TrainOptions, notes: list[str]) -> tuple[Dataset, Dataset | None]:
     """Training and held-out frames, the same for the same dataset, share and seed."""
-    train, held = split_episodes(dataset.meta, held_out=options.held_out, seed=options.seed)
+    train, held = split_episodes(dataset.meta, held_out=options.held_out, seed=options.seed, episodes=dataset.episodes)
     if not held:
         notes.append("no episode is held out: `best` is the last checkpoint, and nothing says how good it is")
         return dataset.select(train), None

@@ -1,0 +1,44 @@
+"""Which data a policy and its ancestors were trained on, by the lineage its bundle keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from smolpilot.datasets import DatasetMeta
+
+Lineage = Mapping[str, Any]
+
+
+def trained_fingerprint(lineage: Lineage) -> str | None:
+    """The fingerprint of the dataset that the policy was last trained on."""
+    dataset = lineage.get("dataset") or {}
+    found = lineage.get("dataset_fingerprint") or dataset.get("fingerprint")
+    return str(found) if found else None
+
+
+def trainings_on(fingerprint: str, lineage: Lineage) -> list[Lineage]:
+    """The trainings on one dataset of the policy and its ancestors, the newest first, as far as they are known."""
+    return [entry for entry in _generations(lineage) if trained_fingerprint(entry) == fingerprint]
+
+
+def seen_episodes(meta: DatasetMeta, trainings: Sequence[Lineage]) -> set[int] | None:
+    """The episodes that these trainings on the dataset saw; None without any, and when one does not say."""
+    seen: set[int] = set()
+    for entry in trainings:
+        trained, held_out = entry.get("trained_episodes"), entry.get("held_out_episodes")
+        if trained is not None:
+            seen |= {int(index) for index in trained}
+        elif held_out is not None:
+            seen |= {episode.index for episode in meta.episodes} - {int(index) for index in held_out}
+        else:
+            return None
+    return seen if trainings else None
+
+
+def _generations(lineage: Lineage) -> Iterator[Lineage]:
+    entry: Any = lineage
+    while isinstance(entry, Mapping):
+        yield entry
+        entry = entry.get("parent")

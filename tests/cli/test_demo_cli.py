@@ -1,0 +1,98 @@
+"""`smolpilot demo` at toy sizes: every step runs for real, what is finished is not done again, the verdict is honest."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from smolpilot.cli.main import main
+from smolpilot.evaluation.intervals import wilson
+
+SIZES = ["--demonstrations", "4", "--steps", "3", "--rollouts", "2"]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A demo far too small to learn anything."""
+    out = tmp_path_factory.mktemp("demo") / "demo"
+    assert main(["demo", "--out", str(out), *SIZES]) == 1
+    return out
+
+
+def copy(finished: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(finished, tmp_path / "demo", symlinks=True))
+
+
+def test_it_leaves_recordings_policy_evaluation_rollouts_and_one_report(finished: Path) -> None:
+    assert (finished / "recordings" / "meta" / "info.json").is_file()
+    assert (finished / "run" / "checkpoints" / "best" / "model.safetensors").is_file()
+    assert (finished / "eval" / "report.html").is_file()
+    page = (finished / "report.html").read_text()
+    for folder in ("rollout", "swapped", "untrained"):
+        results = json.loads((finished / folder / "results.json").read_text())
+        assert results["episodes"] == 2
+        assert results["interval"] == pytest.approx(wilson(results["successes"], 2))
+    for words in ("right instruction", "other block named", "untrained weights", "<video"):
+        assert words in page
+    assert not re.search(r"(src|href)=\"https?:", page)  # self-contained
+
+
+def test_again_does_nothing_twice_and_gives_the_same_verdict(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = copy(finished, tmp_path)
+    before = (out / "run" / "metrics.jsonl").read_bytes()
+    assert main(["demo", "--out", str(out), *SIZES]) == 1
+    said = capsys.readouterr().err
+    assert said.count("is there already: skipped") == 6
+    assert "at least 90%: NO" in said
+    assert (out / "run" / "metrics.jsonl").read_bytes() == before
+
+
+def test_a_demo_that_was_cut_off_goes_on(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = copy(finished, tmp_path)
+    for folder in ("eval", "rollout", "swapped", "untrained"):
+        shutil.rmtree(out / folder)
+    shutil.rmtree(out / "run" / "checkpoints" / "step_000003")
+    for name in ("best", "last"):
+        (out / "run" / "checkpoints" / name).unlink(missing_ok=True)
+    config = out / "run" / "config.yaml"
+    config.write_text(config.read_text().replace(str(finished), str(out)))
+    assert main(["demo", "--out", str(out), *SIZES]) == 1
+    said = re.sub(r"\s+", " ", capsys.readouterr().err)
+    assert "$ smolpilot train --out" in said
+    assert "--resume" in said
+    assert (out / "run" / "checkpoints" / "step_000003").is_dir()
+    assert (out / "untrained" / "results.json").is_file()
+
+
+def test_success_is_exit_code_0(finished: Path, tmp_path: Path) -> None:
+    out = copy(finished, tmp_path)
+    for folder, rate in (("rollout", 0.9), ("swapped", 0.95), ("untrained", 0.2)):
+        path = out / folder / "results.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"success_rate": rate}))
+    assert main(["demo", "--out", str(out), *SIZES]) == 0
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--demonstrations", "4", "--steps", "4", "--rollouts", "2"], "holds a demo with --steps 3"),
+        ([*SIZES[:-1], "0"], "--rollouts is 0"),
+        ([*SIZES, "--seed", "-1"], "--seed is -1"),
+    ],
+)
+def test_misuse(finished: Path, args: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["demo", "--out", str(finished), *args]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    assert main(["demo", "--out", str(tmp_path), *SIZES]) == 2
+    assert "holds no demo" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
