@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -48,21 +50,19 @@ def test_localize_takes_a_run_folder_too(bundle: Path, tmp_path: Path, capsys: p
     assert json.loads((best / "config.json").read_text())["vlm_model_name"] == str(best.resolve() / "vlm")
 
 
-def test_a_warning_is_one_line_on_stderr_and_json_stays_pure(
-    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """A LeRobot checkpoint whose horizon is its whole chunk warns."""
+def test_a_warning_is_one_line_on_stderr_and_json_stays_pure(bundle: Path, tmp_path: Path) -> None:
+    """A LeRobot checkpoint whose horizon is its whole chunk warns. In its own process: pytest catches warnings."""
     checkpoint = tmp_path / "lerobot"
     shutil.copytree(bundle, checkpoint)
     for name in ("smolpilot.json", "robot.yaml"):
         (checkpoint / name).unlink()
     config = json.loads((checkpoint / "config.json").read_text())
     (checkpoint / "config.json").write_text(json.dumps(config | {"n_action_steps": config["chunk_size"]}))
-    assert main(["bundle", str(checkpoint), "--json"]) == 0
-    captured = capsys.readouterr()
-    assert json.loads(captured.out)["execution_horizon"] == config["chunk_size"]
-    assert captured.err.startswith("warning: n_action_steps is")
-    assert len(captured.err.splitlines()) == 1
+    command = [sys.executable, "-m", "smolpilot", "bundle", str(checkpoint), "--json"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert json.loads(ended.stdout)["execution_horizon"] == config["chunk_size"]
+    assert ended.stderr.startswith("warning: n_action_steps is")
+    assert len(ended.stderr.splitlines()) == 1
 
 
 def test_mistakes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""`smolpilot demo` at toy sizes: every step runs for real, what is finished is not done again, the verdict is honest."""
+"""`smolpilot demo` at toy sizes: every step runs for real, nothing finished is done again, an honest verdict."""
 
 from __future__ import annotations
 

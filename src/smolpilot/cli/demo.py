@@ -32,7 +32,7 @@ class DemoOptions:
     """Folder for everything the demo makes."""
     demonstrations: int = 500
     """Episodes that the scripted expert records."""
-    steps: int = 1200
+    steps: int = 1400
     """Optimiser steps."""
     rollouts: int = 100
     """Fresh episodes per closed-loop test."""

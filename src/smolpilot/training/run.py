@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from smolpilot.errors import UsageError
+from smolpilot.errors import UsageError, check_seed
 from smolpilot.policy import Policy
 
 from . import run_folder
@@ -49,7 +49,7 @@ def _go_on(given: TrainOptions) -> Path:
     saved = run_folder.load_config(out)
     bare = TrainOptions(out=given.out, resume=True)
     options = saved if given == bare else check_resume(run_folder.absolute_paths(given), saved)
-    check(options)
+    check_seed(options.seed)
     torch.manual_seed(options.seed)
     checkpoint = Checkpoints(out / "checkpoints", keep=options.keep).newest()
     # Stopped before the first checkpoint: nothing is lost by beginning again.
