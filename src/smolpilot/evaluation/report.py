@@ -10,6 +10,8 @@ from typing import Any
 
 import jinja2
 
+from smolpilot.datasets.splits import episode_ranges
+
 from .checks import SPAN_RATIO
 from .plots import horizon_panel, joint_panel, panels
 from .scored import Scored, trajectory, typical_episode
@@ -100,12 +102,16 @@ def _fact(value: Any) -> str:
     if value is None or value == [] or value == {}:
         return "unknown"
     if isinstance(value, dict):
-        return "; ".join(f"{key} {_fact(item)}" for key, item in value.items())
+        return "; ".join(f"{key} {_fact_of(key, item)}" for key, item in value.items())
     if isinstance(value, list | tuple):
         return ", ".join(_fact(item) for item in value)
     if isinstance(value, bool):
         return "yes" if value else "no"
     return str(value)
+
+
+def _fact_of(key: str, value: Any) -> str:
+    return episode_ranges(value) or "none" if key.endswith("_episodes") and isinstance(value, list) else _fact(value)
 
 
 @cache

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from smolpilot.datasets.splits import episode_ranges
+
 if TYPE_CHECKING:
     from smolpilot.datasets import DatasetMeta
 
@@ -35,6 +37,15 @@ def seen_episodes(meta: DatasetMeta, trainings: Sequence[Lineage]) -> set[int] |
         else:
             return None
     return seen if trainings else None
+
+
+def fact_text(value: Any) -> str:
+    """A fact of a lineage on one line; lists of episodes as ranges."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {fact_text(inner)}" for key, inner in value.items())
+    if isinstance(value, list) and all(isinstance(item, int) for item in value):
+        return episode_ranges(value) or "none"
+    return str(value)
 
 
 def _generations(lineage: Lineage) -> Iterator[Lineage]:

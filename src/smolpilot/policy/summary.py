@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from smolpilot.datasets import episode_ranges
 from smolpilot.keys import ACTION, STATE
 
+from .lineage import fact_text
 from .policy import Policy
 
 
@@ -49,7 +49,7 @@ def summary_text(policy: Policy) -> str:
     lines.append(
         f"instructions  {len(texts) or 'none'} recorded" + "".join(f"\n              {text}" for text in texts)
     )
-    lines += [f"lineage       {key}: {_flat(value)}" for key, value in facts["lineage"].items()]
+    lines += [f"lineage       {key}: {fact_text(value)}" for key, value in facts["lineage"].items()]
     return "\n".join(lines)
 
 
@@ -59,11 +59,3 @@ def _joints(policy: Policy, feature: str) -> list[str]:
         return [f"{joint.name} [{joint.unit}]" for joint in joints]
     dim = policy.config.state_dim if feature == STATE else policy.config.action_dim
     return [f"joint {i}" for i in range(dim)]
-
-
-def _flat(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {_flat(inner)}" for key, inner in value.items())
-    if isinstance(value, list) and all(isinstance(item, int) for item in value):  # episodes
-        return episode_ranges(value) or "none"
-    return str(value)
