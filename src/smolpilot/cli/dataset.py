@@ -1,132 +1,40 @@
-"""`smolpilot dataset info PATH`: what a recording holds."""
+"""`smolpilot dataset VERB`: finds the verb and loads only its file."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+import importlib
 
-import tyro
-
-from smolpilot.cli.options import parse
 from smolpilot.errors import UsageError, did_you_mean
 
-_USAGE = """usage: smolpilot dataset info PATH [--json]
+VERBS: dict[str, str] = {
+    "info": "version, robot, episodes, frames, hours, features, cameras, instructions and statistics of a recording",
+    "convert": "LeRobot v2.0, v2.1 and v3.0 into one another; videos copied, not encoded again; the result is proven",
+    "compare": "two recordings: every value, every video packet, boundary frames, statistics",
+    "check": "find what is wrong with a recording, by episode and frame, and the command that fixes it",
+    "repair": "a repaired copy of a recording: time stamps, missing columns, statistics, names, damaged metadata",
+    "stats": "statistics per joint and camera; computed anew with --recompute",
+    "tasks": "list, rename or set the instructions, undoable",
+    "split": "one recording into several, by episodes",
+    "merge": "several recordings into one",
+    "exclude": "a copy without some episodes",
+    "view": "a page with synchronised videos, curves and findings",
+}
 
-  info   version, robot, episodes, frames, hours, features, cameras, instructions and statistics of a recording"""
 
-
-@dataclass
-class InfoOptions:
-    """Show what a LeRobot v2.1 or v3.0 dataset holds."""
-
-    path: tyro.conf.Positional[Path]
-    """The dataset folder: the one with meta/, data/ and videos/."""
-    json: bool = False
-    """Print one JSON document instead of tables."""
+def usage() -> str:
+    """The text of `smolpilot dataset --help`."""
+    width = max(map(len, VERBS))
+    lines = [f"  {name:<{width}}  {text}" for name, text in VERBS.items()]
+    head = "usage: smolpilot dataset VERB [options]      smolpilot dataset VERB --help"
+    return "\n".join([head, "", *lines, "", "  Recordings are never changed in place: results are new folders."])
 
 
 def main(args: list[str]) -> int:
     """Run `smolpilot dataset …`."""
-    if not args or args[0] in ("-h", "--help"):
-        print(_USAGE)
+    if not args or args[0] in ("-h", "--help", "help"):
+        print(usage())
         return 0
-    if args[0] != "info":
-        raise UsageError(f"Unknown verb 'dataset {args[0]}'.", fix=did_you_mean(args[0], ["info"]))
-    return _info(parse(InfoOptions, args[1:], verb="dataset info"))
-
-
-def _info(options: InfoOptions) -> int:
-    from smolpilot.datasets import open_dataset
-    from smolpilot.datasets.summary import summarise
-
-    summary = summarise(open_dataset(options.path))
-    if options.json:
-        import json
-
-        print(json.dumps(summary, indent=2))
-    else:
-        _print(summary)
-    return 0
-
-
-def _print(summary: dict[str, Any]) -> None:
-    from rich.console import Console
-
-    console = Console(highlight=False)
-    console.print(f"[bold]{summary['path']}[/bold]", soft_wrap=True)
-    frames = summary["episode_frames"]
-    hours = summary["hours"]
-    facts = [
-        ("format", f"LeRobot {summary['version']}"),
-        ("robot", summary["robot_type"] or "not stated"),
-        (
-            "episodes",
-            f"{summary['episodes']} of {frames['min']} to {frames['max']} frames, median {frames['median']:g}",
-        ),
-        ("frames", f"{summary['frames']:,} at {summary['fps']:g} per second"),
-        ("duration", f"{hours:.2f} hours" if hours >= 1 else f"{60 * hours:.1f} minutes ({hours:.3f} hours)"),
-        ("fingerprint", summary["fingerprint"]),
-    ]
-    for name, value in facts:
-        console.print(f"{name:<12} {value}", markup=False)
-    for table in (_features(summary), _cameras(summary), _instructions(summary), *_statistics(summary)):
-        console.print()
-        console.print(table)
-
-
-def _table(title: str, *columns: str) -> Any:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
-        words = column in ("name", "joint", "instruction", "names", "camera", "codec", "type", "unit")
-        table.add_column(column, justify="left" if words else "right", overflow="fold")
-    return table
-
-
-def _features(summary: dict[str, Any]) -> Any:
-    from rich.markup import escape
-
-    table = _table("Features", "name", "type", "shape", "names", "unit")
-    for name, feature in summary["features"].items():
-        vector = name in ("observation.state", "action")
-        named = "joints, see below" if vector else ", ".join(feature["names"] or [])
-        unit = "s" if name == "timestamp" else "unknown" if feature["dtype"].startswith("float") else ""
-        shape = "x".join(map(str, feature["shape"]))
-        table.add_row(escape(name), feature["dtype"], shape, escape(named), unit)
-    return table
-
-
-def _cameras(summary: dict[str, Any]) -> Any:
-    table = _table("Cameras", "camera", "pixels", "fps", "codec")
-    for name, camera in summary["cameras"].items():
-        pixels = f"{camera['width']}x{camera['height']}"
-        table.add_row(name, pixels, f"{camera['fps']:g}", f"{camera['codec']} ({camera['pixel_format']})")
-    return table
-
-
-def _instructions(summary: dict[str, Any]) -> Any:
-    from rich.markup import escape
-
-    table = _table("Instructions", "instruction", "episodes", "frames")
-    for row in summary["instructions"]:
-        table.add_row(escape(row["text"]), str(row["episodes"]), f"{row['frames']:,}")
-    return table
-
-
-def _statistics(summary: dict[str, Any]) -> list[Any]:
-    from rich.markup import escape
-
-    tables = []
-    for name, title in (("observation.state", "State"), ("action", "Action")):
-        stats, keys = summary["statistics"][name], ("mean", "std", "min", "max")
-        note = "" if summary["features"][name]["named_by_dataset"] else "; the dataset does not name its joints"
-        table = _table(
-            f"{title} statistics (in the robot's units, which the dataset does not state{note})", "joint", *keys
-        )
-        for i, joint in enumerate(summary["features"][name]["names"] or [name]):
-            table.add_row(escape(joint), *(f"{stats[key][i]:.4g}" for key in keys))
-        tables.append(table)
-    return tables
+    if args[0] not in VERBS:
+        raise UsageError(f"Unknown verb 'dataset {args[0]}'.", fix=did_you_mean(args[0], VERBS))
+    module = importlib.import_module(f"smolpilot.cli.dataset_{args[0]}")
+    return int(module.main(args[1:]) or 0)

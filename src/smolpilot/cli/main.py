@@ -15,7 +15,10 @@ VERBS: dict[str, tuple[str, str]] = {
     "demo": ("smolpilot.cli.demo", "the main job in five minutes: record, train, evaluate, closed loop, report"),
     "doctor": ("smolpilot.cli.doctor", "check Python, torch, devices, video codecs, disk and hub; say how to fix"),
     "robots": ("smolpilot.cli.robots", "list and show robot profiles; `robots check FILE` validates your own"),
-    "dataset": ("smolpilot.cli.dataset", "`dataset info PATH`: what a recording holds"),
+    "dataset": (
+        "smolpilot.cli.dataset",
+        "recordings: info, convert, compare, check, repair, edit and view; `dataset --help`",
+    ),
     "train": ("smolpilot.cli.train", "fine-tune or train a policy on a dataset; `--resume` goes on"),
     "eval": ("smolpilot.cli.eval", "held-out episodes: errors per joint in robot units, pictures, report"),
     "rollout": ("smolpilot.cli.rollout", "closed loop in the shipped simulation: success rate and video"),

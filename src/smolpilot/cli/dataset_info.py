@@ -1,0 +1,122 @@
+"""`smolpilot dataset info PATH`: what a recording holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from smolpilot.cli.options import parse
+
+
+@dataclass
+class InfoOptions:
+    """Show what a LeRobot v2.0, v2.1 or v3.0 dataset holds."""
+
+    path: tyro.conf.Positional[Path]
+    """The dataset folder: the one with meta/, data/ and videos/."""
+    json: bool = False
+    """Print one JSON document instead of tables."""
+
+
+def main(args: list[str]) -> int:
+    """Run `smolpilot dataset info`."""
+    return _info(parse(InfoOptions, args, verb="dataset info"))
+
+
+def _info(options: InfoOptions) -> int:
+    from smolpilot.datasets import open_dataset
+    from smolpilot.datasets.summary import summarise
+
+    summary = summarise(open_dataset(options.path))
+    if options.json:
+        import json
+
+        print(json.dumps(summary, indent=2))
+    else:
+        _print(summary)
+    return 0
+
+
+def _print(summary: dict[str, Any]) -> None:
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    console.print(f"[bold]{summary['path']}[/bold]", soft_wrap=True)
+    frames = summary["episode_frames"]
+    hours = summary["hours"]
+    facts = [
+        ("format", f"LeRobot {summary['version']}"),
+        ("robot", summary["robot_type"] or "not stated"),
+        (
+            "episodes",
+            f"{summary['episodes']} of {frames['min']} to {frames['max']} frames, median {frames['median']:g}",
+        ),
+        ("frames", f"{summary['frames']:,} at {summary['fps']:g} per second"),
+        ("duration", f"{hours:.2f} hours" if hours >= 1 else f"{60 * hours:.1f} minutes ({hours:.3f} hours)"),
+        ("fingerprint", summary["fingerprint"]),
+    ]
+    for name, value in facts:
+        console.print(f"{name:<12} {value}", markup=False)
+    for table in (_features(summary), _cameras(summary), _instructions(summary), *_statistics(summary)):
+        console.print()
+        console.print(table)
+
+
+def _table(title: str, *columns: str) -> Any:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        words = column in ("name", "joint", "instruction", "names", "camera", "codec", "type", "unit")
+        table.add_column(column, justify="left" if words else "right", overflow="fold")
+    return table
+
+
+def _features(summary: dict[str, Any]) -> Any:
+    from rich.markup import escape
+
+    table = _table("Features", "name", "type", "shape", "names", "unit")
+    for name, feature in summary["features"].items():
+        vector = name in ("observation.state", "action")
+        named = "joints, see below" if vector else ", ".join(feature["names"] or [])
+        unit = "s" if name == "timestamp" else "unknown" if feature["dtype"].startswith("float") else ""
+        shape = "x".join(map(str, feature["shape"]))
+        table.add_row(escape(name), feature["dtype"], shape, escape(named), unit)
+    return table
+
+
+def _cameras(summary: dict[str, Any]) -> Any:
+    table = _table("Cameras", "camera", "pixels", "fps", "codec")
+    for name, camera in summary["cameras"].items():
+        pixels = f"{camera['width']}x{camera['height']}"
+        table.add_row(name, pixels, f"{camera['fps']:g}", f"{camera['codec']} ({camera['pixel_format']})")
+    return table
+
+
+def _instructions(summary: dict[str, Any]) -> Any:
+    from rich.markup import escape
+
+    table = _table("Instructions", "instruction", "episodes", "frames")
+    for row in summary["instructions"]:
+        table.add_row(escape(row["text"]), str(row["episodes"]), f"{row['frames']:,}")
+    return table
+
+
+def _statistics(summary: dict[str, Any]) -> list[Any]:
+    from rich.markup import escape
+
+    tables = []
+    for name, title in (("observation.state", "State"), ("action", "Action")):
+        stats, keys = summary["statistics"][name], ("mean", "std", "min", "max")
+        note = "" if summary["features"][name]["named_by_dataset"] else "; the dataset does not name its joints"
+        table = _table(
+            f"{title} statistics (in the robot's units, which the dataset does not state{note})", "joint", *keys
+        )
+        for i, joint in enumerate(summary["features"][name]["names"] or [name]):
+            table.add_row(escape(joint), *(f"{stats[key][i]:.4g}" for key in keys))
+        tables.append(table)
+    return tables
