@@ -17,6 +17,10 @@ def _read_pairs(words: list[str]) -> dict[str, str]:
     return pairs
 
 
+def _read_shares(words: list[str]) -> dict[str, float]:
+    return {name: float(value) for name, value in _read_pairs(words).items()}
+
+
 # On the command line `a=b c=d`; a mapping in YAML.
 Pairs = Annotated[
     dict[str, str],
@@ -26,5 +30,17 @@ Pairs = Annotated[
         instance_from_str=_read_pairs,
         is_instance=lambda value: isinstance(value, dict),
         str_from_instance=lambda value: [f"{left}={right}" for left, right in value.items()],
+    ),
+]
+
+# On the command line `a=0.5 b=1`; a mapping to numbers in YAML.
+Shares = Annotated[
+    dict[str, float],
+    tyro.constructors.PrimitiveConstructorSpec(
+        nargs="*",
+        metavar="NAME=NUMBER ...",
+        instance_from_str=_read_shares,
+        is_instance=lambda value: isinstance(value, dict),
+        str_from_instance=lambda value: [f"{name}={number}" for name, number in value.items()],
     ),
 ]

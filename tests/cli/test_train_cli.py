@@ -87,6 +87,8 @@ def test_options_on_the_command_line_win_over_the_yaml_file(
         (["--preset", "tiny", "--from-scratch", "--device", "gpu"], "device"),
         (["--preset", "tiny", "--from-scratch", "--seed", str(2**64)], "--seed is"),
         (["--preset", "tiny", "--from-scratch", "--episodes", "0,77"], "no episode 77"),
+        (["--preset", "tiny", "--from-scratch", "--augment", "color=0.5"], "Did you mean 'colour'?"),
+        (["--preset", "tiny", "--from-scratch", "--augment", "crop=2"], "a probability from 0 to 1"),
     ],
 )
 def test_misuse_is_one_clear_error_with_exit_code_2(

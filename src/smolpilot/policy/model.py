@@ -37,6 +37,16 @@ class Prefix:
     mask: Tensor
 
 
+@dataclass(frozen=True)
+class Context:
+    """The prefix without the state: keys and values of image and instruction tokens [B, K, G, E] per text layer, and
+    which tokens are real, bool [B, K]. Images and instruction never look at the state, so this is the same wherever
+    the joints are; with a frozen vision-language model no gradient passes through it."""
+
+    keys_values: list[KeysValues]
+    mask: Tensor
+
+
 class SmolVLA(nn.Module):
     """The network. Inputs are normalised and padded (see Transforms); outputs are normalised actions."""
 
@@ -79,7 +89,7 @@ class SmolVLA(nn.Module):
         noise = torch.randn_like(actions) if noise is None else noise
         time = draw_time(actions.shape[0], device=actions.device) if time is None else time
         noisy, velocity = point_on_path(actions, noise, time)
-        predicted = self.velocity(noisy, time, self.encode_prefix(inputs))
+        predicted = self.velocity(noisy, time, self.read_prefix(inputs))
         return F.mse_loss(predicted, velocity, reduction="none")[..., : self.config.action_dim]
 
     # -- sampling --------------------------------------------------------------------------------------------------
@@ -90,14 +100,46 @@ class SmolVLA(nn.Module):
         if noise is None:
             shape = (inputs.state.shape[0], self.config.chunk_size, self.config.max_action_dim)
             noise = torch.randn(shape, dtype=torch.float32, device=inputs.state.device)
-        prefix = self.encode_prefix(inputs)
+        prefix = self.read_prefix(inputs)
         steps = self.config.num_steps if num_steps is None else num_steps
         return integrate(lambda x, time: self.velocity(x, time, prefix), noise, steps)
 
     # -- the prefix ------------------------------------------------------------------------------------------------
 
+    def read_prefix(self, inputs: PolicyInputs) -> Prefix:
+        """The prefix by the cheapest exact way: split where nothing in it but the state can carry a gradient."""
+        if torch.is_grad_enabled() and self.context_is_trained:
+            return self.encode_prefix(inputs)
+        return self.join_state(self.encode_context(inputs), inputs.state)
+
+    @property
+    def context_is_trained(self) -> bool:
+        """Whether vision tower, connector or text model have weights to train."""
+        modules = (self.vision, self.connector, self.text)
+        return any(p.requires_grad for module in modules for p in module.parameters())
+
+    @torch.no_grad()
+    def encode_context(self, inputs: PolicyInputs) -> Context:
+        """Run the vision tower and the text model over images and instruction, without gradients."""
+        parts = [*self._embed_images(inputs), self._embed_language(inputs)]
+        return self.context_of(torch.cat([part for part, _ in parts], dim=1), torch.cat([m for _, m in parts], dim=1))
+
+    @torch.no_grad()
+    def context_of(self, embeddings: Tensor, mask: Tensor) -> Context:
+        """Run the text model over image and instruction embeddings [B, K, D] with their mask bool [B, K]."""
+        attention = mask[:, None, :] & mask[:, :, None]  # [B, K, K]
+        positions = mask.cumsum(dim=1) - 1
+        return Context(self.text.encode(embeddings, positions, attention, self.expert.text_layers_read), mask)
+
+    def join_state(self, context: Context, state: Tensor) -> Prefix:
+        """The whole prefix of a context and the state [B, max_state_dim]: one token is run, with gradients."""
+        token = self._embed_state(state).to(context.keys_values[0][0].dtype)  # [B, 1, D]
+        positions = context.mask.sum(dim=1, keepdim=True)  # it comes after all real tokens
+        pairs = self.text.extend(token, positions, context.keys_values, context.mask)
+        return Prefix(pairs, F.pad(context.mask, (0, 1), value=True))
+
     def encode_prefix(self, inputs: PolicyInputs) -> Prefix:
-        """Run the vision tower and the text model over images, instruction and state."""
+        """Run the vision tower and the text model over images, instruction and state at once."""
         embeddings, mask, is_state = self.embed_prefix(inputs)  # [B, P, D], bool [B, P], bool [P]
         # Images and instruction see each other but not the state; the state sees all; padding is seen by nobody.
         visible = (~is_state[None, :]) | is_state[:, None]  # [P, P]
@@ -110,10 +152,10 @@ class SmolVLA(nn.Module):
         """Token embeddings [B, P, D], their mask bool [B, P], and which one is the state, bool [P]."""
         batch, device = inputs.state.shape[0], inputs.state.device
         parts = self._embed_images(inputs)
-        language = self.text.embed_tokens(inputs.tokens)  # [B, T, D]
-        parts.append((language * math.sqrt(language.shape[-1]), inputs.token_mask))
-        state = self.state_proj(inputs.state.to(self.state_proj.weight.dtype))[:, None]  # [B, 1, D]
-        parts.append((state.to(language.dtype), torch.ones(batch, 1, dtype=torch.bool, device=device)))
+        language, language_mask = self._embed_language(inputs)
+        parts.append((language, language_mask))
+        state = self._embed_state(inputs.state).to(language.dtype)
+        parts.append((state, torch.ones(batch, 1, dtype=torch.bool, device=device)))
         embeddings = torch.cat([embedding for embedding, _ in parts], dim=1)
         mask = torch.cat([part for _, part in parts], dim=1)
         is_state = torch.zeros(mask.shape[1], dtype=torch.bool, device=device)
@@ -123,6 +165,16 @@ class SmolVLA(nn.Module):
             embeddings = F.pad(embeddings, (0, 0, 0, missing))
             mask, is_state = F.pad(mask, (0, missing)), F.pad(is_state, (0, missing))
         return embeddings, mask, is_state
+
+    def _embed_language(self, inputs: PolicyInputs) -> tuple[Tensor, Tensor]:
+        """Instruction embeddings [B, T, D] and their mask."""
+        language: Tensor = self.text.embed_tokens(inputs.tokens)
+        return language * math.sqrt(language.shape[-1]), inputs.token_mask
+
+    def _embed_state(self, state: Tensor) -> Tensor:
+        """The state token. [B, max_state_dim] -> [B, 1, D]"""
+        token: Tensor = self.state_proj(state.to(self.state_proj.weight.dtype))
+        return token[:, None]
 
     def embed_images(self, images: Tensor) -> Tensor:
         """Image tokens of a batch of images in [-1, 1]. [B, 3, h, w] -> [B, tokens, D]."""

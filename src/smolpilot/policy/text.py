@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from typing import cast
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from .config import PolicyConfig
 from .layers import Layer, RMSNorm, attend, rope_table, rotate
@@ -45,6 +47,27 @@ class TextModel(nn.Module):
             keys = rotate(keys, table)
             pairs.append((keys, values))
             if i + 1 < layers:
+                queries = rotate(layer.self_attn.queries(normed), table)
+                x = layer.finish(x, attend(queries, keys, values, mask))
+        return pairs
+
+    def extend(self, x: Tensor, positions: Tensor, context: list[KeysValues], context_mask: Tensor) -> list[KeysValues]:
+        """Keys and values of one more token that sees the context and itself, while the context does not see it.
+
+        x [B, 1, D], positions int [B, 1], context pairs [B, K, G, E], context_mask bool [B, K] -> pairs of
+        [B, K + 1, G, E]. Equal to `encode` over both at once, without running the context again.
+        """
+        table = rope_table(positions, self.head_dim)
+        mask = F.pad(context_mask, (0, 1), value=True)[:, None]  # [B, 1, K + 1]
+        pairs: list[KeysValues] = []
+        for i, (before_keys, before_values) in enumerate(context):
+            layer = cast(Layer, self.layers[i])
+            normed = layer.input_layernorm(x)
+            own_keys, own_values = layer.self_attn.keys_values(normed)
+            keys = torch.cat([before_keys, rotate(own_keys, table)], dim=1)
+            values = torch.cat([before_values, own_values], dim=1)
+            pairs.append((keys, values))
+            if i + 1 < len(context):
                 queries = rotate(layer.self_attn.queries(normed), table)
                 x = layer.finish(x, attend(queries, keys, values, mask))
         return pairs

@@ -14,6 +14,7 @@ from smolpilot.errors import TrainingError
 from smolpilot.policy import Policy, PolicyInputs
 from smolpilot.policy.flow import draw_time
 
+from .augment import Augmentation
 from .batches import Batches
 from .checkpoints import Checkpoints, TrainingState, load_rng, rng_tensors
 from .environment import memory_gb
@@ -53,6 +54,7 @@ class Trainer:
         self.optimiser = build_optimiser(self.model, lr=self.schedule.peak, weight_decay=options.weight_decay)
         # Drawn on the CPU on every device: the same noise wherever a run goes on.
         self.noise = torch.Generator().manual_seed(options.seed)
+        self.augmentation = Augmentation(options.augment, options.seed)
         self._losses: list[Tensor] = []
         self._norms: list[Tensor] = []
 
@@ -81,7 +83,7 @@ class Trainer:
                     return
                 inputs = next(stream)
                 clock.data_ready()
-                self._step(inputs)
+                self._step(self.augmentation(inputs, self.state.step))
                 clock.step_done()
                 if self._due(self.options.log_every):
                     self._log(around, clock)

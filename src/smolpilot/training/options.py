@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from smolpilot.errors import UsageError, check_seed
-from smolpilot.option_types import Pairs
+from smolpilot.errors import UsageError, check_seed, did_you_mean
+from smolpilot.option_types import Pairs, Shares
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,10 @@ class TrainOptions:
     """Largest gradient norm; longer gradients are scaled down."""
     seed: int = 0
     """Seed of the weights, the split, the order of samples, the noise."""
+
+    augment: Shares = field(default_factory=dict)
+    """Image augmentation with its probability per picture, as `crop=0.8 colour=0.8 blur=0.1 erase=0.2`. Open: none.
+    Helps where a few demonstrations would be remembered by their pictures; validation always sees them unchanged."""
 
     chunk_size: int | None = None
     """Actions predicted at once. Open: the policy's (50)."""
@@ -95,6 +100,8 @@ class TrainOptions:
     """Go on with the run in OUT from its last checkpoint, with its own config.yaml."""
 
 
+AUGMENTATIONS = ("colour", "crop", "blur", "erase")
+
 # What may differ when a run goes on: nothing of this changes the trained weights on one machine.
 FREE_ON_RESUME = frozenset({"device", "workers", "frames_gb", "keep", "save_every", "resume", "out", "dataset"})
 
@@ -114,6 +121,7 @@ def check(options: TrainOptions) -> TrainOptions:
         if value is not None and not value >= 0:
             raise UsageError(f"{_flag(name)} is {value}.", expected="0 or more")
     check_seed(options.seed)
+    _check_augment(options.augment)
     if not 0 <= options.held_out < 1:
         raise UsageError(f"--held-out is {options.held_out}.", expected="a share from 0 to below 1, such as 0.1")
     if options.warmup_steps is not None and options.warmup_steps >= options.steps:
@@ -122,6 +130,14 @@ def check(options: TrainOptions) -> TrainOptions:
             fix="leave --warmup-steps out: it follows the steps",
         )
     return options
+
+
+def _check_augment(kinds: Mapping[str, float]) -> None:
+    for kind, share in kinds.items():
+        if kind not in AUGMENTATIONS:
+            raise UsageError(f"--augment names '{kind}'.", fix=did_you_mean(kind, AUGMENTATIONS))
+        if not 0 <= share <= 1:
+            raise UsageError(f"--augment {kind}={share}.", expected="a probability from 0 to 1, such as 0.5")
 
 
 def _check_choice(options: TrainOptions) -> None:
