@@ -1,0 +1,83 @@
+"""`smolpilot dataset view PATH`: a page with synchronised videos, curves and findings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from smolpilot.cli.options import parse
+
+if TYPE_CHECKING:
+    from smolpilot.datasets.view import PageSummary
+
+
+@dataclass
+class ViewOptions:
+    """Make a page that shows a recording in the browser: a folder that opens from the disk, without a network."""
+
+    path: tyro.conf.Positional[Path]
+    """The dataset folder: the one with meta/, data/ and videos/."""
+    out: Path | None = None
+    """The new folder for the page; by default NAME_view in the current directory."""
+    episodes: str = "all"
+    """Which episodes: `all`, or a list such as 0,3,7-9."""
+    robot: str | None = None
+    """A robot profile (name or YAML file): gives the joints their units."""
+    findings: Path | None = None
+    """Findings to show: a file with the output of `smolpilot dataset check PATH --json`."""
+    open: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Open the page in the browser."""
+    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Print one JSON document on what was written."""
+
+
+def main(args: list[str]) -> int:
+    """Run `smolpilot dataset view …`; 0 when the page is written."""
+    options = parse(ViewOptions, args, verb="dataset view")
+    from smolpilot.cli.progress import progress_bar
+    from smolpilot.datasets import parse_episodes, read_meta
+    from smolpilot.datasets.view import read_findings, write_page
+
+    meta = read_meta(options.path)
+    chosen = [episode.index for episode in meta.episodes]
+    if options.episodes != "all":
+        chosen = parse_episodes(options.episodes, meta, words="all, or ")
+    profile = None
+    if options.robot is not None:
+        from smolpilot.robots import RobotProfile
+
+        profile = RobotProfile.load(options.robot)
+    findings = read_findings(options.findings) if options.findings is not None else None
+    out = options.out or Path(f"{meta.root.name}_view")
+    with progress_bar() as progress:
+        summary = write_page(meta, out, episodes=chosen, findings=findings, profile=profile, progress=progress)
+    _report(summary, options.json)
+    if options.open:
+        import webbrowser
+
+        webbrowser.open(summary.page.resolve().as_uri())
+    return 0
+
+
+def _report(summary: PageSummary, as_json: bool) -> None:
+    if as_json:
+        import json
+        from dataclasses import asdict
+
+        print(json.dumps({**asdict(summary), "page": str(summary.page)}, indent=2))
+        return
+    print(f"{summary.page}: {summary.episodes} episodes, {summary.videos} videos, {summary.bytes / 1e6:.1f} MB")
+    for reason, count in summary.encoded.items():
+        print(f"  {count} videos encoded as h264 for the page: {reason}")
+    for text in _some(summary.problems):
+        print(f"  {text}")
+    print(f"Open it in a browser: {summary.page.resolve().as_uri()}")
+
+
+def _some(lines: Sequence[str], limit: int = 10) -> list[str]:
+    rest = len(lines) - limit
+    return [*lines[:limit], f"… and {rest} more"] if rest > 0 else list(lines)
