@@ -40,7 +40,7 @@ def test_folder_and_file_that_are_no_dataset(tmp_path):
             open_dataset(path)
 
 
-@pytest.mark.parametrize("version", ["v2.0", "v1.6", "v9.0", "2.0", ""])
+@pytest.mark.parametrize("version", ["v1.6", "v9.0", "1.6", ""])
 def test_other_versions(copy, edit_info, version):
     edit_info(copy, lambda info: info.update(codebase_version=version))
     with pytest.raises(DatasetError, match="version") as error:

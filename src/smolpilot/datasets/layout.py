@@ -1,4 +1,4 @@
-"""Where the two folder layouts (v2.1: a file per episode, v3.0: many episodes per file) keep things."""
+"""Where the two folder layouts (v2.0 and v2.1: a file per episode, v3.0: many episodes per file) keep things."""
 
 from __future__ import annotations
 
@@ -14,10 +14,14 @@ from smolpilot.statistics import Statistics, merge_statistics, statistics_from_j
 
 @dataclass(frozen=True)
 class VideoSpan:
-    """Where an episode's frames of one camera lie: a video file and the episode's start in it, in seconds."""
+    """Where an episode's frames of one camera lie: a video file and the episode's start in it, in seconds.
+
+    `stop` is the end where the meta folder states it (v3.0).
+    """
 
     path: Path
     start: float
+    stop: float | None = None
 
 
 @dataclass(frozen=True)
@@ -41,9 +45,9 @@ class Layout:
 
 
 def read_layout(root: Path, version: str, info: dict[str, Any], cameras: dict[str, CameraInfo]) -> Layout:
-    """Read tasks, episodes and statistics of a dataset of version `v2.1` or `v3.0`."""
+    """Read tasks, episodes and statistics of a dataset of version `v2.0`, `v2.1` or `v3.0`."""
     videos = {name: camera for name, camera in cameras.items() if camera.is_video}
-    layout = _read_v21(root, info, videos) if version == "v2.1" else _read_v30(root, info, videos)
+    layout = _read_v30(root, info, videos) if version == "v3.0" else _read_v21(root, info, videos)
     if not layout.episodes:
         raise DatasetError(f"The dataset {root} has no episodes.", fix="Record at least one.")
     indices = [episode.index for episode in layout.episodes]
@@ -83,6 +87,9 @@ def _read_v21(root: Path, info: dict[str, Any], videos: dict[str, CameraInfo]) -
     if (meta / "episodes_stats.jsonl").exists():
         rows = read_jsonl(meta / "episodes_stats.jsonl", "statistics")
         statistics = merge_statistics([statistics_from_json(row.get("stats") or {}) for row in rows])
+    elif (meta / "stats.json").exists():
+        # v2.0 keeps those of the whole recording only.
+        statistics = statistics_from_json(read_json(meta / "stats.json", "statistics"))
     return Layout(tasks, sorted(episodes, key=lambda episode: episode.index), statistics)
 
 
@@ -97,6 +104,7 @@ def _read_v30(root: Path, info: dict[str, Any], videos: dict[str, CameraInfo]) -
             fix="Copy or download the dataset again, complete.",
         )
     columns = ["episode_index", "length", "data/chunk_index", "data/file_index"]
+    ends = [f"videos/{camera.key}/to_timestamp" for camera in videos.values()]
     for camera in videos.values():
         columns += [f"videos/{camera.key}/{part}" for part in ("chunk_index", "file_index", "from_timestamp")]
     episodes = []
@@ -117,7 +125,8 @@ def _read_v30(root: Path, info: dict[str, Any], videos: dict[str, CameraInfo]) -
                 fix="Copy or download the file again, or record these episodes anew.",
             )
         texts = table["tasks"].to_pylist() if "tasks" in table.column_names else [None] * len(table)
-        for row, instructions in zip(table.select(columns).to_pylist(), texts, strict=True):
+        wanted = [*columns, *(end for end in ends if end in table.column_names)]
+        for row, instructions in zip(table.select(wanted).to_pylist(), texts, strict=True):
             episodes.append(_v30_episode(root, info, videos, row, instructions or []))
     statistics: Statistics = {}
     if (meta / "stats.json").exists():
@@ -137,7 +146,12 @@ def _v30_episode(
             "chunk_index": row[f"{prefix}/chunk_index"],
             "file_index": row[f"{prefix}/file_index"],
         }
-        spans[name] = VideoSpan(_path(root, info, "video_path", names), float(row[f"{prefix}/from_timestamp"]))
+        stop = row.get(f"{prefix}/to_timestamp")
+        spans[name] = VideoSpan(
+            _path(root, info, "video_path", names),
+            float(row[f"{prefix}/from_timestamp"]),
+            None if stop is None else float(stop),
+        )
     return Episode(
         index=int(row["episode_index"]),
         length=int(row["length"]),

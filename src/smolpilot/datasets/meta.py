@@ -15,7 +15,7 @@ from smolpilot.errors import DatasetError, UsageError
 from smolpilot.keys import ACTION, STATE
 from smolpilot.statistics import Statistics
 
-VERSIONS = ("v2.1", "v3.0")
+VERSIONS = ("v2.0", "v2.1", "v3.0")
 
 
 @dataclass
@@ -91,7 +91,7 @@ def unknown_episode(meta: DatasetMeta, index: int) -> UsageError:
 
 
 def read_meta(path: str | Path) -> DatasetMeta:
-    """Read the meta folder of a LeRobot v2.1 or v3.0 dataset.
+    """Read the meta folder of a LeRobot v2.0, v2.1 or v3.0 dataset.
 
     Raises UsageError when `path` does not exist, DatasetError when it is no dataset, is of another version, or
     when a file is missing, torn, a Git-LFS pointer, or contradicts another.
@@ -135,7 +135,7 @@ def _version(info: dict[str, Any], path: Path) -> str:
         found = f"version {version}" if len(version) > 1 else "no version (codebase_version)"
         raise DatasetError(
             f"{path} says {found}.",
-            expected=" or ".join(VERSIONS),
+            expected=f"{', '.join(VERSIONS[:-1])} or {VERSIONS[-1]}",
             fix="Convert the dataset with the LeRobot release that wrote it, or record it anew.",
         )
     return version

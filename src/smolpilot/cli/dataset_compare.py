@@ -1,0 +1,84 @@
+"""`smolpilot dataset compare A B`: whether two recordings hold the same."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import tyro
+
+from smolpilot.cli.options import parse
+
+if TYPE_CHECKING:
+    from smolpilot.datasets.rewrite.comparison import Comparison
+
+
+@dataclass
+class CompareOptions:
+    """Compare two recordings of any LeRobot version: values, video packets, boundary frames, tasks, statistics."""
+
+    a: tyro.conf.Positional[Path]
+    """A dataset folder."""
+    b: tyro.conf.Positional[Path]
+    """Another dataset folder."""
+    jobs: int = 0
+    """Number of processes; 0 takes one per core."""
+    tolerance: float = 1e-5
+    """Relative tolerance of statistics."""
+    first: int = 10
+    """How many differences are printed."""
+    json: bool = False
+    """Print one JSON document instead of a table."""
+
+
+def main(args: list[str]) -> int:
+    """Run `smolpilot dataset compare`; 1 when something differs."""
+    return _compare(parse(CompareOptions, args, verb="dataset compare"))
+
+
+def _compare(options: CompareOptions) -> int:
+    from smolpilot.cli.dataset_convert import cores
+    from smolpilot.cli.progress import progress_bar
+    from smolpilot.datasets.compare import compare
+    from smolpilot.errors import UsageError
+
+    if options.jobs < 0:
+        raise UsageError(f"--jobs is {options.jobs}.", expected="0 (one per core) or more")
+    if not options.tolerance >= 0:
+        raise UsageError(f"--tolerance is {options.tolerance}.", expected="0 or more")
+    with progress_bar() as progress:
+        result = compare(
+            options.a, options.b, jobs=options.jobs or cores(), tolerance=options.tolerance, progress=progress
+        )
+    if options.json:
+        import json
+
+        print(json.dumps({"a": str(options.a), "b": str(options.b), **result.to_json()}, indent=2))
+        return 0 if result.equal else 1
+    print_table(result, f"{options.a} and {options.b}")
+    if result.equal:
+        print("Equal.")
+        return 0
+    print(f"{len(result.differences)} differences:")
+    for difference in result.differences[: max(options.first, 0)]:
+        print(f"  {difference}")
+    if len(result.differences) > options.first:
+        print(f"  … {len(result.differences) - options.first} more (--first {len(result.differences)})")
+    return 1
+
+
+def print_table(result: Comparison, title: str) -> None:
+    """The table of checks."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("check")
+    table.add_column("what", overflow="fold")
+    table.add_column("compared", justify="right")
+    table.add_column("differ", justify="right")
+    for row in result.table():
+        table.add_row(row["check"], row["what"], f"{row['compared']:,}", f"{row['differences']:,}")
+    Console(highlight=False).print(table)

@@ -1,0 +1,46 @@
+"""Comparing two recordings of any version: every value, every video packet, boundary frames, statistics."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from smolpilot.datasets.meta import DatasetMeta, read_meta
+from smolpilot.datasets.rewrite.comparison import TOLERANCE, Comparison, Difference, compare_episodes, compare_meta
+from smolpilot.datasets.rewrite.differences import first_packet_difference, first_value_difference
+from smolpilot.datasets.rewrite.facts import collect
+from smolpilot.datasets.rewrite.options import Progress
+from smolpilot.datasets.rewrite.pool import Pool
+
+__all__ = ["TOLERANCE", "Comparison", "Difference", "compare"]
+
+
+def compare(
+    a: str | Path, b: str | Path, *, jobs: int = 1, tolerance: float = TOLERANCE, progress: Progress | None = None
+) -> Comparison:
+    """Compare two recordings of any version, streaming.
+
+    Joined files, other list types and other file limits are no difference; values, dtypes, packets, time stamps
+    relative to the episode's start, pictures, tasks and statistics (to `tolerance`) are. Raises DatasetError when one
+    of them cannot be read.
+    """
+    metas = [read_meta(path) for path in (a, b)]
+    report = progress or (lambda what, done, total: None)
+    with Pool(jobs) as pool:
+        facts = [collect(meta, pool, report, f"read {meta.root.name}") for meta in metas]
+    result = Comparison()
+    compare_meta(metas[0], metas[1], result, tolerance)
+    compare_episodes(facts[0], facts[1], result, tolerance)
+    _explain(result, metas[0], metas[1])
+    return result
+
+
+def _explain(result: Comparison, a: DatasetMeta, b: DatasetMeta, limit: int = 5) -> None:
+    """Say of the first few unequal columns and videos where exactly they begin to differ."""
+    for number, one in enumerate(result.differences):
+        if one.check not in ("values", "packets") or one.episode is None or limit == 0 or "'" not in one.text:
+            continue
+        name, limit = one.text.split("'")[1], limit - 1
+        find = first_value_difference if one.check == "values" else first_packet_difference
+        detail = find(a, b, one.episode, name)
+        if detail:
+            result.differences[number] = Difference(one.check, one.episode, f"{one.text}: {detail}")

@@ -1,0 +1,191 @@
+"""The outcome of a comparison, and the comparison of what has been read of two recordings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from smolpilot.datasets.features import Feature
+from smolpilot.datasets.meta import DatasetMeta
+from smolpilot.datasets.rewrite.facts import EpisodeFacts
+from smolpilot.statistics import Statistics
+
+_CHECKS = ("description", "tasks", "episodes", "values", "packets", "pictures", "statistics")
+_WHAT = {
+    "description": "facts: rate, robot, features",
+    "tasks": "instructions",
+    "episodes": "episodes: index, length, instructions",
+    "values": "table values, bit by bit",
+    "packets": "video packets: content and time",
+    "pictures": "decoded first and last frames",
+    "statistics": "statistics per episode and in all",
+}
+# Statistics are rounded to float32 by some writers.
+TOLERANCE = 1e-5
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One thing that is not equal; `episode` None where it concerns the whole recording."""
+
+    check: str
+    episode: int | None
+    text: str
+
+    def __str__(self) -> str:
+        return self.text if self.episode is None else f"episode {self.episode}: {self.text}"
+
+
+@dataclass
+class Comparison:
+    """The outcome: per check how much was compared, and all differences."""
+
+    compared: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_CHECKS, 0))
+    differences: list[Difference] = field(default_factory=list)
+
+    @property
+    def equal(self) -> bool:
+        """Whether nothing differs."""
+        return not self.differences
+
+    def add(self, check: str, text: str, episode: int | None = None) -> None:
+        """Note a difference."""
+        self.differences.append(Difference(check, episode, text))
+
+    def table(self) -> list[dict[str, Any]]:
+        """One row per check: what, how many things were compared, how many differ."""
+        return [
+            {
+                "check": check,
+                "what": _WHAT[check],
+                "compared": self.compared[check],
+                "differences": sum(one.check == check for one in self.differences),
+            }
+            for check in _CHECKS
+        ]
+
+    def to_json(self) -> dict[str, Any]:
+        """The whole outcome as plain values."""
+        return {
+            "equal": self.equal,
+            "checks": self.table(),
+            "differences": [vars(one) for one in self.differences],
+        }
+
+
+def compare_meta(a: DatasetMeta, b: DatasetMeta, result: Comparison, tolerance: float = TOLERANCE) -> None:
+    """Rate, robot, features, cameras, task list and the statistics of the whole recording."""
+    for name, mine, theirs in (
+        ("frames per second", a.fps, b.fps),
+        ("robot", a.robot_type, b.robot_type),
+        ("cameras", a.camera_names, b.camera_names),
+    ):
+        result.compared["description"] += 1
+        if mine != theirs:
+            result.add("description", f"{name}: {mine} and {theirs}")
+    for name in {**a.features, **b.features}:
+        result.compared["description"] += 1
+        text = _feature_difference(a.features.get(name), b.features.get(name))
+        if text:
+            result.add("description", f"feature '{name}': {text}")
+    for index in sorted({**a.tasks, **b.tasks}):
+        result.compared["tasks"] += 1
+        if a.tasks.get(index) != b.tasks.get(index):
+            result.add("tasks", f"task {index}: {a.tasks.get(index)!r} and {b.tasks.get(index)!r}")
+    # v2.0 counted otherwise, and only for the whole recording: what is computed anew cannot be equal to it.
+    if "v2.0" not in (a.version, b.version):
+        _compare_statistics(a.statistics, b.statistics, None, result, tolerance)
+
+
+def compare_episodes(
+    a: Sequence[EpisodeFacts], b: Sequence[EpisodeFacts], result: Comparison, tolerance: float = TOLERANCE
+) -> None:
+    """Episodes with the same index value: lengths, instructions, columns, packets, pictures, statistics."""
+    mine, theirs = ({one.index: one for one in side} for side in (a, b))
+    for index in sorted({**mine, **theirs}):
+        result.compared["episodes"] += 1
+        if index not in mine or index not in theirs:
+            result.add("episodes", f"only in the {'first' if index in mine else 'second'} recording", index)
+            continue
+        one, other = mine[index], theirs[index]
+        if one.length != other.length:
+            result.add("episodes", f"{one.length} and {other.length} frames", index)
+        if one.tasks != other.tasks:
+            result.add("episodes", f"instructions {one.tasks} and {other.tasks}", index)
+        _compare_columns(one, other, result)
+        _compare_videos(one, other, result)
+        _compare_statistics(one.statistics, other.statistics, index, result, tolerance)
+
+
+def _feature_difference(a: Feature | None, b: Feature | None) -> str:
+    if a is None or b is None:
+        return f"only in the {'second' if a is None else 'first'} recording"
+    if (a.dtype, a.shape) != (b.dtype, b.shape):
+        return f"{a.dtype} {list(a.shape)} and {b.dtype} {list(b.shape)}"
+    # Names that were missing and have been filled in are no difference.
+    if a.names is not None and b.names is not None and a.names != b.names:
+        return f"names {a.names} and {b.names}"
+    return ""
+
+
+def _compare_columns(one: EpisodeFacts, other: EpisodeFacts, result: Comparison) -> None:
+    for name in {**one.columns, **other.columns}:
+        mine, theirs = one.columns.get(name), other.columns.get(name)
+        result.compared["values"] += one.length
+        if mine is None or theirs is None:
+            result.add("values", f"column '{name}' only in the {'second' if mine is None else 'first'}", one.index)
+        elif mine[0] != theirs[0]:
+            result.add("values", f"column '{name}' is {mine[0]} and {theirs[0]}", one.index)
+        elif mine[1] != theirs[1]:
+            result.add("values", f"column '{name}' differs", one.index)
+
+
+def _compare_videos(one: EpisodeFacts, other: EpisodeFacts, result: Comparison) -> None:
+    for camera in {**one.clips, **other.clips}:
+        mine, theirs = one.clips.get(camera), other.clips.get(camera)
+        if mine is None or theirs is None:
+            which = "second" if mine is None else "first"
+            result.add("packets", f"video of '{camera}' only in the {which} recording", one.index)
+            continue
+        result.compared["packets"] += mine.frames
+        codings = [name for name in mine.coding.differs_in(theirs.coding) if name != "time_base"]
+        if codings:
+            result.add("packets", f"video of '{camera}' is coded otherwise ({', '.join(codings)})", one.index)
+        if mine.frames != theirs.frames:
+            result.add("packets", f"video of '{camera}' has {mine.frames} and {theirs.frames} frames", one.index)
+        elif mine.digest != theirs.digest:
+            result.add("packets", f"video of '{camera}' differs", one.index)
+        if float(abs(mine.lead * mine.tick - theirs.lead * theirs.tick)) > 1e-3:
+            result.add("packets", f"video of '{camera}' begins at another time", one.index)
+        for which, first, second in zip(("first", "last"), one.pictures[camera], other.pictures[camera], strict=True):
+            result.compared["pictures"] += 1
+            if first != second:
+                result.add("pictures", f"the {which} picture of '{camera}' differs", one.index)
+
+
+def _compare_statistics(
+    a: Statistics, b: Statistics, episode: int | None, result: Comparison, tolerance: float
+) -> None:
+    """Only what both have: missing statistics may have been filled in."""
+    for name in a:
+        for key in a[name]:
+            if name not in b or key not in b[name]:
+                continue
+            mine, theirs = np.ravel(a[name][key]), np.ravel(b[name][key])
+            result.compared["statistics"] += len(mine)
+            if mine.shape != theirs.shape:
+                result.add("statistics", f"{key} of '{name}' has {len(mine)} and {len(theirs)} numbers", episode)
+                continue
+            scale = _scale(a[name])
+            if not np.allclose(mine, theirs, rtol=tolerance, atol=tolerance * scale, equal_nan=True):
+                worst = int(np.argmax(np.abs(mine - theirs)))
+                result.add("statistics", f"{key} of '{name}': {mine[worst]:g} and {theirs[worst]:g}", episode)
+
+
+def _scale(stats: Mapping[str, Any]) -> float:
+    """The size of a feature's values: rounding is relative to it, also where a mean or std is near zero."""
+    values = [np.abs(stats[key]).max() for key in ("min", "max") if key in stats and np.size(stats[key])]
+    return float(max([value for value in values if np.isfinite(value)], default=1.0))

@@ -1,0 +1,398 @@
+"""rewrite(): the steps from planned episodes to a proven folder, each of them resumable."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from smolpilot.datasets.meta import DatasetMeta, read_meta
+from smolpilot.datasets.rewrite import plan as planning
+from smolpilot.datasets.rewrite.comparison import Comparison, compare_episodes, compare_meta
+from smolpilot.datasets.rewrite.data_part import DataPart, EpisodeRows
+from smolpilot.datasets.rewrite.episode_statistics import PicturesPart
+from smolpilot.datasets.rewrite.facts import EpisodeFacts, Pictures, collect, scan_videos
+from smolpilot.datasets.rewrite.info import DATA_V21, DATA_V30, VIDEO_V21, VIDEO_V30, result_info
+from smolpilot.datasets.rewrite.manifest import write_manifest
+from smolpilot.datasets.rewrite.meta_files import EpisodeRecord, write_meta
+from smolpilot.datasets.rewrite.options import EpisodePlan, Progress, RewriteOptions
+from smolpilot.datasets.rewrite.pool import Pool
+from smolpilot.datasets.rewrite.reencode import copyable
+from smolpilot.datasets.rewrite.source import (
+    Extras,
+    complete,
+    extra_files,
+    lerobot_shape,
+    read_extras,
+    require_same_kind,
+    state_of,
+)
+from smolpilot.datasets.rewrite.video_part import VideoPart
+from smolpilot.datasets.rewrite.work import (
+    Part,
+    WorkFolder,
+    clear_errors,
+    execute,
+    locked,
+    refuse_existing,
+    work_folder,
+)
+from smolpilot.errors import DatasetError, SmolpilotError, UsageError
+from smolpilot.statistics import Statistics
+
+LEROBOT_TOLERANCE = 1e-4
+_RENUMBERED = ("index", "episode_index", "task_index")
+# Below this much to read, starting processes takes longer than they save.
+_WORTH_A_PROCESS = 48 * 1024 * 1024
+
+
+@dataclass
+class RewriteReport:
+    """What was done: `proof` compares the sources with the result; `off_video` is in seconds."""
+
+    episodes: int = 0
+    frames: int = 0
+    resumed: int = 0
+    parts: int = 0
+    reencoded: list[str] = field(default_factory=list)
+    computed: list[str] = field(default_factory=list)
+    off_video: float = 0.0
+    warnings: list[str] = field(default_factory=list)
+    proof: Comparison = field(default_factory=Comparison)
+
+
+def rewrite(
+    plans: Sequence[EpisodePlan],
+    dst: str | Path,
+    options: RewriteOptions | None = None,
+    *,
+    info: Mapping[str, Any] | None = None,
+    renumber: bool = False,
+    progress: Progress | None = None,
+) -> RewriteReport:
+    """Write the planned episodes as a new recording: whole and proven, or not at all.
+
+    Video packets are copied; every column, dtype and value stays, but for what a plan changes; missing statistics are
+    computed; card, licence and other meta files of the first source come along. `info` replaces the first source's
+    `info.json` as the base of the result's. `renumber` gives episodes 0, 1, …, in the order of the plans, rows and
+    tasks new indices (tasks by text); otherwise they keep theirs. `progress(what, done, total)` is called often.
+    Unfinished work stays beside `dst`, and the same call goes on with it. Raises UsageError when `dst` exists or
+    cannot be written, DatasetError for sources that cannot be copied and for a result that is not equal to them.
+    """
+    target = Path(dst).expanduser().absolute()
+    chosen = options or RewriteOptions()
+    sources = planning.sources_of(plans)
+    _check_target(target, sources)
+    require_same_kind(sources)
+    folder = work_folder(target)
+    with clear_errors(target), locked(target):
+        try:
+            jobs = _useful_jobs(plans, chosen.jobs)
+            with Pool(jobs) as pool:
+                job = _Job(plans, target, chosen, info, renumber, pool, progress or (lambda what, done, total: None))
+                return job.run()
+        finally:
+            # Nothing worth keeping: the plan did not get as far as a first part.
+            if folder.exists() and not (folder / "state").exists():
+                shutil.rmtree(folder)
+
+
+class _Job:
+    def __init__(
+        self,
+        plans: Sequence[EpisodePlan],
+        target: Path,
+        options: RewriteOptions,
+        info: Mapping[str, Any] | None,
+        renumber: bool,
+        pool: Pool,
+        progress: Progress,
+    ) -> None:
+        self._plans, self._options, self._renumber = plans, options, renumber
+        self._pool, self._progress, self._info = pool, progress, info
+        self._sources = planning.sources_of(plans)
+        states = {id(meta): state_of(meta) for meta in self._sources}
+        self._work = WorkFolder(target, planning.fingerprint(plans, options, info, states, renumber))
+        self._states = states
+        self._extras: dict[int, Extras] = {}
+        self._report = RewriteReport()
+
+    def run(self) -> RewriteReport:
+        self._extras = {id(meta): read_extras(meta) for meta in self._sources}
+        self._placed, self._tasks = planning.place_episodes(self._plans, renumber=self._renumber)
+        self._fps = self._sources[0].fps
+        self._keys = {name: camera.key for name, camera in self._sources[0].cameras.items() if camera.is_video}
+        pictures = self._read_sources()
+        data_files = planning.place_rows(self._placed, self._options)
+        _check_space(self._work, self._placed)
+        self._work.open()
+        pictures |= copyable(self._placed, self._fps, self._options, self._execute, self._work.folder, self._report)
+        parts = [*self._video_parts(), *self._data_parts(data_files), *self._statistics_parts()]
+        self._execute(parts, "write")
+        expected = self._expected(data_files, pictures)
+        self._write_meta(expected)
+        self._prove(expected)
+        states = [self._states[id(meta)] for meta in self._sources]
+        if states != [state_of(meta) for meta in self._sources]:
+            self._work.clear()
+            raise DatasetError("The source changed while it was read.", fix="Run again when nothing writes to it.")
+        write_manifest(self._work, self._report, self._sources)
+        self._work.finish()
+        self._report.episodes = len(self._placed)
+        self._report.frames = sum(one.rows.length for one in self._placed)
+        self._report.warnings = self._warnings()
+        return self._report
+
+    def _warnings(self) -> list[str]:
+        """What a reader of the result may stumble over, though it is equal to the source."""
+        found = []
+        indices = [one.index for one in self._placed]
+        if indices != list(range(len(indices))):
+            gap = next(number for number, index in enumerate(indices) if number != index)
+            found.append(
+                f"Episode indices have gaps (there is no episode {gap}): LeRobot finds episodes by position. "
+                "`smolpilot dataset merge` numbers them anew."
+            )
+        if self._report.off_video > LEROBOT_TOLERANCE:
+            found.append(
+                f"Time stamps are up to {1000 * self._report.off_video:.2f} ms off the videos; LeRobot refuses more "
+                f"than {1000 * LEROBOT_TOLERANCE:g} ms by default. `smolpilot dataset repair` puts them onto the grid."
+            )
+        return found
+
+    def _read_sources(self) -> dict[tuple[int, str], Pictures]:
+        pictures = {}
+        for meta in self._sources:
+            mine = [one for one in self._placed if one.plan.source is meta]
+            found = scan_videos(meta, [one.plan.episode for one in mine], self._pool, self._progress, "read")
+            for one in mine:
+                for camera in one.plan.origin.videos:
+                    one.clips[camera], pictures[one.index, camera] = found[camera, one.plan.episode]
+        return pictures
+
+    def _video_parts(self) -> list[Part]:
+        parts: list[Part] = []
+        for camera, key in self._keys.items():
+            for number, pieces in enumerate(planning.place_videos(self._placed, camera, self._fps, self._options)):
+                parts.append(VideoPart(f"video {camera} {number}", self._video_path(key, number), pieces))
+        return parts
+
+    def _video_path(self, key: str, number: int) -> str:
+        chunk, file = divmod(number, self._options.chunk_files)
+        if self._options.version == "v3.0":
+            return "result/" + VIDEO_V30.format(video_key=key, chunk_index=chunk, file_index=file)
+        index = self._placed[number].index
+        names = {"episode_chunk": index // self._options.chunk_files, "episode_index": index}
+        return "result/" + VIDEO_V21.format(video_key=key, **names)
+
+    def _data_parts(self, files: list[list[planning.Placed]]) -> list[Part]:
+        parts: list[Part] = []
+        for number, inside in enumerate(files):
+            chunk, file = divmod(number, self._options.chunk_files)
+            if self._options.version == "v3.0":
+                path = DATA_V30.format(chunk_index=chunk, file_index=file)
+            else:
+                index = inside[0].index
+                path = DATA_V21.format(episode_chunk=index // self._options.chunk_files, episode_index=index)
+            episodes = [self._episode_rows(one) for one in inside]
+            parts.append(DataPart(f"data {number}", f"result/{path}", episodes, self._fps, self._options.misaligned))
+        return parts
+
+    def _episode_rows(self, one: planning.Placed) -> EpisodeRows:
+        features = one.plan.source.features
+        stored = self._stored(one)
+        missing = [name for name in features if not complete(stored.get(name))]
+        if one.plan.change is not None:
+            # A change may add columns: those are not known here, the index columns are the usual ones.
+            missing = list(dict.fromkeys([*missing, "timestamp", "frame_index", *_RENUMBERED]))
+        return EpisodeRows(
+            rows=one.rows,
+            index=one.index,
+            change=one.plan.change,
+            numbers=one.numbers,
+            statistics=[n for n in missing if n not in features or features[n].dtype not in ("video", "image")],
+            pictures=[n for n in missing if n in features and features[n].dtype == "image"],
+            clips={camera: (one.video(camera), clip) for camera, clip in one.clips.items()},
+        )
+
+    def _stored(self, one: planning.Placed) -> Statistics:
+        """Statistics of the source that still hold for the episode."""
+        features = one.plan.source.features
+        stored = self._extras[id(one.plan.source)].statistics.get(one.plan.episode, {})
+        kept = {}
+        for name, stats in stored.items():
+            picture = name in features and features[name].dtype in ("video", "image")
+            changed = one.plan.change is not None or (one.numbers is not None and name in _RENUMBERED)
+            if complete(stats) and (picture or not changed):
+                kept[name] = lerobot_shape(name, stats) if picture else stats
+        return kept
+
+    def _statistics_parts(self) -> list[Part]:
+        parts: list[Part] = []
+        for one in self._placed:
+            stored = self._stored(one)
+            for camera, clip in one.clips.items():
+                if self._keys[camera] not in stored:
+                    parts.append(PicturesPart(f"pictures {camera} {one.index}", one.video(camera), clip))
+        return parts
+
+    def _execute(self, parts: Sequence[Part], what: str) -> None:
+        """Run the parts that the journal does not have, largest kinds first, and note each as it is ready."""
+        todo = [part for part in parts if part.name not in self._work.records]
+        self._report.parts += len(parts)
+        self._report.resumed += len(parts) - len(todo)
+        done = len(parts) - len(todo)
+        self._progress(what, done, len(parts))
+        for _, record in self._pool.run(execute, [(part, self._work.folder) for part in todo]):
+            self._work.add(record)
+            done += 1
+            self._progress(what, done, len(parts))
+
+    def _expected(
+        self, files: list[list[planning.Placed]], pictures: Mapping[tuple[int, str], Pictures]
+    ) -> list[EpisodeFacts]:
+        """What the result has to hold, by the sources and the journal."""
+        facts: list[EpisodeFacts] = []
+        for number, inside in enumerate(files):
+            found = self._work.records[f"data {number}"]["facts"]["episodes"]
+            for one, rows in zip(inside, found, strict=True):
+                self._report.off_video = max(self._report.off_video, rows["off_video"])
+                facts.append(
+                    EpisodeFacts(
+                        index=one.index,
+                        length=one.rows.length,
+                        tasks=self._episode_tasks(one, rows["tasks"]),
+                        columns=rows["columns"],
+                        clips=dict(one.clips),
+                        pictures={camera: pictures[one.index, camera] for camera in one.clips},
+                        statistics=self._statistics(one, rows["statistics"]),
+                    )
+                )
+        return facts
+
+    def _episode_tasks(self, one: planning.Placed, used: list[int]) -> list[str]:
+        if one.plan.change is None and one.numbers is None and one.plan.tasks is None and one.plan.origin.tasks:
+            return one.plan.origin.tasks
+        for index in used:
+            if index not in self._tasks:
+                raise DatasetError(
+                    f"Frames of episode {one.plan.episode} point to task {index}, which has no text.",
+                    expected=f"one of the task indices {sorted(self._tasks)}",
+                    fix="See `smolpilot dataset check`.",
+                )
+        return [self._tasks[index] for index in used]
+
+    def _statistics(self, one: planning.Placed, computed: dict[str, dict[str, Any]]) -> Statistics:
+        """In the order of the features, stored ones where they hold."""
+        found = {**computed}
+        for camera in one.clips:
+            name = f"pictures {camera} {one.index}"
+            if name in self._work.records:
+                found[self._keys[camera]] = self._work.records[name]["facts"]["statistics"]
+        fresh: Statistics = {
+            name: {key: np.atleast_1d(np.asarray(value, dtype=np.float64)) for key, value in stats.items()}
+            for name, stats in found.items()
+        }
+        stored = self._stored(one)
+        self._report.computed = list(dict.fromkeys([*self._report.computed, *(n for n in fresh if n not in stored)]))
+        merged = {**fresh, **stored}
+        order = [*one.plan.source.features, *merged]
+        return {name: merged[name] for name in dict.fromkeys(order) if name in merged}
+
+    def _write_meta(self, expected: Sequence[EpisodeFacts]) -> None:
+        first = self._sources[0]
+        by_index = {facts.index: facts for facts in expected}
+        records = []
+        for one in self._placed:
+            fields = self._extras[id(one.plan.source)].fields.get(one.plan.episode, {})
+            facts = by_index[one.index]
+            records.append(EpisodeRecord(one, facts.tasks, fields, facts.statistics))
+        schema = pq.read_schema(self._work.folder / self._work.records["data 0"]["output"])
+        clips = {self._keys[camera]: clip for camera, clip in self._placed[0].clips.items()}
+        base = self._info if self._info is not None else self._extras[id(first)].info
+        info = result_info(base, self._placed, self._tasks, self._options, clips, schema)
+        write_meta(self._work.root, info, self._tasks, records, self._keys)
+        for relative in extra_files(first.root):
+            copy = self._work.root / relative
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(first.root / relative, copy)
+
+    def _prove(self, expected: Sequence[EpisodeFacts]) -> None:
+        """Read the whole result back and compare it with what was planned."""
+        proof = self._report.proof
+        try:
+            result = read_meta(self._work.root)
+            facts = collect(result, self._pool, self._progress, "prove")
+        except SmolpilotError:
+            self._work.clear()
+            raise
+        compare_episodes(expected, facts, proof)
+        if len(self._sources) == 1 and not self._renumber and self._info is None:
+            compare_meta(_as_planned(self._sources[0], self._tasks, len(self._placed)), result, proof)
+        if not proof.equal:
+            self._work.clear()
+            shown = "; ".join(str(one) for one in proof.differences[:5])
+            raise DatasetError(
+                f"The result is not equal to its source, and has been removed: {shown}.",
+                expected="equal values, packets, pictures and statistics",
+                fix="Try again; if it happens again, check the disk and report it.",
+            )
+
+
+def _as_planned(meta: DatasetMeta, tasks: dict[int, str], episodes: int) -> DatasetMeta:
+    """The source with the task list of the result; statistics of all its episodes hold only if all came along."""
+    statistics = meta.statistics if episodes == len(meta.episodes) and tasks == meta.tasks else {}
+    return DatasetMeta(
+        root=meta.root,
+        version=meta.version,
+        fps=meta.fps,
+        robot_type=meta.robot_type,
+        features=meta.features,
+        cameras=meta.cameras,
+        tasks=tasks,
+        episodes=meta.episodes,
+        statistics=statistics,
+    )
+
+
+def _check_target(target: Path, sources: Sequence[DatasetMeta]) -> None:
+    leftover = work_folder(target)
+    if target.exists() and leftover.is_dir() and not (leftover / "result").exists():
+        # Killed between putting the result in place and tidying up.
+        shutil.rmtree(leftover, ignore_errors=True)
+    refuse_existing(target)
+    for meta in sources:
+        if target.is_relative_to(meta.root) or target.resolve().is_relative_to(meta.root.resolve()):
+            raise UsageError(
+                f"The output {target} lies inside the recording {meta.root}.",
+                expected="a folder outside: recordings are never written to",
+                fix="Choose another path.",
+            )
+
+
+def _check_space(work: WorkFolder, placed: Sequence[planning.Placed]) -> None:
+    videos = sum(clip.size for one in placed for clip in one.clips.values())
+    tables = {one.rows.path: one.rows.path.stat().st_size for one in placed}
+    there = sum(path.stat().st_size for path in work.folder.rglob("*") if path.is_file())
+    needed = int(1.02 * (videos + sum(tables.values()))) - there
+    free = shutil.disk_usage(work.folder).free
+    if needed > free:
+        raise DatasetError(
+            f"The disk is too full: {needed / 1e9:.1f} GB are needed for {work.target}, {free / 1e9:.1f} GB are free.",
+            fix="Free some space, or choose another disk.",
+        )
+
+
+def _useful_jobs(plans: Sequence[EpisodePlan], jobs: int) -> int:
+    paths = {path for plan in plans for path in _paths(plan)}
+    size = sum(path.stat().st_size for path in paths if path.exists())
+    return max(1, min(jobs, size // _WORTH_A_PROCESS))
+
+
+def _paths(plan: EpisodePlan) -> list[Path]:
+    return [plan.origin.data_path, *(span.path for span in plan.origin.videos.values())]

@@ -1,0 +1,120 @@
+"""`meta/info.json` of the result: the source's, with what the other version needs and what was missing filled in."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from typing import Any
+
+import pyarrow as pa
+
+from smolpilot.datasets.rewrite.options import RewriteOptions
+from smolpilot.datasets.rewrite.packets import Clip
+from smolpilot.datasets.rewrite.plan import Placed
+from smolpilot.keys import ACTION, STATE
+
+DATA_V30 = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
+VIDEO_V30 = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
+DATA_V21 = "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet"
+VIDEO_V21 = "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4"
+_INDEX_COLUMNS = ("timestamp", "frame_index", "episode_index", "index", "task_index")
+_V21_ONLY = ("total_videos", "total_chunks")
+_V30_ONLY = ("data_files_size_in_mb", "video_files_size_in_mb")
+
+
+def result_info(
+    base: Mapping[str, Any],
+    placed: Sequence[Placed],
+    tasks: Mapping[int, str],
+    options: RewriteOptions,
+    clips: Mapping[str, Clip],
+    schema: pa.Schema,
+) -> dict[str, Any]:
+    """The description; `clips` are one clip per camera key, `schema` that of the tables."""
+    info = copy.deepcopy(dict(base))
+    fps = info.get("fps", placed[0].plan.source.fps)
+    v30 = options.version == "v3.0"
+    for key in _V21_ONLY if v30 else _V30_ONLY:
+        info.pop(key, None)
+    info |= {
+        "codebase_version": options.version,
+        "fps": fps,
+        "total_episodes": len(placed),
+        "total_frames": sum(one.rows.length for one in placed),
+        "total_tasks": len(tasks),
+        "chunks_size": options.chunk_files,
+        "data_path": DATA_V30 if v30 else DATA_V21,
+        "video_path": (VIDEO_V30 if v30 else VIDEO_V21) if clips else None,
+        "splits": _splits(info.get("splits"), placed, base),
+    }
+    info.setdefault("robot_type", None)
+    if v30:
+        info |= {"data_files_size_in_mb": options.data_file_mb, "video_files_size_in_mb": options.video_file_mb}
+    else:
+        chunks = {one.index // options.chunk_files for one in placed}
+        info |= {"total_chunks": len(chunks), "total_videos": len(placed) * len(clips)}
+    features = info.setdefault("features", {})
+    _complete_features(features, schema)
+    for key, clip in clips.items():
+        if key in features:
+            _complete_video(features[key], clip, fps)
+    return info
+
+
+def _splits(splits: Any, placed: Sequence[Placed], base: Mapping[str, Any]) -> dict[str, str]:
+    """The source's splits where it has the same episodes; otherwise everything is for training."""
+    if isinstance(splits, dict) and splits and base.get("total_episodes") == len(placed):
+        return splits
+    return {"train": f"0:{len(placed)}"}
+
+
+def _complete_features(features: dict[str, Any], schema: pa.Schema) -> None:
+    for column in schema:
+        if column.name not in features:
+            described = _described(column.type)
+            if described is not None:
+                features[column.name] = described
+    for name, feature in features.items():
+        shape = feature.get("shape") or []
+        if feature.get("names") is not None or name in _INDEX_COLUMNS:
+            continue
+        if feature.get("dtype") in ("video", "image") and len(shape) == 3:
+            last = shape[0] not in (1, 3) or shape[2] in (1, 3)
+            feature["names"] = ["height", "width", "channels"] if last else ["channels", "height", "width"]
+        elif len(shape) == 1 and (shape[0] > 1 or name in (STATE, ACTION)):
+            feature["names"] = [f"joint_{i}" for i in range(shape[0])]
+
+
+def _described(kind: pa.DataType) -> dict[str, Any] | None:
+    """The feature of a column that info.json forgot: LeRobot cannot load a column that it does not know."""
+    shape = []
+    while pa.types.is_fixed_size_list(kind):
+        shape.append(kind.list_size)
+        kind = kind.value_type
+    names = {pa.float32(): "float32", pa.float64(): "float64", pa.string(): "string", pa.bool_(): "bool"}
+    dtype = names.get(kind, str(kind) if pa.types.is_integer(kind) else None)
+    return None if dtype is None else {"dtype": dtype, "shape": shape or [1], "names": None}
+
+
+def _complete_video(feature: dict[str, Any], clip: Clip, fps: float) -> None:
+    """Codec and pixel format as they are in the files, where the source is silent."""
+    details = feature.setdefault("info", copy.deepcopy(feature.get("video_info") or {}))
+    found = {
+        "video.height": clip.coding.height,
+        "video.width": clip.coding.width,
+        "video.codec": clip.coding.codec,
+        "video.pix_fmt": clip.coding.pix_fmt,
+        "video.is_depth_map": False,
+        "video.fps": fps,
+        "video.channels": math.prod(feature.get("shape", [3])[2:3]) or 3,
+        "has_audio": False,
+    }
+    for key, value in found.items():
+        details.setdefault(key, value)
+
+
+def rate(fps: float) -> Fraction:
+    """A frame rate as the fraction it stands for: 29.97 is 30000/1001."""
+    return Fraction(fps).limit_denominator(1001)

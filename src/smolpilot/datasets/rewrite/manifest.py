@@ -1,0 +1,37 @@
+"""`meta/smolpilot_manifest.json`: content hashes of every file of a result, and what was proven of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from smolpilot.atomic import write_text_atomic
+from smolpilot.datasets.meta import DatasetMeta
+from smolpilot.datasets.rewrite.source import MANIFEST
+from smolpilot.datasets.rewrite.work import WorkFolder, sha256_of
+
+if TYPE_CHECKING:
+    from smolpilot.datasets.rewrite.engine import RewriteReport
+
+
+def write_manifest(work: WorkFolder, report: RewriteReport, sources: Sequence[DatasetMeta]) -> None:
+    """Write it last; nothing in it depends on when or where the result was made."""
+    known = {record["output"]: record for record in work.records.values() if "output" in record}
+    files: dict[str, Any] = {}
+    for path in sorted(work.root.rglob("*")):
+        if path.is_file() and path.relative_to(work.root).as_posix() != MANIFEST:
+            record = known.get(path.relative_to(work.folder).as_posix())
+            digest = record["sha256"] if record else sha256_of(path)
+            files[path.relative_to(work.root).as_posix()] = {"sha256": digest, "bytes": path.stat().st_size}
+    document = {
+        "format": 1,
+        "sources": [
+            {"version": meta.version, "episodes": len(meta.episodes), "frames": meta.total_frames} for meta in sources
+        ],
+        "proof": {row["check"]: row["compared"] for row in report.proof.table()},
+        "reencoded": report.reencoded,
+        "statistics_computed": report.computed,
+        "files": files,
+    }
+    write_text_atomic(work.root / MANIFEST, json.dumps(document, indent=1) + "\n")

@@ -1,0 +1,167 @@
+"""The meta folder of either version, written from the placed episodes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from smolpilot.datasets.rewrite.plan import Placed
+from smolpilot.statistics import Statistics, merge_statistics, statistics_to_json
+
+_BATCH = 512
+
+
+@dataclass(frozen=True)
+class EpisodeRecord:
+    """What the meta folder says of an episode: instructions, further fields of the source, statistics."""
+
+    placed: Placed
+    tasks: list[str]
+    fields: Mapping[str, Any]
+    statistics: Statistics
+
+
+def write_meta(
+    root: Path,
+    info: Mapping[str, Any],
+    tasks: Mapping[int, str],
+    records: Sequence[EpisodeRecord],
+    keys: Mapping[str, str],
+) -> None:
+    """Write the meta folder; `keys` are the feature keys of the cameras that have videos."""
+    meta = root / "meta"
+    meta.mkdir(exist_ok=True)
+    _write_text(meta / "info.json", json.dumps(info, indent=4, ensure_ascii=False))
+    if info["codebase_version"] == "v3.0":
+        pq.write_table(tasks_table(tasks), meta / "tasks.parquet")
+        _write_text(meta / "stats.json", statistics_to_json(merge_statistics([one.statistics for one in records])))
+        _write_episodes(meta, records, keys, int(info["chunks_size"]))
+        return
+    rows = [{"task_index": index, "task": text} for index, text in tasks.items()]
+    _write_lines(meta / "tasks.jsonl", rows)
+    _write_lines(
+        meta / "episodes.jsonl",
+        (
+            {"episode_index": one.placed.index, "tasks": one.tasks, "length": one.placed.rows.length, **one.fields}
+            for one in records
+        ),
+    )
+    _write_lines(
+        meta / "episodes_stats.jsonl",
+        ({"episode_index": one.placed.index, "stats": plain(one.statistics)} for one in records),
+    )
+
+
+def tasks_table(tasks: Mapping[int, str]) -> pa.Table:
+    """LeRobot reads this table with pandas and expects the text as its index: said in the schema's metadata."""
+    table = pa.table(
+        {"task_index": pa.array(list(tasks), pa.int64()), "task": pa.array(list(tasks.values()), pa.string())}
+    )
+    columns = [
+        {"name": "task_index", "field_name": "task_index", "pandas_type": "int64", "numpy_type": "int64"},
+        {"name": "task", "field_name": "task", "pandas_type": "unicode", "numpy_type": "object"},
+    ]
+    description = {
+        "index_columns": ["task"],
+        "column_indexes": [],
+        "columns": [{**column, "metadata": None} for column in columns],
+        "pandas_version": "2.0.0",
+    }
+    return table.replace_schema_metadata({"pandas": json.dumps(description)})
+
+
+def plain(statistics: Statistics) -> dict[str, dict[str, Any]]:
+    """Statistics as JSON values."""
+    return {
+        name: {key: _counts(value) if key == "count" else value.tolist() for key, value in stats.items()}
+        for name, stats in statistics.items()
+    }
+
+
+def _counts(value: Any) -> list[int]:
+    return [int(count) for count in np.atleast_1d(value)]
+
+
+def _write_episodes(meta: Path, records: Sequence[EpisodeRecord], keys: Mapping[str, str], chunk_files: int) -> None:
+    path = meta / "episodes" / "chunk-000" / "file-000.parquet"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    schema = _episode_schema(records, keys, chunk_files)
+    with pq.ParquetWriter(path, schema) as writer:
+        for rows in _batches(_episode_rows(records, keys, chunk_files)):
+            writer.write_table(pa.Table.from_pylist(rows, schema=schema))
+
+
+def _episode_schema(records: Sequence[EpisodeRecord], keys: Mapping[str, str], chunk_files: int) -> pa.Schema:
+    """The columns of all episodes: a statistic that only some have is empty for the others."""
+    fields: dict[str, pa.Field] = {}
+    for rows in _batches(_episode_rows(records, keys, chunk_files)):
+        for field in pa.Table.from_pylist([_all_keys(rows), *rows]).schema:
+            known = fields.get(field.name)
+            if known is None or pa.types.is_null(known.type):
+                fields[field.name] = field
+    return pa.schema(list(fields.values()))
+
+
+def _all_keys(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    # Arrow takes the columns from the first row.
+    return dict.fromkeys(key for row in rows for key in row)
+
+
+def _episode_rows(
+    records: Sequence[EpisodeRecord], keys: Mapping[str, str], chunk_files: int
+) -> Iterator[dict[str, Any]]:
+    first = 0
+    for one in records:
+        placed, length = one.placed, one.placed.rows.length
+        chunk, file = divmod(placed.data_file, chunk_files)
+        row: dict[str, Any] = {
+            "episode_index": placed.index,
+            "tasks": one.tasks,
+            "length": length,
+            "data/chunk_index": chunk,
+            "data/file_index": file,
+            "dataset_from_index": first,
+            "dataset_to_index": first + length,
+        }
+        for camera, (number, begin, end) in placed.videos.items():
+            chunk, file = divmod(number, chunk_files)
+            tick, prefix = placed.clips[camera].tick, f"videos/{keys[camera]}"
+            row |= {
+                f"{prefix}/chunk_index": chunk,
+                f"{prefix}/file_index": file,
+                f"{prefix}/from_timestamp": float(begin * tick),
+                f"{prefix}/to_timestamp": float(end * tick),
+            }
+        row |= one.fields
+        for name, stats in plain(one.statistics).items():
+            row |= {f"stats/{name}/{key}": value for key, value in stats.items()}
+        yield {**row, "meta/episodes/chunk_index": 0, "meta/episodes/file_index": 0}
+        first += length
+
+
+def _batches(rows: Iterator[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    batch: list[dict[str, Any]] = []
+    for row in rows:
+        batch.append(row)
+        if len(batch) == _BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _write_lines(path: Path, rows: Any) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        for row in rows:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text + "\n", encoding="utf-8")

@@ -1,0 +1,247 @@
+"""The packets of a video file, episode by episode: what they are, and whether they can be copied."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import numpy.typing as npt
+
+from smolpilot.datasets.files import require_file
+from smolpilot.errors import DatasetError
+
+_HALF = 0.4
+
+
+@dataclass(frozen=True)
+class Span:
+    """An episode's place in a video file: seconds of its start and, where known, of the next episode's start."""
+
+    episode: int
+    start: float
+    stop: float | None
+    length: int
+
+
+@dataclass(frozen=True)
+class Coding:
+    """Everything that has to be equal for packets to follow one another in one file."""
+
+    codec: str
+    extradata: str
+    width: int
+    height: int
+    pix_fmt: str
+    time_base: str
+    colour: str
+
+    def differs_in(self, other: Coding) -> list[str]:
+        """Names of the parameters that are not equal."""
+        mine, theirs = asdict(self), asdict(other)
+        return [name for name in mine if mine[name] != theirs[name]]
+
+
+@dataclass(frozen=True)
+class Clip:
+    """The packets of one episode in one file. Times are ticks of the file's time base.
+
+    `first_pts` and `first_dts` locate the packets; `lead` is the time from the episode's start to its first frame;
+    `last` and `first_decode`, `last_decode` are relative to the first frame. `digest` is a hash of every packet's
+    content and time stamp relative to the first frame's; `off_grid` the largest distance in seconds of a frame from the
+    constant rate; `problem` says why the packets cannot be copied, or nothing.
+    """
+
+    coding: Coding
+    frames: int
+    size: int
+    first_pts: int
+    first_dts: int
+    lead: int
+    last: int
+    first_decode: int
+    last_decode: int
+    step: int
+    off_grid: float
+    digest: str
+    problem: str
+
+    @property
+    def tick(self) -> Fraction:
+        """Seconds of one tick."""
+        return Fraction(self.coding.time_base)
+
+
+@dataclass(frozen=True)
+class Packets:
+    """All packets of a file in decoding order: time stamps, key frame flags, sizes, and 16-byte content hashes."""
+
+    pts: npt.NDArray[np.int64]
+    dts: npt.NDArray[np.int64]
+    key: npt.NDArray[np.bool_]
+    size: npt.NDArray[np.int64]
+    digests: list[bytes]
+    coding: Coding
+
+
+@contextmanager
+def open_video(path: Path) -> Iterator[Any]:
+    """A PyAV container of a file that has a video stream; every failure inside becomes a DatasetError."""
+    require_file(path, "video file")
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.video:
+                raise _torn(path, "it holds no video stream")
+            yield container
+    except av.FFmpegError as error:
+        raise _torn(path, str(error)) from error
+
+
+def coding_of(stream: Any) -> Coding:
+    """What a stream is made of."""
+    context = stream.codec_context
+    colour = (context.color_range, context.colorspace, context.color_primaries, context.color_trc)
+    return Coding(
+        codec=context.codec.canonical_name,
+        extradata=bytes(context.extradata or b"").hex(),
+        width=context.width,
+        height=context.height,
+        pix_fmt=str(context.pix_fmt),
+        time_base=str(stream.time_base),
+        colour="/".join(str(int(part)) for part in colour),
+    )
+
+
+def read_packets(path: Path) -> Packets:
+    """Read and hash every packet of a file, without decoding."""
+    rows: list[tuple[int, int, bool, int]] = []
+    digests: list[bytes] = []
+    with open_video(path) as container:
+        stream = container.streams.video[0]
+        for packet in container.demux(stream):
+            if packet.pts is None or packet.is_discard or packet.is_corrupt:
+                continue
+            dts = packet.dts if packet.dts is not None else packet.pts
+            rows.append((packet.pts, dts, packet.is_keyframe, packet.size))
+            digests.append(hashlib.blake2b(packet, digest_size=16).digest())
+        coding = coding_of(stream)
+    if not rows:
+        raise _torn(path, "it holds no frames")
+    columns = np.array(rows, dtype=np.int64).T
+    return Packets(columns[0], columns[1], columns[2].astype(np.bool_), columns[3], digests, coding)
+
+
+def clips_of(path: Path, packets: Packets, spans: Sequence[Span], starts: Sequence[float], fps: float) -> list[Clip]:
+    """The clip of each span, in the order given; `starts` are those of all episodes in the file, in seconds.
+
+    An episode reaches to the start of the next one: frames beyond its rows stay with it. Raises DatasetError for an
+    episode with fewer frames than rows.
+    """
+    tick = float(Fraction(packets.coding.time_base))
+    shown = np.sort(packets.pts)
+    seconds = shown * tick
+    bounds = np.array([*sorted({_nearest(seconds, start) for start in starts if start > 0}), len(shown)])
+    clips = []
+    for span in spans:
+        begin = _nearest(seconds, span.start) if span.start > 0 else 0
+        end = int(bounds[np.searchsorted(bounds, begin, side="right")])
+        if span.stop is not None:
+            stop = int(np.searchsorted(seconds, span.stop - _HALF / fps))
+            end = min(end, max(stop, begin + span.length))
+        if end - begin < span.length:
+            raise DatasetError(
+                f"The video {path} has {end - begin} frames for the {span.length} rows of episode {span.episode}.",
+                expected="one video frame per row",
+                fix="See `smolpilot dataset check`; `smolpilot dataset repair` or `exclude` leaves the episode out.",
+            )
+        clips.append(_clip(packets, span, shown[begin:end], fps))
+    return clips
+
+
+def packet_rows(packets: Packets, clip: Clip) -> list[tuple[int, bytes]]:
+    """(nanoseconds since the first frame, content hash) of each packet of a clip, in decoding order."""
+    inside = _inside(packets, clip.first_pts, clip.first_pts + clip.last)
+    nanoseconds = _nanoseconds(packets.pts[inside] - clip.first_pts, clip.tick)
+    return [(when, packets.digests[i]) for when, i in zip(nanoseconds, inside, strict=True)]
+
+
+def frame_times(path: Path, clip: Clip) -> npt.NDArray[np.float64]:
+    """Seconds from the episode's start to each of its frames, read from the file anew."""
+    with open_video(path) as container:
+        stream = container.streams.video[0]
+        found = [packet.pts for packet in container.demux(stream) if packet.pts is not None and not packet.is_discard]
+    shown = np.sort(np.array(found, dtype=np.int64)) - clip.first_pts
+    inside = shown[(shown >= 0) & (shown <= clip.last)]
+    return np.asarray((inside + clip.lead) * float(clip.tick), dtype=np.float64)
+
+
+def _clip(packets: Packets, span: Span, shown: npt.NDArray[np.int64], fps: float) -> Clip:
+    tick = Fraction(packets.coding.time_base)
+    first, last = int(shown[0]), int(shown[-1])
+    inside = _inside(packets, first, last)
+    dts = packets.dts[inside]
+    lead = round(first - span.start / float(tick))
+    # A start that is off by less than half a frame is a rounded number, not a pause before the first frame.
+    lead = lead if lead * tick > _HALF / fps else 0
+    digest = hashlib.blake2b(digest_size=16)
+    for when, i in zip(_nanoseconds(packets.pts[inside] - first, tick), inside, strict=True):
+        digest.update(when.to_bytes(8, "little", signed=True))
+        digest.update(packets.digests[i])
+    step = int(np.median(np.diff(shown))) if len(shown) > 1 else round(1 / fps / float(tick))
+    return Clip(
+        coding=packets.coding,
+        frames=len(shown),
+        size=int(packets.size[inside].sum()),
+        first_pts=first,
+        first_dts=int(dts[0]),
+        lead=lead,
+        last=last - first,
+        first_decode=int(dts[0]) - first,
+        last_decode=int(dts[-1]) - first,
+        step=max(step, 1),
+        off_grid=float(np.abs((shown - first) * float(tick) - np.arange(len(shown)) / fps)[: span.length].max()),
+        digest=digest.hexdigest(),
+        problem=_problem(packets, inside, first, len(shown)),
+    )
+
+
+def _problem(packets: Packets, inside: npt.NDArray[np.int64], first: int, frames: int) -> str:
+    if not packets.key[inside[0]] or packets.pts[inside[0]] != first:
+        return "it does not begin with a key frame"
+    if int(inside[-1]) - int(inside[0]) + 1 != len(inside):
+        return "its packets lie among those of another episode"
+    if len(inside) != frames or len(np.unique(packets.pts[inside])) != frames:
+        return "two of its frames have the same time stamp"
+    if (np.diff(packets.dts[inside]) <= 0).any() or (packets.dts[inside] > packets.pts[inside]).any():
+        return "its decoding times are out of order"
+    return ""
+
+
+def _inside(packets: Packets, first: int, last: int) -> npt.NDArray[np.int64]:
+    return np.flatnonzero((packets.pts >= first) & (packets.pts <= last))
+
+
+def _nanoseconds(ticks: npt.NDArray[np.int64], tick: Fraction) -> list[int]:
+    """Whole nanoseconds: comparable between files of different time bases."""
+    scale, unit = 10**9 * tick.numerator, tick.denominator
+    return [(2 * int(value) * scale + unit) // (2 * unit) for value in ticks]
+
+
+def _nearest(seconds: npt.NDArray[np.floating[Any]], when: float) -> int:
+    right = min(max(int(np.searchsorted(seconds, when)), 1), max(len(seconds) - 1, 0))
+    left = max(right - 1, 0)
+    return left if when - seconds[left] <= seconds[right] - when else right
+
+
+def _torn(path: Path, reason: str) -> DatasetError:
+    return DatasetError(
+        f"The video file {path} is torn or cannot be read: {reason}.",
+        expected="a complete video",
+        fix="Copy or download the file again, or leave its episodes out (`smolpilot dataset repair`).",
+    )

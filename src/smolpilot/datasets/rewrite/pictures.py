@@ -1,0 +1,92 @@
+"""Decoding the few frames that prove a copy: first and last of each episode, over the seams of joined files."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import numpy.typing as npt
+from av.video.frame import VideoFrame
+
+from smolpilot.datasets.rewrite.packets import Clip, Packets, open_video
+from smolpilot.errors import DatasetError
+
+# Packets between two wanted frames that are decoded rather than jumped over, so that seams are played through.
+_PLAY_ON = 3
+
+
+def picture_digests(path: Path, packets: Packets, clips: Sequence[Clip]) -> list[tuple[str, str]]:
+    """Hashes of the decoded first and last frame of each clip; raises DatasetError when one cannot be decoded."""
+    wanted = sorted({pts for clip in clips for pts in (clip.first_pts, clip.first_pts + clip.last)})
+    found: dict[int, str] = {}
+    with open_video(path) as container:
+        stream = container.streams.video[0]
+        stream.codec_context.thread_count = 1
+        player = _Player(container, stream, packets)
+        for pts in wanted:
+            frame = player.frame(pts)
+            if frame is None:
+                episode = next(i for i, clip in enumerate(clips) if clip.first_pts <= pts <= clip.first_pts + clip.last)
+                raise DatasetError(
+                    f"The frame at {pts * float(clips[episode].tick):.3f} s of {path} cannot be decoded.",
+                    expected="a decodable first and last frame of each episode",
+                    fix="See `smolpilot dataset check`; `smolpilot dataset repair` leaves such episodes out.",
+                )
+            found[pts] = picture_digest(frame)
+    return [(found[clip.first_pts], found[clip.first_pts + clip.last]) for clip in clips]
+
+
+def picture_digest(frame: VideoFrame) -> str:
+    """Hash of a frame's pixels in the format it was decoded to."""
+    return hashlib.blake2b(np.ascontiguousarray(pixels(frame)), digest_size=16).hexdigest()
+
+
+def pixels(frame: VideoFrame) -> npt.NDArray[Any]:
+    """The pixels of a frame as they were decoded; formats that PyAV cannot show go through RGB."""
+    try:
+        return np.asarray(frame.to_ndarray())
+    except ValueError:
+        return np.asarray(frame.to_ndarray(format="rgb24"))
+
+
+class _Player:
+    """Decodes frames of increasing time stamps, playing on where that is near."""
+
+    def __init__(self, container: Any, stream: Any, packets: Packets) -> None:
+        self._container, self._stream, self._packets = container, stream, packets
+        self._keys = np.flatnonzero(packets.key)
+        self._place = {int(pts): i for i, pts in enumerate(packets.pts)}
+        self._frames: Any = None
+        self._at = -1
+
+    def frame(self, pts: int) -> VideoFrame | None:
+        place = self._place[pts]
+        before = self._keys[self._keys <= place]
+        key = int(before[-1]) if len(before) else 0
+        if self._frames is None or key > self._at + _PLAY_ON:
+            self._seek(key)
+        frame = self._decode_to(pts)
+        if frame is None and key:
+            # Key frames of open groups do not stand alone: from the start then.
+            self._seek(0)
+            frame = self._decode_to(pts)
+        self._at = place
+        return frame
+
+    def _seek(self, place: int) -> None:
+        when = int(self._packets.dts[place])
+        self._container.seek(when, stream=self._stream, backward=True, any_frame=False)
+        self._frames = self._container.decode(self._stream)
+
+    def _decode_to(self, pts: int) -> VideoFrame | None:
+        try:
+            for frame in self._frames:
+                if frame.pts is not None and frame.pts >= pts:
+                    return frame if frame.pts == pts else None
+        except (av.error.EOFError, StopIteration):
+            pass
+        return None

@@ -1,0 +1,179 @@
+"""From a list of episodes to a list of files: which episode goes where, under which index, with which tasks."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from smolpilot.datasets.meta import DatasetMeta
+from smolpilot.datasets.rewrite import mux
+from smolpilot.datasets.rewrite.options import EpisodePlan, RewriteOptions
+from smolpilot.datasets.rewrite.packets import Clip
+from smolpilot.datasets.rewrite.tables import RowReader, Rows, rows_of, stored
+from smolpilot.errors import UsageError
+
+_MB = 1024 * 1024
+# Raised whenever the same plan would give other bytes.
+_ENGINE = 1
+
+
+@dataclass
+class Numbers:
+    """New indices: None where those of the source stay."""
+
+    episode: int
+    first_row: int
+    tasks: dict[int, int] | None
+
+
+@dataclass
+class Placed:
+    """Where an episode is in the result; `videos` per camera (file, offset in ticks, end in ticks)."""
+
+    plan: EpisodePlan
+    index: int
+    rows: Rows
+    numbers: Numbers | None
+    data_file: int = 0
+    videos: dict[str, tuple[int, int, int]] = field(default_factory=dict)
+    clips: dict[str, Clip] = field(default_factory=dict)
+    encoded: dict[str, Path] = field(default_factory=dict)
+
+    def video(self, camera: str) -> Path:
+        """The file to copy from: the source's, or one that was encoded anew."""
+        return self.encoded.get(camera, self.plan.origin.videos[camera].path)
+
+
+def place_episodes(plans: Sequence[EpisodePlan], *, renumber: bool) -> tuple[list[Placed], dict[int, str]]:
+    """Give each episode its index and rows; also the task list of the result."""
+    where = {id(meta): rows_of(meta) for meta in sources_of(plans)}
+    if not plans:
+        raise UsageError("No episodes are left to write.", expected="at least one")
+    if not renumber:
+        placed = [Placed(plan, plan.episode, where[id(plan.source)][plan.episode], None) for plan in plans]
+        indices = [plan.episode for plan in plans]
+        if len(set(indices)) != len(indices):
+            raise UsageError("Two episodes have the same index.", fix="Number them anew.")
+        return sorted(placed, key=lambda one: one.index), _kept_tasks(plans)
+    tasks: dict[str, int] = {}
+    placed, first_row, reader = [], 0, RowReader()
+    for number, plan in enumerate(plans):
+        rows = where[id(plan.source)][plan.episode]
+        texts = {**plan.source.tasks, **(plan.tasks or {})}
+        used = _used_tasks(plan, rows, reader)
+        mapping = {old: tasks.setdefault(texts.get(old, ""), len(tasks)) for old in used}
+        placed.append(Placed(plan, number, rows, Numbers(number, first_row, mapping)))
+        first_row += rows.length
+    return placed, {index: text for text, index in tasks.items()}
+
+
+def sources_of(plans: Sequence[EpisodePlan]) -> list[DatasetMeta]:
+    """The sources, each once, in order of first use."""
+    return list({id(plan.source): plan.source for plan in plans}.values())
+
+
+def place_videos(placed: Sequence[Placed], camera: str, fps: float, options: RewriteOptions) -> list[list[mux.Piece]]:
+    """The pieces of each video file of a camera; notes in `placed` where each episode comes to lie."""
+    files: list[list[mux.Piece]] = []
+    size, end = 0, 0
+    for one in placed:
+        clip, path = one.clips[camera], one.video(camera)
+        fits = (
+            options.version == "v3.0"
+            and bool(files)
+            and size + clip.size < options.video_file_mb * _MB
+            and mux.follows(files[-1][-1], clip, end)
+        )
+        if not fits:
+            files.append([])
+            size, end = 0, 0
+        files[-1].append(mux.Piece(path, clip, end))
+        one.videos[camera] = (len(files) - 1, end, mux.place(clip, fps, end))
+        size, end = size + clip.size, one.videos[camera][2]
+    return files
+
+
+def place_rows(placed: Sequence[Placed], options: RewriteOptions) -> list[list[Placed]]:
+    """The episodes of each data file."""
+    sizes: dict[Path, tuple[int, pa.Schema]] = {}
+    frames: dict[Path, int] = {}
+    for one in placed:
+        if one.rows.path not in sizes:
+            sizes[one.rows.path] = stored(one.rows.path)
+            inside = [e.length for e in one.plan.source.episodes if e.data_path == one.rows.path]
+            frames[one.rows.path] = max(sum(inside), 1)
+    files: list[list[Placed]] = []
+    size, before = 0.0, None
+    for one in placed:
+        stored_bytes, schema = sizes[one.rows.path]
+        mine = stored_bytes * one.rows.length / frames[one.rows.path]
+        full = size + mine >= options.data_file_mb * _MB
+        # One file has one schema: where the dtypes of the source change, a new file begins.
+        if not files or options.version == "v2.1" or full or not schema.equals(before):
+            files.append([])
+            size, before = 0.0, schema
+        files[-1].append(one)
+        one.data_file = len(files) - 1
+        size += mine
+    return files
+
+
+def fingerprint(
+    plans: Sequence[EpisodePlan],
+    options: RewriteOptions,
+    info: Mapping[str, Any] | None,
+    states: Mapping[int, str],
+    renumber: bool,
+) -> str:
+    """Equal for equal work: sources as they are now, episodes, changes and options (but the number of processes)."""
+    digest = hashlib.sha256()
+    chosen = {name: value for name, value in vars(options).items() if name != "jobs"}
+    digest.update(json.dumps([_ENGINE, chosen, renumber, info], sort_keys=True, default=str).encode())
+    for plan in plans:
+        change = pickle.dumps(plan.change) if plan.change is not None else b""
+        where = f"{plan.source.root} {states[id(plan.source)]} {plan.episode} {sorted((plan.tasks or {}).items())}"
+        digest.update(where.encode())
+        digest.update(change)
+    return digest.hexdigest()
+
+
+def _kept_tasks(plans: Sequence[EpisodePlan]) -> dict[int, str]:
+    tasks: dict[int, str] = {}
+    for meta in sources_of(plans):
+        changed = [plan for plan in plans if plan.source is meta]
+        replaced = {index for plan in changed for index in plan.tasks or {}}
+        always = all(plan.tasks is not None for plan in changed)
+        for index, text in meta.tasks.items():
+            # A text that every episode replaces is gone; one that only some replace would stand for two texts.
+            if not (always and index in replaced):
+                _set_task(tasks, index, text)
+        for plan in changed:
+            for index, text in (plan.tasks or {}).items():
+                _set_task(tasks, index, text)
+    return dict(sorted(tasks.items()))
+
+
+def _set_task(tasks: dict[int, str], index: int, text: str) -> None:
+    if tasks.setdefault(index, text) != text:
+        raise UsageError(
+            f"Task {index} would have two texts: '{tasks[index]}' and '{text}'.",
+            expected="one text per task index",
+            fix="Number the tasks anew (renumber), or give the new text an index of its own.",
+        )
+
+
+def _used_tasks(plan: EpisodePlan, rows: Rows, reader: RowReader) -> list[int]:
+    if plan.change is not None:
+        table = plan.change(reader.read(rows))
+    else:
+        table = reader.read(rows, ["task_index", "episode_index", "frame_index", "timestamp"])
+    if "task_index" not in table.column_names:
+        return []
+    return list(dict.fromkeys(table["task_index"].to_pylist()))

@@ -1,0 +1,128 @@
+"""Videos that cannot be copied: a clear error, or encoded again where that is allowed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from av.video.reformatter import VideoReformatter
+
+from smolpilot.datasets.encode import Codec, VideoEncoder, find_encoder
+from smolpilot.datasets.rewrite.facts import Pictures, ScanTask, scan
+from smolpilot.datasets.rewrite.options import RewriteOptions
+from smolpilot.datasets.rewrite.packets import Clip, Span, open_video
+from smolpilot.datasets.rewrite.plan import Placed
+from smolpilot.errors import DatasetError, SmolpilotError
+
+if TYPE_CHECKING:
+    from smolpilot.datasets.rewrite.engine import RewriteReport
+
+# Mean difference of encoded to original pictures, of 255, above which they are not the same picture.
+_CLOSE = 8.0
+
+
+@dataclass(frozen=True)
+class EncodePart:
+    """One episode of one camera, decoded and encoded again with a key frame at its start."""
+
+    name: str
+    output: str
+    path: Path
+    clip: Clip
+    fps: float
+
+    def write(self, target: Path) -> dict[str, Any]:
+        """Encode; gives the largest mean difference of a picture, of 255."""
+        codec = _codec(self.clip.coding.codec)
+        movie = target.with_name(f"{target.name}.mp4")
+        encoder = VideoEncoder(
+            movie, width=self.clip.coding.width, height=self.clip.coding.height, fps=self.fps, codec=codec
+        )
+        reformatter, number = VideoReformatter(), 0
+        with open_video(self.path) as container:
+            # From the file's beginning: there is no key frame to jump to.
+            for frame in container.decode(container.streams.video[0]):
+                if frame.pts is None or frame.pts < self.clip.first_pts:
+                    continue
+                picture = np.asarray(reformatter.reformat(frame, format="rgb24").to_ndarray(), dtype=np.uint8)
+                encoder.add(picture, key_frame=number == 0)
+                number += 1
+                if number == self.clip.frames:
+                    break
+        encoder.close()
+        movie.replace(target)
+        if number != self.clip.frames:
+            raise DatasetError(f"Only {number} of {self.clip.frames} frames of {self.path} can be decoded.")
+        return {"difference": _difference(self.path, self.clip, target)}
+
+
+def copyable(
+    placed: Sequence[Placed],
+    fps: float,
+    options: RewriteOptions,
+    execute: Callable[[Sequence[Any], str], None],
+    folder: Path,
+    report: RewriteReport,
+) -> dict[tuple[int, str], Pictures]:
+    """Make sure that every clip can be copied; gives the pictures of those that were encoded again."""
+    bad = [(one, camera) for one in placed for camera, clip in one.clips.items() if clip.problem]
+    if not bad:
+        return {}
+    if not options.reencode:
+        one, camera = bad[0]
+        raise DatasetError(
+            f"The video of camera '{camera}' cannot be cut at episode {one.plan.episode} without encoding it again: "
+            f"{one.clips[camera].problem} ({one.plan.origin.videos[camera].path}). {len(bad)} such videos in all.",
+            expected="a key frame at the start of each episode",
+            fix="Run again with --reencode: these episodes are decoded and encoded anew, with a small loss.",
+        )
+    parts = [
+        EncodePart(
+            f"encode {camera} {one.index}",
+            f"state/encoded/{camera}-{one.index}.mp4",
+            one.plan.origin.videos[camera].path,
+            one.clips[camera],
+            fps,
+        )
+        for one, camera in bad
+    ]
+    execute(parts, "encode")
+    pictures = {}
+    for (one, camera), part in zip(bad, parts, strict=True):
+        path = folder / part.output
+        span = Span(one.plan.episode, 0.0, None, one.clips[camera].frames)
+        one.clips[camera], pictures[one.index, camera] = scan(ScanTask(path, [span], [0.0], fps))[0]
+        one.encoded[camera] = path
+        report.reencoded.append(f"episode {one.plan.episode}, {camera}")
+    return pictures
+
+
+def _codec(name: str) -> Codec:
+    for codec in ("h264", "hevc", "av1"):
+        if codec == name:
+            try:
+                find_encoder(codec)
+            except SmolpilotError:
+                break
+            return codec
+    return "h264"
+
+
+def _difference(path: Path, clip: Clip, encoded: Path) -> float:
+    """Compare all pictures of both videos, and refuse what is not the same scene."""
+    worst = 0.0
+    with open_video(path) as old, open_video(encoded) as new:
+        originals = (f for f in old.decode(old.streams.video[0]) if f.pts is not None and f.pts >= clip.first_pts)
+        for before, after in zip(originals, new.decode(new.streams.video[0]), strict=False):
+            pair = [frame.to_ndarray(format="gray").astype(np.int16) for frame in (before, after)]
+            worst = max(worst, float(np.abs(pair[0] - pair[1]).mean()))
+    if worst > _CLOSE:
+        raise DatasetError(
+            f"Encoding {path} again changed a picture by {worst:.1f} of 255 on average.",
+            expected=f"at most {_CLOSE:g}",
+            fix="Leave the episode out.",
+        )
+    return worst
