@@ -18,6 +18,8 @@ class PolicyInputs:
     images [B, C, 3, h, w] float in [-1, 1]; image_masks [B, C] bool, False where the camera is absent;
     tokens [B, T] int64; token_mask [B, T] bool; state [B, max_state_dim] normalised and padded;
     actions [B, H, max_action_dim] normalised and padded, action_is_pad [B, H] bool: both None without targets.
+    A frame cache fills in what a frozen model has made of images and instruction already: image_tokens [B, C, N, D]
+    of the cameras that are there, or context [B, L, 2, K, G, E] with context_mask bool [B, K].
     """
 
     images: Tensor
@@ -27,6 +29,9 @@ class PolicyInputs:
     state: Tensor
     actions: Tensor | None = None
     action_is_pad: Tensor | None = None
+    image_tokens: Tensor | None = None
+    context: Tensor | None = None
+    context_mask: Tensor | None = None
 
     def __post_init__(self) -> None:
         # Masks arrive as float or int from hand-written batches; the network only knows bool.

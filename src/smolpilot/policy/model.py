@@ -46,6 +46,15 @@ class Context:
     keys_values: list[KeysValues]
     mask: Tensor
 
+    def pack(self) -> Tensor:
+        """All keys and values in one tensor [B, L, 2, K, G, E]."""
+        return torch.stack([torch.stack(pair, dim=1) for pair in self.keys_values], dim=1)
+
+    @classmethod
+    def unpack(cls, packed: Tensor, mask: Tensor) -> Context:
+        """The context of a tensor made by `pack`."""
+        return cls([(layer[:, 0], layer[:, 1]) for layer in packed.unbind(dim=1)], mask)
+
 
 class SmolVLA(nn.Module):
     """The network. Inputs are normalised and padded (see Transforms); outputs are normalised actions."""
@@ -108,6 +117,8 @@ class SmolVLA(nn.Module):
 
     def read_prefix(self, inputs: PolicyInputs) -> Prefix:
         """The prefix by the cheapest exact way: split where nothing in it but the state can carry a gradient."""
+        if inputs.context is not None and inputs.context_mask is not None:
+            return self.join_state(Context.unpack(inputs.context, inputs.context_mask), inputs.state)
         if torch.is_grad_enabled() and self.context_is_trained:
             return self.encode_prefix(inputs)
         return self.join_state(self.encode_context(inputs), inputs.state)
@@ -187,8 +198,11 @@ class SmolVLA(nn.Module):
         used = [camera for camera in range(inputs.images.shape[1]) if bool(inputs.image_masks[:, camera].any())]
         tokens: dict[int, Tensor] = {}
         if used:
-            stacked = self.embed_images(inputs.images[:, used].flatten(0, 1))  # [B*used, tokens, D]
-            by_camera = stacked.reshape(-1, len(used), *stacked.shape[1:])  # [B, used, tokens, D]
+            if inputs.image_tokens is not None:
+                by_camera = inputs.image_tokens[:, used]
+            else:
+                stacked = self.embed_images(inputs.images[:, used].flatten(0, 1))  # [B*used, tokens, D]
+                by_camera = stacked.reshape(-1, len(used), *stacked.shape[1:])  # [B, used, tokens, D]
             tokens = {camera: by_camera[:, i] for i, camera in enumerate(used)}
         parts: list[tuple[Tensor, Tensor]] = []
         start, end = self._image_special_tokens(inputs)

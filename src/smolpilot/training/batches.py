@@ -6,8 +6,10 @@ States, actions and tokens of all frames are transformed once; a batch only gath
 
 from __future__ import annotations
 
+import dataclasses
 import signal
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +25,8 @@ from smolpilot.policy.joints import JointsPart
 from smolpilot.policy.parts import Batch
 from smolpilot.policy.transforms import NormalisePart, PadPart, Transforms
 
-from .frames import Decoder, FrameStore, camera_plans, predicted_gb
+from .frame_cache import FrameCache
+from .frames import CameraPlan, Decoder, FrameStore, camera_plans, predicted_gb
 from .sampler import Sampler
 
 Rows = npt.NDArray[np.int64]
@@ -46,12 +49,17 @@ class Batches:
         rows: Rows | None = None,
         memory_gb: float | None = None,
         workers: int = 0,
+        cache: Callable[[Batches, Rows], FrameCache] | None = None,
     ) -> None:
         self.dataset, self._device, self._workers = dataset, device, workers
         self._empty = _empty_slots(transforms)
         self._numbers = _Numbers(dataset, transforms, chunk_size, device)
         self._plans = camera_plans(dataset.meta, transforms)
         held = np.arange(len(dataset)) if rows is None else rows
+        self._cache = cache(self, held) if cache is not None else None
+        if self._cache is not None:
+            self.needed_gb, self.in_memory = 0.0, False
+            return
         limit = psutil.virtual_memory().available / 2e9 if memory_gb is None else memory_gb
         self.needed_gb = predicted_gb(list(self._plans.values()), len(held))
         self.in_memory = self.needed_gb <= limit
@@ -67,11 +75,13 @@ class Batches:
     def batch(self, rows: Sequence[int] | Rows) -> PolicyInputs:
         """The frames `rows` of the dataset, with their action chunks."""
         index = np.asarray(rows, dtype=np.int64)
+        if self._cache is not None:
+            return self.cached(index, self._cache)
         return self._assemble(index, {slot: self._images.images(slot, index, self._device) for slot in self._plans})
 
     def stream(self, sampler: Sampler, start: int, stop: int) -> Generator[PolicyInputs]:
         """Batches number `start` to `stop` (excluded)."""
-        if isinstance(self._images, FrameStore) or self._workers == 0:
+        if self._cache is not None or isinstance(self._images, FrameStore) or self._workers == 0:
             for number in range(start, stop):
                 yield self.batch(sampler.batch(number))
             return
@@ -88,11 +98,35 @@ class Batches:
             moved = {slot: value.to(self._device, non_blocking=True) for slot, value in images.items()}
             yield self._assemble(np.asarray(rows, dtype=np.int64), moved)
 
-    def _assemble(self, rows: Rows, images: dict[str, Tensor]) -> PolicyInputs:
+    @property
+    def plans(self) -> dict[str, CameraPlan]:
+        """How each camera slot that the dataset fills is filled."""
+        return self._plans
+
+    @property
+    def token_width(self) -> int:
+        """Tokens of the longest instruction."""
+        return self._numbers.width
+
+    def uncached(self, rows: Rows, images: Mapping[str, Tensor]) -> PolicyInputs:
+        """Inputs of given images, with every instruction padded to the longest: what a cache is computed from."""
+        return self._assemble(rows, images, all_tokens=True)
+
+    def cached(self, rows: Rows, cache: FrameCache) -> PolicyInputs:
+        """Inputs without images, with what the cache keeps of them."""
+        fields: dict[str, Any] = cache.fields(rows, self._device)
+        inputs = self._assemble(rows, {}, all_tokens=cache.spec.kind == "prefix")
+        if cache.spec.kind == "prefix":
+            special = cache.spec.shape[2] - self.token_width
+            seen = torch.ones(len(rows), special, dtype=torch.bool, device=self._device)
+            fields["context_mask"] = torch.cat([seen, inputs.token_mask], dim=1)
+        return dataclasses.replace(inputs, **fields)
+
+    def _assemble(self, rows: Rows, images: Mapping[str, Tensor], *, all_tokens: bool = False) -> PolicyInputs:
         numbers, index = self._numbers, torch.from_numpy(rows).to(self._device)
         wanted = index[:, None] + numbers.ahead  # [B, H]
         last = numbers.last[index][:, None]
-        tokens, mask = numbers.tokens(index)
+        tokens, mask = numbers.tokens(index, everything=all_tokens)
         pictures, seen = self._stack(images, len(rows))
         return PolicyInputs(
             images=pictures,
@@ -104,10 +138,12 @@ class Batches:
             action_is_pad=wanted > last,
         )
 
-    def _stack(self, images: dict[str, Tensor], count: int) -> tuple[Tensor, Tensor]:
+    def _stack(self, images: Mapping[str, Tensor], count: int) -> tuple[Tensor, Tensor]:
         """Images [B, C, 3, H, W] and which of them are pictures, bool [B, C]; the empty slots come last, all -1."""
         pictures = list(images.values())
-        there = torch.tensor([True] * len(pictures) + [False] * self._empty, device=self._device)
+        there = torch.tensor([True] * len(self._plans) + [False] * self._empty, device=self._device)
+        if not pictures:
+            return torch.empty(count, len(there), 0, device=self._device), there.expand(count, -1)
         pictures += [torch.full_like(pictures[0], -1.0)] * self._empty
         return torch.stack(pictures, dim=1), there.expand(count, -1)
 
@@ -140,10 +176,16 @@ class _Numbers:
         self._longest_only = config.pad_language_to == "longest"
         self._lengths = mask.sum(dim=1).to(device)
 
-    def tokens(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        """Tokens and mask [B, T] of the frames `index`, padded as the config says."""
+    @property
+    def width(self) -> int:
+        """Tokens of the longest instruction."""
+        return self._tokens.shape[1]
+
+    def tokens(self, index: Tensor, *, everything: bool = False) -> tuple[Tensor, Tensor]:
+        """Tokens and mask [B, T] of the frames `index`, padded as the config says, or all to the longest."""
         text = self._text[index]
-        width = int(self._lengths[text].max()) if self._longest_only else self._tokens.shape[1]
+        shorter = self._longest_only and not everything
+        width = int(self._lengths[text].max()) if shorter else self._tokens.shape[1]
         return self._tokens[text, :width], self._mask[text, :width]
 
 

@@ -33,6 +33,9 @@ class TrainOptions:
     """Architecture to train from random weights; needs --from-scratch."""
     from_scratch: bool = False
     """Train everything, the vision-language model too, from random weights."""
+    train_expert_only: bool | None = None
+    """Train the action expert and the projections around it, with vision and language frozen (SmolVLA's recipe, and
+    what the frame cache needs). Open: as the parent was trained; from scratch all of it is."""
     tokenizer: Path | None = None
     """Folder with the tokenizer of --preset smolvla (its vocabulary is not shipped)."""
 
@@ -92,6 +95,14 @@ class TrainOptions:
     """auto, cpu, cuda, cuda:1, mps."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Arithmetic of the network: bfloat16 means mixed precision, weights and optimiser stay float32."""
+    cache: Literal["auto", "none", "vision", "prefix"] = "auto"
+    """What a frozen vision-language model makes of each frame, kept on disk and exact: image tokens (vision), or all
+    keys and values of images and instruction (prefix, ten times faster and ten times larger). Open: the fastest that
+    fits into half of the free disk, where the run is long enough to gain by it."""
+    cache_dtype: Literal["float32", "bfloat16", "float16"] | None = None
+    """Coarser numbers in the cache, at a loss that is measured and shown. Open: those of the model."""
+    cache_dir: Path | None = None
+    """Folder of the cache, shared between runs. Open: smolpilot/frames in the user's cache folder."""
     workers: int | None = None
     """Processes that decode video while training, for datasets too large for memory. Open: 2."""
     frames_gb: float | None = None
@@ -103,7 +114,9 @@ class TrainOptions:
 AUGMENTATIONS = ("colour", "crop", "blur", "erase")
 
 # What may differ when a run goes on: nothing of this changes the trained weights on one machine.
-FREE_ON_RESUME = frozenset({"device", "workers", "frames_gb", "keep", "save_every", "resume", "out", "dataset"})
+FREE_ON_RESUME = frozenset(
+    {"cache_dir", "device", "workers", "frames_gb", "keep", "save_every", "resume", "out", "dataset"}
+)
 
 
 def check(options: TrainOptions) -> TrainOptions:
@@ -160,6 +173,11 @@ def _check_choice(options: TrainOptions) -> None:
             f"--preset {options.preset} starts from random weights, and SmolVLA's recipe would keep its random "
             "vision-language model frozen: such a policy learns nothing.",
             fix=f"fine-tune with --policy, or say --preset {options.preset} --from-scratch to train all of it",
+        )
+    if options.from_scratch and options.train_expert_only:
+        raise UsageError(
+            "--train-expert-only would keep the random vision-language model of --from-scratch frozen.",
+            fix="leave it out, or fine-tune with --policy",
         )
     if options.preset == "smolvla" and options.tokenizer is None:
         raise UsageError(

@@ -12,6 +12,7 @@ from smolpilot.policy import Policy
 
 from . import run_folder
 from .batches import Batches
+from .cache_choice import choose_cache
 from .checkpoints import Checkpoints, load_state
 from .environment import environment
 from .interrupts import Interrupts
@@ -79,13 +80,15 @@ def _trainer(prepared: Prepared) -> Trainer:
     options, policy = prepared.options, prepared.policy
     transforms = policy.transforms.for_source(prepared.layout)
     chunk, device = policy.config.chunk_size, policy.device
+    cache = choose_cache(prepared)
     batches = Batches(
-        prepared.train, transforms, device, chunk_size=chunk, memory_gb=options.frames_gb, workers=options.workers or 0
-    )
+        prepared.train, transforms, device, chunk_size=chunk, memory_gb=options.frames_gb,
+        workers=options.workers or 0, cache=cache,
+    )  # fmt: skip
     validator = None
     if prepared.held_out is not None:
         rows = spread(len(prepared.held_out), options.eval_frames)
-        held = Batches(prepared.held_out, transforms, device, chunk_size=chunk, rows=rows)
+        held = Batches(prepared.held_out, transforms, device, chunk_size=chunk, rows=rows, cache=cache)
         validator = Validator(held, rows, batch_size=max(32, options.batch_size or 0), seed=options.seed)
     return Trainer(options, policy, batches, validator, prepared.train.meta.fingerprint)
 

@@ -162,6 +162,9 @@ def _policy(
         overrides |= {"chunk_size": options.chunk_size, "n_action_steps": min(_HORIZON, options.chunk_size)}
     if options.n_action_steps is not None:
         overrides["n_action_steps"] = options.n_action_steps
+    if options.train_expert_only is not None:
+        frozen = options.train_expert_only
+        overrides |= {"train_expert_only": frozen, "freeze_vision_encoder": frozen}
     if options.policy is None:
         assert options.preset is not None
         # Random weights have to be trained, all of them.

@@ -1,0 +1,98 @@
+"""Tensors on disk in blocks: each block is one file that is there whole and verified, or not used at all.
+
+A block is named by what it was computed from, so it can be shared between runs and never goes stale: another content
+has another name. Read through memory maps: the operating system keeps what fits into memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import mmap
+import os
+import zlib
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from smolpilot.atomic import write_bytes_atomic
+
+_ALIGN = 4096  # the header's room, so that the numbers begin on a page
+
+
+class BlockStore:
+    """Blocks [n, *shape] of `dtype` below `folder`."""
+
+    def __init__(self, folder: Path, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+        self.folder, self.shape, self.dtype = folder, shape, dtype
+        self._open: dict[str, Tensor] = {}
+
+    @property
+    def bytes_per_row(self) -> int:
+        """Size of one row of a block."""
+        count = 1
+        for size in self.shape:
+            count *= size
+        return count * self.dtype.itemsize
+
+    def read(self, name: str, rows: int) -> Tensor | None:
+        """The block [rows, *shape], None when it is missing, torn or damaged. Checked once, then kept open."""
+        if name not in self._open:
+            found = self._load(name, rows)
+            if found is None:
+                return None
+            self._open[name] = found
+        return self._open[name]
+
+    def write(self, name: str, block: Tensor) -> None:
+        """Store a block [n, *shape]; its file appears whole or not at all."""
+        if block.shape[1:] != self.shape or block.dtype != self.dtype:
+            raise ValueError(f"a block of {tuple(block.shape)} {block.dtype} in a store of {self.shape} {self.dtype}")
+        content = block.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes()
+        header = {"rows": len(block), "bytes": len(content), "crc32": zlib.crc32(content)}
+        write_bytes_atomic(self._path(name), json.dumps(header).encode().ljust(_ALIGN) + content)
+
+    def _path(self, name: str) -> Path:
+        return self.folder / name[:2] / f"{name}.block"
+
+    def _load(self, name: str, rows: int) -> Tensor | None:
+        path, expected = self._path(name), rows * self.bytes_per_row
+        try:
+            with path.open("rb") as file:
+                if os.fstat(file.fileno()).st_size != _ALIGN + expected:
+                    return None
+                mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            header = json.loads(mapped[:_ALIGN])
+        except (OSError, ValueError):
+            return None
+        content = memoryview(mapped)[_ALIGN:]
+        if header.get("rows") != rows or header.get("crc32") != zlib.crc32(content):
+            return None
+        flat = torch.frombuffer(mapped, dtype=torch.uint8, offset=_ALIGN)
+        return flat.view(self.dtype).reshape(rows, *self.shape)
+
+
+def content_name(*parts: object) -> str:
+    """A name for what the parts describe: a hash of their bytes or texts."""
+    digest = hashlib.sha256()
+    for part in parts:
+        content = part if isinstance(part, bytes) else str(part).encode()
+        digest.update(len(content).to_bytes(8, "little") + content)
+    return digest.hexdigest()[:32]
+
+
+def file_hash(path: Path) -> bytes:
+    """SHA-256 of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
+
+
+def tensors_hash(tensors: dict[str, Tensor]) -> bytes:
+    """SHA-256 of named tensors, in order of their names."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        value = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(memoryview(value.reshape(-1).view(torch.uint8).numpy()))
+    return digest.digest()

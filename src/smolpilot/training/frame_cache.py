@@ -1,0 +1,198 @@
+"""The frame cache: what a frozen vision-language model makes of each frame, computed once and read from disk.
+
+`vision` keeps the image tokens [C, N, D]; `prefix` the keys and values of images and instruction of every text layer
+[L, 2, K, G, E], so that a training step runs the state token and the expert alone. Both are kept in the model's own
+dtype unless a coarser one is asked for, and also what was just computed is used as the cache would give it back:
+a run does not depend on what was cached before. Nothing of it is an approximation (docs/architecture.md).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from smolpilot.datasets import Dataset
+from smolpilot.errors import TrainingError
+from smolpilot.policy import Policy
+from smolpilot.policy.inputs import PolicyInputs
+
+from .block_store import BlockStore, content_name, file_hash, tensors_hash
+from .frames import CameraPlan
+from .progress import track
+
+Kind = Literal["vision", "prefix"]
+Rows = npt.NDArray[np.int64]
+Assemble = Callable[[Rows, Mapping[str, Tensor]], PolicyInputs]
+
+FORMAT = 1
+_BLOCK = 32
+_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+
+
+def default_folder() -> Path:
+    """Where caches are kept unless told otherwise."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "smolpilot" / "frames"
+
+
+@dataclass(frozen=True)
+class CacheSpec:
+    """What is kept of a frame: `shape` and `dtype`, and the size of `rows` frames."""
+
+    kind: Kind
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+    def gigabytes(self, rows: int) -> float:
+        """Room on disk."""
+        return rows * int(np.prod(self.shape)) * self.dtype.itemsize / 1e9
+
+
+def cache_spec(
+    policy: Policy, kind: Kind, plans: Mapping[str, CameraPlan], tokens: int, dtype: str | None = None
+) -> CacheSpec:
+    """What a cache keeps per frame, for the filled camera slots and instructions of `tokens` tokens."""
+    config, model = policy.config, policy.model
+    vision, text = config.vlm.vision, config.vlm.text
+    patch = vision.patch_size * config.vlm.scale_factor
+    per_image = [(plan.height // patch) * (plan.width // patch) for plan in plans.values()]
+    if kind == "vision":
+        shape: tuple[int, ...] = (len(plans), per_image[0], text.width)
+    else:
+        special = 3 * len(config.image_shapes) if config.add_image_special_tokens else 0
+        shape = (model.expert.text_layers_read, 2, sum(per_image) + special + tokens, text.kv_heads, text.head_dim)
+    return CacheSpec(kind, shape, _DTYPES[dtype] if dtype else own_dtype(policy, kind))
+
+
+def own_dtype(policy: Policy, kind: Kind) -> torch.dtype:
+    """The dtype in which the model computes what is kept."""
+    model = policy.model
+    return (model.connector.proj if kind == "vision" else model.text.embed_tokens).weight.dtype
+
+
+class FrameCache:
+    """The cached tensors of the `rows` of a dataset; built on first use, verified, shared between runs."""
+
+    def __init__(
+        self, policy: Policy, dataset: Dataset, plans: Mapping[str, CameraPlan], rows: Rows, spec: CacheSpec,
+        assemble: Assemble, folder: Path,
+    ) -> None:  # fmt: skip
+        self.spec, self.policy, self._dataset, self._plans = spec, policy, dataset, dict(plans)
+        self._assemble = assemble
+        self._store = BlockStore(folder, spec.shape, spec.dtype)
+        self._blocks = list(self._plan_blocks(rows))
+        self._place = np.full((len(dataset), 2), -1, dtype=np.int64)
+        for number, (_, members) in enumerate(self._blocks):
+            self._place[members] = np.stack([np.full(len(members), number), np.arange(len(members))], axis=1)
+
+    def build(self) -> int:
+        """Compute and store what is missing; returns the number of computed blocks. TrainingError: no room."""
+        missing = [i for i, (name, rows) in enumerate(self._blocks) if self._store.read(name, len(rows)) is None]
+        if not missing:
+            return 0
+        self._require_room(sum(len(self._blocks[i][1]) for i in missing))
+        for i in track(missing, len(missing), f"{self.spec.kind} cache"):
+            name, rows = self._blocks[i]
+            self._store.write(name, self._compute(rows))
+            if self._store.read(name, len(rows)) is None:
+                raise TrainingError(
+                    f"A block of the cache in {self._store.folder} does not read back as it was written.",
+                    fix="check that disk, or train with --cache none",
+                )
+        return len(missing)
+
+    def fields(self, rows: Rows, device: torch.device) -> dict[str, Tensor]:
+        """The cached fields of PolicyInputs for `rows`."""
+        tensors = []
+        for block, place in self._place[rows]:
+            name, members = self._blocks[block]
+            found = self._store.read(name, len(members))
+            assert found is not None, "build() comes first"
+            tensors.append(found[place])
+        stacked = torch.stack(tensors).to(device)
+        wide = stacked.to(own_dtype(self.policy, self.spec.kind))
+        return {"image_tokens" if self.spec.kind == "vision" else "context": wide}
+
+    def _require_room(self, rows: int) -> None:
+        folder = next(path for path in (self._store.folder, *self._store.folder.parents) if path.exists())
+        free, needed = shutil.disk_usage(folder).free / 1e9, self.spec.gigabytes(rows)
+        if needed > free - 1:
+            raise TrainingError(
+                f"The {self.spec.kind} cache needs {needed:.1f} GB in {self._store.folder}, {free:.1f} GB are free.",
+                fix="--cache vision is smaller than prefix, --cache none needs nothing; --cache-dir names another disk",
+            )
+
+    def _plan_blocks(self, rows: Rows) -> Iterator[tuple[str, Rows]]:
+        """Blocks of frames of one episode, each with a name made of everything its numbers depend on."""
+        policy, model = self.policy, self.policy.model
+        modules = [("vision", model.vision), ("connector", model.connector)]
+        if self.spec.kind == "prefix":
+            modules.append(("text", model.text))
+        weights = {f"{name}.{key}": value for name, module in modules for key, value in module.state_dict().items()}
+        base = content_name(
+            FORMAT, self.spec, tensors_hash(weights), policy.config.resize_imgs_with_padding,
+            policy.config.add_image_special_tokens, list(self._plans.items()),
+        )  # fmt: skip
+        files: dict[Path, bytes] = {}
+        frames, episodes = self._dataset.frame_index, self._dataset.episode_index
+        for episode in np.unique(episodes[rows]):
+            info = self._dataset.meta.episode(int(episode))
+            sources: list[object] = []
+            for plan in self._plans.values():
+                span = info.videos.get(plan.camera)
+                path = span.path if span is not None else info.data_path
+                files.setdefault(path, file_hash(path) if path not in files else b"")
+                sources += [files[path], span.start if span is not None else int(episode)]
+            of_episode = np.sort(rows[episodes[rows] == episode])
+            times = self._dataset.timestamps[of_episode]
+            for first in range(0, len(of_episode), _BLOCK):
+                members = of_episode[first : first + _BLOCK]
+                instruction = self._tokens(members) if self.spec.kind == "prefix" else b""
+                stamp = times[first : first + _BLOCK].tobytes() + frames[members].tobytes()
+                yield content_name(base, *sources, stamp, instruction), members
+
+    def _tokens(self, rows: Rows) -> bytes:
+        inputs = self._assemble(rows, {})
+        return inputs.tokens.cpu().numpy().tobytes() + inputs.token_mask.cpu().numpy().tobytes()
+
+    @torch.no_grad()
+    def _compute(self, rows: Rows) -> Tensor:
+        """The tensors of the frames `rows`, in the cache's dtype."""
+        model = self.policy.model
+        training = model.training
+        model.eval()
+        try:
+            inputs = self._assemble(rows, self.pictures(rows))
+            parts = []
+            for first in range(0, len(rows), 8):
+                part = inputs[first : first + 8]
+                parts.append(self._tensor_of(part))
+        finally:
+            model.train(training)
+        return torch.cat(parts).to(self.spec.dtype)
+
+    def _tensor_of(self, inputs: PolicyInputs) -> Tensor:
+        model = self.policy.model
+        if self.spec.kind == "prefix":
+            return model.encode_context(inputs).pack()
+        real = len(self._plans)
+        tokens = model.embed_images(inputs.images[:, :real].flatten(0, 1))
+        return tokens.reshape(len(inputs), real, *tokens.shape[1:])
+
+    def pictures(self, rows: Rows) -> dict[str, Tensor]:
+        """The images of the camera slots, decoded anew: what the cache is computed from."""
+        device = torch.device(self.policy.device)
+        return {slot: self._pictures(plan, rows).to(device) for slot, plan in self._plans.items()}
+
+    def _pictures(self, plan: CameraPlan, rows: Rows) -> Tensor:
+        """Images of one camera, decoded in order. [n, 3, h, w]"""
+        pictures = [self._dataset.image(int(row), plan.camera) for row in rows]
+        return plan.prepare(torch.from_numpy(np.stack(pictures)))
