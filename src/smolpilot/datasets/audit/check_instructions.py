@@ -1,0 +1,117 @@
+"""Instructions: empty, placeholders, doubled or nearly so, too long, not in Latin letters."""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from collections.abc import Iterator
+from itertools import combinations
+
+from smolpilot.datasets.audit.findings import Finding
+from smolpilot.datasets.audit.recording import Recording
+from smolpilot.datasets.audit.subject import Subject, ranges
+
+_PLACEHOLDERS = {
+    "test",
+    "task",
+    "asdf",
+    "todo",
+    "tbd",
+    "n/a",
+    "na",
+    "none",
+    "null",
+    "xxx",
+    "placeholder",
+    "default",
+    "instruction",
+}
+TOKENS = 48
+
+
+def texts(subject: Subject) -> Iterator[Finding]:
+    """Each instruction that rows use, on its own and against the others."""
+    recording = subject.recording
+    used = _used(recording)
+    for index, text in recording.tasks.items():
+        episodes = used.get(index, [])
+        place = {"episode": episodes[0] if episodes else None}
+        where = f"Task {index}" + (f" (episodes {ranges(episodes)})" if episodes else "")
+        plain = text.strip()
+        if not plain:
+            yield subject.finding("instruction-empty", f"{where} has an empty instruction.", **place)
+            continue
+        if plain.lower() in _PLACEHOLDERS or len(plain) < 3 or not any(c.isalpha() for c in plain):
+            yield subject.finding("instruction-placeholder", f'{where} has the instruction "{plain}".', **place)
+        tokens = estimate_tokens(plain)
+        if tokens > TOKENS:
+            message = f'{where}: "{plain[:40]}…" has about {tokens} tokens (estimated), SmolVLA reads {TOKENS}.'
+            yield subject.finding("instruction-long", message, **place)
+        share = _foreign(plain)
+        if share > 0.1:
+            message = f'{where}: {100 * share:.0f} % of the letters of "{plain[:40]}" are not Latin.'
+            yield subject.finding("instruction-script", message, **place)
+    for (one, first), (two, second) in combinations(list(recording.tasks.items())[:400], 2):
+        if not first.strip() or not second.strip():
+            continue
+        if first == second:
+            yield subject.finding("instruction-duplicate", f'Tasks {one} and {two} have the same text "{first}".')
+        elif _nearly(first, second):
+            yield subject.finding("instruction-near", f'Tasks {one} and {two} differ little: "{first}", "{second}".')
+
+
+def estimate_tokens(text: str) -> int:
+    """About how many tokens a SmolVLM2 tokenizer makes of a text and its final newline; rather too few than too many.
+
+    English words of up to seven letters are one token; longer ones are cut, other scripts cost more per letter.
+    """
+    count = 1
+    for word in re.findall(r"[^\W_]+|[^\w\s]|_", text):
+        foreign = sum(1 for c in word if ord(c) > 0x24F)
+        count += foreign + math.ceil((len(word) - foreign) / 7)
+    return count
+
+
+def _used(recording: Recording) -> dict[int, list[int]]:
+    used: dict[int, list[int]] = {}
+    for episode, rows in recording.rows.items():
+        column = rows.get("task_index")
+        if column is not None and column.dtype.kind in "iu":
+            for value in set(column.reshape(-1).tolist()):
+                used.setdefault(int(value), []).append(episode)
+    return used
+
+
+def _foreign(text: str) -> float:
+    letters = [c for c in text if c.isalpha()]
+    strange = [c for c in letters if "LATIN" not in unicodedata.name(c, "")]
+    return len(strange) / len(letters) if letters else 0.0
+
+
+def _nearly(one: str, two: str) -> bool:
+    """Equal but for case, spaces and punctuation, or but for one mistyped word."""
+    left, right = (re.findall(r"\w+", unicodedata.normalize("NFKC", text).casefold()) for text in (one, two))
+    if left == right:
+        return True
+    if len(left) != len(right):
+        return False
+    different = [(a, b) for a, b in zip(left, right, strict=True) if a != b]
+    if len(different) != 1:
+        return False
+    a, b = different[0]
+    # Numbers and short words (left/right, red/blue, 1/2) are differences that mean something.
+    return min(len(a), len(b)) >= 5 and a.isalpha() and b.isalpha() and _one_slip(a, b)
+
+
+def _one_slip(a: str, b: str) -> bool:
+    """One letter added, dropped or changed, or two neighbours exchanged."""
+    if len(a) > len(b):
+        a, b = b, a
+    if len(a) == len(b):
+        apart = [i for i in range(len(a)) if a[i] != b[i]]
+        swapped = (
+            len(apart) == 2 and apart[1] == apart[0] + 1 and a[apart[0]] == b[apart[1]] and a[apart[1]] == b[apart[0]]
+        )
+        return len(apart) == 1 or swapped
+    return len(b) == len(a) + 1 and any(b[:i] + b[i + 1 :] == a for i in range(len(b)))

@@ -1,0 +1,116 @@
+"""What `info.json` declares of features and cameras, read as far as it makes sense."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from smolpilot.datasets.audit.locating import Locator
+from smolpilot.datasets.audit.recording import Camera, Recording, Vector
+from smolpilot.datasets.features import flatten_names
+from smolpilot.keys import ACTION, IMAGES, STATE, camera_name
+
+INDEX_COLUMNS = ("timestamp", "frame_index", "episode_index", "index", "task_index")
+
+
+def read_features(recording: Recording, locator: Locator) -> None:
+    """Fill `vectors` and `cameras`; without declared features, from the tables' and videos' own words."""
+    raw = recording.info.get("features")
+    if not isinstance(raw, dict) or not raw:
+        if recording.info:
+            recording.report("features-damaged", "meta/info.json names no features.")
+        raw = {}
+    for key, entry in raw.items():
+        shape = entry.get("shape") if isinstance(entry, dict) else None
+        dtype = entry.get("dtype") if isinstance(entry, dict) else None
+        sized = isinstance(shape, list) and all(isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in shape)
+        if not isinstance(dtype, str) or not sized:
+            recording.report("features-damaged", f"The feature '{key}' of meta/info.json lacks its dtype or shape.")
+        if isinstance(entry, dict) and (dtype in ("video", "image") or key.startswith(f"{IMAGES}.")):
+            recording.cameras[key] = _camera(recording, key, entry, shape if sized and isinstance(shape, list) else [])
+        elif isinstance(dtype, str) and sized and shape:
+            names = flatten_names(entry.get("names"), shape)
+            recording.vectors[key] = Vector(key, dtype, tuple(shape), names)
+            _check_names(recording, key, entry.get("names"), names)
+    if not recording.cameras and not raw:
+        for key in locator.camera_keys():
+            recording.cameras[key] = Camera(key, _short_name(key), True, None, {})
+    _from_tables(recording, locator)
+    for key, word in ((STATE, "state"), (ACTION, "action")):
+        if key not in recording.vectors:
+            recording.report("feature-missing", f"There is no feature '{key}': a policy is trained on {word}s.")
+
+
+def _camera(recording: Recording, key: str, entry: dict[str, Any], shape: list[int]) -> Camera:
+    details: dict[str, Any] = {}
+    for part in ("video_info", "info"):
+        if isinstance(entry.get(part), dict):
+            details |= entry[part]
+    size, depth = _size(shape), bool(details.get("video.is_depth_map") or details.get("is_depth_map"))
+    dtype = str(entry.get("dtype"))
+    if depth or dtype not in ("video", "image") or (len(shape) == 3 and size is None):
+        what = "is a depth camera" if depth else f"has dtype {dtype} and shape {shape}"
+        recording.report("camera-unusable", f"The camera '{_short_name(key)}' {what}.", camera=_short_name(key))
+    return Camera(key, _short_name(key), dtype != "image", size, details)
+
+
+def _size(shape: list[int]) -> tuple[int, int] | None:
+    """(height, width) of a shape stored either way round; None when it has not three channels."""
+    if len(shape) != 3:
+        return None
+    if shape[2] == 3:
+        return shape[0], shape[1]
+    return (shape[1], shape[2]) if shape[0] == 3 else None
+
+
+def _short_name(key: str) -> str:
+    return camera_name(key).removeprefix("observation.")
+
+
+def _check_names(recording: Recording, key: str, raw: Any, names: list[str] | None) -> None:
+    if key not in (STATE, ACTION):
+        return
+    if names is None:
+        code, what = (
+            ("names-missing", "has no joint names") if not raw else ("names-wrong", "has not one name per joint")
+        )
+        recording.report(code, f"The feature '{key}' {what}.")
+        return
+    twice = [name for name, times in Counter(names).items() if times > 1]
+    if twice:
+        recording.report("names-wrong", f"The joint name '{twice[0]}' of '{key}' stands twice.", joint=twice[0])
+    if raw != names:
+        recording.report("names-nested", f"The joint names of '{key}' are nested; they read {', '.join(names[:3])}, …")
+
+
+def _from_tables(recording: Recording, locator: Locator) -> None:
+    """Vectors that the tables hold and the features do not name; needed to go on without features."""
+    if STATE in recording.vectors and ACTION in recording.vectors:
+        return
+    for path in locator.tables:
+        try:
+            schema = pq.read_schema(path)
+        except (pa.ArrowException, OSError, ValueError):
+            continue
+        for field in schema:
+            size = getattr(field.type, "list_size", None)
+            listed = pa.types.is_list(field.type) or size is not None
+            if field.name in recording.vectors or field.name in recording.cameras or not listed:
+                continue
+            if size is None:
+                size = _first_length(path, field.name)
+            if size and pa.types.is_floating(field.type.value_type):
+                recording.vectors[field.name] = Vector(field.name, str(field.type.value_type), (size,), None)
+        return
+
+
+def _first_length(path: Any, name: str) -> int:
+    try:
+        rows = pq.ParquetFile(path).read_row_group(0, columns=[name])[name]
+        value = rows[0].as_py() if len(rows) else None
+    except (pa.ArrowException, OSError, ValueError, IndexError):
+        return 0
+    return len(value) if isinstance(value, list) and value and not isinstance(value[0], list) else 0

@@ -1,0 +1,86 @@
+"""Finding: one thing that is wrong or remarkable in a recording, and the rules that name all of them."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from smolpilot.datasets.audit.rules import RULES
+
+type Severity = Literal["error", "warning", "info"]
+
+SEVERITIES: tuple[Severity, ...] = ("error", "warning", "info")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was found where. `camera` and `joint` are names, `frame` counts from the episode's start.
+
+    `fix` is the command that repairs or excludes it, or the sentence that says what to do.
+    """
+
+    code: str
+    severity: Severity
+    message: str
+    fix: str
+    episode: int | None = None
+    frame: int | None = None
+    camera: str | None = None
+    joint: str | None = None
+
+    @property
+    def group(self) -> str:
+        """The group of checks that this code belongs to."""
+        return RULES[self.code].group
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, absent places left out."""
+        values = {key: value for key, value in asdict(self).items() if value is not None}
+        return {**values, "group": self.group}
+
+
+def finding(
+    code: str,
+    message: str,
+    *,
+    root: Path,
+    episode: int | None = None,
+    frame: int | None = None,
+    camera: str | None = None,
+    joint: str | None = None,
+    severity: Severity | None = None,
+    fix: str | None = None,
+) -> Finding:
+    """A finding of a known code, with the severity and the fix that its rule states unless told otherwise."""
+    rule = RULES[code]
+    template = rule.fix if fix is None else fix
+    where = shlex.quote(str(root))
+    text = template.replace("{path}", where).replace("{episode}", "N" if episode is None else str(episode))
+    return Finding(code, severity or rule.severity, message, text, episode, frame, camera, joint)
+
+
+def ordered(findings: Iterable[Finding]) -> list[Finding]:
+    """Errors first; then by code, episode, camera and joint. What was found twice stands once."""
+    unique = dict.fromkeys(findings)
+    return sorted(
+        unique,
+        key=lambda found: (
+            SEVERITIES.index(found.severity),
+            list(RULES).index(found.code),
+            -1 if found.episode is None else found.episode,
+            found.camera or "",
+            found.joint or "",
+            found.frame or 0,
+        ),
+    )
+
+
+def count(findings: Iterable[Finding]) -> dict[Severity, int]:
+    """How many of each severity."""
+    counts: dict[Severity, int] = dict.fromkeys(SEVERITIES, 0)
+    for found in findings:
+        counts[found.severity] += 1
+    return counts

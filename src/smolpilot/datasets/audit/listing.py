@@ -1,0 +1,175 @@
+"""Episodes, tasks and statistics as the meta folder of each version lists them, read line by line and without trust."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from smolpilot.datasets.audit.locating import Locator, number_of
+from smolpilot.datasets.audit.recording import Record, Recording, Span
+from smolpilot.datasets.audit.tolerant import json_lines, json_object, parquet_rows
+from smolpilot.statistics import Statistics
+
+
+def read_v2_meta(recording: Recording, locator: Locator) -> None:
+    """meta/*.jsonl of v2.0 and v2.1; an episode that only has files is a record, too."""
+    meta = recording.root / "meta"
+    _tasks(recording, json_lines(recording, meta / "tasks.jsonl", "task list"), "tasks.jsonl")
+    chunk_size = whole_number(recording.info.get("chunks_size")) or 1000
+    for row in json_lines(recording, meta / "episodes.jsonl", "episode list"):
+        index = whole_number(row.get("episode_index"))
+        if index is None or index < 0:
+            recording.report("meta-damaged", "A line of meta/episodes.jsonl has no whole number as 'episode_index'.")
+            continue
+        record = Record(index, whole_number(row.get("length")), texts(row.get("tasks")))
+        _add(recording, record, "episodes.jsonl")
+    for path in locator.tables:
+        number = number_of(path)
+        if number is not None and number not in recording.records:
+            recording.records[number] = Record(number, listed=False)
+    for index, record in recording.records.items():
+        record.data_path = locator.data_of(index, index // chunk_size)
+        for key, camera in recording.video_cameras.items():
+            video = locator.video_of(camera, index, index // chunk_size)
+            if video is not None:
+                record.spans[key] = Span(video)
+    if recording.version == "v2.1":
+        _v21_statistics(recording, meta / "episodes_stats.jsonl")
+    else:
+        _whole_statistics(recording)
+
+
+def read_v3_meta(recording: Recording, locator: Locator) -> None:
+    """meta/episodes/, meta/tasks.parquet and meta/stats.json of v3.0."""
+    meta = recording.root / "meta"
+    _tasks(recording, parquet_rows(recording, meta / "tasks.parquet", "task list"), "tasks.parquet")
+    files = sorted((meta / "episodes").glob("*/*.parquet"))
+    if not files:
+        recording.report("meta-damaged", "The episode tables under meta/episodes are missing.")
+    for path in files:
+        for row in parquet_rows(recording, path, "episode table"):
+            _v3_record(recording, locator, row)
+    _whole_statistics(recording)
+
+
+def whole_number(value: Any) -> int | None:
+    """The value when it is a whole number; JSON's `3.0` is one, too."""
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer):
+        return None
+    if isinstance(value, float) and not value.is_integer():
+        return None
+    number = int(value)
+    return number if abs(number) < 2**62 else None
+
+
+def texts(value: Any) -> list[str]:
+    """A list of texts, whatever is there."""
+    if isinstance(value, str):
+        return [value]
+    return [str(text) for text in value if text is not None] if isinstance(value, list | tuple | np.ndarray) else []
+
+
+def _v3_record(recording: Recording, locator: Locator, row: dict[str, Any]) -> None:
+    index = whole_number(row.get("episode_index"))
+    if index is None or index < 0:
+        recording.report("meta-damaged", "A row of the episode table has no whole number as 'episode_index'.")
+        return
+    record = Record(index, whole_number(row.get("length")), texts(row.get("tasks")))
+    record.first, record.last = (whole_number(row.get(f"dataset_{end}_index")) for end in ("from", "to"))
+    chunk, file = (whole_number(row.get(f"data/{part}_index")) for part in ("chunk", "file"))
+    absent = [] if record.length is not None else ["length"]
+    if chunk is None or file is None:
+        absent.append("data/chunk_index or data/file_index")
+    else:
+        record.data_path = locator.shared_data(chunk, file)
+    for key, camera in recording.video_cameras.items():
+        prefix = f"videos/{key}"
+        chunk, file = (whole_number(row.get(f"{prefix}/{part}_index")) for part in ("chunk", "file"))
+        start, stop = (row.get(f"{prefix}/{end}_timestamp") for end in ("from", "to"))
+        if chunk is None or file is None or not isinstance(start, int | float) or not np.isfinite(start):
+            absent.append(f"the place of its '{camera.name}' video")
+            continue
+        path = locator.shared_video(camera, chunk, file)
+        if path is not None:
+            ends = float(stop) if isinstance(stop, int | float) and np.isfinite(stop) else None
+            record.spans[key] = Span(path, float(start), ends)
+    if absent:
+        message = f"The episode table says nothing of {', '.join(absent)} for episode {index}."
+        recording.report("meta-damaged", message, episode=index)
+    record.statistics = _v3_statistics(row)
+    _add(recording, record, "episodes")
+
+
+def _v3_statistics(row: dict[str, Any]) -> Statistics:
+    found: Statistics = {}
+    for column, value in row.items():
+        parts = column.split("/")
+        if len(parts) == 3 and parts[0] == "stats" and value is not None:
+            try:
+                found.setdefault(parts[1], {})[parts[2]] = np.atleast_1d(np.asarray(value, dtype=np.float64))
+            except (ValueError, TypeError):
+                continue
+    return found
+
+
+def _add(recording: Recording, record: Record, where: str) -> None:
+    if record.index in recording.records:
+        message = f"Episode {record.index} stands twice in meta/{where}."
+        recording.report("episode-duplicate", message, episode=record.index)
+        return
+    recording.records[record.index] = record
+
+
+def _tasks(recording: Recording, rows: list[dict[str, Any]], where: str) -> None:
+    for row in rows:
+        index = whole_number(row.get("task_index"))
+        if index is None:
+            recording.report("meta-damaged", f"An entry of meta/{where} has no whole number as 'task_index'.")
+            continue
+        text = row.get("task")
+        if not isinstance(text, str):
+            recording.report("instruction-empty", f"Task {index} in meta/{where} has no text.")
+            text = ""
+        if index in recording.tasks:
+            recording.report("task-duplicate", f"Task {index} stands twice in meta/{where}.")
+            continue
+        recording.tasks[index] = text
+
+
+def _v21_statistics(recording: Recording, path: Path) -> None:
+    if not path.exists():
+        recording.report("statistics-missing", "meta/episodes_stats.jsonl is missing.")
+        return
+    for row in json_lines(recording, path, "statistics"):
+        record = recording.records.get(whole_number(row.get("episode_index")) or 0)
+        if record is not None:
+            record.statistics = read_statistics(recording, row.get("stats"), record.index)
+
+
+def _whole_statistics(recording: Recording) -> None:
+    path = recording.root / "meta" / "stats.json"
+    if not path.exists():
+        recording.report("statistics-missing", "meta/stats.json is missing.")
+        return
+    recording.statistics = read_statistics(recording, json_object(recording, path, "statistics", "meta-damaged"), None)
+
+
+def read_statistics(recording: Recording, raw: Any, episode: int | None) -> Statistics:
+    """Statistics as numbers; what holds none is a finding and left out."""
+    found: Statistics = {}
+    if not isinstance(raw, dict):
+        recording.report("statistics-damaged", "The statistics are no object of features.", episode=episode)
+        return found
+    for feature, stats in raw.items():
+        if not isinstance(stats, dict):
+            recording.report("statistics-damaged", f"The statistics of '{feature}' are no object.", episode=episode)
+            continue
+        for name, value in stats.items():
+            try:
+                found.setdefault(feature, {})[name] = np.atleast_1d(np.asarray(value, dtype=np.float64))
+            except (ValueError, TypeError):
+                message = f"The {name} of '{feature}' in the statistics holds no numbers."
+                recording.report("statistics-damaged", message, episode=episode)
+    return found

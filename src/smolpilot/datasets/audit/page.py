@@ -1,0 +1,62 @@
+"""The findings as one self-contained HTML page, in the look of the other reports."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import smolpilot
+from smolpilot.datasets.audit.findings import SEVERITIES, count
+from smolpilot.datasets.audit.rules import GROUPS, RULES
+from smolpilot.datasets.audit.run import Audit
+
+
+def render(result: Audit) -> str:
+    """The page; no script is needed to read it, one filters the findings by severity."""
+    import jinja2
+
+    # The house look is kept in one place; its folder is found without importing that package.
+    shared = Path(smolpilot.__file__).parent / "evaluation" / "templates"
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader([Path(__file__).parent / "templates", shared]),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    template = environment.get_template("check.html.j2")
+    return template.render(
+        facts=result.facts(),
+        counts=count(result.findings),
+        severities=SEVERITIES,
+        findings=result.findings,
+        rules=RULES,
+        groups=[_group(result, name) for name in GROUPS],
+        episodes=_episodes(result),
+        width=max(1, *(len(rows) for rows in result.recording.rows.values()), 1),
+    )
+
+
+def _group(result: Audit, name: str) -> dict[str, Any]:
+    mine = [found for found in result.findings if found.group == name]
+    return {"title": GROUPS[name], "counts": count(mine), "codes": sorted({found.code for found in mine})}
+
+
+def _episodes(result: Audit) -> list[dict[str, Any]]:
+    """Each episode with its findings, and where on its time line they begin."""
+    recording = result.recording
+    listed = []
+    for index in recording.episodes:
+        mine = [found for found in result.findings if found.episode == index]
+        rows = recording.rows.get(index)
+        listed.append(
+            {
+                "index": index,
+                "rows": len(rows) if rows is not None else 0,
+                "task": recording.task_of(index),
+                "counts": count(mine),
+                "codes": list(dict.fromkeys(found.code for found in mine)),
+                "marks": [found for found in mine if found.frame is not None and rows is not None],
+            }
+        )
+    return listed

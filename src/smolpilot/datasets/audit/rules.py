@@ -1,0 +1,226 @@
+"""Every code that a check can report: its severity, group, meaning and fix. docs/dataset-checks.md lists the same."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+REPAIR = "smolpilot dataset repair {path} DST"
+EXCLUDE = "smolpilot dataset exclude {path} DST --episodes {episode}"
+AGAIN = "Copy or download the file again; without it: " + REPAIR
+
+GROUPS: dict[str, str] = {
+    "structure": "files and metadata",
+    "schema": "features and columns",
+    "indices": "episodes and indices",
+    "time": "time stamps",
+    "video": "videos and cameras",
+    "statistics": "statistics",
+    "numbers": "states and actions",
+    "episodes": "demonstrations",
+    "instructions": "instructions",
+    "loading": "loading",
+}
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a code means; `fix` may name {path} and {episode}."""
+
+    severity: Literal["error", "warning", "info"]
+    group: str
+    meaning: str
+    fix: str
+
+
+RULES: dict[str, Rule] = {
+    # structure
+    "info-damaged": Rule("error", "structure", "meta/info.json is missing, torn or not a JSON object", REPAIR),
+    "version-unknown": Rule(
+        "error", "structure", "codebase_version is missing, unknown, or not the layout of the files", REPAIR
+    ),
+    "meta-damaged": Rule(
+        "error",
+        "structure",
+        "a file of the meta folder (episodes, tasks, statistics) is missing, torn or unreadable",
+        REPAIR,
+    ),
+    "lfs-pointer": Rule("error", "structure", "a file is a Git-LFS pointer, not the content", "git -C {path} lfs pull"),
+    "file-missing": Rule("error", "structure", "a data or video file that the metadata names does not exist", AGAIN),
+    "file-empty": Rule("error", "structure", "a file has 0 bytes", AGAIN),
+    "parquet-torn": Rule("error", "structure", "a data file is not a whole parquet file", AGAIN),
+    "template-unusable": Rule(
+        "error", "structure", "data_path or video_path is missing, no pattern, or points out of the folder", REPAIR
+    ),
+    "path-unusual": Rule("error", "structure", "the files exist, but not where data_path and video_path say", REPAIR),
+    "fps-invalid": Rule("error", "structure", "info's fps is missing or not a number above 0", REPAIR),
+    "totals-wrong": Rule(
+        "error", "structure", "total_episodes, total_frames or total_tasks of info differ from the data", REPAIR
+    ),
+    "totals-missing": Rule("warning", "structure", "info states no totals, which LeRobot needs", REPAIR),
+    "splits-wrong": Rule("info", "structure", "info's splits name episodes that are not there", REPAIR),
+    "file-stray": Rule(
+        "info", "structure", "a file in data/ or videos/ that no episode uses", "Remove it from a copy."
+    ),
+    "file-large": Rule("info", "structure", "a file of more than 5 GB", "smolpilot dataset convert {path} DST"),
+    # schema
+    "features-damaged": Rule("error", "schema", "info's features are missing, or one lacks its dtype or shape", REPAIR),
+    "feature-missing": Rule(
+        "error",
+        "schema",
+        "there is no observation.state or no action",
+        "Record it, or rename the feature that holds it.",
+    ),
+    "names-nested": Rule("info", "schema", "joint names are nested or keyed; smolpilot flattens them", REPAIR),
+    "names-missing": Rule("info", "schema", "joints have no names", REPAIR),
+    "names-wrong": Rule("warning", "schema", "there is not one name per joint, or a name stands twice", REPAIR),
+    "column-missing": Rule("error", "schema", "a data file lacks a column that the features or LeRobot need", REPAIR),
+    "column-undeclared": Rule("warning", "schema", "a data file has a column that the features do not name", REPAIR),
+    "column-type": Rule("warning", "schema", "a column's type is not the one that the features declare", REPAIR),
+    "column-shape": Rule("error", "schema", "a column has more or fewer numbers per row than its feature", EXCLUDE),
+    "column-empty": Rule("error", "schema", "a column has rows without a value", EXCLUDE),
+    "camera-unusable": Rule(
+        "warning", "schema", "a depth camera, or pictures that are not three 8-bit colours", "Leave the camera out."
+    ),
+    # indices
+    "episode-duplicate": Rule("error", "indices", "the metadata list an episode twice", REPAIR),
+    "episode-unlisted": Rule("error", "indices", "an episode has data, but the metadata do not list it", REPAIR),
+    "episode-gaps": Rule("warning", "indices", "episode numbers have gaps: LeRobot looks them up by position", REPAIR),
+    "episode-length": Rule("error", "indices", "an episode has more or fewer rows than the metadata say", REPAIR),
+    "episode-span": Rule(
+        "error", "indices", "dataset_from_index and dataset_to_index are not where the episode's rows are", REPAIR
+    ),
+    "episode-index-wrong": Rule("error", "indices", "rows carry the number of another episode", REPAIR),
+    "frame-index-wrong": Rule("error", "indices", "frames are not numbered 0, 1, 2, … in order", REPAIR),
+    "rows-duplicated": Rule("error", "indices", "the same frame stands more than once in the table", REPAIR),
+    "index-wrong": Rule("error", "indices", "the running number `index` does not count all rows in order", REPAIR),
+    "task-unknown": Rule("error", "indices", "rows point to a task that has no text", REPAIR),
+    "task-mismatch": Rule(
+        "warning", "indices", "the instruction in the episode list is not the one of its rows", REPAIR
+    ),
+    "task-duplicate": Rule("error", "indices", "a task index stands twice in the task list", REPAIR),
+    "task-gaps": Rule("warning", "indices", "task indices have gaps: LeRobot gives the wrong text for them", REPAIR),
+    "task-unused": Rule("info", "indices", "a task that no row uses", "Nothing needs to be done."),
+    # time
+    "fps-mismatch": Rule("error", "time", "info's fps is not the rate of time stamps and videos", REPAIR),
+    "timestamp-backwards": Rule("error", "time", "time stamps that do not increase", REPAIR),
+    "timestamp-off-grid": Rule(
+        "error", "time", "time stamps are not frame / fps (wall clock, gaps, another start)", REPAIR
+    ),
+    "timestamp-off-video": Rule(
+        "error",
+        "time",
+        "a row's time stamp is not the one of its decoded video frame: LeRobot fails or shows another frame",
+        REPAIR,
+    ),
+    # video
+    "video-torn": Rule("error", "video", "a video cannot be opened", AGAIN),
+    "video-undecodable": Rule("error", "video", "some frames of a video cannot be decoded", REPAIR),
+    "video-short": Rule("error", "video", "fewer video frames than rows", REPAIR),
+    "video-long": Rule("warning", "video", "more video frames than rows: nobody knows which ones have no row", EXCLUDE),
+    "video-span": Rule("error", "video", "the episode table places an episode's video on another one's frames", REPAIR),
+    "video-swapped": Rule("error", "video", "the videos of two episodes or cameras seem to be exchanged", EXCLUDE),
+    "video-size": Rule("error", "video", "pictures of another size than the features state", EXCLUDE),
+    "video-codec": Rule("warning", "video", "codec or pixel format is not the declared one", REPAIR),
+    "video-mixed": Rule("warning", "video", "one camera's files differ in codec, pixel format or size", EXCLUDE),
+    "video-rate": Rule("warning", "video", "the video's frame rate is not the camera's declared one", REPAIR),
+    "video-grid": Rule("warning", "video", "frames of a video do not come at constant steps", EXCLUDE),
+    "video-keyframe": Rule(
+        "info",
+        "video",
+        "an episode does not begin with a key frame: it cannot be cut out without encoding again",
+        "smolpilot dataset convert {path} DST --reencode",
+    ),
+    "picture-undecodable": Rule("error", "video", "a picture inside the tables cannot be decoded", EXCLUDE),
+    "camera-black": Rule("error", "video", "a camera is black", EXCLUDE),
+    "camera-frozen": Rule("warning", "video", "a camera shows the same picture while the robot moves", EXCLUDE),
+    "exposure-jump": Rule("warning", "video", "the brightness jumps within an episode", EXCLUDE),
+    "exposure-spread": Rule("info", "video", "an episode is much darker or brighter than the others", EXCLUDE),
+    # statistics
+    "statistics-missing": Rule("warning", "statistics", "stored statistics are missing", REPAIR),
+    "statistics-damaged": Rule("error", "statistics", "stored statistics are not finite or of another shape", REPAIR),
+    "statistics-wrong": Rule(
+        "error", "statistics", "stored statistics are not those of the data: policies are normalised with them", REPAIR
+    ),
+    "statistics-pictures": Rule(
+        "warning", "statistics", "stored picture statistics are not those of the video", REPAIR
+    ),
+    # numbers
+    "not-finite": Rule("error", "numbers", "NaN or infinite numbers", EXCLUDE),
+    "joint-dead": Rule("warning", "numbers", "a joint's state stands still while its action moves", EXCLUDE),
+    "joint-constant": Rule("info", "numbers", "a joint never moves", "Nothing, if the task does not use it."),
+    "joint-saturated": Rule("warning", "numbers", "a joint stays at the end of its range", EXCLUDE),
+    "limit-position": Rule("warning", "numbers", "values outside the robot profile's limits", EXCLUDE),
+    "limit-velocity": Rule("warning", "numbers", "movements faster than the robot profile allows", EXCLUDE),
+    "unit-mismatch": Rule(
+        "error", "numbers", "values seem to be in another unit than the robot profile's", "Name the right --robot."
+    ),
+    "profile-mismatch": Rule(
+        "error", "numbers", "the robot profile's joints are not the dataset's", "smolpilot robots check PROFILE.yaml"
+    ),
+    "outlier": Rule("warning", "numbers", "a number far outside the joint's usual range", EXCLUDE),
+    "jump": Rule("warning", "numbers", "a state jumps from one frame to the next", EXCLUDE),
+    "state-frozen": Rule("warning", "numbers", "all states repeat while the actions go on", EXCLUDE),
+    "action-equals-state": Rule(
+        "warning",
+        "numbers",
+        "actions repeat the states: a policy learns to stand still",
+        "Record the commands as actions.",
+    ),
+    "action-late": Rule(
+        "warning", "numbers", "actions come after the motion they should command", "Shift the action column forward."
+    ),
+    "action-lag": Rule("info", "numbers", "how many frames the states follow the actions", "Nothing needs to be done."),
+    "action-range": Rule(
+        "info", "numbers", "a joint's action and state have very different ranges", "Check units and calibration."
+    ),
+    # episodes
+    "idle-head": Rule("warning", "episodes", "nothing moves for long at the start", EXCLUDE),
+    "idle-tail": Rule("warning", "episodes", "nothing moves for long at the end", EXCLUDE),
+    "episode-short": Rule("warning", "episodes", "an episode of less than a second", EXCLUDE),
+    "episode-duplicated": Rule("warning", "episodes", "two episodes have the same states and actions", EXCLUDE),
+    "length-spread": Rule("info", "episodes", "an episode is much longer or shorter than the others", EXCLUDE),
+    "chunk-short": Rule(
+        "info", "episodes", "an episode is shorter than a chunk of 50 actions", "Nothing: the end of a chunk is padded."
+    ),
+    "start-poses": Rule("info", "episodes", "all episodes start from the same pose", "Vary the start when recording."),
+    "drift": Rule(
+        "info", "episodes", "the first and the last quarter of the episodes differ", "Check calibration and set-up."
+    ),
+    "few-episodes": Rule("info", "episodes", "few demonstrations of an instruction", "Record more."),
+    "gripper-inert": Rule("info", "episodes", "the gripper never moves in an episode", EXCLUDE),
+    # instructions
+    "instruction-empty": Rule(
+        "error", "instructions", "an instruction without text", "smolpilot dataset tasks {path} (sets the text)"
+    ),
+    "instruction-placeholder": Rule(
+        "warning",
+        "instructions",
+        "an instruction such as `test` or `task`",
+        "smolpilot dataset tasks {path} (sets the text)",
+    ),
+    "instruction-duplicate": Rule("warning", "instructions", "the same text under two task indices", REPAIR),
+    "instruction-near": Rule(
+        "warning",
+        "instructions",
+        "two texts that differ in case, punctuation or a typing error only",
+        "smolpilot dataset tasks {path} (renames one)",
+    ),
+    "instruction-long": Rule(
+        "warning",
+        "instructions",
+        "probably more than the 48 tokens that SmolVLA reads",
+        "smolpilot dataset tasks {path} (sets a shorter text)",
+    ),
+    "instruction-script": Rule(
+        "warning",
+        "instructions",
+        "not in Latin letters: SmolVLA's language model was trained on English",
+        "smolpilot dataset tasks {path} (sets a translation)",
+    ),
+    # loading
+    "sample-unloadable": Rule("error", "loading", "smolpilot's reader cannot load the dataset or a sample", REPAIR),
+    "check-failed": Rule(
+        "warning", "loading", "a check could not be carried out on this data", "Please report it, with the message."
+    ),
+}

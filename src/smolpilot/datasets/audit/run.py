@@ -1,0 +1,144 @@
+"""audit: run every check on a dataset folder, whatever its state."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from smolpilot.datasets.audit import (
+    check_episodes,
+    check_indices,
+    check_instructions,
+    check_loading,
+    check_numbers,
+    check_pictures,
+    check_robot,
+    check_statistics,
+    check_structure,
+    check_time,
+    check_video,
+)
+from smolpilot.datasets.audit.findings import SEVERITIES, Finding, count, finding, ordered
+from smolpilot.datasets.audit.footage import Footage, Progress, film
+from smolpilot.datasets.audit.opening import read_recording
+from smolpilot.datasets.audit.recording import Recording
+from smolpilot.datasets.audit.subject import Check, Subject
+from smolpilot.robots import RobotProfile
+
+CHECKS: tuple[Check, ...] = (
+    check_structure.totals,
+    check_structure.splits,
+    check_structure.files,
+    check_structure.columns,
+    check_structure.unlisted,
+    check_indices.lengths,
+    check_indices.missing_rows,
+    check_indices.frames,
+    check_indices.running_index,
+    check_indices.tasks,
+    check_time.rate,
+    check_time.grid,
+    check_time.against_videos,
+    check_video.files,
+    check_video.counts,
+    check_video.containers,
+    check_video.steps,
+    check_video.swapped,
+    check_pictures.black,
+    check_pictures.frozen,
+    check_pictures.exposure,
+    check_pictures.statistics,
+    check_statistics.vectors,
+    check_statistics.missing,
+    check_numbers.finite,
+    check_numbers.dead,
+    check_numbers.saturated,
+    check_numbers.outliers,
+    check_numbers.jumps,
+    check_numbers.frozen,
+    check_robot.limits,
+    check_robot.grippers,
+    check_robot.actions_against_states,
+    check_episodes.idle,
+    check_episodes.lengths,
+    check_episodes.duplicates,
+    check_episodes.variety,
+    check_instructions.texts,
+    check_loading.samples,
+)
+
+
+@dataclass(frozen=True)
+class Audit:
+    """All findings, ordered, and what was looked at."""
+
+    findings: list[Finding]
+    recording: Recording
+    footage: Footage
+    seconds: float
+
+    def failed(self, *, strict: bool = False) -> bool:
+        """Whether there is an error; with `strict` also a warning."""
+        counts = count(self.findings)
+        return counts["error"] > 0 or (strict and counts["warning"] > 0)
+
+    def facts(self) -> dict[str, Any]:
+        """What was looked at, in plain values."""
+        recording, scans = self.recording, self.footage.scans.values()
+        return {
+            "path": str(recording.root),
+            "version": recording.version,
+            "stated_version": recording.stated_version,
+            "robot_type": recording.info.get("robot_type"),
+            "fps": recording.fps,
+            "episodes": len(recording.records),
+            "rows": sum(len(rows) for rows in recording.rows.values()),
+            "cameras": [camera.name for camera in recording.cameras.values()],
+            "video_files": len(scans),
+            "decoded_frames": int(sum(int(scan.decoded.sum()) for scan in scans)),
+            "checks": len(CHECKS),
+            "seconds": round(self.seconds, 2),
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything as one document."""
+        counts = count(self.findings)
+        return {
+            **self.facts(),
+            "counts": {severity: counts[severity] for severity in SEVERITIES},
+            "findings": [found.to_json() for found in self.findings],
+        }
+
+
+def audit(path: str | Path, *, robot: RobotProfile | None = None, progress: Progress | None = None) -> Audit:
+    """Check a LeRobot folder, damaged or not; each video is decoded once.
+
+    Raises UsageError when the path is no dataset folder, and nothing else.
+    """
+    begin = time.monotonic()
+    recording = read_recording(path)
+    footage = film(recording, progress)
+    subject = Subject(recording, footage, robot, check_time.true_rate(recording, footage))
+    findings = list(recording.findings)
+    for number, check in enumerate(CHECKS):
+        findings += run_check(check, subject)
+        if progress is not None:
+            progress("checking", number + 1, len(CHECKS))
+    return Audit(ordered(findings), recording, footage, time.monotonic() - begin)
+
+
+def run_check(check: Check, subject: Subject) -> list[Finding]:
+    """One check's findings; a check that stumbles over the data is itself a finding and stops no other."""
+    found: list[Finding] = []
+    name = f"{check.__module__.rsplit('.', 1)[-1].removeprefix('check_')}.{check.__name__}"
+    try:
+        with np.errstate(all="ignore"):
+            found += check(subject)
+    except Exception as error:
+        message = f"The check {name} stopped: {type(error).__name__}: {error}"
+        found.append(finding("check-failed", message, root=subject.recording.root))
+    return found

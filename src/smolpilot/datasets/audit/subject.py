@@ -1,0 +1,42 @@
+"""Subject: what the checks look at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from smolpilot.datasets.audit.findings import Finding, finding
+from smolpilot.datasets.audit.footage import Footage
+from smolpilot.datasets.audit.recording import Recording
+from smolpilot.robots import RobotProfile
+
+type Check = Callable[["Subject"], Iterator[Finding]]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A recording, its videos, the robot it should fit (None: unknown), and the rate that the data really have."""
+
+    recording: Recording
+    footage: Footage
+    profile: RobotProfile | None
+    fps: float
+
+    def finding(self, code: str, message: str, **place: Any) -> Finding:
+        """A finding about this recording."""
+        return finding(code, message, root=self.recording.root, **place)
+
+
+def ranges(numbers: list[int]) -> str:
+    """`0-3, 5` for 0, 1, 2, 3, 5."""
+    parts: list[str] = []
+    start = previous = None
+    for number in [*sorted(set(numbers)), None]:
+        if previous is not None and number == previous + 1:
+            previous = number
+            continue
+        if start is not None:
+            parts.append(str(start) if start == previous else f"{start}-{previous}")
+        start = previous = number
+    return ", ".join(parts)

@@ -1,0 +1,173 @@
+"""Reading JSON, JSON lines and parquet so that damage becomes a finding, and what is whole is used all the same."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from smolpilot.datasets.audit.recording import Array, Recording
+
+_LFS_HEAD = b"version https://git-lfs.github.com/spec/"
+_KINDS = {"f": "float", "i": "int", "u": "int", "b": "bool"}
+
+
+def whole(recording: Recording, path: Path, what: str, *, missing: str = "file-missing", **place: Any) -> bool:
+    """Whether a file is there and has content of its own; otherwise a finding."""
+    name = recording.relative(path)
+    try:
+        if not path.is_file():
+            recording.report(missing, f"The {what} {name} is missing.", **place)
+            return False
+        if path.stat().st_size == 0:
+            recording.report("file-empty", f"The {what} {name} has 0 bytes.", **place)
+            return False
+        if not os.access(path, os.R_OK):
+            recording.report(missing, f"The {what} {name} may not be read.", **place)
+            return False
+        with path.open("rb") as file:
+            pointer = file.read(len(_LFS_HEAD)) == _LFS_HEAD
+    except OSError as error:
+        recording.report(missing, f"The {what} {name} cannot be read: {error.strerror}.", **place)
+        return False
+    if pointer:
+        recording.report("lfs-pointer", f"The {what} {name} is a Git-LFS pointer, not the file.", **place)
+    return not pointer
+
+
+def json_object(recording: Recording, path: Path, what: str, code: str) -> dict[str, Any]:
+    """One JSON object; an empty one when there is none."""
+    if not whole(recording, path, what, missing=code):
+        return {}
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError, RecursionError) as error:
+        recording.report(code, f"The {what} {recording.relative(path)} is no JSON: {_short(error)}.")
+        return {}
+    if not isinstance(value, dict):
+        recording.report(code, f"The {what} {recording.relative(path)} is no JSON object.")
+        return {}
+    return value
+
+
+def json_lines(recording: Recording, path: Path, what: str) -> list[dict[str, Any]]:
+    """The whole lines of a file with one JSON object a line."""
+    if not whole(recording, path, what, missing="meta-damaged"):
+        return []
+    try:
+        lines = path.read_bytes().splitlines()
+    except OSError as error:
+        recording.report("meta-damaged", f"The {what} {recording.relative(path)} cannot be read: {error.strerror}.")
+        return []
+    rows, bad = [], []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            row = None
+        if isinstance(row, dict):
+            rows.append(row)
+        else:
+            bad.append(number)
+    if bad:
+        where = f"line {bad[0]} is" if len(bad) == 1 else f"{len(bad)} lines, the first is {bad[0]}, are"
+        recording.report("meta-damaged", f"In the {what} {recording.relative(path)} {where} no JSON object.")
+    return rows
+
+
+def parquet_rows(recording: Recording, path: Path, what: str) -> list[dict[str, Any]]:
+    """The rows of a small table of the meta folder."""
+    if not whole(recording, path, what, missing="meta-damaged"):
+        return []
+    try:
+        table = pq.read_table(path, partitioning=None)
+        names = ["task" if name == "__index_level_0__" else name for name in table.column_names]
+        rows: list[dict[str, Any]] = table.rename_columns(names).to_pylist()
+    except (pa.ArrowException, OSError, ValueError) as error:
+        message = f"The {what} {recording.relative(path)} is no whole parquet file: {_short(error)}."
+        recording.report("meta-damaged", message)
+        return []
+    return rows
+
+
+def data_table(recording: Recording, path: Path, skip: set[str]) -> dict[str, Array] | None:
+    """The columns of a data file as arrays `[N, …]`, those in `skip` left out; None when the file is damaged."""
+    if path in recording.schemas or not whole(recording, path, "data file"):
+        return None
+    try:
+        file = pq.ParquetFile(path)
+        schema = file.schema_arrow
+        table = file.read(columns=[name for name in schema.names if name not in skip])
+        recording.schemas[path] = schema
+    except (pa.ArrowException, OSError, ValueError) as error:
+        recording.report(
+            "parquet-torn", f"The data file {recording.relative(path)} is torn or no parquet file: {_short(error)}."
+        )
+        return None
+    columns: dict[str, Array] = {}
+    for name in dict.fromkeys(table.column_names):
+        if table.column_names.count(name) > 1:
+            recording.report("column-undeclared", f"{recording.relative(path)} has the column '{name}' twice.")
+            continue
+        values = _array(recording, path, name, table[name])
+        if values is not None:
+            columns[name] = values
+    return columns
+
+
+def _array(recording: Recording, path: Path, name: str, column: pa.ChunkedArray) -> Array | None:
+    """A column as numbers; an object array for texts; None (with a finding) when its rows have different lengths."""
+    values = column.combine_chunks()
+    if isinstance(values, pa.ChunkedArray):
+        values = pa.concat_arrays(values.chunks) if values.num_chunks else pa.array([], type=column.type)
+    if isinstance(values, pa.ExtensionArray):
+        values = values.storage
+    count = len(values)
+    where = f"The column '{name}' of {recording.relative(path)}"
+    if values.null_count:
+        recording.report("column-empty", f"{where} has {values.null_count} rows without a value.", frame=_null(values))
+        if not (pa.types.is_floating(values.type) or pa.types.is_integer(values.type)):
+            return None
+    width: list[int] = []
+    while (
+        pa.types.is_list(values.type) or pa.types.is_fixed_size_list(values.type) or pa.types.is_large_list(values.type)
+    ):
+        inner = values.flatten()
+        per_row = len(inner) / max(len(values), 1)
+        lengths = None if pa.types.is_fixed_size_list(values.type) else values.value_lengths().to_numpy(False)
+        if lengths is not None and len(lengths) and (lengths != lengths[0]).any():
+            row = int(np.flatnonzero(lengths != lengths[0])[0])
+            recording.report(
+                "column-shape",
+                f"{where} has rows of different lengths: {lengths[0]} numbers, then {lengths[row]} in row {row}.",
+            )
+            return None
+        width.append(round(per_row))
+        values = inner
+    if not (pa.types.is_integer(values.type) or pa.types.is_floating(values.type) or pa.types.is_boolean(values.type)):
+        return np.array(column.to_pylist(), dtype=object) if not width else None
+    if values.null_count and pa.types.is_integer(values.type):
+        values = values.fill_null(-1)
+    numbers = np.asarray(values.to_numpy(zero_copy_only=False))
+    shape = (count, *width)
+    return numbers.reshape(shape) if numbers.size == math.prod(shape) else None
+
+
+def _null(values: pa.Array) -> int | None:
+    places = np.flatnonzero(np.asarray(values.is_null().to_numpy(zero_copy_only=False)))
+    return int(places[0]) if len(places) else None
+
+
+def _short(error: Exception) -> str:
+    text = str(error).splitlines()[0] if str(error) else type(error).__name__
+    # Arrow goes on to advise; what is wrong stands in its first sentence, after the path that we name ourselves.
+    return re.sub(r"Could not open Parquet input source '[^']*': ", "", text).split(". ")[0].rstrip(".")[:160]

@@ -1,0 +1,61 @@
+"""`dataset check` on damaged recordings: each damage is named, with its episode, and none stops the check."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from smolpilot.datasets.audit import audit
+
+from .helpers_damage import DAMAGES, Damage
+from .helpers_recordings import takes, write_v3, write_v21
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    base = tmp_path_factory.mktemp("sound")
+    return {"v3": write_v3(base / "v3", takes()), "v21": write_v21(base / "v21", takes())}
+
+
+def damaged(damage: Damage, sound: dict[str, Path], path: Path) -> Path:
+    """A copy of the sound recording with this damage."""
+    if damage.edit is not None:
+        write = write_v3 if damage.layout == "v3" else write_v21
+        write(path, takes(damage.edit))
+    else:
+        shutil.copytree(sound[damage.layout], path)
+    if damage.spoil is not None:
+        damage.spoil(path)
+    return path
+
+
+@pytest.mark.parametrize("layout", ["v3", "v21"])
+def test_a_sound_recording_gives_no_error_and_no_warning(sound, layout):
+    result = audit(sound[layout])
+    assert [f for f in result.findings if f.severity != "info"] == []
+    assert result.facts()["decoded_frames"] == 2 * sum(len(take) for take in takes())
+
+
+def test_a_sound_v20_recording(tmp_path):
+    result = audit(write_v21(tmp_path / "v20", takes(), version="v2.0"))
+    serious = [f for f in result.findings if f.severity != "info"]
+    # Whether the reader takes v2.0 is its own matter; nothing else may be said.
+    assert [f for f in serious if f.code != "sample-unloadable"] == []
+    assert result.recording.version == "v2.0"
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.name)
+def test_each_damage_is_found_where_it_is(damage, sound, tmp_path):
+    result = audit(damaged(damage, sound, tmp_path / "broken"))
+    assert [f.message for f in result.findings if f.code == "check-failed"] == []
+    found = [f for f in result.findings if f.code == damage.code]
+    assert found, sorted({f.code for f in result.findings})
+    assert damage.episode in {f.episode for f in found}
+    assert all(f.fix and f.message for f in result.findings)
+
+
+def test_there_are_enough_kinds_of_damage():
+    assert len({damage.name for damage in DAMAGES}) >= 60
+    assert len({damage.code for damage in DAMAGES}) >= 40
