@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,8 @@ def scene(camera: int, task: int, state: np.ndarray) -> np.ndarray:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # Frame caches of the tests are not the user's.
+    os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="smolpilot-tests-")
     # Two workers on two cores: one thread each, also in the processes they start, or they fight for the cores.
     if hasattr(config, "workerinput"):
         os.environ["OMP_NUM_THREADS"] = "1"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +49,7 @@ def batches(
         return made[-1]
 
     dataset = open_dataset(path, episodes=more.get("episodes"), chunk_size=H)
-    transforms = policy.transforms.for_source(None) if False else policy.transforms
-    result = Batches(dataset, transforms, CPU, chunk_size=H, cache=cache if kind else None)
+    result = Batches(dataset, policy.transforms, CPU, chunk_size=H, cache=cache if kind else None)
     return result, made[0] if made else None
 
 
@@ -60,7 +60,7 @@ def gradients(policy: Policy, inputs: Any) -> tuple[float, dict[str, torch.Tenso
     loss = policy.model.loss(inputs, noise, time)
     loss.backward()
     named = policy.model.named_parameters()
-    return float(loss), {name: p.grad.clone() for name, p in named if p.grad is not None}
+    return loss.item(), {name: p.grad.clone() for name, p in named if p.grad is not None}
 
 
 @pytest.mark.parametrize("kind", ["vision", "prefix"])
@@ -203,11 +203,9 @@ def test_a_cache_that_cannot_be_is_refused(
 def test_no_room_is_said_before_anything_is_computed(
     tiny_dataset: Path, parent: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import shutil
-
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1_000_000))
-    with pytest.raises(TrainingError, match="0.0 GB are free"):
+    with pytest.raises(TrainingError, match=r"0\.0 GB are free"):
         train(options(tiny_dataset, parent, tmp_path / "run", cache="prefix", cache_dir=tmp_path / "cache"))
     assert not list((tmp_path / "cache").rglob("*.block"))
 

@@ -62,7 +62,8 @@ class BlockStore:
             with path.open("rb") as file:
                 if os.fstat(file.fileno()).st_size != _ALIGN + expected:
                     return None
-                mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+                # Copy on write: torch wants a writable buffer, and nothing ever writes into it.
+                mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
             header = json.loads(mapped[:_ALIGN])
         except (OSError, ValueError):
             return None
