@@ -75,7 +75,7 @@ def test_few_files_stay_open(tmp_path):
     for _ in range(2):
         for path in paths:
             assert abs(float(reader.frame(path, 20).mean()) - 85) < 4
-    assert len(reader._open) == 2
+    assert len(reader._idle) == 2
     reader.close()
     assert abs(float(reader.frame(paths[0], 3).mean()) - 17) < 4
 

@@ -11,11 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from smolpilot.datasets.alignment import match_frames, require_room
+from smolpilot.datasets.gather import Media, Place, default_threads
 from smolpilot.datasets.layout import Episode
 from smolpilot.datasets.meta import DatasetMeta, read_meta, unknown_episode
-from smolpilot.datasets.pictures import PictureReader
 from smolpilot.datasets.tables import Tables, load_tables
-from smolpilot.datasets.video import Picture, VideoReader, decode_positions, probe
+from smolpilot.datasets.tensors import Images, chunks, picture_memory, split_batch, table_tensors
+from smolpilot.datasets.video import Picture, decode_positions, probe
 from smolpilot.errors import DatasetError, UsageError, did_you_mean
 from smolpilot.keys import ACTION, ACTION_IS_PAD, STATE, TASK, image_key
 from smolpilot.statistics import Statistics, array_statistics
@@ -33,23 +34,18 @@ def open_dataset(path: str | Path, *, episodes: Sequence[int] | None = None, chu
     chosen = [episode.index for episode in meta.episodes] if episodes is None else _known(meta, episodes)
     tables = load_tables(meta, [episode for episode in meta.episodes if episode.index in set(chosen)])
     meta = dataclasses.replace(meta, statistics=_complete_statistics(meta, tables))
-    return Dataset(meta, tables, chosen, chunk_size, _Media(VideoReader(), PictureReader()))
-
-
-@dataclasses.dataclass(frozen=True)
-class _Media:
-    videos: VideoReader
-    pictures: PictureReader
+    return Dataset(meta, tables, chosen, chunk_size, Media())
 
 
 class Dataset:
     """Frames of the selected episodes, in order of episode and frame.
 
-    `dataset[i]` has LeRobot's keys, see `sample`. Numbers are kept in memory, pictures are decoded when asked for.
-    Pickles without open files; works in forked and spawned loader processes.
+    `dataset[i]` has LeRobot's keys, see `sample`; `dataset[[i, j, …]]` is a batch, see `batch`. Numbers are kept in
+    memory, pictures are decoded when asked for. Pickles without open files; works in forked and spawned loader
+    processes, and several threads may read at once.
     """
 
-    def __init__(self, meta: DatasetMeta, tables: Tables, episodes: list[int], chunk_size: int, media: _Media) -> None:
+    def __init__(self, meta: DatasetMeta, tables: Tables, episodes: list[int], chunk_size: int, media: Media) -> None:
         self.meta = meta
         self.episodes = episodes
         self.chunk_size = chunk_size
@@ -61,8 +57,12 @@ class Dataset:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def __getitem__(self, i: int) -> dict[str, Any]:
-        return self.sample(i)
+    def __getitem__(self, i: int | Sequence[int]) -> dict[str, Any]:
+        return self.batch(i) if isinstance(i, Sequence | np.ndarray) else self.sample(i)
+
+    def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
+        """The samples of several frames, read together; torch's DataLoader asks for its batches in this way."""
+        return split_batch(self._batch(indices, "float32", None, shared=False))
 
     def select(self, episodes: Sequence[int]) -> Dataset:
         """The same recording, other episodes; tables and open videos are shared."""
@@ -128,6 +128,15 @@ class Dataset:
         self._require_camera(camera)
         return self._picture(camera, self._row(i))
 
+    def pictures(self, indices: Sequence[int] | npt.NDArray[np.int64], camera: str) -> npt.NDArray[np.uint8]:
+        """The pictures of one camera of several frames, `[n, 3, h, w]` uint8, decoded together."""
+        self._require_camera(camera)
+        info = self.meta.cameras[camera]
+        out = np.empty((len(indices), 3, info.height, info.width), dtype=np.uint8)
+        places = [self._place(camera, self._row(int(i))) for i in indices]
+        self._media.fill(list(zip(places, out, strict=True)), default_threads())
+        return out
+
     def sample(self, i: int, images: bool = True) -> dict[str, Any]:
         """Frame `i` as LeRobotDataset gives it with `delta_timestamps` for the action, as torch tensors.
 
@@ -135,20 +144,43 @@ class Dataset:
         `[3, h, w]` float in [0, 1], `task` text, the index columns and every other column of the tables. States and
         actions are vectors also with one joint (LeRobot: scalars). Pictures are left out with `images=False`.
         """
-        import torch
+        return split_batch(self._batch([i], "float32" if images else None, None, shared=False))[0]
 
-        row = self._row(i)
+    def batch(
+        self,
+        indices: Sequence[int] | npt.NDArray[np.int64],
+        *,
+        images: Images | None = "float32",
+        threads: int | None = None,
+    ) -> dict[str, Any]:
+        """Several samples, stacked: what torch's `default_collate` makes of them, texts as lists.
+
+        The frames of a batch are decoded in their order in the files, neighbours in one go. `images`: "float32" in
+        [0, 1]; "uint8" leaves the division by 255 (and four times the memory) to the device; None leaves pictures
+        out. `threads` decode at once: all cores by default, one in a worker process.
+        """
+        return self._batch(indices, images, threads, shared=True)
+
+    def _batch(
+        self, indices: Sequence[int] | npt.NDArray[np.int64], images: Images | None, threads: int | None, shared: bool
+    ) -> dict[str, Any]:
+        rows = np.array([self._row(int(i)) for i in indices], dtype=np.int64)
         item: dict[str, Any] = {}
-        if images:
-            for name, picture in self.images(i).items():
-                tensor = torch.from_numpy(picture).permute(2, 0, 1).contiguous().to(torch.float32) / 255
-                item[self.meta.cameras[name].key] = tensor
+        if images is not None:
+            arrays = {}
+            for name, camera in self.meta.cameras.items():
+                shape = (len(rows), 3, camera.height, camera.width)
+                tensor, arrays[name] = picture_memory(shape, images, shared=shared)
+                item[camera.key] = tensor
                 item.setdefault(image_key(name), tensor)
-        for name, column in self._tables.columns.items():
-            item[name] = _tensor(column[row])
-        actions, is_pad = self.chunk(i)
-        item[ACTION], item[ACTION_IS_PAD] = torch.from_numpy(actions), torch.from_numpy(is_pad)
-        item[TASK] = self.instruction(i)
+            jobs = [
+                (self._place(name, int(row)), array[n]) for name, array in arrays.items() for n, row in enumerate(rows)
+            ]
+            self._media.fill(jobs, threads or default_threads())
+        item.update(table_tensors(self._tables, rows))
+        actions, is_pad = chunks(self._tables, rows, self.chunk_size)
+        item[ACTION], item[ACTION_IS_PAD] = actions, is_pad
+        item[TASK] = [self.meta.tasks[int(index)] for index in self._tables.array("task_index")[rows]]
         return item
 
     def decode_episode(self, camera: str, episode: int) -> Iterator[Picture]:
@@ -200,13 +232,14 @@ class Dataset:
         return values
 
     def _picture(self, camera: str, row: int) -> Picture:
+        return self._media.picture(self._place(camera, row))
+
+    def _place(self, camera: str, row: int) -> Place:
         episode = self.meta.episode(int(self._tables.array("episode_index")[row]))
         if camera not in episode.videos:
-            key = self.meta.cameras[camera].key
-            return self._media.pictures.picture(episode.data_path, key, int(self._tables.file_rows[row]))
+            return Place(episode.data_path, self.meta.cameras[camera].key, int(self._tables.file_rows[row]))
         positions = self._frame_positions(camera, episode)
-        position = int(positions[int(self._tables.array("frame_index")[row])])
-        return self._media.videos.frame(episode.videos[camera].path, position)
+        return Place(episode.videos[camera].path, None, int(positions[int(self._tables.array("frame_index")[row])]))
 
     def _frame_positions(self, camera: str, episode: Episode) -> npt.NDArray[np.int64]:
         """For each frame of an episode its place in the video file, found by time stamp."""
@@ -264,16 +297,6 @@ def _complete_statistics(meta: DatasetMeta, tables: Tables) -> Statistics:
                     fix="Remove the statistics file from a copy of the dataset: they are computed then.",
                 )
     return statistics
-
-
-def _tensor(value: Any) -> Any:
-    """One cell as LeRobot gives it: floats as float32, whole numbers as int64, texts as they are."""
-    import torch
-
-    if not isinstance(value, np.ndarray | np.generic):
-        return value
-    kind = torch.float32 if value.dtype.kind == "f" else torch.bool if value.dtype.kind == "b" else torch.int64
-    return torch.as_tensor(value, dtype=kind).clone()
 
 
 def compute_statistics(dataset: Dataset) -> Statistics:

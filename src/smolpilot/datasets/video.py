@@ -1,13 +1,12 @@
-"""Frames out of video files: exact by time stamp, fast in order and at random, safe across processes."""
+"""Frames out of video files: exact by time stamp, fast in order and at random, safe across threads and processes."""
 
 from __future__ import annotations
 
 import os
 import threading
-from collections import OrderedDict
+from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
-from fractions import Fraction
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,48 +16,21 @@ import numpy.typing as npt
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 
-from smolpilot.datasets.files import require_file
-from smolpilot.errors import DatasetError
+from smolpilot.datasets.pixels import Picture, fill_from_frame, to_rgb
+from smolpilot.datasets.video_index import VideoIndex, open_container, read_index, undecodable
 
-type Picture = npt.NDArray[np.uint8]
+__all__ = ["Picture", "VideoIndex", "VideoReader", "decode_positions", "probe", "read_index", "to_rgb"]
 
-# Decoding a few frames that nobody asked for is cheaper than a seek.
-_SKIP_WITHOUT_SEEK = 6
-_OPEN_FILES = 16
-
-
-@dataclass(frozen=True)
-class VideoIndex:
-    """The time stamps of a video's frames, read from its packets without decoding.
-
-    `pts` sorted, in units of `time_base` seconds; `keyframe` for each frame the position of the key frame at or
-    before it; `dts` the decoding time of each frame's packet, the clock by which files are searched.
-    """
-
-    pts: npt.NDArray[np.int64]
-    dts: npt.NDArray[np.int64]
-    keyframe: npt.NDArray[np.int64]
-    time_base: Fraction
-
-    def positions(self, times: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
-        """For each time in seconds the position of the nearest frame."""
-        seconds = self.pts * float(self.time_base)
-        right = np.clip(np.searchsorted(seconds, times), 1, max(len(seconds) - 1, 1))
-        left = right - 1
-        right = np.minimum(right, len(seconds) - 1)
-        nearer_left = np.abs(times - seconds[left]) <= np.abs(seconds[right] - times)
-        return np.where(nearer_left, left, right).astype(np.int64)
-
-    def seconds(self, position: int) -> float:
-        """The time of a frame in seconds."""
-        return float(self.pts[position] * self.time_base)
+_OPEN_FILES = 8
 
 
 class VideoReader:
-    """Decodes frames of many video files, keeping the last few files open.
+    """Decodes frames of many video files with a few decoders that stay open.
 
-    Reading in order never seeks. Indexes travel with a pickled reader, open files do not: after a fork or in
-    another process files are opened again.
+    A decoder serves any file of its kind (codec, size, settings): packets are read from their places in the file and
+    handed to it, so that a jump needs neither a search by the demuxer nor a file opened anew. Reading in order never
+    jumps. Several threads may read at once, each with a decoder of its own. Indexes travel with a pickled reader,
+    decoders do not: after a fork or in another process they are made again.
     """
 
     def __init__(self, open_files: int = _OPEN_FILES) -> None:
@@ -76,133 +48,176 @@ class VideoReader:
     def index(self, path: Path) -> VideoIndex:
         """The frame index of a file, made once."""
         if path not in self._indexes:
-            self._indexes[path] = read_index(path)
+            self._mind_forks()
+            with self._index_lock:
+                if path not in self._indexes:
+                    self._indexes[path] = read_index(path)
         return self._indexes[path]
 
     def frame(self, path: Path, position: int) -> Picture:
         """The frame at a position of the file's index: `[h, w, 3]` uint8, red, green, blue."""
+        with self._decoder(path, position) as decoder:
+            return to_rgb(decoder.frame(path, self.index(path), position), decoder.reformatter)
+
+    def fill(self, path: Path, position: int, out: npt.NDArray[Any]) -> None:
+        """Write the frame at a position into `out` `[3, h, w]`, as uint8 or as float32 in [0, 1]."""
+        with self._decoder(path, position) as decoder:
+            fill_from_frame(decoder.frame(path, self.index(path), position), decoder.reformatter, out)
+
+    def close(self) -> None:
+        """Close all files that are not being read; the reader stays usable."""
+        with self._lock:
+            while self._idle:
+                self._idle.pop().close()
+
+    @contextmanager
+    def _decoder(self, path: Path, position: int) -> Iterator[_Decoder]:
+        self._mind_forks()
+        index = self.index(path)
+        with self._lock:
+            decoder = self._choose(path, index, position)
+            self._busy += 1
+        try:
+            decoder = decoder or _Decoder(path, index)
+            yield decoder
+        except BaseException:
+            if decoder is not None:
+                decoder.close()
+            decoder = None
+            raise
+        finally:
+            with self._lock:
+                self._busy -= 1
+                if decoder is not None:
+                    self._idle.append(decoder)
+                while self._idle and len(self._idle) + self._busy > self._limit:
+                    self._idle.pop(0).close()
+
+    def _choose(self, path: Path, index: VideoIndex, position: int) -> _Decoder | None:
+        """Take an idle decoder, the one from which the frame is nearest; None when a new one shall be made."""
+        here = [decoder for decoder in self._idle if decoder.path == path]
+        found = next((decoder for decoder in here if decoder.reaches(index, position)), here[0] if here else None)
+        if found is None and len(self._idle) + self._busy >= self._limit:
+            found = next((decoder for decoder in self._idle if decoder.kind == index.kind), None)
+        if found is not None:
+            self._idle.remove(found)
+        return found
+
+    def _mind_forks(self) -> None:
         if self._process != os.getpid():
             self._forget()
-        with self._lock:
-            file = self._open.pop(path, None) or _OpenVideo(path, self.index(path))
-            try:
-                picture = file.frame(position)
-            except BaseException:
-                file.close()
-                raise
-            self._open[path] = file
-            while len(self._open) > self._limit:
-                self._open.popitem(last=False)[1].close()
-            return picture
-
-    def close(self) -> None:
-        """Close all files; the reader stays usable."""
-        with self._lock:
-            for file in self._open.values():
-                file.close()
-            self._open.clear()
 
     def _forget(self) -> None:
-        # Containers of a parent process share its file offsets: drop them without closing.
+        # Decoders and locks of a parent process may be in the midst of something: leave them.
         self._process = os.getpid()
-        self._open: OrderedDict[Path, _OpenVideo] = OrderedDict()
-        self._lock = threading.Lock()
+        self._idle: list[_Decoder] = []
+        self._busy = 0
+        self._lock, self._index_lock = threading.Lock(), threading.Lock()
 
 
-class _OpenVideo:
-    """One open file and the place where its decoder stands."""
+class _Decoder:
+    """An open decoder, the file that it reads and the frame where it stands."""
 
     def __init__(self, path: Path, index: VideoIndex) -> None:
-        self._path, self._index = path, index
-        self._container = _open(path)
+        self.path, self.kind = path, index.kind
+        # The settings of the file (colours, parameter sets) come with its stream: it is opened once for them.
+        self._container = open_container(path)
         self._stream = self._container.streams.video[0]
-        # Frame threads decode ahead of every seek: one thread gives single frames twice as fast (AV1 480x640).
-        self._stream.codec_context.thread_count = 1
-        self._reformatter = VideoReformatter()
-        self._frames: Iterator[VideoFrame] | None = None
-        self._at = -1
-        self._last: Picture | None = None
+        self._codec = self._stream.codec_context
+        # Decoder threads work ahead of every jump: single frames take longer, and a fork could wait for them.
+        self._codec.thread_count = 1
+        self.reformatter = VideoReformatter()
+        self._file = path.open("rb", buffering=0)
+        self._at: int | None = None
+        self._last: VideoFrame | None = None
+        self._ready: deque[VideoFrame] = deque()
+        self._packets: Iterator[av.Packet | None] = iter(())
 
     def close(self) -> None:
-        self._frames = None
+        self._stop()
+        self._file.close()
         self._container.close()
 
-    def frame(self, position: int) -> Picture:
-        if position == self._at and self._last is not None:
-            return self._last.copy()
+    def reaches(self, index: VideoIndex, position: int) -> bool:
+        """Whether decoding on from here gets to `position` without decoding a frame that a jump would leave out."""
+        return self._at is not None and int(index.keyframe[position]) - 1 <= self._at <= position
+
+    def frame(self, path: Path, index: VideoIndex, position: int) -> VideoFrame:
+        """Decode the frame at a position; DatasetError when the file is torn."""
+        if path != self.path:
+            file = path.open("rb", buffering=0)
+            self._file.close()
+            self._stop()
+            self.path, self._file = path, file
         try:
-            if self._frames is None or not self._reaches(position):
-                self._seek(int(self._index.keyframe[position]))
-            picture = self._decode_to(position)
-            if picture is None and position:
+            if not self.reaches(index, position):
+                self._jump(index, int(index.keyframe[position]))
+            frame = self._decode_to(index, position)
+            if frame is None and position:
                 # A key frame that the decoder refuses (open groups, edit lists): once more, from the start.
-                self._seek(0)
-                picture = self._decode_to(position)
-        except (av.FFmpegError, StopIteration) as error:
-            raise _undecodable(self._path, str(error)) from error
-        if picture is None:
-            raise _undecodable(self._path, f"frame {position} of {len(self._index.pts)} cannot be decoded")
-        self._at, self._last = position, picture
-        return picture.copy()
-
-    def _reaches(self, position: int) -> bool:
-        """Whether decoding on from here gets to `position` sooner than a seek."""
-        ahead = position - self._at
-        return ahead > 0 and ahead <= position - int(self._index.keyframe[position]) + _SKIP_WITHOUT_SEEK
-
-    def _seek(self, position: int) -> None:
-        self._container.seek(int(self._index.dts[position]), stream=self._stream, backward=True, any_frame=False)
-        self._frames = self._container.decode(self._stream)
-        self._at = -1
-
-    def _decode_to(self, position: int) -> Picture | None:
-        """Decode up to the wanted time stamp; None when the decoder is already past it or at the end."""
-        assert self._frames is not None
-        wanted = int(self._index.pts[position])
-        for frame in self._frames:
-            if frame.pts is None or frame.pts < wanted:
-                continue
-            if frame.pts > wanted:
-                break
-            return to_rgb(frame, self._reformatter)
-        self._frames = None
-        return None
-
-
-def to_rgb(frame: VideoFrame, reformatter: VideoReformatter) -> Picture:
-    """One decoded frame as `[h, w, 3]` uint8, with the conversion that LeRobot's PyAV backend uses."""
-    return np.asarray(reformatter.reformat(frame, format="rgb24").to_ndarray(), dtype=np.uint8)
-
-
-def read_index(path: Path) -> VideoIndex:
-    """Read the time stamps of all frames of a file; DatasetError when it is torn, empty or no video."""
-    with _open(path) as container:
-        stream = container.streams.video[0]
-        rows = []
-        try:
-            for packet in container.demux(stream):
-                if packet.pts is not None and not packet.is_discard and not packet.is_corrupt:
-                    dts = packet.dts if packet.dts is not None else packet.pts
-                    rows.append((packet.pts, dts, packet.is_keyframe))
+                self._jump(index, 0)
+                frame = self._decode_to(index, position)
         except av.FFmpegError as error:
-            raise _undecodable(path, str(error)) from error
-        time_base = stream.time_base or Fraction(1, 90000)
-    if not rows:
-        raise _undecodable(path, "it holds no frames")
-    rows.sort()
-    keys = np.array([row[2] for row in rows], dtype=bool)
-    positions = np.where(keys, np.arange(len(rows)), 0)
-    return VideoIndex(
-        pts=np.array([row[0] for row in rows], dtype=np.int64),
-        dts=np.array([row[1] for row in rows], dtype=np.int64),
-        keyframe=np.maximum.accumulate(positions).astype(np.int64),
-        time_base=time_base,
-    )
+            raise undecodable(path, str(error)) from error
+        if frame is None:
+            raise undecodable(path, f"frame {position} of {len(index.pts)} cannot be decoded")
+        self._at, self._last = position, frame
+        return frame
+
+    def _stop(self) -> None:
+        self._at, self._last = None, None
+        self._ready.clear()
+        self._packets = iter(())
+
+    def _jump(self, index: VideoIndex, keyframe: int) -> None:
+        self._stop()
+        self._codec.flush_buffers()
+        self._packets = self._read(index, keyframe) if index.packets.plain else self._demux(index, keyframe)
+        self._at = keyframe - 1
+
+    def _decode_to(self, index: VideoIndex, position: int) -> VideoFrame | None:
+        """Decode up to the wanted time stamp; None when the decoder is already past it or at the end."""
+        if position == self._at:
+            return self._last
+        wanted = int(index.pts[position])
+        while True:
+            while self._ready:
+                frame = self._ready.popleft()
+                if frame.pts is None or frame.pts < wanted:
+                    continue
+                return frame if frame.pts == wanted else None
+            try:
+                packet = next(self._packets)
+            except StopIteration:
+                return None
+            self._ready.extend(self._codec.decode(packet))
+
+    def _read(self, index: VideoIndex, keyframe: int) -> Iterator[av.Packet | None]:
+        """The packets from a key frame on, read from their places in the file; None at the end."""
+        packets = index.packets
+        first = int(packets.of_frame[keyframe]) if keyframe else 0
+        for number in range(first, len(packets.pts)):
+            size = int(packets.size[number])
+            content = os.pread(self._file.fileno(), size, int(packets.offset[number]))
+            if len(content) != size:
+                raise undecodable(self.path, f"it ends within packet {number} of {len(packets.pts)}")
+            packet = av.Packet(content)
+            packet.pts, packet.time_base = int(packets.pts[number]), index.time_base
+            yield packet
+        yield None
+
+    def _demux(self, index: VideoIndex, keyframe: int) -> Iterator[av.Packet | None]:
+        """The packets from a key frame on, as the demuxer gives them; None at the end."""
+        self._container.seek(int(index.dts[keyframe]), stream=self._stream, backward=True, any_frame=False)
+        for packet in self._container.demux(self._stream):
+            if packet.size:
+                yield packet
+        yield None
 
 
 def probe(path: Path) -> tuple[str, str, int, int]:
     """(codec, pixel format, width, height) of a video file; DatasetError when it cannot be opened."""
-    with _open(path) as container:
+    with open_container(path) as container:
         codec = container.streams.video[0].codec_context
         name = codec.codec.canonical_name
         return name, str(codec.pix_fmt), codec.width, codec.height
@@ -213,7 +228,7 @@ def decode_positions(path: Path, index: VideoIndex, positions: npt.NDArray[np.in
     reformatter = VideoReformatter()
     wanted = [int(pts) for pts in index.pts[positions]]
     done = 0
-    with _open(path) as container:
+    with open_container(path) as container:
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
         try:
@@ -228,25 +243,5 @@ def decode_positions(path: Path, index: VideoIndex, positions: npt.NDArray[np.in
                 if done == len(wanted):
                     return
         except av.FFmpegError as error:
-            raise _undecodable(path, str(error)) from error
-    raise _undecodable(path, f"frame {int(positions[done])} of {len(index.pts)} cannot be decoded")
-
-
-def _open(path: Path) -> Any:
-    require_file(path, "video file")
-    try:
-        container = av.open(str(path))
-    except (av.FFmpegError, OSError) as error:
-        raise _undecodable(path, str(error)) from error
-    if not container.streams.video:
-        container.close()
-        raise _undecodable(path, "it holds no video stream")
-    return container
-
-
-def _undecodable(path: Path, reason: str) -> DatasetError:
-    return DatasetError(
-        f"The video file {path} is torn or cannot be decoded: {reason}.",
-        expected="a complete video (a crash while recording leaves an mp4 without its index)",
-        fix="Copy or download the file again, or leave its episodes out; `smolpilot doctor` tests the codecs.",
-    )
+            raise undecodable(path, str(error)) from error
+    raise undecodable(path, f"frame {int(positions[done])} of {len(index.pts)} cannot be decoded")
