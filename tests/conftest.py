@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -25,7 +27,8 @@ def scene(camera: int, task: int, state: np.ndarray) -> np.ndarray:
 
 def pytest_configure(config: pytest.Config) -> None:
     # Frame caches of the tests are not the user's.
-    os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="smolpilot-tests-")
+    folder = os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="smolpilot-tests-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     # Two workers on two cores: one thread each, also in the processes they start, or they fight for the cores.
     if hasattr(config, "workerinput"):
         os.environ["OMP_NUM_THREADS"] = "1"
