@@ -1,74 +1,237 @@
-"""Random and sequential frames per second: smolpilot's reader beside LeRobotDataset (PyAV backend), same recording.
+"""Whole samples per second: smolpilot's reader beside LeRobotDataset's two backends, on the same v3.0 folders.
 
-Records 480x640 pictures as AV1, compares one frame for equality, then reads the same frames with both. Usage:
-`python benchmarks/dataset_reader.py [FRAMES]` (needs the `test` dependency group for LeRobot).
+A sample is what a training step needs: all cameras as float32, state, a chunk of 50 actions, instruction. The recordings
+are 480x640 in AV1 with a key frame every second frame (LeRobot's settings), one and two cameras, made up anew or given.
+Contenders take turns in short bursts, so that other work on the machine meets them alike; rates and ratios are medians
+over the rounds, with the smallest and largest ratio beside them. Before that, samples are compared for equality.
+
+"raw decoding" is libdav1d alone (through PyAV, packets in memory, one thread, frames thrown away) on the frames that
+the same order asks for: no reader that decodes them with this decoder can be faster on one core.
+
+`python benchmarks/dataset_reader.py [--samples 48] [--rounds 5] [--path V3_FOLDER …]` (needs the `test` dependency
+group; torchcodec also needs FFmpeg's shared libraries, e.g. `apt-get install ffmpeg`, and is left out without them).
 """
 
 from __future__ import annotations
 
+import argparse
 import os
-import sys
+import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import av
 import numpy as np
 import torch
+from torch.utils.data import BatchSampler, DataLoader, Subset
 
 os.environ["HF_HUB_OFFLINE"] = "1"
-FPS, CHUNK, EPISODES, LENGTH = 30, 50, 4, 150
+FPS, CHUNK, EPISODES, LENGTH, BATCH, WORKERS = 30, 50, 4, 90, 8, 2
+
+type Burst = Callable[[np.random.Generator], float]
 
 
-def record(path: Path) -> None:
+def record(path: Path, cameras: list[str]) -> None:
+    """Detailed pictures that drift: about 20 kB per key frame, as real scenes have."""
     from smolpilot.datasets import DatasetWriter
 
-    coarse = np.random.default_rng(0).integers(0, 255, (30, 40, 3), dtype=np.uint8)
-    picture = coarse.repeat(16, axis=0).repeat(16, axis=1)
+    generator = np.random.default_rng(0)
+    scene = sum(
+        np.kron(generator.normal(0, 14, (960 // cell, 1280 // cell, 3)), np.ones((cell, cell, 1)))
+        for cell in (2, 8, 32, 80)
+    )
+    scene = np.clip(scene + 120, 0, 255).astype(np.uint8)
+    sizes = dict.fromkeys(cameras, (480, 640))
     with DatasetWriter(
-        path, fps=FPS, state_names=["a"] * 6, action_names=["a"] * 6, cameras={"front": (480, 640)}, codec="av1"
+        path, fps=FPS, state_names=list("abcdef"), action_names=list("abcdef"), cameras=sizes, codec="av1"
     ) as writer:
         for episode in range(EPISODES):
             for number in range(LENGTH):
-                writer.add_frame(
-                    {
-                        "observation.state": np.full(6, number),
-                        "action": np.full(6, number),
-                        "observation.images.front": np.roll(picture, 4 * number + episode, axis=1),
-                        "task": "push",
-                    }
-                )
+                frame: dict[str, Any] = {
+                    "observation.state": np.full(6, number),
+                    "action": np.full(6, number),
+                    "task": "push",
+                }
+                for k, camera in enumerate(cameras):
+                    y, x = 90 * episode + number, 200 * k + 2 * number
+                    frame[f"observation.images.{camera}"] = np.ascontiguousarray(scene[y : y + 480, x : x + 640])
+                writer.add_frame(frame)
             writer.end_episode()
 
 
-def rate(read: Callable[[int], object], order: list[int]) -> float:
-    start = time.perf_counter()
-    for i in order:
-        read(i)
-    return len(order) / (time.perf_counter() - start)
+def their_datasets(path: Path) -> dict[str, Any]:
+    from lerobot.datasets.lerobot_dataset import LeRobotDataset
+
+    deltas = {"action": [step / FPS for step in range(CHUNK)]}
+    found = {}
+    for backend in ("pyav", "torchcodec"):
+        dataset = LeRobotDataset("benchmark/reader", root=path, video_backend=backend, delta_timestamps=deltas)
+        try:
+            dataset[0]
+        except (ImportError, RuntimeError) as error:
+            print(f"{backend} is left out: {str(error).splitlines()[0]}")
+            continue
+        found[f"LeRobot {backend}"] = dataset
+    return found
+
+
+def require_equal(ours: Any, theirs: dict[str, Any]) -> None:
+    for name, dataset in theirs.items():
+        for i in (0, 77, len(ours) - 1):
+            expected, found = dataset[i], ours[i]
+            assert set(expected) == set(found)
+            for key, value in expected.items():
+                same = found[key] == value if isinstance(value, str) else torch.equal(found[key], value)
+                assert same, f"{name}: sample {i}, {key}"
+    print(f"samples are equal, bit for bit: smolpilot, {', '.join(theirs)}")
+
+
+def rate_of(batches: Iterator[Any], samples: int, warm: int) -> float:
+    """Samples per second of batches, after the first `warm` ones."""
+    for _ in range(warm):
+        next(batches)
+    done, start = 0, time.perf_counter()
+    for batch in batches:
+        done += len(batch["task"])
+        if done >= samples:
+            break
+    return done / (time.perf_counter() - start)
+
+
+def one_by_one(dataset: Any, samples: int) -> Burst:
+    def burst(generator: np.random.Generator) -> float:
+        order = generator.permutation(len(dataset))[:samples].tolist()
+        start = time.perf_counter()
+        for i in order:
+            dataset[i]
+        return samples / (time.perf_counter() - start)
+
+    return burst
+
+
+def with_workers(dataset: Any, samples: int, mode: str = "standard") -> Burst:
+    from lerobot.datasets import video_utils
+
+    from smolpilot.datasets import SampleOrder
+
+    def burst(generator: np.random.Generator) -> float:
+        # torchcodec's decoders do not survive a fork: LeRobot's workers fail when its parent has used them.
+        video_utils._default_decoder_cache.clear()
+        order = generator.permutation(len(dataset)).tolist()
+        if mode == "standard":
+            loader = DataLoader(Subset(dataset, order), batch_size=BATCH, num_workers=WORKERS)
+        else:
+            if mode == "local":
+                order = list(SampleOrder(dataset, "local", seed=int(generator.integers(1000)), window=BATCH))
+            loader = DataLoader(dataset, batch_size=None, sampler=BatchSampler(order, BATCH, True), num_workers=WORKERS)
+        return rate_of(iter(loader), samples * 2, warm=2 * WORKERS)
+
+    return burst
+
+
+def with_loader(dataset: Any, samples: int, order: str, images: str) -> Burst:
+    from smolpilot.datasets import Loader
+
+    def burst(generator: np.random.Generator) -> float:
+        seed = int(generator.integers(1000))
+        loader = Loader(dataset, BATCH, order=order, images=images, seed=seed, window=8 * BATCH)  # type: ignore[arg-type]
+        # A window counts when it is handed out: measure whole windows, after the first.
+        warm = 1 if order == "random" else 8
+        return rate_of(iter(loader), max(2 * samples, 16 * BATCH), warm)
+
+    return burst
+
+
+def raw_decoding(dataset: Any, samples: int, cameras: int) -> Burst:
+    """Samples per second if nothing but decoding were done, one core: `cameras` times the first camera's frames."""
+    from smolpilot.datasets.video import read_index
+
+    path = dataset.meta.episodes[0].videos[dataset.meta.camera_names[0]].path
+    index, content = read_index(path), path.read_bytes()
+    container = av.open(str(path))
+    codec = container.streams.video[0].codec_context
+    codec.thread_count = 1
+
+    def burst(generator: np.random.Generator) -> float:
+        order = generator.permutation(len(index.pts))[:samples].tolist()
+        start = time.perf_counter()
+        for position in order:
+            codec.flush_buffers()
+            for number in range(int(index.keyframe[position]), position + 1):
+                offset, size = int(index.packets.offset[number]), int(index.packets.size[number])
+                codec.decode(av.Packet(content[offset : offset + size]))
+        return samples / (time.perf_counter() - start) / cameras
+
+    burst.container = container  # type: ignore[attr-defined]
+    return burst
+
+
+def contest(title: str, bursts: dict[str, Burst], rounds: int) -> None:
+    """Run the bursts in turns; print rates and, for ours, the ratio to each of LeRobot's."""
+    rates: dict[str, list[float]] = {name: [] for name in bursts}
+    for number in range(rounds + 1):
+        for name, burst in bursts.items():
+            rate = burst(np.random.default_rng(number))
+            if number:  # the first round warms up: indexes are made, files are read into memory
+                rates[name].append(rate)
+    print(f"\n{title}")
+    peers = [name for name in bursts if name.startswith("LeRobot")]
+    for name, values in rates.items():
+        line = f"  {name:<34}{statistics.median(values):7.1f}/s"
+        for peer in peers if name not in peers else ():
+            ratios = [a / b for a, b in zip(values, rates[peer], strict=True)]
+            line += f"   {statistics.median(ratios):5.1f}x {peer.split()[1]} ({min(ratios):.1f} to {max(ratios):.1f})"
+        print(line, flush=True)
+
+
+def compare(path: Path, samples: int, rounds: int) -> None:
+    from smolpilot.datasets import open_dataset
+
+    ours, theirs = open_dataset(path, chunk_size=CHUNK), their_datasets(path)
+    cameras = len(ours.meta.camera_names)
+    print(f"\n=== {cameras} camera{'s' * (cameras > 1)}, {len(ours)} samples, {os.cpu_count()} cores ===")
+    require_equal(ours, theirs)
+    contest(
+        "in the process: exact random order; local order (each window decoded forwards)",
+        {
+            **{name: one_by_one(dataset, samples) for name, dataset in theirs.items()},
+            "dataset[i]": one_by_one(ours, samples),
+            "Loader random": with_loader(ours, samples, "random", "float32"),
+            "Loader local": with_loader(ours, samples, "local", "float32"),
+            "Loader local, uint8": with_loader(ours, samples, "local", "uint8"),
+            "raw decoding, random, one core": raw_decoding(ours, samples, cameras),
+        },
+        rounds,
+    )
+    contest(
+        f"DataLoader, {WORKERS} workers, batches of {BATCH}: exact random order; local order (pairs share a batch)",
+        {
+            **{name: with_workers(dataset, samples) for name, dataset in theirs.items()},
+            "DataLoader": with_workers(ours, samples),
+            "DataLoader, lists of indices": with_workers(ours, samples, "lists"),
+            "DataLoader, lists, local": with_workers(ours, samples, "local"),
+        },
+        rounds,
+    )
 
 
 def main() -> None:
-    from lerobot.datasets.lerobot_dataset import LeRobotDataset
-
-    from smolpilot.datasets import open_dataset
-
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else 150
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--samples", type=int, default=48, help="samples per burst")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--path", type=Path, nargs="*", default=[], help="v3.0 folders to read instead")
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "recording"
-        record(path)
-        deltas = {"action": [step / FPS for step in range(CHUNK)]}
-        theirs = LeRobotDataset("benchmark/reader", root=path, video_backend="pyav", delta_timestamps=deltas)
-        ours = open_dataset(path, chunk_size=CHUNK)
-        assert torch.equal(theirs[77]["observation.images.front"], ours[77]["observation.images.front"])
-        orders = {
-            "random": np.random.default_rng(0).integers(0, len(ours), count).tolist(),
-            "in order": list(range(min(count, len(ours)))),
-        }
-        print(f"AV1 480x640, one camera, whole frames (tensors, chunk of {CHUNK}), {os.cpu_count()} cores")
-        for name, order in orders.items():
-            a, b = rate(ours.__getitem__, order), rate(theirs.__getitem__, order)
-            print(f"{name:<9} smolpilot {a:6.1f} frames/s   LeRobot {b:6.1f} frames/s   ratio {a / b:.1f}")
+        paths = options.path
+        if not paths:
+            for cameras in (["front"], ["front", "wrist"]):
+                paths.append(Path(folder) / f"{len(cameras)}")
+                record(paths[-1], cameras)
+        for path in paths:
+            compare(path, options.samples, options.rounds)
 
 
 if __name__ == "__main__":

@@ -34,8 +34,8 @@ from smolpilot.policy.inputs import PolicyInputs
 from smolpilot.policy.model import SmolVLA
 
 
-def lerobot_policy(folder: Path, cameras: int) -> Any:
-    """LeRobot's policy of the public architecture with random weights."""
+def lerobot_policy(folder: Path, cameras: int, *, built: bool = False) -> Any:
+    """LeRobot's policy of the public architecture with random weights, in float32 or in the dtypes it is built with."""
     from lerobot.configs import FeatureType, PolicyFeature
     from lerobot.policies.smolvla.configuration_smolvla import SmolVLAConfig
     from lerobot.policies.smolvla.modeling_smolvla import SmolVLAPolicy
@@ -52,7 +52,8 @@ def lerobot_policy(folder: Path, cameras: int) -> Any:
     )
     torch.manual_seed(0)
     with contextlib.redirect_stdout(io.StringIO()):
-        return SmolVLAPolicy(config).float()
+        policy = SmolVLAPolicy(config)
+        return policy if built else policy.float()
 
 
 def our_model(theirs: Any, vlm: VLMConfig, folder: Path) -> SmolVLA:

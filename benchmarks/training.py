@@ -72,7 +72,7 @@ def run_side(side: str, device: str, batch: int, cameras: int, repeats: int, cur
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "vlm"
         byte_level_folder(VLMConfig()).write(folder)
-        theirs = lerobot_policy(folder, cameras)
+        theirs = lerobot_policy(folder, cameras, built=side == "built")
         ours = our_model(theirs, VLMConfig(), Path(temporary)) if side in OURS else None
     once = 0.0
     steps = max(repeats + 1, curve)
@@ -89,7 +89,7 @@ def run_side(side: str, device: str, batch: int, cameras: int, repeats: int, cur
         model: Any = ours
         step = lambda number, noise, moment: ours.loss(kept[number % 3], noise, moment)  # noqa: E731
     else:
-        model = theirs = (theirs if side == "float32" else as_built(theirs)).to(device).train()
+        model = theirs.to(device).train()
         step = lambda number, noise, moment: theirs.forward(  # noqa: E731
             batch_of(number, batch, cameras, device)[0], noise, moment
         )[0]
@@ -108,17 +108,6 @@ def with_cache(ours: Any, inputs: PolicyInputs, side: str) -> PolicyInputs:
             context = ours.encode_context(inputs)
             inputs.context, inputs.context_mask = context.pack(), context.mask
     return inputs
-
-
-def as_built(policy: Any) -> Any:
-    """LeRobot's own mixture of dtypes: text layers and expert in bfloat16, except what it replaces."""
-    policy.model.vlm_with_expert.vlm.model.text_model.to(torch.bfloat16)
-    expert = policy.model.vlm_with_expert.lm_expert.to(torch.bfloat16)
-    for layer in expert.layers:
-        if layer.self_attn.k_proj.in_features != layer.self_attn.q_proj.in_features:
-            layer.self_attn.k_proj.float()
-            layer.self_attn.v_proj.float()
-    return policy
 
 
 def time_steps(
