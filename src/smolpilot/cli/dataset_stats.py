@@ -1,0 +1,224 @@
+"""`smolpilot dataset stats PATH`: statistics per joint, stored and computed anew."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from smolpilot.cli.options import parse
+from smolpilot.errors import UsageError
+
+if TYPE_CHECKING:
+    from smolpilot.datasets.meta import DatasetMeta
+    from smolpilot.datasets.recompute import Deviation
+    from smolpilot.statistics import Statistics
+
+_SHOWN = ("mean", "std", "min", "max", "q01", "q99")
+
+
+@dataclass
+class StatsOptions:
+    """Show the statistics of a recording per joint and camera, and whether they are those of its data.
+
+    A recording is never changed: `smolpilot dataset repair` makes a copy with right statistics.
+    """
+
+    path: tyro.conf.Positional[Path]
+    """The dataset folder: the one with meta/, data/ and videos/."""
+    recompute: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Compute them from the data, too, and compare: exit code 1 when stored ones are wrong beyond tolerance."""
+    robot: str | None = None
+    """A robot profile (name or YAML file): gives the joints their units."""
+    out: Path | None = None
+    """Write the computed statistics into this new file, in the form of LeRobot's meta/stats.json."""
+    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Print one JSON document instead of tables."""
+
+
+@dataclass
+class _Result:
+    meta: DatasetMeta
+    units: dict[str, list[str | None]]
+    data: Statistics | None
+    wrong: list[Deviation]
+
+
+def main(args: list[str]) -> int:
+    """Run `smolpilot dataset stats …`; 1 when stored statistics are wrong."""
+    options = parse(StatsOptions, args, verb="dataset stats")
+    if options.out is not None and options.out.exists():
+        raise UsageError(f"The output {options.out} exists already.", fix="Choose another path.")
+    result = _compute(options)
+    if options.out is not None and result.data is not None:
+        from smolpilot.atomic import write_text_atomic
+        from smolpilot.statistics import statistics_to_json
+
+        write_text_atomic(options.out, statistics_to_json(result.data))
+    if options.json:
+        import json
+
+        print(json.dumps(_document(result), indent=2))
+    else:
+        _print(result, options.out)
+    return 1 if result.wrong else 0
+
+
+def _compute(options: StatsOptions) -> _Result:
+    from smolpilot.cli.progress import progress_bar
+    from smolpilot.datasets import read_meta
+    from smolpilot.datasets.recompute import find_deviations, recompute_statistics
+    from smolpilot.datasets.tables import load_tables
+    from smolpilot.datasets.units import joint_units
+
+    meta = read_meta(options.path)
+    profile = None
+    if options.robot is not None:
+        from smolpilot.robots import RobotProfile
+
+        profile = RobotProfile.load(options.robot)
+    units = joint_units(meta, profile)
+    if not options.recompute and options.out is None:
+        return _Result(meta, units, None, [])
+    tables = load_tables(meta, meta.episodes)
+    with progress_bar() as progress:
+        data = recompute_statistics(meta, tables, progress)
+    return _Result(meta, units, data, find_deviations(meta, tables, data))
+
+
+def _document(result: _Result) -> dict[str, Any]:
+    from smolpilot.datasets.recompute import joint_names
+
+    meta, data = result.meta, result.data
+    features = {}
+    for name in meta.features:
+        stored, computed = meta.statistics.get(name), (data or {}).get(name)
+        if stored is None and computed is None:
+            continue
+        features[name] = {
+            "names": joint_names(meta, name),
+            "units": result.units.get(name),
+            "stored": None if stored is None else _plain(stored),
+            "recomputed": None if computed is None else _plain(computed),
+        }
+    wrong = [
+        {
+            "feature": entry.feature,
+            "joint": _where(meta, entry),
+            "stat": entry.stat,
+            "stored": entry.stored,
+            "recomputed": entry.data,
+            "difference": entry.difference,
+        }
+        for entry in result.wrong
+    ]
+    return {
+        "path": str(meta.root),
+        "frames": meta.total_frames,
+        "features": features,
+        "correct": None if data is None else not wrong,
+        "wrong": wrong,
+    }
+
+
+def _plain(stats: dict[str, Any]) -> dict[str, list[float]]:
+    return {stat: values.ravel().tolist() for stat, values in stats.items()}
+
+
+def _where(meta: DatasetMeta, entry: Deviation) -> str:
+    from smolpilot.datasets.recompute import joint_names
+
+    return "all" if entry.stat == "count" else joint_names(meta, entry.feature)[entry.place]
+
+
+def _print(result: _Result, out: Path | None) -> None:
+    from rich.console import Console
+
+    from smolpilot.datasets.recompute import is_index
+
+    # Into a file or pipe tables are written as wide as they are.
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 180)
+    meta, data = result.meta, result.data
+    console.print(f"[bold]{meta.root}[/bold]: {meta.total_frames:,} frames of {len(meta.episodes)} episodes")
+    for name in meta.features:
+        if not is_index(name) and (name in meta.statistics or (data is not None and name in data)):
+            console.print()
+            console.print(_table(result, name))
+    if data is None:
+        print("\nThese are the stored statistics; --recompute compares them with the data.")
+        return
+    _print_verdict(result)
+    if out is not None:
+        print(f"{out}: the computed statistics")
+
+
+def _table(result: _Result, name: str) -> Any:
+    from rich import box
+    from rich.markup import escape
+    from rich.table import Table
+
+    from smolpilot.datasets.recompute import joint_names
+
+    stored, data = result.meta.statistics.get(name, {}), (result.data or {}).get(name)
+    units = result.units.get(name)
+    shown = [stat for stat in _SHOWN if stat in stored or (data is not None and stat in data)]
+    table = Table(title=escape(name), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    camera = any(name == camera.key for camera in result.meta.cameras.values())
+    table.add_column("channel" if camera else "joint", overflow="fold")
+    if camera or units is not None:
+        table.add_column("unit")
+    for stat in shown:
+        table.add_column(stat, justify="right", no_wrap=True)
+    if data is not None:
+        table.add_column("largest difference", justify="right", no_wrap=True)
+    wrong = {(entry.place, entry.stat) for entry in result.wrong if entry.feature == name}
+    for i, joint in enumerate(joint_names(result.meta, name)):
+        unit = ["of 0 to 1"] if camera else [units[i] or "not stated"] if units is not None else []
+        cells = [
+            _cell(stored.get(stat), None if data is None else data.get(stat), i, (i, stat) in wrong) for stat in shown
+        ]
+        table.add_row(escape(joint), *unit, *cells, *([] if data is None else [_largest(stored, data, i)]))
+    return table
+
+
+def _cell(stored: Any, data: Any, i: int, wrong: bool) -> str:
+    value = _number(stored, i)
+    if not wrong and stored is not None:
+        return value
+    if data is None:
+        return value
+    return f"[red]{value}[/red] data {_number(data, i)}" if wrong else f"data {_number(data, i)}"
+
+
+def _number(values: Any, i: int) -> str:
+    return "none" if values is None or i >= values.size else f"{values.ravel()[i]:.4g}"
+
+
+def _largest(stored: dict[str, Any], data: dict[str, Any], i: int) -> str:
+    """The statistic that is furthest off, quantiles aside: they are approximate by nature."""
+    off = {
+        stat: abs(float(stored[stat].ravel()[i] - data[stat].ravel()[i]))
+        for stat in ("mean", "std", "min", "max")
+        if stat in stored and stored[stat].size == data[stat].size
+    }
+    worst = max(off, key=lambda stat: off[stat], default=None)
+    return "" if worst is None else f"{off[worst]:.1e} ({worst})"
+
+
+def _print_verdict(result: _Result) -> None:
+    if not result.wrong:
+        print("\nThe stored statistics are those of the data (cameras: of a sample of frames).")
+        return
+    print(f"\n{len(result.wrong)} stored statistics are wrong or missing:")
+    for entry in result.wrong[:20]:
+        stored = "none" if entry.stored is None else f"{entry.stored:.6g}"
+        difference = "" if entry.difference is None else f", difference {entry.difference:.3g}"
+        print(
+            f"  {entry.feature}, {_where(result.meta, entry)}: {entry.stat} {stored}, data {entry.data:.6g}{difference}"
+        )
+    if len(result.wrong) > 20:
+        print(f"  … and {len(result.wrong) - 20} more (--json lists all)")
+    print(f"Fix: smolpilot dataset repair {result.meta.root} DST writes a copy with right statistics.")

@@ -1,0 +1,149 @@
+"""The stored statistics of a recording against those of its own numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from smolpilot.datasets.image_statistics import ImageStatistics
+from smolpilot.datasets.meta import DatasetMeta
+from smolpilot.datasets.reader import open_dataset
+from smolpilot.datasets.tables import Tables
+from smolpilot.keys import ACTION, STATE
+from smolpilot.statistics import Statistics, array_statistics, merge_statistics
+
+# As `dataset check` judges: of the joint's standard deviation; recorders compute in float32.
+_TOLERANCE = 0.01
+# Of the joint's range: LeRobot's quantiles are merged from those of episodes, out of coarse histograms.
+_QUANTILE_TOLERANCE = 0.1
+# Cameras: of values from 0 to 1, over other frames and pixels than those that were counted while recording.
+_CAMERA_TOLERANCE = 0.08
+_CAMERA_FRAMES, _CAMERA_EPISODES = 48, 12
+_INDEX_COLUMNS = ("index", "episode_index", "frame_index", "task_index", "timestamp")
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """One stored statistic that is wrong: of a feature's dimension `place`; `stored` None: it is missing."""
+
+    feature: str
+    place: int
+    stat: str
+    stored: float | None
+    data: float
+
+    @property
+    def difference(self) -> float | None:
+        """Stored minus data."""
+        return None if self.stored is None else self.stored - self.data
+
+
+def recompute_statistics(
+    meta: DatasetMeta, tables: Tables, progress: Callable[[str, int, int], None] | None = None
+) -> Statistics:
+    """Statistics of every numeric feature, exact, and of the cameras, over some frames spread evenly."""
+    statistics: Statistics = {}
+    for name, column in tables.columns.items():
+        if isinstance(column, np.ndarray) and column.dtype.kind in "fiub":
+            statistics[name] = array_statistics(column.reshape(len(column), -1))
+    if not meta.cameras:
+        return statistics
+    few = np.unique(np.linspace(0, len(meta.episodes) - 1, _CAMERA_EPISODES).astype(int))
+    dataset = open_dataset(meta.root, episodes=[meta.episodes[i].index for i in few])
+    frames = np.unique(np.linspace(0, len(dataset) - 1, _CAMERA_FRAMES).astype(int))
+    for name, camera in meta.cameras.items():
+        seen = ImageStatistics()
+        for done, frame in enumerate(frames, 1):
+            # Number 0: this frame is one of the sample, whatever its place.
+            seen.add(dataset.image(int(frame), name), 0)
+            if progress is not None:
+                progress(f"Camera {name}", done, len(frames))
+        statistics[camera.key] = seen.result()
+    return statistics
+
+
+def find_deviations(meta: DatasetMeta, tables: Tables, data: Statistics) -> list[Deviation]:
+    """Stored statistics that `data` contradicts beyond tolerance, or that state, action and cameras lack."""
+    found: list[Deviation] = []
+    cameras = {camera.key for camera in meta.cameras.values()}
+    for name, computed in data.items():
+        stored = meta.statistics.get(name, {})
+        needed = name in (STATE, ACTION) or name in cameras
+        if not stored and not needed:
+            continue
+        if name in cameras:
+            found += _camera_deviations(name, stored, computed)
+            continue
+        merged = _merged_quantiles(meta, tables, name)
+        for stat, values in computed.items():
+            # Quantiles are younger than the format: recordings without them are whole.
+            if stat in stored or (needed and not stat.startswith("q")):
+                found += _compare(name, stat, stored.get(stat), values, _tolerance(computed, stat), merged.get(stat))
+    return found
+
+
+def joint_names(meta: DatasetMeta, feature: str) -> list[str]:
+    """A name for each dimension of a feature's statistics."""
+    if feature in (STATE, ACTION):
+        return meta.state_names if feature == STATE else meta.action_names
+    if any(feature == camera.key for camera in meta.cameras.values()):
+        return ["red", "green", "blue"]
+    entry = meta.features[feature]
+    size = int(np.prod(entry.shape))
+    if size == 1:
+        return [feature]
+    return list(entry.names) if entry.names and len(entry.names) == size else [f"{feature}_{i}" for i in range(size)]
+
+
+def is_index(feature: str) -> bool:
+    """Whether a feature only numbers frames: its statistics interest nobody."""
+    return feature in _INDEX_COLUMNS
+
+
+def _tolerance(computed: dict[str, npt.NDArray[np.float64]], stat: str) -> npt.NDArray[np.float64]:
+    low, high, spread = computed["min"], computed["max"], computed["std"]
+    if stat == "count":
+        return np.zeros_like(low)
+    # A joint that never moves still has the rounding of its numbers.
+    rounding = 1e-6 + 1e-4 * np.maximum(np.abs(low), np.abs(high))
+    scale = _TOLERANCE * np.maximum(spread, rounding)
+    return np.asarray(_QUANTILE_TOLERANCE * (high - low) + scale if stat.startswith("q") else scale, dtype=np.float64)
+
+
+def _compare(
+    name: str,
+    stat: str,
+    stored: npt.NDArray[np.float64] | None,
+    computed: npt.NDArray[np.float64],
+    tolerance: npt.NDArray[np.float64],
+    merged: npt.NDArray[np.float64] | None,
+) -> list[Deviation]:
+    values = None if stored is None else stored.ravel()
+    if values is None or len(values) != len(computed):
+        return [Deviation(name, i, stat, None, float(value)) for i, value in enumerate(computed)]
+    close = np.abs(values - computed) <= tolerance[: len(computed)]
+    if merged is not None:
+        close |= np.abs(values - merged) <= tolerance
+    return [Deviation(name, int(i), stat, float(values[i]), float(computed[i])) for i in np.flatnonzero(~close)]
+
+
+def _merged_quantiles(meta: DatasetMeta, tables: Tables, name: str) -> dict[str, npt.NDArray[np.float64]]:
+    """Quantiles as LeRobot merges them: the mean of the episodes' own, weighted by length."""
+    column = tables.array(name)
+    rows = column.reshape(len(column), -1)
+    parts = [{name: array_statistics(rows[slice(*tables.spans[episode.index])])} for episode in meta.episodes]
+    return {stat: values for stat, values in merge_statistics(parts)[name].items() if stat.startswith("q")}
+
+
+def _camera_deviations(
+    name: str, stored: dict[str, npt.NDArray[np.float64]], computed: dict[str, npt.NDArray[np.float64]]
+) -> list[Deviation]:
+    found = []
+    for stat in ("mean", "std"):
+        values = computed[stat].ravel()
+        tolerance = np.full(len(values), _CAMERA_TOLERANCE)
+        found += _compare(name, stat, stored.get(stat), values, tolerance, None)
+    return found
