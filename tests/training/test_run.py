@@ -22,7 +22,7 @@ import torch
 from safetensors.torch import load_file
 
 from smolpilot.datasets import open_dataset
-from smolpilot.errors import DatasetError, ProfileError, TrainingError, UsageError
+from smolpilot.errors import CheckpointError, DatasetError, ProfileError, TrainingError, UsageError
 from smolpilot.metrics import chunk_errors, chunk_targets
 from smolpilot.policy import load_policy
 from smolpilot.training import TrainingStoppedError, TrainOptions, train
@@ -215,6 +215,30 @@ def test_a_broken_episode_can_be_left_out_also_when_the_run_goes_on(tiny_dataset
     train(TrainOptions(out=run, resume=True))
     with pytest.raises(UsageError, match="episodes"):
         train(TrainOptions(out=run, resume=True, episodes="0-1"))
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "training_state/tensors.safetensors", "smolpilot.json"])
+def test_a_torn_checkpoint_is_left_out_for_the_one_before(finished: Path, tmp_path: Path, name: str) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished, run, symlinks=True)
+    torn = run / "checkpoints" / "step_000006" / name
+    torn.write_bytes(torn.read_bytes()[:-20])
+    with pytest.warns(UserWarning, match="step_000006 is damaged and left out"):
+        train(TrainOptions(out=run, resume=True))
+    assert (run / "checkpoints" / "damaged_step_000006").is_dir()
+    assert points_at(run, "last") == "step_000006"
+    expected, found = weights(finished), weights(run)
+    assert all(torch.equal(expected[key], found[key]) for key in expected)
+    assert metrics(run) == metrics(finished)
+
+
+def test_when_every_checkpoint_is_torn_it_is_said(finished: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished, run, symlinks=True)
+    for path in (run / "checkpoints").glob("step_*"):
+        (path / "model.safetensors").write_bytes(b"")
+    with pytest.warns(UserWarning, match="is damaged"), pytest.raises(CheckpointError):
+        train(TrainOptions(out=run, resume=True))
 
 
 def test_resume_of_a_finished_run_changes_nothing(finished: Path) -> None:

@@ -68,6 +68,10 @@ class Checkpoints:
         steps = self._steps()
         return steps[max(steps)] if steps else None
 
+    def from_newest(self) -> list[Path]:
+        """All checkpoints, the latest first."""
+        return [path for _, path in sorted(self._steps().items(), reverse=True)]
+
     def _steps(self) -> dict[int, Path]:
         found = {}
         for entry in self.folder.iterdir() if self.folder.is_dir() else ():

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
-from smolpilot.errors import UsageError, check_seed
+from smolpilot.errors import CheckpointError, UsageError, check_seed
 from smolpilot.policy import Policy
 
 from . import run_folder
 from .batches import Batches
 from .cache_choice import choose_cache
-from .checkpoints import Checkpoints, load_state
+from .checkpoints import Checkpoints, TrainingState, load_state
 from .environment import environment
 from .interrupts import Interrupts
 from .loop import Surroundings, Trainer
@@ -52,14 +54,39 @@ def _go_on(given: TrainOptions) -> Path:
     options = saved if given == bare else check_resume(run_folder.absolute_paths(given), saved)
     check_seed(options.seed)
     torch.manual_seed(options.seed)
-    checkpoint = Checkpoints(out / "checkpoints", keep=options.keep).newest()
+    found = _newest_whole(options, out)
     # Stopped before the first checkpoint: nothing is lost by beginning again.
-    prepared = prepare(options) if checkpoint is None else prepare_resumed(options, checkpoint)
+    prepared = prepare(options) if found is None else found[0]
     _announce(prepared)
     trainer = _trainer(prepared)
-    if checkpoint is not None:
-        trainer.load(*load_state(checkpoint))
+    if found is not None:
+        trainer.load(*found[1])
     return _run(trainer, out)
+
+
+def _newest_whole(options: TrainOptions, out: Path) -> tuple[Prepared, tuple[TrainingState, dict[str, Tensor]]] | None:
+    """The newest checkpoint that can be read, and its state; a torn one is left out, and said; None without any."""
+    torn: CheckpointError | None = None
+    for checkpoint in Checkpoints(out / "checkpoints", keep=options.keep).from_newest():
+        try:
+            found = prepare_resumed(options, checkpoint), load_state(checkpoint)
+        except CheckpointError as error:
+            warnings.warn(f"{checkpoint} is damaged and left out: {error.found}", stacklevel=2)
+            torn = error
+        else:
+            if torn is not None:
+                _set_aside(out, above=found[1][0].step)
+            return found
+    if torn is not None:
+        raise torn
+    return None
+
+
+def _set_aside(out: Path, *, above: int) -> None:
+    """Rename damaged checkpoints: the run comes to their step again and writes them anew."""
+    for path in Checkpoints(out / "checkpoints", keep=1).from_newest():
+        if int(path.name.removeprefix("step_")) > above:
+            path.rename(path.with_name(f"damaged_{path.name}"))
 
 
 def _run(trainer: Trainer, out: Path) -> Path:
