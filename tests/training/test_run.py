@@ -308,6 +308,18 @@ def test_a_folder_that_is_there_is_refused_before_any_work(finished: Path, tiny_
         train(options(tiny_dataset, finished))
 
 
+def test_micro_batches_give_the_gradients_of_the_whole_batch(tiny_dataset: Path, tmp_path: Path) -> None:
+    """Batches of 5 whose chunks end at different steps, in parts of 2: a mean of means would not do."""
+    whole, parts = (
+        train(options(tiny_dataset, tmp_path / str(size), batch_size=5, micro_batch=size, augment={}))
+        for size in (None, 2)
+    )
+    for left, right in zip(metrics(whole), metrics(parts), strict=True):
+        if left["kind"] == "train":
+            assert right["loss"] == pytest.approx(left["loss"], rel=1e-5)
+            assert right["grad_norm"] == pytest.approx(left["grad_norm"], rel=1e-4)
+
+
 def test_without_held_out_episodes_best_is_the_last(tiny_dataset: Path, tmp_path: Path) -> None:
     run = train(options(tiny_dataset, tmp_path / "run", held_out=0.0, steps=3))
     assert [line["kind"] for line in metrics(run)] == ["train", "train"]

@@ -98,9 +98,7 @@ class Trainer:
         when = draw_time(shape[0], generator=self.noise)
         set_rate(self.optimiser, self.schedule.rate(self.state.step))
         self.optimiser.zero_grad(set_to_none=True)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.dtype == "bfloat16"):
-            loss = self.model.loss(inputs, noise.to(self.device), when.to(self.device))
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss = self._gradients(inputs, noise.to(self.device), when.to(self.device))
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.options.clip)
         if self.device.type == "cpu":
             self._refuse_nan([loss], [norm])
@@ -108,6 +106,27 @@ class Trainer:
         self.state.step += 1
         self._losses.append(loss.detach())
         self._norms.append(norm.detach())
+
+    def _gradients(self, inputs: PolicyInputs, noise: Tensor, when: Tensor) -> Tensor:
+        """Loss of the batch, with the gradients added up over its micro-batches."""
+        size = self.options.micro_batch or len(inputs)
+        # Each part's errors count by the whole batch's valid entries: a mean of means would weigh padded chunks wrong.
+        valid = torch.ones(noise.shape[:2], device=self.device)
+        if inputs.action_is_pad is not None:
+            valid = (~inputs.action_is_pad).to(valid.dtype)
+        count = (valid.sum() * self.model.config.action_dim).clamp_min(1)
+        total = torch.zeros((), device=self.device)
+        for first in range(0, len(inputs), size):
+            part = slice(first, first + size)
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.dtype == "bfloat16"):
+                if size >= len(inputs):
+                    loss = self.model.loss(inputs, noise, when)
+                else:
+                    errors = self.model.losses(inputs[part], noise[part], when[part])
+                    loss = (errors * valid[part, :, None]).sum() / count
+            loss.backward()  # type: ignore[no-untyped-call]
+            total = total + loss.detach()
+        return total
 
     def _refuse_nan(self, losses: list[Tensor], norms: list[Tensor]) -> None:
         """A NaN spreads to every weight: stop before it is saved. A GPU is asked only when a line is due."""

@@ -43,6 +43,9 @@ class TrainOptions:
     """Optimiser steps; the learning rate decays over exactly these."""
     batch_size: int | None = None
     """Samples per step. Open: 32 for tiny, 8 otherwise."""
+    micro_batch: int | None = None
+    """Samples that go through the network at once; gradients add up to those of the whole batch. For little memory.
+    Open: the whole batch."""
     lr: float | None = None
     """Peak learning rate. Open: 2e-3 for tiny, 1e-4 otherwise (SmolVLA's)."""
     warmup_steps: int | None = None
@@ -124,8 +127,17 @@ def check(options: TrainOptions) -> TrainOptions:
     _check_choice(options)
     if options.steps is None:
         raise UsageError("--steps is missing.", fix="say how long to train, for example --steps 3000")
-    positive = ["steps", "batch_size", "chunk_size", "n_action_steps", "eval_every", "eval_frames", "save_every"]
-    for name in [*positive, "keep", "log_every", "lr", "clip"]:
+    positive = [
+        "steps",
+        "batch_size",
+        "chunk_size",
+        "n_action_steps",
+        "eval_every",
+        "eval_frames",
+        "save_every",
+        "micro_batch",
+    ]
+    for name in [*positive, "micro_batch", "keep", "log_every", "lr", "clip"]:
         value = getattr(options, name)
         if value is not None and not value > 0:
             raise UsageError(f"{_flag(name)} is {value}.", expected="a number above 0")
