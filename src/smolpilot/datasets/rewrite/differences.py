@@ -15,6 +15,8 @@ def first_value_difference(a: DatasetMeta, b: DatasetMeta, episode: int, column:
     tables = [RowReader().read(rows_of(meta)[episode]) for meta in (a, b)]
     if any(column not in table.column_names for table in tables) or len(tables[0]) != len(tables[1]):
         return ""
+    if plain_column(tables[0][column]).type != plain_column(tables[1][column]).type:
+        return ""
     # By hash of single rows: equality of values would not see the sign of zero or take NaN for unequal.
     low, high = 0, len(tables[0])
     while high - low > 1:

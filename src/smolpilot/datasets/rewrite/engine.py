@@ -73,6 +73,7 @@ def rewrite(
     *,
     info: Mapping[str, Any] | None = None,
     renumber: bool = False,
+    files: Mapping[str, str] | None = None,
     progress: Progress | None = None,
 ) -> RewriteReport:
     """Write the planned episodes as a new recording: whole and proven, or not at all.
@@ -80,7 +81,8 @@ def rewrite(
     Video packets are copied; every column, dtype and value stays, but for what a plan changes; missing statistics are
     computed; card, licence and other meta files of the first source come along. `info` replaces the first source's
     `info.json` as the base of the result's. `renumber` gives episodes 0, 1, …, in the order of the plans, rows and
-    tasks new indices (tasks by text); otherwise they keep theirs. `progress(what, done, total)` is called often.
+    tasks new indices (tasks by text); otherwise they keep theirs. `files` are texts by relative path to be written,
+    too, in place of the source's extra files of that name. `progress(what, done, total)` is called often.
     Unfinished work stays beside `dst`, and the same call goes on with it. Raises UsageError when `dst` exists or
     cannot be written, DatasetError for sources that cannot be copied and for a result that is not equal to them.
     """
@@ -94,7 +96,8 @@ def rewrite(
         try:
             jobs = _useful_jobs(plans, chosen.jobs)
             with Pool(jobs) as pool:
-                job = _Job(plans, target, chosen, info, renumber, pool, progress or (lambda what, done, total: None))
+                report = progress or (lambda what, done, total: None)
+                job = _Job(plans, target, chosen, info, renumber, files or {}, pool, report)
                 return job.run()
         finally:
             # Nothing worth keeping: the plan did not get as far as a first part.
@@ -110,14 +113,17 @@ class _Job:
         options: RewriteOptions,
         info: Mapping[str, Any] | None,
         renumber: bool,
+        files: Mapping[str, str],
         pool: Pool,
         progress: Progress,
     ) -> None:
+        self._files = files
         self._plans, self._options, self._renumber = plans, options, renumber
         self._pool, self._progress, self._info = pool, progress, info
         self._sources = planning.sources_of(plans)
         states = {id(meta): state_of(meta) for meta in self._sources}
-        self._work = WorkFolder(target, planning.fingerprint(plans, options, info, states, renumber))
+        texts = {"info": info, "files": files} if files else info
+        self._work = WorkFolder(target, planning.fingerprint(plans, options, texts, states, renumber))
         self._states = states
         self._extras: dict[int, Extras] = {}
         self._report = RewriteReport()
@@ -321,6 +327,10 @@ class _Job:
             copy = self._work.root / relative
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(first.root / relative, copy)
+        for name, text in self._files.items():
+            path = self._work.root / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
 
     def _prove(self, expected: Sequence[EpisodeFacts]) -> None:
         """Read the whole result back and compare it with what was planned."""

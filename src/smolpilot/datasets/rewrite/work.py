@@ -152,12 +152,13 @@ def locked(target: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o666)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UsageError(
+                f"Another smolpilot is writing {target} at this moment.", fix="Wait for it, or choose another folder."
+            ) from error
         yield
-    except BlockingIOError as error:
-        raise UsageError(
-            f"Another smolpilot is writing {target} at this moment.", fix="Wait for it, or choose another folder."
-        ) from error
     finally:
         os.close(handle)
 
@@ -175,6 +176,10 @@ def clear_errors(target: Path) -> Iterator[None]:
                 f"The disk is full: {target} could not be finished.",
                 expected="room for a second copy of the recording",
                 fix=f"Free some space and run the same command again: {work_folder(target)} keeps finished parts.",
+            ) from error
+        if error.errno in (errno.ENOTDIR, errno.EEXIST):
+            raise UsageError(
+                f"{target.parent} is not a folder that can hold {target.name}.", fix="Choose another path."
             ) from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise UsageError(

@@ -1,0 +1,392 @@
+"""Conversion between LeRobot versions: what stays, what is filled in, and what is refused."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import av
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from smolpilot.cli.main import main
+from smolpilot.datasets import open_dataset, read_meta
+from smolpilot.datasets.compare import compare
+from smolpilot.datasets.convert import convert
+from smolpilot.datasets.rewrite import MANIFEST, RewriteOptions, engine, mux, plan, work_folder
+from smolpilot.errors import DatasetError, UsageError
+
+V21 = RewriteOptions(version="v2.1")
+
+
+def packets(path: Path) -> list[tuple[bytes, float]]:
+    """Content and time of every packet, read without our own code."""
+    with av.open(str(path)) as container:
+        return [(bytes(p), float(p.pts * p.time_base)) for p in container.demux(video=0) if p.pts is not None]
+
+
+def tree_hash(root: Path) -> dict[str, str]:
+    return {
+        path.relative_to(root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(root.rglob("*"))
+        if path.is_file()
+    }
+
+
+def test_there_and_back_nothing_changes(tiny_dataset, tmp_path):
+    before = tree_hash(tiny_dataset)
+    convert(tiny_dataset, tmp_path / "v21", V21)
+    convert(tmp_path / "v21", tmp_path / "v30")
+    convert(tmp_path / "v30", tmp_path / "again", V21)
+    assert tree_hash(tiny_dataset) == before
+    tables = [pa.concat_tables(pq.read_table(p) for p in sorted((root / "data").rglob("*.parquet")))
+              for root in (tiny_dataset, tmp_path / "v21", tmp_path / "v30")]  # fmt: skip
+    for table in tables[1:]:
+        assert table.schema.equals(tables[0].schema)
+        assert table.equals(tables[0])
+    # The second way back gives the very files of the first.
+    first, second = tree_hash(tmp_path / "v21"), tree_hash(tmp_path / "again")
+    del first[MANIFEST], second[MANIFEST]
+    assert first == second
+    for camera in ("front", "wrist"):
+        key = f"observation.images.{camera}"
+        source = packets(tiny_dataset / "videos" / key / "chunk-000" / "file-000.mp4")
+        assert packets(tmp_path / "v30" / "videos" / key / "chunk-000" / "file-000.mp4") == source
+        begin = 0
+        for episode in range(6):
+            mine = packets(tmp_path / "v21" / "videos" / "chunk-000" / key / f"episode_{episode:06d}.mp4")
+            theirs = source[begin : begin + 18 + episode]
+            assert [content for content, _ in mine] == [content for content, _ in theirs]
+            assert np.allclose([t for _, t in mine], [t - theirs[0][1] for _, t in theirs], atol=1e-4)
+            begin += 18 + episode
+        assert begin == len(source)
+
+
+def test_every_sample_is_the_same(tiny_dataset, tmp_path):
+    convert(tiny_dataset, tmp_path / "v21", V21)
+    ours, theirs = open_dataset(tmp_path / "v21"), open_dataset(tiny_dataset)
+    ours.check_videos()
+    for i in range(len(theirs)):
+        assert ours.instruction(i) == theirs.instruction(i)
+        for name, picture in theirs.images(i).items():
+            assert np.array_equal(ours.images(i)[name], picture)
+    assert np.array_equal(ours.states, theirs.states)
+
+
+def test_v20_gets_statistics(build_v21, tmp_path):
+    source = build_v21(version="v2.0")
+    report = convert(source, tmp_path / "out")
+    assert "action" in report.computed
+    assert "observation.images.top" in report.computed
+    statistics = read_meta(tmp_path / "out").statistics
+    states = np.concatenate(
+        [pq.read_table(p)["action"].to_pylist() for p in sorted((source / "data").rglob("*.parquet"))]
+    )
+    assert np.allclose(statistics["action"]["mean"], states.mean(axis=0))
+    assert np.allclose(statistics["action"]["std"], states.std(axis=0))
+    pictures = np.concatenate([picture for e in range(3) for picture in open_dataset(source).decode_episode("top", e)])
+    found = statistics["observation.images.top"]
+    assert found["mean"].shape == (3, 1, 1)
+    assert np.allclose(found["mean"].ravel(), pictures.reshape(-1, 3).mean(axis=0) / 255, atol=1e-6)
+    assert np.allclose(found["std"].ravel(), pictures.reshape(-1, 3).std(axis=0) / 255, atol=1e-6)
+    row = pq.read_table(tmp_path / "out" / "meta" / "episodes" / "chunk-000" / "file-000.parquet").to_pylist()[1]
+    assert row["stats/action/count"] == [9]
+    assert (row["dataset_from_index"], row["dataset_to_index"]) == (7, 16)
+
+
+def test_pictures_in_tables_and_their_statistics(build_v21, tmp_path):
+    source = build_v21(pictures_in_table=True)
+    report = convert(source, tmp_path / "out")
+    assert "observation.images.top" in report.computed
+    assert compare(source, tmp_path / "out").equal
+    assert json.loads((tmp_path / "out" / "meta" / "info.json").read_text())["video_path"] is None
+
+
+def test_rates_stay_fractional_and_names_are_filled_in(build_v21, tmp_path):
+    convert(build_v21(fps=29.97), tmp_path / "out")
+    info = json.loads((tmp_path / "out" / "meta" / "info.json").read_text())
+    assert info["fps"] == 29.97
+    assert info["features"]["action"]["names"] == ["joint_0", "joint_1"]
+    assert info["features"]["timestamp"]["names"] is None
+    assert info["features"]["observation.images.top"]["info"]["video.codec"] == "h264"
+    open_dataset(tmp_path / "out").check_videos()
+
+
+def test_tasks_with_gaps_and_stored_statistics_stay(build_v21, tmp_path):
+    source = build_v21(tasks={2: "push", 7: "pull"}, statistics=True)
+    convert(source, tmp_path / "out")
+    convert(tmp_path / "out", tmp_path / "back", V21)
+    assert read_meta(tmp_path / "back").tasks == {2: "push", 7: "pull"}
+    before, after = ((root / "meta" / "episodes_stats.jsonl").read_text() for root in (source, tmp_path / "back"))
+    for old, new in zip(before.splitlines(), after.splitlines(), strict=True):
+        for name, stats in json.loads(old)["stats"].items():
+            for key, value in stats.items():
+                assert json.loads(new)["stats"][name][key] == value
+
+
+def test_other_files_and_fields_come_along(build_v21, tmp_path):
+    source = build_v21()
+    (source / "README.md").write_text("---\nlicense: mit\n---\n# Card\n")
+    (source / "LICENSE").write_text("MIT")
+    (source / "meta" / "calibration").mkdir()
+    (source / "meta" / "calibration" / "arm.json").write_text("{}")
+    lines = (source / "meta" / "episodes.jsonl").read_text().splitlines()
+    rows = [{**json.loads(line), "operator": f"o{i}"} for i, line in enumerate(lines)]
+    (source / "meta" / "episodes.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    info = json.loads((source / "meta" / "info.json").read_text())
+    (source / "meta" / "info.json").write_text(json.dumps({**info, "licence_holder": "us"}))
+    convert(source, tmp_path / "out")
+    convert(tmp_path / "out", tmp_path / "back", V21)
+    for name in ("README.md", "LICENSE", "meta/calibration/arm.json"):
+        assert (tmp_path / "back" / name).read_bytes() == (source / name).read_bytes()
+    assert [
+        json.loads(line) for line in (tmp_path / "back" / "meta" / "episodes.jsonl").read_text().splitlines()
+    ] == rows
+    assert json.loads((tmp_path / "back" / "meta" / "info.json").read_text())["licence_holder"] == "us"
+
+
+def test_file_modes_are_the_users(tiny_dataset, tmp_path):
+    old = os.umask(0o027)
+    try:
+        convert(tiny_dataset, tmp_path / "out")
+    finally:
+        os.umask(old)
+    for path in (tmp_path / "out").rglob("*"):
+        assert stat.S_IMODE(path.stat().st_mode) == (0o750 if path.is_dir() else 0o640), path
+
+
+def test_size_limits_begin_new_files_and_folders(tiny_dataset, tmp_path, monkeypatch):
+    convert(tiny_dataset, tmp_path / "v21", V21)
+    monkeypatch.setattr(plan, "_MB", 1000)
+    convert(tmp_path / "v21", tmp_path / "out", RewriteOptions(data_file_mb=4, video_file_mb=5, chunk_files=2))
+    assert len(list((tmp_path / "out" / "data").rglob("file-*.parquet"))) > 2
+    assert (tmp_path / "out" / "videos" / "observation.images.front" / "chunk-001").is_dir()
+    assert compare(tiny_dataset, tmp_path / "out").equal
+    open_dataset(tmp_path / "out").check_videos()
+
+
+def encode(path: Path, pictures: list[np.ndarray], *, codec: str = "libx264", fps: int = 10, **options: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=fps, options={"crf": "18", **options})
+        stream.width, stream.height, stream.pix_fmt = pictures[0].shape[1], pictures[0].shape[0], "yuv420p"
+        for picture in pictures:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode(None))
+
+
+def moving(count: int, seed: int) -> list[np.ndarray]:
+    generator = np.random.default_rng(seed)
+    base = generator.integers(0, 255, (4, 4, 3), dtype=np.uint8).repeat(8, axis=0).repeat(8, axis=1)
+    return [np.roll(base, number, axis=1) for number in range(count)]
+
+
+def test_mixed_codings_are_not_joined(build_v21, tmp_path):
+    source = build_v21(lengths=(7, 9, 5, 6))
+    folder = source / "videos" / "chunk-000" / "observation.images.top"
+    encode(folder / "episode_000001.mp4", moving(9, 1), codec="libsvtav1")
+    # The same codec with other settings: another header.
+    encode(folder / "episode_000003.mp4", moving(6, 3), bf="0", profile="baseline")
+    convert(source, tmp_path / "out")
+    files = sorted((tmp_path / "out" / "videos").rglob("*.mp4"))
+    assert len(files) == 4
+    assert compare(source, tmp_path / "out").equal
+    open_dataset(tmp_path / "out").check_videos()
+
+
+def test_reordered_frames_keep_their_times(build_v21, tmp_path):
+    """h264 with B frames: packets are stored in another order than they are shown."""
+    source = build_v21()
+    for episode, length in enumerate((7, 9, 5)):
+        path = source / "videos" / "chunk-000" / "observation.images.top" / f"episode_{episode:06d}.mp4"
+        encode(path, moving(length, episode), bf="2", g="30")
+        with av.open(str(path)) as container:
+            assert any(p.pts != p.dts for p in container.demux(video=0) if p.pts is not None)
+    convert(source, tmp_path / "out")
+    assert len(list((tmp_path / "out" / "videos").rglob("*.mp4"))) == 1
+    convert(tmp_path / "out", tmp_path / "back", V21)
+    assert compare(source, tmp_path / "back").equal
+    ours, theirs = open_dataset(tmp_path / "out"), open_dataset(source)
+    for i in range(len(theirs)):
+        assert np.array_equal(ours.image(i, "top"), theirs.image(i, "top"))
+
+
+def one_long_video(tmp_path: Path, tiny_dataset: Path) -> Path:
+    """A v3.0 folder whose video has one key frame for all episodes."""
+    root = Path(shutil.copytree(tiny_dataset, tmp_path / "long"))
+    dataset = open_dataset(tiny_dataset)
+    pictures = [dataset.image(i, "front") for i in range(len(dataset))]
+    encode(root / "videos" / "observation.images.front" / "chunk-000" / "file-000.mp4", pictures, g="999", bf="0",
+           sc_threshold="0")  # fmt: skip
+    return root
+
+
+def test_cutting_needs_key_frames(tiny_dataset, tmp_path, capsys):
+    root = one_long_video(tmp_path, tiny_dataset)
+    assert main(["dataset", "convert", str(root), str(tmp_path / "out"), "--to", "v2.1"]) == 1
+    said = capsys.readouterr().err
+    assert "camera 'front'" in said
+    assert "episode 1" in said
+    assert "--reencode" in said
+    assert not (tmp_path / "out").exists()
+    args = ["dataset", "convert", str(root), str(tmp_path / "out"), "--to", "v2.1", "--reencode", "--json"]
+    assert main(args) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert len(document["reencoded"]) == 5
+    ours, theirs = open_dataset(tmp_path / "out"), open_dataset(root)
+    ours.check_videos()
+    for i in range(len(theirs)):
+        assert np.abs(ours.image(i, "front").astype(int) - theirs.image(i, "front")).mean() < 8
+        assert np.array_equal(ours.image(i, "wrist"), theirs.image(i, "wrist"))
+
+
+def test_time_stamps_that_do_not_fit_are_refused(build_v21, tmp_path):
+    source = build_v21()
+    path = source / "data" / "chunk-000" / "episode_000001.parquet"
+    table = pq.read_table(path)
+    times = table["timestamp"].to_numpy() + np.linspace(0, 2.2, len(table), dtype=np.float32)
+    pq.write_table(table.set_column(table.schema.get_field_index("timestamp"), "timestamp", pa.array(times)), path)
+    with pytest.raises(DatasetError, match=r"episode 1 .*2\.200 s apart") as error:
+        convert(source, tmp_path / "out")
+    assert "repair" in error.value.fix
+    report = convert(source, tmp_path / "out", RewriteOptions(misaligned=True))
+    assert "off the videos" in report.warnings[0]
+    assert compare(source, tmp_path / "out").equal
+
+
+def test_too_few_frames_or_rows_name_the_episode(build_v21, tmp_path):
+    source = build_v21()
+    encode(source / "videos" / "chunk-000" / "observation.images.top" / "episode_000002.mp4", moving(4, 2))
+    with pytest.raises(DatasetError, match="4 frames for the 5 rows of episode 2"):
+        convert(source, tmp_path / "out")
+    shutil.rmtree(source)
+    source = build_v21()
+    path = source / "data" / "chunk-000" / "episode_000001.parquet"
+    pq.write_table(pq.read_table(path).slice(0, 8), path)
+    with pytest.raises(DatasetError, match="Episode 1 has 8 rows"):
+        convert(source, tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir() and "out" in path.name] == [
+        work_folder(tmp_path / "out").name
+    ]
+
+
+def test_targets_that_cannot_be(tiny_dataset, tmp_path):
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(UsageError, match="exists already"):
+        convert(tiny_dataset, tmp_path / "taken")
+    with pytest.raises(UsageError, match="inside the recording"):
+        convert(tiny_dataset, tiny_dataset / "out")
+    with pytest.raises(UsageError, match="does not exist"):
+        convert(tmp_path / "nowhere", tmp_path / "out")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="is not a folder"):
+        convert(tiny_dataset, tmp_path / "file" / "out")
+
+
+def test_a_full_disk_keeps_finished_parts(tiny_dataset, tmp_path, monkeypatch):
+    calls = 0
+    whole = mux.write_pieces
+
+    def full(target, pieces):
+        nonlocal calls
+        calls += 1
+        if calls == 4:
+            raise OSError(errno.ENOSPC, "No space left on device", str(target))
+        whole(target, pieces)
+
+    monkeypatch.setattr("smolpilot.datasets.rewrite.video_part.write_pieces", full)
+    with pytest.raises(DatasetError, match="disk is full") as error:
+        convert(tiny_dataset, tmp_path / "out", V21)
+    assert "run the same command again" in error.value.fix
+    assert not (tmp_path / "out").exists()
+    assert convert(tiny_dataset, tmp_path / "out", V21).resumed == 3
+    assert compare(tiny_dataset, tmp_path / "out").equal
+
+
+def test_no_room_is_said_before_anything_is_written(tiny_dataset, tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr(engine.shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(DatasetError, match="too full"):
+        convert(tiny_dataset, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_copy_that_went_wrong_is_not_put_in_place(tiny_dataset, tmp_path, monkeypatch):
+    whole = mux.write_pieces
+
+    def swapped(target, pieces):
+        whole(target, [pieces[0], *pieces[:0:-1]])
+
+    monkeypatch.setattr("smolpilot.datasets.rewrite.video_part.write_pieces", swapped)
+    with pytest.raises(DatasetError):
+        convert(tiny_dataset, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_two_processes_write_the_same_bytes(tiny_dataset, tmp_path, monkeypatch):
+    convert(tiny_dataset, tmp_path / "one", V21)
+    monkeypatch.setattr(engine, "_WORTH_A_PROCESS", 1)
+    convert(tiny_dataset, tmp_path / "two", RewriteOptions(version="v2.1", jobs=2))
+    assert tree_hash(tmp_path / "one") == tree_hash(tmp_path / "two")
+
+
+def test_the_manifest_names_every_file(tiny_dataset, tmp_path):
+    convert(tiny_dataset, tmp_path / "out")
+    files = json.loads((tmp_path / "out" / MANIFEST).read_text())["files"]
+    found = tree_hash(tmp_path / "out")
+    del found[MANIFEST]
+    assert {name: entry["sha256"] for name, entry in files.items()} == found
+
+
+def test_gaps_in_episodes_are_kept_with_a_warning(build_v21, tmp_path):
+    source = build_v21()
+    lines = (source / "meta" / "episodes.jsonl").read_text().splitlines(keepends=True)
+    (source / "meta" / "episodes.jsonl").write_text(lines[0] + lines[2])
+    report = convert(source, tmp_path / "out")
+    assert [episode.index for episode in read_meta(tmp_path / "out").episodes] == [0, 2]
+    assert "gaps" in report.warnings[0]
+
+
+def test_command_loads_neither_torch_nor_lerobot(tiny_dataset, tmp_path):
+    program = (
+        "import sys; from smolpilot.cli.main import main; "
+        f"code = main(['dataset', 'convert', {str(tiny_dataset)!r}, {str(tmp_path / 'out')!r}]); "
+        "print([name for name in ('torch', 'lerobot', 'matplotlib') if name in sys.modules]); sys.exit(code)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert "Equal." in done.stdout
+
+
+def test_command_misuse(tiny_dataset, tmp_path, capsys):
+    (tmp_path / "taken").mkdir()
+    for args, words in (
+        ([str(tiny_dataset), str(tmp_path / "taken")], "exists already"),
+        ([str(tmp_path / "no"), str(tmp_path / "out")], "does not exist"),
+        ([str(tiny_dataset), str(tmp_path / "out"), "--jobs", "-1"], "--jobs"),
+        ([str(tiny_dataset), str(tmp_path / "out"), "--data-file-mb", "0"], "--data-file-mb"),
+    ):
+        assert main(["dataset", "convert", *args]) == 2
+        assert words in capsys.readouterr().err
+
+
+@pytest.mark.real
+def test_a_real_recording_there_and_back(real_data, tmp_path):
+    source = real_data / "g1_bottle_v21"
+    convert(source, tmp_path / "v30")
+    convert(tmp_path / "v30", tmp_path / "v21", V21)
+    assert compare(source, tmp_path / "v21").equal
+    assert (tmp_path / "v30" / "LICENSE").read_bytes() == (source / "LICENSE").read_bytes()
+    for episode in range(10):
+        name = f"chunk-000/observation.images.cam_high/episode_{episode:06d}.mp4"
+        assert packets(source / "videos" / name) == packets(tmp_path / "v21" / "videos" / name)
