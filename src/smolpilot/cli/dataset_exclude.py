@@ -1,0 +1,42 @@
+"""`smolpilot dataset exclude SRC DST --episodes LIST`: a copy without some episodes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from smolpilot.cli.edit_options import EditOptions, report_results, settings_of
+from smolpilot.cli.options import parse
+
+
+@dataclass
+class ExcludeOptions(EditOptions):
+    """Copy a recording without some of its episodes; the others are numbered 0, 1, … in their order.
+
+    Video packets are copied, not encoded again; the source is only read.
+    """
+
+    src: tyro.conf.Positional[Path]
+    """The recording: the folder with meta/, data/ and videos/."""
+    dst: tyro.conf.Positional[Path]
+    """The new folder; it must not exist yet."""
+    episodes: str
+    """The episodes to leave out, such as 3,7-9."""
+
+
+def main(args: list[str]) -> int:
+    """Run `smolpilot dataset exclude …`."""
+    options = parse(ExcludeOptions, args, verb="dataset exclude")
+    from smolpilot.cli.progress import progress_bar
+    from smolpilot.datasets.edit import exclude
+    from smolpilot.datasets.meta import read_meta
+    from smolpilot.datasets.splits import parse_episodes
+
+    meta = read_meta(options.src)
+    chosen = parse_episodes(options.episodes, meta)
+    with progress_bar() as progress:
+        report = exclude(meta, options.dst, chosen, settings_of(options), progress=progress)
+    report_results({options.dst: report}, options, source=str(options.src), excluded=chosen)
+    return 0

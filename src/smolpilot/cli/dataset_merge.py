@@ -1,0 +1,41 @@
+"""`smolpilot dataset merge DST SRC1 SRC2 …`: several recordings as one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from smolpilot.cli.edit_options import EditOptions, report_results, settings_of
+from smolpilot.cli.options import parse
+
+
+@dataclass
+class MergeOptions(EditOptions):
+    """Join recordings of one robot: equal instructions become one task, versions may differ.
+
+    Video packets are copied, not encoded again; the sources are only read. Other rates, robots, features or joint
+    names are an error.
+    """
+
+    dst: tyro.conf.Positional[Path]
+    """The new folder; it must not exist yet."""
+    src: tyro.conf.Positional[list[Path]]
+    """The recordings, two or more; their episodes follow one another in this order."""
+    robot_type: str | None = None
+    """The robot's name in the result, for one robot that was recorded under several names."""
+
+
+def main(args: list[str]) -> int:
+    """Run `smolpilot dataset merge …`."""
+    options = parse(MergeOptions, args, verb="dataset merge")
+    from smolpilot.cli.progress import progress_bar
+    from smolpilot.datasets.edit import merge
+    from smolpilot.datasets.meta import read_meta
+
+    sources = [read_meta(path) for path in options.src]
+    with progress_bar() as progress:
+        report = merge(sources, options.dst, settings_of(options), robot_type=options.robot_type, progress=progress)
+    report_results({options.dst: report}, options, sources=[str(path) for path in options.src])
+    return 0

@@ -1,0 +1,58 @@
+"""`smolpilot dataset split SRC DST --parts train=0.8 val=0.2`: one recording as several."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import tyro
+
+from smolpilot.cli.edit_options import EditOptions, report_results, settings_of
+from smolpilot.cli.options import parse
+from smolpilot.errors import check_seed
+from smolpilot.option_types import Pairs
+
+
+@dataclass
+class SplitOptions(EditOptions):
+    """Split a recording by episodes into folders of their own: DST/train, DST/val, …
+
+    Video packets are copied, not encoded again; the source is only read.
+    """
+
+    src: tyro.conf.Positional[Path]
+    """The recording: the folder with meta/, data/ and videos/."""
+    dst: tyro.conf.Positional[Path]
+    """The new folder, in which each part is a folder; it must not exist yet."""
+    parts: Pairs = field(default_factory=dict)
+    """Shares of each task, as in train=0.8 val=0.2, or lists of episodes, as in val=0,3-5 train=rest."""
+    seed: int = 0
+    """Which episodes a share takes: the same seed, the same episodes."""
+
+
+def main(args: list[str]) -> int:
+    """Run `smolpilot dataset split …`."""
+    options = parse(SplitOptions, args, verb="dataset split")
+    check_seed(options.seed)
+    from smolpilot.cli.progress import progress_bar
+    from smolpilot.datasets.edit import plan_parts, split
+    from smolpilot.datasets.meta import read_meta
+    from smolpilot.datasets.splits import episode_ranges
+
+    meta = read_meta(options.src)
+    parts = plan_parts(meta, options.parts, seed=options.seed)
+    with progress_bar() as progress:
+        reports = split(meta, options.dst, parts, settings_of(options), progress=progress)
+    report_results(
+        {options.dst / name: report for name, report in reports.items()},
+        options,
+        source=str(options.src),
+        parts=parts.episodes,
+        left_out=parts.left_out,
+    )
+    if not options.json:
+        for name, episodes in parts.episodes.items():
+            print(f"  {name}: episodes {episode_ranges(episodes)} of {options.src}")
+        if parts.left_out:
+            print(f"  in no part: episodes {episode_ranges(parts.left_out)}")
+    return 0

@@ -1,0 +1,75 @@
+"""Options and output that all edits of recordings share."""
+
+from __future__ import annotations
+
+import json as json_module
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+from smolpilot.errors import UsageError
+
+if TYPE_CHECKING:
+    from smolpilot.datasets.edit import EditSettings
+    from smolpilot.datasets.rewrite import RewriteReport
+
+
+@dataclass(kw_only=True)
+class EditOptions:
+    """Base of the options of edits: how the new folder is written."""
+
+    to: Literal["same", "v3.0", "v2.1"] = "same"
+    """LeRobot version of the new folder; `same` is the source's (v2.0 becomes v2.1)."""
+    jobs: int = 0
+    """Number of processes; 0 takes one per core."""
+    reencode: bool = False
+    """Decode and encode again what cannot be copied (episodes without a key frame at their start)."""
+    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Print one JSON document instead of text."""
+
+
+def settings_of(options: EditOptions) -> EditSettings:
+    """The settings that the edits take."""
+    from smolpilot.datasets.edit import EditSettings
+
+    if options.jobs < 0:
+        raise UsageError(f"--jobs is {options.jobs}.", expected="0 (one per core) or more")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return EditSettings(version=options.to, jobs=options.jobs or cores, reencode=options.reencode)
+
+
+def report_results(reports: dict[Path, RewriteReport], options: EditOptions, **facts: Any) -> None:
+    """Print what was written: each folder with its size and proof; `facts` go into the JSON document."""
+    for report in reports.values():
+        for warning in report.warnings:
+            print(f"warning: {warning}", file=sys.stderr)
+    if options.json:
+        results = [
+            {
+                "result": str(path),
+                "episodes": report.episodes,
+                "frames": report.frames,
+                "reencoded": report.reencoded,
+                "statistics_computed": report.computed,
+                "proof": report.proof.to_json(),
+            }
+            for path, report in reports.items()
+        ]
+        print(json_module.dumps({**facts, "results": results}, indent=2))
+        return
+    for path, report in reports.items():
+        print(f"{path}: {report.episodes} episodes, {report.frames:,} frames; {_proof(report)}")
+        if report.reencoded:
+            print(f"  encoded again: {'; '.join(report.reencoded[:10])}{' …' if len(report.reencoded) > 10 else ''}")
+
+
+def _proof(report: RewriteReport) -> str:
+    counts = report.proof.compared
+    if not any(counts.values()):
+        return "finished by an earlier run"
+    shown = ", ".join(f"{row['compared']:,} {row['check']}" for row in report.proof.table() if row["compared"])
+    return f"read back and equal to the source ({shown})"

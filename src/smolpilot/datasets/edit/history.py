@@ -1,0 +1,50 @@
+"""`meta/smolpilot_history.json`: what was done to a recording on the way here, oldest first."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from smolpilot.datasets.files import read_json
+from smolpilot.datasets.meta import DatasetMeta
+from smolpilot.errors import DatasetError
+from smolpilot.version import __version__
+
+HISTORY = "meta/smolpilot_history.json"
+
+
+def read_history(meta: DatasetMeta) -> list[dict[str, Any]]:
+    """The edits of a recording; empty for one that was never edited. DatasetError when the file is damaged."""
+    path = meta.root / HISTORY
+    if not path.exists():
+        return []
+    edits = read_json(path, "history of edits").get("edits")
+    if not isinstance(edits, list) or not all(isinstance(edit, dict) for edit in edits):
+        raise DatasetError(f"The history of edits {path} is damaged.", fix="Remove it from a copy of the recording.")
+    return edits
+
+
+def with_edit(meta: DatasetMeta, verb: str, **details: Any) -> dict[str, str]:
+    """The source's history with one more edit, as a file for the new folder; no times: equal edits, equal bytes."""
+    return _file([*read_history(meta), {"edit": verb, "source": describe(meta), **details, "smolpilot": __version__}])
+
+
+def of_union(sources: list[DatasetMeta], **details: Any) -> dict[str, str]:
+    """The history of a recording made of several, with the histories of those."""
+    parts = [{**describe(meta), "history": read_history(meta)} for meta in sources]
+    return _file([{"edit": "merge", "sources": parts, **details, "smolpilot": __version__}])
+
+
+def describe(meta: DatasetMeta) -> dict[str, Any]:
+    """A recording by name, size and content."""
+    return {
+        "name": meta.root.name,
+        "version": meta.version,
+        "episodes": len(meta.episodes),
+        "frames": meta.total_frames,
+        "fingerprint": meta.fingerprint,
+    }
+
+
+def _file(edits: list[dict[str, Any]]) -> dict[str, str]:
+    return {HISTORY: json.dumps({"format": 1, "edits": edits}, indent=1, ensure_ascii=False) + "\n"}

@@ -1,0 +1,221 @@
+"""The instructions of a recording: listed, renamed, given to episodes; every change can be undone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from smolpilot.datasets.edit.history import read_history, with_edit
+from smolpilot.datasets.edit.options import EditSettings
+from smolpilot.datasets.meta import DatasetMeta
+from smolpilot.datasets.rewrite import EpisodePlan, Progress, RewriteReport, rewrite
+from smolpilot.datasets.rewrite.tables import RowReader, replace_column, rows_of
+from smolpilot.datasets.splits import episode_ranges
+from smolpilot.errors import DatasetError, UsageError, did_you_mean
+
+# The texts of an episode and for how many of its frames each of them holds, in order.
+type Runs = list[tuple[str, int]]
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """One text of the task list and where it is used; `episodes` empty: nowhere."""
+
+    index: int
+    text: str
+    episodes: list[int]
+    frames: int
+
+
+def list_instructions(meta: DatasetMeta) -> list[Instruction]:
+    """All instructions by index, with the episodes and frames that point to them."""
+    runs = _runs(meta)
+    found = []
+    for index, text in sorted(meta.tasks.items()):
+        episodes = [episode for episode, parts in runs.items() if any(used == index for used, _ in parts)]
+        frames = sum(count for parts in runs.values() for used, count in parts if used == index)
+        found.append(Instruction(index, text, episodes, frames))
+    return found
+
+
+def rename_tasks(
+    meta: DatasetMeta,
+    dst: str | Path,
+    names: Mapping[str, str],
+    settings: EditSettings | None = None,
+    *,
+    progress: Progress | None = None,
+) -> RewriteReport:
+    """Give instructions other texts; a key is the old text or its index. Texts that become equal become one task.
+
+    Raises UsageError for an unknown instruction and an empty text; otherwise as `rewrite` does.
+    """
+    texts = {_index_of(meta, old): _checked(new) for old, new in names.items()}
+    new = {
+        episode: [(texts.get(index, meta.tasks[index]), count) for index, count in parts]
+        for episode, parts in _runs(meta).items()
+    }
+    renamed = {meta.tasks[index]: text for index, text in texts.items()}
+    return _write(meta, dst, new, {"action": "rename", "texts": renamed}, settings, progress)
+
+
+def set_tasks(
+    meta: DatasetMeta,
+    dst: str | Path,
+    texts: Mapping[int, str],
+    settings: EditSettings | None = None,
+    *,
+    progress: Progress | None = None,
+) -> RewriteReport:
+    """Give whole episodes (index values) an instruction.
+
+    Raises UsageError for an unknown episode and an empty text; otherwise as `rewrite` does.
+    """
+    new: dict[int, Runs] = {episode: _texts(meta, parts) for episode, parts in _runs(meta).items()}
+    for episode, text in texts.items():
+        new[episode] = [(_checked(text), meta.episode(episode).length)]
+    after = {text: episode_ranges(i for i, new_text in texts.items() if new_text == text) for text in texts.values()}
+    return _write(meta, dst, new, {"action": "set", "texts": after}, settings, progress)
+
+
+def undo_tasks(
+    meta: DatasetMeta, dst: str | Path, settings: EditSettings | None = None, *, progress: Progress | None = None
+) -> RewriteReport:
+    """Give back the instructions that the episodes had before the last change of instructions.
+
+    Raises UsageError when the recording's history has none, or when episodes came or went since.
+    """
+    edits = [edit for edit in read_history(meta) if edit.get("edit") == "tasks"]
+    if not edits:
+        raise UsageError(f"No instruction of {meta.root} was changed.", expected="a folder that `dataset tasks` made")
+    if read_history(meta)[-1].get("edit") != "tasks":
+        raise UsageError(
+            "Episodes were numbered anew since the instructions were changed.",
+            fix="Undo it in the folder that `dataset tasks` made.",
+        )
+    undone = {edit["undoes"] for edit in edits if "undoes" in edit}
+    number = next((i for i in reversed(range(len(edits))) if i not in undone and "undoes" not in edits[i]), None)
+    if number is None:
+        raise UsageError(f"Every change of instructions of {meta.root} is undone already.")
+    new: dict[int, Runs] = {episode: _texts(meta, parts) for episode, parts in _runs(meta).items()}
+    try:
+        for before in edits[number]["before"]:
+            for episode in before["episodes"]:
+                new[episode] = [(str(text), int(count)) for text, count in _whole(before["texts"], meta, episode)]
+    except (KeyError, TypeError, ValueError) as error:
+        raise DatasetError(f"The history of edits of {meta.root} is damaged.") from error
+    return _write(meta, dst, new, {"action": "undo", "undoes": number}, settings, progress)
+
+
+def _whole(texts: list[list[Any]], meta: DatasetMeta, episode: int) -> list[list[Any]]:
+    """The recorded runs; a single one stands for all frames."""
+    return [[texts[0][0], meta.episode(episode).length]] if len(texts) == 1 else texts
+
+
+def _write(
+    meta: DatasetMeta,
+    dst: str | Path,
+    new: Mapping[int, Runs],
+    details: dict[str, Any],
+    settings: EditSettings | None,
+    progress: Progress | None,
+) -> RewriteReport:
+    old = _runs(meta)
+    changed = [episode for episode, runs in new.items() if _joined(runs) != _joined(_texts(meta, old[episode]))]
+    if not changed:
+        raise UsageError(f"No instruction of {meta.root} would change.", expected="another text than now")
+    by_text: dict[str, int] = {}
+    for index, text in meta.tasks.items():
+        by_text.setdefault(text, index)
+    for runs in new.values():
+        for text, _ in runs:
+            by_text.setdefault(text, max(by_text.values(), default=-1) + 1)
+    added = {index: text for text, index in by_text.items()}
+    plans = []
+    for episode in meta.episodes:
+        change = None
+        if episode.index in set(changed):
+            change = partial(_assign, runs=tuple((by_text[text], count) for text, count in new[episode.index]))
+        plans.append(EpisodePlan(meta, episode.index, change, added))
+    place = {episode.index: number for number, episode in enumerate(meta.episodes)}
+    before = _before([(place[episode], _joined(_texts(meta, old[episode]))) for episode in changed])
+    files = with_edit(meta, "tasks", **details, before=before)
+    options = (settings or EditSettings()).rewriting([meta])
+    return rewrite(plans, dst, options, renumber=True, files=files, progress=progress)
+
+
+def _assign(table: pa.Table, *, runs: Sequence[tuple[int, int]]) -> pa.Table:
+    values = np.repeat([index for index, _ in runs], [count for _, count in runs]).astype(np.int64)
+    return replace_column(table, "task_index", values)
+
+
+def _before(episodes: list[tuple[int, Runs]]) -> list[dict[str, Any]]:
+    """What the changed episodes said, those with the same single text together."""
+    groups: dict[str, list[int]] = {}
+    rows: list[dict[str, Any]] = []
+    for episode, runs in episodes:
+        if len(runs) == 1:
+            groups.setdefault(runs[0][0], []).append(episode)
+        else:
+            rows.append({"episodes": [episode], "texts": [list(run) for run in runs]})
+    return [{"episodes": indices, "texts": [[text]]} for text, indices in groups.items()] + rows
+
+
+def _runs(meta: DatasetMeta) -> dict[int, list[tuple[int, int]]]:
+    """For each episode the task indices of its frames, (index, number of frames) in order."""
+    reader = RowReader()
+    found = {}
+    for episode, rows in rows_of(meta).items():
+        table = reader.read(rows, ["task_index", "episode_index"])
+        if "task_index" not in table.column_names:
+            raise DatasetError(
+                f"The data file {rows.path} has no column 'task_index'.",
+                fix=f"`smolpilot dataset repair {meta.root} DST` rebuilds it.",
+            )
+        values = table["task_index"].to_pylist()
+        for value in set(values):
+            if value not in meta.tasks:
+                raise DatasetError(
+                    f"Frames of episode {episode} point to task {value}, which has no text.",
+                    expected=f"one of the task indices {sorted(meta.tasks)}",
+                    fix=f"`smolpilot dataset repair {meta.root} DST`",
+                )
+        found[episode] = [(int(value), len(list(run))) for value, run in groupby(values)]
+    return found
+
+
+def _texts(meta: DatasetMeta, parts: Sequence[tuple[int, int]]) -> Runs:
+    return [(meta.tasks[index], count) for index, count in parts]
+
+
+def _joined(runs: Runs) -> Runs:
+    """Neighbours with the same text as one."""
+    return [(text, sum(count for _, count in same)) for text, same in groupby(runs, key=lambda run: run[0])]
+
+
+def _index_of(meta: DatasetMeta, name: str) -> int:
+    by_text = {text: index for index, text in meta.tasks.items()}
+    if name in by_text:
+        return by_text[name]
+    if name.isdigit() and int(name) in meta.tasks:
+        return int(name)
+    raise UsageError(
+        f"The dataset {meta.root} has no instruction '{name}'.",
+        expected="the text as it is, or its index; see `smolpilot dataset tasks PATH`",
+        fix=did_you_mean(name, by_text),
+    )
+
+
+def _checked(text: str) -> str:
+    if not text.strip():
+        raise UsageError("The new instruction is empty.", expected="a text that says what the robot is to do")
+    if "\n" in text or "\r" in text:
+        raise UsageError("The new instruction has more than one line.", expected="one line")
+    return text

@@ -1,0 +1,50 @@
+"""exclude(): a copy of a recording without some of its episodes."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+
+from smolpilot.datasets.edit.history import with_edit
+from smolpilot.datasets.edit.options import EditSettings
+from smolpilot.datasets.meta import DatasetMeta, unknown_episode
+from smolpilot.datasets.rewrite import EpisodePlan, Progress, RewriteReport, rewrite
+from smolpilot.datasets.splits import episode_ranges
+from smolpilot.errors import UsageError
+
+
+def exclude(
+    meta: DatasetMeta,
+    dst: str | Path,
+    episodes: Collection[int],
+    settings: EditSettings | None = None,
+    *,
+    progress: Progress | None = None,
+) -> RewriteReport:
+    """Write all episodes but `episodes` (index values) as the new folder `dst`, numbered 0, 1, … in their order.
+
+    Raises UsageError for an unknown episode and when none would be left; otherwise as `rewrite` does.
+    """
+    known = {episode.index for episode in meta.episodes}
+    for index in episodes:
+        if index not in known:
+            raise unknown_episode(meta, index)
+    kept = [episode.index for episode in meta.episodes if episode.index not in set(episodes)]
+    if not kept:
+        raise UsageError(f"All {len(known)} episodes would be left out.", expected="at least one that stays")
+    files = with_edit(meta, "exclude", episodes=episode_ranges(episodes))
+    return write_episodes(meta, dst, kept, files, settings, progress)
+
+
+def write_episodes(
+    meta: DatasetMeta,
+    dst: str | Path,
+    kept: Sequence[int],
+    files: Mapping[str, str],
+    settings: EditSettings | None,
+    progress: Progress | None,
+) -> RewriteReport:
+    """Write the episodes `kept`, in that order, as a recording of their own with this history."""
+    plans = [EpisodePlan(meta, index) for index in kept]
+    options = (settings or EditSettings()).rewriting([meta])
+    return rewrite(plans, dst, options, renumber=True, files=files, progress=progress)

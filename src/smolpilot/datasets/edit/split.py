@@ -1,0 +1,149 @@
+"""split(): one recording as several, by shares of each task or by lists of episodes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from smolpilot.datasets.edit.history import with_edit
+from smolpilot.datasets.edit.options import EditSettings
+from smolpilot.datasets.edit.selection import write_episodes
+from smolpilot.datasets.meta import DatasetMeta
+from smolpilot.datasets.rewrite import MANIFEST, Progress, RewriteReport
+from smolpilot.datasets.splits import episode_ranges, parse_episodes, split_episodes
+from smolpilot.errors import UsageError
+
+REST = "rest"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Episodes (index values) of each part by name, and those in none."""
+
+    episodes: dict[str, list[int]]
+    left_out: list[int] = field(default_factory=list)
+
+
+def plan_parts(meta: DatasetMeta, wishes: Mapping[str, str], *, seed: int = 0) -> Parts:
+    """Episodes for parts such as `train=0.8 val=0.2` (shares of each task) or `val=0,3-5 train=rest` (lists).
+
+    The same recording, shares and seed give the same parts. Raises UsageError for shares over 1, for both kinds in
+    one wish, an episode in two parts, and a part that would be empty.
+    """
+    if len(wishes) < 1:
+        raise UsageError("No parts are named.", expected="--parts train=0.8 val=0.2")
+    for name in wishes:
+        if not _NAME.fullmatch(name):
+            raise UsageError(f"'{name}' is no name for a part.", expected="letters, digits, '_', '-' and '.'")
+    shares = {name: _share(text) for name, text in wishes.items()}
+    lists = [name for name, share in shares.items() if share is None and wishes[name] != REST]
+    if any(share is not None for share in shares.values()):
+        if lists:
+            raise UsageError(
+                f"--parts mixes shares and lists of episodes ('{lists[0]}').", expected="one of the two for all parts"
+            )
+        parts = _by_share(meta, {name: share for name, share in shares.items() if share is not None}, seed)
+    else:
+        parts = {name: parse_episodes(wishes[name], meta) for name in lists}
+    taken = [index for chosen in parts.values() for index in chosen]
+    doubled = sorted({index for index in taken if taken.count(index) > 1})
+    if doubled:
+        raise UsageError(f"Episode {doubled[0]} is in more than one part.", expected="each episode in one part at most")
+    left = [episode.index for episode in meta.episodes if episode.index not in set(taken)]
+    remaining = [name for name, text in wishes.items() if text == REST]
+    if len(remaining) > 1:
+        raise UsageError(f"{len(remaining)} parts take the rest.", expected="one")
+    if remaining:
+        parts[remaining[0]], left = left, []
+    for name in wishes:
+        if not parts[name]:
+            raise UsageError(
+                f"The part '{name}' would have no episode.", expected=f"a larger share of {len(meta.episodes)} episodes"
+            )
+    return Parts({name: parts[name] for name in wishes}, left)
+
+
+def split(
+    meta: DatasetMeta,
+    dst: str | Path,
+    parts: Parts,
+    settings: EditSettings | None = None,
+    *,
+    progress: Progress | None = None,
+) -> dict[str, RewriteReport]:
+    """Write each part as a folder in the new folder `dst`: all of them, or `dst` does not appear.
+
+    Stopped and run again it goes on: finished parts are kept beside `dst` until the last is ready.
+    """
+    target = Path(dst).expanduser().absolute()
+    if target.exists():
+        raise UsageError(f"The output {target} exists already.", fix="Choose another path, or remove the old one.")
+    if target.is_relative_to(meta.root):
+        raise UsageError(f"The output {target} lies inside the recording.", fix="Choose a path outside.")
+    work = target.parent / f".{target.name}.smolpilot-split"
+    _begin(work, meta, parts, settings or EditSettings())
+    reports = {}
+    for name, episodes in parts.episodes.items():
+        if (work / name / MANIFEST).exists():
+            reports[name] = RewriteReport(episodes=len(episodes), frames=_frames(meta, episodes))
+            continue
+        files = with_edit(meta, "split", part=name, episodes=episode_ranges(episodes))
+        reports[name] = write_episodes(meta, work / name, episodes, files, settings, progress)
+    (work / _PLAN).unlink()
+    work.rename(target)
+    return reports
+
+
+_PLAN = ".plan"
+
+
+def _begin(work: Path, meta: DatasetMeta, parts: Parts, settings: EditSettings) -> None:
+    """Keep the parts that an equal split has finished; forget those of another."""
+    text = json.dumps([str(meta.root), meta.fingerprint, parts.episodes, str(settings.rewriting([meta]).version)])
+    plan = hashlib.sha256(text.encode()).hexdigest()
+    if work.exists() and (not (work / _PLAN).exists() or (work / _PLAN).read_text() != plan):
+        shutil.rmtree(work)
+    work.mkdir(parents=True, exist_ok=True)
+    (work / _PLAN).write_text(plan)
+
+
+def _by_share(meta: DatasetMeta, shares: dict[str, float], seed: int) -> dict[str, list[int]]:
+    """Shares of every task: each part in turn is drawn from what the ones before left."""
+    total = sum(shares.values())
+    if total > 1 + 1e-6:
+        raise UsageError(f"The shares add up to {total:g}.", expected="1 at most")
+    left, open_share = [episode.index for episode in meta.episodes], 1.0
+    names = list(shares)
+    parts: dict[str, list[int]] = {}
+    # The largest part is the last: what rounding does falls where it matters least.
+    for name in sorted(names, key=lambda name: shares[name]):
+        fraction = shares[name] / open_share
+        if fraction > 1 - 1e-6:
+            parts[name], left = left, []
+        else:
+            left, parts[name] = split_episodes(meta, held_out=fraction, seed=seed, episodes=left)
+        open_share -= shares[name]
+    return parts
+
+
+def _share(text: str) -> float | None:
+    """A share such as 0.8 or 80%; None for a list of episodes."""
+    try:
+        share = float(text[:-1]) / 100 if text.endswith("%") else float(text)
+    except ValueError:
+        return None
+    if "." not in text and not text.endswith("%"):
+        return None
+    if not 0 < share <= 1:
+        raise UsageError(f"The share {text} is none.", expected="above 0, up to 1.0")
+    return share
+
+
+def _frames(meta: DatasetMeta, episodes: list[int]) -> int:
+    return sum(meta.episode(index).length for index in episodes)
