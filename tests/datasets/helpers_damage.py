@@ -386,7 +386,7 @@ DAMAGES = [
     Damage("empty cells", V21, "column-empty", 3, in_v21(3, put("action", 4, None)), dropped=(3,)),
     Damage("rows of different widths", V21, "column-shape", 4, in_v21(4, put("action", 6, [1.0])), dropped=(4,)),
     Damage("another type", V21, "column-type", 2, as_double),
-    Damage("task index without text", V21, "task-unknown", 1, in_v21(1, put("task_index", 3, 9)), repairable=False),
+    Damage("task index without text", V21, "task-unknown", 1, in_v21(1, put("task_index", 3, 9))),
     Damage("tasks with gaps", V21, "task-gaps", None, task_gap),
     Damage("torn episode list", V21, "episode-unlisted", 5, torn_line),
     Damage("no episode list", V21, "meta-damaged", None, lambda root: (root / "meta" / "episodes.jsonl").unlink()),
@@ -413,12 +413,7 @@ DAMAGES = [
     ),
     Damage("time stamps backwards", V21, "timestamp-backwards", 5, in_v21(5, put("timestamp", 9, 0.1))),
     Damage(
-        "swapped videos",
-        V21,
-        "video-swapped",
-        3,
-        lambda r: exchange(video_v21(r, 3), video_v21(r, 4)),
-        repairable=False,
+        "swapped videos", V21, "video-swapped", 3, lambda r: exchange(video_v21(r, 3), video_v21(r, 4)), dropped=(3, 4)
     ),
     Damage(
         "swapped videos of equal length",
@@ -434,7 +429,6 @@ DAMAGES = [
         "video-swapped",
         1,
         lambda r: change_table(episodes_v3(r), swapped_spans),
-        repairable=False,
     ),
     Damage(
         "swapped cameras",

@@ -22,8 +22,11 @@ _SHOWN = 3
 
 @dataclass
 class CheckOptions:
-    """Check a LeRobot v2.0, v2.1 or v3.0 dataset, damaged or not: files, indices, time stamps against decoded frames,
-    videos, statistics, joints, instructions. Exit code 1 when an error is found."""
+    """Check a LeRobot v2.0, v2.1 or v3.0 dataset, damaged or not.
+
+    Files, indices, time stamps against decoded frames, videos, statistics, joints and instructions are looked at, each
+    video once. Exit code 1 when an error is found.
+    """
 
     path: tyro.conf.Positional[Path]
     """The dataset folder: the one with meta/, data/ and videos/."""

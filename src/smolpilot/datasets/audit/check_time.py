@@ -43,7 +43,10 @@ def rate(subject: Subject) -> Iterator[Finding]:
 
 
 def grid(subject: Subject) -> Iterator[Finding]:
-    """Time stamps that increase and are frame / fps."""
+    """Time stamps that increase and are frame / fps.
+
+    Off the grid, but with the videos: then the frames themselves came unevenly, and every sample loads all the same.
+    """
     for episode, times in _times(subject.recording):
         steps = np.diff(times)
         if not np.isfinite(times).all():
@@ -65,7 +68,8 @@ def grid(subject: Subject) -> Iterator[Finding]:
                 f"The time stamps of episode {episode} are up to {_span(off.max())} off frame / {subject.fps:g} fps "
                 f"from frame {frame} on ({len(bad)} of {len(times)} rows{widest})."
             )
-            yield subject.finding("timestamp-off-grid", message, episode=episode, frame=frame)
+            severity = "warning" if _with_videos(subject, episode, times) else None
+            yield subject.finding("timestamp-off-grid", message, episode=episode, frame=frame, severity=severity)
 
 
 def against_videos(subject: Subject) -> Iterator[Finding]:
@@ -84,6 +88,14 @@ def against_videos(subject: Subject) -> Iterator[Finding]:
             f"from frame {frame} on ({len(bad)} of {len(off)} rows); LeRobot allows {1000 * TOLERANCE_S:g} ms."
         )
         yield subject.finding("timestamp-off-video", message, episode=episode, frame=frame, camera=clip.camera.name)
+
+
+def _with_videos(subject: Subject, episode: int, times: npt.NDArray[np.float64]) -> bool:
+    clips = [c for (_, index), c in subject.footage.clips.items() if index == episode and c.camera.is_video]
+    return bool(clips) and all(
+        clip.frames >= len(times) and bool((offsets(clip, times) <= _allowed(clip.span.start + times)).all())
+        for clip in clips
+    )
 
 
 def offsets(clip: Clip, times: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

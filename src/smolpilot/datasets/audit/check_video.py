@@ -223,7 +223,7 @@ def _declared(
     subject: Subject, name: str, declared: dict[str, object], kind: tuple[str, str, int, int]
 ) -> Iterator[Finding]:
     codec, pixels = declared.get("video.codec"), declared.get("video.pix_fmt")
-    if isinstance(codec, str) and _plain(codec) != _plain(kind[0]):
+    if isinstance(codec, str) and plain_codec(codec) != plain_codec(kind[0]):
         yield subject.finding(
             "video-codec", f"Camera '{name}' is declared as {codec}, its videos are {kind[0]}.", camera=name
         )
@@ -232,7 +232,8 @@ def _declared(
         yield subject.finding("video-codec", message, camera=name)
 
 
-def _plain(codec: str) -> str:
+def plain_codec(codec: str) -> str:
+    """One name for a codec, whatever encoder or tag it is declared by: `libsvtav1` and `av01` are `av1`."""
     return _ALIASES.get(codec.lower(), codec.lower())
 
 

@@ -14,6 +14,7 @@ from smolpilot.datasets.features import flatten_names
 from smolpilot.keys import ACTION, IMAGES, STATE, camera_name
 
 INDEX_COLUMNS = ("timestamp", "frame_index", "episode_index", "index", "task_index")
+_FLOATS = {pa.float16(): "float16", pa.float32(): "float32", pa.float64(): "float64"}
 
 
 def read_features(recording: Recording, locator: Locator) -> None:
@@ -103,7 +104,8 @@ def _from_tables(recording: Recording, locator: Locator) -> None:
             if size is None:
                 size = _first_length(path, field.name)
             if size and pa.types.is_floating(field.type.value_type):
-                recording.vectors[field.name] = Vector(field.name, str(field.type.value_type), (size,), None)
+                word = _FLOATS.get(field.type.value_type, "float32")
+                recording.vectors[field.name] = Vector(field.name, word, (size,), None)
         return
 
 

@@ -63,6 +63,9 @@ class Footage:
 def film(recording: Recording, progress: Progress | None = None) -> Footage:
     """Scan every video of the recording once, files that are missing or empty become findings."""
     footage = Footage()
+    if recording.version == "v3.0":
+        for key in recording.video_cameras:
+            _place_by_count(recording, footage, key)
     wanted = _files(recording)
     total = sum(len(files) for files in wanted.values())
     done = 0
@@ -72,7 +75,8 @@ def film(recording: Recording, progress: Progress | None = None) -> Footage:
         for path, episodes in files.items():
             if camera.is_video:
                 if readable_video(recording, path, episodes, camera.name):
-                    footage.scans[path] = scan_video(path)
+                    if path not in footage.scans:
+                        footage.scans[path] = scan_video(path)
                     _cut_video(recording, footage, camera, path, episodes)
             elif path in recording.schemas:
                 scan = scan_pictures(recording, path, key)
@@ -81,6 +85,29 @@ def film(recording: Recording, progress: Progress | None = None) -> Footage:
             if progress is not None:
                 progress("reading videos", done, total)
     return footage
+
+
+def _place_by_count(recording: Recording, footage: Footage, key: str) -> None:
+    """Without an episode table: one episode after the other, if that uses up every file exactly."""
+    records = [recording.records[index] for index in recording.episodes]
+    if not records or any(record.listed or key in record.spans for record in records):
+        return
+    scans = {path: scan_video(path) for path in recording.video_files.get(key, [])}
+    footage.scans |= scans
+    spans: dict[int, Span] = {}
+    files = iter(scans.values())
+    scan, at = next(files, None), 0
+    for record in records:
+        rows = _length(recording, record.index)
+        if scan is not None and at == len(scan.times):
+            scan, at = next(files, None), 0
+        if scan is None or not rows or at + rows > len(scan.times):
+            return
+        spans[record.index] = Span(scan.path, float(scan.times[at]))
+        at += rows
+    if scan is not None and at == len(scan.times) and next(files, None) is None:
+        for record in records:
+            record.spans[key] = spans[record.index]
 
 
 def _files(recording: Recording) -> dict[str, dict[Path, list[int]]]:

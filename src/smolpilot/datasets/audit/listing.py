@@ -12,6 +12,8 @@ from smolpilot.datasets.audit.recording import Record, Recording, Span
 from smolpilot.datasets.audit.tolerant import json_lines, json_object, parquet_rows
 from smolpilot.statistics import Statistics
 
+_OWN = ("episode_index", "tasks", "length", "dataset_from_index", "dataset_to_index")
+
 
 def read_v2_meta(recording: Recording, locator: Locator) -> None:
     """meta/*.jsonl of v2.0 and v2.1; an episode that only has files is a record, too."""
@@ -24,6 +26,7 @@ def read_v2_meta(recording: Recording, locator: Locator) -> None:
             recording.report("meta-damaged", "A line of meta/episodes.jsonl has no whole number as 'episode_index'.")
             continue
         record = Record(index, whole_number(row.get("length")), texts(row.get("tasks")))
+        record.fields = {key: value for key, value in row.items() if key not in _OWN}
         _add(recording, record, "episodes.jsonl")
     for path in locator.tables:
         number = number_of(path)
@@ -99,6 +102,8 @@ def _v3_record(recording: Recording, locator: Locator, row: dict[str, Any]) -> N
         message = f"The episode table says nothing of {', '.join(absent)} for episode {index}."
         recording.report("meta-damaged", message, episode=index)
     record.statistics = _v3_statistics(row)
+    placed = ("data/", "videos/", "stats/", "meta/episodes/")
+    record.fields = {key: value for key, value in row.items() if key not in _OWN and not key.startswith(placed)}
     _add(recording, record, "episodes")
 
 

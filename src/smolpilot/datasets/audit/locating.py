@@ -69,6 +69,12 @@ class Locator:
         found = self._videos_of(camera).get(file) if chunk == 0 else None
         return self._found("video_path", self.path("video_path", names), found)
 
+    def videos_of(self, camera: Camera) -> list[Path]:
+        """All video files of a camera, by the names of their folders."""
+        names = {camera.key, camera.name, camera.key.rsplit(".", 1)[-1]}
+        only = len(self._recording.video_cameras) == 1
+        return [path for path in self.videos if only or names & set(path.relative_to(self._root).parts[:-1])]
+
     def report(self) -> None:
         """One finding for each pattern that the files do not follow."""
         for key, listed in self._elsewhere.items():
@@ -97,10 +103,7 @@ class Locator:
 
     def _videos_of(self, camera: Camera) -> dict[int, Path]:
         if camera.key not in self._numbered_videos:
-            names = {camera.key, camera.name, camera.key.rsplit(".", 1)[-1]}
-            only = len(self._recording.video_cameras) == 1
-            mine = [path for path in self.videos if only or names & set(path.relative_to(self._root).parts[:-1])]
-            self._numbered_videos[camera.key] = _by_number(mine)
+            self._numbered_videos[camera.key] = _by_number(self.videos_of(camera))
         return self._numbered_videos[camera.key]
 
 

@@ -43,6 +43,7 @@ def read_recording(path: str | Path) -> Recording:
     read = read_v3_meta if recording.version == "v3.0" else read_v2_meta
     read(recording, locator)
     load_rows(recording, locator)
+    recording.video_files = {key: locator.videos_of(camera) for key, camera in recording.video_cameras.items()}
     locator.report()
     return recording
 

@@ -53,7 +53,10 @@ class Span:
 
 @dataclass
 class Record:
-    """What the metadata say of an episode; `listed` is False when only its files or rows tell of it."""
+    """What the metadata say of an episode; `listed` is False when only its files or rows tell of it.
+
+    `fields` are entries of the episode list that no reader needs; they stay with the episode.
+    """
 
     index: int
     length: int | None = None
@@ -64,6 +67,7 @@ class Record:
     first: int | None = None
     last: int | None = None
     listed: bool = True
+    fields: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -98,6 +102,7 @@ class Recording:
     rows: dict[int, Rows] = field(default_factory=dict)
     schemas: dict[Path, pa.Schema] = field(default_factory=dict)
     statistics: Statistics = field(default_factory=dict)
+    video_files: dict[str, list[Path]] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
 
     def report(self, code: str, message: str, **place: Any) -> None:

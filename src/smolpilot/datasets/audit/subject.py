@@ -28,6 +28,11 @@ class Subject:
         return finding(code, message, root=self.recording.root, **place)
 
 
+def named(episodes: list[int]) -> str:
+    """`Episode 3` or `Episodes 0-3, 5`."""
+    return f"Episode{'s' if len(set(episodes)) > 1 else ''} {ranges(episodes)}"
+
+
 def ranges(numbers: list[int]) -> str:
     """`0-3, 5` for 0, 1, 2, 3, 5."""
     parts: list[str] = []

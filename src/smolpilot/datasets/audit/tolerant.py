@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from smolpilot.datasets.audit.recording import Array, Recording
 
 _LFS_HEAD = b"version https://git-lfs.github.com/spec/"
-_KINDS = {"f": "float", "i": "int", "u": "int", "b": "bool"}
+_LARGE = 16 * 1024 * 1024
 
 
 def whole(recording: Recording, path: Path, what: str, *, missing: str = "file-missing", **place: Any) -> bool:
@@ -106,7 +106,9 @@ def data_table(recording: Recording, path: Path, skip: set[str]) -> dict[str, Ar
     try:
         file = pq.ParquetFile(path)
         schema = file.schema_arrow
-        table = file.read(columns=[name for name in schema.names if name not in skip])
+        # Threads cost more than they save in a small file, of which v2.x has one for every episode.
+        columns_wanted = [name for name in schema.names if name not in skip]
+        table = file.read(columns=columns_wanted, use_threads=path.stat().st_size > _LARGE)
         recording.schemas[path] = schema
     except (pa.ArrowException, OSError, ValueError) as error:
         recording.report(

@@ -1,0 +1,86 @@
+"""`smolpilot dataset repair SRC DST`: a sound copy of a damaged recording, explained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import tyro
+
+from smolpilot.cli.options import parse
+from smolpilot.cli.progress import progress_bar
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from smolpilot.datasets.repair import RepairReport
+
+
+@dataclass
+class RepairOptions:
+    """Repair a LeRobot v2.0, v2.1 or v3.0 dataset into a new folder, losslessly.
+
+    Time stamps, index columns, statistics, names, paths and damaged metadata are put right; episodes that cannot be
+    kept are named. The copy is checked. Exit code 1 when errors remain.
+    """
+
+    src: tyro.conf.Positional[Path]
+    """The damaged dataset; it is only read."""
+    dst: tyro.conf.Positional[Path]
+    """The new folder; it must not exist yet."""
+    dry_run: bool = False
+    """Only say what would be done."""
+    json: bool = False
+    """Print one JSON document instead of text."""
+
+
+def main(args: list[str]) -> int:
+    """Run `smolpilot dataset repair …`; 0 sound, 1 errors remain, 2 misuse."""
+    options = parse(RepairOptions, args, verb="dataset repair")
+    from smolpilot.datasets.repair import repair
+
+    with progress_bar() as progress:
+        report = repair(options.src, options.dst, dry_run=options.dry_run, progress=progress)
+    if options.json:
+        import json
+
+        print(json.dumps(report.to_json(), indent=2))
+    else:
+        _print(report, options)
+    return 0 if report.complete else 1
+
+
+def _print(report: RepairReport, options: RepairOptions) -> None:
+    from rich.console import Console
+
+    from smolpilot.datasets.audit.findings import count
+
+    console, plan = Console(highlight=False), report.plan
+    counts = count(report.before.findings)
+    total = len(report.before.recording.records)
+    console.print(
+        f"{options.src}: {total} episodes, {counts['error']} errors, {counts['warning']} warnings",
+        markup=False,
+        soft_wrap=True,
+    )
+    heads = ("Would do:", "Would leave out:") if options.dry_run else ("Done:", "Left out:")
+    _list(console, heads[0], plan.actions or ["nothing: the copy has the same content."])
+    _list(console, heads[1], [f"episode {index}: {reason}" for index, reason in sorted(plan.dropped.items())])
+    said = " ".join(plan.impossible)
+    left = [f"{found.code}: {found.message} ({found.fix})" for found in report.remaining if found.message not in said]
+    _list(console, "Cannot be repaired:", [*plan.impossible, *dict.fromkeys(left)])
+    frames = sum(episode.length for episode in plan.episodes)
+    what = f"{len(plan.episodes)} of {total} episodes, {frames:,} frames, LeRobot {plan.version}"
+    if options.dry_run:
+        console.print(f"Dry run: nothing written. {options.dst} would hold {what}.", markup=False, soft_wrap=True)
+    else:
+        verdict = "no errors left" if not report.remaining else f"{len(report.remaining)} errors left"
+        console.print(f"{options.dst}: {what}; checked: {verdict}.", markup=False, soft_wrap=True)
+
+
+def _list(console: Console, head: str, lines: list[str]) -> None:
+    if lines:
+        console.print(head, style="bold")
+        for line in lines:
+            console.print(f"  {line}", markup=False, soft_wrap=True)

@@ -1,0 +1,168 @@
+"""Which episodes can be kept, in which order their rows belong, and at which times."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from smolpilot.datasets.audit.check_time import TOLERANCE_S
+from smolpilot.datasets.audit.declared import INDEX_COLUMNS
+from smolpilot.datasets.audit.footage import Clip
+from smolpilot.datasets.audit.recording import Array, Recording, Rows, Span
+from smolpilot.datasets.audit.run import Audit
+from smolpilot.keys import ACTION, STATE
+
+# Findings that an episode cannot be kept with: what they miss is not anywhere else in the folder.
+_FATAL = {
+    "parquet-torn": "its data file is torn",
+    "video-torn": "its video cannot be opened",
+    "video-undecodable": "some of its video frames cannot be decoded",
+    "picture-undecodable": "one of its pictures cannot be decoded",
+    "file-missing": "a file is missing",
+    "file-empty": "a file is empty",
+    "lfs-pointer": "a file is a Git-LFS pointer (`git lfs pull` may bring it back)",
+    "video-size": "its pictures have another size",
+    "column-empty": "rows without a value",
+    "column-shape": "rows of another width",
+    "not-finite": "NaN or infinite numbers",
+}
+
+
+@dataclass(frozen=True)
+class Order:
+    """The rows of an episode as they should be; `what` says how they differ from how they are, `problem` why not."""
+
+    positions: npt.NDArray[np.int64]
+    what: str = ""
+    problem: str = ""
+
+
+def fatal(result: Audit) -> dict[int, str]:
+    """Why an episode cannot be kept, by the findings of the check."""
+    reasons: dict[int, str] = {}
+    for found in result.findings:
+        if found.code in _FATAL and found.episode is not None:
+            where = (
+                f" (camera '{found.camera}')" if found.camera else f" (joint '{found.joint}')" if found.joint else ""
+            )
+            reasons.setdefault(found.episode, _FATAL[found.code] + where)
+    for episode in result.recording.episodes:
+        if episode not in result.recording.rows:
+            reasons.setdefault(episode, "it has no rows")
+    return reasons
+
+
+def lacking(recording: Recording) -> dict[int, str]:
+    """Episodes whose tables lack a column that most others have (index columns can be made anew)."""
+    features = [key for key in recording.vectors if key not in INDEX_COLUMNS]
+    reasons: dict[int, str] = {}
+    for name in features:
+        without = [episode for episode, rows in recording.rows.items() if name not in rows.columns]
+        if 0 < len(without) <= len(recording.rows) // 2 or (without and name in (STATE, ACTION)):
+            for episode in without:
+                reasons.setdefault(episode, f"its table has no column '{name}'")
+    return reasons
+
+
+def order_rows(rows: Rows) -> Order:
+    """Rows in the order of their frames, repeated ones once."""
+    positions = rows.positions
+    number = _numbers(rows, "frame_index")
+    times = _numbers(rows, "timestamp")
+    count = len(positions)
+    if count == 0:
+        return Order(positions, problem="it has no rows")
+    if number is None:
+        return Order(positions, "frame_index made anew" if "frame_index" not in rows.columns else "")
+    if np.array_equal(number, np.arange(count)):
+        return Order(positions)
+    unique, first = np.unique(number, return_index=True)
+    if len(unique) < count:
+        if not _same_rows(rows, number):
+            return Order(positions, problem="the same frame stands twice, with different values")
+        if np.array_equal(unique, np.arange(len(unique))):
+            return Order(positions[first], f"{count - len(unique)} repeated rows removed")
+    rising = times is not None and bool((np.diff(times) > 0).all())
+    if rising:
+        return Order(positions, "frames numbered anew in the order of their time stamps")
+    if np.array_equal(unique, np.arange(count)):
+        return Order(positions[first], "rows put into the order of their frames")
+    return Order(positions, problem="neither frame numbers nor time stamps tell the order of its rows")
+
+
+def new_times(
+    recording: Recording, rows: Rows, order: Order, clips: list[Clip], fps: float
+) -> tuple[npt.NDArray[np.float64] | None, float]:
+    """(time stamps of the rows, how far the recorded ones are off); None when those are right.
+
+    On the grid where the videos are; at the frames' own times where a video came unevenly.
+    """
+    count = len(order.positions)
+    wanted = np.arange(count) / fps
+    for clip in clips:
+        shown = clip.scan.times[clip.first : clip.first + count] - clip.scan.times[clip.first]
+        if len(shown) == count and float(np.abs(shown - wanted).max()) > TOLERANCE_S:
+            wanted = shown
+            break
+    stored = _numbers(rows, "timestamp")
+    if stored is None:
+        return wanted, float("nan")
+    place = {int(position): i for i, position in enumerate(rows.positions)}
+    recorded = stored[[place[int(position)] for position in order.positions]]
+    off = float(np.nan_to_num(np.abs(recorded - wanted), nan=np.inf).max())
+    slack = TOLERANCE_S + float(np.spacing(np.float32(np.abs(wanted).max())))
+    return (wanted, off) if off > slack else (None, off)
+
+
+def place_videos(result: Audit, lengths: dict[int, int]) -> tuple[dict[tuple[str, int], Clip], list[str]]:
+    """The clips, with those of shared files laid out anew where that alone fits: one episode after the other."""
+    footage, recording = result.footage, result.recording
+    clips = dict(footage.clips)
+    actions: list[str] = []
+    if recording.version != "v3.0":
+        return clips, actions
+    for key, camera in recording.video_cameras.items():
+        for path in footage.cameras.get(key, []):
+            mine = [clip for clip in footage.of(key) if clip.scan.path == path]
+            if all(clip.frames == lengths.get(clip.episode, clip.rows) for clip in mine):
+                continue
+            total = sum(lengths.get(clip.episode, clip.rows) for clip in mine)
+            if not mine or total != len(mine[0].scan.times):
+                continue
+            at = 0
+            for clip in sorted(mine, key=lambda clip: clip.episode):
+                count = lengths.get(clip.episode, clip.rows)
+                span = Span(path, float(clip.scan.times[at]))
+                clips[key, clip.episode] = Clip(clip.episode, camera, span, clip.scan, at, at + count, count)
+                at += count
+            where = recording.relative(path)
+            actions.append(
+                f"{where}: episodes placed one after the other by their numbers of rows, which fits exactly."
+            )
+    return clips, actions
+
+
+def _numbers(rows: Rows, name: str) -> Array | None:
+    column = rows.get(name)
+    if column is None or column.dtype.kind not in "iuf" or column.size != len(rows):
+        return None
+    return np.asarray(column.reshape(-1), dtype=np.float64)
+
+
+def _same_rows(rows: Rows, number: Array) -> bool:
+    """Whether rows with the same frame number have the same values, but for the running index."""
+    first: dict[float, int] = {}
+    for i, value in enumerate(number.tolist()):
+        before = first.setdefault(value, i)
+        if before != i:
+            for name, column in rows.columns.items():
+                if name != "index" and not _equal(column[before], column[i]):
+                    return False
+    return True
+
+
+def _equal(one: Array, other: Array) -> bool:
+    left, right = np.asarray(one), np.asarray(other)
+    return bool(np.array_equal(left, right, equal_nan=left.dtype.kind == "f"))

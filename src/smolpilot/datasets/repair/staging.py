@@ -1,0 +1,179 @@
+"""The repaired tables and metadata as a v2.1 folder without videos: the source from which the engine writes DST."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from smolpilot.datasets.audit.declared import INDEX_COLUMNS
+from smolpilot.datasets.audit.locating import VIDEO_ENDINGS
+from smolpilot.datasets.audit.recording import Recording
+from smolpilot.datasets.features import parse_cameras, parse_features
+from smolpilot.datasets.layout import Episode, VideoSpan
+from smolpilot.datasets.meta import DatasetMeta
+from smolpilot.datasets.repair.plan import EpisodeRepair, RepairPlan
+from smolpilot.datasets.rewrite.source import extra_files
+from smolpilot.errors import DatasetError
+
+RECORDED = "recorded_timestamps.parquet"
+_LARGE = 16 * 1024 * 1024
+
+
+def write_staging(recording: Recording, plan: RepairPlan, folder: Path) -> DatasetMeta:
+    """Write tables, metadata and other files into `folder`; the videos stay where they are, in the source.
+
+    Raises DatasetError when the features are beyond what smolpilot reads (depth cameras, no state).
+    """
+    features = parse_features(plan.info, recording.root / "meta" / "info.json")
+    cameras = parse_cameras(plan.info, features, recording.root / "meta" / "info.json")
+    names = {camera.key: name for name, camera in cameras.items()}
+    (folder / "meta").mkdir(parents=True)
+    (folder / "data").mkdir()
+    tables = _Tables(recording, plan)
+    episodes, recorded = [], []
+    for one in plan.episodes:
+        path = folder / "data" / f"episode_{one.new:06d}.parquet"
+        table = tables.repaired(one)
+        pq.write_table(table, path)
+        videos = {names[key]: VideoSpan(span.path, span.start, span.stop) for key, span in one.spans.items()}
+        episodes.append(Episode(one.new, one.length, one.tasks, path, videos))
+        if one.times is not None and (old := tables.recorded_times(one)) is not None:
+            recorded.append(old)
+    _write_meta(recording, plan, folder, recorded)
+    _copy_extras(recording.root, folder)
+    _settle(folder)
+    return DatasetMeta(
+        root=folder,
+        version="v2.1",
+        fps=plan.fps,
+        robot_type=plan.info.get("robot_type"),
+        features=features,
+        cameras=cameras,
+        tasks=plan.tasks,
+        episodes=episodes,
+        statistics={},
+    )
+
+
+class _Tables:
+    """Reads the source's tables, one file at a time."""
+
+    def __init__(self, recording: Recording, plan: RepairPlan) -> None:
+        self._recording, self._plan = recording, plan
+        self._last: tuple[Path, pa.Table] | None = None
+
+    def repaired(self, one: EpisodeRepair) -> pa.Table:
+        """An episode's rows, in order, with index columns written anew; every other value as it was."""
+        table = self._rows(one)
+        for place, field in enumerate(table.schema):
+            kind = self._plan.types.get(field.name)
+            if kind is not None and kind != field.type and field.name not in INDEX_COLUMNS:
+                table = table.set_column(place, field.name, table[field.name].cast(kind))
+        numbers = np.arange(one.length, dtype=np.int64)
+        columns: dict[str, Any] = {
+            "frame_index": numbers,
+            "episode_index": np.full(one.length, one.new, dtype=np.int64),
+            "index": numbers + one.first_row,
+            "task_index": one.task_index,
+        }
+        if one.times is not None:
+            columns["timestamp"] = one.times.astype(np.float32)
+        for name in INDEX_COLUMNS:
+            if name in columns:
+                table = self._put(table, name, columns[name])
+        for name in INDEX_COLUMNS:
+            # One file of the result has one schema: what another episode has as int32 is int64 here, too.
+            kind = self._kind(name)
+            place = table.schema.get_field_index(name)
+            if table.schema.field(place).type != kind:
+                table = table.set_column(place, name, table[name].cast(kind))
+        return self._ordered(table)
+
+    def recorded_times(self, one: EpisodeRepair) -> pa.Table | None:
+        """The time stamps as they were, for those who need them."""
+        table = self._rows(one)
+        if "timestamp" not in table.column_names:
+            return None
+        count = len(table)
+        return pa.table(
+            {
+                "episode_index": pa.array(np.full(count, one.new, dtype=np.int64)),
+                "frame_index": pa.array(np.arange(count, dtype=np.int64)),
+                "timestamp": pc.cast(table["timestamp"], pa.float64()),
+            }
+        )
+
+    def _rows(self, one: EpisodeRepair) -> pa.Table:
+        path = self._recording.rows[one.old].path
+        if self._last is None or self._last[0] != path:
+            self._last = None
+            try:
+                self._last = (path, pq.ParquetFile(path).read(use_threads=path.stat().st_size > _LARGE))
+            except (pa.ArrowException, OSError) as error:
+                raise DatasetError(f"The data file {path} cannot be read: {str(error).splitlines()[0]}") from error
+        table = self._last[1].take(pa.array(one.positions))
+        # The description that `datasets` leaves in a file does not know of columns made anew.
+        return table.replace_schema_metadata(None)
+
+    def _kind(self, name: str) -> pa.DataType:
+        usual = pa.float32() if name == "timestamp" else pa.int64()
+        kind = self._plan.types.get(name, usual)
+        fits = pa.types.is_floating(kind) if name == "timestamp" else pa.types.is_integer(kind)
+        return kind if fits else usual
+
+    def _put(self, table: pa.Table, name: str, values: Any) -> pa.Table:
+        column = pa.array(values).cast(self._kind(name))
+        place = table.schema.get_field_index(name)
+        return table.append_column(name, column) if place < 0 else table.set_column(place, name, column)
+
+    def _ordered(self, table: pa.Table) -> pa.Table:
+        """Columns in one order for all episodes: that of the first table, then what was added."""
+        known = [name for name in self._plan.types if name in table.column_names]
+        return table.select([*known, *(name for name in table.column_names if name not in known)])
+
+
+def _write_meta(recording: Recording, plan: RepairPlan, folder: Path, recorded: list[pa.Table]) -> None:
+    meta = folder / "meta"
+    (meta / "info.json").write_text(json.dumps(plan.info, indent=4), encoding="utf-8")
+    _lines(meta / "tasks.jsonl", [{"task_index": index, "task": text} for index, text in plan.tasks.items()])
+    episodes, statistics = [], []
+    for one in plan.episodes:
+        record = recording.records[one.old]
+        episodes.append({"episode_index": one.new, "tasks": one.tasks, "length": one.length, **record.fields})
+        stats = {key: {k: v.tolist() for k, v in record.statistics[key].items()} for key in one.keep_statistics}
+        statistics.append({"episode_index": one.new, "stats": stats})
+    _lines(meta / "episodes.jsonl", episodes)
+    _lines(meta / "episodes_stats.jsonl", statistics)
+    if recorded:
+        pq.write_table(pa.concat_tables(recorded), meta / RECORDED)
+
+
+def _lines(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    path.write_text("".join(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in rows), encoding="utf-8")
+
+
+def _copy_extras(root: Path, folder: Path) -> None:
+    """Card, licence and other meta files; not recordings in folders of an unusual name."""
+    for relative in extra_files(root):
+        recording = relative.suffix == ".parquet" or relative.suffix.lower() in VIDEO_ENDINGS
+        if (recording and relative.parts[0] != "meta") or any(part.startswith(".") for part in relative.parts):
+            continue
+        copy = folder / relative
+        if not copy.exists():
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(root / relative, copy)
+
+
+def _settle(folder: Path) -> None:
+    """The same times for the same content: a repair that was killed goes on where it was."""
+    for path in sorted(folder.rglob("*")):
+        os.utime(path, (0, 0))

@@ -1,0 +1,111 @@
+"""The task list of the result: from the stored one, else from what the episode list says of each episode."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import numpy.typing as npt
+
+from smolpilot.datasets.audit.recording import Recording
+from smolpilot.datasets.audit.subject import named, ranges
+from smolpilot.datasets.repair.plan import RepairPlan
+
+UNKNOWN = "instruction unknown"
+
+
+def assign_tasks(recording: Recording, kept: dict[int, npt.NDArray[np.int64]], plan: RepairPlan) -> dict[int, Array]:
+    """For each kept episode, whose rows are the given places within it, the new task index of each row.
+
+    Fills `plan.tasks`: indices 0, 1, … without gaps, one per text; unchanged when they were that already.
+    """
+    texts = _texts(recording, kept, plan)
+    found: dict[int, list[str]] = {episode: texts[episode] for episode in kept}
+    intact = _intact(recording)
+    if intact:
+        plan.tasks = dict(recording.tasks)
+    numbers = {text: index for index, text in plan.tasks.items()}
+    for episode in kept:
+        for text in dict.fromkeys(found[episode]):
+            numbers.setdefault(text, len(numbers))
+    if not intact and recording.tasks:
+        plan.actions.append("Task list: indices 0, 1, … without gaps, one per text; the rows follow.")
+    plan.tasks = dict(sorted((index, text) for text, index in numbers.items()))
+    return {episode: np.array([numbers[text] for text in words], dtype=np.int64) for episode, words in found.items()}
+
+
+type Array = npt.NDArray[np.int64]
+
+
+def _intact(recording: Recording) -> bool:
+    """Whether the stored task list can stay: counted without gaps, no text twice, nothing said against it."""
+    spoiled = any(found.code == "task-duplicate" for found in recording.findings)
+    tasks = recording.tasks
+    return sorted(tasks) == list(range(len(tasks))) and len(set(tasks.values())) == len(tasks) and not spoiled
+
+
+def _texts(recording: Recording, kept: dict[int, Array], plan: RepairPlan) -> dict[int, list[str]]:
+    learned = _learned(recording, kept)
+    result: dict[int, list[str]] = {}
+    corrected: list[int] = []
+    made: list[int] = []
+    unknown: list[int] = []
+    for episode, places in kept.items():
+        rows, record = recording.rows[episode], recording.records[episode]
+        column = rows.get("task_index")
+        told = record.tasks[0] if len(record.tasks) == 1 else None
+        only = next(iter(recording.tasks.values())) if len(recording.tasks) == 1 else None
+        if column is None or column.size != len(rows) or column.dtype.kind not in "iuf":
+            made.append(episode)
+            text = told or only
+            if text is None:
+                unknown.append(episode)
+            result[episode] = [text or UNKNOWN] * len(places)
+            continue
+        words = []
+        for value in column.reshape(-1)[places].tolist():
+            text = recording.tasks.get(int(value), learned.get(int(value)))
+            if text is None:
+                text = told
+                (corrected if told is not None else unknown).append(episode)
+            words.append(text if text is not None else UNKNOWN)
+        result[episode] = words
+    _explain(recording, plan, learned, made, corrected, unknown)
+    return result
+
+
+def _learned(recording: Recording, kept: dict[int, Array]) -> dict[int, str]:
+    """Texts of indices that the task list lacks: episodes with one index and one instruction tell them."""
+    votes: dict[int, Counter[str]] = {}
+    for episode in kept:
+        column = recording.rows[episode].get("task_index")
+        if column is None or column.dtype.kind not in "iuf" or not column.size:
+            continue
+        values, texts = np.unique(column), recording.records[episode].tasks
+        if len(values) == 1 and len(texts) == 1 and int(values[0]) not in recording.tasks:
+            votes.setdefault(int(values[0]), Counter())[texts[0]] += 1
+    return {value: counter.most_common(1)[0][0] for value, counter in votes.items()}
+
+
+def _explain(
+    recording: Recording,
+    plan: RepairPlan,
+    learned: dict[int, str],
+    made: list[int],
+    corrected: list[int],
+    unknown: list[int],
+) -> None:
+    if learned and not recording.tasks:
+        plan.actions.append(f"Task list: {len(learned)} instructions taken from the episode list.")
+    elif learned:
+        plan.actions.append(f"Task list: task {ranges(list(learned))} added, with the text of the episode list.")
+    if made:
+        plan.actions.append(f"Column task_index made anew for {named(made).lower()}.")
+    if corrected:
+        message = "rows with an unknown task get the only instruction that the episode list gives the episode."
+        plan.actions.append(f"{named(corrected)}: {message}")
+    if unknown:
+        plan.impossible.append(
+            f"{named(unknown)}: nothing says what their instruction is; they get '{UNKNOWN}'. Set it with "
+            "`smolpilot dataset tasks`."
+        )

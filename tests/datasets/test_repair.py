@@ -1,0 +1,224 @@
+"""`dataset repair`: a sound copy of each repairable damage, values and packets kept, the source untouched."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from smolpilot.cli.main import main
+from smolpilot.datasets import open_dataset
+from smolpilot.datasets.audit import audit
+from smolpilot.datasets.repair import repair
+from smolpilot.errors import DatasetError, UsageError
+
+from .helpers_damage import (
+    DAMAGES,
+    Damage,
+    bare_tables,
+    change_features,
+    change_info,
+    change_lines,
+    change_table,
+    cut,
+    in_v21,
+    table_v3,
+    table_v21,
+    video_v21,
+    wall_clock,
+)
+from .helpers_recordings import takes, write_v3, write_v21
+
+REPAIRABLE = [damage for damage in DAMAGES if damage.repairable]
+BEYOND = [damage for damage in DAMAGES if not damage.repairable]
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    base = tmp_path_factory.mktemp("sound")
+    return {"v3": write_v3(base / "v3", takes()), "v21": write_v21(base / "v21", takes())}
+
+
+@pytest.fixture
+def broken(sound: dict[str, Path], tmp_path: Path) -> Path:
+    """A v2.1 copy to be damaged."""
+    return Path(shutil.copytree(sound["v21"], tmp_path / "broken"))
+
+
+def damaged(damage: Damage, sound: dict[str, Path], path: Path) -> Path:
+    if damage.edit is not None:
+        (write_v3 if damage.layout == "v3" else write_v21)(path, takes(damage.edit))
+    else:
+        shutil.copytree(sound[damage.layout], path)
+    if damage.spoil is not None:
+        damage.spoil(path)
+    return path
+
+
+def content(root: Path) -> dict[str, str]:
+    return {
+        path.relative_to(root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(root.rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.mark.parametrize("damage", REPAIRABLE, ids=lambda damage: damage.name)
+def test_a_repaired_copy_is_sound_and_has_the_same_values(damage, sound, tmp_path):
+    source = damaged(damage, sound, tmp_path / "broken")
+    before = content(source)
+    report = repair(source, tmp_path / "repaired")
+    assert report.remaining == []
+    assert report.complete
+    assert tuple(sorted(report.plan.dropped)) == damage.dropped
+    assert report.plan.actions or report.plan.dropped
+    # What the damage was is gone, whatever its severity; only joint names that are made up stay remarkable.
+    assert damage.code not in {found.code for found in report.after.findings} - {"names-missing"}
+    assert content(source) == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["broken", "repaired"]
+
+    original = takes()
+    kept = [episode for episode in range(len(original)) if episode not in damage.dropped]
+    dataset = open_dataset(tmp_path / "repaired")
+    dataset.check_videos()
+    assert dataset.episodes == list(range(len(kept)))
+    for new, old in enumerate(kept):
+        mine = dataset.select([new])
+        np.testing.assert_array_equal(mine.states, original[old].state)
+        np.testing.assert_array_equal(mine.actions, original[old].action)
+        assert set(mine.instructions) == {original[old].task}
+        np.testing.assert_array_equal(mine.timestamps, (np.arange(len(mine)) / 10).astype(np.float32))
+    new = len(kept) // 2
+    picture = next(iter(dataset.decode_episode("wrist", new)))
+    expected = original[kept[new]].pictures["wrist"][0]
+    assert np.abs(picture.astype(int) - expected).mean() < 6
+
+
+@pytest.mark.parametrize("damage", BEYOND, ids=lambda damage: damage.name)
+def test_what_cannot_be_repaired_is_said(damage, sound, tmp_path):
+    source = damaged(damage, sound, tmp_path / "broken")
+    if damage.name == "torn data file of all episodes":
+        with pytest.raises(DatasetError, match=r"No episode of .* can be kept") as error:
+            repair(source, tmp_path / "repaired")
+        assert "episode 0: its data file is torn" in str(error.value)
+        assert not (tmp_path / "repaired").exists()
+        return
+    report = repair(source, tmp_path / "repaired")
+    still = [found for found in report.after.findings if found.code == damage.code]
+    assert still
+    assert damage.episode in {found.episode for found in still}
+    if any(found.severity == "error" for found in still):
+        assert not report.complete
+        assert any(
+            f"episode{'s' if 'episodes' in text else ''}" in text or "Task" in text for text in report.plan.impossible
+        )
+
+
+def test_recorded_time_stamps_are_kept_beside(broken, tmp_path):
+    in_v21(1, lambda columns: wall_clock(columns, list(range(27))))(broken)
+    stored = pq.read_table(table_v21(broken, 1))["timestamp"].to_numpy()
+    repair(broken, tmp_path / "repaired")
+    kept = pq.read_table(tmp_path / "repaired" / "meta" / "recorded_timestamps.parquet").to_pydict()
+    assert kept["episode_index"] == [1] * 27
+    np.testing.assert_array_equal(np.array(kept["timestamp"], dtype=np.float32), stored)
+
+
+def test_many_damages_at_once(broken, tmp_path):
+    bare_tables(broken)
+    in_v21(1, lambda columns: wall_clock(columns, list(range(27))))(broken)
+    cut(video_v21(broken, 4), 0.5)
+    change_info(broken, fps=30, total_frames=1)
+    change_features(broken, lambda features: features["action"].update(names={"motors": ["pan", "lift", "gripper"]}))
+    (broken / "README.md").write_text("a card")
+    report = repair(broken, tmp_path / "repaired")
+    assert report.complete
+    assert list(report.plan.dropped) == [4]
+    text = " ".join(report.plan.actions)
+    for word in ("fps 30 becomes 10", "Episode 1: time stamps", "task_index", "names of 'action'", "totals"):
+        assert word in text
+    assert open_dataset(tmp_path / "repaired").meta.action_names == ["pan", "lift", "gripper"]
+    assert (tmp_path / "repaired" / "README.md").read_text() == "a card"
+
+
+def test_a_sound_recording_stays_what_it_is(sound, tmp_path):
+    for layout, root in sound.items():
+        report = repair(root, tmp_path / layout)
+        assert (report.plan.actions, report.plan.dropped, report.complete) == ([], {}, True)
+        assert report.after.recording.version == ("v3.0" if layout == "v3" else "v2.1")
+        for key in ("observation.state", "action", "index", "task_index", "timestamp"):
+            np.testing.assert_array_equal(report.before.recording.stacked(key), report.after.recording.stacked(key))
+
+
+def test_v20_gets_statistics_per_episode(tmp_path):
+    root = write_v21(tmp_path / "v20", takes(), version="v2.0")
+    report = repair(root, tmp_path / "repaired")
+    assert report.complete
+    assert len((tmp_path / "repaired" / "meta" / "episodes_stats.jsonl").read_text().splitlines()) == 6
+
+
+def test_extra_columns_and_fields_of_episodes_stay(broken, tmp_path):
+    for episode in range(6):
+        change_table(table_v21(broken, episode), lambda columns: columns.update(reward=[0.5] * len(columns["index"])))
+    change_lines(broken, "episodes.jsonl", lambda rows: [row.update(success=True) for row in rows] and None)
+    change_info(broken, total_frames=3)
+    repair(broken, tmp_path / "repaired")
+    found = audit(tmp_path / "repaired").recording
+    assert found.stacked("reward").tolist() == [[0.5]] * 159
+    assert all(record.fields == {"success": True} for record in found.records.values())
+
+
+def test_dry_run_writes_nothing(broken, tmp_path, capsys):
+    cut(video_v21(broken, 4), 0.5)
+    change_info(broken, fps=30)
+    assert main(["dataset", "repair", str(broken), str(tmp_path / "repaired"), "--dry-run"]) == 0
+    text = capsys.readouterr().out
+    assert "Would do:" in text
+    assert "fps 30 becomes 10" in text
+    assert "episode 4: its video cannot be opened (camera 'front')" in text
+    assert "Dry run: nothing written" in text
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["broken"]
+
+
+def test_exit_codes_and_json(sound, broken, tmp_path, capsys):
+    change_lines(broken, "tasks.jsonl", lambda rows: rows[1].update(task=""))
+    change_lines(broken, "episodes.jsonl", lambda rows: [row.update(tasks=[""]) for row in rows[1::2]] and None)
+    assert main(["dataset", "repair", str(broken), str(tmp_path / "one"), "--json"]) == 1
+    document = json.loads(capsys.readouterr().out)
+    assert document["written"]
+    assert not document["complete"]
+    assert document["remaining"][0]["code"] == "instruction-empty"
+    assert main(["dataset", "repair", str(broken), str(tmp_path / "one")]) == 2
+    assert "exists already" in capsys.readouterr().err
+    assert main(["dataset", "repair", str(tmp_path / "nowhere"), str(tmp_path / "two")]) == 2
+
+
+def test_the_result_may_not_lie_inside_the_source(broken):
+    with pytest.raises(UsageError, match="inside the recording"):
+        repair(broken, broken / "repaired")
+
+
+def test_a_repair_that_failed_leaves_nothing_half_written(broken, tmp_path, monkeypatch):
+    from smolpilot.datasets.repair import run
+
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "rewrite", stop)
+    with pytest.raises(KeyboardInterrupt):
+        repair(broken, tmp_path / "repaired")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["broken"]
+
+
+def test_a_shared_table_keeps_its_other_columns(tmp_path):
+    root = write_v3(tmp_path / "v3", takes())
+    path = table_v3(root)
+    table = pq.read_table(path)
+    pq.write_table(table.append_column("note", [["a"] * len(table)]), path)
+    change_info(root, total_frames=1)
+    repair(root, tmp_path / "repaired")
+    assert set(pq.read_table(table_v3(tmp_path / "repaired"))["note"].to_pylist()) == {"a"}
