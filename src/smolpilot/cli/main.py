@@ -20,6 +20,8 @@ VERBS: dict[str, tuple[str, str]] = {
         "recordings: info, convert, compare, check, repair, edit and view; `dataset --help`",
     ),
     "train": ("smolpilot.cli.train", "fine-tune or train a policy on a dataset; `--resume` goes on"),
+    "status": ("smolpilot.cli.status", "how a training run stands: alive, step, time left, loss, what to worry about"),
+    "watch": ("smolpilot.cli.watch", "the same, live in the terminal"),
     "eval": ("smolpilot.cli.eval", "held-out episodes: errors per joint in robot units, pictures, report"),
     "rollout": ("smolpilot.cli.rollout", "closed loop in the shipped simulation: success rate and video"),
     "record": ("smolpilot.cli.record", "record demonstrations of the shipped simulation as a dataset"),

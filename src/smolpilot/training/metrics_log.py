@@ -8,8 +8,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-from torch.utils.tensorboard import SummaryWriter
-
 from smolpilot.errors import TrainingError
 
 
@@ -21,6 +19,8 @@ class MetricsLog:
         if self._path.exists():
             self._cut(step)
         self._file = self._path.open("a", encoding="utf-8")
+        from torch.utils.tensorboard import SummaryWriter
+
         # TensorBoard hides what an earlier part of the run wrote from this step on.
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1 if step else None)
 

@@ -95,7 +95,7 @@ def _run(trainer: Trainer, out: Path) -> Path:
     progress = RunProgress(trainer.steps, start=trainer.state.step)
     trainer.model.train()
     try:
-        with Interrupts() as interrupts:
+        with Interrupts() as interrupts, run_folder.noted_process(out):
             trainer.run(Surroundings(checkpoints, log, progress), interrupts)
     finally:
         progress.close()

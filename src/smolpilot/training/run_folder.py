@@ -5,18 +5,22 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pydantic
 import yaml
 
-from smolpilot.atomic import atomic_folder
+from smolpilot.atomic import atomic_folder, write_text_atomic
 from smolpilot.errors import UsageError, did_you_mean
 
 from .options import TrainOptions
 
 CONFIG = "config.yaml"
+PROCESS = "process.json"
 
 
 def create(out: Path, options: TrainOptions, environment: dict[str, Any]) -> None:
@@ -26,6 +30,18 @@ def create(out: Path, options: TrainOptions, environment: dict[str, Any]) -> Non
         (beside / CONFIG).write_text(config_text(options), encoding="utf-8")
         (beside / "environment.json").write_text(json.dumps(environment, indent=2) + "\n", encoding="utf-8")
         (beside / "checkpoints").mkdir()
+
+
+@contextmanager
+def noted_process(out: Path) -> Iterator[None]:
+    """Note in the run folder which process trains, so that `smolpilot status` can tell whether it lives."""
+    process = psutil.Process()
+    values = {"pid": process.pid, "created": process.create_time()}
+    write_text_atomic(out / PROCESS, json.dumps(values) + "\n")
+    try:
+        yield
+    finally:
+        (out / PROCESS).unlink(missing_ok=True)
 
 
 def refuse_existing(out: Path) -> None:

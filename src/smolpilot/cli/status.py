@@ -1,0 +1,118 @@
+"""`smolpilot status RUN`, and `smolpilot watch RUN`: how a training run stands, once or again and again."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import tyro
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from smolpilot.errors import UsageError
+
+from .options import parse
+
+if TYPE_CHECKING:
+    from smolpilot.training.status import RunStatus
+
+
+@dataclass(frozen=True)
+class StatusOptions:
+    """Show how a training run stands: alive, step, rate, time left, loss, validation, checkpoints, warnings."""
+
+    run: tyro.conf.Positional[Path]
+    """Run folder (--out of the training)."""
+    json: bool = False
+    """Print one JSON document instead."""
+
+
+@dataclass(frozen=True)
+class WatchOptions:
+    """Show the status of a training run again and again, until it ends or Ctrl-C."""
+
+    run: tyro.conf.Positional[Path]
+    """Run folder (--out of the training)."""
+    every: float = 2.0
+    """Seconds between two looks."""
+
+
+def main(args: Sequence[str]) -> int:
+    """`smolpilot status`; 0 also for a run that has stopped, 1 when there is something to worry about."""
+    options = parse(StatusOptions, args, verb="status")
+    from smolpilot.training.status import run_status
+
+    status = run_status(options.run)
+    if options.json:
+        print(json.dumps(status.to_json(), indent=2))
+    else:
+        Console(highlight=False).print(view(status))
+    return 1 if status.warnings else 0
+
+
+def watch(args: Sequence[str]) -> int:
+    """`smolpilot watch`."""
+    options = parse(WatchOptions, args, verb="watch")
+    if not options.every > 0:
+        raise UsageError(f"--every is {options.every}.", expected="seconds above 0")
+    from smolpilot.training.status import run_status
+
+    status = run_status(options.run)
+    with Live(view(status), console=Console(highlight=False), auto_refresh=False) as live:
+        while status.state in ("running", "silent"):
+            time.sleep(options.every)
+            status = run_status(options.run)
+            live.update(view(status), refresh=True)
+    return 0
+
+
+def view(status: RunStatus) -> RenderableType:
+    """The status as a small table, with the warnings below it."""
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column()
+    share = status.step / status.steps if status.steps else 0.0
+    left = f", about {_clock(status.left_s)} left" if status.state == "running" and status.left_s else ""
+    table.add_row("run", Text(status.run))
+    table.add_row(
+        "state", Text(_state_text(status), style="green" if status.state in ("running", "finished") else "yellow")
+    )
+    table.add_row("step", f"{status.step} of {status.steps} ({share:.0%}){left}")
+    if status.loss is not None or status.trend:
+        loss = "not finite" if status.loss is None else f"{status.loss:.4g}"
+        table.add_row("loss", loss + (f", {status.trend}" if status.trend else ""))
+    if status.samples_per_s is not None and status.data_wait is not None:
+        table.add_row(
+            "speed", f"{status.samples_per_s:.1f} samples/s, {status.data_wait:.0%} of it waiting for data, "
+            f"{status.memory_gb:.1f} GB, epoch {status.epoch:.2f}, learning rate {status.learning_rate:.2g}"
+        )  # fmt: skip
+    for value in status.validations[-3:]:
+        score = "NaN" if value["score"] is None else f"{value['score']:.4g} {value['unit']}"
+        table.add_row("held out", f"{score} at step {value['step']}")
+    table.add_row("checkpoints", Text(", ".join(status.checkpoints[-3:]) or "none yet"))
+    if status.best:
+        table.add_row("best", Text(status.best))
+    lines: list[RenderableType] = [table]
+    for warning in status.warnings:
+        lines.append(Text(f"warning: {warning['what']} {warning['advice']}", style="yellow"))
+    return Group(*lines)
+
+
+def _state_text(status: RunStatus) -> str:
+    if status.state == "running":
+        return f"running, last line {status.last_line_s:.0f} s ago" if status.last_line_s is not None else "running"
+    if status.state == "stopped":
+        return f"stopped; go on with: smolpilot train --resume --out {status.run}"
+    return {"silent": "running, but silent"}.get(status.state, status.state)
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -1,0 +1,146 @@
+"""How a run stands, read from its folder alone: alive or not, how far, how fast, loss, validation, what to worry about.
+
+Loads no torch: it answers at once, also beside a run that uses all cores.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import psutil
+
+from .metrics_log import read_metrics
+from .options import TrainOptions
+from .run_folder import PROCESS, load_config
+
+# Where a warning begins: chosen to stay silent on the healthy runs in docs/log.md.
+_DATA_WAIT, _FLAT, _OVERFIT, _SILENT_S = 0.3, 0.98, 1.15, 120.0
+
+
+@dataclass
+class RunStatus:
+    """The answers; `state` is running, finished, stopped (saved, can go on), silent (running, but no line for long)."""
+
+    run: str
+    state: str
+    step: int
+    steps: int
+    epoch: float | None = None
+    samples_per_s: float | None = None
+    left_s: float | None = None
+    loss: float | None = None
+    trend: str | None = None
+    learning_rate: float | None = None
+    data_wait: float | None = None
+    memory_gb: float | None = None
+    last_line_s: float | None = None
+    checkpoints: list[str] = field(default_factory=list)
+    best: str | None = None
+    validations: list[dict[str, Any]] = field(default_factory=list)
+    warnings: list[dict[str, str]] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values."""
+        return asdict(self)
+
+
+def run_status(run: Path) -> RunStatus:
+    """Read the run folder; UsageError when there is no run."""
+    out = run.expanduser().absolute()
+    options = load_config(out)
+    lines = read_metrics(out / "metrics.jsonl") if (out / "metrics.jsonl").exists() else []
+    trained = [line for line in lines if line.get("kind") == "train"]
+    steps, folder = options.steps or 0, out / "checkpoints"
+    status = RunStatus(run=str(out), state="stopped", step=trained[-1]["step"] if trained else 0, steps=steps)
+    names = sorted(path.name for path in folder.glob("step_*")) if folder.is_dir() else []
+    status.checkpoints = names
+    status.best = (folder / "best").resolve().name if (folder / "best").exists() else None
+    status.validations = [
+        {key: line.get(key) for key in ("step", "score", "unit")} for line in lines if line.get("kind") == "validation"
+    ]
+    if trained:
+        last = trained[-1]
+        status.epoch, status.samples_per_s, status.loss = last["epoch"], last["samples_per_s"], last["loss"]
+        status.learning_rate, status.data_wait, status.memory_gb = last["lr"], last["data_wait"], last["memory_gb"]
+        status.trend = _trend([line["loss"] for line in trained])
+        status.last_line_s = time.time() - (out / "metrics.jsonl").stat().st_mtime
+        rate = fmean(line["samples_per_s"] for line in trained[-10:])
+        status.left_s = (steps - status.step) * (options.batch_size or 1) / rate if rate else None
+    status.state = _state(out, status)
+    status.warnings = _warnings(status, options, trained)
+    return status
+
+
+def _state(out: Path, status: RunStatus) -> str:
+    if status.steps and f"step_{status.steps:06d}" in status.checkpoints:
+        return "finished"
+    if not _alive(out / PROCESS):
+        return "stopped"
+    typical = 10 * (status.left_s or 0) / max(status.steps - status.step, 1)
+    return "silent" if (status.last_line_s or 0) > max(_SILENT_S, typical) else "running"
+
+
+def _alive(path: Path) -> bool:
+    """Whether the process that the run noted is still that process."""
+    try:
+        noted = json.loads(path.read_text(encoding="utf-8"))
+        process = psutil.Process(int(noted["pid"]))
+        return bool(abs(process.create_time() - float(noted["created"])) < 1 and process.is_running())
+    except (OSError, ValueError, KeyError, TypeError, psutil.Error):
+        return False
+
+
+def _trend(losses: list[float]) -> str | None:
+    """Falling, flat or rising: the mean of the last fifth of the lines against the fifth before."""
+    size = len(losses) // 5
+    known = [loss for loss in losses if loss is not None]
+    if size < 2 or len(known) < len(losses):
+        return None
+    ratio = fmean(losses[-size:]) / max(fmean(losses[-2 * size : -size]), 1e-12)
+    if ratio > 1.05:
+        return "rising"
+    return "flat" if ratio > _FLAT else "falling"
+
+
+def _warnings(status: RunStatus, options: TrainOptions, trained: list[dict[str, Any]]) -> list[dict[str, str]]:
+    found: list[tuple[str, str]] = []
+    if any(line["loss"] is None for line in trained[-3:]):
+        found.append(("The loss is not a finite number.", "lower --lr, and look at `smolpilot dataset check`"))
+    if status.state == "silent":
+        found.append(("The process lives, but has written nothing for long.", "look at its terminal or log"))
+    waits = [line["data_wait"] for line in trained[-5:]]
+    if waits and fmean(waits) > _DATA_WAIT:
+        found.append(
+            (
+                f"{fmean(waits):.0%} of the time goes into waiting for data.",
+                "--workers, --frames-gb, or --cache",
+            )
+        )
+    floor, last = options.decay_lr or 0.0, status.learning_rate
+    early = status.step < 0.9 * status.steps
+    if early and last is not None and status.step > 2 * (options.warmup_steps or 0) and last <= 1.01 * floor:
+        found.append(("The learning rate is at its floor long before the end.", "check --decay-lr and --lr"))
+    if early and status.step > 0.2 * status.steps and status.trend in ("flat", "rising"):
+        found.append(
+            (
+                f"The loss is {status.trend}.",
+                "higher --lr if it never fell; if it is low already, evaluate `best`",
+            )
+        )
+    scores = [value["score"] for value in status.validations]
+    known = [score for score in scores if score is not None]
+    if len(known) >= 3 and min(known) not in known[-2:] and known[-1] > _OVERFIT * min(known):
+        found.append(
+            (
+                "The held-out error has grown since its best.",
+                "it learns by heart: stop and use `best`, or --augment",
+            )
+        )
+    if any(score is None for score in scores):
+        found.append(("A validation predicted NaN.", "lower --lr"))
+    return [{"what": what, "advice": advice} for what, advice in found]

@@ -1,0 +1,139 @@
+"""`smolpilot status` and `watch`: read from the folder alone, honest about life and trouble."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from smolpilot.cli.main import main
+from smolpilot.errors import UsageError
+from smolpilot.training import TrainOptions
+from smolpilot.training.options import resolve
+from smolpilot.training.run_folder import PROCESS, create, noted_process
+from smolpilot.training.status import run_status
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run folder of 100 steps without a line."""
+    out = tmp_path / "run"
+    create(out, resolve(TrainOptions(dataset=tmp_path, out=out, preset="tiny", from_scratch=True, steps=100)), {})
+    return out
+
+
+def write(run: Path, losses: list[Any], *, start: int = 1, **changes: Any) -> None:
+    values = {"lr": 1e-3, "grad_norm": 1.0, "epoch": 0.5, "samples_per_s": 64.0, "data_wait": 0.02, "memory_gb": 1.0}
+    with (run / "metrics.jsonl").open("a") as file:
+        for number, loss in enumerate(losses):
+            line = {"step": start + number, "kind": "train", "loss": loss, **values, **changes}
+            file.write(json.dumps(line) + "\n")
+
+
+def validate(run: Path, scores: list[float | None]) -> None:
+    with (run / "metrics.jsonl").open("a") as file:
+        for number, score in enumerate(scores):
+            line = {"step": 10 * number, "kind": "validation", "score": score, "unit": "rad"}
+            file.write(json.dumps(line) + "\n")
+
+
+def advice(run: Path) -> str:
+    return json.dumps(run_status(run).warnings)
+
+
+def test_a_healthy_run(run: Path) -> None:
+    write(run, [1 / (1 + step) for step in range(40)])
+    validate(run, [0.5, 0.4, 0.3])
+    (run / "checkpoints" / "step_000040").mkdir()
+    (run / "checkpoints" / "best").symlink_to("step_000040")
+    with noted_process(run):
+        status = run_status(run)
+        assert status.state == "running"
+    assert (status.step, status.steps, status.trend, status.best) == (40, 100, "falling", "step_000040")
+    assert status.left_s == pytest.approx(60 * 32 / 64)
+    assert [value["score"] for value in status.validations] == [0.5, 0.4, 0.3]
+    assert status.warnings == []
+    assert run_status(run).state == "stopped"
+    (run / "checkpoints" / "step_000100").mkdir()
+    assert run_status(run).state == "finished"
+
+
+def test_another_process_with_the_same_number_is_not_the_run(run: Path) -> None:
+    created = psutil.Process().create_time()
+    (run / PROCESS).write_text(json.dumps({"pid": os.getpid(), "created": created - 1000}))
+    assert run_status(run).state == "stopped"
+    (run / PROCESS).write_text("{")
+    assert run_status(run).state == "stopped"
+
+
+def test_a_run_that_lives_but_says_nothing(run: Path) -> None:
+    write(run, [1.0, 0.9])
+    os.utime(run / "metrics.jsonl", (1e9, 1e9))
+    with noted_process(run):
+        status = run_status(run)
+    assert status.state == "silent"
+    assert "has written nothing for long" in json.dumps(status.warnings)
+
+
+@pytest.mark.parametrize(
+    ("losses", "changes", "words"),
+    [
+        ([1.0] * 40, {}, "The loss is flat"),
+        ([0.1 * 1.1**i for i in range(40)], {}, "The loss is rising"),
+        ([1 / (1 + i) for i in range(40)], {"data_wait": 0.6}, "60% of the time"),
+        ([1 / (1 + i) for i in range(40)], {"lr": 5e-5}, "at its floor"),
+        ([0.5, 0.4, None], {}, "not a finite number"),
+    ],
+)
+def test_trouble_is_named_with_advice(run: Path, losses: list[Any], changes: dict[str, Any], words: str) -> None:
+    write(run, losses, **changes)
+    assert words in advice(run)
+
+
+def test_validation_trouble(run: Path) -> None:
+    write(run, [1 / (1 + step) for step in range(40)])
+    validate(run, [0.5, 0.3, 0.4, 0.45])
+    assert "has grown since its best" in advice(run)
+    validate(run, [None])
+    assert "predicted NaN" in advice(run)
+
+
+def test_before_the_first_line(run: Path) -> None:
+    status = run_status(run)
+    assert (status.step, status.loss, status.trend, status.warnings) == (0, None, None, [])
+
+
+def test_command_line(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(run, [1 / (1 + step) for step in range(40)])
+    assert main(["status", str(run)]) == 0
+    shown = capsys.readouterr().out
+    assert "step         40 of 100 (40%)" in shown
+    assert "go on with: smolpilot train --resume" in " ".join(shown.split())
+    assert main(["status", str(run), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["steps"] == 100
+    write(run, [1.0] * 30, start=41)
+    assert main(["status", str(run)]) == 1
+    assert "warning: The loss is" in capsys.readouterr().out
+    assert main(["status", str(tmp_path)]) == 2
+    assert "There is no run" in capsys.readouterr().err
+    with pytest.raises(UsageError):
+        run_status(tmp_path / "nowhere")
+
+
+def test_watch_ends_with_the_run(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(run, [1 / (1 + step) for step in range(40)])
+    assert main(["watch", str(run), "--every", "0.01"]) == 0
+    assert "40 of 100" in capsys.readouterr().out
+    assert main(["watch", str(run), "--every", "0"]) == 2
+
+
+def test_status_loads_no_torch(run: Path) -> None:
+    write(run, [1.0])
+    code = "import sys; from smolpilot.cli.main import main; main(sys.argv[1:]); assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code, "status", str(run)], check=True, stdout=subprocess.DEVNULL)
