@@ -1,6 +1,6 @@
 """Whole samples per second: smolpilot's reader beside LeRobotDataset's two backends, on the same v3.0 folders.
 
-A sample is what a training step needs: all cameras as float32, state, a chunk of 50 actions, instruction. The recordings
+A sample is what a training step needs: all cameras as float32, state, a chunk of 50 actions, instruction. Recordings
 are 480x640 in AV1 with a key frame every second frame (LeRobot's settings), one and two cameras, made up anew or given.
 Contenders take turns in short bursts, so that other work on the machine meets them alike; rates and ratios are medians
 over the rounds, with the smallest and largest ratio beside them. Before that, samples are compared for equality.
@@ -29,7 +29,7 @@ import torch
 from torch.utils.data import BatchSampler, DataLoader, Subset
 
 os.environ["HF_HUB_OFFLINE"] = "1"
-FPS, CHUNK, EPISODES, LENGTH, BATCH, WORKERS = 30, 50, 4, 90, 8, 2
+FPS, CHUNK, EPISODES, LENGTH, BATCH, WORKERS, WINDOW = 30, 50, 4, 90, 8, 2, 64
 
 type Burst = Callable[[np.random.Generator], float]
 
@@ -132,15 +132,17 @@ def with_workers(dataset: Any, samples: int, mode: str = "standard") -> Burst:
     return burst
 
 
-def with_loader(dataset: Any, samples: int, order: str, images: str) -> Burst:
+def with_loader(dataset: Any, samples: int, order: str, images: str = "float32", workers: int = 0) -> Burst:
     from smolpilot.datasets import Loader
 
     def burst(generator: np.random.Generator) -> float:
         seed = int(generator.integers(1000))
-        loader = Loader(dataset, BATCH, order=order, images=images, seed=seed, window=8 * BATCH)  # type: ignore[arg-type]
-        # A window counts when it is handed out: measure whole windows, after the first.
-        warm = 1 if order == "random" else 8
-        return rate_of(iter(loader), max(2 * samples, 16 * BATCH), warm)
+        loader: Any = Loader(dataset, BATCH, order=order, images=images, seed=seed, window=WINDOW, workers=workers)
+        if order == "random":
+            return rate_of(iter(loader), samples * 2, warm=2 * max(1, workers))
+        # A window counts when it is handed out: measure whole windows, after the first ones.
+        warm = max(1, workers)
+        return rate_of(iter(loader), (3 if workers else 2) * WINDOW, warm * WINDOW // BATCH)
 
     return burst
 
@@ -199,8 +201,8 @@ def compare(path: Path, samples: int, rounds: int) -> None:
         {
             **{name: one_by_one(dataset, samples) for name, dataset in theirs.items()},
             "dataset[i]": one_by_one(ours, samples),
-            "Loader random": with_loader(ours, samples, "random", "float32"),
-            "Loader local": with_loader(ours, samples, "local", "float32"),
+            "Loader random": with_loader(ours, samples, "random"),
+            "Loader local": with_loader(ours, samples, "local"),
             "Loader local, uint8": with_loader(ours, samples, "local", "uint8"),
             "raw decoding, random, one core": raw_decoding(ours, samples, cameras),
         },
@@ -212,7 +214,9 @@ def compare(path: Path, samples: int, rounds: int) -> None:
             **{name: with_workers(dataset, samples) for name, dataset in theirs.items()},
             "DataLoader": with_workers(ours, samples),
             "DataLoader, lists of indices": with_workers(ours, samples, "lists"),
+            "Loader(workers=2)": with_loader(ours, samples, "random", workers=WORKERS),
             "DataLoader, lists, local": with_workers(ours, samples, "local"),
+            "Loader(workers=2), local": with_loader(ours, samples, "local", workers=WORKERS),
         },
         rounds,
     )

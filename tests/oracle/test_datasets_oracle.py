@@ -100,8 +100,10 @@ def assert_equal_to_lerobot(root: Path, episodes: list[int] | None = None) -> in
     ours.check_videos()
     assert len(ours) == len(theirs)
     order = np.random.default_rng(2).permutation(len(ours))
-    for i in map(int, order):
+    batched = [sample for start in range(0, len(ours), 16) for sample in ours.__getitems__(order[start : start + 16])]
+    for i, of_batch in zip(map(int, order), batched, strict=True):
         expected, found = theirs[i], ours[i]
+        assert all(torch.equal(of_batch[key], value) for key, value in found.items() if isinstance(value, torch.Tensor))
         assert set(found) == set(expected)
         for key, value in expected.items():
             if isinstance(value, str):
@@ -168,6 +170,26 @@ def test_statistics_agree_with_lerobots(tmp_path):
     for feature in ("observation.state", "action"):
         for name in ("mean", "std", "min", "max", "count"):
             np.testing.assert_allclose(exact[feature][name], stored[feature][name], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("order", ["random", "local"])
+def test_a_loader_gives_lerobots_tensors(tmp_path, order, workers):
+    from lerobot.datasets.lerobot_dataset import LeRobotDataset
+
+    from smolpilot.datasets import Loader
+
+    record_with_ours(tmp_path / "d", "av1")
+    deltas = {"action": [step / FPS for step in range(HORIZON)]}
+    theirs = LeRobotDataset("test/oracle", root=tmp_path / "d", video_backend="pyav", delta_timestamps=deltas)
+    seen = 0
+    for batch in Loader(open_dataset(tmp_path / "d", chunk_size=HORIZON), 8, order=order, workers=workers, window=16):
+        expected = torch.utils.data.default_collate([theirs[int(i)] for i in batch["index"]])
+        assert set(batch) == set(expected)
+        for key, value in expected.items():
+            assert batch[key] == value if key == "task" else torch.equal(batch[key], value), key
+        seen += len(batch["task"])
+    assert seen == 46
 
 
 def test_lerobot_can_train_on_our_recording_in_batches(tmp_path):

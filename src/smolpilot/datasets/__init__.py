@@ -2,7 +2,9 @@
 
 from smolpilot.datasets.features import CameraInfo, Feature
 from smolpilot.datasets.layout import Episode, VideoSpan
+from smolpilot.datasets.loader import Loader
 from smolpilot.datasets.meta import DatasetMeta, read_meta
+from smolpilot.datasets.order import SampleOrder
 from smolpilot.datasets.reader import Dataset, compute_statistics, open_dataset
 from smolpilot.datasets.splits import episode_ranges, parse_episodes, split_episodes
 from smolpilot.datasets.writer import DatasetWriter
@@ -15,6 +17,8 @@ __all__ = [
     "DatasetWriter",
     "Episode",
     "Feature",
+    "Loader",
+    "SampleOrder",
     "Statistics",
     "VideoSpan",
     "compute_statistics",

@@ -44,11 +44,6 @@ def fill(picture: Picture, out: npt.NDArray[Any]) -> None:
         _copy(picture[..., channel], out[channel])
 
 
-def to_float(pictures: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """uint8 as float32 in [0, 1], with torch's rounding."""
-    return np.divide(pictures, _FULL, dtype=np.float32)
-
-
 def _copy(values: npt.NDArray[np.uint8], out: npt.NDArray[Any]) -> None:
     if out.dtype == np.uint8:
         out[:] = values

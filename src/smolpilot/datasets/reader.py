@@ -62,7 +62,8 @@ class Dataset:
 
     def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
         """The samples of several frames, read together; torch's DataLoader asks for its batches in this way."""
-        return split_batch(self._batch(indices, "float32", None, shared=False))
+        # DataLoader copies them into shared memory when it stacks them: no need to be there before.
+        return split_batch({**self.batch_pictures(indices), **self.batch_numbers(indices)})
 
     def select(self, episodes: Sequence[int]) -> Dataset:
         """The same recording, other episodes; tables and open videos are shared."""
@@ -144,7 +145,7 @@ class Dataset:
         `[3, h, w]` float in [0, 1], `task` text, the index columns and every other column of the tables. States and
         actions are vectors also with one joint (LeRobot: scalars). Pictures are left out with `images=False`.
         """
-        return split_batch(self._batch([i], "float32" if images else None, None, shared=False))[0]
+        return split_batch({**(self.batch_pictures([i]) if images else {}), **self.batch_numbers([i])})[0]
 
     def batch(
         self,
@@ -159,29 +160,38 @@ class Dataset:
         [0, 1]; "uint8" leaves the division by 255 (and four times the memory) to the device; None leaves pictures
         out. `threads` decode at once: all cores by default, one in a worker process.
         """
-        return self._batch(indices, images, threads, shared=True)
+        pictures = {} if images is None else self.batch_pictures(indices, images=images, threads=threads, shared=True)
+        return {**pictures, **self.batch_numbers(indices)}
 
-    def _batch(
-        self, indices: Sequence[int] | npt.NDArray[np.int64], images: Images | None, threads: int | None, shared: bool
+    def batch_pictures(
+        self,
+        indices: Sequence[int] | npt.NDArray[np.int64],
+        *,
+        images: Images = "float32",
+        threads: int | None = None,
+        shared: bool = False,
     ) -> dict[str, Any]:
+        """The part of a batch that `batch_numbers` does not give: `[B, 3, h, w]` of each camera.
+
+        `shared`: in a DataLoader's worker, memory that its parent process can read.
+        """
+        rows = [self._row(int(i)) for i in indices]
+        found: dict[str, Any] = {}
+        jobs: list[tuple[Place, npt.NDArray[Any]]] = []
+        for name, camera in self.meta.cameras.items():
+            tensor = picture_memory((len(rows), 3, camera.height, camera.width), images, shared=shared)
+            found[camera.key] = tensor
+            found.setdefault(image_key(name), tensor)
+            jobs += [(self._place(name, row), out) for row, out in zip(rows, tensor.numpy(), strict=True)]
+        self._media.fill(jobs, threads or default_threads())
+        return found
+
+    def batch_numbers(self, indices: Sequence[int] | npt.NDArray[np.int64]) -> dict[str, Any]:
+        """The part of a batch that needs no decoding: table columns, action chunks, instructions."""
         rows = np.array([self._row(int(i)) for i in indices], dtype=np.int64)
-        item: dict[str, Any] = {}
-        if images is not None:
-            arrays = {}
-            for name, camera in self.meta.cameras.items():
-                shape = (len(rows), 3, camera.height, camera.width)
-                tensor, arrays[name] = picture_memory(shape, images, shared=shared)
-                item[camera.key] = tensor
-                item.setdefault(image_key(name), tensor)
-            jobs = [
-                (self._place(name, int(row)), array[n]) for name, array in arrays.items() for n, row in enumerate(rows)
-            ]
-            self._media.fill(jobs, threads or default_threads())
-        item.update(table_tensors(self._tables, rows))
         actions, is_pad = chunks(self._tables, rows, self.chunk_size)
-        item[ACTION], item[ACTION_IS_PAD] = actions, is_pad
-        item[TASK] = [self.meta.tasks[int(index)] for index in self._tables.array("task_index")[rows]]
-        return item
+        tasks = [self.meta.tasks[int(index)] for index in self._tables.array("task_index")[rows]]
+        return {**table_tensors(self._tables, rows), ACTION: actions, ACTION_IS_PAD: is_pad, TASK: tasks}
 
     def decode_episode(self, camera: str, episode: int) -> Iterator[Picture]:
         """All pictures of one camera and episode in order, `[h, w, 3]` uint8; the fast way to see every frame."""
@@ -197,6 +207,22 @@ class Dataset:
         span = info.videos[camera]
         positions = self._frame_positions(camera, info)
         yield from decode_positions(span.path, self._media.videos.index(span.path), positions)
+
+    def group_starts(self) -> npt.NDArray[np.int64]:
+        """The frames at which a group of pictures or an episode begins, in the videos of the first camera.
+
+        Reads the packets of its files once. Frames from one start to the next are cheapest decoded together.
+        """
+        camera = next((name for name, info in self.meta.cameras.items() if info.is_video), None)
+        if camera is None:
+            return np.arange(len(self), dtype=np.int64)
+        groups = []
+        for index in self.episodes:
+            episode = self.meta.episode(index)
+            keyframe = self._media.videos.index(episode.videos[camera].path).keyframe
+            groups.append(keyframe[self._frame_positions(camera, episode)])
+        changed = (np.diff(np.concatenate(groups)) != 0) | (np.diff(self.episode_index) != 0)
+        return np.flatnonzero(np.append(True, changed))
 
     def check_videos(self, progress: Callable[[int, int], None] | None = None) -> None:
         """Compare the number of video frames with the table rows of each selected episode, without decoding.

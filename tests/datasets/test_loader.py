@@ -1,0 +1,207 @@
+"""Batches, orders and the Loader: the same samples as one by one, in an order that can be taken up again."""
+
+from __future__ import annotations
+
+import itertools
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import BatchSampler, DataLoader, default_collate
+
+from smolpilot.datasets import Loader, SampleOrder, open_dataset
+from smolpilot.errors import UsageError
+
+FRONT = "observation.images.front"
+
+
+def same(a: dict, b: dict) -> bool:
+    assert set(a) == set(b)
+    return all(
+        torch.equal(value, b[key]) and value.dtype == b[key].dtype
+        if isinstance(value, torch.Tensor)
+        else value == b[key]
+        for key, value in a.items()
+    )
+
+
+@pytest.fixture(scope="module")
+def dataset(tiny_dataset):
+    return open_dataset(tiny_dataset, chunk_size=5)
+
+
+def test_a_batch_is_its_samples_stacked(dataset):
+    indices = [40, 3, 122, 41, 3, -1, 0]
+    expected = default_collate([dataset[i] for i in indices])
+    for found in (
+        dataset.batch(indices),
+        dataset[indices],
+        dataset[np.array(indices)],
+        dataset.batch(indices, threads=3),
+    ):
+        assert same(found, expected)
+    for sample, i in zip(dataset.__getitems__(indices), indices, strict=True):
+        assert same(sample, dataset[i])
+    with pytest.raises(IndexError):
+        dataset.batch([0, 123])
+
+
+def test_a_batch_of_bytes_or_without_pictures(dataset):
+    whole, small = dataset.batch([5, 60]), dataset.batch([5, 60], images="uint8")
+    assert small[FRONT].dtype == torch.uint8
+    assert torch.equal(small[FRONT].to(torch.float32) / 255, whole[FRONT])
+    assert np.array_equal(small[FRONT].permute(0, 2, 3, 1)[1].numpy(), dataset.image(60, "front"))
+    assert np.array_equal(small["observation.images.wrist"].numpy(), dataset.pictures([5, 60], "wrist"))
+    bare = dataset.batch([5, 60], images=None)
+    assert set(whole) - set(bare) == {FRONT, "observation.images.wrist"}
+    assert torch.equal(bare["action"], whole["action"])
+
+
+def test_batches_of_pictures_in_tables(build_v21):
+    dataset = open_dataset(build_v21(pictures_in_table=True))
+    assert same(dataset.batch([9, 0, 20]), default_collate([dataset[9], dataset[0], dataset[20]]))
+    assert len(SampleOrder(dataset, "local").indices(0)) == 21
+
+
+def test_memory_is_used_again_only_when_nobody_holds_it(dataset):
+    kept = [dataset.batch([i, i + 1])[FRONT] for i in range(20)]
+    view = dataset.batch([50, 51])[FRONT][1, 0]
+    array = dataset.batch([70, 71])[FRONT][0].numpy()
+    for _ in range(20):
+        dataset.batch([100, 101])
+    assert all(torch.equal(picture, dataset.batch([i, i + 1])[FRONT]) for i, picture in enumerate(kept))
+    assert torch.equal(view, dataset[51][FRONT][0])
+    assert np.array_equal(array, dataset[70][FRONT].numpy())
+
+
+def test_an_order_is_a_function_of_seed_and_epoch(dataset):
+    for kind in ("random", "local"):
+        order = SampleOrder(dataset, kind, seed=3, window=32)
+        first, second = list(order), list(order)
+        assert sorted(first) == sorted(second) == list(range(123))
+        assert first != second
+        assert SampleOrder(dataset, kind, seed=3, window=32).indices(1).tolist() == second
+        assert SampleOrder(dataset, kind, seed=4, window=32).indices(0).tolist() != first
+    assert list(SampleOrder(dataset, "sequential")) == list(range(123))
+
+
+def test_local_order_keeps_groups_of_pictures_in_one_window(dataset):
+    starts = dataset.group_starts()
+    # The recording has a key frame at least every second frame and at the start of each episode.
+    assert np.diff(starts).max() == 2
+    assert set(np.flatnonzero(dataset.frame_index == 0)) <= set(starts)
+    group = np.searchsorted(starts, np.arange(123), side="right")
+    order = SampleOrder(dataset, "local", seed=1, window=32).indices(0)
+    window = np.empty(123, dtype=int)
+    window[order] = np.arange(123) // 32
+    split = sum(len(set(window[group == number])) > 1 for number in np.unique(group))
+    assert split <= 3  # at most the one at each border between windows
+    together = sum(abs(a - b) == 1 for a, b in itertools.pairwise(order.tolist()))
+    assert together < 20
+    wide = SampleOrder(dataset, "local", run=8, window=1000)
+    assert all(stop - start <= 9 for start, stop in itertools.pairwise(wide._run_starts()))
+    selected = dataset.select([2, 4])
+    assert len(SampleOrder(selected, "local").indices(0)) == len(selected)
+
+
+def test_a_sampler_resumes_in_a_dataloader(dataset):
+    whole = list(BatchSampler(SampleOrder(dataset, seed=5), 10, False))
+    order = SampleOrder(dataset, seed=5)
+    batches = DataLoader(dataset, batch_size=None, sampler=BatchSampler(order, 10, False), num_workers=2)
+    for number, batch in enumerate(batches):
+        assert batch["index"].tolist() == whole[number]
+        assert torch.equal(batch[FRONT], dataset.batch(whole[number])[FRONT])
+        if number == 4:
+            taken = order.position
+            state = pickle.loads(pickle.dumps(order.state_dict(prefetched=taken - 50)))
+            break
+    resumed = SampleOrder(dataset, seed=5)
+    resumed.load_state_dict(state)
+    assert [list(batch) for batch in BatchSampler(resumed, 10, False)] == whole[5:]
+    assert (resumed.epoch, resumed.position) == (1, 0)
+
+
+def test_state_of_another_order_is_refused(dataset):
+    state = SampleOrder(dataset, "random", seed=5).state_dict()
+    for other in (SampleOrder(dataset, seed=6), SampleOrder(dataset, "local", seed=5)):
+        with pytest.raises(UsageError, match="The saved order has"):
+            other.load_state_dict(state)
+    with pytest.raises(UsageError, match="size 123"):
+        SampleOrder(dataset.select([1]), seed=5).load_state_dict(state)
+    with pytest.raises(UsageError, match="Unknown order 'locale'"):
+        SampleOrder(dataset, "locale")
+    with pytest.raises(UsageError, match="window is 0"):
+        SampleOrder(dataset, window=0)
+
+
+@pytest.mark.parametrize("order", ["random", "local", "sequential"])
+@pytest.mark.parametrize("images", ["float32", "uint8", None])
+def test_a_loader_gives_every_sample_once(dataset, order, images):
+    loader = Loader(dataset, 10, order=order, images=images, seed=2, window=30)
+    batches = list(loader)
+    assert len(batches) == len(loader) == 13
+    assert [len(batch["task"]) for batch in batches] == [10] * 12 + [3]
+    seen = torch.cat([batch["index"] for batch in batches]).tolist()
+    assert seen == SampleOrder(dataset, order, seed=2, window=30).indices(0).tolist()
+    for batch in (batches[0], batches[7], batches[12]):
+        assert same(batch, dataset.batch(batch["index"].tolist(), images=images))
+
+
+@pytest.mark.parametrize("order", ["random", "local"])
+def test_a_loader_resumes_within_an_epoch(dataset, order):
+    def make():
+        return Loader(dataset, 8, order=order, seed=9, window=32, images="uint8", drop_last=True)
+
+    straight = make()
+    expected = [batch["index"].tolist() for _ in range(2) for batch in straight]
+    assert len(expected) == 30
+    first = make()
+    found = []
+    for batch in first:
+        found.append(batch["index"].tolist())
+        if len(found) == 6:
+            break
+    again = make()
+    again.load_state_dict(pickle.loads(pickle.dumps(first.state_dict())))
+    found += [batch["index"].tolist() for _ in range(2) for batch in again]
+    assert found == expected
+    with pytest.raises(UsageError, match="batch_size 8"):
+        Loader(dataset, 4, order=order, seed=9).load_state_dict(first.state_dict())
+    with pytest.raises(UsageError, match="workers is"):
+        Loader(dataset, 4, workers=-1)
+
+
+@pytest.mark.parametrize(("method", "order"), [("fork", "local"), ("fork", "random"), ("spawn", "random")])
+def test_a_loader_with_worker_processes(dataset, method, order):
+    dataset.batch([0, 50, 100], threads=2)  # decoders and threads of the parent are open
+    settings = {"order": order, "seed": 1, "window": 40}
+    plain = Loader(dataset, 20, **settings)
+    for a, b in zip(Loader(dataset, 20, workers=2, start_method=method, **settings), plain, strict=True):
+        assert same(a, b)
+
+
+def test_errors_reach_the_training_loop(copy, tmp_path):
+    dataset = open_dataset(copy)
+    dataset.group_starts()
+    for path in (copy / "videos").rglob("*.mp4"):
+        path.write_bytes(path.read_bytes()[:2000])
+    for workers in (0, 1):
+        with pytest.raises(Exception, match="torn or cannot be decoded"):
+            list(Loader(dataset, 16, workers=workers))
+    assert len(list(Loader(dataset, 16, images=None))) == 8
+
+
+def test_many_threads_read_at_once(dataset):
+    from concurrent.futures import ThreadPoolExecutor
+
+    order = np.random.default_rng(0).permutation(123)[:60].tolist()
+    expected = [dataset[i] for i in order]
+    with ThreadPoolExecutor(4) as pool:
+        assert all(same(a, b) for a, b in zip(pool.map(dataset.__getitem__, order), expected, strict=True))
+
+
+def test_the_standard_dataloader_reads_batches_together(dataset):
+    expected = default_collate([dataset[i] for i in range(30, 40)])
+    loader = DataLoader(dataset, batch_size=10, sampler=range(30, 40), num_workers=1)
+    assert same(next(iter(loader)), expected)
