@@ -131,24 +131,36 @@ def _write(
     changed = [episode for episode, runs in new.items() if _joined(runs) != _joined(_texts(meta, old[episode]))]
     if not changed:
         raise UsageError(f"No instruction of {meta.root} would change.", expected="another text than now")
-    by_text: dict[str, int] = {}
-    for index, text in meta.tasks.items():
-        by_text.setdefault(text, index)
-    for runs in new.values():
-        for text, _ in runs:
-            by_text.setdefault(text, max(by_text.values(), default=-1) + 1)
-    added = {index: text for text, index in by_text.items()}
-    plans = []
-    for episode in meta.episodes:
-        change = None
-        if episode.index in set(changed):
-            change = partial(_assign, runs=tuple((by_text[text], count) for text, count in new[episode.index]))
-        plans.append(EpisodePlan(meta, episode.index, change, added))
+    plans = [
+        _plan(meta, episode.index, old[episode.index], new[episode.index])
+        if episode.index in set(changed)
+        else EpisodePlan(meta, episode.index)
+        for episode in meta.episodes
+    ]
     place = {episode.index: number for number, episode in enumerate(meta.episodes)}
     before = _before([(place[episode], _joined(_texts(meta, old[episode]))) for episode in changed])
     files = with_edit(meta, "tasks", **details, before=before)
     options = (settings or EditSettings()).rewriting([meta])
     return rewrite(plans, dst, options, renumber=True, files=files, progress=progress)
+
+
+def _plan(meta: DatasetMeta, episode: int, old: Sequence[tuple[int, int]], new: Runs) -> EpisodePlan:
+    """Other texts for the indices in the rows where that says it all: then the rows, and their statistics, stay."""
+    before = [index for index, count in old for _ in range(count)]
+    after = [text for text, count in new for _ in range(count)]
+    if len(after) != len(before):
+        raise DatasetError(
+            f"The history of edits of {meta.root} speaks of {len(after)} frames of episode {episode}.",
+            expected=f"{len(before)}, as there are",
+        )
+    pairs = set(zip(before, after, strict=True))
+    texts = dict(pairs)
+    if len(texts) == len(pairs):
+        return EpisodePlan(meta, episode, tasks=texts)
+    names = list(dict.fromkeys(after))
+    first = max(meta.tasks) + 1
+    runs = tuple((first + names.index(text), count) for text, count in new)
+    return EpisodePlan(meta, episode, partial(_assign, runs=runs), {first + i: text for i, text in enumerate(names)})
 
 
 def _assign(table: pa.Table, *, runs: Sequence[tuple[int, int]]) -> pa.Table:
