@@ -19,6 +19,7 @@ VERBS: dict[str, tuple[str, str]] = {
         "smolpilot.cli.dataset",
         "recordings: info, convert, compare, check, repair, edit and view; `dataset --help`",
     ),
+    "preflight": ("smolpilot.cli.preflight", "dataset, robot, policy and instruction against each other, with the fix"),
     "train": ("smolpilot.cli.train", "fine-tune or train a policy on a dataset; `--resume` goes on"),
     "status": ("smolpilot.cli.status", "how a training run stands: alive, step, time left, loss, what to worry about"),
     "watch": ("smolpilot.cli.watch", "the same, live in the terminal"),

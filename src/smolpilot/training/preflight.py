@@ -1,0 +1,234 @@
+"""Preflight: dataset, policy, robot and instruction against each other, before an hour is spent or an arm moves.
+
+Each line is ok, a warning or an error with the option that fixes it. What stops `train` is found here by the same code.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from smolpilot.datasets import Dataset, DatasetMeta, open_dataset
+from smolpilot.errors import SmolpilotError
+from smolpilot.keys import ACTION, STATE
+from smolpilot.policy import FrameLayout, Policy, load_policy
+from smolpilot.policy.create import propose_cameras
+from smolpilot.policy.joints import map_layout, to_policy_order
+from smolpilot.robots import RobotProfile
+
+from .setup import choose_profile, drift
+from .units import frame_layout
+
+Verdict = Literal["ok", "warning", "error"]
+_FAR = 3.0  # standard deviations: beyond it the parent's scale no longer fits
+_TURN = 180 / np.pi
+_NO_RADIANS = 3 * np.pi  # no arm's joint turns that far
+
+
+@dataclass(frozen=True)
+class Line:
+    """One comparison."""
+
+    topic: str
+    verdict: Verdict
+    found: str
+    fix: str = ""
+
+    def to_json(self) -> dict[str, str]:
+        """As plain values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class PreflightOptions:
+    """What is to go together; only the dataset is needed."""
+
+    dataset: Path
+    robot: str | None = None
+    policy: str | None = None
+    instruction: str | None = None
+    units: dict[str, str] = field(default_factory=dict)
+    stats_from: Path | None = None
+    tokenizer: Path | None = None
+
+
+def preflight(options: PreflightOptions) -> list[Line]:
+    """All lines; the first error of the dataset or the policy itself ends the list, the others do not."""
+    try:
+        dataset = open_dataset(options.dataset)
+        dataset.check_videos()
+    except SmolpilotError as error:
+        return [_failed("dataset", error)]
+    meta = dataset.meta
+    lines = [Line("dataset", "ok", f"LeRobot {meta.version}, {len(meta.episodes)} episodes, {len(dataset):,} frames, "
+                  f"{meta.fps:g} per second")]  # fmt: skip
+    policy: Policy | None = None
+    if options.policy is not None:
+        try:
+            policy = load_policy(
+                options.policy, device="cpu", dtype="float32", stats_from=options.stats_from,
+                tokenizer_dir=options.tokenizer, need_statistics=False,
+            )  # fmt: skip
+            lines.append(Line("policy", "ok", f"{options.policy}: state {policy.config.state_dim}, action "
+                              f"{policy.config.action_dim}, chunk {policy.config.chunk_size}"))  # fmt: skip
+        except SmolpilotError as error:
+            lines.append(_failed("policy", error))
+    try:
+        notes: list[str] = []
+        profile = choose_profile(options.robot, meta, notes)
+        layout = frame_layout(meta, profile, options.units)
+    except SmolpilotError as error:
+        return [*lines, _failed("robot", error)]
+    lines.append(Line("robot", "ok" if options.robot else "warning", "; ".join(notes) or profile.name,
+                      "" if options.robot else "--robot NAME gives units and limits"))  # fmt: skip
+    checks: list[tuple[str, Callable[[], Iterator[Line]]]] = [
+        ("joints", lambda: _joints(meta, layout, profile)),
+        ("ranges", lambda: _ranges(dataset, layout, profile)),
+        ("cameras", lambda: _cameras(meta, profile, policy)),
+        ("rate", lambda: _rate(meta, profile, policy)),
+        ("statistics", lambda: _statistics(meta, layout, profile, policy)),
+        ("instruction", lambda: _instructions(dataset, profile, policy, options.instruction)),
+    ]
+    for topic, check in checks:
+        if topic in ("ranges", "statistics") and any(line.topic == "joints" for line in lines):
+            continue  # without the joints there is nothing to compare
+        try:
+            lines += list(check())
+        except SmolpilotError as error:
+            lines.append(_failed(topic, error))
+    return lines
+
+
+def _failed(topic: str, error: SmolpilotError) -> Line:
+    return Line(topic, "error", error.found, error.fix or error.expected)
+
+
+def _joints(meta: DatasetMeta, layout: FrameLayout, profile: RobotProfile) -> Iterator[Line]:
+    """Every dimension has its joint; widths beyond the network's."""
+    mappings = map_layout(layout, profile)
+    for what, mapping, joints in zip(
+        ("state", "action"), mappings, (profile.state_joints, profile.action_joints), strict=True
+    ):
+        moved = list(mapping.order) != list(range(len(joints)))
+        units = ", ".join(sorted({joint.unit for joint in joints}))
+        order = "put into the profile's order by name" if moved else "in the profile's order"
+        yield Line(f"{what} joints", "ok", f"{len(joints)} joints {order}; units {units}")
+        if len(joints) > 32:
+            wide = f"{len(joints)} dimensions: a pretrained policy is widened from 32 by untrained columns"
+            yield Line(f"{what} joints", "warning", wide, "train long enough for them")
+
+
+def _ranges(dataset: Dataset, layout: FrameLayout, profile: RobotProfile) -> Iterator[Line]:
+    """Recorded values against the profile's limits: degrees taken for radians show here."""
+    extremes = {
+        key: {"min": values.min(axis=0).astype(np.float64), "max": values.max(axis=0).astype(np.float64)}
+        for key, values in ((STATE, dataset.states), (ACTION, dataset.actions))
+    }
+    moved = to_policy_order(extremes, layout, profile)
+    for key, joints in ((STATE, profile.state_joints), (ACTION, profile.action_joints)):
+        outside, turned, known = [], 0, 0
+        for joint, low, high in zip(joints, moved[key]["min"], moved[key]["max"], strict=True):
+            if joint.position_limits is None:
+                continue
+            known += 1
+            first, last = joint.position_limits
+            room = 0.02 * (last - first)
+            if low < first - room or high > last + room:
+                outside.append(f"{joint.name} {low:.4g} to {high:.4g} (limits {first:g} to {last:g} {joint.unit})")
+                turned += (
+                    joint.unit == "rad"
+                    and max(-low, high) > _NO_RADIANS
+                    and (first - room <= low / _TURN and high / _TURN <= last + room)
+                )
+        if not known:
+            yield Line("ranges", "warning", f"{key}: the profile knows no limits", "add position_limits to the profile")
+        elif not outside:
+            yield Line("ranges", "ok", f"{key}: all of {known} joints with limits lie within them")
+        elif turned == len(outside):
+            yield Line("ranges", "error", f"{key} looks like degrees: {'; '.join(outside[:3])}", "--units all=deg")
+        else:
+            yield Line("ranges", "warning", f"{key} leaves the limits: {'; '.join(outside[:3])}"
+                       + (f" and {len(outside) - 3} more" if len(outside) > 3 else ""),
+                       "check units (--units) and the profile's limits")  # fmt: skip
+
+
+def _cameras(meta: DatasetMeta, profile: RobotProfile, policy: Policy | None) -> Iterator[Line]:
+    """Each camera of the dataset to its slot."""
+    if policy is not None:
+        notes: list[str] = []
+        found = propose_cameras(policy.config, meta, notes)
+        text = ", ".join(f"{camera} -> {slot or 'not used'}" for camera, slot in found.items())
+        fix = "--camera-map NAME=SLOT keeps the policy's slots" if notes else ""
+        yield Line("cameras", "warning" if notes else "ok", "; ".join([text, *notes]), fix)
+        return
+    known = set(profile.camera_names)
+    strange = [name for name in meta.camera_names if known and name not in known]
+    text = ", ".join(f"{name} {camera.width}x{camera.height}" for name, camera in meta.cameras.items()) or "none"
+    fix = f"the profile's cameras are {', '.join(sorted(known))}" if strange else ""
+    yield Line("cameras", "warning" if strange else "ok", text, fix)
+
+
+def _rate(meta: DatasetMeta, profile: RobotProfile, policy: Policy | None) -> Iterator[Line]:
+    """Frames per second, and what a chunk and the execution horizon last."""
+    if abs(meta.fps - profile.rate) > 0.05 * profile.rate:
+        yield Line("rate", "warning", f"recorded at {meta.fps:g} per second, the robot runs at {profile.rate:g} Hz",
+                   "a policy repeats the motion at the rate of its recording: run it at that rate")  # fmt: skip
+    chunk = policy.config.chunk_size if policy is not None else 50
+    horizon = policy.n_action_steps if policy is not None else 10
+    text = f"a chunk of {chunk} lasts {chunk / meta.fps:.2f} s, {horizon} actions run before planning again " \
+           f"({horizon / meta.fps:.2f} s)"  # fmt: skip
+    short = chunk / meta.fps < 0.3
+    yield Line("rate", "warning" if short else "ok", text, "--chunk-size larger: motion hardly shows in so short a time"
+               if short else "")  # fmt: skip
+
+
+def _statistics(meta: DatasetMeta, layout: FrameLayout, profile: RobotProfile, policy: Policy | None) -> Iterator[Line]:
+    """Constant joints of the recording; with a policy, how far the recording lies from its statistics."""
+    for key, names in ((STATE, meta.state_names), (ACTION, meta.action_names)):
+        still = [name for name, std in zip(names, meta.statistics[key]["std"], strict=True) if std < 1e-6]
+        if still:
+            text = f"{key}: without any motion: {', '.join(still[:5])}"
+            yield Line("statistics", "warning", text, "a policy keeps them where they are")
+    if policy is None:
+        yield Line("statistics", "ok", "computed from the recording")
+        return
+    own = to_policy_order(meta.statistics, layout, profile)
+    for key, joints in ((STATE, profile.state_joints), (ACTION, profile.action_joints)):
+        stored = policy.statistics.get(key, {})
+        if "mean" not in stored or len(stored["mean"]) != len(joints):
+            yield Line("statistics", "warning", f"{key}: the policy has none for these joints; the dataset's are taken",
+                       "nothing, when the policy was trained on another robot; else --stats-from")  # fmt: skip
+            continue
+        sigmas, ratios = drift(policy.statistics, own, key)
+        worst = int(np.maximum(sigmas, ratios).argmax())
+        far = sigmas[worst] > _FAR or ratios[worst] > _FAR
+        text = (
+            f"{key}: {joints[worst].name} lies {sigmas[worst]:.2f} of the policy's standard deviations away and moves "
+            f"{ratios[worst]:.2f} times as much; no joint is farther"
+        )
+        fix = "check the units; then --stats dataset, or --stats parent" if far else ""
+        yield Line("statistics", "error" if far else "ok", text, fix)
+
+
+def _instructions(dataset: Dataset, profile: RobotProfile, policy: Policy | None, given: str | None) -> Iterator[Line]:
+    """The recorded texts, and the given one, against the texts that the policy knows."""
+    recorded = [text.strip() for text in dataset.instructions]
+    if any(not text for text in recorded):
+        yield Line("instruction", "error", "some frames have an empty instruction", "smolpilot dataset tasks sets them")
+    known = [text.strip() for text in (policy.instructions if policy is not None else [])] or recorded
+    asked = given.strip() if given is not None else None
+    if asked is None:
+        yield Line("instruction", "ok", f"{len(recorded)} recorded: {'; '.join(recorded[:3])}"
+                   + (" ..." if len(recorded) > 3 else ""))  # fmt: skip
+        return
+    if asked in known:
+        yield Line("instruction", "ok", f"“{asked}” is a trained text")
+        return
+    nearest = difflib.get_close_matches(asked, known, n=1, cutoff=0.0)
+    yield Line("instruction", "error", f"“{asked}” was never recorded or trained",
+               f"say “{nearest[0]}”" if nearest else "record it")  # fmt: skip

@@ -1,0 +1,133 @@
+"""`smolpilot preflight`: each kind of trouble in its line, with the option that fixes it; no false alarm."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from smolpilot.cli.main import main
+from smolpilot.datasets import DatasetWriter, open_dataset
+from smolpilot.policy import new_policy, save_bundle
+from smolpilot.robots import Camera, Joint, RobotProfile
+from smolpilot.training.preflight import Line, PreflightOptions, preflight
+
+JOINTS = ["pan", "lift", "roll"]
+
+
+def record(path: Path, *, scale: float = 1.0, names: list[str] = JOINTS, camera: str = "front", fps: int = 10) -> Path:
+    """Three joints that swing between -1 and 1 rad, times `scale`; the last one rests."""
+    with DatasetWriter(path, fps=fps, state_names=names, action_names=names, cameras={camera: (32, 32)}) as writer:
+        for episode in range(3):
+            for frame in range(10):
+                phase = frame / 5 * math.pi + episode
+                state = np.array([math.sin(phase), math.cos(phase), 0.0], dtype=np.float32) * scale
+                picture = np.full((32, 32, 3), 20 * frame, np.uint8)
+                text = {"observation.state": state, "action": state, "task": "swing it"}
+                writer.add_frame({**text, f"observation.images.{camera}": picture})
+            writer.end_episode()
+    return path
+
+
+@pytest.fixture(scope="module")
+def profile(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    joints = [Joint(name=name, unit="rad", position_limits=(-1.5, 1.5), velocity_limit=None) for name in JOINTS]
+    cameras = [Camera(name="front", width=32, height=32, role="front")]
+    arm = RobotProfile(name="arm", description="three joints", rate=10, joints=joints, cameras=cameras)
+    path = tmp_path_factory.mktemp("robot") / "arm.yaml"
+    path.write_text(arm.to_yaml())
+    return path
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return record(tmp_path_factory.mktemp("data") / "arm")
+
+
+@pytest.fixture(scope="module")
+def bundle(data: Path, profile: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    meta = open_dataset(data).meta
+    policy = new_policy("tiny", meta=meta, profile=RobotProfile.load(profile), seed=1, device="cpu")
+    return save_bundle(policy, tmp_path_factory.mktemp("bundle") / "policy")
+
+
+def lines(dataset: Path, profile: Path | None, **more: object) -> list[Line]:
+    return preflight(PreflightOptions(dataset, robot=str(profile) if profile else None, **more))  # type: ignore[arg-type]
+
+
+def of(found: list[Line], topic: str) -> list[Line]:
+    return [line for line in found if line.topic == topic]
+
+
+def test_what_goes_together_has_no_error(data: Path, profile: Path, bundle: Path) -> None:
+    found = lines(data, profile, policy=str(bundle), instruction="swing it")
+    assert {line.verdict for line in found} == {"ok", "warning"}
+    assert [line.found for line in found if line.verdict == "warning"] == [
+        f"{key}: without any motion: roll" for key in ("observation.state", "action")
+    ]
+    assert "a chunk of 12 lasts 1.20 s, 10 actions" in of(found, "rate")[0].found
+
+
+def test_degrees_for_radians(tmp_path: Path, profile: Path) -> None:
+    path = record(tmp_path / "deg", scale=80.0)
+    found = of(lines(path, profile), "ranges")
+    assert [(line.verdict, line.fix) for line in found] == [("error", "--units all=deg")] * 2
+    assert {line.verdict for line in of(lines(path, profile, units={"all": "deg"}), "ranges")} == {"ok"}
+
+
+def test_out_of_limits_otherwise(tmp_path: Path, profile: Path) -> None:
+    found = of(lines(record(tmp_path / "far", scale=2.0), profile), "ranges")
+    assert {line.verdict for line in found} == {"warning"}
+    assert "pan -2 to" in found[0].found or "pan -1.9" in found[0].found
+
+
+def test_other_joints(tmp_path: Path, profile: Path) -> None:
+    found = lines(record(tmp_path / "other", names=["pan", "lift", "wrist"]), profile)
+    (joints,) = of(found, "joints")
+    assert joints.verdict == "error"
+    assert "no joint 'wrist'" in joints.found
+    assert not of(found, "ranges")
+    assert of(found, "instruction")
+
+
+def test_cameras_and_rate(tmp_path: Path, profile: Path, bundle: Path) -> None:
+    path = record(tmp_path / "side", camera="side", fps=30)
+    assert of(lines(path, profile), "cameras")[0].verdict == "warning"
+    (proposed,) = of(lines(path, profile, policy=str(bundle)), "cameras")
+    assert proposed.verdict == "warning"
+    assert "side -> side; the parent's camera slots front were replaced" in proposed.found
+    rate = of(lines(path, profile), "rate")
+    assert rate[0].verdict == "warning"
+    assert "recorded at 30 per second, the robot runs at 10 Hz" in rate[0].found
+
+
+def test_statistics_far_from_the_policys(tmp_path: Path, profile: Path, bundle: Path) -> None:
+    found = of(lines(record(tmp_path / "far", scale=5.0), profile, policy=str(bundle)), "statistics")
+    assert [line.verdict for line in found if "5.00 times as much" in line.found] == ["error", "error"]
+
+
+def test_another_instruction_and_no_policy_at_the_path(data: Path, profile: Path, tmp_path: Path) -> None:
+    found = lines(data, profile, instruction="swing", policy=str(tmp_path / "nothing"))
+    assert of(found, "policy")[0].verdict == "error"
+    (line,) = of(found, "instruction")
+    assert (line.verdict, line.fix) == ("error", "say “swing it”")
+
+
+def test_a_robot_nobody_knows(data: Path) -> None:
+    assert of(lines(data, Path("so999")), "robot")[0].verdict == "error"
+    (line,) = of(lines(data, None), "robot")
+    assert (line.verdict, line.fix) == ("warning", "--robot NAME gives units and limits")
+
+
+def test_command_line(data: Path, profile: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    args = ["preflight", "--dataset", str(data), "--robot", str(profile)]
+    assert main(args) == 0
+    assert "within them" in " ".join(capsys.readouterr().out.split())
+    assert main([*args, "--instruction", "jump", "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)[-1]["verdict"] == "error"
+    assert main(["preflight", "--dataset", str(tmp_path / "no"), "--json"]) == 1
+    (line,) = json.loads(capsys.readouterr().out)
+    assert line["topic"] == "dataset"
