@@ -76,11 +76,16 @@ def _plain(key: str, value: npt.NDArray[np.float64]) -> Any:
 def _merge_feature(name: str, parts: list[dict[str, npt.NDArray[np.float64]]]) -> dict[str, npt.NDArray[np.float64]]:
     if len(parts) == 1:
         return {key: value.copy() for key, value in parts[0].items()}
-    shapes = {part["mean"].shape for part in parts if "mean" in part}
+    shapes = {part[key].shape for part in parts for key in part if key != "count"}
     if len(shapes) > 1:
         raise DatasetError(
             f"The statistics of '{name}' have different shapes: {sorted(shapes)}.",
             expected="the same dimensions in every part",
+        )
+    counted = {part["count"].shape for part in parts if "count" in part}
+    if not counted <= {(1,)}:
+        raise DatasetError(
+            f"The statistics of '{name}' have a count of shape {sorted(counted)}.", expected="one number"
         )
     common = [key for key in parts[0] if all(key in part for part in parts)]
     merged: dict[str, npt.NDArray[np.float64]] = {}

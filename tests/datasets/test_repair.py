@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -36,6 +37,12 @@ from .helpers_recordings import takes, write_v3, write_v21
 
 REPAIRABLE = [damage for damage in DAMAGES if damage.repairable]
 BEYOND = [damage for damage in DAMAGES if not damage.repairable]
+
+
+@pytest.fixture(autouse=True)
+def no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Results are flushed to disk file by file, which on a busy machine takes longer than the repair."""
+    monkeypatch.setattr(os, "fsync", lambda _: None)
 
 
 @pytest.fixture(scope="module")

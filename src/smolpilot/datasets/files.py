@@ -71,7 +71,7 @@ def open_parquet(path: Path, what: str) -> pq.ParquetFile:
     require_file(path, what)
     try:
         return pq.ParquetFile(path)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise _torn(path, what, error) from error
 
 
@@ -80,7 +80,7 @@ def read_parquet(path: Path, what: str, columns: list[str] | None = None) -> pa.
     file = open_parquet(path, what)
     try:
         return file.read(columns=columns)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise _torn(path, what, error) from error
 
 

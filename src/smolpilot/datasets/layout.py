@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from smolpilot.datasets.features import CameraInfo
 from smolpilot.datasets.files import read_json, read_jsonl, read_parquet, require_file
 from smolpilot.errors import DatasetError
@@ -33,6 +35,11 @@ class Episode:
     tasks: list[str]
     data_path: Path
     videos: dict[str, VideoSpan] = field(default_factory=dict)
+
+    @property
+    def paths(self) -> list[Path]:
+        """Its data file and its video files."""
+        return [self.data_path, *(span.path for span in self.videos.values())]
 
 
 @dataclass(frozen=True)
@@ -78,7 +85,7 @@ def _read_v21(root: Path, info: dict[str, Any], videos: dict[str, CameraInfo]) -
             Episode(
                 index=index,
                 length=_integer(row, "length", meta / "episodes.jsonl"),
-                tasks=[str(task) for task in row.get("tasks") or []],
+                tasks=_texts(row.get("tasks")),
                 data_path=_path(root, info, "data_path", names),
                 videos=spans,
             )
@@ -124,10 +131,17 @@ def _read_v30(root: Path, info: dict[str, Any], videos: dict[str, CameraInfo]) -
                 expected="an index, a length and the place of data and videos for each episode",
                 fix="Copy or download the file again, or record these episodes anew.",
             )
+        for column in [*columns, *(end for end in ends if end in table.column_names)]:
+            kind = table.schema.field(column).type
+            seconds = column.endswith("_timestamp") and pa.types.is_floating(kind)
+            if not pa.types.is_integer(kind) and not seconds:
+                raise DatasetError(
+                    f"The column '{column}' of the episode table {path} is of type {kind}.", expected="numbers"
+                )
         texts = table["tasks"].to_pylist() if "tasks" in table.column_names else [None] * len(table)
         wanted = [*columns, *(end for end in ends if end in table.column_names)]
         for row, instructions in zip(table.select(wanted).to_pylist(), texts, strict=True):
-            episodes.append(_v30_episode(root, info, videos, row, instructions or []))
+            episodes.append(_v30_episode(root, info, videos, row, _texts(instructions)))
     statistics: Statistics = {}
     if (meta / "stats.json").exists():
         statistics = statistics_from_json(read_json(meta / "stats.json", "statistics"))
@@ -155,7 +169,7 @@ def _v30_episode(
     return Episode(
         index=int(row["episode_index"]),
         length=int(row["length"]),
-        tasks=[str(task) for task in tasks],
+        tasks=tasks,
         data_path=_path(root, info, "data_path", place),
         videos=spans,
     )
@@ -180,6 +194,11 @@ def _task_map(rows: list[dict[str, Any]], path: Path) -> dict[int, str]:
             raise DatasetError(f"{path} names task {index} twice.", expected="one instruction per task index")
         tasks[index] = str(row["task"])
     return tasks
+
+
+def _texts(value: Any) -> list[str]:
+    """The instructions of an episode; none when the list holds something else."""
+    return [str(text) for text in value] if isinstance(value, list) else []
 
 
 def _integer(row: dict[str, Any], key: str, path: Path) -> int:

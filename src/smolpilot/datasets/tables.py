@@ -82,7 +82,12 @@ def _read_columns(path: Path, features: dict[str, Feature]) -> dict[str, Column]
                 f"The data file {path} has no column '{name}'.",
                 expected="the columns that meta/info.json names, and LeRobot's index columns",
             )
-    return {name: _to_column(table[name], name, features.get(name), path) for name in table.column_names}
+    columns = {name: _to_column(table[name], name, features.get(name), path) for name in table.column_names}
+    for name in (*_REQUIRED, STATE, ACTION):
+        if not isinstance(columns[name], np.ndarray):
+            kind = table.schema.field(name).type
+            raise DatasetError(f"The column '{name}' of {path} is of type {kind}.", expected="numbers")
+    return columns
 
 
 def _numeric_columns(path: Path, features: dict[str, Feature]) -> list[str]:

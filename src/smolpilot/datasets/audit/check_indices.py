@@ -64,7 +64,7 @@ def running_index(subject: Subject) -> Iterator[Finding]:
     start = 0
     for episode in recording.episodes:
         rows, record = recording.rows.get(episode), recording.records[episode]
-        if rows is None:
+        if rows is None or not len(rows):
             # Without these rows nobody knows where the next episode begins.
             if record.length is None:
                 return
@@ -127,7 +127,7 @@ def _numbers(rows: Rows, name: str) -> Array | None:
     column = rows.get(name)
     if column is None or column.dtype.kind not in "iuf" or column.size != len(rows) or not len(rows):
         return None
-    return column.reshape(-1)
+    return column.reshape(-1) if np.isfinite(column).all() else None
 
 
 def _repeated(numbers: Array) -> int | None:

@@ -83,7 +83,9 @@ def _compare(
             )
             yield subject.finding("statistics-wrong", message, episode=episode, joint=vector.name(joint))
             return
-    if "count" in stats and stats["count"].size == 1 and int(stats["count"].flat[0]) != len(values):
-        counted = int(stats["count"].flat[0])
-        message = f"The statistics of '{vector.key}' for {where} count {counted} rows; there are {len(values)}."
+    counted = stats.get("count")
+    if counted is not None and counted.size == 1 and counted.flat[0] != len(values):
+        message = (
+            f"The statistics of '{vector.key}' for {where} count {counted.flat[0]:g} rows; there are {len(values)}."
+        )
         yield subject.finding("statistics-wrong", message, episode=episode)

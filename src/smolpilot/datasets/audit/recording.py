@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -124,11 +125,15 @@ class Recording:
         return {key: camera for key, camera in self.cameras.items() if camera.is_video}
 
     def values(self, key: str) -> Iterator[tuple[int, Array]]:
-        """(episode, `[N, D]` float64) of a vector feature, for the episodes that have it whole."""
+        """(episode, `[N, D]` float64) of a vector feature, for the episodes that have it whole: D as declared."""
+        vector = self.vectors.get(key)
+        width = math.prod(vector.shape) if vector is not None else None
         for episode in self.episodes:
             rows = self.rows.get(episode)
             column = rows.get(key) if rows is not None else None
-            if column is not None and len(column) and column.dtype.kind in "fiub":
+            if column is None or not len(column) or column.dtype.kind not in "fiub":
+                continue
+            if width is None or column.size == width * len(column):
                 yield episode, column.reshape(len(column), -1).astype(np.float64)
 
     def stacked(self, key: str) -> Array:
@@ -142,7 +147,7 @@ class Recording:
         """The instruction of an episode: of its rows' task, else of the episode list, else none."""
         rows = self.rows.get(episode)
         column = rows.get("task_index") if rows is not None else None
-        if column is not None and len(column):
+        if column is not None and column.size and column.dtype.kind in "iu":
             text = self.tasks.get(int(column.flat[0]))
             if text is not None:
                 return text

@@ -52,7 +52,8 @@ def _shared_tables(recording: Recording, locator: Locator, skip: set[str]) -> No
 
 def _split(recording: Recording, path: Path, columns: dict[str, Array], listed: list[Record]) -> None:
     index = columns.get("episode_index")
-    if index is None or index.dtype.kind not in "iuf" or index.ndim != 1:
+    numbers = index is not None and index.dtype.kind in "iuf" and index.ndim == 1
+    if index is None or not numbers or not np.isfinite(index).all() or (index != np.round(index)).any():
         _split_by_span(recording, path, columns, listed)
         return
     for value in np.unique(index):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -120,15 +121,20 @@ def audit(path: str | Path, *, robot: RobotProfile | None = None, progress: Prog
     Raises UsageError when the path is no dataset folder, and nothing else.
     """
     begin = time.monotonic()
-    recording = read_recording(path)
-    footage = film(recording, progress)
-    subject = Subject(recording, footage, robot, check_time.true_rate(recording, footage))
-    findings = list(recording.findings)
+    subject = make_subject(path, robot=robot, progress=progress)
+    findings = list(subject.recording.findings)
     for number, check in enumerate(CHECKS):
         findings += run_check(check, subject)
         if progress is not None:
             progress("checking", number + 1, len(CHECKS))
-    return Audit(ordered(findings), recording, footage, time.monotonic() - begin)
+    return Audit(ordered(findings), subject.recording, subject.footage, time.monotonic() - begin)
+
+
+def make_subject(path: str | Path, *, robot: RobotProfile | None = None, progress: Progress | None = None) -> Subject:
+    """Read everything that the checks look at."""
+    recording = read_recording(path)
+    footage = film(recording, progress)
+    return Subject(recording, footage, robot, check_time.true_rate(recording, footage))
 
 
 def run_check(check: Check, subject: Subject) -> list[Finding]:
@@ -136,7 +142,9 @@ def run_check(check: Check, subject: Subject) -> list[Finding]:
     found: list[Finding] = []
     name = f"{check.__module__.rsplit('.', 1)[-1].removeprefix('check_')}.{check.__name__}"
     try:
-        with np.errstate(all="ignore"):
+        # Columns of NaN are what some checks are there to report: numpy's remarks on them help nobody.
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)
             found += check(subject)
     except Exception as error:
         message = f"The check {name} stopped: {type(error).__name__}: {error}"
