@@ -22,7 +22,7 @@ from smolpilot.cli.main import main
 from smolpilot.datasets import open_dataset, read_meta
 from smolpilot.datasets.compare import compare
 from smolpilot.datasets.convert import convert
-from smolpilot.datasets.rewrite import MANIFEST, RewriteOptions, engine, mux, plan, work_folder
+from smolpilot.datasets.rewrite import MANIFEST, RewriteOptions, engine, mux, plan, pool, work_folder
 from smolpilot.errors import DatasetError, UsageError
 
 V21 = RewriteOptions(version="v2.1")
@@ -332,9 +332,11 @@ def test_a_copy_that_went_wrong_is_not_put_in_place(tiny_dataset, tmp_path, monk
     assert not (tmp_path / "out").exists()
 
 
-def test_two_processes_write_the_same_bytes(tiny_dataset, tmp_path, monkeypatch):
+@pytest.mark.parametrize("large", ["_WORTH_A_THREAD", "_WORTH_A_PROCESS"])
+def test_threads_and_processes_write_the_same_bytes(tiny_dataset, tmp_path, monkeypatch, large):
     convert(tiny_dataset, tmp_path / "one", V21)
-    monkeypatch.setattr(engine, "_WORTH_A_PROCESS", 1)
+    for name in ("_WORTH_A_THREAD", large):
+        monkeypatch.setattr(pool, name, 1)
     convert(tiny_dataset, tmp_path / "two", RewriteOptions(version="v2.1", jobs=2))
     assert tree_hash(tmp_path / "one") == tree_hash(tmp_path / "two")
 

@@ -9,7 +9,7 @@ from smolpilot.datasets.rewrite.comparison import TOLERANCE, Comparison, Differe
 from smolpilot.datasets.rewrite.differences import first_packet_difference, first_value_difference
 from smolpilot.datasets.rewrite.facts import collect
 from smolpilot.datasets.rewrite.options import Progress
-from smolpilot.datasets.rewrite.pool import Pool
+from smolpilot.datasets.rewrite.pool import Pool, size_of
 
 __all__ = ["TOLERANCE", "Comparison", "Difference", "compare"]
 
@@ -25,7 +25,8 @@ def compare(
     """
     metas = [read_meta(path) for path in (a, b)]
     report = progress or (lambda what, done, total: None)
-    with Pool(jobs) as pool:
+    paths = [path for meta in metas for episode in meta.episodes for path in episode.paths]
+    with Pool(jobs, size_of(paths)) as pool:
         facts = [collect(meta, pool, report, f"read {meta.root.name}") for meta in metas]
     result = Comparison()
     compare_meta(metas[0], metas[1], result, tolerance)

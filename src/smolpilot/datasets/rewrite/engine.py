@@ -21,7 +21,7 @@ from smolpilot.datasets.rewrite.info import DATA_V21, DATA_V30, VIDEO_V21, VIDEO
 from smolpilot.datasets.rewrite.manifest import write_manifest
 from smolpilot.datasets.rewrite.meta_files import EpisodeRecord, write_meta
 from smolpilot.datasets.rewrite.options import EpisodePlan, Progress, RewriteOptions
-from smolpilot.datasets.rewrite.pool import Pool
+from smolpilot.datasets.rewrite.pool import Pool, size_of
 from smolpilot.datasets.rewrite.reencode import copyable
 from smolpilot.datasets.rewrite.source import (
     Extras,
@@ -47,8 +47,6 @@ from smolpilot.statistics import Statistics
 
 LEROBOT_TOLERANCE = 1e-4
 _RENUMBERED = ("index", "episode_index", "task_index")
-# Below this much to read, starting processes takes longer than they save.
-_WORTH_A_PROCESS = 48 * 1024 * 1024
 
 
 @dataclass
@@ -94,8 +92,8 @@ def rewrite(
     folder = work_folder(target)
     with clear_errors(target), locked(target):
         try:
-            jobs = _useful_jobs(plans, chosen.jobs)
-            with Pool(jobs) as pool:
+            size = size_of(path for plan in plans for path in plan.origin.paths)
+            with Pool(chosen.jobs, size) as pool:
                 report = progress or (lambda what, done, total: None)
                 job = _Job(plans, target, chosen, info, renumber, files or {}, pool, report)
                 return job.run()
@@ -396,13 +394,3 @@ def _check_space(work: WorkFolder, placed: Sequence[planning.Placed]) -> None:
             f"The disk is too full: {needed / 1e9:.1f} GB are needed for {work.target}, {free / 1e9:.1f} GB are free.",
             fix="Free some space, or choose another disk.",
         )
-
-
-def _useful_jobs(plans: Sequence[EpisodePlan], jobs: int) -> int:
-    paths = {path for plan in plans for path in _paths(plan)}
-    size = sum(path.stat().st_size for path in paths if path.exists())
-    return max(1, min(jobs, size // _WORTH_A_PROCESS))
-
-
-def _paths(plan: EpisodePlan) -> list[Path]:
-    return [plan.origin.data_path, *(span.path for span in plan.origin.videos.values())]

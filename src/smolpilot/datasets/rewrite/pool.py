@@ -1,4 +1,4 @@
-"""Work spread over processes that end with the one that started them."""
+"""Work spread over threads, or over processes that end with the one that started them."""
 
 from __future__ import annotations
 
@@ -6,23 +6,32 @@ import multiprocessing
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from smolpilot.errors import DatasetError
 
 _AHEAD = 4
+_MB = 1024 * 1024
+# Below the first, one thread is enough. Below the second, starting processes takes longer than they save: reading,
+# decoding and hashing run in threads, too, only the loops over packets take turns.
+_WORTH_A_THREAD, _WORTH_A_PROCESS = 8 * _MB, 2048 * _MB
 
 
 class Pool:
-    """Runs picklable functions, in this process with one job; results come as they are ready."""
+    """Runs picklable functions; results come as they are ready.
 
-    def __init__(self, jobs: int) -> None:
-        self.jobs = jobs
-        self._executor: ProcessPoolExecutor | None = None
+    `size`, the bytes to be read, decides whether `jobs` threads or processes are worth their start.
+    """
+
+    def __init__(self, jobs: int, size: int) -> None:
+        self.jobs = max(1, min(jobs, size // _WORTH_A_THREAD))
+        self._processes = size > _WORTH_A_PROCESS
+        self._executor: Executor | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -50,18 +59,28 @@ class Pool:
 
     def _spread(self, work: Callable[..., Any], tasks: Sequence[Any]) -> Iterator[tuple[int, Any]]:
         if self._executor is None:
-            self._executor = ProcessPoolExecutor(
-                self.jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_watch, initargs=(os.getpid(),)
-            )
+            self._executor = self._start()
+        executor = self._executor
         waiting: dict[Future[Any], int] = {}
         numbers = iter(range(len(tasks)))
         while True:
             while len(waiting) < self.jobs * _AHEAD and (number := next(numbers, None)) is not None:
-                waiting[self._executor.submit(work, tasks[number])] = number
+                waiting[executor.submit(work, tasks[number])] = number
             if not waiting:
                 return
             for future in wait(waiting, return_when=FIRST_COMPLETED).done:
                 yield waiting.pop(future), future.result()
+
+    def _start(self) -> Executor:
+        if not self._processes:
+            return ThreadPoolExecutor(self.jobs)
+        context = multiprocessing.get_context("spawn")
+        return ProcessPoolExecutor(self.jobs, mp_context=context, initializer=_watch, initargs=(os.getpid(),))
+
+
+def size_of(paths: Iterable[Path]) -> int:
+    """Bytes of the files that exist, each counted once."""
+    return sum(path.stat().st_size for path in set(paths) if path.exists())
 
 
 def _watch(parent: int) -> None:
