@@ -7,6 +7,7 @@ from typing import Literal
 
 REPAIR = "smolpilot dataset repair {path} DST"
 EXCLUDE = "smolpilot dataset exclude {path} DST --episodes {episode}"
+RENAME = "smolpilot dataset tasks {path} DST --rename INDEX='new text'"
 AGAIN = "Copy or download the file again; without it: " + REPAIR
 
 GROUPS: dict[str, str] = {
@@ -190,33 +191,31 @@ RULES: dict[str, Rule] = {
     "few-episodes": Rule("info", "episodes", "few demonstrations of an instruction", "Record more."),
     "gripper-inert": Rule("info", "episodes", "the gripper never moves in an episode", EXCLUDE),
     # instructions
-    "instruction-empty": Rule(
-        "error", "instructions", "an instruction without text", "smolpilot dataset tasks {path} (sets the text)"
-    ),
+    "instruction-empty": Rule("error", "instructions", "an instruction without text", RENAME),
     "instruction-placeholder": Rule(
         "warning",
         "instructions",
         "an instruction such as `test` or `task`",
-        "smolpilot dataset tasks {path} (sets the text)",
+        RENAME,
     ),
     "instruction-duplicate": Rule("warning", "instructions", "the same text under two task indices", REPAIR),
     "instruction-near": Rule(
         "warning",
         "instructions",
         "two texts that differ in case, punctuation or a typing error only",
-        "smolpilot dataset tasks {path} (renames one)",
+        RENAME,
     ),
     "instruction-long": Rule(
         "warning",
         "instructions",
         "probably more than the 48 tokens that SmolVLA reads",
-        "smolpilot dataset tasks {path} (sets a shorter text)",
+        RENAME,
     ),
     "instruction-script": Rule(
         "warning",
         "instructions",
         "not in Latin letters: SmolVLA's language model was trained on English",
-        "smolpilot dataset tasks {path} (sets a translation)",
+        RENAME,
     ),
     # loading
     "sample-unloadable": Rule("error", "loading", "smolpilot's reader cannot load the dataset or a sample", REPAIR),
