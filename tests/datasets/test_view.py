@@ -15,8 +15,9 @@ import pytest
 
 from smolpilot.cli.main import main
 from smolpilot.datasets import DatasetWriter, open_dataset, read_meta
+from smolpilot.datasets.audit import Finding
 from smolpilot.datasets.video import decode_positions, read_index
-from smolpilot.datasets.view import PageFinding, read_findings, write_page
+from smolpilot.datasets.view import read_findings, write_page
 from smolpilot.datasets.view.clips import write_clip
 from smolpilot.errors import UsageError
 
@@ -147,29 +148,44 @@ def test_a_missing_number_is_a_gap(build_v21: Any, tmp_path: Path) -> None:
 def test_findings_are_read_and_placed(tiny_dataset: Path, tmp_path: Path) -> None:
     file = tmp_path / "findings.json"
     rows = [
-        {"severity": "warning", "episode": 2, "frame": 4, "end": 9, "message": "stands still", "fix": "leave it out"},
-        {"severity": "info", "message": "one robot"},
+        {"code": "idle", "severity": "warning", "episode": 2, "frame": 4, "message": "stands still", "fix": "cut it"},
+        {"code": "variety", "severity": "info", "message": "one robot"},
     ]
     file.write_text(json.dumps({"findings": rows}))
     found = read_findings(file)
     assert found == [
-        PageFinding("warning", "stands still", episode=2, frame=4, end=9, fix="leave it out"),
-        PageFinding("note", "one robot"),
+        Finding("idle", "warning", "stands still", "cut it", episode=2, frame=4),
+        Finding("variety", "info", "one robot", ""),
     ]
     view(read_meta(tiny_dataset), tmp_path / "page", findings=found)
     index = document(tmp_path / "page" / "data" / "index.js")
     assert [row["counts"] for row in index["episodes"]] == [[0, int(i == 2), 0] for i in range(6)]
-    assert [row["text"] for row in index["findings"]] == ["one robot"]
-    assert document(tmp_path / "page" / "data" / "episode_000002.js")["findings"][0]["end"] == 9
+    assert [row["message"] for row in index["findings"]] == ["one robot"]
+    assert document(tmp_path / "page" / "data" / "episode_000002.js")["findings"][0]["frame"] == 4
 
 
 @pytest.mark.parametrize(
-    "text", ["{", "[1]", '{"findings": 3}', '[{"severity": "odd", "text": "a"}]', '[{"severity": "error"}]']
+    "text", ["{", "[1]", '{"findings": 3}', '[{"severity": "odd", "message": "a"}]', '[{"severity": "error"}]']
 )
 def test_another_document_as_findings_is_misuse(text: str, tmp_path: Path) -> None:
     (tmp_path / "f.json").write_text(text)
     with pytest.raises(UsageError, match="finding"):
         read_findings(tmp_path / "f.json")
+
+
+def test_the_check_is_made_unless_told_otherwise(build_v21: Any, tmp_path: Path) -> None:
+    root = build_v21()
+    path = root / "data" / "chunk-000" / "episode_000001.parquet"
+    table = pq.read_table(path)
+    state = np.array(table["observation.state"].to_pylist(), dtype=np.float32)
+    state[4, 0] = np.nan
+    column = pa.array(state.tolist(), table.schema.field("observation.state").type)
+    pq.write_table(table.set_column(table.column_names.index("observation.state"), "observation.state", column), path)
+    assert main(["dataset", "view", str(root), "--out", str(tmp_path / "page")]) == 0
+    found = document(tmp_path / "page" / "data" / "episode_000001.js")["findings"]
+    assert ("not-finite", 4, "error") in [(row["code"], row["frame"], row["severity"]) for row in found]
+    assert main(["dataset", "view", str(root), "--out", str(tmp_path / "plain"), "--no-check"]) == 0
+    assert document(tmp_path / "plain" / "data" / "index.js")["checked"] is False
 
 
 def test_command_line(tiny_dataset: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,8 @@ import pytest
 from PIL import Image
 
 from smolpilot.datasets import DatasetWriter, read_meta
-from smolpilot.datasets.view import PageFinding, write_page
+from smolpilot.datasets.audit import Finding
+from smolpilot.datasets.view import write_page
 
 CHROMIUM = os.environ.get("SMOLPILOT_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
 playwright = pytest.importorskip("playwright.sync_api", reason="the browser tests need the package playwright")
@@ -24,10 +25,10 @@ pytestmark = pytest.mark.skipif(
 
 FPS, LENGTHS = 10, (20, 16, 12)
 FINDINGS = [
-    PageFinding("error", "the wrist jumps", check="jump", episode=1, frame=5, fix="smolpilot dataset exclude"),
-    PageFinding("warning", "stands still", episode=1, frame=8, end=12),
-    PageFinding("note", "a start like that of episode 0", episode=1),
-    PageFinding("warning", "few <b>instructions</b>"),
+    Finding("jumps", "error", "the arm jumps", "smolpilot dataset exclude", episode=1, frame=5, joint="lift"),
+    Finding("idle", "warning", "stands still", "", episode=1, frame=8),
+    Finding("variety", "info", "a start like that of episode 0", "", episode=1),
+    Finding("texts", "warning", "few <b>instructions</b>", ""),
 ]
 
 
@@ -37,13 +38,13 @@ def grey(camera: str, episode: int, frame: int) -> int:
     return 30 + 10 * step + 3 * episode
 
 
-@pytest.fixture(scope="module")
-def page_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("view")
+def make_page(root: Path, lengths: tuple[int, ...], codec: Any) -> Path:
     cameras = {"front": (64, 64), "wrist": (64, 96)}
     joints = ["pan", "lift"]
-    with DatasetWriter(root / "set", fps=FPS, state_names=joints, action_names=joints, cameras=cameras) as writer:
-        for episode, length in enumerate(LENGTHS):
+    with DatasetWriter(
+        root / "set", fps=FPS, state_names=joints, action_names=joints, cameras=cameras, codec=codec
+    ) as writer:
+        for episode, length in enumerate(lengths):
             for frame in range(length):
                 pictures = {
                     f"observation.images.{name}": np.full((*size, 3), grey(name, episode, frame), dtype=np.uint8)
@@ -53,8 +54,14 @@ def page_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 values = {"observation.state": state, "action": state + 1, "task": f"do {'abc'[episode]}"}
                 writer.add_frame({**values, **pictures})
             writer.end_episode()
-    write_page(read_meta(root / "set"), root / "page", episodes=[0, 1, 2], findings=FINDINGS)
+    episodes = list(range(len(lengths)))
+    write_page(read_meta(root / "set"), root / "page", episodes=episodes, findings=FINDINGS)
     return root / "page"
+
+
+@pytest.fixture(scope="module")
+def page_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_page(tmp_path_factory.mktemp("view"), LENGTHS, "h264")
 
 
 @pytest.fixture(scope="module")
@@ -190,11 +197,13 @@ def test_findings_are_on_the_time_line_in_the_list_and_in_words(page: Any) -> No
     page.wait_for_selector("#timeline path.mark.error")
     assert page.locator("#timeline path.mark").count() == 2
     texts = page.locator("#findings li").all_text_contents()
-    assert texts[0].split() == ["error", "frame", "5:", "the", "wrist", "jumps", "smolpilot", "dataset", "exclude"]
-    assert texts[1].split() == ["warning", "frames", "8", "to", "12:", "stands", "still"]
-    bar = page.locator("#timeline rect.range.warning")
+    assert texts[0].split() == ["error", "frame", "5:", "the", "arm", "jumps", "smolpilot", "dataset", "exclude"]
+    assert texts[1].split() == ["warning", "frame", "8:", "stands", "still"]
+    place = page.locator("#timeline path.mark.warning").get_attribute("transform")
     axis = page.locator("#timeline").bounding_box()["width"] - 66
-    assert float(bar.get_attribute("width")) == pytest.approx(axis * 4 / 15, abs=1)
+    assert float(place.removeprefix("translate(").split(",")[0]) == pytest.approx(56 + axis * 8 / 15, abs=1)
+    assert page.locator('.chart[data-joint="lift"] path.mark.error').count() == 1
+    assert page.locator('.chart[data-joint="pan"] path.mark').count() == 0
     page.locator("#timeline path.mark.error").click()
     expect_frame(page, 1, 5)
     page.locator("#findings button").nth(1).click()
@@ -215,3 +224,13 @@ def test_searching_narrows_episodes_and_joints(page: Any) -> None:
     assert visible.get_attribute("data-episode") == "1"
     page.fill("#joints", "lift")
     assert page.locator(".chart:visible h3 b").all_text_contents() == ["lift"]
+
+
+@pytest.mark.parametrize("codec", ["av1", "hevc"])
+def test_videos_of_other_codecs_play(browser: Any, tmp_path: Path, codec: str) -> None:
+    tab = browser.new_page()
+    tab.goto((make_page(tmp_path, LENGTHS[:1], codec) / "index.html").as_uri() + "#frame=11&episode=0")
+    expect_frame(tab, 0, 11)
+    note = tab.locator("#notes").text_content()
+    assert ("Camera front is shown as h264 (hevc does not play in every browser)." in note) == (codec == "hevc")
+    tab.close()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from smolpilot.cli.options import parse
+from smolpilot.errors import UsageError
 
 if TYPE_CHECKING:
     from smolpilot.datasets.view import PageSummary
@@ -27,8 +28,10 @@ class ViewOptions:
     """Which episodes: `all`, or a list such as 0,3,7-9."""
     robot: str | None = None
     """A robot profile (name or YAML file): gives the joints their units."""
+    check: bool = True
+    """Check the recording and show the findings; this decodes every frame."""
     findings: Path | None = None
-    """Findings to show: a file with the output of `smolpilot dataset check PATH --json`."""
+    """Show these findings instead: a file with the output of `smolpilot dataset check PATH --json`."""
     open: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Open the page in the browser."""
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
@@ -51,11 +54,17 @@ def main(args: list[str]) -> int:
         from smolpilot.robots import RobotProfile
 
         profile = RobotProfile.load(options.robot)
-    findings = read_findings(options.findings) if options.findings is not None else None
     out = options.out or Path(f"{meta.root.name}_view")
+    if out.exists():
+        raise UsageError(f"The output {out} exists already.", fix="Choose another path, or remove the old page.")
+    findings = read_findings(options.findings) if options.findings is not None else None
     with progress_bar() as progress:
+        if findings is None and options.check:
+            from smolpilot.datasets.audit import audit
+
+            findings = audit(options.path, robot=profile, progress=progress).findings
         summary = write_page(meta, out, episodes=chosen, findings=findings, profile=profile, progress=progress)
-    _report(summary, options.json)
+    _report(summary, options.json, None if findings is None else len(findings))
     if options.open:
         import webbrowser
 
@@ -63,14 +72,16 @@ def main(args: list[str]) -> int:
     return 0
 
 
-def _report(summary: PageSummary, as_json: bool) -> None:
+def _report(summary: PageSummary, as_json: bool, findings: int | None) -> None:
     if as_json:
         import json
         from dataclasses import asdict
 
-        print(json.dumps({**asdict(summary), "page": str(summary.page)}, indent=2))
+        print(json.dumps({**asdict(summary), "page": str(summary.page), "findings": findings}, indent=2))
         return
     print(f"{summary.page}: {summary.episodes} episodes, {summary.videos} videos, {summary.bytes / 1e6:.1f} MB")
+    if findings is not None:
+        print(f"  {findings} findings on the time line and in the lists")
     for reason, count in summary.encoded.items():
         print(f"  {count} videos encoded as h264 for the page: {reason}")
     for text in _some(summary.problems):

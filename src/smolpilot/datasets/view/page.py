@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smolpilot.atomic import atomic_folder
+from smolpilot.datasets.audit.findings import SEVERITIES, Finding
 from smolpilot.datasets.features import CameraInfo
 from smolpilot.datasets.layout import Episode
 from smolpilot.datasets.meta import DatasetMeta
@@ -18,7 +19,6 @@ from smolpilot.datasets.units import joint_units
 from smolpilot.datasets.video import VideoIndex, read_index
 from smolpilot.datasets.view.clips import encode_clip, write_clip
 from smolpilot.datasets.view.curves import CurveReader, to_columns
-from smolpilot.datasets.view.findings import SEVERITIES, PageFinding
 from smolpilot.errors import DatasetError
 from smolpilot.keys import ACTION, STATE
 
@@ -45,7 +45,7 @@ def write_page(
     out: Path,
     *,
     episodes: Sequence[int],
-    findings: Sequence[PageFinding] | None,
+    findings: Sequence[Finding] | None,
     profile: RobotProfile | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> PageSummary:
@@ -72,7 +72,7 @@ def write_page(
 
 
 class _EpisodeWriter:
-    def __init__(self, meta: DatasetMeta, folder: Path, findings: Sequence[PageFinding], summary: PageSummary) -> None:
+    def __init__(self, meta: DatasetMeta, folder: Path, findings: Sequence[Finding], summary: PageSummary) -> None:
         self._meta, self._folder, self._summary = meta, folder, summary
         self._findings = findings
         self._curves = CurveReader(meta)
@@ -143,7 +143,7 @@ class _EpisodeWriter:
         return self._indexes[camera][1]
 
 
-def _facts(meta: DatasetMeta, findings: Sequence[PageFinding] | None, profile: RobotProfile | None) -> dict[str, Any]:
+def _facts(meta: DatasetMeta, findings: Sequence[Finding] | None, profile: RobotProfile | None) -> dict[str, Any]:
     return {
         "name": meta.root.name,
         "version": meta.version,

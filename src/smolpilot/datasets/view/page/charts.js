@@ -3,7 +3,7 @@
 
 const SVG = "http://www.w3.org/2000/svg";
 const LEFT = 56, RIGHT = 10, TOP = 6, BOTTOM = 22;
-const SHAPES = {error: "M-6,5 L6,5 L0,-6 Z", warning: "M0,-6.5 L6.5,0 L0,6.5 L-6.5,0 Z", note: "M-5,0 A5,5 0 1 1 5,0 A5,5 0 1 1 -5,0 Z"};
+const SHAPES = {error: "M-6,5 L6,5 L0,-6 Z", warning: "M0,-6.5 L6.5,0 L0,6.5 L-6.5,0 Z", info: "M-5,0 A5,5 0 1 1 5,0 A5,5 0 1 1 -5,0 Z"};
 
 function element(parent, name, attributes = {}, text = "") {
   const node = document.createElementNS(SVG, name);
@@ -57,9 +57,18 @@ function seekable(node, axisOf, seek) {
   node.addEventListener("pointermove", event => { if (node.hasPointerCapture(event.pointerId)) move(event); });
 }
 
+// A finding at its frame: a symbol that seeks there.
+function addMark(svg, finding, x, y, seek) {
+  const kind = finding.severity;
+  const mark = element(svg, "path", {class: `mark ${kind}`, d: SHAPES[kind], transform: `translate(${x},${y})`, tabindex: 0, role: "button"});
+  element(mark, "title", {}, `${kind}, frame ${finding.frame}: ${finding.message}`);
+  mark.addEventListener("click", () => seek(finding.frame));
+  mark.addEventListener("keydown", event => { if (event.key === "Enter") seek(finding.frame); });
+}
+
 class Chart {
   constructor(joint, seek) {
-    this.joint = joint;
+    Object.assign(this, {joint, seek});
     this.value = html("span", {className: "value"});
     const unit = html("span", {textContent: joint.unit ? `(${joint.unit})` : "(unit not stated)"});
     this.plot = html("div");
@@ -88,6 +97,8 @@ class Chart {
     }
     this.axis.draw(svg, bottom, 5);
     for (const [kind, values] of this.lines) element(svg, "path", {class: `curve ${kind}`, d: this.path(values, y)});
+    const mine = episode.findings.filter(finding => finding.frame !== null && finding.joint === this.joint.name);
+    for (const finding of mine) addMark(svg, finding, this.axis.x(finding.frame), TOP + 8, this.seek);
     this.cursor = element(svg, "line", {class: "cursor", y1: TOP, y2: bottom});
   }
 
@@ -128,14 +139,7 @@ class Timeline {
     this.axis.draw(svg, bottom, 10);
     const marks = episode.findings.filter(finding => finding.frame !== null);
     for (const finding of marks) {
-      const x = this.axis.x(finding.frame), kind = finding.severity;
-      if (finding.end !== null && finding.end > finding.frame) {
-        element(svg, "rect", {class: `mark range ${kind}`, x, y: 3, width: Math.max(this.axis.x(finding.end) - x, 1), height: bottom - 4});
-      }
-      const mark = element(svg, "path", {class: `mark ${kind}`, d: SHAPES[kind], transform: `translate(${x},${middle})`, tabindex: 0, role: "button"});
-      element(mark, "title", {}, `${kind}, frame ${finding.frame}: ${finding.text}`);
-      mark.addEventListener("click", () => this.seek(finding.frame));
-      mark.addEventListener("keydown", event => { if (event.key === "Enter") this.seek(finding.frame); });
+      addMark(svg, finding, this.axis.x(finding.frame), middle, this.seek);
     }
     this.cursor = element(svg, "line", {class: "cursor", y1: 0, y2: bottom + 4});
     this.node.setAttribute("aria-valuemin", 0);

@@ -2,7 +2,7 @@
 "use strict";
 
 const byId = id => document.getElementById(id);
-const SEVERITIES = ["error", "warning", "note"];
+const SEVERITIES = ["error", "warning", "info"];
 
 const smolpilot = {
   facts: null, current: null, charts: [], player: null, timeline: null,
@@ -38,7 +38,7 @@ const smolpilot = {
     const encoded = Object.entries(episode.videos).filter(([, clip]) => clip.encoded)
       .map(([name, clip]) => `Camera ${name} is shown as h264 (${clip.encoded}).`);
     byId("notes").textContent = encoded.join(" ");
-    const problems = episode.problems.map(text => ({severity: "error", text, frame: null, end: null, check: "", fix: ""}));
+    const problems = episode.problems.map(text => ({severity: "error", message: text, frame: null, code: "", fix: ""}));
     byId("findings").replaceChildren(...[...problems, ...episode.findings].map(finding => this.findingItem(finding)));
     for (const button of byId("episodes").querySelectorAll("button")) {
       button.setAttribute("aria-current", Number(button.dataset.episode) === episode.index);
@@ -81,16 +81,15 @@ const smolpilot = {
   },
 
   findingItem(finding) {
-    const place = finding.end !== null && finding.frame !== null ? `frames ${finding.frame} to ${finding.end}`
-      : finding.frame !== null ? `frame ${finding.frame}` : "";
+    const place = finding.frame !== null ? `frame ${finding.frame}` : "";
     const symbol = document.createElementNS(SVG, "svg");
     for (const [key, value] of Object.entries({width: 14, height: 14, viewBox: "-7 -7 14 14", style: "display:inline;vertical-align:-2px"})) symbol.setAttribute(key, value);
     element(symbol, "path", {class: `mark ${finding.severity}`, d: SHAPES[finding.severity]});
     const item = html("li", {}, symbol, " ", html("b", {className: finding.severity, textContent: finding.severity}), " ");
     if (place) item.append(html("button", {textContent: place, onclick: () => this.player.seek(finding.frame)}), ": ");
-    item.append(finding.text);
+    item.append(finding.message);
     if (finding.fix) item.append(" ", html("code", {textContent: finding.fix}));
-    if (finding.check) item.title = finding.check;
+    if (finding.code) item.title = finding.code;
     return item;
   },
 
@@ -115,7 +114,7 @@ const smolpilot = {
       const counts = SEVERITIES.map((severity, i) => [severity, episode.counts[i]]).filter(([, count]) => count);
       const badge = html("span", {className: "count"});
       for (const [severity, count] of counts) {
-        badge.append(html("span", {className: severity, textContent: ` ${{error: "▲", warning: "◆", note: "●"}[severity]}${count}`, title: `${count} × ${severity}`}));
+        badge.append(html("span", {className: severity, textContent: ` ${{error: "▲", warning: "◆", info: "●"}[severity]}${count}`, title: `${count} × ${severity}`}));
       }
       const task = episode.tasks.join(", ");
       const button = html("button", {onclick: () => this.choose(episode.index)}, badge, `Episode ${episode.index}`,
