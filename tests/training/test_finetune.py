@@ -259,3 +259,15 @@ def test_held_out_episodes_that_the_parent_saw_are_named(parent: Path, profile: 
     assert any("the parent was trained on 1 of these 1 episodes" in note for note in result.notes)
     same = prepared(data, parent, profile)
     assert not any("the parent was trained on" in note for note in same.notes)
+
+
+def test_merged_statistics_are_those_of_both_recordings_together(parent: Path, profile: Path, tmp_path: Path) -> None:
+    near = record(tmp_path / "near", shift=0.3)
+    result = prepared(near, parent, profile, stats="merged")
+    old, new = load_policy(parent).statistics["action"], open_dataset(near).meta.statistics["action"]
+    found = result.policy.statistics["action"]
+    assert result.options.stats == "merged"
+    np.testing.assert_allclose(found["mean"], (old["mean"] + new["mean"]) / 2, atol=1e-6)
+    spread = (old["std"] ** 2 + new["std"] ** 2) / 2 + ((old["mean"] - new["mean"]) / 2) ** 2
+    np.testing.assert_allclose(found["std"], np.sqrt(spread), rtol=1e-5)
+    np.testing.assert_allclose(found["count"], old["count"] + new["count"])

@@ -114,7 +114,7 @@ def adapt_policy(
     notes.append(_cameras_note(cameras))
     _note_dims(policy.config, config, notes)
     if statistics is None:
-        moved = _parent_statistics(policy, profile)
+        moved = parent_statistics(policy, profile)
         notes.append("statistics: the parent's")
     else:
         moved = to_policy_order(statistics, FrameLayout.of_dataset(meta), profile)
@@ -244,7 +244,7 @@ def _rebuilt(model: SmolVLA, config: PolicyConfig) -> SmolVLA:
     return rebuilt.eval()
 
 
-def _parent_statistics(policy: Policy, profile: RobotProfile) -> Statistics:
+def parent_statistics(policy: Policy, profile: RobotProfile) -> Statistics:
     """The parent's statistics in the profile's order; by name where the parent knows its joints."""
     fix = "take the dataset's statistics: --stats dataset"
     parent = policy.profile

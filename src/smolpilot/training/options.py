@@ -73,8 +73,9 @@ class TrainOptions:
     units: Pairs = field(default_factory=dict)
     """Units of the dataset's joints where they differ from the profile's, as `elbow=deg`, or `all=deg` for every
     rotary joint. The policy works in the profile's."""
-    stats: Literal["parent", "dataset"] | None = None
-    """Normalisation when fine-tuning: keep the parent's statistics or take the dataset's. Open: the parent's when its
+    stats: Literal["parent", "dataset", "merged"] | None = None
+    """Normalisation when fine-tuning: keep the parent's statistics, take the dataset's, or those of both together
+    (a parent's skills suffer from every change of scale). Open: the parent's when its
     robot has the same joints and the dataset lies near them (a large drift stops), else the dataset's."""
     stats_from: Path | None = None
     """Dataset whose statistics replace all of the parent policy's, for a parent without usable ones."""
@@ -196,8 +197,11 @@ def _check_choice(options: TrainOptions) -> None:
             "--preset smolvla needs a tokenizer.",
             fix="--tokenizer FOLDER with the tokenizer of SmolVLM2-500M-Video-Instruct",
         )
-    if options.policy is None and (options.stats == "parent" or options.stats_from is not None):
-        raise UsageError("--stats parent and --stats-from are for fine-tuning.", fix="add --policy, or leave them out")
+    if options.policy is None and (options.stats in ("parent", "merged") or options.stats_from is not None):
+        raise UsageError(
+            "--stats parent, --stats merged and --stats-from are for fine-tuning.",
+            fix="add --policy, or leave them out",
+        )
 
 
 def resolve(options: TrainOptions) -> TrainOptions:

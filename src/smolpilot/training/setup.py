@@ -21,15 +21,16 @@ from smolpilot.datasets import (
 from smolpilot.errors import DatasetError, ProfileError, TrainingError
 from smolpilot.keys import ACTION, STATE
 from smolpilot.policy import FrameLayout, Policy, adapt_policy, load_policy, new_policy
-from smolpilot.policy.create import derive_profile
+from smolpilot.policy.create import derive_profile, parent_statistics
 from smolpilot.policy.joints import map_layout, to_policy_order
 from smolpilot.policy.lineage import seen_episodes, trainings_on
 from smolpilot.robots import RobotProfile, list_profiles
-from smolpilot.statistics import Statistics
+from smolpilot.statistics import Statistics, merge_statistics
 
 from .options import TrainOptions
 from .units import frame_layout, in_profile_units
 
+Stats = Literal["parent", "dataset", "merged"]
 _UNUSED = "none"  # in a camera map: the camera is left out
 _HORIZON = 10  # execution horizon where none is given
 _FAR = 3.0  # standard deviations between two means, or the ratio of two deviations, that stop a run
@@ -153,7 +154,7 @@ def _policy(
     layout: FrameLayout,
     texts: list[str],
     notes: list[str],
-) -> tuple[Policy, Literal["parent", "dataset"]]:
+) -> tuple[Policy, Stats]:
     """The policy to train and whose statistics it normalises with."""
     cameras = _camera_map(options)
     statistics = in_profile_units(meta, layout, profile)
@@ -181,9 +182,11 @@ def _policy(
         tokenizer_dir=options.tokenizer, need_statistics=False,
     )  # fmt: skip
     kept = options.stats_from is not None or _same_robot(parent, profile)
-    own: Literal["parent", "dataset"] = options.stats or ("parent" if kept else "dataset")
+    own: Stats = options.stats or ("parent" if kept else "dataset")
+    if own == "merged":
+        statistics = _merged(parent, meta, layout, profile)
     policy = adapt_policy(
-        parent, meta=meta, statistics=statistics if own == "dataset" else None, profile=profile,
+        parent, meta=meta, statistics=None if own == "parent" else statistics, profile=profile,
         camera_map=cameras, instructions=texts, overrides=overrides,
     )  # fmt: skip
     notes += policy.report.notes
@@ -191,6 +194,24 @@ def _policy(
         own_statistics = to_policy_order(meta.statistics, layout, profile)
         _check_drift(policy, own_statistics, profile, notes, stop=options.stats is None)
     return policy, own
+
+
+def _merged(parent: Policy, meta: DatasetMeta, layout: FrameLayout, profile: RobotProfile) -> Statistics:
+    """Statistics of the parent's frames and the dataset's together, in the dataset's order and the profile's units."""
+    before, own = parent_statistics(parent, profile), to_policy_order(meta.statistics, layout, profile)
+    back = map_layout(FrameLayout.of_dataset(meta), profile)
+    merged: Statistics = {}
+    for feature, mapping in zip((STATE, ACTION), back, strict=True):
+        for whose, statistics in (("parent", before), ("dataset", own)):
+            if "count" not in statistics.get(feature, {}):
+                raise TrainingError(
+                    f"The {whose}'s statistics of {feature} do not say of how many frames they are.",
+                    expected="a count, to weigh the parent's frames against the dataset's",
+                    fix="--stats parent keeps the parent's, --stats dataset takes the dataset's",
+                )
+        whole = merge_statistics([{feature: before[feature]}, {feature: own[feature]}])
+        merged[feature] = mapping.backward_statistics(whole[feature])
+    return merged
 
 
 def _camera_map(options: TrainOptions) -> dict[str, str | None] | None:
