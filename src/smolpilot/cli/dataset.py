@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import importlib.abc
+import sys
 
 from smolpilot.errors import UsageError, did_you_mean
 
@@ -36,5 +38,30 @@ def main(args: list[str]) -> int:
         return 0
     if args[0] not in VERBS:
         raise UsageError(f"Unknown verb 'dataset {args[0]}'.", fix=did_you_mean(args[0], VERBS))
+    if sys.argv[1:] == ["dataset", *args]:
+        _spare_pandas()
     module = importlib.import_module(f"smolpilot.cli.dataset_{args[0]}")
     return int(module.main(args[1:]) or 0)
+
+
+def _spare_pandas() -> None:
+    """Keep pyarrow from importing pandas, which it does at the first array: a second that no dataset verb needs.
+
+    It looks once in a process, so this is for the command only, where nothing else uses pandas.
+    """
+    if "pandas" in sys.modules:
+        return
+    finder = _NoPandas()
+    sys.meta_path.insert(0, finder)
+    try:
+        import pyarrow
+
+        pyarrow.array([0])
+    finally:
+        sys.meta_path.remove(finder)
+
+
+class _NoPandas(importlib.abc.MetaPathFinder):
+    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+        if name == "pandas":
+            raise ModuleNotFoundError(name)

@@ -70,15 +70,9 @@ def _compare(options: CompareOptions) -> int:
 
 def print_table(result: Comparison, title: str) -> None:
     """The table of checks."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("check")
-    table.add_column("what", overflow="fold")
-    table.add_column("compared", justify="right")
-    table.add_column("differ", justify="right")
-    for row in result.table():
-        table.add_row(row["check"], row["what"], f"{row['compared']:,}", f"{row['differences']:,}")
-    Console(highlight=False).print(table)
+    rows = [("check", "compared", "differ", "what")]
+    rows += [(r["check"], f"{r['compared']:,}", f"{r['differences']:,}", r["what"]) for r in result.table()]
+    print(f"\n{title}")
+    for name, compared, differences, what in rows:
+        print(f"  {name:<12} {compared:>12} {differences:>7}  {what}")
+    print()

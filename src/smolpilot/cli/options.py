@@ -7,9 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pydantic
 import tyro
-import yaml
 
 from smolpilot.errors import UsageError, did_you_mean
 
@@ -34,6 +32,9 @@ def parse_with_config[T](options: type[T], args: Sequence[str], *, verb: str) ->
 
 def from_yaml[T](options: type[T], path: Path) -> T:
     """Read a dataclass from a YAML file; an unknown key or a wrong type is a UsageError."""
+    # Loaded here: most commands have no YAML file, and a shell user waits for every import.
+    import yaml
+
     if not path.is_file():
         raise UsageError(f"The config file {path} does not exist.", fix="Check the path given to --config.")
     try:
@@ -51,6 +52,8 @@ def from_yaml[T](options: type[T], path: Path) -> T:
 
 def from_mapping[T](options: type[T], values: dict[str, Any], *, where: str) -> T:
     """Build a dataclass from a mapping, strictly: unknown keys and wrong types name the key."""
+    import pydantic
+
     known = {field.name for field in dataclasses.fields(options)}  # type: ignore[arg-type]
     for key in values:
         if key not in known:
@@ -65,6 +68,8 @@ def from_mapping[T](options: type[T], values: dict[str, Any], *, where: str) -> 
 
 def _refuse_doubled_keys(text: str, path: Path) -> None:
     """YAML would silently keep the last of two equal keys."""
+    import yaml
+
     node = yaml.compose(text, Loader=yaml.SafeLoader)
     lines: dict[str, int] = {}
     for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,7 +12,13 @@ _SHOW_AFTER_S = 1.0
 
 @contextmanager
 def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
-    """Yield `update(what, done, total)`; each new `what` is a bar of its own, shown once the work takes a while."""
+    """Yield `update(what, done, total)`; each new `what` is a bar of its own, shown once the work takes a while.
+
+    Without a terminal nothing is shown.
+    """
+    if not sys.stderr.isatty():
+        yield lambda what, done, total: None
+        return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
