@@ -6,7 +6,8 @@ Contenders take turns in short bursts, so that other work on the machine meets t
 over the rounds, with the smallest and largest ratio beside them. Before that, samples are compared for equality.
 
 "raw decoding" is libdav1d alone (through PyAV, packets in memory, one thread, frames thrown away) on the frames that
-the same order asks for: no reader that decodes them with this decoder can be faster on one core.
+the same order asks for: no reader that decodes them with this decoder can take less. It assumes that each camera's
+video is one file without B-frames.
 
 `python benchmarks/dataset_reader.py [--samples 48] [--rounds 5] [--path V3_FOLDER …]` (needs the `test` dependency
 group; torchcodec also needs FFmpeg's shared libraries, e.g. `apt-get install ffmpeg`, and is left out without them).
@@ -147,28 +148,45 @@ def with_loader(dataset: Any, samples: int, order: str, images: str = "float32",
     return burst
 
 
-def raw_decoding(dataset: Any, samples: int, cameras: int) -> Burst:
-    """Samples per second if nothing but decoding were done, one core: `cameras` times the first camera's frames."""
+def processor_times(readers: dict[str, Callable[[int], Any]], samples: int, size: int, rounds: int) -> None:
+    """Milliseconds of processor time per sample: what is left of the differences on a busy machine."""
+    print("\nprocessor time per sample, exact random order, all threads of the process (least of the rounds)")
+    least = dict.fromkeys(readers, np.inf)
+    for number in range(rounds + 1):
+        order = np.random.default_rng(number).permutation(size)[:samples].tolist()
+        for name, read in readers.items():
+            start = time.process_time()
+            for i in order:
+                read(i)
+            least[name] = min(least[name], (time.process_time() - start) / samples)
+    for name, seconds in least.items():
+        line = f"  {name:<34}{1000 * seconds:7.2f} ms"
+        for peer in least if not name.startswith("LeRobot") else ():
+            if peer.startswith("LeRobot"):
+                line += f"   {least[peer] / seconds:5.1f}x {peer.split()[1]}"
+        print(line, flush=True)
+
+
+def raw_decoding(dataset: Any) -> Callable[[int], None]:
+    """Decode the frames of a sample and throw them away: packets in memory, one thread, one decoder per camera."""
     from smolpilot.datasets.video import read_index
 
-    path = dataset.meta.episodes[0].videos[dataset.meta.camera_names[0]].path
-    index, content = read_index(path), path.read_bytes()
-    container = av.open(str(path))
-    codec = container.streams.video[0].codec_context
-    codec.thread_count = 1
+    cameras = []
+    for camera in dataset.meta.camera_names:
+        path = dataset.meta.episodes[0].videos[camera].path
+        container = av.open(str(path))
+        container.streams.video[0].codec_context.thread_count = 1
+        cameras.append((read_index(path), path.read_bytes(), container))
 
-    def burst(generator: np.random.Generator) -> float:
-        order = generator.permutation(len(index.pts))[:samples].tolist()
-        start = time.perf_counter()
-        for position in order:
+    def decode(position: int) -> None:
+        for index, content, container in cameras:
+            codec = container.streams.video[0].codec_context
             codec.flush_buffers()
             for number in range(int(index.keyframe[position]), position + 1):
                 offset, size = int(index.packets.offset[number]), int(index.packets.size[number])
                 codec.decode(av.Packet(content[offset : offset + size]))
-        return samples / (time.perf_counter() - start) / cameras
 
-    burst.container = container  # type: ignore[attr-defined]
-    return burst
+    return decode
 
 
 def contest(title: str, bursts: dict[str, Burst], rounds: int) -> None:
@@ -204,10 +222,12 @@ def compare(path: Path, samples: int, rounds: int) -> None:
             "Loader random": with_loader(ours, samples, "random"),
             "Loader local": with_loader(ours, samples, "local"),
             "Loader local, uint8": with_loader(ours, samples, "local", "uint8"),
-            "raw decoding, random, one core": raw_decoding(ours, samples, cameras),
         },
         rounds,
     )
+    readers = {name: dataset.__getitem__ for name, dataset in theirs.items()}
+    readers |= {"dataset[i]": ours.__getitem__, "raw decoding, nothing else": raw_decoding(ours)}
+    processor_times(readers, samples, len(ours), rounds)
     contest(
         f"DataLoader, {WORKERS} workers, batches of {BATCH}: exact random order; local order (pairs share a batch)",
         {

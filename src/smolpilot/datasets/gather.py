@@ -5,8 +5,9 @@ from __future__ import annotations
 import multiprocessing
 import os
 import threading
+from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -50,11 +51,24 @@ class Media:
         """
         jobs = sorted(jobs, key=lambda job: (job[0].path, job[0].column or "", job[0].number))
         pieces = _pieces(jobs, self.videos, max(1, min(_PIECE, -(-len(jobs) // threads))))
-        if threads > 1 and len(pieces) > 1:
-            for _ in _pool(threads).map(self._fill_piece, pieces):
-                pass
-            return
-        for piece in pieces:
+        queue = deque(pieces)
+        # The caller works too: a thread that only waited would cost a switch to another one per sample.
+        helpers = [_pool(threads).submit(self._work, queue) for _ in range(min(threads, len(pieces)) - 1)]
+        try:
+            self._work(queue)
+        finally:
+            queue.clear()
+            wait([helper for helper in helpers if not helper.cancel()])
+        for helper in helpers:
+            if not helper.cancelled():
+                helper.result()
+
+    def _work(self, queue: deque[list[tuple[Place, npt.NDArray[Any]]]]) -> None:
+        while True:
+            try:
+                piece = queue.popleft()
+            except IndexError:
+                return
             self._fill_piece(piece)
 
     def _fill_piece(self, jobs: Sequence[tuple[Place, npt.NDArray[Any]]]) -> None:
