@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -344,3 +345,27 @@ def test_a_damaged_history_is_an_error_not_a_traceback(copy: Path, tmp_path: Pat
     (copy / "meta" / "smolpilot_history.json").write_text('{"edits": 3}')
     with pytest.raises(DatasetError, match="history"):
         rename_tasks(read_meta(copy), tmp_path / "out", {"0": "x"})
+
+
+def test_a_split_that_cannot_be_made_leaves_nothing(copy: Path, tmp_path: Path, capsys: Any) -> None:
+    video = next((copy / "videos").rglob("*.mp4"))
+    video.write_bytes(video.read_bytes()[: video.stat().st_size // 2])
+    assert main(["dataset", "split", str(copy), str(tmp_path / "out"), "--parts", "a=0-2", "b=rest"]) == 1
+    assert video.name in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["copy"]
+
+
+@pytest.mark.parametrize(
+    "args",
+    [["tasks", "{}"], ["stats", "{}", "--recompute"], ["exclude", "{}", "{out}", "--episodes", "0"],
+     ["view", "{}", "--out", "{out}"]],
+    ids=lambda args: args[0],
+)  # fmt: skip
+def test_the_verbs_load_neither_torch_nor_lerobot(tiny_dataset: Path, tmp_path: Path, args: list[str]) -> None:
+    words = ["dataset", *(word.format(tiny_dataset, out=tmp_path / "out") for word in args)]
+    code = (
+        "import sys; from smolpilot.cli.main import main; code = main(sys.argv[1:]); "
+        "sys.exit(code or sum(name in sys.modules for name in ('torch', 'lerobot', 'matplotlib')) * 50)"
+    )
+    result = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr

@@ -19,6 +19,7 @@ from smolpilot.datasets.splits import episode_ranges, parse_episodes, split_epis
 from smolpilot.errors import UsageError
 
 REST = "rest"
+_PLAN = ".plan"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
@@ -88,6 +89,21 @@ def split(
         raise UsageError(f"The output {target} lies inside the recording.", fix="Choose a path outside.")
     work = target.parent / f".{target.name}.smolpilot-split"
     _begin(work, meta, parts, settings or EditSettings())
+    try:
+        reports = _write_parts(meta, work, parts, settings, progress)
+    except BaseException:
+        if [path.name for path in work.iterdir()] == [_PLAN]:
+            # Nothing worth keeping.
+            shutil.rmtree(work)
+        raise
+    (work / _PLAN).unlink()
+    work.rename(target)
+    return reports
+
+
+def _write_parts(
+    meta: DatasetMeta, work: Path, parts: Parts, settings: EditSettings | None, progress: Progress | None
+) -> dict[str, RewriteReport]:
     reports = {}
     for name, episodes in parts.episodes.items():
         if (work / name / MANIFEST).exists():
@@ -95,12 +111,7 @@ def split(
             continue
         files = with_edit(meta, "split", part=name, episodes=episode_ranges(episodes))
         reports[name] = write_episodes(meta, work / name, episodes, files, settings, progress)
-    (work / _PLAN).unlink()
-    work.rename(target)
     return reports
-
-
-_PLAN = ".plan"
 
 
 def _begin(work: Path, meta: DatasetMeta, parts: Parts, settings: EditSettings) -> None:
