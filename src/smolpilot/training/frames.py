@@ -120,5 +120,5 @@ class Decoder:
     def images(self, slot: str, rows: npt.NDArray[np.int64], device: torch.device) -> Tensor:
         """Images of a camera slot, float32 [n, 3, H, W] on `device`."""
         plan = self._plans[slot]
-        pictures = np.stack([self._dataset.image(int(row), plan.camera) for row in rows])
-        return plan.prepare(torch.from_numpy(pictures)).to(device)
+        pictures = torch.from_numpy(self._dataset.pictures(rows, plan.camera))
+        return plan.prepare(pictures.permute(0, 2, 3, 1)).to(device)
