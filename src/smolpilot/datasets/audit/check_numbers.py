@@ -103,9 +103,7 @@ def saturated(subject: Subject) -> Iterator[Finding]:
                         f"Joint '{name}' stays at {end:g}, the end of its range, for {run} frames of episode {episode}."
                     )
                     frame = int(np.flatnonzero(pinned)[0])
-                    yield subject.finding(
-                        "joint-saturated", message, severity="info", episode=episode, frame=frame, joint=name
-                    )
+                    yield subject.finding("joint-saturated", message, episode=episode, frame=frame, joint=name)
 
 
 def outliers(subject: Subject) -> Iterator[Finding]:

@@ -150,7 +150,7 @@ RULES: dict[str, Rule] = {
     "not-finite": Rule("error", "numbers", "NaN or infinite numbers", EXCLUDE),
     "joint-dead": Rule("warning", "numbers", "a joint's state stands still while its action moves", EXCLUDE),
     "joint-constant": Rule("info", "numbers", "a joint never moves", "Nothing, if the task does not use it."),
-    "joint-saturated": Rule("warning", "numbers", "a joint stays at the end of its range", EXCLUDE),
+    "joint-saturated": Rule("info", "numbers", "a joint stays at the end of its range", EXCLUDE),
     "limit-position": Rule("warning", "numbers", "values outside the robot profile's limits", EXCLUDE),
     "limit-velocity": Rule("warning", "numbers", "movements faster than the robot profile allows", EXCLUDE),
     "unit-mismatch": Rule(
