@@ -188,6 +188,15 @@ def test_the_check_is_made_unless_told_otherwise(build_v21: Any, tmp_path: Path)
     assert document(tmp_path / "plain" / "data" / "index.js")["checked"] is False
 
 
+def test_nothing_is_written_into_the_recording(copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.chdir(copy)
+    before = sorted(copy.rglob("*"))
+    assert main(["dataset", "view", ".", "--no-check"]) == 2
+    assert "inside the recording" in capsys.readouterr().err
+    assert main(["dataset", "stats", ".", "--out", "meta/new.json"]) == 2
+    assert sorted(copy.rglob("*")) == before
+
+
 def test_command_line(tiny_dataset: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     opened: list[str] = []

@@ -22,7 +22,7 @@ class MergeOptions(EditOptions):
     dst: tyro.conf.Positional[Path]
     """The new folder; it must not exist yet."""
     src: tyro.conf.Positional[list[Path]]
-    """The recordings, two or more; their episodes follow one another in this order."""
+    """The recordings; their episodes follow one another in this order. A single one is numbered anew."""
     robot_type: str | None = None
     """The robot's name in the result, for one robot that was recorded under several names."""
 

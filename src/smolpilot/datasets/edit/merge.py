@@ -25,12 +25,12 @@ def merge(
 ) -> RewriteReport:
     """Write the episodes of all sources, in order, as the new folder `dst`; equal instructions become one task.
 
-    The sources may be of different versions. `robot_type` is for robots whose names differ though they are the same:
-    it becomes the result's. Raises UsageError for fewer than two sources or one given twice, DatasetError naming the
-    first difference in rate, robot, features or joint names.
+    The sources may be of different versions; a single one is numbered anew. `robot_type` is for robots whose names
+    differ though they are the same: it becomes the result's. Raises UsageError for no source or one given twice,
+    DatasetError naming the first difference in rate, robot, features or joint names.
     """
-    if len(sources) < 2:
-        raise UsageError("A union needs at least two recordings.", expected="DST SRC1 SRC2 …")
+    if not sources:
+        raise UsageError("There is nothing to merge.", expected="DST SRC1 SRC2 …")
     roots = [meta.root for meta in sources]
     for root in roots:
         if roots.count(root) > 1:
