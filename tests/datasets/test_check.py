@@ -209,6 +209,24 @@ def test_a_fractional_rate_is_sound(tmp_path):
     assert [f for f in audit(tmp_path / "ntsc").findings if f.severity != "info"] == []
 
 
+@pytest.mark.parametrize(("stated", "true"), [(29.97, 30), (30, 29.97), (30, 15)])
+def test_a_rate_that_is_nearly_right_is_named(tmp_path, stated, true):
+    from smolpilot.datasets import DatasetWriter
+
+    with DatasetWriter(
+        tmp_path / "rate", fps=true, state_names=JOINTS, action_names=JOINTS, cameras={"front": (48, 64)}
+    ) as writer:
+        for take in takes(lengths=(40, 44)):
+            for i in range(len(take)):
+                frame = {"observation.state": take.state[i], "action": take.action[i], "task": take.task}
+                writer.add_frame({**frame, "observation.images.front": take.pictures["front"][i]})
+            writer.end_episode()
+    change_info(tmp_path / "rate", fps=stated)
+    result = audit(tmp_path / "rate")
+    message = next(found.message for found in result.findings if found.code == "fps-mismatch")
+    assert f"says {stated:g} fps; the data have {true:g} frames" in message
+
+
 def test_time_stamps_that_follow_an_uneven_video_are_a_warning(copy):
     """The frames came unevenly and the rows say so: every sample loads, so that is no error."""
     import av

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from smolpilot.datasets.audit.findings import Finding
 from smolpilot.datasets.audit.footage import Clip, Footage
 from smolpilot.datasets.audit.recording import Recording
+from smolpilot.datasets.audit.scanning import RATE_TOLERANCE
 from smolpilot.datasets.audit.subject import Subject
 
 # LeRobot's tolerance between a row's time stamp and its video frame's.
@@ -24,7 +25,7 @@ def true_rate(recording: Recording, footage: Footage) -> float:
     rows = _row_rate(recording)
     if stated is None:
         return film or rows or 30.0
-    same_film = film is None or abs(film / stated - 1) < 5e-4
+    same_film = film is None or abs(film / stated - 1) < RATE_TOLERANCE
     if same_film and film is not None:
         return stated
     if film is None:
@@ -36,7 +37,7 @@ def true_rate(recording: Recording, footage: Footage) -> float:
 def rate(subject: Subject) -> Iterator[Finding]:
     """info's fps against the data."""
     stated = subject.recording.fps
-    if stated is not None and abs(subject.fps / stated - 1) > 5e-4:
+    if stated is not None and abs(subject.fps / stated - 1) > RATE_TOLERANCE:
         yield subject.finding(
             "fps-mismatch", f"meta/info.json says {stated:g} fps; the data have {subject.fps:g} frames per second."
         )

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from smolpilot.datasets.audit.check_structure import rate as declared_rate
 from smolpilot.datasets.audit.findings import Finding
 from smolpilot.datasets.audit.footage import Clip
+from smolpilot.datasets.audit.scanning import RATE_TOLERANCE
 from smolpilot.datasets.audit.subject import Subject
 
 _ALIASES = {
@@ -111,7 +112,7 @@ def containers(subject: Subject) -> Iterator[Finding]:
                 yield subject.finding("video-size", message, episode=clip.episode, camera=camera.name)
         stated, rates = declared_rate(camera.declared.get("video.fps")), [c.scan.rate for c in clips if c.scan.rate > 0]
         found = float(np.median(rates)) if rates else None
-        if stated is not None and found is not None and abs(found / stated - 1) > 5e-4:
+        if stated is not None and found is not None and abs(found / stated - 1) > RATE_TOLERANCE:
             message = f"Camera '{camera.name}' is declared with {stated:g} fps; its videos have {found:g}."
             yield subject.finding("video-rate", message, camera=camera.name)
 

@@ -25,6 +25,8 @@ _BLOCKS = 48
 _SAME = 3.0
 _COLOURS_EVERY = 4
 _SMALL = 256 * 256
+# 30 and 29.97 differ by 0.1 %: rates that are nearer to one another are the same.
+RATE_TOLERANCE = 9e-4
 
 
 @dataclass
@@ -139,9 +141,21 @@ def _read(scan: VideoScan, container: Any) -> None:
                 scan.look.add(frame)
     pts = np.array(sorted(packets), dtype=np.int64)
     scan.times = np.asarray(pts * float(base), dtype=np.float64)
+    scan.rate = _rate(scan)
     scan.keys = np.array([packets[value] for value in pts.tolist()], dtype=bool)
     scan.decoded = np.isin(pts, shown)
     _align(scan, pts, np.array(shown, dtype=np.int64))
+
+
+def _rate(scan: VideoScan) -> float:
+    """Frames per second by the time stamps: the container's word counts the last frame's duration, often a guess."""
+    if len(scan.times) < 2 or scan.times[-1] <= scan.times[0]:
+        return scan.rate
+    found = (len(scan.times) - 1) / float(scan.times[-1] - scan.times[0])
+    for nominal in (scan.rate, round(found), round(found * 1.001) / 1.001):
+        if nominal > 0 and abs(found / nominal - 1) < RATE_TOLERANCE:
+            return float(nominal)
+    return found
 
 
 def _packets(scan: VideoScan, container: Any, stream: Any) -> Iterator[Any]:

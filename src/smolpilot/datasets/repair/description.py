@@ -11,6 +11,7 @@ import pyarrow as pa
 from smolpilot.datasets.audit.declared import INDEX_COLUMNS
 from smolpilot.datasets.audit.recording import Recording
 from smolpilot.datasets.audit.run import Audit
+from smolpilot.datasets.audit.scanning import RATE_TOLERANCE
 from smolpilot.datasets.features import flatten_names
 from smolpilot.datasets.repair.plan import RepairPlan
 
@@ -24,7 +25,7 @@ def repair_info(result: Audit, plan: RepairPlan, kept: list[int]) -> None:
     if not info:
         plan.actions.append("meta/info.json made anew from the files: robot_type is not known.")
     stated = recording.fps
-    if stated is None or abs(stated / plan.fps - 1) > 5e-4:
+    if stated is None or abs(stated / plan.fps - 1) > RATE_TOLERANCE:
         plan.actions.append(f"meta/info.json: fps {stated if stated is None else f'{stated:g}'} becomes {plan.fps:g}.")
         info["fps"] = int(plan.fps) if float(plan.fps).is_integer() else plan.fps
     plan.info = info
