@@ -349,6 +349,39 @@ def test_the_manifest_names_every_file(tiny_dataset, tmp_path):
     assert {name: entry["sha256"] for name, entry in files.items()} == found
 
 
+def test_what_no_policy_here_takes_is_copied_all_the_same(build_v21, tmp_path):
+    """Depth cameras, and recordings without actions."""
+    source = build_v21(statistics=True)
+    info = json.loads((source / "meta" / "info.json").read_text())
+    info["features"]["observation.images.top"]["info"] = {"video.is_depth_map": True}
+    del info["features"]["action"]
+    (source / "meta" / "info.json").write_text(json.dumps(info))
+    for path in (source / "data").rglob("*.parquet"):
+        pq.write_table(pq.read_table(path).drop_columns("action"), path)
+    with pytest.raises(DatasetError):
+        read_meta(source)
+    report = convert(source, tmp_path / "out")
+    assert "observation.images.top" not in report.computed
+    assert compare(source, tmp_path / "out").equal
+    found = json.loads((tmp_path / "out" / "meta" / "info.json").read_text())
+    assert found["features"]["observation.images.top"]["info"]["video.is_depth_map"] is True
+
+
+def test_columns_that_the_description_forgot_are_described(build_v21, tmp_path):
+    """LeRobot cannot load a column that info.json does not name."""
+    source = build_v21()
+    for path in (source / "data").rglob("*.parquet"):
+        table = pq.read_table(path)
+        force = pa.FixedSizeListArray.from_arrays(pa.array(np.arange(2.0 * len(table))), 2)
+        pq.write_table(table.append_column("force", force).append_column("ok", pa.array([True] * len(table))), path)
+    convert(source, tmp_path / "out")
+    features = json.loads((tmp_path / "out" / "meta" / "info.json").read_text())["features"]
+    assert features["force"] == {"dtype": "float64", "shape": [2], "names": ["joint_0", "joint_1"]}
+    assert features["ok"] == {"dtype": "bool", "shape": [1], "names": None}
+    assert compare(source, tmp_path / "out").equal
+    assert read_meta(tmp_path / "out").statistics["force"]["max"][0] == 16.0
+
+
 def test_gaps_in_episodes_are_kept_with_a_warning(build_v21, tmp_path):
     source = build_v21()
     lines = (source / "meta" / "episodes.jsonl").read_text().splitlines(keepends=True)

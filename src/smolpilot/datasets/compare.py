@@ -23,7 +23,7 @@ def compare(
     relative to the episode's start, pictures, tasks and statistics (to `tolerance`) are. Raises DatasetError when one
     of them cannot be read.
     """
-    metas = [read_meta(path) for path in (a, b)]
+    metas = [read_meta(path, trainable=False) for path in (a, b)]
     report = progress or (lambda what, done, total: None)
     paths = [path for meta in metas for episode in meta.episodes for path in episode.paths]
     with Pool(jobs, size_of(paths)) as pool:

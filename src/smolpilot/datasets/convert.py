@@ -15,6 +15,6 @@ def convert(
 
     Raises as `read_meta` and `rewrite` do.
     """
-    meta = read_meta(src)
+    meta = read_meta(src, trainable=False)
     plans = [EpisodePlan(meta, episode.index) for episode in meta.episodes]
     return rewrite(plans, dst, options, progress=progress)

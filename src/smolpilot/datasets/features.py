@@ -42,8 +42,11 @@ class CameraInfo:
         return self.codec != "image"
 
 
-def parse_features(info: dict[str, Any], path: Path) -> dict[str, Feature]:
-    """The features of `info.json`; raises DatasetError when one is not described as LeRobot does it."""
+def parse_features(info: dict[str, Any], path: Path, *, trainable: bool = True) -> dict[str, Feature]:
+    """The features of `info.json`; raises DatasetError when one is not described as LeRobot does it.
+
+    `trainable` demands a state and an action.
+    """
     raw = info.get("features")
     if not isinstance(raw, dict) or not raw:
         raise DatasetError(f"{path} names no features.", expected="an object 'features' with state, action, cameras")
@@ -53,7 +56,8 @@ def parse_features(info: dict[str, Any], path: Path) -> dict[str, Feature]:
         if not isinstance(shape, list) or "dtype" not in entry or not all(isinstance(n, int) for n in shape):
             raise DatasetError(f"The feature '{name}' in {path} is incomplete.", expected="a dtype and a list as shape")
         features[name] = Feature(str(entry["dtype"]), tuple(shape), flatten_names(entry.get("names"), shape))
-    _require_vectors(features, path)
+    if trainable:
+        _require_vectors(features, path)
     return features
 
 
@@ -67,12 +71,14 @@ def flatten_names(names: Any, shape: list[int]) -> list[str] | None:
     return flat if len(flat) == size else None
 
 
-def parse_cameras(info: dict[str, Any], features: dict[str, Feature], path: Path) -> dict[str, CameraInfo]:
-    """The cameras by name (feature key without `observation.images.`); refuses depth and float images."""
+def parse_cameras(
+    info: dict[str, Any], features: dict[str, Feature], path: Path, *, trainable: bool = True
+) -> dict[str, CameraInfo]:
+    """The cameras by name (feature key without `observation.images.`); `trainable` refuses depth and float images."""
     cameras: dict[str, CameraInfo] = {}
     for key, feature in features.items():
         if feature.dtype not in _CAMERA_TYPES:
-            if key.startswith(f"{IMAGES}."):
+            if trainable and key.startswith(f"{IMAGES}."):
                 raise DatasetError(
                     f"The camera '{camera_name(key)}' in {path} has dtype {feature.dtype}.",
                     expected="8-bit colour pictures, dtype 'video' or 'image'; float images are not supported",
@@ -81,13 +87,13 @@ def parse_cameras(info: dict[str, Any], features: dict[str, Feature], path: Path
             continue
         entry = info["features"][key]
         details = {**(entry.get("video_info") or {}), **(entry.get("info") or {})}
-        if _is_depth(details, feature):
+        if trainable and is_depth(entry, feature):
             raise DatasetError(
                 f"The camera '{camera_name(key)}' in {path} is a depth camera.",
                 expected="colour cameras: SmolVLA sees RGB pictures",
                 fix="Remove the depth feature from a copy of the dataset.",
             )
-        height, width = _image_size(entry, feature, path, key)
+        height, width = _image_size(feature, path, key, any_channels=not trainable)
         cameras[_camera_name(key)] = CameraInfo(
             key=key,
             width=width,
@@ -141,7 +147,9 @@ def _camera_rate(rate: Any, path: Path, key: str) -> float:
     return float(rate)
 
 
-def _is_depth(details: dict[str, Any], feature: Feature) -> bool:
+def is_depth(entry: dict[str, Any], feature: Feature) -> bool:
+    """Whether a camera's entry in `info.json` describes distances, not colours."""
+    details = {**(entry.get("video_info") or {}), **(entry.get("info") or {})}
     flagged = details.get("is_depth_map") or details.get("video.is_depth_map")
     single = feature.names is not None and any(
         name in _CHANNEL_NAMES and size == 1 for name, size in zip(feature.names, feature.shape, strict=True)
@@ -149,7 +157,7 @@ def _is_depth(details: dict[str, Any], feature: Feature) -> bool:
     return bool(flagged) or single
 
 
-def _image_size(entry: dict[str, Any], feature: Feature, path: Path, key: str) -> tuple[int, int]:
+def _image_size(feature: Feature, path: Path, key: str, *, any_channels: bool) -> tuple[int, int]:
     """(height, width), whichever way round the shape is stored."""
     shape = feature.shape
     if len(shape) != 3:
@@ -159,6 +167,6 @@ def _image_size(entry: dict[str, Any], feature: Feature, path: Path, key: str) -
     names = [name.lower() for name in feature.names] if feature.names else []
     channel_first = names[0] in _CHANNEL_NAMES if names else shape[0] == 3 and shape[2] != 3
     height, width, channels = (shape[1], shape[2], shape[0]) if channel_first else shape
-    if channels != 3:
+    if channels != 3 and not any_channels:
         raise DatasetError(f"The camera '{key}' in {path} has {channels} channels.", expected="3 (red, green, blue)")
     return height, width

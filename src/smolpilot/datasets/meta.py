@@ -90,8 +90,11 @@ def unknown_episode(meta: DatasetMeta, index: int) -> UsageError:
     )
 
 
-def read_meta(path: str | Path) -> DatasetMeta:
+def read_meta(path: str | Path, *, trainable: bool = True) -> DatasetMeta:
     """Read the meta folder of a LeRobot v2.0, v2.1 or v3.0 dataset.
+
+    `trainable` False also takes what no policy here can be trained on, but what can be copied and compared: depth
+    cameras, recordings without state or action.
 
     Raises UsageError when `path` does not exist, DatasetError when it is no dataset, is of another version, or
     when a file is missing, torn, a Git-LFS pointer, or contradicts another.
@@ -112,8 +115,8 @@ def read_meta(path: str | Path) -> DatasetMeta:
     fps = info.get("fps")
     if isinstance(fps, bool) or not isinstance(fps, int | float) or not 0 < fps < 1e6:
         raise DatasetError(f"{info_path} has fps {fps!r}.", expected="frames per second, above 0")
-    features = parse_features(info, info_path)
-    cameras = parse_cameras(info, features, info_path)
+    features = parse_features(info, info_path, trainable=trainable)
+    cameras = parse_cameras(info, features, info_path, trainable=trainable)
     layout = read_layout(root, version, info, cameras)
     return DatasetMeta(
         root=root,

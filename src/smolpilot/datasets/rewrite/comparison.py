@@ -113,7 +113,8 @@ def compare_episodes(
         one, other = mine[index], theirs[index]
         if one.length != other.length:
             result.add("episodes", f"{one.length} and {other.length} frames", index)
-        if one.tasks != other.tasks:
+        # An episode list without instructions says nothing: they are in the rows.
+        if one.tasks and other.tasks and one.tasks != other.tasks:
             result.add("episodes", f"instructions {one.tasks} and {other.tasks}", index)
         _compare_columns(one, other, result)
         _compare_videos(one, other, result)
@@ -121,8 +122,9 @@ def compare_episodes(
 
 
 def _feature_difference(a: Feature | None, b: Feature | None) -> str:
+    # One that is described on one side only shows among the columns and videos if it is more than words.
     if a is None or b is None:
-        return f"only in the {'second' if a is None else 'first'} recording"
+        return ""
     if (a.dtype, a.shape) != (b.dtype, b.shape):
         return f"{a.dtype} {list(a.shape)} and {b.dtype} {list(b.shape)}"
     # Names that were missing and have been filled in are no difference.

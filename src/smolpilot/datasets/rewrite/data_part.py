@@ -24,13 +24,13 @@ _FIX = "See `smolpilot dataset check`; `smolpilot dataset repair` makes a copy t
 
 @dataclass(frozen=True)
 class EpisodeRows:
-    """One episode of a data file; `statistics` and `pictures` name the columns whose statistics are wanted."""
+    """One episode of a data file; `known` are columns with statistics, `pictures` those that are wanted."""
 
     rows: Rows
     index: int
     change: Callable[[pa.Table], pa.Table] | None
     numbers: Numbers | None
-    statistics: list[str]
+    known: list[str]
     pictures: list[str]
     clips: dict[str, tuple[Path, Clip]]
 
@@ -56,7 +56,7 @@ class DataPart:
                     {
                         "columns": column_digests(table),
                         "tasks": _used_tasks(table),
-                        "statistics": table_statistics(table, episode.statistics, episode.pictures),
+                        "statistics": table_statistics(table, episode.known, episode.pictures),
                         "off_video": self._off_video(table, episode),
                     }
                 )

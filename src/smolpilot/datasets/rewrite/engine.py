@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
+from smolpilot.datasets.features import is_depth
 from smolpilot.datasets.meta import DatasetMeta, read_meta
 from smolpilot.datasets.rewrite import plan as planning
 from smolpilot.datasets.rewrite.comparison import Comparison, compare_episodes, compare_meta
@@ -162,6 +163,8 @@ class _Job:
                 f"Episode indices have gaps (there is no episode {gap}): LeRobot finds episodes by position. "
                 "`smolpilot dataset merge` numbers them anew."
             )
+        if any(clip.others for one in self._placed for clip in one.clips.values()):
+            found.append("Sound and other tracks beside the pictures have been left out: no LeRobot reader uses them.")
         if self._report.off_video > LEROBOT_TOLERANCE:
             found.append(
                 f"Time stamps are up to {1000 * self._report.off_video:.2f} ms off the videos; LeRobot refuses more "
@@ -210,17 +213,14 @@ class _Job:
     def _episode_rows(self, one: planning.Placed) -> EpisodeRows:
         features = one.plan.source.features
         stored = self._stored(one)
-        missing = [name for name in features if not complete(stored.get(name))]
-        if one.plan.change is not None:
-            # A change may add columns: those are not known here, the index columns are the usual ones.
-            missing = list(dict.fromkeys([*missing, "timestamp", "frame_index", *_RENUMBERED]))
+        pictures = [name for name, feature in features.items() if feature.dtype == "image"]
         return EpisodeRows(
             rows=one.rows,
             index=one.index,
             change=one.plan.change,
             numbers=one.numbers,
-            statistics=[n for n in missing if n not in features or features[n].dtype not in ("video", "image")],
-            pictures=[n for n in missing if n in features and features[n].dtype == "image"],
+            known=[*stored, *pictures],
+            pictures=[n for n in pictures if n not in stored and not self._depth(one.plan.source, n)],
             clips={camera: (one.video(camera), clip) for camera, clip in one.clips.items()},
         )
 
@@ -241,9 +241,14 @@ class _Job:
         for one in self._placed:
             stored = self._stored(one)
             for camera, clip in one.clips.items():
-                if self._keys[camera] not in stored:
+                if self._keys[camera] not in stored and not self._depth(one.plan.source, self._keys[camera]):
                     parts.append(PicturesPart(f"pictures {camera} {one.index}", one.video(camera), clip))
         return parts
+
+    def _depth(self, source: DatasetMeta, key: str) -> bool:
+        """Statistics of distances are not those of colours: they are not made up."""
+        entry = self._extras[id(source)].info.get("features", {}).get(key)
+        return isinstance(entry, dict) and is_depth(entry, source.features[key])
 
     def _execute(self, parts: Sequence[Part], what: str) -> None:
         """Run the parts that the journal does not have, largest kinds first, and note each as it is ready."""
@@ -334,7 +339,7 @@ class _Job:
         """Read the whole result back and compare it with what was planned."""
         proof = self._report.proof
         try:
-            result = read_meta(self._work.root)
+            result = read_meta(self._work.root, trainable=False)
             facts = collect(result, self._pool, self._progress, "prove")
         except SmolpilotError:
             self._work.clear()

@@ -94,11 +94,11 @@ class PicturesPart:
         )
 
 
-def table_statistics(table: pa.Table, names: list[str], pictures: list[str]) -> dict[str, dict[str, Any]]:
-    """Statistics of the columns `names` (those that are numbers) and of the picture columns `pictures`."""
+def table_statistics(table: pa.Table, known: list[str], pictures: list[str]) -> dict[str, dict[str, Any]]:
+    """Statistics of all columns that hold numbers, but for the `known` ones, and of the picture columns `pictures`."""
     found: dict[str, dict[str, Any]] = {}
-    for name in names:
-        if name in table.column_names and len(table):
+    for name in table.column_names:
+        if name not in known and len(table):
             stats = _column_statistics(table[name])
             if stats is not None:
                 found[name] = stats

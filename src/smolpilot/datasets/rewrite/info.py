@@ -5,11 +5,11 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping, Sequence
-from fractions import Fraction
 from typing import Any
 
 import pyarrow as pa
 
+from smolpilot.datasets.features import Feature, is_depth
 from smolpilot.datasets.rewrite.options import RewriteOptions
 from smolpilot.datasets.rewrite.packets import Clip
 from smolpilot.datasets.rewrite.plan import Placed
@@ -100,21 +100,18 @@ def _described(kind: pa.DataType) -> dict[str, Any] | None:
 
 def _complete_video(feature: dict[str, Any], clip: Clip, fps: float) -> None:
     """Codec and pixel format as they are in the files, where the source is silent."""
+    described = Feature(str(feature.get("dtype")), tuple(feature.get("shape") or ()), None)
+    depth = is_depth(feature, described) or 1 in described.shape[-1:]
     details = feature.setdefault("info", copy.deepcopy(feature.get("video_info") or {}))
     found = {
         "video.height": clip.coding.height,
         "video.width": clip.coding.width,
         "video.codec": clip.coding.codec,
         "video.pix_fmt": clip.coding.pix_fmt,
-        "video.is_depth_map": False,
+        "video.is_depth_map": depth,
         "video.fps": fps,
         "video.channels": math.prod(feature.get("shape", [3])[2:3]) or 3,
         "has_audio": False,
     }
     for key, value in found.items():
         details.setdefault(key, value)
-
-
-def rate(fps: float) -> Fraction:
-    """A frame rate as the fraction it stands for: 29.97 is 30000/1001."""
-    return Fraction(fps).limit_denominator(1001)

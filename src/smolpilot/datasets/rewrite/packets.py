@@ -55,7 +55,8 @@ class Clip:
     `first_pts` and `first_dts` locate the packets; `lead` is the time from the episode's start to its first frame;
     `last` and `first_decode`, `last_decode` are relative to the first frame. `digest` is a hash of every packet's
     content and time stamp relative to the first frame's; `off_grid` the largest distance in seconds of a frame from the
-    constant rate; `problem` says why the packets cannot be copied, or nothing.
+    constant rate; `problem` says why the packets cannot be copied, or nothing;
+    `others` counts the file's streams beside the picture (sound).
     """
 
     coding: Coding
@@ -71,6 +72,7 @@ class Clip:
     off_grid: float
     digest: str
     problem: str
+    others: int
 
     @property
     def tick(self) -> Fraction:
@@ -88,6 +90,7 @@ class Packets:
     size: npt.NDArray[np.int64]
     digests: list[bytes]
     coding: Coding
+    others: int
 
 
 @contextmanager
@@ -130,11 +133,11 @@ def read_packets(path: Path) -> Packets:
             dts = packet.dts if packet.dts is not None else packet.pts
             rows.append((packet.pts, dts, packet.is_keyframe, packet.size))
             digests.append(hashlib.blake2b(packet, digest_size=16).digest())
-        coding = coding_of(stream)
+        coding, others = coding_of(stream), len(container.streams) - 1
     if not rows:
         raise _torn(path, "it holds no frames")
     columns = np.array(rows, dtype=np.int64).T
-    return Packets(columns[0], columns[1], columns[2].astype(np.bool_), columns[3], digests, coding)
+    return Packets(columns[0], columns[1], columns[2].astype(np.bool_), columns[3], digests, coding, others)
 
 
 def clips_of(path: Path, packets: Packets, spans: Sequence[Span], starts: Sequence[float], fps: float) -> list[Clip]:
@@ -208,6 +211,7 @@ def _clip(packets: Packets, span: Span, shown: npt.NDArray[np.int64], fps: float
         off_grid=float(np.abs((shown - first) * float(tick) - np.arange(len(shown)) / fps)[: span.length].max()),
         digest=digest.hexdigest(),
         problem=_problem(packets, inside, first, len(shown)),
+        others=packets.others,
     )
 
 
