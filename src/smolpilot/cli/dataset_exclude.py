@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 
@@ -18,9 +19,9 @@ class ExcludeOptions(EditOptions):
     Video packets are copied, not encoded again; the source is only read.
     """
 
-    src: tyro.conf.Positional[Path]
+    src: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="SRC")]
     """The recording: the folder with meta/, data/ and videos/."""
-    dst: tyro.conf.Positional[Path]
+    dst: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DST")]
     """The new folder; it must not exist yet."""
     episodes: str
     """The episodes to leave out, such as 3,7-9."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 
@@ -19,9 +20,9 @@ class MergeOptions(EditOptions):
     names are an error.
     """
 
-    dst: tyro.conf.Positional[Path]
+    dst: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DST")]
     """The new folder; it must not exist yet."""
-    src: tyro.conf.Positional[list[Path]]
+    src: Annotated[tyro.conf.Positional[list[Path]], tyro.conf.arg(metavar="SRC")]
     """The recordings; their episodes follow one another in this order. A single one is numbered anew."""
     robot_type: str | None = None
     """The robot's name in the result, for one robot that was recorded under several names."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
@@ -25,9 +25,9 @@ class RepairOptions:
     kept are named. The copy is checked. Exit code 1 when errors remain.
     """
 
-    src: tyro.conf.Positional[Path]
+    src: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="SRC")]
     """The damaged dataset; it is only read."""
-    dst: tyro.conf.Positional[Path]
+    dst: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DST")]
     """The new folder; it must not exist yet."""
     dry_run: bool = False
     """Only say what would be done."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 
@@ -20,9 +21,9 @@ class SplitOptions(EditOptions):
     Video packets are copied, not encoded again; the source is only read.
     """
 
-    src: tyro.conf.Positional[Path]
+    src: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="SRC")]
     """The recording: the folder with meta/, data/ and videos/."""
-    dst: tyro.conf.Positional[Path]
+    dst: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DST")]
     """The new folder, in which each part is a folder; it must not exist yet."""
     parts: Pairs = field(default_factory=dict)
     """Shares of each task, as in train=0.8 val=0.2, or lists of episodes, as in val=0,3-5 train=rest."""

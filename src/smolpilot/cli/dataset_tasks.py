@@ -31,7 +31,7 @@ class TasksOptions(EditOptions):
 
     path: tyro.conf.Positional[Path]
     """The recording: the folder with meta/, data/ and videos/."""
-    dst: tyro.conf.Positional[Path | None] = None
+    dst: Annotated[tyro.conf.Positional[Path | None], tyro.conf.arg(metavar="DST")] = None
     """The new folder for --rename, --set and --undo; it must not exist yet."""
     rename: Pairs = field(default_factory=dict)
     """Other texts, as 'old text=new text' or INDEX='new text'. Texts that become equal become one task."""
