@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 class CompareOptions:
     """Compare two recordings of any LeRobot version: values, video packets, boundary frames, tasks, statistics."""
 
-    a: tyro.conf.Positional[Path]
+    a: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="A")]
     """A dataset folder."""
-    b: tyro.conf.Positional[Path]
+    b: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="B")]
     """Another dataset folder."""
     jobs: int = 0
-    """Number of processes; 0 takes one per core."""
+    """Threads, or processes for large recordings; 0 takes one per core."""
     tolerance: float = 1e-5
     """Relative tolerance of statistics."""
     first: int = 10

@@ -6,7 +6,7 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -24,14 +24,14 @@ class ConvertOptions:
     was when it is run again.
     """
 
-    src: tyro.conf.Positional[Path]
+    src: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="SRC")]
     """The recording: the folder with meta/, data/ and videos/."""
-    dst: tyro.conf.Positional[Path]
+    dst: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DST")]
     """The new folder; it must not exist yet."""
     to: Literal["v3.0", "v2.1"] = "v3.0"
     """Version of the new folder."""
     jobs: int = 0
-    """Number of processes; 0 takes one per core."""
+    """Threads, or processes for large recordings; 0 takes one per core."""
     data_file_mb: int = 100
     """Largest size of a data file, in MB (v3.0)."""
     video_file_mb: int = 200

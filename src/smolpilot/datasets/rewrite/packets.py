@@ -103,7 +103,7 @@ def open_video(path: Path) -> Iterator[Any]:
                 raise _torn(path, "it holds no video stream")
             yield container
     except av.FFmpegError as error:
-        raise _torn(path, str(error)) from error
+        raise _torn(path, error.strerror or str(error)) from error
 
 
 def coding_of(stream: Any) -> Coding:
