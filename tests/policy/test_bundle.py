@@ -133,7 +133,7 @@ class TestLocalize:
         assert str(tmp_path) not in (saved / "policy_preprocessor.json").read_text()
 
     def test_other_folder_is_refused(self, tmp_path: Path) -> None:
-        with pytest.raises(CheckpointError, match="not a bundle"):
+        with pytest.raises(CheckpointError, match="holds no checkpoint"):
             localize(tmp_path)
 
 
