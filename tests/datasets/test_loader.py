@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import pickle
 
 import numpy as np
@@ -45,6 +46,67 @@ def test_a_batch_is_its_samples_stacked(dataset):
         assert same(sample, dataset[i])
     with pytest.raises(IndexError):
         dataset.batch([0, 123])
+
+
+def test_slices_tensors_and_masks_are_batches(dataset):
+    expected = dataset[[0, 2, 4]]
+    mask = np.isin(np.arange(123), [0, 2, 4])
+    for key in (
+        slice(0, 6, 2),
+        (0, 2, 4),
+        range(0, 6, 2),
+        torch.tensor([0, 2, 4]),
+        np.array([0, 2, -119], dtype=np.int32),
+        [np.int64(0), torch.tensor(2), 4],
+        mask,
+        torch.from_numpy(mask),
+        mask.tolist(),
+        list(mask),
+    ):
+        assert same(dataset[key], expected)
+        assert same(dataset.batch(key), expected)
+    assert np.array_equal(dataset.pictures(mask, "front"), dataset.pictures([0, 2, 4], "front"))
+    assert dataset[-3:]["index"].tolist() == [120, 121, 122]
+    assert dataset[::-1]["index"].tolist() == list(range(122, -1, -1))
+    for nothing in ([], slice(5, 5), np.zeros(123, dtype=bool)):
+        assert dataset[nothing][FRONT].shape[0] == len(dataset[nothing]["task"]) == 0
+    for one in (np.int64(3), torch.tensor(3), np.array(3)):
+        assert same(dataset[one], dataset[3])
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        (1.0, r"1\.0 \(float\) is no index"),
+        (np.float32(1), "is no index"),
+        (True, r"True \(bool\) is no index"),
+        (None, "is no index"),
+        ("12", "is no index"),
+        ([0, 1.5], r"1\.5 \(float\) is no index"),
+        ([True, 1], "is no index"),
+        (torch.tensor([0.0, 1.0]), "is no index"),
+        (np.zeros((2, 2), dtype=np.int64), r"\[0, 0\] \(list\) is no index"),
+        (np.array([True, False]), "The mask has 2 entries, the dataset has 123 frames"),
+        (torch.ones(124, dtype=torch.bool), "The mask has 124 entries"),
+        ([False] * 122, "The mask has 122 entries"),
+        (slice(0, 1.5), "The slice"),
+        (slice(0, 5, 0), "The slice"),
+    ],
+)
+def test_what_is_no_index_is_refused(dataset, key, message):
+    with pytest.raises(UsageError, match=message):
+        dataset[key]
+
+
+def test_a_batch_takes_several_frames_and_known_options(dataset):
+    with pytest.raises(UsageError, match="3 is a single frame"):
+        dataset.batch(3)
+    with pytest.raises(UsageError, match="images is 'foo'"):
+        dataset.batch([0], images="foo")
+    with pytest.raises(UsageError, match="threads is 0"):
+        dataset.batch([0], threads=0)
+    with pytest.raises(IndexError):
+        dataset[torch.tensor([0, 123])]
 
 
 def test_a_batch_of_bytes_or_without_pictures(dataset):
@@ -133,6 +195,97 @@ def test_state_of_another_order_is_refused(dataset):
         SampleOrder(dataset, "locale")
     with pytest.raises(UsageError, match="window is 0"):
         SampleOrder(dataset, window=0)
+
+
+def test_state_of_another_recording_is_refused(dataset, copy):
+    states = SampleOrder(dataset, seed=5).state_dict(), Loader(dataset, 8, seed=5).state_dict()
+    # The same contents at another place are the same recording.
+    SampleOrder(open_dataset(copy), seed=5).load_state_dict(states[0])
+    info = copy / "meta" / "info.json"
+    info.write_text(info.read_text() + "\n")
+    other = open_dataset(copy)
+    assert len(other) == len(dataset)
+    for made, state in zip((SampleOrder(other, seed=5), Loader(other, 8, seed=5)), states, strict=True):
+        with pytest.raises(UsageError, match=f"has recording '{dataset.meta.fingerprint}'"):
+            made.load_state_dict(state)
+
+
+def test_state_of_other_episodes_is_refused(dataset):
+    some, others = dataset.select([0, 3]), dataset.select([1, 2])
+    assert len(some) == len(others)
+    state = Loader(some, 4).state_dict()
+    assert state["episodes"] == 2
+    Loader(dataset.select([3, 0]), 4).load_state_dict(state)
+    with pytest.raises(UsageError, match="has episodes_hash"):
+        Loader(others, 4).load_state_dict(state)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"position": 9999}, "position is 9999"),
+        ({"position": 124}, "position is 124"),
+        ({"position": -3}, "position is -3"),
+        ({"position": "3"}, "position is '3'"),
+        ({"epoch": -1}, "epoch is -1"),
+    ],
+)
+def test_a_place_that_does_not_exist_is_refused(dataset, change, message):
+    for made in (SampleOrder(dataset), Loader(dataset, 1)):
+        before = made.state_dict()
+        with pytest.raises(UsageError, match=message):
+            made.load_state_dict({**before, **change})
+        assert made.state_dict() == before
+
+
+def test_a_loader_takes_only_states_that_a_loader_like_it_saved(dataset):
+    loader = Loader(dataset, 10, drop_last=True)
+    with pytest.raises(UsageError, match="has drop_last False, this one has True"):
+        loader.load_state_dict(Loader(dataset, 10).state_dict())
+    for position in (5, 120, 123):
+        with pytest.raises(UsageError, match=f"position is {position}"):
+            loader.load_state_dict({**loader.state_dict(), "position": position})
+    loader.load_state_dict({**loader.state_dict(), "position": 110})
+    assert loader.state_dict()["position"] == 110
+    for made in (loader, SampleOrder(dataset)):
+        for state in (None, [1], "state"):
+            with pytest.raises(UsageError, match="The saved order is"):
+                made.load_state_dict(state)
+        for name in ("recording", "position"):
+            state = made.state_dict()
+            del state[name]
+            with pytest.raises(UsageError, match=f"The saved order has no '{name}'"):
+                made.load_state_dict(state)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"batch_size": 2.5}, "batch_size is 2.5"),
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"batch_size": True}, "batch_size is True"),
+        ({"images": "foo"}, "images is 'foo'"),
+        ({"images": True}, "images is True"),
+        ({"seed": -1}, "seed is -1"),
+        ({"seed": "a"}, "seed is 'a'"),
+        ({"threads": 0}, "threads is 0"),
+        ({"threads": 1.5}, "threads is 1.5"),
+        ({"workers": -1}, "workers is -1"),
+        ({"workers": None}, "workers is None"),
+        ({"ahead": 0}, "ahead is 0"),
+        ({"window": -5}, "window is -5"),
+        ({"run": 0.5}, "run is 0.5"),
+        ({"workers": 1, "start_method": "foo"}, "start_method is 'foo'"),
+    ],
+)
+def test_a_loader_refuses_settings_when_it_is_made(dataset, settings, message):
+    with pytest.raises(UsageError, match=message):
+        Loader(dataset, **{"batch_size": 2, **settings})
+
+
+def test_a_loader_takes_numpy_numbers(dataset):
+    state = Loader(dataset, np.int64(8), seed=np.int64(3)).state_dict()
+    Loader(dataset, 8, seed=3).load_state_dict(json.loads(json.dumps(state)))
 
 
 @pytest.mark.parametrize("order", ["random", "local", "sequential"])

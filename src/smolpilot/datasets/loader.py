@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -10,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from smolpilot.datasets.order import OrderKind, SampleOrder
+from smolpilot.datasets.arguments import check_images, check_threads, whole_number
+from smolpilot.datasets.order import OrderKind, SampleOrder, require_same
 from smolpilot.datasets.tensors import Images, as_float
 from smolpilot.errors import UsageError
 
@@ -52,18 +54,17 @@ class Loader:
         ahead: int = 2,
         drop_last: bool = False,
     ) -> None:
-        for name, value in (
-            ("batch_size", batch_size),
-            ("ahead", ahead),
-            ("threads", threads or 1),
-            ("workers", workers + 1),
-        ):
-            if value < 1:
-                raise UsageError(f"{name} is {value}.", expected="at least 1")
-        window = -(-window // batch_size) * batch_size
+        batch_size = whole_number("batch_size", batch_size, least=1)
+        ahead, workers = whole_number("ahead", ahead, least=1), whole_number("workers", workers, least=0)
+        check_threads(threads)
+        check_images(images)
+        methods = multiprocessing.get_all_start_methods()
+        if start_method is not None and start_method not in methods:
+            raise UsageError(f"start_method is {start_method!r}.", expected=f"one of {', '.join(methods)}, or None")
+        window = -(-whole_number("window", window, least=1) // batch_size) * batch_size
         self.dataset, self.batch_size, self.images = dataset, batch_size, images
         self.order = SampleOrder(dataset, order, seed=seed, run=run, window=window)
-        self._threads, self._drop_last = threads, drop_last
+        self._threads, self._drop_last = threads, bool(drop_last)
         self._workers, self._start_method = workers, start_method
         self._local = order == "local"
         # A window is large and takes long: the next one is decoded while this one is used, that suffices.
@@ -85,16 +86,22 @@ class Loader:
 
     def state_dict(self) -> dict[str, Any]:
         """Where the training stands: the next batch to be handed out."""
-        return {**self.order.state_dict(), "batch_size": self.batch_size}
+        return {**self.order.state_dict(), **self._settings()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where `state_dict` stood; UsageError when it belongs to other settings."""
-        if state.get("batch_size") != self.batch_size:
+        """Go on where `state_dict` stood; UsageError when it belongs to other settings or another recording."""
+        require_same(state, self._settings())
+        epoch, position = self.order.read_state(state)
+        stop = min(len(self) * self.batch_size, self.order.size)
+        # Batches are handed out whole, and the last one leads to the next epoch: no other place can have been saved.
+        if position % self.batch_size or (position and position >= stop):
             raise UsageError(
-                f"The saved order has batch_size {state.get('batch_size')!r}, this one has {self.batch_size}.",
-                expected="the same settings as when the state was saved",
+                f"The saved position is {position}.", expected=f"a multiple of {self.batch_size} below {stop}"
             )
-        self.order.load_state_dict(state)
+        self.order.epoch, self.order.position = epoch, position
+
+    def _settings(self) -> dict[str, Any]:
+        return {"batch_size": self.batch_size, "drop_last": self._drop_last}
 
     def _batches(self, indices: npt.NDArray[np.int64], start: int) -> Iterator[dict[str, Any]]:
         units = list(self._units(indices, start))

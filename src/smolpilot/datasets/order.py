@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from smolpilot.datasets.arguments import whole_number
 from smolpilot.errors import UsageError
 
 if TYPE_CHECKING:
@@ -16,7 +19,6 @@ if TYPE_CHECKING:
 type OrderKind = Literal["random", "local", "sequential"]
 
 _KINDS = ("random", "local", "sequential")
-_FIELDS = ("order", "seed", "run", "window", "size")
 
 
 class SampleOrder:
@@ -36,10 +38,8 @@ class SampleOrder:
     ) -> None:
         if order not in _KINDS:
             raise UsageError(f"Unknown order '{order}'.", expected=f"one of {', '.join(_KINDS)}")
-        for name, value in (("run", run), ("window", window)):
-            if value < 1:
-                raise UsageError(f"{name} is {value}.", expected="at least 1")
-        self.order, self.seed, self.run, self.window, self.size = order, seed, run, window, len(dataset)
+        self.order, self.seed, self.size = order, whole_number("seed", seed, least=0), len(dataset)
+        self.run, self.window = whole_number("run", run, least=1), whole_number("window", window, least=1)
         self.epoch, self.position = 0, 0
         self._dataset = dataset
         self._starts: npt.NDArray[np.int64] | None = None
@@ -78,17 +78,34 @@ class SampleOrder:
         taken that the training has not had (or let a `Loader` do the counting)."""
         place = self.epoch * self.size + self.position - prefetched
         epoch, position = divmod(max(place, 0), self.size)
-        return {**{name: getattr(self, name) for name in _FIELDS}, "epoch": epoch, "position": position}
+        return {**self._settings(), "epoch": epoch, "position": position}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where `state_dict` stood; UsageError when it belongs to another order or recording."""
-        for name in _FIELDS:
-            if state.get(name) != getattr(self, name):
-                raise UsageError(
-                    f"The saved order has {name} {state.get(name)!r}, this one has {getattr(self, name)!r}.",
-                    expected="the same recording, episodes and settings as when the state was saved",
-                )
-        self.epoch, self.position = int(state["epoch"]), int(state["position"])
+        self.epoch, self.position = self.read_state(state)
+
+    def read_state(self, state: Mapping[str, Any]) -> tuple[int, int]:
+        """Epoch and position of a saved state; UsageError when it belongs to another order or recording."""
+        require_same(state, self._settings())
+        require_has(state, "epoch", "position")
+        epoch, position = (whole_number(f"The saved {name}", state[name], least=0) for name in ("epoch", "position"))
+        if position > self.size:
+            raise UsageError(f"The saved position is {position}.", expected=f"0 to {self.size}, the number of frames")
+        return epoch, position
+
+    def _settings(self) -> dict[str, Any]:
+        """What the order follows from, in the order in which differences are told."""
+        episodes = self._dataset.episodes
+        return {
+            "order": self.order,
+            "seed": self.seed,
+            "run": self.run,
+            "window": self.window,
+            "recording": self._dataset.meta.fingerprint,
+            "size": self.size,
+            "episodes": len(episodes),
+            "episodes_hash": hashlib.sha256(json.dumps(episodes).encode()).hexdigest()[:16],
+        }
 
     def _run_starts(self) -> npt.NDArray[np.int64]:
         if self._starts is None:
@@ -100,3 +117,23 @@ class SampleOrder:
                     kept.append(start)
             self._starts = np.array(kept, dtype=np.int64)
         return self._starts
+
+
+def require_same(state: Any, settings: Mapping[str, Any]) -> None:
+    """UsageError naming the first of `settings` that a saved state lacks or has with another value."""
+    require_has(state, *settings)
+    for name, value in settings.items():
+        if state[name] != value:
+            raise UsageError(
+                f"The saved order has {name} {state[name]!r}, this one has {value!r}.",
+                expected="the same recording, episodes and settings as when the state was saved",
+            )
+
+
+def require_has(state: Any, *names: str) -> None:
+    """UsageError unless `state` is a saved state with these entries."""
+    if not isinstance(state, Mapping):
+        raise UsageError(f"The saved order is {state!r}.", expected="a dictionary, as state_dict gives it")
+    for name in names:
+        if name not in state:
+            raise UsageError(f"The saved order has no '{name}'.", expected="a dictionary, as state_dict gives it")

@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from smolpilot.datasets.alignment import match_frames, require_room
+from smolpilot.datasets.arguments import check_images, check_threads, plain_indices
 from smolpilot.datasets.gather import Media, Place, default_threads
 from smolpilot.datasets.layout import Episode
 from smolpilot.datasets.meta import DatasetMeta, read_meta, unknown_episode
@@ -20,6 +21,11 @@ from smolpilot.datasets.video import Picture, decode_positions, probe
 from smolpilot.errors import DatasetError, UsageError, did_you_mean
 from smolpilot.keys import ACTION, ACTION_IS_PAD, STATE, TASK, image_key
 from smolpilot.statistics import Statistics, array_statistics
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+type Indices = Sequence[int] | Sequence[bool] | slice | npt.NDArray[np.integer[Any] | np.bool_] | Tensor
 
 
 def open_dataset(path: str | Path, *, episodes: Sequence[int] | None = None, chunk_size: int = 50) -> Dataset:
@@ -40,9 +46,9 @@ def open_dataset(path: str | Path, *, episodes: Sequence[int] | None = None, chu
 class Dataset:
     """Frames of the selected episodes, in order of episode and frame.
 
-    `dataset[i]` has LeRobot's keys, see `sample`; `dataset[[i, j, …]]` is a batch, see `batch`. Numbers are kept in
-    memory, pictures are decoded when asked for. Pickles without open files; works in forked and spawned loader
-    processes, and several threads may read at once.
+    `dataset[i]` has LeRobot's keys, see `sample`; `dataset[[i, j, …]]` is a batch, see `batch`; so are a slice, a 1-d
+    array or tensor of integers and a mask of booleans. Numbers are kept in memory, pictures are decoded when asked
+    for. Pickles without open files; works in forked and spawned loader processes, and several threads may read at once.
     """
 
     def __init__(self, meta: DatasetMeta, tables: Tables, episodes: list[int], chunk_size: int, media: Media) -> None:
@@ -57,8 +63,9 @@ class Dataset:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def __getitem__(self, i: int | Sequence[int]) -> dict[str, Any]:
-        return self.batch(i) if isinstance(i, Sequence | np.ndarray) else self.sample(i)
+    def __getitem__(self, i: int | Indices) -> dict[str, Any]:
+        frames = plain_indices(i, len(self))
+        return self.sample(frames) if isinstance(frames, int) else self.batch(frames)
 
     def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
         """The samples of several frames, read together; torch's DataLoader asks for its batches in this way."""
@@ -129,12 +136,12 @@ class Dataset:
         self._require_camera(camera)
         return self._picture(camera, self._row(i))
 
-    def pictures(self, indices: Sequence[int] | npt.NDArray[np.int64], camera: str) -> npt.NDArray[np.uint8]:
+    def pictures(self, indices: Indices, camera: str) -> npt.NDArray[np.uint8]:
         """The pictures of one camera of several frames, `[n, 3, h, w]` uint8, decoded together."""
         self._require_camera(camera)
         info = self.meta.cameras[camera]
-        out = np.empty((len(indices), 3, info.height, info.width), dtype=np.uint8)
-        places = [self._place(camera, self._row(int(i))) for i in indices]
+        places = [self._place(camera, row) for row in self._chosen(indices)]
+        out = np.empty((len(places), 3, info.height, info.width), dtype=np.uint8)
         self._media.fill(list(zip(places, out, strict=True)), default_threads())
         return out
 
@@ -149,7 +156,7 @@ class Dataset:
 
     def batch(
         self,
-        indices: Sequence[int] | npt.NDArray[np.int64],
+        indices: Indices,
         *,
         images: Images | None = "float32",
         threads: int | None = None,
@@ -165,7 +172,7 @@ class Dataset:
 
     def batch_pictures(
         self,
-        indices: Sequence[int] | npt.NDArray[np.int64],
+        indices: Indices,
         *,
         images: Images = "float32",
         threads: int | None = None,
@@ -175,7 +182,9 @@ class Dataset:
 
         `shared`: in a DataLoader's worker, memory that its parent process can read.
         """
-        rows = [self._row(int(i)) for i in indices]
+        check_images(images)
+        check_threads(threads)
+        rows = self._chosen(indices)
         found: dict[str, Any] = {}
         jobs: list[tuple[Place, npt.NDArray[Any]]] = []
         for name, camera in self.meta.cameras.items():
@@ -186,9 +195,9 @@ class Dataset:
         self._media.fill(jobs, threads or default_threads())
         return found
 
-    def batch_numbers(self, indices: Sequence[int] | npt.NDArray[np.int64]) -> dict[str, Any]:
+    def batch_numbers(self, indices: Indices) -> dict[str, Any]:
         """The part of a batch that needs no decoding: table columns, action chunks, instructions."""
-        rows = np.array([self._row(int(i)) for i in indices], dtype=np.int64)
+        rows = np.array(self._chosen(indices), dtype=np.int64)
         actions, is_pad = chunks(self._tables, rows, self.chunk_size)
         tasks = [self.meta.tasks[int(index)] for index in self._tables.array("task_index")[rows]]
         return {**table_tensors(self._tables, rows), ACTION: actions, ACTION_IS_PAD: is_pad, TASK: tasks}
@@ -247,6 +256,13 @@ class Dataset:
             raise UsageError(
                 f"The dataset {self.meta.root} has no camera '{camera}'.", fix=did_you_mean(camera, self.meta.cameras)
             )
+
+    def _chosen(self, indices: Indices) -> list[int]:
+        """The rows of several frames."""
+        frames = plain_indices(indices, len(self))
+        if isinstance(frames, int):
+            raise UsageError(f"{indices!r} is a single frame.", expected="a list of frames")
+        return [self._row(i) for i in frames]
 
     def _row(self, i: int) -> int:
         if not -len(self) <= i < len(self):
