@@ -145,6 +145,19 @@ def test_a_missing_number_is_a_gap(build_v21: Any, tmp_path: Path) -> None:
     assert None not in action[0]
 
 
+def test_rows_without_a_task_are_a_problem_of_their_episode(build_v21: Any, tmp_path: Path) -> None:
+    root = build_v21()
+    path = root / "data" / "chunk-000" / "episode_000000.parquet"
+    table = pq.read_table(path)
+    column = pa.nulls(table.num_rows, pa.int64())
+    pq.write_table(table.set_column(table.column_names.index("task_index"), "task_index", column), path)
+    assert main(["dataset", "view", str(root), "--out", str(tmp_path / "page"), "--no-check"]) == 0
+    script = document(tmp_path / "page" / "data" / "episode_000000.js")
+    assert script["problems"] == ["7 of 7 rows of episode 0 have no task index."]
+    assert len(script["state"][0]) == 7
+    assert document(tmp_path / "page" / "data" / "episode_000001.js")["problems"] == []
+
+
 def test_findings_are_read_and_placed(tiny_dataset: Path, tmp_path: Path) -> None:
     file = tmp_path / "findings.json"
     rows = [

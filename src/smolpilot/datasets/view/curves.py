@@ -40,11 +40,17 @@ class CurveReader:
         return {key: self._matrix(table[key], key, episode) for key in (STATE, ACTION)}
 
     def instructions(self, episode: Episode) -> list[str]:
-        """The texts that the episode's rows point to, in order; empty when they point to none."""
+        """The texts that the episode's rows point to, in order; empty when they point to none.
+
+        DatasetError when rows have no task index.
+        """
         table = self._load(episode.data_path)
         if "task_index" not in table.column_names:
             return []
         values = table["task_index"].to_numpy()[self.rows(episode)]
+        missing = int(np.count_nonzero(~np.isfinite(values.astype(np.float64))))
+        if missing:
+            raise DatasetError(f"{missing} of {len(values)} rows of episode {episode.index} have no task index.")
         return [self._meta.tasks[int(value)] for value in dict.fromkeys(values) if int(value) in self._meta.tasks]
 
     def _load(self, path: Path) -> pa.Table:
