@@ -71,9 +71,25 @@ def test_ranges_are_short():
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [("3-1", "ends before it begins"), ("0,9", "no episode 9"), ("5-9", "no episode 9"), ("a", "cannot be read")],
+    [
+        ("", "--episodes names no episode"),
+        ("3-1", "ends before it begins"),
+        ("0,9", "no episode 9"),
+        ("5-9", "no episode 9"),
+        ("a", "cannot be read"),
+    ],
 )
 def test_wrong_lists(text: str, words: str):
     meta = types.SimpleNamespace(episodes=[types.SimpleNamespace(index=i) for i in range(6)], root="data")
     with pytest.raises(UsageError, match=words):
         parse_episodes(text, meta)
+
+
+@pytest.mark.parametrize(
+    ("known", "words"), [([0, 2, 5], "one of its 3 episodes, 0,2,5"), (range(0, 99, 2), "36,38,… up to 98")]
+)
+def test_known_episodes_are_listed(known, words: str):
+    meta = types.SimpleNamespace(episodes=[types.SimpleNamespace(index=i) for i in known], root="data")
+    with pytest.raises(UsageError) as caught:
+        parse_episodes("3", meta)
+    assert words in str(caught.value.expected)

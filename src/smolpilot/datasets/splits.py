@@ -13,25 +13,28 @@ from smolpilot.errors import UsageError
 _PART = re.compile(r"(\d+)(?:-(\d+))?")
 
 
-def parse_episodes(text: str, meta: DatasetMeta, *, words: str = "") -> list[int]:
+def parse_episodes(text: str, meta: DatasetMeta, *, words: str = "", option: str = "--episodes") -> list[int]:
     """Episode indices of a list such as `0,3,7-9`, sorted; an unknown episode or another form is a UsageError.
 
-    `words` names what else the option takes, for the message.
+    `words` names what else the option takes and `option` where the list stands, for the message.
     """
     known = [episode.index for episode in meta.episodes]
+    expected = f"{words}a list such as 0,3,7-9"
+    if not text.strip():
+        raise UsageError(f"{option} names no episode.", expected=expected)
     chosen: set[int] = set()
     for part in text.replace(" ", "").split(","):
         match = _PART.fullmatch(part)
         if match is None:
-            raise UsageError(f"--episodes {text} cannot be read.", expected=f"{words}a list such as 0,3,7-9")
+            raise UsageError(f"{option}: '{text}' cannot be read.", expected=expected)
         first, last = int(match[1]), int(match[2] or match[1])
         if last < first:
-            raise UsageError(f"--episodes {part} ends before it begins.", fix=f"write {last}-{first}")
+            raise UsageError(f"{option}: {part} ends before it begins.", fix=f"write {last}-{first}")
         if last not in known or first not in known:
             missing = first if first not in known else last
             raise UsageError(
                 f"The dataset {meta.root} has no episode {missing}.",
-                expected=f"one of its {len(known)} episodes, {known[0]} to {known[-1]}",
+                expected=f"one of its {len(known)} episodes, {_shortened(episode_ranges(known))}",
             )
         chosen |= set(range(first, last + 1)) & set(known)
     return sorted(chosen)
@@ -46,6 +49,11 @@ def episode_ranges(episodes: Iterable[int]) -> str:
         else:
             runs.append([index, index])
     return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
+
+
+def _shortened(ranges: str, limit: int = 20) -> str:
+    runs = ranges.split(",")
+    return ranges if len(runs) <= limit else f"{','.join(runs[:limit])},… up to {runs[-1]}"
 
 
 def split_episodes(

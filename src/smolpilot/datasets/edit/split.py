@@ -51,7 +51,8 @@ def plan_parts(meta: DatasetMeta, wishes: Mapping[str, str], *, seed: int = 0) -
             )
         parts = _by_share(meta, {name: share for name, share in shares.items() if share is not None}, seed)
     else:
-        parts = {name: parse_episodes(wishes[name], meta) for name in lists}
+        words = f"a share such as 0.8 or 80%, '{REST}', or "
+        parts = {name: parse_episodes(wishes[name], meta, words=words, option=f"--parts {name}") for name in lists}
     taken = [index for chosen in parts.values() for index in chosen]
     doubled = sorted({index for index in taken if taken.count(index) > 1})
     if doubled:
