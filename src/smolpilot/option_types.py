@@ -8,17 +8,25 @@ import tyro
 
 
 def _read_pairs(words: list[str]) -> dict[str, str]:
-    pairs = {}
+    pairs: dict[str, str] = {}
     for word in words:
         left, sign, right = word.partition("=")
-        if not (left and sign and right):
+        if not (left and sign):
             raise ValueError(f"'{word}' is not of the form NAME=VALUE")
+        if not right:
+            raise ValueError(f"'{word}' has nothing after the '='")
+        if left in pairs:
+            raise ValueError(f"'{left}' is given twice: {left}={pairs[left]} and {word}")
         pairs[left] = right
     return pairs
 
 
 def _read_shares(words: list[str]) -> dict[str, float]:
     return {name: float(value) for name, value in _read_pairs(words).items()}
+
+
+def _default_hint(default: str) -> str:
+    return f"(default: {default})" if default else "(default: none)"
 
 
 # On the command line `a=b c=d`; a mapping in YAML.
@@ -31,6 +39,7 @@ Pairs = Annotated[
         is_instance=lambda value: isinstance(value, dict),
         str_from_instance=lambda value: [f"{left}={right}" for left, right in value.items()],
     ),
+    tyro.conf.arg(help_behavior_hint=_default_hint),
 ]
 
 # On the command line `a=0.5 b=1`; a mapping to numbers in YAML.
@@ -43,4 +52,5 @@ Shares = Annotated[
         is_instance=lambda value: isinstance(value, dict),
         str_from_instance=lambda value: [f"{name}={number}" for name, number in value.items()],
     ),
+    tyro.conf.arg(help_behavior_hint=_default_hint),
 ]
