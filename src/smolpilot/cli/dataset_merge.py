@@ -10,6 +10,7 @@ import tyro
 
 from smolpilot.cli.edit_options import EditOptions, report_results, settings_of
 from smolpilot.cli.options import parse
+from smolpilot.errors import UsageError
 
 
 @dataclass
@@ -35,6 +36,12 @@ def main(args: list[str]) -> int:
     from smolpilot.datasets.edit import merge
     from smolpilot.datasets.meta import read_meta
 
+    missing = next((path for path in options.src if not path.expanduser().exists()), None)
+    if missing is not None and options.dst.expanduser().exists():
+        raise UsageError(
+            f"The recording {missing} does not exist, but {options.dst} does.",
+            expected="the new folder first: smolpilot dataset merge DST SRC1 SRC2 …",
+        )
     sources = [read_meta(path) for path in options.src]
     with progress_bar() as progress:
         report = merge(sources, options.dst, settings_of(options), robot_type=options.robot_type, progress=progress)
