@@ -80,6 +80,19 @@ def text_of(root: Path) -> list[list[str]]:
     return [episode.tasks for episode in read_meta(root).episodes]
 
 
+def run(args: list[str]) -> int:
+    """The exit status, also of misuse that the parser of options finds."""
+    try:
+        return main(args)
+    except SystemExit as stop:
+        return int(stop.code or 0)
+
+
+def words_of(text: str) -> str:
+    """Without the frame and the line breaks of a message."""
+    return " ".join(text.replace("│", " ").split())
+
+
 def test_exclude_keeps_the_other_episodes_bit_for_bit(tiny_dataset: Path, tmp_path: Path, capsys: Any) -> None:
     out = tmp_path / "out"
     assert main(["dataset", "exclude", str(tiny_dataset), str(out), "--episodes", "1,3-4", "--json"]) == 0
@@ -95,7 +108,12 @@ def test_exclude_keeps_the_other_episodes_bit_for_bit(tiny_dataset: Path, tmp_pa
 
 
 def test_exclude_refuses_unknown_and_all_episodes(tiny_dataset: Path, tmp_path: Path, capsys: Any) -> None:
-    for wish, message in (("9", "has no episode 9"), ("0-5", "All 6 episodes would be left out"), ("a", "cannot be")):
+    for wish, message in (
+        ("9", "has no episode 9"),
+        ("0-5", "All 6 episodes would be left out"),
+        ("a", "cannot be"),
+        ("", "no episode"),
+    ):
         assert main(["dataset", "exclude", str(tiny_dataset), str(tmp_path / "out"), "--episodes", wish]) == 2
         assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
@@ -160,11 +178,26 @@ def test_split_by_lists_and_the_rest(tiny_dataset: Path, tmp_path: Path, capsys:
         ({"../a": "0.5"}, "is no name"),
         ({"a": "0.0"}, "is none"),
         ({"a": "7"}, "no episode 7"),
+        ({"train": "abc"}, "--parts train: 'abc' cannot be read"),
     ],
 )
 def test_wrong_parts_are_misuse(tiny_dataset: Path, wishes: dict[str, str], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         plan_parts(read_meta(tiny_dataset), wishes)
+
+
+def test_a_part_named_twice_is_misuse(tiny_dataset: Path, tmp_path: Path, capsys: Any) -> None:
+    args = ["dataset", "split", str(tiny_dataset), str(tmp_path / "out"), "--parts", "train=0.5", "train=0.4"]
+    assert run(args) == 2
+    assert "'train' is given twice: train=0.5 and train=0.4" in words_of(capsys.readouterr().err)
+    assert not (tmp_path / "out").exists()
+
+
+def test_help_says_that_no_part_is_the_default(capsys: Any) -> None:
+    assert run(["dataset", "split", "--help"]) == 0
+    text = words_of(capsys.readouterr().out)
+    assert "train=rest. (default: none)" in text
+    assert "(default: )" not in text
 
 
 def test_a_split_that_was_stopped_goes_on(tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -261,6 +294,8 @@ def test_merge_of_one_robot_under_two_names(tmp_path: Path, capsys: Any) -> None
     assert read_meta(out).robot_type == "arm"
     assert main(["dataset", "merge", str(tmp_path / "b"), paths[0], paths[0]]) == 2
     assert "is given twice" in capsys.readouterr().err
+    assert main(["dataset", "merge", *paths, str(tmp_path / "new")]) == 2
+    assert "the new folder first" in words_of(capsys.readouterr().err)
 
 
 def test_tasks_are_listed_with_their_episodes(tiny_dataset: Path, capsys: Any) -> None:
@@ -315,6 +350,44 @@ def test_changes_of_instructions_are_undone_one_by_one(tiny_dataset: Path, tmp_p
     assert "numbered anew" in capsys.readouterr().err
 
 
+def test_changes_from_before_episodes_went_are_not_undone(tiny_dataset: Path, tmp_path: Path, capsys: Any) -> None:
+    paths = [tiny_dataset, *(tmp_path / name for name in ("u1", "u2", "u3", "u4"))]
+    edits = [["tasks", "--set", "3=x"], ["exclude", "--episodes", "0"], ["tasks", "--set", "0=y"], ["tasks", "--undo"]]
+    for source, target, (verb, *wish) in zip(paths, paths[1:], edits, strict=False):
+        assert main(["dataset", verb, str(source), str(target), *wish]) == 0
+    assert text_of(tmp_path / "u4") == text_of(tmp_path / "u2")
+    capsys.readouterr()
+    assert main(["dataset", "tasks", str(tmp_path / "u4"), str(tmp_path / "u5"), "--undo"]) == 2
+    assert "cannot be undone after 'exclude'" in words_of(capsys.readouterr().err)
+    assert not (tmp_path / "u5").exists()
+
+
+def test_changes_of_merged_recordings_are_not_undone(tiny_dataset: Path, tmp_path: Path, capsys: Any) -> None:
+    assert main(["dataset", "tasks", str(tiny_dataset), str(tmp_path / "a"), "--set", "3=x"]) == 0
+    for source, name in (("a", "b"), ("b", "c")):
+        assert main(["dataset", "merge", str(tmp_path / name), str(tmp_path / source)]) == 0
+        assert main(["dataset", "tasks", str(tmp_path / name), str(tmp_path / "no"), "--undo"]) == 2
+        assert "cannot be undone after 'merge'" in words_of(capsys.readouterr().err)
+    assert main(["dataset", "merge", str(tmp_path / "d"), str(tiny_dataset)]) == 0
+    assert main(["dataset", "tasks", str(tmp_path / "d"), str(tmp_path / "no"), "--undo"]) == 2
+    assert "was changed" in capsys.readouterr().err
+    assert not (tmp_path / "no").exists()
+
+
+def test_new_numbers_are_said(tiny_dataset: Path, tmp_path: Path, build_v21: Any, capsys: Any) -> None:
+    meta = read_meta(tiny_dataset)
+    rewrite([EpisodePlan(meta, index) for index in (1, 2, 5)], tmp_path / "gaps")
+    assert main(["dataset", "tasks", str(tmp_path / "gaps"), str(tmp_path / "out"), "--set", "1=wave"]) == 0
+    text = words_of(capsys.readouterr().err)
+    assert "Episodes are numbered anew: 1-2,5 are now 0-2" in text
+    assert "Tasks are numbered anew, in the order of first use: 'touch the red block' was 0 and is 1" in text
+    tasks = build_v21(tasks={3: "push", 8: "pull"})
+    assert main(["dataset", "tasks", str(tasks), str(tmp_path / "two"), "--rename", "push=a", "pull=b"]) == 0
+    assert "first use: 3,8 are now 0-1" in words_of(capsys.readouterr().err)
+    assert main(["dataset", "tasks", str(tmp_path / "two"), str(tmp_path / "three"), "--rename", "a=c"]) == 0
+    assert capsys.readouterr().err == ""
+
+
 def test_instructions_that_change_within_an_episode_come_back(build_v21: Any, tmp_path: Path) -> None:
     root = build_v21(tasks={0: "reach", 1: "lift"})
     path = root / "data" / "chunk-000" / "episode_000000.parquet"
@@ -339,14 +412,18 @@ def test_instructions_that_change_within_an_episode_come_back(build_v21: Any, tm
         (["DST", "--set", "0=x", "--undo"], "one of them"),
         (["DST", "--set", "0-2=x", "2=y"], "two instructions"),
         (["DST", "--set", "0= "], "empty"),
+        (["DST", "--set", "0="], "nothing after the '='"),
+        (["DST", "--set", "x=y"], "--set: 'x' cannot be read"),
+        (["DST", "--set", "0=x", "0=y"], "'0' is given twice"),
+        (["DST", "--rename", "0=x", "touch the red block=y"], "two new texts"),
         (["DST", "--set", "0=touch the red block"], "would change"),
         (["DST", "--set", "17=x"], "no episode 17"),
     ],
 )
 def test_misuse_of_tasks(tiny_dataset: Path, tmp_path: Path, args: list[str], message: str, capsys: Any) -> None:
     words = [str(tmp_path / "out") if word == "DST" else word for word in args]
-    assert main(["dataset", "tasks", str(tiny_dataset), *words]) == 2
-    assert message in capsys.readouterr().err
+    assert run(["dataset", "tasks", str(tiny_dataset), *words]) == 2
+    assert message in words_of(capsys.readouterr().err)
     assert not (tmp_path / "out").exists()
 
 

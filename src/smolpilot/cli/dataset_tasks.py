@@ -26,7 +26,8 @@ class TasksOptions(EditOptions):
     """List the instructions of a recording, or write a copy in which they are others.
 
     The source is only read, and the copy remembers what its episodes said before: --undo gives it back. Instructions
-    that no episode follows are left out of the copy.
+    that no episode follows are left out of the copy. Episodes and tasks of the copy are numbered 0, 1, … without gaps:
+    episodes in their order, tasks in the order of first use.
     """
 
     path: tyro.conf.Positional[Path]
@@ -38,7 +39,7 @@ class TasksOptions(EditOptions):
     set: Pairs = field(default_factory=dict)
     """Texts for whole episodes, as '0,3-5=text'."""
     undo: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Undo the last change of instructions."""
+    """Undo the last change of instructions since a merge, split or exclude."""
 
 
 def main(args: list[str]) -> int:
@@ -87,7 +88,7 @@ def _change(meta: DatasetMeta, dst: Path, options: TasksOptions, progress: Progr
         return rename_tasks(meta, dst, options.rename, settings, progress=progress)
     texts: dict[int, str] = {}
     for episodes, text in options.set.items():
-        for index in parse_episodes(episodes, meta):
+        for index in parse_episodes(episodes, meta, option="--set"):
             if texts.setdefault(index, text) != text:
                 raise UsageError(f"Episode {index} is given two instructions.", expected="one for each episode")
     return set_tasks(meta, dst, texts, settings, progress=progress)

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from smolpilot.datasets.edit.history import read_history, with_edit
 from smolpilot.datasets.edit.options import EditSettings
-from smolpilot.datasets.meta import DatasetMeta
+from smolpilot.datasets.meta import DatasetMeta, read_meta
 from smolpilot.datasets.rewrite import EpisodePlan, Progress, RewriteReport, rewrite
 from smolpilot.datasets.rewrite.tables import RowReader, replace_column, rows_of
 from smolpilot.datasets.splits import episode_ranges
@@ -57,7 +57,10 @@ def rename_tasks(
 
     Raises UsageError for an unknown instruction and an empty text; otherwise as `rewrite` does.
     """
-    texts = {_index_of(meta, old): _checked(new) for old, new in names.items()}
+    texts: dict[int, str] = {}
+    for old, text in names.items():
+        if texts.setdefault(_index_of(meta, old), _checked(text)) != text:
+            raise UsageError(f"Instruction '{old}' is given two new texts.", expected="one for each instruction")
     new = {
         episode: [(texts.get(index, meta.tasks[index]), count) for index, count in parts]
         for episode, parts in _runs(meta).items()
@@ -90,20 +93,10 @@ def undo_tasks(
 ) -> RewriteReport:
     """Give back the instructions that the episodes had before the last change of instructions.
 
-    Raises UsageError when the recording's history has none, or when episodes came or went since.
+    Raises UsageError when the recording's history has none since episodes were last numbered anew.
     """
+    number = _last_change(meta)
     edits = [edit for edit in read_history(meta) if edit.get("edit") == "tasks"]
-    if not edits:
-        raise UsageError(f"No instruction of {meta.root} was changed.", expected="a folder that `dataset tasks` made")
-    if read_history(meta)[-1].get("edit") != "tasks":
-        raise UsageError(
-            "Episodes were numbered anew since the instructions were changed.",
-            fix="Undo it in the folder that `dataset tasks` made.",
-        )
-    undone = {edit["undoes"] for edit in edits if "undoes" in edit}
-    number = next((i for i in reversed(range(len(edits))) if i not in undone and "undoes" not in edits[i]), None)
-    if number is None:
-        raise UsageError(f"Every change of instructions of {meta.root} is undone already.")
     new: dict[int, Runs] = {episode: _texts(meta, parts) for episode, parts in _runs(meta).items()}
     try:
         for before in edits[number]["before"]:
@@ -112,6 +105,35 @@ def undo_tasks(
     except (KeyError, TypeError, ValueError) as error:
         raise DatasetError(f"The history of edits of {meta.root} is damaged.") from error
     return _write(meta, dst, new, {"action": "undo", "undoes": number}, settings, progress)
+
+
+def _last_change(meta: DatasetMeta) -> int:
+    """The last change that is not undone, counted among all changes of instructions.
+
+    Changes before a merge, split or exclude do not count: the episodes they speak of have other numbers since.
+    """
+    history = read_history(meta)
+    last = max((place for place, edit in enumerate(history) if edit.get("edit") != "tasks"), default=-1)
+    edits = [(place, edit) for place, edit in enumerate(history) if edit.get("edit") == "tasks"]
+    undone = {edit["undoes"] for _, edit in edits if "undoes" in edit}
+    open_changes = [number for number, (_, edit) in enumerate(edits) if number not in undone and "undoes" not in edit]
+    if open_changes and edits[open_changes[-1]][0] > last:
+        return open_changes[-1]
+    if open_changes or (last >= 0 and _changed_in_sources(history[last])):
+        verb = history[last].get("edit")
+        raise UsageError(
+            f"Changes of instructions cannot be undone after '{verb}': episodes of {meta.root} were numbered anew.",
+            fix=f"Undo them in a folder from before the {verb}.",
+        )
+    if edits:
+        raise UsageError(f"Every change of instructions of {meta.root} is undone already.")
+    raise UsageError(f"No instruction of {meta.root} was changed.", expected="a folder that `dataset tasks` made")
+
+
+def _changed_in_sources(edit: Mapping[str, Any]) -> bool:
+    """Whether a recording that was merged here, or in one of those, had its instructions changed."""
+    histories = [inner for source in edit.get("sources", ()) for inner in source.get("history", ())]
+    return any(inner.get("edit") == "tasks" or _changed_in_sources(inner) for inner in histories)
 
 
 def _whole(texts: list[list[Any]], meta: DatasetMeta, episode: int) -> list[list[Any]]:
@@ -141,7 +163,28 @@ def _write(
     before = _before([(place[episode], _joined(_texts(meta, old[episode]))) for episode in changed])
     files = with_edit(meta, "tasks", **details, before=before)
     options = (settings or EditSettings()).rewriting([meta])
-    return rewrite(plans, dst, options, renumber=True, files=files, progress=progress)
+    report = rewrite(plans, dst, options, renumber=True, files=files, progress=progress)
+    report.warnings += _renumbered(meta, read_meta(dst, trainable=False))
+    return report
+
+
+def _renumbered(meta: DatasetMeta, result: DatasetMeta) -> list[str]:
+    """What has another number in the result than in the source, in words."""
+    found = []
+    old, new = ([episode.index for episode in one.episodes] for one in (meta, result))
+    if old != new:
+        found.append(f"Episodes are numbered anew: {episode_ranges(old)} are now {episode_ranges(new)}, in this order.")
+    indices = {text: index for index, text in result.tasks.items()}
+    moved = [
+        f"'{text}' was {index} and is {indices[text]}"
+        for index, text in meta.tasks.items()
+        if indices.get(text, index) != index
+    ]
+    if moved or sorted(meta.tasks) != list(range(len(meta.tasks))):
+        indices_now = f"{episode_ranges(meta.tasks)} are now {episode_ranges(result.tasks)}"
+        shown = ", ".join(moved[:3]) + (", …" if len(moved) > 3 else "") if moved else indices_now
+        found.append(f"Tasks are numbered anew, in the order of first use: {shown}.")
+    return found
 
 
 def _plan(meta: DatasetMeta, episode: int, old: Sequence[tuple[int, int]], new: Runs) -> EpisodePlan:
