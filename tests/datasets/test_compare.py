@@ -154,6 +154,8 @@ def test_command(tiny_dataset, other, capsys, tmp_path):
     assert document["differences"][0]["check"] == "values"
     assert main(["dataset", "compare", str(tiny_dataset), str(tmp_path / "no")]) == 2
     assert "does not exist" in capsys.readouterr().err
+    assert main(["dataset", "compare", str(tiny_dataset), str(other), "--first", "-1"]) == 2
+    assert "--first" in capsys.readouterr().err
     with pytest.raises(SystemExit) as end:
         main(["dataset", "compare", str(tiny_dataset), str(other), "--jbos", "2"])
     assert end.value.code == 2

@@ -279,6 +279,53 @@ def test_too_few_frames_or_rows_name_the_episode(build_v21, tmp_path):
     ]
 
 
+def change_v21_column(source: Path, episode: int, name: str, values: pa.Array) -> None:
+    path = source / "data" / "chunk-000" / f"episode_{episode:06d}.parquet"
+    table = pq.read_table(path)
+    pq.write_table(table.set_column(table.schema.get_field_index(name), name, values), path)
+
+
+def test_rows_without_a_task_are_refused(build_v21, tmp_path):
+    source = build_v21()
+    change_v21_column(source, 1, "task_index", pa.array([0, None, *[0] * 7]))
+    with pytest.raises(DatasetError, match="1 of 9 rows of episode 1 have no task_index") as error:
+        convert(source, tmp_path / "out")
+    assert "repair" in error.value.fix
+    assert not (tmp_path / "out").exists()
+
+
+def test_nans_are_copied_with_a_warning(build_v21, tmp_path, capsys):
+    source = build_v21()
+    change_v21_column(source, 1, "action", pa.array([[float("nan"), 1.0]] * 9, pa.list_(pa.float32())))
+    assert main(["dataset", "convert", str(source), str(tmp_path / "out")]) == 0
+    said = capsys.readouterr().err
+    assert "NaN or infinite numbers in action:" in said
+    assert f"smolpilot dataset check {source}" in said
+
+
+def test_equal_texts_of_two_tasks_are_warned_of(build_v21, tmp_path):
+    report = convert(build_v21(tasks={0: "push", 3: "push", 4: "pull"}), tmp_path / "out")
+    assert [text for text in report.warnings if "0, 3" in text and "'push'" in text]
+    assert len(report.warnings) == 1
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [("data_path", "../x_{episode_index}.parquet", "out of the dataset"), ("fps", "10", "fps")],
+)
+def test_errors_of_the_description_name_repair(build_v21, tmp_path, edit_info, key, value, words):
+    source = build_v21()
+    edit_info(source, lambda info: info.update({key: value}))
+    with pytest.raises(DatasetError, match=words) as error:
+        convert(source, tmp_path / "out")
+    assert "smolpilot dataset repair" in error.value.fix
+
+
+def test_a_file_is_no_recording(build_v21, tmp_path):
+    with pytest.raises(UsageError, match="is a file"):
+        convert(build_v21() / "meta" / "info.json", tmp_path / "out")
+
+
 def test_targets_that_cannot_be(tiny_dataset, tmp_path):
     (tmp_path / "taken").mkdir()
     with pytest.raises(UsageError, match="exists already"):

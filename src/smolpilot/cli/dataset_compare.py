@@ -47,6 +47,8 @@ def _compare(options: CompareOptions) -> int:
         raise UsageError(f"--jobs is {options.jobs}.", expected="0 (one per core) or more")
     if not options.tolerance >= 0:
         raise UsageError(f"--tolerance is {options.tolerance}.", expected="0 or more")
+    if options.first < 0:
+        raise UsageError(f"--first is {options.first}.", expected="0 or more")
     with progress_bar() as progress:
         result = compare(
             options.a, options.b, jobs=options.jobs or cores(), tolerance=options.tolerance, progress=progress
@@ -61,7 +63,7 @@ def _compare(options: CompareOptions) -> int:
         print("Equal.")
         return 0
     print(f"{len(result.differences)} differences:")
-    for difference in result.differences[: max(options.first, 0)]:
+    for difference in result.differences[: options.first]:
         print(f"  {difference}")
     if len(result.differences) > options.first:
         print(f"  … {len(result.differences) - options.first} more (--first {len(result.differences)})")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from smolpilot.datasets.meta import read_meta
+from smolpilot.datasets.meta import DatasetMeta, read_meta
 from smolpilot.datasets.rewrite import EpisodePlan, Progress, RewriteOptions, RewriteReport, rewrite
+from smolpilot.errors import DatasetError, UsageError
 
 
 def convert(
@@ -15,6 +16,26 @@ def convert(
 
     Raises as `read_meta` and `rewrite` do.
     """
-    meta = read_meta(src, trainable=False)
+    meta = _read(Path(src).expanduser())
     plans = [EpisodePlan(meta, episode.index) for episode in meta.episodes]
     return rewrite(plans, dst, options, progress=progress)
+
+
+def _read(src: Path) -> DatasetMeta:
+    """The source's description; errors in it say that a repair may put them right."""
+    if src.is_file():
+        raise UsageError(
+            f"{src} is a file.",
+            expected="the folder of a recording",
+            fix="Name the folder that holds meta/, data/ and videos/.",
+        )
+    try:
+        return read_meta(src, trainable=False)
+    except DatasetError as error:
+        described = (src / "meta" / "info.json").is_file() and "meta" in error.found.replace(str(src), "")
+        if not described or "dataset repair" in error.fix:
+            raise
+        repair = "`smolpilot dataset repair` makes a copy in which this is right, as far as the other files tell."
+        raise DatasetError(
+            error.found, expected=error.expected, fix=f"{error.fix} Or: {repair}" if error.fix else repair
+        ) from error

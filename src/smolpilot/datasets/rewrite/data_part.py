@@ -9,13 +9,15 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from smolpilot.datasets.rewrite.episode_statistics import table_statistics
 from smolpilot.datasets.rewrite.packets import Clip, frame_times
 from smolpilot.datasets.rewrite.plan import Numbers
-from smolpilot.datasets.rewrite.tables import RowReader, Rows, column_digests, replace_column
+from smolpilot.datasets.rewrite.tables import RowReader, Rows, column_digests, plain_column, replace_column
 from smolpilot.errors import DatasetError
+from smolpilot.keys import ACTION, STATE
 
 _REGULAR = 0.05
 _TOLERANCE = 0.4
@@ -58,6 +60,7 @@ class DataPart:
                         "tasks": _used_tasks(table),
                         "statistics": table_statistics(table, episode.known, episode.pictures),
                         "off_video": self._off_video(table, episode),
+                        "not_finite": _not_finite(table),
                     }
                 )
                 if writer is None:
@@ -104,6 +107,14 @@ def episode_table(reader: RowReader, episode: EpisodeRows) -> pa.Table:
             raise DatasetError(
                 f"Changing episode {episode.rows.episode} gave {len(table)} rows.", expected=f"{episode.rows.length}"
             )
+    missing = table["task_index"].null_count if "task_index" in table.column_names else 0
+    if missing:
+        raise DatasetError(
+            f"{missing} of {len(table)} rows of episode {episode.rows.episode} have no task_index, so that their "
+            f"samples would not load ({episode.rows.path}).",
+            expected="a task index in every row",
+            fix=_FIX,
+        )
     if episode.numbers is not None:
         table = _renumber(table, episode.numbers)
     if "episode_index" in table.column_names:
@@ -128,6 +139,19 @@ def _renumber(table: pa.Table, numbers: Numbers) -> pa.Table:
     if "episode_index" in table.column_names:
         table = replace_column(table, "episode_index", np.full(count, numbers.episode, dtype=np.int64))
     return table
+
+
+def _not_finite(table: pa.Table) -> list[str]:
+    """State and action where a number is NaN or infinite."""
+    found = []
+    for name in (STATE, ACTION):
+        if name in table.column_names:
+            values = plain_column(table[name])
+            while pa.types.is_list(values.type):
+                values = values.flatten()
+            if pa.types.is_floating(values.type) and pc.all(pc.is_finite(values)).as_py() is False:
+                found.append(name)
+    return found
 
 
 def _used_tasks(table: pa.Table) -> list[int]:

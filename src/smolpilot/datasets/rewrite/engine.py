@@ -61,6 +61,7 @@ class RewriteReport:
     reencoded: list[str] = field(default_factory=list)
     computed: list[str] = field(default_factory=list)
     off_video: float = 0.0
+    not_finite: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     proof: Comparison = field(default_factory=Comparison)
 
@@ -165,6 +166,17 @@ class _Job:
             )
         if any(clip.others for one in self._placed for clip in one.clips.values()):
             found.append("Sound and other tracks beside the pictures have been left out: no LeRobot reader uses them.")
+        if self._report.not_finite:
+            found.append(
+                f"The source holds NaN or infinite numbers in {', '.join(self._report.not_finite)}: "
+                f"`smolpilot dataset check {self._sources[0].root}`."
+            )
+        texts = list(self._tasks.values())
+        for text in sorted({text for text in texts if texts.count(text) > 1}):
+            same = [str(index) for index, other in self._tasks.items() if other == text]
+            found.append(
+                f"Tasks {', '.join(same)} have the same text '{text}': `smolpilot dataset repair` makes them one."
+            )
         if self._report.off_video > LEROBOT_TOLERANCE:
             found.append(
                 f"Time stamps are up to {1000 * self._report.off_video:.2f} ms off the videos; LeRobot refuses more "
@@ -271,6 +283,8 @@ class _Job:
             found = self._work.records[f"data {number}"]["facts"]["episodes"]
             for one, rows in zip(inside, found, strict=True):
                 self._report.off_video = max(self._report.off_video, rows["off_video"])
+                bad = rows["not_finite"]
+                self._report.not_finite = list(dict.fromkeys([*self._report.not_finite, *bad]))
                 facts.append(
                     EpisodeFacts(
                         index=one.index,

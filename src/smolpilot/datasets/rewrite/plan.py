@@ -20,8 +20,8 @@ from smolpilot.datasets.rewrite.tables import RowReader, Rows, rows_of, stored
 from smolpilot.errors import UsageError
 
 _MB = 1024 * 1024
-# Raised whenever the same plan would give other bytes.
-_ENGINE = 1
+# Raised whenever the same plan would give other bytes, or another journal.
+_ENGINE = 2
 
 
 @dataclass
