@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections import Counter
 from typing import Any
 
@@ -26,7 +27,7 @@ def repair_info(result: Audit, plan: RepairPlan, kept: list[int]) -> None:
         plan.actions.append("meta/info.json made anew from the files: robot_type is not known.")
     stated = recording.fps
     if stated is None or abs(stated / plan.fps - 1) > RATE_TOLERANCE:
-        plan.actions.append(f"meta/info.json: fps {stated if stated is None else f'{stated:g}'} becomes {plan.fps:g}.")
+        plan.actions.append(f"meta/info.json: fps {_stated(info, stated)} becomes {plan.fps:g}.")
         info["fps"] = int(plan.fps) if float(plan.fps).is_integer() else plan.fps
     plan.info = info
     raw = info.get("features")
@@ -37,6 +38,16 @@ def repair_info(result: Audit, plan: RepairPlan, kept: list[int]) -> None:
     for code, text in _SAID.items():
         if code in codes:
             plan.actions.append(text)
+
+
+def _stated(info: dict[str, Any], rate: float | None) -> str:
+    if rate is not None:
+        return f"{rate:g}"
+    if "fps" not in info:
+        return "(missing)"
+    text = json.dumps(info["fps"], ensure_ascii=False, default=str)
+    text = text if len(text) <= 60 else f"{text[:60]}…"
+    return f"{text} (text, no number)" if isinstance(info["fps"], str) else text
 
 
 _SAID = {

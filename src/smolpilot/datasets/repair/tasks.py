@@ -50,6 +50,7 @@ def _texts(recording: Recording, kept: dict[int, Array], plan: RepairPlan) -> di
     corrected: list[int] = []
     made: list[int] = []
     unknown: list[int] = []
+    contradicted: dict[tuple[tuple[str, ...], tuple[str, ...]], list[int]] = {}
     for episode, places in kept.items():
         rows, record = recording.rows[episode], recording.records[episode]
         column = rows.get("task_index")
@@ -70,8 +71,20 @@ def _texts(recording: Recording, kept: dict[int, Array], plan: RepairPlan) -> di
                 (corrected if told is not None else unknown).append(episode)
             words.append(text if text is not None else UNKNOWN)
         result[episode] = words
+        if record.listed and record.tasks and UNKNOWN not in words and set(words) != set(record.tasks):
+            contradicted.setdefault((tuple(record.tasks), tuple(dict.fromkeys(words))), []).append(episode)
+    for (stated, chosen), episodes in contradicted.items():
+        plan.actions.append(
+            f"{named(episodes)}: the episode list says {_quoted(stated)}, the rows say {_quoted(chosen)}. "
+            "The rows were followed and the episode list rewritten; look at the pictures (`smolpilot dataset view`), "
+            "and if the list was right, set it with `smolpilot dataset tasks`."
+        )
     _explain(recording, plan, learned, made, corrected, unknown)
     return result
+
+
+def _quoted(texts: tuple[str, ...]) -> str:
+    return ", ".join(f'"{text}"' for text in texts[:3]) + (", …" if len(texts) > 3 else "")
 
 
 def _learned(recording: Recording, kept: dict[int, Array]) -> dict[int, str]:
