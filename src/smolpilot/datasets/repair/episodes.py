@@ -12,6 +12,7 @@ from smolpilot.datasets.audit.declared import INDEX_COLUMNS
 from smolpilot.datasets.audit.footage import Clip
 from smolpilot.datasets.audit.recording import Array, Recording, Rows, Span
 from smolpilot.datasets.audit.run import Audit
+from smolpilot.datasets.repair.pairing import countable, numbers
 from smolpilot.keys import ACTION, STATE
 
 # Findings that an episode cannot be kept with: what they miss is not anywhere else in the folder.
@@ -69,8 +70,8 @@ def lacking(recording: Recording) -> dict[int, str]:
 def order_rows(rows: Rows) -> Order:
     """Rows in the order of their frames, repeated ones once."""
     positions = rows.positions
-    number = _numbers(rows, "frame_index")
-    times = _numbers(rows, "timestamp")
+    number = numbers(rows, "frame_index")
+    times = numbers(rows, "timestamp")
     count = len(positions)
     if count == 0:
         return Order(positions, problem="it has no rows")
@@ -106,7 +107,7 @@ def new_times(
         if len(shown) == count and float(np.abs(shown - wanted).max()) > TOLERANCE_S:
             wanted = shown
             break
-    stored = _numbers(rows, "timestamp")
+    stored = numbers(rows, "timestamp")
     if stored is None:
         return wanted, float("nan")
     place = {int(position): i for i, position in enumerate(rows.positions)}
@@ -131,6 +132,13 @@ def place_videos(result: Audit, lengths: dict[int, int]) -> tuple[dict[tuple[str
             total = sum(lengths.get(clip.episode, clip.rows) for clip in mine)
             if not mine or total != len(mine[0].scan.times):
                 continue
+            # A row that one episode lacks and another has too many of: the sum fits, the places between them do not.
+            if any(
+                clip.episode in recording.rows
+                and not countable(recording.rows[clip.episode], lengths.get(clip.episode, clip.rows))
+                for clip in mine
+            ):
+                continue
             at = 0
             for clip in sorted(mine, key=lambda clip: clip.episode):
                 count = lengths.get(clip.episode, clip.rows)
@@ -142,13 +150,6 @@ def place_videos(result: Audit, lengths: dict[int, int]) -> tuple[dict[tuple[str
                 f"{where}: episodes placed one after the other by their numbers of rows, which fits exactly."
             )
     return clips, actions
-
-
-def _numbers(rows: Rows, name: str) -> Array | None:
-    column = rows.get(name)
-    if column is None or column.dtype.kind not in "iuf" or column.size != len(rows):
-        return None
-    return np.asarray(column.reshape(-1), dtype=np.float64)
 
 
 def _same_rows(rows: Rows, number: Array) -> bool:

@@ -12,6 +12,7 @@ from smolpilot.datasets.audit.run import Audit
 from smolpilot.datasets.audit.subject import named
 from smolpilot.datasets.repair.description import common_types, dtype_name, repair_info
 from smolpilot.datasets.repair.episodes import Order, fatal, lacking, new_times, order_rows, place_videos
+from smolpilot.datasets.repair.pairing import unpaired
 from smolpilot.datasets.repair.plan import EpisodeRepair, RepairPlan
 from smolpilot.datasets.repair.tasks import assign_tasks
 
@@ -33,7 +34,8 @@ def make_plan(result: Audit, fps: float) -> RepairPlan:
     lengths = {episode: len(order.positions) for episode, order in orders.items()}
     clips, placed = place_videos(result, lengths)
     plan.actions += placed
-    _drop_short(result, plan, orders, clips)
+    _drop_unpaired(result, plan, orders, clips)
+    _explain_orders(recording, plan, orders)
     kept = sorted(orders)
     if not kept:
         return plan
@@ -65,15 +67,21 @@ def _choose(result: Audit, plan: RepairPlan) -> dict[int, Order]:
             plan.dropped[episode] = order.problem
             continue
         orders[episode] = order
+    return orders
+
+
+def _explain_orders(recording: Recording, plan: RepairPlan, orders: dict[int, Order]) -> None:
+    for episode, order in orders.items():
         if order.what:
             plan.actions.append(f"Episode {episode}: {order.what}.")
         own = recording.rows[episode].get("episode_index")
         if own is not None and own.dtype.kind in "iu" and bool((own != episode).any()):
             plan.actions.append(f"Episode {episode}: episode_index written anew.")
-    return orders
 
 
-def _drop_short(result: Audit, plan: RepairPlan, orders: dict[int, Order], clips: dict[tuple[str, int], Clip]) -> None:
+def _drop_unpaired(
+    result: Audit, plan: RepairPlan, orders: dict[int, Order], clips: dict[tuple[str, int], Clip]
+) -> None:
     recording = result.recording
     swapped = {found.episode for found in result.findings if found.code == "video-swapped"}
     for episode in list(orders):
@@ -87,6 +95,9 @@ def _drop_short(result: Audit, plan: RepairPlan, orders: dict[int, Order], clips
             elif camera.is_video and clip.frames != rows and episode in swapped:
                 # Kept, it would look sound once the episode that it was exchanged with is gone.
                 reason = f"its video of camera '{camera.name}' seems to be another episode's"
+            elif camera.is_video:
+                places = _places(recording, episode, orders[episode])
+                reason = unpaired(recording.rows[episode], places, clip, plan.fps)
             if reason:
                 plan.dropped[episode] = reason
                 del orders[episode]

@@ -1,0 +1,95 @@
+"""Which row belongs to which video frame, and when that cannot be said."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from smolpilot.datasets.audit.check_time import TOLERANCE_S
+from smolpilot.datasets.audit.footage import Clip
+from smolpilot.datasets.audit.recording import Array, Rows
+from smolpilot.datasets.audit.subject import ranges
+
+
+def unpaired(rows: Rows, places: Array, clip: Clip, fps: float) -> str:
+    """Why the rows, in the order of `places`, may not be put onto the clip's frames one after the other; else ''.
+
+    As many rows as frames belong together by counting, unless the frame numbers say that a row is missing. With fewer
+    rows only the time stamps can tell: they must be the first frames' own, each within half a frame.
+    """
+    count, where = len(places), f"camera '{clip.camera.name}'"
+    recorded = numbers(rows, "timestamp")
+    times = None if recorded is None else recorded[places] + clip.span.start
+    if count == clip.frames:
+        skipped = _skipped(rows, places)
+        if skipped and not _on_first_frames(times, clip, fps):
+            return (
+                f"its {count} rows skip frame {ranges(skipped[:1000])}, though {where} has {clip.frames} frames: "
+                "nothing says which row belongs to which frame"
+            )
+        return ""
+    if _on_first_frames(times, clip, fps):
+        return ""
+    bare = _without_row(times, clip, fps)
+    why = (
+        f"frame {ranges(bare[:1000])} {'has' if len(bare) == 1 else 'have'} no row"
+        if bare
+        else "its time stamps do not tell which frames have no row"
+    )
+    return f"{count} rows for {clip.frames} frames of {where}: {why}"
+
+
+def numbers(rows: Rows, name: str) -> Array | None:
+    """A column with one number per row; None when there is no such column."""
+    column = rows.get(name)
+    if column is None or column.dtype.kind not in "iuf" or column.size != len(rows):
+        return None
+    return np.asarray(column.reshape(-1), dtype=np.float64)
+
+
+def countable(rows: Rows, length: int) -> bool:
+    """Whether an episode can be placed by its number of rows: its frame numbers, if any, have no gaps."""
+    stored = numbers(rows, "frame_index")
+    if stored is None:
+        return True
+    unique = np.unique(stored)
+    return len(unique) == length and bool((np.diff(unique) == 1).all())
+
+
+def _skipped(rows: Rows, places: Array) -> list[int]:
+    """Frame numbers that are missing between two rows; before the first one none is: that is another start."""
+    stored = numbers(rows, "frame_index")
+    if stored is None or not np.isfinite(stored).all():
+        return []
+    mine = stored[places]
+    steps = np.diff(mine)
+    if not len(steps) or not (steps > 0).all() or (steps == 1).all():
+        return []
+    return [int(mine[i]) + 1 for i in np.flatnonzero(steps > 1)]
+
+
+def _on_first_frames(times: Array | None, clip: Clip, fps: float) -> bool:
+    nearest = _nearest(times, clip, fps)
+    return nearest is not None and np.array_equal(nearest, np.arange(len(nearest)))
+
+
+def _without_row(times: Array | None, clip: Clip, fps: float) -> list[int]:
+    """The clip's frames that no row's time stamp is at; none when the time stamps are not those of frames."""
+    nearest = _nearest(times, clip, fps)
+    if nearest is None or len(np.unique(nearest)) < len(nearest):
+        return []
+    return [int(frame) for frame in np.setdiff1d(np.arange(clip.frames), nearest)]
+
+
+def _nearest(times: Array | None, clip: Clip, fps: float) -> Array | None:
+    """For each row the frame that its time stamp is nearest to; None unless all are within half a frame of one."""
+    shown = clip.scan.times[clip.first : clip.last]
+    if times is None or not len(shown) or not np.isfinite(times).all():
+        return None
+    right = np.clip(np.searchsorted(shown, times), 1, max(1, len(shown) - 1))
+    left = right - 1
+    right = np.minimum(right, len(shown) - 1)
+    nearest = np.where(np.abs(times - shown[left]) <= np.abs(times - shown[right]), left, right)
+    # Exactly between two frames is no answer.
+    if float(np.abs(times - shown[nearest]).max()) > 0.5 / fps - TOLERANCE_S:
+        return None
+    return np.asarray(nearest)
