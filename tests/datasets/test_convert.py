@@ -230,6 +230,23 @@ def one_long_video(tmp_path: Path, tiny_dataset: Path) -> Path:
     return root
 
 
+def first_and_last(dataset) -> list[int]:
+    """Rows of the first and last frame of each episode, in their order."""
+    edges = np.flatnonzero(np.diff(dataset.episode_index)) + 1
+    return sorted([0, *edges, *(edges - 1), len(dataset) - 1])
+
+
+def test_what_is_encoded_again_is_not_called_equal(tiny_dataset, tmp_path, capsys):
+    root = one_long_video(tmp_path, tiny_dataset)
+    args = ["dataset", "convert", str(root), str(tmp_path / "out"), "--to", "v2.1", "--reencode"]
+    assert main(args) == 0
+    said = capsys.readouterr().out
+    assert "Equal." not in said
+    assert "Equal, except for 105 packets that were encoded again" in said
+    assert "of 255 (mean absolute)" in said
+    assert "(105 more encoded again, not equal)" in said
+
+
 def test_cutting_needs_key_frames(tiny_dataset, tmp_path, capsys):
     root = one_long_video(tmp_path, tiny_dataset)
     assert main(["dataset", "convert", str(root), str(tmp_path / "out"), "--to", "v2.1"]) == 1
@@ -241,8 +258,16 @@ def test_cutting_needs_key_frames(tiny_dataset, tmp_path, capsys):
     args = ["dataset", "convert", str(root), str(tmp_path / "out"), "--to", "v2.1", "--reencode", "--json"]
     assert main(args) == 0
     document = json.loads(capsys.readouterr().out)
-    assert len(document["reencoded"]) == 5
     ours, theirs = open_dataset(tmp_path / "out"), open_dataset(root)
+    assert len(document["reencoded"]) == 5
+    counts = {row["check"]: (row["compared"], row["encoded_again"]) for row in document["proof"]["checks"]}
+    again = sum(range(19, 24))
+    assert counts["packets"] == (2 * 18 + again, again)
+    assert counts["pictures"] == (2 * 7, 2 * 5)
+    pairs = [(ours.image(i, "front"), theirs.image(i, "front")) for i in first_and_last(theirs)]
+    measured = max(np.abs(a.astype(int) - b).mean() for a, b in pairs[2:])
+    assert document["picture_difference"] == pytest.approx(measured, abs=0.2)
+    assert document["picture_difference"] > 0
     ours.check_videos()
     for i in range(len(theirs)):
         assert np.abs(ours.image(i, "front").astype(int) - theirs.image(i, "front")).mean() < 8

@@ -73,7 +73,9 @@ def _compare(options: CompareOptions) -> int:
 def print_table(result: Comparison, title: str) -> None:
     """The table of checks."""
     rows = [("check", "compared", "differ", "what")]
-    rows += [(r["check"], f"{r['compared']:,}", f"{r['differences']:,}", r["what"]) for r in result.table()]
+    for row in result.table():
+        again = f" ({row['encoded_again']:,} more encoded again, not equal)" if row["encoded_again"] else ""
+        rows.append((row["check"], f"{row['compared']:,}", f"{row['differences']:,}", row["what"] + again))
     print(f"\n{title}")
     for name, compared, differences, what in rows:
         print(f"  {name:<12} {compared:>12} {differences:>7}  {what}")

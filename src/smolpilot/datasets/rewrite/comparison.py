@@ -41,10 +41,14 @@ class Difference:
 
 @dataclass
 class Comparison:
-    """The outcome: per check how much was compared, and all differences."""
+    """The outcome: per check how much was compared, and all differences.
+
+    `encoded` counts what was encoded again and so is not compared with the source.
+    """
 
     compared: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_CHECKS, 0))
     differences: list[Difference] = field(default_factory=list)
+    encoded: dict[str, int] = field(default_factory=dict)
 
     @property
     def equal(self) -> bool:
@@ -55,6 +59,11 @@ class Comparison:
         """Note a difference."""
         self.differences.append(Difference(check, episode, text))
 
+    def count(self, check: str, number: int, *, encoded: bool = False) -> None:
+        """Note what was compared, or (`encoded`) only with what it was encoded to."""
+        counts = self.encoded if encoded else self.compared
+        counts[check] = counts.get(check, 0) + number
+
     def table(self) -> list[dict[str, Any]]:
         """One row per check: what, how many things were compared, how many differ."""
         return [
@@ -63,6 +72,7 @@ class Comparison:
                 "what": _WHAT[check],
                 "compared": self.compared[check],
                 "differences": sum(one.check == check for one in self.differences),
+                "encoded_again": self.encoded.get(check, 0),
             }
             for check in _CHECKS
         ]
@@ -152,7 +162,8 @@ def _compare_videos(one: EpisodeFacts, other: EpisodeFacts, result: Comparison) 
             which = "second" if mine is None else "first"
             result.add("packets", f"video of '{camera}' only in the {which} recording", one.index)
             continue
-        result.compared["packets"] += mine.frames
+        encoded = camera in one.encoded
+        result.count("packets", mine.frames, encoded=encoded)
         codings = [name for name in mine.coding.differs_in(theirs.coding) if name != "time_base"]
         if codings:
             result.add("packets", f"video of '{camera}' is coded otherwise ({', '.join(codings)})", one.index)
@@ -163,7 +174,7 @@ def _compare_videos(one: EpisodeFacts, other: EpisodeFacts, result: Comparison) 
         if float(abs(mine.lead * mine.tick - theirs.lead * theirs.tick)) > 1e-3:
             result.add("packets", f"video of '{camera}' begins at another time", one.index)
         for which, first, second in zip(("first", "last"), one.pictures[camera], other.pictures[camera], strict=True):
-            result.compared["pictures"] += 1
+            result.count("pictures", 1, encoded=encoded)
             if first != second:
                 result.add("pictures", f"the {which} picture of '{camera}' differs", one.index)
 

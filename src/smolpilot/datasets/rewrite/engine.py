@@ -52,13 +52,18 @@ _RENUMBERED = ("index", "episode_index", "task_index")
 
 @dataclass
 class RewriteReport:
-    """What was done: `proof` compares the sources with the result; `off_video` is in seconds."""
+    """What was done: `proof` compares the sources with the result; `off_video` is in seconds.
+
+    `picture_difference` is the largest mean absolute difference, of 255, that encoding again made to the first or last
+    picture of an episode.
+    """
 
     episodes: int = 0
     frames: int = 0
     resumed: int = 0
     parts: int = 0
     reencoded: list[str] = field(default_factory=list)
+    picture_difference: float = 0.0
     computed: list[str] = field(default_factory=list)
     off_video: float = 0.0
     not_finite: list[str] = field(default_factory=list)
@@ -137,7 +142,7 @@ class _Job:
         data_files = planning.place_rows(self._placed, self._options)
         _check_space(self._work, self._placed)
         self._work.open()
-        pictures |= copyable(self._placed, self._fps, self._options, self._execute, self._work.folder, self._report)
+        pictures |= copyable(self._placed, self._fps, self._options, self._execute, self._work, self._report)
         parts = [*self._video_parts(), *self._data_parts(data_files), *self._statistics_parts()]
         self._execute(parts, "write")
         expected = self._expected(data_files, pictures)
@@ -294,6 +299,7 @@ class _Job:
                         clips=dict(one.clips),
                         pictures={camera: pictures[one.index, camera] for camera in one.clips},
                         statistics=self._statistics(one, rows["statistics"]),
+                        encoded=set(one.encoded),
                     )
                 )
         return facts

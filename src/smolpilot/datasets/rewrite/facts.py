@@ -30,7 +30,10 @@ class ScanTask:
 
 @dataclass
 class EpisodeFacts:
-    """One episode: `columns` [type, hash], `clips` and `pictures` by camera, its stored statistics."""
+    """One episode: `columns` [type, hash], `clips` and `pictures` by camera, its stored statistics.
+
+    `encoded` are cameras whose clips are not the source's but were encoded again.
+    """
 
     index: int
     length: int
@@ -39,6 +42,7 @@ class EpisodeFacts:
     clips: dict[str, Clip] = field(default_factory=dict)
     pictures: dict[str, Pictures] = field(default_factory=dict)
     statistics: Statistics = field(default_factory=dict)
+    encoded: set[str] = field(default_factory=set)
 
 
 def scan(task: ScanTask) -> list[tuple[Clip, Pictures]]:

@@ -31,6 +31,7 @@ def write_manifest(work: WorkFolder, report: RewriteReport, sources: Sequence[Da
         ],
         "proof": {row["check"]: row["compared"] for row in report.proof.table()},
         "reencoded": report.reencoded,
+        "encoded_again": report.proof.encoded,
         "statistics_computed": report.computed,
         "files": files,
     }

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 
 from smolpilot.datasets.encode import Codec, VideoEncoder, find_encoder
@@ -15,6 +16,7 @@ from smolpilot.datasets.rewrite.facts import Pictures, ScanTask, scan
 from smolpilot.datasets.rewrite.options import RewriteOptions
 from smolpilot.datasets.rewrite.packets import Clip, Span, open_video
 from smolpilot.datasets.rewrite.plan import Placed
+from smolpilot.datasets.rewrite.work import WorkFolder
 from smolpilot.errors import DatasetError, SmolpilotError
 
 if TYPE_CHECKING:
@@ -35,7 +37,7 @@ class EncodePart:
     fps: float
 
     def write(self, target: Path) -> dict[str, Any]:
-        """Encode; gives the largest mean difference of a picture, of 255."""
+        """Encode; gives the largest mean difference of any, and of the first and last picture, of 255."""
         codec = _codec(self.clip.coding.codec)
         movie = target.with_name(f"{target.name}.mp4")
         encoder = VideoEncoder(
@@ -56,7 +58,7 @@ class EncodePart:
         movie.replace(target)
         if number != self.clip.frames:
             raise DatasetError(f"Only {number} of {self.clip.frames} frames of {self.path} can be decoded.")
-        return {"difference": _difference(self.path, self.clip, target)}
+        return _difference(self.path, self.clip, target)
 
 
 def copyable(
@@ -64,7 +66,7 @@ def copyable(
     fps: float,
     options: RewriteOptions,
     execute: Callable[[Sequence[Any], str], None],
-    folder: Path,
+    work: WorkFolder,
     report: RewriteReport,
 ) -> dict[tuple[int, str], Pictures]:
     """Make sure that every clip can be copied; gives the pictures of those that were encoded again."""
@@ -92,7 +94,9 @@ def copyable(
     execute(parts, "encode")
     pictures = {}
     for (one, camera), part in zip(bad, parts, strict=True):
-        path = folder / part.output
+        path = work.folder / part.output
+        shown = work.records[part.name]["facts"]["shown"]
+        report.picture_difference = max(report.picture_difference, shown)
         span = Span(one.plan.episode, 0.0, None, one.clips[camera].frames)
         one.clips[camera], pictures[one.index, camera] = scan(ScanTask(path, [span], [0.0], fps))[0]
         one.encoded[camera] = path
@@ -111,18 +115,24 @@ def _codec(name: str) -> Codec:
     return "h264"
 
 
-def _difference(path: Path, clip: Clip, encoded: Path) -> float:
+def _difference(path: Path, clip: Clip, encoded: Path) -> dict[str, float]:
     """Compare all pictures of both videos, and refuse what is not the same scene."""
-    worst = 0.0
+    worst, shown = 0.0, []
     with open_video(path) as old, open_video(encoded) as new:
         originals = (f for f in old.decode(old.streams.video[0]) if f.pts is not None and f.pts >= clip.first_pts)
-        for before, after in zip(originals, new.decode(new.streams.video[0]), strict=False):
-            pair = [frame.to_ndarray(format="gray").astype(np.int16) for frame in (before, after)]
-            worst = max(worst, float(np.abs(pair[0] - pair[1]).mean()))
+        for number, frames in enumerate(zip(originals, new.decode(new.streams.video[0]), strict=False)):
+            worst = max(worst, _mean_difference(*frames, "gray"))
+            if number in (0, clip.frames - 1):
+                shown.append(_mean_difference(*frames, "rgb24"))
     if worst > _CLOSE:
         raise DatasetError(
             f"Encoding {path} again changed a picture by {worst:.1f} of 255 on average.",
             expected=f"at most {_CLOSE:g}",
             fix="Leave the episode out.",
         )
-    return worst
+    return {"difference": worst, "shown": max(shown)}
+
+
+def _mean_difference(before: VideoFrame, after: VideoFrame, kind: str) -> float:
+    one, other = (frame.to_ndarray(format=kind).astype(np.int16) for frame in (before, after))
+    return float(np.abs(one - other).mean())
