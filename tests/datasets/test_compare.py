@@ -118,6 +118,42 @@ def test_meta_data(tiny_dataset, other):
     assert any("feature 'action': names" in text for text in found)
 
 
+def test_own_fields_splits_attributes_and_files(tiny_dataset, other):
+    path = other / "meta" / "info.json"
+    info = json.loads(path.read_text())
+    info["features"][VIDEO]["info"]["video.codec"] = "av1"
+    info["features"]["action"]["unit"] = "rad"
+    path.write_text(json.dumps({**info, "splits": {"train": "0:5", "test": "5:6"}, "licence_holder": "us"}))
+    rewrite_lines(other / "meta" / "episodes.jsonl", lambda row: {**row, "operator": "ann"})
+    (other / "README.md").write_text("card")
+    found = texts(tiny_dataset, other)
+    assert "description: licence_holder: nothing and 'us'" in found
+    assert any(text.startswith("description: splits: ") for text in found)
+    assert f"description: 'video.codec' of feature '{VIDEO}': 'h264' and 'av1'" in found
+    assert "episodes: episode 3: field 'operator': nothing and 'ann'" in found
+    assert "files: README.md: only in the second recording" in found
+    assert len(found) == 3 + 6 + 1
+    same = Path(shutil.copytree(other, other.parent / "same"))
+    assert compare(other, same).equal
+    rewrite_lines(same / "meta" / "episodes.jsonl", lambda row: {**row, "operator": "bob"})
+    (same / "README.md").write_text("another card")
+    info["features"]["action"]["unit"] = "deg"
+    (same / "meta" / "info.json").write_text((same / "meta" / "info.json").read_text().replace('"rad"', '"deg"'))
+    found = texts(other, same)
+    assert "description: 'unit' of feature 'action': 'rad' and 'deg'" in found
+    assert "episodes: episode 0: field 'operator': 'ann' and 'bob'" in found
+    assert "files: README.md differs" in found
+
+
+def test_what_is_not_compared_is_named(tiny_dataset, other, capsys):
+    (other / "meta" / "episodes_stats.jsonl").unlink()
+    assert main(["dataset", "compare", str(other), str(tiny_dataset)]) == 0
+    said = capsys.readouterr().out
+    assert "statistics in all: none in A" in said
+    assert "statistics per episode: none in A" in said
+    assert "smolpilot_history.json" in said
+
+
 def test_statistics(tiny_dataset, other):
     def shift(row):
         if row["episode_index"] == 2:

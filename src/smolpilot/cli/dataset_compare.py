@@ -79,4 +79,8 @@ def print_table(result: Comparison, title: str) -> None:
     print(f"\n{title}")
     for name, compared, differences, what in rows:
         print(f"  {name:<12} {compared:>12} {differences:>7}  {what}")
+    if result.not_compared:
+        print("Not compared:")
+    for text in result.not_compared:
+        print(f"  {text}")
     print()

@@ -13,15 +13,16 @@ from smolpilot.datasets.meta import DatasetMeta
 from smolpilot.datasets.rewrite.facts import EpisodeFacts
 from smolpilot.statistics import Statistics
 
-_CHECKS = ("description", "tasks", "episodes", "values", "packets", "pictures", "statistics")
+_CHECKS = ("description", "tasks", "episodes", "values", "packets", "pictures", "statistics", "files")
 _WHAT = {
-    "description": "facts: rate, robot, features",
+    "description": "facts: rate, robot, features, own fields",
     "tasks": "instructions",
-    "episodes": "episodes: index, length, instructions",
+    "episodes": "episodes: index, length, instructions, own fields",
     "values": "table values, bit by bit",
     "packets": "video packets: content and time",
     "pictures": "decoded first and last frames",
     "statistics": "statistics per episode and in all",
+    "files": "card, licence and other files",
 }
 # Statistics are rounded to float32 by some writers.
 TOLERANCE = 1e-5
@@ -43,12 +44,14 @@ class Difference:
 class Comparison:
     """The outcome: per check how much was compared, and all differences.
 
-    `encoded` counts what was encoded again and so is not compared with the source.
+    `encoded` counts what was encoded again and so is not compared with the source; `not_compared` names
+    what the comparison leaves out.
     """
 
     compared: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_CHECKS, 0))
     differences: list[Difference] = field(default_factory=list)
     encoded: dict[str, int] = field(default_factory=dict)
+    not_compared: list[str] = field(default_factory=list)
 
     @property
     def equal(self) -> bool:
@@ -82,6 +85,7 @@ class Comparison:
         return {
             "equal": self.equal,
             "checks": self.table(),
+            "not_compared": self.not_compared,
             "differences": [vars(one) for one in self.differences],
         }
 

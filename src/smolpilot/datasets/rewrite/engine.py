@@ -16,6 +16,7 @@ from smolpilot.datasets.meta import DatasetMeta, read_meta
 from smolpilot.datasets.rewrite import plan as planning
 from smolpilot.datasets.rewrite.comparison import Comparison, compare_episodes, compare_meta
 from smolpilot.datasets.rewrite.data_part import DataPart, EpisodeRows
+from smolpilot.datasets.rewrite.description import compare_fields, compare_files
 from smolpilot.datasets.rewrite.episode_statistics import PicturesPart
 from smolpilot.datasets.rewrite.facts import EpisodeFacts, Pictures, collect, scan_videos
 from smolpilot.datasets.rewrite.info import DATA_V21, DATA_V30, VIDEO_V21, VIDEO_V30, result_info
@@ -366,6 +367,9 @@ class _Job:
             raise
         compare_episodes(expected, facts, proof)
         if len(self._sources) == 1 and not self._renumber and self._info is None:
+            compare_fields(self._extras[id(self._sources[0])], read_extras(result), proof)
+            if not self._files:
+                compare_files(self._sources[0].root, result.root, proof)
             compare_meta(_as_planned(self._sources[0], self._tasks, len(self._placed)), result, proof)
         if not proof.equal:
             self._work.clear()
