@@ -374,6 +374,17 @@ def test_changes_of_merged_recordings_are_not_undone(tiny_dataset: Path, tmp_pat
     assert not (tmp_path / "no").exists()
 
 
+def test_changes_are_not_undone_where_repair_left_episodes_out(tiny_dataset: Path, tmp_path: Path, capsys: Any) -> None:
+    assert main(["dataset", "tasks", str(tiny_dataset), str(tmp_path / "a"), "--set", "3=x"]) == 0
+    history = tmp_path / "a" / "meta" / "smolpilot_history.json"
+    # As in a repaired copy: the history came along, an episode of the edited recording did not.
+    assert '"episodes": 6' in history.read_text()
+    history.write_text(history.read_text().replace('"episodes": 6', '"episodes": 7'))
+    capsys.readouterr()
+    assert main(["dataset", "tasks", str(tmp_path / "a"), str(tmp_path / "b"), "--undo"]) == 2
+    assert "had 7 episodes then, now it has 6" in words_of(capsys.readouterr().err)
+
+
 def test_new_numbers_are_said(tiny_dataset: Path, tmp_path: Path, build_v21: Any, capsys: Any) -> None:
     meta = read_meta(tiny_dataset)
     rewrite([EpisodePlan(meta, index) for index in (1, 2, 5)], tmp_path / "gaps")

@@ -118,6 +118,14 @@ def _last_change(meta: DatasetMeta) -> int:
     undone = {edit["undoes"] for _, edit in edits if "undoes" in edit}
     open_changes = [number for number, (_, edit) in enumerate(edits) if number not in undone and "undoes" not in edit]
     if open_changes and edits[open_changes[-1]][0] > last:
+        recorded = (edits[open_changes[-1]][1].get("source") or {}).get("episodes", len(meta.episodes))
+        if recorded != len(meta.episodes):
+            # `repair` leaves broken episodes out and numbers the others anew.
+            raise UsageError(
+                f"Changes of instructions cannot be undone: {meta.root} had {recorded} episodes then, now it has "
+                f"{len(meta.episodes)}.",
+                fix="Undo them in a folder from before episodes were left out.",
+            )
         return open_changes[-1]
     if open_changes or (last >= 0 and _changed_in_sources(history[last])):
         verb = history[last].get("edit")
