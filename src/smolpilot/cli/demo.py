@@ -23,7 +23,7 @@ CHANCE = 0.20  # success of untrained weights at most
 
 @dataclass(frozen=True)
 class DemoOptions:
-    """Record, train, evaluate and roll out a tiny policy on the shipped tabletop; about six minutes on two cores.
+    """Record, train, evaluate and roll out a tiny policy on the shipped tabletop; about seven minutes on two cores.
 
     Started again on the same folder, it skips what is finished and goes on with the rest.
     """

@@ -12,7 +12,7 @@ from smolpilot.errors import SmolpilotError, UsageError, did_you_mean
 from smolpilot.version import __version__
 
 VERBS: dict[str, tuple[str, str]] = {
-    "demo": ("smolpilot.cli.demo", "the main job in six minutes: record, train, evaluate, closed loop, report"),
+    "demo": ("smolpilot.cli.demo", "the main job in seven minutes: record, train, evaluate, closed loop, report"),
     "doctor": ("smolpilot.cli.doctor", "check Python, torch, devices, video codecs, disk and hub; say how to fix"),
     "robots": ("smolpilot.cli.robots", "list and show robot profiles; `robots check FILE` validates your own"),
     "dataset": (
