@@ -83,6 +83,20 @@ def make_batch(batch: int, cameras: int, device: str) -> dict[str, torch.Tensor]
     return {key: value.to(device) for key, value in data.items()}
 
 
+def inputs_of(theirs: Any, data: dict[str, Any]) -> PolicyInputs:
+    """The same batch as our network takes it."""
+    images, masks = theirs.prepare_images(data)
+    return PolicyInputs(
+        images=torch.stack(images, dim=1),
+        image_masks=torch.stack(masks, dim=1),
+        tokens=data["observation.language.tokens"],
+        token_mask=data["observation.language.attention_mask"],
+        state=theirs.prepare_state(data),
+        actions=theirs.prepare_action(data),
+        action_is_pad=data["action_is_pad"],
+    )
+
+
 def alternate(ours: Callable[[], Any], theirs: Callable[[], Any], repeats: int, device: str) -> tuple[float, float]:
     """Median seconds of both, taking turns."""
 
@@ -109,16 +123,7 @@ def measure(device: str, batch: int, cameras: int, repeats: int) -> dict[str, An
         ours = our_model(theirs, vlm, Path(temporary))
     theirs, ours = theirs.to(device), ours.to(device)
     data = make_batch(batch, cameras, device)
-    images, masks = theirs.prepare_images(data)
-    inputs = PolicyInputs(
-        images=torch.stack(images, dim=1),
-        image_masks=torch.stack(masks, dim=1),
-        tokens=data["observation.language.tokens"],
-        token_mask=data["observation.language.attention_mask"],
-        state=theirs.prepare_state(data),
-        actions=theirs.prepare_action(data),
-        action_is_pad=data["action_is_pad"],
-    )
+    inputs = inputs_of(theirs, data)
     noise = torch.randn(batch, 50, 32, generator=torch.Generator().manual_seed(1)).to(device)
     moment = torch.linspace(0.1, 0.9, batch).to(device)
     losses = {}

@@ -28,7 +28,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
-from plain_model import lerobot_policy, make_batch, our_model
+from plain_model import inputs_of, lerobot_policy, make_batch, our_model
 from startup import machine
 
 from smolpilot.policy.byte_tokenizer import byte_level_folder
@@ -51,20 +51,6 @@ def batch_of(number: int, batch: int, cameras: int, device: str) -> tuple[dict[s
     noise = torch.randn(batch, 50, 32, generator=draw)
     moment = torch.rand(batch, generator=draw) * 0.999 + 0.001
     return {key: value.to(device) for key, value in data.items()}, noise.to(device), moment.to(device)
-
-
-def inputs_of(theirs: Any, data: dict[str, Any]) -> PolicyInputs:
-    """The same batch as our network takes it."""
-    images, masks = theirs.prepare_images(data)
-    return PolicyInputs(
-        images=torch.stack(images, dim=1),
-        image_masks=torch.stack(masks, dim=1),
-        tokens=data["observation.language.tokens"],
-        token_mask=data["observation.language.attention_mask"],
-        state=theirs.prepare_state(data),
-        actions=theirs.prepare_action(data),
-        action_is_pad=data["action_is_pad"],
-    )
 
 
 def run_side(side: str, device: str, batch: int, cameras: int, repeats: int, curve: int) -> dict[str, Any]:

@@ -285,7 +285,9 @@ def test_a_loader_refuses_settings_when_it_is_made(dataset, settings, message):
 
 def test_a_loader_takes_numpy_numbers(dataset):
     state = Loader(dataset, np.int64(8), seed=np.int64(3)).state_dict()
-    Loader(dataset, 8, seed=3).load_state_dict(json.loads(json.dumps(state)))
+    same = Loader(dataset, 8, seed=3)
+    same.load_state_dict(json.loads(json.dumps(state)))
+    assert same.state_dict() == state
 
 
 @pytest.mark.parametrize("order", ["random", "local", "sequential"])
