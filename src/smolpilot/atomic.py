@@ -21,7 +21,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     Raises UsageError when `path` exists already.
     """
     target = Path(path)
-    _refuse_existing(target)
+    refuse_existing(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(target)
     temporary = target.parent / f".{target.name}.{_owner()}-{uuid.uuid4().hex[:8]}.partial"
@@ -29,9 +29,9 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     try:
         yield temporary
         _fsync_tree(temporary)
-        _refuse_existing(target)
+        refuse_existing(target)
         temporary.rename(target)
-        _fsync(target.parent)
+        fsync(target.parent)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
@@ -53,17 +53,18 @@ def write_bytes_atomic(path: str | Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(target)
-        _fsync(target.parent)
+        fsync(target.parent)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
 
 
-def _refuse_existing(target: Path) -> None:
+def refuse_existing(target: Path, what: str = "outputs") -> None:
+    """UsageError when the path of a result is taken; `what` is never overwritten."""
     if target.exists() or target.is_symlink():
         raise UsageError(
             f"The output {target} exists already.",
-            expected="a path that does not exist yet: outputs are never overwritten",
+            expected=f"a path that does not exist yet: {what} are never overwritten",
             fix="Choose another path, or remove the old one.",
         )
 
@@ -96,11 +97,12 @@ def _alive(pid: int) -> bool:
 def _fsync_tree(folder: Path) -> None:
     for entry in sorted(folder.rglob("*"), reverse=True):
         if not entry.is_symlink():
-            _fsync(entry)
-    _fsync(folder)
+            fsync(entry)
+    fsync(folder)
 
 
-def _fsync(path: Path) -> None:
+def fsync(path: Path) -> None:
+    """Put a file or folder on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import tyro
 
@@ -29,28 +30,21 @@ def _default_hint(default: str) -> str:
     return f"(default: {default})" if default else "(default: none)"
 
 
-# On the command line `a=b c=d`; a mapping in YAML.
-Pairs = Annotated[
-    dict[str, str],
-    tyro.constructors.PrimitiveConstructorSpec(
+def _spec[T](read: Callable[[list[str]], dict[str, T]], value: str) -> tyro.constructors.PrimitiveConstructorSpec[Any]:
+    """`NAME=VALUE ...` on the command line, a mapping in YAML."""
+    return tyro.constructors.PrimitiveConstructorSpec(
         nargs="*",
-        metavar="NAME=VALUE ...",
-        instance_from_str=_read_pairs,
+        metavar=f"NAME={value} ...",
+        instance_from_str=read,
         is_instance=lambda value: isinstance(value, dict),
         str_from_instance=lambda value: [f"{left}={right}" for left, right in value.items()],
-    ),
-    tyro.conf.arg(help_behavior_hint=_default_hint),
-]
+    )
+
+
+_HINT = tyro.conf.arg(help_behavior_hint=_default_hint)
+
+# On the command line `a=b c=d`; a mapping in YAML.
+Pairs = Annotated[dict[str, str], _spec(_read_pairs, "VALUE"), _HINT]
 
 # On the command line `a=0.5 b=1`; a mapping to numbers in YAML.
-Shares = Annotated[
-    dict[str, float],
-    tyro.constructors.PrimitiveConstructorSpec(
-        nargs="*",
-        metavar="NAME=NUMBER ...",
-        instance_from_str=_read_shares,
-        is_instance=lambda value: isinstance(value, dict),
-        str_from_instance=lambda value: [f"{name}={number}" for name, number in value.items()],
-    ),
-    tyro.conf.arg(help_behavior_hint=_default_hint),
-]
+Shares = Annotated[dict[str, float], _spec(_read_shares, "NUMBER"), _HINT]

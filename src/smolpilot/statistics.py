@@ -50,8 +50,17 @@ def merge_statistics(parts: Sequence[Statistics]) -> Statistics:
 
 def statistics_to_json(statistics: Statistics) -> str:
     """The statistics as one JSON document, in LeRobot's layout of `meta/stats.json`."""
-    plain = {name: {key: _plain(key, value) for key, value in stats.items()} for name, stats in statistics.items()}
-    return json.dumps(plain, indent=2)
+    return json.dumps(plain_statistics(statistics), indent=2)
+
+
+def plain_statistics(statistics: Statistics) -> dict[str, dict[str, Any]]:
+    """The statistics as JSON values."""
+    return {name: {key: plain_value(key, value) for key, value in stats.items()} for name, stats in statistics.items()}
+
+
+def plain_value(key: str, value: npt.NDArray[np.float64]) -> Any:
+    """One statistic as JSON values; counts are whole numbers."""
+    return [int(count) for count in np.atleast_1d(value)] if key == "count" else value.tolist()
 
 
 def statistics_from_json(text: str | dict[str, Any]) -> Statistics:
@@ -67,10 +76,6 @@ def statistics_from_json(text: str | dict[str, Any]) -> Statistics:
             f"The statistics cannot be read: {error}",
             expected="an object of features, each with lists of numbers under mean, std, min, max, count",
         ) from error
-
-
-def _plain(key: str, value: npt.NDArray[np.float64]) -> Any:
-    return [int(count) for count in value] if key == "count" else value.tolist()
 
 
 def _merge_feature(name: str, parts: list[dict[str, npt.NDArray[np.float64]]]) -> dict[str, npt.NDArray[np.float64]]:

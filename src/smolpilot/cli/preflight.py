@@ -4,54 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
 
-from smolpilot.option_types import Pairs
+from smolpilot.training.preflight_options import PreflightOptions
 
 from .options import parse
 
 _STYLES = {"ok": "green", "warning": "yellow", "error": "bold red"}
 
 
-@dataclass(frozen=True)
-class Options:
-    """Check that a dataset, a robot, a policy and an instruction go together, before training or running."""
-
-    dataset: Path
-    """LeRobot dataset folder."""
-    robot: str | None = None
-    """Robot profile: a shipped name or a YAML file."""
-    policy: str | None = None
-    """Policy to fine-tune or run: bundle, LeRobot checkpoint folder or hub id."""
-    instruction: str | None = None
-    """The text that will be said to the robot."""
-    units: Pairs = field(default_factory=dict)
-    """Units of the dataset's joints where they differ from the profile's, as `all=deg`."""
-    stats_from: Path | None = None
-    """Dataset whose statistics replace the policy's."""
-    tokenizer: Path | None = None
-    """Folder with the tokenizer, where the policy carries none."""
-    json: bool = False
-    """Print one JSON document instead."""
-
-
 def main(args: Sequence[str]) -> int:
     """Run the verb; 1 when a line is an error, 0 otherwise."""
-    options = parse(Options, args, verb="preflight")
-    from smolpilot.training.preflight import PreflightOptions, preflight
+    options = parse(PreflightOptions, args, verb="preflight")
+    from smolpilot.training.preflight import preflight
 
-    lines = preflight(
-        PreflightOptions(
-            dataset=options.dataset,
-            robot=options.robot,
-            policy=options.policy,
-            instruction=options.instruction,
-            units=options.units,
-            stats_from=options.stats_from,
-            tokenizer=options.tokenizer,
-        )
-    )
+    lines = preflight(options)
     if options.json:
         print(json.dumps([line.to_json() for line in lines], indent=2, ensure_ascii=False))
     else:

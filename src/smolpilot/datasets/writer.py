@@ -17,10 +17,11 @@ import pyarrow.parquet as pq
 from smolpilot.atomic import atomic_folder
 from smolpilot.datasets.encode import CRF, GROUP_SIZE, Codec, VideoEncoder, find_encoder, pixel_format, require_size
 from smolpilot.datasets.image_statistics import ImageStatistics
+from smolpilot.datasets.task_table import tasks_table
 from smolpilot.datasets.video import Picture
 from smolpilot.errors import DatasetError, UsageError
 from smolpilot.keys import ACTION, STATE, TASK, image_key
-from smolpilot.statistics import Statistics, array_statistics, merge_statistics, statistics_to_json
+from smolpilot.statistics import Statistics, array_statistics, merge_statistics, plain_value, statistics_to_json
 
 _DATA_PATH = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 _VIDEO_PATH = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
@@ -145,7 +146,7 @@ class DatasetWriter:
                 f"{prefix}/to_timestamp": encoder.frames / self._fps,
             }
         for name, stats in statistics.items():
-            record |= {f"stats/{name}/{key}": _listed(key, value) for key, value in stats.items()}
+            record |= {f"stats/{name}/{key}": plain_value(key, value) for key, value in stats.items()}
         self._episodes.append({**record, "meta/episodes/chunk_index": 0, "meta/episodes/file_index": 0})
         self._total += length
         self._rows = []
@@ -216,7 +217,7 @@ class DatasetWriter:
         meta = self._root / "meta"
         (self._root / _EPISODES_PATH).parent.mkdir(parents=True)
         pq.write_table(pa.Table.from_pylist(self._episodes), self._root / _EPISODES_PATH)
-        pq.write_table(_tasks_table(self._tasks), meta / "tasks.parquet")
+        pq.write_table(tasks_table({index: text for text, index in self._tasks.items()}), meta / "tasks.parquet")
         merged = merge_statistics(self._statistics)
         (meta / "stats.json").write_text(statistics_to_json(merged), encoding="utf-8")
         (meta / "info.json").write_text(json.dumps(self._info(), indent=4), encoding="utf-8")
@@ -289,23 +290,3 @@ class DatasetWriter:
                 expected=f"[{size[0]}, {size[1]}, 3] uint8, or [3, {size[0]}, {size[1]}] float in [0, 1]",
             )
         return value
-
-
-def _listed(key: str, value: npt.NDArray[np.float64]) -> Any:
-    return [int(count) for count in value] if key == "count" else value.tolist()
-
-
-def _tasks_table(tasks: dict[str, int]) -> pa.Table:
-    """LeRobot reads this table with pandas and expects the text as its index: said in the schema's metadata."""
-    table = pa.table({"task_index": pa.array(list(tasks.values()), pa.int64()), "task": pa.array(list(tasks))})
-    columns = [
-        {"name": "task_index", "field_name": "task_index", "pandas_type": "int64", "numpy_type": "int64"},
-        {"name": "task", "field_name": "task", "pandas_type": "unicode", "numpy_type": "object"},
-    ]
-    description = {
-        "index_columns": ["task"],
-        "column_indexes": [],
-        "columns": [{**column, "metadata": None} for column in columns],
-        "pandas_version": "2.0.0",
-    }
-    return table.replace_schema_metadata({"pandas": json.dumps(description)})

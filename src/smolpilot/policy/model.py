@@ -133,11 +133,8 @@ class SmolVLA(nn.Module):
     def encode_context(self, inputs: PolicyInputs) -> Context:
         """Run the vision tower and the text model over images and instruction, without gradients."""
         parts = [*self._embed_images(inputs), self._embed_language(inputs)]
-        return self.context_of(torch.cat([part for part, _ in parts], dim=1), torch.cat([m for _, m in parts], dim=1))
-
-    @torch.no_grad()
-    def context_of(self, embeddings: Tensor, mask: Tensor) -> Context:
-        """Run the text model over image and instruction embeddings [B, K, D] with their mask bool [B, K]."""
+        embeddings = torch.cat([embedding for embedding, _ in parts], dim=1)  # [B, K, D]
+        mask = torch.cat([part for _, part in parts], dim=1)  # [B, K]
         attention = mask[:, None, :] & mask[:, :, None]  # [B, K, K]
         positions = mask.cumsum(dim=1) - 1
         return Context(self.text.encode(embeddings, positions, attention, self.expert.text_layers_read), mask)

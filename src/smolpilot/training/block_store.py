@@ -11,6 +11,7 @@ import json
 import mmap
 import os
 import zlib
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -84,7 +85,13 @@ def content_name(*parts: object) -> str:
 
 
 def file_hash(path: Path) -> bytes:
-    """SHA-256 of a file's content."""
+    """SHA-256 of a file's content; a file that stays as it is is read once in a process."""
+    state = path.stat()
+    return _hash_of(path, state.st_size, state.st_mtime_ns)
+
+
+@cache
+def _hash_of(path: Path, size: int, mtime_ns: int) -> bytes:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").digest()
 

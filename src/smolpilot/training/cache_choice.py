@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from smolpilot.errors import UsageError
 from smolpilot.policy.inputs import PolicyInputs
 
 from .batches import Batches, Rows
-from .frame_cache import CacheSpec, FrameCache, Kind, cache_spec, default_folder, own_dtype
+from .frame_cache import CacheSpec, FrameCache, Kind, cache_spec, default_folder, free_gb, own_dtype
 from .frames import camera_plans
 from .setup import Prepared
 
@@ -73,8 +72,7 @@ def _spec(prepared: Prepared, kind: Kind) -> CacheSpec:
 
 def _fitting(prepared: Prepared, folder: Path) -> Kind | None:
     """The fastest cache that leaves half of the free disk."""
-    above = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    free = shutil.disk_usage(above).free / 1e9
+    free = free_gb(folder)
     kinds: tuple[Kind, ...] = ("prefix", "vision")
     for kind in kinds:
         if _spec(prepared, kind).gigabytes(len(prepared.train)) < free / 2:

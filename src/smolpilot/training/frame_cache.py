@@ -43,6 +43,12 @@ def default_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "smolpilot" / "frames"
 
 
+def free_gb(folder: Path) -> float:
+    """Free disk space where `folder` is or will be."""
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    return shutil.disk_usage(existing).free / 1e9
+
+
 @dataclass(frozen=True)
 class CacheSpec:
     """What is kept of a frame: `shape` and `dtype`, and the size of `rows` frames."""
@@ -122,8 +128,7 @@ class FrameCache:
         return {"image_tokens" if self.spec.kind == "vision" else "context": wide}
 
     def _require_room(self, rows: int) -> None:
-        folder = next(path for path in (self._store.folder, *self._store.folder.parents) if path.exists())
-        free, needed = shutil.disk_usage(folder).free / 1e9, self.spec.gigabytes(rows)
+        free, needed = free_gb(self._store.folder), self.spec.gigabytes(rows)
         if needed > free - 1:
             raise TrainingError(
                 f"The {self.spec.kind} cache needs {needed:.1f} GB in {self._store.folder}, {free:.1f} GB are free.",
@@ -141,7 +146,6 @@ class FrameCache:
             FORMAT, self.spec, tensors_hash(weights), policy.config.resize_imgs_with_padding,
             policy.config.add_image_special_tokens, list(self._plans.items()),
         )  # fmt: skip
-        files: dict[Path, bytes] = {}
         frames, episodes = self._dataset.frame_index, self._dataset.episode_index
         for episode in np.unique(episodes[rows]):
             info = self._dataset.meta.episode(int(episode))
@@ -149,8 +153,7 @@ class FrameCache:
             for plan in self._plans.values():
                 span = info.videos.get(plan.camera)
                 path = span.path if span is not None else info.data_path
-                files.setdefault(path, file_hash(path) if path not in files else b"")
-                sources += [files[path], span.start if span is not None else int(episode)]
+                sources += [file_hash(path), span.start if span is not None else int(episode)]
             of_episode = np.sort(rows[episodes[rows] == episode])
             times = self._dataset.timestamps[of_episode]
             for first in range(0, len(of_episode), _BLOCK):

@@ -110,6 +110,12 @@ class Trainer:
     def _gradients(self, inputs: PolicyInputs, noise: Tensor, when: Tensor) -> Tensor:
         """Loss of the batch, with the gradients added up over its micro-batches."""
         size = self.options.micro_batch or len(inputs)
+        autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.dtype == "bfloat16")
+        if size >= len(inputs):
+            with autocast:
+                loss = self.model.loss(inputs, noise, when)
+            loss.backward()  # type: ignore[no-untyped-call]
+            return loss.detach()
         # Each part's errors count by the whole batch's valid entries: a mean of means would weigh padded chunks wrong.
         valid = torch.ones(noise.shape[:2], device=self.device)
         if inputs.action_is_pad is not None:
@@ -118,12 +124,9 @@ class Trainer:
         total = torch.zeros((), device=self.device)
         for first in range(0, len(inputs), size):
             part = slice(first, first + size)
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.dtype == "bfloat16"):
-                if size >= len(inputs):
-                    loss = self.model.loss(inputs, noise, when)
-                else:
-                    errors = self.model.losses(inputs[part], noise[part], when[part])
-                    loss = (errors * valid[part, :, None]).sum() / count
+            with autocast:
+                errors = self.model.losses(inputs[part], noise[part], when[part])
+                loss = (errors * valid[part, :, None]).sum() / count
             loss.backward()  # type: ignore[no-untyped-call]
             total = total + loss.detach()
         return total

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import asdict, dataclass
 from typing import Literal
 
 import numpy as np
@@ -21,11 +20,11 @@ from smolpilot.policy.create import propose_cameras
 from smolpilot.policy.joints import map_layout, to_policy_order
 from smolpilot.robots import RobotProfile
 
-from .setup import choose_profile, drift
+from .preflight_options import PreflightOptions
+from .setup import FAR, choose_profile, drift
 from .units import frame_layout
 
 Verdict = Literal["ok", "warning", "error"]
-_FAR = 3.0  # standard deviations: beyond it the parent's scale no longer fits
 _TURN = 180 / np.pi
 _NO_RADIANS = 3 * np.pi  # no arm's joint turns that far
 
@@ -42,19 +41,6 @@ class Line:
     def to_json(self) -> dict[str, str]:
         """As plain values."""
         return asdict(self)
-
-
-@dataclass(frozen=True)
-class PreflightOptions:
-    """What is to go together; only the dataset is needed."""
-
-    dataset: Path
-    robot: str | None = None
-    policy: str | None = None
-    instruction: str | None = None
-    units: dict[str, str] = field(default_factory=dict)
-    stats_from: Path | None = None
-    tokenizer: Path | None = None
 
 
 def preflight(options: PreflightOptions) -> list[Line]:
@@ -206,7 +192,7 @@ def _statistics(meta: DatasetMeta, layout: FrameLayout, profile: RobotProfile, p
             continue
         sigmas, ratios = drift(policy.statistics, own, key)
         worst = int(np.maximum(sigmas, ratios).argmax())
-        far = sigmas[worst] > _FAR or ratios[worst] > _FAR
+        far = sigmas[worst] > FAR or ratios[worst] > FAR
         text = (
             f"{key}: {joints[worst].name} lies {sigmas[worst]:.2f} of the policy's standard deviations away and moves "
             f"{ratios[worst]:.2f} times as much; no joint is farther"

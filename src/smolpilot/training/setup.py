@@ -33,7 +33,7 @@ from .units import frame_layout, in_profile_units
 Stats = Literal["parent", "dataset", "merged"]
 _UNUSED = "none"  # in a camera map: the camera is left out
 _HORIZON = 10  # execution horizon where none is given
-_FAR = 3.0  # standard deviations between two means, or the ratio of two deviations, that stop a run
+FAR = 3.0  # standard deviations between two means, or the ratio of two deviations, that stop a run
 
 
 @dataclass
@@ -239,14 +239,14 @@ def _check_drift(policy: Policy, own: Statistics, profile: RobotProfile, notes: 
             f"({joints[int(sigmas.argmax())].name})"
         )
         for joint, sigma, ratio in zip(joints, sigmas, ratios, strict=True):
-            if sigma > _FAR or ratio > _FAR:
+            if sigma > FAR or ratio > FAR:
                 far.append(f"{feature} {joint.name}: mean {sigma:.1f} sigma away, deviation {ratio:.1f} times")
     if not far:
         return
     if stop:
         raise TrainingError(
             f"The dataset lies far from the parent's statistics: {'; '.join(far[:5])}.",
-            expected=f"within {_FAR:g} standard deviations, deviations up to {_FAR:g} times",
+            expected=f"within {FAR:g} standard deviations, deviations up to {FAR:g} times",
             fix="--stats dataset normalises with the new recordings (the parent's skills suffer); --stats parent "
             "keeps the parent's statistics all the same; check the units of both first",
         )

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
+from smolpilot.atomic import refuse_existing
 from smolpilot.datasets.features import is_depth
 from smolpilot.datasets.meta import DatasetMeta, read_meta
 from smolpilot.datasets.rewrite import plan as planning
@@ -41,7 +42,6 @@ from smolpilot.datasets.rewrite.work import (
     clear_errors,
     execute,
     locked,
-    refuse_existing,
     work_folder,
 )
 from smolpilot.errors import DatasetError, SmolpilotError, UsageError
@@ -402,7 +402,7 @@ def _check_target(target: Path, sources: Sequence[DatasetMeta]) -> None:
     if target.exists() and leftover.is_dir() and not (leftover / "result").exists():
         # Killed between putting the result in place and tidying up.
         shutil.rmtree(leftover, ignore_errors=True)
-    refuse_existing(target)
+    refuse_existing(target, "recordings")
     for meta in sources:
         if target.is_relative_to(meta.root) or target.resolve().is_relative_to(meta.root.resolve()):
             raise UsageError(

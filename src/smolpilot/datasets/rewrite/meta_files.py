@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from smolpilot.datasets.rewrite.plan import Placed
-from smolpilot.statistics import Statistics, merge_statistics, statistics_to_json
+from smolpilot.datasets.task_table import tasks_table
+from smolpilot.statistics import Statistics, merge_statistics, plain_statistics, statistics_to_json
 
 _BATCH = 512
 
@@ -55,38 +55,8 @@ def write_meta(
     )
     _write_lines(
         meta / "episodes_stats.jsonl",
-        ({"episode_index": one.placed.index, "stats": plain(one.statistics)} for one in records),
+        ({"episode_index": one.placed.index, "stats": plain_statistics(one.statistics)} for one in records),
     )
-
-
-def tasks_table(tasks: Mapping[int, str]) -> pa.Table:
-    """LeRobot reads this table with pandas and expects the text as its index: said in the schema's metadata."""
-    table = pa.table(
-        {"task_index": pa.array(list(tasks), pa.int64()), "task": pa.array(list(tasks.values()), pa.string())}
-    )
-    columns = [
-        {"name": "task_index", "field_name": "task_index", "pandas_type": "int64", "numpy_type": "int64"},
-        {"name": "task", "field_name": "task", "pandas_type": "unicode", "numpy_type": "object"},
-    ]
-    description = {
-        "index_columns": ["task"],
-        "column_indexes": [],
-        "columns": [{**column, "metadata": None} for column in columns],
-        "pandas_version": "2.0.0",
-    }
-    return table.replace_schema_metadata({"pandas": json.dumps(description)})
-
-
-def plain(statistics: Statistics) -> dict[str, dict[str, Any]]:
-    """Statistics as JSON values."""
-    return {
-        name: {key: _counts(value) if key == "count" else value.tolist() for key, value in stats.items()}
-        for name, stats in statistics.items()
-    }
-
-
-def _counts(value: Any) -> list[int]:
-    return [int(count) for count in np.atleast_1d(value)]
 
 
 def _write_episodes(meta: Path, records: Sequence[EpisodeRecord], keys: Mapping[str, str], chunk_files: int) -> None:
@@ -140,7 +110,7 @@ def _episode_rows(
                 f"{prefix}/to_timestamp": float(end * tick),
             }
         row |= one.fields
-        for name, stats in plain(one.statistics).items():
+        for name, stats in plain_statistics(one.statistics).items():
             row |= {f"stats/{name}/{key}": value for key, value in stats.items()}
         yield {**row, "meta/episodes/chunk_index": 0, "meta/episodes/file_index": 0}
         first += length

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from smolpilot.atomic import write_bytes_atomic
+from smolpilot.atomic import fsync, refuse_existing, write_bytes_atomic
 from smolpilot.errors import DatasetError, UsageError
 
 _STATE = "state"
@@ -106,11 +106,11 @@ class WorkFolder:
     def finish(self) -> None:
         """Everything to disk, then in place under its name."""
         for path in sorted(self.root.rglob("*"), reverse=True):
-            _sync(path)
-        _sync(self.root)
-        refuse_existing(self.target)
+            fsync(path)
+        fsync(self.root)
+        refuse_existing(self.target, "recordings")
         self.root.rename(self.target)
-        _sync(self.target.parent)
+        fsync(self.target.parent)
         shutil.rmtree(self.folder)
 
     def _journal(self) -> Iterator[dict[str, Any]]:
@@ -188,24 +188,3 @@ def clear_errors(target: Path) -> Iterator[None]:
                 fix="Choose another output folder, or change the permissions.",
             ) from error
         raise
-
-
-def refuse_existing(target: Path) -> None:
-    """Raise UsageError when the result's path is taken."""
-    if target.exists() or target.is_symlink():
-        raise UsageError(
-            f"The output {target} exists already.",
-            expected="a path that does not exist yet: recordings are never overwritten",
-            fix="Choose another path, or remove the old one.",
-        )
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError:
-        if not path.is_dir():
-            raise
-    finally:
-        os.close(descriptor)

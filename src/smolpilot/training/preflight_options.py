@@ -1,0 +1,30 @@
+"""Options of `smolpilot preflight`; the field docs are the help text. Loads no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from smolpilot.option_types import Pairs
+
+
+@dataclass(frozen=True)
+class PreflightOptions:
+    """Check that a dataset, a robot, a policy and an instruction go together, before training or running."""
+
+    dataset: Path
+    """LeRobot dataset folder."""
+    robot: str | None = None
+    """Robot profile: a shipped name or a YAML file."""
+    policy: str | None = None
+    """Policy to fine-tune or run: bundle, LeRobot checkpoint folder or hub id."""
+    instruction: str | None = None
+    """The text that will be said to the robot."""
+    units: Pairs = field(default_factory=dict)
+    """Units of the dataset's joints where they differ from the profile's, as `all=deg`."""
+    stats_from: Path | None = None
+    """Dataset whose statistics replace the policy's."""
+    tokenizer: Path | None = None
+    """Folder with the tokenizer, where the policy carries none."""
+    json: bool = False
+    """Print one JSON document instead."""
