@@ -1,0 +1,53 @@
+"""The backends of the engine, and which of them serve a mode on a device.
+
+A backend's module has `unavailable(mode, device) -> str` (why it cannot serve; empty: it can; loads nothing heavy)
+and `build(spec, load) -> Backend` (see `inference.backend`).
+"""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from smolpilot.errors import UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    import torch
+
+    from smolpilot.inference.backend import Build, Mode
+
+__all__ = ["BACKENDS", "choose_backend", "load_backend"]
+
+# Name -> module. Best first: the first one that is available serves.
+BACKENDS = {"torch": "torch_backend"}
+
+
+def choose_backend(name: str, mode: Mode, device: torch.device) -> str:
+    """The backend for a mode on a device; `auto` takes the first that can. UsageError says why none can."""
+    if name != "auto":
+        if name not in BACKENDS:
+            raise UsageError(f"There is no backend '{name}'.", fix=did_you_mean(name, ("auto", *BACKENDS)))
+        reason = _module(name).unavailable(mode, device)
+        if reason:
+            raise UsageError(f"The backend '{name}' cannot serve mode '{mode}' on {device}: {reason}")
+        return name
+    reasons = {}
+    for candidate in BACKENDS:
+        reasons[candidate] = _module(candidate).unavailable(mode, device)
+        if not reasons[candidate]:
+            return candidate
+    raise UsageError(
+        f"No backend serves mode '{mode}' on {device}: " + "; ".join(f"{k}: {v}" for k, v in reasons.items()),
+        fix="choose another mode (fast serves everywhere), or install what the backend needs",
+    )
+
+
+def load_backend(name: str) -> Build:
+    """The `build` of a backend."""
+    build: Build = _module(name).build
+    return build
+
+
+def _module(name: str) -> ModuleType:
+    return importlib.import_module(f"smolpilot.inference.backends.{BACKENDS[name]}")
