@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 
 from smolpilot.policy.inputs import PolicyInputs
 from smolpilot.training.augment import Augmentation
+from smolpilot.training.draws import Draws
 
 KINDS = ["colour", "crop", "blur", "erase"]
 
@@ -23,11 +26,17 @@ def inputs(count: int = 6) -> PolicyInputs:
     return PolicyInputs(images, masks, tokens, tokens.bool(), torch.rand(count, 4, generator=generator), None, None)
 
 
+def augment(kinds: dict[str, float], seed: int) -> Callable[..., PolicyInputs]:
+    """Augmentation of batch number `step`."""
+    change = Augmentation(kinds, Draws(seed))
+    return lambda given, step: change(given, np.arange(len(given)) + step * len(given))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_kind_changes_pictures_within_range_and_nothing_else(kind: str) -> None:
     before = inputs()
     kept = before.images.clone()
-    after = Augmentation({kind: 1.0}, seed=3)(before, step=5)
+    after = augment({kind: 1.0}, seed=3)(before, step=5)
     assert torch.equal(before.images, kept)
     assert after.images.shape == before.images.shape
     assert after.images.abs().max() <= 1 + 1e-6
@@ -42,25 +51,31 @@ def test_each_kind_changes_pictures_within_range_and_nothing_else(kind: str) -> 
 def test_the_same_step_gives_the_same_pictures_another_does_not() -> None:
     kinds = dict.fromkeys(KINDS, 0.7)
     first, again, later, other = (
-        Augmentation(kinds, seed)(inputs(), step).images for seed, step in ((1, 4), (1, 4), (1, 5), (2, 4))
+        augment(kinds, seed)(inputs(), step).images for seed, step in ((1, 4), (1, 4), (1, 5), (2, 4))
     )
     assert torch.equal(first, again)
     assert not torch.equal(first, later)
     assert not torch.equal(first, other)
 
 
+def test_a_picture_is_changed_the_same_way_in_any_share_of_the_batch() -> None:
+    change, places = Augmentation(dict.fromkeys(KINDS, 0.7), Draws(1)), np.arange(12, 18)
+    whole, part = change(inputs(), places), change(inputs()[2:5], places[2:5])
+    assert torch.equal(whole.images[2:5], part.images)
+
+
 def test_the_probability_is_per_picture() -> None:
     before = inputs(400)
-    after = Augmentation({"colour": 0.25}, seed=0)(before, step=0)
+    after = augment({"colour": 0.25}, seed=0)(before, step=0)
     changed = (after.images != before.images).flatten(1).any(dim=1).float().mean()
     assert 0.17 < float(changed) < 0.33
-    assert Augmentation({"colour": 0.0}, seed=0)(before, step=0) is before
+    assert augment({"colour": 0.0}, seed=0)(before, step=0) is before
 
 
 def test_equal_pictures_are_changed_differently() -> None:
     one = inputs(2)
     same = dataclasses.replace(one, images=one.images[:1].expand(2, -1, -1, -1, -1).clone())
-    after = Augmentation({"crop": 1.0}, seed=1)(same, step=0).images
+    after = augment({"crop": 1.0}, seed=1)(same, step=0).images
     assert not torch.equal(after[0, 0], after[1, 0])
 
 
@@ -69,7 +84,7 @@ def test_a_crop_is_a_scaled_window_of_the_picture() -> None:
     before = inputs(8)
     ramp = torch.linspace(-1, 1, 32).expand(8, 1, 3, 24, 32).clone()
     images = torch.cat([ramp, before.images[:, 1:]], dim=1)
-    after = Augmentation({"crop": 1.0}, seed=1)(dataclasses.replace(before, images=images), step=0).images[:, 0]
+    after = augment({"crop": 1.0}, seed=1)(dataclasses.replace(before, images=images), step=0).images[:, 0]
     slope = after.diff(dim=-1)[..., 2:-2] / (2 / 31)
     assert ((slope > 0.84) & (slope < 1.001)).all()
     assert slope.std(dim=(1, 2, 3)).max() < 1e-4
@@ -78,7 +93,7 @@ def test_a_crop_is_a_scaled_window_of_the_picture() -> None:
 
 def test_an_erased_rectangle_is_grey_and_of_the_stated_size() -> None:
     before = dataclasses.replace(inputs(50), images=torch.ones(50, 2, 3, 64, 64))
-    after = Augmentation({"erase": 1.0}, seed=1)(before, step=0).images[:, 0, 0]
+    after = augment({"erase": 1.0}, seed=1)(before, step=0).images[:, 0, 0]
     assert set(after.unique().tolist()) == {0.0, 1.0}
     share = (after == 0).float().mean(dim=(1, 2))
     assert ((share > 0.012) & (share < 0.115)).all()

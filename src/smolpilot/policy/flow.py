@@ -17,7 +17,11 @@ def draw_time(batch: int, *, device: torch.device | str = "cpu", generator: torc
 
     Beta(a, 1) has the distribution function x^a, so a uniform draw to the power 1/a has that distribution.
     """
-    uniform = torch.rand(batch, generator=generator, device=device, dtype=torch.float32)
+    return time_of_uniform(torch.rand(batch, generator=generator, device=device, dtype=torch.float32))
+
+
+def time_of_uniform(uniform: Tensor) -> Tensor:
+    """Times of uniform draws between 0 and 1, see `draw_time`. [B] -> [B]"""
     return uniform.pow(1 / 1.5) * 0.999 + 0.001
 
 

@@ -1,4 +1,4 @@
-"""Image augmentation: every picture of a batch is changed by itself, the same way whenever the run comes to that step.
+"""Image augmentation: every picture is changed by itself, the same way whenever the run comes to that sample.
 
 A few dozen demonstrations are remembered by their pictures; changed pictures cannot be. Kinds, each with its own
 probability per picture: `colour` (brightness, contrast, saturation within 20 %), `crop` (a window of 85 to 100 % of
@@ -16,29 +16,35 @@ from torch import Tensor
 
 from smolpilot.policy import PolicyInputs
 
+from .draws import AUGMENT, Draws, Places
+
 _GREY = (0.299, 0.587, 0.114)  # luminance of red, green, blue (ITU-R BT.601)
 
 
 class Augmentation:
-    """Changes the images of batch number `step`; `kinds` maps colour, crop, blur, erase to probabilities."""
+    """Changes the images of samples; `kinds` maps colour, crop, blur, erase to probabilities."""
 
-    def __init__(self, kinds: Mapping[str, float], seed: int) -> None:
+    def __init__(self, kinds: Mapping[str, float], draws: Draws) -> None:
         self._kinds = {kind: p for kind, p in kinds.items() if p > 0}
-        self._seed = seed
+        self._draws = draws
 
-    def __call__(self, inputs: PolicyInputs, step: int) -> PolicyInputs:
-        """The inputs with changed images [B, C, 3, h, w] in [-1, 1]; empty camera slots stay as they are."""
+    def __bool__(self) -> bool:
+        return bool(self._kinds)
+
+    def __call__(self, inputs: PolicyInputs, places: Places) -> PolicyInputs:
+        """The inputs with changed images [B, C, 3, h, w] in [-1, 1]; empty camera slots stay as they are.
+
+        `places` [B] or [B, m]: what the random numbers of each sample follow from, see `Draws`.
+        """
         if not self._kinds:
             return inputs
         shape = inputs.images.shape
         there = inputs.image_masks.flatten()
         images = inputs.images.flatten(0, 1)[there]  # [N, 3, h, w]
-        # Depends on seed and step alone, drawn on the CPU: a resumed run sees the same pictures on every device.
-        generator = torch.Generator().manual_seed((self._seed * 1_000_003 + step) % 2**63)
-        for kind, change in (("crop", _crop), ("colour", _colour), ("blur", _blur), ("erase", _erase)):
-            # Each kind draws its own numbers whether it is on or not, so that switching one leaves the others.
-            chosen = torch.rand(len(images), generator=generator) < self._kinds.get(kind, 0.0)
-            numbers = torch.rand(len(images), 4, generator=generator)
+        # Each kind has its own numbers whether it is on or not, so that switching one leaves the others.
+        drawn = self._draws.uniform(AUGMENT, places, (shape[1], len(_CHANGES), 5)).flatten(0, 1)[there.cpu()]
+        for number, (kind, change) in enumerate(_CHANGES.items()):
+            chosen, numbers = drawn[:, number, 0] < self._kinds.get(kind, 0.0), drawn[:, number, 1:]
             if chosen.any():
                 mask = chosen.to(images.device)[:, None, None, None]
                 images = torch.where(mask, change(images, numbers.to(images.device)), images)
@@ -89,3 +95,6 @@ def _erase(images: Tensor, numbers: Tensor) -> Tensor:
     inside_columns = (columns >= left[:, None]) & (columns < (left + wide)[:, None])
     inside = inside_rows[:, None, :, None] & inside_columns[:, None, None, :]
     return images.masked_fill(inside, 0.0)
+
+
+_CHANGES = {"crop": _crop, "colour": _colour, "blur": _blur, "erase": _erase}  # in the order in which they are applied

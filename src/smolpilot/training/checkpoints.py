@@ -117,14 +117,13 @@ def load_state(checkpoint: Path) -> tuple[TrainingState, dict[str, Tensor]]:
         ) from error
 
 
-def rng_tensors(noise: torch.Generator) -> dict[str, Tensor]:
-    """State of the generator of noise and times, and of torch's own."""
-    return {"rng/noise": noise.get_state(), "rng/torch": torch.get_rng_state()}
+def rng_tensors() -> dict[str, Tensor]:
+    """State of torch's own generator; what a step draws needs none (see `draws`)."""
+    return {"rng/torch": torch.get_rng_state()}
 
 
-def load_rng(tensors: dict[str, Tensor], noise: torch.Generator) -> dict[str, Tensor]:
+def load_rng(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Put back what `rng_tensors` gave; returns the other tensors."""
-    noise.set_state(tensors["rng/noise"])
     torch.set_rng_state(tensors["rng/torch"])
     return {name: value for name, value in tensors.items() if not name.startswith("rng/")}
 

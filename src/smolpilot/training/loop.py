@@ -7,16 +7,17 @@ import time
 from dataclasses import dataclass
 from typing import NoReturn
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from smolpilot.errors import TrainingError
 from smolpilot.policy import Policy, PolicyInputs
-from smolpilot.policy.flow import draw_time
 
 from .augment import Augmentation
 from .batches import Batches
 from .checkpoints import Checkpoints, TrainingState, load_rng, rng_tensors
+from .draws import Draws, Places
 from .environment import memory_gb
 from .interrupts import Interrupts, TrainingStoppedError
 from .metrics_log import MetricsLog
@@ -52,9 +53,8 @@ class Trainer:
         self.schedule = Schedule(options.lr or 0.0, options.decay_lr or 0.0, options.warmup_steps or 0, steps)
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
         self.optimiser = build_optimiser(self.model, lr=self.schedule.peak, weight_decay=options.weight_decay)
-        # Drawn on the CPU on every device: the same noise wherever a run goes on.
-        self.noise = torch.Generator().manual_seed(options.seed)
-        self.augmentation = Augmentation(options.augment, options.seed)
+        self.draws = Draws(options.seed)
+        self.augmentation = Augmentation(options.augment, self.draws)
         self._losses: list[Tensor] = []
         self._norms: list[Tensor] = []
 
@@ -67,7 +67,7 @@ class Trainer:
                 fix="restore the dataset, or start a new run from the checkpoint with --policy",
             )
         self.state = state
-        load_optimiser_tensors(self.model, self.optimiser, load_rng(tensors, self.noise))
+        load_optimiser_tensors(self.model, self.optimiser, load_rng(tensors))
 
     def run(self, around: Surroundings, interrupts: Interrupts) -> None:
         """Train to the end; TrainingStoppedError after a signal, once the run is saved."""
@@ -83,7 +83,7 @@ class Trainer:
                     return
                 inputs = next(stream)
                 clock.data_ready()
-                self._step(self.augmentation(inputs, self.state.step))
+                self._step(self.augmentation(inputs, self._places()))
                 clock.step_done()
                 if self._due(self.options.log_every):
                     self._log(around, clock)
@@ -93,9 +93,8 @@ class Trainer:
     def _step(self, inputs: PolicyInputs) -> None:
         if inputs.actions is None:
             raise TrainingError("A batch holds no actions.")
-        shape = inputs.actions.shape
-        noise = torch.randn(shape, generator=self.noise)
-        when = draw_time(shape[0], generator=self.noise)
+        places = self._places()
+        noise, when = self.draws.noise(places, tuple(inputs.actions.shape[1:])), self.draws.times(places)
         set_rate(self.optimiser, self.schedule.rate(self.state.step))
         self.optimiser.zero_grad(set_to_none=True)
         loss = self._gradients(inputs, noise.to(self.device), when.to(self.device))
@@ -173,7 +172,7 @@ class Trainer:
         self._settle()
         self.state.sampler = self._sampler_values()
         self.policy.lineage["step"] = self.state.step
-        tensors = optimiser_tensors(self.model, self.optimiser) | rng_tensors(self.noise)
+        tensors = optimiser_tensors(self.model, self.optimiser) | rng_tensors()
         around.checkpoints.save(self.policy, self.state, tensors)
 
     def _stop(self, around: Surroundings, reason: str) -> NoReturn:
@@ -210,6 +209,11 @@ class Trainer:
             pending["count"] += 1
         self.state.pending = pending
         self._losses, self._norms = [], []
+
+    def _places(self) -> Places:
+        """Where the samples of the present step stand in the stream of all samples."""
+        first = self.state.step * self.sampler.batch_size
+        return np.arange(first, first + self.sampler.batch_size)
 
     def _due(self, every: int | None) -> bool:
         return self.state.step == self.steps or (every is not None and self.state.step % every == 0)
