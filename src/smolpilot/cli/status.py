@@ -98,6 +98,10 @@ def view(status: RunStatus) -> RenderableType:
     table.add_row("checkpoints", Text(", ".join(status.checkpoints[-3:]) or "none yet"))
     if status.best:
         table.add_row("best", Text(status.best))
+    if status.patience is not None:
+        table.add_row("patience", f"{status.patience} validations without a smaller held-out error")
+    if status.ema is not None:
+        table.add_row("weights", f"validated and saved: the running average (EMA {status.ema:g})")
     lines: list[RenderableType] = [table]
     for warning in status.warnings:
         lines.append(Text(f"warning: {warning['what']} {warning['advice']}", style="yellow"))
@@ -107,6 +111,8 @@ def view(status: RunStatus) -> RenderableType:
 def _state_text(status: RunStatus) -> str:
     if status.state == "running":
         return f"running, last line {status.last_line_s:.0f} s ago" if status.last_line_s is not None else "running"
+    if status.early is not None:
+        return f"finished early, at step {status.early}: the held-out error no longer fell"
     if status.state == "stopped":
         return f"stopped; go on with: smolpilot train --resume --out {status.run}"
     return {"silent": "running, but silent"}.get(status.state, status.state)

@@ -27,13 +27,15 @@ _STEP = re.compile(r"step_(\d+)")
 class TrainingState:
     """Where a run stands after `step` optimiser steps; the sampler's position follows from it.
 
-    `pending` sums what the next metrics line will average; `validated_at` is the step of the last validation.
+    `pending` sums what the next metrics line will average; `validated_at` is the step of the last validation,
+    `without_gain` counts the validations since the best one.
     """
 
     step: int = 0
     validated_at: int = 0
     best_step: int | None = None
     best_score: float | None = None
+    without_gain: int = 0
     pending: dict[str, float] = field(default_factory=dict)
     dataset: str = ""
     sampler: dict[str, int] = field(default_factory=dict)

@@ -18,11 +18,13 @@ from .augment import Augmentation
 from .batches import Batches
 from .checkpoints import Checkpoints, TrainingState, load_rng, rng_tensors
 from .draws import Draws, Places
+from .ema import Ema
 from .environment import memory_gb
 from .interrupts import Interrupts, TrainingStoppedError
 from .metrics_log import MetricsLog
 from .optimiser import build_optimiser, load_optimiser_tensors, optimiser_tensors, set_rate
 from .options import TrainOptions
+from .outcome import outcome
 from .progress import RunProgress
 from .sampler import Sampler
 from .schedule import Schedule
@@ -55,6 +57,7 @@ class Trainer:
         self.optimiser = build_optimiser(self.model, lr=self.schedule.peak, weight_decay=options.weight_decay)
         self.draws = Draws(options.seed)
         self.augmentation = Augmentation(options.augment, self.draws)
+        self.ema = Ema(self.model, options.ema) if options.ema is not None else None
         self._losses: list[Tensor] = []
         self._norms: list[Tensor] = []
 
@@ -67,7 +70,10 @@ class Trainer:
                 fix="restore the dataset, or start a new run from the checkpoint with --policy",
             )
         self.state = state
-        load_optimiser_tensors(self.model, self.optimiser, load_rng(tensors))
+        rest = load_rng(tensors)
+        if self.ema is not None:
+            rest = self.ema.load(rest)
+        load_optimiser_tensors(self.model, self.optimiser, rest)
 
     def run(self, around: Surroundings, interrupts: Interrupts) -> None:
         """Train to the end; TrainingStoppedError after a signal, once the run is saved."""
@@ -79,7 +85,7 @@ class Trainer:
                     self._stop(around, interrupts.requested)
                 self._evaluate_and_save(around, interrupts)
                 clock.pause_over()
-                if self.state.step == self.steps:
+                if self.state.step == self.steps or self._is_over(self.state):
                     return
                 inputs = next(stream)
                 clock.data_ready()
@@ -103,6 +109,8 @@ class Trainer:
             self._refuse_nan([loss], [norm])
         self.optimiser.step()
         self.state.step += 1
+        if self.ema is not None:
+            self.ema.update(self.state.step)
         self._losses.append(loss.detach())
         self._norms.append(norm.detach())
 
@@ -148,13 +156,13 @@ class Trainer:
             return
         if self.validator is not None and self.state.validated_at != step and self._due(self.options.eval_every):
             improved = self._validate(self.validator, around, interrupts)
-        if improved or self._due(self.options.save_every):
+        if improved or self._due(self.options.save_every) or self._is_over(self.state):
             self.save(around)
 
     def _validate(self, validator: Validator, around: Surroundings, interrupts: Interrupts) -> bool:
         """Score the held-out frames; True when this is the best score so far."""
         self._settle()
-        result = validator.run(self.policy, lambda: interrupts.requested)
+        result = validator.run(outcome(self.policy, self.ema), lambda: interrupts.requested)
         if result is None:
             self._stop(around, interrupts.requested)
         self.state.validated_at = self.state.step
@@ -163,9 +171,21 @@ class Trainer:
         improved = best is None or result.score < best
         if improved:
             self.state.best_score, self.state.best_step = result.score, self.state.step
+        self.state.without_gain = 0 if improved else self.state.without_gain + 1
         mark = "  (best so far)" if improved else ""
         around.progress.note(f"step {self.state.step}: held-out error {result.text()}{mark}")
+        if self._is_over(self.state) and self.state.step < self.steps:
+            values = {"best_step": self.state.best_step, "patience": self.options.patience}
+            around.log.write(self.state.step, "stopped_early", values)
+            around.progress.note(
+                f"step {self.state.step}: stopped early, no gain in {self.state.without_gain} validations since step "
+                f"{self.state.best_step}"
+            )
         return improved
+
+    def _is_over(self, state: TrainingState) -> bool:
+        """Whether --patience ends the run here."""
+        return self.options.patience is not None and state.without_gain >= self.options.patience
 
     def save(self, around: Surroundings) -> None:
         """Write the checkpoint of this step."""
@@ -173,7 +193,9 @@ class Trainer:
         self.state.sampler = self._sampler_values()
         self.policy.lineage["step"] = self.state.step
         tensors = optimiser_tensors(self.model, self.optimiser) | rng_tensors()
-        around.checkpoints.save(self.policy, self.state, tensors)
+        if self.ema is not None:
+            tensors |= self.ema.tensors()
+        around.checkpoints.save(outcome(self.policy, self.ema), self.state, tensors)
 
     def _stop(self, around: Surroundings, reason: str) -> NoReturn:
         if self.state.step:

@@ -58,6 +58,11 @@ class TrainOptions:
     """Largest gradient norm; longer gradients are scaled down."""
     seed: int = 0
     """Seed of the weights, the split, the order of samples, the noise."""
+    ema: float | None = None
+    """Keep a running average of the trained weights with this decay, as 0.999: what is validated and handed out is
+    the average, training goes on with the weights themselves. Open: no average."""
+    patience: int | None = None
+    """Stop when this many validations in a row bring no smaller held-out error. Open: train to the last step."""
 
     augment: Shares = field(default_factory=dict)
     """Image augmentation with its probability per picture, as `crop=0.8 colour=0.8 blur=0.1 erase=0.2`. Open: none.
@@ -137,8 +142,9 @@ def check(options: TrainOptions) -> TrainOptions:
         "eval_frames",
         "save_every",
         "micro_batch",
+        "patience",
     ]
-    for name in [*positive, "micro_batch", "keep", "log_every", "lr", "clip"]:
+    for name in [*positive, "keep", "log_every", "lr", "clip"]:
         value = getattr(options, name)
         if value is not None and not value > 0:
             raise UsageError(f"{_flag(name)} is {value}.", expected="a number above 0")
@@ -147,6 +153,7 @@ def check(options: TrainOptions) -> TrainOptions:
         if value is not None and not value >= 0:
             raise UsageError(f"{_flag(name)} is {value}.", expected="0 or more")
     check_seed(options.seed)
+    _check_average_and_patience(options)
     _check_augment(options.augment)
     if not 0 <= options.held_out < 1:
         raise UsageError(f"--held-out is {options.held_out}.", expected="a share from 0 to below 1, such as 0.1")
@@ -156,6 +163,16 @@ def check(options: TrainOptions) -> TrainOptions:
             fix="leave --warmup-steps out: it follows the steps",
         )
     return options
+
+
+def _check_average_and_patience(options: TrainOptions) -> None:
+    if options.ema is not None and not 0 < options.ema < 1:
+        raise UsageError(f"--ema is {options.ema}.", expected="a decay between 0 and 1, such as 0.999")
+    if options.patience is not None and options.held_out == 0:
+        raise UsageError(
+            "--patience waits for the held-out error, and --held-out 0 keeps no episode back.",
+            fix="leave one of the two out",
+        )
 
 
 def _check_augment(kinds: Mapping[str, float]) -> None:

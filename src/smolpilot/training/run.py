@@ -117,6 +117,12 @@ def _trainer(prepared: Prepared) -> Trainer:
         rows = spread(len(prepared.held_out), options.eval_frames)
         held = Batches(prepared.held_out, transforms, device, chunk_size=chunk, rows=rows, cache=cache)
         validator = Validator(held, rows, batch_size=max(32, options.batch_size or 0), seed=options.seed)
+    if validator is None and options.patience is not None:
+        raise UsageError(
+            "--patience waits for the held-out error, and no episode is held out.",
+            expected="a dataset of at least two episodes",
+            fix="leave --patience out",
+        )
     return Trainer(options, policy, batches, validator, prepared.train.meta.fingerprint)
 
 

@@ -76,6 +76,7 @@ def prepare(options: TrainOptions) -> Prepared:
         "dataset_units": {"state": layout.state.units, "action": layout.action.units} if options.units else None,
         "seed": options.seed,
         "steps": options.steps,
+        "ema": options.ema,
     }
     settled = dataclasses.replace(
         options,

@@ -6,6 +6,7 @@ Loads no torch: it answers at once, also beside a run that uses all cores.
 from __future__ import annotations
 
 import json
+import math
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -24,7 +25,10 @@ _DATA_WAIT, _FLAT, _OVERFIT, _SILENT_S = 0.3, 0.98, 1.15, 120.0
 
 @dataclass
 class RunStatus:
-    """The answers; `state` is running, finished, stopped (saved, can go on), silent (running, but no line for long)."""
+    """The answers; `state` is running, finished, stopped (saved, can go on), silent (running, but no line for long).
+
+    A run that --patience ended is finished; `early` says at which step it gave up waiting, `best` where it was best.
+    """
 
     run: str
     state: str
@@ -41,6 +45,9 @@ class RunStatus:
     last_line_s: float | None = None
     checkpoints: list[str] = field(default_factory=list)
     best: str | None = None
+    ema: float | None = None
+    early: int | None = None
+    patience: str | None = None
     validations: list[dict[str, Any]] = field(default_factory=list)
     warnings: list[dict[str, str]] = field(default_factory=list)
 
@@ -63,6 +70,9 @@ def run_status(run: Path) -> RunStatus:
     status.validations = [
         {key: line.get(key) for key in ("step", "score", "unit")} for line in lines if line.get("kind") == "validation"
     ]
+    status.ema, status.patience = options.ema, _patience(status.validations, options.patience)
+    early = [line["step"] for line in lines if line.get("kind") == "stopped_early"]
+    status.early = early[-1] if early and f"step_{early[-1]:06d}" in names else None
     if trained:
         last = trained[-1]
         status.epoch, status.samples_per_s, status.loss = last["epoch"], last["samples_per_s"], last["loss"]
@@ -76,8 +86,17 @@ def run_status(run: Path) -> RunStatus:
     return status
 
 
+def _patience(validations: list[dict[str, Any]], patience: int | None) -> str | None:
+    """`2 of 5`: validations since the smallest held-out error, of those that end the run."""
+    if patience is None:
+        return None
+    scores = [value["score"] if value["score"] is not None else math.inf for value in validations]
+    since = len(scores) - 1 - scores.index(min(scores)) if scores else 0
+    return f"{since} of {patience}"
+
+
 def _state(out: Path, status: RunStatus) -> str:
-    if status.steps and f"step_{status.steps:06d}" in status.checkpoints:
+    if status.early is not None or (status.steps and f"step_{status.steps:06d}" in status.checkpoints):
         return "finished"
     if not _alive(out / PROCESS):
         return "stopped"
