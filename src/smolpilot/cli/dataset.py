@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.abc
 import sys
 
 from smolpilot.errors import UsageError, did_you_mean
@@ -61,7 +60,7 @@ def _spare_pandas() -> None:
         sys.meta_path.remove(finder)
 
 
-class _NoPandas(importlib.abc.MetaPathFinder):
+class _NoPandas:
     def find_spec(self, name: str, path: object = None, target: object = None) -> None:
         if name == "pandas":
             raise ModuleNotFoundError(name)

@@ -1,14 +1,22 @@
-"""LeRobot datasets on disk: read v2.1 and v3.0, write v3.0, split, statistics."""
+"""LeRobot datasets on disk: read v2.1 and v3.0, write v3.0, split, statistics.
 
-from smolpilot.datasets.features import CameraInfo, Feature
-from smolpilot.datasets.layout import Episode, VideoSpan
-from smolpilot.datasets.loader import Loader
-from smolpilot.datasets.meta import DatasetMeta, read_meta
-from smolpilot.datasets.order import SampleOrder
-from smolpilot.datasets.reader import Dataset, compute_statistics, open_dataset
-from smolpilot.datasets.splits import episode_ranges, parse_episodes, split_episodes
-from smolpilot.datasets.writer import DatasetWriter
-from smolpilot.statistics import Statistics
+The names below load on first use: converting needs no decoder threads, and reading needs no writer.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from smolpilot.datasets.features import CameraInfo, Feature
+    from smolpilot.datasets.layout import Episode, VideoSpan
+    from smolpilot.datasets.loader import Loader
+    from smolpilot.datasets.meta import DatasetMeta, read_meta
+    from smolpilot.datasets.order import SampleOrder
+    from smolpilot.datasets.reader import Dataset, compute_statistics, open_dataset
+    from smolpilot.datasets.splits import episode_ranges, parse_episodes, split_episodes
+    from smolpilot.datasets.writer import DatasetWriter
+    from smolpilot.statistics import Statistics
 
 __all__ = [
     "CameraInfo",
@@ -28,3 +36,25 @@ __all__ = [
     "read_meta",
     "split_episodes",
 ]
+
+_HOMES = {
+    "features": ("CameraInfo", "Feature"),
+    "layout": ("Episode", "VideoSpan"),
+    "loader": ("Loader",),
+    "meta": ("DatasetMeta", "read_meta"),
+    "order": ("SampleOrder",),
+    "reader": ("Dataset", "compute_statistics", "open_dataset"),
+    "splits": ("episode_ranges", "parse_episodes", "split_episodes"),
+    "writer": ("DatasetWriter",),
+}
+
+
+def __getattr__(name: str) -> object:
+    import importlib
+
+    if name == "Statistics":
+        return importlib.import_module("smolpilot.statistics").Statistics
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(importlib.import_module(f"{__name__}.{home}"), name)
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

@@ -9,13 +9,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from smolpilot.datasets.rewrite.episode_statistics import table_statistics
 from smolpilot.datasets.rewrite.packets import Clip, frame_times
 from smolpilot.datasets.rewrite.plan import Numbers
-from smolpilot.datasets.rewrite.tables import RowReader, Rows, column_digests, plain_column, replace_column
+from smolpilot.datasets.rewrite.tables import RowReader, Rows, column_digests, list_items, plain_column, replace_column
 from smolpilot.errors import DatasetError
 from smolpilot.keys import ACTION, STATE
 
@@ -148,10 +147,16 @@ def _not_finite(table: pa.Table) -> list[str]:
         if name in table.column_names:
             values = plain_column(table[name])
             while pa.types.is_list(values.type):
-                values = values.flatten()
-            if pa.types.is_floating(values.type) and pc.all(pc.is_finite(values)).as_py() is False:
+                values = list_items(values)
+            if pa.types.is_floating(values.type) and not _finite(values):
                 found.append(name)
     return found
+
+
+def _finite(values: pa.Array) -> bool:
+    """Whether every number that is there is finite."""
+    present = values.drop_null() if values.null_count else values
+    return bool(np.isfinite(present.to_numpy(zero_copy_only=False)).all())
 
 
 def _used_tasks(table: pa.Table) -> list[int]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from smolpilot.datasets.meta import DatasetMeta
 from smolpilot.datasets.rewrite.options import Progress
-from smolpilot.datasets.rewrite.packets import Clip, Span, clips_of, read_packets
+from smolpilot.datasets.rewrite.packets import Clip, Packets, Span, clips_of, read_packets
 from smolpilot.datasets.rewrite.pictures import picture_digests
 from smolpilot.datasets.rewrite.pool import Pool
 from smolpilot.datasets.rewrite.source import read_extras
@@ -16,6 +16,10 @@ from smolpilot.datasets.rewrite.tables import RowReader, Rows, column_digests, r
 from smolpilot.statistics import Statistics
 
 type Pictures = tuple[str, str]
+type Scanned = tuple[Clip, Pictures]
+
+# Of files with more episodes, the pictures are decoded in several tasks: one file alone would occupy one core.
+_TOGETHER = 4
 
 
 @dataclass(frozen=True)
@@ -45,11 +49,38 @@ class EpisodeFacts:
     encoded: set[str] = field(default_factory=set)
 
 
-def scan(task: ScanTask) -> list[tuple[Clip, Pictures]]:
+@dataclass(frozen=True)
+class PicturesTask:
+    """Decode the first and last pictures of some clips of a file; `numbers` are their places among its wanted ones."""
+
+    path: Path
+    packets: Packets
+    clips: list[Clip]
+    before: Clip | None
+    numbers: list[int]
+
+
+def scan(task: ScanTask) -> list[Scanned]:
     """Clip and hashes of first and last picture of each wanted episode."""
-    packets = read_packets(task.path)
-    clips = clips_of(task.path, packets, task.spans, task.starts, task.fps)
+    packets, clips = _scan_packets(task)
     return list(zip(clips, picture_digests(task.path, packets, clips), strict=True))
+
+
+def _scan_packets(task: ScanTask) -> tuple[Packets, list[Clip]]:
+    packets = read_packets(task.path)
+    return packets, clips_of(task.path, packets, task.spans, task.starts, task.fps)
+
+
+def _scan_file(task: ScanTask) -> list[Scanned] | tuple[Packets, list[Clip]]:
+    """Everything of a file of few episodes; of others what the tasks for their pictures need."""
+    if len(task.spans) <= _TOGETHER:
+        return scan(task)
+    packets, clips = _scan_packets(task)
+    return replace(packets, digests=[]), clips
+
+
+def _scan_pictures(task: PicturesTask) -> list[Pictures]:
+    return picture_digests(task.path, task.packets, task.clips, task.before)
 
 
 def scan_videos(
@@ -65,14 +96,49 @@ def scan_videos(
             if episode.index in wanted:
                 task.spans.append(Span(episode.index, span.start, span.stop, episode.length))
     chosen = [(camera, task) for (camera, _), task in tasks.items() if task.spans]
+    results = _scan_files([task for _, task in chosen], pool, progress, what)
     found = {}
-    progress(what, 0, len(chosen))
-    for done, (number, results) in enumerate(pool.run(scan, [task for _, task in chosen])):
-        camera, task = chosen[number]
-        for wanted_span, result in zip(task.spans, results, strict=True):
+    for (camera, task), scanned in zip(chosen, results, strict=True):
+        for wanted_span, result in zip(task.spans, scanned, strict=True):
             found[camera, wanted_span.episode] = result
-        progress(what, done + 1, len(chosen))
     return found
+
+
+def _scan_files(files: Sequence[ScanTask], pool: Pool, progress: Progress, what: str) -> list[list[Scanned]]:
+    """What `scan` finds in each file; the work is spread also where it is one file."""
+    results: list[list[Scanned]] = [[] for _ in files]
+    opened: dict[int, tuple[Packets, list[Clip]]] = {}
+    progress(what, 0, len(files))
+    for done, (number, found) in enumerate(pool.run(_scan_file, files)):
+        if isinstance(found, tuple):
+            opened[number] = found
+        else:
+            results[number] = found
+        progress(what, done + 1, len(files))
+    if not opened:
+        return results
+    tasks = [(number, task) for number in opened for task in _picture_tasks(files[number], *opened[number], pool.jobs)]
+    pictures: dict[int, dict[int, Pictures]] = {number: {} for number in opened}
+    done = 0
+    total = sum(len(clips) for _, clips in opened.values())
+    for which, found_pictures in pool.run(_scan_pictures, [task for _, task in tasks]):
+        number, task = tasks[which]
+        pictures[number] |= dict(zip(task.numbers, found_pictures, strict=True))
+        done += len(task.numbers)
+        progress(f"{what}, boundary frames", done, total)
+    for number, (_, clips) in opened.items():
+        results[number] = [(clip, pictures[number][place]) for place, clip in enumerate(clips)]
+    return results
+
+
+def _picture_tasks(file: ScanTask, packets: Packets, clips: list[Clip], jobs: int) -> Iterator[PicturesTask]:
+    """Neighbouring clips together: from one to the next the decoder plays on."""
+    order = sorted(range(len(clips)), key=lambda number: clips[number].first_pts)
+    share = max(_TOGETHER, -(-len(order) // (2 * jobs)))
+    for first in range(0, len(order), share):
+        numbers = order[first : first + share]
+        before = clips[order[first - 1]] if first else None
+        yield PicturesTask(file.path, packets, [clips[number] for number in numbers], before, numbers)
 
 
 def digest_rows(rows: list[Rows]) -> list[dict[str, list[str]]]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from smolpilot.atomic import write_text_atomic
 from smolpilot.datasets.meta import DatasetMeta
 from smolpilot.datasets.rewrite.source import MANIFEST
-from smolpilot.datasets.rewrite.work import WorkFolder, sha256_of
+from smolpilot.datasets.rewrite.work import WorkFolder, content_hash
 
 if TYPE_CHECKING:
     from smolpilot.datasets.rewrite.engine import RewriteReport
@@ -22,8 +22,8 @@ def write_manifest(work: WorkFolder, report: RewriteReport, sources: Sequence[Da
     for path in sorted(work.root.rglob("*")):
         if path.is_file() and path.relative_to(work.root).as_posix() != MANIFEST:
             record = known.get(path.relative_to(work.folder).as_posix())
-            digest = record["sha256"] if record else sha256_of(path)
-            files[path.relative_to(work.root).as_posix()] = {"sha256": digest, "bytes": path.stat().st_size}
+            digest = record["blake2b"] if record else content_hash(path)
+            files[path.relative_to(work.root).as_posix()] = {"blake2b": digest, "bytes": path.stat().st_size}
     document = {
         "format": 1,
         "sources": [

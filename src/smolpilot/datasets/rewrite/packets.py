@@ -192,11 +192,9 @@ def _clip(packets: Packets, span: Span, shown: npt.NDArray[np.int64], fps: float
     lead = round(first - span.start / float(tick))
     # A start that is off by less than half a frame is a rounded number, not a pause before the first frame.
     lead = lead if lead * tick > _HALF / fps else 0
-    digest = hashlib.blake2b(digest_size=16)
-    for when, i in zip(_nanoseconds(packets.pts[inside] - first, tick), inside, strict=True):
-        digest.update(when.to_bytes(8, "little", signed=True))
-        digest.update(packets.digests[i])
-    step = int(np.median(np.diff(shown))) if len(shown) > 1 else round(1 / fps / float(tick))
+    digest = hashlib.blake2b(np.array(_nanoseconds(packets.pts[inside] - first, tick)).tobytes(), digest_size=16)
+    digest.update(b"".join(packets.digests[i] for i in inside))
+    step = _middle(np.diff(shown)) if len(shown) > 1 else round(1 / fps / float(tick))
     return Clip(
         coding=packets.coding,
         frames=len(shown),
@@ -235,6 +233,12 @@ def _nanoseconds(ticks: npt.NDArray[np.int64], tick: Fraction) -> list[int]:
     """Whole nanoseconds: comparable between files of different time bases."""
     scale, unit = 10**9 * tick.numerator, tick.denominator
     return [(2 * int(value) * scale + unit) // (2 * unit) for value in ticks]
+
+
+def _middle(values: npt.NDArray[np.int64]) -> int:
+    """The median, or the mean of the two middle values: `np.median` would load all of `numpy.ma`."""
+    ordered, half = np.sort(values), len(values) // 2
+    return int(ordered[half]) if len(values) % 2 else int((ordered[half - 1] + ordered[half]) / 2)
 
 
 def _nearest(seconds: npt.NDArray[np.floating[Any]], when: float) -> int:

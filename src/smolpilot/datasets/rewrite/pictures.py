@@ -17,16 +17,25 @@ from smolpilot.errors import DatasetError
 
 # Packets between two wanted frames that are decoded rather than jumped over, so that seams are played through.
 _PLAY_ON = 3
+# Formats of three planes of bytes, which are hashed as they lie.
+_PLANAR = ("yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p")
 
 
-def picture_digests(path: Path, packets: Packets, clips: Sequence[Clip]) -> list[tuple[str, str]]:
-    """Hashes of the decoded first and last frame of each clip; raises DatasetError when one cannot be decoded."""
+def picture_digests(
+    path: Path, packets: Packets, clips: Sequence[Clip], before: Clip | None = None
+) -> list[tuple[str, str]]:
+    """Hashes of the decoded first and last frame of each clip; raises DatasetError when one cannot be decoded.
+
+    From the last frame of `before`, the clip in front of the first one, the seam between them is played through.
+    """
     wanted = sorted({pts for clip in clips for pts in (clip.first_pts, clip.first_pts + clip.last)})
     found: dict[int, str] = {}
     with open_video(path) as container:
         stream = container.streams.video[0]
         stream.codec_context.thread_count = 1
         player = _Player(container, stream, packets)
+        if before is not None:
+            player.frame(before.first_pts + before.last)
         for pts in wanted:
             frame = player.frame(pts)
             if frame is None:
@@ -42,7 +51,13 @@ def picture_digests(path: Path, packets: Packets, clips: Sequence[Clip]) -> list
 
 def picture_digest(frame: VideoFrame) -> str:
     """Hash of a frame's pixels in the format it was decoded to."""
-    return hashlib.blake2b(np.ascontiguousarray(pixels(frame)), digest_size=16).hexdigest()
+    if frame.format.name not in _PLANAR:
+        return hashlib.blake2b(np.ascontiguousarray(pixels(frame)), digest_size=16).hexdigest()
+    digest = hashlib.blake2b(digest_size=16)
+    for plane in frame.planes:
+        rows = np.frombuffer(plane, dtype=np.uint8).reshape(-1, plane.line_size)[: plane.height, : plane.width]
+        digest.update(np.ascontiguousarray(rows))
+    return digest.hexdigest()
 
 
 def pixels(frame: VideoFrame) -> npt.NDArray[Any]:

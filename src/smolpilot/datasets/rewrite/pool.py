@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -50,7 +48,7 @@ class Pool:
             return
         try:
             yield from self._spread(work, tasks)
-        except BrokenProcessPool as error:
+        except BrokenExecutor as error:
             raise DatasetError(
                 "A working process was killed.",
                 expected="enough memory for --jobs processes",
@@ -74,6 +72,10 @@ class Pool:
     def _start(self) -> Executor:
         if not self._processes:
             return ThreadPoolExecutor(self.jobs)
+        # Small recordings never come here, and loading these takes longer than converting some of them.
+        import multiprocessing
+        from concurrent.futures import ProcessPoolExecutor
+
         context = multiprocessing.get_context("spawn")
         return ProcessPoolExecutor(self.jobs, mp_context=context, initializer=_watch, initargs=(os.getpid(),))
 
