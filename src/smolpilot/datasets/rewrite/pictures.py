@@ -102,6 +102,6 @@ class _Player:
             for frame in self._frames:
                 if frame.pts is not None and frame.pts >= pts:
                     return frame if frame.pts == pts else None
-        except (av.error.EOFError, StopIteration):
+        except (av.error.EOFError, av.error.InvalidDataError, StopIteration):
             pass
         return None
