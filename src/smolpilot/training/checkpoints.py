@@ -53,17 +53,32 @@ class Checkpoints:
         Raises TrainingError when the disk does not take it; the earlier checkpoints are whole then.
         """
         path = self.folder / f"step_{state.step:06d}"
-        if not path.exists():
-            try:
+        try:
+            if path.exists():
+                # A run that was stopped here has validated since: the weights are the same, the score is new.
+                _write_state(path / STATE_FOLDER, state)
+            else:
                 with atomic_folder(path) as beside:
                     _write(beside, policy, state, tensors)
-            except (OSError, safetensors.SafetensorError) as error:
-                raise self._cannot_save(state.step, error) from error
+        except (OSError, safetensors.SafetensorError) as error:
+            raise self._cannot_save(state.step, error) from error
         _point(self.folder / "last", path.name)
         if state.best_step is None or state.best_step == state.step:
             _point(self.folder / "best", path.name)
         self._drop_old()
         return path
+
+    def settle(self, state: TrainingState) -> None:
+        """Finish what a kill left half done: `last` and `best` point where `state` says, torn folders are gone."""
+        for entry in self.folder.glob(".step_*.partial"):
+            shutil.rmtree(entry, ignore_errors=True)
+        steps = self._steps()
+        for link, step in (("last", state.step), ("best", state.best_step or state.step)):
+            if step in steps:
+                _point(self.folder / link, steps[step].name)
+            elif not (self.folder / link).exists():
+                (self.folder / link).unlink(missing_ok=True)
+        self._drop_old()
 
     def newest(self) -> Path | None:
         """The checkpoint of the latest step, or None."""
@@ -139,8 +154,12 @@ def _write(folder: Path, policy: Policy, state: TrainingState, tensors: dict[str
     inner = folder / STATE_FOLDER
     inner.mkdir()
     save_file({name: value.contiguous() for name, value in tensors.items()}, inner / "tensors.safetensors")
+    _write_state(inner, state)
+
+
+def _write_state(folder: Path, state: TrainingState) -> None:
     values: dict[str, Any] = dataclasses.asdict(state)
-    write_text_atomic(inner / "state.json", json.dumps(values, indent=2))
+    write_text_atomic(folder / "state.json", json.dumps(values, indent=2))
 
 
 def _point(link: Path, target: str) -> None:

@@ -10,14 +10,19 @@ from typing import Any
 
 from smolpilot.errors import TrainingError
 
+_OF_VALIDATION = ("validation", "stopped_early")
+
 
 class MetricsLog:
-    """Appends {"step", "kind", ...} lines; a run that goes on at `step` first drops the lines beyond it."""
+    """Appends {"step", "kind", ...} lines; a run that goes on at `step` first drops the lines beyond it.
 
-    def __init__(self, folder: Path, *, step: int) -> None:
+    `validated_at` is the last step whose validation the run knows of; a later one is made again. None: `step`.
+    """
+
+    def __init__(self, folder: Path, *, step: int, validated_at: int | None = None) -> None:
         self._path = folder / "metrics.jsonl"
         if self._path.exists():
-            self._cut(step)
+            self._cut(step, step if validated_at is None else validated_at)
         self._file = self._path.open("a", encoding="utf-8")
         from torch.utils.tensorboard import SummaryWriter
 
@@ -38,8 +43,13 @@ class MetricsLog:
         self._file.close()
         self._board.close()
 
-    def _cut(self, step: int) -> None:
-        kept = [json.dumps(line) for line in read_metrics(self._path) if line["step"] <= step]
+    def _cut(self, step: int, validated_at: int) -> None:
+        # Training lines of the step come before its checkpoint; its validation may come after.
+        kept = [
+            json.dumps(line)
+            for line in read_metrics(self._path)
+            if line["step"] <= (min(step, validated_at) if line.get("kind") in _OF_VALIDATION else step)
+        ]
         beside = self._path.with_suffix(".partial")
         beside.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
         beside.replace(self._path)

@@ -90,16 +90,19 @@ def _set_aside(out: Path, *, above: int) -> None:
 
 
 def _run(trainer: Trainer, out: Path) -> Path:
-    checkpoints = Checkpoints(out / "checkpoints", keep=trainer.options.keep)
-    log = MetricsLog(out, step=trainer.state.step)
-    progress = RunProgress(trainer.steps, start=trainer.state.step)
-    trainer.model.train()
-    try:
-        with Interrupts() as interrupts, run_folder.noted_process(out):
+    checkpoints, state = Checkpoints(out / "checkpoints", keep=trainer.options.keep), trainer.state
+    # Noted first: nothing is touched while another process writes into the folder.
+    with run_folder.noted_process(out), Interrupts() as interrupts:
+        if state.step:
+            checkpoints.settle(state)
+        log = MetricsLog(out, step=state.step, validated_at=state.validated_at)
+        progress = RunProgress(trainer.steps, start=state.step)
+        trainer.model.train()
+        try:
             trainer.run(Surroundings(checkpoints, log, progress), interrupts)
-    finally:
-        progress.close()
-        log.close()
+        finally:
+            progress.close()
+            log.close()
     return out
 
 

@@ -34,14 +34,34 @@ def create(out: Path, options: TrainOptions, environment: dict[str, Any]) -> Non
 
 @contextmanager
 def noted_process(out: Path) -> Iterator[None]:
-    """Note in the run folder which process trains, so that `smolpilot status` can tell whether it lives."""
-    process = psutil.Process()
+    """Note in the run folder which process trains, so that `smolpilot status` can tell whether it lives.
+
+    UsageError while another process trains there: two would write over each other's lines and checkpoints.
+    """
+    process, other = psutil.Process(), living_process(out)
+    if other is not None and other.pid != process.pid:
+        raise UsageError(
+            f"Process {other.pid} trains in {out} already.",
+            expected="one process for a run",
+            fix=f"look at it with `smolpilot status {out}`, or stop it first",
+        )
     values = {"pid": process.pid, "created": process.create_time()}
     write_text_atomic(out / PROCESS, json.dumps(values) + "\n")
     try:
         yield
     finally:
         (out / PROCESS).unlink(missing_ok=True)
+
+
+def living_process(out: Path) -> psutil.Process | None:
+    """The process that the run noted, if it still is that process."""
+    try:
+        noted = json.loads((out / PROCESS).read_text(encoding="utf-8"))
+        process = psutil.Process(int(noted["pid"]))
+        same = abs(process.create_time() - float(noted["created"])) < 1 and process.is_running()
+        return process if same and process.status() != psutil.STATUS_ZOMBIE else None
+    except (OSError, ValueError, KeyError, TypeError, psutil.Error):
+        return None
 
 
 def refuse_existing(out: Path) -> None:

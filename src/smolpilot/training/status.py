@@ -5,7 +5,6 @@ Loads no torch: it answers at once, also beside a run that uses all cores.
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from dataclasses import asdict, dataclass, field
@@ -13,11 +12,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import psutil
-
 from .metrics_log import read_metrics
 from .options import TrainOptions
-from .run_folder import PROCESS, load_config
+from .run_folder import living_process, load_config
 
 # Where a warning begins: chosen to stay silent on the healthy runs in docs/log.md.
 _DATA_WAIT, _FLAT, _OVERFIT, _SILENT_S = 0.3, 0.98, 1.15, 120.0
@@ -98,20 +95,10 @@ def _patience(validations: list[dict[str, Any]], patience: int | None) -> str | 
 def _state(out: Path, status: RunStatus) -> str:
     if status.early is not None or (status.steps and f"step_{status.steps:06d}" in status.checkpoints):
         return "finished"
-    if not _alive(out / PROCESS):
+    if living_process(out) is None:
         return "stopped"
     typical = 10 * (status.left_s or 0) / max(status.steps - status.step, 1)
     return "silent" if (status.last_line_s or 0) > max(_SILENT_S, typical) else "running"
-
-
-def _alive(path: Path) -> bool:
-    """Whether the process that the run noted is still that process."""
-    try:
-        noted = json.loads(path.read_text(encoding="utf-8"))
-        process = psutil.Process(int(noted["pid"]))
-        return bool(abs(process.create_time() - float(noted["created"])) < 1 and process.is_running())
-    except (OSError, ValueError, KeyError, TypeError, psutil.Error):
-        return False
 
 
 def _trend(losses: list[float]) -> str | None:
