@@ -5,6 +5,8 @@ Source: transformers' smolvlm (vision transformer, pixel shuffle). Letters: B im
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -37,16 +39,19 @@ class PatchEmbeddings(nn.Module):
         return out
 
 
+@cache
 def patch_positions(side: int, trained_side: int, device: torch.device) -> Tensor:
     """Index into the learned positions for each patch of a `side` x `side` grid, [side*side].
 
     The reference finds them by bucketing float coordinates, which is not the identity for some sides (19, 25, 29 ...)
     even at the trained size; checkpoints were trained that way, so the same float32 arithmetic is repeated here.
+    Kept: a copy from the CPU at every call would make a GPU wait, and cannot be recorded in a CUDA graph.
     """
-    boundaries = torch.arange(1 / trained_side, 1.0, 1 / trained_side)
-    coordinates = torch.arange(side, dtype=torch.float32) * (1.0 / torch.tensor(side))
-    buckets = torch.bucketize(coordinates.clamp(max=1.0 - 1e-6), boundaries, right=True)
-    return (buckets[:, None] * trained_side + buckets[None, :]).flatten().to(device)
+    with torch.inference_mode(False):  # the kept tensor serves training, too
+        boundaries = torch.arange(1 / trained_side, 1.0, 1 / trained_side)
+        coordinates = torch.arange(side, dtype=torch.float32) * (1.0 / torch.tensor(side))
+        buckets = torch.bucketize(coordinates.clamp(max=1.0 - 1e-6), boundaries, right=True)
+        return (buckets[:, None] * trained_side + buckets[None, :]).flatten().to(device)
 
 
 class VisionAttention(nn.Module):
