@@ -21,6 +21,7 @@ def main(args: list[str]) -> int:
             options.seed,
             noise=options.noise,
             colours=options.colours,
+            target=options.target,
             codec=options.codec,
             progress=progress,
         )

@@ -53,6 +53,7 @@ def record(
     *,
     noise: float = 0.03,
     colours: Sequence[str] = DEFAULT_COLOURS,
+    target: str | None = None,
     codec: Literal["h264", "hevc", "av1"] = "h264",
     progress: Progress | None = None,
 ) -> RecordSummary:
@@ -61,12 +62,14 @@ def record(
     Consecutive demonstrations share a scene, once for each of its blocks: pictures alone then never tell the goal, and
     a policy that learned scenes by heart would fail half of them. `noise` (rad) pushes the executed joint targets while
     the clean ones are recorded, after DART (Laskey et al. 2017): the data then shows how to come back from small
-    errors. `progress(what, done, total)` is called per episode.
+    errors. With a `target` colour every scene holds that block and is shown once, going there: one task of several
+    that are learnt in sequence. `progress(what, done, total)` is called per episode.
     Raises UsageError for an existing folder or unknown colours.
     """
     from smolpilot.datasets import DatasetWriter
 
-    env, expert = TabletopEnv(colours=colours), ScriptedExpert()
+    env, expert = TabletopEnv(colours=colours, target=target), ScriptedExpert()
+    per_scene = 1 if target is not None else BLOCKS_PER_SCENE
     lengths: list[int] = []
     texts: Counter[str] = Counter()
     tries = 0
@@ -81,7 +84,7 @@ def record(
     ) as writer:
         last = 0
         while len(lengths) < episodes:
-            scene, block = divmod(tries, BLOCKS_PER_SCENE)
+            scene, block = divmod(tries, per_scene)
             frames, success = demonstrate(env, expert, np.random.SeedSequence([seed, scene]), noise, block=block)
             tries += 1
             if not success:

@@ -52,9 +52,19 @@ class TabletopEnv(gymnasium.Env[Frame, npt.NDArray[np.float32]]):
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": RATE}  # noqa: RUF012 - the name gymnasium reads
 
-    def __init__(self, *, colours: Sequence[str] = DEFAULT_COLOURS, render_mode: str | None = "rgb_array") -> None:
-        """`colours`: the set from which each scene draws its two blocks."""
+    def __init__(
+        self,
+        *,
+        colours: Sequence[str] = DEFAULT_COLOURS,
+        target: str | None = None,
+        render_mode: str | None = "rgb_array",
+    ) -> None:
+        """`colours`: the set from which each scene draws its two blocks; `target`: the one that is always there and
+        named, drawn anew for each scene by default."""
         self._palette = _checked_colours(colours)
+        if target is not None and target not in self._palette:
+            raise UsageError(f"The target '{target}' is not among the colours.", fix=did_you_mean(target, colours))
+        self._always = target
         self.render_mode = render_mode
         low, high = np.array(arm.POSITION_LIMITS, dtype=np.float32).T
         self.action_space = gymnasium.spaces.Box(low, high, dtype=np.float32)
@@ -81,11 +91,11 @@ class TabletopEnv(gymnasium.Env[Frame, npt.NDArray[np.float32]]):
         """Draw a new scene. `options`: `colours` of the blocks in the scene, `target` colour; both drawn by default."""
         super().reset(seed=seed)
         settings = _checked_options(options or {})
-        colours = settings.get("colours")
+        colours, target = settings.get("colours"), settings.get("target") or self._always
         if colours is None:
-            colours = self._draw_colours(settings.get("target"))
+            colours = self._draw_colours(target)
         self.blocks = self._place(colours)
-        self.target = settings.get("target") or str(self.np_random.choice(colours))
+        self.target = target or str(self.np_random.choice(colours))
         if self.target not in colours:
             raise UsageError(
                 f"The target '{self.target}' is not among the blocks of the scene ({', '.join(colours)}).",
