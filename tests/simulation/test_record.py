@@ -96,3 +96,22 @@ def test_each_scene_is_shown_for_both_of_its_blocks(recording):
         towards = dataset.actions[first] - dataset.actions[second]
         assert np.abs(towards).max() > 0.01, "the instruction alone makes the difference"
     assert set(summary.instructions.values()) == {3}
+
+
+def test_a_target_is_in_every_scene_and_every_demonstration_goes_to_it(tmp_path):
+    summary = record(tmp_path / "blue", 4, seed=5, colours=["red", "blue", "yellow"], target="blue")
+    assert summary.instructions == {"touch the blue block": 4}
+    env = TabletopEnv(colours=["red", "blue", "yellow"], target="blue")
+    for seed in range(8):
+        _, info = env.reset(seed=seed)
+        assert info["target"] == "blue"
+        assert len(info["colours"]) == 2
+    # One demonstration per scene: none begins where another one did.
+    dataset = open_dataset(tmp_path / "blue")
+    starts = dataset.states[dataset.frame_index == 0]
+    assert len(np.unique(starts, axis=0)) == 4
+
+
+def test_a_target_that_is_no_colour_of_the_scenes_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="'green' is not among the colours"):
+        record(tmp_path / "green", 1, target="green")

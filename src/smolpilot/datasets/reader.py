@@ -80,6 +80,13 @@ class Dataset:
             tables = load_tables(self.meta, [self.meta.episode(index) for index in chosen])
         return Dataset(self.meta, tables, chosen, self.chunk_size, self._media)
 
+    def with_instruction(self, text: str) -> Dataset:
+        """The same frames, all with the instruction `text`; nothing on disk changes."""
+        if not text.strip():
+            raise UsageError("The instruction is empty.", fix="say what the robot does")
+        meta = dataclasses.replace(self.meta, tasks=dict.fromkeys(self.meta.tasks, text))
+        return Dataset(meta, self._tables, self.episodes, self.chunk_size, self._media)
+
     @property
     def states(self) -> npt.NDArray[np.float32]:
         """States of all selected frames, `[N, S]`."""
@@ -113,8 +120,11 @@ class Dataset:
     @property
     def instructions(self) -> dict[str, int]:
         """Instruction texts of the selected frames with their number of frames."""
-        values, counts = np.unique(self.task_index, return_counts=True)
-        return {self.meta.tasks[int(value)]: int(count) for value, count in zip(values, counts, strict=True)}
+        frames: dict[str, int] = {}
+        for value, count in zip(*np.unique(self.task_index, return_counts=True), strict=True):
+            text = self.meta.tasks[int(value)]
+            frames[text] = frames.get(text, 0) + int(count)
+        return frames
 
     def instruction(self, i: int) -> str:
         """The instruction of frame `i`, by the value of its task index."""

@@ -11,6 +11,7 @@ import numpy as np
 from smolpilot.errors import UsageError
 from smolpilot.keys import ACTION
 from smolpilot.metrics import Floats
+from smolpilot.policy.lineage import trainings_on
 from smolpilot.robots import Joint, JointLayout, JointMapping, map_joints
 
 from .scored import F32
@@ -76,8 +77,8 @@ def bind(policy: Policy, meta: DatasetMeta) -> Binding:
 
 def _layout(policy: Policy, meta: DatasetMeta, what: str, names: Sequence[str]) -> JointLayout:
     """The dataset's joints, in the units that training was told (`--units`) when it is the very dataset."""
-    same = policy.lineage.get("dataset_fingerprint") == meta.fingerprint
-    units = (policy.lineage.get("dataset_units") or {}).get(what) if same else None
+    trainings = trainings_on(meta.fingerprint, policy.lineage)
+    units = (trainings[0].get("dataset_units") or {}).get(what) if trainings else None
     return JointLayout(tuple(names), tuple(units) if units else None)
 
 

@@ -52,4 +52,6 @@ def _generations(lineage: Lineage) -> Iterator[Lineage]:
     entry: Any = lineage
     while isinstance(entry, Mapping):
         yield entry
+        # The first dataset of a mixture is the entry's own.
+        yield from (entry.get("mixture") or [])[1:]
         entry = entry.get("parent")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import signal
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +30,24 @@ from .frames import CameraPlan, Decoder, FrameStore, camera_plans, predicted_gb
 from .sampler import Sampler
 
 Rows = npt.NDArray[np.int64]
+
+
+class Feed(Protocol):
+    """What the loop draws batches from: one dataset (`Batches`) or several (`Mixture`)."""
+
+    def __len__(self) -> int: ...
+
+    def sampler(self, batch_size: int, seed: int) -> Sampler:
+        """The order of the samples."""
+        ...
+
+    def batch(self, rows: Sequence[int] | Rows) -> PolicyInputs:
+        """The frames `rows`, with their action chunks."""
+        ...
+
+    def stream(self, sampler: Sampler, start: int, stop: int) -> Generator[PolicyInputs]:
+        """Batches number `start` to `stop` (excluded)."""
+        ...
 
 
 class Batches:
@@ -72,6 +90,10 @@ class Batches:
     def __len__(self) -> int:
         return len(self.dataset)
 
+    def sampler(self, batch_size: int, seed: int) -> Sampler:
+        """Every frame once per epoch."""
+        return Sampler(len(self), batch_size, seed)
+
     def batch(self, rows: Sequence[int] | Rows) -> PolicyInputs:
         """The frames `rows` of the dataset, with their action chunks."""
         index = np.asarray(rows, dtype=np.int64)
@@ -85,18 +107,18 @@ class Batches:
             for number in range(start, stop):
                 yield self.batch(sampler.batch(number))
             return
-        wanted = _Wanted(sampler, start, stop)
-        loader: DataLoader[dict[str, Tensor]] = DataLoader(
-            _ImageBatches(self._images, list(self._plans)),
-            sampler=wanted,
-            batch_size=None,
-            num_workers=self._workers,
-            prefetch_factor=2,
-            worker_init_fn=_ignore_interrupts,
-        )
-        for rows, images in zip(wanted, loader, strict=True):
-            moved = {slot: value.to(self._device, non_blocking=True) for slot, value in images.items()}
-            yield self._assemble(np.asarray(rows, dtype=np.int64), moved)
+        reader = _ImageBatches(self._images, list(self._plans))
+        for rows, images in loaded(reader, sampler, start, stop, self._workers):
+            yield self.of_pictures(np.asarray(rows, dtype=np.int64), images)
+
+    @property
+    def decoder(self) -> Decoder | None:
+        """What reads the pictures while training, None where they are in memory or a cache serves."""
+        return self._images if self._cache is None and isinstance(self._images, Decoder) else None
+
+    def of_pictures(self, rows: Rows, images: Mapping[str, Tensor]) -> PolicyInputs:
+        """The frames `rows` with pictures that were decoded elsewhere."""
+        return self._assemble(rows, {slot: value.to(self._device, non_blocking=True) for slot, value in images.items()})
 
     @property
     def plans(self) -> dict[str, CameraPlan]:
@@ -206,6 +228,22 @@ class _ImageBatches(torch.utils.data.Dataset[dict[str, Tensor]]):
         return {slot: self._decoder.images(slot, index, torch.device("cpu")) for slot in self._slots}
 
 
+def loaded[T](
+    reader: torch.utils.data.Dataset[T], sampler: Sampler, start: int, stop: int, workers: int
+) -> Iterator[tuple[list[int], T]]:
+    """The rows of the batches `start` to `stop`, each with what `reader[rows]` gives, read ahead by processes."""
+    wanted = _Wanted(sampler, start, stop)
+    loader: DataLoader[T] = DataLoader(
+        reader,
+        sampler=wanted,
+        batch_size=None,
+        num_workers=workers,
+        prefetch_factor=2,
+        worker_init_fn=_ignore_interrupts,
+    )
+    return zip(wanted, loader, strict=True)
+
+
 class _Wanted:
     """The rows of the batches `start` to `stop`, anew at each iteration."""
 
@@ -213,8 +251,7 @@ class _Wanted:
         self._sampler, self._start, self._stop = sampler, start, stop
 
     def __iter__(self) -> Iterator[list[int]]:
-        anew = Sampler(self._sampler.size, self._sampler.batch_size, self._sampler.seed)
-        return anew.batches(self._start, self._stop)
+        return self._sampler.anew().batches(self._start, self._stop)
 
     def __len__(self) -> int:
         return self._stop - self._start

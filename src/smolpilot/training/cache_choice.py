@@ -33,7 +33,7 @@ def choose_cache(prepared: Prepared) -> MakeCache | None:
         raise UsageError(f"--cache {options.cache} cannot be used: {reason}.", fix="leave --cache out")
     if reason is not None or options.cache == "none":
         return None
-    frames, used = len(prepared.train), (options.steps or 0) * (options.batch_size or 0)
+    frames, used = prepared.frames, (options.steps or 0) * (options.batch_size or 0)
     folder = (options.cache_dir or default_folder()).expanduser()
     kind: Kind
     if options.cache != "auto":
@@ -61,9 +61,9 @@ def choose_cache(prepared: Prepared) -> MakeCache | None:
 def _spec(prepared: Prepared, kind: Kind) -> CacheSpec:
     """The spec before the frames are opened: instructions are counted as the tokenizer gives them."""
     recipe = prepared.policy.recipe
-    plans = camera_plans(prepared.train.meta, prepared.policy.transforms)
+    plans = camera_plans(prepared.parts[0].meta, prepared.policy.transforms)
     tokens, _ = recipe.tokenizer(
-        list(prepared.train.instructions),
+        prepared.instructions,
         max_length=recipe.config.tokenizer_max_length,
         padding=recipe.config.pad_language_to,
     )
@@ -75,7 +75,7 @@ def _fitting(prepared: Prepared, folder: Path) -> Kind | None:
     free = free_gb(folder)
     kinds: tuple[Kind, ...] = ("prefix", "vision")
     for kind in kinds:
-        if _spec(prepared, kind).gigabytes(len(prepared.train)) < free / 2:
+        if _spec(prepared, kind).gigabytes(prepared.frames) < free / 2:
             return kind
     return None
 

@@ -38,7 +38,7 @@ class TrainingState:
     without_gain: int = 0
     pending: dict[str, float] = field(default_factory=dict)
     dataset: str = ""
-    sampler: dict[str, int] = field(default_factory=dict)
+    sampler: dict[str, Any] = field(default_factory=dict)
 
 
 class Checkpoints:

@@ -15,7 +15,7 @@ from smolpilot.errors import TrainingError
 from smolpilot.policy import Policy, PolicyInputs
 
 from .augment import Augmentation
-from .batches import Batches
+from .batches import Feed
 from .checkpoints import Checkpoints, TrainingState, load_rng, rng_tensors
 from .draws import Draws, Places
 from .ema import Ema
@@ -26,9 +26,8 @@ from .optimiser import build_optimiser, load_optimiser_tensors, optimiser_tensor
 from .options import TrainOptions
 from .outcome import outcome
 from .progress import RunProgress
-from .sampler import Sampler
 from .schedule import Schedule
-from .validation import Validator
+from .validation import Scorer
 
 
 @dataclass
@@ -44,14 +43,14 @@ class Trainer:
     """Trains `policy` in place over `options.steps` steps; `options` are resolved."""
 
     def __init__(
-        self, options: TrainOptions, policy: Policy, batches: Batches, validator: Validator | None, dataset: str
+        self, options: TrainOptions, policy: Policy, batches: Feed, validator: Scorer | None, dataset: str
     ) -> None:
         self.options, self.policy, self.batches, self.validator = options, policy, batches, validator
         self.model, self.device = policy.model, torch.device(policy.device)
         self.state = TrainingState(dataset=dataset)
         steps, batch_size = options.steps or 0, options.batch_size or 0
         self.steps = steps
-        self.sampler = Sampler(len(batches), batch_size, options.seed)
+        self.sampler = batches.sampler(batch_size, options.seed)
         self.schedule = Schedule(options.lr or 0.0, options.decay_lr or 0.0, options.warmup_steps or 0, steps)
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
         self.optimiser = build_optimiser(self.model, lr=self.schedule.peak, weight_decay=options.weight_decay)
@@ -63,7 +62,7 @@ class Trainer:
 
     def load(self, state: TrainingState, tensors: dict[str, Tensor]) -> None:
         """Go on from a saved state; the policy holds the saved weights already."""
-        expected = self._sampler_values()
+        expected = self.sampler.values()
         if state.sampler != expected:
             raise TrainingError(
                 f"The run drew its samples with {state.sampler}, the dataset and config now give {expected}.",
@@ -159,7 +158,7 @@ class Trainer:
         if improved or self._due(self.options.save_every) or self._is_over(self.state):
             self.save(around)
 
-    def _validate(self, validator: Validator, around: Surroundings, interrupts: Interrupts) -> bool:
+    def _validate(self, validator: Scorer, around: Surroundings, interrupts: Interrupts) -> bool:
         """Score the held-out frames; True when this is the best score so far."""
         self._settle()
         result = validator.run(outcome(self.policy, self.ema), lambda: interrupts.requested)
@@ -190,7 +189,7 @@ class Trainer:
     def save(self, around: Surroundings) -> None:
         """Write the checkpoint of this step."""
         self._settle()
-        self.state.sampler = self._sampler_values()
+        self.state.sampler = self.sampler.values()
         self.policy.lineage["step"] = self.state.step
         tensors = optimiser_tensors(self.model, self.optimiser) | rng_tensors()
         if self.ema is not None:
@@ -239,9 +238,6 @@ class Trainer:
 
     def _due(self, every: int | None) -> bool:
         return self.state.step == self.steps or (every is not None and self.state.step % every == 0)
-
-    def _sampler_values(self) -> dict[str, int]:
-        return {"frames": self.sampler.size, "batch_size": self.sampler.batch_size, "seed": self.sampler.seed}
 
 
 class _Clock:

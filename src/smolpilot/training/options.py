@@ -11,6 +11,8 @@ from typing import Any, Literal
 from smolpilot.errors import UsageError, check_seed, did_you_mean
 from smolpilot.option_types import Pairs, Shares
 
+from .sources import Sources, check_sources
+
 
 @dataclass(frozen=True)
 class TrainOptions:
@@ -22,6 +24,12 @@ class TrainOptions:
 
     dataset: Path | None = None
     """Folder of a LeRobot dataset (v2.1 or v3.0)."""
+    mixture: Sources = ()
+    """Several datasets of one robot instead of --dataset, each sample drawn by weight, as `data/red=0.2
+    data/blue=0.8`; without weights by their frames. In YAML a list of mappings with dataset, weight, episodes,
+    instruction."""
+    balance: Literal["frames", "tasks"] = "frames"
+    """What is drawn equally often: frames, or instructions (within each weighted dataset, else within all)."""
     out: Path | None = None
     """Run folder to create, or with --resume the run to go on with."""
     robot: str | None = None
@@ -84,6 +92,9 @@ class TrainOptions:
     robot has the same joints and the dataset lies near them (a large drift stops), else the dataset's."""
     stats_from: Path | None = None
     """Dataset whose statistics replace all of the parent policy's, for a parent without usable ones."""
+
+    statistics: Path | None = None
+    """File of statistics to normalise with (statistics.json)."""
 
     episodes: str | None = None
     """Episodes to use, such as `0-40,45`; the others are neither trained on, held out nor read. Open: all."""
@@ -186,8 +197,7 @@ def _check_augment(kinds: Mapping[str, float]) -> None:
 def _check_choice(options: TrainOptions) -> None:
     if options.out is None:
         raise UsageError("--out is missing.", fix="name the run folder, for example --out runs/first")
-    if options.dataset is None:
-        raise UsageError("--dataset is missing.", fix="name the folder of a LeRobot dataset")
+    _check_data(options)
     if options.policy is not None and (options.preset is not None or options.from_scratch):
         raise UsageError(
             "--policy and --preset/--from-scratch exclude each other.",
@@ -219,6 +229,23 @@ def _check_choice(options: TrainOptions) -> None:
             "--stats parent, --stats merged and --stats-from are for fine-tuning.",
             fix="add --policy, or leave them out",
         )
+
+
+def _check_data(options: TrainOptions) -> None:
+    if options.dataset is None and not options.mixture:
+        raise UsageError("--dataset is missing.", fix="name the folder of a LeRobot dataset")
+    if options.mixture:
+        if options.dataset is not None:
+            raise UsageError(
+                "--dataset and --mixture exclude each other.", fix="name every dataset in --mixture, with its weight"
+            )
+        if options.episodes is not None:
+            raise UsageError(
+                "--episodes belongs to --dataset.", fix="give each dataset its own: `mixture:` in a --config file"
+            )
+        check_sources(options.mixture)
+    if options.statistics is not None and (options.stats is not None or options.stats_from is not None):
+        raise UsageError("--statistics, --stats and --stats-from exclude each other.", fix="give one of them")
 
 
 def resolve(options: TrainOptions) -> TrainOptions:

@@ -13,17 +13,17 @@ from smolpilot.errors import CheckpointError, UsageError, check_seed
 from smolpilot.policy import Policy
 
 from . import run_folder
-from .batches import Batches
 from .cache_choice import choose_cache
 from .checkpoints import Checkpoints, TrainingState, load_state
 from .environment import environment
+from .feed import build_feed
 from .interrupts import Interrupts
 from .loop import Surroundings, Trainer
 from .metrics_log import MetricsLog
 from .options import TrainOptions, check, check_resume, resolve
+from .parts import describe_parts
 from .progress import RunProgress
 from .setup import Prepared, prepare, prepare_resumed
-from .validation import Validator, spread
 
 
 def train(options: TrainOptions) -> Path:
@@ -107,35 +107,24 @@ def _run(trainer: Trainer, out: Path) -> Path:
 
 
 def _trainer(prepared: Prepared) -> Trainer:
-    options, policy = prepared.options, prepared.policy
-    transforms = policy.transforms.for_source(prepared.layout)
-    chunk, device = policy.config.chunk_size, policy.device
     cache = choose_cache(prepared)
-    batches = Batches(
-        prepared.train, transforms, device, chunk_size=chunk, memory_gb=options.frames_gb,
-        workers=options.workers or 0, cache=cache,
-    )  # fmt: skip
-    validator = None
-    if prepared.held_out is not None:
-        rows = spread(len(prepared.held_out), options.eval_frames)
-        held = Batches(prepared.held_out, transforms, device, chunk_size=chunk, rows=rows, cache=cache)
-        validator = Validator(held, rows, batch_size=max(32, options.batch_size or 0), seed=options.seed)
-    if validator is None and options.patience is not None:
+    feed, scorer = build_feed(prepared, cache)
+    if scorer is None and prepared.options.patience is not None:
         raise UsageError(
             "--patience waits for the held-out error, and no episode is held out.",
             expected="a dataset of at least two episodes",
             fix="leave --patience out",
         )
-    return Trainer(options, policy, batches, validator, prepared.train.meta.fingerprint)
+    return Trainer(prepared.options, prepared.policy, feed, scorer, prepared.parts[0].meta.fingerprint)
 
 
 def _announce(prepared: Prepared) -> None:
     """Say what is about to happen: the complete settings, what is trained, on what."""
-    policy, train, held_out = prepared.policy, prepared.train, prepared.held_out
+    policy = prepared.policy
     print(run_folder.config_text(dataclasses.replace(prepared.options, resume=False)))
     print(_size(policy))
-    held = f"; {len(held_out.episodes)} episodes, {len(held_out)} frames held out" if held_out is not None else ""
-    print(f"frames: {len(train)} in {len(train.episodes)} episodes for training{held}")
+    for line in describe_parts(prepared.parts):
+        print(line)
     print(policy.transforms.describe())
     for note in prepared.notes:
         print(f"note: {note}")

@@ -18,6 +18,7 @@ from smolpilot.atomic import atomic_folder, write_text_atomic
 from smolpilot.errors import UsageError, did_you_mean
 
 from .options import TrainOptions
+from .sources import Source
 
 CONFIG = "config.yaml"
 PROCESS = "process.json"
@@ -86,9 +87,19 @@ def config_text(options: TrainOptions) -> str:
     values: dict[str, Any] = {}
     for item in dataclasses.fields(options):
         value = getattr(options, item.name)
-        if item.name != "resume" and value is not None and value != {}:
-            values[item.name] = str(value) if isinstance(value, Path) else value
+        if item.name != "resume" and value is not None and value not in ({}, ()):
+            values[item.name] = _plain(value)
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+
+
+def _plain(value: Any) -> Any:
+    """A value as YAML knows it; what is open in a source is left out."""
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Source):
+        entries = ((item.name, getattr(value, item.name)) for item in dataclasses.fields(value))
+        return {name: _plain(entry) for name, entry in entries if entry is not None}
+    return [_plain(entry) for entry in value] if isinstance(value, tuple) else value
 
 
 def load_config(out: Path) -> TrainOptions:
@@ -115,6 +126,9 @@ def absolute_paths(options: TrainOptions) -> TrainOptions:
         value = getattr(options, item.name)
         if isinstance(value, Path):
             changes[item.name] = value.expanduser().absolute()
+    changes["mixture"] = tuple(
+        dataclasses.replace(source, dataset=source.dataset.expanduser().absolute()) for source in options.mixture
+    )
     # A hub id or a shipped robot's name is no path, even where a folder of that name lies here.
     if options.policy is not None and Path(options.policy).expanduser().exists():
         changes["policy"] = str(Path(options.policy).expanduser().absolute())

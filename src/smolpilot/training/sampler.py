@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +39,14 @@ class Sampler:
     def epoch(self, number: int) -> float:
         """Epochs done before batch `number`."""
         return number * self.batch_size / self.size
+
+    def values(self) -> dict[str, Any]:
+        """What decides the order."""
+        return {"frames": self.size, "batch_size": self.batch_size, "seed": self.seed}
+
+    def anew(self) -> Sampler:
+        """The same order, from its beginning."""
+        return Sampler(self.size, self.batch_size, self.seed)
 
     def _permutation(self, epoch: int) -> npt.NDArray[np.int64]:
         if epoch != self._epoch:

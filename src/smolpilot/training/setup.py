@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from smolpilot.datasets import (
-    Dataset,
-    DatasetMeta,
-    compute_statistics,
-    open_dataset,
-    parse_episodes,
-    read_meta,
-    split_episodes,
-)
-from smolpilot.errors import DatasetError, ProfileError, TrainingError
+from smolpilot.datasets import Dataset, DatasetMeta
+from smolpilot.errors import ProfileError, TrainingError
 from smolpilot.keys import ACTION, STATE
 from smolpilot.policy import FrameLayout, Policy, adapt_policy, load_policy, new_policy
 from smolpilot.policy.create import derive_profile, parent_statistics
@@ -28,7 +21,16 @@ from smolpilot.robots import RobotProfile, list_profiles
 from smolpilot.statistics import Statistics, merge_statistics
 
 from .options import TrainOptions
-from .units import frame_layout, in_profile_units
+from .parts import (
+    Part,
+    check_fingerprints,
+    instructions_of,
+    lineage_of,
+    open_parts,
+    own_statistics,
+    set_layouts,
+)
+from .shared_statistics import load_statistics
 
 Stats = Literal["parent", "dataset", "merged"]
 _UNUSED = "none"  # in a camera map: the camera is left out
@@ -38,89 +40,81 @@ FAR = 3.0  # standard deviations between two means, or the ratio of two deviatio
 
 @dataclass
 class Prepared:
-    """A policy and the frames it trains on and is validated on; `options` with nothing left open."""
+    """A policy and the datasets it trains on and is validated on; `options` with nothing left open."""
 
     options: TrainOptions
     policy: Policy
-    layout: FrameLayout  # of the dataset's frames
-    train: Dataset
-    held_out: Dataset | None
+    parts: list[Part]
     notes: list[str] = field(default_factory=list)
 
+    @property
+    def train(self) -> Dataset:
+        """Training frames of the first (mostly the only) dataset; so are `held_out` and `layout` of it."""
+        return self.parts[0].train
 
-def prepare(options: TrainOptions) -> Prepared:
-    """Open, check and build everything for a new run; nothing is written."""
-    assert options.dataset is not None
-    dataset = _open(options)
+    @property
+    def held_out(self) -> Dataset | None:
+        return self.parts[0].held_out
+
+    @property
+    def layout(self) -> FrameLayout:
+        return self.parts[0].layout
+
+    @property
+    def instructions(self) -> list[str]:
+        return instructions_of(self.parts)
+
+    @property
+    def frames(self) -> int:
+        """Frames to train on."""
+        return sum(len(part.train) for part in self.parts)
+
+
+def prepare(options: TrainOptions, lineage: Mapping[str, Any] | None = None) -> Prepared:
+    """Open, check and build everything for a new run; nothing is written. `lineage`: more for the bundles to say."""
     notes: list[str] = []
-    train, held_out = split(dataset, options, notes)
-    dataset.check_videos()
-    meta = dataset.meta
-    if options.episodes is not None:
-        # What the recording says of all its episodes may come from those that are left out.
-        meta = dataclasses.replace(meta, statistics=meta.statistics | compute_statistics(dataset))
+    parts = open_parts(options, notes)
+    for part in parts:
+        part.train.check_videos()
+        if part.held_out is not None:
+            part.held_out.check_videos()
+    meta = parts[0].meta
     profile = choose_profile(options.robot, meta, notes)
-    layout = frame_layout(meta, profile, options.units)
-    policy, stats = _policy(options, meta, profile, layout, list(train.instructions), notes)
-    held = held_out.episodes if held_out is not None else []
-    ancestors = trainings_on(meta.fingerprint, policy.lineage.get("parent") or {})
-    if met := set(held) & (seen_episodes(meta, ancestors) or set()):
-        notes.append(
-            f"held out: the parent was trained on {len(met)} of these {len(held)} episodes, so its errors on them "
-            "flatter (--seed and --held-out of the parent's training keep the same ones back)"
-        )
-    policy.lineage |= {
-        "dataset_fingerprint": dataset.meta.fingerprint,
-        "trained_episodes": train.episodes,
-        "held_out_episodes": held,
-        "dataset_units": {"state": layout.state.units, "action": layout.action.units} if options.units else None,
-        "seed": options.seed,
-        "steps": options.steps,
-        "ema": options.ema,
-    }
+    set_layouts(parts, profile, options.units)
+    policy, stats = _policy(options, parts, profile, notes)
+    _note_seen(policy, parts, notes)
+    said = {"seed": options.seed, "steps": options.steps, "ema": options.ema}
+    policy.lineage |= lineage_of(parts, options) | said | dict(lineage or {})
     settled = dataclasses.replace(
         options,
         robot=options.robot or (profile.name if _is_shipped(profile) else None),
         chunk_size=policy.config.chunk_size,
         n_action_steps=policy.n_action_steps,
         camera_map={camera: slot or _UNUSED for camera, slot in policy.transforms.camera_map.items()},
-        stats=stats if options.policy is not None else None,
+        stats=stats if options.policy is not None and options.statistics is None else None,
     )
-    return Prepared(settled, policy, layout, train, held_out, notes)
+    return Prepared(settled, policy, parts, notes)
 
 
 def prepare_resumed(options: TrainOptions, checkpoint: Path) -> Prepared:
     """The policy of a checkpoint with the same frames as before; a changed dataset is a DatasetError."""
-    assert options.dataset is not None
     policy = load_policy(checkpoint, device=options.device, dtype="float32")
-    dataset = _open(options)
-    expected, found = policy.lineage.get("dataset_fingerprint"), dataset.meta.fingerprint
-    if expected != found:
-        raise DatasetError(
-            f"The dataset {options.dataset} is not the one the run began with (fingerprint {found}, was {expected}).",
-            fix="restore it, or start a new run from the checkpoint with --policy",
-        )
     notes: list[str] = []
-    train, held_out = split(dataset, options, notes)
-    layout = frame_layout(dataset.meta, policy.profile, options.units)
-    return Prepared(options, policy, layout, train, held_out, notes)
+    parts = open_parts(options, notes)
+    check_fingerprints(parts, policy.lineage)
+    set_layouts(parts, policy.profile, options.units)
+    return Prepared(options, policy, parts, notes)
 
 
-def _open(options: TrainOptions) -> Dataset:
-    """The dataset, or the chosen episodes of it."""
-    assert options.dataset is not None
-    if options.episodes is None:
-        return open_dataset(options.dataset)
-    return open_dataset(options.dataset, episodes=parse_episodes(options.episodes, read_meta(options.dataset)))
-
-
-def split(dataset: Dataset, options: TrainOptions, notes: list[str]) -> tuple[Dataset, Dataset | None]:
-    """Training and held-out frames, the same for the same dataset, share and seed."""
-    train, held = split_episodes(dataset.meta, held_out=options.held_out, seed=options.seed, episodes=dataset.episodes)
-    if not held:
-        notes.append("no episode is held out: `best` is the last checkpoint, and nothing says how good it is")
-        return dataset.select(train), None
-    return dataset.select(train), dataset.select(held)
+def _note_seen(policy: Policy, parts: list[Part], notes: list[str]) -> None:
+    for part in parts:
+        held = part.held_out_episodes
+        ancestors = trainings_on(part.meta.fingerprint, policy.lineage.get("parent") or {})
+        if met := set(held) & (seen_episodes(part.meta, ancestors) or set()):
+            notes.append(
+                f"held out: the parent was trained on {len(met)} of these {len(held)} episodes, so its errors on them "
+                "flatter (--seed and --held-out of the parent's training keep the same ones back)"
+            )
 
 
 def choose_profile(robot: str | None, meta: DatasetMeta, notes: list[str]) -> RobotProfile:
@@ -148,17 +142,12 @@ def _is_shipped(profile: RobotProfile) -> bool:
     return profile.name in list_profiles() and RobotProfile.load(profile.name) == profile
 
 
-def _policy(
-    options: TrainOptions,
-    meta: DatasetMeta,
-    profile: RobotProfile,
-    layout: FrameLayout,
-    texts: list[str],
-    notes: list[str],
-) -> tuple[Policy, Stats]:
+def _policy(options: TrainOptions, parts: list[Part], profile: RobotProfile, notes: list[str]) -> tuple[Policy, Stats]:
     """The policy to train and whose statistics it normalises with."""
+    meta, texts = parts[0].meta, instructions_of(parts)
     cameras = _camera_map(options)
-    statistics = in_profile_units(meta, layout, profile)
+    own_frames = own_statistics(parts, profile)
+    statistics = own_frames if options.statistics is None else load_statistics(options.statistics, meta, profile)
     overrides: dict[str, Any] = {}
     if options.chunk_size is not None:
         overrides |= {"chunk_size": options.chunk_size, "n_action_steps": min(_HORIZON, options.chunk_size)}
@@ -184,22 +173,24 @@ def _policy(
     )  # fmt: skip
     kept = options.stats_from is not None or _same_robot(parent, profile)
     own: Stats = options.stats or ("parent" if kept else "dataset")
+    if options.statistics is not None:
+        own = "dataset"
     if own == "merged":
-        statistics = _merged(parent, meta, layout, profile)
+        statistics = merged_with_parent(parent, meta, own_frames, profile)
     policy = adapt_policy(
         parent, meta=meta, statistics=None if own == "parent" else statistics, profile=profile,
         camera_map=cameras, instructions=texts, overrides=overrides,
     )  # fmt: skip
     notes += policy.report.notes
     if own == "parent":
-        own_statistics = to_policy_order(meta.statistics, layout, profile)
-        _check_drift(policy, own_statistics, profile, notes, stop=options.stats is None)
+        moved = to_policy_order(own_frames, FrameLayout.of_dataset(meta), profile)
+        check_drift(policy.statistics, moved, profile, notes, stop=options.stats is None)
     return policy, own
 
 
-def _merged(parent: Policy, meta: DatasetMeta, layout: FrameLayout, profile: RobotProfile) -> Statistics:
-    """Statistics of the parent's frames and the dataset's together, in the dataset's order and the profile's units."""
-    before, own = parent_statistics(parent, profile), to_policy_order(meta.statistics, layout, profile)
+def merged_with_parent(parent: Policy, meta: DatasetMeta, own_frames: Statistics, profile: RobotProfile) -> Statistics:
+    """Statistics of the parent's frames and `own_frames` together, in the dataset's order and the profile's units."""
+    before, own = parent_statistics(parent, profile), to_policy_order(own_frames, FrameLayout.of_dataset(meta), profile)
     back = map_layout(FrameLayout.of_dataset(meta), profile)
     merged: Statistics = {}
     for feature, mapping in zip((STATE, ACTION), back, strict=True):
@@ -227,14 +218,14 @@ def _same_robot(parent: Policy, profile: RobotProfile) -> bool:
     return [j.name for j in parent.profile.action_joints] == [j.name for j in profile.action_joints]
 
 
-def _check_drift(policy: Policy, own: Statistics, profile: RobotProfile, notes: list[str], *, stop: bool) -> None:
-    """Compare the dataset with the parent's statistics per joint; far away, the parent's scale no longer fits."""
+def check_drift(parent: Statistics, own: Statistics, profile: RobotProfile, notes: list[str], *, stop: bool) -> None:
+    """Compare a dataset with the parent's statistics per joint; far away, the parent's scale no longer fits."""
     far: list[str] = []
     for feature, joints in ((STATE, profile.state_joints), (ACTION, profile.action_joints)):
-        if not {"mean", "std"} <= policy.statistics[feature].keys():
+        if not {"mean", "std"} <= parent[feature].keys():
             notes.append(f"{feature}: the parent keeps no mean and deviation, so the drift is unknown")
             continue
-        sigmas, ratios = drift(policy.statistics, own, feature)
+        sigmas, ratios = drift(parent, own, feature)
         notes.append(
             f"{feature}: the dataset's mean lies {sigmas.max():.2f} of the parent's standard deviations away at most "
             f"({joints[int(sigmas.argmax())].name})"

@@ -6,9 +6,9 @@ frames and the same noise are used every time, so that two validations differ by
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -43,6 +43,54 @@ class Validation:
 
     def text(self) -> str:
         return f"{self.score:.4g} {self.unit} (mean over {len(self.joints)} joints, {self.frames} frames)"
+
+
+class Scorer(Protocol):
+    """What the loop asks for the held-out error: one dataset (`Validator`) or several (`TaskValidator`)."""
+
+    def run(self, policy: Policy, stop: Callable[[], object] = ...) -> Validation | None:
+        """Score the policy; None when `stop` says to give up."""
+        ...
+
+
+@dataclass(frozen=True)
+class TaskValidation(Validation):
+    """Validations of several datasets; the score and the errors are their means: every dataset counts the same."""
+
+    tasks: Mapping[str, Validation] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, tasks: Mapping[str, Validation]) -> TaskValidation:
+        """The mean of validations of one policy."""
+        all_of = list(tasks.values())
+        mae = np.mean([one.mae for one in all_of], axis=0)
+        score, frames = float(np.mean([one.score for one in all_of])), sum(one.frames for one in all_of)
+        return cls(mae, score, all_of[0].unit, all_of[0].joints, frames, dict(tasks))
+
+    def values(self) -> dict[str, Any]:
+        own = {name: {"score": one.score, "mae": one.values()["mae"]} for name, one in self.tasks.items()}
+        return super().values() | {"tasks": own}
+
+    def text(self) -> str:
+        parts = ", ".join(f"{name} {one.score:.4g}" for name, one in self.tasks.items())
+        return f"{super().text()}: {parts}"
+
+
+class TaskValidator:
+    """Scores a policy on each of several held-out datasets, by their names."""
+
+    def __init__(self, validators: Mapping[str, Validator]) -> None:
+        self._validators = dict(validators)
+
+    def run(self, policy: Policy, stop: Callable[[], object] = lambda: False) -> TaskValidation | None:
+        """All of them; None when `stop` says to give up."""
+        found: dict[str, Validation] = {}
+        for name, validator in self._validators.items():
+            result = validator.run(policy, stop)
+            if result is None:
+                return None
+            found[name] = result
+        return TaskValidation.of(found)
 
 
 class Validator:

@@ -1,0 +1,45 @@
+"""What the loop reads and is judged by: batches of the training frames, and validators of the held-out ones."""
+
+from __future__ import annotations
+
+import psutil
+
+from .batches import Batches, Feed
+from .cache_choice import MakeCache
+from .frames import camera_plans, predicted_gb
+from .mixture import Mixture
+from .parts import groups_of
+from .setup import Prepared
+from .validation import Scorer, TaskValidator, Validator, spread
+
+
+def build_feed(prepared: Prepared, cache: MakeCache | None) -> tuple[Feed, Scorer | None]:
+    """Batches of all datasets of a run, and what scores their held-out frames (None without any)."""
+    options, policy, parts = prepared.options, prepared.policy, prepared.parts
+    chunk, device, workers = policy.config.chunk_size, policy.device, options.workers or 0
+    transforms = [policy.transforms.for_source(part.layout) for part in parts]
+    memory = options.frames_gb if len(parts) == 1 else _memory_of_each(prepared)
+    batches = [
+        Batches(part.train, own, device, chunk_size=chunk, memory_gb=memory, workers=workers, cache=cache)
+        for part, own in zip(parts, transforms, strict=True)
+    ]
+    size, validators = max(32, options.batch_size or 0), {}
+    for part, own in zip(parts, transforms, strict=True):
+        if part.held_out is not None:
+            rows = spread(len(part.held_out), options.eval_frames)
+            held = Batches(part.held_out, own, device, chunk_size=chunk, rows=rows, cache=cache)
+            validators[part.title] = Validator(held, rows, batch_size=size, seed=options.seed)
+    scorer: Scorer | None = TaskValidator(validators) if validators else None
+    if len(parts) == 1:
+        scorer = next(iter(validators.values()), None)
+    if len(parts) == 1 and options.balance == "frames":
+        return batches[0], scorer
+    return Mixture(batches, *groups_of(parts, options.balance), workers=workers), scorer
+
+
+def _memory_of_each(prepared: Prepared) -> float:
+    """All datasets of a mixture are held in memory, or all are decoded while training."""
+    limit = prepared.options.frames_gb
+    limit = psutil.virtual_memory().available / 2e9 if limit is None else limit
+    plans = camera_plans(prepared.parts[0].meta, prepared.policy.transforms)
+    return limit if predicted_gb(list(plans.values()), prepared.frames) <= limit else 0.0
