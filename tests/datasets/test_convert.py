@@ -20,9 +20,11 @@ import pytest
 
 from smolpilot.cli.main import main
 from smolpilot.datasets import open_dataset, read_meta
+from smolpilot.datasets.audit import audit
 from smolpilot.datasets.compare import compare
 from smolpilot.datasets.convert import convert
 from smolpilot.datasets.rewrite import MANIFEST, RewriteOptions, engine, mux, plan, pool, work_folder
+from smolpilot.datasets.video import probe as video_probe
 from smolpilot.errors import DatasetError, UsageError
 
 V21 = RewriteOptions(version="v2.1")
@@ -245,6 +247,25 @@ def test_what_is_encoded_again_is_not_called_equal(tiny_dataset, tmp_path, capsy
     assert "Equal, except for 105 packets that were encoded again" in said
     assert "of 255 (mean absolute)" in said
     assert "(105 more encoded again, not equal)" in said
+
+
+def test_what_is_encoded_again_is_declared_as_it_is(tiny_dataset, tmp_path):
+    """A codec that is not written here becomes h264 in all of the camera's videos, and info.json says so."""
+    root = Path(shutil.copytree(tiny_dataset, tmp_path / "long"))
+    dataset = open_dataset(tiny_dataset)
+    pictures = [dataset.image(i, "front") for i in range(len(dataset))]
+    film = root / "videos" / "observation.images.front" / "chunk-000" / "file-000.mp4"
+    encode(film, pictures, codec="mpeg4", g="600", bf="0", sc_threshold="1000000000")
+    info = json.loads((root / "meta" / "info.json").read_text())
+    info["features"]["observation.images.front"]["info"] |= {"video.codec": "mpeg4", "video.pix_fmt": "yuv420p"}
+    (root / "meta" / "info.json").write_text(json.dumps(info))
+    report = convert(root, tmp_path / "out", RewriteOptions(version="v2.1", reencode=True))
+    assert len(report.reencoded) == 6, "also the first episode, which could have been copied"
+    folder = tmp_path / "out" / "videos" / "chunk-000"
+    assert {video_probe(path)[0] for path in (folder / "observation.images.front").glob("*.mp4")} == {"h264"}
+    declared = json.loads((tmp_path / "out" / "meta" / "info.json").read_text())["features"]
+    assert declared["observation.images.front"]["info"]["video.codec"] == "h264"
+    assert {"video-codec", "video-mixed"}.isdisjoint(one.code for one in audit(tmp_path / "out").findings)
 
 
 def test_cutting_needs_key_frames(tiny_dataset, tmp_path, capsys):

@@ -1,4 +1,4 @@
-"""SIGKILL at fifty random points of a conversion: the next run finishes it in the same bytes, the source untouched.
+"""SIGKILL at fifty random points of a conversion, and of a split: run again, they end in the same bytes.
 
 Conversions run in forks of this process, so that none has to start an interpreter.
 """
@@ -16,8 +16,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from smolpilot.datasets import read_meta
 from smolpilot.datasets.compare import compare
 from smolpilot.datasets.convert import convert
+from smolpilot.datasets.edit.split import plan_parts, split
 from smolpilot.datasets.rewrite import RewriteOptions, work_folder
 
 OPTIONS = RewriteOptions(version="v2.1")
@@ -49,8 +51,19 @@ def in_a_fork(work: Callable[[], None], *, kill_after: float | None = None) -> i
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def counted(source: Path, target: Path, kill_at: int, report: Path | None = None) -> Callable[[], None]:
-    """A conversion that kills itself just before its `kill_at`th event on files beside the target."""
+def converting(source: Path, target: Path) -> Callable[[], object]:
+    return lambda: convert(source, target, OPTIONS)
+
+
+def splitting(source: Path, target: Path) -> Callable[[], object]:
+    meta = read_meta(source)
+    return lambda: split(meta, target, plan_parts(meta, {"first": "0-1", "second": "4", "third": "rest"}))
+
+
+def counted(
+    operation: Callable[[], object], target: Path, kill_at: int, report: Path | None = None
+) -> Callable[[], None]:
+    """An operation that kills itself just before its `kill_at`th event on files beside the target."""
 
     def work() -> None:
         seen, place = 0, str(target.parent)
@@ -63,7 +76,7 @@ def counted(source: Path, target: Path, kill_at: int, report: Path | None = None
                     os.kill(os.getpid(), signal.SIGKILL)
 
         sys.addaudithook(hook)
-        convert(source, target, OPTIONS)
+        operation()
         if report is not None:
             events = seen
             report.write_text(str(events))
@@ -77,7 +90,7 @@ def finished(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> tu
     folder = tmp_path_factory.mktemp("whole")
     (folder / "a").mkdir()
     begin = time.monotonic()
-    assert in_a_fork(counted(tiny_dataset, folder / "a" / "out", 0, folder / "events")) == 0
+    assert in_a_fork(counted(converting(tiny_dataset, out := folder / "a" / "out"), out, 0, folder / "events")) == 0
     return tree_hash(folder / "a" / "out"), int((folder / "events").read_text()), time.monotonic() - begin
 
 
@@ -95,7 +108,7 @@ def test_killed_at_random_file_operations(tiny_dataset, tmp_path, finished, seed
     for point in map(int, points):
         target = tmp_path / str(point) / "out"
         target.parent.mkdir()
-        assert in_a_fork(counted(tiny_dataset, target, point)) == -signal.SIGKILL
+        assert in_a_fork(counted(converting(tiny_dataset, target), target, point)) == -signal.SIGKILL
         finish_and_check(tiny_dataset, target, whole)
         assert not work_folder(target).exists() or not (work_folder(target) / "result").exists()
     assert tree_hash(tiny_dataset) == before
@@ -119,7 +132,7 @@ def test_killed_at_random_times_and_again_while_resuming(tiny_dataset, tmp_path,
 def test_finished_parts_are_used_again(tiny_dataset, tmp_path, finished):
     whole, events, _ = finished
     target = tmp_path / "out"
-    assert in_a_fork(counted(tiny_dataset, target, events - 30)) == -signal.SIGKILL
+    assert in_a_fork(counted(converting(tiny_dataset, target), target, events - 30)) == -signal.SIGKILL
     report = convert(tiny_dataset, target, OPTIONS)
     assert 0 < report.resumed <= report.parts
     assert tree_hash(target) == whole
@@ -128,7 +141,7 @@ def test_finished_parts_are_used_again(tiny_dataset, tmp_path, finished):
 def test_a_part_that_a_power_cut_has_torn_is_made_again(tiny_dataset, tmp_path, finished):
     whole, events, _ = finished
     target = tmp_path / "out"
-    assert in_a_fork(counted(tiny_dataset, target, events - 30)) == -signal.SIGKILL
+    assert in_a_fork(counted(converting(tiny_dataset, target), target, events - 30)) == -signal.SIGKILL
     torn = sorted((work_folder(target) / "result").rglob("*.mp4"))[0]
     torn.write_bytes(torn.read_bytes()[:100])
     convert(tiny_dataset, target, OPTIONS)
@@ -138,7 +151,25 @@ def test_a_part_that_a_power_cut_has_torn_is_made_again(tiny_dataset, tmp_path, 
 def test_other_options_begin_anew(tiny_dataset, tmp_path, finished):
     _, events, _ = finished
     target = tmp_path / "out"
-    assert in_a_fork(counted(tiny_dataset, target, events - 30)) == -signal.SIGKILL
+    assert in_a_fork(counted(converting(tiny_dataset, target), target, events - 30)) == -signal.SIGKILL
     report = convert(tiny_dataset, target, RewriteOptions(version="v3.0"))
     assert report.resumed == 0
     assert not list(target.rglob("episode_*"))
+
+
+def test_a_split_that_is_killed_goes_on(tiny_dataset, tmp_path):
+    (tmp_path / "whole").mkdir()
+    out = tmp_path / "whole" / "out"
+    assert in_a_fork(counted(splitting(tiny_dataset, out), out, 0, tmp_path / "events")) == 0
+    whole, events = tree_hash(out), int((tmp_path / "events").read_text())
+    before = tree_hash(tiny_dataset)
+    points = np.random.default_rng(3).choice(np.arange(1, events + 1), 12, replace=False)
+    for point in [*map(int, points), events - 1, events]:
+        target = tmp_path / str(point) / "out"
+        target.parent.mkdir(exist_ok=True)
+        assert in_a_fork(counted(splitting(tiny_dataset, target), target, point)) == -signal.SIGKILL
+        if not target.exists():
+            assert in_a_fork(lambda target=target: splitting(tiny_dataset, target)() and None) == 0
+        assert tree_hash(target) == whole, f"killed at {point} of {events}"
+    assert tree_hash(tiny_dataset) == before
+    assert {name.split("/")[0] for name in whole} == {"first", "second", "third"}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from smolpilot.cli.options import parse
+from smolpilot.words import numbered
 
 if TYPE_CHECKING:
     from smolpilot.datasets.rewrite import RewriteReport
@@ -107,7 +108,10 @@ def _print(options: ConvertOptions, report: RewriteReport) -> None:
     from smolpilot.cli.dataset_compare import print_table
 
     resumed = f", {report.resumed} of {report.parts} parts from an earlier run" if report.resumed else ""
-    print(f"{options.dst}: LeRobot {options.to}, {report.episodes} episodes, {report.frames:,} frames{resumed}")
+    print(
+        f"{options.dst}: LeRobot {options.to}, {numbered(report.episodes, 'episode')}, "
+        f"{numbered(report.frames, 'frame')}{resumed}"
+    )
     if report.computed:
         print(f"Statistics computed: {', '.join(report.computed)}")
     if report.reencoded:

@@ -10,6 +10,7 @@ import tyro
 
 from smolpilot.cli.options import parse
 from smolpilot.cli.progress import progress_bar
+from smolpilot.words import numbered
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -60,7 +61,8 @@ def _print(report: RepairReport, options: RepairOptions) -> None:
     counts = count(report.before.findings)
     total = len(report.before.recording.records)
     console.print(
-        f"{options.src}: {total} episodes, {counts['error']} errors, {counts['warning']} warnings",
+        f"{options.src}: {numbered(total, 'episode')}, {numbered(counts['error'], 'error')}, "
+        f"{numbered(counts['warning'], 'warning')}",
         markup=False,
         soft_wrap=True,
     )
@@ -71,7 +73,7 @@ def _print(report: RepairReport, options: RepairOptions) -> None:
     left = [f"{found.code}: {found.message} ({found.fix})" for found in report.remaining if found.message not in said]
     _list(console, "Cannot be repaired:", [*plan.impossible, *dict.fromkeys(left)])
     frames = sum(episode.length for episode in plan.episodes)
-    what = f"{len(plan.episodes)} of {total} episodes, {frames:,} frames, LeRobot {plan.version}"
+    what = f"{len(plan.episodes)} of {numbered(total, 'episode')}, {numbered(frames, 'frame')}, LeRobot {plan.version}"
     if options.dry_run:
         console.print(f"Dry run: nothing written. {options.dst} would hold {what}.", markup=False, soft_wrap=True)
     else:

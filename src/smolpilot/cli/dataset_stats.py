@@ -11,6 +11,7 @@ import tyro
 
 from smolpilot.cli.options import parse
 from smolpilot.errors import UsageError
+from smolpilot.words import numbered
 
 if TYPE_CHECKING:
     from smolpilot.datasets.meta import DatasetMeta
@@ -147,7 +148,9 @@ def _print(result: _Result, out: Path | None) -> None:
     # Into a file or pipe tables are written as wide as they are.
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 180)
     meta, data = result.meta, result.data
-    console.print(f"[bold]{meta.root}[/bold]: {meta.total_frames:,} frames of {len(meta.episodes)} episodes")
+    console.print(
+        f"[bold]{meta.root}[/bold]: {numbered(meta.total_frames, 'frame')} of {numbered(len(meta.episodes), 'episode')}"
+    )
     for name in meta.features:
         if not is_index(name) and (name in meta.statistics or (data is not None and name in data)):
             console.print()

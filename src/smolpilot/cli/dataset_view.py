@@ -11,6 +11,7 @@ import tyro
 
 from smolpilot.cli.options import parse
 from smolpilot.errors import UsageError
+from smolpilot.words import numbered
 
 if TYPE_CHECKING:
     from smolpilot.datasets.view import PageSummary
@@ -79,7 +80,10 @@ def _report(summary: PageSummary, as_json: bool, findings: int | None) -> None:
 
         print(json.dumps({**asdict(summary), "page": str(summary.page), "findings": findings}, indent=2))
         return
-    print(f"{summary.page}: {summary.episodes} episodes, {summary.videos} videos, {summary.bytes / 1e6:.1f} MB")
+    print(
+        f"{summary.page}: {numbered(summary.episodes, 'episode')}, {numbered(summary.videos, 'video')}, "
+        f"{summary.bytes / 1e6:.1f} MB"
+    )
     if findings is not None:
         print(f"  {findings} findings on the time line and in the lists")
     for reason, count in summary.encoded.items():

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from smolpilot.errors import UsageError
+from smolpilot.words import numbered
 
 if TYPE_CHECKING:
     from smolpilot.datasets.edit import EditSettings
@@ -62,7 +63,7 @@ def report_results(reports: dict[Path, RewriteReport], options: EditOptions, **f
         print(json_module.dumps({**facts, "results": results}, indent=2))
         return
     for path, report in reports.items():
-        print(f"{path}: {report.episodes} episodes, {report.frames:,} frames; {_proof(report)}")
+        print(f"{path}: {numbered(report.episodes, 'episode')}, {numbered(report.frames, 'frame')}; {_proof(report)}")
         if report.reencoded:
             print(f"  encoded again: {'; '.join(report.reencoded[:10])}{' …' if len(report.reencoded) > 10 else ''}")
 
@@ -72,4 +73,10 @@ def _proof(report: RewriteReport) -> str:
     if not any(counts.values()):
         return "finished by an earlier run"
     shown = ", ".join(f"{row['compared']:,} {row['check']}" for row in report.proof.table() if row["compared"])
+    if report.reencoded:
+        again = report.proof.encoded
+        return (
+            f"read back and equal to the source ({shown}), except for {numbered(again['packets'], 'packet')} that were "
+            f"encoded again: first and last pictures differ by up to {report.picture_difference:.2f} of 255"
+        )
     return f"read back and equal to the source ({shown})"

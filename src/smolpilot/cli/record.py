@@ -7,6 +7,7 @@ import json
 from smolpilot.cli.options import parse
 from smolpilot.cli.progress import progress_bar
 from smolpilot.simulation.options import RecordOptions
+from smolpilot.words import numbered
 
 
 def main(args: list[str]) -> int:
@@ -29,11 +30,12 @@ def main(args: list[str]) -> int:
         print(json.dumps(summary.to_json(), indent=2))
         return 0
     print(
-        f"{summary.path}: LeRobot v3.0, robot {summary.robot_type}, {summary.episodes} episodes of {summary.shortest} "
+        f"{summary.path}: LeRobot v3.0, robot {summary.robot_type}, {numbered(summary.episodes, 'episode')} of "
+        f"{summary.shortest} "
         f"to {summary.longest} frames, {summary.frames} frames at {summary.rate} per second ({summary.seconds:.0f} s)"
     )
-    for text, count in summary.instructions.items():
-        print(f'  "{text}": {count} episodes')
+    for text, number in summary.instructions.items():
+        print(f'  "{text}": {numbered(number, "episode")}')
     if summary.discarded:
         print(f"  {summary.discarded} demonstrations missed their block and were left out")
     print(f"Next: smolpilot dataset info {summary.path}")

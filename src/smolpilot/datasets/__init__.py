@@ -1,4 +1,4 @@
-"""LeRobot datasets on disk: read v2.1 and v3.0, write v3.0, split, statistics.
+"""LeRobot datasets on disk: read v2.0, v2.1 and v3.0, write v3.0, split, statistics.
 
 The names below load on first use: converting needs no decoder threads, and reading needs no writer.
 """

@@ -29,7 +29,7 @@ type Indices = Sequence[int] | Sequence[bool] | slice | npt.NDArray[np.integer[A
 
 
 def open_dataset(path: str | Path, *, episodes: Sequence[int] | None = None, chunk_size: int = 50) -> Dataset:
-    """Open a LeRobot v2.1 or v3.0 folder.
+    """Open a LeRobot v2.0, v2.1 or v3.0 folder.
 
     `episodes` (index values) limits it, and only their tables are read; `chunk_size` is H, the number of actions in
     an item. Raises UsageError for a path or episode that does not exist, DatasetError for damaged data.

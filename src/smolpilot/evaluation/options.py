@@ -23,7 +23,7 @@ class EvalOptions:
     bundle: Bundle
     """Bundle folder, LeRobot checkpoint folder or hub id of the policy."""
     dataset: Path
-    """LeRobot dataset folder (v2.1 or v3.0) to score on."""
+    """LeRobot dataset folder (v2.0, v2.1 or v3.0) to score on."""
     out: Path
     """New folder for metrics.json, panels.png and report.html."""
     episodes: str = "held-out"

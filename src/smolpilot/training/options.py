@@ -23,7 +23,7 @@ class TrainOptions:
     """
 
     dataset: Path | None = None
-    """Folder of a LeRobot dataset (v2.1 or v3.0)."""
+    """Folder of a LeRobot dataset (v2.0, v2.1 or v3.0)."""
     mixture: Sources = ()
     """Several datasets of one robot instead of --dataset, each sample drawn by weight, as `data/red=0.2
     data/blue=0.8`; without weights by their frames. In YAML a list of mappings with dataset, weight, episodes,

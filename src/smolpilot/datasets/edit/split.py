@@ -14,7 +14,7 @@ from smolpilot.datasets.edit.history import with_edit
 from smolpilot.datasets.edit.options import EditSettings
 from smolpilot.datasets.edit.selection import write_episodes
 from smolpilot.datasets.meta import DatasetMeta
-from smolpilot.datasets.rewrite import MANIFEST, Progress, RewriteReport
+from smolpilot.datasets.rewrite import MANIFEST, Progress, RewriteReport, work_folder
 from smolpilot.datasets.splits import episode_ranges, parse_episodes, split_episodes
 from smolpilot.errors import UsageError
 
@@ -108,6 +108,8 @@ def _write_parts(
     reports = {}
     for name, episodes in parts.episodes.items():
         if (work / name / MANIFEST).exists():
+            # Killed between putting the part in place and tidying up.
+            shutil.rmtree(work_folder(work / name), ignore_errors=True)
             reports[name] = RewriteReport(episodes=len(episodes), frames=_frames(meta, episodes))
             continue
         files = with_edit(meta, "split", part=name, episodes=episode_ranges(episodes))

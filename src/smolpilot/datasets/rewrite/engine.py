@@ -345,7 +345,7 @@ class _Job:
         schema = pq.read_schema(self._work.folder / self._work.records["data 0"]["output"])
         clips = {self._keys[camera]: clip for camera, clip in self._placed[0].clips.items()}
         base = self._info if self._info is not None else self._extras[id(first)].info
-        info = result_info(base, self._placed, self._tasks, self._options, clips, schema)
+        info = result_info(base, self._placed, self._tasks, self._options, clips, schema, self._recoded())
         write_meta(self._work.root, info, self._tasks, records, self._keys)
         for relative in extra_files(first.root):
             copy = self._work.root / relative
@@ -355,6 +355,15 @@ class _Job:
             path = self._work.root / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
+
+    def _recoded(self) -> set[str]:
+        """Keys of cameras of which something was encoded again, and whose videos are now all coded alike."""
+        found = set()
+        for camera, key in self._keys.items():
+            kinds = {(one.clips[camera].coding.codec, one.clips[camera].coding.pix_fmt) for one in self._placed}
+            if len(kinds) == 1 and any(camera in one.encoded for one in self._placed):
+                found.add(key)
+        return found
 
     def _prove(self, expected: Sequence[EpisodeFacts]) -> None:
         """Read the whole result back and compare it with what was planned."""

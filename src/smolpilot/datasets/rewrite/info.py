@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -31,8 +31,12 @@ def result_info(
     options: RewriteOptions,
     clips: Mapping[str, Clip],
     schema: pa.Schema,
+    recoded: Collection[str] = (),
 ) -> dict[str, Any]:
-    """The description; `clips` are one clip per camera key, `schema` that of the tables."""
+    """The description; `clips` are one clip per camera key, `schema` that of the tables.
+
+    Of the keys in `recoded` all videos are coded as that clip is, whatever the source says.
+    """
     info = copy.deepcopy(dict(base))
     fps = info.get("fps", placed[0].plan.source.fps)
     v30 = options.version == "v3.0"
@@ -60,6 +64,8 @@ def result_info(
     for key, clip in clips.items():
         if key in features:
             _complete_video(features[key], clip, fps)
+            if key in recoded:
+                features[key]["info"] |= {"video.codec": clip.coding.codec, "video.pix_fmt": clip.coding.pix_fmt}
     return info
 
 

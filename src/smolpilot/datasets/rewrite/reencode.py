@@ -73,6 +73,12 @@ def copyable(
     bad = [(one, camera) for one in placed for camera, clip in one.clips.items() if clip.problem]
     if not bad:
         return {}
+    # Of a camera whose codec is not written here, all videos are: one camera has one codec.
+    foreign = {
+        camera for one, camera in bad if _codec(one.clips[camera].coding.codec) != one.clips[camera].coding.codec
+    }
+    if options.reencode:
+        bad = [(one, c) for one in placed for c, clip in one.clips.items() if clip.problem or c in foreign]
     if not options.reencode:
         one, camera = bad[0]
         raise DatasetError(
