@@ -76,9 +76,8 @@ class Graphed:
     # -- the calls of a backend --------------------------------------------------------------------------------------
 
     def vision(self, images: Tensor) -> Tensor:
-        return self._run(
-            ("vision", tuple(images.shape)), {"images": images}, lambda x: self.network.vision(x["images"])
-        )
+        key = ("vision", tuple(images.shape))
+        return cast(Tensor, self._run(key, {"images": images}, lambda x: self.network.vision(x["images"])))
 
     def context(self, image_tokens: Tensor, image_masks: Tensor, tokens: Tensor, token_mask: Tensor) -> Any:
         tokens, token_mask = self.fit(tokens, token_mask)

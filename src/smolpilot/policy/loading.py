@@ -27,7 +27,16 @@ from .statistics_binding import Bound, bind_statistics
 from .tokenizer import PolicyTokenizer
 from .transforms import Recipe, Transforms
 from .vlm_folder import VLMFolder
-from .weights import WEIGHTS, Carried, Inventory, WeightFile, check_inventory, load_model, take_inventory
+from .weights import (
+    WEIGHTS,
+    Carried,
+    Inventory,
+    WeightFile,
+    check_inventory,
+    empty_model,
+    load_model,
+    take_inventory,
+)
 
 # Its dimensions are VLMConfig's defaults, so that the network can be built without its config.json.
 _PUBLIC_VLM = "HuggingFaceTB/SmolVLM2-500M-Video-Instruct"
@@ -43,6 +52,7 @@ def load_policy(
     tokenizer_dir: str | Path | None = None,
     camera_map: Mapping[str, str | None] | None = None,
     need_statistics: bool = True,
+    need_weights: bool = True,
 ) -> Policy:
     """Load a policy; `policy.report` says what was found.
 
@@ -50,7 +60,8 @@ def load_policy(
     the weights; a checkpoint of mixed dtypes becomes one. stats_from: a dataset whose statistics replace the
     checkpoint's. tokenizer_dir: folder with the tokenizer where the checkpoint carries none. camera_map: robot camera
     -> slot (None: not used), in place of the saved one. need_statistics: False loads a checkpoint without usable
-    statistics too, as a parent for `adapt_policy`; it cannot run by itself then.
+    statistics too, as a parent for `adapt_policy`; it cannot run by itself then. need_weights: False leaves the weights
+    in the file (they are checked by name and shape): the policy has its transforms, but cannot run.
     Raises UsageError (path, device, dtype), CheckpointError (incomplete, damaged, another policy), HubError.
     """
     place = choose_device(device)
@@ -81,8 +92,11 @@ def load_policy(
     transforms = Transforms(recipe) if bound.problem is None else recipe
     if bound.problem is not None:
         report.notes.append(f"without statistics, so only good as a parent: {bound.problem}")
-    model = load_model(config, parts.weights, stock, device=place, dtype=kind, change=merge)
-    if adapter is not None:
+    if need_weights:
+        model = load_model(config, parts.weights, stock, device=place, dtype=kind, change=merge)
+    else:
+        model = empty_model(config)
+    if adapter is not None and need_weights:
         adapter.check_all_used()
         report.notes.append(f"LoRA adapter merged into {adapter.base}")
     _warn_about_horizon(report, facts, config)

@@ -121,6 +121,27 @@ class Transforms:
             out = part.backward(out)
         return out
 
+    def state(self, state: Any) -> Tensor:
+        """One state [S] as the network takes it, [1, max_state_dim]: for a state that comes after the pictures."""
+        return self._numbers(Batch(frames=(), state=_states([{STATE: state}]))).state
+
+    def normalise(self, actions: Any) -> Tensor:
+        """A chunk or a part of one, [L, A] in robot units -> normalised and padded, float32 [L, max_action_dim]."""
+        rows = _vector(actions, ACTION)
+        if rows.ndim != 2:
+            raise TransformError(f"The actions have shape {list(rows.shape)}.", expected="[steps, joints]")
+        batch = Batch(frames=(), state=torch.zeros(1, self.recipe.config.state_dim), actions=rows[None])
+        moved = self._numbers(batch).actions
+        assert moved is not None
+        return moved[0]
+
+    def _numbers(self, batch: Batch) -> Batch:
+        """A batch without frames through the parts that work on states and actions."""
+        for part in self.parts:
+            if isinstance(part, JointsPart | NormalisePart | PadPart):
+                part.forward(batch)
+        return batch
+
     def describe(self) -> str:
         """One line per part, in order."""
         return "\n".join(f"{i + 1}. {part.name}: {part.describe()}" for i, part in enumerate(self.parts))

@@ -1,7 +1,8 @@
 """The backends of the engine, and which of them serve a mode on a device.
 
-A backend's module has `unavailable(mode, device) -> str` (why it cannot serve; empty: it can; loads nothing heavy)
-and `build(spec, load) -> Backend` (see `inference.backend`).
+A backend's module has `unavailable(mode, device) -> str` (why it cannot serve; empty: it can; loads nothing heavy),
+`precisions(mode, device, stored) -> tuple of names` (what it can compute in, the default first; `stored` is what the
+plain network computes in there) and `build(spec, load) -> Backend` (see `inference.backend`).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from smolpilot.inference.backend import Build, Mode
 
-__all__ = ["BACKENDS", "choose_backend", "load_backend"]
+__all__ = ["BACKENDS", "choose_backend", "choose_precision", "load_backend"]
 
 # Name -> module. Best first: the first one that is available serves.
 BACKENDS = {"torch": "torch_backend"}
@@ -41,6 +42,19 @@ def choose_backend(name: str, mode: Mode, device: torch.device) -> str:
         f"No backend serves mode '{mode}' on {device}: " + "; ".join(f"{k}: {v}" for k, v in reasons.items()),
         fix="choose another mode (fast serves everywhere), or install what the backend needs",
     )
+
+
+def choose_precision(name: str, mode: Mode, device: torch.device, asked: str, stored: str) -> str:
+    """What a backend computes in; `auto` takes its first choice. UsageError for what it cannot."""
+    possible: tuple[str, ...] = _module(name).precisions(mode, device, stored)
+    if asked == "auto":
+        return possible[0]
+    if asked not in possible:
+        raise UsageError(
+            f"Mode '{mode}' of backend '{name}' cannot compute in '{asked}' on {device}.",
+            expected=f"auto or {', '.join(possible)}",
+        )
+    return asked
 
 
 def load_backend(name: str) -> Build:

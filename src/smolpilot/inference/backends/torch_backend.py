@@ -11,8 +11,6 @@ if TYPE_CHECKING:
     from smolpilot.inference.backend import Backend, EngineSpec, Mode
     from smolpilot.policy.model import SmolVLA
 
-PRECISIONS = ("float32", "bfloat16", "float16")
-
 
 def unavailable(mode: Mode, device: torch.device) -> str:
     """Why torch cannot serve a mode on a device; empty where it can."""
@@ -21,16 +19,19 @@ def unavailable(mode: Mode, device: torch.device) -> str:
     return ""
 
 
-def precision(mode: Mode, device: torch.device, stored: str) -> str:
-    """What a mode runs in unless told otherwise; `stored` is the plain network's dtype on this device."""
+def precisions(mode: Mode, device: torch.device, stored: str) -> tuple[str, ...]:
+    """What a mode can compute in, the best first; `stored` is the plain network's dtype on this device."""
     import torch
 
-    if mode == "exact" or device.type not in ("cuda", "cpu"):
-        return stored
+    if mode == "exact":
+        return (stored,)
     if device.type == "cuda":
-        return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
+        best = ("bfloat16", "float16") if torch.cuda.is_bf16_supported() else ("float16", "bfloat16")
+        return (*best, "float32")
     # Without tile registers a CPU computes bfloat16 more slowly than float32 (docs/log.md).
-    return "bfloat16" if torch.cpu._is_amx_tile_supported() else "float32"
+    if device.type == "cpu" and torch.cpu._is_amx_tile_supported():
+        return ("bfloat16", "float32")
+    return ("float32", "bfloat16")
 
 
 def build(spec: EngineSpec, load: Callable[[], SmolVLA]) -> Backend:

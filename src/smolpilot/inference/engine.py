@@ -1,0 +1,504 @@
+"""The engine: a policy on one device, in one mode, fast; frames in, chunks in robot units out. Made by `prepare`."""
+
+from __future__ import annotations
+
+import threading
+import time
+import warnings
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from smolpilot.errors import TransformError, UsageError
+from smolpilot.keys import ACTION, ACTION_IS_PAD, STATE, TASK, image_key
+from smolpilot.policy.transforms import Transforms
+
+from .backend import Backend, EngineSpec, Guidance
+from .graphs import Graphed, place, whole
+from .guidance import MAX_GAIN, Schedule, make_guidance
+from .plain import PlainNetwork
+from .report import EngineReport, Stopwatch
+from .verdict import Verdict, VerdictStore, compare
+
+if TYPE_CHECKING:
+    from smolpilot.policy import Policy
+    from smolpilot.policy.config import PolicyConfig
+    from smolpilot.policy.inputs import PolicyInputs
+    from smolpilot.policy.model import SmolVLA
+    from smolpilot.robots import RobotProfile
+
+Noise = Tensor | npt.ArrayLike
+
+
+class PlainSource(Protocol):
+    """Where the plain network comes from: `load` reads it or has it at hand, `release` lets go of it."""
+
+    def load(self) -> SmolVLA: ...
+
+    def release(self) -> None: ...
+
+
+class Engine:
+    """A running policy; see `prepare` for how it is chosen and checked.
+
+    All calls may come from any thread: they wait for each other. `stop()` frees the memory, `start()` brings the engine
+    back, `with prepare(...) as engine` stops it at the end. It stands in for a Policy where one is evaluated.
+    """
+
+    def __init__(
+        self,
+        shell: Policy,
+        spec: EngineSpec,
+        *,
+        backend_name: str,
+        make: Callable[[], Backend],
+        plain: PlainSource,
+        limit: float,
+        check: bool = True,
+    ) -> None:
+        """shell: the policy with its transforms (its weights are not used); plain: its plain network."""
+        self._shell, self.spec, self._backend_name = shell, spec, backend_name
+        self._make, self._plain, self._limit = make, plain, limit
+        self._check_first = check
+        self._store = VerdictStore(spec.folder)
+        self._lock = threading.RLock()
+        self._watch = Stopwatch()
+        self._backend: Backend | None = None
+        self._verdict: Verdict | None = None
+        self._fallback = ""
+        self._load_seconds = self._warm_up_seconds = 0.0
+        self._memory = _Seen()
+        self._begun: _Begun | None = None
+        self._tickets = 0
+        self._queue: deque[Tensor] = deque()
+        self._horizon = shell.n_action_steps
+        self.num_steps = spec.steps
+
+    # -- life --------------------------------------------------------------------------------------------------------
+
+    def start(self) -> Engine:
+        """Load the network, unless it is loaded already."""
+        with self._lock:
+            if self._backend is not None:
+                return self
+            begin = time.perf_counter()
+            self._verdict = self._store.read(self._limit) if self._check_first else None
+            if self._verdict is not None and not self._verdict.passed:
+                self._fall_back(self._verdict)
+            else:
+                self._backend = self._make()
+            if self._verdict is not None or not self._check_first:
+                self._plain.release()
+            self._load_seconds = time.perf_counter() - begin
+            return self
+
+    def stop(self) -> None:
+        """Wait for the chunk that is being computed, then free the network; `start` brings it back."""
+        with self._lock:
+            if self._backend is not None:
+                self._backend.close()
+            self._backend, self._begun, self._memory = None, None, _Seen()
+            self._queue.clear()
+
+    def __enter__(self) -> Engine:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def running(self) -> bool:
+        return self._backend is not None
+
+    def warm_up(self, frame: Mapping[str, Any], repeats: int = 2) -> None:
+        """Run a frame that nobody waits for: libraries choose kernels, graphs are recorded. Not in the latency."""
+        with self._lock:
+            begin, checking = time.perf_counter(), self._check_first
+            self._check_first = False  # this frame need not be a real one
+            for _ in range(repeats):
+                self._memory = _Seen()
+                self.predict_chunk(frame, seed=0)
+            self.begin(frame)
+            self.finish(frame[STATE], seed=0)
+            self._begun, self._check_first = None, checking
+            self._warm_up_seconds += time.perf_counter() - begin
+            self._memory = _Seen()
+            self._watch.clear()
+
+    # -- chunks ------------------------------------------------------------------------------------------------------
+
+    def predict_chunk(
+        self,
+        frame: Mapping[str, Any],
+        noise: Noise | None = None,
+        *,
+        seed: int | None = None,
+        leftover: Noise | None = None,
+        delay: int = 0,
+        horizon: int | None = None,
+        schedule: Schedule = "linear",
+        max_gain: float = MAX_GAIN,
+        num_steps: int | None = None,
+    ) -> Tensor:
+        """The next actions in robot units, float32 [H, A] on the CPU.
+
+        noise [H, max_action_dim] or `seed` fixes the draw. leftover [L, A], in robot units: what was not executed of
+        the last chunk; the new one is pulled towards it (`inference.guidance`): fully over the first `delay` steps,
+        which are executed while it is computed, falling to nothing at step `horizon` (default L). num_steps: denoising
+        steps. Raises TransformError for a frame that does not fit, UsageError for options that make no sense.
+        """
+        if not isinstance(frame, Mapping):
+            raise TransformError(f"predict_chunk was given a {type(frame).__name__}.", expected="one frame: a dict")
+        start = None if noise is None else torch.as_tensor(noise)[None]
+        steps = self._steps(num_steps)
+        with self._lock, self._watch.stage("total"):
+            self._running()
+            with self._watch.stage("transforms"):
+                inputs = self._inputs([frame])
+                drawn = self._noise(1, start, None if seed is None else [seed])
+                guidance = self._guidance(leftover, steps, delay, horizon, schedule, max_gain)
+            self._check(inputs, drawn, steps)
+            backend = self._running()
+            if isinstance(backend, Graphed):
+                chunk = run_backend(backend, inputs, drawn, steps, guidance)
+            else:
+                context = self._context(backend, inputs)
+                with self._watch.stage("denoising"):
+                    chunk = backend.denoise(context, inputs.state, drawn, steps, guidance)
+            return self._units(chunk)[0]
+
+    def predict_chunks(
+        self,
+        frames: Sequence[Mapping[str, Any]],
+        noise: Noise | None = None,
+        *,
+        seeds: Sequence[int] | None = None,
+        num_steps: int | None = None,
+    ) -> Tensor:
+        """One chunk for each frame, float32 [B, H, A] on the CPU; noise [B, H, max_action_dim], or a seed for each."""
+        steps = self._steps(num_steps)
+        with self._lock:
+            self._running()
+            inputs = self._inputs(frames)
+            drawn = self._noise(len(frames), None if noise is None else torch.as_tensor(noise), seeds)
+            self._check(inputs[:1], drawn[:1], steps)
+            return self._units(run_backend(self._running(), inputs, drawn, steps, None))
+
+    def begin(self, images: Mapping[str, Any], instruction: str | None = None) -> int:
+        """Start on a chunk before its joint state is known: pictures and instruction are worked on now.
+
+        images: camera -> picture, or a whole frame (its state is not used). Returns a ticket for `finish`; a new
+        `begin` replaces the one before.
+        """
+        whole_frame = any(str(key).startswith("observation.image") for key in images)
+        frame = {key if whole_frame else image_key(key): value for key, value in images.items() if key != TASK}
+        text = instruction if instruction is not None else images.get(TASK)
+        if text is not None:
+            frame[TASK] = text
+        with self._lock:
+            backend = self._running()
+            with self._watch.stage("transforms"):
+                inputs = self._inputs([{**frame, STATE: torch.zeros(self.config.state_dim)}])
+            self._begun = None
+            context = self._context(backend, inputs)
+            self._tickets += 1
+            self._begun = _Begun(self._tickets, inputs, context)
+            return self._tickets
+
+    def finish(
+        self,
+        state: Noise,
+        *,
+        ticket: int | None = None,
+        noise: Noise | None = None,
+        seed: int | None = None,
+        leftover: Noise | None = None,
+        delay: int = 0,
+        horizon: int | None = None,
+        schedule: Schedule = "linear",
+        max_gain: float = MAX_GAIN,
+        num_steps: int | None = None,
+    ) -> Tensor:
+        """The chunk of what was begun, from the newest joint state [S]; may be called again for a newer one.
+
+        The other arguments are those of `predict_chunk`. UsageError when nothing was begun, or for an older ticket.
+        """
+        start = None if noise is None else torch.as_tensor(noise)[None]
+        steps = self._steps(num_steps)
+        with self._lock:
+            backend, begun = self._running(), self._begun
+            if begun is None or (ticket is not None and ticket != begun.ticket):
+                raise UsageError(
+                    "finish was called without a begin." if begun is None else "A later begin replaced this one.",
+                    fix="call engine.begin(images, instruction) first, and finish before the next begin",
+                )
+            moved = self._shell.transforms.state(state)
+            drawn = self._noise(1, start, None if seed is None else [seed])
+            guidance = self._guidance(leftover, steps, delay, horizon, schedule, max_gain)
+            begun.inputs.state = moved
+            if self._check(begun.inputs, drawn, steps):
+                begun.context = self._context(backend := self._running(), begun.inputs)
+            with self._watch.stage("denoising"):
+                return self._units(backend.denoise(begun.context, moved, drawn, steps, guidance))[0]
+
+    def select_action(self, frame: Mapping[str, Any]) -> Tensor:
+        """The next action [A]: from the current chunk, or of a new one when the execution horizon is used up."""
+        with self._lock:
+            if not self._queue:
+                self._queue.extend(self.predict_chunk(frame)[: self._horizon])
+            return self._queue.popleft()
+
+    def reset(self) -> None:
+        """Forget the rest of the current chunk: call it at the start of an episode."""
+        with self._lock:
+            self._queue.clear()
+            self._begun = None
+
+    # -- what a policy tells -----------------------------------------------------------------------------------------
+
+    @property
+    def config(self) -> PolicyConfig:
+        return self._shell.config
+
+    @property
+    def transforms(self) -> Transforms:
+        return self._shell.transforms
+
+    @property
+    def profile(self) -> RobotProfile | None:
+        return self._shell.profile
+
+    @property
+    def statistics(self) -> Any:
+        return self._shell.statistics
+
+    @property
+    def instructions(self) -> list[str]:
+        return self._shell.instructions
+
+    @property
+    def lineage(self) -> dict[str, Any]:
+        return self._shell.lineage
+
+    @property
+    def device(self) -> torch.device:
+        return self.spec.device
+
+    @property
+    def n_action_steps(self) -> int:
+        return self._horizon
+
+    @n_action_steps.setter
+    def n_action_steps(self, steps: int) -> None:
+        if not 1 <= steps <= self.config.chunk_size:
+            raise UsageError(f"The execution horizon is {steps}.", expected=f"1 to {self.config.chunk_size}")
+        self._horizon = steps
+        self.reset()
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """How far this engine is from the plain network; None before it was checked."""
+        return self._verdict
+
+    @property
+    def report(self) -> EngineReport:
+        """How the engine stands now."""
+        with self._lock:
+            backend = self._backend
+            slots = self.config.cameras
+            return EngineReport(
+                source=self._shell.report.source,
+                mode="plain" if self._fallback else self.spec.mode,
+                asked_mode=self.spec.mode,
+                backend="torch" if self._fallback else self._backend_name,
+                precision=backend.precision if backend is not None else self.spec.precision,
+                device=str(self.device),
+                cameras=[slots[i] for i in self.spec.cameras],
+                max_tokens=self.spec.max_tokens,
+                denoising_steps=self.num_steps,
+                parameters=self._shell.report.parameters,
+                memory_bytes=backend.memory_bytes if backend is not None else 0,
+                load_seconds=self._load_seconds,
+                warm_up_seconds=self._warm_up_seconds,
+                verdict=self._verdict,
+                fallback=self._fallback,
+                latency=self._watch.summary(),
+            )
+
+    def __repr__(self) -> str:
+        return f"Engine({self._shell!r}, mode {self.spec.mode}, {'running' if self.running else 'stopped'})"
+
+    # -- inside ------------------------------------------------------------------------------------------------------
+
+    def check(self, frames: Sequence[Mapping[str, Any]], seed: int = 0) -> Verdict:
+        """Compare with the plain network on real frames, one by one with the same noise, and act on the verdict."""
+        with self._lock:
+            self._running()
+            noise = self._noise(len(frames), None, range(seed, seed + len(frames)))
+            inputs = [self._inputs([frame]) for frame in frames]
+            self._judge(inputs, noise, self.num_steps)
+            assert self._verdict is not None
+            return self._verdict
+
+    def _check(self, inputs: PolicyInputs, noise: Tensor, steps: int) -> bool:
+        """Judge on the first frame, where no verdict is at hand; True when that was done."""
+        if not self._check_first or self._verdict is not None:
+            return False
+        self._judge([inputs], noise, steps)
+        return True
+
+    def _judge(self, inputs: Sequence[PolicyInputs], noise: Tensor, steps: int) -> None:
+        backend, plain = self._running(), PlainNetwork(self._plain.load())
+        ours, theirs = [], []
+        for i, one in enumerate(inputs):
+            tokens, mask = one.tokens, one.token_mask
+            if isinstance(backend, Graphed):
+                tokens, mask = backend.fit(tokens, mask)
+            ours.append(run_backend(backend, one, noise[i : i + 1], steps, None).cpu())
+            padded = type(one)(one.images, one.image_masks, tokens, mask, one.state)
+            theirs.append(run_backend(plain, padded, noise[i : i + 1], steps, None).cpu())
+        a, b = torch.cat(ours), torch.cat(theirs)
+        actions = self.transforms.actions
+        verdict = compare(a, b, (actions(a), actions(b)), self._joints(), self._limit)
+        self._store.write(verdict)
+        self._verdict = verdict
+        if not verdict.passed:
+            backend.close()
+            self._fall_back(verdict, plain)
+        self._plain.release()
+
+    def _fall_back(self, verdict: Verdict, plain: PlainNetwork | None = None) -> None:
+        """Run the plain network instead, and say so."""
+        self._backend = plain or PlainNetwork(self._plain.load())
+        self._memory = _Seen()
+        self._fallback = (
+            f"Mode '{self.spec.mode}' ({self._backend_name}, {self.spec.precision}) {verdict.text()}: the plain "
+            "network runs instead. Try another mode or precision, or raise the limit if the difference is harmless."
+        )
+        warnings.warn(self._fallback, stacklevel=4)
+
+    def _running(self) -> Backend:
+        if self._backend is None:
+            raise UsageError("The engine is stopped.", fix="call engine.start()")
+        return self._backend
+
+    def _inputs(self, frames: Sequence[Mapping[str, Any]]) -> PolicyInputs:
+        """Frames through the transforms; slots that the engine was not built for are filled with nothing."""
+        if isinstance(frames, Mapping):
+            raise TransformError("predict_chunks takes a list of frames.", fix="for one frame: predict_chunk(frame)")
+        ready = [self._frame(frame) for frame in frames]
+        return self.transforms.inputs(ready)
+
+    def _frame(self, frame: Mapping[str, Any]) -> dict[str, Any]:
+        # A recorded frame brings its actions along: they are no input, whatever their number.
+        kept = {key: value for key, value in frame.items() if key not in (ACTION, ACTION_IS_PAD)}
+        for camera, slot in self.transforms.camera_map.items():
+            if slot is None or self.config.cameras.index(slot) in self.spec.cameras:
+                continue
+            kept[image_key(camera)] = torch.zeros(self.config.image_shapes[slot])
+            kept[f"{image_key(camera)}_padding_mask"] = False
+        if self.device.type == "cuda" and self.spec.mode != "exact":
+            # The raw picture is a tenth of the letterboxed one; exact keeps to the plain policy's CPU arithmetic.
+            for key, value in kept.items():
+                if key.startswith("observation.image") and not key.endswith("_padding_mask"):
+                    kept[key] = torch.as_tensor(value).to(self.device)
+        return kept
+
+    def _context(self, backend: Backend, inputs: PolicyInputs) -> Any:
+        """Vision and context of one frame; cameras that show what they showed before are not encoded again."""
+        with self._watch.stage("vision"):
+            used = inputs.image_masks[0].nonzero().flatten().tolist()
+            tokens = self._memory.encode(backend, inputs.images[0], used, together=self.spec.mode == "exact")
+            image_tokens = place(tokens, inputs.image_masks)
+        with self._watch.stage("prefix"):
+            return backend.context(image_tokens, inputs.image_masks, inputs.tokens, inputs.token_mask)
+
+    def _noise(self, batch: int, noise: Tensor | None, seeds: Sequence[int] | None) -> Tensor:
+        """Starting noise float32 [B, H, max_action_dim]: given, from a seed each, or torch's global generator."""
+        shape = (self.config.chunk_size, self.config.max_action_dim)
+        if noise is not None:
+            if tuple(noise.shape) != (batch, *shape):
+                raise TransformError(
+                    f"The noise of {batch} frames has shape {list(noise.shape)}.",
+                    expected=f"{[batch, *shape]}: for each frame [chunk_size, max_action_dim]",
+                )
+            return noise.to(torch.float32)
+        if seeds is None:
+            return torch.randn(batch, *shape)
+        if len(seeds) != batch:
+            raise UsageError(f"There are {len(seeds)} seeds for {batch} frames.")
+        return torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
+
+    def _guidance(
+        self, leftover: Noise | None, steps: int, delay: int, horizon: int | None, schedule: Schedule, max_gain: float
+    ) -> Guidance | None:
+        if leftover is None:
+            return None
+        return make_guidance(
+            self.transforms.normalise(leftover)[None],
+            chunk_size=self.config.chunk_size,
+            action_dim=self.config.max_action_dim,
+            steps=steps,
+            delay=delay,
+            horizon=horizon,
+            schedule=schedule,
+            max_gain=max_gain,
+        )
+
+    def _units(self, chunk: Tensor) -> Tensor:
+        return self.transforms.actions(chunk)
+
+    def _steps(self, num_steps: int | None) -> int:
+        steps = self.num_steps if num_steps is None else num_steps
+        if steps < 1:
+            raise UsageError(f"num_steps is {steps}.", expected="1 or more denoising steps")
+        return steps
+
+    def _joints(self) -> dict[str, str]:
+        """Name -> unit of the action's joints; an unknown unit is empty."""
+        if self.profile is None:
+            return {}
+        return {joint.name: "" if joint.unit == "unknown" else joint.unit for joint in self.profile.action_joints}
+
+
+class _Begun:
+    """What `begin` left for `finish`."""
+
+    def __init__(self, ticket: int, inputs: PolicyInputs, context: Any) -> None:
+        self.ticket, self.inputs, self.context = ticket, inputs, context
+
+
+class _Seen:
+    """The last picture of each camera and its image tokens."""
+
+    def __init__(self) -> None:
+        self._kept: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def encode(self, backend: Backend, images: Tensor, used: list[int], *, together: bool) -> Tensor:
+        """Image tokens [U, N, D] of the used cameras of images [C, 3, h, w].
+
+        together: all or none are encoded, since the number of pictures in a batch may change the last bits. On a GPU
+        comparing costs as much as it saves: everything is encoded.
+        """
+        if images.device.type != "cpu":
+            return backend.vision(images[used])
+        new = [c for c in used if c not in self._kept or not torch.equal(self._kept[c][0], images[c])]
+        if together and new:
+            new = used
+        if new:
+            encoded = backend.vision(images[new])
+            for i, camera in enumerate(new):
+                self._kept[camera] = images[camera], encoded[i]
+        return torch.stack([self._kept[camera][1] for camera in used])
+
+
+def run_backend(backend: Backend, inputs: PolicyInputs, noise: Tensor, steps: int, guidance: Guidance | None) -> Tensor:
+    """Normalised chunks [B, H, max_action_dim] of a batch, in one launch where the backend has that."""
+    rest = (inputs.image_masks, inputs.tokens, inputs.token_mask, inputs.state, noise, steps, guidance)
+    if isinstance(backend, Graphed):
+        return backend.chunk(inputs.images, *rest)
+    return whole(backend, inputs.images, *rest)

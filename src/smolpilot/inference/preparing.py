@@ -1,0 +1,206 @@
+"""`prepare`: from a policy or a bundle to a running engine, checked against the plain network."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+
+from smolpilot.errors import UsageError, did_you_mean
+from smolpilot.keys import ACTION
+from smolpilot.policy import Policy, SmolVLA, load_policy
+from smolpilot.policy.inputs import PolicyInputs
+from smolpilot.policy.loading import choose_device
+from smolpilot.policy.locate import locate
+
+from .backend import EngineSpec, Mode
+from .backends import choose_backend, choose_precision, load_backend
+from .engine import Engine
+from .frames import made_up_frame
+from .verdict import LIMITS, default_folder, engine_key, folder_digest, tensors_digest
+
+MODES: tuple[str, ...] = get_args(Mode)
+Frame = Mapping[str, Any]
+
+
+def prepare(
+    policy: Policy | str | Path,
+    *,
+    mode: Mode = "fast",
+    device: str | torch.device = "auto",
+    cameras: Sequence[str] | None = None,
+    max_instruction_tokens: int | None = None,
+    num_steps: int | None = None,
+    backend: str = "auto",
+    precision: str = "auto",
+    frame: Frame | Sequence[Frame] | None = None,
+    limit: float | None = None,
+    check: bool = True,
+    calibration: Sequence[Frame] = (),
+    warm_up: bool = True,
+    cache_dir: str | Path | None = None,
+    **load_options: Any,
+) -> Engine:
+    """A running engine for a policy, or for the bundle, checkpoint or hub id behind a path.
+
+    mode: `exact` is the plain network bit for bit; `fast` whatever is mathematically equal, in the precision that wins
+    on this device; `int8` for CPUs, calibrated on the frames of `calibration`. device: `auto`, `cpu`, `cuda`.
+    cameras: the robot cameras that deliver pictures, default all of the camera map; the other slots are treated as
+    masked and a frame need not hold them. max_instruction_tokens, num_steps: default the policy's own.
+    frame: a real frame (or several) to check the mode on now; without one the first frame that comes is used, which
+    then takes as long as the plain network. limit: the largest difference let pass, in standard deviations of each
+    joint's recorded actions; default by precision (`inference.verdict.LIMITS`). Above it the plain network runs
+    instead, with a warning. The verdict is kept in `cache_dir` (default: the user's cache folder), so that a later
+    start needs the engine only. warm_up: run a made-up frame before anybody waits. load_options: see `load_policy`.
+    Raises UsageError for options that make no sense, and what `load_policy` raises.
+    """
+    if mode not in MODES:
+        raise UsageError(f"There is no mode '{mode}'.", fix=did_you_mean(str(mode), MODES))
+    source = _Source(policy, device, load_options)
+    shell, place = source.shell, source.device
+    name = choose_backend(backend, mode, place)
+    chosen = choose_precision(name, mode, place, precision, source.stored_precision)
+    config = shell.config
+    spec = EngineSpec(
+        config=config,
+        mode=mode,
+        device=place,
+        precision=chosen,
+        cameras=_slots(shell, cameras),
+        max_tokens=_tokens(max_instruction_tokens, config.tokenizer_max_length),
+        steps=_positive("num_steps", num_steps, config.num_steps),
+        folder=Path(cache_dir).expanduser() if cache_dir is not None else default_folder(),
+        calibration=_calibration(shell, calibration),
+    )
+    spec = dataclasses.replace(spec, folder=spec.folder / _key(spec, name, source))
+    build = load_backend(name)
+    engine = Engine(
+        shell,
+        spec,
+        backend_name=name,
+        make=lambda: build(spec, source.load),
+        plain=source,
+        limit=limit if limit is not None else LIMITS["exact" if mode == "exact" else chosen],
+        check=check,
+    ).start()
+    if frame is not None and check and engine.verdict is None:
+        engine.check([frame] if isinstance(frame, Mapping) else list(frame))
+    if warm_up:
+        engine.warm_up(made_up_frame(engine))
+    return engine
+
+
+class _Source:
+    """The policy without its weights, and the weights when they are asked for."""
+
+    def __init__(self, policy: Policy | str | Path, device: str | torch.device, options: Mapping[str, Any]) -> None:
+        self._given = policy if isinstance(policy, Policy) else None
+        self._model: SmolVLA | None = None
+        self._options = dict(options)
+        if self._given is not None:
+            if options:
+                raise UsageError(f"{sorted(options)[0]} goes with a path, not with a loaded policy.")
+            self.device = self._given.device if device == "auto" else choose_device(device)
+            self.shell = self._given
+            return
+        self.device = choose_device(device)
+        self._path = locate(str(policy), self._options.get("revision"))
+        self._name = str(policy)
+        self.shell = self._read(need_weights=False)
+
+    def _read(self, *, need_weights: bool) -> Policy:
+        return load_policy(self._name, device=self.device, need_weights=need_weights, **self._options)
+
+    @property
+    def stored_precision(self) -> str:
+        """What the plain network computes in on this device."""
+        if self._given is not None:
+            return str(self._given.model.state_proj.weight.dtype).removeprefix("torch.")
+        asked = self._options.get("dtype", "auto")
+        if asked != "auto":
+            return str(asked).removeprefix("torch.")
+        kinds = set(self.shell.report.found_dtypes.values())
+        return next(iter(kinds)) if self.device.type != "cpu" and len(kinds) == 1 else "float32"
+
+    def load(self) -> SmolVLA:
+        """The plain network on the engine's device."""
+        if self._model is None:
+            if self._given is None:
+                self._model = self._read(need_weights=True).model
+            elif self._given.device == self.device:
+                self._model = self._given.model
+            else:
+                self._model = copy.deepcopy(self._given.model).to(self.device)
+        return self._model
+
+    def release(self) -> None:
+        self._model = None
+
+    def digest(self) -> str:
+        """What the engine's name depends on: weights, statistics, tokenizer, configuration."""
+        if self._given is None and self.shell.report.kind != "LoRA adapter":
+            return f"{folder_digest(self._path.folder)} {sorted(map(str, self._options.items()))}"
+        tensors = dict(self.load().named_parameters())
+        statistics = {k: {n: v.tolist() for n, v in s.items()} for k, s in self.shell.statistics.items()}
+        return f"{tensors_digest(tensors)} {self.shell.config} {statistics} {self.shell.transforms.camera_map}"
+
+
+def _key(spec: EngineSpec, backend: str, source: _Source) -> str:
+    """The name of an engine: what its verdict and what a backend compiles depend on."""
+    settings = {
+        "mode": spec.mode,
+        "backend": backend,
+        "precision": spec.precision,
+        "cameras": spec.cameras,
+        "max_tokens": spec.max_tokens,
+        "steps": spec.steps,
+        "calibration": _inputs_digest(spec.calibration),
+    }
+    return engine_key(source.digest(), settings, spec.device)
+
+
+def _slots(policy: Policy, cameras: Sequence[str] | None) -> tuple[int, ...]:
+    """The indices of the slots that will hold a picture."""
+    slots, mapped = policy.config.cameras, policy.transforms.camera_map
+    if cameras is None:
+        return tuple(slots.index(slot) for slot in policy.config.real_cameras)
+    chosen = []
+    for camera in cameras:
+        slot = mapped.get(camera)
+        if slot is None:
+            known = [name for name, target in mapped.items() if target is not None]
+            raise UsageError(f"The policy uses no camera '{camera}'.", fix=did_you_mean(camera, known))
+        chosen.append(slots.index(slot))
+    if not chosen:
+        raise UsageError("cameras is empty.", expected="at least one robot camera")
+    return tuple(sorted(set(chosen)))
+
+
+def _tokens(asked: int | None, most: int) -> int:
+    count = _positive("max_instruction_tokens", asked, most)
+    if count > most:
+        raise UsageError(f"max_instruction_tokens is {count}.", expected=f"at most {most}, as the policy was trained")
+    return count
+
+
+def _positive(name: str, asked: int | None, default: int) -> int:
+    if asked is None:
+        return default
+    if isinstance(asked, bool) or not isinstance(asked, int) or asked < 1:
+        raise UsageError(f"{name} is {asked!r}.", expected="a whole number of at least 1")
+    return asked
+
+
+def _calibration(policy: Policy, frames: Sequence[Frame]) -> tuple[PolicyInputs, ...]:
+    """Real inputs, batch 1 each."""
+    return tuple(policy.transforms.inputs([{k: v for k, v in f.items() if k != ACTION}]) for f in frames)
+
+
+def _inputs_digest(inputs: Sequence[PolicyInputs]) -> str:
+    parts = {f"{i} {name}": value for i, one in enumerate(inputs) for name, value in vars(one).items()
+             if isinstance(value, torch.Tensor)}  # fmt: skip
+    return tensors_digest(parts) if parts else ""
