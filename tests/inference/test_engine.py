@@ -158,14 +158,14 @@ def test_memory_does_not_grow(bundle: Path, frames: Frames, tmp_path: Path) -> N
     many(10)
     gc.collect()
     tracemalloc.start()
-    tensors = sum(isinstance(o, torch.Tensor) for o in gc.get_objects())
+    tensors = sum(type(o) is torch.Tensor for o in gc.get_objects())
     many(5)
     before = tracemalloc.take_snapshot()
     many(100)
     gc.collect()
     grown = sum(stat.size_diff for stat in tracemalloc.take_snapshot().compare_to(before, "filename"))
     tracemalloc.stop()
-    assert sum(isinstance(o, torch.Tensor) for o in gc.get_objects()) <= tensors + 5
+    assert sum(type(o) is torch.Tensor for o in gc.get_objects()) <= tensors + 5
     # The stopwatch fills up to its fixed size: a float and a slot for each of five stages.
     assert grown < 200_000
 

@@ -91,12 +91,11 @@ def test_without_a_frame_the_first_one_is_the_check(policy: Policy, frames: Fram
 def test_above_the_limit_the_plain_network_runs(policy: Policy, frames: Frames, tmp_path: Path, late: bool) -> None:
     engine = prepare(policy, mode="fast", precision="bfloat16", limit=1e-6, cache_dir=tmp_path)
     expected = policy.predict_chunk(frames[0], noise(0))
+    if late:
+        engine.begin(frames[0])
+    state = frames[0]["observation.state"]
     with pytest.warns(UserWarning, match=r"differs from the plain network by at most[\s\S]*the plain network runs"):
-        if late:
-            engine.begin(frames[0])
-            chunk = engine.finish(frames[0]["observation.state"], seed=0)
-        else:
-            chunk = engine.predict_chunk(frames[0], seed=0)
+        chunk = engine.finish(state, seed=0) if late else engine.predict_chunk(frames[0], seed=0)
     assert torch.equal(chunk, expected)
     assert isinstance(engine._backend, PlainNetwork)
     assert engine.report.mode == "plain"
