@@ -131,3 +131,48 @@ def test_command_line(data: Path, profile: Path, tmp_path: Path, capsys: pytest.
     assert main(["preflight", "--dataset", str(tmp_path / "no"), "--json"]) == 1
     (line,) = json.loads(capsys.readouterr().out)
     assert line["topic"] == "dataset"
+
+
+# -- train and eval stop on errors -------------------------------------------------------------------------------------
+
+
+def train_words(dataset: Path, profile: Path, out: Path) -> list[str]:
+    return [
+        *("train", "--dataset", str(dataset), "--robot", str(profile), "--preset", "tiny", "--from-scratch"),
+        *("--steps", "1", "--batch-size", "2", "--chunk-size", "4", "--device", "cpu", "--out", str(out)),
+    ]
+
+
+def test_train_stops_on_an_error_unless_told(profile: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    degrees = record(tmp_path / "degrees", scale=80.0)
+    words = train_words(degrees, profile, tmp_path / "run")
+    assert main(words) == 1
+    said = capsys.readouterr().err
+    assert "looks like degrees" in said
+    assert "--units all=deg" in said
+    assert "--no-preflight" in said
+    assert not (tmp_path / "run").exists()
+    assert main([*words, "--no-preflight"]) == 0
+    assert "error: ranges: observation.state looks like degrees" in capsys.readouterr().out
+    assert main([*train_words(degrees, profile, tmp_path / "told"), "--units", "all=deg"]) == 0
+    shown = capsys.readouterr().out
+    assert "looks like degrees" not in shown
+    assert "warning: statistics: observation.state: without any motion: roll" in shown
+    # The recording that it was trained on, in the units that training was told.
+    bundle = str(tmp_path / "told" / "checkpoints" / "last")
+    assert main(["eval", bundle, "--dataset", str(degrees), "--out", str(tmp_path / "eval")]) == 0
+    assert "degrees" not in capsys.readouterr().err
+
+
+def test_eval_stops_on_an_error_unless_told(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    degrees = record(tmp_path / "degrees", scale=80.0)
+    words = ["eval", str(bundle), "--dataset", str(degrees), "--out", str(tmp_path / "eval"), "--episodes", "0"]
+    assert main(words) == 1
+    said = capsys.readouterr().err
+    assert "ranges: observation.state looks like degrees" in said
+    assert "statistics: observation.state: " in said
+    assert not (tmp_path / "eval").exists()
+    assert main([*words, "--no-preflight", "--max-frames", "4", "--json"]) == 0
+    shown = capsys.readouterr()
+    assert "error: ranges" in shown.err
+    assert json.loads(shown.out)["frames"] == 4

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import sys
 from typing import TYPE_CHECKING, Any
 
 from smolpilot.cli.options import parse
@@ -20,12 +22,15 @@ def main(args: list[str]) -> int:
     from smolpilot.datasets import open_dataset
     from smolpilot.evaluation import evaluate, write_eval_report
     from smolpilot.evaluation.summary import to_json
+    from smolpilot.training.preflight import preflight_policy, stop_on_errors
 
     # Opened first: that the folder exists already should not be noticed after an hour of predictions.
     with atomic_folder(options.out) as folder, progress_bar() as progress:
         dataset = open_dataset(options.dataset)
         dataset.check_videos()
         policy = _load(options)
+        warn = functools.partial(print, file=sys.stderr)
+        stop_on_errors(preflight_policy(policy, dataset), overruled=not options.preflight, say=warn)
         result = evaluate(
             policy,
             dataset,

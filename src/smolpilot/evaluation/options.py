@@ -47,6 +47,8 @@ class EvalOptions:
     """Folder with the tokenizer, for a checkpoint that names one by hub id."""
     device: str = "auto"
     """`auto`, `cpu`, `cuda`, `mps`."""
+    preflight: bool = True
+    """Stop where recording and policy do not go together: units, statistics far apart, no instruction."""
     json: Flag = False
     """Print metrics.json to standard output, and nothing else there."""
 

@@ -127,6 +127,8 @@ class TrainOptions:
     """Processes that decode video while training, for datasets too large for memory. Open: 2."""
     frames_gb: float | None = None
     """Memory for decoded video in GB; a larger dataset is decoded while training. Open: half of what is free."""
+    preflight: bool = True
+    """Stop on what `smolpilot preflight` calls an error, such as degrees taken for radians."""
     resume: bool = False
     """Go on with the run in OUT from its last checkpoint, with its own config.yaml."""
 
@@ -135,7 +137,7 @@ AUGMENTATIONS = ("colour", "crop", "blur", "erase")
 
 # What may differ when a run goes on: nothing of this changes the trained weights on one machine.
 FREE_ON_RESUME = frozenset(
-    {"cache_dir", "device", "workers", "frames_gb", "keep", "save_every", "resume", "out", "dataset"}
+    {"cache_dir", "device", "workers", "frames_gb", "keep", "save_every", "preflight", "resume", "out", "dataset"}
 )
 
 

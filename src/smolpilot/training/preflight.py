@@ -6,22 +6,23 @@ Each line is ok, a warning or an error with the option that fixes it. What stops
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 import numpy as np
 
 from smolpilot.datasets import Dataset, DatasetMeta, open_dataset
-from smolpilot.errors import SmolpilotError
+from smolpilot.errors import DatasetError, SmolpilotError
 from smolpilot.keys import ACTION, STATE
 from smolpilot.policy import FrameLayout, Policy, load_policy
 from smolpilot.policy.create import propose_cameras
 from smolpilot.policy.joints import map_layout, to_policy_order
-from smolpilot.robots import RobotProfile
+from smolpilot.policy.lineage import trainings_on
+from smolpilot.robots import JointLayout, RobotProfile
 
 from .preflight_options import PreflightOptions
-from .setup import FAR, choose_profile, drift
+from .setup import FAR, Prepared, choose_profile, drift
 from .units import frame_layout
 
 Verdict = Literal["ok", "warning", "error"]
@@ -78,7 +79,7 @@ def preflight(options: PreflightOptions) -> list[Line]:
         ("cameras", lambda: _cameras(meta, profile, policy)),
         ("rate", lambda: _rate(meta, profile, policy)),
         ("statistics", lambda: _statistics(meta, layout, profile, policy)),
-        ("instruction", lambda: _instructions(dataset, profile, policy, options.instruction)),
+        ("instruction", lambda: _instructions(dataset, policy, options.instruction)),
     ]
     for topic, check in checks:
         if topic in ("ranges", "statistics") and any(line.topic == "joints" for line in lines):
@@ -88,6 +89,57 @@ def preflight(options: PreflightOptions) -> list[Line]:
         except SmolpilotError as error:
             lines.append(_failed(topic, error))
     return lines
+
+
+def preflight_training(prepared: Prepared) -> list[Line]:
+    """What is left to compare once `prepare` has accepted joints, cameras and the parent's statistics."""
+    policy, lines = prepared.policy, []
+    profile = policy.profile
+    assert profile is not None
+    for part in prepared.parts:
+        own = [
+            *_ranges(part.train, part.layout, profile),
+            *_rate(part.meta, profile, policy),
+            *_still(part.meta),
+            *_instructions(part.train, policy, None),
+        ]
+        several = len(prepared.parts) > 1
+        lines += [replace(line, topic=f"{part.title}: {line.topic}") if several else line for line in own]
+    return lines
+
+
+def preflight_policy(policy: Policy, dataset: Dataset, instruction: str | None = None) -> list[Line]:
+    """A trained policy against a recording that it is to be scored on, or against the text it will be told.
+
+    The recording that it was trained on needs no comparison of statistics: training has made it.
+    """
+    profile, meta = policy.profile, dataset.meta
+    if profile is None:
+        return list(_instructions(dataset, policy, instruction))
+    same = trainings_on(meta.fingerprint, policy.lineage)
+    units = (same[0].get("dataset_units") if same else None) or {}
+    state = JointLayout(tuple(meta.state_names), tuple(units["state"]) if units.get("state") else None)
+    action = JointLayout(tuple(meta.action_names), tuple(units["action"]) if units.get("action") else None)
+    layout = FrameLayout(state, action)
+    lines = [*_ranges(dataset, layout, profile), *_instructions(dataset, policy, instruction)]
+    return lines if same else [*lines, *_statistics(meta, layout, profile, policy)]
+
+
+def stop_on_errors(lines: Iterable[Line], *, overruled: bool, say: Callable[[str], object]) -> None:
+    """Say warnings (and overruled errors); a DatasetError with all errors unless `overruled`."""
+    errors = []
+    for line in lines:
+        if line.verdict == "warning" or (line.verdict == "error" and overruled):
+            say(f"{line.verdict}: {line.topic}: {line.found}" + (f" ({line.fix})" if line.fix else ""))
+        elif line.verdict == "error":
+            errors.append(line)
+    if errors:
+        fixes = [line.fix for line in errors if line.fix]
+        raise DatasetError(
+            f"Preflight found {len(errors)} error{'s' if len(errors) > 1 else ''}: "
+            + "; ".join(f"{line.topic}: {line.found}" for line in errors),
+            fix="; ".join([*fixes, "or --no-preflight, to go on all the same"]),
+        )
 
 
 def _failed(topic: str, error: SmolpilotError) -> Line:
@@ -173,13 +225,17 @@ def _rate(meta: DatasetMeta, profile: RobotProfile, policy: Policy | None) -> It
                if short else "")  # fmt: skip
 
 
-def _statistics(meta: DatasetMeta, layout: FrameLayout, profile: RobotProfile, policy: Policy | None) -> Iterator[Line]:
-    """Constant joints of the recording; with a policy, how far the recording lies from its statistics."""
+def _still(meta: DatasetMeta) -> Iterator[Line]:
     for key, names in ((STATE, meta.state_names), (ACTION, meta.action_names)):
         still = [name for name, std in zip(names, meta.statistics[key]["std"], strict=True) if std < 1e-6]
         if still:
             text = f"{key}: without any motion: {', '.join(still[:5])}"
             yield Line("statistics", "warning", text, "a policy keeps them where they are")
+
+
+def _statistics(meta: DatasetMeta, layout: FrameLayout, profile: RobotProfile, policy: Policy | None) -> Iterator[Line]:
+    """Constant joints of the recording; with a policy, how far the recording lies from its statistics."""
+    yield from _still(meta)
     if policy is None:
         yield Line("statistics", "ok", "computed from the recording")
         return
@@ -201,7 +257,7 @@ def _statistics(meta: DatasetMeta, layout: FrameLayout, profile: RobotProfile, p
         yield Line("statistics", "error" if far else "ok", text, fix)
 
 
-def _instructions(dataset: Dataset, profile: RobotProfile, policy: Policy | None, given: str | None) -> Iterator[Line]:
+def _instructions(dataset: Dataset, policy: Policy | None, given: str | None) -> Iterator[Line]:
     """The recorded texts, and the given one, against the texts that the policy knows."""
     recorded = [text.strip() for text in dataset.instructions]
     if any(not text for text in recorded):

@@ -22,6 +22,7 @@ from .loop import Surroundings, Trainer
 from .metrics_log import MetricsLog
 from .options import TrainOptions, check, check_resume, resolve
 from .parts import describe_parts
+from .preflight import preflight_training, stop_on_errors
 from .progress import RunProgress
 from .setup import Prepared, prepare, prepare_resumed
 
@@ -40,6 +41,7 @@ def train(options: TrainOptions) -> Path:
     torch.manual_seed(options.seed)
     prepared = prepare(options)
     _announce(prepared)
+    stop_on_errors(preflight_training(prepared), overruled=not options.preflight, say=print)
     trainer = _trainer(prepared)
     run_folder.create(options.out, prepared.options, environment(prepared.policy.device))
     return _run(trainer, options.out)
