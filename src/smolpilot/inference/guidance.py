@@ -70,7 +70,7 @@ def prefix_weights(delay: int, horizon: int, total: int, schedule: Schedule = "l
     if schedule == "zeros" or between <= 0:
         return weights
     ramp = torch.linspace(1, 0, between + 2)[1:-1]
-    weights[start:horizon] = ramp if schedule == "linear" else ramp * torch.expm1(ramp) / (math.e - 1)
+    weights[start:horizon] = ramp if schedule == "linear" else ramp * (torch.expm1(ramp) / (math.e - 1))
     return weights
 
 
