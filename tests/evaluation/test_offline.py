@@ -129,6 +129,21 @@ def test_units_told_to_training_hold_for_its_own_dataset(dataset, make_policy, f
     np.testing.assert_allclose(bind(policy, dataset.meta).action.forward(dataset.actions[3]), facts.action(0, 3))
 
 
+def test_units_can_be_told(dataset, make_policy, facts) -> None:
+    policy = make_policy()
+    told = bind(policy, dataset.meta, {"pan": "deg"}).action.forward(dataset.actions[3])
+    np.testing.assert_allclose(told, facts.action(0, 3) * [np.pi / 180, 1, 1], rtol=1e-5)
+    # What is told now holds, whatever training was told.
+    policy.lineage["dataset_units"] = {"state": ["deg", "normalised", "deg"], "action": ["deg", "normalised", "deg"]}
+    plain = bind(policy, dataset.meta, {"pan": "rad"}).action.forward(dataset.actions[3])
+    np.testing.assert_allclose(plain, facts.action(0, 3), rtol=1e-5)
+    with pytest.raises(UsageError, match="names the joint 'pam'"):
+        evaluate(policy, dataset, units={"pam": "deg"}, latency=False)
+    policy.profile = None
+    with pytest.raises(UsageError, match="no robot profile"):
+        bind(policy, dataset.meta, {"pan": "deg"})
+
+
 def test_a_still_joint_raises_no_alarm(dataset, make_policy, facts) -> None:
     """Lift spans 40 deg in training; here it is judged by that, not by the little it moves in a short part."""
 

@@ -30,7 +30,9 @@ def main(args: list[str]) -> int:
         dataset.check_videos()
         policy = _load(options)
         warn = functools.partial(print, file=sys.stderr)
-        stop_on_errors(preflight_policy(policy, dataset), overruled=not options.preflight, say=warn)
+        stop_on_errors(
+            preflight_policy(policy, dataset, units=options.units), overruled=not options.preflight, say=warn
+        )
         result = evaluate(
             policy,
             dataset,
@@ -40,6 +42,7 @@ def main(args: list[str]) -> int:
             seed=options.seed,
             batch_size=options.batch_size,
             num_steps=options.num_steps,
+            units=options.units,
             progress=progress,
         )
         write_eval_report(folder, result.scored, result.document, progress=progress)

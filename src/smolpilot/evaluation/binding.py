@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,8 +11,8 @@ import numpy as np
 from smolpilot.errors import UsageError
 from smolpilot.keys import ACTION
 from smolpilot.metrics import Floats
-from smolpilot.policy.lineage import trainings_on
-from smolpilot.robots import Joint, JointLayout, JointMapping, map_joints
+from smolpilot.policy.units import layout_for
+from smolpilot.robots import Joint, JointMapping, map_joints
 
 from .scored import F32
 
@@ -46,8 +46,11 @@ class Binding:
         return held
 
 
-def bind(policy: Policy, meta: DatasetMeta) -> Binding:
+def bind(policy: Policy, meta: DatasetMeta, units: Mapping[str, str] | None = None) -> Binding:
     """Match joints by name and cameras by the policy's camera map.
+
+    `units` of the dataset's joints where they differ from the profile's, as for training; without them those that
+    training was told, for the very dataset.
 
     Raises ProfileError when the joints differ, UsageError when a camera or a dimension is missing.
     """
@@ -57,8 +60,9 @@ def bind(policy: Policy, meta: DatasetMeta) -> Binding:
     else:
         # Without a profile the policy's own order is the recording's, as LeRobot takes it.
         state_joints, action_joints = _unnamed(meta.state_names), _unnamed(meta.action_names)
-    state = map_joints(_layout(policy, meta, "state", meta.state_names), state_joints, what="the recorded state")
-    action = map_joints(_layout(policy, meta, "action", meta.action_names), action_joints, what="the recorded action")
+    layout = layout_for(policy, meta, units)
+    state = map_joints(layout.state, state_joints, what="the recorded state")
+    action = map_joints(layout.action, action_joints, what="the recorded action")
     _check_width("state", policy.config.state_dim, state.names, meta)
     _check_width("action", policy.config.action_dim, action.names, meta)
     places = {name: s for s, name in enumerate(state.names)}
@@ -73,13 +77,6 @@ def bind(policy: Policy, meta: DatasetMeta) -> Binding:
         trained_span=_trained_span(policy),
         _state_of_action=[places.get(name) for name in action.names],
     )
-
-
-def _layout(policy: Policy, meta: DatasetMeta, what: str, names: Sequence[str]) -> JointLayout:
-    """The dataset's joints, in the units that training was told (`--units`) when it is the very dataset."""
-    trainings = trainings_on(meta.fingerprint, policy.lineage)
-    units = (trainings[0].get("dataset_units") or {}).get(what) if trainings else None
-    return JointLayout(tuple(names), tuple(units) if units else None)
 
 
 def _unnamed(names: Sequence[str]) -> list[Joint]:

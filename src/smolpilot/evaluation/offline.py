@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -50,17 +50,18 @@ def evaluate(
     seed: int = 0,
     batch_size: int = 16,
     num_steps: int | None = None,
+    units: Mapping[str, str] | None = None,
     latency: bool = True,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Score `policy` on `episodes` (`held-out`, `all` or a list such as `0,3,7-9`) of `dataset`.
 
     The noise of a frame depends on `seed` and the frame alone, so batch size does not change a number beyond
-    rounding. Raises UsageError for episodes that are unknown, ProfileError and TransformError for a dataset whose
+    rounding. `units` as in `bind`. Raises UsageError for episodes that are unknown, ProfileError and TransformError for a dataset whose
     joints or cameras do not fit the policy.
     """
     split = choose_episodes(episodes, dataset.meta, policy.lineage)
-    bound = bind(policy, dataset.meta)
+    bound = bind(policy, dataset.meta, units)
     recording = _Recording(dataset.select(split.episodes), bound)
     rows = choose_rows(recording.episode_index, recording.frame_index, every, max_frames)
     with _denoising_steps(policy, num_steps), warnings.catch_warnings():

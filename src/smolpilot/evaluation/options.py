@@ -41,6 +41,9 @@ class EvalOptions:
     camera_map: Pairs = field(default_factory=dict)
     """Which camera of the dataset fills which camera slot, as `top=camera1`; `side=none` leaves one out.
     Default: the policy's own map."""
+    units: Pairs = field(default_factory=dict)
+    """Units of the dataset's joints where they differ from the robot profile's, as `elbow=deg`, or `all=deg` for every
+    rotary joint. Default: what training was told, on the dataset it was trained on."""
     stats_from: Path | None = None
     """Dataset whose statistics replace the checkpoint's, for a checkpoint without usable ones."""
     tokenizer: Path | None = None

@@ -22,12 +22,12 @@ from smolpilot.errors import DatasetError, UsageError
 from smolpilot.keys import ACTION, STATE
 from smolpilot.policy import FrameLayout
 from smolpilot.policy.joints import map_layout, to_policy_order
+from smolpilot.policy.units import frame_layout, in_profile_units
 from smolpilot.robots import RobotProfile
 from smolpilot.statistics import Statistics, merge_statistics
 
 from .options import TrainOptions
 from .sources import Source, titles
-from .units import frame_layout, in_profile_units
 
 if TYPE_CHECKING:
     from .batches import Rows

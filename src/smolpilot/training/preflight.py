@@ -19,11 +19,11 @@ from smolpilot.policy import FrameLayout, Policy, load_policy
 from smolpilot.policy.create import propose_cameras
 from smolpilot.policy.joints import map_layout, to_policy_order
 from smolpilot.policy.lineage import trainings_on
-from smolpilot.robots import JointLayout, RobotProfile
+from smolpilot.policy.units import frame_layout, layout_for
+from smolpilot.robots import RobotProfile
 
 from .preflight_options import PreflightOptions
 from .setup import FAR, Prepared, choose_profile, drift
-from .units import frame_layout
 
 Verdict = Literal["ok", "warning", "error"]
 _TURN = 180 / np.pi
@@ -108,7 +108,9 @@ def preflight_training(prepared: Prepared) -> list[Line]:
     return lines
 
 
-def preflight_policy(policy: Policy, dataset: Dataset, instruction: str | None = None) -> list[Line]:
+def preflight_policy(
+    policy: Policy, dataset: Dataset, instruction: str | None = None, units: Mapping[str, str] | None = None
+) -> list[Line]:
     """A trained policy against a recording that it is to be scored on, or against the text it will be told.
 
     The recording that it was trained on needs no comparison of statistics: training has made it.
@@ -117,10 +119,7 @@ def preflight_policy(policy: Policy, dataset: Dataset, instruction: str | None =
     if profile is None:
         return list(_instructions(dataset, policy, instruction))
     same = trainings_on(meta.fingerprint, policy.lineage)
-    units = (same[0].get("dataset_units") if same else None) or {}
-    state = JointLayout(tuple(meta.state_names), tuple(units["state"]) if units.get("state") else None)
-    action = JointLayout(tuple(meta.action_names), tuple(units["action"]) if units.get("action") else None)
-    layout = FrameLayout(state, action)
+    layout = layout_for(policy, meta, units)
     lines = [*_ranges(dataset, layout, profile), *_instructions(dataset, policy, instruction)]
     return lines if same else [*lines, *_statistics(meta, layout, profile, policy)]
 

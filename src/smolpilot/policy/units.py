@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from smolpilot.datasets import DatasetMeta
 from smolpilot.errors import UsageError, did_you_mean
 from smolpilot.keys import ACTION, STATE
-from smolpilot.policy import FrameLayout
-from smolpilot.policy.joints import map_layout, to_policy_order
+from smolpilot.policy.joints import FrameLayout, map_layout, to_policy_order
+from smolpilot.policy.lineage import trainings_on
 from smolpilot.robots import JointLayout, RobotProfile, Unit
 from smolpilot.statistics import Statistics
+
+if TYPE_CHECKING:
+    from smolpilot.policy import Policy
 
 _ALL = "all"
 _ROTARY = ("rad", "deg")
@@ -42,6 +46,24 @@ def frame_layout(meta: DatasetMeta, profile: RobotProfile | None, units: Mapping
         chosen = [units.get(name, units.get(_ALL, "unknown") if name in rotary else "unknown") for name in names]
         layouts.append(JointLayout(names, tuple(typing.cast(Unit, unit) for unit in chosen)))
     return FrameLayout(*layouts)
+
+
+def layout_for(policy: Policy, meta: DatasetMeta, units: Mapping[str, str] | None = None) -> FrameLayout:
+    """Names and units of a dataset's dimensions beside a trained policy: given ones, else what its training was told.
+
+    The latter holds for the very dataset that it was trained on. UsageError for units without a robot profile.
+    """
+    if units and policy.profile is None:
+        raise UsageError(
+            "--units is given, but the policy has no robot profile: its own units are unknown.",
+            fix="train with --robot PROFILE, or leave --units out",
+        )
+    if units:
+        return frame_layout(meta, policy.profile, units)
+    trainings = trainings_on(meta.fingerprint, policy.lineage)
+    told = (trainings[0].get("dataset_units") if trainings else None) or {}
+    pairs = (("state", meta.state_names), ("action", meta.action_names))
+    return FrameLayout(*(JointLayout(tuple(n), tuple(told[what]) if told.get(what) else None) for what, n in pairs))
 
 
 def in_profile_units(meta: DatasetMeta, layout: FrameLayout, profile: RobotProfile) -> Statistics:
