@@ -57,8 +57,8 @@ def evaluate(
     """Score `policy` on `episodes` (`held-out`, `all` or a list such as `0,3,7-9`) of `dataset`.
 
     The noise of a frame depends on `seed` and the frame alone, so batch size does not change a number beyond
-    rounding. `units` as in `bind`. Raises UsageError for episodes that are unknown, ProfileError and TransformError for a dataset whose
-    joints or cameras do not fit the policy.
+    rounding. `units` as in `bind`. Raises UsageError for episodes that are unknown, ProfileError and TransformError for
+    a dataset whose joints or cameras do not fit the policy.
     """
     split = choose_episodes(episodes, dataset.meta, policy.lineage)
     bound = bind(policy, dataset.meta, units)
