@@ -20,12 +20,16 @@ def main(args: Sequence[str]) -> int:
     if options.resume and "--resume" not in words:
         raise UsageError("`resume` is no setting of a config file.", fix="say --resume --out RUN on the command line")
     from smolpilot.training import TrainingStoppedError, train
+    from smolpilot.training.progress import speaks
 
     try:
         run = train(options)
     except TrainingStoppedError as stopped:
-        print(stopped, file=sys.stderr)
+        if speaks():
+            print(stopped, file=sys.stderr)
         return stopped.exit_code
+    if not speaks():
+        return 0
     print(f"\nThe run is in {run}. Next, see how good it is:\n  {_next_command(run, options)}")
     return 0
 

@@ -13,12 +13,17 @@ from .setup import Prepared
 from .validation import Scorer, TaskValidator, Validator, spread
 
 
-def build_feed(prepared: Prepared, cache: MakeCache | None) -> tuple[Feed, Scorer | None]:
-    """Batches of all datasets of a run, and what scores their held-out frames (None without any)."""
+def build_feed(prepared: Prepared, cache: MakeCache | None, *, sharers: int = 1) -> tuple[Feed, Scorer | None]:
+    """Batches of all datasets of a run, and what scores their held-out frames (None without any).
+
+    `sharers` processes of the run share the memory for decoded video.
+    """
     options, policy, parts = prepared.options, prepared.policy, prepared.parts
     chunk, device, workers = policy.config.chunk_size, policy.device, options.workers or 0
     transforms = [policy.transforms.for_source(part.layout) for part in parts]
-    memory = options.frames_gb if len(parts) == 1 else _memory_of_each(prepared)
+    memory = options.frames_gb if options.frames_gb is not None else psutil.virtual_memory().available / 2e9
+    memory /= sharers
+    memory = memory if len(parts) == 1 else _memory_of_each(prepared, memory)
     batches = [
         Batches(part.train, own, device, chunk_size=chunk, memory_gb=memory, workers=workers, cache=cache)
         for part, own in zip(parts, transforms, strict=True)
@@ -37,9 +42,7 @@ def build_feed(prepared: Prepared, cache: MakeCache | None) -> tuple[Feed, Score
     return Mixture(batches, *groups_of(parts, options.balance), workers=workers), scorer
 
 
-def _memory_of_each(prepared: Prepared) -> float:
+def _memory_of_each(prepared: Prepared, limit: float) -> float:
     """All datasets of a mixture are held in memory, or all are decoded while training."""
-    limit = prepared.options.frames_gb
-    limit = psutil.virtual_memory().available / 2e9 if limit is None else limit
     plans = camera_plans(prepared.parts[0].meta, prepared.policy.transforms)
     return limit if predicted_gb(list(plans.values()), prepared.frames) <= limit else 0.0

@@ -7,7 +7,6 @@ import time
 from dataclasses import dataclass
 from typing import NoReturn
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,7 +16,7 @@ from smolpilot.policy import Policy, PolicyInputs
 from .augment import Augmentation
 from .batches import Feed
 from .checkpoints import Checkpoints, TrainingState, load_rng, rng_tensors
-from .draws import Draws, Places
+from .draws import Draws
 from .ema import Ema
 from .environment import memory_gb
 from .interrupts import Interrupts, TrainingStoppedError
@@ -25,7 +24,9 @@ from .metrics_log import MetricsLog
 from .optimiser import build_optimiser, load_optimiser_tensors, optimiser_tensors, set_rate
 from .options import TrainOptions
 from .outcome import outcome
+from .parallel import World
 from .progress import RunProgress
+from .sampler import Share
 from .schedule import Schedule
 from .validation import Scorer
 
@@ -43,14 +44,16 @@ class Trainer:
     """Trains `policy` in place over `options.steps` steps; `options` are resolved."""
 
     def __init__(
-        self, options: TrainOptions, policy: Policy, batches: Feed, validator: Scorer | None, dataset: str
-    ) -> None:
+        self, options: TrainOptions, policy: Policy, batches: Feed, validator: Scorer | None, dataset: str,
+        world: World | None = None,
+    ) -> None:  # fmt: skip
         self.options, self.policy, self.batches, self.validator = options, policy, batches, validator
         self.model, self.device = policy.model, torch.device(policy.device)
         self.state = TrainingState(dataset=dataset)
         steps, batch_size = options.steps or 0, options.batch_size or 0
         self.steps = steps
-        self.sampler = batches.sampler(batch_size, options.seed)
+        self.world = world or World()
+        self.sampler = Share(batches.sampler(batch_size, options.seed), self.world.part(batch_size))
         self.schedule = Schedule(options.lr or 0.0, options.decay_lr or 0.0, options.warmup_steps or 0, steps)
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
         self.optimiser = build_optimiser(self.model, lr=self.schedule.peak, weight_decay=options.weight_decay)
@@ -80,15 +83,15 @@ class Trainer:
         clock = _Clock(self.options.batch_size or 1)
         try:
             while True:
-                if interrupts.requested:
-                    self._stop(around, interrupts.requested)
+                if reason := self.world.any_of(interrupts.requested):
+                    self._stop(around, reason)
                 self._evaluate_and_save(around, interrupts)
                 clock.pause_over()
                 if self.state.step == self.steps or self._is_over(self.state):
                     return
                 inputs = next(stream)
                 clock.data_ready()
-                self._step(self.augmentation(inputs, self._places()))
+                self._step(self.augmentation(inputs, self.sampler.places(self.state.step)))
                 clock.step_done()
                 if self._due(self.options.log_every):
                     self._log(around, clock)
@@ -98,7 +101,7 @@ class Trainer:
     def _step(self, inputs: PolicyInputs) -> None:
         if inputs.actions is None:
             raise TrainingError("A batch holds no actions.")
-        places = self._places()
+        places = self.sampler.places(self.state.step)
         noise, when = self.draws.noise(places, tuple(inputs.actions.shape[1:])), self.draws.times(places)
         set_rate(self.optimiser, self.schedule.rate(self.state.step))
         self.optimiser.zero_grad(set_to_none=True)
@@ -117,16 +120,17 @@ class Trainer:
         """Loss of the batch, with the gradients added up over its micro-batches."""
         size = self.options.micro_batch or len(inputs)
         autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.dtype == "bfloat16")
-        if size >= len(inputs):
+        if size >= len(inputs) and self.world.size == 1:
             with autocast:
                 loss = self.model.loss(inputs, noise, when)
             loss.backward()  # type: ignore[no-untyped-call]
             return loss.detach()
-        # Each part's errors count by the whole batch's valid entries: a mean of means would weigh padded chunks wrong.
+        # Each part's errors count by the valid entries of the whole batch, in all processes: a mean of means would
+        # weigh padded chunks wrong.
         valid = torch.ones(noise.shape[:2], device=self.device)
         if inputs.action_is_pad is not None:
             valid = (~inputs.action_is_pad).to(valid.dtype)
-        count = (valid.sum() * self.model.config.action_dim).clamp_min(1)
+        count = (self.world.sum(valid.sum()) * self.model.config.action_dim).clamp_min(1)
         total = torch.zeros((), device=self.device)
         for first in range(0, len(inputs), size):
             part = slice(first, first + size)
@@ -135,7 +139,8 @@ class Trainer:
                 loss = (errors * valid[part, :, None]).sum() / count
             loss.backward()  # type: ignore[no-untyped-call]
             total = total + loss.detach()
-        return total
+        self.world.sum_gradients(self.parameters)
+        return self.world.sum(total)
 
     def _refuse_nan(self, losses: list[Tensor], norms: list[Tensor]) -> None:
         """A NaN spreads to every weight: stop before it is saved. A GPU is asked only when a line is due."""
@@ -161,9 +166,9 @@ class Trainer:
     def _validate(self, validator: Scorer, around: Surroundings, interrupts: Interrupts) -> bool:
         """Score the held-out frames; True when this is the best score so far."""
         self._settle()
-        result = validator.run(outcome(self.policy, self.ema), lambda: interrupts.requested)
+        result = self.world.first(lambda: validator.run(outcome(self.policy, self.ema), lambda: interrupts.requested))
         if result is None:
-            self._stop(around, interrupts.requested)
+            self._stop(around, self.world.any_of(interrupts.requested))
         self.state.validated_at = self.state.step
         around.log.write(self.state.step, "validation", result.values())
         best = self.state.best_score
@@ -191,6 +196,8 @@ class Trainer:
         self._settle()
         self.state.sampler = self.sampler.values()
         self.policy.lineage["step"] = self.state.step
+        if self.world.rank:
+            return
         tensors = optimiser_tensors(self.model, self.optimiser) | rng_tensors()
         if self.ema is not None:
             tensors |= self.ema.tensors()
@@ -230,11 +237,6 @@ class Trainer:
             pending["count"] += 1
         self.state.pending = pending
         self._losses, self._norms = [], []
-
-    def _places(self) -> Places:
-        """Where the samples of the present step stand in the stream of all samples."""
-        first = self.state.step * self.sampler.batch_size
-        return np.arange(first, first + self.sampler.batch_size)
 
     def _due(self, every: int | None) -> bool:
         return self.state.step == self.steps or (every is not None and self.state.step % every == 0)

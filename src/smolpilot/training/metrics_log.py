@@ -55,6 +55,19 @@ class MetricsLog:
         beside.replace(self._path)
 
 
+class SilentLog(MetricsLog):
+    """Keeps nothing: of several processes, one writes."""
+
+    def __init__(self) -> None:
+        pass
+
+    def write(self, step: int, kind: str, values: dict[str, Any]) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""
+
+
 def _plain(value: Any) -> Any:
     """The value with null for NaN and infinity, which JSON does not have."""
     if isinstance(value, dict):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -15,15 +16,21 @@ from rich.table import Column
 _PLAIN_EVERY_S = 15.0
 
 
+def speaks() -> bool:
+    """Whether this process speaks to the person: of several that torchrun started, number 0."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 class RunProgress:
     """Shows step, loss, rate, speed, the share of time spent waiting for data, memory, and the time left."""
 
-    def __init__(self, steps: int, *, start: int = 0, stream: TextIO | None = None) -> None:
+    def __init__(self, steps: int, *, start: int = 0, stream: TextIO | None = None, silent: bool = False) -> None:
+        self._silent = silent
         self._stream = stream or sys.stderr
         self._steps, self._start, self._begin = steps, start, time.monotonic()
         self._last = -math.inf
         self._live: Progress | None = None
-        if self._stream.isatty():
+        if self._stream.isatty() and not silent:
             # The bar takes what the text leaves, so that 80 columns are enough.
             self._live = Progress(
                 TextColumn("{task.fields[text]}", table_column=Column(no_wrap=True)),
@@ -46,6 +53,8 @@ class RunProgress:
 
     def note(self, text: str) -> None:
         """Print a line that stays."""
+        if self._silent:
+            return
         if self._live is not None:
             self._live.console.print(text, highlight=False, markup=False)
         else:
@@ -71,6 +80,9 @@ def line_text(values: dict[str, Any]) -> str:
 
 def track[T](items: Iterable[T], total: int, text: str, *, stream: TextIO | None = None) -> Iterator[T]:
     """Pass `items` on; when it takes more than two seconds, show how far it is."""
+    if not speaks():
+        yield from items
+        return
     stream = stream or sys.stderr
     begin, bar = time.monotonic(), None
     try:

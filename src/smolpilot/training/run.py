@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import warnings
 from pathlib import Path
@@ -13,14 +14,16 @@ from smolpilot.errors import CheckpointError, UsageError, check_seed
 from smolpilot.policy import Policy
 
 from . import run_folder
+from .block_store import tensors_hash
 from .cache_choice import choose_cache
 from .checkpoints import Checkpoints, TrainingState, load_state
 from .environment import environment
 from .feed import build_feed
 from .interrupts import Interrupts
 from .loop import Surroundings, Trainer
-from .metrics_log import MetricsLog
+from .metrics_log import MetricsLog, SilentLog
 from .options import TrainOptions, check, check_resume, resolve
+from .parallel import World
 from .parts import describe_parts
 from .preflight import preflight_training, stop_on_errors
 from .progress import RunProgress
@@ -33,21 +36,49 @@ def train(options: TrainOptions) -> Path:
     Raises UsageError for options that cannot be meant, DatasetError, CheckpointError, ProfileError for input that
     does not fit, TrainingError for NaN or a full disk, TrainingStoppedError after Ctrl-C (saved; `resume` goes on).
     """
-    if options.resume:
-        return _go_on(options)
-    options = resolve(run_folder.absolute_paths(check(options)))
-    assert options.out is not None
-    run_folder.refuse_existing(options.out)
+    with World.of_environment() as world:
+        return _go_on(options, world) if options.resume else _begin(options, world)
+
+
+def _begin(options: TrainOptions, world: World) -> Path:
+    def make() -> tuple[Prepared, Trainer]:
+        found = resolve(run_folder.absolute_paths(check(options)))
+        assert found.out is not None
+        run_folder.refuse_existing(found.out)
+        torch.manual_seed(found.seed)
+        prepared = prepare(dataclasses.replace(found, device=world.device(found.device)))
+        _announce(prepared)
+        stop_on_errors(preflight_training(prepared), overruled=not options.preflight, say=print)
+        return prepared, _trainer(prepared, world)
+
+    prepared, trainer = world.together(make)
+    out, settled = prepared.options.out, dataclasses.replace(prepared.options, device=options.device)
+    assert out is not None
+    surroundings = environment(prepared.policy.device) | {"processes": world.size}
+    world.together(lambda: None if world.rank else run_folder.create(out, settled, surroundings))
+    return _run(trainer, out)
+
+
+def _go_on(given: TrainOptions, world: World) -> Path:
+    out, options = world.together(lambda: _saved(given, world))
     torch.manual_seed(options.seed)
-    prepared = prepare(options)
-    _announce(prepared)
-    stop_on_errors(preflight_training(prepared), overruled=not options.preflight, say=print)
-    trainer = _trainer(prepared)
-    run_folder.create(options.out, prepared.options, environment(prepared.policy.device))
-    return _run(trainer, options.out)
+    # In turn: process 0 sets damaged checkpoints aside before the others look.
+    found = world.in_turn(lambda: _newest_whole(options, out))
+
+    def make() -> Trainer:
+        # Stopped before the first checkpoint: nothing is lost by beginning again.
+        prepared = prepare(options) if found is None else found[0]
+        _announce(prepared)
+        trainer = _trainer(prepared, world)
+        if found is not None:
+            trainer.load(*found[1])
+        return trainer
+
+    return _run(world.together(make), out)
 
 
-def _go_on(given: TrainOptions) -> Path:
+def _saved(given: TrainOptions, world: World) -> tuple[Path, TrainOptions]:
+    """The run that is to go on and its options, with what may differ as given."""
     if given.out is None:
         raise UsageError("--resume needs the run.", fix="name it with --out, for example --out runs/first")
     out = given.out.expanduser().absolute()
@@ -55,15 +86,7 @@ def _go_on(given: TrainOptions) -> Path:
     bare = TrainOptions(out=given.out, resume=True)
     options = saved if given == bare else check_resume(run_folder.absolute_paths(given), saved)
     check_seed(options.seed)
-    torch.manual_seed(options.seed)
-    found = _newest_whole(options, out)
-    # Stopped before the first checkpoint: nothing is lost by beginning again.
-    prepared = prepare(options) if found is None else found[0]
-    _announce(prepared)
-    trainer = _trainer(prepared)
-    if found is not None:
-        trainer.load(*found[1])
-    return _run(trainer, out)
+    return out, dataclasses.replace(options, device=world.device(options.device))
 
 
 def _newest_whole(options: TrainOptions, out: Path) -> tuple[Prepared, tuple[TrainingState, dict[str, Tensor]]] | None:
@@ -92,13 +115,22 @@ def _set_aside(out: Path, *, above: int) -> None:
 
 
 def _run(trainer: Trainer, out: Path) -> Path:
-    checkpoints, state = Checkpoints(out / "checkpoints", keep=trainer.options.keep), trainer.state
-    # Noted first: nothing is touched while another process writes into the folder.
-    with run_folder.noted_process(out), Interrupts() as interrupts:
-        if state.step:
+    checkpoints, state, world = (
+        Checkpoints(out / "checkpoints", keep=trainer.options.keep),
+        trainer.state,
+        trainer.world,
+    )
+    if world.size > 1:
+        world.require_equal({"dataset": state.dataset, "weights": tensors_hash(dict(trainer.model.state_dict()))})
+    main = world.rank == 0
+    with contextlib.ExitStack() as stack:
+        # Noted first: nothing is touched while another process writes into the folder.
+        world.together(lambda: stack.enter_context(run_folder.noted_process(out)) if main else None)
+        interrupts = stack.enter_context(Interrupts())
+        if state.step and main:
             checkpoints.settle(state)
-        log = MetricsLog(out, step=state.step, validated_at=state.validated_at)
-        progress = RunProgress(trainer.steps, start=state.step)
+        log = MetricsLog(out, step=state.step, validated_at=state.validated_at) if main else SilentLog()
+        progress = RunProgress(trainer.steps, start=state.step, silent=not main)
         trainer.model.train()
         try:
             trainer.run(Surroundings(checkpoints, log, progress), interrupts)
@@ -108,16 +140,16 @@ def _run(trainer: Trainer, out: Path) -> Path:
     return out
 
 
-def _trainer(prepared: Prepared) -> Trainer:
+def _trainer(prepared: Prepared, world: World) -> Trainer:
     cache = choose_cache(prepared)
-    feed, scorer = build_feed(prepared, cache)
+    feed, scorer = build_feed(prepared, cache, sharers=world.local_size)
     if scorer is None and prepared.options.patience is not None:
         raise UsageError(
             "--patience waits for the held-out error, and no episode is held out.",
             expected="a dataset of at least two episodes",
             fix="leave --patience out",
         )
-    return Trainer(prepared.options, prepared.policy, feed, scorer, prepared.parts[0].meta.fingerprint)
+    return Trainer(prepared.options, prepared.policy, feed, scorer, prepared.parts[0].meta.fingerprint, world)
 
 
 def _announce(prepared: Prepared) -> None:

@@ -31,6 +31,10 @@ class Sampler:
             first, left = first + len(part), left - len(part)
         return np.concatenate(parts)
 
+    def places(self, number: int) -> npt.NDArray[np.int64]:
+        """Where the samples of batch `number` stand in the stream of all samples."""
+        return np.arange(number * self.batch_size, (number + 1) * self.batch_size)
+
     def batches(self, start: int, stop: int) -> Iterator[list[int]]:
         """Batches `start` to `stop` (excluded) as lists of frame numbers."""
         for number in range(start, stop):
@@ -53,3 +57,27 @@ class Sampler:
             self._order = np.random.default_rng([self.seed, epoch]).permutation(self.size)
             self._epoch = epoch
         return self._order
+
+
+class Share(Sampler):
+    """The same part of every batch of another sampler: what one of several processes trains on."""
+
+    def __init__(self, whole: Sampler, part: slice) -> None:
+        super().__init__(whole.size, whole.batch_size, whole.seed)
+        self._whole, self._part = whole, part
+
+    def batch(self, number: int) -> npt.NDArray[np.int64]:
+        """The part of batch `number`."""
+        return self._whole.batch(number)[self._part]
+
+    def places(self, number: int) -> npt.NDArray[np.int64]:
+        """Where these samples stand in the stream of all samples."""
+        return self._whole.places(number)[self._part]
+
+    def values(self) -> dict[str, Any]:
+        """What decides the order of the whole batches: the part does not."""
+        return self._whole.values()
+
+    def anew(self) -> Share:
+        """The same order, from its beginning."""
+        return Share(self._whole.anew(), self._part)

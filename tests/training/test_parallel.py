@@ -1,0 +1,315 @@
+"""Several processes train as one: the joint batch's gradients, whole runs, resume with another number, endings.
+
+As a program it trains some steps and saves the gradients: OUT DATASET MICRO_BATCH STEPS."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from smolpilot.cli.main import main
+from smolpilot.datasets import open_dataset
+from smolpilot.errors import TrainingError, UsageError
+from smolpilot.policy import new_policy
+from smolpilot.training import TrainOptions, train
+from smolpilot.training.batches import Batches
+from smolpilot.training.loop import Trainer
+from smolpilot.training.metrics_log import read_metrics
+from smolpilot.training.options import resolve
+from smolpilot.training.parallel import World
+
+H = 5
+STEPS = 12
+
+
+def launch(*command: str, size: int = 2) -> list[subprocess.Popen[str]]:
+    """Start `python *command` as the processes of one run, with the environment that torchrun gives."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    shared = {
+        "WORLD_SIZE": str(size),
+        "LOCAL_WORLD_SIZE": str(size),
+        "MASTER_ADDR": "127.0.0.1",
+        "OMP_NUM_THREADS": "1",
+    }
+    return [
+        subprocess.Popen(
+            [sys.executable, *command],
+            env=os.environ | shared | {"MASTER_PORT": str(port), "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(size)
+    ]
+
+
+def ended(processes: list[subprocess.Popen[str]]) -> list[tuple[int, str, str]]:
+    """Exit code, stdout and stderr of each."""
+    texts = [process.communicate(timeout=240) for process in processes]
+    return [(process.returncode, *text) for process, text in zip(processes, texts, strict=True)]
+
+
+def command(dataset: Path, out: Path, *more: str) -> list[str]:
+    words = ["-m", "smolpilot", "train", "--dataset", str(dataset), "--out", str(out), "--preset", "tiny"]
+    words += [
+        "--from-scratch",
+        "--steps",
+        str(STEPS),
+        "--batch-size",
+        "5",
+        "--chunk-size",
+        "5",
+        "--n-action-steps",
+        "5",
+    ]
+    words += ["--log-every", "1", "--eval-every", "6", "--save-every", "6", "--eval-frames", "6", "--device", "cpu"]
+    return [*words, "--augment", "crop=0.5", *more]
+
+
+def weights(run: Path, name: str = "last") -> dict[str, torch.Tensor]:
+    return load_file(run / "checkpoints" / name / "model.safetensors")
+
+
+def lines(run: Path) -> list[tuple[Any, ...]]:
+    values = read_metrics(run / "metrics.jsonl")
+    return [(v["step"], v["kind"], v.get("loss", v.get("score")), v.get("grad_norm", 0.0)) for v in values]
+
+
+def close(left: Path, right: Path) -> None:
+    """The same lines to 1e-4, the same weights to a hundredth of a learning-rate step."""
+    for one, other in zip(lines(left), lines(right), strict=True):
+        assert one[:2] == other[:2]
+        assert one[2:] == pytest.approx(other[2:], rel=1e-4)
+    a, b = weights(left), weights(right)
+    assert a.keys() == b.keys()
+    # A bias of all keys shifts all scores alike: its gradient is rounding, which Adam turns into steps without effect.
+    for name in [name for name in a if not name.endswith("k_proj.bias")]:
+        assert float((a[name] - b[name]).abs().mean()) < 2e-5, name
+
+
+def steps(world: World, dataset: Path, micro_batch: int | None, count: int) -> dict[str, torch.Tensor]:
+    """Gradients of each step (after summing, before clipping changes them) and the weights at the end."""
+    torch.set_num_threads(1)
+    data = open_dataset(dataset, chunk_size=H)
+    overrides = {"train_expert_only": False, "freeze_vision_encoder": False, "chunk_size": H, "n_action_steps": H}
+    policy = new_policy("tiny", meta=data.meta, seed=3, device="cpu", overrides=overrides)
+    policy.model.double()  # so that a wrong weight of a part stands out from rounding
+    options = TrainOptions(
+        preset="tiny", steps=count, batch_size=7, micro_batch=micro_batch, chunk_size=H, clip=1e9, device="cpu",
+        augment={"crop": 0.5, "colour": 0.5},
+    )  # fmt: skip
+    batches = Batches(data, policy.transforms, torch.device("cpu"), chunk_size=H)
+    trainer = Trainer(resolve(options), policy, batches, None, "", world)
+    found: dict[str, torch.Tensor] = {}
+    for number, inputs in enumerate(batches.stream(trainer.sampler, 0, count)):
+        trainer._step(trainer.augmentation(inputs, trainer.sampler.places(trainer.state.step)))
+        found |= {f"{number}/{n}": p.grad.clone() for n, p in policy.model.named_parameters() if p.grad is not None}
+        found[f"{number}/loss"] = trainer._losses[-1]
+    return found | {f"end/{name}": value.clone() for name, value in policy.model.state_dict().items()}
+
+
+@pytest.fixture(scope="module")
+def joint(tiny_dataset: Path) -> dict[str, torch.Tensor]:
+    return steps(World(), tiny_dataset, None, 4)
+
+
+@pytest.fixture(scope="module")
+def started(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
+    """A run of two processes by torchrun, what it printed and its progress."""
+    out = tmp_path_factory.mktemp("runs") / "pair"
+    words = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *command(tiny_dataset, out)]
+    run = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    return out, run.stdout, run.stderr
+
+
+@pytest.fixture(scope="module")
+def pair(started: tuple[Path, str, str]) -> Path:
+    return started[0]
+
+
+def gradients(found: dict[str, torch.Tensor], step: int) -> dict[str, torch.Tensor]:
+    prefix = f"{step}/"
+    return {n: v for n, v in found.items() if n.startswith(prefix) and not n.endswith("k_proj.bias")}
+
+
+def apart(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> float:
+    """Norm of the difference relative to the norm of all numbers."""
+    assert left.keys() == right.keys()
+    difference = sum(float((left[n] - right[n]).double().square().sum()) for n in left)
+    return float((difference / sum(float(v.double().square().sum()) for v in left.values())) ** 0.5)
+
+
+def test_micro_batches_have_the_gradients_of_the_joint_batch(
+    tiny_dataset: Path, joint: dict[str, torch.Tensor]
+) -> None:
+    parts = steps(World(), tiny_dataset, 2, 4)
+    assert all(apart(gradients(joint, step), gradients(parts, step)) < 1e-6 for step in range(4))
+
+
+def test_two_processes_have_the_gradients_of_the_joint_batch(
+    tiny_dataset: Path, tmp_path: Path, joint: dict[str, torch.Tensor]
+) -> None:
+    """Parts of 3 and 4 samples, in micro-batches of 2, whose chunks end at different steps; over four steps of Adam."""
+    out = tmp_path / "pair.safetensors"
+    for code, _, errors in ended(launch(__file__, str(out), str(tiny_dataset), "2", "4")):
+        assert code == 0, errors
+    found = load_file(out)
+    for step in range(4):
+        assert len(gradients(found, step)) > 100
+        assert apart(gradients(joint, step), gradients(found, step)) < 1e-6
+        assert float(found[f"{step}/loss"]) == pytest.approx(float(joint[f"{step}/loss"]), rel=1e-6)
+
+
+def test_a_run_of_two_processes_ends_like_one(tiny_dataset: Path, tmp_path: Path, pair: Path) -> None:
+    assert main(command(tiny_dataset, tmp_path / "one")[2:]) == 0
+    close(tmp_path / "one", pair)
+    assert '"processes": 2' in (pair / "environment.json").read_text()
+    assert not list(pair.rglob("*.partial"))
+
+
+def test_process_0_alone_speaks(started: tuple[Path, str, str]) -> None:
+    _, printed, progress = started
+    assert printed.count("The run is in") == printed.count("held out") == 1
+    assert progress.count(f"step {STEPS}/{STEPS}") == 1
+
+
+def test_resume_with_another_number_of_processes(pair: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(pair, run, symlinks=True)
+    shutil.rmtree(run / "checkpoints" / f"step_{STEPS:06d}")
+    train(TrainOptions(out=run, resume=True))
+    close(run, pair)
+
+
+def test_a_stopped_run_is_saved_and_goes_on_bit_for_bit(tiny_dataset: Path, tmp_path: Path, pair: Path) -> None:
+    run = tmp_path / "run"
+    processes = launch(*command(tiny_dataset, run))
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not (run / "metrics.jsonl").exists():
+        time.sleep(0.02)
+    processes[1].send_signal(signal.SIGTERM)  # one of them is enough
+    results = ended(processes)
+    assert [code for code, _, _ in results] == [130, 130], results
+    assert "everything is saved" in results[0][2]
+    assert (run / "checkpoints" / "last").exists()
+    assert len(lines(run)) < len(lines(pair))
+    for code, _, errors in ended(launch("-m", "smolpilot", "train", "--resume", "--out", str(run))):
+        assert code == 0, errors
+    assert lines(run) == lines(pair)
+    a, b = weights(pair), weights(run)
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_when_one_process_dies_the_other_says_so(tiny_dataset: Path, tmp_path: Path) -> None:
+    program = tmp_path / "dies.py"
+    program.write_text(
+        "import os, sys\nfrom smolpilot.cli.main import main\nfrom smolpilot.training.loop import Trainer\n"
+        "ordinary = Trainer._step\n"
+        "def step(self, inputs):\n"
+        "    if self.world.rank == 1 and self.state.step == 7: os._exit(9)\n"
+        "    ordinary(self, inputs)\n"
+        "Trainer._step = step\nsys.exit(main(sys.argv[1:]))\n"
+    )
+    run = tmp_path / "run"
+    (code, _, errors), (died, _, _) = ended(launch(str(program), *command(tiny_dataset, run)[2:]))
+    assert (code, died) == (1, 9)
+    assert "another one has ended" in errors
+    assert "--resume" in errors
+    assert "Traceback" not in errors
+    assert [path.name for path in (run / "checkpoints").glob("step_*")] == ["step_000006"]
+
+
+def test_what_is_refused_is_said_once(tiny_dataset: Path, tmp_path: Path) -> None:
+    results = ended(launch(*command(tiny_dataset, tmp_path / "run", "--episodes", "0-99")))
+    assert [code for code, _, _ in results] == [results[0][0]] * 2
+    assert results[0][0] in (1, 2)
+    assert "error:" in results[0][2]
+    assert "error:" not in results[1][2]
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_only_the_second_process_finds_is_said_by_it(tmp_path: Path) -> None:
+    program = tmp_path / "second.py"
+    program.write_text(
+        "import sys\nfrom smolpilot.errors import DatasetError, TrainingError\n"
+        "from smolpilot.training.parallel import World\n"
+        "def work(world):\n"
+        "    if world.rank == 1 and sys.argv[1] == 'work': raise DatasetError('its disk is empty')\n"
+        "try:\n"
+        "    with World.of_environment() as world:\n"
+        "        world.together(lambda: world.together(lambda: work(world)))\n"
+        "        print(world.in_turn(lambda: world.rank), world.first(lambda: world.rank), flush=True)\n"
+        "        world.require_equal({'dataset': world.rank, 'weights': 5})\n"
+        "except (DatasetError, TrainingError) as error:\n"
+        "    print(error, file=sys.stderr)\n"
+    )
+    first, second = ended(launch(str(program), "work"))
+    assert (first[0], first[2]) == (1, "")
+    assert "process 1 of 2" in second[2]
+    assert "its disk is empty" in second[2]
+    first, second = ended(launch(str(program), "facts"))
+    assert first[1] == "0 0\n"
+    assert "do not hold the same dataset" in first[2]
+    assert second[1:] == ("", "")
+
+
+def test_parts_cover_the_batch_and_too_small_a_batch_is_refused() -> None:
+    parts = [World(rank, 3).part(8) for rank in range(3)]
+    assert [i for part in parts for i in range(8)[part]] == list(range(8))
+    assert {len(range(8)[part]) for part in parts} == {2, 3}
+    with pytest.raises(UsageError, match="--batch-size 2 cannot be shared by 3"):
+        World(0, 3).part(2)
+
+
+def test_an_incomplete_environment_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.delenv("RANK", raising=False)
+    with pytest.raises(UsageError, match="RANK") as caught:
+        World.of_environment()
+    assert "torchrun" in caught.value.fix
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    assert World.of_environment().size == 1
+
+
+def test_each_process_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert World(1, 2, 1, 2).device("cpu") == "cpu"
+    assert World().device("mps") == "mps"
+    with pytest.raises(UsageError, match="cannot be shared"):
+        World(1, 2, 1, 2).device("mps")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert World(5, 8, 1, 2).device("auto") == "cuda:1"
+    with pytest.raises(UsageError, match="has 2 GPUs"):
+        World(3, 8, 3, 4).device("cuda:0")
+
+
+def test_one_process_alone_asks_nobody() -> None:
+    world = World()
+    with world:
+        assert world.any_of("") == ""
+        assert world.first(lambda: 4) == world.in_turn(lambda: 4) == world.together(lambda: 4) == 4
+        assert float(world.sum(torch.tensor(2.0))) == 2
+        with pytest.raises(TrainingError, match="here"):
+            world.together(lambda: (_ for _ in ()).throw(TrainingError("here")))
+
+
+if __name__ == "__main__":
+    out, path, micro, number = sys.argv[1:]
+    with World.of_environment() as here:
+        result = steps(here, Path(path), int(micro) or None, int(number))
+        if here.rank == 0:
+            save_file(result, out)
