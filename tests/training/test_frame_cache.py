@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +18,14 @@ from smolpilot.datasets import open_dataset
 from smolpilot.errors import TrainingError, UsageError
 from smolpilot.policy import Policy, load_policy, new_policy, save_bundle
 from smolpilot.training import TrainOptions, train
+from smolpilot.training.augment import Augmentation
 from smolpilot.training.batches import Batches
 from smolpilot.training.block_store import BlockStore
+from smolpilot.training.cache_choice import coarseness
+from smolpilot.training.draws import Draws
 from smolpilot.training.frame_cache import FrameCache, Kind, cache_spec
 from smolpilot.training.metrics_log import read_metrics
+from smolpilot.training.towers import idle_parts, park
 
 H = 5
 CPU = torch.device("cpu")
@@ -44,8 +50,9 @@ def batches(
 
     def cache(own: Batches, rows: Any) -> FrameCache:
         assert kind is not None
-        spec = cache_spec(policy, kind, own.plans, own.token_width, more.get("dtype"))
-        made.append(FrameCache(policy, own.dataset, own.plans, rows, spec, own.uncached, folder))
+        spec = cache_spec(policy, kind, own.plans, own.token_width, more.get("dtype"), more.get("views", 1))
+        change = Augmentation(more["augment"], Draws(more.get("seed", 0))) if "augment" in more else None
+        made.append(FrameCache(policy, own.dataset, own.plans, rows, spec, own.uncached, folder, change))
         return made[-1]
 
     dataset = open_dataset(path, episodes=more.get("episodes"), chunk_size=H)
@@ -144,13 +151,178 @@ def test_a_coarser_cache_is_near_and_half_as_large(policy: Policy, tiny_dataset:
     coarse, cache = batches(policy, tiny_dataset, "prefix", tmp_path, dtype="bfloat16")
     assert cache is not None
     cache.build()
-    assert cache.spec.gigabytes(10) * 2 == dataclasses.replace(cache.spec, dtype=torch.float32).gigabytes(10)
+    assert cache.spec.gigabytes(10) * 2 == cache_spec(policy, "prefix", plain.plans, plain.token_width).gigabytes(10)
     left, right = plain.batch([5, 60]), coarse.batch([5, 60])
     assert right.context is not None
     assert right.context.dtype == torch.float32
     noise = torch.zeros(2, H, 32)
     apart = (policy.model.sample(left, noise) - policy.model.sample(right, noise)).abs().max()
     assert 0 < float(apart) < 0.05
+
+
+@pytest.mark.parametrize("kind", ["vision", "prefix"])
+@pytest.mark.parametrize(("dtype", "bound"), [("bfloat16", 3e-3), ("fp8", 4e-2), ("int8", 1e-2)])
+def test_coarser_numbers_are_smaller_and_their_error_is_measured(
+    policy: Policy, tiny_dataset: Path, tmp_path: Path, kind: Kind, dtype: Any, bound: float
+) -> None:
+    coarse, cache = batches(policy, tiny_dataset, kind, tmp_path, dtype=dtype)
+    exact, full = batches(policy, tiny_dataset, kind, tmp_path)
+    assert cache is not None
+    assert full is not None
+    cache.build()
+    full.build()
+    rows = np.arange(len(coarse))
+    found = coarseness(cache, coarse, rows)
+    assert 0 < found.tensor_error < bound
+    assert 0 < found.loss_error < bound
+    assert 0 < found.action_error < 10 * bound
+    assert cache.spec.gigabytes(1) < full.spec.gigabytes(1) * (0.51 if dtype == "bfloat16" else 0.4)
+    stored = sum(path.stat().st_size - 4096 for path in tmp_path.rglob("*.block"))
+    assert stored == pytest.approx(1e9 * (cache.spec.gigabytes(len(rows)) + full.spec.gigabytes(len(rows))))
+    exactly = coarseness(full, exact, rows)
+    assert exactly.tensor_error < 1e-6
+    assert exactly.loss_error < 1e-6
+
+
+def test_each_view_is_another_picture_of_the_frame_and_the_same_in_every_run(
+    policy: Policy, tiny_dataset: Path, tmp_path: Path
+) -> None:
+    kinds = {"crop": 1.0, "colour": 1.0}
+    own, cache = batches(policy, tiny_dataset, "vision", tmp_path / "a", augment=kinds, views=3)
+    _, again = batches(policy, tiny_dataset, "vision", tmp_path / "b", augment=kinds, views=3)
+    assert cache is not None
+    assert again is not None
+    assert cache.build() == again.build() == 18
+    assert {path.name for path in (tmp_path / "a").rglob("*.block")} == {
+        path.name for path in (tmp_path / "b").rglob("*.block")
+    }
+    rows = np.array([3, 50, 77])
+    views = [cache.fields(rows, CPU, np.full(3, view))["image_tokens"] for view in range(3)]
+    for view in range(3):
+        inputs = cache.exact(rows, view)
+        expected = policy.model.embed_images(inputs.images[:, :2].flatten(0, 1)).reshape(views[view].shape)
+        torch.testing.assert_close(views[view], expected, rtol=1e-4, atol=1e-5)
+        assert torch.equal(views[view], again.fields(rows, CPU, np.full(3, view))["image_tokens"])
+        assert not torch.equal(inputs.images[:, 0], cache.exact(rows, (view + 1) % 3).images[:, 0])
+    places = np.arange(30, 33)
+    drawn = cache.views(places)
+    assert drawn is not None
+    batch = own.batch(rows, places)
+    assert batch.image_tokens is not None
+    for number, view in enumerate(drawn):
+        assert torch.equal(batch.image_tokens[number], views[view][number])
+
+
+@pytest.mark.parametrize("change", [{"seed": 5}, {"augment": {"crop": 0.9}}, {"views": 4}, {}])
+def test_views_are_named_by_how_they_were_changed(
+    policy: Policy, tiny_dataset: Path, tmp_path: Path, change: dict[str, Any]
+) -> None:
+    first = {"augment": {"crop": 1.0}, "views": 2, "episodes": [1]}
+    caches = [batches(policy, tiny_dataset, "vision", tmp_path, **first)[1]]
+    caches.append(batches(policy, tiny_dataset, "vision", tmp_path, **(first | change))[1])
+    plain = batches(policy, tiny_dataset, "vision", tmp_path, episodes=[1])[1]
+    computed = [cache.build() for cache in (*caches, plain) if cache is not None]
+    # More views of the same frames share those that are there.
+    assert computed == [2, {"seed": 2, "augment": 2, "views": 2}.get(next(iter(change), ""), 0), 1]
+
+
+def test_two_processes_build_one_cache_together(parent: Path, tiny_dataset: Path, tmp_path: Path) -> None:
+    """Each block is computed by one of them; both end with a whole cache; nothing is left claimed."""
+    program = tmp_path / "build.py"
+    program.write_text(
+        "import sys\nfrom pathlib import Path\nimport numpy as np, torch\n"
+        "from smolpilot.datasets import open_dataset\nfrom smolpilot.policy import load_policy\n"
+        "from smolpilot.training.batches import Batches\n"
+        "from smolpilot.training.frame_cache import FrameCache, cache_spec\n"
+        "torch.set_num_threads(1)\n"
+        "policy = load_policy(sys.argv[1], device='cpu', dtype='float32')\n"
+        "def cache(own, rows):\n"
+        "    spec = cache_spec(policy, 'prefix', own.plans, own.token_width)\n"
+        "    made = FrameCache(policy, own.dataset, own.plans, rows, spec, own.uncached, Path(sys.argv[3]))\n"
+        "    compute = made._compute\n"
+        "    def slow(*given):\n"
+        "        import time; time.sleep(0.3); return compute(*given)\n"
+        "    made._compute = slow\n"
+        "    print('ready', flush=True); sys.stdin.readline()\n"
+        "    print(made.build(int(sys.argv[4])), flush=True)\n"
+        "    return made\n"
+        "data = open_dataset(Path(sys.argv[2]), chunk_size=5)\n"
+        "own = Batches(data, policy.transforms, torch.device('cpu'), chunk_size=5, cache=cache)\n"
+        "print(float(own.batch(np.arange(len(data))).context.double().sum()))\n"
+    )
+    folder = tmp_path / "cache"
+    processes = [
+        subprocess.Popen(
+            [sys.executable, str(program), str(parent), str(tiny_dataset), str(folder), str(turn)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for turn in range(2)
+    ]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    ended = [process.communicate(timeout=120) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], ended
+    counts, sums = zip(*(text.split() for text, _ in ended), strict=True)
+    assert sum(map(int, counts)) == 6
+    assert min(map(int, counts)) >= 1
+    assert sums[0] == sums[1]
+    assert len(list(folder.rglob("*.block"))) == 6
+    assert not list(folder.rglob("*.lock"))
+    assert not list(folder.rglob("*.partial"))
+
+
+def test_a_killed_build_goes_on_where_it_was(
+    policy: Policy, tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, cache = batches(policy, tiny_dataset, "vision", tmp_path)
+    assert cache is not None
+    ordinary, calls = FrameCache._compute, []
+
+    def compute(self: FrameCache, *given: Any) -> torch.Tensor:
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return ordinary(self, *given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FrameCache, "_compute", compute)
+        with pytest.raises(KeyboardInterrupt):
+            cache.build()
+    assert not list(tmp_path.rglob("*.lock"))
+    _, again = batches(policy, tiny_dataset, "vision", tmp_path)
+    assert again is not None
+    assert again.build() == 4
+
+
+@pytest.mark.parametrize("kind", ["vision", "prefix"])
+def test_what_the_cache_stands_in_for_is_not_needed_by_any_step(
+    parent: Path, tiny_dataset: Path, tmp_path: Path, kind: Kind
+) -> None:
+    """On the meta device a tensor has no numbers: what is parked there cannot be used."""
+    own = load_policy(parent, device="cpu", dtype="float32")
+    cached, cache = batches(own, tiny_dataset, kind, tmp_path)
+    assert cache is not None
+    cache.build()
+    rows = [0, 40, 77]
+    expected = gradients(own, cached.batch(rows))
+    chunk = own.model.sample(cached.batch(rows), noise=torch.zeros(3, H, 32))
+    sizes = sum(p.numel() * 4 for part in idle_parts(own.model, kind).values() for p in part.parameters())
+    assert park(own.model, kind, away="meta") * 1e9 >= sizes > 0
+    parked = {name.split(".")[0] for name, p in own.model.named_parameters() if p.device.type == "meta"}
+    assert parked == ({"vision", "connector"} if kind == "vision" else {"vision", "connector", "text"})
+    found = gradients(own, cached.batch(rows))
+    assert found[0] == expected[0]
+    assert all(torch.equal(found[1][name], expected[1][name]) for name in expected[1])
+    assert torch.equal(own.model.sample(cached.batch(rows), noise=torch.zeros(3, H, 32)), chunk)
+    assert park(own.model, kind, away="meta") == 0
 
 
 def options(dataset: Path, parent: Path, out: Path, **changes: Any) -> TrainOptions:
@@ -186,7 +358,51 @@ def test_a_run_that_is_too_short_or_trains_the_context_takes_no_cache(
     train(options(tiny_dataset, parent, tmp_path / "b", cache_dir=folder, train_expert_only=False))
     train(options(tiny_dataset, parent, tmp_path / "c", cache_dir=folder, augment={"crop": 0.5}))
     assert not folder.exists()
-    assert "cache: vision" not in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "cache: vision" not in said
+    assert "cache: none, --augment changes the pictures every time (--cache-views 8 keeps" in said
+
+
+def test_a_run_with_cached_views_and_coarse_numbers_is_exact_to_resume_and_validates_exactly(
+    tiny_dataset: Path, parent: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "cache"
+    changes = {"cache_dir": folder, "augment": {"crop": 0.8}, "cache_views": 2, "batch_size": 4, "save_every": 3}
+    run = train(options(tiny_dataset, parent, tmp_path / "run", cache_dtype="int8", **changes))
+    said = capsys.readouterr().out
+    assert "2 changed views of each frame" in said
+    assert "cache: int8 changes cached numbers by" in said
+    facts = load_policy(run / "checkpoints" / "last").lineage["cache"]
+    assert facts["dtype"] == "int8"
+    assert 0 < facts["tensor_error"] < 0.02
+    # One learning-rate step too small to matter: then both validate the parent, on exact and unchanged frames.
+    still = {"lr": 1e-30, "steps": 1, "batch_size": 64, "eval_every": 1}
+    ours = train(options(tiny_dataset, parent, tmp_path / "a", **(changes | still), cache_dtype="int8"))
+    plain = train(options(tiny_dataset, parent, tmp_path / "b", cache="prefix", cache_dir=folder, **still))
+    scores = [
+        [line["score"] for line in read_metrics(where / "metrics.jsonl") if line["kind"] == "validation"]
+        for where in (ours, plain)
+    ]
+    assert scores[0] == scores[1]
+    shutil.copytree(run, tmp_path / "again", symlinks=True)
+    shutil.rmtree(tmp_path / "again" / "checkpoints" / "step_000006")
+    train(TrainOptions(out=tmp_path / "again", resume=True))
+    left, right = (
+        load_file(where / "checkpoints" / "last" / "model.safetensors") for where in (run, tmp_path / "again")
+    )
+    assert all(torch.equal(left[name], right[name]) for name in left)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [({"cache_views": 2}, "no picture is changed"), ({"cache_views": 0, "augment": {"crop": 0.5}}, "--cache-views"),
+     ({"cache_views": 2, "augment": {"crop": 0.5}, "train_expert_only": False}, "model is trained")],
+)  # fmt: skip
+def test_views_that_cannot_be_are_refused(
+    tiny_dataset: Path, parent: Path, tmp_path: Path, changes: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(UsageError, match=words):
+        train(options(tiny_dataset, parent, tmp_path / "run", **changes))
 
 
 @pytest.mark.parametrize(

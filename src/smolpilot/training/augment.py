@@ -26,10 +26,14 @@ class Augmentation:
 
     def __init__(self, kinds: Mapping[str, float], draws: Draws) -> None:
         self._kinds = {kind: p for kind, p in kinds.items() if p > 0}
-        self._draws = draws
+        self.draws = draws
 
     def __bool__(self) -> bool:
         return bool(self._kinds)
+
+    def describe(self) -> str:
+        """All that the changes depend on, besides the places."""
+        return f"{sorted(self._kinds.items())} seed {self.draws.seed}"
 
     def __call__(self, inputs: PolicyInputs, places: Places) -> PolicyInputs:
         """The inputs with changed images [B, C, 3, h, w] in [-1, 1]; empty camera slots stay as they are.
@@ -42,7 +46,7 @@ class Augmentation:
         there = inputs.image_masks.flatten()
         images = inputs.images.flatten(0, 1)[there]  # [N, 3, h, w]
         # Each kind has its own numbers whether it is on or not, so that switching one leaves the others.
-        drawn = self._draws.uniform(AUGMENT, places, (shape[1], len(_CHANGES), 5)).flatten(0, 1)[there.cpu()]
+        drawn = self.draws.uniform(AUGMENT, places, (shape[1], len(_CHANGES), 5)).flatten(0, 1)[there.cpu()]
         for number, (kind, change) in enumerate(_CHANGES.items()):
             chosen, numbers = drawn[:, number, 0] < self._kinds.get(kind, 0.0), drawn[:, number, 1:]
             if chosen.any():

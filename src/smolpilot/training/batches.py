@@ -41,8 +41,13 @@ class Feed(Protocol):
         """The order of the samples."""
         ...
 
-    def batch(self, rows: Sequence[int] | Rows) -> PolicyInputs:
-        """The frames `rows`, with their action chunks."""
+    @property
+    def is_cached(self) -> bool:
+        """Whether a frame cache stands in for the pictures."""
+        ...
+
+    def batch(self, rows: Sequence[int] | Rows, places: Rows | None = None) -> PolicyInputs:
+        """The frames `rows`, with their action chunks; `places` decide which cached views are taken."""
         ...
 
     def stream(self, sampler: Sampler, start: int, stop: int) -> Generator[PolicyInputs]:
@@ -94,18 +99,23 @@ class Batches:
         """Every frame once per epoch."""
         return Sampler(len(self), batch_size, seed)
 
-    def batch(self, rows: Sequence[int] | Rows) -> PolicyInputs:
-        """The frames `rows` of the dataset, with their action chunks."""
+    @property
+    def is_cached(self) -> bool:
+        """Whether a frame cache stands in for the pictures."""
+        return self._cache is not None
+
+    def batch(self, rows: Sequence[int] | Rows, places: Rows | None = None) -> PolicyInputs:
+        """The frames `rows` of the dataset, with their action chunks; `places` decide which cached views are taken."""
         index = np.asarray(rows, dtype=np.int64)
         if self._cache is not None:
-            return self.cached(index, self._cache)
+            return self.cached(index, self._cache, places)
         return self._assemble(index, {slot: self._images.images(slot, index, self._device) for slot in self._plans})
 
     def stream(self, sampler: Sampler, start: int, stop: int) -> Generator[PolicyInputs]:
         """Batches number `start` to `stop` (excluded)."""
         if self._cache is not None or isinstance(self._images, FrameStore) or self._workers == 0:
             for number in range(start, stop):
-                yield self.batch(sampler.batch(number))
+                yield self.batch(sampler.batch(number), sampler.places(number))
             return
         reader = _ImageBatches(self._images, list(self._plans))
         for rows, images in loaded(reader, sampler, start, stop, self._workers):
@@ -134,9 +144,9 @@ class Batches:
         """Inputs of given images, with every instruction padded to the longest: what a cache is computed from."""
         return self._assemble(rows, images, all_tokens=True)
 
-    def cached(self, rows: Rows, cache: FrameCache) -> PolicyInputs:
-        """Inputs without images, with what the cache keeps of them."""
-        fields: dict[str, Any] = cache.fields(rows, self._device)
+    def cached(self, rows: Rows, cache: FrameCache, places: Rows | None = None) -> PolicyInputs:
+        """Inputs without images, with what the cache keeps of them (of one view each, drawn by place)."""
+        fields: dict[str, Any] = cache.fields(rows, self._device, cache.views(places))
         inputs = self._assemble(rows, {}, all_tokens=cache.spec.kind == "prefix")
         if cache.spec.kind == "prefix":
             special = cache.spec.shape[2] - self.token_width

@@ -52,13 +52,14 @@ class BlockStore:
             raise ValueError(f"a block of {tuple(block.shape)} {block.dtype} in a store of {self.shape} {self.dtype}")
         content = block.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes()
         header = {"rows": len(block), "bytes": len(content), "crc32": zlib.crc32(content)}
-        write_bytes_atomic(self._path(name), json.dumps(header).encode().ljust(_ALIGN) + content)
+        write_bytes_atomic(self.path(name), json.dumps(header).encode().ljust(_ALIGN) + content)
 
-    def _path(self, name: str) -> Path:
+    def path(self, name: str) -> Path:
+        """Where the block is, or would be."""
         return self.folder / name[:2] / f"{name}.block"
 
     def _load(self, name: str, rows: int) -> Tensor | None:
-        path, expected = self._path(name), rows * self.bytes_per_row
+        path, expected = self.path(name), rows * self.bytes_per_row
         try:
             with path.open("rb") as file:
                 if os.fstat(file.fileno()).st_size != _ALIGN + expected:

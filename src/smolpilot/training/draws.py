@@ -25,12 +25,12 @@ class Draws:
     (m up to 3)."""
 
     def __init__(self, seed: int) -> None:
-        self._seed = seed
+        self.seed = seed
 
     def noise(self, places: Places, shape: tuple[int, ...]) -> Tensor:
         """Standard normal numbers, float32 [n, *shape]."""
         out = np.empty((len(places), *shape), dtype=np.float32)
-        for row, generator in enumerate(_Generators(self._seed, NOISE, places)):
+        for row, generator in enumerate(_Generators(self.seed, NOISE, places)):
             generator.standard_normal(out=out[row], dtype=np.float32)
         return torch.from_numpy(out)
 
@@ -45,7 +45,7 @@ class Draws:
     def uniform(self, purpose: int, places: Places, shape: tuple[int, ...]) -> Tensor:
         """Numbers from 0 to below 1, float32 [n, *shape]."""
         out = np.empty((len(places), *shape), dtype=np.float32)
-        for row, generator in enumerate(_Generators(self._seed, purpose, places)):
+        for row, generator in enumerate(_Generators(self.seed, purpose, places)):
             generator.random(out=out[row], dtype=np.float32)
         return torch.from_numpy(out)
 

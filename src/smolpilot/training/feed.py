@@ -5,7 +5,7 @@ from __future__ import annotations
 import psutil
 
 from .batches import Batches, Feed
-from .cache_choice import MakeCache
+from .cache_choice import CacheChoice
 from .frames import camera_plans, predicted_gb
 from .mixture import Mixture
 from .parts import groups_of
@@ -13,7 +13,7 @@ from .setup import Prepared
 from .validation import Scorer, TaskValidator, Validator, spread
 
 
-def build_feed(prepared: Prepared, cache: MakeCache | None, *, sharers: int = 1) -> tuple[Feed, Scorer | None]:
+def build_feed(prepared: Prepared, cache: CacheChoice | None, *, sharers: int = 1) -> tuple[Feed, Scorer | None]:
     """Batches of all datasets of a run, and what scores their held-out frames (None without any).
 
     `sharers` processes of the run share the memory for decoded video.
@@ -24,15 +24,18 @@ def build_feed(prepared: Prepared, cache: MakeCache | None, *, sharers: int = 1)
     memory = options.frames_gb if options.frames_gb is not None else psutil.virtual_memory().available / 2e9
     memory /= sharers
     memory = memory if len(parts) == 1 else _memory_of_each(prepared, memory)
+    made = cache.training if cache else None
     batches = [
-        Batches(part.train, own, device, chunk_size=chunk, memory_gb=memory, workers=workers, cache=cache)
+        Batches(part.train, own, device, chunk_size=chunk, memory_gb=memory, workers=workers, cache=made)
         for part, own in zip(parts, transforms, strict=True)
     ]
     size, validators = max(32, options.batch_size or 0), {}
     for part, own in zip(parts, transforms, strict=True):
         if part.held_out is not None:
             rows = spread(len(part.held_out), options.eval_frames)
-            held = Batches(part.held_out, own, device, chunk_size=chunk, rows=rows, cache=cache)
+            held = Batches(
+                part.held_out, own, device, chunk_size=chunk, rows=rows, cache=cache.held_out if cache else None
+            )
             validators[part.title] = Validator(held, rows, batch_size=size, seed=options.seed)
     scorer: Scorer | None = TaskValidator(validators) if validators else None
     if len(parts) == 1:

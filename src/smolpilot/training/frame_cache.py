@@ -2,8 +2,9 @@
 
 `vision` keeps the image tokens [C, N, D]; `prefix` the keys and values of images and instruction of every text layer
 [L, 2, K, G, E], so that a training step runs the state token and the expert alone. Both are kept in the model's own
-dtype unless a coarser one is asked for, and also what was just computed is used as the cache would give it back:
-a run does not depend on what was cached before. Nothing of it is an approximation (docs/architecture.md).
+dtype unless a coarser one is asked for (`cache_numbers`), and also what was just computed is used as the cache would
+give it back: a run does not depend on what was cached before. Nothing of it is an approximation
+(docs/architecture.md).
 """
 
 from __future__ import annotations
@@ -25,17 +26,19 @@ from smolpilot.errors import TrainingError
 from smolpilot.policy import Policy
 from smolpilot.policy.inputs import PolicyInputs
 
+from .augment import Augmentation
 from .block_store import BlockStore, content_name, file_hash, tensors_hash
+from .cache_build import build
+from .cache_numbers import CacheDtype, Numbers
 from .frames import CameraPlan
-from .progress import track
 
 Kind = Literal["vision", "prefix"]
 Rows = npt.NDArray[np.int64]
 Assemble = Callable[[Rows, Mapping[str, Tensor]], PolicyInputs]
+Job = tuple[int, int]  # view, block
 
-FORMAT = 1
+FORMAT = 2
 _BLOCK = 32
-_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 
 
 def default_folder() -> Path:
@@ -51,19 +54,28 @@ def free_gb(folder: Path) -> float:
 
 @dataclass(frozen=True)
 class CacheSpec:
-    """What is kept of a frame: `shape` and `dtype`, and the size of `rows` frames."""
+    """What is kept of a frame: its numbers, in `views` changed pictures of it (1: the picture as it is, or one)."""
 
     kind: Kind
-    shape: tuple[int, ...]
-    dtype: torch.dtype
+    numbers: Numbers
+    views: int = 1
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.numbers.shape
 
     def gigabytes(self, rows: int) -> float:
-        """Room on disk."""
-        return rows * int(np.prod(self.shape)) * self.dtype.itemsize / 1e9
+        """Room on disk of `rows` frames."""
+        return rows * self.views * self.numbers.row_bytes / 1e9
 
 
 def cache_spec(
-    policy: Policy, kind: Kind, plans: Mapping[str, CameraPlan], tokens: int, dtype: str | None = None
+    policy: Policy,
+    kind: Kind,
+    plans: Mapping[str, CameraPlan],
+    tokens: int,
+    dtype: CacheDtype | None = None,
+    views: int = 1,
 ) -> CacheSpec:
     """What a cache keeps per frame, for the filled camera slots and instructions of `tokens` tokens."""
     config, model = policy.config, policy.model
@@ -75,7 +87,8 @@ def cache_spec(
     else:
         special = 3 * len(config.image_shapes) if config.add_image_special_tokens else 0
         shape = (model.expert.text_layers_read, 2, sum(per_image) + special + tokens, text.kv_heads, text.head_dim)
-    return CacheSpec(kind, shape, _DTYPES[dtype] if dtype else own_dtype(policy, kind))
+    axis = 1 if kind == "vision" else 2
+    return CacheSpec(kind, Numbers.of(shape, axis, dtype, own_dtype(policy, kind)), views)
 
 
 def own_dtype(policy: Policy, kind: Kind) -> torch.dtype:
@@ -85,47 +98,85 @@ def own_dtype(policy: Policy, kind: Kind) -> torch.dtype:
 
 
 class FrameCache:
-    """The cached tensors of the `rows` of a dataset; built on first use, verified, shared between runs."""
+    """The cached tensors of the `rows` of a dataset; built on first use, verified, shared between runs.
+
+    With an augmentation each frame is kept in `spec.views` changed pictures, else once as it is.
+    """
 
     def __init__(
         self, policy: Policy, dataset: Dataset, plans: Mapping[str, CameraPlan], rows: Rows, spec: CacheSpec,
-        assemble: Assemble, folder: Path,
+        assemble: Assemble, folder: Path, augmentation: Augmentation | None = None,
     ) -> None:  # fmt: skip
         self.spec, self.policy, self._dataset, self._plans = spec, policy, dataset, dict(plans)
-        self._assemble = assemble
-        self._store = BlockStore(folder, spec.shape, spec.dtype)
+        self._assemble, self._augmentation = assemble, augmentation
+        self._store = BlockStore(folder, (spec.numbers.row_bytes,), torch.uint8)
         self._blocks = list(self._plan_blocks(rows))
         self._place = np.full((len(dataset), 2), -1, dtype=np.int64)
         for number, (_, members) in enumerate(self._blocks):
             self._place[members] = np.stack([np.full(len(members), number), np.arange(len(members))], axis=1)
 
-    def build(self) -> int:
-        """Compute and store what is missing; returns the number of computed blocks. TrainingError: no room."""
-        missing = [i for i, (name, rows) in enumerate(self._blocks) if self._store.read(name, len(rows)) is None]
+    def build(self, turn: int = 0) -> int:
+        """Compute and store what is missing; returns the number of computed blocks. TrainingError: no room.
+
+        Several processes may do so at once; another `turn` begins at another block.
+        """
+        jobs = [(view, block) for view in range(self.spec.views) for block in range(len(self._blocks))]
+        missing = [job for job in jobs if not self._there(job)]
         if not missing:
             return 0
-        self._require_room(sum(len(self._blocks[i][1]) for i in missing))
-        for i in track(missing, len(missing), f"{self.spec.kind} cache"):
-            name, rows = self._blocks[i]
-            self._store.write(name, self._compute(rows))
-            if self._store.read(name, len(rows)) is None:
-                raise TrainingError(
-                    f"A block of the cache in {self._store.folder} does not read back as it was written.",
-                    fix="check that disk, or train with --cache none",
-                )
-        return len(missing)
+        self._require_room(sum(len(self._blocks[block][1]) for _, block in missing))
+        first = turn * 7919 % len(missing)  # far from the others'
+        return build(
+            [*missing[first:], *missing[:first]],
+            path=lambda job: self._store.path(self._name(job)),
+            there=self._there,
+            load=lambda job: self.pictures(self._blocks[job[1]][1]),
+            compute=self._write,
+            text=f"{self.spec.kind} cache",
+        )
 
-    def fields(self, rows: Rows, device: torch.device) -> dict[str, Tensor]:
-        """The cached fields of PolicyInputs for `rows`."""
+    def fields(self, rows: Rows, device: torch.device, views: Rows | None = None) -> dict[str, Tensor]:
+        """The cached fields of PolicyInputs for `rows`, of the view of each (open: the first)."""
         tensors = []
-        for block, place in self._place[rows]:
-            name, members = self._blocks[block]
-            found = self._store.read(name, len(members))
+        for (block, place), view in zip(
+            self._place[rows], np.zeros_like(rows) if views is None else views, strict=True
+        ):
+            found = self._store.read(self._name((int(view), int(block))), len(self._blocks[block][1]))
             assert found is not None, "build() comes first"
             tensors.append(found[place])
         stacked = torch.stack(tensors).to(device)
-        wide = stacked.to(own_dtype(self.policy, self.spec.kind))
+        wide = self.spec.numbers.unpack(stacked, own_dtype(self.policy, self.spec.kind))
         return {"image_tokens" if self.spec.kind == "vision" else "context": wide}
+
+    def views(self, places: Rows | None) -> Rows | None:
+        """Which view of its frame the sample at each place takes; None where there is but one."""
+        if self._augmentation is None or places is None:
+            return None
+        return self._augmentation.draws.views(places, self.spec.views)
+
+    def exact(self, rows: Rows, view: int = 0) -> PolicyInputs:
+        """What the cache stands in for: inputs with the pictures of a view, computed anew."""
+        return self._inputs(rows, self.pictures(rows), view)
+
+    def _there(self, job: Job) -> bool:
+        return self._store.read(self._name(job), len(self._blocks[job[1]][1])) is not None
+
+    def _name(self, job: Job) -> str:
+        view, block = job
+        if self._augmentation is None:
+            return self._blocks[block][0]
+        return content_name(self._blocks[block][0], self._augmentation.describe(), view)
+
+    def _write(self, job: Job, pictures: Mapping[str, Tensor]) -> None:
+        view, block = job
+        self._store.write(
+            self._name(job), self.spec.numbers.pack(self._compute(self._blocks[block][1], pictures, view))
+        )
+        if not self._there(job):
+            raise TrainingError(
+                f"A block of the cache in {self._store.folder} does not read back as it was written.",
+                fix="check that disk, or train with --cache none",
+            )
 
     def _require_room(self, rows: int) -> None:
         free, needed = free_gb(self._store.folder), self.spec.gigabytes(rows)
@@ -143,7 +194,7 @@ class FrameCache:
             modules.append(("text", model.text))
         weights = {f"{name}.{key}": value for name, module in modules for key, value in module.state_dict().items()}
         base = content_name(
-            FORMAT, self.spec, tensors_hash(weights), policy.config.resize_imgs_with_padding,
+            FORMAT, self.spec.kind, self.spec.numbers, tensors_hash(weights), policy.config.resize_imgs_with_padding,
             policy.config.add_image_special_tokens, list(self._plans.items()),
         )  # fmt: skip
         frames, episodes = self._dataset.frame_index, self._dataset.episode_index
@@ -159,7 +210,11 @@ class FrameCache:
             for first in range(0, len(of_episode), _BLOCK):
                 members = of_episode[first : first + _BLOCK]
                 instruction = self._tokens(members) if self.spec.kind == "prefix" else b""
-                stamp = times[first : first + _BLOCK].tobytes() + frames[members].tobytes()
+                stamp = (
+                    times[first : first + _BLOCK].tobytes()
+                    + frames[members].tobytes()
+                    + episodes[members].tobytes() * (self._augmentation is not None)
+                )
                 yield content_name(base, *sources, stamp, instruction), members
 
     def _tokens(self, rows: Rows) -> bytes:
@@ -167,22 +222,31 @@ class FrameCache:
         return inputs.tokens.cpu().numpy().tobytes() + inputs.token_mask.cpu().numpy().tobytes()
 
     @torch.no_grad()
-    def _compute(self, rows: Rows) -> Tensor:
-        """The tensors of the frames `rows`, in the cache's dtype."""
+    def _compute(self, rows: Rows, pictures: Mapping[str, Tensor], view: int) -> Tensor:
+        """The tensors of the frames `rows`, as the model gives them."""
         model = self.policy.model
         training = model.training
         model.eval()
         try:
-            inputs = self._assemble(rows, self.pictures(rows))
+            inputs = self._inputs(rows, pictures, view)
             parts = []
             for first in range(0, len(rows), 8):
                 part = inputs[first : first + 8]
-                parts.append(self._tensor_of(part))
+                parts.append(self.tensor(part))
         finally:
             model.train(training)
-        return torch.cat(parts).to(self.spec.dtype)
+        return torch.cat(parts)
 
-    def _tensor_of(self, inputs: PolicyInputs) -> Tensor:
+    def _inputs(self, rows: Rows, pictures: Mapping[str, Tensor], view: int) -> PolicyInputs:
+        inputs = self._assemble(rows, pictures)
+        if self._augmentation is None:
+            return inputs
+        places = [self._dataset.episode_index[rows], self._dataset.frame_index[rows], np.full(len(rows), view)]
+        return self._augmentation(inputs, np.stack(places, axis=1).astype(np.int64))
+
+    @torch.no_grad()
+    def tensor(self, inputs: PolicyInputs) -> Tensor:
+        """What is kept of inputs with images, as the model computes it."""
         model = self.policy.model
         if self.spec.kind == "prefix":
             return model.encode_context(inputs).pack()

@@ -58,7 +58,8 @@ class Trainer:
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
         self.optimiser = build_optimiser(self.model, lr=self.schedule.peak, weight_decay=options.weight_decay)
         self.draws = Draws(options.seed)
-        self.augmentation = Augmentation(options.augment, self.draws)
+        # Of cached frames the changed pictures are cached.
+        self.augmentation = Augmentation({} if batches.is_cached else options.augment, self.draws)
         self.ema = Ema(self.model, options.ema) if options.ema is not None else None
         self._losses: list[Tensor] = []
         self._norms: list[Tensor] = []

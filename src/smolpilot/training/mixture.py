@@ -38,16 +38,22 @@ class Mixture:
         """Every group as often as its weight says."""
         return WeightedSampler(self._groups, self._weights, batch_size, seed)
 
-    def batch(self, rows: Sequence[int] | Rows) -> PolicyInputs:
-        """The frames `rows`, with their action chunks."""
+    @property
+    def is_cached(self) -> bool:
+        """Whether frame caches stand in for the pictures."""
+        return all(part.is_cached for part in self.parts)
+
+    def batch(self, rows: Sequence[int] | Rows, places: Rows | None = None) -> PolicyInputs:
+        """The frames `rows`, with their action chunks; `places` decide which cached views are taken."""
         found = _split(np.asarray(rows, dtype=np.int64), self._ends)
-        return join([self.parts[part].batch(mine) for part, mine, _ in found], [places for _, _, places in found])
+        inputs = [self.parts[part].batch(mine, None if places is None else places[at]) for part, mine, at in found]
+        return join(inputs, [at for _, _, at in found])
 
     def stream(self, sampler: Sampler, start: int, stop: int) -> Generator[PolicyInputs]:
         """Batches number `start` to `stop` (excluded)."""
         if self._workers == 0 or all(part.decoder is None for part in self.parts):
             for number in range(start, stop):
-                yield self.batch(sampler.batch(number))
+                yield self.batch(sampler.batch(number), sampler.places(number))
             return
         for rows, pictures in loaded(_Pictures(self.parts, self._ends), sampler, start, stop, self._workers):
             found = _split(np.asarray(rows, dtype=np.int64), self._ends)

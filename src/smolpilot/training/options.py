@@ -119,8 +119,11 @@ class TrainOptions:
     """What a frozen vision-language model makes of each frame, kept on disk and exact: image tokens (vision), or all
     keys and values of images and instruction (prefix, ten times faster and ten times larger). Open: the fastest that
     fits into half of the free disk, where the run is long enough to gain by it."""
-    cache_dtype: Literal["float32", "bfloat16", "float16"] | None = None
-    """Coarser numbers in the cache, at a loss that is measured and shown. Open: those of the model."""
+    cache_dtype: Literal["float32", "bfloat16", "float16", "fp8", "int8"] | None = None
+    """Coarser numbers in the cache of training frames, at a loss that is measured and shown; validation stays exact.
+    Open: those of the model."""
+    cache_views: int | None = None
+    """With --augment: keep this many changed views of each frame in the cache, and draw one at each step."""
     cache_dir: Path | None = None
     """Folder of the cache, shared between runs. Open: smolpilot/frames in the user's cache folder."""
     workers: int | None = None
@@ -157,7 +160,7 @@ def check(options: TrainOptions) -> TrainOptions:
         "micro_batch",
         "patience",
     ]
-    for name in [*positive, "keep", "log_every", "lr", "clip"]:
+    for name in [*positive, "keep", "cache_views", "log_every", "lr", "clip"]:
         value = getattr(options, name)
         if value is not None and not value > 0:
             raise UsageError(f"{_flag(name)} is {value}.", expected="a number above 0")
@@ -168,6 +171,11 @@ def check(options: TrainOptions) -> TrainOptions:
     check_seed(options.seed)
     _check_average_and_patience(options)
     _check_augment(options.augment)
+    if options.cache_views is not None and not any(options.augment.values()):
+        raise UsageError(
+            f"--cache-views {options.cache_views}, but no picture is changed.",
+            fix="say how with --augment, for example --augment crop=0.8 colour=0.8; or leave --cache-views out",
+        )
     if not 0 <= options.held_out < 1:
         raise UsageError(f"--held-out is {options.held_out}.", expected="a share from 0 to below 1, such as 0.1")
     if options.warmup_steps is not None and options.warmup_steps >= options.steps:

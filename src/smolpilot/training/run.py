@@ -141,8 +141,10 @@ def _run(trainer: Trainer, out: Path) -> Path:
 
 
 def _trainer(prepared: Prepared, world: World) -> Trainer:
-    cache = choose_cache(prepared)
+    cache = choose_cache(prepared, world.local_rank)
     feed, scorer = build_feed(prepared, cache, sharers=world.local_size)
+    if cache is not None:
+        cache.park()
     if scorer is None and prepared.options.patience is not None:
         raise UsageError(
             "--patience waits for the held-out error, and no episode is held out.",
