@@ -192,7 +192,7 @@ def test_report_has_stages_and_text(engine: Engine, frames: Frames) -> None:
         assert 0 < stage["p50_ms"] <= stage["p95_ms"] <= stage["p99_ms"]
     parts = sum(report.latency[name]["p50_ms"] for name in ("transforms", "vision", "prefix", "denoising"))
     assert parts < 2 * report.latency["total"]["p99_ms"]
-    assert f"mode       {engine.spec.mode}, torch, float32 on cpu" in str(report)
+    assert f"mode       {engine.spec.mode}, {report.backend}, float32 on cpu" in str(report)
     assert report.to_json()["verdict"]["frames"] == 1
 
 
@@ -222,7 +222,7 @@ def test_a_given_policy_keeps_its_weights(policy: Policy, frames: Frames, tmp_pa
     before = policy.predict_chunk(frames[0], noise(0))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        engine = prepare(policy, mode="fast", frame=frames[0], cache_dir=tmp_path)
+        engine = prepare(policy, mode="fast", backend="torch", frame=frames[0], cache_dir=tmp_path)
     assert isinstance(engine._backend, FastNetwork)
     engine.stop()
     assert torch.equal(policy.predict_chunk(frames[0], noise(0)), before)

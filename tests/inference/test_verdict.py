@@ -34,17 +34,19 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return seen
 
 
-def test_a_warm_start_knows_the_verdict_and_loads_the_weights_once(
-    bundle: Path, frames: Frames, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("backend", "reads"), [("torch", ["read"]), ("openvino", [])])
+def test_a_warm_start_knows_the_verdict_and_loads_the_weights_at_most_once(
+    bundle: Path, frames: Frames, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str, reads: list[str]
 ) -> None:
-    first = prepare(bundle, mode="fast", device="cpu", frame=frames, cache_dir=tmp_path)
+    options: Any = {"mode": "fast", "backend": backend, "device": "cpu", "frame": frames, "cache_dir": tmp_path}
+    first = prepare(bundle, **options)
     assert first.verdict is not None
     assert not first.verdict.stored
     assert first.verdict.frames == 3
     assert 0 < first.verdict.sigma < 1e-5
     seen = loads(monkeypatch)
-    again = prepare(bundle, mode="fast", device="cpu", frame=frames, cache_dir=tmp_path)
-    assert seen == ["read"]
+    again = prepare(bundle, **options)
+    assert seen == reads
     assert again.verdict is not None
     assert again.verdict.stored
     assert again.verdict.difference == first.verdict.difference

@@ -62,7 +62,7 @@ def prepare(
         raise UsageError(f"There is no mode '{mode}'.", fix=did_you_mean(str(mode), MODES))
     source = _Source(policy, device, load_options)
     shell, place = source.shell, source.device
-    name = choose_backend(backend, mode, place)
+    name = choose_backend(backend, mode, place, precision, source.stored_precision)
     chosen = choose_precision(name, mode, place, precision, source.stored_precision)
     config = shell.config
     spec = EngineSpec(

@@ -21,11 +21,16 @@ if TYPE_CHECKING:
 __all__ = ["BACKENDS", "choose_backend", "choose_precision", "load_backend"]
 
 # Name -> module. Best first: the first one that is available serves.
-BACKENDS = {"torch": "torch_backend"}
+BACKENDS = {"openvino": "openvino_backend", "torch": "torch_backend"}
 
 
-def choose_backend(name: str, mode: Mode, device: torch.device) -> str:
-    """The backend for a mode on a device; `auto` takes the first that can. UsageError says why none can."""
+def choose_backend(
+    name: str, mode: Mode, device: torch.device, precision: str = "auto", stored: str = "float32"
+) -> str:
+    """The backend for a mode on a device; `auto` takes the first that can, in the precision asked for where any can.
+
+    UsageError says why none can.
+    """
     if name != "auto":
         if name not in BACKENDS:
             raise UsageError(f"There is no backend '{name}'.", fix=did_you_mean(name, ("auto", *BACKENDS)))
@@ -33,11 +38,13 @@ def choose_backend(name: str, mode: Mode, device: torch.device) -> str:
         if reason:
             raise UsageError(f"The backend '{name}' cannot serve mode '{mode}' on {device}: {reason}")
         return name
-    reasons = {}
-    for candidate in BACKENDS:
-        reasons[candidate] = _module(candidate).unavailable(mode, device)
-        if not reasons[candidate]:
+    reasons = {candidate: _module(candidate).unavailable(mode, device) for candidate in BACKENDS}
+    able = [candidate for candidate, reason in reasons.items() if not reason]
+    for candidate in able:
+        if precision in ("auto", *_module(candidate).precisions(mode, device, stored)):
             return candidate
+    if able:
+        return able[0]  # choose_precision says what is possible
     raise UsageError(
         f"No backend serves mode '{mode}' on {device}: " + "; ".join(f"{k}: {v}" for k, v in reasons.items()),
         fix="choose another mode (fast serves everywhere), or install what the backend needs",

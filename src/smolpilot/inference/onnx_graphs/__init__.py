@@ -1,0 +1,12 @@
+"""The network as three ONNX graphs (vision, prefix, one denoising step), their calibration, and what runs them.
+
+Needs the `onnx` package, and `onnxruntime` or `openvino` to run: the extras `export` and `openvino`.
+"""
+
+from .calibration import calibrate
+from .ranges import Ranges
+from .runtimes import open_graph
+from .stored import open_network
+from .writing import GRAPHS, network_weights, write_graphs
+
+__all__ = ["GRAPHS", "Ranges", "calibrate", "network_weights", "open_graph", "open_network", "write_graphs"]
