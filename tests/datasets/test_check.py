@@ -28,6 +28,7 @@ from .helpers_damage import (
     cut,
     table_v21,
     video_v21,
+    waiting,
     wall_clock,
 )
 from .helpers_recordings import FPS, JOINTS, Take, takes, write_v3, write_v21, write_video
@@ -181,6 +182,19 @@ def test_values_in_another_unit_are_said_once_per_joint(tmp_path):
 
 def test_a_profile_of_another_robot(sound):
     assert codes(sound, robot=RobotProfile.load("so101"))["profile-mismatch"]
+
+
+@pytest.mark.parametrize("head", [True, False])
+def test_waiting_is_found_with_its_first_and_last_frame(tmp_path, head):
+    made = takes()
+    waiting(head)(made)
+    write_v21(tmp_path / "set", made)
+    found = {one.code: one for one in audit(tmp_path / "set").findings}["idle-head" if head else "idle-tail"]
+    rows = len(made[1].state)
+    assert found.episode == 1
+    assert found.last - found.frame + 1 >= 25
+    assert (found.frame if head else found.last) == (0 if head else rows - 1)
+    assert f"{found.last - found.frame + 1} frames" in found.message
 
 
 @pytest.mark.parametrize("lag", [1, 4])

@@ -161,13 +161,21 @@ def test_rows_without_a_task_are_a_problem_of_their_episode(build_v21: Any, tmp_
 def test_findings_are_read_and_placed(tiny_dataset: Path, tmp_path: Path) -> None:
     file = tmp_path / "findings.json"
     rows = [
-        {"code": "idle", "severity": "warning", "episode": 2, "frame": 4, "message": "stands still", "fix": "cut it"},
+        {
+            "code": "idle",
+            "severity": "warning",
+            "episode": 2,
+            "frame": 4,
+            "last": 9,
+            "message": "stands still",
+            "fix": "cut it",
+        },
         {"code": "variety", "severity": "info", "message": "one robot"},
     ]
     file.write_text(json.dumps({"findings": rows}))
     found = read_findings(file)
     assert found == [
-        Finding("idle", "warning", "stands still", "cut it", episode=2, frame=4),
+        Finding("idle", "warning", "stands still", "cut it", episode=2, frame=4, last=9),
         Finding("variety", "info", "one robot", ""),
     ]
     view(read_meta(tiny_dataset), tmp_path / "page", findings=found)

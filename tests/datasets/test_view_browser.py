@@ -26,7 +26,7 @@ pytestmark = pytest.mark.skipif(
 FPS, LENGTHS = 10, (20, 16, 12)
 FINDINGS = [
     Finding("jumps", "error", "the arm jumps", "smolpilot dataset exclude", episode=1, frame=5, joint="lift"),
-    Finding("idle", "warning", "stands still", "", episode=1, frame=8),
+    Finding("idle", "warning", "stands still", "", episode=1, frame=8, last=15),
     Finding("variety", "info", "a start like that of episode 0", "", episode=1),
     Finding("texts", "warning", "few <b>instructions</b>", ""),
 ]
@@ -198,10 +198,14 @@ def test_findings_are_on_the_time_line_in_the_list_and_in_words(page: Any) -> No
     assert page.locator("#timeline path.mark").count() == 2
     texts = page.locator("#findings li").all_text_contents()
     assert texts[0].split() == ["error", "frame", "5:", "the", "arm", "jumps", "smolpilot", "dataset", "exclude"]
-    assert texts[1].split() == ["warning", "frame", "8:", "stands", "still"]
+    assert texts[1].split() == ["warning", "frames", "8", "to", "15:", "stands", "still"]
+    stretch = page.locator("#timeline rect.stretch")
+    assert stretch.count() == 1, "the jump is one frame, the waiting lasts from 8 to 15"
     place = page.locator("#timeline path.mark.warning").get_attribute("transform")
     axis = page.locator("#timeline").bounding_box()["width"] - 66
     assert float(place.removeprefix("translate(").split(",")[0]) == pytest.approx(56 + axis * 8 / 15, abs=1)
+    assert float(stretch.get_attribute("x")) == pytest.approx(56 + axis * 8 / 15, abs=1)
+    assert float(stretch.get_attribute("width")) == pytest.approx(axis * 7 / 15, abs=1)
     assert page.locator('.chart[data-joint="lift"] path.mark.error').count() == 1
     assert page.locator('.chart[data-joint="pan"] path.mark').count() == 0
     page.locator("#timeline path.mark.error").click()

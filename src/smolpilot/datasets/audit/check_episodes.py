@@ -39,7 +39,7 @@ def idle(subject: Subject) -> Iterator[Finding]:
                     f"Nothing moves in the {word} {still} frames ({still / subject.fps:.1f} s) of episode {episode}."
                 )
                 frame = 0 if word == "first" else len(values) - still
-                yield subject.finding(code, message, episode=episode, frame=frame)
+                yield subject.finding(code, message, episode=episode, frame=frame, last=frame + still - 1)
                 if still == len(values):
                     break
 

@@ -17,7 +17,8 @@ SEVERITIES: tuple[Severity, ...] = ("error", "warning", "info")
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found where. `camera` and `joint` are names, `frame` counts from the episode's start.
+    """What was found where. `camera` and `joint` are names, `frame` counts from the episode's start; `last` is the last
+    frame of a stretch.
 
     `fix` is the command that repairs or excludes it, or the sentence that says what to do.
     """
@@ -30,6 +31,7 @@ class Finding:
     frame: int | None = None
     camera: str | None = None
     joint: str | None = None
+    last: int | None = None
 
     @property
     def group(self) -> str:
@@ -51,6 +53,7 @@ def finding(
     frame: int | None = None,
     camera: str | None = None,
     joint: str | None = None,
+    last: int | None = None,
     severity: Severity | None = None,
     fix: str | None = None,
 ) -> Finding:
@@ -59,7 +62,7 @@ def finding(
     template = rule.fix if fix is None else fix
     where = shlex.quote(str(root))
     text = template.replace("{path}", where).replace("{episode}", "N" if episode is None else str(episode))
-    return Finding(code, severity or rule.severity, message, text, episode, frame, camera, joint)
+    return Finding(code, severity or rule.severity, message, text, episode, frame, camera, joint, last)
 
 
 def ordered(findings: Iterable[Finding]) -> list[Finding]:

@@ -42,6 +42,7 @@ def _finding(row: dict[str, Any], path: Path) -> Finding:
         frame=_whole(row.get("frame")),
         camera=words["camera"],
         joint=words["joint"],
+        last=_whole(row.get("last")),
     )
 
 

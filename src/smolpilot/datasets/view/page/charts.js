@@ -138,6 +138,10 @@ class Timeline {
     element(svg, "text", {x: LEFT - 12, y: middle + 4, "text-anchor": "end"}, "findings");
     this.axis.draw(svg, bottom, 10);
     const marks = episode.findings.filter(finding => finding.frame !== null);
+    for (const finding of marks.filter(finding => finding.last !== null)) {
+      const start = this.axis.x(finding.frame), stop = this.axis.x(Math.min(finding.last, episode.rows - 1));
+      element(svg, "rect", {class: `stretch ${finding.severity}`, x: start, y: middle - 4, width: Math.max(stop - start, 1), height: 8});
+    }
     for (const finding of marks) {
       addMark(svg, finding, this.axis.x(finding.frame), middle, this.seek);
     }

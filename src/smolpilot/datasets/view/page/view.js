@@ -81,7 +81,7 @@ const smolpilot = {
   },
 
   findingItem(finding) {
-    const place = finding.frame !== null ? `frame ${finding.frame}` : "";
+    const place = finding.frame === null ? "" : finding.last === null ? `frame ${finding.frame}` : `frames ${finding.frame} to ${finding.last}`;
     const symbol = document.createElementNS(SVG, "svg");
     for (const [key, value] of Object.entries({width: 14, height: 14, viewBox: "-7 -7 14 14", style: "display:inline;vertical-align:-2px"})) symbol.setAttribute(key, value);
     element(symbol, "path", {class: `mark ${finding.severity}`, d: SHAPES[finding.severity]});
