@@ -214,6 +214,21 @@ def test_a_stopped_run_is_saved_and_goes_on_bit_for_bit(tiny_dataset: Path, tmp_
     assert all(torch.equal(a[name], b[name]) for name in a)
 
 
+def test_two_processes_build_one_cache_and_train_from_it(tiny_dataset: Path, tmp_path: Path, pair: Path) -> None:
+    words = ["-m", "smolpilot", "train", "--dataset", str(tiny_dataset), "--policy", str(pair / "checkpoints" / "last")]
+    words += ["--train-expert-only", "True", "--steps", "6", "--batch-size", "5", "--log-every", "1", "--device", "cpu"]
+    words += ["--eval-every", "3", "--save-every", "3", "--eval-frames", "6", "--augment", "crop=0.5"]
+    words += ["--cache-views", "2", "--cache-dir", str(tmp_path / "cache")]
+    for code, _, errors in ended(launch(*words, "--out", str(tmp_path / "two"))):
+        assert code == 0, errors
+    blocks = {path.name for path in (tmp_path / "cache").rglob("*") if path.is_file()}
+    assert {Path(name).suffix for name in blocks} == {".block"}
+    assert len(blocks) == 5 * 2 + 1  # two views of five episodes, and the held-out one as it is
+    assert main([*words[2:], "--out", str(tmp_path / "one")]) == 0
+    assert {path.name for path in (tmp_path / "cache").rglob("*") if path.is_file()} == blocks
+    close(tmp_path / "one", tmp_path / "two")
+
+
 def test_when_one_process_dies_the_other_says_so(tiny_dataset: Path, tmp_path: Path) -> None:
     program = tmp_path / "dies.py"
     program.write_text(

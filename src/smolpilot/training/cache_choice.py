@@ -85,7 +85,7 @@ def choose_cache(prepared: Prepared, turn: int = 0) -> CacheChoice | None:
         return None
     views = f", {options.cache_views} changed views of each frame" if options.cache_views else ""
     size = _spec(prepared, kind).gigabytes(prepared.frames)
-    print(f"cache: {kind}, {size:.2f} GB in {folder}{views}", flush=True)
+    print(f"cache: {kind}, {size:.3g} GB in {folder}{views}", flush=True)
     return CacheChoice(prepared, kind, folder, turn)
 
 
