@@ -25,6 +25,10 @@ VERBS: dict[str, tuple[str, str]] = {
     "watch": ("smolpilot.cli.watch", "the same, live in the terminal"),
     "eval": ("smolpilot.cli.eval", "held-out episodes: errors per joint in robot units, pictures, report"),
     "rollout": ("smolpilot.cli.rollout", "closed loop in the shipped simulation: success rate and video"),
+    "bench": (
+        "smolpilot.cli.bench",
+        "milliseconds per chunk by mode of the engine, beside LeRobot's; memory",
+    ),
     "record": ("smolpilot.cli.record", "record demonstrations of the shipped simulation as a dataset"),
     "bundle": ("smolpilot.cli.bundle", "show a bundle; `bundle localize DIR` for an offline LeRobot"),
 }

@@ -305,6 +305,11 @@ class Engine:
         return self._verdict
 
     @property
+    def last_ms(self) -> dict[str, float]:
+        """Milliseconds of the newest chunk by stage; on a GPU only `transforms` and `total`."""
+        return dict(self._watch.last)
+
+    @property
     def report(self) -> EngineReport:
         """How the engine stands now."""
         with self._lock:

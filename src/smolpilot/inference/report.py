@@ -21,12 +21,14 @@ class Stopwatch:
 
     def __init__(self) -> None:
         self._samples: dict[str, deque[float]] = {stage: deque(maxlen=_KEPT) for stage in STAGES}
+        self.last: dict[str, float] = {}  # of the newest chunk
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         start = time.perf_counter()
         yield
-        self._samples[name].append((time.perf_counter() - start) * 1e3)
+        self.last[name] = (time.perf_counter() - start) * 1e3
+        self._samples[name].append(self.last[name])
 
     def clear(self) -> None:
         for samples in self._samples.values():

@@ -1,0 +1,70 @@
+"""`smolpilot bench BUNDLE`: milliseconds per chunk by mode, beside LeRobot where asked, and what they mean."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from smolpilot.cli.options import parse
+from smolpilot.cli.progress import progress_bar
+from smolpilot.evaluation.bench_options import BenchOptions
+
+
+def main(args: list[str]) -> int:
+    """Run the verb; 0 when everything was measured, whatever the numbers say."""
+    options = parse(BenchOptions, args, verb="bench")
+    from smolpilot.evaluation.bench import bench
+
+    with progress_bar() as progress:
+        document = bench(options, progress=progress)
+    if options.json:
+        print(json.dumps(document, indent=2))
+    else:
+        _print(document)
+    return 0
+
+
+def _print(document: dict[str, Any]) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    facts, tokens, cameras = document["machine"], document["tokens"], document["cameras"]
+    console.print(
+        f"{facts['device']} ({facts['processor']}), torch {facts['torch']}; {document['parameters'] / 1e6:.1f} M "
+        f"parameters; {len(cameras['used'])} camera{'s' if len(cameras['used']) != 1 else ''} in "
+        f"{len(cameras['slots'])} slots; {tokens['images']} image, {tokens['instruction']} word and 1 state token; "
+        f"{document['denoising_steps']} denoising steps; {document['repeats']} chunks each after {document['warm_up']} "
+        f"to warm up, {document['frames']} frames",
+        markup=False,
+        soft_wrap=True,
+    )
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1))
+    table.add_column("mode", no_wrap=True)
+    table.add_column("computes in", no_wrap=True)
+    for name in ("p50 ms", "p95 ms", "net p50", "net p95", "MB", "faster"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in document["rows"]:
+        times = (row[key] for key in ("total_p50_ms", "total_p95_ms", "network_p50_ms", "network_p95_ms"))
+        faster = "" if row["ratio"] is None else f"{row['ratio']:.2f}x"
+        memory = f"{row['memory_mb']:,.0f}"
+        table.add_row(row["name"], row["precision"], *(f"{time:,.1f}" for time in times), memory, faster)
+    console.print(table)
+    console.print("net: without the transforms between robot units and the network.", markup=False)
+    if document["reference"]:
+        console.print(f"faster: times faster than {document['reference']}, in the same run.", markup=False)
+    for row in document["rows"]:
+        said = [part for part in (_difference(row), row["verdict"]) if part]
+        if said:
+            console.print(f"{row['name']}: {'; '.join(said)}", markup=False, soft_wrap=True)
+        if row["note"]:
+            console.print(f"warning: {row['note']}", style="yellow", markup=False, soft_wrap=True)
+
+
+def _difference(row: dict[str, Any]) -> str:
+    if row["sigma"] is None:
+        return ""
+    if row["sigma"] == 0:
+        return "equal to the plain network in every bit"
+    return f"differs from plain by at most {row['difference']:.2g} ({row['joint']}), {row['sigma']:.1g} sigma"

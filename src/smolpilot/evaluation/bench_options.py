@@ -1,0 +1,52 @@
+"""Options of `smolpilot bench`; the field docs are the help text. Loads no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from smolpilot.errors import UsageError
+
+from .options import Bundle, Flag
+
+BenchMode = Literal["plain", "exact", "fast", "int8"]
+
+
+@dataclass(frozen=True)
+class BenchOptions:
+    """Measure how long a chunk takes in each mode of the engine, and how far it is from the plain network."""
+
+    bundle: Bundle
+    """Bundle folder, LeRobot checkpoint folder or hub id of the policy."""
+    against: Literal["lerobot"] | None = None
+    """Also measure LeRobot with the same weights, in float32 and as it builds them, taking turns in this process."""
+    modes: tuple[BenchMode, ...] = ("plain", "exact", "fast")
+    """What to measure: plain (the network without engine), exact, fast, int8."""
+    dataset: Path | None = None
+    """Recording whose frames are used; without it frames are made up, which takes the same time."""
+    cameras: int | None = None
+    """How many of the policy's cameras deliver pictures, the first ones; the others are masked. Default: all."""
+    steps: int | None = None
+    """Denoising steps; default: the policy's own."""
+    repeats: int = 10
+    """Chunks per mode, each from another frame; two more to warm up are not counted."""
+    precision: str = "auto"
+    """What `fast` computes in: auto, float32, bfloat16, float16."""
+    backend: str = "auto"
+    """What computes: auto, or the name of one."""
+    stats_from: Path | None = None
+    """Dataset whose statistics replace the checkpoint's, for a checkpoint without usable ones."""
+    tokenizer: Path | None = None
+    """Folder with the tokenizer, for a checkpoint that names one by hub id."""
+    device: str = "auto"
+    """`auto`, `cpu`, `cuda`."""
+    json: Flag = False
+    """Print one JSON document to standard output, and nothing else there."""
+
+    def __post_init__(self) -> None:
+        for name, value in (("--cameras", self.cameras), ("--steps", self.steps), ("--repeats", self.repeats)):
+            if value is not None and value < 1:
+                raise UsageError(f"{name} is {value}.", expected="a whole number of at least 1")
+        if not self.modes:
+            raise UsageError("--modes is empty.", expected="at least one of plain, exact, fast, int8")
