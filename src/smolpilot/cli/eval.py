@@ -22,6 +22,7 @@ def main(args: list[str]) -> int:
     from smolpilot.datasets import open_dataset
     from smolpilot.evaluation import evaluate, write_eval_report
     from smolpilot.evaluation.summary import to_json
+    from smolpilot.inference import prepare
     from smolpilot.training.preflight import preflight_policy, stop_on_errors
 
     # Opened first: that the folder exists already should not be noticed after an hour of predictions.
@@ -34,7 +35,7 @@ def main(args: list[str]) -> int:
             preflight_policy(policy, dataset, units=options.units), overruled=not options.preflight, say=warn
         )
         result = evaluate(
-            policy,
+            prepare(policy, mode=options.engine) if options.engine != "plain" else policy,
             dataset,
             options.episodes,
             every=options.every,

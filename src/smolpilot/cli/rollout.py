@@ -15,6 +15,7 @@ def main(args: list[str]) -> int:
     from smolpilot.atomic import atomic_folder
     from smolpilot.evaluation import rollout, write_rollout_report
     from smolpilot.evaluation.summary import to_json
+    from smolpilot.inference import prepare
     from smolpilot.policy import load_policy
 
     with atomic_folder(options.out) as folder, progress_bar() as progress:
@@ -25,7 +26,7 @@ def main(args: list[str]) -> int:
             tokenizer_dir=options.tokenizer,
         )
         result = rollout(
-            policy,
+            prepare(policy, mode=options.engine) if options.engine != "plain" else policy,
             options.env,
             episodes=options.episodes,
             seed=options.seed,

@@ -18,6 +18,7 @@ from .scored import F32
 
 if TYPE_CHECKING:
     from smolpilot.datasets import DatasetMeta
+    from smolpilot.inference import Engine
     from smolpilot.policy import Policy
 
 UNKNOWN_UNIT = "dataset units"  # LeRobot datasets carry no units; a profile derived from one cannot know them
@@ -46,7 +47,7 @@ class Binding:
         return held
 
 
-def bind(policy: Policy, meta: DatasetMeta, units: Mapping[str, str] | None = None) -> Binding:
+def bind(policy: Policy | Engine, meta: DatasetMeta, units: Mapping[str, str] | None = None) -> Binding:
     """Match joints by name and cameras by the policy's camera map.
 
     `units` of the dataset's joints where they differ from the profile's, as for training; without them those that
@@ -91,7 +92,7 @@ def _check_width(what: str, expected: int, names: Sequence[str], meta: DatasetMe
         )
 
 
-def _cameras(policy: Policy, meta: DatasetMeta) -> list[str]:
+def _cameras(policy: Policy | Engine, meta: DatasetMeta) -> list[str]:
     """The robot cameras that fill a slot of the policy, each present in the dataset."""
     used = [camera for camera, slot in policy.transforms.camera_map.items() if slot is not None]
     missing = [camera for camera in used if camera not in meta.camera_names]
@@ -105,12 +106,12 @@ def _cameras(policy: Policy, meta: DatasetMeta) -> list[str]:
     return used
 
 
-def _mean_action(policy: Policy, width: int) -> Floats:
+def _mean_action(policy: Policy | Engine, width: int) -> Floats:
     mean = policy.statistics.get(ACTION, {}).get("mean")
     return np.full(width, np.nan) if mean is None else np.asarray(mean, dtype=np.float64).reshape(-1)
 
 
-def _trained_span(policy: Policy) -> Floats | None:
+def _trained_span(policy: Policy | Engine) -> Floats | None:
     stats = policy.statistics.get(ACTION, {})
     if "min" not in stats or "max" not in stats:
         return None

@@ -22,6 +22,7 @@ from .origin import describe_policy, instruction_warnings
 if TYPE_CHECKING:
     import torch
 
+    from smolpilot.inference import Engine
     from smolpilot.policy import Policy
 
 FORMAT = "smolpilot-rollout/1"
@@ -61,7 +62,7 @@ class RolloutResult:
 
 
 def rollout(
-    policy: Policy,
+    policy: Policy | Engine,
     env: str = "tabletop",
     *,
     episodes: int = 100,
@@ -88,6 +89,10 @@ def rollout(
             f"The execution horizon is {horizon}.", expected=f"1 to {policy.config.chunk_size}, the policy's chunk"
         )
     if untrained:
+        from smolpilot.inference.engine import Engine
+
+        if isinstance(policy, Engine):
+            raise UsageError("An engine keeps its weights.", fix="give the plain policy for the untrained baseline")
         randomise_weights(policy, seed)
     runs: list[Run] = []
     rate = 10.0
@@ -178,7 +183,7 @@ def _count(runs: list[Run]) -> dict[str, Any]:
 class _Group:
     """Environments that run in step: every one plans at the same time, so that one batch serves all."""
 
-    def __init__(self, policy: Policy, envs: list[Any], seeds: list[int], swap: bool, recorded: int) -> None:
+    def __init__(self, policy: Policy | Engine, envs: list[Any], seeds: list[int], swap: bool, recorded: int) -> None:
         import torch
 
         self._policy, self._recorded = policy, recorded

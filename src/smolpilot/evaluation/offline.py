@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from smolpilot.inference.engine import Engine
 from smolpilot.keys import STATE, TASK, image_key
 from smolpilot.metrics import chunk_targets
 from smolpilot.policy.instruction import UntrainedInstructionWarning
@@ -41,7 +42,7 @@ class Evaluation:
 
 
 def evaluate(
-    policy: Policy,
+    policy: Policy | Engine,
     dataset: Dataset,
     episodes: str = HELD_OUT,
     *,
@@ -54,7 +55,7 @@ def evaluate(
     latency: bool = True,
     progress: Progress | None = None,
 ) -> Evaluation:
-    """Score `policy` on `episodes` (`held-out`, `all` or a list such as `0,3,7-9`) of `dataset`.
+    """Score a policy, or an engine that runs it, on `episodes` of `dataset`: `held-out`, `all` or a list (`0,3,7-9`).
 
     The noise of a frame depends on `seed` and the frame alone, so batch size does not change a number beyond
     rounding. `units` as in `bind`. Raises UsageError for episodes that are unknown, ProfileError and TransformError for
@@ -91,8 +92,15 @@ def evaluate(
 
 
 @contextmanager
-def _denoising_steps(policy: Policy, num_steps: int | None) -> Iterator[None]:
+def _denoising_steps(policy: Policy | Engine, num_steps: int | None) -> Iterator[None]:
     """The policy with another number of denoising steps, for chunks and queue pops alike."""
+    if isinstance(policy, Engine):
+        before, policy.num_steps = policy.num_steps, num_steps or policy.num_steps
+        try:
+            yield
+        finally:
+            policy.num_steps = before
+        return
     config = policy.model.config
     if num_steps is not None:
         policy.model.config = dataclasses.replace(config, num_steps=num_steps)
@@ -127,7 +135,7 @@ class _Recording:
 
 
 def _predict(
-    policy: Policy,
+    policy: Policy | Engine,
     recording: _Recording,
     rows: Ints,
     seed: int,
@@ -148,7 +156,7 @@ def _predict(
     return predicted
 
 
-def _noise(policy: Policy, seeds: list[int]) -> torch.Tensor:
+def _noise(policy: Policy | Engine, seeds: list[int]) -> torch.Tensor:
     """Starting noise [B, H, max_action_dim], each frame's from a generator of its own."""
     import torch
 
@@ -156,7 +164,7 @@ def _noise(policy: Policy, seeds: list[int]) -> torch.Tensor:
     return torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
 
 
-def _collect(policy: Policy, recording: _Recording, rows: Ints, predicted: F32) -> Scored:
+def _collect(policy: Policy | Engine, recording: _Recording, rows: Ints, predicted: F32) -> Scored:
     bound, dataset, episode_index = recording.bound, recording.dataset, recording.episode_index
     target, is_pad = chunk_targets(recording.actions, episode_index, rows, policy.config.chunk_size)
     return Scored(
@@ -183,7 +191,9 @@ def _collect(policy: Policy, recording: _Recording, rows: Ints, predicted: F32) 
     )
 
 
-def _origin(policy: Policy, dataset: Dataset, split: Split, settings: dict[str, Any], bound: Binding) -> dict[str, Any]:
+def _origin(
+    policy: Policy | Engine, dataset: Dataset, split: Split, settings: dict[str, Any], bound: Binding
+) -> dict[str, Any]:
     meta = dataset.meta
     return {
         "bundle": describe_policy(policy),

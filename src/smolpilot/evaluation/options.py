@@ -50,6 +50,8 @@ class EvalOptions:
     """Folder with the tokenizer, for a checkpoint that names one by hub id."""
     device: str = "auto"
     """`auto`, `cpu`, `cuda`, `mps`."""
+    engine: Literal["plain", "exact", "fast"] = "plain"
+    """What computes the chunks: the plain network, or the engine in a mode, checked on the first scored frame."""
     preflight: bool = True
     """Stop where recording and policy do not go together: units, statistics far apart, no instruction."""
     json: Flag = False
@@ -92,6 +94,8 @@ class RolloutOptions:
     """Dataset whose statistics replace the checkpoint's, for a checkpoint without usable ones."""
     tokenizer: Path | None = None
     """Folder with the tokenizer, for a checkpoint that names one by hub id."""
+    engine: Literal["plain", "exact", "fast"] = "plain"
+    """What computes the chunks: the plain network, or the engine in a mode, checked on the first frame."""
     device: str = "auto"
     """`auto`, `cpu`, `cuda`, `mps`."""
     json: Flag = False
@@ -103,6 +107,8 @@ class RolloutOptions:
             | ({"--execution-horizon": self.execution_horizon} if self.execution_horizon is not None else {})
         )
         check_seed(self.seed)
+        if self.untrained and self.engine != "plain":
+            raise UsageError("--untrained replaces the plain network's weights.", fix="leave --engine out")
         if self.video_episodes < 0:
             raise UsageError("--video-episodes cannot be negative.")
 

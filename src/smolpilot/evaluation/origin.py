@@ -6,16 +6,20 @@ import difflib
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from smolpilot.inference.report import EngineReport
+
 if TYPE_CHECKING:
+    from smolpilot.inference import Engine
     from smolpilot.policy import Policy
 
 
-def describe_policy(policy: Policy) -> dict[str, Any]:
+def describe_policy(policy: Policy | Engine) -> dict[str, Any]:
     """What a report says about a policy: size, horizon, robot, instructions, lineage."""
-    config = policy.config
+    config, report = policy.config, policy.report
     return {
-        "path": policy.report.source,
-        "parameters": sum(parameter.numel() for parameter in policy.model.parameters()),
+        "path": report.source,
+        "engine": {"mode": report.mode, "precision": report.precision} if isinstance(report, EngineReport) else None,
+        "parameters": report.parameters if isinstance(report, EngineReport) else _size(policy),
         "chunk_size": config.chunk_size,
         "execution_horizon": policy.n_action_steps,
         "denoising_steps": config.num_steps,
@@ -26,7 +30,7 @@ def describe_policy(policy: Policy) -> dict[str, Any]:
     }
 
 
-def instruction_warnings(policy: Policy, instructions: Iterable[str]) -> list[str]:
+def instruction_warnings(policy: Policy | Engine, instructions: Iterable[str]) -> list[str]:
     """A sentence per instruction that the policy was not trained on: success drops when the wording differs."""
     known = list(policy.instructions)
     if not known:
@@ -38,3 +42,7 @@ def instruction_warnings(policy: Policy, instructions: Iterable[str]) -> list[st
             f"The policy was not trained on “{text}”; the nearest instruction that it knows is “{near[0]}”."
         )
     return findings
+
+
+def _size(policy: Any) -> int:
+    return sum(parameter.numel() for parameter in policy.model.parameters())

@@ -188,6 +188,22 @@ class Engine:
             self._check(inputs[:1], drawn[:1], steps)
             return self._units(run_backend(self._running(), inputs, drawn, steps, None))
 
+    def predict_normalised(
+        self,
+        inputs: PolicyInputs,
+        noise: Noise | None = None,
+        *,
+        num_steps: int | None = None,
+        guidance: Guidance | None = None,
+    ) -> Tensor:
+        """The network alone, for callers with transforms of their own: float32 [B, H, max_action_dim], normalised."""
+        steps, batch = self._steps(num_steps), len(inputs)
+        with self._lock:
+            self._running()
+            drawn = self._noise(batch, None if noise is None else torch.as_tensor(noise), None)
+            self._check(inputs[:1], drawn[:1], steps)
+            return run_backend(self._running(), inputs, drawn, steps, guidance)
+
     def begin(self, images: Mapping[str, Any], instruction: str | None = None) -> int:
         """Start on a chunk before its joint state is known: pictures and instruction are worked on now.
 
@@ -253,10 +269,10 @@ class Engine:
             return self._queue.popleft()
 
     def reset(self) -> None:
-        """Forget the rest of the current chunk: call it at the start of an episode."""
+        """Forget the current chunk, what was begun, and the kept pictures: call it at the start of an episode."""
         with self._lock:
             self._queue.clear()
-            self._begun = None
+            self._begun, self._memory = None, _Seen()
 
     # -- what a policy tells -----------------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 from smolpilot.datasets import DatasetMeta
 from smolpilot.errors import UsageError, did_you_mean
@@ -13,9 +13,6 @@ from smolpilot.policy.joints import FrameLayout, map_layout, to_policy_order
 from smolpilot.policy.lineage import trainings_on
 from smolpilot.robots import JointLayout, RobotProfile, Unit
 from smolpilot.statistics import Statistics
-
-if TYPE_CHECKING:
-    from smolpilot.policy import Policy
 
 _ALL = "all"
 _ROTARY = ("rad", "deg")
@@ -48,7 +45,17 @@ def frame_layout(meta: DatasetMeta, profile: RobotProfile | None, units: Mapping
     return FrameLayout(*layouts)
 
 
-def layout_for(policy: Policy, meta: DatasetMeta, units: Mapping[str, str] | None = None) -> FrameLayout:
+class Trained(Protocol):
+    """What says on which recordings a policy was trained: the policy itself, or an engine that runs it."""
+
+    @property
+    def profile(self) -> RobotProfile | None: ...
+
+    @property
+    def lineage(self) -> Mapping[str, Any]: ...
+
+
+def layout_for(policy: Trained, meta: DatasetMeta, units: Mapping[str, str] | None = None) -> FrameLayout:
     """Names and units of a dataset's dimensions beside a trained policy: given ones, else what its training was told.
 
     The latter holds for the very dataset that it was trained on. UsageError for units without a robot profile.

@@ -1,0 +1,133 @@
+"""`smolpilot bench`: what is measured, said and refused; and evaluation by the engine."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from smolpilot.cli.main import main
+from smolpilot.datasets import open_dataset
+from smolpilot.errors import UsageError
+from smolpilot.evaluation import evaluate, rollout
+from smolpilot.evaluation.bench import bench, verdict
+from smolpilot.evaluation.bench_options import BenchOptions
+from smolpilot.inference import prepare
+from smolpilot.policy import Policy, load_policy, new_policy, save_bundle
+
+
+@pytest.fixture(scope="module")
+def bundle(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("bench") / "bundle"
+    save_bundle(new_policy("tiny", meta=open_dataset(tiny_dataset).meta, device="cpu"), path)
+    return path
+
+
+def rows_of(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {row["name"]: row for row in document["rows"]}
+
+
+def test_modes_side_by_side(bundle: Path, tiny_dataset: Path) -> None:
+    seen: list[tuple[str, int, int]] = []
+    document = bench(
+        BenchOptions(str(bundle), dataset=tiny_dataset, repeats=3, device="cpu"), lambda *at: seen.append(at)
+    )
+    rows = rows_of(document)
+    assert list(rows) == ["plain", "exact", "fast"]
+    for row in rows.values():
+        assert 0 < row["network_p50_ms"] <= row["total_p50_ms"] <= row["total_p95_ms"]
+        assert row["ratio"] == pytest.approx(rows["plain"]["total_p50_ms"] / row["total_p50_ms"])
+        assert "10 Hz" in row["verdict"]
+    assert rows["exact"]["sigma"] == 0
+    assert 0 < rows["fast"]["sigma"] < 1e-4
+    assert rows["fast"]["joint"] in ("pan", "lift", "gripper")
+    assert rows["fast"]["stages"]["vision"]["p50_ms"] > 0
+    assert document["tokens"]["images"] == 32
+    assert document["frames"] == "recorded"
+    assert seen[-1] == ("chunks", 5, 5)
+
+
+def test_fewer_cameras_and_steps(bundle: Path) -> None:
+    document = bench(BenchOptions(str(bundle), modes=("plain", "fast"), cameras=1, steps=2, repeats=2, device="cpu"))
+    assert document["cameras"] == {"used": ["front"], "slots": ["front", "wrist"]}
+    assert document["tokens"]["images"] == 16
+    assert document["denoising_steps"] == 2
+    assert rows_of(document)["fast"]["sigma"] < 1e-4
+
+
+def test_the_command_prints_a_table_or_one_document(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", str(bundle), "--modes", "fast", "--repeats", "1", "--device", "cpu", "--json"]) == 0
+    row = json.loads(capsys.readouterr().out)["rows"][0]
+    assert row["name"] == "fast"
+    assert row["sigma"] is not None, "the engine's own check, where the plain network is not measured"
+    assert main(["bench", str(bundle), "--modes", "plain", "exact", "--repeats", "1", "--device", "cpu"]) == 0
+    out = capsys.readouterr().out
+    assert "exact: equal to the plain network in every bit" in out
+    assert "faster: times faster than plain" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--cameras", "5"], "at most 2"),
+        (["--steps", "0"], "--steps is 0"),
+        (["--repeats", "0"], "--repeats is 0"),
+        (["--precision", "int3"], "cannot compute in 'int3'"),
+    ],
+)
+def test_misuse_exits_2(bundle: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", str(bundle), "--device", "cpu", *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_verdict_against_the_rate() -> None:
+    assert verdict(20, 30, 10) == "within one step at 30 Hz"
+    assert verdict(200, 30, 10) == "keeps up at 30 Hz beside the control loop: 6 of 10 steps"
+    assert verdict(400, 30, 10).startswith("too slow at 30 Hz: 12 steps")
+    assert verdict(400, None, 10) == ""
+
+
+def test_evaluation_by_the_engine_gives_the_same_errors(bundle: Path, tiny_dataset: Path, tmp_path: Path) -> None:
+    policy = load_policy(bundle, device="cpu")
+    engine = prepare(policy, mode="fast", cache_dir=tmp_path)
+    dataset = open_dataset(tiny_dataset)
+    results = [
+        evaluate(runner, dataset, "all", max_frames=4, batch_size=3, num_steps=4, latency=runner is engine).document
+        for runner in (policy, engine)
+    ]
+    for plain, fast in zip(results[0]["joints"], results[1]["joints"], strict=True):
+        assert fast["mae"] == pytest.approx(plain["mae"], rel=1e-4)
+    assert results[1]["bundle"]["engine"] == {"mode": "fast", "precision": "float32"}
+    assert results[1]["bundle"]["parameters"] == results[0]["bundle"]["parameters"]
+    assert results[1]["latency"]["chunk"]["p50_ms"] > results[1]["latency"]["queue_pop"]["p50_ms"]
+    assert engine.num_steps == 10
+    assert engine.report.latency["vision"]["p50_ms"] > 0.1, "a kept picture would flatter the latency"
+
+
+def test_eval_and_rollout_take_the_engine(
+    bundle: Path, tiny_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    common = ["eval", str(bundle), "--dataset", str(tiny_dataset), "--episodes", "0", "--max-frames", "2", "--device",
+              "cpu", "--json", "--no-preflight"]  # fmt: skip
+    documents = []
+    for engine in ("plain", "fast"):
+        assert main([*common, "--engine", engine, "--out", str(tmp_path / engine)]) == 0
+        documents.append(json.loads(capsys.readouterr().out))
+    assert documents[1]["joints"][0]["mae"] == pytest.approx(documents[0]["joints"][0]["mae"], rel=1e-4)
+    assert main(["rollout", "x", "--out", str(tmp_path / "r"), "--untrained", "--engine", "fast"]) == 2
+    assert "--untrained" in capsys.readouterr().err
+
+
+def test_an_engine_in_closed_loop(tmp_path: Path) -> None:
+    from smolpilot.simulation.record import record
+
+    record(tmp_path / "data", 1, seed=0)
+    policy: Policy = new_policy("tiny", meta=open_dataset(tmp_path / "data").meta, device="cpu")
+    engine = prepare(policy, mode="fast", cache_dir=tmp_path / "engines")
+    plain, fast = (rollout(runner, episodes=2, execution_horizon=10).document for runner in (policy, engine))
+    assert [run["steps"] for run in plain["runs"]] == [run["steps"] for run in fast["runs"]]
+    assert fast["bundle"]["engine"]["mode"] == "fast"
+    with pytest.raises(UsageError, match="keeps its weights"):
+        rollout(engine, episodes=1, untrained=True)
