@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import av
 import numpy as np
 import numpy.typing as npt
+import xxhash
 from av.video.frame import VideoFrame
 
 from smolpilot.datasets.rewrite.packets import Clip, Packets, open_video
@@ -52,8 +52,8 @@ def picture_digests(
 def picture_digest(frame: VideoFrame) -> str:
     """Hash of a frame's pixels in the format it was decoded to."""
     if frame.format.name not in _PLANAR:
-        return hashlib.blake2b(np.ascontiguousarray(pixels(frame)), digest_size=16).hexdigest()
-    digest = hashlib.blake2b(digest_size=16)
+        return xxhash.xxh3_128_hexdigest(np.ascontiguousarray(pixels(frame)))
+    digest = xxhash.xxh3_128()
     for plane in frame.planes:
         rows = np.frombuffer(plane, dtype=np.uint8).reshape(-1, plane.line_size)[: plane.height, : plane.width]
         digest.update(np.ascontiguousarray(rows))
