@@ -20,11 +20,12 @@ def main(args: list[str]) -> int:
     if options.json:
         print(json.dumps(document, indent=2))
     else:
-        _print(document)
+        print_table(document)
     return 0
 
 
-def _print(document: dict[str, Any]) -> None:
+def print_table(document: dict[str, Any]) -> None:
+    """The document of `evaluation.bench` for a person."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table

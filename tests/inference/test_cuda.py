@@ -1,0 +1,58 @@
+"""What only a GPU can show: that calls can be recorded, and give the plain network's chunks. Skipped without one."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from smolpilot.inference.backend import Guidance
+from smolpilot.inference.exact import ExactNetwork
+from smolpilot.inference.fast import FastNetwork
+from smolpilot.inference.graphs import Graphed
+from smolpilot.inference.guidance import make_guidance
+from smolpilot.policy.inputs import PolicyInputs
+
+from .helpers_engine import CONFIGS, make_config, make_inputs, make_model, make_noise
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+
+
+def padded(inputs: PolicyInputs, width: int) -> PolicyInputs:
+    missing = width - inputs.tokens.shape[1]
+    tokens = torch.nn.functional.pad(inputs.tokens, (0, missing))
+    mask = torch.nn.functional.pad(inputs.token_mask, (0, missing))
+    return PolicyInputs(inputs.images, inputs.image_masks, tokens, mask, inputs.state)
+
+
+def chunk(
+    graphed: Graphed, inputs: PolicyInputs, noise: torch.Tensor, steps: int, guidance: Guidance | None = None
+) -> torch.Tensor:
+    return graphed.chunk(
+        inputs.images, inputs.image_masks, inputs.tokens, inputs.token_mask, inputs.state, noise, steps, guidance
+    ).cpu()
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_recorded_chunks(name: str) -> None:
+    config = make_config(**CONFIGS[name])
+    device, steps = torch.device("cuda"), config.num_steps
+    model = make_model(config).to(device)
+    exact, fast = Graphed(ExactNetwork(model)), Graphed(FastNetwork(model, device, torch.float32))
+    side = config.resize_imgs_with_padding[0]
+    pull = make_guidance(torch.ones(1, 6, 3), chunk_size=12, action_dim=32, steps=steps, delay=2)
+    for seed, length in enumerate((5, 8, 6, 20, 5)):
+        inputs, noise = make_inputs(lengths=[length], side=side, seed=seed), make_noise(seed=seed)
+        bucket = padded(inputs, 8 if length <= 8 else 24)
+        plain = model.sample(bucket.to(device), noise.to(device), steps).cpu()
+        assert torch.equal(chunk(exact, inputs, noise, steps), plain)
+        assert (chunk(fast, inputs, noise, steps) - plain).abs().max() < 1e-3
+        # Apart: vision, context and denoising recorded each.
+        tokens = fast.vision(inputs.images[0])[None]
+        context = fast.context(tokens, inputs.image_masks, inputs.tokens, inputs.token_mask)
+        late = fast.denoise(context, inputs.state, noise, steps, None).cpu()
+        assert (late - plain).abs().max() < 1e-3
+        guided = chunk(fast, inputs, noise, steps, pull)
+        assert (guided - chunk(exact, inputs, noise, steps, pull)).abs().max() < 1e-3
+    masked, noise = make_inputs(masks=[[False, True]], side=side), make_noise()
+    plain = model.sample(padded(masked, 8).to(device), noise.to(device), steps).cpu()
+    assert torch.equal(chunk(exact, masked, noise, steps), plain)
