@@ -98,18 +98,26 @@ def test_each_scene_is_shown_for_both_of_its_blocks(recording):
     assert set(summary.instructions.values()) == {3}
 
 
-def test_a_target_is_in_every_scene_and_every_demonstration_goes_to_it(tmp_path):
-    summary = record(tmp_path / "blue", 4, seed=5, colours=["red", "blue", "yellow"], target="blue")
-    assert summary.instructions == {"touch the blue block": 4}
+def test_a_target_keeps_its_own_demonstrations_of_the_same_scenes(tmp_path):
+    colours = ["red", "blue", "yellow"]
+    assert record(tmp_path / "all", 8, seed=5, colours=colours).discarded == 0
+    every = open_dataset(tmp_path / "all")
+    for colour in colours:
+        text = f"touch the {colour} block"
+        summary = record(tmp_path / colour, 2, seed=5, colours=colours, target=colour)
+        assert summary.instructions == {text: 2}
+        alone = open_dataset(tmp_path / colour)
+        kept = [episode.index for episode in every.meta.episodes if list(episode.tasks) == [text]][:2]
+        np.testing.assert_array_equal(alone.states, every.select(kept).states)
+        np.testing.assert_array_equal(alone.actions, every.select(kept).actions)
+
+
+def test_an_environment_with_a_target_names_it_in_every_scene():
     env = TabletopEnv(colours=["red", "blue", "yellow"], target="blue")
     for seed in range(8):
         _, info = env.reset(seed=seed)
         assert info["target"] == "blue"
         assert len(info["colours"]) == 2
-    # One demonstration per scene: none begins where another one did.
-    dataset = open_dataset(tmp_path / "blue")
-    starts = dataset.states[dataset.frame_index == 0]
-    assert len(np.unique(starts, axis=0)) == 4
 
 
 def test_a_target_that_is_no_colour_of_the_scenes_is_refused(tmp_path):

@@ -80,6 +80,8 @@ def view(status: RunStatus) -> RenderableType:
     share = status.step / status.steps if status.steps else 0.0
     left = f", about {_clock(status.left_s)} left" if status.state == "running" and status.left_s else ""
     table.add_row("run", Text(status.run))
+    if status.stage is not None:
+        table.add_row("sequence", Text(status.stage))
     table.add_row(
         "state", Text(_state_text(status), style="green" if status.state in ("running", "finished") else "yellow")
     )

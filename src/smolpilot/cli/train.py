@@ -30,16 +30,39 @@ def main(args: Sequence[str]) -> int:
         return stopped.exit_code
     if not speaks():
         return 0
+    if options.stages is not None:
+        _print_sequence(run)
+        return 0
     print(f"\nThe run is in {run}. Next, see how good it is:\n  {_next_command(run, options)}")
     return 0
 
 
 def _next_command(run: Path, options: TrainOptions) -> str:
     best = run / "checkpoints" / "best"
+    dataset = options.dataset or options.mixture[0].dataset
     facts = json.loads((best / "smolpilot.json").read_text(encoding="utf-8"))
-    command = ["smolpilot", "eval", str(best), "--dataset", str(options.dataset), "--out", str(run / "eval")]
+    command = ["smolpilot", "eval", str(best), "--dataset", str(dataset), "--out", str(run / "eval")]
     # Without held-out episodes there is nothing unseen to score on.
     return shlex.join(command if facts["lineage"]["held_out_episodes"] else [*command, "--episodes", "all"])
+
+
+def _print_sequence(run: Path) -> None:
+    """The tables of the report, and where it is."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from smolpilot.training.stages.report import JSON, MARKDOWN, tables
+
+    console = Console(highlight=False)
+    document = json.loads((run / JSON).read_text(encoding="utf-8"))
+    for title, columns, rows in tables(document):
+        table = Table(title=title, title_justify="left")
+        for number, column in enumerate(columns):
+            table.add_column(column, justify="right" if number else "left")
+        for row in rows:
+            table.add_row(*row)
+        console.print(table)
+    console.print(f"The sequence is in {run}; report: {run / MARKDOWN}", markup=False, soft_wrap=True)
 
 
 def _resumed(words: list[str]) -> TrainOptions:

@@ -71,6 +71,7 @@ def rollout(
     execution_horizon: int | None = None,
     untrained: bool = False,
     video_episodes: int = 0,
+    instruction: str | None = None,
     env_settings: Mapping[str, Any] | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> RolloutResult:
@@ -78,8 +79,9 @@ def rollout(
 
     With `swap_instruction` each scene stays what it is, but the instruction names the other object, and success is
     reaching that one. `untrained` means fresh random weights: this overwrites those of `policy`. The first
-    `video_episodes` keep their pictures. `env_settings` are passed to the environment. Raises UsageError for an unknown
-    environment or a horizon beyond the chunk.
+    `video_episodes` keep their pictures. `instruction` is said in place of the environment's own.
+    `env_settings` are passed to the environment. Raises UsageError for an unknown environment or a horizon beyond the
+    chunk.
     """
     from smolpilot.simulation import make_env
 
@@ -100,7 +102,7 @@ def rollout(
         seeds = range(seed + start, seed + min(start + PARALLEL, episodes))
         recorded = max(0, video_episodes - start)
         envs = [make_env(env, **(env_settings or {})) for _ in seeds]
-        group = _Group(policy, envs, list(seeds), swap_instruction, recorded)
+        group = _Group(policy, envs, list(seeds), swap_instruction, recorded, instruction)
         rate = group.frames_per_second
         done_before = len(runs)
         while group.active:
@@ -183,7 +185,15 @@ def _count(runs: list[Run]) -> dict[str, Any]:
 class _Group:
     """Environments that run in step: every one plans at the same time, so that one batch serves all."""
 
-    def __init__(self, policy: Policy | Engine, envs: list[Any], seeds: list[int], swap: bool, recorded: int) -> None:
+    def __init__(
+        self,
+        policy: Policy | Engine,
+        envs: list[Any],
+        seeds: list[int],
+        swap: bool,
+        recorded: int,
+        said: str | None = None,
+    ) -> None:
         import torch
 
         self._policy, self._recorded = policy, recorded
@@ -193,6 +203,8 @@ class _Group:
         self.runs: list[Run] = []
         for i, seed in enumerate(seeds):
             frame, run = _begin(self._envs[i], seed, swap)
+            if said is not None:
+                frame, run.instruction = {**frame, TASK: said}, said
             self._frames.append(frame)
             self.runs.append(run)
             self._record(i)

@@ -30,8 +30,8 @@ class RecordOptions:
     colours: tuple[str, ...] = DEFAULT_COLOURS
     """Colours from which each scene draws its two blocks: red, green, blue, yellow."""
     target: str | None = None
-    """Colour that every scene holds and every demonstration goes to, one per scene: a single task. Open: each scene
-    is shown once for each of its blocks."""
+    """Keep only the demonstrations that go to this colour: a single task, in the scenes that other targets of the same
+    seed and colours are recorded in. Open: each scene is shown once for each of its blocks."""
     codec: Literal["h264", "hevc", "av1"] = "h264"
     """Video codec."""
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -11,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from smolpilot.errors import DatasetError
+from smolpilot.errors import DatasetError, UsageError, did_you_mean
 from smolpilot.keys import ACTION, TASK
 
 from . import arm
@@ -62,14 +63,16 @@ def record(
     Consecutive demonstrations share a scene, once for each of its blocks: pictures alone then never tell the goal, and
     a policy that learned scenes by heart would fail half of them. `noise` (rad) pushes the executed joint targets while
     the clean ones are recorded, after DART (Laskey et al. 2017): the data then shows how to come back from small
-    errors. With a `target` colour every scene holds that block and is shown once, going there: one task of several
-    that are learnt in sequence. `progress(what, done, total)` is called per episode.
+    errors. With a `target` colour only the demonstrations that go there are kept: one task of several, recorded in the
+    same scenes as the others of the same seed. `progress(what, done, total)` is called per episode.
     Raises UsageError for an existing folder or unknown colours.
     """
     from smolpilot.datasets import DatasetWriter
 
-    env, expert = TabletopEnv(colours=colours, target=target), ScriptedExpert()
-    per_scene = 1 if target is not None else BLOCKS_PER_SCENE
+    env, expert = TabletopEnv(colours=colours), ScriptedExpert()
+    if target is not None and target not in colours:
+        raise UsageError(f"The target '{target}' is not among the colours.", fix=did_you_mean(target, colours))
+    wanted = _demonstrations(env, seed, target)
     lengths: list[int] = []
     texts: Counter[str] = Counter()
     tries = 0
@@ -84,7 +87,7 @@ def record(
     ) as writer:
         last = 0
         while len(lengths) < episodes:
-            scene, block = divmod(tries, per_scene)
+            scene, block = next(wanted)
             frames, success = demonstrate(env, expert, np.random.SeedSequence([seed, scene]), noise, block=block)
             tries += 1
             if not success:
@@ -115,6 +118,21 @@ def record(
     )
 
 
+def _demonstrations(env: TabletopEnv, seed: int, target: str | None) -> Iterator[tuple[int, int]]:
+    """(scene, block) of one demonstration after the other: each scene's blocks, or only that of the colour `target`."""
+    for scene in itertools.count():
+        word = int(np.random.SeedSequence([seed, scene]).generate_state(1)[0])
+        for block, colour in enumerate(scene_colours(env, word)):
+            if target in (None, colour):
+                yield scene, block
+
+
+def scene_colours(env: TabletopEnv, seed: int) -> list[str]:
+    """The colours of the scene that a seed draws, whichever of them is named."""
+    _, info = env.reset(seed=seed)
+    return list(info["colours"])
+
+
 def demonstrate(
     env: TabletopEnv, expert: ScriptedExpert, seed: np.random.SeedSequence, noise: float, *, block: int = 0
 ) -> tuple[list[Frame], bool]:
@@ -122,8 +140,7 @@ def demonstrate(
     touched that block."""
     scene, *pushes = (int(word) for word in seed.generate_state(1 + BLOCKS_PER_SCENE))
     rng = np.random.default_rng(pushes[block])
-    _, info = env.reset(seed=scene)
-    colours = info["colours"]
+    colours = scene_colours(env, scene)
     # Naming the colours changes what is drawn next, so every block's episode names them: one scene for all.
     frame, _ = env.reset(seed=scene, options={"colours": colours, "target": colours[block]})
     push: npt.NDArray[np.float64] = np.zeros(len(arm.JOINT_NAMES))

@@ -30,6 +30,8 @@ class TrainOptions:
     instruction."""
     balance: Literal["frames", "tasks"] = "frames"
     """What is drawn equally often: frames, or instructions (within each weighted dataset, else within all)."""
+    stages: Path | None = None
+    """YAML file of several tasks to learn in sequence (docs/stages.md); the other options hold for every stage."""
     out: Path | None = None
     """Run folder to create, or with --resume the run to go on with."""
     robot: str | None = None
@@ -44,6 +46,9 @@ class TrainOptions:
     train_expert_only: bool | None = None
     """Train the action expert and the projections around it, with vision and language frozen (SmolVLA's recipe, and
     what the frame cache needs). Open: as the parent was trained; from scratch all of it is."""
+    freeze_vision: bool | None = None
+    """Keep the vision tower frozen where the language model is trained (with --no-train-expert-only). Open: it is
+    trained or frozen with the language model."""
     tokenizer: Path | None = None
     """Folder with the tokenizer of --preset smolvla (its vocabulary is not shipped)."""
 
@@ -94,7 +99,7 @@ class TrainOptions:
     """Dataset whose statistics replace all of the parent policy's, for a parent without usable ones."""
 
     statistics: Path | None = None
-    """File of statistics to normalise with (statistics.json)."""
+    """File of statistics to normalise with (statistics.json, as --stages writes it once for all of its stages)."""
 
     episodes: str | None = None
     """Episodes to use, such as `0-40,45`; the others are neither trained on, held out nor read. Open: all."""
@@ -228,6 +233,12 @@ def _check_choice(options: TrainOptions) -> None:
         raise UsageError(
             "--train-expert-only would keep the random vision-language model of --from-scratch frozen.",
             fix="leave it out, or fine-tune with --policy",
+        )
+    if options.freeze_vision is not None and options.from_scratch:
+        raise UsageError("--freeze-vision would keep random weights of --from-scratch.", fix="leave it out")
+    if options.freeze_vision is False and options.train_expert_only:
+        raise UsageError(
+            "--no-freeze-vision contradicts --train-expert-only.", fix="--train-expert-only freezes vision too"
         )
     if options.preset == "smolvla" and options.tokenizer is None:
         raise UsageError(

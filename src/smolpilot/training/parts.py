@@ -42,6 +42,7 @@ class Part:
     train: Dataset
     held_out: Dataset | None
     layout: FrameLayout
+    recorded: list[str]  # its texts before `source.instruction` replaced them
 
     @property
     def meta(self) -> DatasetMeta:
@@ -66,16 +67,16 @@ def open_parts(options: TrainOptions, notes: list[str]) -> list[Part]:
     parts = []
     for source, title in zip(sources, titles(sources), strict=True):
         own: list[str] = []
-        dataset = open_source(source)
+        dataset, recorded = open_source(source)
         train, held_out = split(dataset, options, own)
         notes += [f"{title}: {note}" if len(sources) > 1 else note for note in own]
-        parts.append(Part(source, title, train, held_out, FrameLayout.of_dataset(dataset.meta)))
+        parts.append(Part(source, title, train, held_out, FrameLayout.of_dataset(dataset.meta), recorded))
     _check_together(parts)
     return parts
 
 
-def open_source(source: Source) -> Dataset:
-    """The dataset, or the chosen episodes of it, with the instruction that the source gives it."""
+def open_source(source: Source) -> tuple[Dataset, list[str]]:
+    """The dataset, or its chosen episodes, with the instruction that the source gives it; and the recorded texts."""
     if source.episodes is None:
         dataset = open_dataset(source.dataset)
     else:
@@ -83,7 +84,8 @@ def open_source(source: Source) -> Dataset:
         # What the recording says of all its episodes may come from those that are left out.
         own = compute_statistics(dataset)
         dataset.meta = dataclasses.replace(dataset.meta, statistics=dataset.meta.statistics | own)
-    return dataset if source.instruction is None else dataset.with_instruction(source.instruction)
+    recorded = list(dataset.instructions)
+    return (dataset if source.instruction is None else dataset.with_instruction(source.instruction)), recorded
 
 
 def split(dataset: Dataset, options: TrainOptions, notes: list[str]) -> tuple[Dataset, Dataset | None]:

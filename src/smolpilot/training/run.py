@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -30,23 +32,33 @@ from .progress import RunProgress
 from .setup import Prepared, prepare, prepare_resumed
 
 
-def train(options: TrainOptions) -> Path:
+def train(options: TrainOptions, *, lineage: Mapping[str, Any] | None = None) -> Path:
     """Train as the options say and return the run folder; its `checkpoints/best` is the bundle to use.
 
+    With `stages` it is a sequence of runs. `lineage`: more for the bundles to say of where they come from.
     Raises UsageError for options that cannot be meant, DatasetError, CheckpointError, ProfileError for input that
     does not fit, TrainingError for NaN or a full disk, TrainingStoppedError after Ctrl-C (saved; `resume` goes on).
     """
+    if options.stages is not None or (options.resume and _is_sequence(options.out)):
+        from .stages.sequence import resume_stages, train_stages
+
+        return resume_stages(options) if options.resume else train_stages(options)
     with World.of_environment() as world:
-        return _go_on(options, world) if options.resume else _begin(options, world)
+        return _go_on(options, world, lineage) if options.resume else _begin(options, world, lineage)
 
 
-def _begin(options: TrainOptions, world: World) -> Path:
+def _is_sequence(out: Path | None) -> bool:
+    """Whether the run to go on with is a sequence of stages."""
+    return out is not None and (out.expanduser() / "stages.yaml").is_file()
+
+
+def _begin(options: TrainOptions, world: World, lineage: Mapping[str, Any] | None) -> Path:
     def make() -> tuple[Prepared, Trainer]:
         found = resolve(run_folder.absolute_paths(check(options)))
         assert found.out is not None
         run_folder.refuse_existing(found.out)
         torch.manual_seed(found.seed)
-        prepared = prepare(dataclasses.replace(found, device=world.device(found.device)))
+        prepared = prepare(dataclasses.replace(found, device=world.device(found.device)), lineage)
         _announce(prepared)
         stop_on_errors(preflight_training(prepared), overruled=not options.preflight, say=print)
         return prepared, _trainer(prepared, world)
@@ -59,7 +71,7 @@ def _begin(options: TrainOptions, world: World) -> Path:
     return _run(trainer, out)
 
 
-def _go_on(given: TrainOptions, world: World) -> Path:
+def _go_on(given: TrainOptions, world: World, lineage: Mapping[str, Any] | None) -> Path:
     out, options = world.together(lambda: _saved(given, world))
     torch.manual_seed(options.seed)
     # In turn: process 0 sets damaged checkpoints aside before the others look.
@@ -67,7 +79,7 @@ def _go_on(given: TrainOptions, world: World) -> Path:
 
     def make() -> Trainer:
         # Stopped before the first checkpoint: nothing is lost by beginning again.
-        prepared = prepare(options) if found is None else found[0]
+        prepared = prepare(options, lineage) if found is None else found[0]
         _announce(prepared)
         trainer = _trainer(prepared, world)
         if found is not None:

@@ -156,6 +156,8 @@ def _policy(options: TrainOptions, parts: list[Part], profile: RobotProfile, not
     if options.train_expert_only is not None:
         frozen = options.train_expert_only
         overrides |= {"train_expert_only": frozen, "freeze_vision_encoder": frozen}
+    if options.freeze_vision is not None:
+        overrides["freeze_vision_encoder"] = options.freeze_vision
     if options.policy is None:
         assert options.preset is not None
         # Random weights have to be trained, all of them.
@@ -171,7 +173,7 @@ def _policy(options: TrainOptions, parts: list[Part], profile: RobotProfile, not
         options.policy, device=options.device, dtype="float32", stats_from=options.stats_from,
         tokenizer_dir=options.tokenizer, need_statistics=False,
     )  # fmt: skip
-    kept = options.stats_from is not None or _same_robot(parent, profile)
+    kept = options.stats_from is not None or same_robot(parent, profile)
     own: Stats = options.stats or ("parent" if kept else "dataset")
     if options.statistics is not None:
         own = "dataset"
@@ -212,7 +214,8 @@ def _camera_map(options: TrainOptions) -> dict[str, str | None] | None:
     return {camera: None if slot == _UNUSED else slot for camera, slot in options.camera_map.items()}
 
 
-def _same_robot(parent: Policy, profile: RobotProfile) -> bool:
+def same_robot(parent: Policy, profile: RobotProfile) -> bool:
+    """Whether the parent drives the same joints."""
     if parent.profile is None:
         return False
     return [j.name for j in parent.profile.action_joints] == [j.name for j in profile.action_joints]

@@ -47,6 +47,7 @@ class RunStatus:
     patience: str | None = None
     validations: list[dict[str, Any]] = field(default_factory=list)
     warnings: list[dict[str, str]] = field(default_factory=list)
+    stage: str | None = None  # of a sequence: `stage 2 of 3: blue`, and the run is that stage's
 
     def to_json(self) -> dict[str, Any]:
         """As plain values."""
@@ -57,6 +58,8 @@ def run_status(run: Path) -> RunStatus:
     """Read the run folder; UsageError when there is no run."""
     out = run.expanduser().absolute()
     options = load_config(out)
+    if options.stages is not None:
+        return _of_sequence(out)
     lines = read_metrics(out / "metrics.jsonl") if (out / "metrics.jsonl").exists() else []
     trained = [line for line in lines if line.get("kind") == "train"]
     steps, folder = options.steps or 0, out / "checkpoints"
@@ -80,6 +83,23 @@ def run_status(run: Path) -> RunStatus:
         status.left_s = (steps - status.step) * (options.batch_size or 1) / rate if rate else None
     status.state = _state(out, status)
     status.warnings = _warnings(status, options, trained)
+    return status
+
+
+def _of_sequence(out: Path) -> RunStatus:
+    """The status of the stage in which a sequence stands."""
+    from .stages.places import stage_of
+
+    found = stage_of(out)
+    if found is None:
+        return RunStatus(run=str(out), state="stopped" if living_process(out) is None else "running", step=0, steps=0)
+    status = run_status(found[0])
+    status.stage = found[1]
+    if status.state in ("stopped", "finished"):
+        # Between two runs the process evaluates; after the last report nothing is left to do.
+        alive = living_process(out) is not None
+        status.state = "running" if alive else "finished" if found[2] else "stopped"
+        status.run = str(out)
     return status
 
 

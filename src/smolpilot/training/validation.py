@@ -131,15 +131,18 @@ def spread(count: int, wanted: int) -> npt.NDArray[np.int64]:
     return np.unique(np.linspace(0, count - 1, min(count, wanted)).round().astype(np.int64))
 
 
+def in_one_number(policy: Policy, mae: npt.NDArray[np.float64]) -> tuple[float, str]:
+    """Errors per joint [A] as one number with its unit, as `Validation.score` explains."""
+    assert policy.profile is not None
+    units = {joint.unit for joint in policy.profile.action_joints}
+    if len(units) == 1:
+        return float(np.mean(mae)), units.pop().replace("unknown", "dataset units")
+    return float(np.mean(mae / np.maximum(policy.statistics["action"]["std"], 1e-6))), "std"
+
+
 def _validation(policy: Policy, mae: npt.NDArray[np.float64], frames: int) -> Validation:
     assert policy.profile is not None
-    joints = policy.profile.action_joints
-    units = {joint.unit for joint in joints}
-    if len(units) == 1:
-        score, unit = float(np.mean(mae)), units.pop().replace("unknown", "dataset units")
-    else:
-        deviation = np.maximum(policy.statistics["action"]["std"], 1e-6)
-        score, unit = float(np.mean(mae / deviation)), "std"
+    score, unit = in_one_number(policy, mae)
     # A policy that predicts NaN is the worst one, never the best.
     score = score if np.isfinite(score) else float("inf")
-    return Validation(mae, score, unit, [joint.name for joint in joints], frames)
+    return Validation(mae, score, unit, [joint.name for joint in policy.profile.action_joints], frames)

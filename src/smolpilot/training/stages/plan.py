@@ -1,0 +1,333 @@
+"""The stages file of `smolpilot train --stages`: its keys and their checks. Loads no torch. See docs/stages.md."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import pydantic
+import yaml
+
+from smolpilot.errors import UsageError, did_you_mean
+from smolpilot.training.options import TrainOptions
+
+PREVIOUS = "previous"
+# A sequence decides these itself, or they must be the same in all of its stages.
+_OF_THE_SEQUENCE = frozenset(
+    {"dataset", "mixture", "stages", "out", "resume", "policy", "preset", "from_scratch", "tokenizer", "robot", "units",
+     "stats", "stats_from", "statistics", "episodes", "seed", "held_out", "steps", "lr", "warmup_steps", "decay_lr",
+     "train_expert_only", "freeze_vision"}
+)  # fmt: skip
+_NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
+
+
+@dataclass(frozen=True)
+class Gate:
+    """Errors above which a stage counts as failed, in the unit of the report (robot units where joints share one)."""
+
+    new: float | None = None
+    """Largest action error on the stage's own held-out episodes."""
+    old: float | None = None
+    """Largest action error on those of any earlier stage."""
+    retries: int = 0
+    """How often a failed stage is trained again from where it began."""
+    retry_lr: float = 0.5
+    """Factor on the learning rate at each retry."""
+    retry_steps: float = 1.0
+    """Factor on the steps at each retry."""
+    otherwise: Literal["stop", "continue"] = "stop"
+    """What happens when the last try has failed."""
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """A shipped environment in which success at a task is counted."""
+
+    env: Literal["tabletop"] = "tabletop"
+    """The environment."""
+    target: str | None = None
+    """Colour that is in every scene and named. Open: by the instruction."""
+    colours: tuple[str, ...] = ()
+    """Colours of the scenes. Open: the environment's, with the target."""
+    episodes: int = 100
+    """Fresh episodes."""
+    seed: int = 1_000_000
+    """Seed of the first of them."""
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How every task so far is evaluated after each stage."""
+
+    frames: int = 500
+    """Held-out frames of a task that are scored at most, spread evenly."""
+    resamples: int = 2000
+    """Bootstrap samples behind an interval."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One task: a training run of its own."""
+
+    name: str
+    """What folders and reports call it."""
+    dataset: Path
+    """Folder of a LeRobot dataset."""
+    episodes: str | None = None
+    """Episodes to use, such as `0-40,45`. Open: all."""
+    instruction: str | None = None
+    """Text that replaces the recorded instructions."""
+    init: str | None = None
+    """`previous` (the stage before, its best checkpoint), a bundle or a hub id. Open: `previous`; in the first stage
+    the --policy or --preset of the command."""
+    lr: float | None = None
+    """Peak learning rate."""
+    warmup_steps: int | None = None
+    """Steps of linear warm-up."""
+    decay_lr: float | None = None
+    """Learning rate at the last step."""
+    epochs: float | None = None
+    """Length in passes over the stage's own training frames (replayed samples come on top)."""
+    steps: int | None = None
+    """Length in optimiser steps; this or epochs."""
+    freeze: Literal["vision-language", "vision", "nothing"] | None = None
+    """What is not trained: the whole vision-language model (a frame cache can serve then), its vision tower, nothing.
+    Open: as the policy was trained before."""
+    replay: tuple[float, ...] = ()
+    """Shares of the samples drawn from each stage's dataset so far, this one's last. Open: its own alone."""
+    gate: Gate | None = None
+    """What the stage has to reach."""
+    simulation: Simulation | Literal[False] | None = None
+    """Where success is counted. Open: the tabletop for its recordings; false: nowhere."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """Further options of `smolpilot train` for this stage."""
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """Shares of the samples, this stage's last; earlier stages that are left out have 0."""
+        return self.replay or (1.0,)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A stages file."""
+
+    stages: tuple[Stage, ...]
+    """The tasks, in order."""
+    defaults: dict[str, Any] = field(default_factory=dict)
+    """Options of `smolpilot train` for all stages; those on the command line win."""
+    evaluation: Scoring = field(default_factory=Scoring)
+    """How the tasks are evaluated."""
+
+
+def load_plan(path: Path) -> Plan:
+    """Read and check a stages file; a UsageError names the line, the key and what was meant."""
+    if not path.is_file():
+        raise UsageError(f"The stages file {path} does not exist.", fix="check the path given to --stages")
+    values, lines = _read(path)
+    _check_keys(values, path, lines)
+    try:
+        plan = pydantic.TypeAdapter(Plan).validate_python(values)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        # Of a union pydantic names the tried type too: only what a person wrote is said.
+        place: tuple[Any, ...] = ()
+        for part in first["loc"]:
+            place = (*place, part) if (*place, part) in lines or part == first["loc"][-1] else place
+        raise UsageError(
+            f"{path}{_line(place, lines)}: '{_spell(place)}' is {first['input']!r}: {first['msg']}."
+        ) from error
+    return check_plan(plan, str(path))
+
+
+def plan_text(plan: Plan) -> str:
+    """The plan as YAML that `load_plan` reads back, with absolute paths; what is open is left out."""
+    return yaml.safe_dump(_plain(plan), sort_keys=False, allow_unicode=True)
+
+
+def absolute(plan: Plan) -> Plan:
+    """The plan with paths that hold from any working directory."""
+
+    def moved(stage: Stage) -> Stage:
+        init = stage.init
+        if init is not None and init != PREVIOUS and Path(init).expanduser().exists():
+            init = str(Path(init).expanduser().absolute())
+        return dataclasses.replace(stage, dataset=stage.dataset.expanduser().absolute(), init=init)
+
+    return dataclasses.replace(plan, stages=tuple(moved(stage) for stage in plan.stages))
+
+
+def check_plan(plan: Plan, where: str) -> Plan:
+    """Refuse what cannot be meant; returns the plan."""
+    if not plan.stages:
+        raise UsageError(f"{where} holds no stages.", expected="a list under `stages:`")
+    _check_options(plan.defaults, f"{where}: defaults", _OF_THE_SEQUENCE - _DEFAULTS)
+    names = [stage.name for stage in plan.stages]
+    for number, stage in enumerate(plan.stages):
+        place = f"{where}: stage {number + 1} ({stage.name})"
+        if not _NAME.fullmatch(stage.name):
+            raise UsageError(f"{place}: the name cannot be a folder's.", expected="letters, digits, `-`, `_`, `.`")
+        if names.count(stage.name) > 1:
+            raise UsageError(f"{where}: two stages are called '{stage.name}'.", fix="give each its own name")
+        _check_length(stage, place)
+        _check_replay(stage, number, place)
+        _check_gate(stage.gate, place)
+        _check_options(stage.options, f"{place}: options", _OF_THE_SEQUENCE)
+        if number == 0 and stage.init == PREVIOUS:
+            raise UsageError(f"{place}: there is no stage before it.", fix="leave `init` out, or name a policy")
+        if stage.instruction is not None and not stage.instruction.strip():
+            raise UsageError(f"{place}: the instruction is empty.", fix="leave it out, or say what the robot does")
+        if isinstance(stage.simulation, Simulation) and stage.simulation.episodes < 1:
+            raise UsageError(f"{place}: simulation.episodes is {stage.simulation.episodes}.", expected="at least 1")
+    for name, value in dataclasses.asdict(plan.evaluation).items():
+        if value < 1:
+            raise UsageError(f"{where}: evaluation.{name} is {value}.", expected="at least 1")
+    return plan
+
+
+# Options that hold for the whole sequence, and may stand under `defaults:`.
+_DEFAULTS = frozenset(
+    {"policy", "preset", "from_scratch", "tokenizer", "robot", "units", "stats", "stats_from", "seed", "held_out", "lr"}
+)
+
+
+def _check_length(stage: Stage, place: str) -> None:
+    if (stage.epochs is None) == (stage.steps is None):
+        raise UsageError(f"{place} needs either `steps` or `epochs`.", fix="say how long it trains, in one of them")
+    for name in ("epochs", "steps", "lr"):
+        value = getattr(stage, name)
+        if value is not None and not (value > 0 and math.isfinite(value)):
+            raise UsageError(f"{place}: {name} is {value}.", expected="a number above 0")
+
+
+def _check_replay(stage: Stage, number: int, place: str) -> None:
+    if not stage.replay:
+        return
+    if len(stage.replay) != number + 1:
+        raise UsageError(
+            f"{place}: replay has {len(stage.replay)} shares.",
+            expected=f"{number + 1}: one for each stage so far, its own last",
+        )
+    if any(not share >= 0 for share in stage.replay) or not stage.replay[-1] > 0:
+        raise UsageError(f"{place}: replay is {list(stage.replay)}.", expected="shares of 0 or more, its own above 0")
+    if not math.isclose(sum(stage.replay), 1.0, abs_tol=1e-6):
+        raise UsageError(f"{place}: the shares of replay add up to {sum(stage.replay):g}.", expected="1")
+
+
+def _check_gate(gate: Gate | None, place: str) -> None:
+    if gate is None:
+        return
+    if gate.new is None and gate.old is None:
+        raise UsageError(f"{place}: the gate asks for nothing.", fix="give it `new` or `old`, or leave it out")
+    for name in ("new", "old", "retry_lr", "retry_steps"):
+        value = getattr(gate, name)
+        if value is not None and not value > 0:
+            raise UsageError(f"{place}: gate.{name} is {value}.", expected="a number above 0")
+    if gate.retries < 0:
+        raise UsageError(f"{place}: gate.retries is {gate.retries}.", expected="0 or more")
+
+
+def _check_options(options: Mapping[str, Any], place: str, refused: Iterable[str]) -> None:
+    known = {item.name for item in dataclasses.fields(TrainOptions)}
+    for key in options:
+        if key not in known:
+            raise UsageError(f"{place}: unknown option '{key}'.", fix=did_you_mean(str(key), known - set(refused)))
+        if key in refused:
+            raise UsageError(
+                f"{place}: '{key}' has no place here.",
+                expected="an option that may differ between stages; the others are keys of the stage, or given once "
+                "for all stages on the command line or under `defaults:`",
+            )
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[tuple[Any, ...], int]]:
+    """The mapping of a YAML file, and the line of each key; UsageError for bad syntax and keys that stand twice."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UsageError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(node, yaml.MappingNode):
+        raise UsageError(f"{path} holds no stages.", expected="a list under `stages:`")
+    lines: dict[tuple[Any, ...], int] = {}
+    _collect(node, (), lines, path)
+    values: dict[str, Any] = yaml.safe_load(text)
+    return values, lines
+
+
+def _collect(node: yaml.Node, place: tuple[Any, ...], lines: dict[tuple[Any, ...], int], path: Path) -> None:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            here, line = (*place, str(key.value)), key.start_mark.line + 1
+            if here in lines:
+                raise UsageError(
+                    f"{path}:{line}: '{_spell(here)}' stands twice (first in line {lines[here]}).",
+                    fix="remove one of them",
+                )
+            lines[here] = line
+            _collect(value, here, lines, path)
+    elif isinstance(node, yaml.SequenceNode):
+        for number, value in enumerate(node.value):
+            lines[(*place, number)] = value.start_mark.line + 1
+            _collect(value, (*place, number), lines, path)
+
+
+def _check_keys(values: Mapping[str, Any], path: Path, lines: dict[tuple[Any, ...], int]) -> None:
+    """UsageError for a key that a plan, a stage, a gate, ... does not have."""
+    places: list[tuple[Any, type, tuple[Any, ...]]] = [
+        (values, Plan, ()),
+        (values.get("evaluation"), Scoring, ("evaluation",)),
+    ]
+    stages = values.get("stages")
+    for number, stage in enumerate(stages if isinstance(stages, list) else []):
+        if isinstance(stage, dict):
+            places.append((stage, Stage, ("stages", number)))
+            places.append((stage.get("gate"), Gate, ("stages", number, "gate")))
+            places.append((stage.get("simulation"), Simulation, ("stages", number, "simulation")))
+    for found, kind, place in places:
+        if isinstance(found, dict):
+            _known_keys(found, kind, place, path, lines)
+
+
+def _known_keys(
+    values: Mapping[str, Any], kind: type, place: tuple[Any, ...], path: Path, lines: dict[tuple[Any, ...], int]
+) -> None:
+    known = {item.name for item in dataclasses.fields(kind)}
+    for key in values:
+        if key not in known:
+            here = (*place, str(key))
+            raise UsageError(
+                f"{path}{_line(here, lines)}: unknown key '{_spell(here)}'.", fix=did_you_mean(str(key), known)
+            )
+
+
+def _line(place: tuple[Any, ...], lines: Mapping[tuple[Any, ...], int]) -> str:
+    while place:
+        if place in lines:
+            return f":{lines[place]}"
+        place = place[:-1]
+    return ""
+
+
+def _spell(place: tuple[Any, ...]) -> str:
+    """`("stages", 1, "lr")` -> `stages[2].lr`: stages are counted from 1, as everywhere else."""
+    text = ""
+    for part in place:
+        text += f"[{part + 1}]" if isinstance(part, int) else f".{part}" if text else str(part)
+    return text
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        entries = ((item, getattr(value, item.name)) for item in dataclasses.fields(value))
+        return {item.name: _plain(entry) for item, entry in entries if entry is not None and entry not in ((), {})}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(entry) for entry in value]
+    return str(value) if isinstance(value, Path) else value

@@ -1,0 +1,265 @@
+"""train_stages: run after run, each judged on every task so far; goes on where it was cut off."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from smolpilot.atomic import atomic_folder, write_text_atomic
+from smolpilot.errors import TrainingError, UsageError, check_seed
+from smolpilot.policy import load_policy
+from smolpilot.training import run_folder
+from smolpilot.training.environment import environment
+from smolpilot.training.interrupts import TrainingStoppedError
+from smolpilot.training.options import TrainOptions, check_resume
+from smolpilot.training.progress import track
+from smolpilot.training.run import train
+from smolpilot.training.shared_statistics import save_statistics
+
+from .places import RESULT, Places
+from .plan import Plan, absolute, load_plan, plan_text
+from .report import write_report
+from .score import TaskScore, score_task, simulation_of
+from .setup import Opened, check_stages, merge_defaults, open_stages, shared_statistics, stage_options
+
+
+def train_stages(options: TrainOptions) -> Path:
+    """Train all stages of `options.stages` into the new folder `options.out`; returns it.
+
+    Each stage is an ordinary run below `stages/`; `checkpoints` points at the last finished one, so that the folder
+    stands for its best policy. Raises what `train` raises, TrainingError when a stage fails its gate.
+    """
+    plan, defaults = _checked(options)
+    places = Places(_out(defaults))
+    run_folder.refuse_existing(places.out)
+    opened = open_stages(plan, defaults)
+    check_stages(plan, defaults, opened, places)
+    statistics, origin = shared_statistics(plan, defaults, opened)
+    with atomic_folder(places.out) as beside:
+        settled = dataclasses.replace(defaults, stages=places.plan)
+        (beside / run_folder.CONFIG).write_text(run_folder.config_text(settled), encoding="utf-8")
+        (beside / places.plan.name).write_text(plan_text(plan), encoding="utf-8")
+        (beside / places.robot.name).write_text(opened.profile.to_yaml(), encoding="utf-8")
+        save_statistics(beside / places.statistics.name, statistics, opened.profile, origin)
+        about = json.dumps(environment(torch.device("cpu")), indent=2)
+        (beside / "environment.json").write_text(about + "\n", encoding="utf-8")
+        (beside / "stages").mkdir()
+    print(f"statistics: {origin}, the same in every stage")
+    return _Sequence(plan, defaults, opened, places).run()
+
+
+def resume_stages(given: TrainOptions) -> Path:
+    """Go on with the sequence in `given.out`, in the stage where it was cut off.
+
+    Its own stages.yaml holds: gates and stages that have not begun may be edited there.
+    """
+    _refuse_several_processes()
+    out = _out(given)
+    saved = run_folder.load_config(out)
+    bare = TrainOptions(out=given.out, resume=True)
+    options = saved if given == bare else check_resume(run_folder.absolute_paths(given), saved)
+    check_seed(options.seed)
+    plan = load_plan(Places(out).plan)
+    defaults = dataclasses.replace(options, resume=False, stages=Places(out).plan, out=out)
+    opened = open_stages(plan, defaults)
+    check_stages(plan, defaults, opened, Places(out))
+    return _Sequence(plan, defaults, opened, Places(out)).run()
+
+
+def _refuse_several_processes() -> None:
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UsageError(
+            "--stages runs in one process.",
+            fix="train each stage with torchrun by itself: --mixture replays, --policy goes on from the stage before",
+        )
+
+
+def _checked(options: TrainOptions) -> tuple[Plan, TrainOptions]:
+    """The plan with its options, with nothing that contradicts it."""
+    assert options.stages is not None
+    _refuse_several_processes()
+    if options.out is None:
+        raise UsageError("--out is missing.", fix="name the folder of the sequence, for example --out runs/sequence")
+    for name in ("dataset", "mixture", "episodes", "steps", "statistics"):
+        if getattr(options, name) not in (None, ()):
+            raise UsageError(
+                f"--{name} and --stages exclude each other.", fix=f"each stage of {options.stages} says its own"
+            )
+    check_seed(options.seed)
+    plan = load_plan(options.stages)
+    return absolute(plan), run_folder.absolute_paths(merge_defaults(plan, options))
+
+
+def _out(options: TrainOptions) -> Path:
+    assert options.out is not None
+    return options.out.expanduser().absolute()
+
+
+class _Sequence:
+    """A sequence on disk: what is finished there is not done again."""
+
+    def __init__(self, plan: Plan, defaults: TrainOptions, opened: Opened, places: Places) -> None:
+        self.plan, self.defaults, self.opened, self.places = plan, defaults, opened, places
+
+    def run(self) -> Path:
+        with run_folder.noted_process(self.places.out):
+            for note in self.opened.notes:
+                print(f"note: {note}")
+            for number in range(1, len(self.plan.stages) + 1):
+                self._stage(number)
+        return self.places.out
+
+    def _stage(self, number: int) -> None:
+        """Train and judge a stage until it passes its gate, or may not be tried again."""
+        stage, folder = self.plan.stages[number - 1], self._folder(number)
+        while True:
+            attempt = self._attempt(number)
+            if not (folder / RESULT).exists():
+                self._train(number, attempt)
+                self._judge(number, attempt)
+            self._report(number)
+            failed = None if self._begun(number + 1) else self._fails(number)
+            if failed is None:
+                break
+            gate = stage.gate
+            assert gate is not None
+            if attempt <= gate.retries:
+                print(f"stage {stage.name}: {failed} Attempt {attempt + 1} of {gate.retries + 1} follows.", flush=True)
+                folder.rename(self.places.failed(number, stage, attempt))
+                continue
+            if gate.otherwise == "continue":
+                print(f"WARNING: stage {stage.name}: {failed} The sequence goes on all the same.", flush=True)
+                break
+            raise TrainingError(
+                f"Stage {stage.name} did not pass its gate: {failed}",
+                expected=f"within its gate after {attempt} {'attempt' if attempt == 1 else 'attempts'}; everything is "
+                f"saved in {self.places.out}",
+                fix=f"change the gate or the stage in {self.places.plan} (to train it anew, remove {folder}), then: "
+                f"smolpilot train --resume --out {self.places.out}",
+            )
+        link, beside = self.places.out / "checkpoints", self.places.out / ".checkpoints.partial"
+        beside.unlink(missing_ok=True)
+        beside.symlink_to(Path("stages") / folder.name / "checkpoints")
+        beside.replace(link)
+
+    def _train(self, number: int, attempt: int) -> None:
+        stage, folder = self.plan.stages[number - 1], self._folder(number)
+        again = (folder / run_folder.CONFIG).is_file()
+        options = stage_options(self.plan, self.defaults, self.opened, self.places, number, attempt)
+        count = len(self.plan.stages)
+        print(f"\n== stage {number} of {count}: {stage.name}{f', attempt {attempt}' if attempt > 1 else ''} ==\n")
+        lineage = {"stages": self._lineage(number, attempt)}
+        try:
+            if again:
+                train(TrainOptions(out=folder, resume=True), lineage=lineage)
+            else:
+                train(options, lineage=lineage)
+        except TrainingStoppedError as stopped:
+            raise TrainingStoppedError(
+                f"Stage {stage.name}: {stopped.found}",
+                fix=f"go on with: smolpilot train --resume --out {self.places.out}",
+            ) from stopped
+
+    def _judge(self, number: int, attempt: int) -> None:
+        """Score the stage's best policy on every task so far."""
+        folder = self._folder(number)
+        policy = load_policy(folder / "checkpoints" / "best", device=self.defaults.device)
+        scores = []
+        tasks = list(zip(self.plan.stages[:number], self.opened.parts, strict=False))
+        for stage, part in track(tasks, len(tasks), "evaluating every task so far", stream=sys.stderr):
+            simulation = simulation_of(stage, part)
+            scores.append(score_task(policy, part, self.plan.evaluation, simulation, seed=self.defaults.seed))
+        document = {
+            "stage": self._lineage(number, attempt)[-1],
+            "policy": os.fspath((folder / "checkpoints" / "best").readlink()),
+            "tasks": [score.to_json() for score in scores],
+        }
+        write_text_atomic(folder / RESULT, json.dumps(document) + "\n")
+
+    def _report(self, number: int) -> None:
+        """Write the report of the stages so far."""
+        results = [self._result(one) for one in range(1, number + 1)]
+        scores = [[TaskScore.from_json(task) for task in result["tasks"]] for result in results]
+        document = write_report(
+            self.places.out, scores, [result["stage"] for result in results], self.plan.evaluation.resamples
+        )
+        for line in _last_row(document):
+            print(line, flush=True)
+
+    def _fails(self, number: int) -> str | None:
+        """What the stage misses of its gate, None when it passes."""
+        stage = self.plan.stages[number - 1]
+        if stage.gate is None:
+            return None
+        tasks = [TaskScore.from_json(task) for task in self._result(number)["tasks"]]
+        limits = [stage.gate.old] * (number - 1) + [stage.gate.new]
+        missed = [
+            f"the error on {task.name} is {task.error.mean():.4g} {task.unit}, its gate {limit:g}"
+            for task, limit in zip(tasks, limits, strict=True)
+            # A policy that predicts NaN passes no gate.
+            if limit is not None and not task.error.mean() <= limit
+        ]
+        return "; ".join(missed) + "." if missed else None
+
+    def _lineage(self, number: int, attempt: int) -> list[dict[str, Any]]:
+        """What every bundle of stage `number` says of the stages up to it."""
+        done = [self._result(one)["stage"] for one in range(1, number)]
+        stage, part = self.plan.stages[number - 1], self.opened.parts[number - 1]
+        options = stage_options(self.plan, self.defaults, self.opened, self.places, number, attempt)
+        own = {
+            "name": stage.name,
+            "dataset": part.meta.root.name,
+            "dataset_fingerprint": part.meta.fingerprint,
+            "trained_episodes": part.train.episodes,
+            "held_out_episodes": part.held_out_episodes,
+            "instruction": stage.instruction,
+            "init": stage.init or ("previous" if number > 1 else options.policy or f"preset {options.preset}"),
+            "steps": options.steps,
+            "lr": options.lr,
+            "replay": list(stage.shares),
+            "attempt": attempt,
+        }
+        return [*done, own]
+
+    def _attempt(self, number: int) -> int:
+        """Number of the present attempt at a stage; failed ones are kept beside it."""
+        stage, attempt = self.plan.stages[number - 1], 1
+        while self.places.failed(number, stage, attempt).exists():
+            attempt += 1
+        return attempt
+
+    def _begun(self, number: int) -> bool:
+        return number <= len(self.plan.stages) and self._folder(number).exists()
+
+    def _folder(self, number: int) -> Path:
+        return self.places.stage(number, self.plan.stages[number - 1])
+
+    def _result(self, number: int) -> Mapping[str, Any]:
+        path = self._folder(number) / RESULT
+        try:
+            values: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise TrainingError(
+                f"The result of an earlier stage, {path}, cannot be read: {error}",
+                fix="remove the file: the stage is evaluated anew on --resume",
+            ) from error
+        return values
+
+
+def _last_row(document: dict[str, Any]) -> list[str]:
+    """The results after the newest stage, a line for each task."""
+    lines = []
+    for task, name in enumerate(document["tasks"]):
+        text = f"after {document['tasks'][-1]}: {name} {document['error']['matrix'][-1][task]['value']:.4g} "
+        text += str(document["unit"])
+        if document["success"] is not None:
+            text += f", success {100 * document['success']['matrix'][-1][task]['value']:.0f} %"
+        lines.append(text)
+    return lines
