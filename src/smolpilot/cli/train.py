@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shlex
 import sys
@@ -14,11 +15,13 @@ from smolpilot.training import TrainOptions
 
 
 def main(args: Sequence[str]) -> int:
-    """Train and print the next command; 130 when stopped by a signal (everything is saved then)."""
+    """Train and print the next command; 1 for a failed --overfit, 130 when a signal stopped it (all is saved then)."""
     words = list(args)
     options = _resumed(words) if "--resume" in words else parse_with_config(TrainOptions, words, verb="train")
     if options.resume and "--resume" not in words:
         raise UsageError("`resume` is no setting of a config file.", fix="say --resume --out RUN on the command line")
+    if options.overfit:
+        return _overfit(options)
     from smolpilot.training import TrainingStoppedError, train
     from smolpilot.training.progress import speaks
 
@@ -35,6 +38,16 @@ def main(args: Sequence[str]) -> int:
         return 0
     print(f"\nThe run is in {run}. Next, see how good it is:\n  {_next_command(run, options)}")
     return 0
+
+
+def _overfit(options: TrainOptions) -> int:
+    if options.resume:
+        raise UsageError("--overfit is a test of its own.", fix="leave --resume out")
+    from smolpilot.training.overfit import overfit
+
+    result = overfit(dataclasses.replace(options, overfit=False))
+    print("\n".join(result.lines()))
+    return 0 if result.passed else 1
 
 
 def _next_command(run: Path, options: TrainOptions) -> str:

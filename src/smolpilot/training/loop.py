@@ -16,6 +16,7 @@ from smolpilot.policy import Policy, PolicyInputs
 from .augment import Augmentation
 from .batches import Feed
 from .checkpoints import Checkpoints, TrainingState, load_rng, rng_tensors
+from .compiled import compile_expert
 from .draws import Draws
 from .ema import Ema
 from .environment import memory_gb
@@ -25,6 +26,7 @@ from .optimiser import build_optimiser, load_optimiser_tensors, optimiser_tensor
 from .options import TrainOptions
 from .outcome import outcome
 from .parallel import World
+from .precision import Precision
 from .progress import RunProgress
 from .sampler import Share
 from .schedule import Schedule
@@ -57,6 +59,9 @@ class Trainer:
         self.schedule = Schedule(options.lr or 0.0, options.decay_lr or 0.0, options.warmup_steps or 0, steps)
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
         self.optimiser = build_optimiser(self.model, lr=self.schedule.peak, weight_decay=options.weight_decay)
+        self.precision = Precision(options.dtype, self.device)
+        if options.compile:
+            compile_expert(self.model, self.device)
         self.draws = Draws(options.seed)
         # Of cached frames the changed pictures are cached.
         self.augmentation = Augmentation({} if batches.is_cached else options.augment, self.draws)
@@ -73,7 +78,7 @@ class Trainer:
                 fix="restore the dataset, or start a new run from the checkpoint with --policy",
             )
         self.state = state
-        rest = load_rng(tensors)
+        rest = self.precision.load(load_rng(tensors))
         if self.ema is not None:
             rest = self.ema.load(rest)
         load_optimiser_tensors(self.model, self.optimiser, rest)
@@ -107,10 +112,10 @@ class Trainer:
         set_rate(self.optimiser, self.schedule.rate(self.state.step))
         self.optimiser.zero_grad(set_to_none=True)
         loss = self._gradients(inputs, noise.to(self.device), when.to(self.device))
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.options.clip)
+        norm = self.precision.clip(self.optimiser, self.parameters, self.options.clip)
         if self.device.type == "cpu":
             self._refuse_nan([loss], [norm])
-        self.optimiser.step()
+        self.precision.step(self.optimiser)
         self.state.step += 1
         if self.ema is not None:
             self.ema.update(self.state.step)
@@ -120,11 +125,10 @@ class Trainer:
     def _gradients(self, inputs: PolicyInputs, noise: Tensor, when: Tensor) -> Tensor:
         """Loss of the batch, with the gradients added up over its micro-batches."""
         size = self.options.micro_batch or len(inputs)
-        autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.dtype == "bfloat16")
         if size >= len(inputs) and self.world.size == 1:
-            with autocast:
+            with self.precision.autocast():
                 loss = self.model.loss(inputs, noise, when)
-            loss.backward()  # type: ignore[no-untyped-call]
+            self.precision.backward(loss)
             return loss.detach()
         # Each part's errors count by the valid entries of the whole batch, in all processes: a mean of means would
         # weigh padded chunks wrong.
@@ -135,17 +139,18 @@ class Trainer:
         total = torch.zeros((), device=self.device)
         for first in range(0, len(inputs), size):
             part = slice(first, first + size)
-            with autocast:
+            with self.precision.autocast():
                 errors = self.model.losses(inputs[part], noise[part], when[part])
                 loss = (errors * valid[part, :, None]).sum() / count
-            loss.backward()  # type: ignore[no-untyped-call]
+            self.precision.backward(loss)
             total = total + loss.detach()
         self.world.sum_gradients(self.parameters)
         return self.world.sum(total)
 
     def _refuse_nan(self, losses: list[Tensor], norms: list[Tensor]) -> None:
         """A NaN spreads to every weight: stop before it is saved. A GPU is asked only when a line is due."""
-        for name, values in (("loss", losses), ("gradient norm", norms)):
+        asked = [("loss", losses), ("gradient norm", norms)]
+        for name, values in asked[:1] if self.precision.may_skip else asked:
             bad = [value.item() for value in values if not math.isfinite(value.item())]
             if bad:
                 raise TrainingError(
@@ -199,7 +204,7 @@ class Trainer:
         self.policy.lineage["step"] = self.state.step
         if self.world.rank:
             return
-        tensors = optimiser_tensors(self.model, self.optimiser) | rng_tensors()
+        tensors = optimiser_tensors(self.model, self.optimiser) | rng_tensors() | self.precision.tensors()
         if self.ema is not None:
             tensors |= self.ema.tensors()
         around.checkpoints.save(outcome(self.policy, self.ema), self.state, tensors)
@@ -219,11 +224,13 @@ class Trainer:
         values = {
             "loss": pending["loss"] / count,
             "lr": self.schedule.rate(step - 1),
-            "grad_norm": pending["grad_norm"] / count,
+            "grad_norm": pending["grad_norm"] / max(count - pending["skipped"], 1),
             "epoch": round(self.sampler.epoch(step), 4),
             **clock.read(),
             "memory_gb": round(memory_gb(self.device), 3),
         }
+        if self.precision.may_skip:
+            values["skipped_steps"] = pending["skipped"]
         self.state.pending = {}
         around.log.write(step, "train", values)
         around.progress.update(step, values)
@@ -231,10 +238,13 @@ class Trainer:
     def _settle(self) -> None:
         """Move the losses since the last call into the state, as plain numbers."""
         self._refuse_nan(self._losses, self._norms)
-        pending = self.state.pending or {"loss": 0.0, "grad_norm": 0.0, "count": 0}
+        self.precision.refuse_collapse(self.state.step)
+        pending = {"loss": 0.0, "grad_norm": 0.0, "count": 0, "skipped": 0, **self.state.pending}
         for loss, norm in zip(self._losses, self._norms, strict=True):
             pending["loss"] += loss.item()
-            pending["grad_norm"] += norm.item()
+            overflow = not math.isfinite(norm.item())
+            pending["skipped"] += overflow
+            pending["grad_norm"] += 0.0 if overflow else norm.item()
             pending["count"] += 1
         self.state.pending = pending
         self._losses, self._norms = [], []

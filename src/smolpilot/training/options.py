@@ -118,8 +118,11 @@ class TrainOptions:
 
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    """Arithmetic of the network: bfloat16 means mixed precision, weights and optimiser stay float32."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Arithmetic of the network: the narrow ones mean mixed precision, weights and optimiser stay float32. float16 is
+    for GPUs without bfloat16; its losses are scaled, and steps that overflow are left out and counted."""
+    compile: bool = False
+    """Compile the action expert with torch.compile: a minute at the start, faster steps after it."""
     cache: Literal["auto", "none", "vision", "prefix"] = "auto"
     """What a frozen vision-language model makes of each frame, kept on disk and exact: image tokens (vision), or all
     keys and values of images and instruction (prefix, ten times faster and ten times larger). Open: the fastest that
@@ -135,6 +138,9 @@ class TrainOptions:
     """Processes that decode video while training, for datasets too large for memory. Open: 2."""
     frames_gb: float | None = None
     """Memory for decoded video in GB; a larger dataset is decoded while training. Open: half of what is free."""
+    overfit: bool = False
+    """Self-test instead of a run: learn a few frames of the first of --episodes by heart, and tell data trouble from
+    model trouble where that fails. Needs no --out, writes nothing."""
     preflight: bool = True
     """Stop on what `smolpilot preflight` calls an error, such as degrees taken for radians."""
     resume: bool = False
@@ -145,7 +151,19 @@ AUGMENTATIONS = ("colour", "crop", "blur", "erase")
 
 # What may differ when a run goes on: nothing of this changes the trained weights on one machine.
 FREE_ON_RESUME = frozenset(
-    {"cache_dir", "device", "workers", "frames_gb", "keep", "save_every", "preflight", "resume", "out", "dataset"}
+    {
+        "cache_dir",
+        "device",
+        "workers",
+        "frames_gb",
+        "keep",
+        "save_every",
+        "preflight",
+        "overfit",
+        "resume",
+        "out",
+        "dataset",
+    }
 )
 
 

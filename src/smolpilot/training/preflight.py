@@ -98,7 +98,7 @@ def preflight_training(prepared: Prepared) -> list[Line]:
     assert profile is not None
     for part in prepared.parts:
         own = [
-            *_ranges(part.train, part.layout, profile),
+            *_ranges(part.train, part.layout, profile, unknown=False),  # a note says it already
             *_rate(part.meta, profile, policy),
             *_still(part.meta),
             *_instructions(part.train, policy, None),
@@ -120,7 +120,7 @@ def preflight_policy(
         return list(_instructions(dataset, policy, instruction))
     same = trainings_on(meta.fingerprint, policy.lineage)
     layout = layout_for(policy, meta, units)
-    lines = [*_ranges(dataset, layout, profile), *_instructions(dataset, policy, instruction)]
+    lines = [*_ranges(dataset, layout, profile, unknown=False), *_instructions(dataset, policy, instruction)]
     return lines if same else [*lines, *_statistics(meta, layout, profile, policy)]
 
 
@@ -160,7 +160,7 @@ def _joints(meta: DatasetMeta, layout: FrameLayout, profile: RobotProfile) -> It
             yield Line(f"{what} joints", "warning", wide, "train long enough for them")
 
 
-def _ranges(dataset: Dataset, layout: FrameLayout, profile: RobotProfile) -> Iterator[Line]:
+def _ranges(dataset: Dataset, layout: FrameLayout, profile: RobotProfile, *, unknown: bool = True) -> Iterator[Line]:
     """Recorded values against the profile's limits: degrees taken for radians show here."""
     extremes = {
         key: {"min": values.min(axis=0).astype(np.float64), "max": values.max(axis=0).astype(np.float64)}
@@ -183,7 +183,10 @@ def _ranges(dataset: Dataset, layout: FrameLayout, profile: RobotProfile) -> Ite
                     and (first - room <= low / _TURN and high / _TURN <= last + room)
                 )
         if not known:
-            yield Line("ranges", "warning", f"{key}: the profile knows no limits", "add position_limits to the profile")
+            if unknown:
+                yield Line(
+                    "ranges", "warning", f"{key}: the profile knows no limits", "add position_limits to the profile"
+                )
         elif not outside:
             yield Line("ranges", "ok", f"{key}: all of {known} joints with limits lie within them")
         elif turned == len(outside):

@@ -87,7 +87,7 @@ def config_text(options: TrainOptions) -> str:
     values: dict[str, Any] = {}
     for item in dataclasses.fields(options):
         value = getattr(options, item.name)
-        if item.name != "resume" and value is not None and value not in ({}, ()):
+        if item.name not in ("resume", "overfit") and value is not None and value not in ({}, ()):
             values[item.name] = _plain(value)
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
 
