@@ -48,3 +48,38 @@ Pairs = Annotated[dict[str, str], _spec(_read_pairs, "VALUE"), _HINT]
 
 # On the command line `a=0.5 b=1`; a mapping to numbers in YAML.
 Shares = Annotated[dict[str, float], _spec(_read_shares, "NUMBER"), _HINT]
+
+AUTO = -(2**62)  # a number that the run finds out by itself
+
+
+def _read_count(words: list[str]) -> int:
+    (word,) = words
+    if word == "auto":
+        return AUTO
+    return int(word)
+
+
+class _AutoInYaml:
+    """Lets YAML say `auto`; pydantic is loaded by those who read YAML."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Callable[[Any], Any]) -> Any:
+        from pydantic_core import core_schema
+
+        def read(value: Any) -> Any:
+            return AUTO if value == "auto" else value
+
+        return core_schema.no_info_before_validator_function(read, handler(source))
+
+
+# A whole number, or `auto` (AUTO): on the command line and in YAML.
+Count = Annotated[
+    int,
+    tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="INT|auto",
+        instance_from_str=_read_count,
+        is_instance=lambda value: isinstance(value, int),
+        str_from_instance=lambda value: ["auto" if value == AUTO else str(value)],
+    ),
+    _AutoInYaml(),
+]

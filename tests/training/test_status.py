@@ -137,3 +137,34 @@ def test_status_loads_no_torch(run: Path) -> None:
     write(run, [1.0])
     code = "import sys; from smolpilot.cli.main import main; main(sys.argv[1:]); assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code, "status", str(run)], check=True, stdout=subprocess.DEVNULL)
+
+
+def test_what_a_living_run_uses(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(run, [1.0, 0.9])
+    with noted_process(run):
+        status = run_status(run)
+        assert status.cpu_cores is not None
+        assert status.process_gb is not None
+        assert 0 < status.process_gb < 100
+        main(["status", str(run)])
+    assert "CPU cores" in capsys.readouterr().out
+    assert run_status(run).cpu_cores is None
+
+
+def test_a_gpu_is_asked_only_for_a_run_that_uses_one(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tool = tmp_path / "bin" / "nvidia-smi"
+    tool.parent.mkdir()
+    tool.write_text("#!/bin/sh\necho '0, 87, 6123, 8192, 71'\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tool.parent), prepend=":")
+    with noted_process(run):
+        assert run_status(run).gpu is None
+        (run / "environment.json").write_text(json.dumps({"device": "cuda:0"}))
+        assert run_status(run).gpu == "GPU 0: 87 % busy, 6123 of 8192 MiB, 71 °C"
+
+
+def test_overflowing_steps_are_named(run: Path) -> None:
+    write(run, [1 / (1 + step) for step in range(40)], skipped_steps=1)
+    assert "overflowed float16" in advice(run)

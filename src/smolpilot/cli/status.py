@@ -94,6 +94,10 @@ def view(status: RunStatus) -> RenderableType:
             "speed", f"{status.samples_per_s:.1f} samples/s, {status.data_wait:.0%} of it waiting for data, "
             f"{status.memory_gb:.1f} GB, epoch {status.epoch:.2f}, learning rate {status.learning_rate:.2g}"
         )  # fmt: skip
+    if status.cpu_cores is not None:
+        table.add_row("uses", f"{status.cpu_cores:.1f} CPU cores, {status.process_gb:.1f} GB")
+    if status.gpu is not None:
+        table.add_row("GPU", Text(status.gpu))
     for value in status.validations[-3:]:
         score = "NaN" if value["score"] is None else f"{value['score']:.4g} {value['unit']}"
         table.add_row("held out", f"{score} at step {value['step']}")

@@ -24,7 +24,7 @@ from .interrupts import Interrupts, TrainingStoppedError
 from .metrics_log import MetricsLog
 from .optimiser import build_optimiser, load_optimiser_tensors, optimiser_tensors, set_rate
 from .options import TrainOptions
-from .outcome import outcome
+from .outcome import Outcome
 from .parallel import World
 from .precision import Precision
 from .progress import RunProgress
@@ -59,13 +59,14 @@ class Trainer:
         self.schedule = Schedule(options.lr or 0.0, options.decay_lr or 0.0, options.warmup_steps or 0, steps)
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
         self.optimiser = build_optimiser(self.model, lr=self.schedule.peak, weight_decay=options.weight_decay)
-        self.precision = Precision(options.dtype, self.device)
+        self.precision = Precision(options.dtype or "float32", self.device)
         if options.compile:
             compile_expert(self.model, self.device)
         self.draws = Draws(options.seed)
         # Of cached frames the changed pictures are cached.
         self.augmentation = Augmentation({} if batches.is_cached else options.augment, self.draws)
         self.ema = Ema(self.model, options.ema) if options.ema is not None else None
+        self.outcome = Outcome(policy, self.ema)
         self._losses: list[Tensor] = []
         self._norms: list[Tensor] = []
 
@@ -78,9 +79,7 @@ class Trainer:
                 fix="restore the dataset, or start a new run from the checkpoint with --policy",
             )
         self.state = state
-        rest = self.precision.load(load_rng(tensors))
-        if self.ema is not None:
-            rest = self.ema.load(rest)
+        rest = self.outcome.load(self.precision.load(load_rng(tensors)))
         load_optimiser_tensors(self.model, self.optimiser, rest)
 
     def run(self, around: Surroundings, interrupts: Interrupts) -> None:
@@ -172,7 +171,7 @@ class Trainer:
     def _validate(self, validator: Scorer, around: Surroundings, interrupts: Interrupts) -> bool:
         """Score the held-out frames; True when this is the best score so far."""
         self._settle()
-        result = self.world.first(lambda: validator.run(outcome(self.policy, self.ema), lambda: interrupts.requested))
+        result = self.world.first(lambda: validator.run(self.outcome.policy(), lambda: interrupts.requested))
         if result is None:
             self._stop(around, self.world.any_of(interrupts.requested))
         self.state.validated_at = self.state.step
@@ -205,9 +204,7 @@ class Trainer:
         if self.world.rank:
             return
         tensors = optimiser_tensors(self.model, self.optimiser) | rng_tensors() | self.precision.tensors()
-        if self.ema is not None:
-            tensors |= self.ema.tensors()
-        around.checkpoints.save(outcome(self.policy, self.ema), self.state, tensors)
+        around.checkpoints.save(self.outcome.policy(), self.state, tensors | self.outcome.tensors())
 
     def _stop(self, around: Surroundings, reason: str) -> NoReturn:
         if self.state.step:

@@ -10,6 +10,8 @@ from typing import Any
 
 from smolpilot.errors import TrainingError
 
+from .tracking import Tracker
+
 _OF_VALIDATION = ("validation", "stopped_early")
 
 
@@ -19,7 +21,10 @@ class MetricsLog:
     `validated_at` is the last step whose validation the run knows of; a later one is made again. None: `step`.
     """
 
-    def __init__(self, folder: Path, *, step: int, validated_at: int | None = None) -> None:
+    def __init__(
+        self, folder: Path, *, step: int, validated_at: int | None = None, tracker: Tracker | None = None
+    ) -> None:
+        self._tracker = tracker
         self._path = folder / "metrics.jsonl"
         if self._path.exists():
             self._cut(step, step if validated_at is None else validated_at)
@@ -30,11 +35,14 @@ class MetricsLog:
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1 if step else None)
 
     def write(self, step: int, kind: str, values: dict[str, Any]) -> None:
-        """Add one line; numbers also become TensorBoard scalars `<kind>/<name>`."""
+        """Add one line; numbers also become TensorBoard scalars `<kind>/<name>`, and go to the tracker."""
         self._file.write(json.dumps(_plain({"step": step, "kind": kind, **values})) + "\n")
         self._file.flush()
-        for name, value in _flat(kind, values):
+        numbers = _flat(kind, values)
+        for name, value in numbers:
             self._board.add_scalar(name, value, step)
+        if self._tracker is not None:
+            self._tracker.write(step, dict(numbers))
 
     def close(self) -> None:
         """Put everything on disk."""
@@ -42,6 +50,8 @@ class MetricsLog:
         os.fsync(self._file.fileno())
         self._file.close()
         self._board.close()
+        if self._tracker is not None:
+            self._tracker.close()
 
     def _cut(self, step: int, validated_at: int) -> None:
         # Training lines of the step come before its checkpoint; its validation may come after.

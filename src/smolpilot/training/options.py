@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from smolpilot.errors import UsageError, check_seed, did_you_mean
-from smolpilot.option_types import Pairs, Shares
+from smolpilot.option_types import AUTO, Count, Pairs, Shares
 
+from .memory import fill_memory
 from .sources import Sources, check_sources
 
 
@@ -49,16 +50,27 @@ class TrainOptions:
     freeze_vision: bool | None = None
     """Keep the vision tower frozen where the language model is trained (with --no-train-expert-only). Open: it is
     trained or frozen with the language model."""
+    lora: int | None = None
+    """Fine-tune adapters of this rank beside the expert's frozen weights (LoRA, needs peft), and the small projections
+    around it; a checkpoint's bundle has them merged. For little memory and few demonstrations, as 32."""
+    lora_alpha: float | None = None
+    """Scale of the adapters times their rank. Open: the rank."""
+    lora_targets: str | None = None
+    """Regular expression of the linear layers that get adapters. Open: `expert\\..*_proj`. Layers of `text` or
+    `vision` forgo the frame cache."""
     tokenizer: Path | None = None
     """Folder with the tokenizer of --preset smolvla (its vocabulary is not shipped)."""
 
     steps: int | None = None
     """Optimiser steps; the learning rate decays over exactly these."""
-    batch_size: int | None = None
-    """Samples per step. Open: 32 for tiny, 8 otherwise."""
-    micro_batch: int | None = None
-    """Samples that go through the network at once; gradients add up to those of the whole batch. For little memory.
-    Open: the whole batch."""
+    batch_size: Count | None = None
+    """Samples per step. `auto`: 64 (SmolVLA's; 32 for tiny) in micro-batches as large as the memory takes, by trying.
+    Open: 32 for tiny, 8 otherwise."""
+    micro_batch: Count | None = None
+    """Samples that go through the network at once; gradients add up to those of the whole batch. For little memory;
+    `auto` tries how many fit. Open: the whole batch."""
+    memory: Literal["8", "12", "24", "80", "cpu"] | None = None
+    """Batch, micro-batch and dtype for a GPU of so many GB, or for a CPU, where they are left open."""
     lr: float | None = None
     """Peak learning rate. Open: 2e-3 for tiny, 1e-4 otherwise (SmolVLA's)."""
     warmup_steps: int | None = None
@@ -118,9 +130,10 @@ class TrainOptions:
 
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps."""
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    """Arithmetic of the network: the narrow ones mean mixed precision, weights and optimiser stay float32. float16 is
-    for GPUs without bfloat16; its losses are scaled, and steps that overflow are left out and counted."""
+    dtype: Literal["float32", "bfloat16", "float16"] | None = None
+    """Arithmetic of the network. Open: float32, or what --memory says. The narrow ones mean mixed precision, weights
+    and optimiser stay float32. float16 is for GPUs without bfloat16; its losses are scaled, and steps that overflow are
+    left out and counted."""
     compile: bool = False
     """Compile the action expert with torch.compile: a minute at the start, faster steps after it."""
     cache: Literal["auto", "none", "vision", "prefix"] = "auto"
@@ -138,6 +151,9 @@ class TrainOptions:
     """Processes that decode video while training, for datasets too large for memory. Open: 2."""
     frames_gb: float | None = None
     """Memory for decoded video in GB; a larger dataset is decoded while training. Open: half of what is free."""
+    track: Literal["none", "wandb", "trackio"] = "none"
+    """Metrics to one of these as well, which must be installed; without network unless its own settings say otherwise
+    (WANDB_MODE, TRACKIO_SPACE_ID)."""
     overfit: bool = False
     """Self-test instead of a run: learn a few frames of the first of --episodes by heart, and tell data trouble from
     model trouble where that fails. Needs no --out, writes nothing."""
@@ -185,7 +201,7 @@ def check(options: TrainOptions) -> TrainOptions:
     ]
     for name in [*positive, "keep", "cache_views", "log_every", "lr", "clip"]:
         value = getattr(options, name)
-        if value is not None and not value > 0:
+        if value is not None and not value > 0 and not (value == AUTO and name in ("batch_size", "micro_batch")):
             raise UsageError(f"{_flag(name)} is {value}.", expected="a number above 0")
     for name in ["warmup_steps", "decay_lr", "weight_decay", "workers", "frames_gb"]:
         value = getattr(options, name)
@@ -193,6 +209,7 @@ def check(options: TrainOptions) -> TrainOptions:
             raise UsageError(f"{_flag(name)} is {value}.", expected="0 or more")
     check_seed(options.seed)
     _check_average_and_patience(options)
+    _check_lora(options)
     _check_augment(options.augment)
     if options.cache_views is not None and not any(options.augment.values()):
         raise UsageError(
@@ -207,6 +224,16 @@ def check(options: TrainOptions) -> TrainOptions:
             fix="leave --warmup-steps out: it follows the steps",
         )
     return options
+
+
+def _check_lora(options: TrainOptions) -> None:
+    if options.lora is None and (options.lora_alpha is not None or options.lora_targets is not None):
+        raise UsageError("--lora-alpha and --lora-targets belong to --lora.", fix="add --lora 32, or leave them out")
+    if options.lora is not None and options.from_scratch:
+        raise UsageError(
+            "--lora trains little beside frozen weights, and those of --from-scratch are random.",
+            fix="fine-tune a trained policy with --policy, or leave --lora out",
+        )
 
 
 def _check_average_and_patience(options: TrainOptions) -> None:
@@ -295,7 +322,7 @@ def resolve(options: TrainOptions) -> TrainOptions:
     fifth = max(1, steps // 5)
     values: dict[str, Any] = {
         "lr": lr,
-        "batch_size": options.batch_size or (32 if tiny else 8),
+        **fill_memory(options.memory, vars(options), tiny=tiny),
         "warmup_steps": _open(options.warmup_steps, min(1000, 1000 * steps // 30_000)),
         "decay_lr": _open(options.decay_lr, lr / 40),
         "eval_every": options.eval_every or fifth,

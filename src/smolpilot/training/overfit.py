@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from smolpilot.metrics import chunk_errors
+from smolpilot.option_types import AUTO
 from smolpilot.policy import PolicyInputs
 
 from .batches import Batches
@@ -33,6 +34,7 @@ from .validation import spread
 FRAMES = 8
 STEPS = 400
 PASSED = 0.25  # of the error of a policy that answers every frame with the mean action
+LEARNT = 0.5  # the same for made-up motion: enough to tell a network that learns from one that does not
 _LOOK_EVERY = 25
 _WARM_UP = 20
 _STILL = 1e-3  # standard deviations of the action: a joint that moves less cannot show that anything is learnt
@@ -77,7 +79,7 @@ class OverfitResult:
         trouble = {"data": "The data is the likely trouble", "model": "The model or its settings are the trouble"}
         why = f"failed: after {self.steps} steps on {what} the error is {share}."
         if self.control is not None:
-            learns = "learns" if self.control <= PASSED else "does not learn"
+            learns = "learns" if self.control <= LEARNT else "does not learn"
             why += f" The same network {learns} made-up motion over the same pictures ({self.control:.0%})."
         return [*text, why, f"{trouble[self.cause]}: {self.advice}", *(f"found: {line}" for line in self.findings)]
 
@@ -87,7 +89,7 @@ def overfit(options: TrainOptions) -> OverfitResult:
 
     Raises the errors of `train` for options and input that do not fit at all.
     """
-    steps = options.steps or STEPS
+    steps = STEPS if options.steps is None else options.steps
     options = dataclasses.replace(
         options, out=options.out or Path("overfit"), steps=steps, held_out=0.0, patience=None, ema=None,
         warmup_steps=0, augment={},
@@ -113,7 +115,7 @@ class _Test:
             chunk_size=self.policy.config.chunk_size, rows=self.rows,
         )  # fmt: skip
         self.inputs = batches.batch(self.rows)
-        self.precision = Precision(options.dtype, self.device)
+        self.precision = Precision(options.dtype or "float32", self.device)
 
     def run(self, findings: list[str]) -> OverfitResult:
         findings = [*findings, *look_at(self.inputs, self.policy.config.action_dim, self._names())]
@@ -127,13 +129,13 @@ class _Test:
             return result
         self.policy.model.load_state_dict(start)
         made_up = _made_up(self.inputs, self.policy.config.action_dim)
-        _, predicted = self._train(made_up, "the same with made-up motion")
+        _, predicted = self._train(made_up, "the same with made-up motion", enough=LEARNT / 2)
         result.control = _share(predicted, made_up, self.policy.config.action_dim)
-        result.cause = "data" if result.control <= PASSED else "model"
+        result.cause = "data" if result.control <= LEARNT else "model"
         result.findings, result.advice = findings, _advice(result.cause, self.options, findings)
         return result
 
-    def _train(self, inputs: PolicyInputs, what: str) -> tuple[int, Tensor]:
+    def _train(self, inputs: PolicyInputs, what: str, enough: float = PASSED / 2) -> tuple[int, Tensor]:
         """Steps taken and normalised chunks [B, H, A] at the end; stops early once they are near enough."""
         model, options = self.policy.model, self.options
         model.train()
@@ -145,13 +147,14 @@ class _Test:
         rate = options.lr or 0.0
         optimiser = build_optimiser(model, lr=rate, weight_decay=options.weight_decay)
         parameters = [p for p in model.parameters() if p.requires_grad]
-        draws = max(1, (options.micro_batch or options.batch_size or 1) // len(inputs))
+        draws = max(1, _at_once(options) // len(inputs))
         places = torch.arange(len(inputs), device=self.device).repeat(draws)
         batch = inputs[places]
         generator = torch.Generator().manual_seed(options.seed)
         predicted = self._sample(inputs)
         for step in track(range(self.steps), self.steps, what):
-            set_rate(optimiser, rate * min(1.0, (step + 1) / _WARM_UP))
+            # Down to nothing over the second half: the last steps' noise should not count as error.
+            set_rate(optimiser, rate * min(1.0, (step + 1) / _WARM_UP, 2 * (1 - step / self.steps)))
             optimiser.zero_grad(set_to_none=True)
             noise = torch.randn(batch.actions.shape, generator=generator).to(self.device)  # type: ignore[union-attr]
             # Evenly spread times: few samples should not miss the hard ones.
@@ -165,7 +168,7 @@ class _Test:
             if (step + 1) % _LOOK_EVERY == 0 or step + 1 == self.steps:
                 predicted = self._sample(inputs)
                 share = _share(predicted, inputs, self.policy.config.action_dim)
-                if share <= PASSED / 2 or not math.isfinite(share):
+                if share <= enough or not math.isfinite(share):
                     return step + 1, predicted
         return self.steps, predicted
 
@@ -219,12 +222,12 @@ def look_at(inputs: PolicyInputs, width: int, joints: list[str]) -> list[str]:
     blank = _blank_cameras(inputs)
     if blank:
         found.append(f"camera slot {', '.join(map(str, blank))} shows one colour only")
-    for first, second in _contradictions(inputs, actions, padded):
+    if pairs := _contradictions(inputs, actions, padded):
         found.append(
-            f"frames {first} and {second} of those chosen have the same pictures and state, but other actions: nothing "
-            "in the input says which is right"
+            f"{len(pairs)} pairs of these frames have the same pictures and state but other actions (such as number "
+            f"{pairs[0][0]} and {pairs[0][1]}): nothing in the input says which is right"
         )
-    return found[:6]
+    return found
 
 
 def _is_still(finding: str) -> bool:
@@ -265,9 +268,9 @@ def _made_up(inputs: PolicyInputs, width: int) -> PolicyInputs:
     clock = torch.linspace(0, 1, horizon)[None, :, None]
     actions, state = torch.zeros_like(inputs.actions), torch.zeros_like(inputs.state)
     actions[..., :width] = torch.sin(phase + 2 * clock).to(actions)
-    used = min(width, state.shape[1])
-    state[:, :used] = (2 * torch.sin(phase[:, 0, :used])).to(state)
-    state[:, -1] = torch.linspace(-2, 2, count).to(state)
+    # Sine and cosine: the actions are a linear function of this state, as easy as can be.
+    place = torch.cat([torch.sin(phase[:, 0]), torch.cos(phase[:, 0])], dim=1)[:, : state.shape[1]]
+    state[:, : place.shape[1]] = (2 * place).to(state)
     return dataclasses.replace(inputs, state=state, actions=actions, action_is_pad=None)
 
 
@@ -290,6 +293,11 @@ def _padded(inputs: PolicyInputs) -> npt.NDArray[np.bool_]:
         return np.zeros(inputs.actions.shape[:2], dtype=np.bool_)
     padded: npt.NDArray[np.bool_] = inputs.action_is_pad.cpu().numpy()
     return padded
+
+
+def _at_once(options: TrainOptions) -> int:
+    micro = options.micro_batch
+    return micro if micro is not None and micro != AUTO else options.batch_size or 1
 
 
 def _advice(cause: Cause, options: TrainOptions, findings: list[str]) -> str:

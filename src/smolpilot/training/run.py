@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from torch import Tensor
 
 from smolpilot.errors import CheckpointError, UsageError, check_seed
+from smolpilot.option_types import AUTO
 from smolpilot.policy import Policy
 
 from . import run_folder
+from .batches import Feed
 from .block_store import tensors_hash
 from .cache_choice import choose_cache
 from .checkpoints import Checkpoints, TrainingState, load_state
@@ -23,13 +26,17 @@ from .environment import environment
 from .feed import build_feed
 from .interrupts import Interrupts
 from .loop import Surroundings, Trainer
+from .memory import probe
 from .metrics_log import MetricsLog, SilentLog
 from .options import TrainOptions, check, check_resume, resolve
 from .parallel import World
 from .parts import describe_parts
+from .precision import Precision
 from .preflight import preflight_training, stop_on_errors
 from .progress import RunProgress
+from .sampler import Share
 from .setup import Prepared, prepare, prepare_resumed
+from .tracking import open_tracker, require
 
 
 def train(options: TrainOptions, *, lineage: Mapping[str, Any] | None = None) -> Path:
@@ -57,6 +64,8 @@ def _begin(options: TrainOptions, world: World, lineage: Mapping[str, Any] | Non
         found = resolve(run_folder.absolute_paths(check(options)))
         assert found.out is not None
         run_folder.refuse_existing(found.out)
+        if found.track != "none":
+            require(found.track)
         torch.manual_seed(found.seed)
         prepared = prepare(dataclasses.replace(found, device=world.device(found.device)), lineage)
         _announce(prepared)
@@ -141,7 +150,7 @@ def _run(trainer: Trainer, out: Path) -> Path:
         interrupts = stack.enter_context(Interrupts())
         if state.step and main:
             checkpoints.settle(state)
-        log = MetricsLog(out, step=state.step, validated_at=state.validated_at) if main else SilentLog()
+        log = _log(trainer, out) if main else SilentLog()
         progress = RunProgress(trainer.steps, start=state.step, silent=not main)
         trainer.model.train()
         try:
@@ -150,6 +159,15 @@ def _run(trainer: Trainer, out: Path) -> Path:
             progress.close()
             log.close()
     return out
+
+
+def _log(trainer: Trainer, out: Path) -> MetricsLog:
+    options, state = trainer.options, trainer.state
+    tracker = None
+    if options.track != "none":
+        config = yaml.safe_load(run_folder.config_text(options))
+        tracker = open_tracker(options.track, out, config)
+    return MetricsLog(out, step=state.step, validated_at=state.validated_at, tracker=tracker)
 
 
 def _trainer(prepared: Prepared, world: World) -> Trainer:
@@ -163,7 +181,24 @@ def _trainer(prepared: Prepared, world: World) -> Trainer:
             expected="a dataset of at least two episodes",
             fix="leave --patience out",
         )
+    if prepared.options.micro_batch == AUTO:
+        prepared.options = dataclasses.replace(prepared.options, micro_batch=_micro_batch(prepared, feed, world))
     return Trainer(prepared.options, prepared.policy, feed, scorer, prepared.parts[0].meta.fingerprint, world)
+
+
+def _micro_batch(prepared: Prepared, feed: Feed, world: World) -> int:
+    """How many samples of this process's share of a batch fit at once, by trying; the same in all processes."""
+    options, policy = prepared.options, prepared.policy
+    batch = options.batch_size or 1
+    sampler = Share(feed.sampler(batch, options.seed), world.part(batch))
+    stream = feed.stream(sampler, 0, 1)
+    inputs = next(stream)
+    stream.close()
+    precision = Precision(options.dtype or "float32", torch.device(policy.device))
+    copies = 2 + (options.ema is not None)
+    size, said = probe(policy, inputs, precision, copies=copies, sharers=world.local_size)
+    print(said, flush=True)
+    return size
 
 
 def _announce(prepared: Prepared) -> None:

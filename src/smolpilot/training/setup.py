@@ -20,6 +20,7 @@ from smolpilot.policy.lineage import seen_episodes, trainings_on
 from smolpilot.robots import RobotProfile, list_profiles
 from smolpilot.statistics import Statistics, merge_statistics
 
+from .lora import add_lora
 from .options import TrainOptions
 from .parts import (
     Part,
@@ -83,7 +84,8 @@ def prepare(options: TrainOptions, lineage: Mapping[str, Any] | None = None) -> 
     set_layouts(parts, profile, options.units)
     policy, stats = _policy(options, parts, profile, notes)
     _note_seen(policy, parts, notes)
-    said = {"seed": options.seed, "steps": options.steps, "ema": options.ema}
+    said: dict[str, Any] = {"seed": options.seed, "steps": options.steps, "ema": options.ema}
+    said["lora"] = _adapt(policy, options)
     policy.lineage |= lineage_of(parts, options) | said | dict(lineage or {})
     settled = dataclasses.replace(
         options,
@@ -103,7 +105,17 @@ def prepare_resumed(options: TrainOptions, checkpoint: Path) -> Prepared:
     parts = open_parts(options, notes)
     check_fingerprints(parts, policy.lineage)
     set_layouts(parts, policy.profile, options.units)
+    _adapt(policy, options)
     return Prepared(options, policy, parts, notes)
+
+
+def _adapt(policy: Policy, options: TrainOptions) -> dict[str, Any] | None:
+    """Put adapters into the network where --lora asks for them; what the lineage says of them."""
+    if options.lora is None:
+        return None
+    alpha = options.lora if options.lora_alpha is None else options.lora_alpha
+    names = add_lora(policy.model, rank=options.lora, alpha=alpha, targets=options.lora_targets, seed=options.seed)
+    return {"rank": options.lora, "alpha": alpha, "layers": len(names)}
 
 
 def _note_seen(policy: Policy, parts: list[Part], notes: list[str]) -> None:

@@ -5,12 +5,17 @@ Loads no torch: it answers at once, also beside a run that uses all cores.
 
 from __future__ import annotations
 
+import json
 import math
+import shutil
+import subprocess
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import fmean
 from typing import Any
+
+import psutil
 
 from .metrics_log import read_metrics
 from .options import TrainOptions
@@ -18,6 +23,8 @@ from .run_folder import living_process, load_config
 
 # Where a warning begins: chosen to stay silent on the healthy runs in docs/log.md.
 _DATA_WAIT, _FLAT, _OVERFIT, _SILENT_S = 0.3, 0.98, 1.15, 120.0
+_LOOK_S = 0.2  # how long the processes are watched
+_SKIPPED = 0.2
 
 
 @dataclass
@@ -39,6 +46,9 @@ class RunStatus:
     learning_rate: float | None = None
     data_wait: float | None = None
     memory_gb: float | None = None
+    cpu_cores: float | None = None
+    process_gb: float | None = None
+    gpu: str | None = None
     last_line_s: float | None = None
     checkpoints: list[str] = field(default_factory=list)
     best: str | None = None
@@ -82,6 +92,9 @@ def run_status(run: Path) -> RunStatus:
         rate = fmean(line["samples_per_s"] for line in trained[-10:])
         status.left_s = (steps - status.step) * (options.batch_size or 1) / rate if rate else None
     status.state = _state(out, status)
+    if status.state in ("running", "silent"):
+        status.cpu_cores, status.process_gb = _use(out)
+        status.gpu = _gpu(out)
     status.warnings = _warnings(status, options, trained)
     return status
 
@@ -101,6 +114,36 @@ def _of_sequence(out: Path) -> RunStatus:
         status.state = "running" if alive else "finished" if found[2] else "stopped"
         status.run = str(out)
     return status
+
+
+def _use(out: Path) -> tuple[float | None, float | None]:
+    """Cores that the process and its helpers use just now, and their memory in GB."""
+    process = living_process(out)
+    if process is None:
+        return None, None
+    try:
+        family = [process, *process.children(recursive=True)]
+        begin = sum(sum(member.cpu_times()[:2]) for member in family)
+        time.sleep(_LOOK_S)
+        busy = sum(sum(member.cpu_times()[:2]) for member in family) - begin
+        return round(busy / _LOOK_S, 1), round(sum(member.memory_info().rss for member in family) / 1e9, 2)
+    except psutil.Error:
+        return None, None  # it ended in between
+
+
+def _gpu(out: Path) -> str | None:
+    """What nvidia-smi says of the GPUs, for a run that uses one."""
+    try:
+        device = str(json.loads((out / "environment.json").read_text(encoding="utf-8")).get("device", ""))
+        if not device.startswith("cuda") or shutil.which("nvidia-smi") is None:
+            return None
+        query = "--query-gpu=index,utilization.gpu,memory.used,memory.total,temperature.gpu"
+        command = ["nvidia-smi", query, "--format=csv,noheader,nounits"]
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout
+        rows = [[word.strip() for word in line.split(",")] for line in answer.splitlines() if line.strip()]
+        return "; ".join(f"GPU {row[0]}: {row[1]} % busy, {row[2]} of {row[3]} MiB, {row[4]} °C" for row in rows)
+    except (OSError, ValueError, IndexError, subprocess.SubprocessError):
+        return None
 
 
 def _patience(validations: list[dict[str, Any]], patience: int | None) -> str | None:
@@ -146,6 +189,12 @@ def _warnings(status: RunStatus, options: TrainOptions, trained: list[dict[str, 
                 f"{fmean(waits):.0%} of the time goes into waiting for data.",
                 "--workers, --frames-gb, or --cache",
             )
+        )
+    skipped = sum(line.get("skipped_steps", 0) for line in trained[-5:])
+    lines_steps = (options.log_every or 1) * len(trained[-5:])
+    if len(trained) > 10 and skipped > _SKIPPED * lines_steps:
+        found.append(
+            (f"{skipped} of the last {lines_steps} steps overflowed float16 and were left out.", "--dtype bfloat16")
         )
     floor, last = options.decay_lr or 0.0, status.learning_rate
     early = status.step < 0.9 * status.steps
