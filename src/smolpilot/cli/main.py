@@ -30,6 +30,7 @@ VERBS: dict[str, tuple[str, str]] = {
         "milliseconds per chunk by mode of the engine, beside LeRobot's; memory",
     ),
     "record": ("smolpilot.cli.record", "record demonstrations of the shipped simulation as a dataset"),
+    "export": ("smolpilot.cli.export", "a policy as ONNX files that run without torch, with a parity report"),
     "bundle": ("smolpilot.cli.bundle", "show a bundle; `bundle localize DIR` for an offline LeRobot"),
 }
 

@@ -1,0 +1,113 @@
+"""`smolpilot export BUNDLE --to onnx --out DIR`: a policy as files that run without torch."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import tyro
+
+from smolpilot.cli.options import parse
+from smolpilot.cli.progress import progress_bar
+from smolpilot.errors import UsageError
+
+
+@dataclass
+class ExportOptions:
+    """Write a policy as ONNX graphs with its transforms, its tokenizer, an example and a parity report.
+
+    The folder needs onnxruntime, numpy and tokenizers to run, nothing else: `python DIR/example.py`.
+    """
+
+    bundle: tyro.conf.Positional[str]
+    """Bundle, checkpoint or run folder, or hub id."""
+    out: Path
+    """Folder to write; it must not exist."""
+    to: Literal["onnx"] = "onnx"
+    """Format. TensorRT and OpenVINO read it, too (docs/export.md)."""
+    precision: Literal["fp32", "fp16", "int8"] = "fp32"
+    """Of the matrix products. fp16 is for GPUs; int8 for CPUs with 8-bit dot products, and needs --dataset."""
+    dataset: Path | None = None
+    """Recording whose frames parity is measured on and int8 is calibrated with; without it parity is measured on
+    made-up frames."""
+    frames: int = 8
+    """Frames for the parity report."""
+    calibration_frames: int = 32
+    """Frames for the calibration of int8."""
+    stats_from: Path | None = None
+    """Dataset whose statistics replace the checkpoint's."""
+    tokenizer: Path | None = None
+    """Folder with the tokenizer, where the checkpoint carries none."""
+    json: bool = False
+    """Print one JSON document instead."""
+
+
+def main(args: list[str]) -> int:
+    """Run the verb; 0 when the folder is written."""
+    options = parse(ExportOptions, args, verb="export")
+    for name in ("frames", "calibration_frames"):
+        if getattr(options, name) < 1:
+            raise UsageError(f"--{name.replace('_', '-')} is {getattr(options, name)}.", expected="1 or more")
+    if options.precision == "int8" and options.dataset is None:
+        raise UsageError(
+            "--precision int8 is calibrated on recorded frames.", fix="name a recording of this robot: --dataset DIR"
+        )
+    from smolpilot.atomic import refuse_existing
+    from smolpilot.evaluation.policy_frames import recorded_frames
+    from smolpilot.inference.export.exporting import export_policy
+    from smolpilot.inference.frames import made_up_frame
+    from smolpilot.policy import load_policy
+
+    refuse_existing(options.out)
+    policy = load_policy(
+        options.bundle, device="cpu", dtype="float32", stats_from=options.stats_from, tokenizer_dir=options.tokenizer
+    )
+    if options.dataset is None:
+        frames, calibration = [made_up_frame(policy, seed) for seed in range(options.frames)], []
+    else:
+        frames = recorded_frames(policy, options.dataset, options.frames)
+        count = options.calibration_frames if options.precision == "int8" else 0
+        calibration = recorded_frames(policy, options.dataset, count) if count else []
+    with progress_bar() as progress:
+        document = export_policy(
+            policy,
+            options.out,
+            frames,
+            precision=options.precision,
+            calibration=calibration,
+            frames_are="made up" if options.dataset is None else "recorded",
+            progress=progress,
+        )
+    if options.json:
+        print(json.dumps(document, indent=2, ensure_ascii=False))
+    else:
+        _print(document)
+    return 0
+
+
+def _print(document: dict[str, Any]) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    size = sum(document["bytes"].values()) / 1e6
+    console.print(f"{document['out']}: {document['precision']}, {size:,.0f} MB", markup=False, soft_wrap=True)
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1), title_justify="left")
+    table.title = f"Difference from the plain network, {document['frames']} {document['frames_are']} frames"
+    table.add_column("joint", overflow="fold")
+    for name in ("max", "mean"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for joint in document["joints"]:
+        name = f"{joint['name']} ({joint['unit']})"
+        table.add_row(name, f"{joint['max']:.2g}", f"{joint['mean']:.2g}")
+    console.print(table)
+    console.print(
+        f"cosine {document['cosine']:.8f}; largest difference {document['sigma']:.2g} standard deviations of the "
+        "recorded actions"
+    )
+    if document["frames_are"] == "made up":
+        console.print("warning: measured on made-up frames; --dataset DIR measures on recorded ones", style="yellow")
+    console.print(f"run it: python {Path(document['out']) / 'example.py'}", markup=False, soft_wrap=True)

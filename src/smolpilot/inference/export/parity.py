@@ -1,0 +1,94 @@
+"""How far the exported policy is from the plain network: both run on the same frames with the same noise."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from smolpilot.keys import STATE, TASK, image_key
+from smolpilot.policy.images import to_unit_range
+
+if TYPE_CHECKING:
+    from smolpilot.policy import Policy
+
+Frame = Mapping[str, Any]
+Chunks = npt.NDArray[np.float32]
+
+
+def parity(
+    policy: Policy, folder: Path, frames: Sequence[Frame], progress: Callable[[str, int, int], None]
+) -> dict[str, Any]:
+    """Run `example.py` of the export beside the policy and compare the chunks; the first frame becomes its example.
+
+    Per joint, in the robot's units: largest and mean difference; over all, the cosine of the chunks' angle and the
+    largest difference in standard deviations of the recorded actions.
+    """
+    exported = load_example(folder).ExportedPolicy(folder)
+    ours, plain = [], []
+    for i, frame in enumerate(frames):
+        noise = torch.randn(
+            policy.config.chunk_size, policy.config.max_action_dim, generator=torch.Generator().manual_seed(i)
+        )
+        images = {camera: as_bytes(frame[image_key(camera)], camera) for camera in exported.facts["slots"] if camera}
+        state, text = np.asarray(frame[STATE], dtype=np.float32), str(frame[TASK])
+        ours.append(exported.predict_chunk(images, state, text, noise.numpy()))
+        seen = {STATE: state, TASK: text, **{image_key(camera): picture for camera, picture in images.items()}}
+        plain.append(policy.predict_chunk(seen, noise).numpy())
+        if i == 0:
+            pictures: dict[str, Any] = {f"image.{camera}": picture for camera, picture in images.items()}
+            np.savez_compressed(
+                folder / "example_frame.npz", state=state, instruction=np.array(text), noise=noise.numpy(),
+                chunk=plain[0], **pictures,
+            )  # fmt: skip
+        progress("parity", i + 1, len(frames))
+    return compare(np.stack(ours), np.stack(plain), exported.facts["action"])
+
+
+def compare(ours: Chunks, plain: Chunks, action: Mapping[str, Any]) -> dict[str, Any]:
+    """The parity report of chunks [F, H, A] in robot units; `action` is that part of `policy.json`."""
+    apart = np.abs(ours.astype(np.float64) - plain)
+    scale = np.maximum(np.abs(np.asarray(action["scale"], dtype=np.float64)), 1e-12)
+    a, b = ours.astype(np.float64).ravel(), plain.astype(np.float64).ravel()
+    # Around the mean action: far from zero any two chunks would look alike.
+    offset = np.broadcast_to(np.asarray(action["offset"]), plain.shape).ravel()
+    a, b = a - offset, b - offset
+    return {
+        "frames": len(plain),
+        "joints": [
+            {"name": name, "unit": unit, "max": float(apart[..., i].max()), "mean": float(apart[..., i].mean())}
+            for i, (name, unit) in enumerate(zip(action["joints"], action["units"], strict=True))
+        ],
+        "cosine": float(a @ b / max(float(np.linalg.norm(a) * np.linalg.norm(b)), 1e-30)),
+        "sigma": float((apart / scale).max()),
+        "mean_sigma": float((apart / scale).mean()),
+    }
+
+
+def load_example(folder: Path) -> Any:
+    """The export's own `example.py` as a module, so that what is shipped is what is measured."""
+    spec = importlib.util.spec_from_file_location("smolpilot_exported_example", folder / "example.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def as_bytes(picture: Any, camera: str) -> npt.NDArray[np.uint8]:
+    """A picture as uint8 [h, w, 3]."""
+    if isinstance(picture, np.ndarray) and picture.dtype == np.uint8:
+        return picture
+    unit = to_unit_range(picture, camera).permute(1, 2, 0)
+    return (unit * 255).round().to(torch.uint8).numpy()
+
+
+def write_parity(folder: Path, report: Mapping[str, Any]) -> None:
+    """`parity.json`."""
+    (folder / "parity.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
