@@ -1,0 +1,249 @@
+"""A chunk of the 450 M model on a CPU, in every mode, beside LeRobot 0.6.1 with the same weights and inputs.
+
+    uv run --group test python benchmarks/inference.py [--cameras 2] [--empty 0] [--repeats 3] [--runners ...] [--json]
+    uv run --group test python benchmarks/inference.py --start     memory, cold and warm start of fast and int8
+
+All get images already letterboxed, normalised states and tokens. Weights are random: time does not depend on their
+values, but the error of int8 does, so what is printed of it says nothing about a trained policy (docs/log.md has the
+error on trained ones). The runners take turns: one chunk each, `--repeats` times after one to warm up; medians.
+`--empty 2` adds two empty slots (`empty_cameras`), which LeRobot computes in full. Run it on an idle machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import numpy as np
+import torch
+from plain_model import make_batch, our_model
+from startup import machine
+
+from smolpilot.inference.backend import Backend, EngineSpec
+from smolpilot.inference.backends import load_backend
+from smolpilot.inference.onnx_graphs import open_network
+from smolpilot.policy import Policy, Transforms
+from smolpilot.policy.byte_tokenizer import byte_level_folder, byte_level_tokenizer
+from smolpilot.policy.config import PolicyConfig, VLMConfig
+from smolpilot.policy.inputs import PolicyInputs
+from smolpilot.policy.model import SmolVLA
+
+LEROBOT = ("lerobot float32", "lerobot as built")
+RUNNERS = (*LEROBOT, "fast openvino", "int8 openvino", "fast torch", "fast onnxruntime", "int8 onnxruntime", "plain")
+DEFAULT = ("lerobot float32", "lerobot as built", "fast openvino", "int8 openvino")
+
+
+def lerobot_policy(folder: Path, cameras: int, empty: int, *, built: bool) -> Any:
+    """LeRobot's policy of the public architecture with random weights, in float32 or in the dtypes it is built with."""
+    import contextlib
+    import io
+
+    from lerobot.configs import FeatureType, PolicyFeature
+    from lerobot.policies.smolvla.configuration_smolvla import SmolVLAConfig
+    from lerobot.policies.smolvla.modeling_smolvla import SmolVLAPolicy
+
+    features = {"observation.state": PolicyFeature(type=FeatureType.STATE, shape=(6,))}
+    for i in range(cameras):
+        features[f"observation.images.camera{i + 1}"] = PolicyFeature(type=FeatureType.VISUAL, shape=(3, 512, 512))
+    config = SmolVLAConfig(
+        input_features=features,
+        output_features={"action": PolicyFeature(type=FeatureType.ACTION, shape=(6,))},
+        vlm_model_name=str(folder),
+        device="cpu",
+        push_to_hub=False,
+        empty_cameras=empty,
+    )
+    torch.manual_seed(0)
+    with contextlib.redirect_stdout(io.StringIO()):
+        policy = SmolVLAPolicy(config)
+    return (policy if built else policy.float()).eval()
+
+
+def network_inputs(theirs: Any, data: dict[str, Any], seed: int = 0) -> PolicyInputs:
+    """LeRobot's batch as our network takes it; another seed gives other pictures, for calibration."""
+    if seed:
+        g = torch.Generator().manual_seed(seed)
+        data = {k: torch.rand(v.shape, generator=g) if "images" in k else v for k, v in data.items()}
+    images, masks = theirs.prepare_images(data)
+    return PolicyInputs(
+        images=torch.stack(images, dim=1),
+        image_masks=torch.stack([torch.as_tensor(mask) for mask in masks], dim=1),
+        tokens=data["observation.language.tokens"],
+        token_mask=data["observation.language.attention_mask"],
+        state=theirs.prepare_state(data),
+    )
+
+
+def make_backend(name: str, model: SmolVLA, folder: Path, calibration: list[PolicyInputs]) -> Backend:
+    mode, runtime = name.split()
+    spec = EngineSpec(
+        config=model.config,
+        mode=mode,  # type: ignore[arg-type]
+        device=torch.device("cpu"),
+        precision="int8" if mode == "int8" else "float32",
+        cameras=tuple(range(len(model.config.real_cameras))),
+        max_tokens=48,
+        steps=10,
+        folder=folder / name.replace(" ", "_"),
+        calibration=calibration,
+    )
+    if runtime == "torch":
+        return load_backend("torch")(spec, lambda: model)
+    return open_network(spec, lambda: model, runtime)  # type: ignore[arg-type]
+
+
+def run_backend(backend: Backend, inputs: PolicyInputs, noise: torch.Tensor) -> torch.Tensor:
+    """One chunk; masked cameras are not encoded."""
+    seen = inputs.image_masks[0]
+    encoded = backend.vision(inputs.images[0, seen])
+    tokens = torch.zeros(1, len(seen), *encoded.shape[1:], dtype=encoded.dtype)
+    tokens[0, seen] = encoded
+    context = backend.context(tokens, inputs.image_masks, inputs.tokens, inputs.token_mask)
+    return backend.denoise(context, inputs.state, noise, 10, None)
+
+
+def measure(cameras: int, empty: int, repeats: int, runners: list[str]) -> dict[str, Any]:
+    """Seconds per chunk of every runner, and how far its chunk is from LeRobot's in float32."""
+    vlm = VLMConfig()
+    data = make_batch(1, cameras, "cpu")
+    noise = torch.randn(1, 50, 32, generator=torch.Generator().manual_seed(1))
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "vlm"
+        byte_level_folder(vlm).write(folder)
+        theirs = lerobot_policy(folder, cameras, empty, built=False)
+        ours = our_model(theirs, vlm, Path(temporary))
+        calls: dict[str, Callable[[], torch.Tensor]] = {}
+        calibration = [network_inputs(theirs, data, seed) for seed in (0, 1)]
+        for name in runners:
+            print(f"preparing {name}", file=sys.stderr)
+            if name in LEROBOT:
+                peer = theirs if name == LEROBOT[0] else lerobot_policy(folder, cameras, empty, built=True)
+                calls[name] = lambda peer=peer: peer.predict_action_chunk(dict(data), noise)
+            elif name == "plain":
+                calls[name] = lambda: ours.sample(calibration[0], noise)
+            else:
+                backend = make_backend(name, ours, Path(temporary), calibration)
+                calls[name] = lambda backend=backend: run_backend(backend, calibration[0], noise)
+        seconds: dict[str, list[float]] = {name: [] for name in runners}
+        chunks = {}
+        with torch.no_grad():
+            for turn in range(repeats + 1):
+                for name, call in calls.items():
+                    begin = time.perf_counter()
+                    chunks[name] = call()[..., :6].float()
+                    seconds[name].append(time.perf_counter() - begin)
+                    print(f"turn {turn}: {name} {seconds[name][-1]:.2f} s", file=sys.stderr)
+    medians = {name: statistics.median(times[1:]) for name, times in seconds.items()}
+    peers = [medians[name] for name in LEROBOT if name in medians]
+    reference = chunks.get(LEROBOT[0])
+    return {
+        "seconds": medians,
+        "all_seconds": {name: times[1:] for name, times in seconds.items()},
+        "ratio": {name: min(peers) / value for name, value in medians.items()} if peers else {},
+        "largest_difference": {name: (chunk - reference).abs().max().item() for name, chunk in chunks.items()}
+        if reference is not None
+        else {},
+    }
+
+
+_CHILD = """
+import sys, time, json
+begin = time.perf_counter()
+import torch
+from pathlib import Path
+from smolpilot.inference import prepare
+from smolpilot.inference.frames import made_up_frame
+from smolpilot.policy import load_policy
+bundle, cache, mode = sys.argv[1:4]
+options = {}
+if sys.argv[4] == "cold" and mode == "int8":
+    policy = load_policy(bundle, device="cpu", need_weights=False)
+    options["calibration"] = [made_up_frame(policy, seed) for seed in range(2)]
+def memory():
+    lines = dict(line.split(":", 1) for line in open("/proc/self/status") if ":" in line)
+    return {name: int(lines[name].split()[0]) / 1e3 for name in ("VmRSS", "RssAnon", "VmHWM")}
+before = memory()
+engine = prepare(bundle, mode=mode, device="cpu", cache_dir=cache, check=False, warm_up=False, **options)
+ready = time.perf_counter() - begin
+engine.predict_chunk(made_up_frame(engine), seed=0)
+first = time.perf_counter() - begin
+for seed in range(3):
+    begin = time.perf_counter()
+    engine.predict_chunk(made_up_frame(engine), seed=seed)
+print(json.dumps({"ready_s": ready, "first_chunk_s": first, "later_chunk_s": time.perf_counter() - begin,
+    "engine_mb": engine.report.memory_bytes / 1e6, "before_mb": before, "after_mb": memory()}))
+"""
+
+
+def full_policy() -> Policy:
+    """A policy of the public architecture with random weights for two cameras and six joints."""
+    config = PolicyConfig(image_shapes={"front": (3, 480, 640), "wrist": (3, 480, 640)})
+    model = SmolVLA(config)
+    model.initialise(torch.Generator().manual_seed(0))
+    numbers = {"mean": np.zeros(6), "std": np.ones(6)}
+    statistics = {"observation.state": numbers, "action": numbers}
+    return Policy(model, Transforms.build(config, statistics, byte_level_tokenizer(config.vlm)))
+
+
+def starts(modes: list[str]) -> dict[str, Any]:
+    """Seconds from the first line of a fresh process to its first chunk, and memory, with an empty and a full cache."""
+    from smolpilot.policy import save_bundle
+
+    out: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as temporary:
+        bundle = Path(temporary) / "bundle"
+        save_bundle(full_policy(), bundle)
+        for mode in modes:
+            for start in ("cold", "warm"):
+                command = [sys.executable, "-c", _CHILD, str(bundle), f"{temporary}/cache", mode, start]
+                done = subprocess.run(command, capture_output=True, text=True, check=True)
+                out[f"{mode} {start}"] = json.loads(done.stdout.splitlines()[-1])
+    return out
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cameras", type=int, default=2)
+    parser.add_argument("--empty", type=int, default=0, help="empty camera slots beside them")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--runners", default=",".join(DEFAULT), help=f"of {', '.join(RUNNERS)}")
+    parser.add_argument("--start", action="store_true", help="measure starts and memory instead")
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    facts: dict[str, Any] = {"machine": machine(), "threads": torch.get_num_threads()}
+    if arguments.start:
+        facts["starts"] = starts(["fast", "int8"])
+        print(json.dumps(facts, indent=2))
+        return 0
+    runners = arguments.runners.split(",")
+    unknown = [name for name in runners if name not in RUNNERS]
+    if unknown:
+        parser.error(f"unknown runner {unknown[0]!r}; there are {', '.join(RUNNERS)}")
+    result = measure(arguments.cameras, arguments.empty, arguments.repeats, runners)
+    facts |= {"cameras": arguments.cameras, "empty": arguments.empty, "repeats": arguments.repeats, **result}
+    if arguments.json:
+        print(json.dumps(facts, indent=2))
+        return 0
+    slots = f"{arguments.cameras} cameras in {arguments.cameras + arguments.empty} slots"
+    print(f"{facts['machine']}; 450 M model, {slots}, 10 steps, median of {arguments.repeats} in turn\n")
+    print(f"{'':<20}{'s per chunk':>12}{'ratio':>8}{'largest difference':>20}")
+    for name, value in result["seconds"].items():
+        ratio = f"{result['ratio'][name]:.2f}" if result["ratio"] else ""
+        print(f"{name:<20}{value:>12.2f}{ratio:>8}{result['largest_difference'].get(name, float('nan')):>20.1e}")
+    print("\nratio: to the faster of LeRobot's precisions in this run; differences are in normalised units")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
