@@ -45,7 +45,10 @@ DEFAULT = ("lerobot float32", "lerobot as built", "fast openvino", "int8 openvin
 
 
 def lerobot_policy(folder: Path, cameras: int, empty: int, *, built: bool) -> Any:
-    """LeRobot's policy of the public architecture with random weights, in float32 or in the dtypes it is built with."""
+    """LeRobot's policy of the public architecture with random weights, in float32 or in the dtypes it is built with.
+
+    Those come from the vision-language model's config, where the public one says bfloat16.
+    """
     import contextlib
     import io
 
@@ -64,6 +67,10 @@ def lerobot_policy(folder: Path, cameras: int, empty: int, *, built: bool) -> An
         push_to_hub=False,
         empty_cameras=empty,
     )
+    path = folder / "config.json"
+    values = json.loads(path.read_text(encoding="utf-8"))
+    values["text_config"]["dtype"] = "bfloat16" if built else "float32"
+    path.write_text(json.dumps(values), encoding="utf-8")
     torch.manual_seed(0)
     with contextlib.redirect_stdout(io.StringIO()):
         policy = SmolVLAPolicy(config)

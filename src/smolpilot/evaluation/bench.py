@@ -25,6 +25,7 @@ from smolpilot.policy import Policy, load_policy
 
 from .bench_options import BenchOptions
 from .machine import machine
+from .policy_frames import recorded_frames
 
 FORMAT = "smolpilot-bench/1"
 WARM_UP = 2
@@ -79,7 +80,7 @@ def bench(options: BenchOptions, progress: Callable[[str, int, int], None] | Non
     frames = _frames(policy, options, chosen)
     noise = [_noise(policy, i) for i in range(len(frames))]
     with tempfile.TemporaryDirectory() as temporary:
-        runners = _runners(policy, options, chosen, frames[:1], load, Path(temporary))
+        runners = _runners(policy, options, chosen, frames, load, Path(temporary))
         try:
             rows = _measure(policy, runners, frames, noise, progress)
         finally:
@@ -195,7 +196,7 @@ def _runners(
             num_steps=options.steps,
             precision=options.precision if mode == "fast" else "auto",
             backend=options.backend if mode != "exact" else "auto",
-            frame=list(frames),
+            frame=frames[0],
             calibration=list(frames) if mode == "int8" else (),
             # A verdict on made-up frames is for this table alone.
             cache_dir=None if options.dataset else temporary,
@@ -272,29 +273,11 @@ def _frames(policy: Policy, options: BenchOptions, cameras: list[str]) -> list[F
     if options.dataset is None:
         frames = [made_up_frame(policy, seed) for seed in range(count)]
     else:
-        frames = _recorded(policy, options.dataset, count)
+        frames = recorded_frames(policy, options.dataset, count)
     for frame in frames:
         for camera, slot in policy.transforms.camera_map.items():
             if slot is not None and camera not in cameras:
                 frame[f"{image_key(camera)}_padding_mask"] = False
-    return frames
-
-
-def _recorded(policy: Policy, path: Path, count: int) -> list[Frame]:
-    from smolpilot.datasets import open_dataset
-    from smolpilot.keys import STATE, TASK
-
-    from .binding import bind
-
-    dataset = open_dataset(path)
-    bound = bind(policy, dataset.meta)
-    states = bound.state.forward(dataset.states)
-    rows = np.linspace(0, len(dataset) - 1, count).round().astype(int)
-    frames = []
-    for row in rows.tolist():
-        images = dataset.images(row)
-        pictures = {image_key(camera): images[camera] for camera in bound.cameras}
-        frames.append({STATE: states[row], **pictures, TASK: dataset.instruction(row)})
     return frames
 
 
