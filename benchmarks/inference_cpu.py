@@ -1,7 +1,7 @@
 """A chunk of the 450 M model on a CPU, in every mode, beside LeRobot 0.6.1 with the same weights and inputs.
 
-    uv run --group test python benchmarks/inference.py [--cameras 2] [--empty 0] [--repeats 3] [--runners ...] [--json]
-    uv run --group test python benchmarks/inference.py --start     memory, cold and warm start of fast and int8
+    uv run --group test python benchmarks/inference_cpu.py [--cameras 2] [--empty 0] [--repeats 3] [--runners ...]
+    uv run --group test python benchmarks/inference_cpu.py --start     memory, cold and warm start of fast and int8
 
 All get images already letterboxed, normalised states and tokens. Weights are random: time does not depend on their
 values, but the error of int8 does, so what is printed of it says nothing about a trained policy (docs/log.md has the
