@@ -300,6 +300,13 @@ def test_an_incomplete_environment_is_refused(monkeypatch: pytest.MonkeyPatch) -
     assert World.of_environment().size == 1
 
 
+def test_a_sequence_of_stages_is_refused_for_several_processes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.setenv(name, "2")
+    with pytest.raises(UsageError, match="in one process"):
+        train(TrainOptions(stages=tmp_path / "stages.yaml", out=tmp_path / "run"))
+
+
 def test_each_process_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     assert World(1, 2, 1, 2).device("cpu") == "cpu"
     assert World().device("mps") == "mps"

@@ -61,6 +61,8 @@ class World:
         if self.size == 1:
             return self
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        if self.local_rank < torch.cuda.device_count():
+            torch.cuda.set_device(self.local_rank)
         dist.init_process_group(backend, rank=self.rank, world_size=self.size, timeout=_PATIENCE)
         self._context.callback(dist.destroy_process_group)
         if self.rank:

@@ -49,6 +49,8 @@ def train(options: TrainOptions, *, lineage: Mapping[str, Any] | None = None) ->
     if options.stages is not None or (options.resume and _is_sequence(options.out)):
         from .stages.sequence import resume_stages, train_stages
 
+        if World.of_environment().size > 1:
+            raise UsageError("A sequence of stages trains in one process.", fix="start it without torchrun")
         return resume_stages(options) if options.resume else train_stages(options)
     with World.of_environment() as world:
         return _go_on(options, world, lineage) if options.resume else _begin(options, world, lineage)
