@@ -1,0 +1,180 @@
+"""One process of benchmarks/training.py: export LeRobot's weights and batches, keep caches, or measure one side.
+
+Our sides never load LeRobot, and a cached side never runs what its cache stands in for: so the peak memory of a process
+is that of its own training.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from plain_model import inputs_of, lerobot_policy, make_batch
+from safetensors.torch import load_file, save_file
+
+from smolpilot.policy import names
+from smolpilot.policy.byte_tokenizer import byte_level_folder
+from smolpilot.policy.config import PolicyConfig, TextConfig, VisionConfig, VLMConfig
+from smolpilot.policy.inputs import PolicyInputs
+from smolpilot.policy.model import SmolVLA
+from smolpilot.training.towers import park
+
+BATCHES = 3  # different batches that take turns
+CACHES = ("vision", "prefix")
+SIZES = {
+    "full": VLMConfig(),
+    # Pictures, layers read, tokens and head width as in the full model; a thirtieth of its arithmetic.
+    "narrow": VLMConfig(
+        vision=VisionConfig(width=192, layers=6, heads=3, mlp_width=768),
+        text=TextConfig(width=384, heads=6, kv_heads=2, mlp_width=1024),
+    ),
+}
+
+
+def run_side(given: argparse.Namespace) -> dict[str, Any]:
+    """What the process was started for; a dict for the JSON on its standard output."""
+    if given.side == "export":
+        return export(given)
+    if given.side.startswith("keep-"):
+        return keep_cache(given, given.side.removeprefix("keep-"))
+    cached = given.side in CACHES
+    # A cached step is short, so that more of them are worth taking.
+    steps = max((3 if cached else 1) * given.repeats + 1, given.curve)
+    if given.side in ("float32", "built"):
+        with tempfile.TemporaryDirectory() as temporary:
+            byte_level_folder(SIZES[given.size]).write(Path(temporary) / "vlm")
+            theirs = (
+                lerobot_policy(Path(temporary) / "vlm", given.cameras, built=given.side == "built")
+                .to(given.device)
+                .train()
+            )
+
+        def loss_of(number: int, noise: torch.Tensor, moment: torch.Tensor) -> torch.Tensor:
+            loss: torch.Tensor = theirs.forward(batch_of(given, number, given.device)[0], noise, moment)[0]
+            return loss
+
+        return time_steps(theirs, loss_of, given, steps)
+    ours = our_model(given).to(given.device).train()
+    name = given.side if cached else "inputs"
+    batches = [load_inputs(path).to(given.device) for path in batch_paths(given, name) if path.exists()]
+    if cached:
+        park(ours, "vision" if given.side == "vision" else "prefix")
+    if given.device.startswith("cuda"):
+        torch.cuda.reset_peak_memory_stats()
+    return time_steps(ours, lambda n, noise, moment: ours.loss(batches[n % len(batches)], noise, moment), given, steps)
+
+
+def export(given: argparse.Namespace) -> dict[str, Any]:
+    """Write LeRobot's weights under our names, its config, and the batches as our network takes them."""
+    with tempfile.TemporaryDirectory() as temporary:
+        byte_level_folder(SIZES[given.size]).write(Path(temporary) / "vlm")
+        theirs = lerobot_policy(Path(temporary) / "vlm", given.cameras)
+    theirs.config._save_pretrained(given.keep)
+    if not (given.keep / "weights.safetensors").exists():
+        renamed = {names.from_lerobot(name): value for name, value in theirs.state_dict().items()}
+        weights = {name: value.contiguous().clone() for name, value in renamed.items() if name is not None}
+        save_file(weights, given.keep / "weights.safetensors")
+    for number, path in enumerate(batch_paths(given, "inputs")):
+        save_inputs(inputs_of(theirs, batch_of(given, number, "cpu")[0]), path)
+    return {}
+
+
+def keep_cache(given: argparse.Namespace, kind: str) -> dict[str, Any]:
+    """Write the batches as a cache of this kind gives them; seconds per frame."""
+    ours = our_model(given).to(given.device).eval()
+    seconds = 0.0
+    # For time alone one batch of frames is enough.
+    for number, path in enumerate(batch_paths(given, kind)[: None if given.curve else 1]):
+        inputs = load_inputs(batch_paths(given, "inputs")[number]).to(given.device)
+        begin = time.perf_counter()
+        with torch.no_grad():
+            if kind == "vision":
+                tokens = ours.embed_images(inputs.images.flatten(0, 1))
+                inputs.image_tokens = tokens.reshape(len(inputs), -1, *tokens.shape[1:])
+            else:
+                context = ours.encode_context(inputs)
+                inputs.context, inputs.context_mask = context.pack(), context.mask
+        synchronise(given.device)
+        seconds = (time.perf_counter() - begin) / given.batch
+        inputs.images = inputs.images[..., :0].clone()  # a cached frame has no pictures
+        save_inputs(inputs.to("cpu"), path)
+    return {"once_per_frame_s": seconds}
+
+
+def our_model(given: argparse.Namespace) -> SmolVLA:
+    """Our network with LeRobot's config and weights."""
+    with torch.device("meta"):
+        values = json.loads((given.keep / "config.json").read_text())
+        model = SmolVLA(PolicyConfig.from_lerobot(values, SIZES[given.size]))
+    model.load_state_dict(load_file(given.keep / "weights.safetensors"), assign=True)
+    model.set_trainable()
+    return model
+
+
+def batch_of(given: argparse.Namespace, number: int, device: str) -> tuple[dict[str, Any], torch.Tensor, torch.Tensor]:
+    """Batch `number` with its noise and times, the same in every process."""
+    data = make_batch(given.batch, given.cameras, "cpu")
+    g = torch.Generator().manual_seed(100 + number % BATCHES)
+    for i in range(given.cameras):
+        data[f"observation.images.camera{i + 1}"] = torch.rand(given.batch, 3, 512, 512, generator=g)
+    data["observation.state"] = torch.randn(given.batch, 6, generator=g)
+    data["action"] = torch.randn(given.batch, 50, 6, generator=g)
+    draw = torch.Generator().manual_seed(1000 + number)
+    noise = torch.randn(given.batch, 50, 32, generator=draw)
+    moment = torch.rand(given.batch, generator=draw) * 0.999 + 0.001
+    return {key: value.to(device) for key, value in data.items()}, noise.to(device), moment.to(device)
+
+
+def batch_paths(given: argparse.Namespace, name: str) -> list[Path]:
+    shape = f"{name}_batch{given.batch}_cameras{given.cameras}"
+    return [given.keep / f"{shape}_{number}.safetensors" for number in range(BATCHES)]
+
+
+def save_inputs(inputs: PolicyInputs, path: Path) -> None:
+    save_file({key: value.contiguous().clone() for key, value in vars(inputs).items() if value is not None}, path)
+
+
+def load_inputs(path: Path) -> PolicyInputs:
+    return PolicyInputs(**load_file(path))
+
+
+def time_steps(
+    model: Any, loss_of: Callable[..., torch.Tensor], given: argparse.Namespace, steps: int
+) -> dict[str, Any]:
+    """Losses of all steps, the median seconds of all but the first, and the median processor time of all threads."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    optimiser = torch.optim.AdamW(parameters, lr=1e-4, betas=(0.9, 0.95), eps=1e-8, weight_decay=1e-10)
+    seconds: list[float] = []
+    busy: list[float] = []
+    losses: list[float] = []
+    for number in range(steps):
+        _, noise, moment = batch_of(given, number, given.device)
+        synchronise(given.device)
+        begin, work = time.perf_counter(), time.process_time()
+        optimiser.zero_grad(set_to_none=True)
+        loss = loss_of(number, noise, moment)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 10.0)
+        optimiser.step()
+        losses.append(loss.item())
+        synchronise(given.device)
+        seconds.append(time.perf_counter() - begin)
+        busy.append(time.process_time() - work)
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    if given.device.startswith("cuda"):
+        memory = torch.cuda.max_memory_allocated() / 1e9
+    medians = {"step_s": statistics.median(seconds[1:]), "processor_s": statistics.median(busy[1:])}
+    return {**medians, "steps_s": seconds, "losses": losses, "peak_gb": memory}
+
+
+def synchronise(device: str) -> None:
+    if device.startswith("cuda"):
+        torch.cuda.synchronize()
