@@ -196,6 +196,15 @@ def test_report_has_stages_and_text(engine: Engine, frames: Frames) -> None:
     assert report.to_json()["verdict"]["frames"] == 1
 
 
+def test_timing_the_stages_measures_them_and_leaves_the_latency_alone(engine: Engine, frames: Frames) -> None:
+    engine.predict_chunk(frames[0], seed=0)
+    before = engine.report.latency["total"]["count"]
+    stages = engine.time_stages(frames[0], repeats=3)
+    assert set(stages) == {"transforms", "vision", "prefix", "denoising", "total"}
+    assert all(numbers["count"] == 3 for numbers in stages.values())
+    assert engine.report.latency["total"]["count"] == before
+
+
 def test_wrong_use_is_told(engine: Engine, bundle: Path, frames: Frames, tmp_path: Path) -> None:
     with pytest.raises(TransformError, match="noise of 1 frames has shape"):
         engine.predict_chunk(frames[0], torch.zeros(3, 3))

@@ -154,7 +154,8 @@ def _measure(
         if plain is not None and runner.name != "plain":
             row.difference, row.joint, row.sigma = _difference(policy, chunks[runner.name], plain)
         if isinstance(runner, _EngineRunner):
-            row.stages = runner.engine.report.latency
+            on_cpu = runner.engine.device.type == "cpu"
+            row.stages = runner.engine.report.latency if on_cpu else runner.engine.time_stages(frames[0])
             row.note = runner.engine.report.fallback
             checked = runner.engine.verdict
             if plain is None and checked is not None:

@@ -72,6 +72,7 @@ class Engine:
         self._fallback = ""
         self._load_seconds = self._warm_up_seconds = 0.0
         self._memory = _Seen()
+        self._apart = False  # launch the stages of a chunk one by one
         self._begun: _Begun | None = None
         self._tickets = 0
         self._queue: deque[Tensor] = deque()
@@ -129,6 +130,25 @@ class Engine:
             self._memory = _Seen()
             self._watch.clear()
 
+    def time_stages(self, frame: Mapping[str, Any], repeats: int = 20) -> dict[str, dict[str, float]]:
+        """Milliseconds by stage, each waited for: on a GPU, where a chunk is one launch, nothing else tells them apart.
+
+        The stages are then launched one by one, so that their sum is a little more than a chunk. Not in the latency.
+        """
+        with self._lock:
+            usual, self._watch, self._apart = self._watch, Stopwatch(), True
+            try:
+                for i in range(repeats + 2):
+                    if i == 2:
+                        self._watch.clear()
+                        if self.device.type == "cuda":
+                            self._watch.wait = lambda: torch.cuda.synchronize(self.device)
+                    self._memory = _Seen()
+                    self.predict_chunk(frame, seed=i)
+                return self._watch.summary()
+            finally:
+                self._watch, self._apart, self._memory = usual, False, _Seen()
+
     # -- chunks ------------------------------------------------------------------------------------------------------
 
     def predict_chunk(
@@ -163,7 +183,7 @@ class Engine:
                 guidance = self._guidance(leftover, steps, delay, horizon, schedule, max_gain)
             self._check(inputs, drawn, steps)
             backend = self._running()
-            if isinstance(backend, Graphed):
+            if isinstance(backend, Graphed) and not self._apart:
                 chunk = run_backend(backend, inputs, drawn, steps, guidance)
             else:
                 context = self._context(backend, inputs)

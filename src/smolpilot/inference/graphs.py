@@ -218,7 +218,9 @@ class CudaRecorder:
         if alone and self._pool is None:
             self._pool = torch.cuda.graph_pool_handle()
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.device(self.device), torch.cuda.graph(graph, pool=self._pool if alone else None):
+        pool = self._pool if alone else None
+        # Other threads may use the GPU meanwhile: only what this one does is checked.
+        with torch.cuda.device(self.device), torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
             output = call()
         return output, graph.replay
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,11 +22,13 @@ class Stopwatch:
     def __init__(self) -> None:
         self._samples: dict[str, deque[float]] = {stage: deque(maxlen=_KEPT) for stage in STAGES}
         self.last: dict[str, float] = {}  # of the newest chunk
+        self.wait: Callable[[], object] = lambda: None  # for the device, at the end of a stage
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         start = time.perf_counter()
         yield
+        self.wait()
         self.last[name] = (time.perf_counter() - start) * 1e3
         self._samples[name].append(self.last[name])
 
