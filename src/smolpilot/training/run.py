@@ -50,7 +50,10 @@ def train(options: TrainOptions, *, lineage: Mapping[str, Any] | None = None) ->
         from .stages.sequence import resume_stages, train_stages
 
         if World.of_environment().size > 1:
-            raise UsageError("A sequence of stages trains in one process.", fix="start it without torchrun")
+            raise UsageError(
+                "A sequence of stages trains in one process.",
+                fix="start it without torchrun, or train each stage with it: --mixture replays, --policy goes on",
+            )
         return resume_stages(options) if options.resume else train_stages(options)
     with World.of_environment() as world:
         return _go_on(options, world, lineage) if options.resume else _begin(options, world, lineage)

@@ -60,7 +60,6 @@ def resume_stages(given: TrainOptions) -> Path:
 
     Its own stages.yaml holds: gates and stages that have not begun may be edited there.
     """
-    _refuse_several_processes()
     out = _out(given)
     saved = run_folder.load_config(out)
     bare = TrainOptions(out=given.out, resume=True)
@@ -73,18 +72,9 @@ def resume_stages(given: TrainOptions) -> Path:
     return _Sequence(plan, defaults, opened, Places(out)).run()
 
 
-def _refuse_several_processes() -> None:
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise UsageError(
-            "--stages runs in one process.",
-            fix="train each stage with torchrun by itself: --mixture replays, --policy goes on from the stage before",
-        )
-
-
 def _checked(options: TrainOptions) -> tuple[Plan, TrainOptions]:
     """The plan with its options, with nothing that contradicts it."""
     assert options.stages is not None
-    _refuse_several_processes()
     if options.out is None:
         raise UsageError("--out is missing.", fix="name the folder of the sequence, for example --out runs/sequence")
     for name in ("dataset", "mixture", "episodes", "steps", "statistics"):
