@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
 import torch
 
+from smolpilot.atomic import write_text_atomic
 from smolpilot.errors import UsageError, did_you_mean
 from smolpilot.keys import ACTION
 from smolpilot.policy import Policy, SmolVLA, load_policy
@@ -76,7 +78,9 @@ def prepare(
         folder=Path(cache_dir).expanduser() if cache_dir is not None else default_folder(),
         calibration=_calibration(shell, calibration),
     )
-    spec = dataclasses.replace(spec, folder=spec.folder / _key(spec, name, source))
+    digest = source.digest()
+    calibrated = _remembered(spec, digest)
+    spec = dataclasses.replace(spec, folder=spec.folder / _key(spec, name, digest, calibrated))
     build = load_backend(name)
     engine = Engine(
         shell,
@@ -149,7 +153,19 @@ class _Source:
         return f"{tensors_digest(tensors)} {self.shell.config} {statistics} {self.shell.transforms.camera_map}"
 
 
-def _key(spec: EngineSpec, backend: str, source: _Source) -> str:
+def _remembered(spec: EngineSpec, policy: str) -> str:
+    """A digest of the calibration frames; without frames that of the last ones of this policy (its graphs are kept)."""
+    if spec.mode != "int8":
+        return ""
+    note = spec.folder / "calibrations" / hashlib.blake2b(policy.encode(), digest_size=16).hexdigest()
+    if spec.calibration:
+        digest = _inputs_digest(spec.calibration)
+        write_text_atomic(note, digest)
+        return digest
+    return note.read_text(encoding="utf-8") if note.is_file() else ""
+
+
+def _key(spec: EngineSpec, backend: str, policy: str, calibration: str) -> str:
     """The name of an engine: what its verdict and what a backend compiles depend on."""
     settings = {
         "mode": spec.mode,
@@ -158,9 +174,9 @@ def _key(spec: EngineSpec, backend: str, source: _Source) -> str:
         "cameras": spec.cameras,
         "max_tokens": spec.max_tokens,
         "steps": spec.steps,
-        "calibration": _inputs_digest(spec.calibration),
+        "calibration": calibration,
     }
-    return engine_key(source.digest(), settings, spec.device)
+    return engine_key(policy, settings, spec.device)
 
 
 def _slots(policy: Policy, cameras: Sequence[str] | None) -> tuple[int, ...]:

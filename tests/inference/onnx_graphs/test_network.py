@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from smolpilot.errors import UsageError
+from smolpilot.inference import prepare
 from smolpilot.inference.backend import EngineSpec
 from smolpilot.inference.backends import openvino_backend
 from smolpilot.inference.guidance import make_guidance
@@ -201,3 +202,17 @@ def test_a_spec_says_its_precision() -> None:
     possible: Callable[..., tuple[str, ...]] = openvino_backend.precisions
     assert possible("fast", torch.device("cpu"), "bfloat16") == ("float32",)
     assert possible("int8", torch.device("cpu"), "bfloat16") == ("int8",)
+
+
+def test_the_engine_remembers_the_calibration(bundle: Path, frames: list[dict[str, Any]], tmp_path: Path) -> None:
+    if openvino_backend.unavailable("int8", torch.device("cpu")):
+        pytest.skip("this processor has no 8-bit dot products")
+    options: Any = {"mode": "int8", "device": "cpu", "cache_dir": tmp_path, "check": False, "warm_up": False}
+    with pytest.raises(UsageError, match="calibrate"):
+        prepare(bundle, **options)
+    first = prepare(bundle, calibration=frames, **options).predict_chunk(frames[0], seed=0)
+    again = prepare(bundle, **options)
+    assert torch.equal(again.predict_chunk(frames[0], seed=0), first)
+    assert again.report.precision == "int8"
+    other = prepare(bundle, calibration=frames[:1], **options)
+    assert not torch.equal(other.predict_chunk(frames[0], seed=0), first)
