@@ -199,8 +199,7 @@ def full_policy() -> Policy:
     config = PolicyConfig(image_shapes={"front": (3, 480, 640), "wrist": (3, 480, 640)})
     model = SmolVLA(config)
     model.initialise(torch.Generator().manual_seed(0))
-    numbers = {"mean": np.zeros(6), "std": np.ones(6)}
-    statistics = {"observation.state": numbers, "action": numbers}
+    statistics = {key: {"mean": np.zeros(6), "std": np.ones(6)} for key in ("observation.state", "action")}
     return Policy(model, Transforms.build(config, statistics, byte_level_tokenizer(config.vlm)))
 
 
@@ -217,6 +216,7 @@ def starts(modes: list[str]) -> dict[str, Any]:
                 command = [sys.executable, "-c", _CHILD, str(bundle), f"{temporary}/cache", mode, start]
                 done = subprocess.run(command, capture_output=True, text=True, check=True)
                 out[f"{mode} {start}"] = json.loads(done.stdout.splitlines()[-1])
+                print(f"{mode} {start}: {done.stdout.splitlines()[-1]}", file=sys.stderr)
     return out
 
 
@@ -231,7 +231,7 @@ def main() -> int:
     arguments = parser.parse_args()
     facts: dict[str, Any] = {"machine": machine(), "threads": torch.get_num_threads()}
     if arguments.start:
-        facts["starts"] = starts(["fast", "int8"])
+        facts["starts"] = starts(["int8", "fast"])
         print(json.dumps(facts, indent=2))
         return 0
     runners = arguments.runners.split(",")
