@@ -27,6 +27,7 @@ from smolpilot.policy.transforms import NormalisePart, PadPart, Transforms
 
 from .frame_cache import FrameCache
 from .frames import CameraPlan, Decoder, FrameStore, camera_plans, predicted_gb
+from .prefetch import to_device
 from .sampler import Sampler
 
 Rows = npt.NDArray[np.int64]
@@ -128,7 +129,7 @@ class Batches:
 
     def of_pictures(self, rows: Rows, images: Mapping[str, Tensor]) -> PolicyInputs:
         """The frames `rows` with pictures that were decoded elsewhere."""
-        return self._assemble(rows, {slot: value.to(self._device, non_blocking=True) for slot, value in images.items()})
+        return self._assemble(rows, {slot: to_device(value, self._device) for slot, value in images.items()})
 
     @property
     def plans(self) -> dict[str, CameraPlan]:

@@ -31,6 +31,7 @@ from .block_store import BlockStore, content_name, file_hash, tensors_hash
 from .cache_build import build
 from .cache_numbers import CacheDtype, Numbers
 from .frames import CameraPlan
+from .prefetch import to_device
 
 Kind = Literal["vision", "prefix"]
 Rows = npt.NDArray[np.int64]
@@ -144,7 +145,7 @@ class FrameCache:
             found = self._store.read(self._name((int(view), int(block))), len(self._blocks[block][1]))
             assert found is not None, "build() comes first"
             tensors.append(found[place])
-        stacked = torch.stack(tensors).to(device)
+        stacked = to_device(torch.stack(tensors), device)
         wide = self.spec.numbers.unpack(stacked, own_dtype(self.policy, self.spec.kind))
         return {"image_tokens" if self.spec.kind == "vision" else "context": wide}
 

@@ -18,6 +18,7 @@ from smolpilot.datasets import Dataset, DatasetMeta
 from smolpilot.policy.images import letterbox, to_network_range
 from smolpilot.policy.transforms import Transforms
 
+from .prefetch import to_device
 from .progress import track
 
 
@@ -74,7 +75,7 @@ class FrameStore:
         """Images of a camera slot, float32 [n, 3, H, W] on `device`."""
         plan = self._plans[slot]
         chosen = self._pictures[slot][torch.from_numpy(self._place[rows])]
-        moved = chosen.to(device)
+        moved = to_device(chosen, device)
         return plan.prepare(moved) if plan.native else moved
 
     def _rows_of(self, dataset: Dataset, episode: int) -> npt.NDArray[np.int64]:
@@ -121,4 +122,4 @@ class Decoder:
         """Images of a camera slot, float32 [n, 3, H, W] on `device`."""
         plan = self._plans[slot]
         pictures = torch.from_numpy(self._dataset.pictures(rows, plan.camera))
-        return plan.prepare(pictures.permute(0, 2, 3, 1)).to(device)
+        return to_device(plan.prepare(pictures.permute(0, 2, 3, 1)), device)

@@ -27,6 +27,7 @@ from .options import TrainOptions
 from .outcome import Outcome
 from .parallel import World
 from .precision import Precision
+from .prefetch import ahead
 from .progress import RunProgress
 from .sampler import Share
 from .schedule import Schedule
@@ -85,6 +86,8 @@ class Trainer:
     def run(self, around: Surroundings, interrupts: Interrupts) -> None:
         """Train to the end; TrainingStoppedError after a signal, once the run is saved."""
         stream = self.batches.stream(self.sampler, self.state.step, self.steps)
+        if self.device.type == "cuda":
+            stream = ahead(stream)
         clock = _Clock(self.options.batch_size or 1)
         try:
             while True:
