@@ -9,23 +9,23 @@ from smolpilot.errors import UsageError
 from smolpilot.policy import SmolVLA
 
 
-def compile_expert(model: SmolVLA, device: torch.device) -> None:
+def compile_expert(model: SmolVLA, device: torch.device, *, backend: str = "inductor") -> None:
     """Compile the expert in place, its weights keep their names; UsageError where nothing can be compiled.
 
-    The first steps take a minute more; losses differ in the last digits of float32.
+    The first steps take minutes more; losses differ in the last digits of float32.
     """
-    _try(device)
-    model.expert.compile(dynamic=True)
+    _try(device, backend)
+    model.expert.compile(dynamic=True, backend=backend)
 
 
-def _try(device: torch.device) -> None:
+def _try(device: torch.device, backend: str) -> None:
     """Compile two multiplications: a missing compiler should not show as a traceback in the first step."""
 
     def product(x: Tensor) -> Tensor:
         return (x * 2 + 1) * x
 
     try:
-        torch.compile(product)(torch.ones(4, device=device))
+        torch.compile(product, backend=backend)(torch.ones(4, device=device))
     except Exception as error:  # whatever the compiler's own tools raise
         reason = str(error).strip().splitlines()
         raise UsageError(

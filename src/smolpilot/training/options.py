@@ -135,7 +135,7 @@ class TrainOptions:
     and optimiser stay float32. float16 is for GPUs without bfloat16; its losses are scaled, and steps that overflow are
     left out and counted."""
     compile: bool = False
-    """Compile the action expert with torch.compile: a minute at the start, faster steps after it."""
+    """Compile the action expert with torch.compile: minutes at the start, for long runs on a GPU."""
     cache: Literal["auto", "none", "vision", "prefix"] = "auto"
     """What a frozen vision-language model makes of each frame, kept on disk and exact: image tokens (vision), or all
     keys and values of images and instruction (prefix, ten times faster and ten times larger). Open: the fastest that

@@ -39,6 +39,7 @@ _LOOK_EVERY = 25
 _WARM_UP = 20
 _STILL = 1e-3  # standard deviations of the action: a joint that moves less cannot show that anything is learnt
 _SAME, _OTHER = 0.02, 0.3  # inputs this near (of their range), actions this far (in standard deviations)
+_BLANK = 2 / 255
 _HUGE = 30.0  # standard deviations
 
 Cause = Literal["none", "data", "model"]
@@ -239,8 +240,13 @@ def _blank_cameras(inputs: PolicyInputs) -> list[int]:
     if images.dim() < 5:
         return []
     seen = inputs.image_masks.any(dim=0)
-    # The letterbox's border is one colour as well: what counts is that there is nothing else in any frame.
-    return [c for c in range(images.shape[1]) if seen[c] and float(images[:, c].std()) < 1 / 255]
+    return [c for c in range(images.shape[1]) if seen[c] and _is_blank(images[:, c])]
+
+
+def _is_blank(pictures: Tensor) -> bool:
+    """Whether pictures [N, 3, h, w] show one colour inside the letterbox's border (-1 in all of them)."""
+    inside = ~(pictures == -1).flatten(0, 1).all(dim=0)
+    return not inside.any() or float(pictures[:, :, inside].std(dim=(0, 2)).max()) < _BLANK
 
 
 def _contradictions(
