@@ -8,17 +8,12 @@ import signal
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from smolpilot.datasets import open_dataset
 from smolpilot.errors import TrainingError, UsageError
-from smolpilot.policy import new_policy
 from smolpilot.training import TrainingStoppedError, TrainOptions, train
-from smolpilot.training.batches import Batches
-from smolpilot.training.compiled import compile_expert
 from smolpilot.training.loop import Trainer
 from smolpilot.training.metrics_log import read_metrics
 from smolpilot.training.precision import Precision
@@ -111,29 +106,6 @@ def test_gradients_that_always_overflow_stop_the_run() -> None:
 def test_an_arithmetic_that_the_device_does_not_have_is_refused() -> None:
     with pytest.raises(UsageError, match="--dtype float16 cannot be used on meta"):
         Precision("float16", torch.device("meta"))
-
-
-def test_a_traced_expert_gives_the_same_loss_and_gradients(tiny_dataset: Path) -> None:
-    """What --compile compiles, forward and backward, without the minutes of a C++ compiler (backend aot_eager)."""
-    dataset = open_dataset(tiny_dataset)
-    losses, gradients = [], []
-    for compiled in (False, True):
-        policy = new_policy(
-            "tiny", meta=dataset.meta, seed=1, device="cpu", overrides={"chunk_size": 4, "n_action_steps": 4}
-        )
-        if compiled:
-            compile_expert(policy.model, CPU, backend="aot_eager")
-        batches = Batches(dataset, policy.transforms, CPU, chunk_size=4, rows=np.arange(4))
-        inputs = batches.batch([0, 1, 2, 3])
-        noise = torch.randn(4, 4, 32, generator=torch.Generator().manual_seed(0))
-        loss = policy.model.loss(inputs, noise, torch.linspace(0.1, 0.9, 4))
-        loss.backward()
-        losses.append(loss.item())
-        gradients.append({name: p.grad for name, p in policy.model.named_parameters() if p.grad is not None})
-    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
-    assert gradients[0].keys() == gradients[1].keys()
-    for name, value in gradients[0].items():
-        assert torch.allclose(gradients[1][name], value, atol=1e-5), name
 
 
 def test_without_a_compiler_compile_is_refused(

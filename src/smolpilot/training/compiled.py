@@ -12,7 +12,7 @@ from smolpilot.policy import SmolVLA
 def compile_expert(model: SmolVLA, device: torch.device, *, backend: str = "inductor") -> None:
     """Compile the expert in place, its weights keep their names; UsageError where nothing can be compiled.
 
-    The first steps take minutes more; losses differ in the last digits of float32.
+    The first steps take minutes more.
     """
     _try(device, backend)
     model.expert.compile(dynamic=True, backend=backend)
