@@ -129,6 +129,7 @@ def stage_options(
         "dataset": None,
         "mixture": _sources(plan, number),
         "batch_size": batch_size,
+        "micro_batch": usual.micro_batch,
         "lr": peak * slower,
         "steps": max(1, round(steps * longer)),
         "warmup_steps": stage.warmup_steps,
