@@ -188,6 +188,8 @@ def _trainer(prepared: Prepared, world: World) -> Trainer:
         )
     if prepared.options.micro_batch == AUTO:
         prepared.options = dataclasses.replace(prepared.options, micro_batch=_micro_batch(prepared, feed, world))
+    # With what the cache and the memory decided.
+    print(run_folder.config_text(dataclasses.replace(prepared.options, resume=False)), flush=True)
     return Trainer(prepared.options, prepared.policy, feed, scorer, prepared.parts[0].meta.fingerprint, world)
 
 
@@ -207,9 +209,8 @@ def _micro_batch(prepared: Prepared, feed: Feed, world: World) -> int:
 
 
 def _announce(prepared: Prepared) -> None:
-    """Say what is about to happen: the complete settings, what is trained, on what."""
+    """Say what is about to happen: what is trained, on what."""
     policy = prepared.policy
-    print(run_folder.config_text(dataclasses.replace(prepared.options, resume=False)))
     print(_size(policy))
     for line in describe_parts(prepared.parts):
         print(line)
