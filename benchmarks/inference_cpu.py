@@ -27,7 +27,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import numpy as np
 import torch
-from plain_model import make_batch, our_model
+from plain_model import inputs_of, lerobot_policy, make_batch, our_model
 from startup import machine
 
 from smolpilot.inference.backend import Backend, EngineSpec
@@ -44,52 +44,10 @@ RUNNERS = (*LEROBOT, "fast openvino", "int8 openvino", "fast torch", "fast onnxr
 DEFAULT = ("lerobot float32", "lerobot as built", "fast openvino", "int8 openvino")
 
 
-def lerobot_policy(folder: Path, cameras: int, empty: int, *, built: bool) -> Any:
-    """LeRobot's policy of the public architecture with random weights, in float32 or in the dtypes it is built with.
-
-    Those come from the vision-language model's config, where the public one says bfloat16.
-    """
-    import contextlib
-    import io
-
-    from lerobot.configs import FeatureType, PolicyFeature
-    from lerobot.policies.smolvla.configuration_smolvla import SmolVLAConfig
-    from lerobot.policies.smolvla.modeling_smolvla import SmolVLAPolicy
-
-    features = {"observation.state": PolicyFeature(type=FeatureType.STATE, shape=(6,))}
-    for i in range(cameras):
-        features[f"observation.images.camera{i + 1}"] = PolicyFeature(type=FeatureType.VISUAL, shape=(3, 512, 512))
-    config = SmolVLAConfig(
-        input_features=features,
-        output_features={"action": PolicyFeature(type=FeatureType.ACTION, shape=(6,))},
-        vlm_model_name=str(folder),
-        device="cpu",
-        push_to_hub=False,
-        empty_cameras=empty,
-    )
-    path = folder / "config.json"
-    values = json.loads(path.read_text(encoding="utf-8"))
-    values["text_config"]["dtype"] = "bfloat16" if built else "float32"
-    path.write_text(json.dumps(values), encoding="utf-8")
-    torch.manual_seed(0)
-    with contextlib.redirect_stdout(io.StringIO()):
-        policy = SmolVLAPolicy(config)
-    return (policy if built else policy.float()).eval()
-
-
-def network_inputs(theirs: Any, data: dict[str, Any], seed: int = 0) -> PolicyInputs:
-    """LeRobot's batch as our network takes it; another seed gives other pictures, for calibration."""
-    if seed:
-        g = torch.Generator().manual_seed(seed)
-        data = {k: torch.rand(v.shape, generator=g) if "images" in k else v for k, v in data.items()}
-    images, masks = theirs.prepare_images(data)
-    return PolicyInputs(
-        images=torch.stack(images, dim=1),
-        image_masks=torch.stack([torch.as_tensor(mask) for mask in masks], dim=1),
-        tokens=data["observation.language.tokens"],
-        token_mask=data["observation.language.attention_mask"],
-        state=theirs.prepare_state(data),
-    )
+def other_pictures(data: dict[str, Any], seed: int) -> dict[str, Any]:
+    """The batch with pictures of this seed, for calibration."""
+    g = torch.Generator().manual_seed(seed)
+    return {key: torch.rand(value.shape, generator=g) if "images" in key else value for key, value in data.items()}
 
 
 def make_backend(name: str, model: SmolVLA, folder: Path, calibration: list[PolicyInputs]) -> Backend:
@@ -128,14 +86,15 @@ def measure(cameras: int, empty: int, repeats: int, runners: list[str]) -> dict[
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "vlm"
         byte_level_folder(vlm).write(folder)
-        theirs = lerobot_policy(folder, cameras, empty, built=False)
+        theirs = lerobot_policy(folder, cameras, empty=empty).eval()
         ours = our_model(theirs, vlm, Path(temporary))
         calls: dict[str, Callable[[], torch.Tensor]] = {}
-        calibration = [network_inputs(theirs, data, seed) for seed in (0, 1)]
+        calibration = [inputs_of(theirs, given) for given in (data, other_pictures(data, 1))]
         for name in runners:
             print(f"preparing {name}", file=sys.stderr)
             if name in LEROBOT:
-                peer = theirs if name == LEROBOT[0] else lerobot_policy(folder, cameras, empty, built=True)
+                built = name == LEROBOT[1]
+                peer = lerobot_policy(folder, cameras, empty=empty, built=True).eval() if built else theirs
                 calls[name] = lambda peer=peer: peer.predict_action_chunk(dict(data), noise)
             elif name == "plain":
                 calls[name] = lambda: ours.sample(calibration[0], noise)

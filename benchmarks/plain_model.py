@@ -34,8 +34,12 @@ from smolpilot.policy.inputs import PolicyInputs
 from smolpilot.policy.model import SmolVLA
 
 
-def lerobot_policy(folder: Path, cameras: int, *, built: bool = False) -> Any:
-    """LeRobot's policy of the public architecture with random weights, in float32 or in the dtypes it is built with."""
+def lerobot_policy(folder: Path, cameras: int, *, empty: int = 0, built: bool = False) -> Any:
+    """LeRobot's policy of the public architecture with random weights, in float32 or in the dtypes it is built with.
+
+    Those come from the vision-language model's config, where the public one says bfloat16; `empty` adds camera slots
+    without a camera.
+    """
     from lerobot.configs import FeatureType, PolicyFeature
     from lerobot.policies.smolvla.configuration_smolvla import SmolVLAConfig
     from lerobot.policies.smolvla.modeling_smolvla import SmolVLAPolicy
@@ -49,11 +53,16 @@ def lerobot_policy(folder: Path, cameras: int, *, built: bool = False) -> Any:
         vlm_model_name=str(folder),
         device="cpu",
         push_to_hub=False,
+        empty_cameras=empty,
     )
+    path = folder / "config.json"
+    values = json.loads(path.read_text(encoding="utf-8"))
+    values["text_config"]["dtype"] = "bfloat16" if built else "float32"
+    path.write_text(json.dumps(values), encoding="utf-8")
     torch.manual_seed(0)
     with contextlib.redirect_stdout(io.StringIO()):
         policy = SmolVLAPolicy(config)
-        return policy if built else policy.float()
+    return policy if built else policy.float()
 
 
 def our_model(theirs: Any, vlm: VLMConfig, folder: Path) -> SmolVLA:
@@ -84,16 +93,16 @@ def make_batch(batch: int, cameras: int, device: str) -> dict[str, torch.Tensor]
 
 
 def inputs_of(theirs: Any, data: dict[str, Any]) -> PolicyInputs:
-    """The same batch as our network takes it."""
+    """LeRobot's batch, with actions or without, as our network takes it."""
     images, masks = theirs.prepare_images(data)
     return PolicyInputs(
         images=torch.stack(images, dim=1),
-        image_masks=torch.stack(masks, dim=1),
+        image_masks=torch.stack([torch.as_tensor(mask) for mask in masks], dim=1),
         tokens=data["observation.language.tokens"],
         token_mask=data["observation.language.attention_mask"],
         state=theirs.prepare_state(data),
-        actions=theirs.prepare_action(data),
-        action_is_pad=data["action_is_pad"],
+        actions=theirs.prepare_action(data) if "action" in data else None,
+        action_is_pad=data.get("action_is_pad"),
     )
 
 
