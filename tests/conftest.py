@@ -5,8 +5,6 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -34,23 +32,6 @@ def pytest_configure(config: pytest.Config) -> None:
     # Two workers on two cores: one thread each, also in the processes they start, or they fight for the cores.
     if hasattr(config, "workerinput"):
         os.environ["OMP_NUM_THREADS"] = "1"
-    config.addinivalue_line("markers", "own_process: runs in a process of its own")
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
-    """Tests marked `own_process` are run by a pytest of their own: torch's float16 and OpenVINO end a process that uses
-    both with a segmentation fault."""
-    if pyfuncitem.get_closest_marker("own_process") is None or "SMOLPILOT_OWN_PROCESS" in os.environ:
-        return None
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-    command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", pyfuncitem.nodeid]
-    done = subprocess.run(
-        command, cwd=pyfuncitem.config.rootpath, env=kept | {"SMOLPILOT_OWN_PROCESS": "1"}, capture_output=True,
-        text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout[-4000:]
-    return True
 
 
 @pytest.fixture(scope="session")

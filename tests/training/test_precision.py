@@ -42,7 +42,6 @@ def exact(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> list[
     return losses(train(options(tiny_dataset, tmp_path_factory.mktemp("exact") / "run")))
 
 
-@pytest.mark.own_process
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_losses_stay_near_those_of_float32(dtype: str, exact: list[float], tiny_dataset: Path, tmp_path: Path) -> None:
     run = train(options(tiny_dataset, tmp_path / "run", dtype=dtype, micro_batch=2))
@@ -56,7 +55,6 @@ def test_losses_stay_near_those_of_float32(dtype: str, exact: list[float], tiny_
     assert ("scaler/scale" in state(run)) == (dtype == "float16")
 
 
-@pytest.mark.own_process
 def test_float16_goes_on_where_it_was_with_its_scale(
     tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,6 +18,7 @@ from smolpilot.evaluation.policy_frames import recorded_frames
 from smolpilot.inference.export import exporting
 from smolpilot.inference.export.exporting import export_policy
 from smolpilot.inference.export.parity import load_example
+from smolpilot.inference.onnx_graphs.runtimes import openvino_core
 from smolpilot.keys import ACTION, STATE, TASK, image_key
 from smolpilot.policy import Policy, SmolVLA, Transforms
 from smolpilot.policy.byte_tokenizer import byte_level_tokenizer
@@ -165,13 +166,11 @@ def test_batches_of_one_to_three(exported_folder: Path) -> None:
 
 
 def test_openvino_runs_the_files(policy: Policy, exported_folder: Path, frames: list[dict[str, Any]]) -> None:
-    import openvino
-
     class Session:
         """What the example asks of a session, by OpenVINO."""
 
         def __init__(self, path: Path) -> None:
-            self.model = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+            self.model = openvino_core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
 
         def get_outputs(self) -> list[Any]:
             return [type("Port", (), {"name": port.get_any_name()}) for port in self.model.outputs]

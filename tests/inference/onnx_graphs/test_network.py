@@ -18,6 +18,7 @@ from smolpilot.inference.backend import EngineSpec
 from smolpilot.inference.backends import openvino_backend
 from smolpilot.inference.guidance import make_guidance
 from smolpilot.inference.onnx_graphs import open_network
+from smolpilot.inference.onnx_graphs.runtimes import openvino_core
 from smolpilot.inference.plain import PlainNetwork
 from smolpilot.policy.inputs import PolicyInputs
 from smolpilot.policy.model import SmolVLA
@@ -153,9 +154,7 @@ def test_int8_is_near_the_plain_chunk_and_computes_in_integers(runtime: Any, tmp
 
 def _kernels(path: Path) -> str:
     """What OpenVINO runs the matrix products of a graph with."""
-    import openvino
-
-    model = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    model = openvino_core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     products = [
         node.get_rt_info()["primitiveType"].astype(str)
         for node in model.get_runtime_model().get_ops()

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy.typing as npt
 
 from smolpilot.errors import CheckpointError, UsageError
+
+if TYPE_CHECKING:
+    import openvino
 
 Array = npt.NDArray[Any]
 Runtime = Literal["openvino", "onnxruntime"]
@@ -41,12 +45,23 @@ def open_graph(path: Path, runtime: Runtime, *, threads: int | None = None, cach
         raise CheckpointError(f"{runtime} cannot load {path}: {error}", fix="write the graphs again") from error
 
 
+@functools.cache
+def openvino_core() -> openvino.Core:
+    """The process's one `openvino.Core`; ImportError where OpenVINO is not installed.
+
+    It lives as long as the process. A core's CPU plugin gives the thread that loads it a stack for signal handlers, and
+    takes that stack's memory away with the core: where two cores do not end in the reverse order they began in, or one
+    ends in another thread, the next signal with a Python handler (Ctrl-C, a worker's end) is a segmentation fault.
+    """
+    import openvino
+
+    return openvino.Core()
+
+
 class OpenVinoGraph:
     """A graph in OpenVINO."""
 
     def __init__(self, path: Path, threads: int | None, cache: Path | None) -> None:
-        import openvino
-
         settings: dict[str, Any] = {
             "INFERENCE_PRECISION_HINT": "f32",  # what is not quantised stays float32, also where bfloat16 would serve
             "PERFORMANCE_HINT": "LATENCY",
@@ -55,7 +70,7 @@ class OpenVinoGraph:
             settings["INFERENCE_NUM_THREADS"] = threads
         if cache is not None:
             settings["CACHE_DIR"] = str(cache)
-        model = openvino.Core().compile_model(path, "CPU", settings)
+        model = openvino_core().compile_model(path, "CPU", settings)
         self._request = model.create_infer_request()
         self._inputs = [port.get_any_name() for port in model.inputs]
         self._outputs = [port.get_any_name() for port in model.outputs]
