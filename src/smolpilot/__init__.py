@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import lazy_loader
+
 from .version import __version__
 
 if TYPE_CHECKING:
@@ -16,17 +18,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Policy", "RobotProfile", "__version__", "load_policy", "open_dataset"]
 
-_HOMES = {
-    "load_policy": "smolpilot.policy",
-    "Policy": "smolpilot.policy",
-    "open_dataset": "smolpilot.datasets",
-    "RobotProfile": "smolpilot.robots",
-}
-
-
-def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'smolpilot' has no attribute '{name}'")
-    import importlib
-
-    return getattr(importlib.import_module(_HOMES[name]), name)
+__getattr__, __dir__, _ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "datasets": ["open_dataset"],
+        "policy": ["Policy", "load_policy"],
+        "robots": ["RobotProfile"],
+    },
+)

@@ -7,6 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import lazy_loader
+
+from smolpilot.statistics import Statistics
+
 if TYPE_CHECKING:
     from smolpilot.datasets.features import CameraInfo, Feature
     from smolpilot.datasets.layout import Episode, VideoSpan
@@ -16,7 +20,6 @@ if TYPE_CHECKING:
     from smolpilot.datasets.reader import Dataset, compute_statistics, open_dataset
     from smolpilot.datasets.splits import episode_ranges, parse_episodes, split_episodes
     from smolpilot.datasets.writer import DatasetWriter
-    from smolpilot.statistics import Statistics
 
 __all__ = [
     "CameraInfo",
@@ -37,24 +40,16 @@ __all__ = [
     "split_episodes",
 ]
 
-_HOMES = {
-    "features": ("CameraInfo", "Feature"),
-    "layout": ("Episode", "VideoSpan"),
-    "loader": ("Loader",),
-    "meta": ("DatasetMeta", "read_meta"),
-    "order": ("SampleOrder",),
-    "reader": ("Dataset", "compute_statistics", "open_dataset"),
-    "splits": ("episode_ranges", "parse_episodes", "split_episodes"),
-    "writer": ("DatasetWriter",),
-}
-
-
-def __getattr__(name: str) -> object:
-    import importlib
-
-    if name == "Statistics":
-        return importlib.import_module("smolpilot.statistics").Statistics
-    for home, names in _HOMES.items():
-        if name in names:
-            return getattr(importlib.import_module(f"{__name__}.{home}"), name)
-    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+__getattr__, __dir__, _ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "features": ["CameraInfo", "Feature"],
+        "layout": ["Episode", "VideoSpan"],
+        "loader": ["Loader"],
+        "meta": ["DatasetMeta", "read_meta"],
+        "order": ["SampleOrder"],
+        "reader": ["Dataset", "compute_statistics", "open_dataset"],
+        "splits": ["episode_ranges", "parse_episodes", "split_episodes"],
+        "writer": ["DatasetWriter"],
+    },
+)

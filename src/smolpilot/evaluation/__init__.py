@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import lazy_loader
+
 from .intervals import wilson
 from .options import EvalOptions, RolloutOptions
 
@@ -35,23 +37,15 @@ __all__ = [
     "write_rollout_report",
 ]
 
-_HOMES = {
-    "RolloutResult": "closed_loop",
-    "Run": "closed_loop",
-    "rollout": "closed_loop",
-    "write_demo_report": "demo_report",
-    "measure_latency": "latency",
-    "Evaluation": "offline",
-    "evaluate": "offline",
-    "write_eval_report": "report",
-    "write_rollout_report": "rollout_report",
-    "Scored": "scored",
-}
-
-
-def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
-    import importlib
-
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+__getattr__, __dir__, _ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "closed_loop": ["RolloutResult", "Run", "rollout"],
+        "demo_report": ["write_demo_report"],
+        "latency": ["measure_latency"],
+        "offline": ["Evaluation", "evaluate"],
+        "report": ["write_eval_report"],
+        "rollout_report": ["write_rollout_report"],
+        "scored": ["Scored"],
+    },
+)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import lazy_loader
+
 if TYPE_CHECKING:
     from .backend import Backend, EngineSpec, Guidance, Mode
     from .engine import Engine
@@ -16,21 +18,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Backend", "Engine", "EngineReport", "EngineSpec", "Guidance", "Mode", "Verdict", "prepare"]
 
-_HOMES = {
-    "Backend": "backend",
-    "Engine": "engine",
-    "EngineReport": "report",
-    "EngineSpec": "backend",
-    "Guidance": "backend",
-    "Mode": "backend",
-    "Verdict": "verdict",
-    "prepare": "preparing",
-}
-
-
-def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
-    import importlib
-
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+__getattr__, __dir__, _ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "backend": ["Backend", "EngineSpec", "Guidance", "Mode"],
+        "engine": ["Engine"],
+        "preparing": ["prepare"],
+        "report": ["EngineReport"],
+        "verdict": ["Verdict"],
+    },
+)

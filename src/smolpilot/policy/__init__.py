@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import lazy_loader
+
 if TYPE_CHECKING:
     from .bundle import localize, save_bundle
     from .config import PolicyConfig, VLMConfig
@@ -42,30 +44,21 @@ __all__ = [
     "save_bundle",
 ]
 
-_HOMES = {
-    "PRESETS": "presets",
-    "FrameLayout": "joints",
-    "LoadReport": "report",
-    "Policy": "policy",
-    "PolicyConfig": "config",
-    "PolicyInputs": "inputs",
-    "PolicyTokenizer": "tokenizer",
-    "SmolVLA": "model",
-    "Transforms": "transforms",
-    "UntrainedInstructionWarning": "instruction",
-    "VLMConfig": "config",
-    "adapt_policy": "create",
-    "load_policy": "loading",
-    "localize": "bundle",
-    "new_policy": "create",
-    "preset": "presets",
-    "save_bundle": "bundle",
-}
-
-
-def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
-    import importlib
-
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+__getattr__, __dir__, _ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "bundle": ["localize", "save_bundle"],
+        "config": ["PolicyConfig", "VLMConfig"],
+        "create": ["adapt_policy", "new_policy"],
+        "inputs": ["PolicyInputs"],
+        "instruction": ["UntrainedInstructionWarning"],
+        "joints": ["FrameLayout"],
+        "loading": ["load_policy"],
+        "model": ["SmolVLA"],
+        "policy": ["Policy"],
+        "presets": ["PRESETS", "preset"],
+        "report": ["LoadReport"],
+        "tokenizer": ["PolicyTokenizer"],
+        "transforms": ["Transforms"],
+    },
+)

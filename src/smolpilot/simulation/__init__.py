@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import lazy_loader
+
 if TYPE_CHECKING:
     from .expert import ScriptedExpert
     from .registry import environment_names, make_env, swap_instruction
@@ -20,18 +22,11 @@ __all__ = [
     "swap_instruction",
 ]
 
-_HOMES = {
-    "ScriptedExpert": "expert",
-    "environment_names": "registry",
-    "make_env": "registry",
-    "swap_instruction": "registry",
-    "TabletopEnv": "tabletop",
-}
-
-
-def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
-    import importlib
-
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+__getattr__, __dir__, _ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "expert": ["ScriptedExpert"],
+        "registry": ["environment_names", "make_env", "swap_instruction"],
+        "tabletop": ["TabletopEnv"],
+    },
+)

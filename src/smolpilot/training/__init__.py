@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import lazy_loader
+
 from .options import TrainOptions
 
 if TYPE_CHECKING:
@@ -12,12 +14,10 @@ if TYPE_CHECKING:
 
 __all__ = ["TrainOptions", "TrainingStoppedError", "train"]
 
-_HOMES = {"train": "run", "TrainingStoppedError": "interrupts"}
-
-
-def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'smolpilot.training' has no attribute '{name}'")
-    import importlib
-
-    return getattr(importlib.import_module(f"smolpilot.training.{_HOMES[name]}"), name)
+__getattr__, __dir__, _ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "interrupts": ["TrainingStoppedError"],
+        "run": ["train"],
+    },
+)
