@@ -8,6 +8,7 @@ from typing import Any
 from smolpilot.cli.options import parse
 from smolpilot.cli.progress import progress_bar
 from smolpilot.evaluation.bench_options import BenchOptions
+from smolpilot.words import numbered
 
 
 def main(args: list[str]) -> int:
@@ -34,7 +35,7 @@ def print_table(document: dict[str, Any]) -> None:
     facts, tokens, cameras = document["machine"], document["tokens"], document["cameras"]
     console.print(
         f"{facts['device']} ({facts['processor']}), torch {facts['torch']}; {document['parameters'] / 1e6:.1f} M "
-        f"parameters; {len(cameras['used'])} camera{'s' if len(cameras['used']) != 1 else ''} in "
+        f"parameters; {numbered(len(cameras['used']), 'camera')} in "
         f"{len(cameras['slots'])} slots; {tokens['images']} image, {tokens['instruction']} word and 1 state token; "
         f"{document['denoising_steps']} denoising steps; {document['repeats']} chunks each after {document['warm_up']} "
         f"to warm up, {document['frames']} frames",

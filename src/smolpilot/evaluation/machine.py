@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from smolpilot.version import __version__
+from smolpilot.words import numbered
 
 
 def machine(device: torch.device | str) -> dict[str, Any]:
@@ -33,7 +34,7 @@ def device_name(device: torch.device | str) -> str:
         return torch.cuda.get_device_name(chosen)
     if chosen.type == "cpu":
         threads = torch.get_num_threads()
-        return f"CPU, {threads} thread{'s' if threads != 1 else ''}"
+        return f"CPU, {numbered(threads, 'thread')}"
     return chosen.type
 
 

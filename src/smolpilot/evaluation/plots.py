@@ -10,6 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from smolpilot.words import numbered
+
 from .scored import Scored, Trajectory, trajectory, typical_episode
 
 # Okabe and Ito's palette: told apart by colour-blind readers, and in print.
@@ -40,7 +42,7 @@ def panels(scored: Scored, document: dict[str, Any]) -> bytes:
             _empty(place, "the robot has one joint")
     frames, episodes = document["frames"], len(document["episodes"])
     figure.suptitle(
-        f"{frames} scored frames of {episodes} episode{'s' if episodes != 1 else ''}, chunks of {scored.horizon}, "
+        f"{frames} scored frames of {numbered(episodes, 'episode')}, chunks of {scored.horizon}, "
         f"robot units; {document['verdict']['text'].split(':')[0]}",
         fontsize=13,
     )

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from smolpilot.metrics import Errors, Motion, Ranges, motion, ranges
+from smolpilot.words import numbered
 
 from .baselines import hold_errors, mean_errors
 from .checks import find_suspects, find_warnings
@@ -143,7 +144,7 @@ def _verdict(scored: Scored, errors: Errors, hold: Errors | None, mean: Errors |
         "beats_mean_action": beats_mean,
         "joints_beating_hold": None if hold is None else int(np.sum(errors.mae < hold.mae)),
         "joints_beating_mean_action": None if mean is None else int(np.sum(errors.mae < mean.mae)),
-        "text": f"{text} ({scored.unit}, averaged over {joints} joint{'s' if joints != 1 else ''})",
+        "text": f"{text} ({scored.unit}, averaged over {numbered(joints, 'joint')})",
     }
 
 

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from smolpilot.atomic import write_text_atomic
 from smolpilot.version import __version__
+from smolpilot.words import numbered
 
 FORMAT = 1
 # The largest difference of a chunk that is let pass, in the network's own scale: standard deviations of each joint's
@@ -71,7 +72,7 @@ class Verdict:
                 f"{self.sigma:.2g} standard deviations (limit {self.limit:g})"
             )
         when = f", checked {self.created}" if self.stored else ""
-        return f"{said}, {self.frames} frame{'s' if self.frames != 1 else ''}{when}"
+        return f"{said}, {numbered(self.frames, 'frame')}{when}"
 
 
 def compare(

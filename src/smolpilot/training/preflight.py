@@ -21,6 +21,7 @@ from smolpilot.policy.joints import map_layout, to_policy_order
 from smolpilot.policy.lineage import trainings_on
 from smolpilot.policy.units import frame_layout, layout_for
 from smolpilot.robots import RobotProfile
+from smolpilot.words import numbered
 
 from .preflight_options import PreflightOptions
 from .setup import FAR, Prepared, choose_profile, drift
@@ -135,7 +136,7 @@ def stop_on_errors(lines: Iterable[Line], *, overruled: bool, say: Callable[[str
     if errors:
         fixes = [line.fix for line in errors if line.fix]
         raise DatasetError(
-            f"Preflight found {len(errors)} error{'s' if len(errors) > 1 else ''}: "
+            f"Preflight found {numbered(len(errors), 'error')}: "
             + "; ".join(f"{line.topic}: {line.found}" for line in errors),
             fix="; ".join([*fixes, "or --no-preflight, to go on all the same"]),
         )

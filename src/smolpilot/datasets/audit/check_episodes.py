@@ -11,6 +11,7 @@ import numpy as np
 from smolpilot.datasets.audit.findings import Finding
 from smolpilot.datasets.audit.subject import Subject
 from smolpilot.keys import ACTION, STATE
+from smolpilot.words import numbered
 
 _IDLE = 0.01
 _IDLE_S = 2.0
@@ -111,7 +112,7 @@ def variety(subject: Subject) -> Iterator[Finding]:
     texts = Counter(subject.recording.task_of(episode) for episode in subject.recording.rows)
     for text, number in texts.items():
         if number < _FEW and text:
-            yield subject.finding("few-episodes", f'"{text}" has {number} demonstration{"s" if number > 1 else ""}.')
+            yield subject.finding("few-episodes", f'"{text}" has {numbered(number, "demonstration")}.')
 
 
 def _drift(subject: Subject, parts: list[np.ndarray]) -> Iterator[Finding]:  # type: ignore[type-arg]

@@ -14,6 +14,7 @@ from smolpilot.datasets.audit.subject import Subject
 from smolpilot.errors import ProfileError
 from smolpilot.keys import ACTION, STATE
 from smolpilot.robots.profile import Joint, RobotProfile
+from smolpilot.words import numbered
 
 type Values = npt.NDArray[np.float64]
 
@@ -152,7 +153,7 @@ def actions_against_states(subject: Subject) -> Iterator[Finding]:
         late = f"{-lag} frames ({-1000 * lag / subject.fps:.0f} ms)"
         yield subject.finding("action-late", f"The actions follow the states by {late}: they come after the motion.")
     elif exact:
-        later = f"{lag} frame{'s' if lag > 1 else ''} later"
+        later = f"{numbered(lag, 'frame')} later"
         yield subject.finding(
             "action-lag", f"The action is the state {later}, exactly: recorded from the robot itself."
         )
