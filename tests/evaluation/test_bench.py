@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from smolpilot.cli.main import main
 from smolpilot.datasets import open_dataset
@@ -14,8 +15,15 @@ from smolpilot.errors import UsageError
 from smolpilot.evaluation import evaluate, rollout
 from smolpilot.evaluation.bench import bench, verdict
 from smolpilot.evaluation.bench_options import BenchOptions
+from smolpilot.evaluation.policy_frames import recorded_frames
 from smolpilot.inference import prepare
+from smolpilot.inference.backends import openvino_backend
+from smolpilot.keys import STATE
 from smolpilot.policy import Policy, load_policy, new_policy, save_bundle
+
+needs_int8 = pytest.mark.skipif(
+    bool(openvino_backend.unavailable("int8", torch.device("cpu"))), reason="no 8-bit dot products on this CPU"
+)
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +126,54 @@ def test_eval_and_rollout_take_the_engine(
     assert documents[1]["joints"][0]["mae"] == pytest.approx(documents[0]["joints"][0]["mae"], rel=1e-4)
     assert main(["rollout", "x", "--out", str(tmp_path / "r"), "--untrained", "--engine", "fast"]) == 2
     assert "--untrained" in capsys.readouterr().err
+    assert main(["rollout", "x", "--out", str(tmp_path / "r"), "--engine", "int8"]) == 2
+    assert "--calibrate-on" in capsys.readouterr().err
+
+
+@needs_int8
+def test_eval_by_int8_is_calibrated_on_what_is_not_scored(
+    bundle: Path, tiny_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    common = ["eval", str(bundle), "--dataset", str(tiny_dataset), "--max-frames", "2", "--device", "cpu", "--json",
+              "--no-preflight"]  # fmt: skip
+    maes = {}
+    for name, more in {
+        "plain": ["--episodes", "0"],
+        "int8": ["--episodes", "0", "--engine", "int8"],
+        "elsewhere": ["--episodes", "all", "--engine", "int8", "--calibrate-on", str(tiny_dataset)],
+    }.items():
+        assert main([*common, *more, "--out", str(tmp_path / name)]) == 0, capsys.readouterr().err
+        document = json.loads(capsys.readouterr().out)
+        maes[name] = document["joints"][0]["mae"]
+        assert (document["bundle"]["engine"] or {}).get("mode") == (None if name == "plain" else "int8")
+    assert maes["int8"] == pytest.approx(maes["plain"], rel=0.2)
+    assert maes["int8"] != maes["plain"]
+    for wrong, said in {
+        ("--episodes", "all", "--engine", "int8"): "every episode of this dataset is scored",
+        ("--episodes", "0", "--engine", "fast", "--calibrate-on", str(tiny_dataset)): "--calibrate-on does nothing",
+    }.items():
+        assert main([*common, *wrong, "--out", str(tmp_path / "wrong")]) == 2
+        assert said in capsys.readouterr().err
+        assert not (tmp_path / "wrong").exists()
+
+
+@needs_int8
+def test_a_fallback_is_said_in_the_report(bundle: Path, tiny_dataset: Path, tmp_path: Path) -> None:
+    policy = load_policy(bundle, device="cpu")
+    frames = recorded_frames(policy, tiny_dataset, 4)
+    with pytest.warns(UserWarning, match="plain network"):
+        engine = prepare(policy, mode="int8", calibration=frames, frame=frames[0], limit=1e-9, cache_dir=tmp_path)
+    document = evaluate(engine, open_dataset(tiny_dataset), "0", max_frames=1, latency=False).document
+    assert document["bundle"]["engine"]["mode"] == "plain"
+    assert document["warnings"][0] == engine.report.fallback
+
+
+def test_calibration_and_measurement_take_different_frames(bundle: Path, tiny_dataset: Path) -> None:
+    policy = load_policy(bundle, device="cpu")
+    measured = recorded_frames(policy, tiny_dataset, 12)
+    others = recorded_frames(policy, tiny_dataset, 32, beside=12)
+    assert (len(measured), len(others)) == (12, 32)
+    assert not {frame[STATE].tobytes() for frame in measured} & {frame[STATE].tobytes() for frame in others}
 
 
 def test_an_engine_in_closed_loop(tmp_path: Path) -> None:

@@ -12,6 +12,9 @@ from smolpilot.errors import TransformError, UsageError
 from smolpilot.evaluation.options import EvalOptions
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from smolpilot.datasets import Dataset
     from smolpilot.policy import Policy
 
 
@@ -21,8 +24,8 @@ def main(args: list[str]) -> int:
     from smolpilot.atomic import atomic_folder
     from smolpilot.datasets import open_dataset
     from smolpilot.evaluation import evaluate, write_eval_report
+    from smolpilot.evaluation.run_by import run_by, unscored
     from smolpilot.evaluation.summary import to_json
-    from smolpilot.inference import prepare
     from smolpilot.training.preflight import preflight_policy, stop_on_errors
 
     # Opened first: that the folder exists already should not be noticed after an hour of predictions.
@@ -34,8 +37,11 @@ def main(args: list[str]) -> int:
         stop_on_errors(
             preflight_policy(policy, dataset, units=options.units), overruled=not options.preflight, say=warn
         )
+        calibration: Path | Dataset | None = options.calibrate_on
+        if options.engine == "int8" and calibration is None:
+            calibration = unscored(policy, dataset, options.episodes)
         result = evaluate(
-            prepare(policy, mode=options.engine) if options.engine != "plain" else policy,
+            run_by(policy, options.engine, calibration, options.units if options.calibrate_on is None else None),
             dataset,
             options.episodes,
             every=options.every,
@@ -103,6 +109,8 @@ def _print(document: dict[str, Any], options: EvalOptions) -> None:
         f"{number(latency['queue_pop']['p50_ms'])} ms",
         soft_wrap=True,
     )
+    if document["bundle"]["engine"]:
+        console.print("Computed by the engine, {mode} in {precision}.".format(**document["bundle"]["engine"]))
     for warning in document["warnings"]:
         console.print(f"warning: {warning}", style="yellow", markup=False, soft_wrap=True)
     console.print(f"The policy {document['verdict']['text']}.", style="bold", markup=False, soft_wrap=True)

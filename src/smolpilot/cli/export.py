@@ -69,7 +69,7 @@ def main(args: list[str]) -> int:
     else:
         frames = recorded_frames(policy, options.dataset, options.frames)
         count = options.calibration_frames if options.precision == "int8" else 0
-        calibration = recorded_frames(policy, options.dataset, count) if count else []
+        calibration = recorded_frames(policy, options.dataset, count, beside=options.frames) if count else []
     with progress_bar() as progress:
         document = export_policy(
             policy,

@@ -14,8 +14,8 @@ def main(args: list[str]) -> int:
     options = parse(RolloutOptions, args, verb="rollout")
     from smolpilot.atomic import atomic_folder
     from smolpilot.evaluation import rollout, write_rollout_report
+    from smolpilot.evaluation.run_by import run_by
     from smolpilot.evaluation.summary import to_json
-    from smolpilot.inference import prepare
     from smolpilot.policy import load_policy
 
     with atomic_folder(options.out) as folder, progress_bar() as progress:
@@ -26,7 +26,7 @@ def main(args: list[str]) -> int:
             tokenizer_dir=options.tokenizer,
         )
         result = rollout(
-            prepare(policy, mode=options.engine) if options.engine != "plain" else policy,
+            run_by(policy, options.engine, options.calibrate_on),
             options.env,
             episodes=options.episodes,
             seed=options.seed,
@@ -66,6 +66,8 @@ def _print(document: dict[str, Any], options: RolloutOptions) -> None:
             str(row["reached"]["none"]),
         )
     console.print(table)
+    if document["bundle"]["engine"]:
+        console.print("Computed by the engine, {mode} in {precision}.".format(**document["bundle"]["engine"]))
     for warning in document["warnings"]:
         console.print(f"warning: {warning}", style="yellow", markup=False, soft_wrap=True)
     console.print(document["text"], style="bold", markup=False, soft_wrap=True)

@@ -25,7 +25,7 @@ from smolpilot.policy import Policy, load_policy
 
 from .bench_options import BenchOptions
 from .machine import machine
-from .policy_frames import recorded_frames
+from .policy_frames import CALIBRATION_FRAMES, recorded_frames
 
 FORMAT = "smolpilot-bench/1"
 WARM_UP = 2
@@ -198,7 +198,7 @@ def _runners(
             precision=options.precision if mode == "fast" else "auto",
             backend=options.backend if mode != "exact" else "auto",
             frame=frames[0],
-            calibration=list(frames) if mode == "int8" else (),
+            calibration=_calibration(policy, options, cameras, len(frames)) if mode == "int8" else (),
             # A verdict on made-up frames is for this table alone.
             cache_dir=None if options.dataset else temporary,
             **load,
@@ -272,9 +272,19 @@ def _frames(policy: Policy, options: BenchOptions, cameras: list[str]) -> list[F
     """As many frames as chunks, spread over the recording or made up; cameras that deliver nothing are masked."""
     count = options.repeats + WARM_UP
     if options.dataset is None:
-        frames = [made_up_frame(policy, seed) for seed in range(count)]
-    else:
-        frames = recorded_frames(policy, options.dataset, count)
+        return _masked(policy, cameras, [made_up_frame(policy, seed) for seed in range(count)])
+    return _masked(policy, cameras, recorded_frames(policy, options.dataset, count))
+
+
+def _calibration(policy: Policy, options: BenchOptions, cameras: list[str], measured: int) -> list[Frame]:
+    """Frames beside the measured ones: calibrated on those, int8 would look better than it is."""
+    if options.dataset is None:
+        return _masked(policy, cameras, [made_up_frame(policy, measured + seed) for seed in range(measured)])
+    frames = recorded_frames(policy, options.dataset, CALIBRATION_FRAMES, beside=measured)
+    return _masked(policy, cameras, frames)
+
+
+def _masked(policy: Policy, cameras: list[str], frames: list[Frame]) -> list[Frame]:
     for frame in frames:
         for camera, slot in policy.transforms.camera_map.items():
             if slot is not None and camera not in cameras:

@@ -17,7 +17,7 @@ from smolpilot.policy.instruction import UntrainedInstructionWarning
 
 from .intervals import wilson
 from .machine import machine
-from .origin import describe_policy, instruction_warnings
+from .origin import describe_policy, engine_warnings, instruction_warnings
 
 if TYPE_CHECKING:
     import torch
@@ -125,7 +125,7 @@ def rollout(
         "video_episodes": min(video_episodes, episodes),
     }
     document = summarise_runs(runs, settings)
-    document["warnings"] = instruction_warnings(policy, [run.instruction for run in runs])
+    document["warnings"] = engine_warnings(policy) + instruction_warnings(policy, [run.instruction for run in runs])
     document |= {"bundle": describe_policy(policy), "machine": machine(policy.device)}
     return RolloutResult(runs, document, rate)
 

@@ -19,7 +19,7 @@ from smolpilot.policy.instruction import UntrainedInstructionWarning
 from .binding import Binding, bind
 from .latency import measure_latency
 from .machine import device_name, machine
-from .origin import describe_policy, instruction_warnings
+from .origin import describe_policy, engine_warnings, instruction_warnings
 from .scored import F32, Ints, Scored
 from .selection import HELD_OUT, Split, choose_episodes, choose_rows
 from .summary import plain, summarise
@@ -82,7 +82,7 @@ def evaluate(
         "denoising_steps": num_steps or policy.config.num_steps,
     }
     document |= _origin(policy, dataset, split, settings, bound)
-    document["warnings"] += instruction_warnings(policy, scored.instructions.values())
+    document["warnings"] += engine_warnings(policy) + instruction_warnings(policy, scored.instructions.values())
     if split.trained_on:
         document["warnings"].append(
             f"{len(split.trained_on)} of the {len(split.episodes)} scored episodes were trained on: their errors say "

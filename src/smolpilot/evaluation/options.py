@@ -13,6 +13,7 @@ from smolpilot.option_types import Pairs
 from smolpilot.simulation.colours import DEFAULT_COLOURS
 
 Bundle = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="BUNDLE")]
+EngineMode = Literal["plain", "exact", "fast", "int8"]
 Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 
 
@@ -50,8 +51,10 @@ class EvalOptions:
     """Folder with the tokenizer, for a checkpoint that names one by hub id."""
     device: str = "auto"
     """`auto`, `cpu`, `cuda`, `mps`."""
-    engine: Literal["plain", "exact", "fast"] = "plain"
+    engine: EngineMode = "plain"
     """What computes the chunks: the plain network, or the engine in a mode, checked on the first scored frame."""
+    calibrate_on: Path | None = None
+    """Recording on which `--engine int8` is calibrated. Default: the episodes of the dataset that are not scored."""
     preflight: bool = True
     """Stop where recording and policy do not go together: units, statistics far apart, no instruction."""
     json: Flag = False
@@ -64,6 +67,7 @@ class EvalOptions:
             | ({"--num-steps": self.num_steps} if self.num_steps is not None else {})
         )
         check_seed(self.seed)
+        _only_for_int8(self.engine, self.calibrate_on)
 
 
 @dataclass(frozen=True)
@@ -94,8 +98,10 @@ class RolloutOptions:
     """Dataset whose statistics replace the checkpoint's, for a checkpoint without usable ones."""
     tokenizer: Path | None = None
     """Folder with the tokenizer, for a checkpoint that names one by hub id."""
-    engine: Literal["plain", "exact", "fast"] = "plain"
+    engine: EngineMode = "plain"
     """What computes the chunks: the plain network, or the engine in a mode, checked on the first frame."""
+    calibrate_on: Path | None = None
+    """Recording on which `--engine int8` is calibrated: some that the policy was trained on."""
     device: str = "auto"
     """`auto`, `cpu`, `cuda`, `mps`."""
     json: Flag = False
@@ -107,6 +113,12 @@ class RolloutOptions:
             | ({"--execution-horizon": self.execution_horizon} if self.execution_horizon is not None else {})
         )
         check_seed(self.seed)
+        _only_for_int8(self.engine, self.calibrate_on)
+        if self.engine == "int8" and self.calibrate_on is None:
+            raise UsageError(
+                "--engine int8 is calibrated on recorded frames.",
+                fix="name the recording that the policy was trained on: --calibrate-on DIR",
+            )
         if self.untrained and self.engine != "plain":
             raise UsageError("--untrained replaces the plain network's weights.", fix="leave --engine out")
         if self.video_episodes < 0:
@@ -117,3 +129,8 @@ def _at_least_one(values: dict[str, int]) -> None:
     for option, value in values.items():
         if value < 1:
             raise UsageError(f"{option} is {value}.", expected="a whole number of at least 1")
+
+
+def _only_for_int8(engine: EngineMode, calibrate_on: Path | None) -> None:
+    if calibrate_on is not None and engine != "int8":
+        raise UsageError(f"--calibrate-on does nothing with --engine {engine}.", fix="leave it out, or take int8")

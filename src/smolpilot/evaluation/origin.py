@@ -44,5 +44,11 @@ def instruction_warnings(policy: Policy | Engine, instructions: Iterable[str]) -
     return findings
 
 
+def engine_warnings(policy: Policy | Engine) -> list[str]:
+    """A sentence when the plain network ran in place of the engine that was asked for."""
+    report = policy.report
+    return [report.fallback] if isinstance(report, EngineReport) and report.fallback else []
+
+
 def _size(policy: Any) -> int:
     return sum(parameter.numel() for parameter in policy.model.parameters())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,23 +13,41 @@ from smolpilot.keys import STATE, TASK, image_key
 from .binding import bind
 
 if TYPE_CHECKING:
+    from smolpilot.datasets import Dataset
     from smolpilot.policy import Policy
 
+CALIBRATION_FRAMES = 32
 
-def recorded_frames(policy: Policy, path: Path, count: int) -> list[dict[str, Any]]:
+
+def recorded_frames(
+    policy: Policy,
+    recording: Path | Dataset,
+    count: int,
+    *,
+    units: Mapping[str, str] | None = None,
+    beside: int = 0,
+) -> list[dict[str, Any]]:
     """`count` frames spread evenly over a dataset; states in the policy's own joint order and units.
 
-    Raises what `open_dataset` and `bind` raise.
+    units: as in `bind`.
+    beside: as many frames as another call takes to measure on; none of those is given, so that calibrating and
+    measuring use different ones (where the recording has more than those). Raises what `open_dataset` and `bind` raise.
     """
     from smolpilot.datasets import open_dataset
 
-    dataset = open_dataset(path)
-    bound = bind(policy, dataset.meta)
+    dataset = open_dataset(recording) if isinstance(recording, Path) else recording
+    bound = bind(policy, dataset.meta, units)
     states = bound.state.forward(dataset.states)
-    rows = sorted(set(np.linspace(0, len(dataset) - 1, count).round().astype(int).tolist()))
+    rows = np.arange(len(dataset))
+    left = np.setdiff1d(rows, _spread(rows, beside)) if beside else rows
     frames = []
-    for row in rows:
+    for row in _spread(left if len(left) else rows, count).tolist():
         images = dataset.images(row)
         pictures = {image_key(camera): images[camera] for camera in bound.cameras}
         frames.append({STATE: states[row], **pictures, TASK: dataset.instruction(row)})
     return frames
+
+
+def _spread(rows: Any, count: int) -> Any:
+    """`count` of the rows, evenly; all of them where there are fewer."""
+    return rows[np.unique(np.linspace(0, len(rows) - 1, count).round().astype(int))]
