@@ -25,6 +25,7 @@ from smolpilot.policy.byte_tokenizer import byte_level_folder
 from smolpilot.policy.config import PolicyConfig, TextConfig, VisionConfig, VLMConfig
 from smolpilot.policy.inputs import PolicyInputs
 from smolpilot.policy.model import SmolVLA
+from smolpilot.training.optimiser import build_optimiser
 from smolpilot.training.towers import park
 
 BATCHES = 3  # different batches that take turns
@@ -61,7 +62,8 @@ def run_side(given: argparse.Namespace) -> dict[str, Any]:
             loss: torch.Tensor = theirs.forward(batch_of(given, number, given.device)[0], noise, moment)[0]
             return loss
 
-        return time_steps(theirs, loss_of, given, steps)
+        optimiser = theirs.config.get_optimizer_preset().build(theirs.get_optim_params())
+        return time_steps(theirs, optimiser, loss_of, given, steps)
     ours = our_model(given).to(given.device).train()
     name = given.side if cached else "inputs"
     batches = [load_inputs(path).to(given.device) for path in batch_paths(given, name) if path.exists()]
@@ -69,7 +71,10 @@ def run_side(given: argparse.Namespace) -> dict[str, Any]:
         park(ours, "vision" if given.side == "vision" else "prefix")
     if given.device.startswith("cuda"):
         torch.cuda.reset_peak_memory_stats()
-    return time_steps(ours, lambda n, noise, moment: ours.loss(batches[n % len(batches)], noise, moment), given, steps)
+    optimiser = build_optimiser(ours, lr=1e-4, weight_decay=1e-10)
+    return time_steps(
+        ours, optimiser, lambda n, noise, moment: ours.loss(batches[n % len(batches)], noise, moment), given, steps
+    )
 
 
 def export(given: argparse.Namespace) -> dict[str, Any]:
@@ -147,11 +152,17 @@ def load_inputs(path: Path) -> PolicyInputs:
 
 
 def time_steps(
-    model: Any, loss_of: Callable[..., torch.Tensor], given: argparse.Namespace, steps: int
+    model: Any,
+    optimiser: torch.optim.Optimizer,
+    loss_of: Callable[..., torch.Tensor],
+    given: argparse.Namespace,
+    steps: int,
 ) -> dict[str, Any]:
-    """Losses of all steps, the median seconds of all but the first, and the median processor time of all threads."""
+    """Losses of all steps, the median seconds of all but the first, and the median processor time of all threads.
+
+    Each side's optimiser is the one that it trains with: AdamW with the same settings, fused in ours.
+    """
     parameters = [p for p in model.parameters() if p.requires_grad]
-    optimiser = torch.optim.AdamW(parameters, lr=1e-4, betas=(0.9, 0.95), eps=1e-8, weight_decay=1e-10)
     seconds: list[float] = []
     busy: list[float] = []
     losses: list[float] = []

@@ -119,12 +119,20 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tenso
     A query that may see nothing (padding) gets finite garbage, which nobody reads: hence a large negative number
     instead of -inf. Source: smolvlm_with_expert.py, eager_attention_forward.
     """
-    b, length, _, e = queries.shape
-    kv_heads = keys.shape[2]
-    q = queries.float().reshape(b, length, kv_heads, -1, e).permute(0, 2, 3, 1, 4)  # [B, G, N/G, L, E]
-    k = keys.float().permute(0, 2, 3, 1)[:, :, None]  # [B, G, 1, E, K]
-    v = values.permute(0, 2, 1, 3)[:, :, None]  # [B, G, 1, K, E]
-    scores = (q @ k) * e**-0.5  # [B, G, N/G, L, K]
-    scores = scores.masked_fill(~mask[:, None, None], torch.finfo(scores.dtype).min)
-    out: Tensor = scores.softmax(dim=-1).to(v.dtype) @ v  # [B, G, N/G, L, E]
-    return out.permute(0, 3, 1, 2, 4).reshape(b, length, -1)
+    b, length, heads, e = queries.shape
+    kv_heads, shared = keys.shape[2], heads // keys.shape[2]
+    # The heads that share a key head are rows of one product: nothing is repeated, forward or backward.
+    q = queries.float().reshape(b, length, kv_heads, shared, e).permute(0, 2, 3, 1, 4).reshape(b * kv_heads, -1, e)
+    k = keys.float().permute(0, 2, 3, 1).reshape(b * kv_heads, e, -1)
+    v = values.permute(0, 2, 1, 3).reshape(b * kv_heads, -1, e)
+    unseen = torch.zeros(mask.shape, device=mask.device).masked_fill_(~mask, _least(mask.device.type))
+    unseen = unseen[:, None, None].expand(b, kv_heads, shared, length, -1).reshape(b * kv_heads, shared * length, -1)
+    scores = torch.baddbmm(unseen, q, k, alpha=e**-0.5)  # [B*G, N/G*L, K]
+    out = scores.softmax(dim=-1).to(v.dtype) @ v  # [B*G, N/G*L, E]
+    return out.reshape(b, kv_heads, shared, length, e).permute(0, 3, 1, 2, 4).reshape(b, length, -1)
+
+
+def _least(device: str) -> float:
+    """The most negative number that scores can hold: of autocast's type where that is on, else of float32."""
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else torch.float32
+    return torch.finfo(dtype).min
