@@ -34,10 +34,21 @@ def point_on_path(actions: Tensor, noise: Tensor, time: Tensor) -> tuple[Tensor,
 def time_embedding(time: Tensor, width: int, min_period: float, max_period: float) -> Tensor:
     """Sines and cosines with log-spaced periods, in float64 where the device has it. [B] -> [B, width]."""
     dtype = torch.float32 if time.device.type == "mps" else torch.float64
-    fraction = torch.linspace(0.0, 1.0, width // 2, dtype=dtype, device=time.device)
-    period = min_period * (max_period / min_period) ** fraction
-    angles = (2 * math.pi / period)[None, :] * time[:, None]
+    angles = frequencies(width, min_period, max_period, dtype=dtype, device=time.device)[None, :] * time[:, None]
     return torch.cat([angles.sin(), angles.cos()], dim=1)
+
+
+def frequencies(
+    width: int,
+    min_period: float,
+    max_period: float,
+    *,
+    dtype: torch.dtype = torch.float64,
+    device: torch.device | None = None,
+) -> Tensor:
+    """Angular frequencies of `time_embedding`, radians per unit of time. [width/2]."""
+    fraction = torch.linspace(0.0, 1.0, width // 2, dtype=dtype, device=device)
+    return 2 * math.pi / (min_period * (max_period / min_period) ** fraction)
 
 
 def integrate(velocity: Callable[[Tensor, Tensor], Tensor], noise: Tensor, steps: int) -> Tensor:

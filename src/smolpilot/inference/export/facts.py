@@ -8,6 +8,7 @@ import torch
 
 from smolpilot.errors import UsageError
 from smolpilot.keys import ACTION, STATE
+from smolpilot.policy.flow import frequencies
 from smolpilot.policy.normalise import Normaliser
 from smolpilot.policy.transforms import NormalisePart
 from smolpilot.version import __version__
@@ -42,11 +43,7 @@ def policy_facts(policy: Policy, precision: str) -> dict[str, Any]:
         "num_steps": config.num_steps,
         "max_state_dim": config.max_state_dim,
         "max_action_dim": config.max_action_dim,
-        "time": {
-            "width": config.expert_width,
-            "min_period": config.min_period,
-            "max_period": config.max_period,
-        },
+        "frequencies": frequencies(config.expert_width, config.min_period, config.max_period).tolist(),
         "state": _feature(policy, STATE, *_forward(part.state)),
         "action": _feature(policy, ACTION, *_backward(part.action)),
         "instructions": policy.instructions,
