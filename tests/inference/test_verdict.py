@@ -12,9 +12,10 @@ import pytest
 import safetensors.torch
 import torch
 
+from smolpilot.hashing import folder_digest, tensors_digest
 from smolpilot.inference import prepare
 from smolpilot.inference.plain import PlainNetwork
-from smolpilot.inference.verdict import compare, folder_digest, tensors_digest
+from smolpilot.inference.verdict import compare
 from smolpilot.policy import Policy
 
 Frames = list[dict[str, Any]]

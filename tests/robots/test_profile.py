@@ -126,6 +126,7 @@ def test_state_and_action_may_name_some_of_the_joints() -> None:
         ("rate: 20\n", "", ["key 'rate' is missing", "add 'rate'"]),
         ("gripper: [hand]", "state: []", ["must name at least one joint"]),
         ("[-1.5, 1.5]", "[-1.5, 1.5", ["mine.yaml", "not valid YAML"]),
+        ("rate: 20", "rate: !fast 20", ["mine.yaml:3 is not valid YAML", "!fast"]),
     ],
 )
 def test_errors_name_file_line_key_and_the_fix(tmp_path: Path, before: str, after: str, expected: list[str]) -> None:

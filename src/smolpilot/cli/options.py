@@ -35,18 +35,23 @@ def from_yaml[T](options: type[T], path: Path) -> T:
     # Loaded here: most commands have no YAML file, and a shell user waits for every import.
     import yaml
 
+    from smolpilot.yaml_lines import DoubledKeyError, NoMappingError, read_mapping
+
     if not path.is_file():
         raise UsageError(f"The config file {path} does not exist.", fix="Check the path given to --config.")
     try:
-        text = path.read_text(encoding="utf-8")
-        _refuse_doubled_keys(text, path)
-        values = yaml.safe_load(text)
+        values, _ = read_mapping(path.read_text(encoding="utf-8"), nested=False)
     except UnicodeDecodeError as error:
         raise UsageError(f"{path} is not a text file.", expected="YAML in UTF-8") from error
     except yaml.YAMLError as error:
         raise UsageError(f"{path} is not valid YAML: {error}") from error
-    if not isinstance(values, dict):
-        raise UsageError(f"{path} holds no settings.", expected="lines of the form `key: value`")
+    except NoMappingError:
+        raise UsageError(f"{path} holds no settings.", expected="lines of the form `key: value`") from None
+    except DoubledKeyError as twice:
+        raise UsageError(
+            f"Key '{twice.place[0]}' stands twice in {path}: lines {twice.first} and {twice.line}.",
+            fix="remove one of them",
+        ) from None
     return from_mapping(options, values, where=str(path))
 
 
@@ -64,21 +69,6 @@ def from_mapping[T](options: type[T], values: dict[str, Any], *, where: str) -> 
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         raise UsageError(f"Key '{key}' in {where}: {first['msg']} (found {first['input']!r}).") from error
-
-
-def _refuse_doubled_keys(text: str, path: Path) -> None:
-    """YAML would silently keep the last of two equal keys."""
-    import yaml
-
-    node = yaml.compose(text, Loader=yaml.SafeLoader)
-    lines: dict[str, int] = {}
-    for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
-        name, line = str(key.value), key.start_mark.line + 1
-        if name in lines:
-            raise UsageError(
-                f"Key '{name}' stands twice in {path}: lines {lines[name]} and {line}.", fix="remove one of them"
-            )
-        lines[name] = line
 
 
 def _take_config(args: list[str]) -> tuple[list[str], Path | None]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -13,6 +12,7 @@ import torch
 
 from smolpilot.atomic import write_text_atomic
 from smolpilot.errors import UsageError, did_you_mean
+from smolpilot.hashing import content_name, folder_digest, tensors_digest
 from smolpilot.keys import ACTION
 from smolpilot.policy import Policy, SmolVLA, load_policy
 from smolpilot.policy.inputs import PolicyInputs
@@ -23,7 +23,7 @@ from .backend import EngineSpec, Mode
 from .backends import choose_backend, choose_precision, load_backend
 from .engine import Engine
 from .frames import made_up_frame
-from .verdict import LIMITS, default_folder, engine_key, folder_digest, tensors_digest
+from .verdict import LIMITS, default_folder, engine_key
 
 MODES: tuple[str, ...] = get_args(Mode)
 Frame = Mapping[str, Any]
@@ -157,7 +157,7 @@ def _remembered(spec: EngineSpec, policy: str) -> str:
     """A digest of the calibration frames; without frames that of the last ones of this policy (its graphs are kept)."""
     if spec.mode != "int8":
         return ""
-    note = spec.folder / "calibrations" / hashlib.blake2b(policy.encode(), digest_size=16).hexdigest()
+    note = spec.folder / "calibrations" / content_name(policy)
     if spec.calibration:
         digest = _inputs_digest(spec.calibration)
         write_text_atomic(note, digest)

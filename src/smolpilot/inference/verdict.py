@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import hashlib
 import importlib.metadata
 import json
 import os
@@ -19,11 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from smolpilot.atomic import write_text_atomic
+from smolpilot.hashing import content_name
 from smolpilot.version import __version__
 from smolpilot.words import numbered
 
@@ -32,7 +31,6 @@ FORMAT = 1
 # recorded actions where the policy normalises by them. `exact` must be equal in every bit.
 LIMITS = {"exact": 0.0, "float32": 1e-3, "bfloat16": 0.1, "float16": 0.1, "int8": 0.3}
 _PACKAGES = ("torch", "numpy", "openvino", "onnxruntime")
-_BLOCK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -123,7 +121,7 @@ def default_folder() -> Path:
 def engine_key(policy: str, settings: Mapping[str, Any], device: torch.device) -> str:
     """A name for an engine: policy digest, settings, machine and versions."""
     facts = {"policy": policy, "settings": dict(settings), "machine": hardware(device), "versions": versions()}
-    return hashlib.blake2b(json.dumps(facts, sort_keys=True, default=str).encode(), digest_size=16).hexdigest()
+    return content_name(json.dumps(facts, sort_keys=True, default=str))
 
 
 def hardware(device: torch.device) -> dict[str, Any]:
@@ -151,33 +149,3 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
-
-
-def folder_digest(folder: Path) -> str:
-    """A digest of a checkpoint folder: every file's content (large ones by sums over blocks: a second for 1.8 GB)."""
-    digest = hashlib.blake2b(digest_size=16)
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        digest.update(path.relative_to(folder).as_posix().encode())
-        if path.stat().st_size > 64 * _BLOCK:
-            digest.update(_sums(np.memmap(path, dtype=np.uint8, mode="r")))
-        else:
-            digest.update(path.read_bytes())
-    return digest.hexdigest()
-
-
-def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
-    """A digest of named tensors."""
-    digest = hashlib.blake2b(digest_size=16)
-    for name in sorted(tensors):
-        value = tensors[name].detach().cpu().contiguous()
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        digest.update(_sums(value.reshape(-1).view(torch.uint8).numpy()))
-    return digest.hexdigest()
-
-
-def _sums(content: np.ndarray[Any, np.dtype[np.uint8]]) -> bytes:
-    """Sums over blocks of words: any change shows, at the speed of memory; two changes could cancel only on purpose."""
-    head = len(content) // _BLOCK * _BLOCK
-    words = content[:head].view(np.uint64).reshape(-1, _BLOCK // 8)
-    sums = [block.sum(dtype=np.uint64) for block in words]
-    return np.asarray(sums, dtype=np.uint64).tobytes() + content[head:].tobytes() + len(content).to_bytes(8, "little")

@@ -9,8 +9,7 @@ import pydantic
 import yaml
 
 from smolpilot.errors import ProfileError, did_you_mean
-
-Location = tuple[int | str, ...]
+from smolpilot.yaml_lines import DoubledKeyError, Location, NoMappingError, line_of, read_mapping, spell
 
 
 def read_yaml(text: str, where: str) -> tuple[dict[str, Any], dict[Location, int]]:
@@ -19,7 +18,7 @@ def read_yaml(text: str, where: str) -> tuple[dict[str, Any], dict[Location, int
     Raises ProfileError on bad syntax, on a key that appears twice (YAML would keep the last) and on a non-mapping.
     """
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        return read_mapping(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
@@ -27,29 +26,15 @@ def read_yaml(text: str, where: str) -> tuple[dict[str, Any], dict[Location, int
         raise ProfileError(
             f"{where}{line} is not valid YAML: {problem}.", fix="check indentation and brackets"
         ) from None
-    if not isinstance(node, yaml.MappingNode):
-        raise ProfileError(f"{where} holds no robot profile.", expected="keys such as `name:`, `rate:` and `joints:`")
-    lines: dict[Location, int] = {}
-    _collect(node, (), lines, where)
-    return yaml.safe_load(text), lines
-
-
-def _collect(node: yaml.Node, path: Location, lines: dict[Location, int], where: str) -> None:
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            here = (*path, str(key.value))
-            line = key.start_mark.line + 1
-            if here in lines:
-                raise ProfileError(
-                    f"{where}:{line}: key '{_spell(here)}' appears twice (first on line {lines[here]}).",
-                    fix="remove one of them",
-                )
-            lines[here] = line
-            _collect(value, here, lines, where)
-    elif isinstance(node, yaml.SequenceNode):
-        for index, value in enumerate(node.value):
-            lines[(*path, index)] = value.start_mark.line + 1
-            _collect(value, (*path, index), lines, where)
+    except NoMappingError:
+        raise ProfileError(
+            f"{where} holds no robot profile.", expected="keys such as `name:`, `rate:` and `joints:`"
+        ) from None
+    except DoubledKeyError as twice:
+        raise ProfileError(
+            f"{where}:{twice.line}: key '{spell(twice.place)}' appears twice (first on line {twice.first}).",
+            fix="remove one of them",
+        ) from None
 
 
 def find_problem(
@@ -61,19 +46,19 @@ def find_problem(
     path: Location = tuple(problem["loc"])
     if path[-1:] and isinstance(path[-1], int) and "position_limits" in path:
         return ProfileError(
-            f"{where}{_line(path, lines)}: key '{_spell(path[:-1])}' does not hold two numbers.",
+            f"{where}{line_of(path, lines)}: key '{spell(path[:-1])}' does not hold two numbers.",
             expected="[min, max], or the word `unknown`",
         )
-    place = f"{where}{_line(path, lines)}"
+    place = f"{where}{line_of(path, lines)}"
     kind, context = problem["type"], problem.get("ctx", {})
     others = f" ({error.error_count() - 1} more after this one)" if error.error_count() > 1 else ""
     if kind == "extra_forbidden":
         known = _keys_at(model, path[:-1])
-        return ProfileError(f"{place}: unknown key '{_spell(path)}'.{others}", fix=did_you_mean(str(path[-1]), known))
+        return ProfileError(f"{place}: unknown key '{spell(path)}'.{others}", fix=did_you_mean(str(path[-1]), known))
     limits = {"position_limits": "[min, max], or the word `unknown`", "velocity_limit": "a number, or `unknown`"}
     if kind == "missing":
         return ProfileError(
-            f"{place}: key '{_spell(path)}' is missing.{others}",
+            f"{place}: key '{spell(path)}' is missing.{others}",
             expected=limits.get(str(path[-1]), ""),
             fix=f"add '{path[-1]}'",
         )
@@ -86,23 +71,7 @@ def find_problem(
         fix = did_you_mean(
             problem["input"], [choice.strip(" '") for choice in expected.replace(" or ", ",").split(",")]
         )
-    return ProfileError(f"{place}: key '{_spell(path)}' is {problem['input']!r}.{others}", expected=expected, fix=fix)
-
-
-def _line(path: Location, lines: dict[Location, int]) -> str:
-    while path:
-        if path in lines:
-            return f":{lines[path]}"
-        path = path[:-1]
-    return ""
-
-
-def _spell(path: Location) -> str:
-    """`("joints", 2, "unit")` -> `joints[2].unit` (counted from 0)."""
-    text = ""
-    for part in path:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
-    return text
+    return ProfileError(f"{place}: key '{spell(path)}' is {problem['input']!r}.{others}", expected=expected, fix=fix)
 
 
 def _keys_at(model: type[pydantic.BaseModel], path: Location) -> list[str]:

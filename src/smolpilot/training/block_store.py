@@ -6,7 +6,6 @@ has another name. Read through memory maps: the operating system keeps what fits
 
 from __future__ import annotations
 
-import hashlib
 import json
 import mmap
 import os
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor
 
 from smolpilot.atomic import write_bytes_atomic
+from smolpilot.hashing import file_digest
 
 _ALIGN = 4096  # the header's room, so that the numbers begin on a page
 
@@ -76,32 +76,12 @@ class BlockStore:
         return flat.view(self.dtype).reshape(rows, *self.shape)
 
 
-def content_name(*parts: object) -> str:
-    """A name for what the parts describe: a hash of their bytes or texts."""
-    digest = hashlib.sha256()
-    for part in parts:
-        content = part if isinstance(part, bytes) else str(part).encode()
-        digest.update(len(content).to_bytes(8, "little") + content)
-    return digest.hexdigest()[:32]
-
-
-def file_hash(path: Path) -> bytes:
-    """SHA-256 of a file's content; a file that stays as it is is read once in a process."""
+def file_hash(path: Path) -> str:
+    """Digest of a file's content; a file that stays as it is is read once in a process."""
     state = path.stat()
     return _hash_of(path, state.st_size, state.st_mtime_ns)
 
 
 @cache
-def _hash_of(path: Path, size: int, mtime_ns: int) -> bytes:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()
-
-
-def tensors_hash(tensors: dict[str, Tensor]) -> bytes:
-    """SHA-256 of named tensors, in order of their names."""
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        value = tensors[name].detach().cpu().contiguous()
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
-        digest.update(memoryview(value.reshape(-1).view(torch.uint8).numpy()))
-    return digest.digest()
+def _hash_of(path: Path, size: int, mtime_ns: int) -> str:
+    return file_digest(path)

@@ -23,11 +23,12 @@ from torch import Tensor
 
 from smolpilot.datasets import Dataset
 from smolpilot.errors import TrainingError
+from smolpilot.hashing import content_name, tensors_digest
 from smolpilot.policy import Policy
 from smolpilot.policy.inputs import PolicyInputs
 
 from .augment import Augmentation
-from .block_store import BlockStore, content_name, file_hash, tensors_hash
+from .block_store import BlockStore, file_hash
 from .cache_build import build
 from .cache_numbers import CacheDtype, Numbers
 from .frames import CameraPlan
@@ -195,7 +196,7 @@ class FrameCache:
             modules.append(("text", model.text))
         weights = {f"{name}.{key}": value for name, module in modules for key, value in module.state_dict().items()}
         base = content_name(
-            FORMAT, self.spec.kind, self.spec.numbers, tensors_hash(weights), policy.config.resize_imgs_with_padding,
+            FORMAT, self.spec.kind, self.spec.numbers, tensors_digest(weights), policy.config.resize_imgs_with_padding,
             policy.config.add_image_special_tokens, list(self._plans.items()),
         )  # fmt: skip
         frames, episodes = self._dataset.frame_index, self._dataset.episode_index

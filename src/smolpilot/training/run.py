@@ -14,12 +14,12 @@ import yaml
 from torch import Tensor
 
 from smolpilot.errors import CheckpointError, UsageError, check_seed
+from smolpilot.hashing import tensors_digest
 from smolpilot.option_types import AUTO
 from smolpilot.policy import Policy
 
 from . import run_folder
 from .batches import Feed
-from .block_store import tensors_hash
 from .cache_choice import choose_cache
 from .checkpoints import Checkpoints, TrainingState, load_state
 from .environment import environment
@@ -147,7 +147,7 @@ def _run(trainer: Trainer, out: Path) -> Path:
         trainer.world,
     )
     if world.size > 1:
-        world.require_equal({"dataset": state.dataset, "weights": tensors_hash(dict(trainer.model.state_dict()))})
+        world.require_equal({"dataset": state.dataset, "weights": tensors_digest(dict(trainer.model.state_dict()))})
     main = world.rank == 0
     with contextlib.ExitStack() as stack:
         # Noted first: nothing is touched while another process writes into the folder.

@@ -92,6 +92,7 @@ def test_the_command_line_wins_over_the_files_defaults(tmp_path: Path) -> None:
         ("{new: 0.1, old: 0.2, retries: 2, otherwise: continue}", "{retries: 2}", "asks for nothing"),
         ("old: 0.2", "old: -1", "gate.old is -1.0"),
         ("    dataset: data/red\n", "    dataset: data/red\n    dataset: x\n", r"'stages\[1\].dataset' stands twice"),
+        ("steps: 20", "steps: !many 20", "not valid YAML: could not determine a constructor for the tag '!many'"),
     ],
 )  # fmt: skip
 def test_what_is_not_understood_is_refused_with_its_place(tmp_path: Path, old: str, new: str, message: str) -> None:

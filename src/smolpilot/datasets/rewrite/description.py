@@ -10,7 +10,7 @@ from smolpilot.datasets.meta import DatasetMeta
 from smolpilot.datasets.rewrite.comparison import Comparison
 from smolpilot.datasets.rewrite.facts import EpisodeFacts
 from smolpilot.datasets.rewrite.source import Extras, extra_files
-from smolpilot.datasets.rewrite.work import content_hash
+from smolpilot.hashing import file_digest
 
 _HISTORY = "meta/smolpilot_history.json"
 # What depends on version and layout, or is compared elsewhere.
@@ -58,7 +58,7 @@ def compare_files(a: Path, b: Path, result: Comparison) -> None:
         result.count("files", 1)
         if name not in mine or name not in theirs:
             result.add("files", f"{name}: only in the {'first' if name in mine else 'second'} recording")
-        elif content_hash(a / name) != content_hash(b / name):
+        elif file_digest(a / name) != file_digest(b / name):
             result.add("files", f"{name} differs")
 
 

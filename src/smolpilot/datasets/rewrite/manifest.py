@@ -1,4 +1,7 @@
-"""`meta/smolpilot_manifest.json`: content hashes of every file of a result, and what was proven of it."""
+"""`meta/smolpilot_manifest.json`: content hashes of every file of a result, and what was proven of it.
+
+The hashes are BLAKE2b-256, as `b2sum -l 256` prints them, and stay so: a reader of format 1 compares with them.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from smolpilot.atomic import write_text_atomic
 from smolpilot.datasets.meta import DatasetMeta
 from smolpilot.datasets.rewrite.source import MANIFEST
-from smolpilot.datasets.rewrite.work import WorkFolder, content_hash
+from smolpilot.datasets.rewrite.work import WorkFolder
+from smolpilot.hashing import b2sum
 
 if TYPE_CHECKING:
     from smolpilot.datasets.rewrite.engine import RewriteReport
@@ -22,7 +26,7 @@ def write_manifest(work: WorkFolder, report: RewriteReport, sources: Sequence[Da
     for path in sorted(work.root.rglob("*")):
         if path.is_file() and path.relative_to(work.root).as_posix() != MANIFEST:
             record = known.get(path.relative_to(work.folder).as_posix())
-            digest = record["blake2b"] if record else content_hash(path)
+            digest = record["blake2b"] if record else b2sum(path)
             files[path.relative_to(work.root).as_posix()] = {"blake2b": digest, "bytes": path.stat().st_size}
     document = {
         "format": 1,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import hashlib
 import json
 import os
 import shutil
@@ -16,6 +15,7 @@ from typing import Any, Protocol
 
 from smolpilot.atomic import fsync, refuse_existing, write_bytes_atomic
 from smolpilot.errors import DatasetError, UsageError
+from smolpilot.hashing import b2sum
 
 _STATE = "state"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -51,18 +51,12 @@ def execute(task: tuple[Part, Path]) -> dict[str, Any]:
             return {"part": part.name, "facts": facts}
         final = folder / part.output
         final.parent.mkdir(parents=True, exist_ok=True)
-        size, digest = scratch.stat().st_size, content_hash(scratch)
+        size, digest = scratch.stat().st_size, b2sum(scratch)
         scratch.replace(final)
     except BaseException:
         scratch.unlink(missing_ok=True)
         raise
     return {"part": part.name, "output": part.output, "bytes": size, "blake2b": digest, "facts": facts}
-
-
-def content_hash(path: Path) -> str:
-    """BLAKE2b-256 of a file, as `b2sum -l 256` prints it; SHA-256 is slower where the processor has no help for it."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=32)).hexdigest()
 
 
 class WorkFolder:
@@ -137,11 +131,7 @@ class WorkFolder:
         for name, record in list(self.records.items()):
             if "output" in record:
                 path = self.folder / record["output"]
-                if (
-                    not path.is_file()
-                    or path.stat().st_size != record["bytes"]
-                    or content_hash(path) != record["blake2b"]
-                ):
+                if not path.is_file() or path.stat().st_size != record["bytes"] or b2sum(path) != record["blake2b"]:
                     del self.records[name]
         known = {record["output"] for record in self.records.values() if "output" in record}
         for path in list(self.root.rglob("*")):

@@ -15,6 +15,7 @@ import yaml
 
 from smolpilot.errors import UsageError, did_you_mean
 from smolpilot.training.options import TrainOptions
+from smolpilot.yaml_lines import DoubledKeyError, Location, NoMappingError, line_of, read_mapping, spell
 
 PREVIOUS = "previous"
 # A sequence decides these itself, or they must be the same in all of its stages.
@@ -136,11 +137,11 @@ def load_plan(path: Path) -> Plan:
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         # Of a union pydantic names the tried type too: only what a person wrote is said.
-        place: tuple[Any, ...] = ()
+        place: Location = ()
         for part in first["loc"]:
             place = (*place, part) if (*place, part) in lines or part == first["loc"][-1] else place
         raise UsageError(
-            f"{path}{_line(place, lines)}: '{_spell(place)}' is {first['input']!r}: {first['msg']}."
+            f"{path}{line_of(place, lines)}: '{_spell(place)}' is {first['input']!r}: {first['msg']}."
         ) from error
     return check_plan(plan, str(path))
 
@@ -245,41 +246,24 @@ def _check_options(options: Mapping[str, Any], place: str, refused: Iterable[str
             )
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[tuple[Any, ...], int]]:
+def _read(path: Path) -> tuple[dict[str, Any], dict[Location, int]]:
     """The mapping of a YAML file, and the line of each key; UsageError for bad syntax and keys that stand twice."""
     try:
-        text = path.read_text(encoding="utf-8")
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        return read_mapping(path.read_text(encoding="utf-8"))
     except (UnicodeDecodeError, yaml.YAMLError) as error:
         raise UsageError(f"{path} is not valid YAML: {error}") from error
-    if not isinstance(node, yaml.MappingNode):
-        raise UsageError(f"{path} holds no stages.", expected="a list under `stages:`")
-    lines: dict[tuple[Any, ...], int] = {}
-    _collect(node, (), lines, path)
-    values: dict[str, Any] = yaml.safe_load(text)
-    return values, lines
+    except NoMappingError:
+        raise UsageError(f"{path} holds no stages.", expected="a list under `stages:`") from None
+    except DoubledKeyError as twice:
+        raise UsageError(
+            f"{path}:{twice.line}: '{_spell(twice.place)}' stands twice (first in line {twice.first}).",
+            fix="remove one of them",
+        ) from None
 
 
-def _collect(node: yaml.Node, place: tuple[Any, ...], lines: dict[tuple[Any, ...], int], path: Path) -> None:
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            here, line = (*place, str(key.value)), key.start_mark.line + 1
-            if here in lines:
-                raise UsageError(
-                    f"{path}:{line}: '{_spell(here)}' stands twice (first in line {lines[here]}).",
-                    fix="remove one of them",
-                )
-            lines[here] = line
-            _collect(value, here, lines, path)
-    elif isinstance(node, yaml.SequenceNode):
-        for number, value in enumerate(node.value):
-            lines[(*place, number)] = value.start_mark.line + 1
-            _collect(value, (*place, number), lines, path)
-
-
-def _check_keys(values: Mapping[str, Any], path: Path, lines: dict[tuple[Any, ...], int]) -> None:
+def _check_keys(values: Mapping[str, Any], path: Path, lines: dict[Location, int]) -> None:
     """UsageError for a key that a plan, a stage, a gate, ... does not have."""
-    places: list[tuple[Any, type, tuple[Any, ...]]] = [
+    places: list[tuple[Any, type, Location]] = [
         (values, Plan, ()),
         (values.get("evaluation"), Scoring, ("evaluation",)),
     ]
@@ -294,32 +278,19 @@ def _check_keys(values: Mapping[str, Any], path: Path, lines: dict[tuple[Any, ..
             _known_keys(found, kind, place, path, lines)
 
 
-def _known_keys(
-    values: Mapping[str, Any], kind: type, place: tuple[Any, ...], path: Path, lines: dict[tuple[Any, ...], int]
-) -> None:
+def _known_keys(values: Mapping[str, Any], kind: type, place: Location, path: Path, lines: dict[Location, int]) -> None:
     known = {item.name for item in dataclasses.fields(kind)}
     for key in values:
         if key not in known:
             here = (*place, str(key))
             raise UsageError(
-                f"{path}{_line(here, lines)}: unknown key '{_spell(here)}'.", fix=did_you_mean(str(key), known)
+                f"{path}{line_of(here, lines)}: unknown key '{_spell(here)}'.", fix=did_you_mean(str(key), known)
             )
 
 
-def _line(place: tuple[Any, ...], lines: Mapping[tuple[Any, ...], int]) -> str:
-    while place:
-        if place in lines:
-            return f":{lines[place]}"
-        place = place[:-1]
-    return ""
-
-
-def _spell(place: tuple[Any, ...]) -> str:
+def _spell(place: Location) -> str:
     """`("stages", 1, "lr")` -> `stages[2].lr`: stages are counted from 1, as everywhere else."""
-    text = ""
-    for part in place:
-        text += f"[{part + 1}]" if isinstance(part, int) else f".{part}" if text else str(part)
-    return text
+    return spell(place, first=1)
 
 
 def _plain(value: Any) -> Any:

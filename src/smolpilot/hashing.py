@@ -1,0 +1,71 @@
+"""Digests of texts, files, folders and tensors: 32 hexadecimal digits of XXH3 with 128 bits.
+
+As fast as memory, and every change is seen; what is looked for is change and damage, not an attack. What is kept under
+a digest (frame caches, verdicts) was computed from equal content, or is not found.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import xxhash
+
+if TYPE_CHECKING:  # what needs no tensors is spared the import of torch
+    from torch import Tensor
+
+
+def content_name(*parts: object) -> str:
+    """A name for what the parts describe: a digest of their bytes or texts, in order."""
+    digest = xxhash.xxh3_128()
+    for part in parts:
+        _add(digest, part if isinstance(part, bytes) else str(part).encode())
+    return digest.hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """A digest of a file's content, read in blocks. Raises OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, xxhash.xxh3_128).hexdigest()
+
+
+def folder_digest(folder: Path) -> str:
+    """A digest of all files below a folder: their paths in it and their contents. Raises OSError."""
+    digest = xxhash.xxh3_128()
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        _add(digest, path.relative_to(folder).as_posix().encode())
+        _add(digest, file_digest(path).encode())
+    return digest.hexdigest()
+
+
+def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
+    """A digest of named tensors of any dtype: names, dtypes, shapes and numbers bit by bit.
+
+    Neither the order of the mapping nor the layout in memory counts. Read where they are; a tensor that is not
+    contiguous or on another device is copied, one at a time.
+    """
+    import torch
+
+    digest = xxhash.xxh3_128()
+    for name in sorted(tensors):
+        value = tensors[name].detach().cpu().contiguous()
+        _add(digest, f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def b2sum(path: Path) -> str:
+    """BLAKE2b-256 of a file, as `b2sum -l 256` prints it: what manifests hold, so that anyone can check them.
+
+    Raises OSError. SHA-256 would be slower where the processor has no help for it.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=32)).hexdigest()
+
+
+def _add(digest: xxhash.xxh3_128, part: bytes) -> None:
+    """With its length in front, so that no two lists of parts read the same."""
+    digest.update(len(part).to_bytes(8, "little"))
+    digest.update(part)

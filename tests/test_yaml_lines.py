@@ -1,0 +1,92 @@
+"""YAML with the line of each key."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+
+from smolpilot.yaml_lines import DoubledKeyError, NoMappingError, line_of, read_mapping, spell
+
+TEXT = """\
+# a comment
+name: arm
+joints:
+  - {name: base, limits: [-1.5, 1.5]}
+  - name: hand
+    unit: rad
+"""
+
+
+def test_values_and_lines():
+    values, lines = read_mapping(TEXT)
+    assert values == yaml.safe_load(TEXT)
+    assert lines == {
+        ("name",): 2,
+        ("joints",): 3,
+        ("joints", 0): 4,
+        ("joints", 0, "name"): 4,
+        ("joints", 0, "limits"): 4,
+        ("joints", 0, "limits", 0): 4,
+        ("joints", 0, "limits", 1): 4,
+        ("joints", 1): 5,
+        ("joints", 1, "name"): 5,
+        ("joints", 1, "unit"): 6,
+    }
+
+
+def test_the_outermost_keys_alone():
+    values, lines = read_mapping(TEXT, nested=False)
+    assert values == yaml.safe_load(TEXT)
+    assert lines == {("name",): 2, ("joints",): 3}
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "line", "first"),
+    [
+        ("a: 1\nb: 2\na: 3\n", ("a",), 3, 1),
+        ("a:\n  - b: 1\n    b: 1\n", ("a", 0, "b"), 3, 2),
+        ("a: {b: 1, 'b': 2}\n", ("a", "b"), 1, 1),
+    ],
+)
+def test_a_key_that_stands_twice(text, place, line, first):
+    with pytest.raises(DoubledKeyError) as caught:
+        read_mapping(text)
+    assert (caught.value.place, caught.value.line, caught.value.first) == (place, line, first)
+    assert f"'{spell(place)}'" in str(caught.value)
+    if len(place) == 1:
+        with pytest.raises(DoubledKeyError):
+            read_mapping(text, nested=False)
+    else:
+        assert read_mapping(text, nested=False)[0] == yaml.safe_load(text)
+
+
+def test_equal_keys_of_different_mappings_are_no_doubles():
+    assert read_mapping("a: {x: 1}\nb: [{x: 1}, {x: 2}]\nx: 1\n")[1][("b", 1, "x")] == 2
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "- a\n- b\n", "just text", "[{a: 1, a: 2}]", "!!set {a, b}"])
+def test_what_is_no_mapping(text):
+    with pytest.raises(NoMappingError):
+        read_mapping(text)
+
+
+@pytest.mark.parametrize("text", ["a: [", "a: 1\n b: 2\n", "a: 1\n---\nb: 2\n", "a: !robot {}\n", "{[a]: 1}"])
+def test_what_is_no_yaml(text):
+    with pytest.raises(yaml.YAMLError):
+        read_mapping(text)
+
+
+def test_the_line_of_the_nearest_value_around():
+    _, lines = read_mapping(TEXT)
+    assert line_of(("joints", 1, "unit"), lines) == ":6"
+    assert line_of(("joints", 1, "velocity_limit"), lines) == ":5"
+    assert line_of(("joints", 7, "unit"), lines) == ":3"
+    assert line_of(("rate",), lines) == ""
+    assert line_of((), lines) == ""
+
+
+def test_places_are_spelt_as_a_person_reads_them():
+    assert spell(("joints", 2, "limits", 0)) == "joints[2].limits[0]"
+    assert spell(("stages", 1, "lr"), first=1) == "stages[2].lr"
+    assert spell(("name",)) == "name"
+    assert spell(()) == ""
