@@ -34,12 +34,6 @@ def test_values_and_lines():
     }
 
 
-def test_the_outermost_keys_alone():
-    values, lines = read_mapping(TEXT, nested=False)
-    assert values == yaml.safe_load(TEXT)
-    assert lines == {("name",): 2, ("joints",): 3}
-
-
 @pytest.mark.parametrize(
     ("text", "place", "line", "first"),
     [
@@ -53,11 +47,6 @@ def test_a_key_that_stands_twice(text, place, line, first):
         read_mapping(text)
     assert (caught.value.place, caught.value.line, caught.value.first) == (place, line, first)
     assert f"'{spell(place)}'" in str(caught.value)
-    if len(place) == 1:
-        with pytest.raises(DoubledKeyError):
-            read_mapping(text, nested=False)
-    else:
-        assert read_mapping(text, nested=False)[0] == yaml.safe_load(text)
 
 
 def test_equal_keys_of_different_mappings_are_no_doubles():

@@ -23,17 +23,16 @@ class DoubledKeyError(Exception):
         self.place, self.line, self.first = place, line, first
 
 
-def read_mapping(text: str, *, nested: bool = True) -> tuple[dict[str, Any], dict[Location, int]]:
+def read_mapping(text: str) -> tuple[dict[str, Any], dict[Location, int]]:
     """The values of a YAML mapping, and the line (from 1) of every key and list entry.
 
-    nested: False for the outermost keys alone, the others may then stand twice. Raises NoMappingError, DoubledKeyError
-    (YAML would silently keep the last), and yaml.YAMLError for bad syntax.
+    Raises NoMappingError, DoubledKeyError (YAML would silently keep the last), and yaml.YAMLError for bad syntax.
     """
     node = yaml.compose(text, Loader=yaml.SafeLoader)
     if not isinstance(node, yaml.MappingNode):
         raise NoMappingError
     lines: dict[Location, int] = {}
-    _collect(node, (), lines, nested)
+    _collect(node, (), lines)
     values = yaml.safe_load(text)
     if not isinstance(values, dict):  # a set is written as a mapping, too
         raise NoMappingError
@@ -57,16 +56,15 @@ def spell(place: Location, *, first: int = 0) -> str:
     return text
 
 
-def _collect(node: yaml.Node, place: Location, lines: dict[Location, int], nested: bool) -> None:
+def _collect(node: yaml.Node, place: Location, lines: dict[Location, int]) -> None:
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             here, line = (*place, str(key.value)), key.start_mark.line + 1
             if here in lines:
                 raise DoubledKeyError(here, line, lines[here])
             lines[here] = line
-            if nested:
-                _collect(value, here, lines, nested)
+            _collect(value, here, lines)
     elif isinstance(node, yaml.SequenceNode):
         for index, value in enumerate(node.value):
             lines[(*place, index)] = value.start_mark.line + 1
-            _collect(value, (*place, index), lines, nested)
+            _collect(value, (*place, index), lines)

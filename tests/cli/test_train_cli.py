@@ -112,6 +112,8 @@ def test_paths_and_config_keys_that_do_not_exist_are_misuse(tmp_path: Path, caps
     assert "learning_rate" in error_of(capsys, ["--config", str(config), *out])
     config.write_text("steps: 1\nlr: 0.1\nsteps: 2\n")
     assert "'steps' stands twice" in error_of(capsys, ["--config", str(config), *out])
+    config.write_text("steps: 1\nunits: {pan: deg, pan: rad}\n")
+    assert "'units.pan' stands twice" in error_of(capsys, ["--config", str(config), *out])
     config.write_text("resume: true\nsteps: 1\n")
     assert "`resume` is no setting" in error_of(capsys, ["--config", str(config), *out])
     config.write_bytes(b"\xff\xfe\x00")

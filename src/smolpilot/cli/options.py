@@ -35,12 +35,12 @@ def from_yaml[T](options: type[T], path: Path) -> T:
     # Loaded here: most commands have no YAML file, and a shell user waits for every import.
     import yaml
 
-    from smolpilot.yaml_lines import DoubledKeyError, NoMappingError, read_mapping
+    from smolpilot.yaml_lines import DoubledKeyError, NoMappingError, read_mapping, spell
 
     if not path.is_file():
         raise UsageError(f"The config file {path} does not exist.", fix="Check the path given to --config.")
     try:
-        values, _ = read_mapping(path.read_text(encoding="utf-8"), nested=False)
+        values, _ = read_mapping(path.read_text(encoding="utf-8"))
     except UnicodeDecodeError as error:
         raise UsageError(f"{path} is not a text file.", expected="YAML in UTF-8") from error
     except yaml.YAMLError as error:
@@ -49,7 +49,7 @@ def from_yaml[T](options: type[T], path: Path) -> T:
         raise UsageError(f"{path} holds no settings.", expected="lines of the form `key: value`") from None
     except DoubledKeyError as twice:
         raise UsageError(
-            f"Key '{twice.place[0]}' stands twice in {path}: lines {twice.first} and {twice.line}.",
+            f"Key '{spell(twice.place)}' stands twice in {path}: lines {twice.first} and {twice.line}.",
             fix="remove one of them",
         ) from None
     return from_mapping(options, values, where=str(path))
