@@ -156,7 +156,9 @@ def test_file_modes_are_the_users(tiny_dataset, tmp_path):
         convert(tiny_dataset, tmp_path / "out")
     finally:
         os.umask(old)
-    for path in (tmp_path / "out").rglob("*"):
+    paths = list((tmp_path / "out").rglob("*"))
+    assert {path.suffix for path in paths} >= {"", ".json", ".parquet", ".mp4"}
+    for path in paths:
         assert stat.S_IMODE(path.stat().st_mode) == (0o750 if path.is_dir() else 0o640), path
 
 
