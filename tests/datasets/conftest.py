@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from .helpers_recordings import takes, write_v3, write_v21
+
 type Build = Callable[..., Path]
 
 
@@ -22,6 +25,25 @@ type Build = Callable[..., Path]
 def copy(tiny_dataset: Path, tmp_path: Path) -> Path:
     """A copy of the tiny recording, to be damaged."""
     return Path(shutil.copytree(tiny_dataset, tmp_path / "copy"))
+
+
+@pytest.fixture(scope="session")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The same sound recording as a v3.0 and a v2.1 folder; never to be changed."""
+    base = tmp_path_factory.mktemp("sound")
+    return {"v3": write_v3(base / "v3", takes()), "v21": write_v21(base / "v21", takes())}
+
+
+@pytest.fixture
+def broken(sound: dict[str, Path], tmp_path: Path) -> Callable[[str], Path]:
+    """A copy of the sound recording in this layout, to be damaged."""
+    return lambda layout: Path(shutil.copytree(sound[layout], tmp_path / "broken"))
+
+
+@pytest.fixture
+def no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Results are flushed to disk file by file, which on a busy machine takes longer than the repair."""
+    monkeypatch.setattr(os, "fsync", lambda _: None)
 
 
 @pytest.fixture

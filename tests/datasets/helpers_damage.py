@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from .helpers_recordings import Edit, Take, takes, write_lines, write_video
+from .helpers_recordings import Edit, Take, takes, write_lines, write_v3, write_v21, write_video
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0ff69d22e\nsize 12345\n"
 
@@ -32,6 +32,18 @@ class Damage:
     edit: Edit | None = None
     repairable: bool = True
     dropped: tuple[int, ...] = ()
+
+
+def damaged(damage: Damage, sound: dict[str, Path], path: Path) -> Path:
+    """A copy of the sound recording with this damage."""
+    if damage.edit is not None:
+        write = write_v3 if damage.layout == "v3" else write_v21
+        write(path, takes(damage.edit))
+    else:
+        shutil.copytree(sound[damage.layout], path)
+    if damage.spoil is not None:
+        damage.spoil(path)
+    return path
 
 
 def table_v3(root: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -118,6 +119,15 @@ def write_video(path: Path, pictures: np.ndarray, *, codec: Any = "h264", fps: f
     for picture in pictures:
         encoder.add(picture)
     encoder.close()
+
+
+def tree_hash(root: Path) -> dict[str, str]:
+    """A hash of the contents of each file."""
+    return {
+        path.relative_to(root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(root.rglob("*"))
+        if path.is_file()
+    }
 
 
 def write_lines(path: Path, rows: list[dict[str, Any]]) -> None:

@@ -2,33 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
-from pathlib import Path
-
 import pytest
 
 from smolpilot.datasets.audit import audit
 
-from .helpers_damage import DAMAGES, Damage
-from .helpers_recordings import takes, write_v3, write_v21
-
-
-@pytest.fixture(scope="module")
-def sound(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    base = tmp_path_factory.mktemp("sound")
-    return {"v3": write_v3(base / "v3", takes()), "v21": write_v21(base / "v21", takes())}
-
-
-def damaged(damage: Damage, sound: dict[str, Path], path: Path) -> Path:
-    """A copy of the sound recording with this damage."""
-    if damage.edit is not None:
-        write = write_v3 if damage.layout == "v3" else write_v21
-        write(path, takes(damage.edit))
-    else:
-        shutil.copytree(sound[damage.layout], path)
-    if damage.spoil is not None:
-        damage.spoil(path)
-    return path
+from .helpers_damage import DAMAGES, damaged
+from .helpers_recordings import takes, write_v21
 
 
 @pytest.mark.parametrize("layout", ["v3", "v21"])

@@ -27,6 +27,8 @@ from smolpilot.datasets.rewrite import MANIFEST, RewriteOptions, engine, mux, pl
 from smolpilot.datasets.video import probe as video_probe
 from smolpilot.errors import DatasetError, UsageError
 
+from .helpers_recordings import tree_hash
+
 V21 = RewriteOptions(version="v2.1")
 
 
@@ -34,14 +36,6 @@ def packets(path: Path) -> list[tuple[bytes, float]]:
     """Content and time of every packet, read without our own code."""
     with av.open(str(path)) as container:
         return [(bytes(p), float(p.pts * p.time_base)) for p in container.demux(video=0) if p.pts is not None]
-
-
-def tree_hash(root: Path) -> dict[str, str]:
-    return {
-        path.relative_to(root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(root.rglob("*"))
-        if path.is_file()
-    }
 
 
 def test_there_and_back_nothing_changes(tiny_dataset, tmp_path):
@@ -162,7 +156,9 @@ def test_file_modes_are_the_users(tiny_dataset, tmp_path):
         convert(tiny_dataset, tmp_path / "out")
     finally:
         os.umask(old)
-    for path in (tmp_path / "out").rglob("*"):
+    paths = list((tmp_path / "out").rglob("*"))
+    assert {path.suffix for path in paths} >= {"", ".json", ".parquet", ".mp4"}
+    for path in paths:
         assert stat.S_IMODE(path.stat().st_mode) == (0o750 if path.is_dir() else 0o640), path
 
 

@@ -5,7 +5,6 @@ Conversions run in forks of this process, so that none has to start an interpret
 
 from __future__ import annotations
 
-import hashlib
 import os
 import signal
 import sys
@@ -22,17 +21,11 @@ from smolpilot.datasets.convert import convert
 from smolpilot.datasets.edit.split import plan_parts, split
 from smolpilot.datasets.rewrite import RewriteOptions, work_folder
 
+from .helpers_recordings import tree_hash
+
 OPTIONS = RewriteOptions(version="v2.1")
 # Everything that changes or opens a file, as Python reports it.
 EVENTS = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "shutil.rmtree")
-
-
-def tree_hash(root: Path) -> dict[str, str]:
-    return {
-        path.relative_to(root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(root.rglob("*"))
-        if path.is_file()
-    }
 
 
 def in_a_fork(work: Callable[[], None], *, kill_after: float | None = None) -> int:

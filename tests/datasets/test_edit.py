@@ -24,22 +24,16 @@ from smolpilot.datasets.rewrite import EpisodePlan, rewrite
 from smolpilot.datasets.tables import load_tables
 from smolpilot.errors import DatasetError, UsageError
 
+from .helpers_recordings import tree_hash
+
 RENUMBERED = {"index", "episode_index", "task_index"}
-
-
-def tree(root: Path) -> dict[str, str]:
-    return {
-        str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in root.rglob("*")
-        if path.is_file()
-    }
 
 
 @pytest.fixture(autouse=True)
 def sources_stay(tiny_dataset: Path) -> Iterator[None]:
-    before = tree(tiny_dataset)
+    before = tree_hash(tiny_dataset)
     yield
-    assert tree(tiny_dataset) == before
+    assert tree_hash(tiny_dataset) == before
 
 
 def content(root: Path, index: int) -> tuple[dict[str, Any], dict[str, list[str]]]:
@@ -223,7 +217,7 @@ def test_a_split_that_was_stopped_goes_on(tiny_dataset: Path, tmp_path: Path, mo
     monkeypatch.setattr(module, "write_episodes", stops_at("nowhere"))
     split(meta, tmp_path / "out", parts)
     assert written == ["a", "b"]
-    assert tree(tmp_path / "out") == tree(tmp_path / "whole")
+    assert tree_hash(tmp_path / "out") == tree_hash(tmp_path / "whole")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "whole"]
 
 
@@ -232,7 +226,7 @@ def test_merge_joins_versions_and_equal_instructions(tiny_dataset: Path, tmp_pat
         args = [str(tiny_dataset), str(tmp_path / f"part{number}"), "--episodes", wish]
         assert main(["dataset", "exclude", *args, "--to", "v2.1" if number else "same"]) == 0
     sources = [tmp_path / "part0", tmp_path / "part1"]
-    before = [tree(path) for path in sources]
+    before = [tree_hash(path) for path in sources]
     assert main(["dataset", "merge", str(tmp_path / "all"), *map(str, sources)]) == 0
     assert "4 episodes" in capsys.readouterr().out
     meta = read_meta(tmp_path / "all")
@@ -244,7 +238,7 @@ def test_merge_joins_versions_and_equal_instructions(tiny_dataset: Path, tmp_pat
         assert meta.episodes[new].tasks == read_meta(tiny_dataset).episode(old).tasks
     assert_sound(tmp_path / "all")
     assert [part["history"][0]["edit"] for part in read_history(meta)[0]["sources"]] == ["exclude", "exclude"]
-    assert [tree(path) for path in sources] == before
+    assert [tree_hash(path) for path in sources] == before
 
 
 def test_merge_of_one_recording_closes_gaps(tiny_dataset: Path, tmp_path: Path) -> None:

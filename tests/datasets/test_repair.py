@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,65 +18,36 @@ from smolpilot.errors import DatasetError, UsageError
 
 from .helpers_damage import (
     DAMAGES,
-    Damage,
     bare_tables,
     change_features,
     change_info,
     change_lines,
     change_table,
     cut,
+    damaged,
     in_v21,
     table_v3,
     table_v21,
     video_v21,
     wall_clock,
 )
-from .helpers_recordings import takes, write_v3, write_v21
+from .helpers_recordings import takes, tree_hash, write_v3, write_v21
 
 REPAIRABLE = [damage for damage in DAMAGES if damage.repairable]
 BEYOND = [damage for damage in DAMAGES if not damage.repairable]
-
-
-@pytest.fixture(autouse=True)
-def no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Results are flushed to disk file by file, which on a busy machine takes longer than the repair."""
-    monkeypatch.setattr(os, "fsync", lambda _: None)
-
-
-@pytest.fixture(scope="module")
-def sound(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    base = tmp_path_factory.mktemp("sound")
-    return {"v3": write_v3(base / "v3", takes()), "v21": write_v21(base / "v21", takes())}
+pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
 
 
 @pytest.fixture
-def broken(sound: dict[str, Path], tmp_path: Path) -> Path:
+def broken_v21(broken: Callable[[str], Path]) -> Path:
     """A v2.1 copy to be damaged."""
-    return Path(shutil.copytree(sound["v21"], tmp_path / "broken"))
-
-
-def damaged(damage: Damage, sound: dict[str, Path], path: Path) -> Path:
-    if damage.edit is not None:
-        (write_v3 if damage.layout == "v3" else write_v21)(path, takes(damage.edit))
-    else:
-        shutil.copytree(sound[damage.layout], path)
-    if damage.spoil is not None:
-        damage.spoil(path)
-    return path
-
-
-def content(root: Path) -> dict[str, str]:
-    return {
-        path.relative_to(root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(root.rglob("*"))
-        if path.is_file()
-    }
+    return broken("v21")
 
 
 @pytest.mark.parametrize("damage", REPAIRABLE, ids=lambda damage: damage.name)
 def test_a_repaired_copy_is_sound_and_has_the_same_values(damage, sound, tmp_path):
     source = damaged(damage, sound, tmp_path / "broken")
-    before = content(source)
+    before = tree_hash(source)
     report = repair(source, tmp_path / "repaired")
     assert report.remaining == []
     assert report.complete
@@ -86,7 +55,7 @@ def test_a_repaired_copy_is_sound_and_has_the_same_values(damage, sound, tmp_pat
     assert report.plan.actions or report.plan.dropped
     # What the damage was is gone, whatever its severity; only joint names that are made up stay remarkable.
     assert damage.code not in {found.code for found in report.after.findings} - {"names-missing"}
-    assert content(source) == before
+    assert tree_hash(source) == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["broken", "repaired"]
 
     original = takes()
@@ -126,23 +95,25 @@ def test_what_cannot_be_repaired_is_said(damage, sound, tmp_path):
         )
 
 
-def test_recorded_time_stamps_are_kept_beside(broken, tmp_path):
-    in_v21(1, lambda columns: wall_clock(columns, list(range(27))))(broken)
-    stored = pq.read_table(table_v21(broken, 1))["timestamp"].to_numpy()
-    repair(broken, tmp_path / "repaired")
+def test_recorded_time_stamps_are_kept_beside(broken_v21, tmp_path):
+    in_v21(1, lambda columns: wall_clock(columns, list(range(27))))(broken_v21)
+    stored = pq.read_table(table_v21(broken_v21, 1))["timestamp"].to_numpy()
+    repair(broken_v21, tmp_path / "repaired")
     kept = pq.read_table(tmp_path / "repaired" / "meta" / "recorded_timestamps.parquet").to_pydict()
     assert kept["episode_index"] == [1] * 27
     np.testing.assert_array_equal(np.array(kept["timestamp"], dtype=np.float32), stored)
 
 
-def test_many_damages_at_once(broken, tmp_path):
-    bare_tables(broken)
-    in_v21(1, lambda columns: wall_clock(columns, list(range(27))))(broken)
-    cut(video_v21(broken, 4), 0.5)
-    change_info(broken, fps=30, total_frames=1)
-    change_features(broken, lambda features: features["action"].update(names={"motors": ["pan", "lift", "gripper"]}))
-    (broken / "README.md").write_text("a card")
-    report = repair(broken, tmp_path / "repaired")
+def test_many_damages_at_once(broken_v21, tmp_path):
+    bare_tables(broken_v21)
+    in_v21(1, lambda columns: wall_clock(columns, list(range(27))))(broken_v21)
+    cut(video_v21(broken_v21, 4), 0.5)
+    change_info(broken_v21, fps=30, total_frames=1)
+    change_features(
+        broken_v21, lambda features: features["action"].update(names={"motors": ["pan", "lift", "gripper"]})
+    )
+    (broken_v21 / "README.md").write_text("a card")
+    report = repair(broken_v21, tmp_path / "repaired")
     assert report.complete
     assert list(report.plan.dropped) == [4]
     text = " ".join(report.plan.actions)
@@ -168,21 +139,23 @@ def test_v20_gets_statistics_per_episode(tmp_path):
     assert len((tmp_path / "repaired" / "meta" / "episodes_stats.jsonl").read_text().splitlines()) == 6
 
 
-def test_extra_columns_and_fields_of_episodes_stay(broken, tmp_path):
+def test_extra_columns_and_fields_of_episodes_stay(broken_v21, tmp_path):
     for episode in range(6):
-        change_table(table_v21(broken, episode), lambda columns: columns.update(reward=[0.5] * len(columns["index"])))
-    change_lines(broken, "episodes.jsonl", lambda rows: [row.update(success=True) for row in rows] and None)
-    change_info(broken, total_frames=3)
-    repair(broken, tmp_path / "repaired")
+        change_table(
+            table_v21(broken_v21, episode), lambda columns: columns.update(reward=[0.5] * len(columns["index"]))
+        )
+    change_lines(broken_v21, "episodes.jsonl", lambda rows: [row.update(success=True) for row in rows] and None)
+    change_info(broken_v21, total_frames=3)
+    repair(broken_v21, tmp_path / "repaired")
     found = audit(tmp_path / "repaired").recording
     assert found.stacked("reward").tolist() == [[0.5]] * 159
     assert all(record.fields == {"success": True} for record in found.records.values())
 
 
-def test_dry_run_writes_nothing(broken, tmp_path, capsys):
-    cut(video_v21(broken, 4), 0.5)
-    change_info(broken, fps=30)
-    assert main(["dataset", "repair", str(broken), str(tmp_path / "repaired"), "--dry-run"]) == 0
+def test_dry_run_writes_nothing(broken_v21, tmp_path, capsys):
+    cut(video_v21(broken_v21, 4), 0.5)
+    change_info(broken_v21, fps=30)
+    assert main(["dataset", "repair", str(broken_v21), str(tmp_path / "repaired"), "--dry-run"]) == 0
     text = capsys.readouterr().out
     assert "Would do:" in text
     assert "fps 30 becomes 10" in text
@@ -191,25 +164,25 @@ def test_dry_run_writes_nothing(broken, tmp_path, capsys):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["broken"]
 
 
-def test_exit_codes_and_json(sound, broken, tmp_path, capsys):
-    change_lines(broken, "tasks.jsonl", lambda rows: rows[1].update(task=""))
-    change_lines(broken, "episodes.jsonl", lambda rows: [row.update(tasks=[""]) for row in rows[1::2]] and None)
-    assert main(["dataset", "repair", str(broken), str(tmp_path / "one"), "--json"]) == 1
+def test_exit_codes_and_json(sound, broken_v21, tmp_path, capsys):
+    change_lines(broken_v21, "tasks.jsonl", lambda rows: rows[1].update(task=""))
+    change_lines(broken_v21, "episodes.jsonl", lambda rows: [row.update(tasks=[""]) for row in rows[1::2]] and None)
+    assert main(["dataset", "repair", str(broken_v21), str(tmp_path / "one"), "--json"]) == 1
     document = json.loads(capsys.readouterr().out)
     assert document["written"]
     assert not document["complete"]
     assert document["remaining"][0]["code"] == "instruction-empty"
-    assert main(["dataset", "repair", str(broken), str(tmp_path / "one")]) == 2
+    assert main(["dataset", "repair", str(broken_v21), str(tmp_path / "one")]) == 2
     assert "exists already" in capsys.readouterr().err
     assert main(["dataset", "repair", str(tmp_path / "nowhere"), str(tmp_path / "two")]) == 2
 
 
-def test_the_result_may_not_lie_inside_the_source(broken):
+def test_the_result_may_not_lie_inside_the_source(broken_v21):
     with pytest.raises(UsageError, match="inside the recording"):
-        repair(broken, broken / "repaired")
+        repair(broken_v21, broken_v21 / "repaired")
 
 
-def test_a_repair_that_failed_leaves_nothing_half_written(broken, tmp_path, monkeypatch):
+def test_a_repair_that_failed_leaves_nothing_half_written(broken_v21, tmp_path, monkeypatch):
     from smolpilot.datasets.repair import run
 
     def stop(*_, **__):
@@ -217,7 +190,7 @@ def test_a_repair_that_failed_leaves_nothing_half_written(broken, tmp_path, monk
 
     monkeypatch.setattr(run, "rewrite", stop)
     with pytest.raises(KeyboardInterrupt):
-        repair(broken, tmp_path / "repaired")
+        repair(broken_v21, tmp_path / "repaired")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["broken"]
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,23 +26,9 @@ from .helpers_damage import (
     video_v21,
     wall_clock,
 )
-from .helpers_recordings import LENGTHS, TASKS, takes, write_v3, write_v21, write_video
+from .helpers_recordings import LENGTHS, TASKS, takes, write_video
 
-
-@pytest.fixture(autouse=True)
-def no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "fsync", lambda _: None)
-
-
-@pytest.fixture(scope="module")
-def sound(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    base = tmp_path_factory.mktemp("sound")
-    return {"v3": write_v3(base / "v3", takes()), "v21": write_v21(base / "v21", takes())}
-
-
-@pytest.fixture
-def broken(sound: dict[str, Path], tmp_path: Path) -> Callable[[str], Path]:
-    return lambda layout: Path(shutil.copytree(sound[layout], tmp_path / "broken"))
+pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
 
 
 def without(episode: int, frame: int) -> Callable[[dict[str, list[Any]]], None]:

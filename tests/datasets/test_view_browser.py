@@ -176,6 +176,7 @@ def test_keys_step_through_frames_and_episodes(page: Any) -> None:
     page.keyboard.press("ArrowDown")
     page.wait_for_function("() => document.querySelector('#title').textContent === 'Episode 1'")
     expect_frame(page, 1, 0)
+    assert page.evaluate("() => smolpilot.player.frame") == 0
 
 
 def test_playing_moves_videos_and_cursor_together_and_stops_at_the_end(page: Any) -> None:

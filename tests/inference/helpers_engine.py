@@ -64,6 +64,14 @@ def make_inputs(
     )
 
 
+def padded(inputs: PolicyInputs, width: int) -> PolicyInputs:
+    """The instruction followed by masked tokens up to this width."""
+    missing = width - inputs.tokens.shape[1]
+    tokens = torch.nn.functional.pad(inputs.tokens, (0, missing))
+    mask = torch.nn.functional.pad(inputs.token_mask, (0, missing))
+    return PolicyInputs(inputs.images, inputs.image_masks, tokens, mask, inputs.state)
+
+
 def make_noise(batch: int = 1, seed: int = 3) -> Tensor:
     return torch.randn(batch, HORIZON, WIDTH, generator=torch.Generator().manual_seed(seed))
 

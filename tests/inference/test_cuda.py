@@ -12,16 +12,9 @@ from smolpilot.inference.graphs import Graphed
 from smolpilot.inference.guidance import make_guidance
 from smolpilot.policy.inputs import PolicyInputs
 
-from .helpers_engine import CONFIGS, make_config, make_inputs, make_model, make_noise
+from .helpers_engine import CONFIGS, make_config, make_inputs, make_model, make_noise, padded
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-
-
-def padded(inputs: PolicyInputs, width: int) -> PolicyInputs:
-    missing = width - inputs.tokens.shape[1]
-    tokens = torch.nn.functional.pad(inputs.tokens, (0, missing))
-    mask = torch.nn.functional.pad(inputs.token_mask, (0, missing))
-    return PolicyInputs(inputs.images, inputs.image_masks, tokens, mask, inputs.state)
 
 
 def chunk(

@@ -19,7 +19,7 @@ from smolpilot.inference.guidance import make_guidance
 from smolpilot.policy.inputs import PolicyInputs
 from smolpilot.policy.model import SmolVLA
 
-from .helpers_engine import make_config, make_inputs, make_model, make_noise, run
+from .helpers_engine import make_config, make_inputs, make_model, make_noise, padded, run
 
 CPU = torch.device("cpu")
 TOLERANCE = 1e-5
@@ -44,13 +44,6 @@ def chunk(graphed: Graphed, inputs: PolicyInputs, noise: Tensor, steps: int = 10
     return graphed.chunk(
         inputs.images, inputs.image_masks, inputs.tokens, inputs.token_mask, inputs.state, noise, steps, guidance
     )
-
-
-def padded(inputs: PolicyInputs, width: int) -> PolicyInputs:
-    missing = width - inputs.tokens.shape[1]
-    tokens = torch.nn.functional.pad(inputs.tokens, (0, missing))
-    mask = torch.nn.functional.pad(inputs.token_mask, (0, missing))
-    return PolicyInputs(inputs.images, inputs.image_masks, tokens, mask, inputs.state)
 
 
 def test_exact_equals_the_plain_network_padded_to_the_bucket_in_every_bit(model: SmolVLA) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from smolpilot.policy.byte_tokenizer import byte_level_folder
 from smolpilot.policy.images import letterbox
@@ -87,7 +88,8 @@ TEXTS = [
 ]
 
 
-def _compare(folder: Path, padding: str, max_length: int) -> None:
+def _tokens(folder: Path, padding: str, max_length: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Tokens and mask of the texts, ours and LeRobot's."""
     from lerobot.lerobot_types import TransitionKey
     from lerobot.processor import NewLineTaskProcessorStep, TokenizerProcessorStep
     from lerobot.utils.constants import OBS_LANGUAGE_ATTENTION_MASK, OBS_LANGUAGE_TOKENS
@@ -99,14 +101,16 @@ def _compare(folder: Path, padding: str, max_length: int) -> None:
     out = step({TransitionKey.COMPLEMENTARY_DATA: with_newline, TransitionKey.OBSERVATION: {}})
     observation = out[TransitionKey.OBSERVATION]
     tokens, mask = PolicyTokenizer.from_folder(folder)(TEXTS, max_length=max_length, padding=padding)
-    assert torch.equal(tokens, observation[OBS_LANGUAGE_TOKENS])
-    assert torch.equal(mask, observation[OBS_LANGUAGE_ATTENTION_MASK])
+    theirs = {"tokens": observation[OBS_LANGUAGE_TOKENS], "mask": observation[OBS_LANGUAGE_ATTENTION_MASK]}
+    return {"tokens": tokens, "mask": mask}, theirs
 
 
 @pytest.mark.parametrize("padding", ["longest", "max_length"])
 def test_tokens_of_the_shipped_tokenizer_are_lerobots(padding: str, tmp_path: Path) -> None:
     byte_level_folder(preset("tiny").vlm).write(tmp_path / "vlm")
-    _compare(tmp_path / "vlm", padding, 64)
+    ours, theirs = _tokens(tmp_path / "vlm", padding, 64)
+    assert torch.equal(ours["tokens"], theirs["tokens"])
+    assert torch.equal(ours["mask"], theirs["mask"])
 
 
 @pytest.mark.real
@@ -115,7 +119,9 @@ def test_tokens_of_the_public_tokenizer_are_lerobots(padding: str, real_data: Pa
     folder = real_data.parent / "models" / "SmolVLM2-500M-Video-Instruct"
     if not folder.is_dir():
         pytest.skip("no public tokenizer here")
-    _compare(folder, padding, 48)
+    ours, theirs = _tokens(folder, padding, 48)
+    assert torch.equal(ours["tokens"], theirs["tokens"])
+    assert torch.equal(ours["mask"], theirs["mask"])
 
 
 def test_special_tokens_have_the_ids_that_transformers_reads(tmp_path: Path) -> None:

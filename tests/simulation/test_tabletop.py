@@ -32,9 +32,12 @@ def _run(env, act, seed, **options):
 
 
 def test_gymnasium_accepts_it():
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*symmetric and normalized.*")  # actions are in rad on purpose
+    with warnings.catch_warnings(record=True) as remarks:
+        warnings.simplefilter("always")
         check_env(TabletopEnv(), skip_render_check=True)
+    texts = [str(remark.message) for remark in remarks]
+    # Actions are in rad on purpose.
+    assert [text for text in texts if "symmetric and normalized" not in text] == []
 
 
 def test_a_frame_has_lerobots_keys():

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import signal
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,6 @@ from smolpilot.errors import CheckpointError, UsageError
 from smolpilot.policy import load_policy
 from smolpilot.training import TrainingStoppedError, TrainOptions, train
 from smolpilot.training.ema import Ema
-from smolpilot.training.loop import Trainer
 from smolpilot.training.metrics_log import read_metrics
 from smolpilot.training.options import check
 from smolpilot.training.outcome import Outcome
@@ -107,19 +106,15 @@ def test_the_bundle_holds_the_average_and_validation_scores_it(averaged: Path, t
 
 @pytest.mark.parametrize("stop", [2, 4])
 def test_a_stopped_run_goes_on_with_weights_and_average(
-    averaged: Path, tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int
+    averaged: Path,
+    tiny_dataset: Path,
+    tmp_path: Path,
+    interrupted_after: Callable[..., AbstractContextManager[None]],
+    stop: int,
 ) -> None:
-    run, ordinary = tmp_path / "run", Trainer._step
-
-    def step(self: Trainer, inputs: Any) -> None:
-        ordinary(self, inputs)
-        if self.state.step == stop:
-            os.kill(os.getpid(), signal.SIGINT)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_step", step)
-        with pytest.raises(TrainingStoppedError):
-            train(options(tiny_dataset, run))
+    run = tmp_path / "run"
+    with interrupted_after(stop), pytest.raises(TrainingStoppedError):
+        train(options(tiny_dataset, run))
     train(TrainOptions(out=run, resume=True))
     for read in (bundle, state):
         expected, found = read(averaged), read(run)
@@ -176,19 +171,11 @@ def test_a_run_without_gain_ends_early_and_says_so(ended: Path, capsys: pytest.C
 
 
 def test_patience_survives_a_stop(
-    ended: Path, tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ended: Path, tiny_dataset: Path, tmp_path: Path, interrupted_after: Callable[..., AbstractContextManager[None]]
 ) -> None:
-    run, ordinary, end = tmp_path / "run", Trainer._step, metrics(ended)[-1]["step"]
-
-    def step(self: Trainer, inputs: Any) -> None:
-        ordinary(self, inputs)
-        if self.state.step == end - 1:
-            os.kill(os.getpid(), signal.SIGINT)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_step", step)
-        with pytest.raises(TrainingStoppedError):
-            train(ruinous(tiny_dataset, run))
+    run, end = tmp_path / "run", metrics(ended)[-1]["step"]
+    with interrupted_after(end - 1), pytest.raises(TrainingStoppedError):
+        train(ruinous(tiny_dataset, run))
     saved = json.loads((run / "checkpoints" / "last" / "training_state" / "state.json").read_text())
     assert saved["without_gain"] == 2
     train(TrainOptions(out=run, resume=True))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import signal
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,6 @@ from smolpilot.policy.inputs import PolicyInputs
 from smolpilot.training import TrainingStoppedError, TrainOptions, train
 from smolpilot.training.batches import Batches, Rows
 from smolpilot.training.frame_cache import FrameCache, cache_spec
-from smolpilot.training.loop import Trainer
 from smolpilot.training.metrics_log import read_metrics
 from smolpilot.training.mixture import Mixture
 from smolpilot.training.options import check
@@ -176,19 +175,10 @@ def test_the_runs_config_is_read_back_whole(finished: Path) -> None:
 
 
 def test_a_stopped_run_that_goes_on_equals_an_uninterrupted_one(
-    finished: Path, tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    finished: Path, tiny_dataset: Path, tmp_path: Path, interrupted_after: Callable[..., AbstractContextManager[None]]
 ) -> None:
-    ordinary = Trainer._step
-
-    def with_stop(self: Trainer, inputs: Any) -> None:
-        ordinary(self, inputs)
-        if self.state.step == 4:
-            os.kill(os.getpid(), signal.SIGINT)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_step", with_stop)
-        with pytest.raises(TrainingStoppedError, match="after step 4 of 6"):
-            train(options(tiny_dataset, tmp_path / "run"))
+    with interrupted_after(4), pytest.raises(TrainingStoppedError, match="after step 4 of 6"):
+        train(options(tiny_dataset, tmp_path / "run"))
     run = train(TrainOptions(out=tmp_path / "run", resume=True))
     expected, found = weights(finished), weights(run)
     assert all(torch.equal(expected[name], found[name]) for name in expected)

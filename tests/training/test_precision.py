@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-import signal
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,6 @@ from safetensors.torch import load_file
 
 from smolpilot.errors import TrainingError, UsageError
 from smolpilot.training import TrainingStoppedError, TrainOptions, train
-from smolpilot.training.loop import Trainer
 from smolpilot.training.metrics_log import read_metrics
 from smolpilot.training.precision import Precision
 
@@ -56,29 +55,24 @@ def test_losses_stay_near_those_of_float32(dtype: str, exact: list[float], tiny_
 
 
 def test_float16_goes_on_where_it_was_with_its_scale(
-    tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_dataset: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    interrupted_after: Callable[..., AbstractContextManager[None]],
 ) -> None:
     # So large a scale that the first steps overflow, on both sides of the stop.
-    ordinary_init, ordinary_step = Precision.__init__, Trainer._step
+    ordinary = Precision.__init__
 
     def init(self: Precision, dtype: Any, device: torch.device) -> None:
-        ordinary_init(self, dtype, device)
+        ordinary(self, dtype, device)
         assert self._scaler is not None
         self._scaler.load_state_dict({**self._scaler.state_dict(), "scale": 2.0**33})
 
     monkeypatch.setattr(Precision, "__init__", init)
     whole = train(options(tiny_dataset, tmp_path / "whole", dtype="float16"))
     run = tmp_path / "run"
-
-    def step(self: Trainer, inputs: Any) -> None:
-        ordinary_step(self, inputs)
-        if self.state.step == 2:
-            os.kill(os.getpid(), signal.SIGINT)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_step", step)
-        with pytest.raises(TrainingStoppedError):
-            train(options(tiny_dataset, run, dtype="float16"))
+    with interrupted_after(2), pytest.raises(TrainingStoppedError):
+        train(options(tiny_dataset, run, dtype="float16"))
     train(TrainOptions(out=run, resume=True))
     expected, found = state(whole), state(run)
     assert expected["scaler/scale"] < 2.0**33

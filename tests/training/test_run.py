@@ -6,11 +6,11 @@ import dataclasses
 import errno
 import json
 import math
-import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,6 @@ from smolpilot.errors import CheckpointError, DatasetError, ProfileError, Traini
 from smolpilot.metrics import chunk_errors, chunk_targets
 from smolpilot.policy import load_policy
 from smolpilot.training import TrainingStoppedError, TrainOptions, train
-from smolpilot.training.loop import Trainer
 from smolpilot.training.metrics_log import read_metrics
 
 _UNTIMED = {"samples_per_s", "data_wait", "memory_gb"}
@@ -52,18 +51,6 @@ def weights(run: Path, name: str = "last") -> dict[str, torch.Tensor]:
 
 def points_at(run: Path, name: str) -> str:
     return (run / "checkpoints" / name).readlink().name
-
-
-def stop_at(step: int, monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
-    """Do `act` right after optimiser step number `step`."""
-    ordinary = Trainer._step
-
-    def with_stop(self: Trainer, inputs: Any) -> None:
-        ordinary(self, inputs)
-        if self.state.step == step:
-            act()
-
-    monkeypatch.setattr(Trainer, "_step", with_stop)
 
 
 @pytest.fixture(scope="module")
@@ -123,15 +110,18 @@ def test_best_is_the_checkpoint_with_the_smallest_held_out_error(finished: Path)
 
 @pytest.mark.parametrize("stop", [4, 3], ids=["between two lines", "where a validation is due"])
 def test_a_stopped_run_that_goes_on_equals_an_uninterrupted_one(
-    finished: Path, tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int
+    finished: Path,
+    tiny_dataset: Path,
+    tmp_path: Path,
+    interrupted_after: Callable[..., AbstractContextManager[None]],
+    stop: int,
 ) -> None:
     run = tmp_path / "run"
-    import signal
-
-    with monkeypatch.context() as patch:
-        stop_at(stop, patch, lambda: os.kill(os.getpid(), signal.SIGINT))
-        with pytest.raises(TrainingStoppedError, match=f"after step {stop} of 6") as stopped:
-            train(options(tiny_dataset, run))
+    with (
+        interrupted_after(stop),
+        pytest.raises(TrainingStoppedError, match=f"after step {stop} of 6") as stopped,
+    ):
+        train(options(tiny_dataset, run))
     assert f"--resume --out {run}" in stopped.value.fix
     assert points_at(run, "last") == f"step_{stop:06d}"
     torch.manual_seed(12345)
@@ -169,17 +159,15 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint_without_doubled_lines(
 
 
 def test_a_run_stopped_before_its_first_checkpoint_begins_again(
-    finished: Path, tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    finished: Path, tiny_dataset: Path, tmp_path: Path, interrupted_after: Callable[..., AbstractContextManager[None]]
 ) -> None:
     run = tmp_path / "run"
 
     def fail() -> None:
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch:
-        stop_at(1, patch, fail)
-        with pytest.raises(KeyboardInterrupt):
-            train(options(tiny_dataset, run))
+    with interrupted_after(1, fail), pytest.raises(KeyboardInterrupt):
+        train(options(tiny_dataset, run))
     assert list((run / "checkpoints").iterdir()) == []
     train(TrainOptions(out=run, resume=True))
     assert metrics(run) == metrics(finished)

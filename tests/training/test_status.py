@@ -136,7 +136,10 @@ def test_watch_ends_with_the_run(run: Path, capsys: pytest.CaptureFixture[str]) 
 def test_status_loads_no_torch(run: Path) -> None:
     write(run, [1.0])
     code = "import sys; from smolpilot.cli.main import main; main(sys.argv[1:]); assert 'torch' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code, "status", str(run)], check=True, stdout=subprocess.DEVNULL)
+    words = [sys.executable, "-c", code, "status", str(run)]
+    ended = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert "1 of 100" in ended.stdout
 
 
 def test_what_a_living_run_uses(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

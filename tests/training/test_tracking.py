@@ -63,5 +63,6 @@ def test_a_tracker_that_does_not_start_is_one_line(tmp_path: Path, monkeypatch: 
 
 
 def test_nothing_is_imported_without_asking() -> None:
-    code = "import sys, smolpilot.training.run; sys.exit('wandb' in sys.modules or 'trackio' in sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True)
+    code = "import sys, smolpilot.training.run; sys.exit(' '.join({'trackio', 'wandb'} & sys.modules.keys()) or 0)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
