@@ -323,3 +323,13 @@ def test_gaps_in_the_episode_numbers(copy):
         video_v21(copy, 2, camera).unlink()
     change_info(copy, total_episodes=5, total_frames=132)
     assert codes(copy)["episode-gaps"] == [None]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "missing"),
+    [([0, 1, 2], []), ([1, 4], [0, 2, 3]), ([-3, 0, 2], [1]), ([2, 2], [0, 1]), ([2**62], list(range(1000))), ([], [])],
+)
+def test_gaps_below_the_largest_number(numbers, missing):
+    from smolpilot.datasets.audit.subject import gaps
+
+    assert gaps(numbers) == missing

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from smolpilot.datasets import DatasetWriter, open_dataset, read_meta
@@ -243,6 +243,8 @@ COLUMNS: list[Callable[[int], pa.Array]] = [
 )
 @FUZZ
 @given(which=st.integers(0, 200), kind=st.sampled_from(COLUMNS), rows=st.sampled_from([None, 0, 1]))
+@example(which=4, kind=COLUMNS[6], rows=None)  # an episode index of 2**62
+@example(which=6, kind=COLUMNS[2], rows=None)  # a task index that is no number
 def test_columns_of_tables(plain, name, which, kind, rows):
     with copy_of(plain["v3"]) as root:
         path = root / name

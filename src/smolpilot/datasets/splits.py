@@ -36,7 +36,7 @@ def parse_episodes(text: str, meta: DatasetMeta, *, words: str = "", option: str
                 f"The dataset {meta.root} has no episode {missing}.",
                 expected=f"one of its {len(known)} episodes, {_shortened(episode_ranges(known))}",
             )
-        chosen |= set(range(first, last + 1)) & set(known)
+        chosen |= {index for index in known if first <= index <= last}
     return sorted(chosen)
 
 

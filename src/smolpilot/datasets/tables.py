@@ -177,10 +177,11 @@ def _require_finite(tables: Tables, meta: DatasetMeta) -> None:
 
 
 def _require_tasks(tables: Tables, meta: DatasetMeta) -> None:
-    for index in np.unique(tables.array("task_index")):
-        if int(index) not in meta.tasks:
+    for index in np.unique(tables.array("task_index")).tolist():
+        # 1.5 and NaN of a column of floats are no keys either, 1.0 is one.
+        if index not in meta.tasks:
             raise DatasetError(
-                f"Frames of {meta.root} point to task {int(index)}, which has no text.",
+                f"Frames of {meta.root} point to task {index}, which has no text.",
                 expected=f"one of the task indices {sorted(meta.tasks)}",
                 fix="Add the instruction to the task list in meta/.",
             )

@@ -8,7 +8,7 @@ import numpy as np
 
 from smolpilot.datasets.audit.findings import Finding
 from smolpilot.datasets.audit.recording import Array, Rows
-from smolpilot.datasets.audit.subject import Subject, ranges
+from smolpilot.datasets.audit.subject import Subject, gaps, ranges
 
 
 def lengths(subject: Subject) -> Iterator[Finding]:
@@ -114,10 +114,8 @@ def tasks(subject: Subject) -> Iterator[Finding]:
             yield subject.finding("task-mismatch", message, episode=episode)
     indices = sorted(recording.tasks)
     if indices and indices != list(range(len(indices))):
-        absent = sorted(set(range(min(indices[-1], 10**6) + 1)) - set(indices))
-        yield subject.finding(
-            "task-gaps", f"The task list has no task {ranges(absent[:1000])}, but a task {indices[-1]}."
-        )
+        message = f"The task list has no task {ranges(gaps(indices))}, but a task {indices[-1]}."
+        yield subject.finding("task-gaps", message)
     unused = sorted(set(indices) - used)
     if unused and used:
         yield subject.finding("task-unused", f"No row uses task {ranges(unused)}.")

@@ -11,7 +11,7 @@ from smolpilot.datasets.audit.declared import INDEX_COLUMNS
 from smolpilot.datasets.audit.findings import Finding
 from smolpilot.datasets.audit.listing import whole_number
 from smolpilot.datasets.audit.recording import Recording, Vector
-from smolpilot.datasets.audit.subject import Subject, ranges
+from smolpilot.datasets.audit.subject import Subject, gaps, ranges
 
 _LARGE = 5 * 1024**3
 _TYPES = {
@@ -161,10 +161,8 @@ def unlisted(subject: Subject) -> Iterator[Finding]:
             yield subject.finding("episode-unlisted", message, episode=index)
     episodes = recording.episodes
     if episodes and episodes != list(range(len(episodes))):
-        missing = sorted(set(range(episodes[-1] + 1)) - set(episodes))
-        yield subject.finding(
-            "episode-gaps", f"There is no episode {ranges(missing[:1000])}, but an episode {episodes[-1]}."
-        )
+        message = f"There is no episode {ranges(gaps(episodes))}, but an episode {episodes[-1]}."
+        yield subject.finding("episode-gaps", message)
 
 
 def rate(value: object) -> float | None:

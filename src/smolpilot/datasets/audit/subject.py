@@ -33,6 +33,16 @@ def named(episodes: list[int]) -> str:
     return f"Episode{'s' if len(set(episodes)) > 1 else ''} {ranges(episodes)}"
 
 
+def gaps(numbers: list[int], most: int = 1000) -> list[int]:
+    """What is missing of 0, 1, 2, … below the largest; `most` at most, a damaged number may be anything."""
+    missing: list[int] = []
+    following = 0
+    for number in sorted(numbers):
+        missing.extend(range(following, min(number, following + most - len(missing))))
+        following = max(following, number + 1)
+    return missing
+
+
 def ranges(numbers: list[int]) -> str:
     """`0-3, 5` for 0, 1, 2, 3, 5."""
     parts: list[str] = []
