@@ -15,6 +15,8 @@ from smolpilot.errors import TransformError
 
 from .config import VisionConfig, VLMConfig
 
+_ROWS = 2048  # patches of two pictures of 512 pixels
+
 
 class PatchEmbeddings(nn.Module):
     """Patches by a strided convolution, plus learned positions. [B, 3, h, w] -> [B, N, D]."""
@@ -36,7 +38,7 @@ class PatchEmbeddings(nn.Module):
             )
         positions = patch_positions(rows, self.config.patches_per_side, images.device)
         out: Tensor = patches.flatten(2).transpose(1, 2) + self.position_embedding(positions)
-        return out
+        return out.contiguous()  # a convolution's layout would be copied before every product of every layer
 
 
 @cache
@@ -111,6 +113,12 @@ class VisionTower(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         x = self.embeddings(images)
+        if x.device.type == "cpu" and not torch.is_grad_enabled():
+            # What one layer needs of so many rows stays in the processor's cache.
+            return torch.cat([self._encode(part) for part in x.split(max(1, _ROWS // x.shape[1]))])
+        return self._encode(x)
+
+    def _encode(self, x: Tensor) -> Tensor:
         for layer in self.layers:
             x = layer(x)
         out: Tensor = self.post_layernorm(x)
