@@ -4,6 +4,7 @@ As a program it trains some steps and saves the gradients: OUT DATASET MICRO_BAT
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -287,6 +288,54 @@ def test_what_only_the_second_process_finds_is_said_by_it(tmp_path: Path) -> Non
     assert second[1:] == ("", "")
 
 
+def stages_file(folder: Path, dataset: Path, gate: str) -> Path:
+    path = folder / "stages.yaml"
+    path.write_text(
+        "defaults: {preset: tiny, from_scratch: true, chunk_size: 5, n_action_steps: 5, batch_size: 5, log_every: 1,\n"
+        "  eval_every: 3, save_every: 3, eval_frames: 6, held_out: 0.34, device: cpu}\n"
+        "evaluation: {frames: 8, resamples: 20}\n"
+        "stages:\n"
+        f"  - {{name: red, dataset: {dataset}, episodes: '0,2,4', steps: 6}}\n"
+        f"  - {{name: blue, dataset: {dataset}, episodes: '1,3,5', steps: 6, replay: [0.4, 0.6], gate: {gate}}}\n"
+    )
+    return path
+
+
+def test_stages_in_two_processes_end_like_in_one_and_go_on(tiny_dataset: Path, tmp_path: Path) -> None:
+    words = ["-m", "smolpilot", "train", "--stages", str(stages_file(tmp_path, tiny_dataset, "{new: 99}"))]
+    assert main([*words[2:], "--out", str(tmp_path / "one")]) == 0
+    pair = tmp_path / "pair"
+    first, second = ended(launch(*words, "--out", str(pair)))
+    assert (first[0], second[0]) == (0, 0), first[2] + second[2]
+    assert first[1].count("== stage 2 of 2: blue ==") == 1
+    assert second[1] == ""
+    for stage in ("1_red", "2_blue"):
+        assert differences(tmp_path / "one" / "stages" / stage, pair / "stages" / stage) == []
+    one, two = (json.loads((run / "report.json").read_text())["error"]["matrix"] for run in (tmp_path / "one", pair))
+    assert [len(row) for row in two] == [1, 2]
+    for ours, expected in zip(two, one, strict=True):
+        assert [cell["value"] for cell in ours] == pytest.approx([cell["value"] for cell in expected], rel=1e-3)
+    # Killed after half of the second stage: both go on in it.
+    newest = pair / "stages" / "2_blue"
+    shutil.rmtree(newest / "checkpoints" / "step_000006")
+    (newest / "stage.json").unlink()
+    first, second = ended(launch("-m", "smolpilot", "train", "--resume", "--out", str(pair)))
+    assert (first[0], second[0]) == (0, 0), first[2] + second[2]
+    assert "== stage 1 of 2" not in first[1]
+    assert differences(tmp_path / "one" / "stages" / "2_blue", newest) == []
+
+
+def test_a_missed_gate_ends_all_processes_and_is_said_once(tiny_dataset: Path, tmp_path: Path) -> None:
+    plan = stages_file(tmp_path, tiny_dataset, "{new: 1.0e-9, retries: 1}")
+    results = ended(launch("-m", "smolpilot", "train", "--stages", str(plan), "--out", str(tmp_path / "run")))
+    assert [code for code, _, _ in results] == [1, 1]
+    assert "did not pass its gate" in results[0][2]
+    assert "within its gate after 2 attempts" in results[0][2]
+    assert "error:" not in results[1][2]
+    assert "Traceback" not in results[0][2] + results[1][2]
+    assert sorted(path.name for path in (tmp_path / "run" / "stages").iterdir())[:2] == ["1_red", "2_blue"]
+
+
 def test_parts_cover_the_batch_and_too_small_a_batch_is_refused() -> None:
     parts = [World(rank, 3).part(8) for rank in range(3)]
     assert [i for part in parts for i in range(8)[part]] == list(range(8))
@@ -303,13 +352,6 @@ def test_an_incomplete_environment_is_refused(monkeypatch: pytest.MonkeyPatch) -
     assert "torchrun" in caught.value.fix
     monkeypatch.setenv("WORLD_SIZE", "1")
     assert World.of_environment().size == 1
-
-
-def test_a_sequence_of_stages_is_refused_for_several_processes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
-        monkeypatch.setenv(name, "2")
-    with pytest.raises(UsageError, match="in one process"):
-        train(TrainOptions(stages=tmp_path / "stages.yaml", out=tmp_path / "run"))
 
 
 def test_each_process_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

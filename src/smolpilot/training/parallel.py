@@ -172,6 +172,11 @@ class World:
             dist.broadcast_object_list(box, src=0)
         return box[0]  # type: ignore[return-value]
 
+    def decide[T](self, work: Callable[[], T]) -> T:
+        """Do `work` in process 0 while the others wait, and give all its result; where it fails all end."""
+        value = self.together(lambda: work() if self.rank == 0 else None)
+        return self.first(lambda: value)  # type: ignore[return-value]
+
     def in_turn[T](self, work: Callable[[], T]) -> T:
         """Do `work` in process 0, then in the others."""
         early = self.together(lambda: work() if self.rank == 0 else None)

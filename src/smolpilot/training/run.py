@@ -39,24 +39,21 @@ from .setup import Prepared, prepare, prepare_resumed
 from .tracking import open_tracker, require
 
 
-def train(options: TrainOptions, *, lineage: Mapping[str, Any] | None = None) -> Path:
+def train(options: TrainOptions, *, lineage: Mapping[str, Any] | None = None, world: World | None = None) -> Path:
     """Train as the options say and return the run folder; its `checkpoints/best` is the bundle to use.
 
-    With `stages` it is a sequence of runs. `lineage`: more for the bundles to say of where they come from.
+    With `stages` it is a sequence of runs. `lineage`: more for the bundles to say of where they come from. `world`: the
+    processes that train, where the caller has joined them already.
     Raises UsageError for options that cannot be meant, DatasetError, CheckpointError, ProfileError for input that
     does not fit, TrainingError for NaN or a full disk, TrainingStoppedError after Ctrl-C (saved; `resume` goes on).
     """
-    if options.stages is not None or (options.resume and _is_sequence(options.out)):
-        from .stages.sequence import resume_stages, train_stages
+    with contextlib.ExitStack() as stack:
+        joined = world if world is not None else stack.enter_context(World.of_environment())
+        if options.stages is not None or (options.resume and _is_sequence(options.out)):
+            from .stages.sequence import resume_stages, train_stages
 
-        if World.of_environment().size > 1:
-            raise UsageError(
-                "A sequence of stages trains in one process.",
-                fix="start it without torchrun, or train each stage with it: --mixture replays, --policy goes on",
-            )
-        return resume_stages(options) if options.resume else train_stages(options)
-    with World.of_environment() as world:
-        return _go_on(options, world, lineage) if options.resume else _begin(options, world, lineage)
+            return resume_stages(options, joined) if options.resume else train_stages(options, joined)
+        return _go_on(options, joined, lineage) if options.resume else _begin(options, joined, lineage)
 
 
 def _is_sequence(out: Path | None) -> bool:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from smolpilot.training import run_folder
 from smolpilot.training.environment import environment
 from smolpilot.training.interrupts import TrainingStoppedError
 from smolpilot.training.options import TrainOptions, check_resume
+from smolpilot.training.parallel import World
 from smolpilot.training.progress import track
 from smolpilot.training.run import train
 from smolpilot.training.shared_statistics import save_statistics
@@ -30,46 +33,45 @@ from .score import TaskScore, score_task, simulation_of
 from .setup import Opened, check_stages, merge_defaults, open_stages, shared_statistics, stage_options
 
 
-def train_stages(options: TrainOptions) -> Path:
+def train_stages(options: TrainOptions, world: World) -> Path:
     """Train all stages of `options.stages` into the new folder `options.out`; returns it.
 
     Each stage is an ordinary run below `stages/`; `checkpoints` points at the last finished one, so that the folder
     stands for its best policy. Raises what `train` raises, TrainingError when a stage fails its gate.
     """
-    plan, defaults = _checked(options)
-    places = Places(_out(defaults))
-    run_folder.refuse_existing(places.out)
-    opened = open_stages(plan, defaults)
-    check_stages(plan, defaults, opened, places)
-    statistics, origin = shared_statistics(plan, defaults, opened)
-    with atomic_folder(places.out) as beside:
-        settled = dataclasses.replace(defaults, stages=places.plan)
-        (beside / run_folder.CONFIG).write_text(run_folder.config_text(settled), encoding="utf-8")
-        (beside / places.plan.name).write_text(plan_text(plan), encoding="utf-8")
-        (beside / places.robot.name).write_text(opened.profile.to_yaml(), encoding="utf-8")
-        save_statistics(beside / places.statistics.name, statistics, opened.profile, origin)
-        about = json.dumps(environment(torch.device("cpu")), indent=2)
-        (beside / "environment.json").write_text(about + "\n", encoding="utf-8")
-        (beside / "stages").mkdir()
-    print(f"statistics: {origin}, the same in every stage")
-    return _Sequence(plan, defaults, opened, places).run()
+
+    def make() -> _Sequence:
+        plan, defaults = _checked(options)
+        places = Places(_out(defaults))
+        run_folder.refuse_existing(places.out)
+        opened = open_stages(plan, defaults)
+        check_stages(plan, defaults, opened, places)
+        return _Sequence(plan, defaults, opened, places, world)
+
+    sequence = world.together(make)
+    world.together(sequence.create if world.rank == 0 else lambda: None)
+    return sequence.run()
 
 
-def resume_stages(given: TrainOptions) -> Path:
+def resume_stages(given: TrainOptions, world: World) -> Path:
     """Go on with the sequence in `given.out`, in the stage where it was cut off.
 
     Its own stages.yaml holds: gates and stages that have not begun may be edited there.
     """
-    out = _out(given)
-    saved = run_folder.load_config(out)
-    bare = TrainOptions(out=given.out, resume=True)
-    options = saved if given == bare else check_resume(run_folder.absolute_paths(given), saved)
-    check_seed(options.seed)
-    plan = load_plan(Places(out).plan)
-    defaults = dataclasses.replace(options, resume=False, stages=Places(out).plan, out=out)
-    opened = open_stages(plan, defaults)
-    check_stages(plan, defaults, opened, Places(out))
-    return _Sequence(plan, defaults, opened, Places(out)).run()
+
+    def make() -> _Sequence:
+        out = _out(given)
+        saved = run_folder.load_config(out)
+        bare = TrainOptions(out=given.out, resume=True)
+        options = saved if given == bare else check_resume(run_folder.absolute_paths(given), saved)
+        check_seed(options.seed)
+        plan = load_plan(Places(out).plan)
+        defaults = dataclasses.replace(options, resume=False, stages=Places(out).plan, out=out)
+        opened = open_stages(plan, defaults)
+        check_stages(plan, defaults, opened, Places(out))
+        return _Sequence(plan, defaults, opened, Places(out), world)
+
+    return world.together(make).run()
 
 
 def _checked(options: TrainOptions) -> tuple[Plan, TrainOptions]:
@@ -95,11 +97,29 @@ def _out(options: TrainOptions) -> Path:
 class _Sequence:
     """A sequence on disk: what is finished there is not done again."""
 
-    def __init__(self, plan: Plan, defaults: TrainOptions, opened: Opened, places: Places) -> None:
-        self.plan, self.defaults, self.opened, self.places = plan, defaults, opened, places
+    def __init__(self, plan: Plan, defaults: TrainOptions, opened: Opened, places: Places, world: World) -> None:
+        self.plan, self.defaults, self.opened, self.places, self.world = plan, defaults, opened, places, world
+
+    def create(self) -> None:
+        """Settle what all stages share and put the folder in place."""
+        places = self.places
+        statistics, origin = shared_statistics(self.plan, self.defaults, self.opened)
+        with atomic_folder(places.out) as beside:
+            settled = dataclasses.replace(self.defaults, stages=places.plan)
+            (beside / run_folder.CONFIG).write_text(run_folder.config_text(settled), encoding="utf-8")
+            (beside / places.plan.name).write_text(plan_text(self.plan), encoding="utf-8")
+            (beside / places.robot.name).write_text(self.opened.profile.to_yaml(), encoding="utf-8")
+            save_statistics(beside / places.statistics.name, statistics, self.opened.profile, origin)
+            about = json.dumps(environment(torch.device("cpu")) | {"processes": self.world.size}, indent=2)
+            (beside / "environment.json").write_text(about + "\n", encoding="utf-8")
+            (beside / "stages").mkdir()
+        print(f"statistics: {origin}, the same in every stage")
 
     def run(self) -> Path:
-        with run_folder.noted_process(self.places.out):
+        """Train what is not finished. Of several processes number 0 decides, judges and writes, all of them train."""
+        with contextlib.ExitStack() as stack:
+            noted = run_folder.noted_process(self.places.out)
+            self.world.together(lambda: stack.enter_context(noted) if self.world.rank == 0 else None)
             for note in self.opened.notes:
                 print(f"note: {note}")
             for number in range(1, len(self.plan.stages) + 1):
@@ -108,32 +128,39 @@ class _Sequence:
 
     def _stage(self, number: int) -> None:
         """Train and judge a stage until it passes its gate, or may not be tried again."""
-        stage, folder = self.plan.stages[number - 1], self._folder(number)
+        stage, folder, decide = self.plan.stages[number - 1], self._folder(number), self.world.decide
         while True:
-            attempt = self._attempt(number)
-            if not (folder / RESULT).exists():
+            attempt = decide(lambda: self._attempt(number))
+            if not decide(lambda: (folder / RESULT).exists()):
                 self._train(number, attempt)
-                self._judge(number, attempt)
-            self._report(number)
-            failed = None if self._begun(number + 1) else self._fails(number)
+                decide(partial(self._judge, number, attempt))
+            failed = decide(lambda: self._report(number))
             if failed is None:
                 break
             gate = stage.gate
             assert gate is not None
             if attempt <= gate.retries:
                 print(f"stage {stage.name}: {failed} Attempt {attempt + 1} of {gate.retries + 1} follows.", flush=True)
-                folder.rename(self.places.failed(number, stage, attempt))
+                decide(partial(folder.rename, self.places.failed(number, stage, attempt)))
                 continue
             if gate.otherwise == "continue":
                 print(f"WARNING: stage {stage.name}: {failed} The sequence goes on all the same.", flush=True)
                 break
-            raise TrainingError(
-                f"Stage {stage.name} did not pass its gate: {failed}",
-                expected=f"within its gate after {attempt} {'attempt' if attempt == 1 else 'attempts'}; everything is "
-                f"saved in {self.places.out}",
-                fix=f"change the gate or the stage in {self.places.plan} (to train it anew, remove {folder}), then: "
-                f"smolpilot train --resume --out {self.places.out}",
-            )
+            decide(partial(self._stop, number, attempt, failed))
+        decide(lambda: self._point_at(folder))
+
+    def _stop(self, number: int, attempt: int, failed: str) -> None:
+        stage, folder = self.plan.stages[number - 1], self._folder(number)
+        raise TrainingError(
+            f"Stage {stage.name} did not pass its gate: {failed}",
+            expected=f"within its gate after {attempt} {'attempt' if attempt == 1 else 'attempts'}; everything is "
+            f"saved in {self.places.out}",
+            fix=f"change the gate or the stage in {self.places.plan} (to train it anew, remove {folder}), then: "
+            f"smolpilot train --resume --out {self.places.out}",
+        )
+
+    def _point_at(self, folder: Path) -> None:
+        """`checkpoints` of the sequence is that of its newest finished stage."""
         link, beside = self.places.out / "checkpoints", self.places.out / ".checkpoints.partial"
         beside.unlink(missing_ok=True)
         beside.symlink_to(Path("stages") / folder.name / "checkpoints")
@@ -141,16 +168,16 @@ class _Sequence:
 
     def _train(self, number: int, attempt: int) -> None:
         stage, folder = self.plan.stages[number - 1], self._folder(number)
-        again = (folder / run_folder.CONFIG).is_file()
+        again = self.world.decide(lambda: (folder / run_folder.CONFIG).is_file())
         options = stage_options(self.plan, self.defaults, self.opened, self.places, number, attempt)
         count = len(self.plan.stages)
         print(f"\n== stage {number} of {count}: {stage.name}{f', attempt {attempt}' if attempt > 1 else ''} ==\n")
         lineage = {"stages": self._lineage(number, attempt)}
         try:
             if again:
-                train(TrainOptions(out=folder, resume=True), lineage=lineage)
+                train(TrainOptions(out=folder, resume=True), lineage=lineage, world=self.world)
             else:
-                train(options, lineage=lineage)
+                train(options, lineage=lineage, world=self.world)
         except TrainingStoppedError as stopped:
             raise TrainingStoppedError(
                 f"Stage {stage.name}: {stopped.found}",
@@ -173,8 +200,8 @@ class _Sequence:
         }
         write_text_atomic(folder / RESULT, json.dumps(document) + "\n")
 
-    def _report(self, number: int) -> None:
-        """Write the report of the stages so far."""
+    def _report(self, number: int) -> str | None:
+        """Write the report of the stages so far; what the newest misses of its gate, unless the next one has begun."""
         results = [self._result(one) for one in range(1, number + 1)]
         scores = [[TaskScore.from_json(task) for task in result["tasks"]] for result in results]
         document = write_report(
@@ -182,6 +209,7 @@ class _Sequence:
         )
         for line in _last_row(document):
             print(line, flush=True)
+        return None if self._begun(number + 1) else self._fails(number)
 
     def _fails(self, number: int) -> str | None:
         """What the stage misses of its gate, None when it passes."""
