@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from smolpilot.cli.bench import print_table
 from smolpilot.cli.main import main
 from smolpilot.datasets import open_dataset
 from smolpilot.errors import UsageError
@@ -88,6 +89,22 @@ def test_the_command_prints_a_table_or_one_document(bundle: Path, capsys: pytest
 def test_misuse_exits_2(bundle: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", str(bundle), "--device", "cpu", *arguments]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_narrow_terminal_cuts_no_number(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    times = dict.fromkeys(("total_p50_ms", "total_p95_ms", "network_p50_ms", "network_p95_ms"), 30903.2)
+    row = {"name": "LeRobot as built", "precision": "bfloat16, float32", **times, "memory_mb": 1812.3, "ratio": 1.0,
+           "sigma": None, "verdict": "", "note": ""}  # fmt: skip
+    print_table(
+        {"machine": {"device": "CPU", "processor": "X", "torch": "2"}, "tokens": {"images": 128, "instruction": 13},
+         "cameras": {"used": ["a"], "slots": ["a"]}, "parameters": 4e8, "denoising_steps": 10, "repeats": 1,
+         "warm_up": 2, "frames": "made up", "reference": None, "rows": [row]}
+    )  # fmt: skip
+    printed = capsys.readouterr().out
+    assert printed.count("30,903") == 4
+    assert "1,812" in printed
+    assert "…" not in printed
 
 
 def test_verdict_against_the_rate() -> None:

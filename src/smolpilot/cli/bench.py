@@ -37,21 +37,28 @@ def print_table(document: dict[str, Any]) -> None:
         f"{facts['device']} ({facts['processor']}), torch {facts['torch']}; {document['parameters'] / 1e6:.1f} M "
         f"parameters; {numbered(len(cameras['used']), 'camera')} in "
         f"{len(cameras['slots'])} slots; {tokens['images']} image, {tokens['instruction']} word and 1 state token; "
-        f"{document['denoising_steps']} denoising steps; {document['repeats']} chunks each after {document['warm_up']} "
-        f"to warm up, {document['frames']} frames",
+        f"{document['denoising_steps']} denoising steps; {numbered(document['repeats'], 'chunk')} each after "
+        f"{document['warm_up']} to warm up, {document['frames']} frames",
         markup=False,
         soft_wrap=True,
     )
     table = Table(box=SIMPLE_HEAD, padding=(0, 1))
-    table.add_column("mode", no_wrap=True)
-    table.add_column("computes in", no_wrap=True)
+    # On a narrow terminal words go on in a second line; a number that is cut off would be another number.
+    table.add_column("mode", overflow="fold")
+    table.add_column("computes in", overflow="fold")
     for name in ("p50 ms", "p95 ms", "net p50", "net p95", "MB", "faster"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in document["rows"]:
         times = (row[key] for key in ("total_p50_ms", "total_p95_ms", "network_p50_ms", "network_p95_ms"))
         faster = "" if row["ratio"] is None else f"{row['ratio']:.2f}x"
         memory = f"{row['memory_mb']:,.0f}"
-        table.add_row(row["name"], row["precision"], *(f"{time:,.1f}" for time in times), memory, faster)
+        table.add_row(
+            row["name"],
+            row["precision"],
+            *(f"{time:,.1f}" if time < 1000 else f"{time:,.0f}" for time in times),
+            memory,
+            faster,
+        )
     console.print(table)
     console.print("net: without the transforms between robot units and the network.", markup=False)
     if document["reference"]:
