@@ -15,18 +15,25 @@ class Player {
       const video = html("video", {src: clip.src, muted: true, playsInline: true, preload: "auto"});
       video.dataset.camera = name;
       video.addEventListener("loadedmetadata", () => this.place(video));
-      // Seeks that came while one was under way: only the last of them counts.
-      video.addEventListener("seeked", () => { if (!this.playing && video.wanted !== this.frame) this.place(video); });
+      video.addEventListener("seeked", () => this.seeked(video));
       return video;
     });
     this.container.replaceChildren(...this.videos.map((video, i) => html("figure", {}, video, html("figcaption", {textContent: entries[i][0]}))));
   }
 
-  // The middle of a frame's time: no rounding shows its neighbour.
-  place(video) {
+  // Inside a frame's time, far from its neighbours. `share` of it: a browser skips a seek to where it stands.
+  place(video, share = 0.5) {
     if (video.readyState === 0 || video.seeking) return;
-    video.wanted = this.frame;
-    video.currentTime = (this.frame + 0.5) / this.fps;
+    clearTimeout(video.confirming);
+    Object.assign(video, {wanted: this.frame, share, currentTime: (this.frame + share) / this.fps});
+  }
+
+  // Of seeks that came while one was under way only the last counts. At rest the frame is asked for once more: a
+  // browser under load may end a seek and keep the picture from before it on the screen.
+  seeked(video) {
+    if (this.playing) return;
+    if (video.wanted !== this.frame) this.place(video);
+    else if (video.share === 0.5) video.confirming = setTimeout(() => { if (!this.playing) this.place(video, 0.4); }, 150);
   }
 
   seek(frame) {
@@ -69,7 +76,8 @@ class Player {
     if (master) {
       this.restart();
       for (const video of this.videos) {
-        if (video !== master && !video.seeking && Math.abs(video.currentTime - master.currentTime) > 2 / this.fps) {
+        // One that ended stays there: taken back it would stand still and be the clock of the others.
+        if (video !== master && !video.ended && !video.seeking && Math.abs(video.currentTime - master.currentTime) > 2 / this.fps) {
           video.currentTime = master.currentTime;
         }
       }
