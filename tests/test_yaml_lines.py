@@ -79,3 +79,25 @@ def test_places_are_spelt_as_a_person_reads_them():
     assert spell(("stages", 1, "lr"), first=1) == "stages[2].lr"
     assert spell(("name",)) == "name"
     assert spell(()) == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "problem"),
+    [
+        ("a: 1\nmade: 2026-13-45\n", 2, "'2026-13-45' is no timestamp: month must be in 1..12"),
+        ("a: 1\nb:\n  c: 0b_\n", 3, "'0b_' is no int"),
+        ("a: 1\nb: &it\n  c: [*it]\n", 2, "'b.c[0]' refers to what it stands in"),
+    ],
+)
+def test_a_value_that_cannot_be_made_is_an_error_with_its_line(text, line, problem):
+    with pytest.raises(yaml.MarkedYAMLError) as caught:
+        read_mapping(text)
+    assert problem in caught.value.problem
+    assert caught.value.problem_mark.line + 1 == line
+
+
+def test_aliases_cost_what_they_say_once():
+    text = "a0: &a0 [x]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 12))
+    values, lines = read_mapping(text)
+    assert len(values) == 12
+    assert len(lines) == 12 + 1 + 11 * 9

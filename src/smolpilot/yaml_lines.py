@@ -28,12 +28,12 @@ def read_mapping(text: str) -> tuple[dict[str, Any], dict[Location, int]]:
 
     Raises NoMappingError, DoubledKeyError (YAML would silently keep the last), and yaml.YAMLError for bad syntax.
     """
-    node = yaml.compose(text, Loader=yaml.SafeLoader)
+    node = yaml.compose(text, Loader=_Loader)
     if not isinstance(node, yaml.MappingNode):
         raise NoMappingError
     lines: dict[Location, int] = {}
-    _collect(node, (), lines)
-    values = yaml.safe_load(text)
+    _collect(node, (), lines, around=(), seen=set())
+    values = yaml.load(text, Loader=_Loader)
     if not isinstance(values, dict):  # a set is written as a mapping, too
         raise NoMappingError
     return values, lines
@@ -56,15 +56,41 @@ def spell(place: Location, *, first: int = 0) -> str:
     return text
 
 
-def _collect(node: yaml.Node, place: Location, lines: dict[Location, int]) -> None:
+class _Loader(yaml.SafeLoader):
+    """SafeLoader that says where a value cannot be made: a month 13, an hour 25."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep=deep)
+        except (ValueError, OverflowError) as error:
+            kind = node.tag.rpartition(":")[2]
+            problem = f"'{node.value}' is no {kind}: {error}; quotes make it a text"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark) from error
+
+
+def _collect(
+    node: yaml.Node,
+    place: Location,
+    lines: dict[Location, int],
+    around: tuple[yaml.Node, ...],
+    seen: set[yaml.Node],
+) -> None:
+    if node in around:
+        raise yaml.MarkedYAMLError(
+            problem=f"'{spell(place)}' refers to what it stands in", problem_mark=node.start_mark
+        )
+    if node in seen:  # an alias: its lines are those of the anchor
+        return
+    seen.add(node)
+    around = (*around, node)
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             here, line = (*place, str(key.value)), key.start_mark.line + 1
             if here in lines:
                 raise DoubledKeyError(here, line, lines[here])
             lines[here] = line
-            _collect(value, here, lines)
+            _collect(value, here, lines, around, seen)
     elif isinstance(node, yaml.SequenceNode):
         for index, value in enumerate(node.value):
             lines[(*place, index)] = value.start_mark.line + 1
-            _collect(value, (*place, index), lines)
+            _collect(value, (*place, index), lines, around, seen)

@@ -24,7 +24,7 @@ def read_yaml(text: str, where: str) -> tuple[dict[str, Any], dict[Location, int
         line = f":{mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or "it cannot be read"
         raise ProfileError(
-            f"{where}{line} is not valid YAML: {problem}.", fix="check indentation and brackets"
+            f"{where}{line} is not valid YAML: {problem}.", fix="check indentation, brackets and quotes"
         ) from None
     except NoMappingError:
         raise ProfileError(
