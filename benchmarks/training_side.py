@@ -9,16 +9,18 @@ from __future__ import annotations
 import argparse
 import json
 import resource
-import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from plain_model import inputs_of, lerobot_policy, make_batch
 from safetensors.torch import load_file, save_file
+from torch.utils.flop_counter import FlopCounterMode
 
 from smolpilot.policy import names
 from smolpilot.policy.byte_tokenizer import byte_level_folder
@@ -26,6 +28,7 @@ from smolpilot.policy.config import PolicyConfig, TextConfig, VisionConfig, VLMC
 from smolpilot.policy.inputs import PolicyInputs
 from smolpilot.policy.model import SmolVLA
 from smolpilot.training.optimiser import build_optimiser
+from smolpilot.training.precision import clip_gradients
 from smolpilot.training.towers import park
 
 BATCHES = 3  # different batches that take turns
@@ -40,6 +43,22 @@ SIZES = {
 }
 
 
+def attention_flop(queries: torch.Size, keys: torch.Size, *_: Any, **__: Any) -> int:
+    """Two products of [.., L, E] and [.., K, E] per head; torch counts its CPU kernel's not at all."""
+    return 4 * queries.numel() * keys[-2]
+
+
+def attention_backward_flop(_: torch.Size, queries: torch.Size, keys: torch.Size, *__: Any, **___: Any) -> int:
+    """Five products."""
+    return 10 * queries.numel() * keys[-2]
+
+
+CPU_ATTENTION = {
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: attention_flop,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: attention_backward_flop,
+}
+
+
 def run_side(given: argparse.Namespace) -> dict[str, Any]:
     """What the process was started for; a dict for the JSON on its standard output."""
     if given.side == "export":
@@ -47,8 +66,6 @@ def run_side(given: argparse.Namespace) -> dict[str, Any]:
     if given.side.startswith("keep-"):
         return keep_cache(given, given.side.removeprefix("keep-"))
     cached = given.side in CACHES
-    # A cached step is short, so that more of them are worth taking.
-    steps = max((3 if cached else 1) * given.repeats + 1, given.curve)
     if given.side in ("float32", "built"):
         with tempfile.TemporaryDirectory() as temporary:
             byte_level_folder(SIZES[given.size]).write(Path(temporary) / "vlm")
@@ -58,12 +75,14 @@ def run_side(given: argparse.Namespace) -> dict[str, Any]:
                 .train()
             )
 
+        frames = [batch_of(given, number, given.device)[0] for number in range(BATCHES)]
+
         def loss_of(number: int, noise: torch.Tensor, moment: torch.Tensor) -> torch.Tensor:
-            loss: torch.Tensor = theirs.forward(batch_of(given, number, given.device)[0], noise, moment)[0]
+            loss: torch.Tensor = theirs.forward(dict(frames[number % BATCHES]), noise, moment)[0]
             return loss
 
         optimiser = theirs.config.get_optimizer_preset().build(theirs.get_optim_params())
-        return time_steps(theirs, optimiser, loss_of, given, steps)
+        return take_steps(given, theirs, optimiser, loss_of, torch.nn.utils.clip_grad_norm_)
     ours = our_model(given).to(given.device).train()
     name = given.side if cached else "inputs"
     batches = [load_inputs(path).to(given.device) for path in batch_paths(given, name) if path.exists()]
@@ -72,9 +91,11 @@ def run_side(given: argparse.Namespace) -> dict[str, Any]:
     if given.device.startswith("cuda"):
         torch.cuda.reset_peak_memory_stats()
     optimiser = build_optimiser(ours, lr=1e-4, weight_decay=1e-10)
-    return time_steps(
-        ours, optimiser, lambda n, noise, moment: ours.loss(batches[n % len(batches)], noise, moment), given, steps
-    )
+
+    def our_loss(number: int, noise: torch.Tensor, moment: torch.Tensor) -> torch.Tensor:
+        return ours.loss(batches[number % len(batches)], noise, moment)
+
+    return take_steps(given, ours, optimiser, our_loss, clip_gradients)
 
 
 def export(given: argparse.Namespace) -> dict[str, Any]:
@@ -151,39 +172,44 @@ def load_inputs(path: Path) -> PolicyInputs:
     return PolicyInputs(**load_file(path))
 
 
-def time_steps(
+def take_steps(
+    given: argparse.Namespace,
     model: Any,
     optimiser: torch.optim.Optimizer,
     loss_of: Callable[..., torch.Tensor],
-    given: argparse.Namespace,
-    steps: int,
+    clip: Callable[..., torch.Tensor],
 ) -> dict[str, Any]:
-    """Losses of all steps, the median seconds of all but the first, and the median processor time of all threads.
+    """Take as many steps as each line on the standard input says and answer with a line: the seconds of each step, the
+    processor time of all threads, and the loss. Returns the peak memory and the arithmetic of a step when the input
+    ends.
 
-    Each side's optimiser is the one that it trains with: AdamW with the same settings, fused in ours.
+    Each side's optimiser and clipping are those that it trains with: the same settings, AdamW fused in ours.
     """
     parameters = [p for p in model.parameters() if p.requires_grad]
-    seconds: list[float] = []
-    busy: list[float] = []
-    losses: list[float] = []
-    for number in range(steps):
-        _, noise, moment = batch_of(given, number, given.device)
-        synchronise(given.device)
-        begin, work = time.perf_counter(), time.process_time()
-        optimiser.zero_grad(set_to_none=True)
-        loss = loss_of(number, noise, moment)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, 10.0)
-        optimiser.step()
-        losses.append(loss.item())
-        synchronise(given.device)
-        seconds.append(time.perf_counter() - begin)
-        busy.append(time.process_time() - work)
+    number = 0
+    counter = FlopCounterMode(display=False, custom_mapping=CPU_ATTENTION)
+    for line in sys.stdin:
+        answer: dict[str, list[float]] = {"seconds": [], "processor": [], "losses": []}
+        for _ in range(int(line)):
+            _, noise, moment = batch_of(given, number, given.device)
+            synchronise(given.device)
+            begin, work = time.perf_counter(), time.process_time()
+            optimiser.zero_grad(set_to_none=True)
+            with counter if number == 0 else nullcontext():  # the first step's time is not counted
+                loss = loss_of(number, noise, moment)
+                loss.backward()
+            clip(parameters, 10.0)
+            optimiser.step()
+            answer["losses"].append(loss.item())
+            synchronise(given.device)
+            answer["seconds"].append(time.perf_counter() - begin)
+            answer["processor"].append(time.process_time() - work)
+            number += 1
+        print(json.dumps(answer), flush=True)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     if given.device.startswith("cuda"):
         memory = torch.cuda.max_memory_allocated() / 1e9
-    medians = {"step_s": statistics.median(seconds[1:]), "processor_s": statistics.median(busy[1:])}
-    return {**medians, "steps_s": seconds, "losses": losses, "peak_gb": memory}
+    return {"peak_gb": memory, "gflop": counter.get_total_flops() / 1e9}
 
 
 def synchronise(device: str) -> None:

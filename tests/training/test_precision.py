@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from smolpilot.errors import TrainingError, UsageError
 from smolpilot.training import TrainingStoppedError, TrainOptions, train
 from smolpilot.training.metrics_log import read_metrics
-from smolpilot.training.precision import Precision
+from smolpilot.training.precision import Precision, clip_gradients
 
 CPU = torch.device("cpu")
 
@@ -112,3 +112,15 @@ def test_without_a_compiler_compile_is_refused(
     with pytest.raises(UsageError, match="--compile cannot be used here"):
         train(options(tiny_dataset, tmp_path / "run", compile=True))
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("scale", [0.01, 0.2, 5.0, float("nan")])
+def test_clipping_is_that_of_torch(scale: float) -> None:
+    drawn = [torch.randn(3, 4), torch.randn(5)]
+    ours, theirs = ([torch.zeros_like(each) for each in drawn] for _ in range(2))
+    for ours_one, theirs_one, each in zip(ours, theirs, drawn, strict=True):
+        ours_one.grad, theirs_one.grad = each * scale, each * scale
+    norms = clip_gradients(ours, 1.0), torch.nn.utils.clip_grad_norm_(theirs, 1.0)
+    torch.testing.assert_close(*norms, rtol=0, atol=0, equal_nan=True)
+    for ours_one, theirs_one in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(ours_one.grad, theirs_one.grad, rtol=0, atol=0, equal_nan=True)

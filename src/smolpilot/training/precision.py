@@ -51,7 +51,7 @@ class Precision:
         """Clip the gradients to the norm `largest`; their norm before that, of the unscaled loss."""
         if self._scaler is not None:
             self._scaler.unscale_(optimiser)
-        return torch.nn.utils.clip_grad_norm_(parameters, largest)
+        return clip_gradients(list(parameters), largest)
 
     def step(self, optimiser: torch.optim.Optimizer) -> None:
         """The optimiser's step; left out where float16 gradients overflowed."""
@@ -84,6 +84,15 @@ class Precision:
             values = {"scale": tensors[_SCALE].item(), "_growth_tracker": int(tensors[_GROWTH].item())}
             self._scaler.load_state_dict({**self._scaler.state_dict(), **values})
         return {name: value for name, value in tensors.items() if name not in (_SCALE, _GROWTH)}
+
+
+def clip_gradients(parameters: list[Tensor], largest: float) -> Tensor:
+    """`torch.nn.utils.clip_grad_norm_`, which multiplies every gradient by 1 where the norm is small: not so here on a
+    CPU. On a GPU asking for the norm would make the host wait. Returns the norm before."""
+    norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    if norm.device.type != "cpu" or not norm + 1e-6 <= largest:  # a norm that is NaN reaches the gradients
+        torch.nn.utils.clip_grads_with_norm_(parameters, largest, norm)
+    return norm
 
 
 def _try(dtype: Dtype, device: torch.device) -> None:
