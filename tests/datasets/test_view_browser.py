@@ -186,7 +186,7 @@ def test_keys_step_through_frames_and_episodes(page: Any) -> None:
 
 
 def test_the_frame_that_a_seek_rests_at_is_shown_once_more(page: Any) -> None:
-    page.wait_for_function("() => smolpilot.player.videos.every(v => v.share === 0.4)")
+    page.wait_for_function("() => smolpilot.player.videos.every(v => v.share === 0.4 && !v.seeking)")
     page.evaluate(
         """() => { window.seeks = 0;
         smolpilot.player.videos[0].addEventListener('seeking', () => { window.seeks += 1; }); }"""
