@@ -8,9 +8,16 @@ import pytest
 import torch
 from torch import Tensor
 
+from smolpilot.policy import layers
 from smolpilot.policy.layers import attend
 
 B, L, K, N, G, E = 2, 5, 7, 6, 2, 8
+
+
+@pytest.fixture(autouse=True, params=["attend_fused", "attend_grouped"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a CPU takes, and what a GPU takes: both run here."""
+    monkeypatch.setattr(layers, "attend_fused", getattr(layers, request.param))
 
 
 def draw(seed: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
