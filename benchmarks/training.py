@@ -128,8 +128,8 @@ class Side:
         return self._ask(self._lead)["losses"]
 
     def rounds(self, count: int) -> dict[str, list[float]]:
-        """Seconds and processor time of `count` more steps, or none."""
-        found = self._ask(count) if count > 0 else {"seconds": [], "processor": []}
+        """Seconds and processor time of `count` more steps; none where that is not above 0."""
+        found = self._ask(count)
         for kind, values in self.taken.items():
             values += found[kind]
         return found

@@ -28,12 +28,13 @@ def read_mapping(text: str) -> tuple[dict[str, Any], dict[Location, int]]:
 
     Raises NoMappingError, DoubledKeyError (YAML would silently keep the last), and yaml.YAMLError for bad syntax.
     """
-    node = yaml.compose(text, Loader=_Loader)
+    loader = _Loader(text)
+    node = loader.get_single_node()
     if not isinstance(node, yaml.MappingNode):
         raise NoMappingError
     lines: dict[Location, int] = {}
     _collect(node, (), lines, around=(), seen=set())
-    values = yaml.load(text, Loader=_Loader)
+    values = loader.construct_document(node)
     if not isinstance(values, dict):  # a set is written as a mapping, too
         raise NoMappingError
     return values, lines

@@ -6,7 +6,7 @@ overflow is left out (torch's GradScaler); bfloat16 needs none of it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -47,11 +47,11 @@ class Precision:
         scaled = loss if self._scaler is None else self._scaler.scale(loss)
         scaled.backward()  # type: ignore[no-untyped-call]
 
-    def clip(self, optimiser: torch.optim.Optimizer, parameters: Iterable[Tensor], largest: float) -> Tensor:
+    def clip(self, optimiser: torch.optim.Optimizer, parameters: Sequence[Tensor], largest: float) -> Tensor:
         """Clip the gradients to the norm `largest`; their norm before that, of the unscaled loss."""
         if self._scaler is not None:
             self._scaler.unscale_(optimiser)
-        return clip_gradients(list(parameters), largest)
+        return clip_gradients(parameters, largest)
 
     def step(self, optimiser: torch.optim.Optimizer) -> None:
         """The optimiser's step; left out where float16 gradients overflowed."""
@@ -86,7 +86,7 @@ class Precision:
         return {name: value for name, value in tensors.items() if name not in (_SCALE, _GROWTH)}
 
 
-def clip_gradients(parameters: list[Tensor], largest: float) -> Tensor:
+def clip_gradients(parameters: Sequence[Tensor], largest: float) -> Tensor:
     """`torch.nn.utils.clip_grad_norm_`, which multiplies every gradient by 1 where the norm is small: not so here on a
     CPU. On a GPU asking for the norm would make the host wait. Returns the norm before."""
     norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
