@@ -61,7 +61,7 @@ def test_check_names_the_defect_and_exits_2(tmp_path: Path, capsys: pytest.Captu
 @pytest.mark.parametrize(
     ("args", "part"),
     [
-        (["robots", "so100"], "Did you mean 'so101'?"),
+        (["robots", "SO101"], "Did you mean 'so101'?"),
         (["robots", "check"], "needs a file"),
         (["robots", "check", "so101"], "does not exist"),
         (["robots", "check", "nowhere.yaml"], "does not exist"),

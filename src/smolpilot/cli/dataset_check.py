@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ import tyro
 from smolpilot.cli.options import parse
 from smolpilot.cli.progress import progress_bar
 from smolpilot.errors import UsageError
+from smolpilot.option_types import Pairs
 
 if TYPE_CHECKING:
     from smolpilot.datasets.audit import Audit, Finding
@@ -37,7 +38,10 @@ class CheckOptions:
     html: Path | None = None
     """Also write a page with all findings to this file."""
     robot: str | None = None
-    """Robot profile (name or YAML file) whose joint limits the data must keep."""
+    """Robot profile (name or YAML file) whose joint limits the data must keep; `none`: none. Open: by the dataset's
+    robot_type, else by its joint names."""
+    units: Pairs = field(default_factory=dict)
+    """Units of the dataset's joints where they differ from the profile's, as `all=deg` or `gripper.pos=fraction`."""
 
 
 def main(args: list[str]) -> int:
@@ -46,11 +50,9 @@ def main(args: list[str]) -> int:
     if options.html is not None and options.html.is_dir():
         raise UsageError(f"--html {options.html} is a folder.", expected="the path of the page, such as check.html")
     from smolpilot.datasets.audit import audit
-    from smolpilot.robots import RobotProfile
 
-    robot = RobotProfile.load(options.robot) if options.robot is not None else None
     with progress_bar() as progress:
-        result = audit(options.path, robot=robot, progress=progress)
+        result = audit(options.path, robot=options.robot, units=options.units, progress=progress)
     failed = result.failed(strict=options.strict)
     if options.html is not None:
         from smolpilot.atomic import write_text_atomic
@@ -76,7 +78,7 @@ def _print(result: Audit, options: CheckOptions) -> None:
     facts = result.facts()
     console.print(f"[bold]{_escape(facts['path'])}[/bold]", soft_wrap=True)
     console.print(
-        f"LeRobot {facts['version']}, {facts['episodes']} episodes, {facts['rows']:,} rows, "
+        f"LeRobot {facts['version']}, {_robot(facts)}{facts['episodes']} episodes, {facts['rows']:,} rows, "
         f"{len(facts['cameras'])} cameras, {facts['decoded_frames']:,} frames decoded, {facts['checks']} checks in "
         f"{facts['seconds']:.1f} s",
         soft_wrap=True,
@@ -102,6 +104,10 @@ def _print(result: Audit, options: CheckOptions) -> None:
     console.print(f"{verdict}: {words}" + ("." if not options.strict else " (--strict: warnings count)."))
     if options.html is not None:
         console.print(f"Page: {_escape(str(options.html))}", soft_wrap=True)
+
+
+def _robot(facts: dict[str, Any]) -> str:
+    return f"robot {facts['robot']}, " if facts["robot"] else ""
 
 
 def _episodes(findings: list[Finding]) -> str:

@@ -19,6 +19,9 @@ class InfoOptions:
     """The dataset folder: the one with meta/, data/ and videos/."""
     json: bool = False
     """Print one JSON document instead of tables."""
+    robot: str | None = None
+    """A robot profile (name or YAML file): gives the joints their units; `none`: none. Open: by the dataset's
+    robot_type, else by its joint names."""
 
 
 def main(args: list[str]) -> int:
@@ -30,7 +33,7 @@ def _info(options: InfoOptions) -> int:
     from smolpilot.datasets import open_dataset
     from smolpilot.datasets.summary import summarise
 
-    summary = summarise(open_dataset(options.path))
+    summary = summarise(open_dataset(options.path), robot=options.robot)
     if options.json:
         import json
 
@@ -49,7 +52,7 @@ def _print(summary: dict[str, Any]) -> None:
     hours = summary["hours"]
     facts = [
         ("format", f"LeRobot {summary['version']}"),
-        ("robot", summary["robot_type"] or "not stated"),
+        ("robot_type", summary["robot_type"] or "not stated"),
         (
             "episodes",
             f"{summary['episodes']} of {frames['min']} to {frames['max']} frames, median {frames['median']:g}",
@@ -60,6 +63,9 @@ def _print(summary: dict[str, Any]) -> None:
     ]
     for name, value in facts:
         console.print(f"{name:<12} {value}", markup=False)
+    for note in summary["robot"]["notes"]:
+        topic, _, text = note.partition(": ")
+        console.print(f"{topic:<12} {text}", markup=False, soft_wrap=True)
     for table in (_features(summary), _cameras(summary), _instructions(summary), *_statistics(summary)):
         console.print()
         console.print(table)
@@ -84,6 +90,8 @@ def _features(summary: dict[str, Any]) -> Any:
         vector = name in ("observation.state", "action")
         named = "joints, see below" if vector else ", ".join(feature["names"] or [])
         unit = "s" if name == "timestamp" else "unknown" if feature["dtype"].startswith("float") else ""
+        if any(feature.get("units") or ()):
+            unit = "see below"
         shape = "x".join(map(str, feature["shape"]))
         table.add_row(escape(name), feature["dtype"], shape, escape(named), unit)
     return table
@@ -113,10 +121,12 @@ def _statistics(summary: dict[str, Any]) -> list[Any]:
     for name, title in (("observation.state", "State"), ("action", "Action")):
         stats, keys = summary["statistics"][name], ("mean", "std", "min", "max")
         note = "" if summary["features"][name]["named_by_dataset"] else "; the dataset does not name its joints"
-        table = _table(
-            f"{title} statistics (in the robot's units, which the dataset does not state{note})", "joint", *keys
-        )
+        units = summary["features"][name].get("units") or []
+        robot = summary["robot"]["name"]
+        whose = f"units of robot {robot}" if any(units) else "in the robot's units, which the dataset does not state"
+        table = _table(f"{title} statistics ({whose}{note})", "joint", *(["unit"] if any(units) else []), *keys)
         for i, joint in enumerate(summary["features"][name]["names"] or [name]):
-            table.add_row(escape(joint), *(f"{stats[key][i]:.4g}" for key in keys))
+            unit = [units[i] or "unknown"] if any(units) else []
+            table.add_row(escape(joint), *unit, *(f"{stats[key][i]:.4g}" for key in keys))
         tables.append(table)
     return tables

@@ -33,7 +33,8 @@ class StatsOptions:
     recompute: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Compute them from the data, too, and compare: exit code 1 when stored ones are wrong beyond tolerance."""
     robot: str | None = None
-    """A robot profile (name or YAML file): gives the joints their units."""
+    """A robot profile (name or YAML file): gives the joints their units; `none`: none. Open: by the dataset's
+    robot_type, else by its joint names."""
     out: Path | None = None
     """Write the computed statistics into this new file, in the form of LeRobot's meta/stats.json."""
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
@@ -46,6 +47,8 @@ class _Result:
     units: dict[str, list[str | None]]
     data: Statistics | None
     wrong: list[Deviation]
+    robot: str | None
+    notes: list[str]
 
 
 def main(args: list[str]) -> int:
@@ -78,21 +81,19 @@ def _compute(options: StatsOptions) -> _Result:
     from smolpilot.datasets import read_meta
     from smolpilot.datasets.recompute import find_deviations, recompute_statistics
     from smolpilot.datasets.tables import load_tables
-    from smolpilot.datasets.units import joint_units
+    from smolpilot.datasets.units import find_profile, joint_units
 
     meta = read_meta(options.path)
-    profile = None
-    if options.robot is not None:
-        from smolpilot.robots import RobotProfile
-
-        profile = RobotProfile.load(options.robot)
-    units = joint_units(meta, profile)
+    notes: list[str] = []
+    profile = find_profile(meta, options.robot, notes)
+    units = joint_units(meta, profile, chosen=options.robot is not None, notes=notes)
+    robot = profile.name if profile is not None else None
     if not options.recompute and options.out is None:
-        return _Result(meta, units, None, [])
+        return _Result(meta, units, None, [], robot, notes)
     tables = load_tables(meta, meta.episodes)
     with progress_bar() as progress:
         data = recompute_statistics(meta, tables, progress)
-    return _Result(meta, units, data, find_deviations(meta, tables, data))
+    return _Result(meta, units, data, find_deviations(meta, tables, data), robot, notes)
 
 
 def _document(result: _Result) -> dict[str, Any]:
@@ -124,6 +125,7 @@ def _document(result: _Result) -> dict[str, Any]:
     return {
         "path": str(meta.root),
         "frames": meta.total_frames,
+        "robot": result.robot,
         "features": features,
         "correct": None if data is None else not wrong,
         "wrong": wrong,
@@ -151,6 +153,8 @@ def _print(result: _Result, out: Path | None) -> None:
     console.print(
         f"[bold]{meta.root}[/bold]: {numbered(meta.total_frames, 'frame')} of {numbered(len(meta.episodes), 'episode')}"
     )
+    for note in result.notes:
+        console.print(note, markup=False, soft_wrap=True)
     for name in meta.features:
         if not is_index(name) and (name in meta.statistics or (data is not None and name in data)):
             console.print()

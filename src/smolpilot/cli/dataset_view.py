@@ -28,7 +28,8 @@ class ViewOptions:
     episodes: str = "all"
     """Which episodes: `all`, or a list such as 0,3,7-9."""
     robot: str | None = None
-    """A robot profile (name or YAML file): gives the joints their units."""
+    """A robot profile (name or YAML file): gives the joints their units; `none`: none. Open: by the dataset's
+    robot_type, else by its joint names."""
     check: bool = True
     """Check the recording and show the findings; this decodes every frame."""
     findings: Path | None = None
@@ -44,17 +45,17 @@ def main(args: list[str]) -> int:
     options = parse(ViewOptions, args, verb="dataset view")
     from smolpilot.cli.progress import progress_bar
     from smolpilot.datasets import parse_episodes, read_meta
+    from smolpilot.datasets.units import find_profile, joint_units
     from smolpilot.datasets.view import read_findings, write_page
 
     meta = read_meta(options.path)
     chosen = [episode.index for episode in meta.episodes]
     if options.episodes != "all":
         chosen = parse_episodes(options.episodes, meta, words="all, or ")
-    profile = None
-    if options.robot is not None:
-        from smolpilot.robots import RobotProfile
-
-        profile = RobotProfile.load(options.robot)
+    notes: list[str] = []
+    profile = find_profile(meta, options.robot, notes)
+    named = options.robot is not None
+    joint_units(meta, profile, chosen=named, notes=notes)  # a profile of another robot is refused before the work
     out = options.out or Path(f"{meta.root.name}_view")
     if out.exists():
         raise UsageError(f"The output {out} exists already.", fix="Choose another path, or remove the old page.")
@@ -63,9 +64,9 @@ def main(args: list[str]) -> int:
         if findings is None and options.check:
             from smolpilot.datasets.audit import audit
 
-            findings = audit(options.path, robot=profile, progress=progress).findings
+            findings = audit(options.path, robot=options.robot, progress=progress).findings
         summary = write_page(meta, out, episodes=chosen, findings=findings, profile=profile, progress=progress)
-    _report(summary, options.json, None if findings is None else len(findings))
+    _report(summary, options.json, None if findings is None else len(findings), notes)
     if options.open:
         import webbrowser
 
@@ -73,7 +74,7 @@ def main(args: list[str]) -> int:
     return 0
 
 
-def _report(summary: PageSummary, as_json: bool, findings: int | None) -> None:
+def _report(summary: PageSummary, as_json: bool, findings: int | None, notes: Sequence[str]) -> None:
     if as_json:
         import json
         from dataclasses import asdict
@@ -84,6 +85,8 @@ def _report(summary: PageSummary, as_json: bool, findings: int | None) -> None:
         f"{summary.page}: {numbered(summary.episodes, 'episode')}, {numbered(summary.videos, 'video')}, "
         f"{summary.bytes / 1e6:.1f} MB"
     )
+    for note in notes:
+        print(f"  {note}")
     if findings is not None:
         print(f"  {findings} findings on the time line and in the lists")
     for reason, count in summary.encoded.items():

@@ -8,16 +8,27 @@ import numpy as np
 
 from smolpilot.datasets.features import dimension_names
 from smolpilot.datasets.reader import Dataset
+from smolpilot.datasets.units import doubt_units, find_profile, joint_units
 
 
-def summarise(dataset: Dataset) -> dict[str, Any]:
-    """Facts of the selected episodes, ready for JSON; units are null: LeRobot's format does not state any."""
+def summarise(dataset: Dataset, robot: str | None = None) -> dict[str, Any]:
+    """Facts of the selected episodes, ready for JSON.
+
+    LeRobot's format states no units: `units` of state and action are those of the robot's profile, null where it is
+    not known. robot: a profile's name or path, `none`, or None: by robot_type or joint names.
+    """
     meta = dataset.meta
+    notes: list[str] = []
+    profile = find_profile(meta, robot, notes)
+    units = joint_units(meta, profile, chosen=robot is not None, notes=notes)
+    if profile is not None and (doubt := doubt_units(meta, profile)) is not None:
+        notes.append(f"units: {doubt.text}" + (f" ({doubt.fix})" if doubt.fix else ""))
     lengths = [meta.episode(index).length for index in dataset.episodes]
     return {
         "path": str(meta.root),
         "version": meta.version,
         "robot_type": meta.robot_type,
+        "robot": {"name": profile.name if profile is not None else None, "notes": notes},
         "episodes": len(dataset.episodes),
         "episode_frames": {"min": min(lengths), "median": float(np.median(lengths)), "max": max(lengths)},
         "frames": len(dataset),
@@ -32,6 +43,7 @@ def summarise(dataset: Dataset) -> dict[str, Any]:
                 else feature.names,
                 "named_by_dataset": feature.names is not None,
                 "unit": None,
+                **({"units": units[name]} if name in units else {}),
             }
             for name, feature in meta.features.items()
         },

@@ -1,33 +1,114 @@
-"""Units of a recording's joints: LeRobot's format states none, a robot profile does."""
+"""Robot and units of a dataset's joints: LeRobot's format states a robot_type and no units, a robot profile does."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from smolpilot.datasets.meta import DatasetMeta
+from smolpilot.errors import ProfileError
 from smolpilot.keys import ACTION, STATE
 
 if TYPE_CHECKING:
     from smolpilot.robots import RobotProfile
+    from smolpilot.robots.choose import Ranges, UnitDoubt
 
 
-def joint_units(meta: DatasetMeta, profile: RobotProfile | None) -> dict[str, list[str | None]]:
-    """The unit of each dimension of state and action; None throughout without a profile.
+def find_profile(meta: DatasetMeta, robot: str | None, notes: list[str]) -> RobotProfile | None:
+    """The profile of a dataset's robot, the same for every verb; `notes` says which and why.
 
-    Raises ProfileError when the profile's joints are not those of the recording.
+    robot: what `--robot` says, or None. Raises ProfileError for an unknown name or a file with a mistake.
     """
-    if profile is None:
-        return {STATE: [None] * len(meta.state_names), ACTION: [None] * len(meta.action_names)}
-    from smolpilot.robots import JointLayout, map_joints
+    from smolpilot.robots import choose_profile
 
-    units: dict[str, list[str | None]] = {}
-    for key, names, joints in (
-        (STATE, meta.state_names, profile.state_joints),
-        (ACTION, meta.action_names, profile.action_joints),
-    ):
-        order = map_joints(JointLayout(tuple(names)), joints, what=f"the recording's {key}").order
-        found: list[str | None] = [None] * len(names)
-        for joint, place in zip(joints, order, strict=True):
-            found[place] = joint.unit
-        units[key] = found
+    return choose_profile(
+        robot,
+        robot_type=meta.robot_type,
+        state_names=meta.state_names,
+        action_names=meta.action_names,
+        notes=notes,
+        ranges=stated_ranges(meta),
+    )
+
+
+def derive_profile(meta: DatasetMeta) -> RobotProfile:
+    """A profile with the joint names and cameras of a dataset; units and limits unknown."""
+    from smolpilot.robots import RobotProfile
+
+    return RobotProfile.from_features(
+        meta.state_names,
+        meta.cameras,
+        meta.fps,
+        action_names=meta.action_names,
+        name=meta.robot_type or "derived",
+    )
+
+
+def check_joints(meta: DatasetMeta, profile: RobotProfile) -> None:
+    """ProfileError where the profile's joints are not the dataset's; its fix names the profile that fits."""
+    from smolpilot.robots import better_robot
+    from smolpilot.robots.layout import FrameLayout, map_layout
+
+    try:
+        map_layout(FrameLayout.of_dataset(meta), profile)
+    except ProfileError as error:
+        hint = better_robot(profile, meta.robot_type, meta.state_names, meta.action_names)
+        raise ProfileError(error.found, expected=error.expected, fix=hint or error.fix) from None
+
+
+def doubt_units(meta: DatasetMeta, profile: RobotProfile) -> UnitDoubt | None:
+    """What is assumed of units in which recordings of this robot differ; None where they do not."""
+    from smolpilot.robots import unit_doubt
+
+    return unit_doubt(
+        profile,
+        robot_type=meta.robot_type,
+        version=meta.version,
+        state_names=meta.state_names,
+        action_names=meta.action_names,
+        ranges=stated_ranges(meta),
+    )
+
+
+def stated_ranges(meta: DatasetMeta) -> Ranges:
+    """Minimum and maximum of state and action by the stored statistics, as far as they are there and finite."""
+    found = {}
+    for key, names in ((STATE, meta.state_names), (ACTION, meta.action_names)):
+        stored = meta.statistics.get(key, {})
+        low, high = (np.asarray(stored.get(word, ()), np.float64).reshape(-1) for word in ("min", "max"))
+        if len(low) == len(high) == len(names) and np.isfinite(low).all() and np.isfinite(high).all():
+            found[key] = (low, high)
+    return found
+
+
+def joint_units(
+    meta: DatasetMeta, profile: RobotProfile | None, *, chosen: bool = True, notes: list[str] | None = None
+) -> dict[str, list[str | None]]:
+    """The unit of each dimension of state and action; None where it is not known.
+
+    That is throughout without a profile, and where the numbers are surely in another unit than the profile's: `notes`
+    says so. chosen: the user named the profile. Raises ProfileError when the profile's joints are not the dataset's.
+    """
+    units: dict[str, list[str | None]] = {
+        STATE: [None] * len(meta.state_names),
+        ACTION: [None] * len(meta.action_names),
+    }
+    if profile is None:
+        return units
+    from smolpilot.robots import findings_of
+    from smolpilot.robots.layout import FrameLayout, map_layout
+
+    check_joints(meta, profile)
+    layout = FrameLayout.of_dataset(meta)
+    found = findings_of(profile, layout, stated_ranges(meta), chosen=chosen)
+    sides = zip(
+        (STATE, ACTION), map_layout(layout, profile), (profile.state_joints, profile.action_joints), strict=True
+    )
+    for key, mapping, joints in sides:
+        wrong = {name for finding in found.get(key, ()) for name in finding.joints}
+        for joint, place in zip(joints, mapping.order, strict=True):
+            units[key][place] = None if joint.unit == "unknown" or joint.name in wrong else joint.unit
+        if notes is not None:
+            notes += [f"units: {finding.text} ({finding.fix})" for finding in found.get(key, ())]
     return units

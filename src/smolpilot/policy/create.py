@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from smolpilot.datasets.units import derive_profile
 from smolpilot.errors import ProfileError, TransformError, UsageError, did_you_mean
 from smolpilot.robots import JointLayout, RobotProfile
 from smolpilot.statistics import Statistics
@@ -130,17 +131,6 @@ def adapt_policy(
     report = LoadReport(policy.report.source, "fine-tuning of", found_dtypes=policy.report.found_dtypes, notes=notes)
     lineage = _lineage(meta, {"parent": {"source": policy.report.source, **policy.lineage}})
     return Policy(model, transforms, lineage=lineage, report=fill_sizes(report, model), carried=policy.carried)
-
-
-def derive_profile(meta: DatasetMeta) -> RobotProfile:
-    """A profile with the joint names and cameras of a dataset; units and limits unknown."""
-    return RobotProfile.from_features(
-        meta.state_names,
-        meta.cameras,
-        meta.fps,
-        action_names=meta.action_names,
-        name=meta.robot_type or "derived",
-    )
 
 
 def propose_cameras(config: PolicyConfig, meta: DatasetMeta, notes: list[str] | None = None) -> dict[str, str | None]:

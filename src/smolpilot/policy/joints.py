@@ -3,35 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from smolpilot.errors import ProfileError, TransformError
+from smolpilot.errors import TransformError
 from smolpilot.keys import ACTION, STATE
-from smolpilot.robots import JointLayout, JointMapping, map_joints
-from smolpilot.statistics import Statistics
+from smolpilot.robots import JointLayout, JointMapping
+from smolpilot.robots.layout import FrameLayout, check_dimensions, map_layout, to_policy_order
 
 from .parts import Batch
 
 if TYPE_CHECKING:
-    from smolpilot.datasets import DatasetMeta
     from smolpilot.robots import RobotProfile
 
-
-@dataclass(frozen=True)
-class FrameLayout:
-    """Which joint is where in the state and the action of a frame."""
-
-    state: JointLayout
-    action: JointLayout
-
-    @classmethod
-    def of_dataset(cls, meta: DatasetMeta) -> FrameLayout:
-        """The layout of a dataset's frames."""
-        return cls(JointLayout(tuple(meta.state_names)), JointLayout(tuple(meta.action_names)))
+__all__ = ["FrameLayout", "JointsPart", "check_dimensions", "map_layout", "to_policy_order"]
 
 
 class JointsPart:
@@ -72,36 +59,6 @@ class JointsPart:
             return actions
         mapped: Tensor = self.action.backward(actions)
         return mapped
-
-
-def map_layout(source: FrameLayout, profile: RobotProfile) -> tuple[JointMapping, JointMapping]:
-    """Mappings of state and action from a layout to the profile's; ProfileError where joints do not match."""
-    return (
-        map_joints(source.state, profile.state_joints, what="the recorded state"),
-        map_joints(source.action, profile.action_joints, what="the recorded action"),
-    )
-
-
-def to_policy_order(statistics: Statistics, source: FrameLayout, profile: RobotProfile | None) -> Statistics:
-    """Statistics of state and action, moved from a dataset's joint order and units to the profile's."""
-    kept = {key: dict(statistics[key]) for key in (STATE, ACTION) if key in statistics}
-    if profile is None:
-        return kept
-    for key, mapping in zip((STATE, ACTION), map_layout(source, profile), strict=True):
-        if key in kept:
-            kept[key] = mapping.forward_statistics(kept[key])
-    return kept
-
-
-def check_dimensions(profile: RobotProfile, state_dim: int, action_dim: int) -> None:
-    """ProfileError when the profile has other numbers of joints than the policy."""
-    found = len(profile.state_joints), len(profile.action_joints)
-    if found != (state_dim, action_dim):
-        raise ProfileError(
-            f"Robot '{profile.name}' has {found[0]} state and {found[1]} action joints; "
-            f"the policy has {state_dim} and {action_dim}.",
-            fix="use the profile of the robot that the policy was trained for, or fine-tune the policy for this one",
-        )
 
 
 def _names(layout: JointLayout | None, joints: Sequence[object] | None) -> tuple[str, ...]:

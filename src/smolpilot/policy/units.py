@@ -2,47 +2,18 @@
 
 from __future__ import annotations
 
-import typing
 from collections.abc import Mapping
 from typing import Any, Protocol
 
 from smolpilot.datasets import DatasetMeta
-from smolpilot.errors import UsageError, did_you_mean
+from smolpilot.errors import UsageError
 from smolpilot.keys import ACTION, STATE
-from smolpilot.policy.joints import FrameLayout, map_layout, to_policy_order
 from smolpilot.policy.lineage import trainings_on
-from smolpilot.robots import JointLayout, RobotProfile, Unit
+from smolpilot.robots import JointLayout, RobotProfile
+from smolpilot.robots.layout import FrameLayout, frame_layout, map_layout, to_policy_order
 from smolpilot.statistics import Statistics
 
-_ALL = "all"
-_ROTARY = ("rad", "deg")
-
-
-def frame_layout(meta: DatasetMeta, profile: RobotProfile | None, units: Mapping[str, str]) -> FrameLayout:
-    """Names and units of the dataset's dimensions; without `units` they are taken as the profile's.
-
-    UsageError for a joint that the dataset does not have and for an unknown unit.
-    """
-    plain = FrameLayout.of_dataset(meta)
-    if not units or profile is None:
-        return plain
-    known = {*plain.state.names, *plain.action.names}
-    possible = typing.get_args(Unit)
-    for name, unit in units.items():
-        if name not in known | {_ALL}:
-            raise UsageError(f"--units names the joint '{name}'.", fix=did_you_mean(name, known | {_ALL}))
-        if unit not in possible:
-            raise UsageError(f"--units gives '{name}' the unit '{unit}'.", fix=did_you_mean(unit, possible))
-    mappings = map_layout(plain, profile)
-    layouts = []
-    for names, order, joints in (
-        (plain.state.names, mappings[0].order, profile.state_joints),
-        (plain.action.names, mappings[1].order, profile.action_joints),
-    ):
-        rotary = {names[place] for place, joint in zip(order, joints, strict=True) if joint.unit in _ROTARY}
-        chosen = [units.get(name, units.get(_ALL, "unknown") if name in rotary else "unknown") for name in names]
-        layouts.append(JointLayout(names, tuple(typing.cast(Unit, unit) for unit in chosen)))
-    return FrameLayout(*layouts)
+__all__ = ["Trained", "frame_layout", "in_profile_units", "layout_for"]
 
 
 class Trained(Protocol):

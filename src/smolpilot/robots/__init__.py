@@ -1,7 +1,10 @@
-"""Robot profiles (one YAML file per robot) and the mapping between a dataset's joints and a profile's."""
+"""Robot profiles (one YAML file per robot), how a dataset gets its own, and the mapping between both sides' joints."""
 
+from .choose import better_robot, choose_profile, findings_of, unit_doubt
 from .mapping import JointLayout, JointMapping, map_joints
-from .profile import Camera, CameraRole, Joint, RobotProfile, Unit, list_profiles
+from .profile import Camera, CameraRole, Joint, RobotProfile, list_profiles
+from .unit_rules import UnitFinding, unit_findings
+from .units import Unit
 
 __all__ = [
     "Camera",
@@ -11,6 +14,12 @@ __all__ = [
     "JointMapping",
     "RobotProfile",
     "Unit",
+    "UnitFinding",
+    "better_robot",
+    "choose_profile",
+    "findings_of",
     "list_profiles",
     "map_joints",
+    "unit_doubt",
+    "unit_findings",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,9 +12,8 @@ import numpy.typing as npt
 
 from smolpilot.errors import ProfileError, did_you_mean
 
-from .profile import Joint, Unit
-
-_FACTORS = {("rad", "deg"): 180.0 / math.pi, ("deg", "rad"): math.pi / 180.0}
+from .profile import Joint, spellings
+from .units import Unit, factor
 
 
 @dataclass(frozen=True)
@@ -105,11 +103,13 @@ class JointMapping:
 def map_joints(source: JointLayout, joints: Sequence[Joint], *, what: str = "the dataset") -> JointMapping:
     """Match the dimensions of `source` to `joints` by name or alias; exact, every joint once.
 
+    LeRobot's `NAME.pos` is joint NAME. Made-up names (`joint_0`, `joint_1`, ... in order) match by position.
+
     Raises ProfileError with both name lists for unknown, missing or doubly matched joints, and for units that no
-    factor connects (only rad and deg convert). Made-up names (`joint_0`, `joint_1`, ... in order) match by position.
+    factor connects.
     """
     names = tuple(joint.name for joint in joints)
-    positional = _made_up(source.names) and len(source.names) == len(joints) and not set(source.names) <= set(names)
+    positional = made_up(source.names) and len(source.names) == len(joints) and not set(source.names) <= set(names)
     order = tuple(range(len(joints))) if positional else _order(source.names, joints, what)
     units: tuple[Unit, ...] = source.units or tuple("unknown" for _ in source.names)
     factors = tuple(_factor(units[i], joint, what) for i, joint in zip(order, joints, strict=True))
@@ -120,16 +120,17 @@ def _order(found: Sequence[str], joints: Sequence[Joint], what: str) -> tuple[in
     target = {name: d for d, joint in enumerate(joints) for name in (joint.name, *joint.aliases)}
     both = f"{what}: {', '.join(found)}\nprofile: {', '.join(joint.name for joint in joints)}"
     place: dict[int, int] = {}
-    for i, name in enumerate(found):
+    for i, recorded in enumerate(found):
+        name = next((spelling for spelling in spellings(recorded) if spelling in target), recorded)
         if name not in target:
             raise ProfileError(
-                f"The profile has no joint '{name}' of {what}.",
+                f"The profile has no joint '{recorded}' of {what}.",
                 expected=f"the same joints on both sides.\n{both}",
                 fix=f"{did_you_mean(name, target)} Add it to the profile, as a joint or as an alias of one.",
             )
         if target[name] in place:
             first, joint = found[place[target[name]]], joints[target[name]].name
-            raise ProfileError(f"'{first}' and '{name}' of {what} are both joint '{joint}' of the profile.")
+            raise ProfileError(f"'{first}' and '{recorded}' of {what} are both joint '{joint}' of the profile.")
         place[target[name]] = i
     missing = [joint.name for d, joint in enumerate(joints) if d not in place]
     if missing:
@@ -142,20 +143,21 @@ def _order(found: Sequence[str], joints: Sequence[Joint], what: str) -> tuple[in
     return tuple(place[d] for d in range(len(joints)))
 
 
-def _made_up(names: Sequence[str]) -> bool:
+def made_up(names: Sequence[str]) -> bool:
+    """Whether the names are `joint_0`, `joint_1`, ...: what a dataset without names gets."""
     return len(names) > 0 and list(names) == [f"joint_{i}" for i in range(len(names))]
 
 
 def _factor(unit: Unit, joint: Joint, what: str) -> float:
-    if unit == joint.unit or "unknown" in (unit, joint.unit):
-        return 1.0
-    if (unit, joint.unit) not in _FACTORS:
+    found = factor(unit, joint)
+    if found is None:
         raise ProfileError(
             f"Joint '{joint.name}' is in '{unit}' in {what} and in '{joint.unit}' in the profile.",
-            expected="the same unit, or rad and deg",
-            fix="write a copy of the profile in the units of the recording",
+            expected="the same unit, or one that a factor converts: rad and deg, m and mm, fraction, percent and byte "
+            "of a gripper's way",
+            fix="name the profile in the units of the recording with --robot, or write a copy in them",
         )
-    return _FACTORS[unit, joint.unit]
+    return found
 
 
 def _like(factors: Sequence[float], values: Any) -> Any:

@@ -13,8 +13,8 @@ import yaml
 from smolpilot.errors import ProfileError, did_you_mean
 
 from ._yaml import find_problem, read_yaml
+from .units import SPELLINGS, Unit
 
-Unit = Literal["rad", "deg", "m", "normalised", "px", "unknown"]
 CameraRole = Literal["front", "top", "side", "wrist", "left_wrist", "right_wrist", "head", "other"]
 
 
@@ -25,6 +25,12 @@ def _known(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
+def _spelled(value: Any) -> Any:
+    """British and American spelling of a unit are the same unit."""
+    return SPELLINGS.get(value, value) if isinstance(value, str) else value
+
+
+_Unit = Annotated[Unit, pydantic.BeforeValidator(_spelled)]
 _PositionLimits = Annotated[tuple[float, float] | None, pydantic.BeforeValidator(_known)]
 _VelocityLimit = Annotated[float | None, pydantic.BeforeValidator(_known)]
 _Name = Annotated[str, pydantic.Field(min_length=1)]
@@ -38,12 +44,13 @@ class Joint(_Strict):
     """One entry of the state or action vector.
 
     `position_limits` in `unit`, `velocity_limit` in `unit` per second; None (YAML: `unknown`) where nobody knows.
-    `normalised` is a device's own scale (a gripper of 0..1, 0..100, ...): the limits say which. `unknown` is for
-    profiles derived from a dataset, which carries no units. `aliases` are other names of the joint in datasets.
+    `normalised` (or `normalized`) is a device's own scale (a gripper of 0..1, 0..100, ...): the limits say which.
+    `unknown` is for profiles derived from a dataset, which carries no units. `aliases` are other names of the joint in
+    datasets; LeRobot's `NAME.pos` needs none.
     """
 
     name: _Name
-    unit: Unit
+    unit: _Unit
     position_limits: _PositionLimits
     velocity_limit: _VelocityLimit
     aliases: list[_Name] = []
@@ -79,10 +86,14 @@ class RobotProfile(_Strict):
     """What a robot is: `joints` in order, `gripper` (names of joints), `cameras`, `rate` in Hz.
 
     `state` and `action` name the joints that are read and commanded, in the order of the vectors; None means all.
+    `robot_types` are the names under which recordings mean this robot (`robot_type` in LeRobot's meta/info.json).
+    `other_units` names the profile of the same robot in the other unit that its recordings may hold.
     """
 
     name: _Name
     description: str
+    robot_types: list[_Name] = []
+    other_units: _Name | None = None
     rate: Annotated[float, pydantic.Field(gt=0)]
     joints: Annotated[list[Joint], pydantic.Field(min_length=1)]
     gripper: list[str] = []
@@ -125,11 +136,18 @@ class RobotProfile(_Strict):
     def camera_names(self) -> list[str]:
         return [camera.name for camera in self.cameras]
 
+    def find(self, name: str) -> Joint | None:
+        """The joint of that name or alias, with or without LeRobot's `.pos`; None when there is none."""
+        for spelling in spellings(name):
+            for joint in self.joints:
+                if spelling == joint.name or spelling in joint.aliases:
+                    return joint
+        return None
+
     def joint(self, name: str) -> Joint:
         """The joint of that name or alias; an unknown one is a ProfileError that proposes the nearest."""
-        for joint in self.joints:
-            if name == joint.name or name in joint.aliases:
-                return joint
+        if (joint := self.find(name)) is not None:
+            return joint
         names = [joint.name for joint in self.joints]
         raise ProfileError(f"Robot '{self.name}' has no joint '{name}'.", fix=did_you_mean(name, names))
 
@@ -140,6 +158,8 @@ class RobotProfile(_Strict):
             joint["position_limits"] = joint["position_limits"] or "unknown"
             joint["velocity_limit"] = "unknown" if joint["velocity_limit"] is None else joint["velocity_limit"]
         values = {key: value for key, value in values.items() if value is not None or key == "default_instruction"}
+        if not self.robot_types:
+            del values["robot_types"]
         return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120, default_flow_style=None)
 
     @classmethod
@@ -164,7 +184,7 @@ class RobotProfile(_Strict):
             raise ProfileError(
                 f"There is no robot profile '{text}'.",
                 expected="the name of a shipped profile or the path of a .yaml file",
-                fix=f"{did_you_mean(text, list_profiles())} `smolpilot robots` lists them.",
+                fix=f"{_nearest_profile(text)} `smolpilot robots` lists them.",
             )
         if not path.is_file():
             raise ProfileError(f"The robot profile {path} does not exist or is not a file.", fix="Check the path.")
@@ -208,6 +228,28 @@ class RobotProfile(_Strict):
 def list_profiles() -> list[str]:
     """Names of the shipped profiles, sorted."""
     return sorted(entry.name.removesuffix(".yaml") for entry in _folder().iterdir() if entry.name.endswith(".yaml"))
+
+
+def plain_type(robot_type: str | None) -> str:
+    """A robot's type as it is compared: lower case, one kind of separator."""
+    return (robot_type or "").strip().lower().replace("-", "_").replace(" ", "_")
+
+
+def spellings(name: str) -> tuple[str, ...]:
+    """A joint's name as recorded, and without the suffix that LeRobot gives positions."""
+    return (name, name.removesuffix(".pos")) if name.endswith(".pos") else (name,)
+
+
+def _nearest_profile(text: str) -> str:
+    """What may have been meant: a name in other letters, LeRobot's name of the robot, or a misspelling."""
+    plain = plain_type(text)
+    names = list_profiles()
+    if plain in names:
+        return f"Did you mean '{plain}'?"
+    typed = [name for name in names if plain in map(plain_type, RobotProfile.load(name).robot_types)]
+    if typed:
+        return f"Did you mean '{typed[0]}', the profile of LeRobot's {text}?"
+    return did_you_mean(plain, names)
 
 
 def guess_role(camera: str) -> CameraRole:

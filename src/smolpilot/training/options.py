@@ -36,8 +36,8 @@ class TrainOptions:
     out: Path | None = None
     """Run folder to create, or with --resume the run to go on with."""
     robot: str | None = None
-    """Robot profile: a shipped name (smolpilot robots) or a YAML file. Open: the profile named like the dataset's
-    robot_type, else one derived from the dataset."""
+    """Robot profile: a shipped name (smolpilot robots) or a YAML file; `none`: no profile. Open: by the dataset's
+    robot_type, else by its joint names, else one derived from the dataset."""
     policy: str | None = None
     """Policy to fine-tune: a bundle or LeRobot checkpoint folder, or a hub id."""
     preset: Literal["tiny", "smolvla"] | None = None
@@ -102,7 +102,7 @@ class TrainOptions:
     name, else in order. A camera that is not to be used: `side=none`."""
     units: Pairs = field(default_factory=dict)
     """Units of the dataset's joints where they differ from the profile's, as `elbow=deg`, or `all=deg` for every
-    rotary joint. The policy works in the profile's."""
+    rotary joint: rad, deg, m, mm; fraction, percent, byte of a gripper's way. The policy works in the profile's."""
     stats: Literal["parent", "dataset", "merged"] | None = None
     """Normalisation when fine-tuning: keep the parent's statistics, take the dataset's, or those of both together
     (a parent's skills suffer from every change of scale). Open: the parent's when its

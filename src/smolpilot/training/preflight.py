@@ -8,27 +8,30 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from smolpilot.datasets import Dataset, DatasetMeta, open_dataset
+from smolpilot.datasets.units import check_joints, derive_profile, doubt_units, find_profile
 from smolpilot.errors import DatasetError, SmolpilotError
 from smolpilot.keys import ACTION, STATE
-from smolpilot.policy import FrameLayout, Policy, load_policy
-from smolpilot.policy.create import propose_cameras
-from smolpilot.policy.joints import map_layout, to_policy_order
 from smolpilot.policy.lineage import trainings_on
 from smolpilot.policy.units import frame_layout, layout_for
-from smolpilot.robots import RobotProfile
+from smolpilot.robots import RobotProfile, findings_of
+from smolpilot.robots.layout import FrameLayout, map_layout, to_policy_order
 from smolpilot.words import numbered
 
+from .drift import FAR, drift
 from .preflight_options import PreflightOptions
-from .setup import FAR, Prepared, choose_profile, drift
+
+if TYPE_CHECKING:
+    # Without a policy nothing here needs torch, which takes seconds and most of a gigabyte to load.
+    from smolpilot.policy import Policy
+
+    from .setup import Prepared
 
 Verdict = Literal["ok", "warning", "error"]
-_TURN = 180 / np.pi
-_NO_RADIANS = 3 * np.pi  # no arm's joint turns that far
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,8 @@ def preflight(options: PreflightOptions) -> list[Line]:
                   f"{meta.fps:g} per second")]  # fmt: skip
     policy: Policy | None = None
     if options.policy is not None:
+        from smolpilot.policy import load_policy
+
         try:
             policy = load_policy(
                 options.policy, device="cpu", dtype="float32", stats_from=options.stats_from,
@@ -68,22 +73,25 @@ def preflight(options: PreflightOptions) -> list[Line]:
             lines.append(_failed("policy", error))
     try:
         notes: list[str] = []
-        profile = choose_profile(options.robot, meta, notes)
+        found = find_profile(meta, options.robot, notes)
+        profile = found or derive_profile(meta)
         layout = frame_layout(meta, profile, options.units)
     except SmolpilotError as error:
         return [*lines, _failed("robot", error)]
-    lines.append(Line("robot", "ok" if options.robot else "warning", "; ".join(notes) or profile.name,
-                      "" if options.robot else "--robot NAME gives units and limits"))  # fmt: skip
+    known = found is not None or options.robot is not None
+    lines.append(Line("robot", "ok" if known else "warning", "; ".join(notes) or profile.name,
+                      "" if known else "--robot NAME gives units and limits"))  # fmt: skip
     checks: list[tuple[str, Callable[[], Iterator[Line]]]] = [
         ("joints", lambda: _joints(meta, layout, profile)),
-        ("ranges", lambda: _ranges(dataset, layout, profile)),
+        ("units", lambda: _units(meta, profile, told=bool(options.units))),
+        ("ranges", lambda: _ranges(dataset, layout, profile, named=options.robot is not None)),
         ("cameras", lambda: _cameras(meta, profile, policy)),
         ("rate", lambda: _rate(meta, profile, policy)),
         ("statistics", lambda: _statistics(meta, layout, profile, policy)),
         ("instruction", lambda: _instructions(dataset, policy, options.instruction)),
     ]
     for topic, check in checks:
-        if topic in ("ranges", "statistics") and any(line.topic == "joints" for line in lines):
+        if topic in ("units", "ranges", "statistics") and any(line.topic == "joints" for line in lines):
             continue  # without the joints there is nothing to compare
         try:
             lines += list(check())
@@ -99,7 +107,9 @@ def preflight_training(prepared: Prepared) -> list[Line]:
     assert profile is not None
     for part in prepared.parts:
         own = [
-            *_ranges(part.train, part.layout, profile, unknown=False),  # a note says it already
+            *_units(part.meta, profile, told=bool(prepared.options.units)),
+            # A note says already that nothing is known.
+            *_ranges(part.train, part.layout, profile, unknown=False, named=prepared.robot_named),
             *_rate(part.meta, profile, policy),
             *_still(part.meta),
             *_instructions(part.train, policy, None),
@@ -148,6 +158,7 @@ def _failed(topic: str, error: SmolpilotError) -> Line:
 
 def _joints(meta: DatasetMeta, layout: FrameLayout, profile: RobotProfile) -> Iterator[Line]:
     """Every dimension has its joint; widths beyond the network's."""
+    check_joints(meta, profile)
     mappings = map_layout(layout, profile)
     for what, mapping, joints in zip(
         ("state", "action"), mappings, (profile.state_joints, profile.action_joints), strict=True
@@ -161,46 +172,53 @@ def _joints(meta: DatasetMeta, layout: FrameLayout, profile: RobotProfile) -> It
             yield Line(f"{what} joints", "warning", wide, "train long enough for them")
 
 
-def _ranges(dataset: Dataset, layout: FrameLayout, profile: RobotProfile, *, unknown: bool = True) -> Iterator[Line]:
-    """Recorded values against the profile's limits: degrees taken for radians show here."""
-    extremes = {
-        key: {"min": values.min(axis=0).astype(np.float64), "max": values.max(axis=0).astype(np.float64)}
-        for key, values in ((STATE, dataset.states), (ACTION, dataset.actions))
-    }
+def _units(meta: DatasetMeta, profile: RobotProfile, *, told: bool) -> Iterator[Line]:
+    """What is assumed of a robot whose recordings come in two units."""
+    doubt = None if told else doubt_units(meta, profile)
+    if doubt is not None:
+        yield Line("units", doubt.severity, doubt.text, doubt.fix)
+
+
+def _ranges(
+    dataset: Dataset, layout: FrameLayout, profile: RobotProfile, *, unknown: bool = True, named: bool = True
+) -> Iterator[Line]:
+    """Recorded values against the profile: in another unit, or beyond the limits. One cause hides its consequences."""
+    ends = {key: (values.min(axis=0), values.max(axis=0)) for key, values in
+            ((STATE, dataset.states), (ACTION, dataset.actions))}  # fmt: skip
+    findings = findings_of(profile, layout, ends, chosen=named)
+    extremes = {key: {"min": low.astype(np.float64), "max": high.astype(np.float64)}
+                for key, (low, high) in ends.items()}  # fmt: skip
     moved = to_policy_order(extremes, layout, profile)
     for key, joints in ((STATE, profile.state_joints), (ACTION, profile.action_joints)):
-        outside, turned, known = [], 0, 0
+        yield from (Line("ranges", found.severity, found.text, found.fix) for found in findings[key])
+        explained = {name for found in findings[key] for name in found.joints}
+        outside, known = [], 0
         for joint, low, high in zip(joints, moved[key]["min"], moved[key]["max"], strict=True):
             if joint.position_limits is None:
                 continue
             known += 1
             first, last = joint.position_limits
             room = 0.02 * (last - first)
-            if low < first - room or high > last + room:
+            if joint.name not in explained and (low < first - room or high > last + room):
                 outside.append(f"{joint.name} {low:.4g} to {high:.4g} (limits {first:g} to {last:g} {joint.unit})")
-                turned += (
-                    joint.unit == "rad"
-                    and max(-low, high) > _NO_RADIANS
-                    and (first - room <= low / _TURN and high / _TURN <= last + room)
-                )
         if not known:
             if unknown:
                 yield Line(
                     "ranges", "warning", f"{key}: the profile knows no limits", "add position_limits to the profile"
                 )
-        elif not outside:
-            yield Line("ranges", "ok", f"{key}: all of {known} joints with limits lie within them")
-        elif turned == len(outside):
-            yield Line("ranges", "error", f"{key} looks like degrees: {'; '.join(outside[:3])}", "--units all=deg")
-        else:
+        elif outside:
             yield Line("ranges", "warning", f"{key} leaves the limits: {'; '.join(outside[:3])}"
                        + (f" and {len(outside) - 3} more" if len(outside) > 3 else ""),
                        "check units (--units) and the profile's limits")  # fmt: skip
+        elif not findings[key]:
+            yield Line("ranges", "ok", f"{key}: all of {known} joints with limits lie within them")
 
 
 def _cameras(meta: DatasetMeta, profile: RobotProfile, policy: Policy | None) -> Iterator[Line]:
     """Each camera of the dataset to its slot."""
     if policy is not None:
+        from smolpilot.policy.create import propose_cameras
+
         notes: list[str] = []
         found = propose_cameras(policy.config, meta, notes)
         text = ", ".join(f"{camera} -> {slot or 'not used'}" for camera, slot in found.items())

@@ -15,13 +15,14 @@ class PreflightOptions:
     dataset: Path
     """LeRobot dataset folder."""
     robot: str | None = None
-    """Robot profile: a shipped name or a YAML file."""
+    """Robot profile: a shipped name (smolpilot robots) or a YAML file; `none`: no profile. Open: by the dataset's
+    robot_type, else by its joint names."""
     policy: str | None = None
     """Policy to fine-tune or run: bundle, LeRobot checkpoint folder or hub id."""
     instruction: str | None = None
     """The text that will be said to the robot."""
     units: Pairs = field(default_factory=dict)
-    """Units of the dataset's joints where they differ from the profile's, as `all=deg`."""
+    """Units of the dataset's joints where they differ from the profile's, as `all=deg` or `gripper.pos=fraction`."""
     stats_from: Path | None = None
     """Dataset whose statistics replace the policy's."""
     tokenizer: Path | None = None

@@ -8,18 +8,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
 from smolpilot.datasets import Dataset, DatasetMeta
-from smolpilot.errors import ProfileError, TrainingError
+from smolpilot.datasets.units import check_joints, derive_profile, find_profile
+from smolpilot.errors import TrainingError
 from smolpilot.keys import ACTION, STATE
 from smolpilot.policy import FrameLayout, Policy, adapt_policy, load_policy, new_policy
-from smolpilot.policy.create import derive_profile, parent_statistics
+from smolpilot.policy.create import parent_statistics
 from smolpilot.policy.joints import map_layout, to_policy_order
 from smolpilot.policy.lineage import seen_episodes, trainings_on
 from smolpilot.robots import RobotProfile, list_profiles
 from smolpilot.statistics import Statistics, merge_statistics
 
+from .drift import FAR, drift
 from .lora import add_lora
 from .options import TrainOptions
 from .parts import (
@@ -36,7 +36,6 @@ from .shared_statistics import load_statistics
 Stats = Literal["parent", "dataset", "merged"]
 _UNUSED = "none"  # in a camera map: the camera is left out
 _HORIZON = 10  # execution horizon where none is given
-FAR = 3.0  # standard deviations between two means, or the ratio of two deviations, that stop a run
 
 
 @dataclass
@@ -47,6 +46,7 @@ class Prepared:
     policy: Policy
     parts: list[Part]
     notes: list[str] = field(default_factory=list)
+    robot_named: bool = True  # by the user; else it was found by the dataset's robot_type or joint names
 
     @property
     def train(self) -> Dataset:
@@ -95,7 +95,7 @@ def prepare(options: TrainOptions, lineage: Mapping[str, Any] | None = None) -> 
         camera_map={camera: slot or _UNUSED for camera, slot in policy.transforms.camera_map.items()},
         stats=stats if options.policy is not None and options.statistics is None else None,
     )
-    return Prepared(settled, policy, parts, notes)
+    return Prepared(settled, policy, parts, notes, robot_named=options.robot is not None)
 
 
 def prepare_resumed(options: TrainOptions, checkpoint: Path) -> Prepared:
@@ -130,24 +130,12 @@ def _note_seen(policy: Policy, parts: list[Part], notes: list[str]) -> None:
 
 
 def choose_profile(robot: str | None, meta: DatasetMeta, notes: list[str]) -> RobotProfile:
-    """The named profile, else the shipped one named like the dataset's robot, else one derived from the dataset."""
-    if robot is not None:
-        return RobotProfile.load(robot)
-    shipped = (meta.robot_type or "").lower().replace("-", "_")
-    if shipped in list_profiles():
-        profile = RobotProfile.load(shipped)
-        try:
-            map_layout(FrameLayout.of_dataset(meta), profile)
-        except ProfileError as error:
-            notes.append(f"robot: the profile '{shipped}' does not fit ({error.found}) and is not used")
-        else:
-            notes.append(f"robot: {shipped}, by the dataset's robot_type")
-            return profile
-    notes.append(
-        f"robot: no profile for '{meta.robot_type}' is named or shipped: joints and cameras are the dataset's, "
-        "units and limits are unknown (--robot PROFILE gives them)"
-    )
-    return derive_profile(meta)
+    """The profile that every verb takes for the dataset, else one derived from it; ProfileError where it has others."""
+    profile = find_profile(meta, robot, notes)
+    if profile is None:
+        return derive_profile(meta)
+    check_joints(meta, profile)
+    return profile
 
 
 def _is_shipped(profile: RobotProfile) -> bool:
@@ -258,9 +246,3 @@ def check_drift(parent: Statistics, own: Statistics, profile: RobotProfile, note
             "keeps the parent's statistics all the same; check the units of both first",
         )
     notes.append(f"WARNING: far from the parent's statistics: {'; '.join(far[:5])}")
-
-
-def drift(parent: Statistics, own: Statistics, feature: str) -> tuple[Any, Any]:
-    """Per joint: distance of the means in the parent's standard deviations; ratio own/parent of the deviations."""
-    deviation = np.maximum(parent[feature]["std"], 1e-6)
-    return np.abs(own[feature]["mean"] - parent[feature]["mean"]) / deviation, own[feature]["std"] / deviation

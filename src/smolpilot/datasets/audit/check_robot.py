@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import numpy.typing as npt
 
 from smolpilot.datasets.audit.check_numbers import counterparts
 from smolpilot.datasets.audit.findings import Finding
-from smolpilot.datasets.audit.recording import Vector
+from smolpilot.datasets.audit.recording import Recording, Vector
 from smolpilot.datasets.audit.subject import Subject
-from smolpilot.errors import ProfileError
+from smolpilot.errors import UsageError
 from smolpilot.keys import ACTION, STATE
-from smolpilot.robots.profile import Joint, RobotProfile
+from smolpilot.robots import Joint, RobotProfile, UnitFinding, better_robot, choose_profile, unit_doubt, unit_findings
+from smolpilot.robots.layout import check_units, unit_of
+from smolpilot.robots.mapping import made_up
+from smolpilot.robots.units import factor
 from smolpilot.words import numbered
 
 type Values = npt.NDArray[np.float64]
@@ -22,8 +25,44 @@ _SLACK = 0.02
 _LONGEST_LAG_S = 1.0
 
 
+def find_robot(recording: Recording, robot: RobotProfile | str | None) -> tuple[RobotProfile | None, bool]:
+    """The profile to hold the recording against, and whether the user named it; None: none fits, or `none`.
+
+    Chosen by the same function as in every other verb. Raises ProfileError for an unknown name or a faulty file.
+    """
+    if isinstance(robot, RobotProfile):
+        return robot, True
+    ranges = {}
+    for key in (STATE, ACTION):
+        whole = recording.stacked(key)
+        sound = len(whole) > 0 and whole.shape[1] == len(_names(recording, key))
+        if sound and np.isfinite(whole).any(axis=0).all():
+            ranges[key] = (np.nanmin(whole, axis=0), np.nanmax(whole, axis=0))
+    stated = recording.info.get("robot_type")
+    profile = choose_profile(
+        robot,
+        robot_type=stated if isinstance(stated, str) else None,
+        state_names=_names(recording, STATE),
+        action_names=_names(recording, ACTION),
+        notes=[],
+        ranges=ranges,
+    )
+    return profile, robot is not None
+
+
+def check_given_units(recording: Recording, profile: RobotProfile | None, units: Mapping[str, str]) -> None:
+    """UsageError for `--units` of a joint that the recording does not have, or without a profile to convert into."""
+    if not units:
+        return
+    if profile is None:
+        raise UsageError(
+            "--units is given, but no robot profile: nothing says what to convert into.", fix="--robot PROFILE"
+        )
+    check_units(units, [*_names(recording, STATE), *_names(recording, ACTION)], profile)
+
+
 def limits(subject: Subject) -> Iterator[Finding]:
-    """Positions and speeds against the profile; values in another unit are said once, not joint by joint."""
+    """Positions and speeds against the profile; values in another unit are said once, and nothing else of them."""
     profile = subject.profile
     if profile is None:
         return
@@ -35,69 +74,130 @@ def limits(subject: Subject) -> Iterator[Finding]:
         if not any(joints):
             names = ", ".join(vector.name(i) for i in range(min(3, vector.shape[0])))
             message = f"None of the joints of '{key}' ({names}, …) is one of robot '{profile.name}'."
-            yield subject.finding("profile-mismatch", message)
+            yield subject.finding("profile-mismatch", message, fix=_better(subject))
             continue
         unknown = [vector.name(i) for i, joint in enumerate(joints) if joint is None]
         if unknown:
             message = f"Robot '{profile.name}' has no joint '{unknown[0]}' of '{key}' ({len(unknown)} unknown)."
-            yield subject.finding("profile-mismatch", message, severity="warning", joint=unknown[0])
+            yield subject.finding(
+                "profile-mismatch", message, severity="warning", joint=unknown[0], fix=_better(subject)
+            )
         whole = subject.recording.stacked(key)
-        for i, joint in enumerate(joints):
-            if joint is None or not len(whole) or joint.position_limits is None or i >= whole.shape[1]:
-                continue
-            if _another_unit(whole[:, i], joint.position_limits):
-                message = (
-                    f"'{key}', joint '{vector.name(i)}', goes from {np.nanmin(whole[:, i]):.4g} to "
-                    f"{np.nanmax(whole[:, i]):.4g}; robot '{profile.name}' has {joint.position_limits} {joint.unit}."
-                )
-                yield subject.finding("unit-mismatch", message, joint=vector.name(i))
-                continue
-            yield from _positions(subject, key, i, vector.name(i), joint)
-        yield from _speeds(subject, key, vector, joints)
+        joints = joints[: whole.shape[1]]
+        factors = np.array([_factor(subject, vector.name(i), joint) for i, joint in enumerate(joints)])
+        explained = set()
+        for found in _units(subject, key, whole * factors if len(whole) else whole, joints):
+            explained |= set(found.joints)
+            place = vector.name([joint.name if joint else "" for joint in joints].index(found.joints[0])) \
+                if len(found.joints) == 1 else None  # fmt: skip
+            fix = f"{found.fix} (here and for train)" if found.fix.startswith("--") else found.fix
+            yield subject.finding(
+                "unit-mismatch", f"{found.text}; by robot '{profile.name}'.", severity=found.severity, joint=place,
+                fix=fix,
+            )  # fmt: skip
+        judged = [None if joint is None or joint.name in explained else joint for joint in joints]
+        for i, joint in enumerate(judged):
+            if joint is not None and len(whole) and joint.position_limits is not None:
+                yield from _positions(subject, key, i, vector.name(i), joint, factors[i])
+        yield from _speeds(subject, key, vector, judged, factors)
+
+
+def assumed_units(subject: Subject) -> Iterator[Finding]:
+    """Which unit the joints are taken to be in, where recordings of the same robot come in two."""
+    recording, profile = subject.recording, subject.profile
+    if profile is None or subject.units:
+        return
+    stated = recording.info.get("robot_type")
+    whole = recording.stacked(STATE)
+    doubt = unit_doubt(
+        profile,
+        robot_type=stated if isinstance(stated, str) else None,
+        version=recording.version,
+        state_names=_names(recording, STATE),
+        action_names=_names(recording, ACTION),
+        ranges={STATE: (np.nanmin(whole, axis=0), np.nanmax(whole, axis=0))}
+        if len(whole) and whole.shape[1] == len(_names(recording, STATE))
+        else None,
+    )
+    if doubt is not None:
+        fix = f"{doubt.fix or '--robot ' + str(profile.other_units)}, if it holds those."
+        yield subject.finding("unit-assumed", f"Robot '{profile.name}': units {doubt.text}.", fix=fix)
+
+
+def _units(subject: Subject, key: str, whole: Values, joints: list[Joint | None]) -> list[UnitFinding]:
+    assert subject.profile is not None
+    known = [i for i, joint in enumerate(joints) if joint is not None]
+    if not len(whole) or not known:
+        return []
+    vector = subject.recording.vectors[key]
+    low, high = np.nanmin(whole, axis=0), np.nanmax(whole, axis=0)
+    return unit_findings(
+        [joint for joint in joints if joint is not None], low[known], high[known],
+        names=[vector.name(i) for i in known], what=f"'{key}'", commanded=key == ACTION, chosen=subject.robot_named,
+        other_units=subject.profile.other_units, told=bool(subject.units),
+    )  # fmt: skip
+
+
+def _factor(subject: Subject, name: str, joint: Joint | None) -> float:
+    if joint is None or not subject.units:
+        return 1.0
+    return factor(unit_of(name, joint, subject.units), joint) or 1.0
+
+
+def _names(recording: Recording, key: str) -> list[str]:
+    """The names of a vector's dimensions; made-up ones for a recording that has none."""
+    vector = recording.vectors.get(key)
+    if vector is None:
+        return []
+    return list(vector.names or (f"joint_{i}" for i in range(recording.stacked(key).shape[1])))
+
+
+def _better(subject: Subject) -> str | None:
+    """The profile that fits instead; None: what the rule says."""
+    stated = subject.recording.info.get("robot_type")
+    assert subject.profile is not None
+    hint = better_robot(
+        subject.profile,
+        stated if isinstance(stated, str) else None,
+        _names(subject.recording, STATE),
+        _names(subject.recording, ACTION),
+    )
+    return hint or None
 
 
 def match_joints(profile: RobotProfile, vector: Vector, key: str) -> list[Joint | None]:
     """The profile's joint of each dimension: by name or alias; by position where the dataset names none."""
     mine = profile.state_joints if key == STATE else profile.action_joints
-    if not vector.names:
+    if not vector.names or made_up(vector.names):
         return list(mine) if len(mine) == vector.shape[0] else [None] * vector.shape[0]
-    found: list[Joint | None] = []
-    for name in vector.names:
-        try:
-            found.append(profile.joint(name))
-        except ProfileError:
-            plain = name.rsplit(".", 1)[0]
-            found.append(next((joint for joint in mine if plain in (joint.name, *joint.aliases)), None))
-    return found
+    return [profile.find(name) for name in vector.names]
 
 
-def _another_unit(values: Values, limits: tuple[float, float]) -> bool:
-    """Most values far beyond the limits: degrees for radians, counts for degrees."""
-    size = max(abs(limits[0]), abs(limits[1]))
-    outside = (values < limits[0]) | (values > limits[1])
-    return bool(np.nanmean(outside) > 0.5 and np.nanmedian(np.abs(values)) > 5 * size)
-
-
-def _positions(subject: Subject, key: str, i: int, name: str, joint: Joint) -> Iterator[Finding]:
+def _positions(subject: Subject, key: str, i: int, name: str, joint: Joint, factor: float) -> Iterator[Finding]:
     assert joint.position_limits is not None
     low, high = joint.position_limits
     slack = _SLACK * (high - low)
     for episode, values in subject.recording.values(key):
-        bad = np.flatnonzero((values[:, i] < low - slack) | (values[:, i] > high + slack))
+        own = values[:, i] * factor
+        bad = np.flatnonzero((own < low - slack) | (own > high + slack))
         if len(bad):
-            worst = int(bad[np.argmax(np.maximum(low - values[bad, i], values[bad, i] - high))])
+            worst = int(bad[np.argmax(np.maximum(low - own[bad], own[bad] - high))])
             message = (
-                f"'{key}', joint '{name}', is {values[worst, i]:.4g} at frame {worst} of episode {episode}, outside "
+                f"'{key}', joint '{name}', is {own[worst]:.4g} at frame {worst} of episode {episode}, outside "
                 f"{low:g} to {high:g} {joint.unit} ({len(bad)} frames)."
             )
             yield subject.finding("limit-position", message, episode=episode, frame=worst, joint=name)
 
 
-def _speeds(subject: Subject, key: str, vector: Vector, joints: list[Joint | None]) -> Iterator[Finding]:
+def _speeds(
+    subject: Subject, key: str, vector: Vector, joints: list[Joint | None], factors: Values
+) -> Iterator[Finding]:
     for episode, values in subject.recording.values(key):
         if len(values) < 2:
             continue
-        speed = np.abs(np.diff(values, axis=0)) * subject.fps
+        if values.shape[1] != len(factors):
+            continue
+        speed = np.abs(np.diff(values * factors, axis=0)) * subject.fps
         for i, joint in enumerate(joints):
             if joint is None or joint.velocity_limit is None or i >= speed.shape[1]:
                 continue

@@ -156,6 +156,12 @@ RULES: dict[str, Rule] = {
     "unit-mismatch": Rule(
         "error", "numbers", "values seem to be in another unit than the robot profile's", "Name the right --robot."
     ),
+    "unit-assumed": Rule(
+        "info",
+        "numbers",
+        "which unit the joints are taken to be in, where recordings of the same robot come in two",
+        "Name the right --robot.",
+    ),
     "profile-mismatch": Rule(
         "error", "numbers", "the robot profile's joints are not the dataset's", "smolpilot robots check PROFILE.yaml"
     ),

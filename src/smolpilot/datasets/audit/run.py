@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,7 @@ CHECKS: tuple[Check, ...] = (
     check_numbers.jumps,
     check_numbers.frozen,
     check_robot.limits,
+    check_robot.assumed_units,
     check_robot.grippers,
     check_robot.actions_against_states,
     check_episodes.idle,
@@ -81,6 +83,7 @@ class Audit:
     recording: Recording
     footage: Footage
     seconds: float
+    profile: RobotProfile | None = None
 
     def failed(self, *, strict: bool = False) -> bool:
         """Whether there is an error; with `strict` also a warning."""
@@ -95,6 +98,7 @@ class Audit:
             "version": recording.version,
             "stated_version": recording.stated_version,
             "robot_type": recording.info.get("robot_type"),
+            "robot": self.profile.name if self.profile is not None else None,
             "fps": recording.fps,
             "episodes": len(recording.records),
             "rows": sum(len(rows) for rows in recording.rows.values()),
@@ -115,26 +119,45 @@ class Audit:
         }
 
 
-def audit(path: str | Path, *, robot: RobotProfile | None = None, progress: Progress | None = None) -> Audit:
+def audit(
+    path: str | Path,
+    *,
+    robot: RobotProfile | str | None = None,
+    units: Mapping[str, str] | None = None,
+    progress: Progress | None = None,
+) -> Audit:
     """Check a LeRobot folder, damaged or not; each video is decoded once.
 
-    Raises UsageError when the path is no dataset folder, and nothing else.
+    robot: a profile, what `--robot` says (`none`: no profile), or None: by the recording's robot_type or joint names.
+    units: of the recording's joints where they differ from the profile's. Raises UsageError when the path is no
+    dataset folder, for an unknown robot and for units of joints that are not there, and nothing else.
     """
     begin = time.monotonic()
-    subject = make_subject(path, robot=robot, progress=progress)
+    subject = make_subject(path, robot=robot, units=units, progress=progress)
     findings = list(subject.recording.findings)
     for number, check in enumerate(CHECKS):
         findings += run_check(check, subject)
         if progress is not None:
             progress("checking", number + 1, len(CHECKS))
-    return Audit(ordered(findings), subject.recording, subject.footage, time.monotonic() - begin)
+    return Audit(
+        ordered(findings), subject.recording, subject.footage, time.monotonic() - begin, profile=subject.profile
+    )
 
 
-def make_subject(path: str | Path, *, robot: RobotProfile | None = None, progress: Progress | None = None) -> Subject:
+def make_subject(
+    path: str | Path,
+    *,
+    robot: RobotProfile | str | None = None,
+    units: Mapping[str, str] | None = None,
+    progress: Progress | None = None,
+) -> Subject:
     """Read everything that the checks look at."""
     recording = read_recording(path)
+    profile, named = check_robot.find_robot(recording, robot)
+    check_robot.check_given_units(recording, profile, units or {})
     footage = film(recording, progress)
-    return Subject(recording, footage, robot, check_time.true_rate(recording, footage))
+    rate = check_time.true_rate(recording, footage)
+    return Subject(recording, footage, profile, rate, units or {}, named)
 
 
 def run_check(check: Check, subject: Subject) -> list[Finding]:

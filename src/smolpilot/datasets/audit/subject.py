@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from smolpilot.datasets.audit.findings import Finding, finding
@@ -16,12 +16,18 @@ type Check = Callable[["Subject"], Iterator[Finding]]
 
 @dataclass(frozen=True)
 class Subject:
-    """A recording, its videos, the robot it should fit (None: unknown), and the rate that the data really have."""
+    """A recording, its videos, the robot it should fit (None: unknown), and the rate that the data really have.
+
+    `units`: those of the recording's joints where they differ from the profile's. `robot_named`: by the user; else the
+    profile was found by robot_type or joint names.
+    """
 
     recording: Recording
     footage: Footage
     profile: RobotProfile | None
     fps: float
+    units: Mapping[str, str] = field(default_factory=dict)
+    robot_named: bool = True
 
     def finding(self, code: str, message: str, **place: Any) -> Finding:
         """A finding about this recording."""
