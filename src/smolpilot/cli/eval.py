@@ -33,9 +33,12 @@ def main(args: list[str]) -> int:
         dataset = open_dataset(options.dataset)
         dataset.check_videos()
         policy = _load(options)
+        _check_robot(options, policy)
         warn = functools.partial(print, file=sys.stderr)
         stop_on_errors(
-            preflight_policy(policy, dataset, units=options.units), overruled=not options.preflight, say=warn
+            preflight_policy(policy, dataset, units=options.units, robot=options.robot),
+            overruled=not options.preflight,
+            say=warn,
         )
         calibration: Path | Dataset | None = options.calibrate_on
         if options.engine == "int8" and calibration is None:
@@ -50,6 +53,7 @@ def main(args: list[str]) -> int:
             batch_size=options.batch_size,
             num_steps=options.num_steps,
             units=options.units,
+            robot=options.robot,
             progress=progress,
         )
         write_eval_report(folder, result.scored, result.document, progress=progress)
@@ -58,6 +62,15 @@ def main(args: list[str]) -> int:
     else:
         _print(result.document, options)
     return 0
+
+
+def _check_robot(options: EvalOptions, policy: Policy) -> None:
+    if options.robot is not None and policy.profile is not None:
+        raise UsageError(
+            f"--robot is given, but the policy carries its own robot profile, '{policy.profile.name}'.",
+            expected="--robot for a policy without one, such as LeRobot's",
+            fix="leave --robot out; --units says what differs in the dataset",
+        )
 
 
 def _load(options: EvalOptions) -> Policy:

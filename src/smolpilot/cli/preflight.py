@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Sequence
 
 from smolpilot.training.preflight_options import PreflightOptions
+from smolpilot.words import numbered
 
 from .options import parse
 
@@ -22,7 +24,34 @@ def main(args: Sequence[str]) -> int:
         print(json.dumps([line.to_json() for line in lines], indent=2, ensure_ascii=False))
     else:
         _print([(line.topic, line.verdict, line.found, line.fix) for line in lines])
+        print(f"\n{_summary([line.verdict for line in lines], options)}")
     return 1 if any(line.verdict == "error" for line in lines) else 0
+
+
+def _summary(verdicts: Sequence[str], options: PreflightOptions) -> str:
+    """How many lines are what, and the next command."""
+    errors, warnings = verdicts.count("error"), verdicts.count("warning")
+    counts = ", ".join(
+        [
+            *([numbered(errors, "error")] if errors else []),
+            *([numbered(warnings, "warning")] if warnings else []),
+            f"{verdicts.count('ok')} ok",
+        ]
+    )
+    if errors:
+        return f"Not ready: {counts}. `train` stops at these errors, too; what to do is said beside them."
+    return f"Ready: {counts}. Next: {_train_command(options)}"
+
+
+def _train_command(options: PreflightOptions) -> str:
+    """`smolpilot train` with what was given here; capitals stand for what was not."""
+    words = ["smolpilot", "train", "--dataset", str(options.dataset)]
+    words += ["--robot", options.robot] if options.robot is not None else []
+    words += ["--units", *(f"{name}={unit}" for name, unit in options.units.items())] if options.units else []
+    words += ["--policy", options.policy if options.policy is not None else "POLICY"]
+    words += ["--stats-from", str(options.stats_from)] if options.stats_from is not None else []
+    words += ["--tokenizer", str(options.tokenizer)] if options.tokenizer is not None else []
+    return shlex.join([*words, "--out", "RUN", "--steps", "20000"])
 
 
 def _print(lines: list[tuple[str, str, str, str]]) -> None:

@@ -66,16 +66,22 @@ def _as_path(file: str) -> str:
 
 
 def _list(profiles: list[RobotProfile]) -> None:
-    table = _table("robot", "state", "action", "Hz", "cameras", "description")
+    table = _table("robot", "state", "action", "units", "Hz", "cameras", "robot_type of recordings", "description")
     for p in profiles:
-        numbers = (len(p.state_joints), len(p.action_joints), f"{p.rate:g}", len(p.cameras))
-        table.add_row(p.name, *map(str, numbers), p.description)
+        units = ", ".join(dict.fromkeys(joint.unit for joint in p.joints))
+        types = ", ".join(p.robot_types) or "none, by --robot only"
+        numbers = (str(len(p.state_joints)), str(len(p.action_joints)))
+        table.add_row(p.name, *numbers, units, f"{p.rate:g}", str(len(p.cameras)), types, p.description)
     _print(table)
 
 
 def _show(profile: RobotProfile) -> None:
     print(f"{profile.name}: {profile.description}")
     print(f"{profile.rate:g} Hz; instruction: {profile.default_instruction or 'none given'}")
+    if profile.robot_types:
+        print(f"Taken for recordings of robot_type {', '.join(profile.robot_types)}")
+    if profile.other_units is not None:
+        print(f"The same robot in its other unit: {profile.other_units}")
     state, action = ([joint.name for joint in joints] for joints in (profile.state_joints, profile.action_joints))
     table = _table("#", "joint", "unit", "position limits", "max per s", "role")
     for i, joint in enumerate(profile.joints):
@@ -94,7 +100,7 @@ def _show(profile: RobotProfile) -> None:
     _print(cameras)
     aliases = [alias for joint in profile.joints for alias in joint.aliases]
     if aliases:
-        print(f"Also accepted as joint names in a dataset: {', '.join(aliases)}")
+        print(f"Also accepted as joint names in a dataset: {', '.join(aliases)}; each also as NAME.pos")
 
 
 def _table(*columns: str) -> Any:
@@ -103,7 +109,7 @@ def _table(*columns: str) -> Any:
 
     table = Table(box=rich.box.SIMPLE_HEAD)
     for column in columns:
-        table.add_column(column, no_wrap=column != "description")
+        table.add_column(column, no_wrap=column not in ("description", "units", "robot_type of recordings"))
     return table
 
 

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from smolpilot.datasets.units import find_profile, joint_units
 from smolpilot.errors import UsageError
-from smolpilot.keys import ACTION
+from smolpilot.keys import ACTION, STATE
 from smolpilot.metrics import Floats
 from smolpilot.policy.units import layout_for
 from smolpilot.robots import Joint, JointMapping, map_joints
+from smolpilot.robots.layout import FrameLayout, map_layout
 
 from .scored import F32
 
@@ -47,11 +49,14 @@ class Binding:
         return held
 
 
-def bind(policy: Policy | Engine, meta: DatasetMeta, units: Mapping[str, str] | None = None) -> Binding:
+def bind(
+    policy: Policy | Engine, meta: DatasetMeta, units: Mapping[str, str] | None = None, *, robot: str | None = None
+) -> Binding:
     """Match joints by name and cameras by the policy's camera map.
 
     `units` of the dataset's joints where they differ from the profile's, as for training; without them those that
-    training was told, for the very dataset.
+    training was told, for the very dataset. `robot`: the profile that names the units of a policy without one, as
+    `--robot` says it; None: the dataset's by robot_type or joint names.
 
     Raises ProfileError when the joints differ, UsageError when a camera or a dimension is missing.
     """
@@ -60,7 +65,7 @@ def bind(policy: Policy | Engine, meta: DatasetMeta, units: Mapping[str, str] | 
         state_joints, action_joints = profile.state_joints, profile.action_joints
     else:
         # Without a profile the policy's own order is the recording's, as LeRobot takes it.
-        state_joints, action_joints = _unnamed(meta.state_names), _unnamed(meta.action_names)
+        state_joints, action_joints = _as_recorded(meta, robot)
     layout = layout_for(policy, meta, units)
     state = map_joints(layout.state, state_joints, what="the recorded state")
     action = map_joints(layout.action, action_joints, what="the recorded action")
@@ -80,8 +85,26 @@ def bind(policy: Policy | Engine, meta: DatasetMeta, units: Mapping[str, str] | 
     )
 
 
-def _unnamed(names: Sequence[str]) -> list[Joint]:
-    return [Joint(name=name, unit="unknown", position_limits=None, velocity_limit=None) for name in names]
+def _as_recorded(meta: DatasetMeta, robot: str | None) -> tuple[list[Joint], list[Joint]]:
+    """State and action joints in the dataset's order and under its names; unit and limits where a profile has them."""
+    plain = FrameLayout.of_dataset(meta)
+    profile = find_profile(meta, robot, [])
+    mappings = map_layout(plain, profile) if profile is not None else (None, None)
+    known = joint_units(meta, profile, chosen=robot is not None)
+    sides = []
+    for key, layout, mapping, joints in zip(
+        (STATE, ACTION), (plain.state, plain.action), mappings,
+        (profile.state_joints, profile.action_joints) if profile is not None else ((), ()), strict=True,
+    ):  # fmt: skip
+        found = []
+        for place, (name, unit) in enumerate(zip(layout.names, known[key], strict=True)):
+            # Limits in a unit that the numbers are not in say nothing.
+            own = joints[mapping.order.index(place)] if mapping is not None and unit is not None else None
+            limits = own.position_limits if own is not None else None
+            label = own.unit if own is not None else "unknown"
+            found.append(Joint(name=name, unit=label, position_limits=limits, velocity_limit=None))
+        sides.append(found)
+    return sides[0], sides[1]
 
 
 def _check_width(what: str, expected: int, names: Sequence[str], meta: DatasetMeta) -> None:

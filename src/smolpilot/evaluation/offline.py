@@ -52,17 +52,18 @@ def evaluate(
     batch_size: int = 16,
     num_steps: int | None = None,
     units: Mapping[str, str] | None = None,
+    robot: str | None = None,
     latency: bool = True,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Score a policy, or an engine that runs it, on `episodes` of `dataset`: `held-out`, `all` or a list (`0,3,7-9`).
 
     The noise of a frame depends on `seed` and the frame alone, so batch size does not change a number beyond
-    rounding. `units` as in `bind`. Raises UsageError for episodes that are unknown, ProfileError and TransformError for
-    a dataset whose joints or cameras do not fit the policy.
+    rounding. `units` and `robot` as in `bind`. Raises UsageError for episodes that are unknown, ProfileError and
+    TransformError for a dataset whose joints or cameras do not fit the policy.
     """
     split = choose_episodes(episodes, dataset.meta, policy.lineage)
-    bound = bind(policy, dataset.meta, units)
+    bound = bind(policy, dataset.meta, units, robot=robot)
     recording = _Recording(dataset.select(split.episodes), bound)
     rows = choose_rows(recording.episode_index, recording.frame_index, every, max_frames)
     with _denoising_steps(policy, num_steps), warnings.catch_warnings():

@@ -42,6 +42,9 @@ class EvalOptions:
     camera_map: Pairs = field(default_factory=dict)
     """Which camera of the dataset fills which camera slot, as `top=camera1`; `side=none` leaves one out.
     Default: the policy's own map."""
+    robot: str | None = None
+    """Robot profile (name or YAML file) that gives a policy without one its units; `none`: none. Open: the policy's
+    own, else by the dataset's robot_type or joint names."""
     units: Pairs = field(default_factory=dict)
     """Units of the dataset's joints where they differ from the robot profile's, as `elbow=deg`, or `all=deg` for every
     rotary joint. Default: what training was told, on the dataset it was trained on."""

@@ -56,7 +56,7 @@ class Group:
 
     @property
     def size(self) -> Floats:
-        return np.maximum(np.abs(self.low), np.abs(self.high))
+        return np.asarray(np.maximum(np.abs(self.low), np.abs(self.high)), dtype=np.float64)
 
     @property
     def span(self) -> Floats:
@@ -275,7 +275,7 @@ def _small(group: Group, factor: float, unit: str, *, below: float, alone: bool 
     if fits[moving].sum() < moving.sum() - moving.sum() // 3:
         return []
     wide = moving & (group.span * factor >= 0.25 * group.reach)
-    back = ~group.inside() & fits & moving  # outside as declared, inside as converted
+    back = ~group.inside(room=0.1) & fits & moving  # far outside as declared, inside as converted
     if not wide.any() and not back.any():
         return []
     sure = bool(back.any() or ((alone or moving.sum() >= 2) and 2 * wide.sum() >= moving.sum()))

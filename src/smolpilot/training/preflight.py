@@ -120,15 +120,26 @@ def preflight_training(prepared: Prepared) -> list[Line]:
 
 
 def preflight_policy(
-    policy: Policy, dataset: Dataset, instruction: str | None = None, units: Mapping[str, str] | None = None
+    policy: Policy,
+    dataset: Dataset,
+    instruction: str | None = None,
+    units: Mapping[str, str] | None = None,
+    robot: str | None = None,
 ) -> list[Line]:
     """A trained policy against a recording that it is to be scored on, or against the text it will be told.
 
-    The recording that it was trained on needs no comparison of statistics: training has made it.
+    The recording that it was trained on needs no comparison of statistics: training has made it. robot: the profile of
+    a policy without one, as `--robot` says it.
     """
     profile, meta = policy.profile, dataset.meta
     if profile is None:
-        return list(_instructions(dataset, policy, instruction))
+        # A policy without a profile works in the recording's own units: only what they are called is at stake.
+        found = find_profile(meta, robot, [])
+        plain = FrameLayout.of_dataset(meta)
+        doubted = [] if found is None else list(_ranges(dataset, plain, found, unknown=False, named=robot is not None))
+        if robot is None:
+            doubted = [replace(line, verdict="warning") for line in doubted if line.verdict == "error"]
+        return [*doubted, *_instructions(dataset, policy, instruction)]
     same = trainings_on(meta.fingerprint, policy.lineage)
     layout = layout_for(policy, meta, units)
     lines = [*_ranges(dataset, layout, profile, unknown=False), *_instructions(dataset, policy, instruction)]
