@@ -101,6 +101,8 @@ def test_the_range_of_a_servo_bus_on_degrees() -> None:
     assert (found.severity, found.unit, found.fix) == ("error", "normalised", "--robot so101_normalized")
     once = [(-100.0, 64.0), *[(-50.0, 40.0)] * 4, (0.0, 100.0)]
     assert [f.severity for f in find(SO101, once)] == ["warning"]
+    nearly = [(-99.7, 64.0), (-99.9, 98.9), (-80.0, 99.5), (3.0, 3.0), (-20.0, 30.0), (0.0, 100.0)]
+    assert [f.severity for f in find(SO101, nearly)] == ["warning"]
     beyond = [(-100.0, 64.0), (-100.0, 100.0), (-80.0, 100.0), (3.0, 3.0), (-150.0, 30.0), (0.0, 100.0)]
     assert find(SO101, beyond) == []
     # Simulations clip at the limits; the lift's are 100.

@@ -180,6 +180,9 @@ def _angles_in_degrees(group: Group, commanded: bool) -> list[Doubt]:
     touching = _touching(group)
     if touching.any():
         return [Doubt(touching, np.ones_like(touching), "normalised", sure=bool(touching.sum() >= 2))]
+    near = _touching(group, within=2.0)
+    if near.sum() >= 2:
+        return [Doubt(near, np.ones_like(near), "normalised", sure=False)]
     return _small(group, _TURN, "rad", below=2 * math.pi)
 
 
@@ -251,7 +254,7 @@ def _is_way(joint: Joint) -> bool:
     return full_scale(joint) is not None and joint.position_limits is not None and joint.position_limits[0] == 0
 
 
-def _touching(group: Group) -> Which:
+def _touching(group: Group, within: float = _EXACT) -> Which:
     """Joints that end at exactly -100 or 100 where nothing goes beyond: clipped by a servo bus, not measured.
 
     A limit of 100 may be reached by a simulation that clips there: such an end says nothing.
@@ -259,8 +262,8 @@ def _touching(group: Group) -> Which:
     none: Which = np.zeros(len(group.joints), dtype=bool)
     if (group.size > 100 + _EXACT).any():
         return none
-    at_low = (np.abs(group.low + 100) <= _EXACT) & (np.abs(group.limits[:, 0] + 100) > 0.5)
-    at_high = (np.abs(group.high - 100) <= _EXACT) & (np.abs(group.limits[:, 1] - 100) > 0.5)
+    at_low = (np.abs(group.low + 100) <= within) & (np.abs(group.limits[:, 0] + 100) > 0.5)
+    at_high = (np.abs(group.high - 100) <= within) & (np.abs(group.limits[:, 1] - 100) > 0.5)
     touching: Which = (at_low | at_high) & (group.span > 0)
     return touching
 

@@ -79,7 +79,8 @@ def preflight(options: PreflightOptions) -> list[Line]:
     except SmolpilotError as error:
         return [*lines, _failed("robot", error)]
     known = found is not None or options.robot is not None
-    lines.append(Line("robot", "ok" if known else "warning", "; ".join(notes) or profile.name,
+    said = "; ".join(note.removeprefix("robot: ") for note in notes) or profile.name
+    lines.append(Line("robot", "ok" if known else "warning", said,
                       "" if known else "--robot NAME gives units and limits"))  # fmt: skip
     checks: list[tuple[str, Callable[[], Iterator[Line]]]] = [
         ("joints", lambda: _joints(meta, layout, profile)),

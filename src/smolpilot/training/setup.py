@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from smolpilot.datasets import Dataset, DatasetMeta
-from smolpilot.datasets.units import check_joints, derive_profile, find_profile
+from smolpilot.datasets.units import check_joints, derive_profile, doubt_units, find_profile
 from smolpilot.errors import TrainingError
 from smolpilot.keys import ACTION, STATE
 from smolpilot.policy import FrameLayout, Policy, adapt_policy, load_policy, new_policy
@@ -17,6 +17,7 @@ from smolpilot.policy.create import parent_statistics
 from smolpilot.policy.joints import map_layout, to_policy_order
 from smolpilot.policy.lineage import seen_episodes, trainings_on
 from smolpilot.robots import RobotProfile, list_profiles
+from smolpilot.robots.profile import spellings
 from smolpilot.statistics import Statistics, merge_statistics
 
 from .drift import FAR, drift
@@ -81,6 +82,9 @@ def prepare(options: TrainOptions, lineage: Mapping[str, Any] | None = None) -> 
             part.held_out.check_videos()
     meta = parts[0].meta
     profile = choose_profile(options.robot, meta, notes)
+    doubt = None if options.units else doubt_units(meta, profile)
+    if doubt is not None and doubt.severity == "ok":  # a warning is preflight's to say
+        notes.append(f"units: {doubt.text}")
     set_layouts(parts, profile, options.units)
     policy, stats = _policy(options, parts, profile, notes)
     _note_seen(policy, parts, notes)
@@ -215,10 +219,11 @@ def _camera_map(options: TrainOptions) -> dict[str, str | None] | None:
 
 
 def same_robot(parent: Policy, profile: RobotProfile) -> bool:
-    """Whether the parent drives the same joints."""
+    """Whether the parent drives the same joints; LeRobot's `NAME.pos` is joint NAME."""
     if parent.profile is None:
         return False
-    return [j.name for j in parent.profile.action_joints] == [j.name for j in profile.action_joints]
+    before, now = ([spellings(joint.name)[-1] for joint in p.action_joints] for p in (parent.profile, profile))
+    return before == now
 
 
 def check_drift(parent: Statistics, own: Statistics, profile: RobotProfile, notes: list[str], *, stop: bool) -> None:

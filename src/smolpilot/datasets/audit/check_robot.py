@@ -34,10 +34,9 @@ def find_robot(recording: Recording, robot: RobotProfile | str | None) -> tuple[
         return robot, True
     ranges = {}
     for key in (STATE, ACTION):
-        whole = recording.stacked(key)
-        sound = len(whole) > 0 and whole.shape[1] == len(_names(recording, key))
-        if sound and np.isfinite(whole).any(axis=0).all():
-            ranges[key] = (np.nanmin(whole, axis=0), np.nanmax(whole, axis=0))
+        ends = _ends(recording, key)
+        if ends is not None and len(ends[0]) == len(_names(recording, key)) and np.isfinite(ends).all():
+            ranges[key] = ends
     stated = recording.info.get("robot_type")
     profile = choose_profile(
         robot,
@@ -82,11 +81,13 @@ def limits(subject: Subject) -> Iterator[Finding]:
             yield subject.finding(
                 "profile-mismatch", message, severity="warning", joint=unknown[0], fix=_better(subject)
             )
-        whole = subject.recording.stacked(key)
-        joints = joints[: whole.shape[1]]
+        ends = _ends(subject.recording, key)
+        if ends is None:
+            continue
+        joints = joints[: len(ends[0])]
         factors = np.array([_factor(subject, vector.name(i), joint) for i, joint in enumerate(joints)])
         explained = set()
-        for found in _units(subject, key, whole * factors if len(whole) else whole, joints):
+        for found in _units(subject, key, (ends[0] * factors, ends[1] * factors), joints):
             explained |= set(found.joints)
             place = vector.name([joint.name if joint else "" for joint in joints].index(found.joints[0])) \
                 if len(found.joints) == 1 else None  # fmt: skip
@@ -97,7 +98,7 @@ def limits(subject: Subject) -> Iterator[Finding]:
             )  # fmt: skip
         judged = [None if joint is None or joint.name in explained else joint for joint in joints]
         for i, joint in enumerate(judged):
-            if joint is not None and len(whole) and joint.position_limits is not None:
+            if joint is not None and joint.position_limits is not None:
                 yield from _positions(subject, key, i, vector.name(i), joint, factors[i])
         yield from _speeds(subject, key, vector, judged, factors)
 
@@ -108,34 +109,44 @@ def assumed_units(subject: Subject) -> Iterator[Finding]:
     if profile is None or subject.units:
         return
     stated = recording.info.get("robot_type")
-    whole = recording.stacked(STATE)
+    ends = _ends(recording, STATE)
     doubt = unit_doubt(
         profile,
         robot_type=stated if isinstance(stated, str) else None,
         version=recording.version,
         state_names=_names(recording, STATE),
         action_names=_names(recording, ACTION),
-        ranges={STATE: (np.nanmin(whole, axis=0), np.nanmax(whole, axis=0))}
-        if len(whole) and whole.shape[1] == len(_names(recording, STATE))
-        else None,
+        ranges={STATE: ends} if ends is not None and len(ends[0]) == len(_names(recording, STATE)) else None,
     )
     if doubt is not None:
         fix = f"{doubt.fix or '--robot ' + str(profile.other_units)}, if it holds those."
         yield subject.finding("unit-assumed", f"Robot '{profile.name}': units {doubt.text}.", fix=fix)
 
 
-def _units(subject: Subject, key: str, whole: Values, joints: list[Joint | None]) -> list[UnitFinding]:
+def _units(subject: Subject, key: str, ends: tuple[Values, Values], joints: list[Joint | None]) -> list[UnitFinding]:
     assert subject.profile is not None
     known = [i for i, joint in enumerate(joints) if joint is not None]
-    if not len(whole) or not known:
-        return []
     vector = subject.recording.vectors[key]
-    low, high = np.nanmin(whole, axis=0), np.nanmax(whole, axis=0)
     return unit_findings(
-        [joint for joint in joints if joint is not None], low[known], high[known],
+        [joint for joint in joints if joint is not None], ends[0][known], ends[1][known],
         names=[vector.name(i) for i in known], what=f"'{key}'", commanded=key == ACTION, chosen=subject.robot_named,
         other_units=subject.profile.other_units, told=bool(subject.units),
     )  # fmt: skip
+
+
+def _ends(recording: Recording, key: str) -> tuple[Values, Values] | None:
+    """Smallest and largest value of each dimension, NaN aside; None without rows, or where their widths differ."""
+    low: Values | None = None
+    high: Values | None = None
+    for _, values in recording.values(key):
+        first, last = np.fmin.reduce(values, axis=0), np.fmax.reduce(values, axis=0)
+        if low is None or high is None:
+            low, high = first, last
+        elif len(first) != len(low):
+            return None
+        else:
+            low, high = np.fmin(low, first), np.fmax(high, last)
+    return None if low is None or high is None else (low, high)
 
 
 def _factor(subject: Subject, name: str, joint: Joint | None) -> float:
@@ -149,7 +160,10 @@ def _names(recording: Recording, key: str) -> list[str]:
     vector = recording.vectors.get(key)
     if vector is None:
         return []
-    return list(vector.names or (f"joint_{i}" for i in range(recording.stacked(key).shape[1])))
+    if vector.names:
+        return list(vector.names)
+    width = next((values.shape[1] for _, values in recording.values(key)), 0)
+    return [f"joint_{i}" for i in range(width)]
 
 
 def _better(subject: Subject) -> str | None:
