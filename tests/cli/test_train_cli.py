@@ -81,7 +81,7 @@ def test_options_on_the_command_line_win_over_the_yaml_file(
         ([], "nothing to train"),
         (["--preset", "smolvla", "--from-scratch"], "tokenizer"),
         (["--preset", "tiny", "--from-scratch", "--stepz", "4"], "--steps"),
-        (["--preset", "tiny", "--from-scratch", "--robot", "so100"], "so101"),
+        (["--preset", "tiny", "--from-scratch", "--robot", "so-101"], "Did you mean 'so101'?"),
         (["--preset", "tiny", "--from-scratch", "--camera-map", "front"], "NAME=VALUE"),
         (["--policy", "no/such/folder"], "no/such/folder"),
         (["--preset", "tiny", "--from-scratch", "--device", "gpu"], "device"),

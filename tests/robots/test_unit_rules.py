@@ -54,6 +54,23 @@ def test_the_fix_names_the_joints_where_the_others_are_radians() -> None:
     assert (found.fix, found.joints) == ("--units all=deg", ("pan", "lift", "elbow", "roll"))
 
 
+@pytest.mark.parametrize(
+    ("joints", "ends", "severity"),
+    [
+        pytest.param(ARM, (-80, 70), "error", id="no-joint-turns-that-far"),
+        pytest.param(ARM, (0, 4095), "error", id="nor-that-far"),
+        pytest.param(DEGREES, (-1.4, 1.4), "warning", id="small-numbers"),
+        pytest.param(DEGREES, (0, 4095), "warning", id="counts-on-degrees"),
+    ],
+)
+def test_a_profile_that_nobody_named_may_be_the_wrong_one(
+    joints: list[Joint], ends: tuple[float, float], severity: str
+) -> None:
+    (found,) = find(joints, [ends] * 4, chosen=False)
+    assert (found.severity, found.sure) == (severity, True)
+    assert find(joints, [ends] * 4)[0].severity == "error"
+
+
 def test_many_turns_by_declared_limits_are_radians() -> None:
     wheel = [joint("wheel", "rad", -40, 40), ARM[1]]
     assert find(wheel, [(-39, 39.5), (-1, 1)]) == []

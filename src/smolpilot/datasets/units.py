@@ -106,7 +106,7 @@ def joint_units(
         (STATE, ACTION), map_layout(layout, profile), (profile.state_joints, profile.action_joints), strict=True
     )
     for key, mapping, joints in sides:
-        wrong = {name for finding in found.get(key, ()) for name in finding.joints}
+        wrong = {name for finding in found.get(key, ()) if finding.sure for name in finding.joints}
         for joint, place in zip(joints, mapping.order, strict=True):
             units[key][place] = None if joint.unit == "unknown" or joint.name in wrong else joint.unit
         if notes is not None:

@@ -25,7 +25,7 @@ type Ranges = Mapping[str, tuple[Any, Any]]
 _FEW = 4  # fewer equal names are chance
 # Written as robot_type by LeRobot 0.2 to 0.4.2 only, whose `use_degrees` was false by default (config_so100_follower.py
 # of those versions; so_follower, since 0.4.3, records degrees by default since 0.4.4).
-_OF_SERVO_RANGE = ("so100_follower", "so101_follower")
+_OF_SERVO_RANGE = ("so100follower", "so101follower", "biso100follower")
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,8 @@ def choose_profile(
         return None
     profile = max(fitting, key=lambda candidate: _exact(layout, candidate))
     chosen, swap = _in_recorded_units(profile, layout, ranges)
-    notes.append(f"robot: {chosen.name}, {why}{swap}")
+    by_place = "; its joints by their places, since the dataset names none" if made_up(state_names) else ""
+    notes.append(f"robot: {chosen.name}, {why}{by_place}{swap}")
     return chosen
 
 
@@ -178,7 +179,7 @@ def _of_type(robot_type: str | None) -> list[RobotProfile]:
     if not plain:
         return []
     own = [p for p in _shipped() if plain in map(plain_type, p.robot_types)]
-    return own or [p for p in _shipped() if plain == p.name]
+    return own or [p for p in _shipped() if plain == plain_type(p.name)]
 
 
 def _layout(state_names: Sequence[str], action_names: Sequence[str]) -> FrameLayout | None:

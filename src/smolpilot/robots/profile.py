@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -231,8 +232,8 @@ def list_profiles() -> list[str]:
 
 
 def plain_type(robot_type: str | None) -> str:
-    """A robot's type as it is compared: lower case, one kind of separator."""
-    return (robot_type or "").strip().lower().replace("-", "_").replace(" ", "_")
+    """A robot's name or type as it is compared: without case and separators (`SO-101` is `so101`)."""
+    return re.sub(r"[\s_-]+", "", (robot_type or "").lower())
 
 
 def spellings(name: str) -> tuple[str, ...]:
@@ -244,12 +245,12 @@ def _nearest_profile(text: str) -> str:
     """What may have been meant: a name in other letters, LeRobot's name of the robot, or a misspelling."""
     plain = plain_type(text)
     names = list_profiles()
-    if plain in names:
-        return f"Did you mean '{plain}'?"
+    if same := [name for name in names if plain_type(name) == plain]:
+        return f"Did you mean '{same[0]}'?"
     typed = [name for name in names if plain in map(plain_type, RobotProfile.load(name).robot_types)]
     if typed:
         return f"Did you mean '{typed[0]}', the profile of LeRobot's {text}?"
-    return did_you_mean(plain, names)
+    return did_you_mean(text.lower(), names)
 
 
 def guess_role(camera: str) -> CameraRole:

@@ -30,7 +30,7 @@ class UnitFinding:
 
     `unit` is the unit that explains them (`normalised`: the -100..100 of a servo bus), None where none does. `fix`
     holds the options that make it right. `joints` are the profile's names: nothing else about their limits means
-    anything while this stands.
+    anything while this stands. `sure` is about the numbers; an error also needs a profile that is the right one.
     """
 
     severity: Literal["error", "warning"]
@@ -38,6 +38,7 @@ class UnitFinding:
     unit: str | None
     text: str
     fix: str
+    sure: bool
 
 
 @dataclass(frozen=True)
@@ -300,16 +301,15 @@ _WORDS = {
 def _worded(group: Group, doubt: Doubt, what: str, chosen: bool, fix: str) -> UnitFinding:
     shown = group.of(doubt.which)
     own = " or ".join(sorted({_name_of(joint) for joint in shown.joints}))
-    small = doubt.unit in ("rad", "m", "fraction")
-    sure = doubt.sure and (chosen or not small) and (chosen or doubt.unit != "normalised")
+    # Of a profile that nobody named only what no such joint can do is an error: the profile may be the wrong one.
+    error = doubt.sure and (chosen or own == "rad" or doubt.unit in ("deg", "mm", "percent", "byte"))
     if doubt.unit is None:
-        sure = sure and (chosen or own != "deg")
         text = f"{what} cannot be {own}, and no other unit explains it (encoder counts, or a broken reading?)"
     else:
         text = f"{what} {'looks like' if doubt.sure else 'may be'} {_WORDS[doubt.unit]}, not {own}"
     text += f": {group.told(doubt.which)}"
     joints = tuple(joint.name for joint in group.of(doubt.scope).joints)
-    return UnitFinding("error" if sure else "warning", joints if doubt.sure else (), doubt.unit, text, fix)
+    return UnitFinding("error" if error else "warning", joints, doubt.unit, text, fix, doubt.sure)
 
 
 def _name_of(joint: Joint) -> str:
