@@ -76,7 +76,8 @@ def choose_profile(
     if not fitting or layout is None:
         notes.append(_nothing(None if typed else robot_type, state_names))
         return None
-    profile = max(fitting, key=lambda candidate: _exact(layout, candidate))
+    plain = plain_type(robot_type)
+    profile = max(fitting, key=lambda candidate: (_exact(layout, candidate), plain_type(candidate.name) == plain))
     chosen, swap = _in_recorded_units(profile, layout, ranges)
     by_place = "; its joints by their places, since the dataset names none" if made_up(state_names) else ""
     notes.append(f"robot: {chosen.name}, {why}{by_place}{swap}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
@@ -250,7 +251,11 @@ def _nearest_profile(text: str) -> str:
     typed = [name for name in names if plain in map(plain_type, RobotProfile.load(name).robot_types)]
     if typed:
         return f"Did you mean '{typed[0]}', the profile of LeRobot's {text}?"
-    return did_you_mean(text.lower(), names)
+    choices = {kind.lower(): name for name in names for kind in RobotProfile.load(name).robot_types} | {
+        n: n for n in names
+    }
+    near = difflib.get_close_matches(text.lower(), choices, n=1, cutoff=0.5)
+    return f"Did you mean '{choices[near[0]]}'?" if near else did_you_mean(text, names)
 
 
 def guess_role(camera: str) -> CameraRole:
