@@ -282,6 +282,30 @@ def test_units_that_cannot_be_are_refused(
     assert "--robot PROFILE" in capsys.readouterr().err
 
 
+def test_a_policy_without_a_profile_is_scored_in_the_datasets_units(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from smolpilot.datasets import open_dataset
+    from smolpilot.policy import new_policy, save_bundle
+
+    data = record(tmp_path / "data", RobotProfile.load("so101").joints, robot_type="so_follower", suffix=".pos")
+    policy = new_policy(
+        "tiny", meta=open_dataset(data).meta, seed=1, device="cpu", overrides={"chunk_size": 4, "n_action_steps": 4}
+    )
+    folder = save_bundle(policy, tmp_path / "policy")
+    words = ["eval", str(folder), "--dataset", str(data), "--episodes", "0", "--max-frames", "2", "--json"]
+    assert main([*words, "--robot", "so101", "--out", str(tmp_path / "refused")]) == 2
+    assert "carries its own robot profile" in capsys.readouterr().err
+    for name in ("robot.yaml", "smolpilot.json"):  # as LeRobot's checkpoints are
+        (folder / name).unlink()
+    # The last is named, but these numbers are surely not in its unit.
+    for robot, unit in ((None, "deg"), ("none", "dataset units"), ("so101_normalized", "dataset units")):
+        option = ["--robot", robot] if robot else []
+        assert main([*words, *option, "--no-preflight", "--out", str(tmp_path / f"eval_{robot}")]) == 0
+        document = json.loads(capsys.readouterr().out)
+        assert document["joints"][0]["unit"] == unit
+
+
 def test_preflight_without_a_policy_loads_no_torch(tmp_path: Path) -> None:
     data = record(tmp_path / "data", RobotProfile.load("so101").joints, robot_type="so_follower")
     code = "import sys; from smolpilot.cli.main import main; main(sys.argv[1:]); "

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from smolpilot.datasets.features import dimension_names
 from smolpilot.datasets.meta import DatasetMeta
 from smolpilot.errors import ProfileError
 from smolpilot.keys import ACTION, STATE
@@ -25,8 +26,8 @@ def find_profile(meta: DatasetMeta, robot: str | None, notes: list[str]) -> Robo
     return choose_profile(
         robot,
         robot_type=meta.robot_type,
-        state_names=meta.state_names,
-        action_names=meta.action_names,
+        state_names=_names(meta, STATE),
+        action_names=_names(meta, ACTION),
         notes=notes,
         ranges=stated_ranges(meta),
     )
@@ -53,7 +54,7 @@ def check_joints(meta: DatasetMeta, profile: RobotProfile) -> None:
     try:
         map_layout(FrameLayout.of_dataset(meta), profile)
     except ProfileError as error:
-        hint = better_robot(profile, meta.robot_type, meta.state_names, meta.action_names)
+        hint = better_robot(profile, meta.robot_type, _names(meta, STATE), _names(meta, ACTION))
         raise ProfileError(error.found, expected=error.expected, fix=hint or error.fix) from None
 
 
@@ -65,8 +66,8 @@ def doubt_units(meta: DatasetMeta, profile: RobotProfile) -> UnitDoubt | None:
         profile,
         robot_type=meta.robot_type,
         version=meta.version,
-        state_names=meta.state_names,
-        action_names=meta.action_names,
+        state_names=_names(meta, STATE),
+        action_names=_names(meta, ACTION),
         ranges=stated_ranges(meta),
     )
 
@@ -74,10 +75,10 @@ def doubt_units(meta: DatasetMeta, profile: RobotProfile) -> UnitDoubt | None:
 def stated_ranges(meta: DatasetMeta) -> Ranges:
     """Minimum and maximum of state and action by the stored statistics, as far as they are there and finite."""
     found = {}
-    for key, names in ((STATE, meta.state_names), (ACTION, meta.action_names)):
-        stored = meta.statistics.get(key, {})
+    for key in (STATE, ACTION):
+        names, stored = _names(meta, key), meta.statistics.get(key, {})
         low, high = (np.asarray(stored.get(word, ()), np.float64).reshape(-1) for word in ("min", "max"))
-        if len(low) == len(high) == len(names) and np.isfinite(low).all() and np.isfinite(high).all():
+        if 0 < len(low) == len(high) == len(names) and np.isfinite(low).all() and np.isfinite(high).all():
             found[key] = (low, high)
     return found
 
@@ -90,10 +91,7 @@ def joint_units(
     That is throughout without a profile, and where the numbers are surely in another unit than the profile's: `notes`
     says so. chosen: the user named the profile. Raises ProfileError when the profile's joints are not the dataset's.
     """
-    units: dict[str, list[str | None]] = {
-        STATE: [None] * len(meta.state_names),
-        ACTION: [None] * len(meta.action_names),
-    }
+    units: dict[str, list[str | None]] = {key: [None] * len(_names(meta, key)) for key in (STATE, ACTION)}
     if profile is None:
         return units
     from smolpilot.robots import findings_of
@@ -112,3 +110,8 @@ def joint_units(
         if notes is not None:
             notes += [f"units: {finding.text} ({finding.fix})" for finding in found.get(key, ())]
     return units
+
+
+def _names(meta: DatasetMeta, key: str) -> list[str]:
+    """The names of state or action; none where the dataset lacks it."""
+    return dimension_names(meta.features[key]) if key in meta.features else []

@@ -75,6 +75,8 @@ def preflight(options: PreflightOptions) -> list[Line]:
         notes: list[str] = []
         found = find_profile(meta, options.robot, notes)
         profile = found or derive_profile(meta)
+        if options.units:
+            check_joints(meta, profile)
         layout = frame_layout(meta, profile, options.units)
     except SmolpilotError as error:
         return [*lines, _failed("robot", error)]
