@@ -286,7 +286,8 @@ def test_a_policy_without_a_profile_is_scored_in_the_datasets_units(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from smolpilot.datasets import open_dataset
-    from smolpilot.policy import new_policy, save_bundle
+    from smolpilot.evaluation import evaluate
+    from smolpilot.policy import load_policy, new_policy, save_bundle
 
     data = record(tmp_path / "data", RobotProfile.load("so101").joints, robot_type="so_follower", suffix=".pos")
     policy = new_policy(
@@ -298,12 +299,11 @@ def test_a_policy_without_a_profile_is_scored_in_the_datasets_units(
     assert "carries its own robot profile" in capsys.readouterr().err
     for name in ("robot.yaml", "smolpilot.json"):  # as LeRobot's checkpoints are
         (folder / name).unlink()
+    policy = load_policy(folder, device="cpu", dtype="float32")
     # The last is named, but these numbers are surely not in its unit.
     for robot, unit in ((None, "deg"), ("none", "dataset units"), ("so101_normalized", "dataset units")):
-        option = ["--robot", robot] if robot else []
-        assert main([*words, *option, "--no-preflight", "--out", str(tmp_path / f"eval_{robot}")]) == 0
-        document = json.loads(capsys.readouterr().out)
-        assert document["joints"][0]["unit"] == unit
+        result = evaluate(policy, open_dataset(data), "0", max_frames=2, latency=False, robot=robot)
+        assert result.document["joints"][0]["unit"] == unit
 
 
 def test_preflight_without_a_policy_loads_no_torch(tmp_path: Path) -> None:
