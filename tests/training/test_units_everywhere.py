@@ -147,7 +147,8 @@ def test_one_verdict_in_three_verbs(name: str, tmp_path: Path, capsys: pytest.Ca
         assert pair.fix in said[verb], verb
     assert pair.wrong not in said["consequences"]
     assert said["consequences"]  # the other joints are judged as ever
-    # What they propose mends it.
+    # What they propose mends it; `check` writes the whole command.
+    assert f"smolpilot dataset check {data} --robot {tmp_path / 'arm.yaml'} {pair.fix}" in said["check"]
     mended = verdicts(data, str(tmp_path / "arm.yaml"), tmp_path, capsys, *pair.fix.split())
     assert mended == {"preflight": "", "train": "", "check": ""}
 
@@ -224,6 +225,9 @@ def test_what_was_assumed_of_units_is_said(tmp_path: Path, capsys: pytest.Captur
         "--robot so101_normalized",
     )
     assert "so101" not in lines  # beyond 100: certainly degrees
+    data = record(tmp_path / "koch", RobotProfile.load("koch").joints, robot_type="koch_follower")
+    assert main(["preflight", "--dataset", str(data), "--json"]) == 0
+    assert "taken as -100..100; recordings made with use_degrees: true" in capsys.readouterr().out
 
 
 def test_a_recording_in_an_old_format_is_doubted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -26,6 +26,7 @@ _FEW = 4  # fewer equal names are chance
 # Written as robot_type by LeRobot 0.2 to 0.4.2 only, whose `use_degrees` was false by default (config_so100_follower.py
 # of those versions; so_follower, since 0.4.3, records degrees by default since 0.4.4).
 _OF_SERVO_RANGE = ("so100follower", "so101follower", "biso100follower")
+_OF_DEGREES = ("sofollower", "bisofollower")
 
 
 @dataclass(frozen=True)
@@ -94,16 +95,18 @@ def unit_doubt(
     ranges: Ranges | None,
 ) -> UnitDoubt | None:
     """What is assumed of a robot whose recordings exist in degrees and in -100..100; None for all others."""
-    if profile.other_units is None or not any(joint.unit == "deg" for joint in profile.joints):
+    if profile.other_units is None:
         return None
+    other = f"--robot {profile.other_units}"
+    if not any(joint.unit == "deg" for joint in profile.joints):
+        return UnitDoubt("ok", f"taken as -100..100; recordings made with use_degrees: true hold degrees ({other})", "")
     layout = _layout(state_names, action_names)
     if layout is None or not _fits(layout, profile) or _beyond_servo_range(profile, layout, ranges):
         return None
-    other = f"--robot {profile.other_units}"
     reason = ""
     if plain_type(robot_type) in _OF_SERVO_RANGE:
         reason = f"LeRobot wrote robot_type {robot_type} before 0.4.3"
-    elif version is not None and version.startswith(("v1", "v2")):
+    elif version is not None and version.startswith(("v1", "v2")) and plain_type(robot_type) not in _OF_DEGREES:
         reason = f"LeRobot wrote format {version} before 0.4"
     if reason:
         return UnitDoubt("warning", f"taken as deg; but {reason}, when it recorded -100..100 by default", other)

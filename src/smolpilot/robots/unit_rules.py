@@ -6,6 +6,7 @@ Used by preflight, train, `dataset check` and eval, so that all of them come to 
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -331,4 +332,4 @@ def _fix(group: Group, doubt: Doubt, other_units: str | None, *, first: bool) ->
     whole = bool(doubt.scope.all()) and (kind_of(unit) != "scale" or len(group.joints) > 3)
     if whole and first:
         return f"--units all={unit}"
-    return "--units " + " ".join(f"{name}={unit}" for name in group.of(doubt.scope).names)
+    return "--units " + shlex.join(f"{name}={unit}" for name in group.of(doubt.scope).names)

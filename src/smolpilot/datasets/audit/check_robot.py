@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -91,7 +92,7 @@ def limits(subject: Subject) -> Iterator[Finding]:
             explained |= set(found.joints)
             place = vector.name([joint.name if joint else "" for joint in joints].index(found.joints[0])) \
                 if len(found.joints) == 1 else None  # fmt: skip
-            fix = f"{found.fix} (here and for train)" if found.fix.startswith("--") else found.fix
+            fix = _command(subject, found.fix) if found.fix.startswith("--") else found.fix
             yield subject.finding(
                 "unit-mismatch", f"{found.text}; by robot '{profile.name}'.", severity=found.severity, joint=place,
                 fix=fix,
@@ -119,7 +120,7 @@ def assumed_units(subject: Subject) -> Iterator[Finding]:
         ranges={STATE: ends} if ends is not None and len(ends[0]) == len(_names(recording, STATE)) else None,
     )
     if doubt is not None:
-        fix = f"{doubt.fix or '--robot ' + str(profile.other_units)}, if it holds those."
+        fix = f"{_command(subject, f'--robot {profile.other_units}')}, if it holds those"
         yield subject.finding("unit-assumed", f"Robot '{profile.name}': units {doubt.text}.", fix=fix)
 
 
@@ -147,6 +148,12 @@ def _ends(recording: Recording, key: str) -> tuple[Values, Values] | None:
         else:
             low, high = np.fmin(low, first), np.fmax(high, last)
     return None if low is None or high is None else (low, high)
+
+
+def _command(subject: Subject, options: str) -> str:
+    """This check with other options, which `train` takes as well."""
+    robot = "" if options.startswith("--robot") or not subject.robot else f"--robot {shlex.quote(subject.robot)} "
+    return f"smolpilot dataset check {{path}} {robot}{options}"
 
 
 def _factor(subject: Subject, name: str, joint: Joint | None) -> float:

@@ -157,7 +157,8 @@ def make_subject(
     check_robot.check_given_units(recording, profile, units or {})
     footage = film(recording, progress)
     rate = check_time.true_rate(recording, footage)
-    return Subject(recording, footage, profile, rate, units or {}, named)
+    word = robot.name if isinstance(robot, RobotProfile) else robot
+    return Subject(recording, footage, profile, rate, units or {}, named, word)
 
 
 def run_check(check: Check, subject: Subject) -> list[Finding]:

@@ -18,8 +18,8 @@ type Check = Callable[["Subject"], Iterator[Finding]]
 class Subject:
     """A recording, its videos, the robot it should fit (None: unknown), and the rate that the data really have.
 
-    `units`: those of the recording's joints where they differ from the profile's. `robot_named`: by the user; else the
-    profile was found by robot_type or joint names.
+    `units`: those of the recording's joints where they differ from the profile's. `robot_named`: by the user, in the
+    word `robot`; else the profile was found by robot_type or joint names.
     """
 
     recording: Recording
@@ -28,6 +28,7 @@ class Subject:
     fps: float
     units: Mapping[str, str] = field(default_factory=dict)
     robot_named: bool = True
+    robot: str | None = None
 
     def finding(self, code: str, message: str, **place: Any) -> Finding:
         """A finding about this recording."""
