@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +48,14 @@ class VideoIndex:
     packets: Packets
     kind: tuple[Any, ...]
 
+    @cached_property
+    def times(self) -> npt.NDArray[np.float64]:
+        """The time of each frame in seconds, increasing."""
+        return np.asarray(self.pts * float(self.time_base), dtype=np.float64)
+
     def positions(self, times: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
         """For each time in seconds the position of the nearest frame."""
-        seconds = self.pts * float(self.time_base)
+        seconds = self.times
         right = np.clip(np.searchsorted(seconds, times), 1, max(len(seconds) - 1, 1))
         left = right - 1
         right = np.minimum(right, len(seconds) - 1)
