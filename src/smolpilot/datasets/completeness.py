@@ -19,6 +19,8 @@ from smolpilot.datasets.files import (
 from smolpilot.errors import DatasetError
 from smolpilot.words import numbered
 
+_LOOKED_FOR = 20
+
 
 @dataclass(frozen=True)
 class Absent:
@@ -66,18 +68,49 @@ def require_complete(root: Path, absent: Sequence[Absent], episodes: int) -> Non
         raise absent_file(first.path, first.what, first.state)
     same = [one for one in absent if one.state == first.state and one.what == first.what]
     hit = sorted({index for one in same for index in one.episodes})
-    all_hit = sorted({index for one in absent for index in one.episodes})
     others = len(absent) - len(same)
     more = f" {numbered(others, 'other file')} of the dataset {'is' if others == 1 else 'are'} not there either."
     which = (
         "all episodes" if len(hit) == episodes else f"episodes {_shortened(hit)}" if hit[1:] else f"episode {hit[0]}"
     )
     found = f"The {first.what} {first.path} {_words(first)}. That concerns {which}.{more if others else ''}"
-    fix = lfs_advice(first.path) if first.state == "pointer" else fetch_advice(root)
-    if first.state != "pointer" and len(all_hit) < episodes:
-        fix += " " + repair_advice(root, "keeps the other episodes")
     expected = "the file that the pointer stands for" if first.state == "pointer" else "every file that meta/ names"
-    raise DatasetError(found, expected=expected, fix=fix)
+    raise DatasetError(found, expected=expected, fix=absent_advice(root, absent, episodes))
+
+
+def absent_advice(root: Path, absent: Sequence[Absent], episodes: int) -> str:
+    """How to get the files that are not there, or to do without them; `episodes` is how many the dataset has."""
+    pointer = next((one for one in absent if one.state == "pointer"), None)
+    if pointer is not None:
+        return lfs_advice(pointer.path)
+    elsewhere = next((found for one in absent[:_LOOKED_FOR] if (found := _elsewhere(root, one.path))), None)
+    if elsewhere is not None:
+        return f"A file of that name is {elsewhere}: " + repair_advice(root, "finds the files and writes their places")
+    hit = {index for one in absent for index in one.episodes}
+    keeps = " " + repair_advice(root, "keeps the other episodes") if len(hit) < episodes else ""
+    return fetch_advice(root) + keeps
+
+
+def absent_note(root: Path, absent: Sequence[Absent], episodes: int) -> str:
+    """One line on files that are not there, for verbs that go on without them; else empty."""
+    if not absent:
+        return ""
+    pointers = sum(one.state == "pointer" for one in absent)
+    those = f", {pointers} of them Git-LFS pointers" if 0 < pointers < len(absent) else ""
+    what = "are Git-LFS pointers" if pointers == len(absent) else f"are not here{those}"
+    return f"{numbered(len(absent), 'file')} of the dataset {what}. {absent_advice(root, absent, episodes)}"
+
+
+def _elsewhere(root: Path, path: Path) -> Path | None:
+    """A file of the same name in another folder of the same kind, if there is just one: the pattern is wrong."""
+    below = path.relative_to(root).parts
+    folder = root / below[0]
+    if below[0] == "videos":
+        camera = next((part for part in below[1:-1] if not part.startswith("chunk-")), "")
+        found = [one for one in folder.rglob(path.name) if camera in one.parts]
+    else:
+        found = list(folder.rglob(path.name))
+    return found[0] if len(found) == 1 and file_state(found[0]) == "whole" else None
 
 
 def _words(absent: Absent) -> str:
@@ -92,7 +125,12 @@ def _shortened(episodes: Sequence[int], limit: int = 10) -> str:
 
 def _empty(root: Path, left: Path | None) -> DatasetError:
     if left is not None:
-        return _interrupted(root, "it has no episodes yet", f"images of its first, unfinished one are left in {left}")
+        return DatasetError(
+            f"The dataset {root} has no episodes yet: the recording of the first one was interrupted; its images are "
+            f"left in {left}, without states and actions.",
+            expected="at least one episode",
+            fix="Record it anew, and finish the recording (LeRobot 0.6: `save_episode()`, then `finalize()`).",
+        )
     return DatasetError(
         f"The dataset {root} has no episodes yet: it was created, but nothing has been recorded into it.",
         expected="at least one episode",

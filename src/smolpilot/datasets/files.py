@@ -12,6 +12,9 @@ import pyarrow.parquet as pq
 
 from smolpilot.errors import DatasetError
 
+# How it came to this is not known here: the same file may be as bad where it comes from.
+GET_AGAIN = "or get the file anew from where the dataset comes from, if it is whole there."
+
 type FileState = Literal["whole", "missing", "empty", "pointer"]
 
 _LFS_HEAD = b"version https://git-lfs.github.com/spec/"
@@ -107,20 +110,25 @@ def read_jsonl(path: Path, what: str) -> list[dict[str, Any]]:
     """Read a file with one JSON object per line."""
     require_file(path, what)
     rows: list[dict[str, Any]] = []
+    text, number, last = "", 0, 0
     try:
+        text = read_text(path)
         # Not splitlines: a text may hold one of the other characters that end a line for Python.
-        for number, line in enumerate(read_text(path).split("\n"), 1):
+        lines = text.split("\n")
+        last = len(lines)
+        for line in lines:
+            number += 1
             if line.strip():
                 row = json.loads(line)
                 if not isinstance(row, dict):
-                    raise ValueError(f"line {number} is not an object")
+                    raise ValueError("it is not an object")
                 rows.append(row)
     except (ValueError, RecursionError) as error:
-        raise DatasetError(
-            f"The {what} {path} is torn or not JSON lines: {error}.",
-            expected="one JSON object per line",
-            fix=_again(path),
-        ) from error
+        if text and number == last and not text.endswith("\n"):
+            found = f"The {what} {path} is torn: its last line stops in the middle."
+        else:
+            found = f"The {what} {path} cannot be read: line {number} is no JSON object ({error})."
+        raise DatasetError(found, expected="one JSON object in each line", fix=_again(path)) from error
     return rows
 
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 from smolpilot.datasets.completeness import Absent, require_complete, require_recorded
 from smolpilot.datasets.features import CameraInfo
 from smolpilot.datasets.files import file_state, open_parquet, read_json, read_jsonl, read_parquet, repair_advice
-from smolpilot.datasets.stored_statistics import merge_stored, read_statistics
+from smolpilot.datasets.meta_statistics import merge_stored, read_statistics
 from smolpilot.errors import DatasetError
 from smolpilot.statistics import Statistics
 
@@ -97,7 +97,7 @@ def _read_v21(root: Path, info: dict[str, Any], videos: dict[str, CameraInfo], c
     absent: list[Absent] = []
     task_rows = _listed(meta / "tasks.jsonl", "task list", absent, complete)
     tasks = _task_map(task_rows, meta / "tasks.jsonl")
-    chunk_size = info.get("chunks_size", 1000)
+    chunk_size = _whole(info.get("chunks_size", 1000))
     if not isinstance(chunk_size, int) or chunk_size < 1:
         raise DatasetError(
             f"{meta / 'info.json'} has chunks_size {chunk_size!r}.",
@@ -323,14 +323,17 @@ def _texts(value: Any) -> list[str]:
 
 
 def _integer(row: dict[str, Any], key: str, path: Path) -> int:
-    value = row.get(key)
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
+    value = _whole(row.get(key))
     if not isinstance(value, int):
         raise DatasetError(
             f"{path} has a row without a whole number as '{key}'.", expected="a whole number", fix=_repair(path)
         )
     return value
+
+
+def _whole(value: Any) -> Any:
+    """1000.0 as 1000: some writers know no whole numbers. Everything else as it is."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _repair(path: Path) -> str:

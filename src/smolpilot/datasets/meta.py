@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from smolpilot.datasets.features import CameraInfo, Feature, dimension_names, parse_cameras, parse_features
 from smolpilot.datasets.completeness import Absent
+from smolpilot.datasets.features import (
+    CameraInfo,
+    Feature,
+    dimension_names,
+    motion_keys,
+    parse_cameras,
+    parse_features,
+)
 from smolpilot.datasets.files import read_json, repair_advice
 from smolpilot.datasets.layout import NEVER_RECORDED, Episode, read_layout
 from smolpilot.errors import DatasetError, UsageError
@@ -23,6 +31,7 @@ VERSIONS = ("v2.0", "v2.1", "v3.0")
 class DatasetMeta:
     """Facts of a dataset. `cameras` and `Episode.videos` are keyed by camera name, `features` by LeRobot's key.
 
+    `without` are features and columns that are on disk but were left out by choice, see `read_meta`.
     `left_out` says for each feature that samples leave out (depth cameras, lists of varying length, columns with
     empty cells, cameras that were never recorded, …) why; what only the tables tell is added by `open_dataset`.
     `absent` are files that the meta folder names but that are not on this machine (only with `complete=False`).
@@ -37,6 +46,7 @@ class DatasetMeta:
     tasks: dict[int, str]
     episodes: list[Episode]
     statistics: Statistics
+    without: frozenset[str] = frozenset()
     left_out: dict[str, str] = field(default_factory=dict)
     absent: list[Absent] = field(default_factory=list)
 
@@ -47,13 +57,13 @@ class DatasetMeta:
 
     @property
     def state_names(self) -> list[str]:
-        """Names of the state's dimensions; none in a dataset without a state."""
-        return dimension_names(self.features[STATE]) if STATE in self.features else []
+        """Names of the state's dimensions, whatever the feature is called; none where there is no state."""
+        return self._names(STATE)
 
     @property
     def action_names(self) -> list[str]:
-        """Names of the action's dimensions; none in a dataset without an action."""
-        return dimension_names(self.features[ACTION]) if ACTION in self.features else []
+        """Names of the action's dimensions, whatever the feature is called; none where there is no action."""
+        return self._names(ACTION)
 
     @property
     def total_frames(self) -> int:
@@ -70,6 +80,10 @@ class DatasetMeta:
     def has_episode(self, index: int) -> bool:
         """Whether there is an episode with this index value."""
         return index in self._by_index
+
+    def _names(self, key: str) -> list[str]:
+        found = motion_keys(self.features).get(key)
+        return [] if found is None else dimension_names(self.features[found])
 
     @cached_property
     def _by_index(self) -> dict[int, Episode]:
@@ -106,12 +120,15 @@ def unknown_episode(meta: DatasetMeta, index: int) -> UsageError:
     )
 
 
-def read_meta(path: str | Path, *, trainable: bool = True, complete: bool = True) -> DatasetMeta:
+def read_meta(
+    path: str | Path, *, trainable: bool = True, complete: bool = True, without: Collection[str] = ()
+) -> DatasetMeta:
     """Read the meta folder of a LeRobot v2.0, v2.1 or v3.0 dataset.
 
     `trainable` False also takes what no policy here can be trained on, but what can be copied and compared: depth
     cameras, recordings without state or action. `complete` False lists data and video files that are not on this
-    machine in `absent`; they are an error otherwise.
+    machine in `absent`; they are an error otherwise. `without` are keys of features that are read as if they were not
+    there, whatever is wrong with them.
 
     Raises UsageError when `path` does not exist, DatasetError when it is no dataset, is of another version, has no
     episodes yet, was interrupted, or when a file is missing, torn, a Git-LFS pointer, or contradicts another.
@@ -137,6 +154,8 @@ def read_meta(path: str | Path, *, trainable: bool = True, complete: bool = True
             expected="frames per second, above 0",
             fix=repair_advice(root, "finds the rate in the time stamps and videos"),
         )
+    if without and isinstance(info.get("features"), dict):
+        info = {**info, "features": {key: one for key, one in info["features"].items() if key not in without}}
     left_out: dict[str, str] = {}
     features = parse_features(info, info_path, trainable=trainable, left_out=left_out)
     cameras = parse_cameras(info, features, info_path, trainable=trainable, left_out=left_out)
@@ -151,7 +170,8 @@ def read_meta(path: str | Path, *, trainable: bool = True, complete: bool = True
         cameras={name: camera for name, camera in cameras.items() if name not in layout.never_recorded},
         tasks=layout.tasks,
         episodes=layout.episodes,
-        statistics=layout.statistics,
+        statistics={name: stats for name, stats in layout.statistics.items() if name not in without},
+        without=frozenset(without),
         left_out=left_out,
         absent=layout.absent,
     )

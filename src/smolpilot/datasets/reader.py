@@ -12,9 +12,9 @@ import numpy.typing as npt
 
 from smolpilot.datasets.alignment import match_frames, require_room
 from smolpilot.datasets.arguments import check_images, check_threads, plain_indices
+from smolpilot.datasets.files import repair_advice
 from smolpilot.datasets.gather import Media, Place, default_threads
 from smolpilot.datasets.layout import Episode
-from smolpilot.datasets.files import repair_advice
 from smolpilot.datasets.meta import DatasetMeta, read_meta, unknown_episode, usable
 from smolpilot.datasets.tables import Tables, load_tables, ranges
 from smolpilot.datasets.tensors import Images, chunks, picture_memory, split_batch, table_tensors

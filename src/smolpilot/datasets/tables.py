@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from smolpilot.datasets.columns import Column, Unusable, needed_column, optional_column, why_unusable
-from smolpilot.datasets.features import NEEDED, Feature
+from smolpilot.datasets.features import NEEDED
 from smolpilot.datasets.files import dataset_root, open_parquet, read_parquet, repair_advice
 from smolpilot.datasets.image_columns import ImageColumns
 from smolpilot.datasets.layout import Episode
@@ -192,7 +192,8 @@ def _rows_of(path: Path, columns: dict[str, Column], episodes: Sequence[Episode]
 def ranges(first: npt.NDArray[Any], counts: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
     """`first[0], first[0] + 1, …` (`counts[0]` of them), then those of the next, in one array."""
     before = np.cumsum(counts) - counts
-    return np.repeat(np.asarray(first, dtype=np.int64) - before, counts) + np.arange(int(np.sum(counts)))
+    steps = np.arange(int(np.sum(counts)), dtype=np.int64)
+    return np.asarray(np.repeat(np.asarray(first, dtype=np.int64) - before, counts) + steps, dtype=np.int64)
 
 
 def _take(column: Column, rows: npt.NDArray[np.int64]) -> Column:

@@ -13,7 +13,7 @@ import av
 import numpy as np
 import numpy.typing as npt
 
-from smolpilot.datasets.files import require_file
+from smolpilot.datasets.files import GET_AGAIN, dataset_root, repair_advice, require_file
 from smolpilot.errors import DatasetError
 
 
@@ -131,7 +131,8 @@ def undecodable(path: Path, reason: str) -> DatasetError:
     return DatasetError(
         f"The video file {path} is torn or cannot be decoded: {reason}.",
         expected="a complete video (a crash while recording leaves an mp4 without its index)",
-        fix="Copy or download the file again, or leave its episodes out; `smolpilot doctor` tests the codecs.",
+        fix=repair_advice(dataset_root(path), "leaves its episodes out")
+        + f" `smolpilot doctor` tests the codecs; {GET_AGAIN}",
     )
 
 
