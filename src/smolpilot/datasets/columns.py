@@ -22,7 +22,7 @@ type Column = npt.NDArray[Any] | list[Any]
 _MOST_NUMBERS = 1 << 16
 
 
-class Unusable(Exception):
+class UnusableError(Exception):
     """The column is no array of numbers of fixed shape and no text in every row; the reason, as words."""
 
 
@@ -68,7 +68,7 @@ def needed_column(values: pa.ChunkedArray, name: str, feature: Feature | None, p
         raise DatasetError(f"The column '{name}' of {path} is of type {values.type}.", expected="numbers", fix=fix)
     try:
         numbers = _numbers(found, shape)
-    except Unusable as reason:
+    except UnusableError as reason:
         raise DatasetError(
             f"The column '{name}' of {path} has {reason}.",
             expected=f"shape {list(shape)}, as meta/info.json says" if feature is not None else "one number per row",
@@ -82,13 +82,13 @@ def needed_column(values: pa.ChunkedArray, name: str, feature: Feature | None, p
 
 
 def optional_column(values: pa.ChunkedArray, feature: Feature) -> Column:
-    """Another column as LeRobot gives it: an array `[N, …]`, or a list of texts. Raises Unusable with the reason."""
+    """Another column as LeRobot gives it: an array `[N, …]`, or a list of texts. Raises UnusableError with the reason."""
     reason = why_unusable(values.type, feature)
     if reason:
-        raise Unusable(reason)
+        raise UnusableError(reason)
     found = _storage_array(values)
     if found.null_count:
-        raise Unusable(f"empty cells in {found.null_count} of {len(found)} rows")
+        raise UnusableError(f"empty cells in {found.null_count} of {len(found)} rows")
     kind = found.type.value_type if pa.types.is_dictionary(found.type) else found.type
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
         return list(found.to_pylist())
@@ -104,15 +104,15 @@ def _numbers(values: pa.Array, shape: tuple[int, ...]) -> npt.NDArray[Any]:
             lengths = pc.list_value_length(values)
             least, most = pc.min_max(lengths)["min"].as_py(), pc.min_max(lengths)["max"].as_py()
             if least != most:
-                raise Unusable(f"lists of {least} to {most} entries")
+                raise UnusableError(f"lists of {least} to {most} entries")
         values = _storage_array(values.flatten())
         if values.null_count:
-            raise Unusable(f"empty places in its lists ({values.null_count})")
+            raise UnusableError(f"empty places in its lists ({values.null_count})")
     if pa.types.is_dictionary(values.type):
         values = values.dictionary_decode()
     per_row = len(values) // count if count else math.prod(shape)
     if len(values) != count * math.prod(shape):
-        raise Unusable(f"{per_row} numbers per row, where meta/info.json says {list(shape)}")
+        raise UnusableError(f"{per_row} numbers per row, where meta/info.json says {list(shape)}")
     numbers: npt.NDArray[Any] = values.to_numpy(zero_copy_only=False)
     # torch has no wide unsigned integers, and an array of arrow's is read-only.
     return np.array(numbers, dtype=np.int64 if numbers.dtype.kind == "u" and numbers.itemsize > 1 else None)

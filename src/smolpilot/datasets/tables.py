@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from smolpilot.datasets.columns import Column, Unusable, needed_column, optional_column, why_unusable
+from smolpilot.datasets.columns import Column, UnusableError, needed_column, optional_column, why_unusable
 from smolpilot.datasets.features import NEEDED
 from smolpilot.datasets.files import dataset_root, open_parquet, read_parquet, repair_advice
 from smolpilot.datasets.image_columns import ImageColumns
@@ -115,7 +115,7 @@ class _FileReader:
                 continue
             try:
                 columns[name] = optional_column(table[name], self._features[name])
-            except Unusable as reason:
+            except UnusableError as reason:
                 self._leave_out(name, str(reason))
         return columns
 
