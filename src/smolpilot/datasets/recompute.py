@@ -12,6 +12,7 @@ import numpy.typing as npt
 from smolpilot.datasets.image_statistics import ImageStatistics
 from smolpilot.datasets.meta import DatasetMeta
 from smolpilot.datasets.reader import open_dataset
+from smolpilot.datasets.statistics_form import Stored, flat, quantile_band
 from smolpilot.datasets.tables import Tables
 from smolpilot.keys import ACTION, STATE
 from smolpilot.statistics import Statistics, array_statistics, merge_statistics
@@ -66,17 +67,8 @@ def recompute_statistics(
     return statistics
 
 
-def _column_statistics(column: npt.NDArray[Any], stored: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
-    """Of a matrix per frame over its rows, too, as LeRobot makes them; per place where the stored ones are so."""
-    statistics = array_statistics(_flat(column, stored))
-    return {**statistics, "count": np.array([len(column)], dtype=np.float64)}
-
-
-def _flat(column: npt.NDArray[Any], stored: dict[str, npt.NDArray[Any]]) -> npt.NDArray[Any]:
-    per_place = "mean" in stored and stored["mean"].size == column[0].size
-    if column.ndim > 2 and not per_place:
-        return column.reshape(-1, column.shape[-1])
-    return column.reshape(len(column), -1)
+def _column_statistics(column: npt.NDArray[Any], stored: Stored) -> dict[str, npt.NDArray[np.float64]]:
+    return {**array_statistics(flat(column, stored)), "count": np.array([len(column)], dtype=np.float64)}
 
 
 def find_deviations(meta: DatasetMeta, tables: Tables, data: Statistics) -> list[Deviation]:
@@ -95,8 +87,26 @@ def find_deviations(meta: DatasetMeta, tables: Tables, data: Statistics) -> list
         for stat, values in computed.items():
             # Quantiles are younger than the format: recordings without them are whole.
             if stat in stored or (needed and not stat.startswith("q")):
-                found += _compare(name, stat, stored.get(stat), values, _tolerance(computed, stat), merged.get(stat))
+                wrong = _compare(name, stat, stored.get(stat), values, _tolerance(computed, stat), merged.get(stat))
+                found += _surely_wrong(wrong, meta, tables, computed)
     return found
+
+
+def _surely_wrong(wrong: list[Deviation], meta: DatasetMeta, tables: Tables, computed: Stored) -> list[Deviation]:
+    """Without quantiles that a coarse histogram may give for values that jump."""
+    if not wrong or not wrong[0].stat.startswith("q"):
+        return wrong
+    name, stat = wrong[0].feature, wrong[0].stat
+    column, stored = tables.array(name), meta.statistics.get(name, {})
+    spans = (slice(*tables.spans[episode.index]) for episode in meta.episodes)
+    low, high = quantile_band([flat(column[span], stored) for span in spans], stat)
+    slack = _tolerance(computed, stat)
+    return [
+        one
+        for one in wrong
+        if one.stored is None
+        or not low[one.place] - slack[one.place] <= one.stored <= high[one.place] + slack[one.place]
+    ]
 
 
 def joint_names(meta: DatasetMeta, feature: str, size: int | None = None) -> list[str]:
