@@ -82,7 +82,7 @@ def needed_column(values: pa.ChunkedArray, name: str, feature: Feature | None, p
 
 
 def optional_column(values: pa.ChunkedArray, feature: Feature) -> Column:
-    """Another column as LeRobot gives it: an array `[N, …]`, or a list of texts. Raises UnusableError with the reason."""
+    """Another column as LeRobot gives it: an array `[N, …]`, or a list of texts; UnusableError with the reason."""
     reason = why_unusable(values.type, feature)
     if reason:
         raise UnusableError(reason)
