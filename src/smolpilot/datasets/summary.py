@@ -162,7 +162,7 @@ def _notes(meta: DatasetMeta) -> list[str]:
     notes = []
     plain = {old: new for new, old in motion_keys(meta.features).items() if old != new}
     if plain:
-        pairs = " ".join(f"{old}={new}" for old, new in plain.items())
+        pairs = " ".join(f"{shlex.quote(old)}={new}" for old, new in plain.items())
         notes.append(
             f"What a policy needs has other names here: `smolpilot dataset rename {shlex.quote(str(meta.root))} DST "
             f"--feature {pairs}` gives it LeRobot's in a copy."
