@@ -129,7 +129,7 @@ def test_info_shows_what_is_there_of_a_partial_download(copy: Path, say: Any, ca
     shutil.rmtree(copy / "meta" / "episodes")
     code, said = say(["dataset", "info", "{path}"], copy)
     assert (code, "episodes 6" in said, "123 at 10" in said, "episode tables" in said) == (0, True, True, True)
-    with pytest.raises(DatasetError, match="Only a part of the dataset .* is here"):
+    with pytest.raises(DatasetError, match=r"Only a part of the dataset .* is here"):
         open_dataset(copy)
 
 
@@ -151,7 +151,7 @@ def test_missing_files_name_their_episodes(build_v21: Any) -> None:
 def test_files_in_another_folder_than_the_pattern_says(build_v21: Any, edit_info: Any) -> None:
     root = build_v21()
     edit_info(root, lambda info: info.update(data_path=info["data_path"].replace("episode_chunk", "episode_index")))
-    with pytest.raises(DatasetError, match="episode_000001.parquet is missing") as error:
+    with pytest.raises(DatasetError, match=r"episode_000001\.parquet is missing") as error:
         open_dataset(root)
     assert "finds the files and writes their places" in error.value.fix
     assert "hf download" not in error.value.fix
@@ -174,7 +174,7 @@ def test_a_camera_of_which_no_episode_has_a_video(build_v21: Any, edit_info: Any
     shutil.copytree(root / "videos" / "chunk-000" / "observation.images.top", root / "videos" / "chunk-000" / key)
     assert "egoview" in open_dataset(root).meta.camera_names
     (root / "videos" / "chunk-000" / key / "episode_000002.mp4").unlink()
-    with pytest.raises(DatasetError, match="video of camera 'egoview' .* episode 2"):
+    with pytest.raises(DatasetError, match=r"video of camera 'egoview' .* episode 2"):
         open_dataset(root)
 
 
