@@ -226,20 +226,22 @@ def test_a_video_at_another_rate(copy, edit_info, edit_rows):
         open_dataset(copy).check_videos()
 
 
-def test_depth_and_float_cameras(copy, edit_info):
+def test_depth_and_float_cameras_are_left_out(copy, edit_info):
     name = "observation.images.front"
     original = (copy / "meta" / "info.json").read_text()
-    edit_info(copy, lambda info: info["features"][name]["info"].update({"is_depth_map": True}))
-    with pytest.raises(DatasetError, match=r"'front' .* is a depth camera"):
-        open_dataset(copy)
-    (copy / "meta" / "info.json").write_text(original)
-    edit_info(copy, lambda info: info["features"][name].update(shape=[48, 64, 1]))
-    with pytest.raises(DatasetError, match="depth camera"):
-        open_dataset(copy)
-    (copy / "meta" / "info.json").write_text(original)
-    edit_info(copy, lambda info: info["features"][name].update(dtype="float32"))
-    with pytest.raises(DatasetError, match=r"'front' .* has dtype float32"):
-        open_dataset(copy)
+    for change, word in (
+        ({"info": {"is_depth_map": True}}, "depth camera"),
+        ({"shape": [48, 64, 1]}, "depth camera"),
+        ({"shape": [48, 64, 4]}, "channels = 4"),
+        ({"dtype": "float32"}, "float32 numbers"),
+    ):
+        edit_info(copy, lambda info, change=change: info["features"][name].update(change))
+        dataset = open_dataset(copy)
+        assert word in dataset.meta.left_out[name]
+        assert dataset.meta.camera_names == ["wrist"]
+        assert name not in dataset[0]
+        assert "observation.images.wrist" in dataset[0]
+        (copy / "meta" / "info.json").write_text(original)
 
 
 def test_pictures_of_another_size_than_stated(copy, edit_info):

@@ -10,6 +10,8 @@ import tyro
 
 from smolpilot.cli.options import parse
 
+_MOST_INSTRUCTIONS = 100
+
 
 @dataclass
 class InfoOptions:
@@ -30,10 +32,9 @@ def main(args: list[str]) -> int:
 
 
 def _info(options: InfoOptions) -> int:
-    from smolpilot.datasets import open_dataset
     from smolpilot.datasets.summary import summarise
 
-    summary = summarise(open_dataset(options.path), robot=options.robot)
+    summary = summarise(options.path, robot=options.robot)
     if options.json:
         import json
 
@@ -50,25 +51,33 @@ def _print(summary: dict[str, Any]) -> None:
     console.print(f"[bold]{summary['path']}[/bold]", soft_wrap=True)
     frames = summary["episode_frames"]
     hours = summary["hours"]
+    lengths = f" of {frames['min']} to {frames['max']} frames, median {frames['median']:g}" if frames else ""
     facts = [
         ("format", f"LeRobot {summary['version']}"),
         ("robot_type", summary["robot_type"] or "not stated"),
-        (
-            "episodes",
-            f"{summary['episodes']} of {frames['min']} to {frames['max']} frames, median {frames['median']:g}",
-        ),
+        ("episodes", f"{summary['episodes']}{lengths}"),
         ("frames", f"{summary['frames']:,} at {summary['fps']:g} per second"),
         ("duration", f"{hours:.2f} hours" if hours >= 1 else f"{60 * hours:.1f} minutes ({hours:.3f} hours)"),
-        ("fingerprint", summary["fingerprint"]),
+        ("fingerprint", summary["fingerprint"] or "none: files are not here"),
     ]
     for name, value in facts:
         console.print(f"{name:<12} {value}", markup=False)
     for note in summary["robot"]["notes"]:
         topic, _, text = note.partition(": ")
         console.print(f"{topic:<12} {text}", markup=False, soft_wrap=True)
+    for absent in summary["absent"]:
+        console.print(f"{'absent':<12} {_absent(absent)}", markup=False, soft_wrap=True)
     for table in (_features(summary), _cameras(summary), _instructions(summary), *_statistics(summary)):
         console.print()
         console.print(table)
+    for note in summary["notes"]:
+        console.print(f"note: {note}", markup=False, soft_wrap=True)
+
+
+def _absent(row: dict[str, Any]) -> str:
+    states = {"missing": "not here", "empty": "empty (0 bytes)", "pointer": "Git-LFS pointers"}
+    count = "" if row["of"] == 1 else f"{row['files']} of {row['of']}: "
+    return f"{row['what']}: {count}{states[row['state']]} ({row['episodes']} episodes), first {row['first']}"
 
 
 def _table(title: str, *columns: str) -> Any:
@@ -78,6 +87,7 @@ def _table(title: str, *columns: str) -> Any:
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
         words = column in ("name", "joint", "instruction", "names", "camera", "codec", "type", "unit")
+        words = words or column == "left out of samples"
         table.add_column(column, justify="left" if words else "right", overflow="fold")
     return table
 
@@ -85,15 +95,20 @@ def _table(title: str, *columns: str) -> Any:
 def _features(summary: dict[str, Any]) -> Any:
     from rich.markup import escape
 
-    table = _table("Features", "name", "type", "shape", "names", "unit")
+    columns = ["name", "type", "shape", "names", "unit", *(["left out of samples"] if summary["left_out"] else [])]
+    table = _table("Features", *columns)
     for name, feature in summary["features"].items():
-        vector = name in ("observation.state", "action")
+        vector = name in (summary["state"], summary["action"])
         named = "joints, see below" if vector else ", ".join(feature["names"] or [])
         unit = "s" if name == "timestamp" else "unknown" if feature["dtype"].startswith("float") else ""
         if any(feature.get("units") or ()):
             unit = "see below"
         shape = "x".join(map(str, feature["shape"]))
-        table.add_row(escape(name), feature["dtype"], shape, escape(named), unit)
+        reason = [escape(summary["left_out"].get(name, ""))] if summary["left_out"] else []
+        table.add_row(escape(name), feature["dtype"], shape, escape(named), unit, *reason)
+    for name in summary["left_out"]:
+        if name not in summary["features"]:
+            table.add_row(escape(name), "", "", "", "", escape(summary["left_out"][name]))
     return table
 
 
@@ -109,8 +124,12 @@ def _instructions(summary: dict[str, Any]) -> Any:
     from rich.markup import escape
 
     table = _table("Instructions", "instruction", "episodes", "frames")
-    for row in summary["instructions"]:
-        table.add_row(escape(row["text"]), str(row["episodes"]), f"{row['frames']:,}")
+    for row in summary["instructions"][:_MOST_INSTRUCTIONS]:
+        frames = "" if row["frames"] is None else f"{row['frames']:,}"
+        table.add_row(escape(row["text"]), "" if row["episodes"] is None else str(row["episodes"]), frames)
+    rest = len(summary["instructions"]) - _MOST_INSTRUCTIONS
+    if rest > 0:
+        table.add_row(f"… and {rest:,} more (--json lists all)", "", "")
     return table
 
 
@@ -118,7 +137,9 @@ def _statistics(summary: dict[str, Any]) -> list[Any]:
     from rich.markup import escape
 
     tables = []
-    for name, title in (("observation.state", "State"), ("action", "Action")):
+    for name, title in ((summary["state"], "State"), (summary["action"], "Action")):
+        if name not in summary["statistics"]:
+            continue
         stats, keys = summary["statistics"][name], ("mean", "std", "min", "max")
         note = "" if summary["features"][name]["named_by_dataset"] else "; the dataset does not name its joints"
         units = summary["features"][name].get("units") or []

@@ -42,7 +42,7 @@ def main(args: list[str]) -> int:
             f"The recording {missing} does not exist, but {options.dst} does.",
             expected="the new folder first: smolpilot dataset merge DST SRC1 SRC2 …",
         )
-    sources = [read_meta(path) for path in options.src]
+    sources = [read_meta(path, trainable=False) for path in options.src]
     with progress_bar() as progress:
         report = merge(sources, options.dst, settings_of(options), robot_type=options.robot_type, progress=progress)
     report_results({options.dst: report}, options, sources=[str(path) for path in options.src])

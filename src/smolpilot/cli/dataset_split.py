@@ -40,7 +40,7 @@ def main(args: list[str]) -> int:
     from smolpilot.datasets.meta import read_meta
     from smolpilot.datasets.splits import episode_ranges
 
-    meta = read_meta(options.src)
+    meta = read_meta(options.src, trainable=False)
     parts = plan_parts(meta, options.parts, seed=options.seed)
     with progress_bar() as progress:
         reports = split(meta, options.dst, parts, settings_of(options), progress=progress)

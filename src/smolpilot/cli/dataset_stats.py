@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,18 +80,23 @@ def main(args: list[str]) -> int:
 def _compute(options: StatsOptions) -> _Result:
     from smolpilot.cli.progress import progress_bar
     from smolpilot.datasets import read_meta
+    from smolpilot.datasets.left_out import say_left_out
+    from smolpilot.datasets.meta import usable
     from smolpilot.datasets.recompute import find_deviations, recompute_statistics
     from smolpilot.datasets.tables import load_tables
     from smolpilot.datasets.units import find_profile, joint_units
 
-    meta = read_meta(options.path)
+    meta = usable(read_meta(options.path, trainable=False, complete=options.recompute or options.out is not None))
     notes: list[str] = []
     profile = find_profile(meta, options.robot, notes)
     units = joint_units(meta, profile, chosen=options.robot is not None, notes=notes)
     robot = profile.name if profile is not None else None
     if not options.recompute and options.out is None:
+        say_left_out(meta)
         return _Result(meta, units, None, [], robot, notes)
-    tables = load_tables(meta, meta.episodes)
+    tables = load_tables(meta, meta.episodes, trainable=False)
+    meta = usable(dataclasses.replace(meta, left_out=meta.left_out | tables.left_out))
+    say_left_out(meta)
     with progress_bar() as progress:
         data = recompute_statistics(meta, tables, progress)
     return _Result(meta, units, data, find_deviations(meta, tables, data), robot, notes)
@@ -106,7 +112,7 @@ def _document(result: _Result) -> dict[str, Any]:
         if stored is None and computed is None:
             continue
         features[name] = {
-            "names": joint_names(meta, name),
+            "names": joint_names(meta, name, _size(stored or computed or {})),
             "units": result.units.get(name),
             "stored": None if stored is None else _plain(stored),
             "recomputed": None if computed is None else _plain(computed),
@@ -139,7 +145,15 @@ def _plain(stats: dict[str, Any]) -> dict[str, list[float]]:
 def _where(meta: DatasetMeta, entry: Deviation) -> str:
     from smolpilot.datasets.recompute import joint_names
 
-    return "all" if entry.stat == "count" else joint_names(meta, entry.feature)[entry.place]
+    if entry.stat == "count":
+        return "all"
+    names = joint_names(meta, entry.feature, _size(meta.statistics.get(entry.feature, {})))
+    return names[entry.place] if entry.place < len(names) else str(entry.place)
+
+
+def _size(stats: dict[str, Any]) -> int | None:
+    """How many dimensions the statistics of a feature have."""
+    return next((values.size for stat, values in stats.items() if stat != "count"), None)
 
 
 def _print(result: _Result, out: Path | None) -> None:
@@ -187,7 +201,7 @@ def _table(result: _Result, name: str) -> Any:
     if data is not None:
         table.add_column("largest difference", justify="right", no_wrap=True)
     wrong = {(entry.place, entry.stat) for entry in result.wrong if entry.feature == name}
-    for i, joint in enumerate(joint_names(result.meta, name)):
+    for i, joint in enumerate(joint_names(result.meta, name, _size(data or stored))):
         unit = ["of 0 to 1"] if camera else [units[i] or "not stated"] if units is not None else []
         cells = [
             _cell(stored.get(stat), None if data is None else data.get(stat), i, (i, stat) in wrong) for stat in shown

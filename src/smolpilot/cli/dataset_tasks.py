@@ -58,7 +58,7 @@ def main(args: list[str]) -> int:
         )
     if options.dst is not None and not wishes:
         raise UsageError("A new folder is named, but no change.", expected="--rename, --set or --undo")
-    meta = read_meta(options.path)
+    meta = read_meta(options.path, trainable=False)
     if options.dst is None:
         _list(list_instructions(meta), options.json)
         return 0
@@ -66,7 +66,7 @@ def main(args: list[str]) -> int:
 
     with progress_bar() as progress:
         report = _change(meta, options.dst, options, progress)
-    found = list_instructions(read_meta(options.dst))
+    found = list_instructions(read_meta(options.dst, trainable=False))
     report_results({options.dst: report}, options, source=str(options.path), instructions=_document(found))
     if not options.json:
         _list(found, False)

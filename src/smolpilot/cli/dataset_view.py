@@ -45,10 +45,15 @@ def main(args: list[str]) -> int:
     options = parse(ViewOptions, args, verb="dataset view")
     from smolpilot.cli.progress import progress_bar
     from smolpilot.datasets import parse_episodes, read_meta
+    from smolpilot.datasets.left_out import say_left_out
+    from smolpilot.datasets.meta import usable
     from smolpilot.datasets.units import find_profile, joint_units
     from smolpilot.datasets.view import read_findings, write_page
 
-    meta = read_meta(options.path)
+    meta = usable(read_meta(options.path, trainable=False, complete=False))
+    if not meta.episodes:
+        read_meta(options.path, trainable=False)  # says what is missing
+    say_left_out(meta)
     chosen = [episode.index for episode in meta.episodes]
     if options.episodes != "all":
         chosen = parse_episodes(options.episodes, meta, words="all, or ")

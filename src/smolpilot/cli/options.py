@@ -40,7 +40,7 @@ def from_yaml[T](options: type[T], path: Path) -> T:
     if not path.is_file():
         raise UsageError(f"The config file {path} does not exist.", fix="Check the path given to --config.")
     try:
-        values, _ = read_mapping(path.read_text(encoding="utf-8"))
+        values, _ = read_mapping(path.read_text(encoding="utf-8-sig"))
     except UnicodeDecodeError as error:
         raise UsageError(f"{path} is not a text file.", expected="YAML in UTF-8") from error
     except yaml.YAMLError as error:

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from smolpilot.datasets.layout import Episode
-from smolpilot.datasets.video import VideoReader
+from smolpilot.datasets.files import repair_advice
+from smolpilot.datasets.layout import Episode, VideoSpan
+from smolpilot.datasets.video import VideoIndex, VideoReader
 from smolpilot.errors import DatasetError
 
 # A row's frame is the one nearest in time; half a frame away its neighbour could be meant as well.
@@ -17,32 +18,51 @@ _TOLERANCE = 0.4
 
 
 def match_frames(
-    videos: VideoReader, camera: str, episode: Episode, times: npt.NDArray[np.float64], fps: float
+    videos: VideoReader,
+    camera: str,
+    episode: Episode,
+    times: npt.NDArray[np.float64],
+    fps: float,
+    root: Path,
 ) -> npt.NDArray[np.int64]:
     """For each row of an episode, at `times` seconds into the file, the position of its frame.
 
-    Raises DatasetError when a row has no frame of its own: a video that is too short or runs at another rate.
+    Raises DatasetError when a row has no frame of its own: a video that is too short, or time stamps that are not
+    those of its frames (a wall clock, another rate).
     """
     path = episode.videos[camera].path
     index = videos.index(path)
     positions = index.positions(times)
-    off = np.abs(index.pts[positions] * float(index.time_base) - times)
+    off = np.abs(index.times[positions] - times)
     bad = np.flatnonzero(off > _TOLERANCE / fps)
     repeated = np.flatnonzero(np.diff(positions) <= 0) + 1
     if len(bad) == 0 and len(repeated) == 0:
         return positions
     first = int(min([*bad[:1], *repeated[:1]]))
-    if times[-1] > index.seconds(len(index.pts) - 1) + _TOLERANCE / fps:
-        raise _too_short(camera, episode, first)
+    frames = _frames_of(index, episode.videos[camera], fps)
+    if frames < episode.length and times[-1] > index.seconds(len(index.pts) - 1) + _TOLERANCE / fps:
+        raise _too_short(camera, episode, min(first, frames), root)
+    count = (
+        f"it has {frames} frames for {episode.length} rows"
+        if frames != episode.length
+        else (f"the video has {frames} frames, as many as the table has rows")
+    )
     raise DatasetError(
-        f"The video of camera '{camera}' has no frame of its own for frame {first} of episode {episode.index}: the "
-        f"nearest is {1000 * float(off[first]):.1f} ms away ({path}).",
-        expected=f"one video frame every {1000 / fps:.1f} ms, at the time stamps of the table",
-        fix="Leave this episode out, or record it anew.",
+        f"The time stamps of episode {episode.index} do not fit the video of camera '{camera}': it has no frame of its "
+        f"own for frame {first} of episode {episode.index}, the nearest is {1000 * float(off[first]):.1f} ms away; "
+        f"{count} ({path}).",
+        expected=f"time stamps {1000 / fps:.1f} ms apart, those of the video's frames",
+        fix=repair_advice(root, "puts the time stamps right, and leaves out episodes whose video has too few frames"),
     )
 
 
-def require_room(videos: VideoReader, episodes: Sequence[Episode], paths: set[Path]) -> None:
+def _frames_of(index: VideoIndex, span: VideoSpan, fps: float) -> int:
+    """How many frames the file has from the episode's start to its end."""
+    stop = np.inf if span.stop is None else span.stop
+    return int(np.count_nonzero((index.times >= span.start - 0.5 / fps) & (index.times < stop - 0.5 / fps)))
+
+
+def require_room(videos: VideoReader, episodes: Sequence[Episode], paths: set[Path], root: Path) -> None:
     """Check that between the starts of two episodes in one of the files there are as many frames as rows.
 
     Otherwise an episode would show pictures of the next one, without any time stamp being wrong.
@@ -59,13 +79,13 @@ def require_room(videos: VideoReader, episodes: Sequence[Episode], paths: set[Pa
         room = np.diff([*starts, len(index.pts)])
         for episode, frames in zip(inside, room, strict=True):
             if frames < episode.length:
-                raise _too_short(camera, episode, int(frames))
+                raise _too_short(camera, episode, int(frames), root)
 
 
-def _too_short(camera: str, episode: Episode, found: int) -> DatasetError:
+def _too_short(camera: str, episode: Episode, found: int, root: Path) -> DatasetError:
     return DatasetError(
         f"The video of camera '{camera}' is shorter than the table at episode {episode.index}: {found} frames for "
         f"{episode.length} rows ({episode.videos[camera].path}).",
         expected="one video frame per row",
-        fix="Leave this episode out, or record it anew.",
+        fix=repair_advice(root, "places the episodes anew where their rows add up, or leaves this one out"),
     )

@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from smolpilot.datasets.files import repair_advice
 from smolpilot.errors import DatasetError
 from smolpilot.keys import ACTION, IMAGES, STATE, camera_name
 
+INDEX_COLUMNS = ("timestamp", "frame_index", "episode_index", "index", "task_index")
+NEEDED = (STATE, ACTION, *INDEX_COLUMNS)
+
 _CAMERA_TYPES = ("video", "image")
 _CHANNEL_NAMES = ("channel", "channels", "c")
+_WORDS = {STATE: "state", ACTION: "action"}
+# The last part of a feature's name, the plainest words first: openpi, GR00T, ALOHA and robomimic use these.
+_MEANINGS = {
+    STATE: [
+        {"state", "states"},
+        {"proprio", "proprioception", "qpos", "joint_state", "joint_states", "robot_state", "robot_states"},
+        {"joint_position", "joint_positions", "joint_pos"},
+    ],
+    ACTION: [{"action", "actions"}, {"robot_action", "robot_actions", "action_joint", "joint_action", "joint_actions"}],
+}
 
 
 @dataclass(frozen=True)
@@ -42,19 +57,33 @@ class CameraInfo:
         return self.codec != "image"
 
 
-def parse_features(info: dict[str, Any], path: Path, *, trainable: bool = True) -> dict[str, Feature]:
-    """The features of `info.json`; raises DatasetError when one is not described as LeRobot does it.
+def parse_features(
+    info: dict[str, Any], path: Path, *, trainable: bool = True, left_out: dict[str, str] | None = None
+) -> dict[str, Feature]:
+    """The features of `info.json`; raises DatasetError when one that is needed is not described as LeRobot does it.
 
-    `trainable` demands a state and an action.
+    `trainable` demands a state and an action. Others that are not described go into `left_out`, with the reason.
     """
     raw = info.get("features")
     if not isinstance(raw, dict) or not raw:
-        raise DatasetError(f"{path} names no features.", expected="an object 'features' with state, action, cameras")
+        raise DatasetError(
+            f"{path} names no features.",
+            expected="an object 'features' with state, action, cameras",
+            fix=repair_advice(path.parent.parent, "finds them in the files"),
+        )
     features = {}
     for name, entry in raw.items():
         shape = entry.get("shape") if isinstance(entry, dict) else None
-        if not isinstance(shape, list) or "dtype" not in entry or not all(isinstance(n, int) for n in shape):
-            raise DatasetError(f"The feature '{name}' in {path} is incomplete.", expected="a dtype and a list as shape")
+        if not isinstance(shape, list) or "dtype" not in entry or not all(_is_size(n) for n in shape):
+            if name in NEEDED or (isinstance(entry, dict) and entry.get("dtype") in _CAMERA_TYPES):
+                raise DatasetError(
+                    f"The feature '{name}' in {path} is incomplete.",
+                    expected="a dtype and a list as shape",
+                    fix=repair_advice(path.parent.parent, "describes it by what the files hold"),
+                )
+            if left_out is not None:
+                left_out[name] = "meta/info.json gives it no dtype, or no fixed shape"
+            continue
         features[name] = Feature(str(entry["dtype"]), tuple(shape), flatten_names(entry.get("names"), shape))
     if trainable:
         _require_vectors(features, path)
@@ -72,37 +101,55 @@ def flatten_names(names: Any, shape: list[int]) -> list[str] | None:
 
 
 def parse_cameras(
-    info: dict[str, Any], features: dict[str, Feature], path: Path, *, trainable: bool = True
+    info: dict[str, Any],
+    features: dict[str, Feature],
+    path: Path,
+    *,
+    trainable: bool = True,
+    left_out: dict[str, str] | None = None,
 ) -> dict[str, CameraInfo]:
-    """The cameras by name (feature key without `observation.images.`); `trainable` refuses depth and float images."""
+    """The cameras by name (feature key without `observation.images.`).
+
+    Depth cameras and others that are not three colors of 8 bits go into `left_out`, with the reason: `trainable`
+    leaves them out of the result, too.
+    """
     cameras: dict[str, CameraInfo] = {}
     for key, feature in features.items():
         if feature.dtype not in _CAMERA_TYPES:
-            if trainable and key.startswith(f"{IMAGES}."):
-                raise DatasetError(
-                    f"The camera '{camera_name(key)}' in {path} has dtype {feature.dtype}.",
-                    expected="8-bit colour pictures, dtype 'video' or 'image'; float images are not supported",
-                    fix="Record the camera as video, or remove the feature from the dataset.",
-                )
+            if key.startswith(f"{IMAGES}.") and left_out is not None:
+                left_out[key] = f"images as {feature.dtype} numbers: a policy sees 8-bit colors (dtype video or image)"
             continue
         entry = info["features"][key]
-        details = {**(entry.get("video_info") or {}), **(entry.get("info") or {})}
-        if trainable and is_depth(entry, feature):
-            raise DatasetError(
-                f"The camera '{camera_name(key)}' in {path} is a depth camera.",
-                expected="colour cameras: SmolVLA sees RGB pictures",
-                fix="Remove the depth feature from a copy of the dataset.",
-            )
-        height, width = _image_size(feature, path, key, any_channels=not trainable)
+        details = _details(entry)
+        reason = _why_unusable(entry, feature)
+        if reason and left_out is not None:
+            left_out[key] = reason
+        if reason and trainable:
+            continue
+        height, width = _image_size(feature)
+        rate = info["fps"] if reason else details.get("video.fps") or info["fps"]
         cameras[_camera_name(key)] = CameraInfo(
             key=key,
             width=width,
             height=height,
             codec=str(details.get("video.codec", "unknown")) if feature.dtype == "video" else "image",
             pix_fmt=str(details.get("video.pix_fmt", "unknown")) if feature.dtype == "video" else "rgb24",
-            fps=_camera_rate(details.get("video.fps") or info["fps"], path, key),
+            fps=_camera_rate(rate, path, key),
         )
     return cameras
+
+
+def motion_keys(features: dict[str, Feature]) -> dict[str, str]:
+    """The features that hold state and action: LeRobot's own names, or the only others that plainly mean the same.
+
+    Other recorders say `state` and `actions`; a word without a plain feature is left out of the result.
+    """
+    found = {}
+    for key in (STATE, ACTION):
+        candidates = [key] if key in features else _candidates(features, key)
+        if len(candidates) == 1:
+            found[key] = candidates[0]
+    return found
 
 
 def dimension_names(feature: Feature) -> list[str]:
@@ -128,17 +175,51 @@ def _leaves(names: Any) -> list[str]:
 
 
 def _require_vectors(features: dict[str, Feature], path: Path) -> None:
-    for key, word in ((STATE, "state"), (ACTION, "action")):
-        if key not in features:
-            raise DatasetError(
-                f"{path} has no feature '{key}'.",
-                expected=f"a {word} per frame: a policy is trained on states and actions",
-                fix=f"Record the {word}, or rename the feature that holds it to '{key}'.",
-            )
+    absent = [key for key in (STATE, ACTION) if key not in features]
+    if absent:
+        words = " and ".join(_WORDS[key] for key in absent)
+        raise DatasetError(
+            f"{path} has no feature {' and no feature '.join(repr(key) for key in absent)}.",
+            expected=f"{words} per frame: a policy is trained on states and actions",
+            fix=_rename_advice(features, absent, path.parent.parent),
+        )
+    for key in (STATE, ACTION):
         if len(features[key].shape) != 1 or features[key].shape[0] < 1:
             raise DatasetError(
                 f"The feature '{key}' in {path} has shape {list(features[key].shape)}.", expected="one vector per frame"
             )
+
+
+def _rename_advice(features: dict[str, Feature], absent: list[str], root: Path) -> str:
+    """The command that gives the features their names; with the names of this dataset where they are plain."""
+    plain = motion_keys(features)
+    vectors = [name for name, feature in features.items() if _is_vector(name, feature)]
+    if not vectors:
+        return "Record them: no feature of this dataset is a vector of numbers."
+    pairs = [f"{shlex.quote(plain[key]) if key in plain else f'NAME_OF_{_WORDS[key].upper()}'}={key}" for key in absent]
+    command = f"`smolpilot dataset rename {shlex.quote(str(root))} DST --feature {' '.join(pairs)}`"
+    if all(key in plain for key in absent):
+        return f"{command} gives the features these names in a copy."
+    return f"{command}, where the features with numbers are: {', '.join(vectors)}."
+
+
+def _candidates(features: dict[str, Feature], key: str) -> list[str]:
+    """The vectors whose name means state (or action), best ones first: those of the plainest word only."""
+    vectors = [name for name, feature in features.items() if _is_vector(name, feature)]
+    for words in _MEANINGS[key]:
+        found = [name for name in vectors if name.replace("/", ".").split(".")[-1].lower() in words]
+        if found:
+            return found
+    return []
+
+
+def _is_vector(name: str, feature: Feature) -> bool:
+    numeric = feature.dtype.startswith(("float", "int", "uint"))
+    return numeric and len(feature.shape) == 1 and feature.shape[0] > 0 and name not in (*NEEDED, STATE, ACTION)
+
+
+def _is_size(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def _camera_rate(rate: Any, path: Path, key: str) -> float:
@@ -149,24 +230,41 @@ def _camera_rate(rate: Any, path: Path, key: str) -> float:
 
 def is_depth(entry: dict[str, Any], feature: Feature) -> bool:
     """Whether a camera's entry in `info.json` describes distances, not colours."""
-    details = {**(entry.get("video_info") or {}), **(entry.get("info") or {})}
+    details = _details(entry)
     flagged = details.get("is_depth_map") or details.get("video.is_depth_map")
     single = feature.names is not None and any(
-        name in _CHANNEL_NAMES and size == 1 for name, size in zip(feature.names, feature.shape, strict=True)
+        name in _CHANNEL_NAMES and size == 1 for name, size in zip(feature.names, feature.shape, strict=False)
     )
     return bool(flagged) or single
 
 
-def _image_size(feature: Feature, path: Path, key: str, *, any_channels: bool) -> tuple[int, int]:
-    """(height, width), whichever way round the shape is stored."""
+def _details(entry: dict[str, Any]) -> dict[str, Any]:
+    """What an entry says of its video, under either name."""
+    parts = [entry.get(name) for name in ("video_info", "info")]
+    return {key: value for part in parts if isinstance(part, dict) for key, value in part.items()}
+
+
+def _why_unusable(entry: dict[str, Any], feature: Feature) -> str:
+    """Why no policy can see this camera; empty for three colors."""
+    if is_depth(entry, feature):
+        return "a depth camera: a policy sees red, green and blue"
+    if len(feature.shape) != 3:
+        return f"a camera of shape {list(feature.shape)}, not height, width and channels"
+    channels = feature.shape[0] if _channel_first(feature) else feature.shape[2]
+    return "" if channels == 3 else f"a camera with channels = {channels}: a policy sees red, green and blue"
+
+
+def _image_size(feature: Feature) -> tuple[int, int]:
+    """(height, width), whichever way round the shape is stored; zeros where it has none."""
     shape = feature.shape
     if len(shape) != 3:
-        raise DatasetError(
-            f"The camera '{key}' in {path} has shape {list(shape)}.", expected="three numbers: height, width, channels"
-        )
+        return (shape[0], shape[1]) if len(shape) == 2 else (0, 0)
+    return (shape[1], shape[2]) if _channel_first(feature) else (shape[0], shape[1])
+
+
+def _channel_first(feature: Feature) -> bool:
     names = [name.lower() for name in feature.names] if feature.names else []
-    channel_first = names[0] in _CHANNEL_NAMES if names else shape[0] == 3 and shape[2] != 3
-    height, width, channels = (shape[1], shape[2], shape[0]) if channel_first else shape
-    if channels != 3 and not any_channels:
-        raise DatasetError(f"The camera '{key}' in {path} has {channels} channels.", expected="3 (red, green, blue)")
-    return height, width
+    if names:
+        return names[0] in _CHANNEL_NAMES
+    first, last = feature.shape[0], feature.shape[2]
+    return (first == 3 and last != 3) or (first == 1 and last not in (1, 3))

@@ -3,50 +3,106 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from smolpilot.errors import DatasetError
 
+# How it came to this is not known here: the same file may be as bad where it comes from.
+GET_AGAIN = "or get the file anew from where the dataset comes from, if it is whole there."
+
+type FileState = Literal["whole", "missing", "empty", "pointer"]
+
 _LFS_HEAD = b"version https://git-lfs.github.com/spec/"
-_LFS_FIX = "Run `git lfs pull` in the dataset's repository (or download the dataset again)."
+_PARQUET_MAGIC = b"PAR1"
+
+
+def file_state(path: Path) -> FileState:
+    """Whether `path` is a real, non-empty file: not missing, not empty, not a Git-LFS pointer."""
+    if not path.is_file():
+        return "missing"
+    size = path.stat().st_size
+    if size == 0:
+        return "empty"
+    if size < 1024:
+        with path.open("rb") as file:
+            if file.read(len(_LFS_HEAD)) == _LFS_HEAD:
+                return "pointer"
+    return "whole"
 
 
 def require_file(path: Path, what: str) -> Path:
     """Check that `path` is a real, non-empty file: not missing, not a Git-LFS pointer."""
-    if not path.is_file():
-        raise DatasetError(
-            f"The {what} {path} is missing.",
-            expected="every file that the dataset's meta folder names",
-            fix="Copy or download the dataset again, complete.",
+    state = file_state(path)
+    if state == "whole":
+        return path
+    raise absent_file(path, what, state)
+
+
+def absent_file(path: Path, what: str, state: FileState) -> DatasetError:
+    """The error for one file that is missing, empty or a Git-LFS pointer."""
+    if state == "pointer":
+        return DatasetError(
+            f"The {what} {path} is a Git-LFS pointer of {path.stat().st_size} bytes, not the file itself.",
+            expected="the file that the pointer stands for",
+            fix=lfs_advice(path),
         )
-    size = path.stat().st_size
-    if size == 0:
-        raise DatasetError(f"The {what} {path} is empty (0 bytes).", fix="Copy or download the dataset again.")
-    if size < 1024:
-        with path.open("rb") as file:
-            head = file.read(len(_LFS_HEAD))
-        if head == _LFS_HEAD:
-            raise DatasetError(
-                f"The {what} {path} is a Git-LFS pointer of {size} bytes, not the file itself.",
-                expected="the file that the pointer stands for",
-                fix=_LFS_FIX,
-            )
-    return path
+    if state == "empty":
+        return DatasetError(
+            f"The {what} {path} is empty (0 bytes).", expected="a whole file", fix=fetch_advice(dataset_root(path))
+        )
+    return DatasetError(
+        f"The {what} {path} is missing.",
+        expected="every file that the dataset's meta folder names",
+        fix=fetch_advice(dataset_root(path)),
+    )
+
+
+def dataset_root(path: Path) -> Path:
+    """The dataset folder that a file lies in: the nearest one with a meta folder."""
+    return next((parent for parent in path.parents if (parent / "meta").is_dir()), path.parent)
+
+
+def lfs_advice(path: Path) -> str:
+    """How to get the files that Git-LFS pointers in the dataset of `path` stand for."""
+    root = path if (path / "meta").is_dir() else dataset_root(path)
+    command = f"`git -C {shlex.quote(str(root))} lfs pull` fetches the files"
+    if any((folder / ".git").exists() for folder in (root, *root.parents)):
+        return f"{command}."
+    return (
+        f"{command} where the folder is a Git clone; it is none here: run `git lfs pull` in the clone, "
+        "or download the dataset."
+    )
+
+
+def fetch_advice(root: Path) -> str:
+    """How to get files of a dataset that are not on this machine."""
+    return (
+        "Copy what is missing from where the dataset was recorded, or, if it is on the Hub: "
+        f"`hf download OWNER/NAME --repo-type dataset --local-dir {shlex.quote(str(root))}`."
+    )
+
+
+def repair_advice(root: Path, what: str = "makes a copy of what is whole") -> str:
+    """The command that repairs a copy of the dataset."""
+    return f"`smolpilot dataset repair {shlex.quote(str(root))} DST` {what}."
 
 
 def read_json(path: Path, what: str) -> dict[str, Any]:
     """Read one JSON object."""
     require_file(path, what)
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, UnicodeDecodeError) as error:
-        raise DatasetError(f"The {what} {path} is not valid JSON: {error}.", fix=_AGAIN) from error
+        value = json.loads(read_text(path))
+    except (ValueError, RecursionError) as error:
+        raise DatasetError(
+            f"The {what} {path} is not valid JSON: {error}.", expected="one JSON object", fix=_again(path)
+        ) from error
     if not isinstance(value, dict):
-        raise DatasetError(f"The {what} {path} is not a JSON object.", fix=_AGAIN)
+        raise DatasetError(f"The {what} {path} is not a JSON object.", expected="one JSON object", fix=_again(path))
     return value
 
 
@@ -54,16 +110,31 @@ def read_jsonl(path: Path, what: str) -> list[dict[str, Any]]:
     """Read a file with one JSON object per line."""
     require_file(path, what)
     rows: list[dict[str, Any]] = []
+    text, number, last = "", 0, 0
     try:
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        text = read_text(path)
+        # Not splitlines: a text may hold one of the other characters that end a line for Python.
+        lines = text.split("\n")
+        last = len(lines)
+        for line in lines:
+            number += 1
             if line.strip():
                 row = json.loads(line)
                 if not isinstance(row, dict):
-                    raise ValueError(f"line {number} is not an object")
+                    raise ValueError("it is not an object")
                 rows.append(row)
-    except (ValueError, UnicodeDecodeError) as error:
-        raise DatasetError(f"The {what} {path} is torn or not JSON lines: {error}.", fix=_AGAIN) from error
+    except (ValueError, RecursionError) as error:
+        if text and number == last and not text.endswith("\n"):
+            found = f"The {what} {path} is torn: its last line stops in the middle."
+        else:
+            found = f"The {what} {path} cannot be read: line {number} is no JSON object ({error})."
+        raise DatasetError(found, expected="one JSON object in each line", fix=_again(path)) from error
     return rows
+
+
+def read_text(path: Path) -> str:
+    """The text of a UTF-8 file, without the byte order mark that editors on Windows put before it."""
+    return path.read_text(encoding="utf-8-sig")
 
 
 def open_parquet(path: Path, what: str) -> pq.ParquetFile:
@@ -84,12 +155,59 @@ def read_parquet(path: Path, what: str, columns: list[str] | None = None) -> pa.
         raise _torn(path, what, error) from error
 
 
+def has_footer(path: Path) -> bool:
+    """Whether a parquet file was written to its end: its last bytes are those of a footer."""
+    if file_state(path) != "whole" or path.stat().st_size < 12:
+        return False
+    with path.open("rb") as file:
+        file.seek(-4, 2)
+        return file.read(4) == _PARQUET_MAGIC
+
+
 def _torn(path: Path, what: str, error: Exception) -> DatasetError:
+    root = dataset_root(path)
+    with path.open("rb") as file:
+        begins = file.read(4) == _PARQUET_MAGIC
+    if begins and not has_footer(path):
+        return _unfinished(root, path, what)
     return DatasetError(
         f"The {what} {path} is torn or not a parquet file: {str(error).splitlines()[0]}",
-        expected="a complete parquet file (a crash while recording leaves it without its footer)",
-        fix=_AGAIN,
+        expected="a complete parquet file",
+        fix=_others(root, path) or _again(path),
     )
 
 
-_AGAIN = "Copy or download the file again, or record the dataset anew."
+def _unfinished(root: Path, path: Path, what: str) -> DatasetError:
+    """A parquet file without its end: recorders write it when the recording is finished."""
+    left = root / "images"
+    alone = not _whole_tables(root)
+    seen = left.is_dir() and any(path.is_file() for path in left.rglob("*"))
+    found = f"The {what} {path} is torn: it has no footer. "
+    if alone or seen:
+        found += "The recording was interrupted" + (
+            f"; images of an episode that was not finished are left in {left}." if seen else "."
+        )
+    else:
+        found += "The recording was interrupted, or the file was not copied to its end."
+    return DatasetError(
+        found,
+        expected="a complete parquet file: LeRobot 0.6 writes the end of its tables in `dataset.finalize()`",
+        fix=_others(root, path)
+        or "If the file is longer elsewhere, copy it again; otherwise record the episodes anew: "
+        "without its footer a table cannot be read.",
+    )
+
+
+def _whole_tables(root: Path) -> list[Path]:
+    return [path for path in sorted((root / "data").rglob("*.parquet")) if has_footer(path)]
+
+
+def _others(root: Path, path: Path) -> str:
+    """The repair that keeps the episodes of other data files; empty when there are none."""
+    if "data" not in path.relative_to(root).parts[:1] or not any(other != path for other in _whole_tables(root)):
+        return ""
+    return repair_advice(root, "keeps the episodes of the other files")
+
+
+def _again(path: Path) -> str:
+    return repair_advice(dataset_root(path), "makes a copy in which it is made anew from the data, where that can be")

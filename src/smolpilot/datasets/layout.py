@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
+from smolpilot.datasets.completeness import Absent, require_complete, require_recorded
 from smolpilot.datasets.features import CameraInfo
-from smolpilot.datasets.files import read_json, read_jsonl, read_parquet, require_file
+from smolpilot.datasets.files import file_state, open_parquet, read_json, read_jsonl, read_parquet, repair_advice
+from smolpilot.datasets.meta_statistics import merge_stored, read_statistics
 from smolpilot.errors import DatasetError
-from smolpilot.statistics import Statistics, merge_statistics, statistics_from_json
+from smolpilot.statistics import Statistics
+
+NEVER_RECORDED = "a camera of which no episode has a video"
+
+_PLACES = ("episode_index", "length", "data/chunk_index", "data/file_index")
+_VIDEO_PLACES = ("chunk_index", "file_index", "from_timestamp")
+
+type Spans = dict[str, VideoSpan]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class VideoSpan:
     """Where an episode's frames of one camera lie: a video file and the episode's start in it, in seconds.
 
@@ -26,7 +35,7 @@ class VideoSpan:
     stop: float | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Episode:
     """One demonstration: its index value, number of frames, instructions, and where its data is."""
 
@@ -34,7 +43,7 @@ class Episode:
     length: int
     tasks: list[str]
     data_path: Path
-    videos: dict[str, VideoSpan] = field(default_factory=dict)
+    videos: Spans = field(default_factory=dict)
 
     @property
     def paths(self) -> list[Path]:
@@ -44,37 +53,59 @@ class Episode:
 
 @dataclass(frozen=True)
 class Layout:
-    """What the meta folder of either version says, in one form; absolute paths."""
+    """What the meta folder of either version says, in one form; absolute paths.
+
+    `never_recorded` are cameras that no episode has; `absent` files that are named but are not there.
+    """
 
     tasks: dict[int, str]
     episodes: list[Episode]
     statistics: Statistics
+    never_recorded: list[str] = field(default_factory=list)
+    absent: list[Absent] = field(default_factory=list)
 
 
-def read_layout(root: Path, version: str, info: dict[str, Any], cameras: dict[str, CameraInfo]) -> Layout:
-    """Read tasks, episodes and statistics of a dataset of version `v2.0`, `v2.1` or `v3.0`."""
+def read_layout(
+    root: Path, version: str, info: dict[str, Any], cameras: dict[str, CameraInfo], *, complete: bool = True
+) -> Layout:
+    """Read tasks, episodes and statistics of a dataset of version `v2.0`, `v2.1` or `v3.0`.
+
+    Raises DatasetError for a dataset without episodes, and for files that are not there; with `complete` False those
+    files are listed in `absent` instead.
+    """
+    require_recorded(root, version, info, complete=complete)
     videos = {name: camera for name, camera in cameras.items() if camera.is_video}
-    layout = _read_v30(root, info, videos) if version == "v3.0" else _read_v21(root, info, videos)
-    if not layout.episodes:
+    layout = _read_v30(root, info, videos, complete) if version == "v3.0" else _read_v21(root, info, videos, complete)
+    if not layout.episodes and complete:
         raise DatasetError(f"The dataset {root} has no episodes.", fix="Record at least one.")
     indices = [episode.index for episode in layout.episodes]
     if len(set(indices)) != len(indices):
-        raise DatasetError(f"The dataset {root} lists an episode twice in its meta folder.")
-    for episode in layout.episodes:
-        require_file(episode.data_path, "data file")
-        for name, span in episode.videos.items():
-            require_file(span.path, f"video of camera '{name}'")
-    return layout
+        raise DatasetError(
+            f"The dataset {root} lists an episode twice in its meta folder.",
+            expected="each episode once",
+            fix=repair_advice(root, "lists each once"),
+        )
+    layout = _without_never_recorded(layout, version, info, videos)
+    absent = [*layout.absent, *_absent_files(layout.episodes)]
+    if complete and absent:
+        require_complete(root, absent, len(layout.episodes))
+    return replace(layout, absent=absent)
 
 
-def _read_v21(root: Path, info: dict[str, Any], videos: dict[str, CameraInfo]) -> Layout:
+def _read_v21(root: Path, info: dict[str, Any], videos: dict[str, CameraInfo], complete: bool) -> Layout:
     meta = root / "meta"
-    tasks = _task_map(read_jsonl(meta / "tasks.jsonl", "task list"), meta / "tasks.jsonl")
-    chunk_size = info.get("chunks_size", 1000)
+    absent: list[Absent] = []
+    task_rows = _listed(meta / "tasks.jsonl", "task list", absent, complete)
+    tasks = _task_map(task_rows, meta / "tasks.jsonl")
+    chunk_size = _whole(info.get("chunks_size", 1000))
     if not isinstance(chunk_size, int) or chunk_size < 1:
-        raise DatasetError(f"{meta / 'info.json'} has chunks_size {chunk_size!r}.", expected="episodes per folder")
+        raise DatasetError(
+            f"{meta / 'info.json'} has chunks_size {chunk_size!r}.",
+            expected="episodes per folder",
+            fix=repair_advice(root, "finds it from the files"),
+        )
     episodes = []
-    for row in read_jsonl(meta / "episodes.jsonl", "episode list"):
+    for row in _listed(meta / "episodes.jsonl", "episode list", absent, complete):
         index = _integer(row, "episode_index", meta / "episodes.jsonl")
         names = {"episode_chunk": index // chunk_size, "episode_index": index}
         spans = {
@@ -93,86 +124,174 @@ def _read_v21(root: Path, info: dict[str, Any], videos: dict[str, CameraInfo]) -
     statistics: Statistics = {}
     if (meta / "episodes_stats.jsonl").exists():
         rows = read_jsonl(meta / "episodes_stats.jsonl", "statistics")
-        statistics = merge_statistics([statistics_from_json(row.get("stats") or {}) for row in rows])
+        statistics = merge_stored([row.get("stats") for row in rows])
     elif (meta / "stats.json").exists():
         # v2.0 keeps those of the whole recording only.
-        statistics = statistics_from_json(read_json(meta / "stats.json", "statistics"))
-    return Layout(tasks, sorted(episodes, key=lambda episode: episode.index), statistics)
+        statistics = read_statistics(read_json(meta / "stats.json", "statistics"))
+    return Layout(tasks, sorted(episodes, key=lambda episode: episode.index), statistics, absent=absent)
 
 
-def _read_v30(root: Path, info: dict[str, Any], videos: dict[str, CameraInfo]) -> Layout:
+def _listed(path: Path, what: str, absent: list[Absent], complete: bool) -> list[dict[str, Any]]:
+    if not complete and file_state(path) == "missing":
+        absent.append(Absent(path, what, "missing"))
+        return []
+    return read_jsonl(path, what)
+
+
+def _read_v30(root: Path, info: dict[str, Any], videos: dict[str, CameraInfo], complete: bool) -> Layout:
     meta = root / "meta"
-    tasks = _task_map(_v30_tasks(meta / "tasks.parquet"), meta / "tasks.parquet")
+    absent: list[Absent] = []
+    tasks: dict[int, str] = {}
+    if complete or file_state(meta / "tasks.parquet") != "missing":
+        tasks = _task_map(_v30_tasks(meta / "tasks.parquet"), meta / "tasks.parquet")
+    else:
+        absent.append(Absent(meta / "tasks.parquet", "task list", "missing"))
     files = sorted((meta / "episodes").glob("*/*.parquet"))
-    if not files:
+    if not files and complete:
         raise DatasetError(
             f"The episode tables under {meta / 'episodes'} are missing.",
             expected="meta/episodes/chunk-000/file-000.parquet, …",
-            fix="Copy or download the dataset again, complete.",
+            fix=repair_advice(root, "makes them anew from the data"),
         )
-    columns = ["episode_index", "length", "data/chunk_index", "data/file_index"]
-    ends = [f"videos/{camera.key}/to_timestamp" for camera in videos.values()]
-    for camera in videos.values():
-        columns += [f"videos/{camera.key}/{part}" for part in ("chunk_index", "file_index", "from_timestamp")]
-    episodes = []
-    for path in files:
-        # Whole tables: the statistics columns are small, and a torn column shows up here.
-        table = read_parquet(path, "episode table")
-        absent = [column for column in columns if column not in table.column_names]
-        if absent:
-            raise DatasetError(
-                f"The episode table {path} lacks the column '{absent[0]}'.",
-                expected="an index, a length and the place of data and videos for each episode",
-            )
-        empty = [column for column in columns if table[column].null_count]
-        if empty:
-            raise DatasetError(
-                f"The episode table {path} has no value of '{empty[0]}' for {table[empty[0]].null_count} episodes.",
-                expected="an index, a length and the place of data and videos for each episode",
-                fix="Copy or download the file again, or record these episodes anew.",
-            )
-        for column in [*columns, *(end for end in ends if end in table.column_names)]:
-            kind = table.schema.field(column).type
-            seconds = column.endswith("_timestamp") and pa.types.is_floating(kind)
-            if not pa.types.is_integer(kind) and not seconds:
-                raise DatasetError(
-                    f"The column '{column}' of the episode table {path} is of type {kind}.", expected="numbers"
-                )
-        texts = table["tasks"].to_pylist() if "tasks" in table.column_names else [None] * len(table)
-        wanted = [*columns, *(end for end in ends if end in table.column_names)]
-        for row, instructions in zip(table.select(wanted).to_pylist(), texts, strict=True):
-            episodes.append(_v30_episode(root, info, videos, row, _texts(instructions)))
+    if not files:
+        absent.append(Absent(meta / "episodes", "episode tables", "missing"))
+    schemas = {path: open_parquet(path, "episode table").schema_arrow for path in files}
+    recorded = {
+        name: camera
+        for name, camera in videos.items()
+        if any(f"videos/{camera.key}/chunk_index" in schema.names for schema in schemas.values())
+        or any((root / "videos" / camera.key).rglob("*.mp4"))
+    }
+    paths = _PathMaker(root, info)
+    tables = [(path, _episode_table(path, schema, recorded)) for path, schema in schemas.items()]
+    # A camera whose places are empty in all tables was never recorded either; in some, that is damage.
+    for name, camera in list(recorded.items()):
+        columns = [table[f"videos/{camera.key}/file_index"] for _, table in tables]
+        if columns and all(column.null_count == len(column) for column in columns):
+            del recorded[name]
+    episodes: list[Episode] = []
+    for path, table in tables:
+        _require_places(path, table, recorded)
+        episodes += _v30_episodes(table, recorded, paths)
     statistics: Statistics = {}
     if (meta / "stats.json").exists():
-        statistics = statistics_from_json(read_json(meta / "stats.json", "statistics"))
-    return Layout(tasks, sorted(episodes, key=lambda episode: episode.index), statistics)
+        statistics = read_statistics(read_json(meta / "stats.json", "statistics"))
+    never = [name for name in videos if name not in recorded] if files else []
+    return Layout(tasks, sorted(episodes, key=lambda episode: episode.index), statistics, never, absent)
 
 
-def _v30_episode(
-    root: Path, info: dict[str, Any], videos: dict[str, CameraInfo], row: dict[str, Any], tasks: list[str]
-) -> Episode:
-    place = {"chunk_index": row["data/chunk_index"], "file_index": row["data/file_index"]}
-    spans = {}
+def _episode_table(path: Path, schema: pa.Schema, videos: dict[str, CameraInfo]) -> pa.Table:
+    """The columns of an episode table that say where things are; not its statistics, which are most of it."""
+    columns = _places(videos)
+    lacking = [column for column in columns if column not in schema.names]
+    if lacking:
+        raise DatasetError(
+            f"The episode table {path} lacks the column '{lacking[0]}'.",
+            expected="an index, a length and the place of data and videos for each episode",
+            fix=repair_advice(path.parents[3], "makes the table anew from the data"),
+        )
+    ends = [f"videos/{camera.key}/to_timestamp" for camera in videos.values()]
+    wanted = [*columns, *(name for name in (*ends, "tasks") if name in schema.names)]
+    return read_parquet(path, "episode table", wanted)
+
+
+def _places(videos: dict[str, CameraInfo]) -> list[str]:
+    return [*_PLACES, *(f"videos/{camera.key}/{part}" for camera in videos.values() for part in _VIDEO_PLACES)]
+
+
+def _require_places(path: Path, table: pa.Table, videos: dict[str, CameraInfo]) -> None:
+    expected = "an index, a length and the place of data and videos for each episode"
+    fix = repair_advice(path.parents[3], "makes the table anew from the data")
+    columns = _places(videos)
+    for column in columns:
+        if table[column].null_count:
+            raise DatasetError(
+                f"The episode table {path} has no value of '{column}' for {table[column].null_count} episodes"
+                f"{_without(table, column)}.",
+                expected=expected,
+                fix=fix,
+            )
+    for column in [*columns, *(name for name in table.column_names if name.endswith("/to_timestamp"))]:
+        kind = table.schema.field(column).type
+        seconds = column.endswith("_timestamp") and (pa.types.is_floating(kind) or pa.types.is_null(kind))
+        if not pa.types.is_integer(kind) and not seconds:
+            raise DatasetError(
+                f"The column '{column}' of the episode table {path} is of type {kind}.", expected="numbers", fix=fix
+            )
+
+
+def _without(table: pa.Table, column: str, limit: int = 10) -> str:
+    """The episodes in whose row a column is empty, as words in brackets."""
+    if column == "episode_index" or table["episode_index"].null_count:
+        return ""
+    found = table["episode_index"].filter(table[column].is_null()).to_pylist()
+    return f" ({', '.join(map(str, found[:limit]))}{', …' if len(found) > limit else ''})"
+
+
+def _v30_episodes(table: pa.Table, videos: dict[str, CameraInfo], path_of: _PathMaker) -> list[Episode]:
+    def column(name: str) -> list[Any]:
+        return table[name].to_pylist() if name in table.column_names else [None] * len(table)
+
+    spans: list[Spans] = [{} for _ in range(len(table))]
     for name, camera in videos.items():
         prefix = f"videos/{camera.key}"
-        names = {
-            "video_key": camera.key,
-            "chunk_index": row[f"{prefix}/chunk_index"],
-            "file_index": row[f"{prefix}/file_index"],
-        }
-        stop = row.get(f"{prefix}/to_timestamp")
-        spans[name] = VideoSpan(
-            _path(root, info, "video_path", names),
-            float(row[f"{prefix}/from_timestamp"]),
-            None if stop is None else float(stop),
-        )
-    return Episode(
-        index=int(row["episode_index"]),
-        length=int(row["length"]),
-        tasks=tasks,
-        data_path=_path(root, info, "data_path", place),
-        videos=spans,
-    )
+        parts = (column(f"{prefix}/{part}") for part in (*_VIDEO_PLACES, "to_timestamp"))
+        for row, (chunk, file, start, stop) in zip(spans, zip(*parts, strict=True), strict=True):
+            path = path_of("video_path", chunk, file, camera.key)
+            row[name] = VideoSpan(path, float(start), None if stop is None else float(stop))
+    rows = zip(*(column(name) for name in (*_PLACES, "tasks")), spans, strict=True)
+    return [
+        Episode(int(index), int(length), _texts(tasks), path_of("data_path", chunk, file), videos_of)
+        for index, length, chunk, file, tasks, videos_of in rows
+    ]
+
+
+class _PathMaker:
+    """The paths of v3.0 files; many episodes share one."""
+
+    def __init__(self, root: Path, info: dict[str, Any]) -> None:
+        self._root, self._info = root, info
+        self._known: dict[tuple[str, int, int, str | None], Path] = {}
+
+    def __call__(self, template: str, chunk: int, file: int, key: str | None = None) -> Path:
+        place = (template, chunk, file, key)
+        if place not in self._known:
+            names = {"chunk_index": chunk, "file_index": file} | ({} if key is None else {"video_key": key})
+            self._known[place] = _path(self._root, self._info, template, names)
+        return self._known[place]
+
+
+def _without_never_recorded(
+    layout: Layout, version: str, info: dict[str, Any], videos: dict[str, CameraInfo]
+) -> Layout:
+    """The layout without cameras that no episode has a video of, though info.json declares them.
+
+    v2.x only: v3.0 says in its episode tables which videos there are. A camera with statistics was recorded: its
+    files are missing. Where no camera has any, the videos are not here, unless info.json counts none.
+    """
+    never = set(layout.never_recorded)
+    if version != "v3.0" and layout.episodes:
+        unseen = {name for name in videos if not any(e.videos[name].path.exists() for e in layout.episodes)}
+        if len(unseen) < len(videos) or info.get("total_videos") == 0:
+            never = {name for name in unseen if videos[name].key not in layout.statistics}
+    if not never:
+        return layout
+    episodes = [
+        replace(episode, videos={name: span for name, span in episode.videos.items() if name not in never})
+        for episode in layout.episodes
+    ]
+    return replace(layout, episodes=episodes, never_recorded=sorted(never))
+
+
+def _absent_files(episodes: list[Episode]) -> list[Absent]:
+    """Data and video files that are named, but missing, empty or Git-LFS pointers."""
+    users: dict[Path, tuple[str, list[int]]] = {}
+    for episode in episodes:
+        users.setdefault(episode.data_path, ("data file", []))[1].append(episode.index)
+        for name, span in episode.videos.items():
+            users.setdefault(span.path, (f"video of camera '{name}'", []))[1].append(episode.index)
+    states = ((path, file_state(path)) for path in users)
+    return [Absent(path, users[path][0], state, users[path][1]) for path, state in states if state != "whole"]
 
 
 def _v30_tasks(path: Path) -> list[dict[str, Any]]:
@@ -189,9 +308,11 @@ def _task_map(rows: list[dict[str, Any]], path: Path) -> dict[int, str]:
     for row in rows:
         index = _integer(row, "task_index", path)
         if "task" not in row:
-            raise DatasetError(f"{path} has no text for task {index}.")
+            raise DatasetError(f"{path} has no text for task {index}.", fix=_repair(path))
         if index in tasks:
-            raise DatasetError(f"{path} names task {index} twice.", expected="one instruction per task index")
+            raise DatasetError(
+                f"{path} names task {index} twice.", expected="one instruction per task index", fix=_repair(path)
+            )
         tasks[index] = str(row["task"])
     return tasks
 
@@ -202,20 +323,32 @@ def _texts(value: Any) -> list[str]:
 
 
 def _integer(row: dict[str, Any], key: str, path: Path) -> int:
-    value = row.get(key)
+    value = _whole(row.get(key))
     if not isinstance(value, int):
-        raise DatasetError(f"{path} has a row without a whole number as '{key}'.")
+        raise DatasetError(
+            f"{path} has a row without a whole number as '{key}'.", expected="a whole number", fix=_repair(path)
+        )
     return value
+
+
+def _whole(value: Any) -> Any:
+    """1000.0 as 1000: some writers know no whole numbers. Everything else as it is."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _repair(path: Path) -> str:
+    return repair_advice(path.parent.parent, "puts the list right where the data says how")
 
 
 def _path(root: Path, info: dict[str, Any], key: str, names: dict[str, Any]) -> Path:
     template = info.get(key)
+    where, fix = root / "meta" / "info.json", repair_advice(root, "finds the files and writes the pattern")
     if not isinstance(template, str):
-        raise DatasetError(f"{root / 'meta' / 'info.json'} has no '{key}'.", expected="the pattern of the file names")
+        raise DatasetError(f"{where} has no '{key}'.", expected="the pattern of the file names", fix=fix)
     try:
         relative = Path(template.format(**names))
-    except (KeyError, IndexError, ValueError, TypeError) as error:
-        raise DatasetError(f"The '{key}' of {root / 'meta' / 'info.json'} is no usable pattern: {template}") from error
+    except (KeyError, IndexError, ValueError, TypeError, AttributeError) as error:
+        raise DatasetError(f"The '{key}' of {where} is no usable pattern: {template}", fix=fix) from error
     if relative.is_absolute() or ".." in relative.parts:
-        raise DatasetError(f"The '{key}' of {root / 'meta' / 'info.json'} points out of the dataset: {relative}")
+        raise DatasetError(f"The '{key}' of {where} points out of the dataset: {relative}", fix=fix)
     return root / relative

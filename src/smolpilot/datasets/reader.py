@@ -12,10 +12,11 @@ import numpy.typing as npt
 
 from smolpilot.datasets.alignment import match_frames, require_room
 from smolpilot.datasets.arguments import check_images, check_threads, plain_indices
+from smolpilot.datasets.files import repair_advice
 from smolpilot.datasets.gather import Media, Place, default_threads
 from smolpilot.datasets.layout import Episode
-from smolpilot.datasets.meta import DatasetMeta, read_meta, unknown_episode
-from smolpilot.datasets.tables import Tables, load_tables
+from smolpilot.datasets.meta import DatasetMeta, read_meta, unknown_episode, usable
+from smolpilot.datasets.tables import Tables, load_tables, ranges
 from smolpilot.datasets.tensors import Images, chunks, picture_memory, split_batch, table_tensors
 from smolpilot.datasets.video import Picture, decode_positions, probe
 from smolpilot.errors import DatasetError, UsageError, did_you_mean
@@ -28,18 +29,24 @@ if TYPE_CHECKING:
 type Indices = Sequence[int] | Sequence[bool] | slice | npt.NDArray[np.integer[Any] | np.bool_] | Tensor
 
 
-def open_dataset(path: str | Path, *, episodes: Sequence[int] | None = None, chunk_size: int = 50) -> Dataset:
+def open_dataset(
+    path: str | Path, *, episodes: Sequence[int] | None = None, chunk_size: int = 50, trainable: bool = True
+) -> Dataset:
     """Open a LeRobot v2.0, v2.1 or v3.0 folder.
 
     `episodes` (index values) limits it, and only their tables are read; `chunk_size` is H, the number of actions in
-    an item. Raises UsageError for a path or episode that does not exist, DatasetError for damaged data.
+    an item. Samples leave out what no policy reads and what they cannot carry: `meta.left_out` names it and says why.
+    Raises UsageError for a path or episode that does not exist, DatasetError for damaged data. `trainable` False
+    opens also a dataset without state or action, for its images and numbers.
     """
     if chunk_size < 1:
         raise UsageError(f"chunk_size is {chunk_size}.", expected="at least 1 action per chunk")
-    meta = _probe_cameras(read_meta(path))
+    meta = usable(read_meta(path, trainable=trainable))
     chosen = [episode.index for episode in meta.episodes] if episodes is None else _known(meta, episodes)
-    tables = load_tables(meta, [episode for episode in meta.episodes if episode.index in set(chosen)])
-    meta = dataclasses.replace(meta, statistics=_complete_statistics(meta, tables))
+    wanted = meta.episodes if episodes is None else [meta.episode(index) for index in chosen]
+    tables = load_tables(meta, wanted, trainable=trainable)
+    meta = usable(dataclasses.replace(meta, left_out=meta.left_out | tables.left_out))
+    meta = dataclasses.replace(_probe_cameras(meta), statistics=_complete_statistics(meta, tables))
     return Dataset(meta, tables, chosen, chunk_size, Media())
 
 
@@ -56,8 +63,8 @@ class Dataset:
         self.episodes = episodes
         self.chunk_size = chunk_size
         self._tables, self._media = tables, media
-        spans = [tables.spans[index] for index in episodes]
-        self._rows = np.concatenate([np.arange(start, stop) for start, stop in spans])
+        spans = np.array([tables.spans[index] for index in episodes])
+        self._rows = ranges(spans[:, 0], spans[:, 1] - spans[:, 0])
         self._positions: dict[tuple[str, int], npt.NDArray[np.int64]] = {}
 
     def __len__(self) -> int:
@@ -255,7 +262,8 @@ class Dataset:
                 self._frame_positions(camera, episode)
             if progress is not None:
                 progress(number + 1, len(chosen))
-        require_room(self._media.videos, self.meta.episodes, {span.path for e in chosen for span in e.videos.values()})
+        paths = {span.path for episode in chosen for span in episode.videos.values()}
+        require_room(self._media.videos, self.meta.episodes, paths, self.meta.root)
 
     def close(self) -> None:
         """Close open video files; they open again when needed."""
@@ -300,16 +308,17 @@ class Dataset:
             span = episode.videos[camera]
             start, stop = self._tables.spans[episode.index]
             times = span.start + self._tables.array("timestamp")[start:stop].astype(np.float64)
-            self._positions[place] = match_frames(self._media.videos, camera, episode, times, self.meta.fps)
+            self._positions[place] = match_frames(
+                self._media.videos, camera, episode, times, self.meta.fps, self.meta.root
+            )
         return self._positions[place]
 
 
 def _known(meta: DatasetMeta, episodes: Sequence[int]) -> list[int]:
-    known = {episode.index for episode in meta.episodes}
     for index in episodes:
-        if index not in known:
+        if not meta.has_episode(index):
             raise unknown_episode(meta, index)
-    if not episodes:
+    if not len(episodes):
         raise UsageError("No episodes were selected.", expected="at least one episode index")
     return sorted({int(index) for index in episodes})
 
@@ -326,6 +335,7 @@ def _probe_cameras(meta: DatasetMeta) -> DatasetMeta:
             raise DatasetError(
                 f"The video {path} is {width}x{height}, meta/info.json says {camera.width}x{camera.height}.",
                 expected="pictures of the size that the features state",
+                fix=repair_advice(meta.root, "puts the description right, or leaves out episodes of another size"),
             )
         cameras[name] = dataclasses.replace(camera, codec=codec, pix_fmt=pix_fmt)
     return dataclasses.replace(meta, cameras=cameras)
@@ -336,6 +346,8 @@ def _complete_statistics(meta: DatasetMeta, tables: Tables) -> Statistics:
     statistics = dict(meta.statistics)
     for key in (STATE, ACTION):
         stored = statistics.get(key, {})
+        if key not in tables.columns:
+            continue
         if not all(
             name in stored and np.isfinite(stored[name]).all() for name in ("mean", "std", "min", "max", "count")
         ):
@@ -346,7 +358,7 @@ def _complete_statistics(meta: DatasetMeta, tables: Tables) -> Statistics:
                 raise DatasetError(
                     f"The stored {name} of '{key}' in {meta.root} has shape {list(stored[name].shape)}.",
                     expected=f"shape {list(meta.features[key].shape)}",
-                    fix="Remove the statistics file from a copy of the dataset: they are computed then.",
+                    fix=repair_advice(meta.root, "computes them anew"),
                 )
     return statistics
 

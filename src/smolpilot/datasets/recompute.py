@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,7 @@ import numpy.typing as npt
 from smolpilot.datasets.image_statistics import ImageStatistics
 from smolpilot.datasets.meta import DatasetMeta
 from smolpilot.datasets.reader import open_dataset
+from smolpilot.datasets.statistics_form import Stored, flat, quantile_band
 from smolpilot.datasets.tables import Tables
 from smolpilot.keys import ACTION, STATE
 from smolpilot.statistics import Statistics, array_statistics, merge_statistics
@@ -48,11 +50,11 @@ def recompute_statistics(
     statistics: Statistics = {}
     for name, column in tables.columns.items():
         if isinstance(column, np.ndarray) and column.dtype.kind in "fiub":
-            statistics[name] = array_statistics(column.reshape(len(column), -1))
+            statistics[name] = _column_statistics(column, meta.statistics.get(name, {}))
     if not meta.cameras:
         return statistics
     few = np.unique(np.linspace(0, len(meta.episodes) - 1, _CAMERA_EPISODES).astype(int))
-    dataset = open_dataset(meta.root, episodes=[meta.episodes[i].index for i in few])
+    dataset = open_dataset(meta.root, episodes=[meta.episodes[i].index for i in few], trainable=False)
     frames = np.unique(np.linspace(0, len(dataset) - 1, _CAMERA_FRAMES).astype(int))
     for name, camera in meta.cameras.items():
         seen = ImageStatistics()
@@ -63,6 +65,10 @@ def recompute_statistics(
                 progress(f"Camera {name}", done, len(frames))
         statistics[camera.key] = seen.result()
     return statistics
+
+
+def _column_statistics(column: npt.NDArray[Any], stored: Stored) -> dict[str, npt.NDArray[np.float64]]:
+    return {**array_statistics(flat(column, stored)), "count": np.array([len(column)], dtype=np.float64)}
 
 
 def find_deviations(meta: DatasetMeta, tables: Tables, data: Statistics) -> list[Deviation]:
@@ -81,21 +87,42 @@ def find_deviations(meta: DatasetMeta, tables: Tables, data: Statistics) -> list
         for stat, values in computed.items():
             # Quantiles are younger than the format: recordings without them are whole.
             if stat in stored or (needed and not stat.startswith("q")):
-                found += _compare(name, stat, stored.get(stat), values, _tolerance(computed, stat), merged.get(stat))
+                wrong = _compare(name, stat, stored.get(stat), values, _tolerance(computed, stat), merged.get(stat))
+                found += _surely_wrong(wrong, meta, tables, computed)
     return found
 
 
-def joint_names(meta: DatasetMeta, feature: str) -> list[str]:
-    """A name for each dimension of a feature's statistics."""
-    if feature in (STATE, ACTION):
-        return meta.state_names if feature == STATE else meta.action_names
-    if any(feature == camera.key for camera in meta.cameras.values()):
-        return ["red", "green", "blue"]
+def _surely_wrong(wrong: list[Deviation], meta: DatasetMeta, tables: Tables, computed: Stored) -> list[Deviation]:
+    """Without quantiles that a coarse histogram may give for values that jump."""
+    if not wrong or not wrong[0].stat.startswith("q"):
+        return wrong
+    name, stat = wrong[0].feature, wrong[0].stat
+    column, stored = tables.array(name), meta.statistics.get(name, {})
+    spans = (slice(*tables.spans[episode.index]) for episode in meta.episodes)
+    low, high = quantile_band([flat(column[span], stored) for span in spans], stat)
+    slack = _tolerance(computed, stat)
+    return [
+        one
+        for one in wrong
+        if one.stored is None
+        or not low[one.place] - slack[one.place] <= one.stored <= high[one.place] + slack[one.place]
+    ]
+
+
+def joint_names(meta: DatasetMeta, feature: str, size: int | None = None) -> list[str]:
+    """A name for each dimension of a feature's statistics; `size` is how many they have, where that is known."""
     entry = meta.features[feature]
-    size = int(np.prod(entry.shape))
-    if size == 1:
+    pictures = entry.dtype in ("video", "image")
+    if size is None:
+        size = 3 if pictures else int(np.prod(entry.shape))
+    if pictures and size in (1, 3):
+        return ["red", "green", "blue"] if size == 3 else ["value"]
+    names = list(entry.names or [])
+    if feature in (STATE, ACTION):
+        names = meta.state_names if feature == STATE else meta.action_names
+    elif size == 1:
         return [feature]
-    return list(entry.names) if entry.names and len(entry.names) == size else [f"{feature}_{i}" for i in range(size)]
+    return names if len(names) == size and not pictures else [f"{feature}_{i}" for i in range(size)]
 
 
 def is_index(feature: str) -> bool:
@@ -132,9 +159,9 @@ def _compare(
 
 def _merged_quantiles(meta: DatasetMeta, tables: Tables, name: str) -> dict[str, npt.NDArray[np.float64]]:
     """Quantiles as LeRobot merges them: the mean of the episodes' own, weighted by length."""
-    column = tables.array(name)
-    rows = column.reshape(len(column), -1)
-    parts = [{name: array_statistics(rows[slice(*tables.spans[episode.index])])} for episode in meta.episodes]
+    column, stored = tables.array(name), meta.statistics.get(name, {})
+    spans = (slice(*tables.spans[episode.index]) for episode in meta.episodes)
+    parts = [{name: _column_statistics(column[span], stored)} for span in spans]
     return {stat: values for stat, values in merge_statistics(parts)[name].items() if stat.startswith("q")}
 
 

@@ -1,74 +1,186 @@
-"""What a person wants to know of a recording, as plain values for `smolpilot dataset info`."""
+"""What a person wants to know of a dataset, as plain values for `smolpilot dataset info`."""
 
 from __future__ import annotations
 
+import dataclasses
+import shlex
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from smolpilot.datasets.features import dimension_names
-from smolpilot.datasets.reader import Dataset
+from smolpilot.datasets.completeness import Absent, absent_note
+from smolpilot.datasets.features import CameraInfo, dimension_names, motion_keys
+from smolpilot.datasets.files import file_state, read_json
+from smolpilot.datasets.left_out import left_out_note
+from smolpilot.datasets.meta import DatasetMeta, read_meta
+from smolpilot.datasets.tables import Tables, load_tables
 from smolpilot.datasets.units import doubt_units, find_profile, joint_units
+from smolpilot.datasets.video import probe
+from smolpilot.errors import DatasetError
+from smolpilot.statistics import Statistics, array_statistics
 
 
-def summarise(dataset: Dataset, robot: str | None = None) -> dict[str, Any]:
-    """Facts of the selected episodes, ready for JSON.
+def summarise(path: str | Path, robot: str | None = None) -> dict[str, Any]:
+    """Facts of a dataset, ready for JSON.
 
     LeRobot's format states no units: `units` of state and action are those of the robot's profile, null where it is
     not known. robot: a profile's name or path, `none`, or None: by robot_type or joint names.
+    Shows what is there: datasets without state or action, and such of which only a part is on this machine; `absent`
+    names the rest. Raises what `read_meta` and `load_tables` raise for damaged ones.
     """
-    meta = dataset.meta
-    notes: list[str] = []
-    profile = find_profile(meta, robot, notes)
-    units = joint_units(meta, profile, chosen=robot is not None, notes=notes)
+    meta = read_meta(path, trainable=False, complete=False)
+    tables = load_tables(meta, meta.episodes, trainable=False) if not meta.absent and meta.episodes else None
+    if tables is not None:
+        meta = dataclasses.replace(meta, left_out=meta.left_out | tables.left_out)
+    info = read_json(meta.root / "meta" / "info.json", "dataset description")
+    lengths = [episode.length for episode in meta.episodes]
+    frames = sum(lengths) if meta.episodes else int(info.get("total_frames") or 0)
+    statistics = _statistics(meta, tables)
+    robot_notes: list[str] = []
+    profile = find_profile(meta, robot, robot_notes)
+    units = joint_units(meta, profile, chosen=robot is not None, notes=robot_notes)
     if profile is not None and (doubt := doubt_units(meta, profile)) is not None:
-        notes.append(f"units: {doubt.text}" + (f" ({doubt.fix})" if doubt.fix else ""))
-    lengths = [meta.episode(index).length for index in dataset.episodes]
+        robot_notes.append(f"units: {doubt.text}" + (f" ({doubt.fix})" if doubt.fix else ""))
     return {
         "path": str(meta.root),
         "version": meta.version,
         "robot_type": meta.robot_type,
-        "robot": {"name": profile.name if profile is not None else None, "notes": notes},
-        "episodes": len(dataset.episodes),
-        "episode_frames": {"min": min(lengths), "median": float(np.median(lengths)), "max": max(lengths)},
-        "frames": len(dataset),
-        "hours": len(dataset) / meta.fps / 3600,
+        "robot": {"name": profile.name if profile is not None else None, "notes": robot_notes},
+        "episodes": len(lengths) or int(info.get("total_episodes") or 0),
+        "episode_frames": {"min": min(lengths), "median": float(np.median(lengths)), "max": max(lengths)}
+        if lengths
+        else None,
+        "frames": frames,
+        "hours": frames / meta.fps / 3600,
         "fps": meta.fps,
-        "features": {
-            name: {
-                "dtype": feature.dtype,
-                "shape": list(feature.shape),
-                "names": dimension_names(feature)
-                if len(feature.shape) == 1 and feature.shape[0] > 1
-                else feature.names,
-                "named_by_dataset": feature.names is not None,
-                "unit": None,
-                **({"units": units[name]} if name in units else {}),
-            }
-            for name, feature in meta.features.items()
-        },
-        "cameras": {
-            name: {"width": c.width, "height": c.height, "codec": c.codec, "pixel_format": c.pix_fmt, "fps": c.fps}
-            for name, c in meta.cameras.items()
-        },
-        "instructions": _instructions(dataset),
+        "features": _features(meta, units),
+        "cameras": {name: _camera(meta, name, camera) for name, camera in meta.cameras.items()},
+        "instructions": _instructions(meta, tables),
         "statistics": {
-            name: {key: value.tolist() for key, value in stats.items()} for name, stats in meta.statistics.items()
+            name: {key: value.tolist() for key, value in stats.items()} for name, stats in statistics.items()
         },
-        "fingerprint": meta.fingerprint,
+        "state": motion_keys(meta.features).get("observation.state"),
+        "action": motion_keys(meta.features).get("action"),
+        "left_out": meta.left_out,
+        "absent": _absent(meta),
+        "notes": _notes(meta),
+        "fingerprint": meta.fingerprint if not meta.absent else None,
     }
 
 
-def _instructions(dataset: Dataset) -> list[dict[str, Any]]:
-    rows = []
-    for value in np.unique(dataset.task_index):
-        chosen = dataset.task_index == value
-        rows.append(
-            {
-                "task_index": int(value),
-                "text": dataset.meta.tasks[int(value)],
-                "episodes": len(np.unique(dataset.episode_index[chosen])),
-                "frames": int(chosen.sum()),
-            }
+def _features(meta: DatasetMeta, units: dict[str, list[str | None]]) -> dict[str, Any]:
+    return {
+        name: {
+            "dtype": feature.dtype,
+            "shape": list(feature.shape),
+            "names": dimension_names(feature) if len(feature.shape) == 1 and feature.shape[0] > 1 else feature.names,
+            "named_by_dataset": feature.names is not None,
+            "unit": None,
+            **({"units": units[name]} if name in units and name in meta.features else {}),
+        }
+        for name, feature in meta.features.items()
+    }
+
+
+def _camera(meta: DatasetMeta, name: str, camera: CameraInfo) -> dict[str, Any]:
+    """As the first video says, where there is one: the meta folder may be silent or wrong about codec and format."""
+    codec, pix_fmt, width, height = camera.codec, camera.pix_fmt, camera.width, camera.height
+    paths = dict.fromkeys(episode.videos[name].path for episode in meta.episodes if name in episode.videos)
+    first = next((path for path in paths if file_state(path) == "whole"), None)
+    if first is not None:
+        codec, pix_fmt, found_width, found_height = probe(first)
+        if (found_width, found_height) != (width, height) and camera.key not in meta.left_out:
+            raise DatasetError(
+                f"The video {first} is {found_width}x{found_height}, meta/info.json says {width}x{height}.",
+                expected="images of the size that the features state",
+                fix=f"`smolpilot dataset repair {meta.root} DST` puts the description right.",
+            )
+    return {"width": width, "height": height, "codec": codec, "pixel_format": pix_fmt, "fps": camera.fps}
+
+
+def _instructions(meta: DatasetMeta, tables: Tables | None) -> list[dict[str, Any]]:
+    """Episodes and frames of each instruction; by the episode list where the tables are not there."""
+    if tables is None:
+        return _listed_instructions(meta)
+    tasks, episodes = tables.array("task_index"), tables.array("episode_index")
+    values, place, frames = np.unique(tasks, return_inverse=True, return_counts=True)
+    pairs = np.unique(np.stack([place, _numbered(episodes)]), axis=1)
+    counts = np.bincount(pairs[0], minlength=len(values))
+    return [
+        {"task_index": int(value), "text": meta.tasks[int(value)], "episodes": int(count), "frames": int(rows)}
+        for value, count, rows in zip(values, counts, frames, strict=True)
+    ]
+
+
+def _listed_instructions(meta: DatasetMeta) -> list[dict[str, Any]]:
+    indices = {text: index for index, text in meta.tasks.items()}
+    found: dict[str, dict[str, Any]] = {}
+    for episode in meta.episodes:
+        for text in episode.tasks:
+            row = found.setdefault(text, {"task_index": indices.get(text), "text": text, "episodes": 0, "frames": None})
+            row["episodes"] += 1
+    if not meta.episodes:
+        return [{"task_index": i, "text": text, "episodes": None, "frames": None} for i, text in meta.tasks.items()]
+    return list(found.values())
+
+
+def _numbered(values: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    return np.asarray(np.unique(values, return_inverse=True)[1], dtype=np.int64)
+
+
+def _statistics(meta: DatasetMeta, tables: Tables | None) -> Statistics:
+    """The stored ones; those of state and action computed where they are missing."""
+    statistics = dict(meta.statistics)
+    for key in motion_keys(meta.features).values():
+        stored = statistics.get(key, {})
+        whole = all(name in stored and np.isfinite(stored[name]).all() for name in ("mean", "std", "min", "max"))
+        fits = whole and all(stored[name].size == meta.features[key].shape[0] for name in ("mean", "std", "min", "max"))
+        if not fits:
+            statistics.pop(key, None)
+        if not fits and tables is not None and isinstance(tables.columns.get(key), np.ndarray):
+            column = tables.array(key)
+            statistics[key] = array_statistics(column.reshape(len(column), -1))
+    return statistics
+
+
+def _absent(meta: DatasetMeta) -> list[dict[str, Any]]:
+    """Which files are not there, by kind: how many of how many, of how many episodes."""
+    total: dict[str, set[Path]] = {}
+    for episode in meta.episodes:
+        total.setdefault("data file", set()).add(episode.data_path)
+        for name, span in episode.videos.items():
+            total.setdefault(f"video of camera '{name}'", set()).add(span.path)
+    kinds: dict[tuple[str, str], list[Absent]] = {}
+    for one in meta.absent:
+        kinds.setdefault((one.what, one.state), []).append(one)
+    return [
+        {
+            "what": what,
+            "state": state,
+            "files": len(those),
+            "of": len(total.get(what, ())) or len(those),
+            "episodes": len({index for one in those for index in one.episodes}),
+            "first": str(those[0].path),
+        }
+        for (what, state), those in kinds.items()
+    ]
+
+
+def _notes(meta: DatasetMeta) -> list[str]:
+    notes = []
+    plain = {old: new for new, old in motion_keys(meta.features).items() if old != new}
+    if plain:
+        pairs = " ".join(f"{shlex.quote(old)}={new}" for old, new in plain.items())
+        notes.append(
+            f"What a policy needs has other names here: `smolpilot dataset rename {shlex.quote(str(meta.root))} DST "
+            f"--feature {pairs}` gives it LeRobot's in a copy."
         )
-    return rows
+    note = left_out_note(meta)
+    if note:
+        notes.append(note)
+    note = absent_note(meta.root, meta.absent, len(meta.episodes))
+    if note:
+        notes.append(note)
+    return notes

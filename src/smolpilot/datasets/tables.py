@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from smolpilot.datasets.features import Feature
-from smolpilot.datasets.files import open_parquet, read_parquet
+from smolpilot.datasets.columns import Column, UnusableError, needed_column, optional_column, why_unusable
+from smolpilot.datasets.features import NEEDED
+from smolpilot.datasets.files import dataset_root, open_parquet, read_parquet, repair_advice
+from smolpilot.datasets.image_columns import ImageColumns
 from smolpilot.datasets.layout import Episode
 from smolpilot.datasets.meta import DatasetMeta
 from smolpilot.errors import DatasetError
@@ -20,20 +22,20 @@ from smolpilot.keys import ACTION, STATE
 
 _REQUIRED = ("timestamp", "frame_index", "episode_index", "task_index")
 
-type Column = npt.NDArray[Any] | list[Any]
-
 
 @dataclass(frozen=True)
 class Tables:
     """Columns of the loaded episodes, episode after episode.
 
     `columns[name]` is an array `[N, …]` (a list for texts); `spans[episode]` the (start, stop) rows of an episode;
-    `file_rows` the row of each frame within its own parquet file.
+    `file_rows` the row of each frame within its own parquet file; `left_out` the columns that samples cannot carry,
+    with the reason.
     """
 
     columns: dict[str, Column]
     spans: dict[int, tuple[int, int]]
     file_rows: npt.NDArray[np.int64]
+    left_out: dict[str, str] = field(default_factory=dict)
 
     def array(self, name: str) -> npt.NDArray[Any]:
         """A numeric column."""
@@ -42,114 +44,161 @@ class Tables:
         return column
 
 
-def load_tables(meta: DatasetMeta, episodes: list[Episode]) -> Tables:
+def load_tables(meta: DatasetMeta, episodes: list[Episode], *, trainable: bool = True) -> Tables:
     """Load all columns but the pictures of `episodes`.
 
-    Raises DatasetError when a file is torn, a column is missing or of another shape than the features say, an
-    episode has too few rows, a task has no text, or a state or action is NaN or infinite.
+    What no policy reads and no sample can carry goes into `left_out`: empty cells, lists of varying length, nested
+    entries, columns that only some tables have. Raises DatasetError when a file is torn, a column that is needed is
+    missing, has empty rows or another shape than the features say, an episode has too few rows, a task has no text,
+    or a state, an action or a time is NaN or infinite. `trainable` False does without state and action.
     """
     by_file: dict[Path, list[Episode]] = {}
     for episode in episodes:
         by_file.setdefault(episode.data_path, []).append(episode)
-    features = {name: feature for name, feature in meta.features.items() if feature.dtype not in ("video", "image")}
+    reader = _FileReader(meta, trainable)
     parts: list[dict[str, Column]] = []
     rows_in_file: list[npt.NDArray[np.int64]] = []
-    spans: dict[int, tuple[int, int]] = {}
-    start = 0
     for path, wanted in by_file.items():
-        columns = _read_columns(path, features)
+        columns = reader.read(path)
         rows = _rows_of(path, columns, wanted)
-        for episode, episode_rows in zip(wanted, rows, strict=True):
-            spans[episode.index] = (start, start + len(episode_rows))
-            start += len(episode_rows)
-        order = np.concatenate(rows)
-        parts.append({name: _take(column, order) for name, column in columns.items()})
-        rows_in_file.append(order)
-    columns = {name: _join([part[name] for part in parts if name in part]) for name in parts[0]}
+        parts.append({name: _take(column, rows) for name, column in columns.items()})
+        rows_in_file.append(rows)
+    left_out = reader.left_out | _uneven(parts, reader.left_out) | reader.images.never_recorded(strict=trainable)
+    columns = {name: _join([part[name] for part in parts]) for name in parts[0] if name not in left_out}
+    inside = [episode for wanted in by_file.values() for episode in wanted]
+    stops = np.cumsum([episode.length for episode in inside]).tolist()
+    starts = [0, *stops[:-1]]
+    spans = {e.index: span for e, span in zip(inside, zip(starts, stops, strict=True), strict=True)}
     if "index" not in columns:
-        columns["index"] = np.arange(start, dtype=np.int64)
-    tables = Tables(columns, spans, np.concatenate(rows_in_file))
+        columns["index"] = np.arange(stops[-1], dtype=np.int64)
+    left_out |= _lacking(meta, {*columns, *left_out, *meta.left_out})
+    tables = Tables(columns, spans, np.concatenate(rows_in_file), left_out)
     _require_finite(tables, meta)
     _require_tasks(tables, meta)
     return tables
 
 
-def _read_columns(path: Path, features: dict[str, Feature]) -> dict[str, Column]:
-    table = read_parquet(path, "data file", _numeric_columns(path, features))
-    for name in (*_REQUIRED, STATE, ACTION):
-        if name not in table.column_names:
-            raise DatasetError(
-                f"The data file {path} has no column '{name}'.",
-                expected="the columns that meta/info.json names, and LeRobot's index columns",
-            )
-    columns = {name: _to_column(table[name], name, features.get(name), path) for name in table.column_names}
-    for name in (*_REQUIRED, STATE, ACTION):
-        if not isinstance(columns[name], np.ndarray):
-            kind = table.schema.field(name).type
-            raise DatasetError(f"The column '{name}' of {path} is of type {kind}.", expected="numbers")
-    return columns
+class _FileReader:
+    """Reads one data file after another; remembers why columns are left out."""
+
+    def __init__(self, meta: DatasetMeta, trainable: bool) -> None:
+        self._needed = [*_REQUIRED, *(key for key in (STATE, ACTION) if trainable or key in meta.features)]
+        self._declared = {*meta.features, *meta.left_out}
+        self._features = {
+            name: feature
+            for name, feature in meta.features.items()
+            if feature.dtype not in ("video", "image") and name not in meta.left_out
+        }
+        self.left_out: dict[str, str] = {}
+        self.images = ImageColumns(meta)
+
+    def read(self, path: Path) -> dict[str, Column]:
+        """The columns of a file, all rows."""
+        file = open_parquet(path, "data file")
+        schema = file.schema_arrow
+        self.images.see(path, file)
+        for name in self._needed:
+            if name not in schema.names:
+                raise DatasetError(
+                    f"The data file {path} has no column '{name}'.",
+                    expected="the columns that meta/info.json names, and LeRobot's index columns",
+                    fix=""
+                    if name in (STATE, ACTION)
+                    else repair_advice(dataset_root(path), "makes index columns anew"),
+                )
+        wanted = [name for name in schema.names if self._is_wanted(name, schema)]
+        table = read_parquet(path, "data file", wanted)
+        columns: dict[str, Column] = {}
+        for name in wanted:
+            if name in NEEDED:
+                columns[name] = needed_column(table[name], name, self._features.get(name), path)
+                continue
+            try:
+                columns[name] = optional_column(table[name], self._features[name])
+            except UnusableError as reason:
+                self._leave_out(name, str(reason))
+        return columns
+
+    def _is_wanted(self, name: str, schema: pa.Schema) -> bool:
+        if name in NEEDED:
+            return name in self._needed or name in self._features
+        if name not in self._declared:
+            own = "pandas' own index, which" if name.startswith("__index_level_") else "a column that"
+            self._leave_out(name, f"{own} meta/info.json does not declare")
+        if name in self.left_out or name not in self._features:
+            return False
+        reason = why_unusable(schema.field(name).type, self._features[name])
+        if reason:
+            self._leave_out(name, reason)
+        return not reason
+
+    def _leave_out(self, name: str, reason: str) -> None:
+        self.left_out.setdefault(name, reason)
 
 
-def _numeric_columns(path: Path, features: dict[str, Feature]) -> list[str]:
-    present = open_parquet(path, "data file").schema_arrow.names
-    return [name for name in present if name in features or name in _REQUIRED]
+def _lacking(meta: DatasetMeta, known: set[str]) -> dict[str, str]:
+    """Features that are declared, but that no table has."""
+    return {
+        name: "declared in meta/info.json, but no table has it"
+        for name, feature in meta.features.items()
+        if feature.dtype not in ("video", "image") and name not in known
+    }
 
 
-def _to_column(column: pa.ChunkedArray, name: str, feature: Feature | None, path: Path) -> Column:
-    values = column.combine_chunks()
-    if isinstance(values, pa.ChunkedArray):
-        values = pa.concat_arrays(values.chunks) if values.num_chunks else pa.array([], type=column.type)
-    if isinstance(values, pa.ExtensionArray):
-        values = values.storage
-    count = len(values)
-    if values.null_count:
-        raise DatasetError(f"The column '{name}' of {path} has {values.null_count} empty rows.")
-    while pa.types.is_list(values.type) or pa.types.is_fixed_size_list(values.type) or _is_large_list(values.type):
-        values = values.flatten()
-    if not (pa.types.is_integer(values.type) or pa.types.is_floating(values.type) or pa.types.is_boolean(values.type)):
-        return list(column.to_pylist())
-    numbers = values.to_numpy(zero_copy_only=False)
-    shape = feature.shape if feature is not None else (1,)
-    if len(numbers) != count * math.prod(shape):
-        raise DatasetError(
-            f"The column '{name}' of {path} has {len(numbers) / max(count, 1):g} numbers per row.",
-            expected=f"shape {list(shape)}, as meta/info.json says",
-        )
-    if name in (STATE, ACTION):
-        # A feature of one number is stored as a scalar; a state is a vector all the same.
-        return np.array(numbers, dtype=np.float32).reshape(count, shape[0])
-    return np.array(numbers).reshape(count, *(() if shape == (1,) else shape))
-
-
-def _is_large_list(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_large_list(kind))
-
-
-def _rows_of(path: Path, columns: dict[str, Column], episodes: list[Episode]) -> list[npt.NDArray[np.int64]]:
-    """The rows of each episode, checked: as many as the meta folder says, frames 0, 1, 2, … in order."""
-    index = np.asarray(columns["episode_index"])
-    frame = np.asarray(columns["frame_index"])
-    order = np.argsort(index, kind="stable")
-    ordered = index[order]
-    found = []
-    for episode in episodes:
-        rows = order[np.searchsorted(ordered, episode.index) : np.searchsorted(ordered, episode.index, side="right")]
-        if len(rows) != episode.length:
-            raise DatasetError(
-                f"Episode {episode.index} has {len(rows)} rows in {path}.",
-                expected=f"{episode.length}, as the meta folder says",
-                fix="Copy or download the dataset again, or leave this episode out.",
-            )
-        if not np.array_equal(frame[rows], np.arange(len(rows))):
-            raise DatasetError(
-                f"The frames of episode {episode.index} in {path} are not numbered 0, 1, 2, … in order.",
-                fix="Record the episode anew, or leave it out.",
-            )
-        found.append(rows.astype(np.int64))
+def _uneven(parts: Sequence[dict[str, Column]], known: dict[str, str]) -> dict[str, str]:
+    """Columns that only some of the files have, or that are texts in some and numbers in others."""
+    found: dict[str, str] = {}
+    for name in dict.fromkeys(name for part in parts for name in part):
+        having = [part[name] for part in parts if name in part]
+        if name in known:
+            continue
+        if len(having) < len(parts):
+            found[name] = f"only {len(having)} of {len(parts)} data files have it"
+        elif len({isinstance(column, np.ndarray) for column in having}) > 1:
+            found[name] = "numbers in some data files, texts in others"
     return found
 
 
+def _rows_of(path: Path, columns: dict[str, Column], episodes: Sequence[Episode]) -> npt.NDArray[np.int64]:
+    """The rows of the episodes, one after another: as many as the meta folder says, frames 0, 1, 2, … in order."""
+    index, frame = np.asarray(columns["episode_index"]), np.asarray(columns["frame_index"])
+    order = np.argsort(index, kind="stable")
+    ordered = index[order]
+    wanted = np.array([episode.index for episode in episodes])
+    lengths = np.array([episode.length for episode in episodes])
+    first = np.searchsorted(ordered, wanted)
+    counts = np.searchsorted(ordered, wanted, side="right") - first
+    root = dataset_root(path)
+    wrong = np.flatnonzero(counts != lengths)
+    if len(wrong):
+        place = int(wrong[0])
+        raise DatasetError(
+            f"Episode {wanted[place]} has {counts[place]} rows in {path}.",
+            expected=f"{lengths[place]}, as the meta folder says",
+            fix=repair_advice(root, "counts the rows, or leaves the episode out"),
+        )
+    rows = order[ranges(first, counts)].astype(np.int64)
+    misplaced = np.flatnonzero(frame[rows] != ranges(np.zeros_like(counts), counts))
+    if len(misplaced):
+        place = int(np.searchsorted(np.cumsum(counts), misplaced[0], side="right"))
+        raise DatasetError(
+            f"The frames of episode {wanted[place]} in {path} are not numbered 0, 1, 2, … in order.",
+            expected="one row per frame, in order",
+            fix=repair_advice(root, "puts them in order, or leaves the episode out"),
+        )
+    return rows
+
+
+def ranges(first: npt.NDArray[Any], counts: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    """`first[0], first[0] + 1, …` (`counts[0]` of them), then those of the next, in one array."""
+    before = np.cumsum(counts) - counts
+    steps = np.arange(int(np.sum(counts)), dtype=np.int64)
+    return np.asarray(np.repeat(np.asarray(first, dtype=np.int64) - before, counts) + steps, dtype=np.int64)
+
+
 def _take(column: Column, rows: npt.NDArray[np.int64]) -> Column:
+    if len(rows) == len(column) and np.array_equal(rows, np.arange(len(rows))):
+        return column
     return column[rows] if isinstance(column, np.ndarray) else [column[i] for i in rows]
 
 
@@ -162,26 +211,31 @@ def _join(parts: list[Column]) -> Column:
 
 
 def _require_finite(tables: Tables, meta: DatasetMeta) -> None:
-    for key, names, word in ((STATE, meta.state_names, "state"), (ACTION, meta.action_names, "action")):
+    names = {STATE: meta.state_names, ACTION: meta.action_names}
+    words = {STATE: "state", ACTION: "action", "timestamp": "time stamp"}
+    for key, word in words.items():
+        if key not in tables.columns:
+            continue
         bad = ~np.isfinite(tables.array(key))
         if bad.any():
-            row, joint = (int(i) for i in np.argwhere(bad)[0])
-            value = float(tables.array(key)[row, joint])
+            row, *joint = (int(i) for i in np.argwhere(bad)[0])
+            value = float(tables.array(key)[(row, *joint)])
+            where = f", joint '{names[key][joint[0]]}'" if joint else ""
             raise DatasetError(
                 f"The {word} is {value} in episode {int(tables.array('episode_index')[row])}, "
-                f"frame {int(tables.array('frame_index')[row])}, joint '{names[joint]}' "
+                f"frame {int(tables.array('frame_index')[row])}{where} "
                 f"({int(bad.sum())} such values in all).",
                 expected="finite numbers",
-                fix="Leave these episodes out, or record them anew.",
+                fix=repair_advice(meta.root, "puts time stamps right and leaves out episodes that have none"),
             )
 
 
 def _require_tasks(tables: Tables, meta: DatasetMeta) -> None:
     for index in np.unique(tables.array("task_index")).tolist():
-        # 1.5 and NaN of a column of floats are no keys either, 1.0 is one.
         if index not in meta.tasks:
+            known = sorted(meta.tasks)
             raise DatasetError(
                 f"Frames of {meta.root} point to task {index}, which has no text.",
-                expected=f"one of the task indices {sorted(meta.tasks)}",
-                fix="Add the instruction to the task list in meta/.",
+                expected=f"one of the task indices {known[:20]}{' …' if len(known) > 20 else ''}",
+                fix=repair_advice(meta.root, "gives it a text"),
             )

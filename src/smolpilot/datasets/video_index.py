@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import av
 import numpy as np
 import numpy.typing as npt
 
-from smolpilot.datasets.files import require_file
+from smolpilot.datasets.files import GET_AGAIN, dataset_root, repair_advice, require_file
 from smolpilot.errors import DatasetError
 
 
@@ -47,9 +48,14 @@ class VideoIndex:
     packets: Packets
     kind: tuple[Any, ...]
 
+    @cached_property
+    def times(self) -> npt.NDArray[np.float64]:
+        """The time of each frame in seconds, increasing."""
+        return np.asarray(self.pts * float(self.time_base), dtype=np.float64)
+
     def positions(self, times: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
         """For each time in seconds the position of the nearest frame."""
-        seconds = self.pts * float(self.time_base)
+        seconds = self.times
         right = np.clip(np.searchsorted(seconds, times), 1, max(len(seconds) - 1, 1))
         left = right - 1
         right = np.minimum(right, len(seconds) - 1)
@@ -125,7 +131,8 @@ def undecodable(path: Path, reason: str) -> DatasetError:
     return DatasetError(
         f"The video file {path} is torn or cannot be decoded: {reason}.",
         expected="a complete video (a crash while recording leaves an mp4 without its index)",
-        fix="Copy or download the file again, or leave its episodes out; `smolpilot doctor` tests the codecs.",
+        fix=repair_advice(dataset_root(path), "leaves its episodes out")
+        + f" `smolpilot doctor` tests the codecs; {GET_AGAIN}",
     )
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from smolpilot.datasets import Dataset, DatasetMeta, open_dataset
+from smolpilot.datasets.left_out import left_out_note
 from smolpilot.datasets.units import check_joints, derive_profile, doubt_units, find_profile
 from smolpilot.errors import DatasetError, SmolpilotError
 from smolpilot.keys import ACTION, STATE
@@ -57,7 +58,7 @@ def preflight(options: PreflightOptions) -> list[Line]:
         return [_failed("dataset", error)]
     meta = dataset.meta
     lines = [Line("dataset", "ok", f"LeRobot {meta.version}, {len(meta.episodes)} episodes, {len(dataset):,} frames, "
-                  f"{meta.fps:g} per second")]  # fmt: skip
+                  f"{meta.fps:g} per second"), *_left_out(meta)]  # fmt: skip
     policy: Policy | None = None
     if options.policy is not None:
         from smolpilot.policy import load_policy
@@ -110,6 +111,7 @@ def preflight_training(prepared: Prepared) -> list[Line]:
     assert profile is not None
     for part in prepared.parts:
         own = [
+            *_left_out(part.meta),
             *_units(part.meta, profile, told=bool(prepared.options.units)),
             # A note says already that nothing is known.
             *_ranges(part.train, part.layout, profile, unknown=False, named=prepared.robot_named),
@@ -145,8 +147,20 @@ def preflight_policy(
         return [*doubted, *_instructions(dataset, policy, instruction)]
     same = trainings_on(meta.fingerprint, policy.lineage)
     layout = layout_for(policy, meta, units)
-    lines = [*_ranges(dataset, layout, profile, unknown=False), *_instructions(dataset, policy, instruction)]
+    lines = [
+        *_left_out(meta),
+        *_ranges(dataset, layout, profile, unknown=False),
+        *_instructions(dataset, policy, instruction),
+    ]
     return lines if same else [*lines, *_statistics(meta, layout, profile, policy)]
+
+
+def _left_out(meta: DatasetMeta) -> Iterator[Line]:
+    """What samples leave out; said once for each dataset."""
+    note = left_out_note(meta)
+    if note:
+        found, _, fix = note.partition(". ")
+        yield Line("features", "warning", found, fix)
 
 
 def stop_on_errors(lines: Iterable[Line], *, overruled: bool, say: Callable[[str], object]) -> None:

@@ -33,8 +33,8 @@ def write_staging(recording: Recording, plan: RepairPlan, folder: Path) -> Datas
 
     Raises DatasetError when the features are beyond what smolpilot reads (depth cameras, no state).
     """
-    features = parse_features(plan.info, recording.root / "meta" / "info.json")
-    cameras = parse_cameras(plan.info, features, recording.root / "meta" / "info.json")
+    features = parse_features(plan.info, recording.root / "meta" / "info.json", trainable=False)
+    cameras = parse_cameras(plan.info, features, recording.root / "meta" / "info.json", trainable=False)
     names = {camera.key: name for name, camera in cameras.items()}
     (folder / "meta").mkdir(parents=True)
     (folder / "data").mkdir()

@@ -112,8 +112,10 @@ def _column_statistics(column: pa.ChunkedArray) -> dict[str, Any] | None:
     array, count = plain_column(column), len(column)
     shape: list[int] = []
     while pa.types.is_list(array.type):
+        if array.null_count:
+            return None
         inner = array.flatten()
-        if array.null_count or len(inner) % max(len(array), 1):
+        if len(inner) % max(len(array), 1):
             return None
         shape.append(len(inner) // len(array))
         array = inner

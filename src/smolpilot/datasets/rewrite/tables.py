@@ -176,12 +176,13 @@ def _offsets(offsets: npt.NDArray[np.int32]) -> pa.Array:
 
 def list_items(array: pa.Array) -> pa.Array:
     """The values of all lists, one after another; those of missing lists are left out."""
-    if array.null_count:
-        return array.flatten()
     if pa.types.is_fixed_size_list(array.type):
         size = array.type.list_size
-        return array.values.slice(array.offset * size, len(array) * size)
+        return array.flatten() if array.null_count else array.values.slice(array.offset * size, len(array) * size)
     offsets = array.offsets.to_numpy()
+    if array.null_count and np.diff(offsets)[array.is_null().to_numpy(zero_copy_only=False)].any():
+        return array.flatten()
+    # Not flatten where it can be done without: it has no way to copy LeRobot's language columns (JSON in structs).
     return array.values.slice(int(offsets[0]), int(offsets[-1] - offsets[0]))
 
 

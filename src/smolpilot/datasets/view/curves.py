@@ -11,33 +11,38 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from smolpilot.datasets.features import motion_keys
 from smolpilot.datasets.files import open_parquet, read_parquet
 from smolpilot.datasets.layout import Episode
 from smolpilot.datasets.meta import DatasetMeta
 from smolpilot.errors import DatasetError
-from smolpilot.keys import ACTION, STATE
 
 _DIGITS = 5
 
 
 class CurveReader:
-    """Reads the numbers of one episode after another; keeps the last file, in which the next one usually is."""
+    """Reads the numbers of one episode after another; keeps the last file, in which the next one usually is.
+
+    State and action are found under the names that `motion_keys` knows; where one is not there, it has no curves.
+    """
 
     def __init__(self, meta: DatasetMeta) -> None:
         self._meta = meta
+        self._keys = motion_keys(meta.features)
         self._path: Path | None = None
         self._table: pa.Table | None = None
+        self._rows: dict[float, npt.NDArray[np.int64]] = {}
 
     def rows(self, episode: Episode) -> npt.NDArray[np.int64]:
         """The rows of the episode within its data file."""
-        table = self._load(episode.data_path)
-        return np.flatnonzero(table["episode_index"].to_numpy() == episode.index)
+        self._load(episode.data_path)
+        return self._rows.get(episode.index, np.array([], dtype=np.int64))
 
     def vectors(self, episode: Episode) -> dict[str, npt.NDArray[np.float64]]:
         """State `[n, S]` and action `[n, A]`; NaN stays NaN. DatasetError when the table is torn or of other shape."""
         rows = self.rows(episode)
         table = self._load(episode.data_path).take(pa.array(rows))
-        return {key: self._matrix(table[key], key, episode) for key in (STATE, ACTION)}
+        return {word: self._matrix(table[key], key, episode) for word, key in self._keys.items()}
 
     def instructions(self, episode: Episode) -> list[str]:
         """The texts that the episode's rows point to, in order; empty when they point to none.
@@ -47,8 +52,8 @@ class CurveReader:
         table = self._load(episode.data_path)
         if "task_index" not in table.column_names:
             return []
-        values = table["task_index"].to_numpy()[self.rows(episode)]
-        missing = int(np.count_nonzero(~np.isfinite(values.astype(np.float64))))
+        values = _plain_numbers(table["task_index"])[self.rows(episode)]
+        missing = int(np.count_nonzero(~np.isfinite(values)))
         if missing:
             raise DatasetError(f"{missing} of {len(values)} rows of episode {episode.index} have no task index.")
         return [self._meta.tasks[int(value)] for value in dict.fromkeys(values) if int(value) in self._meta.tasks]
@@ -56,27 +61,41 @@ class CurveReader:
     def _load(self, path: Path) -> pa.Table:
         if self._path != path or self._table is None:
             self._table = None
-            wanted = ["episode_index", "task_index", STATE, ACTION]
+            needed = ["episode_index", *self._keys.values()]
             present = open_parquet(path, "data file").schema_arrow.names
-            table = read_parquet(path, "data file", [name for name in wanted if name in present])
-            for name in ("episode_index", STATE, ACTION):
+            table = read_parquet(path, "data file", [name for name in [*needed, "task_index"] if name in present])
+            for name in needed:
                 if name not in table.column_names:
                     raise DatasetError(f"The data file {path} has no column '{name}'.")
-            self._path, self._table = path, table
+            self._path, self._table, self._rows = path, table, _rows_by_value(_plain_numbers(table["episode_index"]))
         return self._table
 
     def _matrix(self, column: pa.ChunkedArray, key: str, episode: Episode) -> npt.NDArray[np.float64]:
         width = self._meta.features[key].shape[0]
-        values = column
-        while isinstance(values.type, pa.ListType | pa.LargeListType | pa.FixedSizeListType):
-            values = pc.list_flatten(values)
-        numbers: npt.NDArray[np.float64] = values.to_numpy().astype(np.float64)
+        numbers = _plain_numbers(column)
         if len(numbers) != len(column) * width:
             raise DatasetError(
                 f"'{key}' of episode {episode.index} has {len(numbers)} numbers for {len(column)} rows.",
                 expected=f"{width} per row",
             )
         return numbers.reshape(len(column), width)
+
+
+def _plain_numbers(column: pa.ChunkedArray) -> npt.NDArray[np.float64]:
+    """The numbers of a column, one after another, whether they are scalars, lists or lists of one number."""
+    values = column
+    while isinstance(values.type, pa.ListType | pa.LargeListType | pa.FixedSizeListType):
+        values = pc.list_flatten(values)
+    return np.asarray(values.to_numpy().astype(np.float64), dtype=np.float64)
+
+
+def _rows_by_value(values: npt.NDArray[np.float64]) -> dict[float, npt.NDArray[np.int64]]:
+    """The rows at which each value stands, in order."""
+    if not len(values):
+        return {}
+    order = np.argsort(values, kind="stable")
+    cuts = np.flatnonzero(np.diff(values[order])) + 1
+    return {float(values[rows[0]]): rows.astype(np.int64) for rows in np.split(order, cuts)}
 
 
 def to_columns(matrix: npt.NDArray[np.float64]) -> list[list[float | None]]:

@@ -16,7 +16,7 @@ def read_findings(path: Path) -> list[Finding]:
     if not path.is_file():
         raise UsageError(f"The findings file {path} does not exist.", expected=expected)
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(path.read_text(encoding="utf-8-sig"))
     except (ValueError, UnicodeDecodeError) as error:
         raise UsageError(f"The findings file {path} is not JSON: {error}.", expected=expected) from error
     rows = document.get("findings") if isinstance(document, dict) else document

@@ -80,7 +80,9 @@ def write_page(
 class _EpisodeWriter:
     def __init__(self, meta: DatasetMeta, folder: Path, findings: Sequence[Finding], summary: PageSummary) -> None:
         self._meta, self._folder, self._summary = meta, folder, summary
-        self._findings = findings
+        self._findings: dict[int | None, list[Finding]] = {}
+        for finding in findings:
+            self._findings.setdefault(finding.episode, []).append(finding)
         self._curves = CurveReader(meta)
         self._pictures = PictureReader()
         self._indexes: dict[str, tuple[Path, VideoIndex]] = {}
@@ -93,8 +95,8 @@ class _EpisodeWriter:
         rows = episode.length
         try:
             vectors = self._curves.vectors(episode)
-            columns = {key: to_columns(values) for key, values in vectors.items()}
-            rows = len(vectors[STATE])
+            columns |= {key: to_columns(values) for key, values in vectors.items()}
+            rows = len(self._curves.rows(episode))
             tasks = self._curves.instructions(episode) or tasks
         except DatasetError as error:
             problems.append(error.found)
@@ -108,7 +110,7 @@ class _EpisodeWriter:
             if video["frames"] != rows:
                 problems.append(f"The video of camera '{name}' has {video['frames']} frames for {rows} rows.")
         self._summary.problems += [f"Episode {episode.index}: {text}" for text in problems]
-        findings = [finding for finding in self._findings if finding.episode == episode.index]
+        findings = self._findings.get(episode.index, [])
         document = {
             "index": episode.index,
             "rows": rows,
