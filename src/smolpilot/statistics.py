@@ -48,6 +48,21 @@ def merge_statistics(parts: Sequence[Statistics]) -> Statistics:
     return {name: _merge_feature(name, [part[name] for part in parts if name in part]) for name in names}
 
 
+def merge_fitting(parts: Sequence[Statistics]) -> Statistics:
+    """Like `merge_statistics`; a feature whose parts do not fit each other is left out instead of an error."""
+    grouped: dict[str, list[Statistics]] = {}
+    for part in parts:
+        for name, stats in part.items():
+            grouped.setdefault(name, []).append({name: stats})
+    found: Statistics = {}
+    for same in grouped.values():
+        try:
+            found |= merge_statistics(same)
+        except DatasetError:
+            continue
+    return found
+
+
 def statistics_to_json(statistics: Statistics) -> str:
     """The statistics as one JSON document, in LeRobot's layout of `meta/stats.json`."""
     return json.dumps(plain_statistics(statistics), indent=2)
@@ -76,6 +91,17 @@ def statistics_from_json(text: str | dict[str, Any]) -> Statistics:
             f"The statistics cannot be read: {error}",
             expected="an object of features, each with lists of numbers under mean, std, min, max, count",
         ) from error
+
+
+def readable_statistics(raw: Any) -> Statistics:
+    """Like `statistics_from_json`; what is no numbers is left out: statistics can be computed from the content."""
+    found: Statistics = {}
+    for name, stats in raw.items() if isinstance(raw, dict) else ():
+        try:
+            found |= statistics_from_json({name: stats})
+        except DatasetError:
+            continue
+    return found
 
 
 def _merge_feature(name: str, parts: list[dict[str, npt.NDArray[np.float64]]]) -> dict[str, npt.NDArray[np.float64]]:

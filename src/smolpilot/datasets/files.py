@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,16 @@ import pyarrow.parquet as pq
 
 from smolpilot.errors import DatasetError
 
+_PARQUET_END = b"PAR1"
 _LFS_HEAD = b"version https://git-lfs.github.com/spec/"
 _LFS_FIX = "Run `git lfs pull` in the dataset's repository (or download the dataset again)."
+# How it came to this is not known here: the same file may be as bad where it comes from.
+GET_AGAIN = "or get the file anew from where the dataset comes from, if it is whole there."
+MISSING_FIX = (
+    "Get the file from where the dataset comes from, if it is there; or `smolpilot dataset repair SRC DST` makes a "
+    "copy of what is here."
+)
+_UNREADABLE = f"`smolpilot dataset repair SRC DST` makes a copy of what can be read; {GET_AGAIN}"
 
 
 def require_file(path: Path, what: str) -> Path:
@@ -21,11 +30,11 @@ def require_file(path: Path, what: str) -> Path:
         raise DatasetError(
             f"The {what} {path} is missing.",
             expected="every file that the dataset's meta folder names",
-            fix="Copy or download the dataset again, complete.",
+            fix=MISSING_FIX,
         )
     size = path.stat().st_size
     if size == 0:
-        raise DatasetError(f"The {what} {path} is empty (0 bytes).", fix="Copy or download the dataset again.")
+        raise DatasetError(f"The {what} {path} is empty (0 bytes).", fix=_UNREADABLE)
     if size < 1024:
         with path.open("rb") as file:
             head = file.read(len(_LFS_HEAD))
@@ -44,9 +53,9 @@ def read_json(path: Path, what: str) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, UnicodeDecodeError) as error:
-        raise DatasetError(f"The {what} {path} is not valid JSON: {error}.", fix=_AGAIN) from error
+        raise DatasetError(f"The {what} {path} is not valid JSON: {error}.", fix=_UNREADABLE) from error
     if not isinstance(value, dict):
-        raise DatasetError(f"The {what} {path} is not a JSON object.", fix=_AGAIN)
+        raise DatasetError(f"The {what} {path} is not a JSON object.", fix=_UNREADABLE)
     return value
 
 
@@ -62,7 +71,7 @@ def read_jsonl(path: Path, what: str) -> list[dict[str, Any]]:
                     raise ValueError(f"line {number} is not an object")
                 rows.append(row)
     except (ValueError, UnicodeDecodeError) as error:
-        raise DatasetError(f"The {what} {path} is torn or not JSON lines: {error}.", fix=_AGAIN) from error
+        raise DatasetError(f"The {what} {path} cannot be read as JSON lines: {error}.", fix=_UNREADABLE) from error
     return rows
 
 
@@ -85,11 +94,24 @@ def read_parquet(path: Path, what: str, columns: list[str] | None = None) -> pa.
 
 
 def _torn(path: Path, what: str, error: Exception) -> DatasetError:
+    if not _has_end(path):
+        return DatasetError(
+            f"The {what} {path} is torn: it does not end as a parquet file does.",
+            expected="a complete parquet file (a crash while recording leaves it without its footer)",
+            fix=_UNREADABLE,
+        )
     return DatasetError(
-        f"The {what} {path} is torn or not a parquet file: {str(error).splitlines()[0]}",
-        expected="a complete parquet file (a crash while recording leaves it without its footer)",
-        fix=_AGAIN,
+        f"The {what} {path} cannot be read: {str(error).splitlines()[0]}",
+        expected="a parquet file of which every column can be read",
+        fix=_UNREADABLE,
     )
 
 
-_AGAIN = "Copy or download the file again, or record the dataset anew."
+def _has_end(path: Path) -> bool:
+    """Whether a file ends with parquet's mark."""
+    try:
+        with path.open("rb") as file:
+            file.seek(-len(_PARQUET_END), os.SEEK_END)
+            return file.read() == _PARQUET_END
+    except OSError:
+        return False

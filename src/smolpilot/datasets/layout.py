@@ -9,9 +9,9 @@ from typing import Any
 import pyarrow as pa
 
 from smolpilot.datasets.features import CameraInfo
-from smolpilot.datasets.files import read_json, read_jsonl, read_parquet, require_file
+from smolpilot.datasets.files import MISSING_FIX, read_json, read_jsonl, read_parquet, require_file
 from smolpilot.errors import DatasetError
-from smolpilot.statistics import Statistics, merge_statistics, statistics_from_json
+from smolpilot.statistics import Statistics, merge_fitting, readable_statistics
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def read_layout(root: Path, version: str, info: dict[str, Any], cameras: dict[st
 def _read_v21(root: Path, info: dict[str, Any], videos: dict[str, CameraInfo]) -> Layout:
     meta = root / "meta"
     tasks = _task_map(read_jsonl(meta / "tasks.jsonl", "task list"), meta / "tasks.jsonl")
-    chunk_size = info.get("chunks_size", 1000)
+    chunk_size = _whole(info.get("chunks_size", 1000))
     if not isinstance(chunk_size, int) or chunk_size < 1:
         raise DatasetError(f"{meta / 'info.json'} has chunks_size {chunk_size!r}.", expected="episodes per folder")
     episodes = []
@@ -93,10 +93,10 @@ def _read_v21(root: Path, info: dict[str, Any], videos: dict[str, CameraInfo]) -
     statistics: Statistics = {}
     if (meta / "episodes_stats.jsonl").exists():
         rows = read_jsonl(meta / "episodes_stats.jsonl", "statistics")
-        statistics = merge_statistics([statistics_from_json(row.get("stats") or {}) for row in rows])
+        statistics = merge_fitting([readable_statistics(row.get("stats")) for row in rows])
     elif (meta / "stats.json").exists():
         # v2.0 keeps those of the whole recording only.
-        statistics = statistics_from_json(read_json(meta / "stats.json", "statistics"))
+        statistics = readable_statistics(read_json(meta / "stats.json", "statistics"))
     return Layout(tasks, sorted(episodes, key=lambda episode: episode.index), statistics)
 
 
@@ -108,7 +108,7 @@ def _read_v30(root: Path, info: dict[str, Any], videos: dict[str, CameraInfo]) -
         raise DatasetError(
             f"The episode tables under {meta / 'episodes'} are missing.",
             expected="meta/episodes/chunk-000/file-000.parquet, …",
-            fix="Copy or download the dataset again, complete.",
+            fix=MISSING_FIX,
         )
     columns = ["episode_index", "length", "data/chunk_index", "data/file_index"]
     ends = [f"videos/{camera.key}/to_timestamp" for camera in videos.values()]
@@ -129,7 +129,7 @@ def _read_v30(root: Path, info: dict[str, Any], videos: dict[str, CameraInfo]) -
             raise DatasetError(
                 f"The episode table {path} has no value of '{empty[0]}' for {table[empty[0]].null_count} episodes.",
                 expected="an index, a length and the place of data and videos for each episode",
-                fix="Copy or download the file again, or record these episodes anew.",
+                fix="`smolpilot dataset repair` counts these places from the data and videos, into a copy.",
             )
         for column in [*columns, *(end for end in ends if end in table.column_names)]:
             kind = table.schema.field(column).type
@@ -144,7 +144,7 @@ def _read_v30(root: Path, info: dict[str, Any], videos: dict[str, CameraInfo]) -
             episodes.append(_v30_episode(root, info, videos, row, _texts(instructions)))
     statistics: Statistics = {}
     if (meta / "stats.json").exists():
-        statistics = statistics_from_json(read_json(meta / "stats.json", "statistics"))
+        statistics = readable_statistics(read_json(meta / "stats.json", "statistics"))
     return Layout(tasks, sorted(episodes, key=lambda episode: episode.index), statistics)
 
 
@@ -202,10 +202,15 @@ def _texts(value: Any) -> list[str]:
 
 
 def _integer(row: dict[str, Any], key: str, path: Path) -> int:
-    value = row.get(key)
+    value = _whole(row.get(key))
     if not isinstance(value, int):
         raise DatasetError(f"{path} has a row without a whole number as '{key}'.")
     return value
+
+
+def _whole(value: Any) -> Any:
+    """1000.0 as 1000: some writers know no whole numbers. Everything else as it is."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _path(root: Path, info: dict[str, Any], key: str, names: dict[str, Any]) -> Path:

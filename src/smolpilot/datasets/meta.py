@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +21,10 @@ VERSIONS = ("v2.0", "v2.1", "v3.0")
 
 @dataclass
 class DatasetMeta:
-    """Facts of a dataset. `cameras` and `Episode.videos` are keyed by camera name, `features` by LeRobot's key."""
+    """Facts of a dataset. `cameras` and `Episode.videos` are keyed by camera name, `features` by LeRobot's key.
+
+    `without` are features and columns that are on disk but were left out by choice, see `read_meta`.
+    """
 
     root: Path
     version: str
@@ -31,6 +35,7 @@ class DatasetMeta:
     tasks: dict[int, str]
     episodes: list[Episode]
     statistics: Statistics
+    without: frozenset[str] = frozenset()
 
     @property
     def camera_names(self) -> list[str]:
@@ -68,10 +73,10 @@ class DatasetMeta:
         """Hash of the contents of meta and tables and of the videos' sizes; the same wherever the folder lies."""
         digest = hashlib.sha256()
         pictures_inside = any(not camera.is_video for camera in self.cameras.values())
-        tables = sorted({episode.data_path for episode in self.episodes})
-        videos = sorted({span.path for episode in self.episodes for span in episode.videos.values()})
+        tables = {episode.data_path for episode in self.episodes}
+        videos = {span.path for episode in self.episodes for span in episode.videos.values()}
         meta = sorted(path for path in (self.root / "meta").rglob("*") if path.is_file())
-        for path in [*meta, *tables, *videos]:
+        for path in [*meta, *sorted(tables), *sorted(videos)]:
             digest.update(f"{path.relative_to(self.root).as_posix()} {path.stat().st_size}\n".encode())
             # Tables with pictures inside are as large as videos: their size has to do, too.
             if path in videos or (pictures_inside and path in tables):
@@ -90,11 +95,12 @@ def unknown_episode(meta: DatasetMeta, index: int) -> UsageError:
     )
 
 
-def read_meta(path: str | Path, *, trainable: bool = True) -> DatasetMeta:
+def read_meta(path: str | Path, *, trainable: bool = True, without: Collection[str] = ()) -> DatasetMeta:
     """Read the meta folder of a LeRobot v2.0, v2.1 or v3.0 dataset.
 
     `trainable` False also takes what no policy here can be trained on, but what can be copied and compared: depth
-    cameras, recordings without state or action.
+    cameras, recordings without state or action. `without` are keys of features that are read as if they were not
+    there, whatever is wrong with them.
 
     Raises UsageError when `path` does not exist, DatasetError when it is no dataset, is of another version, or
     when a file is missing, torn, a Git-LFS pointer, or contradicts another.
@@ -115,6 +121,8 @@ def read_meta(path: str | Path, *, trainable: bool = True) -> DatasetMeta:
     fps = info.get("fps")
     if isinstance(fps, bool) or not isinstance(fps, int | float) or not 0 < fps < 1e6:
         raise DatasetError(f"{info_path} has fps {fps!r}.", expected="frames per second, above 0")
+    if without and isinstance(info.get("features"), dict):
+        info = {**info, "features": {key: one for key, one in info["features"].items() if key not in without}}
     features = parse_features(info, info_path, trainable=trainable)
     cameras = parse_cameras(info, features, info_path, trainable=trainable)
     layout = read_layout(root, version, info, cameras)
@@ -127,7 +135,8 @@ def read_meta(path: str | Path, *, trainable: bool = True) -> DatasetMeta:
         cameras=cameras,
         tasks=layout.tasks,
         episodes=layout.episodes,
-        statistics=layout.statistics,
+        statistics={name: stats for name, stats in layout.statistics.items() if name not in without},
+        without=frozenset(without),
     )
 
 

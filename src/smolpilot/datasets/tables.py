@@ -138,7 +138,7 @@ def _rows_of(path: Path, columns: dict[str, Column], episodes: list[Episode]) ->
             raise DatasetError(
                 f"Episode {episode.index} has {len(rows)} rows in {path}.",
                 expected=f"{episode.length}, as the meta folder says",
-                fix="Copy or download the dataset again, or leave this episode out.",
+                fix="See `smolpilot dataset check`; `smolpilot dataset repair` makes a copy in which they agree.",
             )
         if not np.array_equal(frame[rows], np.arange(len(rows))):
             raise DatasetError(

@@ -12,7 +12,7 @@ import av
 import numpy as np
 import numpy.typing as npt
 
-from smolpilot.datasets.files import require_file
+from smolpilot.datasets.files import GET_AGAIN, require_file
 from smolpilot.errors import DatasetError
 
 
@@ -125,7 +125,7 @@ def undecodable(path: Path, reason: str) -> DatasetError:
     return DatasetError(
         f"The video file {path} is torn or cannot be decoded: {reason}.",
         expected="a complete video (a crash while recording leaves an mp4 without its index)",
-        fix="Copy or download the file again, or leave its episodes out; `smolpilot doctor` tests the codecs.",
+        fix=f"`smolpilot doctor` tests the codecs; `smolpilot dataset repair` leaves its episodes out; {GET_AGAIN}",
     )
 
 

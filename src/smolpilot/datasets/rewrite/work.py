@@ -97,6 +97,15 @@ class WorkFolder:
             file.write(json.dumps(record) + "\n")
         self.records[record["part"]] = record
 
+    def changed_since(self) -> list[str]:
+        """Finished files that no longer have the content they were written with: paths relative to the result."""
+        found = []
+        for record in self.records.values():
+            output = record.get("output", "")
+            if output.startswith("result/") and b2sum(self.folder / output) != record["blake2b"]:
+                found.append(output.removeprefix("result/"))
+        return found
+
     def finish(self) -> None:
         """Everything to disk, then in place under its name."""
         for path in sorted(self.root.rglob("*"), reverse=True):
