@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from smolpilot.errors import UsageError
+from smolpilot.option_types import Names
 from smolpilot.words import numbered
 
 if TYPE_CHECKING:
@@ -23,9 +24,9 @@ if TYPE_CHECKING:
 class FeatureOptions:
     """Base of the options of verbs that copy: which features come along."""
 
-    features: tuple[str, ...] = ()
+    features: Names = ()
     """Keep only these features (keys of meta/info.json, or cameras by name) beside state, action and index columns."""
-    without: tuple[str, ...] = ()
+    without: Names = ()
     """Leave these features out: columns, cameras, and their statistics. Whatever is wrong with them, it is not read."""
 
 

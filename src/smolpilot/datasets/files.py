@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -61,18 +62,29 @@ def read_json(path: Path, what: str) -> dict[str, Any]:
 
 def read_jsonl(path: Path, what: str) -> list[dict[str, Any]]:
     """Read a file with one JSON object per line."""
+    return list(iter_jsonl(path, what))
+
+
+def iter_jsonl(path: Path, what: str) -> Iterator[dict[str, Any]]:
+    """The objects of a file with one of them per line, one after another."""
     require_file(path, what)
-    rows: list[dict[str, Any]] = []
+    number, line = 0, ""
     try:
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-            if line.strip():
-                row = json.loads(line)
-                if not isinstance(row, dict):
-                    raise ValueError(f"line {number} is not an object")
-                rows.append(row)
+        with path.open(encoding="utf-8") as file:
+            for line in file:
+                number += 1
+                if line.strip():
+                    row = json.loads(line)
+                    if not isinstance(row, dict):
+                        raise ValueError("it is not an object")
+                    yield row
     except (ValueError, UnicodeDecodeError) as error:
-        raise DatasetError(f"The {what} {path} cannot be read as JSON lines: {error}.", fix=_UNREADABLE) from error
-    return rows
+        # Only the last line of a file can lack its end.
+        if line and not line.endswith("\n"):
+            found = f"The {what} {path} is torn: its last line stops in the middle."
+        else:
+            found = f"The {what} {path} cannot be read: line {number} is no JSON object ({error})."
+        raise DatasetError(found, expected="one JSON object in each line", fix=_UNREADABLE) from error
 
 
 def open_parquet(path: Path, what: str) -> pq.ParquetFile:

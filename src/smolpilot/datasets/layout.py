@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from smolpilot.datasets.features import CameraInfo
-from smolpilot.datasets.files import MISSING_FIX, read_json, read_jsonl, read_parquet, require_file
+from smolpilot.datasets.files import MISSING_FIX, iter_jsonl, read_json, read_jsonl, read_parquet, require_file
 from smolpilot.errors import DatasetError
 from smolpilot.statistics import Statistics, merge_fitting, readable_statistics
 
@@ -92,8 +92,8 @@ def _read_v21(root: Path, info: dict[str, Any], videos: dict[str, CameraInfo]) -
         )
     statistics: Statistics = {}
     if (meta / "episodes_stats.jsonl").exists():
-        rows = read_jsonl(meta / "episodes_stats.jsonl", "statistics")
-        statistics = merge_fitting([readable_statistics(row.get("stats")) for row in rows])
+        rows = iter_jsonl(meta / "episodes_stats.jsonl", "statistics")
+        statistics = merge_fitting(readable_statistics(row.get("stats")) for row in rows)
     elif (meta / "stats.json").exists():
         # v2.0 keeps those of the whole recording only.
         statistics = readable_statistics(read_json(meta / "stats.json", "statistics"))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterable
+from heapq import heapify, heappop, heappush
 
 import numpy as np
 
@@ -18,7 +20,8 @@ def parse_episodes(text: str, meta: DatasetMeta, *, words: str = "", option: str
 
     `words` names what else the option takes and `option` where the list stands, for the message.
     """
-    known = [episode.index for episode in meta.episodes]
+    known = sorted(episode.index for episode in meta.episodes)
+    there = set(known)
     expected = f"{words}a list such as 0,3,7-9"
     if not text.strip():
         raise UsageError(f"{option} names no episode.", expected=expected)
@@ -30,13 +33,13 @@ def parse_episodes(text: str, meta: DatasetMeta, *, words: str = "", option: str
         first, last = int(match[1]), int(match[2] or match[1])
         if last < first:
             raise UsageError(f"{option}: {part} ends before it begins.", fix=f"write {last}-{first}")
-        if last not in known or first not in known:
-            missing = first if first not in known else last
+        if last not in there or first not in there:
+            missing = first if first not in there else last
             raise UsageError(
                 f"The dataset {meta.root} has no episode {missing}.",
                 expected=f"one of its {len(known)} episodes, {_shortened(episode_ranges(known))}",
             )
-        chosen |= {index for index in known if first <= index <= last}
+        chosen |= set(known[bisect_left(known, first) : bisect_right(known, last)])
     return sorted(chosen)
 
 
@@ -68,22 +71,35 @@ def split_episodes(
     if not 0 <= held_out < 1:
         raise UsageError(f"held_out is {held_out}.", expected="a fraction from 0 to below 1")
     groups: dict[tuple[str, ...], list[int]] = {}
-    used = [episode for episode in meta.episodes if episodes is None or episode.index in episodes]
+    wished = None if episodes is None else set(episodes)
+    used = [episode for episode in meta.episodes if wished is None or episode.index in wished]
     for episode in sorted(used, key=lambda episode: episode.index):
         groups.setdefault(tuple(sorted(episode.tasks)), []).append(episode.index)
     generator = np.random.default_rng(seed)
     shuffled = [list(map(int, generator.permutation(groups[key]))) for key in sorted(groups)]
     total = len(used)
     wanted = min(max(round(held_out * total), 1), total - 1) if held_out > 0 else 0
-    chosen: list[int] = []
-    taken = [0] * len(shuffled)
-    for _ in range(wanted):
-        # Next from the task that is furthest below its share; one episode stays for training where possible.
-        owed = [held_out * len(group) - taken[i] for i, group in enumerate(shuffled)]
-        open_groups = [i for i, group in enumerate(shuffled) if taken[i] < len(group) - 1]
-        open_groups = open_groups or [i for i, group in enumerate(shuffled) if taken[i] < len(group)]
-        best = max(open_groups, key=lambda i: owed[i])
-        chosen.append(shuffled[best][taken[best]])
-        taken[best] += 1
-    train = [episode.index for episode in used if episode.index not in set(chosen)]
+    chosen = set(_drawn(shuffled, held_out, wanted))
+    train = [episode.index for episode in used if episode.index not in chosen]
     return sorted(train), sorted(chosen)
+
+
+def _drawn(groups: list[list[int]], held_out: float, wanted: int) -> list[int]:
+    """The first episodes of each group, `wanted` in all, always next from the group furthest below its share.
+
+    One episode of each group stays where that is possible.
+    """
+    chosen: list[int] = []
+    taken = [0] * len(groups)
+    for stays in (1, 0):
+        queue = [
+            (taken[i] - held_out * len(group), i) for i, group in enumerate(groups) if taken[i] < len(group) - stays
+        ]
+        heapify(queue)
+        while queue and len(chosen) < wanted:
+            _, best = heappop(queue)
+            chosen.append(groups[best][taken[best]])
+            taken[best] += 1
+            if taken[best] < len(groups[best]) - stays:
+                heappush(queue, (taken[best] - held_out * len(groups[best]), best))
+    return chosen

@@ -254,10 +254,8 @@ def _compare_statistics(
                     result.methods[name, what] = result.methods.get((name, what), 0) + found
             if not close.all():
                 worst = int(np.flatnonzero(~close)[0])
-                place = f"[{worst}]" if len(mine) > 1 else ""
-                result.add(
-                    "statistics", f"{key}{place} of '{name}': {mine[worst]:.9g} and {theirs[worst]:.9g}", episode
-                )
+                where = f"'{name}'" + (f"[{worst}]" if len(mine) > 1 else "")
+                result.add("statistics", f"{key} of {where}: {mine[worst]:.9g} and {theirs[worst]:.9g}", episode)
 
 
 def _spread(stats: FeatureStatistics, like: npt.NDArray[np.float64]) -> npt.NDArray[np.float64] | float:

@@ -17,7 +17,7 @@ from smolpilot.datasets.rewrite.plan import Numbers
 from smolpilot.datasets.rewrite.tables import RowReader, Rows, column_digests, list_items, plain_column, replace_column
 from smolpilot.errors import DatasetError
 from smolpilot.keys import ACTION, STATE
-from smolpilot.statistics import Statistics
+from smolpilot.statistics import PackedStatistics
 
 _REGULAR = 0.05
 _TOLERANCE = 0.4
@@ -36,7 +36,7 @@ class EpisodeRows:
     index: int
     change: Callable[[pa.Table], pa.Table] | None
     numbers: Numbers | None
-    stored: Statistics
+    stored: PackedStatistics
     skipped: list[str]
     pictures: list[str]
     clips: dict[str, tuple[Path, Clip]]
@@ -59,7 +59,7 @@ class DataPart:
         try:
             for episode in self.episodes:
                 table = episode_table(reader, episode)
-                statistics = table_statistics(table, episode.stored, episode.skipped, episode.pictures)
+                statistics = table_statistics(table, episode.stored.unpack(), episode.skipped, episode.pictures)
                 facts.append(
                     {
                         "columns": column_digests(table),

@@ -49,9 +49,8 @@ class Derived:
         """Sentences for a person; `total` is the number of episodes."""
         found = []
         for reason, names in _together(self.whole).items():
-            found.append(
-                f"The source's meta/stats.json is not of its content: the statistics of {_list(names)} {reason}. Computed anew."
-            )
+            which = f"the statistics of {_list(names)} {reason}"
+            found.append(f"The source's meta/stats.json is not of its content: {which}. Computed anew.")
         groups: dict[tuple[str, int], list[str]] = {}
         for name, reason in self.wrong.items():
             groups.setdefault((reason, self.episodes[name]), []).append(name)

@@ -43,7 +43,7 @@ from smolpilot.datasets.rewrite.work import (
     work_folder,
 )
 from smolpilot.errors import DatasetError, SmolpilotError, UsageError
-from smolpilot.statistics import Statistics
+from smolpilot.statistics import PackedStatistics
 
 
 @dataclass
@@ -145,8 +145,7 @@ class _Job:
         _check_space(self._work, self._placed)
         self._work.open()
         pictures |= copyable(self._placed, self._fps, self._options, self._execute, self._work, self._report)
-        parts = [*self._video_parts(), *self._data_parts(data_files), *self._statistics_parts()]
-        self._execute(parts, "write")
+        self._execute([*self._video_parts(), *self._data_parts(data_files), *self._statistics_parts()], "write")
         expected = self._expected(data_files, pictures)
         self._write_meta(expected)
         self._prove(expected)
@@ -247,7 +246,7 @@ class _Job:
         facts: list[EpisodeFacts] = []
         not_finite: dict[str, None] = {}
         for number, inside in enumerate(files):
-            found = self._work.records[f"data {number}"]["facts"]["episodes"]
+            found = self._work.take(f"data {number}")["episodes"]
             for one, rows in zip(inside, found, strict=True):
                 self._report.off_video = max(self._report.off_video, rows["off_video"])
                 not_finite |= dict.fromkeys(rows["not_finite"])
@@ -259,12 +258,14 @@ class _Job:
                         columns=rows["columns"],
                         clips=dict(one.clips),
                         pictures={camera: pictures[one.index, camera] for camera in one.clips},
-                        statistics=self._episode_statistics(one, rows),
+                        packed=self._episode_statistics(one, rows),
                         encoded=set(one.encoded),
                     )
                 )
         same = len(self._sources) == 1 and not self._renumber and self._info is None
-        self._whole = self._statistics.of_whole(self._placed, [one.statistics for one in facts], same=same)
+        self._whole = self._statistics.of_whole(
+            self._placed, (one.statistics for one in facts), same=same, version=self._options.version
+        )
         self._report.not_finite = list(not_finite)
         self._report.computed = self._statistics.derived.computed
         self._report.carried = list(self._statistics.derived.carried)
@@ -282,12 +283,12 @@ class _Job:
                 )
         return [self._tasks[index] for index in used]
 
-    def _episode_statistics(self, one: planning.Placed, rows: Mapping[str, Any]) -> Statistics:
+    def _episode_statistics(self, one: planning.Placed, rows: Mapping[str, Any]) -> PackedStatistics:
         found = dict(rows["statistics"])
         for camera in one.clips:
             name = f"pictures {camera} {one.index}"
             if name in self._work.records:
-                found[self._keys[camera]] = self._work.records[name]["facts"]["statistics"]
+                found[self._keys[camera]] = self._work.take(name)["statistics"]
         return self._statistics.of_episode(one, found, rows["wrong_statistics"])
 
     def _write_meta(self, expected: Sequence[EpisodeFacts]) -> None:
@@ -297,7 +298,7 @@ class _Job:
         for one in self._placed:
             fields = self._extras[id(one.plan.source)].fields.get(one.plan.episode, {})
             facts = by_index[one.index]
-            records.append(EpisodeRecord(one, facts.tasks, fields, facts.statistics))
+            records.append(EpisodeRecord(one, facts.tasks, fields, facts))
         schema = pq.read_schema(self._work.folder / self._work.records["data 0"]["output"])
         clips = {self._keys[camera]: clip for camera, clip in self._placed[0].clips.items()}
         base = self._info if self._info is not None else self._extras[id(first)].info

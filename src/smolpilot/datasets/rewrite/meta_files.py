@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from smolpilot.datasets.rewrite.facts import EpisodeFacts
 from smolpilot.datasets.rewrite.plan import Placed
 from smolpilot.datasets.task_table import tasks_table
 from smolpilot.statistics import Statistics, plain_statistics, statistics_to_json
@@ -25,7 +26,12 @@ class EpisodeRecord:
     placed: Placed
     tasks: list[str]
     fields: Mapping[str, Any]
-    statistics: Statistics
+    facts: EpisodeFacts
+
+    @property
+    def statistics(self) -> Statistics:
+        """The episode's statistics, unpacked anew each time."""
+        return self.facts.statistics
 
 
 def write_meta(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,10 @@ from smolpilot.datasets.rewrite.derived import (
     judge_whole,
     usable,
 )
+from smolpilot.datasets.rewrite.options import Version
 from smolpilot.datasets.rewrite.plan import Placed, SourceFile
 from smolpilot.datasets.rewrite.source import Extras
-from smolpilot.statistics import Statistics, merge_fitting
+from smolpilot.statistics import PackedStatistics, Statistics, StatisticsPacker, merge_fitting
 
 _RENUMBERED = ("index", "episode_index", "task_index")
 _LACKING = "lacking, or NaN or infinite"
@@ -31,20 +32,22 @@ class StatisticsPlan:
     def __init__(self, extras: Mapping[int, Extras], files: Mapping[Path, SourceFile]) -> None:
         self._extras, self._files = extras, files
         self._depth: dict[int, set[str]] = {}
-        self._kept: dict[int, Statistics] = {}
+        self._kept: dict[int, PackedStatistics] = {}
+        self._packer = StatisticsPacker()
         self.derived = Derived()
 
     def stored(self, one: Placed) -> Statistics:
         """The source's statistics of an episode that may still hold: those of columns are judged by their rows."""
-        found = self._kept.get(one.index)
-        if found is None:
-            found = self._kept[one.index] = dict(self._candidates(one))
-        return found
+        packed = self._kept.get(one.index)
+        if packed is None:
+            packed = self._kept[one.index] = self._packer.pack(dict(self._candidates(one)))
+        return packed.unpack()
 
-    def columns(self, one: Placed) -> Statistics:
+    def columns(self, one: Placed) -> PackedStatistics:
         """Those of `stored` that are of table columns."""
         features = one.plan.source.features
-        return {name: stats for name, stats in self.stored(one).items() if not is_picture(name, features)}
+        stored = self.stored(one)
+        return self._packer.pack({name: stats for name, stats in stored.items() if not is_picture(name, features)})
 
     def pictures(self, one: Placed) -> list[str]:
         """Keys of cameras whose statistics have to be computed; never of distances: those are not made up."""
@@ -53,7 +56,7 @@ class StatisticsPlan:
 
     def of_episode(
         self, one: Placed, computed: Mapping[str, Mapping[str, Any]], wrong: Mapping[str, str]
-    ) -> Statistics:
+    ) -> PackedStatistics:
         """Statistics of an episode in the order of the features: `computed` from its content, else as stored."""
         for name, reason in wrong.items():
             self.derived.note_wrong(name, reason)
@@ -62,14 +65,20 @@ class StatisticsPlan:
             for name, stats in computed.items()
         }
         self.derived.missing |= dict.fromkeys(name for name in fresh if name not in self.derived.wrong)
-        kept = {name: stats for name, stats in self._kept.pop(one.index, {}).items() if name not in fresh}
+        kept = {name: stats for name, stats in self.stored(one).items() if name not in fresh}
+        del self._kept[one.index]
         self.derived.carried |= dict.fromkeys(kept)
         merged = {**kept, **fresh}
         order = [*one.plan.source.features, *merged]
-        return {name: merged[name] for name in dict.fromkeys(order) if name in merged}
+        return self._packer.pack({name: merged[name] for name in dict.fromkeys(order) if name in merged})
 
-    def of_whole(self, placed: Sequence[Placed], episodes: Sequence[Statistics], *, same: bool) -> Statistics:
-        """Statistics of all episodes; `same`: the source's own are kept where they are of its content."""
+    def of_whole(
+        self, placed: Sequence[Placed], episodes: Iterable[Statistics], *, same: bool, version: Version
+    ) -> Statistics:
+        """Statistics of all episodes; `same`: the source's own are kept where they are of its content.
+
+        v2.1 keeps none of the whole: its readers merge those of the episodes.
+        """
         merged = merge_fitting(episodes)
         source = placed[0].plan.source
         if not same or source.version != "v3.0" or len(placed) != len(source.episodes):
@@ -92,12 +101,14 @@ class StatisticsPlan:
             else:
                 kept = {key: value for key, value in stats.items() if np.isfinite(value).all()}
                 found[name] = {**merged[name], **in_lerobot_form(kept, picture=picture)}
-        return found
+        return found if version == "v3.0" else merged
 
     def _candidates(self, one: Placed) -> Iterator[tuple[str, dict[str, Any]]]:
         source, depth = one.plan.source, self._depth_of(one)
         features = source.features
-        for name, stats in self._extras[id(source)].statistics.get(one.plan.episode, {}).items():
+        # Taken out: of large recordings they are most of what is in memory.
+        packed = self._extras[id(source)].statistics.pop(one.plan.episode, None)
+        for name, stats in packed.unpack().items() if packed is not None else ():
             if name in source.without:
                 continue
             if name not in features and self._files[one.rows.path].schema.get_field_index(name) < 0:

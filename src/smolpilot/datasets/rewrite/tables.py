@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from sys import intern
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,8 @@ _INDEX = "episode_index"
 _PANDAS_INDEX = re.compile(r"__index_level_\d+__")
 # Row groups that are read in one go: a file of ours has one for each episode.
 _RUN_ROWS, _RUN_BYTES = 4096, 16 * 1024 * 1024
+# Below it, spreading the columns over threads takes longer than reading them.
+_LARGE = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -115,6 +118,7 @@ class _File:
         self._file = open_parquet(path, "data file")
         sizes = [self._file.metadata.row_group(i).num_rows for i in range(self._file.num_row_groups)]
         self._starts = np.cumsum([0, *sizes])
+        self._size = path.stat().st_size
         self._schema = self._file.schema_arrow
         self._order: npt.NDArray[np.int64] | None = None
         self._sorted: npt.NDArray[Any] = np.empty(0)
@@ -136,7 +140,8 @@ class _File:
         total = int(self._starts[-1])
         if rows.whole:
             # A name that begins another one's would bring that one, too.
-            return self._file.read(columns=columns).select(columns)
+            large = self._size > _LARGE
+            return self._file.read(columns=columns, use_threads=large).select(columns)
         if _INDEX not in self._schema.names:
             return self._slice(rows.offset, min(rows.offset + rows.length, total), columns)
         if self._order is None:
@@ -172,7 +177,8 @@ class _File:
             if size > _RUN_BYTES or self._starts[last + 1] - self._starts[group] > _RUN_ROWS:
                 break
             last += 1
-        table = self._file.read_row_groups(list(range(group, last)), columns=list(columns)).select(list(columns))
+        groups, names = list(range(group, last)), list(columns)
+        table = self._file.read_row_groups(groups, columns=names, use_threads=size > _LARGE).select(names)
         self._run = (group, last, columns, table)
         return group, last, table
 
@@ -208,7 +214,7 @@ def column_digests(table: pa.Table) -> dict[str, list[str]]:
         plain = plain_column(table[name])
         digest = hashlib.blake2b(digest_size=16)
         _hash(plain, digest)
-        found[name] = [str(plain.type), digest.hexdigest()]
+        found[name] = [intern(str(plain.type)), digest.hexdigest()]
     return found
 
 

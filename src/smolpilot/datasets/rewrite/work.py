@@ -97,6 +97,11 @@ class WorkFolder:
             file.write(json.dumps(record) + "\n")
         self.records[record["part"]] = record
 
+    def take(self, name: str) -> dict[str, Any]:
+        """The facts of a finished part; they are not kept in memory beyond that."""
+        facts: dict[str, Any] = self.records[name].pop("facts")
+        return facts
+
     def changed_since(self) -> list[str]:
         """Finished files that no longer have the content they were written with: paths relative to the result."""
         found = []
