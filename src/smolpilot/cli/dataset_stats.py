@@ -34,6 +34,8 @@ class StatsOptions:
     """Compute them from the data, too, and compare: exit code 1 when stored ones are wrong beyond tolerance."""
     robot: str | None = None
     """A robot profile (name or YAML file): gives the joints their units."""
+    jobs: int = 0
+    """Threads for --recompute; 0 takes one per core. The numbers do not depend on it."""
     out: Path | None = None
     """Write the computed statistics into this new file, in the form of LeRobot's meta/stats.json."""
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
@@ -74,12 +76,16 @@ def main(args: list[str]) -> int:
 
 
 def _compute(options: StatsOptions) -> _Result:
+    from smolpilot.cli.dataset_convert import cores
     from smolpilot.cli.progress import progress_bar
     from smolpilot.datasets import read_meta
     from smolpilot.datasets.recompute import find_deviations, recompute_statistics
     from smolpilot.datasets.tables import load_tables
     from smolpilot.datasets.units import joint_units
 
+    if options.jobs < 0:
+        raise UsageError(f"--jobs is {options.jobs}.", expected="0 (one per core) or more")
+    jobs = options.jobs or cores()
     meta = read_meta(options.path)
     profile = None
     if options.robot is not None:
@@ -91,8 +97,8 @@ def _compute(options: StatsOptions) -> _Result:
         return _Result(meta, units, None, [])
     tables = load_tables(meta, meta.episodes)
     with progress_bar() as progress:
-        data = recompute_statistics(meta, tables, progress)
-    return _Result(meta, units, data, find_deviations(meta, tables, data))
+        data = recompute_statistics(meta, tables, progress, jobs=jobs)
+    return _Result(meta, units, data, find_deviations(meta, tables, data, jobs=jobs))
 
 
 def _document(result: _Result) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from smolpilot.cli.edit_options import EditOptions, report_results, settings_of
+from smolpilot.cli.edit_options import EditOptions, report_results, settings_of, without_of
 from smolpilot.cli.options import parse
 from smolpilot.errors import UsageError
 from smolpilot.option_types import Pairs
@@ -58,7 +58,7 @@ def main(args: list[str]) -> int:
         )
     if options.dst is not None and not wishes:
         raise UsageError("A new folder is named, but no change.", expected="--rename, --set or --undo")
-    meta = read_meta(options.path)
+    meta = read_meta(options.path, trainable=False, without=without_of(options, options.path))
     if options.dst is None:
         _list(list_instructions(meta), options.json)
         return 0
@@ -66,7 +66,7 @@ def main(args: list[str]) -> int:
 
     with progress_bar() as progress:
         report = _change(meta, options.dst, options, progress)
-    found = list_instructions(read_meta(options.dst))
+    found = list_instructions(read_meta(options.dst, trainable=False))
     report_results({options.dst: report}, options, source=str(options.path), instructions=_document(found))
     if not options.json:
         _list(found, False)

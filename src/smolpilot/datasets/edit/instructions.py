@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from smolpilot.datasets.edit.history import read_history, with_edit
+from smolpilot.datasets.edit.history import left_out, read_history, with_edit
 from smolpilot.datasets.edit.options import EditSettings
 from smolpilot.datasets.meta import DatasetMeta, read_meta
 from smolpilot.datasets.rewrite import EpisodePlan, Progress, RewriteReport, rewrite
@@ -175,7 +175,7 @@ def _write(
     ]
     place = {episode.index: number for number, episode in enumerate(meta.episodes)}
     before = _before([(place[episode], _joined(_texts(meta, old[episode]))) for episode in changed])
-    files = with_edit(meta, "tasks", **details, before=before)
+    files = with_edit(meta, "tasks", **details, **left_out(meta), before=before)
     options = (settings or EditSettings()).rewriting([meta])
     report = rewrite(plans, dst, options, renumber=True, files=files, progress=progress)
     report.warnings += _renumbered(meta, read_meta(dst, trainable=False))
