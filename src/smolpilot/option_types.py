@@ -49,6 +49,9 @@ Pairs = Annotated[dict[str, str], _spec(_read_pairs, "VALUE"), _HINT]
 # On the command line `a=0.5 b=1`; a mapping to numbers in YAML.
 Shares = Annotated[dict[str, float], _spec(_read_shares, "NUMBER"), _HINT]
 
+# Names, none by default.
+Names = Annotated[tuple[str, ...], _HINT]
+
 AUTO = -(2**62)  # a number that the run finds out by itself
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -12,6 +15,9 @@ import numpy.typing as npt
 from smolpilot.errors import DatasetError
 
 type Statistics = dict[str, dict[str, npt.NDArray[np.float64]]]
+
+# Parts that are merged at once.
+_BLOCK = 256
 
 QUANTILES: dict[str, float] = {"q01": 0.01, "q10": 0.10, "q50": 0.50, "q90": 0.90, "q99": 0.99}
 
@@ -48,6 +54,71 @@ def merge_statistics(parts: Sequence[Statistics]) -> Statistics:
     return {name: _merge_feature(name, [part[name] for part in parts if name in part]) for name in names}
 
 
+def merge_fitting(parts: Iterable[Statistics]) -> Statistics:
+    """Like `merge_statistics`, a block after the other, so that `parts` need not be in memory together.
+
+    A feature whose parts do not fit each other is left out instead of an error.
+    """
+    merged: list[Statistics] = []
+    unfit: set[str] = set()
+    waiting = iter(parts)
+    while block := list(islice(waiting, _BLOCK)):
+        merged.append(_merge_block(block, unfit))
+    found = merged[0] if len(merged) == 1 else _merge_block(merged, unfit)
+    return {name: stats for name, stats in found.items() if name not in unfit}
+
+
+def _merge_block(parts: Sequence[Statistics], unfit: set[str]) -> Statistics:
+    grouped: dict[str, list[Statistics]] = {}
+    for part in parts:
+        for name, stats in part.items():
+            grouped.setdefault(name, []).append({name: stats})
+    found: Statistics = {}
+    for name, same in grouped.items():
+        try:
+            found |= merge_statistics(same)
+        except DatasetError:
+            unfit.add(name)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class PackedStatistics:
+    """Statistics in a tenth of their memory, for thousands of episodes: one array, and a layout that many share.
+
+    `layout` names feature, statistic and shape of the values one after another.
+    """
+
+    layout: tuple[tuple[str, str, tuple[int, ...]], ...]
+    values: npt.NDArray[np.float64]
+
+    def unpack(self) -> Statistics:
+        """The statistics, as views of the packed values."""
+        found: Statistics = {}
+        start = 0
+        for name, key, shape in self.layout:
+            stop = start + math.prod(shape)
+            found.setdefault(name, {})[key] = self.values[start:stop].reshape(shape)
+            start = stop
+        return found
+
+
+class StatisticsPacker:
+    """Packs statistics; those of one make get the same layout."""
+
+    def __init__(self) -> None:
+        self._layouts: dict[Any, Any] = {}
+
+    def pack(self, statistics: Statistics) -> PackedStatistics:
+        """The statistics, packed."""
+        rows = [
+            (name, key, value.shape, value.ravel()) for name, one in statistics.items() for key, value in one.items()
+        ]
+        layout = tuple(row[:3] for row in rows)
+        values = np.concatenate([row[3] for row in rows]) if rows else np.empty(0)
+        return PackedStatistics(self._layouts.setdefault(layout, layout), values)
+
+
 def statistics_to_json(statistics: Statistics) -> str:
     """The statistics as one JSON document, in LeRobot's layout of `meta/stats.json`."""
     return json.dumps(plain_statistics(statistics), indent=2)
@@ -76,6 +147,17 @@ def statistics_from_json(text: str | dict[str, Any]) -> Statistics:
             f"The statistics cannot be read: {error}",
             expected="an object of features, each with lists of numbers under mean, std, min, max, count",
         ) from error
+
+
+def readable_statistics(raw: Any) -> Statistics:
+    """Like `statistics_from_json`; what is no numbers is left out: statistics can be computed from the content."""
+    found: Statistics = {}
+    for name, stats in raw.items() if isinstance(raw, dict) else ():
+        try:
+            found |= statistics_from_json({name: stats})
+        except DatasetError:
+            continue
+    return found
 
 
 def _merge_feature(name: str, parts: list[dict[str, npt.NDArray[np.float64]]]) -> dict[str, npt.NDArray[np.float64]]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from smolpilot.cli.options import parse
+from smolpilot.words import numbered
 
 if TYPE_CHECKING:
     from smolpilot.datasets.rewrite.comparison import Comparison
@@ -25,7 +26,7 @@ class CompareOptions:
     jobs: int = 0
     """Threads, or processes for large recordings; 0 takes one per core."""
     tolerance: float = 1e-5
-    """Relative tolerance of statistics."""
+    """Relative tolerance of statistics, beside the rounding of their writers."""
     first: int = 10
     """How many differences are printed."""
     json: bool = False
@@ -59,14 +60,18 @@ def _compare(options: CompareOptions) -> int:
         print(json.dumps({"a": str(options.a), "b": str(options.b), **result.to_json()}, indent=2))
         return 0 if result.equal else 1
     print_table(result, f"{options.a} and {options.b}")
+    for note in result.notes:
+        print(f"note: {note}")
     if result.equal:
         print("Equal.")
         return 0
-    print(f"{len(result.differences)} differences:")
+    print(f"{numbered(len(result.differences), 'difference')}:")
     for difference in result.differences[: options.first]:
         print(f"  {difference}")
     if len(result.differences) > options.first:
         print(f"  … {len(result.differences) - options.first} more (--first {len(result.differences)})")
+    if result.content_equal:
+        print("Equal in content (values, packets, pictures, instructions): only statistics differ.")
     return 1
 
 

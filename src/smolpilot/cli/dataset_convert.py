@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from smolpilot.cli.edit_options import FeatureOptions, without_of
 from smolpilot.cli.options import parse
 from smolpilot.words import numbered
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class ConvertOptions:
+class ConvertOptions(FeatureOptions):
     """Convert a LeRobot v2.0, v2.1 or v3.0 recording into a new folder; nothing is lost, and that is proven.
 
     Video packets are copied, not encoded again; the source is only read. A command that was stopped goes on where it
@@ -75,7 +76,9 @@ def _convert(options: ConvertOptions) -> int:
         misaligned=options.keep_times,
     )
     with progress_bar() as progress:
-        report = convert(options.src, options.dst, settings, progress=progress)
+        report = convert(
+            options.src, options.dst, settings, without=without_of(options, options.src), progress=progress
+        )
     for warning in report.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     if options.json:
@@ -99,6 +102,8 @@ def _document(options: ConvertOptions, report: RewriteReport) -> dict[str, Any]:
         "reencoded": report.reencoded,
         "picture_difference": report.picture_difference if report.reencoded else None,
         "statistics_computed": report.computed,
+        "statistics_carried": report.carried,
+        "notes": report.notes,
         "warnings": report.warnings,
         "proof": report.proof.to_json(),
     }
@@ -114,6 +119,11 @@ def _print(options: ConvertOptions, report: RewriteReport) -> None:
     )
     if report.computed:
         print(f"Statistics computed: {', '.join(report.computed)}")
+    carried = [name for name in report.carried if name not in report.computed]
+    if carried:
+        print(f"Statistics carried over: {', '.join(carried)}")
+    for note in report.notes:
+        print(note)
     if report.reencoded:
         print(f"Encoded again: {'; '.join(report.reencoded[:10])}{' …' if len(report.reencoded) > 10 else ''}")
     print_table(report.proof, "Proof: the source against the new folder, read back")

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from smolpilot.cli.edit_options import EditOptions, report_results, settings_of
+from smolpilot.cli.edit_options import EditOptions, report_results, settings_of, without_of
 from smolpilot.cli.options import parse
 
 
@@ -35,7 +35,7 @@ def main(args: list[str]) -> int:
     from smolpilot.datasets.meta import read_meta
     from smolpilot.datasets.splits import parse_episodes
 
-    meta = read_meta(options.src, trainable=False)
+    meta = read_meta(options.src, trainable=False, without=without_of(options, options.src))
     chosen = parse_episodes(options.episodes, meta)
     with progress_bar() as progress:
         report = exclude(meta, options.dst, chosen, settings_of(options), progress=progress)

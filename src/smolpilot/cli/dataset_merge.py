@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from smolpilot.cli.edit_options import EditOptions, report_results, settings_of
+from smolpilot.cli.edit_options import EditOptions, report_results, settings_of, without_of
 from smolpilot.cli.options import parse
 from smolpilot.errors import UsageError
 
@@ -18,7 +18,7 @@ class MergeOptions(EditOptions):
     """Join recordings of one robot: equal instructions become one task, versions may differ.
 
     Video packets are copied, not encoded again; the sources are only read. Other rates, robots, features or joint
-    names are an error.
+    names are an error; a feature that only some of them have can be left out with --without.
     """
 
     dst: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DST")]
@@ -42,7 +42,8 @@ def main(args: list[str]) -> int:
             f"The recording {missing} does not exist, but {options.dst} does.",
             expected="the new folder first: smolpilot dataset merge DST SRC1 SRC2 …",
         )
-    sources = [read_meta(path, trainable=False) for path in options.src]
+    without = without_of(options, *options.src)
+    sources = [read_meta(path, trainable=False, without=without) for path in options.src]
     with progress_bar() as progress:
         report = merge(sources, options.dst, settings_of(options), robot_type=options.robot_type, progress=progress)
     report_results({options.dst: report}, options, sources=[str(path) for path in options.src])

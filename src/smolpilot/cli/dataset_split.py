@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from smolpilot.cli.edit_options import EditOptions, report_results, settings_of
+from smolpilot.cli.edit_options import EditOptions, report_results, settings_of, without_of
 from smolpilot.cli.options import parse
 from smolpilot.errors import check_seed
 from smolpilot.option_types import Pairs
@@ -40,7 +40,7 @@ def main(args: list[str]) -> int:
     from smolpilot.datasets.meta import read_meta
     from smolpilot.datasets.splits import episode_ranges
 
-    meta = read_meta(options.src, trainable=False)
+    meta = read_meta(options.src, trainable=False, without=without_of(options, options.src))
     parts = plan_parts(meta, options.parts, seed=options.seed)
     with progress_bar() as progress:
         reports = split(meta, options.dst, parts, settings_of(options), progress=progress)

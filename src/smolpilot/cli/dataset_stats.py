@@ -36,6 +36,8 @@ class StatsOptions:
     robot: str | None = None
     """A robot profile (name or YAML file): gives the joints their units; `none`: none. Open: by the dataset's
     robot_type, else by its joint names."""
+    jobs: int = 0
+    """Threads for --recompute; 0 takes one per core. The numbers do not depend on it."""
     out: Path | None = None
     """Write the computed statistics into this new file, in the form of LeRobot's meta/stats.json."""
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
@@ -78,6 +80,7 @@ def main(args: list[str]) -> int:
 
 
 def _compute(options: StatsOptions) -> _Result:
+    from smolpilot.cli.dataset_convert import cores
     from smolpilot.cli.progress import progress_bar
     from smolpilot.datasets import read_meta
     from smolpilot.datasets.left_out import say_left_out
@@ -86,6 +89,9 @@ def _compute(options: StatsOptions) -> _Result:
     from smolpilot.datasets.tables import load_tables
     from smolpilot.datasets.units import find_profile, joint_units
 
+    if options.jobs < 0:
+        raise UsageError(f"--jobs is {options.jobs}.", expected="0 (one per core) or more")
+    jobs = options.jobs or cores()
     meta = usable(read_meta(options.path, trainable=False, complete=options.recompute or options.out is not None))
     notes: list[str] = []
     profile = find_profile(meta, options.robot, notes)
@@ -98,8 +104,8 @@ def _compute(options: StatsOptions) -> _Result:
     meta = usable(dataclasses.replace(meta, left_out=meta.left_out | tables.left_out))
     say_left_out(meta)
     with progress_bar() as progress:
-        data = recompute_statistics(meta, tables, progress)
-    return _Result(meta, units, data, find_deviations(meta, tables, data), robot, notes)
+        data = recompute_statistics(meta, tables, progress, jobs=jobs)
+    return _Result(meta, units, data, find_deviations(meta, tables, data, jobs=jobs), robot, notes)
 
 
 def _document(result: _Result) -> dict[str, Any]:

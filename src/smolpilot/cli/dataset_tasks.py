@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from smolpilot.cli.edit_options import EditOptions, report_results, settings_of
+from smolpilot.cli.edit_options import EditOptions, report_results, settings_of, without_of
 from smolpilot.cli.options import parse
 from smolpilot.errors import UsageError
 from smolpilot.option_types import Pairs
@@ -58,7 +58,7 @@ def main(args: list[str]) -> int:
         )
     if options.dst is not None and not wishes:
         raise UsageError("A new folder is named, but no change.", expected="--rename, --set or --undo")
-    meta = read_meta(options.path, trainable=False)
+    meta = read_meta(options.path, trainable=False, without=without_of(options, options.path))
     if options.dst is None:
         _list(list_instructions(meta), options.json)
         return 0

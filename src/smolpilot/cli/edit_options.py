@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from smolpilot.errors import UsageError
+from smolpilot.option_types import Names
 from smolpilot.words import numbered
 
 if TYPE_CHECKING:
@@ -20,7 +21,24 @@ if TYPE_CHECKING:
 
 
 @dataclass(kw_only=True)
-class EditOptions:
+class FeatureOptions:
+    """Base of the options of verbs that copy: which features come along."""
+
+    features: Names = ()
+    """Keep only these features (keys of meta/info.json, or cameras by name) beside state, action and index columns."""
+    without: Names = ()
+    """Leave these features out: columns, cameras, and their statistics. Whatever is wrong with them, it is not read."""
+
+
+def without_of(options: FeatureOptions, *paths: Path) -> frozenset[str]:
+    """The keys that --features or --without leave out of these recordings; UsageError for an unknown one."""
+    from smolpilot.datasets.feature_choice import FeatureChoice, dropped_features
+
+    return dropped_features(FeatureChoice(options.features, options.without), *paths)
+
+
+@dataclass(kw_only=True)
+class EditOptions(FeatureOptions):
     """Base of the options of edits: how the new folder is written."""
 
     to: Literal["same", "v3.0", "v2.1"] = "same"
@@ -56,6 +74,8 @@ def report_results(reports: dict[Path, RewriteReport], options: EditOptions, **f
                 "frames": report.frames,
                 "reencoded": report.reencoded,
                 "statistics_computed": report.computed,
+                "statistics_carried": report.carried,
+                "notes": report.notes,
                 "proof": report.proof.to_json(),
             }
             for path, report in reports.items()
@@ -66,6 +86,8 @@ def report_results(reports: dict[Path, RewriteReport], options: EditOptions, **f
         print(f"{path}: {numbered(report.episodes, 'episode')}, {numbered(report.frames, 'frame')}; {_proof(report)}")
         if report.reencoded:
             print(f"  encoded again: {'; '.join(report.reencoded[:10])}{' …' if len(report.reencoded) > 10 else ''}")
+        for note in report.notes:
+            print(f"  {note}")
 
 
 def _proof(report: RewriteReport) -> str:

@@ -5,13 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 
 from smolpilot.datasets.meta import DatasetMeta, read_meta
-from smolpilot.datasets.rewrite.comparison import TOLERANCE, Comparison, Difference, compare_episodes, compare_meta
+from smolpilot.datasets.rewrite.comparison import (
+    Comparison,
+    Difference,
+    compare_episodes,
+    compare_meta,
+    picture_keys,
+)
 from smolpilot.datasets.rewrite.description import compare_descriptions, compare_files, not_compared
 from smolpilot.datasets.rewrite.differences import first_packet_difference, first_value_difference
 from smolpilot.datasets.rewrite.facts import collect
 from smolpilot.datasets.rewrite.options import Progress
 from smolpilot.datasets.rewrite.pool import Pool, size_of
 from smolpilot.datasets.rewrite.source import read_extras
+from smolpilot.datasets.rounding import TOLERANCE
 
 __all__ = ["TOLERANCE", "Comparison", "Difference", "compare"]
 
@@ -22,7 +29,8 @@ def compare(
     """Compare two recordings of any version, streaming.
 
     Joined files, other list types and other file limits are no difference; values, dtypes, packets, time stamps
-    relative to the episode's start, pictures, tasks, own fields, other files and statistics (to `tolerance`) are.
+    relative to the episode's start, pictures, tasks, own fields, other files and statistics (to `tolerance` and the
+    rounding of their writers, see docs/dataset-checks.md) are.
     Raises DatasetError when one of them cannot be read.
     """
     metas = [read_meta(path, trainable=False) for path in (a, b)]
@@ -32,7 +40,7 @@ def compare(
         facts = [collect(meta, pool, report, f"read {meta.root.name}") for meta in metas]
     result = Comparison()
     compare_meta(metas[0], metas[1], result, tolerance)
-    compare_episodes(facts[0], facts[1], result, tolerance)
+    compare_episodes(facts[0], facts[1], result, tolerance, picture_keys(metas[0]))
     compare_descriptions(read_extras(metas[0]), read_extras(metas[1]), result)
     compare_files(metas[0].root, metas[1].root, result)
     result.not_compared = not_compared(metas, facts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 from smolpilot.datasets.meta import DatasetMeta, read_meta
@@ -10,18 +11,23 @@ from smolpilot.errors import DatasetError, UsageError
 
 
 def convert(
-    src: str | Path, dst: str | Path, options: RewriteOptions | None = None, *, progress: Progress | None = None
+    src: str | Path,
+    dst: str | Path,
+    options: RewriteOptions | None = None,
+    *,
+    without: Collection[str] = (),
+    progress: Progress | None = None,
 ) -> RewriteReport:
     """Write all episodes of `src` (v2.0, v2.1 or v3.0) as a new folder `dst`, with the indices they have.
 
-    Raises as `read_meta` and `rewrite` do.
+    `without` are keys of features that are left out. Raises as `read_meta` and `rewrite` do.
     """
-    meta = _read(Path(src).expanduser())
+    meta = _read(Path(src).expanduser(), without)
     plans = [EpisodePlan(meta, episode.index) for episode in meta.episodes]
     return rewrite(plans, dst, options, progress=progress)
 
 
-def _read(src: Path) -> DatasetMeta:
+def _read(src: Path, without: Collection[str]) -> DatasetMeta:
     """The source's description; errors in it say that a repair may put them right."""
     if src.is_file():
         raise UsageError(
@@ -30,7 +36,7 @@ def _read(src: Path) -> DatasetMeta:
             fix="Name the folder that holds meta/, data/ and videos/.",
         )
     try:
-        return read_meta(src, trainable=False)
+        return read_meta(src, trainable=False, without=without)
     except DatasetError as error:
         described = (src / "meta" / "info.json").is_file() and "meta" in error.found.replace(str(src), "")
         if not described or "dataset repair" in error.fix:

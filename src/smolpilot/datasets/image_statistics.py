@@ -29,6 +29,11 @@ class ImageStatistics:
             self._levels[channel] += np.bincount(pixels[..., channel].ravel(), minlength=256)
         self._count += 1
 
+    def merge(self, other: ImageStatistics) -> None:
+        """Count in what another has counted; levels are whole numbers, so that the order does not matter."""
+        self._levels += other._levels
+        self._count += other._count
+
     def result(self) -> dict[str, npt.NDArray[np.float64]]:
         """mean, std, min, max, quantiles and the number of pictures counted."""
         values = np.arange(256) / 255.0

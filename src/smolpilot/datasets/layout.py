@@ -10,10 +10,17 @@ import pyarrow as pa
 
 from smolpilot.datasets.completeness import Absent, require_complete, require_recorded
 from smolpilot.datasets.features import CameraInfo
-from smolpilot.datasets.files import file_state, open_parquet, read_json, read_jsonl, read_parquet, repair_advice
-from smolpilot.datasets.meta_statistics import merge_stored, read_statistics
+from smolpilot.datasets.files import (
+    file_state,
+    iter_jsonl,
+    open_parquet,
+    read_json,
+    read_jsonl,
+    read_parquet,
+    repair_advice,
+)
 from smolpilot.errors import DatasetError
-from smolpilot.statistics import Statistics
+from smolpilot.statistics import Statistics, merge_fitting, readable_statistics
 
 NEVER_RECORDED = "a camera of which no episode has a video"
 
@@ -123,11 +130,11 @@ def _read_v21(root: Path, info: dict[str, Any], videos: dict[str, CameraInfo], c
         )
     statistics: Statistics = {}
     if (meta / "episodes_stats.jsonl").exists():
-        rows = read_jsonl(meta / "episodes_stats.jsonl", "statistics")
-        statistics = merge_stored([row.get("stats") for row in rows])
+        rows = iter_jsonl(meta / "episodes_stats.jsonl", "statistics")
+        statistics = merge_fitting(readable_statistics(row.get("stats")) for row in rows)
     elif (meta / "stats.json").exists():
         # v2.0 keeps those of the whole recording only.
-        statistics = read_statistics(read_json(meta / "stats.json", "statistics"))
+        statistics = readable_statistics(read_json(meta / "stats.json", "statistics"))
     return Layout(tasks, sorted(episodes, key=lambda episode: episode.index), statistics, absent=absent)
 
 
@@ -175,7 +182,7 @@ def _read_v30(root: Path, info: dict[str, Any], videos: dict[str, CameraInfo], c
         episodes += _v30_episodes(table, recorded, paths)
     statistics: Statistics = {}
     if (meta / "stats.json").exists():
-        statistics = read_statistics(read_json(meta / "stats.json", "statistics"))
+        statistics = readable_statistics(read_json(meta / "stats.json", "statistics"))
     never = [name for name in videos if name not in recorded] if files else []
     return Layout(tasks, sorted(episodes, key=lambda episode: episode.index), statistics, never, absent)
 

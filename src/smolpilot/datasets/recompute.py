@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,6 +26,8 @@ _QUANTILE_TOLERANCE = 0.1
 # Cameras: of values from 0 to 1, over other frames and pixels than those that were counted while recording.
 _CAMERA_TOLERANCE = 0.08
 _CAMERA_FRAMES, _CAMERA_EPISODES = 48, 12
+# Neighboring frames that one thread decodes.
+_TOGETHER = 4
 _INDEX_COLUMNS = ("index", "episode_index", "frame_index", "task_index", "timestamp")
 
 
@@ -44,26 +48,37 @@ class Deviation:
 
 
 def recompute_statistics(
-    meta: DatasetMeta, tables: Tables, progress: Callable[[str, int, int], None] | None = None
+    meta: DatasetMeta,
+    tables: Tables,
+    progress: Callable[[str, int, int], None] | None = None,
+    *,
+    jobs: int = 1,
 ) -> Statistics:
-    """Statistics of every numeric feature, exact, and of the cameras, over some frames spread evenly."""
-    statistics: Statistics = {}
-    for name, column in tables.columns.items():
-        if isinstance(column, np.ndarray) and column.dtype.kind in "fiub":
-            statistics[name] = _column_statistics(column, meta.statistics.get(name, {}))
-    if not meta.cameras:
-        return statistics
-    few = np.unique(np.linspace(0, len(meta.episodes) - 1, _CAMERA_EPISODES).astype(int))
-    dataset = open_dataset(meta.root, episodes=[meta.episodes[i].index for i in few], trainable=False)
-    frames = np.unique(np.linspace(0, len(dataset) - 1, _CAMERA_FRAMES).astype(int))
-    for name, camera in meta.cameras.items():
-        seen = ImageStatistics()
-        for done, frame in enumerate(frames, 1):
-            # Number 0: this frame is one of the sample, whatever its place.
-            seen.add(dataset.image(int(frame), name), 0)
-            if progress is not None:
-                progress(f"Camera {name}", done, len(frames))
-        statistics[camera.key] = seen.result()
+    """Statistics of every numeric feature, exact, and of the cameras, over some frames spread evenly.
+
+    `jobs` threads work at once; the numbers are the same, bit for bit, whatever their number.
+    """
+    columns = {
+        name: flat(column, meta.statistics.get(name, {}))
+        for name, column in tables.columns.items()
+        if isinstance(column, np.ndarray) and column.dtype.kind in "fiub"
+    }
+    report = progress or (lambda what, done, total: None)
+    with ThreadPoolExecutor(jobs) as pool:
+        # A dimension each: a wide feature occupies all threads, and no sum depends on how many there are.
+        parts = [(name, place) for name, column in columns.items() for place in range(column.shape[1])]
+        found: dict[str, list[dict[str, npt.NDArray[np.float64]]]] = {name: [] for name in columns}
+        work = pool.map(lambda part: array_statistics(np.ascontiguousarray(columns[part[0]][:, part[1]])), parts)
+        for done, ((name, _), stats) in enumerate(zip(parts, work, strict=True), 1):
+            found[name].append(stats)
+            report("Columns", done, len(parts))
+        statistics = {
+            name: _side_by_side(dimensions, len(tables.columns[name]))
+            for name, dimensions in found.items()
+            if dimensions
+        }
+        if meta.cameras:
+            statistics |= _camera_statistics(meta, pool, report)
     return statistics
 
 
@@ -71,25 +86,68 @@ def _column_statistics(column: npt.NDArray[Any], stored: Stored) -> dict[str, np
     return {**array_statistics(flat(column, stored)), "count": np.array([len(column)], dtype=np.float64)}
 
 
-def find_deviations(meta: DatasetMeta, tables: Tables, data: Statistics) -> list[Deviation]:
+def find_deviations(meta: DatasetMeta, tables: Tables, data: Statistics, *, jobs: int = 1) -> list[Deviation]:
     """Stored statistics that `data` contradicts beyond tolerance, or that state, action and cameras lack."""
-    found: list[Deviation] = []
     cameras = {camera.key for camera in meta.cameras.values()}
-    for name, computed in data.items():
-        stored = meta.statistics.get(name, {})
+
+    def look(name: str) -> list[Deviation]:
+        computed, stored = data[name], meta.statistics.get(name, {})
         needed = name in (STATE, ACTION) or name in cameras
         if not stored and not needed:
-            continue
+            return []
         if name in cameras:
-            found += _camera_deviations(name, stored, computed)
-            continue
-        merged = _merged_quantiles(meta, tables, name)
+            return _camera_deviations(name, stored, computed)
+        merged: dict[str, npt.NDArray[np.float64]] | None = None
+        found: list[Deviation] = []
         for stat, values in computed.items():
             # Quantiles are younger than the format: recordings without them are whole.
-            if stat in stored or (needed and not stat.startswith("q")):
+            if stat not in stored and (not needed or stat.startswith("q")):
+                continue
+            wrong = _compare(name, stat, stored.get(stat), values, _tolerance(computed, stat), None)
+            if wrong and stat.startswith("q"):
+                # Only now: they are counted episode by episode.
+                merged = merged or _merged_quantiles(meta, tables, name)
                 wrong = _compare(name, stat, stored.get(stat), values, _tolerance(computed, stat), merged.get(stat))
-                found += _surely_wrong(wrong, meta, tables, computed)
-    return found
+            found += _surely_wrong(wrong, meta, tables, computed)
+        return found
+
+    with ThreadPoolExecutor(jobs) as pool:
+        return [one for found in pool.map(look, data) for one in found]
+
+
+def _side_by_side(
+    dimensions: list[dict[str, npt.NDArray[np.float64]]], rows: int
+) -> dict[str, npt.NDArray[np.float64]]:
+    joined = {key: np.concatenate([one[key] for one in dimensions]) for key in dimensions[0] if key != "count"}
+    order = list(dimensions[0])
+    joined["count"] = np.array([rows], dtype=np.float64)
+    return {key: joined[key] for key in order}
+
+
+def _camera_statistics(
+    meta: DatasetMeta, pool: ThreadPoolExecutor, report: Callable[[str, int, int], None]
+) -> Statistics:
+    few = np.unique(np.linspace(0, len(meta.episodes) - 1, _CAMERA_EPISODES).astype(int))
+    dataset = open_dataset(meta.root, episodes=[meta.episodes[i].index for i in few], trainable=False)
+    frames = [int(i) for i in np.unique(np.linspace(0, len(dataset) - 1, _CAMERA_FRAMES).astype(int))]
+
+    def count(camera: str, places: list[int]) -> ImageStatistics:
+        seen = ImageStatistics()
+        for frame in places:
+            # Number 0: this frame is one of the sample, whatever its place.
+            seen.add(dataset.image(frame, camera), 0)
+        return seen
+
+    statistics: Statistics = {}
+    pieces = [frames[first : first + _TOGETHER] for first in range(0, len(frames), _TOGETHER)]
+    for name, camera in meta.cameras.items():
+        seen, done = ImageStatistics(), 0
+        for places, part in zip(pieces, pool.map(partial(count, name), pieces), strict=True):
+            seen.merge(part)
+            done += len(places)
+            report(f"Camera {name}", done, len(frames))
+        statistics[camera.key] = seen.result()
+    return statistics
 
 
 def _surely_wrong(wrong: list[Deviation], meta: DatasetMeta, tables: Tables, computed: Stored) -> list[Deviation]:

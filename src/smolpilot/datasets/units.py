@@ -88,8 +88,9 @@ def joint_units(
 ) -> dict[str, list[str | None]]:
     """The unit of each dimension of state and action; None where it is not known.
 
-    That is throughout without a profile or without state or action, and where the numbers are surely in another unit than the profile's: `notes`
-    says so. chosen: the user named the profile. Raises ProfileError when the profile's joints are not the dataset's.
+    That is throughout without a profile or without state or action, and where the numbers are surely in another unit
+    than the profile's: `notes` says so. chosen: the user named the profile. Raises ProfileError when the profile's
+    joints are not the dataset's.
     """
     units: dict[str, list[str | None]] = {key: [None] * len(_names(meta, key)) for key in (STATE, ACTION)}
     if profile is None or (not chosen and not all(units.values())):

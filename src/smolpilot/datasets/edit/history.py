@@ -35,6 +35,11 @@ def of_union(sources: list[DatasetMeta], **details: Any) -> dict[str, str]:
     return _file([{"edit": "merge", "sources": parts, **details, "smolpilot": __version__}])
 
 
+def left_out(meta: DatasetMeta) -> dict[str, Any]:
+    """The features that an edit leaves out, for its entry in the history; nothing where there are none."""
+    return {"without": sorted(meta.without)} if meta.without else {}
+
+
 def describe(meta: DatasetMeta) -> dict[str, Any]:
     """A recording by name, size and content."""
     return {

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from smolpilot.datasets.edit.history import read_history, with_edit
+from smolpilot.datasets.edit.history import left_out, read_history, with_edit
 from smolpilot.datasets.edit.options import EditSettings
 from smolpilot.datasets.meta import DatasetMeta, read_meta
 from smolpilot.datasets.rewrite import EpisodePlan, Progress, RewriteReport, rewrite
@@ -36,13 +36,16 @@ class Instruction:
 
 def list_instructions(meta: DatasetMeta) -> list[Instruction]:
     """All instructions by index, with the episodes and frames that point to them."""
-    runs = _runs(meta)
-    found = []
-    for index, text in sorted(meta.tasks.items()):
-        episodes = [episode for episode, parts in runs.items() if any(used == index for used, _ in parts)]
-        frames = sum(count for parts in runs.values() for used, count in parts if used == index)
-        found.append(Instruction(index, text, episodes, frames))
-    return found
+    episodes: dict[int, dict[int, None]] = {}
+    frames: dict[int, int] = {}
+    for episode, parts in _runs(meta).items():
+        for index, count in parts:
+            episodes.setdefault(index, {})[episode] = None
+            frames[index] = frames.get(index, 0) + count
+    return [
+        Instruction(index, text, list(episodes.get(index, ())), frames.get(index, 0))
+        for index, text in sorted(meta.tasks.items())
+    ]
 
 
 def rename_tasks(
@@ -84,7 +87,10 @@ def set_tasks(
     new: dict[int, Runs] = {episode: _texts(meta, parts) for episode, parts in _runs(meta).items()}
     for episode, text in texts.items():
         new[episode] = [(_checked(text), meta.episode(episode).length)]
-    after = {text: episode_ranges(i for i, new_text in texts.items() if new_text == text) for text in texts.values()}
+    groups: dict[str, list[int]] = {}
+    for episode, text in texts.items():
+        groups.setdefault(text, []).append(episode)
+    after = {text: episode_ranges(episodes) for text, episodes in groups.items()}
     return _write(meta, dst, new, {"action": "set", "texts": after}, settings, progress)
 
 
@@ -158,18 +164,18 @@ def _write(
     progress: Progress | None,
 ) -> RewriteReport:
     old = _runs(meta)
-    changed = [episode for episode, runs in new.items() if _joined(runs) != _joined(_texts(meta, old[episode]))]
+    changed = {episode: None for episode, runs in new.items() if _joined(runs) != _joined(_texts(meta, old[episode]))}
     if not changed:
         raise UsageError(f"No instruction of {meta.root} would change.", expected="another text than now")
     plans = [
         _plan(meta, episode.index, old[episode.index], new[episode.index])
-        if episode.index in set(changed)
+        if episode.index in changed
         else EpisodePlan(meta, episode.index)
         for episode in meta.episodes
     ]
     place = {episode.index: number for number, episode in enumerate(meta.episodes)}
     before = _before([(place[episode], _joined(_texts(meta, old[episode]))) for episode in changed])
-    files = with_edit(meta, "tasks", **details, before=before)
+    files = with_edit(meta, "tasks", **details, **left_out(meta), before=before)
     options = (settings or EditSettings()).rewriting([meta])
     report = rewrite(plans, dst, options, renumber=True, files=files, progress=progress)
     report.warnings += _renumbered(meta, read_meta(dst, trainable=False))
@@ -208,10 +214,11 @@ def _plan(meta: DatasetMeta, episode: int, old: Sequence[tuple[int, int]], new: 
     texts = dict(pairs)
     if len(texts) == len(pairs):
         return EpisodePlan(meta, episode, tasks=texts)
-    names = list(dict.fromkeys(after))
     first = max(meta.tasks) + 1
-    runs = tuple((first + names.index(text), count) for text, count in new)
-    return EpisodePlan(meta, episode, partial(_assign, runs=runs), {first + i: text for i, text in enumerate(names)})
+    indices = {text: first + place for place, text in enumerate(dict.fromkeys(after))}
+    runs = tuple((indices[text], count) for text, count in new)
+    names = {index: text for text, index in indices.items()}
+    return EpisodePlan(meta, episode, partial(_assign, runs=runs), names)
 
 
 def _assign(table: pa.Table, *, runs: Sequence[tuple[int, int]]) -> pa.Table:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from smolpilot.datasets.edit.history import of_union
 from smolpilot.datasets.edit.options import EditSettings
+from smolpilot.datasets.feature_choice import ALWAYS_KEPT
 from smolpilot.datasets.features import Feature
 from smolpilot.datasets.files import read_json
 from smolpilot.datasets.meta import DatasetMeta
@@ -32,9 +34,9 @@ def merge(
     if not sources:
         raise UsageError("There is nothing to merge.", expected="DST SRC1 SRC2 …")
     roots = [meta.root for meta in sources]
-    for root in roots:
-        if roots.count(root) > 1:
-            raise UsageError(f"{root} is given twice.", expected="each recording once: its episodes would be doubled")
+    twice = next((root for root, count in Counter(roots).items() if count > 1), None)
+    if twice is not None:
+        raise UsageError(f"{twice} is given twice.", expected="each recording once: its episodes would be doubled")
     for other in sources[1:]:
         _require_same_kind(sources[0], other, robot_type)
     # Who is silent about the robot takes the name of those who are not.
@@ -44,7 +46,9 @@ def merge(
     info.pop("splits", None)
     plans = [EpisodePlan(meta, episode.index) for meta in sources for episode in meta.episodes]
     options = (settings or EditSettings()).rewriting(sources)
-    files = of_union(list(sources), robot_type=named)
+    without = sorted(set().union(*(meta.without for meta in sources)))
+    details = {"without": without} if without else {}
+    files = of_union(list(sources), robot_type=named, **details)
     return rewrite(plans, dst, options, info=info, renumber=True, files=files, progress=progress)
 
 
@@ -67,11 +71,12 @@ def _require_same_kind(first: DatasetMeta, other: DatasetMeta, robot_type: str |
             raise DatasetError(
                 f"{lacking.root.name} has no feature '{name}', {having.root.name} has one.",
                 expected="the same features in every recording",
-                fix=_RECORD,
+                fix=_RECORD if name in ALWAYS_KEPT else f"Leave it out: --without {name}",
             )
         for what, one, two in _facets(mine, theirs):
             if one != two:
-                raise _unlike(first, other, f"the {what} of '{name}'", one, two)
+                fix = _RECORD if name in ALWAYS_KEPT else f"{_RECORD} Or leave it out: --without {name}"
+                raise _unlike(first, other, f"the {what} of '{name}'", one, two, fix=fix)
 
 
 def _facets(mine: Feature, theirs: Feature) -> list[tuple[str, Any, Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-from smolpilot.datasets.edit.history import with_edit
+from smolpilot.datasets.edit.history import left_out, with_edit
 from smolpilot.datasets.edit.options import EditSettings
 from smolpilot.datasets.meta import DatasetMeta, unknown_episode
 from smolpilot.datasets.rewrite import EpisodePlan, Progress, RewriteReport, rewrite
@@ -29,10 +29,11 @@ def exclude(
     for index in episodes:
         if index not in known:
             raise unknown_episode(meta, index)
-    kept = [episode.index for episode in meta.episodes if episode.index not in set(episodes)]
+    gone = set(episodes)
+    kept = [episode.index for episode in meta.episodes if episode.index not in gone]
     if not kept:
         raise UsageError(f"All {len(known)} episodes would be left out.", expected="at least one that stays")
-    files = with_edit(meta, "exclude", episodes=episode_ranges(episodes))
+    files = with_edit(meta, "exclude", episodes=episode_ranges(episodes), **left_out(meta))
     return write_episodes(meta, dst, kept, files, settings, progress)
 
 

@@ -6,11 +6,12 @@ import hashlib
 import json
 import re
 import shutil
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from smolpilot.datasets.edit.history import with_edit
+from smolpilot.datasets.edit.history import left_out, with_edit
 from smolpilot.datasets.edit.options import EditSettings
 from smolpilot.datasets.edit.selection import write_episodes
 from smolpilot.datasets.meta import DatasetMeta
@@ -53,11 +54,11 @@ def plan_parts(meta: DatasetMeta, wishes: Mapping[str, str], *, seed: int = 0) -
     else:
         words = f"a share such as 0.8 or 80%, '{REST}', or "
         parts = {name: parse_episodes(wishes[name], meta, words=words, option=f"--parts {name}") for name in lists}
-    taken = [index for chosen in parts.values() for index in chosen]
-    doubled = sorted({index for index in taken if taken.count(index) > 1})
-    if doubled:
-        raise UsageError(f"Episode {doubled[0]} is in more than one part.", expected="each episode in one part at most")
-    left = [episode.index for episode in meta.episodes if episode.index not in set(taken)]
+    taken = Counter(index for chosen in parts.values() for index in chosen)
+    doubled = min((index for index, count in taken.items() if count > 1), default=None)
+    if doubled is not None:
+        raise UsageError(f"Episode {doubled} is in more than one part.", expected="each episode in one part at most")
+    left = [episode.index for episode in meta.episodes if episode.index not in taken]
     remaining = [name for name, text in wishes.items() if text == REST]
     if len(remaining) > 1:
         raise UsageError(f"{len(remaining)} parts take the rest.", expected="one")
@@ -112,14 +113,15 @@ def _write_parts(
             shutil.rmtree(work_folder(work / name), ignore_errors=True)
             reports[name] = RewriteReport(episodes=len(episodes), frames=_frames(meta, episodes))
             continue
-        files = with_edit(meta, "split", part=name, episodes=episode_ranges(episodes))
+        files = with_edit(meta, "split", part=name, episodes=episode_ranges(episodes), **left_out(meta))
         reports[name] = write_episodes(meta, work / name, episodes, files, settings, progress)
     return reports
 
 
 def _begin(work: Path, meta: DatasetMeta, parts: Parts, settings: EditSettings) -> None:
     """Keep the parts that an equal split has finished; forget those of another."""
-    text = json.dumps([str(meta.root), meta.fingerprint, parts.episodes, str(settings.rewriting([meta]).version)])
+    version, without = str(settings.rewriting([meta]).version), sorted(meta.without)
+    text = json.dumps([str(meta.root), meta.fingerprint, parts.episodes, version, without])
     plan = hashlib.sha256(text.encode()).hexdigest()
     if work.exists() and (not (work / _PLAN).exists() or (work / _PLAN).read_text() != plan):
         shutil.rmtree(work)

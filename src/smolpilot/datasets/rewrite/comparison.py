@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from smolpilot.datasets.features import Feature
 from smolpilot.datasets.meta import DatasetMeta
+from smolpilot.datasets.rewrite.derived import FeatureStatistics
 from smolpilot.datasets.rewrite.facts import EpisodeFacts
+from smolpilot.datasets.rounding import TOLERANCE, count_of, is_quantile, magnitude, within_method, within_rounding
 from smolpilot.statistics import Statistics
+from smolpilot.words import numbered
 
 _CHECKS = ("description", "tasks", "episodes", "values", "packets", "pictures", "statistics", "files")
 _WHAT = {
@@ -24,8 +28,6 @@ _WHAT = {
     "statistics": "statistics per episode and in all",
     "files": "card, licence and other files",
 }
-# Statistics are rounded to float32 by some writers.
-TOLERANCE = 1e-5
 
 
 @dataclass(frozen=True)
@@ -45,18 +47,34 @@ class Comparison:
     """The outcome: per check how much was compared, and all differences.
 
     `encoded` counts what was encoded again and so is not compared with the source; `not_compared` names
-    what the comparison leaves out.
+    what the comparison leaves out. `methods` counts statistics, by feature and kind, that differ no more than two
+    ways of computing them do: no difference.
     """
 
     compared: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_CHECKS, 0))
     differences: list[Difference] = field(default_factory=list)
     encoded: dict[str, int] = field(default_factory=dict)
     not_compared: list[str] = field(default_factory=list)
+    methods: dict[tuple[str, str], int] = field(default_factory=dict)
 
     @property
     def equal(self) -> bool:
         """Whether nothing differs."""
         return not self.differences
+
+    @property
+    def content_equal(self) -> bool:
+        """Whether nothing differs but statistics, which can be computed from the content."""
+        return all(one.check == "statistics" for one in self.differences)
+
+    @property
+    def notes(self) -> list[str]:
+        """What was found that is no difference."""
+        return [
+            f"{what} of '{name}' were computed in different ways, and differ no more than that does "
+            f"({numbered(count, 'number')})"
+            for (name, what), count in self.methods.items()
+        ]
 
     def add(self, check: str, text: str, episode: int | None = None) -> None:
         """Note a difference."""
@@ -84,6 +102,8 @@ class Comparison:
         """The whole outcome as plain values."""
         return {
             "equal": self.equal,
+            "content_equal": self.content_equal,
+            "notes": self.notes,
             "checks": self.table(),
             "not_compared": self.not_compared,
             "differences": [vars(one) for one in self.differences],
@@ -111,13 +131,31 @@ def compare_meta(a: DatasetMeta, b: DatasetMeta, result: Comparison, tolerance: 
             result.add("tasks", f"task {index}: {a.tasks.get(index)!r} and {b.tasks.get(index)!r}")
     # v2.0 counted otherwise, and only for the whole recording: what is computed anew cannot be equal to it.
     if "v2.0" not in (a.version, b.version):
-        _compare_statistics(a.statistics, b.statistics, None, result, tolerance)
+        _compare_statistics(a.statistics, b.statistics, None, result, tolerance, picture_keys(a))
+
+
+def compare_whole(a: Statistics, b: Statistics, result: Comparison) -> None:
+    """Statistics of a whole recording as they were to be written with those that were read back."""
+    _compare_statistics(a, b, None, result, TOLERANCE, None)
+
+
+def picture_keys(meta: DatasetMeta) -> set[str]:
+    """Features whose statistics are counted over some of their pictures."""
+    return {name for name, feature in meta.features.items() if feature.dtype in ("video", "image")}
 
 
 def compare_episodes(
-    a: Sequence[EpisodeFacts], b: Sequence[EpisodeFacts], result: Comparison, tolerance: float = TOLERANCE
+    a: Sequence[EpisodeFacts],
+    b: Sequence[EpisodeFacts],
+    result: Comparison,
+    tolerance: float = TOLERANCE,
+    pictures: Collection[str] | None = None,
 ) -> None:
-    """Episodes with the same index value: lengths, instructions, columns, packets, pictures, statistics."""
+    """Episodes with the same index value: lengths, instructions, columns, packets, pictures, statistics.
+
+    `pictures` are the features of pictures; None where statistics have to be the same numbers, not only of the same
+    content.
+    """
     mine, theirs = ({one.index: one for one in side} for side in (a, b))
     for index in sorted({**mine, **theirs}):
         result.compared["episodes"] += 1
@@ -132,7 +170,7 @@ def compare_episodes(
             result.add("episodes", f"instructions {one.tasks} and {other.tasks}", index)
         _compare_columns(one, other, result)
         _compare_videos(one, other, result)
-        _compare_statistics(one.statistics, other.statistics, index, result, tolerance)
+        _compare_statistics(one.statistics, other.statistics, index, result, tolerance, pictures)
 
 
 def _feature_difference(a: Feature | None, b: Feature | None) -> str:
@@ -184,7 +222,12 @@ def _compare_videos(one: EpisodeFacts, other: EpisodeFacts, result: Comparison) 
 
 
 def _compare_statistics(
-    a: Statistics, b: Statistics, episode: int | None, result: Comparison, tolerance: float
+    a: Statistics,
+    b: Statistics,
+    episode: int | None,
+    result: Comparison,
+    tolerance: float,
+    pictures: Collection[str] | None,
 ) -> None:
     """Only what both have: missing statistics may have been filled in."""
     for name in a:
@@ -199,13 +242,25 @@ def _compare_statistics(
             # Nearly always they are the same numbers, and that is cheap to see.
             if np.array_equal(mine, theirs):
                 continue
-            scale = _scale(a[name])
-            if not np.allclose(mine, theirs, rtol=tolerance, atol=tolerance * scale, equal_nan=True):
-                worst = int(np.argmax(np.abs(mine - theirs)))
-                result.add("statistics", f"{key} of '{name}': {mine[worst]:g} and {theirs[worst]:g}", episode)
+            scale = magnitude(a[name], b[name])
+            scale = scale if np.shape(scale) == mine.shape else float(np.max(scale))
+            close = within_rounding(key, mine, theirs, scale, count_of(a[name], b[name]), tolerance)
+            if pictures is not None and not close.all():
+                far = ~close
+                close |= within_method(key, mine, theirs, _spread(a[name], mine), name in pictures)
+                what = "quantiles" if is_quantile(key) else "statistics"
+                found = int((far & close).sum())
+                if found:
+                    result.methods[name, what] = result.methods.get((name, what), 0) + found
+            if not close.all():
+                worst = int(np.flatnonzero(~close)[0])
+                where = f"'{name}'" + (f"[{worst}]" if len(mine) > 1 else "")
+                result.add("statistics", f"{key} of {where}: {mine[worst]:.9g} and {theirs[worst]:.9g}", episode)
 
 
-def _scale(stats: Mapping[str, Any]) -> float:
-    """The size of a feature's values: rounding is relative to it, also where a mean or std is near zero."""
-    values = [np.abs(stats[key]).max() for key in ("min", "max") if key in stats and np.size(stats[key])]
-    return float(max([value for value in values if np.isfinite(value)], default=1.0))
+def _spread(stats: FeatureStatistics, like: npt.NDArray[np.float64]) -> npt.NDArray[np.float64] | float:
+    """Maximum less minimum of each dimension; 0 where they are not stated."""
+    if "min" not in stats or "max" not in stats:
+        return 0.0
+    spread = np.nan_to_num(stats["max"].ravel() - stats["min"].ravel(), posinf=0.0)
+    return spread if spread.shape == like.shape else 0.0

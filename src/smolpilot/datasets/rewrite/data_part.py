@@ -12,11 +12,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from smolpilot.datasets.rewrite.episode_statistics import table_statistics
-from smolpilot.datasets.rewrite.packets import Clip, frame_times
+from smolpilot.datasets.rewrite.packets import Clip, FrameTimes
 from smolpilot.datasets.rewrite.plan import Numbers
 from smolpilot.datasets.rewrite.tables import RowReader, Rows, column_digests, list_items, plain_column, replace_column
 from smolpilot.errors import DatasetError
 from smolpilot.keys import ACTION, STATE
+from smolpilot.statistics import PackedStatistics
 
 _REGULAR = 0.05
 _TOLERANCE = 0.4
@@ -25,13 +26,18 @@ _FIX = "See `smolpilot dataset check`; `smolpilot dataset repair` makes a copy t
 
 @dataclass(frozen=True)
 class EpisodeRows:
-    """One episode of a data file; `known` are columns with statistics, `pictures` those that are wanted."""
+    """One episode of a data file.
+
+    `stored` are the source's statistics of its columns, `skipped` columns that need none, `pictures` picture columns
+    of which some are wanted.
+    """
 
     rows: Rows
     index: int
     change: Callable[[pa.Table], pa.Table] | None
     numbers: Numbers | None
-    known: list[str]
+    stored: PackedStatistics
+    skipped: list[str]
     pictures: list[str]
     clips: dict[str, tuple[Path, Clip]]
 
@@ -48,17 +54,19 @@ class DataPart:
 
     def write(self, target: Path) -> dict[str, Any]:
         """Write the file; per episode: hashes of the columns, task indices in use, statistics."""
-        reader, facts = RowReader(), []
+        reader, times, facts = RowReader(), FrameTimes(), []
         writer: pq.ParquetWriter | None = None
         try:
             for episode in self.episodes:
                 table = episode_table(reader, episode)
+                statistics = table_statistics(table, episode.stored.unpack(), episode.skipped, episode.pictures)
                 facts.append(
                     {
                         "columns": column_digests(table),
                         "tasks": _used_tasks(table),
-                        "statistics": table_statistics(table, episode.known, episode.pictures),
-                        "off_video": self._off_video(table, episode),
+                        "statistics": statistics.computed,
+                        "wrong_statistics": statistics.wrong,
+                        "off_video": self._off_video(table, episode, times),
                         "not_finite": _not_finite(table),
                     }
                 )
@@ -73,7 +81,7 @@ class DataPart:
                 writer.close()
         return {"episodes": facts}
 
-    def _off_video(self, table: pa.Table, episode: EpisodeRows) -> float:
+    def _off_video(self, table: pa.Table, episode: EpisodeRows, shown: FrameTimes) -> float:
         """The largest distance in seconds between a row's time stamp and its frame."""
         if "timestamp" not in table.column_names or not episode.clips:
             return 0.0
@@ -83,7 +91,7 @@ class DataPart:
             if clip.off_grid < _REGULAR / self.fps:
                 frames = clip.lead * float(clip.tick) + np.arange(len(times)) / self.fps
             else:
-                frames = frame_times(path, clip)[: len(times)]
+                frames = shown.of(path, clip)[: len(times)]
             off = np.abs(times - frames)
             worst = max(worst, float(np.nan_to_num(off, nan=np.inf).max()))
             if worst > _TOLERANCE / self.fps and not self.misaligned:

@@ -4,37 +4,35 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow.parquet as pq
 
 from smolpilot.atomic import refuse_existing
-from smolpilot.datasets.features import is_depth
 from smolpilot.datasets.meta import DatasetMeta, read_meta
 from smolpilot.datasets.rewrite import plan as planning
-from smolpilot.datasets.rewrite.comparison import Comparison, compare_episodes, compare_meta
+from smolpilot.datasets.rewrite.comparison import Comparison, compare_episodes, compare_meta, compare_whole
 from smolpilot.datasets.rewrite.data_part import DataPart, EpisodeRows
 from smolpilot.datasets.rewrite.description import compare_fields, compare_files
 from smolpilot.datasets.rewrite.episode_statistics import PicturesPart
 from smolpilot.datasets.rewrite.facts import EpisodeFacts, Pictures, collect, scan_videos
-from smolpilot.datasets.rewrite.info import DATA_V21, DATA_V30, VIDEO_V21, VIDEO_V30, result_info
+from smolpilot.datasets.rewrite.info import DATA_V21, DATA_V30, VIDEO_V21, VIDEO_V30, result_info, split_note
 from smolpilot.datasets.rewrite.manifest import write_manifest
 from smolpilot.datasets.rewrite.meta_files import EpisodeRecord, write_meta
 from smolpilot.datasets.rewrite.options import EpisodePlan, Progress, RewriteOptions
 from smolpilot.datasets.rewrite.pool import Pool, size_of
 from smolpilot.datasets.rewrite.reencode import copyable
+from smolpilot.datasets.rewrite.remarks import content_warnings, layout_notes
 from smolpilot.datasets.rewrite.source import (
     Extras,
-    complete,
     extra_files,
-    lerobot_shape,
     read_extras,
     require_same_kind,
     state_of,
 )
+from smolpilot.datasets.rewrite.statistics_plan import StatisticsPlan
 from smolpilot.datasets.rewrite.video_part import VideoPart
 from smolpilot.datasets.rewrite.work import (
     Part,
@@ -45,18 +43,17 @@ from smolpilot.datasets.rewrite.work import (
     work_folder,
 )
 from smolpilot.errors import DatasetError, SmolpilotError, UsageError
-from smolpilot.statistics import Statistics
-
-LEROBOT_TOLERANCE = 1e-4
-_RENUMBERED = ("index", "episode_index", "task_index")
+from smolpilot.statistics import PackedStatistics
 
 
 @dataclass
 class RewriteReport:
     """What was done: `proof` compares the sources with the result; `off_video` is in seconds.
 
-    `picture_difference` is the largest mean absolute difference, of 255, that encoding again made to the first or last
-    picture of an episode.
+    `carried` and `computed` are features whose statistics are the source's or were computed from the content (of some
+    episodes or of all); `notes` say what is otherwise in the result than in the source, and why. `picture_difference`
+    is the largest mean absolute difference, of 255, that encoding again made to the first or last picture of an
+    episode.
     """
 
     episodes: int = 0
@@ -66,6 +63,8 @@ class RewriteReport:
     reencoded: list[str] = field(default_factory=list)
     picture_difference: float = 0.0
     computed: list[str] = field(default_factory=list)
+    carried: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     off_video: float = 0.0
     not_finite: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -139,13 +138,14 @@ class _Job:
         self._placed, self._tasks = planning.place_episodes(self._plans, renumber=self._renumber)
         self._fps = self._sources[0].fps
         self._keys = {name: camera.key for name, camera in self._sources[0].cameras.items() if camera.is_video}
+        source_files = planning.source_files(self._placed)
+        self._statistics = StatisticsPlan(self._extras, source_files)
         pictures = self._read_sources()
-        data_files = planning.place_rows(self._placed, self._options)
+        data_files = planning.place_rows(self._placed, source_files, self._options)
         _check_space(self._work, self._placed)
         self._work.open()
         pictures |= copyable(self._placed, self._fps, self._options, self._execute, self._work, self._report)
-        parts = [*self._video_parts(), *self._data_parts(data_files), *self._statistics_parts()]
-        self._execute(parts, "write")
+        self._execute([*self._video_parts(), *self._data_parts(data_files), *self._statistics_parts()], "write")
         expected = self._expected(data_files, pictures)
         self._write_meta(expected)
         self._prove(expected)
@@ -157,43 +157,18 @@ class _Job:
         self._work.finish()
         self._report.episodes = len(self._placed)
         self._report.frames = sum(one.rows.length for one in self._placed)
-        self._report.warnings = self._warnings()
+        self._report.warnings = content_warnings(self._placed, self._tasks, self._report)
+        self._report.notes = [*layout_notes(self._sources, source_files), *self._report.notes]
+        self._report.notes += self._statistics.derived.notes(len(self._placed))
         return self._report
-
-    def _warnings(self) -> list[str]:
-        """What a reader of the result may stumble over, though it is equal to the source."""
-        found = []
-        indices = [one.index for one in self._placed]
-        if indices != list(range(len(indices))):
-            gap = next(number for number, index in enumerate(indices) if number != index)
-            found.append(
-                f"Episode indices have gaps (there is no episode {gap}): LeRobot finds episodes by position. "
-                "`smolpilot dataset merge` numbers them anew."
-            )
-        if any(clip.others for one in self._placed for clip in one.clips.values()):
-            found.append("Sound and other tracks beside the pictures have been left out: no LeRobot reader uses them.")
-        if self._report.not_finite:
-            found.append(
-                f"The source holds NaN or infinite numbers in {', '.join(self._report.not_finite)}: "
-                f"`smolpilot dataset check {self._sources[0].root}`."
-            )
-        texts = list(self._tasks.values())
-        for text in sorted({text for text in texts if texts.count(text) > 1}):
-            same = [str(index) for index, other in self._tasks.items() if other == text]
-            found.append(
-                f"Tasks {', '.join(same)} have the same text '{text}': `smolpilot dataset repair` makes them one."
-            )
-        if self._report.off_video > LEROBOT_TOLERANCE:
-            found.append(
-                f"Time stamps are up to {1000 * self._report.off_video:.2f} ms off the videos; LeRobot refuses more "
-                f"than {1000 * LEROBOT_TOLERANCE:g} ms by default. `smolpilot dataset repair` puts them onto the grid."
-            )
-        return found
 
     def _read_sources(self) -> dict[tuple[int, str], Pictures]:
         pictures = {}
+        by_source: dict[int, list[planning.Placed]] = {}
+        for one in self._placed:
+            by_source.setdefault(id(one.plan.source), []).append(one)
         for meta in self._sources:
-            mine = [one for one in self._placed if one.plan.source is meta]
+            mine = by_source[id(meta)]
             found = scan_videos(meta, [one.plan.episode for one in mine], self._pool, self._progress, "read")
             for one in mine:
                 for camera in one.plan.origin.videos:
@@ -230,43 +205,27 @@ class _Job:
 
     def _episode_rows(self, one: planning.Placed) -> EpisodeRows:
         features = one.plan.source.features
-        stored = self._stored(one)
         pictures = [name for name, feature in features.items() if feature.dtype == "image"]
+        wanted = set(self._statistics.pictures(one))
         return EpisodeRows(
             rows=one.rows,
             index=one.index,
             change=one.plan.change,
             numbers=one.numbers,
-            known=[*stored, *pictures],
-            pictures=[n for n in pictures if n not in stored and not self._depth(one.plan.source, n)],
+            stored=self._statistics.columns(one),
+            skipped=pictures,
+            pictures=[name for name in pictures if name in wanted],
             clips={camera: (one.video(camera), clip) for camera, clip in one.clips.items()},
         )
-
-    def _stored(self, one: planning.Placed) -> Statistics:
-        """Statistics of the source that still hold for the episode."""
-        features = one.plan.source.features
-        stored = self._extras[id(one.plan.source)].statistics.get(one.plan.episode, {})
-        kept = {}
-        for name, stats in stored.items():
-            picture = name in features and features[name].dtype in ("video", "image")
-            changed = one.plan.change is not None or (one.numbers is not None and name in _RENUMBERED)
-            if complete(stats) and (picture or not changed):
-                kept[name] = lerobot_shape(name, stats) if picture else stats
-        return kept
 
     def _statistics_parts(self) -> list[Part]:
         parts: list[Part] = []
         for one in self._placed:
-            stored = self._stored(one)
+            wanted = set(self._statistics.pictures(one))
             for camera, clip in one.clips.items():
-                if self._keys[camera] not in stored and not self._depth(one.plan.source, self._keys[camera]):
+                if self._keys[camera] in wanted:
                     parts.append(PicturesPart(f"pictures {camera} {one.index}", one.video(camera), clip))
         return parts
-
-    def _depth(self, source: DatasetMeta, key: str) -> bool:
-        """Statistics of distances are not those of colours: they are not made up."""
-        entry = self._extras[id(source)].info.get("features", {}).get(key)
-        return isinstance(entry, dict) and is_depth(entry, source.features[key])
 
     def _execute(self, parts: Sequence[Part], what: str) -> None:
         """Run the parts that the journal does not have, largest kinds first, and note each as it is ready."""
@@ -285,12 +244,12 @@ class _Job:
     ) -> list[EpisodeFacts]:
         """What the result has to hold, by the sources and the journal."""
         facts: list[EpisodeFacts] = []
+        not_finite: dict[str, None] = {}
         for number, inside in enumerate(files):
-            found = self._work.records[f"data {number}"]["facts"]["episodes"]
+            found = self._work.take(f"data {number}")["episodes"]
             for one, rows in zip(inside, found, strict=True):
                 self._report.off_video = max(self._report.off_video, rows["off_video"])
-                bad = rows["not_finite"]
-                self._report.not_finite = list(dict.fromkeys([*self._report.not_finite, *bad]))
+                not_finite |= dict.fromkeys(rows["not_finite"])
                 facts.append(
                     EpisodeFacts(
                         index=one.index,
@@ -299,10 +258,17 @@ class _Job:
                         columns=rows["columns"],
                         clips=dict(one.clips),
                         pictures={camera: pictures[one.index, camera] for camera in one.clips},
-                        statistics=self._statistics(one, rows["statistics"]),
+                        packed=self._episode_statistics(one, rows),
                         encoded=set(one.encoded),
                     )
                 )
+        same = len(self._sources) == 1 and not self._renumber and self._info is None
+        self._whole = self._statistics.of_whole(
+            self._placed, (one.statistics for one in facts), same=same, version=self._options.version
+        )
+        self._report.not_finite = list(not_finite)
+        self._report.computed = self._statistics.derived.computed
+        self._report.carried = list(self._statistics.derived.carried)
         return facts
 
     def _episode_tasks(self, one: planning.Placed, used: list[int]) -> list[str]:
@@ -317,22 +283,13 @@ class _Job:
                 )
         return [self._tasks[index] for index in used]
 
-    def _statistics(self, one: planning.Placed, computed: dict[str, dict[str, Any]]) -> Statistics:
-        """In the order of the features, stored ones where they hold."""
-        found = {**computed}
+    def _episode_statistics(self, one: planning.Placed, rows: Mapping[str, Any]) -> PackedStatistics:
+        found = dict(rows["statistics"])
         for camera in one.clips:
             name = f"pictures {camera} {one.index}"
             if name in self._work.records:
-                found[self._keys[camera]] = self._work.records[name]["facts"]["statistics"]
-        fresh: Statistics = {
-            name: {key: np.atleast_1d(np.asarray(value, dtype=np.float64)) for key, value in stats.items()}
-            for name, stats in found.items()
-        }
-        stored = self._stored(one)
-        self._report.computed = list(dict.fromkeys([*self._report.computed, *(n for n in fresh if n not in stored)]))
-        merged = {**fresh, **stored}
-        order = [*one.plan.source.features, *merged]
-        return {name: merged[name] for name in dict.fromkeys(order) if name in merged}
+                found[self._keys[camera]] = self._work.take(name)["statistics"]
+        return self._statistics.of_episode(one, found, rows["wrong_statistics"])
 
     def _write_meta(self, expected: Sequence[EpisodeFacts]) -> None:
         first = self._sources[0]
@@ -341,12 +298,13 @@ class _Job:
         for one in self._placed:
             fields = self._extras[id(one.plan.source)].fields.get(one.plan.episode, {})
             facts = by_index[one.index]
-            records.append(EpisodeRecord(one, facts.tasks, fields, facts.statistics))
+            records.append(EpisodeRecord(one, facts.tasks, fields, facts))
         schema = pq.read_schema(self._work.folder / self._work.records["data 0"]["output"])
         clips = {self._keys[camera]: clip for camera, clip in self._placed[0].clips.items()}
         base = self._info if self._info is not None else self._extras[id(first)].info
         info = result_info(base, self._placed, self._tasks, self._options, clips, schema, self._recoded())
-        write_meta(self._work.root, info, self._tasks, records, self._keys)
+        self._report.notes += split_note(base.get("splits"), info["splits"], self._renumber)
+        write_meta(self._work.root, info, self._tasks, records, self._whole, self._keys)
         for relative in extra_files(first.root):
             copy = self._work.root / relative
             copy.parent.mkdir(parents=True, exist_ok=True)
@@ -375,35 +333,38 @@ class _Job:
             self._work.clear()
             raise
         compare_episodes(expected, facts, proof)
+        compare_whole(self._whole, result.statistics, proof)
         if len(self._sources) == 1 and not self._renumber and self._info is None:
             compare_fields(self._extras[id(self._sources[0])], read_extras(result), proof)
             if not self._files:
                 compare_files(self._sources[0].root, result.root, proof)
-            compare_meta(_as_planned(self._sources[0], self._tasks, len(self._placed)), result, proof)
+            compare_meta(_as_planned(self._sources[0], self._tasks), result, proof)
         if not proof.equal:
+            changed = self._work.changed_since()
             self._work.clear()
-            shown = "; ".join(str(one) for one in proof.differences[:5])
-            raise DatasetError(
-                f"The result is not equal to its source, and has been removed: {shown}.",
-                expected="equal values, packets, pictures and statistics",
-                fix="Try again; if it happens again, check the disk and report it.",
-            )
+            raise _unequal(proof, changed)
 
 
-def _as_planned(meta: DatasetMeta, tasks: dict[int, str], episodes: int) -> DatasetMeta:
-    """The source with the task list of the result; statistics of all its episodes hold only if all came along."""
-    statistics = meta.statistics if episodes == len(meta.episodes) and tasks == meta.tasks else {}
-    return DatasetMeta(
-        root=meta.root,
-        version=meta.version,
-        fps=meta.fps,
-        robot_type=meta.robot_type,
-        features=meta.features,
-        cameras=meta.cameras,
-        tasks=tasks,
-        episodes=meta.episodes,
-        statistics=statistics,
+def _unequal(proof: Comparison, changed: list[str]) -> DatasetError:
+    shown = "; ".join(str(one) for one in proof.differences[:5])
+    if changed:
+        # Written, hashed, and now something else: that is what a failing disk does.
+        return DatasetError(
+            f"The result has been removed: {', '.join(changed[:3])} {'reads' if len(changed) == 1 else 'read'} "
+            f"otherwise than written a moment ago ({shown}).",
+            expected="the bytes that were written",
+            fix="Check the disk that holds the new folder, or choose a folder on another one.",
+        )
+    return DatasetError(
+        f"The result is not equal to its source, and has been removed: {shown}.",
+        expected="equal values, packets, pictures and instructions, and the statistics that were written",
+        fix="Every file reads as it was written: this is a fault of smolpilot. Report it with this message.",
     )
+
+
+def _as_planned(meta: DatasetMeta, tasks: dict[int, str]) -> DatasetMeta:
+    """The source with the task list of the result, without statistics: those are decided anew."""
+    return replace(meta, tasks=tasks, statistics={})
 
 
 def _check_target(target: Path, sources: Sequence[DatasetMeta]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,11 @@ import numpy.typing as npt
 import pyarrow as pa
 from av.video.reformatter import VideoReformatter
 
+from smolpilot.datasets.rewrite.derived import column_statistics, judge_column
 from smolpilot.datasets.rewrite.packets import Clip, open_video
-from smolpilot.datasets.rewrite.tables import plain_column
+from smolpilot.datasets.rewrite.tables import list_items, plain_column
 from smolpilot.errors import DatasetError
-from smolpilot.statistics import QUANTILES, array_statistics
+from smolpilot.statistics import QUANTILES, Statistics
 
 _SMALL, _TARGET = 300, 150
 
@@ -94,40 +96,76 @@ class PicturesPart:
         )
 
 
-def table_statistics(table: pa.Table, known: list[str], pictures: list[str]) -> dict[str, dict[str, Any]]:
-    """Statistics of all columns that hold numbers, but for the `known` ones, and of the picture columns `pictures`."""
-    found: dict[str, dict[str, Any]] = {}
+@dataclass(frozen=True)
+class TableStatistics:
+    """Statistics of an episode's rows as plain values; `wrong`: stored ones that were not of the rows, and why."""
+
+    computed: dict[str, dict[str, Any]]
+    wrong: dict[str, str]
+
+
+def table_statistics(
+    table: pa.Table, stored: Statistics, skipped: Collection[str], pictures: Iterable[str]
+) -> TableStatistics:
+    """Statistics of all columns that hold numbers but for the `skipped` ones, and of the picture columns `pictures`.
+
+    Those of `stored` that are of the rows are not computed again.
+    """
+    computed: dict[str, dict[str, Any]] = {}
+    wrong: dict[str, str] = {}
     for name in table.column_names:
-        if name not in known and len(table):
-            stats = _column_statistics(table[name])
-            if stats is not None:
-                found[name] = stats
+        if name in skipped or not len(table):
+            continue
+        values = column_values(table[name])
+        if values is None:
+            continue
+        if name in stored:
+            reason = _judge(stored[name], values, len(table))
+            if not reason:
+                continue
+            wrong[name] = reason
+        stats = column_statistics(values)
+        if stats is not None:
+            # Of a matrix there are as many values as rows in each place: LeRobot counts frames.
+            computed[name] = {key: [len(table)] if key == "count" else value.tolist() for key, value in stats.items()}
     for name in pictures:
         if name in table.column_names:
-            found[name] = _picture_statistics(table[name])
-    return found
+            computed[name] = _picture_statistics(table[name])
+    return TableStatistics(computed, wrong)
 
 
-def _column_statistics(column: pa.ChunkedArray) -> dict[str, Any] | None:
-    array, count = plain_column(column), len(column)
-    shape: list[int] = []
+def column_values(column: pa.ChunkedArray) -> npt.NDArray[np.float64] | None:
+    """The numbers of a column as LeRobot counts them, `[N, D]`; None for texts, gaps and lists of varying length.
+
+    Of a matrix per frame the last dimension counts, over all its rows.
+    """
+    array, count, last = plain_column(column), len(column), 1
     while pa.types.is_list(array.type):
-        if array.null_count:
+        inner = list_items(array)
+        if array.null_count or not count or len(inner) % count or not _even(array):
             return None
-        inner = array.flatten()
-        if len(inner) % max(len(array), 1):
-            return None
-        shape.append(len(inner) // len(array))
+        last = len(inner) // max(len(array), 1)
         array = inner
     kind = array.type
     if array.null_count or not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
         return None
-    values = np.asarray(array.to_numpy(zero_copy_only=False), dtype=np.float64).reshape(count, -1)
-    stats = array_statistics(values)
-    return {
-        name: [count] if name == "count" else (value.reshape(shape) if shape else value).tolist()
-        for name, value in stats.items()
-    }
+    if not len(array):
+        return None
+    return np.asarray(array.to_numpy(zero_copy_only=False), dtype=np.float64).reshape(-1, last)
+
+
+def _even(array: pa.Array) -> bool:
+    lengths = np.diff(array.offsets.to_numpy())
+    return bool((lengths == lengths[0]).all())
+
+
+def _judge(stored: Mapping[str, npt.NDArray[np.float64]], values: npt.NDArray[np.float64], frames: int) -> str:
+    """Why the stored statistics are not those of the values, all or the finite ones of them; nothing when they are."""
+    finite = np.isfinite(values).all(axis=1)
+    if finite.all():
+        return judge_column(stored, values, [frames])
+    rest = values[finite]
+    return judge_column(stored, rest, [frames, len(rest)]) if len(rest) else ""
 
 
 def _picture_statistics(column: pa.ChunkedArray) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from smolpilot.datasets.rewrite.pictures import picture_digests
 from smolpilot.datasets.rewrite.pool import Pool
 from smolpilot.datasets.rewrite.source import read_extras
 from smolpilot.datasets.rewrite.tables import RowReader, Rows, column_digests, rows_of
-from smolpilot.statistics import Statistics
+from smolpilot.statistics import PackedStatistics, Statistics
 
 type Pictures = tuple[str, str]
 type Scanned = tuple[Clip, Pictures]
@@ -34,7 +34,7 @@ class ScanTask:
 
 @dataclass
 class EpisodeFacts:
-    """One episode: `columns` [type, hash], `clips` and `pictures` by camera, its stored statistics.
+    """One episode: `columns` [type, hash], `clips` and `pictures` by camera, its stored statistics, packed.
 
     `encoded` are cameras whose clips are not the source's but were encoded again.
     """
@@ -45,8 +45,13 @@ class EpisodeFacts:
     columns: dict[str, list[str]]
     clips: dict[str, Clip] = field(default_factory=dict)
     pictures: dict[str, Pictures] = field(default_factory=dict)
-    statistics: Statistics = field(default_factory=dict)
+    packed: PackedStatistics | None = None
     encoded: set[str] = field(default_factory=set)
+
+    @property
+    def statistics(self) -> Statistics:
+        """The stored statistics."""
+        return self.packed.unpack() if self.packed is not None else {}
 
 
 @dataclass(frozen=True)
@@ -170,7 +175,7 @@ def collect(meta: DatasetMeta, pool: Pool, progress: Progress, what: str) -> lis
                 columns=columns[episode.index],
                 clips={camera: clip for camera, (clip, _) in mine.items()},
                 pictures={camera: pictures for camera, (_, pictures) in mine.items()},
-                statistics=statistics.get(episode.index, {}),
+                packed=statistics.get(episode.index),
             )
         )
     return found

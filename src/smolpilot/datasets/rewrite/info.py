@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -44,14 +45,14 @@ def result_info(
         info.pop(key, None)
     info |= {
         "codebase_version": options.version,
-        "fps": fps,
+        "fps": plain_number(fps),
         "total_episodes": len(placed),
         "total_frames": sum(one.rows.length for one in placed),
         "total_tasks": len(tasks),
         "chunks_size": options.chunk_files,
         "data_path": DATA_V30 if v30 else DATA_V21,
         "video_path": (VIDEO_V30 if v30 else VIDEO_V21) if clips else None,
-        "splits": _splits(info.get("splits"), placed, base),
+        "splits": _splits(info.get("splits"), placed),
     }
     info.setdefault("robot_type", None)
     if v30:
@@ -60,20 +61,53 @@ def result_info(
         chunks = {one.index // options.chunk_files for one in placed}
         info |= {"total_chunks": len(chunks), "total_videos": len(placed) * len(clips)}
     features = info.setdefault("features", {})
+    for key in placed[0].plan.source.without:
+        features.pop(key, None)
     _complete_features(features, schema)
+    _plain_rates(features)
     for key, clip in clips.items():
         if key in features:
-            _complete_video(features[key], clip, fps)
+            _complete_video(features[key], clip, plain_number(fps))
             if key in recoded:
                 features[key]["info"] |= {"video.codec": clip.coding.codec, "video.pix_fmt": clip.coding.pix_fmt}
     return info
 
 
-def _splits(splits: Any, placed: Sequence[Placed], base: Mapping[str, Any]) -> dict[str, str]:
+def plain_number(value: Any) -> Any:
+    """A whole number as one: LeRobot takes 10.0 for another rate than 10. Everything else as it is."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def split_note(before: Any, after: Mapping[str, str], renumbered: bool) -> list[str]:
+    """A sentence where the source's splits were not those of its episodes, and have been written anew."""
+    if renumbered or not isinstance(before, dict) or not before or before == after:
+        return []
+    old = ", ".join(f"{name} {part}" for name, part in before.items())
+    return [f"The source's splits ({old}) are not of its episodes. Written anew: train {after['train']}."]
+
+
+def _plain_rates(features: Mapping[str, Any]) -> None:
+    """Rates and sizes of pictures that were written as 30.0 or 480.0."""
+    for feature in features.values():
+        for details in (feature, feature.get("info"), feature.get("video_info")):
+            for key, value in details.items() if isinstance(details, dict) else ():
+                if key.removeprefix("video.") in ("fps", "height", "width", "channels"):
+                    details[key] = plain_number(value)
+
+
+def _splits(splits: Any, placed: Sequence[Placed]) -> dict[str, Any]:
     """The source's splits where it has the same episodes; otherwise everything is for training."""
-    if isinstance(splits, dict) and splits and base.get("total_episodes") == len(placed):
+    source = placed[0].plan.source
+    whole = len(source.episodes) == len(placed) and all(one.plan.source is source for one in placed)
+    if isinstance(splits, dict) and splits and whole and all(_inside(part, len(placed)) for part in splits.values()):
         return splits
     return {"train": f"0:{len(placed)}"}
+
+
+def _inside(part: Any, episodes: int) -> bool:
+    """Whether a split such as `0:80` ends with the episodes; what is written in another way is not judged."""
+    match = re.fullmatch(r"\s*(\d+)\s*:\s*(\d+)\s*", part) if isinstance(part, str) else None
+    return match is None or int(match[1]) <= int(match[2]) <= episodes
 
 
 def _complete_features(features: dict[str, Any], schema: pa.Schema) -> None:

@@ -11,9 +11,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from smolpilot.datasets.rewrite.facts import EpisodeFacts
 from smolpilot.datasets.rewrite.plan import Placed
 from smolpilot.datasets.task_table import tasks_table
-from smolpilot.statistics import Statistics, merge_statistics, plain_statistics, statistics_to_json
+from smolpilot.statistics import Statistics, plain_statistics, statistics_to_json
 
 _BATCH = 512
 
@@ -25,7 +26,12 @@ class EpisodeRecord:
     placed: Placed
     tasks: list[str]
     fields: Mapping[str, Any]
-    statistics: Statistics
+    facts: EpisodeFacts
+
+    @property
+    def statistics(self) -> Statistics:
+        """The episode's statistics, unpacked anew each time."""
+        return self.facts.statistics
 
 
 def write_meta(
@@ -33,15 +39,16 @@ def write_meta(
     info: Mapping[str, Any],
     tasks: Mapping[int, str],
     records: Sequence[EpisodeRecord],
+    whole: Statistics,
     keys: Mapping[str, str],
 ) -> None:
-    """Write the meta folder; `keys` are the feature keys of the cameras that have videos."""
+    """Write the meta folder; `whole` are the statistics of all episodes, `keys` the features that are videos."""
     meta = root / "meta"
     meta.mkdir(exist_ok=True)
     _write_text(meta / "info.json", json.dumps(info, indent=4, ensure_ascii=False))
     if info["codebase_version"] == "v3.0":
         pq.write_table(tasks_table(tasks), meta / "tasks.parquet")
-        _write_text(meta / "stats.json", statistics_to_json(merge_statistics([one.statistics for one in records])))
+        _write_text(meta / "stats.json", statistics_to_json(whole))
         _write_episodes(meta, records, keys, int(info["chunks_size"]))
         return
     rows = [{"task_index": index, "task": text} for index, text in tasks.items()]

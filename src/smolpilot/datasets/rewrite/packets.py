@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from smolpilot.datasets.files import require_file
+from smolpilot.datasets.files import GET_AGAIN, require_file
 from smolpilot.errors import DatasetError
 
 _HALF = 0.4
@@ -103,10 +103,10 @@ def open_video(path: Path) -> Iterator[Any]:
     try:
         with av.open(str(path)) as container:
             if not container.streams.video:
-                raise _torn(path, "it holds no video stream")
+                raise _unreadable(path, "it holds no video stream")
             yield container
     except av.FFmpegError as error:
-        raise _torn(path, error.strerror or str(error)) from error
+        raise _unreadable(path, error.strerror or str(error)) from error
 
 
 def coding_of(stream: Any) -> Coding:
@@ -138,7 +138,7 @@ def read_packets(path: Path) -> Packets:
             digests.append(xxhash.xxh3_128_digest(packet))
         coding, others = coding_of(stream), len(container.streams) - 1
     if not rows:
-        raise _torn(path, "it holds no frames")
+        raise _unreadable(path, "it holds no frames")
     columns = np.array(rows, dtype=np.int64).T
     return Packets(columns[0], columns[1], columns[2].astype(np.bool_), columns[3], digests, coding, others)
 
@@ -150,7 +150,8 @@ def clips_of(path: Path, packets: Packets, spans: Sequence[Span], starts: Sequen
     episode with fewer frames than rows.
     """
     tick = float(Fraction(packets.coding.time_base))
-    shown = np.sort(packets.pts)
+    order = _Order(packets)
+    shown = order.shown
     seconds = shown * tick
     bounds = np.array([*sorted({_nearest(seconds, start) for start in starts if start > 0}), len(shown)])
     clips = []
@@ -166,31 +167,40 @@ def clips_of(path: Path, packets: Packets, spans: Sequence[Span], starts: Sequen
                 expected="one video frame per row",
                 fix="See `smolpilot dataset check`; `smolpilot dataset repair` or `exclude` leaves the episode out.",
             )
-        clips.append(_clip(packets, span, shown[begin:end], fps))
+        clips.append(_clip(packets, order, span, shown[begin:end], fps))
     return clips
 
 
 def packet_rows(packets: Packets, clip: Clip) -> list[tuple[int, bytes]]:
     """(nanoseconds since the first frame, content hash) of each packet of a clip, in decoding order."""
-    inside = _inside(packets, clip.first_pts, clip.first_pts + clip.last)
+    inside = _Order(packets).inside(clip.first_pts, clip.first_pts + clip.last)
     nanoseconds = _nanoseconds(packets.pts[inside] - clip.first_pts, clip.tick)
     return [(when, packets.digests[i]) for when, i in zip(nanoseconds, inside, strict=True)]
 
 
-def frame_times(path: Path, clip: Clip) -> npt.NDArray[np.float64]:
-    """Seconds from the episode's start to each of its frames, read from the file anew."""
-    with open_video(path) as container:
-        stream = container.streams.video[0]
-        found = [packet.pts for packet in container.demux(stream) if packet.pts is not None and not packet.is_discard]
-    shown = np.sort(np.array(found, dtype=np.int64)) - clip.first_pts
-    inside = shown[(shown >= 0) & (shown <= clip.last)]
-    return np.asarray((inside + clip.lead) * float(clip.tick), dtype=np.float64)
+class FrameTimes:
+    """When the frames of clips are shown; the last file's time stamps are kept, for the clips that follow in it."""
+
+    def __init__(self) -> None:
+        self._path: Path | None = None
+        self._shown: npt.NDArray[np.int64] = np.empty(0, dtype=np.int64)
+
+    def of(self, path: Path, clip: Clip) -> npt.NDArray[np.float64]:
+        """Seconds from the episode's start to each of its frames, read from the file anew."""
+        if path != self._path:
+            with open_video(path) as container:
+                stream = container.streams.video[0]
+                found = [p.pts for p in container.demux(stream) if p.pts is not None and not p.is_discard]
+            self._path, self._shown = path, np.sort(np.array(found, dtype=np.int64))
+        first, last = np.searchsorted(self._shown, [clip.first_pts, clip.first_pts + clip.last + 1])
+        inside = self._shown[first:last] - clip.first_pts
+        return np.asarray((inside + clip.lead) * float(clip.tick), dtype=np.float64)
 
 
-def _clip(packets: Packets, span: Span, shown: npt.NDArray[np.int64], fps: float) -> Clip:
+def _clip(packets: Packets, order: _Order, span: Span, shown: npt.NDArray[np.int64], fps: float) -> Clip:
     tick = Fraction(packets.coding.time_base)
     first, last = int(shown[0]), int(shown[-1])
-    inside = _inside(packets, first, last)
+    inside = order.inside(first, last)
     dts = packets.dts[inside]
     lead = round(first - span.start / float(tick))
     # A start that is off by less than half a frame is a rounded number, not a pause before the first frame.
@@ -228,8 +238,17 @@ def _problem(packets: Packets, inside: npt.NDArray[np.int64], first: int, frames
     return ""
 
 
-def _inside(packets: Packets, first: int, last: int) -> npt.NDArray[np.int64]:
-    return np.flatnonzero((packets.pts >= first) & (packets.pts <= last))
+class _Order:
+    """The packets of a file by the time at which they are shown, sorted once for all its episodes."""
+
+    def __init__(self, packets: Packets) -> None:
+        self._order = np.argsort(packets.pts, kind="stable")
+        self.shown = packets.pts[self._order]
+
+    def inside(self, first: int, last: int) -> npt.NDArray[np.int64]:
+        """Places in decoding order of the packets that are shown from `first` to `last`."""
+        begin, end = np.searchsorted(self.shown, first), np.searchsorted(self.shown, last, side="right")
+        return np.sort(self._order[begin:end])
 
 
 def _nanoseconds(ticks: npt.NDArray[np.int64], tick: Fraction) -> list[int]:
@@ -250,9 +269,9 @@ def _nearest(seconds: npt.NDArray[np.floating[Any]], when: float) -> int:
     return left if when - seconds[left] <= seconds[right] - when else right
 
 
-def _torn(path: Path, reason: str) -> DatasetError:
+def _unreadable(path: Path, reason: str) -> DatasetError:
     return DatasetError(
-        f"The video file {path} is torn or cannot be read: {reason}.",
+        f"The video file {path} cannot be read: {reason}.",
         expected="a complete video",
-        fix="Copy or download the file again, or leave its episodes out (`smolpilot dataset repair`).",
+        fix=f"`smolpilot dataset repair` makes a copy without its episodes; {GET_AGAIN}",
     )

@@ -80,8 +80,8 @@ class _Player:
 
     def frame(self, pts: int) -> VideoFrame | None:
         place = self._place[pts]
-        before = self._keys[self._keys <= place]
-        key = int(before[-1]) if len(before) else 0
+        before = int(np.searchsorted(self._keys, place, side="right"))
+        key = int(self._keys[before - 1]) if before else 0
         if self._frames is None or key > self._at + _PLAY_ON:
             self._seek(key)
         frame = self._decode_to(pts)

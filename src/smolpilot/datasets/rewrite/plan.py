@@ -21,7 +21,7 @@ from smolpilot.errors import UsageError
 
 _MB = 1024 * 1024
 # Raised whenever the same plan would give other bytes, or another journal.
-_ENGINE = 2
+_ENGINE = 3
 
 
 @dataclass
@@ -100,25 +100,46 @@ def place_videos(placed: Sequence[Placed], camera: str, fps: float, options: Rew
     return files
 
 
-def place_rows(placed: Sequence[Placed], options: RewriteOptions) -> list[list[Placed]]:
-    """The episodes of each data file."""
-    sizes: dict[Path, tuple[int, pa.Schema]] = {}
+@dataclass(frozen=True)
+class SourceFile:
+    """A data file of a source: uncompressed bytes of its columns, their dtypes, and rows of all its episodes."""
+
+    size: int
+    schema: pa.Schema
+    frames: int
+
+
+def source_files(placed: Sequence[Placed]) -> dict[Path, SourceFile]:
+    """The data files of the placed episodes, each opened once."""
+    found: dict[Path, SourceFile] = {}
     frames: dict[Path, int] = {}
+    for meta in sources_of([one.plan for one in placed]):
+        for episode in meta.episodes:
+            frames[episode.data_path] = frames.get(episode.data_path, 0) + episode.length
     for one in placed:
-        if one.rows.path not in sizes:
-            sizes[one.rows.path] = stored(one.rows.path)
-            inside = [e.length for e in one.plan.source.episodes if e.data_path == one.rows.path]
-            frames[one.rows.path] = max(sum(inside), 1)
+        path = one.rows.path
+        if path not in found:
+            size, schema = stored(path)
+            found[path] = SourceFile(size, schema, max(frames[path], 1))
+    return found
+
+
+def place_rows(
+    placed: Sequence[Placed], files_there: Mapping[Path, SourceFile], options: RewriteOptions
+) -> list[list[Placed]]:
+    """The episodes of each data file."""
     files: list[list[Placed]] = []
-    size, before = 0.0, None
+    size, before = 0.0, pa.schema([])
     for one in placed:
-        stored_bytes, schema = sizes[one.rows.path]
-        mine = stored_bytes * one.rows.length / frames[one.rows.path]
+        source = files_there[one.rows.path]
+        mine = source.size * one.rows.length / source.frames
         full = size + mine >= options.data_file_mb * _MB
         # One file has one schema: where the dtypes of the source change, a new file begins.
-        if not files or options.version == "v2.1" or full or not schema.equals(before):
+        same = source.schema is before or source.schema.equals(before)
+        if not files or options.version == "v2.1" or full or not same:
             files.append([])
-            size, before = 0.0, schema
+            size = 0.0
+        before = source.schema
         files[-1].append(one)
         one.data_file = len(files) - 1
         size += mine
@@ -136,9 +157,11 @@ def fingerprint(
     digest = hashlib.sha256()
     chosen = {name: value for name, value in vars(options).items() if name != "jobs"}
     digest.update(json.dumps([_ENGINE, chosen, renumber, info], sort_keys=True, default=str).encode())
+    for meta in sources_of(plans):
+        digest.update(f"{meta.root} {states[id(meta)]} {sorted(meta.without)}".encode())
     for plan in plans:
         change = pickle.dumps(plan.change) if plan.change is not None else b""
-        where = f"{plan.source.root} {states[id(plan.source)]} {plan.episode} {sorted((plan.tasks or {}).items())}"
+        where = f"{plan.source.root} {plan.episode} {sorted((plan.tasks or {}).items())}"
         digest.update(where.encode())
         digest.update(change)
     return digest.hexdigest()
@@ -146,8 +169,11 @@ def fingerprint(
 
 def _kept_tasks(plans: Sequence[EpisodePlan]) -> dict[int, str]:
     tasks: dict[int, str] = {}
+    by_source: dict[int, list[EpisodePlan]] = {}
+    for plan in plans:
+        by_source.setdefault(id(plan.source), []).append(plan)
     for meta in sources_of(plans):
-        changed = [plan for plan in plans if plan.source is meta]
+        changed = by_source[id(meta)]
         replaced = {index for plan in changed for index in plan.tasks or {}}
         always = all(plan.tasks is not None for plan in changed)
         for index, text in meta.tasks.items():

@@ -8,15 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from smolpilot.datasets.files import open_parquet, read_json, read_jsonl
+from smolpilot.datasets.files import iter_jsonl, open_parquet, read_json, read_jsonl
 from smolpilot.datasets.meta import DatasetMeta
 from smolpilot.errors import DatasetError, SmolpilotError
-from smolpilot.statistics import Statistics
+from smolpilot.statistics import PackedStatistics, StatisticsPacker, readable_statistics
 
 MANIFEST = "meta/smolpilot_manifest.json"
-REQUIRED = ("mean", "std", "min", "max", "count")
 _LAYOUT = ("episode_index", "tasks", "length", "dataset_from_index", "dataset_to_index")
 _OWN_META = ("info.json", "tasks.jsonl", "tasks.parquet", "episodes.jsonl", "episodes_stats.jsonl", "stats.json")
 _SKIPPED = ("data", "videos", ".git", ".cache", ".huggingface")
@@ -28,7 +25,7 @@ class Extras:
 
     info: dict[str, Any]
     fields: dict[int, dict[str, Any]] = field(default_factory=dict)
-    statistics: dict[int, Statistics] = field(default_factory=dict)
+    statistics: dict[int, PackedStatistics] = field(default_factory=dict)
 
 
 def read_extras(meta: DatasetMeta) -> Extras:
@@ -38,11 +35,15 @@ def read_extras(meta: DatasetMeta) -> Extras:
         extras = Extras(info=read_json(folder / "info.json", "dataset description"))
     except SmolpilotError:
         extras = Extras(info={})
+    if meta.without and isinstance(extras.info.get("features"), dict):
+        kept = {key: one for key, one in extras.info["features"].items() if key not in meta.without}
+        extras.info = {**extras.info, "features": kept}
+    packer = StatisticsPacker()
     try:
         if meta.version == "v3.0":
-            _read_v30(folder, extras)
+            _read_v30(folder, extras, packer)
         else:
-            _read_v21(folder, extras)
+            _read_v21(folder, extras, packer)
     except (SmolpilotError, ValueError, TypeError, KeyError, AttributeError):
         return extras
     return extras
@@ -72,36 +73,23 @@ def state_of(meta: DatasetMeta) -> str:
     return digest.hexdigest()
 
 
-def complete(stats: dict[str, Any] | None) -> bool:
-    """Whether the statistics of a feature have all that a reader needs, as finite numbers."""
-    return stats is not None and all(name in stats and np.isfinite(stats[name]).all() for name in REQUIRED)
-
-
-def lerobot_shape(name: str, stats: dict[str, Any]) -> dict[str, Any]:
-    """Statistics of a camera in the shape `[3, 1, 1]` that LeRobot demands; others as they are."""
-    return {
-        key: value.reshape(-1, 1, 1) if key != "count" and value.ndim == 1 and len(value) == 3 else value
-        for key, value in stats.items()
-    }
-
-
-def _read_v21(folder: Path, extras: Extras) -> None:
+def _read_v21(folder: Path, extras: Extras, packer: StatisticsPacker) -> None:
     for row in read_jsonl(folder / "episodes.jsonl", "episode list"):
         extras.fields[int(row["episode_index"])] = {key: row[key] for key in row if key not in _LAYOUT}
     if (folder / "episodes_stats.jsonl").exists():
-        for row in read_jsonl(folder / "episodes_stats.jsonl", "statistics"):
-            extras.statistics[int(row["episode_index"])] = _numbers(row.get("stats") or {})
+        for row in iter_jsonl(folder / "episodes_stats.jsonl", "statistics"):
+            extras.statistics[int(row["episode_index"])] = packer.pack(readable_statistics(row.get("stats")))
 
 
-def _read_v30(folder: Path, extras: Extras) -> None:
+def _read_v30(folder: Path, extras: Extras, packer: StatisticsPacker) -> None:
     for path in sorted((folder / "episodes").glob("*/*.parquet")):
         file = open_parquet(path, "episode table")
         for batch in file.iter_batches(batch_size=256):
             for row in batch.to_pylist():
-                _read_row(row, extras)
+                _read_row(row, extras, packer)
 
 
-def _read_row(row: dict[str, Any], extras: Extras) -> None:
+def _read_row(row: dict[str, Any], extras: Extras, packer: StatisticsPacker) -> None:
     index = int(row["episode_index"])
     stats: dict[str, dict[str, Any]] = {}
     fields = {}
@@ -112,18 +100,7 @@ def _read_row(row: dict[str, Any], extras: Extras) -> None:
                 stats.setdefault(feature, {})[name] = value
         elif key not in _LAYOUT and not key.startswith(("data/", "videos/", "meta/episodes/")):
             fields[key] = value
-    extras.fields[index], extras.statistics[index] = fields, _numbers(stats)
-
-
-def _numbers(raw: dict[str, dict[str, Any]]) -> Statistics:
-    """As arrays; a feature whose values are no numbers is left out, so that it is computed anew."""
-    found: Statistics = {}
-    for feature, stats in raw.items():
-        try:
-            found[feature] = {name: np.atleast_1d(np.asarray(value, dtype=np.float64)) for name, value in stats.items()}
-        except (ValueError, TypeError, AttributeError):
-            continue
-    return found
+    extras.fields[index], extras.statistics[index] = fields, packer.pack(readable_statistics(stats))
 
 
 def require_same_kind(sources: Sequence[DatasetMeta]) -> None:

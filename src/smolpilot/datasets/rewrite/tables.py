@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict
+import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from sys import intern
 from typing import Any
 
 import numpy as np
@@ -14,11 +16,34 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from smolpilot.datasets.files import open_parquet
+from smolpilot.datasets.files import GET_AGAIN, open_parquet
 from smolpilot.datasets.meta import DatasetMeta
 from smolpilot.errors import DatasetError
 
 _INDEX = "episode_index"
+# What pandas leaves of a table's row numbers; no feature of a recording unless info.json says so.
+_PANDAS_INDEX = re.compile(r"__index_level_\d+__")
+# Row groups that are read in one go: a file of ours has one for each episode.
+_RUN_ROWS, _RUN_BYTES = 4096, 16 * 1024 * 1024
+# Below it, spreading the columns over threads takes longer than reading them.
+_LARGE = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class TableForm:
+    """How a recording's tables are read: `scalars` are features of one number, `without` columns that are left out."""
+
+    declared: frozenset[str] = frozenset()
+    scalars: frozenset[str] = frozenset()
+    without: frozenset[str] = frozenset()
+
+    def drops(self, column: str) -> bool:
+        """Whether a column is left out: by choice, or as pandas' own."""
+        return column in self.without or (column not in self.declared and bool(_PANDAS_INDEX.fullmatch(column)))
+
+    def unwraps(self, field: pa.Field) -> bool:
+        """Whether a column is stored as lists though its feature is one number."""
+        return field.name in self.scalars and _is_list(field.type)
 
 
 @dataclass(frozen=True)
@@ -33,41 +58,51 @@ class Rows:
     length: int
     whole: bool
     offset: int
+    form: TableForm = TableForm()
+
+
+def form_of(meta: DatasetMeta) -> TableForm:
+    """How the tables of a dataset are read."""
+    scalars = frozenset(name for name, one in meta.features.items() if one.shape == (1,))
+    return TableForm(frozenset(meta.features), scalars, meta.without)
 
 
 def rows_of(meta: DatasetMeta) -> dict[int, Rows]:
     """The rows of every episode of a dataset."""
     inside: dict[Path, int] = {}
-    count: dict[Path, int] = {}
-    for episode in meta.episodes:
-        count[episode.data_path] = count.get(episode.data_path, 0) + 1
-    found = {}
+    count = Counter(episode.data_path for episode in meta.episodes)
+    form, found = form_of(meta), {}
     for episode in meta.episodes:
         offset = inside.get(episode.data_path, 0)
         inside[episode.data_path] = offset + episode.length
         whole = count[episode.data_path] == 1 and meta.version != "v3.0"
-        found[episode.index] = Rows(episode.data_path, episode.index, episode.length, whole, offset)
+        found[episode.index] = Rows(episode.data_path, episode.index, episode.length, whole, offset, form)
     return found
 
 
 class RowReader:
-    """Reads episodes out of parquet files; keeps the last row group, so that memory stays bounded."""
+    """Reads episodes out of parquet files; keeps a few row groups of the last file, so that memory stays bounded."""
 
     def __init__(self) -> None:
-        self._files: OrderedDict[Path, _File] = OrderedDict()
+        self._path: Path | None = None
+        self._file: _File | None = None
 
     def read(self, rows: Rows, columns: list[str] | None = None) -> pa.Table:
-        """The rows of one episode, in order; raises DatasetError when there are not as many as the meta data says."""
-        file = self._files.get(rows.path)
-        if file is None:
-            self._files.clear()
-            file = self._files[rows.path] = _File(rows.path)
+        """The rows of one episode, in order; raises DatasetError when there are not as many as the meta data says.
+
+        Columns that the recording's form leaves out are not read; lists of one number of a feature that is one number
+        become plain numbers.
+        """
+        if self._file is None or self._path != rows.path:
+            self._file = None
+            self._path, self._file = rows.path, _File(rows.path)
         try:
-            table = file.read(rows, columns)
+            table = self._file.read(rows, columns)
         except (pa.ArrowException, OSError) as error:
             raise DatasetError(
-                f"The data file {rows.path} is torn: {str(error).splitlines()[0]}",
-                fix="Copy or download the file again, or leave its episodes out (`smolpilot dataset repair`).",
+                f"The data file {rows.path} cannot be read: {str(error).splitlines()[0]}",
+                expected="a whole parquet file",
+                fix=f"`smolpilot dataset repair` copies what can be read; {GET_AGAIN}",
             ) from error
         if len(table) != rows.length:
             raise DatasetError(
@@ -83,38 +118,81 @@ class _File:
         self._file = open_parquet(path, "data file")
         sizes = [self._file.metadata.row_group(i).num_rows for i in range(self._file.num_row_groups)]
         self._starts = np.cumsum([0, *sizes])
-        self._index: npt.NDArray[np.int64] | None = None
-        self._group: tuple[int, tuple[str, ...] | None, pa.Table] | None = None
+        self._size = path.stat().st_size
+        self._schema = self._file.schema_arrow
+        self._order: npt.NDArray[np.int64] | None = None
+        self._sorted: npt.NDArray[Any] = np.empty(0)
+        self._run: tuple[int, int, tuple[str, ...], pa.Table] | None = None
 
     def read(self, rows: Rows, columns: list[str] | None) -> pa.Table:
+        wanted = [
+            name for name in self._schema.names if not rows.form.drops(name) and (columns is None or name in columns)
+        ]
+        table = self._rows(rows, wanted)
+        for place, field in enumerate(table.schema):
+            if rows.form.unwraps(field):
+                array = plain_column(table[field.name])
+                if array.null_count == 0 and (_list_lengths(array, -1) == 1).all():
+                    table = table.set_column(place, field.name, list_items(array))
+        return table
+
+    def _rows(self, rows: Rows, columns: list[str]) -> pa.Table:
         total = int(self._starts[-1])
         if rows.whole:
-            return self._file.read(columns=columns)
-        if _INDEX not in self._file.schema_arrow.names:
+            # A name that begins another one's would bring that one, too.
+            large = self._size > _LARGE
+            return self._file.read(columns=columns, use_threads=large).select(columns)
+        if _INDEX not in self._schema.names:
             return self._slice(rows.offset, min(rows.offset + rows.length, total), columns)
-        if self._index is None:
-            self._index = self._file.read(columns=[_INDEX])[_INDEX].to_numpy()
-        mine = np.flatnonzero(self._index == rows.episode)
+        if self._order is None:
+            column = list_or_plain(self._file.read(columns=[_INDEX])[_INDEX])
+            self._order = np.argsort(column, kind="stable")
+            self._sorted = column[self._order]
+        left, right = (int(np.searchsorted(self._sorted, rows.episode, side=side)) for side in ("left", "right"))
+        mine = self._order[left:right]
         if len(mine) == 0:
-            return self._file.schema_arrow.empty_table()
+            return self._schema.empty_table().select(columns)
         begin, end = int(mine[0]), int(mine[-1]) + 1
         table = self._slice(begin, end, columns)
         return table if end - begin == len(mine) else table.take(pa.array(mine - begin))
 
-    def _slice(self, begin: int, end: int, columns: list[str] | None) -> pa.Table:
+    def _slice(self, begin: int, end: int, columns: list[str]) -> pa.Table:
         parts = []
-        for group in range(len(self._starts) - 1):
-            first, last = int(self._starts[group]), int(self._starts[group + 1])
-            if first < end and last > begin:
-                parts.append(self._read_group(group, columns).slice(max(begin - first, 0), end - max(begin, first)))
-        return pa.concat_tables(parts) if parts else self._file.schema_arrow.empty_table()
+        group = max(int(np.searchsorted(self._starts, begin, side="right")) - 1, 0)
+        while group < len(self._starts) - 1 and int(self._starts[group]) < end:
+            first, last, table = self._read_run(group, tuple(columns))
+            start, stop = int(self._starts[first]), int(self._starts[last])
+            parts.append(table.slice(max(begin - start, 0), min(end, stop) - max(begin, start)))
+            group = last
+        return pa.concat_tables(parts) if parts else self._schema.empty_table().select(columns)
 
-    def _read_group(self, group: int, columns: list[str] | None) -> pa.Table:
-        key = None if columns is None else tuple(columns)
-        if self._group is None or self._group[:2] != (group, key):
-            self._group = None
-            self._group = (group, key, self._file.read_row_group(group, columns=columns))
-        return self._group[2]
+    def _read_run(self, group: int, columns: tuple[str, ...]) -> tuple[int, int, pa.Table]:
+        """A row group with those that follow it, as far as they are small: (first, behind the last, rows)."""
+        if self._run is not None and self._run[2] == columns and self._run[0] <= group < self._run[1]:
+            return self._run[0], self._run[1], self._run[3]
+        self._run = None
+        last, size = group + 1, self._file.metadata.row_group(group).total_byte_size
+        while last < len(self._starts) - 1:
+            size += self._file.metadata.row_group(last).total_byte_size
+            if size > _RUN_BYTES or self._starts[last + 1] - self._starts[group] > _RUN_ROWS:
+                break
+            last += 1
+        groups, names = list(range(group, last)), list(columns)
+        table = self._file.read_row_groups(groups, columns=names, use_threads=size > _LARGE).select(names)
+        self._run = (group, last, columns, table)
+        return group, last, table
+
+
+def list_or_plain(column: pa.ChunkedArray) -> npt.NDArray[Any]:
+    """A column of one number in each row, also where it is stored as lists of one."""
+    array = plain_column(column)
+    while pa.types.is_list(array.type):
+        array = list_items(array)
+    return np.asarray(array.to_numpy(zero_copy_only=False))
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
 
 
 def stored(path: Path) -> tuple[int, pa.Schema]:
@@ -136,7 +214,7 @@ def column_digests(table: pa.Table) -> dict[str, list[str]]:
         plain = plain_column(table[name])
         digest = hashlib.blake2b(digest_size=16)
         _hash(plain, digest)
-        found[name] = [str(plain.type), digest.hexdigest()]
+        found[name] = [intern(str(plain.type)), digest.hexdigest()]
     return found
 
 

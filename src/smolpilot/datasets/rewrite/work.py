@@ -97,6 +97,20 @@ class WorkFolder:
             file.write(json.dumps(record) + "\n")
         self.records[record["part"]] = record
 
+    def take(self, name: str) -> dict[str, Any]:
+        """The facts of a finished part; they are not kept in memory beyond that."""
+        facts: dict[str, Any] = self.records[name].pop("facts")
+        return facts
+
+    def changed_since(self) -> list[str]:
+        """Finished files that no longer have the content they were written with: paths relative to the result."""
+        found = []
+        for record in self.records.values():
+            output = record.get("output", "")
+            if output.startswith("result/") and b2sum(self.folder / output) != record["blake2b"]:
+                found.append(output.removeprefix("result/"))
+        return found
+
     def finish(self) -> None:
         """Everything to disk, then in place under its name."""
         for path in sorted(self.root.rglob("*"), reverse=True):

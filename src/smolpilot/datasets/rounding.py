@@ -1,0 +1,85 @@
+"""How far two honest writers' statistics of the same numbers may lie apart; the rules of docs/dataset-checks.md."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+# Relative, as a part of the feature's largest magnitude: statistics kept as float32 and printed with 5 digits or more.
+TOLERANCE = 1e-5
+_FLOAT32 = float(np.finfo(np.float32).eps)
+# LeRobot widens its histograms by 1e-10 on both sides: a quantile of a constant is off by as much.
+_FLOOR = 1e-9
+# The variance as the mean of squares less the square of the mean, in float32, loses a few last places of the squares.
+_VARIANCE = 16 * _FLOAT32
+_QUANTILE = 0.1
+_PICTURE = 0.01
+
+
+def magnitude(*sides: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.float64] | float:
+    """The largest finite magnitude of each dimension by `min` and `max`; 1 where neither side has them."""
+    values = [np.abs(side[key].ravel()) for side in sides for key in ("min", "max") if key in side]
+    if not values:
+        return 1.0
+    if len({len(value) for value in values}) > 1:
+        return float(max(np.nan_to_num(value, posinf=0.0).max(initial=0.0) for value in values))
+    return np.asarray(np.max(np.nan_to_num(np.stack(values), posinf=0.0), axis=0), dtype=np.float64)
+
+
+def count_of(*sides: Mapping[str, npt.NDArray[Any]]) -> float:
+    """The number of values that a statistic was summed over; 1 where it is not stated."""
+    counts = [float(side["count"].ravel()[0]) for side in sides if "count" in side and side["count"].size]
+    return max([count for count in counts if np.isfinite(count)], default=1.0)
+
+
+def within_rounding(
+    key: str,
+    mine: npt.NDArray[Any],
+    theirs: npt.NDArray[Any],
+    scale: npt.NDArray[np.float64] | float,
+    count: float,
+    tolerance: float = TOLERANCE,
+) -> npt.NDArray[np.bool_]:
+    """Where two values of a statistic are the same number but for a writer's arithmetic, `[D]`.
+
+    `scale` is the dimension's magnitude, `count` the number of values: float32 sums of n values are off by about
+    sqrt(n) times 1.2e-7 of it. Standard deviations may also differ as far as their squares are lost in rounding:
+    that of a constant is 0 or noise. Counts are exact. NaN equals NaN.
+    """
+    same = (mine == theirs) | (np.isnan(mine) & np.isnan(theirs))
+    if key == "count":
+        return np.asarray(same, dtype=np.bool_)
+    with np.errstate(invalid="ignore"):
+        off = np.abs(mine - theirs)
+        allowed = (tolerance + _FLOAT32 * np.sqrt(count)) * scale + _FLOOR
+        close = same | (off <= allowed) | (off <= tolerance * np.abs(theirs))
+        if key == "std":
+            close |= np.abs(mine**2 - theirs**2) <= _VARIANCE * np.square(scale)
+    return np.asarray(close, dtype=np.bool_)
+
+
+def within_method(
+    key: str, mine: npt.NDArray[Any], theirs: npt.NDArray[Any], spread: npt.NDArray[np.float64] | float, picture: bool
+) -> npt.NDArray[np.bool_]:
+    """Where two values differ no more than two ways of computing them do, `[D]`.
+
+    Quantiles out of histograms, or merged from those of episodes, are within a tenth of the range `spread`; pictures
+    are counted over other frames and pixels: of values from 0 to 1, mean and std within 0.01, and any count.
+    """
+    with np.errstate(invalid="ignore"):
+        if picture:
+            if key in ("mean", "std"):
+                return np.asarray(np.abs(mine - theirs) <= _PICTURE, dtype=np.bool_)
+            # A pixel more or less decides about the darkest and the brightest.
+            return np.ones(mine.shape, dtype=np.bool_)
+        if is_quantile(key):
+            return np.asarray(np.abs(mine - theirs) <= _QUANTILE * spread + _FLOOR, dtype=np.bool_)
+    return np.zeros(mine.shape, dtype=np.bool_)
+
+
+def is_quantile(key: str) -> bool:
+    """Whether a statistic is a quantile: `q01`, `q99`, …"""
+    return len(key) == 3 and key.startswith("q") and key[1:].isdigit()
