@@ -8,6 +8,7 @@ from typing import Any
 from smolpilot.datasets.audit.declared import read_features
 from smolpilot.datasets.audit.listing import read_v2_meta, read_v3_meta
 from smolpilot.datasets.audit.locating import Locator
+from smolpilot.datasets.audit.outcome import note_outcome
 from smolpilot.datasets.audit.recording import Recording
 from smolpilot.datasets.audit.rows import load_rows
 from smolpilot.datasets.audit.tolerant import json_object
@@ -43,6 +44,7 @@ def read_recording(path: str | Path) -> Recording:
     read = read_v3_meta if recording.version == "v3.0" else read_v2_meta
     read(recording, locator)
     load_rows(recording, locator)
+    note_outcome(recording, locator)
     recording.video_files = {key: locator.videos_of(camera) for key, camera in recording.video_cameras.items()}
     locator.report()
     return recording

@@ -56,8 +56,11 @@ def _split(recording: Recording, path: Path, columns: dict[str, Array], listed: 
     if index is None or not numbers or not np.isfinite(index).all() or (index != np.round(index)).any():
         _split_by_span(recording, path, columns, listed)
         return
-    for value in np.unique(index):
-        episode, places = int(value), np.flatnonzero(index == value)
+    # Sorted once: a search through all rows for each episode would take the square of their number.
+    order = np.argsort(index, kind="stable")
+    values, starts = np.unique(index[order], return_index=True)
+    for value, places in zip(values.tolist(), np.split(order, starts[1:]), strict=False):
+        episode = int(value)
         if episode in recording.rows:
             continue
         if episode not in recording.records:
@@ -79,7 +82,12 @@ def _split_by_span(recording: Recording, path: Path, columns: dict[str, Array], 
 def _rows(path: Path, columns: dict[str, Array], places: Array | None) -> Rows:
     count = len(next(iter(columns.values()), ()))
     chosen = np.arange(count) if places is None else places
-    return Rows(path, chosen.astype(np.int64), {name: values[chosen] for name, values in columns.items()})
+    # Neighbors, as they nearly always are, are a view of the file's columns and no copy.
+    together = (
+        len(chosen) > 0 and int(chosen[-1]) - int(chosen[0]) == len(chosen) - 1 and bool((np.diff(chosen) == 1).all())
+    )
+    part = slice(int(chosen[0]), int(chosen[-1]) + 1) if together else chosen
+    return Rows(path, chosen.astype(np.int64), {name: values[part] for name, values in columns.items()})
 
 
 def _name_episode(recording: Recording, before: int, episodes: list[int]) -> None:
