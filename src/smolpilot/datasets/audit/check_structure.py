@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from smolpilot.datasets.audit.declared import INDEX_COLUMNS
 from smolpilot.datasets.audit.findings import Finding
+from smolpilot.datasets.audit.lerobot_rules import harmful_strays
 from smolpilot.datasets.audit.listing import whole_number
 from smolpilot.datasets.audit.recording import Recording, Vector
 from smolpilot.datasets.audit.subject import Subject, gaps, ranges
@@ -66,7 +67,7 @@ def files(subject: Subject) -> Iterator[Finding]:
     for record in recording.records.values():
         used |= {span.path for span in record.spans.values()}
         used |= {record.data_path} if record.data_path else set()
-    stray = []
+    stray, harmful = [], set(harmful_strays(recording))
     for folder in ("data", "videos"):
         for path in sorted((recording.root / folder).rglob("*")):
             hidden = any(part.startswith(".") for part in path.relative_to(recording.root).parts)
@@ -75,8 +76,7 @@ def files(subject: Subject) -> Iterator[Finding]:
             if path.stat().st_size > _LARGE:
                 size = path.stat().st_size / 1024**3
                 yield subject.finding("file-large", f"{recording.relative(path)} has {size:.1f} GB.")
-            read = recording.version == "v3.0" and path.match("data/*/*.parquet")
-            if path not in used and not read:
+            if path not in used and path not in harmful:
                 stray.append(path)
     if stray and recording.records:
         more = f" and {len(stray) - 1} more" if len(stray) > 1 else ""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from smolpilot.datasets.audit.locating import Locator
 from smolpilot.datasets.audit.recording import Recording
+from smolpilot.words import numbered
 
 _MAGIC = b"PAR1"
 
@@ -18,15 +19,15 @@ def note_outcome(recording: Recording, locator: Locator) -> None:
         return
     if recording.version != "v3.0" or not recording.info:
         return
-    unfinished = [path for path in locator.tables if _unfinished(path)]
-    listed = sorted((recording.root / "meta" / "episodes").glob("*/*.parquet"))
-    if unfinished and all(_unfinished(path) for path in listed):
+    # The episode table, too, is closed at the end: an unfinished table that it lists was whole once, and is torn.
+    listed = {record.data_path for record in recording.records.values() if record.listed}
+    unfinished = [path for path in locator.tables if path not in listed and _unfinished(path)]
+    if unfinished:
         recording.outcome = "interrupted"
         names = ", ".join(recording.relative(path) for path in unfinished[:2])
         kept = len(recording.rows)
-        message = f"The recording was interrupted: its recorder was stopped before it closed {names}"
-        message += ", so that the rows in it cannot be read"
-        message += f"; {kept} episodes are whole." if kept else "."
+        message = f"The recording was interrupted: its recorder was stopped before it closed {names}, so that the rows in "
+        message += f"it cannot be read; {numbered(kept, 'episode')} before it can." if kept else "it cannot be read."
         fix = None if kept else "Record these episodes anew: a parquet file without its end holds no readable rows."
         recording.report("recording-interrupted", message, fix=fix)
 
