@@ -1,8 +1,9 @@
-"""`dataset check` says "Sound" where LeRobot 0.6.1 really loads the recording, with the same instructions, and only there."""
+"""`dataset check` says "Sound" where LeRobot 0.6.1 really loads the samples that were recorded, and only there."""
 
 from __future__ import annotations
 
 import shutil
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ def loads_in_lerobot(root: Path) -> str:
             return f"{len(dataset)} rows"
         starts = np.cumsum([0, *LENGTHS])
         batch = []
-        for episode, (start, stop) in enumerate(zip(starts, starts[1:], strict=False)):
+        for episode, (start, stop) in enumerate(pairwise(starts)):
             for i in (int(start), int(stop) - 1):
                 item = dataset[i]
                 if item["task"] != TASKS[episode]:

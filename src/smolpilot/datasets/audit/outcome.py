@@ -26,8 +26,10 @@ def note_outcome(recording: Recording, locator: Locator) -> None:
         recording.outcome = "interrupted"
         names = ", ".join(recording.relative(path) for path in unfinished[:2])
         kept = len(recording.rows)
-        message = f"The recording was interrupted: its recorder was stopped before it closed {names}, so that the rows in "
-        message += f"it cannot be read; {numbered(kept, 'episode')} before it can." if kept else "it cannot be read."
+        message = f"The recording was interrupted: its recorder was stopped before it closed {names}, so that the rows "
+        message += (
+            f"in it cannot be read; {numbered(kept, 'episode')} before it can." if kept else "in it cannot be read."
+        )
         fix = None if kept else "Record these episodes anew: a parquet file without its end holds no readable rows."
         recording.report("recording-interrupted", message, fix=fix)
 
