@@ -1,4 +1,4 @@
-"""What LeRobot itself writes has no error: each dtype and shape, joints at rest, one episode, images, old statistics."""
+"""What LeRobot itself writes has no error: each dtype and shape, joints at rest, one episode, images, old forms."""
 
 from __future__ import annotations
 
