@@ -96,6 +96,24 @@ def exposure(subject: Subject) -> Iterator[Finding]:
                 yield subject.finding("exposure-spread", message, episode=episode, camera=camera.name)
 
 
+def shapes(subject: Subject) -> Iterator[Finding]:
+    """Pictures in the tables of another size or number of channels than declared: no batch can be made of them."""
+    for clip in _clips(subject):
+        size = clip.camera.size
+        if clip.camera.is_video or size is None:
+            continue
+        found = clip.scan.shapes[clip.first : clip.last]
+        wrong = np.flatnonzero((found != (*size, 3)).any(axis=1) & (found > 0).any(axis=1))
+        if len(wrong):
+            frame = int(wrong[0])
+            height, width, channels = found[frame].tolist()
+            message = (
+                f"The picture of camera '{clip.camera.name}' at frame {frame} of episode {clip.episode} is "
+                f"{width}x{height} with {channels} channels; declared are {size[1]}x{size[0]} with 3."
+            )
+            yield subject.finding("video-size", message, episode=clip.episode, frame=frame, camera=clip.camera.name)
+
+
 def statistics(subject: Subject) -> Iterator[Finding]:
     """The stored mean of each colour against the video's."""
     recording = subject.recording

@@ -23,6 +23,7 @@ _CHECKED = ("mean", "std", "min", "max")
 _TOLERANCE = 0.01
 # The unit roundoff of float32, in which LeRobot sums (lerobot/datasets/compute_stats.py, RunningQuantileStats).
 _ROUNDOFF = 2.0**-24
+_MANY = 65536
 
 
 @dataclass(frozen=True)
@@ -52,20 +53,25 @@ class _True:
 
 
 def _true(values: Values, summed: int) -> _True:
-    """Of `values` `[N, D]`; sums over up to `summed` rows, one after the other, in float32."""
+    """Of `values` `[N, D]`, with what float32 makes of sums over `summed` rows, one after the other.
+
+    A sum of n numbers of one sign is off by up to a sixth of n roundoffs (each addition rounds, and mostly to the same
+    side); the mean square less the squared mean by half of n. Twice that is allowed, and the rounding of a few
+    operations. A moving joint does not get the room of more rows than a large file has: it would hide errors.
+    """
     largest = np.abs(values).max(axis=0)
-    scale = np.maximum(values.std(axis=0), 1e-6 + 1e-4 * largest)
+    spread = values.std(axis=0)
+    scale = np.maximum(spread, 1e-6 + 1e-4 * largest)
     squares = (values**2).mean(axis=0)
-    # n additions of float32 are off by n roundoffs of what is summed; mean² by twice as many.
-    relative = (summed + 2) * _ROUNDOFF
+    rows = np.where(spread**2 > 1e-6 * squares, min(summed, _MANY), summed)
     found = {name: getattr(values, name)(axis=0) for name in _CHECKED}
-    return _True(found, scale, relative * np.abs(values).mean(axis=0), 3 * relative * squares, len(values))
+    mean = (rows / 3 + 8) * _ROUNDOFF * np.abs(values).mean(axis=0)
+    return _True(found, scale, mean, (rows + 32) * _ROUNDOFF * squares, len(values))
 
 
 def vectors(subject: Subject) -> Iterator[Finding]:
     """Mean, spread and range of every vector: per episode where the version stores that, and of the whole."""
     recording = subject.recording
-    longest = max((len(rows) for rows in recording.rows.values()), default=0)
     complete = len(recording.rows) == len(recording.records)
     larger = larger_set(subject) if complete else None
     if larger is not None:
@@ -82,8 +88,7 @@ def vectors(subject: Subject) -> Iterator[Finding]:
             continue
         whole = recording.stacked(key)
         if len(whole) and np.isfinite(whole).all():
-            # LeRobot joins the statistics of episodes: no sum is longer than the longest of them.
-            yield from _compare(subject, vector, recording.statistics, whole, longest, None)
+            yield from _compare(subject, vector, recording.statistics, whole, len(whole), None)
 
 
 def larger_set(subject: Subject) -> Finding | None:

@@ -196,8 +196,7 @@ def unlisted(subject: Subject) -> Iterator[Finding]:
     episodes = recording.episodes
     if episodes and episodes != list(range(len(episodes))):
         message = f"There is no episode {ranges(gaps(episodes))}, but an episode {episodes[-1]}."
-        severity = None if recording.version == "v3.0" else "warning"
-        yield subject.finding("episode-gaps", message, severity=severity)
+        yield subject.finding("episode-gaps", message)
 
 
 def rate(value: object) -> float | None:

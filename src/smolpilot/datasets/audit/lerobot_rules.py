@@ -49,6 +49,7 @@ BLOCKING = frozenset(
         "episode-span",
         "index-wrong",
         "task-unknown",
+        "task-gaps",
         "video-torn",
         "video-undecodable",
         "video-short",

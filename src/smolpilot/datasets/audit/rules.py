@@ -125,9 +125,7 @@ RULES: dict[str, Rule] = {
     # indices
     "episode-duplicate": Rule("error", "indices", "the metadata list an episode twice", REPAIR),
     "episode-unlisted": Rule("error", "indices", "an episode has data, but the metadata do not list it", REPAIR),
-    "episode-gaps": Rule(
-        "error", "indices", "episode numbers have gaps: LeRobot looks them up by position (v2.x: a warning)", REPAIR
-    ),
+    "episode-gaps": Rule("error", "indices", "episode numbers have gaps: LeRobot looks them up by position", REPAIR),
     "episode-lookup": Rule(
         "error",
         "indices",
@@ -147,7 +145,9 @@ RULES: dict[str, Rule] = {
         "warning", "indices", "the instruction in the episode list is not the one of its rows", REPAIR
     ),
     "task-duplicate": Rule("error", "indices", "a task index stands twice in the task list", REPAIR),
-    "task-gaps": Rule("warning", "indices", "task indices have gaps", REPAIR),
+    "task-gaps": Rule(
+        "warning", "indices", "task indices have gaps (v2.x: an error where rows use one beyond them)", REPAIR
+    ),
     "task-lookup": Rule(
         "error",
         "indices",
@@ -174,7 +174,9 @@ RULES: dict[str, Rule] = {
     "video-long": Rule("warning", "video", "more video frames than rows: nobody knows which ones have no row", EXCLUDE),
     "video-span": Rule("error", "video", "the episode table places an episode's video on another one's frames", REPAIR),
     "video-swapped": Rule("error", "video", "the videos of two episodes or cameras seem to be exchanged", EXCLUDE),
-    "video-size": Rule("error", "video", "pictures of another size than the features state", EXCLUDE),
+    "video-size": Rule(
+        "error", "video", "pictures of another size or number of channels than the features state", EXCLUDE
+    ),
     "picture-outside": Rule(
         "error", "video", "a picture in the tables is a path only: LeRobot looks for it in the working folder", REPAIR
     ),

@@ -56,6 +56,7 @@ CHECKS: tuple[Check, ...] = (
     check_pictures.black,
     check_pictures.frozen,
     check_pictures.exposure,
+    check_pictures.shapes,
     check_pictures.statistics,
     check_statistics.vectors,
     check_statistics.missing,

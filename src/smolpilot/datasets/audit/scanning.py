@@ -28,7 +28,10 @@ RATE_TOLERANCE = 9e-4
 @dataclass
 class VideoScan:
     """A video file, read once. `times` are the packets' time stamps in seconds, sorted; `decoded[i]` whether frame i
-    came out of the decoder. `by_path[i]` says of a picture in a table that only its path is stored there."""
+    came out of the decoder.
+
+    Of pictures in a table, `by_path[i]` says that only a path is stored, one that leads nowhere from another folder;
+    `shapes[i]` is (height, width, channels), zeros where it did not decode."""
 
     path: Path
     problem: str = ""
@@ -43,6 +46,7 @@ class VideoScan:
     decoded: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=bool))
     look: Look = field(default_factory=Look)
     by_path: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=bool))
+    shapes: npt.NDArray[np.int32] = field(default_factory=lambda: np.zeros((0, 3), dtype=np.int32))
 
     def nearest(self, time: float) -> int:
         """The position of the frame nearest to a time in seconds."""
@@ -154,18 +158,21 @@ def scan_pictures(root: Path, path: Path, key: str, *, depth: bool = False) -> V
     scan = VideoScan(path, codec="image", pix_fmt="rgb24")
     decoded: list[bool] = []
     by_path: list[bool] = []
+    shapes: list[tuple[int, int, int]] = []
     looker = Looker()
     try:
         batches = pq.ParquetFile(path).iter_batches(batch_size=64, columns=[key])
         for batch in batches:
             for value in batch.column(0).to_pylist():
-                by_path.append(isinstance(value, dict) and value.get("bytes") is None and bool(value.get("path")))
+                by_path.append(_only_here(value))
+                shapes.append((0, 0, 0))
                 try:
                     content = value["bytes"] if isinstance(value, dict) else value
                     if content is None and isinstance(value, dict) and value.get("path"):
                         content = (root / value["path"]).read_bytes()
                     with Image.open(io.BytesIO(content)) as image:
                         scan.width, scan.height = image.size
+                        shapes[-1] = (image.height, image.width, len(image.getbands()))
                         if depth:
                             image.load()
                             looker.skip()
@@ -179,9 +186,18 @@ def scan_pictures(root: Path, path: Path, key: str, *, depth: bool = False) -> V
         scan.problem = _reason(error)
     scan.look = looker.result()
     scan.decoded, scan.by_path = np.array(decoded, dtype=bool), np.array(by_path, dtype=bool)
+    scan.shapes = np.array(shapes, dtype=np.int32).reshape(-1, 3)
     scan.times = np.arange(len(decoded), dtype=np.float64)
     scan.keys = np.ones(len(decoded), dtype=bool)
     return scan
+
+
+def _only_here(value: Any) -> bool:
+    """Whether a picture is a path that is not found from everywhere."""
+    if not isinstance(value, dict) or value.get("bytes") is not None or not value.get("path"):
+        return False
+    path = Path(str(value["path"]))
+    return not (path.is_absolute() and path.is_file())
 
 
 def readable_video(recording: Recording, path: Path, episodes: list[int], camera: str) -> bool:
