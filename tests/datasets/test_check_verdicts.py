@@ -292,7 +292,27 @@ def test_a_pointer_for_a_list_hides_what_is_missing_for_it(copy, capsys):
     assert "lfs pull" in of(document, "lfs-pointer")[0]["fix"]
 
 
+@pytest.mark.parametrize("layout", ["v3", "v21"])
+def test_a_clone_without_its_large_files_gets_one_advice(copy, layout, capsys):
+    root = copy(layout)
+    for path in (*root.rglob("*.parquet"), *root.rglob("*.mp4")):
+        path.write_bytes(POINTER)
+    code, document = checked(root, capsys)
+    assert (code, set(errors(document))) == (1, {"lfs-pointer"})
+    assert {found["fix"] for found in of(document, "lfs-pointer")} == {f"git -C {root} lfs pull"}
+
+
 # Advice
+
+
+def test_what_is_missing_altogether_is_not_to_be_repaired(copy, capsys):
+    """Only meta/ was downloaded: no repair makes rows of it, and with one file less a repair keeps the others."""
+    root = copy("v21")
+    table_v21(root, 3).unlink()
+    assert "dataset repair" in of(checked(root, capsys)[1], "file-missing")[0]["fix"]
+    shutil.rmtree(root / "data")
+    found = [one for one in of(checked(root, capsys)[1], "file-missing") if "camera" not in one]
+    assert {one["fix"] for one in found} == {"Copy or download the file again."}
 
 
 def test_no_fix_leaves_out_most_episodes_or_any_for_a_remark(tmp_path, capsys):

@@ -10,6 +10,8 @@ from smolpilot.datasets.audit.findings import Finding
 from smolpilot.datasets.audit.recording import Recording
 from smolpilot.datasets.audit.rules import ANEW, VIEW
 
+_EXCLUDE = " dataset exclude "
+_LOST = ("file-missing", "file-empty", "parquet-torn")
 _META = ("recording-empty", "recording-interrupted")
 # Errors after which nobody expects a sample to load: that it does not is no news.
 _BASIC = ("structure", "schema", "indices", "time", "video", "instructions")
@@ -127,21 +129,28 @@ _FOLLOWS: tuple[Callable[[Finding, _There], bool], ...] = (
 
 
 def with_fixes_that_help(recording: Recording, findings: Sequence[Finding]) -> list[Finding]:
-    """No fix leaves out an episode for a mere remark, nor more than half of all for anything."""
+    """No fix leaves out an episode for a mere remark, nor more than half of all for anything; none repairs nothing."""
     hit: dict[str, set[int]] = {}
+    lost: set[int] = set()
     for found in findings:
-        if " dataset exclude " in found.fix and found.episode is not None:
+        if found.episode is None:
+            continue
+        if _EXCLUDE in found.fix:
             hit.setdefault(found.code, set()).add(found.episode)
-    limit = len(recording.records) / 2
-    made = []
-    for found in findings:
-        if " dataset exclude " in found.fix:
-            most = found.episode is None or len(hit.get(found.code, ())) > limit
-            if most or found.severity == "info":
-                template = ANEW if found.severity == "error" else VIEW
-                found = dataclasses.replace(found, fix=_whole_fix(recording, template))
-        made.append(found)
-    return made
+        if found.code in _LOST and found.camera is None:
+            lost.add(found.episode)
+    return [_helpful(recording, found, hit, lost) for found in findings]
+
+
+def _helpful(recording: Recording, found: Finding, hit: dict[str, set[int]], lost: set[int]) -> Finding:
+    most = found.episode is None or len(hit.get(found.code, ())) > len(recording.records) / 2
+    if _EXCLUDE in found.fix and (most or found.severity == "info"):
+        template = ANEW if found.severity == "error" else VIEW
+        return dataclasses.replace(found, fix=_whole_fix(recording, template))
+    if found.code in _LOST and len(lost) == len(recording.records):
+        # Without any rows there is nothing that a repair could keep.
+        return dataclasses.replace(found, fix=found.fix.partition(";")[0] + ".")
+    return found
 
 
 def _whole_fix(recording: Recording, template: str) -> str:
