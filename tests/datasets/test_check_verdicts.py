@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
@@ -300,6 +301,17 @@ def test_a_clone_without_its_large_files_gets_one_advice(copy, layout, capsys):
     code, document = checked(root, capsys)
     assert (code, set(errors(document))) == (1, {"lfs-pointer"})
     assert {found["fix"] for found in of(document, "lfs-pointer")} == {f"git -C {root} lfs pull"}
+
+
+def test_without_an_episode_table_the_rows_of_all_files_are_read(copy, capsys):
+    root = copy("v3")
+    table = pq.read_table(table_v3(root))
+    for file, episodes in enumerate(([0, 1], [2, 3], [4, 5])):
+        mine = table.filter(pc.is_in(table["episode_index"], pa.array(episodes)))
+        pq.write_table(mine, table_v3(root).with_name(f"file-{file:03d}.parquet"))
+    shutil.rmtree(root / "meta" / "episodes")
+    _, document = checked(root, capsys)
+    assert (document["episodes"], document["rows"]) == (6, table.num_rows)
 
 
 # Advice

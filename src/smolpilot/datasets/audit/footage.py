@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,10 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from smolpilot.datasets.audit.recording import Camera, Recording, Span
+from smolpilot.datasets.audit.recording import Progress as Progress
 from smolpilot.datasets.audit.scan_pool import ScanTask, scan_all
 from smolpilot.datasets.audit.scanning import VideoScan, readable_video
-
-type Progress = Callable[[str, int, int], None]
 
 
 @dataclass

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from smolpilot.datasets.audit.findings import Finding, finding
 from smolpilot.statistics import Statistics
 
 type Array = npt.NDArray[Any]
+type Progress = Callable[[str, int, int], None]
 type Stored = Mapping[str, Mapping[str, npt.NDArray[np.float64]]]
 
 

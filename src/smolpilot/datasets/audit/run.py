@@ -186,7 +186,7 @@ def make_subject(
     footage: Footage | None = None,
 ) -> Subject:
     """Read everything that the checks look at; `jobs` and `footage` as for `audit`."""
-    recording = read_recording(path)
+    recording = read_recording(path, progress)
     made = film(recording, progress, jobs=jobs, known=footage)
     return Subject(recording, made, robot, check_time.true_rate(recording, made))
 

@@ -48,8 +48,12 @@ def scan_all(
 
     if many == 1:
         return [_told(scan(task), i, len(tasks), progress) for i, task in enumerate(tasks)]
-    with ThreadPoolExecutor(many) as pool:
+    pool = ThreadPoolExecutor(many)
+    try:
         return [_told(made, i, len(tasks), progress) for i, made in enumerate(pool.map(scan, tasks))]
+    finally:
+        # An interrupt waits for the files in hand, not for all of them.
+        pool.shutdown(cancel_futures=True)
 
 
 def _told(scan: VideoScan, number: int, total: int, progress: Progress | None) -> VideoScan:
@@ -62,6 +66,7 @@ class _Known:
     """Videos that were scanned before, found by their content; files of other sizes are never read for it."""
 
     def __init__(self, footage: Footage | None) -> None:
+        self._by_path = dict(footage.scans) if footage is not None else {}
         self._by_size: dict[int, list[VideoScan]] = {}
         self._digests: dict[Path, str] = {}
         for scan in footage.scans.values() if footage is not None else ():
@@ -69,6 +74,9 @@ class _Known:
                 self._by_size.setdefault(scan.path.stat().st_size, []).append(scan)
 
     def scan_of(self, task: ScanTask) -> VideoScan | None:
+        same = self._by_path.get(task.path)
+        if same is not None and same.depth == task.depth:
+            return same
         candidates = self._by_size.get(task.path.stat().st_size, []) if self._by_size else []
         mine = file_digest(task.path) if candidates else ""
         for scan in candidates:
