@@ -26,7 +26,8 @@ class CheckOptions:
     """Check a LeRobot v2.0, v2.1 or v3.0 dataset, damaged or not.
 
     Files, indices, time stamps against decoded frames, videos, statistics, joints and instructions are looked at, each
-    video once. Exit code 1 when an error is found.
+    video once. "Sound" means that samples load in smolpilot and in LeRobot 0.6 (v2.x: once converted), with the same
+    instructions. Exit code 1 when an error is found.
     """
 
     path: tyro.conf.Positional[Path]
@@ -42,6 +43,8 @@ class CheckOptions:
     robot_type, else by its joint names."""
     units: Pairs = field(default_factory=dict)
     """Units of the dataset's joints where they differ from the profile's, as `all=deg` or `gripper.pos=fraction`."""
+    jobs: int = 0
+    """Files that are decoded at a time; 0 takes one per core. The findings are the same for any number."""
 
 
 def main(args: list[str]) -> int:
@@ -49,10 +52,14 @@ def main(args: list[str]) -> int:
     options = parse(CheckOptions, args, verb="dataset check")
     if options.html is not None and options.html.is_dir():
         raise UsageError(f"--html {options.html} is a folder.", expected="the path of the page, such as check.html")
+    if options.jobs < 0:
+        raise UsageError(f"--jobs is {options.jobs}.", expected="0 (one per core) or more")
     from smolpilot.datasets.audit import audit
 
     with progress_bar() as progress:
-        result = audit(options.path, robot=options.robot, units=options.units, progress=progress)
+        result = audit(
+            options.path, robot=options.robot, units=options.units, progress=progress, jobs=options.jobs or None
+        )
     failed = result.failed(strict=options.strict)
     if options.html is not None:
         from smolpilot.atomic import write_text_atomic
@@ -71,7 +78,7 @@ def main(args: list[str]) -> int:
 def _print(result: Audit, options: CheckOptions) -> None:
     from rich.console import Console
 
-    from smolpilot.datasets.audit.findings import count
+    from smolpilot.datasets.audit.findings import collapsed, count
     from smolpilot.datasets.audit.rules import GROUPS
 
     console = Console(highlight=False)
@@ -83,25 +90,30 @@ def _print(result: Audit, options: CheckOptions) -> None:
         f"{facts['seconds']:.1f} s",
         soft_wrap=True,
     )
-    by_kind = groupby(result.findings, key=lambda found: (found.severity, found.code))
-    for (severity, code), findings in by_kind:
+    together = collapsed(result.findings)
+    by_kind = groupby(together, key=lambda one: (one[0].severity, one[0].code))
+    for (severity, code), kind in by_kind:
         console.print()
-        members = list(findings)
-        where = _episodes(members)
-        head = f"[{_STYLES[severity]}]{severity}[/] [bold]{code}[/bold] ({GROUPS[members[0].group]}){where}"
+        members = list(kind)
+        episodes = sorted({episode for _, listed in members for episode in listed})
+        where = _episodes(episodes)
+        head = f"[{_STYLES[severity]}]{severity}[/] [bold]{code}[/bold] ({GROUPS[members[0][0].group]}){where}"
         console.print(head, soft_wrap=True)
-        for found in members[:_SHOWN]:
+        for found, _ in members[:_SHOWN]:
             console.print(f"  {_escape(found.message)}", soft_wrap=True)
         if len(members) > _SHOWN:
             console.print(f"  … and {len(members) - _SHOWN} more; --json and --html show all")
-        console.print(f"  [dim]fix:[/dim] {_escape(_fix(members))}", soft_wrap=True)
-    counts = count(result.findings)
+        for fix in _fixes([found for found in result.findings if (found.severity, found.code) == (severity, code)]):
+            console.print(f"  [dim]fix:[/dim] {_escape(fix)}", soft_wrap=True)
+    counts = count(found for found, _ in together)
     words = ", ".join(
         f"{number} {name}{'s' if number != 1 and name != 'info' else ''}" for name, number in counts.items()
     )
     verdict = "[bold red]Not sound[/]" if counts["error"] else "[bold green]Sound[/]"
     console.print()
     console.print(f"{verdict}: {words}" + ("." if not options.strict else " (--strict: warnings count)."))
+    if result.unloadable:
+        console.print(f"Samples do not load, or not as recorded, in: {', '.join(result.unloadable)}.")
     if options.html is not None:
         console.print(f"Page: {_escape(str(options.html))}", soft_wrap=True)
 
@@ -110,22 +122,24 @@ def _robot(facts: dict[str, Any]) -> str:
     return f"robot {facts['robot']}, " if facts["robot"] else ""
 
 
-def _episodes(findings: list[Finding]) -> str:
+def _episodes(numbers: list[int]) -> str:
     from smolpilot.datasets.audit.subject import ranges
 
-    numbers = sorted({found.episode for found in findings if found.episode is not None})
-    if not numbers:
-        return ""
-    return f": episode{'s' if len(numbers) > 1 else ''} {ranges(numbers)}"
+    return f": episode{'s' if len(numbers) > 1 else ''} {ranges(numbers)}" if numbers else ""
 
 
-def _fix(findings: list[Finding]) -> str:
-    """One command for all episodes of a code."""
-    numbers = sorted({found.episode for found in findings if found.episode is not None})
-    fix = findings[0].fix
-    if len(numbers) > 1:
-        fix = fix.replace(f"--episodes {findings[0].episode}", f"--episodes {','.join(map(str, numbers))}")
-    return fix
+def _fixes(findings: list[Finding]) -> list[str]:
+    """The commands for a code, each for all of its episodes."""
+    from smolpilot.datasets.audit.findings import one_fix
+
+    groups: dict[str, tuple[list[Finding], list[int]]] = {}
+    for found in findings:
+        plain = found.fix.replace(f"--episodes {found.episode}", "--episodes")
+        listed, episodes = groups.setdefault(plain, ([], []))
+        listed.append(found)
+        if found.episode is not None:
+            episodes.append(found.episode)
+    return [one_fix(listed, sorted(set(episodes))).fix for listed, episodes in groups.values()]
 
 
 def _escape(text: str) -> Any:

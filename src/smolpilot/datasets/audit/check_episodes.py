@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from smolpilot.datasets.audit.findings import Finding
+from smolpilot.datasets.audit.recording import Array
 from smolpilot.datasets.audit.subject import Subject
 from smolpilot.keys import ACTION, STATE
 from smolpilot.words import numbered
@@ -18,6 +19,10 @@ _IDLE_S = 2.0
 _IDLE_SHARE = 0.15
 _CHUNK = 50
 _FEW = 10
+# So many are named one by one.
+_SINGLE = 5
+_NEAR = 1e-4
+_NEIGHBORS = 1000
 
 
 def idle(subject: Subject) -> Iterator[Finding]:
@@ -85,11 +90,28 @@ def duplicates(subject: Subject) -> Iterator[Finding]:
         if first != episode:
             yield _twins(subject, episode, first, "has the same states and actions as")
             continue
-        for other in by_length.get(len(values), ()):
-            if float((np.abs(values - states[other]) / reach).max()) < 1e-4:
-                yield _twins(subject, episode, other, "is nearly the same as")
-                break
         by_length.setdefault(len(values), []).append(episode)
+    for episodes in by_length.values():
+        for episode, other in _near(episodes, states, reach):
+            yield _twins(subject, episode, other, "is nearly the same as")
+
+
+def _near(episodes: list[int], states: dict[int, Array], reach: Array) -> Iterator[tuple[int, int]]:
+    """Episodes of one length in which no state is a ten-thousandth of its range apart.
+
+    Such episodes have nearly the same mean, too: sorted by it, each is compared with its neighbors only.
+    """
+    means = {episode: states[episode].mean(axis=0) / reach for episode in episodes}
+    found: dict[int, int] = {}
+    order = sorted(episodes, key=lambda episode: float(means[episode][0]))
+    for place, one in enumerate(order):
+        for other in order[place + 1 : place + 1 + _NEIGHBORS]:
+            apart = np.abs(means[one] - means[other])
+            if apart[0] >= _NEAR:
+                break
+            if apart.max() < _NEAR and float((np.abs(states[one] - states[other]) / reach).max()) < _NEAR:
+                found.setdefault(max(one, other), min(one, other))
+    yield from sorted(found.items())
 
 
 def _twins(subject: Subject, episode: int, other: int, words: str) -> Finding:
@@ -110,9 +132,12 @@ def variety(subject: Subject) -> Iterator[Finding]:
     if len(parts) >= 12 and len(whole):
         yield from _drift(subject, list(parts.values()))
     texts = Counter(subject.recording.task_of(episode) for episode in subject.recording.rows)
-    for text, number in texts.items():
-        if number < _FEW and text:
-            yield subject.finding("few-episodes", f'"{text}" has {numbered(number, "demonstration")}.')
+    few = [(number, text) for text, number in texts.items() if number < _FEW and text]
+    for number, text in few[:_SINGLE]:
+        yield subject.finding("few-episodes", f'"{text}" has {numbered(number, "demonstration")}.')
+    if len(few) > _SINGLE:
+        message = f"{len(few) - _SINGLE} more instructions have fewer than {_FEW} demonstrations."
+        yield subject.finding("few-episodes", message)
 
 
 def _drift(subject: Subject, parts: list[np.ndarray]) -> Iterator[Finding]:  # type: ignore[type-arg]

@@ -6,7 +6,6 @@ import math
 import re
 import unicodedata
 from collections.abc import Iterator
-from itertools import combinations
 
 from smolpilot.datasets.audit.findings import Finding
 from smolpilot.datasets.audit.recording import Recording
@@ -52,13 +51,48 @@ def texts(subject: Subject) -> Iterator[Finding]:
         if share > 0.1:
             message = f'{where}: {100 * share:.0f} % of the letters of "{plain[:40]}" are not Latin.'
             yield subject.finding("instruction-script", message, **place)
-    for (one, first), (two, second) in combinations(list(recording.tasks.items())[:400], 2):
-        if not first.strip() or not second.strip():
+    yield from _alike(subject)
+
+
+def _alike(subject: Subject) -> Iterator[Finding]:
+    """Instructions that are the same, or differ by writing only: found by what is left without the difference."""
+    same: dict[str, int] = {}
+    words: dict[tuple[str, ...], list[int]] = {}
+    tasks = subject.recording.tasks
+    for index, text in tasks.items():
+        if not text.strip():
             continue
-        if first == second:
-            yield subject.finding("instruction-duplicate", f'Tasks {one} and {two} have the same text "{first}".')
-        elif _nearly(first, second):
-            yield subject.finding("instruction-near", f'Tasks {one} and {two} differ little: "{first}", "{second}".')
+        if text in same:
+            message = f'Tasks {same[text]} and {index} have the same text "{text}".'
+            yield subject.finding("instruction-duplicate", message)
+            continue
+        same[text] = index
+        plain = tuple(re.findall(r"\w+", unicodedata.normalize("NFKC", text).casefold()))
+        words.setdefault(plain, []).append(index)
+    near: set[tuple[int, int]] = set()
+    for indices in words.values():
+        near |= {(indices[0], index) for index in indices[1:]}
+    near |= {(words[one][0], words[two][0]) for one, two in _slips(list(words))}
+    for one, two in sorted((min(pair), max(pair)) for pair in near):
+        message = f'Tasks {one} and {two} differ little: "{tasks[one]}", "{tasks[two]}".'
+        yield subject.finding("instruction-near", message)
+
+
+def _slips(texts: list[tuple[str, ...]]) -> set[tuple[tuple[str, ...], tuple[str, ...]]]:
+    """Pairs that differ by one mistyped word. Two words of which one is a slip of the other share a word of one letter
+    less, so that only texts that share it in the same place are compared."""
+    known: dict[tuple[object, ...], list[tuple[str, ...]]] = {}
+    found = set()
+    for text in texts:
+        for place, word in enumerate(text):
+            # Numbers and short words (left/right, red/blue, 1/2) are differences that mean something.
+            if len(word) < 5 or not word.isalpha():
+                continue
+            for shape in {word, *(word[:i] + word[i + 1 :] for i in range(len(word)))}:
+                listed = known.setdefault((*text[:place], None, shape, *text[place + 1 :]), [])
+                found |= {(other, text) for other in listed if other != text and _one_slip(other[place], word)}
+                listed.append(text)
+    return found
 
 
 def estimate_tokens(text: str) -> int:
@@ -87,21 +121,6 @@ def _foreign(text: str) -> float:
     letters = [c for c in text if c.isalpha()]
     strange = [c for c in letters if "LATIN" not in unicodedata.name(c, "")]
     return len(strange) / len(letters) if letters else 0.0
-
-
-def _nearly(one: str, two: str) -> bool:
-    """Equal but for case, spaces and punctuation, or but for one mistyped word."""
-    left, right = (re.findall(r"\w+", unicodedata.normalize("NFKC", text).casefold()) for text in (one, two))
-    if left == right:
-        return True
-    if len(left) != len(right):
-        return False
-    different = [(a, b) for a, b in zip(left, right, strict=True) if a != b]
-    if len(different) != 1:
-        return False
-    a, b = different[0]
-    # Numbers and short words (left/right, red/blue, 1/2) are differences that mean something.
-    return min(len(a), len(b)) >= 5 and a.isalpha() and b.isalpha() and _one_slip(a, b)
 
 
 def _one_slip(a: str, b: str) -> bool:

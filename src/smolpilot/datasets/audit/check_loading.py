@@ -1,4 +1,4 @@
-"""Whether every sample loads: smolpilot's own reader opens the folder, and each row's frame was decoded."""
+"""Whether samples load: smolpilot's own reader opens the folder and gives the first and last frame of episodes."""
 
 from __future__ import annotations
 
@@ -8,23 +8,57 @@ import numpy as np
 
 from smolpilot.datasets.audit.findings import Finding
 from smolpilot.datasets.audit.subject import Subject
-from smolpilot.datasets.reader import open_dataset
+from smolpilot.datasets.reader import Dataset, open_dataset
 from smolpilot.errors import SmolpilotError
+
+# Of so many episodes, spread over the recording, samples are loaded: every frame has been decoded before.
+_EPISODES = 64
 
 
 def samples(subject: Subject) -> Iterator[Finding]:
-    """Open as for training, match every row with its frame, and look up whether the scan decoded that frame."""
+    """Open as for training, load real samples with their images and instructions, look up what the scan decoded."""
     root = subject.recording.root
+    dataset = None
     try:
         dataset = open_dataset(root)
         dataset.check_videos()
+        yield from _loaded(subject, dataset)
     except SmolpilotError as error:
         text = error.found.replace(f"{root}/", "").replace(str(root), "the dataset")
         yield subject.finding("sample-unloadable", f"smolpilot's reader refuses the dataset: {text}")
         return
+    finally:
+        if dataset is not None:
+            dataset.close()
     for (_, episode), clip in sorted(subject.footage.clips.items()):
+        if not clip.camera.color:
+            continue
         inside = clip.scan.decoded[clip.first : clip.first + clip.rows]
         if not inside.all():
             frame = int(np.flatnonzero(~inside)[0])
             message = f"Sample {frame} of episode {episode} has no picture of camera '{clip.camera.name}'."
             yield subject.finding("sample-unloadable", message, episode=episode, frame=frame, camera=clip.camera.name)
+
+
+def _loaded(subject: Subject, dataset: Dataset) -> Iterator[Finding]:
+    """The first and the last frame of episodes, as training takes them: images, numbers, the recorded instruction."""
+    numbers = dataset.episode_index
+    episodes, starts = np.unique(numbers, return_index=True)
+    stops = np.append(starts[1:], len(numbers))
+    chosen = np.unique(np.linspace(0, len(episodes) - 1, min(len(episodes), _EPISODES)).astype(int))
+    for place in chosen.tolist():
+        episode = int(episodes[place])
+        for i in sorted({int(starts[place]), int(stops[place]) - 1}):
+            frame = i - int(starts[place])
+            try:
+                dataset.images(i)
+                dataset.chunk(i)
+                text = dataset.instruction(i)
+            except SmolpilotError as error:
+                message = f"Sample {frame} of episode {episode} does not load: {error.found}"
+                yield subject.finding("sample-unloadable", message, episode=episode, frame=frame)
+                continue
+            recorded = subject.recording.task_at(episode, frame)
+            if recorded is not None and text != recorded:
+                message = f'Sample {frame} of episode {episode} has the instruction "{text}", recorded is "{recorded}".'
+                yield subject.finding("sample-unloadable", message, episode=episode, frame=frame)

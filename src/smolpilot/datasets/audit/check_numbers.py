@@ -9,12 +9,15 @@ import numpy.typing as npt
 
 from smolpilot.datasets.audit.findings import Finding
 from smolpilot.datasets.audit.recording import Vector
+from smolpilot.datasets.audit.rules import WITHOUT
 from smolpilot.datasets.audit.subject import Subject
 from smolpilot.keys import ACTION, STATE
 
 type Values = npt.NDArray[np.float64]
 
 _FEW_LEVELS = 12
+# A joint that moves through less than this share of what the widest one does may only show noise.
+_NOISE = 0.01
 
 
 def finite(subject: Subject) -> Iterator[Finding]:
@@ -22,15 +25,26 @@ def finite(subject: Subject) -> Iterator[Finding]:
     for key, vector in subject.recording.vectors.items():
         if key == "timestamp":
             continue
+        used = key in (STATE, ACTION)
         for episode, values in subject.recording.values(key):
-            bad = np.argwhere(~np.isfinite(values))
+            wrong = ~np.isfinite(values)
+            if not wrong.any():
+                continue
+            rows = subject.recording.rows[episode]
+            # A cell without a value reads as NaN, and has a finding of its own.
+            empty = subject.recording.nulls.get((rows.path, key))
+            if empty is not None:
+                wrong[np.isin(rows.positions, empty)] = False
+            bad = np.argwhere(wrong)
             if len(bad):
                 frame, joint = (int(i) for i in bad[0])
                 message = (
                     f"'{key}' is {values[frame, joint]} at frame {frame} of episode {episode}, joint "
                     f"'{vector.name(joint)}' ({len(bad)} such values)."
                 )
-                yield subject.finding("not-finite", message, episode=episode, frame=frame, joint=vector.name(joint))
+                place = {"episode": episode, "frame": frame, "joint": vector.name(joint)}
+                fix = {} if used else {"severity": "info", "fix": WITHOUT, "key": key}
+                yield subject.finding("not-finite", message, **place, **fix)
 
 
 def dead(subject: Subject) -> Iterator[Finding]:
@@ -114,10 +128,12 @@ def outliers(subject: Subject) -> Iterator[Finding]:
         if vector is None or len(whole) < 50:
             continue
         low, high = np.nanquantile(whole, [0.01, 0.99], axis=0)
+        moving = moving_joints(subject, key)
+        found: list[Finding] = []
         margin = 5 * (high - low)
         for episode, values in recording.values(key):
             bad = (values < low - margin) | (values > high + margin)
-            bad &= np.isfinite(values) & (margin > 0)
+            bad &= np.isfinite(values) & (margin > 0) & moving
             for joint in np.flatnonzero(bad.any(axis=0)).tolist():
                 frames = np.flatnonzero(bad[:, joint])
                 frame, name = int(frames[0]), vector.name(joint)
@@ -128,7 +144,37 @@ def outliers(subject: Subject) -> Iterator[Finding]:
                     f"'{key}', joint '{name}', is {values[frame, joint]:.4g} at frame {frame} of episode {episode}; "
                     f"98 % of all values are within {low[joint]:.4g} to {high[joint]:.4g}."
                 )
-                yield subject.finding("outlier", message, episode=episode, frame=frame, joint=name)
+                found.append(subject.finding("outlier", message, episode=episode, frame=frame, joint=name))
+        yield from _rare(subject, found)
+
+
+def moving_joints(subject: Subject, key: str) -> npt.NDArray[np.bool_]:
+    """For each joint whether its values are motion, `[D]`: not so where its whole range is noise.
+
+    Noise is what is small next to the other joints' ranges, or next to the value itself in float32, and does not
+    follow from frame to frame: steps between frames as large as the spread of all values.
+    """
+    parts = [values for _, values in subject.recording.values(key)]
+    whole = np.concatenate(parts)
+    reach = np.nanmax(whole, axis=0) - np.nanmin(whole, axis=0)
+    small = reach < _NOISE * np.nanmax(reach)
+    low, high = np.nanquantile(whole, [0.01, 0.99], axis=0)
+    steps = np.concatenate([np.diff(np.clip(part, low, high), axis=0) for part in parts])
+    spread = np.nanstd(np.clip(whole, low, high), axis=0)
+    # Of white noise, a step is 1.4 times the spread; of a motion that is sampled often enough, far below it.
+    rough = np.sqrt(np.nanmean(steps**2, axis=0)) > 0.7 * spread if len(steps) else np.ones(len(reach), dtype=bool)
+    rounding = reach < 64 * np.spacing(np.nanmax(np.abs(whole), axis=0).astype(np.float32))
+    moving: npt.NDArray[np.bool_] = ~((small & rough) | rounding)
+    return moving
+
+
+def _rare(subject: Subject, found: list[Finding]) -> Iterator[Finding]:
+    """Findings of a joint in at most half of the episodes: what most of them have is how that joint moves."""
+    episodes: dict[tuple[str, str | None], set[int | None]] = {}
+    for one in found:
+        episodes.setdefault((one.code, one.joint), set()).add(one.episode)
+    count = len(subject.recording.rows)
+    yield from (one for one in found if len(episodes[one.code, one.joint]) <= max(1, count // 2))
 
 
 def jumps(subject: Subject) -> Iterator[Finding]:
@@ -144,6 +190,8 @@ def jumps(subject: Subject) -> Iterator[Finding]:
     usual = np.nanquantile(np.concatenate(steps), 0.99, axis=0)
     sampled = whole[:: max(1, len(whole) // 5000)]
     continuous = np.array([len(np.unique(sampled[:, j])) > _FEW_LEVELS for j in range(whole.shape[1])])
+    continuous &= moving_joints(subject, STATE)
+    found: list[Finding] = []
     for episode, values in recording.values(STATE):
         if len(values) < 2:
             continue
@@ -158,7 +206,8 @@ def jumps(subject: Subject) -> Iterator[Finding]:
                 f"{' (about one turn: an encoder that wraps around?)' if turn else ''}; 99 % of its steps are below "
                 f"{usual[joint]:.3g}."
             )
-            yield subject.finding("jump", message, episode=episode, frame=frame, joint=name)
+            found.append(subject.finding("jump", message, episode=episode, frame=frame, joint=name))
+    yield from _rare(subject, found)
 
 
 def frozen(subject: Subject) -> Iterator[Finding]:

@@ -7,9 +7,11 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from smolpilot.datasets.audit.check_video import stored_colour
+from smolpilot.datasets.audit.check_statistics import larger_set
+from smolpilot.datasets.audit.check_swapped import stored_colour
 from smolpilot.datasets.audit.findings import Finding
 from smolpilot.datasets.audit.footage import Clip
+from smolpilot.datasets.audit.recording import Camera
 from smolpilot.datasets.audit.subject import Subject
 from smolpilot.keys import STATE
 
@@ -50,7 +52,7 @@ def frozen(subject: Subject) -> Iterator[Finding]:
         values = states.get(clip.episode)
         if values is None or clip.frames < 2 or np.nanmax(clip.peak()) <= _BLACK_PEAK:
             continue
-        since = np.array(clip.scan.look.still_since[clip.first : clip.last]) - clip.first
+        since = clip.scan.look.still_since[clip.first : clip.last] - clip.first
         still = np.arange(len(since)) - np.maximum(since, 0)
         last = int(still.argmax())
         first, length = last - int(still[last]), int(still[last]) + 1
@@ -70,7 +72,7 @@ def frozen(subject: Subject) -> Iterator[Finding]:
 
 def exposure(subject: Subject) -> Iterator[Finding]:
     """Brightness that jumps within an episode, and episodes far from the others."""
-    for key, camera in subject.recording.cameras.items():
+    for key, camera in _color_cameras(subject):
         means: dict[int, float] = {}
         for clip in subject.footage.of(key):
             light = clip.light()
@@ -94,16 +96,36 @@ def exposure(subject: Subject) -> Iterator[Finding]:
                 yield subject.finding("exposure-spread", message, episode=episode, camera=camera.name)
 
 
+def shapes(subject: Subject) -> Iterator[Finding]:
+    """Pictures in the tables of another size or number of channels than declared: no batch can be made of them."""
+    for clip in _clips(subject):
+        size = clip.camera.size
+        if clip.camera.is_video or size is None:
+            continue
+        found = clip.scan.shapes[clip.first : clip.last]
+        wrong = np.flatnonzero((found != (*size, 3)).any(axis=1) & (found > 0).any(axis=1))
+        if len(wrong):
+            frame = int(wrong[0])
+            height, width, channels = found[frame].tolist()
+            message = (
+                f"The picture of camera '{clip.camera.name}' at frame {frame} of episode {clip.episode} is "
+                f"{width}x{height} with {channels} channels; declared are {size[1]}x{size[0]} with 3."
+            )
+            yield subject.finding("video-size", message, episode=clip.episode, frame=frame, camera=clip.camera.name)
+
+
 def statistics(subject: Subject) -> Iterator[Finding]:
     """The stored mean of each colour against the video's."""
     recording = subject.recording
-    for key, camera in recording.cameras.items():
+    for key, camera in _color_cameras(subject):
         clips = [clip for clip in subject.footage.of(key) if clip.frames]
         for clip in clips:
             seen, told = clip.colour(), stored_colour(subject, key, clip.episode)
             if seen is not None and told is not None and np.abs(seen - told).max() > _COLOUR:
                 message = _differ(f"episode {clip.episode}", camera.name, told, seen)
                 yield subject.finding("statistics-pictures", message, episode=clip.episode, camera=camera.name)
+        if larger_set(subject) is not None:
+            continue
         told = recording.statistics.get(key, {}).get("mean")
         parts = [(clip.colour(), clip.frames) for clip in clips]
         known = [(colour, frames) for colour, frames in parts if colour is not None]
@@ -114,6 +136,10 @@ def statistics(subject: Subject) -> Iterator[Finding]:
             yield subject.finding(
                 "statistics-pictures", _differ("the dataset", camera.name, told, seen), camera=camera.name
             )
+
+
+def _color_cameras(subject: Subject) -> list[tuple[str, Camera]]:
+    return [(key, camera) for key, camera in subject.recording.cameras.items() if camera.color]
 
 
 def _differ(where: str, camera: str, told: npt.NDArray[np.float64], seen: npt.NDArray[np.float64]) -> str:
@@ -130,6 +156,6 @@ def _longest(flags: npt.NDArray[np.bool_]) -> tuple[int, int]:
 
 
 def _clips(subject: Subject) -> Iterator[Clip]:
-    for _, clip in sorted(subject.footage.clips.items()):
+    for clip in subject.footage.color():
         if clip.frames and np.isfinite(clip.peak()).any():
             yield clip

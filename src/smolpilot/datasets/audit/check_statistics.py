@@ -1,40 +1,126 @@
-"""Stored statistics against the data."""
+"""Stored statistics against the data, within the rounding of whoever computed them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from smolpilot.datasets.audit.declared import INDEX_COLUMNS
-from smolpilot.datasets.audit.findings import Finding
-from smolpilot.datasets.audit.recording import Vector
+from smolpilot.datasets.audit.findings import Finding, Severity
+from smolpilot.datasets.audit.recording import Stored, Vector
+from smolpilot.datasets.audit.rules import WITHOUT
 from smolpilot.datasets.audit.subject import Subject
-from smolpilot.statistics import Statistics
+from smolpilot.keys import ACTION, STATE
+
+type Values = npt.NDArray[np.float64]
 
 _CHECKED = ("mean", "std", "min", "max")
-# Of the joint's standard deviation; recorders compute in float32.
+# Of the joint's standard deviation.
 _TOLERANCE = 0.01
+# The unit roundoff of float32, in which LeRobot sums (lerobot/datasets/compute_stats.py, RunningQuantileStats).
+_ROUNDOFF = 2.0**-24
+_MANY = 65536
+
+
+@dataclass(frozen=True)
+class _True:
+    """Statistics `[D]` of the data, and how far a writer's may be from them by rounding: `square` that of std²."""
+
+    values: Mapping[str, Values]
+    scale: Values
+    mean: Values
+    square: Values
+    rows: int
+
+    def allowed(self, name: str) -> Values:
+        """How far the stored statistic may be from the true one."""
+        base: Values = _TOLERANCE * self.scale
+        if name == "mean":
+            mean: Values = base + self.mean
+            return mean
+        if name == "std":
+            true = self.values["std"]
+            # Divided by n - 1 instead of n; and by cancellation, which a constant joint shows most.
+            sample = true * (np.sqrt(self.rows / max(self.rows - 1, 1)) - 1)
+            cancelled: Values = np.sqrt(true**2 + self.square) - true
+            std: Values = base + sample + np.maximum(cancelled, true - np.sqrt(np.maximum(true**2 - self.square, 0)))
+            return std
+        return base
+
+
+def _true(values: Values, summed: int) -> _True:
+    """Of `values` `[N, D]`, with what float32 makes of sums over `summed` rows, one after the other.
+
+    A sum of n numbers of one sign is off by up to a sixth of n roundoffs (each addition rounds, and mostly to the same
+    side); the mean square less the squared mean by half of n. Twice that is allowed, and the rounding of a few
+    operations. A moving joint does not get the room of more rows than a large file has: it would hide errors.
+    """
+    largest = np.abs(values).max(axis=0)
+    spread = values.std(axis=0)
+    scale = np.maximum(spread, 1e-6 + 1e-4 * largest)
+    squares = (values**2).mean(axis=0)
+    rows = np.where(spread**2 > 1e-6 * squares, min(summed, _MANY), summed)
+    found = {name: getattr(values, name)(axis=0) for name in _CHECKED}
+    mean = (rows / 3 + 8) * _ROUNDOFF * np.abs(values).mean(axis=0)
+    return _True(found, scale, mean, (rows + 32) * _ROUNDOFF * squares, len(values))
 
 
 def vectors(subject: Subject) -> Iterator[Finding]:
     """Mean, spread and range of every vector: per episode where the version stores that, and of the whole."""
     recording = subject.recording
-    parts = {}
-    for key in recording.vectors:
-        if key not in INDEX_COLUMNS:
-            parts[key] = dict(recording.values(key))
-    for episode, record in recording.records.items():
-        for key, values in parts.items():
-            if episode in values and np.isfinite(values[episode]).all():
-                stored, where = record.statistics, f"episode {episode}"
-                yield from _compare(subject, recording.vectors[key], stored, values[episode], where, episode)
     complete = len(recording.rows) == len(recording.records)
-    for key in parts:
+    larger = larger_set(subject) if complete else None
+    if larger is not None:
+        yield larger
+    for key, vector in recording.vectors.items():
+        if key in INDEX_COLUMNS:
+            continue
+        parts = dict(recording.values(key))
+        for episode, values in parts.items():
+            stored = recording.records[episode].statistics
+            if stored and key in stored and np.isfinite(values).all():
+                yield from _compare(subject, vector, stored, values, len(values), episode)
+        if not complete or larger is not None or key not in recording.statistics or not parts:
+            continue
         whole = recording.stacked(key)
-        if complete and len(whole) and np.isfinite(whole).all():
-            yield from _compare(subject, recording.vectors[key], recording.statistics, whole, "the dataset", None)
+        if len(whole) and np.isfinite(whole).all():
+            yield from _compare(subject, vector, recording.statistics, whole, len(whole), None)
+
+
+def larger_set(subject: Subject) -> Finding | None:
+    """One cause for all: the statistics of state and action are of other rows than there are.
+
+    Their count says so; without one, info's total does, when no statistic fits.
+    """
+    recording = subject.recording
+    rows = sum(len(one) for one in recording.rows.values())
+    read = [key for key in (STATE, ACTION) if key in recording.vectors and key in recording.statistics]
+    counts = {_count(recording.statistics[key].get("count")) for key in read}
+    if not rows or len(counts) != 1:
+        return None
+    count = counts.pop()
+    if count is None:
+        count = recording.info.get("total_frames")
+        wrong = any(
+            len(whole := recording.stacked(key))
+            and list(_compare(subject, recording.vectors[key], recording.statistics, whole, rows, None))
+            for key in read
+        )
+        if not isinstance(count, int) or not wrong:
+            return None
+    if count == rows:
+        return None
+    what = "a larger set" if count > rows else "a part of it"
+    message = f"meta/stats.json describes {count} rows; the dataset has {rows}: its statistics are those of {what}."
+    return subject.finding("statistics-wrong", message)
+
+
+def _count(value: Values | None) -> int | None:
+    return int(value.flat[0]) if value is not None and value.size == 1 and np.isfinite(value).all() else None
 
 
 def missing(subject: Subject) -> Iterator[Finding]:
@@ -45,7 +131,10 @@ def missing(subject: Subject) -> Iterator[Finding]:
         for key in wanted:
             vector = recording.vectors.get(key)
             if key not in recording.statistics and (vector is None or vector.dtype.startswith(("float", "int"))):
-                yield subject.finding("statistics-missing", f"The statistics have nothing on '{key}'.")
+                used = key in (STATE, ACTION) or (key in recording.cameras and recording.cameras[key].color)
+                severity: Severity | None = None if used else "info"
+                message = f"The statistics have nothing on '{key}'."
+                yield subject.finding("statistics-missing", message, severity=severity)
     with_some = [index for index, record in recording.records.items() if record.statistics]
     if not with_some:
         return
@@ -55,37 +144,54 @@ def missing(subject: Subject) -> Iterator[Finding]:
 
 
 def _compare(
-    subject: Subject,
-    vector: Vector,
-    stored: Statistics,
-    values: npt.NDArray[np.float64],
-    where: str,
-    episode: int | None,
+    subject: Subject, vector: Vector, stored: Stored, values: Values, summed: int, episode: int | None
 ) -> Iterator[Finding]:
     stats = stored.get(vector.key, {})
-    scale = np.maximum(values.std(axis=0), 1e-6 + 1e-4 * np.abs(values).max(axis=0))
-    for name in _CHECKED:
-        if name not in stats:
-            continue
-        told = stats[name].reshape(-1)
-        if told.shape != scale.shape or not np.isfinite(told).all():
-            found = f"shape {list(stats[name].shape)}" if told.shape != scale.shape else "numbers that are not finite"
+    where = "the dataset" if episode is None else f"episode {episode}"
+    used = vector.key in (STATE, ACTION)
+    options: dict[str, Any] = {} if used else {"severity": "info", "fix": WITHOUT, "key": vector.key}
+    options |= {} if episode is None else {"episode": episode}
+    width = values.shape[1]
+    told = {name: stats[name].reshape(-1) for name in _CHECKED if name in stats}
+    # Of a matrix, LeRobot keeps the statistics of its columns.
+    columns = (
+        vector.shape[-1]
+        if len(vector.shape) > 1 and told and {one.size for one in told.values()} == {vector.shape[-1]}
+        else width
+    )
+    for name, value in told.items():
+        if value.size != columns or not np.isfinite(value).all():
+            found = "numbers that are not finite" if value.size == columns else f"shape {list(stats[name].shape)}"
             message = f"The stored {name} of '{vector.key}' for {where} has {found}."
-            yield subject.finding("statistics-damaged", message, episode=episode)
+            yield subject.finding("statistics-damaged", message, **options)
             return
-        true = getattr(values, name)(axis=0)
-        off = np.abs(told - true) / scale
-        if off.max() > _TOLERANCE:
-            joint = int(off.argmax())
+    if not told:
+        return
+    true = _true(values.reshape(-1, columns), summed * (width // columns))
+    for name, value in told.items():
+        off = np.abs(value - true.values[name])
+        excess = off - true.allowed(name)
+        if excess.max() > 0:
+            joint = int(np.argmax(excess / true.scale))
+            first, second = apart(float(value[joint]), float(true.values[name][joint]))
+            named = vector.name(joint) if columns == width else f"column {joint}"
             message = (
-                f"The stored {name} of '{vector.key}', joint '{vector.name(joint)}', for {where} is {told[joint]:.5g}; "
-                f"the data have {true[joint]:.5g}."
+                f"The stored {name} of '{vector.key}', joint '{named}', for {where} is {first}; the data have {second}."
             )
-            yield subject.finding("statistics-wrong", message, episode=episode, joint=vector.name(joint))
+            yield subject.finding("statistics-wrong", message, **options, joint=named)
             return
     counted = stats.get("count")
     if counted is not None and counted.size == 1 and counted.flat[0] != len(values):
         message = (
             f"The statistics of '{vector.key}' for {where} count {counted.flat[0]:g} rows; there are {len(values)}."
         )
-        yield subject.finding("statistics-wrong", message, episode=episode)
+        yield subject.finding("statistics-wrong", message, **options)
+
+
+def apart(one: float, other: float) -> tuple[str, str]:
+    """Two different numbers with as many digits as tell them apart."""
+    for digits in range(5, 18):
+        texts = f"{one:.{digits}g}", f"{other:.{digits}g}"
+        if texts[0] != texts[1]:
+            break
+    return texts

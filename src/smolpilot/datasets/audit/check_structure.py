@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 
 from smolpilot.datasets.audit.declared import INDEX_COLUMNS
 from smolpilot.datasets.audit.findings import Finding
+from smolpilot.datasets.audit.lerobot_rules import harmful_strays
 from smolpilot.datasets.audit.listing import whole_number
 from smolpilot.datasets.audit.recording import Recording, Vector
 from smolpilot.datasets.audit.subject import Subject, gaps, ranges
+from smolpilot.keys import ACTION, STATE
 
 _LARGE = 5 * 1024**3
 _TYPES = {
@@ -34,7 +37,9 @@ def totals(subject: Subject) -> Iterator[Finding]:
     }
     absent = [name for name in true if name not in recording.info]
     if absent:
-        yield subject.finding("totals-missing", f"meta/info.json does not state {', '.join(absent)}.")
+        severity = None if recording.version == "v3.0" else "warning"
+        message = f"meta/info.json does not state {', '.join(absent)}."
+        yield subject.finding("totals-missing", message, severity=severity)
     for name, value in true.items():
         # Rows that could not be read are no proof against the total.
         unread = name == "total_frames" and len(recording.rows) < len(recording.records)
@@ -62,7 +67,7 @@ def files(subject: Subject) -> Iterator[Finding]:
     for record in recording.records.values():
         used |= {span.path for span in record.spans.values()}
         used |= {record.data_path} if record.data_path else set()
-    stray = []
+    stray, harmful = [], set(harmful_strays(recording))
     for folder in ("data", "videos"):
         for path in sorted((recording.root / folder).rglob("*")):
             hidden = any(part.startswith(".") for part in path.relative_to(recording.root).parts)
@@ -71,7 +76,7 @@ def files(subject: Subject) -> Iterator[Finding]:
             if path.stat().st_size > _LARGE:
                 size = path.stat().st_size / 1024**3
                 yield subject.finding("file-large", f"{recording.relative(path)} has {size:.1f} GB.")
-            if path not in used:
+            if path not in used and path not in harmful:
                 stray.append(path)
     if stray and recording.records:
         more = f" and {len(stray) - 1} more" if len(stray) > 1 else ""
@@ -89,7 +94,8 @@ def columns(subject: Subject) -> Iterator[Finding]:
         names = set(schema.names)
         for name in sorted(required - names):
             grouped.setdefault(("column-missing", f"have no column '{name}'"), []).append(path)
-        if recording.vectors.keys() > set(INDEX_COLUMNS):
+        if recording.vectors.keys() > set(INDEX_COLUMNS) and recording.version != "v3.0":
+            # In v3.0 it keeps LeRobot from opening the file: lerobot_rules says so.
             for name in sorted(names - required - set(recording.video_cameras)):
                 grouped.setdefault(("column-undeclared", f"have a column '{name}' that is no feature"), []).append(path)
         for name in sorted(names & set(recording.vectors)):
@@ -104,13 +110,15 @@ def columns(subject: Subject) -> Iterator[Finding]:
 def _per_episode(subject: Subject, code: str, text: str, paths: list[Path]) -> Iterator[Finding]:
     """One finding when all tables have it, else one for each episode in the tables that do."""
     recording = subject.recording
+    severity = None if code == "column-missing" else "warning"
     if len(paths) == len(recording.schemas):
-        yield subject.finding(code, f"The data files {text}.")
+        yield subject.finding(code, f"The data files {text}.", severity=severity)
         return
+    among = set(paths)
     for episode, rows in recording.rows.items():
-        if rows.path in paths:
+        if rows.path in among:
             message = f"The data files {text}: {recording.relative(rows.path)}."
-            yield subject.finding(code, message, episode=episode)
+            yield subject.finding(code, message, episode=episode, severity=severity)
 
 
 def _type_problem(vector: Vector, kind: pa.DataType) -> str:
@@ -150,6 +158,32 @@ def _shapes(subject: Subject) -> Iterator[Finding]:
                 continue
             for episode in episodes:
                 yield subject.finding("column-shape", f"{text}, in episode {episode}.", episode=episode)
+
+
+def empty_cells(subject: Subject) -> Iterator[Finding]:
+    """Rows without a value: by episode where a sample needs it, once for a column that no policy reads."""
+    recording = subject.recording
+    needed = {STATE, ACTION, *INDEX_COLUMNS, *recording.cameras}
+    unread: dict[str, tuple[int, list[int]]] = {}
+    by_path: dict[Path, list[int]] = {}
+    for episode, rows in recording.rows.items():
+        by_path.setdefault(rows.path, []).append(episode)
+    for (path, name), places in recording.nulls.items():
+        for episode in by_path.get(path, ()):
+            frames = np.flatnonzero(np.isin(recording.rows[episode].positions, places, assume_unique=True))
+            if not len(frames):
+                continue
+            if name not in needed:
+                count, episodes = unread.get(name, (0, []))
+                unread[name] = (count + len(frames), [*episodes, episode] if episode not in episodes[-1:] else episodes)
+                continue
+            message = f"The column '{name}' has {len(frames)} rows without a value in episode {episode}."
+            yield subject.finding("column-empty", message, episode=episode, frame=int(frames[0]))
+    for name, (count, episodes) in unread.items():
+        where = f"episode{'s' if len(episodes) > 1 else ''} {ranges(episodes)}"
+        message = f"The column '{name}', which no policy reads, has {count} rows without a value ({where}): LeRobot "
+        message += "cannot make batches of them."
+        yield subject.finding("column-empty", message)
 
 
 def unlisted(subject: Subject) -> Iterator[Finding]:

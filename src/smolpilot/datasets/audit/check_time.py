@@ -17,6 +17,13 @@ from smolpilot.datasets.audit.subject import Subject
 TOLERANCE_S = 1e-4
 
 
+def allowed(times: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Seconds that a row and its frame may be apart: LeRobot's tolerance, and float32's rounding late in a file."""
+    spacing = np.spacing(np.abs(times).astype(np.float32)).astype(np.float64)
+    found: npt.NDArray[np.float64] = TOLERANCE_S + spacing
+    return found
+
+
 def true_rate(recording: Recording, footage: Footage) -> float:
     """The rate that the data have: info's, unless videos and time stamps agree on another one."""
     stated = recording.fps
@@ -61,7 +68,7 @@ def grid(subject: Subject) -> Iterator[Finding]:
             message = f"Time goes {steps_back} at frame {frame} of episode {episode}."
             yield subject.finding("timestamp-backwards", message, episode=episode, frame=frame)
         off = np.abs(times - np.arange(len(times)) / subject.fps)
-        bad = np.flatnonzero(off > _allowed(times))
+        bad = np.flatnonzero(off > allowed(times))
         if len(bad):
             frame = int(bad[0])
             widest = f", the longest step {steps.max() * subject.fps:.1f} frames" if len(steps) else ""
@@ -80,7 +87,7 @@ def against_videos(subject: Subject) -> Iterator[Finding]:
         if not clip.camera.is_video or episode not in times or not len(clip.scan.times):
             continue
         off = offsets(clip, times[episode])
-        bad = np.flatnonzero(~(off <= _allowed(clip.span.start + times[episode][: len(off)])))
+        bad = np.flatnonzero(~(off <= allowed(clip.span.start + times[episode][: len(off)])))
         if not len(bad):
             continue
         frame, worst = int(bad[0]), float(np.nanmax(off))
@@ -92,9 +99,10 @@ def against_videos(subject: Subject) -> Iterator[Finding]:
 
 
 def _with_videos(subject: Subject, episode: int, times: npt.NDArray[np.float64]) -> bool:
-    clips = [c for (_, index), c in subject.footage.clips.items() if index == episode and c.camera.is_video]
+    found = (subject.footage.clips.get((key, episode)) for key in subject.recording.video_cameras)
+    clips = [clip for clip in found if clip is not None]
     return bool(clips) and all(
-        clip.frames >= len(times) and bool((offsets(clip, times) <= _allowed(clip.span.start + times)).all())
+        clip.frames >= len(times) and bool((offsets(clip, times) <= allowed(clip.span.start + times)).all())
         for clip in clips
     )
 
@@ -104,11 +112,6 @@ def offsets(clip: Clip, times: npt.NDArray[np.float64]) -> npt.NDArray[np.float6
     count = min(len(times), clip.frames)
     shown = clip.scan.times[clip.first : clip.first + count]
     return np.abs(clip.span.start + times[:count] - shown)
-
-
-def _allowed(times: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    # Time stamps are stored as float32: late in a long file their own rounding adds to the tolerance.
-    return TOLERANCE_S + np.spacing(np.abs(times).astype(np.float32)).astype(np.float64)
 
 
 def _times(recording: Recording) -> Iterator[tuple[int, npt.NDArray[np.float64]]]:

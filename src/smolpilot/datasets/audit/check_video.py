@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import combinations
 
 import numpy as np
-import numpy.typing as npt
 
 from smolpilot.datasets.audit.check_structure import rate as declared_rate
 from smolpilot.datasets.audit.findings import Finding
@@ -73,7 +71,7 @@ def counts(subject: Subject) -> Iterator[Finding]:
             # Cut off by the next episode's start, or by the end of the file?
             code = "video-span" if clip.last < len(scan.times) and not beyond else "video-short"
             yield subject.finding(code, message, frame=frames, **place)
-        elif clip.frames > clip.rows and known:
+        elif clip.frames > clip.rows and known and not _another_ones(subject, clip):
             both = f"{clip.frames} frames for the {clip.rows} rows of episode {clip.episode}"
             message = f"Camera '{name}' has {both} ({where})."
             yield subject.finding("video-long", message, frame=clip.rows, **place)
@@ -84,6 +82,14 @@ def counts(subject: Subject) -> Iterator[Finding]:
                 f"{start + clip.rows / subject.fps:.3f} s ('{name}')."
             )
             yield subject.finding("video-span", message, severity="warning", **place)
+
+
+def _another_ones(subject: Subject, clip: Clip) -> bool:
+    """Whether the frames beyond a clip's rows may be those of an episode whose place is not known."""
+    recording = subject.recording
+    lost = recording.unplaced.get(clip.camera.key, [])
+    rows = [len(recording.rows[index]) for index in lost if index in recording.rows]
+    return bool(rows) and clip.frames - clip.rows >= min(rows)
 
 
 def containers(subject: Subject) -> Iterator[Finding]:
@@ -137,87 +143,6 @@ def steps(subject: Subject) -> Iterator[Finding]:
         if not clip.scan.keys[clip.first]:
             message = f"Episode {clip.episode} does not begin with a key frame in camera '{clip.camera.name}'."
             yield subject.finding("video-keyframe", message, frame=0, **place)
-
-
-def swapped(subject: Subject) -> Iterator[Finding]:
-    """Videos of two episodes exchanged: told by their numbers of frames, or by the stored picture statistics."""
-    named: set[tuple[int, int]] = set()
-    for key, camera in subject.recording.cameras.items():
-        clips = [clip for clip in subject.footage.of(key) if clip.frames and clip.episode in subject.recording.rows]
-        odd = [clip for clip in clips if clip.frames != clip.rows and clip.camera.is_video]
-        for one, other in combinations(odd[:200], 2):
-            if one.frames == other.rows and other.frames == one.rows and subject.recording.version != "v3.0":
-                named.add((one.episode, other.episode))
-                reason = f"{one.frames} frames for {one.rows} rows and {other.frames} for {other.rows}"
-                yield from _pair(subject, one, other, reason)
-        for one, other in _swapped_colours(subject, key, clips):
-            if (one.episode, other.episode) not in named:
-                reason = f"the stored picture statistics of each fit the video of the other (camera '{camera.name}')"
-                yield from _pair(subject, one, other, reason)
-    yield from _swapped_cameras(subject)
-    if subject.recording.version == "v3.0":
-        yield from _out_of_order(subject)
-
-
-def _out_of_order(subject: Subject) -> Iterator[Finding]:
-    """In joined files recorders and LeRobot put episodes one after the other: two that are exchanged stand out."""
-    for key, camera in subject.recording.video_cameras.items():
-        clips = [clip for clip in subject.footage.of(key) if len(clip.scan.times)]
-        places = [(str(clip.scan.path), clip.span.start) for clip in clips]
-        wrong = [i for i, (found, expected) in enumerate(zip(places, sorted(places), strict=True)) if found != expected]
-        for i in wrong if len(wrong) <= max(2, len(clips) // 4) else []:
-            message = f"The '{camera.name}' video of episode {clips[i].episode} is not in the order of the episodes."
-            yield subject.finding("video-swapped", message, episode=clips[i].episode, camera=camera.name)
-
-
-def _pair(subject: Subject, one: Clip, other: Clip, reason: str) -> Iterator[Finding]:
-    message = f"The '{one.camera.name}' videos of episodes {one.episode} and {other.episode} seem exchanged: {reason}."
-    for clip in (one, other):
-        yield subject.finding("video-swapped", message, episode=clip.episode, camera=clip.camera.name)
-
-
-def stored_colour(subject: Subject, key: str, episode: int) -> npt.NDArray[np.float64] | None:
-    """The mean red, green, blue that the episode's stored statistics state."""
-    mean = subject.recording.records[episode].statistics.get(key, {}).get("mean")
-    if mean is None or mean.size != 3 or not np.isfinite(mean).all():
-        return None
-    return mean.reshape(3)
-
-
-def _swapped_colours(subject: Subject, key: str, clips: list[Clip]) -> Iterator[tuple[Clip, Clip]]:
-    known = [(clip, clip.colour(), stored_colour(subject, key, clip.episode)) for clip in clips]
-    pairs = [(clip, seen, told) for clip, seen, told in known if seen is not None and told is not None]
-    if len(pairs) < 3:
-        return
-    # Sampling and colour conversion shift all episodes alike: only what is left tells them apart.
-    seen = np.array([pair[1] for pair in pairs])
-    told = np.array([pair[2] for pair in pairs])
-    told = told - np.median(told - seen, axis=0)
-    apart = np.linalg.norm(told[:, None] - seen[None], axis=2)
-    odd = np.flatnonzero(np.diag(apart) > 0.012)
-    for i, j in combinations(odd.tolist(), 2):
-        if max(apart[i, j], apart[j, i]) < 0.25 * min(apart[i, i], apart[j, j]):
-            yield pairs[i][0], pairs[j][0]
-
-
-def _swapped_cameras(subject: Subject) -> Iterator[Finding]:
-    recording = subject.recording
-    for one, other in combinations(recording.video_cameras.values(), 2):
-        for episode in recording.episodes:
-            clips = [subject.footage.clips.get((camera.key, episode)) for camera in (one, other)]
-            told = [stored_colour(subject, camera.key, episode) for camera in (one, other)]
-            seen = [clip.colour() if clip is not None and clip.frames else None for clip in clips]
-            if any(value is None for value in (*told, *seen)):
-                continue
-            straight = [float(np.linalg.norm(told[i] - seen[i])) for i in (0, 1)]  # type: ignore[operator]
-            crossed = [float(np.linalg.norm(told[i] - seen[1 - i])) for i in (0, 1)]  # type: ignore[operator]
-            if min(straight) > 0.03 and max(crossed) < 0.25 * min(straight):
-                message = (
-                    f"Cameras '{one.name}' and '{other.name}' seem exchanged in episode {episode}: the stored picture "
-                )
-                message += "statistics of each fit the video of the other."
-                for camera in (one, other):
-                    yield subject.finding("video-swapped", message, episode=episode, camera=camera.name)
 
 
 def _declared(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections import Counter
 from typing import Any
 
@@ -10,10 +12,15 @@ import pyarrow.parquet as pq
 
 from smolpilot.datasets.audit.locating import Locator
 from smolpilot.datasets.audit.recording import Camera, Recording, Vector
+from smolpilot.datasets.audit.rules import RENAME_FEATURE
 from smolpilot.datasets.features import flatten_names
 from smolpilot.keys import ACTION, IMAGES, STATE, camera_name
 
 INDEX_COLUMNS = ("timestamp", "frame_index", "episode_index", "index", "task_index")
+_ALSO_CALLED = {
+    STATE: ("state", "states", "qpos", "jointpositions", "jointposition", "proprio", "robotstate", "agentpos"),
+    ACTION: ("actions", "action", "observationaction"),
+}
 _FLOATS = {pa.float16(): "float16", pa.float32(): "float32", pa.float64(): "float64"}
 
 
@@ -40,9 +47,32 @@ def read_features(recording: Recording, locator: Locator) -> None:
         for key in locator.camera_keys():
             recording.cameras[key] = Camera(key, _short_name(key), True, None, {})
     _from_tables(recording, locator)
-    for key, word in ((STATE, "state"), (ACTION, "action")):
-        if key not in recording.vectors:
-            recording.report("feature-missing", f"There is no feature '{key}': a policy is trained on {word}s.")
+    _missing(recording)
+
+
+def _missing(recording: Recording) -> None:
+    """No state or no action. Others call it `state`, `qpos`, `actions`: then it has to be renamed."""
+    features = recording.info.get("features")
+    declared = features if isinstance(features, dict) else {}
+    named = [name for name in recording.vectors if name in declared and name not in (STATE, ACTION, *INDEX_COLUMNS)]
+    plain = {name: re.sub(r"[^a-z]", "", name.lower().removeprefix("observation.")) for name in named}
+    wanted = {STATE: "state", ACTION: "action"}
+    candidates = {
+        key: [name for name in named if plain[name] in _ALSO_CALLED[key]]
+        for key in wanted
+        if key not in recording.vectors
+    }
+    renames = [f"{names[0]}={key}" for key, names in candidates.items() if names]
+    for key, names in candidates.items():
+        text = f"There is no feature '{key}': a policy is trained on {wanted[key]}s."
+        if names:
+            which = " or ".join(f"'{name}'" for name in names)
+            fix = RENAME_FEATURE.replace("{key}={new}", " ".join(shlex.quote(rename) for rename in renames))
+            recording.report("feature-missing", f"{text} {which} may hold them.", fix=fix)
+            continue
+        rename = RENAME_FEATURE.replace("{new}", key)
+        fix = f"Record the {wanted[key]}s" + (f", or rename the feature that holds them: {rename}" if named else ".")
+        recording.report("feature-missing", text, fix=fix, key=named[0] if named else None)
 
 
 def _camera(recording: Recording, key: str, entry: dict[str, Any], shape: list[int]) -> Camera:
@@ -54,8 +84,9 @@ def _camera(recording: Recording, key: str, entry: dict[str, Any], shape: list[i
     dtype = str(entry.get("dtype"))
     if depth or dtype not in ("video", "image") or (len(shape) == 3 and size is None):
         what = "is a depth camera" if depth else f"has dtype {dtype} and shape {shape}"
-        recording.report("camera-unusable", f"The camera '{_short_name(key)}' {what}.", camera=_short_name(key))
-    return Camera(key, _short_name(key), dtype != "image", size, details)
+        message = f"The camera '{_short_name(key)}' {what}: samples leave it out."
+        recording.report("camera-unusable", message, camera=_short_name(key), key=key)
+    return Camera(key, _short_name(key), dtype != "image", size, details, depth or (len(shape) == 3 and size is None))
 
 
 def _size(shape: list[int]) -> tuple[int, int] | None:

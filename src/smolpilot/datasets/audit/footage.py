@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from smolpilot.datasets.audit.recording import Camera, Recording, Span
-from smolpilot.datasets.audit.scanning import VideoScan, readable_video, scan_pictures, scan_video
-
-type Progress = Callable[[str, int, int], None]
+from smolpilot.datasets.audit.recording import Progress as Progress
+from smolpilot.datasets.audit.scan_pool import ScanTask, scan_all
+from smolpilot.datasets.audit.scanning import VideoScan, readable_video
 
 
 @dataclass
@@ -34,66 +33,86 @@ class Clip:
 
     def light(self) -> npt.NDArray[np.float64]:
         """Mean brightness of each frame."""
-        return np.array(self.scan.look.light[self.first : self.last])
+        return self.scan.look.light[self.first : self.last].astype(np.float64)
 
     def peak(self) -> npt.NDArray[np.float64]:
         """Brightness of each frame's brightest block."""
-        return np.array(self.scan.look.peak[self.first : self.last])
+        return self.scan.look.peak[self.first : self.last].astype(np.float64)
 
     def colour(self) -> npt.NDArray[np.float64] | None:
         """Mean red, green, blue in [0, 1]; None without a decoded frame."""
-        values = np.array(self.scan.look.colours[self.first : self.last]).reshape(-1, 3)
+        values = self.scan.look.colors[self.first : self.last].astype(np.float64)
         known = values[np.isfinite(values).all(axis=1)]
         return known.mean(axis=0) if len(known) else None
 
 
 @dataclass
 class Footage:
-    """All scanned files, and the clips of the episodes, by (camera key, episode)."""
+    """All scanned videos, and the clips of the episodes, by (camera key, episode); `pictures` has the scanned tables
+    of cameras that are stored there, by (camera key, file)."""
 
     scans: dict[Path, VideoScan] = field(default_factory=dict)
     clips: dict[tuple[str, int], Clip] = field(default_factory=dict)
     cameras: dict[str, list[Path]] = field(default_factory=dict)
+    pictures: dict[tuple[str, Path], VideoScan] = field(default_factory=dict)
 
     def of(self, key: str) -> list[Clip]:
         """The clips of one camera, by episode."""
         return [clip for (camera, _), clip in sorted(self.clips.items()) if camera == key]
 
+    def color(self) -> list[Clip]:
+        """The clips of all cameras whose pictures samples have."""
+        return [clip for _, clip in sorted(self.clips.items()) if clip.camera.color]
 
-def film(recording: Recording, progress: Progress | None = None) -> Footage:
-    """Scan every video of the recording once, files that are missing or empty become findings."""
-    footage = Footage()
-    if recording.version == "v3.0":
-        for key in recording.video_cameras:
-            _place_by_count(recording, footage, key)
+
+def film(
+    recording: Recording, progress: Progress | None = None, *, jobs: int | None = None, known: Footage | None = None
+) -> Footage:
+    """Scan every video of the recording once; files that are missing or empty become findings.
+
+    `jobs` files are decoded at a time (None: one per core), with the same result for any number. Videos whose content
+    `known` has scanned before, under whatever name, are not decoded again.
+    """
     wanted = _files(recording)
-    total = sum(len(files) for files in wanted.values())
-    done = 0
+    tasks: dict[Path, ScanTask] = {}
+    pictures: dict[tuple[str, Path], ScanTask] = {}
     for key, files in wanted.items():
         camera = recording.cameras[key]
-        footage.cameras[key] = list(files)
-        for path, episodes in files.items():
+        if camera.is_video:
+            for path in [path for path in files if not readable_video(recording, path, files[path], camera.name)]:
+                del files[path]
+            counted = recording.video_files.get(key, []) if _countable(recording, key) else []
+            tasks |= {path: ScanTask(path, None, camera.depth) for path in (*files, *counted)}
+        else:
+            for path in [path for path in files if path in recording.schemas]:
+                pictures[key, path] = ScanTask(path, key, camera.depth)
+    jobs_done = scan_all([*tasks.values(), *pictures.values()], recording.root, jobs, known, progress)
+    footage = Footage(dict(zip(tasks, jobs_done, strict=False)))
+    footage.pictures = dict(zip(pictures, jobs_done[len(tasks) :], strict=True))
+    for key, camera in recording.cameras.items():
+        if _countable(recording, key):
+            _place_by_count(recording, footage, key)
+            wanted[key] = {path: found for path, found in _files(recording)[key].items() if path in footage.scans}
+        footage.cameras[key] = list(wanted[key])
+        for path, episodes in wanted[key].items():
             if camera.is_video:
-                if readable_video(recording, path, episodes, camera.name):
-                    if path not in footage.scans:
-                        footage.scans[path] = scan_video(path)
-                    _cut_video(recording, footage, camera, path, episodes)
-            elif path in recording.schemas:
-                scan = scan_pictures(recording, path, key)
-                _cut_pictures(recording, footage, camera, scan, episodes)
-            done += 1
-            if progress is not None:
-                progress("reading videos", done, total)
+                _cut_video(recording, footage, camera, path, episodes)
+            elif (key, path) in footage.pictures:
+                _cut_pictures(recording, footage, camera, footage.pictures[key, path], episodes)
     return footage
+
+
+def _countable(recording: Recording, key: str) -> bool:
+    """Whether nothing but counting can tell where the episodes of this camera are: there is no episode table."""
+    records = list(recording.records.values())
+    placed = any(record.listed or key in record.spans for record in records)
+    return recording.version == "v3.0" and recording.cameras[key].is_video and bool(records) and not placed
 
 
 def _place_by_count(recording: Recording, footage: Footage, key: str) -> None:
     """Without an episode table: one episode after the other, if that uses up every file exactly."""
     records = [recording.records[index] for index in recording.episodes]
-    if not records or any(record.listed or key in record.spans for record in records):
-        return
-    scans = {path: scan_video(path) for path in recording.video_files.get(key, [])}
-    footage.scans |= scans
+    scans = {path: footage.scans[path] for path in recording.video_files.get(key, [])}
     spans: dict[int, Span] = {}
     files = iter(scans.values())
     scan, at = next(files, None), 0
@@ -121,9 +140,6 @@ def _files(recording: Recording) -> dict[str, dict[Path, list[int]]]:
                 span = record.spans.get(key)
                 if span is not None:
                     files.setdefault(span.path, []).append(index)
-                elif record.listed:
-                    message = f"Episode {index} has no video of camera '{camera.name}'."
-                    recording.report("file-missing", message, episode=index, camera=camera.name)
             elif index in recording.rows:
                 files.setdefault(recording.rows[index].path, []).append(index)
     return wanted

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from smolpilot.datasets.audit.locating import Locator, number_of
 from smolpilot.datasets.audit.recording import Record, Recording, Span
-from smolpilot.datasets.audit.tolerant import json_lines, json_object, parquet_rows
+from smolpilot.datasets.audit.stored import RowStatistics, stored_statistics
+from smolpilot.datasets.audit.tolerant import json_lines, json_object, parquet_table
 from smolpilot.statistics import Statistics
 
 _OWN = ("episode_index", "tasks", "length", "dataset_from_index", "dataset_to_index")
@@ -38,6 +41,11 @@ def read_v2_meta(recording: Recording, locator: Locator) -> None:
             video = locator.video_of(camera, index, index // chunk_size)
             if video is not None:
                 record.spans[key] = Span(video)
+    for key, camera in recording.video_cameras.items():
+        if recording.records and not locator.any_video(camera) and len(recording.video_cameras) > 1:
+            for record in recording.records.values():
+                record.spans.pop(key, None)
+            recording.report_absent(camera)
     if recording.version == "v2.1":
         _v21_statistics(recording, meta / "episodes_stats.jsonl")
     else:
@@ -47,14 +55,41 @@ def read_v2_meta(recording: Recording, locator: Locator) -> None:
 def read_v3_meta(recording: Recording, locator: Locator) -> None:
     """meta/episodes/, meta/tasks.parquet and meta/stats.json of v3.0."""
     meta = recording.root / "meta"
-    _tasks(recording, parquet_rows(recording, meta / "tasks.parquet", "task list"), "tasks.parquet")
+    table = parquet_table(recording, meta / "tasks.parquet", "task list")
+    if table is not None:
+        recording.task_texts = row_labels(table)
+        # What pandas calls its index is the text.
+        names = ["task" if name == "__index_level_0__" else name for name in table.column_names]
+        _tasks(recording, table.rename_columns(names).to_pylist(), "tasks.parquet")
     files = sorted((meta / "episodes").glob("*/*.parquet"))
     if not files:
         recording.report("meta-damaged", "The episode tables under meta/episodes are missing.")
     for path in files:
-        for row in parquet_rows(recording, path, "episode table"):
-            _v3_record(recording, locator, row)
+        table = parquet_table(recording, path, "episode table")
+        if table is None:
+            continue
+        plain = table.select([name for name in dict.fromkeys(table.column_names) if not name.startswith("stats/")])
+        stored = stored_statistics(table)
+        for place, row in enumerate(plain.to_pylist()):
+            _v3_record(recording, locator, row, RowStatistics(stored, place))
+    _unplaced(recording)
     _whole_statistics(recording)
+
+
+def row_labels(table: pa.Table) -> list[Any]:
+    """What pandas makes of a table's rows as their labels: the columns that its metadata call the index, else numbers.
+
+    LeRobot takes the label of the row at the place `task_index` for the instruction.
+    """
+    try:
+        index = json.loads((table.schema.metadata or {})[b"pandas"])["index_columns"]
+    except (KeyError, ValueError, TypeError):
+        index = []
+    named = [name for name in index if isinstance(name, str) and name in table.column_names]
+    if not named:
+        return list(range(table.num_rows))
+    labels = [table[name].to_pylist() for name in named]
+    return labels[0] if len(labels) == 1 else list(zip(*labels, strict=True))
 
 
 def whole_number(value: Any) -> int | None:
@@ -74,11 +109,12 @@ def texts(value: Any) -> list[str]:
     return [str(text) for text in value if text is not None] if isinstance(value, list | tuple | np.ndarray) else []
 
 
-def _v3_record(recording: Recording, locator: Locator, row: dict[str, Any]) -> None:
+def _v3_record(recording: Recording, locator: Locator, row: dict[str, Any], statistics: RowStatistics) -> None:
     index = whole_number(row.get("episode_index"))
     if index is None or index < 0:
         recording.report("meta-damaged", "A row of the episode table has no whole number as 'episode_index'.")
         return
+    recording.listed_order.append(index)
     record = Record(index, whole_number(row.get("length")), texts(row.get("tasks")))
     record.first, record.last = (whole_number(row.get(f"dataset_{end}_index")) for end in ("from", "to"))
     chunk, file = (whole_number(row.get(f"data/{part}_index")) for part in ("chunk", "file"))
@@ -92,7 +128,7 @@ def _v3_record(recording: Recording, locator: Locator, row: dict[str, Any]) -> N
         chunk, file = (whole_number(row.get(f"{prefix}/{part}_index")) for part in ("chunk", "file"))
         start, stop = (row.get(f"{prefix}/{end}_timestamp") for end in ("from", "to"))
         if chunk is None or file is None or not isinstance(start, int | float) or not np.isfinite(start):
-            absent.append(f"the place of its '{camera.name}' video")
+            recording.unplaced.setdefault(key, []).append(index)
             continue
         path = locator.shared_video(camera, chunk, file)
         if path is not None:
@@ -101,22 +137,22 @@ def _v3_record(recording: Recording, locator: Locator, row: dict[str, Any]) -> N
     if absent:
         message = f"The episode table says nothing of {', '.join(absent)} for episode {index}."
         recording.report("meta-damaged", message, episode=index)
-    record.statistics = _v3_statistics(row)
+    record.statistics = statistics
     placed = ("data/", "videos/", "stats/", "meta/episodes/")
     record.fields = {key: value for key, value in row.items() if key not in _OWN and not key.startswith(placed)}
     _add(recording, record, "episodes")
 
 
-def _v3_statistics(row: dict[str, Any]) -> Statistics:
-    found: Statistics = {}
-    for column, value in row.items():
-        parts = column.split("/")
-        if len(parts) == 3 and parts[0] == "stats" and value is not None:
-            try:
-                found.setdefault(parts[1], {})[parts[2]] = np.atleast_1d(np.asarray(value, dtype=np.float64))
-            except (ValueError, TypeError):
-                continue
-    return found
+def _unplaced(recording: Recording) -> None:
+    """A camera that no episode has a place for was never recorded: one finding, not one for each episode."""
+    for key, episodes in recording.unplaced.items():
+        camera = recording.cameras[key]
+        if len(set(episodes)) == len(recording.records):
+            recording.report_absent(camera)
+            continue
+        for index in episodes:
+            message = f"The episode table says nothing of the place of its '{camera.name}' video for episode {index}."
+            recording.report("meta-damaged", message, episode=index, camera=camera.name)
 
 
 def _add(recording: Recording, record: Record, where: str) -> None:

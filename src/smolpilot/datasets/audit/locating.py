@@ -24,6 +24,7 @@ class Locator:
         self._numbered_tables = _by_number(self.tables)
         self._numbered_videos: dict[str, dict[int, Path]] = {}
         self._unusable: set[str] = set()
+        self._shared: dict[tuple[str, int, int], Path | None] = {}
         self._elsewhere: dict[str, list[tuple[Path | None, Path]]] = {"data_path": [], "video_path": []}
 
     def path(self, key: str, names: dict[str, Any]) -> Path | None:
@@ -60,20 +61,34 @@ class Locator:
 
     def shared_data(self, chunk: int, file: int) -> Path | None:
         """A table of many episodes (v3.0)."""
-        expected = self.path("data_path", {"chunk_index": chunk, "file_index": file})
-        return self._found("data_path", expected, self._numbered_tables.get(file) if chunk == 0 else None)
+        place = ("data_path", chunk, file)
+        if place not in self._shared:
+            expected = self.path("data_path", {"chunk_index": chunk, "file_index": file})
+            other = self._numbered_tables.get(file) if chunk == 0 else None
+            self._shared[place] = self._found("data_path", expected, other)
+        return self._shared[place]
 
     def shared_video(self, camera: Camera, chunk: int, file: int) -> Path | None:
         """A video of many episodes (v3.0)."""
-        names = {"video_key": camera.key, "chunk_index": chunk, "file_index": file}
-        found = self._videos_of(camera).get(file) if chunk == 0 else None
-        return self._found("video_path", self.path("video_path", names), found)
+        place = (camera.key, chunk, file)
+        if place not in self._shared:
+            names = {"video_key": camera.key, "chunk_index": chunk, "file_index": file}
+            found = self._videos_of(camera).get(file) if chunk == 0 else None
+            self._shared[place] = self._found("video_path", self.path("video_path", names), found)
+        return self._shared[place]
 
     def videos_of(self, camera: Camera) -> list[Path]:
         """All video files of a camera, by the names of their folders."""
         names = {camera.key, camera.name, camera.key.rsplit(".", 1)[-1]}
         only = len(self._recording.video_cameras) == 1
         return [path for path in self.videos if only or names & set(path.relative_to(self._root).parts[:-1])]
+
+    def any_video(self, camera: Camera) -> bool:
+        """Whether there is any file that may be this camera's, where info.json says or elsewhere."""
+        names = (camera.key, camera.name)
+        return bool(self.videos_of(camera)) or any(
+            name in path.relative_to(self._root).as_posix() for path in self.videos for name in names
+        )
 
     def report(self) -> None:
         """One finding for each pattern that the files do not follow."""

@@ -8,7 +8,8 @@ from typing import Any
 from smolpilot.datasets.audit.declared import read_features
 from smolpilot.datasets.audit.listing import read_v2_meta, read_v3_meta
 from smolpilot.datasets.audit.locating import Locator
-from smolpilot.datasets.audit.recording import Recording
+from smolpilot.datasets.audit.outcome import note_outcome
+from smolpilot.datasets.audit.recording import Progress, Recording
 from smolpilot.datasets.audit.rows import load_rows
 from smolpilot.datasets.audit.tolerant import json_object
 from smolpilot.errors import UsageError
@@ -16,7 +17,7 @@ from smolpilot.errors import UsageError
 KNOWN_VERSIONS = ("v2.0", "v2.1", "v3.0")
 
 
-def read_recording(path: str | Path) -> Recording:
+def read_recording(path: str | Path, progress: Progress | None = None) -> Recording:
     """Read metadata and tables of a LeRobot v2.0, v2.1 or v3.0 folder; damage is noted in `findings`.
 
     Raises UsageError only when `path` is no folder, or has neither meta/info.json nor any table.
@@ -42,7 +43,8 @@ def read_recording(path: str | Path) -> Recording:
     read_features(recording, locator)
     read = read_v3_meta if recording.version == "v3.0" else read_v2_meta
     read(recording, locator)
-    load_rows(recording, locator)
+    load_rows(recording, locator, progress)
+    note_outcome(recording, locator)
     recording.video_files = {key: locator.videos_of(camera) for key, camera in recording.video_cameras.items()}
     locator.report()
     return recording

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import smolpilot
-from smolpilot.datasets.audit.findings import SEVERITIES, count
+from smolpilot.datasets.audit.findings import SEVERITIES, Finding, collapsed, count
 from smolpilot.datasets.audit.rules import GROUPS, RULES
 from smolpilot.datasets.audit.run import Audit
+from smolpilot.datasets.audit.subject import ranges
 
 
 def render(result: Audit) -> str:
@@ -25,20 +26,22 @@ def render(result: Audit) -> str:
         lstrip_blocks=True,
     )
     template = environment.get_template("check.html.j2")
+    together = collapsed(result.findings)
+    shown = [found for found, _ in together]
     return template.render(
         facts=result.facts(),
-        counts=count(result.findings),
+        counts=count(shown),
         severities=SEVERITIES,
-        findings=result.findings,
+        findings=[(found, ranges(episodes) if episodes else "") for found, episodes in together],
         rules=RULES,
-        groups=[_group(result, name) for name in GROUPS],
+        groups=[_group(shown, name) for name in GROUPS],
         episodes=_episodes(result),
         width=max(1, *(len(rows) for rows in result.recording.rows.values()), 1),
     )
 
 
-def _group(result: Audit, name: str) -> dict[str, Any]:
-    mine = [found for found in result.findings if found.group == name]
+def _group(findings: list[Finding], name: str) -> dict[str, Any]:
+    mine = [found for found in findings if found.group == name]
     return {"title": GROUPS[name], "counts": count(mine), "codes": sorted({found.code for found in mine})}
 
 
@@ -46,8 +49,11 @@ def _episodes(result: Audit) -> list[dict[str, Any]]:
     """Each episode with its findings, and where on its time line they begin."""
     recording = result.recording
     listed = []
+    by_episode: dict[int | None, list[Finding]] = {}
+    for found in result.findings:
+        by_episode.setdefault(found.episode, []).append(found)
     for index in recording.episodes:
-        mine = [found for found in result.findings if found.episode == index]
+        mine = by_episode.get(index, [])
         rows = recording.rows.get(index)
         listed.append(
             {

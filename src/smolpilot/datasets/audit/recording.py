@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,8 @@ from smolpilot.datasets.audit.findings import Finding, finding
 from smolpilot.statistics import Statistics
 
 type Array = npt.NDArray[Any]
+type Progress = Callable[[str, int, int], None]
+type Stored = Mapping[str, Mapping[str, npt.NDArray[np.float64]]]
 
 
 @dataclass
@@ -27,6 +29,12 @@ class Camera:
     is_video: bool
     size: tuple[int, int] | None
     declared: dict[str, Any]
+    depth: bool = False
+
+    @property
+    def color(self) -> bool:
+        """Whether it gives the pictures that samples have: a depth camera's are left out of them."""
+        return not self.depth
 
 
 @dataclass
@@ -64,7 +72,7 @@ class Record:
     tasks: list[str] = field(default_factory=list)
     data_path: Path | None = None
     spans: dict[str, Span] = field(default_factory=dict)
-    statistics: Statistics = field(default_factory=dict)
+    statistics: Stored = field(default_factory=dict)
     first: int | None = None
     last: int | None = None
     listed: bool = True
@@ -89,7 +97,13 @@ class Rows:
 
 @dataclass
 class Recording:
-    """A dataset folder. `version` is the layout found in the files, `stated_version` what `info.json` claims."""
+    """A dataset folder. `version` is the layout found in the files, `stated_version` what `info.json` claims.
+
+    `nulls` has the rows without a value of each (data file, column) that has some; `unplaced` the episodes of a camera
+    whose place in its videos the episode table does not say. `task_texts` are the labels of the rows of
+    meta/tasks.parquet as pandas, and so LeRobot, reads them; `listed_order` the episodes as the episode table lists
+    them. `outcome` is "empty" or "interrupted" for a recording that was not begun or not finished.
+    """
 
     root: Path
     info: dict[str, Any] = field(default_factory=dict)
@@ -104,15 +118,29 @@ class Recording:
     schemas: dict[Path, pa.Schema] = field(default_factory=dict)
     statistics: Statistics = field(default_factory=dict)
     video_files: dict[str, list[Path]] = field(default_factory=dict)
+    nulls: dict[tuple[Path, str], npt.NDArray[np.int64]] = field(default_factory=dict)
+    unplaced: dict[str, list[int]] = field(default_factory=dict)
+    task_texts: list[Any] | None = None
+    listed_order: list[int] = field(default_factory=list)
+    outcome: str = ""
+    _names: dict[Path, str] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
 
     def report(self, code: str, message: str, **place: Any) -> None:
         """Note a finding made while reading."""
         self.findings.append(finding(code, message, root=self.root, **place))
 
+    def report_absent(self, camera: Camera) -> None:
+        """Note a camera that is declared, and of which no episode has a video."""
+        message = f"No episode has a video of camera '{camera.name}', which meta/info.json declares."
+        self.report("camera-absent", message, camera=camera.name)
+
     def relative(self, path: Path) -> str:
         """A path as the findings name it: from the dataset's folder on."""
-        return path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else str(path)
+        if path not in self._names:
+            inside = path.is_relative_to(self.root)
+            self._names[path] = path.relative_to(self.root).as_posix() if inside else str(path)
+        return self._names[path]
 
     @property
     def episodes(self) -> list[int]:
@@ -153,3 +181,12 @@ class Recording:
                 return text
         record = self.records.get(episode)
         return record.tasks[0] if record and record.tasks else ""
+
+    def task_at(self, episode: int, frame: int) -> str | None:
+        """The instruction of one row, None where the tables do not tell."""
+        rows = self.rows.get(episode)
+        column = rows.get("task_index") if rows is not None else None
+        if column is None or column.dtype.kind not in "iuf" or frame >= column.size:
+            return None
+        value = float(column.reshape(-1)[frame])
+        return self.tasks.get(int(value)) if value.is_integer() else None

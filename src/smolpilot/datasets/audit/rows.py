@@ -8,21 +8,23 @@ from pathlib import Path
 import numpy as np
 
 from smolpilot.datasets.audit.locating import Locator
-from smolpilot.datasets.audit.recording import Array, Record, Recording, Rows
+from smolpilot.datasets.audit.recording import Array, Progress, Record, Recording, Rows
 from smolpilot.datasets.audit.tolerant import data_table
 
 
-def load_rows(recording: Recording, locator: Locator) -> None:
+def load_rows(recording: Recording, locator: Locator, progress: Progress | None = None) -> None:
     """Fill `recording.rows`; pictures inside the tables stay where they are."""
     skip = {key for key, camera in recording.cameras.items() if not camera.is_video}
     if recording.version == "v3.0":
-        _shared_tables(recording, locator, skip)
+        _shared_tables(recording, locator, skip, progress)
     else:
-        _own_tables(recording, skip)
+        _own_tables(recording, skip, progress)
 
 
-def _own_tables(recording: Recording, skip: set[str]) -> None:
-    for index, record in recording.records.items():
+def _own_tables(recording: Recording, skip: set[str], progress: Progress | None) -> None:
+    for number, (index, record) in enumerate(recording.records.items(), 1):
+        if progress is not None:
+            progress("reading tables", number, len(recording.records))
         if record.data_path is None:
             recording.report("file-missing", f"Episode {index} has no data file.", episode=index)
             continue
@@ -33,15 +35,19 @@ def _own_tables(recording: Recording, skip: set[str]) -> None:
             recording.rows[index] = _rows(record.data_path, columns, None)
 
 
-def _shared_tables(recording: Recording, locator: Locator, skip: set[str]) -> None:
+def _shared_tables(recording: Recording, locator: Locator, skip: set[str], progress: Progress | None) -> None:
     by_path: dict[Path, list[Record]] = {}
     for record in recording.records.values():
         if record.data_path is not None:
             by_path.setdefault(record.data_path, []).append(record)
-    for path in [*by_path, *(path for path in locator.tables if path not in by_path)]:
-        if path not in by_path and recording.records and all(i in recording.rows for i in recording.records):
+    listed_episodes = list(recording.records)
+    paths = [*by_path, *(path for path in locator.tables if path not in by_path)]
+    for number, path in enumerate(paths, 1):
+        if progress is not None:
+            progress("reading tables", number, len(paths))
+        if number == len(by_path) + 1 and listed_episodes and all(i in recording.rows for i in listed_episodes):
             # Every episode has its rows: what else lies about is a stray file.
-            continue
+            return
         before = len(recording.findings)
         columns = data_table(recording, path, skip)
         listed = by_path.get(path, [])
@@ -56,8 +62,11 @@ def _split(recording: Recording, path: Path, columns: dict[str, Array], listed: 
     if index is None or not numbers or not np.isfinite(index).all() or (index != np.round(index)).any():
         _split_by_span(recording, path, columns, listed)
         return
-    for value in np.unique(index):
-        episode, places = int(value), np.flatnonzero(index == value)
+    # Sorted once: a search through all rows for each episode would take the square of their number.
+    order = np.argsort(index, kind="stable")
+    values, starts = np.unique(index[order], return_index=True)
+    for value, places in zip(values.tolist(), np.split(order, starts[1:]), strict=False):
+        episode = int(value)
         if episode in recording.rows:
             continue
         if episode not in recording.records:
@@ -79,7 +88,12 @@ def _split_by_span(recording: Recording, path: Path, columns: dict[str, Array], 
 def _rows(path: Path, columns: dict[str, Array], places: Array | None) -> Rows:
     count = len(next(iter(columns.values()), ()))
     chosen = np.arange(count) if places is None else places
-    return Rows(path, chosen.astype(np.int64), {name: values[chosen] for name, values in columns.items()})
+    # Neighbors, as they nearly always are, are a view of the file's columns and no copy.
+    together = (
+        len(chosen) > 0 and int(chosen[-1]) - int(chosen[0]) == len(chosen) - 1 and bool((np.diff(chosen) == 1).all())
+    )
+    part = slice(int(chosen[0]), int(chosen[-1]) + 1) if together else chosen
+    return Rows(path, chosen.astype(np.int64), {name: values[part] for name, values in columns.items()})
 
 
 def _name_episode(recording: Recording, before: int, episodes: list[int]) -> None:

@@ -8,6 +8,10 @@ from typing import Literal
 REPAIR = "smolpilot dataset repair {path} DST"
 EXCLUDE = "smolpilot dataset exclude {path} DST --episodes {episode}"
 RENAME = "smolpilot dataset tasks {path} DST --rename INDEX='new text'"
+RENAME_FEATURE = "smolpilot dataset rename {path} DST --feature {key}={new}"
+VIEW = "Look at it: smolpilot dataset view {path}"
+ANEW = "Record these episodes anew: most of the dataset has it, and what is missing is in none of its files."
+WITHOUT = "Nothing needs to be done; a copy without it: smolpilot dataset convert {path} DST --without {key}"
 AGAIN = "Copy or download the file again; without it: " + REPAIR
 
 GROUPS: dict[str, str] = {
@@ -36,7 +40,16 @@ class Rule:
 
 RULES: dict[str, Rule] = {
     # structure
-    "info-damaged": Rule("error", "structure", "meta/info.json is missing, torn or not a JSON object", REPAIR),
+    "recording-empty": Rule("error", "structure", "no episode has been recorded yet", "Record episodes into it."),
+    "recording-interrupted": Rule(
+        "error", "structure", "the recorder was stopped before it closed its files: they have no end", REPAIR
+    ),
+    "info-damaged": Rule(
+        "error",
+        "structure",
+        "meta/info.json is missing, torn, not a JSON object, or says what LeRobot does not take",
+        REPAIR,
+    ),
     "version-unknown": Rule(
         "error", "structure", "codebase_version is missing, unknown, or not the layout of the files", REPAIR
     ),
@@ -58,35 +71,67 @@ RULES: dict[str, Rule] = {
     "totals-wrong": Rule(
         "error", "structure", "total_episodes, total_frames or total_tasks of info differ from the data", REPAIR
     ),
-    "totals-missing": Rule("warning", "structure", "info states no totals, which LeRobot needs", REPAIR),
+    "totals-missing": Rule(
+        "error", "structure", "info states no totals, by which LeRobot counts (v2.x: a warning)", REPAIR
+    ),
     "splits-wrong": Rule("info", "structure", "info's splits name episodes that are not there", REPAIR),
     "file-stray": Rule(
         "info", "structure", "a file in data/ or videos/ that no episode uses", "Remove it from a copy."
     ),
+    "table-stray": Rule(
+        "error",
+        "structure",
+        "a table in data/ that no episode uses: LeRobot reads it all the same",
+        "Remove the file, or leave it out of a copy: " + REPAIR,
+    ),
     "file-large": Rule("info", "structure", "a file of more than 5 GB", "smolpilot dataset convert {path} DST"),
     # schema
-    "features-damaged": Rule("error", "schema", "info's features are missing, or one lacks its dtype or shape", REPAIR),
+    "features-damaged": Rule(
+        "error", "schema", "info's features are missing, or one has no dtype and shape that LeRobot knows", REPAIR
+    ),
     "feature-missing": Rule(
         "error",
         "schema",
         "there is no observation.state or no action",
-        "Record it, or rename the feature that holds it.",
+        RENAME_FEATURE,
     ),
     "names-nested": Rule("info", "schema", "joint names are nested or keyed; smolpilot flattens them", REPAIR),
     "names-missing": Rule("info", "schema", "joints have no names", REPAIR),
     "names-wrong": Rule("warning", "schema", "there is not one name per joint, or a name stands twice", REPAIR),
     "column-missing": Rule("error", "schema", "a data file lacks a column that the features or LeRobot need", REPAIR),
-    "column-undeclared": Rule("warning", "schema", "a data file has a column that the features do not name", REPAIR),
-    "column-type": Rule("warning", "schema", "a column's type is not the one that the features declare", REPAIR),
-    "column-shape": Rule("error", "schema", "a column has more or fewer numbers per row than its feature", EXCLUDE),
-    "column-empty": Rule("error", "schema", "a column has rows without a value", EXCLUDE),
+    "column-undeclared": Rule(
+        "error",
+        "schema",
+        "a data file has a column that the features do not name: LeRobot cannot open it (v2.x: a warning)",
+        REPAIR,
+    ),
+    "column-type": Rule(
+        "error",
+        "schema",
+        "a column is not of the type that the features declare (a warning where LeRobot's cast takes it)",
+        REPAIR,
+    ),
+    "column-shape": Rule("error", "schema", "a column has more or fewer numbers per row than its feature", REPAIR),
+    "column-empty": Rule(
+        "error", "schema", "a column has rows without a value: LeRobot makes no batch of them", REPAIR
+    ),
+    "camera-absent": Rule("error", "schema", "a camera is declared, and no episode has a video of it", REPAIR),
     "camera-unusable": Rule(
-        "warning", "schema", "a depth camera, or pictures that are not three 8-bit colours", "Leave the camera out."
+        "warning",
+        "schema",
+        "a depth camera, or pictures that are not three 8-bit colors: samples leave it out",
+        WITHOUT,
     ),
     # indices
     "episode-duplicate": Rule("error", "indices", "the metadata list an episode twice", REPAIR),
     "episode-unlisted": Rule("error", "indices", "an episode has data, but the metadata do not list it", REPAIR),
-    "episode-gaps": Rule("warning", "indices", "episode numbers have gaps: LeRobot looks them up by position", REPAIR),
+    "episode-gaps": Rule("error", "indices", "episode numbers have gaps: LeRobot looks them up by position", REPAIR),
+    "episode-lookup": Rule(
+        "error",
+        "indices",
+        "the episode table is not in the order of its episodes: LeRobot looks them up by position",
+        REPAIR,
+    ),
     "episode-length": Rule("error", "indices", "an episode has more or fewer rows than the metadata say", REPAIR),
     "episode-span": Rule(
         "error", "indices", "dataset_from_index and dataset_to_index are not where the episode's rows are", REPAIR
@@ -100,7 +145,15 @@ RULES: dict[str, Rule] = {
         "warning", "indices", "the instruction in the episode list is not the one of its rows", REPAIR
     ),
     "task-duplicate": Rule("error", "indices", "a task index stands twice in the task list", REPAIR),
-    "task-gaps": Rule("warning", "indices", "task indices have gaps: LeRobot gives the wrong text for them", REPAIR),
+    "task-gaps": Rule(
+        "warning", "indices", "task indices have gaps (v2.x: an error where rows use one beyond them)", REPAIR
+    ),
+    "task-lookup": Rule(
+        "error",
+        "indices",
+        "LeRobot gives another instruction: it takes the index of meta/tasks.parquet, at row `task_index`",
+        REPAIR,
+    ),
     "task-unused": Rule("info", "indices", "a task that no row uses", "Nothing needs to be done."),
     # time
     "fps-mismatch": Rule("error", "time", "info's fps is not the rate of time stamps and videos", REPAIR),
@@ -121,7 +174,12 @@ RULES: dict[str, Rule] = {
     "video-long": Rule("warning", "video", "more video frames than rows: nobody knows which ones have no row", EXCLUDE),
     "video-span": Rule("error", "video", "the episode table places an episode's video on another one's frames", REPAIR),
     "video-swapped": Rule("error", "video", "the videos of two episodes or cameras seem to be exchanged", EXCLUDE),
-    "video-size": Rule("error", "video", "pictures of another size than the features state", EXCLUDE),
+    "video-size": Rule(
+        "error", "video", "pictures of another size or number of channels than the features state", EXCLUDE
+    ),
+    "picture-outside": Rule(
+        "error", "video", "a picture in the tables is a path only: LeRobot looks for it in the working folder", REPAIR
+    ),
     "video-codec": Rule("warning", "video", "codec or pixel format is not the declared one", REPAIR),
     "video-mixed": Rule("warning", "video", "one camera's files differ in codec, pixel format or size", EXCLUDE),
     "video-rate": Rule("warning", "video", "the video's frame rate is not the camera's declared one", REPAIR),
@@ -136,21 +194,26 @@ RULES: dict[str, Rule] = {
     "camera-black": Rule("error", "video", "a camera is black", EXCLUDE),
     "camera-frozen": Rule("warning", "video", "a camera shows the same picture while the robot moves", EXCLUDE),
     "exposure-jump": Rule("warning", "video", "the brightness jumps within an episode", EXCLUDE),
-    "exposure-spread": Rule("info", "video", "an episode is much darker or brighter than the others", EXCLUDE),
+    "exposure-spread": Rule("info", "video", "an episode is much darker or brighter than the others", VIEW),
     # statistics
     "statistics-missing": Rule("warning", "statistics", "stored statistics are missing", REPAIR),
-    "statistics-damaged": Rule("error", "statistics", "stored statistics are not finite or of another shape", REPAIR),
+    "statistics-damaged": Rule(
+        "error", "statistics", "stored statistics are not finite or of another shape (unused features: info)", REPAIR
+    ),
     "statistics-wrong": Rule(
-        "error", "statistics", "stored statistics are not those of the data: policies are normalised with them", REPAIR
+        "error",
+        "statistics",
+        "stored statistics are not those of the data: policies are normalized with them (unused features: info)",
+        REPAIR,
     ),
     "statistics-pictures": Rule(
         "warning", "statistics", "stored picture statistics are not those of the video", REPAIR
     ),
     # numbers
-    "not-finite": Rule("error", "numbers", "NaN or infinite numbers", EXCLUDE),
+    "not-finite": Rule("error", "numbers", "NaN or infinite numbers (in an unused feature: info)", EXCLUDE),
     "joint-dead": Rule("warning", "numbers", "a joint's state stands still while its action moves", EXCLUDE),
     "joint-constant": Rule("info", "numbers", "a joint never moves", "Nothing, if the task does not use it."),
-    "joint-saturated": Rule("info", "numbers", "a joint stays at the end of its range", EXCLUDE),
+    "joint-saturated": Rule("info", "numbers", "a joint stays at the end of its range", VIEW),
     "limit-position": Rule("warning", "numbers", "values outside the robot profile's limits", EXCLUDE),
     "limit-velocity": Rule("warning", "numbers", "movements faster than the robot profile allows", EXCLUDE),
     "unit-mismatch": Rule(
@@ -163,7 +226,7 @@ RULES: dict[str, Rule] = {
         "Name the right --robot.",
     ),
     "profile-mismatch": Rule(
-        "error", "numbers", "the robot profile's joints are not the dataset's", "smolpilot robots check PROFILE.yaml"
+        "error", "numbers", "the robot profile's joints are not the dataset's", "Name another --robot: smolpilot robots"
     ),
     "outlier": Rule("warning", "numbers", "a number far outside the joint's usual range", EXCLUDE),
     "jump": Rule("warning", "numbers", "a state jumps from one frame to the next", EXCLUDE),
@@ -186,7 +249,7 @@ RULES: dict[str, Rule] = {
     "idle-tail": Rule("warning", "episodes", "nothing moves for long at the end", EXCLUDE),
     "episode-short": Rule("warning", "episodes", "an episode of less than a second", EXCLUDE),
     "episode-duplicated": Rule("warning", "episodes", "two episodes have the same states and actions", EXCLUDE),
-    "length-spread": Rule("info", "episodes", "an episode is much longer or shorter than the others", EXCLUDE),
+    "length-spread": Rule("info", "episodes", "an episode is much longer or shorter than the others", VIEW),
     "chunk-short": Rule(
         "info", "episodes", "an episode is shorter than a chunk of 50 actions", "Nothing: the end of a chunk is padded."
     ),
@@ -195,7 +258,7 @@ RULES: dict[str, Rule] = {
         "info", "episodes", "the first and the last quarter of the episodes differ", "Check calibration and set-up."
     ),
     "few-episodes": Rule("info", "episodes", "few demonstrations of an instruction", "Record more."),
-    "gripper-inert": Rule("info", "episodes", "the gripper never moves in an episode", EXCLUDE),
+    "gripper-inert": Rule("info", "episodes", "the gripper never moves in an episode", VIEW),
     # instructions
     "instruction-empty": Rule("error", "instructions", "an instruction without text", RENAME),
     "instruction-placeholder": Rule(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,13 @@ from smolpilot.datasets.audit import (
     check_robot,
     check_statistics,
     check_structure,
+    check_swapped,
     check_time,
     check_video,
+    lerobot_rules,
 )
-from smolpilot.datasets.audit.findings import SEVERITIES, Finding, count, finding, ordered
+from smolpilot.datasets.audit.causes import with_fixes_that_help, without_consequences
+from smolpilot.datasets.audit.findings import SEVERITIES, Finding, collapsed, count, finding, ordered
 from smolpilot.datasets.audit.footage import Footage, Progress, film
 from smolpilot.datasets.audit.opening import read_recording
 from smolpilot.datasets.audit.recording import Recording
@@ -36,6 +39,7 @@ CHECKS: tuple[Check, ...] = (
     check_structure.splits,
     check_structure.files,
     check_structure.columns,
+    check_structure.empty_cells,
     check_structure.unlisted,
     check_indices.lengths,
     check_indices.missing_rows,
@@ -49,10 +53,11 @@ CHECKS: tuple[Check, ...] = (
     check_video.counts,
     check_video.containers,
     check_video.steps,
-    check_video.swapped,
+    check_swapped.swapped,
     check_pictures.black,
     check_pictures.frozen,
     check_pictures.exposure,
+    check_pictures.shapes,
     check_pictures.statistics,
     check_statistics.vectors,
     check_statistics.missing,
@@ -71,18 +76,23 @@ CHECKS: tuple[Check, ...] = (
     check_episodes.duplicates,
     check_episodes.variety,
     check_instructions.texts,
+    lerobot_rules.obstacles,
     check_loading.samples,
 )
 
 
 @dataclass(frozen=True)
 class Audit:
-    """All findings, ordered, and what was looked at."""
+    """All findings that have a cause of their own, ordered, and what was looked at; `everything` has those that only
+    follow from others, too. `unloadable` names the readers ("smolpilot", "LeRobot") that cannot load a sample, or give
+    it another instruction."""
 
     findings: list[Finding]
     recording: Recording
     footage: Footage
     seconds: float
+    everything: list[Finding] = field(default_factory=list)
+    unloadable: tuple[str, ...] = ()
     profile: RobotProfile | None = None
 
     def failed(self, *, strict: bool = False) -> bool:
@@ -105,17 +115,22 @@ class Audit:
             "cameras": [camera.name for camera in recording.cameras.values()],
             "video_files": len(scans),
             "decoded_frames": int(sum(int(scan.decoded.sum()) for scan in scans)),
+            "unloadable": list(self.unloadable),
             "checks": len(CHECKS),
             "seconds": round(self.seconds, 2),
         }
 
     def to_json(self) -> dict[str, Any]:
         """Everything as one document."""
-        counts = count(self.findings)
+        together = collapsed(self.findings)
+        counts = count(found for found, _ in together)
         return {
             **self.facts(),
             "counts": {severity: counts[severity] for severity in SEVERITIES},
-            "findings": [found.to_json() for found in self.findings],
+            "findings": [
+                {**found.to_json(), **({"episodes": episodes} if len(episodes) > 1 else {})}
+                for found, episodes in together
+            ],
         }
 
 
@@ -125,23 +140,49 @@ def audit(
     robot: RobotProfile | str | None = None,
     units: Mapping[str, str] | None = None,
     progress: Progress | None = None,
+    jobs: int | None = None,
+    footage: Footage | None = None,
 ) -> Audit:
     """Check a LeRobot folder, damaged or not; each video is decoded once.
 
     robot: a profile, what `--robot` says (`none`: no profile), or None: by the recording's robot_type or joint names.
-    units: of the recording's joints where they differ from the profile's. Raises UsageError when the path is no
-    dataset folder, for an unknown robot and for units of joints that are not there, and nothing else.
+    units: of the recording's joints where they differ from the profile's. `jobs` files are decoded at a time (None: one
+    per core), with the same result for any number. Videos whose content `footage` of another check has seen are not
+    decoded again. Raises UsageError when the path is no dataset folder, for an unknown robot and for units of joints
+    that are not there, and nothing else.
     """
     begin = time.monotonic()
-    subject = make_subject(path, robot=robot, units=units, progress=progress)
-    findings = list(subject.recording.findings)
-    for number, check in enumerate(CHECKS):
-        findings += run_check(check, subject)
+    subject = make_subject(path, robot=robot, units=units, progress=progress, jobs=jobs, footage=footage)
+    recording = subject.recording
+    found = list(recording.findings)
+    obstacles: list[Finding] = []
+    for number, check in enumerate(() if recording.outcome == "empty" else CHECKS):
+        fresh = run_check(check, subject)
+        if check is lerobot_rules.obstacles:
+            obstacles = fresh
+            said = {(one.code, one.episode, one.camera) for one in found if one.severity == "error"}
+            fresh = [one for one in fresh if (one.code, one.episode, one.camera) not in said]
+        found += fresh
         if progress is not None:
             progress("checking", number + 1, len(CHECKS))
+    everything = ordered(found)
+    findings = with_fixes_that_help(recording, without_consequences(recording, everything))
     return Audit(
-        ordered(findings), subject.recording, subject.footage, time.monotonic() - begin, profile=subject.profile
+        findings,
+        recording,
+        subject.footage,
+        time.monotonic() - begin,
+        everything,
+        _unloadable(everything, obstacles),
+        subject.profile,
     )
+
+
+def _unloadable(everything: list[Finding], obstacles: list[Finding]) -> tuple[str, ...]:
+    codes = {found.code for found in everything if found.severity == "error"}
+    ours = bool(codes & {"sample-unloadable", "recording-empty"})
+    theirs = any(found.code != "check-failed" for found in obstacles) or bool(codes & lerobot_rules.BLOCKING)
+    return (*(("smolpilot",) if ours else ()), *(("LeRobot",) if theirs else ()))
 
 
 def make_subject(
@@ -150,15 +191,17 @@ def make_subject(
     robot: RobotProfile | str | None = None,
     units: Mapping[str, str] | None = None,
     progress: Progress | None = None,
+    jobs: int | None = None,
+    footage: Footage | None = None,
 ) -> Subject:
-    """Read everything that the checks look at."""
-    recording = read_recording(path)
+    """Read everything that the checks look at; the arguments as for `audit`."""
+    recording = read_recording(path, progress)
     profile, named = check_robot.find_robot(recording, robot)
     check_robot.check_given_units(recording, profile, units or {})
-    footage = film(recording, progress)
-    rate = check_time.true_rate(recording, footage)
+    made = film(recording, progress, jobs=jobs, known=footage)
+    rate = check_time.true_rate(recording, made)
     word = robot.name if isinstance(robot, RobotProfile) else robot
-    return Subject(recording, footage, profile, rate, units or {}, named, word)
+    return Subject(recording, made, profile, rate, units or {}, named, word)
 
 
 def run_check(check: Check, subject: Subject) -> list[Finding]:

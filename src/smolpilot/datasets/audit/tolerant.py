@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import math
 import os
@@ -47,14 +48,23 @@ def json_object(recording: Recording, path: Path, what: str, code: str) -> dict[
     if not whole(recording, path, what, missing=code):
         return {}
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        content = path.read_bytes()
+        value = json.loads(content.decode("utf-8-sig"))
     except (ValueError, OSError, RecursionError) as error:
         recording.report(code, f"The {what} {recording.relative(path)} is no JSON: {_short(error)}.")
         return {}
     if not isinstance(value, dict):
         recording.report(code, f"The {what} {recording.relative(path)} is no JSON object.")
         return {}
+    _marked(recording, path, content, what, code)
     return value
+
+
+def _marked(recording: Recording, path: Path, content: bytes, what: str, code: str) -> None:
+    """What follows a byte order mark is whole, and LeRobot does not read it all the same."""
+    if content.startswith(codecs.BOM_UTF8):
+        message = f"The {what} {recording.relative(path)} begins with a byte order mark: LeRobot cannot read it."
+        recording.report(code, message)
 
 
 def json_lines(recording: Recording, path: Path, what: str) -> list[dict[str, Any]]:
@@ -62,10 +72,12 @@ def json_lines(recording: Recording, path: Path, what: str) -> list[dict[str, An
     if not whole(recording, path, what, missing="meta-damaged"):
         return []
     try:
-        lines = path.read_bytes().splitlines()
+        content = path.read_bytes()
+        lines = content.removeprefix(codecs.BOM_UTF8).splitlines()
     except OSError as error:
         recording.report("meta-damaged", f"The {what} {recording.relative(path)} cannot be read: {error.strerror}.")
         return []
+    _marked(recording, path, content, what, "meta-damaged")
     rows, bad = [], []
     for number, line in enumerate(lines, 1):
         if not line.strip():
@@ -84,19 +96,16 @@ def json_lines(recording: Recording, path: Path, what: str) -> list[dict[str, An
     return rows
 
 
-def parquet_rows(recording: Recording, path: Path, what: str) -> list[dict[str, Any]]:
-    """The rows of a small table of the meta folder."""
+def parquet_table(recording: Recording, path: Path, what: str) -> pa.Table | None:
+    """A table of the meta folder, None (with a finding) when it is damaged."""
     if not whole(recording, path, what, missing="meta-damaged"):
-        return []
+        return None
     try:
-        table = pq.read_table(path, partitioning=None)
-        names = ["task" if name == "__index_level_0__" else name for name in table.column_names]
-        rows: list[dict[str, Any]] = table.rename_columns(names).to_pylist()
+        return pq.ParquetFile(path).read()
     except (pa.ArrowException, OSError, ValueError) as error:
         message = f"The {what} {recording.relative(path)} is no whole parquet file: {_short(error)}."
         recording.report("meta-damaged", message)
-        return []
-    return rows
+        return None
 
 
 def data_table(recording: Recording, path: Path, skip: set[str]) -> dict[str, Array] | None:
@@ -136,7 +145,8 @@ def _array(recording: Recording, path: Path, name: str, column: pa.ChunkedArray)
     count = len(values)
     where = f"The column '{name}' of {recording.relative(path)}"
     if values.null_count:
-        recording.report("column-empty", f"{where} has {values.null_count} rows without a value.", frame=_null(values))
+        empty = np.asarray(values.is_null().to_numpy(zero_copy_only=False))
+        recording.nulls[path, name] = np.flatnonzero(empty).astype(np.int64)
         if not (pa.types.is_floating(values.type) or pa.types.is_integer(values.type)):
             return None
     width: list[int] = []
@@ -156,7 +166,7 @@ def _array(recording: Recording, path: Path, name: str, column: pa.ChunkedArray)
         width.append(round(per_row))
         values = inner
     if not (pa.types.is_integer(values.type) or pa.types.is_floating(values.type) or pa.types.is_boolean(values.type)):
-        return np.array(column.to_pylist(), dtype=object) if not width else None
+        return _texts(column) if not width else None
     if values.null_count and pa.types.is_integer(values.type):
         values = values.fill_null(-1)
     numbers = np.asarray(values.to_numpy(zero_copy_only=False))
@@ -164,9 +174,19 @@ def _array(recording: Recording, path: Path, name: str, column: pa.ChunkedArray)
     return numbers.reshape(shape) if numbers.size == math.prod(shape) else None
 
 
-def _null(values: pa.Array) -> int | None:
-    places = np.flatnonzero(np.asarray(values.is_null().to_numpy(zero_copy_only=False)))
-    return int(places[0]) if len(places) else None
+def _texts(column: pa.ChunkedArray) -> Array:
+    """Texts (or whatever is no number) as objects, each of which is kept once."""
+    try:
+        coded = column.combine_chunks().dictionary_encode()
+        coded = coded.combine_chunks() if isinstance(coded, pa.ChunkedArray) else coded
+        known = np.array([*coded.dictionary.to_pylist(), None], dtype=object)
+        places = np.asarray(coded.indices.fill_null(len(known) - 1).to_numpy(zero_copy_only=False))
+        texts: Array = known[places]
+        return texts
+    except (pa.ArrowException, TypeError, ValueError, AttributeError):
+        found = np.empty(len(column), dtype=object)
+        found[:] = column.to_pylist()
+        return found
 
 
 def _short(error: Exception) -> str:

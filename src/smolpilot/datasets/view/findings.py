@@ -22,7 +22,13 @@ def read_findings(path: Path) -> list[Finding]:
     rows = document.get("findings") if isinstance(document, dict) else document
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise UsageError(f"The findings file {path} holds no list of findings.", expected=expected)
-    return [_finding(row, path) for row in rows]
+    # What is said of several episodes at once is shown on each of them.
+    return [_finding({**row, "episode": episode}, path) for row in rows for episode in _episodes(row)]
+
+
+def _episodes(row: dict[str, Any]) -> list[Any]:
+    listed = row.get("episodes")
+    return listed if isinstance(listed, list) and listed else [row.get("episode")]
 
 
 def _finding(row: dict[str, Any], path: Path) -> Finding:
