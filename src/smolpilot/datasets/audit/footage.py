@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -60,15 +62,31 @@ class Footage:
         return [clip for (camera, _), clip in sorted(self.clips.items()) if camera == key]
 
 
-def film(recording: Recording, progress: Progress | None = None) -> Footage:
-    """Scan every video of the recording once, files that are missing or empty become findings."""
+def film(
+    recording: Recording, progress: Progress | None = None, *, jobs: int | None = None, known: Footage | None = None
+) -> Footage:
+    """Scan every video of the recording once, files that are missing or empty become findings.
+
+    `jobs` files are decoded at a time (None: one per core). Files that `known` has scanned are not decoded again.
+    """
     footage = Footage()
+    footage.scans |= known.scans if known is not None else {}
     if recording.version == "v3.0":
         for key in recording.video_cameras:
             _place_by_count(recording, footage, key)
     wanted = _files(recording)
     total = sum(len(files) for files in wanted.values())
     done = 0
+    films = {p for key, files in wanted.items() for p in files if recording.cameras[key].is_video and p.is_file()}
+    fresh = sorted(path for path in films if path not in footage.scans)
+    many = max(1, min(jobs or len(os.sched_getaffinity(0)), len(fresh)))
+    if many > 1:
+        # Decoding lets go of Python's lock.
+        with ThreadPoolExecutor(many) as pool:
+            for path, scan in zip(fresh, pool.map(scan_video, fresh), strict=True):
+                footage.scans[path] = scan
+                if progress is not None:
+                    progress("decoding videos", len(footage.scans), len(fresh))
     for key, files in wanted.items():
         camera = recording.cameras[key]
         footage.cameras[key] = list(files)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import math
 import os
@@ -47,14 +48,23 @@ def json_object(recording: Recording, path: Path, what: str, code: str) -> dict[
     if not whole(recording, path, what, missing=code):
         return {}
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        content = path.read_bytes()
+        value = json.loads(content.decode("utf-8-sig"))
     except (ValueError, OSError, RecursionError) as error:
         recording.report(code, f"The {what} {recording.relative(path)} is no JSON: {_short(error)}.")
         return {}
     if not isinstance(value, dict):
         recording.report(code, f"The {what} {recording.relative(path)} is no JSON object.")
         return {}
+    _marked(recording, path, content, what, code)
     return value
+
+
+def _marked(recording: Recording, path: Path, content: bytes, what: str, code: str) -> None:
+    """What follows a byte order mark is whole, and LeRobot does not read it all the same."""
+    if content.startswith(codecs.BOM_UTF8):
+        message = f"The {what} {recording.relative(path)} begins with a byte order mark, with which LeRobot cannot read it."
+        recording.report(code, message)
 
 
 def json_lines(recording: Recording, path: Path, what: str) -> list[dict[str, Any]]:
@@ -62,10 +72,12 @@ def json_lines(recording: Recording, path: Path, what: str) -> list[dict[str, An
     if not whole(recording, path, what, missing="meta-damaged"):
         return []
     try:
-        lines = path.read_bytes().splitlines()
+        content = path.read_bytes()
+        lines = content.removeprefix(codecs.BOM_UTF8).splitlines()
     except OSError as error:
         recording.report("meta-damaged", f"The {what} {recording.relative(path)} cannot be read: {error.strerror}.")
         return []
+    _marked(recording, path, content, what, "meta-damaged")
     rows, bad = [], []
     for number, line in enumerate(lines, 1):
         if not line.strip():
