@@ -22,7 +22,8 @@ POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2
 @dataclass(frozen=True)
 class Damage:
     """`layout` v3 or v21; `code` that check must report for `episode` (None: for the dataset); `repairable` with the
-    episodes that a repair drops, and (episode, rows) of those that it shortens. `edit` spoils the demonstrations before writing, `spoil` the written folder."""
+    episodes that a repair drops, and (episode, rows) of those that it shortens.
+    `edit` spoils the demonstrations before writing, `spoil` the written folder."""
 
     name: str
     layout: str

@@ -92,9 +92,7 @@ def trimmed(copy: Copy, words: str, counts: list[str]) -> bool:
 
 
 def counted(copy: Copy, words: str) -> bool:
-    return all(
-        copy.rows(new)["frame_index"].to_pylist() == list(range(copy.lengths[new])) for new in copy.new(words)
-    )
+    return all(copy.rows(new)["frame_index"].to_pylist() == list(range(copy.lengths[new])) for new in copy.new(words))
 
 
 def recorded(copy: Copy, words: str) -> bool:
@@ -139,18 +137,30 @@ def ranges(copy: Copy) -> bool:
 
 
 def usual_paths(copy: Copy) -> bool:
-    return bool(list(copy.root.glob("data/chunk-000/*-000.parquet" if "file" in copy.info["data_path"] else "data/chunk-000/episode_000000.parquet")))
+    return bool(
+        list(
+            copy.root.glob(
+                "data/chunk-000/*-000.parquet"
+                if "file" in copy.info["data_path"]
+                else "data/chunk-000/episode_000000.parquet"
+            )
+        )
+    )
 
 
 def dense_tasks(copy: Copy) -> bool:
-    return set(copy.column("task_index").tolist()) <= set(range(len(copy.text))) and len(set(copy.text)) == len(copy.text)
+    return set(copy.column("task_index").tolist()) <= set(range(len(copy.text))) and len(set(copy.text)) == len(
+        copy.text
+    )
 
 
 def by_label(copy: Copy) -> bool:
     import pandas as pd
 
     table = pd.read_parquet(copy.root / "meta" / "tasks.parquet")
-    return [table.iloc[i].name for i in range(len(table))] == copy.text and table["task_index"].tolist() == list(range(len(table)))
+    return [table.iloc[i].name for i in range(len(table))] == copy.text and table["task_index"].tolist() == list(
+        range(len(table))
+    )
 
 
 def changed(copy: Copy, name: str, changes: str) -> bool:
@@ -171,37 +181,77 @@ CLAIMS: list[tuple[str, Callable[..., bool]]] = [
     (r"Camera '(.+)' left out: .*", lambda c, name: camera(c, name) is None),
     (r"Feature '(.+)' is called '(.+)', as LeRobot does\.", lambda c, old, new: new in c.features and gone(c, old)),
     (r"Feature '(.+)' left out, as --\w+ says\.", gone),
-    (r"Episodes? ([\d, -]+): the place of the video of camera '(.+)' found by counting: .*", lambda c, words, name: all(
-        any(key.endswith(name) for key in c.report.after.recording.records[new].spans) for new in c.new(words))),
+    (
+        r"Episodes? ([\d, -]+): the place of the video of camera '(.+)' found by counting: .*",
+        lambda c, words, name: all(
+            any(key.endswith(name) for key in c.report.after.recording.records[new].spans) for new in c.new(words)
+        ),
+    ),
     (r"Column '?([\w.]+)'? written as (\w+), .*", typed),
-    (r"Column '(.+)': lists of one value became plain values, .*", lambda c, name: not pa.types.is_list(c.table.schema.field(name).type)),
-    (r"Column '(.+)': (\d+) empty cells became empty texts\.", lambda c, name, n: c.table[name].null_count == 0
-     and c.table[name].to_pylist().count("") == int(n)),
+    (
+        r"Column '(.+)': lists of one value became plain values, .*",
+        lambda c, name: not pa.types.is_list(c.table.schema.field(name).type),
+    ),
+    (
+        r"Column '(.+)': (\d+) empty cells became empty texts\.",
+        lambda c, name, n: c.table[name].null_count == 0 and c.table[name].to_pylist().count("") == int(n),
+    ),
     (r"Column '(.+)' left out: .*", gone),
-    (r"Column index (?:counted|made) anew for episodes? .*\.", lambda c: c.column("index").tolist() == list(range(sum(c.lengths)))),
+    (
+        r"Column index (?:counted|made) anew for episodes? .*\.",
+        lambda c: c.column("index").tolist() == list(range(sum(c.lengths))),
+    ),
     (r"Column (\w+) made anew for episodes? .*\.", lambda c, name: c.table[name].null_count == 0),
     (r"Episodes? ([\d, -]+): the first (row|\d+ rows) left out: .*", lambda c, words, n: trimmed(c, words, [n])),
     (r"Episodes? ([\d, -]+): the last (row|\d+ rows) left out: .*", lambda c, words, n: trimmed(c, words, [n])),
     (r"Episode (\d+): (?:frames numbered|\d+ repeated rows|rows put|frame_index made) .*", counted),
-    (r"Episode (\d+): episode_index written anew\.", lambda c, words: set(c.rows(c.new(words)[0])["episode_index"].to_pylist()) == set(c.new(words))),
+    (
+        r"Episode (\d+): episode_index written anew\.",
+        lambda c, words: set(c.rows(c.new(words)[0])["episode_index"].to_pylist()) == set(c.new(words)),
+    ),
     (r"Episodes numbered 0 to (\d+), .*", lambda c, last: len(c.lengths) == int(last) + 1 and all(c.lengths)),
-    (r"Episodes? ([\d, -]+): time stamps made anew, frame / .*", lambda c, words: all(
-        np.allclose(c.rows(new)["timestamp"].to_numpy(), np.arange(c.lengths[new]) / c.info["fps"], atol=1e-4) for new in c.new(words))),
+    (
+        r"Episodes? ([\d, -]+): time stamps made anew, frame / .*",
+        lambda c, words: all(
+            np.allclose(c.rows(new)["timestamp"].to_numpy(), np.arange(c.lengths[new]) / c.info["fps"], atol=1e-4)
+            for new in c.new(words)
+        ),
+    ),
     (r"Episodes? ([\d, -]+): time stamps put onto their video frames, .*", recorded),
     (r"meta/info\.json: fps .* becomes ([\d.]+)\.", lambda c, fps: c.info["fps"] == float(fps)),
     (r"meta/info\.json: '(.+)' is declared (\w+), as .*", lambda c, name, word: c.features[name]["dtype"] == word),
-    (r"meta/info\.json: '(.+)' is declared with shape \[(\d+)\], .*", lambda c, name, n: c.features[name]["shape"] == [int(n)]),
+    (
+        r"meta/info\.json: '(.+)' is declared with shape \[(\d+)\], .*",
+        lambda c, name, n: c.features[name]["shape"] == [int(n)],
+    ),
     (r"meta/info\.json: feature '(.+)' removed, .*", gone),
     (r"meta/info\.json: feature '(.+)' added, .*", lambda c, name: name in c.features and name in c.table.column_names),
-    (r"meta/info\.json: names of '(.+)' are one per dimension: (.+), …", lambda c, name, names: c.features[name]["names"][:3] == names.split(", ")
-     and len(c.features[name]["names"]) == c.features[name]["shape"][0]),
-    (r"meta/info\.json: camera '(.+)' is declared (\d+)x(\d+), .*", lambda c, name, w, h: camera(c, name)["shape"] == [int(h), int(w), 3]),
+    (
+        r"meta/info\.json: names of '(.+)' are one per dimension: (.+), …",
+        lambda c, name, names: (
+            c.features[name]["names"][:3] == names.split(", ")
+            and len(c.features[name]["names"]) == c.features[name]["shape"][0]
+        ),
+    ),
+    (
+        r"meta/info\.json: camera '(.+)' is declared (\d+)x(\d+), .*",
+        lambda c, name, w, h: camera(c, name)["shape"] == [int(h), int(w), 3],
+    ),
     (r"meta/info\.json: camera '(.+)': (.+)\.", changed),
-    (r"meta/info\.json: splits are (.+); they were .*", lambda c, words: words == ", ".join(f"{k} {v}" for k, v in c.info["splits"].items())),
-    (r"meta/info\.json: codebase_version as the files are laid out\.", lambda c: c.info["codebase_version"] == c.report.plan.version),
+    (
+        r"meta/info\.json: splits are (.+); they were .*",
+        lambda c, words: words == ", ".join(f"{k} {v}" for k, v in c.info["splits"].items()),
+    ),
+    (
+        r"meta/info\.json: codebase_version as the files are laid out\.",
+        lambda c: c.info["codebase_version"] == c.report.plan.version,
+    ),
     (r"meta/info\.json: totals counted(?: anew)?\.", totals),
     (r"meta/info\.json: data_path and video_path written anew\.", usual_paths),
-    (r"meta/info\.json made anew from the files: robot_type is not known\.", lambda c: c.info["robot_type"] is None and totals(c)),
+    (
+        r"meta/info\.json made anew from the files: robot_type is not known\.",
+        lambda c: c.info["robot_type"] is None and totals(c),
+    ),
     (r"Files put where data_path and video_path say, .*", usual_paths),
     (r"Episode list: .*", listed),
     (r"Episode table: ranges of rows written anew\.", ranges),
@@ -210,8 +260,11 @@ CLAIMS: list[tuple[str, Callable[..., bool]]] = [
     (r"Episodes? ([\d, -]+): rows with an unknown task get .*", instructed),
     (r"Episodes? ([\d, -]+): the episode list says .*", instructed),
     (r"Statistics(?: of episodes? .*)? computed anew from the data\.", statistics),
-    (r"(\S+\.mp4): episodes placed one after the other by their numbers of rows, .*", lambda c, name: (c.root / name).exists()),
-]  # fmt: skip
+    (
+        r"(\S+\.mp4): episodes placed one after the other by their numbers of rows, .*",
+        lambda c, name: (c.root / name).exists(),
+    ),
+]
 
 
 def untrue(report: RepairReport, root: Path) -> list[str]:

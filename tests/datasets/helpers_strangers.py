@@ -24,9 +24,7 @@ from .helpers_damage import (
     change_table,
     episodes_v3,
     rows_of,
-    table_v3,
     table_v21,
-    video_v3,
     video_v21,
 )
 from .helpers_recordings import FPS, Take, takes, write_v3, write_v21, write_video
@@ -204,9 +202,7 @@ def few_key_frames(root: Path) -> None:
                 for picture in pictures:
                     encoder.add(picture, key_frame=False)
             encoder.close()
-    change_features(
-        root, lambda features: features["observation.images.front"]["info"].update({"video.codec": "hevc"})
-    )
+    change_features(root, lambda features: features["observation.images.front"]["info"].update({"video.codec": "hevc"}))
 
 
 def renamed(names: dict[str, str]) -> Callable[[Path], None]:
@@ -334,8 +330,12 @@ STRANGERS = [
     Stranger("messages with a name", V21, added("note", lambda n: [{"a": 1}] * n, NOTE), "left out", gone=("note",)),
     Stranger("pandas' index", V3, added("__index_level_0__", lambda n: list(range(n))), "pandas' own row index"),
     Stranger("pandas' index, v2.1", V21, added("__index_level_0__", lambda n: list(range(n))), "pandas' own row"),
-    Stranger("no action at the end", V21, emptied("action", 3, slice(-2, None)), "last 2 rows left out", rows={3: (0, 23)}),
-    Stranger("no state at the end, v3", V3, emptied("observation.state", 2, slice(-1, None)), "last row", rows={2: (0, 29)}),
+    Stranger(
+        "no action at the end", V21, emptied("action", 3, slice(-2, None)), "last 2 rows left out", rows={3: (0, 23)}
+    ),
+    Stranger(
+        "no state at the end, v3", V3, emptied("observation.state", 2, slice(-1, None)), "last row", rows={2: (0, 29)}
+    ),
     Stranger("no action in the middle", V21, emptied("action", 3, slice(4, 6)), "", dropped=(3,)),
     Stranger("no task", V21, emptied("task_index", 2, slice(3, 4)), "task"),
     Stranger("no time", V21, emptied("timestamp", 2, slice(3, 4)), "Episode 2: time stamps"),

@@ -82,7 +82,14 @@ def assert_lerobots_rules(root: Path, info: dict) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["index columns as lists", "one row too many", "another rate", "names of openpi", "no places at all", "few key frames"],
+    [
+        "index columns as lists",
+        "one row too many",
+        "another rate",
+        "names of openpi",
+        "no places at all",
+        "few key frames",
+    ],
 )
 def test_a_second_repair_has_nothing_to_do(name, ours, tmp_path, capsys):
     stranger = next(one for one in STRANGERS if one.name == name)

@@ -63,7 +63,9 @@ def json_object(recording: Recording, path: Path, what: str, code: str) -> dict[
 def _marked(recording: Recording, path: Path, content: bytes, what: str, code: str) -> None:
     """What follows a byte order mark is whole, and LeRobot does not read it all the same."""
     if content.startswith(codecs.BOM_UTF8):
-        message = f"The {what} {recording.relative(path)} begins with a byte order mark, with which LeRobot cannot read it."
+        message = (
+            f"The {what} {recording.relative(path)} begins with a byte order mark, with which LeRobot cannot read it."
+        )
         recording.report(code, message)
 
 

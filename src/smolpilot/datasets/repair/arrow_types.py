@@ -30,9 +30,7 @@ def leaf_of(kind: pa.DataType) -> pa.DataType:
     while True:
         if isinstance(kind, pa.BaseExtensionType):
             kind = kind.storage_type
-        elif pa.types.is_dictionary(kind):
-            kind = kind.value_type
-        elif is_listed(kind):
+        elif pa.types.is_dictionary(kind) or is_listed(kind):
             kind = kind.value_type
         else:
             return kind

@@ -1,4 +1,4 @@
-"""What becomes of each column of the tables: its type in the copy, filled cells, or left out; and which rows are bad."""
+"""What becomes of each column of the tables: its type in the copy, filled cells, or left out; which rows are bad."""
 
 from __future__ import annotations
 
@@ -17,7 +17,16 @@ import pyarrow.parquet as pq
 
 from smolpilot.datasets.audit.declared import INDEX_COLUMNS
 from smolpilot.datasets.audit.recording import Recording
-from smolpilot.datasets.repair.arrow_types import is_listed, is_number, leaf_of, plain, to_type, type_of, with_leaf, word_of
+from smolpilot.datasets.repair.arrow_types import (
+    is_listed,
+    is_number,
+    leaf_of,
+    plain,
+    to_type,
+    type_of,
+    with_leaf,
+    word_of,
+)
 from smolpilot.keys import ACTION, STATE
 
 type Mask = npt.NDArray[np.bool_]
@@ -90,7 +99,9 @@ class Tables:
                 counts.update(dict(zip(values.tolist(), times.tolist(), strict=True)))
         return counts.most_common(1)[0][0] if counts else None
 
-    def bad_rows(self, episode: int, positions: npt.NDArray[np.int64], widths: dict[str, int | None]) -> dict[str, Mask]:
+    def bad_rows(
+        self, episode: int, positions: npt.NDArray[np.int64], widths: dict[str, int | None]
+    ) -> dict[str, Mask]:
         """For state and action: which of the rows hold no usable value, by the reason."""
         found: dict[str, Mask] = {}
         for name, width in widths.items():
@@ -229,9 +240,7 @@ def _numbers(
     return Column(leaf if scalar else with_leaf(min(kinds, key=str), leaf), scalar=scalar)
 
 
-def _unfit(
-    name: str, files: dict[Path, tuple[Facts, Any]], tables: Tables, kept: list[int], *, declared: bool
-) -> str:
+def _unfit(name: str, files: dict[Path, tuple[Facts, Any]], tables: Tables, kept: list[int], *, declared: bool) -> str:
     """Why a column cannot be in the copy; '' when it can. State and action always can: their bad rows are gone."""
     if _PANDAS.match(name):
         return "it is pandas' own row index, no feature"
@@ -247,8 +256,10 @@ def _unfit(
     if not texts and not all(is_number(leaf) for leaf in leaves):
         return f"LeRobot has no feature of the type {leaves[0]}"
     if texts and any(is_listed(facts.kind) for facts, _ in files.values()):
-        return "" if declared and not any(facts.empty[places].any() for facts, places in files.values()) else (
-            "lists of texts are no feature of LeRobot's"
+        return (
+            ""
+            if declared and not any(facts.empty[places].any() for facts, places in files.values())
+            else ("lists of texts are no feature of LeRobot's")
         )
     empty = sum(int(facts.empty[places].sum()) for facts, places in files.values())
     total = sum(len(places) for _, places in files.values())
@@ -257,7 +268,9 @@ def _unfit(
     odd = sum(int(facts.odd[places].sum()) for facts, places in files.values())
     if odd:
         return f"{odd} of its {total} rows are NaN or infinite, and no policy reads it"
-    widths = {int(width) for facts, places in files.values() if facts.widths is not None for width in facts.widths[places]}
+    widths = {
+        int(width) for facts, places in files.values() if facts.widths is not None for width in facts.widths[places]
+    }
     if len(widths) > 1 or -1 in widths or 0 in widths:
         return "its rows have lists of different lengths, which LeRobot cannot read"
     return ""
@@ -280,7 +293,9 @@ def _leaf(
     if len(stored) == 1:
         return stored[0]
     widest = pa.unify_schemas([pa.schema([("x", leaf)]) for leaf in stored], promote_options="permissive").field("x")
-    result.actions.append(f"Column '{name}' written as {type_of(widest.type)}, which holds every value; it was {words}.")
+    result.actions.append(
+        f"Column '{name}' written as {type_of(widest.type)}, which holds every value; it was {words}."
+    )
     return widest.type
 
 

@@ -46,7 +46,9 @@ def _joined(path: Path, clips: list[Clip]) -> VideoScan | None:
         return None
     first = clips[0].scan
     rates = {clip.scan.rate for clip in clips}
-    scan = dataclasses.replace(first, path=path, times=times, keys=keys, rate=first.rate if len(rates) == 1 else _rate(times))
+    scan = dataclasses.replace(
+        first, path=path, times=times, keys=keys, rate=first.rate if len(rates) == 1 else _rate(times)
+    )
     scan.decoded = np.concatenate([clip.scan.decoded[where] for clip, where in zip(clips, places, strict=True)])
     scan.look = _looks(clips)
     return scan
@@ -54,7 +56,7 @@ def _joined(path: Path, clips: list[Clip]) -> VideoScan | None:
 
 def _looks(clips: list[Clip]) -> Any:
     """The looks of the frames, one clip after another; a run of equal pictures begins anew with each."""
-    kind = type(clips[0].scan.look)
+    kind: Any = type(clips[0].scan.look)
     values: dict[str, list[Any]] = {}
     at = 0
     for clip in clips:

@@ -54,7 +54,7 @@ def _splits(recording: Recording, plan: RepairPlan, kept: list[int]) -> dict[str
     whole = {"train": f"0:{len(kept)}"}
     if not isinstance(stated, dict) or not stated:
         return whole
-    found = {}
+    found: dict[str, str] = {}
     for name, value in stated.items():
         ends = [part.strip() for part in str(value).split(":")]
         if len(ends) != 2 or not all(end.isdigit() for end in ends):
@@ -99,9 +99,7 @@ def _features(recording: Recording, plan: RepairPlan, raw: dict[str, Any]) -> di
     for key, entry in raw.items():
         if key in plan.left_out:
             continue
-        if not isinstance(entry, dict) or not (
-            key in recording.cameras or key in plan.columns or key in INDEX_COLUMNS
-        ):
+        if not isinstance(entry, dict) or not (key in recording.cameras or key in plan.columns or key in INDEX_COLUMNS):
             plan.actions.append(f"meta/info.json: feature '{key}' removed, no table has it.")
             continue
         features[key] = dict(entry)

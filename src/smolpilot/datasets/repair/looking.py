@@ -1,12 +1,12 @@
-"""What a repair looks at: a recording as it is, with LeRobot's names, without what is left out, and every check of it."""
+"""What a repair looks at: a recording with LeRobot's names, without what is left out, and every check of it."""
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-
 
 from smolpilot.datasets.audit import Audit
 from smolpilot.datasets.audit.check_time import true_rate
@@ -23,14 +23,15 @@ from smolpilot.datasets.repair.placing import cut_again, place_unclaimed
 from smolpilot.datasets.repair.renaming import apply_names, usual_names
 from smolpilot.errors import DatasetError, UsageError, did_you_mean
 from smolpilot.keys import ACTION, STATE
+from smolpilot.words import numbered
 
 
 @dataclass
 class Look:
-    """A checked recording. `renames` are old and new names of features, `left_out` features that do not come along.
+    """A checked recording. `renames` are old and new names of features, `left_out` those that do not come along.
 
-    `actions` says what has been decided so far, `impossible` what a person has to choose, `aside` what lies in the folder
-    and belongs to no episode.
+    `actions` says what has been decided so far, `impossible` what a person has to choose, `aside` what lies in the
+    folder and belongs to no episode.
     """
 
     audit: Audit
@@ -57,6 +58,7 @@ def look(
     nothing recorded in it.
     """
     begin = time.monotonic()
+    _refuse_several(Path(src).expanduser())
     recording = read_recording(src)
     _refuse_empty(recording)
     found = Look(Audit([], recording, Footage(), 0.0), 0.0)
@@ -80,21 +82,32 @@ def look(
     return found
 
 
-def _refuse_empty(recording: Recording) -> None:
-    """A recording that holds nothing yet is not damaged; one whose parts lie in folders is not one."""
-    root = recording.root
-    if not (root / "meta" / "info.json").exists() and (inside := nested_recordings(root)):
+def _refuse_several(root: Path) -> None:
+    """A folder of recordings is none."""
+    own = (root / "meta" / "info.json", root / "data", root / "meta" / "episodes")
+    if not root.is_dir() or any(path.exists() for path in own):
+        return
+    inside = nested_recordings(root)
+    if inside:
         raise UsageError(
-            f"{root} holds {len(inside)} recordings and is none: {', '.join(path.name for path in inside[:5])}.",
+            f"{root} holds {numbered(len(inside), 'recording')} and is none: "
+            f"{', '.join(path.relative_to(root).as_posix() for path in inside[:5])}.",
             expected="the folder of one recording",
-            fix=f"smolpilot dataset repair {inside[0]} DST",
+            fix=f"smolpilot dataset repair {shlex.quote(str(inside[0]))} DST",
         )
+
+
+def _refuse_empty(recording: Recording) -> None:
+    """A recording that holds nothing yet is not damaged."""
+    root = recording.root
     if recording.records or recording.rows:
         return
     pointers = [found for found in recording.findings if found.code == "lfs-pointer"]
     if pointers:
         raise DatasetError(
-            f"{root} holds Git-LFS pointers instead of its files: {pointers[0].message}", fix=f"git -C {root} lfs pull"
+            f"{root} holds Git-LFS pointers instead of its files: {pointers[0].message}",
+            expected="the files themselves",
+            fix=f"git -C {shlex.quote(str(root))} lfs pull",
         )
     if not recording.info.get("total_episodes") and not any(root.glob("data/**/*.parquet")):
         raise DatasetError(
@@ -122,8 +135,11 @@ def _leave_out(recording: Recording, found: Look, features: Sequence[str], witho
         raise UsageError("--features and --without are given together.", expected="one of them")
     fixed = {*INDEX_COLUMNS, STATE, ACTION}
     gone = {keys[name] for name in without}
-    if gone & set(INDEX_COLUMNS):
-        raise UsageError(f"'{min(gone & set(INDEX_COLUMNS))}' cannot be left out.", expected="features, no index columns")
+    if gone & fixed:
+        raise UsageError(
+            f"--without names '{min(gone & fixed)}', which cannot be left out.",
+            expected="a feature beside state, action and the index columns",
+        )
     if features:
         kept = {keys[name] for name in features}
         gone = known - kept - fixed
@@ -167,13 +183,15 @@ def _place(recording: Recording, footage: Footage, found: Look) -> None:
             continue
         cut_again(recording, footage, key)
         found.actions.append(
-            f"{named(placed)}: the place of the video of camera '{camera.name}' found by counting: exactly these frames "
+            f"{named(placed)}: the place of the video of camera '{camera.name}' found by counting: these frames "
             "belong to no other episode."
         )
         recording.findings = [
             one
             for one in recording.findings
-            if not (one.episode in placed and one.code in ("file-missing", "camera-absent") and one.camera == camera.name)
+            if not (
+                one.episode in placed and one.code in ("file-missing", "camera-absent") and one.camera == camera.name
+            )
         ]
 
 
@@ -183,16 +201,15 @@ def _absent_cameras(recording: Recording, footage: Footage, found: Look) -> None
     for key, camera in list(recording.cameras.items()):
         episodes = recording.episodes
         lacking = [
-            index
-            for index in episodes
-            if not _filmed(footage, key, index) and (camera.name, index) not in pointers
+            index for index in episodes if not _filmed(footage, key, index) and (camera.name, index) not in pointers
         ]
         if not lacking or 2 * len(lacking) <= len(episodes):
             continue
-        many = "no episode has" if len(lacking) == len(episodes) else f"{len(lacking)} of {len(episodes)} episodes lack"
-        found.actions.append(
-            f"Camera '{camera.name}' left out: {many} {'pictures' if not camera.is_video else 'a video'} of it."
-        )
+        what = "a video of it" if camera.is_video else "pictures of it"
+        why = f"{len(lacking)} of {len(episodes)} episodes lack {what}."
+        if len(lacking) == len(episodes):
+            why = f"no episode has {what}. If there are some elsewhere, copy them into the folder and repair again."
+        found.actions.append(f"Camera '{camera.name}' left out: {why}")
         footage.clips = {place: clip for place, clip in footage.clips.items() if place[0] != key}
         footage.cameras.pop(key, None)
         _forget(recording, key, found)
@@ -226,7 +243,10 @@ def _declare_size(recording: Recording, camera: Camera) -> None:
     first = entry.get("shape", [0])[0] == 3
     shape = [3, height, width] if first else [height, width, 3]
     details = {
-        part: {**entry[part], **{k: v for k, v in (("video.height", height), ("video.width", width)) if k in entry[part]}}
+        part: {
+            **entry[part],
+            **{k: v for k, v in (("video.height", height), ("video.width", width)) if k in entry[part]},
+        }
         for part in ("info", "video_info")
         if isinstance(entry.get(part), dict)
     }

@@ -40,7 +40,23 @@ def left_aside(recording: Recording, left_out: Collection[str]) -> list[str]:
         if any(part in left_out for part in relative.parts):
             continue
         stray.append(relative.as_posix())
+    torn = [name for name in stray if name.endswith(".parquet") and without_end(root / name)]
+    stray = [name for name in stray if name not in torn]
+    torn += [path.relative_to(root).as_posix() for path in root.glob("meta/episodes/*/*.parquet") if without_end(path)]
+    if torn:
+        words.append(
+            f"{', '.join(torn)}: without an end, as of a recording that was stopped before it was closed. What stands "
+            "only there cannot be read by anybody."
+        )
     if stray:
         more = f" and {len(stray) - 3} more" if len(stray) > 3 else ""
         words.append(f"No episode uses {', '.join(stray[:3])}{more}.")
     return words
+
+
+def without_end(path: Path) -> bool:
+    """Whether a parquet file lacks its end, which is written last."""
+    with path.open("rb") as file:
+        begins = file.read(4) == b"PAR1"
+        file.seek(max(path.stat().st_size - 4, 0))
+        return begins and file.read(4) != b"PAR1"

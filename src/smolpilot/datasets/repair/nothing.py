@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 
 from smolpilot.datasets.repair.looking import Look
+from smolpilot.datasets.repair.nested import without_end
 from smolpilot.datasets.repair.plan import RepairPlan
 from smolpilot.errors import DatasetError
 
@@ -47,6 +48,4 @@ def _interrupted(seen: Look) -> bool:
     """Whether the tables lack their end, which a recorder writes last."""
     recording = seen.audit.recording
     tables = [path for path in recording.root.glob("data/**/*.parquet") if path.stat().st_size > 4]
-    return bool(tables) and recording.version == "v3.0" and all(
-        path.read_bytes()[:4] == b"PAR1" and path.read_bytes()[-4:] != b"PAR1" for path in tables
-    )
+    return bool(tables) and recording.version == "v3.0" and all(without_end(path) for path in tables)

@@ -152,7 +152,9 @@ def _settle_rate(
 ) -> None:
     """Where all rows are put onto frames that come at another rate, that is the rate."""
     scans = {id(clip.scan): clip.scan for (_, episode), clip in clips.items() if episode in orders}
-    rates = [scan.rate for scan in scans.values() if scan.path.suffix != ".parquet" and scan.rate > 0 and len(scan.times) > 1]
+    rates = [
+        scan.rate for scan in scans.values() if scan.path.suffix != ".parquet" and scan.rate > 0 and len(scan.times) > 1
+    ]
     film = float(np.median(rates)) if rates else plan.fps
     if abs(film / plan.fps - 1) < RATE_TOLERANCE:
         return
@@ -279,5 +281,10 @@ def _beyond(result: Audit, plan: RepairPlan, placed: bool) -> None:
             continue
         if found.episode is None or found.episode not in plan.dropped:
             text = f"{found.message} {_BEYOND[found.code]}"
-            if text not in plan.impossible:
+            asked = found.code == "feature-missing" and any(
+                f"'{key}'" in found.message and f"'{key}'" in said
+                for key in (STATE, ACTION)
+                for said in plan.impossible
+            )
+            if text not in plan.impossible and not asked:
                 plan.impossible.append(text)

@@ -1,4 +1,4 @@
-"""Features by the names of others (`state`, `actions`, `image`): what they are called in LeRobot, where that is clear."""
+"""Features by the names of others (`state`, `actions`, `image`): what LeRobot calls them, where that is clear."""
 
 from __future__ import annotations
 

@@ -96,9 +96,7 @@ def repair(
     return RepairReport(plan, seen.audit, look(target, jobs=chosen.jobs, known=known, progress=progress).audit)
 
 
-def _write(
-    before: Audit, plan: RepairPlan, target: Path, wishes: RepairWishes, progress: Progress | None
-) -> list[str]:
+def _write(before: Audit, plan: RepairPlan, target: Path, wishes: RepairWishes, progress: Progress | None) -> list[str]:
     staging = target.parent / f".{target.name}.repaired-tables"
     target.parent.mkdir(parents=True, exist_ok=True)
     if staging.exists():

@@ -57,7 +57,7 @@ def _by_position(recording: Recording) -> bool:
     if len(labels) != 1 or labels[0] not in table.column_names or "task_index" not in table.column_names:
         return False
     texts, numbers = table[labels[0]].to_pylist(), table["task_index"].to_pylist()
-    return numbers == list(range(len(numbers))) and texts == [recording.tasks.get(number) for number in numbers]
+    return bool(numbers == list(range(len(numbers))) and texts == [recording.tasks.get(number) for number in numbers])
 
 
 type Array = npt.NDArray[np.int64]

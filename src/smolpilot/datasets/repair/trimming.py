@@ -24,9 +24,7 @@ class Trim:
     problem: str = ""
 
 
-def usable_rows(
-    tables: Tables, episode: int, positions: npt.NDArray[np.int64], widths: dict[str, int | None]
-) -> Trim:
+def usable_rows(tables: Tables, episode: int, positions: npt.NDArray[np.int64], widths: dict[str, int | None]) -> Trim:
     """Rows with a whole state and action: those up to the first without, if all behind it are without, too.
 
     A gap in the middle cannot be closed: the motion would jump. More than half of the rows have to stay.

@@ -95,7 +95,9 @@ def place_videos(placed: Sequence[Placed], camera: str, fps: float, options: Rew
             files.append([])
             size, end = 0, 0
         files[-1].append(mux.Piece(path, clip, end))
-        begins = [end + clip.lead + one.clips[camera].first_pts - clip.first_pts - one.clips[camera].lead for one in run]
+        begins = [
+            end + clip.lead + one.clips[camera].first_pts - clip.first_pts - one.clips[camera].lead for one in run
+        ]
         last = mux.place(run[-1].clips[camera], fps, begins[-1])
         for one, begin, after in zip(run, begins, [*begins[1:], last], strict=True):
             one.videos[camera] = (len(files) - 1, begin, after)
