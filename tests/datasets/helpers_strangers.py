@@ -37,7 +37,7 @@ INDEX = ("timestamp", "frame_index", "episode_index", "index", "task_index")
 @dataclass(frozen=True)
 class Stranger:
     """`layout` v3 or v21; `dropped` episodes, `rows` left of shortened ones (first, last not included); `gone`
-    features that the copy lacks."""
+    features that the copy lacks. `planned`: near to another one, so that only its plan is looked at."""
 
     name: str
     layout: str
@@ -47,6 +47,7 @@ class Stranger:
     rows: dict[int, tuple[int, int]] = field(default_factory=dict)
     gone: tuple[str, ...] = ()
     fps: float = FPS
+    planned: bool = False
 
 
 def recorded() -> list[Take]:
@@ -262,7 +263,9 @@ WHOLE = ("frame_index", "episode_index", "index", "task_index")
 
 STRANGERS = [
     Stranger("mark", V21, marked("info.json", "tasks.jsonl", "episodes.jsonl", "episodes_stats.jsonl"), "byte order"),
-    Stranger("mark, v3", V3, marked("info.json", "stats.json"), "meta/stats.json: byte order mark removed"),
+    Stranger(
+        "mark, v3", V3, marked("info.json", "stats.json"), "meta/stats.json: byte order mark removed", planned=True
+    ),
     Stranger(
         "camera never recorded",
         V21,
@@ -284,23 +287,35 @@ STRANGERS = [
         "Camera 'wrist' left out: 3 of 4 episodes lack a video of it",
         gone=("observation.images.wrist",),
     ),
-    Stranger("camera that two episodes lack", V21, without_videos("wrist", range(1, 3)), "", dropped=(1, 2)),
+    Stranger(
+        "camera that two episodes lack", V21, without_videos("wrist", range(1, 3)), "", dropped=(1, 2), planned=True
+    ),
     Stranger("place of an episode", V3, unplaced("wrist", 1), "Episode 1: the place of the video of camera 'wrist'"),
-    Stranger("place of the first", V3, unplaced("front", 0), "Episode 0: the place of the video"),
-    Stranger("places of neighbors", V3, unplaced("wrist", 0, 1), "Episodes 0-1: the place of the video"),
+    Stranger("place of the first", V3, unplaced("front", 0), "Episode 0: the place of the video", planned=True),
+    Stranger("places of neighbors", V3, unplaced("wrist", 0, 1), "Episodes 0-1: the place of the video", planned=True),
     Stranger("places over a file's end", V3, unplaced("wrist", 1, 2), "Episodes 1-2: the place of the video"),
     Stranger("no places at all", V3, unplaced("wrist", *range(4)), "Episodes 0-3: the place of the video"),
     Stranger("index columns as float64", V21, cast_columns(FLOATS), "Column frame_index written as int64"),
-    Stranger("index columns as float64, v3", V3, cast_columns(FLOATS), "it was float64"),
-    Stranger("index columns as int32", V3, cast_columns(dict.fromkeys(WHOLE, pa.int32())), "it was int32"),
+    Stranger("index columns as float64, v3", V3, cast_columns(FLOATS), "it was float64", planned=True),
+    Stranger(
+        "index columns as int32", V3, cast_columns(dict.fromkeys(WHOLE, pa.int32())), "it was int32", planned=True
+    ),
     Stranger(
         "index columns as lists",
         V21,
         cast_columns({**dict.fromkeys(WHOLE, pa.list_(pa.int64())), "timestamp": pa.list_(pa.float32())}),
         "it was lists of int64",
     ),
-    Stranger("index columns as lists, v3", V3, cast_columns(dict.fromkeys(WHOLE, pa.list_(pa.int64()))), "lists of"),
-    Stranger("index columns as texts", V21, cast_columns(dict.fromkeys(INDEX, pa.string())), "it was string"),
+    Stranger(
+        "index columns as lists, v3",
+        V3,
+        cast_columns(dict.fromkeys(WHOLE, pa.list_(pa.int64()))),
+        "lists of",
+        planned=True,
+    ),
+    Stranger(
+        "index columns as texts", V21, cast_columns(dict.fromkeys(INDEX, pa.string())), "it was string", planned=True
+    ),
     Stranger("index columns as texts, v3", V3, cast_columns(dict.fromkeys(INDEX, pa.string())), "it was string"),
     Stranger("joints as float64", V3, cast_columns({"action": pa.float64()}), "'action' written as float32"),
     Stranger("texts with nulls", V3, added("note", lambda n: [None, *["a"] * (n - 1)], NOTE), "became empty texts"),
@@ -311,7 +326,14 @@ STRANGERS = [
         "'next.reward' left out: 1 of its 106 cells are empty",
         gone=("next.reward",),
     ),
-    Stranger("nothing but nulls", V21, added("note", lambda n: [None] * n, NOTE), "'note' left out", gone=("note",)),
+    Stranger(
+        "nothing but nulls",
+        V21,
+        added("note", lambda n: [None] * n, NOTE),
+        "'note' left out",
+        gone=("note",),
+        planned=True,
+    ),
     Stranger(
         "numbers that are not finite",
         V21,
@@ -327,9 +349,22 @@ STRANGERS = [
         gone=("hits",),
     ),
     Stranger("messages", V3, added("note", lambda n: [{"a": 1}] * n), "'note' left out", gone=("note",)),
-    Stranger("messages with a name", V21, added("note", lambda n: [{"a": 1}] * n, NOTE), "left out", gone=("note",)),
+    Stranger(
+        "messages with a name",
+        V21,
+        added("note", lambda n: [{"a": 1}] * n, NOTE),
+        "left out",
+        gone=("note",),
+        planned=True,
+    ),
     Stranger("pandas' index", V3, added("__index_level_0__", lambda n: list(range(n))), "pandas' own row index"),
-    Stranger("pandas' index, v2.1", V21, added("__index_level_0__", lambda n: list(range(n))), "pandas' own row"),
+    Stranger(
+        "pandas' index, v2.1",
+        V21,
+        added("__index_level_0__", lambda n: list(range(n))),
+        "pandas' own row",
+        planned=True,
+    ),
     Stranger(
         "no action at the end", V21, emptied("action", 3, slice(-2, None)), "last 2 rows left out", rows={3: (0, 23)}
     ),
@@ -337,8 +372,8 @@ STRANGERS = [
         "no state at the end, v3", V3, emptied("observation.state", 2, slice(-1, None)), "last row", rows={2: (0, 29)}
     ),
     Stranger("no action in the middle", V21, emptied("action", 3, slice(4, 6)), "", dropped=(3,)),
-    Stranger("no task", V21, emptied("task_index", 2, slice(3, 4)), "task"),
-    Stranger("no time", V21, emptied("timestamp", 2, slice(3, 4)), "Episode 2: time stamps"),
+    Stranger("no task", V21, emptied("task_index", 2, slice(3, 4)), "task", planned=True),
+    Stranger("no time", V21, emptied("timestamp", 2, slice(3, 4)), "Episode 2: time stamps", planned=True),
     Stranger(
         "one row too many",
         V21,
@@ -358,7 +393,13 @@ STRANGERS = [
     Stranger("another rate", V21, at_rate(9.8), "fps 10 becomes 9.8", fps=9.8),
     Stranger("few key frames", V3, few_key_frames, "codec hevc becomes h264"),
     Stranger("too many splits", V21, lambda root: change_info(root, splits={"train": "0:100"}), "train 0:4"),
-    Stranger("splits of other kinds", V3, lambda root: change_info(root, splits={"train": [0, 1, 2]}), "train 0:4"),
+    Stranger(
+        "splits of other kinds",
+        V3,
+        lambda root: change_info(root, splits={"train": [0, 1, 2]}),
+        "train 0:4",
+        planned=True,
+    ),
     Stranger(
         "names of openpi",
         V3,
