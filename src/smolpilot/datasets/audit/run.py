@@ -115,13 +115,22 @@ class Audit:
         }
 
 
-def audit(path: str | Path, *, robot: RobotProfile | None = None, progress: Progress | None = None) -> Audit:
+def audit(
+    path: str | Path,
+    *,
+    robot: RobotProfile | None = None,
+    progress: Progress | None = None,
+    jobs: int | None = None,
+    footage: Footage | None = None,
+) -> Audit:
     """Check a LeRobot folder, damaged or not; each video is decoded once.
 
-    Raises UsageError when the path is no dataset folder, and nothing else.
+    `jobs` files are decoded at a time (None: one per core), with the same result for any number. Videos whose content
+    `footage` of another check has seen are not decoded again. Raises UsageError when the path is no dataset folder, and
+    nothing else.
     """
     begin = time.monotonic()
-    subject = make_subject(path, robot=robot, progress=progress)
+    subject = make_subject(path, robot=robot, progress=progress, jobs=jobs, footage=footage)
     findings = list(subject.recording.findings)
     for number, check in enumerate(CHECKS):
         findings += run_check(check, subject)
@@ -130,11 +139,18 @@ def audit(path: str | Path, *, robot: RobotProfile | None = None, progress: Prog
     return Audit(ordered(findings), subject.recording, subject.footage, time.monotonic() - begin)
 
 
-def make_subject(path: str | Path, *, robot: RobotProfile | None = None, progress: Progress | None = None) -> Subject:
-    """Read everything that the checks look at."""
+def make_subject(
+    path: str | Path,
+    *,
+    robot: RobotProfile | None = None,
+    progress: Progress | None = None,
+    jobs: int | None = None,
+    footage: Footage | None = None,
+) -> Subject:
+    """Read everything that the checks look at; `jobs` and `footage` as for `audit`."""
     recording = read_recording(path)
-    footage = film(recording, progress)
-    return Subject(recording, footage, robot, check_time.true_rate(recording, footage))
+    made = film(recording, progress, jobs=jobs, known=footage)
+    return Subject(recording, made, robot, check_time.true_rate(recording, made))
 
 
 def run_check(check: Check, subject: Subject) -> list[Finding]:

@@ -49,10 +49,9 @@ def look(
     features: Sequence[str] = (),
     without: Sequence[str] = (),
     jobs: int | None = None,
-    known: Footage | None = None,
     progress: Progress | None = None,
 ) -> Look:
-    """Read and check a recording; each video that `known` has not scanned is decoded once.
+    """Read and check a recording; each video is decoded once.
 
     Raises UsageError when `src` is no dataset folder or an option names an unknown feature, DatasetError when there is
     nothing recorded in it.
@@ -63,7 +62,7 @@ def look(
     _refuse_empty(recording)
     found = Look(Audit([], recording, Footage(), 0.0), 0.0)
     _leave_out(recording, found, features, without)
-    footage = film(recording, progress, jobs=jobs, known=known)
+    footage = film(recording, progress, jobs=jobs)
     _place(recording, footage, found)
     found.aside = left_aside(recording, found.left_out)
     _absent_cameras(recording, footage, found)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from smolpilot.datasets.audit import Audit, Finding
+from smolpilot.datasets.audit import Audit, Finding, audit
 from smolpilot.datasets.audit.footage import Progress
 from smolpilot.datasets.repair.copied import copied_footage
 from smolpilot.datasets.repair.looking import look
@@ -93,7 +93,7 @@ def repair(
         return RepairReport(plan, seen.audit, None)
     plan.reencoded = _write(seen.audit, plan, target, chosen, progress)
     known = None if plan.reencoded else copied_footage(seen.audit, plan, target)
-    return RepairReport(plan, seen.audit, look(target, jobs=chosen.jobs, known=known, progress=progress).audit)
+    return RepairReport(plan, seen.audit, audit(target, jobs=chosen.jobs, footage=known, progress=progress))
 
 
 def _write(before: Audit, plan: RepairPlan, target: Path, wishes: RepairWishes, progress: Progress | None) -> list[str]:
