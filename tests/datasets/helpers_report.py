@@ -117,7 +117,8 @@ def statistics(copy: Copy) -> bool:
 
 
 def plain(copy: Copy, name: str) -> bool:
-    return not (copy.root / name).read_bytes().startswith(codecs.BOM_UTF8)
+    content = (copy.root / name).read_bytes()
+    return not content.startswith(codecs.BOM_UTF8) and bool(content.decode("utf-8"))
 
 
 def listed(copy: Copy) -> bool:
@@ -177,7 +178,7 @@ def instructed(copy: Copy, words: str) -> bool:
 
 
 CLAIMS: list[tuple[str, Callable[..., bool]]] = [
-    (r"(meta/\S+): byte order mark removed, the content kept\.", plain),
+    (r"(meta/\S+): (?:byte order mark removed|written as UTF-8 \(it .*\)), the content kept\.", plain),
     (r"Camera '(.+)' left out: .*", lambda c, name: camera(c, name) is None),
     (r"Feature '(.+)' is called '(.+)', as LeRobot does\.", lambda c, old, new: new in c.features and gone(c, old)),
     (r"Feature '(.+)' left out, as --\w+ says\.", gone),

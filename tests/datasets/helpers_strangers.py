@@ -74,6 +74,23 @@ def marked(*names: str) -> Callable[[Path], None]:
     return spoil
 
 
+def encoded(encoding: str, *names: str) -> Callable[[Path], None]:
+    """Meta files in another encoding, with a letter that ASCII lacks."""
+
+    def spoil(root: Path) -> None:
+        change_info(root, robot_type="küchenarm")
+        for name in names:
+            path = root / "meta" / name
+            text = (
+                json.dumps(json.loads(path.read_text()), ensure_ascii=False)
+                if name == "info.json"
+                else path.read_text()
+            )
+            path.write_bytes(text.encode(encoding))
+
+    return spoil
+
+
 def without_videos(camera: str, episodes: range) -> Callable[[Path], None]:
     return lambda root: [video_v21(root, episode, camera).unlink() for episode in episodes] and None
 
@@ -272,6 +289,8 @@ STRANGERS = [
     Stranger(
         "mark, v3", V3, marked("info.json", "stats.json"), "meta/stats.json: byte order mark removed", planned=True
     ),
+    Stranger("UTF-16", V21, encoded("utf-16", "info.json", "tasks.jsonl"), "written as UTF-8 (it is UTF-16)"),
+    Stranger("Windows-1252", V3, encoded("cp1252", "info.json"), "written as UTF-8 (it is not UTF-8)"),
     Stranger(
         "camera never recorded",
         V21,

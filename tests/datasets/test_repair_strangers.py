@@ -54,6 +54,7 @@ def test_what_can_be_kept_is_kept(stranger, ours, original, tmp_path):
     dataset.check_videos()
     info = json.loads((tmp_path / "dst" / "meta" / "info.json").read_text())
     assert info["fps"] == stranger.fps
+    assert info["robot_type"] == ("küchenarm" if stranger.name in ("UTF-16", "Windows-1252") else "toy")
     assert info["splits"] == {"train": f"0:{len(kept)}"}
     assert not set(stranger.gone) & set(info["features"])
     for new, old in enumerate(kept):

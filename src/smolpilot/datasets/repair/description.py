@@ -43,9 +43,11 @@ def repair_info(result: Audit, plan: RepairPlan, kept: list[int]) -> None:
     for code, text in _SAID.items():
         if code in codes:
             plan.actions.append(text)
-    marked = [re.search(r"meta/\S+", found.message) for found in result.findings if "byte order mark" in found.message]
-    for name in dict.fromkeys(match.group() for match in marked if match):
-        plan.actions.append(f"{name}: byte order mark removed, the content kept.")
+    for found in result.findings:
+        match = re.search(r"(meta/\S+) (begins with a byte order mark|is UTF-16|is not UTF-8): LeRobot", found.message)
+        if match is not None:
+            what = "byte order mark removed" if "mark" in match.group(2) else f"written as UTF-8 (it {match.group(2)})"
+            plan.actions.append(f"{match.group(1)}: {what}, the content kept.")
 
 
 def _splits(recording: Recording, plan: RepairPlan, kept: list[int]) -> dict[str, str]:
