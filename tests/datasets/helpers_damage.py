@@ -22,7 +22,8 @@ POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2
 @dataclass(frozen=True)
 class Damage:
     """`layout` v3 or v21; `code` that check must report for `episode` (None: for the dataset); `repairable` with the
-    episodes that a repair drops. `edit` spoils the demonstrations before writing, `spoil` the written folder."""
+    episodes that a repair drops, and (episode, rows) of those that it shortens.
+    `edit` spoils the demonstrations before writing, `spoil` the written folder."""
 
     name: str
     layout: str
@@ -32,6 +33,7 @@ class Damage:
     edit: Edit | None = None
     repairable: bool = True
     dropped: tuple[int, ...] = ()
+    shorter: tuple[tuple[int, int], ...] = ()
 
 
 def damaged(damage: Damage, sound: dict[str, Path], path: Path) -> Path:
@@ -450,7 +452,7 @@ DAMAGES = [
         lambda r: exchange(video_v21(r, 4), video_v21(r, 4, "wrist")),
         repairable=False,
     ),
-    Damage("video too short", V21, "video-short", 2, shorter, dropped=(2,)),
+    Damage("video too short", V21, "video-short", 2, shorter, shorter=((2, 24),)),
     Damage("video too long", V21, "video-long", 2, longer, repairable=False),
     Damage("mixed codecs", V21, "video-mixed", 3, other_codec, repairable=False),
     Damage("another size", V21, "video-size", 1, other_size, dropped=(1,)),

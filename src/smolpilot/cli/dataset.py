@@ -15,6 +15,7 @@ VERBS: dict[str, str] = {
     "repair": "a repaired copy of a recording: time stamps, missing columns, statistics, names, damaged metadata",
     "stats": "statistics per joint and camera; computed anew with --recompute",
     "tasks": "list, rename or set the instructions, undoable",
+    "rename": "other names for features: state, action, cameras",
     "split": "one recording into several, by episodes",
     "merge": "several recordings into one",
     "exclude": "a copy without some episodes",

@@ -10,6 +10,7 @@ import tyro
 
 from smolpilot.cli.options import parse
 from smolpilot.cli.progress import progress_bar
+from smolpilot.errors import UsageError
 from smolpilot.words import numbered
 
 if TYPE_CHECKING:
@@ -30,19 +31,30 @@ class RepairOptions:
     """The damaged dataset; it is only read."""
     dst: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DST")]
     """The new folder; it must not exist yet."""
-    dry_run: bool = False
+    dry_run: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Only say what would be done."""
-    json: bool = False
+    features: tuple[str, ...] = ()
+    """Keep only these features (keys of meta/info.json, or cameras by name) beside state, action and index columns."""
+    without: tuple[str, ...] = ()
+    """Leave these features out: whatever is wrong with them, no episode is lost for it."""
+    reencode: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Decode and encode again what cannot be copied (episodes without a key frame at their start)."""
+    jobs: int = 0
+    """How many files are worked on at a time; 0 takes one per core."""
+    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Print one JSON document instead of text."""
 
 
 def main(args: list[str]) -> int:
     """Run `smolpilot dataset repair …`; 0 sound, 1 errors remain, 2 misuse."""
     options = parse(RepairOptions, args, verb="dataset repair")
-    from smolpilot.datasets.repair import repair
+    from smolpilot.datasets.repair import RepairWishes, repair
 
+    if options.jobs < 0:
+        raise UsageError(f"--jobs is {options.jobs}.", expected="0 (one per core) or more")
+    wishes = RepairWishes(options.features, options.without, options.reencode, options.jobs or None)
     with progress_bar() as progress:
-        report = repair(options.src, options.dst, dry_run=options.dry_run, progress=progress)
+        report = repair(options.src, options.dst, wishes, dry_run=options.dry_run, progress=progress)
     if options.json:
         import json
 
@@ -69,6 +81,8 @@ def _print(report: RepairReport, options: RepairOptions) -> None:
     heads = ("Would do:", "Would leave out:") if options.dry_run else ("Done:", "Left out:")
     _list(console, heads[0], plan.actions or ["nothing: the copy has the same content."])
     _list(console, heads[1], [f"episode {index}: {reason}" for index, reason in sorted(plan.dropped.items())])
+    _list(console, "Encoded again:", plan.reencoded)
+    _list(console, "Left aside (copied nowhere):", plan.aside)
     said = " ".join(plan.impossible)
     left = [f"{found.code}: {found.message} ({found.fix})" for found in report.remaining if found.message not in said]
     _list(console, "Cannot be repaired:", [*plan.impossible, *dict.fromkeys(left)])
@@ -77,7 +91,7 @@ def _print(report: RepairReport, options: RepairOptions) -> None:
     if options.dry_run:
         console.print(f"Dry run: nothing written. {options.dst} would hold {what}.", markup=False, soft_wrap=True)
     else:
-        verdict = "no errors left" if not report.remaining else f"{len(report.remaining)} errors left"
+        verdict = f"{numbered(len(report.remaining), 'error')} left" if report.remaining else "no errors left"
         console.print(f"{options.dst}: {what}; checked: {verdict}.", markup=False, soft_wrap=True)
 
 

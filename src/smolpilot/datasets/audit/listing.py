@@ -31,9 +31,10 @@ def read_v2_meta(recording: Recording, locator: Locator) -> None:
         record = Record(index, whole_number(row.get("length")), texts(row.get("tasks")))
         record.fields = {key: value for key, value in row.items() if key not in _OWN}
         _add(recording, record, "episodes.jsonl")
+    strays = _strays(recording, locator, chunk_size)
     for path in locator.tables:
         number = number_of(path)
-        if number is not None and number not in recording.records:
+        if number is not None and number not in recording.records and path not in strays:
             recording.records[number] = Record(number, listed=False)
     for index, record in recording.records.items():
         record.data_path = locator.data_of(index, index // chunk_size)
@@ -50,6 +51,19 @@ def read_v2_meta(recording: Recording, locator: Locator) -> None:
         _v21_statistics(recording, meta / "episodes_stats.jsonl")
     else:
         _whole_statistics(recording)
+
+
+def _strays(recording: Recording, locator: Locator, chunk_size: int) -> set[Path]:
+    """Tables that are no episodes: unlisted and elsewhere, in a folder whose listed episodes lie where they should."""
+
+    def usual(index: int) -> Path | None:
+        return locator.path("data_path", {"episode_index": index, "episode_chunk": index // chunk_size})
+
+    there = set(locator.tables)
+    if not any(usual(index) in there for index in recording.records):
+        return set()
+    numbers = {path: number_of(path) for path in locator.tables}
+    return {path for path, number in numbers.items() if number is not None and usual(number) != path}
 
 
 def read_v3_meta(recording: Recording, locator: Locator) -> None:

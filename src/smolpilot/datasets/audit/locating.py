@@ -138,6 +138,9 @@ def _by_number(paths: list[Path]) -> dict[int, Path]:
 def _files(root: Path) -> list[Path]:
     found = []
     for folder, folders, names in root.walk():
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        # A recording inside of another one's folder is none of its files.
+        folders[:] = [
+            name for name in folders if not name.startswith(".") and not (folder / name / "meta" / "info.json").exists()
+        ]
         found += [folder / name for name in names if not name.startswith(".")]
     return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import json
 import math
 import os
@@ -14,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from smolpilot.datasets.audit.encodings import decoded
 from smolpilot.datasets.audit.recording import Array, Recording
 
 _LFS_HEAD = b"version https://git-lfs.github.com/spec/"
@@ -48,23 +48,22 @@ def json_object(recording: Recording, path: Path, what: str, code: str) -> dict[
     if not whole(recording, path, what, missing=code):
         return {}
     try:
-        content = path.read_bytes()
-        value = json.loads(content.decode("utf-8-sig"))
+        text, odd = decoded(path.read_bytes())
+        value = json.loads(text)
     except (ValueError, OSError, RecursionError) as error:
         recording.report(code, f"The {what} {recording.relative(path)} is no JSON: {_short(error)}.")
         return {}
     if not isinstance(value, dict):
         recording.report(code, f"The {what} {recording.relative(path)} is no JSON object.")
         return {}
-    _marked(recording, path, content, what, code)
+    _marked(recording, path, odd, what, code)
     return value
 
 
-def _marked(recording: Recording, path: Path, content: bytes, what: str, code: str) -> None:
-    """What follows a byte order mark is whole, and LeRobot does not read it all the same."""
-    if content.startswith(codecs.BOM_UTF8):
-        message = f"The {what} {recording.relative(path)} begins with a byte order mark: LeRobot cannot read it."
-        recording.report(code, message)
+def _marked(recording: Recording, path: Path, odd: str, what: str, code: str) -> None:
+    """The content is whole, and LeRobot does not read it all the same."""
+    if odd:
+        recording.report(code, f"The {what} {recording.relative(path)} {odd}: LeRobot cannot read it.")
 
 
 def json_lines(recording: Recording, path: Path, what: str) -> list[dict[str, Any]]:
@@ -72,12 +71,13 @@ def json_lines(recording: Recording, path: Path, what: str) -> list[dict[str, An
     if not whole(recording, path, what, missing="meta-damaged"):
         return []
     try:
-        content = path.read_bytes()
-        lines = content.removeprefix(codecs.BOM_UTF8).splitlines()
+        text, odd = decoded(path.read_bytes())
+        # As bytes: what else counts as the end of a line in a text may stand in the middle of one here.
+        lines = text.encode("utf-8", errors="replace").splitlines()
     except OSError as error:
         recording.report("meta-damaged", f"The {what} {recording.relative(path)} cannot be read: {error.strerror}.")
         return []
-    _marked(recording, path, content, what, "meta-damaged")
+    _marked(recording, path, odd, what, "meta-damaged")
     rows, bad = [], []
     for number, line in enumerate(lines, 1):
         if not line.strip():

@@ -1,5 +1,6 @@
 """Edits of recordings, each into a new folder: instructions, parts, unions, fewer episodes."""
 
+from smolpilot.datasets.edit.features import rename_features
 from smolpilot.datasets.edit.history import HISTORY, read_history
 from smolpilot.datasets.edit.instructions import Instruction, list_instructions, rename_tasks, set_tasks, undo_tasks
 from smolpilot.datasets.edit.merge import merge
@@ -17,6 +18,7 @@ __all__ = [
     "merge",
     "plan_parts",
     "read_history",
+    "rename_features",
     "rename_tasks",
     "set_tasks",
     "split",

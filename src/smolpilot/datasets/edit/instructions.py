@@ -20,6 +20,8 @@ from smolpilot.datasets.rewrite.tables import RowReader, replace_column, rows_of
 from smolpilot.datasets.splits import episode_ranges
 from smolpilot.errors import DatasetError, UsageError, did_you_mean
 
+# Edits after which an episode has the number that it had.
+_SAME_EPISODES = ("tasks", "rename")
 # The texts of an episode and for how many of its frames each of them holds, in order.
 type Runs = list[tuple[str, int]]
 
@@ -119,7 +121,7 @@ def _last_change(meta: DatasetMeta) -> int:
     Changes before a merge, split or exclude do not count: the episodes they speak of have other numbers since.
     """
     history = read_history(meta)
-    last = max((place for place, edit in enumerate(history) if edit.get("edit") != "tasks"), default=-1)
+    last = max((place for place, edit in enumerate(history) if edit.get("edit") not in _SAME_EPISODES), default=-1)
     edits = [(place, edit) for place, edit in enumerate(history) if edit.get("edit") == "tasks"]
     undone = {edit["undoes"] for _, edit in edits if "undoes" in edit}
     open_changes = [number for number, (_, edit) in enumerate(edits) if number not in undone and "undoes" not in edit]

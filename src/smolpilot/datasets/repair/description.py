@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import copy
 import json
+import re
+from bisect import bisect_left
 from collections import Counter
 from typing import Any
 
-import pyarrow as pa
-
+from smolpilot.datasets.audit import Audit
 from smolpilot.datasets.audit.declared import INDEX_COLUMNS
 from smolpilot.datasets.audit.recording import Recording
-from smolpilot.datasets.audit.run import Audit
 from smolpilot.datasets.audit.scanning import RATE_TOLERANCE
 from smolpilot.datasets.features import flatten_names
+from smolpilot.datasets.repair.arrow_types import is_listed, leaf_of, word_of
+from smolpilot.datasets.repair.columns import LANGUAGE, described
 from smolpilot.datasets.repair.plan import RepairPlan
 
 _INDEX_TYPES = {"timestamp": "float32", **dict.fromkeys(INDEX_COLUMNS[1:], "int64")}
@@ -32,12 +34,43 @@ def repair_info(result: Audit, plan: RepairPlan, kept: list[int]) -> None:
     plan.info = info
     raw = info.get("features")
     features: dict[str, Any] = raw if isinstance(raw, dict) else {}
-    info["features"] = _features(recording, plan, features, kept)
+    info["features"] = _features(recording, plan, features)
     _cameras(result, plan, info["features"], kept)
+    info["splits"] = _splits(recording, plan, kept)
+    # The engine keeps splits of a description that speaks of as many episodes.
+    info["total_episodes"] = len(kept)
     codes = {found.code for found in result.findings}
     for code, text in _SAID.items():
         if code in codes:
             plan.actions.append(text)
+    for found in result.findings:
+        match = re.search(r"(meta/\S+) (begins with a byte order mark|is UTF-16|is not UTF-8): LeRobot", found.message)
+        if match is not None:
+            what = "byte order mark removed" if "mark" in match.group(2) else f"written as UTF-8 (it {match.group(2)})"
+            plan.actions.append(f"{match.group(1)}: {what}, the content kept.")
+
+
+def _splits(recording: Recording, plan: RepairPlan, kept: list[int]) -> dict[str, str]:
+    """The stored ranges in the new numbers, without episodes that are not there; else all episodes for training."""
+    stated = recording.info.get("splits")
+    whole = {"train": f"0:{len(kept)}"}
+    if not isinstance(stated, dict) or not stated:
+        return whole
+    found: dict[str, str] = {}
+    for name, value in stated.items():
+        ends = [part.strip() for part in str(value).split(":")]
+        if len(ends) != 2 or not all(end.isdigit() for end in ends):
+            found = {}
+            break
+        first, last = (bisect_left(kept, int(end)) for end in ends)
+        if first < last:
+            found[name] = f"{first}:{last}"
+    found = found or whole
+    if found != stated:
+        was = ", ".join(f"{name} {value}" for name, value in stated.items())
+        now = ", ".join(f"{name} {value}" for name, value in found.items())
+        plan.actions.append(f"meta/info.json: splits are {now}; they were {was}.")
+    return found
 
 
 def _stated(info: dict[str, Any], rate: float | None) -> str:
@@ -56,7 +89,6 @@ _SAID = {
     "totals-missing": "meta/info.json: totals counted.",
     "template-unusable": "meta/info.json: data_path and video_path written anew.",
     "path-unusual": "Files put where data_path and video_path say, under LeRobot's names.",
-    "splits-wrong": "meta/info.json: splits written anew.",
     "episode-length": "Episode list: lengths counted anew.",
     "episode-span": "Episode table: ranges of rows written anew.",
     "episode-duplicate": "Episode list: each episode once.",
@@ -64,41 +96,48 @@ _SAID = {
 }
 
 
-def _features(recording: Recording, plan: RepairPlan, raw: dict[str, Any], kept: list[int]) -> dict[str, Any]:
+def _features(recording: Recording, plan: RepairPlan, raw: dict[str, Any]) -> dict[str, Any]:
     features: dict[str, Any] = {}
-    present = {name for episode in kept for name in recording.schemas[recording.rows[episode].path].names}
     for key, entry in raw.items():
-        camera = key in recording.cameras
-        if not isinstance(entry, dict) or (not camera and key not in present and key not in INDEX_COLUMNS):
+        if key in plan.left_out:
+            continue
+        if not isinstance(entry, dict) or not (key in recording.cameras or key in plan.columns or key in INDEX_COLUMNS):
             plan.actions.append(f"meta/info.json: feature '{key}' removed, no table has it.")
             continue
-        features[key] = entry
-    for key, vector in recording.vectors.items():
-        if key not in features and key in present:
-            features[key] = {"dtype": vector.dtype, "shape": list(vector.shape), "names": vector.names}
-    for name in sorted(present - set(features)):
-        described = _described(recording, name, kept)
-        if described is not None and name not in INDEX_COLUMNS:
-            features[name] = described
-            plan.actions.append(f"meta/info.json: feature '{name}' added, the tables have it.")
+        features[key] = dict(entry)
+    for key, column in plan.columns.items():
+        if key in features or key in INDEX_COLUMNS:
+            continue
+        entry = described(key, column, plan.widths.get(key))
+        if entry is not None:
+            vector = recording.vectors.get(key)
+            features[key] = {**entry, "names": vector.names if vector is not None else None}
+            if raw:
+                plan.actions.append(f"meta/info.json: feature '{key}' added, the tables have it.")
     for name in INDEX_COLUMNS:
         features.setdefault(name, {"dtype": _INDEX_TYPES[name], "shape": [1], "names": None})
     for key, entry in features.items():
-        if key in recording.cameras:
-            continue
-        _correct(recording, plan, key, entry)
+        if key not in recording.cameras and key not in LANGUAGE:
+            _correct(plan, key, entry)
     return features
 
 
-def _correct(recording: Recording, plan: RepairPlan, key: str, entry: dict[str, Any]) -> None:
-    kind = plan.column_types.get(key)
-    vector = recording.vectors.get(key)
-    if kind is not None and entry.get("dtype") != kind:
-        plan.actions.append(f"meta/info.json: '{key}' is declared {kind}, as it is stored.")
-        entry["dtype"] = kind
-    if vector is not None and not isinstance(entry.get("shape"), list):
-        entry["shape"] = list(vector.shape)
-    shape = entry.get("shape") or [1]
+def _correct(plan: RepairPlan, key: str, entry: dict[str, Any]) -> None:
+    """Type and shape as the copy's tables have them, one name per dimension."""
+    column = plan.columns.get(key)
+    word = _INDEX_TYPES.get(key) or (word_of(leaf_of(column.kind)) if column is not None else None)
+    if word is not None and entry.get("dtype") != word:
+        why = "as the format wants" if key in INDEX_COLUMNS else "as it is stored"
+        plan.actions.append(f"meta/info.json: '{key}' is declared {word}, {why}.")
+        entry["dtype"] = word
+    nested = column is not None and is_listed(column.kind) and is_listed(column.kind.value_type)
+    if not nested:
+        width = plan.widths.get(key) if column is not None and is_listed(column.kind) else 1
+        if entry.get("shape") != [width]:
+            if isinstance(entry.get("shape"), list):
+                plan.actions.append(f"meta/info.json: '{key}' is declared with shape [{width}], as it is stored.")
+            entry["shape"] = [width]
+    shape = entry["shape"]
     if key in INDEX_COLUMNS or len(shape) != 1 or entry.get("dtype") not in ("float32", "float64"):
         return
     names = flatten_names(entry.get("names"), shape)
@@ -112,17 +151,6 @@ def _correct(recording: Recording, plan: RepairPlan, key: str, entry: dict[str, 
             f"meta/info.json: names of '{key}' are one per dimension: {', '.join((names or [])[:3])}, …"
         )
         entry["names"] = names
-
-
-def _described(recording: Recording, name: str, kept: list[int]) -> dict[str, Any] | None:
-    for episode in kept:
-        rows = recording.rows[episode]
-        column = rows.get(name)
-        if column is not None and len(column):
-            if column.dtype.kind == "O":
-                return {"dtype": "string", "shape": [1], "names": None}
-            return {"dtype": str(column.dtype), "shape": list(column.shape[1:]) or [1], "names": None}
-    return None
 
 
 def _cameras(result: Audit, plan: RepairPlan, features: dict[str, Any], kept: list[int]) -> None:
@@ -158,52 +186,3 @@ def _differs(name: str, stated: Any, found: Any) -> bool:
 
         return plain_codec(str(stated)) != plain_codec(str(found))
     return bool(stated != found)
-
-
-def common_types(recording: Recording, kept: list[int]) -> tuple[dict[str, pa.DataType], list[str]]:
-    """For each column the widest type that any kept table has, and the names of those that differ."""
-    types: dict[str, set[pa.DataType]] = {}
-    for path in dict.fromkeys(recording.rows[episode].path for episode in kept):
-        for field in recording.schemas[path]:
-            types.setdefault(field.name, set()).add(field.type)
-    widest: dict[str, pa.DataType] = {}
-    mixed = []
-    for name, kinds in types.items():
-        if len(kinds) == 1:
-            widest[name] = next(iter(kinds))
-            continue
-        leaves = {str(_leaf(kind)) for kind in kinds}
-        if len(leaves) > 1:
-            mixed.append(name)
-        try:
-            common = (
-                pa.unify_schemas([pa.schema([("x", _leaf(kind))]) for kind in kinds], promote_options="permissive")
-                .field("x")
-                .type
-            )
-        except (pa.ArrowException, ValueError):
-            continue
-        widest[name] = _with_leaf(min(kinds, key=str), common)
-    return widest, mixed
-
-
-def dtype_name(kind: pa.DataType) -> str | None:
-    """LeRobot's word for the numbers of a column, None when it holds something else."""
-    leaf = _leaf(kind)
-    if pa.types.is_floating(leaf):
-        return {pa.float16(): "float16", pa.float32(): "float32", pa.float64(): "float64"}[leaf]
-    return str(leaf) if pa.types.is_integer(leaf) or pa.types.is_boolean(leaf) else None
-
-
-def _leaf(kind: pa.DataType) -> pa.DataType:
-    while pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind) or pa.types.is_large_list(kind):
-        kind = kind.value_type
-    return kind
-
-
-def _with_leaf(kind: pa.DataType, leaf: pa.DataType) -> pa.DataType:
-    if pa.types.is_fixed_size_list(kind):
-        return pa.list_(_with_leaf(kind.value_type, leaf), kind.list_size)
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        return pa.list_(_with_leaf(kind.value_type, leaf))
-    return leaf

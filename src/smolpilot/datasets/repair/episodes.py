@@ -12,6 +12,7 @@ from smolpilot.datasets.audit.declared import INDEX_COLUMNS
 from smolpilot.datasets.audit.footage import Clip
 from smolpilot.datasets.audit.recording import Array, Recording, Rows, Span
 from smolpilot.datasets.audit.run import Audit
+from smolpilot.datasets.repair.columns import Tables
 from smolpilot.datasets.repair.pairing import countable, numbers
 from smolpilot.keys import ACTION, STATE
 
@@ -25,9 +26,6 @@ _FATAL = {
     "file-empty": "a file is empty",
     "lfs-pointer": "a file is a Git-LFS pointer (`git lfs pull` may bring it back)",
     "video-size": "its pictures have another size",
-    "column-empty": "rows without a value",
-    "column-shape": "rows of another width",
-    "not-finite": "NaN or infinite numbers",
 }
 
 
@@ -55,12 +53,12 @@ def fatal(result: Audit) -> dict[int, str]:
     return reasons
 
 
-def lacking(recording: Recording) -> dict[int, str]:
+def lacking(recording: Recording, tables: Tables) -> dict[int, str]:
     """Episodes whose tables lack a column that most others have (index columns can be made anew)."""
     features = [key for key in recording.vectors if key not in INDEX_COLUMNS]
     reasons: dict[int, str] = {}
     for name in features:
-        without = [episode for episode, rows in recording.rows.items() if name not in rows.columns]
+        without = [episode for episode in recording.rows if not tables.has(episode, name)]
         if 0 < len(without) <= len(recording.rows) // 2 or (without and name in (STATE, ACTION)):
             for episode in without:
                 reasons.setdefault(episode, f"its table has no column '{name}'")
@@ -110,11 +108,16 @@ def new_times(
     stored = numbers(rows, "timestamp")
     if stored is None:
         return wanted, float("nan")
-    place = {int(position): i for i, position in enumerate(rows.positions)}
-    recorded = stored[[place[int(position)] for position in order.positions]]
+    recorded = stored[within(rows, order)]
     off = float(np.nan_to_num(np.abs(recorded - wanted), nan=np.inf).max())
     slack = TOLERANCE_S + float(np.spacing(np.float32(np.abs(wanted).max())))
     return (wanted, off) if off > slack else (None, off)
+
+
+def within(rows: Rows, order: Order) -> npt.NDArray[np.int64]:
+    """The new order as places within the episode's rows, instead of within its file."""
+    sorter = np.argsort(rows.positions, kind="stable")
+    return sorter[np.searchsorted(rows.positions, order.positions, sorter=sorter)]
 
 
 def place_videos(result: Audit, lengths: dict[int, int]) -> tuple[dict[tuple[str, int], Clip], list[str]]:

@@ -68,19 +68,19 @@ def _skipped(rows: Rows, places: Array) -> list[int]:
 
 
 def _on_first_frames(times: Array | None, clip: Clip, fps: float) -> bool:
-    nearest = _nearest(times, clip, fps)
+    nearest = nearest_frames(times, clip, fps)
     return nearest is not None and np.array_equal(nearest, np.arange(len(nearest)))
 
 
 def _without_row(times: Array | None, clip: Clip, fps: float) -> list[int]:
     """The clip's frames that no row's time stamp is at; none when the time stamps are not those of frames."""
-    nearest = _nearest(times, clip, fps)
+    nearest = nearest_frames(times, clip, fps)
     if nearest is None or len(np.unique(nearest)) < len(nearest):
         return []
     return [int(frame) for frame in np.setdiff1d(np.arange(clip.frames), nearest)]
 
 
-def _nearest(times: Array | None, clip: Clip, fps: float) -> Array | None:
+def nearest_frames(times: Array | None, clip: Clip, fps: float) -> Array | None:
     """For each row the frame that its time stamp is nearest to; None unless all are within half a frame of one."""
     shown = clip.scan.times[clip.first : clip.last]
     if times is None or not len(shown) or not np.isfinite(times).all():

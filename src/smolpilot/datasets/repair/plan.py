@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from smolpilot.datasets.audit.recording import Span
+from smolpilot.datasets.repair.columns import Column
 
 
 @dataclass
@@ -40,7 +40,9 @@ class EpisodeRepair:
 class RepairPlan:
     """`actions` and `impossible` are sentences for a person; `dropped` gives the reason for each episode left out.
 
-    `types` are the Arrow types of the result's columns, `column_types` LeRobot's words for them.
+    `columns` says what becomes of each column of the tables and `widths` how many values its rows have; `left_out` are
+    features that do not come along, `renames` how features were called in the files. `trimmed` counts the rows left out
+    of an episode that stays. `aside` names what lies in the source's folder and belongs to no episode.
     """
 
     version: str
@@ -51,8 +53,13 @@ class RepairPlan:
     actions: list[str] = field(default_factory=list)
     dropped: dict[int, str] = field(default_factory=dict)
     impossible: list[str] = field(default_factory=list)
-    types: dict[str, pa.DataType] = field(default_factory=dict)
-    column_types: dict[str, str] = field(default_factory=dict)
+    columns: dict[str, Column] = field(default_factory=dict)
+    widths: dict[str, int | None] = field(default_factory=dict)
+    left_out: set[str] = field(default_factory=set)
+    renames: dict[str, str] = field(default_factory=dict)
+    trimmed: dict[int, int] = field(default_factory=dict)
+    aside: list[str] = field(default_factory=list)
+    reencoded: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """The plan as plain values."""
@@ -64,4 +71,9 @@ class RepairPlan:
             "actions": self.actions,
             "dropped": [{"episode": episode, "reason": reason} for episode, reason in sorted(self.dropped.items())],
             "impossible": self.impossible,
+            "reencoded": self.reencoded,
+            "left_aside": self.aside,
+            "renamed": self.renames,
+            "features_left_out": sorted(self.left_out),
+            "rows_left_out": [{"episode": episode, "rows": rows} for episode, rows in sorted(self.trimmed.items())],
         }

@@ -5,16 +5,21 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from smolpilot.datasets.audit import Audit
 from smolpilot.datasets.audit.declared import INDEX_COLUMNS
 from smolpilot.datasets.audit.footage import Clip
 from smolpilot.datasets.audit.recording import Recording, Span
-from smolpilot.datasets.audit.run import Audit
+from smolpilot.datasets.audit.scanning import RATE_TOLERANCE
 from smolpilot.datasets.audit.subject import named
-from smolpilot.datasets.repair.description import common_types, dtype_name, repair_info
-from smolpilot.datasets.repair.episodes import Order, fatal, lacking, new_times, order_rows, place_videos
+from smolpilot.datasets.repair.columns import Tables, plan_columns
+from smolpilot.datasets.repair.description import repair_info
+from smolpilot.datasets.repair.episodes import Order, fatal, lacking, new_times, order_rows, place_videos, within
+from smolpilot.datasets.repair.looking import Look
 from smolpilot.datasets.repair.pairing import unpaired
 from smolpilot.datasets.repair.plan import EpisodeRepair, RepairPlan
 from smolpilot.datasets.repair.tasks import assign_tasks
+from smolpilot.datasets.repair.trimming import Trim, pictured_rows, usable_rows
+from smolpilot.keys import ACTION, STATE
 
 # Errors of kept episodes, or of the whole, that no copy of the recording can put right.
 _BEYOND = {
@@ -26,37 +31,44 @@ _BEYOND = {
 _STATISTICS = ("statistics-missing", "statistics-damaged", "statistics-wrong", "statistics-pictures")
 
 
-def make_plan(result: Audit, fps: float) -> RepairPlan:
-    """What to do about the findings of `result`; nothing is read or written here but the tables in memory."""
-    recording = result.recording
-    plan = RepairPlan("v3.0" if recording.version == "v3.0" else "v2.1", fps)
-    orders = _choose(result, plan)
+def make_plan(seen: Look) -> RepairPlan:
+    """What to do about the findings of a check; nothing is read or written here but the tables."""
+    result, recording = seen.audit, seen.audit.recording
+    plan = RepairPlan("v3.0" if recording.version == "v3.0" else "v2.1", seen.fps)
+    plan.actions += seen.actions
+    plan.impossible += seen.impossible
+    plan.renames, plan.aside = dict(seen.renames), list(seen.aside)
+    declared = recording.info.get("features")
+    declared = declared if isinstance(declared, dict) else {}
+    tables = Tables(recording, seen.renames, declared)
+    orders = _choose(result, plan, tables)
     lengths = {episode: len(order.positions) for episode, order in orders.items()}
     clips, placed = place_videos(result, lengths)
     plan.actions += placed
-    _drop_unpaired(result, plan, orders, clips)
+    trims = _pair(result, plan, tables, orders, clips)
     _explain_orders(recording, plan, orders)
+    _trim(plan, orders, trims)
     kept = sorted(orders)
     if not kept:
         return plan
+    _settle_rate(recording, plan, orders, clips)
     _number(recording, plan, kept, orders, clips)
-    plan.types, mixed = common_types(recording, kept)
-    plan.column_types = {name: word for name, kind in plan.types.items() if (word := dtype_name(kind)) is not None}
-    if mixed:
-        plan.actions.append(
-            f"Columns of several types get the widest one, which holds every value: {', '.join(mixed)}."
-        )
+    inside = {key for key, camera in recording.cameras.items() if not camera.is_video}
+    columns = plan_columns(tables, recording, kept, declared, inside, seen.left_out)
+    plan.columns, plan.widths = columns.kept, {name: tables.width(name, kept) for name in columns.kept}
+    plan.left_out = {*columns.left_out, *seen.left_out}
+    plan.actions += columns.actions
     repair_info(result, plan, kept)
     _statistics(result, plan)
     _beyond(result, plan, bool(placed))
     return plan
 
 
-def _choose(result: Audit, plan: RepairPlan) -> dict[int, Order]:
+def _choose(result: Audit, plan: RepairPlan, tables: Tables) -> dict[int, Order]:
     """The rows of every episode that can be kept, in order."""
     recording = result.recording
     plan.dropped |= fatal(result)
-    for episode, reason in lacking(recording).items():
+    for episode, reason in lacking(recording, tables).items():
         plan.dropped.setdefault(episode, reason)
     orders: dict[int, Order] = {}
     for episode in recording.episodes:
@@ -79,29 +91,81 @@ def _explain_orders(recording: Recording, plan: RepairPlan, orders: dict[int, Or
             plan.actions.append(f"Episode {episode}: episode_index written anew.")
 
 
-def _drop_unpaired(
-    result: Audit, plan: RepairPlan, orders: dict[int, Order], clips: dict[tuple[str, int], Clip]
-) -> None:
+def _pair(
+    result: Audit, plan: RepairPlan, tables: Tables, orders: dict[int, Order], clips: dict[tuple[str, int], Clip]
+) -> dict[int, Trim]:
+    """Which rows of each episode stay; episodes whose rows cannot be put onto frames are dropped."""
     recording = result.recording
     swapped = {found.episode for found in result.findings if found.code == "video-swapped"}
+    widths = {name: tables.width(name, orders) for name in (STATE, ACTION)}
+    trims: dict[int, Trim] = {}
     for episode in list(orders):
-        for key, camera in recording.cameras.items():
-            clip, rows = clips.get((key, episode)), len(orders[episode].positions)
-            reason = ""
-            if clip is None:
-                reason = f"nothing says where its video of camera '{camera.name}' is"
-            elif camera.is_video and clip.frames < rows:
-                reason = f"camera '{camera.name}' has {clip.frames} frames for {rows} rows"
-            elif camera.is_video and clip.frames != rows and episode in swapped:
+        order, rows = orders[episode], recording.rows[episode]
+        usable = usable_rows(tables, episode, order.positions, widths)
+        reason = usable.problem
+        mine = {key: clips.get((key, episode)) for key in recording.cameras}
+        for key, clip in mine.items():
+            if clip is None and not reason:
+                reason = f"nothing says where its video of camera '{recording.cameras[key].name}' is"
+        films = [clip for clip in mine.values() if clip is not None and clip.camera.is_video]
+        places = _places(recording, episode, order)
+        shown = Trim(0, len(places))
+        if not reason:
+            shown = pictured_rows(rows, places, films, plan.fps)
+            reason = shown.problem
+        for clip in films if not reason else []:
+            if clip.frames != len(places) and episode in swapped:
                 # Kept, it would look sound once the episode that it was exchanged with is gone.
-                reason = f"its video of camera '{camera.name}' seems to be another episode's"
-            elif camera.is_video:
-                places = _places(recording, episode, orders[episode])
-                reason = unpaired(recording.rows[episode], places, clip, plan.fps)
-            if reason:
-                plan.dropped[episode] = reason
-                del orders[episode]
-                break
+                reason = reason or f"its video of camera '{clip.camera.name}' seems to be another episode's"
+            part = places[shown.first : shown.last] if clip.frames < len(places) else places
+            reason = reason or unpaired(rows, part, clip, plan.fps)
+        if reason:
+            plan.dropped[episode] = reason
+            del orders[episode]
+            continue
+        why = " and ".join(text for text in (shown.why, usable.why) if text)
+        trims[episode] = Trim(shown.first, min(shown.last, usable.last), why)
+    return trims
+
+
+def _trim(plan: RepairPlan, orders: dict[int, Order], trims: dict[int, Trim]) -> None:
+    """Leave the rows out, and say so once for all episodes with the same ones."""
+    said: dict[tuple[int, int, str], list[int]] = {}
+    for episode, trim in trims.items():
+        order = orders[episode]
+        count = len(order.positions)
+        if (trim.first, trim.last) != (0, count):
+            orders[episode] = Order(order.positions[trim.first : trim.last], order.what)
+            plan.trimmed[episode] = count - (trim.last - trim.first)
+            said.setdefault((trim.first, count - trim.last, trim.why), []).append(episode)
+    for (first, last, why), episodes in said.items():
+        which = " and ".join(f"the {end} {_rows(count)}" for end, count in (("first", first), ("last", last)) if count)
+        plan.actions.append(f"{named(episodes)}: {which} left out: {why}.")
+
+
+def _rows(count: int) -> str:
+    return "row" if count == 1 else f"{count} rows"
+
+
+def _settle_rate(
+    recording: Recording, plan: RepairPlan, orders: dict[int, Order], clips: dict[tuple[str, int], Clip]
+) -> None:
+    """Where all rows are put onto frames that come at another rate, that is the rate."""
+    scans = {id(clip.scan): clip.scan for (_, episode), clip in clips.items() if episode in orders}
+    rates = [
+        scan.rate for scan in scans.values() if scan.path.suffix != ".parquet" and scan.rate > 0 and len(scan.times) > 1
+    ]
+    film = float(np.median(rates)) if rates else plan.fps
+    if abs(film / plan.fps - 1) < RATE_TOLERANCE:
+        return
+    found = []
+    for episode, order in orders.items():
+        mine = [clips[key, episode] for key in recording.video_cameras]
+        times, _ = new_times(recording, recording.rows[episode], order, mine, plan.fps)
+        if times is not None and len(times) > 1 and times[-1] > times[0]:
+            found.append((len(times) - 1) / float(times[-1] - times[0]))
+    if found and abs(float(np.median(found)) / film - 1) < 5e-3:
+        plan.fps = film
 
 
 def _number(
@@ -145,8 +209,7 @@ def _number(
 
 def _places(recording: Recording, episode: int, order: Order) -> npt.NDArray[np.int64]:
     """The new order as places within the episode's rows, instead of within its file."""
-    where = {int(position): i for i, position in enumerate(recording.rows[episode].positions)}
-    return np.array([where[int(position)] for position in order.positions], dtype=np.int64)
+    return within(recording.rows[episode], order)
 
 
 def _span(recording: Recording, clip: Clip, rows: int, fps: float) -> Span:
@@ -218,5 +281,10 @@ def _beyond(result: Audit, plan: RepairPlan, placed: bool) -> None:
             continue
         if found.episode is None or found.episode not in plan.dropped:
             text = f"{found.message} {_BEYOND[found.code]}"
-            if text not in plan.impossible:
+            asked = found.code == "feature-missing" and any(
+                f"'{key}'" in found.message and f"'{key}'" in said
+                for key in (STATE, ACTION)
+                for said in plan.impossible
+            )
+            if text not in plan.impossible and not asked:
                 plan.impossible.append(text)

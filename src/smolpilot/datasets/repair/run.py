@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from smolpilot.datasets.audit import Audit, Finding, audit
-from smolpilot.datasets.audit.check_time import true_rate
 from smolpilot.datasets.audit.footage import Progress
+from smolpilot.datasets.repair.copied import copied_footage
+from smolpilot.datasets.repair.looking import look
+from smolpilot.datasets.repair.nothing import nothing_left
 from smolpilot.datasets.repair.plan import RepairPlan
 from smolpilot.datasets.repair.planning import make_plan
 from smolpilot.datasets.repair.staging import write_staging
 from smolpilot.datasets.rewrite import EpisodePlan, RewriteOptions, rewrite
-from smolpilot.errors import DatasetError, UsageError
+from smolpilot.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -46,15 +49,32 @@ class RepairReport:
         }
 
 
+@dataclass(frozen=True)
+class RepairWishes:
+    """What a person chose: features to keep or to leave out (one of both), whether videos may be encoded again, and how
+    many files are worked on at a time (None: one per core)."""
+
+    features: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
+    reencode: bool = False
+    jobs: int | None = None
+
+
 def repair(
-    src: str | Path, dst: str | Path, *, dry_run: bool = False, jobs: int = 1, progress: Progress | None = None
+    src: str | Path,
+    dst: str | Path,
+    wishes: RepairWishes | None = None,
+    *,
+    dry_run: bool = False,
+    progress: Progress | None = None,
 ) -> RepairReport:
-    """Check `src`, write a repaired copy to `dst` and check that, too.
+    """Check `src`, write a repaired copy to `dst` and check that, too; each video is decoded once.
 
     Video packets and every value that is not named in the plan are copied; the source is only read. Raises UsageError
     when `src` is no dataset folder or `dst` exists, DatasetError when no episode can be kept or the copy cannot be
     proven.
     """
+    chosen = wishes or RepairWishes()
     target = Path(dst).expanduser().absolute()
     if not dry_run and (target.exists() or target.is_symlink()):
         raise UsageError(
@@ -62,24 +82,21 @@ def repair(
             expected="a path that does not exist yet: outputs are never overwritten",
             fix="Choose another path, or remove the old one.",
         )
-    before = audit(src, progress=progress)
-    if not dry_run and target.is_relative_to(before.recording.root):
+    root = Path(src).expanduser().resolve()
+    if not dry_run and target.resolve().is_relative_to(root):
         raise UsageError(f"The output {target} lies inside the recording.", fix="Choose a path outside of it.")
-    plan = make_plan(before, true_rate(before.recording, before.footage))
-    if dry_run:
-        return RepairReport(plan, before, None)
+    seen = look(src, features=chosen.features, without=chosen.without, jobs=chosen.jobs, progress=progress)
+    plan = make_plan(seen)
     if not plan.episodes:
-        reasons = "; ".join(f"episode {episode}: {reason}" for episode, reason in sorted(plan.dropped.items())[:5])
-        raise DatasetError(
-            f"No episode of {before.recording.root} can be kept ({reasons or 'there is none'}).",
-            expected="at least one episode whose rows and videos can be read",
-            fix="Copy or download the dataset again.",
-        )
-    _write(before, plan, target, jobs, progress)
-    return RepairReport(plan, before, audit(target, progress=progress))
+        raise nothing_left(seen, plan)
+    if dry_run:
+        return RepairReport(plan, seen.audit, None)
+    plan.reencoded = _write(seen.audit, plan, target, chosen, progress)
+    known = None if plan.reencoded else copied_footage(seen.audit, plan, target)
+    return RepairReport(plan, seen.audit, audit(target, jobs=chosen.jobs, footage=known, progress=progress))
 
 
-def _write(before: Audit, plan: RepairPlan, target: Path, jobs: int, progress: Progress | None) -> None:
+def _write(before: Audit, plan: RepairPlan, target: Path, wishes: RepairWishes, progress: Progress | None) -> list[str]:
     staging = target.parent / f".{target.name}.repaired-tables"
     target.parent.mkdir(parents=True, exist_ok=True)
     if staging.exists():
@@ -87,7 +104,11 @@ def _write(before: Audit, plan: RepairPlan, target: Path, jobs: int, progress: P
     try:
         meta = write_staging(before.recording, plan, staging)
         plans = [EpisodePlan(meta, episode.index) for episode in meta.episodes]
-        options = RewriteOptions(version="v3.0" if plan.version == "v3.0" else "v2.1", jobs=jobs)
-        rewrite(plans, target, options, info=plan.info, progress=progress)
+        options = RewriteOptions(
+            version="v3.0" if plan.version == "v3.0" else "v2.1",
+            jobs=wishes.jobs or len(os.sched_getaffinity(0)),
+            reencode=wishes.reencode,
+        )
+        return rewrite(plans, target, options, info=plan.info, progress=progress).reencoded
     finally:
         shutil.rmtree(staging, ignore_errors=True)

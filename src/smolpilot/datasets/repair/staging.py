@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from smolpilot.datasets.audit.declared import INDEX_COLUMNS
@@ -20,6 +19,8 @@ from smolpilot.datasets.audit.recording import Recording
 from smolpilot.datasets.features import parse_cameras, parse_features
 from smolpilot.datasets.layout import Episode, VideoSpan
 from smolpilot.datasets.meta import DatasetMeta
+from smolpilot.datasets.repair.arrow_types import converted
+from smolpilot.datasets.repair.nested import nested_recordings
 from smolpilot.datasets.repair.plan import EpisodeRepair, RepairPlan
 from smolpilot.datasets.rewrite.source import extra_files
 from smolpilot.errors import DatasetError
@@ -29,10 +30,7 @@ _LARGE = 16 * 1024 * 1024
 
 
 def write_staging(recording: Recording, plan: RepairPlan, folder: Path) -> DatasetMeta:
-    """Write tables, metadata and other files into `folder`; the videos stay where they are, in the source.
-
-    Raises DatasetError when the features are beyond what smolpilot reads (depth cameras, no state).
-    """
+    """Write tables, metadata and other files into `folder`; the videos stay where they are, in the source."""
     features = parse_features(plan.info, recording.root / "meta" / "info.json", trainable=False)
     cameras = parse_cameras(plan.info, features, recording.root / "meta" / "info.json", trainable=False)
     names = {camera.key: name for name, camera in cameras.items()}
@@ -74,10 +72,6 @@ class _Tables:
     def repaired(self, one: EpisodeRepair) -> pa.Table:
         """An episode's rows, in order, with index columns written anew; every other value as it was."""
         table = self._rows(one)
-        for place, field in enumerate(table.schema):
-            kind = self._plan.types.get(field.name)
-            if kind is not None and kind != field.type and field.name not in INDEX_COLUMNS:
-                table = table.set_column(place, field.name, table[field.name].cast(kind))
         numbers = np.arange(one.length, dtype=np.int64)
         columns: dict[str, Any] = {
             "frame_index": numbers,
@@ -86,29 +80,28 @@ class _Tables:
             "task_index": one.task_index,
         }
         if one.times is not None:
-            columns["timestamp"] = one.times.astype(np.float32)
+            columns["timestamp"] = one.times
         for name in INDEX_COLUMNS:
             if name in columns:
-                table = self._put(table, name, columns[name])
-        for name in INDEX_COLUMNS:
-            # One file of the result has one schema: what another episode has as int32 is int64 here, too.
-            kind = self._kind(name)
-            place = table.schema.get_field_index(name)
-            if table.schema.field(place).type != kind:
-                table = table.set_column(place, name, table[name].cast(kind))
+                kind = pa.float32() if name == "timestamp" else pa.int64()
+                table = _put(table, name, pa.array(columns[name]).cast(kind))
+        for name, column in self._plan.columns.items():
+            if name in table.column_names:
+                converted_column = converted(table[name], column.kind, scalar=column.scalar, fill=column.fill)
+                table = _put(table, name, converted_column)
         return self._ordered(table)
 
     def recorded_times(self, one: EpisodeRepair) -> pa.Table | None:
         """The time stamps as they were, for those who need them."""
         table = self._rows(one)
-        if "timestamp" not in table.column_names:
+        if "timestamp" not in table.column_names or "timestamp" not in self._plan.columns:
             return None
         count = len(table)
         return pa.table(
             {
                 "episode_index": pa.array(np.full(count, one.new, dtype=np.int64)),
                 "frame_index": pa.array(np.arange(count, dtype=np.int64)),
-                "timestamp": pc.cast(table["timestamp"], pa.float64()),
+                "timestamp": _as_times(table["timestamp"], self._plan.columns["timestamp"].scalar),
             }
         )
 
@@ -120,25 +113,36 @@ class _Tables:
                 self._last = (path, pq.ParquetFile(path).read(use_threads=path.stat().st_size > _LARGE))
             except (pa.ArrowException, OSError) as error:
                 raise DatasetError(f"The data file {path} cannot be read: {str(error).splitlines()[0]}") from error
-        table = self._last[1].take(pa.array(one.positions))
+        table = self._last[1]
+        # Of a column that stands twice, the first.
+        named = {new: place for place, new in reversed(list(enumerate(self._renamed(table.column_names))))}
+        gone = self._plan.left_out
+        chosen = sorted((place, name) for name, place in named.items() if name not in gone)
+        table = table.select([place for place, _ in chosen]).rename_columns([name for _, name in chosen])
+        table = table.take(pa.array(one.positions))
         # The description that `datasets` leaves in a file does not know of columns made anew.
         return table.replace_schema_metadata(None)
 
-    def _kind(self, name: str) -> pa.DataType:
-        usual = pa.float32() if name == "timestamp" else pa.int64()
-        kind = self._plan.types.get(name, usual)
-        fits = pa.types.is_floating(kind) if name == "timestamp" else pa.types.is_integer(kind)
-        return kind if fits else usual
-
-    def _put(self, table: pa.Table, name: str, values: Any) -> pa.Table:
-        column = pa.array(values).cast(self._kind(name))
-        place = table.schema.get_field_index(name)
-        return table.append_column(name, column) if place < 0 else table.set_column(place, name, column)
+    def _renamed(self, names: Sequence[str]) -> list[str]:
+        return [self._plan.renames.get(name, name) for name in names]
 
     def _ordered(self, table: pa.Table) -> pa.Table:
         """Columns in one order for all episodes: that of the first table, then what was added."""
-        known = [name for name in self._plan.types if name in table.column_names]
+        known = [name for name in self._plan.columns if name in table.column_names]
         return table.select([*known, *(name for name in table.column_names if name not in known)])
+
+
+def _put(table: pa.Table, name: str, column: Any) -> pa.Table:
+    place = table.schema.get_field_index(name)
+    return table.append_column(name, column) if place < 0 else table.set_column(place, name, column)
+
+
+def _as_times(column: pa.ChunkedArray, scalar: bool) -> Any:
+    """The time stamps as they were, as numbers; nothing where they are none."""
+    try:
+        return converted(column, pa.float64(), scalar=scalar, fill=False)
+    except (pa.ArrowException, ValueError):
+        return pa.nulls(len(column), pa.float64())
 
 
 def _write_meta(recording: Recording, plan: RepairPlan, folder: Path, recorded: list[pa.Table]) -> None:
@@ -162,10 +166,13 @@ def _lines(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _copy_extras(root: Path, folder: Path) -> None:
-    """Card, licence and other meta files; not recordings in folders of an unusual name."""
+    """Card, licence and other meta files; not recordings in folders of an unusual name, nor recordings inside."""
+    inside = nested_recordings(root)
     for relative in extra_files(root):
         recording = relative.suffix == ".parquet" or relative.suffix.lower() in VIDEO_ENDINGS
         if (recording and relative.parts[0] != "meta") or any(part.startswith(".") for part in relative.parts):
+            continue
+        if any((root / relative).is_relative_to(folder) for folder in inside):
             continue
         copy = folder / relative
         if not copy.exists():

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from smolpilot.datasets.audit.recording import Recording
 from smolpilot.datasets.audit.subject import named, ranges
@@ -31,7 +34,30 @@ def assign_tasks(recording: Recording, kept: dict[int, npt.NDArray[np.int64]], p
     if not intact and recording.tasks:
         plan.actions.append("Task list: indices 0, 1, … without gaps, one per text; the rows follow.")
     plan.tasks = dict(sorted((index, text) for text, index in numbers.items()))
+    if plan.version == "v3.0" and recording.tasks and not _by_position(recording):
+        plan.actions.append(
+            "meta/tasks.parquet written as LeRobot reads it: the texts are the index, each at the place of its number."
+        )
     return {episode: np.array([numbers[text] for text in words], dtype=np.int64) for episode, words in found.items()}
+
+
+def _by_position(recording: Recording) -> bool:
+    """Whether LeRobot finds each text: it takes the label that pandas gives the row at the place of the task's number.
+
+    (LeRobot 0.6: `meta.tasks.iloc[task_index].name`.)
+    """
+    try:
+        table = pq.ParquetFile(recording.root / "meta" / "tasks.parquet").read()
+    except (pa.ArrowException, OSError, ValueError):
+        return True
+    try:
+        labels = json.loads((table.schema.metadata or {})[b"pandas"])["index_columns"]
+    except (KeyError, ValueError, TypeError):
+        labels = []
+    if len(labels) != 1 or labels[0] not in table.column_names or "task_index" not in table.column_names:
+        return False
+    texts, numbers = table[labels[0]].to_pylist(), table["task_index"].to_pylist()
+    return bool(numbers == list(range(len(numbers))) and texts == [recording.tasks.get(number) for number in numbers])
 
 
 type Array = npt.NDArray[np.int64]

@@ -56,7 +56,10 @@ class Clip:
     `last` and `first_decode`, `last_decode` are relative to the first frame. `digest` is a hash of every packet's
     content and time stamp relative to the first frame's; `off_grid` the largest distance in seconds of a frame from the
     constant rate; `problem` says why the packets cannot be copied, or nothing;
-    `others` counts the file's streams beside the picture (sound).
+    `others` counts the file's streams beside the picture (sound). `first_packet` and `last_packet` are its places in
+    the file's decoding order, `next_pts` is the frame behind it (None: it is the last); `ordered` says that nothing
+    but other episodes' packets is in the way of a copy: together with its neighbors it can be copied. `key`: it begins
+    with a key frame.
     """
 
     coding: Coding
@@ -73,6 +76,11 @@ class Clip:
     digest: str
     problem: str
     others: int
+    first_packet: int
+    last_packet: int
+    next_pts: int | None
+    ordered: bool
+    key: bool
 
     @property
     def tick(self) -> Fraction:
@@ -157,7 +165,7 @@ def clips_of(path: Path, packets: Packets, spans: Sequence[Span], starts: Sequen
     clips = []
     for span in spans:
         begin = _nearest(seconds, span.start) if span.start > 0 else 0
-        end = int(bounds[np.searchsorted(bounds, begin, side="right")])
+        bound = end = int(bounds[np.searchsorted(bounds, begin, side="right")])
         if span.stop is not None:
             stop = int(np.searchsorted(seconds, span.stop - _HALF / fps))
             end = min(end, max(stop, begin + span.length))
@@ -167,7 +175,12 @@ def clips_of(path: Path, packets: Packets, spans: Sequence[Span], starts: Sequen
                 expected="one video frame per row",
                 fix="See `smolpilot dataset check`; `smolpilot dataset repair` or `exclude` leaves the episode out.",
             )
-        clips.append(_clip(packets, order, span, shown[begin:end], fps))
+        clip = _clip(packets, order, span, begin, end, fps)
+        if clip.problem and end < bound:
+            # Frames behind the last row, which others need to be decoded: they stay.
+            whole = _clip(packets, order, span, begin, bound, fps)
+            clip = clip if whole.problem else whole
+        clips.append(clip)
     return clips
 
 
@@ -197,8 +210,9 @@ class FrameTimes:
         return np.asarray((inside + clip.lead) * float(clip.tick), dtype=np.float64)
 
 
-def _clip(packets: Packets, order: _Order, span: Span, shown: npt.NDArray[np.int64], fps: float) -> Clip:
-    tick = Fraction(packets.coding.time_base)
+def _clip(packets: Packets, order: _Order, span: Span, begin: int, end: int, fps: float) -> Clip:
+    tick, all_shown = Fraction(packets.coding.time_base), order.shown
+    shown = all_shown[begin:end]
     first, last = int(shown[0]), int(shown[-1])
     inside = order.inside(first, last)
     dts = packets.dts[inside]
@@ -223,14 +237,27 @@ def _clip(packets: Packets, order: _Order, span: Span, shown: npt.NDArray[np.int
         digest=digest.hexdigest(),
         problem=_problem(packets, inside, first, len(shown)),
         others=packets.others,
+        first_packet=int(inside.min()),
+        last_packet=int(inside.max()),
+        next_pts=int(all_shown[end]) if end < len(all_shown) else None,
+        ordered=not _disorder(packets, inside, len(shown)),
+        key=_begins_with_key(packets, inside, first),
     )
 
 
 def _problem(packets: Packets, inside: npt.NDArray[np.int64], first: int, frames: int) -> str:
-    if not packets.key[inside[0]] or packets.pts[inside[0]] != first:
+    if not _begins_with_key(packets, inside, first):
         return "it does not begin with a key frame"
     if int(inside[-1]) - int(inside[0]) + 1 != len(inside):
         return "its packets lie among those of another episode"
+    return _disorder(packets, inside, frames)
+
+
+def _begins_with_key(packets: Packets, inside: npt.NDArray[np.int64], first: int) -> bool:
+    return bool(packets.key[inside[0]]) and int(packets.pts[inside[0]]) == first
+
+
+def _disorder(packets: Packets, inside: npt.NDArray[np.int64], frames: int) -> str:
     if len(inside) != frames or len(np.unique(packets.pts[inside])) != frames:
         return "two of its frames have the same time stamp"
     if (np.diff(packets.dts[inside]) <= 0).any() or (packets.dts[inside] > packets.pts[inside]).any():

@@ -6,7 +6,7 @@ import hashlib
 import json
 import pickle
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -83,8 +83,8 @@ def place_videos(placed: Sequence[Placed], camera: str, fps: float, options: Rew
     """The pieces of each video file of a camera; notes in `placed` where each episode comes to lie."""
     files: list[list[mux.Piece]] = []
     size, end = 0, 0
-    for one in placed:
-        clip, path = one.clips[camera], one.video(camera)
+    for run in runs(placed, camera, options):
+        clip, path = joined([one.clips[camera] for one in run]), run[0].video(camera)
         fits = (
             options.version == "v3.0"
             and bool(files)
@@ -95,9 +95,59 @@ def place_videos(placed: Sequence[Placed], camera: str, fps: float, options: Rew
             files.append([])
             size, end = 0, 0
         files[-1].append(mux.Piece(path, clip, end))
-        one.videos[camera] = (len(files) - 1, end, mux.place(clip, fps, end))
-        size, end = size + clip.size, one.videos[camera][2]
+        begins = [
+            end + clip.lead + one.clips[camera].first_pts - clip.first_pts - one.clips[camera].lead for one in run
+        ]
+        last = mux.place(run[-1].clips[camera], fps, begins[-1])
+        for one, begin, after in zip(run, begins, [*begins[1:], last], strict=True):
+            one.videos[camera] = (len(files) - 1, begin, after)
+        size, end = size + clip.size, last
     return files
+
+
+def runs(placed: Sequence[Placed], camera: str, options: RewriteOptions) -> list[list[Placed]]:
+    """Episodes whose packets are copied together: those that cannot be cut, with their neighbors in the source's file.
+
+    Where the cut itself is asked for (`reencode`, or a file for each episode), each is alone.
+    """
+    found: list[list[Placed]] = []
+    for one in placed:
+        before = found[-1][-1] if found else None
+        if before is not None and options.version == "v3.0" and not options.reencode and _bound(before, one, camera):
+            found[-1].append(one)
+        else:
+            found.append([one])
+    return [part for run in found for part in ([run] if _copied_as_one(run, camera) else [[one] for one in run])]
+
+
+def _bound(before: Placed, one: Placed, camera: str) -> bool:
+    first, second = before.clips[camera], one.clips[camera]
+    neighbors = before.video(camera) == one.video(camera) and first.next_pts == second.first_pts
+    return neighbors and bool(first.problem or second.problem)
+
+
+def _copied_as_one(run: Sequence[Placed], camera: str) -> bool:
+    """Whether a run begins with a key frame and its packets follow one another, without those of other episodes."""
+    clips = [one.clips[camera] for one in run]
+    begin, end = min(clip.first_packet for clip in clips), max(clip.last_packet for clip in clips)
+    together = end - begin + 1 == sum(clip.frames for clip in clips) and all(clip.ordered for clip in clips)
+    return len(run) == 1 or (together and clips[0].key and clips[0].first_packet == begin)
+
+
+def joined(clips: Sequence[Clip]) -> Clip:
+    """The clips of neighbors as one."""
+    first, last = clips[0], clips[-1]
+    if len(clips) == 1:
+        return first
+    return replace(
+        first,
+        frames=sum(clip.frames for clip in clips),
+        size=sum(clip.size for clip in clips),
+        last=last.first_pts + last.last - first.first_pts,
+        last_decode=max(clip.last_decode + clip.first_pts - first.first_pts for clip in clips),
+        step=last.step,
+        problem="",
+    )
 
 
 @dataclass(frozen=True)

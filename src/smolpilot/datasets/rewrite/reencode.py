@@ -15,7 +15,7 @@ from smolpilot.datasets.encode import Codec, VideoEncoder, find_encoder
 from smolpilot.datasets.rewrite.facts import Pictures, ScanTask, scan
 from smolpilot.datasets.rewrite.options import RewriteOptions
 from smolpilot.datasets.rewrite.packets import Clip, Span, open_video
-from smolpilot.datasets.rewrite.plan import Placed
+from smolpilot.datasets.rewrite.plan import Placed, runs
 from smolpilot.datasets.rewrite.work import WorkFolder
 from smolpilot.errors import DatasetError, SmolpilotError
 
@@ -70,7 +70,7 @@ def copyable(
     report: RewriteReport,
 ) -> dict[tuple[int, str], Pictures]:
     """Make sure that every clip can be copied; gives the pictures of those that were encoded again."""
-    bad = [(one, camera) for one in placed for camera, clip in one.clips.items() if clip.problem]
+    bad = _uncopyable(placed, options)
     if not bad:
         return {}
     # Of a camera whose codec is not written here, all videos are: one camera has one codec.
@@ -108,6 +108,16 @@ def copyable(
         one.encoded[camera] = path
         report.reencoded.append(f"episode {one.plan.episode}, {camera}")
     return pictures
+
+
+def _uncopyable(placed: Sequence[Placed], options: RewriteOptions) -> list[tuple[Placed, str]]:
+    """Videos that cannot be copied, neither alone nor together with their neighbors."""
+    found = []
+    for camera in placed[0].clips if placed else ():
+        for run in runs(placed, camera, options):
+            if len(run) == 1 and run[0].clips[camera].problem:
+                found.append((run[0], camera))
+    return found
 
 
 def _codec(name: str) -> Codec:

@@ -1,0 +1,24 @@
+"""Text files in other encodings than UTF-8: read all the same, since their content is whole."""
+
+from __future__ import annotations
+
+import codecs
+
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+
+def decoded(content: bytes) -> tuple[str, str]:
+    """(text, what is odd about its encoding); plain UTF-8 is not odd. Bytes that are no UTF-8 are Windows-1252."""
+    if content.startswith(_UTF16):
+        return content.decode("utf-16", errors="replace"), "is UTF-16"
+    odd = "begins with a byte order mark" if content.startswith(codecs.BOM_UTF8) else ""
+    text = content.removeprefix(codecs.BOM_UTF8).decode("utf-8", errors="surrogateescape")
+    if not any("\udc80" <= letter <= "\udcff" for letter in text):
+        return text, odd
+    return "".join(map(_western, text)), "is not UTF-8"
+
+
+def _western(letter: str) -> str:
+    if not "\udc80" <= letter <= "\udcff":
+        return letter
+    return bytes([ord(letter) - 0xDC00]).decode("cp1252", errors="replace")

@@ -1,0 +1,91 @@
+"""What the scans of a recording's videos say of a copy whose packets are the same: nothing is decoded twice."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+
+from smolpilot.datasets.audit import Audit
+from smolpilot.datasets.audit.footage import Clip, Footage
+from smolpilot.datasets.audit.opening import read_recording
+from smolpilot.datasets.audit.scanning import VideoScan
+from smolpilot.datasets.repair.plan import RepairPlan
+
+
+def copied_footage(before: Audit, plan: RepairPlan, target: Path) -> Footage:
+    """The scans of the copy's video files, put together from those of the source's clips.
+
+    The copy has been proven to hold the same packets, and what comes out of a decoder depends on nothing else. A file
+    with another number of frames than its clips (frames beyond the rows were cut off) is left out: it is decoded.
+    """
+    copy = read_recording(target)
+    old = {one.new: one.old for one in plan.episodes}
+    files: dict[Path, list[tuple[float, Clip]]] = {}
+    for new, record in copy.records.items():
+        for key, span in record.spans.items():
+            clip = before.footage.clips.get((key, old[new]))
+            if clip is not None:
+                files.setdefault(span.path, []).append((span.start, clip))
+    found = Footage()
+    for path, parts in files.items():
+        clips = [clip for _, clip in sorted(parts, key=lambda part: part[0])]
+        scan = _joined(path, clips)
+        if scan is not None:
+            found.scans[path] = scan
+    return found
+
+
+def _joined(path: Path, clips: list[Clip]) -> VideoScan | None:
+    times, keys = _packets(path)
+    places = [np.arange(clip.first, clip.last) for clip in clips]
+    if len(times) != sum(map(len, places)):
+        return None
+    first = clips[0].scan
+    rates = {clip.scan.rate for clip in clips}
+    scan = dataclasses.replace(
+        first, path=path, times=times, keys=keys, rate=first.rate if len(rates) == 1 else _rate(times)
+    )
+    scan.decoded = np.concatenate([clip.scan.decoded[where] for clip, where in zip(clips, places, strict=True)])
+    scan.look = _looks(clips)
+    return scan
+
+
+def _looks(clips: list[Clip]) -> Any:
+    """The looks of the frames, one clip after another; a run of equal pictures begins anew with each."""
+    kind: Any = type(clips[0].scan.look)
+    values: dict[str, list[Any]] = {}
+    at = 0
+    for clip in clips:
+        for one in dataclasses.fields(kind):
+            if one.name.startswith("_"):
+                continue
+            part = getattr(clip.scan.look, one.name)[clip.first : clip.last]
+            if one.name == "still_since":
+                part = np.maximum(np.asarray(part), clip.first) - clip.first + at
+            values.setdefault(one.name, []).append(part)
+        at += clip.last - clip.first
+    joined = {name: np.concatenate([np.asarray(part) for part in parts]) for name, parts in values.items()}
+    listed = isinstance(clips[0].scan.look.light, list)
+    return kind(**{name: list(part) if listed else part for name, part in joined.items()})
+
+
+def _packets(path: Path) -> tuple[Any, Any]:
+    """(times in seconds, key frame flags) of a video's packets, in the order in which they are shown."""
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        found = sorted(
+            (packet.pts, packet.is_keyframe)
+            for packet in container.demux(stream)
+            if packet.pts is not None and not packet.is_discard
+        )
+        tick = float(stream.time_base or 0)
+    times = np.array([pts for pts, _ in found], dtype=np.int64) * tick
+    return np.asarray(times, dtype=np.float64), np.array([key for _, key in found], dtype=bool)
+
+
+def _rate(times: Any) -> float:
+    return float((len(times) - 1) / (times[-1] - times[0])) if len(times) > 1 and times[-1] > times[0] else 0.0

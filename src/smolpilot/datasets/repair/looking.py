@@ -1,0 +1,253 @@
+"""What a repair looks at: a recording with LeRobot's names, without what is left out, and every check of it."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from smolpilot.datasets.audit import Audit
+from smolpilot.datasets.audit.check_time import true_rate
+from smolpilot.datasets.audit.declared import INDEX_COLUMNS
+from smolpilot.datasets.audit.findings import ordered
+from smolpilot.datasets.audit.footage import Footage, Progress, film
+from smolpilot.datasets.audit.opening import read_recording
+from smolpilot.datasets.audit.recording import Camera, Recording
+from smolpilot.datasets.audit.run import CHECKS, run_check
+from smolpilot.datasets.audit.scanning import scan_video
+from smolpilot.datasets.audit.subject import Subject, named
+from smolpilot.datasets.repair.nested import left_aside, nested_recordings
+from smolpilot.datasets.repair.placing import cut_again, place_unclaimed
+from smolpilot.datasets.repair.renaming import apply_names, usual_names
+from smolpilot.errors import DatasetError, UsageError, did_you_mean
+from smolpilot.keys import ACTION, STATE
+from smolpilot.words import numbered
+
+
+@dataclass
+class Look:
+    """A checked recording. `renames` are old and new names of features, `left_out` those that do not come along.
+
+    `actions` says what has been decided so far, `impossible` what a person has to choose, `aside` what lies in the
+    folder and belongs to no episode.
+    """
+
+    audit: Audit
+    fps: float
+    renames: dict[str, str] = field(default_factory=dict)
+    left_out: set[str] = field(default_factory=set)
+    actions: list[str] = field(default_factory=list)
+    impossible: list[str] = field(default_factory=list)
+    aside: list[str] = field(default_factory=list)
+
+
+def look(
+    src: str | Path,
+    *,
+    features: Sequence[str] = (),
+    without: Sequence[str] = (),
+    jobs: int | None = None,
+    progress: Progress | None = None,
+) -> Look:
+    """Read and check a recording; each video is decoded once.
+
+    Raises UsageError when `src` is no dataset folder or an option names an unknown feature, DatasetError when there is
+    nothing recorded in it.
+    """
+    begin = time.monotonic()
+    _refuse_several(Path(src).expanduser())
+    recording = read_recording(src)
+    _refuse_empty(recording)
+    found = Look(Audit([], recording, Footage(), 0.0), 0.0)
+    _leave_out(recording, found, features, without)
+    footage = film(recording, progress, jobs=jobs)
+    _place(recording, footage, found)
+    found.aside = left_aside(recording, found.left_out)
+    _absent_cameras(recording, footage, found)
+    _sizes(recording, footage, found)
+    found.renames, found.impossible = usual_names(recording)
+    apply_names(recording, footage, found.renames)
+    found.actions += [f"Feature '{old}' is called '{new}', as LeRobot does." for old, new in found.renames.items()]
+    found.fps = true_rate(recording, footage)
+    subject = Subject(recording, footage, None, found.fps)
+    findings = list(recording.findings)
+    for number, check in enumerate(CHECKS):
+        findings += run_check(check, subject)
+        if progress is not None:
+            progress("checking", number + 1, len(CHECKS))
+    found.audit = Audit(ordered(findings), recording, footage, time.monotonic() - begin)
+    return found
+
+
+def _refuse_several(root: Path) -> None:
+    """A folder of recordings is none."""
+    own = (root / "meta" / "info.json", root / "data", root / "meta" / "episodes")
+    if not root.is_dir() or any(path.exists() for path in own):
+        return
+    inside = nested_recordings(root)
+    if inside:
+        raise UsageError(
+            f"{root} holds {numbered(len(inside), 'recording')} and is none: "
+            f"{', '.join(path.relative_to(root).as_posix() for path in inside[:5])}.",
+            expected="the folder of one recording",
+            fix=f"smolpilot dataset repair {shlex.quote(str(inside[0]))} DST",
+        )
+
+
+def _refuse_empty(recording: Recording) -> None:
+    """A recording that holds nothing yet is not damaged."""
+    root = recording.root
+    if recording.records or recording.rows:
+        return
+    pointers = [found for found in recording.findings if found.code == "lfs-pointer"]
+    if pointers:
+        raise DatasetError(
+            f"{root} holds Git-LFS pointers instead of its files: {pointers[0].message}",
+            expected="the files themselves",
+            fix=f"git -C {shlex.quote(str(root))} lfs pull",
+        )
+    if not recording.info.get("total_episodes") and not any(root.glob("data/**/*.parquet")):
+        raise DatasetError(
+            f"The recording {root} has no episodes yet: there is nothing to repair.",
+            expected="at least one recorded episode",
+            fix="Record an episode into it first.",
+        )
+
+
+def _leave_out(recording: Recording, found: Look, features: Sequence[str], without: Sequence[str]) -> None:
+    """Features that the options leave out are not looked at: whatever is wrong with them does not matter."""
+    stored = {name for schema in recording.schemas.values() for name in schema.names}
+    declared = recording.info.get("features")
+    known = {*(declared if isinstance(declared, dict) else {}), *recording.vectors, *recording.cameras, *stored}
+    keys = {camera.name: key for key, camera in recording.cameras.items()} | {name: name for name in known}
+    for option, names in (("--features", features), ("--without", without)):
+        for name in names:
+            if name not in keys:
+                raise UsageError(
+                    f"{option} names '{name}', which {recording.root} does not have.",
+                    expected="features of meta/info.json, or cameras by name",
+                    fix=did_you_mean(name, keys),
+                )
+    if features and without:
+        raise UsageError("--features and --without are given together.", expected="one of them")
+    fixed = {*INDEX_COLUMNS, STATE, ACTION}
+    gone = {keys[name] for name in without}
+    if gone & fixed:
+        raise UsageError(
+            f"--without names '{min(gone & fixed)}', which cannot be left out.",
+            expected="a feature beside state, action and the index columns",
+        )
+    if features:
+        kept = {keys[name] for name in features}
+        gone = known - kept - fixed
+    for key in sorted(gone):
+        found.actions.append(f"Feature '{key}' left out, as {'--features' if features else '--without'} says.")
+        _forget(recording, key, found)
+
+
+def _forget(recording: Recording, key: str, found: Look) -> None:
+    """Drop a feature from what was read."""
+    found.left_out.add(key)
+    camera = recording.cameras.pop(key, None)
+    recording.vectors.pop(key, None)
+    recording.video_files.pop(key, None)
+    recording.statistics.pop(key, None)
+    for record in recording.records.values():
+        record.spans.pop(key, None)
+    for rows in recording.rows.values():
+        rows.columns.pop(key, None)
+    name = camera.name if camera is not None else None
+    recording.findings = [
+        one
+        for one in recording.findings
+        if not (one.camera is not None and one.camera == name) and f"column '{key}'" not in one.message
+    ]
+
+
+def _place(recording: Recording, footage: Footage, found: Look) -> None:
+    """Episodes whose place in a shared video is not written down, placed by counting."""
+    if recording.version != "v3.0":
+        return
+    for key, camera in recording.video_cameras.items():
+        lost = [index for index, record in recording.records.items() if key not in record.spans]
+        if not lost or not recording.video_files.get(key):
+            continue
+        for path in recording.video_files[key]:
+            if path not in footage.scans:
+                footage.scans[path] = scan_video(path)
+        placed = place_unclaimed(recording, footage.scans, key)
+        if not placed:
+            continue
+        cut_again(recording, footage, key)
+        found.actions.append(
+            f"{named(placed)}: the place of the video of camera '{camera.name}' found by counting: these frames "
+            "belong to no other episode."
+        )
+        recording.findings = [
+            one
+            for one in recording.findings
+            if not (
+                one.episode in placed and one.code in ("file-missing", "camera-absent") and one.camera == camera.name
+            )
+        ]
+
+
+def _absent_cameras(recording: Recording, footage: Footage, found: Look) -> None:
+    """A camera that most episodes lack is left out; one that few lack costs these episodes."""
+    pointers = {(one.camera, one.episode) for one in recording.findings if one.code == "lfs-pointer"}
+    for key, camera in list(recording.cameras.items()):
+        episodes = recording.episodes
+        lacking = [
+            index for index in episodes if not _filmed(footage, key, index) and (camera.name, index) not in pointers
+        ]
+        if not lacking or 2 * len(lacking) <= len(episodes):
+            continue
+        what = "a video of it" if camera.is_video else "pictures of it"
+        why = f"{len(lacking)} of {len(episodes)} episodes lack {what}."
+        if len(lacking) == len(episodes):
+            why = f"no episode has {what}. If there are some elsewhere, copy them into the folder and repair again."
+        found.actions.append(f"Camera '{camera.name}' left out: {why}")
+        footage.clips = {place: clip for place, clip in footage.clips.items() if place[0] != key}
+        footage.cameras.pop(key, None)
+        _forget(recording, key, found)
+
+
+def _filmed(footage: Footage, key: str, episode: int) -> bool:
+    clip = footage.clips.get((key, episode))
+    if clip is None or not len(clip.scan.times):
+        return False
+    return clip.camera.is_video or bool(clip.scan.decoded[clip.first : clip.last].any())
+
+
+def _sizes(recording: Recording, footage: Footage, found: Look) -> None:
+    """A size that most videos have is the right one, whatever was declared."""
+    for key, camera in recording.video_cameras.items():
+        sizes = [(clip.scan.height, clip.scan.width) for clip in footage.of(key) if clip.scan.height]
+        if camera.size is None or not sizes or camera.size in sizes:
+            continue
+        usual = max(set(sizes), key=sizes.count)
+        found.actions.append(
+            f"meta/info.json: camera '{camera.name}' is declared {usual[1]}x{usual[0]}, as its videos are; it was "
+            f"{camera.size[1]}x{camera.size[0]}."
+        )
+        camera.size = usual
+        _declare_size(recording, camera)
+
+
+def _declare_size(recording: Recording, camera: Camera) -> None:
+    entry = recording.info["features"][camera.key]
+    height, width = camera.size or (0, 0)
+    first = entry.get("shape", [0])[0] == 3
+    shape = [3, height, width] if first else [height, width, 3]
+    details = {
+        part: {
+            **entry[part],
+            **{k: v for k, v in (("video.height", height), ("video.width", width)) if k in entry[part]},
+        }
+        for part in ("info", "video_info")
+        if isinstance(entry.get(part), dict)
+    }
+    features = {**recording.info["features"], camera.key: {**entry, "shape": shape, **details}}
+    recording.info = {**recording.info, "features": features}

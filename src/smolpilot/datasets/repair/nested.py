@@ -1,0 +1,62 @@
+"""Recordings inside a recording's folder, and files that belong to no recording: named, copied nowhere."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+from smolpilot.datasets.audit.locating import VIDEO_ENDINGS
+from smolpilot.datasets.audit.recording import Recording
+
+
+def nested_recordings(root: Path) -> list[Path]:
+    """Folders below `root` that are recordings of their own."""
+    found = []
+    for folder, folders, _ in root.walk():
+        here = sorted(name for name in folders if not name.startswith("."))
+        inside = [name for name in here if (folder / name / "meta" / "info.json").is_file()]
+        found += [folder / name for name in inside]
+        folders[:] = [name for name in here if name not in inside]
+    return found
+
+
+def left_aside(recording: Recording, left_out: Collection[str]) -> list[str]:
+    """What lies in the folder and belongs to no episode, in words; videos of features in `left_out` are not meant."""
+    root = recording.root
+    nested = nested_recordings(root)
+    words = [f"{path.relative_to(root).as_posix()}/ is a recording of its own." for path in nested]
+    used = {record.data_path for record in recording.records.values()} | {rows.path for rows in recording.rows.values()}
+    for record in recording.records.values():
+        used |= {span.path for span in record.spans.values()}
+    stray = []
+    for path in sorted(root.rglob("*")):
+        relative = path.relative_to(root)
+        if path.is_dir() or path in used or any(part.startswith(".") for part in relative.parts):
+            continue
+        recorded = path.suffix == ".parquet" or path.suffix.lower() in VIDEO_ENDINGS
+        inside = relative.parts[0] in ("data", "videos")
+        if relative.parts[0] == "meta" or not (recorded or inside) or any(path.is_relative_to(one) for one in nested):
+            continue
+        if any(part in left_out for part in relative.parts):
+            continue
+        stray.append(relative.as_posix())
+    torn = [name for name in stray if name.endswith(".parquet") and without_end(root / name)]
+    stray = [name for name in stray if name not in torn]
+    torn += [path.relative_to(root).as_posix() for path in root.glob("meta/episodes/*/*.parquet") if without_end(path)]
+    if torn:
+        words.append(
+            f"{', '.join(torn)}: without an end, as of a recording that was stopped before it was closed. What stands "
+            "only there cannot be read by anybody."
+        )
+    if stray:
+        more = f" and {len(stray) - 3} more" if len(stray) > 3 else ""
+        words.append(f"No episode uses {', '.join(stray[:3])}{more}.")
+    return words
+
+
+def without_end(path: Path) -> bool:
+    """Whether a parquet file lacks its end, which is written last."""
+    with path.open("rb") as file:
+        begins = file.read(4) == b"PAR1"
+        file.seek(max(path.stat().st_size - 4, 0))
+        return begins and file.read(4) != b"PAR1"

@@ -1,0 +1,107 @@
+"""Features by the names of others (`state`, `actions`, `image`): what LeRobot calls them, where that is clear."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from smolpilot.datasets.audit.declared import INDEX_COLUMNS
+from smolpilot.datasets.audit.footage import Footage
+from smolpilot.datasets.audit.recording import Recording
+from smolpilot.keys import ACTION, IMAGES, STATE, camera_name
+
+_KNOWN = {
+    STATE: ("state", "states", "robot_state", "joint_state", "joint_states", "qpos", "proprio", "proprioception"),
+    ACTION: ("action", "actions", "robot_action", "robot_actions", "act"),
+}
+_PART_OF = {STATE: ("state", "qpos", "proprio"), ACTION: ("action",)}
+_PREFIXES = ("observation.", "observations.", "obs.", "images.", "image.", "rgb.")
+
+
+def usual_names(recording: Recording) -> tuple[dict[str, str], list[str]]:
+    """(old name -> LeRobot's, what a person has to choose): only where there is exactly one candidate."""
+    renames: dict[str, str] = {}
+    open_questions: list[str] = []
+    for key in (STATE, ACTION):
+        if key in recording.vectors:
+            continue
+        found = candidates(recording, key)
+        if len(found) == 1:
+            renames[found[0]] = key
+        elif found:
+            open_questions.append(
+                f"Several features could be '{key}': {', '.join(found)}. Choose one: "
+                f"`smolpilot dataset rename {recording.root} DST --feature {found[0]}={key}`, and repair the copy."
+            )
+    taken = {*recording.info.get("features", {}), *recording.vectors, *recording.cameras, *renames.values()}
+    for key in recording.cameras:
+        new = usual_camera(key)
+        if new != key and new not in taken:
+            taken.add(new)
+            renames[key] = new
+    return renames, open_questions
+
+
+def candidates(recording: Recording, key: str) -> list[str]:
+    """Vectors that could be the state or the action: by the usual names, else by names that contain such a word."""
+    vectors = [
+        name
+        for name, vector in recording.vectors.items()
+        if name not in (*INDEX_COLUMNS, STATE, ACTION) and len(vector.shape) == 1 and vector.dtype != "string"
+    ]
+    exact = [name for name in vectors if _bare(name) in _KNOWN[key]]
+    return exact or [name for name in vectors if any(word in _bare(name) for word in _PART_OF[key])]
+
+
+def usual_camera(key: str) -> str:
+    """LeRobot's name for a camera feature; `observation.image` is one, too."""
+    if key.startswith("observation.image"):
+        return key
+    return f"{IMAGES}.{_bare(key)}"
+
+
+def _bare(name: str) -> str:
+    bare = name.replace("/", ".").strip(".")
+    for prefix in _PREFIXES:
+        if len(bare) > len(prefix):
+            bare = bare.removeprefix(prefix)
+    return bare
+
+
+def apply_names(recording: Recording, footage: Footage, renames: Mapping[str, str]) -> None:
+    """Give features other names in everything that was read; the files keep the old ones."""
+    if not renames:
+        return
+
+    def new(name: str) -> str:
+        return renames.get(name, name)
+
+    if isinstance(recording.info.get("features"), dict):
+        recording.info = {**recording.info, "features": {new(k): v for k, v in recording.info["features"].items()}}
+    recording.vectors = {new(key): replace(vector, key=new(key)) for key, vector in recording.vectors.items()}
+    shown: dict[str, str] = {}
+    for key, camera in recording.cameras.items():
+        if new(key) != key:
+            shown[camera.name] = camera_name(new(key)).removeprefix("observation.")
+            camera.key, camera.name = new(key), shown[camera.name]
+    recording.cameras = {new(key): camera for key, camera in recording.cameras.items()}
+    recording.video_files = {new(key): files for key, files in recording.video_files.items()}
+    recording.statistics = {new(key): stats for key, stats in recording.statistics.items()}
+    for record in recording.records.values():
+        record.spans = {new(key): span for key, span in record.spans.items()}
+        record.statistics = {new(key): stats for key, stats in record.statistics.items()}
+    for rows in recording.rows.values():
+        rows.columns = {new(name): values for name, values in rows.columns.items()}
+    for path, schema in recording.schemas.items():
+        for place, field in enumerate(schema):
+            if field.name in renames:
+                schema = schema.set(place, field.with_name(new(field.name)))
+        recording.schemas[path] = schema
+    footage.clips = {(new(key), episode): clip for (key, episode), clip in footage.clips.items()}
+    footage.cameras = {new(key): paths for key, paths in footage.cameras.items()}
+    gone = {f"'{name}'" for name in renames.values()}
+    recording.findings = [
+        replace(found, camera=shown.get(found.camera, found.camera)) if found.camera else found
+        for found in recording.findings
+        if not (found.code == "feature-missing" and any(name in found.message for name in gone))
+    ]
