@@ -16,11 +16,13 @@ from smolpilot.atomic import atomic_folder, write_text_atomic
 from smolpilot.errors import CheckpointError, UsageError
 from smolpilot.version import __version__
 
+from .json_file import read_json
 from .locate import CONFIG, locate
 from .policy import Policy
 from .processors import PREPROCESSOR, write_processors
 from .vlm_folder import VLMFolder
-from .weights import WEIGHTS, lerobot_weights
+from .weight_files import WEIGHTS
+from .weights import lerobot_weights
 
 FACTS, ROBOT, VLM = "smolpilot.json", "robot.yaml", "vlm"
 FORMAT = 1
@@ -148,21 +150,6 @@ def vlm_files(policy: Policy) -> VLMFolder:
     values = {key: value for key, value in values.items() if key not in ("torch_dtype", "dtype")}
     values = {**values, "dtype": dtype, "text_config": {**text, "dtype": dtype}}
     return VLMFolder({**folder.files, CONFIG: json.dumps(values, indent=2).encode()}, folder.origin)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file of a checkpoint; CheckpointError names the file and the defect."""
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}.") from error
-    except ValueError as error:
-        pointer = path.read_bytes().startswith(b"version https://git-lfs")
-        problem = "a Git-LFS pointer, not the file itself" if pointer else f"no valid JSON ({error})"
-        raise CheckpointError(f"{path} is {problem}.", fix="copy or download it again") from error
-    if not isinstance(values, dict):
-        raise CheckpointError(f"{path} holds no JSON object.")
-    return values
 
 
 def is_hub_name(name: str) -> bool:

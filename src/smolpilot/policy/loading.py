@@ -14,11 +14,12 @@ import torch
 from smolpilot.errors import CheckpointError, ProfileError, UsageError
 from smolpilot.statistics import Statistics
 
-from .bundle import ROBOT, VLM, Facts, is_hub_name, read_json
+from .bundle import ROBOT, VLM, Facts, is_hub_name
 from .config import PolicyConfig, VLMConfig
 from .joints import FrameLayout, to_policy_order
+from .json_file import read_json
 from .locate import CONFIG, Located, cached_folder, fetch_vlm_files, locate, looks_like_hub_id
-from .lora import ADAPTER_CONFIG, Adapter
+from .lora import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Adapter
 from .normalise import EPS, feature_mode, needed_statistics
 from .policy import Policy, fill_sizes
 from .processors import Processors, read_processors
@@ -27,13 +28,13 @@ from .statistics_binding import Bound, bind_statistics
 from .tokenizer import PolicyTokenizer
 from .transforms import Recipe, Transforms
 from .vlm_folder import VLMFolder
+from .weight_files import WeightFile, has_weights, open_weights
 from .weights import (
-    WEIGHTS,
     Carried,
     Inventory,
-    WeightFile,
     check_inventory,
     empty_model,
+    is_unused,
     load_model,
     take_inventory,
 )
@@ -97,8 +98,11 @@ def load_policy(
     else:
         model = empty_model(config)
     if adapter is not None and need_weights:
-        adapter.check_all_used()
         report.notes.append(f"LoRA adapter merged into {adapter.base}")
+        if dropped := adapter.leftovers(lambda name: is_unused(name, config)):
+            report.notes.append(f"parts of the adapter that no action depends on were left out: {', '.join(dropped)}")
+    if parts.weights.unlisted:
+        report.notes.append(f"not read, since the index does not list it: {', '.join(parts.weights.unlisted)}")
     _warn_about_horizon(report, facts, config)
     return Policy(
         model,
@@ -133,7 +137,7 @@ def choose_dtype(dtype: str | torch.dtype, device: torch.device, stock: Inventor
         if device.type == "cpu":
             return torch.float32
         kinds = {kind for entry in stock.dtypes.values() for kind in entry.split("+")}
-        chosen = getattr(torch, next(iter(kinds))) if len(kinds) == 1 else torch.float32
+        chosen = getattr(torch, next(iter(kinds))) if len(kinds) == 1 and kinds != {"float64"} else torch.float32
     else:
         chosen = getattr(torch, str(dtype).removeprefix("torch."), None)
     if chosen not in (torch.float32, torch.bfloat16, torch.float16):
@@ -155,8 +159,7 @@ class _Parts:
 
 def _open(located: Located) -> _Parts:
     folder = located.folder
-    adapted = (folder / ADAPTER_CONFIG).is_file() and not (folder / WEIGHTS).is_file()
-    adapter = Adapter(folder) if adapted else None
+    adapter = Adapter(folder) if _is_adapter(folder) else None
     base = _base_of(adapter, folder) if adapter is not None else None
     home = folder if (folder / CONFIG).is_file() else base
     if home is None or not (home / CONFIG).is_file():
@@ -168,7 +171,17 @@ def _open(located: Located) -> _Parts:
             expected="a SmolVLA checkpoint (config.json with type 'smolvla')",
             fix="run it with LeRobot; smolpilot loads SmolVLA only",
         )
-    return _Parts(folder, base, values, WeightFile((base or folder) / WEIGHTS), adapter)
+    return _Parts(folder, base, values, open_weights(base or folder), adapter)
+
+
+def _is_adapter(folder: Path) -> bool:
+    """Whether a folder is to be read as an adapter: LeRobot's use_peft decides where it has whole weights as well."""
+    if not (folder / ADAPTER_CONFIG).is_file():
+        return False
+    if not has_weights(folder):
+        return True
+    config = read_json(folder / CONFIG) if (folder / CONFIG).is_file() else {}
+    return bool(config.get("use_peft")) and (folder / ADAPTER_WEIGHTS).is_file()
 
 
 def _base_of(adapter: Adapter, folder: Path) -> Path:
@@ -181,7 +194,7 @@ def _base_of(adapter: Adapter, folder: Path) -> Path:
             f"The adapter {folder} needs its base policy {adapter.base}, which does not exist here.",
             fix=f"copy it there, or correct base_model_name_or_path in {ADAPTER_CONFIG}",
         )
-    return locate(adapter.base).folder
+    return locate(adapter.base, adapter.revision).folder
 
 
 def _kind(parts: _Parts, facts: Facts | None) -> str:

@@ -22,7 +22,7 @@ from smolpilot.statistics import Statistics
 
 from .config import PolicyConfig
 from .normalise import EPS
-from .weights import WeightFile
+from .weight_files import WeightFile
 
 PREPROCESSOR, POSTPROCESSOR = "policy_preprocessor.json", "policy_postprocessor.json"
 _NORMALISER = "policy_preprocessor_step_5_normalizer_processor.safetensors"
