@@ -37,6 +37,7 @@ class Facts:
     execution_horizon: int
     lineage: dict[str, Any] = field(default_factory=dict)
     dtypes: dict[str, str] = field(default_factory=dict)
+    lerobot_keys: dict[str, Any] = field(default_factory=dict)  # of config.json, unknown to LeRobot 0.6.1
     smolpilot: str = __version__
     format: int = FORMAT
 
@@ -57,7 +58,8 @@ class Facts:
             facts = cls(**values)
         except TypeError as error:
             raise CheckpointError(f"{path} does not fit format {FORMAT}: {error}") from error
-        for key, kind in (("camera_map", dict), ("instructions", list), ("lineage", dict), ("dtypes", dict)):
+        for key, kind in (("camera_map", dict), ("instructions", list), ("lineage", dict), ("dtypes", dict),
+                          ("lerobot_keys", dict)):  # fmt: skip
             if not isinstance(values.get(key, kind()), kind):
                 raise CheckpointError(
                     f"'{key}' in {path} is {values[key]!r}.",
@@ -97,8 +99,11 @@ def save_bundle(policy: Policy, path: str | Path) -> Path:
             execution_horizon=policy.n_action_steps,
             lineage={**policy.lineage, "smolpilot": __version__},
             dtypes=_dtypes(policy),
+            lerobot_keys=config.newer,
         )
-        _write_json(folder / FACTS, vars(facts))
+        # Written only where there are some: a reader of format 1 refuses keys that it does not know.
+        said = {key: value for key, value in vars(facts).items() if key != "lerobot_keys" or value}
+        _write_json(folder / FACTS, said)
         if policy.profile is not None:
             (folder / ROBOT).write_text(policy.profile.to_yaml(), encoding="utf-8")
         for path in folder.glob("*.safetensors"):

@@ -21,6 +21,7 @@ from .json_file import read_json
 from .locate import CONFIG, Located, cached_folder, fetch_vlm_files, locate, looks_like_hub_id
 from .lora import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Adapter
 from .normalise import EPS, feature_mode, needed_statistics
+from .other_versions import NEWEST
 from .policy import Policy, fill_sizes
 from .processors import Processors, read_processors
 from .report import LoadReport
@@ -70,13 +71,15 @@ def load_policy(
     parts = _open(located)
     vlm = _vlm_folder(parts, located, tokenizer_dir)
     processors = read_processors(parts.folder) or (read_processors(parts.base) if parts.base else None)
+    facts, profile = Facts.read(parts.folder), _profile(parts.folder)
     config = _config(parts, vlm, processors)
+    if facts is not None:
+        config = dataclasses.replace(config, newer=facts.lerobot_keys | config.newer)
     stock = take_inventory(parts.weights, config)
     check_inventory(stock, parts.weights)
     kind = choose_dtype(dtype, place, stock)
     adapter = parts.adapter
     merge = adapter.merge if adapter is not None else None
-    facts, profile = Facts.read(parts.folder), _profile(parts.folder)
     report = LoadReport(str(path_or_hub_id), _kind(parts, facts), harmless=stock.harmless,
                         normalisation=stock.normalisation, found_dtypes=stock.dtypes)  # fmt: skip
     bound = _statistics(parts, processors, stock, config, stats_from, profile, need=need_statistics)
@@ -101,6 +104,11 @@ def load_policy(
         report.notes.append(f"LoRA adapter merged into {adapter.base}")
         if dropped := adapter.leftovers(lambda name: is_unused(name, config)):
             report.notes.append(f"parts of the adapter that no action depends on were left out: {', '.join(dropped)}")
+    if config.newer:
+        report.notes.append(
+            f"config.json is of another LeRobot than {NEWEST}; kept, without effect on actions: {_pairs(config.newer)}"
+        )
+    report.notes += processors.notes if processors is not None else []
     if parts.weights.unlisted:
         report.notes.append(f"not read, since the index does not list it: {', '.join(parts.weights.unlisted)}")
     _warn_about_horizon(report, facts, config)
@@ -315,9 +323,15 @@ def _dataset_statistics(path: str | Path, config: PolicyConfig, profile: Any) ->
 def _camera_map(facts: Facts | None, processors: Processors | None, config: PolicyConfig) -> dict[str, str | None]:
     if facts is not None:
         return dict(facts.camera_map)
-    renamed = processors.camera_map if processors is not None else {}
+    renamed: dict[str, str | None] = dict(processors.camera_map) if processors is not None else {}
+    # LeRobot renames whatever a frame has; a name that no slot has is left lying there.
+    renamed = {camera: slot if slot in config.cameras else None for camera, slot in renamed.items()}
     taken = set(renamed.values())
     return {**{slot: slot for slot in config.real_cameras if slot not in taken}, **renamed}
+
+
+def _pairs(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {value!r}" for key, value in values.items())
 
 
 def _warn_about_horizon(report: LoadReport, facts: Facts | None, config: PolicyConfig) -> None:
