@@ -225,10 +225,11 @@ class _Search:
                 fix=self._more_cameras(),
             )
         return UsageError(
-            f"No name says which camera fills which slot of the policy: {self.owner} has {_listed(cameras)}, the policy "
-            f"the slots {_listed(slots)}.",
+            f"No name says which camera fills which slot of the policy: {self.owner} has {_listed(cameras)}, the "
+            f"policy the slots {_listed(slots)}.",
             expected="each camera in the slot where the policy saw the same view in its training",
-            fix=f"--camera-map {self._example()} (this order, if it is the right one; NAME={UNUSED} leaves a camera out)",
+            fix=f"--camera-map {self._example()} (this order, if it is the right one; NAME={UNUSED} leaves a camera "
+            "out)",
         )
 
     def _more_cameras(self) -> str:

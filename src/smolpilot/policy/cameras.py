@@ -11,10 +11,7 @@ from torch import Tensor
 from smolpilot.errors import TransformError, did_you_mean
 from smolpilot.keys import camera_name, image_key, plain_camera
 
-from .camera_pairing import CameraMap as CameraMap
-from .camera_pairing import Pairing as Pairing
-from .camera_pairing import camera_text, resolve_camera_map
-from .camera_pairing import typed_camera_map as typed_camera_map
+from .camera_pairing import CameraMap, Pairing, camera_text, resolve_camera_map, typed_camera_map
 from .config import PolicyConfig
 from .images import letterbox, to_network_range, to_unit_range
 from .parts import Batch
@@ -22,6 +19,16 @@ from .parts import Batch
 if TYPE_CHECKING:
     from .policy import Policy
 
+__all__ = [
+    "CameraMap",
+    "CamerasPart",
+    "Pairing",
+    "camera_text",
+    "check_camera_map",
+    "pair_cameras",
+    "resolve_camera_map",
+    "typed_camera_map",
+]
 _MASK = "_padding_mask"
 _NOT_PICTURES = (_MASK, "_is_pad")
 

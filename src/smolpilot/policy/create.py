@@ -101,7 +101,8 @@ def adapt_policy(
     the parent's projections take widen them: trained columns are kept, the others start at zero.
     statistics: in the dataset's joint order; None keeps the parent's, matched by joint name. camera_map: robot camera
     -> slot of the parent (`new`: a further slot); by default, and for cameras that it does not name, the parent's own
-    map and equal names (`resolve_camera_map`). `report.notes` of the result say all of this. Raises TransformError, ProfileError or UsageError for what does not fit.
+    map and equal names (`resolve_camera_map`). `report.notes` of the result say all of this. Raises TransformError,
+    ProfileError or UsageError for what does not fit.
     """
     profile = profile or derive_profile(meta)
     notes: list[str] = []

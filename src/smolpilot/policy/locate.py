@@ -103,7 +103,8 @@ def _inside(path: Path) -> Path:
             return place.resolve()
     raise CheckpointError(
         f"{path} holds no checkpoint.",
-        expected=f"{CONFIG} with model.safetensors (or its shards), or {ADAPTER_CONFIG}, or a run folder with checkpoints/last",
+        expected=f"{CONFIG} with model.safetensors (or its shards), or {ADAPTER_CONFIG}, or a run folder with "
+        "checkpoints/last",
     )
 
 

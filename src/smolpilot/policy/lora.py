@@ -141,8 +141,8 @@ class Adapter:
         foreign = [name for name in left if not harmless(name)]
         if foreign:
             raise CheckpointError(
-                f"The adapter {self._file.path.parent} changes {', '.join(foreign[:4])}, which the base policy does not "
-                "have.",
+                f"The adapter {self._file.path.parent} changes {', '.join(foreign[:4])}, which the base policy does "
+                "not have.",
                 fix="check that base_model_name_or_path names the policy that the adapter was trained on",
             )
         return left
@@ -182,7 +182,7 @@ class Adapter:
 
 
 def _delta(a: Tensor, b: Tensor, *, embedding: bool) -> Tensor:
-    """B A in the shape of the layer's weight: linear [out, in], embedding [words, width], convolution [out, in, h, w]."""
+    """B A in the shape of the weight: linear [out, in], embedding [words, width], convolution [out, in, h, w]."""
     if embedding:
         return (b @ a).T
     if a.ndim == 4 and b.ndim == 4:
@@ -196,13 +196,15 @@ def _pissa(weight: Tensor, rank: int, scale: float) -> Tensor:
     """scale * B0 A0 of PiSSA: the `rank` largest singular parts of the weight. The scale cancels in it."""
     left, values, right = torch.linalg.svd(weight, full_matrices=False)
     root = torch.diag(torch.sqrt(values[:rank]))
-    return (left[:, :rank] @ root) @ (root @ right[:rank])
+    product: Tensor = (left[:, :rank] @ root) @ (root @ right[:rank])
+    return product
 
 
 def _olora(weight: Tensor, rank: int, scale: float) -> Tensor:
     """scale * B0 A0 of OLoRA: the first `rank` columns and rows of the QR decomposition."""
     q, r = torch.linalg.qr(weight)
-    return scale * q[:, :rank] @ r[:rank]
+    product: Tensor = scale * q[:, :rank] @ r[:rank]
+    return product
 
 
 def _start(config: dict[str, Any], path: Path) -> Start | None:
@@ -215,8 +217,8 @@ def _start(config: dict[str, Any], path: Path) -> Start | None:
     if str(init).lower() == "olora":
         return _olora
     raise CheckpointError(
-        f"The adapter of {path} was started by init_lora_weights '{init}', which changes the base weights in a way that "
-        "its file does not hold.",
+        f"The adapter of {path} was started by init_lora_weights '{init}', which changes the base weights in a way "
+        "that its file does not hold.",
         expected="true, gaussian, eva, orthogonal, mica, pissa or olora",
         fix=f"{MERGE} (in the training that made it, or with the base weights as that training left them)",
     )

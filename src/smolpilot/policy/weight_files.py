@@ -191,15 +191,12 @@ def conversion(pickles: Iterable[Path], target: Path) -> str:
     return (
         'python -c "import torch; from safetensors.torch import save_file; w = {}; '
         f"[w.update(torch.load(p, map_location='cpu', weights_only=True)) for p in [{names}]]; "
-        f"save_file({{k: v.clone() for k, v in w.items()}}, {str(target)!r})\""
+        f'save_file({{k: v.clone() for k, v in w.items()}}, {str(target)!r})"'
     )
 
 
 def check_float(file: WeightFile, names: Iterable[str]) -> None:
-    """CheckpointError for tensors that are no floating-point numbers (integers, 8-bit floats): no weights without scale.
-
-    Reads the header only.
-    """
+    """CheckpointError for integers and 8-bit floats: without their scales they are no weights. Reads the header only."""
     kinds = {name: file.dtype(name) for name in names}
     wrong = [name for name, kind in kinds.items() if kind not in _FLOATS.values()]
     if not wrong:

@@ -199,7 +199,9 @@ def _ranges(dataset: Dataset, layout: FrameLayout, profile: RobotProfile, *, unk
                        "check units (--units) and the profile's limits")  # fmt: skip
 
 
-def _cameras(meta: DatasetMeta, profile: RobotProfile, policy: Policy | None, typed: Mapping[str, str]) -> Iterator[Line]:
+def _cameras(
+    meta: DatasetMeta, profile: RobotProfile, policy: Policy | None, typed: Mapping[str, str]
+) -> Iterator[Line]:
     """Each camera of the dataset to its slot."""
     if policy is not None:
         paired = pair_for_training(policy, meta.camera_names, typed_camera_map(typed))
