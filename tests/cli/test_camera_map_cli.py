@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 
 from smolpilot.cli.main import main
 from smolpilot.datasets import DatasetWriter, open_dataset
+from smolpilot.errors import ProfileError
 from smolpilot.keys import ACTION, STATE
 from smolpilot.policy import Policy, adapt_policy, load_policy, new_policy, save_bundle
 from smolpilot.robots import RobotProfile
@@ -169,3 +171,18 @@ def test_a_dropped_camera_is_said(
     assert "top -> top, side -> not used" in capsys.readouterr().out
     again = adapt_policy(child, meta=open_dataset(recording).meta, camera_map={"side": "new"})
     assert again.config.cameras == ["top", "side"]
+
+
+def test_the_cameras_of_a_shipped_profile_are_an_example(recording: Path, bundle: Path, tmp_path: Path) -> None:
+    """Names of cameras are the user's choice: a dataset with others trains, and the bundle says which it has."""
+    meta = open_dataset(recording).meta
+    profile = RobotProfile.load("tabletop")
+    renamed = dataclasses.replace(meta, cameras={"laptop": meta.cameras["top"], "phone": meta.cameras["side"]})
+    parent = load_policy(bundle, device="cpu")
+    child = adapt_policy(parent, meta=renamed, profile=profile, camera_map={"laptop": "top", "phone": "side"})
+    assert child.profile is not None
+    assert child.profile.camera_names == ["laptop", "phone"]
+    assert child.profile.joints == profile.joints
+    mine = profile.model_copy(update={"name": "mine"})
+    with pytest.raises(ProfileError, match="camera 'laptop'"):
+        adapt_policy(parent, meta=renamed, profile=mine, camera_map={"laptop": "top", "phone": "side"})

@@ -220,6 +220,16 @@ class TestNumbers:
             assert "model.safetensors" in said, verb
         assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle"]
 
+    def test_eval_of_predictions_that_are_not_finite_exits_1(
+        self, bundle: Path, tiny_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """Finite weights that compute infinity."""
+        edit(bundle, lambda weights: weights[HEAD].fill_(3e38))
+        args = ["eval", str(bundle), "--dataset", str(tiny_dataset), "--out", str(tmp_path / "eval"), "--no-preflight"]
+        assert main([*args, "--episodes", "0", "--max-frames", "1", "--num-steps", "1"]) == 1
+        assert "fails: predictions hold NaN or infinite values" in capsys.readouterr().out
+        assert (tmp_path / "eval" / "metrics.json").is_file()
+
     def test_what_no_action_depends_on_may_be_anything(self, bundle: Path) -> None:
         edit(bundle, lambda weights: weights["model.vlm_with_expert.vlm.lm_head.weight"].fill_(float("nan")))
         assert load_policy(bundle, device="cpu").report.missing == []

@@ -11,7 +11,7 @@ import torch
 
 from smolpilot.errors import ProfileError, TransformError, UsageError, did_you_mean
 from smolpilot.keys import camera_name
-from smolpilot.robots import JointLayout, RobotProfile
+from smolpilot.robots import JointLayout, RobotProfile, list_profiles
 from smolpilot.statistics import Statistics
 from smolpilot.version import __version__
 
@@ -56,6 +56,7 @@ def new_policy(
     """
     profile = profile or derive_profile(meta)
     cameras = _new_slots(meta, camera_map)
+    profile = _own_cameras(profile, meta, cameras)
     chosen = dict(overrides or {})
     config = preset(preset_name, **_features(meta, profile, cameras, chosen))
     folder = _tokenizer_folder(preset_name, config, tokenizer_dir)
@@ -108,6 +109,7 @@ def adapt_policy(
     notes: list[str] = []
     paired = pair_for_training(policy, meta.camera_names, camera_map)
     cameras = paired.map
+    profile = _own_cameras(profile, meta, cameras)
     chosen = {"n_action_steps": min(_HORIZON, policy.config.chunk_size), **(overrides or {})}
     if "chunk_size" in chosen:
         chosen["n_action_steps"] = min(chosen["n_action_steps"], chosen["chunk_size"])
@@ -153,6 +155,16 @@ def pair_for_training(parent: Policy, cameras: Sequence[str], given: Mapping[str
     return resolve_camera_map(
         cameras, parent.config.real_cameras, given=given, saved=parent.recipe.camera_map, fine_tuning=True
     )
+
+
+def _own_cameras(profile: RobotProfile, meta: DatasetMeta, cameras: Mapping[str, str | None]) -> RobotProfile:
+    """A shipped profile with the dataset's cameras where it names others: its own are an example, not the robot's."""
+    used = {camera for camera, slot in cameras.items() if slot is not None}
+    if used <= set(profile.camera_names) or profile.name not in list_profiles():
+        return profile
+    if RobotProfile.load(profile.name) != profile:
+        return profile
+    return profile.model_copy(update={"cameras": derive_profile(meta).cameras})
 
 
 def _new_slots(meta: DatasetMeta, given: Mapping[str, str | None] | None) -> dict[str, str | None]:

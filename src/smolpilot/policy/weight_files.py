@@ -196,7 +196,7 @@ def conversion(pickles: Iterable[Path], target: Path) -> str:
 
 
 def check_float(file: WeightFile, names: Iterable[str]) -> None:
-    """CheckpointError for integers and 8-bit floats: without their scales they are no weights. Reads the header only."""
+    """CheckpointError for integers and 8-bit floats: without their scales they are no weights. Reads headers only."""
     kinds = {name: file.dtype(name) for name in names}
     wrong = [name for name, kind in kinds.items() if kind not in _FLOATS.values()]
     if not wrong:
