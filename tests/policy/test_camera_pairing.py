@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import torch
 
-from smolpilot.errors import UsageError
-from smolpilot.policy.cameras import resolve_camera_map
+from smolpilot.errors import TransformError, UsageError
+from smolpilot.policy.cameras import TYPED, resolve_camera_map
+
+from .helpers_transforms import frame, transforms
 
 SLOTS = ["camera1", "camera2", "camera3"]
 
@@ -87,6 +90,8 @@ def test_pairs(cameras: list[str], slots: list[str] | None, options: dict[str, A
         (["a", "b"], None, {"given": {"a": "x"}}, "says nothing about the dataset's camera 'b'", "b=none"),
         (["a", "b"], None, {"given": {"a": "x", "b": "x"}}, "both mapped to slot 'x'", "slot"),
         ([], ["x"], {}, "The dataset has no camera", ""),
+        (["a"], ["x", "y"], {"given": {"a": "x"}, "owner": TYPED}, "No camera is mapped to slot 'y'; the map has 'a'",
+         "--camera-map CAMERA=SLOT for each of 'x', 'y'"),
     ],
 )  # fmt: skip
 def test_what_is_asked_or_refused(
@@ -136,3 +141,19 @@ def test_typing_the_result_gives_the_same() -> None:
     # The child has the slot: there `new` is that one, not one more.
     child = resolve_camera_map(["front", "side", "top"], ["camera1", "side"], given=given, fine_tuning=True)
     assert (child.map, child.new) == (first.map, [])
+
+
+@pytest.mark.parametrize("camera", ["observation.image", "image"])
+@pytest.mark.parametrize("key", ["observation.image", "observation.images.image"])
+def test_a_frame_may_spell_the_camera_either_way(camera: str, key: str) -> None:
+    lists = transforms(camera_map={camera: "front", "wrist": "wrist"})
+    given = frame()
+    expected = transforms().inputs([given])
+    given[key] = given.pop("observation.images.front")
+    given[f"{key}_padding_mask"] = False
+    found = lists.inputs([given])
+    assert torch.equal(found.images, expected.images)
+    assert found.image_masks.tolist() == [[False, True]]
+    given["observation.image_2"] = given.pop(key)
+    with pytest.raises(TransformError, match="lacks camera"):
+        lists.inputs([given])

@@ -65,7 +65,7 @@ def main(args: list[str]) -> int:
     from smolpilot.inference.export.exporting import export_policy
     from smolpilot.inference.frames import made_up_frame
     from smolpilot.policy import load_policy
-    from smolpilot.policy.cameras import camera_text, pair_cameras, typed_camera_map
+    from smolpilot.policy.cameras import TYPED, camera_text, pair_cameras, typed_camera_map
 
     refuse_existing(options.out)
     policy = load_policy(
@@ -74,7 +74,7 @@ def main(args: list[str]) -> int:
     given = typed_camera_map(options.camera_map)
     if options.dataset is not None or given:
         found = read_meta(options.dataset).camera_names if options.dataset is not None else list(given)
-        paired = pair_cameras(policy, found, given, owner="the dataset" if options.dataset is not None else "the map")
+        paired = pair_cameras(policy, found, given, owner="the dataset" if options.dataset is not None else TYPED)
         for said in (*paired.notes, *paired.warnings):
             print(f"cameras: {said}", file=sys.stderr)
     if options.dataset is None:

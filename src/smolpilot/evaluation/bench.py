@@ -23,7 +23,7 @@ from smolpilot.inference import Engine, prepare
 from smolpilot.inference.frames import made_up_frame
 from smolpilot.keys import image_key
 from smolpilot.policy import Policy, load_policy
-from smolpilot.policy.cameras import pair_cameras, typed_camera_map
+from smolpilot.policy.cameras import TYPED, pair_cameras, typed_camera_map
 
 from .bench_options import BenchOptions
 from .machine import machine
@@ -81,7 +81,7 @@ def bench(options: BenchOptions, progress: Callable[[str, int, int], None] | Non
     given = typed_camera_map(options.camera_map)
     if options.dataset is not None or given:
         found = read_meta(options.dataset).camera_names if options.dataset is not None else list(given)
-        pair_cameras(policy, found, given, owner="the dataset" if options.dataset is not None else "the map")
+        pair_cameras(policy, found, given, owner="the dataset" if options.dataset is not None else TYPED)
         load["camera_map"] = policy.recipe.camera_map  # engines load the policy again
     chosen = _cameras(policy, options.cameras)
     frames = _frames(policy, options, chosen)

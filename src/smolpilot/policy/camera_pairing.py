@@ -16,6 +16,7 @@ from smolpilot.keys import plain_camera
 type CameraMap = dict[str, str | None]
 
 UNUSED = "none"  # on the command line: the camera is left out
+TYPED = "the map"  # the owner where cameras are known only from what was typed
 NEW = "new"  # when fine-tuning: a further slot, behind the policy's own, with the camera's name
 
 
@@ -233,6 +234,8 @@ class _Search:
         )
 
     def _more_cameras(self) -> str:
+        if self.owner == TYPED:
+            return f"--camera-map CAMERA=SLOT for each of {_listed(self.slots)}"
         example = " ".join(f"{camera}={slot}" for camera, slot in zip(self.cameras, self.slots, strict=False))
         if len(self.cameras) >= len(self.slots):
             return f"--camera-map {self._example()}"

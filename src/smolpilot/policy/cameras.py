@@ -11,7 +11,7 @@ from torch import Tensor
 from smolpilot.errors import TransformError, did_you_mean
 from smolpilot.keys import camera_name, image_key, plain_camera
 
-from .camera_pairing import CameraMap, Pairing, camera_text, resolve_camera_map, typed_camera_map
+from .camera_pairing import TYPED, CameraMap, Pairing, camera_text, resolve_camera_map, typed_camera_map
 from .config import PolicyConfig
 from .images import letterbox, to_network_range, to_unit_range
 from .parts import Batch
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .policy import Policy
 
 __all__ = [
+    "TYPED",
     "CameraMap",
     "CamerasPart",
     "Pairing",
