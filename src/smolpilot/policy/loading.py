@@ -100,17 +100,7 @@ def load_policy(
         model = load_model(config, parts.weights, stock, device=place, dtype=kind, change=merge)
     else:
         model = empty_model(config)
-    if adapter is not None and need_weights:
-        report.notes.append(f"LoRA adapter merged into {adapter.base}")
-        if dropped := adapter.leftovers(lambda name: is_unused(name, config)):
-            report.notes.append(f"parts of the adapter that no action depends on were left out: {', '.join(dropped)}")
-    if config.newer:
-        report.notes.append(
-            f"config.json is of another LeRobot than {NEWEST}; kept, without effect on actions: {_pairs(config.newer)}"
-        )
-    report.notes += processors.notes if processors is not None else []
-    if parts.weights.unlisted:
-        report.notes.append(f"not read, since the index does not list it: {', '.join(parts.weights.unlisted)}")
+    _note_what_was_kept(report, parts, config, processors, merged=need_weights)
     _warn_about_horizon(report, facts, config)
     return Policy(
         model,
@@ -330,8 +320,21 @@ def _camera_map(facts: Facts | None, processors: Processors | None, config: Poli
     return {**{slot: slot for slot in config.real_cameras if slot not in taken}, **renamed}
 
 
-def _pairs(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key} {value!r}" for key, value in values.items())
+def _note_what_was_kept(
+    report: LoadReport, parts: _Parts, config: PolicyConfig, processors: Processors | None, *, merged: bool
+) -> None:
+    """Say what of the files was merged, carried along or left out."""
+    if parts.adapter is not None and merged:
+        report.notes.append(f"LoRA adapter merged into {parts.adapter.base}")
+        if dropped := parts.adapter.leftovers(lambda name: is_unused(name, config)):
+            report.notes.append(f"parts of the adapter that no action depends on were left out: {', '.join(dropped)}")
+    if config.newer:
+        kept = ", ".join(f"{key} {value!r}" for key, value in config.newer.items())
+        report.notes.append(f"config.json is of another LeRobot than {NEWEST}; kept, without effect on actions: {kept}")
+    if processors is not None:
+        report.notes += processors.notes
+    if parts.weights.unlisted:
+        report.notes.append(f"not read, since the index does not list it: {', '.join(parts.weights.unlisted)}")
 
 
 def _warn_about_horizon(report: LoadReport, facts: Facts | None, config: PolicyConfig) -> None:
