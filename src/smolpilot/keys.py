@@ -20,3 +20,8 @@ def image_key(camera: str) -> str:
 def camera_name(key: str) -> str:
     """The camera of a frame key: `observation.images.front` -> `front`."""
     return key.removeprefix(f"{IMAGES}.")
+
+
+def plain_camera(name: str) -> str:
+    """A camera without any prefix: `image`, `observation.image` and `observation.images.image` are one camera."""
+    return camera_name(name).removeprefix("observation.")

@@ -35,7 +35,7 @@ def test_empty_cameras_are_listed_last_and_need_no_robot_camera() -> None:
     ("change", "message"),
     [
         ({"type": "act"}, "type 'act'"),
-        ({"chunk_sise": 5}, "Did you mean 'chunk_size'"),
+        ({"chunk_sise": 5}, r"'chunk_sise' \(5\).*another version of LeRobot"),
         ({"adapt_to_pi_aloha": True}, "adapt_to_pi_aloha"),
         ({"use_delta_joint_actions_aloha": True}, "use_delta_joint_actions_aloha"),
         ({"n_obs_steps": 2}, "n_obs_steps"),

@@ -134,7 +134,7 @@ class TestAdapt:
         assert torch.equal(child.model.action_out_proj.weight[:32], before["action_out_proj.weight"])
         notes = "\n".join(child.report.notes)
         assert "action projection widened from 32 to 48" in notes
-        assert "replaced by the dataset's cameras" in notes
+        assert "slot 'wrist' of the policy stays empty" in notes
         assert child.lineage["parent"]["dataset"] == parent.lineage["dataset"]
         assert child.lineage["dataset"]["fingerprint"] == wide.fingerprint
         again = load_policy(save_bundle(child, tmp_path / "child"), device="cpu")

@@ -91,6 +91,16 @@ def test_modules_to_save_under_pefts_longer_name(base: Path, tmp_path: Path) -> 
         ({"use_dora": True}, "use_dora"),
         ({"peft_type": "IA3"}, "IA3"),
         ({"lora_bias": True}, "lora_bias"),
+        ({"init_lora_weights": "corda"}, "corda"),
+        ({"init_lora_weights": "loftq"}, "loftq"),
+        ({"init_lora_weights": "lora_ga"}, "lora_ga"),
+        ({"init_lora_weights": "pissa_niter_16"}, "pissa_niter_16"),
+        ({"init_lora_weights": "of_next_year"}, "of_next_year"),
+        ({"of_next_year": {"a": 1}}, "of_next_year"),
+        ({"layer_replication": [[0, 2]]}, "layer_replication"),
+        ({"megatron_config": {"a": 1}}, "megatron_config"),
+        ({"peft_type": "LOKR"}, "LOKR"),
+        ({"peft_type": "PROMPT_TUNING"}, "PROMPT_TUNING"),
         ({"base_model_name_or_path": None}, "base_model_name_or_path"),
         ({"base_model_name_or_path": "/nowhere/at/all"}, "/nowhere/at/all"),
     ],
@@ -122,3 +132,54 @@ def test_base_beside_the_adapter(base: Path, tmp_path: Path) -> None:
     shutil.copytree(base, tmp_path / "beside")
     folder = write_adapter(tmp_path / "adapter", base, base_model_name_or_path="../beside")
     assert load_policy(folder, device="cpu").report.kind == "LoRA adapter"
+
+
+def test_options_that_are_not_used_are_no_reason_to_refuse(base: Path, tmp_path: Path) -> None:
+    """What peft 0.21 writes for plain LoRA."""
+    unused = {
+        "megatron_core": "megatron.core", "qalora_group_size": 16, "use_dora": False, "corda_config": None,
+        "loftq_config": {}, "kasa_config": None, "ensure_weight_tying": False, "use_bdlora": None, "bias": "none",
+        "lora_dropout": 0.1, "init_lora_weights": True, "task_type": None, "peft_version": "0.21.2",
+    }  # fmt: skip
+    assert load_policy(write_adapter(tmp_path / "adapter", base, **unused), device="cpu").report.kind == "LoRA adapter"
+
+
+def test_parts_that_no_action_depends_on_are_left_out_and_said(base: Path, tmp_path: Path) -> None:
+    head = "model.vlm_with_expert.vlm.lm_head"
+    cut = "model.vlm_with_expert.vlm.model.text_model.layers.30.mlp.up_proj"
+    more = {f"base_model.model.{name}.lora_{part}.weight": torch.ones(4, 4) for name in (head, cut) for part in "AB"}
+    plain = load_policy(write_adapter(tmp_path / "plain", base), device="cpu")
+    policy = load_policy(write_adapter(tmp_path / "adapter", base, more=more), device="cpu")
+    expected = plain.model.state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in policy.model.state_dict().items())
+    (note,) = (note for note in policy.report.notes if "left out" in note)
+    assert head in note
+    assert cut in note
+
+
+def test_numbers_that_are_not_finite_are_found_in_the_adapter(base: Path, tmp_path: Path) -> None:
+    folder = write_adapter(tmp_path / "adapter", base)
+    tensors = load_file(folder / "adapter_model.safetensors")
+    name = f"base_model.model.{Q}.lora_B.weight"
+    tensors[name][1, 1] = float("nan")
+    save_file(tensors, folder / "adapter_model.safetensors")
+    with pytest.raises(CheckpointError, match=rf"{name}: 1 NaN of .*adapter_model\.safetensors"):
+        load_policy(folder, device="cpu")
+    tensors[name] = tensors[name].nan_to_num().to(torch.int8)
+    save_file(tensors, folder / "adapter_model.safetensors")
+    with pytest.raises(CheckpointError, match=rf"int8 \({name}\)"):
+        load_policy(folder, device="cpu")
+
+
+def test_files_of_different_trainings(base: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"rank 4 \(lora_A\) and 4 \(lora_B\); .* says 8"):
+        load_policy(write_adapter(tmp_path / "adapter", base, r=8), device="cpu")
+
+
+def test_a_folder_with_adapter_and_whole_weights_is_what_lerobots_config_says(base: Path, tmp_path: Path) -> None:
+    folder = write_adapter(tmp_path / "adapter", base)
+    shutil.copy(base / "model.safetensors", folder)
+    config = json.loads((folder / "config.json").read_text())
+    for use, kind in ((True, "LoRA adapter"), (False, "LeRobot checkpoint")):
+        (folder / "config.json").write_text(json.dumps({**config, "use_peft": use}))
+        assert load_policy(folder, device="cpu", tokenizer_dir=base / "vlm").report.kind == kind

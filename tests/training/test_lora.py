@@ -19,7 +19,7 @@ from smolpilot.errors import CheckpointError, TrainingError, UsageError
 from smolpilot.policy import load_policy, new_policy, save_bundle
 from smolpilot.training import TrainingStoppedError, TrainOptions, train
 from smolpilot.training.checkpoints import load_state
-from smolpilot.training.lora import add_lora, load_base, matching
+from smolpilot.training.lora import TARGETS, add_lora, load_base, matching
 from smolpilot.training.metrics_log import read_metrics
 from smolpilot.training.options import check
 from smolpilot.training.outcome import Outcome
@@ -147,6 +147,15 @@ def test_what_cannot_be_meant(parent: Path, tmp_path: Path) -> None:
     assert "expert.layers.0.self_attn.q_proj" in caught.value.expected
     with pytest.raises(UsageError, match="no regular expression"):
         matching(model, "(")
+
+
+def test_a_rank_beyond_a_layer_is_refused(parent: Path) -> None:
+    model = load_policy(parent, device="cpu").model
+    smallest = min(min(model.get_submodule(name).weight.shape) for name in matching(model, TARGETS))
+    with pytest.raises(UsageError, match=rf"--lora is {smallest + 1}, beyond the layer expert\.") as caught:
+        add_lora(model, rank=smallest + 1, alpha=None, targets=None, seed=0)
+    assert f"--lora {smallest}" in caught.value.fix
+    add_lora(model, rank=smallest, alpha=None, targets=None, seed=0)  # as the fix says
 
 
 def test_without_peft_it_is_named(parent: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -98,7 +98,7 @@ def test_cameras_and_rate(tmp_path: Path, profile: Path, bundle: Path) -> None:
     assert of(lines(path, profile), "cameras")[0].verdict == "warning"
     (proposed,) = of(lines(path, profile, policy=str(bundle)), "cameras")
     assert proposed.verdict == "warning"
-    assert "side -> side; the parent's camera slots front were replaced" in proposed.found
+    assert proposed.found.startswith("side -> front; camera 'side' fills slot 'front'")
     rate = of(lines(path, profile), "rate")
     assert rate[0].verdict == "warning"
     assert "recorded at 30 per second, the robot runs at 10 Hz" in rate[0].found

@@ -15,12 +15,14 @@ def main(args: list[str]) -> int:
     """Run the verb; 0 when everything was measured, whatever the numbers say."""
     options = parse(BenchOptions, args, verb="bench")
     from smolpilot.evaluation.bench import bench
+    from smolpilot.policy.camera_pairing import camera_text
 
     with progress_bar() as progress:
         document = bench(options, progress=progress)
     if options.json:
         print(json.dumps(document, indent=2))
     else:
+        print(f"cameras: {camera_text(document['camera_map'])}")
         print_table(document)
     return 0
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from smolpilot.cli.options import parse
 from smolpilot.cli.progress import progress_bar
-from smolpilot.errors import TransformError, UsageError
+from smolpilot.errors import UsageError
 from smolpilot.evaluation.options import EvalOptions
 
 if TYPE_CHECKING:
@@ -19,20 +19,24 @@ if TYPE_CHECKING:
 
 
 def main(args: list[str]) -> int:
-    """Run the verb; 0 when the report is written, whatever the numbers say."""
+    """Run the verb; 0 when the report is written, 1 when a predicted value in it is not finite."""
     options = parse(EvalOptions, args, verb="eval")
     from smolpilot.atomic import atomic_folder
     from smolpilot.datasets import open_dataset
     from smolpilot.evaluation import evaluate, write_eval_report
     from smolpilot.evaluation.run_by import run_by, unscored
     from smolpilot.evaluation.summary import to_json
+    from smolpilot.policy import load_policy
+    from smolpilot.policy.cameras import camera_text, pair_cameras, typed_camera_map
     from smolpilot.training.preflight import preflight_policy, stop_on_errors
 
     # Opened first: that the folder exists already should not be noticed after an hour of predictions.
     with atomic_folder(options.out) as folder, progress_bar() as progress:
         dataset = open_dataset(options.dataset)
         dataset.check_videos()
-        policy = _load(options)
+        policy = load_policy(
+            options.bundle, device=options.device, stats_from=options.stats_from, tokenizer_dir=options.tokenizer
+        )
         _check_robot(options, policy)
         warn = functools.partial(print, file=sys.stderr)
         stop_on_errors(
@@ -40,6 +44,9 @@ def main(args: list[str]) -> int:
             overruled=not options.preflight,
             say=warn,
         )
+        paired = pair_cameras(policy, dataset.meta.camera_names, typed_camera_map(options.camera_map))
+        for said in (*paired.notes, *paired.warnings):
+            warn(f"cameras: {said}")
         calibration: Path | Dataset | None = options.calibrate_on
         if options.engine == "int8" and calibration is None:
             calibration = unscored(policy, dataset, options.episodes)
@@ -60,8 +67,9 @@ def main(args: list[str]) -> int:
     if options.json:
         print(to_json(result.document), end="")
     else:
+        print(f"cameras: {camera_text(paired.map)}")
         _print(result.document, options)
-    return 0
+    return 1 if any(result.document["non_finite"].values()) else 0
 
 
 def _check_robot(options: EvalOptions, policy: Policy) -> None:
@@ -71,28 +79,6 @@ def _check_robot(options: EvalOptions, policy: Policy) -> None:
             expected="--robot for a policy without one, such as LeRobot's",
             fix="leave --robot out; --units says what differs in the dataset",
         )
-
-
-def _load(options: EvalOptions) -> Policy:
-    from smolpilot.policy import load_policy
-
-    try:
-        return load_policy(
-            options.bundle,
-            device=options.device,
-            stats_from=options.stats_from,
-            tokenizer_dir=options.tokenizer,
-            camera_map=_camera_map(options),
-        )
-    except TransformError as error:
-        if not options.camera_map:
-            raise
-        raise UsageError(f"--camera-map: {error.found}", expected=error.expected, fix=error.fix) from error
-
-
-def _camera_map(options: EvalOptions) -> dict[str, str | None] | None:
-    """The given map with `none`, as in training, for a camera that is left out; None: the policy's own."""
-    return {camera: None if slot == "none" else slot for camera, slot in options.camera_map.items()} or None
 
 
 def _print(document: dict[str, Any], options: EvalOptions) -> None:

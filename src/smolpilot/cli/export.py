@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import sys
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +13,7 @@ import tyro
 from smolpilot.cli.options import parse
 from smolpilot.cli.progress import progress_bar
 from smolpilot.errors import UsageError
+from smolpilot.option_types import Pairs
 
 
 @dataclass
@@ -32,6 +34,9 @@ class ExportOptions:
     dataset: Path | None = None
     """Recording whose frames parity is measured on and int8 is calibrated with; without it parity is measured on
     made-up frames."""
+    camera_map: Pairs = field(default_factory=dict)
+    """Which camera of the robot (and of the dataset) fills which camera slot, as `top=camera1`; `side=none` leaves one
+    out. Default: the policy's own map and equal names."""
     frames: int = 8
     """Frames for the parity report."""
     calibration_frames: int = 32
@@ -55,15 +60,23 @@ def main(args: list[str]) -> int:
             "--precision int8 is calibrated on recorded frames.", fix="name a recording of this robot: --dataset DIR"
         )
     from smolpilot.atomic import refuse_existing
+    from smolpilot.datasets import read_meta
     from smolpilot.evaluation.policy_frames import recorded_frames
     from smolpilot.inference.export.exporting import export_policy
     from smolpilot.inference.frames import made_up_frame
     from smolpilot.policy import load_policy
+    from smolpilot.policy.cameras import TYPED, camera_text, pair_cameras, typed_camera_map
 
     refuse_existing(options.out)
     policy = load_policy(
         options.bundle, device="cpu", dtype="float32", stats_from=options.stats_from, tokenizer_dir=options.tokenizer
     )
+    given = typed_camera_map(options.camera_map)
+    if options.dataset is not None or given:
+        found = read_meta(options.dataset).camera_names if options.dataset is not None else list(given)
+        paired = pair_cameras(policy, found, given, owner="the dataset" if options.dataset is not None else TYPED)
+        for said in (*paired.notes, *paired.warnings):
+            print(f"cameras: {said}", file=sys.stderr)
     if options.dataset is None:
         frames, calibration = [made_up_frame(policy, seed) for seed in range(options.frames)], []
     else:
@@ -83,6 +96,7 @@ def main(args: list[str]) -> int:
     if options.json:
         print(json.dumps(document, indent=2, ensure_ascii=False))
     else:
+        print(f"cameras: {camera_text(policy.recipe.camera_map)}")
         _print(document)
     return 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from smolpilot.cli.options import parse
@@ -17,6 +18,8 @@ def main(args: list[str]) -> int:
     from smolpilot.evaluation.run_by import run_by
     from smolpilot.evaluation.summary import to_json
     from smolpilot.policy import load_policy
+    from smolpilot.policy.cameras import camera_text, pair_cameras, typed_camera_map
+    from smolpilot.simulation.tabletop import CAMERAS
 
     with atomic_folder(options.out) as folder, progress_bar() as progress:
         policy = load_policy(
@@ -25,6 +28,9 @@ def main(args: list[str]) -> int:
             stats_from=options.stats_from,
             tokenizer_dir=options.tokenizer,
         )
+        paired = pair_cameras(policy, CAMERAS, typed_camera_map(options.camera_map), owner="the simulation")
+        for said in (*paired.notes, *paired.warnings):
+            print(f"cameras: {said}", file=sys.stderr)
         result = rollout(
             run_by(policy, options.engine, options.calibrate_on),
             options.env,
@@ -41,6 +47,7 @@ def main(args: list[str]) -> int:
     if options.json:
         print(to_json(result.document), end="")
     else:
+        print(f"cameras: {camera_text(paired.map)}")
         _print(result.document, options)
     return 0
 

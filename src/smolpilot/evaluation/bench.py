@@ -17,11 +17,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from smolpilot.datasets import read_meta
 from smolpilot.errors import UsageError
 from smolpilot.inference import Engine, prepare
 from smolpilot.inference.frames import made_up_frame
 from smolpilot.keys import image_key
 from smolpilot.policy import Policy, load_policy
+from smolpilot.policy.cameras import TYPED, pair_cameras, typed_camera_map
 
 from .bench_options import BenchOptions
 from .machine import machine
@@ -76,6 +78,11 @@ def bench(options: BenchOptions, progress: Callable[[str, int, int], None] | Non
     """Measure and return the document that `smolpilot bench` prints."""
     load: dict[str, Any] = {"stats_from": options.stats_from, "tokenizer_dir": options.tokenizer}
     policy = load_policy(options.bundle, device=options.device, **load)
+    given = typed_camera_map(options.camera_map)
+    if options.dataset is not None or given:
+        found = read_meta(options.dataset).camera_names if options.dataset is not None else list(given)
+        pair_cameras(policy, found, given, owner="the dataset" if options.dataset is not None else TYPED)
+        load["camera_map"] = policy.recipe.camera_map  # engines load the policy again
     chosen = _cameras(policy, options.cameras)
     frames = _frames(policy, options, chosen)
     noise = [_noise(policy, i) for i in range(len(frames))]
@@ -99,6 +106,7 @@ def bench(options: BenchOptions, progress: Callable[[str, int, int], None] | Non
         "bundle": str(options.bundle),
         "parameters": policy.report.parameters,
         "cameras": {"used": chosen, "slots": policy.config.cameras},
+        "camera_map": policy.recipe.camera_map,
         "tokens": _tokens(policy, inputs),
         "denoising_steps": options.steps or policy.config.num_steps,
         "chunk_size": policy.config.chunk_size,

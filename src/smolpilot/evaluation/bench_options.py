@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from smolpilot.errors import UsageError
+from smolpilot.option_types import Pairs
 
 from .options import Bundle, Flag
 
@@ -25,6 +26,8 @@ class BenchOptions:
     """What to measure: plain (the network without engine), exact, fast, int8."""
     dataset: Path | None = None
     """Recording whose frames are used; without it frames are made up, which takes the same time."""
+    camera_map: Pairs = field(default_factory=dict)
+    """Which camera of the dataset fills which camera slot, as `top=camera1`; `side=none` leaves one out."""
     cameras: int | None = None
     """How many of the policy's cameras deliver pictures, the first ones; the others are masked. Default: all."""
     steps: int | None = None

@@ -124,7 +124,8 @@ def _cameras(policy: Policy | Engine, meta: DatasetMeta) -> list[str]:
             f"The dataset {meta.root} lacks the camera {', '.join(missing)}; it has "
             f"{', '.join(meta.camera_names) or 'none'}.",
             expected=f"the cameras of the policy: {', '.join(used)}",
-            fix="evaluate on recordings of the robot that the policy was trained for",
+            fix="pair them: --camera-map NAME=SLOT ... with slots "
+            f"{', '.join(policy.config.real_cameras)} (in Python: policy.cameras.pair_cameras)",
         )
     return used
 

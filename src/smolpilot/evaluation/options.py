@@ -41,7 +41,7 @@ class EvalOptions:
     """Denoising steps; default: the policy's own."""
     camera_map: Pairs = field(default_factory=dict)
     """Which camera of the dataset fills which camera slot, as `top=camera1`; `side=none` leaves one out.
-    Default: the policy's own map."""
+    Default: the policy's own map and equal names; where these leave a choice, the map is asked for."""
     robot: str | None = None
     """Robot profile (name or YAML file) that gives a policy without one its units; `none`: none. Open: the policy's
     own, else by the dataset's robot_type or joint names."""
@@ -97,6 +97,8 @@ class RolloutOptions:
     """Replace all weights by seeded random ones: the baseline of an untrained policy."""
     video_episodes: int = 6
     """Episodes shown in the video."""
+    camera_map: Pairs = field(default_factory=dict)
+    """Which camera of the simulation fills which camera slot, as `top=camera1`; `side=none` leaves one out."""
     stats_from: Path | None = None
     """Dataset whose statistics replace the checkpoint's, for a checkpoint without usable ones."""
     tokenizer: Path | None = None

@@ -16,11 +16,13 @@ from smolpilot.atomic import atomic_folder, write_text_atomic
 from smolpilot.errors import CheckpointError, UsageError
 from smolpilot.version import __version__
 
+from .json_file import read_json
 from .locate import CONFIG, locate
 from .policy import Policy
 from .processors import PREPROCESSOR, write_processors
 from .vlm_folder import VLMFolder
-from .weights import WEIGHTS, lerobot_weights
+from .weight_files import WEIGHTS
+from .weights import lerobot_weights
 
 FACTS, ROBOT, VLM = "smolpilot.json", "robot.yaml", "vlm"
 FORMAT = 1
@@ -35,6 +37,7 @@ class Facts:
     execution_horizon: int
     lineage: dict[str, Any] = field(default_factory=dict)
     dtypes: dict[str, str] = field(default_factory=dict)
+    lerobot_keys: dict[str, Any] = field(default_factory=dict)  # of config.json, unknown to LeRobot 0.6.1
     smolpilot: str = __version__
     format: int = FORMAT
 
@@ -55,7 +58,8 @@ class Facts:
             facts = cls(**values)
         except TypeError as error:
             raise CheckpointError(f"{path} does not fit format {FORMAT}: {error}") from error
-        for key, kind in (("camera_map", dict), ("instructions", list), ("lineage", dict), ("dtypes", dict)):
+        for key, kind in (("camera_map", dict), ("instructions", list), ("lineage", dict), ("dtypes", dict),
+                          ("lerobot_keys", dict)):  # fmt: skip
             if not isinstance(values.get(key, kind()), kind):
                 raise CheckpointError(
                     f"'{key}' in {path} is {values[key]!r}.",
@@ -95,8 +99,11 @@ def save_bundle(policy: Policy, path: str | Path) -> Path:
             execution_horizon=policy.n_action_steps,
             lineage={**policy.lineage, "smolpilot": __version__},
             dtypes=_dtypes(policy),
+            lerobot_keys=config.newer,
         )
-        _write_json(folder / FACTS, vars(facts))
+        # Written only where there are some: a reader of format 1 refuses keys that it does not know.
+        said = {key: value for key, value in vars(facts).items() if key != "lerobot_keys" or value}
+        _write_json(folder / FACTS, said)
         if policy.profile is not None:
             (folder / ROBOT).write_text(policy.profile.to_yaml(), encoding="utf-8")
         for path in folder.glob("*.safetensors"):
@@ -148,21 +155,6 @@ def vlm_files(policy: Policy) -> VLMFolder:
     values = {key: value for key, value in values.items() if key not in ("torch_dtype", "dtype")}
     values = {**values, "dtype": dtype, "text_config": {**text, "dtype": dtype}}
     return VLMFolder({**folder.files, CONFIG: json.dumps(values, indent=2).encode()}, folder.origin)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file of a checkpoint; CheckpointError names the file and the defect."""
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}.") from error
-    except ValueError as error:
-        pointer = path.read_bytes().startswith(b"version https://git-lfs")
-        problem = "a Git-LFS pointer, not the file itself" if pointer else f"no valid JSON ({error})"
-        raise CheckpointError(f"{path} is {problem}.", fix="copy or download it again") from error
-    if not isinstance(values, dict):
-        raise CheckpointError(f"{path} holds no JSON object.")
-    return values
 
 
 def is_hub_name(name: str) -> bool:

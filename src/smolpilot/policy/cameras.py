@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from smolpilot.errors import TransformError, did_you_mean
-from smolpilot.keys import camera_name, image_key
+from smolpilot.keys import camera_name, image_key, plain_camera
 
+from .camera_pairing import TYPED, CameraMap, Pairing, camera_text, resolve_camera_map, typed_camera_map
 from .config import PolicyConfig
 from .images import letterbox, to_network_range, to_unit_range
 from .parts import Batch
 
-# Robot camera -> slot; None: the robot has the camera, the policy does not use it.
-type CameraMap = dict[str, str | None]
+if TYPE_CHECKING:
+    from .policy import Policy
 
+__all__ = [
+    "TYPED",
+    "CameraMap",
+    "CamerasPart",
+    "Pairing",
+    "camera_text",
+    "check_camera_map",
+    "pair_cameras",
+    "resolve_camera_map",
+    "typed_camera_map",
+]
 _MASK = "_padding_mask"
 _NOT_PICTURES = (_MASK, "_is_pad")
 
@@ -38,14 +50,13 @@ class CamerasPart:
         self.size = config.resize_imgs_with_padding
 
     def describe(self) -> str:
-        pairs = [f"{camera} -> {slot or 'not used'}" for camera, slot in self.camera_map.items()]
         size = f"letterbox to {self.size[0]}x{self.size[1]}" if self.size else "not resized"
-        return f"{', '.join(pairs)}; {self.empty} empty; {size}"
+        return f"{camera_text(self.camera_map)}; {self.empty} empty; {size}"
 
     def forward(self, batch: Batch) -> None:
         for frame in batch.frames:
             self._check_names(frame)
-        pictures = [self._pictures([frame[image_key(camera)] for frame in batch.frames], camera)
+        pictures = [self._pictures([frame[_key(frame, camera)] for frame in batch.frames], camera)
                     for camera in self.order]  # fmt: skip
         masks = [torch.tensor([_mask(frame, camera) for frame in batch.frames]) for camera in self.order]
         sizes = {tuple(picture.shape[1:]) for picture in pictures}
@@ -77,8 +88,9 @@ class CamerasPart:
 
     def _check_names(self, frame: Mapping[str, Any]) -> None:
         found = {camera_name(key) for key in frame if _is_picture(key)}
-        missing = [camera for camera in self.order if camera not in found]
-        unknown = sorted(found - self.camera_map.keys())
+        missing = [camera for camera in self.order if _key(frame, camera) not in frame]
+        known = {plain_camera(camera) for camera in self.camera_map}
+        unknown = sorted(name for name in found if plain_camera(name) not in known)
         if not missing and not unknown:
             return
         parts = []
@@ -91,6 +103,24 @@ class CamerasPart:
             expected=f"cameras {_quoted(self.order)}; the frame has {_quoted(sorted(found)) or 'none'}",
             fix="name the camera as the policy does, or give a camera map (robot camera -> slot; null: not used)",
         )
+
+
+def pair_cameras(
+    policy: Policy,
+    cameras: Sequence[str],
+    given: Mapping[str, str | None] | None = None,
+    *,
+    owner: str = "the dataset",
+) -> Pairing:
+    """Make a loaded policy take the cameras of `owner`, by `resolve_camera_map`, and say how they were paired.
+
+    Raises UsageError where no camera, or more than one, could fill a slot.
+    """
+    pairing = resolve_camera_map(
+        cameras, policy.config.real_cameras, given=given, saved=policy.recipe.camera_map, owner=owner
+    )
+    policy.use_cameras(pairing.map)
+    return pairing
 
 
 def check_camera_map(camera_map: Mapping[str, str | None], config: PolicyConfig) -> None:
@@ -116,7 +146,7 @@ def check_camera_map(camera_map: Mapping[str, str | None], config: PolicyConfig)
         raise TransformError(
             f"No camera is mapped to slot {_quoted(unfilled)}; the map has {_quoted(list(camera_map)) or 'no camera'}.",
             expected=f"a camera for each of {_quoted(slots)}",
-            fix="add it to the camera map (robot camera -> slot)",
+            fix="add it to the camera map (--camera-map CAMERA=SLOT; camera_map= in Python)",
         )
 
 
@@ -124,8 +154,19 @@ def _is_picture(key: str) -> bool:
     return isinstance(key, str) and key.startswith("observation.image") and not key.endswith(_NOT_PICTURES)
 
 
+def _key(frame: Mapping[str, Any], camera: str) -> str:
+    """The key of a camera's picture in a frame: `image` may come as `observation.image`, and the other way round."""
+    key = image_key(camera)
+    if key not in frame:
+        plain = plain_camera(camera)
+        for other in (f"observation.{plain}", image_key(plain)):
+            if other in frame and _is_picture(other):
+                return other
+    return key
+
+
 def _mask(frame: Mapping[str, Any], camera: str) -> bool:
-    value = frame.get(f"{image_key(camera)}{_MASK}", True)
+    value = frame.get(f"{_key(frame, camera)}{_MASK}", True)
     if isinstance(value, Tensor) and value.numel() != 1:
         raise TransformError(f"'{camera}{_MASK}' has shape {list(value.shape)}.", expected="one truth value per frame")
     return bool(value)

@@ -9,8 +9,10 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from smolpilot.errors import CheckpointError, UsageError, did_you_mean
+from smolpilot.errors import CheckpointError, UsageError
 from smolpilot.keys import ACTION, STATE, camera_name, image_key
+
+from .other_versions import sort_unknown
 
 NormalisationMode = Literal["MEAN_STD", "MIN_MAX", "IDENTITY"]
 
@@ -132,7 +134,8 @@ class PolicyConfig:
     """A SmolVLA policy as LeRobot's `config.json` describes it; same keys, same defaults.
 
     `image_shapes` maps a camera slot (without `observation.images.`) to (channels, height, width); `other` keeps
-    the keys of `config.json` that say nothing about the computation, so that they survive a round trip.
+    the keys of `config.json` that say nothing about the computation, so that they survive a round trip; `newer` those
+    that LeRobot 0.6.1 does not have (`other_versions`).
     """
 
     state_dim: int = 6
@@ -170,6 +173,7 @@ class PolicyConfig:
     fake_image_token_id: int | None = None
     global_image_token_id: int | None = None
     other: dict[str, Any] = field(default_factory=dict)
+    newer: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.adapt_to_pi_aloha:
@@ -271,7 +275,10 @@ class PolicyConfig:
 
     @classmethod
     def from_lerobot(cls, values: dict[str, Any], vlm: VLMConfig, **more: Any) -> PolicyConfig:
-        """Read LeRobot's `config.json`; another policy type or an unknown key is a CheckpointError."""
+        """Read LeRobot's `config.json`; another policy type is a CheckpointError.
+
+        So is a key of another LeRobot version that may change a prediction; the others are kept in `newer`.
+        """
         if values.get("type") != "smolvla":
             raise CheckpointError(
                 f"The checkpoint holds a policy of type '{values.get('type')}'.", expected="type 'smolvla'"
@@ -280,15 +287,13 @@ class PolicyConfig:
             raise CheckpointError("use_delta_joint_actions_aloha is set, which neither LeRobot nor smolpilot supports.")
         own = {item.name for item in dataclasses.fields(cls)} - _OWN_FIELDS
         known = own | _FEATURE_KEYS | _OTHER_KEYS
-        for key in values:
-            if key not in known:
-                raise CheckpointError(f"config.json has the unknown key '{key}'.", fix=did_you_mean(key, known))
+        newer = sort_unknown(values, [key for key in values if key not in known])
         chosen = {key: values[key] for key in own if key in values}
         if chosen.get("resize_imgs_with_padding") is not None:
             chosen["resize_imgs_with_padding"] = tuple(chosen["resize_imgs_with_padding"])
         other = {key: value for key, value in values.items() if key in _OTHER_KEYS}
         try:
-            return cls(**_features(values), **chosen, vlm=vlm, other=other, **more)
+            return cls(**_features(values), **chosen, vlm=vlm, other=other, newer=newer, **more)
         except UsageError as error:
             # The class also checks what a user asks for; here the file is at fault.
             raise CheckpointError(f"config.json: {error.found}", expected=error.expected, fix=error.fix) from error
@@ -301,7 +306,8 @@ class PolicyConfig:
 
 
 _OWN_FIELDS = {
-    "state_dim", "action_dim", "image_shapes", "vlm", "other", "fake_image_token_id", "global_image_token_id",
+    "state_dim", "action_dim", "image_shapes", "vlm", "other", "newer", "fake_image_token_id",
+    "global_image_token_id",
 }  # fmt: skip
 _FEATURE_KEYS = {"type", "input_features", "output_features"}
 _OTHER_KEYS = {

@@ -11,11 +11,13 @@ import torch
 
 from smolpilot.datasets.units import derive_profile
 from smolpilot.errors import ProfileError, TransformError, UsageError, did_you_mean
-from smolpilot.robots import JointLayout, RobotProfile
+from smolpilot.keys import camera_name
+from smolpilot.robots import JointLayout, RobotProfile, list_profiles
 from smolpilot.statistics import Statistics
 from smolpilot.version import __version__
 
 from .byte_tokenizer import SIZE, byte_level_folder
+from .camera_pairing import Pairing, camera_text, resolve_camera_map
 from .config import PolicyConfig
 from .joints import FrameLayout, check_dimensions, map_layout, to_policy_order
 from .loading import choose_device
@@ -54,7 +56,8 @@ def new_policy(
     PolicyConfig. The same seed gives the same weights. `smolvla` needs `tokenizer_dir`; `tiny` ships its own.
     """
     profile = profile or derive_profile(meta)
-    cameras = dict(camera_map) if camera_map is not None else {name: name for name in meta.camera_names}
+    cameras = _new_slots(meta, camera_map)
+    profile = _own_cameras(profile, meta, cameras)
     chosen = dict(overrides or {})
     config = preset(preset_name, **_features(meta, profile, cameras, chosen))
     folder = _tokenizer_folder(preset_name, config, tokenizer_dir)
@@ -99,12 +102,15 @@ def adapt_policy(
     Joints, cameras and instructions always come from dataset and profile, never from the parent. More joints than
     the parent's projections take widen them: trained columns are kept, the others start at zero.
     statistics: in the dataset's joint order; None keeps the parent's, matched by joint name. camera_map: robot camera
-    -> slot of the parent; default: equal names, else the dataset's cameras in their order. `report.notes` of the
-    result say all of this. Raises TransformError, ProfileError or UsageError for what does not fit.
+    -> slot of the parent (`new`: a further slot); by default, and for cameras that it does not name, the parent's own
+    map and equal names (`resolve_camera_map`). `report.notes` of the result say all of this. Raises TransformError,
+    ProfileError or UsageError for what does not fit.
     """
     profile = profile or derive_profile(meta)
     notes: list[str] = []
-    cameras = dict(camera_map) if camera_map is not None else propose_cameras(policy.config, meta, notes)
+    paired = pair_for_training(policy, meta.camera_names, camera_map)
+    cameras = paired.map
+    profile = _own_cameras(profile, meta, cameras)
     chosen = {"n_action_steps": min(_HORIZON, policy.config.chunk_size), **(overrides or {})}
     if "chunk_size" in chosen:
         chosen["n_action_steps"] = min(chosen["n_action_steps"], chosen["chunk_size"])
@@ -112,7 +118,8 @@ def adapt_policy(
     config = dataclasses.replace(
         policy.config, **_features(meta, profile, cameras, chosen, parent=policy.config), empty_cameras=0
     )
-    notes.append(_cameras_note(cameras))
+    notes += [_cameras_note(cameras), *(f"cameras: {note}" for note in paired.notes)]
+    notes += [f"WARNING: cameras: {warning}" for warning in paired.warnings]
     _note_dims(policy.config, config, notes)
     if statistics is None:
         moved = parent_statistics(policy, profile)
@@ -133,20 +140,27 @@ def adapt_policy(
     return Policy(model, transforms, lineage=lineage, report=fill_sizes(report, model), carried=policy.carried)
 
 
-def propose_cameras(config: PolicyConfig, meta: DatasetMeta, notes: list[str] | None = None) -> dict[str, str | None]:
-    """Robot camera -> slot: by equal names, else every camera of the dataset as a slot of its own name.
+def pair_for_training(parent: Policy, cameras: Sequence[str], given: Mapping[str, str | None] | None = None) -> Pairing:
+    """The cameras of a dataset in the slots of the policy that is fine-tuned on it (`resolve_camera_map`)."""
+    return resolve_camera_map(
+        cameras, parent.config.real_cameras, given=given, saved=parent.recipe.camera_map, fine_tuning=True
+    )
 
-    SmolVLA has no weights per slot, so names carry nothing; the order of the cameras does, and it is kept.
-    """
-    found, slots = meta.camera_names, config.real_cameras
-    if set(found) == set(slots):
-        return {slot: slot for slot in slots}
-    if notes is not None:
-        notes.append(
-            f"the parent's camera slots {', '.join(slots)} were replaced by the dataset's cameras in their order; "
-            "give a camera map to keep them"
-        )
-    return {name: name for name in found}
+
+def _own_cameras(profile: RobotProfile, meta: DatasetMeta, cameras: Mapping[str, str | None]) -> RobotProfile:
+    """A shipped profile with the dataset's cameras where it names others: its own are an example, not the robot's."""
+    used = {camera for camera, slot in cameras.items() if slot is not None}
+    if used <= set(profile.camera_names) or profile.name not in list_profiles():
+        return profile
+    if RobotProfile.load(profile.name) != profile:
+        return profile
+    return profile.model_copy(update={"cameras": derive_profile(meta).cameras})
+
+
+def _new_slots(meta: DatasetMeta, given: Mapping[str, str | None] | None) -> dict[str, str | None]:
+    """The slots of a policy from scratch: as typed, else the dataset's own keys, as LeRobot calls them."""
+    own: dict[str, str | None] = {name: camera_name(camera.key) for name, camera in meta.cameras.items()}
+    return resolve_camera_map(meta.camera_names, None, given=own if given is None else given).map
 
 
 def _features(
@@ -184,36 +198,17 @@ def _width(dim: int, limit: int) -> int:
 def _image_shapes(
     meta: DatasetMeta, profile: RobotProfile, cameras: Mapping[str, str | None], parent: PolicyConfig | None
 ) -> dict[str, tuple[int, int, int]]:
-    if not meta.camera_names:
-        raise UsageError(f"The dataset {meta.root} has no camera.", expected="at least one: SmolVLA sees pictures")
     for name in meta.camera_names:
-        if profile.cameras and name not in profile.camera_names:
+        if profile.cameras and name not in profile.camera_names and cameras[name] is not None:
             raise ProfileError(
                 f"The dataset has camera '{name}', which robot '{profile.name}' does not have.",
                 expected=f"one of {', '.join(profile.camera_names)}",
                 fix=f"{did_you_mean(name, profile.camera_names)} Or add it to a copy of the profile.",
             )
-        if name not in cameras:
-            raise UsageError(
-                f"The camera map says nothing about the dataset's camera '{name}'.",
-                expected=f"a slot, or null for not used; it has {', '.join(cameras) or 'nothing'}",
-            )
     known = parent.real_cameras if parent is not None else []
-    by_slot: dict[str, str] = {}
-    for camera, slot in cameras.items():
-        if camera not in meta.camera_names:
-            raise UsageError(
-                f"The camera map names '{camera}', which the dataset does not have.",
-                fix=did_you_mean(camera, meta.camera_names),
-            )
-        if slot is not None:
-            if slot in by_slot:
-                raise UsageError(f"Cameras '{by_slot[slot]}' and '{camera}' are both mapped to slot '{slot}'.")
-            by_slot[slot] = camera
+    by_slot = {slot: camera for camera, slot in cameras.items() if slot is not None}
     # The parent's order of slots, then new ones in the map's order.
     order = [slot for slot in known if slot in by_slot] + [slot for slot in by_slot if slot not in known]
-    if not order:
-        raise UsageError("The camera map uses no camera.", expected="at least one camera -> slot")
     return {slot: (3, meta.cameras[by_slot[slot]].height, meta.cameras[by_slot[slot]].width) for slot in order}
 
 
@@ -298,7 +293,7 @@ def _lineage(meta: DatasetMeta, more: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _cameras_note(cameras: Mapping[str, str | None]) -> str:
-    return "cameras: " + ", ".join(f"{camera} -> {slot or 'not used'}" for camera, slot in cameras.items())
+    return f"cameras: {camera_text(cameras)}"
 
 
 def _note_dims(old: PolicyConfig, new: PolicyConfig, notes: list[str]) -> None:

@@ -14,12 +14,14 @@ import torch
 from smolpilot.errors import CheckpointError, ProfileError, UsageError
 from smolpilot.statistics import Statistics
 
-from .bundle import ROBOT, VLM, Facts, is_hub_name, read_json
+from .bundle import ROBOT, VLM, Facts, is_hub_name
 from .config import PolicyConfig, VLMConfig
 from .joints import FrameLayout, to_policy_order
+from .json_file import read_json
 from .locate import CONFIG, Located, cached_folder, fetch_vlm_files, locate, looks_like_hub_id
-from .lora import ADAPTER_CONFIG, Adapter
+from .lora import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Adapter
 from .normalise import EPS, feature_mode, needed_statistics
+from .other_versions import NEWEST
 from .policy import Policy, fill_sizes
 from .processors import Processors, read_processors
 from .report import LoadReport
@@ -27,13 +29,13 @@ from .statistics_binding import Bound, bind_statistics
 from .tokenizer import PolicyTokenizer
 from .transforms import Recipe, Transforms
 from .vlm_folder import VLMFolder
+from .weight_files import WeightFile, has_weights, open_weights
 from .weights import (
-    WEIGHTS,
     Carried,
     Inventory,
-    WeightFile,
     check_inventory,
     empty_model,
+    is_unused,
     load_model,
     take_inventory,
 )
@@ -69,13 +71,15 @@ def load_policy(
     parts = _open(located)
     vlm = _vlm_folder(parts, located, tokenizer_dir)
     processors = read_processors(parts.folder) or (read_processors(parts.base) if parts.base else None)
+    facts, profile = Facts.read(parts.folder), _profile(parts.folder)
     config = _config(parts, vlm, processors)
+    if facts is not None:
+        config = dataclasses.replace(config, newer=facts.lerobot_keys | config.newer)
     stock = take_inventory(parts.weights, config)
     check_inventory(stock, parts.weights)
     kind = choose_dtype(dtype, place, stock)
     adapter = parts.adapter
     merge = adapter.merge if adapter is not None else None
-    facts, profile = Facts.read(parts.folder), _profile(parts.folder)
     report = LoadReport(str(path_or_hub_id), _kind(parts, facts), harmless=stock.harmless,
                         normalisation=stock.normalisation, found_dtypes=stock.dtypes)  # fmt: skip
     bound = _statistics(parts, processors, stock, config, stats_from, profile, need=need_statistics)
@@ -96,9 +100,7 @@ def load_policy(
         model = load_model(config, parts.weights, stock, device=place, dtype=kind, change=merge)
     else:
         model = empty_model(config)
-    if adapter is not None and need_weights:
-        adapter.check_all_used()
-        report.notes.append(f"LoRA adapter merged into {adapter.base}")
+    _note_what_was_kept(report, parts, config, processors, merged=need_weights)
     _warn_about_horizon(report, facts, config)
     return Policy(
         model,
@@ -133,7 +135,7 @@ def choose_dtype(dtype: str | torch.dtype, device: torch.device, stock: Inventor
         if device.type == "cpu":
             return torch.float32
         kinds = {kind for entry in stock.dtypes.values() for kind in entry.split("+")}
-        chosen = getattr(torch, next(iter(kinds))) if len(kinds) == 1 else torch.float32
+        chosen = getattr(torch, next(iter(kinds))) if len(kinds) == 1 and kinds != {"float64"} else torch.float32
     else:
         chosen = getattr(torch, str(dtype).removeprefix("torch."), None)
     if chosen not in (torch.float32, torch.bfloat16, torch.float16):
@@ -155,8 +157,7 @@ class _Parts:
 
 def _open(located: Located) -> _Parts:
     folder = located.folder
-    adapted = (folder / ADAPTER_CONFIG).is_file() and not (folder / WEIGHTS).is_file()
-    adapter = Adapter(folder) if adapted else None
+    adapter = Adapter(folder) if _is_adapter(folder) else None
     base = _base_of(adapter, folder) if adapter is not None else None
     home = folder if (folder / CONFIG).is_file() else base
     if home is None or not (home / CONFIG).is_file():
@@ -168,7 +169,17 @@ def _open(located: Located) -> _Parts:
             expected="a SmolVLA checkpoint (config.json with type 'smolvla')",
             fix="run it with LeRobot; smolpilot loads SmolVLA only",
         )
-    return _Parts(folder, base, values, WeightFile((base or folder) / WEIGHTS), adapter)
+    return _Parts(folder, base, values, open_weights(base or folder), adapter)
+
+
+def _is_adapter(folder: Path) -> bool:
+    """Whether a folder is to be read as an adapter: LeRobot's use_peft decides where it has whole weights as well."""
+    if not (folder / ADAPTER_CONFIG).is_file():
+        return False
+    if not has_weights(folder):
+        return True
+    config = read_json(folder / CONFIG) if (folder / CONFIG).is_file() else {}
+    return bool(config.get("use_peft")) and (folder / ADAPTER_WEIGHTS).is_file()
 
 
 def _base_of(adapter: Adapter, folder: Path) -> Path:
@@ -181,7 +192,7 @@ def _base_of(adapter: Adapter, folder: Path) -> Path:
             f"The adapter {folder} needs its base policy {adapter.base}, which does not exist here.",
             fix=f"copy it there, or correct base_model_name_or_path in {ADAPTER_CONFIG}",
         )
-    return locate(adapter.base).folder
+    return locate(adapter.base, adapter.revision).folder
 
 
 def _kind(parts: _Parts, facts: Facts | None) -> str:
@@ -302,9 +313,28 @@ def _dataset_statistics(path: str | Path, config: PolicyConfig, profile: Any) ->
 def _camera_map(facts: Facts | None, processors: Processors | None, config: PolicyConfig) -> dict[str, str | None]:
     if facts is not None:
         return dict(facts.camera_map)
-    renamed = processors.camera_map if processors is not None else {}
+    renamed: dict[str, str | None] = dict(processors.camera_map) if processors is not None else {}
+    # LeRobot renames whatever a frame has; a name that no slot has is left lying there.
+    renamed = {camera: slot if slot in config.cameras else None for camera, slot in renamed.items()}
     taken = set(renamed.values())
     return {**{slot: slot for slot in config.real_cameras if slot not in taken}, **renamed}
+
+
+def _note_what_was_kept(
+    report: LoadReport, parts: _Parts, config: PolicyConfig, processors: Processors | None, *, merged: bool
+) -> None:
+    """Say what of the files was merged, carried along or left out."""
+    if parts.adapter is not None and merged:
+        report.notes.append(f"LoRA adapter merged into {parts.adapter.base}")
+        if dropped := parts.adapter.leftovers(lambda name: is_unused(name, config)):
+            report.notes.append(f"parts of the adapter that no action depends on were left out: {', '.join(dropped)}")
+    if config.newer:
+        kept = ", ".join(f"{key} {value!r}" for key, value in config.newer.items())
+        report.notes.append(f"config.json is of another LeRobot than {NEWEST}; kept, without effect on actions: {kept}")
+    if processors is not None:
+        report.notes += processors.notes
+    if parts.weights.unlisted:
+        report.notes.append(f"not read, since the index does not list it: {', '.join(parts.weights.unlisted)}")
 
 
 def _warn_about_horizon(report: LoadReport, facts: Facts | None, config: PolicyConfig) -> None:

@@ -13,8 +13,8 @@ from .lora import ADAPTER_CONFIG
 CONFIG = "config.json"
 _HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[\w.-]+$")
 _PATTERNS = [
-    "config.json", "model.safetensors", "adapter_config.json", "adapter_model.safetensors", "policy_*",
-    "smolpilot.json", "robot.yaml", "vlm/*",
+    "config.json", "model.safetensors", "model-*.safetensors", "model.safetensors.index.json", "adapter_config.json",
+    "adapter_model.safetensors", "policy_*", "smolpilot.json", "robot.yaml", "vlm/*",
 ]  # fmt: skip
 _VLM_PATTERNS = ["*.json", "merges.txt", "*.jinja"]
 
@@ -103,7 +103,8 @@ def _inside(path: Path) -> Path:
             return place.resolve()
     raise CheckpointError(
         f"{path} holds no checkpoint.",
-        expected=f"{CONFIG} with model.safetensors, or {ADAPTER_CONFIG}, or a run folder with checkpoints/last",
+        expected=f"{CONFIG} with model.safetensors (or its shards), or {ADAPTER_CONFIG}, or a run folder with "
+        "checkpoints/last",
     )
 
 

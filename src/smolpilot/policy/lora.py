@@ -1,53 +1,83 @@
-"""LoRA adapters (PEFT's files) merged into the weights of their base when a checkpoint is loaded."""
+"""LoRA adapters (PEFT's files) merged into the weights of their base when a checkpoint is loaded.
+
+Source: peft 0.21 (tuners/lora/config.py, layer.py; utils/save_and_load.py). What is not known to compute the same as
+PEFT is refused by name: an adapter that is merged wrongly moves a robot wrongly, without a word.
+"""
 
 from __future__ import annotations
 
-import json
 import math
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from smolpilot.errors import CheckpointError
 
-from .weights import WeightFile
+from .json_file import read_json
+from .weight_files import WeightFile, check_float, not_finite, refuse_not_finite, refuse_pickles
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
+MERGE = (
+    "merge it with peft and load the result: PeftModel.from_pretrained(BASE, ADAPTER).merge_and_unload(), then "
+    "save_pretrained"
+)
 _PREFIX = re.compile(r"^(base_model\.model\.)?")
-# Options that change what an adapter computes beyond W + scale * B A.
-_REFUSED = (
-    "use_dora", "fan_in_fan_out", "lora_bias", "layer_replication", "use_qalora", "alora_invocation_tokens",
-    "target_parameters", "trainable_token_indices", "megatron_config", "arrow_config",
-)  # fmt: skip
+_LORA = re.compile(r"(.+)\.lora_(embedding_)?(A|B)(?:\.default)?(?:\.weight)?")
+# Options of LoraConfig that say which layers get an adapter, how it is trained or where it is from: the file of the
+# weights has the result. The numbers among them are read below.
+_PLAIN = {
+    "peft_type", "task_type", "auto_mapping", "peft_version", "base_model_name_or_path", "revision", "inference_mode",
+    "r", "target_modules", "exclude_modules", "lora_alpha", "lora_dropout", "bias", "use_rslora", "modules_to_save",
+    "init_lora_weights", "layers_to_transform", "layers_pattern", "rank_pattern", "alpha_pattern", "loftq_config",
+    "eva_config", "corda_config", "lora_ga_config", "runtime_config",
+}  # fmt: skip
+# The others count only where they differ from what PEFT writes when they are not used.
+_UNUSED = {"megatron_core": "megatron.core", "qalora_group_size": 16}
+_OFF: tuple[Any, ...] = (None, False, "none", {}, [])
+# Starts that leave the base as it is. Source: LoraLayer.update_layer.
+_PLAIN_STARTS = ("gaussian", "eva", "orthogonal", "mica")
+# Of the base weight, rank and scale: scale * B0 A0.
+type Start = Callable[[Tensor, int, float], Tensor]
+_NOT_MERGEABLE = ("PROMPT", "P_TUNING", "PREFIX", "ADAPTION_PROMPT", "CPT", "CARTRIDGE", "XLORA", "POLY")
 
 
 class Adapter:
     """A LoRA adapter: for each weight it touches, W + scale * B A, or a whole new weight (`modules_to_save`, biases).
 
-    scale is alpha / r, or alpha / sqrt(r) with rslora; `alpha_pattern` per module. Source: peft's LoraConfig.
-    Raises CheckpointError for other kinds of adapters (DoRA, IA3, ...) by name.
+    scale is alpha / r, or alpha / sqrt(r) with rslora; rank and alpha may differ per module. PiSSA and OLoRA start from
+    a part of the base, which they take out of it: W - scale * B0 A0 + scale * B A.
+    Raises CheckpointError, by name, for other kinds of adapters (DoRA, IA3, ...) and starts (CorDA, LoftQ, ...).
     """
 
     def __init__(self, folder: Path) -> None:
+        if not (folder / ADAPTER_WEIGHTS).is_file():
+            refuse_pickles(folder, ADAPTER_WEIGHTS)
         self.config = _read_config(folder / ADAPTER_CONFIG)
+        self.path = folder / ADAPTER_CONFIG
+        self._start = _start(self.config, self.path)
         self._file = WeightFile(folder / ADAPTER_WEIGHTS)
         self._pairs: dict[str, dict[str, str]] = {}
         self._whole: dict[str, str] = {}
         for stored in self._file.names:
             name = _PREFIX.sub("", stored)
-            match = re.fullmatch(r"(.+)\.lora_(A|B)(?:\.default)?\.weight", name)
-            if match:
-                self._pairs.setdefault(f"{match.group(1)}.weight", {})[match.group(2)] = stored
+            if ".original_module." in name:
+                continue  # beside modules_to_save: what that module was before
+            if match := _LORA.fullmatch(name):
+                self._pairs.setdefault(f"{_clean(match.group(1))}.weight", {})[match.group(3)] = stored
             elif "lora_" in name:
                 raise CheckpointError(
-                    f"The adapter {self._file.path} holds {stored}, which is not plain LoRA on a linear layer.",
-                    expected="lora_A and lora_B of linear layers",
+                    f"The adapter {self._file.path} holds {stored}, which is no plain LoRA.",
+                    expected="lora_A and lora_B",
+                    fix=MERGE,
                 )
             else:
                 self._whole[_clean(name)] = stored
+        check_float(self._file, self._file.names)
         for name, pair in self._pairs.items():
             if len(pair) != 2:
                 raise CheckpointError(f"The adapter {self._file.path} has only one of lora_A and lora_B for {name}.")
@@ -59,62 +89,166 @@ class Adapter:
         base = self.config.get("base_model_name_or_path")
         if not base:
             raise CheckpointError(
-                f"{self._file.path.parent / ADAPTER_CONFIG} names no base_model_name_or_path.",
+                f"{self.path} names no base_model_name_or_path.",
                 fix="write the path or hub id of the base policy there",
             )
         return str(base)
+
+    @property
+    def revision(self) -> str | None:
+        """Revision of the base on the hub."""
+        revision = self.config.get("revision")
+        return str(revision) if revision else None
 
     def merge(self, name: str, weight: Tensor) -> Tensor:
         """The weight of LeRobot's name `name` with the adapter merged in, computed in float32."""
         if name in self._whole:
             self._used.add(name)
-            return self._file.tensor(self._whole[name])
+            whole = self._read(self._whole[name])
+            if whole.shape != weight.shape:
+                raise self._other_shape(name, str(list(whole.shape)), weight)
+            weight = whole
         if name not in self._pairs:
             return weight
         self._used.add(name)
-        a, b = (self._file.tensor(self._pairs[name][part]).float() for part in "AB")
-        if weight.shape != (b.shape[0], a.shape[1]) or a.shape[0] != b.shape[1]:
+        a, b = (self._read(self._pairs[name][part]).float() for part in "AB")
+        module = name.removesuffix(".weight")
+        embedding = "lora_embedding_" in self._pairs[name]["A"]
+        rank = a.shape[0]
+        self._check_rank(module, rank, b.shape[1] if b.ndim > 1 else 0)
+        delta = _delta(a, b, embedding=embedding)
+        if delta.shape != weight.shape:
+            raise self._other_shape(name, f"{list(b.shape)} x {list(a.shape)}", weight)
+        scale = self._scale(module, rank)
+        merged = weight.float() + scale * delta
+        if self._start is None:
+            return merged
+        if weight.ndim != 2 or embedding or rank > min(weight.shape):
             raise CheckpointError(
-                f"The adapter has {name} as {list(b.shape)} x {list(a.shape)}, the base as {list(weight.shape)}.",
+                f"The adapter {self._file.path.parent} starts {module} from a part of rank {rank} of the base "
+                f"(init_lora_weights '{self.config['init_lora_weights']}'), whose shape is {list(weight.shape)}.",
+                expected="a rank up to the smaller side of a linear layer",
+                fix=MERGE,
+            )
+        return merged - self._start(weight.float(), rank, scale)
+
+    def leftovers(self, harmless: Callable[[str], bool]) -> list[str]:
+        """Weights (LeRobot's names) of the adapter that nothing has read because no action depends on them.
+
+        CheckpointError when a part of the adapter belongs to no weight of the policy at all.
+        """
+        left = sorted((self._pairs.keys() | self._whole.keys()) - self._used)
+        foreign = [name for name in left if not harmless(name)]
+        if foreign:
+            raise CheckpointError(
+                f"The adapter {self._file.path.parent} changes {', '.join(foreign[:4])}, which the base policy does "
+                "not have.",
                 fix="check that base_model_name_or_path names the policy that the adapter was trained on",
             )
-        return weight.float() + self._scale(name.removesuffix(".weight"), a.shape[0]) * (b @ a)
+        return left
 
-    def check_all_used(self) -> None:
-        """CheckpointError when a part of the adapter belongs to no weight of the network."""
-        left = sorted((self._pairs.keys() | self._whole.keys()) - self._used)
-        if left:
+    def _read(self, stored: str) -> Tensor:
+        value = self._file.tensor(stored)
+        if found := not_finite(value):
+            refuse_not_finite(self._file, {stored: found})
+        return value
+
+    def _other_shape(self, name: str, found: str, weight: Tensor) -> CheckpointError:
+        return CheckpointError(
+            f"The adapter {self._file.path.parent} has {name} as {found}, the base as {list(weight.shape)}.",
+            fix="check that base_model_name_or_path names the policy that the adapter was trained on",
+        )
+
+    def _check_rank(self, module: str, rank: int, other: int) -> None:
+        said = int(self._of("rank_pattern", module, self.config.get("r") or rank))
+        if rank != other or rank != said:
             raise CheckpointError(
-                f"The adapter changes {', '.join(left[:4])}, which the base policy does not have.",
-                fix="check that base_model_name_or_path names the policy that the adapter was trained on",
+                f"The adapter has {module} with rank {rank} (lora_A) and {other} (lora_B); {self.path} says {said}.",
+                expected=f"one rank in {self._file.path.name} and {ADAPTER_CONFIG}",
+                fix="copy or download both files of the adapter again: they are of different trainings",
             )
 
     def _scale(self, module: str, rank: int) -> float:
-        alpha = float(self.config.get("lora_alpha", 8))
-        for pattern, value in (self.config.get("alpha_pattern") or {}).items():
-            if re.match(rf"(.*\.)?({pattern})$", module):
-                alpha = float(value)
-                break
+        default = self.config.get("lora_alpha")
+        alpha = float(self._of("alpha_pattern", module, 8 if default is None else default))
         return alpha / (math.sqrt(rank) if self.config.get("use_rslora") else rank)
+
+    def _of(self, patterns: str, module: str, default: Any) -> Any:
+        """The value for a module: of the first pattern that matches the end of its name, as PEFT takes it."""
+        for pattern, value in (self.config.get(patterns) or {}).items():
+            if re.match(rf"(.*\.)?({pattern})$", module):
+                return value
+        return default
+
+
+def _delta(a: Tensor, b: Tensor, *, embedding: bool) -> Tensor:
+    """B A in the shape of the weight: linear [out, in], embedding [words, width], convolution [out, in, h, w]."""
+    if embedding:
+        return (b @ a).T
+    if a.ndim == 4 and b.ndim == 4:
+        return torch.einsum("or,rihw->oihw", b[:, :, 0, 0], a)
+    if a.ndim != 2 or b.ndim != 2 or a.shape[0] != b.shape[1]:
+        return a.new_zeros(0)
+    return b @ a
+
+
+def _pissa(weight: Tensor, rank: int, scale: float) -> Tensor:
+    """scale * B0 A0 of PiSSA: the `rank` largest singular parts of the weight. The scale cancels in it."""
+    left, values, right = torch.linalg.svd(weight, full_matrices=False)
+    root = torch.diag(torch.sqrt(values[:rank]))
+    product: Tensor = (left[:, :rank] @ root) @ (root @ right[:rank])
+    return product
+
+
+def _olora(weight: Tensor, rank: int, scale: float) -> Tensor:
+    """scale * B0 A0 of OLoRA: the first `rank` columns and rows of the QR decomposition."""
+    q, r = torch.linalg.qr(weight)
+    product: Tensor = scale * q[:, :rank] @ r[:rank]
+    return product
+
+
+def _start(config: dict[str, Any], path: Path) -> Start | None:
+    """What the adapter's start took out of the base; None when it took nothing."""
+    init = config.get("init_lora_weights", True)
+    if init in (None, True, False) or str(init).lower() in _PLAIN_STARTS:
+        return None
+    if init == "pissa":
+        return _pissa
+    if str(init).lower() == "olora":
+        return _olora
+    raise CheckpointError(
+        f"The adapter of {path} was started by init_lora_weights '{init}', which changes the base weights in a way "
+        "that its file does not hold.",
+        expected="true, gaussian, eva, orthogonal, mica, pissa or olora",
+        fix=f"{MERGE} (in the training that made it, or with the base weights as that training left them)",
+    )
 
 
 def _clean(name: str) -> str:
-    return re.sub(r"\.modules_to_save(\.default)?", "", name)
+    """The name of the weight without the wrappers that PEFT puts around its layer."""
+    return re.sub(r"\.(modules_to_save(\.default)?|base_layer)(?=\.|$)", "", name)
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    try:
-        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be read: {error}") from error
-    kind = str(config.get("peft_type", "LORA")).upper()
+    config = read_json(path)
+    kind = str(config.get("peft_type") or "LORA").upper()
     if kind != "LORA":
-        raise CheckpointError(f"{path} describes an adapter of type {kind}.", expected="LORA")
-    refused = [key for key in _REFUSED if config.get(key)]
-    if refused:
+        merged = not kind.startswith(_NOT_MERGEABLE)
         raise CheckpointError(
-            f"The adapter uses {', '.join(refused)}, which is not supported.",
+            f"{path} describes an adapter of type {kind}.",
+            expected="LORA",
+            fix=MERGE if merged else "train with LoRA instead: this kind cannot be merged into the weights",
+        )
+    used = [
+        key
+        for key, value in config.items()
+        if key not in _PLAIN and value not in _OFF and not (key in _UNUSED and value == _UNUSED[key])
+    ]
+    if used:
+        raise CheckpointError(
+            f"The adapter {path.parent} uses {', '.join(f'{key} ({config[key]!r})' for key in used)}, which is not "
+            "supported.",
             expected="plain LoRA",
-            fix="merge it with peft (merge_and_unload) and save the policy, then load that",
+            fix=MERGE,
         )
     return config

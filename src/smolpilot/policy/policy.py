@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from smolpilot.errors import TransformError, UsageError
 from smolpilot.keys import ACTION, ACTION_IS_PAD
 from smolpilot.statistics import Statistics
 
+from .cameras import check_camera_map
 from .config import PolicyConfig
 from .model import SmolVLA
 from .report import LoadReport
@@ -64,6 +66,15 @@ class Policy:
     @transforms.setter
     def transforms(self, transforms: Transforms) -> None:
         self._transforms, self._recipe = transforms, transforms.recipe
+
+    def use_cameras(self, camera_map: Mapping[str, str | None]) -> None:
+        """Take other cameras into the slots (robot camera -> slot; None: not used). TransformError for a wrong map."""
+        recipe = dataclasses.replace(self._recipe, camera_map=dict(camera_map))
+        if self._transforms is not None:
+            self.transforms = Transforms(recipe)
+        else:
+            check_camera_map(camera_map, recipe.config)
+            self._recipe = recipe
 
     @property
     def profile(self) -> RobotProfile | None:

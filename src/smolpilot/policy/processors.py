@@ -22,15 +22,16 @@ from smolpilot.statistics import Statistics
 
 from .config import PolicyConfig
 from .normalise import EPS
-from .weights import WeightFile
+from .other_versions import NEWEST
+from .weight_files import WeightFile
 
 PREPROCESSOR, POSTPROCESSOR = "policy_preprocessor.json", "policy_postprocessor.json"
 _NORMALISER = "policy_preprocessor_step_5_normalizer_processor.safetensors"
 _UNNORMALISER = "policy_postprocessor_step_0_unnormalizer_processor.safetensors"
 # Steps that smolpilot's transforms do themselves; any other one would be lost silently, so it is refused.
 _KNOWN = {
-    "rename_observations_processor", "to_batch_processor", "smolvla_new_line_processor", "tokenizer_processor",
-    "device_processor", "normalizer_processor", "unnormalizer_processor",
+    "rename_observations_processor", "to_batch_processor", "smolvla_new_line_processor", "pi0_new_line_processor",
+    "new_line_processor", "tokenizer_processor", "device_processor", "normalizer_processor", "unnormalizer_processor",
 }  # fmt: skip
 
 type FlatStatistics = dict[str, npt.NDArray[np.float64]]
@@ -48,6 +49,7 @@ class Processors:
     eps: float = EPS
     before: FlatStatistics = field(default_factory=dict)
     after: FlatStatistics = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
 
 def read_processors(folder: Path) -> Processors | None:
@@ -58,7 +60,7 @@ def read_processors(folder: Path) -> Processors | None:
     if not (folder / PREPROCESSOR).is_file():
         return None
     found = Processors()
-    for step in _steps(folder / PREPROCESSOR):
+    for step in _steps(folder / PREPROCESSOR, found.notes):
         config = step.get("config") or {}
         match step["registry_name"]:
             case "rename_observations_processor":
@@ -70,7 +72,7 @@ def read_processors(folder: Path) -> Processors | None:
                 found.eps = float(config.get("eps", EPS))
                 found.before = _read_state(folder, step)
     if (folder / POSTPROCESSOR).is_file():
-        for step in _steps(folder / POSTPROCESSOR):
+        for step in _steps(folder / POSTPROCESSOR, found.notes):
             if step["registry_name"] == "unnormalizer_processor":
                 found.after = _read_state(folder, step)
                 _check_same_mode(found, step.get("config") or {}, folder)
@@ -133,22 +135,30 @@ def _step(name: str, **config: Any) -> dict[str, Any]:
     return {"registry_name": name, "config": config}
 
 
-def _steps(path: Path) -> list[dict[str, Any]]:
+def _steps(path: Path, notes: list[str]) -> list[dict[str, Any]]:
+    """The steps of a file that do something; `notes` names those of other versions that are switched off."""
     try:
-        steps = json.loads(path.read_text(encoding="utf-8"))["steps"]
-        unknown = [str(step.get("registry_name", step.get("class"))) for step in steps]
+        steps = list(json.loads(path.read_text(encoding="utf-8"))["steps"])
+        named = [(str(step.get("registry_name", step.get("class"))), step.get("config") or {}) for step in steps]
+        switched_off = [config.get("enabled") is False for _, config in named]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(
             f"{path} cannot be read: {type(error).__name__}: {error}", expected="LeRobot's processor JSON"
         ) from error
-    unknown = [name for name in unknown if name not in _KNOWN]
-    if unknown:
-        raise CheckpointError(
-            f"{path} has the step '{unknown[0]}', which smolpilot does not know.",
-            expected=f"only {', '.join(sorted(_KNOWN))}",
-            fix="retrain or re-save the policy without this step: leaving it out would change its actions",
-        )
-    return list(steps)
+    kept = []
+    for step, (name, _), off in zip(steps, named, switched_off, strict=True):
+        if name in _KNOWN:
+            kept.append(step)
+        elif off:
+            notes.append(f"{path.name}: the step '{name}' is switched off and left out")
+        else:
+            raise CheckpointError(
+                f"{path} has the step '{name}', which SmolVLA in LeRobot {NEWEST} does not have: another version of "
+                "LeRobot, a fork, or a script of its own wrote it.",
+                expected=f"only {', '.join(sorted(_KNOWN))}",
+                fix="retrain or re-save the policy without this step: leaving it out would change its actions",
+            )
+    return kept
 
 
 def _camera_map(rename: Mapping[str, str], folder: Path) -> dict[str, str]:

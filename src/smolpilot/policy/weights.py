@@ -5,66 +5,23 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-import safetensors
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from smolpilot.errors import CheckpointError
+from smolpilot.errors import CheckpointError, UsageError
 
 from . import names
 from .config import PolicyConfig
 from .model import SmolVLA
+from .weight_files import WeightFile, check_float, not_finite, refuse_not_finite
 
-WEIGHTS = "model.safetensors"
 _WRAPPERS = re.compile(r"(^|\.)(_orig_mod|module)(?=\.)")
 _NORMALISATION = re.compile(r"(^|\.)(un)?normali[sz]e|normalizer|buffer[._](observation|action)")
 _HARMLESS = re.compile(r"lm_head|rotary_emb|inv_freq|position_ids|lm_expert\.embed_tokens")
 _TEXT_LAYER = re.compile(r"text\.layers\.(\d+)\.")
-
-
-class WeightFile:
-    """One safetensors file, memory-mapped: a tensor is read when it is asked for.
-
-    The open file stays readable after it was moved or removed. Raises CheckpointError for what is no such file.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        if not path.is_file():
-            raise CheckpointError(
-                f"{path} does not exist.", expected=f"a checkpoint folder with config.json and {path.name}"
-            )
-        with path.open("rb") as file:
-            if file.read(40).startswith(b"version https://git-lfs"):
-                raise CheckpointError(
-                    f"{path} is a Git-LFS pointer, not the weights.", fix="run `git lfs pull`, or download it again"
-                )
-        try:
-            opened: Any = safetensors.safe_open(path, framework="pt")
-            self._file = opened
-            self.names = list(opened.keys())
-            self.metadata: dict[str, str] = opened.metadata() or {}
-        except (safetensors.SafetensorError, OSError, ValueError) as error:
-            raise CheckpointError(
-                f"{path} is damaged or torn: {error}",
-                expected=f"a whole safetensors file; it has {path.stat().st_size:,} bytes",
-                fix="copy or download it again",
-            ) from error
-
-    def tensor(self, name: str) -> Tensor:
-        value: Tensor = self._file.get_tensor(name)
-        return value
-
-    def dtype(self, name: str) -> str:
-        """`float32`, `bfloat16`, ..."""
-        return str(self._file.get_slice(name)[:0].dtype).removeprefix("torch.") if self.shape(name) else "float32"
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        return tuple(self._file.get_slice(name).get_shape())
 
 
 @dataclass
@@ -100,11 +57,17 @@ def take_inventory(file: WeightFile, config: PolicyConfig) -> Inventory:
         clean = _WRAPPERS.sub("", stored).lstrip(".")
         ours = names.from_lerobot(clean)
         if ours in expected:
+            if ours in stock.found:
+                raise CheckpointError(
+                    f"{file.path} holds {names.to_lerobot(ours)} twice, as {stock.found[ours]} and as {stored}.",
+                    expected="each weight once",
+                    fix="load the model before it was wrapped (torch.compile, DataParallel), and save it again",
+                )
             stock.found[ours] = stored
         elif clean in names.UNUSED:
             stock.unused[clean] = stored
             stock.harmless.append(stored)
-        elif _HARMLESS.search(clean) or _cut_layer(ours, config):
+        elif is_unused(clean, config):
             stock.harmless.append(stored)
         elif _NORMALISATION.search(clean):
             stock.normalisation.append(stored)
@@ -121,11 +84,13 @@ def take_inventory(file: WeightFile, config: PolicyConfig) -> Inventory:
 
 
 def check_inventory(stock: Inventory, file: WeightFile) -> None:
-    """CheckpointError for missing weights, for weights of another network, and for other shapes."""
+    """CheckpointError for missing weights, for weights of another network, of other shapes, and for integers."""
+    check_float(file, stock.found.values())
     if stock.missing:
+        left = f"; {_some(file.unlisted)} {'is' if len(file.unlisted) == 1 else 'are'} not in the index"
         raise CheckpointError(
             f"{file.path} lacks {len(stock.missing)} of {len(stock.missing) + len(stock.found)} weights: "
-            f"{_some([names.to_lerobot(name) for name in stock.missing])}.",
+            f"{_some([names.to_lerobot(name) for name in stock.missing])}{left if file.unlisted else ''}.",
             expected="every weight of the network; smolpilot never fills in random ones",
             fix="take the whole checkpoint, and the config.json that belongs to it",
         )
@@ -154,17 +119,33 @@ def load_model(
     dtype: torch.dtype,
     change: Callable[[str, Tensor], Tensor] | None = None,
 ) -> SmolVLA:
-    """The network with the weights of a file in one dtype; `change` (LeRobot's name, weight) merges an adapter."""
+    """The network with the weights of a file in one dtype; `change` (LeRobot's name, weight) merges an adapter.
+
+    CheckpointError for weights that are not finite, all of them named; UsageError for a dtype too narrow for them.
+    """
     model = empty_model(config)
     state: dict[str, Tensor] = {}
+    damaged: dict[str, str] = {}
     for name, stored in stock.found.items():
-        try:
-            value = file.tensor(stored)
-        except safetensors.SafetensorError as error:
-            raise CheckpointError(f"Weight {stored} in {file.path} cannot be read: {error}") from error
+        value = file.tensor(stored)
+        source = value
         if change is not None:
             value = change(names.to_lerobot(name), value)
         state[name] = value.to(device=device, dtype=dtype)
+        # Looked at where it has been moved to: one pass over numbers that are at hand.
+        if not_finite(state[name]):
+            if found := not_finite(source):
+                damaged[stored] = found
+            elif found := not_finite(value):
+                raise CheckpointError(f"The adapter makes weight {stored} of {file.where(stored)} hold {found}.")
+            else:
+                raise UsageError(
+                    f"Weight {stored} in {file.where(stored)} reaches {float(value.abs().max()):.3g}, too much for "
+                    f"{str(dtype).removeprefix('torch.')}.",
+                    expected="a dtype that holds all weights",
+                    fix="load it as float32 or bfloat16 (dtype=)",
+                )
+    refuse_not_finite(file, damaged)
     model.load_state_dict(state, strict=True, assign=True)
     model.set_trainable()
     return model.eval()
@@ -221,6 +202,11 @@ class _NoInitialisation(TorchFunctionMode):
         if getattr(func, "__module__", None) == "torch.nn.init":
             return kwargs.get("tensor", args[0] if args else None)
         return func(*args, **kwargs)
+
+
+def is_unused(name: str, config: PolicyConfig) -> bool:
+    """Whether LeRobot's `name` is a weight that its network has, but that no action depends on."""
+    return bool(_HARMLESS.search(name)) or _cut_layer(names.from_lerobot(name), config)
 
 
 def _cut_layer(name: str | None, config: PolicyConfig) -> bool:

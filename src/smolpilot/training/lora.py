@@ -25,11 +25,12 @@ def add_lora(model: SmolVLA, *, rank: int, alpha: float | None, targets: str | N
     """Put adapters beside every linear layer whose name matches `targets`, in place; returns those names.
 
     Trained afterwards: the adapters, and the projections that were trained before. The same seed draws the same
-    adapters; their product starts at zero. UsageError without peft and for targets that name no linear layer.
+    adapters; their product starts at zero. UsageError for targets that name no linear layer and for a rank beyond one.
     """
     peft = _peft()
     pattern = targets or TARGETS
     names = matching(model, pattern)
+    _check_rank(model, names, rank)
     projections = {
         f"{part}.{name}": parameter.requires_grad
         for part in PROJECTIONS
@@ -59,6 +60,18 @@ def matching(model: nn.Module, pattern: str) -> list[str]:
         some = ", ".join(dict.fromkeys(re.sub(r"\.\d+\.", ".0.", name) for name in linear))
         raise UsageError(f"--lora-targets '{pattern}' matches no linear layer.", expected=f"names such as {some}")
     return found
+
+
+def _check_rank(model: nn.Module, names: list[str], rank: int) -> None:
+    """UsageError for a rank beyond a layer: the product of its matrices is no richer then, only larger."""
+    small = min(names, key=lambda name: min(cast(nn.Linear, model.get_submodule(name)).weight.shape))
+    shape = tuple(cast(nn.Linear, model.get_submodule(small)).weight.shape)
+    if rank > min(shape):
+        raise UsageError(
+            f"--lora is {rank}, beyond the layer {small} of {shape[0]} x {shape[1]}.",
+            expected=f"a rank up to {min(shape)}, the smaller side of the smallest layer with an adapter",
+            fix=f"--lora {min(shape)} or less (8 to 64 are usual); or train the weights themselves: leave --lora out",
+        )
 
 
 def has_lora(model: nn.Module) -> bool:

@@ -98,8 +98,9 @@ class TrainOptions:
     n_action_steps: int | None = None
     """Execution horizon: actions run before planning again. Open: 10, or the chunk when that is shorter."""
     camera_map: Pairs = field(default_factory=dict)
-    """Which robot camera fills which camera slot of the policy, as `top=camera1 wrist=camera2`. Open: by equal
-    name, else in order. A camera that is not to be used: `side=none`."""
+    """Which robot camera fills which camera slot of the policy, as `top=camera1 wrist=camera2`. Open: the policy's own
+    map and equal names; where these leave a choice, the run asks for the map. A camera that is not to be used:
+    `side=none`; one for which the parent gets a further slot: `side=new`."""
     units: Pairs = field(default_factory=dict)
     """Units of the dataset's joints where they differ from the profile's, as `elbow=deg`, or `all=deg` for every
     rotary joint: rad, deg, m, mm; fraction, percent, byte of a gripper's way. The policy works in the profile's."""

@@ -17,6 +17,7 @@ from smolpilot.datasets.left_out import left_out_note
 from smolpilot.datasets.units import check_joints, derive_profile, doubt_units, find_profile
 from smolpilot.errors import DatasetError, SmolpilotError
 from smolpilot.keys import ACTION, STATE
+from smolpilot.policy.camera_pairing import camera_text, typed_camera_map
 from smolpilot.policy.lineage import trainings_on
 from smolpilot.policy.units import frame_layout, layout_for
 from smolpilot.robots import RobotProfile, findings_of
@@ -89,7 +90,7 @@ def preflight(options: PreflightOptions) -> list[Line]:
         ("joints", lambda: _joints(meta, layout, profile)),
         ("units", lambda: _units(meta, profile, told=bool(options.units))),
         ("ranges", lambda: _ranges(dataset, layout, profile, named=options.robot is not None)),
-        ("cameras", lambda: _cameras(meta, profile, policy)),
+        ("cameras", lambda: _cameras(meta, profile, policy, options.camera_map)),
         ("rate", lambda: _rate(meta, profile, policy)),
         ("statistics", lambda: _statistics(meta, layout, profile, policy)),
         ("instruction", lambda: _instructions(dataset, policy, options.instruction)),
@@ -242,16 +243,17 @@ def _ranges(
             yield Line("ranges", "ok", f"{key}: all of {known} joints with limits lie within them")
 
 
-def _cameras(meta: DatasetMeta, profile: RobotProfile, policy: Policy | None) -> Iterator[Line]:
+def _cameras(
+    meta: DatasetMeta, profile: RobotProfile, policy: Policy | None, typed: Mapping[str, str]
+) -> Iterator[Line]:
     """Each camera of the dataset to its slot."""
     if policy is not None:
-        from smolpilot.policy.create import propose_cameras
+        from smolpilot.policy.create import pair_for_training
 
-        notes: list[str] = []
-        found = propose_cameras(policy.config, meta, notes)
-        text = ", ".join(f"{camera} -> {slot or 'not used'}" for camera, slot in found.items())
-        fix = "--camera-map NAME=SLOT keeps the policy's slots" if notes else ""
-        yield Line("cameras", "warning" if notes else "ok", "; ".join([text, *notes]), fix)
+        paired = pair_for_training(policy, meta.camera_names, typed_camera_map(typed))
+        text = "; ".join([camera_text(paired.map), *paired.notes, *paired.warnings])
+        fix = "--camera-map NAME=SLOT, where another pair is meant" if paired.warnings else ""
+        yield Line("cameras", "warning" if paired.warnings else "ok", text, fix)
         return
     known = set(profile.camera_names)
     strange = [name for name in meta.camera_names if known and name not in known]

@@ -23,6 +23,8 @@ class PreflightOptions:
     """The text that will be said to the robot."""
     units: Pairs = field(default_factory=dict)
     """Units of the dataset's joints where they differ from the profile's, as `all=deg` or `gripper.pos=fraction`."""
+    camera_map: Pairs = field(default_factory=dict)
+    """Which camera of the dataset fills which camera slot of the policy, as for training: `top=camera1 side=none`."""
     stats_from: Path | None = None
     """Dataset whose statistics replace the policy's."""
     tokenizer: Path | None = None

@@ -13,7 +13,8 @@ from smolpilot.datasets.units import check_joints, derive_profile, doubt_units, 
 from smolpilot.errors import TrainingError
 from smolpilot.keys import ACTION, STATE
 from smolpilot.policy import FrameLayout, Policy, adapt_policy, load_policy, new_policy
-from smolpilot.policy.create import parent_statistics
+from smolpilot.policy.camera_pairing import Pairing, typed_camera_map
+from smolpilot.policy.create import pair_for_training, parent_statistics
 from smolpilot.policy.joints import map_layout, to_policy_order
 from smolpilot.policy.lineage import seen_episodes, trainings_on
 from smolpilot.robots import RobotProfile, list_profiles
@@ -35,7 +36,6 @@ from .parts import (
 from .shared_statistics import load_statistics
 
 Stats = Literal["parent", "dataset", "merged"]
-_UNUSED = "none"  # in a camera map: the camera is left out
 _HORIZON = 10  # execution horizon where none is given
 
 
@@ -86,7 +86,7 @@ def prepare(options: TrainOptions, lineage: Mapping[str, Any] | None = None) -> 
     if doubt is not None and doubt.severity == "ok":  # a warning is preflight's to say
         notes.append(f"units: {doubt.text}")
     set_layouts(parts, profile, options.units)
-    policy, stats = _policy(options, parts, profile, notes)
+    policy, stats, cameras = _policy(options, parts, profile, notes)
     _note_seen(policy, parts, notes)
     said: dict[str, Any] = {"seed": options.seed, "steps": options.steps, "ema": options.ema}
     said["lora"] = _adapt(policy, options)
@@ -96,7 +96,7 @@ def prepare(options: TrainOptions, lineage: Mapping[str, Any] | None = None) -> 
         robot=options.robot or (profile.name if _is_shipped(profile) else None),
         chunk_size=policy.config.chunk_size,
         n_action_steps=policy.n_action_steps,
-        camera_map={camera: slot or _UNUSED for camera, slot in policy.transforms.camera_map.items()},
+        camera_map=cameras.options,
         stats=stats if options.policy is not None and options.statistics is None else None,
     )
     return Prepared(settled, policy, parts, notes, robot_named=options.robot is not None)
@@ -146,10 +146,12 @@ def _is_shipped(profile: RobotProfile) -> bool:
     return profile.name in list_profiles() and RobotProfile.load(profile.name) == profile
 
 
-def _policy(options: TrainOptions, parts: list[Part], profile: RobotProfile, notes: list[str]) -> tuple[Policy, Stats]:
-    """The policy to train and whose statistics it normalises with."""
+def _policy(
+    options: TrainOptions, parts: list[Part], profile: RobotProfile, notes: list[str]
+) -> tuple[Policy, Stats, Pairing]:
+    """The policy to train, whose statistics it normalises with, and how the cameras were paired with its slots."""
     meta, texts = parts[0].meta, instructions_of(parts)
-    cameras = _camera_map(options)
+    cameras = typed_camera_map(options.camera_map) if options.camera_map else None
     own_frames = own_statistics(parts, profile)
     statistics = own_frames if options.statistics is None else load_statistics(options.statistics, meta, profile)
     overrides: dict[str, Any] = {}
@@ -172,11 +174,12 @@ def _policy(options: TrainOptions, parts: list[Part], profile: RobotProfile, not
             device=options.device,
         )  # fmt: skip
         notes += policy.report.notes
-        return policy, "dataset"
+        return policy, "dataset", Pairing(policy.recipe.camera_map)
     parent = load_policy(
         options.policy, device=options.device, dtype="float32", stats_from=options.stats_from,
         tokenizer_dir=options.tokenizer, need_statistics=False,
     )  # fmt: skip
+    paired = pair_for_training(parent, meta.camera_names, cameras)
     kept = options.stats_from is not None or same_robot(parent, profile)
     own: Stats = options.stats or ("parent" if kept else "dataset")
     if options.statistics is not None:
@@ -191,7 +194,7 @@ def _policy(options: TrainOptions, parts: list[Part], profile: RobotProfile, not
     if own == "parent":
         moved = to_policy_order(own_frames, FrameLayout.of_dataset(meta), profile)
         check_drift(policy.statistics, moved, profile, notes, stop=options.stats is None)
-    return policy, own
+    return policy, own, paired
 
 
 def merged_with_parent(parent: Policy, meta: DatasetMeta, own_frames: Statistics, profile: RobotProfile) -> Statistics:
@@ -210,12 +213,6 @@ def merged_with_parent(parent: Policy, meta: DatasetMeta, own_frames: Statistics
         whole = merge_statistics([{feature: before[feature]}, {feature: own[feature]}])
         merged[feature] = mapping.backward_statistics(whole[feature])
     return merged
-
-
-def _camera_map(options: TrainOptions) -> dict[str, str | None] | None:
-    if not options.camera_map:
-        return None
-    return {camera: None if slot == _UNUSED else slot for camera, slot in options.camera_map.items()}
 
 
 def same_robot(parent: Policy, profile: RobotProfile) -> bool:
