@@ -7,25 +7,33 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import tyro
-
 from smolpilot.errors import UsageError, did_you_mean
+from smolpilot.option_types import check_finite
+
+from .arguments import check_choices, read, spelled
+from .foreign import refuse_foreign
+from .foreign_files import refuse_foreign_file
 
 
 def parse[T](options: type[T], args: Sequence[str], *, verb: str, default: T | None = None) -> T:
     """Parse `args` into the dataclass `options`; its field docs are the help text.
 
-    A field annotated `tyro.conf.Positional[...]` is positional. Misuse prints the nearest option and exits 2.
+    A field annotated `tyro.conf.Positional[...]` is positional. Misuse is a UsageError: with the nearest option or
+    value, with our names for options of LeRobot and of other trainers.
     """
-    prog = f"smolpilot {verb}"
-    if default is None:
-        return tyro.cli(options, args=list(args), prog=prog)
-    return tyro.cli(options, args=list(args), prog=prog, default=default)
+    words = spelled(options, args)
+    refuse_foreign(options, words, verb=verb)
+    check_choices(options, words)
+    found = read(options, words, prog=f"smolpilot {verb}", default=default)
+    check_finite(found)
+    return found
 
 
 def parse_with_config[T](options: type[T], args: Sequence[str], *, verb: str) -> T:
     """Like `parse`, with `--config FILE`: values of the YAML file, overridden by the other arguments."""
     rest, path = _take_config(list(args))
+    if path is not None:
+        refuse_foreign_file(options, path, verb=verb)
     default = from_yaml(options, path) if path is not None else None
     return parse(options, rest, verb=verb, default=default)
 
@@ -64,7 +72,9 @@ def from_mapping[T](options: type[T], values: dict[str, Any], *, where: str) -> 
         if key not in known:
             raise UsageError(f"Unknown key '{key}' in {where}.", fix=did_you_mean(str(key), known))
     try:
-        return pydantic.TypeAdapter(options).validate_python(values)
+        found = pydantic.TypeAdapter(options).validate_python(values)
+        check_finite(found)
+        return found
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])

@@ -11,6 +11,7 @@ from typing import Any
 from smolpilot.datasets.features import CameraInfo, Feature, dimension_names, parse_cameras, parse_features
 from smolpilot.datasets.files import read_json
 from smolpilot.datasets.layout import Episode, read_layout
+from smolpilot.datasets.missing import missing_dataset
 from smolpilot.errors import DatasetError, UsageError
 from smolpilot.keys import ACTION, STATE
 from smolpilot.statistics import Statistics
@@ -101,7 +102,7 @@ def read_meta(path: str | Path, *, trainable: bool = True) -> DatasetMeta:
     """
     root = Path(path).expanduser()
     if not root.exists():
-        raise UsageError(f"The dataset path {root} does not exist.", fix="Check the path.")
+        raise missing_dataset(root)
     info_path = root / "meta" / "info.json"
     if not root.is_dir() or not info_path.is_file():
         raise DatasetError(

@@ -180,18 +180,18 @@ class Trainer:
         self.state.validated_at = self.state.step
         around.log.write(self.state.step, "validation", result.values())
         best = self.state.best_score
-        improved = best is None or result.score < best
+        improved = math.isfinite(result.score) and (best is None or result.score < best)
         if improved:
             self.state.best_score, self.state.best_step = result.score, self.state.step
         self.state.without_gain = 0 if improved else self.state.without_gain + 1
-        mark = "  (best so far)" if improved else ""
+        mark = "  (best so far)" if improved else "" if math.isfinite(result.score) else "  (never the best)"
         around.progress.note(f"step {self.state.step}: held-out error {result.text()}{mark}")
         if self._is_over(self.state) and self.state.step < self.steps:
             values = {"best_step": self.state.best_step, "patience": self.options.patience}
             around.log.write(self.state.step, "stopped_early", values)
             around.progress.note(
-                f"step {self.state.step}: stopped early, no gain in {self.state.without_gain} validations since step "
-                f"{self.state.best_step}"
+                f"step {self.state.step}: stopped early, no gain in {self.state.without_gain} validations"
+                + (f" since step {self.state.best_step}" if self.state.best_step is not None else "")
             )
         return improved
 
