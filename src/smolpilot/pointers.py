@@ -1,4 +1,4 @@
-"""Folders that go by a second name, as `checkpoints/last`: a symbolic link, or a small text file where links are refused.
+"""Folders with a second name, as `checkpoints/last`: a symbolic link, or a small text file where links are refused.
 
 exFAT, SMB shares and synchronized folders have no symbolic links. The text file holds what the link would: the other
 folder's path, relative to the file's own. Readers take both, so that a run can move between disks.

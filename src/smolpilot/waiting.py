@@ -1,4 +1,4 @@
-"""Work of unknown length that says what it does: a spinner on a terminal, one line elsewhere, nothing when it is short."""
+"""Work of unknown length says what it does: a spinner on a terminal, one line elsewhere, nothing when it is short."""
 
 from __future__ import annotations
 

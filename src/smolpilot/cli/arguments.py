@@ -60,6 +60,7 @@ class Field:
     is_flag: bool
     has_no: bool
     is_open: bool
+    required: bool
     choices: tuple[str, ...]
 
     @property
@@ -83,6 +84,7 @@ def fields_of(options: type) -> dict[str, Field]:
             is_flag=flag,
             has_no=flag and not any(extra is tyro.conf.FlagCreatePairsOff for extra in extras),
             is_open=flag and item.default is None,
+            required=item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING,
             choices=tuple(map(str, typing.get_args(kind))) if typing.get_origin(kind) is Literal else (),
         )
     return found
@@ -102,7 +104,7 @@ _ON, _OFF = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 
 
 def spelled(options: type, words: Sequence[str]) -> list[str]:
-    """The words with flags in one form: `--compile=true`, `--compile true` and `--no-compile` all mean what they say."""
+    """The words with flags in one form: `--compile=true`, `--compile true`, `--no-compile` mean what they say."""
     fields = fields_of(options)
     before, given = split_words(words)
     found = list(before)
@@ -148,7 +150,8 @@ def read[T](options: type[T], words: Sequence[str], *, prog: str, default: T | N
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
-            return tyro.cli(options, args=list(words), prog=prog, **more)
+            found: T = tyro.cli(options, args=list(words), prog=prog, **more)
+            return found
     except SystemExit as stop:
         if stop.code != 2:
             raise
@@ -157,12 +160,9 @@ def read[T](options: type[T], words: Sequence[str], *, prog: str, default: T | N
 
 def _as_error(text: str, prog: str) -> UsageError:
     """The text of tyro's box, which has other words for the same things, as an error."""
-    lines = [line.strip(_BOX + "\n") for line in text.splitlines()[1:]]
-    body = []
-    for line in lines:
-        if not line.strip():
-            break  # the rule under the first part
-        body.append(line)
+    lines = text.splitlines()[1:]
+    # Up to the rule under the first part.
+    body = [line.strip(_BOX) for line in itertools.takewhile(lambda line: line.strip(_BOX + " "), lines)]
     help_text = f"{prog} --help explains every option"
     missing = [line.strip() for line in body if re.match(r" {5}\S", line)]
     if missing and "Missing" in body[0]:

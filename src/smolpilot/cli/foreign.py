@@ -55,7 +55,7 @@ class Line(NamedTuple):
 
 
 def refuse_foreign(options: type, words: Sequence[str], *, verb: str) -> None:
-    """UsageError when the words hold options that the verb does not have: a line for each, and the command with ours."""
+    """UsageError when the words hold options that the verb does not have: a line for each, and our command."""
     fields = fields_of(options)
     before, given = split_words(words)
     if all(is_known(one.name, fields) for one in given):
@@ -75,7 +75,7 @@ def refuse_foreign(options: type, words: Sequence[str], *, verb: str) -> None:
     for one, line in zip([one for one in given if not is_known(one.name, fields)], said, strict=True):
         text = line.text if line is not None else f": unknown. {_nearest(one, fields)}"
         lines.append(f"  {_typed(one)}{text}")
-    command = _command(verb, before, kept, [line for line in said if line is not None])
+    command = _command(verb, fields, before, kept, [line for line in said if line is not None])
     raise UsageError(f"These options are not smolpilot's; smolpilot {verb} has:\n" + "\n".join(lines), fix=command)
 
 
@@ -98,7 +98,7 @@ def translated(values: dict[str, str], options: type, *, verb: str) -> tuple[lis
     texts = [
         f"{one.name}{line.text}" for one, line in zip(given, lines, strict=True) if line is not None and line.words
     ]
-    return texts, _command(verb, [], [], found)
+    return texts, _command(verb, fields, [], [], found)
 
 
 def _answer(one: Given, table: Table, fields: dict[str, Field], verb: str, given: Sequence[Given]) -> Line | None:
@@ -148,8 +148,10 @@ def _read(found: Ours, field: Field, value: str) -> list[str]:
     return values if field.positional else [field.option, *values] if values else []
 
 
-def _command(verb: str, before: Sequence[str], kept: Sequence[Given], lines: Sequence[Line]) -> str:
-    """Our command: positional words first, each option once (what was typed in our words wins)."""
+def _command(
+    verb: str, fields: dict[str, Field], before: Sequence[str], kept: Sequence[Given], lines: Sequence[Line]
+) -> str:
+    """Our command: positional words first, each option once (typed in our words it wins), then what is missing."""
     own = {one.key for one in kept}
     taken: dict[str, list[str]] = {}
     for line in lines:
@@ -159,7 +161,22 @@ def _command(verb: str, before: Sequence[str], kept: Sequence[Given], lines: Seq
     first = [word for name, words in taken.items() if name in places and not before for word in words]
     rest = [word for name, words in taken.items() if name not in places for word in words]
     typed = [word for one in kept for word in one.words]
+    named = own | set(taken)
+    open_ones = [field for field in fields.values() if _is_missing(field, named, verb)]
+    first += [field.name.upper() for field in open_ones if field.positional and not before]
+    rest += [word for field in open_ones if not field.positional for word in (field.option, field.name.upper())]
     return shlex.join(["smolpilot", *verb.split(), *before, *first, *typed, *rest])
+
+
+def _is_missing(field: Field, named: set[str], verb: str) -> bool:
+    """Whether the verb needs this option, and nothing that was named stands for it."""
+    needed = field.required or (field.name in _TO_TRAIN.get(verb, ()) and "resume" not in named)
+    return needed and not named & {field.name, *_INSTEAD.get(field.name, ())}
+
+
+# What a new run cannot do without, and what stands in for it.
+_TO_TRAIN = {"train": ("policy", "dataset", "steps", "out")}
+_INSTEAD = {"policy": ("preset", "stages", "config"), "dataset": ("mixture", "stages"), "steps": ("stages", "overfit")}
 
 
 def _nearest(one: Given, fields: dict[str, Field]) -> str:

@@ -43,14 +43,14 @@ def _training(options: type, path: Path, values: dict[str, Any], verb: str) -> U
         flat.pop(name, None) if beside else None
     # Its own weights lie beside it: that is what one goes on from.
     first = {"policy.path": str(path.parent)} if beside else {}
-    # A resolved configuration holds every default; what says the default is of no interest, nor is what is switched off.
+    # A resolved configuration holds every default, and much that is switched off.
     lines, command = translated({**first, **_wanted(flat)}, options, verb=verb)
     goes_on = "; its weights lie beside it, and a new run starts from them" if beside else ""
     return UsageError(
         f"{path} is LeRobot's training configuration{goes_on}. In smolpilot's options it says:\n"
         + "\n".join(f"  {line}" for line in lines),
         expected="a YAML file with options of smolpilot train",
-        fix=command + (" --out NEW_RUN" if "--out" not in command.split() else ""),
+        fix=command,
     )
 
 

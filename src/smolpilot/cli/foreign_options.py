@@ -1,4 +1,4 @@
-"""LeRobot's options (0.6.1, the whole of `lerobot-train --help` and its other commands) and the usual ones of others."""
+"""LeRobot's options (0.6.1, the whole of `lerobot-train --help` and of other commands), and those of others."""
 
 from __future__ import annotations
 
@@ -402,7 +402,7 @@ _RECORDED: Table = {
 }
 _SCORED: Table = {
     "eval.batch_size": Ours(("batch_size",)),
-    "eval.n_episodes": Ours(("episodes",), lambda _: ["all"]),
+    "eval.n_episodes": Absent("recorded episodes are scored: --episodes chooses; closed loop: smolpilot rollout"),
     "num_steps": Ours(("num_steps",)),
     "n_episodes": Ours(("max_frames",)),
 }

@@ -14,6 +14,7 @@ from smolpilot.cli.options import parse, parse_with_config
 from smolpilot.errors import UsageError
 from smolpilot.pointers import followed
 from smolpilot.training import TrainOptions
+from smolpilot.waiting import working
 
 
 def main(args: Sequence[str]) -> int:
@@ -24,7 +25,8 @@ def main(args: Sequence[str]) -> int:
         raise UsageError("`resume` is no setting of a config file.", fix="say --resume --out RUN on the command line")
     if options.overfit:
         return _overfit(options)
-    from smolpilot.training import TrainingStoppedError, train
+    with working("loading torch"):
+        from smolpilot.training import TrainingStoppedError, train
     from smolpilot.training.progress import speaks
 
     try:
@@ -124,7 +126,7 @@ def _run_to_go_on_with(out: Path) -> Path:
     checkpoint, newest = checkpoint_of(out.expanduser()), newest_step(followed(run / "checkpoints"))
     if checkpoint is not None and newest is not None and checkpoint != newest.resolve():
         raise UsageError(
-            f"{out} is not the newest checkpoint of the run {run}, and --resume goes on from the newest ({newest.name}).",
+            f"{out} is not the newest checkpoint of the run {run}; --resume goes on from that ({newest.name}).",
             fix=f"go on with the run: smolpilot train --resume --out {run}; or start a new run from that checkpoint: "
             f"--policy {out} --out NEW_RUN",
         )

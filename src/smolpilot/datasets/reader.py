@@ -21,6 +21,7 @@ from smolpilot.datasets.video import Picture, decode_positions, probe
 from smolpilot.errors import DatasetError, UsageError, did_you_mean
 from smolpilot.keys import ACTION, ACTION_IS_PAD, STATE, TASK, image_key
 from smolpilot.statistics import Statistics, array_statistics
+from smolpilot.waiting import working
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 type Indices = Sequence[int] | Sequence[bool] | slice | npt.NDArray[np.integer[Any] | np.bool_] | Tensor
 
 
+@working("opening the dataset")
 def open_dataset(path: str | Path, *, episodes: Sequence[int] | None = None, chunk_size: int = 50) -> Dataset:
     """Open a LeRobot v2.0, v2.1 or v3.0 folder.
 

@@ -13,6 +13,7 @@ import torch
 
 from smolpilot.errors import CheckpointError, ProfileError, UsageError
 from smolpilot.statistics import Statistics
+from smolpilot.waiting import working
 
 from .bundle import ROBOT, VLM, Facts, is_hub_name, read_json
 from .config import PolicyConfig, VLMConfig
@@ -42,6 +43,7 @@ from .weights import (
 _PUBLIC_VLM = "HuggingFaceTB/SmolVLM2-500M-Video-Instruct"
 
 
+@working("opening the policy")
 def load_policy(
     path_or_hub_id: str | Path,
     *,

@@ -34,8 +34,9 @@ def locate(source: str | Path, revision: str | None = None) -> Located:
     """Find the checkpoint folder behind a path or hub id.
 
     Looks into training runs: `pretrained_model/`, `checkpoints/best`, `checkpoints/last` (also LeRobot's
-    `checkpoints/last/pretrained_model`), else the latest step. A hub id is used only when no such path exists. Raises UsageError for a
-    path that does not exist, CheckpointError for a folder without a checkpoint, HubError when the hub fails.
+    `checkpoints/last/pretrained_model`), else the latest step. A hub id is used only when no such path exists. Raises
+    UsageError for a path that does not exist, CheckpointError for a folder without a checkpoint, HubError when the
+    hub fails.
     """
     path = followed(Path(source).expanduser())
     if path.exists():
@@ -113,7 +114,7 @@ def _inside(path: Path) -> Path:
 
 
 def newest_step(folder: Path) -> Path | None:
-    """The checkpoint of the latest step in a `checkpoints` folder: `step_000100` as here, `000100` as LeRobot has it."""
+    """The checkpoint of the latest step in a `checkpoints` folder: `step_000100`, or LeRobot's `000100`."""
     steps = [entry for entry in folder.iterdir() if _STEP.fullmatch(entry.name)] if folder.is_dir() else []
     return max(steps, key=lambda entry: int(entry.name.removeprefix("step_")), default=None)
 

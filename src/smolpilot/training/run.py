@@ -26,6 +26,7 @@ from .cache_choice import choose_cache
 from .checkpoints import Checkpoints, TrainingState, load_state
 from .environment import environment
 from .feed import build_feed
+from .fitting import fit_batch, memory_errors
 from .interrupts import Interrupts
 from .loop import Surroundings, Trainer
 from .memory import probe
@@ -109,7 +110,7 @@ def _go_on(given: TrainOptions, world: World, lineage: Mapping[str, Any] | None)
             # Stopped before the first checkpoint: nothing is lost by beginning again.
             prepared = prepare(options, lineage) if found is None else found[0]
             _announce(prepared)
-            trainer = _trainer(prepared, world)
+            trainer = _trainer(prepared, world, resumed=found is not None)
             if found is not None:
                 trainer.load(*found[1])
             return trainer
@@ -173,7 +174,8 @@ def _run(trainer: Trainer, out: Path) -> Path:
         progress = RunProgress(trainer.steps, start=state.step, silent=not main)
         trainer.model.train()
         try:
-            trainer.run(Surroundings(checkpoints, log, progress), interrupts)
+            with memory_errors(trainer.options):
+                trainer.run(Surroundings(checkpoints, log, progress), interrupts)
         finally:
             progress.close()
             log.close()
@@ -189,7 +191,7 @@ def _log(trainer: Trainer, out: Path) -> MetricsLog:
     return MetricsLog(out, step=state.step, validated_at=state.validated_at, tracker=tracker)
 
 
-def _trainer(prepared: Prepared, world: World) -> Trainer:
+def _trainer(prepared: Prepared, world: World, *, resumed: bool = False) -> Trainer:
     cache = choose_cache(prepared, world.local_rank)
     feed, scorer = build_feed(prepared, cache, sharers=world.local_size)
     if cache is not None:
@@ -200,11 +202,26 @@ def _trainer(prepared: Prepared, world: World) -> Trainer:
             expected="a dataset of at least two episodes",
             fix="leave --patience out",
         )
-    if prepared.options.micro_batch == AUTO:
-        prepared.options = dataclasses.replace(prepared.options, micro_batch=_micro_batch(prepared, feed, world))
+    _fit(prepared, feed, world, resumed=resumed)
     # With what the cache and the memory decided.
     print(run_folder.config_text(dataclasses.replace(prepared.options, resume=False)), flush=True)
     return Trainer(prepared.options, prepared.policy, feed, scorer, prepared.parts[0].meta.fingerprint, world)
+
+
+def _fit(prepared: Prepared, feed: Feed, world: World, *, resumed: bool) -> None:
+    """Settle how many samples go through the network at once."""
+    options = prepared.options
+    size = options.batch_size or 1
+    part = world.part(size)
+    with working("finding out how much memory a batch takes"):
+        micro, said = fit_batch(
+            options, prepared.policy, feed, batch=part.stop - part.start, sharers=world.local_size, resumed=resumed
+        )
+        if said:
+            print(said, flush=True)
+        if micro == AUTO:
+            micro = _micro_batch(prepared, feed, world)
+    prepared.options = dataclasses.replace(options, micro_batch=micro)
 
 
 def _micro_batch(prepared: Prepared, feed: Feed, world: World) -> int:

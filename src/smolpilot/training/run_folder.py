@@ -19,7 +19,9 @@ from smolpilot.atomic import atomic_folder, fsync, refuse_inside_dataset, write_
 from smolpilot.errors import UsageError, did_you_mean
 
 from .options import TrainOptions
-from .run_places import CONFIG, PREPARING, no_run, run_above
+from .run_places import CONFIG as CONFIG
+from .run_places import PREPARING as PREPARING
+from .run_places import no_run, run_above
 from .sources import Source
 
 PROCESS = "process.json"

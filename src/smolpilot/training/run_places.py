@@ -50,7 +50,7 @@ def checkpoint_of(path: Path) -> Path | None:
 
 
 def best_checkpoint(run: Path) -> Path:
-    """The folder that a run stands for: its best checkpoint, or the last where none was best; CheckpointError if none."""
+    """The folder that a run stands for: its best checkpoint, else the last; CheckpointError without any."""
     for name in ("best", "last"):
         place = followed(run / "checkpoints" / name)
         if place.is_dir():
@@ -74,13 +74,12 @@ def no_run(path: Path, *, verb: str) -> UsageError:
             "--dataset DATASET --out REPORT",
         )
     if path.is_dir() and _is_weights(path):
+        policy = shlex.quote(str(path))
+        further = f"train it further: smolpilot train --policy {policy} --dataset DATASET --steps N --out NEW_RUN"
         return UsageError(
             f"{path} is a policy, without the run that made it.",
             expected=f"a run folder (with {CONFIG})",
-            fix=f"smolpilot train --policy {shlex.quote(str(path))} --dataset DATASET --steps N --out NEW_RUN trains it "
-            "further"
-            if verb == "train --resume"
-            else f"see what it holds: smolpilot bundle {shlex.quote(str(path))}",
+            fix=further if verb == "train --resume" else f"see what it holds: smolpilot bundle {policy}",
         )
     below = list(_runs_below(path if path.is_dir() else _existing(path)))
     found = _what(path)
