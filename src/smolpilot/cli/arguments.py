@@ -20,7 +20,6 @@ import tyro
 from smolpilot.errors import UsageError, did_you_mean
 
 _OPTION = re.compile(r"--[A-Za-z]|-[A-Za-z]")
-_BOX = "│╭╮╰╯─"
 
 
 @dataclass(frozen=True)
@@ -160,11 +159,13 @@ def read[T](options: type[T], words: Sequence[str], *, prog: str, default: T | N
 
 def _as_error(text: str, prog: str) -> UsageError:
     """The text of tyro's box, which has other words for the same things, as an error."""
-    lines = text.splitlines()[1:]
-    # Up to the rule under the first part.
-    body = [line.strip(_BOX) for line in itertools.takewhile(lambda line: line.strip(_BOX + " "), lines)]
+    # The first line is the title, in the box's border or without one.
+    lines = [line.strip("│|\n") for line in text.splitlines()[1:]]
+    # From the first words up to the rule under them.
+    lines = list(itertools.dropwhile(_is_rule, lines))
+    body = list(itertools.takewhile(lambda line: not _is_rule(line), lines))
     help_text = f"{prog} --help explains every option"
-    missing = [line.strip() for line in body if re.match(r" {5}\S", line)]
+    missing = [line.strip() for line in body if re.match(r" {4,5}\S", line)]
     if missing and "Missing" in body[0]:
         return UsageError(f"{prog} needs more: {', '.join(missing)}.", fix=help_text)
     sentence = " ".join(" ".join(body).split())
@@ -173,6 +174,10 @@ def _as_error(text: str, prog: str) -> UsageError:
         raise SystemExit(2)
     sentence = sentence.replace("Error parsing ", "").replace("Unrecognized options", "There is no place for")
     return UsageError(sentence if sentence.endswith(".") else f"{sentence}.", fix=help_text)
+
+
+def _is_rule(line: str) -> bool:
+    return not line.strip("─-╭╮╰╯+ ")
 
 
 def _unwrapped(hint: Any) -> tuple[Any, list[Any]]:

@@ -45,9 +45,12 @@ def main(args: list[str]) -> int:
     options = parse(CheckOptions, args, verb="dataset check")
     if options.html is not None and options.html.is_dir():
         raise UsageError(f"--html {options.html} is a folder.", expected="the path of the page, such as check.html")
+    from smolpilot.atomic import refuse_inside_dataset
     from smolpilot.datasets.audit import audit
     from smolpilot.robots import RobotProfile
 
+    if options.html is not None:
+        refuse_inside_dataset(options.html)
     robot = RobotProfile.load(options.robot) if options.robot is not None else None
     with progress_bar() as progress:
         result = audit(options.path, robot=robot, progress=progress)
