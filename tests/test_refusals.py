@@ -16,7 +16,9 @@ from smolpilot.refusals import explain
 from smolpilot.words import sized
 
 
-@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTSUP, errno.EIO, errno.ENAMETOOLONG])
+@pytest.mark.parametrize(
+    "number", [errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTSUP, errno.EIO, errno.ENAMETOOLONG]
+)
 def test_only_a_full_disk_is_called_full(number: int) -> None:
     found, fix = explain(OSError(number, os.strerror(number), "some/file"))
     assert "some/file" in found
@@ -45,7 +47,7 @@ def test_a_file_that_may_not_grow_is_told_by_a_verb(tiny_dataset: Path, tmp_path
     assert done.returncode == 1
     assert "larger than this disk or a limit" in done.stderr
     assert "permission" not in done.stderr
-    assert os.listdir(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_sizes_are_never_zero_for_what_is_there() -> None:
@@ -84,7 +86,9 @@ def test_no_output_goes_into_a_dataset(
     before = sorted(path for path in tiny_dataset.rglob("*"))
     (tmp_path / "link").symlink_to(tiny_dataset)
     words = [
-        word.replace("DATA", str(tiny_dataset)).replace("LINK", str(tmp_path / "link")).replace("OUT", str(tmp_path / "o"))
+        word.replace("DATA", str(tiny_dataset))
+        .replace("LINK", str(tmp_path / "link"))
+        .replace("OUT", str(tmp_path / "o"))
         for word in args
     ]
     assert main(words) == 2

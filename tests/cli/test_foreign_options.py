@@ -1,4 +1,4 @@
-"""Options, files and verbs of LeRobot and of other trainers, typed by habit: one line each, and the command in our words."""
+"""Options, files and verbs of LeRobot and of other trainers, typed by habit: a line each, and our command."""
 
 from __future__ import annotations
 
@@ -78,9 +78,9 @@ def test_the_command_of_lerobots_documentation_is_answered_line_by_line(capsys: 
         (["--wandb.enable=true"], "track", "wandb"),
         (["--dataset.image_transforms.enable=true"], "augment", {"crop": 0.8, "colour": 0.8}),
         (
-            ['--rename_map={"observation.images.top": "observation.images.camera1", "observation.images.side": "camera2"}'],
+            ['--rename_map={"observation.images.top": "observation.images.camera1", "observation.images.a": "b"}'],
             "camera_map",
-            {"top": "camera1", "side": "camera2"},
+            {"top": "camera1", "a": "b"},
         ),
         (["--model", "some/base"], "policy", "some/base"),
         (["--max_grad_norm", "1"], "clip", 1.0),
@@ -103,8 +103,7 @@ def test_what_is_missing_and_what_nobody_knows_is_said_in_the_same_error(capsys:
     assert "--num-epochs: no equivalent (the length is in steps" in said
     assert "--micro-batch" in said
     assert "--stepz: unknown. Did you mean '--steps'?" in said
-    assert command_in(said)[1:] == ["--policy", "POLICY", "--dataset", "DATASET", "--steps", "STEPS", "--out", "OUT"] or {
-        "--policy", "--dataset", "--steps", "--out"} <= set(command_in(said))  # fmt: skip
+    assert {"--policy", "--dataset", "--steps", "--out"} <= set(command_in(said))
     assert "no option --stepz" in refused(capsys, ["train", "--stepz", "9"])
 
 
@@ -122,12 +121,18 @@ def test_what_is_missing_and_what_nobody_knows_is_said_in_the_same_error(capsys:
         (["bench", "--policy.path=base", "--policy.num_steps=5"], "bench base --steps 5"),
         (["export", "--policy.path=base", "--output_dir=e"], "export base --out e"),
         (["dataset", "info", "--root", "rec"], "dataset info rec"),
-        (["dataset", "view", "--root=rec", "--repo-id=me/rec", "--episode-index", "2"], "dataset view rec --episodes 2"),
+        (
+            ["dataset", "view", "--root=rec", "--repo-id=me/rec", "--episode-index", "2"],
+            "dataset view rec --episodes 2",
+        ),
         (
             ["dataset", "exclude", "--root=rec", "--new_root=rest", "--operation.episode_indices=[0, 2]"],
             "dataset exclude rec rest --episodes 0,2",
         ),
-        (["record", "--dataset.root=rec", "--dataset.num_episodes=5", "--robot.type=x"], "record --out rec --episodes 5"),
+        (
+            ["record", "--dataset.root=rec", "--dataset.num_episodes=5", "--robot.type=x"],
+            "record --out rec --episodes 5",
+        ),
         (["preflight", "--policy.path=base", "--dataset.root=rec"], "preflight --policy base --dataset rec"),
     ],
 )

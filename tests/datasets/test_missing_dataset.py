@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 
@@ -45,7 +44,7 @@ def test_a_hub_id_is_answered_with_the_command_that_fetches_it(
     assert FETCH in " ".join(said.split()) or args[0] == "preflight"
     assert code == (1 if args[0] == "preflight" else 2)
     assert "pusht" in said
-    assert os.listdir() == []
+    assert list(Path().iterdir()) == []
 
 
 @pytest.mark.parametrize("place", ["huggingface/lerobot/me/pick", "huggingface/hub/datasets--me--pick/snapshots/abc"])

@@ -154,10 +154,10 @@ def read[T](options: type[T], words: Sequence[str], *, prog: str, default: T | N
     except SystemExit as stop:
         if stop.code != 2:
             raise
-    raise _as_error(said.getvalue(), prog)
+    raise _as_error(said.getvalue(), prog, fields_of(options))
 
 
-def _as_error(text: str, prog: str) -> UsageError:
+def _as_error(text: str, prog: str, fields: dict[str, Field]) -> UsageError:
     """The text of tyro's box, which has other words for the same things, as an error."""
     # The first line is the title, in the box's border or without one.
     lines = [line.strip("│|\n") for line in text.splitlines()[1:]]
@@ -165,8 +165,10 @@ def _as_error(text: str, prog: str) -> UsageError:
     lines = list(itertools.dropwhile(_is_rule, lines))
     body = list(itertools.takewhile(lambda line: not _is_rule(line), lines))
     help_text = f"{prog} --help explains every option"
-    missing = [line.strip() for line in body if re.match(r" {4,5}\S", line)]
-    if missing and "Missing" in body[0]:
+    needed = tuple(field.option for field in fields.values() if field.required and not field.positional)
+    words = [line.strip() for line in body]
+    missing = [line for line in words if line.split(" ")[0] in needed or re.fullmatch(r"\[?[A-Z]+( \[.*\])?\]?", line)]
+    if missing and "Missing" in words[0]:
         return UsageError(f"{prog} needs more: {', '.join(missing)}.", fix=help_text)
     sentence = " ".join(" ".join(body).split())
     if not sentence:

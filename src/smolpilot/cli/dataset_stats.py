@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from smolpilot.cli.options import parse
 from smolpilot.atomic import refuse_inside_dataset
+from smolpilot.cli.options import parse
 from smolpilot.errors import UsageError
 from smolpilot.words import numbered
 

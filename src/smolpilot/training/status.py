@@ -118,6 +118,10 @@ def _of_preparation(out: Path) -> RunStatus:
     status = RunStatus(run=str(out), state="preparing" if alive else "abandoned", step=0, steps=steps or 0)
     if alive:
         status.cpu_cores, status.process_gb = _use(out, PREPARING)
+    else:
+        status.warnings = [
+            {"what": "It was stopped before its first step.", "advice": "start it with the same command again"}
+        ]
     return status
 
 
@@ -253,8 +257,6 @@ def _warnings(status: RunStatus, options: TrainOptions, trained: list[dict[str, 
                 "it learns by heart: stop and use `best`, or --augment",
             )
         )
-    if status.state == "abandoned":
-        found.append(("It was stopped before its first step.", "start it with the same command again"))
     if any(score is None for score in scores):
         found.append(("A validation predicted NaN or infinity: it never is the best.", "lower --lr"))
     return [{"what": what, "advice": advice} for what, advice in found]
