@@ -81,6 +81,8 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     except OSError as error:
         return _report(_os_error(error), 1)
+    except MemoryError:
+        return _report("The memory does not suffice.\nFix: close other programs, or ask for less at once.", 1)
 
 
 # What other programs call our verbs.
