@@ -12,13 +12,14 @@ import tyro
 from smolpilot.errors import UsageError
 
 
-def check_finite(options: Any) -> None:
+def check_finite(options: Any, *, where: str = "--") -> None:
     """Refuse NaN and infinity in any field of an options dataclass, also inside mappings and lists: UsageError.
 
-    Every verb's options pass here, from the command line and from YAML; a comparison alone lets them through.
+    Every verb's options pass here, from the command line and from YAML; a comparison alone lets them through. `where`
+    stands before the name in the error.
     """
     for item in dataclasses.fields(options):
-        for place, value in _numbers(getattr(options, item.name), "--" + item.name.replace("_", "-")):
+        for place, value in _numbers(getattr(options, item.name), where + item.name.replace("_", "-")):
             if not math.isfinite(value):
                 raise UsageError(f"{place} is {value}.", expected="a finite number")
 

@@ -200,3 +200,16 @@ def test_everything_that_is_missing_is_told_at_once(tmp_path: Path, capsys: pyte
 def test_verbs_of_others(capsys: pytest.CaptureFixture[str], verb: str, ours: str) -> None:
     assert f"smolpilot {ours}." in refused(capsys, [verb])
     assert "lerobot-calibrate" in refused(capsys, ["calibrate"])
+
+
+def test_keys_of_a_yaml_file_are_answered_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tmp_path / "run.yaml"
+    for line, words in (
+        ("learning_rate: 1", "Here it is `lr`."),
+        ("save_freq: 1", "Here it is `save_every`."),
+        ("num_epochs: 3", "the length is in steps"),
+        ("stepz: 3", "Did you mean 'steps'?"),
+        ("batch-size: 0", "--batch-size is 0"),
+    ):
+        config.write_text(f"policy: p\ndataset: d\nout: {tmp_path / 'run'}\nsteps: 1\n{line}\n")
+        assert words in refused(capsys, ["train", "--config", str(config)])

@@ -146,6 +146,7 @@ def check_choices(options: type, words: Sequence[str]) -> None:
 def read[T](options: type[T], words: Sequence[str], *, prog: str, default: T | None) -> T:
     """The words as the dataclass; what tyro refuses is a UsageError in this program's form."""
     more: dict[str, Any] = {} if default is None else {"default": default}
+    kind: type = options
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
@@ -154,7 +155,7 @@ def read[T](options: type[T], words: Sequence[str], *, prog: str, default: T | N
     except SystemExit as stop:
         if stop.code != 2:
             raise
-    raise _as_error(said.getvalue(), prog, fields_of(options))
+    raise _as_error(said.getvalue(), prog, fields_of(kind))
 
 
 def _as_error(text: str, prog: str, fields: dict[str, Field]) -> UsageError:

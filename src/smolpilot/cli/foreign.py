@@ -101,6 +101,18 @@ def translated(values: dict[str, str], options: type, *, verb: str) -> tuple[lis
     return texts, _command(verb, fields, [], [], found)
 
 
+def answer_key(key: str, options: type, *, verb: str) -> str:
+    """What a foreign key of a YAML file is here, as one sentence; empty for one that nobody knows."""
+    from .foreign_options import table_of
+
+    fields = fields_of(options)
+    one = Given(key, (), (key,))
+    found = _answer(one, table_of(verb), fields, verb, [one])
+    if found is None:
+        return ""
+    return f"Here it is `{found.field.name}`." if found.field is not None else f"{key}{found.text}"
+
+
 def _answer(one: Given, table: Table, fields: dict[str, Field], verb: str, given: Sequence[Given]) -> Line | None:
     """The answer to a foreign option; None for one that nobody knows."""
     found = table.get(one.key) or _by_group(one.key, table)

@@ -119,8 +119,10 @@ def choose_device(device: str | torch.device) -> torch.device:
         chosen = torch.device(device)
         torch.zeros(1, device=chosen)
     except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
+        # For a name that torch does not know it lists two dozen others.
+        known = str(device).split(":")[0] in ("cpu", "cuda", "mps")
         raise UsageError(
-            f"The device '{device}' cannot be used: {str(error).splitlines()[0]}",
+            f"The device '{device}' cannot be used here" + (f": {str(error).splitlines()[0]}" if known else "."),
             expected="auto, cpu, or cuda where there is a GPU",
             fix="leave it at auto; `smolpilot doctor` shows what is here",
         ) from error
