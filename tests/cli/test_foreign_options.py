@@ -213,3 +213,18 @@ def test_keys_of_a_yaml_file_are_answered_too(tmp_path: Path, capsys: pytest.Cap
     ):
         config.write_text(f"policy: p\ndataset: d\nout: {tmp_path / 'run'}\nsteps: 1\n{line}\n")
         assert words in refused(capsys, ["train", "--config", str(config)])
+
+
+def test_lerobots_way_to_resume_is_a_new_run_from_its_weights(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "outputs" / "checkpoints" / "last" / "pretrained_model"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+    (folder / "train_config.json").write_text("{}")
+    said = refused(capsys, ["train", f"--config_path={folder / 'train_config.json'}", "--resume=true"])
+    assert "--resume: no equivalent" in said
+    words = command_in(said)
+    assert "--resume" not in words
+    assert words[words.index("--policy") + 1] == str(folder)
+    assert "--dataset" in words

@@ -63,7 +63,10 @@ def refuse_foreign(options: type, words: Sequence[str], *, verb: str) -> None:
     from .foreign_options import table_of
 
     table = table_of(verb)
-    kept: list[Given] = [one for one in given if is_known(one.name, fields)]
+    kept = [one for one in given if is_known(one.name, fields)]
+    # LeRobot goes on with a run by its configuration: its optimizer state is of no use here.
+    goes_on = [one for one in kept if one.key == "resume" and any(other.key == "config_path" for other in given)]
+    kept = [one for one in kept if one not in goes_on]
     said = [_answer(one, table, fields, verb, given) for one in given if not is_known(one.name, fields)]
     if all(line is None for line in said):
         strange = [one for one in given if not is_known(one.name, fields)]
@@ -75,6 +78,9 @@ def refuse_foreign(options: type, words: Sequence[str], *, verb: str) -> None:
     for one, line in zip([one for one in given if not is_known(one.name, fields)], said, strict=True):
         text = line.text if line is not None else f": unknown. {_nearest(one, fields)}"
         lines.append(f"  {_typed(one)}{text}")
+    lines += [
+        f"  {_typed(one)}: no equivalent (only its weights can be read; a new run starts from them)" for one in goes_on
+    ]
     command = _command(verb, fields, before, kept, [line for line in said if line is not None])
     raise UsageError(f"These options are not smolpilot's; smolpilot {verb} has:\n" + "\n".join(lines), fix=command)
 

@@ -21,6 +21,18 @@ def _dataset_id(value: str) -> Answer:
     return Ours(_DATASET, (lambda _: [str(found)]) if found else None)
 
 
+def _configuration(value: str) -> Answer:
+    """LeRobot's way to go on with a run: its weights lie beside the configuration."""
+    from pathlib import Path
+
+    from smolpilot.training.run_places import lerobot_checkpoint
+
+    weights = lerobot_checkpoint(Path(value)) if value else None
+    if weights is not None:
+        return Ours(_POLICY, lambda _: [str(weights)])
+    return Absent(f"--config {value or 'FILE'} says what LeRobot's training configuration is in smolpilot's options")
+
+
 def _policy_type(value: str) -> Answer:
     if value.lower() in ("smolvla", ""):
         return Unneeded("smolpilot trains SmolVLA; name the weights to start from with --policy")
@@ -85,9 +97,7 @@ _OVERWRITE = Absent("nothing is overwritten: choose another --out")
 
 # By LeRobot's dotted names; `x.*` answers for all that has no line of its own.
 _COMMON: Table = {
-    "config_path": Absent(
-        "LeRobot's training configuration; `smolpilot train --config FILE` says what it is in our options"
-    ),
+    "config_path": _configuration,
     "dataset.repo_id": _dataset_id,
     "dataset.root": Ours(_DATASET),
     "dataset.repo_type": Unneeded("a dataset is a folder"),
@@ -413,6 +423,7 @@ _OF_VERB: dict[str, Table] = {
     "rollout": _CLOSED_LOOP,
     "record": _RECORDED,
     "bench": _MEASURED,
+    "robots": {"robot": Ours(("name",)), "robot.type": Ours(("name",)), "robot_type": Ours(("name",))},
     **dict.fromkeys(
         (
             "info",
