@@ -50,8 +50,7 @@ def test_the_parts_of_a_training_say_what_they_do(
     for part in ("opening the dataset and the policy", "how much memory", "first step", "scoring held-out frames",
                  "saving the checkpoint"):  # fmt: skip
         assert part in said
-    assert main(["eval", str(run), "--dataset", str(tiny_dataset), "--out", str(tmp_path / "e"), "--max-frames", "2",
-                 "--engine", "exact"]) == 0  # fmt: skip
-    said = capsys.readouterr().err
-    for part in ("opening the policy", "opening the dataset", "preparing the engine"):
-        assert part in said
+    assert main(["bundle", str(run)]) == 0
+    assert "opening the policy" in capsys.readouterr().err
+    assert main(["dataset", "info", str(tiny_dataset)]) == 0
+    assert "opening the dataset" in capsys.readouterr().err

@@ -33,23 +33,22 @@ def refused(capsys: pytest.CaptureFixture[str], args: list[str]) -> str:
 
 
 @pytest.mark.parametrize("place", ["checkpoints/last", "checkpoints", "config.yaml", "checkpoints/step_000002"])
-def test_a_place_in_a_run_stands_for_the_run(
-    finished: Path, tmp_path: Path, place: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_place_in_a_run_stands_for_the_run(finished: Path, place: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["status", str(finished / place), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["run"] == str(finished)
     assert main(["watch", str(finished / place)]) == 0
+
+
+def test_resume_takes_a_checkpoint_for_its_run_and_others_spellings(finished: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(finished, run, symlinks=True)
     config = run / "config.yaml"
     config.write_text(config.read_text().replace("steps: 2", "steps: 3"))
-    assert main(["train", "--resume", "--out", str(run / place)]) == 0
-    assert (run / "checkpoints" / "step_000003").is_dir()
-    # As others spell it.
-    config.write_text(config.read_text().replace("steps: 3", "steps: 4"))
     assert main(["train", "--resume", str(run / "checkpoints" / "last")]) == 0
+    assert (run / "checkpoints" / "step_000003").is_dir()
+    config.write_text(config.read_text().replace("steps: 3", "steps: 4"))
+    assert main(["train", "--resume=true", "--out", str(run / "checkpoints" / "step_000003" / "training_state")]) == 0
     assert (run / "checkpoints" / "step_000004").is_dir()
-    assert main(["train", "--resume=true", "--out", str(run)]) == 0
 
 
 def test_an_older_checkpoint_is_not_what_resume_goes_on_from(
@@ -82,8 +81,8 @@ def test_a_run_of_lerobot_is_named_with_what_can_be_done(
             assert "a run of LeRobot" in said
             assert "smolpilot eval" in said
         for place in (run, weights.parent, weights):
-            assert main(["bundle", str(place), "--json"]) == 0
             assert locate(place).folder == weights
+    assert main(["bundle", str(run), "--json"]) == 0
 
 
 def test_other_paths(finished: Path, tiny_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -114,6 +114,6 @@ def _kept_bytes(policy: Policy, one: PolicyInputs, options: TrainOptions) -> int
     noise = torch.zeros(one.actions.shape, device=device)
     precision = Precision(options.dtype or "float32", device)
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value), precision.autocast():
-        model.loss(one, noise, torch.full((1,), 0.5, device=device))
+        model.losses(one, noise, torch.full((1,), 0.5, device=device)).sum()
     model.train(training)
     return max(1, sum(kept.values()))
