@@ -54,7 +54,7 @@ def test_every_decimal_option_of_every_verb_refuses_it(
     options, needed = VERBS[verb]
     flag = fields_of(options)[name].option
     text = {"augment": f"crop={value}", "mixture": f"a={value}"}.get(name, value)
-    assert main([verb, *needed, f"{flag}={text}"]) == 2
+    assert main([verb, *needed, flag, text]) == 2
     said = capsys.readouterr().err
     assert flag in said
     assert "Expected: " in said

@@ -19,6 +19,7 @@ import tyro
 
 from smolpilot.errors import UsageError, did_you_mean
 
+_NUMBERS = ("-inf", "-nan", "-infinity")
 _OPTION = re.compile(r"--[A-Za-z]|-[A-Za-z]")
 
 
@@ -38,7 +39,7 @@ class Given:
 
 def split_words(words: Sequence[str]) -> tuple[list[str], list[Given]]:
     """The words before the first option, and the options, each with the words up to the next one."""
-    starts = [number for number, word in enumerate(words) if _OPTION.match(word)]
+    starts = [number for number, word in enumerate(words) if _OPTION.match(word) and word not in _NUMBERS]
     given = []
     for start, end in itertools.pairwise([*starts, len(words)]):
         name, sign, value = words[start].lstrip("-").partition("=")

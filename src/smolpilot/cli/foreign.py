@@ -58,29 +58,28 @@ def refuse_foreign(options: type, words: Sequence[str], *, verb: str) -> None:
     """UsageError when the words hold options that the verb does not have: a line for each, and our command."""
     fields = fields_of(options)
     before, given = split_words(words)
-    if all(is_known(one.name, fields) for one in given):
+    strange = [one for one in given if not is_known(one.name, fields)]
+    if not strange:
         return
     from .foreign_options import table_of
 
     table = table_of(verb)
-    kept = [one for one in given if is_known(one.name, fields)]
-    # LeRobot goes on with a run by its configuration: its optimizer state is of no use here.
-    goes_on = [one for one in kept if one.key == "resume" and any(other.key == "config_path" for other in given)]
-    kept = [one for one in kept if one not in goes_on]
-    said = [_answer(one, table, fields, verb, given) for one in given if not is_known(one.name, fields)]
+    said = [_answer(one, table, fields, verb, given) for one in strange]
     if all(line is None for line in said):
-        strange = [one for one in given if not is_known(one.name, fields)]
         raise UsageError(
             f"smolpilot {verb} has no option {', '.join(_typed(one) for one in strange)}.",
             fix=" ".join(_nearest(one, fields) for one in strange) + f" smolpilot {verb} --help shows all.",
         )
-    lines = []
-    for one, line in zip([one for one in given if not is_known(one.name, fields)], said, strict=True):
-        text = line.text if line is not None else f": unknown. {_nearest(one, fields)}"
-        lines.append(f"  {_typed(one)}{text}")
-    lines += [
-        f"  {_typed(one)}: no equivalent (only its weights can be read; a new run starts from them)" for one in goes_on
+    lines = [
+        f"  {_typed(one)}{line.text if line is not None else f': unknown. {_nearest(one, fields)}'}"
+        for one, line in zip(strange, said, strict=True)
     ]
+    kept = [one for one in given if is_known(one.name, fields)]
+    if any(one.key == "config_path" for one in strange):
+        # LeRobot goes on with a run by its configuration: its optimizer state is of no use here.
+        why = "no equivalent (only its weights can be read; a new run starts from them)"
+        lines += [f"  {_typed(one)}: {why}" for one in kept if one.key == "resume"]
+        kept = [one for one in kept if one.key != "resume"]
     command = _command(verb, fields, before, kept, [line for line in said if line is not None])
     raise UsageError(f"These options are not smolpilot's; smolpilot {verb} has:\n" + "\n".join(lines), fix=command)
 
