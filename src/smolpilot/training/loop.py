@@ -98,11 +98,11 @@ class Trainer:
                 clock.pause_over()
                 if self.state.step == self.steps or self._is_over(self.state):
                     return
+                inputs = next(stream)
+                clock.data_ready()
                 with contextlib.ExitStack() as stack:
                     if self.state.step == start:
                         stack.enter_context(around.progress.waiting(self._first_step()))
-                    inputs = next(stream)
-                    clock.data_ready()
                     self._step(self.augmentation(inputs, self.sampler.places(self.state.step)))
                 clock.step_done()
                 if self._due(self.options.log_every):
