@@ -90,9 +90,7 @@ def test_an_unknown_option_exits_2(verb: str) -> None:
 
 
 def test_a_misspelt_option_exits_2_and_names_the_nearest(capfd: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as caught:
-        main(["doctor", "--jsn"])
-    assert caught.value.code == 2
+    assert main(["doctor", "--jsn"]) == 2
     captured = capfd.readouterr()
     assert "--jsn" in captured.out + captured.err
     assert "--json" in captured.out + captured.err

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import platform
 import re
 import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO, Any
 
 from smolpilot.errors import UsageError
+from smolpilot.refusals import UNSUPPORTED
 
 
 @contextmanager
@@ -46,12 +50,13 @@ def write_bytes_atomic(path: str | Path, content: bytes) -> None:
     """Write (or replace) a file so that a reader sees the old or the new content, never a part."""
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
+    if target.is_dir():
+        raise UsageError(f"{target} is a folder.", expected="the path of a file to write")
     temporary = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}.partial"
     try:
         with temporary.open("wb") as file:
             file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+            flush(file)
         temporary.replace(target)
         fsync(target.parent)
     except BaseException:
@@ -67,17 +72,32 @@ def refuse_existing(target: Path, what: str = "outputs") -> None:
             expected=f"a path that does not exist yet: {what} are never overwritten",
             fix="Choose another path, or remove the old one.",
         )
+    refuse_inside_dataset(target)
+
+
+def refuse_inside_dataset(target: Path) -> None:
+    """UsageError for a result inside a dataset folder: a dataset holds its own files alone, and none is changed."""
+    place = Path(os.path.realpath(target))
+    for above in place.parents:
+        if (above / "meta" / "info.json").is_file():
+            raise UsageError(
+                f"The output {target} lies inside the dataset {above}.",
+                expected="a path outside: a dataset folder holds nothing but the dataset, and is never changed",
+                fix=f"Choose a path beside it, for example {above.parent / (above.name + '_' + place.name)}.",
+            )
 
 
 def _owner() -> str:
-    host = re.sub(r"[^A-Za-z0-9]", "_", os.uname().nodename)
-    return f"{host}-{os.getpid()}"
+    return f"{_host()}-{os.getpid()}"
+
+
+def _host() -> str:
+    return re.sub(r"[^A-Za-z0-9]", "_", platform.node())
 
 
 def _remove_leftovers(target: Path) -> None:
     """Remove temporary folders of the same target whose process, on this machine, is gone."""
-    host = re.sub(r"[^A-Za-z0-9]", "_", os.uname().nodename)
-    pattern = re.compile(rf"\.{re.escape(target.name)}\.{host}-(\d+)-[0-9a-f]{{8}}\.partial")
+    pattern = re.compile(rf"\.{re.escape(target.name)}\.{_host()}-(\d+)-[0-9a-f]{{8}}\.partial")
     for entry in target.parent.iterdir():
         match = pattern.fullmatch(entry.name)
         if match and not _alive(int(match.group(1))):
@@ -103,12 +123,52 @@ def _fsync_tree(folder: Path) -> None:
 
 def fsync(path: Path) -> None:
     """Put a file or folder on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
+    is_folder = path.is_dir()
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:
+        # Some systems cannot open folders; the rename itself is still atomic.
+        if is_folder:
+            return
+        raise
     try:
         os.fsync(descriptor)
-    except OSError:
-        # Some file systems cannot fsync folders; the rename itself is still atomic.
-        if not path.is_dir():
+    except OSError as error:
+        if not is_folder and not _cannot(error):
             raise
     finally:
         os.close(descriptor)
+
+
+def flush(file: IO[Any]) -> None:
+    """Put what was written to an open file on the disk."""
+    file.flush()
+    try:
+        os.fsync(file.fileno())
+    except OSError as error:
+        if not _cannot(error):
+            raise
+
+
+def _cannot(error: OSError) -> bool:
+    """Whether the disk has no such operation (network shares, FUSE): the data are written all the same."""
+    return error.errno in UNSUPPORTED or error.errno == errno.EINVAL
+
+
+def lock(descriptor: int, *, wait: bool) -> bool:
+    """Take the lock of an open file, which ends with its process; False when another process has it.
+
+    On a disk without locks it counts as taken: what is written under it appears whole in any case.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if not _cannot(error) and error.errno != errno.ENOLCK:
+            raise
+    return True

@@ -2,10 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 import tyro
+
+from smolpilot.errors import UsageError
+
+
+def check_finite(options: Any, *, where: str = "--") -> None:
+    """Refuse NaN and infinity in any field of an options dataclass, also inside mappings and lists: UsageError.
+
+    Every verb's options pass here, from the command line and from YAML; a comparison alone lets them through. `where`
+    stands before the name in the error.
+    """
+    for item in dataclasses.fields(options):
+        for place, value in _numbers(getattr(options, item.name), where + item.name.replace("_", "-")):
+            if not math.isfinite(value):
+                raise UsageError(f"{place} is {value}.", expected="a finite number")
+
+
+def _numbers(value: Any, place: str) -> list[tuple[str, float]]:
+    """The decimal numbers in an option's value, each with where it stands."""
+    if isinstance(value, float):
+        return [(place, value)]
+    if isinstance(value, Mapping):
+        return [found for key, inner in value.items() for found in _numbers(inner, f"{place} {key}")]
+    if isinstance(value, list | tuple):
+        return [found for inner in value for found in _numbers(inner, place)]
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = [(item.name, getattr(value, item.name)) for item in dataclasses.fields(value)]
+        return [found for name, inner in fields for found in _numbers(inner, f"{place} {name}")]
+    return []
 
 
 def _read_pairs(words: list[str]) -> dict[str, str]:

@@ -54,8 +54,11 @@ def main(args: list[str]) -> int:
         raise UsageError(f"--html {options.html} is a folder.", expected="the path of the page, such as check.html")
     if options.jobs < 0:
         raise UsageError(f"--jobs is {options.jobs}.", expected="0 (one per core) or more")
+    from smolpilot.atomic import refuse_inside_dataset
     from smolpilot.datasets.audit import audit
 
+    if options.html is not None:
+        refuse_inside_dataset(options.html)
     with progress_bar() as progress:
         result = audit(
             options.path, robot=options.robot, units=options.units, progress=progress, jobs=options.jobs or None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from smolpilot.atomic import refuse_inside_dataset
 from smolpilot.cli.options import parse
 from smolpilot.errors import UsageError
 from smolpilot.words import numbered
@@ -59,11 +60,8 @@ def main(args: list[str]) -> int:
     options = parse(StatsOptions, args, verb="dataset stats")
     if options.out is not None and options.out.exists():
         raise UsageError(f"The output {options.out} exists already.", fix="Choose another path.")
-    if options.out is not None and options.out.resolve().is_relative_to(options.path.resolve()):
-        raise UsageError(
-            f"The output {options.out} lies inside the recording.",
-            expected="a file outside: recordings are never written to",
-        )
+    if options.out is not None:
+        refuse_inside_dataset(options.out)
     result = _compute(options)
     if options.out is not None and result.data is not None:
         from smolpilot.atomic import write_text_atomic

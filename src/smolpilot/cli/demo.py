@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from smolpilot.atomic import write_text_atomic
+from smolpilot.atomic import refuse_inside_dataset, write_text_atomic
 from smolpilot.errors import SmolpilotError, UsageError, check_seed
 
 from .options import parse
@@ -109,6 +109,7 @@ def main(args: Sequence[str]) -> int:
 
 def _same_settings(options: DemoOptions) -> None:
     """Keep the settings beside the results: a folder of other settings is not gone on with."""
+    refuse_inside_dataset(options.out)
     path = options.out / "demo.json"
     wanted = {"demonstrations": options.demonstrations, "steps": options.steps, "rollouts": options.rollouts,
               "seed": options.seed}  # fmt: skip

@@ -9,6 +9,7 @@ import traceback
 import warnings
 
 from smolpilot.errors import SmolpilotError, UsageError, did_you_mean
+from smolpilot.refusals import explain
 from smolpilot.version import __version__
 
 VERBS: dict[str, tuple[str, str]] = {
@@ -67,7 +68,7 @@ def main(argv: list[str] | None = None) -> int:
         warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     try:
         if args[0] not in VERBS:
-            raise UsageError(f"Unknown verb '{args[0]}'.", fix=f"{did_you_mean(args[0], VERBS)} See smolpilot --help.")
+            raise _unknown_verb(args[0])
         module = importlib.import_module(VERBS[args[0]][0])
         return int(module.main(args[1:]) or 0)
     except SmolpilotError as error:
@@ -80,13 +81,51 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     except OSError as error:
         return _report(_os_error(error), 1)
+    except MemoryError:
+        return _report("The memory does not suffice.\nFix: close other programs, or ask for less at once.", 1)
+
+
+# What other programs call our verbs.
+_ELSEWHERE = {
+    "finetune": "train",
+    "evaluate": "eval",
+    "test": "eval",
+    "validate": "eval",
+    "info": "dataset info",
+    "check": "dataset check",
+    "convert": "dataset convert",
+    "merge": "dataset merge",
+    "split": "dataset split",
+    "repair": "dataset repair",
+    "stats": "dataset stats",
+    "view": "dataset view",
+    "visualize": "dataset view",
+    "dataset_viz": "dataset view",
+    "edit_dataset": "dataset --help",
+    "resume": "train --resume --out RUN",
+    "benchmark": "bench",
+    "sim": "rollout",
+    "datasets": "dataset",
+    "policy": "bundle",
+}
+_HARDWARE = ("calibrate", "teleoperate", "replay", "find_cameras", "find_port", "setup_motors", "find_joint_limits")
+
+
+def _unknown_verb(name: str) -> UsageError:
+    key = name.lower().replace("-", "_").removeprefix("lerobot_")
+    key = key.replace("fine_tune", "finetune")
+    if key in _HARDWARE:
+        return UsageError(
+            f"Unknown verb '{name}'.", fix=f"the arm itself is LeRobot's: lerobot-{key.replace('_', '-')}"
+        )
+    ours = _ELSEWHERE.get(key) or (key if key in VERBS else None)
+    nearest = f"Here it is: smolpilot {ours}." if ours else did_you_mean(name, VERBS)
+    return UsageError(f"Unknown verb '{name}'.", fix=f"{nearest} See smolpilot --help.")
 
 
 def _os_error(error: OSError) -> str:
-    where = f" ({error.filename})" if error.filename else ""
-    return (
-        f"The system refused: {error.strerror or error}{where}.\nFix: check the path, permissions and free disk space."
-    )
+    found, fix = explain(error)
+    return f"{found}\nFix: {fix}." if fix else found
 
 
 def _report(message: str, code: int) -> int:

@@ -7,31 +7,42 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import tyro
-
 from smolpilot.errors import UsageError, did_you_mean
+from smolpilot.option_types import check_finite
+
+from .arguments import check_choices, read, spelled
+from .foreign import answer_key, refuse_foreign
+from .foreign_files import refuse_foreign_file
 
 
 def parse[T](options: type[T], args: Sequence[str], *, verb: str, default: T | None = None) -> T:
     """Parse `args` into the dataclass `options`; its field docs are the help text.
 
-    A field annotated `tyro.conf.Positional[...]` is positional. Misuse prints the nearest option and exits 2.
+    A field annotated `tyro.conf.Positional[...]` is positional. Misuse is a UsageError: with the nearest option or
+    value, with our names for options of LeRobot and of other trainers.
     """
-    prog = f"smolpilot {verb}"
-    if default is None:
-        return tyro.cli(options, args=list(args), prog=prog)
-    return tyro.cli(options, args=list(args), prog=prog, default=default)
+    words = spelled(options, args)
+    refuse_foreign(options, words, verb=verb)
+    check_choices(options, words)
+    found = read(options, words, prog=f"smolpilot {verb}", default=default)
+    check_finite(found)
+    return found
 
 
 def parse_with_config[T](options: type[T], args: Sequence[str], *, verb: str) -> T:
     """Like `parse`, with `--config FILE`: values of the YAML file, overridden by the other arguments."""
     rest, path = _take_config(list(args))
-    default = from_yaml(options, path) if path is not None else None
+    if path is not None:
+        refuse_foreign_file(options, path, verb=verb)
+    default = from_yaml(options, path, verb=verb) if path is not None else None
     return parse(options, rest, verb=verb, default=default)
 
 
-def from_yaml[T](options: type[T], path: Path) -> T:
-    """Read a dataclass from a YAML file; an unknown key or a wrong type is a UsageError."""
+def from_yaml[T](options: type[T], path: Path, *, verb: str = "") -> T:
+    """Read a dataclass from a YAML file; an unknown key or a wrong type is a UsageError.
+
+    Keys of LeRobot and of other trainers are answered with those of `verb`.
+    """
     # Loaded here: most commands have no YAML file, and a shell user waits for every import.
     import yaml
 
@@ -52,19 +63,28 @@ def from_yaml[T](options: type[T], path: Path) -> T:
             f"Key '{spell(twice.place)}' stands twice in {path}: lines {twice.first} and {twice.line}.",
             fix="remove one of them",
         ) from None
-    return from_mapping(options, values, where=str(path))
+    return from_mapping(options, values, where=str(path), verb=verb)
 
 
-def from_mapping[T](options: type[T], values: dict[str, Any], *, where: str) -> T:
-    """Build a dataclass from a mapping, strictly: unknown keys and wrong types name the key."""
+def from_mapping[T](options: type[T], values: dict[str, Any], *, where: str, verb: str = "") -> T:
+    """Build a dataclass from a mapping, strictly: unknown keys and wrong types name the key.
+
+    `batch-size` is the same key as `batch_size`.
+    """
     import pydantic
 
     known = {field.name for field in dataclasses.fields(options)}  # type: ignore[arg-type]
-    for key in values:
-        if key not in known:
-            raise UsageError(f"Unknown key '{key}' in {where}.", fix=did_you_mean(str(key), known))
+    for key in list(values):
+        spelling = str(key).replace("-", "_")
+        if spelling in known and spelling not in values:
+            values = {spelling if name == key else name: value for name, value in values.items()}
+        elif key not in known:
+            fix = answer_key(str(key), options, verb=verb) or did_you_mean(str(key), known)
+            raise UsageError(f"Unknown key '{key}' in {where}.", fix=fix)
     try:
-        return pydantic.TypeAdapter(options).validate_python(values)
+        found = pydantic.TypeAdapter(options).validate_python(values)
+        check_finite(found)
+        return found
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])

@@ -8,16 +8,25 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 _SHOW_AFTER_S = 1.0
+_LINE_AFTER_S = 5.0  # in a log file
 
 
 @contextmanager
 def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
     """Yield `update(what, done, total)`; each new `what` is a bar of its own, shown once the work takes a while.
 
-    Without a terminal nothing is shown.
+    Without a terminal a line says what is done, once for each `what` that is reached after five seconds.
     """
+    begin = time.monotonic()
     if not sys.stderr.isatty():
-        yield lambda what, done, total: None
+        said: set[str] = set()
+
+        def say(what: str, done: int, total: int) -> None:
+            if what not in said and time.monotonic() - begin > _LINE_AFTER_S:
+                said.add(what)
+                print(f"{what}: {done} of {total} ...", file=sys.stderr, flush=True)
+
+        yield say
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -31,7 +40,6 @@ def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
         transient=True,
     )
     tasks: dict[str, TaskID] = {}
-    begin = time.monotonic()
 
     def update(what: str, done: int, total: int) -> None:
         if what not in tasks:

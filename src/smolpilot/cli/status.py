@@ -15,7 +15,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from smolpilot.errors import UsageError
+from smolpilot.errors import TrainingError, UsageError
 
 from .options import parse
 
@@ -28,7 +28,7 @@ class StatusOptions:
     """Show how a training run stands: alive, step, rate, time left, loss, validation, checkpoints, warnings."""
 
     run: tyro.conf.Positional[Path]
-    """Run folder (--out of the training)."""
+    """Run folder (--out of the training), or a checkpoint in it."""
     json: bool = False
     """Print one JSON document instead."""
 
@@ -38,7 +38,7 @@ class WatchOptions:
     """Show the status of a training run again and again, until it ends or Ctrl-C."""
 
     run: tyro.conf.Positional[Path]
-    """Run folder (--out of the training)."""
+    """Run folder (--out of the training), or a checkpoint in it."""
     every: float = 2.0
     """Seconds between two looks."""
 
@@ -63,11 +63,16 @@ def watch(args: Sequence[str]) -> int:
         raise UsageError(f"--every is {options.every}.", expected="seconds above 0")
     from smolpilot.training.status import run_status
 
-    status = run_status(options.run)
+    status = run_status(options.run, verb="watch")
     with Live(view(status), console=Console(highlight=False), auto_refresh=False) as live:
-        while status.state in ("running", "silent"):
+        while status.state in ("running", "silent", "preparing"):
             time.sleep(options.every)
-            status = run_status(options.run)
+            if status.state == "preparing" and not Path(status.run).exists():
+                raise TrainingError(
+                    f"The training in {status.run} ended while it was preparing.",
+                    fix="see what it said in its terminal",
+                )
+            status = run_status(options.run, verb="watch")
             live.update(view(status), refresh=True)
     return 0
 
@@ -83,27 +88,32 @@ def view(status: RunStatus) -> RenderableType:
     if status.stage is not None:
         table.add_row("sequence", Text(status.stage))
     table.add_row(
-        "state", Text(_state_text(status), style="green" if status.state in ("running", "finished") else "yellow")
+        "state",
+        Text(_state_text(status), style="green" if status.state in ("running", "finished", "preparing") else "yellow"),
     )
-    table.add_row("step", f"{status.step} of {status.steps} ({share:.0%}){left}")
-    if status.loss is not None or status.trend:
+    table.add_row("step", f"{status.step} of {status.steps or 'unknown'} ({share:.0%}){left}")
+    if status.step:
         loss = "not finite" if status.loss is None else f"{status.loss:.4g}"
         table.add_row("loss", loss + (f", {status.trend}" if status.trend else ""))
-    if status.samples_per_s is not None and status.data_wait is not None:
+        wait = "unknown" if status.data_wait is None else f"{status.data_wait:.0%}"
         table.add_row(
-            "speed", f"{status.samples_per_s:.1f} samples/s, {status.data_wait:.0%} of it waiting for data, "
-            f"{status.memory_gb:.1f} GB, epoch {status.epoch:.2f}, learning rate {status.learning_rate:.2g}"
-        )  # fmt: skip
+            "speed",
+            f"{_told(status.samples_per_s, '.1f')} samples/s, {wait} of it waiting for data, "
+            f"{_told(status.memory_gb, '.1f')} GB, epoch {_told(status.epoch, '.2f')}, "
+            f"learning rate {_told(status.learning_rate, '.2g')}",
+        )
     if status.cpu_cores is not None:
         table.add_row("uses", f"{status.cpu_cores:.1f} CPU cores, {status.process_gb:.1f} GB")
     if status.gpu is not None:
         table.add_row("GPU", Text(status.gpu))
     for value in status.validations[-3:]:
-        score = "NaN" if value["score"] is None else f"{value['score']:.4g} {value['unit']}"
+        score = "not finite" if value["score"] is None else f"{value['score']:.4g} {value['unit']}"
         table.add_row("held out", f"{score} at step {value['step']}")
     table.add_row("checkpoints", Text(", ".join(status.checkpoints[-3:]) or "none yet"))
     if status.best:
         table.add_row("best", Text(status.best))
+    elif status.validations:
+        table.add_row("best", "none: no validation gave a finite error")
     if status.patience is not None:
         table.add_row("patience", f"{status.patience} validations without a smaller held-out error")
     if status.ema is not None:
@@ -115,6 +125,10 @@ def view(status: RunStatus) -> RenderableType:
 
 
 def _state_text(status: RunStatus) -> str:
+    if status.state == "preparing":
+        return "preparing: opens the dataset and the policy, decodes videos; the first step is still to come"
+    if status.state == "abandoned":
+        return "stopped before its first step; start it with the same command again"
     if status.state == "running":
         return f"running, last line {status.last_line_s:.0f} s ago" if status.last_line_s is not None else "running"
     if status.early is not None:
@@ -122,6 +136,11 @@ def _state_text(status: RunStatus) -> str:
     if status.state == "stopped":
         return f"stopped; go on with: smolpilot train --resume --out {status.run}"
     return {"silent": "running, but silent"}.get(status.state, status.state)
+
+
+def _told(value: float | None, form: str) -> str:
+    """A number as it is shown; those that were not finite are kept as none."""
+    return "not finite" if value is None else format(value, form)
 
 
 def _clock(seconds: float) -> str:

@@ -9,20 +9,24 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from smolpilot.cli.arguments import split_words
 from smolpilot.cli.options import parse, parse_with_config
 from smolpilot.errors import UsageError
+from smolpilot.pointers import followed
 from smolpilot.training import TrainOptions
+from smolpilot.waiting import working
 
 
 def main(args: Sequence[str]) -> int:
     """Train and print the next command; 1 for a failed --overfit, 130 when a signal stopped it (all is saved then)."""
-    words = list(args)
+    words = _resume_words(args)
     options = _resumed(words) if "--resume" in words else parse_with_config(TrainOptions, words, verb="train")
     if options.resume and "--resume" not in words:
         raise UsageError("`resume` is no setting of a config file.", fix="say --resume --out RUN on the command line")
     if options.overfit:
         return _overfit(options)
-    from smolpilot.training import TrainingStoppedError, train
+    with working("loading torch"):
+        from smolpilot.training import TrainingStoppedError, train
     from smolpilot.training.progress import speaks
 
     try:
@@ -52,8 +56,10 @@ def _overfit(options: TrainOptions) -> int:
 
 def _next_command(run: Path, options: TrainOptions) -> str:
     best = run / "checkpoints" / "best"
+    if not best.exists():  # no validation gave a finite error
+        best = run / "checkpoints" / "last"
     dataset = options.dataset or options.mixture[0].dataset
-    facts = json.loads((best / "smolpilot.json").read_text(encoding="utf-8"))
+    facts = json.loads((followed(best) / "smolpilot.json").read_text(encoding="utf-8"))
     command = ["smolpilot", "eval", str(best), "--dataset", str(dataset), "--out", str(run / "eval")]
     # Without held-out episodes there is nothing unseen to score on.
     return shlex.join(command if facts["lineage"]["held_out_episodes"] else [*command, "--episodes", "all"])
@@ -78,6 +84,24 @@ def _print_sequence(run: Path) -> None:
     console.print(f"The sequence is in {run}; report: {run / MARKDOWN}", markup=False, soft_wrap=True)
 
 
+def _resume_words(args: Sequence[str]) -> list[str]:
+    """The words with `--resume` alone: `--resume=true` and `--resume RUN`, as others have it, say the same."""
+    before, given = split_words(args)
+    words = list(before)
+    for one in given:
+        if one.key != "resume" or not one.values:
+            words += one.words
+            continue
+        value, rest = one.values[0], one.values[1:]
+        if value.lower() in ("false", "no", "0"):
+            continue
+        names_run = value.lower() not in ("true", "yes", "1")
+        if names_run and any(other.key == "out" for other in given):
+            raise UsageError(f"--resume takes no value, and {value} is one.", fix="name the run with --out alone")
+        words += ["--resume", *(["--out", value] if names_run else []), *rest]
+    return words
+
+
 def _resumed(words: list[str]) -> TrainOptions:
     """The run's own options, with what else is on the command line; what may differ is checked by `train`."""
     if any(word == "--config" or word.startswith("--config=") for word in words):
@@ -87,4 +111,26 @@ def _resumed(words: list[str]) -> TrainOptions:
         raise UsageError("--resume needs the run.", fix="name it with --out, for example --out runs/first")
     from smolpilot.training.run_folder import load_config
 
-    return parse(TrainOptions, words, verb="train", default=load_config(out))
+    run = _run_to_go_on_with(out)
+    return dataclasses.replace(parse(TrainOptions, words, verb="train", default=load_config(run)), out=run)
+
+
+def _run_to_go_on_with(out: Path) -> Path:
+    """The run that `out` is or lies in; a checkpoint stands for its run where it is the newest one."""
+    from smolpilot.policy.locate import newest_step
+    from smolpilot.training.run_places import checkpoint_of, run_above, sequence_above
+
+    run = run_above(out.expanduser())
+    if run is None:
+        return out
+    checkpoint, newest = checkpoint_of(out.expanduser()), newest_step(followed(run / "checkpoints"))
+    if checkpoint is not None and newest is not None and checkpoint != newest.resolve():
+        raise UsageError(
+            f"{out} is not the newest checkpoint of the run {run}; --resume goes on from that ({newest.name}).",
+            fix=f"go on with the run: smolpilot train --resume --out {run}; or start a new run from that checkpoint: "
+            f"--policy {out} --out NEW_RUN",
+        )
+    whole = sequence_above(run) or run
+    if whole != out.expanduser():
+        print(f"{out} belongs to the run {whole}: going on with that.", file=sys.stderr)
+    return whole

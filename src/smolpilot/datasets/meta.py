@@ -20,6 +20,7 @@ from smolpilot.datasets.features import (
 )
 from smolpilot.datasets.files import read_json, repair_advice
 from smolpilot.datasets.layout import NEVER_RECORDED, Episode, read_layout
+from smolpilot.datasets.missing import missing_dataset
 from smolpilot.errors import DatasetError, UsageError
 from smolpilot.keys import ACTION, STATE
 from smolpilot.statistics import Statistics
@@ -135,7 +136,7 @@ def read_meta(
     """
     root = Path(path).expanduser()
     if not root.exists():
-        raise UsageError(f"The dataset path {root} does not exist.", fix="Check the path.")
+        raise missing_dataset(root)
     info_path = root / "meta" / "info.json"
     if not root.is_dir() or not info_path.is_file():
         raise DatasetError(

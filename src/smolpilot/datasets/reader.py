@@ -22,6 +22,7 @@ from smolpilot.datasets.video import Picture, decode_positions, probe
 from smolpilot.errors import DatasetError, UsageError, did_you_mean
 from smolpilot.keys import ACTION, ACTION_IS_PAD, STATE, TASK, image_key
 from smolpilot.statistics import Statistics, array_statistics
+from smolpilot.waiting import working
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 type Indices = Sequence[int] | Sequence[bool] | slice | npt.NDArray[np.integer[Any] | np.bool_] | Tensor
 
 
+@working("opening the dataset")
 def open_dataset(
     path: str | Path, *, episodes: Sequence[int] | None = None, chunk_size: int = 50, trainable: bool = True
 ) -> Dataset:

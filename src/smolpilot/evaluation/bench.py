@@ -24,6 +24,7 @@ from smolpilot.inference.frames import made_up_frame
 from smolpilot.keys import image_key
 from smolpilot.policy import Policy, load_policy
 from smolpilot.policy.cameras import TYPED, pair_cameras, typed_camera_map
+from smolpilot.waiting import working
 
 from .bench_options import BenchOptions
 from .machine import machine
@@ -87,7 +88,8 @@ def bench(options: BenchOptions, progress: Callable[[str, int, int], None] | Non
     frames = _frames(policy, options, chosen)
     noise = [_noise(policy, i) for i in range(len(frames))]
     with tempfile.TemporaryDirectory() as temporary:
-        runners = _runners(policy, options, chosen, frames, load, Path(temporary))
+        with working("preparing the modes of the engine"):
+            runners = _runners(policy, options, chosen, frames, load, Path(temporary))
         try:
             rows = _measure(policy, runners, frames, noise, progress)
         finally:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from smolpilot.keys import STATE, TASK, image_key
+from smolpilot.waiting import working
 
 from .binding import bind
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 CALIBRATION_FRAMES = 32
 
 
+@working("reading recorded frames")
 def recorded_frames(
     policy: Policy,
     recording: Path | Dataset,

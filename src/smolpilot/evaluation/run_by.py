@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from smolpilot.errors import UsageError
+from smolpilot.waiting import working
 
 from .policy_frames import CALIBRATION_FRAMES, recorded_frames
 from .selection import choose_episodes
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from .options import EngineMode
 
 
+@working("preparing the engine")
 def run_by(
     policy: Policy, engine: EngineMode, recording: Path | Dataset | None = None, units: Mapping[str, str] | None = None
 ) -> Policy | Engine:

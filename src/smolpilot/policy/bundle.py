@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 from dataclasses import dataclass, field
@@ -108,7 +109,8 @@ def save_bundle(policy: Policy, path: str | Path) -> Path:
             (folder / ROBOT).write_text(policy.profile.to_yaml(), encoding="utf-8")
         for path in folder.glob("*.safetensors"):
             # safetensors writes for the owner alone; a bundle is as readable as its other files.
-            path.chmod((folder / CONFIG).stat().st_mode)
+            with contextlib.suppress(OSError):  # a disk without permissions
+                path.chmod((folder / CONFIG).stat().st_mode)
     return target
 
 

@@ -13,6 +13,7 @@ import torch
 
 from smolpilot.errors import CheckpointError, ProfileError, UsageError
 from smolpilot.statistics import Statistics
+from smolpilot.waiting import working
 
 from .bundle import ROBOT, VLM, Facts, is_hub_name
 from .config import PolicyConfig, VLMConfig
@@ -44,6 +45,7 @@ from .weights import (
 _PUBLIC_VLM = "HuggingFaceTB/SmolVLM2-500M-Video-Instruct"
 
 
+@working("opening the policy")
 def load_policy(
     path_or_hub_id: str | Path,
     *,
@@ -119,8 +121,10 @@ def choose_device(device: str | torch.device) -> torch.device:
         chosen = torch.device(device)
         torch.zeros(1, device=chosen)
     except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
+        # For a name that torch does not know it lists two dozen others.
+        known = str(device).split(":")[0] in ("cpu", "cuda", "mps")
         raise UsageError(
-            f"The device '{device}' cannot be used: {str(error).splitlines()[0]}",
+            f"The device '{device}' cannot be used here" + (f": {str(error).splitlines()[0]}" if known else "."),
             expected="auto, cpu, or cuda where there is a GPU",
             fix="leave it at auto; `smolpilot doctor` shows what is here",
         ) from error

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from smolpilot.errors import CheckpointError, HubError, UsageError
+from smolpilot.pointers import followed
 
 from .lora import ADAPTER_CONFIG
 
 CONFIG = "config.json"
+_STEP = re.compile(r"(step_)?\d+")
 _HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[\w.-]+$")
 _PATTERNS = [
     "config.json", "model.safetensors", "model-*.safetensors", "model.safetensors.index.json", "adapter_config.json",
@@ -32,10 +34,11 @@ def locate(source: str | Path, revision: str | None = None) -> Located:
     """Find the checkpoint folder behind a path or hub id.
 
     Looks into training runs: `pretrained_model/`, `checkpoints/best`, `checkpoints/last` (also LeRobot's
-    `checkpoints/last/pretrained_model`). A hub id is used only when no such path exists. Raises UsageError for a
-    path that does not exist, CheckpointError for a folder without a checkpoint, HubError when the hub fails.
+    `checkpoints/last/pretrained_model`), else the latest step. A hub id is used only when no such path exists. Raises
+    UsageError for a path that does not exist, CheckpointError for a folder without a checkpoint, HubError when the
+    hub fails.
     """
-    path = Path(source).expanduser()
+    path = followed(Path(source).expanduser())
     if path.exists():
         if revision is not None:
             raise UsageError(f"revision '{revision}' was given for the folder {path}.", expected="a hub id with it")
@@ -98,7 +101,10 @@ def _inside(path: Path) -> Path:
     for root in (path / "checkpoints", path):
         for name in ("best", "last"):
             places += [root / name, root / name / "pretrained_model"]
-    for place in places:
+    for root in (path / "checkpoints", path):
+        if newest := newest_step(followed(root)):
+            places += [newest, newest / "pretrained_model"]
+    for place in map(followed, places):
         if is_checkpoint(place):
             return place.resolve()
     raise CheckpointError(
@@ -108,6 +114,13 @@ def _inside(path: Path) -> Path:
     )
 
 
+def newest_step(folder: Path) -> Path | None:
+    """The checkpoint of the latest step in a `checkpoints` folder: `step_000100`, or LeRobot's `000100`."""
+    steps = [entry for entry in folder.iterdir() if _STEP.fullmatch(entry.name)] if folder.is_dir() else []
+    return max(steps, key=lambda entry: int(entry.name.removeprefix("step_")), default=None)
+
+
 def is_checkpoint(folder: Path) -> bool:
+    """Whether the folder itself is a checkpoint."""
     # A run folder of smolpilot has a config.yaml, one of LeRobot a train_config.json: neither is taken for this.
     return (folder / CONFIG).is_file() or (folder / ADAPTER_CONFIG).is_file()

@@ -13,12 +13,12 @@ from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-import psutil
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from smolpilot.datasets import Dataset
+from smolpilot.machine import available_memory
 from smolpilot.policy.cameras import CamerasPart
 from smolpilot.policy.inputs import PolicyInputs
 from smolpilot.policy.joints import JointsPart
@@ -84,7 +84,7 @@ class Batches:
         if self._cache is not None:
             self.needed_gb, self.in_memory = 0.0, False
             return
-        limit = psutil.virtual_memory().available / 2e9 if memory_gb is None else memory_gb
+        limit = available_memory() / 2e9 if memory_gb is None else memory_gb
         self.needed_gb = predicted_gb(list(self._plans.values()), len(held))
         self.in_memory = self.needed_gb <= limit
         self._images: FrameStore | Decoder

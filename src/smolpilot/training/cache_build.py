@@ -6,11 +6,12 @@ computes is waited for, not computed twice. A lock ends with its process, so tha
 
 from __future__ import annotations
 
-import fcntl
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import IO
+
+from smolpilot.atomic import lock
 
 from .progress import track
 
@@ -26,13 +27,10 @@ class Claim:
         """Take it; False when another process has it and `wait` is not set."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         file = self._path.open("wb")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        # On a disk without locks a block is computed twice at worst, and written whole both times.
+        if not lock(file.fileno(), wait=wait):
             file.close()
             return False
-        except OSError:
-            pass  # a file system without locks: at worst a block is computed twice, and written whole both times
         self._file = file
         return True
 

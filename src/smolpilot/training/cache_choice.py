@@ -11,6 +11,7 @@ import torch
 
 from smolpilot.errors import UsageError
 from smolpilot.policy.inputs import PolicyInputs
+from smolpilot.words import sized
 
 from .augment import Augmentation
 from .batches import Batches, Rows
@@ -55,7 +56,7 @@ class CacheChoice:
         if policy.device.type == "cpu":
             return
         freed = park(policy.model, self.kind)
-        print(f"cache: {freed:.2f} GB of the network wait in main memory while the cache serves", flush=True)
+        print(f"cache: {sized(1e9 * freed)} of the network wait in main memory while the cache serves", flush=True)
 
     def _built(
         self, batches: Batches, rows: Rows, dtype: CacheDtype | None, views: int, change: Augmentation | None
@@ -85,7 +86,7 @@ def choose_cache(prepared: Prepared, turn: int = 0) -> CacheChoice | None:
         return None
     views = f", {options.cache_views} changed views of each frame" if options.cache_views else ""
     size = _spec(prepared, kind).gigabytes(prepared.frames)
-    print(f"cache: {kind}, {size:.3g} GB in {folder}{views}", flush=True)
+    print(f"cache: {kind}, {sized(1e9 * size)} in {folder}{views}", flush=True)
     return CacheChoice(prepared, kind, folder, turn)
 
 

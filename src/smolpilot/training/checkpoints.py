@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import re
 import shutil
 from dataclasses import dataclass, field
@@ -17,7 +18,10 @@ from torch import Tensor
 
 from smolpilot.atomic import atomic_folder, write_text_atomic
 from smolpilot.errors import CheckpointError, TrainingError
+from smolpilot.pointers import drop, point, target_of
 from smolpilot.policy import Policy, save_bundle
+from smolpilot.refusals import FULL, explain
+from smolpilot.words import sized
 
 STATE_FOLDER = "training_state"
 _STEP = re.compile(r"step_(\d+)")
@@ -28,7 +32,8 @@ class TrainingState:
     """Where a run stands after `step` optimiser steps; the sampler's position follows from it.
 
     `pending` sums what the next metrics line will average; `validated_at` is the step of the last validation,
-    `without_gain` counts the validations since the best one.
+    `without_gain` counts the validations since the best one. `best_step` is None before the first validation whose
+    error is a finite number.
     """
 
     step: int = 0
@@ -39,6 +44,16 @@ class TrainingState:
     pending: dict[str, float] = field(default_factory=dict)
     dataset: str = ""
     sampler: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        # Runs of earlier versions called an infinite error their best.
+        if self.best_score is not None and not math.isfinite(self.best_score):
+            self.best_score = self.best_step = None
+
+    @property
+    def best(self) -> int | None:
+        """The step that `best` stands for: without any validation the newest; None when no error was finite."""
+        return self.best_step if self.best_step is not None or self.validated_at else self.step
 
 
 class Checkpoints:
@@ -62,9 +77,9 @@ class Checkpoints:
                     _write(beside, policy, state, tensors)
         except (OSError, safetensors.SafetensorError) as error:
             raise self._cannot_save(state.step, error) from error
-        _point(self.folder / "last", path.name)
-        if state.best_step is None or state.best_step == state.step:
-            _point(self.folder / "best", path.name)
+        point(self.folder / "last", path.name)
+        if state.best == state.step:
+            point(self.folder / "best", path.name)
         self._drop_old()
         return path
 
@@ -73,11 +88,11 @@ class Checkpoints:
         for entry in self.folder.glob(".step_*.partial"):
             shutil.rmtree(entry, ignore_errors=True)
         steps = self._steps()
-        for link, step in (("last", state.step), ("best", state.best_step or state.step)):
+        for name, step in (("last", state.step), ("best", state.best)):
             if step in steps:
-                _point(self.folder / link, steps[step].name)
-            elif not (self.folder / link).exists():
-                (self.folder / link).unlink(missing_ok=True)
+                point(self.folder / name, steps[step].name)
+            elif step is None or not (self.folder / name).exists():
+                drop(self.folder / name)
         self._drop_old()
 
     def newest(self) -> Path | None:
@@ -98,7 +113,7 @@ class Checkpoints:
         return found
 
     def _drop_old(self) -> None:
-        best = (self.folder / "best").resolve().name
+        best = Path(target_of(self.folder / "best") or "").name
         steps = self._steps()
         for step in sorted(steps)[: -self._keep]:
             if steps[step].name != best:
@@ -111,13 +126,23 @@ class Checkpoints:
     def _cannot_save(self, step: int, error: Exception) -> TrainingError:
         newest = self.newest()
         kept = f"The checkpoint {newest} is whole." if newest else "There is no earlier checkpoint."
-        reason = getattr(error, "strerror", None) or str(error)
-        free = shutil.disk_usage(self.folder).free / 1e9
+        free, needed = shutil.disk_usage(self.folder).free, _size(newest) if newest else None
+        room = f"{sized(free)} free" + (f", the checkpoint before took {sized(needed)}" if needed else "")
+        refusal = explain(error) if isinstance(error, OSError) else None
+        # safetensors says the system's words only.
+        full = (isinstance(error, OSError) and error.errno in FULL) or "No space left" in str(error)
+        how = "free some space" if full else refusal.fix if refusal else ""
+        again = f"smolpilot train --resume --out {self.folder.parent}"
         return TrainingError(
-            f"The checkpoint of step {step} could not be written to {self.folder}: {reason} ({free:.1f} GB free).",
-            expected=f"room for the whole checkpoint. {kept}",
-            fix=f"Free disk space, then: smolpilot train --resume --out {self.folder.parent}",
+            f"The checkpoint of step {step} could not be written to {self.folder} ({room}): "
+            f"{refusal.found if refusal else error}",
+            expected=f"a disk that takes the whole checkpoint. {kept}",
+            fix=f"{how}; then: {again}" if how else f"when it is mended: {again}",
         )
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def load_state(checkpoint: Path) -> tuple[TrainingState, dict[str, Tensor]]:
@@ -160,11 +185,3 @@ def _write(folder: Path, policy: Policy, state: TrainingState, tensors: dict[str
 def _write_state(folder: Path, state: TrainingState) -> None:
     values: dict[str, Any] = dataclasses.asdict(state)
     write_text_atomic(folder / "state.json", json.dumps(values, indent=2))
-
-
-def _point(link: Path, target: str) -> None:
-    """Make `link` a relative symbolic link to `target`, in one move."""
-    beside = link.with_name(f".{link.name}.partial")
-    beside.unlink(missing_ok=True)
-    beside.symlink_to(target)
-    beside.replace(link)

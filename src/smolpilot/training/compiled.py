@@ -7,6 +7,7 @@ from torch import Tensor
 
 from smolpilot.errors import UsageError
 from smolpilot.policy import SmolVLA
+from smolpilot.waiting import working
 
 
 def compile_expert(model: SmolVLA, device: torch.device, *, backend: str = "inductor") -> None:
@@ -14,7 +15,8 @@ def compile_expert(model: SmolVLA, device: torch.device, *, backend: str = "indu
 
     The first steps take minutes more.
     """
-    _try(device, backend)
+    with working("trying the compiler (--compile)"):
+        _try(device, backend)
     model.expert.compile(dynamic=True, backend=backend)
 
 

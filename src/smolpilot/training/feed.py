@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import psutil
+from smolpilot.errors import UsageError
+from smolpilot.machine import available_memory
+from smolpilot.words import sized
 
 from .batches import Batches, Feed
 from .cache_choice import CacheChoice
@@ -21,7 +23,9 @@ def build_feed(prepared: Prepared, cache: CacheChoice | None, *, sharers: int = 
     options, policy, parts = prepared.options, prepared.policy, prepared.parts
     chunk, device, workers = policy.config.chunk_size, policy.device, options.workers or 0
     transforms = [policy.transforms.for_source(part.layout) for part in parts]
-    memory = options.frames_gb if options.frames_gb is not None else psutil.virtual_memory().available / 2e9
+    memory = options.frames_gb if options.frames_gb is not None else available_memory() / 2e9
+    if options.frames_gb is not None:
+        _refuse_more_than_free(prepared, options.frames_gb, sharers)
     memory /= sharers
     memory = memory if len(parts) == 1 else _memory_of_each(prepared, memory)
     made = cache.training if cache else None
@@ -43,6 +47,18 @@ def build_feed(prepared: Prepared, cache: CacheChoice | None, *, sharers: int = 
     if len(parts) == 1 and options.balance == "frames":
         return batches[0], scorer
     return Mixture(batches, *groups_of(parts, options.balance), workers=workers), scorer
+
+
+def _refuse_more_than_free(prepared: Prepared, limit: float, sharers: int) -> None:
+    """Decoded frames that --frames-gb lets into the memory, but the machine does not."""
+    plans = camera_plans(prepared.parts[0].meta, prepared.policy.transforms)
+    needed, free = sharers * predicted_gb(list(plans.values()), prepared.frames), available_memory() / 1e9
+    if free < needed <= limit:
+        raise UsageError(
+            f"--frames-gb {limit:g} would hold {sized(1e9 * needed)} of decoded frames in memory, "
+            f"{sized(1e9 * free)} are free.",
+            fix="leave --frames-gb out: frames are decoded while training then",
+        )
 
 
 def _memory_of_each(prepared: Prepared, limit: float) -> float:

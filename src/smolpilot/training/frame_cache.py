@@ -26,6 +26,8 @@ from smolpilot.errors import TrainingError
 from smolpilot.hashing import content_name, tensors_digest
 from smolpilot.policy import Policy
 from smolpilot.policy.inputs import PolicyInputs
+from smolpilot.waiting import working
+from smolpilot.words import sized
 
 from .augment import Augmentation
 from .block_store import BlockStore, file_hash
@@ -112,7 +114,8 @@ class FrameCache:
         self.spec, self.policy, self._dataset, self._plans = spec, policy, dataset, dict(plans)
         self._assemble, self._augmentation = assemble, augmentation
         self._store = BlockStore(folder, (spec.numbers.row_bytes,), torch.uint8)
-        self._blocks = list(self._plan_blocks(rows))
+        with working("reading the videos' fingerprints for the frame cache"):
+            self._blocks = list(self._plan_blocks(rows))
         self._place = np.full((len(dataset), 2), -1, dtype=np.int64)
         for number, (_, members) in enumerate(self._blocks):
             self._place[members] = np.stack([np.full(len(members), number), np.arange(len(members))], axis=1)
@@ -184,7 +187,8 @@ class FrameCache:
         free, needed = free_gb(self._store.folder), self.spec.gigabytes(rows)
         if needed > free - 1:
             raise TrainingError(
-                f"The {self.spec.kind} cache needs {needed:.1f} GB in {self._store.folder}, {free:.1f} GB are free.",
+                f"The {self.spec.kind} cache needs {sized(1e9 * needed)} and 1 GB to spare in {self._store.folder}, "
+                f"{sized(1e9 * free)} are free.",
                 fix="--cache vision is smaller than prefix, --cache none needs nothing; --cache-dir names another disk",
             )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from dataclasses import dataclass
@@ -88,7 +89,7 @@ class Trainer:
         stream = self.batches.stream(self.sampler, self.state.step, self.steps)
         if self.device.type == "cuda":
             stream = ahead(stream)
-        clock = _Clock(self.options.batch_size or 1)
+        clock, start = _Clock(self.options.batch_size or 1), self.state.step
         try:
             while True:
                 if reason := self.world.any_of(interrupts.requested):
@@ -99,12 +100,19 @@ class Trainer:
                     return
                 inputs = next(stream)
                 clock.data_ready()
-                self._step(self.augmentation(inputs, self.sampler.places(self.state.step)))
+                with contextlib.ExitStack() as stack:
+                    if self.state.step == start:
+                        stack.enter_context(around.progress.waiting(self._first_step()))
+                    self._step(self.augmentation(inputs, self.sampler.places(self.state.step)))
                 clock.step_done()
                 if self._due(self.options.log_every):
                     self._log(around, clock)
         finally:
             stream.close()
+
+    def _first_step(self) -> str:
+        """What the first step does beside its arithmetic."""
+        return "compiling the action expert, which takes minutes (--compile)" if self.options.compile else "first step"
 
     def _step(self, inputs: PolicyInputs) -> None:
         if inputs.actions is None:
@@ -174,24 +182,25 @@ class Trainer:
     def _validate(self, validator: Scorer, around: Surroundings, interrupts: Interrupts) -> bool:
         """Score the held-out frames; True when this is the best score so far."""
         self._settle()
-        result = self.world.first(lambda: validator.run(self.outcome.policy(), lambda: interrupts.requested))
+        with around.progress.waiting(f"step {self.state.step}: scoring held-out frames"):
+            result = self.world.first(lambda: validator.run(self.outcome.policy(), lambda: interrupts.requested))
         if result is None:
             self._stop(around, self.world.any_of(interrupts.requested))
         self.state.validated_at = self.state.step
         around.log.write(self.state.step, "validation", result.values())
         best = self.state.best_score
-        improved = best is None or result.score < best
+        improved = math.isfinite(result.score) and (best is None or result.score < best)
         if improved:
             self.state.best_score, self.state.best_step = result.score, self.state.step
         self.state.without_gain = 0 if improved else self.state.without_gain + 1
-        mark = "  (best so far)" if improved else ""
+        mark = "  (best so far)" if improved else "" if math.isfinite(result.score) else "  (never the best)"
         around.progress.note(f"step {self.state.step}: held-out error {result.text()}{mark}")
         if self._is_over(self.state) and self.state.step < self.steps:
             values = {"best_step": self.state.best_step, "patience": self.options.patience}
             around.log.write(self.state.step, "stopped_early", values)
             around.progress.note(
-                f"step {self.state.step}: stopped early, no gain in {self.state.without_gain} validations since step "
-                f"{self.state.best_step}"
+                f"step {self.state.step}: stopped early, no gain in {self.state.without_gain} validations"
+                + (f" since step {self.state.best_step}" if self.state.best_step is not None else "")
             )
         return improved
 
@@ -207,7 +216,8 @@ class Trainer:
         if self.world.rank:
             return
         tensors = optimiser_tensors(self.model, self.optimiser) | rng_tensors() | self.precision.tensors()
-        around.checkpoints.save(self.outcome.policy(), self.state, tensors | self.outcome.tensors())
+        with around.progress.waiting(f"step {self.state.step}: saving the checkpoint"):
+            around.checkpoints.save(self.outcome.policy(), self.state, tensors | self.outcome.tensors())
 
     def _stop(self, around: Surroundings, reason: str) -> NoReturn:
         if self.state.step:

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import psutil
 
 from smolpilot.errors import TrainingError
+from smolpilot.machine import available_memory
 from smolpilot.option_types import AUTO
+from smolpilot.words import sized
 
 if TYPE_CHECKING:
     from smolpilot.policy import Policy, PolicyInputs
@@ -68,7 +70,7 @@ def largest_that_fits(need: Callable[[int], float | None], largest: int, limit: 
         size = min(2 * size, largest)
     if not found[0]:
         raise TrainingError(
-            f"Not even one sample fits into the {limit / 1e9:.1f} GB that are free.",
+            f"Not even one sample fits into the {sized(limit)} that are free.",
             fix="--lora 32, --dtype bfloat16, the frame cache (--cache prefix); close what else uses the memory",
         )
     return found
@@ -115,7 +117,7 @@ def probe(
     size, used = largest_that_fits(need, len(inputs), _FILL * before)
     # Equal parts of the batch: the last one should not be a small rest.
     parts = -(-len(inputs) // size)
-    text = f"{used / 1e9:.2f} of {before / 1e9:.1f} GB free"
+    text = f"{sized(used)} of {sized(before)} free"
     return size, f"micro-batch: {size} of {len(inputs)} samples at once, {parts} for a step ({text})"
 
 
@@ -125,7 +127,7 @@ def _free(device: Any) -> float:
         import torch
 
         return float(torch.cuda.mem_get_info(device)[0])
-    return float(psutil.virtual_memory().available)
+    return float(available_memory())
 
 
 def _peak(act: Callable[[], None], device: Any) -> float:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from pathlib import Path
 from typing import Any
 
+from smolpilot.atomic import flush
 from smolpilot.errors import TrainingError
 
 from .tracking import Tracker
@@ -46,8 +46,7 @@ class MetricsLog:
 
     def close(self) -> None:
         """Put everything on disk."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        flush(self._file)
         self._file.close()
         self._board.close()
         if self._tracker is not None:
@@ -85,16 +84,22 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The lines of a metrics.jsonl; a torn last line (the process was killed in it) is left out."""
-    lines = path.read_text(encoding="utf-8").splitlines()
+def read_metrics(path: Path, *, strict: bool = True) -> list[dict[str, Any]]:
+    """The lines of a metrics.jsonl; a torn last line (the process was killed in it) is left out.
+
+    Another damaged line is a TrainingError, or where not `strict` is left out, too.
+    """
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     values: list[dict[str, Any]] = []
     for number, line in enumerate(lines, start=1):
         try:
-            values.append(json.loads(line))
-        except json.JSONDecodeError as error:
-            if number < len(lines):
-                raise TrainingError(f"Line {number} of {path} is damaged.", fix="remove that line") from error
+            value = json.loads(line)
+        except json.JSONDecodeError:
+            value = None
+        if isinstance(value, dict):
+            values.append(value)
+        elif strict and number < len(lines):
+            raise TrainingError(f"Line {number} of {path} is damaged.", fix="remove that line")
     return values
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from smolpilot.errors import UsageError, check_seed, did_you_mean
-from smolpilot.option_types import AUTO, Count, Pairs, Shares
+from smolpilot.option_types import AUTO, Count, Pairs, Shares, check_finite
 
 from .memory import fill_memory
 from .sources import Sources, check_sources
@@ -186,9 +186,10 @@ FREE_ON_RESUME = frozenset(
 
 def check(options: TrainOptions) -> TrainOptions:
     """Refuse what cannot be meant; a UsageError names the option. Returns the options."""
+    check_finite(options)
+    _check_missing(options)
     _check_choice(options)
-    if options.steps is None:
-        raise UsageError("--steps is missing.", fix="say how long to train, for example --steps 3000")
+    assert options.steps is not None
     positive = [
         "steps",
         "batch_size",
@@ -255,19 +256,31 @@ def _check_augment(kinds: Mapping[str, float]) -> None:
             raise UsageError(f"--augment {kind}={share}.", expected="a probability from 0 to 1, such as 0.5")
 
 
+def _check_missing(options: TrainOptions) -> None:
+    """All that is missing in one error."""
+    asked = [
+        (options.dataset is None and not options.mixture, "--dataset is missing", "--dataset DATASET (a folder)"),
+        (
+            options.policy is None and options.preset is None,
+            "there is nothing to train (no --policy)",
+            "--policy BUNDLE_OR_HUB_ID to fine-tune, or --preset tiny|smolvla --from-scratch",
+        ),
+        (options.steps is None, "--steps is missing", "--steps 3000"),
+        (options.out is None, "--out is missing", "--out runs/first"),
+    ]
+    missing = [(found, fix) for is_missing, found, fix in asked if is_missing]
+    if missing:
+        found = "; ".join(text for text, _ in missing)
+        raise UsageError(f"{found[0].upper() if found[0] != '-' else '-'}{found[1:]}.",
+                         fix=f"add {'; '.join(fix for _, fix in missing)}")  # fmt: skip
+
+
 def _check_choice(options: TrainOptions) -> None:
-    if options.out is None:
-        raise UsageError("--out is missing.", fix="name the run folder, for example --out runs/first")
     _check_data(options)
     if options.policy is not None and (options.preset is not None or options.from_scratch):
         raise UsageError(
             "--policy and --preset/--from-scratch exclude each other.",
             fix="--policy fine-tunes trained weights; --preset NAME --from-scratch starts from random ones",
-        )
-    if options.policy is None and options.preset is None:
-        raise UsageError(
-            "There is nothing to train.",
-            expected="--policy BUNDLE_OR_HUB_ID to fine-tune, or --preset tiny|smolvla --from-scratch",
         )
     if options.preset is not None and not options.from_scratch:
         raise UsageError(
@@ -299,8 +312,6 @@ def _check_choice(options: TrainOptions) -> None:
 
 
 def _check_data(options: TrainOptions) -> None:
-    if options.dataset is None and not options.mixture:
-        raise UsageError("--dataset is missing.", fix="name the folder of a LeRobot dataset")
     if options.mixture:
         if options.dataset is not None:
             raise UsageError(

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Column
+
+from smolpilot.waiting import working
 
 _PLAIN_EVERY_S = 15.0
 
@@ -50,6 +54,18 @@ class RunProgress:
         elif now - self._last >= _PLAIN_EVERY_S or step == self._steps:
             self._last = now
             self.note(text)
+
+    @contextmanager
+    def waiting(self, text: str) -> Iterator[None]:
+        """Say what goes on while no step is made: in the live line, elsewhere as `working` does."""
+        if self._live is None:
+            with contextlib.nullcontext() if self._silent else working(text):
+                yield
+            return
+        before = self._live.tasks[0].fields["text"]
+        self._live.update(self._task, text=text)
+        yield
+        self._live.update(self._task, text=before)
 
     def note(self, text: str) -> None:
         """Print a line that stays."""

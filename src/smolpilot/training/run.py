@@ -13,10 +13,12 @@ import torch
 import yaml
 from torch import Tensor
 
+from smolpilot.atomic import refuse_inside_dataset
 from smolpilot.errors import CheckpointError, UsageError, check_seed
 from smolpilot.hashing import tensors_digest
 from smolpilot.option_types import AUTO
 from smolpilot.policy import Policy
+from smolpilot.waiting import working
 
 from . import run_folder
 from .batches import Feed
@@ -24,6 +26,7 @@ from .cache_choice import choose_cache
 from .checkpoints import Checkpoints, TrainingState, load_state
 from .environment import environment
 from .feed import build_feed
+from .fitting import fit_batch, memory_errors
 from .interrupts import Interrupts
 from .loop import Surroundings, Trainer
 from .memory import probe
@@ -62,42 +65,57 @@ def _is_sequence(out: Path | None) -> bool:
 
 
 def _begin(options: TrainOptions, world: World, lineage: Mapping[str, Any] | None) -> Path:
-    def make() -> tuple[Prepared, Trainer]:
+    def checked() -> TrainOptions:
         found = resolve(run_folder.absolute_paths(check(options)))
         assert found.out is not None
         run_folder.refuse_existing(found.out)
+        if found.cache_dir is not None:
+            refuse_inside_dataset(found.cache_dir)
         if found.track != "none":
             require(found.track)
+        return dataclasses.replace(found, device=world.device(found.device))
+
+    def make() -> tuple[Prepared, Trainer]:
         torch.manual_seed(found.seed)
-        prepared = prepare(dataclasses.replace(found, device=world.device(found.device)), lineage)
+        with working("opening the dataset and the policy"):
+            prepared = prepare(found, lineage)
         _announce(prepared)
         stop_on_errors(preflight_training(prepared), overruled=not options.preflight, say=print)
         return prepared, _trainer(prepared, world)
 
-    prepared, trainer = world.together(make)
-    out, settled = prepared.options.out, dataclasses.replace(prepared.options, device=options.device)
+    found = world.together(checked)
+    out = found.out
     assert out is not None
-    surroundings = environment(prepared.policy.device) | {"processes": world.size}
-    world.together(lambda: None if world.rank else run_folder.create(out, settled, surroundings))
+    with contextlib.ExitStack() as stack:
+        mark = run_folder.preparing(out, found.steps)
+        world.together(lambda: None if world.rank else stack.enter_context(mark))
+        prepared, trainer = world.together(make)
+        settled = dataclasses.replace(prepared.options, device=options.device)
+        surroundings = environment(prepared.policy.device) | {"processes": world.size}
+        world.together(lambda: None if world.rank else run_folder.create(out, settled, surroundings))
     return _run(trainer, out)
 
 
 def _go_on(given: TrainOptions, world: World, lineage: Mapping[str, Any] | None) -> Path:
     out, options = world.together(lambda: _saved(given, world))
     torch.manual_seed(options.seed)
-    # In turn: process 0 sets damaged checkpoints aside before the others look.
-    found = world.in_turn(lambda: _newest_whole(options, out))
+    with contextlib.ExitStack() as stack:
+        # Noted first: nothing is touched while another process writes into the folder.
+        noted = run_folder.noted_process(out, ready=False)
+        world.together(lambda: None if world.rank else stack.enter_context(noted))
+        # In turn: process 0 sets damaged checkpoints aside before the others look.
+        found = world.in_turn(lambda: _newest_whole(options, out))
 
-    def make() -> Trainer:
-        # Stopped before the first checkpoint: nothing is lost by beginning again.
-        prepared = prepare(options, lineage) if found is None else found[0]
-        _announce(prepared)
-        trainer = _trainer(prepared, world)
-        if found is not None:
-            trainer.load(*found[1])
-        return trainer
+        def make() -> Trainer:
+            # Stopped before the first checkpoint: nothing is lost by beginning again.
+            prepared = prepare(options, lineage) if found is None else found[0]
+            _announce(prepared)
+            trainer = _trainer(prepared, world, resumed=found is not None)
+            if found is not None:
+                trainer.load(*found[1])
+            return trainer
 
-    return _run(world.together(make), out)
+        return _run(world.together(make), out)
 
 
 def _saved(given: TrainOptions, world: World) -> tuple[Path, TrainOptions]:
@@ -117,7 +135,8 @@ def _newest_whole(options: TrainOptions, out: Path) -> tuple[Prepared, tuple[Tra
     torn: CheckpointError | None = None
     for checkpoint in Checkpoints(out / "checkpoints", keep=options.keep).from_newest():
         try:
-            found = prepare_resumed(options, checkpoint), load_state(checkpoint)
+            with working("opening the dataset and the checkpoint"):
+                found = prepare_resumed(options, checkpoint), load_state(checkpoint)
         except CheckpointError as error:
             warnings.warn(f"{checkpoint} is damaged and left out: {error.found}", stacklevel=2)
             torn = error
@@ -147,7 +166,6 @@ def _run(trainer: Trainer, out: Path) -> Path:
         world.require_equal({"dataset": state.dataset, "weights": tensors_digest(dict(trainer.model.state_dict()))})
     main = world.rank == 0
     with contextlib.ExitStack() as stack:
-        # Noted first: nothing is touched while another process writes into the folder.
         world.together(lambda: stack.enter_context(run_folder.noted_process(out)) if main else None)
         interrupts = stack.enter_context(Interrupts())
         if state.step and main:
@@ -156,7 +174,8 @@ def _run(trainer: Trainer, out: Path) -> Path:
         progress = RunProgress(trainer.steps, start=state.step, silent=not main)
         trainer.model.train()
         try:
-            trainer.run(Surroundings(checkpoints, log, progress), interrupts)
+            with memory_errors(trainer.options):
+                trainer.run(Surroundings(checkpoints, log, progress), interrupts)
         finally:
             progress.close()
             log.close()
@@ -172,7 +191,7 @@ def _log(trainer: Trainer, out: Path) -> MetricsLog:
     return MetricsLog(out, step=state.step, validated_at=state.validated_at, tracker=tracker)
 
 
-def _trainer(prepared: Prepared, world: World) -> Trainer:
+def _trainer(prepared: Prepared, world: World, *, resumed: bool = False) -> Trainer:
     cache = choose_cache(prepared, world.local_rank)
     feed, scorer = build_feed(prepared, cache, sharers=world.local_size)
     if cache is not None:
@@ -183,11 +202,26 @@ def _trainer(prepared: Prepared, world: World) -> Trainer:
             expected="a dataset of at least two episodes",
             fix="leave --patience out",
         )
-    if prepared.options.micro_batch == AUTO:
-        prepared.options = dataclasses.replace(prepared.options, micro_batch=_micro_batch(prepared, feed, world))
+    _fit(prepared, feed, world, resumed=resumed)
     # With what the cache and the memory decided.
     print(run_folder.config_text(dataclasses.replace(prepared.options, resume=False)), flush=True)
     return Trainer(prepared.options, prepared.policy, feed, scorer, prepared.parts[0].meta.fingerprint, world)
+
+
+def _fit(prepared: Prepared, feed: Feed, world: World, *, resumed: bool) -> None:
+    """Settle how many samples go through the network at once."""
+    options = prepared.options
+    size = options.batch_size or 1
+    part = world.part(size)
+    with working("finding out how much memory a batch takes"):
+        micro, said = fit_batch(
+            options, prepared.policy, feed, batch=part.stop - part.start, sharers=world.local_size, resumed=resumed
+        )
+        if said:
+            print(said, flush=True)
+        if micro == AUTO:
+            micro = _micro_batch(prepared, feed, world)
+    prepared.options = dataclasses.replace(options, micro_batch=micro)
 
 
 def _micro_batch(prepared: Prepared, feed: Feed, world: World) -> int:

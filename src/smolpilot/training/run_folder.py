@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,30 +15,83 @@ import psutil
 import pydantic
 import yaml
 
-from smolpilot.atomic import atomic_folder, write_text_atomic
+from smolpilot.atomic import atomic_folder, fsync, refuse_inside_dataset, write_text_atomic
 from smolpilot.errors import UsageError, did_you_mean
 
 from .options import TrainOptions
+from .run_places import CONFIG as CONFIG
+from .run_places import PREPARING as PREPARING
+from .run_places import no_run, run_above
 from .sources import Source
 
-CONFIG = "config.yaml"
 PROCESS = "process.json"
+_FILLING = ".filling"
+_BEFORE_CONFIG = {PREPARING, _FILLING, "environment.json", "checkpoints"} | {
+    "stages",
+    "stages.yaml",
+    "robot.yaml",
+    "statistics.json",
+}
 
 
 def create(out: Path, options: TrainOptions, environment: dict[str, Any]) -> None:
     """Make the run folder with what is known before the first step; UsageError when `out` exists."""
-    refuse_existing(out)
-    with atomic_folder(out) as beside:
+    if not (out / PREPARING).is_file():
+        refuse_existing(out)
+    with filled(out) as beside:
         (beside / CONFIG).write_text(config_text(options), encoding="utf-8")
         (beside / "environment.json").write_text(json.dumps(environment, indent=2) + "\n", encoding="utf-8")
         (beside / "checkpoints").mkdir()
 
 
 @contextmanager
-def noted_process(out: Path) -> Iterator[None]:
+def preparing(out: Path, steps: int | None) -> Iterator[None]:
+    """Make the new folder `out` at once, so that `smolpilot status` finds it while videos are decoded.
+
+    Without `filled` in between (an error, Ctrl-C) the folder is gone again at the end; what a kill leaves behind,
+    `refuse_existing` clears away for the next run.
+    """
+    refuse_existing(out)
+    out.mkdir(parents=True)
+    write_text_atomic(out / PREPARING, json.dumps({**_identity(), "steps": steps}) + "\n")
+    try:
+        yield
+    finally:
+        _clear_unfinished(out)
+
+
+@contextmanager
+def filled(out: Path) -> Iterator[Path]:
+    """Yield a folder whose content becomes that of the run `out`: whole, or not at all; its config.yaml comes last."""
+    if not (out / PREPARING).is_file():
+        with atomic_folder(out) as beside:
+            yield beside
+        return
+    beside = out / _FILLING
+    beside.mkdir()
+    yield beside
+    for entry in sorted(beside.iterdir(), key=lambda entry: entry.name == CONFIG):
+        fsync(entry)
+        entry.replace(out / entry.name)
+    beside.rmdir()
+    (out / PREPARING).unlink()
+    fsync(out)
+
+
+def _clear_unfinished(out: Path) -> None:
+    """Remove a folder that holds nothing but what `preparing` and `filled` write before config.yaml is there."""
+    if not out.is_dir() or out.is_symlink() or (out / CONFIG).exists() or not (out / PREPARING).is_file():
+        return
+    if all(entry.name in _BEFORE_CONFIG or entry.suffix == ".partial" for entry in out.iterdir()):
+        shutil.rmtree(out, ignore_errors=True)
+
+
+@contextmanager
+def noted_process(out: Path, *, ready: bool = True) -> Iterator[None]:
     """Note in the run folder which process trains, so that `smolpilot status` can tell whether it lives.
 
-    UsageError while another process trains there: two would write over each other's lines and checkpoints.
+    `ready`: it trains already; otherwise it still prepares. UsageError while another process trains there: two would
+    write over each other's lines and checkpoints.
     """
     process, other = psutil.Process(), living_process(out)
     if other is not None and other.pid != process.pid:
@@ -46,27 +100,43 @@ def noted_process(out: Path) -> Iterator[None]:
             expected="one process for a run",
             fix=f"look at it with `smolpilot status {out}`, or stop it first",
         )
-    values = {"pid": process.pid, "created": process.create_time()}
-    write_text_atomic(out / PROCESS, json.dumps(values) + "\n")
+    write_text_atomic(out / PROCESS, json.dumps({**_identity(), "ready": ready}) + "\n")
     try:
         yield
     finally:
         (out / PROCESS).unlink(missing_ok=True)
 
 
-def living_process(out: Path) -> psutil.Process | None:
+def _identity() -> dict[str, Any]:
+    process = psutil.Process()
+    return {"pid": process.pid, "created": process.create_time()}
+
+
+def living_process(out: Path, note: str = PROCESS) -> psutil.Process | None:
     """The process that the run noted, if it still is that process."""
     try:
-        noted = json.loads((out / PROCESS).read_text(encoding="utf-8"))
+        noted = read_note(out, note)
         process = psutil.Process(int(noted["pid"]))
         same = abs(process.create_time() - float(noted["created"])) < 1 and process.is_running()
         return process if same and process.status() != psutil.STATUS_ZOMBIE else None
-    except (OSError, ValueError, KeyError, TypeError, psutil.Error):
+    except (ValueError, KeyError, TypeError, psutil.Error):
         return None
+
+
+def read_note(out: Path, note: str) -> dict[str, Any]:
+    """What process.json or preparing.json says; empty where it is not there or torn."""
+    try:
+        values = json.loads((out / note).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return values if isinstance(values, dict) else {}
 
 
 def refuse_existing(out: Path) -> None:
     """A run never writes into a folder that is there already, unless it goes on with it; nor where it may not."""
+    refuse_inside_dataset(out)
+    if living_process(out, PREPARING) is None:
+        _clear_unfinished(out)
     if not out.exists() and not out.is_symlink():
         above = next(parent for parent in out.absolute().parents if parent.exists())
         if not above.is_dir():
@@ -79,6 +149,13 @@ def refuse_existing(out: Path) -> None:
             f"{out} holds a run already.",
             fix=f"go on with it: smolpilot train --resume --out {out}; or choose another --out",
         )
+    if other := living_process(out, PREPARING):
+        raise UsageError(
+            f"Process {other.pid} prepares a run in {out} at this moment.",
+            fix=f"look at it with `smolpilot status {out}`, or choose another --out",
+        )
+    if run := run_above(out):
+        raise UsageError(f"{out} exists already, in the run {run}.", fix="choose a folder that does not exist yet")
     raise UsageError(f"{out} exists already.", fix="choose a folder that does not exist yet")
 
 
@@ -102,19 +179,26 @@ def _plain(value: Any) -> Any:
     return [_plain(entry) for entry in value] if isinstance(value, tuple) else value
 
 
-def load_config(out: Path) -> TrainOptions:
-    """The options that the run in `out` was started with; UsageError when there is no run."""
+def load_config(out: Path, *, verb: str = "train --resume") -> TrainOptions:
+    """The options that the run in `out` was started with; UsageError, for `verb`, when there is no run."""
     path = out / CONFIG
     if not path.is_file():
-        raise UsageError(f"There is no run in {out}: it has no {CONFIG}.", fix="check --out, or leave out --resume")
+        if (out / PREPARING).is_file():
+            raise UsageError(
+                f"The run in {out} was not started yet: nothing is there to go on with.",
+                fix="start it with the same options as before, without --resume",
+            )
+        raise no_run(out, verb=verb)
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if not isinstance(values, dict):
+            raise TypeError("it is not a list of `key: value` lines")
         known = {item.name for item in dataclasses.fields(TrainOptions)}
         for key in values:
             if key not in known:
                 raise UsageError(f"Unknown key '{key}' in {path}.", fix=did_you_mean(str(key), known))
         options: TrainOptions = pydantic.TypeAdapter(TrainOptions).validate_python(values)
-    except (yaml.YAMLError, pydantic.ValidationError, TypeError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, pydantic.ValidationError, TypeError) as error:
         raise UsageError(f"{path} cannot be read: {error}", fix="restore it, or start a new run") from error
     return dataclasses.replace(options, out=out)
 

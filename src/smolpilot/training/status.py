@@ -17,9 +17,12 @@ from typing import Any
 
 import psutil
 
+from smolpilot.pointers import target_of
+
 from .metrics_log import read_metrics
 from .options import TrainOptions
-from .run_folder import living_process, load_config
+from .run_folder import PREPARING, PROCESS, living_process, load_config, read_note
+from .run_places import CONFIG, run_above
 
 # Where a warning begins: chosen to stay silent on the healthy runs in docs/log.md.
 _DATA_WAIT, _FLAT, _OVERFIT, _SILENT_S = 0.3, 0.98, 1.15, 120.0
@@ -29,7 +32,8 @@ _SKIPPED = 0.2
 
 @dataclass
 class RunStatus:
-    """The answers; `state` is running, finished, stopped (saved, can go on), silent (running, but no line for long).
+    """The answers; `state` is preparing (no step yet: videos are decoded, ...), running, finished, stopped (saved, can
+    go on), silent (running, but no line for long), abandoned (stopped before the folder was complete).
 
     A run that --patience ended is finished; `early` says at which step it gave up waiting, `best` where it was best.
     """
@@ -64,39 +68,73 @@ class RunStatus:
         return asdict(self)
 
 
-def run_status(run: Path) -> RunStatus:
-    """Read the run folder; UsageError when there is no run."""
-    out = run.expanduser().absolute()
-    options = load_config(out)
+def run_status(run: Path, *, verb: str = "status") -> RunStatus:
+    """Read the run folder, or that of the run in which the path lies; UsageError, for `verb`, when there is no run."""
+    given = run.expanduser().absolute()
+    out = run_above(given) or given
+    if not (out / CONFIG).is_file() and (out / PREPARING).is_file():
+        return _of_preparation(out)
+    options = load_config(out, verb=verb)
     if options.stages is not None:
         return _of_sequence(out)
-    lines = read_metrics(out / "metrics.jsonl") if (out / "metrics.jsonl").exists() else []
+    lines = [line for line in _lines(out) if isinstance(line.get("step"), int)]
     trained = [line for line in lines if line.get("kind") == "train"]
     steps, folder = options.steps or 0, out / "checkpoints"
     status = RunStatus(run=str(out), state="stopped", step=trained[-1]["step"] if trained else 0, steps=steps)
     names = sorted(path.name for path in folder.glob("step_*")) if folder.is_dir() else []
     status.checkpoints = names
-    status.best = (folder / "best").resolve().name if (folder / "best").exists() else None
+    best = Path(target_of(folder / "best") or "").name
+    # A run that was copied without links has a whole folder there.
+    status.best = best if best in names else "best" if (folder / "best").is_dir() and not best else None
     status.validations = [
-        {key: line.get(key) for key in ("step", "score", "unit")} for line in lines if line.get("kind") == "validation"
+        {"step": line["step"], "score": _number(line, "score"), "unit": line.get("unit") or ""}
+        for line in lines
+        if line.get("kind") == "validation"
     ]
     status.ema, status.patience = options.ema, _patience(status.validations, options.patience)
     early = [line["step"] for line in lines if line.get("kind") == "stopped_early"]
     status.early = early[-1] if early and f"step_{early[-1]:06d}" in names else None
     if trained:
         last = trained[-1]
-        status.epoch, status.samples_per_s, status.loss = last["epoch"], last["samples_per_s"], last["loss"]
-        status.learning_rate, status.data_wait, status.memory_gb = last["lr"], last["data_wait"], last["memory_gb"]
-        status.trend = _trend([line["loss"] for line in trained])
+        status.epoch, status.samples_per_s, status.loss, status.learning_rate, status.data_wait, status.memory_gb = (
+            _number(last, name) for name in ("epoch", "samples_per_s", "loss", "lr", "data_wait", "memory_gb")
+        )
+        status.trend = _trend([_number(line, "loss") for line in trained])
         status.last_line_s = time.time() - (out / "metrics.jsonl").stat().st_mtime
-        rate = fmean(line["samples_per_s"] for line in trained[-10:])
-        status.left_s = (steps - status.step) * (options.batch_size or 1) / rate if rate else None
+        rates = [rate for line in trained[-10:] if (rate := _number(line, "samples_per_s"))]
+        status.left_s = (steps - status.step) * (options.batch_size or 1) / fmean(rates) if rates else None
     status.state = _state(out, status)
-    if status.state in ("running", "silent"):
+    if status.state in ("running", "silent", "preparing"):
         status.cpu_cores, status.process_gb = _use(out)
         status.gpu = _gpu(out)
     status.warnings = _warnings(status, options, trained)
     return status
+
+
+def _of_preparation(out: Path) -> RunStatus:
+    """The status of a run whose first step is still to come."""
+    alive = living_process(out, PREPARING) is not None
+    steps = read_note(out, PREPARING).get("steps")
+    status = RunStatus(run=str(out), state="preparing" if alive else "abandoned", step=0, steps=steps or 0)
+    if alive:
+        status.cpu_cores, status.process_gb = _use(out, PREPARING)
+    else:
+        status.warnings = [
+            {"what": "It was stopped before its first step.", "advice": "start it with the same command again"}
+        ]
+    return status
+
+
+def _lines(out: Path) -> list[dict[str, Any]]:
+    """What the run has measured; damaged lines are left out."""
+    path = out / "metrics.jsonl"
+    return read_metrics(path, strict=False) if path.is_file() else []
+
+
+def _number(line: dict[str, Any], name: str) -> float | None:
+    """A number of a line; None where it is missing or was not finite."""
+    value = line.get(name)
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
 
 
 def _of_sequence(out: Path) -> RunStatus:
@@ -116,9 +154,9 @@ def _of_sequence(out: Path) -> RunStatus:
     return status
 
 
-def _use(out: Path) -> tuple[float | None, float | None]:
+def _use(out: Path, note: str = PROCESS) -> tuple[float | None, float | None]:
     """Cores that the process and its helpers use just now, and their memory in GB."""
-    process = living_process(out)
+    process = living_process(out, note)
     if process is None:
         return None, None
     try:
@@ -142,7 +180,7 @@ def _gpu(out: Path) -> str | None:
         answer = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout
         rows = [[word.strip() for word in line.split(",")] for line in answer.splitlines() if line.strip()]
         return "; ".join(f"GPU {row[0]}: {row[1]} % busy, {row[2]} of {row[3]} MiB, {row[4]} °C" for row in rows)
-    except (OSError, ValueError, IndexError, subprocess.SubprocessError):
+    except (OSError, ValueError, AttributeError, IndexError, subprocess.SubprocessError):
         return None
 
 
@@ -151,7 +189,8 @@ def _patience(validations: list[dict[str, Any]], patience: int | None) -> str | 
     if patience is None:
         return None
     scores = [value["score"] if value["score"] is not None else math.inf for value in validations]
-    since = len(scores) - 1 - scores.index(min(scores)) if scores else 0
+    # A validation that is not finite never was the best one.
+    since = len(scores) - 1 - scores.index(min(scores)) if any(map(math.isfinite, scores)) else len(scores)
     return f"{since} of {patience}"
 
 
@@ -160,17 +199,19 @@ def _state(out: Path, status: RunStatus) -> str:
         return "finished"
     if living_process(out) is None:
         return "stopped"
+    if not read_note(out, PROCESS).get("ready", True):
+        return "preparing"
     typical = 10 * (status.left_s or 0) / max(status.steps - status.step, 1)
     return "silent" if (status.last_line_s or 0) > max(_SILENT_S, typical) else "running"
 
 
-def _trend(losses: list[float]) -> str | None:
+def _trend(losses: list[float | None]) -> str | None:
     """Falling, flat or rising: the mean of the last fifth of the lines against the fifth before."""
     size = len(losses) // 5
     known = [loss for loss in losses if loss is not None]
     if size < 2 or len(known) < len(losses):
         return None
-    ratio = fmean(losses[-size:]) / max(fmean(losses[-2 * size : -size]), 1e-12)
+    ratio = fmean(known[-size:]) / max(fmean(known[-2 * size : -size]), 1e-12)
     if ratio > 1.05:
         return "rising"
     return "flat" if ratio > _FLAT else "falling"
@@ -178,11 +219,11 @@ def _trend(losses: list[float]) -> str | None:
 
 def _warnings(status: RunStatus, options: TrainOptions, trained: list[dict[str, Any]]) -> list[dict[str, str]]:
     found: list[tuple[str, str]] = []
-    if any(line["loss"] is None for line in trained[-3:]):
+    if any(_number(line, "loss") is None for line in trained[-3:]):
         found.append(("The loss is not a finite number.", "lower --lr, and look at `smolpilot dataset check`"))
     if status.state == "silent":
         found.append(("The process lives, but has written nothing for long.", "look at its terminal or log"))
-    waits = [line["data_wait"] for line in trained[-5:]]
+    waits = [wait for line in trained[-5:] if (wait := _number(line, "data_wait")) is not None]
     if waits and fmean(waits) > _DATA_WAIT:
         found.append(
             (
@@ -190,7 +231,7 @@ def _warnings(status: RunStatus, options: TrainOptions, trained: list[dict[str, 
                 "--workers, --frames-gb, or --cache",
             )
         )
-    skipped = sum(line.get("skipped_steps", 0) for line in trained[-5:])
+    skipped = int(sum(_number(line, "skipped_steps") or 0 for line in trained[-5:]))
     lines_steps = (options.log_every or 1) * len(trained[-5:])
     if len(trained) > 10 and skipped > _SKIPPED * lines_steps:
         found.append(
@@ -217,5 +258,5 @@ def _warnings(status: RunStatus, options: TrainOptions, trained: list[dict[str, 
             )
         )
     if any(score is None for score in scores):
-        found.append(("A validation predicted NaN.", "lower --lr"))
+        found.append(("A validation predicted NaN or infinity: it never is the best.", "lower --lr"))
     return [{"what": what, "advice": advice} for what, advice in found]

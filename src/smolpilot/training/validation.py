@@ -42,7 +42,8 @@ class Validation:
         return {"score": self.score, "unit": self.unit, "frames": self.frames, "mae": mae}
 
     def text(self) -> str:
-        return f"{self.score:.4g} {self.unit} (mean over {len(self.joints)} joints, {self.frames} frames)"
+        score = f"{self.score:.4g} {self.unit}" if np.isfinite(self.score) else "not finite"
+        return f"{score} (mean over {len(self.joints)} joints, {self.frames} frames)"
 
 
 class Scorer(Protocol):

@@ -12,6 +12,7 @@ from smolpilot.datasets.audit.outcome import note_outcome
 from smolpilot.datasets.audit.recording import Progress, Recording
 from smolpilot.datasets.audit.rows import load_rows
 from smolpilot.datasets.audit.tolerant import json_object
+from smolpilot.datasets.missing import missing_dataset
 from smolpilot.errors import UsageError
 
 KNOWN_VERSIONS = ("v2.0", "v2.1", "v3.0")
@@ -24,7 +25,7 @@ def read_recording(path: str | Path, progress: Progress | None = None) -> Record
     """
     root = Path(path).expanduser()
     if not root.exists():
-        raise UsageError(f"The dataset path {root} does not exist.", fix="Check the path.")
+        raise missing_dataset(root)
     if not root.is_dir():
         raise UsageError(f"{root} is a file.", expected="the folder that holds meta/, data/ and videos/")
     recording = Recording(root.resolve())

@@ -44,6 +44,7 @@ from smolpilot.datasets.rewrite.work import (
 )
 from smolpilot.errors import DatasetError, SmolpilotError, UsageError
 from smolpilot.statistics import PackedStatistics
+from smolpilot.words import sized
 
 
 @dataclass
@@ -390,6 +391,6 @@ def _check_space(work: WorkFolder, placed: Sequence[planning.Placed]) -> None:
     free = shutil.disk_usage(work.folder).free
     if needed > free:
         raise DatasetError(
-            f"The disk is too full: {needed / 1e9:.1f} GB are needed for {work.target}, {free / 1e9:.1f} GB are free.",
+            f"The disk is too full: {sized(needed)} are needed for {work.target}, {sized(free)} are free.",
             fix="Free some space, or choose another disk.",
         )

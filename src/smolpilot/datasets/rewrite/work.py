@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import shutil
@@ -13,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from smolpilot.atomic import fsync, refuse_existing, write_bytes_atomic
+from smolpilot.atomic import fsync, lock, refuse_existing, write_bytes_atomic
 from smolpilot.errors import DatasetError, UsageError
 from smolpilot.hashing import b2sum
 
@@ -160,12 +159,10 @@ def locked(target: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o666)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+        if not lock(handle, wait=False):
             raise UsageError(
                 f"Another smolpilot is writing {target} at this moment.", fix="Wait for it, or choose another folder."
-            ) from error
+            )
         yield
     finally:
         os.close(handle)

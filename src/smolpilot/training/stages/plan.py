@@ -14,6 +14,7 @@ import pydantic
 import yaml
 
 from smolpilot.errors import UsageError, did_you_mean
+from smolpilot.option_types import check_finite
 from smolpilot.training.options import TrainOptions
 from smolpilot.yaml_lines import DoubledKeyError, Location, NoMappingError, line_of, read_mapping, spell
 
@@ -143,6 +144,7 @@ def load_plan(path: Path) -> Plan:
         raise UsageError(
             f"{path}{line_of(place, lines)}: '{_spell(place)}' is {first['input']!r}: {first['msg']}."
         ) from error
+    check_finite(plan, where=f"{path}: ")
     return check_plan(plan, str(path))
 
 

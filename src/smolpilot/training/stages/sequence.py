@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import os
 import sys
 from collections.abc import Mapping
 from functools import partial
@@ -14,8 +13,9 @@ from typing import Any
 
 import torch
 
-from smolpilot.atomic import atomic_folder, write_text_atomic
+from smolpilot.atomic import write_text_atomic
 from smolpilot.errors import TrainingError, UsageError, check_seed
+from smolpilot.pointers import point
 from smolpilot.policy import load_policy
 from smolpilot.training import run_folder
 from smolpilot.training.environment import environment
@@ -24,6 +24,7 @@ from smolpilot.training.options import TrainOptions, check_resume
 from smolpilot.training.parallel import World
 from smolpilot.training.progress import track
 from smolpilot.training.run import train
+from smolpilot.training.run_places import best_checkpoint
 from smolpilot.training.shared_statistics import save_statistics
 
 from .places import RESULT, Places
@@ -41,15 +42,17 @@ def train_stages(options: TrainOptions, world: World) -> Path:
     """
 
     def make() -> _Sequence:
-        plan, defaults = _checked(options)
         places = Places(_out(defaults))
-        run_folder.refuse_existing(places.out)
         opened = open_stages(plan, defaults)
         check_stages(plan, defaults, opened, places)
         return _Sequence(plan, defaults, opened, places, world)
 
-    sequence = world.together(make)
-    world.together(sequence.create if world.rank == 0 else lambda: None)
+    plan, defaults = world.together(lambda: _checked(options))
+    with contextlib.ExitStack() as stack:
+        mark = run_folder.preparing(_out(defaults), None)
+        world.together(lambda: None if world.rank else stack.enter_context(mark))
+        sequence = world.together(make)
+        world.together(sequence.create if world.rank == 0 else lambda: None)
     return sequence.run()
 
 
@@ -104,7 +107,7 @@ class _Sequence:
         """Settle what all stages share and put the folder in place."""
         places = self.places
         statistics, origin = shared_statistics(self.plan, self.defaults, self.opened)
-        with atomic_folder(places.out) as beside:
+        with run_folder.filled(places.out) as beside:
             settled = dataclasses.replace(self.defaults, stages=places.plan)
             (beside / run_folder.CONFIG).write_text(run_folder.config_text(settled), encoding="utf-8")
             (beside / places.plan.name).write_text(plan_text(self.plan), encoding="utf-8")
@@ -161,10 +164,7 @@ class _Sequence:
 
     def _point_at(self, folder: Path) -> None:
         """`checkpoints` of the sequence is that of its newest finished stage."""
-        link, beside = self.places.out / "checkpoints", self.places.out / ".checkpoints.partial"
-        beside.unlink(missing_ok=True)
-        beside.symlink_to(Path("stages") / folder.name / "checkpoints")
-        beside.replace(link)
+        point(self.places.out / "checkpoints", f"stages/{folder.name}/checkpoints")
 
     def _train(self, number: int, attempt: int) -> None:
         stage, folder = self.plan.stages[number - 1], self._folder(number)
@@ -187,7 +187,8 @@ class _Sequence:
     def _judge(self, number: int, attempt: int) -> None:
         """Score the stage's best policy on every task so far."""
         folder = self._folder(number)
-        policy = load_policy(folder / "checkpoints" / "best", device=self.defaults.device)
+        best = best_checkpoint(folder)
+        policy = load_policy(best, device=self.defaults.device)
         scores = []
         tasks = list(zip(self.plan.stages[:number], self.opened.parts, strict=False))
         for stage, part in track(tasks, len(tasks), "evaluating every task so far", stream=sys.stderr):
@@ -195,7 +196,7 @@ class _Sequence:
             scores.append(score_task(policy, part, self.plan.evaluation, simulation, seed=self.defaults.seed))
         document = {
             "stage": self._lineage(number, attempt)[-1],
-            "policy": os.fspath((folder / "checkpoints" / "best").readlink()),
+            "policy": best.name,
             "tasks": [score.to_json() for score in scores],
         }
         write_text_atomic(folder / RESULT, json.dumps(document) + "\n")
@@ -254,7 +255,7 @@ class _Sequence:
         return attempt
 
     def _begun(self, number: int) -> bool:
-        return number <= len(self.plan.stages) and self._folder(number).exists()
+        return number <= len(self.plan.stages) and (self._folder(number) / run_folder.CONFIG).is_file()
 
     def _folder(self, number: int) -> Path:
         return self.places.stage(number, self.plan.stages[number - 1])

@@ -169,8 +169,10 @@ def _init(plan: Plan, defaults: TrainOptions, places: Places, number: int) -> di
         return {}
     fresh = {"preset": None, "from_scratch": False}
     if number > 1 and stage.init in (None, PREVIOUS):
-        best = places.stage(number - 1, plan.stages[number - 2]) / "checkpoints" / "best"
-        return {**fresh, "policy": str(best), "tokenizer": None}
+        folder = places.stage(number - 1, plan.stages[number - 2]) / "checkpoints"
+        # There is no best where no validation gave a finite error.
+        name = "last" if (folder / "last").exists() and not (folder / "best").exists() else "best"
+        return {**fresh, "policy": str(folder / name), "tokenizer": None}
     return {**fresh, "policy": stage.init, "tokenizer": defaults.tokenizer}
 
 

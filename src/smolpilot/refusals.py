@@ -1,0 +1,52 @@
+"""What an error of the system means, in words: each number its own, and no cause named that the system did not name."""
+
+from __future__ import annotations
+
+import errno
+from typing import NamedTuple
+
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+UNSUPPORTED = frozenset({errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
+
+
+class Refusal(NamedTuple):
+    """`found` says what happened, `fix` what to do; `fix` is empty where only the user can know."""
+
+    found: str
+    fix: str
+
+
+_TEXTS: dict[int, tuple[str, str]] = {
+    errno.ENOSPC: ("The disk is full", "free some space, or choose another disk; then run the same command again"),
+    errno.EDQUOT: ("The disk quota is used up", "free some space, or choose another disk; then run the command again"),
+    errno.EFBIG: ("The file became larger than this disk or a limit (ulimit -f) allows", "choose another disk"),
+    errno.EACCES: ("No permission", "change the permissions, or choose another path"),
+    errno.EPERM: ("The system does not permit this operation", "choose another path, or ask who owns this one"),
+    errno.EROFS: ("The disk is mounted read-only", "choose a path on a disk that can be written"),
+    errno.ENOENT: ("A file or folder is not there", "check the path"),
+    errno.ENOTDIR: ("A part of the path is a file, not a folder", "check the path"),
+    errno.EISDIR: ("A folder stands where a file is expected", "name the file, or choose another path"),
+    errno.EEXIST: ("Something lies there already", "choose another path"),
+    errno.ENOTEMPTY: ("The folder there is not empty", "choose another path"),
+    errno.ENAMETOOLONG: ("The name is too long for this disk", "choose a shorter path"),
+    errno.ELOOP: ("The path goes round in symbolic links", "check the links on the way"),
+    errno.EXDEV: ("The two paths lie on different disks", "choose paths on one disk"),
+    errno.EMFILE: ("Too many files are open at once", "raise the limit: ulimit -n 4096"),
+    errno.ENFILE: ("Too many files are open at once on this machine", "close other programs"),
+    errno.ENOMEM: ("The memory does not suffice", "close other programs, or ask for less at once"),
+    errno.EIO: ("The disk or network share answered with an error", "look at the system's log (dmesg)"),
+    errno.ESTALE: ("The network share has lost the file", "mount the share again"),
+    errno.ETXTBSY: ("The file is in use", "close the program that uses it"),
+    errno.EBUSY: ("The file or folder is in use", "close the program that uses it"),
+}
+_CANNOT = ("This disk or file system cannot do what was asked", "choose a path on another disk")
+
+
+def explain(error: OSError) -> Refusal:
+    """The error as found and fix: with the system's own words and the path, where it names one."""
+    where = f": {error.filename}" if error.filename else ""
+    own = error.strerror or str(error)
+    known = _CANNOT if error.errno in UNSUPPORTED else _TEXTS.get(error.errno or 0)
+    if known is None:
+        return Refusal(f"The system reported: {own}{where}.", "")
+    return Refusal(f"{known[0]}{where} ({own}).", known[1])
