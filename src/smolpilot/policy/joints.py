@@ -13,12 +13,13 @@ from smolpilot.errors import ProfileError, TransformError
 from smolpilot.keys import ACTION, STATE
 from smolpilot.robots import JointLayout, JointMapping, map_joints
 from smolpilot.statistics import Statistics
+from smolpilot.words import listed_joints
 
 from .parts import Batch
 
 if TYPE_CHECKING:
     from smolpilot.datasets import DatasetMeta
-    from smolpilot.robots import RobotProfile
+    from smolpilot.robots import Joint, RobotProfile
 
 
 @dataclass(frozen=True)
@@ -76,10 +77,23 @@ class JointsPart:
 
 def map_layout(source: FrameLayout, profile: RobotProfile) -> tuple[JointMapping, JointMapping]:
     """Mappings of state and action from a layout to the profile's; ProfileError where joints do not match."""
-    return (
-        map_joints(source.state, profile.state_joints, what="the recorded state"),
-        map_joints(source.action, profile.action_joints, what="the recorded action"),
-    )
+    return _mapped("state", source.state, profile.state_joints), _mapped("action", source.action, profile.action_joints)
+
+
+def _mapped(what: str, source: JointLayout, joints: Sequence[Joint]) -> JointMapping:
+    try:
+        return map_joints(source, joints, what=f"the recorded {what}")
+    except ProfileError:
+        if any(joint.unit != "unknown" for joint in joints):
+            raise
+        # Made from a recording: nobody chose a profile, so none is to blame.
+        raise ProfileError(
+            f"The recorded {what} has {listed_joints(source.names)}, the policy's has "
+            f"{listed_joints([joint.name for joint in joints])}: not one robot.",
+            expected="the same joint names on both sides",
+            fix="use recordings of the robot that the policy is for; where two names mean one joint, train with a "
+            "profile that lists the other as an alias (--robot PROFILE.yaml)",
+        ) from None
 
 
 def to_policy_order(statistics: Statistics, source: FrameLayout, profile: RobotProfile | None) -> Statistics:

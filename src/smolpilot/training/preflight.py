@@ -1,149 +1,200 @@
 """Preflight: dataset, policy, robot and instruction against each other, before an hour is spent or an arm moves.
 
-Each line is ok, a warning or an error with the option that fixes it. What stops `train` is found here by the same code.
+Each line is ok, a warning or an error with the option that fixes it. With a policy it prepares a run as `train` does,
+by the same functions, so both say the same.
 """
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
-from typing import Literal
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
 from smolpilot.datasets import Dataset, DatasetMeta, open_dataset
-from smolpilot.errors import DatasetError, SmolpilotError
+from smolpilot.datasets.stored_statistics import exact_statistics
+from smolpilot.errors import SmolpilotError
 from smolpilot.keys import ACTION, STATE
-from smolpilot.policy import FrameLayout, Policy, load_policy
+from smolpilot.policy import FrameLayout, Policy
 from smolpilot.policy.create import propose_cameras
 from smolpilot.policy.joints import map_layout, to_policy_order
-from smolpilot.policy.lineage import trainings_on
+from smolpilot.policy.lineage import trained_rate, trainings_on
 from smolpilot.policy.units import frame_layout, layout_for
 from smolpilot.robots import RobotProfile
-from smolpilot.words import numbered
 
+from .checks import drift_lines, instruction_lines, number_lines, rate_lines, stored_lines
+from .options import TrainOptions
 from .preflight_options import PreflightOptions
-from .setup import FAR, Prepared, choose_profile, drift
+from .setup import Prepared, choose_profile, prepare, with_cameras
+from .together import other_rates, other_units
+from .verdict import Line, Verb, Verdict, failed, stop_on_errors
 
-Verdict = Literal["ok", "warning", "error"]
+__all__ = [
+    "Line",
+    "PreflightOptions",
+    "Verdict",
+    "preflight",
+    "preflight_policy",
+    "preflight_training",
+    "stop_on_errors",
+]
+
 _TURN = 180 / np.pi
 _NO_RADIANS = 3 * np.pi  # no arm's joint turns that far
 
 
-@dataclass(frozen=True)
-class Line:
-    """One comparison."""
-
-    topic: str
-    verdict: Verdict
-    found: str
-    fix: str = ""
-
-    def to_json(self) -> dict[str, str]:
-        """As plain values."""
-        return asdict(self)
-
-
 def preflight(options: PreflightOptions) -> list[Line]:
     """All lines; the first error of the dataset or the policy itself ends the list, the others do not."""
+    if options.policy is None:
+        return _preflight_dataset(options)
+    reached = ["dataset"]
+    try:
+        prepared = prepare(training_options(options), step=reached.append)
+    except SmolpilotError as error:
+        # What can be compared without the rest still is.
+        others = [line for line in _preflight_dataset(options) if line.topic != reached[-1]]
+        if any(line.verdict == "error" and line.topic in ("dataset", "robot", "joints") for line in others):
+            return others
+        place = 1 if others and others[0].topic == "dataset" else 0
+        return [*others[:place], failed(reached[-1], error), *others[place:]]
+    parent, meta = prepared.parent, prepared.parts[0].meta
+    assert parent is not None
+    config = parent.policy.config
+    profile = prepared.policy.profile
+    assert profile is not None
+    about = f"{options.policy}: state {config.state_dim}, action {config.action_dim}, chunk {config.chunk_size}"
+    return [
+        _dataset_line(prepared.parts[0].whole),
+        Line("policy", "ok", about),
+        _robot_line(options, profile, [note for note in prepared.notes if note.startswith("robot: ")]),
+        *_joints(meta, prepared.layout, profile),
+        *_cameras(meta, profile, parent.policy, prepared.policy.transforms.camera_map if options.camera_map else None),
+        *_scale_lines(prepared),
+        *preflight_training(prepared, options.instruction, verb="preflight"),
+    ]
+
+
+def training_options(options: PreflightOptions) -> TrainOptions:
+    """The training that a preflight with a policy stands for."""
+    return TrainOptions(
+        dataset=options.dataset, policy=options.policy, out=Path("never"), steps=1, robot=options.robot,
+        units=options.units, stats=options.stats, stats_from=options.stats_from, tokenizer=options.tokenizer,
+        camera_map=options.camera_map, chunk_size=options.chunk_size, max_tokens=options.max_tokens,
+        episodes=options.episodes, device="cpu",
+    )  # fmt: skip
+
+
+def _preflight_dataset(options: PreflightOptions) -> list[Line]:
+    """A dataset and a robot, without a policy."""
     try:
         dataset = open_dataset(options.dataset)
         dataset.check_videos()
     except SmolpilotError as error:
-        return [_failed("dataset", error)]
+        return [failed("dataset", error)]
     meta = dataset.meta
-    lines = [Line("dataset", "ok", f"LeRobot {meta.version}, {len(meta.episodes)} episodes, {len(dataset):,} frames, "
-                  f"{meta.fps:g} per second")]  # fmt: skip
-    policy: Policy | None = None
-    if options.policy is not None:
-        try:
-            policy = load_policy(
-                options.policy, device="cpu", dtype="float32", stats_from=options.stats_from,
-                tokenizer_dir=options.tokenizer, need_statistics=False,
-            )  # fmt: skip
-            lines.append(Line("policy", "ok", f"{options.policy}: state {policy.config.state_dim}, action "
-                              f"{policy.config.action_dim}, chunk {policy.config.chunk_size}"))  # fmt: skip
-        except SmolpilotError as error:
-            lines.append(_failed("policy", error))
+    lines = [_dataset_line(dataset)]
     try:
         notes: list[str] = []
         profile = choose_profile(options.robot, meta, notes)
+        if options.robot is None:
+            profile = with_cameras(profile, meta, notes)
         layout = frame_layout(meta, profile, options.units)
     except SmolpilotError as error:
-        return [*lines, _failed("robot", error)]
-    lines.append(Line("robot", "ok" if options.robot else "warning", "; ".join(notes) or profile.name,
-                      "" if options.robot else "--robot NAME gives units and limits"))  # fmt: skip
+        return [*lines, failed("robot", error)]
+    lines.append(_robot_line(options, profile, notes))
     checks: list[tuple[str, Callable[[], Iterator[Line]]]] = [
         ("joints", lambda: _joints(meta, layout, profile)),
         ("ranges", lambda: _ranges(dataset, layout, profile)),
-        ("cameras", lambda: _cameras(meta, profile, policy)),
-        ("rate", lambda: _rate(meta, profile, policy)),
-        ("statistics", lambda: _statistics(meta, layout, profile, policy)),
-        ("instruction", lambda: _instructions(dataset, policy, options.instruction)),
+        ("cameras", lambda: _cameras(meta, profile, None)),
+        ("rate", lambda: _rate(meta, profile, None)),
+        ("statistics", lambda: number_lines(dataset, meta.statistics, exact_statistics(dataset), "preflight")),
+        ("instruction", lambda: instruction_lines(dataset, None, options.instruction, "preflight")),
     ]
     for topic, check in checks:
-        if topic in ("ranges", "statistics") and any(line.topic == "joints" for line in lines):
+        if topic == "ranges" and any(line.topic == "joints" for line in lines):
             continue  # without the joints there is nothing to compare
         try:
             lines += list(check())
         except SmolpilotError as error:
-            lines.append(_failed(topic, error))
+            lines.append(failed(topic, error))
     return lines
 
 
-def preflight_training(prepared: Prepared) -> list[Line]:
+def preflight_training(prepared: Prepared, instruction: str | None = None, *, verb: Verb = "train") -> list[Line]:
     """What is left to compare once `prepare` has accepted joints, cameras and the parent's statistics."""
-    policy, lines = prepared.policy, []
+    policy, parent = prepared.policy, prepared.parent
     profile = policy.profile
     assert profile is not None
+    lines: list[Line] = []
     for part in prepared.parts:
         own = [
-            *_ranges(part.train, part.layout, profile, unknown=False),  # a note says it already
+            *_ranges(part.whole, part.layout, profile, unknown=verb == "preflight"),  # in training a note says it
             *_rate(part.meta, profile, policy),
-            *_still(part.meta),
-            *_instructions(part.train, policy, None),
+            *rate_lines(parent.rate if parent is not None else None, part.meta.fps, verb, "the parent"),
+            *number_lines(part.whole, part.stored, part.meta.statistics, verb),
+            *instruction_lines(part.whole, policy, instruction, verb),
         ]
         several = len(prepared.parts) > 1
         lines += [replace(line, topic=f"{part.title}: {line.topic}") if several else line for line in own]
+    if rates := other_rates(prepared.parts):
+        lines.append(Line("rate", "warning", rates, "train on datasets of one rate"))
+    if units := other_units(prepared.parts):
+        lines.append(Line("units", "error", units, "bring them to one unit before they are mixed"))
     return lines
 
 
 def preflight_policy(
     policy: Policy, dataset: Dataset, instruction: str | None = None, units: Mapping[str, str] | None = None
 ) -> list[Line]:
-    """A trained policy against a recording that it is to be scored on, or against the text it will be told.
+    """A trained policy against a dataset that it is to be scored on, or against the text it will be told.
 
-    The recording that it was trained on needs no comparison of statistics: training has made it.
+    The dataset that it was trained on needs no comparison of statistics: training has made it.
     """
     profile, meta = policy.profile, dataset.meta
-    if profile is None:
-        return list(_instructions(dataset, policy, instruction))
+    trained = trained_rate(policy.lineage, profile.rate if profile is not None else None)
+    lines = list(rate_lines(trained, meta.fps, "eval"))
+    computed = exact_statistics(dataset)
+    lines += stored_lines(dataset, meta.statistics, computed, "eval")
     same = trainings_on(meta.fingerprint, policy.lineage)
     layout = layout_for(policy, meta, units)
-    lines = [*_ranges(dataset, layout, profile, unknown=False), *_instructions(dataset, policy, instruction)]
-    return lines if same else [*lines, *_statistics(meta, layout, profile, policy)]
+    if profile is not None:
+        lines += _ranges(dataset, layout, profile, unknown=False)
+        state, action = ([joint.name for joint in own] for own in (profile.state_joints, profile.action_joints))
+    else:
+        state, action = meta.state_names, meta.action_names
+    if not same:
+        own = to_policy_order(computed, layout, profile)
+        lines += drift_lines(policy.statistics, own, state, action, "eval", sure=profile is not None)
+    return [*lines, *instruction_lines(dataset, policy, instruction, "eval")]
 
 
-def stop_on_errors(lines: Iterable[Line], *, overruled: bool, say: Callable[[str], object]) -> None:
-    """Say warnings (and overruled errors); a DatasetError with all errors unless `overruled`."""
-    errors = []
-    for line in lines:
-        if line.verdict == "warning" or (line.verdict == "error" and overruled):
-            say(f"{line.verdict}: {line.topic}: {line.found}" + (f" ({line.fix})" if line.fix else ""))
-        elif line.verdict == "error":
-            errors.append(line)
-    if errors:
-        fixes = [line.fix for line in errors if line.fix]
-        raise DatasetError(
-            f"Preflight found {numbered(len(errors), 'error')}: "
-            + "; ".join(f"{line.topic}: {line.found}" for line in errors),
-            fix="; ".join([*fixes, "or --no-preflight, to go on all the same"]),
-        )
+def _dataset_line(dataset: Dataset) -> Line:
+    meta = dataset.meta
+    text = f"LeRobot {meta.version}, {len(meta.episodes)} episodes, {len(dataset):,} frames, {meta.fps:g} per second"
+    return Line("dataset", "ok", text)
 
 
-def _failed(topic: str, error: SmolpilotError) -> Line:
-    return Line(topic, "error", error.found, error.fix or error.expected)
+def _robot_line(options: PreflightOptions, profile: RobotProfile, notes: list[str]) -> Line:
+    fix = "" if options.robot else "--robot NAME gives units and limits"
+    return Line("robot", "ok" if options.robot else "warning", "; ".join(notes) or profile.name, fix)
+
+
+def _scale_lines(prepared: Prepared) -> Iterator[Line]:
+    """Whose statistics the run normalises with, and how far the dataset lies from a parent's."""
+    parent, profile = prepared.parent, prepared.policy.profile
+    assert parent is not None
+    assert profile is not None
+    if prepared.stats != "parent":
+        why = [note for note in prepared.notes if note.startswith("statistics: the dataset's, since")]
+        text = {"dataset": "training takes the dataset's, not the policy's", "merged": "training takes both together"}
+        yield Line("statistics", "ok", "; ".join([text[prepared.stats], *why]))
+        return
+    moved = to_policy_order(prepared.parts[0].meta.statistics, prepared.layout, profile)
+    state, action = ([joint.name for joint in own] for own in (profile.state_joints, profile.action_joints))
+    for line in drift_lines(prepared.policy.statistics, moved, state, action, "preflight"):
+        # Prepared in spite of it: --stats parent was given.
+        yield replace(line, verdict="warning") if line.verdict == "error" else line
 
 
 def _joints(meta: DatasetMeta, layout: FrameLayout, profile: RobotProfile) -> Iterator[Line]:
@@ -198,11 +249,13 @@ def _ranges(dataset: Dataset, layout: FrameLayout, profile: RobotProfile, *, unk
                        "check units (--units) and the profile's limits")  # fmt: skip
 
 
-def _cameras(meta: DatasetMeta, profile: RobotProfile, policy: Policy | None) -> Iterator[Line]:
-    """Each camera of the dataset to its slot."""
+def _cameras(
+    meta: DatasetMeta, profile: RobotProfile, policy: Policy | None, chosen: Mapping[str, str | None] | None = None
+) -> Iterator[Line]:
+    """Each camera of the dataset to its slot; `chosen`: by --camera-map."""
     if policy is not None:
         notes: list[str] = []
-        found = propose_cameras(policy.config, meta, notes)
+        found = dict(chosen) if chosen is not None else propose_cameras(policy.config, meta, notes)
         text = ", ".join(f"{camera} -> {slot or 'not used'}" for camera, slot in found.items())
         fix = "--camera-map NAME=SLOT keeps the policy's slots" if notes else ""
         yield Line("cameras", "warning" if notes else "ok", "; ".join([text, *notes]), fix)
@@ -210,8 +263,8 @@ def _cameras(meta: DatasetMeta, profile: RobotProfile, policy: Policy | None) ->
     known = set(profile.camera_names)
     strange = [name for name in meta.camera_names if known and name not in known]
     text = ", ".join(f"{name} {camera.width}x{camera.height}" for name, camera in meta.cameras.items()) or "none"
-    fix = f"the profile's cameras are {', '.join(sorted(known))}" if strange else ""
-    yield Line("cameras", "warning" if strange else "ok", text, fix)
+    fix = f"the profile's cameras are {', '.join(sorted(known))}: add {', '.join(strange)} to a copy of it"
+    yield Line("cameras", "error" if strange else "ok", text, fix if strange else "")
 
 
 def _rate(meta: DatasetMeta, profile: RobotProfile, policy: Policy | None) -> Iterator[Line]:
@@ -226,54 +279,3 @@ def _rate(meta: DatasetMeta, profile: RobotProfile, policy: Policy | None) -> It
     short = chunk / meta.fps < 0.3
     yield Line("rate", "warning" if short else "ok", text, "--chunk-size larger: motion hardly shows in so short a time"
                if short else "")  # fmt: skip
-
-
-def _still(meta: DatasetMeta) -> Iterator[Line]:
-    for key, names in ((STATE, meta.state_names), (ACTION, meta.action_names)):
-        still = [name for name, std in zip(names, meta.statistics[key]["std"], strict=True) if std < 1e-6]
-        if still:
-            text = f"{key}: without any motion: {', '.join(still[:5])}"
-            yield Line("statistics", "warning", text, "a policy keeps them where they are")
-
-
-def _statistics(meta: DatasetMeta, layout: FrameLayout, profile: RobotProfile, policy: Policy | None) -> Iterator[Line]:
-    """Constant joints of the recording; with a policy, how far the recording lies from its statistics."""
-    yield from _still(meta)
-    if policy is None:
-        yield Line("statistics", "ok", "computed from the recording")
-        return
-    own = to_policy_order(meta.statistics, layout, profile)
-    for key, joints in ((STATE, profile.state_joints), (ACTION, profile.action_joints)):
-        stored = policy.statistics.get(key, {})
-        if "mean" not in stored or len(stored["mean"]) != len(joints):
-            yield Line("statistics", "warning", f"{key}: the policy has none for these joints; the dataset's are taken",
-                       "nothing, when the policy was trained on another robot; else --stats-from")  # fmt: skip
-            continue
-        sigmas, ratios = drift(policy.statistics, own, key)
-        worst = int(np.maximum(sigmas, ratios).argmax())
-        far = sigmas[worst] > FAR or ratios[worst] > FAR
-        text = (
-            f"{key}: {joints[worst].name} lies {sigmas[worst]:.2f} of the policy's standard deviations away and moves "
-            f"{ratios[worst]:.2f} times as much; no joint is farther"
-        )
-        fix = "check the units; then --stats dataset, or --stats parent" if far else ""
-        yield Line("statistics", "error" if far else "ok", text, fix)
-
-
-def _instructions(dataset: Dataset, policy: Policy | None, given: str | None) -> Iterator[Line]:
-    """The recorded texts, and the given one, against the texts that the policy knows."""
-    recorded = [text.strip() for text in dataset.instructions]
-    if any(not text for text in recorded):
-        yield Line("instruction", "error", "some frames have an empty instruction", "smolpilot dataset tasks sets them")
-    known = [text.strip() for text in (policy.instructions if policy is not None else [])] or recorded
-    asked = given.strip() if given is not None else None
-    if asked is None:
-        yield Line("instruction", "ok", f"{len(recorded)} recorded: {'; '.join(recorded[:3])}"
-                   + (" ..." if len(recorded) > 3 else ""))  # fmt: skip
-        return
-    if asked in known:
-        yield Line("instruction", "ok", f"“{asked}” is a trained text")
-        return
-    nearest = difflib.get_close_matches(asked, known, n=1, cutoff=0.0)
-    yield Line("instruction", "error", f"“{asked}” was never recorded or trained",
-               f"say “{nearest[0]}”" if nearest else "record it")  # fmt: skip
