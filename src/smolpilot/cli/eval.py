@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def main(args: list[str]) -> int:
-    """Run the verb; 0 when the report is written, whatever the numbers say."""
+    """Run the verb; 0 when the report is written, whatever the errors are, 1 for a policy that predicts NaN."""
     options = parse(EvalOptions, args, verb="eval")
     from smolpilot.atomic import atomic_folder
     from smolpilot.datasets import open_dataset
@@ -57,7 +57,8 @@ def main(args: list[str]) -> int:
         print(to_json(result.document), end="")
     else:
         _print(result.document, options)
-    return 0
+    # Large errors are a result; numbers that are none must not reach a robot, nor pass a script.
+    return 1 if result.document["verdict"]["fails"] else 0
 
 
 def _load(options: EvalOptions) -> Policy:

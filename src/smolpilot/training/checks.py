@@ -115,12 +115,13 @@ def instruction_lines(dataset: Dataset, policy: Policy | None, given: str | None
         yield Line("instruction", "error", "some frames have an empty instruction",
                    f"smolpilot dataset tasks {root} NEW --set 'EPISODES=text' gives them one")  # fmt: skip
     asked = given.strip() if given is not None else None
-    if policy is not None:
-        yield from length_lines(dataset, [*recorded, *([asked] if asked else [])], policy, verb)
+    long = [] if policy is None else list(length_lines(dataset, [*recorded, *([asked] if asked else [])], policy, verb))
+    yield from long
     known = list(dict.fromkeys([*([] if policy is None else map(str.strip, policy.instructions)), *recorded]))
     if asked is None:
-        yield Line("instruction", "ok", f"{len(recorded)} recorded: {'; '.join(recorded[:3])}"
-                   + (" ..." if len(recorded) > 3 else ""))  # fmt: skip
+        if not long:
+            yield Line("instruction", "ok", f"{len(recorded)} recorded: {'; '.join(recorded[:3])}"
+                       + (" ..." if len(recorded) > 3 else ""))  # fmt: skip
     elif asked in known:
         yield Line("instruction", "ok", f"“{asked}” is a trained text")
     else:
@@ -145,13 +146,12 @@ def length_lines(dataset: Dataset, texts: Sequence[str], policy: Policy, verb: V
     number = next((index for index, own in dataset.meta.tasks.items() if own.strip() == text), 0)
     rename = f"smolpilot dataset tasks {_root(dataset)} NEW --rename {number}='shorter text'"
     raised = f"or make room for it: --max-tokens {-(-longest // 16) * 16}"
-    yield Line(
-        "instruction",
-        "error",
-        f"{len(long)} of {len(set(texts))} instructions have more tokens than the policy's {room}, at most {longest}: "
-        f"“{text}”",
-        f"shorten it: {rename}" + (f"; {raised}" if verb != "eval" else " (the policy's room was settled in training)"),
+    who = "an instruction" if len(long) == 1 else f"{len(long)} of {len(set(texts))} instructions: the longest"
+    fix = f"shorten it: {rename}" + (
+        f"; {raised}" if verb != "eval" else " (the policy's room was settled in training)"
     )
+    found = f"{who} has {longest} tokens, the policy has room for {room}: “{text}”"
+    yield Line("instruction", "error", found, f"shorten it: {rename}{more}", final=True)
 
 
 def _root(dataset: Dataset) -> str:

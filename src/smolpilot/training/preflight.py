@@ -26,8 +26,8 @@ from smolpilot.robots import RobotProfile
 from .checks import drift_lines, instruction_lines, number_lines, rate_lines, stored_lines
 from .options import TrainOptions
 from .preflight_options import PreflightOptions
-from .setup import Prepared, choose_profile, prepare, with_cameras
-from .together import other_rates, other_units
+from .setup import Prepared, choose_profile, prepare
+from .together import other_rates, other_units, with_cameras
 from .verdict import Line, Verb, Verdict, failed, stop_on_errors
 
 __all__ = [
@@ -149,23 +149,22 @@ def preflight_policy(
 ) -> list[Line]:
     """A trained policy against a dataset that it is to be scored on, or against the text it will be told.
 
-    The dataset that it was trained on needs no comparison of statistics: training has made it.
+    Far from the policy's statistics is no error on the dataset that it was trained on: training has accepted that.
     """
     profile, meta = policy.profile, dataset.meta
     trained = trained_rate(policy.lineage, profile.rate if profile is not None else None)
     lines = list(rate_lines(trained, meta.fps, "eval"))
     computed = exact_statistics(dataset)
     lines += stored_lines(dataset, meta.statistics, computed, "eval")
-    same = trainings_on(meta.fingerprint, policy.lineage)
+    same = bool(trainings_on(meta.fingerprint, policy.lineage))
     layout = layout_for(policy, meta, units)
     if profile is not None:
         lines += _ranges(dataset, layout, profile, unknown=False)
         state, action = ([joint.name for joint in own] for own in (profile.state_joints, profile.action_joints))
     else:
         state, action = meta.state_names, meta.action_names
-    if not same:
-        own = to_policy_order(computed, layout, profile)
-        lines += drift_lines(policy.statistics, own, state, action, "eval", sure=profile is not None)
+    own = to_policy_order(computed, layout, profile)
+    lines += drift_lines(policy.statistics, own, state, action, "eval", sure=profile is not None and not same)
     return [*lines, *instruction_lines(dataset, policy, instruction, "eval")]
 
 
@@ -186,9 +185,10 @@ def _scale_lines(prepared: Prepared) -> Iterator[Line]:
     assert parent is not None
     assert profile is not None
     if prepared.stats != "parent":
-        why = [note for note in prepared.notes if note.startswith("statistics: the dataset's, since")]
+        problem = parent.policy.report.statistics_problem
+        why = f", which cannot be used: {problem}" if problem else ""
         text = {"dataset": "training takes the dataset's, not the policy's", "merged": "training takes both together"}
-        yield Line("statistics", "ok", "; ".join([text[prepared.stats], *why]))
+        yield Line("statistics", "ok", f"{text[prepared.stats]}{why}")
         return
     moved = to_policy_order(prepared.parts[0].meta.statistics, prepared.layout, profile)
     state, action = ([joint.name for joint in own] for own in (profile.state_joints, profile.action_joints))

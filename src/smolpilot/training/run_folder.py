@@ -102,11 +102,11 @@ def _plain(value: Any) -> Any:
     return [_plain(entry) for entry in value] if isinstance(value, tuple) else value
 
 
-def load_config(out: Path) -> TrainOptions:
-    """The options that the run in `out` was started with; UsageError when there is no run."""
+def load_config(out: Path, *, fix: str = "check --out, or leave out --resume") -> TrainOptions:
+    """The options that the run in `out` was started with; UsageError when there is no run, with the caller's `fix`."""
     path = out / CONFIG
     if not path.is_file():
-        raise UsageError(f"There is no run in {out}: it has no {CONFIG}.", fix="check --out, or leave out --resume")
+        raise UsageError(f"There is no run in {out}: it has no {CONFIG}.", fix=fix)
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
         known = {item.name for item in dataclasses.fields(TrainOptions)}

@@ -33,7 +33,7 @@ from .parts import (
     set_layouts,
 )
 from .shared_statistics import load_statistics
-from .together import check_joints
+from .together import check_joints, with_cameras
 
 Stats = Literal["parent", "dataset", "merged"]
 _UNUSED = "none"  # in a camera map: the camera is left out
@@ -173,14 +173,6 @@ def choose_profile(robot: str | None, meta: DatasetMeta, notes: list[str]) -> Ro
         "units and limits are unknown (--robot PROFILE gives them)"
     )
     return derive_profile(meta)
-
-
-def with_cameras(profile: RobotProfile, meta: DatasetMeta, notes: list[str]) -> RobotProfile:
-    """A profile that nobody named forbids no camera: where it lacks one of the dataset's, it takes the dataset's."""
-    if not profile.cameras or set(meta.camera_names) <= set(profile.camera_names):
-        return profile
-    notes.append(f"robot: cameras are the dataset's, not those of the profile '{profile.name}'")
-    return profile.model_copy(update={"cameras": derive_profile(meta).cameras})
 
 
 def _is_shipped(profile: RobotProfile) -> bool:

@@ -67,7 +67,7 @@ class RunStatus:
 def run_status(run: Path) -> RunStatus:
     """Read the run folder; UsageError when there is no run."""
     out = run.expanduser().absolute()
-    options = load_config(out)
+    options = load_config(out, fix="check the path: a run is the folder that --out of its training named")
     if options.stages is not None:
         return _of_sequence(out)
     lines = read_metrics(out / "metrics.jsonl") if (out / "metrics.jsonl").exists() else []

@@ -9,7 +9,6 @@ import numpy as np
 
 from smolpilot.errors import ProfileError, UsageError
 from smolpilot.keys import ACTION, STATE
-from smolpilot.policy.joints import map_layout
 from smolpilot.robots import RobotProfile
 from smolpilot.statistics import is_still
 from smolpilot.words import listed_joints
@@ -43,11 +42,22 @@ def check_cameras(datasets: Sequence[tuple[str, DatasetMeta]]) -> None:
                 )
 
 
+def with_cameras(profile: RobotProfile, meta: DatasetMeta, notes: list[str]) -> RobotProfile:
+    """A profile that nobody named forbids no camera: where it lacks one of the dataset's, it takes the dataset's."""
+    if not profile.cameras or set(meta.camera_names) <= set(profile.camera_names):
+        return profile
+    notes.append(f"robot: cameras are the dataset's, not those of the profile '{profile.name}'")
+    own = RobotProfile.from_features(meta.state_names, meta.cameras, meta.fps, action_names=meta.action_names)
+    return profile.model_copy(update={"cameras": own.cameras})
+
+
 def check_joints(parts: Sequence[Part], profile: RobotProfile, *, named: bool) -> None:
     """ProfileError for joints that the robot does not have; UsageError for a dataset of another robot than the first.
 
     named: whether the user chose the profile; one that was found or made is blamed for nothing.
     """
+    from smolpilot.policy.joints import map_layout
+
     for part in parts:
         try:
             map_layout(part.layout, profile)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Literal
 
 from smolpilot.errors import DatasetError, SmolpilotError
@@ -15,16 +15,20 @@ Verb = Literal["preflight", "train", "eval"]
 
 @dataclass(frozen=True)
 class Line:
-    """One comparison; `fix` is an option or command of the verb that prints it."""
+    """One comparison; `fix` is an option or command of the verb that prints it.
+
+    final: an error that no --no-preflight helps against: what comes after it would stop at the same.
+    """
 
     topic: str
     verdict: Verdict
     found: str
     fix: str = ""
+    final: bool = False
 
     def to_json(self) -> dict[str, str]:
         """As plain values."""
-        return asdict(self)
+        return {"topic": self.topic, "verdict": self.verdict, "found": self.found, "fix": self.fix}
 
     def text(self) -> str:
         """On one line, as a warning is said."""
@@ -37,17 +41,17 @@ def failed(topic: str, error: SmolpilotError) -> Line:
 
 
 def stop_on_errors(lines: Iterable[Line], *, overruled: bool, say: Callable[[str], object]) -> None:
-    """Say warnings (and overruled errors); a DatasetError with all errors unless `overruled`, each advice once."""
-    errors = []
+    """Say warnings and overruled errors; a DatasetError with all other errors, each advice once."""
+    errors: list[Line] = []
     for line in lines:
-        if line.verdict == "warning" or (line.verdict == "error" and overruled):
-            say(line.text())
-        elif line.verdict == "error":
+        if line.verdict == "error" and not (overruled and not line.final):
             errors.append(line)
-    if errors:
-        fixes = dict.fromkeys(line.fix for line in errors if line.fix)
-        raise DatasetError(
-            f"Preflight found {numbered(len(errors), 'error')}: "
-            + "; ".join(f"{line.topic}: {line.found}" for line in errors),
-            fix="; ".join([*fixes, "or --no-preflight, to go on all the same"]),
-        )
+        elif line.verdict != "ok":
+            say(line.text())
+    if not errors:
+        return
+    fixes = list(dict.fromkeys(line.fix for line in errors if line.fix))
+    if not any(line.final for line in errors):
+        fixes.append("or --no-preflight, to go on all the same")
+    found = "; ".join(f"{line.topic}: {line.found}" for line in errors)
+    raise DatasetError(f"Preflight found {numbered(len(errors), 'error')}: {found}", fix="; ".join(fixes))

@@ -18,9 +18,9 @@ from smolpilot.statistics import Statistics
 from smolpilot.training.distance import check_drift
 from smolpilot.training.options import TrainOptions, check, resolve
 from smolpilot.training.parts import Part, open_parts, own_statistics, set_layouts
-from smolpilot.training.setup import choose_profile, merged_with_parent, same_robot, with_cameras
+from smolpilot.training.setup import choose_profile, merged_with_parent, same_robot
 from smolpilot.training.sources import Source
-from smolpilot.training.together import check_joints, other_rates
+from smolpilot.training.together import check_joints, other_rates, with_cameras
 
 from .places import Places
 from .plan import PREVIOUS, Plan
