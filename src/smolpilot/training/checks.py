@@ -147,9 +147,7 @@ def length_lines(dataset: Dataset, texts: Sequence[str], policy: Policy, verb: V
     rename = f"smolpilot dataset tasks {_root(dataset)} NEW --rename {number}='shorter text'"
     raised = f"or make room for it: --max-tokens {-(-longest // 16) * 16}"
     who = "an instruction" if len(long) == 1 else f"{len(long)} of {len(set(texts))} instructions: the longest"
-    fix = f"shorten it: {rename}" + (
-        f"; {raised}" if verb != "eval" else " (the policy's room was settled in training)"
-    )
+    more = " (the policy's room was settled in training)" if verb == "eval" else f"; {raised}"
     found = f"{who} has {longest} tokens, the policy has room for {room}: “{text}”"
     yield Line("instruction", "error", found, f"shorten it: {rename}{more}", final=True)
 
