@@ -77,14 +77,17 @@ class JointsPart:
 
 def map_layout(source: FrameLayout, profile: RobotProfile) -> tuple[JointMapping, JointMapping]:
     """Mappings of state and action from a layout to the profile's; ProfileError where joints do not match."""
-    return _mapped("state", source.state, profile.state_joints), _mapped("action", source.action, profile.action_joints)
+    return (
+        _mapped("state", source.state, profile.state_joints, derived=profile.is_derived),
+        _mapped("action", source.action, profile.action_joints, derived=profile.is_derived),
+    )
 
 
-def _mapped(what: str, source: JointLayout, joints: Sequence[Joint]) -> JointMapping:
+def _mapped(what: str, source: JointLayout, joints: Sequence[Joint], *, derived: bool) -> JointMapping:
     try:
         return map_joints(source, joints, what=f"the recorded {what}")
     except ProfileError:
-        if any(joint.unit != "unknown" for joint in joints):
+        if not derived:
             raise
         # Made from a recording: nobody chose a profile, so none is to blame.
         raise ProfileError(

@@ -24,7 +24,7 @@ from smolpilot.policy.units import frame_layout, layout_for
 from smolpilot.robots import RobotProfile
 
 from .checks import drift_lines, instruction_lines, number_lines, rate_lines, stored_lines
-from .options import TrainOptions
+from .options import TrainOptions, check
 from .preflight_options import PreflightOptions
 from .setup import Prepared, choose_profile, prepare
 from .together import other_rates, other_units, with_cameras
@@ -48,9 +48,9 @@ def preflight(options: PreflightOptions) -> list[Line]:
     """All lines; the first error of the dataset or the policy itself ends the list, the others do not."""
     if options.policy is None:
         return _preflight_dataset(options)
-    reached = ["dataset"]
+    reached = ["options"]
     try:
-        prepared = prepare(training_options(options), step=reached.append)
+        prepared = prepare(check(training_options(options)), step=reached.append)
     except SmolpilotError as error:
         # What can be compared without the rest still is.
         others = [line for line in _preflight_dataset(options) if line.topic != reached[-1]]
@@ -111,11 +111,11 @@ def _preflight_dataset(options: PreflightOptions) -> list[Line]:
         ("statistics", lambda: number_lines(dataset, meta.statistics, exact_statistics(dataset), "preflight")),
         ("instruction", lambda: instruction_lines(dataset, None, options.instruction, "preflight")),
     ]
-    for topic, check in checks:
+    for topic, compare in checks:
         if topic == "ranges" and any(line.topic == "joints" for line in lines):
             continue  # without the joints there is nothing to compare
         try:
-            lines += list(check())
+            lines += list(compare())
         except SmolpilotError as error:
             lines.append(failed(topic, error))
     return lines
