@@ -179,9 +179,8 @@ def test_statistics_that_are_not_the_frames_stop_both_and_are_never_used(
     said = capsys.readouterr().err
     assert f"`smolpilot dataset repair {stale} NEW` computes them anew" in said
     assert not (tmp_path / "run").exists()
-    # Overruled it normalizes by the frames all the same.
-    assert main([*words, "--no-preflight"]) == 0
-    found = load_policy(tmp_path / "run").statistics["action"]
+    # Overruled it would normalize by the frames all the same.
+    found = prepare(options_of(PreflightOptions(stale, policy=str(base)))).policy.statistics["action"]
     np.testing.assert_allclose(found["std"], open_dataset(stale).actions.std(axis=0, dtype=np.float64), rtol=1e-6)
     # The advice works.
     capsys.readouterr()
