@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from smolpilot.statistics import is_still
+
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
@@ -52,7 +54,7 @@ class Ranges:
     predicted_max: Floats
     target_min: Floats
     target_max: Floats
-    span_ratio: Floats  # predicted span / target span; nan for a joint that the recording never moves
+    span_ratio: Floats  # predicted span / target span; nan for a joint that never moves (but for float noise)
     outside_target: Floats  # share of predictions outside the recorded range
     outside_limits: Floats  # share outside the robot's position limits; nan where they are unknown
 
@@ -120,7 +122,7 @@ def ranges(
     low, high = _extremes(values, finite)
     target_low, target_high = _extremes(truth, np.isfinite(truth))
     span = target_high - target_low
-    moves = span > 1e-6 * np.maximum(1.0, np.abs(target_high))
+    moves = (span > 0) & ~is_still(target_low, target_high)
     width = values.shape[1]
     bounds = limits if limits is not None else [None] * width
     outside_limits = np.array(

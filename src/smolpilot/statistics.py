@@ -20,6 +20,20 @@ type Statistics = dict[str, dict[str, npt.NDArray[np.float64]]]
 _BLOCK = 256
 
 QUANTILES: dict[str, float] = {"q01": 0.01, "q10": 0.10, "q50": 0.50, "q90": 0.90, "q99": 0.99}
+# The last bits of float32 in which a parked joint flickers: far below what any encoder resolves.
+_NOISE = 16 * 2.0**-23
+
+
+def still_range(low: npt.ArrayLike, high: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """The range [...] up to which values between `low` and `high` count as standing still: float noise, no motion."""
+    largest = np.maximum(np.abs(np.asarray(low, np.float64)), np.abs(np.asarray(high, np.float64)))
+    return np.asarray(np.maximum(1e-6, _NOISE * largest), dtype=np.float64)
+
+
+def is_still(low: npt.ArrayLike, high: npt.ArrayLike) -> npt.NDArray[np.bool_]:
+    """Whether joints with these smallest and largest values [...] never move, but for float noise."""
+    span = np.asarray(high, np.float64) - np.asarray(low, np.float64)
+    return np.asarray(span <= still_range(low, high), dtype=np.bool_)
 
 
 def array_statistics(values: npt.NDArray[Any]) -> dict[str, npt.NDArray[np.float64]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 def numbered(number: int, noun: str) -> str:
     """`1 episode`, `2 episodes`, `1,000 frames`: the noun takes an s."""
@@ -14,3 +16,8 @@ def sized(count: float) -> str:
         if abs(count) >= 0.9995 * factor:
             return f"{count / factor:.3g} {unit}"
     return f"{count:.0f} B"
+
+
+def listed_joints(names: Sequence[str], limit: int = 6) -> str:
+    """Number and names of joints, the first ones."""
+    return f"{numbered(len(names), 'joint')} ({', '.join(names[:limit])}{', ...' if len(names) > limit else ''})"

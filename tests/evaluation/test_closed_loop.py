@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from smolpilot.errors import UsageError
+from smolpilot.errors import CheckpointError, UsageError
 from smolpilot.evaluation import rollout, write_demo_report, write_rollout_report
 from smolpilot.evaluation.closed_loop import randomise_weights
 from smolpilot.keys import STATE, TASK
@@ -106,6 +106,12 @@ def test_running_out_of_time_is_neither_block() -> None:
     assert result.document["reached"] == {"named": 0, "other": 0, "none": 4}
     assert {run.steps for run in result.runs} == {LIMIT}
     assert result.document["mean_steps_to_success"] is None
+
+
+def test_a_policy_that_answers_nan_fails() -> None:
+    with pytest.raises(CheckpointError, match="The policy fails: its predictions hold NaN") as caught:
+        rollout(LinePolicy(lambda task: float("nan")), "line", episodes=2, seed=0)
+    assert caught.value.exit_code == 1
 
 
 def test_planning_is_batched_and_follows_the_execution_horizon() -> None:

@@ -103,7 +103,7 @@ class TestNew:
         with pytest.raises(ProfileError, match="front"):
             new_policy("tiny", meta=meta, profile=parent.profile.model_copy(update={"cameras": cameras}))
         joints = [joint.model_copy(update={"name": f"{joint.name}2"}) for joint in parent.profile.joints]
-        with pytest.raises(ProfileError, match="'a'"):
+        with pytest.raises(ProfileError, match=r"3 joints \(a, b, c\)"):
             new_policy("tiny", meta=meta, profile=parent.profile.model_copy(update={"joints": joints}))
 
     @pytest.mark.parametrize(

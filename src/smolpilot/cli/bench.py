@@ -12,7 +12,7 @@ from smolpilot.words import numbered
 
 
 def main(args: list[str]) -> int:
-    """Run the verb; 0 when everything was measured, whatever the numbers say."""
+    """Run the verb; 0 when everything was measured, however slow, 1 for a policy that predicts NaN."""
     options = parse(BenchOptions, args, verb="bench")
     from smolpilot.evaluation.bench import bench
     from smolpilot.policy.camera_pairing import camera_text
@@ -24,7 +24,7 @@ def main(args: list[str]) -> int:
     else:
         print(f"cameras: {camera_text(document['camera_map'])}")
         print_table(document)
-    return 0
+    return 0 if all(row["finite"] for row in document["rows"]) else 1
 
 
 def print_table(document: dict[str, Any]) -> None:

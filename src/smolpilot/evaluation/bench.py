@@ -73,6 +73,7 @@ class Row:
     verdict: str = ""  # against the robot's rate
     stages: dict[str, Any] = field(default_factory=dict)
     note: str = ""
+    finite: bool = True  # whether all of its actions are numbers
 
 
 def bench(options: BenchOptions, progress: Callable[[str, int, int], None] | None = None) -> dict[str, Any]:
@@ -170,6 +171,9 @@ def _measure(
             checked = runner.engine.verdict
             if plain is None and checked is not None:
                 (row.joint, row.difference), row.sigma = checked.largest, checked.sigma
+        if not all(bool(chunk.isfinite().all()) for chunk in chunks[runner.name]):
+            row.finite = False
+            row.note = "; ".join(filter(None, [row.note, "its actions hold NaN or infinite values: the policy fails"]))
         rows.append(row)
     return rows
 

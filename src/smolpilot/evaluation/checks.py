@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from smolpilot.metrics import Ranges
+from smolpilot.metrics import Floats, Ranges
+from smolpilot.statistics import is_still, still_range
 
 from .scored import Scored
 
@@ -32,8 +33,9 @@ class Suspects:
 
 def find_suspects(scored: Scored, found: Ranges) -> Suspects:
     """Compare spans on joints that move in the scored episodes; a still joint's noise is no yardstick."""
-    recorded = found.target_max - found.target_min
-    trained = recorded if scored.trained_span is None else scored.trained_span
+    # Float noise of a parked joint is no range that a prediction could be measured by.
+    recorded = np.where(is_still(found.target_min, found.target_max), 0.0, found.target_max - found.target_min)
+    trained = recorded if scored.trained_span is None else _moving_span(scored)
     usual = np.fmax(recorded, trained)
     predicted = found.predicted_max - found.predicted_min
     moves = np.isfinite(found.span_ratio) & (recorded >= _STILL * trained)
@@ -43,6 +45,13 @@ def find_suspects(scored: Scored, found: Ranges) -> Suspects:
         high=np.flatnonzero((usual > 0) & (predicted > SPAN_RATIO[1] * usual)).tolist(),
         apart=np.flatnonzero((usual > 0) & (gap > _APART * usual)).tolist(),
     )
+
+
+def _moving_span(scored: Scored) -> Floats:
+    """The range of each joint in training, 0 where that is float noise around the recorded values."""
+    assert scored.trained_span is not None
+    noise = still_range(scored.recorded.min(axis=0), scored.recorded.max(axis=0))
+    return np.where(scored.trained_span <= noise, 0.0, scored.trained_span)
 
 
 def find_warnings(scored: Scored, found: Ranges, nan: int, infinite: int) -> list[str]:
@@ -85,7 +94,8 @@ def find_warnings(scored: Scored, found: Ranges, nan: int, infinite: int) -> lis
 
 def _names(scored: Scored, found: Ranges | None, joints: list[int]) -> str:
     def name(joint: int) -> str:
-        return scored.joints[joint] + (f" (×{found.span_ratio[joint]:.2g})" if found is not None else "")
+        ratio = float("nan") if found is None else found.span_ratio[joint]
+        return scored.joints[joint] + (f" (×{ratio:.2g})" if np.isfinite(ratio) else "")
 
     return ", ".join(name(joint) for joint in joints[:_LISTED]) + _more(joints)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from smolpilot.errors import UsageError
+from smolpilot.errors import CheckpointError, UsageError
 from smolpilot.keys import TASK
 from smolpilot.policy.instruction import UntrainedInstructionWarning
 
@@ -217,6 +217,12 @@ class _Group:
     def plan_and_act(self, horizon: int) -> None:
         """Plan for every episode that still runs, and execute `horizon` actions of each plan."""
         chunks = self._policy.predict_chunks([self._frames[i] for i in self.active], noise=self._draw())
+        if not bool(chunks.isfinite().all()):
+            raise CheckpointError(
+                "The policy fails: its predictions hold NaN or infinite values.",
+                expected="finite actions",
+                fix="check the training loss and the statistics: smolpilot bundle BUNDLE shows what it holds",
+            )
         plans = dict(zip(self.active, chunks.numpy(), strict=True))
         for step in range(horizon):
             for i in list(self.active):

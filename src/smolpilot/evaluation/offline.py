@@ -19,7 +19,7 @@ from smolpilot.policy.instruction import UntrainedInstructionWarning
 from .binding import Binding, bind
 from .latency import measure_latency
 from .machine import device_name, machine
-from .origin import describe_policy, engine_warnings, instruction_warnings
+from .origin import describe_policy, engine_warnings, instruction_warnings, rate_warnings
 from .scored import F32, Ints, Scored
 from .selection import HELD_OUT, Split, choose_episodes, choose_rows
 from .summary import plain, summarise
@@ -84,6 +84,7 @@ def evaluate(
     }
     document |= _origin(policy, dataset, split, settings, bound)
     document["warnings"] += engine_warnings(policy) + instruction_warnings(policy, scored.instructions.values())
+    document["warnings"] += rate_warnings(policy, dataset.meta.fps)
     if split.trained_on:
         document["warnings"].append(
             f"{len(split.trained_on)} of the {len(split.episodes)} scored episodes were trained on: their errors say "

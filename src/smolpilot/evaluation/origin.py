@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from smolpilot.inference.report import EngineReport
+from smolpilot.policy.lineage import trained_rate
+from smolpilot.training.checks import rate_lines
 
 if TYPE_CHECKING:
     from smolpilot.inference import Engine
@@ -42,6 +44,12 @@ def instruction_warnings(policy: Policy | Engine, instructions: Iterable[str]) -
             f"The policy was not trained on “{text}”; the nearest instruction that it knows is “{near[0]}”."
         )
     return findings
+
+
+def rate_warnings(policy: Policy | Engine, fps: float) -> list[str]:
+    """A sentence when the dataset was recorded at another rate than the policy's training data."""
+    trained = trained_rate(policy.lineage, policy.profile.rate if policy.profile is not None else None)
+    return [f"{line.found[0].upper()}{line.found[1:]}; {line.fix}." for line in rate_lines(trained, fps, "eval")]
 
 
 def engine_warnings(policy: Policy | Engine) -> list[str]:

@@ -139,6 +139,7 @@ def _verdict(scored: Scored, errors: Errors, hold: Errors | None, mean: Errors |
     if errors.non_finite:
         text = "fails: predictions hold NaN or infinite values"
     return {
+        "fails": bool(errors.non_finite),
         "beats_both": None if beats_hold is None or beats_mean is None else beats_hold and beats_mean,
         "beats_hold": beats_hold,
         "beats_mean_action": beats_mean,

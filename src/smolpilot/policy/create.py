@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from smolpilot.datasets.units import derive_profile
-from smolpilot.errors import ProfileError, TransformError, UsageError, did_you_mean
+from smolpilot.errors import CheckpointError, ProfileError, TransformError, UsageError, did_you_mean
 from smolpilot.keys import camera_name
-from smolpilot.robots import JointLayout, RobotProfile, list_profiles
+from smolpilot.robots import Joint, JointLayout, RobotProfile, list_profiles
 from smolpilot.statistics import Statistics
 from smolpilot.version import __version__
+from smolpilot.words import listed_joints
 
 from .byte_tokenizer import SIZE, byte_level_folder
 from .camera_pairing import Pairing, camera_text, resolve_camera_map
@@ -232,6 +233,8 @@ def _rebuilt(model: SmolVLA, config: PolicyConfig) -> SmolVLA:
 def parent_statistics(policy: Policy, profile: RobotProfile) -> Statistics:
     """The parent's statistics in the profile's order; by name where the parent knows its joints."""
     fix = "take the dataset's statistics: --stats dataset"
+    if policy.report.statistics_problem:
+        raise CheckpointError(policy.report.statistics_problem, fix=f"{fix}; or others with --stats-from DATASET")
     parent = policy.profile
     try:
         if parent is None:
@@ -240,11 +243,26 @@ def parent_statistics(policy: Policy, profile: RobotProfile) -> Statistics:
         layout = FrameLayout(JointLayout.of(parent.state_joints), JointLayout.of(parent.action_joints))
         return to_policy_order(policy.statistics, layout, profile)
     except ProfileError as error:
+        pairs = [
+            (
+                f"{policy.config.state_dim} joints" if parent is None else _listed(parent.state_joints),
+                profile.state_joints,
+            ),
+            (
+                f"{policy.config.action_dim} joints" if parent is None else _listed(parent.action_joints),
+                profile.action_joints,
+            ),
+        ]
+        found = next((pair for pair in pairs if pair[0] != _listed(pair[1])), pairs[0])
         raise TransformError(
-            f"The parent's statistics are for other joints than those of robot '{profile.name}': {error.found}",
-            expected=error.expected,
+            f"The parent's statistics are for {found[0]}, this robot has {_listed(found[1])}.",
+            expected="the same joints on both sides",
             fix=fix,
         ) from error
+
+
+def _listed(joints: Sequence[Joint]) -> str:
+    return listed_joints([joint.name for joint in joints])
 
 
 def _tokenizer_folder(preset_name: str, config: PolicyConfig, tokenizer_dir: str | Path | None) -> VLMFolder:

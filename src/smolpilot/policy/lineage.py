@@ -20,6 +20,12 @@ def trained_fingerprint(lineage: Lineage) -> str | None:
     return str(found) if found else None
 
 
+def trained_rate(lineage: Lineage, rate: float | None) -> float | None:
+    """Frames per second of the recordings that the policy was trained on; `rate`: its profile's, for older bundles."""
+    found = lineage.get("fps")
+    return float(found) if isinstance(found, int | float) and found > 0 else rate
+
+
 def trainings_on(fingerprint: str, lineage: Lineage) -> list[Lineage]:
     """The trainings on one dataset of the policy and its ancestors, the newest first, as far as they are known."""
     return [entry for entry in _generations(lineage) if trained_fingerprint(entry) == fingerprint]

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from smolpilot.errors import CheckpointError, ProfileError, UsageError
+from smolpilot.keys import ACTION, STATE
 from smolpilot.statistics import Statistics
 from smolpilot.waiting import working
 
@@ -21,7 +22,7 @@ from .joints import FrameLayout, to_policy_order
 from .json_file import read_json
 from .locate import CONFIG, Located, cached_folder, fetch_vlm_files, locate, looks_like_hub_id
 from .lora import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Adapter
-from .normalise import EPS, feature_mode, needed_statistics
+from .normalise import EPS
 from .other_versions import NEWEST
 from .policy import Policy, fill_sizes
 from .processors import Processors, read_processors
@@ -97,6 +98,7 @@ def load_policy(
     )
     transforms = Transforms(recipe) if bound.problem is None else recipe
     if bound.problem is not None:
+        report.statistics_problem = bound.problem
         report.notes.append(f"without statistics, so only good as a parent: {bound.problem}")
     if need_weights:
         model = load_model(config, parts.weights, stock, device=place, dtype=kind, change=merge)
@@ -287,19 +289,26 @@ def _statistics(
     in_weights = {name: parts.weights.tensor(name).double().numpy() for name in stock.normalisation}
     before, after = (processors.before, processors.after) if processors is not None else ({}, {})
     try:
-        return bind_statistics(before, after, in_weights, config)
+        return bind_statistics(before, after, in_weights, config, _joint_names(profile))
     except CheckpointError as error:
         if need:
             raise
         return Bound(problem=error.found)
 
 
+def _joint_names(profile: Any) -> dict[str, list[str]]:
+    if profile is None:
+        return {}
+    pairs = ((STATE, profile.state_joints), (ACTION, profile.action_joints))
+    return {feature: [joint.name for joint in joints] for feature, joints in pairs}
+
+
 def _dataset_statistics(path: str | Path, config: PolicyConfig, profile: Any) -> tuple[Statistics, dict[str, str]]:
     """Statistics of a dataset's state and action in the policy's joint order; CheckpointError when they do not fit."""
-    from smolpilot.datasets.meta import read_meta
-    from smolpilot.keys import ACTION, STATE
+    from smolpilot.datasets.stored_statistics import folder_statistics
 
-    meta = read_meta(path)
+    # Computed: the stored ones are those of whatever the files were before.
+    meta, computed = folder_statistics(path)
     for feature, dim in ((STATE, config.state_dim), (ACTION, config.action_dim)):
         found = meta.features[feature].shape[0] if feature in meta.features else 0
         if found != dim:
@@ -307,10 +316,7 @@ def _dataset_statistics(path: str | Path, config: PolicyConfig, profile: Any) ->
                 f"'{feature}' of {path} has {found} values, the policy's has {dim}.",
                 expected="statistics of the robot that the policy was trained for",
             )
-        for name in needed_statistics(feature_mode(config.normalization_mapping, feature)):
-            if name not in meta.statistics.get(feature, {}):
-                raise CheckpointError(f"{path} has no statistic '{name}' of '{feature}'.")
-    statistics = to_policy_order(meta.statistics, FrameLayout.of_dataset(meta), profile)
+    statistics = to_policy_order(computed, FrameLayout.of_dataset(meta), profile)
     return statistics, dict.fromkeys(statistics, f"dataset {Path(path).name}")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -11,8 +11,11 @@ from torch import Tensor
 
 from smolpilot.errors import CheckpointError, TransformError, did_you_mean
 from smolpilot.keys import ACTION, STATE
+from smolpilot.statistics import Statistics, is_still, still_range
 
 EPS = 1e-8
+# A still action joint's deviation, in ranges of its float noise: its noise vanishes, and so does the network's.
+_HELD = 1000.0
 # What LeRobot subtracts and divides by, per mode: (offset and scale) for MEAN_STD, (low, high) for the others.
 _NEEDS = {
     "IDENTITY": (),
@@ -34,6 +37,58 @@ def needed_statistics(mode: str) -> tuple[str, ...]:
 def feature_mode(mapping: Mapping[str, str], feature: str) -> str:
     """The mode of `observation.state` or `action` in LeRobot's `normalization_mapping`; absent means IDENTITY."""
     return mapping.get(FEATURE_TYPES[feature], "IDENTITY")
+
+
+def settle_still(statistics: Statistics, mapping: Mapping[str, str]) -> tuple[Statistics, dict[str, list[int]]]:
+    """Statistics to train with, and the joints (by number, for each feature) that never move but for float noise.
+
+    Dividing by such a joint's deviation would make its noise a motion to learn, and a state that differs by a hair
+    would blind the network. So a still state gets a deviation of one unit, and a still action a small one: the
+    network's own noise must not move a joint that is held. Means stay, and so do the formulas, which are LeRobot's.
+    Modes that scale by a range get that deviation on both sides of the mean.
+    """
+    settled = {feature: dict(values) for feature, values in statistics.items()}
+    found: dict[str, list[int]] = {}
+    for feature in (STATE, ACTION):
+        values = settled.get(feature, {})
+        mean = values.get("mean")
+        needed = needed_statistics(feature_mode(mapping, feature))
+        if mean is None or not needed or any(name not in values for name in needed):
+            continue
+        if "min" in values and "max" in values:
+            still = is_still(values["min"], values["max"])
+        else:
+            still = values.get("std", np.ones_like(mean)) <= still_range(mean, mean)
+        joints = np.flatnonzero(still).tolist()
+        if not joints:
+            continue
+        found[feature] = joints
+        room = np.ones_like(mean) if feature == STATE else _HELD * still_range(mean, mean)
+        ends = (room,) if "std" in needed else (mean - room, mean + room)
+        for name, value in zip([name for name in needed if name != "mean"], ends, strict=True):
+            values[name] = np.where(still, value, values[name])
+    return settled, found
+
+
+def statistic_problem(
+    feature: str, name: str, value: npt.NDArray[np.float64], dim: int, joints: Sequence[str] = ()
+) -> str | None:
+    """What is wrong with one stored statistic, in the words of every command; None when nothing is."""
+    what = f"{name} of '{feature}'"
+    if value.shape != (dim,):
+        return f"{what} has {value.size} values, the policy has {dim} joints there"
+    if np.isinf(value).all():
+        return f"{what} was never set (infinite throughout)"
+    for wrong, word in ((np.isnan(value), "NaN"), (np.isinf(value), "infinite"), (value < 0, "negative")):
+        if wrong.any() and (word != "negative" or name == "std"):
+            listed = [_joint(number, joints) for number in np.flatnonzero(wrong).tolist()]
+            more = f" and {len(listed) - 3} more" if len(listed) > 3 else ""
+            return f"{what} is {word} for {', '.join(listed[:3])}{more}"
+    return None
+
+
+def _joint(number: int, joints: Sequence[str]) -> str:
+    return f"joint {number} ({joints[number]})" if number < len(joints) else f"joint {number}"
 
 
 class Normaliser:
@@ -102,14 +157,7 @@ def _statistic(
             fix=fix,
         )
     value = np.asarray(statistics[feature][name], dtype=np.float64).reshape(-1)
-    if len(value) != dim:
-        raise TransformError(
-            f"The statistic '{name}' of '{feature}' has {len(value)} values.", expected=f"{dim}, one per joint", fix=fix
-        )
-    if not np.isfinite(value).all():
-        raise TransformError(
-            f"The statistic '{name}' of '{feature}' holds NaN or infinity.", expected="finite numbers", fix=fix
-        )
-    if name == "std" and (value < 0).any():
-        raise TransformError(f"The statistic 'std' of '{feature}' is negative.", expected="0 or more", fix=fix)
+    problem = statistic_problem(feature, name, value, dim)
+    if problem is not None:
+        raise TransformError(f"The statistics cannot be used: {problem}.", expected=f"{dim} finite numbers", fix=fix)
     return torch.from_numpy(value).to(torch.float32)

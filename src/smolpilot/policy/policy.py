@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from smolpilot.errors import TransformError, UsageError
+from smolpilot.errors import CheckpointError, TransformError, UsageError
 from smolpilot.keys import ACTION, ACTION_IS_PAD
 from smolpilot.statistics import Statistics
 
@@ -58,8 +58,12 @@ class Policy:
 
     @property
     def transforms(self) -> Transforms:
-        """The transform list. TransformError for a parent that was loaded without statistics."""
+        """The transform list. CheckpointError for a parent that was loaded without statistics."""
         if self._transforms is None:
+            if self.report.statistics_problem:
+                raise CheckpointError(
+                    self.report.statistics_problem, fix="give those of the recording: --stats-from DATASET"
+                )
             self._transforms = Transforms(self._recipe)
         return self._transforms
 

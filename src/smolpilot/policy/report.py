@@ -23,6 +23,7 @@ class LoadReport:
     harmless: list[str] = field(default_factory=list)
     normalisation: list[str] = field(default_factory=list)
     statistics: dict[str, str] = field(default_factory=dict)  # feature -> where its statistics came from
+    statistics_problem: str = ""  # why there are none to normalise with, where they were not required
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,7 +14,7 @@ from smolpilot.keys import ACTION, STATE
 from smolpilot.statistics import Statistics
 
 from .config import PolicyConfig
-from .normalise import feature_mode, needed_statistics
+from .normalise import feature_mode, needed_statistics, statistic_problem
 from .processors import FlatStatistics
 
 type Feature = dict[str, npt.NDArray[np.float64]]
@@ -36,26 +36,32 @@ class Bound:
 
 
 def bind_statistics(
-    before: FlatStatistics, after: FlatStatistics, in_weights: FlatStatistics, config: PolicyConfig
+    before: FlatStatistics,
+    after: FlatStatistics,
+    in_weights: FlatStatistics,
+    config: PolicyConfig,
+    joints: Mapping[str, Sequence[str]] | None = None,
 ) -> Bound:
     """Find what the normalisation of `config` needs.
 
     before, after: entries of the pre- and post-processor's state files; in_weights: normalisation buffers among the
     weights (older layouts). The proper name wins; under other names exactly one candidate of the right size must be
-    left (equal ones count as one). Raises CheckpointError naming the feature, the candidates and --stats-from.
+    left (equal ones count as one). joints: their names by feature, where the checkpoint says them. Raises
+    CheckpointError that names what is missing, not finite or contradicts the config, and --stats-from.
     """
     bound = Bound()
     for feature, dim, sources in (
         (STATE, config.state_dim, (before, after, in_weights)),
         (ACTION, config.action_dim, (after, before, in_weights)),
     ):
-        needed = needed_statistics(feature_mode(config.normalization_mapping, feature))
+        mode = feature_mode(config.normalization_mapping, feature)
+        needed = needed_statistics(mode)
         groups = _groups(feature, sources)
         proper = groups.get(feature)
         if proper is not None and _fits(proper, needed, dim):
             bound.statistics[feature], bound.origin[feature] = proper, feature
         elif needed:
-            name, chosen = _only_candidate(feature, needed, dim, groups)
+            name, chosen = _only_candidate(_Wanted(feature, mode, needed, dim, (joints or {}).get(feature, ())), groups)
             bound.statistics[feature], bound.origin[feature] = chosen, name
     return bound
 
@@ -75,29 +81,61 @@ def _groups(feature: str, sources: tuple[FlatStatistics, ...]) -> dict[str, Feat
 
 def _fits(group: Mapping[str, npt.NDArray[np.float64]], needed: tuple[str, ...], dim: int) -> bool:
     # Buffers that were never set hold infinity: the same as absent.
-    return all(name in group and group[name].shape == (dim,) and np.isfinite(group[name]).all() for name in needed)
+    return all(name in group and statistic_problem("", name, group[name], dim) is None for name in needed)
 
 
-def _only_candidate(
-    feature: str, needed: tuple[str, ...], dim: int, groups: Mapping[str, Feature]
-) -> tuple[str, Feature]:
-    fitting = {name: group for name, group in groups.items() if _fits(group, needed, dim)}
+@dataclass(frozen=True)
+class _Wanted:
+    """What the normalisation of one feature needs."""
+
+    feature: str
+    mode: str
+    statistics: tuple[str, ...]
+    dim: int
+    joints: Sequence[str]
+
+
+def _only_candidate(wanted: _Wanted, groups: Mapping[str, Feature]) -> tuple[str, Feature]:
+    needed, feature = wanted.statistics, wanted.feature
     distinct: dict[str, Feature] = {}
-    for name, group in fitting.items():
-        if not any(all(np.array_equal(group[key], other[key]) for key in needed) for other in distinct.values()):
+    for name, group in groups.items():
+        if _fits(group, needed, wanted.dim) and not any(
+            all(np.array_equal(group[key], other[key]) for key in needed) for other in distinct.values()
+        ):
             distinct[name] = group
     if len(distinct) == 1:
         return next(iter(distinct.items()))
-    wanted = " and ".join(needed)
-    if not distinct:
-        sizes = [f"'{name}' ({', '.join(f'{key}: {len(value)}' for key, value in group.items())})"
-                 for name, group in groups.items()]  # fmt: skip
-        found = f"it has {', '.join(sizes)}" if sizes else "it has none"
-        problem = f"The checkpoint has no usable statistics for '{feature}'; {found}."
-    else:
+    if distinct:
         problem = f"The checkpoint has several statistics for '{feature}': {', '.join(map(repr, distinct))}."
+    else:
+        problem = f"The checkpoint has no usable statistics for '{feature}': {_what_is_wrong(wanted, groups)}."
     raise CheckpointError(
         problem,
-        expected=f"one {wanted} of '{feature}' with {dim} values; without it actions would stay normalised numbers",
+        expected=f"one {' and '.join(needed)} of '{feature}' with {wanted.dim} values; without it actions would stay "
+        "normalised numbers",
         fix="give those of the recording: --stats-from DATASET (load_policy(..., stats_from=DATASET))",
     )
+
+
+def _what_is_wrong(wanted: _Wanted, groups: Mapping[str, Feature]) -> str:
+    """The first defect of each group of stored statistics, the proper name's first."""
+    if not groups:
+        return "none are stored"
+    order = sorted(groups, key=lambda name: (name != wanted.feature, name))
+    found = [(name, _defect(wanted, groups[name])) for name in order]
+    texts = [text if name == wanted.feature else f"{text} (stored as '{name}')" for name, text in found[:3]]
+    return "; ".join(texts)
+
+
+def _defect(wanted: _Wanted, group: Feature) -> str:
+    missing = [name for name in wanted.statistics if name not in group]
+    if missing:
+        stored = ", ".join(name for name in group if name != "count") or "nothing"
+        return (
+            f"its config normalizes '{wanted.feature}' by {wanted.mode}, which needs {' and '.join(wanted.statistics)};"
+            f" {' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not stored, only {stored}"
+        )
+    problems = (
+        statistic_problem(wanted.feature, name, group[name], wanted.dim, wanted.joints) for name in wanted.statistics
+    )
+    return next(problem for problem in problems if problem is not None)

@@ -10,6 +10,7 @@ from typing import Protocol
 from smolpilot.errors import ProfileError, UsageError, did_you_mean
 from smolpilot.keys import ACTION, STATE
 from smolpilot.statistics import Statistics
+from smolpilot.words import listed_joints
 
 from .mapping import JointLayout, JointMapping, map_joints
 from .profile import Joint, RobotProfile, spellings
@@ -44,9 +45,25 @@ class FrameLayout:
 def map_layout(source: FrameLayout, profile: RobotProfile) -> tuple[JointMapping, JointMapping]:
     """Mappings of state and action from a layout to the profile's; ProfileError where joints do not match."""
     return (
-        map_joints(source.state, profile.state_joints, what="the recorded state"),
-        map_joints(source.action, profile.action_joints, what="the recorded action"),
+        _mapped("state", source.state, profile.state_joints, derived=profile.is_derived),
+        _mapped("action", source.action, profile.action_joints, derived=profile.is_derived),
     )
+
+
+def _mapped(what: str, source: JointLayout, joints: Sequence[Joint], *, derived: bool) -> JointMapping:
+    try:
+        return map_joints(source, joints, what=f"the recorded {what}")
+    except ProfileError:
+        if not derived:
+            raise
+        # Made from a recording: nobody chose a profile, so none is to blame.
+        raise ProfileError(
+            f"The recorded {what} has {listed_joints(source.names)}, the policy's has "
+            f"{listed_joints([joint.name for joint in joints])}: not one robot.",
+            expected="the same joint names on both sides",
+            fix="use recordings of the robot that the policy is for; where two names mean one joint, train with a "
+            "profile that lists the other as an alias (--robot PROFILE.yaml)",
+        ) from None
 
 
 def to_policy_order(statistics: Statistics, source: FrameLayout, profile: RobotProfile | None) -> Statistics:

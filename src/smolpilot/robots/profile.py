@@ -76,6 +76,9 @@ class Camera(_Strict):
     role: CameraRole = "other"
 
 
+_DERIVED = "derived from a dataset: units and limits unknown"
+
+
 class _Sized(Protocol):
     @property
     def width(self) -> int: ...
@@ -133,6 +136,11 @@ class RobotProfile(_Strict):
     def action_joints(self) -> list[Joint]:
         """The joints of `action`, in order [A]."""
         return self.joints if self.action is None else [self.joint(name) for name in self.action]
+
+    @property
+    def is_derived(self) -> bool:
+        """Whether it was made from a dataset (`from_features`): nobody wrote or chose it."""
+        return self.description == _DERIVED
 
     @property
     def camera_names(self) -> list[str]:
@@ -217,7 +225,7 @@ class RobotProfile(_Strict):
         joints = [Joint(name=n, unit="unknown", position_limits=None, velocity_limit=None) for n in every]
         return cls(
             name=name,
-            description="derived from a dataset: units and limits unknown",
+            description=_DERIVED,
             rate=fps,
             joints=joints,
             gripper=[n for n in every if "gripper" in n.lower() or "claw" in n.lower()],

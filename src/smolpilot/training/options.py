@@ -97,6 +97,9 @@ class TrainOptions:
     """Actions predicted at once. Open: the policy's (50)."""
     n_action_steps: int | None = None
     """Execution horizon: actions run before planning again. Open: 10, or the chunk when that is shorter."""
+    max_tokens: int | None = None
+    """Room for an instruction, in tokens (LeRobot's tokenizer_max_length). Open: the policy's (48), and for the
+    byte-level tokenizer of tiny what the longest instruction needs."""
     camera_map: Pairs = field(default_factory=dict)
     """Which robot camera fills which camera slot of the policy, as `top=camera1 wrist=camera2`. Open: the policy's own
     map and equal names; where these leave a choice, the run asks for the map. A camera that is not to be used:
@@ -195,6 +198,7 @@ def check(options: TrainOptions) -> TrainOptions:
         "batch_size",
         "chunk_size",
         "n_action_steps",
+        "max_tokens",
         "eval_every",
         "eval_frames",
         "save_every",

@@ -12,12 +12,12 @@ import numpy as np
 from smolpilot.datasets import (
     Dataset,
     DatasetMeta,
-    compute_statistics,
     open_dataset,
     parse_episodes,
     read_meta,
     split_episodes,
 )
+from smolpilot.datasets.stored_statistics import exact_statistics
 from smolpilot.errors import DatasetError, UsageError
 from smolpilot.keys import ACTION, STATE
 from smolpilot.policy import FrameLayout
@@ -28,6 +28,7 @@ from smolpilot.statistics import Statistics, merge_statistics
 
 from .options import TrainOptions
 from .sources import Source, titles
+from .together import check_cameras
 
 if TYPE_CHECKING:
     from .batches import Rows
@@ -35,7 +36,11 @@ if TYPE_CHECKING:
 
 @dataclass
 class Part:
-    """One dataset of a run. `layout`: order and units of its joints."""
+    """One dataset of a run. `layout`: order and units of its joints.
+
+    `whole`: training and held-out frames together; its `meta.statistics` of state and action are computed from them.
+    `stored`: those that the files keep; nothing where only some episodes are used, whose statistics nobody stores.
+    """
 
     source: Source
     title: str
@@ -43,6 +48,8 @@ class Part:
     held_out: Dataset | None
     layout: FrameLayout
     recorded: list[str]  # its texts before `source.instruction` replaced them
+    whole: Dataset
+    stored: Statistics
 
     @property
     def meta(self) -> DatasetMeta:
@@ -67,25 +74,32 @@ def open_parts(options: TrainOptions, notes: list[str]) -> list[Part]:
     parts = []
     for source, title in zip(sources, titles(sources), strict=True):
         own: list[str] = []
-        dataset, recorded = open_source(source)
+        dataset, recorded, stored = open_source(source)
         train, held_out = split(dataset, options, own)
         notes += [f"{title}: {note}" if len(sources) > 1 else note for note in own]
-        parts.append(Part(source, title, train, held_out, FrameLayout.of_dataset(dataset.meta), recorded))
+        layout = FrameLayout.of_dataset(dataset.meta)
+        parts.append(Part(source, title, train, held_out, layout, recorded, dataset, stored))
     _check_together(parts)
     return parts
 
 
-def open_source(source: Source) -> tuple[Dataset, list[str]]:
-    """The dataset, or its chosen episodes, with the instruction that the source gives it; and the recorded texts."""
+def open_source(source: Source) -> tuple[Dataset, list[str], Statistics]:
+    """The dataset, or its chosen episodes, with the instruction that the source gives it; its own texts; its stored
+    statistics.
+
+    Statistics to normalise with are computed from the frames: the stored ones may be of other episodes or numbers.
+    """
     if source.episodes is None:
         dataset = open_dataset(source.dataset)
+        stored = dataset.meta.statistics
     else:
         dataset = open_dataset(source.dataset, episodes=parse_episodes(source.episodes, read_meta(source.dataset)))
-        # What the recording says of all its episodes may come from those that are left out.
-        own = compute_statistics(dataset)
-        dataset.meta = dataclasses.replace(dataset.meta, statistics=dataset.meta.statistics | own)
+        stored = {}
+    own = exact_statistics(dataset)
+    dataset.meta = dataclasses.replace(dataset.meta, statistics=dataset.meta.statistics | own)
     recorded = list(dataset.instructions)
-    return (dataset if source.instruction is None else dataset.with_instruction(source.instruction)), recorded
+    replaced = dataset if source.instruction is None else dataset.with_instruction(source.instruction)
+    return replaced, recorded, stored
 
 
 def split(dataset: Dataset, options: TrainOptions, notes: list[str]) -> tuple[Dataset, Dataset | None]:
@@ -125,6 +139,7 @@ def lineage_of(parts: Sequence[Part], options: TrainOptions) -> dict[str, Any]:
     entries = [
         {
             "dataset_fingerprint": part.meta.fingerprint,
+            "fps": part.meta.fps,
             "trained_episodes": part.train.episodes,
             "held_out_episodes": part.held_out_episodes,
             "dataset_units": {"state": part.layout.state.units, "action": part.layout.action.units}
@@ -213,22 +228,7 @@ def _frames_by_text(parts: Sequence[Part]) -> dict[str, int]:
 
 def _check_together(parts: Sequence[Part]) -> None:
     """The datasets of a mixture need the same cameras, and no episode may be trained on here and held out there."""
-    first = parts[0]
-    for part in parts[1:]:
-        if set(part.meta.camera_names) != set(first.meta.camera_names):
-            raise UsageError(
-                f"{part.source.dataset} has the cameras {', '.join(part.meta.camera_names)}, {first.source.dataset} "
-                f"has {', '.join(first.meta.camera_names)}.",
-                expected="recordings of one robot: the same camera names in all of a mixture's datasets",
-            )
-        for name, camera in part.meta.cameras.items():
-            other = first.meta.cameras[name]
-            if (camera.width, camera.height) != (other.width, other.height):
-                raise UsageError(
-                    f"Camera '{name}' is {camera.width}x{camera.height} in {part.source.dataset}, {other.width}x"
-                    f"{other.height} in {first.source.dataset}.",
-                    expected="one picture size per camera in all of a mixture's datasets",
-                )
+    check_cameras([(str(part.source.dataset), part.meta) for part in parts])
     check_overlap(parts)
 
 

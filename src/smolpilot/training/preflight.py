@@ -1,31 +1,35 @@
 """Preflight: dataset, policy, robot and instruction against each other, before an hour is spent or an arm moves.
 
-Each line is ok, a warning or an error with the option that fixes it. What stops `train` is found here by the same code.
+Each line is ok, a warning or an error with the option that fixes it. With a policy it prepares a run as `train` does,
+by the same functions, so both say the same.
 """
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from smolpilot.datasets import Dataset, DatasetMeta, open_dataset
 from smolpilot.datasets.left_out import left_out_note
+from smolpilot.datasets.stored_statistics import exact_statistics
 from smolpilot.datasets.units import check_joints, derive_profile, doubt_units, find_profile
-from smolpilot.errors import DatasetError, SmolpilotError
+from smolpilot.errors import SmolpilotError
 from smolpilot.keys import ACTION, STATE
-from smolpilot.policy.camera_pairing import camera_text, typed_camera_map
-from smolpilot.policy.lineage import trainings_on
+from smolpilot.policy.camera_pairing import Pairing, camera_text
+from smolpilot.policy.lineage import trained_rate, trainings_on
 from smolpilot.policy.units import frame_layout, layout_for
 from smolpilot.robots import RobotProfile, findings_of
 from smolpilot.robots.layout import FrameLayout, map_layout, to_policy_order
-from smolpilot.words import numbered
 
-from .drift import FAR, drift
+from .checks import drift_lines, instruction_lines, number_lines, rate_lines, stored_lines
+from .options import TrainOptions, check
 from .preflight_options import PreflightOptions
+from .together import other_rates, other_units, with_cameras
+from .verdict import Line, Verb, Verdict, failed, stop_on_errors
 
 if TYPE_CHECKING:
     # Without a policy nothing here needs torch, which takes seconds and most of a gigabyte to load.
@@ -33,95 +37,121 @@ if TYPE_CHECKING:
 
     from .setup import Prepared
 
-Verdict = Literal["ok", "warning", "error"]
-
-
-@dataclass(frozen=True)
-class Line:
-    """One comparison."""
-
-    topic: str
-    verdict: Verdict
-    found: str
-    fix: str = ""
-
-    def to_json(self) -> dict[str, str]:
-        """As plain values."""
-        return asdict(self)
+__all__ = [
+    "Line",
+    "PreflightOptions",
+    "Verdict",
+    "preflight",
+    "preflight_policy",
+    "preflight_training",
+    "stop_on_errors",
+]
 
 
 def preflight(options: PreflightOptions) -> list[Line]:
     """All lines; the first error of the dataset or the policy itself ends the list, the others do not."""
+    if options.policy is None:
+        return _preflight_dataset(options)
+    from .setup import prepare
+
+    reached = ["options"]
+    try:
+        prepared = prepare(check(training_options(options)), step=reached.append)
+    except SmolpilotError as error:
+        # What can be compared without the rest still is.
+        others = [line for line in _preflight_dataset(options) if line.topic != reached[-1]]
+        if any(line.verdict == "error" and line.topic in ("dataset", "robot", "joints") for line in others):
+            return others
+        place = 1 if others and others[0].topic == "dataset" else 0
+        return [*others[:place], failed(reached[-1], error), *others[place:]]
+    parent, meta = prepared.parent, prepared.parts[0].meta
+    assert parent is not None
+    config = parent.policy.config
+    profile = prepared.policy.profile
+    assert profile is not None
+    about = f"{options.policy}: state {config.state_dim}, action {config.action_dim}, chunk {config.chunk_size}"
+    return [
+        _dataset_line(prepared.parts[0].whole),
+        Line("policy", "ok", about),
+        _robot_line(prepared.notes, profile, known=prepared.robot_known),
+        *_joints(meta, prepared.layout, profile),
+        *_camera_slots(parent.cameras),
+        *_scale_lines(prepared),
+        *preflight_training(prepared, options.instruction, verb="preflight"),
+    ]
+
+
+def training_options(options: PreflightOptions) -> TrainOptions:
+    """The training that a preflight with a policy stands for."""
+    return TrainOptions(
+        dataset=options.dataset, policy=options.policy, out=Path("never"), steps=1, robot=options.robot,
+        units=options.units, stats=options.stats, stats_from=options.stats_from, tokenizer=options.tokenizer,
+        camera_map=options.camera_map, chunk_size=options.chunk_size, max_tokens=options.max_tokens,
+        episodes=options.episodes, device="cpu",
+    )  # fmt: skip
+
+
+def _preflight_dataset(options: PreflightOptions) -> list[Line]:
+    """A dataset and a robot, without a policy."""
     try:
         dataset = open_dataset(options.dataset)
         dataset.check_videos()
     except SmolpilotError as error:
-        return [_failed("dataset", error)]
+        return [failed("dataset", error)]
     meta = dataset.meta
-    lines = [Line("dataset", "ok", f"LeRobot {meta.version}, {len(meta.episodes)} episodes, {len(dataset):,} frames, "
-                  f"{meta.fps:g} per second"), *_left_out(meta)]  # fmt: skip
-    policy: Policy | None = None
-    if options.policy is not None:
-        from smolpilot.policy import load_policy
-
-        try:
-            policy = load_policy(
-                options.policy, device="cpu", dtype="float32", stats_from=options.stats_from,
-                tokenizer_dir=options.tokenizer, need_statistics=False,
-            )  # fmt: skip
-            lines.append(Line("policy", "ok", f"{options.policy}: state {policy.config.state_dim}, action "
-                              f"{policy.config.action_dim}, chunk {policy.config.chunk_size}"))  # fmt: skip
-        except SmolpilotError as error:
-            lines.append(_failed("policy", error))
+    lines = [_dataset_line(dataset), *_left_out(meta)]
     try:
         notes: list[str] = []
         found = find_profile(meta, options.robot, notes)
-        profile = found or derive_profile(meta)
+        profile = with_cameras(found or derive_profile(meta), meta, notes, named=options.robot is not None)
         if options.units:
             check_joints(meta, profile)
         layout = frame_layout(meta, profile, options.units)
     except SmolpilotError as error:
-        return [*lines, _failed("robot", error)]
-    known = found is not None or options.robot is not None
-    said = "; ".join(note.removeprefix("robot: ") for note in notes) or profile.name
-    lines.append(Line("robot", "ok" if known else "warning", said,
-                      "" if known else "--robot NAME gives units and limits"))  # fmt: skip
+        return [*lines, failed("robot", error)]
+    lines.append(_robot_line(notes, profile, known=found is not None or options.robot is not None))
     checks: list[tuple[str, Callable[[], Iterator[Line]]]] = [
         ("joints", lambda: _joints(meta, layout, profile)),
         ("units", lambda: _units(meta, profile, told=bool(options.units))),
         ("ranges", lambda: _ranges(dataset, layout, profile, named=options.robot is not None)),
-        ("cameras", lambda: _cameras(meta, profile, policy, options.camera_map)),
-        ("rate", lambda: _rate(meta, profile, policy)),
-        ("statistics", lambda: _statistics(meta, layout, profile, policy)),
-        ("instruction", lambda: _instructions(dataset, policy, options.instruction)),
+        ("cameras", lambda: _cameras(meta, profile)),
+        ("rate", lambda: _rate(meta, profile, None)),
+        ("statistics", lambda: number_lines(dataset, meta.statistics, exact_statistics(dataset), "preflight")),
+        ("instruction", lambda: instruction_lines(dataset, None, options.instruction, "preflight")),
     ]
-    for topic, check in checks:
-        if topic in ("units", "ranges", "statistics") and any(line.topic == "joints" for line in lines):
+    for topic, compare in checks:
+        if topic in ("units", "ranges") and any(line.topic == "joints" for line in lines):
             continue  # without the joints there is nothing to compare
         try:
-            lines += list(check())
+            lines += list(compare())
         except SmolpilotError as error:
-            lines.append(_failed(topic, error))
+            lines.append(failed(topic, error))
     return lines
 
 
-def preflight_training(prepared: Prepared) -> list[Line]:
+def preflight_training(prepared: Prepared, instruction: str | None = None, *, verb: Verb = "train") -> list[Line]:
     """What is left to compare once `prepare` has accepted joints, cameras and the parent's statistics."""
-    policy, lines = prepared.policy, []
+    policy, parent = prepared.policy, prepared.parent
     profile = policy.profile
     assert profile is not None
+    lines: list[Line] = []
     for part in prepared.parts:
         own = [
             *_left_out(part.meta),
             *_units(part.meta, profile, told=bool(prepared.options.units)),
-            # A note says already that nothing is known.
-            *_ranges(part.train, part.layout, profile, unknown=False, named=prepared.robot_named),
+            # In training a note says already that nothing is known.
+            *_ranges(part.whole, part.layout, profile, unknown=verb == "preflight", named=prepared.robot_named),
             *_rate(part.meta, profile, policy),
-            *_still(part.meta),
-            *_instructions(part.train, policy, None),
+            *rate_lines(parent.rate if parent is not None else None, part.meta.fps, verb, "the parent"),
+            *number_lines(part.whole, part.stored, part.meta.statistics, verb),
+            *instruction_lines(part.whole, policy, instruction, verb),
         ]
         several = len(prepared.parts) > 1
         lines += [replace(line, topic=f"{part.title}: {line.topic}") if several else line for line in own]
+    if rates := other_rates(prepared.parts):
+        lines.append(Line("rate", "warning", rates, "train on datasets of one rate"))
+    if units := other_units(prepared.parts):
+        lines.append(Line("units", "error", units, "bring them to one unit before they are mixed"))
     return lines
 
 
@@ -132,28 +162,32 @@ def preflight_policy(
     units: Mapping[str, str] | None = None,
     robot: str | None = None,
 ) -> list[Line]:
-    """A trained policy against a recording that it is to be scored on, or against the text it will be told.
+    """A trained policy against a dataset that it is to be scored on, or against the text it will be told.
 
-    The recording that it was trained on needs no comparison of statistics: training has made it. robot: the profile of
-    a policy without one, as `--robot` says it.
+    Far from the policy's statistics is no error on the dataset that it was trained on: training has accepted that.
+    robot: the profile of a policy without one, as `--robot` says it.
     """
     profile, meta = policy.profile, dataset.meta
-    if profile is None:
-        # A policy without a profile works in the recording's own units: only what they are called is at stake.
+    trained = trained_rate(policy.lineage, profile.rate if profile is not None else None)
+    lines = [*_left_out(meta), *rate_lines(trained, meta.fps, "eval")]
+    computed = exact_statistics(dataset)
+    lines += stored_lines(dataset, meta.statistics, computed, "eval")
+    same = bool(trainings_on(meta.fingerprint, policy.lineage))
+    layout = layout_for(policy, meta, units)
+    if profile is not None:
+        lines += _ranges(dataset, layout, profile, unknown=False)
+        state, action = ([joint.name for joint in own] for own in (profile.state_joints, profile.action_joints))
+    else:
+        # A policy without a profile works in the dataset's own units: only what they are called is at stake.
         found = find_profile(meta, robot, [])
         plain = FrameLayout.of_dataset(meta)
         doubted = [] if found is None else list(_ranges(dataset, plain, found, unknown=False, named=robot is not None))
-        if robot is None:
-            doubted = [replace(line, verdict="warning") for line in doubted if line.verdict == "error"]
-        return [*doubted, *_instructions(dataset, policy, instruction)]
-    same = trainings_on(meta.fingerprint, policy.lineage)
-    layout = layout_for(policy, meta, units)
-    lines = [
-        *_left_out(meta),
-        *_ranges(dataset, layout, profile, unknown=False),
-        *_instructions(dataset, policy, instruction),
-    ]
-    return lines if same else [*lines, *_statistics(meta, layout, profile, policy)]
+        for line in doubted:
+            lines.append(replace(line, verdict="warning") if robot is None and line.verdict == "error" else line)
+        state, action = meta.state_names, meta.action_names
+    own = to_policy_order(computed, layout, profile)
+    lines += drift_lines(policy.statistics, own, state, action, "eval", sure=profile is not None and not same)
+    return [*lines, *instruction_lines(dataset, policy, instruction, "eval")]
 
 
 def _left_out(meta: DatasetMeta) -> Iterator[Line]:
@@ -164,25 +198,33 @@ def _left_out(meta: DatasetMeta) -> Iterator[Line]:
         yield Line("features", "warning", found, fix)
 
 
-def stop_on_errors(lines: Iterable[Line], *, overruled: bool, say: Callable[[str], object]) -> None:
-    """Say warnings (and overruled errors); a DatasetError with all errors unless `overruled`."""
-    errors = []
-    for line in lines:
-        if line.verdict == "warning" or (line.verdict == "error" and overruled):
-            say(f"{line.verdict}: {line.topic}: {line.found}" + (f" ({line.fix})" if line.fix else ""))
-        elif line.verdict == "error":
-            errors.append(line)
-    if errors:
-        fixes = [line.fix for line in errors if line.fix]
-        raise DatasetError(
-            f"Preflight found {numbered(len(errors), 'error')}: "
-            + "; ".join(f"{line.topic}: {line.found}" for line in errors),
-            fix="; ".join([*fixes, "or --no-preflight, to go on all the same"]),
-        )
+def _dataset_line(dataset: Dataset) -> Line:
+    meta = dataset.meta
+    text = f"LeRobot {meta.version}, {len(meta.episodes)} episodes, {len(dataset):,} frames, {meta.fps:g} per second"
+    return Line("dataset", "ok", text)
 
 
-def _failed(topic: str, error: SmolpilotError) -> Line:
-    return Line(topic, "error", error.found, error.fix or error.expected)
+def _robot_line(notes: list[str], profile: RobotProfile, *, known: bool) -> Line:
+    said = "; ".join(note.removeprefix("robot: ") for note in notes if note.startswith("robot: ")) or profile.name
+    return Line("robot", "ok" if known else "warning", said, "" if known else "--robot NAME gives units and limits")
+
+
+def _scale_lines(prepared: Prepared) -> Iterator[Line]:
+    """Whose statistics the run normalises with, and how far the dataset lies from a parent's."""
+    parent, profile = prepared.parent, prepared.policy.profile
+    assert parent is not None
+    assert profile is not None
+    if prepared.stats != "parent":
+        problem = parent.policy.report.statistics_problem
+        why = f", which cannot be used: {problem}" if problem else ""
+        text = {"dataset": "training takes the dataset's, not the policy's", "merged": "training takes both together"}
+        yield Line("statistics", "ok", f"{text[prepared.stats]}{why}")
+        return
+    moved = to_policy_order(prepared.parts[0].meta.statistics, prepared.layout, profile)
+    state, action = ([joint.name for joint in own] for own in (profile.state_joints, profile.action_joints))
+    for line in drift_lines(prepared.policy.statistics, moved, state, action, "preflight"):
+        # Prepared in spite of it: --stats parent was given.
+        yield replace(line, verdict="warning") if line.verdict == "error" else line
 
 
 def _joints(meta: DatasetMeta, layout: FrameLayout, profile: RobotProfile) -> Iterator[Line]:
@@ -243,23 +285,20 @@ def _ranges(
             yield Line("ranges", "ok", f"{key}: all of {known} joints with limits lie within them")
 
 
-def _cameras(
-    meta: DatasetMeta, profile: RobotProfile, policy: Policy | None, typed: Mapping[str, str]
-) -> Iterator[Line]:
-    """Each camera of the dataset to its slot."""
-    if policy is not None:
-        from smolpilot.policy.create import pair_for_training
+def _camera_slots(paired: Pairing) -> Iterator[Line]:
+    """Each camera of the dataset to its slot of the policy, as training pairs them."""
+    text = "; ".join([camera_text(paired.map), *paired.notes, *paired.warnings])
+    fix = "--camera-map NAME=SLOT, where another pair is meant" if paired.warnings else ""
+    yield Line("cameras", "warning" if paired.warnings else "ok", text, fix)
 
-        paired = pair_for_training(policy, meta.camera_names, typed_camera_map(typed))
-        text = "; ".join([camera_text(paired.map), *paired.notes, *paired.warnings])
-        fix = "--camera-map NAME=SLOT, where another pair is meant" if paired.warnings else ""
-        yield Line("cameras", "warning" if paired.warnings else "ok", text, fix)
-        return
+
+def _cameras(meta: DatasetMeta, profile: RobotProfile) -> Iterator[Line]:
+    """The dataset's cameras against those of a profile that states which there are."""
     known = set(profile.camera_names)
     strange = [name for name in meta.camera_names if known and name not in known]
     text = ", ".join(f"{name} {camera.width}x{camera.height}" for name, camera in meta.cameras.items()) or "none"
-    fix = f"the profile's cameras are {', '.join(sorted(known))}" if strange else ""
-    yield Line("cameras", "warning" if strange else "ok", text, fix)
+    fix = f"the profile's cameras are {', '.join(sorted(known))}: add {', '.join(strange)} to a copy of it"
+    yield Line("cameras", "error" if strange else "ok", text, fix if strange else "")
 
 
 def _rate(meta: DatasetMeta, profile: RobotProfile, policy: Policy | None) -> Iterator[Line]:
@@ -274,54 +313,3 @@ def _rate(meta: DatasetMeta, profile: RobotProfile, policy: Policy | None) -> It
     short = chunk / meta.fps < 0.3
     yield Line("rate", "warning" if short else "ok", text, "--chunk-size larger: motion hardly shows in so short a time"
                if short else "")  # fmt: skip
-
-
-def _still(meta: DatasetMeta) -> Iterator[Line]:
-    for key, names in ((STATE, meta.state_names), (ACTION, meta.action_names)):
-        still = [name for name, std in zip(names, meta.statistics[key]["std"], strict=True) if std < 1e-6]
-        if still:
-            text = f"{key}: without any motion: {', '.join(still[:5])}"
-            yield Line("statistics", "warning", text, "a policy keeps them where they are")
-
-
-def _statistics(meta: DatasetMeta, layout: FrameLayout, profile: RobotProfile, policy: Policy | None) -> Iterator[Line]:
-    """Constant joints of the recording; with a policy, how far the recording lies from its statistics."""
-    yield from _still(meta)
-    if policy is None:
-        yield Line("statistics", "ok", "computed from the recording")
-        return
-    own = to_policy_order(meta.statistics, layout, profile)
-    for key, joints in ((STATE, profile.state_joints), (ACTION, profile.action_joints)):
-        stored = policy.statistics.get(key, {})
-        if "mean" not in stored or len(stored["mean"]) != len(joints):
-            yield Line("statistics", "warning", f"{key}: the policy has none for these joints; the dataset's are taken",
-                       "nothing, when the policy was trained on another robot; else --stats-from")  # fmt: skip
-            continue
-        sigmas, ratios = drift(policy.statistics, own, key)
-        worst = int(np.maximum(sigmas, ratios).argmax())
-        far = sigmas[worst] > FAR or ratios[worst] > FAR
-        text = (
-            f"{key}: {joints[worst].name} lies {sigmas[worst]:.2f} of the policy's standard deviations away and moves "
-            f"{ratios[worst]:.2f} times as much; no joint is farther"
-        )
-        fix = "check the units; then --stats dataset, or --stats parent" if far else ""
-        yield Line("statistics", "error" if far else "ok", text, fix)
-
-
-def _instructions(dataset: Dataset, policy: Policy | None, given: str | None) -> Iterator[Line]:
-    """The recorded texts, and the given one, against the texts that the policy knows."""
-    recorded = [text.strip() for text in dataset.instructions]
-    if any(not text for text in recorded):
-        yield Line("instruction", "error", "some frames have an empty instruction", "smolpilot dataset tasks sets them")
-    known = [text.strip() for text in (policy.instructions if policy is not None else [])] or recorded
-    asked = given.strip() if given is not None else None
-    if asked is None:
-        yield Line("instruction", "ok", f"{len(recorded)} recorded: {'; '.join(recorded[:3])}"
-                   + (" ..." if len(recorded) > 3 else ""))  # fmt: skip
-        return
-    if asked in known:
-        yield Line("instruction", "ok", f"“{asked}” is a trained text")
-        return
-    nearest = difflib.get_close_matches(asked, known, n=1, cutoff=0.0)
-    yield Line("instruction", "error", f"“{asked}” was never recorded or trained",
-               f"say “{nearest[0]}”" if nearest else "record it")  # fmt: skip

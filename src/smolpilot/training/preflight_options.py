@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from smolpilot.option_types import Pairs
 
@@ -23,11 +24,19 @@ class PreflightOptions:
     """The text that will be said to the robot."""
     units: Pairs = field(default_factory=dict)
     """Units of the dataset's joints where they differ from the profile's, as `all=deg` or `gripper.pos=fraction`."""
-    camera_map: Pairs = field(default_factory=dict)
-    """Which camera of the dataset fills which camera slot of the policy, as for training: `top=camera1 side=none`."""
+    stats: Literal["parent", "dataset", "merged"] | None = None
+    """Normalization when fine-tuning, as for `train`. Open: what `train` would take."""
     stats_from: Path | None = None
     """Dataset whose statistics replace the policy's."""
     tokenizer: Path | None = None
     """Folder with the tokenizer, where the policy carries none."""
+    camera_map: Pairs = field(default_factory=dict)
+    """Which camera of the dataset fills which camera slot of the policy, as for `train`: `top=camera1 side=none`."""
+    chunk_size: int | None = None
+    """Actions predicted at once, as for `train`. Open: the policy's."""
+    max_tokens: int | None = None
+    """Room for an instruction, in tokens, as for `train`. Open: the policy's."""
+    episodes: str | None = None
+    """Episodes to train on, as for `train`: `0-40,45`. Open: all."""
     json: bool = False
     """Print one JSON document instead."""

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from smolpilot.datasets import Dataset, DatasetMeta
-from smolpilot.datasets.units import check_joints, derive_profile, doubt_units, find_profile
+from smolpilot.datasets.units import check_joints as check_own_joints
+from smolpilot.datasets.units import derive_profile, doubt_units, find_profile
 from smolpilot.errors import TrainingError
 from smolpilot.keys import ACTION, STATE
 from smolpilot.policy import FrameLayout, Policy, adapt_policy, load_policy, new_policy
 from smolpilot.policy.camera_pairing import Pairing, typed_camera_map
 from smolpilot.policy.create import pair_for_training, parent_statistics
 from smolpilot.policy.joints import map_layout, to_policy_order
-from smolpilot.policy.lineage import seen_episodes, trainings_on
+from smolpilot.policy.lineage import seen_episodes, trained_rate, trainings_on
+from smolpilot.policy.normalise import settle_still
+from smolpilot.policy.presets import preset
 from smolpilot.robots import RobotProfile, list_profiles
 from smolpilot.robots.profile import spellings
 from smolpilot.statistics import Statistics, merge_statistics
 
-from .drift import FAR, drift
+from .distance import check_drift
 from .lora import add_lora
 from .options import TrainOptions
 from .parts import (
@@ -34,9 +37,19 @@ from .parts import (
     set_layouts,
 )
 from .shared_statistics import load_statistics
+from .together import check_joints, with_cameras
 
 Stats = Literal["parent", "dataset", "merged"]
 _HORIZON = 10  # execution horizon where none is given
+
+
+@dataclass(frozen=True)
+class Parent:
+    """What is worth knowing of the policy that a run starts from, once its weights have gone into the new one."""
+
+    policy: Policy  # its facts; the weights may be the new policy's
+    rate: float | None  # frames per second that it was trained at
+    cameras: Pairing  # the dataset's cameras and its slots
 
 
 @dataclass
@@ -48,6 +61,9 @@ class Prepared:
     parts: list[Part]
     notes: list[str] = field(default_factory=list)
     robot_named: bool = True  # by the user; else it was found by the dataset's robot_type or joint names
+    robot_known: bool = True  # by name or found; else the profile is derived from the dataset
+    parent: Parent | None = None
+    stats: Stats = "dataset"  # whose statistics the policy normalises with
 
     @property
     def train(self) -> Dataset:
@@ -72,21 +88,38 @@ class Prepared:
         return sum(len(part.train) for part in self.parts)
 
 
-def prepare(options: TrainOptions, lineage: Mapping[str, Any] | None = None) -> Prepared:
-    """Open, check and build everything for a new run; nothing is written. `lineage`: more for the bundles to say."""
+def prepare(
+    options: TrainOptions,
+    lineage: Mapping[str, Any] | None = None,
+    *,
+    step: Callable[[str], object] = lambda name: None,
+) -> Prepared:
+    """Open, check and build everything for a new run; nothing is written.
+
+    lineage: more for the bundles to say. step: told what is being looked at, so that `preflight` can say where an error
+    comes from.
+    """
     notes: list[str] = []
+    step("dataset")
     parts = open_parts(options, notes)
     for part in parts:
-        part.train.check_videos()
-        if part.held_out is not None:
-            part.held_out.check_videos()
+        part.whole.check_videos()
     meta = parts[0].meta
-    profile = choose_profile(options.robot, meta, notes)
+    step("robot")
+    found = find_profile(meta, options.robot, notes)
+    profile, known = found or derive_profile(meta), found is not None
+    if options.units:
+        check_own_joints(meta, profile)
     doubt = None if options.units else doubt_units(meta, profile)
     if doubt is not None and doubt.severity == "ok":  # a warning is preflight's to say
         notes.append(f"units: {doubt.text}")
+    profile = with_cameras(profile, meta, notes, named=options.robot is not None)
     set_layouts(parts, profile, options.units)
-    policy, stats, cameras = _policy(options, parts, profile, notes)
+    step("joints")
+    check_joints(parts, profile, named=options.robot is not None)
+    step("policy")
+    policy, stats, parent = _policy(options, parts, profile, notes, step)
+    paired = Pairing(policy.recipe.camera_map) if parent is None else parent.cameras
     _note_seen(policy, parts, notes)
     said: dict[str, Any] = {"seed": options.seed, "steps": options.steps, "ema": options.ema}
     said["lora"] = _adapt(policy, options)
@@ -96,10 +129,12 @@ def prepare(options: TrainOptions, lineage: Mapping[str, Any] | None = None) -> 
         robot=options.robot or (profile.name if _is_shipped(profile) else None),
         chunk_size=policy.config.chunk_size,
         n_action_steps=policy.n_action_steps,
-        camera_map=cameras.options,
+        camera_map=paired.options,
         stats=stats if options.policy is not None and options.statistics is None else None,
     )
-    return Prepared(settled, policy, parts, notes, robot_named=options.robot is not None)
+    return Prepared(
+        settled, policy, parts, notes, options.robot is not None, known or options.robot is not None, parent, stats
+    )
 
 
 def prepare_resumed(options: TrainOptions, checkpoint: Path) -> Prepared:
@@ -138,7 +173,7 @@ def choose_profile(robot: str | None, meta: DatasetMeta, notes: list[str]) -> Ro
     profile = find_profile(meta, robot, notes)
     if profile is None:
         return derive_profile(meta)
-    check_joints(meta, profile)
+    check_own_joints(meta, profile)
     return profile
 
 
@@ -147,54 +182,93 @@ def _is_shipped(profile: RobotProfile) -> bool:
 
 
 def _policy(
-    options: TrainOptions, parts: list[Part], profile: RobotProfile, notes: list[str]
-) -> tuple[Policy, Stats, Pairing]:
-    """The policy to train, whose statistics it normalises with, and how the cameras were paired with its slots."""
+    options: TrainOptions,
+    parts: list[Part],
+    profile: RobotProfile,
+    notes: list[str],
+    step: Callable[[str], object],
+) -> tuple[Policy, Stats, Parent | None]:
+    """The policy to train, whose statistics it normalises with, and its parent."""
     meta, texts = parts[0].meta, instructions_of(parts)
     cameras = typed_camera_map(options.camera_map) if options.camera_map else None
     own_frames = own_statistics(parts, profile)
     statistics = own_frames if options.statistics is None else load_statistics(options.statistics, meta, profile)
-    overrides: dict[str, Any] = {}
-    if options.chunk_size is not None:
-        overrides |= {"chunk_size": options.chunk_size, "n_action_steps": min(_HORIZON, options.chunk_size)}
-    if options.n_action_steps is not None:
-        overrides["n_action_steps"] = options.n_action_steps
-    if options.train_expert_only is not None:
-        frozen = options.train_expert_only
-        overrides |= {"train_expert_only": frozen, "freeze_vision_encoder": frozen}
-    if options.freeze_vision is not None:
-        overrides["freeze_vision_encoder"] = options.freeze_vision
     if options.policy is None:
         assert options.preset is not None
-        # Random weights have to be trained, all of them.
-        overrides |= {"train_expert_only": False, "freeze_vision_encoder": False}
+        fresh = preset(options.preset).normalization_mapping
         policy = new_policy(
-            options.preset, meta=meta, statistics=statistics, profile=profile, camera_map=cameras,
-            tokenizer_dir=options.tokenizer, instructions=texts, seed=options.seed, overrides=overrides,
-            device=options.device,
+            options.preset, meta=meta, statistics=_settled(statistics, fresh, meta, notes), profile=profile,
+            camera_map=cameras, tokenizer_dir=options.tokenizer, instructions=texts, seed=options.seed,
+            overrides=_overrides(options), device=options.device,
         )  # fmt: skip
         notes += policy.report.notes
-        return policy, "dataset", Pairing(policy.recipe.camera_map)
+        return policy, "dataset", None
     parent = load_policy(
         options.policy, device=options.device, dtype="float32", stats_from=options.stats_from,
         tokenizer_dir=options.tokenizer, need_statistics=False,
     )  # fmt: skip
-    paired = pair_for_training(parent, meta.camera_names, cameras)
-    kept = options.stats_from is not None or same_robot(parent, profile)
-    own: Stats = options.stats or ("parent" if kept else "dataset")
-    if options.statistics is not None:
-        own = "dataset"
+    step("statistics")
+    own = _whose(options, parent, profile, notes)
     if own == "merged":
         statistics = merged_with_parent(parent, meta, own_frames, profile)
+    if own == "parent":
+        # First: what follows would blame something else for statistics that are missing or far off.
+        moved = to_policy_order(own_frames, FrameLayout.of_dataset(meta), profile)
+        check_drift(parent_statistics(parent, profile), moved, profile, notes, stop=options.stats is None)
+    else:
+        statistics = _settled(statistics, parent.config.normalization_mapping, meta, notes)
+    step("cameras")
+    paired = pair_for_training(parent, meta.camera_names, cameras)
+    rate = trained_rate(parent.lineage, parent.profile.rate if parent.profile is not None else None)
     policy = adapt_policy(
         parent, meta=meta, statistics=None if own == "parent" else statistics, profile=profile,
-        camera_map=cameras, instructions=texts, overrides=overrides,
+        camera_map=cameras, instructions=texts, overrides=_overrides(options),
     )  # fmt: skip
     notes += policy.report.notes
-    if own == "parent":
-        moved = to_policy_order(own_frames, FrameLayout.of_dataset(meta), profile)
-        check_drift(policy.statistics, moved, profile, notes, stop=options.stats is None)
-    return policy, own, paired
+    return policy, own, Parent(parent, rate, paired)
+
+
+def _overrides(options: TrainOptions) -> dict[str, Any]:
+    """Fields of PolicyConfig that the options set."""
+    found: dict[str, Any] = {}
+    if options.chunk_size is not None:
+        found |= {"chunk_size": options.chunk_size, "n_action_steps": min(_HORIZON, options.chunk_size)}
+    if options.n_action_steps is not None:
+        found["n_action_steps"] = options.n_action_steps
+    if options.max_tokens is not None:
+        found["tokenizer_max_length"] = options.max_tokens
+    if options.train_expert_only is not None:
+        frozen = options.train_expert_only
+        found |= {"train_expert_only": frozen, "freeze_vision_encoder": frozen}
+    if options.freeze_vision is not None:
+        found["freeze_vision_encoder"] = options.freeze_vision
+    if options.policy is None:
+        # Random weights have to be trained, all of them.
+        found |= {"train_expert_only": False, "freeze_vision_encoder": False}
+    return found
+
+
+def _whose(options: TrainOptions, parent: Policy, profile: RobotProfile, notes: list[str]) -> Stats:
+    """Whose statistics a fine-tuned policy normalises with, where the options leave it open."""
+    if options.statistics is not None:
+        return "dataset"
+    if options.stats is not None:
+        return options.stats
+    problem = parent.report.statistics_problem
+    if problem:
+        notes.append(f"statistics: the dataset's, since the parent's cannot be used: {problem}")
+        return "dataset"
+    return "parent" if options.stats_from is not None or same_robot(parent, profile) else "dataset"
+
+
+def _settled(statistics: Statistics, mapping: Mapping[str, str], meta: DatasetMeta, notes: list[str]) -> Statistics:
+    """Statistics in the dataset's joint order with a scale for joints that never move; notes name those."""
+    settled, still = settle_still(statistics, mapping)
+    for feature, joints in still.items():
+        names = meta.state_names if feature == STATE else meta.action_names
+        listed = ", ".join(names[joint] for joint in joints)
+        notes.append(f"{feature}: {listed} never moves (float noise at most): its noise is not scaled up to a motion")
+    return settled
 
 
 def merged_with_parent(parent: Policy, meta: DatasetMeta, own_frames: Statistics, profile: RobotProfile) -> Statistics:
@@ -221,30 +295,3 @@ def same_robot(parent: Policy, profile: RobotProfile) -> bool:
         return False
     before, now = ([spellings(joint.name)[-1] for joint in p.action_joints] for p in (parent.profile, profile))
     return before == now
-
-
-def check_drift(parent: Statistics, own: Statistics, profile: RobotProfile, notes: list[str], *, stop: bool) -> None:
-    """Compare a dataset with the parent's statistics per joint; far away, the parent's scale no longer fits."""
-    far: list[str] = []
-    for feature, joints in ((STATE, profile.state_joints), (ACTION, profile.action_joints)):
-        if not {"mean", "std"} <= parent[feature].keys():
-            notes.append(f"{feature}: the parent keeps no mean and deviation, so the drift is unknown")
-            continue
-        sigmas, ratios = drift(parent, own, feature)
-        notes.append(
-            f"{feature}: the dataset's mean lies {sigmas.max():.2f} of the parent's standard deviations away at most "
-            f"({joints[int(sigmas.argmax())].name})"
-        )
-        for joint, sigma, ratio in zip(joints, sigmas, ratios, strict=True):
-            if sigma > FAR or ratio > FAR:
-                far.append(f"{feature} {joint.name}: mean {sigma:.1f} sigma away, deviation {ratio:.1f} times")
-    if not far:
-        return
-    if stop:
-        raise TrainingError(
-            f"The dataset lies far from the parent's statistics: {'; '.join(far[:5])}.",
-            expected=f"within {FAR:g} standard deviations, deviations up to {FAR:g} times",
-            fix="--stats dataset normalises with the new recordings (the parent's skills suffer); --stats parent "
-            "keeps the parent's statistics all the same; check the units of both first",
-        )
-    notes.append(f"WARNING: far from the parent's statistics: {'; '.join(far[:5])}")

@@ -15,10 +15,12 @@ from smolpilot.policy.create import parent_statistics
 from smolpilot.policy.joints import to_policy_order
 from smolpilot.robots import RobotProfile, list_profiles
 from smolpilot.statistics import Statistics
+from smolpilot.training.distance import check_drift
 from smolpilot.training.options import TrainOptions, check, resolve
 from smolpilot.training.parts import Part, open_parts, own_statistics, set_layouts
-from smolpilot.training.setup import check_drift, choose_profile, merged_with_parent, same_robot
+from smolpilot.training.setup import choose_profile, merged_with_parent, same_robot
 from smolpilot.training.sources import Source
+from smolpilot.training.together import check_joints, other_rates, with_cameras
 
 from .places import Places
 from .plan import PREVIOUS, Plan
@@ -61,10 +63,13 @@ def open_stages(plan: Plan, defaults: TrainOptions) -> Opened:
                 f"Stage {part.title} holds no episode out, so nothing can tell what later stages forget of it.",
                 expected="two or more episodes, and --held-out above 0",
             )
-        part.train.check_videos()
-        part.held_out.check_videos()
+        part.whole.check_videos()
     profile = choose_profile(defaults.robot, parts[0].meta, notes)
+    profile = with_cameras(profile, parts[0].meta, notes, named=defaults.robot is not None)
     set_layouts(parts, profile, defaults.units)
+    check_joints(parts, profile, named=defaults.robot is not None)
+    if rates := other_rates(parts):
+        notes.append(f"WARNING: {rates}")
     return Opened(parts, profile, notes)
 
 
