@@ -34,7 +34,21 @@ _PACKAGE = "smolpilot"
 _TOOL = 4
 _WHOLE = {"set", "frozenset", "list", "tuple", "sorted", "min", "max", "sum", "any", "all", "dict"}
 _SEARCH = {"count", "index", "remove", "copy"}
-_ARRAY = {"nonzero", "argsort", "sort", "cumsum", "any", "all", "sum", "min", "max", "mean", "argmin", "argmax", "reduce"}
+_ARRAY = {
+    "nonzero",
+    "argsort",
+    "sort",
+    "cumsum",
+    "any",
+    "all",
+    "sum",
+    "min",
+    "max",
+    "mean",
+    "argmin",
+    "argmax",
+    "reduce",
+}
 
 
 class Operations:
@@ -203,7 +217,7 @@ def test_a_search_in_a_list_inside_a_loop_is_seen() -> None:
 
     def counted(length: int) -> int:
         operations = Operations()
-        operations._own = {code: True for code in (search.__code__, *_inner(search.__code__))}
+        operations._own = dict.fromkeys((search.__code__, *_inner(search.__code__)), True)
         with operations.watched():
             search(list(range(length)))
         return sum(operations.counts.values())
