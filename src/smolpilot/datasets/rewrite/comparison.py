@@ -248,7 +248,8 @@ def _compare_statistics(
             close = within_rounding(key, mine, theirs, scale, count_of(a[name], b[name]), tolerance)
             if pictures is not None and not close.all():
                 far = ~close
-                close |= within_method(key, mine, theirs, _spread(a[name], mine), name in pictures)
+                spread = _spread(a[name], mine)
+                close |= within_method(key, mine, theirs, spread, name in pictures, merged=episode is None)
                 what = "quantiles" if is_quantile(key) else "statistics"
                 found = int((far & close).sum())
                 if found:
