@@ -62,12 +62,19 @@ def within_rounding(
 
 
 def within_method(
-    key: str, mine: npt.NDArray[Any], theirs: npt.NDArray[Any], spread: npt.NDArray[np.float64] | float, picture: bool
+    key: str,
+    mine: npt.NDArray[Any],
+    theirs: npt.NDArray[Any],
+    spread: npt.NDArray[np.float64] | float,
+    picture: bool,
+    *,
+    merged: bool = False,
 ) -> npt.NDArray[np.bool_]:
     """Where two values differ no more than two ways of computing them do, `[D]`.
 
-    Quantiles out of histograms, or merged from those of episodes, are within a tenth of the range `spread`; pictures
-    are counted over other frames and pixels: of values from 0 to 1, mean and std within 0.01, and any count.
+    Quantiles out of histograms are within a tenth of the range `spread`; `merged` from those of episodes, as LeRobot
+    does it, they may be anywhere in it. Pictures are counted over other frames and pixels: of values from 0 to 1, mean
+    and std within 0.01, and any count.
     """
     with np.errstate(invalid="ignore"):
         if picture:
@@ -76,7 +83,7 @@ def within_method(
             # A pixel more or less decides about the darkest and the brightest.
             return np.ones(mine.shape, dtype=np.bool_)
         if is_quantile(key):
-            return np.asarray(np.abs(mine - theirs) <= _QUANTILE * spread + _FLOOR, dtype=np.bool_)
+            return np.asarray(np.abs(mine - theirs) <= (1.0 if merged else _QUANTILE) * spread + _FLOOR, dtype=np.bool_)
     return np.zeros(mine.shape, dtype=np.bool_)
 
 

@@ -48,7 +48,7 @@ class Comparison:
 
     `encoded` counts what was encoded again and so is not compared with the source; `not_compared` names
     what the comparison leaves out. `methods` counts statistics, by feature and kind, that differ no more than two
-    ways of computing them do: no difference.
+    ways of computing them do: no difference. `remarks` are what else was found that is none.
     """
 
     compared: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_CHECKS, 0))
@@ -56,6 +56,7 @@ class Comparison:
     encoded: dict[str, int] = field(default_factory=dict)
     not_compared: list[str] = field(default_factory=list)
     methods: dict[tuple[str, str], int] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
 
     @property
     def equal(self) -> bool:
@@ -70,7 +71,7 @@ class Comparison:
     @property
     def notes(self) -> list[str]:
         """What was found that is no difference."""
-        return [
+        return self.remarks + [
             f"{what} of '{name}' were computed in different ways, and differ no more than that does "
             f"({numbered(count, 'number')})"
             for (name, what), count in self.methods.items()
@@ -247,7 +248,8 @@ def _compare_statistics(
             close = within_rounding(key, mine, theirs, scale, count_of(a[name], b[name]), tolerance)
             if pictures is not None and not close.all():
                 far = ~close
-                close |= within_method(key, mine, theirs, _spread(a[name], mine), name in pictures)
+                spread = _spread(a[name], mine)
+                close |= within_method(key, mine, theirs, spread, name in pictures, merged=episode is None)
                 what = "quantiles" if is_quantile(key) else "statistics"
                 found = int((far & close).sum())
                 if found:

@@ -14,7 +14,15 @@ import pyarrow.parquet as pq
 from smolpilot.datasets.rewrite.episode_statistics import table_statistics
 from smolpilot.datasets.rewrite.packets import Clip, FrameTimes
 from smolpilot.datasets.rewrite.plan import Numbers
-from smolpilot.datasets.rewrite.tables import RowReader, Rows, column_digests, list_items, plain_column, replace_column
+from smolpilot.datasets.rewrite.tables import (
+    RowReader,
+    Rows,
+    column_digests,
+    list_items,
+    plain_column,
+    replace_column,
+    thread_reader,
+)
 from smolpilot.errors import DatasetError
 from smolpilot.keys import ACTION, STATE
 from smolpilot.statistics import PackedStatistics
@@ -54,7 +62,7 @@ class DataPart:
 
     def write(self, target: Path) -> dict[str, Any]:
         """Write the file; per episode: hashes of the columns, task indices in use, statistics."""
-        reader, times, facts = RowReader(), FrameTimes(), []
+        reader, times, facts = thread_reader(), FrameTimes(), []
         writer: pq.ParquetWriter | None = None
         try:
             for episode in self.episodes:

@@ -9,6 +9,7 @@ from typing import Any
 from smolpilot.datasets.meta import DatasetMeta
 from smolpilot.datasets.rewrite.comparison import Comparison
 from smolpilot.datasets.rewrite.facts import EpisodeFacts
+from smolpilot.datasets.rewrite.info import splits_fit
 from smolpilot.datasets.rewrite.source import Extras, extra_files
 from smolpilot.hashing import file_digest
 
@@ -32,7 +33,7 @@ def compare_descriptions(a: Extras, b: Extras, result: Comparison) -> None:
     own = [{key: value for key, value in side.info.items() if key not in _STANDARD} for side in (a, b)]
     for name in {**own[0], **own[1]}:
         _compare(name, own[0].get(name), own[1].get(name), result)
-    if a.info.get("splits") and b.info.get("splits"):
+    if _has_splits("A", a, result) and _has_splits("B", b, result):
         _compare("splits", a.info["splits"], b.info["splits"], result)
     features = [side.info.get("features", {}) for side in (a, b)]
     for name in features[0]:
@@ -41,6 +42,15 @@ def compare_descriptions(a: Extras, b: Extras, result: Comparison) -> None:
             if key in theirs:
                 _compare(f"'{key}' of feature '{name}'", mine[key], theirs[key], result)
     compare_fields(a, b, result)
+
+
+def _has_splits(which: str, side: Extras, result: Comparison) -> bool:
+    """Whether a recording states splits that are of its episodes; others are stale, not content."""
+    splits = side.info.get("splits")
+    if not splits or splits_fit(splits, len(side.fields)):
+        return bool(splits)
+    result.remarks.append(f"splits of {which} ({_shown(splits)}) are not of its {len(side.fields)} episodes")
+    return False
 
 
 def compare_fields(a: Extras, b: Extras, result: Comparison) -> None:

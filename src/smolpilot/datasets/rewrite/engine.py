@@ -33,6 +33,7 @@ from smolpilot.datasets.rewrite.source import (
     state_of,
 )
 from smolpilot.datasets.rewrite.statistics_plan import StatisticsPlan
+from smolpilot.datasets.rewrite.tables import release_reader
 from smolpilot.datasets.rewrite.video_part import VideoPart
 from smolpilot.datasets.rewrite.work import (
     Part,
@@ -106,6 +107,7 @@ def rewrite(
                 job = _Job(plans, target, chosen, info, renumber, files or {}, pool, report)
                 return job.run()
         finally:
+            release_reader()
             # Nothing worth keeping: the plan did not get as far as a first part.
             if folder.exists() and not (folder / "state").exists():
                 shutil.rmtree(folder)

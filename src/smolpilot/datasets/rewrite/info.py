@@ -99,13 +99,17 @@ def _splits(splits: Any, placed: Sequence[Placed]) -> dict[str, Any]:
     """The source's splits where it has the same episodes; otherwise everything is for training."""
     source = placed[0].plan.source
     whole = len(source.episodes) == len(placed) and all(one.plan.source is source for one in placed)
-    if isinstance(splits, dict) and splits and whole and all(_inside(part, len(placed)) for part in splits.values()):
+    if isinstance(splits, dict) and splits and whole and splits_fit(splits, len(placed)):
         return splits
     return {"train": f"0:{len(placed)}"}
 
 
+def splits_fit(splits: Any, episodes: int) -> bool:
+    """Whether splits end with the episodes; what is written in another way than `0:80` is not judged."""
+    return not isinstance(splits, dict) or all(_inside(part, episodes) for part in splits.values())
+
+
 def _inside(part: Any, episodes: int) -> bool:
-    """Whether a split such as `0:80` ends with the episodes; what is written in another way is not judged."""
     match = re.fullmatch(r"\s*(\d+)\s*:\s*(\d+)\s*", part) if isinstance(part, str) else None
     return match is None or int(match[1]) <= int(match[2]) <= episodes
 

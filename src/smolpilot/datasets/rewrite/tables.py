@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import threading
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -87,6 +88,10 @@ class RowReader:
         self._path: Path | None = None
         self._file: _File | None = None
 
+    def is_current(self) -> bool:
+        """Whether the file that is open is still the one of its path."""
+        return self._path is None or self._file is None or self._file.is_current()
+
     def read(self, rows: Rows, columns: list[str] | None = None) -> pa.Table:
         """The rows of one episode, in order; raises DatasetError when there are not as many as the meta data says.
 
@@ -113,8 +118,34 @@ class RowReader:
         return table
 
 
+def thread_reader() -> RowReader:
+    """This thread's reader: parts that are written one after another go on in the file where the last one stopped.
+
+    A file that has changed since is opened anew. `release_reader` closes it.
+    """
+    reader = getattr(_threads, "reader", None)
+    if reader is None or not reader.is_current():
+        reader = _threads.reader = RowReader()
+    found: RowReader = reader
+    return found
+
+
+def release_reader() -> None:
+    """Close what this thread's reader holds; readers of other threads end with them."""
+    _threads.reader = None
+
+
+_threads = threading.local()
+
+
+def _state(path: Path) -> tuple[int, int, int]:
+    stat = path.stat()
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns
+
+
 class _File:
     def __init__(self, path: Path) -> None:
+        self._path, self._state = path, _state(path) if path.exists() else None
         self._file = open_parquet(path, "data file")
         sizes = [self._file.metadata.row_group(i).num_rows for i in range(self._file.num_row_groups)]
         self._starts = np.cumsum([0, *sizes])
@@ -123,6 +154,10 @@ class _File:
         self._order: npt.NDArray[np.int64] | None = None
         self._sorted: npt.NDArray[Any] = np.empty(0)
         self._run: tuple[int, int, tuple[str, ...], pa.Table] | None = None
+
+    def is_current(self) -> bool:
+        """Whether the path still is this file."""
+        return self._path.exists() and _state(self._path) == self._state
 
     def read(self, rows: Rows, columns: list[str] | None) -> pa.Table:
         wanted = [
