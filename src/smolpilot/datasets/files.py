@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -108,28 +109,30 @@ def read_json(path: Path, what: str) -> dict[str, Any]:
 
 def read_jsonl(path: Path, what: str) -> list[dict[str, Any]]:
     """Read a file with one JSON object per line."""
+    return list(iter_jsonl(path, what))
+
+
+def iter_jsonl(path: Path, what: str) -> Iterator[dict[str, Any]]:
+    """The objects of a file with one of them per line, one after another."""
     require_file(path, what)
-    rows: list[dict[str, Any]] = []
-    text, number, last = "", 0, 0
+    number, line = 0, ""
     try:
-        text = read_text(path)
-        # Not splitlines: a text may hold one of the other characters that end a line for Python.
-        lines = text.split("\n")
-        last = len(lines)
-        for line in lines:
-            number += 1
-            if line.strip():
-                row = json.loads(line)
-                if not isinstance(row, dict):
-                    raise ValueError("it is not an object")
-                rows.append(row)
+        # Line by line, not with splitlines: a text may hold one of the other characters that end a line for that.
+        with path.open(encoding="utf-8-sig") as file:
+            for line in file:
+                number += 1
+                if line.strip():
+                    row = json.loads(line)
+                    if not isinstance(row, dict):
+                        raise ValueError("it is not an object")
+                    yield row
     except (ValueError, RecursionError) as error:
-        if text and number == last and not text.endswith("\n"):
+        # Only the last line of a file can lack its end.
+        if line and not line.endswith("\n"):
             found = f"The {what} {path} is torn: its last line stops in the middle."
         else:
             found = f"The {what} {path} cannot be read: line {number} is no JSON object ({error})."
         raise DatasetError(found, expected="one JSON object in each line", fix=_again(path)) from error
-    return rows
 
 
 def read_text(path: Path) -> str:

@@ -10,7 +10,15 @@ import pyarrow as pa
 
 from smolpilot.datasets.completeness import Absent, require_complete, require_recorded
 from smolpilot.datasets.features import CameraInfo
-from smolpilot.datasets.files import file_state, open_parquet, read_json, read_jsonl, read_parquet, repair_advice
+from smolpilot.datasets.files import (
+    file_state,
+    iter_jsonl,
+    open_parquet,
+    read_json,
+    read_jsonl,
+    read_parquet,
+    repair_advice,
+)
 from smolpilot.datasets.meta_statistics import merge_stored, read_statistics
 from smolpilot.errors import DatasetError
 from smolpilot.statistics import Statistics
@@ -123,8 +131,8 @@ def _read_v21(root: Path, info: dict[str, Any], videos: dict[str, CameraInfo], c
         )
     statistics: Statistics = {}
     if (meta / "episodes_stats.jsonl").exists():
-        rows = read_jsonl(meta / "episodes_stats.jsonl", "statistics")
-        statistics = merge_stored([row.get("stats") for row in rows])
+        rows = iter_jsonl(meta / "episodes_stats.jsonl", "statistics")
+        statistics = merge_stored(row.get("stats") for row in rows)
     elif (meta / "stats.json").exists():
         # v2.0 keeps those of the whole recording only.
         statistics = read_statistics(read_json(meta / "stats.json", "statistics"))
