@@ -259,3 +259,18 @@ def test_the_fingerprint_does_not_depend_on_who_reads(copy: Path) -> None:
         open_dataset(copy).meta.fingerprint,
     }
     assert len(prints) == 1
+
+
+@pytest.mark.parametrize("shape", [[3, 1], [1, 3], []])
+def test_a_state_that_is_no_vector_is_shown_and_not_trained_on(copy: Path, edit_info: Any, shape: list[int]) -> None:
+    def change(info: dict[str, Any]) -> None:
+        info["features"]["observation.state"].update(shape=shape, names=None)
+
+    edit_info(copy, change)
+    with pytest.raises(DatasetError, match=r"'observation\.state' .* has shape"):
+        open_dataset(copy)
+    if shape:
+        assert main(["dataset", "info", str(copy)]) == 0
+    else:
+        replace(copy, "observation.state", lambda cells: pa.array([row[0] for row in cells.to_pylist()]))
+        assert main(["dataset", "info", str(copy)]) == 0

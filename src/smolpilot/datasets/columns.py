@@ -76,7 +76,7 @@ def needed_column(values: pa.ChunkedArray, name: str, feature: Feature | None, p
         ) from None
     if name in (STATE, ACTION):
         # A feature of one number is stored as a scalar; a state is a vector all the same.
-        return np.array(numbers, dtype=np.float32).reshape(len(values), shape[0])
+        return np.array(numbers, dtype=np.float32).reshape(len(values), math.prod(shape))
     numbers = numbers.reshape(len(values))
     return numbers if name == "timestamp" else _whole(numbers, name, path, fix)
 

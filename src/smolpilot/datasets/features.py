@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
@@ -154,7 +155,7 @@ def motion_keys(features: dict[str, Feature]) -> dict[str, str]:
 
 def dimension_names(feature: Feature) -> list[str]:
     """The names of a vector's dimensions; `joint_0`, `joint_1`, … when the dataset does not name them."""
-    return list(feature.names) if feature.names else [f"joint_{i}" for i in range(feature.shape[0])]
+    return list(feature.names) if feature.names else [f"joint_{i}" for i in range(math.prod(feature.shape))]
 
 
 def _camera_name(key: str) -> str:

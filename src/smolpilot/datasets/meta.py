@@ -78,6 +78,11 @@ class DatasetMeta:
             raise unknown_episode(self, index)
         return episode
 
+    @cached_property
+    def sorted_indices(self) -> list[int]:
+        """Index values of the episodes, in order."""
+        return sorted(self._by_index)
+
     def has_episode(self, index: int) -> bool:
         """Whether there is an episode with this index value."""
         return index in self._by_index

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from smolpilot.datasets.arguments import whole_number
+from smolpilot.datasets.tables import ranges
 from smolpilot.errors import UsageError
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ class SampleOrder:
         starts = self._run_starts()
         stops = np.append(starts[1:], self.size)
         runs = generator.permutation(len(starts))
-        order = np.concatenate([np.arange(starts[run], stops[run]) for run in runs])
+        order = ranges(starts[runs], (stops - starts)[runs])
         for first in range(0, self.size, self.window):
             generator.shuffle(order[first : first + self.window])
         return order

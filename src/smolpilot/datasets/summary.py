@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import shlex
 from pathlib import Path
 from typing import Any
@@ -136,7 +137,9 @@ def _statistics(meta: DatasetMeta, tables: Tables | None) -> Statistics:
     for key in motion_keys(meta.features).values():
         stored = statistics.get(key, {})
         whole = all(name in stored and np.isfinite(stored[name]).all() for name in ("mean", "std", "min", "max"))
-        fits = whole and all(stored[name].size == meta.features[key].shape[0] for name in ("mean", "std", "min", "max"))
+        fits = whole and all(
+            stored[name].size == math.prod(meta.features[key].shape) for name in ("mean", "std", "min", "max")
+        )
         if not fits:
             statistics.pop(key, None)
         if not fits and tables is not None and isinstance(tables.columns.get(key), np.ndarray):

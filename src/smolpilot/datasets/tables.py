@@ -220,7 +220,8 @@ def _require_finite(tables: Tables, meta: DatasetMeta) -> None:
         if bad.any():
             row, *joint = (int(i) for i in np.argwhere(bad)[0])
             value = float(tables.array(key)[(row, *joint)])
-            where = f", joint '{names[key][joint[0]]}'" if joint else ""
+            known = names.get(key, [])
+            where = f", joint '{known[joint[0]]}'" if joint and joint[0] < len(known) else ""
             raise DatasetError(
                 f"The {word} is {value} in episode {int(tables.array('episode_index')[row])}, "
                 f"frame {int(tables.array('frame_index')[row])}{where} "

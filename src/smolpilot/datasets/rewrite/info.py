@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from smolpilot.datasets.features import Feature, is_depth
+from smolpilot.datasets.layout import NEVER_RECORDED
 from smolpilot.datasets.rewrite.options import RewriteOptions
 from smolpilot.datasets.rewrite.packets import Clip
 from smolpilot.datasets.rewrite.plan import Placed
@@ -39,6 +40,10 @@ def result_info(
     Of the keys in `recoded` all videos are coded as that clip is, whatever the source says.
     """
     info = copy.deepcopy(dict(base))
+    for key, reason in placed[0].plan.source.left_out.items():
+        # A camera without videos: LeRobot would look for them.
+        if reason == NEVER_RECORDED and isinstance(info.get("features"), dict):
+            info["features"].pop(key, None)
     fps = info.get("fps", placed[0].plan.source.fps)
     v30 = options.version == "v3.0"
     for key in _V21_ONLY if v30 else _V30_ONLY:
