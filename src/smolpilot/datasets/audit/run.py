@@ -165,8 +165,8 @@ def audit(
         recording,
         subject.footage,
         time.monotonic() - begin,
-        everything,
-        _unloadable(everything, obstacles),
+        everything=everything,
+        unloadable=_unloadable(everything, obstacles),
     )
 
 
