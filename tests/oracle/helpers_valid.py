@@ -129,6 +129,15 @@ def hidden_table(root: Path) -> None:
     table(root).with_name("._file-000.parquet").write_bytes(b"\0\5\x16\7 Mac OS X")
 
 
+def annotations(rows: int) -> pa.Array:
+    """LeRobot's column of events: as many as there are at a frame, none at most of them."""
+    event = {"role": "user", "content": "now", "style": "interjection", "camera": None, "tool_calls": None}
+    kind = pa.struct(
+        {**dict.fromkeys(("role", "content", "style", "camera"), pa.string()), "tool_calls": pa.list_(pa.string())}
+    )
+    return pa.array([[event] * (i % 3) for i in range(rows)], pa.list_(kind))
+
+
 def stray_elsewhere(root: Path) -> None:
     (root / "data" / "notes.txt").write_text("mine")
     (root / "videos" / "old.mp4").write_bytes(b"old")
@@ -165,6 +174,7 @@ def nulls(values: list[Any], kind: pa.DataType) -> Callable[[int], pa.Array]:
 
 # Each of them is odd, and LeRobot loads all the same.
 HARMLESS: dict[str, Spoil] = {
+    "annotations": both(extra("language_events", annotations), feature("language_events", "language", [1])),
     "fps as a float": lambda root: info(root, lambda i: i.update(fps=float(i["fps"]))),
     "no chunk size": lambda root: info(root, lambda i: i.pop("chunks_size")),
     "own keys in info": lambda root: info(root, lambda i: i.update(lab="ours", license="mit")),

@@ -75,8 +75,9 @@ def loads_in_lerobot(root: Path) -> str:
                 if abs(background - (60 + 10 * episode)) > 4:
                     return "another image"
                 batch.append(item)
-        default_collate(batch)
-        default_collate([dataset[i] for i in range(4)])
+        for items in (batch, [dataset[i] for i in range(4)]):
+            # LeRobot batches annotations by a function of its own.
+            default_collate([{k: v for k, v in item.items() if not k.startswith("language_")} for item in items])
     except Exception as error:
         return f"{type(error).__name__}: {error}"
     return ""

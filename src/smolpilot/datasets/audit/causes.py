@@ -59,7 +59,7 @@ def _unloadable(found: Finding, there: _There) -> bool:
 
 
 def _units(found: Finding, there: _There) -> bool:
-    return found.code in ("limit-position", "limit-velocity") and "unit-mismatch" in there.codes
+    return found.code in ("limit-position", "limit-velocity") and "unit-mismatch" in there.errors
 
 
 def _rate(found: Finding, there: _There) -> bool:

@@ -172,9 +172,9 @@ def audit(
         recording,
         subject.footage,
         time.monotonic() - begin,
-        everything,
-        _unloadable(everything, obstacles),
-        subject.profile,
+        everything=everything,
+        unloadable=_unloadable(everything, obstacles),
+        profile=subject.profile,
     )
 
 

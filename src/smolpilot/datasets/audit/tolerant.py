@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from smolpilot.datasets.audit.encodings import decoded
+from smolpilot.datasets.audit.lerobot_types import LANGUAGE
 from smolpilot.datasets.audit.recording import Array, Recording
 
 _LFS_HEAD = b"version https://git-lfs.github.com/spec/"
@@ -116,7 +117,7 @@ def data_table(recording: Recording, path: Path, skip: set[str]) -> dict[str, Ar
         file = pq.ParquetFile(path)
         schema = file.schema_arrow
         # Threads cost more than they save in a small file, of which v2.x has one for every episode.
-        columns_wanted = [name for name in schema.names if name not in skip]
+        columns_wanted = [name for name in schema.names if name not in skip and name not in LANGUAGE]
         table = file.read(columns=columns_wanted, use_threads=path.stat().st_size > _LARGE)
         recording.schemas[path] = schema
     except (pa.ArrowException, OSError, ValueError) as error:
