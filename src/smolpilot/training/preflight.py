@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from smolpilot.datasets import Dataset, DatasetMeta, open_dataset
+from smolpilot.datasets import Dataset, DatasetMeta, open_dataset, parse_episodes, read_meta
 from smolpilot.datasets.stored_statistics import exact_statistics
 from smolpilot.errors import SmolpilotError
 from smolpilot.keys import ACTION, STATE
@@ -88,11 +88,13 @@ def training_options(options: PreflightOptions) -> TrainOptions:
 def _preflight_dataset(options: PreflightOptions) -> list[Line]:
     """A dataset and a robot, without a policy."""
     try:
-        dataset = open_dataset(options.dataset)
+        chosen = None if options.episodes is None else parse_episodes(options.episodes, read_meta(options.dataset))
+        dataset = open_dataset(options.dataset, episodes=chosen)
         dataset.check_videos()
     except SmolpilotError as error:
         return [failed("dataset", error)]
     meta = dataset.meta
+    stored = meta.statistics if chosen is None else {}  # nobody stores those of some episodes
     lines = [_dataset_line(dataset)]
     try:
         notes: list[str] = []
@@ -108,7 +110,7 @@ def _preflight_dataset(options: PreflightOptions) -> list[Line]:
         ("ranges", lambda: _ranges(dataset, layout, profile)),
         ("cameras", lambda: _cameras(meta, profile, None)),
         ("rate", lambda: _rate(meta, profile, None)),
-        ("statistics", lambda: number_lines(dataset, meta.statistics, exact_statistics(dataset), "preflight")),
+        ("statistics", lambda: number_lines(dataset, stored, exact_statistics(dataset), "preflight")),
         ("instruction", lambda: instruction_lines(dataset, None, options.instruction, "preflight")),
     ]
     for topic, compare in checks:
@@ -170,7 +172,7 @@ def preflight_policy(
 
 def _dataset_line(dataset: Dataset) -> Line:
     meta = dataset.meta
-    text = f"LeRobot {meta.version}, {len(meta.episodes)} episodes, {len(dataset):,} frames, {meta.fps:g} per second"
+    text = f"LeRobot {meta.version}, {len(dataset.episodes)} episodes, {len(dataset):,} frames, {meta.fps:g} per second"
     return Line("dataset", "ok", text)
 
 
