@@ -188,6 +188,10 @@ def test_statistics_that_are_not_the_frames_stop_both_and_are_never_used(
     assert verdicts(tmp_path / "fixed", base)[:2] == ("ok", "ok")
     # Chosen episodes have no stored statistics.
     assert verdicts(stale, base, episodes="0-2")[:2] == ("ok", "ok")
+    assert [line.found for line in preflight(PreflightOptions(stale)) if line.verdict == "error"] == [told]
+    some = preflight(PreflightOptions(stale, episodes="0-2"))
+    assert "error" not in {line.verdict for line in some}
+    assert "3 episodes, 36 frames" in some[0].found
 
 
 def test_one_absurd_action_stops_both_and_leaving_its_episode_out_helps(tmp_path: Path, base: Path) -> None:

@@ -96,11 +96,6 @@ class DatasetMeta:
         return {episode.index: episode for episode in self.episodes}
 
     @cached_property
-    def sorted_indices(self) -> list[int]:
-        """Index values of the episodes, in order."""
-        return sorted(self._by_index)
-
-    @cached_property
     def fingerprint(self) -> str:
         """Hash of the contents of meta and tables and of the videos' sizes; the same wherever the folder lies."""
         digest = hashlib.sha256()

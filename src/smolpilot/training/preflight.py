@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from smolpilot.datasets import Dataset, DatasetMeta, open_dataset
+from smolpilot.datasets import Dataset, DatasetMeta, open_dataset, parse_episodes, read_meta
 from smolpilot.datasets.left_out import left_out_note
 from smolpilot.datasets.stored_statistics import exact_statistics
 from smolpilot.datasets.units import check_joints, derive_profile, doubt_units, find_profile
@@ -94,11 +94,13 @@ def training_options(options: PreflightOptions) -> TrainOptions:
 def _preflight_dataset(options: PreflightOptions) -> list[Line]:
     """A dataset and a robot, without a policy."""
     try:
-        dataset = open_dataset(options.dataset)
+        chosen = None if options.episodes is None else parse_episodes(options.episodes, read_meta(options.dataset))
+        dataset = open_dataset(options.dataset, episodes=chosen)
         dataset.check_videos()
     except SmolpilotError as error:
         return [failed("dataset", error)]
     meta = dataset.meta
+    stored = meta.statistics if chosen is None else {}  # nobody stores those of some episodes
     lines = [_dataset_line(dataset), *_left_out(meta)]
     try:
         notes: list[str] = []
@@ -116,7 +118,7 @@ def _preflight_dataset(options: PreflightOptions) -> list[Line]:
         ("ranges", lambda: _ranges(dataset, layout, profile, named=options.robot is not None)),
         ("cameras", lambda: _cameras(meta, profile)),
         ("rate", lambda: _rate(meta, profile, None)),
-        ("statistics", lambda: number_lines(dataset, meta.statistics, exact_statistics(dataset), "preflight")),
+        ("statistics", lambda: number_lines(dataset, stored, exact_statistics(dataset), "preflight")),
         ("instruction", lambda: instruction_lines(dataset, None, options.instruction, "preflight")),
     ]
     for topic, compare in checks:
@@ -200,7 +202,7 @@ def _left_out(meta: DatasetMeta) -> Iterator[Line]:
 
 def _dataset_line(dataset: Dataset) -> Line:
     meta = dataset.meta
-    text = f"LeRobot {meta.version}, {len(meta.episodes)} episodes, {len(dataset):,} frames, {meta.fps:g} per second"
+    text = f"LeRobot {meta.version}, {len(dataset.episodes)} episodes, {len(dataset):,} frames, {meta.fps:g} per second"
     return Line("dataset", "ok", text)
 
 
