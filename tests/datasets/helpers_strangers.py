@@ -311,11 +311,18 @@ STRANGERS = [
         without_videos("wrist", range(3)),
         "Camera 'wrist' left out: 3 of 4 episodes lack a video of it",
         gone=("observation.images.wrist",),
+        planned=True,
     ),
     Stranger(
         "camera that two episodes lack", V21, without_videos("wrist", range(1, 3)), "", dropped=(1, 2), planned=True
     ),
-    Stranger("place of an episode", V3, unplaced("wrist", 1), "Episode 1: the place of the video of camera 'wrist'"),
+    Stranger(
+        "place of an episode",
+        V3,
+        unplaced("wrist", 1),
+        "Episode 1: the place of the video of camera 'wrist'",
+        planned=True,
+    ),
     Stranger("place of the first", V3, unplaced("front", 0), "Episode 0: the place of the video", planned=True),
     Stranger("places of neighbors", V3, unplaced("wrist", 0, 1), "Episodes 0-1: the place of the video", planned=True),
     Stranger("places over a file's end", V3, unplaced("wrist", 2, 3), "Episodes 2-3: the place of the video"),
@@ -342,7 +349,9 @@ STRANGERS = [
         "index columns as texts", V21, cast_columns(dict.fromkeys(INDEX, pa.string())), "it was string", planned=True
     ),
     Stranger("index columns as texts, v3", V3, cast_columns(dict.fromkeys(INDEX, pa.string())), "it was string"),
-    Stranger("joints as float64", V3, cast_columns({"action": pa.float64()}), "'action' written as float32"),
+    Stranger(
+        "joints as float64", V3, cast_columns({"action": pa.float64()}), "'action' written as float32", planned=True
+    ),
     Stranger("texts with nulls", V3, added("note", lambda n: [None, *["a"] * (n - 1)], NOTE), "became empty texts"),
     Stranger(
         "numbers with nulls",
@@ -350,6 +359,7 @@ STRANGERS = [
         added("next.reward", lambda n: [*[0.5] * (n - 1), None], REWARD),
         "'next.reward' left out: 1 of its 106 cells are empty",
         gone=("next.reward",),
+        planned=True,
     ),
     Stranger(
         "nothing but nulls",
@@ -365,6 +375,7 @@ STRANGERS = [
         added("next.reward", lambda n: [0.5] * (n - 1) + [float("nan")], REWARD),
         "NaN or infinite",
         gone=("next.reward",),
+        planned=True,
     ),
     Stranger(
         "lists of varying length",
@@ -373,7 +384,7 @@ STRANGERS = [
         "lists of different lengths",
         gone=("hits",),
     ),
-    Stranger("messages", V3, added("note", lambda n: [{"a": 1}] * n), "'note' left out", gone=("note",)),
+    Stranger("messages", V3, added("note", lambda n: [{"a": 1}] * n), "'note' left out", gone=("note",), planned=True),
     Stranger(
         "messages with a name",
         V21,
@@ -406,7 +417,14 @@ STRANGERS = [
         "Episodes 0-3: the last row left out",
         rows={episode: (0, length - 1) for episode, length in enumerate(LENGTHS)},
     ),
-    Stranger("three rows too many", V21, shortened("front", 3, 2), "Episode 2: the last 3 rows", rows={2: (0, 27)}),
+    Stranger(
+        "three rows too many",
+        V21,
+        shortened("front", 3, 2),
+        "Episode 2: the last 3 rows",
+        rows={2: (0, 27)},
+        planned=True,
+    ),
     Stranger(
         "videos that begin late",
         V21,
@@ -414,7 +432,7 @@ STRANGERS = [
         "Episode 3: the first row left out",
         rows={3: (1, 25)},
     ),
-    Stranger("a frame too many", V21, longer("wrist", 1, 1), ""),
+    Stranger("a frame too many", V21, longer("wrist", 1, 1), "", planned=True),
     Stranger("another rate", V21, at_rate(9.8), "fps 10 becomes 9.8", fps=9.8),
     Stranger("few key frames", V3, few_key_frames, "codec hevc becomes h264"),
     Stranger("too many splits", V21, lambda root: change_info(root, splits={"train": "0:100"}), "train 0:4"),

@@ -33,7 +33,6 @@ def empty_text(root: Path) -> None:
 SAMPLE: dict[str, tuple[str, Callable[[Path], None], int]] = {
     "torn table": ("v21", lambda root: cut(table_v21(root, 2), 0.6), 1),
     "missing video": ("v21", lambda root: video_v21(root, 1).unlink(), 1),
-    "torn description": ("v21", lambda root: cut(root / "meta" / "info.json", 0.5), 1),
     "camera that most episodes lack": ("v21", without_videos("wrist", range(3)), 1),
     "NaN": ("v3", unreadable_number, 1),
     "place of an episode": ("v3", unplaced("wrist", *range(4)), 1),

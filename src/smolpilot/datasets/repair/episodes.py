@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -128,8 +129,10 @@ def place_videos(result: Audit, lengths: dict[int, int]) -> tuple[dict[tuple[str
     if recording.version != "v3.0":
         return clips, actions
     for key, camera in recording.video_cameras.items():
-        for path in footage.cameras.get(key, []):
-            mine = [clip for clip in footage.of(key) if clip.scan.path == path]
+        files: dict[Path, list[Clip]] = {}
+        for clip in footage.of(key):
+            files.setdefault(clip.scan.path, []).append(clip)
+        for path, mine in files.items():
             if all(clip.frames == lengths.get(clip.episode, clip.rows) for clip in mine):
                 continue
             total = sum(lengths.get(clip.episode, clip.rows) for clip in mine)
