@@ -251,7 +251,7 @@ def check_videos(dataset: Path) -> list[Check]:
             found = f"{frame.width} x {frame.height}, {frame.format.name}, decoded by {codec}"
             checks.append(Check(camera, "ok", found))
         except Exception as error:
-            fix = "if the file is a Git-LFS pointer run `git lfs pull`; else copy the dataset again"
+            fix = f"`smolpilot dataset check {dataset}` says what is wrong with the file"
             checks.append(Check(camera, "error", f"{path} cannot be decoded: {error}", fix))
     return checks or [Check("dataset", "warning", f"{dataset} holds no videos/**/*.mp4", "check the path")]
 

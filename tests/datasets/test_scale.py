@@ -28,7 +28,7 @@ SMALL, LARGE = 8, 32
 FRAMES = 3
 GROWTH = 5
 # Work that begins with the larger recording: a few turns for each episode.
-ROOM = 10 * LARGE
+ROOM = 15 * LARGE
 ROOM_BYTES = 1_000_000
 _PACKAGE = "smolpilot"
 _TOOL = 4

@@ -20,7 +20,8 @@ def parse_episodes(text: str, meta: DatasetMeta, *, words: str = "", option: str
 
     `words` names what else the option takes and `option` where the list stands, for the message.
     """
-    known = meta.sorted_indices
+    # Sorted once for a dataset, however many lists are read of it.
+    known = meta.sorted_indices if isinstance(meta, DatasetMeta) else sorted(one.index for one in meta.episodes)
     expected = f"{words}a list such as 0,3,7-9"
     if not text.strip():
         raise UsageError(f"{option} names no episode.", expected=expected)
