@@ -20,7 +20,8 @@ def parse_episodes(text: str, meta: DatasetMeta, *, words: str = "", option: str
 
     `words` names what else the option takes and `option` where the list stands, for the message.
     """
-    known = meta.sorted_indices
+    known = sorted(episode.index for episode in meta.episodes)
+    there = set(known)
     expected = f"{words}a list such as 0,3,7-9"
     if not text.strip():
         raise UsageError(f"{option} names no episode.", expected=expected)
@@ -32,14 +33,13 @@ def parse_episodes(text: str, meta: DatasetMeta, *, words: str = "", option: str
         first, last = int(match[1]), int(match[2] or match[1])
         if last < first:
             raise UsageError(f"{option}: {part} ends before it begins.", fix=f"write {last}-{first}")
-        begin, end = bisect_left(known, first), bisect_right(known, last)
-        if begin == end or known[begin] != first or known[end - 1] != last:
-            missing = first if begin == len(known) or known[begin] != first else last
+        if last not in there or first not in there:
+            missing = first if first not in there else last
             raise UsageError(
                 f"The dataset {meta.root} has no episode {missing}.",
                 expected=f"one of its {len(known)} episodes, {_shortened(episode_ranges(known))}",
             )
-        chosen |= set(known[begin:end])
+        chosen |= set(known[bisect_left(known, first) : bisect_right(known, last)])
     return sorted(chosen)
 
 
