@@ -33,15 +33,19 @@ def parse_episodes(text: str, meta: DatasetMeta, *, words: str = "", option: str
         first, last = int(match[1]), int(match[2] or match[1])
         if last < first:
             raise UsageError(f"{option}: {part} ends before it begins.", fix=f"write {last}-{first}")
-        begin, end = bisect_left(known, first), bisect_right(known, last)
-        if begin == end or known[begin] != first or known[end - 1] != last:
-            missing = first if begin == len(known) or known[begin] != first else last
+        missing = next((index for index in (first, last) if not _among(index, known)), None)
+        if missing is not None:
             raise UsageError(
                 f"The dataset {meta.root} has no episode {missing}.",
                 expected=f"one of its {len(known)} episodes, {_shortened(episode_ranges(known))}",
             )
-        chosen |= set(known[begin:end])
+        chosen |= set(known[bisect_left(known, first) : bisect_right(known, last)])
     return sorted(chosen)
+
+
+def _among(index: int, known: list[int]) -> bool:
+    place = bisect_left(known, index)
+    return place < len(known) and known[place] == index
 
 
 def episode_ranges(episodes: Iterable[int]) -> str:
