@@ -18,10 +18,17 @@ from safetensors.torch import load_file, save_file
 from smolpilot.cli.main import main
 from smolpilot.datasets import DatasetWriter, open_dataset
 from smolpilot.errors import SmolpilotError
+from smolpilot.evaluation import evaluate
 from smolpilot.policy import load_policy, new_policy, save_bundle
 from smolpilot.robots import Camera, Joint, RobotProfile
 from smolpilot.training.options import check
-from smolpilot.training.preflight import PreflightOptions, preflight, preflight_training, stop_on_errors
+from smolpilot.training.preflight import (
+    PreflightOptions,
+    preflight,
+    preflight_policy,
+    preflight_training,
+    stop_on_errors,
+)
 from smolpilot.training.preflight import training_options as options_of
 from smolpilot.training.setup import prepare
 
@@ -227,10 +234,10 @@ def test_a_long_instruction_stops_both_and_room_can_be_made(
     assert "--max-tokens 96" in said
     assert f"smolpilot dataset tasks {long} NEW --rename 0='shorter text'" in said
     assert "or --no-preflight" not in said
-    assert main([*words, "--max-tokens", "96"]) == 0
-    policy = load_policy(tmp_path / "run")
-    assert policy.config.tokenizer_max_length == 96
-    steps = json.loads((tmp_path / "run" / "checkpoints" / "last" / "policy_preprocessor.json").read_text())["steps"]
+    roomy = prepare(check(options_of(PreflightOptions(long, policy=str(base), max_tokens=96))))
+    bundle = save_bundle(roomy.policy, tmp_path / "roomy")
+    assert load_policy(bundle).config.tokenizer_max_length == 96
+    steps = json.loads((bundle / "policy_preprocessor.json").read_text())["steps"]
     assert [s["config"]["max_length"] for s in steps if s["registry_name"] == "tokenizer_processor"] == [96]
     assert main(["eval", str(base), "--dataset", str(long), "--out", str(tmp_path / "ev"), "--episodes", "all"]) == 1
     said = capsys.readouterr().err
@@ -279,18 +286,14 @@ def test_what_does_not_fit_stops_both(
     assert words in trained
 
 
-def test_another_rate_is_said_by_preflight_train_and_eval(
-    tmp_path: Path, bundle: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_another_rate_is_said_by_preflight_train_and_eval(tmp_path: Path, bundle: Path) -> None:
     fast = record(tmp_path / "fast", fps=25)
     text = "trained at 10 per second, this dataset has 25"
     assert any(text in warning for warning in verdicts(fast, bundle)[2])
-    out = tmp_path / "ev"
-    words = ["eval", str(bundle), "--dataset", str(fast), "--episodes", "all", "--max-frames", "2", "--json"]
-    assert main([*words, "--out", str(out)]) == 0
-    shown = capsys.readouterr()
-    assert text in shown.err
-    assert any(text in warning for warning in json.loads(shown.out)["warnings"])
+    policy, dataset = load_policy(bundle), open_dataset(fast)
+    assert any(text in line.found for line in preflight_policy(policy, dataset) if line.verdict == "warning")
+    document = evaluate(policy, dataset, "all", max_frames=2, latency=False).document
+    assert any(text in warning for warning in document["warnings"])
     # The child is a policy of the new rate.
     child = prepare(dataclasses.replace(options_of(PreflightOptions(fast, policy=str(bundle))), steps=1))
     assert child.policy.lineage["fps"] == 25
@@ -324,7 +327,7 @@ def park(values: np.ndarray, episode: int) -> None:
     values[:, 2] = 12 + 1e-5 * (np.arange(len(values)) % 5 == episode)
 
 
-def test_float_noise_is_not_learned_as_motion(tmp_path: Path, base: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_float_noise_is_not_learned_as_motion(tmp_path: Path, base: Path) -> None:
     still = record(tmp_path / "still", change=park)
     prepared = prepare(options_of(PreflightOptions(still, policy=str(base))))
     assert any("grip never moves" in note for note in prepared.notes)
@@ -341,10 +344,9 @@ def test_float_noise_is_not_learned_as_motion(tmp_path: Path, base: Path, capsys
     )
     assert float((chunk[:, 2] - 12).abs().max()) < 0.2
     save_bundle(prepared.policy, tmp_path / "own")
-    words = ["eval", str(tmp_path / "own"), "--dataset", str(still), "--out", str(tmp_path / "ev"), "--episodes"]
-    main([*words, "all", "--max-frames", "4", "--no-preflight"])
-    shown = capsys.readouterr()
-    assert "nan" not in (shown.out + shown.err).lower()
+    document = evaluate(load_policy(tmp_path / "own"), open_dataset(still), "all", max_frames=4, latency=False).document
+    assert "nan" not in " ".join(document["warnings"])
+    assert not any("grip" in warning for warning in document["warnings"])
     again = prepare(options_of(PreflightOptions(still, policy=str(tmp_path / "own"))))
     assert again.stats == "parent"
     np.testing.assert_allclose(again.policy.statistics["action"]["std"], prepared.policy.statistics["action"]["std"])
