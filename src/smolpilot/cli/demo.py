@@ -97,7 +97,7 @@ def main(args: Sequence[str]) -> int:
         command = shlex.join(["smolpilot", *step.args])
         console.rule(f"[bold]{number + 1}/{count} {step.title}", align="left")
         if step.result is not None and step.result.exists():
-            console.print(f"{step.result} is there already: skipped. Command: {command}", markup=False)
+            console.print(f"{step.result} is there already: skipped. Command: {command}", markup=False, soft_wrap=True)
             continue
         console.print(f"$ {command}", markup=False, style="bold cyan", soft_wrap=True)
         code = cli.main(step.args)
