@@ -35,8 +35,8 @@ def _configuration(value: str) -> Answer:
 
 def _policy_type(value: str) -> Answer:
     if value.lower() in ("smolvla", ""):
-        return Unneeded("smolpilot trains SmolVLA; name the weights to start from with --policy")
-    return Absent(f"smolpilot trains SmolVLA, not {value}")
+        return Unneeded("only SmolVLA is trained; name the weights to start from with --policy")
+    return Absent(f"only SmolVLA is trained, not {value}")
 
 
 def _mixed(value: str) -> Answer:
@@ -81,7 +81,7 @@ _LOADING = Unneeded("loading tunes itself; --workers and --frames-gb bound it")
 _ENVIRONMENT = Absent(
     "closed loop is `smolpilot rollout`, in the shipped simulation; others: lerobot-eval on the bundle"
 )
-_ROBOT = Absent("smolpilot records and runs the shipped simulation; real arms: lerobot-record, then --dataset")
+_ROBOT = Absent("`record` and `rollout` run the shipped simulation; real arms: lerobot-record, then --dataset")
 _RUNS_HERE = Absent("a run is local; `smolpilot train` under torchrun takes several GPUs")
 _WANDB = Absent("said in wandb's own environment (WANDB_PROJECT, WANDB_ENTITY, WANDB_MODE), with --track wandb")
 _FIXED_ADAM = Absent("AdamW as SmolVLA's recipe has it: betas 0.9 and 0.95, eps 1e-8")
@@ -92,7 +92,7 @@ _ACCUMULATE = Absent(
     "--batch-size is what one optimizer step sees, --micro-batch what goes through the network at once: "
     "batch size x accumulation, and the batch size"
 )
-_REWARD = Absent("smolpilot trains policies, no reward models")
+_REWARD = Absent("only policies are trained, no reward models")
 _OVERWRITE = Absent("nothing is overwritten: choose another --out")
 
 # By LeRobot's dotted names; `x.*` answers for all that has no line of its own.
@@ -238,7 +238,7 @@ _COMMON: Table = {
     "teleop": _ROBOT,
     "teleop.*": _ROBOT,
     "display_data": Unneeded("`smolpilot dataset view` shows a dataset"),
-    "play_sounds": Unneeded("smolpilot is silent"),
+    "play_sounds": Unneeded("no sounds are played"),
     "push_to_hub": _HUB,
 }
 

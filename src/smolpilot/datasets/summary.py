@@ -56,7 +56,7 @@ def summarise(path: str | Path, robot: str | None = None) -> dict[str, Any]:
         "frames": frames,
         "hours": frames / meta.fps / 3600,
         "fps": meta.fps,
-        "features": _features(meta, units),
+        "features": _features(meta, {motion_keys(meta.features).get(key, key): one for key, one in units.items()}),
         "cameras": {name: _camera(meta, name, camera) for name, camera in meta.cameras.items()},
         "instructions": _instructions(meta, tables),
         "statistics": {

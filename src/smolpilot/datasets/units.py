@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from smolpilot.datasets.features import dimension_names
+from smolpilot.datasets.features import motion_keys
 from smolpilot.datasets.meta import DatasetMeta
 from smolpilot.errors import ProfileError
 from smolpilot.keys import ACTION, STATE
@@ -76,7 +76,7 @@ def stated_ranges(meta: DatasetMeta) -> Ranges:
     """Minimum and maximum of state and action by the stored statistics, as far as they are there and finite."""
     found = {}
     for key in (STATE, ACTION):
-        names, stored = _names(meta, key), meta.statistics.get(key, {})
+        names, stored = _names(meta, key), meta.statistics.get(motion_keys(meta.features).get(key, key), {})
         low, high = (np.asarray(stored.get(word, ()), np.float64).reshape(-1) for word in ("min", "max"))
         if 0 < len(low) == len(high) == len(names) and np.isfinite(low).all() and np.isfinite(high).all():
             found[key] = (low, high)
@@ -114,5 +114,5 @@ def joint_units(
 
 
 def _names(meta: DatasetMeta, key: str) -> list[str]:
-    """The names of state or action; none where the dataset lacks it."""
-    return dimension_names(meta.features[key]) if key in meta.features else []
+    """The names of state or action, whatever the feature is called; none where the dataset lacks it."""
+    return meta.state_names if key == STATE else meta.action_names

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from smolpilot.datasets.layout import NEVER_RECORDED
 from smolpilot.datasets.meta import DatasetMeta
 from smolpilot.datasets.rewrite.plan import Placed, SourceFile
 from smolpilot.datasets.rewrite.tables import form_of
@@ -53,6 +54,11 @@ def layout_notes(sources: Sequence[DatasetMeta], files: Mapping[Path, SourceFile
     """What was left out by choice, and columns that are stored in another way than in the sources."""
     without = sorted(set().union(*(meta.without for meta in sources)))
     found = [f"Left out by choice: {', '.join(without)}."] if without else []
+    never = sorted({key for meta in sources for key, why in meta.left_out.items() if why == NEVER_RECORDED})
+    if never:
+        found.append(
+            f"Declared in the source, but no episode has a video of it: {', '.join(never)}. Not declared here."
+        )
     forms = {episode.data_path: form for meta in sources for form in [form_of(meta)] for episode in meta.episodes}
     unwrapped: dict[str, None] = {}
     pandas: dict[str, None] = {}
