@@ -26,7 +26,9 @@ def repair_info(result: Audit, plan: RepairPlan, kept: list[int]) -> None:
     recording = result.recording
     info = copy.deepcopy(recording.info)
     if not info:
-        plan.actions.append("meta/info.json made anew from the files: robot_type is not known.")
+        pointer = any(one.code == "lfs-pointer" and "meta/info.json" in one.message for one in result.findings)
+        why = " (it is a Git-LFS pointer: with `git lfs pull` before the repair nothing is lost)" if pointer else ""
+        plan.actions.append(f"meta/info.json made anew from the files: robot_type is not known{why}.")
     stated = recording.fps
     if stated is None or abs(stated / plan.fps - 1) > RATE_TOLERANCE:
         plan.actions.append(f"meta/info.json: fps {_stated(info, stated)} becomes {plan.fps:g}.")
@@ -161,8 +163,10 @@ def _cameras(result: Audit, plan: RepairPlan, features: dict[str, Any], kept: li
             continue
         scan = clips[0].scan
         entry = features.setdefault(key, {"dtype": "video"})
-        if camera.size is None:
-            entry |= {"shape": [scan.height, scan.width, 3], "names": ["height", "width", "channels"]}
+        if camera.size is None and not camera.depth:
+            # A depth map stays one: as a color camera it would look black.
+            channels = 1 if scan.pix_fmt.startswith("gray") else 3
+            entry |= {"shape": [scan.height, scan.width, channels], "names": ["height", "width", "channels"]}
         details = entry.get("info") if isinstance(entry.get("info"), dict) else entry.get("video_info")
         details = dict(details) if isinstance(details, dict) else {}
         found = {"video.codec": scan.codec, "video.pix_fmt": scan.pix_fmt, "video.fps": plan.info.get("fps", plan.fps)}

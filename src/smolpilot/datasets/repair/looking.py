@@ -18,6 +18,7 @@ from smolpilot.datasets.audit.recording import Camera, Recording
 from smolpilot.datasets.audit.run import CHECKS, run_check
 from smolpilot.datasets.audit.scanning import scan_video
 from smolpilot.datasets.audit.subject import Subject, named
+from smolpilot.datasets.files import lfs_advice
 from smolpilot.datasets.repair.nested import left_aside, nested_recordings
 from smolpilot.datasets.repair.placing import cut_again, place_unclaimed
 from smolpilot.datasets.repair.renaming import apply_names, usual_names
@@ -106,7 +107,7 @@ def _refuse_empty(recording: Recording) -> None:
         raise DatasetError(
             f"{root} holds Git-LFS pointers instead of its files: {pointers[0].message}",
             expected="the files themselves",
-            fix=f"git -C {shlex.quote(str(root))} lfs pull",
+            fix=lfs_advice(root),
         )
     if not recording.info.get("total_episodes") and not any(root.glob("data/**/*.parquet")):
         raise DatasetError(
