@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shlex
 import shutil
@@ -11,12 +12,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from smolpilot.cli.main import main
+from smolpilot.datasets import DatasetWriter
 
 from .helpers_damage import change_table, episodes_v3
 from .helpers_recordings import FPS, takes, write_v3
-from .helpers_strangers import WHOLE, cast_columns, recorded, renamed, tables_of, write_sound
+from .helpers_strangers import WHOLE, added, cast_columns, recorded, renamed, tables_of, write_sound
 
 
 @pytest.fixture(scope="module")
@@ -172,3 +175,62 @@ def test_a_repair_beside_a_pointer_says_what_the_pointer_would_bring(copy, tmp_p
     (root / "meta" / "info.json").write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12\n")
     assert main(["dataset", "repair", str(root), str(tmp_path / "fixed")]) == 0
     assert "git lfs pull" in capsys.readouterr().out
+
+
+def pictures(kind, size):
+    """A column of pictures as LeRobot stores them, for the 106 rows; of 16 bits and one channel, or 8 and three."""
+
+    def one(number):
+        deep = kind == "depth"
+        values = np.full(
+            (*size, *(() if deep else (3,))), 600 if deep else 40 + number, np.uint16 if deep else np.uint8
+        )
+        values[: 4 + number % 9] = 200
+        file = io.BytesIO()
+        Image.fromarray(values).save(file, format="PNG")
+        return {"bytes": file.getvalue(), "path": None}
+
+    return lambda rows: [one(row) for row in range(rows)]
+
+
+@pytest.mark.parametrize(("kind", "channels"), [("color", 3), ("depth", 1)])
+def test_pictures_in_the_tables_survive_a_wrong_or_a_lost_description(kind, channels, copy, tmp_path, capsys):
+    root = copy("v3")
+    entry = {"dtype": "image", "shape": [480, 640, 3], "names": ["height", "width", "channels"]}
+    added("observation.images.third", pictures(kind, (32, 40)), entry)(root)
+    assert main(["dataset", "repair", str(root), str(tmp_path / "wrong")]) == 0
+    (root / "meta" / "info.json").unlink()
+    assert main(["dataset", "repair", str(root), str(tmp_path / "lost")]) == 0
+    assert "left out" not in capsys.readouterr().out
+    for name in ("wrong", "lost"):
+        features = json.loads((tmp_path / name / "meta" / "info.json").read_text())["features"]
+        assert features["observation.images.third"]["shape"] == [32, 40, channels]
+        assert "observation.images.third" in pq.read_table(tables_of(tmp_path / name)[0]).column_names
+        code, found = checked(tmp_path / name, capsys)
+        assert code == 0
+        assert of(found, "camera-black") == []
+
+
+def test_a_guessed_profile_proposes_no_exclusion(tmp_path, capsys):
+    """One joint of an SO-101 beyond its limits in one episode of four."""
+    names = ["shoulder_pan", "shoulder_lift", "elbow_flex", "wrist_flex", "wrist_roll", "gripper"]
+    names = [f"{name}.pos" for name in names]
+    root = tmp_path / "data"
+    with DatasetWriter(
+        root, fps=FPS, state_names=names, action_names=names, cameras={}, robot_type="so101_follower"
+    ) as writer:
+        for episode in range(4):
+            for i in range(30):
+                state = 30 * np.sin(i / 6 + np.arange(6) + episode)
+                state[5] = (62 if episode == 2 else 30) * np.sin(i / 6) + 40
+                frame = {"observation.state": state.astype(np.float32), "action": state.astype(np.float32)}
+                writer.add_frame({**frame, "task": "wave"})
+            writer.end_episode()
+    fixes = {one["fix"] for one in checked(root, capsys)[1] if one["code"].startswith("limit-")}
+    assert fixes
+    for fix in fixes:
+        assert "exclude" not in fix
+        assert f"smolpilot dataset check {root} --robot none" in fix
+    named = {one["fix"] for one in checked(root, capsys, "--robot", "so101")[1] if one["code"].startswith("limit-")}
+    assert any("exclude" in fix for fix in named)
+    assert not [one for one in checked(root, capsys, "--robot", "none")[1] if one["code"].startswith("limit-")]

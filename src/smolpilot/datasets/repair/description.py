@@ -156,16 +156,21 @@ def _correct(plan: RepairPlan, key: str, entry: dict[str, Any]) -> None:
 
 
 def _cameras(result: Audit, plan: RepairPlan, features: dict[str, Any], kept: list[int]) -> None:
-    """Size, codec, pixel format and rate as the containers of the kept episodes have them."""
+    """Size, codec, pixel format and rate as the containers of the kept episodes have them; undeclared pictures."""
+    for key, camera in result.recording.cameras.items():
+        shown = [clip for clip in result.footage.of(key) if clip.episode in kept and clip.frames]
+        if not camera.is_video and key not in features and shown:
+            shape = shown[0].scan.shapes[shown[0].first].tolist()
+            features[key] = {"dtype": "image", "shape": shape, "names": ["height", "width", "channels"]}
     for key, camera in result.recording.video_cameras.items():
         clips = [clip for clip in result.footage.of(key) if clip.episode in kept and len(clip.scan.times)]
         if not clips:
             continue
         scan = clips[0].scan
         entry = features.setdefault(key, {"dtype": "video"})
-        if camera.size is None and not camera.depth:
+        if camera.size is None and not (camera.depth and "shape" in entry):
             # A depth map stays one: as a color camera it would look black.
-            channels = 1 if scan.pix_fmt.startswith("gray") else 3
+            channels = 1 if camera.depth else 3
             entry |= {"shape": [scan.height, scan.width, channels], "names": ["height", "width", "channels"]}
         details = entry.get("info") if isinstance(entry.get("info"), dict) else entry.get("video_info")
         details = dict(details) if isinstance(details, dict) else {}
