@@ -250,7 +250,7 @@ CLAIMS: list[tuple[str, Callable[..., bool]]] = [
     (r"meta/info\.json: totals counted(?: anew)?\.", totals),
     (r"meta/info\.json: data_path and video_path written anew\.", usual_paths),
     (
-        r"meta/info\.json made anew from the files: robot_type is not known\.",
+        r"meta/info\.json made anew from the files: robot_type is not known(?: \(it is a Git-LFS pointer: .+\))?\.",
         lambda c: c.info["robot_type"] is None and totals(c),
     ),
     (r"Files put where data_path and video_path say, .*", usual_paths),

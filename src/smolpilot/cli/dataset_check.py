@@ -13,6 +13,7 @@ from smolpilot.cli.options import parse
 from smolpilot.cli.progress import progress_bar
 from smolpilot.errors import UsageError
 from smolpilot.option_types import Pairs
+from smolpilot.words import numbered
 
 if TYPE_CHECKING:
     from smolpilot.datasets.audit import Audit, Finding
@@ -89,8 +90,8 @@ def _print(result: Audit, options: CheckOptions) -> None:
     console.print(f"[bold]{_escape(facts['path'])}[/bold]", soft_wrap=True)
     console.print(
         f"LeRobot {facts['version']}, {_robot(facts)}{facts['episodes']} episodes, {facts['rows']:,} rows, "
-        f"{len(facts['cameras'])} cameras, {facts['decoded_frames']:,} frames decoded, {facts['checks']} checks in "
-        f"{facts['seconds']:.1f} s",
+        f"{numbered(len(facts['cameras']), 'camera')}, {facts['decoded_frames']:,} frames decoded, "
+        f"{facts['checks']} checks in {facts['seconds']:.1f} s",
         soft_wrap=True,
     )
     together = collapsed(result.findings)

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from smolpilot.datasets.image_statistics import ImageStatistics
 from smolpilot.datasets.meta import DatasetMeta
 from smolpilot.datasets.reader import open_dataset
+from smolpilot.datasets.rounding import true_statistics
 from smolpilot.datasets.statistics_form import Stored, flat, quantile_band
 from smolpilot.datasets.tables import Tables
 from smolpilot.keys import ACTION, STATE
@@ -108,6 +109,11 @@ def find_deviations(meta: DatasetMeta, tables: Tables, data: Statistics, *, jobs
                 # Only now: they are counted episode by episode.
                 merged = merged or _merged_quantiles(meta, tables, name)
                 wrong = _compare(name, stat, stored.get(stat), values, _tolerance(computed, stat), merged.get(stat))
+            elif wrong and stat in ("mean", "std"):
+                # As `dataset check` judges: the writer's float32 sums, of which a joint at rest shows the most.
+                rows = flat(tables.array(name), stored).astype(np.float64)
+                room = true_statistics(rows, len(rows)).allowed(stat)
+                wrong = _compare(name, stat, stored.get(stat), values, room, None)
             found += _surely_wrong(wrong, meta, tables, computed)
         return found
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+type Values = npt.NDArray[np.float64]
 
 # Relative, as a part of the feature's largest magnitude: statistics kept as float32 and printed with 5 digits or more.
 TOLERANCE = 1e-5
@@ -17,6 +20,11 @@ _FLOOR = 1e-9
 _VARIANCE = 16 * _FLOAT32
 _QUANTILE = 0.1
 _PICTURE = 0.01
+# A stored statistic against the data: of the joint's standard deviation.
+_OF_SPREAD = 0.01
+# The unit roundoff of float32, in which LeRobot sums (lerobot/datasets/compute_stats.py, RunningQuantileStats).
+_ROUNDOFF = 2.0**-24
+_MANY = 65536
 
 
 def magnitude(*sides: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.float64] | float:
@@ -90,3 +98,46 @@ def within_method(
 def is_quantile(key: str) -> bool:
     """Whether a statistic is a quantile: `q01`, `q99`, …"""
     return len(key) == 3 and key.startswith("q") and key[1:].isdigit()
+
+
+@dataclass(frozen=True)
+class TrueStatistics:
+    """Statistics `[D]` of the data, and how far a writer's may be from them by rounding: `square` that of std²."""
+
+    values: Mapping[str, Values]
+    scale: Values
+    mean: Values
+    square: Values
+    rows: int
+
+    def allowed(self, name: str) -> Values:
+        """How far the stored statistic may be from the true one."""
+        base: Values = _OF_SPREAD * self.scale
+        if name == "mean":
+            mean: Values = base + self.mean
+            return mean
+        if name == "std":
+            true = self.values["std"]
+            # Divided by n - 1 instead of n; and by cancellation, which a constant joint shows most.
+            sample = true * (np.sqrt(self.rows / max(self.rows - 1, 1)) - 1)
+            cancelled: Values = np.sqrt(true**2 + self.square) - true
+            std: Values = base + sample + np.maximum(cancelled, true - np.sqrt(np.maximum(true**2 - self.square, 0)))
+            return std
+        return base
+
+
+def true_statistics(values: Values, summed: int) -> TrueStatistics:
+    """Mean, std, min, max of `values` `[N, D]`, and what float32 makes of sums over `summed` rows, one after another.
+
+    A sum of n numbers of one sign is off by up to a sixth of n roundoffs (each addition rounds, and mostly to the same
+    side); the mean square less the squared mean by half of n. Twice that is allowed, and the rounding of a few
+    operations. A moving joint does not get the room of more rows than a large file has: it would hide errors.
+    """
+    largest = np.abs(values).max(axis=0)
+    spread = values.std(axis=0)
+    scale = np.maximum(spread, 1e-6 + 1e-4 * largest)
+    squares = (values**2).mean(axis=0)
+    rows = np.where(spread**2 > 1e-6 * squares, min(summed, _MANY), summed)
+    found = {name: getattr(values, name)(axis=0) for name in ("mean", "std", "min", "max")}
+    mean = (rows / 3 + 8) * _ROUNDOFF * np.abs(values).mean(axis=0)
+    return TrueStatistics(found, scale, mean, (rows + 32) * _ROUNDOFF * squares, len(values))

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from smolpilot.datasets.audit.check_numbers import counterparts
 from smolpilot.datasets.audit.findings import Finding
 from smolpilot.datasets.audit.recording import Recording, Vector
+from smolpilot.datasets.audit.rules import VIEW
 from smolpilot.datasets.audit.subject import Subject
 from smolpilot.errors import UsageError
 from smolpilot.keys import ACTION, STATE
@@ -156,6 +157,15 @@ def _command(subject: Subject, options: str) -> str:
     return f"smolpilot dataset check {{path}} {robot}{options}"
 
 
+def _limit_fix(subject: Subject) -> str | None:
+    """Nobody is told to leave out episodes by a profile that was only guessed; None: what the rule says."""
+    if subject.robot_named or subject.profile is None:
+        return None
+    return (
+        f"{VIEW}; these limits are those of '{subject.profile.name}', without them: {_command(subject, '--robot none')}"
+    )
+
+
 def _factor(subject: Subject, name: str, joint: Joint | None) -> float:
     if joint is None or not subject.units:
         return 1.0
@@ -207,7 +217,9 @@ def _positions(subject: Subject, key: str, i: int, name: str, joint: Joint, fact
                 f"'{key}', joint '{name}', is {own[worst]:.4g} at frame {worst} of episode {episode}, outside "
                 f"{low:g} to {high:g} {joint.unit} ({len(bad)} frames)."
             )
-            yield subject.finding("limit-position", message, episode=episode, frame=worst, joint=name)
+            yield subject.finding(
+                "limit-position", message, episode=episode, frame=worst, joint=name, fix=_limit_fix(subject)
+            )
 
 
 def _speeds(
@@ -229,7 +241,14 @@ def _speeds(
                     f"'{key}', joint '{vector.name(i)}', moves at {speed[frame - 1, i]:.4g} {joint.unit}/s at frame "
                     f"{frame} of episode {episode}; its limit is {joint.velocity_limit:g} ({len(bad)} frames)."
                 )
-                yield subject.finding("limit-velocity", message, episode=episode, frame=frame, joint=vector.name(i))
+                yield subject.finding(
+                    "limit-velocity",
+                    message,
+                    episode=episode,
+                    frame=frame,
+                    joint=vector.name(i),
+                    fix=_limit_fix(subject),
+                )
 
 
 def grippers(subject: Subject) -> Iterator[Finding]:

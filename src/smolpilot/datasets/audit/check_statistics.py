@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -14,59 +13,12 @@ from smolpilot.datasets.audit.findings import Finding, Severity
 from smolpilot.datasets.audit.recording import Stored, Vector
 from smolpilot.datasets.audit.rules import WITHOUT
 from smolpilot.datasets.audit.subject import Subject
+from smolpilot.datasets.rounding import true_statistics
 from smolpilot.keys import ACTION, STATE
 
 type Values = npt.NDArray[np.float64]
 
 _CHECKED = ("mean", "std", "min", "max")
-# Of the joint's standard deviation.
-_TOLERANCE = 0.01
-# The unit roundoff of float32, in which LeRobot sums (lerobot/datasets/compute_stats.py, RunningQuantileStats).
-_ROUNDOFF = 2.0**-24
-_MANY = 65536
-
-
-@dataclass(frozen=True)
-class _True:
-    """Statistics `[D]` of the data, and how far a writer's may be from them by rounding: `square` that of std²."""
-
-    values: Mapping[str, Values]
-    scale: Values
-    mean: Values
-    square: Values
-    rows: int
-
-    def allowed(self, name: str) -> Values:
-        """How far the stored statistic may be from the true one."""
-        base: Values = _TOLERANCE * self.scale
-        if name == "mean":
-            mean: Values = base + self.mean
-            return mean
-        if name == "std":
-            true = self.values["std"]
-            # Divided by n - 1 instead of n; and by cancellation, which a constant joint shows most.
-            sample = true * (np.sqrt(self.rows / max(self.rows - 1, 1)) - 1)
-            cancelled: Values = np.sqrt(true**2 + self.square) - true
-            std: Values = base + sample + np.maximum(cancelled, true - np.sqrt(np.maximum(true**2 - self.square, 0)))
-            return std
-        return base
-
-
-def _true(values: Values, summed: int) -> _True:
-    """Of `values` `[N, D]`, with what float32 makes of sums over `summed` rows, one after the other.
-
-    A sum of n numbers of one sign is off by up to a sixth of n roundoffs (each addition rounds, and mostly to the same
-    side); the mean square less the squared mean by half of n. Twice that is allowed, and the rounding of a few
-    operations. A moving joint does not get the room of more rows than a large file has: it would hide errors.
-    """
-    largest = np.abs(values).max(axis=0)
-    spread = values.std(axis=0)
-    scale = np.maximum(spread, 1e-6 + 1e-4 * largest)
-    squares = (values**2).mean(axis=0)
-    rows = np.where(spread**2 > 1e-6 * squares, min(summed, _MANY), summed)
-    found = {name: getattr(values, name)(axis=0) for name in _CHECKED}
-    mean = (rows / 3 + 8) * _ROUNDOFF * np.abs(values).mean(axis=0)
-    return _True(found, scale, mean, (rows + 32) * _ROUNDOFF * squares, len(values))
 
 
 def vectors(subject: Subject) -> Iterator[Finding]:
@@ -167,7 +119,7 @@ def _compare(
             return
     if not told:
         return
-    true = _true(values.reshape(-1, columns), summed * (width // columns))
+    true = true_statistics(values.reshape(-1, columns), summed * (width // columns))
     for name, value in told.items():
         off = np.abs(value - true.values[name])
         excess = off - true.allowed(name)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from smolpilot.datasets.audit.findings import Finding
 from smolpilot.datasets.audit.footage import Clip
 from smolpilot.datasets.audit.recording import Camera
+from smolpilot.datasets.audit.rules import REPAIR, VIEW
 from smolpilot.datasets.audit.subject import Subject
 
 # A stored mean color that is this far from its video's is not the recorder's sampling.
@@ -115,17 +116,51 @@ def _crossed(subject: Subject, one: Camera, other: Camera, episode: int) -> bool
 
 
 def _out_of_order(subject: Subject) -> Iterator[Finding]:
-    """In joined files recorders and LeRobot put episodes one after the other: two that are exchanged stand out."""
+    """In joined files recorders and LeRobot put episodes one after the other: two that are exchanged stand out.
+
+    Unless the frames at its own place are as many as its rows, or look as its statistics say, and those at the other
+    place are not: then its video just lies elsewhere in the file.
+    """
     for key, camera in subject.recording.video_cameras.items():
         clips = [clip for clip in subject.footage.of(key) if len(clip.scan.times)]
-        places = [(str(clip.scan.path), clip.span.start) for clip in clips]
-        wrong = [i for i, (found, expected) in enumerate(zip(places, sorted(places), strict=True)) if found != expected]
+        ordered = sorted(clips, key=_place)
+        wrong = [i for i, (mine, there) in enumerate(zip(clips, ordered, strict=True)) if _place(mine) != _place(there)]
         for i in wrong if len(wrong) <= max(2, len(clips) // 4) else []:
+            known = _belongs(subject, key, clips[i], ordered[i])
+            if known:
+                continue
             message = f"The '{camera.name}' video of episode {clips[i].episode} is not in the order of the episodes."
-            yield subject.finding("video-swapped", message, episode=clips[i].episode, camera=camera.name)
+            yield subject.finding(
+                "video-swapped",
+                message,
+                episode=clips[i].episode,
+                camera=camera.name,
+                severity="warning" if known is None else None,
+                fix=REPAIR if known is False else VIEW,
+            )
+
+
+def _place(clip: Clip) -> tuple[str, float]:
+    return str(clip.scan.path), clip.span.start
+
+
+def _belongs(subject: Subject, key: str, mine: Clip, there: Clip) -> bool | None:
+    """Whether an episode's frames are those at its own place (True) or at the other one; None: nothing tells."""
+    if (mine.frames == mine.rows) != (there.frames == mine.rows):
+        return mine.frames == mine.rows
+    told, own, other = stored_colour(subject, key, mine.episode), mine.colour(), there.colour()
+    if told is None or own is None or other is None:
+        return None
+    near, far = float(np.linalg.norm(told - own)), float(np.linalg.norm(told - other))
+    if min(near, far) < 0.5 * max(near, far):
+        return near < far
+    return None
 
 
 def _pair(subject: Subject, one: Clip, other: Clip, reason: str) -> Iterator[Finding]:
     message = f"The '{one.camera.name}' videos of episodes {one.episode} and {other.episode} seem exchanged: {reason}."
+    # Places in a shared file, out of order: `repair` puts them one after the other again.
+    in_file = one.scan.path == other.scan.path and one.camera.is_video
+    fix = REPAIR if in_file and (one.span.start < other.span.start) != (one.episode < other.episode) else None
     for clip in (one, other):
-        yield subject.finding("video-swapped", message, episode=clip.episode, camera=clip.camera.name)
+        yield subject.finding("video-swapped", message, episode=clip.episode, camera=clip.camera.name, fix=fix)

@@ -46,6 +46,8 @@ def read_features(recording: Recording, locator: Locator) -> None:
     if not recording.cameras and not raw:
         for key in locator.camera_keys():
             recording.cameras[key] = Camera(key, _short_name(key), True, None, {})
+        for key in _picture_columns(locator):
+            recording.cameras.setdefault(key, Camera(key, _short_name(key), False, None, {}))
     _from_tables(recording, locator)
     _missing(recording)
 
@@ -138,6 +140,21 @@ def _from_tables(recording: Recording, locator: Locator) -> None:
                 word = _FLOATS.get(field.type.value_type, "float32")
                 recording.vectors[field.name] = Vector(field.name, word, (size,), None)
         return
+
+
+def _picture_columns(locator: Locator) -> list[str]:
+    """Columns that hold pictures as LeRobot stores them, `{bytes, path}`, of the first table that can be read."""
+    for path in locator.tables:
+        try:
+            schema = pq.read_schema(path)
+        except (pa.ArrowException, OSError, ValueError):
+            continue
+        return [
+            field.name
+            for field in schema
+            if pa.types.is_struct(field.type) and {one.name for one in field.type} == {"bytes", "path"}
+        ]
+    return []
 
 
 def _first_length(path: Any, name: str) -> int:

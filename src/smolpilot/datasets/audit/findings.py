@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from smolpilot.datasets.audit.rules import RULES
+from smolpilot.datasets.files import lfs_advice
 
 type Severity = Literal["error", "warning", "info"]
 
@@ -63,6 +64,9 @@ def finding(
     `key` is the feature that the fix names.
     """
     rule = RULES[code]
+    if code == "lfs-pointer" and fix is None:
+        # The command helps in a clone only, and says so where there is none.
+        fix = lfs_advice(root)
     template = rule.fix if fix is None else fix
     where = shlex.quote(str(root))
     text = template.replace("{path}", where).replace("{episode}", "N" if episode is None else str(episode))

@@ -99,7 +99,22 @@ def film(
                 _cut_video(recording, footage, camera, path, episodes)
             elif (key, path) in footage.pictures:
                 _cut_pictures(recording, footage, camera, footage.pictures[key, path], episodes)
+        if camera.size is None and not camera.depth:
+            camera.depth = _one_channel(footage.of(key))
     return footage
+
+
+def _one_channel(clips: list[Clip]) -> bool:
+    """Whether what a camera without a declared size shows is a depth map: one channel of more than 8 bits.
+
+    Such pictures say nothing by their brightness: in meters they look black.
+    """
+    for clip in clips:
+        if clip.camera.is_video:
+            return clip.scan.pix_fmt.startswith(("gray1", "gray9", "grayf"))
+        if clip.frames and clip.scan.shapes[clip.first].all():
+            return bool(clip.scan.shapes[clip.first][2] == 1)
+    return False
 
 
 def _countable(recording: Recording, key: str) -> bool:

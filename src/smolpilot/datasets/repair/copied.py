@@ -13,7 +13,7 @@ from smolpilot.datasets.audit import Audit
 from smolpilot.datasets.audit.footage import Clip, Footage
 from smolpilot.datasets.audit.opening import read_recording
 from smolpilot.datasets.audit.scanning import VideoScan
-from smolpilot.datasets.repair.plan import RepairPlan
+from smolpilot.datasets.repair.plan import EpisodeRepair, RepairPlan
 
 
 def copied_footage(before: Audit, plan: RepairPlan, target: Path) -> Footage:
@@ -23,13 +23,13 @@ def copied_footage(before: Audit, plan: RepairPlan, target: Path) -> Footage:
     with another number of frames than its clips (frames beyond the rows were cut off) is left out: it is decoded.
     """
     copy = read_recording(target)
-    old = {one.new: one.old for one in plan.episodes}
+    planned = {one.new: one for one in plan.episodes}
     files: dict[Path, list[tuple[float, Clip]]] = {}
     for new, record in copy.records.items():
         for key, span in record.spans.items():
-            clip = before.footage.clips.get((key, old[new]))
+            clip = before.footage.clips.get((key, planned[new].old))
             if clip is not None:
-                files.setdefault(span.path, []).append((span.start, clip))
+                files.setdefault(span.path, []).append((span.start, _placed(clip, planned[new], key, before.footage)))
     found = Footage()
     for path, parts in files.items():
         clips = [clip for _, clip in sorted(parts, key=lambda part: part[0])]
@@ -37,6 +37,16 @@ def copied_footage(before: Audit, plan: RepairPlan, target: Path) -> Footage:
         if scan is not None:
             found.scans[path] = scan
     return found
+
+
+def _placed(clip: Clip, planned: EpisodeRepair, key: str, footage: Footage) -> Clip:
+    """The frames that were copied: the clip's own, or those of the place that the plan gave the episode instead."""
+    span = planned.spans[key]
+    scan = footage.scans[span.path]
+    first = scan.nearest(span.start)
+    if scan is clip.scan and first == clip.first:
+        return clip
+    return dataclasses.replace(clip, span=span, scan=scan, first=first, last=first + planned.length)
 
 
 def _joined(path: Path, clips: list[Clip]) -> VideoScan | None:

@@ -26,7 +26,9 @@ def repair_info(result: Audit, plan: RepairPlan, kept: list[int]) -> None:
     recording = result.recording
     info = copy.deepcopy(recording.info)
     if not info:
-        plan.actions.append("meta/info.json made anew from the files: robot_type is not known.")
+        pointer = any(one.code == "lfs-pointer" and "meta/info.json" in one.message for one in result.findings)
+        why = " (it is a Git-LFS pointer: with `git lfs pull` before the repair nothing is lost)" if pointer else ""
+        plan.actions.append(f"meta/info.json made anew from the files: robot_type is not known{why}.")
     stated = recording.fps
     if stated is None or abs(stated / plan.fps - 1) > RATE_TOLERANCE:
         plan.actions.append(f"meta/info.json: fps {_stated(info, stated)} becomes {plan.fps:g}.")
@@ -154,15 +156,22 @@ def _correct(plan: RepairPlan, key: str, entry: dict[str, Any]) -> None:
 
 
 def _cameras(result: Audit, plan: RepairPlan, features: dict[str, Any], kept: list[int]) -> None:
-    """Size, codec, pixel format and rate as the containers of the kept episodes have them."""
+    """Size, codec, pixel format and rate as the containers of the kept episodes have them; undeclared pictures."""
+    for key, camera in result.recording.cameras.items():
+        shown = [clip for clip in result.footage.of(key) if clip.episode in kept and clip.frames]
+        if not camera.is_video and key not in features and shown:
+            shape = shown[0].scan.shapes[shown[0].first].tolist()
+            features[key] = {"dtype": "image", "shape": shape, "names": ["height", "width", "channels"]}
     for key, camera in result.recording.video_cameras.items():
         clips = [clip for clip in result.footage.of(key) if clip.episode in kept and len(clip.scan.times)]
         if not clips:
             continue
         scan = clips[0].scan
         entry = features.setdefault(key, {"dtype": "video"})
-        if camera.size is None:
-            entry |= {"shape": [scan.height, scan.width, 3], "names": ["height", "width", "channels"]}
+        if camera.size is None and not (camera.depth and "shape" in entry):
+            # A depth map stays one: as a color camera it would look black.
+            channels = 1 if camera.depth else 3
+            entry |= {"shape": [scan.height, scan.width, channels], "names": ["height", "width", "channels"]}
         details = entry.get("info") if isinstance(entry.get("info"), dict) else entry.get("video_info")
         details = dict(details) if isinstance(details, dict) else {}
         found = {"video.codec": scan.codec, "video.pix_fmt": scan.pix_fmt, "video.fps": plan.info.get("fps", plan.fps)}

@@ -133,7 +133,8 @@ def place_videos(result: Audit, lengths: dict[int, int]) -> tuple[dict[tuple[str
         for clip in footage.of(key):
             files.setdefault(clip.scan.path, []).append(clip)
         for path, mine in files.items():
-            if all(clip.frames == lengths.get(clip.episode, clip.rows) for clip in mine):
+            fits = all(clip.frames == lengths.get(clip.episode, clip.rows) for clip in mine)
+            if fits and not _exchanged(result, camera.name, mine):
                 continue
             total = sum(lengths.get(clip.episode, clip.rows) for clip in mine)
             if not mine or total != len(mine[0].scan.times):
@@ -156,6 +157,19 @@ def place_videos(result: Audit, lengths: dict[int, int]) -> tuple[dict[tuple[str
                 f"{where}: episodes placed one after the other by their numbers of rows, which fits exactly."
             )
     return clips, actions
+
+
+def _exchanged(result: Audit, camera: str, clips: list[Clip]) -> bool:
+    """Whether two episodes of the same length have each other's place: by their pictures, and out of order."""
+    swapped = {
+        found.episode
+        for found in result.findings
+        if found.code == "video-swapped" and found.severity == "error" and found.camera == camera
+    }
+    ordered = sorted(clips, key=lambda clip: clip.episode)
+    starts = [clip.span.start for clip in ordered]
+    moved = {clip.episode for clip, start in zip(ordered, sorted(starts), strict=True) if clip.span.start != start}
+    return bool(moved) and moved <= swapped
 
 
 def _same_rows(rows: Rows, number: Array) -> bool:

@@ -18,6 +18,7 @@ from smolpilot.datasets.audit.recording import Camera, Recording
 from smolpilot.datasets.audit.run import CHECKS, run_check
 from smolpilot.datasets.audit.scanning import scan_video
 from smolpilot.datasets.audit.subject import Subject, named
+from smolpilot.datasets.files import lfs_advice
 from smolpilot.datasets.repair.nested import left_aside, nested_recordings
 from smolpilot.datasets.repair.placing import cut_again, place_unclaimed
 from smolpilot.datasets.repair.renaming import apply_names, usual_names
@@ -106,7 +107,7 @@ def _refuse_empty(recording: Recording) -> None:
         raise DatasetError(
             f"{root} holds Git-LFS pointers instead of its files: {pointers[0].message}",
             expected="the files themselves",
-            fix=f"git -C {shlex.quote(str(root))} lfs pull",
+            fix=lfs_advice(root),
         )
     if not recording.info.get("total_episodes") and not any(root.glob("data/**/*.parquet")):
         raise DatasetError(
@@ -222,8 +223,11 @@ def _filmed(footage: Footage, key: str, episode: int) -> bool:
 
 
 def _sizes(recording: Recording, footage: Footage, found: Look) -> None:
-    """A size that most videos have is the right one, whatever was declared."""
-    for key, camera in recording.video_cameras.items():
+    """A size that most videos, or pictures in the tables, have is the right one, whatever was declared."""
+    for key, camera in recording.cameras.items():
+        if not camera.is_video:
+            _picture_size(recording, footage, found, camera)
+            continue
         sizes = [(clip.scan.height, clip.scan.width) for clip in footage.of(key) if clip.scan.height]
         if camera.size is None or not sizes or camera.size in sizes:
             continue
@@ -236,11 +240,31 @@ def _sizes(recording: Recording, footage: Footage, found: Look) -> None:
         _declare_size(recording, camera)
 
 
-def _declare_size(recording: Recording, camera: Camera) -> None:
+def _picture_size(recording: Recording, footage: Footage, found: Look, camera: Camera) -> None:
+    shapes = [
+        tuple(clip.scan.shapes[clip.first].tolist())
+        for clip in footage.of(camera.key)
+        if clip.frames and clip.first < len(clip.scan.shapes) and clip.scan.shapes[clip.first].all()
+    ]
+    if camera.size is None or not shapes or (*camera.size, 3) in shapes:
+        return
+    height, width, channels = max(set(shapes), key=shapes.count)
+    was, camera.size = camera.size, (height, width)
+    found.actions.append(
+        f"meta/info.json: camera '{camera.name}' is declared {width}x{height} with {channels} channels, as its "
+        f"pictures are; it was {was[1]}x{was[0]} with 3."
+    )
+    _declare_size(recording, camera, channels)
+    if channels != 3:
+        # As a feature of that shape is read: samples leave it out.
+        camera.size, camera.depth = None, True
+
+
+def _declare_size(recording: Recording, camera: Camera, channels: int = 3) -> None:
     entry = recording.info["features"][camera.key]
     height, width = camera.size or (0, 0)
     first = entry.get("shape", [0])[0] == 3
-    shape = [3, height, width] if first else [height, width, 3]
+    shape = [channels, height, width] if first else [height, width, channels]
     details = {
         part: {
             **entry[part],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 
+from smolpilot.datasets.files import lfs_advice
 from smolpilot.datasets.repair.looking import Look
 from smolpilot.datasets.repair.nested import without_end
 from smolpilot.datasets.repair.plan import RepairPlan
@@ -22,7 +23,7 @@ def nothing_left(seen: Look, plan: RepairPlan) -> DatasetError:
     absent = [one for one in found if one.code in _ABSENT]
     cameras = sorted({one.camera for one in found if one.camera and one.code in _ABSENT})
     if pointers:
-        fix = f"git -C {where} lfs pull"
+        fix = lfs_advice(root)
     elif _interrupted(seen):
         fix = (
             "The recording was stopped before LeRobot closed its tables: rows that are only in such a file cannot be "

@@ -17,7 +17,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from smolpilot.datasets.files import GET_AGAIN, open_parquet
+from smolpilot.datasets.features import INDEX_COLUMNS
+from smolpilot.datasets.files import GET_AGAIN, dataset_root, open_parquet, repair_advice
 from smolpilot.datasets.meta import DatasetMeta
 from smolpilot.errors import DatasetError
 
@@ -151,6 +152,7 @@ class _File:
         self._starts = np.cumsum([0, *sizes])
         self._size = path.stat().st_size
         self._schema = self._file.schema_arrow
+        _require_numbers(self._schema, path)
         self._order: npt.NDArray[np.int64] | None = None
         self._sorted: npt.NDArray[Any] = np.empty(0)
         self._run: tuple[int, int, tuple[str, ...], pa.Table] | None = None
@@ -216,6 +218,22 @@ class _File:
         table = self._file.read_row_groups(groups, columns=names, use_threads=size > _LARGE).select(names)
         self._run = (group, last, columns, table)
         return group, last, table
+
+
+def _require_numbers(schema: pa.Schema, path: Path) -> None:
+    """Running numbers stored as texts or anything else are found in no list of episodes or tasks."""
+    for field in schema:
+        kind = field.type
+        while _is_list(kind) or pa.types.is_dictionary(kind):
+            kind = kind.value_type
+        # A column without any value has its own words, where it is needed.
+        number = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_null(kind)
+        if field.name in INDEX_COLUMNS and not number:
+            raise DatasetError(
+                f"The column '{field.name}' of {path} is of type {field.type}.",
+                expected="numbers",
+                fix=repair_advice(dataset_root(path), "writes it as numbers"),
+            )
 
 
 def list_or_plain(column: pa.ChunkedArray) -> npt.NDArray[Any]:

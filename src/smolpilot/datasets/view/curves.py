@@ -52,7 +52,7 @@ class CurveReader:
         table = self._load(episode.data_path)
         if "task_index" not in table.column_names:
             return []
-        values = _plain_numbers(table["task_index"])[self.rows(episode)]
+        values = _plain_numbers(table["task_index"], "task_index")[self.rows(episode)]
         missing = int(np.count_nonzero(~np.isfinite(values)))
         if missing:
             raise DatasetError(f"{missing} of {len(values)} rows of episode {episode.index} have no task index.")
@@ -67,12 +67,16 @@ class CurveReader:
             for name in needed:
                 if name not in table.column_names:
                     raise DatasetError(f"The data file {path} has no column '{name}'.")
-            self._path, self._table, self._rows = path, table, _rows_by_value(_plain_numbers(table["episode_index"]))
+            self._path, self._table, self._rows = (
+                path,
+                table,
+                _rows_by_value(_plain_numbers(table["episode_index"], "episode_index")),
+            )
         return self._table
 
     def _matrix(self, column: pa.ChunkedArray, key: str, episode: Episode) -> npt.NDArray[np.float64]:
         width = self._meta.features[key].shape[0]
-        numbers = _plain_numbers(column)
+        numbers = _plain_numbers(column, key)
         if len(numbers) != len(column) * width:
             raise DatasetError(
                 f"'{key}' of episode {episode.index} has {len(numbers)} numbers for {len(column)} rows.",
@@ -81,12 +85,15 @@ class CurveReader:
         return numbers.reshape(len(column), width)
 
 
-def _plain_numbers(column: pa.ChunkedArray) -> npt.NDArray[np.float64]:
+def _plain_numbers(column: pa.ChunkedArray, name: str) -> npt.NDArray[np.float64]:
     """The numbers of a column, one after another, whether they are scalars, lists or lists of one number."""
     values = column
     while isinstance(values.type, pa.ListType | pa.LargeListType | pa.FixedSizeListType):
         values = pc.list_flatten(values)
-    return np.asarray(values.to_numpy().astype(np.float64), dtype=np.float64)
+    try:
+        return np.asarray(values.to_numpy().astype(np.float64), dtype=np.float64)
+    except (TypeError, ValueError):
+        raise DatasetError(f"The column '{name}' holds values of type {values.type}.", expected="numbers") from None
 
 
 def _rows_by_value(values: npt.NDArray[np.float64]) -> dict[float, npt.NDArray[np.int64]]:

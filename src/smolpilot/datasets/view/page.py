@@ -174,10 +174,15 @@ def _joints(meta: DatasetMeta, profile: RobotProfile | None) -> list[dict[str, A
     else:
         pairs = [(name, i, actions.index(name) if name in actions else None) for i, name in enumerate(states)]
         pairs += [(name, None, i) for i, name in enumerate(actions) if name not in states]
+
+    def unit(key: str, place: int) -> str | None:
+        # Features by the names of others (`state`, `actions`) have none.
+        return units[key][place] if place < len(units[key]) else None
+
     return [
         {
             "name": name,
-            "unit": units[STATE][state] if state is not None else units[ACTION][action or 0],
+            "unit": unit(STATE, state) if state is not None else unit(ACTION, action or 0),
             "state": state,
             "action": action,
         }
