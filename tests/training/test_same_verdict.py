@@ -350,3 +350,41 @@ def test_float_noise_is_not_learned_as_motion(tmp_path: Path, base: Path) -> Non
     again = prepare(options_of(PreflightOptions(still, policy=str(tmp_path / "own"))))
     assert again.stats == "parent"
     np.testing.assert_allclose(again.policy.statistics["action"]["std"], prepared.policy.statistics["action"]["std"])
+
+
+def test_one_absurd_action_is_named_before_the_statistics_that_it_moves(tmp_path: Path, bundle: Path) -> None:
+    """The parent's robot, so its statistics are compared, too: their distance is a consequence of one frame."""
+
+    def spike(values: np.ndarray, episode: int) -> None:
+        if episode == 2:
+            values[5, 1] = 1e6
+
+    spiked = record(tmp_path / "spiked", change=spike)
+    options = PreflightOptions(dataset=spiked, policy=str(bundle))
+    errors = [line for line in preflight(options) if line.verdict == "error"]
+    assert {line.topic for line in errors} == {"numbers"}
+    assert "episode 2, frame 5" in errors[0].found
+    with pytest.raises(SmolpilotError, match="episode 2, frame 5") as raised:
+        lines = preflight_training(prepare(check(options_of(options))))
+        stop_on_errors(lines, overruled=False, say=print)
+    assert "dataset exclude" in raised.value.fix
+
+
+def test_a_deviation_of_zero_is_no_scale_even_for_the_one_who_asks(data: Path, bundle: Path) -> None:
+    stored(bundle, lambda values: values["action.std"].__setitem__(1, 0.0))
+    options = PreflightOptions(dataset=data, policy=str(bundle), stats="parent")
+    (line,) = [line for line in preflight(options) if line.verdict == "error"]
+    assert "lift: the policy's deviation is 0" in line.found
+    assert "--stats dataset" in line.fix
+    with pytest.raises(SmolpilotError, match="lift: the policy's deviation is 0"):
+        prepare(check(options_of(options)))
+    taken = dataclasses.replace(options, stats="dataset")
+    assert not [line for line in preflight(taken) if line.verdict == "error"]
+
+
+def test_a_long_text_that_nobody_recorded_is_not_to_be_renamed(data: Path, bundle: Path) -> None:
+    options = PreflightOptions(dataset=data, policy=str(bundle), instruction=LONG)
+    fixes = [line.fix for line in preflight(options) if line.verdict == "error" and "tokens" in line.found]
+    assert len(fixes) == 1
+    assert "shorter --instruction" in fixes[0]
+    assert "--rename" not in fixes[0]

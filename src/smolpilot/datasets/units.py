@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -44,6 +45,24 @@ def derive_profile(meta: DatasetMeta) -> RobotProfile:
         action_names=meta.action_names,
         name=meta.robot_type or "derived",
     )
+
+
+def with_cameras(
+    profile: RobotProfile, meta: DatasetMeta, notes: list[str], *, named: bool, used: Collection[str] | None = None
+) -> RobotProfile:
+    """The profile with the dataset's cameras where it lacks one of them; one's own file, named, says which there are.
+
+    The cameras of a shipped profile are an example, and a profile that nobody named forbids none. used: the cameras
+    that a policy sees, default all of the dataset's.
+    """
+    from smolpilot.robots import is_shipped
+
+    if not profile.cameras or set(meta.camera_names if used is None else used) <= set(profile.camera_names):
+        return profile
+    if named and not is_shipped(profile):
+        return profile
+    notes.append(f"robot: cameras are the dataset's, not those of the profile '{profile.name}'")
+    return profile.model_copy(update={"cameras": derive_profile(meta).cameras})
 
 
 def check_joints(meta: DatasetMeta, profile: RobotProfile) -> None:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from smolpilot.datasets.units import derive_profile
+from smolpilot.datasets.units import derive_profile, with_cameras
 from smolpilot.errors import CheckpointError, ProfileError, TransformError, UsageError, did_you_mean
 from smolpilot.keys import camera_name
-from smolpilot.robots import Joint, JointLayout, RobotProfile, list_profiles
+from smolpilot.robots import Joint, JointLayout, RobotProfile
 from smolpilot.statistics import Statistics
 from smolpilot.version import __version__
 from smolpilot.words import listed_joints
@@ -58,7 +58,7 @@ def new_policy(
     """
     profile = profile or derive_profile(meta)
     cameras = _new_slots(meta, camera_map)
-    profile = _own_cameras(profile, meta, cameras)
+    profile = with_cameras(profile, meta, [], named=True, used=_used(cameras))
     chosen = dict(overrides or {})
     config = preset(preset_name, **_features(meta, profile, cameras, chosen))
     folder = _tokenizer_folder(preset_name, config, tokenizer_dir)
@@ -111,7 +111,7 @@ def adapt_policy(
     notes: list[str] = []
     paired = pair_for_training(policy, meta.camera_names, camera_map)
     cameras = paired.map
-    profile = _own_cameras(profile, meta, cameras)
+    profile = with_cameras(profile, meta, [], named=True, used=_used(cameras))
     chosen = {"n_action_steps": min(_HORIZON, policy.config.chunk_size), **(overrides or {})}
     if "chunk_size" in chosen:
         chosen["n_action_steps"] = min(chosen["n_action_steps"], chosen["chunk_size"])
@@ -148,14 +148,8 @@ def pair_for_training(parent: Policy, cameras: Sequence[str], given: Mapping[str
     )
 
 
-def _own_cameras(profile: RobotProfile, meta: DatasetMeta, cameras: Mapping[str, str | None]) -> RobotProfile:
-    """A shipped profile with the dataset's cameras where it names others: its own are an example, not the robot's."""
-    used = {camera for camera, slot in cameras.items() if slot is not None}
-    if used <= set(profile.camera_names) or profile.name not in list_profiles():
-        return profile
-    if RobotProfile.load(profile.name) != profile:
-        return profile
-    return profile.model_copy(update={"cameras": derive_profile(meta).cameras})
+def _used(cameras: Mapping[str, str | None]) -> set[str]:
+    return {camera for camera, slot in cameras.items() if slot is not None}
 
 
 def _new_slots(meta: DatasetMeta, given: Mapping[str, str | None] | None) -> dict[str, str | None]:

@@ -2,7 +2,7 @@
 
 from .choose import better_robot, choose_profile, findings_of, unit_doubt
 from .mapping import JointLayout, JointMapping, map_joints
-from .profile import Camera, CameraRole, Joint, RobotProfile, list_profiles
+from .profile import Camera, CameraRole, Joint, RobotProfile, is_shipped, list_profiles
 from .unit_rules import UnitFinding, unit_findings
 from .units import Unit
 
@@ -18,6 +18,7 @@ __all__ = [
     "better_robot",
     "choose_profile",
     "findings_of",
+    "is_shipped",
     "list_profiles",
     "map_joints",
     "unit_doubt",

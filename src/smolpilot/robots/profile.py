@@ -240,6 +240,11 @@ def list_profiles() -> list[str]:
     return sorted(entry.name.removesuffix(".yaml") for entry in _folder().iterdir() if entry.name.endswith(".yaml"))
 
 
+def is_shipped(profile: RobotProfile) -> bool:
+    """Whether a profile is one of the shipped ones, unchanged."""
+    return profile.name in list_profiles() and RobotProfile.load(profile.name) == profile
+
+
 def plain_type(robot_type: str | None) -> str:
     """A robot's name or type as it is compared: without case and separators (`SO-101` is `so101`)."""
     return re.sub(r"[\s_-]+", "", (robot_type or "").lower())

@@ -13,6 +13,7 @@ from smolpilot.robots import RobotProfile
 from smolpilot.statistics import Statistics, still_range
 
 FAR = 3.0  # standard deviations between two means, or the ratio of two deviations, that stop a run
+HOPELESS = 1000.0  # a ratio of deviations with which every target is beyond what a network can say
 _TINY = 1 / 20  # a ratio of deviations, over most joints, that another task does not explain
 
 
@@ -24,6 +25,7 @@ class Drift:
     joint: str
     sigma: float
     ratio: float
+    rested: bool = False  # the policy's own statistics say that the joint never moved
 
     @property
     def far(self) -> bool:
@@ -32,8 +34,13 @@ class Drift:
 
     def text(self) -> str:
         """Of a joint that lies far: the measure that does, not the other one."""
-        said = [f"mean {self.sigma:.1f} sigma away"] if self.sigma > FAR else []
-        said += [f"deviation {self.ratio:.1f} times the policy's"] if self.ratio > FAR else []
+        said = [f"mean {self.sigma:.1f} sigma away"] if self.sigma > FAR and not self.rested else []
+        if self.rested and self.sigma > FAR >= self.ratio:
+            said.append("the policy's deviation is 0, as of a joint that never moved, and it rests elsewhere here")
+        if self.ratio > FAR and self.rested:
+            said.append("the policy's deviation is 0, as of a joint that never moved, and it moves here")
+        elif self.ratio > FAR:
+            said.append(f"deviation {self.ratio:.1f} times the policy's")
         return f"{self.joint}: {', '.join(said)}"
 
 
@@ -45,10 +52,12 @@ def measure(policy: Statistics, own: Statistics, feature: str, joints: Sequence[
     stored = policy.get(feature, {})
     if not {"mean", "std"} <= stored.keys() or stored["mean"].shape != (len(joints),):
         return []
-    deviation = np.maximum(stored["std"], still_range(stored["mean"], stored["mean"]))
+    least = still_range(stored["mean"], stored["mean"])
+    deviation = np.maximum(stored["std"], least)
     sigmas = np.abs(own[feature]["mean"] - stored["mean"]) / deviation
     ratios = own[feature]["std"] / deviation
-    return [Drift(feature, *values) for values in zip(joints, sigmas.tolist(), ratios.tolist(), strict=True)]
+    rested = (stored["std"] <= least).tolist()
+    return [Drift(feature, *values) for values in zip(joints, sigmas.tolist(), ratios.tolist(), rested, strict=True)]
 
 
 def nearness(found: Sequence[Drift]) -> str:
@@ -74,7 +83,8 @@ def hardly_moves(found: Sequence[Drift]) -> str:
 def check_drift(policy: Statistics, own: Statistics, profile: RobotProfile, notes: list[str], *, stop: bool) -> None:
     """Compare a dataset with the parent's statistics; far away, the parent's scale no longer fits.
 
-    Notes say how far; a TrainingError when it is too far and `stop`, a note otherwise.
+    Notes say how far; a TrainingError when it is too far and `stop`, a note otherwise. Farther than any training can
+    bear is an error in any case.
     """
     far: list[Drift] = []
     for feature, joints in ((STATE, profile.state_joints), (ACTION, profile.action_joints)):
@@ -89,6 +99,12 @@ def check_drift(policy: Statistics, own: Statistics, profile: RobotProfile, note
     if not far:
         return
     listed = listed_far(far)
+    if lost := [one for one in far if one.ratio > HOPELESS and one.feature == ACTION]:
+        raise TrainingError(
+            f"The parent's statistics cannot scale this dataset: {listed_far(lost)}.",
+            expected=f"deviations up to {HOPELESS:g} times the parent's: beyond, no loss means anything",
+            fix="check the units of both first (--units); then --stats dataset normalizes by the new dataset",
+        )
     if stop:
         raise TrainingError(
             f"The dataset lies far from the parent's statistics: {listed}.",

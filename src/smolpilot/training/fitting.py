@@ -24,7 +24,7 @@ from .precision import Precision
 
 _FILL = 0.9  # of what is free
 _WORK = 1.3  # temporary values beside those that are kept
-_MAKING = 1.5  # a batch, and the parts that it is put together from
+_MAKING = 2.5  # a batch, and what it is put together from: decoded pictures, letterboxed ones, stacks
 
 
 def fit_batch(

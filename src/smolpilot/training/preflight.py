@@ -16,7 +16,7 @@ import numpy as np
 from smolpilot.datasets import Dataset, DatasetMeta, open_dataset, parse_episodes, read_meta
 from smolpilot.datasets.left_out import left_out_note
 from smolpilot.datasets.stored_statistics import exact_statistics
-from smolpilot.datasets.units import check_joints, derive_profile, doubt_units, find_profile
+from smolpilot.datasets.units import check_joints, derive_profile, doubt_units, find_profile, with_cameras
 from smolpilot.errors import SmolpilotError
 from smolpilot.keys import ACTION, STATE
 from smolpilot.policy.camera_pairing import Pairing, camera_text
@@ -28,7 +28,7 @@ from smolpilot.robots.layout import FrameLayout, map_layout, to_policy_order
 from .checks import drift_lines, instruction_lines, number_lines, rate_lines, stored_lines
 from .options import TrainOptions, check
 from .preflight_options import PreflightOptions
-from .together import other_rates, other_units, with_cameras
+from .together import other_rates, other_units
 from .verdict import Line, Verb, Verdict, failed, stop_on_errors
 
 if TYPE_CHECKING:

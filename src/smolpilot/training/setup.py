@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from smolpilot.datasets import Dataset, DatasetMeta
+from smolpilot.datasets.stored_statistics import outliers
 from smolpilot.datasets.units import check_joints as check_own_joints
-from smolpilot.datasets.units import derive_profile, doubt_units, find_profile
+from smolpilot.datasets.units import derive_profile, doubt_units, find_profile, with_cameras
 from smolpilot.errors import TrainingError
 from smolpilot.keys import ACTION, STATE
 from smolpilot.policy import FrameLayout, Policy, adapt_policy, load_policy, new_policy
@@ -20,7 +21,7 @@ from smolpilot.policy.joints import map_layout, to_policy_order
 from smolpilot.policy.lineage import seen_episodes, trained_rate, trainings_on
 from smolpilot.policy.normalise import settle_still
 from smolpilot.policy.presets import preset
-from smolpilot.robots import RobotProfile, list_profiles
+from smolpilot.robots import RobotProfile, is_shipped
 from smolpilot.robots.profile import spellings
 from smolpilot.statistics import Statistics, merge_statistics
 
@@ -37,7 +38,7 @@ from .parts import (
     set_layouts,
 )
 from .shared_statistics import load_statistics
-from .together import check_joints, with_cameras
+from .together import check_joints
 
 Stats = Literal["parent", "dataset", "merged"]
 _HORIZON = 10  # execution horizon where none is given
@@ -126,7 +127,7 @@ def prepare(
     policy.lineage |= lineage_of(parts, options) | said | dict(lineage or {})
     settled = dataclasses.replace(
         options,
-        robot=options.robot or (profile.name if _is_shipped(profile) else None),
+        robot=options.robot or (profile.name if is_shipped(profile) else None),
         chunk_size=policy.config.chunk_size,
         n_action_steps=policy.n_action_steps,
         camera_map=paired.options,
@@ -177,10 +178,6 @@ def choose_profile(robot: str | None, meta: DatasetMeta, notes: list[str]) -> Ro
     return profile
 
 
-def _is_shipped(profile: RobotProfile) -> bool:
-    return profile.name in list_profiles() and RobotProfile.load(profile.name) == profile
-
-
 def _policy(
     options: TrainOptions,
     parts: list[Part],
@@ -214,7 +211,10 @@ def _policy(
     if own == "parent":
         # First: what follows would blame something else for statistics that are missing or far off.
         moved = to_policy_order(own_frames, FrameLayout.of_dataset(meta), profile)
-        check_drift(parent_statistics(parent, profile), moved, profile, notes, stop=options.stats is None)
+        # One absurd number moves a mean: preflight names it, with the frame, and stops.
+        broken = options.preflight and any(one.absurd for part in parts for one in outliers(part.whole))
+        if not broken:
+            check_drift(parent_statistics(parent, profile), moved, profile, notes, stop=options.stats is None)
     else:
         statistics = _settled(statistics, parent.config.normalization_mapping, meta, notes)
     step("cameras")

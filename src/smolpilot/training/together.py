@@ -9,7 +9,7 @@ import numpy as np
 
 from smolpilot.errors import ProfileError, UsageError
 from smolpilot.keys import ACTION, STATE
-from smolpilot.robots import RobotProfile, better_robot, list_profiles
+from smolpilot.robots import RobotProfile, better_robot
 from smolpilot.robots.layout import map_layout
 from smolpilot.statistics import is_still
 from smolpilot.words import listed_joints
@@ -41,20 +41,6 @@ def check_cameras(datasets: Sequence[tuple[str, DatasetMeta]]) -> None:
                     f"{first}.",
                     expected="one picture size per camera in all of a mixture's datasets",
                 )
-
-
-def with_cameras(profile: RobotProfile, meta: DatasetMeta, notes: list[str], *, named: bool) -> RobotProfile:
-    """The profile with the dataset's cameras where it lacks one of them; one's own file, named, says which there are.
-
-    The cameras of a shipped profile are an example, and a profile that nobody named forbids none.
-    """
-    if not profile.cameras or set(meta.camera_names) <= set(profile.camera_names):
-        return profile
-    if named and not (profile.name in list_profiles() and RobotProfile.load(profile.name) == profile):
-        return profile
-    notes.append(f"robot: cameras are the dataset's, not those of the profile '{profile.name}'")
-    own = RobotProfile.from_features(meta.state_names, meta.cameras, meta.fps, action_names=meta.action_names)
-    return profile.model_copy(update={"cameras": own.cameras})
 
 
 def check_joints(parts: Sequence[Part], profile: RobotProfile, *, named: bool) -> None:

@@ -122,7 +122,10 @@ def assumed_units(subject: Subject) -> Iterator[Finding]:
     )
     if doubt is not None:
         fix = f"{_command(subject, f'--robot {profile.other_units}')}, if it holds those"
-        yield subject.finding("unit-assumed", f"Robot '{profile.name}': units {doubt.text}.", fix=fix)
+        severity = "warning" if doubt.severity == "warning" else "info"  # as preflight has it
+        yield subject.finding(
+            "unit-assumed", f"Robot '{profile.name}': units {doubt.text}.", fix=fix, severity=severity
+        )
 
 
 def _units(subject: Subject, key: str, ends: tuple[Values, Values], joints: list[Joint | None]) -> list[UnitFinding]:

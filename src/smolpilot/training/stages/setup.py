@@ -9,6 +9,7 @@ from typing import Any
 
 import pydantic
 
+from smolpilot.datasets.units import with_cameras
 from smolpilot.errors import TrainingError, UsageError
 from smolpilot.policy import FrameLayout, load_policy
 from smolpilot.policy.create import parent_statistics
@@ -20,7 +21,7 @@ from smolpilot.training.options import TrainOptions, check, resolve
 from smolpilot.training.parts import Part, open_parts, own_statistics, set_layouts
 from smolpilot.training.setup import choose_profile, merged_with_parent, same_robot
 from smolpilot.training.sources import Source
-from smolpilot.training.together import check_joints, other_rates, with_cameras
+from smolpilot.training.together import check_joints, other_rates
 
 from .places import Places
 from .plan import PREVIOUS, Plan
