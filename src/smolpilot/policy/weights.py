@@ -21,6 +21,7 @@ from .weight_files import WeightFile, check_float, not_finite, refuse_not_finite
 _WRAPPERS = re.compile(r"(^|\.)(_orig_mod|module)(?=\.)")
 _NORMALISATION = re.compile(r"(^|\.)(un)?normali[sz]e|normalizer|buffer[._](observation|action)")
 _HARMLESS = re.compile(r"lm_head|rotary_emb|inv_freq|position_ids|lm_expert\.embed_tokens")
+_ALIGNMENT = 64  # bytes; torch allocates so
 _TEXT_LAYER = re.compile(r"text\.layers\.(\d+)\.")
 
 
@@ -131,7 +132,7 @@ def load_model(
         source = value
         if change is not None:
             value = change(names.to_lerobot(name), value)
-        state[name] = value.to(device=device, dtype=dtype)
+        state[name] = _aligned(value.to(device=device, dtype=dtype))
         # Looked at where it has been moved to: one pass over numbers that are at hand.
         if not_finite(state[name]):
             if found := not_finite(source):
@@ -149,6 +150,15 @@ def load_model(
     model.load_state_dict(state, strict=True, assign=True)
     model.set_trainable()
     return model.eval()
+
+
+def _aligned(value: Tensor) -> Tensor:
+    """A weight where torch itself would put it: at a multiple of 64 bytes of main memory.
+
+    Files keep weights at any multiple of 8, and some kernels round otherwise there: a policy that was saved and loaded
+    would give other bits than before.
+    """
+    return value.clone() if value.device.type == "cpu" and value.data_ptr() % _ALIGNMENT else value
 
 
 def lerobot_weights(model: SmolVLA, carried: Carried | None) -> dict[str, Tensor]:
