@@ -154,10 +154,9 @@ def _concerned(
     episodes: Iterable[tuple[int, Values]], bad: npt.NDArray[np.bool_]
 ) -> Iterator[tuple[int, Values, npt.NDArray[np.bool_]]]:
     """(episode, values, its part of `bad`) where there is any: `bad` is of all episodes' rows, one after another."""
-    rows = np.unique(np.argwhere(bad)[:, 0])
-    if not len(rows):
+    if not np.count_nonzero(bad):
         return
-    start = 0
+    rows, start = np.unique(np.argwhere(bad)[:, 0]), 0
     for episode, values in episodes:
         stop = start + len(values)
         if np.searchsorted(rows, start) < np.searchsorted(rows, stop):
