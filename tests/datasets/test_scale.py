@@ -7,11 +7,15 @@ however little it weighs beside the rest.
 
 from __future__ import annotations
 
+import importlib
+import json
+import pkgutil
 import sys
 import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import CodeType
 from typing import Any
@@ -19,8 +23,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+import smolpilot.cli
+from smolpilot import datasets
 from smolpilot.cli.main import main
-from smolpilot.datasets import DatasetWriter, open_dataset
+from smolpilot.datasets import DatasetWriter, SampleOrder, open_dataset, parse_episodes, split_episodes
 from smolpilot.datasets.convert import convert
 from smolpilot.datasets.rewrite import RewriteOptions
 
@@ -30,7 +36,7 @@ GROWTH = 5
 # Work that begins with the larger recording: a few turns for each episode.
 ROOM = 15 * LARGE
 ROOM_BYTES = 1_000_000
-_PACKAGE = "smolpilot"
+_PACKAGE = str(Path(smolpilot.__file__).parent)
 _TOOL = 4
 _WHOLE = {"set", "frozenset", "list", "tuple", "sorted", "min", "max", "sum", "any", "all", "dict"}
 _SEARCH = {"count", "index", "remove", "copy"}
@@ -56,10 +62,11 @@ class Operations:
 
     def __init__(self) -> None:
         self.counts: Counter[CodeType] = Counter()
-        self._own: dict[CodeType, bool] = {}
+        self.own: dict[CodeType, bool] = {}
 
     @contextmanager
-    def watched(self) -> Iterator[None]:
+    def watching(self) -> Iterator[None]:
+        """Watch from here on. What is not ours is asked for once only: so all countings share one watch."""
         events = sys.monitoring.events
         sys.monitoring.use_tool_id(_TOOL, "test_scale")
         try:
@@ -70,7 +77,14 @@ class Operations:
             yield
         finally:
             sys.monitoring.set_events(_TOOL, 0)
+            sys.monitoring.restart_events()
             sys.monitoring.free_tool_id(_TOOL)
+
+    def of(self, work: Callable[[], Any]) -> dict[str, int]:
+        """What a piece of work takes, by function."""
+        self.counts = Counter()
+        work()
+        return self.by_name()
 
     def by_name(self) -> dict[str, int]:
         return {
@@ -80,7 +94,6 @@ class Operations:
 
     def _turn(self, code: CodeType, *_: Any) -> Any:
         if not self._is_own(code):
-            # Never asked for again, here; the next counting begins anew.
             return sys.monitoring.DISABLE
         self.counts[code] += 1
         return None
@@ -97,9 +110,9 @@ class Operations:
         return None
 
     def _is_own(self, code: CodeType) -> bool:
-        if code not in self._own:
-            self._own[code] = f"/{_PACKAGE}/" in code.co_filename
-        return self._own[code]
+        if code not in self.own:
+            self.own[code] = code.co_filename.startswith(_PACKAGE)
+        return self.own[code]
 
 
 def write(root: Path, episodes: int) -> Path:
@@ -138,6 +151,18 @@ def recordings(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
     return found
 
 
+@pytest.fixture(scope="module")
+def operations() -> Iterator[Operations]:
+    # Imports would count for the first recording only.
+    for package, prefix in ((datasets, "smolpilot.datasets."), (smolpilot.cli, "smolpilot.cli.dataset")):
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            if module.name.startswith(prefix):
+                importlib.import_module(module.name)
+    found = Operations()
+    with found.watching():
+        yield found
+
+
 def even(episodes: int) -> str:
     return ",".join(str(index) for index in range(0, episodes, 2))
 
@@ -147,8 +172,22 @@ def cli(*words: Any) -> None:
     assert main(["dataset", *map(str, words)]) in ((0, 1) if words[0] in ("check", "stats", "repair") else (0,))
 
 
+def library(path: Path, episodes: int) -> None:
+    """What training does with a dataset before its first step."""
+    half = list(range(0, episodes, 2))
+    dataset = open_dataset(path)
+    dataset.select(half)
+    split_episodes(dataset.meta)
+    assert parse_episodes(even(episodes), dataset.meta) == half
+    assert len(SampleOrder(dataset, "local").indices(0)) == len(dataset)
+    assert dataset.meta.fingerprint
+    dataset.batch(slice(0, len(dataset), 5))
+    assert len(open_dataset(path, episodes=half)) == FRAMES * len(half)
+
+
 VERBS: dict[str, Callable[[Path, Path, int], None]] = {
     "open_dataset": lambda root, out, n: open_dataset(root / "v30", episodes=range(n)).batch_numbers(range(n)),
+    "select, split, order": lambda root, out, n: library(root / "v30", n),
     "info": lambda root, out, n: cli("info", root / "v30"),
     "check": lambda root, out, n: cli("check", root / "v30"),
     "stats": lambda root, out, n: cli("stats", root / "v30", "--recompute", "--json"),
@@ -168,29 +207,6 @@ VERBS: dict[str, Callable[[Path, Path, int], None]] = {
 }
 
 
-@pytest.mark.parametrize("verb", VERBS)
-def test_four_times_the_episodes_take_at_most_five_times_the_operations(
-    verb: str, recordings: dict[int, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    before, after = (
-        count(verb, recordings[episodes], tmp_path / f"out{episodes}", episodes) for episodes in (SMALL, LARGE)
-    )
-    faster = {
-        name: (before.get(name, 0), number)
-        for name, number in after.items()
-        if number > GROWTH * before.get(name, 0) + ROOM
-    }
-    assert faster == {}
-    assert LARGE < sum(after.values()) <= GROWTH * sum(before.values())
-
-
-def count(verb: str, root: Path, out: Path, episodes: int) -> dict[str, int]:
-    operations = Operations()
-    with operations.watched():
-        VERBS[verb](root, out, episodes)
-    return operations.by_name()
-
-
 @pytest.mark.parametrize("verb", ["check", "exclude"])
 def test_memory_grows_as_the_recording_does(
     verb: str, recordings: dict[int, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -206,20 +222,69 @@ def test_memory_grows_as_the_recording_does(
     assert peak[LARGE] <= GROWTH * peak[SMALL] + ROOM_BYTES
 
 
-def test_a_search_in_a_list_inside_a_loop_is_seen() -> None:
+@pytest.mark.parametrize("verb", VERBS)
+def test_four_times_the_episodes_take_at_most_five_times_the_operations(
+    verb: str,
+    recordings: dict[int, Path],
+    operations: Operations,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    before, after = (
+        operations.of(partial(VERBS[verb], recordings[episodes], tmp_path / f"out{episodes}", episodes))
+        for episodes in (SMALL, LARGE)
+    )
+    faster = {
+        name: (before.get(name, 0), number)
+        for name, number in after.items()
+        if number > GROWTH * before.get(name, 0) + ROOM
+    }
+    assert faster == {}
+    assert LARGE < sum(after.values()) <= GROWTH * sum(before.values())
+
+
+def test_check_looks_at_every_episode_of_both(recordings: dict[int, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    for episodes in (SMALL, LARGE):
+        cli("check", recordings[episodes] / "v30", "--json")
+        found = json.loads(capsys.readouterr().out)["findings"]
+        short = [one for one in found if one["code"] == "episode-short"]
+        assert sorted(one["episode"] for one in short) == list(range(episodes))
+
+
+class Counted(list[int]):
+    """A list that counts how often it is gone through or searched."""
+
+    def __init__(self, *values: Any) -> None:
+        super().__init__(*values)
+        self.looks = 0
+
+    def __iter__(self) -> Iterator[int]:
+        self.looks += 1
+        return super().__iter__()
+
+    def __contains__(self, value: object) -> bool:
+        self.looks += 1
+        return super().__contains__(value)
+
+
+def test_a_list_of_episodes_is_gone_through_a_few_times_only(recordings: dict[int, Path]) -> None:
+    wanted = Counted(range(0, LARGE, 2))
+    dataset = open_dataset(recordings[LARGE] / "v30", episodes=wanted)
+    assert len(dataset) == FRAMES * len(wanted)
+    split_episodes(dataset.meta, episodes=wanted)
+    dataset.select(wanted)
+    assert wanted.looks < 10
+
+
+def test_a_search_in_a_list_inside_a_loop_is_seen(operations: Operations) -> None:
     """The counting itself: what it is there for makes it exceed its bounds."""
 
     def search(numbers: list[int]) -> int:
         return sum(numbers.count(number) for number in numbers)
 
-    def counted(length: int) -> int:
-        operations = Operations()
-        operations._own = dict.fromkeys((search.__code__, *_inner(search.__code__)), True)
-        with operations.watched():
-            search(list(range(length)))
-        return sum(operations.counts.values())
-
-    assert counted(LARGE) > GROWTH * counted(SMALL) + ROOM
+    operations.own |= dict.fromkeys((search.__code__, *_inner(search.__code__)), True)
+    few, many = (sum(operations.of(partial(search, list(range(length)))).values()) for length in (SMALL, LARGE))
+    assert many > GROWTH * few + ROOM
 
 
 def _inner(code: CodeType) -> list[CodeType]:

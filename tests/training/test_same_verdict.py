@@ -364,8 +364,8 @@ def test_one_absurd_action_is_named_before_the_statistics_that_it_moves(tmp_path
     errors = [line for line in preflight(options) if line.verdict == "error"]
     assert {line.topic for line in errors} == {"numbers"}
     assert "episode 2, frame 5" in errors[0].found
+    lines = preflight_training(prepare(check(options_of(options))))
     with pytest.raises(SmolpilotError, match="episode 2, frame 5") as raised:
-        lines = preflight_training(prepare(check(options_of(options))))
         stop_on_errors(lines, overruled=False, say=print)
     assert "dataset exclude" in raised.value.fix
 

@@ -62,6 +62,16 @@ class VideoIndex:
         nearer_left = np.abs(times - seconds[left]) <= np.abs(seconds[right] - times)
         return np.where(nearer_left, left, right).astype(np.int64)
 
+    def first_decoded_after(self, position: int) -> int:
+        """The smallest decoding time of the frames behind a position; beyond all of them for the last."""
+        return int(self._earliest[position + 1])
+
+    @cached_property
+    def _earliest(self) -> npt.NDArray[np.int64]:
+        """For each frame the smallest decoding time from it on, and one more: once for all episodes of a file."""
+        behind = np.append(self.dts, np.iinfo(np.int64).max)
+        return np.asarray(np.minimum.accumulate(behind[::-1])[::-1], dtype=np.int64)
+
     def seconds(self, position: int) -> float:
         """The time of a frame in seconds."""
         return float(self.pts[position] * self.time_base)

@@ -58,10 +58,6 @@ def _unloadable(found: Finding, there: _There) -> bool:
     return found.code == "sample-unloadable" and there.basic
 
 
-def _units(found: Finding, there: _There) -> bool:
-    return found.code in ("limit-position", "limit-velocity") and "unit-mismatch" in there.errors
-
-
 def _rate(found: Finding, there: _There) -> bool:
     followers = ("timestamp-off-grid", "timestamp-off-video", "video-grid", "video-rate", "video-span")
     return found.code in followers and "fps-mismatch" in there.codes and found.code != "fps-mismatch"
@@ -118,7 +114,6 @@ def _warned(found: Finding, there: _There) -> bool:
 
 _FOLLOWS: tuple[Callable[[Finding, _There], bool], ...] = (
     _unloadable,
-    _units,
     _rate,
     _clock,
     _length,

@@ -101,15 +101,18 @@ def _near(episodes: list[int], states: dict[int, Array], reach: Array) -> Iterat
 
     Such episodes have nearly the same mean, too: sorted by it, each is compared with its neighbors only.
     """
-    means = {episode: states[episode].mean(axis=0) / reach for episode in episodes}
     found: dict[int, int] = {}
-    order = sorted(episodes, key=lambda episode: float(means[episode][0]))
-    for place, one in enumerate(order):
-        for other in order[place + 1 : place + 1 + _NEIGHBORS]:
-            apart = np.abs(means[one] - means[other])
-            if apart[0] >= _NEAR:
-                break
-            if apart.max() < _NEAR and float((np.abs(states[one] - states[other]) / reach).max()) < _NEAR:
+    means = np.array([states[episode].mean(axis=0) / reach for episode in episodes])
+    # Of the joint that tells them apart best: one that rests would make all of them neighbors.
+    joint = int(np.ptp(means, axis=0).argmax())
+    order = np.argsort(means[:, joint], kind="stable")
+    means, sorted_episodes = means[order], [episodes[place] for place in order.tolist()]
+    ends = np.searchsorted(means[:, joint], means[:, joint] + _NEAR)
+    for place in np.flatnonzero(ends - np.arange(len(ends)) > 1).tolist():
+        one, end = sorted_episodes[place], min(int(ends[place]), place + 1 + _NEIGHBORS)
+        alike = (np.abs(means[place + 1 : end] - means[place]) < _NEAR).all(axis=1)
+        for other in (sorted_episodes[place + 1 + step] for step in np.flatnonzero(alike).tolist()):
+            if float((np.abs(states[one] - states[other]) / reach).max()) < _NEAR:
                 found.setdefault(max(one, other), min(one, other))
     yield from sorted(found.items())
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import numpy.typing as npt
 
+from smolpilot.datasets.audit.check_structure import without_value
 from smolpilot.datasets.audit.findings import Finding
 from smolpilot.datasets.audit.recording import Vector
 from smolpilot.datasets.audit.rules import WITHOUT
@@ -34,7 +35,7 @@ def finite(subject: Subject) -> Iterator[Finding]:
             # A cell without a value reads as NaN, and has a finding of its own.
             empty = subject.recording.nulls.get((rows.path, key))
             if empty is not None:
-                wrong[np.isin(rows.positions, empty)] = False
+                wrong[without_value(rows.positions, empty)] = False
             bad = np.argwhere(wrong)
             if len(bad):
                 frame, joint = (int(i) for i in bad[0])
@@ -104,14 +105,16 @@ def saturated(subject: Subject) -> Iterator[Finding]:
         j for j in range(whole.shape[1]) if len(np.unique(whole[:: max(1, len(whole) // 5000), j])) > _FEW_LEVELS
     ]
     for episode, values in recording.values(STATE):
-        for joint in continuous:
+        least = max(subject.fps, 0.3 * len(values))
+        often = ((values == low).sum(axis=0) > least) | ((values == high).sum(axis=0) > least)
+        for joint in (joint for joint in continuous if often[joint]):
             column = values[:, joint]
             inner = (column > low[joint]) & (column < high[joint])
             for end in (low[joint], high[joint]):
                 pinned = column == end
                 # Clipping shows in both: the value is reached while moving, and kept.
                 run = _longest_run(pinned)
-                if run > max(subject.fps, 0.3 * len(column)) and inner.any() and pinned[0] != pinned[-1]:
+                if run > least and inner.any() and pinned[0] != pinned[-1]:
                     name = vector.name(joint)
                     message = (
                         f"Joint '{name}' stays at {end:g}, the end of its range, for {run} frames of episode {episode}."
@@ -128,14 +131,13 @@ def outliers(subject: Subject) -> Iterator[Finding]:
         if vector is None or len(whole) < 50:
             continue
         low, high = np.nanquantile(whole, [0.01, 0.99], axis=0)
-        moving = moving_joints(subject, key)
-        found: list[Finding] = []
         margin = 5 * (high - low)
-        for episode, values in recording.values(key):
-            bad = (values < low - margin) | (values > high + margin)
-            bad &= np.isfinite(values) & (margin > 0) & moving
-            for joint in np.flatnonzero(bad.any(axis=0)).tolist():
-                frames = np.flatnonzero(bad[:, joint])
+        bad = ((whole < low - margin) | (whole > high + margin)) & np.isfinite(whole)
+        bad &= (margin > 0) & moving_joints(subject, key)
+        found: list[Finding] = []
+        for episode, values, wrong in _concerned(recording.values(key), bad):
+            for joint in np.flatnonzero(wrong.any(axis=0)).tolist():
+                frames = np.flatnonzero(wrong[:, joint])
                 frame, name = int(frames[0]), vector.name(joint)
                 # What stays away for long is another pose, not an outlier.
                 if len(frames) > max(3, 0.1 * len(values)):
@@ -146,6 +148,20 @@ def outliers(subject: Subject) -> Iterator[Finding]:
                 )
                 found.append(subject.finding("outlier", message, episode=episode, frame=frame, joint=name))
         yield from _rare(subject, found)
+
+
+def _concerned(
+    episodes: Iterable[tuple[int, Values]], bad: npt.NDArray[np.bool_]
+) -> Iterator[tuple[int, Values, npt.NDArray[np.bool_]]]:
+    """(episode, values, its part of `bad`) where there is any: `bad` is of all episodes' rows, one after another."""
+    if not np.count_nonzero(bad):
+        return
+    rows, start = np.unique(np.argwhere(bad)[:, 0]), 0
+    for episode, values in episodes:
+        stop = start + len(values)
+        if np.searchsorted(rows, start) < np.searchsorted(rows, stop):
+            yield episode, values, bad[start:stop]
+        start = stop
 
 
 def moving_joints(subject: Subject, key: str) -> npt.NDArray[np.bool_]:

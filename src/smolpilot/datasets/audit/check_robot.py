@@ -319,21 +319,27 @@ def _ranges(subject: Subject, left: list[int], pairs: list[tuple[Values, Values]
 
 def _lag(pairs: list[tuple[Values, Values]], moving: list[int], longest: int) -> tuple[int, float]:
     """(frames by which states follow actions, correlation): where the speeds of both correlate best."""
+    states, actions = ([np.diff(pair[side][:, moving], axis=0) for pair in pairs] for side in (0, 1))
+    for mine, others in zip(states, actions, strict=True):
+        # Joints count alike, whatever their units.
+        own, other = mine.std(axis=0), others.std(axis=0)
+        used = own * other > 0
+        mine /= np.where(used, own, np.inf)
+        others /= np.where(used, other, np.inf)
+    # One pass over all episodes for each lag, not one over each of them.
+    lengths = np.array([len(part) for part in states])
+    place, room = np.repeat(np.arange(len(lengths)), lengths), np.repeat(lengths, lengths)
+    state, action = np.concatenate(states), np.concatenate(actions)
     best, strength = 0, -1.0
-    speeds = [(np.diff(s[:, moving], axis=0), np.diff(a[:, moving], axis=0)) for s, a in pairs]
     for lag in sorted(range(-longest, longest + 1), key=abs):
-        product = left = right = 0.0
-        for s, a in speeds:
-            n = len(s) - abs(lag)
-            if n < 3:
-                continue
-            s_part, a_part = (s[lag:], a[:n]) if lag >= 0 else (s[:n], a[-lag:])
-            # Joints count alike, whatever their units.
-            scale = s.std(axis=0) * a.std(axis=0)
-            used = scale > 0
-            product += float((s_part[:, used] * a_part[:, used] / scale[used]).sum())
-            left += float((s_part[:, used] ** 2 / s.std(axis=0)[used] ** 2).sum())
-            right += float((a_part[:, used] ** 2 / a.std(axis=0)[used] ** 2).sum())
+        count = len(place) - abs(lag)
+        if count <= 0:
+            break
+        late, early = slice(abs(lag), None), slice(None, count)
+        inside = (place[late] == place[early]) & (room[early] - abs(lag) >= 3)
+        s, a = (state[late], action[early]) if lag >= 0 else (state[early], action[late])
+        s, a = s[inside], a[inside]
+        product, left, right = (float(np.einsum("ij,ij->", one, two)) for one, two in ((s, a), (s, s), (a, a)))
         value = product / np.sqrt(left * right) if left > 0 and right > 0 else -1.0
         if value > strength + 1e-6:
             best, strength = lag, float(value)

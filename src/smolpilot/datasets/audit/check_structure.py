@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from smolpilot.datasets.audit.declared import INDEX_COLUMNS
@@ -170,12 +171,14 @@ def empty_cells(subject: Subject) -> Iterator[Finding]:
         by_path.setdefault(rows.path, []).append(episode)
     for (path, name), places in recording.nulls.items():
         for episode in by_path.get(path, ()):
-            frames = np.flatnonzero(np.isin(recording.rows[episode].positions, places, assume_unique=True))
+            frames = np.flatnonzero(without_value(recording.rows[episode].positions, places))
             if not len(frames):
                 continue
             if name not in needed:
                 count, episodes = unread.get(name, (0, []))
-                unread[name] = (count + len(frames), [*episodes, episode] if episode not in episodes[-1:] else episodes)
+                if episode not in episodes[-1:]:
+                    episodes.append(episode)
+                unread[name] = (count + len(frames), episodes)
                 continue
             message = f"The column '{name}' has {len(frames)} rows without a value in episode {episode}."
             yield subject.finding("column-empty", message, episode=episode, frame=int(frames[0]))
@@ -184,6 +187,17 @@ def empty_cells(subject: Subject) -> Iterator[Finding]:
         message = f"The column '{name}', which no policy reads, has {count} rows without a value ({where}): LeRobot "
         message += "cannot make batches of them."
         yield subject.finding("column-empty", message)
+
+
+def without_value(positions: npt.NDArray[np.int64], empty: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """Which of an episode's rows, at these places of its file, are among the file's rows without a value (sorted).
+
+    Only those between the episode's first and last row are compared: a file has the empty rows of many episodes.
+    """
+    if not len(positions):
+        return np.zeros(0, dtype=np.bool_)
+    low, high = np.searchsorted(empty, (positions.min(), positions.max() + 1))
+    return np.isin(positions, empty[low:high], assume_unique=True)
 
 
 def unlisted(subject: Subject) -> Iterator[Finding]:

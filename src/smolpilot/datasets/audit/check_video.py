@@ -51,6 +51,7 @@ def files(subject: Subject) -> Iterator[Finding]:
 def counts(subject: Subject) -> Iterator[Finding]:
     """As many frames as rows in each episode; no episode on another one's frames."""
     half = 0.5 / subject.fps
+    lost = _shortest_lost(subject)
     for clip in _clips(subject):
         scan = clip.scan
         if not clip.camera.is_video or not len(scan.times):
@@ -71,7 +72,7 @@ def counts(subject: Subject) -> Iterator[Finding]:
             # Cut off by the next episode's start, or by the end of the file?
             code = "video-span" if clip.last < len(scan.times) and not beyond else "video-short"
             yield subject.finding(code, message, frame=frames, **place)
-        elif clip.frames > clip.rows and known and not _another_ones(subject, clip):
+        elif clip.frames > clip.rows and known and not clip.frames - clip.rows >= lost.get(clip.camera.key, np.inf):
             both = f"{clip.frames} frames for the {clip.rows} rows of episode {clip.episode}"
             message = f"Camera '{name}' has {both} ({where})."
             yield subject.finding("video-long", message, frame=clip.rows, **place)
@@ -84,12 +85,14 @@ def counts(subject: Subject) -> Iterator[Finding]:
             yield subject.finding("video-span", message, severity="warning", **place)
 
 
-def _another_ones(subject: Subject, clip: Clip) -> bool:
-    """Whether the frames beyond a clip's rows may be those of an episode whose place is not known."""
+def _shortest_lost(subject: Subject) -> dict[str, int]:
+    """By camera the rows of the shortest episode whose place is not known: as many frames too many may be its own."""
     recording = subject.recording
-    lost = recording.unplaced.get(clip.camera.key, [])
-    rows = [len(recording.rows[index]) for index in lost if index in recording.rows]
-    return bool(rows) and clip.frames - clip.rows >= min(rows)
+    lengths = {
+        key: [len(recording.rows[index]) for index in lost if index in recording.rows]
+        for key, lost in recording.unplaced.items()
+    }
+    return {key: min(rows) for key, rows in lengths.items() if rows}
 
 
 def containers(subject: Subject) -> Iterator[Finding]:

@@ -181,7 +181,8 @@ def _tables(subject: Subject) -> Iterator[Finding]:
         more = f" and {len(stray) - 1} more" if len(stray) > 1 else ""
         message = f"No episode uses {recording.relative(stray[0])}{more}; LeRobot reads it all the same."
         yield subject.finding("table-stray", message)
-    elsewhere = [path for path in used if path not in set(read)]
+    there = set(read)
+    elsewhere = [path for path in used if path not in there]
     if elsewhere:
         message = f"The table is at {recording.relative(elsewhere[0])}; LeRobot reads data/*/*.parquet only."
         yield subject.finding("path-unusual", message)
@@ -217,6 +218,7 @@ def harmful_strays(recording: Recording) -> list[Path]:
     if recording.version != "v3.0" or not recording.schemas:
         return []
     used = set(recording.schemas)
+    last = max(used)
     said = {
         found.message for found in recording.findings if found.code in ("parquet-torn", "file-empty", "lfs-pointer")
     }
@@ -228,7 +230,7 @@ def harmful_strays(recording: Recording) -> list[Path]:
             alike = pq.read_schema(path).remove_metadata() == next(iter(recording.schemas.values())).remove_metadata()
         except (pa.ArrowException, OSError, ValueError):
             alike = False
-        if not alike or path < max(used):
+        if not alike or path < last:
             found.append(path)
     return found
 

@@ -169,8 +169,9 @@ def _write(
     changed = {episode: None for episode, runs in new.items() if _joined(runs) != _joined(_texts(meta, old[episode]))}
     if not changed:
         raise UsageError(f"No instruction of {meta.root} would change.", expected="another text than now")
+    first = max(meta.tasks) + 1
     plans = [
-        _plan(meta, episode.index, old[episode.index], new[episode.index])
+        _plan(meta, episode.index, old[episode.index], new[episode.index], first)
         if episode.index in changed
         else EpisodePlan(meta, episode.index)
         for episode in meta.episodes
@@ -203,8 +204,11 @@ def _renumbered(meta: DatasetMeta, result: DatasetMeta) -> list[str]:
     return found
 
 
-def _plan(meta: DatasetMeta, episode: int, old: Sequence[tuple[int, int]], new: Runs) -> EpisodePlan:
-    """Other texts for the indices in the rows where that says it all: then the rows, and their statistics, stay."""
+def _plan(meta: DatasetMeta, episode: int, old: Sequence[tuple[int, int]], new: Runs, first: int) -> EpisodePlan:
+    """Other texts for the indices in the rows where that says it all: then the rows, and their statistics, stay.
+
+    Else the texts get indices from `first` on, which no row has yet.
+    """
     before = [index for index, count in old for _ in range(count)]
     after = [text for text, count in new for _ in range(count)]
     if len(after) != len(before):
@@ -216,7 +220,6 @@ def _plan(meta: DatasetMeta, episode: int, old: Sequence[tuple[int, int]], new: 
     texts = dict(pairs)
     if len(texts) == len(pairs):
         return EpisodePlan(meta, episode, tasks=texts)
-    first = max(meta.tasks) + 1
     indices = {text: first + place for place, text in enumerate(dict.fromkeys(after))}
     runs = tuple((indices[text], count) for text, count in new)
     names = {index: text for text, index in indices.items()}

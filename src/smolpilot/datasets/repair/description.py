@@ -157,13 +157,14 @@ def _correct(plan: RepairPlan, key: str, entry: dict[str, Any]) -> None:
 
 def _cameras(result: Audit, plan: RepairPlan, features: dict[str, Any], kept: list[int]) -> None:
     """Size, codec, pixel format and rate as the containers of the kept episodes have them; undeclared pictures."""
+    chosen = set(kept)
     for key, camera in result.recording.cameras.items():
-        shown = [clip for clip in result.footage.of(key) if clip.episode in kept and clip.frames]
+        shown = [clip for clip in result.footage.of(key) if clip.episode in chosen and clip.frames]
         if not camera.is_video and key not in features and shown:
             shape = shown[0].scan.shapes[shown[0].first].tolist()
             features[key] = {"dtype": "image", "shape": shape, "names": ["height", "width", "channels"]}
     for key, camera in result.recording.video_cameras.items():
-        clips = [clip for clip in result.footage.of(key) if clip.episode in kept and len(clip.scan.times)]
+        clips = [clip for clip in result.footage.of(key) if clip.episode in chosen and len(clip.scan.times)]
         if not clips:
             continue
         scan = clips[0].scan

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -186,11 +187,12 @@ def _place(recording: Recording, footage: Footage, found: Look) -> None:
             f"{named(placed)}: the place of the video of camera '{camera.name}' found by counting: these frames "
             "belong to no other episode."
         )
+        known = set(placed)
         recording.findings = [
             one
             for one in recording.findings
             if not (
-                one.episode in placed and one.code in ("file-missing", "camera-absent") and one.camera == camera.name
+                one.episode in known and one.code in ("file-missing", "camera-absent") and one.camera == camera.name
             )
         ]
 
@@ -231,7 +233,7 @@ def _sizes(recording: Recording, footage: Footage, found: Look) -> None:
         sizes = [(clip.scan.height, clip.scan.width) for clip in footage.of(key) if clip.scan.height]
         if camera.size is None or not sizes or camera.size in sizes:
             continue
-        usual = max(set(sizes), key=sizes.count)
+        usual = Counter(sizes).most_common(1)[0][0]
         found.actions.append(
             f"meta/info.json: camera '{camera.name}' is declared {usual[1]}x{usual[0]}, as its videos are; it was "
             f"{camera.size[1]}x{camera.size[0]}."

@@ -24,6 +24,7 @@ def left_aside(recording: Recording, left_out: Collection[str]) -> list[str]:
     """What lies in the folder and belongs to no episode, in words; videos of features in `left_out` are not meant."""
     root = recording.root
     nested = nested_recordings(root)
+    others = set(nested)
     words = [f"{path.relative_to(root).as_posix()}/ is a recording of its own." for path in nested]
     used = {record.data_path for record in recording.records.values()} | {rows.path for rows in recording.rows.values()}
     for record in recording.records.values():
@@ -35,13 +36,13 @@ def left_aside(recording: Recording, left_out: Collection[str]) -> list[str]:
             continue
         recorded = path.suffix == ".parquet" or path.suffix.lower() in VIDEO_ENDINGS
         inside = relative.parts[0] in ("data", "videos")
-        if relative.parts[0] == "meta" or not (recorded or inside) or any(path.is_relative_to(one) for one in nested):
+        if relative.parts[0] == "meta" or not (recorded or inside) or not others.isdisjoint(path.parents):
             continue
         if any(part in left_out for part in relative.parts):
             continue
         stray.append(relative.as_posix())
-    torn = [name for name in stray if name.endswith(".parquet") and without_end(root / name)]
-    stray = [name for name in stray if name not in torn]
+    ends = {name: not (name.endswith(".parquet") and without_end(root / name)) for name in stray}
+    stray, torn = ([name for name, whole in ends.items() if whole is wanted] for wanted in (True, False))
     torn += [path.relative_to(root).as_posix() for path in root.glob("meta/episodes/*/*.parquet") if without_end(path)]
     if torn:
         words.append(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
@@ -28,6 +29,7 @@ def place_unclaimed(recording: Recording, scans: dict[Path, VideoScan], key: str
     claimed = _claimed(recording, scans, key, lengths)
     free = [stretch for path in files for stretch in _free(path, len(scans[path].times), claimed.get(path, []))]
     order = {path: place for place, path in enumerate(files)}
+    starts: list[Place] = [(order[path], first) for path, first, _ in free]
     groups = [(gone, list(group)) for gone, group in groupby(recording.episodes, lambda index: index in lost)]
     placed: list[int] = []
     for number, (gone, run) in enumerate(groups):
@@ -38,7 +40,7 @@ def place_unclaimed(recording: Recording, scans: dict[Path, VideoScan], key: str
             before = _place(recording, scans, key, groups[number - 1][1][-1], order) or before
         if number + 1 < len(groups):
             after = _place(recording, scans, key, groups[number + 1][1][0], order) or after
-        between = [part for part in free if before < (order[part[0]], part[1]) < after]
+        between = free[bisect_right(starts, before) : bisect_left(starts, after)]
         counts = [lengths[index] for index in run]
         spans = _laid_out(between, counts)
         if spans is None:

@@ -276,15 +276,15 @@ def _statistics(result: Audit, plan: RepairPlan) -> None:
 
 
 def _beyond(result: Audit, plan: RepairPlan, placed: bool) -> None:
+    told = dict.fromkeys(plan.impossible)
     for found in result.findings:
         if found.code not in _BEYOND or found.severity != "error" or (placed and found.code == "video-swapped"):
             continue
         if found.episode is None or found.episode not in plan.dropped:
             text = f"{found.message} {_BEYOND[found.code]}"
             asked = found.code == "feature-missing" and any(
-                f"'{key}'" in found.message and f"'{key}'" in said
-                for key in (STATE, ACTION)
-                for said in plan.impossible
+                f"'{key}'" in found.message and f"'{key}'" in said for key in (STATE, ACTION) for said in told
             )
-            if text not in plan.impossible and not asked:
-                plan.impossible.append(text)
+            if not asked:
+                told[text] = None
+    plan.impossible = list(told)

@@ -167,12 +167,12 @@ def _lines(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 def _copy_extras(root: Path, folder: Path) -> None:
     """Card, licence and other meta files; not recordings in folders of an unusual name, nor recordings inside."""
-    inside = nested_recordings(root)
+    inside = set(nested_recordings(root))
     for relative in extra_files(root):
         recording = relative.suffix == ".parquet" or relative.suffix.lower() in VIDEO_ENDINGS
         if (recording and relative.parts[0] != "meta") or any(part.startswith(".") for part in relative.parts):
             continue
-        if any((root / relative).is_relative_to(folder) for folder in inside):
+        if not inside.isdisjoint((root / relative).parents):
             continue
         copy = folder / relative
         if not copy.exists():

@@ -66,9 +66,9 @@ def place_episodes(plans: Sequence[EpisodePlan], *, renumber: bool) -> tuple[lis
     placed, first_row, reader = [], 0, RowReader()
     for number, plan in enumerate(plans):
         rows = where[id(plan.source)][plan.episode]
-        texts = {**plan.source.tasks, **(plan.tasks or {})}
+        changed, texts = plan.tasks or {}, plan.source.tasks
         used = _used_tasks(plan, rows, reader)
-        mapping = {old: tasks.setdefault(texts.get(old, ""), len(tasks)) for old in used}
+        mapping = {old: tasks.setdefault(changed.get(old, texts.get(old, "")), len(tasks)) for old in used}
         placed.append(Placed(plan, number, rows, Numbers(number, first_row, mapping)))
         first_row += rows.length
     return placed, {index: text for text, index in tasks.items()}

@@ -70,8 +70,7 @@ def _obstacle(index: VideoIndex, positions: npt.NDArray[np.int64], fps: float, c
     first, last = int(positions[0]), int(positions[-1])
     if index.keyframe[first] != first:
         return "no key frame at the episode's start"
-    inside, after = index.dts[first : last + 1], index.dts[last + 1 :]
-    if len(after) and after.min() < inside.max():
+    if index.first_decoded_after(last) < index.dts[first : last + 1].max():
         return "its last frames need one of the next episode"
     spacing = np.diff(index.pts[first : last + 1]) * float(index.time_base)
     if len(spacing) and np.abs(np.cumsum(spacing - 1 / fps)).max() > 0.25 / fps:
