@@ -222,7 +222,8 @@ RULES: dict[str, Rule] = {
     "unit-assumed": Rule(
         "info",
         "numbers",
-        "which unit the joints are taken to be in, where recordings of the same robot come in two",
+        "which unit the joints are taken to be in, where recordings of the same robot come in two (a warning where "
+        "version, robot_type or values speak for the other)",
         "Name the right --robot.",
     ),
     "profile-mismatch": Rule(
