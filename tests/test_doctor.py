@@ -110,15 +110,18 @@ def test_hub_offline_state_and_cache(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_one_frame_of_each_camera_of_a_dataset(tmp_path: Path) -> None:
-    for camera, data in (("good", doctor_samples.sample("av1")), ("torn", b"version https://git-lfs")):
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 4096\n"
+    for camera, data in (("good", doctor_samples.sample("av1")), ("pointer", pointer), ("torn", pointer[:20])):
         folder = tmp_path / "videos" / f"observation.images.{camera}" / "chunk-000"
         folder.mkdir(parents=True)
         (folder / "file-000.mp4").write_bytes(data)
-    good, torn = doctor.check_videos(tmp_path)
+    good, lacking, torn = doctor.check_videos(tmp_path)
     assert (good.name, good.verdict) == ("observation.images.good", "ok")
     assert "64 x 64" in good.found
     assert (torn.name, torn.verdict) == ("observation.images.torn", "error")
-    assert "git lfs pull" in torn.fix
+    assert (lacking.name, lacking.verdict) == ("observation.images.pointer", "error")
+    assert "lfs pull" in lacking.fix
+    assert "smolpilot dataset check" in torn.fix
     assert doctor.check_videos(tmp_path / "none")[0].verdict == "error"
 
 

@@ -238,6 +238,8 @@ def check_videos(dataset: Path) -> list[Check]:
 
     if not dataset.is_dir():
         return [Check("dataset", "error", f"{dataset} is not a folder", "check the path given to --dataset")]
+    from smolpilot.datasets.files import file_state, lfs_advice
+
     first: dict[str, Path] = {}
     for path in sorted(dataset.glob("videos/**/*.mp4")):
         camera = next((part for part in path.parts if part.startswith("observation.image")), str(path.parent))
@@ -251,7 +253,10 @@ def check_videos(dataset: Path) -> list[Check]:
             found = f"{frame.width} x {frame.height}, {frame.format.name}, decoded by {codec}"
             checks.append(Check(camera, "ok", found))
         except Exception as error:
-            fix = f"`smolpilot dataset check {dataset}` says what is wrong with the file"
+            pointer = file_state(path) == "pointer"
+            fix = (
+                lfs_advice(path) if pointer else f"`smolpilot dataset check {dataset}` says what is wrong with the file"
+            )
             checks.append(Check(camera, "error", f"{path} cannot be decoded: {error}", fix))
     return checks or [Check("dataset", "warning", f"{dataset} holds no videos/**/*.mp4", "check the path")]
 

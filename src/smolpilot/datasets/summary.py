@@ -21,8 +21,10 @@ from smolpilot.datasets.units import doubt_units, find_profile, joint_units
 from smolpilot.datasets.video import probe
 from smolpilot.errors import DatasetError
 from smolpilot.statistics import Statistics, array_statistics
+from smolpilot.waiting import working
 
 
+@working("opening the dataset")
 def summarise(path: str | Path, robot: str | None = None) -> dict[str, Any]:
     """Facts of a dataset, ready for JSON.
 

@@ -36,7 +36,8 @@ class Draws:
 
     def times(self, places: Places) -> Tensor:
         """Times of the flow, float32 [n], distributed as `draw_time` says."""
-        return time_of_uniform(self.uniform(TIME, places, (1,))[:, 0])
+        # In float64: in float32 a number's last bit depends on where it stands in the batch, on some processors.
+        return time_of_uniform(self.uniform(TIME, places, (1,))[:, 0].double()).float()
 
     def views(self, places: Places, count: int) -> Places:
         """One of `count` cached views for each sample, int [n]."""
