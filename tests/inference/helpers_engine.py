@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -87,3 +88,10 @@ def run(
     tokens[:, seen] = encoded.reshape(batch, -1, *encoded.shape[1:])
     context = backend.context(tokens, inputs.image_masks, inputs.tokens, inputs.token_mask)
     return backend.denoise(context, inputs.state, noise, steps, guidance)
+
+
+def has_dot_products() -> bool:
+    """Whether the processor has 8-bit dot products, by its own word; without them int8 sums saturate."""
+    facts = Path("/proc/cpuinfo")
+    words = set(facts.read_text().split()) if facts.exists() else set()
+    return bool(words & {"avx512_vnni", "avx_vnni", "amx_int8"})

@@ -27,6 +27,7 @@ from smolpilot.datasets.repair.arrow_types import (
     with_leaf,
     word_of,
 )
+from smolpilot.datasets.rewrite.tables import list_items
 from smolpilot.keys import ACTION, STATE
 
 type Mask = npt.NDArray[np.bool_]
@@ -127,6 +128,8 @@ def _look(
         if file.schema_arrow.names.index(name) != place:
             continue
         kind = file.schema_arrow.field(place).type
+        if isinstance(kind, pa.BaseExtensionType):  # LeRobot's matrices, where its packages are imported, too
+            kind = kind.storage_type
         if pa.types.is_struct(kind) or pa.types.is_binary(kind):
             yield renamed.get(name, name), _opaque(kind, file.metadata.num_rows)
             continue
@@ -150,7 +153,7 @@ def _facts(kind: pa.DataType, values: pa.Array, wanted: pa.DataType | None) -> F
         elif len(lengths) and (lengths != lengths[0]).any():
             # Ragged deeper down: no row of it has a shape.
             widths = np.full(count, -1)
-        owner, inner, level = np.repeat(owner, lengths), inner.flatten(), level + 1
+        owner, inner, level = np.repeat(owner, lengths), list_items(inner), level + 1
     if level and inner.null_count:
         empty[owner[np.asarray(inner.is_null().to_numpy(zero_copy_only=False), dtype=np.bool_)]] = True
     if pa.types.is_floating(inner.type) and len(inner):

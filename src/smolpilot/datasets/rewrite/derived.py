@@ -17,6 +17,7 @@ REQUIRED = ("mean", "std", "min", "max", "count")
 # Looser than for a comparison: any writer's way of summing up will do, another set of numbers will not.
 _TOLERANCE = 1e-4
 _QUANTILE = 0.1
+_RANKS = 0.02  # of the rows
 # Of a whole recording, as `dataset check` judges: of the standard deviation, and for pictures of 0 to 1.
 _OF_STD, _PICTURE = 0.01, 0.08
 
@@ -91,7 +92,8 @@ def judge_column(stats: FeatureStatistics, content: Values, frames: Collection[i
         ordered, room = np.sort(content, axis=0), _QUANTILE * (true["max"] - true["min"]) + 1e-6 * scale + 1e-9
         for key in quantiles:
             value = _quantile(ordered, float(f"0.{key[1:]}"))
-            close = np.abs(stats[key].ravel() - value) <= room
+            low, high = _beside(ordered, float(f"0.{key[1:]}"))
+            close = (stats[key].ravel() >= low - room) & (stats[key].ravel() <= high + room)
             if not close.all():
                 return _differs(key, stats[key].ravel(), value, close)
     return ""
@@ -179,6 +181,14 @@ def _quantile(ordered: Values, share: float) -> Values:
     low = int(place)
     high = min(low + 1, len(ordered) - 1)
     return np.asarray(ordered[low] + (place - low) * (ordered[high] - ordered[low]), dtype=np.float64)
+
+
+def _beside(ordered: Values, share: float) -> tuple[Values, Values]:
+    """The values beside a quantile: out of a histogram, or of few or jumping numbers, either is an honest answer."""
+    last = len(ordered) - 1
+    room = max(_RANKS, 1 / len(ordered))
+    first, after = int(np.floor((share - room) * last)), int(np.ceil((share + room) * last))
+    return ordered[max(first, 0)], ordered[min(after, last)]
 
 
 def _outside(value: Values, low: Values, high: Values, room: Values | float) -> bool:
