@@ -163,6 +163,8 @@ def recordings(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
         write(root / "v30", episodes)
         convert(root / "v30", root / "v21", RewriteOptions(version="v2.1"))
         convert(root / "v21", root / "copy")
+    # Loads torch, which nobody wants to watch.
+    open_dataset(found[SMALL] / "v30").batch_numbers(range(1))
     return found
 
 
