@@ -11,6 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+# Two workers on two cores: one thread each, also in the processes they start, or they fight for the cores. Here and not in
+# `pytest_configure`: a folder's own conftest may load torch before that, and a worker with two threads adds up in another
+# order than the processes it starts.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["OMP_NUM_THREADS"] = "1"
+
 JOINTS = ["pan", "lift", "gripper"]
 CAMERAS = {"front": (48, 64), "wrist": (48, 64)}
 TASKS = ["touch the red block", "touch the blue block"]
@@ -29,9 +35,6 @@ def pytest_configure(config: pytest.Config) -> None:
     # Frame caches of the tests are not the user's.
     folder = os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="smolpilot-tests-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    # Two workers on two cores: one thread each, also in the processes they start, or they fight for the cores.
-    if hasattr(config, "workerinput"):
-        os.environ["OMP_NUM_THREADS"] = "1"
 
 
 @pytest.fixture(scope="session")

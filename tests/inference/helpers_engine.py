@@ -91,7 +91,7 @@ def run(
 
 
 def has_dot_products() -> bool:
-    """Whether the processor has 8-bit dot products, by its own word; without them int8 sums saturate."""
+    """Whether the processor has 8-bit dot products, by its own word: the engine offers int8 only there."""
     facts = Path("/proc/cpuinfo")
     words = set(facts.read_text().split()) if facts.exists() else set()
     return bool(words & {"avx512_vnni", "avx_vnni", "amx_int8"})

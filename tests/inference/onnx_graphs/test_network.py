@@ -135,7 +135,7 @@ def test_weights_of_another_dtype(tmp_path: Path) -> None:
     assert network.memory_bytes > 1e6
 
 
-@pytest.mark.skipif(not helpers.has_dot_products(), reason="this processor has no 8-bit dot products: sums saturate")
+@pytest.mark.skipif(not helpers.has_dot_products(), reason="this processor has no 8-bit dot products")
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_int8_is_near_the_plain_chunk_and_computes_in_integers(runtime: Any, tmp_path: Path) -> None:
     model = helpers.make_model(helpers.make_config())
