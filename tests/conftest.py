@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-# Two workers on two cores: one thread each, also in the processes they start, or they fight for the cores. Here and not in
-# `pytest_configure`: a folder's own conftest may load torch before that, and a worker with two threads adds up in another
-# order than the processes it starts.
+# Two workers on two cores: one thread each, also in the processes they start, or they fight for the cores.
+# Here and not in `pytest_configure`: a folder's own conftest may load torch before that, and a worker with two
+# threads adds up in another order than the processes it starts.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = "1"
 
