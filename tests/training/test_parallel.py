@@ -113,9 +113,11 @@ def steps(world: World, dataset: Path, micro_batch: int | None, count: int) -> d
     overrides = {"train_expert_only": False, "freeze_vision_encoder": False, "chunk_size": H, "n_action_steps": H}
     policy = new_policy("tiny", meta=data.meta, seed=3, device="cpu", overrides=overrides)
     policy.model.double()  # so that a wrong weight of a part stands out from rounding
+    # Adam's first steps turn rounding in small gradients into whole steps: with a small rate the next gradients show
+    # a wrong sum and not that.
     options = TrainOptions(
         preset="tiny", steps=count, batch_size=7, micro_batch=micro_batch, chunk_size=H, clip=1e9, device="cpu",
-        augment={"crop": 0.5, "colour": 0.5},
+        augment={"crop": 0.5, "colour": 0.5}, lr=1e-5,
     )  # fmt: skip
     batches = Batches(data, policy.transforms, torch.device("cpu"), chunk_size=H)
     trainer = Trainer(resolve(options), policy, batches, None, "", world)
@@ -163,7 +165,7 @@ def test_micro_batches_have_the_gradients_of_the_joint_batch(
     tiny_dataset: Path, joint: dict[str, torch.Tensor]
 ) -> None:
     parts = steps(World(), tiny_dataset, 2, 4)
-    assert all(apart(gradients(joint, step), gradients(parts, step)) < 1e-6 for step in range(4))
+    assert all(apart(gradients(joint, step), gradients(parts, step)) < 5e-7 for step in range(4))
 
 
 def test_two_processes_have_the_gradients_of_the_joint_batch(
@@ -176,7 +178,7 @@ def test_two_processes_have_the_gradients_of_the_joint_batch(
     found = load_file(out)
     for step in range(4):
         assert len(gradients(found, step)) > 100
-        assert apart(gradients(joint, step), gradients(found, step)) < 1e-6
+        assert apart(gradients(joint, step), gradients(found, step)) < 5e-7
         assert float(found[f"{step}/loss"]) == pytest.approx(float(joint[f"{step}/loss"]), rel=1e-6)
 
 
