@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import platform
 import re
 import shutil
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,7 +30,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     refuse_existing(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(target)
-    temporary = target.parent / f".{target.name}.{_owner()}-{uuid.uuid4().hex[:8]}.partial"
+    temporary = _beside(target)
     temporary.mkdir()
     try:
         yield temporary
@@ -47,12 +49,16 @@ def write_text_atomic(path: str | Path, text: str) -> None:
 
 
 def write_bytes_atomic(path: str | Path, content: bytes) -> None:
-    """Write (or replace) a file so that a reader sees the old or the new content, never a part."""
+    """Write (or replace) a file so that a reader sees the old or the new content, never a part.
+
+    Left-overs of killed runs are removed by the next one that writes the file, or by `sweep`.
+    """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.is_dir():
         raise UsageError(f"{target} is a folder.", expected="the path of a file to write")
-    temporary = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}.partial"
+    _remove_leftovers(target)
+    temporary = _beside(target)
     try:
         with temporary.open("wb") as file:
             file.write(content)
@@ -62,6 +68,16 @@ def write_bytes_atomic(path: str | Path, content: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def as_others(path: Path) -> Iterator[None]:
+    """Let the file that the block writes be as readable as any new one: some libraries write for the owner alone."""
+    path.touch()
+    mode = path.stat().st_mode
+    yield
+    with contextlib.suppress(OSError):  # a disk without permissions
+        path.chmod(mode)
 
 
 def refuse_existing(target: Path, what: str = "outputs") -> None:
@@ -87,21 +103,74 @@ def refuse_inside_dataset(target: Path) -> None:
             )
 
 
-def _owner() -> str:
-    return f"{_host()}-{os.getpid()}"
+def _beside(target: Path) -> Path:
+    """A name beside a target that says who writes it."""
+    return target.parent / f".{target.name}.{_host()}-{os.getpid()}-{uuid.uuid4().hex[:8]}.partial"
 
 
 def _host() -> str:
     return re.sub(r"[^A-Za-z0-9]", "_", platform.node())
 
 
+# Earlier versions named no owner for files.
+_PARTIAL = re.compile(r"\.(?P<target>.+?)\.((?P<host>[A-Za-z0-9_]*)-(?P<pid>\d+)-)?[0-9a-f]{8}\.partial", re.DOTALL)
+_FOREIGN_S = 24 * 3600.0
+
+
+def sweep(folder: Path) -> None:
+    """Remove the half-written files that killed processes have left in a folder (not below it).
+
+    Of this machine's processes, those of which are gone; others' a day after they were last written.
+    """
+    for entry in _leftovers(folder):
+        if not entry.is_dir():
+            with contextlib.suppress(OSError):
+                entry.unlink()
+
+
 def _remove_leftovers(target: Path) -> None:
-    """Remove temporary folders of the same target whose process, on this machine, is gone."""
-    pattern = re.compile(rf"\.{re.escape(target.name)}\.{_host()}-(\d+)-[0-9a-f]{{8}}\.partial")
-    for entry in target.parent.iterdir():
-        match = pattern.fullmatch(entry.name)
-        if match and not _alive(int(match.group(1))):
+    """Remove temporary files and folders of the same target whose process, on this machine, is gone."""
+    for entry in _leftovers(target.parent, target.name, foreign=False):
+        if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry, ignore_errors=True)
+        else:
+            with contextlib.suppress(OSError):
+                entry.unlink()
+
+
+def _leftovers(folder: Path, target: str | None = None, *, foreign: bool = True) -> list[Path]:
+    """What is half-written in a folder (of one target) by processes that are gone."""
+    found: list[Path] = []
+    with contextlib.suppress(OSError):  # a folder that may be written, but not listed
+        for entry in os.scandir(folder):
+            match = _PARTIAL.fullmatch(entry.name)
+            if match is None or target not in (None, match["target"]):
+                continue
+            with contextlib.suppress(OSError):
+                written = entry.stat(follow_symlinks=False).st_mtime
+                own = match["host"] == _host()
+                gone = not _writing(int(match["pid"]), written) if own else foreign and _old(written)
+                if gone:
+                    found.append(Path(entry.path))
+    return found
+
+
+def _old(written: float) -> bool:
+    return time.time() - written > _FOREIGN_S
+
+
+def _writing(pid: int, written: float) -> bool:
+    """Whether the process that wrote at a time is alive: a later one may have its number."""
+    if not _alive(pid):
+        return False
+    import psutil
+
+    try:
+        return bool(psutil.Process(pid).create_time() <= written + 2)
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.Error:
+        return True
 
 
 def _alive(pid: int) -> bool:

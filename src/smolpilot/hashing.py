@@ -7,7 +7,9 @@ a digest (frame caches, verdicts) was computed from equal content, or is not fou
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +17,8 @@ import xxhash
 
 if TYPE_CHECKING:  # what needs no tensors is spared the import of torch
     from torch import Tensor
+
+_GRAIN_NS = 1_000_000_000  # of the coarsest clocks of disks, FAT's aside
 
 
 def content_name(*parts: object) -> str:
@@ -25,10 +29,24 @@ def content_name(*parts: object) -> str:
     return digest.hexdigest()
 
 
+def content_digest(content: bytes) -> str:
+    """The digest that a file of this content has."""
+    return xxhash.xxh3_128_hexdigest(content)
+
+
 def file_digest(path: Path) -> str:
     """A digest of a file's content, read in blocks. Raises OSError."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, xxhash.xxh3_128).hexdigest()
+
+
+def known_digest(path: Path) -> str:
+    """`file_digest`, where a file that stays as it is (place on the disk, size, times) is read once in a process."""
+    state = path.stat()
+    # Within the clock's grain of its last change a file can change again and keep its times.
+    if time.time_ns() - max(state.st_mtime_ns, state.st_ctime_ns) < _GRAIN_NS:
+        return file_digest(path)
+    return _known(path, state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
 
 
 def folder_digest(folder: Path) -> str:
@@ -36,7 +54,7 @@ def folder_digest(folder: Path) -> str:
     digest = xxhash.xxh3_128()
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         _add(digest, path.relative_to(folder).as_posix().encode())
-        _add(digest, file_digest(path).encode())
+        _add(digest, known_digest(path).encode())
     return digest.hexdigest()
 
 
@@ -63,6 +81,11 @@ def b2sum(path: Path) -> str:
     """
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=32)).hexdigest()
+
+
+@cache
+def _known(path: Path, *_state: int) -> str:
+    return file_digest(path)
 
 
 def _add(digest: xxhash.xxh3_128, part: bytes) -> None:

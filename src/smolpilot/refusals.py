@@ -6,6 +6,8 @@ import errno
 from typing import NamedTuple
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+LIMITS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+"""Of the process or the machine: they say nothing about the file that was asked for."""
 UNSUPPORTED = frozenset({errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
 
 

@@ -16,7 +16,7 @@ from smolpilot.hashing import folder_digest, tensors_digest
 from smolpilot.inference import prepare
 from smolpilot.inference.plain import PlainNetwork
 from smolpilot.inference.verdict import compare
-from smolpilot.policy import Policy
+from smolpilot.policy import Policy, seal_bundle
 
 Frames = list[dict[str, Any]]
 
@@ -65,6 +65,7 @@ def test_what_changed_is_checked_again(bundle: Path, frames: Frames, tmp_path: P
         weights = safetensors.torch.load_file(file)
         next(iter(weights.values())).view(-1)[0] += 1e-3
         safetensors.torch.save_file(weights, file, metadata={"format": "pt"})
+        seal_bundle(copy)
     elif change == "mode":
         options["mode"] = "exact"
     elif change == "steps":

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from smolpilot.datasets import open_dataset
 from smolpilot.errors import CheckpointError, TransformError, UsageError
-from smolpilot.policy import Policy, load_policy, localize, new_policy, save_bundle
+from smolpilot.policy import Policy, load_policy, localize, new_policy, save_bundle, seal_bundle
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +88,7 @@ class TestRoundTrip:
         weights = load_file(bundle / "model.safetensors")
         head = torch.randn_like(weights["model.vlm_with_expert.vlm.lm_head.weight"])
         save_file({**weights, "model.vlm_with_expert.vlm.lm_head.weight": head}, bundle / "model.safetensors")
+        seal_bundle(bundle)
         loaded = load_policy(bundle, device="cpu")
         assert not any("head" in name for name, _ in loaded.model.named_parameters())
         shutil.rmtree(bundle)

@@ -1,8 +1,10 @@
-"""`smolpilot bundle PATH` shows a bundle or checkpoint; `smolpilot bundle localize DIR` prepares an offline LeRobot."""
+"""`smolpilot bundle PATH` shows a bundle or checkpoint; `seal` renews its digests after a change of your own, `localize`
+prepares an offline LeRobot."""
 
 from __future__ import annotations
 
 import json
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +17,8 @@ from smolpilot.cli.options import parse
 class ShowOptions:
     """Show what a bundle, LeRobot checkpoint, run folder or hub id holds, by loading it as a run would.
 
-    `smolpilot bundle localize DIR` writes the absolute paths that an offline LeRobot needs.
+    `smolpilot bundle seal DIR` renews its digests after a change of your own; `smolpilot bundle localize DIR` writes
+    the absolute paths that an offline LeRobot needs.
     """
 
     path: tyro.conf.Positional[str]
@@ -41,10 +44,23 @@ class LocalizeOptions:
     """The bundle."""
 
 
+@dataclass
+class SealOptions:
+    """Renew the digests of a bundle whose files you have changed, or add them to one of an earlier version.
+
+    The bundle is loaded first, and must give finite actions. What differs from the old digests is said.
+    """
+
+    path: tyro.conf.Positional[Path]
+    """The bundle, or a run folder (its best checkpoint)."""
+
+
 def main(argv: list[str]) -> int:
     """Run the verb; returns the exit code."""
     if argv[:1] == ["localize"]:
         return _localize(parse(LocalizeOptions, argv[1:], verb="bundle localize"))
+    if argv[:1] == ["seal"]:
+        return _seal(parse(SealOptions, argv[1:], verb="bundle seal"))
     return _show(parse(ShowOptions, argv, verb="bundle"))
 
 
@@ -56,17 +72,37 @@ def _localize(options: LocalizeOptions) -> int:
     return 0
 
 
+def _seal(options: SealOptions) -> int:
+    import torch
+
+    from smolpilot.errors import CheckpointError
+    from smolpilot.inference.frames import made_up_frame
+    from smolpilot.policy import Policy, seal_bundle
+
+    def finite(policy: Policy) -> None:
+        if not bool(torch.isfinite(policy.predict_chunk(made_up_frame(policy))).all()):
+            raise CheckpointError(f"The policy in {options.path} gives actions that are not finite.")
+
+    folder, found = seal_bundle(options.path, finite)
+    print(f"sealed: {folder}")
+    print("it had no digests" if found is None else found.text() or "nothing had changed")
+    return 0
+
+
 def _show(options: ShowOptions) -> int:
     from smolpilot.policy import load_policy
+    from smolpilot.policy.sealing import NoDigestsWarning
     from smolpilot.policy.summary import summary, summary_text
 
-    policy = load_policy(
-        options.path,
-        device="cpu",
-        revision=options.revision,
-        stats_from=options.stats_from,
-        tokenizer_dir=options.tokenizer,
-        need_statistics=False,
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NoDigestsWarning)  # the report has a line for it
+        policy = load_policy(
+            options.path,
+            device="cpu",
+            revision=options.revision,
+            stats_from=options.stats_from,
+            tokenizer_dir=options.tokenizer,
+            need_statistics=False,
+        )
     print(json.dumps(summary(policy), indent=2, ensure_ascii=False) if options.json else summary_text(policy))
     return 0

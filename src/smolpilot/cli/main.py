@@ -32,7 +32,10 @@ VERBS: dict[str, tuple[str, str]] = {
     ),
     "record": ("smolpilot.cli.record", "record demonstrations of the shipped simulation as a dataset"),
     "export": ("smolpilot.cli.export", "a policy as ONNX files that run without torch, with a parity report"),
-    "bundle": ("smolpilot.cli.bundle", "show a bundle; `bundle localize DIR` for an offline LeRobot"),
+    "bundle": (
+        "smolpilot.cli.bundle",
+        "show a bundle; `bundle seal DIR` after a change of your own, `bundle localize DIR` for an offline LeRobot",
+    ),
 }
 
 
@@ -65,7 +68,7 @@ def main(argv: list[str] | None = None) -> int:
     # OpenMP threads that spin while they wait starve each other on a busy machine (measured: up to ten times slower).
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if not os.environ.get("SMOLPILOT_TRACEBACK"):
-        warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
+        warnings.formatwarning = lambda message, kind, *_, **__: f"{getattr(kind, 'label', 'warning')}: {message}\n"
     try:
         if args[0] not in VERBS:
             raise _unknown_verb(args[0])

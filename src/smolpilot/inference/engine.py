@@ -92,6 +92,8 @@ class Engine:
                 self._fall_back(self._verdict)
             else:
                 self._backend = self._make()
+                # Gone where the graphs were damaged and made anew.
+                self._verdict = self._store.read(self._limit) if self._verdict is not None else None
             if self._verdict is not None or not self._check_first:
                 self._plain.release()
             self._load_seconds = time.perf_counter() - begin

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -162,7 +163,12 @@ def _remembered(spec: EngineSpec, policy: str) -> str:
         digest = _inputs_digest(spec.calibration)
         write_text_atomic(note, digest)
         return digest
-    return note.read_text(encoding="utf-8") if note.is_file() else ""
+    try:
+        text = note.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return ""
+    # A damaged note: the graphs are found again with the frames that they were calibrated on.
+    return text if re.fullmatch("[0-9a-f]{32}", text) else ""
 
 
 def _key(spec: EngineSpec, backend: str, policy: str, calibration: str) -> str:

@@ -22,7 +22,9 @@ import torch
 from torch import Tensor
 
 from smolpilot.atomic import write_text_atomic
+from smolpilot.digests import DIGESTS, differences, sealed
 from smolpilot.hashing import content_name
+from smolpilot.json_input import read_json_file
 from smolpilot.version import __version__
 from smolpilot.words import numbered
 
@@ -102,15 +104,23 @@ class VerdictStore:
     def read(self, limit: float) -> Verdict | None:
         """The stored verdict, judged by the limit of now."""
         try:
-            values = json.loads(self.path.read_text(encoding="utf-8"))
+            values = read_json_file(self.path)
+            if not isinstance(values, dict) or differences(values, self.path.name, self.path.parent, []):
+                return None
             if values.pop("format") != FORMAT:
                 return None
+            values.pop(DIGESTS)
             return Verdict(**{**values, "limit": limit, "stored": True})
-        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        except (OSError, ValueError, TypeError, KeyError):
             return None
 
     def write(self, verdict: Verdict) -> None:
-        write_text_atomic(self.path, json.dumps({"format": FORMAT, **dataclasses.asdict(verdict)}, indent=2) + "\n")
+        values = sealed({"format": FORMAT, **dataclasses.asdict(verdict)}, self.path.name, {})
+        write_text_atomic(self.path, json.dumps(values, indent=2) + "\n")
+
+    def forget(self) -> None:
+        """The engine is to be checked again."""
+        self.path.unlink(missing_ok=True)
 
 
 def default_folder() -> Path:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .inputs import PolicyInputs
     from .instruction import UntrainedInstructionWarning
     from .joints import FrameLayout
-    from .loading import load_policy
+    from .loading import load_policy, seal_bundle
     from .model import SmolVLA
     from .policy import Policy
     from .presets import PRESETS, preset
@@ -42,6 +42,7 @@ __all__ = [
     "new_policy",
     "preset",
     "save_bundle",
+    "seal_bundle",
 ]
 
 __getattr__, __dir__, _ = lazy_loader.attach(
@@ -53,7 +54,7 @@ __getattr__, __dir__, _ = lazy_loader.attach(
         "inputs": ["PolicyInputs"],
         "instruction": ["UntrainedInstructionWarning"],
         "joints": ["FrameLayout"],
-        "loading": ["load_policy"],
+        "loading": ["load_policy", "seal_bundle"],
         "model": ["SmolVLA"],
         "policy": ["Policy"],
         "presets": ["PRESETS", "preset"],

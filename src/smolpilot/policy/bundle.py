@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,19 +14,20 @@ import safetensors
 import torch
 from safetensors.torch import save_file
 
-from smolpilot.atomic import atomic_folder, write_text_atomic
+from smolpilot.atomic import atomic_folder
 from smolpilot.errors import CheckpointError, UsageError
+from smolpilot.shown import shown
 from smolpilot.version import __version__
 
 from .json_file import read_json
 from .locate import CONFIG, locate
 from .policy import Policy
 from .processors import PREPROCESSOR, write_processors
+from .sealing import FACTS, ROBOT, VLM, replace_files, with_digests
 from .vlm_folder import VLMFolder
 from .weight_files import WEIGHTS
 from .weights import lerobot_weights
 
-FACTS, ROBOT, VLM = "smolpilot.json", "robot.yaml", "vlm"
 FORMAT = 1
 
 
@@ -39,6 +41,7 @@ class Facts:
     lineage: dict[str, Any] = field(default_factory=dict)
     dtypes: dict[str, str] = field(default_factory=dict)
     lerobot_keys: dict[str, Any] = field(default_factory=dict)  # of config.json, unknown to LeRobot 0.6.1
+    digests: dict[str, Any] = field(default_factory=dict)
     smolpilot: str = __version__
     format: int = FORMAT
 
@@ -59,15 +62,36 @@ class Facts:
             facts = cls(**values)
         except TypeError as error:
             raise CheckpointError(f"{path} does not fit format {FORMAT}: {error}") from error
-        for key, kind in (("camera_map", dict), ("instructions", list), ("lineage", dict), ("dtypes", dict),
-                          ("lerobot_keys", dict)):  # fmt: skip
-            if not isinstance(values.get(key, kind()), kind):
+        for key, (fits, expected) in _KINDS.items():
+            if not fits(getattr(facts, key)):
                 raise CheckpointError(
-                    f"'{key}' in {path} is {values[key]!r}.",
-                    expected="a mapping" if kind is dict else "a list",
+                    f"'{key}' in {path} is {shown(getattr(facts, key))}.",
+                    expected=expected,
                     fix="copy the bundle again",
                 )
         return facts
+
+
+def _texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+def _mapping(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+def _cameras(value: Any) -> bool:
+    return isinstance(value, dict) and all(slot is None or isinstance(slot, str) for slot in value.values())
+
+
+_KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "camera_map": (_cameras, "a mapping of cameras to slots (texts, or null)"),
+    "instructions": (_texts, "a list of texts"),
+    "lineage": (_mapping, "a mapping"),
+    "dtypes": (_mapping, "a mapping"),
+    "lerobot_keys": (_mapping, "a mapping"),
+    "digests": (_mapping, "a mapping"),
+}
 
 
 def save_bundle(policy: Policy, path: str | Path) -> Path:
@@ -102,11 +126,11 @@ def save_bundle(policy: Policy, path: str | Path) -> Path:
             dtypes=_dtypes(policy),
             lerobot_keys=config.newer,
         )
-        # Written only where there are some: a reader of format 1 refuses keys that it does not know.
-        said = {key: value for key, value in vars(facts).items() if key != "lerobot_keys" or value}
-        _write_json(folder / FACTS, said)
         if policy.profile is not None:
             (folder / ROBOT).write_text(policy.profile.to_yaml(), encoding="utf-8")
+        # Written only where there are some: an earlier reader of format 1 refuses keys that it does not know.
+        said = {key: value for key, value in vars(facts).items() if key != "lerobot_keys" or value}
+        _write_json(folder / FACTS, with_digests(said, folder))
         for path in folder.glob("*.safetensors"):
             # safetensors writes for the owner alone; a bundle is as readable as its other files.
             with contextlib.suppress(OSError):  # a disk without permissions
@@ -138,8 +162,9 @@ def localize(path: str | Path) -> Path:
     for step in steps["steps"]:
         if step["registry_name"] == "tokenizer_processor":
             step["config"]["tokenizer_name"] = str(vlm)
-    write_text_atomic(folder / PREPROCESSOR, json.dumps(steps, indent=2) + "\n")
-    write_text_atomic(folder / CONFIG, json.dumps(values, indent=2) + "\n")
+    replace_files(
+        folder, {PREPROCESSOR: json.dumps(steps, indent=2) + "\n", CONFIG: json.dumps(values, indent=2) + "\n"}
+    )
     return vlm
 
 

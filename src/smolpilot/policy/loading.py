@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from smolpilot.digests import Differences
 from smolpilot.errors import CheckpointError, ProfileError, UsageError
 from smolpilot.keys import ACTION, STATE
 from smolpilot.statistics import Statistics
 from smolpilot.waiting import working
 
-from .bundle import ROBOT, VLM, Facts, is_hub_name
+from .bundle import Facts, is_hub_name
 from .config import PolicyConfig, VLMConfig
 from .joints import FrameLayout, to_policy_order
 from .json_file import read_json
@@ -27,6 +28,7 @@ from .other_versions import NEWEST
 from .policy import Policy, fill_sizes
 from .processors import Processors, read_processors
 from .report import LoadReport
+from .sealing import FACTS, ROBOT, VLM, check_digests, compared, renew
 from .statistics_binding import Bound, bind_statistics
 from .tokenizer import PolicyTokenizer
 from .transforms import Recipe, Transforms
@@ -71,7 +73,30 @@ def load_policy(
     """
     place = choose_device(device)
     located = locate(path_or_hub_id, revision)
+    with compared(located.folder) as comparison:
+        policy = load_located(
+            located, place, dtype=dtype, stats_from=stats_from, tokenizer_dir=tokenizer_dir, camera_map=camera_map,
+            need_statistics=need_statistics, need_weights=need_weights,
+        )  # fmt: skip
+    policy.report.digests = comparison.text
+    return policy
+
+
+def load_located(
+    located: Located,
+    place: torch.device,
+    *,
+    dtype: str | torch.dtype = "auto",
+    stats_from: str | Path | None = None,
+    tokenizer_dir: str | Path | None = None,
+    camera_map: Mapping[str, str | None] | None = None,
+    need_statistics: bool = True,
+    need_weights: bool = True,
+) -> Policy:
+    """`load_policy` for a checkpoint that was found, without a look at its digests."""
     parts = _open(located)
+    if parts.base is not None:
+        check_digests(parts.base)
     vlm = _vlm_folder(parts, located, tokenizer_dir)
     processors = read_processors(parts.folder) or (read_processors(parts.base) if parts.base else None)
     facts, profile = Facts.read(parts.folder), _profile(parts.folder)
@@ -83,7 +108,7 @@ def load_policy(
     kind = choose_dtype(dtype, place, stock)
     adapter = parts.adapter
     merge = adapter.merge if adapter is not None else None
-    report = LoadReport(str(path_or_hub_id), _kind(parts, facts), harmless=stock.harmless,
+    report = LoadReport(located.source, _kind(parts, facts), harmless=stock.harmless,
                         normalisation=stock.normalisation, found_dtypes=stock.dtypes)  # fmt: skip
     bound = _statistics(parts, processors, stock, config, stats_from, profile, need=need_statistics)
     report.statistics = bound.origin
@@ -109,10 +134,32 @@ def load_policy(
     return Policy(
         model,
         transforms,
-        lineage=facts.lineage if facts else {"parent": str(path_or_hub_id)},
+        lineage=facts.lineage if facts else {"parent": located.source},
         report=fill_sizes(report, model),
         carried=Carried(parts.weights, stock.unused) if stock.unused else None,
     )
+
+
+@working("opening the bundle")
+def seal_bundle(
+    path: str | Path, check: Callable[[Policy], object] = lambda policy: None
+) -> tuple[Path, Differences | None]:
+    """Write the digests of a bundle that was changed on purpose, after it was loaded as a run would load it.
+
+    Returns its folder and what is not as the old digests said (None: it had none). A run folder stands for its best
+    checkpoint, as in `load_policy`. `check` may refuse the policy. Raises UsageError for a path that does not exist,
+    CheckpointError for a folder that is no bundle, or does not load.
+    """
+    if not Path(path).expanduser().exists():
+        raise UsageError(f"There is no bundle at {path}.", fix="check the path")
+    located = locate(path)
+    if not (located.folder / FACTS).is_file():
+        raise CheckpointError(
+            f"{located.folder} is no bundle: it has no {FACTS}, where digests are kept.",
+            expected="a bundle, as training and save_bundle write it",
+        )
+    check(load_located(located, torch.device("cpu")))
+    return located.folder, renew(located.folder)
 
 
 def choose_device(device: str | torch.device) -> torch.device:
@@ -354,4 +401,4 @@ def _warn_about_horizon(report: LoadReport, facts: Facts | None, config: PolicyC
             "Shorter horizons do better; try policy.n_action_steps = 10."
         )
         report.warnings.append(text)
-        warnings.warn(text, stacklevel=3)
+        warnings.warn(text, stacklevel=4)

@@ -24,6 +24,7 @@ class LoadReport:
     normalisation: list[str] = field(default_factory=list)
     statistics: dict[str, str] = field(default_factory=dict)  # feature -> where its statistics came from
     statistics_problem: str = ""  # why there are none to normalise with, where they were not required
+    digests: str = ""  # how many files were compared with theirs
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
@@ -43,6 +44,8 @@ class LoadReport:
             lines.append(
                 "  statistics    " + ", ".join(f"{key} from {where}" for key, where in self.statistics.items())
             )
+        if self.digests:
+            lines.append(f"  digests       {self.digests}")
         lines += [f"  note          {note}" for note in self.notes]
         lines += [f"  WARNING       {warning}" for warning in self.warnings]
         return "\n".join(lines)

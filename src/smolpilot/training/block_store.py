@@ -1,33 +1,50 @@
 """Tensors on disk in blocks: each block is one file that is there whole and verified, or not used at all.
 
 A block is named by what it was computed from, so it can be shared between runs and never goes stale: another content
-has another name. Read through memory maps: the operating system keeps what fits into memory.
+has another name. Read through memory maps: the operating system keeps what fits into memory. A map needs no open file,
+and the number of maps is bounded, so that a cache may have any number of blocks.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import hashlib
+import io
 import json
-import mmap
 import os
+import re
+import threading
 import zlib
-from functools import cache
+from collections import OrderedDict
 from pathlib import Path
+from typing import Any
 
 import torch
+import xxhash
 from torch import Tensor
 
-from smolpilot.atomic import write_bytes_atomic
-from smolpilot.hashing import file_digest
+from smolpilot.atomic import lock, sweep, write_bytes_atomic
+from smolpilot.hashing import content_digest
+from smolpilot.json_input import parse_json
+from smolpilot.refusals import LIMITS
 
 _ALIGN = 4096  # the header's room, so that the numbers begin on a page
+_MAPS = 4096  # at once; Linux gives a process 65,530 at most, for everything
+
+type _State = tuple[int, ...]
 
 
 class BlockStore:
-    """Blocks [n, *shape] of `dtype` below `folder`."""
+    """Blocks [n, *shape] of `dtype` below `folder`; at most `maps` of them are mapped at once. Threads may share it."""
 
-    def __init__(self, folder: Path, shape: tuple[int, ...], dtype: torch.dtype) -> None:
-        self.folder, self.shape, self.dtype = folder, shape, dtype
-        self._open: dict[str, Tensor] = {}
+    def __init__(self, folder: Path, shape: tuple[int, ...], dtype: torch.dtype, *, maps: int = _MAPS) -> None:
+        self.folder, self.shape, self.dtype, self._maps = folder, shape, dtype, maps
+        self._open: OrderedDict[str, Tensor] = OrderedDict()
+        self._verified: dict[str, _State] = {}
+        self.damaged: set[str] = set()
+        """Names of blocks that were found torn or changed, not those that were never there."""
+        self._lock = threading.Lock()
 
     @property
     def bytes_per_row(self) -> int:
@@ -38,50 +55,92 @@ class BlockStore:
         return count * self.dtype.itemsize
 
     def read(self, name: str, rows: int) -> Tensor | None:
-        """The block [rows, *shape], None when it is missing, torn or damaged. Checked once, then kept open."""
-        if name not in self._open:
-            found = self._load(name, rows)
+        """The block [rows, *shape], None when it is missing, torn or damaged. Verified once, while it stays as it is.
+
+        OSError where the system refuses to open a file at all.
+        """
+        with self._lock:
+            found = self._open.get(name)
             if found is None:
-                return None
-            self._open[name] = found
-        return self._open[name]
+                found = self._load(name, rows)
+                if found is None:
+                    return None
+                self._open[name] = found
+                if len(self._open) > self._maps:
+                    self._open.popitem(last=False)
+            else:
+                self._open.move_to_end(name)
+            return found
 
     def write(self, name: str, block: Tensor) -> None:
         """Store a block [n, *shape]; its file appears whole or not at all."""
         if block.shape[1:] != self.shape or block.dtype != self.dtype:
             raise ValueError(f"a block of {tuple(block.shape)} {block.dtype} in a store of {self.shape} {self.dtype}")
         content = block.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes()
-        header = {"rows": len(block), "bytes": len(content), "crc32": zlib.crc32(content)}
+        header = {"name": name, "rows": len(block), "bytes": len(content), "xxh3_128": content_digest(content)}
         write_bytes_atomic(self.path(name), json.dumps(header).encode().ljust(_ALIGN) + content)
+        self.damaged.discard(name)
 
     def path(self, name: str) -> Path:
         """Where the block is, or would be."""
         return self.folder / name[:2] / f"{name}.block"
 
+    def sweep(self) -> None:
+        """Remove what killed processes have left: half-written blocks, and the locks of those they worked on."""
+        for folder in self.folder.iterdir() if self.folder.is_dir() else ():
+            if folder.is_dir():
+                sweep(folder)
+                for path in folder.glob("*.lock"):
+                    with contextlib.suppress(OSError), path.open("rb") as file:
+                        if lock(file.fileno(), wait=False):
+                            path.unlink()
+
     def _load(self, name: str, rows: int) -> Tensor | None:
-        path, expected = self.path(name), rows * self.bytes_per_row
+        path, size = self.path(name), _ALIGN + rows * self.bytes_per_row
         try:
-            with path.open("rb") as file:
-                if os.fstat(file.fileno()).st_size != _ALIGN + expected:
+            with path.open("rb", buffering=0) as file:
+                state = os.fstat(file.fileno())
+                seen = (state.st_dev, state.st_ino, state.st_mtime_ns, state.st_ctime_ns)
+                if state.st_size != size or (self._verified.get(name) != seen and not _is_whole(file, name, rows)):
+                    self.damaged.add(name)
                     return None
-                # Copy on write: torch wants a writable buffer, and nothing ever writes into it.
-                mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-            header = json.loads(mapped[:_ALIGN])
-        except (OSError, ValueError):
+            flat = _mapped(path, size)
+        except FileNotFoundError:
             return None
-        content = memoryview(mapped)[_ALIGN:]
-        if header.get("rows") != rows or header.get("crc32") != zlib.crc32(content):
+        except OSError as error:
+            if error.errno in LIMITS:
+                raise
+            self.damaged.add(name)
             return None
-        flat = torch.frombuffer(mapped, dtype=torch.uint8, offset=_ALIGN)
-        return flat.view(self.dtype).reshape(rows, *self.shape)
+        self._verified[name] = seen
+        return flat[_ALIGN:].view(self.dtype).reshape(rows, *self.shape)
 
 
-def file_hash(path: Path) -> str:
-    """Digest of a file's content; a file that stays as it is is read once in a process."""
-    state = path.stat()
-    return _hash_of(path, state.st_size, state.st_mtime_ns)
+def _mapped(path: Path, size: int) -> Tensor:
+    """A file as bytes, mapped: copy on write, and no descriptor stays behind (Python's mmap keeps one for each map)."""
+    try:
+        return torch.from_file(str(path), shared=False, size=size, dtype=torch.uint8)
+    except RuntimeError as error:  # it spells the system's error: "... Cannot allocate memory (12)"
+        number = re.search(r"\((\d+)\)\s*$", str(error).splitlines()[0])
+        code = int(number.group(1)) if number else errno.EIO
+        raise OSError(code, os.strerror(code), str(path)) from error
 
 
-@cache
-def _hash_of(path: Path, size: int, mtime_ns: int) -> str:
-    return file_digest(path)
+def _is_whole(file: io.FileIO, name: str, rows: int) -> bool:
+    """Whether the numbers of an open block are what its header says. Read, not mapped: a bad sector is an error."""
+    header = _header(file.read(_ALIGN))
+    if header.get("rows") != rows:
+        return False
+    if "crc32" in header:  # of earlier versions
+        return bool(header["crc32"] == zlib.crc32(file.read()))
+    return (
+        header.get("name") == name and header.get("xxh3_128") == hashlib.file_digest(file, xxhash.xxh3_128).hexdigest()
+    )
+
+
+def _header(content: bytes) -> dict[str, Any]:
+    try:
+        header = parse_json(content)
+    except ValueError:
+        return {}
+    return header if isinstance(header, dict) else {}

@@ -16,14 +16,17 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from smolpilot.atomic import atomic_folder, write_text_atomic
+from smolpilot.atomic import as_others, atomic_folder, sweep, write_text_atomic
+from smolpilot.digests import DIGESTS, Digests, differences, digests_of, is_sealed, sealed
 from smolpilot.errors import CheckpointError, TrainingError
+from smolpilot.json_input import read_json_file
 from smolpilot.pointers import drop, point, target_of
 from smolpilot.policy import Policy, save_bundle
-from smolpilot.refusals import FULL, explain
+from smolpilot.refusals import FULL, LIMITS, explain
 from smolpilot.words import sized
 
 STATE_FOLDER = "training_state"
+_STATE, _TENSORS = "state.json", "tensors.safetensors"
 _STEP = re.compile(r"step_(\d+)")
 
 
@@ -71,7 +74,7 @@ class Checkpoints:
         try:
             if path.exists():
                 # A run that was stopped here has validated since: the weights are the same, the score is new.
-                _write_state(path / STATE_FOLDER, state)
+                _renew_state(path / STATE_FOLDER, state)
             else:
                 with atomic_folder(path) as beside:
                     _write(beside, policy, state, tensors)
@@ -88,6 +91,8 @@ class Checkpoints:
         for entry in self.folder.glob(".step_*.partial"):
             shutil.rmtree(entry, ignore_errors=True)
         steps = self._steps()
+        for path in steps.values():
+            sweep(path / STATE_FOLDER)
         for name, step in (("last", state.step), ("best", state.best)):
             if step in steps:
                 point(self.folder / name, steps[step].name)
@@ -149,10 +154,16 @@ def load_state(checkpoint: Path) -> tuple[TrainingState, dict[str, Tensor]]:
     """The training state inside a checkpoint folder; CheckpointError when it is missing or damaged."""
     folder = checkpoint / STATE_FOLDER
     try:
-        values = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-        state = TrainingState(**values)
-        return state, load_file(folder / "tensors.safetensors")
-    except (OSError, ValueError, TypeError, safetensors.SafetensorError) as error:
+        values = read_json_file(folder / _STATE)
+        if is_sealed(values):
+            found = differences(values, _STATE, folder, [_TENSORS] if (folder / _TENSORS).is_file() else [])
+            if found:
+                raise ValueError(f"not as it was written ({found.text()})")
+        state = TrainingState(**{key: value for key, value in values.items() if key != DIGESTS})
+        return state, load_file(folder / _TENSORS)
+    except (OSError, ValueError, TypeError, AttributeError, safetensors.SafetensorError) as error:
+        if isinstance(error, OSError) and error.errno in LIMITS:
+            raise
         raise CheckpointError(
             f"The training state in {folder} cannot be read: {error}",
             fix=f"start a new run from these weights: --policy {checkpoint}",
@@ -178,10 +189,18 @@ def _write(folder: Path, policy: Policy, state: TrainingState, tensors: dict[str
     bundle.rmdir()
     inner = folder / STATE_FOLDER
     inner.mkdir()
-    save_file({name: value.contiguous() for name, value in tensors.items()}, inner / "tensors.safetensors")
-    _write_state(inner, state)
+    with as_others(inner / _TENSORS):
+        save_file({name: value.contiguous() for name, value in tensors.items()}, inner / _TENSORS)
+    _write_state(inner, state, digests_of(inner, [_TENSORS]))
 
 
-def _write_state(folder: Path, state: TrainingState) -> None:
-    values: dict[str, Any] = dataclasses.asdict(state)
-    write_text_atomic(folder / "state.json", json.dumps(values, indent=2))
+def _renew_state(folder: Path, state: TrainingState) -> None:
+    """Write another state beside the same tensors, whose digest is kept."""
+    old = read_json_file(folder / _STATE)
+    kept = old.get(DIGESTS) if isinstance(old, dict) else None
+    _write_state(folder, state, {_TENSORS: kept[_TENSORS]} if kept else digests_of(folder, [_TENSORS]))
+
+
+def _write_state(folder: Path, state: TrainingState, digests: Digests) -> None:
+    values = sealed(dataclasses.asdict(state), _STATE, digests)
+    write_text_atomic(folder / _STATE, json.dumps(values, indent=2))

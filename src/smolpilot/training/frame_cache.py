@@ -23,14 +23,14 @@ from torch import Tensor
 
 from smolpilot.datasets import Dataset
 from smolpilot.errors import TrainingError
-from smolpilot.hashing import content_name, tensors_digest
+from smolpilot.hashing import content_name, known_digest, tensors_digest
 from smolpilot.policy import Policy
 from smolpilot.policy.inputs import PolicyInputs
 from smolpilot.waiting import working
-from smolpilot.words import sized
+from smolpilot.words import numbered, sized
 
 from .augment import Augmentation
-from .block_store import BlockStore, file_hash
+from .block_store import BlockStore
 from .cache_build import build
 from .cache_numbers import CacheDtype, Numbers
 from .frames import CameraPlan
@@ -125,10 +125,14 @@ class FrameCache:
 
         Several processes may do so at once; another `turn` begins at another block.
         """
+        self._store.sweep()
         jobs = [(view, block) for view in range(self.spec.views) for block in range(len(self._blocks))]
         missing = [job for job in jobs if not self._there(job)]
         if not missing:
             return 0
+        if self._store.damaged and turn == 0:
+            damaged = numbered(len(self._store.damaged), "block")
+            print(f"cache: damaged, so computed anew: {damaged} in {self._store.folder}", flush=True)
         self._require_room(sum(len(self._blocks[block][1]) for _, block in missing))
         first = turn * 7919 % len(missing)  # far from the others'
         return build(
@@ -146,9 +150,7 @@ class FrameCache:
         for (block, place), view in zip(
             self._place[rows], np.zeros_like(rows) if views is None else views, strict=True
         ):
-            found = self._store.read(self._name((int(view), int(block))), len(self._blocks[block][1]))
-            assert found is not None, "build() comes first"
-            tensors.append(found[place])
+            tensors.append(self._block((int(view), int(block)))[place])
         stacked = to_device(torch.stack(tensors), device)
         wide = self.spec.numbers.unpack(stacked, own_dtype(self.policy, self.spec.kind))
         return {"image_tokens" if self.spec.kind == "vision" else "context": wide}
@@ -165,6 +167,15 @@ class FrameCache:
 
     def _there(self, job: Job) -> bool:
         return self._store.read(self._name(job), len(self._blocks[job[1]][1])) is not None
+
+    def _block(self, job: Job) -> Tensor:
+        name, members = self._name(job), self._blocks[job[1]][1]
+        found = self._store.read(name, len(members))
+        if found is None:  # removed or damaged since it was built
+            self._write(job, self.pictures(members))
+            found = self._store.read(name, len(members))
+        assert found is not None, "it was read back"
+        return found
 
     def _name(self, job: Job) -> str:
         view, block = job
@@ -210,7 +221,7 @@ class FrameCache:
             for plan in self._plans.values():
                 span = info.videos.get(plan.camera)
                 path = span.path if span is not None else info.data_path
-                sources += [file_hash(path), span.start if span is not None else int(episode)]
+                sources += [known_digest(path), span.start if span is not None else int(episode)]
             of_episode = np.sort(rows[episodes[rows] == episode])
             times = self._dataset.timestamps[of_episode]
             for first in range(0, len(of_episode), _BLOCK):

@@ -1,5 +1,6 @@
 """Runs the exported policy with onnxruntime, numpy and tokenizers alone:  python example.py [FOLDER]"""
 
+import hashlib
 import json
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ class ExportedPolicy:
 
     def __init__(self, folder, providers=("CPUExecutionProvider",)):
         folder = Path(folder)
-        self.facts = json.loads((folder / "policy.json").read_text(encoding="utf-8"))
+        self.facts = verified(folder)
         self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         files = [str(folder / f"{name}.onnx") for name in ("vision", "prefix", "denoise")]
         self.vision, self.prefix, self.denoise = (onnxruntime.InferenceSession(f, providers=providers) for f in files)
@@ -47,6 +48,17 @@ class ExportedPolicy:
         return (x[0, :, : len(action["scale"])] * action["scale"] + action["offset"]).astype(np.float32)
 
 
+def verified(folder):
+    """policy.json; ValueError where it, or a file that it lists, is not as it was exported (compare `b2sum -l 256`)."""
+    facts = json.loads((folder / "policy.json").read_text(encoding="utf-8"))
+    for name, digest in {"policy.json": facts.pop("digest", None), **facts.get("digests", {})}.items():
+        rest = json.dumps(facts, sort_keys=True).encode()
+        content = rest if name == "policy.json" else np.memmap(folder / name, mode="r")
+        if hashlib.blake2b(content, digest_size=32).hexdigest() != digest:
+            raise ValueError(f"{folder / name} is damaged, or was changed: copy or export the folder again")
+    return facts
+
+
 def letterbox(picture, size):
     """uint8 [h, w, 3] -> float32 [1, 3, size, size] in [-1, 1]: bilinear, black on the top and left, as in training."""
     image, shape = np.asarray(picture, np.float32) / 255, np.shape(picture)[:2]
@@ -63,7 +75,10 @@ def letterbox(picture, size):
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent
-    policy, frame = ExportedPolicy(folder), np.load(folder / "example_frame.npz")
+    try:
+        policy, frame = ExportedPolicy(folder), np.load(folder / "example_frame.npz")
+    except (OSError, ValueError) as error:
+        sys.exit(f"error: {error}")
     images = {name.removeprefix("image."): frame[name] for name in frame.files if name.startswith("image.")}
     chunk = policy.predict_chunk(images, frame["state"], str(frame["instruction"]), frame["noise"])
     print("next action:", ", ".join(map("{} {:.3f}".format, policy.facts["action"]["joints"], chunk[0])))

@@ -13,7 +13,7 @@ from smolpilot.errors import CheckpointError, UsageError
 from smolpilot.keys import ACTION
 from smolpilot.policy.vlm_folder import TOKENIZER
 
-from .facts import policy_facts
+from .facts import policy_facts, with_digests
 from .parity import parity, write_parity
 
 if TYPE_CHECKING:
@@ -59,9 +59,9 @@ def export_policy(
                 folder, config, weights, precision=precision, ranges=ranges, only=[name], metadata=metadata
             )
             progress("graphs", i + 1, len(graphs.GRAPHS))
-        facts = policy_facts(policy, precision)
-        (folder / "policy.json").write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         (folder / "tokenizer.json").write_bytes(policy.tokenizer.folder.files[TOKENIZER])
+        facts = with_digests(policy_facts(policy, precision), folder)
+        (folder / "policy.json").write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         shutil.copyfile(Path(__file__).with_name("example.py"), folder / "example.py")
         report = parity(policy, folder, frames, progress)
         if precision == "fp32" and not report["sigma"] <= _LARGEST_FP32:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from smolpilot.errors import UsageError
+from smolpilot.hashing import b2sum
 from smolpilot.keys import ACTION, STATE
 from smolpilot.policy.flow import frequencies
 from smolpilot.policy.normalise import Normaliser
@@ -48,6 +52,17 @@ def policy_facts(policy: Policy, precision: str) -> dict[str, Any]:
         "action": _feature(policy, ACTION, *_backward(part.action)),
         "instructions": policy.instructions,
     }
+
+
+def with_digests(facts: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """`policy.json` with the BLAKE2b-256 of the other files that are there, as `b2sum -l 256` prints it.
+
+    `digest` is that of the rest of `policy.json`, as JSON with sorted keys. `example.py` compares all of them.
+    """
+    digests = {path.name: b2sum(path) for path in sorted(folder.iterdir())}
+    content = json.loads(json.dumps({**facts, "digests": digests}))
+    own = hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=32).hexdigest()
+    return {**content, "digest": own}
 
 
 def _normalisation(policy: Policy) -> NormalisePart:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from smolpilot.atomic import atomic_folder
+from smolpilot.digests import folder_differences, seal_folder
 from smolpilot.errors import CheckpointError, UsageError
 from smolpilot.inference.backend import EngineSpec
+from smolpilot.inference.verdict import VerdictStore
 
 from .builder import Precision
 from .calibration import calibrate
@@ -22,16 +25,23 @@ if TYPE_CHECKING:
 
 
 def open_network(spec: EngineSpec, load: Callable[[], SmolVLA], runtime: Runtime) -> GraphNetwork:
-    """The network from the graphs in `spec.folder`; they are written first where they are missing or damaged.
+    """The network from the graphs in `spec.folder`; they are written first where they are missing or damaged (by their
+    digests), which is said.
 
     UsageError for int8 without frames to calibrate with.
     """
     folder = spec.folder / "graphs"
     if folder.is_dir():
         try:
-            return GraphNetwork(folder, spec, runtime)
-        except CheckpointError:
-            shutil.rmtree(folder)
+            found = folder_differences(folder).text()
+            if not found:
+                return GraphNetwork(folder, spec, runtime)
+        except CheckpointError as error:
+            found = error.found
+        print(f"engine cache: {folder} is damaged, so made anew ({found})", file=sys.stderr, flush=True)
+        # What was measured with damaged graphs says nothing.
+        VerdictStore(spec.folder).forget()
+        shutil.rmtree(folder)
     _write(folder, spec, load(), runtime)
     return GraphNetwork(folder, spec, runtime)
 
@@ -44,6 +54,7 @@ def _write(folder: Path, spec: EngineSpec, model: SmolVLA, runtime: Runtime) -> 
             precision: Precision = "int8" if ranges is not None else "fp32"
             write_graphs(partial, config, weights, precision=precision, ranges=ranges, embed=False)
             write_embeddings(partial, weights)
+            seal_folder(partial)
     except UsageError:
         # Another process has written the same graphs meanwhile.
         if not folder.is_dir():
