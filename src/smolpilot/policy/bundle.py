@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import safetensors
 import torch
@@ -15,18 +16,22 @@ from safetensors.torch import save_file
 
 from smolpilot.atomic import atomic_folder, write_text_atomic
 from smolpilot.errors import CheckpointError, UsageError
+from smolpilot.shown import shown
 from smolpilot.version import __version__
 
+from .form import check_fields, check_keys, formed, whole
 from .json_file import read_json
-from .locate import CONFIG, locate
+from .lineage import LineageForm
+from .locate import CONFIG, existing, locate
 from .policy import Policy
-from .processors import PREPROCESSOR, write_processors
+from .processors import PREPROCESSOR, read_processors, write_processors
 from .vlm_folder import VLMFolder
 from .weight_files import WEIGHTS
 from .weights import lerobot_weights
 
 FACTS, ROBOT, VLM = "smolpilot.json", "robot.yaml", "vlm"
 FORMAT = 1
+_RESTORE = "copy the bundle again"
 
 
 @dataclass
@@ -35,7 +40,7 @@ class Facts:
 
     camera_map: dict[str, str | None]
     instructions: list[str]
-    execution_horizon: int
+    execution_horizon: Annotated[int, whole(1, 10_000)]
     lineage: dict[str, Any] = field(default_factory=dict)
     dtypes: dict[str, str] = field(default_factory=dict)
     lerobot_keys: dict[str, Any] = field(default_factory=dict)  # of config.json, unknown to LeRobot 0.6.1
@@ -51,22 +56,24 @@ class Facts:
         values = read_json(path)
         if values.get("format") != FORMAT:
             raise CheckpointError(
-                f"{path} is of format {values.get('format')!r}.",
+                f"{path} is of format {shown(values.get('format'))}.",
                 expected=f"format {FORMAT}",
                 fix="update smolpilot to the version that wrote it, or a later one",
             )
-        try:
-            facts = cls(**values)
-        except TypeError as error:
-            raise CheckpointError(f"{path} does not fit format {FORMAT}: {error}") from error
-        for key, kind in (("camera_map", dict), ("instructions", list), ("lineage", dict), ("dtypes", dict),
-                          ("lerobot_keys", dict)):  # fmt: skip
-            if not isinstance(values.get(key, kind()), kind):
-                raise CheckpointError(
-                    f"'{key}' in {path} is {values[key]!r}.",
-                    expected="a mapping" if kind is dict else "a list",
-                    fix="copy the bundle again",
-                )
+        fields = dataclasses.fields(cls)
+        check_keys(values, [item.name for item in fields], path)
+        missing = [
+            item.name
+            for item in fields
+            if item.name not in values
+            and item.default is dataclasses.MISSING
+            and item.default_factory is dataclasses.MISSING
+        ]
+        if missing:
+            raise CheckpointError(f"{path} lacks '{missing[0]}'.", expected=f"all of format {FORMAT}", fix=_RESTORE)
+        facts = cls(**values)
+        check_fields(facts, path)
+        formed(LineageForm, values, path)
         return facts
 
 
@@ -134,10 +141,11 @@ def localize(path: str | Path) -> Path:
         )
     values = read_json(folder / CONFIG)
     values["vlm_model_name"] = str(vlm)
+    read_processors(folder)  # nothing is written into a bundle whose steps do not load
     steps = read_json(folder / PREPROCESSOR)
     for step in steps["steps"]:
-        if step["registry_name"] == "tokenizer_processor":
-            step["config"]["tokenizer_name"] = str(vlm)
+        if step.get("registry_name") == "tokenizer_processor":
+            step["config"] = {**(step.get("config") or {}), "tokenizer_name": str(vlm)}
     write_text_atomic(folder / PREPROCESSOR, json.dumps(steps, indent=2) + "\n")
     write_text_atomic(folder / CONFIG, json.dumps(values, indent=2) + "\n")
     return vlm
@@ -153,7 +161,9 @@ def vlm_files(policy: Policy) -> VLMFolder:
     if not values:
         values = policy.config.vlm.to_json()
     dtype = str(policy.model.state_proj.weight.dtype).removeprefix("torch.")
-    text = {key: value for key, value in values.get("text_config", {}).items() if key not in ("torch_dtype", "dtype")}
+    text = {
+        key: value for key, value in (values.get("text_config") or {}).items() if key not in ("torch_dtype", "dtype")
+    }
     values = {key: value for key, value in values.items() if key not in ("torch_dtype", "dtype")}
     values = {**values, "dtype": dtype, "text_config": {**text, "dtype": dtype}}
     return VLMFolder({**folder.files, CONFIG: json.dumps(values, indent=2).encode()}, folder.origin)
@@ -161,7 +171,7 @@ def vlm_files(policy: Policy) -> VLMFolder:
 
 def is_hub_name(name: str) -> bool:
     """Whether vlm_model_name is a hub id, not a path."""
-    return name.count("/") == 1 and not name.startswith(("/", ".", "~")) and not Path(name).is_dir()
+    return name.count("/") == 1 and not name.startswith(("/", ".", "~")) and existing(name) is None
 
 
 def _lerobot_config(policy: Policy) -> dict[str, Any]:
