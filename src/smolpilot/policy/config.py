@@ -19,7 +19,17 @@ from .form import RESTORE, Form, check_fields, formed, real, refuse, whole
 from .other_versions import sort_unknown
 from .vlm_config import Pixels, TextConfig, VisionConfig, VLMConfig
 
-__all__ = ["MOST_STEPS", "MaxTokens", "Modes", "Padding", "PolicyConfig", "TextConfig", "VLMConfig", "VisionConfig"]
+__all__ = [
+    "MOST_STEPS",
+    "Feature",
+    "MaxTokens",
+    "Modes",
+    "Padding",
+    "PolicyConfig",
+    "TextConfig",
+    "VLMConfig",
+    "VisionConfig",
+]
 
 # Bounds of what no weight in the file tells. They are far above what anybody uses, and far below what hangs a machine.
 MOST_STEPS = 1_000
@@ -253,14 +263,16 @@ _OTHER_KEYS = {
 }  # fmt: skip
 
 
-class _Feature(Form):
+class Feature(Form):
+    """What LeRobot says of an input or output of a policy."""
+
     type: str
     shape: list[Annotated[int, whole(1, 1_000_000)]]
 
 
 class _Features(Form):
-    input_features: dict[str, _Feature] | None = None
-    output_features: dict[str, _Feature] | None = None
+    input_features: dict[str, Feature] | None = None
+    output_features: dict[str, Feature] | None = None
     empty_cameras: _Cameras = 0
 
 

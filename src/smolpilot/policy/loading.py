@@ -260,13 +260,14 @@ def _vlm_folder(parts: _Parts, located: Located, tokenizer_dir: str | Path | Non
         return VLMFolder.read(cached)
     if located.from_hub and is_hub_name(name):
         return VLMFolder.read(fetch_vlm_files(name))
+    wanted = name if looks_like_hub_id(name) else _PUBLIC_VLM
     raise CheckpointError(
         f"The checkpoint has no tokenizer of its own; it names '{plain(name, 200)}', which is no folder here and not "
         "in the hub's cache.",
         expected="the config and tokenizer files of that vision-language model (config.json, tokenizer.json, "
         "tokenizer_config.json)",
         fix="name a folder that has them: --tokenizer FOLDER (load_policy(..., tokenizer_dir=FOLDER)), "
-        f"or fetch them once with network: `hf download {_PUBLIC_VLM} --include '*.json'`",
+        f"or fetch them once with network: `hf download {wanted} --include '*.json'`",
     )
 
 

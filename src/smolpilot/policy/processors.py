@@ -23,7 +23,7 @@ from smolpilot.keys import ACTION, STATE, camera_name, image_key
 from smolpilot.shown import plain, shown
 from smolpilot.statistics import Statistics
 
-from .config import MaxTokens, Modes, Padding, PolicyConfig
+from .config import Feature, MaxTokens, Modes, Padding, PolicyConfig
 from .form import RESTORE, Form, formed, real
 from .json_file import read_json
 from .normalise import EPS
@@ -90,9 +90,9 @@ class _Tokenizer(Form):
 
 
 class _Normalizer(Form):
-    norm_map: Modes | None = None
+    norm_map: Modes
     eps: Annotated[float, real(1e-30, 1)] = EPS
-    features: dict[str, Any] | None = None
+    features: dict[str, Feature] | None = None
     normalize_observation_keys: list[str] | None = None
 
 
@@ -118,8 +118,12 @@ def read_processors(folder: Path) -> Processors | None:
     norm = _normalizer(steps, "normalizer_processor", before)
     found.normalization_mapping, found.eps = norm.norm_map, norm.eps
     found.before = _read_state(before, steps["normalizer_processor"])
-    for keys, what in ((norm.features, "features"), (norm.normalize_observation_keys, "normalize_observation_keys")):
-        if keys and STATE not in keys:
+    # LeRobot normalizes the features of these lists, each by the mode of its type.
+    states = None
+    if norm.features is not None:
+        states = [key for key, feature in norm.features.items() if feature.type == "STATE"]
+    for keys, what in ((states, "features"), (norm.normalize_observation_keys, "normalize_observation_keys")):
+        if keys is not None and STATE not in keys:
             raise CheckpointError(
                 f"{before}: the {what} of the step 'normalizer_processor' leave out '{STATE}': the state would not be "
                 "normalised.",
@@ -260,9 +264,9 @@ def statistic_of(file: WeightFile, key: str) -> npt.NDArray[np.float64]:
 
 def _check_same(before: _Normalizer, after: _Normalizer, folder: Path) -> None:
     """Both files say how actions are normalised; they must say the same."""
-    there, back = before.norm_map or {}, after.norm_map or {}
+    there, back = before.norm_map, after.norm_map
     for kind in ("STATE", "ACTION"):
-        if there and back and there[kind] != back[kind]:
+        if there[kind] != back[kind]:
             raise CheckpointError(
                 f"{folder}: {PREPROCESSOR} has {there[kind]} for {kind}, {POSTPROCESSOR} {back[kind]}: actions would "
                 "come back in other numbers than they were trained in.",
