@@ -15,6 +15,8 @@ from torch import Tensor
 
 from smolpilot.errors import TransformError, UsageError
 from smolpilot.keys import ACTION, ACTION_IS_PAD, STATE, TASK, image_key
+from smolpilot.policy.config import MOST_STEPS
+from smolpilot.policy.finite import finite_chunk, finite_input
 from smolpilot.policy.transforms import Transforms
 
 from .backend import Backend, EngineSpec, Guidance
@@ -171,7 +173,8 @@ class Engine:
         noise [H, max_action_dim] or `seed` fixes the draw. leftover [L, A], in robot units: what was not executed of
         the last chunk; the new one is pulled towards it (`inference.guidance`): fully over the first `delay` steps,
         which are executed while it is computed, falling to nothing at step `horizon` (default L). num_steps: denoising
-        steps. Raises TransformError for a frame that does not fit, UsageError for options that make no sense.
+        steps. Raises TransformError for a frame that does not fit, UsageError for options that make no sense,
+        CheckpointError instead of a chunk that is not finite.
         """
         if not isinstance(frame, Mapping):
             raise TransformError(f"predict_chunk was given a {type(frame).__name__}.", expected="one frame: a dict")
@@ -222,9 +225,12 @@ class Engine:
         steps, batch = self._steps(num_steps), len(inputs)
         with self._lock:
             self._running()
+            finite_input(inputs.state, "The state")
             drawn = self._noise(batch, None if noise is None else torch.as_tensor(noise), None)
             self._check(inputs[:1], drawn[:1], steps)
-            return run_backend(self._running(), inputs, drawn, steps, guidance)
+            chunks = run_backend(self._running(), inputs, drawn, steps, guidance)
+            finite_chunk(chunks[..., : self.config.action_dim], self.transforms.action_names)
+            return chunks
 
     def begin(self, images: Mapping[str, Any], instruction: str | None = None) -> int:
         """Start on a chunk before its joint state is known: pictures and instruction are worked on now.
@@ -406,6 +412,7 @@ class Engine:
             theirs.append(run_backend(plain, padded, noise[i : i + 1], steps, None).cpu())
         a, b = torch.cat(ours), torch.cat(theirs)
         actions = self.transforms.actions
+        finite_chunk(actions(b), self.transforms.action_names)  # no verdict on a policy that computes nothing
         verdict = compare(a, b, (actions(a), actions(b)), self._joints(), self._limit)
         self._store.write(verdict)
         self._verdict = verdict
@@ -469,7 +476,7 @@ class Engine:
                     f"The noise of {batch} frames has shape {list(noise.shape)}.",
                     expected=f"{[batch, *shape]}: for each frame [chunk_size, max_action_dim]",
                 )
-            return noise.to(torch.float32)
+            return finite_input(noise.to(torch.float32), "The noise")
         if seeds is None:
             return torch.randn(batch, *shape)
         if len(seeds) != batch:
@@ -493,12 +500,12 @@ class Engine:
         )
 
     def _units(self, chunk: Tensor) -> Tensor:
-        return self.transforms.actions(chunk)
+        return finite_chunk(self.transforms.actions(chunk), self.transforms.action_names)
 
     def _steps(self, num_steps: int | None) -> int:
         steps = self.num_steps if num_steps is None else num_steps
-        if steps < 1:
-            raise UsageError(f"num_steps is {steps}.", expected="1 or more denoising steps")
+        if isinstance(steps, bool) or not isinstance(steps, int) or not 1 <= steps <= MOST_STEPS:
+            raise UsageError(f"num_steps is {steps}.", expected=f"1 to {MOST_STEPS:,} denoising steps")
         return steps
 
     def _joints(self) -> dict[str, str]:

@@ -49,6 +49,10 @@ def make_guidance(
             expected=f"1 to {chunk_size} steps of at most {action_dim} values: what was not executed of the last chunk",
         )
     reach = length if horizon is None else min(horizon, length)
+    if not bool(torch.isfinite(leftover).all()):
+        raise UsageError("The left-over is not finite.", expected="what was not executed of the last chunk")
+    if not (math.isfinite(max_gain) and max_gain >= 0):
+        raise UsageError(f"max_gain is {max_gain}.", expected="a finite number of at least 0")
     if delay < 0 or reach < 1:
         raise UsageError(f"delay is {delay}, horizon {horizon}.", expected="delay 0 or more, horizon 1 or more")
     target = torch.zeros(leftover.shape[0], chunk_size, action_dim, dtype=torch.float32)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import json
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import safetensors
 import torch
@@ -19,16 +19,19 @@ from smolpilot.errors import CheckpointError, UsageError
 from smolpilot.shown import shown
 from smolpilot.version import __version__
 
+from .form import check_fields, check_keys, formed, whole
 from .json_file import read_json
-from .locate import CONFIG, locate
+from .lineage import LineageForm
+from .locate import CONFIG, existing, locate
 from .policy import Policy
-from .processors import PREPROCESSOR, write_processors
+from .processors import PREPROCESSOR, read_processors, write_processors
 from .sealing import FACTS, ROBOT, VLM, replace_files, with_digests
 from .vlm_folder import VLMFolder
 from .weight_files import WEIGHTS
 from .weights import lerobot_weights
 
 FORMAT = 1
+_RESTORE = "copy the bundle again"
 
 
 @dataclass
@@ -37,7 +40,7 @@ class Facts:
 
     camera_map: dict[str, str | None]
     instructions: list[str]
-    execution_horizon: int
+    execution_horizon: Annotated[int, whole(1, 10_000)]
     lineage: dict[str, Any] = field(default_factory=dict)
     dtypes: dict[str, str] = field(default_factory=dict)
     lerobot_keys: dict[str, Any] = field(default_factory=dict)  # of config.json, unknown to LeRobot 0.6.1
@@ -54,44 +57,25 @@ class Facts:
         values = read_json(path)
         if values.get("format") != FORMAT:
             raise CheckpointError(
-                f"{path} is of format {values.get('format')!r}.",
+                f"{path} is of format {shown(values.get('format'))}.",
                 expected=f"format {FORMAT}",
                 fix="update smolpilot to the version that wrote it, or a later one",
             )
-        try:
-            facts = cls(**values)
-        except TypeError as error:
-            raise CheckpointError(f"{path} does not fit format {FORMAT}: {error}") from error
-        for key, (fits, expected) in _KINDS.items():
-            if not fits(getattr(facts, key)):
-                raise CheckpointError(
-                    f"'{key}' in {path} is {shown(getattr(facts, key))}.",
-                    expected=expected,
-                    fix="copy the bundle again",
-                )
+        fields = dataclasses.fields(cls)
+        check_keys(values, [item.name for item in fields], path)
+        missing = [
+            item.name
+            for item in fields
+            if item.name not in values
+            and item.default is dataclasses.MISSING
+            and item.default_factory is dataclasses.MISSING
+        ]
+        if missing:
+            raise CheckpointError(f"{path} lacks '{missing[0]}'.", expected=f"all of format {FORMAT}", fix=_RESTORE)
+        facts = cls(**values)
+        check_fields(facts, path)
+        formed(LineageForm, values, path)
         return facts
-
-
-def _texts(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(item, str) for item in value)
-
-
-def _mapping(value: Any) -> bool:
-    return isinstance(value, dict)
-
-
-def _cameras(value: Any) -> bool:
-    return isinstance(value, dict) and all(slot is None or isinstance(slot, str) for slot in value.values())
-
-
-_KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "camera_map": (_cameras, "a mapping of cameras to slots (texts, or null)"),
-    "instructions": (_texts, "a list of texts"),
-    "lineage": (_mapping, "a mapping"),
-    "dtypes": (_mapping, "a mapping"),
-    "lerobot_keys": (_mapping, "a mapping"),
-    "digests": (_mapping, "a mapping"),
-}
 
 
 def save_bundle(policy: Policy, path: str | Path) -> Path:
@@ -158,10 +142,11 @@ def localize(path: str | Path) -> Path:
         )
     values = read_json(folder / CONFIG)
     values["vlm_model_name"] = str(vlm)
+    read_processors(folder)  # nothing is written into a bundle whose steps do not load
     steps = read_json(folder / PREPROCESSOR)
     for step in steps["steps"]:
-        if step["registry_name"] == "tokenizer_processor":
-            step["config"]["tokenizer_name"] = str(vlm)
+        if step.get("registry_name") == "tokenizer_processor":
+            step["config"] = {**(step.get("config") or {}), "tokenizer_name": str(vlm)}
     replace_files(
         folder, {PREPROCESSOR: json.dumps(steps, indent=2) + "\n", CONFIG: json.dumps(values, indent=2) + "\n"}
     )
@@ -178,7 +163,9 @@ def vlm_files(policy: Policy) -> VLMFolder:
     if not values:
         values = policy.config.vlm.to_json()
     dtype = str(policy.model.state_proj.weight.dtype).removeprefix("torch.")
-    text = {key: value for key, value in values.get("text_config", {}).items() if key not in ("torch_dtype", "dtype")}
+    text = {
+        key: value for key, value in (values.get("text_config") or {}).items() if key not in ("torch_dtype", "dtype")
+    }
     values = {key: value for key, value in values.items() if key not in ("torch_dtype", "dtype")}
     values = {**values, "dtype": dtype, "text_config": {**text, "dtype": dtype}}
     return VLMFolder({**folder.files, CONFIG: json.dumps(values, indent=2).encode()}, folder.origin)
@@ -186,7 +173,7 @@ def vlm_files(policy: Policy) -> VLMFolder:
 
 def is_hub_name(name: str) -> bool:
     """Whether vlm_model_name is a hub id, not a path."""
-    return name.count("/") == 1 and not name.startswith(("/", ".", "~")) and not Path(name).is_dir()
+    return name.count("/") == 1 and not name.startswith(("/", ".", "~")) and existing(name) is None
 
 
 def _lerobot_config(policy: Policy) -> dict[str, Any]:

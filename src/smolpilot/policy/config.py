@@ -1,132 +1,58 @@
-"""Configuration of a SmolVLA policy: LeRobot's keys, the dimensions of its vision-language model, presets.
+"""Configuration of a SmolVLA policy: LeRobot's keys with their types and ranges.
 
-Source: lerobot/policies/smolvla/configuration_smolvla.py (keys and defaults), transformers' smolvlm config.
+Source: lerobot/policies/smolvla/configuration_smolvla.py (keys and defaults).
 """
 
 from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator
 
 from smolpilot.errors import CheckpointError, UsageError
 from smolpilot.keys import ACTION, STATE, camera_name, image_key
+from smolpilot.shown import plain, shown
 
+from .form import RESTORE, Form, check_fields, formed, real, refuse, whole
 from .other_versions import sort_unknown
+from .vlm_config import Pixels, TextConfig, VisionConfig, VLMConfig
 
-NormalisationMode = Literal["MEAN_STD", "MIN_MAX", "IDENTITY"]
+__all__ = [
+    "MOST_STEPS",
+    "Feature",
+    "MaxTokens",
+    "Modes",
+    "Padding",
+    "PolicyConfig",
+    "TextConfig",
+    "VLMConfig",
+    "VisionConfig",
+]
 
-
-@dataclass(frozen=True)
-class VisionConfig:
-    """Dimensions of the SigLIP-type vision tower."""
-
-    width: int = 768
-    layers: int = 12
-    heads: int = 12
-    mlp_width: int = 3072
-    image_size: int = 512
-    patch_size: int = 16
-    eps: float = 1e-6
-
-    @property
-    def patches_per_side(self) -> int:
-        return self.image_size // self.patch_size
-
-
-@dataclass(frozen=True)
-class TextConfig:
-    """Dimensions of the Llama-type text model; the expert shares its head layout."""
-
-    width: int = 960
-    layers: int = 32
-    heads: int = 15
-    kv_heads: int = 5
-    head_dim: int = 64
-    mlp_width: int = 2560
-    vocab_size: int = 49280
-    eps: float = 1e-5
+# Bounds of what no weight in the file tells. They are far above what anybody uses, and far below what hangs a machine.
+MOST_STEPS = 1_000
+_MOST_CAMERAS = 64
+_MOST_PATCHES = 128  # on a side
+_MOST_TOKENS = 8_192  # what the text model was trained for
+_FEATURE_TYPES = ("STATE", "VISUAL", "ENV", "ACTION", "REWARD", "LANGUAGE")
+_MODES = ("IDENTITY", "MEAN_STD", "MIN_MAX", "QUANTILES", "QUANTILE10")
 
 
-@dataclass(frozen=True)
-class VLMConfig:
-    """The vision-language model under the policy: `config.json` of its folder."""
+def _check_modes(modes: dict[str, str]) -> dict[str, str]:
+    # LeRobot leaves as it is what has no mode: a forgotten line would be an action in other numbers.
+    known = all(kind in _FEATURE_TYPES and mode in _MODES for kind, mode in modes.items())
+    if not known or not {"STATE", "ACTION"} <= modes.keys():
+        refuse(f"a mode for STATE and ACTION, of {', '.join(_MODES)}; others only for {', '.join(_FEATURE_TYPES)}")
+    return modes
 
-    vision: VisionConfig = field(default_factory=VisionConfig)
-    text: TextConfig = field(default_factory=TextConfig)
-    scale_factor: int = 4  # pixel shuffle: scale_factor**2 patches become one image token
 
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> VLMConfig:
-        """Read transformers' `SmolVLMConfig` JSON; absent keys take the values transformers gives them."""
-        if values.get("model_type") != "smolvlm":
-            raise CheckpointError(
-                f"The vision-language model is of type '{values.get('model_type')}'.",
-                expected="model_type 'smolvlm' (SmolVLM2)",
-                fix="point vlm_model_name at a SmolVLM2 folder",
-            )
-        text, vision = values.get("text_config", {}), values.get("vision_config", {})
-        width, heads = text.get("hidden_size", 2048), text.get("num_attention_heads", 32)
-        return cls(
-            vision=VisionConfig(
-                width=vision.get("hidden_size", 1152),
-                layers=vision.get("num_hidden_layers", 12),
-                heads=vision.get("num_attention_heads", 16),
-                mlp_width=vision.get("intermediate_size", 3072),
-                image_size=vision.get("image_size", 224),
-                patch_size=vision.get("patch_size", 32),
-                eps=vision.get("layer_norm_eps", 1e-6),
-            ),
-            text=TextConfig(
-                width=width,
-                layers=text.get("num_hidden_layers", 32),
-                heads=heads,
-                kv_heads=text.get("num_key_value_heads") or heads,
-                head_dim=text.get("head_dim") or width // heads,
-                mlp_width=text.get("intermediate_size", 11008),
-                vocab_size=text.get("vocab_size", 32000),
-                eps=text.get("rms_norm_eps", 1e-6),
-            ),
-            scale_factor=values.get("scale_factor", 2),
-        )
-
-    def to_json(self) -> dict[str, Any]:
-        """The JSON that transformers (and `from_json`) read back as the same model, in float32."""
-        v, t = self.vision, self.text
-        return {
-            "model_type": "smolvlm",
-            "architectures": ["SmolVLMForConditionalGeneration"],
-            "scale_factor": self.scale_factor,
-            "tie_word_embeddings": False,
-            "dtype": "float32",
-            "vision_config": {
-                "model_type": "smolvlm_vision",
-                "hidden_size": v.width,
-                "num_hidden_layers": v.layers,
-                "num_attention_heads": v.heads,
-                "intermediate_size": v.mlp_width,
-                "image_size": v.image_size,
-                "patch_size": v.patch_size,
-                "layer_norm_eps": v.eps,
-                "hidden_act": "gelu_pytorch_tanh",
-            },
-            "text_config": {
-                "model_type": "llama",
-                "hidden_size": t.width,
-                "num_hidden_layers": t.layers,
-                "num_attention_heads": t.heads,
-                "num_key_value_heads": t.kv_heads,
-                "head_dim": t.head_dim,
-                "intermediate_size": t.mlp_width,
-                "vocab_size": t.vocab_size,
-                "rms_norm_eps": t.eps,
-                "hidden_act": "silu",
-                "attention_bias": False,
-                "mlp_bias": False,
-                "max_position_embeddings": 8192,
-                "dtype": "float32",
-            },
-        }
+Modes = Annotated[dict[str, str], AfterValidator(_check_modes)]
+MaxTokens = Annotated[int, whole(1, _MOST_TOKENS)]
+Padding = Literal["longest", "max_length"]
+_Cameras = Annotated[int, whole(0, _MOST_CAMERAS)]
+_Dim = Annotated[int, whole(1, 10_000)]
 
 
 @dataclass(frozen=True)
@@ -135,40 +61,40 @@ class PolicyConfig:
 
     `image_shapes` maps a camera slot (without `observation.images.`) to (channels, height, width); `other` keeps
     the keys of `config.json` that say nothing about the computation, so that they survive a round trip; `newer` those
-    that LeRobot 0.6.1 does not have (`other_versions`).
+    that LeRobot 0.6.1 does not have (`other_versions`). Each field is checked against its type and range.
     """
 
-    state_dim: int = 6
-    action_dim: int = 6
-    image_shapes: dict[str, tuple[int, int, int]] = field(default_factory=dict)
+    state_dim: _Dim = 6
+    action_dim: _Dim = 6
+    image_shapes: dict[str, tuple[_Dim, Pixels, Pixels]] = field(default_factory=dict)
     vlm: VLMConfig = field(default_factory=VLMConfig)
     n_obs_steps: int = 1
-    chunk_size: int = 50
+    chunk_size: _Dim = 50
     n_action_steps: int = 50
-    normalization_mapping: dict[str, str] = field(
+    normalization_mapping: Modes = field(
         default_factory=lambda: {"VISUAL": "IDENTITY", "STATE": "MEAN_STD", "ACTION": "MEAN_STD"}
     )
-    max_state_dim: int = 32
-    max_action_dim: int = 32
-    resize_imgs_with_padding: tuple[int, int] | None = (512, 512)  # (width, height)
-    empty_cameras: int = 0
+    max_state_dim: _Dim = 32
+    max_action_dim: _Dim = 32
+    resize_imgs_with_padding: tuple[Pixels, Pixels] | None = (512, 512)  # (width, height)
+    empty_cameras: _Cameras = 0
     adapt_to_pi_aloha: bool = False
-    tokenizer_max_length: int = 48
-    num_steps: int = 10
+    tokenizer_max_length: MaxTokens = 48
+    num_steps: Annotated[int, whole(1, MOST_STEPS)] = 10
     freeze_vision_encoder: bool = True
     train_expert_only: bool = True
     train_state_proj: bool = True
     vlm_model_name: str = "HuggingFaceTB/SmolVLM2-500M-Video-Instruct"
     add_image_special_tokens: bool = False
-    attention_mode: str = "cross_attn"
-    prefix_length: int = -1
-    pad_language_to: str = "longest"
-    num_expert_layers: int = -1
-    num_vlm_layers: int = 16
-    self_attn_every_n_layers: int = 2
-    expert_width_multiplier: float = 0.75
-    min_period: float = 4e-3
-    max_period: float = 4.0
+    attention_mode: Literal["cross_attn", "self_attn"] = "cross_attn"
+    prefix_length: Annotated[int, whole(-1, _MOST_TOKENS)] = -1
+    pad_language_to: Padding = "longest"
+    num_expert_layers: Annotated[int, whole(-1, 1_000)] = -1
+    num_vlm_layers: Annotated[int, whole(-1, 1_000)] = 16
+    self_attn_every_n_layers: Annotated[int, whole(-1, 1_000)] = 2
+    expert_width_multiplier: Annotated[float, real(1e-3, 16)] = 0.75
+    min_period: Annotated[float, real(1e-9, 1e9)] = 4e-3
+    max_period: Annotated[float, real(1e-9, 1e9)] = 4.0
     # Tokens around an image; only read with add_image_special_tokens. They come from the tokenizer's folder.
     fake_image_token_id: int | None = None
     global_image_token_id: int | None = None
@@ -176,6 +102,7 @@ class PolicyConfig:
     newer: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.adapt_to_pi_aloha:
             raise CheckpointError(
                 "The checkpoint uses adapt_to_pi_aloha (joints flipped, grippers in angles), which is not supported.",
@@ -188,6 +115,16 @@ class PolicyConfig:
             )
         if self.n_obs_steps != 1:
             raise CheckpointError(f"n_obs_steps is {self.n_obs_steps}.", expected="1: SmolVLA sees one frame")
+        if self.min_period > self.max_period:
+            raise UsageError(
+                f"min_period is {self.min_period:g}, max_period {self.max_period:g}.",
+                expected="min_period up to max_period",
+            )
+        if self.expert_width < 2 or self.expert_width % 2:
+            raise UsageError(
+                f"expert_width_multiplier {self.expert_width_multiplier:g} makes the expert {self.expert_width} wide.",
+                expected=f"an even part of the text width {self.vlm.text.width}",
+            )
         self._check_layers()
         self._check_images()
 
@@ -207,10 +144,12 @@ class PolicyConfig:
             )
 
     def _check_images(self) -> None:
+        if len(self.image_shapes) > _MOST_CAMERAS:
+            raise UsageError(f"There are {len(self.image_shapes)} cameras.", expected=f"at most {_MOST_CAMERAS}")
         for camera, shape in self.image_shapes.items():
             if len(shape) != 3 or shape[0] != 3:
                 raise UsageError(
-                    f"Camera '{camera}' has shape {tuple(shape)}.",
+                    f"Camera '{plain(camera, 80)}' has shape {shown(tuple(shape))}.",
                     expected="3 colour channels (channels, height, width); depth cameras are not supported",
                 )
         if self.resize_imgs_with_padding is not None:
@@ -219,6 +158,14 @@ class PolicyConfig:
                 raise UsageError(
                     f"resize_imgs_with_padding is {width}x{height}.",
                     expected="a square: the pixel shuffle after the vision tower needs one",
+                )
+            patch, scale = self.vlm.vision.patch_size, self.vlm.scale_factor
+            side = width // patch
+            if not 1 <= side <= _MOST_PATCHES or side % scale:
+                raise UsageError(
+                    f"resize_imgs_with_padding is {width}x{height}: {side} patches of {patch} pixels on a side.",
+                    expected=f"1 to {_MOST_PATCHES} patches on a side"
+                    + (f", a multiple of {scale} for the pixel shuffle" if scale > 1 else ""),
                 )
 
     @property
@@ -274,14 +221,16 @@ class PolicyConfig:
         return {**values, **self.other}
 
     @classmethod
-    def from_lerobot(cls, values: dict[str, Any], vlm: VLMConfig, **more: Any) -> PolicyConfig:
-        """Read LeRobot's `config.json`; another policy type is a CheckpointError.
+    def from_lerobot(
+        cls, values: dict[str, Any], vlm: VLMConfig, where: object = "config.json", **more: Any
+    ) -> PolicyConfig:
+        """Read LeRobot's `config.json`, which messages call `where`; another policy type is a CheckpointError.
 
         So is a key of another LeRobot version that may change a prediction; the others are kept in `newer`.
         """
         if values.get("type") != "smolvla":
             raise CheckpointError(
-                f"The checkpoint holds a policy of type '{values.get('type')}'.", expected="type 'smolvla'"
+                f"The checkpoint holds a policy of type {shown(values.get('type'))}.", expected="type 'smolvla'"
             )
         if values.get("use_delta_joint_actions_aloha"):
             raise CheckpointError("use_delta_joint_actions_aloha is set, which neither LeRobot nor smolpilot supports.")
@@ -289,19 +238,15 @@ class PolicyConfig:
         known = own | _FEATURE_KEYS | _OTHER_KEYS
         newer = sort_unknown(values, [key for key in values if key not in known])
         chosen = {key: values[key] for key in own if key in values}
-        if chosen.get("resize_imgs_with_padding") is not None:
+        if isinstance(chosen.get("resize_imgs_with_padding"), list):
             chosen["resize_imgs_with_padding"] = tuple(chosen["resize_imgs_with_padding"])
         other = {key: value for key, value in values.items() if key in _OTHER_KEYS}
         try:
-            return cls(**_features(values), **chosen, vlm=vlm, other=other, newer=newer, **more)
+            return cls(**_features(values, where), **chosen, vlm=vlm, other=other, newer=newer, **more)
         except UsageError as error:
             # The class also checks what a user asks for; here the file is at fault.
-            raise CheckpointError(f"config.json: {error.found}", expected=error.expected, fix=error.fix) from error
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError, ZeroDivisionError) as error:
             raise CheckpointError(
-                f"config.json is damaged: {type(error).__name__}: {error}.",
-                expected="the config.json that LeRobot or smolpilot wrote beside the weights",
-                fix="copy or download it again",
+                f"{where}: {error.found}", expected=error.expected, fix=error.fix or RESTORE
             ) from error
 
 
@@ -318,24 +263,41 @@ _OTHER_KEYS = {
 }  # fmt: skip
 
 
-def _features(values: dict[str, Any]) -> dict[str, Any]:
+class Feature(Form):
+    """What LeRobot says of an input or output of a policy."""
+
+    type: str
+    shape: list[Annotated[int, whole(1, 1_000_000)]]
+
+
+class _Features(Form):
+    input_features: dict[str, Feature] | None = None
+    output_features: dict[str, Feature] | None = None
+    empty_cameras: _Cameras = 0
+
+
+def _features(values: dict[str, Any], where: object) -> dict[str, Any]:
     """State and action widths and the camera slots from LeRobot's feature lists."""
-    inputs, outputs = values.get("input_features") or {}, values.get("output_features") or {}
+    read = formed(_Features, values, where)
+    inputs, outputs = read.input_features or {}, read.output_features or {}
     if STATE not in inputs or ACTION not in outputs:
         raise CheckpointError(
-            f"config.json names the inputs {sorted(inputs)} and outputs {sorted(outputs)}.",
+            f"{where} names the inputs {shown(sorted(inputs))} and outputs {shown(sorted(outputs))}.",
             expected=f"'{STATE}' among the inputs and '{ACTION}' among the outputs",
         )
-    shapes: dict[str, tuple[int, int, int]] = {}
-    for key, feature in inputs.items():
-        if feature["type"] == "VISUAL":
-            channels, height, width = feature["shape"]
-            shapes[camera_name(key)] = (channels, height, width)
+    for key, feature in ((STATE, inputs[STATE]), (ACTION, outputs[ACTION])):
+        if len(feature.shape) != 1:
+            raise CheckpointError(
+                f"{where}: the shape of '{key}' is {shown(feature.shape)}.", expected="one number", fix=RESTORE
+            )
+    shapes: dict[str, Any] = {
+        camera_name(key): tuple(feature.shape) for key, feature in inputs.items() if feature.type == "VISUAL"
+    }
     # LeRobot appends the empty cameras when the policy is built, so a fresh config.json may not list them yet.
-    for i in range(values.get("empty_cameras") or 0):
+    for i in range(read.empty_cameras):
         shapes.setdefault(f"empty_camera_{i}", (3, 480, 640))
     return {
-        "state_dim": inputs[STATE]["shape"][0],
-        "action_dim": outputs[ACTION]["shape"][0],
+        "state_dim": inputs[STATE].shape[0],
+        "action_dim": outputs[ACTION].shape[0],
         "image_shapes": shapes,
     }

@@ -32,11 +32,12 @@ class InstructionPart:
         self.tokenizer, self.default = tokenizer, default
         self.trained = [text.strip() for text in trained]
         self.max_length, self.padding = config.tokenizer_max_length, config.pad_language_to
-        if self.padding not in ("longest", "max_length"):
-            raise TransformError(f"pad_language_to is '{self.padding}'.", expected="'longest' or 'max_length'")
-        if tokenizer.vocab_size > config.vlm.text.vocab_size:
+        rows = config.vlm.text.vocab_size
+        if max(tokenizer.vocab_size, tokenizer.largest_id + 1) > rows:
             raise TransformError(
-                f"The tokenizer has {tokenizer.vocab_size} tokens, the policy {config.vlm.text.vocab_size}.",
+                f"The tokenizer has {tokenizer.vocab_size} tokens with numbers up to {tokenizer.largest_id}, the "
+                f"policy {rows}.",
+                expected=f"token numbers below {rows}",
                 fix="use the tokenizer that the policy was trained with",
             )
         self._warned: set[str] = set()

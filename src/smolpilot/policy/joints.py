@@ -37,7 +37,7 @@ class JointsPart:
             if source is not None:
                 self.state, self.action = map_layout(source, profile)
         self._state_names = _names(source.state if source else None, profile.state_joints if profile else None)
-        self._action_names = _names(source.action if source else None, profile.action_joints if profile else None)
+        self.action_names = _names(source.action if source else None, profile.action_joints if profile else None)
 
     def describe(self) -> str:
         moved = self.state is not None and self.action is not None
@@ -50,7 +50,7 @@ class JointsPart:
         if self.state is not None:
             batch.state = self.state.forward(batch.state)
         if batch.actions is not None:
-            _check(batch.actions, ACTION, self.action_dim, self._action_names)
+            _check(batch.actions, ACTION, self.action_dim, self.action_names)
             if self.action is not None:
                 batch.actions = self.action.forward(batch.actions)
 

@@ -3,14 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from smolpilot.datasets.splits import episode_ranges
+
+from .form import Form, real
 
 if TYPE_CHECKING:
     from smolpilot.datasets import DatasetMeta
 
 Lineage = Mapping[str, Any]
+
+
+class _Dataset(Form):
+    name: str | None = None
+    fingerprint: str | None = None
+
+
+class _Training(Form):
+    """What is read of one training; a bundle may say more."""
+
+    dataset: _Dataset | None = None
+    dataset_fingerprint: str | None = None
+    fps: Annotated[float, real(0, 1e9)] | None = None
+    trained_episodes: list[int] | None = None
+    held_out_episodes: list[int] | None = None
+    dataset_units: dict[str, list[str] | None] | None = None
+    mixture: list[_Training] | None = None
+    parent: _Training | str | None = None
+
+
+class LineageForm(Form):
+    """The lineage in `smolpilot.json`."""
+
+    lineage: _Training | None = None
 
 
 def trained_fingerprint(lineage: Lineage) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,19 +15,30 @@ import torch
 from smolpilot.digests import Differences
 from smolpilot.errors import CheckpointError, ProfileError, UsageError
 from smolpilot.keys import ACTION, STATE
+from smolpilot.shown import plain, shown
 from smolpilot.statistics import Statistics
 from smolpilot.waiting import working
 
 from .bundle import Facts, is_hub_name
 from .config import PolicyConfig, VLMConfig
+from .form import Form, formed
 from .joints import FrameLayout, to_policy_order
 from .json_file import read_json
-from .locate import CONFIG, Located, cached_folder, fetch_vlm_files, locate, looks_like_hub_id
+from .locate import (
+    CONFIG,
+    Located,
+    cached_folder,
+    existing,
+    fetch_vlm_files,
+    fetched_before,
+    locate,
+    looks_like_hub_id,
+)
 from .lora import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Adapter
 from .normalise import EPS
 from .other_versions import NEWEST
 from .policy import Policy, fill_sizes
-from .processors import Processors, read_processors
+from .processors import Processors, read_processors, statistic_of
 from .report import LoadReport
 from .sealing import FACTS, ROBOT, VLM, check_digests, compared, renew
 from .statistics_binding import Bound, bind_statistics
@@ -203,26 +215,35 @@ class _Parts:
 
     folder: Path
     base: Path | None
+    config: Path
     values: dict[str, Any]
+    vlm_name: str
     weights: WeightFile
     adapter: Adapter | None = None
+
+
+class _Names(Form):
+    """What `config.json` says of where other files are."""
+
+    vlm_model_name: str = _PUBLIC_VLM
 
 
 def _open(located: Located) -> _Parts:
     folder = located.folder
     adapter = Adapter(folder) if _is_adapter(folder) else None
-    base = _base_of(adapter, folder) if adapter is not None else None
+    base = _base_of(adapter, located) if adapter is not None else None
     home = folder if (folder / CONFIG).is_file() else base
     if home is None or not (home / CONFIG).is_file():
         raise CheckpointError(f"{home or folder} has no {CONFIG}.", expected="a whole checkpoint folder")
     values = read_json(home / CONFIG)
     if values.get("type") != "smolvla":
         raise CheckpointError(
-            f"{home} holds a policy of type '{values.get('type')}'.",
+            f"{home} holds a policy of type {shown(values.get('type'))}.",
             expected="a SmolVLA checkpoint (config.json with type 'smolvla')",
             fix="run it with LeRobot; smolpilot loads SmolVLA only",
         )
-    return _Parts(folder, base, values, open_weights(base or folder), adapter)
+    vlm_name = formed(_Names, values, home / CONFIG).vlm_model_name
+    return _Parts(folder, base, home / CONFIG, values, vlm_name, open_weights(base or folder), adapter)
 
 
 def _is_adapter(folder: Path) -> bool:
@@ -235,17 +256,33 @@ def _is_adapter(folder: Path) -> bool:
     return bool(config.get("use_peft")) and (folder / ADAPTER_WEIGHTS).is_file()
 
 
-def _base_of(adapter: Adapter, folder: Path) -> Path:
-    """The folder of the policy under an adapter; relative paths are tried against the adapter's folder, too."""
-    for place in (Path(adapter.base).expanduser(), folder / adapter.base):
-        if place.exists():
-            return locate(place).folder
-    if not looks_like_hub_id(adapter.base):
+def _base_of(adapter: Adapter, located: Located) -> Path:
+    """The folder of the policy under an adapter; relative paths are tried against the adapter's folder, too.
+
+    An adapter in a folder is no leave to ask the hub: what the user did not name is looked for in the cache only.
+    """
+    folder, base = located.folder, adapter.base
+    for place in (base, folder / base):
+        if (found := existing(place)) is not None:
+            return locate(found).folder
+    if not looks_like_hub_id(base):
         raise CheckpointError(
-            f"The adapter {folder} needs its base policy {adapter.base}, which does not exist here.",
+            f"The adapter {folder} needs its base policy {plain(base, 200)}, which does not exist here.",
             fix=f"copy it there, or correct base_model_name_or_path in {ADAPTER_CONFIG}",
         )
-    return locate(adapter.base, adapter.revision).folder
+    if located.from_hub:
+        return locate(base, adapter.revision).folder
+    cached = fetched_before(base, adapter.revision)
+    if cached is None:
+        revision = f" --revision {shlex.quote(adapter.revision)}" if adapter.revision else ""
+        raise CheckpointError(
+            f"The adapter {folder} needs its base policy, the hub id '{base}' (base_model_name_or_path), which is not "
+            "in the hub's cache. Nothing is fetched for a local folder.",
+            expected="the base policy in the cache or in a folder",
+            fix=f"fetch it once, with network: `hf download {base}{revision}`; or write the path of a copy as "
+            f"base_model_name_or_path into {ADAPTER_CONFIG}",
+        )
+    return locate(cached).folder
 
 
 def _kind(parts: _Parts, facts: Facts | None) -> str:
@@ -256,43 +293,45 @@ def _kind(parts: _Parts, facts: Facts | None) -> str:
 
 def _vlm_folder(parts: _Parts, located: Located, tokenizer_dir: str | Path | None) -> VLMFolder:
     """Tokenizer and config of the vision-language model: given, in the bundle, by path, in the cache, or by hub."""
-    name = str(parts.values.get("vlm_model_name", _PUBLIC_VLM))
+    name = parts.vlm_name
     if tokenizer_dir is not None:
         if not Path(tokenizer_dir).expanduser().is_dir():
             raise UsageError(f"There is no folder {tokenizer_dir} with a tokenizer.", fix="check --tokenizer")
         return VLMFolder.read(Path(tokenizer_dir).expanduser())
-    places = [parts.folder / VLM, *([parts.base / VLM] if parts.base else []), Path(name).expanduser()]
-    for place in places:
-        if place.is_dir() and (place / CONFIG).is_file():
+    places = [parts.folder / VLM, *([parts.base / VLM] if parts.base else []), name]
+    for place in map(existing, places):
+        if place is not None and place.is_dir() and (place / CONFIG).is_file():
             return VLMFolder.read(place)
     cached = cached_folder(name) if is_hub_name(name) else None
     if cached is not None and VLMFolder.read(cached).has_tokenizer:
         return VLMFolder.read(cached)
     if located.from_hub and is_hub_name(name):
         return VLMFolder.read(fetch_vlm_files(name))
+    wanted = name if looks_like_hub_id(name) else _PUBLIC_VLM
     raise CheckpointError(
-        f"The checkpoint has no tokenizer of its own; it names '{name}', which is no folder here and not in the "
-        "hub's cache.",
+        f"The checkpoint has no tokenizer of its own; it names '{plain(name, 200)}', which is no folder here and not "
+        "in the hub's cache.",
         expected="the config and tokenizer files of that vision-language model (config.json, tokenizer.json, "
         "tokenizer_config.json)",
         fix="name a folder that has them: --tokenizer FOLDER (load_policy(..., tokenizer_dir=FOLDER)), "
-        f"or fetch them once with network: `hf download {_PUBLIC_VLM} --include '*.json'`",
+        f"or fetch them once with network: `hf download {wanted} --include '*.json'`",
     )
 
 
 def _config(parts: _Parts, vlm: VLMFolder, processors: Processors | None) -> PolicyConfig:
     tokenizer = PolicyTokenizer(vlm)
     dims = vlm.config()
-    name = str(parts.values.get("vlm_model_name", _PUBLIC_VLM))
     if dims is None:
-        if name != _PUBLIC_VLM:
+        if parts.vlm_name != _PUBLIC_VLM:
             raise CheckpointError(
-                f"{vlm.origin} has no config.json.", expected=f"the dimensions of '{name}' beside its tokenizer"
+                f"{vlm.origin} has no config.json.",
+                expected=f"the dimensions of '{plain(parts.vlm_name, 200)}' beside its tokenizer",
             )
         dims = VLMConfig()
     config = PolicyConfig.from_lerobot(
         parts.values,
         dims,
+        parts.config,
         fake_image_token_id=tokenizer.fake_image_token_id,
         global_image_token_id=tokenizer.global_image_token_id,
     )
@@ -333,7 +372,7 @@ def _statistics(
 ) -> Bound:
     if stats_from is not None:
         return Bound(*_dataset_statistics(stats_from, config, profile))
-    in_weights = {name: parts.weights.tensor(name).double().numpy() for name in stock.normalisation}
+    in_weights = {name: statistic_of(parts.weights, name) for name in stock.normalisation}
     before, after = (processors.before, processors.after) if processors is not None else ({}, {})
     try:
         return bind_statistics(before, after, in_weights, config, _joint_names(profile))
@@ -386,7 +425,7 @@ def _note_what_was_kept(
         if dropped := parts.adapter.leftovers(lambda name: is_unused(name, config)):
             report.notes.append(f"parts of the adapter that no action depends on were left out: {', '.join(dropped)}")
     if config.newer:
-        kept = ", ".join(f"{key} {value!r}" for key, value in config.newer.items())
+        kept = ", ".join(f"{plain(key, 80)} {shown(value)}" for key, value in config.newer.items())
         report.notes.append(f"config.json is of another LeRobot than {NEWEST}; kept, without effect on actions: {kept}")
     if processors is not None:
         report.notes += processors.notes

@@ -13,7 +13,7 @@ from .lora import ADAPTER_CONFIG
 
 CONFIG = "config.json"
 _STEP = re.compile(r"(step_)?\d+")
-_HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[\w.-]+$")
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[\w.-]{1,96}", re.ASCII)
 _PATTERNS = [
     "config.json", "model.safetensors", "model-*.safetensors", "model.safetensors.index.json", "adapter_config.json",
     "adapter_model.safetensors", "policy_*", "smolpilot.json", "robot.yaml", "vlm/*",
@@ -52,7 +52,16 @@ def locate(source: str | Path, revision: str | None = None) -> Located:
 
 def looks_like_hub_id(text: str) -> bool:
     """Whether a text that names no existing path is meant as ORG/NAME: not when its first folder exists."""
-    return bool(_HUB_ID.match(text)) and not Path(text).parent.exists()
+    return bool(_HUB_ID.fullmatch(text)) and not Path(text).parent.exists()
+
+
+def existing(named: str | Path) -> Path | None:
+    """The path that a file or a user names, None where there is no such thing, or could not be."""
+    try:
+        path = Path(named).expanduser()
+        return path if path.exists() else None
+    except (OSError, ValueError, RuntimeError):  # too long, a NUL, the home of nobody
+        return None
 
 
 def fetch(repo: str, *, revision: str | None = None, patterns: list[str]) -> Path:
@@ -80,6 +89,18 @@ def fetch(repo: str, *, revision: str | None = None, patterns: list[str]) -> Pat
         ) from error
 
 
+def fetched_before(repo: str, revision: str | None = None) -> Path | None:
+    """The checkpoint of a hub repository in the local cache, None when it is not there; never the network."""
+    import huggingface_hub
+
+    try:
+        return Path(
+            huggingface_hub.snapshot_download(repo, revision=revision, allow_patterns=_PATTERNS, local_files_only=True)
+        )
+    except (OSError, ValueError):
+        return None
+
+
 def fetch_vlm_files(repo: str) -> Path:
     """Config and tokenizer files (no weights) of a vision-language model on the hub."""
     return fetch(repo, patterns=_VLM_PATTERNS)
@@ -89,7 +110,10 @@ def cached_folder(repo: str) -> Path | None:
     """The folder of a hub repository in the local cache, None when it is not there; never the network."""
     import huggingface_hub
 
-    found = huggingface_hub.try_to_load_from_cache(repo, CONFIG)
+    try:
+        found = huggingface_hub.try_to_load_from_cache(repo, CONFIG)
+    except (OSError, ValueError):  # what no id can be
+        return None
     return Path(found).parent if isinstance(found, str) else None
 
 

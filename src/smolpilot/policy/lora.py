@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 
 from smolpilot.errors import CheckpointError
+from smolpilot.shown import plain, shown
 
+from .form import Form, formed, real, whole
 from .json_file import read_json
 from .weight_files import WeightFile, check_float, not_finite, refuse_not_finite, refuse_pickles
 
@@ -43,7 +45,25 @@ _OFF: tuple[Any, ...] = (None, False, "none", {}, [])
 _PLAIN_STARTS = ("gaussian", "eva", "orthogonal", "mica")
 # Of the base weight, rank and scale: scale * B0 A0.
 type Start = Callable[[Tensor, int, float], Tensor]
+_MOST_MATCHING = 3e9  # characters of patterns times those of module names; LeRobot's largest adapters have half of it
+_LONGEST_PATTERN = 500
+_Rank = Annotated[int, whole(1, 100_000)]
+_Alpha = Annotated[float, real(1e-6, 1e6)]
 _NOT_MERGEABLE = ("PROMPT", "P_TUNING", "PREFIX", "ADAPTION_PROMPT", "CPT", "CARTRIDGE", "XLORA", "POLY")
+
+
+class _Config(Form):
+    """What of LoraConfig decides how an adapter is merged."""
+
+    peft_type: str | None = None
+    base_model_name_or_path: str | None = None
+    revision: str | None = None
+    r: _Rank | None = None
+    lora_alpha: _Alpha | None = None
+    use_rslora: bool | None = None
+    init_lora_weights: bool | str | None = True
+    rank_pattern: dict[str, _Rank] | None = None
+    alpha_pattern: dict[str, _Alpha] | None = None
 
 
 class Adapter:
@@ -57,8 +77,8 @@ class Adapter:
     def __init__(self, folder: Path) -> None:
         if not (folder / ADAPTER_WEIGHTS).is_file():
             refuse_pickles(folder, ADAPTER_WEIGHTS)
-        self.config = _read_config(folder / ADAPTER_CONFIG)
         self.path = folder / ADAPTER_CONFIG
+        self.config = _read_config(self.path)
         self._start = _start(self.config, self.path)
         self._file = WeightFile(folder / ADAPTER_WEIGHTS)
         self._pairs: dict[str, dict[str, str]] = {}
@@ -71,7 +91,7 @@ class Adapter:
                 self._pairs.setdefault(f"{_clean(match.group(1))}.weight", {})[match.group(3)] = stored
             elif "lora_" in name:
                 raise CheckpointError(
-                    f"The adapter {self._file.path} holds {stored}, which is no plain LoRA.",
+                    f"The adapter {self._file.path} holds {plain(stored, 200)}, which is no plain LoRA.",
                     expected="lora_A and lora_B",
                     fix=MERGE,
                 )
@@ -80,25 +100,29 @@ class Adapter:
         check_float(self._file, self._file.names)
         for name, pair in self._pairs.items():
             if len(pair) != 2:
-                raise CheckpointError(f"The adapter {self._file.path} has only one of lora_A and lora_B for {name}.")
+                raise CheckpointError(
+                    f"The adapter {self._file.path} has only one of lora_A and lora_B for {plain(name, 200)}."
+                )
+        modules = [name.removesuffix(".weight") for name in self._pairs]
+        self._ranks = _by_module("rank_pattern", self.config.rank_pattern, modules, self.path)
+        self._alphas = _by_module("alpha_pattern", self.config.alpha_pattern, modules, self.path)
         self._used: set[str] = set()
 
     @property
     def base(self) -> str:
         """Path or hub id of the policy that the adapter was trained on."""
-        base = self.config.get("base_model_name_or_path")
+        base = self.config.base_model_name_or_path
         if not base:
             raise CheckpointError(
                 f"{self.path} names no base_model_name_or_path.",
                 fix="write the path or hub id of the base policy there",
             )
-        return str(base)
+        return base
 
     @property
     def revision(self) -> str | None:
         """Revision of the base on the hub."""
-        revision = self.config.get("revision")
-        return str(revision) if revision else None
+        return self.config.revision or None
 
     def merge(self, name: str, weight: Tensor) -> Tensor:
         """The weight of LeRobot's name `name` with the adapter merged in, computed in float32."""
@@ -114,11 +138,12 @@ class Adapter:
         a, b = (self._read(self._pairs[name][part]).float() for part in "AB")
         module = name.removesuffix(".weight")
         embedding = "lora_embedding_" in self._pairs[name]["A"]
-        rank = a.shape[0]
+        rank = a.shape[0] if a.ndim else 0
         self._check_rank(module, rank, b.shape[1] if b.ndim > 1 else 0)
-        delta = _delta(a, b, embedding=embedding)
-        if delta.shape != weight.shape:
+        # Before they are multiplied: two thin matrices may make one that no memory holds.
+        if _delta_shape(a, b, embedding=embedding) != tuple(weight.shape):
             raise self._other_shape(name, f"{list(b.shape)} x {list(a.shape)}", weight)
+        delta = _delta(a, b, embedding=embedding)
         scale = self._scale(module, rank)
         merged = weight.float() + scale * delta
         if self._start is None:
@@ -126,7 +151,7 @@ class Adapter:
         if weight.ndim != 2 or embedding or rank > min(weight.shape):
             raise CheckpointError(
                 f"The adapter {self._file.path.parent} starts {module} from a part of rank {rank} of the base "
-                f"(init_lora_weights '{self.config['init_lora_weights']}'), whose shape is {list(weight.shape)}.",
+                f"(init_lora_weights '{self.config.init_lora_weights}'), whose shape is {list(weight.shape)}.",
                 expected="a rank up to the smaller side of a linear layer",
                 fix=MERGE,
             )
@@ -141,8 +166,8 @@ class Adapter:
         foreign = [name for name in left if not harmless(name)]
         if foreign:
             raise CheckpointError(
-                f"The adapter {self._file.path.parent} changes {', '.join(foreign[:4])}, which the base policy does "
-                "not have.",
+                f"The adapter {self._file.path.parent} changes {', '.join(plain(name, 200) for name in foreign[:4])}, "
+                "which the base policy does not have.",
                 fix="check that base_model_name_or_path names the policy that the adapter was trained on",
             )
         return left
@@ -160,8 +185,8 @@ class Adapter:
         )
 
     def _check_rank(self, module: str, rank: int, other: int) -> None:
-        said = int(self._of("rank_pattern", module, self.config.get("r") or rank))
-        if rank != other or rank != said:
+        said = self._ranks.get(module, self.config.r or rank)
+        if rank < 1 or rank != other or rank != said:
             raise CheckpointError(
                 f"The adapter has {module} with rank {rank} (lora_A) and {other} (lora_B); {self.path} says {said}.",
                 expected=f"one rank in {self._file.path.name} and {ADAPTER_CONFIG}",
@@ -169,16 +194,56 @@ class Adapter:
             )
 
     def _scale(self, module: str, rank: int) -> float:
-        default = self.config.get("lora_alpha")
-        alpha = float(self._of("alpha_pattern", module, 8 if default is None else default))
-        return alpha / (math.sqrt(rank) if self.config.get("use_rslora") else rank)
+        default = self.config.lora_alpha
+        alpha = self._alphas.get(module, 8.0 if default is None else default)
+        return alpha / (math.sqrt(rank) if self.config.use_rslora else rank)
 
-    def _of(self, patterns: str, module: str, default: Any) -> Any:
-        """The value for a module: of the first pattern that matches the end of its name, as PEFT takes it."""
-        for pattern, value in (self.config.get(patterns) or {}).items():
-            if re.match(rf"(.*\.)?({pattern})$", module):
-                return value
-        return default
+
+def _by_module[T](option: str, patterns: Mapping[str, T] | None, modules: list[str], where: Path) -> dict[str, T]:
+    """The value of each module that a pattern matches: of the first that matches the end of its name, as in PEFT.
+
+    The patterns are regular expressions of a stranger. RE2, behind pyarrow, matches in a time that grows with the
+    length of pattern and name, whatever the pattern; the others' would take years for some.
+    """
+    found: dict[str, T] = {}
+    if not patterns:
+        return found
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    work = sum(map(len, patterns)) * sum(map(len, modules))
+    if work > _MOST_MATCHING:
+        raise CheckpointError(
+            f"{where} has {len(patterns):,} patterns in {option} for {len(modules):,} modules.",
+            expected="names of modules, at most a few for each",
+            fix=MERGE,
+        )
+    names = pa.array(modules, pa.string())
+    for pattern, value in patterns.items():
+        try:
+            if len(pattern) > _LONGEST_PATTERN or "{" in pattern:  # a counted repetition is a long pattern, too
+                raise ValueError("too long, or with a repetition in braces")
+            matches = pc.match_substring_regex(names, rf"\A(?:(.*\.)?({pattern})$)").to_pylist()
+        except ValueError as error:  # pyarrow's, too
+            raise CheckpointError(
+                f"The key {shown(pattern)} of {option} in {where} cannot be used: {plain(error, 120)}.",
+                expected="the end of a module's name, or a regular expression without look-around, back-references and "
+                f"counted repetitions, of at most {_LONGEST_PATTERN} characters",
+                fix=MERGE,
+            ) from error
+        for module, matched in zip(modules, matches, strict=True):
+            if matched:
+                found.setdefault(module, value)
+    return found
+
+
+def _delta_shape(a: Tensor, b: Tensor, *, embedding: bool) -> tuple[int, ...] | None:
+    """The shape of `_delta`, None where the two do not fit each other."""
+    if a.ndim == 4 and b.ndim == 4 and not embedding:
+        return (b.shape[0], *a.shape[1:]) if b.shape[1:] == (a.shape[0], 1, 1) else None
+    if a.ndim != 2 or b.ndim != 2 or a.shape[0] != b.shape[1]:
+        return None
+    return (a.shape[1], b.shape[0]) if embedding else (b.shape[0], a.shape[1])
 
 
 def _delta(a: Tensor, b: Tensor, *, embedding: bool) -> Tensor:
@@ -187,8 +252,6 @@ def _delta(a: Tensor, b: Tensor, *, embedding: bool) -> Tensor:
         return (b @ a).T
     if a.ndim == 4 and b.ndim == 4:
         return torch.einsum("or,rihw->oihw", b[:, :, 0, 0], a)
-    if a.ndim != 2 or b.ndim != 2 or a.shape[0] != b.shape[1]:
-        return a.new_zeros(0)
     return b @ a
 
 
@@ -207,9 +270,9 @@ def _olora(weight: Tensor, rank: int, scale: float) -> Tensor:
     return product
 
 
-def _start(config: dict[str, Any], path: Path) -> Start | None:
+def _start(config: _Config, path: Path) -> Start | None:
     """What the adapter's start took out of the base; None when it took nothing."""
-    init = config.get("init_lora_weights", True)
+    init = config.init_lora_weights
     if init in (None, True, False) or str(init).lower() in _PLAIN_STARTS:
         return None
     if init == "pissa":
@@ -217,8 +280,8 @@ def _start(config: dict[str, Any], path: Path) -> Start | None:
     if str(init).lower() == "olora":
         return _olora
     raise CheckpointError(
-        f"The adapter of {path} was started by init_lora_weights '{init}', which changes the base weights in a way "
-        "that its file does not hold.",
+        f"The adapter of {path} was started by init_lora_weights {shown(init)}, which changes the base weights in a "
+        "way that its file does not hold.",
         expected="true, gaussian, eva, orthogonal, mica, pissa or olora",
         fix=f"{MERGE} (in the training that made it, or with the base weights as that training left them)",
     )
@@ -229,25 +292,26 @@ def _clean(name: str) -> str:
     return re.sub(r"\.(modules_to_save(\.default)?|base_layer)(?=\.|$)", "", name)
 
 
-def _read_config(path: Path) -> dict[str, Any]:
-    config = read_json(path)
-    kind = str(config.get("peft_type") or "LORA").upper()
+def _read_config(path: Path) -> _Config:
+    values = read_json(path)
+    config = formed(_Config, values, path)
+    kind = (config.peft_type or "LORA").upper()
     if kind != "LORA":
         merged = not kind.startswith(_NOT_MERGEABLE)
         raise CheckpointError(
-            f"{path} describes an adapter of type {kind}.",
+            f"{path} describes an adapter of type {plain(kind, 80)}.",
             expected="LORA",
             fix=MERGE if merged else "train with LoRA instead: this kind cannot be merged into the weights",
         )
     used = [
         key
-        for key, value in config.items()
+        for key, value in values.items()
         if key not in _PLAIN and value not in _OFF and not (key in _UNUSED and value == _UNUSED[key])
     ]
     if used:
+        named = ", ".join(f"{plain(key, 80)} ({shown(values[key])})" for key in used[:8])
         raise CheckpointError(
-            f"The adapter {path.parent} uses {', '.join(f'{key} ({config[key]!r})' for key in used)}, which is not "
-            "supported.",
+            f"The adapter {path.parent} uses {named}{', ...' if len(used) > 8 else ''}, which is not supported.",
             expected="plain LoRA",
             fix=MERGE,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -11,9 +12,10 @@ from torch import Tensor
 
 from smolpilot.errors import CheckpointError, TransformError, did_you_mean
 from smolpilot.keys import ACTION, STATE
-from smolpilot.statistics import Statistics, is_still, still_range
+from smolpilot.statistics import QUANTILES, Statistics, is_still, still_range
 
 EPS = 1e-8
+_LARGEST = float(np.finfo(np.float32).max)
 # A still action joint's deviation, in ranges of its float noise: its noise vanishes, and so does the network's.
 _HELD = 1000.0
 # What LeRobot subtracts and divides by, per mode: (offset and scale) for MEAN_STD, (low, high) for the others.
@@ -77,14 +79,43 @@ def statistic_problem(
     what = f"{name} of '{feature}'"
     if value.shape != (dim,):
         return f"{what} has {value.size} values, the policy has {dim} joints there"
-    if np.isinf(value).all():
+    if never_set(value):
         return f"{what} was never set (infinite throughout)"
-    for wrong, word in ((np.isnan(value), "NaN"), (np.isinf(value), "infinite"), (value < 0, "negative")):
+    for wrong, word in (
+        (np.isnan(value), "NaN"),
+        (np.abs(value) > _LARGEST, "infinite"),  # in float32, in which it is used
+        (value < 0, "negative"),
+    ):
         if wrong.any() and (word != "negative" or name == "std"):
-            listed = [_joint(number, joints) for number in np.flatnonzero(wrong).tolist()]
-            more = f" and {len(listed) - 3} more" if len(listed) > 3 else ""
-            return f"{what} is {word} for {', '.join(listed[:3])}{more}"
+            return f"{what} is {word} for {_listed(wrong, joints)}"
     return None
+
+
+def order_problem(
+    feature: str, values: Mapping[str, npt.NDArray[np.float64]], joints: Sequence[str] = ()
+) -> str | None:
+    """What is out of order among statistics of one feature that each are sound: min above max, a quantile above a
+    higher one; None when nothing is.
+    """
+    quantiles = [name for name in QUANTILES if name in values]
+    pairs = [("min", "max")] if "min" in values and "max" in values else []
+    for low, high in [*pairs, *itertools.pairwise(quantiles)]:
+        # Averages over episodes round; a still joint has one value for all.
+        room = 1e-6 * np.maximum(np.abs(values[low]), np.abs(values[high]))
+        wrong = values[low] > values[high] + room
+        if wrong.any():
+            return f"{low} of '{feature}' is above its {high} for {_listed(wrong, joints)}"
+    return None
+
+
+def never_set(value: npt.NDArray[np.float64]) -> bool:
+    """Whether a buffer of an older checkpoint was never filled: the same as absent."""
+    return bool(value.size and np.isinf(value).all())
+
+
+def _listed(wrong: npt.NDArray[np.bool_], joints: Sequence[str]) -> str:
+    listed = [_joint(number, joints) for number in np.flatnonzero(wrong).tolist()]
+    return ", ".join(listed[:3]) + (f" and {len(listed) - 3} more" if len(listed) > 3 else "")
 
 
 def _joint(number: int, joints: Sequence[str]) -> str:

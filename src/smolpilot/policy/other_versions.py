@@ -12,7 +12,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from smolpilot.errors import CheckpointError
+from smolpilot.shown import plain, shown
 
+_LONGEST = 80  # characters of a key: beyond, it is nobody's option
 NEWEST = "0.6.1"  # the LeRobot version whose keys are all known by name
 
 # How a policy is trained, compiled, stored or published; text generation, which no action depends on.
@@ -42,12 +44,14 @@ def sort_unknown(values: Mapping[str, Any], unknown: Iterable[str]) -> dict[str,
     carried = {}
     for key in unknown:
         value = values[key]
-        if not _NO_PREDICTION.fullmatch(key) and not _is_off(value):
+        known = len(key) <= _LONGEST and _NO_PREDICTION.fullmatch(key)
+        if not known and not _is_off(value):
+            name = plain(key, _LONGEST)
             raise CheckpointError(
-                f"config.json has the key '{key}' ({_short(value)}), which LeRobot {NEWEST} does not have: another "
+                f"config.json has the key '{name}' ({shown(value)}), which LeRobot {NEWEST} does not have: another "
                 "version of LeRobot, or a fork, wrote it, and it may change the actions.",
                 expected=f"the keys of LeRobot {NEWEST} or earlier, and any others that only concern training",
-                fix=f"if '{key}' does not change what the policy computes, remove it from config.json; else run the "
+                fix=f"if '{name}' does not change what the policy computes, remove it from config.json; else run the "
                 "policy with the LeRobot that wrote it",
             )
         carried[key] = value
@@ -56,8 +60,3 @@ def sort_unknown(values: Mapping[str, Any], unknown: Iterable[str]) -> dict[str,
 
 def _is_off(value: Any) -> bool:
     return value is None or value is False or value in ("", [], {})
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 40 else text[:37] + "..."

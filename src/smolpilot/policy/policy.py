@@ -17,6 +17,7 @@ from smolpilot.statistics import Statistics
 
 from .cameras import check_camera_map
 from .config import PolicyConfig
+from .finite import finite_chunk, finite_input
 from .model import SmolVLA
 from .report import LoadReport
 from .tokenizer import PolicyTokenizer
@@ -127,7 +128,7 @@ class Policy:
         """The next actions in robot units, float32 [H, A] on the CPU.
 
         noise [H, max_action_dim] (torch or numpy) fixes the draw; without it torch's global generator is used. Raises
-        TransformError for a frame that does not fit the policy.
+        TransformError for a frame that does not fit the policy, CheckpointError instead of a chunk that is not finite.
         """
         if not isinstance(frame, Mapping):
             raise TransformError(
@@ -155,8 +156,9 @@ class Policy:
                     f"The noise of {len(frames)} frames has shape {list(start.shape)}.",
                     expected=f"{list(shape)}: for each frame [chunk_size, max_action_dim]",
                 )
-            start = start.to(self.device, torch.float32)
-        return self.transforms.actions(self.model.sample(inputs, start))
+            start = finite_input(start.to(self.device, torch.float32), "The noise")
+        chunks = self.transforms.actions(self.model.sample(inputs, start))
+        return finite_chunk(chunks, self.transforms.action_names)
 
     def select_action(self, frame: Mapping[str, Any]) -> Tensor:
         """The next action [A]: from the current chunk, or of a new one when the execution horizon is used up."""

@@ -8,31 +8,39 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from pydantic import Field
 from safetensors.torch import save_file
 
 from smolpilot.errors import CheckpointError
 from smolpilot.keys import ACTION, STATE, camera_name, image_key
+from smolpilot.shown import plain, shown
 from smolpilot.statistics import Statistics
 
-from .config import PolicyConfig
+from .config import Feature, MaxTokens, Modes, Padding, PolicyConfig
+from .form import RESTORE, Form, formed, real
+from .json_file import read_json
 from .normalise import EPS
 from .other_versions import NEWEST
-from .weight_files import WeightFile
+from .weight_files import WeightFile, is_beside
 
 PREPROCESSOR, POSTPROCESSOR = "policy_preprocessor.json", "policy_postprocessor.json"
 _NORMALISER = "policy_preprocessor_step_5_normalizer_processor.safetensors"
 _UNNORMALISER = "policy_postprocessor_step_0_unnormalizer_processor.safetensors"
 # Steps that smolpilot's transforms do themselves; any other one would be lost silently, so it is refused.
+_NEUTRAL = {"to_batch_processor", "smolvla_new_line_processor", "pi0_new_line_processor", "new_line_processor",
+            "device_processor"}  # fmt: skip
 _KNOWN = {
-    "rename_observations_processor", "to_batch_processor", "smolvla_new_line_processor", "pi0_new_line_processor",
-    "new_line_processor", "tokenizer_processor", "device_processor", "normalizer_processor", "unnormalizer_processor",
-}  # fmt: skip
+    PREPROCESSOR: {"rename_observations_processor", "tokenizer_processor", "normalizer_processor", *_NEUTRAL},
+    POSTPROCESSOR: {"unnormalizer_processor", *_NEUTRAL},
+}
+_MOST_VALUES = 1_000_000  # of one statistic
 
 type FlatStatistics = dict[str, npt.NDArray[np.float64]]
 
@@ -52,30 +60,82 @@ class Processors:
     notes: list[str] = field(default_factory=list)
 
 
+class _Step(Form):
+    """One step of a file. LeRobot names its own by `registry_name`, those of others by their `class`."""
+
+    registry_name: str | None = None
+    kind: Annotated[str | None, Field(alias="class")] = None
+    config: dict[str, Any] | None = None
+    state_file: str | None = None
+
+    @property
+    def name(self) -> str:
+        return self.registry_name or str(self.kind)
+
+
+class _Pipeline(Form):
+    steps: list[_Step]
+
+
+class _Rename(Form):
+    rename_map: dict[str, str] | None = None
+
+
+class _Tokenizer(Form):
+    padding: Padding | None = None
+    max_length: MaxTokens | None = None
+    tokenizer_name: str | None = None
+    padding_side: Literal["right"] = "right"
+    task_key: Literal["task"] = "task"
+
+
+class _Normalizer(Form):
+    norm_map: Modes
+    eps: Annotated[float, real(1e-30, 1)] = EPS
+    features: dict[str, Feature] | None = None
+    normalize_observation_keys: list[str] | None = None
+
+
 def read_processors(folder: Path) -> Processors | None:
     """Read both files of a checkpoint folder; None when it has none (checkpoints before LeRobot 0.4).
 
-    Raises CheckpointError for a step that smolpilot does not know, by its name.
+    Raises CheckpointError for a step that smolpilot does not know, by its name, for settings out of their range, and
+    for files that contradict each other.
     """
-    if not (folder / PREPROCESSOR).is_file():
+    before = folder / PREPROCESSOR
+    if not before.is_file():
         return None
     found = Processors()
-    for step in _steps(folder / PREPROCESSOR, found.notes):
-        config = step.get("config") or {}
-        match step["registry_name"]:
+    steps = _steps(before, found.notes)
+    for name, step in steps.items():
+        match name:
             case "rename_observations_processor":
-                found.camera_map = _camera_map(config.get("rename_map") or {}, folder)
+                found.camera_map = _camera_map(_config_of(_Rename, step, before).rename_map or {}, before)
             case "tokenizer_processor":
-                _read_tokenizer(found, config, folder)
-            case "normalizer_processor":
-                found.normalization_mapping = dict(config.get("norm_map") or {}) or None
-                found.eps = float(config.get("eps", EPS))
-                found.before = _read_state(folder, step)
-    if (folder / POSTPROCESSOR).is_file():
-        for step in _steps(folder / POSTPROCESSOR, found.notes):
-            if step["registry_name"] == "unnormalizer_processor":
-                found.after = _read_state(folder, step)
-                _check_same_mode(found, step.get("config") or {}, folder)
+                read = _config_of(_Tokenizer, step, before)
+                found.padding, found.max_length = read.padding, read.max_length
+                found.tokenizer_name = read.tokenizer_name
+    norm = _normalizer(steps, "normalizer_processor", before)
+    found.normalization_mapping, found.eps = norm.norm_map, norm.eps
+    found.before = _read_state(before, steps["normalizer_processor"])
+    # LeRobot normalizes the features of these lists, each by the mode of its type.
+    states = None
+    if norm.features is not None:
+        states = [key for key, feature in norm.features.items() if feature.type == "STATE"]
+    for keys, what in ((states, "features"), (norm.normalize_observation_keys, "normalize_observation_keys")):
+        if keys is not None and STATE not in keys:
+            raise CheckpointError(
+                f"{before}: the {what} of the step 'normalizer_processor' leave out '{STATE}': the state would not be "
+                "normalised.",
+                expected=f"'{STATE}' among {shown(sorted(keys))}",
+                fix=RESTORE,
+            )
+    after = folder / POSTPROCESSOR
+    if after.is_file():
+        steps = _steps(after, found.notes)
+        back = _normalizer(steps, "unnormalizer_processor", after)
+        found.after = _read_state(after, steps["unnormalizer_processor"])
+        _check_same(norm, back, folder)
     return found
 
 
@@ -135,66 +195,87 @@ def _step(name: str, **config: Any) -> dict[str, Any]:
     return {"registry_name": name, "config": config}
 
 
-def _steps(path: Path, notes: list[str]) -> list[dict[str, Any]]:
+def _steps(path: Path, notes: list[str]) -> dict[str, _Step]:
     """The steps of a file that do something; `notes` names those of other versions that are switched off."""
-    try:
-        steps = list(json.loads(path.read_text(encoding="utf-8"))["steps"])
-        named = [(str(step.get("registry_name", step.get("class"))), step.get("config") or {}) for step in steps]
-        switched_off = [config.get("enabled") is False for _, config in named]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(
-            f"{path} cannot be read: {type(error).__name__}: {error}", expected="LeRobot's processor JSON"
-        ) from error
-    kept = []
-    for step, (name, _), off in zip(steps, named, switched_off, strict=True):
-        if name in _KNOWN:
-            kept.append(step)
-        elif off:
+    kept: dict[str, _Step] = {}
+    for step in formed(_Pipeline, read_json(path), path).steps:
+        name = plain(step.name, 80)
+        if step.registry_name in _KNOWN[path.name]:
+            if name in kept:
+                raise CheckpointError(f"{path} has the step '{name}' twice.", expected="each step once", fix=RESTORE)
+            kept[name] = step
+        elif (step.config or {}).get("enabled") is False:
             notes.append(f"{path.name}: the step '{name}' is switched off and left out")
         else:
             raise CheckpointError(
-                f"{path} has the step '{name}', which SmolVLA in LeRobot {NEWEST} does not have: another version of "
-                "LeRobot, a fork, or a script of its own wrote it.",
-                expected=f"only {', '.join(sorted(_KNOWN))}",
+                f"{path} has the step '{name}', which SmolVLA in LeRobot {NEWEST} does not have there: another version "
+                "of LeRobot, a fork, or a script of its own wrote it.",
+                expected=f"only {', '.join(sorted(_KNOWN[path.name]))}",
                 fix="retrain or re-save the policy without this step: leaving it out would change its actions",
             )
     return kept
 
 
-def _camera_map(rename: Mapping[str, str], folder: Path) -> dict[str, str]:
+def _config_of[M: Form](model: type[M], step: _Step, path: Path) -> M:
+    return formed(model, step.config or {}, f"{path}, step '{step.name}'")
+
+
+def _normalizer(steps: Mapping[str, _Step], name: str, path: Path) -> _Normalizer:
+    if name not in steps:
+        raise CheckpointError(
+            f"{path} has no step '{name}'.", expected="one: LeRobot writes it for every policy", fix=RESTORE
+        )
+    return _config_of(_Normalizer, steps[name], path)
+
+
+def _camera_map(rename: Mapping[str, str], path: Path) -> dict[str, str]:
     for source, target in rename.items():
         if not (source.startswith("observation.image") and target.startswith("observation.image")):
             raise CheckpointError(
-                f"{folder / PREPROCESSOR} renames '{source}' to '{target}'.",
+                f"{path} renames '{plain(source, 80)}' to '{plain(target, 80)}'.",
                 expected="only cameras (observation.images.*) renamed",
             )
     return {camera_name(source): camera_name(target) for source, target in rename.items()}
 
 
-def _read_tokenizer(found: Processors, config: Mapping[str, Any], folder: Path) -> None:
-    if config.get("padding_side", "right") != "right" or config.get("task_key", "task") != "task":
-        raise CheckpointError(
-            f"The tokenizer step in {folder / PREPROCESSOR} pads on the {config.get('padding_side')} side and reads "
-            f"'{config.get('task_key')}'.",
-            expected="padding_side 'right', task_key 'task'",
-        )
-    found.padding = config.get("padding")
-    found.max_length = config.get("max_length")
-    found.tokenizer_name = config.get("tokenizer_name")
-
-
-def _read_state(folder: Path, step: Mapping[str, Any]) -> FlatStatistics:
-    name = step.get("state_file")
+def _read_state(path: Path, step: _Step) -> FlatStatistics:
+    name = step.state_file
     if not name:
         return {}
-    file = WeightFile(folder / name)
-    return {key: file.tensor(key).double().numpy() for key in file.names}
-
-
-def _check_same_mode(found: Processors, config: Mapping[str, Any], folder: Path) -> None:
-    after, before = config.get("norm_map") or {}, found.normalization_mapping or {}
-    if after and before and after.get("ACTION") != before.get("ACTION"):
+    if not is_beside(name):
         raise CheckpointError(
-            f"{folder}: actions are normalised by {before.get('ACTION')} and un-normalised by {after.get('ACTION')}.",
-            expected="the same mode in both processor files",
+            f"{path} names the state file {shown(name)}.", expected="a .safetensors file beside it", fix=RESTORE
+        )
+    file = WeightFile(path.with_name(name))
+    return {key: statistic_of(file, key) for key in file.names}
+
+
+def statistic_of(file: WeightFile, key: str) -> npt.NDArray[np.float64]:
+    """One entry of a file as a statistic; CheckpointError for what is too large to be one, before it is read."""
+    shape = file.shape(key)
+    if prod(shape) > _MOST_VALUES or file.dtype(key).startswith("C"):
+        raise CheckpointError(
+            f"{plain(key, 80)} in {file.path} is {file.dtype(key)} of the shape {shown(list(shape))}.",
+            expected=f"a statistic: at most {_MOST_VALUES:,} real numbers",
+            fix=RESTORE,
+        )
+    return file.tensor(key).double().numpy()
+
+
+def _check_same(before: _Normalizer, after: _Normalizer, folder: Path) -> None:
+    """Both files say how actions are normalised; they must say the same."""
+    there, back = before.norm_map, after.norm_map
+    for kind in ("STATE", "ACTION"):
+        if there[kind] != back[kind]:
+            raise CheckpointError(
+                f"{folder}: {PREPROCESSOR} has {there[kind]} for {kind}, {POSTPROCESSOR} {back[kind]}: actions would "
+                "come back in other numbers than they were trained in.",
+                expected="the same norm_map in both processor files",
+                fix=RESTORE,
+            )
+    if before.eps != after.eps:
+        raise CheckpointError(
+            f"{folder}: eps is {before.eps:g} in {PREPROCESSOR} and {after.eps:g} in {POSTPROCESSOR}.",
+            expected="the same in both processor files",
+            fix=RESTORE,
         )

@@ -14,7 +14,7 @@ from smolpilot.keys import ACTION, STATE
 from smolpilot.statistics import Statistics
 
 from .config import PolicyConfig
-from .normalise import feature_mode, needed_statistics, statistic_problem
+from .normalise import feature_mode, needed_statistics, never_set, order_problem, statistic_problem
 from .processors import FlatStatistics
 
 type Feature = dict[str, npt.NDArray[np.float64]]
@@ -24,6 +24,9 @@ _NAME = re.compile(
     r"^(?P<prefix>.*?)(?:^|[._])(?:buffer[._])?"
     r"(?P<feature>observation[._]state|action)[._](?P<statistic>mean|std|min|max|count|q\d\d)$"
 )
+
+
+_OTHERS = "give those of the recording: --stats-from DATASET (load_policy(..., stats_from=DATASET))"
 
 
 @dataclass
@@ -50,6 +53,7 @@ def bind_statistics(
     CheckpointError that names what is missing, not finite or contradicts the config, and --stats-from.
     """
     bound = Bound()
+    _check_agreement(before, after, joints or {})
     for feature, dim, sources in (
         (STATE, config.state_dim, (before, after, in_weights)),
         (ACTION, config.action_dim, (after, before, in_weights)),
@@ -57,13 +61,59 @@ def bind_statistics(
         mode = feature_mode(config.normalization_mapping, feature)
         needed = needed_statistics(mode)
         groups = _groups(feature, sources)
-        proper = groups.get(feature)
+        proper, names = groups.get(feature), (joints or {}).get(feature, ())
         if proper is not None and _fits(proper, needed, dim):
-            bound.statistics[feature], bound.origin[feature] = proper, feature
+            name, chosen = feature, proper
         elif needed:
-            name, chosen = _only_candidate(_Wanted(feature, mode, needed, dim, (joints or {}).get(feature, ())), groups)
-            bound.statistics[feature], bound.origin[feature] = chosen, name
+            name, chosen = _only_candidate(_Wanted(feature, mode, needed, dim, names), groups)
+        else:
+            continue
+        bound.statistics[feature], bound.origin[feature] = _sound(feature, chosen, dim, names), name
     return bound
+
+
+def _sound(feature: str, group: Feature, dim: int, joints: Sequence[str]) -> Feature:
+    """All statistics of a feature that were set; CheckpointError where one is no number, or two contradict each other.
+
+    Also those that do not normalise: reports, limits and a fine-tuning read them.
+    """
+    kept = {name: value for name, value in group.items() if not never_set(value)}
+    problems = (statistic_problem(feature, name, value, dim, joints) for name, value in kept.items() if name != "count")
+    problem = next((found for found in problems if found is not None), None) or order_problem(feature, kept, joints)
+    if problem is not None:
+        raise CheckpointError(
+            f"The statistics of the checkpoint cannot be used: {problem}.",
+            expected=f"{dim} finite numbers each, in order",
+            fix=_OTHERS,
+        )
+    return kept
+
+
+def _check_agreement(before: FlatStatistics, after: FlatStatistics, joints: Mapping[str, Sequence[str]]) -> None:
+    """CheckpointError where the two state files differ in a statistic of state or action: LeRobot writes one into both.
+
+    An action that is un-normalised by other numbers than the network was trained with moves the robot elsewhere.
+    """
+    for key in sorted(before.keys() & after.keys()):
+        match = _NAME.match(key)
+        if match is None:
+            continue
+        ours, theirs = (np.asarray(source[key], dtype=np.float64).reshape(-1) for source in (before, after))
+        names = joints.get(match["feature"].replace("_", "."), ())
+        if ours.shape == theirs.shape:
+            apart = ~np.isclose(ours, theirs, rtol=1e-6, atol=0, equal_nan=True)
+            if not apart.any():
+                continue
+            number = int(np.flatnonzero(apart)[0])
+            joint = f" of joint {number}" + (f" ({names[number]})" if number < len(names) else "")
+            found = f"{ours[number]:g} before the network and {theirs[number]:g} after it"
+        else:
+            joint, found = "", f"{ours.size} values before the network and {theirs.size} after it"
+        raise CheckpointError(
+            f"The two processor files contradict each other: {key}{joint} is {found}.",
+            expected="the same statistics in both, as they were written",
+            fix=f"copy or download both .safetensors files again; or {_OTHERS}",
+        )
 
 
 def _groups(feature: str, sources: tuple[FlatStatistics, ...]) -> dict[str, Feature]:
@@ -113,7 +163,7 @@ def _only_candidate(wanted: _Wanted, groups: Mapping[str, Feature]) -> tuple[str
         problem,
         expected=f"one {' and '.join(needed)} of '{feature}' with {wanted.dim} values; without it actions would stay "
         "normalised numbers",
-        fix="give those of the recording: --stats-from DATASET (load_policy(..., stats_from=DATASET))",
+        fix=_OTHERS,
     )
 
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
 from smolpilot.errors import CheckpointError, TransformError
+from smolpilot.shown import plain, shown
 
+from .form import RESTORE
 from .vlm_folder import TOKENIZER, VLMFolder
 
-Padding = Literal["longest", "max_length"]
+# Any instruction: what a tokenizer does to every text (special tokens around it, patterns) shows when it is loaded.
+_PROBE = "pick up the cube"
 
 
 class PolicyTokenizer:
@@ -32,16 +35,25 @@ class PolicyTokenizer:
                 fix="name a folder that has them: --tokenizer FOLDER (tokenizer_dir= in Python)",
             )
         self.folder = folder
+        where = f"{folder.origin}/{TOKENIZER}"
         try:
-            self._core = Tokenizer.from_str(folder.files[TOKENIZER].decode("utf-8"))
-        except Exception as error:  # the library raises bare Exception
-            raise CheckpointError(f"{folder.origin}/{TOKENIZER} cannot be read: {error}") from error
+            self._core = _guarded(lambda: Tokenizer.from_str(folder.files[TOKENIZER].decode("utf-8")))
+        except _NativeError as error:
+            raise CheckpointError(f"{where} cannot be read: {error}", fix=RESTORE) from error
         self._core.no_padding()
         self._core.no_truncation()
+        ids = self._core.get_vocab(with_added_tokens=True).values()
+        self.vocab_size: int = len(ids)
+        self.largest_id: int = max(ids, default=-1)
+        try:
+            self.encode(_PROBE, max_length=1 << 30)
+        except TransformError as error:
+            raise CheckpointError(
+                f"{where} makes no tokens of a text: {error.found}", expected="the tokenizer of SmolVLM2", fix=RESTORE
+            ) from error
         self.pad_id = self._special("pad_token", required=True)
         self.fake_image_token_id = self._special("fake_image_token")
         self.global_image_token_id = self._special("global_image_token")
-        self.vocab_size: int = self._core.get_vocab_size()
 
     @classmethod
     def from_folder(cls, path: str | Path) -> PolicyTokenizer:
@@ -63,14 +75,26 @@ class PolicyTokenizer:
         """The tokens of one instruction with its closing newline."""
         if not isinstance(text, str) or not text.strip():
             raise TransformError(
-                f"The instruction is {text!r}.",
+                f"The instruction is {shown(text)}.",
                 expected="a text that says what to do, such as 'pick up the cube'",
                 fix="give it under 'task', or set default_instruction in the robot profile",
             )
-        ids: list[int] = self._core.encode(text if text.endswith("\n") else f"{text}\n").ids
+        try:
+            ids: list[int] = _guarded(lambda: self._core.encode(text if text.endswith("\n") else f"{text}\n").ids)
+        except _NativeError as error:
+            raise TransformError(
+                f"The tokenizer fails on {shown(text)}: {error}",
+                fix="use a text that the policy was trained with, or take the tokenizer that belongs to the policy",
+            ) from error
+        if not ids or max(ids) > self.largest_id:
+            found = f"token {max(ids)}, which is none of its {self.vocab_size:,}" if ids else "no token"
+            raise TransformError(
+                f"The tokenizer makes {found} of {shown(text)}.",
+                fix="take the tokenizer that belongs to the policy: --tokenizer FOLDER",
+            )
         if len(ids) > max_length:
             raise TransformError(
-                f"The instruction has {len(ids)} tokens with its closing newline: {text!r}.",
+                f"The instruction has {len(ids)} tokens with its closing newline: {shown(text)}.",
                 expected=f"at most {max_length} (tokenizer_max_length); the end would be cut off",
                 fix="use a shorter text, the same one in training and on the robot",
             )
@@ -100,3 +124,17 @@ class PolicyTokenizer:
 def _nested(values: dict[str, Any], key: str, role: str) -> Any:
     inner = values.get(key)
     return inner.get(role) if isinstance(inner, dict) else None
+
+
+class _NativeError(Exception):
+    """What the library says, in one line."""
+
+
+def _guarded[T](call: Callable[[], T]) -> T:
+    """A call into the library, which raises bare Exception, and where it panics what is not even an Exception."""
+    try:
+        return call()
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise _NativeError(plain(error, 200)) from error

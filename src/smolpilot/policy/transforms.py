@@ -87,6 +87,11 @@ class Transforms:
     def camera_map(self) -> CameraMap:
         return self.recipe.camera_map
 
+    @property
+    def action_names(self) -> tuple[str, ...]:
+        """The joints of the actions that come back, in their order; empty where nothing names them."""
+        return next((part.action_names for part in self.parts if isinstance(part, JointsPart)), ())
+
     def inputs(self, frames: Sequence[Mapping[str, Any]]) -> PolicyInputs:
         """Frames -> one batch on the CPU; with actions when every frame has `action` [H, A].
 

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from smolpilot.errors import CheckpointError
+from smolpilot.words import sized
 
-from .config import VLMConfig
+from .json_file import is_pointer, parse_object
+from .vlm_config import VLMConfig
 
 CONFIG = "config.json"
 TOKENIZER = "tokenizer.json"
@@ -29,6 +31,8 @@ FILES = (
     "chat_template.jinja",
     "generation_config.json",
 )
+LARGEST = 64_000_000
+"""Bytes of one of them: the largest known tokenizer has half of it."""
 
 
 @dataclass(frozen=True)
@@ -40,17 +44,11 @@ class VLMFolder:
 
     @classmethod
     def read(cls, folder: str | Path) -> VLMFolder:
-        """Read the known files of a folder; a Git-LFS pointer is a CheckpointError."""
+        """Read the known files of a folder; CheckpointError for a Git-LFS pointer and for a file beyond `LARGEST`."""
         path = Path(folder)
         if not path.is_dir():
             raise CheckpointError(f"The vision-language model folder {path} does not exist.", fix="check the path")
-        files = {name: (path / name).read_bytes() for name in FILES if (path / name).is_file()}
-        for name, content in files.items():
-            if content.startswith(b"version https://git-lfs"):
-                raise CheckpointError(
-                    f"{path / name} is a Git-LFS pointer, not the file itself.", fix="run `git lfs pull` there"
-                )
-        return cls(files, str(path))
+        return cls({name: _read(path / name) for name in FILES if (path / name).is_file()}, str(path))
 
     def write(self, folder: Path) -> None:
         """Write the files into a new folder."""
@@ -60,15 +58,7 @@ class VLMFolder:
 
     def json(self, name: str) -> dict[str, Any]:
         """A JSON file of the folder, {} when it is absent."""
-        if name not in self.files:
-            return {}
-        try:
-            values = json.loads(self.files[name])
-        except ValueError as error:
-            raise CheckpointError(f"{self.origin}/{name} is not valid JSON: {error}") from error
-        if not isinstance(values, dict):
-            raise CheckpointError(f"{self.origin}/{name} holds no JSON object.")
-        return values
+        return parse_object(self.files[name], f"{self.origin}/{name}") if name in self.files else {}
 
     @property
     def has_tokenizer(self) -> bool:
@@ -76,9 +66,25 @@ class VLMFolder:
 
     def config(self) -> VLMConfig | None:
         """The dimensions of the model, None when the folder has no config.json."""
-        return VLMConfig.from_json(self.json(CONFIG)) if CONFIG in self.files else None
+        return VLMConfig.from_json(self.json(CONFIG), f"{self.origin}/{CONFIG}") if CONFIG in self.files else None
 
     def with_config(self, config: VLMConfig) -> VLMFolder:
         """The same folder with the config.json of `config`."""
         text = json.dumps(config.to_json(), indent=2)
         return VLMFolder({**self.files, CONFIG: text.encode()}, self.origin)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        size = path.stat().st_size
+        if size > LARGEST:
+            raise CheckpointError(
+                f"{path} has {sized(size)}.",
+                expected=f"at most {sized(LARGEST)}, as every file of a SmolVLM2 folder has",
+                fix="take the file that belongs to the policy",
+            )
+        if is_pointer(path):
+            raise CheckpointError(f"{path} is a Git-LFS pointer, not the file itself.", fix="run `git lfs pull` there")
+        return path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}.") from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from collections.abc import Iterable
@@ -14,6 +13,10 @@ import torch
 from torch import Tensor
 
 from smolpilot.errors import CheckpointError
+from smolpilot.shown import plain, shown
+
+from .form import RESTORE, Form, formed
+from .json_file import is_pointer, read_json
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -37,19 +40,18 @@ class WeightFile:
             raise CheckpointError(
                 f"{path} does not exist.", expected=f"a checkpoint folder with config.json and {path.name}"
             )
-        with path.open("rb") as file:
-            if file.read(40).startswith(b"version https://git-lfs"):
+        try:
+            if is_pointer(path):
                 raise CheckpointError(
                     f"{path} is a Git-LFS pointer, not the weights.", fix="run `git lfs pull`, or download it again"
                 )
-        try:
             opened: Any = safetensors.safe_open(path, framework="pt")
             self._file = opened
             self.names = list(opened.keys())
             self.metadata = opened.metadata() or {}
         except (safetensors.SafetensorError, OSError, ValueError) as error:
             raise CheckpointError(
-                f"{path} is damaged or torn: {error}",
+                f"{path} is damaged or torn: {plain(error, 200)}",
                 expected=f"a whole safetensors file; it has {path.stat().st_size:,} bytes",
                 fix="copy or download it again",
             ) from error
@@ -59,7 +61,7 @@ class WeightFile:
         try:
             value: Tensor = self._file.get_tensor(name)
         except (safetensors.SafetensorError, OSError, ValueError) as error:
-            raise CheckpointError(f"Weight {name} in {self.path} cannot be read: {error}") from error
+            raise CheckpointError(f"Weight {plain(name, 200)} in {self.path} cannot be read: {error}") from error
         return value
 
     def dtype(self, name: str) -> str:
@@ -112,9 +114,9 @@ class ShardedWeights(WeightFile):
                     )
                 self._home[tensor] = file
         for tensor, name in listed.items():
-            if tensor not in files[name].names:
+            if self._home.get(tensor) is not files[name]:
                 raise CheckpointError(
-                    f"{index.name} says that {tensor} is in {name}, which does not hold it.",
+                    f"{index.name} says that {plain(tensor, 200)} is in {name}, which does not hold it.",
                     expected=f"shards and index of one save in {index.parent}",
                     fix="copy or download the checkpoint again",
                 )
@@ -136,6 +138,14 @@ class ShardedWeights(WeightFile):
     @property
     def unlisted(self) -> list[str]:
         return self._unlisted
+
+
+def is_beside(name: str) -> bool:
+    """Whether what a file names is the name of a safetensors file in the same folder, and no way out of it."""
+    return (
+        Path(name).name == name and "\\" not in name and "\0" not in name and len(name) < 200
+        and name.endswith(".safetensors")
+    )  # fmt: skip
 
 
 def has_weights(folder: Path) -> bool:
@@ -230,7 +240,7 @@ def refuse_not_finite(file: WeightFile, found: dict[str, str]) -> None:
     """CheckpointError that names every damaged tensor (name in the file -> what `not_finite` said), when there are."""
     if not found:
         return
-    listed = "; ".join(f"{name}: {what}" for name, what in list(found.items())[:_LISTED])
+    listed = "; ".join(f"{plain(name, 200)}: {what}" for name, what in list(found.items())[:_LISTED])
     more = f" and {len(found) - _LISTED} more" if len(found) > _LISTED else ""
     raise CheckpointError(
         f"The weights hold NaN or infinity: {listed}{more}, in {_files(file, list(found))}.",
@@ -247,27 +257,22 @@ _KINDS = {
 _SCALES = ("scale", "scales", "scale_inv", "SCB", "absmax", "zero_point", "qzeros", "quant_map")
 
 
+class _Index(Form):
+    weight_map: dict[str, str]
+
+
 def _read_index(path: Path) -> dict[str, str]:
     """`weight_map` of an index: tensor -> file in the same folder."""
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        listed = values["weight_map"]
-        fits = isinstance(listed, dict) and listed and all(isinstance(name, str) for name in listed.values())
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(
-            f"{path} cannot be read: {type(error).__name__}: {error}.",
-            expected="the index of sharded weights: JSON with a weight_map",
-            fix="copy or download it again",
-        ) from error
-    if not fits:
-        raise CheckpointError(f"The weight_map in {path} is empty or no mapping.", fix="copy or download it again")
+    listed = formed(_Index, read_json(path), path).weight_map
+    if not listed:
+        raise CheckpointError(f"The weight_map in {path} is empty.", fix=RESTORE)
     for name in listed.values():
         # A name that leads elsewhere is no shard of this checkpoint, whatever wrote it.
-        if Path(name).name != name or "\\" in name or not name.endswith(".safetensors"):
+        if not is_beside(name):
             raise CheckpointError(
-                f"{path} lists the shard {name!r}.", expected="names of .safetensors files beside the index"
+                f"{path} lists the shard {shown(name)}.", expected="names of .safetensors files beside the index"
             )
-    return dict(listed)
+    return listed
 
 
 def _shards(folder: Path) -> list[Path]:
@@ -281,4 +286,5 @@ def _files(file: WeightFile, names: list[str]) -> str:
 
 
 def _some(items: list[str]) -> str:
-    return ", ".join(items[:_LISTED]) + (f" and {len(items) - _LISTED} more" if len(items) > _LISTED else "")
+    more = f" and {len(items) - _LISTED} more" if len(items) > _LISTED else ""
+    return ", ".join(plain(item, 120) for item in items[:_LISTED]) + more

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from smolpilot.errors import CheckpointError, UsageError
+from smolpilot.shown import plain
 
 from . import names
 from .config import PolicyConfig
@@ -22,7 +23,7 @@ _WRAPPERS = re.compile(r"(^|\.)(_orig_mod|module)(?=\.)")
 _NORMALISATION = re.compile(r"(^|\.)(un)?normali[sz]e|normalizer|buffer[._](observation|action)")
 _HARMLESS = re.compile(r"lm_head|rotary_emb|inv_freq|position_ids|lm_expert\.embed_tokens")
 _ALIGNMENT = 64  # bytes; torch allocates so
-_TEXT_LAYER = re.compile(r"text\.layers\.(\d+)\.")
+_TEXT_LAYER = re.compile(r"text\.layers\.(\d{1,9})\.")
 
 
 @dataclass
@@ -52,6 +53,7 @@ class Inventory:
 
 def take_inventory(file: WeightFile, config: PolicyConfig) -> Inventory:
     """Sort the names of a file by what the network of `config` needs."""
+    _check_layers(file, config)
     expected = expected_shapes(config)
     stock = Inventory(expected)
     for stored in file.names:
@@ -60,7 +62,8 @@ def take_inventory(file: WeightFile, config: PolicyConfig) -> Inventory:
         if ours in expected:
             if ours in stock.found:
                 raise CheckpointError(
-                    f"{file.path} holds {names.to_lerobot(ours)} twice, as {stock.found[ours]} and as {stored}.",
+                    f"{file.path} holds {names.to_lerobot(ours)} twice, as {plain(stock.found[ours], 200)} and as "
+                    f"{plain(stored, 200)}.",
                     expected="each weight once",
                     fix="load the model before it was wrapped (torch.compile, DataParallel), and save it again",
                 )
@@ -82,6 +85,18 @@ def take_inventory(file: WeightFile, config: PolicyConfig) -> Inventory:
     stock.missing = [name for name in expected if name not in stock.found]
     stock.dtypes = _dtypes_per_module(file, stock.found)
     return stock
+
+
+def _check_layers(file: WeightFile, config: PolicyConfig) -> None:
+    """CheckpointError for a config with more layers than the file can hold: before a network of them is built."""
+    vlm = config.vlm
+    for what, layers in (("vision", vlm.vision.layers), ("text", config.text_layers), ("expert", config.expert_layers)):
+        if layers > len(file.names):
+            raise CheckpointError(
+                f"The config says {layers:,} {what} layers, but {file.path} holds {len(file.names):,} weights in all.",
+                expected="the layers whose weights are there",
+                fix="check that config.json, the vision-language model's config.json and the weights belong together",
+            )
 
 
 def check_inventory(stock: Inventory, file: WeightFile) -> None:
@@ -238,4 +253,5 @@ def _dtype(state: Mapping[str, Tensor]) -> torch.dtype:
 
 
 def _some(items: list[str], limit: int = 4) -> str:
-    return ", ".join(items[:limit]) + (f" and {len(items) - limit} more" if len(items) > limit else "")
+    more = f" and {len(items) - limit} more" if len(items) > limit else ""
+    return ", ".join(plain(item, 200) for item in items[:limit]) + more

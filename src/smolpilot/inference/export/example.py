@@ -45,7 +45,11 @@ class ExportedPolicy:
             clock = np.concatenate([np.sin(angles), np.cos(angles)])[None].astype(np.float32)
             x = x - self.denoise.run(None, {**read, "noisy": x, "clock": clock})[0] / np.float32(steps)
         action = facts["action"]
-        return (x[0, :, : len(action["scale"])] * action["scale"] + action["offset"]).astype(np.float32)
+        chunk = (x[0, :, : len(action["scale"])] * action["scale"] + action["offset"]).astype(np.float32)
+        if not np.isfinite(chunk).all():  # never to a robot
+            at, joint = np.argwhere(~np.isfinite(chunk))[0]
+            raise ValueError(f"{chunk[at, joint]} for {action['joints'][joint]} at step {at} of the chunk: no action")
+        return chunk
 
 
 def verified(folder):

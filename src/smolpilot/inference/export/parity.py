@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from smolpilot.errors import CheckpointError
 from smolpilot.keys import STATE, TASK, image_key
 from smolpilot.policy.images import to_unit_range
 
@@ -38,9 +39,15 @@ def parity(
         )
         images = {camera: as_bytes(frame[image_key(camera)], camera) for camera in exported.facts["slots"] if camera}
         state, text = np.asarray(frame[STATE], dtype=np.float32), str(frame[TASK])
-        ours.append(exported.predict_chunk(images, state, text, noise.numpy()))
         seen = {STATE: state, TASK: text, **{image_key(camera): picture for camera, picture in images.items()}}
         plain.append(policy.predict_chunk(seen, noise).numpy())
+        try:
+            ours.append(exported.predict_chunk(images, state, text, noise.numpy()))
+        except ValueError as error:
+            raise CheckpointError(
+                f"The exported graphs fail where the policy does not: {error}.",
+                fix="export in another precision (--precision fp32)",
+            ) from error
         if i == 0:
             pictures: dict[str, Any] = {f"image.{camera}": picture for camera, picture in images.items()}
             np.savez_compressed(

@@ -1,0 +1,188 @@
+"""What is not finite never leaves as an action, whichever way it is asked for: one error with joint and step."""
+
+from __future__ import annotations
+
+import copy
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from smolpilot.cli.main import main
+from smolpilot.errors import CheckpointError, TransformError, UsageError
+from smolpilot.inference import prepare
+from smolpilot.inference.export.exporting import export_policy
+from smolpilot.inference.export.parity import load_example
+from smolpilot.inference.frames import made_up_frame
+from smolpilot.keys import STATE, TASK
+from smolpilot.policy import Policy, load_policy
+
+WORDS = r"computes (NaN|infinite) for joint 'pan' at step 0 of the chunk"
+HEAD = "model.action_out_proj.weight"
+
+
+@pytest.fixture(scope="module")
+def overflowing(policy: Policy) -> Policy:
+    """Every weight is finite, and the numbers that they make are not: no look at the file can tell."""
+    broken = copy.copy(policy)
+    broken.model = copy.deepcopy(policy.model)
+    with torch.no_grad():
+        broken.model.action_out_proj.weight.fill_(3e38)
+    return broken
+
+
+WAYS: dict[str, Callable[[Any, dict[str, Any]], object]] = {
+    "predict_chunk": lambda runner, frame: runner.predict_chunk(frame),
+    "predict_chunks": lambda runner, frame: runner.predict_chunks([frame, frame]),
+    "select_action": lambda runner, frame: runner.select_action(frame),
+}
+ENGINE_WAYS: dict[str, Callable[[Any, dict[str, Any]], object]] = {
+    **WAYS,
+    "guided": lambda engine, frame: engine.predict_chunk(frame, leftover=torch.zeros(5, 3), delay=1),
+    "in_two_stages": lambda engine, frame: (engine.begin(frame), engine.finish(frame[STATE])),
+    "normalised": lambda engine, frame: engine.predict_normalised(engine.transforms.inputs([frame])),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_policy(way: str, overflowing: Policy) -> None:
+    with pytest.raises(CheckpointError, match=WORDS) as caught:
+        WAYS[way](overflowing, made_up_frame(overflowing))
+    assert "No action is given" in caught.value.found
+    assert not overflowing._queue
+
+
+@pytest.mark.parametrize("mode", ["exact", "fast"])
+def test_engine(mode: Any, overflowing: Policy, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"mode": mode, "backend": "torch" if mode == "exact" else "auto"}
+    frame = made_up_frame(overflowing)
+    with pytest.raises(CheckpointError, match=WORDS):
+        prepare(overflowing, cache_dir=tmp_path, **options)
+    with prepare(overflowing, cache_dir=tmp_path, warm_up=False, **options) as engine:
+        with pytest.raises(CheckpointError, match=WORDS):
+            engine.predict_chunk(frame)
+        assert engine.verdict is None  # none on a policy that computes nothing
+    assert not list(tmp_path.rglob("verdict.json"))
+    with prepare(overflowing, cache_dir=tmp_path, warm_up=False, check=False, **options) as engine:
+        for ask in ENGINE_WAYS.values():
+            with pytest.raises(CheckpointError, match=WORDS):
+                ask(engine, frame)
+
+
+def test_int8(policy: Policy, overflowing: Policy, frames: list[dict[str, Any]], tmp_path: Path) -> None:
+    options: dict[str, Any] = {"mode": "int8", "calibration": frames, "check": False, "warm_up": False}
+    try:
+        engine = prepare(overflowing, cache_dir=tmp_path, **options)
+    except UsageError as error:
+        if "int8" not in error.found:
+            raise
+        pytest.skip(f"no int8 here: {error.found}")
+    with engine, pytest.raises(CheckpointError, match=WORDS):
+        engine.predict_chunk(frames[0])
+
+
+def test_an_engine_that_fails_where_the_policy_does_not_is_replaced(policy: Policy, tmp_path: Path) -> None:
+    """NaN of an engine is no chunk and no error: its check falls back to the plain network."""
+    engine = prepare(policy, mode="exact", cache_dir=tmp_path, warm_up=False)
+    backend = engine._backend
+    real = type(backend).denoise
+    try:
+        type(backend).denoise = lambda *args, **more: real(*args, **more) * float("nan")  # type: ignore[method-assign,union-attr]
+        with pytest.warns(UserWarning, match="the plain network runs instead"):
+            chunk = engine.predict_chunk(made_up_frame(policy), seed=0)
+    finally:
+        type(backend).denoise = real  # type: ignore[method-assign,union-attr]
+    assert torch.isfinite(chunk).all()
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_noise_and_left_overs_are_looked_at(number: float, policy: Policy, tmp_path: Path) -> None:
+    frame = made_up_frame(policy)
+    noise = torch.zeros(12, 32)
+    noise[3, 1] = number
+    with pytest.raises(TransformError, match="The noise is not finite"):
+        policy.predict_chunk(frame, noise)
+    with prepare(policy, mode="exact", cache_dir=tmp_path, warm_up=False, check=False) as engine:
+        with pytest.raises(TransformError, match="The noise is not finite"):
+            engine.predict_chunk(frame, noise)
+        with pytest.raises(TransformError, match="'action' is"):
+            engine.predict_chunk(frame, leftover=noise[:4, :3])
+        with pytest.raises(UsageError, match="max_gain"):
+            engine.predict_chunk(frame, leftover=torch.zeros(4, 3), max_gain=number)
+        inputs = engine.transforms.inputs([frame])
+        inputs.state[0, 0] = number
+        with pytest.raises(TransformError, match="The state is not finite"):
+            engine.predict_normalised(inputs)
+        for steps in (0, 1_001, 10**9, True):
+            with pytest.raises(UsageError, match="num_steps is"):
+                engine.predict_chunk(frame, num_steps=steps)
+
+
+def test_a_finite_chunk_passes_to_its_last_bit(policy: Policy) -> None:
+    noise = torch.randn(12, 32, generator=torch.Generator().manual_seed(0))
+    frame = made_up_frame(policy)
+    inputs = policy.transforms.inputs([frame])
+    plain = policy.transforms.actions(policy.model.sample(inputs, noise[None]))[0]
+    assert torch.equal(policy.predict_chunk(frame, noise), plain)
+
+
+def test_exported_example(policy: Policy, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    frame = made_up_frame(policy)
+    export_policy(policy, tmp_path / "out", [frame])
+    exported = load_example(tmp_path / "out").ExportedPolicy(tmp_path / "out")
+    images = {camera: frame[f"observation.images.{camera}"] for camera in ("front", "wrist")}
+    exported.facts["action"]["scale"][1] = float("nan")
+    with pytest.raises(ValueError, match="nan for lift at step 0 of the chunk: no action"):
+        exported.predict_chunk(images, frame[STATE], frame[TASK])
+
+
+def test_an_export_that_computes_nothing_leaves_nothing(overflowing: Policy, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    with pytest.raises(CheckpointError, match=WORDS):
+        export_policy(overflowing, tmp_path / "out", [made_up_frame(overflowing)])
+    assert not list(tmp_path.iterdir())
+
+
+VERBS: dict[str, Callable[[str, str], list[str]]] = {
+    "bundle": lambda bundle, data: ["bundle", bundle],
+    "eval": lambda bundle, data: ["eval", bundle, data, "--episodes", "0"],
+    "bench": lambda bundle, data: ["bench", bundle],
+    "export": lambda bundle, data: ["export", bundle, "--out", f"{bundle}_out"],
+    "preflight": lambda bundle, data: ["preflight", data, "--policy", bundle],
+    "train": lambda bundle, data: [
+        "train", "--dataset", data, "--policy", bundle, "--out", f"{bundle}_out", "--steps", "1",
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_refuses_weights_that_are_not_finite(
+    verb: str, bundle: Path, tiny_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = Path(shutil.copytree(bundle, tmp_path / "bundle"))
+    weights = load_file(folder / "model.safetensors")
+    weights[HEAD][2, 3] = float("nan")
+    save_file(weights, folder / "model.safetensors")
+    assert main(VERBS[verb](str(folder), str(tiny_dataset))) == 1
+    said = capsys.readouterr()
+    assert f"{HEAD}: 1 NaN of" in said.out + said.err
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+
+
+@pytest.mark.parametrize("kind", ["I32", "U32"])
+def test_weights_whose_header_says_integers(kind: str, bundle: Path, tmp_path: Path) -> None:
+    """The bytes of float32 as whole numbers: as large as before, and no weights."""
+    folder = Path(shutil.copytree(bundle, tmp_path / "bundle"))
+    path = folder / "model.safetensors"
+    content = path.read_bytes()
+    size = int.from_bytes(content[:8], "little")
+    header = content[8 : 8 + size].replace(b'"dtype":"F32"', f'"dtype":"{kind}"'.encode())
+    assert len(header) == size
+    path.write_bytes(content[:8] + header + content[8 + size :])
+    with pytest.raises(CheckpointError, match=f"are {'u' if kind == 'U32' else ''}int32"):
+        load_policy(folder, device="cpu")
