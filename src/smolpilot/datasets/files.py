@@ -11,6 +11,7 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from smolpilot.datasets.parquet_files import DAMAGED, parquet_file
 from smolpilot.errors import DatasetError
 
 # How it came to this is not known here: the same file may be as bad where it comes from.
@@ -143,7 +144,7 @@ def open_parquet(path: Path, what: str) -> pq.ParquetFile:
     """Open a parquet file (its footer only)."""
     require_file(path, what)
     try:
-        return pq.ParquetFile(path)
+        return parquet_file(path)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise _torn(path, what, error) from error
 
@@ -172,8 +173,11 @@ def _torn(path: Path, what: str, error: Exception) -> DatasetError:
         begins = file.read(4) == _PARQUET_MAGIC
     if begins and not has_footer(path):
         return _unfinished(root, path, what)
+    why = "is torn or not a parquet file"
+    if DAMAGED in str(error):
+        why = "is damaged: a part of it is not what was written, by its checksum"
     return DatasetError(
-        f"The {what} {path} is torn or not a parquet file: {str(error).splitlines()[0]}",
+        f"The {what} {path} {why}: {str(error).splitlines()[0]}",
         expected="a complete parquet file",
         fix=_others(root, path) or _again(path),
     )
