@@ -19,6 +19,8 @@ GET_AGAIN = "or get the file anew from where the dataset comes from, if it is wh
 
 type FileState = Literal["whole", "missing", "empty", "pointer"]
 
+MANIFEST = "meta/smolpilot_manifest.json"
+"""Digests of all files of a dataset that smolpilot wrote."""
 _LFS_HEAD = b"version https://git-lfs.github.com/spec/"
 _PARQUET_MAGIC = b"PAR1"
 

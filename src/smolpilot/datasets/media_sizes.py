@@ -32,8 +32,8 @@ def check_video_sizes(meta: DatasetMeta, episodes: Iterable[Episode], videos: Vi
         for name, span in episode.videos.items():
             index, camera = videos.index(span.path), meta.cameras[name]
             if (index.width, index.height) != (camera.width, camera.height):
-                where = f"The video of camera '{name}' in episode {episode.index} is"
-                raise other_size(meta, where, camera, f"{index.width}x{index.height} ({span.path})")
+                what = f"The video of camera '{name}' in episode {episode.index}"
+                raise other_size(meta, what, camera, f"{index.width}x{index.height}", span.path)
 
 
 def check_image_sizes(
@@ -63,11 +63,11 @@ def check_image_sizes(
             _check_column(meta, path, name, camera, places)
 
 
-def other_size(meta: DatasetMeta, where: str, camera: CameraInfo, found: str) -> DatasetError:
-    """The error for a video or image of another size; `where` and `found` are its sentence."""
+def other_size(meta: DatasetMeta, what: str, camera: CameraInfo, found: str, path: Path) -> DatasetError:
+    """The error for a video or image (`what`) that is of another size (`found`)."""
     return DatasetError(
-        f"{where} {found}.",
-        expected=f"{camera.width}x{camera.height}, as meta/info.json says",
+        f"{what} is {found}, meta/info.json says {camera.width}x{camera.height} ({path}).",
+        expected="one size for all images of a camera, the one that the features state",
         fix=repair_advice(meta.root, "puts the description right, or leaves out episodes of another size"),
     )
 
@@ -129,4 +129,4 @@ def _check_image(
             fix=repair_advice(meta.root, "leaves such episodes out"),
         ) from error
     if (width, height) != (camera.width, camera.height):
-        raise other_size(meta, f"{where} is", camera, f"{width}x{height} ({path})")
+        raise other_size(meta, where, camera, f"{width}x{height}", path)

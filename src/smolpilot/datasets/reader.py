@@ -342,8 +342,8 @@ def _probe_cameras(meta: DatasetMeta) -> DatasetMeta:
         path = first.videos[name].path
         codec, pix_fmt, width, height = probe(path)
         if (width, height) != (camera.width, camera.height):
-            where = f"The video of camera '{name}' in episode {first.index} is"
-            raise other_size(meta, where, camera, f"{width}x{height} ({path})")
+            what = f"The video of camera '{name}' in episode {first.index}"
+            raise other_size(meta, what, camera, f"{width}x{height}", path)
         cameras[name] = dataclasses.replace(camera, codec=codec, pix_fmt=pix_fmt)
     return dataclasses.replace(meta, cameras=cameras)
 

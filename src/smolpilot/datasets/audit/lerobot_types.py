@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from smolpilot.datasets.parquet_files import parquet_file
+
 # Its two columns of annotations have a form of their own.
 LANGUAGE = ("language_persistent", "language_events")
 _TYPES: dict[str, pa.DataType] = {

@@ -12,6 +12,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 
 from smolpilot.datasets.encode import Codec, VideoEncoder, find_encoder
+from smolpilot.datasets.media_sizes import other_size
 from smolpilot.datasets.rewrite.facts import Pictures, ScanTask, scan
 from smolpilot.datasets.rewrite.options import RewriteOptions
 from smolpilot.datasets.rewrite.packets import Clip, Span
@@ -88,6 +89,12 @@ def copyable(
             expected="a key frame at the start of each episode",
             fix="Run again with --reencode: these episodes are decoded and encoded anew, with a small loss.",
         )
+    for one, camera in bad:
+        coding, info = one.clips[camera].coding, one.plan.source.cameras[camera]
+        if info.width and (coding.width, coding.height) != (info.width, info.height):
+            what = f"The video of camera '{camera}' in episode {one.plan.episode}"
+            path = one.plan.origin.videos[camera].path
+            raise other_size(one.plan.source, what, info, f"{coding.width}x{coding.height}", path)
     parts = [
         EncodePart(
             f"encode {camera} {one.index}",
