@@ -57,7 +57,7 @@ class PictureReader:
             return rgb(picture)
         except PictureError as error:
             raise DatasetError(
-                f"The picture in row {row} of column '{key}' in {path} cannot be decoded: {error}.",
+                f"Row {row} of column '{key}' in {path} cannot be decoded: {error}.",
                 expected="a PNG or JPEG picture of 8-bit colors, of the size that the features state",
                 fix=repair_advice(dataset_root(path), "leaves its episode out"),
             ) from error
