@@ -234,11 +234,10 @@ def _encode(encoder: str) -> bytes:
 
 def check_videos(dataset: Path) -> list[Check]:
     """Decode the first frame of one video file per camera of a dataset folder."""
-    import av
-
     if not dataset.is_dir():
         return [Check("dataset", "error", f"{dataset} is not a folder", "check the path given to --dataset")]
     from smolpilot.datasets.files import file_state, lfs_advice
+    from smolpilot.datasets.video_file import VideoFile
 
     first: dict[str, Path] = {}
     for path in sorted(dataset.glob("videos/**/*.mp4")):
@@ -247,9 +246,9 @@ def check_videos(dataset: Path) -> list[Check]:
     checks = []
     for camera, path in first.items():
         try:
-            with av.open(str(path)) as container:
-                frame = next(container.decode(video=0))
-                codec = container.streams.video[0].codec_context.name
+            with VideoFile(path) as video:
+                frame = next(video.frames())
+                codec = video.context.name
             found = f"{frame.width} x {frame.height}, {frame.format.name}, decoded by {codec}"
             checks.append(Check(camera, "ok", found))
         except Exception as error:
@@ -257,7 +256,11 @@ def check_videos(dataset: Path) -> list[Check]:
             fix = (
                 lfs_advice(path) if pointer else f"`smolpilot dataset check {dataset}` says what is wrong with the file"
             )
-            checks.append(Check(camera, "error", f"{path} cannot be decoded: {error}", fix))
+            # A file without a frame ends the iteration, which has no words of its own.
+            reason = (
+                getattr(error, "reason", None) or getattr(error, "found", None) or str(error) or "it holds no frames"
+            )
+            checks.append(Check(camera, "error", f"{path} cannot be decoded: {reason}", fix))
     return checks or [Check("dataset", "warning", f"{dataset} holds no videos/**/*.mp4", "check the path")]
 
 

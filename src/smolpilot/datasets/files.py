@@ -11,6 +11,7 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from smolpilot.datasets.parquet_files import DAMAGED, parquet_file
 from smolpilot.errors import DatasetError
 
 # How it came to this is not known here: the same file may be as bad where it comes from.
@@ -18,6 +19,8 @@ GET_AGAIN = "or get the file anew from where the dataset comes from, if it is wh
 
 type FileState = Literal["whole", "missing", "empty", "pointer"]
 
+MANIFEST = "meta/smolpilot_manifest.json"
+"""Digests of all files of a dataset that smolpilot wrote."""
 _LFS_HEAD = b"version https://git-lfs.github.com/spec/"
 _PARQUET_MAGIC = b"PAR1"
 
@@ -143,7 +146,7 @@ def open_parquet(path: Path, what: str) -> pq.ParquetFile:
     """Open a parquet file (its footer only)."""
     require_file(path, what)
     try:
-        return pq.ParquetFile(path)
+        return parquet_file(path)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise _torn(path, what, error) from error
 
@@ -172,8 +175,11 @@ def _torn(path: Path, what: str, error: Exception) -> DatasetError:
         begins = file.read(4) == _PARQUET_MAGIC
     if begins and not has_footer(path):
         return _unfinished(root, path, what)
+    why = "is torn or not a parquet file"
+    if DAMAGED in str(error):
+        why = "is damaged: a part of it is not what was written, by its checksum"
     return DatasetError(
-        f"The {what} {path} is torn or not a parquet file: {str(error).splitlines()[0]}",
+        f"The {what} {path} {why}: {str(error).splitlines()[0]}",
         expected="a complete parquet file",
         fix=_others(root, path) or _again(path),
     )

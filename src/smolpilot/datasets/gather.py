@@ -76,7 +76,8 @@ class Media:
             if place.column is None:
                 self.videos.fill(place.path, place.number, out)
             else:
-                fill(self.pictures.picture(place.path, place.column, place.number), out)
+                height, width = out.shape[1:]
+                fill(self.pictures.picture(place.path, place.column, place.number, (height, width)), out)
 
 
 def default_threads() -> int:

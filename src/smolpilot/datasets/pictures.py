@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import threading
 from collections import OrderedDict
@@ -12,9 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from PIL import Image, UnidentifiedImageError
 
-from smolpilot.datasets.files import open_parquet
+from smolpilot.datasets.files import dataset_root, open_parquet, repair_advice
+from smolpilot.datasets.picture_formats import PictureError, decoded, rgb
 from smolpilot.errors import DatasetError
 
 _GROUPS_KEPT = 4
@@ -34,8 +33,11 @@ class PictureReader:
         self._starts = state["starts"]
         self._forget()
 
-    def picture(self, path: Path, key: str, row: int) -> npt.NDArray[np.uint8]:
-        """The picture in column `key`, row `row` of the file: `[h, w, 3]` uint8."""
+    def picture(self, path: Path, key: str, row: int, size: tuple[int, int] | None = None) -> npt.NDArray[np.uint8]:
+        """The picture in column `key`, row `row` of the file: `[h, w, 3]` uint8.
+
+        Raises DatasetError when it cannot be decoded, and when it is not of the `size` (height, width).
+        """
         if self._process != os.getpid():
             self._forget()
         with self._lock:
@@ -49,15 +51,16 @@ class PictureReader:
                 expected="encoded pictures inside the table, not links to files",
             )
         try:
-            with Image.open(io.BytesIO(content)) as picture:
-                if picture.mode.startswith(("I", "F")):
-                    raise DatasetError(
-                        f"Row {row} of column '{key}' in {path} is a depth or float picture (mode {picture.mode}).",
-                        expected="8-bit colour pictures",
-                    )
-                return np.array(picture.convert("RGB"), dtype=np.uint8)
-        except (UnidentifiedImageError, OSError, SyntaxError) as error:
-            raise DatasetError(f"Row {row} of column '{key}' in {path} is a torn picture: {error}.") from error
+            picture = decoded(content, size=size)
+            if picture.mode.startswith(("I", "F")):
+                raise PictureError(f"it is a depth or float picture (mode {picture.mode}), not one of 8-bit colors")
+            return rgb(picture)
+        except PictureError as error:
+            raise DatasetError(
+                f"Row {row} of column '{key}' in {path} cannot be decoded: {error}.",
+                expected="a PNG or JPEG picture of 8-bit colors, of the size that the features state",
+                fix=repair_advice(dataset_root(path), "leaves its episode out"),
+            ) from error
 
     def _row_group_starts(self, path: Path, key: str) -> npt.NDArray[np.int64]:
         if path not in self._starts:

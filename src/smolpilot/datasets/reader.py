@@ -15,6 +15,7 @@ from smolpilot.datasets.arguments import check_images, check_threads, plain_indi
 from smolpilot.datasets.files import repair_advice
 from smolpilot.datasets.gather import Media, Place, default_threads
 from smolpilot.datasets.layout import Episode
+from smolpilot.datasets.media_sizes import check_image_sizes, check_video_sizes, other_size
 from smolpilot.datasets.meta import DatasetMeta, read_meta, unknown_episode, usable
 from smolpilot.datasets.tables import Tables, load_tables, ranges
 from smolpilot.datasets.tensors import Images, chunks, picture_memory, split_batch, table_tensors
@@ -252,13 +253,19 @@ class Dataset:
         changed = (np.diff(np.concatenate(groups)) != 0) | (np.diff(self.episode_index) != 0)
         return np.flatnonzero(np.append(True, changed))
 
-    def check_videos(self, progress: Callable[[int, int], None] | None = None) -> None:
-        """Compare the number of video frames with the table rows of each selected episode, without decoding.
+    @working("checking videos and images")
+    def check_videos(self, progress: Callable[[int, int], None] | None = None, *, images: bool = True) -> None:
+        """Compare size and number of video frames, and the size of images in the tables, with the features and the
+        rows of each selected episode, without decoding.
 
-        Reads the packets of every video file once; `progress(done, total)` is called after each episode. Raises
-        DatasetError for the first episode that does not fit.
+        Reads the packets of every video file once; `progress(done, total)` is called after each episode. `images`
+        False leaves out those in the tables, which are read whole for it. Raises DatasetError for the first episode
+        that does not fit.
         """
         chosen = [self.meta.episode(index) for index in self.episodes]
+        check_video_sizes(self.meta, chosen, self._media.videos)
+        if images:
+            check_image_sizes(self.meta, chosen, self._tables.spans, self._tables.file_rows)
         for number, episode in enumerate(chosen):
             for camera in episode.videos:
                 self._frame_positions(camera, episode)
@@ -331,14 +338,12 @@ def _probe_cameras(meta: DatasetMeta) -> DatasetMeta:
     for name, camera in cameras.items():
         if not camera.is_video:
             continue
-        path = meta.episodes[0].videos[name].path
+        first = meta.episodes[0]
+        path = first.videos[name].path
         codec, pix_fmt, width, height = probe(path)
         if (width, height) != (camera.width, camera.height):
-            raise DatasetError(
-                f"The video {path} is {width}x{height}, meta/info.json says {camera.width}x{camera.height}.",
-                expected="pictures of the size that the features state",
-                fix=repair_advice(meta.root, "puts the description right, or leaves out episodes of another size"),
-            )
+            what = f"The video of camera '{name}' in episode {first.index}"
+            raise other_size(meta, what, camera, f"{width}x{height}", path)
         cameras[name] = dataclasses.replace(camera, codec=codec, pix_fmt=pix_fmt)
     return dataclasses.replace(meta, cameras=cameras)
 

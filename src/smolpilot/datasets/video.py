@@ -17,7 +17,8 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 
 from smolpilot.datasets.pixels import Picture, fill_from_frame, to_rgb
-from smolpilot.datasets.video_index import VideoIndex, open_container, read_index, undecodable
+from smolpilot.datasets.video_file import VideoError, VideoFile, reason_of
+from smolpilot.datasets.video_index import VideoIndex, read_index
 
 __all__ = ["Picture", "VideoIndex", "VideoReader", "decode_positions", "probe", "read_index", "to_rgb"]
 
@@ -61,6 +62,9 @@ class VideoReader:
 
     def fill(self, path: Path, position: int, out: npt.NDArray[Any]) -> None:
         """Write the frame at a position into `out` `[3, h, w]`, as uint8 or as float32 in [0, 1]."""
+        index = self.index(path)
+        if (index.height, index.width) != out.shape[1:]:
+            raise VideoError(path, f"it is {index.width}x{index.height}, not {out.shape[2]}x{out.shape[1]}")
         with self._decoder(path, position) as decoder:
             fill_from_frame(decoder.frame(path, self.index(path), position), decoder.reformatter, out)
 
@@ -121,9 +125,8 @@ class _Decoder:
     def __init__(self, path: Path, index: VideoIndex) -> None:
         self.path, self.kind = path, index.kind
         # The settings of the file (colours, parameter sets) come with its stream: it is opened once for them.
-        self._container = open_container(path)
-        self._stream = self._container.streams.video[0]
-        self._codec = self._stream.codec_context
+        self._video = VideoFile(path)
+        self._codec = self._video.context
         # Decoder threads work ahead of every jump: single frames take longer, and a fork could wait for them.
         self._codec.thread_count = 1
         self.reformatter = VideoReformatter()
@@ -136,7 +139,7 @@ class _Decoder:
     def close(self) -> None:
         self._stop()
         self._file.close()
-        self._container.close()
+        self._video.close()
 
     def reaches(self, index: VideoIndex, position: int) -> bool:
         """Whether decoding on from here gets to `position` without decoding a frame that a jump would leave out."""
@@ -157,10 +160,13 @@ class _Decoder:
                 # A key frame that the decoder refuses (open groups, edit lists): once more, from the start.
                 self._jump(index, 0)
                 frame = self._decode_to(index, position)
-        except av.FFmpegError as error:
-            raise undecodable(path, str(error)) from error
+        except VideoError:
+            raise
+        except Exception as error:  # of values, memory: FFmpeg's wrapper raises more than its own errors
+            raise VideoError(path, reason_of(error)) from error
         if frame is None:
-            raise undecodable(path, f"frame {position} of {len(index.pts)} cannot be decoded")
+            raise VideoError(path, f"frame {position} of {len(index.pts)} cannot be decoded")
+        self._video.check(frame)
         self._at, self._last = position, frame
         return frame
 
@@ -200,7 +206,7 @@ class _Decoder:
             size = int(packets.size[number])
             content = os.pread(self._file.fileno(), size, int(packets.offset[number]))
             if len(content) != size:
-                raise undecodable(self.path, f"it ends within packet {number} of {len(packets.pts)}")
+                raise VideoError(self.path, f"it ends within packet {number} of {len(packets.pts)}")
             packet = av.Packet(content)
             packet.pts, packet.time_base = int(packets.pts[number]), index.time_base
             yield packet
@@ -208,8 +214,8 @@ class _Decoder:
 
     def _demux(self, index: VideoIndex, keyframe: int) -> Iterator[av.Packet | None]:
         """The packets from a key frame on, as the demuxer gives them; None at the end."""
-        self._container.seek(int(index.dts[keyframe]), stream=self._stream, backward=True, any_frame=False)
-        for packet in self._container.demux(self._stream):
+        self._video.seek(int(index.dts[keyframe]))
+        for packet in self._video.packets():
             if packet.size:
                 yield packet
         yield None
@@ -217,10 +223,8 @@ class _Decoder:
 
 def probe(path: Path) -> tuple[str, str, int, int]:
     """(codec, pixel format, width, height) of a video file; DatasetError when it cannot be opened."""
-    with open_container(path) as container:
-        codec = container.streams.video[0].codec_context
-        name = codec.codec.canonical_name
-        return name, str(codec.pix_fmt), codec.width, codec.height
+    with VideoFile(path) as video:
+        return video.codec, video.pix_fmt, video.width, video.height
 
 
 def decode_positions(path: Path, index: VideoIndex, positions: npt.NDArray[np.int64]) -> Iterator[Picture]:
@@ -228,20 +232,16 @@ def decode_positions(path: Path, index: VideoIndex, positions: npt.NDArray[np.in
     reformatter = VideoReformatter()
     wanted = [int(pts) for pts in index.pts[positions]]
     done = 0
-    with open_container(path) as container:
-        stream = container.streams.video[0]
-        stream.thread_type = "AUTO"
-        try:
-            container.seek(int(index.dts[index.keyframe[positions[0]]]), stream=stream, backward=True, any_frame=False)
-            for frame in container.decode(stream):
-                if frame.pts is None or frame.pts < wanted[done]:
-                    continue
-                if frame.pts > wanted[done]:
-                    break
-                yield to_rgb(frame, reformatter)
-                done += 1
-                if done == len(wanted):
-                    return
-        except av.FFmpegError as error:
-            raise undecodable(path, str(error)) from error
-    raise undecodable(path, f"frame {int(positions[done])} of {len(index.pts)} cannot be decoded")
+    with VideoFile(path) as video:
+        video.stream.thread_type = "AUTO"
+        video.seek(int(index.dts[index.keyframe[positions[0]]]))
+        for frame in video.frames():
+            if frame.pts is None or frame.pts < wanted[done]:
+                continue
+            if frame.pts > wanted[done]:
+                break
+            yield to_rgb(frame, reformatter)
+            done += 1
+            if done == len(wanted):
+                return
+    raise VideoError(path, f"frame {int(positions[done])} of {len(index.pts)} cannot be decoded")

@@ -9,12 +9,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 import numpy.typing as npt
 
-from smolpilot.datasets.files import GET_AGAIN, dataset_root, repair_advice, require_file
-from smolpilot.errors import DatasetError
+from smolpilot.datasets.video_file import VideoError, VideoFile
 
 
 @dataclass(frozen=True)
@@ -38,7 +36,7 @@ class VideoIndex:
 
     `pts` sorted, in units of `time_base` seconds; `keyframe` for each frame the position of the key frame at or
     before it; `dts` the decoding time of each frame's packet, the clock by which files are searched. `kind` is what a
-    decoder needs to know: files of equal kind can share one.
+    decoder needs to know: files of equal kind can share one. `width` and `height` are those of the file's header.
     """
 
     pts: npt.NDArray[np.int64]
@@ -47,6 +45,8 @@ class VideoIndex:
     time_base: Fraction
     packets: Packets
     kind: tuple[Any, ...]
+    width: int
+    height: int
 
     @cached_property
     def times(self) -> npt.NDArray[np.float64]:
@@ -79,29 +79,25 @@ class VideoIndex:
 
 def read_index(path: Path) -> VideoIndex:
     """Read the time stamps of all frames of a file; DatasetError when it is torn, empty or no video."""
-    with open_container(path) as container:
-        stream = container.streams.video[0]
+    with VideoFile(path) as video:
         rows: list[tuple[int, int, bool, bool, int, int]] = []
         plain = True
-        try:
-            for packet in container.demux(stream):
-                if packet.pts is None:
-                    continue
-                dts = packet.dts if packet.dts is not None else packet.pts
-                shown = not packet.is_discard and not packet.is_corrupt
-                offset = -1 if packet.pos is None else packet.pos
-                if not rows:
-                    plain = offset >= 0 and read_bytes(path, offset, packet.size) == bytes(packet)
-                plain = plain and offset >= 0
-                rows.append((packet.pts, dts, packet.is_keyframe, shown, offset, packet.size))
-        except av.FFmpegError as error:
-            raise undecodable(path, str(error)) from error
-        time_base, kind = stream.time_base or Fraction(1, 90000), _kind(stream.codec_context)
+        for packet in video.packets():
+            if packet.pts is None:
+                continue
+            dts = packet.dts if packet.dts is not None else packet.pts
+            shown = not packet.is_discard and not packet.is_corrupt
+            offset = -1 if packet.pos is None else packet.pos
+            if not rows:
+                plain = offset >= 0 and read_bytes(path, offset, packet.size) == bytes(packet)
+            plain = plain and offset >= 0
+            rows.append((packet.pts, dts, packet.is_keyframe, shown, offset, packet.size))
+        time_base, kind = video.time_base, _kind(video.context)
         if not plain:
             kind = (*kind, path)
     numbers = np.array([number for number, row in enumerate(rows) if row[3]], dtype=np.int32)
     if not len(numbers):
-        raise undecodable(path, "it holds no frames")
+        raise VideoError(path, "it holds no frames")
     table = np.array(rows, dtype=np.int64)
     of_frame = numbers[np.lexsort((table[numbers, 1], table[numbers, 0]))]
     keys = table[of_frame, 2].astype(bool)
@@ -114,6 +110,8 @@ def read_index(path: Path) -> VideoIndex:
             table[:, 4].copy(), table[:, 5].astype(np.int32), table[:, 0].copy(), of_frame.astype(np.int32), plain
         ),
         kind=kind,
+        width=video.width,
+        height=video.height,
     )
 
 
@@ -121,29 +119,6 @@ def read_bytes(path: Path, offset: int, size: int) -> bytes:
     """Some bytes of a file."""
     with path.open("rb") as file:
         return os.pread(file.fileno(), size, offset)
-
-
-def open_container(path: Path) -> Any:
-    """Open a video file; DatasetError when it is missing, torn or holds no video."""
-    require_file(path, "video file")
-    try:
-        container = av.open(str(path))
-    except (av.FFmpegError, OSError) as error:
-        raise undecodable(path, str(error)) from error
-    if not container.streams.video:
-        container.close()
-        raise undecodable(path, "it holds no video stream")
-    return container
-
-
-def undecodable(path: Path, reason: str) -> DatasetError:
-    """The error for a file that cannot be decoded."""
-    return DatasetError(
-        f"The video file {path} is torn or cannot be decoded: {reason}.",
-        expected="a complete video (a crash while recording leaves an mp4 without its index)",
-        fix=repair_advice(dataset_root(path), "leaves its episodes out")
-        + f" `smolpilot doctor` tests the codecs; {GET_AGAIN}",
-    )
 
 
 def _kind(codec: Any) -> tuple[Any, ...]:

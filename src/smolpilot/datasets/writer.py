@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from smolpilot.atomic import atomic_folder
 from smolpilot.datasets.encode import CRF, GROUP_SIZE, Codec, VideoEncoder, find_encoder, pixel_format, require_size
 from smolpilot.datasets.image_statistics import ImageStatistics
+from smolpilot.datasets.parquet_files import parquet_writer, write_parquet
 from smolpilot.datasets.task_table import tasks_table
 from smolpilot.datasets.video import Picture
 from smolpilot.errors import DatasetError, UsageError
@@ -210,14 +211,14 @@ class DatasetWriter:
         if self._table is None:
             path = self._root / _DATA_PATH.format(chunk_index=0, file_index=0)
             path.parent.mkdir(parents=True)
-            self._table = pq.ParquetWriter(path, table.schema)
+            self._table = parquet_writer(path, table.schema)
         self._table.write_table(table)
 
     def _write_meta(self) -> None:
         meta = self._root / "meta"
         (self._root / _EPISODES_PATH).parent.mkdir(parents=True)
-        pq.write_table(pa.Table.from_pylist(self._episodes), self._root / _EPISODES_PATH)
-        pq.write_table(tasks_table({index: text for text, index in self._tasks.items()}), meta / "tasks.parquet")
+        write_parquet(pa.Table.from_pylist(self._episodes), self._root / _EPISODES_PATH)
+        write_parquet(tasks_table({index: text for text, index in self._tasks.items()}), meta / "tasks.parquet")
         merged = merge_statistics(self._statistics)
         (meta / "stats.json").write_text(statistics_to_json(merged), encoding="utf-8")
         (meta / "info.json").write_text(json.dumps(self._info(), indent=4), encoding="utf-8")

@@ -21,7 +21,7 @@ def samples(subject: Subject) -> Iterator[Finding]:
     dataset = None
     try:
         dataset = open_dataset(root)
-        dataset.check_videos()
+        dataset.check_videos(images=False)  # the scan has seen them all
         yield from _loaded(subject, dataset)
     except SmolpilotError as error:
         text = error.found.replace(f"{root}/", "").replace(str(root), "the dataset")
@@ -34,9 +34,12 @@ def samples(subject: Subject) -> Iterator[Finding]:
         if not clip.camera.color:
             continue
         inside = clip.scan.decoded[clip.first : clip.first + clip.rows]
+        if not clip.camera.is_video and clip.camera.size is not None:
+            shapes = clip.scan.shapes[clip.first : clip.first + clip.rows]
+            inside = inside & (shapes[:, :2] == clip.camera.size).all(axis=1)
         if not inside.all():
             frame = int(np.flatnonzero(~inside)[0])
-            message = f"Sample {frame} of episode {episode} has no picture of camera '{clip.camera.name}'."
+            message = f"Sample {frame} of episode {episode} has no picture of camera '{clip.camera.name}' to batch."
             yield subject.finding("sample-unloadable", message, episode=episode, frame=frame, camera=clip.camera.name)
 
 

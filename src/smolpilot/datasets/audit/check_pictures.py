@@ -98,9 +98,9 @@ def exposure(subject: Subject) -> Iterator[Finding]:
 
 def shapes(subject: Subject) -> Iterator[Finding]:
     """Pictures in the tables of another size or number of channels than declared: no batch can be made of them."""
-    for clip in _clips(subject):
+    for clip in subject.footage.color():
         size = clip.camera.size
-        if clip.camera.is_video or size is None:
+        if clip.camera.is_video or size is None or not clip.frames:
             continue
         found = clip.scan.shapes[clip.first : clip.last]
         wrong = np.flatnonzero((found != (*size, 3)).any(axis=1) & (found > 0).any(axis=1))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+import numpy.typing as npt
 
 from smolpilot.datasets.audit.check_structure import rate as declared_rate
 from smolpilot.datasets.audit.findings import Finding
@@ -38,14 +39,22 @@ def files(subject: Subject) -> Iterator[Finding]:
         if not len(scan.times):
             yield subject.finding("video-torn", f"{where} cannot be opened: {scan.problem or 'it is empty'}.", **place)
             continue
-        inside = scan.decoded[clip.first : clip.last]
+        inside = scan.decoded[clip.first : clip.last] | _other_size(clip)
         if not inside.all():
             frame = int(np.flatnonzero(~inside)[0])
             code = "video-undecodable" if clip.camera.is_video else "picture-undecodable"
-            message = (
-                f"{int((~inside).sum())} of {len(inside)} frames of episode {clip.episode} in {where} do not decode."
-            )
+            reason = scan.refused.get(clip.first + frame, "")
+            message = f"{int((~inside).sum())} of {len(inside)} frames of episode {clip.episode} in {where} do not "
+            message += f"decode: {reason}." if reason else "decode."
             yield subject.finding(code, message, frame=frame, **place)
+
+
+def _other_size(clip: Clip) -> npt.NDArray[np.bool_]:
+    """The pictures in a table whose headers tell another size than declared: `video-size` says it of them."""
+    shapes = clip.scan.shapes[clip.first : clip.last]
+    if clip.camera.is_video or clip.camera.size is None or len(shapes) != clip.frames:
+        return np.zeros(clip.frames, dtype=np.bool_)
+    return np.asarray((shapes[:, :2] != clip.camera.size).any(axis=1) & shapes.all(axis=1), dtype=np.bool_)
 
 
 def counts(subject: Subject) -> Iterator[Finding]:

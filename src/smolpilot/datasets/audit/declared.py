@@ -14,6 +14,7 @@ from smolpilot.datasets.audit.locating import Locator
 from smolpilot.datasets.audit.recording import Camera, Recording, Vector
 from smolpilot.datasets.audit.rules import RENAME_FEATURE
 from smolpilot.datasets.features import flatten_names
+from smolpilot.datasets.parquet_files import parquet_file
 from smolpilot.keys import ACTION, IMAGES, STATE, camera_name
 
 INDEX_COLUMNS = ("timestamp", "frame_index", "episode_index", "index", "task_index")
@@ -159,7 +160,7 @@ def _picture_columns(locator: Locator) -> list[str]:
 
 def _first_length(path: Any, name: str) -> int:
     try:
-        rows = pq.ParquetFile(path).read_row_group(0, columns=[name])[name]
+        rows = parquet_file(path).read_row_group(0, columns=[name])[name]
         value = rows[0].as_py() if len(rows) else None
     except (pa.ArrowException, OSError, ValueError, IndexError):
         return 0

@@ -82,10 +82,10 @@ def film(
             for path in [path for path in files if not readable_video(recording, path, files[path], camera.name)]:
                 del files[path]
             counted = recording.video_files.get(key, []) if _countable(recording, key) else []
-            tasks |= {path: ScanTask(path, None, camera.depth) for path in (*files, *counted)}
+            tasks |= {path: ScanTask(path, None, camera.depth, camera.size) for path in (*files, *counted)}
         else:
             for path in [path for path in files if path in recording.schemas]:
-                pictures[key, path] = ScanTask(path, key, camera.depth)
+                pictures[key, path] = ScanTask(path, key, camera.depth, camera.size)
     jobs_done = scan_all([*tasks.values(), *pictures.values()], recording.root, jobs, known, progress)
     footage = Footage(dict(zip(tasks, jobs_done, strict=False)))
     footage.pictures = dict(zip(pictures, jobs_done[len(tasks) :], strict=True))

@@ -9,7 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
+
+from smolpilot.datasets.parquet_files import parquet_file
 
 # Its two columns of annotations have a form of their own.
 LANGUAGE = ("language_persistent", "language_events")
@@ -57,7 +58,7 @@ def misfit(path: Path, schema: pa.Schema, name: str, dtype: str, shape: tuple[in
 
 def _cast_problem(path: Path, name: str, target: pa.DataType, dtype: str) -> str:
     try:
-        column = pq.ParquetFile(path).read(columns=[name]).column(0)
+        column = parquet_file(path).read(columns=[name]).column(0)
         for chunk in column.chunks:
             values = chunk.storage if isinstance(chunk, pa.ExtensionArray) else chunk
             while _is_list(values.type):

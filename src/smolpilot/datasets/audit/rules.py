@@ -13,6 +13,7 @@ VIEW = "Look at it: smolpilot dataset view {path}"
 ANEW = "Record these episodes anew: most of the dataset has it, and what is missing is in none of its files."
 WITHOUT = "Nothing needs to be done; a copy without it: smolpilot dataset convert {path} DST --without {key}"
 AGAIN = "Copy or download the file again; without it: " + REPAIR
+CHANGED = "Copy or download the file again; if the change was meant, a copy has a manifest of its own: " + REPAIR
 
 GROUPS: dict[str, str] = {
     "structure": "files and metadata",
@@ -83,6 +84,22 @@ RULES: dict[str, Rule] = {
         "structure",
         "a table in data/ that no episode uses: LeRobot reads it all the same",
         "Remove the file, or leave it out of a copy: " + REPAIR,
+    ),
+    "manifest-changed": Rule(
+        "error",
+        "structure",
+        "a file is not what smolpilot wrote, by meta/smolpilot_manifest.json (beside meta/, data/ and videos/: info)",
+        CHANGED,
+    ),
+    "manifest-missing": Rule("warning", "structure", "meta/smolpilot_manifest.json lists a file that is gone", CHANGED),
+    "manifest-added": Rule(
+        "info", "structure", "a file that meta/smolpilot_manifest.json does not list", "Nothing needs to be done."
+    ),
+    "manifest-damaged": Rule(
+        "warning",
+        "structure",
+        "meta/smolpilot_manifest.json cannot be read, so that nothing tells whether files have changed",
+        REPAIR,
     ),
     "file-large": Rule("info", "structure", "a file of more than 5 GB", "smolpilot dataset convert {path} DST"),
     # schema

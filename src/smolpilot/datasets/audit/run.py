@@ -27,6 +27,7 @@ from smolpilot.datasets.audit import (
     lerobot_rules,
 )
 from smolpilot.datasets.audit.causes import with_fixes_that_help, without_consequences
+from smolpilot.datasets.audit.check_manifest import compare_manifest
 from smolpilot.datasets.audit.findings import SEVERITIES, Finding, collapsed, count, finding, ordered
 from smolpilot.datasets.audit.footage import Footage, Progress, film
 from smolpilot.datasets.audit.opening import read_recording
@@ -143,7 +144,7 @@ def audit(
     jobs: int | None = None,
     footage: Footage | None = None,
 ) -> Audit:
-    """Check a LeRobot folder, damaged or not; each video is decoded once.
+    """Check a LeRobot folder, damaged or not; each video is decoded once, and every file that a manifest lists is read.
 
     robot: a profile, what `--robot` says (`none`: no profile), or None: by the recording's robot_type or joint names.
     units: of the recording's joints where they differ from the profile's. `jobs` files are decoded at a time (None: one
@@ -154,6 +155,7 @@ def audit(
     begin = time.monotonic()
     subject = make_subject(path, robot=robot, units=units, progress=progress, jobs=jobs, footage=footage)
     recording = subject.recording
+    compare_manifest(recording, progress, jobs)
     found = list(recording.findings)
     obstacles: list[Finding] = []
     for number, check in enumerate(() if recording.outcome == "empty" else CHECKS):

@@ -19,11 +19,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ScanTask:
-    """One file to scan: a video, or the pictures of one camera (`key`) in a table."""
+    """One file to scan: a video, or the pictures of one camera (`key`) in a table; `size` is the declared one."""
 
     path: Path
     key: str | None
     depth: bool
+    size: tuple[int, int] | None = None
 
 
 def default_jobs() -> int:
@@ -42,9 +43,9 @@ def scan_all(
 
     def scan(task: ScanTask) -> VideoScan:
         if task.key is not None:
-            return scan_pictures(root, task.path, task.key, depth=task.depth)
+            return scan_pictures(root, task.path, task.key, depth=task.depth, size=task.size)
         before = found.scan_of(task)
-        return before if before is not None else scan_video(task.path, depth=task.depth, threads=threads)
+        return before if before is not None else _scan_video(task, threads)
 
     if many == 1:
         return [_told(scan(task), i, len(tasks), progress) for i, task in enumerate(tasks)]
@@ -54,6 +55,10 @@ def scan_all(
     finally:
         # An interrupt waits for the files in hand, not for all of them.
         pool.shutdown(cancel_futures=True)
+
+
+def _scan_video(task: ScanTask, threads: int) -> VideoScan:
+    return scan_video(task.path, depth=task.depth, threads=threads, size=task.size)
 
 
 def _told(scan: VideoScan, number: int, total: int, progress: Progress | None) -> VideoScan:

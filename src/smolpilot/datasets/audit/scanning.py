@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 from av.video.frame import VideoFrame
 
 from smolpilot.datasets.audit.looks import Look, Looker, unseen
 from smolpilot.datasets.audit.recording import Recording
 from smolpilot.datasets.audit.tolerant import whole
+from smolpilot.datasets.parquet_files import parquet_file
+from smolpilot.datasets.picture_formats import PictureError, Size, decoded, header_size, rgb
+from smolpilot.datasets.video_file import VideoError, VideoFile, reason_of
+from smolpilot.errors import DatasetError
 
 _SMALL = 256 * 256
+# Beyond it, what is not of the declared size is not decoded: 4096x4096.
+_LARGE = 2**24
+# Of a picture that is only a path: more is none.
+_FILE_BYTES = 256_000_000
 # 30 and 29.97 differ by 0.1 %: rates that are nearer to one another are the same.
 RATE_TOLERANCE = 9e-4
 
@@ -28,10 +32,10 @@ RATE_TOLERANCE = 9e-4
 @dataclass
 class VideoScan:
     """A video file, read once. `times` are the packets' time stamps in seconds, sorted; `decoded[i]` whether frame i
-    came out of the decoder.
+    came out of the decoder; `refused` why some did not, by place, where that is known.
 
     Of pictures in a table, `by_path[i]` says that only a path is stored, one that leads nowhere from another folder;
-    `shapes[i]` is (height, width, channels), zeros where it did not decode."""
+    `shapes[i]` is (height, width, channels), zeros where nothing is known of it."""
 
     path: Path
     problem: str = ""
@@ -46,7 +50,8 @@ class VideoScan:
     decoded: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=bool))
     look: Look = field(default_factory=Look)
     by_path: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=bool))
-    shapes: npt.NDArray[np.int32] = field(default_factory=lambda: np.zeros((0, 3), dtype=np.int32))
+    shapes: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 3), dtype=np.int64))
+    refused: dict[int, str] = field(default_factory=dict)
 
     def nearest(self, time: float) -> int:
         """The position of the frame nearest to a time in seconds."""
@@ -60,59 +65,55 @@ class VideoScan:
         return right - 1 if time - self.times[right - 1] <= self.times[right] - time else right
 
 
-def scan_video(path: Path, *, depth: bool = False, threads: int = 0) -> VideoScan:
+def scan_video(path: Path, *, depth: bool = False, threads: int = 0, size: Size | None = None) -> VideoScan:
     """Read and decode a whole video file; never raises, `problem` says why it could not be read.
 
     A depth map is decoded and not looked at. `threads` decode large frames (0: as many as FFmpeg thinks right); the
-    result is the same for any number.
+    result is the same for any number. `size` is the declared (height, width): large videos of another are not decoded.
     """
     scan = VideoScan(path, depth=depth)
     try:
-        with av.open(str(path)) as container:
-            if not container.streams.video:
-                scan.problem = "it holds no video stream"
-                return scan
-            _read(scan, container, depth, threads)
-    except (av.FFmpegError, OSError, ValueError) as error:
-        scan.problem = _reason(error)
+        with VideoFile(path) as video:
+            _read(scan, video, depth, threads, size)
+    except VideoError as error:
+        scan.problem = error.reason
+    except (DatasetError, OSError) as error:
+        scan.problem = getattr(error, "found", None) or reason_of(error)
     return scan
 
 
-def _reason(error: Exception) -> str:
-    """The cause in words, without the error number and the path that FFmpeg puts around it."""
-    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return str(text).splitlines()[0]
-
-
-def _read(scan: VideoScan, container: Any, depth: bool, threads: int) -> None:
-    stream = container.streams.video[0]
-    context = stream.codec_context
-    scan.codec, scan.pix_fmt = context.codec.canonical_name, str(context.pix_fmt)
-    scan.width, scan.height = context.width, context.height
-    scan.rate = float(stream.average_rate or 0)
+def _read(scan: VideoScan, video: VideoFile, depth: bool, threads: int, size: Size | None) -> None:
+    scan.codec, scan.pix_fmt = video.codec, video.pix_fmt
+    scan.width, scan.height, scan.rate = video.width, video.height, video.rate
+    if size is not None and size != (scan.height, scan.width) and scan.height * scan.width > _LARGE:
+        raise VideoError(scan.path, _too_large(scan.height, scan.width, size))
     if scan.width * scan.height > _SMALL:
-        stream.thread_type = "AUTO"
-        context.thread_count = threads
+        video.stream.thread_type = "AUTO"
+        video.context.thread_count = threads
     else:
-        context.thread_count = 1
-    base = stream.time_base or Fraction(1, 90000)
+        video.context.thread_count = 1
     packets: dict[int, bool] = {}
     shown: list[int] = []
     looker = Looker()
-    for packet in _packets(scan, container, stream):
+    why: dict[int, str] = {}
+    for packet in _packets(scan, video):
         if packet.pts is not None and not packet.is_discard:
             packets[packet.pts] = packet.is_keyframe
         try:
-            frames = packet.decode()
-        except (av.FFmpegError, ValueError):
-            continue
-        for frame in frames:
-            if frame.pts is not None and not frame.is_corrupt:
-                shown.append(frame.pts)
+            for frame in packet.decode():
+                if frame.pts is None or frame.is_corrupt:
+                    continue
+                video.check(frame)
                 if not depth:
                     looker.add(frame)
+                shown.append(frame.pts)
+        except VideoError as error:
+            why[packet.pts] = error.reason
+        except Exception:  # FFmpeg's wrapper raises more than its own errors; the next packet may decode
+            continue
     pts = np.array(sorted(packets), dtype=np.int64)
-    scan.times = np.asarray(pts * float(base), dtype=np.float64)
+    scan.refused = {int(np.searchsorted(pts, place)): reason for place, reason in why.items() if place is not None}
+    scan.times = np.asarray(pts * float(video.time_base), dtype=np.float64)
     scan.rate = _rate(scan)
     scan.keys = np.array([packets[value] for value in pts.tolist()], dtype=bool)
     scan.decoded = np.isin(pts, shown)
@@ -130,17 +131,22 @@ def _rate(scan: VideoScan) -> float:
     return found
 
 
-def _packets(scan: VideoScan, container: Any, stream: Any) -> Iterator[Any]:
-    packets = container.demux(stream)
+def _packets(scan: VideoScan, video: VideoFile) -> Iterator[Any]:
+    packets = video.packets()
     while True:
         try:
-            yield next(packets)
+            packet = next(packets)
         except StopIteration:
             return
-        except (av.FFmpegError, OSError) as error:
+        except VideoError as error:
             # What came before the damage is known all the same.
-            scan.problem = f"its end cannot be read ({_reason(error)})"
+            scan.problem = f"its end cannot be read ({error.reason})"
             return
+        yield packet
+
+
+def _too_large(height: int, width: int, size: Size) -> str:
+    return f"its header says {width}x{height}, declared are {size[1]}x{size[0]}: it is not decoded"
 
 
 def _aligned(look: Look, pts: npt.NDArray[np.int64], shown: npt.NDArray[np.int64]) -> Look:
@@ -151,45 +157,71 @@ def _aligned(look: Look, pts: npt.NDArray[np.int64], shown: npt.NDArray[np.int64
     return look.placed(np.array([place.get(value, -1) for value in pts.tolist()], dtype=np.int64))
 
 
-def scan_pictures(root: Path, path: Path, key: str, *, depth: bool = False) -> VideoScan:
-    """The pictures of one camera inside a table, as if they were a video; `times` count rows."""
-    from PIL import Image
+def scan_pictures(root: Path, path: Path, key: str, *, depth: bool = False, size: Size | None = None) -> VideoScan:
+    """The pictures of one camera inside a table, as if they were a video; `times` count rows.
 
+    `size` is the declared (height, width): large pictures of another are not decoded.
+    """
     scan = VideoScan(path, codec="image", pix_fmt="rgb24")
-    decoded: list[bool] = []
+    decodes: list[bool] = []
     by_path: list[bool] = []
     shapes: list[tuple[int, int, int]] = []
     looker = Looker()
     try:
-        batches = pq.ParquetFile(path).iter_batches(batch_size=64, columns=[key])
-        for batch in batches:
+        for batch in parquet_file(path).iter_batches(batch_size=64, columns=[key]):
             for value in batch.column(0).to_pylist():
                 by_path.append(_only_here(value))
                 shapes.append((0, 0, 0))
                 try:
-                    content = value["bytes"] if isinstance(value, dict) else value
-                    if content is None and isinstance(value, dict) and value.get("path"):
-                        content = (root / value["path"]).read_bytes()
-                    with Image.open(io.BytesIO(content)) as image:
-                        scan.width, scan.height = image.size
-                        shapes[-1] = (image.height, image.width, len(image.getbands()))
-                        if depth:
-                            image.load()
-                            looker.skip()
-                        else:
-                            looker.add(VideoFrame.from_ndarray(np.asarray(image.convert("RGB")), format="rgb24"))
-                    decoded.append(True)
-                except (OSError, ValueError, TypeError, KeyError, SyntaxError):
+                    shapes[-1] = _look_at(_content(root, value), looker, depth, size)
+                    decodes.append(True)
+                except PictureError as error:
+                    if error.size is not None:
+                        shapes[-1] = (*error.size, 3)
+                    scan.refused[len(decodes)] = str(error)
                     looker.skip()
-                    decoded.append(False)
+                    decodes.append(False)
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
-        scan.problem = _reason(error)
+        scan.problem = reason_of(error)
+    seen = [shape for shape in shapes if all(shape)]
+    if seen:
+        scan.height, scan.width, _ = seen[-1]
     scan.look = looker.result()
-    scan.decoded, scan.by_path = np.array(decoded, dtype=bool), np.array(by_path, dtype=bool)
-    scan.shapes = np.array(shapes, dtype=np.int32).reshape(-1, 3)
-    scan.times = np.arange(len(decoded), dtype=np.float64)
-    scan.keys = np.ones(len(decoded), dtype=bool)
+    scan.decoded, scan.by_path = np.array(decodes, dtype=bool), np.array(by_path, dtype=bool)
+    scan.shapes = np.array(shapes, dtype=np.int64).reshape(-1, 3)
+    scan.times = np.arange(len(decodes), dtype=np.float64)
+    scan.keys = np.ones(len(decodes), dtype=bool)
     return scan
+
+
+def _look_at(content: object, looker: Looker, depth: bool, size: Size | None) -> tuple[int, int, int]:
+    """The (height, width, channels) of a picture, decoded and looked at."""
+    if size is not None and isinstance(content, bytes):
+        found = header_size(content)
+        if found is not None and found != size and found[0] * found[1] > _LARGE:
+            raise PictureError(_too_large(*found, size), found)
+    picture = decoded(content, depth=depth)
+    shape = (picture.height, picture.width, len(picture.getbands()))
+    if depth:
+        looker.skip()
+    else:
+        looker.add(VideoFrame.from_ndarray(rgb(picture), format="rgb24"))
+    return shape
+
+
+def _content(root: Path, value: Any) -> Any:
+    """The encoded picture of a cell; of one that is only a path, the file's, where it lies in the dataset."""
+    if not isinstance(value, dict):
+        return value
+    if value.get("bytes") is not None or not value.get("path"):
+        return value.get("bytes")
+    try:
+        file = (root / str(value["path"])).resolve()
+        if not file.is_file() or file.stat().st_size > _FILE_BYTES:
+            raise PictureError("it is a path to no picture")
+        return file.read_bytes()
+    except (OSError, ValueError) as error:
+        raise PictureError(f"its file cannot be read: {reason_of(error)}") from error
 
 
 def _only_here(value: Any) -> bool:

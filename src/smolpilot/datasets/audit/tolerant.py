@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from smolpilot.datasets.audit.encodings import decoded
 from smolpilot.datasets.audit.lerobot_types import LANGUAGE
 from smolpilot.datasets.audit.recording import Array, Recording
+from smolpilot.datasets.parquet_files import parquet_file
 
 _LFS_HEAD = b"version https://git-lfs.github.com/spec/"
 _LARGE = 16 * 1024 * 1024
@@ -102,7 +102,7 @@ def parquet_table(recording: Recording, path: Path, what: str) -> pa.Table | Non
     if not whole(recording, path, what, missing="meta-damaged"):
         return None
     try:
-        return pq.ParquetFile(path).read()
+        return parquet_file(path).read()
     except (pa.ArrowException, OSError, ValueError) as error:
         message = f"The {what} {recording.relative(path)} is no whole parquet file: {_short(error)}."
         recording.report("meta-damaged", message)
@@ -114,7 +114,7 @@ def data_table(recording: Recording, path: Path, skip: set[str]) -> dict[str, Ar
     if path in recording.schemas or not whole(recording, path, "data file"):
         return None
     try:
-        file = pq.ParquetFile(path)
+        file = parquet_file(path)
         schema = file.schema_arrow
         # Threads cost more than they save in a small file, of which v2.x has one for every episode.
         columns_wanted = [name for name in schema.names if name not in skip and name not in LANGUAGE]

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from smolpilot.datasets.edit.history import with_edit
 from smolpilot.datasets.edit.options import EditSettings
 from smolpilot.datasets.features import Feature, parse_cameras, parse_features
 from smolpilot.datasets.files import open_parquet, read_json, read_jsonl
 from smolpilot.datasets.meta import DatasetMeta
+from smolpilot.datasets.parquet_files import parquet_writer, write_parquet
 from smolpilot.datasets.rewrite import EpisodePlan, Progress, RewriteReport, rewrite
 from smolpilot.datasets.rewrite.source import extra_files
 from smolpilot.errors import UsageError, did_you_mean
@@ -164,7 +164,7 @@ def _rename_meta(folder: Path, names: Mapping[str, str]) -> None:
     for path in sorted((folder / "episodes").glob("*/*.parquet")):
         table = open_parquet(path, "episode table").read()
         columns = [_column(name, names) for name in table.column_names]
-        pq.write_table(table.rename_columns(columns).replace_schema_metadata(None), path)
+        write_parquet(table.rename_columns(columns).replace_schema_metadata(None), path)
 
 
 def _column(name: str, names: Mapping[str, str]) -> str:
@@ -182,7 +182,7 @@ def _rename_table(path: Path, copy: Path, names: Mapping[str, str]) -> None:
     # Without what `datasets` and pandas noted in the file: it speaks of the old names.
     schema = pa.schema([field.with_name(names.get(field.name, field.name)) for field in file.schema_arrow])
     copy.parent.mkdir(parents=True, exist_ok=True)
-    with pq.ParquetWriter(copy, schema) as writer:
+    with parquet_writer(copy, schema) as writer:
         for group in range(file.num_row_groups):
             table = file.read_row_group(group).rename_columns(schema.names)
             writer.write_table(table.replace_schema_metadata(None), row_group_size=max(len(table), 1))

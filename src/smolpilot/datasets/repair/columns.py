@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from smolpilot.datasets.audit.declared import INDEX_COLUMNS
 from smolpilot.datasets.audit.recording import Recording
+from smolpilot.datasets.parquet_files import parquet_file
 from smolpilot.datasets.repair.arrow_types import (
     is_listed,
     is_number,
@@ -123,7 +123,7 @@ class Tables:
 def _look(
     path: Path, renamed: Mapping[str, str], wanted: Mapping[str, pa.DataType | None]
 ) -> Iterable[tuple[str, Facts]]:
-    file = pq.ParquetFile(path)
+    file = parquet_file(path)
     for place, name in enumerate(file.schema_arrow.names):
         if file.schema_arrow.names.index(name) != place:
             continue

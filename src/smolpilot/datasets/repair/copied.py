@@ -6,7 +6,6 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 
 from smolpilot.datasets.audit import Audit
@@ -14,6 +13,7 @@ from smolpilot.datasets.audit.footage import Clip, Footage
 from smolpilot.datasets.audit.opening import read_recording
 from smolpilot.datasets.audit.scanning import VideoScan
 from smolpilot.datasets.repair.plan import EpisodeRepair, RepairPlan
+from smolpilot.datasets.video_file import VideoFile
 
 
 def copied_footage(before: Audit, plan: RepairPlan, target: Path) -> Footage:
@@ -85,14 +85,13 @@ def _looks(clips: list[Clip]) -> Any:
 
 def _packets(path: Path) -> tuple[Any, Any]:
     """(times in seconds, key frame flags) of a video's packets, in the order in which they are shown."""
-    with av.open(str(path)) as container:
-        stream = container.streams.video[0]
+    with VideoFile(path) as video:
         found = sorted(
             (packet.pts, packet.is_keyframe)
-            for packet in container.demux(stream)
+            for packet in video.packets()
             if packet.pts is not None and not packet.is_discard
         )
-        tick = float(stream.time_base or 0)
+        tick = float(video.time_base)
     times = np.array([pts for pts, _ in found], dtype=np.int64) * tick
     return np.asarray(times, dtype=np.float64), np.array([key for _, key in found], dtype=bool)
 

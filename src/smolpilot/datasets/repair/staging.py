@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from smolpilot.datasets.audit.declared import INDEX_COLUMNS
 from smolpilot.datasets.audit.locating import VIDEO_ENDINGS
@@ -19,6 +18,7 @@ from smolpilot.datasets.audit.recording import Recording
 from smolpilot.datasets.features import parse_cameras, parse_features
 from smolpilot.datasets.layout import Episode, VideoSpan
 from smolpilot.datasets.meta import DatasetMeta
+from smolpilot.datasets.parquet_files import parquet_file, write_parquet
 from smolpilot.datasets.repair.arrow_types import converted
 from smolpilot.datasets.repair.nested import nested_recordings
 from smolpilot.datasets.repair.plan import EpisodeRepair, RepairPlan
@@ -41,7 +41,7 @@ def write_staging(recording: Recording, plan: RepairPlan, folder: Path) -> Datas
     for one in plan.episodes:
         path = folder / "data" / f"episode_{one.new:06d}.parquet"
         table = tables.repaired(one)
-        pq.write_table(table, path)
+        write_parquet(table, path)
         videos = {names[key]: VideoSpan(span.path, span.start, span.stop) for key, span in one.spans.items()}
         episodes.append(Episode(one.new, one.length, one.tasks, path, videos))
         if one.times is not None and (old := tables.recorded_times(one)) is not None:
@@ -110,7 +110,7 @@ class _Tables:
         if self._last is None or self._last[0] != path:
             self._last = None
             try:
-                self._last = (path, pq.ParquetFile(path).read(use_threads=path.stat().st_size > _LARGE))
+                self._last = (path, parquet_file(path).read(use_threads=path.stat().st_size > _LARGE))
             except (pa.ArrowException, OSError) as error:
                 raise DatasetError(f"The data file {path} cannot be read: {str(error).splitlines()[0]}") from error
         table = self._last[1]
@@ -158,7 +158,7 @@ def _write_meta(recording: Recording, plan: RepairPlan, folder: Path, recorded: 
     _lines(meta / "episodes.jsonl", episodes)
     _lines(meta / "episodes_stats.jsonl", statistics)
     if recorded:
-        pq.write_table(pa.concat_tables(recorded), meta / RECORDED)
+        write_parquet(pa.concat_tables(recorded), meta / RECORDED)
 
 
 def _lines(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

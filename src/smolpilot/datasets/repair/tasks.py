@@ -8,10 +8,10 @@ from collections import Counter
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from smolpilot.datasets.audit.recording import Recording
 from smolpilot.datasets.audit.subject import named, ranges
+from smolpilot.datasets.parquet_files import parquet_file
 from smolpilot.datasets.repair.plan import RepairPlan
 
 UNKNOWN = "instruction unknown"
@@ -47,7 +47,7 @@ def _by_position(recording: Recording) -> bool:
     (LeRobot 0.6: `meta.tasks.iloc[task_index].name`.)
     """
     try:
-        table = pq.ParquetFile(recording.root / "meta" / "tasks.parquet").read()
+        table = parquet_file(recording.root / "meta" / "tasks.parquet").read()
     except (pa.ArrowException, OSError, ValueError):
         return True
     try:

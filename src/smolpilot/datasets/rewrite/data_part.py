@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from smolpilot.datasets.parquet_files import parquet_writer
 from smolpilot.datasets.rewrite.episode_statistics import table_statistics
 from smolpilot.datasets.rewrite.packets import Clip, FrameTimes
 from smolpilot.datasets.rewrite.plan import Numbers
@@ -80,7 +81,7 @@ class DataPart:
                 )
                 if writer is None:
                     schema = table.schema
-                    writer = pq.ParquetWriter(target, schema)
+                    writer = parquet_writer(target, schema)
                 if not table.schema.equals(schema):
                     raise _other_columns(episode, table.schema, self.episodes[0], schema)
                 writer.write_table(table.replace_schema_metadata(schema.metadata), row_group_size=max(len(table), 1))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +13,9 @@ import pyarrow as pa
 from av.video.reformatter import VideoReformatter
 
 from smolpilot.datasets.rewrite.derived import column_statistics, judge_column
-from smolpilot.datasets.rewrite.packets import Clip, open_video
+from smolpilot.datasets.rewrite.packets import Clip
 from smolpilot.datasets.rewrite.tables import list_items, plain_column
+from smolpilot.datasets.video_file import VideoFile
 from smolpilot.errors import DatasetError
 from smolpilot.statistics import QUANTILES, Statistics
 
@@ -77,12 +77,11 @@ class PicturesPart:
         """Decode the sampled frames; `{"statistics": …}`."""
         wanted = set(sampled(self.clip.frames))
         levels, reformatter, number = LevelStatistics(), VideoReformatter(), 0
-        with open_video(self.path) as container:
-            stream = container.streams.video[0]
-            stream.codec_context.thread_count = 1
+        with VideoFile(self.path) as video:
+            video.context.thread_count = 1
             if self.clip.first_pts:
-                container.seek(self.clip.first_dts, stream=stream, backward=True, any_frame=False)
-            for frame in container.decode(stream):
+                video.seek(self.clip.first_dts)
+            for frame in video.frames():
                 if frame.pts is None or frame.pts < self.clip.first_pts:
                     continue
                 if number in wanted:
@@ -169,15 +168,17 @@ def _judge(stored: Mapping[str, npt.NDArray[np.float64]], values: npt.NDArray[np
 
 
 def _picture_statistics(column: pa.ChunkedArray) -> dict[str, Any]:
-    from PIL import Image
+    from smolpilot.datasets.picture_formats import PictureError, decoded, rgb
 
     levels = LevelStatistics()
     for i in sampled(len(column)):
         cell = column[i].as_py()
         content = cell.get("bytes") if isinstance(cell, dict) else cell
         try:
-            with Image.open(io.BytesIO(content or b"")) as picture:
-                levels.add(np.array(picture.convert("RGB"), dtype=np.uint8))
-        except (OSError, SyntaxError, TypeError) as error:
-            raise DatasetError(f"Row {i} of a picture column cannot be read: {error}") from error
+            levels.add(rgb(decoded(content)))
+        except PictureError as error:
+            raise DatasetError(
+                f"The picture in row {i} of an episode cannot be decoded: {error}.",
+                fix="See `smolpilot dataset check`; `smolpilot dataset repair` leaves such episodes out.",
+            ) from error
     return levels.result()

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from smolpilot.datasets.parquet_files import parquet_writer, write_parquet
 from smolpilot.datasets.rewrite.facts import EpisodeFacts
 from smolpilot.datasets.rewrite.plan import Placed
 from smolpilot.datasets.task_table import tasks_table
@@ -47,7 +47,7 @@ def write_meta(
     meta.mkdir(exist_ok=True)
     _write_text(meta / "info.json", json.dumps(info, indent=4, ensure_ascii=False))
     if info["codebase_version"] == "v3.0":
-        pq.write_table(tasks_table(tasks), meta / "tasks.parquet")
+        write_parquet(tasks_table(tasks), meta / "tasks.parquet")
         _write_text(meta / "stats.json", statistics_to_json(whole))
         _write_episodes(meta, records, keys, int(info["chunks_size"]))
         return
@@ -70,7 +70,7 @@ def _write_episodes(meta: Path, records: Sequence[EpisodeRecord], keys: Mapping[
     path = meta / "episodes" / "chunk-000" / "file-000.parquet"
     path.parent.mkdir(parents=True, exist_ok=True)
     schema = _episode_schema(records, keys, chunk_files)
-    with pq.ParquetWriter(path, schema) as writer:
+    with parquet_writer(path, schema) as writer:
         for rows in _batches(_episode_rows(records, keys, chunk_files)):
             writer.write_table(pa.Table.from_pylist(rows, schema=schema))
 

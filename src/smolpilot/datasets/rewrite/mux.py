@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -11,7 +12,8 @@ from typing import Any
 
 import av
 
-from smolpilot.datasets.rewrite.packets import Clip, open_video
+from smolpilot.datasets.rewrite.packets import Clip
+from smolpilot.datasets.video_file import VideoFile
 from smolpilot.errors import DatasetError
 
 
@@ -55,9 +57,10 @@ def write_pieces(target: Path, pieces: Sequence[Piece]) -> None:
                     packet.dts = (packet.dts if packet.dts is not None else packet.pts - shift) + shift
                     packet.stream = stream
                     output.mux(packet)
-    except av.FFmpegError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EIO, errno.EROFS, errno.EFBIG):
-            raise OSError(error.errno, error.strerror, str(target)) from error
+    except (av.FFmpegError, ValueError, OverflowError) as error:
+        number = getattr(error, "errno", None)
+        if number in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EIO, errno.EROFS, errno.EFBIG):
+            raise OSError(number, os.strerror(number), str(target)) from error
         raise DatasetError(
             f"The packets of {pieces[0].path} cannot be written as mp4: {error}.",
             expected="a codec that mp4 files can hold, such as h264, hevc or av1",
@@ -69,20 +72,19 @@ def _sources(pieces: Sequence[Piece]) -> Iterator[tuple[Piece, Any, Iterator[Any
     """Each piece with its stream and packets; neighbouring pieces of one file are read on without a seek."""
     with ExitStack() as stack:
         path: Path | None = None
-        container: Any = None
+        video: VideoFile | None = None
         packets: Iterator[Any] | None = None
         reached = None
         for piece in pieces:
-            if piece.path != path:
+            if video is None or piece.path != path:
                 stack.close()
-                container = stack.enter_context(open_video(piece.path))
+                video = stack.enter_context(VideoFile(piece.path))
                 path, packets, reached = piece.path, None, None
-            source = container.streams.video[0]
             if packets is None or reached is None or piece.clip.first_dts <= reached:
                 if packets is not None or piece.clip.first_pts > 0:
-                    container.seek(piece.clip.first_dts, stream=source, backward=True, any_frame=False)
-                packets = container.demux(source)
-            yield piece, source, _take(piece, packets)
+                    video.seek(piece.clip.first_dts)
+                packets = video.packets()
+            yield piece, video.stream, _take(piece, packets)
             reached = piece.clip.first_pts + piece.clip.last_decode
 
 

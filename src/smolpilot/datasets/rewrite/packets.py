@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from smolpilot.datasets.files import GET_AGAIN, require_file
+from smolpilot.datasets.video_file import VideoError, VideoFile
 from smolpilot.errors import DatasetError
 
 _HALF = 0.4
@@ -104,30 +102,17 @@ class Packets:
     others: int
 
 
-@contextmanager
-def open_video(path: Path) -> Iterator[Any]:
-    """A PyAV container of a file that has a video stream; every failure inside becomes a DatasetError."""
-    require_file(path, "video file")
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.video:
-                raise _unreadable(path, "it holds no video stream")
-            yield container
-    except av.FFmpegError as error:
-        raise _unreadable(path, error.strerror or str(error)) from error
-
-
-def coding_of(stream: Any) -> Coding:
-    """What a stream is made of."""
-    context = stream.codec_context
+def coding_of(video: VideoFile) -> Coding:
+    """What a video stream is made of."""
+    context = video.context
     colour = (context.color_range, context.colorspace, context.color_primaries, context.color_trc)
     return Coding(
-        codec=context.codec.canonical_name,
+        codec=video.codec,
         extradata=bytes(context.extradata or b"").hex(),
-        width=context.width,
-        height=context.height,
-        pix_fmt=str(context.pix_fmt),
-        time_base=str(stream.time_base),
+        width=video.width,
+        height=video.height,
+        pix_fmt=video.pix_fmt,
+        time_base=str(video.time_base),
         colour="/".join(str(int(part)) for part in colour),
     )
 
@@ -136,17 +121,16 @@ def read_packets(path: Path) -> Packets:
     """Read and hash every packet of a file, without decoding."""
     rows: list[tuple[int, int, bool, int]] = []
     digests: list[bytes] = []
-    with open_video(path) as container:
-        stream = container.streams.video[0]
-        for packet in container.demux(stream):
+    with VideoFile(path) as video:
+        for packet in video.packets():
             if packet.pts is None or packet.is_discard or packet.is_corrupt:
                 continue
             dts = packet.dts if packet.dts is not None else packet.pts
             rows.append((packet.pts, dts, packet.is_keyframe, packet.size))
             digests.append(xxhash.xxh3_128_digest(packet))
-        coding, others = coding_of(stream), len(container.streams) - 1
+        coding, others = coding_of(video), video.others
     if not rows:
-        raise _unreadable(path, "it holds no frames")
+        raise VideoError(path, "it holds no frames")
     columns = np.array(rows, dtype=np.int64).T
     return Packets(columns[0], columns[1], columns[2].astype(np.bool_), columns[3], digests, coding, others)
 
@@ -201,9 +185,8 @@ class FrameTimes:
     def of(self, path: Path, clip: Clip) -> npt.NDArray[np.float64]:
         """Seconds from the episode's start to each of its frames, read from the file anew."""
         if path != self._path:
-            with open_video(path) as container:
-                stream = container.streams.video[0]
-                found = [p.pts for p in container.demux(stream) if p.pts is not None and not p.is_discard]
+            with VideoFile(path) as video:
+                found = [p.pts for p in video.packets() if p.pts is not None and not p.is_discard]
             self._path, self._shown = path, np.sort(np.array(found, dtype=np.int64))
         first, last = np.searchsorted(self._shown, [clip.first_pts, clip.first_pts + clip.last + 1])
         inside = self._shown[first:last] - clip.first_pts
@@ -294,11 +277,3 @@ def _nearest(seconds: npt.NDArray[np.floating[Any]], when: float) -> int:
     right = min(max(int(np.searchsorted(seconds, when)), 1), max(len(seconds) - 1, 0))
     left = max(right - 1, 0)
     return left if when - seconds[left] <= seconds[right] - when else right
-
-
-def _unreadable(path: Path, reason: str) -> DatasetError:
-    return DatasetError(
-        f"The video file {path} cannot be read: {reason}.",
-        expected="a complete video",
-        fix=f"`smolpilot dataset repair` makes a copy without its episodes; {GET_AGAIN}",
-    )

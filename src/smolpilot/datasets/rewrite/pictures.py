@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 import numpy.typing as npt
 import xxhash
 from av.video.frame import VideoFrame
 
-from smolpilot.datasets.rewrite.packets import Clip, Packets, open_video
+from smolpilot.datasets.rewrite.packets import Clip, Packets
+from smolpilot.datasets.video_file import VideoError, VideoFile
 from smolpilot.errors import DatasetError
 
 # Packets between two wanted frames that are decoded rather than jumped over, so that seams are played through.
@@ -30,10 +30,9 @@ def picture_digests(
     """
     wanted = sorted({pts for clip in clips for pts in (clip.first_pts, clip.first_pts + clip.last)})
     found: dict[int, str] = {}
-    with open_video(path) as container:
-        stream = container.streams.video[0]
-        stream.codec_context.thread_count = 1
-        player = _Player(container, stream, packets)
+    with VideoFile(path) as video:
+        video.context.thread_count = 1
+        player = _Player(video, packets)
         if before is not None:
             player.frame(before.first_pts + before.last)
         for pts in wanted:
@@ -71,8 +70,8 @@ def pixels(frame: VideoFrame) -> npt.NDArray[Any]:
 class _Player:
     """Decodes frames of increasing time stamps, playing on where that is near."""
 
-    def __init__(self, container: Any, stream: Any, packets: Packets) -> None:
-        self._container, self._stream, self._packets = container, stream, packets
+    def __init__(self, video: VideoFile, packets: Packets) -> None:
+        self._video, self._packets = video, packets
         self._keys = np.flatnonzero(packets.key)
         self._place = {int(pts): i for i, pts in enumerate(packets.pts)}
         self._frames: Any = None
@@ -93,15 +92,14 @@ class _Player:
         return frame
 
     def _seek(self, place: int) -> None:
-        when = int(self._packets.dts[place])
-        self._container.seek(when, stream=self._stream, backward=True, any_frame=False)
-        self._frames = self._container.decode(self._stream)
+        self._video.seek(int(self._packets.dts[place]))
+        self._frames = self._video.frames()
 
     def _decode_to(self, pts: int) -> VideoFrame | None:
         try:
             for frame in self._frames:
                 if frame.pts is not None and frame.pts >= pts:
                     return frame if frame.pts == pts else None
-        except (av.error.EOFError, av.error.InvalidDataError, StopIteration):
+        except VideoError:
             pass
         return None

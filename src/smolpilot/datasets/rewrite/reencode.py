@@ -12,11 +12,13 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 
 from smolpilot.datasets.encode import Codec, VideoEncoder, find_encoder
+from smolpilot.datasets.media_sizes import other_size
 from smolpilot.datasets.rewrite.facts import Pictures, ScanTask, scan
 from smolpilot.datasets.rewrite.options import RewriteOptions
-from smolpilot.datasets.rewrite.packets import Clip, Span, open_video
+from smolpilot.datasets.rewrite.packets import Clip, Span
 from smolpilot.datasets.rewrite.plan import Placed, runs
 from smolpilot.datasets.rewrite.work import WorkFolder
+from smolpilot.datasets.video_file import VideoFile
 from smolpilot.errors import DatasetError, SmolpilotError
 
 if TYPE_CHECKING:
@@ -44,9 +46,9 @@ class EncodePart:
             movie, width=self.clip.coding.width, height=self.clip.coding.height, fps=self.fps, codec=codec
         )
         reformatter, number = VideoReformatter(), 0
-        with open_video(self.path) as container:
+        with VideoFile(self.path) as video:
             # From the file's beginning: there is no key frame to jump to.
-            for frame in container.decode(container.streams.video[0]):
+            for frame in video.frames():
                 if frame.pts is None or frame.pts < self.clip.first_pts:
                     continue
                 picture = np.asarray(reformatter.reformat(frame, format="rgb24").to_ndarray(), dtype=np.uint8)
@@ -87,6 +89,12 @@ def copyable(
             expected="a key frame at the start of each episode",
             fix="Run again with --reencode: these episodes are decoded and encoded anew, with a small loss.",
         )
+    for one, camera in bad:
+        coding, info = one.clips[camera].coding, one.plan.source.cameras[camera]
+        if info.width and (coding.width, coding.height) != (info.width, info.height):
+            what = f"The video of camera '{camera}' in episode {one.plan.episode}"
+            path = one.plan.origin.videos[camera].path
+            raise other_size(one.plan.source, what, info, f"{coding.width}x{coding.height}", path)
     parts = [
         EncodePart(
             f"encode {camera} {one.index}",
@@ -134,9 +142,9 @@ def _codec(name: str) -> Codec:
 def _difference(path: Path, clip: Clip, encoded: Path) -> dict[str, float]:
     """Compare all pictures of both videos, and refuse what is not the same scene."""
     worst, shown = 0.0, []
-    with open_video(path) as old, open_video(encoded) as new:
-        originals = (f for f in old.decode(old.streams.video[0]) if f.pts is not None and f.pts >= clip.first_pts)
-        for number, frames in enumerate(zip(originals, new.decode(new.streams.video[0]), strict=False)):
+    with VideoFile(path) as old, VideoFile(encoded) as new:
+        originals = (f for f in old.frames() if f.pts is not None and f.pts >= clip.first_pts)
+        for number, frames in enumerate(zip(originals, new.frames(), strict=False)):
             worst = max(worst, _mean_difference(*frames, "gray"))
             if number in (0, clip.frames - 1):
                 shown.append(_mean_difference(*frames, "rgb24"))

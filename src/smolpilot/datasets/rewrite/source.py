@@ -8,12 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from smolpilot.datasets.files import iter_jsonl, open_parquet, read_json, read_jsonl
+from smolpilot.datasets.files import MANIFEST, iter_jsonl, open_parquet, read_json, read_jsonl
 from smolpilot.datasets.meta import DatasetMeta
 from smolpilot.errors import DatasetError, SmolpilotError
 from smolpilot.statistics import PackedStatistics, StatisticsPacker, readable_statistics
 
-MANIFEST = "meta/smolpilot_manifest.json"
 _LAYOUT = ("episode_index", "tasks", "length", "dataset_from_index", "dataset_to_index")
 _OWN_META = ("info.json", "tasks.jsonl", "tasks.parquet", "episodes.jsonl", "episodes_stats.jsonl", "stats.json")
 _SKIPPED = ("data", "videos", ".git", ".cache", ".huggingface")

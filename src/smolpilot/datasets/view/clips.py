@@ -13,6 +13,7 @@ import numpy.typing as npt
 from smolpilot.datasets.encode import VideoEncoder
 from smolpilot.datasets.layout import VideoSpan
 from smolpilot.datasets.video import Picture, VideoIndex, decode_positions, probe
+from smolpilot.datasets.video_file import VideoFile
 from smolpilot.errors import DatasetError
 
 # What Chromium, Firefox and Safari all decode; hevc depends on the machine, other formats play nowhere.
@@ -82,12 +83,11 @@ def _copy_packets(source: Path, index: VideoIndex, positions: npt.NDArray[np.int
     low, high = int(index.pts[positions[0]]), int(index.pts[positions[-1]])
     left = len(positions)
     try:
-        with av.open(str(source)) as container, av.open(str(target), "w", options={"movflags": "faststart"}) as out:
-            stream = container.streams.video[0]
+        with VideoFile(source) as video, av.open(str(target), "w", options={"movflags": "faststart"}) as out:
             # opaque: an encoder of the same name is not needed (libdav1d only decodes).
-            copy = out.add_stream_from_template(stream, opaque=True)
-            container.seek(int(index.dts[positions[0]]), stream=stream, backward=True, any_frame=False)
-            for packet in container.demux(stream):
+            copy = out.add_stream_from_template(video.stream, opaque=True)
+            video.seek(int(index.dts[positions[0]]))
+            for packet in video.packets():
                 if packet.pts is None or not low <= packet.pts <= high:
                     continue
                 packet.pts -= low

@@ -109,6 +109,12 @@ class _EpisodeWriter:
         for name, video in videos.items():
             if video["frames"] != rows:
                 problems.append(f"The video of camera '{name}' has {video['frames']} frames for {rows} rows.")
+            camera = self._meta.cameras[name]
+            if camera.is_video:
+                index = self._video_index(name, episode.videos[name].path)
+                if (index.width, index.height) != (camera.width, camera.height):
+                    size = f"{index.width}x{index.height}, meta/info.json says {camera.width}x{camera.height}"
+                    problems.append(f"The video of camera '{name}' is {size}.")
         self._summary.problems += [f"Episode {episode.index}: {text}" for text in problems]
         findings = self._findings.get(episode.index, [])
         document = {
@@ -136,7 +142,8 @@ class _EpisodeWriter:
             frames, reason = clip.frames, clip.encoded
         else:
             rows = self._curves.rows(episode)
-            pictures = (self._pictures.picture(episode.data_path, camera.key, int(row)) for row in rows)
+            size = (camera.height, camera.width)
+            pictures = (self._pictures.picture(episode.data_path, camera.key, int(row), size) for row in rows)
             frames = encode_clip(pictures, target, width=camera.width, height=camera.height, fps=self._meta.fps)
             reason = "pictures in the tables are no video"
         self._summary.videos += 1
