@@ -16,7 +16,7 @@ from smolpilot.datasets.files import (
     open_parquet,
     read_json,
     read_jsonl,
-    read_parquet,
+    read_meta_table,
     repair_advice,
 )
 from smolpilot.datasets.places import Places
@@ -202,7 +202,7 @@ def _episode_table(path: Path, schema: pa.Schema, videos: dict[str, CameraInfo])
         )
     ends = [f"videos/{camera.key}/to_timestamp" for camera in videos.values()]
     wanted = [*columns, *(name for name in (*ends, "tasks") if name in schema.names)]
-    return read_parquet(path, "episode table", wanted)
+    return read_meta_table(path, "episode table", wanted)
 
 
 def _places(videos: dict[str, CameraInfo]) -> list[str]:
@@ -311,7 +311,7 @@ def _absent_files(root: Path, episodes: list[Episode]) -> list[Absent]:
 
 
 def _v30_tasks(path: Path) -> list[dict[str, Any]]:
-    table = read_parquet(path, "task list")
+    table = read_meta_table(path, "task list")
     # LeRobot keeps the text as the index of a pandas table; unnamed, that index is a column of this name.
     names = ["task" if name == "__index_level_0__" else name for name in table.column_names]
     rows: list[dict[str, Any]] = table.rename_columns(names).to_pylist()

@@ -16,6 +16,7 @@ from smolpilot.datasets.audit.encodings import decoded
 from smolpilot.datasets.audit.lerobot_types import LANGUAGE
 from smolpilot.datasets.audit.recording import Array, Recording
 from smolpilot.datasets.places import require_readable
+from smolpilot.datasets.table_texts import broken_texts, mended
 
 _LFS_HEAD = b"version https://git-lfs.github.com/spec/"
 _LARGE = 16 * 1024 * 1024
@@ -109,7 +110,13 @@ def parquet_table(recording: Recording, path: Path, what: str) -> pa.Table | Non
     if not whole(recording, path, what, missing="meta-damaged"):
         return None
     try:
-        return pq.ParquetFile(path).read()
+        table = pq.ParquetFile(path).read()
+        for name in broken_texts(table):
+            place = table.column_names.index(name)
+            table = table.set_column(place, table.schema.field(place), mended(table.column(place)))
+            message = f"The {what} {recording.relative(path)} holds text that is no UTF-8, in the column '{name}'."
+            recording.report("meta-damaged", message)
+        return table
     except (pa.ArrowException, OSError, ValueError) as error:
         message = f"The {what} {recording.relative(path)} is no whole parquet file: {_short(error)}."
         recording.report("meta-damaged", message)
@@ -193,7 +200,7 @@ def _texts(column: pa.ChunkedArray) -> Array:
         return texts
     except (pa.ArrowException, TypeError, ValueError, AttributeError):
         found = np.empty(len(column), dtype=object)
-        found[:] = column.to_pylist()
+        found[:] = (mended(column) if broken_texts(pa.table({"": column})) else column).to_pylist()
         return found
 
 

@@ -59,7 +59,7 @@ def rename_features(
         report = rewrite(plans, target, options, files=files, progress=progress)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-    report.warnings += _still_named(meta, chosen)
+    report.warnings += [*files_beside(meta.root).warnings(), *_still_named(meta, chosen)]
     return report
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from smolpilot.datasets.episode_fields import own_fields
-from smolpilot.datasets.files import iter_jsonl, open_parquet, read_json, read_jsonl
+from smolpilot.datasets.files import iter_jsonl, open_parquet, read_json, read_jsonl, read_meta_table
 from smolpilot.datasets.meta import DatasetMeta
 from smolpilot.datasets.places import Places, walk
 from smolpilot.errors import DatasetError, SmolpilotError
@@ -44,6 +44,11 @@ def read_extras(meta: DatasetMeta) -> Extras:
             _read_v30(folder, extras, packer)
         else:
             _read_v21(folder, extras, packer)
+    except UnicodeDecodeError:
+        # In a field beyond those that `read_meta` needs. To count all as missing would lose them.
+        for path in sorted((folder / "episodes").glob("*/*.parquet")):
+            read_meta_table(path, "episode table")
+        raise
     except (SmolpilotError, ValueError, TypeError, KeyError, AttributeError):
         return extras
     return extras
@@ -52,7 +57,8 @@ def read_extras(meta: DatasetMeta) -> Extras:
 def state_of(meta: DatasetMeta) -> str:
     """A hash of names, sizes and modification times of all files of a source: cheap, to see that it is the same."""
     digest, places = hashlib.sha256(str(meta.version).encode()), Places(meta.root)
-    for folder, _, names in walk(meta.root):
+    for folder, folders, names in walk(meta.root):
+        folders[:] = [name for name in folders if not name.startswith(".")]
         for path in (folder / name for name in names):
             if not places.why_not(path) and path.is_file():
                 stat, name = path.stat(), os.fsencode(path.relative_to(meta.root))
