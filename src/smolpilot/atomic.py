@@ -16,7 +16,11 @@ from pathlib import Path
 from typing import IO, Any
 
 from smolpilot.errors import UsageError
-from smolpilot.refusals import UNSUPPORTED
+from smolpilot.file_names import require_utf8
+from smolpilot.refusals import UNSUPPORTED, may
+
+_MARKED = 4096  # bytes at the begin of a page in which its mark stands
+_DATASET = ("info.json", "tasks.jsonl", "tasks.parquet", "episodes.jsonl", "episodes", "episodes_stats.jsonl")
 
 
 @contextmanager
@@ -80,22 +84,66 @@ def as_others(path: Path) -> Iterator[None]:
         path.chmod(mode)
 
 
-def refuse_existing(target: Path, what: str = "outputs") -> None:
-    """UsageError when the path of a result is taken; `what` is never overwritten."""
+def refuse_existing(target: Path, what: str = "outputs", *datasets: Path) -> None:
+    """UsageError when the path of a result is taken, lies in a dataset, or cannot be made.
+
+    `what` is never overwritten; `datasets` are folders that a verb reads as such, whatever is damaged in them.
+    """
+    refuse_unwritable(target)
     if target.exists() or target.is_symlink():
         raise UsageError(
             f"The output {target} exists already.",
             expected=f"a path that does not exist yet: {what} are never overwritten",
             fix="Choose another path, or remove the old one.",
         )
-    refuse_inside_dataset(target)
+    refuse_inside_dataset(target, *datasets)
 
 
-def refuse_inside_dataset(target: Path) -> None:
-    """UsageError for a result inside a dataset folder: a dataset holds its own files alone, and none is changed."""
-    place = Path(os.path.realpath(target))
+def refuse_other_page(target: Path, generator: str, *datasets: Path) -> None:
+    """UsageError unless a page can be written to `target`: it is free, or a page of the same verb, by its mark."""
+    refuse_inside_dataset(target, *datasets)
+    if not os.path.lexists(target):
+        refuse_unwritable(target)
+        return
+    if target.is_symlink() or not target.is_file():
+        kind = "a link" if target.is_symlink() else "a folder" if target.is_dir() else "no file"
+        raise UsageError(f"The output {target} is {kind}.", expected="the path of a page, such as check.html")
+    with target.open("rb") as file:
+        begin = file.read(_MARKED)
+    if f'<meta name="generator" content="{generator}">'.encode() not in begin:
+        raise UsageError(
+            f"The output {target} exists already, and is no page of `{generator}`.",
+            expected="a path that does not exist yet, or such a page: nothing else is replaced",
+            fix="Choose another path, or remove the file.",
+        )
+
+
+def refuse_unwritable(target: Path) -> None:
+    """UsageError for a result below a file, or in a folder that may not be written to."""
+    require_utf8(target, "output")
+    above = next(parent for parent in target.absolute().parents if os.path.lexists(parent))
+    if not above.is_dir():
+        raise UsageError(
+            f"The output {target} lies below {above}, which is a file.",
+            expected="a path below folders",
+            fix="Choose another path.",
+        )
+    if not may(above, os.W_OK | os.X_OK):
+        raise UsageError(
+            f"No permission: the output {target} cannot be made, {above} is not yours to write.",
+            expected="a folder that may be written to",
+            fix="Choose another path, or change the permissions.",
+        )
+
+
+def refuse_inside_dataset(target: Path, *datasets: Path) -> None:
+    """UsageError for a result inside a dataset folder: a dataset holds its own files alone, and none is changed.
+
+    A folder is one when its meta folder says so, also when that is damaged, or when it is among `datasets`.
+    """
+    place, named = Path(os.path.realpath(target)), {os.path.realpath(folder) for folder in datasets}
     for above in place.parents:
-        if (above / "meta" / "info.json").is_file():
+        if str(above) in named or any((above / "meta" / name).exists() for name in _DATASET):
             raise UsageError(
                 f"The output {target} lies inside the dataset {above}.",
                 expected="a path outside: a dataset folder holds nothing but the dataset, and is never changed",

@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 import errno
+import os
+from pathlib import Path
 from typing import NamedTuple
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 LIMITS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 """Of the process or the machine: they say nothing about the file that was asked for."""
 UNSUPPORTED = frozenset({errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
+
+
+MACHINE = FULL | {
+    errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ESTALE, errno.EAGAIN, errno.EINTR,
+    errno.ETIMEDOUT,
+}  # fmt: skip
+"""What the machine cannot do now, whatever path is named: the same command may do it later."""
+
+_OF_PATHS = frozenset({
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY,
+    errno.ENAMETOOLONG, errno.ELOOP,
+})  # fmt: skip
+"""What is wrong with a path that was named: no permission, a file where a folder should be, too long a name."""
 
 
 class Refusal(NamedTuple):
@@ -42,6 +57,16 @@ _TEXTS: dict[int, tuple[str, str]] = {
     errno.EBUSY: ("The file or folder is in use", "close the program that uses it"),
 }
 _CANNOT = ("This disk or file system cannot do what was asked", "choose a path on another disk")
+
+
+def exit_code(error: OSError) -> int:
+    """2, as for every misuse, where another path or other permissions are needed; else 1."""
+    return 2 if error.errno in _OF_PATHS else 1
+
+
+def may(path: str | Path, mode: int) -> bool:
+    """`os.access` for the user in whose name files are opened."""
+    return os.access(path, mode, effective_ids=os.access in os.supports_effective_ids)
 
 
 def explain(error: OSError) -> Refusal:

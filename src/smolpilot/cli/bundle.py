@@ -1,4 +1,4 @@
-"""`smolpilot bundle PATH` shows a bundle or checkpoint; `seal` renews its digests after a change of your own, `localize`
+"""`smolpilot bundle PATH` shows a bundle or checkpoint; `seal` renews its digests after a change of yours, `localize`
 prepares an offline LeRobot."""
 
 from __future__ import annotations

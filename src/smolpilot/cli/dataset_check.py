@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _STYLES = {"error": "bold red", "warning": "yellow", "info": "cyan"}
 _SHOWN = 3
+_GENERATOR = "smolpilot dataset check"
 
 
 @dataclass
@@ -38,7 +39,7 @@ class CheckOptions:
     json: bool = False
     """Print one JSON document instead of text."""
     html: Path | None = None
-    """Also write a page with all findings to this file."""
+    """Also write a page with all findings to this file; of what is there already, only such a page is replaced."""
     robot: str | None = None
     """Robot profile (name or YAML file) whose joint limits the data must keep; `none`: none. Open: by the dataset's
     robot_type, else by its joint names."""
@@ -51,15 +52,13 @@ class CheckOptions:
 def main(args: list[str]) -> int:
     """Run `smolpilot dataset check …`; 0 sound, 1 errors found, 2 misuse."""
     options = parse(CheckOptions, args, verb="dataset check")
-    if options.html is not None and options.html.is_dir():
-        raise UsageError(f"--html {options.html} is a folder.", expected="the path of the page, such as check.html")
     if options.jobs < 0:
         raise UsageError(f"--jobs is {options.jobs}.", expected="0 (one per core) or more")
-    from smolpilot.atomic import refuse_inside_dataset
+    from smolpilot.atomic import refuse_other_page
     from smolpilot.datasets.audit import audit
 
     if options.html is not None:
-        refuse_inside_dataset(options.html)
+        refuse_other_page(options.html, _GENERATOR, options.path.expanduser())
     with progress_bar() as progress:
         result = audit(
             options.path, robot=options.robot, units=options.units, progress=progress, jobs=options.jobs or None
@@ -69,7 +68,10 @@ def main(args: list[str]) -> int:
         from smolpilot.atomic import write_text_atomic
         from smolpilot.datasets.audit.page import render
 
-        write_text_atomic(options.html, render(result))
+        page = render(result)
+        # Again: a check takes its time, and others may write meanwhile.
+        refuse_other_page(options.html, _GENERATOR)
+        write_text_atomic(options.html, page)
     if options.json:
         import json
 

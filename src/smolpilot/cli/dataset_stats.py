@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from smolpilot.atomic import refuse_inside_dataset
+from smolpilot.atomic import refuse_existing
 from smolpilot.cli.options import parse
 from smolpilot.errors import UsageError
 from smolpilot.words import numbered
@@ -58,10 +58,8 @@ class _Result:
 def main(args: list[str]) -> int:
     """Run `smolpilot dataset stats …`; 1 when stored statistics are wrong."""
     options = parse(StatsOptions, args, verb="dataset stats")
-    if options.out is not None and options.out.exists():
-        raise UsageError(f"The output {options.out} exists already.", fix="Choose another path.")
     if options.out is not None:
-        refuse_inside_dataset(options.out)
+        refuse_existing(options.out, "files", options.path.expanduser())
     result = _compute(options)
     if options.out is not None and result.data is not None:
         from smolpilot.atomic import write_text_atomic

@@ -9,7 +9,7 @@ import traceback
 import warnings
 
 from smolpilot.errors import SmolpilotError, UsageError, did_you_mean
-from smolpilot.refusals import explain
+from smolpilot.refusals import exit_code, explain
 from smolpilot.version import __version__
 
 VERBS: dict[str, tuple[str, str]] = {
@@ -70,6 +70,7 @@ def main(argv: list[str] | None = None) -> int:
     if not os.environ.get("SMOLPILOT_TRACEBACK"):
         warnings.formatwarning = lambda message, kind, *_, **__: f"{getattr(kind, 'label', 'warning')}: {message}\n"
     try:
+        _refuse_other_encodings(args)
         if args[0] not in VERBS:
             raise _unknown_verb(args[0])
         module = importlib.import_module(VERBS[args[0]][0])
@@ -83,9 +84,24 @@ def main(argv: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        return _report(_os_error(error), 1)
+        return _report(_os_error(error), exit_code(error))
     except MemoryError:
         return _report("The memory does not suffice.\nFix: close other programs, or ask for less at once.", 1)
+
+
+def _refuse_other_encodings(args: list[str]) -> None:
+    """A name from a disk in another encoding cannot be opened by all that reads here, nor written into a file."""
+    for argument in args:
+        try:
+            argument.encode()
+        except UnicodeEncodeError as error:
+            from smolpilot.shown import plain
+
+            raise UsageError(
+                f"The argument {plain(argument, 200)} is no UTF-8.",
+                expected="paths and texts in UTF-8",
+                fix="rename the file or folder; `ls -b` shows the bytes of a name",
+            ) from error
 
 
 # What other programs call our verbs.

@@ -91,7 +91,10 @@ def optional_column(values: pa.ChunkedArray, feature: Feature) -> Column:
         raise UnusableError(f"empty cells in {found.null_count} of {len(found)} rows")
     kind = found.type.value_type if pa.types.is_dictionary(found.type) else found.type
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        return list(found.to_pylist())
+        try:
+            return list(found.to_pylist())
+        except UnicodeDecodeError:
+            raise UnusableError("texts that are no UTF-8") from None
     numbers = _numbers(found, feature.shape)
     return numbers.reshape(len(found), *(() if feature.shape == (1,) else feature.shape))
 

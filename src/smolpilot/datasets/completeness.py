@@ -16,6 +16,7 @@ from smolpilot.datasets.files import (
     lfs_advice,
     repair_advice,
 )
+from smolpilot.datasets.places import Places
 from smolpilot.errors import DatasetError
 from smolpilot.words import numbered
 
@@ -37,12 +38,12 @@ def require_recorded(root: Path, version: str, info: dict[str, Any], *, complete
 
     `complete` also refuses one of which only the description is here.
     """
-    tables = _tables(root / "meta" / "episodes") if version == "v3.0" else []
+    tables = _tables(root, "meta/episodes") if version == "v3.0" else []
     if any(has_footer(path) for path in tables):
         return
     if version != "v3.0" and file_state(root / "meta" / "episodes.jsonl") == "whole":
         return
-    data = _tables(root / "data")
+    data = _tables(root, "data")
     left = root / "images"
     began = has_files(left)
     if not tables and not data and not has_files(root / "videos"):
@@ -151,8 +152,9 @@ def _begun(path: Path) -> bool:
         return file.read(4) == b"PAR1"
 
 
-def _tables(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*.parquet") if path.is_file())
+def _tables(root: Path, folder: str) -> list[Path]:
+    places, found = Places(root), (root / folder).rglob("*.parquet")
+    return sorted(path for path in found if path.is_file() and not places.why_not(path))
 
 
 def has_files(folder: Path) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from smolpilot.datasets.files import open_parquet, read_json
+from smolpilot.datasets.places import Places, require_own_meta
 from smolpilot.errors import SmolpilotError, UsageError, did_you_mean
 from smolpilot.keys import ACTION, STATE, image_key
 
@@ -64,11 +65,15 @@ def dropped_features(choice: FeatureChoice, *paths: str | Path) -> frozenset[str
 def _keys(root: Path) -> list[str]:
     """Features by `info.json`, and the columns of the first table that can be read."""
     try:
+        require_own_meta(root)
         features = read_json(root / "meta" / "info.json", "dataset description").get("features")
     except SmolpilotError:
         return []
     found = list(features) if isinstance(features, dict) else []
+    places = Places(root)
     for path in (root / "data").rglob("*.parquet"):
+        if places.why_not(path):
+            continue
         try:
             return [*found, *open_parquet(path, "data file").schema_arrow.names]
         except SmolpilotError:

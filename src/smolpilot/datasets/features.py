@@ -10,7 +10,9 @@ from typing import Any
 
 from smolpilot.datasets.files import repair_advice
 from smolpilot.errors import DatasetError
+from smolpilot.file_names import why_no_name
 from smolpilot.keys import ACTION, IMAGES, STATE, camera_name
+from smolpilot.shown import plain
 
 INDEX_COLUMNS = ("timestamp", "frame_index", "episode_index", "index", "task_index")
 NEEDED = (STATE, ACTION, *INDEX_COLUMNS)
@@ -74,6 +76,13 @@ def parse_features(
         )
     features = {}
     for name, entry in raw.items():
+        dtype = entry.get("dtype") if isinstance(entry, dict) else None
+        if reason := why_no_key(name, dtype):
+            if dtype == "video":
+                raise unusable_key(name, reason, path)
+            if left_out is not None:
+                left_out[name] = f"a name that none can have: {reason}"
+            continue
         shape = entry.get("shape") if isinstance(entry, dict) else None
         if not isinstance(shape, list) or "dtype" not in entry or not all(_is_size(n) for n in shape):
             if name in NEEDED or (isinstance(entry, dict) and entry.get("dtype") in _CAMERA_TYPES):
@@ -89,6 +98,32 @@ def parse_features(
     if trainable:
         _require_vectors(features, path)
     return features
+
+
+def why_no_key(name: str, dtype: Any) -> str:
+    """Why a text cannot be the key of a feature; empty where it can.
+
+    The videos of a camera lie in a folder of its key. Other features are columns, and some recorders group them, as in
+    `observation/state`: each part then has to be a name.
+    """
+    parts = [name] if dtype == "video" else name.split("/")
+    return next((reason for part in parts if (reason := why_no_name(part))), "")
+
+
+def unusable_key(name: str, reason: str, path: Path, *, verb: str = "convert") -> DatasetError:
+    """The error for a feature in `info.json` whose key cannot be a name; `verb` is the one that can leave it out."""
+    root = shlex.quote(str(path.parent.parent))
+    if not why_no_key(name, None):
+        fix = repair_advice(path.parent.parent, "gives the camera LeRobot's name")
+    elif name and name.isprintable():
+        fix = f"`smolpilot dataset {verb} {root} DST --without {shlex.quote(name)}` makes a copy without it."
+    else:
+        fix = "Give it another name in the meta folder of a copy."
+    return DatasetError(
+        f"The feature '{plain(name, 200)}' of {path} cannot be called that: {reason}.",
+        expected="a name such as observation.images.top: a camera's becomes the name of a folder",
+        fix=fix,
+    )
 
 
 def flatten_names(names: Any, shape: list[int]) -> list[str] | None:

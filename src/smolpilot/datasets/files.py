@@ -12,15 +12,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from smolpilot.datasets.parquet_files import DAMAGED, parquet_file
+from smolpilot.datasets.table_texts import broken_texts
 from smolpilot.errors import DatasetError
+from smolpilot.shown import plain
 
 # How it came to this is not known here: the same file may be as bad where it comes from.
 GET_AGAIN = "or get the file anew from where the dataset comes from, if it is whole there."
 
 type FileState = Literal["whole", "missing", "empty", "pointer"]
 
-MANIFEST = "meta/smolpilot_manifest.json"
-"""Digests of all files of a dataset that smolpilot wrote."""
 _LFS_HEAD = b"version https://git-lfs.github.com/spec/"
 _PARQUET_MAGIC = b"PAR1"
 
@@ -146,9 +146,11 @@ def open_parquet(path: Path, what: str) -> pq.ParquetFile:
     """Open a parquet file (its footer only)."""
     require_file(path, what)
     try:
-        return parquet_file(path)
+        file = parquet_file(path)
+        _ = file.schema_arrow.names  # raises ValueError where a name is no UTF-8
     except (pa.ArrowException, OSError, ValueError) as error:
         raise _torn(path, what, error) from error
+    return file
 
 
 def read_parquet(path: Path, what: str, columns: list[str] | None = None) -> pa.Table:
@@ -158,6 +160,23 @@ def read_parquet(path: Path, what: str, columns: list[str] | None = None) -> pa.
         return file.read(columns=columns)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise _torn(path, what, error) from error
+
+
+def read_meta_table(path: Path, what: str, columns: list[str] | None = None) -> pa.Table:
+    """Read a table of the meta folder, or some of its columns; DatasetError also for text that is no UTF-8."""
+    table = read_parquet(path, what, columns)
+    if broken := broken_texts(table):
+        raise broken_text(path, what, broken[0])
+    return table
+
+
+def broken_text(path: Path, what: str, column: str) -> DatasetError:
+    """The error for text in a table that is no UTF-8."""
+    return DatasetError(
+        f"The {what} {path} holds text that is no UTF-8, in the column '{plain(column, 100)}'.",
+        expected="text in UTF-8",
+        fix=repair_advice(dataset_root(path), "makes a copy in which such bytes are replaced"),
+    )
 
 
 def has_footer(path: Path) -> bool:

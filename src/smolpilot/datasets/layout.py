@@ -16,10 +16,13 @@ from smolpilot.datasets.files import (
     open_parquet,
     read_json,
     read_jsonl,
-    read_parquet,
+    read_meta_table,
     repair_advice,
 )
+from smolpilot.datasets.places import Places
+from smolpilot.datasets.templates import LeadsOutError, filled
 from smolpilot.errors import DatasetError
+from smolpilot.shown import plain, shown
 from smolpilot.statistics import Statistics, merge_fitting, readable_statistics
 
 NEVER_RECORDED = "a camera of which no episode has a video"
@@ -93,7 +96,7 @@ def read_layout(
             fix=repair_advice(root, "lists each once"),
         )
     layout = _without_never_recorded(layout, version, info, videos)
-    absent = [*layout.absent, *_absent_files(layout.episodes)]
+    absent = [*layout.absent, *_absent_files(root, layout.episodes)]
     if complete and absent:
         require_complete(root, absent, len(layout.episodes))
     return replace(layout, absent=absent)
@@ -199,7 +202,7 @@ def _episode_table(path: Path, schema: pa.Schema, videos: dict[str, CameraInfo])
         )
     ends = [f"videos/{camera.key}/to_timestamp" for camera in videos.values()]
     wanted = [*columns, *(name for name in (*ends, "tasks") if name in schema.names)]
-    return read_parquet(path, "episode table", wanted)
+    return read_meta_table(path, "episode table", wanted)
 
 
 def _places(videos: dict[str, CameraInfo]) -> list[str]:
@@ -290,19 +293,25 @@ def _without_never_recorded(
     return replace(layout, episodes=episodes, never_recorded=sorted(never))
 
 
-def _absent_files(episodes: list[Episode]) -> list[Absent]:
-    """Data and video files that are named, but missing, empty or Git-LFS pointers."""
+def _absent_files(root: Path, episodes: list[Episode]) -> list[Absent]:
+    """Data and video files that are named, but missing, empty or Git-LFS pointers.
+
+    DatasetError for one that is not the dataset's own.
+    """
+    places = Places(root)
     users: dict[Path, tuple[str, list[int]]] = {}
     for episode in episodes:
         users.setdefault(episode.data_path, ("data file", []))[1].append(episode.index)
         for name, span in episode.videos.items():
             users.setdefault(span.path, (f"video of camera '{name}'", []))[1].append(episode.index)
+    for path, (what, _) in users.items():
+        places.require(path, what)
     states = ((path, file_state(path)) for path in users)
     return [Absent(path, users[path][0], state, users[path][1]) for path, state in states if state != "whole"]
 
 
 def _v30_tasks(path: Path) -> list[dict[str, Any]]:
-    table = read_parquet(path, "task list")
+    table = read_meta_table(path, "task list")
     # LeRobot keeps the text as the index of a pandas table; unnamed, that index is a column of this name.
     names = ["task" if name == "__index_level_0__" else name for name in table.column_names]
     rows: list[dict[str, Any]] = table.rename_columns(names).to_pylist()
@@ -353,9 +362,10 @@ def _path(root: Path, info: dict[str, Any], key: str, names: dict[str, Any]) -> 
     if not isinstance(template, str):
         raise DatasetError(f"{where} has no '{key}'.", expected="the pattern of the file names", fix=fix)
     try:
-        relative = Path(template.format(**names))
-    except (KeyError, IndexError, ValueError, TypeError, AttributeError) as error:
-        raise DatasetError(f"The '{key}' of {where} is no usable pattern: {template}", fix=fix) from error
-    if relative.is_absolute() or ".." in relative.parts:
-        raise DatasetError(f"The '{key}' of {where} points out of the dataset: {relative}", fix=fix)
-    return root / relative
+        return root / filled(template, names)
+    except LeadsOutError as error:
+        raise DatasetError(f"The '{key}' of {where} points out of the dataset: {shown(template)}", fix=fix) from error
+    except ValueError as error:
+        raise DatasetError(
+            f"The '{key}' of {where} is no usable pattern: {shown(template)} ({plain(error)}).", fix=fix
+        ) from error

@@ -21,7 +21,9 @@ from smolpilot.datasets.features import (
 from smolpilot.datasets.files import read_json, repair_advice
 from smolpilot.datasets.layout import NEVER_RECORDED, Episode, read_layout
 from smolpilot.datasets.missing import missing_dataset
+from smolpilot.datasets.places import Places, require_own_meta
 from smolpilot.errors import DatasetError, UsageError
+from smolpilot.file_names import require_utf8
 from smolpilot.keys import ACTION, STATE
 from smolpilot.statistics import Statistics
 
@@ -98,14 +100,14 @@ class DatasetMeta:
     @cached_property
     def fingerprint(self) -> str:
         """Hash of the contents of meta and tables and of the videos' sizes; the same wherever the folder lies."""
-        digest = hashlib.sha256()
+        digest, places = hashlib.sha256(), Places(self.root)
         # The same for a reader that opens depth cameras, too, and for one that leaves them out.
         cameras = {name for name, camera in self.cameras.items() if camera.key not in self.left_out}
         pictures_inside = any(feature.dtype == "image" for feature in self.features.values())
         tables = sorted({episode.data_path for episode in self.episodes})
         used = (episode.videos.items() for episode in self.episodes)
         videos = sorted({span.path for spans in used for name, span in spans if name in cameras})
-        meta = sorted(path for path in (self.root / "meta").rglob("*") if path.is_file())
+        meta = sorted(path for path in (self.root / "meta").rglob("*") if path.is_file() and not places.why_not(path))
         sizes_only = {*videos, *(tables if pictures_inside else ())}
         for path in [*meta, *tables, *videos]:
             digest.update(f"{path.relative_to(self.root).as_posix()} {path.stat().st_size}\n".encode())
@@ -150,6 +152,8 @@ def read_meta(
             fix="Name the folder that holds meta/, not one above or below it.",
         )
     root = root.resolve()
+    require_utf8(root, "dataset folder")
+    require_own_meta(root)
     info_path = root / "meta" / "info.json"
     info = read_json(info_path, "dataset description")
     version = _version(info, info_path)

@@ -21,7 +21,9 @@ from smolpilot.datasets.parquet_files import parquet_writer, write_parquet
 from smolpilot.datasets.task_table import tasks_table
 from smolpilot.datasets.video import Picture
 from smolpilot.errors import DatasetError, UsageError
+from smolpilot.file_names import why_no_name
 from smolpilot.keys import ACTION, STATE, TASK, image_key
+from smolpilot.shown import plain
 from smolpilot.statistics import Statistics, array_statistics, merge_statistics, plain_value, statistics_to_json
 
 _DATA_PATH = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
@@ -53,7 +55,12 @@ class DatasetWriter:
         if not fps > 0:
             raise UsageError(f"fps is {fps}.", expected="frames per second, above 0")
         find_encoder(codec)
-        for height, width in cameras.values():
+        for name, (height, width) in cameras.items():
+            if reason := why_no_name(name) or why_no_name(image_key(name)):
+                raise UsageError(
+                    f"A camera cannot be called '{plain(name, 200)}': {reason}.",
+                    expected="a name such as front: it becomes part of the name of a folder",
+                )
             require_size(codec, width, height)
         self.path = Path(path)
         self._fps, self._robot_type, self._codec = fps, robot_type, codec

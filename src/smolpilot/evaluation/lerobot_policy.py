@@ -21,7 +21,7 @@ from torch import Tensor
 from smolpilot.errors import UsageError
 from smolpilot.keys import image_key
 from smolpilot.policy import Policy, localize, save_bundle
-from smolpilot.policy.bundle import VLM
+from smolpilot.policy.sealing import VLM
 from smolpilot.policy.locate import CONFIG
 
 

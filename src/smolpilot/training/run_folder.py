@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ import psutil
 import pydantic
 import yaml
 
-from smolpilot.atomic import atomic_folder, fsync, refuse_inside_dataset, write_text_atomic
+from smolpilot.atomic import atomic_folder, fsync, refuse_inside_dataset, refuse_unwritable, write_text_atomic
 from smolpilot.errors import UsageError, did_you_mean
 
 from .options import TrainOptions
@@ -138,11 +137,7 @@ def refuse_existing(out: Path) -> None:
     if living_process(out, PREPARING) is None:
         _clear_unfinished(out)
     if not out.exists() and not out.is_symlink():
-        above = next(parent for parent in out.absolute().parents if parent.exists())
-        if not above.is_dir():
-            raise UsageError(f"--out {out} lies below {above}, which is a file.", fix="choose another --out")
-        if not os.access(above, os.W_OK | os.X_OK):
-            raise UsageError(f"--out {out} cannot be made: {above} is not yours to write.", fix="choose another --out")
+        refuse_unwritable(out)
         return
     if (out / CONFIG).is_file():
         raise UsageError(

@@ -12,7 +12,7 @@ from typing import Any
 
 from smolpilot.datasets.audit.recording import Progress, Recording
 from smolpilot.datasets.audit.scan_pool import default_jobs
-from smolpilot.datasets.files import MANIFEST
+from smolpilot.datasets.beside import MANIFEST
 from smolpilot.hashing import b2sum
 from smolpilot.json_input import read_json_file
 from smolpilot.shown import plain

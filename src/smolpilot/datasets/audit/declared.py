@@ -12,16 +12,18 @@ import pyarrow.parquet as pq
 
 from smolpilot.datasets.audit.locating import Locator
 from smolpilot.datasets.audit.recording import Camera, Recording, Vector
-from smolpilot.datasets.audit.rules import RENAME_FEATURE
-from smolpilot.datasets.features import flatten_names
+from smolpilot.datasets.audit.rules import RENAME_FEATURE, REPAIR
+from smolpilot.datasets.features import flatten_names, why_no_key
 from smolpilot.datasets.parquet_files import parquet_file
 from smolpilot.keys import ACTION, IMAGES, STATE, camera_name
+from smolpilot.shown import plain
 
 INDEX_COLUMNS = ("timestamp", "frame_index", "episode_index", "index", "task_index")
 _ALSO_CALLED = {
     STATE: ("state", "states", "qpos", "jointpositions", "jointposition", "proprio", "robotstate", "agentpos"),
     ACTION: ("actions", "action", "observationaction"),
 }
+_LEAVE_OUT = f"Leave it out of a copy: {REPAIR} --without {{key}}"
 _FLOATS = {pa.float16(): "float16", pa.float32(): "float32", pa.float64(): "float64"}
 
 
@@ -35,6 +37,12 @@ def read_features(recording: Recording, locator: Locator) -> None:
     for key, entry in raw.items():
         shape = entry.get("shape") if isinstance(entry, dict) else None
         dtype = entry.get("dtype") if isinstance(entry, dict) else None
+        if reason := why_no_key(key, dtype):
+            message = f"The feature '{plain(key, 200)}' of meta/info.json cannot be called that: {reason}."
+            unsafe = bool(why_no_key(key, None))
+            recording.report("features-damaged", message, fix=_LEAVE_OUT if unsafe else None, key=key)
+            if unsafe:
+                continue
         sized = isinstance(shape, list) and all(isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in shape)
         if not isinstance(dtype, str) or not sized:
             recording.report("features-damaged", f"The feature '{key}' of meta/info.json lacks its dtype or shape.")

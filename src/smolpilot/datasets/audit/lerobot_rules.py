@@ -224,7 +224,8 @@ def harmful_strays(recording: Recording) -> list[Path]:
     }
     found = []
     for path in sorted(recording.root.glob("data/*/*.parquet")):
-        if path in used or any(recording.relative(path) in message for message in said):
+        own = path.is_file() and not recording.places.why_not(path)
+        if not own or path in used or any(recording.relative(path) in message for message in said):
             continue
         try:
             alike = pq.read_schema(path).remove_metadata() == next(iter(recording.schemas.values())).remove_metadata()

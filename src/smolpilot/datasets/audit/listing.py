@@ -13,9 +13,8 @@ from smolpilot.datasets.audit.locating import Locator, number_of
 from smolpilot.datasets.audit.recording import Record, Recording, Span
 from smolpilot.datasets.audit.stored import RowStatistics, stored_statistics
 from smolpilot.datasets.audit.tolerant import json_lines, json_object, parquet_table
+from smolpilot.datasets.episode_fields import own_fields
 from smolpilot.statistics import Statistics
-
-_OWN = ("episode_index", "tasks", "length", "dataset_from_index", "dataset_to_index")
 
 
 def read_v2_meta(recording: Recording, locator: Locator) -> None:
@@ -29,7 +28,7 @@ def read_v2_meta(recording: Recording, locator: Locator) -> None:
             recording.report("meta-damaged", "A line of meta/episodes.jsonl has no whole number as 'episode_index'.")
             continue
         record = Record(index, whole_number(row.get("length")), texts(row.get("tasks")))
-        record.fields = {key: value for key, value in row.items() if key not in _OWN}
+        record.fields = own_fields(row)
         _add(recording, record, "episodes.jsonl")
     strays = _strays(recording, locator, chunk_size)
     for path in locator.tables:
@@ -85,7 +84,7 @@ def read_v3_meta(recording: Recording, locator: Locator) -> None:
         plain = table.select([name for name in dict.fromkeys(table.column_names) if not name.startswith("stats/")])
         stored = stored_statistics(table)
         for place, row in enumerate(plain.to_pylist()):
-            _v3_record(recording, locator, row, RowStatistics(stored, place))
+            _v3_record(recording, locator, row, RowStatistics(stored, place), own_fields(row, plain.schema))
     _unplaced(recording)
     _whole_statistics(recording)
 
@@ -123,7 +122,9 @@ def texts(value: Any) -> list[str]:
     return [str(text) for text in value if text is not None] if isinstance(value, list | tuple | np.ndarray) else []
 
 
-def _v3_record(recording: Recording, locator: Locator, row: dict[str, Any], statistics: RowStatistics) -> None:
+def _v3_record(
+    recording: Recording, locator: Locator, row: dict[str, Any], statistics: RowStatistics, fields: dict[str, Any]
+) -> None:
     index = whole_number(row.get("episode_index"))
     if index is None or index < 0:
         recording.report("meta-damaged", "A row of the episode table has no whole number as 'episode_index'.")
@@ -152,8 +153,7 @@ def _v3_record(recording: Recording, locator: Locator, row: dict[str, Any], stat
         message = f"The episode table says nothing of {', '.join(absent)} for episode {index}."
         recording.report("meta-damaged", message, episode=index)
     record.statistics = statistics
-    placed = ("data/", "videos/", "stats/", "meta/episodes/")
-    record.fields = {key: value for key, value in row.items() if key not in _OWN and not key.startswith(placed)}
+    record.fields = fields
     _add(recording, record, "episodes")
 
 

@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from smolpilot.datasets.audit.recording import Camera, Recording
+from smolpilot.datasets.places import require_readable, walk
+from smolpilot.datasets.templates import LeadsOutError, filled
+from smolpilot.shown import shown
 
 VIDEO_ENDINGS = (".mp4", ".mkv", ".mov", ".avi", ".webm")
 
@@ -18,7 +21,7 @@ class Locator:
     def __init__(self, recording: Recording) -> None:
         self._recording = recording
         self._root = recording.root
-        files = sorted(path for path in _files(recording.root) if path.relative_to(recording.root).parts[0] != "meta")
+        files = sorted(_files(recording))
         self.tables = [path for path in files if path.suffix == ".parquet"]
         self.videos = [path for path in files if path.suffix.lower() in VIDEO_ENDINGS]
         self._numbered_tables = _by_number(self.tables)
@@ -33,14 +36,14 @@ class Locator:
         reason = ""
         relative = None
         if not isinstance(template, str):
-            reason = "is missing" if template is None else f"is {template!r}"
+            reason = "is missing" if template is None else f"is {shown(template)}"
         else:
             try:
-                relative = Path(template.format(**names))
-            except (KeyError, IndexError, ValueError, TypeError, AttributeError):
-                reason = f"is no usable pattern for this layout: {template}"
-            if relative is not None and (relative.is_absolute() or ".." in relative.parts or "\0" in str(relative)):
-                relative, reason = None, f"points out of the folder: {template}"
+                relative = filled(template, names)
+            except LeadsOutError:
+                reason = f"points out of the folder: {shown(template)}"
+            except ValueError:
+                reason = f"is no usable pattern for this layout: {shown(template)}"
         if relative is None:
             if key not in self._unusable and self._recording.info:
                 self._unusable.add(key)
@@ -135,12 +138,23 @@ def _by_number(paths: list[Path]) -> dict[int, Path]:
     return {number: path for path, number in numbers.items() if number is not None and counts[number] == 1}
 
 
-def _files(root: Path) -> list[Path]:
-    found = []
-    for folder, folders, names in root.walk():
+def _files(recording: Recording) -> list[Path]:
+    """Tables and videos, wherever they are. PermissionError for one that may not be read: it is there, not missing."""
+    root, found = recording.root, []
+    for folder, folders, names in walk(root):
         # A recording inside of another one's folder is none of its files.
         folders[:] = [
-            name for name in folders if not name.startswith(".") and not (folder / name / "meta" / "info.json").exists()
+            name
+            for name in folders
+            if not name.startswith(".")
+            and not (folder == root and name == "meta")
+            and not (folder / name / "meta" / "info.json").exists()
         ]
-        found += [folder / name for name in names if not name.startswith(".")]
+        for name in names:
+            path = folder / name
+            if name.startswith(".") or path.suffix.lower() not in (".parquet", *VIDEO_ENDINGS):
+                continue
+            if path.is_file() and not recording.places.why_not(path):
+                require_readable(path)
+                found.append(path)
     return found

@@ -14,6 +14,7 @@ from smolpilot.datasets.audit.rows import load_rows
 from smolpilot.datasets.audit.tolerant import json_object
 from smolpilot.datasets.missing import missing_dataset
 from smolpilot.errors import UsageError
+from smolpilot.file_names import require_utf8
 
 KNOWN_VERSIONS = ("v2.0", "v2.1", "v3.0")
 
@@ -28,6 +29,7 @@ def read_recording(path: str | Path, progress: Progress | None = None) -> Record
         raise missing_dataset(root)
     if not root.is_dir():
         raise UsageError(f"{root} is a file.", expected="the folder that holds meta/, data/ and videos/")
+    require_utf8(root.resolve(), "dataset folder")
     recording = Recording(root.resolve())
     locator = Locator(recording)
     if not locator.tables and not (root / "meta" / "info.json").exists():

@@ -13,6 +13,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from smolpilot.datasets.audit.findings import Finding, finding
+from smolpilot.datasets.places import Places
+from smolpilot.shown import plain
 from smolpilot.statistics import Statistics
 
 type Array = npt.NDArray[Any]
@@ -123,8 +125,12 @@ class Recording:
     task_texts: list[Any] | None = None
     listed_order: list[int] = field(default_factory=list)
     outcome: str = ""
+    places: Places = field(init=False)
     _names: dict[Path, str] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.places = Places(self.root)
 
     def report(self, code: str, message: str, **place: Any) -> None:
         """Note a finding made while reading."""
@@ -139,7 +145,7 @@ class Recording:
         """A path as the findings name it: from the dataset's folder on."""
         if path not in self._names:
             inside = path.is_relative_to(self.root)
-            self._names[path] = path.relative_to(self.root).as_posix() if inside else str(path)
+            self._names[path] = plain(path.relative_to(self.root).as_posix() if inside else path)
         return self._names[path]
 
     @property

@@ -241,5 +241,5 @@ def readable_video(recording: Recording, path: Path, episodes: list[int], camera
     del recording.findings[before:]
     for each in found:
         for episode in episodes:
-            recording.report(each.code, each.message, episode=episode, camera=camera)
+            recording.report(each.code, each.message, episode=episode, camera=camera, fix=each.fix)
     return False

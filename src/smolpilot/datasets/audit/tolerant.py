@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -16,26 +15,35 @@ from smolpilot.datasets.audit.encodings import decoded
 from smolpilot.datasets.audit.lerobot_types import LANGUAGE
 from smolpilot.datasets.audit.recording import Array, Recording
 from smolpilot.datasets.parquet_files import parquet_file
+from smolpilot.datasets.places import require_readable
+from smolpilot.datasets.table_texts import broken_texts, mended
 
 _LFS_HEAD = b"version https://git-lfs.github.com/spec/"
 _LARGE = 16 * 1024 * 1024
 
 
 def whole(recording: Recording, path: Path, what: str, *, missing: str = "file-missing", **place: Any) -> bool:
-    """Whether a file is there and has content of its own; otherwise a finding."""
+    """Whether a file is there and has content of its own; otherwise a finding. PermissionError for one that may not be
+    read."""
     name = recording.relative(path)
+    reason = recording.places.why_not(path)
+    if reason:
+        fix = recording.places.advice(reason)
+        recording.report(missing, f"The {what} {name} {reason}: it is not read.", fix=fix, **place)
+        return False
     try:
+        require_readable(path)
         if not path.is_file():
             recording.report(missing, f"The {what} {name} is missing.", **place)
             return False
         if path.stat().st_size == 0:
             recording.report("file-empty", f"The {what} {name} has 0 bytes.", **place)
             return False
-        if not os.access(path, os.R_OK):
-            recording.report(missing, f"The {what} {name} may not be read.", **place)
-            return False
         with path.open("rb") as file:
             pointer = file.read(len(_LFS_HEAD)) == _LFS_HEAD
+    except PermissionError:
+        # It is there: who may not read it cannot say what is wrong with it.
+        raise
     except OSError as error:
         recording.report(missing, f"The {what} {name} cannot be read: {error.strerror}.", **place)
         return False
@@ -102,7 +110,13 @@ def parquet_table(recording: Recording, path: Path, what: str) -> pa.Table | Non
     if not whole(recording, path, what, missing="meta-damaged"):
         return None
     try:
-        return parquet_file(path).read()
+        table = parquet_file(path).read()
+        for name in broken_texts(table):
+            place = table.column_names.index(name)
+            table = table.set_column(place, table.schema.field(place), mended(table.column(place)))
+            message = f"The {what} {recording.relative(path)} holds text that is no UTF-8, in the column '{name}'."
+            recording.report("meta-damaged", message)
+        return table
     except (pa.ArrowException, OSError, ValueError) as error:
         message = f"The {what} {recording.relative(path)} is no whole parquet file: {_short(error)}."
         recording.report("meta-damaged", message)
@@ -186,7 +200,7 @@ def _texts(column: pa.ChunkedArray) -> Array:
         return texts
     except (pa.ArrowException, TypeError, ValueError, AttributeError):
         found = np.empty(len(column), dtype=object)
-        found[:] = column.to_pylist()
+        found[:] = (mended(column) if broken_texts(pa.table({"": column})) else column).to_pylist()
         return found
 
 

@@ -12,16 +12,20 @@ from typing import Any
 
 import pyarrow as pa
 
+from smolpilot.atomic import refuse_existing
+from smolpilot.datasets.beside import files_beside
 from smolpilot.datasets.edit.history import with_edit
 from smolpilot.datasets.edit.options import EditSettings
 from smolpilot.datasets.features import Feature, parse_cameras, parse_features
 from smolpilot.datasets.files import open_parquet, read_json, read_jsonl
 from smolpilot.datasets.meta import DatasetMeta
 from smolpilot.datasets.parquet_files import parquet_writer, write_parquet
+from smolpilot.datasets.places import OWN_META
 from smolpilot.datasets.rewrite import EpisodePlan, Progress, RewriteReport, rewrite
-from smolpilot.datasets.rewrite.source import extra_files
 from smolpilot.errors import UsageError, did_you_mean
+from smolpilot.file_names import below, why_no_name
 from smolpilot.keys import ACTION, IMAGES, STATE
+from smolpilot.shown import plain
 
 _INDEX = ("timestamp", "frame_index", "episode_index", "index", "task_index", "task")
 _CAMERA = ("video", "image")
@@ -42,8 +46,7 @@ def rename_features(
     """
     chosen = _checked(meta, names)
     target = Path(dst).expanduser().absolute()
-    if target.resolve().is_relative_to(meta.root.resolve()):
-        raise UsageError(f"The output {target} lies inside the recording.", fix="Choose a path outside of it.")
+    refuse_existing(target, "recordings", meta.root)
     staging = target.parent / f".{target.name}.renamed-tables"
     target.parent.mkdir(parents=True, exist_ok=True)
     if staging.exists():
@@ -56,7 +59,7 @@ def rename_features(
         report = rewrite(plans, target, options, files=files, progress=progress)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-    report.warnings += _still_named(meta, chosen)
+    report.warnings += [*files_beside(meta.root).warnings(), *_still_named(meta, chosen)]
     return report
 
 
@@ -79,8 +82,10 @@ def _checked(meta: DatasetMeta, names: Mapping[str, str]) -> dict[str, str]:
                 f"'{name}' cannot be called '{new}': LeRobot's own columns keep their names.",
                 expected=f"other features than {', '.join(_INDEX)}",
             )
-        if "/" in new or new != new.strip() or not new.isprintable():
-            raise UsageError(f"'{new}' cannot be a feature's name.", expected="a name without '/', such as action")
+        if why_no_name(new) or new != new.strip() or not new.isprintable():
+            raise UsageError(
+                f"'{plain(new)}' cannot be a feature's name.", expected="a name without '/', such as action"
+            )
         _check_kind(meta.features[old], name, new)
         if chosen.setdefault(old, new) != new:
             raise UsageError(f"The feature '{old}' is given two names: {chosen[old]} and {new}.", expected="one")
@@ -112,13 +117,9 @@ def _check_kind(feature: Feature, name: str, new: str) -> None:
 
 def _stage(meta: DatasetMeta, names: Mapping[str, str], folder: Path, progress: Progress | None) -> DatasetMeta:
     """Tables and meta folder with the new names; videos stay where they are, in the source."""
-    shutil.copytree(meta.root / "meta", folder / "meta")
+    _copy_meta(meta.root / "meta", folder / "meta")
     _rename_meta(folder / "meta", names)
-    for relative in extra_files(meta.root):
-        copy = folder / relative
-        if not copy.exists():
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(meta.root / relative, copy)
+    files_beside(meta.root).copy_to(folder)
     tables = list(dict.fromkeys(episode.data_path for episode in meta.episodes))
     copies = {path: folder / path.relative_to(meta.root) for path in tables}
     for done, (path, copy) in enumerate(copies.items()):
@@ -146,6 +147,16 @@ def _stage(meta: DatasetMeta, names: Mapping[str, str], folder: Path, progress: 
         os.utime(path, (0, 0))
     statistics = {names.get(key, key): stats for key, stats in meta.statistics.items()}
     return replace(meta, root=folder, features=features, cameras=cameras, episodes=episodes, statistics=statistics)
+
+
+def _copy_meta(meta: Path, copy: Path) -> None:
+    """The files that describe the dataset; `read_meta` has seen that they are its own."""
+    tables = meta.glob("episodes/*/*.parquet")
+    for path in [*(meta / name for name in OWN_META), *tables]:
+        if path.is_file():
+            target = below(copy, path.relative_to(meta))
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
 
 
 def _rename_meta(folder: Path, names: Mapping[str, str]) -> None:
@@ -191,12 +202,12 @@ def _rename_table(path: Path, copy: Path, names: Mapping[str, str]) -> None:
 def _still_named(meta: DatasetMeta, names: Mapping[str, str]) -> list[str]:
     """Files beside the recording that speak of the old names."""
     found = []
-    for relative in extra_files(meta.root):
+    for relative in files_beside(meta.root).files:
         if relative.parts[0] == "meta" and relative.suffix == ".json" and "history" not in relative.name:
             text = (meta.root / relative).read_text(encoding="utf-8", errors="replace")
             old = [name for name in names if f'"{name}"' in text]
             if old:
-                found.append(f"{relative.as_posix()} still names {', '.join(old)}: it was copied as it is.")
+                found.append(f"{plain(relative.as_posix())} still names {', '.join(old)}: it was copied as it is.")
     return found
 
 

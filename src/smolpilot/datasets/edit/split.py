@@ -11,11 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from smolpilot.atomic import refuse_existing
 from smolpilot.datasets.edit.history import left_out, with_edit
 from smolpilot.datasets.edit.options import EditSettings
 from smolpilot.datasets.edit.selection import write_episodes
 from smolpilot.datasets.meta import DatasetMeta
 from smolpilot.datasets.rewrite import MANIFEST, Progress, RewriteReport, work_folder
+from smolpilot.datasets.rewrite.work import may_go_on
 from smolpilot.datasets.splits import episode_ranges, parse_episodes, split_episodes
 from smolpilot.errors import UsageError
 
@@ -85,16 +87,13 @@ def split(
     Stopped and run again it goes on: finished parts are kept beside `dst` until the last is ready.
     """
     target = Path(dst).expanduser().absolute()
-    if target.exists():
-        raise UsageError(f"The output {target} exists already.", fix="Choose another path, or remove the old one.")
-    if target.is_relative_to(meta.root):
-        raise UsageError(f"The output {target} lies inside the recording.", fix="Choose a path outside.")
+    refuse_existing(target, "recordings", meta.root)
     work = target.parent / f".{target.name}.smolpilot-split"
     _begin(work, meta, parts, settings or EditSettings())
     try:
         reports = _write_parts(meta, work, parts, settings, progress)
-    except BaseException:
-        if [path.name for path in work.iterdir()] == [_PLAN]:
+    except BaseException as error:
+        if not may_go_on(error) or [path.name for path in work.iterdir()] == [_PLAN]:
             # Nothing worth keeping.
             shutil.rmtree(work)
         raise

@@ -19,6 +19,8 @@ from smolpilot.datasets.audit.recording import Camera, Recording
 from smolpilot.datasets.audit.run import CHECKS, run_check
 from smolpilot.datasets.audit.scanning import scan_video
 from smolpilot.datasets.audit.subject import Subject, named
+from smolpilot.datasets.beside import files_beside
+from smolpilot.datasets.features import unusable_key, why_no_key
 from smolpilot.datasets.files import lfs_advice
 from smolpilot.datasets.repair.nested import left_aside, nested_recordings
 from smolpilot.datasets.repair.placing import cut_again, place_unclaimed
@@ -64,9 +66,10 @@ def look(
     _refuse_empty(recording)
     found = Look(Audit([], recording, Footage(), 0.0), 0.0)
     _leave_out(recording, found, features, without)
+    _refuse_names(recording, found)
     footage = film(recording, progress, jobs=jobs)
     _place(recording, footage, found)
-    found.aside = left_aside(recording, found.left_out)
+    found.aside = [*left_aside(recording, found.left_out), *files_beside(recording.root).warnings()]
     _absent_cameras(recording, footage, found)
     _sizes(recording, footage, found)
     found.renames, found.impossible = usual_names(recording)
@@ -116,6 +119,15 @@ def _refuse_empty(recording: Recording) -> None:
             expected="at least one recorded episode",
             fix="Record an episode into it first.",
         )
+
+
+def _refuse_names(recording: Recording, found: Look) -> None:
+    """A feature whose name leads elsewhere, or is none, is in no copy: what it holds was not looked at."""
+    declared = recording.info.get("features")
+    for key, entry in declared.items() if isinstance(declared, dict) else ():
+        reason = why_no_key(key, None)
+        if reason and key not in found.left_out and isinstance(entry, dict):
+            raise unusable_key(key, reason, recording.root / "meta" / "info.json", verb="repair")
 
 
 def _leave_out(recording: Recording, found: Look, features: Sequence[str], without: Sequence[str]) -> None:

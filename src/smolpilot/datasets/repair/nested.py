@@ -25,14 +25,16 @@ def left_aside(recording: Recording, left_out: Collection[str]) -> list[str]:
     root = recording.root
     nested = nested_recordings(root)
     others = set(nested)
-    words = [f"{path.relative_to(root).as_posix()}/ is a recording of its own." for path in nested]
+    words = [f"{recording.relative(path)}/ is a recording of its own." for path in nested]
     used = {record.data_path for record in recording.records.values()} | {rows.path for rows in recording.rows.values()}
     for record in recording.records.values():
         used |= {span.path for span in record.spans.values()}
     stray = []
     for path in sorted(root.rglob("*")):
         relative = path.relative_to(root)
-        if path.is_dir() or path in used or any(part.startswith(".") for part in relative.parts):
+        if not path.is_file() or recording.places.why_not(path):
+            continue
+        if path in used or any(part.startswith(".") for part in relative.parts):
             continue
         recorded = path.suffix == ".parquet" or path.suffix.lower() in VIDEO_ENDINGS
         inside = relative.parts[0] in ("data", "videos")
@@ -40,18 +42,19 @@ def left_aside(recording: Recording, left_out: Collection[str]) -> list[str]:
             continue
         if any(part in left_out for part in relative.parts):
             continue
-        stray.append(relative.as_posix())
-    ends = {name: not (name.endswith(".parquet") and without_end(root / name)) for name in stray}
-    stray, torn = ([name for name, whole in ends.items() if whole is wanted] for wanted in (True, False))
-    torn += [path.relative_to(root).as_posix() for path in root.glob("meta/episodes/*/*.parquet") if without_end(path)]
+        stray.append(path)
+    ends = {path: not (path.suffix == ".parquet" and without_end(path)) for path in stray}
+    unused, torn = ([recording.relative(path) for path, end in ends.items() if end is w] for w in (True, False))
+    listed = [path for path in root.glob("meta/episodes/*/*.parquet") if path.is_file()]
+    torn += [recording.relative(path) for path in listed if not recording.places.why_not(path) and without_end(path)]
     if torn:
         words.append(
             f"{', '.join(torn)}: without an end, as of a recording that was stopped before it was closed. What stands "
             "only there cannot be read by anybody."
         )
-    if stray:
-        more = f" and {len(stray) - 3} more" if len(stray) > 3 else ""
-        words.append(f"No episode uses {', '.join(stray[:3])}{more}.")
+    if unused:
+        more = f" and {len(unused) - 3} more" if len(unused) > 3 else ""
+        words.append(f"No episode uses {', '.join(unused[:3])}{more}.")
     return words
 
 

@@ -48,5 +48,6 @@ def nothing_left(seen: Look, plan: RepairPlan) -> DatasetError:
 def _interrupted(seen: Look) -> bool:
     """Whether the tables lack their end, which a recorder writes last."""
     recording = seen.audit.recording
-    tables = [path for path in recording.root.glob("data/**/*.parquet") if path.stat().st_size > 4]
+    listed = [path for path in recording.root.glob("data/**/*.parquet") if path.is_file()]
+    tables = [path for path in listed if not recording.places.why_not(path) and path.stat().st_size > 4]
     return bool(tables) and recording.version == "v3.0" and all(without_end(path) for path in tables)

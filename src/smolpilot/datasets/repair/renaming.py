@@ -55,7 +55,7 @@ def candidates(recording: Recording, key: str) -> list[str]:
 
 def usual_camera(key: str) -> str:
     """LeRobot's name for a camera feature; `observation.image` is one, too."""
-    if key.startswith("observation.image"):
+    if key.startswith("observation.image") and "/" not in key:
         return key
     return f"{IMAGES}.{_bare(key)}"
 

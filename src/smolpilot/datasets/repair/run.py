@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from smolpilot.atomic import refuse_existing
 from smolpilot.datasets.audit import Audit, Finding, audit
 from smolpilot.datasets.audit.footage import Progress
 from smolpilot.datasets.repair.copied import copied_footage
@@ -17,7 +18,6 @@ from smolpilot.datasets.repair.plan import RepairPlan
 from smolpilot.datasets.repair.planning import make_plan
 from smolpilot.datasets.repair.staging import write_staging
 from smolpilot.datasets.rewrite import EpisodePlan, RewriteOptions, rewrite
-from smolpilot.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -76,15 +76,8 @@ def repair(
     """
     chosen = wishes or RepairWishes()
     target = Path(dst).expanduser().absolute()
-    if not dry_run and (target.exists() or target.is_symlink()):
-        raise UsageError(
-            f"The output {target} exists already.",
-            expected="a path that does not exist yet: outputs are never overwritten",
-            fix="Choose another path, or remove the old one.",
-        )
-    root = Path(src).expanduser().resolve()
-    if not dry_run and target.resolve().is_relative_to(root):
-        raise UsageError(f"The output {target} lies inside the recording.", fix="Choose a path outside of it.")
+    if not dry_run:
+        refuse_existing(target, "recordings", Path(src).expanduser())
     seen = look(src, features=chosen.features, without=chosen.without, jobs=chosen.jobs, progress=progress)
     plan = make_plan(seen)
     if not plan.episodes:

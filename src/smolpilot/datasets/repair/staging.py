@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import pyarrow as pa
 from smolpilot.datasets.audit.declared import INDEX_COLUMNS
 from smolpilot.datasets.audit.locating import VIDEO_ENDINGS
 from smolpilot.datasets.audit.recording import Recording
+from smolpilot.datasets.beside import files_beside
 from smolpilot.datasets.features import parse_cameras, parse_features
 from smolpilot.datasets.layout import Episode, VideoSpan
 from smolpilot.datasets.meta import DatasetMeta
@@ -22,7 +22,6 @@ from smolpilot.datasets.parquet_files import parquet_file, write_parquet
 from smolpilot.datasets.repair.arrow_types import converted
 from smolpilot.datasets.repair.nested import nested_recordings
 from smolpilot.datasets.repair.plan import EpisodeRepair, RepairPlan
-from smolpilot.datasets.rewrite.source import extra_files
 from smolpilot.errors import DatasetError
 
 RECORDED = "recorded_timestamps.parquet"
@@ -168,16 +167,12 @@ def _lines(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 def _copy_extras(root: Path, folder: Path) -> None:
     """Card, licence and other meta files; not recordings in folders of an unusual name, nor recordings inside."""
     inside = set(nested_recordings(root))
-    for relative in extra_files(root):
+    beside = files_beside(root)
+    for relative in list(beside.files):
         recording = relative.suffix == ".parquet" or relative.suffix.lower() in VIDEO_ENDINGS
-        if (recording and relative.parts[0] != "meta") or any(part.startswith(".") for part in relative.parts):
-            continue
-        if not inside.isdisjoint((root / relative).parents):
-            continue
-        copy = folder / relative
-        if not copy.exists():
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(root / relative, copy)
+        if (recording and relative.parts[0] != "meta") or not inside.isdisjoint((root / relative).parents):
+            del beside.files[relative]
+    beside.copy_to(folder)
 
 
 def _settle(folder: Path) -> None:

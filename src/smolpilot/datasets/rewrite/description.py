@@ -6,14 +6,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from smolpilot.datasets.beside import files_beside
+from smolpilot.datasets.episode_fields import plain_field, same_field
 from smolpilot.datasets.meta import DatasetMeta
 from smolpilot.datasets.rewrite.comparison import Comparison
 from smolpilot.datasets.rewrite.facts import EpisodeFacts
 from smolpilot.datasets.rewrite.info import splits_fit
-from smolpilot.datasets.rewrite.source import Extras, extra_files
+from smolpilot.datasets.rewrite.source import Extras
 from smolpilot.hashing import file_digest
 
-_HISTORY = "meta/smolpilot_history.json"
+_HISTORY = Path("meta/smolpilot_history.json")
 # What depends on version and layout, or is compared elsewhere.
 _STANDARD = (
     "codebase_version", "robot_type", "fps", "features", "splits", "total_episodes", "total_frames", "total_tasks",
@@ -63,12 +65,15 @@ def compare_fields(a: Extras, b: Extras, result: Comparison) -> None:
 
 def compare_files(a: Path, b: Path, result: Comparison) -> None:
     """Card, licence and other files beside the recording."""
-    mine, theirs = ({path.as_posix() for path in extra_files(root)} - {_HISTORY} for root in (a, b))
-    for name in sorted(mine | theirs):
+    mine, theirs = (
+        {name.as_posix(): root / path for path, name in files_beside(root).files.items() if name != _HISTORY}
+        for root in (a, b)
+    )
+    for name in sorted(mine.keys() | theirs.keys()):
         result.count("files", 1)
         if name not in mine or name not in theirs:
             result.add("files", f"{name}: only in the {'first' if name in mine else 'second'} recording")
-        elif file_digest(a / name) != file_digest(b / name):
+        elif file_digest(mine[name]) != file_digest(theirs[name]):
             result.add("files", f"{name} differs")
 
 
@@ -94,7 +99,7 @@ def _compare(what: str, mine: Any, theirs: Any, result: Comparison, episode: int
     # The count of episodes is that of episodes.
     if episode is None:
         result.count(check, 1)
-    if _plain(mine) != _plain(theirs):
+    if not same_field(_plain(mine), _plain(theirs)):
         result.add(check, f"{what}: {_shown(mine)} and {_shown(theirs)}", episode)
 
 
@@ -109,7 +114,8 @@ def _attributes(entry: Any) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Tables say null where json lines leave out."""
+    """Tables say null where json lines leave out, and have types that JSON has as text."""
+    value = plain_field(value)
     if isinstance(value, Mapping):
         return {key: _plain(part) for key, part in value.items() if part is not None}
     return [_plain(part) for part in value] if isinstance(value, list | tuple) else value

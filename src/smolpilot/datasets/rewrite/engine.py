@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from smolpilot.atomic import refuse_existing
+from smolpilot.datasets.beside import files_beside
 from smolpilot.datasets.meta import DatasetMeta, read_meta
 from smolpilot.datasets.rewrite import plan as planning
 from smolpilot.datasets.rewrite.comparison import Comparison, compare_episodes, compare_meta, compare_whole
@@ -27,7 +28,6 @@ from smolpilot.datasets.rewrite.reencode import copyable
 from smolpilot.datasets.rewrite.remarks import content_warnings, layout_notes
 from smolpilot.datasets.rewrite.source import (
     Extras,
-    extra_files,
     read_extras,
     require_same_kind,
     state_of,
@@ -36,14 +36,17 @@ from smolpilot.datasets.rewrite.statistics_plan import StatisticsPlan
 from smolpilot.datasets.rewrite.tables import release_reader
 from smolpilot.datasets.rewrite.video_part import VideoPart
 from smolpilot.datasets.rewrite.work import (
+    NoRoomError,
     Part,
     WorkFolder,
     clear_errors,
     execute,
     locked,
+    may_go_on,
     work_folder,
 )
-from smolpilot.errors import DatasetError, SmolpilotError, UsageError
+from smolpilot.errors import DatasetError, SmolpilotError
+from smolpilot.file_names import below
 from smolpilot.statistics import PackedStatistics
 from smolpilot.words import sized
 
@@ -106,11 +109,13 @@ def rewrite(
                 report = progress or (lambda what, done, total: None)
                 job = _Job(plans, target, chosen, info, renumber, files or {}, pool, report)
                 return job.run()
+        except BaseException as error:
+            # Nothing worth keeping: the plan did not get as far as a first part, or can never be finished.
+            if folder.exists() and (not (folder / "state").exists() or not may_go_on(error)):
+                shutil.rmtree(folder)
+            raise
         finally:
             release_reader()
-            # Nothing worth keeping: the plan did not get as far as a first part.
-            if folder.exists() and not (folder / "state").exists():
-                shutil.rmtree(folder)
 
 
 class _Job:
@@ -137,6 +142,8 @@ class _Job:
         self._report = RewriteReport()
 
     def run(self) -> RewriteReport:
+        # Before the work: a file that may not be read stops it.
+        self._beside = files_beside(self._sources[0].root)
         self._extras = {id(meta): read_extras(meta) for meta in self._sources}
         self._placed, self._tasks = planning.place_episodes(self._plans, renumber=self._renumber)
         self._fps = self._sources[0].fps
@@ -160,7 +167,7 @@ class _Job:
         self._work.finish()
         self._report.episodes = len(self._placed)
         self._report.frames = sum(one.rows.length for one in self._placed)
-        self._report.warnings = content_warnings(self._placed, self._tasks, self._report)
+        self._report.warnings = [*content_warnings(self._placed, self._tasks, self._report), *self._said]
         self._report.notes = [*layout_notes(self._sources, source_files), *self._report.notes]
         self._report.notes += self._statistics.derived.notes(len(self._placed))
         return self._report
@@ -307,13 +314,11 @@ class _Job:
         base = self._info if self._info is not None else self._extras[id(first)].info
         info = result_info(base, self._placed, self._tasks, self._options, clips, schema, self._recoded())
         self._report.notes += split_note(base.get("splits"), info["splits"], self._renumber)
-        write_meta(self._work.root, info, self._tasks, records, self._whole, self._keys)
-        for relative in extra_files(first.root):
-            copy = self._work.root / relative
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(first.root / relative, copy)
+        self._said = write_meta(self._work.root, info, self._tasks, records, self._whole, self._keys)
+        self._said += self._beside.warnings()
+        self._beside.copy_to(self._work.root)
         for name, text in self._files.items():
-            path = self._work.root / name
+            path = below(self._work.root, name)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
 
@@ -375,14 +380,7 @@ def _check_target(target: Path, sources: Sequence[DatasetMeta]) -> None:
     if target.exists() and leftover.is_dir() and not (leftover / "result").exists():
         # Killed between putting the result in place and tidying up.
         shutil.rmtree(leftover, ignore_errors=True)
-    refuse_existing(target, "recordings")
-    for meta in sources:
-        if target.is_relative_to(meta.root) or target.resolve().is_relative_to(meta.root.resolve()):
-            raise UsageError(
-                f"The output {target} lies inside the recording {meta.root}.",
-                expected="a folder outside: recordings are never written to",
-                fix="Choose another path.",
-            )
+    refuse_existing(target, "recordings", *(meta.root for meta in sources))
 
 
 def _check_space(work: WorkFolder, placed: Sequence[planning.Placed]) -> None:
@@ -392,7 +390,7 @@ def _check_space(work: WorkFolder, placed: Sequence[planning.Placed]) -> None:
     needed = int(1.02 * (videos + sum(tables.values()))) - there
     free = shutil.disk_usage(work.folder).free
     if needed > free:
-        raise DatasetError(
+        raise NoRoomError(
             f"The disk is too full: {sized(needed)} are needed for {work.target}, {sized(free)} are free.",
             fix="Free some space, or choose another disk.",
         )

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from smolpilot.atomic import write_text_atomic
-from smolpilot.datasets.files import MANIFEST
+from smolpilot.datasets.beside import MANIFEST
 from smolpilot.datasets.meta import DatasetMeta
 from smolpilot.datasets.rewrite.work import WorkFolder
 from smolpilot.hashing import b2sum

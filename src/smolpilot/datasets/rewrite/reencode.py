@@ -98,7 +98,8 @@ def copyable(
     parts = [
         EncodePart(
             f"encode {camera} {one.index}",
-            f"state/encoded/{camera}-{one.index}.mp4",
+            # By number: a camera may be called anything.
+            f"state/encoded/{list(one.clips).index(camera)}-{one.index}.mp4",
             one.plan.origin.videos[camera].path,
             one.clips[camera],
             fps,

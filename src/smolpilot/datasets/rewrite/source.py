@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from smolpilot.datasets.files import MANIFEST, iter_jsonl, open_parquet, read_json, read_jsonl
+import pyarrow as pa
+
+from smolpilot.datasets.episode_fields import own_fields
+from smolpilot.datasets.files import iter_jsonl, open_parquet, read_json, read_jsonl, read_meta_table
 from smolpilot.datasets.meta import DatasetMeta
+from smolpilot.datasets.places import Places, walk
 from smolpilot.errors import DatasetError, SmolpilotError
 from smolpilot.statistics import PackedStatistics, StatisticsPacker, readable_statistics
-
-_LAYOUT = ("episode_index", "tasks", "length", "dataset_from_index", "dataset_to_index")
-_OWN_META = ("info.json", "tasks.jsonl", "tasks.parquet", "episodes.jsonl", "episodes_stats.jsonl", "stats.json")
-_SKIPPED = ("data", "videos", ".git", ".cache", ".huggingface")
 
 
 @dataclass
@@ -43,38 +44,31 @@ def read_extras(meta: DatasetMeta) -> Extras:
             _read_v30(folder, extras, packer)
         else:
             _read_v21(folder, extras, packer)
+    except UnicodeDecodeError:
+        # In a field beyond those that `read_meta` needs. To count all as missing would lose them.
+        for path in sorted((folder / "episodes").glob("*/*.parquet")):
+            read_meta_table(path, "episode table")
+        raise
     except (SmolpilotError, ValueError, TypeError, KeyError, AttributeError):
         return extras
     return extras
 
 
-def extra_files(root: Path) -> list[Path]:
-    """Files that are neither recordings nor their description: card, licence, other meta files; relative paths."""
-    found = []
-    for path in sorted(root.rglob("*")):
-        relative = path.relative_to(root)
-        first, *rest = relative.parts
-        if not path.is_file() or first in _SKIPPED or relative.as_posix() == MANIFEST:
-            continue
-        if first == "meta" and (rest[0] == "episodes" or (len(rest) == 1 and rest[0] in _OWN_META)):
-            continue
-        found.append(relative)
-    return found
-
-
 def state_of(meta: DatasetMeta) -> str:
     """A hash of names, sizes and modification times of all files of a source: cheap, to see that it is the same."""
-    digest = hashlib.sha256(str(meta.version).encode())
-    for path in sorted(meta.root.rglob("*")):
-        if path.is_file():
-            stat = path.stat()
-            digest.update(f"{path.relative_to(meta.root).as_posix()} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+    digest, places = hashlib.sha256(str(meta.version).encode()), Places(meta.root)
+    for folder, folders, names in walk(meta.root):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for path in (folder / name for name in names):
+            if not places.why_not(path) and path.is_file():
+                stat, name = path.stat(), os.fsencode(path.relative_to(meta.root))
+                digest.update(name + f" {stat.st_size} {stat.st_mtime_ns}\n".encode())
     return digest.hexdigest()
 
 
 def _read_v21(folder: Path, extras: Extras, packer: StatisticsPacker) -> None:
     for row in read_jsonl(folder / "episodes.jsonl", "episode list"):
-        extras.fields[int(row["episode_index"])] = {key: row[key] for key in row if key not in _LAYOUT}
+        extras.fields[int(row["episode_index"])] = own_fields(row)
     if (folder / "episodes_stats.jsonl").exists():
         for row in iter_jsonl(folder / "episodes_stats.jsonl", "statistics"):
             extras.statistics[int(row["episode_index"])] = packer.pack(readable_statistics(row.get("stats")))
@@ -85,21 +79,19 @@ def _read_v30(folder: Path, extras: Extras, packer: StatisticsPacker) -> None:
         file = open_parquet(path, "episode table")
         for batch in file.iter_batches(batch_size=256):
             for row in batch.to_pylist():
-                _read_row(row, extras, packer)
+                _read_row(row, batch.schema, extras, packer)
 
 
-def _read_row(row: dict[str, Any], extras: Extras, packer: StatisticsPacker) -> None:
+def _read_row(row: dict[str, Any], schema: pa.Schema, extras: Extras, packer: StatisticsPacker) -> None:
     index = int(row["episode_index"])
     stats: dict[str, dict[str, Any]] = {}
-    fields = {}
     for key, value in row.items():
         if key.startswith("stats/"):
             feature, _, name = key.removeprefix("stats/").rpartition("/")
             if value is not None:
                 stats.setdefault(feature, {})[name] = value
-        elif key not in _LAYOUT and not key.startswith(("data/", "videos/", "meta/episodes/")):
-            fields[key] = value
-    extras.fields[index], extras.statistics[index] = fields, packer.pack(readable_statistics(stats))
+    extras.fields[index] = own_fields(row, schema)
+    extras.statistics[index] = packer.pack(readable_statistics(stats))
 
 
 def require_same_kind(sources: Sequence[DatasetMeta]) -> None:

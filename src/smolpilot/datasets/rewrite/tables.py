@@ -340,8 +340,9 @@ def _hash(array: pa.Array, digest: Any) -> None:
             digest.update(kind.field(i).name.encode())
             _hash(_plain(array.field(i)), digest)
     elif pa.types.is_string(kind) or pa.types.is_binary(kind):
-        for value in array.to_pylist():
-            content = value.encode() if isinstance(value, str) else value or b""
+        # As bytes: parquet takes text that is no UTF-8, and Python does not.
+        for value in array.cast(pa.binary()).to_pylist():
+            content = value or b""
             digest.update(len(content).to_bytes(8, "little"))
             digest.update(content)
     elif pa.types.is_null(kind):

@@ -8,16 +8,18 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
 from smolpilot.atomic import fsync, lock, refuse_existing, write_bytes_atomic
 from smolpilot.errors import DatasetError, UsageError
+from smolpilot.file_names import below
 from smolpilot.hashing import b2sum
+from smolpilot.refusals import FULL, MACHINE
 
 _STATE = "state"
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Part(Protocol):
@@ -48,7 +50,7 @@ def execute(task: tuple[Part, Path]) -> dict[str, Any]:
         facts = part.write(scratch)
         if part.output is None:
             return {"part": part.name, "facts": facts}
-        final = folder / part.output
+        final = below(folder, part.output)
         final.parent.mkdir(parents=True, exist_ok=True)
         size, digest = scratch.stat().st_size, b2sum(scratch)
         scratch.replace(final)
@@ -152,6 +154,26 @@ class WorkFolder:
                 path.unlink()
 
 
+class NoRoomError(DatasetError):
+    """The disk has not the room for the result: the same command may go on when there is more."""
+
+
+def may_go_on(error: BaseException) -> bool:
+    """Whether the same command can go on later with what is finished: it was stopped, or the machine refused.
+
+    Not after an error in the data or in the program, which it would meet again.
+    """
+    if not isinstance(error, Exception) or isinstance(error, MemoryError | BrokenPipeError):
+        return True
+    causes: list[BaseException] = [error]
+    while (cause := causes[-1].__cause__) is not None and len(causes) < 20:
+        causes.append(cause)
+    return any(
+        isinstance(one, NoRoomError | BrokenExecutor) or (isinstance(one, OSError) and one.errno in MACHINE)
+        for one in causes
+    )
+
+
 @contextmanager
 def locked(target: Path) -> Iterator[None]:
     """Keep two commands from writing the same result; the lock goes with the process that holds it."""
@@ -176,7 +198,7 @@ def clear_errors(target: Path) -> Iterator[None]:
     except OSError as error:
         if isinstance(error, BrokenPipeError):
             raise
-        if error.errno in _FULL:
+        if error.errno in FULL:
             raise DatasetError(
                 f"The disk is full: {target} could not be finished.",
                 expected="room for a second copy of the recording",

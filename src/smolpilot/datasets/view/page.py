@@ -9,7 +9,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from smolpilot.atomic import atomic_folder
+from smolpilot.atomic import atomic_folder, refuse_existing
 from smolpilot.datasets.audit.findings import SEVERITIES, Finding
 from smolpilot.datasets.features import CameraInfo
 from smolpilot.datasets.layout import Episode
@@ -19,7 +19,7 @@ from smolpilot.datasets.units import joint_units
 from smolpilot.datasets.video import VideoIndex, read_index
 from smolpilot.datasets.view.clips import encode_clip, write_clip
 from smolpilot.datasets.view.curves import CurveReader, to_columns
-from smolpilot.errors import DatasetError, UsageError
+from smolpilot.errors import DatasetError
 from smolpilot.keys import ACTION, STATE
 
 if TYPE_CHECKING:
@@ -54,12 +54,7 @@ def write_page(
     `findings` None says on the page that no check was made. An episode whose table or video cannot be read is
     listed with the reason; the others are shown. Raises UsageError when `out` exists or lies inside the recording.
     """
-    if out.resolve().is_relative_to(meta.root):
-        raise UsageError(
-            f"The page {out} would lie inside the recording {meta.root}.",
-            expected="a folder outside: recordings are never written to",
-            fix="Choose another folder with --out.",
-        )
+    refuse_existing(out, "pages", meta.root)
     summary = PageSummary(out / "index.html", len(episodes))
     with atomic_folder(out) as folder:
         for name in _PARTS:
