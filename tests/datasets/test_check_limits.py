@@ -251,13 +251,13 @@ def test_a_limit_from_both_sides(
         assert bool(found) == (name == "named"), (name, [one.message for one in found])
 
 
-@pytest.mark.parametrize(("length", "frames"), [(180, 26), (190, 29)])
+@pytest.mark.parametrize(("length", "frames"), [(180, 26), (190, 28)])
 def test_a_short_wait_of_a_long_demonstration_is_none(tmp_path: Path, length: int, frames: int) -> None:
     made = quiet(6, length)
     still_head(frames)(made)
     assert not findings(written(tmp_path / "short", made), "idle-head")
     made = quiet(6, length)
-    still_head(frames + 2)(made)
+    still_head(frames + 1)(made)
     assert findings(written(tmp_path / "long", made), "idle-head")
 
 

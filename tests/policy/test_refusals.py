@@ -90,7 +90,7 @@ def test_processors_that_would_read_something_else(
 def test_every_camera_of_a_renaming_is_read(checkpoint: Path) -> None:
     renamed = {"observation.images.a": "observation.images.front", "observation.images.b": "observation.images.wrist"}
     edit(checkpoint / PRE, "rename_observations_processor", lambda config: config.update(rename_map=renamed))
-    assert loaded(checkpoint).camera_map == {"a": "front", "b": "wrist"}
+    assert loaded(checkpoint).transforms.recipe.camera_map == {"a": "front", "b": "wrist"}
 
 
 def test_a_step_of_somebody_elses_is_refused_also_behind_one_that_is_switched_off(checkpoint: Path) -> None:
@@ -181,24 +181,31 @@ def test_the_first_pattern_is_a_rank_too(made: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("special", [False, True])
 def test_every_tensor_is_made_on_the_device_of_the_inputs(special: bool) -> None:
-    """A network elsewhere than on the CPU gets no tensor from there; `meta` is such a device, and computes nothing."""
+    """What forgets its device would be made on the CPU while the network is on a GPU.
+
+    Here it is the other way round: the network is on the CPU, and what forgets its device is made on `meta`.
+    """
     config = dataclasses.replace(
         preset("tiny", image_shapes={"top": (3, 64, 64), "side": (3, 64, 64)}),
         add_image_special_tokens=special, fake_image_token_id=5, global_image_token_id=6,
     )  # fmt: skip
-    with torch.device("meta"):
-        model = SmolVLA(config)
+    model = SmolVLA(config)
+    model.initialise(torch.Generator().manual_seed(0))
     inputs = PolicyInputs(
-        # No camera is there: what stands around their places is embedded all the same.
-        images=torch.rand(1, 2, 3, 64, 64),
-        image_masks=torch.zeros(1, 2, dtype=torch.bool),
-        tokens=torch.zeros(1, 8, dtype=torch.long, device="meta"),
-        token_mask=torch.ones(1, 8, dtype=torch.bool, device="meta"),
-        state=torch.randn(1, 32, device="meta"),
+        images=torch.rand(2, 2, 3, 64, 64),
+        image_masks=torch.tensor([[True, True], [True, False]]),
+        tokens=torch.zeros(2, 8, dtype=torch.long),
+        token_mask=torch.ones(2, 8, dtype=torch.bool),
+        state=torch.randn(2, 32),
+        actions=torch.randn(2, 12, 32),
+        action_is_pad=torch.zeros(2, 12, dtype=torch.bool),
     )
-    prefix = model.embed_prefix(inputs)
-    assert {value.device.type for value in prefix} == {"meta"}
-    assert prefix[0].shape[:2] == (1, 8 + 1 + (6 if special else 0))
+    noise, when = torch.randn(2, 12, 32), torch.rand(2)
+    expected = model.loss(inputs, noise, when), model.sample(inputs, noise)
+    with torch.device("meta"):
+        found = model.loss(inputs, noise, when), model.sample(inputs, noise)
+    assert [value.device.type for value in found] == ["cpu", "cpu"]
+    assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
 
 
 def test_image_tokens_that_the_tokenizer_does_not_name() -> None:

@@ -241,25 +241,12 @@ def test_train_and_status_have_no_word_of_warning(
     whole: dict[str, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     words = ["--dataset", str(whole["data"]), "--robot", str(whole["arm.yaml"]), "--preset", "tiny", "--from-scratch",
-             "--steps", "4", "--batch-size", "2", "--chunk-size", "8", "--device", "cpu"]  # fmt: skip
+             "--steps", "2", "--batch-size", "2", "--chunk-size", "8", "--device", "cpu", "--eval-frames", "2"]  # fmt: skip
     assert main(["train", *words, "--out", str(tmp_path / "run")]) == 0
     said = capfd.readouterr()
     assert "warning" not in (said.out + said.err).lower()
     assert main(["status", str(tmp_path / "run"), "--json"]) == 0
     assert '"warnings": []' in capfd.readouterr().out
-    policy = tmp_path / "run" / "checkpoints" / "last"
-    evaluated = [
-        "eval",
-        str(policy),
-        "--dataset",
-        str(whole["data"]),
-        "--out",
-        str(tmp_path / "eval"),
-        "--max-frames",
-        "4",
-    ]
-    assert main(evaluated) == 0
-    assert "warning" not in capfd.readouterr().err.lower()
 
 
 # -- the policy of a mixture on the command line -----------------------------------------------------------------------
@@ -275,12 +262,9 @@ def test_a_mixture_on_the_command_line(
              "--device", "cpu", "--held-out", "0", "--no-preflight"]  # fmt: skip
     assert main([*words, "--out", str(tmp_path / "run"), "--mixture", f"{data}=0.2", f"{same}=0.8"]) == 0
     lineage = load_policy(tmp_path / "run" / "checkpoints" / "last", device="cpu").lineage
-    assert [(Path(one["path"]).name, one["weight"]) for one in lineage["mixture"]] == [
-        (data.name, 0.2), (same.name, 0.8),
-    ]  # fmt: skip
+    assert [(one["name"], one["share"]) for one in lineage["mixture"]] == [("data", 0.2), ("again=twice", 0.8)]
     capsys.readouterr()
-    with pytest.raises(SystemExit, match="2"):
-        main([*words, "--out", str(tmp_path / "bad"), "--mixture", f"{data}=much"])
+    assert main([*words, "--out", str(tmp_path / "bad"), "--mixture", f"{data}=0.5", f"{data}=much"]) == 2
     assert "is not of the form DATASET=WEIGHT" in capsys.readouterr().err
     assert main([*words, "--out", str(tmp_path / "half"), "--mixture", str(data), f"{same}=0.8"]) == 2
     assert "gives a weight to some of its datasets only" in capsys.readouterr().err
