@@ -241,7 +241,8 @@ def test_train_and_status_have_no_word_of_warning(
     whole: dict[str, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     words = ["--dataset", str(whole["data"]), "--robot", str(whole["arm.yaml"]), "--preset", "tiny", "--from-scratch",
-             "--steps", "2", "--batch-size", "2", "--chunk-size", "8", "--device", "cpu", "--eval-frames", "2"]  # fmt: skip
+             "--steps", "2", "--batch-size", "2", "--chunk-size", "8", "--eval-frames", "2",
+             "--device", "cpu"]  # fmt: skip
     assert main(["train", *words, "--out", str(tmp_path / "run")]) == 0
     said = capfd.readouterr()
     assert "warning" not in (said.out + said.err).lower()
