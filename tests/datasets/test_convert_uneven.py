@@ -95,7 +95,7 @@ def test_the_same_of_an_even_video_and_inside_a_larger_file(sound: dict[str, Pat
             assert convert(root, tmp_path / f"{by}-dst", V21).off_video == pytest.approx(by, abs=1e-4)
 
 
-# -- one text per index --------------------------------------------------------------------------------------------------
+# -- one text per index ------------------------------------------------------------------------------------------------
 
 
 def test_an_index_never_gets_two_texts(tiny_dataset: Path, tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_an_episode_is_not_written_twice_under_one_number(tiny_dataset: Path, tm
         rewrite([], tmp_path / "out")
 
 
-# -- what the system refuses ---------------------------------------------------------------------------------------------
+# -- what the system refuses -------------------------------------------------------------------------------------------
 
 
 def test_two_commands_do_not_write_the_same_result(
