@@ -19,12 +19,9 @@ GLOBAL_OPTIONS = {"--help", "-h", "--version", "-V"}
 
 
 def documents(root: Path = ROOT) -> list[Path]:
-    """README, CHANGELOG and docs/."""
-    return [
-        path
-        for path in (root / "README.md", root / "CHANGELOG.md", *sorted(root.glob("docs/**/*.md")))
-        if path.is_file()
-    ]
+    """README in both languages, CHANGELOG and docs/."""
+    names = ("README.md", "README.zh-CN.md", "CHANGELOG.md")
+    return [path for path in (*(root / name for name in names), *sorted(root.glob("docs/**/*.md"))) if path.is_file()]
 
 
 def broken_links(path: Path) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import fnmatch
 import os
 import shutil
 import tempfile
@@ -29,6 +30,43 @@ def scene(camera: int, task: int, state: np.ndarray) -> np.ndarray:
     x, y = int(24 + 20 * state[0]), int(18 + 14 * state[1])
     picture[y : y + 8, x : x + 8] = (220, 40, 40) if task == 0 else (40, 40, 220)
     return picture
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--allowed-skips", type=Path, metavar="FILE",
+        help="fail when a test is skipped for a reason that this list does not have (tests/allowed_skips.txt)",
+    )  # fmt: skip
+
+
+def skips_beyond(config: pytest.Config) -> list[str]:
+    """`place: reason` of each skip that the list of --allowed-skips does not have; also those of other workers."""
+    path, reporter = config.getoption("--allowed-skips"), config.pluginmanager.get_plugin("terminalreporter")
+    if path is None or reporter is None:
+        return []
+    lines = [line.partition("#")[0].strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    found = []
+    for report in reporter.stats.get("skipped", ()):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        reason = reason.removeprefix("Skipped: ")
+        if not any(line and fnmatch.fnmatchcase(reason, line) for line in lines):
+            found.append(f"{report.nodeid}: {reason}")
+    return found
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    # In a worker there is no reporter, and nothing is found.
+    if skips_beyond(session.config) and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if found := skips_beyond(config):
+        terminalreporter.section("skipped for a reason that is not allowed", red=True)
+        terminalreporter.write_line(f"add the reason to {config.getoption('--allowed-skips')}, or mend the test:")
+        for line in found:
+            terminalreporter.write_line(line)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -156,3 +156,21 @@ def test_json_of_the_real_run_is_one_document() -> None:
         assert name in names
     assert result.returncode == (1 if report["verdict"] == "error" else 0)
     assert all(check["fix"] for check in report["checks"] if check["verdict"] != "ok")
+
+
+@pytest.mark.parametrize(
+    ("version", "verdict"),
+    [((3, 11, 9), "error"), ((3, 12, 0), "ok"), ((3, 13, 5), "ok"), ((3, 14, 0), "error"), ((4, 12, 0), "error")],
+)
+def test_which_pythons_are_right(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], version: tuple[int, ...], verdict: str
+) -> None:
+    monkeypatch.setattr(sys, "version_info", version)
+    # The first line of the report; the others, which take longer, are not asked for.
+    check = next(doctor.run_checks())
+    assert (check.name, check.verdict) == ("Python", verdict)
+    assert bool(check.fix) == (verdict == "error")
+
+
+def test_this_python_is_right() -> None:
+    assert next(doctor.run_checks()).verdict == "ok"

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +123,7 @@ def test_command_line(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "warning: The loss is" in capsys.readouterr().out
     assert main(["status", str(tmp_path)]) == 2
     assert "There is no run" in capsys.readouterr().err
-    with pytest.raises(UsageError):
+    with pytest.raises(UsageError, match=r"There is no run in .*nowhere"):
         run_status(tmp_path / "nowhere")
 
 
@@ -171,3 +172,131 @@ def test_a_gpu_is_asked_only_for_a_run_that_uses_one(
 def test_overflowing_steps_are_named(run: Path) -> None:
     write(run, [1 / (1 + step) for step in range(40)], skipped_steps=1)
     assert "overflowed float16" in advice(run)
+
+
+# -- each warning from both sides --------------------------------------------------------------------------------------
+
+FALLING = [1 / (1 + step) for step in range(60)]
+
+
+def run_of(folder: Path, **changes: Any) -> Path:
+    out = folder / "run"
+    given: dict[str, Any] = {"preset": "tiny", "from_scratch": True, "steps": 100, "decay_lr": 5e-5}
+    create(out, resolve(TrainOptions(dataset=folder, out=out, **given | changes)), {})
+    return out
+
+
+@pytest.mark.parametrize(
+    ("warmup", "step", "rate", "warned"),
+    [
+        # A rate at the floor is the warm-up's until it is over for as long as it took.
+        (0, 1, 5e-5, True),
+        (0, 1, 5.1e-5, False),
+        (0, 1, 5.04e-5, True),
+        (10, 20, 5e-5, False),
+        (10, 21, 5e-5, True),
+        # Near the end it is where it belongs.
+        (0, 89, 5e-5, True),
+        (0, 90, 5e-5, False),
+    ],
+)
+def test_a_rate_at_its_floor(tmp_path: Path, warmup: int, step: int, rate: float, warned: bool) -> None:
+    run = run_of(tmp_path, warmup_steps=warmup)
+    write(run, [1.0], start=step, lr=rate)
+    assert ("at its floor" in advice(run)) == warned
+
+
+@pytest.mark.parametrize(
+    ("losses", "start", "words"),
+    [
+        # The mean of the last fifth of the lines against the fifth before: 98 % is flat, 105 % is not yet rising.
+        ([1.0] * 48 + [0.99] * 12, 1, "The loss is flat"),
+        ([1.0] * 48 + [0.97] * 12, 1, ""),
+        ([1.0] * 48 + [1.04] * 12, 1, "The loss is flat"),
+        ([1.0] * 48 + [1.06] * 12, 1, "The loss is rising"),
+        # Not before a fifth of the run, and not at its end.
+        ([1.0] * 20, 1, ""),
+        ([1.0] * 21, 1, "The loss is flat"),
+        ([1.0] * 21, 69, "The loss is flat"),
+        ([1.0] * 21, 70, ""),
+        # Two lines are no trend.
+        ([1.0] * 9, 41, ""),
+        ([1.0] * 10, 41, "The loss is flat"),
+    ],
+)
+def test_a_loss_that_does_not_fall(tmp_path: Path, losses: list[float], start: int, words: str) -> None:
+    run = run_of(tmp_path)
+    write(run, losses, start=start)
+    said = [one["what"] for one in run_status(run).warnings]
+    assert said == ([f"{words}."] if words else [])
+
+
+@pytest.mark.parametrize(("waits", "warned"), [([0.9] + [0.29] * 5, False), ([0.0] + [0.31] * 5, True),
+                                               ([0.0, 0.0, 0.4, 0.4, 0.4, 0.4], True),
+                                               ([0.0, 0.0, 0.0, 0.4, 0.4, 0.4], False)])  # fmt: skip
+def test_waiting_for_data_is_the_mean_of_the_last_five_lines(run: Path, waits: list[float], warned: bool) -> None:
+    for number, wait in enumerate(waits):
+        write(run, [FALLING[number]], start=number + 1, data_wait=wait)
+    assert ("waiting for data" in advice(run)) == warned
+
+
+@pytest.mark.parametrize(("lines", "skipped", "warned"), [(11, 1, False), (11, 2, True), (10, 5, False)])
+def test_steps_left_out(run: Path, lines: int, skipped: int, warned: bool) -> None:
+    """More than a fifth of the steps of the last five lines, once there are more than ten lines."""
+    write(run, FALLING[: lines - 1])
+    write(run, [FALLING[lines - 1]], start=lines, skipped_steps=skipped)
+    assert ("overflowed float16" in advice(run)) == warned
+
+
+@pytest.mark.parametrize(
+    ("scores", "warned"),
+    [
+        ([0.5, 0.3, 0.32, 0.344], False),
+        ([0.5, 0.3, 0.32, 0.346], True),
+        # The best is one of the last two, or there are too few.
+        ([0.5, 0.4, 0.3, 0.4], False),
+        ([0.3, 0.4], False),
+    ],
+)
+def test_a_held_out_error_that_grows(run: Path, scores: list[float | None], warned: bool) -> None:
+    write(run, FALLING)
+    validate(run, scores)
+    assert ("has grown since its best" in advice(run)) == warned
+
+
+@pytest.mark.parametrize(("seconds", "state"), [(110, "running"), (130, "silent")])
+def test_silence_begins_after_two_minutes(run: Path, seconds: float, state: str) -> None:
+    write(run, [1.0, 0.9])
+    then = time.time() - seconds
+    os.utime(run / "metrics.jsonl", (then, then))
+    with noted_process(run):
+        assert run_status(run).state == state
+
+
+def test_a_slow_run_may_be_silent_for_ten_of_its_steps(run: Path) -> None:
+    write(run, [1.0, 0.9], samples_per_s=1.0)  # a batch of 32: a step takes 32 s
+    with noted_process(run):
+        for seconds, state in ((310, "running"), (330, "silent")):
+            then = time.time() - seconds
+            os.utime(run / "metrics.jsonl", (then, then))
+            assert run_status(run).state == state
+
+
+@pytest.mark.parametrize(("losses", "warned"), [([None, 0.5, 0.4, 0.3], False), ([None, 0.5, 0.4], True)])
+def test_a_loss_that_is_no_number_is_told_of_the_last_three_lines(
+    run: Path, losses: list[float | None], warned: bool
+) -> None:
+    write(run, losses)
+    assert ("not a finite number" in advice(run)) == warned
+
+
+def test_how_long_patience_still_lasts(tmp_path: Path) -> None:
+    run = run_of(tmp_path, patience=5)
+    validate(run, [0.5, 0.3, 0.4, 0.45])
+    assert run_status(run).patience == "2 of 5"
+    validate(run, [None])
+    assert run_status(run).patience == "3 of 5"
+    (tmp_path / "never").mkdir()
+    never = run_of(tmp_path / "never", patience=5)
+    validate(never, [None, None])
+    assert run_status(never).patience == "2 of 5"

@@ -25,6 +25,8 @@ from smolpilot.policy.byte_tokenizer import byte_level_tokenizer
 from smolpilot.policy.config import PolicyConfig
 from smolpilot.policy.presets import preset
 
+from ..helpers_engine import has_dot_products
+
 SPECIAL: dict[str, Any] = {
     "add_image_special_tokens": True, "fake_image_token_id": 259, "global_image_token_id": 261,
 }  # fmt: skip
@@ -194,8 +196,7 @@ def to_bytes(picture: Any) -> Any:
     return (picture.transpose(1, 2, 0) * 255).round().astype(np.uint8)
 
 
-_INT8 = {"avx512_vnni", "avx_vnni", "amx_int8"} & set(Path("/proc/cpuinfo").read_text().split())
-_NO_INT8 = pytest.mark.skipif(not _INT8, reason="no 8-bit dot products: `bench` offers no int8 on this processor")
+_NO_INT8 = pytest.mark.skipif(not has_dot_products(), reason="this processor has no 8-bit dot products")
 
 
 @pytest.mark.parametrize(("precision", "limit"), [("fp16", 0.02), pytest.param("int8", 0.5, marks=_NO_INT8)])

@@ -204,9 +204,8 @@ def test_a_spec_says_its_precision() -> None:
     assert possible("int8", torch.device("cpu"), "bfloat16") == ("int8",)
 
 
+@pytest.mark.skipif(not helpers.has_dot_products(), reason="this processor has no 8-bit dot products")
 def test_the_engine_remembers_the_calibration(bundle: Path, frames: list[dict[str, Any]], tmp_path: Path) -> None:
-    if openvino_backend.unavailable("int8", torch.device("cpu")):
-        pytest.skip("this processor has no 8-bit dot products")
     options: Any = {"mode": "int8", "device": "cpu", "cache_dir": tmp_path, "check": False, "warm_up": False}
     with pytest.raises(UsageError, match="calibrate"):
         prepare(bundle, **options)

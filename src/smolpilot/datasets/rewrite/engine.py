@@ -96,6 +96,8 @@ def rewrite(
     Unfinished work stays beside `dst`, and the same call goes on with it. Raises UsageError when `dst` exists or
     cannot be written, DatasetError for sources that cannot be copied and for a result that is not equal to them.
     """
+    if not plans:
+        raise UsageError("No episodes are left to write.", expected="at least one")
     target = Path(dst).expanduser().absolute()
     chosen = options or RewriteOptions()
     sources = planning.sources_of(plans)

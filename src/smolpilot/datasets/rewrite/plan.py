@@ -54,8 +54,6 @@ class Placed:
 def place_episodes(plans: Sequence[EpisodePlan], *, renumber: bool) -> tuple[list[Placed], dict[int, str]]:
     """Give each episode its index and rows; also the task list of the result."""
     where = {id(meta): rows_of(meta) for meta in sources_of(plans)}
-    if not plans:
-        raise UsageError("No episodes are left to write.", expected="at least one")
     if not renumber:
         placed = [Placed(plan, plan.episode, where[id(plan.source)][plan.episode], None) for plan in plans]
         indices = [plan.episode for plan in plans]

@@ -1,0 +1,202 @@
+"""How each command of the documents is run: as it stands, smaller, or only read by the real parser, and why."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from smolpilot.cli.main import main
+from smolpilot.datasets import DatasetWriter, read_meta
+from smolpilot.policy import new_policy, save_bundle
+from smolpilot.robots import RobotProfile
+from smolpilot.simulation.record import record
+
+
+@dataclass(frozen=True)
+class Run:
+    """`change`: words that stand for others here, for the names of this place or for less work; `more`: words behind.
+
+    `code` is the exit status; `fresh` says what is removed first, as one of the commands may have made it.
+    """
+
+    change: dict[str, str] = field(default_factory=dict)
+    more: str = ""
+    code: int = 0
+    fresh: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Read:
+    """Only its options are read; `why`."""
+
+    why: str
+    change: dict[str, str] = field(default_factory=dict)
+
+
+SHORT = {"20000": "1", "1000": "2", "32": "2", "64": "2"}
+HUB = {"lerobot/smolvla_base": "POLICY"}
+REPAIRED = Run({"PATH": "BROKEN", "SRC": "BROKEN"}, fresh=("DST",))
+COPY = Run(fresh=("DST",))
+ONE = Run({"N": "1"}, fresh=("DST",))
+RENAMED = Run({"INDEX=new text": "0=new text"}, fresh=("DST",))
+TRAINED = "--batch-size 2 --eval-frames 2 --device cpu"
+
+COMMANDS: dict[str, Run | Read] = {
+    # README
+    "doctor": Run(),
+    "robots": Run(),
+    "robots [NAME]": Run({"NAME": "so101"}),
+    "dataset info DATA": Run(),
+    "dataset info PATH": Run(),
+    "preflight --dataset DATA": Run(),
+    "train --dataset DATA --robot unitree_g1_inspire --preset tiny --from-scratch --out runs/first --steps 1000 "
+    "--chunk-size 100 --held-out 0.2 --weight-decay 0.1 --augment crop=0.9 colour=0.9 blur=0.2 erase=0.3":
+        Run(SHORT, TRAINED),
+    "train --dataset DATA --robot so101 --policy lerobot/smolvla_base --out runs/first --steps 20000 --batch-size 32":
+        Run({**SHORT, **HUB, "DATA": "SO101", "runs/first": "runs/tuned"}, TRAINED),
+    "eval runs/first/checkpoints/best --dataset DATA --out runs/first/eval": Run(more="--max-frames 1 --device cpu"),
+    "dataset check DATA --html findings.html": Run(),
+    "dataset repair DATA FIXED": Run({"DATA": "BROKEN"}),
+    "dataset convert DATA AS_V30": Run({"DATA": "OLD"}),
+    "dataset convert AS_V30 BACK --to v2.1": Run(),
+    "dataset compare DATA BACK": Run({"DATA": "OLD"}),
+    "dataset view DATA": Run(),
+    "dataset stats DATA --recompute": Run(),
+    "dataset tasks DATA": Run(),
+    "dataset split DATA PARTS --parts train=0.8 val=0.2": Run(),
+    "dataset merge BOTH DATA MORE": Run(),
+    "dataset exclude DATA WITHOUT --episodes 3,7-9": Run(),
+    "dataset rename DATA NAMED --feature state=observation.state actions=action": Run({"DATA": "OTHER"}),
+    "train --resume --out runs/first": Run(),
+    "train --config run.yaml": Run(),
+    "train --stages stages.yaml --out runs/sequence": Run(more="--device cpu", fresh=("runs/sequence",)),
+    "bundle localize DIR": Run(),
+    "demo": Read("seven minutes; tests/cli/test_demo_cli.py runs all of its steps, small"),
+    "status RUN": Run(),
+    "eval BUNDLE": Run({"BUNDLE": "runs/first"}, "--dataset DATA --out REPORT --max-frames 1 --device cpu",
+                       fresh=("REPORT",)),
+    "rollout BUNDLE": Run({"BUNDLE": "TABLETOP"}, "--out REPORT --episodes 1 --video-episodes 1", fresh=("REPORT",)),
+    "bench BUNDLE": Run(more="--repeats 1 --device cpu"),
+    "export BUNDLE --out DIR": Read("as `export` of docs/export.md, which is run"),
+    "bundle PATH": Run({"PATH": "BUNDLE"}),
+    # docs
+    "robots so101": Run(),
+    "robots check my_arm.yaml": Run(),
+    "bench --against lerobot": Read("needs LeRobot; tests/oracle runs it", {"--against": "BUNDLE --against"}),
+    "": Run(),
+    "dataset check PATH [--strict] [--json] [--html FILE] [--robot PROFILE] [--jobs N]":
+        Run({"FILE": "page.html", "PROFILE": "unitree_g1_inspire", "N": "1"}, code=1),  # short episodes
+    "dataset repair SRC DST [--dry-run] [--json]": REPAIRED,
+    "dataset view PATH --findings FILE": Run({"FILE": "findings.json"}),
+    "dataset repair PATH DST": REPAIRED,
+    "dataset repair SRC DST": REPAIRED,
+    "dataset convert PATH DST": COPY,
+    "dataset convert PATH DST --reencode": COPY,
+    "dataset convert PATH DST --without KEY": Run({"KEY": "observation.images.side"}, fresh=("DST",)),
+    "dataset convert SRC DST --without KEY": Run({"KEY": "observation.images.side"}, fresh=("DST",)),
+    "dataset rename PATH DST --feature KEY=NEW": Run({"PATH": "OTHER", "KEY=NEW": "actions=action"}, fresh=("DST",)),
+    "dataset rename SRC DST --feature OLD=NEW": Run({"SRC": "OTHER", "OLD=NEW": "actions=action"}, fresh=("DST",)),
+    "dataset rename SRC DST --feature state=observation.state": Run({"SRC": "OTHER"}, fresh=("DST",)),
+    "dataset exclude PATH DST --episodes N": ONE,
+    "dataset tasks PATH DST --rename INDEX='new text'": RENAMED,
+    "dataset view PATH": Run(more="--out PAGE"),
+    "export runs/first --to onnx --out policy_onnx --dataset data/pick_cube":
+        Run({"runs/first": "POLICY"}, "--frames 1"),
+    "bench BUNDLE --against lerobot": Read("needs LeRobot; tests/oracle runs it"),
+    "bench BUNDLE --dataset DATA --cameras 1 --steps 4 --modes fast int8 --json":
+        Run({"int8": "exact"}, "--repeats 1 --device cpu"),  # int8 needs 8-bit dot products
+    "eval BUNDLE --dataset DATA --engine int8 --out reports/int8": Read("needs 8-bit dot products: test_bench.py"),
+    "rollout BUNDLE --engine int8 --calibrate-on DATA --out reports/int8_rollout": Read("needs 8-bit dot products"),
+    "eval --engine fast": Run({"--engine": "runs/first --engine"},
+                              "--dataset DATA --out REPORT --max-frames 1 --device cpu", fresh=("REPORT",)),
+    "rollout --engine fast": Run({"--engine": "TABLETOP --engine"}, "--out REPORT --episodes 1 --video-episodes 0",
+                                 fresh=("REPORT",)),
+    "train --resume --out runs/sequence": Run(),
+    "status runs/sequence": Run(),
+    "train --mixture data/red=0.2 data/blue=0.8 --policy POLICY --steps 20000 --out runs/joint": Run(SHORT, TRAINED),
+    "train --mixture data/red data/blue data/yellow --balance tasks --policy POLICY --steps 20000 --out runs/joint":
+        Run({**SHORT, "runs/joint": "runs/balanced"}, TRAINED),
+    # Two steps learn nothing, which is what the status 1 says.
+    "train --overfit --dataset DATA --policy lerobot/smolvla_base":
+        Run({**HUB, "DATA": "data/red"}, "--steps 2 --device cpu", code=1),
+    "train --help": Run(),
+    "bundle DIR": Run(),
+    "train --resume --out RUN": Run(),
+    "watch RUN": Run(),
+}  # fmt: skip
+
+G1, SO = RobotProfile.load("unitree_g1_inspire"), RobotProfile.load("so101")
+
+
+def write(path: Path, profile: RobotProfile, *, episodes: int = 3, length: int = 8, task: str = "touch it",
+          cameras: tuple[str, ...] = ("front",), phase: float = 0.0) -> Path:  # fmt: skip
+    """Joints that swing within the limits of a robot."""
+    names = [joint.name for joint in profile.joints]
+    ends = np.array([joint.position_limits or (-1.0, 1.0) for joint in profile.joints], dtype=np.float64)
+    with DatasetWriter(path, fps=profile.rate, state_names=names, action_names=names,
+                       cameras=dict.fromkeys(cameras, (32, 32)), robot_type=profile.robot_types[0]) as to:  # fmt: skip
+        for episode in range(episodes):
+            for frame in range(length):
+                swing = np.sin(frame / 40 + 0.3 * episode + phase + np.arange(len(names)))
+                values = (ends.mean(axis=1) + 0.35 * np.ptp(ends, axis=1) * swing).astype(np.float32)
+                picture = np.full((32, 32, 3), 90 + 8 * episode, np.uint8)
+                picture[frame : frame + 8, 4:12] = 220
+                to.add_frame({"observation.state": values, "action": values, "task": task,
+                              **{f"observation.images.{name}": picture for name in cameras}})  # fmt: skip
+            to.end_episode()
+    return path
+
+
+def make_place(root: Path, documents: Path) -> None:
+    """The folders and files that the commands name, under the names that they give them."""
+    write(root / "DATA", G1, episodes=10)
+    for name in ("PATH", "SRC"):
+        write(root / name, G1, cameras=("front", "side"))
+    write(root / "MORE", G1, phase=0.5)
+    write(root / "SO101", SO)
+    for number, name in enumerate(("red", "blue", "yellow", "pick", "place", "pick_cube")):
+        write(root / "data" / name, SO, task=f"touch the {name} block", phase=0.3 * number, episodes=4)
+    assert main(["dataset", "convert", str(root / "DATA"), str(root / "OLD"), "--to", "v2.1"]) == 0
+    features = ["observation.state=state", "action=actions"]
+    assert main(["dataset", "rename", str(root / "DATA"), str(root / "OTHER"), "--feature", *features]) == 0
+    shutil.copytree(root / "OLD", root / "BROKEN")
+    info = root / "BROKEN" / "meta" / "info.json"
+    info.write_text(info.read_text().replace('"total_frames": 80', '"total_frames": 81'))
+    policy = new_policy("tiny", meta=read_meta(root / "SO101"), profile=SO, device="cpu")
+    save_bundle(policy, root / "POLICY")
+    save_bundle(new_policy("tiny", meta=read_meta(root / "DATA"), profile=G1, device="cpu"), root / "BUNDLE")
+    shutil.copytree(root / "BUNDLE", root / "DIR")
+    record(root / "SHOWN", 1)
+    save_bundle(new_policy("tiny", meta=read_meta(root / "SHOWN"), device="cpu"), root / "TABLETOP")
+    (root / "RUN").symlink_to(root / "runs" / "first")
+    (root / "findings.json").write_text('{"findings": []}')
+    (root / "run.yaml").write_text(
+        "dataset: data/red\npreset: tiny\nfrom_scratch: true\nsteps: 1\nbatch_size: 2\nout: runs/file\ndevice: cpu\n"
+        "held_out: 0\nchunk_size: 4\n"
+    )
+    _write_stages(root, documents)
+
+
+def _write_stages(root: Path, documents: Path) -> None:
+    """The file of docs/stages.md itself, with a policy and a robot that are here, and one step for twenty passes."""
+    text = block(documents / "stages.md", "yaml")
+    for old, new in (
+        ("  policy: lerobot/smolvla_base # or preset: tiny with from_scratch: true",
+         "  preset: tiny\n  from_scratch: true\n  chunk_size: 8\n  batch_size: 2\n  eval_frames: 2"),
+        ("robot: kuavo", "robot: so101"), ("frames: 500", "frames: 2"), ("resamples: 2000", "resamples: 5"),
+        ("episodes: 0-199", "episodes: 0-3"), ("epochs: 20 ", "steps: 1 "), ("epochs: 20\n", "steps: 1\n"),
+        ("    freeze: vision-language", "    freeze: nothing"), ("otherwise: stop", "otherwise: continue"),
+        ("retries: 1", "retries: 0"),
+    ):  # fmt: skip
+        assert old in text, f"docs/stages.md does not say {old!r} any more: change this list"
+        text = text.replace(old, new)
+    (root / "stages.yaml").write_text(text)
+
+
+def block(document: Path, language: str, number: int = 0) -> str:
+    """The content of a code block of a document."""
+    parts = document.read_text(encoding="utf-8").split(f"```{language}\n")[1:]
+    return parts[number].partition("```")[0]
