@@ -19,10 +19,12 @@ from smolpilot.datasets.features import (
     parse_features,
 )
 from smolpilot.datasets.files import read_json, repair_advice
+from smolpilot.datasets.info_form import require_plain
 from smolpilot.datasets.layout import NEVER_RECORDED, Episode, read_layout
 from smolpilot.datasets.missing import missing_dataset
 from smolpilot.errors import DatasetError, UsageError
 from smolpilot.keys import ACTION, STATE
+from smolpilot.shown import plain, shown
 from smolpilot.statistics import Statistics
 
 VERSIONS = ("v2.0", "v2.1", "v3.0")
@@ -152,11 +154,12 @@ def read_meta(
     root = root.resolve()
     info_path = root / "meta" / "info.json"
     info = read_json(info_path, "dataset description")
+    require_plain(info, info_path)
     version = _version(info, info_path)
     fps = info.get("fps")
     if isinstance(fps, bool) or not isinstance(fps, int | float) or not 0 < fps < 1e6:
         raise DatasetError(
-            f"{info_path} has fps {fps!r}.",
+            f"{info_path} has fps {shown(fps)}.",
             expected="frames per second, above 0",
             fix=repair_advice(root, "finds the rate in the time stamps and videos"),
         )
@@ -199,7 +202,7 @@ def _version(info: dict[str, Any], path: Path) -> str:
     version = str(info.get("codebase_version", "")).strip()
     version = version if version.startswith("v") else f"v{version}"
     if version not in VERSIONS:
-        found = f"version {version}" if len(version) > 1 else "no version (codebase_version)"
+        found = f"version {plain(version, 60)}" if len(version) > 1 else "no version (codebase_version)"
         raise DatasetError(
             f"{path} says {found}.",
             expected=f"{', '.join(VERSIONS[:-1])} or {VERSIONS[-1]}",

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from smolpilot.atomic import write_text_atomic
 from smolpilot.hashing import content_name
+from smolpilot.json_input import read_json_file
 from smolpilot.version import __version__
 from smolpilot.words import numbered
 
@@ -102,7 +103,7 @@ class VerdictStore:
     def read(self, limit: float) -> Verdict | None:
         """The stored verdict, judged by the limit of now."""
         try:
-            values = json.loads(self.path.read_text(encoding="utf-8"))
+            values = read_json_file(self.path)
             if values.pop("format") != FORMAT:
                 return None
             return Verdict(**{**values, "limit": limit, "stored": True})

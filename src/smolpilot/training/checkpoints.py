@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pydantic
 import safetensors
 import torch
 from safetensors.torch import load_file, save_file
@@ -18,9 +19,11 @@ from torch import Tensor
 
 from smolpilot.atomic import atomic_folder, write_text_atomic
 from smolpilot.errors import CheckpointError, TrainingError
+from smolpilot.json_input import read_json_file
 from smolpilot.pointers import drop, point, target_of
 from smolpilot.policy import Policy, save_bundle
 from smolpilot.refusals import FULL, explain
+from smolpilot.shown import shown
 from smolpilot.words import sized
 
 STATE_FOLDER = "training_state"
@@ -149,14 +152,22 @@ def load_state(checkpoint: Path) -> tuple[TrainingState, dict[str, Tensor]]:
     """The training state inside a checkpoint folder; CheckpointError when it is missing or damaged."""
     folder = checkpoint / STATE_FOLDER
     try:
-        values = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-        state = TrainingState(**values)
+        state = _read_state(folder / "state.json")
         return state, load_file(folder / "tensors.safetensors")
     except (OSError, ValueError, TypeError, safetensors.SafetensorError) as error:
         raise CheckpointError(
             f"The training state in {folder} cannot be read: {error}",
             fix=f"start a new run from these weights: --policy {checkpoint}",
         ) from error
+
+
+def _read_state(path: Path) -> TrainingState:
+    values = read_json_file(path)
+    try:
+        return pydantic.TypeAdapter(TrainingState).validate_python(values)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        raise ValueError(f"'{'.'.join(map(str, first['loc']))}' is {shown(first['input'])}: {first['msg']}") from None
 
 
 def rng_tensors() -> dict[str, Tensor]:

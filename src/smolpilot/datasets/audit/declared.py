@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from smolpilot.datasets.audit.locating import Locator
 from smolpilot.datasets.audit.recording import Camera, Recording, Vector
 from smolpilot.datasets.audit.rules import RENAME_FEATURE
-from smolpilot.datasets.features import flatten_names
+from smolpilot.datasets.features import flatten_names, usable_shape
 from smolpilot.keys import ACTION, IMAGES, STATE, camera_name
 
 INDEX_COLUMNS = ("timestamp", "frame_index", "episode_index", "index", "task_index")
@@ -34,7 +34,7 @@ def read_features(recording: Recording, locator: Locator) -> None:
     for key, entry in raw.items():
         shape = entry.get("shape") if isinstance(entry, dict) else None
         dtype = entry.get("dtype") if isinstance(entry, dict) else None
-        sized = isinstance(shape, list) and all(isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in shape)
+        sized = usable_shape(key, shape) and all(n > 0 for n in shape)
         if not isinstance(dtype, str) or not sized:
             recording.report("features-damaged", f"The feature '{key}' of meta/info.json lacks its dtype or shape.")
         if isinstance(entry, dict) and (dtype in ("video", "image") or key.startswith(f"{IMAGES}.")):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,8 @@ from smolpilot.datasets.audit.locating import Locator, number_of
 from smolpilot.datasets.audit.recording import Record, Recording, Span
 from smolpilot.datasets.audit.stored import RowStatistics, stored_statistics
 from smolpilot.datasets.audit.tolerant import json_lines, json_object, parquet_table
-from smolpilot.statistics import Statistics
+from smolpilot.json_input import parse_json
+from smolpilot.statistics import Statistics, statistic_values
 
 _OWN = ("episode_index", "tasks", "length", "dataset_from_index", "dataset_to_index")
 
@@ -96,10 +96,11 @@ def row_labels(table: pa.Table) -> list[Any]:
     LeRobot takes the label of the row at the place `task_index` for the instruction.
     """
     try:
-        index = json.loads((table.schema.metadata or {})[b"pandas"])["index_columns"]
+        index = parse_json((table.schema.metadata or {})[b"pandas"])["index_columns"]
     except (KeyError, ValueError, TypeError):
         index = []
-    named = [name for name in index if isinstance(name, str) and name in table.column_names]
+    listed = index if isinstance(index, list) else []
+    named = [name for name in listed if isinstance(name, str) and name in table.column_names]
     if not named:
         return list(range(table.num_rows))
     labels = [table[name].to_pylist() for name in named]
@@ -223,8 +224,8 @@ def read_statistics(recording: Recording, raw: Any, episode: int | None) -> Stat
             continue
         for name, value in stats.items():
             try:
-                found.setdefault(feature, {})[name] = np.atleast_1d(np.asarray(value, dtype=np.float64))
-            except (ValueError, TypeError):
+                found.setdefault(feature, {})[name] = statistic_values(value)
+            except ValueError:
                 message = f"The {name} of '{feature}' in the statistics holds no numbers."
                 recording.report("statistics-damaged", message, episode=episode)
     return found

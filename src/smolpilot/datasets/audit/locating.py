@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from smolpilot.datasets.audit.recording import Camera, Recording
+from smolpilot.datasets.templates import fill_template
+from smolpilot.shown import LIMIT, plain, shown
 
 VIDEO_ENDINGS = (".mp4", ".mkv", ".mov", ".avi", ".webm")
 
@@ -33,14 +35,12 @@ class Locator:
         reason = ""
         relative = None
         if not isinstance(template, str):
-            reason = "is missing" if template is None else f"is {template!r}"
+            reason = "is missing" if template is None else f"is {shown(template)}"
         else:
             try:
-                relative = Path(template.format(**names))
-            except (KeyError, IndexError, ValueError, TypeError, AttributeError):
-                reason = f"is no usable pattern for this layout: {template}"
-            if relative is not None and (relative.is_absolute() or ".." in relative.parts or "\0" in str(relative)):
-                relative, reason = None, f"points out of the folder: {template}"
+                relative = fill_template(template, names)
+            except ValueError as error:
+                reason = f"{error}: {plain(template, LIMIT)}"
         if relative is None:
             if key not in self._unusable and self._recording.info:
                 self._unusable.add(key)
