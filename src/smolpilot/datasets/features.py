@@ -16,6 +16,7 @@ from smolpilot.shown import shown
 INDEX_COLUMNS = ("timestamp", "frame_index", "episode_index", "index", "task_index")
 MOST_NUMBERS = 1 << 28
 """Of a feature, in a frame: more than any camera has."""
+_MOST_DIMENSIONS = 16
 MOST_NAMES = 1 << 16
 """Dimensions that get a name each."""
 NEEDED = (STATE, ACTION, *INDEX_COLUMNS)
@@ -80,7 +81,8 @@ def parse_features(
     features = {}
     for name, entry in raw.items():
         shape = entry.get("shape") if isinstance(entry, dict) else None
-        if not isinstance(entry, dict) or not isinstance(entry.get("dtype"), str) or not usable_shape(name, shape):
+        fixed = isinstance(shape, list) and usable_shape(name, shape)
+        if not isinstance(entry, dict) or not isinstance(entry.get("dtype"), str) or shape is None or not fixed:
             if name in NEEDED or (isinstance(entry, dict) and entry.get("dtype") in _CAMERA_TYPES):
                 raise DatasetError(
                     f"The feature '{name}' in {path} is incomplete.",
@@ -229,11 +231,11 @@ def _is_vector(name: str, feature: Feature) -> bool:
     )
 
 
-def usable_shape(name: str, shape: Any) -> bool:
+def usable_shape(name: str, shape: list[Any]) -> bool:
     """Whether a shape of info.json is a list of sizes with no more numbers than a picture has; a vector that a policy
     reads, and a column of running numbers, has fewer.
     """
-    if not isinstance(shape, list) or len(shape) > 8:
+    if len(shape) > _MOST_DIMENSIONS:
         return False
     most = MOST_NAMES if name in NEEDED else MOST_NUMBERS
     return all(isinstance(n, int) and not isinstance(n, bool) and 0 <= n <= most for n in shape) and (

@@ -98,8 +98,7 @@ class Oddity(NamedTuple):
 
     def text(self) -> str:
         """As a person reads it."""
-        where = ": ".join(f"'{plain(part, 60)}'" for part in self.place)
-        return f"{where} is {shown(self.value)}"
+        return f"'{': '.join(plain(part, 60) for part in self.place)}' is {shown(self.value)}"
 
 
 def oddities(info: dict[str, Any]) -> Iterator[Oddity]:

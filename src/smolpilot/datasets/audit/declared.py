@@ -34,7 +34,7 @@ def read_features(recording: Recording, locator: Locator) -> None:
     for key, entry in raw.items():
         shape = entry.get("shape") if isinstance(entry, dict) else None
         dtype = entry.get("dtype") if isinstance(entry, dict) else None
-        sized = usable_shape(key, shape) and all(n > 0 for n in shape)
+        sized = isinstance(shape, list) and usable_shape(key, shape) and all(n > 0 for n in shape)
         if not isinstance(dtype, str) or not sized:
             recording.report("features-damaged", f"The feature '{key}' of meta/info.json lacks its dtype or shape.")
         if isinstance(entry, dict) and (dtype in ("video", "image") or key.startswith(f"{IMAGES}.")):

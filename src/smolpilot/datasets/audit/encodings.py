@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 
-UTF16 = (codecs.BOMUTF16_LE, codecs.BOMUTF16_BE)
+UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 def decoded(content: bytes) -> tuple[str, str]:
