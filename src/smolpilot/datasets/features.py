@@ -237,10 +237,9 @@ def usable_shape(name: str, shape: list[Any]) -> bool:
     """
     if len(shape) > _MOST_DIMENSIONS:
         return False
-    most = MOST_NAMES if name in NEEDED else MOST_NUMBERS
-    return all(isinstance(n, int) and not isinstance(n, bool) and 0 <= n <= most for n in shape) and (
-        math.prod(shape) <= most
-    )
+    least, most = int(name in (STATE, ACTION)), MOST_NAMES if name in NEEDED else MOST_NUMBERS
+    sizes = all(isinstance(n, int) and not isinstance(n, bool) and least <= n <= most for n in shape)
+    return sizes and math.prod(shape) <= most
 
 
 def _camera_rate(rate: Any, path: Path, key: str) -> float:

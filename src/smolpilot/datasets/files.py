@@ -155,7 +155,16 @@ def open_parquet(path: Path, what: str) -> pq.ParquetFile:
 
 
 def read_parquet(path: Path, what: str, columns: list[str] | None = None) -> pa.Table:
-    """Read a parquet file, or some of its columns; what cannot be meant is refused by its footer alone."""
+    """Read a parquet file, or some of its columns."""
+    file = open_readable(path, what, columns)
+    try:
+        return file.read(columns=columns)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise _torn(path, what, error) from error
+
+
+def open_readable(path: Path, what: str, columns: list[str] | None = None) -> pq.ParquetFile:
+    """Open a parquet file whose content, or some columns of it, is to be read: not one that would fill the memory."""
     file = open_parquet(path, what)
     absurd = absurd_content(path, file, columns)
     if absurd:
@@ -164,10 +173,7 @@ def read_parquet(path: Path, what: str, columns: list[str] | None = None) -> pa.
             expected="a table that fits into memory",
             fix=_others(dataset_root(path), path) or _again(path),
         )
-    try:
-        return file.read(columns=columns)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise _torn(path, what, error) from error
+    return file
 
 
 def absurd_content(path: Path, file: pq.ParquetFile, columns: Collection[str] | None = None) -> str:

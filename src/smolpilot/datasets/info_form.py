@@ -70,7 +70,7 @@ class _Feature(_Form):
     video_info: _Video | None = None
 
 
-def _feature(value: Any) -> Any:
+def _features(value: Any) -> Any:
     """What is no object is for the readers of features to tell."""
     return value if isinstance(value, dict) else {}
 
@@ -84,9 +84,7 @@ class _Info(_Form):
     total_videos: _Count = None
     total_chunks: _Count = None
     splits: dict[str, _Text] | None = None
-    features: Annotated[
-        dict[str, Annotated[_Feature, pydantic.BeforeValidator(_feature)]], pydantic.BeforeValidator(_feature)
-    ] = {}
+    features: Annotated[dict[str, _Feature], pydantic.BeforeValidator(_features)] = {}
 
 
 class Oddity(NamedTuple):

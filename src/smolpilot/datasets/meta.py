@@ -154,6 +154,8 @@ def read_meta(
     root = root.resolve()
     info_path = root / "meta" / "info.json"
     info = read_json(info_path, "dataset description")
+    if without and isinstance(info.get("features"), dict):
+        info = {**info, "features": {key: one for key, one in info["features"].items() if key not in without}}
     require_plain(info, info_path)
     version = _version(info, info_path)
     fps = info.get("fps")
@@ -163,8 +165,6 @@ def read_meta(
             expected="frames per second, above 0",
             fix=repair_advice(root, "finds the rate in the time stamps and videos"),
         )
-    if without and isinstance(info.get("features"), dict):
-        info = {**info, "features": {key: one for key, one in info["features"].items() if key not in without}}
     left_out: dict[str, str] = {}
     features = parse_features(info, info_path, trainable=trainable, left_out=left_out)
     cameras = parse_cameras(info, features, info_path, trainable=trainable, left_out=left_out)

@@ -13,6 +13,7 @@ from smolpilot.datasets.audit.recording import Record, Recording, Span
 from smolpilot.datasets.audit.stored import RowStatistics, stored_statistics
 from smolpilot.datasets.audit.tolerant import json_lines, json_object, parquet_table
 from smolpilot.json_input import parse_json
+from smolpilot.shown import shown
 from smolpilot.statistics import Statistics, statistic_values
 
 _OWN = ("episode_index", "tasks", "length", "dataset_from_index", "dataset_to_index")
@@ -28,7 +29,7 @@ def read_v2_meta(recording: Recording, locator: Locator) -> None:
         if index is None or index < 0:
             recording.report("meta-damaged", "A line of meta/episodes.jsonl has no whole number as 'episode_index'.")
             continue
-        record = Record(index, whole_number(row.get("length")), texts(row.get("tasks")))
+        record = Record(index, whole_number(row.get("length")), _texts(recording, row.get("tasks"), index))
         record.fields = {key: value for key, value in row.items() if key not in _OWN}
         _add(recording, record, "episodes.jsonl")
     strays = _strays(recording, locator, chunk_size)
@@ -117,11 +118,16 @@ def whole_number(value: Any) -> int | None:
     return number if abs(number) < 2**62 else None
 
 
-def texts(value: Any) -> list[str]:
-    """A list of texts, whatever is there."""
-    if isinstance(value, str):
-        return [value]
-    return [str(text) for text in value if text is not None] if isinstance(value, list | tuple | np.ndarray) else []
+def _texts(recording: Recording, value: Any, index: int) -> list[str]:
+    """The instructions that the list gives an episode; what is no text is a finding and left out."""
+    if value is None:
+        return []
+    listed = list(value) if isinstance(value, list | tuple | np.ndarray) else [value]
+    wrong = [text for text in listed if not isinstance(text, str)]
+    if wrong:
+        message = f"The episode list has {shown(wrong[0])} as an instruction of episode {index}, which is no text."
+        recording.report("meta-damaged", message, episode=index)
+    return [text for text in listed if isinstance(text, str)]
 
 
 def _v3_record(recording: Recording, locator: Locator, row: dict[str, Any], statistics: RowStatistics) -> None:
@@ -130,7 +136,7 @@ def _v3_record(recording: Recording, locator: Locator, row: dict[str, Any], stat
         recording.report("meta-damaged", "A row of the episode table has no whole number as 'episode_index'.")
         return
     recording.listed_order.append(index)
-    record = Record(index, whole_number(row.get("length")), texts(row.get("tasks")))
+    record = Record(index, whole_number(row.get("length")), _texts(recording, row.get("tasks"), index))
     record.first, record.last = (whole_number(row.get(f"dataset_{end}_index")) for end in ("from", "to"))
     chunk, file = (whole_number(row.get(f"data/{part}_index")) for part in ("chunk", "file"))
     absent = [] if record.length is not None else ["length"]
@@ -186,8 +192,9 @@ def _tasks(recording: Recording, rows: list[dict[str, Any]], where: str) -> None
             continue
         text = row.get("task")
         if not isinstance(text, str):
-            recording.report("instruction-empty", f"Task {index} in meta/{where} has no text.")
-            text = ""
+            message = f"Task {index} in meta/{where} has {shown(text)} as its instruction, which is no text."
+            recording.report("meta-damaged", message)
+            continue
         if index in recording.tasks:
             recording.report("task-duplicate", f"Task {index} stands twice in meta/{where}.")
             continue

@@ -46,6 +46,8 @@ def _by_position(recording: Recording) -> bool:
 
     (LeRobot 0.6: `meta.tasks.iloc[task_index].name`.)
     """
+    if recording.task_texts is None:  # it cannot be read: that has been said
+        return True
     try:
         table = pq.ParquetFile(recording.root / "meta" / "tasks.parquet").read()
     except (pa.ArrowException, OSError, ValueError):

@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from smolpilot.datasets.features import MOST_NAMES, Feature, is_depth
+from smolpilot.datasets.features import MOST_NAMES, Feature, is_depth, usable_shape
 from smolpilot.datasets.layout import NEVER_RECORDED
 from smolpilot.datasets.rewrite.options import RewriteOptions
 from smolpilot.datasets.rewrite.packets import Clip
@@ -126,7 +126,9 @@ def _complete_features(features: dict[str, Any], schema: pa.Schema) -> None:
             if described is not None:
                 features[column.name] = described
     for name, feature in features.items():
-        shape = feature.get("shape") or []
+        shape = feature.get("shape")
+        if not isinstance(shape, list) or not usable_shape(name, shape):
+            continue  # no reader takes it for a feature: it stays as it is
         if feature.get("names") is not None or name in _INDEX_COLUMNS:
             continue
         if feature.get("dtype") in ("video", "image") and len(shape) == 3:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from smolpilot.datasets.files import iter_jsonl, open_parquet, read_json, read_jsonl
+from smolpilot.datasets.files import iter_jsonl, open_readable, read_json, read_jsonl
 from smolpilot.datasets.meta import DatasetMeta
 from smolpilot.errors import DatasetError, SmolpilotError
 from smolpilot.statistics import PackedStatistics, StatisticsPacker, readable_statistics
@@ -44,7 +44,7 @@ def read_extras(meta: DatasetMeta) -> Extras:
             _read_v30(folder, extras, packer)
         else:
             _read_v21(folder, extras, packer)
-    except (SmolpilotError, ValueError, TypeError, KeyError, AttributeError):
+    except (SmolpilotError, ValueError, TypeError, KeyError, AttributeError, OverflowError):
         return extras
     return extras
 
@@ -83,7 +83,7 @@ def _read_v21(folder: Path, extras: Extras, packer: StatisticsPacker) -> None:
 
 def _read_v30(folder: Path, extras: Extras, packer: StatisticsPacker) -> None:
     for path in sorted((folder / "episodes").glob("*/*.parquet")):
-        file = open_parquet(path, "episode table")
+        file = open_readable(path, "episode table")
         for batch in file.iter_batches(batch_size=256):
             for row in batch.to_pylist():
                 _read_row(row, extras, packer)
