@@ -12,18 +12,20 @@ MAX_BYTES = 256_000_000
 """Of a JSON file: the largest that is known, the statistics of a dataset of 100,000 features, has a fifth of it."""
 MAX_LINE = 64_000_000
 """Of one line of a JSON-lines file."""
+MAX_LINES_BYTES = 4_000_000_000
+"""Of a JSON-lines file, which is read line by line."""
 MAX_DEPTH = 100
 """Of brackets in brackets. What writes and shows values calls itself for each, and Python stops at 1,000."""
 
 
-def parse_json(text: str | bytes) -> Any:
-    """The value of a JSON text. Raises ValueError, for every defect: syntax, bytes that are no UTF-8, depth, size,
-    numbers of too many digits, half of a surrogate pair.
+def parse_json(text: str | bytes, *, most: int = MAX_BYTES) -> Any:
+    """The value of a JSON text. Raises ValueError, for every defect: syntax, bytes that are no UTF-8, depth, a size
+    over `most` (a line is read as `file.readline(MAX_LINE + 1)`), numbers of too many digits, half of a surrogate pair.
     """
+    if len(text) > most:
+        raise ValueError(f"{sized(len(text))} of JSON or more; at most {sized(most)} are read")
     if isinstance(text, bytes):
         text = text.decode("utf-8-sig")
-    if len(text) > MAX_BYTES:
-        raise ValueError(f"{sized(len(text))} of JSON; at most {sized(MAX_BYTES)} are read")
     try:
         value = json.loads(text)
     except RecursionError:

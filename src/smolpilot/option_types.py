@@ -4,38 +4,75 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+import typing
+from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any
 
 import tyro
 
 from smolpilot.errors import UsageError
+from smolpilot.shown import shown
 
 
-def check_finite(options: Any, *, where: str = "--") -> None:
-    """Refuse NaN and infinity in any field of an options dataclass, also inside mappings and lists: UsageError.
+@dataclasses.dataclass(frozen=True)
+class Limit:
+    """The largest number that an option takes, with or without a minus: beyond it nothing can be meant, and memory,
+    time or arithmetic would give out. What else a number has to be, each verb says itself.
+    """
 
-    Every verb's options pass here, from the command line and from YAML; a comparison alone lets them through. `where`
+    most: float
+
+
+_WHOLE = Limit(2**63 - 1)  # of a whole number without a limit of its own: arrays take no more
+
+
+def check_numbers(options: Any, *, where: str = "--") -> None:
+    """Refuse NaN, infinity and what is beyond its `Limit` in any field of an options dataclass, also inside mappings
+    and lists: UsageError.
+
+    Every verb's options pass here, from the command line and from YAML; a comparison alone lets NaN through. `where`
     stands before the name in the error.
     """
+    for place, value, limit in _numbers_of(options, where, ""):
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UsageError(f"{place} is {value}.", expected="a finite number")
+        if limit is not None and abs(value) > limit.most and value != AUTO:
+            most = limit.most if isinstance(limit.most, int) else f"{limit.most:g}"
+            expected = f"at most {most:,}" if isinstance(most, int) else f"at most {most}"
+            raise UsageError(f"{place} is {shown(value)}.", expected=expected)
+
+
+type _Found = tuple[str, int | float, Limit | None]
+
+
+def _numbers_of(options: Any, where: str, between: str) -> Iterator[_Found]:
+    hints = typing.get_type_hints(type(options), include_extras=True)
     for item in dataclasses.fields(options):
-        for place, value in _numbers(getattr(options, item.name), where + item.name.replace("_", "-")):
-            if not math.isfinite(value):
-                raise UsageError(f"{place} is {value}.", expected="a finite number")
+        name = item.name if between else item.name.replace("_", "-")
+        yield from _numbers(getattr(options, item.name), f"{where}{between}{name}", _limit(hints[item.name]))
 
 
-def _numbers(value: Any, place: str) -> list[tuple[str, float]]:
-    """The decimal numbers in an option's value, each with where it stands."""
-    if isinstance(value, float):
-        return [(place, value)]
-    if isinstance(value, Mapping):
-        return [found for key, inner in value.items() for found in _numbers(inner, f"{place} {key}")]
-    if isinstance(value, list | tuple):
-        return [found for inner in value for found in _numbers(inner, place)]
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = [(item.name, getattr(value, item.name)) for item in dataclasses.fields(value)]
-        return [found for name, inner in fields for found in _numbers(inner, f"{place} {name}")]
-    return []
+def _numbers(value: Any, place: str, limit: Limit | None) -> Iterator[_Found]:
+    """The numbers in an option's value, each with where it stands and its limit."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        yield place, value, limit or (_WHOLE if isinstance(value, int) else None)
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _numbers(inner, f"{place} {key}", limit)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _numbers(inner, place, limit)
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        yield from _numbers_of(value, place, " ")
+
+
+def _limit(hint: Any) -> Limit | None:
+    """The limit that an annotation carries, wherever in it."""
+    for extra in getattr(hint, "__metadata__", ()):
+        if isinstance(extra, Limit):
+            return extra
+    inner = (hint.__origin__,) if hasattr(hint, "__metadata__") else typing.get_args(hint)
+    return next((found for part in inner if (found := _limit(part)) is not None), None)
 
 
 def _read_pairs(words: list[str]) -> dict[str, str]:
@@ -77,7 +114,7 @@ _HINT = tyro.conf.arg(help_behavior_hint=_default_hint)
 Pairs = Annotated[dict[str, str], _spec(_read_pairs, "VALUE"), _HINT]
 
 # On the command line `a=0.5 b=1`; a mapping to numbers in YAML.
-Shares = Annotated[dict[str, float], _spec(_read_shares, "NUMBER"), _HINT]
+Shares = Annotated[dict[str, float], _spec(_read_shares, "NUMBER"), _HINT, Limit(1e9)]
 
 # Names, none by default.
 Names = Annotated[tuple[str, ...], _HINT]
@@ -116,3 +153,13 @@ Count = Annotated[
     ),
     _AutoInYaml(),
 ]
+
+# Numbers with the largest that they can be.
+Seed = Annotated[int, Limit(2**62)]
+Steps = Annotated[int, Limit(1_000_000_000)]  # of training; frames, too
+Amount = Annotated[int, Limit(1_000_000)]  # of episodes, tries, files
+Batch = Annotated[int, Limit(65_536)]
+Tokens = Annotated[int, Limit(4_096)]  # in a sequence: attention takes the square of them
+Few = Annotated[int, Limit(1_000)]  # processes, cameras, denoising steps
+Rate = Annotated[float, Limit(1_000.0)]
+Size = Annotated[float, Limit(1e9)]

@@ -13,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from smolpilot.errors import DatasetError
+from smolpilot.json_input import parse_json
+from smolpilot.shown import shown
 
 type Statistics = dict[str, dict[str, npt.NDArray[np.float64]]]
 
@@ -151,16 +153,29 @@ def plain_value(key: str, value: npt.NDArray[np.float64]) -> Any:
 def statistics_from_json(text: str | dict[str, Any]) -> Statistics:
     """Read statistics from JSON text, or from its parsed mapping; raises DatasetError when it holds no numbers."""
     try:
-        raw = json.loads(text) if isinstance(text, str) else text
-        return {
-            name: {key: np.atleast_1d(np.asarray(value, dtype=np.float64)) for key, value in stats.items()}
-            for name, stats in raw.items()
-        }
+        raw = parse_json(text) if isinstance(text, str) else text
+        return {name: {key: statistic_values(value) for key, value in stats.items()} for name, stats in raw.items()}
     except (ValueError, TypeError, AttributeError) as error:
         raise DatasetError(
             f"The statistics cannot be read: {error}",
             expected="an object of features, each with lists of numbers under mean, std, min, max, count",
         ) from error
+
+
+def statistic_values(value: Any) -> npt.NDArray[np.float64]:
+    """One statistic as it stands in a file, as an array `[D]` or `[D, ...]`; null is NaN. ValueError for what holds no
+    numbers, and for numbers that no float64 is.
+    """
+    try:
+        found = np.atleast_1d(np.asarray(value))
+        # numpy would read the text "5" as the number 5.
+        if found.dtype.kind == "O" and all(part is None or isinstance(part, int | float) for part in found.flat):
+            found = found.astype(np.float64)
+    except (TypeError, OverflowError) as error:
+        raise ValueError(f"no numbers: {error}") from error
+    if found.dtype.kind not in "fiub":
+        raise ValueError(f"no numbers: {shown(value)}")
+    return found.astype(np.float64)
 
 
 def readable_statistics(raw: Any) -> Statistics:

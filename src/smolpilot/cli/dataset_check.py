@@ -12,7 +12,7 @@ import tyro
 from smolpilot.cli.options import parse
 from smolpilot.cli.progress import progress_bar
 from smolpilot.errors import UsageError
-from smolpilot.option_types import Pairs
+from smolpilot.option_types import Few, Pairs
 from smolpilot.words import numbered
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class CheckOptions:
     robot_type, else by its joint names."""
     units: Pairs = field(default_factory=dict)
     """Units of the dataset's joints where they differ from the profile's, as `all=deg` or `gripper.pos=fraction`."""
-    jobs: int = 0
+    jobs: Few = 0
     """Files that are decoded at a time; 0 takes one per core. The findings are the same for any number."""
 
 

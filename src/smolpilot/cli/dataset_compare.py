@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from smolpilot.cli.options import parse
+from smolpilot.option_types import Amount, Few, Size
 from smolpilot.words import numbered
 
 if TYPE_CHECKING:
@@ -23,11 +24,11 @@ class CompareOptions:
     """A dataset folder."""
     b: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="B")]
     """Another dataset folder."""
-    jobs: int = 0
+    jobs: Few = 0
     """Threads, or processes for large recordings; 0 takes one per core."""
-    tolerance: float = 1e-5
+    tolerance: Size = 1e-5
     """Relative tolerance of statistics, beside the rounding of their writers."""
-    first: int = 10
+    first: Amount = 10
     """How many differences are printed."""
     json: bool = False
     """Print one JSON document instead of a table."""

@@ -12,6 +12,7 @@ import tyro
 
 from smolpilot.cli.edit_options import FeatureOptions, without_of
 from smolpilot.cli.options import parse
+from smolpilot.option_types import Amount, Few
 from smolpilot.words import numbered
 
 if TYPE_CHECKING:
@@ -32,13 +33,13 @@ class ConvertOptions(FeatureOptions):
     """The new folder; it must not exist yet."""
     to: Literal["v3.0", "v2.1"] = "v3.0"
     """Version of the new folder."""
-    jobs: int = 0
+    jobs: Few = 0
     """Threads, or processes for large recordings; 0 takes one per core."""
-    data_file_mb: int = 100
+    data_file_mb: Amount = 100
     """Largest size of a data file, in MB (v3.0)."""
-    video_file_mb: int = 200
+    video_file_mb: Amount = 200
     """Largest size of a video file, in MB (v3.0); an episode is never split."""
-    chunk_files: int = 1000
+    chunk_files: Amount = 1000
     """Largest number of files in a folder."""
     reencode: bool = False
     """Decode and encode again what cannot be copied (episodes without a key frame at their start)."""

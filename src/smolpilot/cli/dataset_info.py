@@ -10,7 +10,8 @@ import tyro
 
 from smolpilot.cli.options import parse
 
-_MOST_INSTRUCTIONS = 100
+_MOST_ROWS = 100
+_MOST_LETTERS = 500
 
 
 @dataclass
@@ -93,48 +94,66 @@ def _table(title: str, *columns: str) -> Any:
 
 
 def _features(summary: dict[str, Any]) -> Any:
-    from rich.markup import escape
+    from smolpilot.shown import markup
 
     columns = ["name", "type", "shape", "names", "unit", *(["left out of samples"] if summary["left_out"] else [])]
     table = _table("Features", *columns)
-    for name, feature in summary["features"].items():
+    for name, feature in list(summary["features"].items())[:_MOST_ROWS]:
         vector = name in (summary["state"], summary["action"])
-        named = "joints, see below" if vector else ", ".join(feature["names"] or [])
+        named = "joints, see below" if vector else ", ".join((feature["names"] or [])[:_MOST_ROWS])
         unit = "s" if name == "timestamp" else "unknown" if feature["dtype"].startswith("float") else ""
         if any(feature.get("units") or ()):
             unit = "see below"
         shape = "x".join(map(str, feature["shape"]))
-        reason = [escape(summary["left_out"].get(name, ""))] if summary["left_out"] else []
-        table.add_row(escape(name), feature["dtype"], shape, escape(named), unit, *reason)
-    for name in summary["left_out"]:
-        if name not in summary["features"]:
-            table.add_row(escape(name), "", "", "", "", escape(summary["left_out"][name]))
+        reason = [markup(summary["left_out"].get(name, ""))] if summary["left_out"] else []
+        table.add_row(
+            markup(name, _MOST_LETTERS),
+            markup(feature["dtype"], _MOST_LETTERS),
+            shape,
+            markup(named, _MOST_LETTERS),
+            unit,
+            *reason,
+        )
+    undescribed = [name for name in summary["left_out"] if name not in summary["features"]]
+    for name in undescribed[:_MOST_ROWS]:
+        table.add_row(markup(name, _MOST_LETTERS), "", "", "", "", markup(summary["left_out"][name]))
+    _add_rest(table, max(len(summary["features"]) - _MOST_ROWS, 0) + max(len(undescribed) - _MOST_ROWS, 0))
     return table
 
 
+def _add_rest(table: Any, rest: int) -> None:
+    """The line that stands for rows which nobody would read."""
+    if rest > 0:
+        table.add_row(f"… and {rest:,} more (--json lists all)")
+
+
 def _cameras(summary: dict[str, Any]) -> Any:
+    from smolpilot.shown import markup
+
     table = _table("Cameras", "camera", "pixels", "fps", "codec")
-    for name, camera in summary["cameras"].items():
+    for name, camera in list(summary["cameras"].items())[:_MOST_ROWS]:
         pixels = f"{camera['width']}x{camera['height']}"
-        table.add_row(name, pixels, f"{camera['fps']:g}", f"{camera['codec']} ({camera['pixel_format']})")
+        coded = markup(f"{camera['codec']} ({camera['pixel_format']})", _MOST_LETTERS)
+        table.add_row(markup(name, _MOST_LETTERS), pixels, f"{camera['fps']:g}", coded)
+    _add_rest(table, len(summary["cameras"]) - _MOST_ROWS)
     return table
 
 
 def _instructions(summary: dict[str, Any]) -> Any:
-    from rich.markup import escape
+    from smolpilot.shown import markup
 
     table = _table("Instructions", "instruction", "episodes", "frames")
-    for row in summary["instructions"][:_MOST_INSTRUCTIONS]:
+    for row in summary["instructions"][:_MOST_ROWS]:
         frames = "" if row["frames"] is None else f"{row['frames']:,}"
-        table.add_row(escape(row["text"]), "" if row["episodes"] is None else str(row["episodes"]), frames)
-    rest = len(summary["instructions"]) - _MOST_INSTRUCTIONS
-    if rest > 0:
-        table.add_row(f"… and {rest:,} more (--json lists all)", "", "")
+        table.add_row(
+            markup(row["text"], _MOST_LETTERS), "" if row["episodes"] is None else str(row["episodes"]), frames
+        )
+    _add_rest(table, len(summary["instructions"]) - _MOST_ROWS)
     return table
 
 
 def _statistics(summary: dict[str, Any]) -> list[Any]:
-    from rich.markup import escape
+    from smolpilot.shown import markup
 
     tables = []
     for name, title in ((summary["state"], "State"), (summary["action"], "Action")):
@@ -146,8 +165,10 @@ def _statistics(summary: dict[str, Any]) -> list[Any]:
         robot = summary["robot"]["name"]
         whose = f"units of robot {robot}" if any(units) else "in the robot's units, which the dataset does not state"
         table = _table(f"{title} statistics ({whose}{note})", "joint", *(["unit"] if any(units) else []), *keys)
-        for i, joint in enumerate(summary["features"][name]["names"] or [name]):
+        joints = summary["features"][name]["names"] or [name]
+        for i, joint in enumerate(joints[:_MOST_ROWS]):
             unit = [units[i] or "unknown"] if any(units) else []
-            table.add_row(escape(joint), *unit, *(f"{stats[key][i]:.4g}" for key in keys))
+            table.add_row(markup(joint, _MOST_LETTERS), *unit, *(f"{stats[key][i]:.4g}" for key in keys))
+        _add_rest(table, len(joints) - _MOST_ROWS)
         tables.append(table)
     return tables

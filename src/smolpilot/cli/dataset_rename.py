@@ -10,7 +10,7 @@ import tyro
 
 from smolpilot.cli.edit_options import EditOptions, report_results, settings_of
 from smolpilot.cli.options import parse
-from smolpilot.option_types import Pairs
+from smolpilot.option_types import Few, Pairs
 
 
 @dataclass
@@ -29,7 +29,7 @@ class RenameOptions:
     """Old and new names, as state=observation.state image=observation.images.front."""
     to: Literal["same", "v3.0", "v2.1"] = "same"
     """LeRobot version of the new folder; `same` is the source's (v2.0 becomes v2.1)."""
-    jobs: int = 0
+    jobs: Few = 0
     """Number of processes; 0 takes one per core."""
     reencode: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Decode and encode again what cannot be copied (episodes without a key frame at their start)."""

@@ -11,6 +11,7 @@ import tyro
 from smolpilot.cli.options import parse
 from smolpilot.cli.progress import progress_bar
 from smolpilot.errors import UsageError
+from smolpilot.option_types import Few
 from smolpilot.words import numbered
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class RepairOptions:
     """Leave these features out: whatever is wrong with them, no episode is lost for it."""
     reencode: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Decode and encode again what cannot be copied (episodes without a key frame at their start)."""
-    jobs: int = 0
+    jobs: Few = 0
     """How many files are worked on at a time; 0 takes one per core."""
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Print one JSON document instead of text."""

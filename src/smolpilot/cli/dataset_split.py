@@ -11,7 +11,7 @@ import tyro
 from smolpilot.cli.edit_options import EditOptions, report_results, settings_of, without_of
 from smolpilot.cli.options import parse
 from smolpilot.errors import check_seed
-from smolpilot.option_types import Pairs
+from smolpilot.option_types import Pairs, Seed
 
 
 @dataclass
@@ -27,7 +27,7 @@ class SplitOptions(EditOptions):
     """The new folder, in which each part is a folder; it must not exist yet."""
     parts: Pairs = field(default_factory=dict)
     """Shares of each task, as in train=0.8 val=0.2, or lists of episodes, as in val=0,3-5 train=rest."""
-    seed: int = 0
+    seed: Seed = 0
     """Which episodes a share takes: the same seed, the same episodes."""
 
 

@@ -13,6 +13,7 @@ import tyro
 from smolpilot.atomic import refuse_existing
 from smolpilot.cli.options import parse
 from smolpilot.errors import UsageError
+from smolpilot.option_types import Few
 from smolpilot.words import numbered
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class StatsOptions:
     robot: str | None = None
     """A robot profile (name or YAML file): gives the joints their units; `none`: none. Open: by the dataset's
     robot_type, else by its joint names."""
-    jobs: int = 0
+    jobs: Few = 0
     """Threads for --recompute; 0 takes one per core. The numbers do not depend on it."""
     out: Path | None = None
     """Write the computed statistics into this new file, in the form of LeRobot's meta/stats.json."""

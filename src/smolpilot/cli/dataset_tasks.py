@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from smolpilot.datasets.rewrite import Progress, RewriteReport
 
 
+_MOST_ROWS = 1_000
+_MOST_LETTERS = 500
+
+
 @dataclass
 class TasksOptions(EditOptions):
     """List the instructions of a recording, or write a copy in which they are others.
@@ -104,10 +108,10 @@ def _list(found: Sequence[Instruction], as_json: bool) -> None:
         return
     from rich import box
     from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
 
     from smolpilot.datasets.splits import episode_ranges
+    from smolpilot.shown import markup, plain
 
     table = Table(title="Instructions", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("index", justify="right")
@@ -115,7 +119,10 @@ def _list(found: Sequence[Instruction], as_json: bool) -> None:
     table.add_column("episodes", justify="right")
     table.add_column("frames", justify="right")
     table.add_column("which", overflow="fold")
-    for one in found:
-        which = episode_ranges(one.episodes) or "none"
-        table.add_row(str(one.index), escape(one.text), str(len(one.episodes)), f"{one.frames:,}", which)
+    for one in found[:_MOST_ROWS]:
+        which = plain(episode_ranges(one.episodes) or "none", _MOST_LETTERS)
+        text = markup(one.text, _MOST_LETTERS)
+        table.add_row(str(one.index), text, str(len(one.episodes)), f"{one.frames:,}", which)
+    if len(found) > _MOST_ROWS:
+        table.add_row("…", f"and {len(found) - _MOST_ROWS:,} more (--json lists all)")
     Console(highlight=False).print(table)

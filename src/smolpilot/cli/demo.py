@@ -14,6 +14,8 @@ from rich.table import Table
 
 from smolpilot.atomic import refuse_inside_dataset, write_text_atomic
 from smolpilot.errors import SmolpilotError, UsageError, check_seed
+from smolpilot.json_input import read_json_file
+from smolpilot.option_types import Amount, Seed, Steps
 
 from .options import parse
 
@@ -30,13 +32,13 @@ class DemoOptions:
 
     out: Path = Path("demo")
     """Folder for everything the demo makes."""
-    demonstrations: int = 500
+    demonstrations: Amount = 500
     """Episodes that the scripted expert records."""
-    steps: int = 1400
+    steps: Steps = 1400
     """Optimiser steps."""
-    rollouts: int = 100
+    rollouts: Amount = 100
     """Fresh episodes per closed-loop test."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of recording and training."""
 
 
@@ -118,7 +120,11 @@ def _same_settings(options: DemoOptions) -> None:
             raise UsageError(f"--{name} is {value}.", expected="at least 1")
     check_seed(options.seed)
     if path.is_file():
-        found = json.loads(path.read_text(encoding="utf-8"))
+        try:
+            found = read_json_file(path)
+        except (OSError, ValueError) as error:
+            raise UsageError(f"{path} cannot be read: {error}.", fix="choose another --out") from error
+        found = found if isinstance(found, dict) else {}
         other = [f"--{name} {found.get(name)}" for name in wanted if found.get(name) != wanted[name]]
         if other:
             raise UsageError(
@@ -161,7 +167,7 @@ def _verdict(options: DemoOptions, report: Path, seconds: float, console: Consol
         "untrained weights": ("untrained", None, CHANCE),
     }
     for name, (folder, least, most) in goals.items():
-        result = json.loads((options.out / folder / "results.json").read_text(encoding="utf-8"))
+        result = read_json_file(options.out / folder / "results.json")
         rate, (low, high) = result["success_rate"], result["interval"]
         reached = (least is None or rate >= least) and (most is None or rate <= most)
         passed &= reached

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from smolpilot.errors import UsageError
-from smolpilot.option_types import Names
+from smolpilot.option_types import Few, Names
 from smolpilot.words import numbered
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class EditOptions(FeatureOptions):
 
     to: Literal["same", "v3.0", "v2.1"] = "same"
     """LeRobot version of the new folder; `same` is the source's (v2.0 becomes v2.1)."""
-    jobs: int = 0
+    jobs: Few = 0
     """Number of processes; 0 takes one per core."""
     reencode: bool = False
     """Decode and encode again what cannot be copied (episodes without a key frame at their start)."""

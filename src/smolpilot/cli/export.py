@@ -13,7 +13,7 @@ import tyro
 from smolpilot.cli.options import parse
 from smolpilot.cli.progress import progress_bar
 from smolpilot.errors import UsageError
-from smolpilot.option_types import Pairs
+from smolpilot.option_types import Batch, Pairs
 
 
 @dataclass
@@ -37,9 +37,9 @@ class ExportOptions:
     camera_map: Pairs = field(default_factory=dict)
     """Which camera of the robot (and of the dataset) fills which camera slot, as `top=camera1`; `side=none` leaves one
     out. Default: the policy's own map and equal names."""
-    frames: int = 8
+    frames: Batch = 8
     """Frames for the parity report."""
-    calibration_frames: int = 32
+    calibration_frames: Batch = 32
     """Frames for the calibration of int8."""
     stats_from: Path | None = None
     """Dataset whose statistics replace the checkpoint's."""

@@ -6,13 +6,13 @@ value), `Unneeded` (works by itself), `Absent` (there is no equivalent; why, and
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from smolpilot.errors import UsageError, did_you_mean
+from smolpilot.json_input import parse_json
 
 from .arguments import Field, Given, fields_of, is_known, split_words
 
@@ -221,7 +221,7 @@ def listed(value: str) -> list[str]:
 def renamed_cameras(value: str) -> list[str]:
     """LeRobot's rename map as `--camera-map` has it: cameras by their short names."""
     try:
-        pairs = json.loads(value.replace("'", '"'))
+        pairs = parse_json(value.replace("'", '"'))
         return [f"{_short(str(old))}={_short(str(new))}" for old, new in pairs.items()]
     except (ValueError, AttributeError):
         return [value]

@@ -122,8 +122,10 @@ def _mapping(path: Path) -> dict[str, Any] | None:
     """The file as a mapping; None for what is none, or cannot be read: the reader of YAML says why."""
     import yaml
 
+    from smolpilot.yaml_lines import DoubledKeyError, NoMappingError, read_mapping_file
+
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        values, _ = read_mapping_file(path)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, NoMappingError, DoubledKeyError):
         return None
-    return values if isinstance(values, dict) else None
+    return values

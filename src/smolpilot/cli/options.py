@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from smolpilot.errors import UsageError, did_you_mean
-from smolpilot.option_types import check_finite
+from smolpilot.option_types import check_numbers
+from smolpilot.shown import LIMIT, plain, shown
 
 from .arguments import check_choices, read, spelled
 from .foreign import answer_key, refuse_foreign
@@ -25,7 +26,7 @@ def parse[T](options: type[T], args: Sequence[str], *, verb: str, default: T | N
     refuse_foreign(options, words, verb=verb)
     check_choices(options, words)
     found = read(options, words, prog=f"smolpilot {verb}", default=default)
-    check_finite(found)
+    check_numbers(found)
     return found
 
 
@@ -46,16 +47,18 @@ def from_yaml[T](options: type[T], path: Path, *, verb: str = "") -> T:
     # Loaded here: most commands have no YAML file, and a shell user waits for every import.
     import yaml
 
-    from smolpilot.yaml_lines import DoubledKeyError, NoMappingError, read_mapping, spell
+    from smolpilot.yaml_lines import DoubledKeyError, NoMappingError, problem_of, read_mapping_file, spell
 
     if not path.is_file():
         raise UsageError(f"The config file {path} does not exist.", fix="Check the path given to --config.")
     try:
-        values, _ = read_mapping(path.read_text(encoding="utf-8-sig"))
+        values, _ = read_mapping_file(path)
     except UnicodeDecodeError as error:
         raise UsageError(f"{path} is not a text file.", expected="YAML in UTF-8") from error
     except yaml.YAMLError as error:
-        raise UsageError(f"{path} is not valid YAML: {error}") from error
+        problem, line = problem_of(error)
+        where = f"{path}:{line}" if line is not None else str(path)
+        raise UsageError(f"{where} is not valid YAML: {problem}.", expected="lines of the form `key: value`") from error
     except NoMappingError:
         raise UsageError(f"{path} holds no settings.", expected="lines of the form `key: value`") from None
     except DoubledKeyError as twice:
@@ -80,15 +83,15 @@ def from_mapping[T](options: type[T], values: dict[str, Any], *, where: str, ver
             values = {spelling if name == key else name: value for name, value in values.items()}
         elif key not in known:
             fix = answer_key(str(key), options, verb=verb) or did_you_mean(str(key), known)
-            raise UsageError(f"Unknown key '{key}' in {where}.", fix=fix)
+            raise UsageError(f"Unknown key '{plain(key, LIMIT)}' in {where}.", fix=fix)
     try:
         found = pydantic.TypeAdapter(options).validate_python(values)
-        check_finite(found)
+        check_numbers(found)
         return found
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        raise UsageError(f"Key '{key}' in {where}: {first['msg']} (found {first['input']!r}).") from error
+        raise UsageError(f"Key '{key}' in {where}: {first['msg']} (found {shown(first['input'])}).") from error
 
 
 def _take_config(args: list[str]) -> tuple[list[str], Path | None]:

@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from smolpilot.errors import TrainingError, UsageError
+from smolpilot.option_types import Rate
 
 from .options import parse
 
@@ -39,7 +40,7 @@ class WatchOptions:
 
     run: tyro.conf.Positional[Path]
     """Run folder (--out of the training), or a checkpoint in it."""
-    every: float = 2.0
+    every: Rate = 2.0
     """Seconds between two looks."""
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import shlex
 import sys
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from pathlib import Path
 from smolpilot.cli.arguments import split_words
 from smolpilot.cli.options import parse, parse_with_config
 from smolpilot.errors import UsageError
+from smolpilot.json_input import read_json_file
 from smolpilot.pointers import followed
 from smolpilot.training import TrainOptions
 from smolpilot.waiting import working
@@ -59,7 +59,7 @@ def _next_command(run: Path, options: TrainOptions) -> str:
     if not best.exists():  # no validation gave a finite error
         best = run / "checkpoints" / "last"
     dataset = options.dataset or options.mixture[0].dataset
-    facts = json.loads((followed(best) / "smolpilot.json").read_text(encoding="utf-8"))
+    facts = read_json_file(followed(best) / "smolpilot.json")
     command = ["smolpilot", "eval", str(best), "--dataset", str(dataset), "--out", str(run / "eval")]
     # Without held-out episodes there is nothing unseen to score on.
     return shlex.join(command if facts["lineage"]["held_out_episodes"] else [*command, "--episodes", "all"])
@@ -73,7 +73,7 @@ def _print_sequence(run: Path) -> None:
     from smolpilot.training.stages.report import JSON, MARKDOWN, tables
 
     console = Console(highlight=False)
-    document = json.loads((run / JSON).read_text(encoding="utf-8"))
+    document = read_json_file(run / JSON)
     for title, columns, rows in tables(document):
         table = Table(title=title, title_justify="left")
         for number, column in enumerate(columns):

@@ -12,9 +12,14 @@ from smolpilot.datasets.files import repair_advice
 from smolpilot.errors import DatasetError
 from smolpilot.file_names import why_no_name
 from smolpilot.keys import ACTION, IMAGES, STATE, camera_name
-from smolpilot.shown import plain
+from smolpilot.shown import plain, shown
 
 INDEX_COLUMNS = ("timestamp", "frame_index", "episode_index", "index", "task_index")
+MOST_NUMBERS = 1 << 28
+"""Of a feature, in a frame: more than any camera has."""
+_MOST_DIMENSIONS = 16
+MOST_NAMES = 1 << 16
+"""Dimensions that get a name each."""
 NEEDED = (STATE, ACTION, *INDEX_COLUMNS)
 
 _CAMERA_TYPES = ("video", "image")
@@ -84,17 +89,18 @@ def parse_features(
                 left_out[name] = f"a name that none can have: {reason}"
             continue
         shape = entry.get("shape") if isinstance(entry, dict) else None
-        if not isinstance(shape, list) or "dtype" not in entry or not all(_is_size(n) for n in shape):
+        fixed = isinstance(shape, list) and usable_shape(name, shape)
+        if not isinstance(entry, dict) or not isinstance(entry.get("dtype"), str) or shape is None or not fixed:
             if name in NEEDED or (isinstance(entry, dict) and entry.get("dtype") in _CAMERA_TYPES):
                 raise DatasetError(
                     f"The feature '{name}' in {path} is incomplete.",
-                    expected="a dtype and a list as shape",
+                    expected=f"a dtype, and a list of numbers as shape, with at most {MOST_NUMBERS:,} numbers a frame",
                     fix=repair_advice(path.parent.parent, "describes it by what the files hold"),
                 )
             if left_out is not None:
-                left_out[name] = "meta/info.json gives it no dtype, or no fixed shape"
+                left_out[name] = "meta/info.json gives it no dtype, or no shape that can be meant"
             continue
-        features[name] = Feature(str(entry["dtype"]), tuple(shape), flatten_names(entry.get("names"), shape))
+        features[name] = Feature(entry["dtype"], tuple(shape), flatten_names(entry.get("names"), shape))
     if trainable:
         _require_vectors(features, path)
     return features
@@ -251,16 +257,30 @@ def _candidates(features: dict[str, Feature], key: str) -> list[str]:
 
 def _is_vector(name: str, feature: Feature) -> bool:
     numeric = feature.dtype.startswith(("float", "int", "uint"))
-    return numeric and len(feature.shape) == 1 and feature.shape[0] > 0 and name not in (*NEEDED, STATE, ACTION)
+    return (
+        numeric
+        and len(feature.shape) == 1
+        and 0 < feature.shape[0] <= MOST_NAMES
+        and name not in (*NEEDED, STATE, ACTION)
+    )
 
 
-def _is_size(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+def usable_shape(name: str, shape: list[Any]) -> bool:
+    """Whether a shape of info.json is a list of sizes with no more numbers than a picture has; a vector that a policy
+    reads, and a column of running numbers, has fewer.
+    """
+    if len(shape) > _MOST_DIMENSIONS:
+        return False
+    least, most = int(name in (STATE, ACTION)), MOST_NAMES if name in NEEDED else MOST_NUMBERS
+    sizes = all(isinstance(n, int) and not isinstance(n, bool) and least <= n <= most for n in shape)
+    return sizes and math.prod(shape) <= most
 
 
 def _camera_rate(rate: Any, path: Path, key: str) -> float:
-    if isinstance(rate, bool) or not isinstance(rate, int | float) or not rate > 0:
-        raise DatasetError(f"The camera '{key}' in {path} has fps {rate!r}.", expected="frames per second, above 0")
+    if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < 1e6:
+        raise DatasetError(
+            f"The camera '{key}' in {path} has fps {shown(rate)}.", expected="frames per second, above 0"
+        )
     return float(rate)
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import shlex
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,12 +13,18 @@ import pyarrow.parquet as pq
 from smolpilot.datasets.parquet_files import DAMAGED, parquet_file
 from smolpilot.datasets.table_texts import broken_texts
 from smolpilot.errors import DatasetError
+from smolpilot.json_input import MAX_LINE, MAX_LINES_BYTES, parse_json, read_json_file
 from smolpilot.shown import plain
+from smolpilot.words import sized
 
 # How it came to this is not known here: the same file may be as bad where it comes from.
 GET_AGAIN = "or get the file anew from where the dataset comes from, if it is whole there."
 
 type FileState = Literal["whole", "missing", "empty", "pointer"]
+
+# Of a table: recorded numbers take a byte each at least, also packed; below these sizes nothing needs to be refused.
+_MANY_VALUES, _VALUES_PER_BYTE = 100_000_000, 16
+_MUCH, _PACKED = 2_000_000_000, 200
 
 _LFS_HEAD = b"version https://git-lfs.github.com/spec/"
 _PARQUET_MAGIC = b"PAR1"
@@ -100,8 +105,8 @@ def read_json(path: Path, what: str) -> dict[str, Any]:
     """Read one JSON object."""
     require_file(path, what)
     try:
-        value = json.loads(read_text(path))
-    except (ValueError, RecursionError) as error:
+        value = read_json_file(path)
+    except ValueError as error:
         raise DatasetError(
             f"The {what} {path} is not valid JSON: {error}.", expected="one JSON object", fix=_again(path)
         ) from error
@@ -118,28 +123,29 @@ def read_jsonl(path: Path, what: str) -> list[dict[str, Any]]:
 def iter_jsonl(path: Path, what: str) -> Iterator[dict[str, Any]]:
     """The objects of a file with one of them per line, one after another."""
     require_file(path, what)
-    number, line = 0, ""
+    if path.stat().st_size > MAX_LINES_BYTES:
+        raise DatasetError(
+            f"The {what} {path} has {sized(path.stat().st_size)}.",
+            expected=f"one JSON object in each line, at most {sized(MAX_LINES_BYTES)} of them",
+            fix=_again(path),
+        )
+    number, line = 0, b""
     try:
-        with path.open(encoding="utf-8-sig", newline="\n") as file:
-            for line in file:
+        with path.open("rb") as file:
+            while line := file.readline(MAX_LINE + 1):
                 number += 1
                 if line.strip():
-                    row = json.loads(line)
+                    row = parse_json(line, most=MAX_LINE)
                     if not isinstance(row, dict):
                         raise ValueError("it is not an object")
                     yield row
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         # Only the last line of a file can lack its end.
-        if line and not line.endswith("\n"):
+        if line and not line.endswith(b"\n") and len(line) <= MAX_LINE:
             found = f"The {what} {path} is torn: its last line stops in the middle."
         else:
             found = f"The {what} {path} cannot be read: line {number} is no JSON object ({error})."
         raise DatasetError(found, expected="one JSON object in each line", fix=_again(path)) from error
-
-
-def read_text(path: Path) -> str:
-    """The text of a UTF-8 file, without the byte order mark that editors on Windows put before it."""
-    return path.read_text(encoding="utf-8-sig")
 
 
 def open_parquet(path: Path, what: str) -> pq.ParquetFile:
@@ -155,7 +161,7 @@ def open_parquet(path: Path, what: str) -> pq.ParquetFile:
 
 def read_parquet(path: Path, what: str, columns: list[str] | None = None) -> pa.Table:
     """Read a parquet file, or some of its columns."""
-    file = open_parquet(path, what)
+    file = open_readable(path, what, columns)
     try:
         return file.read(columns=columns)
     except (pa.ArrowException, OSError, ValueError) as error:
@@ -177,6 +183,46 @@ def broken_text(path: Path, what: str, column: str) -> DatasetError:
         expected="text in UTF-8",
         fix=repair_advice(dataset_root(path), "makes a copy in which such bytes are replaced"),
     )
+
+
+def open_readable(path: Path, what: str, columns: list[str] | None = None) -> pq.ParquetFile:
+    """Open a parquet file whose content, or some columns of it, is to be read: not one that would fill the memory."""
+    file = open_parquet(path, what)
+    absurd = absurd_content(path, file, columns)
+    if absurd:
+        raise DatasetError(
+            f"The {what} {path} {absurd}.",
+            expected="a table that fits into memory",
+            fix=_others(dataset_root(path), path) or _again(path),
+        )
+    return file
+
+
+def absurd_content(path: Path, file: pq.ParquetFile, columns: Collection[str] | None = None) -> str:
+    """What a parquet file, or the named columns of it, would fill memory with, in words; empty for what can be meant.
+
+    By the footer alone: runs of equal values and packed texts make 17 MB of what has 600 million rows.
+    """
+    footer, size, values, content = file.metadata, path.stat().st_size, 0, 0
+    inside = {name for name in file.schema_arrow.names if columns is None or name in columns}
+    # A column of lists or of structs has its parts below its name, which may hold a dot of its own.
+    places = [i for i in range(footer.num_columns) if _top(footer.schema.column(i).path, inside)]
+    for group in range(footer.num_row_groups):
+        part = footer.row_group(group)
+        for place in places:
+            column = part.column(place)
+            values += column.num_values
+            content += column.total_uncompressed_size
+    if values > max(_MANY_VALUES, _VALUES_PER_BYTE * size):
+        return f"holds {values:,} values in {sized(size)}"
+    if content > max(_MUCH, _PACKED * size):
+        return f"holds {sized(content)} packed into {sized(size)}"
+    return ""
+
+
+def _top(path: str, names: set[str]) -> bool:
+    parts = path.split(".")
+    return any(".".join(parts[:count]) in names for count in range(1, len(parts) + 1))
 
 
 def has_footer(path: Path) -> bool:

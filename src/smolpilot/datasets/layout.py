@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from smolpilot.datasets.completeness import Absent, require_complete, require_recorded
@@ -29,6 +30,9 @@ NEVER_RECORDED = "a camera of which no episode has a video"
 
 _PLACES = ("episode_index", "length", "data/chunk_index", "data/file_index")
 _VIDEO_PLACES = ("chunk_index", "file_index", "from_timestamp")
+
+MOST_ROWS = 2**53
+"""Above all indices and lengths: up to there floats, too, are whole numbers."""
 
 type Spans = dict[str, VideoSpan]
 
@@ -108,9 +112,9 @@ def _read_v21(root: Path, info: dict[str, Any], videos: dict[str, CameraInfo], c
     task_rows = _listed(meta / "tasks.jsonl", "task list", absent, complete)
     tasks = _task_map(task_rows, meta / "tasks.jsonl")
     chunk_size = _whole(info.get("chunks_size", 1000))
-    if not isinstance(chunk_size, int) or chunk_size < 1:
+    if not isinstance(chunk_size, int) or isinstance(chunk_size, bool) or not 1 <= chunk_size < MOST_ROWS:
         raise DatasetError(
-            f"{meta / 'info.json'} has chunks_size {chunk_size!r}.",
+            f"{meta / 'info.json'} has chunks_size {shown(chunk_size)}.",
             expected="episodes per folder",
             fix=repair_advice(root, "finds it from the files"),
         )
@@ -126,7 +130,7 @@ def _read_v21(root: Path, info: dict[str, Any], videos: dict[str, CameraInfo], c
             Episode(
                 index=index,
                 length=_integer(row, "length", meta / "episodes.jsonl"),
-                tasks=_texts(row.get("tasks")),
+                tasks=_texts(row.get("tasks"), index, meta / "episodes.jsonl"),
                 data_path=_path(root, info, "data_path", names),
                 videos=spans,
             )
@@ -182,7 +186,7 @@ def _read_v30(root: Path, info: dict[str, Any], videos: dict[str, CameraInfo], c
     episodes: list[Episode] = []
     for path, table in tables:
         _require_places(path, table, recorded)
-        episodes += _v30_episodes(table, recorded, paths)
+        episodes += _v30_episodes(path, table, recorded, paths)
     statistics: Statistics = {}
     if (meta / "stats.json").exists():
         statistics = readable_statistics(read_json(meta / "stats.json", "statistics"))
@@ -228,6 +232,14 @@ def _require_places(path: Path, table: pa.Table, videos: dict[str, CameraInfo]) 
             raise DatasetError(
                 f"The column '{column}' of the episode table {path} is of type {kind}.", expected="numbers", fix=fix
             )
+        values = table[column].drop_null().to_numpy()
+        wrong = ~np.isfinite(values) if seconds else (values < 0) | (values >= MOST_ROWS)
+        if wrong.any():
+            raise DatasetError(
+                f"The column '{column}' of the episode table {path} holds {values[wrong][0]}.",
+                expected="seconds" if seconds else f"whole numbers from 0 to {MOST_ROWS - 1:,}",
+                fix=fix,
+            )
 
 
 def _without(table: pa.Table, column: str, limit: int = 10) -> str:
@@ -238,7 +250,7 @@ def _without(table: pa.Table, column: str, limit: int = 10) -> str:
     return f" ({', '.join(map(str, found[:limit]))}{', …' if len(found) > limit else ''})"
 
 
-def _v30_episodes(table: pa.Table, videos: dict[str, CameraInfo], path_of: _PathMaker) -> list[Episode]:
+def _v30_episodes(file: Path, table: pa.Table, videos: dict[str, CameraInfo], path_of: _PathMaker) -> list[Episode]:
     def column(name: str) -> list[Any]:
         return table[name].to_pylist() if name in table.column_names else [None] * len(table)
 
@@ -246,13 +258,13 @@ def _v30_episodes(table: pa.Table, videos: dict[str, CameraInfo], path_of: _Path
     for name, camera in videos.items():
         prefix = f"videos/{camera.key}"
         parts = (column(f"{prefix}/{part}") for part in (*_VIDEO_PLACES, "to_timestamp"))
-        for row, (chunk, file, start, stop) in zip(spans, zip(*parts, strict=True), strict=True):
-            path = path_of("video_path", chunk, file, camera.key)
+        for row, (chunk, number, start, stop) in zip(spans, zip(*parts, strict=True), strict=True):
+            path = path_of("video_path", chunk, number, camera.key)
             row[name] = VideoSpan(path, float(start), None if stop is None else float(stop))
     rows = zip(*(column(name) for name in (*_PLACES, "tasks")), spans, strict=True)
     return [
-        Episode(int(index), int(length), _texts(tasks), path_of("data_path", chunk, file), videos_of)
-        for index, length, chunk, file, tasks, videos_of in rows
+        Episode(int(index), int(length), _texts(tasks, index, file), path_of("data_path", chunk, number), videos_of)
+        for index, length, chunk, number, tasks, videos_of in rows
     ]
 
 
@@ -329,20 +341,33 @@ def _task_map(rows: list[dict[str, Any]], path: Path) -> dict[int, str]:
             raise DatasetError(
                 f"{path} names task {index} twice.", expected="one instruction per task index", fix=_repair(path)
             )
-        tasks[index] = str(row["task"])
+        tasks[index] = _text(row["task"], f"task {index}", path)
     return tasks
 
 
-def _texts(value: Any) -> list[str]:
-    """The instructions of an episode; none when the list holds something else."""
-    return [str(text) for text in value] if isinstance(value, list) else []
+def _texts(value: Any, index: int, path: Path) -> list[str]:
+    """The instructions of an episode; none where the list does not say."""
+    if value is None:
+        return []
+    listed = value if isinstance(value, list) else [value]
+    return [_text(text, f"an instruction of episode {index}", path) for text in listed]
+
+
+def _text(value: Any, what: str, path: Path) -> str:
+    if not isinstance(value, str):
+        raise DatasetError(
+            f"{path} has {shown(value)} as {what}, which is no text.", expected="an instruction", fix=_repair(path)
+        )
+    return value
 
 
 def _integer(row: dict[str, Any], key: str, path: Path) -> int:
     value = _whole(row.get(key))
-    if not isinstance(value, int):
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < MOST_ROWS:
         raise DatasetError(
-            f"{path} has a row without a whole number as '{key}'.", expected="a whole number", fix=_repair(path)
+            f"{path} has a row with {shown(row.get(key))} as '{key}'.",
+            expected=f"a whole number from 0 to {MOST_ROWS - 1:,}",
+            fix=_repair(path),
         )
     return value
 

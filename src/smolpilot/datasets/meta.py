@@ -19,12 +19,14 @@ from smolpilot.datasets.features import (
     parse_features,
 )
 from smolpilot.datasets.files import read_json, repair_advice
+from smolpilot.datasets.info_form import require_plain
 from smolpilot.datasets.layout import NEVER_RECORDED, Episode, read_layout
 from smolpilot.datasets.missing import missing_dataset
 from smolpilot.datasets.places import Places, require_own_meta
 from smolpilot.errors import DatasetError, UsageError
 from smolpilot.file_names import require_utf8
 from smolpilot.keys import ACTION, STATE
+from smolpilot.shown import plain, shown
 from smolpilot.statistics import Statistics
 
 VERSIONS = ("v2.0", "v2.1", "v3.0")
@@ -156,16 +158,17 @@ def read_meta(
     require_own_meta(root)
     info_path = root / "meta" / "info.json"
     info = read_json(info_path, "dataset description")
+    if without and isinstance(info.get("features"), dict):
+        info = {**info, "features": {key: one for key, one in info["features"].items() if key not in without}}
+    require_plain(info, info_path)
     version = _version(info, info_path)
     fps = info.get("fps")
     if isinstance(fps, bool) or not isinstance(fps, int | float) or not 0 < fps < 1e6:
         raise DatasetError(
-            f"{info_path} has fps {fps!r}.",
+            f"{info_path} has fps {shown(fps)}.",
             expected="frames per second, above 0",
             fix=repair_advice(root, "finds the rate in the time stamps and videos"),
         )
-    if without and isinstance(info.get("features"), dict):
-        info = {**info, "features": {key: one for key, one in info["features"].items() if key not in without}}
     left_out: dict[str, str] = {}
     features = parse_features(info, info_path, trainable=trainable, left_out=left_out)
     cameras = parse_cameras(info, features, info_path, trainable=trainable, left_out=left_out)
@@ -203,7 +206,7 @@ def _version(info: dict[str, Any], path: Path) -> str:
     version = str(info.get("codebase_version", "")).strip()
     version = version if version.startswith("v") else f"v{version}"
     if version not in VERSIONS:
-        found = f"version {version}" if len(version) > 1 else "no version (codebase_version)"
+        found = f"version {plain(version, 60)}" if len(version) > 1 else "no version (codebase_version)"
         raise DatasetError(
             f"{path} says {found}.",
             expected=f"{', '.join(VERSIONS[:-1])} or {VERSIONS[-1]}",

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from smolpilot.datasets.completeness import Absent, absent_note
-from smolpilot.datasets.features import CameraInfo, dimension_names, motion_keys
+from smolpilot.datasets.features import MOST_NAMES, CameraInfo, Feature, dimension_names, motion_keys
 from smolpilot.datasets.files import file_state, read_json
 from smolpilot.datasets.left_out import left_out_note
 from smolpilot.datasets.meta import DatasetMeta, read_meta
@@ -78,13 +78,17 @@ def _features(meta: DatasetMeta, units: dict[str, list[str | None]]) -> dict[str
         name: {
             "dtype": feature.dtype,
             "shape": list(feature.shape),
-            "names": dimension_names(feature) if len(feature.shape) == 1 and feature.shape[0] > 1 else feature.names,
+            "names": dimension_names(feature) if _is_named(feature) else feature.names,
             "named_by_dataset": feature.names is not None,
             "unit": None,
             **({"units": units[name]} if name in units and name in meta.features else {}),
         }
         for name, feature in meta.features.items()
     }
+
+
+def _is_named(feature: Feature) -> bool:
+    return len(feature.shape) == 1 and 1 < feature.shape[0] <= MOST_NAMES
 
 
 def _camera(meta: DatasetMeta, name: str, camera: CameraInfo) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,8 @@ from smolpilot.datasets.meta import DatasetMeta
 from smolpilot.errors import DatasetError
 from smolpilot.keys import ACTION, STATE
 
+# Rows of a file beyond those of its listed episodes: other episodes may be in it, but no thousand times as many.
+_MORE, _SPARE = 10, 1_000_000
 _REQUIRED = ("timestamp", "frame_index", "episode_index", "task_index")
 
 
@@ -56,10 +59,13 @@ def load_tables(meta: DatasetMeta, episodes: list[Episode], *, trainable: bool =
     for episode in episodes:
         by_file.setdefault(episode.data_path, []).append(episode)
     reader = _FileReader(meta, trainable)
+    listed: Counter[Path] = Counter()
+    for episode in meta.episodes:
+        listed[episode.data_path] += episode.length
     parts: list[dict[str, Column]] = []
     rows_in_file: list[npt.NDArray[np.int64]] = []
     for path, wanted in by_file.items():
-        columns = reader.read(path)
+        columns = reader.read(path, listed[path])
         rows = _rows_of(path, columns, wanted)
         parts.append({name: _take(column, rows) for name, column in columns.items()})
         rows_in_file.append(rows)
@@ -92,9 +98,16 @@ class _FileReader:
         self.left_out: dict[str, str] = {}
         self.images = ImageColumns(meta)
 
-    def read(self, path: Path) -> dict[str, Column]:
-        """The columns of a file, all rows."""
+    def read(self, path: Path, listed: int) -> dict[str, Column]:
+        """The columns of a file, all rows; the meta folder lists so many of them."""
         file = open_parquet(path, "data file")
+        rows = file.metadata.num_rows
+        if rows > _MORE * listed + _SPARE:
+            raise DatasetError(
+                f"The data file {path} has {rows:,} rows; the episodes in it have {listed:,} by the meta folder.",
+                expected="the rows of its episodes",
+                fix=repair_advice(dataset_root(path), "keeps the episodes of the other files"),
+            )
         schema = file.schema_arrow
         self.images.see(path, file)
         for name in self._needed:

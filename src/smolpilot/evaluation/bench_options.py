@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from smolpilot.errors import UsageError
-from smolpilot.option_types import Pairs
+from smolpilot.option_types import Amount, Few, Pairs
 
 from .options import Bundle, Flag
 
@@ -28,11 +28,11 @@ class BenchOptions:
     """Recording whose frames are used; without it frames are made up, which takes the same time."""
     camera_map: Pairs = field(default_factory=dict)
     """Which camera of the dataset fills which camera slot, as `top=camera1`; `side=none` leaves one out."""
-    cameras: int | None = None
+    cameras: Few | None = None
     """How many of the policy's cameras deliver pictures, the first ones; the others are masked. Default: all."""
-    steps: int | None = None
+    steps: Few | None = None
     """Denoising steps; default: the policy's own."""
-    repeats: int = 10
+    repeats: Amount = 10
     """Chunks per mode, each from another frame; two more to warm up are not counted."""
     precision: str = "auto"
     """What `fast` computes in: auto, float32, bfloat16, float16."""

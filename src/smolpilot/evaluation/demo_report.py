@@ -9,6 +9,7 @@ from typing import Any
 
 from smolpilot.atomic import write_text_atomic
 from smolpilot.errors import UsageError
+from smolpilot.json_input import read_json_file
 
 from .plots import training_curve
 from .report import METRICS, PANELS, inline, percent, render
@@ -58,7 +59,9 @@ def write_demo_report(
 
 def _read(folder: Path, name: str) -> dict[str, Any]:
     try:
-        content: dict[str, Any] = json.loads((folder / name).read_text(encoding="utf-8"))
+        content = read_json_file(folder / name)
+        if not isinstance(content, dict):
+            raise ValueError("it is no JSON object")
     except (OSError, ValueError) as error:
         raise UsageError(
             f"{folder} holds no readable {name}.", fix="run the evaluation or rollout that writes it again"

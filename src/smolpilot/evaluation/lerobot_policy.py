@@ -19,10 +19,11 @@ import torch
 from torch import Tensor
 
 from smolpilot.errors import UsageError
+from smolpilot.json_input import read_json_file
 from smolpilot.keys import image_key
 from smolpilot.policy import Policy, localize, save_bundle
-from smolpilot.policy.sealing import VLM
 from smolpilot.policy.locate import CONFIG
+from smolpilot.policy.sealing import VLM
 
 
 def lerobot_runners(bundle: str, policy: Policy, steps: int, folder: Path) -> list[LeRobotRunner]:
@@ -52,7 +53,7 @@ class LeRobotRunner:
         begin = time.perf_counter()
         self.name = f"LeRobot {precision}"
         self.precision = "float32" if precision == "float32" else "bfloat16, float32"
-        values = json.loads((folder / CONFIG).read_text())
+        values = read_json_file(folder / CONFIG)
         device = policy.device.type
         (folder / CONFIG).write_text(json.dumps({**values, "device": device, "num_steps": steps}))
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
@@ -99,6 +100,6 @@ def _as_lerobot(key: str, value: Any) -> Any:
 def _set_text_dtype(folder: Path, dtype: str) -> None:
     """The public model's own setting, from which LeRobot takes the dtype of text layers and expert."""
     path = folder / VLM / CONFIG
-    values = json.loads(path.read_text())
+    values = read_json_file(path)
     values["text_config"]["dtype"] = dtype
     path.write_text(json.dumps(values))

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import tyro
 
 from smolpilot.errors import UsageError, check_seed
-from smolpilot.option_types import Pairs
+from smolpilot.option_types import Amount, Batch, Few, Pairs, Seed, Steps, Tokens
 from smolpilot.simulation.colours import DEFAULT_COLOURS
 
 Bundle = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="BUNDLE")]
@@ -29,15 +29,15 @@ class EvalOptions:
     """New folder for metrics.json, panels.png and report.html."""
     episodes: str = "held-out"
     """`held-out` (those that training kept back), `all`, or a list such as `0,3,7-9`."""
-    every: int = 1
+    every: Steps = 1
     """Score every N-th frame of each episode."""
-    max_frames: int | None = None
+    max_frames: Steps | None = None
     """Score at most this many frames, spread evenly over the episodes."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the noise that each chunk starts from; the same for any batch size."""
-    batch_size: int = 16
+    batch_size: Batch = 16
     """Frames per forward pass. Latency is measured apart, on single frames."""
-    num_steps: int | None = None
+    num_steps: Few | None = None
     """Denoising steps; default: the policy's own."""
     camera_map: Pairs = field(default_factory=dict)
     """Which camera of the dataset fills which camera slot, as `top=camera1`; `side=none` leaves one out.
@@ -85,17 +85,17 @@ class RolloutOptions:
     """The simulation."""
     colours: tuple[str, ...] = DEFAULT_COLOURS
     """Colours from which each scene draws its two blocks: red, green, blue, yellow."""
-    episodes: int = 100
+    episodes: Amount = 100
     """Number of episodes, each from its own fresh start."""
-    seed: int = 1_000_000
+    seed: Seed = 1_000_000
     """Seed of the first episode; episode i starts from seed + i. Recording uses small seeds: keep away from them."""
     swap_instruction: Flag = False
     """Name another block than the usual one of each start; success is reaching the block that is named."""
-    execution_horizon: int | None = None
+    execution_horizon: Tokens | None = None
     """Actions run before planning again; default: the policy's own."""
     untrained: Flag = False
     """Replace all weights by seeded random ones: the baseline of an untrained policy."""
-    video_episodes: int = 6
+    video_episodes: Few = 6
     """Episodes shown in the video."""
     camera_map: Pairs = field(default_factory=dict)
     """Which camera of the simulation fills which camera slot, as `top=camera1`; `side=none` leaves one out."""

@@ -9,7 +9,8 @@ import pydantic
 import yaml
 
 from smolpilot.errors import ProfileError, did_you_mean
-from smolpilot.yaml_lines import DoubledKeyError, Location, NoMappingError, line_of, read_mapping, spell
+from smolpilot.shown import shown
+from smolpilot.yaml_lines import DoubledKeyError, Location, NoMappingError, line_of, problem_of, read_mapping, spell
 
 
 def read_yaml(text: str, where: str) -> tuple[dict[str, Any], dict[Location, int]]:
@@ -20,11 +21,10 @@ def read_yaml(text: str, where: str) -> tuple[dict[str, Any], dict[Location, int
     try:
         return read_mapping(text)
     except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or "it cannot be read"
+        problem, line = problem_of(error)
         raise ProfileError(
-            f"{where}{line} is not valid YAML: {problem}.", fix="check indentation, brackets and quotes"
+            f"{where}{'' if line is None else f':{line}'} is not valid YAML: {problem}.",
+            fix="check indentation, brackets and quotes",
         ) from None
     except NoMappingError:
         raise ProfileError(
@@ -71,7 +71,9 @@ def find_problem(
         fix = did_you_mean(
             problem["input"], [choice.strip(" '") for choice in expected.replace(" or ", ",").split(",")]
         )
-    return ProfileError(f"{place}: key '{spell(path)}' is {problem['input']!r}.{others}", expected=expected, fix=fix)
+    return ProfileError(
+        f"{place}: key '{spell(path)}' is {shown(problem['input'])}.{others}", expected=expected, fix=fix
+    )
 
 
 def _keys_at(model: type[pydantic.BaseModel], path: Location) -> list[str]:

@@ -13,6 +13,8 @@ import pydantic
 import yaml
 
 from smolpilot.errors import ProfileError, did_you_mean
+from smolpilot.words import sized
+from smolpilot.yaml_lines import MAX_BYTES
 
 from ._yaml import find_problem, read_yaml
 from .units import SPELLINGS, Unit
@@ -35,7 +37,7 @@ def _spelled(value: Any) -> Any:
 _Unit = Annotated[Unit, pydantic.BeforeValidator(_spelled)]
 _PositionLimits = Annotated[tuple[float, float] | None, pydantic.BeforeValidator(_known)]
 _VelocityLimit = Annotated[float | None, pydantic.BeforeValidator(_known)]
-_Name = Annotated[str, pydantic.Field(min_length=1)]
+_Name = Annotated[str, pydantic.Field(min_length=1, max_length=1_000)]
 
 
 class _Strict(pydantic.BaseModel):
@@ -71,8 +73,8 @@ class Camera(_Strict):
     """One camera: its name in the dataset (`observation.images.<name>`), its picture in pixels, where it looks from."""
 
     name: _Name
-    width: Annotated[int, pydantic.Field(gt=0)]
-    height: Annotated[int, pydantic.Field(gt=0)]
+    width: Annotated[int, pydantic.Field(gt=0, le=65_536)]
+    height: Annotated[int, pydantic.Field(gt=0, le=65_536)]
     role: CameraRole = "other"
 
 
@@ -99,7 +101,7 @@ class RobotProfile(_Strict):
     description: str
     robot_types: list[_Name] = []
     other_units: _Name | None = None
-    rate: Annotated[float, pydantic.Field(gt=0)]
+    rate: Annotated[float, pydantic.Field(gt=0, lt=1e6)]
     joints: Annotated[list[Joint], pydantic.Field(min_length=1)]
     gripper: list[str] = []
     cameras: list[Camera] = []
@@ -198,8 +200,10 @@ class RobotProfile(_Strict):
             )
         if not path.is_file():
             raise ProfileError(f"The robot profile {path} does not exist or is not a file.", fix="Check the path.")
+        if path.stat().st_size > MAX_BYTES:
+            raise ProfileError(f"{path} has {sized(path.stat().st_size)}.", expected="the YAML of a robot profile")
         try:
-            return cls.from_yaml(path.read_text(encoding="utf-8"), where=str(path))
+            return cls.from_yaml(path.read_text(encoding="utf-8-sig"), where=str(path))
         except UnicodeDecodeError:
             raise ProfileError(f"{path} is not a text file.", expected="a YAML file in UTF-8") from None
 

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import tyro
 
 from smolpilot.errors import UsageError, check_seed
+from smolpilot.option_types import Amount, Rate, Seed
 
 from .colours import DEFAULT_COLOURS
 
@@ -19,12 +20,12 @@ class RecordOptions:
 
     out: Path
     """Folder of the new dataset; it must not exist."""
-    episodes: int = 300
+    episodes: Amount = 300
     """Demonstrations to record. Each scene is shown twice, once for each of its blocks, so that only the
     instruction tells what to do."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of scenes and noise: the same seed gives the same demonstrations."""
-    noise: float = 0.03
+    noise: Rate = 0.03
     """Push on the executed joint targets in rad (standard deviation per frame), so that demonstrations show
     recoveries; the dataset holds the clean action. 0 records undisturbed ones."""
     colours: tuple[str, ...] = DEFAULT_COLOURS

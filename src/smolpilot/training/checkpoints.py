@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pydantic
 import safetensors
 import torch
 from safetensors.torch import load_file, save_file
@@ -23,6 +24,7 @@ from smolpilot.json_input import read_json_file
 from smolpilot.pointers import drop, point, target_of
 from smolpilot.policy import Policy, save_bundle
 from smolpilot.refusals import FULL, LIMITS, explain
+from smolpilot.shown import shown
 from smolpilot.words import sized
 
 STATE_FOLDER = "training_state"
@@ -159,7 +161,8 @@ def load_state(checkpoint: Path) -> tuple[TrainingState, dict[str, Tensor]]:
             found = differences(values, _STATE, folder, [_TENSORS] if (folder / _TENSORS).is_file() else [])
             if found:
                 raise ValueError(f"not as it was written ({found.text()})")
-        state = TrainingState(**{key: value for key, value in values.items() if key != DIGESTS})
+            values = {key: value for key, value in values.items() if key != DIGESTS}
+        state = _state_of(values)
         return state, load_file(folder / _TENSORS)
     except (OSError, ValueError, TypeError, AttributeError, safetensors.SafetensorError) as error:
         if isinstance(error, OSError) and error.errno in LIMITS:
@@ -168,6 +171,14 @@ def load_state(checkpoint: Path) -> tuple[TrainingState, dict[str, Tensor]]:
             f"The training state in {folder} cannot be read: {error}",
             fix=f"start a new run from these weights: --policy {checkpoint}",
         ) from error
+
+
+def _state_of(values: object) -> TrainingState:
+    try:
+        return pydantic.TypeAdapter(TrainingState).validate_python(values)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        raise ValueError(f"'{'.'.join(map(str, first['loc']))}' is {shown(first['input'])}: {first['msg']}") from None
 
 
 def rng_tensors() -> dict[str, Tensor]:

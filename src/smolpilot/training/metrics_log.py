@@ -9,6 +9,8 @@ from typing import Any
 
 from smolpilot.atomic import flush
 from smolpilot.errors import TrainingError
+from smolpilot.json_input import MAX_BYTES, parse_json
+from smolpilot.words import sized
 
 from .tracking import Tracker
 
@@ -89,12 +91,16 @@ def read_metrics(path: Path, *, strict: bool = True) -> list[dict[str, Any]]:
 
     Another damaged line is a TrainingError, or where not `strict` is left out, too.
     """
+    if path.stat().st_size > MAX_BYTES:
+        raise TrainingError(
+            f"{path} has {sized(path.stat().st_size)}.", expected=f"the lines of a run, at most {sized(MAX_BYTES)}"
+        )
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     values: list[dict[str, Any]] = []
     for number, line in enumerate(lines, start=1):
         try:
-            value = json.loads(line)
-        except json.JSONDecodeError:
+            value = parse_json(line)
+        except ValueError:
             value = None
         if isinstance(value, dict):
             values.append(value)

@@ -6,10 +6,23 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from smolpilot.errors import UsageError, check_seed, did_you_mean
-from smolpilot.option_types import AUTO, Count, Pairs, Shares, check_finite
+from smolpilot.option_types import (
+    AUTO,
+    Count,
+    Few,
+    Limit,
+    Pairs,
+    Rate,
+    Seed,
+    Shares,
+    Size,
+    Steps,
+    Tokens,
+    check_numbers,
+)
 
 from .memory import fill_memory
 from .sources import Sources, check_sources
@@ -50,10 +63,10 @@ class TrainOptions:
     freeze_vision: bool | None = None
     """Keep the vision tower frozen where the language model is trained (with --no-train-expert-only). Open: it is
     trained or frozen with the language model."""
-    lora: int | None = None
+    lora: Tokens | None = None
     """Fine-tune adapters of this rank beside the expert's frozen weights (LoRA, needs peft), and the small projections
     around it; a checkpoint's bundle has them merged. For little memory and few demonstrations, as 32."""
-    lora_alpha: float | None = None
+    lora_alpha: Size | None = None
     """Scale of the adapters times their rank. Open: the rank."""
     lora_targets: str | None = None
     """Regular expression of the linear layers that get adapters. Open: `expert\\..*_proj`. Layers of `text` or
@@ -61,43 +74,43 @@ class TrainOptions:
     tokenizer: Path | None = None
     """Folder with the tokenizer of --preset smolvla (its vocabulary is not shipped)."""
 
-    steps: int | None = None
+    steps: Steps | None = None
     """Optimiser steps; the learning rate decays over exactly these."""
-    batch_size: Count | None = None
+    batch_size: Annotated[Count, Limit(65_536)] | None = None
     """Samples per step. `auto`: 64 (SmolVLA's; 32 for tiny) in micro-batches as large as the memory takes, by trying.
     Open: 32 for tiny, 8 otherwise."""
-    micro_batch: Count | None = None
+    micro_batch: Annotated[Count, Limit(65_536)] | None = None
     """Samples that go through the network at once; gradients add up to those of the whole batch. For little memory;
     `auto` tries how many fit. Open: the whole batch."""
     memory: Literal["8", "12", "24", "80", "cpu"] | None = None
     """Batch, micro-batch and dtype for a GPU of so many GB, or for a CPU, where they are left open."""
-    lr: float | None = None
+    lr: Rate | None = None
     """Peak learning rate. Open: 2e-3 for tiny, 1e-4 otherwise (SmolVLA's)."""
-    warmup_steps: int | None = None
+    warmup_steps: Steps | None = None
     """Steps of linear warm-up. Open: SmolVLA's 1000, scaled by steps / 30000 for runs under 30000 steps."""
-    decay_lr: float | None = None
+    decay_lr: Rate | None = None
     """Learning rate at the last step, after cosine decay. Open: lr / 40 (SmolVLA's ratio)."""
-    weight_decay: float = 1e-10
+    weight_decay: Size = 1e-10
     """AdamW's weight decay."""
-    clip: float = 10.0
+    clip: Size = 10.0
     """Largest gradient norm; longer gradients are scaled down."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the weights, the split, the order of samples, the noise."""
-    ema: float | None = None
+    ema: Rate | None = None
     """Keep a running average of the trained weights with this decay, as 0.999: what is validated and handed out is
     the average, training goes on with the weights themselves. Open: no average."""
-    patience: int | None = None
+    patience: Steps | None = None
     """Stop when this many validations in a row bring no smaller held-out error. Open: train to the last step."""
 
     augment: Shares = field(default_factory=dict)
     """Image augmentation with its probability per picture, as `crop=0.8 colour=0.8 blur=0.1 erase=0.2`. Open: none.
     Helps where a few demonstrations would be remembered by their pictures; validation always sees them unchanged."""
 
-    chunk_size: int | None = None
+    chunk_size: Tokens | None = None
     """Actions predicted at once. Open: the policy's (50)."""
-    n_action_steps: int | None = None
+    n_action_steps: Tokens | None = None
     """Execution horizon: actions run before planning again. Open: 10, or the chunk when that is shorter."""
-    max_tokens: int | None = None
+    max_tokens: Tokens | None = None
     """Room for an instruction, in tokens (LeRobot's tokenizer_max_length). Open: the policy's (48), and for the
     byte-level tokenizer of tiny what the longest instruction needs."""
     camera_map: Pairs = field(default_factory=dict)
@@ -119,17 +132,17 @@ class TrainOptions:
 
     episodes: str | None = None
     """Episodes to use, such as `0-40,45`; the others are neither trained on, held out nor read. Open: all."""
-    held_out: float = 0.1
+    held_out: Rate = 0.1
     """Share of the episodes kept for validation (at least one where there are two); 0 trains on all."""
-    eval_every: int | None = None
+    eval_every: Steps | None = None
     """Steps between validations on the held-out episodes. Open: steps / 5."""
-    eval_frames: int = 128
+    eval_frames: Steps = 128
     """Held-out frames scored at a validation, spread evenly."""
-    save_every: int | None = None
+    save_every: Steps | None = None
     """Steps between checkpoints. Open: steps / 5."""
-    keep: int = 2
+    keep: Steps = 2
     """Newest checkpoints kept, besides the best one."""
-    log_every: int | None = None
+    log_every: Steps | None = None
     """Steps between lines of metrics.jsonl. Open: steps / 200, at most 50."""
 
     device: str = "auto"
@@ -147,13 +160,13 @@ class TrainOptions:
     cache_dtype: Literal["float32", "bfloat16", "float16", "fp8", "int8"] | None = None
     """Coarser numbers in the cache of training frames, at a loss that is measured and shown; validation stays exact.
     Open: those of the model."""
-    cache_views: int | None = None
+    cache_views: Few | None = None
     """With --augment: keep this many changed views of each frame in the cache, and draw one at each step."""
     cache_dir: Path | None = None
     """Folder of the cache, shared between runs. Open: smolpilot/frames in the user's cache folder."""
-    workers: int | None = None
+    workers: Few | None = None
     """Processes that decode video while training, for datasets too large for memory. Open: 2."""
-    frames_gb: float | None = None
+    frames_gb: Size | None = None
     """Memory for decoded video in GB; a larger dataset is decoded while training. Open: half of what is free."""
     track: Literal["none", "wandb", "trackio"] = "none"
     """Metrics to one of these as well, which must be installed; without network unless its own settings say otherwise
@@ -189,7 +202,7 @@ FREE_ON_RESUME = frozenset(
 
 def check(options: TrainOptions) -> TrainOptions:
     """Refuse what cannot be meant; a UsageError names the option. Returns the options."""
-    check_finite(options)
+    check_numbers(options)
     _check_missing(options)
     _check_choice(options)
     assert options.steps is not None

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from smolpilot.option_types import Pairs
+from smolpilot.option_types import Pairs, Tokens
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,9 @@ class PreflightOptions:
     """Folder with the tokenizer, where the policy carries none."""
     camera_map: Pairs = field(default_factory=dict)
     """Which camera of the dataset fills which camera slot of the policy, as for `train`: `top=camera1 side=none`."""
-    chunk_size: int | None = None
+    chunk_size: Tokens | None = None
     """Actions predicted at once, as for `train`. Open: the policy's."""
-    max_tokens: int | None = None
+    max_tokens: Tokens | None = None
     """Room for an instruction, in tokens, as for `train`. Open: the policy's."""
     episodes: str | None = None
     """Episodes to train on, as for `train`: `0-40,45`. Open: all."""

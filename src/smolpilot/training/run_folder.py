@@ -16,6 +16,9 @@ import yaml
 
 from smolpilot.atomic import atomic_folder, fsync, refuse_inside_dataset, refuse_unwritable, write_text_atomic
 from smolpilot.errors import UsageError, did_you_mean
+from smolpilot.json_input import read_json_file
+from smolpilot.shown import LIMIT, plain, shown
+from smolpilot.yaml_lines import DoubledKeyError, NoMappingError, problem_of, read_mapping_file
 
 from .options import TrainOptions
 from .run_places import CONFIG as CONFIG
@@ -125,7 +128,7 @@ def living_process(out: Path, note: str = PROCESS) -> psutil.Process | None:
 def read_note(out: Path, note: str) -> dict[str, Any]:
     """What process.json or preparing.json says; empty where it is not there or torn."""
     try:
-        values = json.loads((out / note).read_text(encoding="utf-8"))
+        values = read_json_file(out / note)
     except (OSError, ValueError):
         return {}
     return values if isinstance(values, dict) else {}
@@ -185,17 +188,27 @@ def load_config(out: Path, *, verb: str = "train --resume") -> TrainOptions:
             )
         raise no_run(out, verb=verb)
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-        if not isinstance(values, dict):
-            raise TypeError("it is not a list of `key: value` lines")
+        values, _ = read_mapping_file(path)
         known = {item.name for item in dataclasses.fields(TrainOptions)}
         for key in values:
             if key not in known:
-                raise UsageError(f"Unknown key '{key}' in {path}.", fix=did_you_mean(str(key), known))
+                raise UsageError(f"Unknown key '{plain(key, LIMIT)}' in {path}.", fix=did_you_mean(str(key), known))
         options: TrainOptions = pydantic.TypeAdapter(TrainOptions).validate_python(values)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, pydantic.ValidationError, TypeError) as error:
-        raise UsageError(f"{path} cannot be read: {error}", fix="restore it, or start a new run") from error
+    except NoMappingError as error:
+        raise _damaged(path, "it is not a list of `key: value` lines") from error
+    except yaml.YAMLError as error:
+        raise _damaged(path, problem_of(error)[0]) from error
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        raise _damaged(path, f"'{key}' is {shown(first['input'])}: {first['msg']}") from error
+    except (OSError, UnicodeDecodeError, DoubledKeyError) as error:
+        raise _damaged(path, str(error)) from error
     return dataclasses.replace(options, out=out)
+
+
+def _damaged(path: Path, why: str) -> UsageError:
+    return UsageError(f"{path} cannot be read: {why}", fix="restore it, or start a new run")
 
 
 def absolute_paths(options: TrainOptions) -> TrainOptions:

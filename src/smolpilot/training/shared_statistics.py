@@ -8,6 +8,7 @@ from pathlib import Path
 from smolpilot.atomic import write_text_atomic
 from smolpilot.datasets import DatasetMeta
 from smolpilot.errors import ProfileError, SmolpilotError, UsageError
+from smolpilot.json_input import read_json_file
 from smolpilot.keys import ACTION, STATE
 from smolpilot.policy import FrameLayout
 from smolpilot.policy.joints import map_layout
@@ -29,7 +30,7 @@ def save_statistics(path: Path, statistics: Statistics, profile: RobotProfile, o
 def load_statistics(path: Path, meta: DatasetMeta, profile: RobotProfile) -> Statistics:
     """The statistics of a file, in the joint order of the dataset; ProfileError when they are of other joints."""
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = read_json_file(path)
         statistics = statistics_from_json(values["statistics"])
         found = {STATE: list(values["state_joints"]), ACTION: list(values["action_joints"])}
         shapes = {key: {name: value.shape for name, value in statistics[key].items()} for key in found}

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import tyro
 
 from smolpilot.errors import UsageError
+from smolpilot.option_types import Size
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Source:
 
     dataset: Path
     """Folder of a LeRobot dataset."""
-    weight: float | None = None
+    weight: Size | None = None
     """Share of the samples, relative to the other sources. Open (for all of them): by their number of frames."""
     episodes: str | None = None
     """Episodes to use, such as `0-40,45`. Open: all."""

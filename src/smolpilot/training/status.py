@@ -5,7 +5,6 @@ Loads no torch: it answers at once, also beside a run that uses all cores.
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 import subprocess
@@ -17,6 +16,7 @@ from typing import Any
 
 import psutil
 
+from smolpilot.json_input import read_json_file
 from smolpilot.pointers import target_of
 
 from .metrics_log import read_metrics
@@ -115,7 +115,8 @@ def _of_preparation(out: Path) -> RunStatus:
     """The status of a run whose first step is still to come."""
     alive = living_process(out, PREPARING) is not None
     steps = read_note(out, PREPARING).get("steps")
-    status = RunStatus(run=str(out), state="preparing" if alive else "abandoned", step=0, steps=steps or 0)
+    steps = steps if isinstance(steps, int) else 0
+    status = RunStatus(run=str(out), state="preparing" if alive else "abandoned", step=0, steps=steps)
     if alive:
         status.cpu_cores, status.process_gb = _use(out, PREPARING)
     else:
@@ -134,7 +135,10 @@ def _lines(out: Path) -> list[dict[str, Any]]:
 def _number(line: dict[str, Any], name: str) -> float | None:
     """A number of a line; None where it is missing or was not finite."""
     value = line.get(name)
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+    try:
+        return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+    except OverflowError:  # a whole number beyond any decimal one
+        return None
 
 
 def _of_sequence(out: Path) -> RunStatus:
@@ -172,7 +176,7 @@ def _use(out: Path, note: str = PROCESS) -> tuple[float | None, float | None]:
 def _gpu(out: Path) -> str | None:
     """What nvidia-smi says of the GPUs, for a run that uses one."""
     try:
-        device = str(json.loads((out / "environment.json").read_text(encoding="utf-8")).get("device", ""))
+        device = str(read_json_file(out / "environment.json").get("device", ""))
         if not device.startswith("cuda") or shutil.which("nvidia-smi") is None:
             return None
         query = "--query-gpu=index,utilization.gpu,memory.used,memory.total,temperature.gpu"

@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol
 
 from smolpilot.atomic import write_text_atomic
 from smolpilot.errors import TrainingError
+from smolpilot.json_input import read_json_file
 
 Track = Literal["wandb", "trackio"]
 _NOTE = "tracking.json"  # the run's number at the tracker, so that a resumed run goes on in the same one
@@ -91,7 +92,13 @@ class _Trackio:
 def _number(out: Path) -> str:
     path = out / _NOTE
     if path.is_file():
-        return str(json.loads(path.read_text(encoding="utf-8"))["id"])
+        try:
+            return str(read_json_file(path)["id"])
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise TrainingError(
+                f"The name of the run on the tracker, {path}, cannot be read: {error}",
+                fix="remove the file: the metrics go on as a new run there",
+            ) from error
     number = uuid.uuid4().hex[:8]
     write_text_atomic(path, json.dumps({"id": number}) + "\n")
     return number

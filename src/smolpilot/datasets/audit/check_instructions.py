@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from smolpilot.datasets.audit.findings import Finding
 from smolpilot.datasets.audit.recording import Recording
 from smolpilot.datasets.audit.subject import Subject, ranges
+from smolpilot.shown import LIMIT
+from smolpilot.shown import plain as cut
 
 _PLACEHOLDERS = {
     "test",
@@ -27,6 +29,8 @@ _PLACEHOLDERS = {
     "instruction",
 }
 TOKENS = 48
+# Letters of an instruction that are looked at, and up to which two of them are compared word by word.
+_READ, _COMPARED = 10_000, 1_000
 
 
 def texts(subject: Subject) -> Iterator[Finding]:
@@ -37,13 +41,15 @@ def texts(subject: Subject) -> Iterator[Finding]:
         episodes = used.get(index, [])
         place = {"episode": episodes[0] if episodes else None}
         where = f"Task {index}" + (f" (episodes {ranges(episodes)})" if episodes else "")
-        plain = text.strip()
+        plain = text[:_READ].strip()
         if not plain:
             yield subject.finding("instruction-empty", f"{where} has an empty instruction.", **place)
             continue
         if plain.lower() in _PLACEHOLDERS or len(plain) < 3 or not any(c.isalpha() for c in plain):
-            yield subject.finding("instruction-placeholder", f'{where} has the instruction "{plain}".', **place)
-        tokens = estimate_tokens(plain)
+            yield subject.finding(
+                "instruction-placeholder", f'{where} has the instruction "{cut(plain, LIMIT)}".', **place
+            )
+        tokens = round(estimate_tokens(plain) * max(len(text) / _READ, 1))
         if tokens > TOKENS:
             message = f'{where}: "{plain[:40]}…" has about {tokens} tokens (estimated), SmolVLA reads {TOKENS}.'
             yield subject.finding("instruction-long", message, **place)
@@ -63,18 +69,19 @@ def _alike(subject: Subject) -> Iterator[Finding]:
         if not text.strip():
             continue
         if text in same:
-            message = f'Tasks {same[text]} and {index} have the same text "{text}".'
+            message = f'Tasks {same[text]} and {index} have the same text "{cut(text, LIMIT)}".'
             yield subject.finding("instruction-duplicate", message)
             continue
         same[text] = index
-        plain = tuple(re.findall(r"\w+", unicodedata.normalize("NFKC", text).casefold()))
-        words.setdefault(plain, []).append(index)
+        if len(text) <= _COMPARED:
+            plain = tuple(re.findall(r"\w+", unicodedata.normalize("NFKC", text).casefold()))
+            words.setdefault(plain, []).append(index)
     near: set[tuple[int, int]] = set()
     for indices in words.values():
         near |= {(indices[0], index) for index in indices[1:]}
     near |= {(words[one][0], words[two][0]) for one, two in _slips(list(words))}
     for one, two in sorted((min(pair), max(pair)) for pair in near):
-        message = f'Tasks {one} and {two} differ little: "{tasks[one]}", "{tasks[two]}".'
+        message = f'Tasks {one} and {two} differ little: "{cut(tasks[one], LIMIT)}", "{cut(tasks[two], LIMIT)}".'
         yield subject.finding("instruction-near", message)
 
 

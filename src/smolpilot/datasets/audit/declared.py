@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from smolpilot.datasets.audit.locating import Locator
 from smolpilot.datasets.audit.recording import Camera, Recording, Vector
 from smolpilot.datasets.audit.rules import RENAME_FEATURE, REPAIR
-from smolpilot.datasets.features import flatten_names, why_no_key
+from smolpilot.datasets.features import flatten_names, usable_shape, why_no_key
 from smolpilot.datasets.parquet_files import parquet_file
 from smolpilot.keys import ACTION, IMAGES, STATE, camera_name
 from smolpilot.shown import plain
@@ -43,7 +43,7 @@ def read_features(recording: Recording, locator: Locator) -> None:
             recording.report("features-damaged", message, fix=_LEAVE_OUT if unsafe else None, key=key)
             if unsafe:
                 continue
-        sized = isinstance(shape, list) and all(isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in shape)
+        sized = isinstance(shape, list) and usable_shape(key, shape) and all(n > 0 for n in shape)
         if not isinstance(dtype, str) or not sized:
             recording.report("features-damaged", f"The feature '{key}' of meta/info.json lacks its dtype or shape.")
         if isinstance(entry, dict) and (dtype in ("video", "image") or key.startswith(f"{IMAGES}.")):

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import codecs
 
-_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 def decoded(content: bytes) -> tuple[str, str]:
     """(text, what is odd about its encoding); plain UTF-8 is not odd. Bytes that are no UTF-8 are Windows-1252."""
-    if content.startswith(_UTF16):
+    if content.startswith(UTF16):
         return content.decode("utf-16", errors="replace"), "is UTF-16"
     odd = "begins with a byte order mark" if content.startswith(codecs.BOM_UTF8) else ""
-    text = content.removeprefix(codecs.BOM_UTF8).decode("utf-8", errors="surrogateescape")
-    if not any("\udc80" <= letter <= "\udcff" for letter in text):
-        return text, odd
+    content = content.removeprefix(codecs.BOM_UTF8)
+    try:
+        return content.decode("utf-8"), odd
+    except UnicodeDecodeError:
+        text = content.decode("utf-8", errors="surrogateescape")
     return "".join(map(_western, text)), "is not UTF-8"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,9 @@ from smolpilot.datasets.audit.recording import Record, Recording, Span
 from smolpilot.datasets.audit.stored import RowStatistics, stored_statistics
 from smolpilot.datasets.audit.tolerant import json_lines, json_object, parquet_table
 from smolpilot.datasets.episode_fields import own_fields
-from smolpilot.statistics import Statistics
+from smolpilot.json_input import parse_json
+from smolpilot.shown import shown
+from smolpilot.statistics import Statistics, statistic_values
 
 
 def read_v2_meta(recording: Recording, locator: Locator) -> None:
@@ -27,7 +28,7 @@ def read_v2_meta(recording: Recording, locator: Locator) -> None:
         if index is None or index < 0:
             recording.report("meta-damaged", "A line of meta/episodes.jsonl has no whole number as 'episode_index'.")
             continue
-        record = Record(index, whole_number(row.get("length")), texts(row.get("tasks")))
+        record = Record(index, whole_number(row.get("length")), _texts(recording, row.get("tasks"), index))
         record.fields = own_fields(row)
         _add(recording, record, "episodes.jsonl")
     strays = _strays(recording, locator, chunk_size)
@@ -95,10 +96,11 @@ def row_labels(table: pa.Table) -> list[Any]:
     LeRobot takes the label of the row at the place `task_index` for the instruction.
     """
     try:
-        index = json.loads((table.schema.metadata or {})[b"pandas"])["index_columns"]
+        index = parse_json((table.schema.metadata or {})[b"pandas"])["index_columns"]
     except (KeyError, ValueError, TypeError):
         index = []
-    named = [name for name in index if isinstance(name, str) and name in table.column_names]
+    listed = index if isinstance(index, list) else []
+    named = [name for name in listed if isinstance(name, str) and name in table.column_names]
     if not named:
         return list(range(table.num_rows))
     labels = [table[name].to_pylist() for name in named]
@@ -115,11 +117,16 @@ def whole_number(value: Any) -> int | None:
     return number if abs(number) < 2**62 else None
 
 
-def texts(value: Any) -> list[str]:
-    """A list of texts, whatever is there."""
-    if isinstance(value, str):
-        return [value]
-    return [str(text) for text in value if text is not None] if isinstance(value, list | tuple | np.ndarray) else []
+def _texts(recording: Recording, value: Any, index: int) -> list[str]:
+    """The instructions that the list gives an episode; what is no text is a finding and left out."""
+    if value is None:
+        return []
+    listed = list(value) if isinstance(value, list | tuple | np.ndarray) else [value]
+    wrong = [text for text in listed if not isinstance(text, str)]
+    if wrong:
+        message = f"The episode list has {shown(wrong[0])} as an instruction of episode {index}, which is no text."
+        recording.report("meta-damaged", message, episode=index)
+    return [text for text in listed if isinstance(text, str)]
 
 
 def _v3_record(
@@ -130,7 +137,7 @@ def _v3_record(
         recording.report("meta-damaged", "A row of the episode table has no whole number as 'episode_index'.")
         return
     recording.listed_order.append(index)
-    record = Record(index, whole_number(row.get("length")), texts(row.get("tasks")))
+    record = Record(index, whole_number(row.get("length")), _texts(recording, row.get("tasks"), index))
     record.first, record.last = (whole_number(row.get(f"dataset_{end}_index")) for end in ("from", "to"))
     chunk, file = (whole_number(row.get(f"data/{part}_index")) for part in ("chunk", "file"))
     absent = [] if record.length is not None else ["length"]
@@ -185,8 +192,9 @@ def _tasks(recording: Recording, rows: list[dict[str, Any]], where: str) -> None
             continue
         text = row.get("task")
         if not isinstance(text, str):
-            recording.report("instruction-empty", f"Task {index} in meta/{where} has no text.")
-            text = ""
+            message = f"Task {index} in meta/{where} has {shown(text)} as its instruction, which is no text."
+            recording.report("meta-damaged", message)
+            continue
         if index in recording.tasks:
             recording.report("task-duplicate", f"Task {index} stands twice in meta/{where}.")
             continue
@@ -223,8 +231,8 @@ def read_statistics(recording: Recording, raw: Any, episode: int | None) -> Stat
             continue
         for name, value in stats.items():
             try:
-                found.setdefault(feature, {})[name] = np.atleast_1d(np.asarray(value, dtype=np.float64))
-            except (ValueError, TypeError):
+                found.setdefault(feature, {})[name] = statistic_values(value)
+            except ValueError:
                 message = f"The {name} of '{feature}' in the statistics holds no numbers."
                 recording.report("statistics-damaged", message, episode=episode)
     return found

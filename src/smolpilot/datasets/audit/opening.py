@@ -12,9 +12,11 @@ from smolpilot.datasets.audit.outcome import note_outcome
 from smolpilot.datasets.audit.recording import Progress, Recording
 from smolpilot.datasets.audit.rows import load_rows
 from smolpilot.datasets.audit.tolerant import json_object
+from smolpilot.datasets.info_form import without_oddities
 from smolpilot.datasets.missing import missing_dataset
 from smolpilot.errors import UsageError
 from smolpilot.file_names import require_utf8
+from smolpilot.shown import shown
 
 KNOWN_VERSIONS = ("v2.0", "v2.1", "v3.0")
 
@@ -41,6 +43,9 @@ def read_recording(path: str | Path, progress: Progress | None = None) -> Record
     recording.info = json_object(
         recording, recording.root / "meta" / "info.json", "dataset description", "info-damaged"
     )
+    recording.info, odd = without_oddities(recording.info)
+    for one in odd:
+        recording.report("info-damaged", f"In meta/info.json {one.text()}; expected is {one.expected}.")
     recording.version = _version(recording)
     recording.fps = _fps(recording)
     read_features(recording, locator)
@@ -84,6 +89,6 @@ def _fps(recording: Recording) -> float | None:
     fps: Any = recording.info.get("fps")
     if isinstance(fps, bool) or not isinstance(fps, int | float) or not 0 < fps < 1e6:
         if recording.info:
-            recording.report("fps-invalid", f"meta/info.json has fps {fps!r}.")
+            recording.report("fps-invalid", f"meta/info.json has fps {shown(fps)}.")
         return None
     return float(fps)

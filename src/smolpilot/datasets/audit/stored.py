@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from smolpilot.statistics import statistic_values
+
 type _Columns = dict[str, dict[str, npt.NDArray[np.float64] | list[Any]]]
 
 
@@ -53,8 +55,8 @@ class RowStatistics(Mapping[str, Mapping[str, npt.NDArray[np.float64]]]):
             value = values[self._place]
             if value is not None:
                 try:
-                    found[name] = np.atleast_1d(np.asarray(value, dtype=np.float64))
-                except (ValueError, TypeError):
+                    found[name] = statistic_values(value)
+                except ValueError:
                     continue
         if not found:
             raise KeyError(key)

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from smolpilot.datasets.audit.encodings import decoded
+from smolpilot.datasets.audit.encodings import UTF16, decoded
 from smolpilot.datasets.audit.lerobot_types import LANGUAGE
 from smolpilot.datasets.audit.recording import Array, Recording
+from smolpilot.datasets.files import absurd_content
 from smolpilot.datasets.parquet_files import parquet_file
 from smolpilot.datasets.places import require_readable
 from smolpilot.datasets.table_texts import broken_texts, mended
+from smolpilot.json_input import MAX_BYTES, MAX_LINE, MAX_LINES_BYTES, parse_json
+from smolpilot.words import sized
 
 _LFS_HEAD = b"version https://git-lfs.github.com/spec/"
 _LARGE = 16 * 1024 * 1024
@@ -56,10 +59,12 @@ def json_object(recording: Recording, path: Path, what: str, code: str) -> dict[
     """One JSON object; an empty one when there is none."""
     if not whole(recording, path, what, missing=code):
         return {}
+    if _too_large(recording, path, what, MAX_BYTES, code):
+        return {}
     try:
         text, odd = decoded(path.read_bytes())
-        value = json.loads(text)
-    except (ValueError, OSError, RecursionError) as error:
+        value = parse_json(text)
+    except (ValueError, OSError) as error:
         recording.report(code, f"The {what} {recording.relative(path)} is no JSON: {_short(error)}.")
         return {}
     if not isinstance(value, dict):
@@ -79,30 +84,59 @@ def json_lines(recording: Recording, path: Path, what: str) -> list[dict[str, An
     """The whole lines of a file with one JSON object a line."""
     if not whole(recording, path, what, missing="meta-damaged"):
         return []
+    if _too_large(recording, path, what, MAX_LINES_BYTES, "meta-damaged"):
+        return []
+    rows: list[dict[str, Any]] = []
+    bad: list[int] = []
+    odd = ""
     try:
-        text, odd = decoded(path.read_bytes())
-        # As bytes: what else counts as the end of a line in a text may stand in the middle of one here.
-        lines = text.encode("utf-8", errors="replace").splitlines()
+        for number, (text, strange) in enumerate(_lines(path), 1):
+            odd = strange or odd
+            row = _row(text)
+            if isinstance(row, dict):
+                rows.append(row)
+            elif text.strip():
+                bad.append(number)
     except OSError as error:
         recording.report("meta-damaged", f"The {what} {recording.relative(path)} cannot be read: {error.strerror}.")
         return []
     _marked(recording, path, odd, what, "meta-damaged")
-    rows, bad = [], []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            row = None
-        if isinstance(row, dict):
-            rows.append(row)
-        else:
-            bad.append(number)
     if bad:
         where = f"line {bad[0]} is" if len(bad) == 1 else f"{len(bad)} lines, the first is {bad[0]}, are"
         recording.report("meta-damaged", f"In the {what} {recording.relative(path)} {where} no JSON object.")
     return rows
+
+
+def _too_large(recording: Recording, path: Path, what: str, most: int, code: str) -> bool:
+    size = path.stat().st_size
+    if size > most:
+        message = f"The {what} {recording.relative(path)} has {sized(size)}; at most {sized(most)} are read."
+        recording.report(code, message)
+    return size > most
+
+
+def _lines(path: Path) -> Iterator[tuple[str, str]]:
+    """The lines of a file and what is odd about their encoding; none is read further than `MAX_LINE`."""
+    with path.open("rb") as file:
+        if file.read(2) in UTF16:
+            # Two bytes a letter: only the whole text has lines.
+            file.seek(0)
+            text, odd = decoded(file.read(MAX_BYTES))
+            yield from ((line, odd) for line in text.split("\n"))
+            return
+        file.seek(0)
+        while line := file.readline(MAX_LINE + 1):
+            if len(line) > MAX_LINE:
+                yield f"a line of more than {sized(MAX_LINE)}", ""
+                return
+            yield decoded(line)
+
+
+def _row(text: str) -> Any:
+    try:
+        return parse_json(text, most=MAX_LINE) if text.strip() else None
+    except ValueError:
+        return None
 
 
 def parquet_table(recording: Recording, path: Path, what: str) -> pa.Table | None:
@@ -110,7 +144,12 @@ def parquet_table(recording: Recording, path: Path, what: str) -> pa.Table | Non
     if not whole(recording, path, what, missing="meta-damaged"):
         return None
     try:
-        table = parquet_file(path).read()
+        file = parquet_file(path)
+        absurd = absurd_content(path, file)
+        if absurd:
+            recording.report("meta-damaged", f"The {what} {recording.relative(path)} {absurd}.")
+            return None
+        table = file.read()
         for name in broken_texts(table):
             place = table.column_names.index(name)
             table = table.set_column(place, table.schema.field(place), mended(table.column(place)))
@@ -132,6 +171,10 @@ def data_table(recording: Recording, path: Path, skip: set[str]) -> dict[str, Ar
         schema = file.schema_arrow
         # Threads cost more than they save in a small file, of which v2.x has one for every episode.
         columns_wanted = [name for name in schema.names if name not in skip and name not in LANGUAGE]
+        absurd = absurd_content(path, file, columns_wanted)
+        if absurd:
+            recording.report("parquet-torn", f"The data file {recording.relative(path)} {absurd}.")
+            return None
         table = file.read(columns=columns_wanted, use_threads=path.stat().st_size > _LARGE)
         recording.schemas[path] = schema
     except (pa.ArrowException, OSError, ValueError) as error:

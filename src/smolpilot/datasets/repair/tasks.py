@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 
 import numpy as np
@@ -13,6 +12,7 @@ from smolpilot.datasets.audit.recording import Recording
 from smolpilot.datasets.audit.subject import named, ranges
 from smolpilot.datasets.parquet_files import parquet_file
 from smolpilot.datasets.repair.plan import RepairPlan
+from smolpilot.json_input import parse_json
 
 UNKNOWN = "instruction unknown"
 
@@ -46,15 +46,22 @@ def _by_position(recording: Recording) -> bool:
 
     (LeRobot 0.6: `meta.tasks.iloc[task_index].name`.)
     """
+    if recording.task_texts is None:  # it cannot be read: that has been said
+        return True
     try:
         table = parquet_file(recording.root / "meta" / "tasks.parquet").read()
     except (pa.ArrowException, OSError, ValueError):
         return True
     try:
-        labels = json.loads((table.schema.metadata or {})[b"pandas"])["index_columns"]
+        labels = parse_json((table.schema.metadata or {})[b"pandas"])["index_columns"]
     except (KeyError, ValueError, TypeError):
         labels = []
-    if len(labels) != 1 or labels[0] not in table.column_names or "task_index" not in table.column_names:
+    if (
+        not isinstance(labels, list)
+        or len(labels) != 1
+        or labels[0] not in table.column_names
+        or "task_index" not in table.column_names
+    ):
         return False
     texts, numbers = table[labels[0]].to_pylist(), table["task_index"].to_pylist()
     return bool(numbers == list(range(len(numbers))) and texts == [recording.tasks.get(number) for number in numbers])

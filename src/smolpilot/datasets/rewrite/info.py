@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from smolpilot.datasets.features import Feature, is_depth
+from smolpilot.datasets.features import MOST_NAMES, Feature, is_depth, usable_shape
 from smolpilot.datasets.layout import NEVER_RECORDED
 from smolpilot.datasets.rewrite.options import RewriteOptions
 from smolpilot.datasets.rewrite.packets import Clip
@@ -126,13 +126,15 @@ def _complete_features(features: dict[str, Any], schema: pa.Schema) -> None:
             if described is not None:
                 features[column.name] = described
     for name, feature in features.items():
-        shape = feature.get("shape") or []
+        shape = feature.get("shape")
+        if not isinstance(shape, list) or not usable_shape(name, shape):
+            continue  # no reader takes it for a feature: it stays as it is
         if feature.get("names") is not None or name in _INDEX_COLUMNS:
             continue
         if feature.get("dtype") in ("video", "image") and len(shape) == 3:
             last = shape[0] not in (1, 3) or shape[2] in (1, 3)
             feature["names"] = ["height", "width", "channels"] if last else ["channels", "height", "width"]
-        elif len(shape) == 1 and (shape[0] > 1 or name in (STATE, ACTION)):
+        elif len(shape) == 1 and shape[0] <= MOST_NAMES and (shape[0] > 1 or name in (STATE, ACTION)):
             feature["names"] = [f"joint_{i}" for i in range(shape[0])]
 
 

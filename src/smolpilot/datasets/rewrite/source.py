@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from smolpilot.datasets.episode_fields import own_fields
-from smolpilot.datasets.files import iter_jsonl, open_parquet, read_json, read_jsonl, read_meta_table
+from smolpilot.datasets.files import iter_jsonl, open_readable, read_json, read_jsonl, read_meta_table
 from smolpilot.datasets.meta import DatasetMeta
 from smolpilot.datasets.places import Places, walk
 from smolpilot.errors import DatasetError, SmolpilotError
@@ -49,7 +49,7 @@ def read_extras(meta: DatasetMeta) -> Extras:
         for path in sorted((folder / "episodes").glob("*/*.parquet")):
             read_meta_table(path, "episode table")
         raise
-    except (SmolpilotError, ValueError, TypeError, KeyError, AttributeError):
+    except (SmolpilotError, ValueError, TypeError, KeyError, AttributeError, OverflowError):
         return extras
     return extras
 
@@ -76,7 +76,7 @@ def _read_v21(folder: Path, extras: Extras, packer: StatisticsPacker) -> None:
 
 def _read_v30(folder: Path, extras: Extras, packer: StatisticsPacker) -> None:
     for path in sorted((folder / "episodes").glob("*/*.parquet")):
-        file = open_parquet(path, "episode table")
+        file = open_readable(path, "episode table")
         for batch in file.iter_batches(batch_size=256):
             for row in batch.to_pylist():
                 _read_row(row, batch.schema, extras, packer)

@@ -17,6 +17,7 @@ from smolpilot.atomic import fsync, lock, refuse_existing, write_bytes_atomic
 from smolpilot.errors import DatasetError, UsageError
 from smolpilot.file_names import below
 from smolpilot.hashing import b2sum
+from smolpilot.json_input import parse_json
 from smolpilot.refusals import FULL, MACHINE
 
 _STATE = "state"
@@ -130,11 +131,11 @@ class WorkFolder:
         whole = []
         for line in lines:
             try:
-                record = json.loads(line) if line.endswith("\n") else None
+                record = parse_json(line) if line.endswith("\n") else None
             except ValueError:
                 record = None
             # A kill or a power cut tears the last line; what follows a torn line cannot be trusted.
-            if not isinstance(record, dict):
+            if not isinstance(record, dict) or not isinstance(record.get("part"), str):
                 break
             whole.append(line)
             yield record

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from smolpilot.datasets.audit.findings import SEVERITIES, Finding
 from smolpilot.errors import UsageError
+from smolpilot.json_input import read_json_file
+from smolpilot.shown import shown
 
 
 def read_findings(path: Path) -> list[Finding]:
@@ -16,8 +17,8 @@ def read_findings(path: Path) -> list[Finding]:
     if not path.is_file():
         raise UsageError(f"The findings file {path} does not exist.", expected=expected)
     try:
-        document = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (ValueError, UnicodeDecodeError) as error:
+        document = read_json_file(path)
+    except (ValueError, OSError) as error:
         raise UsageError(f"The findings file {path} is not JSON: {error}.", expected=expected) from error
     rows = document.get("findings") if isinstance(document, dict) else document
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
@@ -35,7 +36,7 @@ def _finding(row: dict[str, Any], path: Path) -> Finding:
     severity, message = row.get("severity"), row.get("message")
     if severity not in SEVERITIES or not isinstance(message, str):
         raise UsageError(
-            f"A finding in {path} has severity {severity!r} and message {message!r}.",
+            f"A finding in {path} has severity {shown(severity)} and message {shown(message)}.",
             expected=f"a text as message, and one of {', '.join(SEVERITIES)} as severity",
         )
     words = {key: str(row[key]) if row.get(key) is not None else None for key in ("camera", "joint")}

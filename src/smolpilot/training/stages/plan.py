@@ -14,9 +14,18 @@ import pydantic
 import yaml
 
 from smolpilot.errors import UsageError, did_you_mean
-from smolpilot.option_types import check_finite
+from smolpilot.option_types import Amount, Few, Rate, Seed, Size, Steps, check_numbers
+from smolpilot.shown import LIMIT, plain, shown
 from smolpilot.training.options import TrainOptions
-from smolpilot.yaml_lines import DoubledKeyError, Location, NoMappingError, line_of, read_mapping, spell
+from smolpilot.yaml_lines import (
+    DoubledKeyError,
+    Location,
+    NoMappingError,
+    line_of,
+    problem_of,
+    read_mapping_file,
+    spell,
+)
 
 PREVIOUS = "previous"
 # A sequence decides these itself, or they must be the same in all of its stages.
@@ -32,15 +41,15 @@ _NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
 class Gate:
     """Errors above which a stage counts as failed, in the unit of the report (robot units where joints share one)."""
 
-    new: float | None = None
+    new: Size | None = None
     """Largest action error on the stage's own held-out episodes."""
-    old: float | None = None
+    old: Size | None = None
     """Largest action error on those of any earlier stage."""
-    retries: int = 0
+    retries: Few = 0
     """How often a failed stage is trained again from where it began."""
-    retry_lr: float = 0.5
+    retry_lr: Rate = 0.5
     """Factor on the learning rate at each retry."""
-    retry_steps: float = 1.0
+    retry_steps: Rate = 1.0
     """Factor on the steps at each retry."""
     otherwise: Literal["stop", "continue"] = "stop"
     """What happens when the last try has failed."""
@@ -56,9 +65,9 @@ class Simulation:
     """Colour that is in every scene and named. Open: by the instruction."""
     colours: tuple[str, ...] = ()
     """Colours of the scenes. Open: the environment's, with the target."""
-    episodes: int = 100
+    episodes: Amount = 100
     """Fresh episodes."""
-    seed: int = 1_000_000
+    seed: Seed = 1_000_000
     """Seed of the first of them."""
 
 
@@ -66,9 +75,9 @@ class Simulation:
 class Scoring:
     """How every task so far is evaluated after each stage."""
 
-    frames: int = 500
+    frames: Steps = 500
     """Held-out frames of a task that are scored at most, spread evenly."""
-    resamples: int = 2000
+    resamples: Amount = 2000
     """Bootstrap samples behind an interval."""
 
 
@@ -87,20 +96,20 @@ class Stage:
     init: str | None = None
     """`previous` (the stage before, its best checkpoint), a bundle or a hub id. Open: `previous`; in the first stage
     the --policy or --preset of the command."""
-    lr: float | None = None
+    lr: Rate | None = None
     """Peak learning rate."""
-    warmup_steps: int | None = None
+    warmup_steps: Steps | None = None
     """Steps of linear warm-up."""
-    decay_lr: float | None = None
+    decay_lr: Rate | None = None
     """Learning rate at the last step."""
-    epochs: float | None = None
+    epochs: Size | None = None
     """Length in passes over the stage's own training frames (replayed samples come on top)."""
-    steps: int | None = None
+    steps: Steps | None = None
     """Length in optimiser steps; this or epochs."""
     freeze: Literal["vision-language", "vision", "nothing"] | None = None
     """What is not trained: the whole vision-language model (a frame cache can serve then), its vision tower, nothing.
     Open: as the policy was trained before."""
-    replay: tuple[float, ...] = ()
+    replay: tuple[Rate, ...] = ()
     """Shares of the samples drawn from each stage's dataset so far, this one's last. Open: its own alone."""
     gate: Gate | None = None
     """What the stage has to reach."""
@@ -142,9 +151,9 @@ def load_plan(path: Path) -> Plan:
         for part in first["loc"]:
             place = (*place, part) if (*place, part) in lines or part == first["loc"][-1] else place
         raise UsageError(
-            f"{path}{line_of(place, lines)}: '{_spell(place)}' is {first['input']!r}: {first['msg']}."
+            f"{path}{line_of(place, lines)}: '{_spell(place)}' is {shown(first['input'])}: {first['msg']}."
         ) from error
-    check_finite(plan, where=f"{path}: ")
+    check_numbers(plan, where=f"{path}: ")
     return check_plan(plan, str(path))
 
 
@@ -239,7 +248,9 @@ def _check_options(options: Mapping[str, Any], place: str, refused: Iterable[str
     known = {item.name for item in dataclasses.fields(TrainOptions)}
     for key in options:
         if key not in known:
-            raise UsageError(f"{place}: unknown option '{key}'.", fix=did_you_mean(str(key), known - set(refused)))
+            raise UsageError(
+                f"{place}: unknown option '{plain(key, LIMIT)}'.", fix=did_you_mean(str(key), known - set(refused))
+            )
         if key in refused:
             raise UsageError(
                 f"{place}: '{key}' has no place here.",
@@ -251,9 +262,13 @@ def _check_options(options: Mapping[str, Any], place: str, refused: Iterable[str
 def _read(path: Path) -> tuple[dict[str, Any], dict[Location, int]]:
     """The mapping of a YAML file, and the line of each key; UsageError for bad syntax and keys that stand twice."""
     try:
-        return read_mapping(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(f"{path} is not valid YAML: {error}") from error
+        return read_mapping_file(path)
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not a text file.", expected="YAML in UTF-8") from error
+    except yaml.YAMLError as error:
+        problem, line = problem_of(error)
+        where = f"{path}:{line}" if line is not None else str(path)
+        raise UsageError(f"{where} is not valid YAML: {problem}.", expected="lines of the form `key: value`") from error
     except NoMappingError:
         raise UsageError(f"{path} holds no stages.", expected="a list under `stages:`") from None
     except DoubledKeyError as twice:
@@ -286,7 +301,8 @@ def _known_keys(values: Mapping[str, Any], kind: type, place: Location, path: Pa
         if key not in known:
             here = (*place, str(key))
             raise UsageError(
-                f"{path}{line_of(here, lines)}: unknown key '{_spell(here)}'.", fix=did_you_mean(str(key), known)
+                f"{path}{line_of(here, lines)}: unknown key '{plain(_spell(here), LIMIT)}'.",
+                fix=did_you_mean(str(key), known),
             )
 
 

@@ -15,6 +15,7 @@ import torch
 
 from smolpilot.atomic import write_text_atomic
 from smolpilot.errors import TrainingError, UsageError, check_seed
+from smolpilot.json_input import read_json_file
 from smolpilot.pointers import point
 from smolpilot.policy import load_policy
 from smolpilot.training import run_folder
@@ -263,7 +264,9 @@ class _Sequence:
     def _result(self, number: int) -> Mapping[str, Any]:
         path = self._folder(number) / RESULT
         try:
-            values: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            values = read_json_file(path)
+            if not isinstance(values, dict):
+                raise ValueError("it is no JSON object")
         except (OSError, ValueError) as error:
             raise TrainingError(
                 f"The result of an earlier stage, {path}, cannot be read: {error}",

@@ -15,6 +15,7 @@ from smolpilot.policy import FrameLayout, load_policy
 from smolpilot.policy.create import parent_statistics
 from smolpilot.policy.joints import to_policy_order
 from smolpilot.robots import RobotProfile, list_profiles
+from smolpilot.shown import shown
 from smolpilot.statistics import Statistics
 from smolpilot.training.distance import check_drift
 from smolpilot.training.options import TrainOptions, check, resolve
@@ -126,7 +127,8 @@ def stage_options(
     if steps is None:
         assert stage.epochs is not None
         frames = len(opened.parts[number - 1].train)
-        steps = math.ceil(stage.epochs * frames / (batch_size * stage.shares[-1]))
+        # As a limited number: a share of nearly nothing makes more steps than there are whole numbers.
+        steps = math.ceil(min(stage.epochs * frames / (batch_size * stage.shares[-1]), 1e15))
     peak = stage.lr or usual.lr or 0.0
     values: dict[str, Any] = {
         "out": places.stage(number, stage),
@@ -137,7 +139,7 @@ def stage_options(
         "batch_size": batch_size,
         "micro_batch": usual.micro_batch,
         "lr": peak * slower,
-        "steps": max(1, round(steps * longer)),
+        "steps": max(1, round(min(steps * longer, 1e15))),
         "warmup_steps": stage.warmup_steps,
         "decay_lr": None if stage.decay_lr is None else stage.decay_lr * slower,
         "statistics": places.statistics,
@@ -198,7 +200,7 @@ def _with(options: TrainOptions, values: dict[str, Any], where: str) -> TrainOpt
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        raise UsageError(f"{where}: '{key}' is {first['input']!r}: {first['msg']}.") from error
+        raise UsageError(f"{where}: '{key}' is {shown(first['input'])}: {first['msg']}.") from error
 
 
 def _as_dict(options: TrainOptions) -> dict[str, Any]:

@@ -1,0 +1,196 @@
+"""Options and YAML that nobody means: numbers beyond use, depth, aliases, sizes. One error each, at once, exit code 2."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import os
+import typing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from smolpilot.cli.main import main
+from smolpilot.option_types import Limit
+
+ALIASES = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 10)
+)
+# Merged mappings grow in the same way, within the parser.
+MERGED = "a0: &a0 {k0: 1}\n" + "".join(
+    f"a{i}: &a{i} {{k{i}: 1, <<: [{', '.join([f'*a{i - 1}'] * 9)}]}}\n" for i in range(1, 10)
+)
+CHAIN = "a0: &a0 [x]\n" + "".join(f"a{i}: &a{i} [*a{i - 1}]\n" for i in range(1, 3000))
+HOSTILE = {
+    "brackets": ("name: " + "[" * 20_000 + "]" * 20_000 + "\n", "deeper than 50"),
+    "braces": ("name: " + "{a: " * 3_000 + "1" + "}" * 3_000 + "\n", "deeper than 50"),
+    "indents": ("".join(" " * i + f"k{i}:\n" for i in range(1_000)) + " " * 1_000 + "end: 1\n", "deeper than 50"),
+    "dashes": ("name:\n" + "- " * 3_000 + "x\n", "deeper than 50"),
+    "aliases": (ALIASES + "name: *a9\n", "aliases make"),
+    "merged": (MERGED + "name: *a9\n", "aliases make"),
+    "chain": (CHAIN, "deeper than 50"),
+    "itself": ("name: &a [*a]\n", "refers to what it stands in"),
+    "digits": ("name: 0x" + "f" * 5_000 + "\n", "over 1,000 digits"),
+    "sixties": ("name: " + "1:" * 5_000 + "1\n", "over 1,000 digits"),
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+@pytest.mark.parametrize(
+    "verb", [("robots", "check"), ("train", "--config"), ("train", "--stages"), ("train", "--resume", "--out")]
+)
+def test_yaml_that_nobody_writes(kind: str, verb: tuple[str, ...], tmp_path: Path, capsys: Any) -> None:
+    text, message = HOSTILE[kind]
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    assert main([*verb, str(tmp_path if "--resume" in verb else path)]) == 2
+    shown = capsys.readouterr().err
+    assert message in shown
+    assert str(path) in shown
+    assert len(shown) < 1_500
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("verb", [("robots", "check"), ("train", "--config"), ("train", "--stages")])
+def test_yaml_of_gigabytes_is_not_read(verb: tuple[str, ...], tmp_path: Path, capsys: Any) -> None:
+    path = tmp_path / "config.yaml"
+    path.touch()
+    os.truncate(path, 5 * 2**30)
+    assert main([*verb, str(path)]) == 2
+    assert "5.37 GB" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("batch_size", 10**12, "--batch-size is 1000000000000.\nExpected: at most 65,536"),
+        ("batch_size", -(10**12), "--batch-size is -1000000000000.\nExpected: at most 65,536"),
+        ("chunk_size", 10**12, "--chunk-size is 1000000000000.\nExpected: at most 4,096"),
+        ("steps", 10**399, "--steps is 1000"),
+        ("lr", "1e308", "--lr is 1e+308.\nExpected: at most 1000"),
+        ("lr", ".nan", "--lr is nan.\nExpected: a finite number"),
+        ("held_out", "-.inf", "--held-out is -inf.\nExpected: a finite number"),
+        ("augment", "{crop: 1e300}", "--augment crop is 1e+300.\nExpected: at most 1e+09"),
+        ("mixture", "[{dataset: a, weight: 1e300}]", "--mixture weight is 1e+300.\nExpected: at most 1e+09"),
+    ],
+)
+def test_numbers_beyond_use_in_a_config(key: str, value: Any, message: str, tmp_path: Path, capsys: Any) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(f"{key}: {value}\n")
+    assert main(["train", "--config", str(path)]) == 2
+    shown = capsys.readouterr().err
+    assert message in shown
+    assert len(shown) < 600
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("steps: 1" + "0" * 399, "stages steps is 1000"),
+        ("epochs: 1.0e+308", "stages epochs is 1e+308"),
+        ("epochs: .nan", "stages epochs is nan"),
+        ("steps: 5, gate: {new: 1, retries: 10000000}", "stages gate retries is 10000000"),
+        ("steps: 5, simulation: {episodes: 1000000000000}", "stages simulation episodes is 1000000000000"),
+        ("steps: [[[[[[[[[[1]]]]]]]]]]", "'stages[1].steps' is [[[...]]]"),
+    ],
+)
+def test_numbers_beyond_use_in_stages(line: str, message: str, tmp_path: Path, capsys: Any) -> None:
+    path = tmp_path / "stages.yaml"
+    path.write_text(f"stages:\n  - {{name: one, dataset: data/one, {line}}}\n")
+    assert main(["train", "--stages", str(path)]) == 2
+    assert message in capsys.readouterr().err
+
+
+ROBOT = {
+    "name": "arm",
+    "description": "an arm",
+    "rate": "30",
+    "joints": "[{name: pan, unit: rad, position_limits: unknown, velocity_limit: unknown}]",
+}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("rate", "1.0e+300", "key 'rate' is 1e+300"),
+        ("rate", "1" + "0" * 400, "key 'rate' is 1000"),
+        ("rate", ".nan", "key 'rate' is nan"),
+        ("name", "[a, [b, [c, [d, [e]]]]]", "key 'name' is ['a', ['b', [...]]]"),
+        ("name", "n" * 10_000, "key 'name' is 'nnn"),
+        ("cameras", "[{name: top, width: 1000000000000, height: 480}]", "key 'cameras[0].width' is 1000000000000"),
+    ],
+)
+def test_numbers_beyond_use_in_a_robot(key: str, value: str, message: str, tmp_path: Path, capsys: Any) -> None:
+    path = tmp_path / "robot.yaml"
+    path.write_text("".join(f"{name}: {text}\n" for name, text in {**ROBOT, key: value}.items()))
+    assert main(["robots", "check", str(path)]) == 2
+    shown = capsys.readouterr().err
+    assert message in shown
+    assert len(shown) < 1_500
+
+
+# Every verb's options, by the module that has them.
+VERBS = [
+    "bundle",
+    "demo",
+    "doctor",
+    "export",
+    "status",
+    "robots",
+    "dataset_check",
+    "dataset_compare",
+    "dataset_convert",
+    "dataset_exclude",
+    "dataset_info",
+    "dataset_merge",
+    "dataset_rename",
+    "dataset_repair",
+    "dataset_split",
+    "dataset_stats",
+    "dataset_tasks",
+    "dataset_view",
+]
+ELSEWHERE = ["training.options", "training.preflight_options", "training.sources", "training.stages.plan"] + [
+    "evaluation.options", "evaluation.bench_options", "simulation.options",
+]  # fmt: skip
+
+
+def _numbers_without_limit(options: type) -> list[str]:
+    def unlimited(hint: Any) -> bool:
+        if any(isinstance(extra, Limit) for extra in getattr(hint, "__metadata__", ())):
+            return False
+        inner = [hint.__origin__] if hasattr(hint, "__metadata__") else typing.get_args(hint)
+        return hint in (int, float) or any(unlimited(part) for part in inner)
+
+    hints = typing.get_type_hints(options, include_extras=True)
+    return [f"{options.__name__}.{item.name}" for item in dataclasses.fields(options) if unlimited(hints[item.name])]
+
+
+def test_every_number_that_a_person_gives_has_a_limit() -> None:
+    modules = [f"smolpilot.cli.{name}" for name in VERBS] + [f"smolpilot.{name}" for name in ELSEWHERE]
+    seen, without = 0, []
+    for name in modules:
+        module = importlib.import_module(name)
+        for value in vars(module).values():
+            own = isinstance(value, type) and value.__module__ == name
+            if own and dataclasses.is_dataclass(value) and not value.__name__.startswith("_"):
+                seen += 1
+                without += _numbers_without_limit(value)
+    assert seen > 25
+    assert without == []
+
+
+def test_a_verb_says_which_number_is_beyond_use(tmp_path: Path, capsys: Any) -> None:
+    huge = str(10**30)
+    for words, option in [
+        (["dataset", "convert", "a", "b", "--data-file-mb", huge], "--data-file-mb"),
+        (["dataset", "check", "a", "--jobs", huge], "--jobs"),
+        (["record", "--out", str(tmp_path / "x"), "--episodes", huge], "--episodes"),
+        (["watch", "a", "--every", "1e300"], "--every"),
+        (["preflight", "--dataset", "a", "--chunk-size", huge], "--chunk-size"),
+        (["bench", "a", "--repeats", huge], "--repeats"),
+        (["export", "a", "b", "--frames", huge], "--frames"),
+    ]:
+        assert main(words) == 2, words
+        assert f"{option} is " in capsys.readouterr().err
