@@ -9,8 +9,10 @@ from typing import Any
 import tyro
 
 from smolpilot.cli.options import parse
+from smolpilot.shown import LIMIT, plain
 
 _MOST_INSTRUCTIONS = 100
+_LONG = 1000  # letters of one instruction; --json has all
 
 
 @dataclass
@@ -45,10 +47,10 @@ def _info(options: InfoOptions) -> int:
 
 
 def _print(summary: dict[str, Any]) -> None:
-    from rich.console import Console
+    from smolpilot.terminal import Terminal
 
-    console = Console(highlight=False)
-    console.print(f"[bold]{summary['path']}[/bold]", soft_wrap=True)
+    console = Terminal()
+    console.print(summary["path"], style="bold", soft_wrap=True)
     frames = summary["episode_frames"]
     hours = summary["hours"]
     lengths = f" of {frames['min']} to {frames['max']} frames, median {frames['median']:g}" if frames else ""
@@ -61,17 +63,17 @@ def _print(summary: dict[str, Any]) -> None:
         ("fingerprint", summary["fingerprint"] or "none: files are not here"),
     ]
     for name, value in facts:
-        console.print(f"{name:<12} {value}", markup=False)
+        console.print(f"{name:<12} {value}")
     for note in summary["robot"]["notes"]:
         topic, _, text = note.partition(": ")
-        console.print(f"{topic:<12} {text}", markup=False, soft_wrap=True)
+        console.print(f"{topic:<12} {text}", soft_wrap=True)
     for absent in summary["absent"]:
-        console.print(f"{'absent':<12} {_absent(absent)}", markup=False, soft_wrap=True)
+        console.print(f"{'absent':<12} {_absent(absent)}", soft_wrap=True)
     for table in (_features(summary), _cameras(summary), _instructions(summary), *_statistics(summary)):
         console.print()
         console.print(table)
     for note in summary["notes"]:
-        console.print(f"note: {note}", markup=False, soft_wrap=True)
+        console.print(f"note: {note}", soft_wrap=True)
 
 
 def _absent(row: dict[str, Any]) -> str:
@@ -93,8 +95,6 @@ def _table(title: str, *columns: str) -> Any:
 
 
 def _features(summary: dict[str, Any]) -> Any:
-    from rich.markup import escape
-
     columns = ["name", "type", "shape", "names", "unit", *(["left out of samples"] if summary["left_out"] else [])]
     table = _table("Features", *columns)
     for name, feature in summary["features"].items():
@@ -104,11 +104,11 @@ def _features(summary: dict[str, Any]) -> Any:
         if any(feature.get("units") or ()):
             unit = "see below"
         shape = "x".join(map(str, feature["shape"]))
-        reason = [escape(summary["left_out"].get(name, ""))] if summary["left_out"] else []
-        table.add_row(escape(name), feature["dtype"], shape, escape(named), unit, *reason)
+        reason = [plain(summary["left_out"].get(name, ""))] if summary["left_out"] else []
+        table.add_row(plain(name, LIMIT), plain(feature["dtype"], LIMIT), shape, plain(named, _LONG), unit, *reason)
     for name in summary["left_out"]:
         if name not in summary["features"]:
-            table.add_row(escape(name), "", "", "", "", escape(summary["left_out"][name]))
+            table.add_row(plain(name, LIMIT), "", "", "", "", plain(summary["left_out"][name]))
     return table
 
 
@@ -116,17 +116,15 @@ def _cameras(summary: dict[str, Any]) -> Any:
     table = _table("Cameras", "camera", "pixels", "fps", "codec")
     for name, camera in summary["cameras"].items():
         pixels = f"{camera['width']}x{camera['height']}"
-        table.add_row(name, pixels, f"{camera['fps']:g}", f"{camera['codec']} ({camera['pixel_format']})")
+        table.add_row(plain(name, LIMIT), pixels, f"{camera['fps']:g}", f"{camera['codec']} ({camera['pixel_format']})")
     return table
 
 
 def _instructions(summary: dict[str, Any]) -> Any:
-    from rich.markup import escape
-
     table = _table("Instructions", "instruction", "episodes", "frames")
     for row in summary["instructions"][:_MOST_INSTRUCTIONS]:
         frames = "" if row["frames"] is None else f"{row['frames']:,}"
-        table.add_row(escape(row["text"]), "" if row["episodes"] is None else str(row["episodes"]), frames)
+        table.add_row(plain(row["text"], _LONG), "" if row["episodes"] is None else str(row["episodes"]), frames)
     rest = len(summary["instructions"]) - _MOST_INSTRUCTIONS
     if rest > 0:
         table.add_row(f"… and {rest:,} more (--json lists all)", "", "")
@@ -134,8 +132,6 @@ def _instructions(summary: dict[str, Any]) -> Any:
 
 
 def _statistics(summary: dict[str, Any]) -> list[Any]:
-    from rich.markup import escape
-
     tables = []
     for name, title in ((summary["state"], "State"), (summary["action"], "Action")):
         if name not in summary["statistics"]:
@@ -148,6 +144,6 @@ def _statistics(summary: dict[str, Any]) -> list[Any]:
         table = _table(f"{title} statistics ({whose}{note})", "joint", *(["unit"] if any(units) else []), *keys)
         for i, joint in enumerate(summary["features"][name]["names"] or [name]):
             unit = [units[i] or "unknown"] if any(units) else []
-            table.add_row(escape(joint), *unit, *(f"{stats[key][i]:.4g}" for key in keys))
+            table.add_row(plain(joint, LIMIT), *unit, *(f"{stats[key][i]:.4g}" for key in keys))
         tables.append(table)
     return tables

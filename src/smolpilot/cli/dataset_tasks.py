@@ -14,11 +14,14 @@ from smolpilot.cli.edit_options import EditOptions, report_results, settings_of,
 from smolpilot.cli.options import parse
 from smolpilot.errors import UsageError
 from smolpilot.option_types import Pairs
+from smolpilot.shown import plain
 
 if TYPE_CHECKING:
     from smolpilot.datasets.edit import Instruction
     from smolpilot.datasets.meta import DatasetMeta
     from smolpilot.datasets.rewrite import Progress, RewriteReport
+
+_LONG = 1000  # letters of one instruction; --json has all
 
 
 @dataclass
@@ -103,11 +106,10 @@ def _list(found: Sequence[Instruction], as_json: bool) -> None:
         print(json_module.dumps({"instructions": _document(found)}, indent=2))
         return
     from rich import box
-    from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
 
     from smolpilot.datasets.splits import episode_ranges
+    from smolpilot.terminal import Terminal
 
     table = Table(title="Instructions", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("index", justify="right")
@@ -117,5 +119,5 @@ def _list(found: Sequence[Instruction], as_json: bool) -> None:
     table.add_column("which", overflow="fold")
     for one in found:
         which = episode_ranges(one.episodes) or "none"
-        table.add_row(str(one.index), escape(one.text), str(len(one.episodes)), f"{one.frames:,}", which)
-    Console(highlight=False).print(table)
+        table.add_row(str(one.index), plain(one.text, _LONG), str(len(one.episodes)), f"{one.frames:,}", which)
+    Terminal().print(table)
