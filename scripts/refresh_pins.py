@@ -6,11 +6,17 @@ uv's lock file names addresses, so it stays out of git; the versions it holds ar
     python scripts/refresh_pins.py            newest versions that fit: resolve without pins, write the new ones
     python scripts/refresh_pins.py --check    resolve with the pins and fail unless exactly they come out
     python scripts/refresh_pins.py --from-lock uv.lock    pin what a lock file holds
+    python scripts/refresh_pins.py --requirements         keep the pins, write requirements/*.txt from them
+
+With the pins, requirements/*.txt are written: the same versions with the hashes of their files, for releases
+(`pip install --require-hashes -r requirements/runtime.txt`); one file for the package, one for it with each extra, one
+with the tests' packages, one for what builds it. No addresses stand in them either.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import shutil
 import subprocess
@@ -31,6 +37,12 @@ NEEDED = (
     ".python-version",
     "src/smolpilot/__init__.py",
     "src/smolpilot/version.py",
+)
+# What requirements/*.txt are for.
+MACHINES = (
+    "sys_platform == 'linux' and platform_machine == 'x86_64'",
+    "sys_platform == 'linux' and platform_machine == 'aarch64'",
+    "sys_platform == 'darwin' and platform_machine == 'arm64'",
 )
 
 
@@ -89,8 +101,44 @@ def resolve_build(pyproject: str) -> list[str]:
     command = [*find_uv(), "pip", "compile", "--quiet", "--universal", "--no-header", "--no-annotate", "-"]
     # In an empty folder, so that the present pins are not taken as constraints.
     with tempfile.TemporaryDirectory() as folder:
+        shutil.copy(ROOT / ".python-version", folder)
         done = subprocess.run(command, input=requires, capture_output=True, text=True, check=True, cwd=folder)
     return sorted(line.strip() for line in done.stdout.splitlines() if "==" in line)
+
+
+def requirement_sets(pyproject: str) -> dict[str, list[str]]:
+    """The name of each file in requirements/, and what it adds to the package's own requirements, as uv's options."""
+    extras = tomllib.loads(pyproject)["project"]["optional-dependencies"]
+    return {"runtime": [], **{name: ["--extra", name] for name in extras}, "test": ["--group", "test"]}
+
+
+def write_requirements(pyproject: str) -> None:
+    """Write requirements/*.txt from the pins of this pyproject.toml: versions and hashes, no addresses."""
+    folder = ROOT / "requirements"
+    folder.mkdir(exist_ok=True)
+    requires = tomllib.loads(pyproject)
+    below = re.search(r"<\s*([0-9.]+)", requires["project"]["requires-python"])
+    assert below is not None, "requires-python has no upper end"
+    with tempfile.TemporaryDirectory() as temporary:
+        # uv would resolve for every later Python, too, and for machines that torch has no files for.
+        environments = [f"python_version < '{below[1]}' and {machine}" for machine in MACHINES]
+        limited = pyproject.replace("[tool.uv]\n", f"[tool.uv]\nenvironments = {json.dumps(environments)}\n")
+        Path(temporary, "pyproject.toml").write_text(limited, encoding="utf-8")
+        for name, options in requirement_sets(pyproject).items():
+            _compile(temporary, "pyproject.toml", *options, to=folder / f"{name}.txt")
+    with tempfile.TemporaryDirectory() as temporary:
+        Path(temporary, "requires.in").write_text("\n".join(requires["build-system"]["requires"]), encoding="utf-8")
+        Path(temporary, "pins.txt").write_text("\n".join(read_pins(pyproject)[1]), encoding="utf-8")
+        _compile(temporary, "requires.in", "--constraint", "pins.txt", to=folder / "build.txt")
+
+
+def _compile(folder: str, *words: str, to: Path) -> None:
+    command = [*find_uv(), "pip", "compile", "--quiet", "--universal", "--generate-hashes"]
+    command += ["--no-header", "--no-annotate", "--no-emit-index-url", *words]
+    shutil.copy(ROOT / ".python-version", folder)
+    done = subprocess.run(command, cwd=folder, check=True, stdout=subprocess.PIPE, text=True)
+    to.write_text(done.stdout, encoding="utf-8")
+    print(f"{to.relative_to(ROOT)}: {len(re.findall('^[a-z]', done.stdout, re.MULTILINE))} packages")
 
 
 def find_uv() -> list[str]:
@@ -118,21 +166,27 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="resolve with the pins; fail unless exactly they come out")
     parser.add_argument("--from-lock", type=Path, help="pin what this lock file holds, resolving nothing")
+    parser.add_argument("--requirements", action="store_true", help="keep the pins; write requirements/*.txt from them")
     arguments = parser.parse_args()
     path = ROOT / "pyproject.toml"
     text = path.read_text(encoding="utf-8")
     if arguments.check:
         return _check(text)
+    if arguments.requirements:
+        write_requirements(text)
+        return 0
     bare = write_pins(text, [], [])
     if arguments.from_lock:
         lock = tomllib.loads(arguments.from_lock.read_text(encoding="utf-8"))
     else:
         lock = resolve(bare, upgrade=True)
     old, (pins, build) = set(read_pins(text)[0]), (pins_of_lock(lock), resolve_build(bare))
-    path.write_text(write_pins(text, pins, build), encoding="utf-8")
+    pinned = write_pins(text, pins, build)
+    path.write_text(pinned, encoding="utf-8")
     for pin in sorted(set(pins) ^ old, key=lambda pin: re.split("==", pin)[0]):
         print(f"{'+' if pin in pins else '-'} {pin}")
     print(f"{len(pins)} packages pinned, {len(build)} for the build")
+    write_requirements(pinned)
     return 0
 
 

@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING
 
 import lazy_loader
 
+from . import telemetry
 from .version import __version__
 
 if TYPE_CHECKING:
     from .datasets import open_dataset
     from .policy import Policy, load_policy
     from .robots import RobotProfile
+
+telemetry.switch_off()
 
 __all__ = ["Policy", "RobotProfile", "__version__", "load_policy", "open_dataset"]
 

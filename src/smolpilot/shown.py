@@ -1,10 +1,12 @@
-"""Values and texts from files, made safe to show: in a message, in the terminal, in markup."""
+"""Values and texts from files, made safe to show: in a message, in the terminal, in markup, in JSON."""
 
 from __future__ import annotations
 
+import json
+import re
 import reprlib
-
-from rich.markup import escape
+import unicodedata
+from typing import Any
 
 LIMIT = 200
 """Characters of a foreign value in a message."""
@@ -12,6 +14,10 @@ LIMIT = 200
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel, _SHORT.maxdict, _SHORT.maxlist, _SHORT.maxtuple, _SHORT.maxset = 3, 6, 6, 6, 6
 _SHORT.maxstring = _SHORT.maxlong = _SHORT.maxother = LIMIT
+
+# What is looked at letter by letter; all else is plain ASCII.
+_ODD = re.compile(r"[^ -~]")
+_ODD_BUT_LINE_ENDS = re.compile(r"[^\n\t -~]")
 
 
 def shown(value: object) -> str:
@@ -29,13 +35,30 @@ def plain(text: object, limit: int | None = None) -> str:
     content = str(text)
     if limit is not None and len(content) > limit:
         content = f"{content[: limit - 3]}..."
-    if content.isprintable():
-        return content
-    return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in content
-    )
+    return _ODD.sub(_spelled, content)
+
+
+def lines(text: str) -> str:
+    """`plain` for a text of several lines: line ends and tabs stay. For what is printed as a whole."""
+    return _ODD_BUT_LINE_ENDS.sub(_spelled, text)
 
 
 def markup(text: object, limit: int | None = None) -> str:
     """`plain`, escaped for rich: brackets of a name are brackets, no markup."""
+    from rich.markup import escape  # loaded here: messages need no rich
+
     return escape(plain(text, limit))
+
+
+def json_text(document: Any) -> str:
+    """A document as JSON for people, indented: letters of any language as they are, what acts on a terminal escaped."""
+    text = json.dumps(document, indent=2, ensure_ascii=False)
+    return _ODD_BUT_LINE_ENDS.sub(lambda found: _spelled(found, json.dumps(found.group())[1:-1]), text)
+
+
+def _spelled(found: re.Match[str], spelling: str | None = None) -> str:
+    letter = found.group()
+    # Wide spaces and the joiners of Persian and Hindi are no printable letters to Python, but texts need them.
+    if letter.isprintable() or letter in "\u200c\u200d" or unicodedata.category(letter) == "Zs":
+        return letter
+    return spelling or letter.encode("unicode_escape").decode("ascii")

@@ -36,7 +36,11 @@ def _say(text: str, ended: threading.Event) -> None:
     if not sys.stderr.isatty():
         print(f"{text} ...", file=sys.stderr, flush=True)
         return
-    from rich.console import Console
+    from rich.text import Text
 
-    with Console(stderr=True).status(text):
-        ended.wait()
+    from smolpilot import terminal
+
+    spinner = terminal.Terminal(stderr=True).status(Text(text))
+    terminal.start(spinner)
+    ended.wait()
+    spinner.stop()

@@ -18,6 +18,7 @@ from typing import Any, Literal
 import tyro
 
 from smolpilot.errors import UsageError, did_you_mean
+from smolpilot.streams import unguarded
 
 _NUMBERS = ("-inf", "-nan", "-infinity")
 _OPTION = re.compile(r"--[A-Za-z]|-[A-Za-z]")
@@ -148,12 +149,15 @@ def read[T](options: type[T], words: Sequence[str], *, prog: str, default: T | N
     """The words as the dataclass; what tyro refuses is a UsageError in this program's form."""
     more: dict[str, Any] = {} if default is None else {"default": default}
     kind: type = options
-    said = io.StringIO()
+    said, shown = io.StringIO(), io.StringIO()
+    # tyro colors its help: those sequences must pass. Values of a file (`default`) stand in it without colors.
+    out = unguarded(sys.stdout) if default is None else shown
     try:
-        with contextlib.redirect_stderr(said):
+        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(out):
             found: T = tyro.cli(options, args=list(words), prog=prog, **more)
             return found
     except SystemExit as stop:
+        print(shown.getvalue(), end="")
         if stop.code != 2:
             raise
     raise _as_error(said.getvalue(), prog, fields_of(kind))

@@ -30,10 +30,11 @@ def main(args: list[str]) -> int:
 def print_table(document: dict[str, Any]) -> None:
     """The document of `evaluation.bench` for a person."""
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False)
+    from smolpilot.terminal import Terminal
+
+    console = Terminal()
     facts, tokens, cameras = document["machine"], document["tokens"], document["cameras"]
     console.print(
         f"{facts['device']} ({facts['processor']}), torch {facts['torch']}; {document['parameters'] / 1e6:.1f} M "
@@ -41,7 +42,6 @@ def print_table(document: dict[str, Any]) -> None:
         f"{len(cameras['slots'])} slots; {tokens['images']} image, {tokens['instruction']} word and 1 state token; "
         f"{document['denoising_steps']} denoising steps; {numbered(document['repeats'], 'chunk')} each after "
         f"{document['warm_up']} to warm up, {document['frames']} frames",
-        markup=False,
         soft_wrap=True,
     )
     table = Table(box=SIMPLE_HEAD, padding=(0, 1))
@@ -62,15 +62,15 @@ def print_table(document: dict[str, Any]) -> None:
             faster,
         )
     console.print(table)
-    console.print("net: without the transforms between robot units and the network.", markup=False)
+    console.print("net: without the transforms between robot units and the network.")
     if document["reference"]:
-        console.print(f"faster: times faster than {document['reference']}, in the same run.", markup=False)
+        console.print(f"faster: times faster than {document['reference']}, in the same run.")
     for row in document["rows"]:
         said = [part for part in (_difference(row), row["verdict"]) if part]
         if said:
-            console.print(f"{row['name']}: {'; '.join(said)}", markup=False, soft_wrap=True)
+            console.print(f"{row['name']}: {'; '.join(said)}", soft_wrap=True)
         if row["note"]:
-            console.print(f"warning: {row['note']}", style="yellow", markup=False, soft_wrap=True)
+            console.print(f"warning: {row['note']}", style="yellow", soft_wrap=True)
 
 
 def _difference(row: dict[str, Any]) -> str:

@@ -3,7 +3,6 @@ prepares an offline LeRobot."""
 
 from __future__ import annotations
 
-import json
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import tyro
 
 from smolpilot.cli.options import parse
+from smolpilot.shown import json_text
 
 
 @dataclass
@@ -104,5 +104,5 @@ def _show(options: ShowOptions) -> int:
             tokenizer_dir=options.tokenizer,
             need_statistics=False,
         )
-    print(json.dumps(summary(policy), indent=2, ensure_ascii=False) if options.json else summary_text(policy))
+    print(json_text(summary(policy)) if options.json else summary_text(policy))
     return 0

@@ -13,6 +13,7 @@ from smolpilot.cli.options import parse
 from smolpilot.cli.progress import progress_bar
 from smolpilot.errors import UsageError
 from smolpilot.option_types import Few, Pairs
+from smolpilot.shown import plain
 from smolpilot.words import numbered
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 _STYLES = {"error": "bold red", "warning": "yellow", "info": "cyan"}
 _SHOWN = 3
 _GENERATOR = "smolpilot dataset check"
+_LONG = 2000  # letters of one finding; --json has all
 
 
 @dataclass
@@ -82,14 +84,15 @@ def main(args: list[str]) -> int:
 
 
 def _print(result: Audit, options: CheckOptions) -> None:
-    from rich.console import Console
+    from rich.text import Text
 
     from smolpilot.datasets.audit.findings import collapsed, count
     from smolpilot.datasets.audit.rules import GROUPS
+    from smolpilot.terminal import Terminal
 
-    console = Console(highlight=False)
+    console = Terminal()
     facts = result.facts()
-    console.print(f"[bold]{_escape(facts['path'])}[/bold]", soft_wrap=True)
+    console.print(facts["path"], style="bold", soft_wrap=True)
     console.print(
         f"LeRobot {facts['version']}, {_robot(facts)}{facts['episodes']} episodes, {facts['rows']:,} rows, "
         f"{numbered(len(facts['cameras']), 'camera')}, {facts['decoded_frames']:,} frames decoded, "
@@ -103,25 +106,26 @@ def _print(result: Audit, options: CheckOptions) -> None:
         members = list(kind)
         episodes = sorted({episode for _, listed in members for episode in listed})
         where = _episodes(episodes)
-        head = f"[{_STYLES[severity]}]{severity}[/] [bold]{code}[/bold] ({GROUPS[members[0][0].group]}){where}"
-        console.print(head, soft_wrap=True)
+        group = f" ({GROUPS[members[0][0].group]}){where}"
+        console.print(Text.assemble((severity, _STYLES[severity]), " ", (code, "bold"), group), soft_wrap=True)
         for found, _ in members[:_SHOWN]:
-            console.print(f"  {_escape(found.message)}", soft_wrap=True)
+            console.print(f"  {plain(found.message, _LONG)}", soft_wrap=True)
         if len(members) > _SHOWN:
             console.print(f"  … and {len(members) - _SHOWN} more; --json and --html show all")
         for fix in _fixes([found for found in result.findings if (found.severity, found.code) == (severity, code)]):
-            console.print(f"  [dim]fix:[/dim] {_escape(fix)}", soft_wrap=True)
+            console.print(Text.assemble("  ", ("fix:", "dim"), f" {plain(fix, _LONG)}"), soft_wrap=True)
     counts = count(found for found, _ in together)
     words = ", ".join(
         f"{number} {name}{'s' if number != 1 and name != 'info' else ''}" for name, number in counts.items()
     )
-    verdict = "[bold red]Not sound[/]" if counts["error"] else "[bold green]Sound[/]"
+    verdict = ("Not sound", "bold red") if counts["error"] else ("Sound", "bold green")
+    end = "." if not options.strict else " (--strict: warnings count)."
     console.print()
-    console.print(f"{verdict}: {words}" + ("." if not options.strict else " (--strict: warnings count)."))
+    console.print(Text.assemble(verdict, f": {words}{end}"))
     if result.unloadable:
         console.print(f"Samples do not load, or not as recorded, in: {', '.join(result.unloadable)}.")
     if options.html is not None:
-        console.print(f"Page: {_escape(str(options.html))}", soft_wrap=True)
+        console.print(f"Page: {options.html}", soft_wrap=True)
 
 
 def _robot(facts: dict[str, Any]) -> str:
@@ -140,15 +144,9 @@ def _fixes(findings: list[Finding]) -> list[str]:
 
     groups: dict[str, tuple[list[Finding], list[int]]] = {}
     for found in findings:
-        plain = found.fix.replace(f"--episodes {found.episode}", "--episodes")
-        listed, episodes = groups.setdefault(plain, ([], []))
+        bare = found.fix.replace(f"--episodes {found.episode}", "--episodes")
+        listed, episodes = groups.setdefault(bare, ([], []))
         listed.append(found)
         if found.episode is not None:
             episodes.append(found.episode)
     return [one_fix(listed, sorted(set(episodes))).fix for listed, episodes in groups.values()]
-
-
-def _escape(text: str) -> Any:
-    from rich.markup import escape
-
-    return escape(text)

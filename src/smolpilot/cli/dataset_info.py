@@ -9,6 +9,7 @@ from typing import Any
 import tyro
 
 from smolpilot.cli.options import parse
+from smolpilot.shown import plain
 
 _MOST_ROWS = 100
 _MOST_LETTERS = 500
@@ -46,10 +47,10 @@ def _info(options: InfoOptions) -> int:
 
 
 def _print(summary: dict[str, Any]) -> None:
-    from rich.console import Console
+    from smolpilot.terminal import Terminal
 
-    console = Console(highlight=False)
-    console.print(f"[bold]{summary['path']}[/bold]", soft_wrap=True)
+    console = Terminal()
+    console.print(summary["path"], style="bold", soft_wrap=True)
     frames = summary["episode_frames"]
     hours = summary["hours"]
     lengths = f" of {frames['min']} to {frames['max']} frames, median {frames['median']:g}" if frames else ""
@@ -62,17 +63,17 @@ def _print(summary: dict[str, Any]) -> None:
         ("fingerprint", summary["fingerprint"] or "none: files are not here"),
     ]
     for name, value in facts:
-        console.print(f"{name:<12} {value}", markup=False)
+        console.print(f"{name:<12} {value}")
     for note in summary["robot"]["notes"]:
         topic, _, text = note.partition(": ")
-        console.print(f"{topic:<12} {text}", markup=False, soft_wrap=True)
+        console.print(f"{topic:<12} {text}", soft_wrap=True)
     for absent in summary["absent"]:
-        console.print(f"{'absent':<12} {_absent(absent)}", markup=False, soft_wrap=True)
+        console.print(f"{'absent':<12} {_absent(absent)}", soft_wrap=True)
     for table in (_features(summary), _cameras(summary), _instructions(summary), *_statistics(summary)):
         console.print()
         console.print(table)
     for note in summary["notes"]:
-        console.print(f"note: {note}", markup=False, soft_wrap=True)
+        console.print(f"note: {note}", soft_wrap=True)
 
 
 def _absent(row: dict[str, Any]) -> str:
@@ -94,8 +95,6 @@ def _table(title: str, *columns: str) -> Any:
 
 
 def _features(summary: dict[str, Any]) -> Any:
-    from smolpilot.shown import markup
-
     columns = ["name", "type", "shape", "names", "unit", *(["left out of samples"] if summary["left_out"] else [])]
     table = _table("Features", *columns)
     for name, feature in list(summary["features"].items())[:_MOST_ROWS]:
@@ -105,18 +104,18 @@ def _features(summary: dict[str, Any]) -> Any:
         if any(feature.get("units") or ()):
             unit = "see below"
         shape = "x".join(map(str, feature["shape"]))
-        reason = [markup(summary["left_out"].get(name, ""))] if summary["left_out"] else []
+        reason = [plain(summary["left_out"].get(name, ""))] if summary["left_out"] else []
         table.add_row(
-            markup(name, _MOST_LETTERS),
-            markup(feature["dtype"], _MOST_LETTERS),
+            plain(name, _MOST_LETTERS),
+            plain(feature["dtype"], _MOST_LETTERS),
             shape,
-            markup(named, _MOST_LETTERS),
+            plain(named, _MOST_LETTERS),
             unit,
             *reason,
         )
     undescribed = [name for name in summary["left_out"] if name not in summary["features"]]
     for name in undescribed[:_MOST_ROWS]:
-        table.add_row(markup(name, _MOST_LETTERS), "", "", "", "", markup(summary["left_out"][name]))
+        table.add_row(plain(name, _MOST_LETTERS), "", "", "", "", plain(summary["left_out"][name]))
     _add_rest(table, max(len(summary["features"]) - _MOST_ROWS, 0) + max(len(undescribed) - _MOST_ROWS, 0))
     return table
 
@@ -128,33 +127,27 @@ def _add_rest(table: Any, rest: int) -> None:
 
 
 def _cameras(summary: dict[str, Any]) -> Any:
-    from smolpilot.shown import markup
-
     table = _table("Cameras", "camera", "pixels", "fps", "codec")
     for name, camera in list(summary["cameras"].items())[:_MOST_ROWS]:
         pixels = f"{camera['width']}x{camera['height']}"
-        coded = markup(f"{camera['codec']} ({camera['pixel_format']})", _MOST_LETTERS)
-        table.add_row(markup(name, _MOST_LETTERS), pixels, f"{camera['fps']:g}", coded)
+        coded = plain(f"{camera['codec']} ({camera['pixel_format']})", _MOST_LETTERS)
+        table.add_row(plain(name, _MOST_LETTERS), pixels, f"{camera['fps']:g}", coded)
     _add_rest(table, len(summary["cameras"]) - _MOST_ROWS)
     return table
 
 
 def _instructions(summary: dict[str, Any]) -> Any:
-    from smolpilot.shown import markup
-
     table = _table("Instructions", "instruction", "episodes", "frames")
     for row in summary["instructions"][:_MOST_ROWS]:
         frames = "" if row["frames"] is None else f"{row['frames']:,}"
         table.add_row(
-            markup(row["text"], _MOST_LETTERS), "" if row["episodes"] is None else str(row["episodes"]), frames
+            plain(row["text"], _MOST_LETTERS), "" if row["episodes"] is None else str(row["episodes"]), frames
         )
     _add_rest(table, len(summary["instructions"]) - _MOST_ROWS)
     return table
 
 
 def _statistics(summary: dict[str, Any]) -> list[Any]:
-    from smolpilot.shown import markup
-
     tables = []
     for name, title in ((summary["state"], "State"), (summary["action"], "Action")):
         if name not in summary["statistics"]:
@@ -168,7 +161,7 @@ def _statistics(summary: dict[str, Any]) -> list[Any]:
         joints = summary["features"][name]["names"] or [name]
         for i, joint in enumerate(joints[:_MOST_ROWS]):
             unit = [units[i] or "unknown"] if any(units) else []
-            table.add_row(markup(joint, _MOST_LETTERS), *unit, *(f"{stats[key][i]:.4g}" for key in keys))
+            table.add_row(plain(joint, _MOST_LETTERS), *unit, *(f"{stats[key][i]:.4g}" for key in keys))
         _add_rest(table, len(joints) - _MOST_ROWS)
         tables.append(table)
     return tables

@@ -15,9 +15,8 @@ from smolpilot.option_types import Few
 from smolpilot.words import numbered
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from smolpilot.datasets.repair import RepairReport
+    from smolpilot.terminal import Terminal
 
 
 @dataclass
@@ -66,17 +65,15 @@ def main(args: list[str]) -> int:
 
 
 def _print(report: RepairReport, options: RepairOptions) -> None:
-    from rich.console import Console
-
     from smolpilot.datasets.audit.findings import count
+    from smolpilot.terminal import Terminal
 
-    console, plan = Console(highlight=False), report.plan
+    console, plan = Terminal(), report.plan
     counts = count(report.before.findings)
     total = len(report.before.recording.records)
     console.print(
         f"{options.src}: {numbered(total, 'episode')}, {numbered(counts['error'], 'error')}, "
         f"{numbered(counts['warning'], 'warning')}",
-        markup=False,
         soft_wrap=True,
     )
     heads = ("Would do:", "Would leave out:") if options.dry_run else ("Done:", "Left out:")
@@ -90,14 +87,14 @@ def _print(report: RepairReport, options: RepairOptions) -> None:
     frames = sum(episode.length for episode in plan.episodes)
     what = f"{len(plan.episodes)} of {numbered(total, 'episode')}, {numbered(frames, 'frame')}, LeRobot {plan.version}"
     if options.dry_run:
-        console.print(f"Dry run: nothing written. {options.dst} would hold {what}.", markup=False, soft_wrap=True)
+        console.print(f"Dry run: nothing written. {options.dst} would hold {what}.", soft_wrap=True)
     else:
         verdict = f"{numbered(len(report.remaining), 'error')} left" if report.remaining else "no errors left"
-        console.print(f"{options.dst}: {what}; checked: {verdict}.", markup=False, soft_wrap=True)
+        console.print(f"{options.dst}: {what}; checked: {verdict}.", soft_wrap=True)
 
 
-def _list(console: Console, head: str, lines: list[str]) -> None:
+def _list(console: Terminal, head: str, lines: list[str]) -> None:
     if lines:
         console.print(head, style="bold")
         for line in lines:
-            console.print(f"  {line}", markup=False, soft_wrap=True)
+            console.print(f"  {line}", soft_wrap=True)

@@ -14,6 +14,7 @@ from smolpilot.atomic import refuse_existing
 from smolpilot.cli.options import parse
 from smolpilot.errors import UsageError
 from smolpilot.option_types import Few
+from smolpilot.shown import LIMIT, plain
 from smolpilot.words import numbered
 
 if TYPE_CHECKING:
@@ -160,18 +161,22 @@ def _size(stats: dict[str, Any]) -> int | None:
 
 
 def _print(result: _Result, out: Path | None) -> None:
-    from rich.console import Console
+    from rich.text import Text
 
     from smolpilot.datasets.recompute import is_index
+    from smolpilot.terminal import Terminal
 
     # Into a file or pipe tables are written as wide as they are.
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 180)
+    console = Terminal(width=None if sys.stdout.isatty() else 180)
     meta, data = result.meta, result.data
     console.print(
-        f"[bold]{meta.root}[/bold]: {numbered(meta.total_frames, 'frame')} of {numbered(len(meta.episodes), 'episode')}"
+        Text.assemble(
+            (str(meta.root), "bold"),
+            f": {numbered(meta.total_frames, 'frame')} of {numbered(len(meta.episodes), 'episode')}",
+        )
     )
     for note in result.notes:
-        console.print(note, markup=False, soft_wrap=True)
+        console.print(note, soft_wrap=True)
     for name in meta.features:
         if not is_index(name) and (name in meta.statistics or (data is not None and name in data)):
             console.print()
@@ -186,7 +191,6 @@ def _print(result: _Result, out: Path | None) -> None:
 
 def _table(result: _Result, name: str) -> Any:
     from rich import box
-    from rich.markup import escape
     from rich.table import Table
 
     from smolpilot.datasets.recompute import joint_names
@@ -194,7 +198,7 @@ def _table(result: _Result, name: str) -> Any:
     stored, data = result.meta.statistics.get(name, {}), (result.data or {}).get(name)
     units = result.units.get(name)
     shown = [stat for stat in _SHOWN if stat in stored or (data is not None and stat in data)]
-    table = Table(title=escape(name), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(title=plain(name, LIMIT), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     camera = any(name == camera.key for camera in result.meta.cameras.values())
     table.add_column("channel" if camera else "joint", overflow="fold")
     if camera or units is not None:
@@ -209,17 +213,19 @@ def _table(result: _Result, name: str) -> Any:
         cells = [
             _cell(stored.get(stat), None if data is None else data.get(stat), i, (i, stat) in wrong) for stat in shown
         ]
-        table.add_row(escape(joint), *unit, *cells, *([] if data is None else [_largest(stored, data, i)]))
+        table.add_row(plain(joint, LIMIT), *unit, *cells, *([] if data is None else [_largest(stored, data, i)]))
     return table
 
 
-def _cell(stored: Any, data: Any, i: int, wrong: bool) -> str:
+def _cell(stored: Any, data: Any, i: int, wrong: bool) -> Any:
+    from rich.text import Text
+
     value = _number(stored, i)
     if not wrong and stored is not None:
         return value
     if data is None:
         return value
-    return f"[red]{value}[/red] data {_number(data, i)}" if wrong else f"data {_number(data, i)}"
+    return Text.assemble((value, "red"), f" data {_number(data, i)}") if wrong else f"data {_number(data, i)}"
 
 
 def _number(values: Any, i: int) -> str:

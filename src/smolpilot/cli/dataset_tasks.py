@@ -14,12 +14,12 @@ from smolpilot.cli.edit_options import EditOptions, report_results, settings_of,
 from smolpilot.cli.options import parse
 from smolpilot.errors import UsageError
 from smolpilot.option_types import Pairs
+from smolpilot.shown import plain
 
 if TYPE_CHECKING:
     from smolpilot.datasets.edit import Instruction
     from smolpilot.datasets.meta import DatasetMeta
     from smolpilot.datasets.rewrite import Progress, RewriteReport
-
 
 _MOST_ROWS = 1_000
 _MOST_LETTERS = 500
@@ -107,11 +107,10 @@ def _list(found: Sequence[Instruction], as_json: bool) -> None:
         print(json_module.dumps({"instructions": _document(found)}, indent=2))
         return
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
     from smolpilot.datasets.splits import episode_ranges
-    from smolpilot.shown import markup, plain
+    from smolpilot.terminal import Terminal
 
     table = Table(title="Instructions", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("index", justify="right")
@@ -121,8 +120,8 @@ def _list(found: Sequence[Instruction], as_json: bool) -> None:
     table.add_column("which", overflow="fold")
     for one in found[:_MOST_ROWS]:
         which = plain(episode_ranges(one.episodes) or "none", _MOST_LETTERS)
-        text = markup(one.text, _MOST_LETTERS)
+        text = plain(one.text, _MOST_LETTERS)
         table.add_row(str(one.index), text, str(len(one.episodes)), f"{one.frames:,}", which)
     if len(found) > _MOST_ROWS:
         table.add_row("…", f"and {len(found) - _MOST_ROWS:,} more (--json lists all)")
-    Console(highlight=False).print(table)
+    Terminal().print(table)

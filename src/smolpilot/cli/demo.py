@@ -9,13 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from smolpilot.atomic import refuse_inside_dataset, write_text_atomic
 from smolpilot.errors import SmolpilotError, UsageError, check_seed
 from smolpilot.json_input import read_json_file
 from smolpilot.option_types import Amount, Seed, Steps
+from smolpilot.terminal import Terminal
 
 from .options import parse
 
@@ -91,17 +92,17 @@ def main(args: Sequence[str]) -> int:
 
     options = parse(DemoOptions, args, verb="demo")
     _same_settings(options)
-    console = Console(stderr=True)
+    console = Terminal(stderr=True)
     started = time.monotonic()
     count = len(demo_steps(options))
     for number in range(count):
         step = demo_steps(options)[number]
         command = shlex.join(["smolpilot", *step.args])
-        console.rule(f"[bold]{number + 1}/{count} {step.title}", align="left")
+        console.rule(Text(f"{number + 1}/{count} {step.title}", "bold"), align="left")
         if step.result is not None and step.result.exists():
-            console.print(f"{step.result} is there already: skipped. Command: {command}", markup=False, soft_wrap=True)
+            console.print(f"{step.result} is there already: skipped. Command: {command}", soft_wrap=True)
             continue
-        console.print(f"$ {command}", markup=False, style="bold cyan", soft_wrap=True)
+        console.print(f"$ {command}", style="bold cyan", soft_wrap=True)
         code = cli.main(step.args)
         if code != 0:
             raise_failed(command, code)
@@ -156,7 +157,7 @@ def _report(options: DemoOptions) -> Path:
     )
 
 
-def _verdict(options: DemoOptions, report: Path, seconds: float, console: Console) -> int:
+def _verdict(options: DemoOptions, report: Path, seconds: float, console: Terminal) -> int:
     table = Table(title="Closed loop on fresh episodes", title_justify="left")
     for column in ("policy and instruction", "success", "95 % interval", "goal"):
         table.add_column(column)
@@ -174,5 +175,5 @@ def _verdict(options: DemoOptions, report: Path, seconds: float, console: Consol
         goal = f"at least {least:.0%}" if least is not None else f"at most {most:.0%}"
         table.add_row(name, f"{rate:.0%}", f"{low:.0%} to {high:.0%}", f"{goal}: {'yes' if reached else 'NO'}")
     console.print(table)
-    console.print(f"Took {seconds / 60:.1f} minutes. Report, opens in a browser: {report}", markup=False)
+    console.print(f"Took {seconds / 60:.1f} minutes. Report, opens in a browser: {report}")
     return 0 if passed else 1

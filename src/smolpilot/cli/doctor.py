@@ -47,11 +47,12 @@ def main(args: Sequence[str]) -> int:
 
 
 def _print(check: Check) -> None:
-    from rich.console import Console
-    from rich.markup import escape
+    from rich.text import Text
+
+    from smolpilot.terminal import Terminal
 
     colour = {"ok": "green", "warning": "yellow", "error": "red"}[check.verdict]
-    console = Console(highlight=False, soft_wrap=True)
-    console.print(f"[{colour}]{check.verdict:<8}[/{colour}] {check.name:<19} {escape(check.found)}")
+    console = Terminal(soft_wrap=True)
+    console.print(Text.assemble((f"{check.verdict:<8}", colour), f" {check.name:<19} {check.found}"))
     if check.fix:
-        console.print(f"{'':<8} {'':<19} fix: {escape(check.fix)}")
+        console.print(f"{'':<8} {'':<19} fix: {check.fix}")

@@ -84,13 +84,13 @@ def _check_robot(options: EvalOptions, policy: Policy) -> None:
 
 def _print(document: dict[str, Any], options: EvalOptions) -> None:
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
     from rich.table import Table
 
     from smolpilot.evaluation.report import number
+    from smolpilot.terminal import Terminal
 
-    console = Console(highlight=False)
-    console.print(document["split"]["text"], markup=False, soft_wrap=True)
+    console = Terminal()
+    console.print(document["split"]["text"], soft_wrap=True)
     mixed = len({joint["unit"] for joint in document["joints"]}) > 1
     table = Table(box=SIMPLE_HEAD, padding=(0, 1), title_justify="left", title=f"Error per joint ({document['unit']}), "
                   f"{document['frames']} frames, chunks of {document['horizon']}")  # fmt: skip
@@ -112,6 +112,6 @@ def _print(document: dict[str, Any], options: EvalOptions) -> None:
     if document["bundle"]["engine"]:
         console.print("Computed by the engine, {mode} in {precision}.".format(**document["bundle"]["engine"]))
     for warning in document["warnings"]:
-        console.print(f"warning: {warning}", style="yellow", markup=False, soft_wrap=True)
-    console.print(f"The policy {document['verdict']['text']}.", style="bold", markup=False, soft_wrap=True)
-    console.print(f"Report: {options.out / 'report.html'}", markup=False, soft_wrap=True)
+        console.print(f"warning: {warning}", style="yellow", soft_wrap=True)
+    console.print(f"The policy {document['verdict']['text']}.", style="bold", soft_wrap=True)
+    console.print(f"Report: {options.out / 'report.html'}", soft_wrap=True)

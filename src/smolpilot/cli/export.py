@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ from smolpilot.cli.options import parse
 from smolpilot.cli.progress import progress_bar
 from smolpilot.errors import UsageError
 from smolpilot.option_types import Batch, Pairs
+from smolpilot.shown import json_text
 
 
 @dataclass
@@ -94,7 +94,7 @@ def main(args: list[str]) -> int:
             progress=progress,
         )
     if options.json:
-        print(json.dumps(document, indent=2, ensure_ascii=False))
+        print(json_text(document))
     else:
         print(f"cameras: {camera_text(policy.recipe.camera_map)}")
         _print(document)
@@ -103,12 +103,13 @@ def main(args: list[str]) -> int:
 
 def _print(document: dict[str, Any]) -> None:
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False)
+    from smolpilot.terminal import Terminal
+
+    console = Terminal()
     size = sum(document["bytes"].values()) / 1e6
-    console.print(f"{document['out']}: {document['precision']}, {size:,.0f} MB", markup=False, soft_wrap=True)
+    console.print(f"{document['out']}: {document['precision']}, {size:,.0f} MB", soft_wrap=True)
     table = Table(box=SIMPLE_HEAD, padding=(0, 1), title_justify="left")
     table.title = f"Difference from the plain network, {document['frames']} {document['frames_are']} frames"
     table.add_column("joint", overflow="fold")
@@ -124,4 +125,4 @@ def _print(document: dict[str, Any]) -> None:
     )
     if document["frames_are"] == "made up":
         console.print("warning: measured on made-up frames; --dataset DIR measures on recorded ones", style="yellow")
-    console.print(f"run it: python {Path(document['out']) / 'example.py'}", markup=False, soft_wrap=True)
+    console.print(f"run it: python {Path(document['out']) / 'example.py'}", soft_wrap=True)

@@ -10,6 +10,8 @@ import warnings
 
 from smolpilot.errors import SmolpilotError, UsageError, did_you_mean
 from smolpilot.refusals import exit_code, explain
+from smolpilot.shown import plain
+from smolpilot.streams import guarded
 from smolpilot.version import __version__
 
 VERBS: dict[str, tuple[str, str]] = {
@@ -69,6 +71,11 @@ def main(argv: list[str] | None = None) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if not os.environ.get("SMOLPILOT_TRACEBACK"):
         warnings.formatwarning = lambda message, kind, *_, **__: f"{getattr(kind, 'label', 'warning')}: {message}\n"
+    with guarded():
+        return _run(args)
+
+
+def _run(args: list[str]) -> int:
     try:
         _refuse_other_encodings(args)
         if args[0] not in VERBS:
@@ -147,10 +154,13 @@ def _os_error(error: OSError) -> str:
     return f"{found}\nFix: {fix}." if fix else found
 
 
+_LONGEST_LINE = 4000  # letters of a message: a name in it may have a million
+
+
 def _report(message: str, code: int) -> int:
     if os.environ.get("SMOLPILOT_TRACEBACK"):
         traceback.print_exc()
-    head, *rest = message.split("\n")
+    head, *rest = (plain(line, _LONGEST_LINE) for line in message.split("\n"))
     print("\n".join([f"error: {head}", *(f"  {line}" for line in rest)]), file=sys.stderr)
     return code
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Sequence
 
+from smolpilot.shown import json_text
 from smolpilot.training.preflight_options import PreflightOptions
 from smolpilot.words import numbered
 
@@ -21,7 +21,7 @@ def main(args: Sequence[str]) -> int:
 
     lines = preflight(options)
     if options.json:
-        print(json.dumps([line.to_json() for line in lines], indent=2, ensure_ascii=False))
+        print(json_text([line.to_json() for line in lines]))
     else:
         _print([(line.topic, line.verdict, line.found, line.fix) for line in lines])
         print(f"\n{_summary([line.verdict for line in lines], options)}")
@@ -55,13 +55,14 @@ def _train_command(options: PreflightOptions) -> str:
 
 
 def _print(lines: list[tuple[str, str, str, str]]) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
+
+    from smolpilot.terminal import Terminal
 
     table = Table(box=None, padding=(0, 2, 0, 0))
     for column in ("", "", "found", "what to do"):
         table.add_column(column, overflow="fold")
     for topic, verdict, found, fix in lines:
         table.add_row(topic, Text(verdict, style=_STYLES[verdict]), Text(found), Text(fix))
-    Console(highlight=False).print(table)
+    Terminal().print(table)

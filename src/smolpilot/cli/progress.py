@@ -28,17 +28,11 @@ def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
 
         yield say
         return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+    from rich.progress import MofNCompleteColumn, TaskID, TimeRemainingColumn
 
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        transient=True,
-    )
+    from smolpilot import terminal
+
+    bar = terminal.bar(terminal.Terminal(stderr=True), MofNCompleteColumn(), TimeRemainingColumn(), transient=True)
     tasks: dict[str, TaskID] = {}
 
     def update(what: str, done: int, total: int) -> None:
@@ -46,7 +40,7 @@ def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
             tasks[what] = bar.add_task(what, total=total)
         bar.update(tasks[what], completed=done, total=total)
         if not bar.live.is_started and time.monotonic() - begin > _SHOW_AFTER_S:
-            bar.start()
+            terminal.start(bar)
 
     try:
         yield update

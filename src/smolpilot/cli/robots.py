@@ -48,7 +48,7 @@ def main(args: Sequence[str]) -> int:
     if options.name is not None:
         profile = RobotProfile.load(options.name)
         if options.as_json:
-            print(profile.model_dump_json())
+            print(json.dumps(profile.model_dump(mode="json")))
         else:
             _show(profile)
         return 0
@@ -114,9 +114,9 @@ def _table(*columns: str) -> Any:
 
 
 def _print(table: Any) -> None:
-    from rich.console import Console
+    from smolpilot.terminal import Terminal
 
-    console = Console()
+    console = Terminal()
     if not console.is_terminal:
-        console = Console(width=160)  # a pipe or file has no width of its own
+        console = Terminal(width=160)  # a pipe or file has no width of its own
     console.print(table)

@@ -53,12 +53,12 @@ def main(args: list[str]) -> int:
 
 
 def _print(document: dict[str, Any], options: RolloutOptions) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     from smolpilot.evaluation.report import interval, percent
+    from smolpilot.terminal import Terminal
 
-    console = Console(highlight=False)
+    console = Terminal()
     table = Table()
     table.add_column("named")
     for name in ("episodes", "success", "95 % interval", "other block", "none"):
@@ -76,6 +76,6 @@ def _print(document: dict[str, Any], options: RolloutOptions) -> None:
     if document["bundle"]["engine"]:
         console.print("Computed by the engine, {mode} in {precision}.".format(**document["bundle"]["engine"]))
     for warning in document["warnings"]:
-        console.print(f"warning: {warning}", style="yellow", markup=False, soft_wrap=True)
-    console.print(document["text"], style="bold", markup=False, soft_wrap=True)
-    console.print(f"Report: {options.out / 'report.html'}", markup=False, soft_wrap=True)
+        console.print(f"warning: {warning}", style="yellow", soft_wrap=True)
+    console.print(document["text"], style="bold", soft_wrap=True)
+    console.print(f"Report: {options.out / 'report.html'}", soft_wrap=True)

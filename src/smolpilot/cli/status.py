@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import tyro
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from smolpilot.errors import TrainingError, UsageError
 from smolpilot.option_types import Rate
+from smolpilot.terminal import Terminal
 
 from .options import parse
 
@@ -53,7 +54,7 @@ def main(args: Sequence[str]) -> int:
     if options.json:
         print(json.dumps(status.to_json(), indent=2))
     else:
-        Console(highlight=False).print(view(status))
+        Terminal().print(view(status))
     return 1 if status.warnings else 0
 
 
@@ -65,7 +66,7 @@ def watch(args: Sequence[str]) -> int:
     from smolpilot.training.status import run_status
 
     status = run_status(options.run, verb="watch")
-    with Live(view(status), console=Console(highlight=False), auto_refresh=False) as live:
+    with Live(view(status), console=Terminal(), auto_refresh=False) as live:
         while status.state in ("running", "silent", "preparing"):
             time.sleep(options.every)
             if status.state == "preparing" and not Path(status.run).exists():

@@ -67,12 +67,12 @@ def _next_command(run: Path, options: TrainOptions) -> str:
 
 def _print_sequence(run: Path) -> None:
     """The tables of the report, and where it is."""
-    from rich.console import Console
     from rich.table import Table
 
+    from smolpilot.terminal import Terminal
     from smolpilot.training.stages.report import JSON, MARKDOWN, tables
 
-    console = Console(highlight=False)
+    console = Terminal()
     document = read_json_file(run / JSON)
     for title, columns, rows in tables(document):
         table = Table(title=title, title_justify="left")
@@ -81,7 +81,7 @@ def _print_sequence(run: Path) -> None:
         for row in rows:
             table.add_row(*row)
         console.print(table)
-    console.print(f"The sequence is in {run}; report: {run / MARKDOWN}", markup=False, soft_wrap=True)
+    console.print(f"The sequence is in {run}; report: {run / MARKDOWN}", soft_wrap=True)
 
 
 def _resume_words(args: Sequence[str]) -> list[str]:

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from smolpilot.words import numbered
 
+from .drawing import caption, drawing, log_scale
 from .scored import Scored, Trajectory, trajectory, typical_episode
 
 # Okabe and Ito's palette: told apart by colour-blind readers, and in print.
@@ -22,6 +23,7 @@ _SCATTER_POINTS = 4000
 _PLANS_DRAWN = 40
 
 
+@drawing()
 def panels(scored: Scored, document: dict[str, Any]) -> bytes:
     """The six panels: latency, the first two joints over an episode, error per joint, two scatter plots."""
     figure = Figure(figsize=PANEL_SIZE, dpi=_DPI, layout="constrained")
@@ -31,7 +33,7 @@ def panels(scored: Scored, document: dict[str, Any]) -> bytes:
     for place, joint in ((axes[0, 1], 0), (axes[0, 2], 1)):
         if joint < len(scored.joints):
             _trajectory(place, scored, shown, joint)
-            place.set_title(f"{_short(scored.joints[joint])}, episode {shown.episode}", pad=20)
+            place.set_title(f"{caption(scored.joints[joint])}, episode {shown.episode}", pad=20)
         else:
             _empty(place, "the robot has one joint")
     _error_per_joint(axes[1, 0], document)
@@ -49,6 +51,7 @@ def panels(scored: Scored, document: dict[str, Any]) -> bytes:
     return _png(figure)
 
 
+@drawing()
 def joint_panel(scored: Scored, document: dict[str, Any], joint: int, shown: Trajectory) -> bytes:
     """One joint: an episode with its plans, and the error by horizon step against both baselines."""
     figure = Figure(figsize=(12.0, 3.1), dpi=_DPI)
@@ -66,6 +69,7 @@ def joint_panel(scored: Scored, document: dict[str, Any], joint: int, shown: Tra
     return _png(figure)
 
 
+@drawing()
 def horizon_panel(scored: Scored, document: dict[str, Any]) -> bytes:
     """The error by horizon step averaged over joints, against both baselines."""
     figure = Figure(figsize=(12.0, 3.4), dpi=_DPI, layout="constrained")
@@ -137,7 +141,7 @@ def _error_per_joint(axes: Axes, document: dict[str, Any]) -> None:
         axes.plot(places, values[2], "x", color=MEAN, markersize=size, markeredgewidth=1.8, label="mean action")
     axes.set_ylabel(f"MAE ({document['unit']})")
     fonts = 9 if len(joints) <= 12 else 7 if len(joints) <= 32 else 5
-    names = [_short(joint["name"], 18) for joint in joints]
+    names = [caption(joint["name"], 18) for joint in joints]
     if len({joint["unit"] for joint in joints}) > 1:
         names = [f"{name} ({joint['unit']})" for name, joint in zip(names, joints, strict=True)]
     axes.set_xticks(places, names, rotation=90 if len(joints) > 4 else 0, fontsize=fonts)
@@ -145,7 +149,7 @@ def _error_per_joint(axes: Axes, document: dict[str, Any]) -> None:
     # Joints of very different reach (a gripper in 0..100 beside angles in rad) need a logarithmic axis to be seen.
     positive = values[np.isfinite(values) & (values > 0)]
     if len(positive) and positive.max() / np.median(positive) > 50:
-        axes.set_yscale("log")
+        log_scale(axes)
     axes.set_title("Error per joint, all horizon steps")
     axes.legend(fontsize=9)
     axes.grid(axis="y", alpha=0.25)
@@ -163,9 +167,9 @@ def _scatter(axes: Axes, scored: Scored, joint: int) -> None:
     ends += [-pad, pad]
     axes.plot(ends, ends, color=TRUTH, linewidth=1, label="perfect")
     unit = scored.units[joint]
-    axes.set_xlabel(f"recorded {_short(scored.joints[joint])} ({unit})")
-    axes.set_ylabel(f"predicted {_short(scored.joints[joint])} ({unit})")
-    axes.set_title(f"{_short(scored.joints[joint])}, all horizon steps")
+    axes.set_xlabel(f"recorded {caption(scored.joints[joint])} ({unit})")
+    axes.set_ylabel(f"predicted {caption(scored.joints[joint])} ({unit})")
+    axes.set_title(f"{caption(scored.joints[joint])}, all horizon steps")
     axes.legend(fontsize=9, loc="upper left")
     axes.grid(alpha=0.25)
 
@@ -198,15 +202,7 @@ def _legend_above(axes: Axes, *, side: Literal["left", "right"] = "right") -> No
 
 
 def _quantity(scored: Scored, joint: int) -> str:
-    return f"{_short(scored.joints[joint])} ({scored.units[joint]})"
-
-
-def _short(name: str, length: int = 28) -> str:
-    """Long names lose their middle: side and number, which tell joints apart, stand at the ends."""
-    if len(name) <= length:
-        return name
-    tail = (length - 1) // 2
-    return f"{name[: length - 1 - tail]}…{name[-tail:]}"
+    return f"{caption(scored.joints[joint])} ({scored.units[joint]})"
 
 
 def _frames(count: int) -> str:
@@ -230,6 +226,7 @@ def _png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
+@drawing()
 def training_curve(steps: list[dict[str, Any]], scores: list[dict[str, Any]]) -> bytes:
     """Training loss, smoothed lightly, and the held-out score where the run measured one."""
     figure = Figure(figsize=(12.0, 3.6), dpi=_DPI, layout="constrained")
@@ -242,7 +239,7 @@ def training_curve(steps: list[dict[str, Any]], scores: list[dict[str, Any]]) ->
     if window > 1:
         kernel = np.ones(window) / window
         left.plot(where[window - 1 :], np.convolve(loss, kernel, "valid"), color=TRUTH, label=f"mean of {window} lines")
-    left.set_yscale("log")
+    log_scale(left)
     left.set_xlabel("optimiser step")
     left.set_ylabel("flow-matching loss")
     left.legend(fontsize=9)

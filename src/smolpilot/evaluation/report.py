@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import jinja2
 
 from smolpilot.datasets.splits import episode_ranges
+from smolpilot.pages import data, page_environment
 
 from .checks import SPAN_RATIO
 from .plots import horizon_panel, joint_panel, panels
@@ -57,7 +57,7 @@ def render(template: str, **values: Any) -> str:
 
 def inline(content: bytes) -> str:
     """Bytes as base64, for a data URL."""
-    return base64.b64encode(content).decode("ascii")
+    return data(content)
 
 
 def policy_name(document: dict[str, Any]) -> str:
@@ -116,13 +116,7 @@ def _fact_of(key: str, value: Any) -> str:
 
 @cache
 def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("smolpilot.evaluation", "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment(Path(__file__).parent / "templates")
     environment.filters.update(
         num=number, percent=percent, interval=interval, range=value_range, against=_against, fact=_fact
     )

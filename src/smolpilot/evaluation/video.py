@@ -13,6 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from .closed_loop import Run
+from .drawing import caption, drawing
 
 Picture = npt.NDArray[np.uint8]
 _COLUMNS = 3
@@ -76,11 +77,12 @@ class _Tile:
         return tile
 
 
+@drawing()
 def _caption(first: str, second: str, width: int, colour: str) -> Picture:
     """One or two lines of white text on a strip [40, width, 3]."""
     figure = Figure(figsize=(width / 100, _CAPTION / 100), dpi=100, facecolor=colour)
-    figure.text(0.5, 0.68 if second else 0.5, first, ha="center", va="center", color="white", fontsize=9)
-    figure.text(0.5, 0.26, second, ha="center", va="center", color="white", fontsize=9, fontweight="bold")
+    figure.text(0.5, 0.68 if second else 0.5, caption(first, 200), ha="center", va="center", color="white", fontsize=9)
+    figure.text(0.5, 0.26, caption(second, 200), ha="center", va="center", color="white", fontsize=9, fontweight="bold")
     canvas = FigureCanvasAgg(figure)
     canvas.draw()  # type: ignore[no-untyped-call]
     strip: Picture = np.asarray(canvas.buffer_rgba())[:_CAPTION, :width, :3].copy()  # type: ignore[no-untyped-call]

@@ -11,10 +11,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Column
 
+from smolpilot import terminal
 from smolpilot.waiting import working
 
 _PLAIN_EVERY_S = 15.0
@@ -37,12 +37,12 @@ class RunProgress:
         if self._stream.isatty() and not silent:
             # The bar takes what the text leaves, so that 80 columns are enough.
             self._live = Progress(
-                TextColumn("{task.fields[text]}", table_column=Column(no_wrap=True)),
+                TextColumn("{task.fields[text]}", markup=False, table_column=Column(no_wrap=True)),
                 BarColumn(bar_width=None, table_column=Column(ratio=1)),
-                console=Console(file=self._stream),
+                console=terminal.Terminal(file=self._stream),
                 expand=True,
             )
-            self._live.start()
+            terminal.start(self._live)
             self._task = self._live.add_task("train", total=steps, completed=start, text="first step")
 
     def update(self, step: int, values: dict[str, Any]) -> None:
@@ -72,7 +72,7 @@ class RunProgress:
         if self._silent:
             return
         if self._live is not None:
-            self._live.console.print(text, highlight=False, markup=False)
+            self._live.console.print(text)
         else:
             print(text, file=self._stream, flush=True)
 
@@ -107,8 +107,14 @@ def track[T](items: Iterable[T], total: int, text: str, *, stream: TextIO | None
             if bar is None and time.monotonic() - begin > 2:
                 if not stream.isatty():
                     print(f"{text}: {number + 1} of {total} ...", file=stream, flush=True)
-                bar = Progress(console=Console(file=stream), disable=not stream.isatty(), transient=True)
-                bar.start()
+                bar = terminal.bar(
+                    terminal.Terminal(file=stream),
+                    TaskProgressColumn(),
+                    TimeRemainingColumn(),
+                    disable=not stream.isatty(),
+                    transient=True,
+                )
+                terminal.start(bar)
                 task = bar.add_task(text, total=total)
             if bar is not None:
                 bar.update(task, completed=number + 1)

@@ -10,22 +10,14 @@ from smolpilot.datasets.audit.findings import SEVERITIES, Finding, collapsed, co
 from smolpilot.datasets.audit.rules import GROUPS, RULES
 from smolpilot.datasets.audit.run import Audit
 from smolpilot.datasets.audit.subject import ranges
+from smolpilot.pages import page_environment
 
 
 def render(result: Audit) -> str:
     """The page; no script is needed to read it, one filters the findings by severity."""
-    import jinja2
-
     # The house look is kept in one place; its folder is found without importing that package.
     shared = Path(smolpilot.__file__).parent / "evaluation" / "templates"
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader([Path(__file__).parent / "templates", shared]),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    template = environment.get_template("check.html.j2")
+    template = page_environment(Path(__file__).parent / "templates", shared).get_template("check.html.j2")
     together = collapsed(result.findings)
     shown = [found for found, _ in together]
     return template.render(

@@ -21,6 +21,7 @@ from smolpilot.datasets.view.clips import encode_clip, write_clip
 from smolpilot.datasets.view.curves import CurveReader, to_columns
 from smolpilot.errors import DatasetError
 from smolpilot.keys import ACTION, STATE
+from smolpilot.pages import cut
 
 if TYPE_CHECKING:
     from smolpilot.robots import RobotProfile
@@ -124,7 +125,7 @@ class _EpisodeWriter:
         _write_script(self._folder / "data" / f"episode_{episode.index:06d}.js", "episode", document)
         counts = [sum(finding.severity == severity for finding in findings) for severity in SEVERITIES]
         counts[0] += len(problems)
-        return {"index": episode.index, "length": rows, "tasks": tasks or ["(no instruction)"], "counts": counts}
+        return {"index": episode.index, "length": rows, "tasks": cut(tasks) or ["(no instruction)"], "counts": counts}
 
     def _clip(self, episode: Episode, name: str, camera: CameraInfo) -> dict[str, Any]:
         # Numbered folders: a camera's name may hold anything.
@@ -195,5 +196,5 @@ def _joints(meta: DatasetMeta, profile: RobotProfile | None) -> list[dict[str, A
 def _write_script(path: Path, call: str, document: dict[str, Any]) -> None:
     """Data as a script that calls the page: a page opened from the disk may not read other files."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(document, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    text = json.dumps(document, allow_nan=False, separators=(",", ":"))
     path.write_text(f"smolpilot.{call}({text});\n", encoding="utf-8")

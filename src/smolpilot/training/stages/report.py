@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,8 @@ import numpy as np
 
 from smolpilot.atomic import write_bytes_atomic, write_text_atomic
 from smolpilot.evaluation import wilson
+from smolpilot.evaluation.drawing import caption, drawing
+from smolpilot.shown import plain
 
 from .forgetting import Estimate, Kept, kept, matrix
 from .score import TaskScore
@@ -128,8 +131,8 @@ def markdown(document: dict[str, Any]) -> str:
     """The report for people."""
     lines = ["# Stages in sequence", "", f"![results after each stage]({PICTURE})", ""]
     for title, columns, rows in tables(document):
-        lines += [f"## {title}", "", f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}"]
-        lines += [f"| {' | '.join(row)} |" for row in rows] + [""]
+        lines += [f"## {title}", "", _row(columns), f"|{' --- |' * len(columns)}"]
+        lines += [*map(_row, rows), ""]
     lines += [
         "Forgetting: how far a task's last result lies behind its best earlier one; above 0 is a loss. Backward "
         "transfer: how much later stages changed it since it was learnt; above 0 is a gain. Intervals: 95 % percentile "
@@ -145,10 +148,16 @@ def markdown(document: dict[str, Any]) -> str:
         episodes = f"{len(stage['trained_episodes'])} trained, {len(stage['held_out_episodes'])} held out"
         cells = [stage["name"], f"{stage['dataset']} ({stage['dataset_fingerprint']})", episodes, stage["steps"],
                  f"{stage['lr']:.3g}", replay, stage["attempt"]]  # fmt: skip
-        lines.append(f"| {' | '.join(map(str, cells))} |")
+        lines.append(_row(cells))
     return "\n".join([*lines, ""])
 
 
+def _row(cells: Sequence[object]) -> str:
+    """A row of a Markdown table; names in it are text: no columns, HTML, links or emphasis."""
+    return f"| {' | '.join(re.sub(r'([\\`*\[\]<>|])', r'\\\1', plain(cell)) for cell in cells)} |"
+
+
+@drawing()
 def picture(document: dict[str, Any]) -> bytes:
     """One curve for each task over the stages: its error, and its success where it was counted. PNG."""
     import io
@@ -162,18 +171,18 @@ def picture(document: dict[str, Any]) -> bytes:
         blocks.append((document["success"], "success in simulation (%)", 100.0))
     figure = Figure(figsize=(5.6 * len(blocks), 4.0), dpi=130, layout="constrained")
     FigureCanvasAgg(figure)
-    for axes, (block, label, scale) in zip(figure.subplots(1, len(blocks), squeeze=False)[0], blocks, strict=True):
+    for axes, (block, quantity, scale) in zip(figure.subplots(1, len(blocks), squeeze=False)[0], blocks, strict=True):
         for task, name in enumerate(tasks):
             column = [row[task] for row in block["matrix"][task:]]
             places = np.arange(task, len(tasks)) + 0.06 * (task - (len(tasks) - 1) / 2)
             values = scale * np.array([one["value"] for one in column])
-            axes.plot(places, values, "o-", color=f"C{task}", markersize=4, label=name)
+            axes.plot(places, values, "o-", color=f"C{task}", markersize=4, label=caption(name))
             ends = [one["interval"] or (np.nan, np.nan) for one in column]
             axes.vlines(places, *(scale * np.array(ends).T), color=f"C{task}", linewidth=1.2, alpha=0.6)
-        axes.set_xticks(range(len(tasks)), tasks)
+        axes.set_xticks(range(len(tasks)), list(map(caption, tasks)))
         axes.set_xlim(-0.4, len(tasks) - 0.6)
         axes.set_xlabel("after stage")
-        axes.set_ylabel(label)
+        axes.set_ylabel(quantity)
         axes.set_ylim(bottom=0, top=105 if scale == 100 else None)
         axes.grid(alpha=0.25)
         axes.legend(
