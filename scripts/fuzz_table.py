@@ -17,7 +17,13 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENT = ROOT / "docs" / "security.md"
 BEGIN, END = "<!-- fuzz table: begin -->", "<!-- fuzz table: end -->"
-COLUMNS = {"right": "right", "error": "clear error", "traceback": "traceback", "hang": "hang", "silent": "silent other value"}
+COLUMNS = {
+    "right": "right",
+    "error": "clear error",
+    "traceback": "traceback",
+    "hang": "hang",
+    "silent": "silent other value",
+}
 
 
 def table(results: Mapping[str, Sequence[Mapping[str, Any]]], first: int, date: str) -> str:
@@ -38,7 +44,9 @@ def table(results: Mapping[str, Sequence[Mapping[str, Any]]], first: int, date: 
     number = sum(map(len, results.values()))
     rows.append(f"| all | {number} | " + " | ".join(str(total[name]) for name in COLUMNS) + " |")
     each = max(map(len, results.values()), default=0)
-    head = f"Seeds {first} to {first + each - 1} of each kind, {date}; `python scripts/fuzz_table.py` writes this table."
+    head = (
+        f"Seeds {first} to {first + each - 1} of each kind, {date}; `python scripts/fuzz_table.py` writes this table."
+    )
     listed = [f"- {reason} ({', '.join(kinds)})" for reason, kinds in sorted(reasons.items())]
     silent = ["", "Silent other values, each where the format cannot show it:", "", *listed] if listed else []
     return "\n".join([head, "", *rows, *silent])
@@ -70,12 +78,15 @@ def main() -> int:
                 continue
             seeds = range(options.seed, options.seed + options.cases)
             keep = os.environ.get("SMOLPILOT_FUZZ_KEEP")
-            results[kind.name] = list(server.cases(kind.name, seeds, deep=True, keep=keep and str(Path(keep).absolute())))
+            results[kind.name] = list(
+                server.cases(kind.name, seeds, deep=True, keep=keep and str(Path(keep).absolute()))
+            )
             counts = Counter(one["outcome"] for one in results[kind.name])
             print(f"{kind.name}: {dict(counts)}", flush=True)
             for one in results[kind.name]:
                 if one["failed"]:
-                    print(f"  seed {one['seed']}: {one['change'][:100]}: {one['outcome']} in {one['look']}: {one['detail'][:300]}")
+                    print(f"  seed {one['seed']}: {one['change'][:100]}")
+                    print(f"    {one['outcome']} in {one['look']}: {one['detail'][:300]}")
         server.close()
     block = table(results, options.seed, datetime.date.today().isoformat())
     print(block)

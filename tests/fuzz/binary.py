@@ -20,7 +20,7 @@ def change_weights(rng: random.Random, content: bytes) -> tuple[Change, bytes]:
     (size,) = struct.unpack("<Q", content[:8])
     roll = rng.random()
     if roll < 0.35:
-        return change_bytes(rng, content, hot=(range(0, 8), range(8, 8 + size)))
+        return change_bytes(rng, content, hot=(range(8), range(8, 8 + size)))
     header: dict[str, Any] = json.loads(content[8 : 8 + size])
     names = [name for name in header if name != "__metadata__"]
     name = rng.choice(names)
@@ -78,7 +78,9 @@ def _header(rng: random.Random, header: dict[str, Any], names: list[str], name: 
     elif operation == "removed":
         del header[name]
     elif operation == "renamed":
-        new = rng.choice(["", "../x", f"{name}x", "x" * 5000, f"{name}.weight", "__metadata__", "\ud800", ".".join("a" * 900)])
+        new = rng.choice(
+            ["", "../x", f"{name}x", "x" * 5000, f"{name}.weight", "__metadata__", "\ud800", ".".join("a" * 900)]
+        )
         header[new] = header.pop(name)
     elif operation == "exchanged":
         other = rng.choice(names)
@@ -117,7 +119,9 @@ def change_video(rng: random.Random, content: bytes) -> tuple[Change, bytes]:
     data = bytearray(content)
     operation = rng.choice(("type", "size", "number", "number", "number", "removed", "doubled", "noise"))
     if operation == "type":
-        data[low + 4 : low + 8] = rng.choice((b"free", b"junk", b"\x00\x00\x00\x00", b"trak", b"\xff\xfe\xfd\xfc", b"stsd"))
+        data[low + 4 : low + 8] = rng.choice(
+            (b"free", b"junk", b"\x00\x00\x00\x00", b"trak", b"\xff\xfe\xfd\xfc", b"stsd")
+        )
     elif operation == "size":
         value = rng.choice((0, 1, 8, high - low + 8, high - low - 4, *INTERESTING)) % 2**32
         data[low : low + 4] = struct.pack(">I", value)

@@ -45,6 +45,7 @@ class Result:
     detail: str = ""
     parts: list[str] = field(default_factory=list)
     allowed: str = ""
+    refused: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """As plain values."""
@@ -54,18 +55,22 @@ class Result:
 def run_case(
     kind: Kind, seed: int, world: Path, sound: dict[str, Values], keep: Path | None = None, *, deep: bool = False
 ) -> Result:
-    """Change a copy of the kind's input by the seed, look at it, and judge. sound: what each look gives without change."""
+    """Change a copy of the kind's input by the seed, look, and judge. sound: what each look gives without change."""
     rng = random.Random(f"{kind.name} {seed}")
     with tempfile.TemporaryDirectory(dir=world / "cases") as made:
         place = new_place(kind, Path(made), world)
         file, change = apply(kind, rng, place, world)
         result = Result(kind.name, seed, file, change.what, change.text, "right")
         before, outside = state(place.given), state(world / "outside")
-        for look in kind.looks_of(seed, deep=deep):
+        looks = kind.looks_of(seed, deep=deep)
+        for look in looks:
+            result.refused = False
             _look(kind, look, place, result, sound)
             _left(place, result, look.__name__)
             if result.outcome in ("hang", "traceback"):
                 break
+            if look is looks[-1] and result.outcome == "silent" and kind.judge not in (None, *looks):
+                looks.append(kind.judge)  # does anything say it?
         if state(place.given) != before and not kind.written:
             _fail(result, "traceback", "source", "the source was changed")
         if state(world / "outside") != outside or _strays(place, world):
@@ -90,14 +95,17 @@ def _keep(given: Path, target: Path) -> None:
 
 
 def sound_values(kind: Kind, world: Path, *, deep: bool) -> dict[str, Values]:
-    """What each look at the unchanged input gives; it must be sound. Kept in the world, for other kinds and processes."""
+    """What each look at the unchanged input gives; it must be sound. Kept in the world, for other kinds."""
     found: dict[str, Values] = {}
     for look in kind.all_looks(deep=deep):
         name = look.__name__
         kept = world / "sound" / f"{kind.base.replace('/', '-')}-{name}.pickle"
         if not kept.exists():
             with tempfile.TemporaryDirectory(dir=world / "cases") as made:
-                values = look(new_place(kind, Path(made), world))
+                with warnings.catch_warnings(record=True) as said:
+                    warnings.simplefilter("always")
+                    values = look(new_place(kind, Path(made), world))
+                values["spoken"] = sorted({str(one.message) for one in said})
                 os.chdir(world)
             beside = kept.with_suffix(f".{os.getpid()}")
             beside.write_bytes(pickle.dumps(values))
@@ -128,7 +136,9 @@ def new_place(kind: Kind, root: Path, world: Path) -> Place:
 
 def apply(kind: Kind, rng: random.Random, place: Place, world: Path) -> tuple[str, Change]:
     """Change one file of the copy."""
-    files = sorted(path for pattern in kind.files for path in ([place.given] if not pattern else place.given.glob(pattern)))
+    files = sorted(
+        path for pattern in kind.files for path in ([place.given] if not pattern else place.given.glob(pattern))
+    )
     assert files, f"{kind.name}: no file {kind.files}"
     path = rng.choice(files)
     name = path.relative_to(place.given).as_posix()
@@ -158,28 +168,27 @@ def _look(kind: Kind, look: Any, place: Place, result: Result, sound: dict[str, 
             warnings.simplefilter("always")
             values = look(place)
         odd = [key for key, value in values.items() if value != sound[name].get(key)]
-        if name == "check":
-            result.detail = result.detail or (f"findings: {values['findings']}" if odd else "")
-            result.outcome = "error" if odd and result.outcome in ("right", "silent") else result.outcome
+        spoken = sorted({str(one.message) for one in said})
+        if "left out" in odd or "findings" in odd or (odd and spoken != sound[name]["spoken"]):
+            # Said in so many words: by `check`, by a warning, or in the list of what samples leave out.
+            # What has another type must be refused all the same.
+            _tell(result, name, f"said: {values.get('findings') or values.get('left out') or spoken}")
         elif odd:
             result.parts += [part for part in odd if part not in result.parts]
             result.detail += f" {name}: " + "; ".join(f"{part}: {str(values[part])[:90]}" for part in odd)
-            result.detail += f" (warnings: {str([str(one.message) for one in said])[:200]})" if said else ""
             result.outcome = "silent" if result.outcome == "right" else result.outcome
             result.look = name
         if threads:
             _fail(result, "traceback", name, f"in a thread: {threads}")
     except (SmolpilotError, Refused) as error:
-        result.outcome = "error" if result.outcome in ("right", "silent") else result.outcome
-        result.look, result.detail = name, " ".join(str(error).split())[:400]
+        _tell(result, name, " ".join(str(error).split())[:400], refused=True)
     except Hang as error:
         _fail(result, "hang", name, f"{error}: {_where()}")
     except MemoryError:
         _fail(result, "hang", name, f"no memory: {_where()}")
     except OSError as error:
         # What a public function lets pass the command line turns into one line.
-        result.outcome = "error" if result.outcome in ("right", "silent") else result.outcome
-        result.look, result.detail = name, f"{type(error).__name__}: {error}"[:400]
+        _tell(result, name, f"{type(error).__name__}: {error}"[:400], refused=True)
     except Misbehaved as error:
         _fail(result, "traceback", name, str(error))
     except BaseException as error:
@@ -187,6 +196,13 @@ def _look(kind: Kind, look: Any, place: Place, result: Result, sound: dict[str, 
     finally:
         for timer in _TIMERS:
             signal.setitimer(timer, 0)
+
+
+def _tell(result: Result, look: str, detail: str, *, refused: bool = False) -> None:
+    """Note a clear word. It does not make up for a value of another type that was read before."""
+    result.refused = refused
+    if result.outcome == "right" or (result.outcome == "silent" and result.what not in ("type", "size")):
+        result.outcome, result.look, result.detail = "error", look, detail
 
 
 def _where() -> str:
@@ -203,10 +219,9 @@ def _left(place: Place, result: Result, look: str) -> None:
     """Outputs are whole or not there; nothing stays beside them; no foreign content in them."""
     entries = sorted(path.name for path in place.out.iterdir())
     odd = [name for name in entries if name not in ("result", "result.html")]
-    refused = result.outcome == "error" and result.look == look
     if odd:
         _fail(result, "traceback", look, f"left behind: {odd}")
-    elif refused and entries and look not in ("check_page", "repair"):
+    elif result.refused and entries and look not in ("check_page", "repair"):
         _fail(result, "traceback", look, f"refused, yet there is {entries}: {result.detail}")
     rest = [str(path) for name in ("home", "tmp") for path in (place.root / name).rglob("*")]
     beside = [path.name for path in (place.root / "in").iterdir() if path.name != place.given.name]
@@ -234,7 +249,7 @@ def state(path: Path) -> dict[str, str]:
     found = {}
     for one in [path, *sorted(path.rglob("*"))]:
         facts = one.lstat()
-        text = os.readlink(one) if one.is_symlink() else ""
+        text = str(one.readlink()) if one.is_symlink() else ""
         if not one.is_symlink() and one.is_file():
             text = hashlib.blake2b(one.read_bytes(), digest_size=16).hexdigest()
         found[os.fsencode(one.relative_to(path)).hex()] = f"{facts.st_mode} {text}"

@@ -17,8 +17,8 @@ class Change:
 
     what: its class, by which silent other values are allowed or not: `bytes` (blind to the format), `type` (a value
     became one of another type), `size` (far too much of it), `value` (another value of the same type), `names` (keys
-    or columns gone, doubled or renamed), `order` (rows, lines or list entries gone, doubled or exchanged), `form` (other
-    spelling of the same values), `entry` (the file became something else). text: for a person.
+    or columns gone, doubled or renamed), `order` (rows, lines or list entries gone, doubled or exchanged), `form`
+    (other spelling of the same values), `entry` (the file became something else). text: for a person.
     """
 
     what: str
@@ -138,7 +138,9 @@ def _fifo(path: Path, secret: Path) -> None:
 
 def _odd_neighbor(path: Path, secret: Path) -> None:
     # A name that is no UTF-8, as from a zip of another system.
-    with Path(os.fsdecode(os.fsencode(path.parent) + b"/\xb2\xe2\xca\xd4" + os.fsencode(path.suffix))).open("wb") as file:
+    with Path(os.fsdecode(os.fsencode(path.parent) + b"/\xb2\xe2\xca\xd4" + os.fsencode(path.suffix))).open(
+        "wb"
+    ) as file:
         file.write(b"x")
 
 
@@ -152,8 +154,9 @@ _ENTRIES = {
     "a link to nothing": lambda path, secret: _link(path, "nowhere"),
     "a pipe": _fifo,
     "a neighbor whose name is no UTF-8": _odd_neighbor,
-    "a Git-LFS pointer": lambda path, secret: path.write_bytes(
-        b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 12345\n"
-    ) and None,
+    "a Git-LFS pointer": lambda path, secret: (
+        path.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 12345\n")
+        and None
+    ),
     "a page": lambda path, secret: path.write_bytes(b"<!doctype html><title>429</title>") and None,
 }

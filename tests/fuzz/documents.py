@@ -21,7 +21,8 @@ NUMBERS: list[Any] = [
 TEXTS: list[str] = [
     "", " ", "x", "0", "none", "../../../escaped", "/OUTSIDE/escaped", "a/b", "..", "a\x00b", "\ud800", "[/red]",
     "[link=x]y[/link]", "{0}", "{episode_index.x}", "{episode_index:09999999999d}", "{episode_index!r}", "%s%n%(x)s",
-    "\x1b]0;title\x07\x1b[2J", "<script>alert(1)</script>", "$\\frac{$", "=1+1", "(\\w+\\.?)+!", "\u202eabc", "ünïcode 测试",
+    "\x1b]0;title\x07\x1b[2J", "<script>alert(1)</script>", "$\\frac{$", "=1+1", "(\\w+\\.?)+!", "\u202eabc",
+    "ünïcode 测试",
     "two\nlines", "x" * 100_000, "-rf", "float16", "video", "observation.state", "v3.0", "v2.1",
     "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet", "~", "$HOME", "NaN",
 ]  # fmt: skip
@@ -81,7 +82,8 @@ def _bomb(depth: int) -> str:
 
 _YAML_LINES = (
     "x: !!python/object/apply:os.system ['true']", "x: !!python/name:os.system", "x: !many 1", "<<: *nothing",
-    "name: &a [*a]", "\tname: x", "name: [", "name: {", "name: 'x", "---", "...", "%YAML 9.9", "? [1]\n: 2", "? {a: 1}\n: 2",
+    "name: &a [*a]", "\tname: x", "name: [", "name: {", "name: 'x", "---", "...", "%YAML 9.9", "? [1]\n: 2",
+    "? {a: 1}\n: 2",
     "1: 2", "null: 3", "true: 4", "2020-01-01: 5", ".nan: 6", "x: 2020-01-01", "x: 0x1f", "x: 1_000", "x: 190:20:30",
     "x: !!binary aGk=", "x: !!set {a, b}", "x: !!timestamp 2020-13-45", "name: " + "[" * 20_000, _bomb(9), _bomb(12),
     "\n".join(f"{' ' * i}a:" for i in range(3000)), "x: " + "9" * 5000, "x: \"\\ud800\"", "x: \x07", "\ufeffx: 1",
@@ -162,7 +164,7 @@ def _other_value(rng: random.Random, old: Any, roll: float) -> tuple[str, Any]:
         if isinstance(old, str):
             return "value", rng.choice([*TEXTS, old + "x", old[:-1], old.upper()])
         if isinstance(old, list) and old:
-            return "order", rng.choice([old[:-1], old * 2, old[::-1], [old], old + [None], old[:1] * len(old)])
+            return "order", rng.choice([old[:-1], old * 2, old[::-1], [old], [*old, None], old[:1] * len(old)])
         if isinstance(old, dict) and old:
             return "order", rng.choice([{}, dict(reversed(old.items())), {"": old}])
     new = rng.choice([value for value in (*OTHERS, *NUMBERS[:16], *TEXTS[:6]) if _type(value) != _type(old)])

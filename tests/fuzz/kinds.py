@@ -13,16 +13,18 @@ from .documents import change_json, change_json_lines, change_yaml
 from .looks import Look
 from .tables import change_picture_cell, change_table
 
+type Silent = dict[tuple[str, str], str]
 type Changer = Callable[[random.Random, bytes], tuple[Change, bytes]]
 
 
 @dataclass(frozen=True)
 class Kind:
     """files: patterns below `base` (an empty one: `base` is the file). looks: at every case; more: one of them at each;
-    deep: those, too, when there are hours.
+    deep: those, too, when there are hours; judge: asked when another value was read, whether anything says it.
 
     cases: number in CI. written: the verbs write into the input by design.
-    limits_s: what one look may take, of the processor and in all; a tenth of a second is usual, but the machine may be busy. silent: for a class of change and a part of
+    limits_s: what one look may take, in seconds of the processor and in all (a busy machine): a tenth is usual.
+    silent: for a class of change and a part of
     what is read (`*`: all of that side) the reason why the format cannot show it.
     """
 
@@ -33,11 +35,12 @@ class Kind:
     looks: tuple[Look, ...]
     more: tuple[Look, ...] = ()
     deep: tuple[Look, ...] = ()
+    judge: Look | None = None
     cases: int = 12
     entries: bool = True
     written: bool = False
     limits_s: tuple[float, float] = (20, 120)
-    silent: dict[tuple[str, str], str] = field(default_factory=dict)
+    silent: Silent = field(default_factory=dict)
 
     def looks_of(self, seed: int, *, deep: bool) -> list[Look]:
         """The looks of one case."""
@@ -46,7 +49,8 @@ class Kind:
 
     def all_looks(self, *, deep: bool) -> list[Look]:
         """Each look once."""
-        return [*self.looks, *self.more, *(self.deep if deep else ())]
+        judge = [self.judge] if self.judge else []
+        return list(dict.fromkeys([*self.looks, *self.more, *(self.deep if deep else ()), *judge]))
 
     def allowed(self, what: str, part: str) -> str:
         """Why another value of this part may pass in silence after a change of this class; empty: it may not."""
@@ -56,56 +60,106 @@ class Kind:
         return ""
 
 
-# Heavy ones once, light ones twice.
+_WITHOUT = ("bytes", "value", "names", "order", "form", "entry")
+
+
+def _of(reason: str, *parts: str, what: tuple[str, ...] = _WITHOUT) -> Silent:
+    """May pass silently, for this reason: another value of the right type (never of another type)."""
+    return {(one, part): reason for one in what for part in parts}
+
+
+# What these formats cannot show. Whatever `dataset check` or a warning says is no silent value.
+_FREE_TEXT = "the name of a robot, a joint or an instruction is free text: another text is another name"
+_NO_CHECKSUM = "LeRobot's tables, pictures and videos have no checksum that says what a number or pixel was"
+_STATED = "statistics stand in one place only: training computes them anew and stops where they differ"
+_UNSEALED = "weights, statistics and settings of a folder without digests: another valid value is another policy"
+_SETTING = "a file of settings: another valid value is another setting of its writer"
+_LOG = "the log of a run: what is damaged in it is left out, and another number is another measurement"
+_INFO = _of(_FREE_TEXT, "robot", "joints")
+_TASKS = _of(_FREE_TEXT, "instructions")
+_STATS = _of(_STATED, "statistics")
+_DATA = _of(
+    _NO_CHECKSUM, "numbers", "copied numbers", "pictures", "rows", "statistics", "instructions", what=("bytes", "value")
+)
+_YAML = _of(_SETTING, "*")
+
+# One of them at each case; heavy ones stand once, light ones twice.
 _VERBS = (
     looks.info, looks.check, looks.convert, looks.tasks, looks.check, looks.repair, looks.stats, looks.check_page,
     looks.view, looks.info_json, looks.split, looks.check, looks.compare, looks.exclude,
 )  # fmt: skip
 _SHOW = (looks.bundle, looks.nothing, looks.nothing, looks.bundle_json, looks.nothing, looks.localize, looks.nothing)
-_SLOW = (looks.train_on,)
-_READ = (looks.read,)
+_JSON = (change_bytes, change_json, change_json)
+_LINES = (change_bytes, change_json_lines, change_json_lines)
+_TABLE = (change_bytes, change_table)
+_PROVEN = (looks.read, looks.check)
+_BLIND = (change_bytes,)
+_TEXT = (change_bytes, change_yaml, change_yaml)
+
+
+def _recording(
+    name: str, base: str, files: str, changes: tuple[Changer, ...], silent: Silent | None = None, cases: int = 14
+) -> Kind:
+    return Kind(
+        name, base, (files,), changes, (looks.read,), _VERBS, (looks.train_on,), judge=looks.check, cases=cases,
+        silent=silent or {},
+    )  # fmt: skip
+
+
+def _policy(name: str, base: str, files: str, changes: tuple[Changer, ...], cases: int = 14) -> Kind:
+    return Kind(
+        name, base, (files,), changes, (looks.predict,), _SHOW, (looks.preflight, looks.evaluate), cases=cases,
+        silent=_of(_UNSEALED, "*"),
+    )  # fmt: skip
+
 
 KINDS: list[Kind] = [
-    # Recordings: the description
-    Kind("info.json v3.0", "v3", ("meta/info.json",), (change_bytes, change_json, change_json), _READ, _VERBS, _SLOW),
-    Kind("info.json v2.1", "v21", ("meta/info.json",), (change_bytes, change_json, change_json), _READ, _VERBS, _SLOW),
-    Kind("tasks.jsonl", "v21", ("meta/tasks.jsonl",), (change_bytes, change_json_lines, change_json_lines), _READ, _VERBS, _SLOW),
-    Kind("episodes.jsonl", "v21", ("meta/episodes.jsonl",), (change_bytes, change_json_lines, change_json_lines), _READ, _VERBS, _SLOW),
-    Kind("episodes_stats.jsonl", "v21", ("meta/episodes_stats.jsonl",), (change_bytes, change_json_lines), _READ, _VERBS, _SLOW),
-    Kind("stats.json", "v3", ("meta/stats.json",), (change_bytes, change_json), _READ, _VERBS, _SLOW),
-    Kind("tasks.parquet", "v3", ("meta/tasks.parquet",), (change_bytes, change_table), _READ, _VERBS, _SLOW),
-    Kind("episodes parquet", "v3", ("meta/episodes/*/*.parquet",), (change_bytes, change_table), _READ, _VERBS, _SLOW),
-    Kind("manifest", "v3_proven", ("meta/smolpilot_manifest.json",), (change_bytes, change_json), _READ, _VERBS, _SLOW, cases=8),
-    # Recordings: tables, pictures, videos
-    Kind("table v3.0", "v3", ("data/*/*.parquet",), (change_bytes, change_table), _READ, _VERBS, _SLOW),
-    Kind("table v2.1", "v21", ("data/*/*.parquet",), (change_bytes, change_table), _READ, _VERBS, _SLOW),
-    Kind("pictures in tables", "pictures", ("data/*/*.parquet",), (change_picture_cell, change_picture_cell, change_table), _READ, _VERBS, _SLOW),
-    Kind("pictures in tables v3.0", "pictures_v3", ("data/*/*.parquet",), (change_picture_cell, change_table), _READ, _VERBS, _SLOW, cases=8),
-    Kind("video", "v3", ("videos/*/*/*.mp4",), (change_video,), _READ, _VERBS, _SLOW, cases=20),
-    Kind("proven copy", "v3_proven", ("data/*/*.parquet", "videos/*/*/*.mp4"), (change_bytes,), (looks.read, looks.check), (), cases=6),
-    # Policies
-    Kind("config.json", "bundle", ("config.json",), (change_bytes, change_json, change_json), (looks.predict,), _SHOW, cases=24),
-    Kind("config.json (LeRobot)", "lerobot", ("config.json",), (change_bytes, change_json), (looks.predict,), _SHOW),
-    Kind("smolpilot.json", "bundle", ("smolpilot.json",), (change_bytes, change_json, change_json), (looks.predict,), _SHOW),
-    Kind("robot.yaml", "bundle", ("robot.yaml",), (change_bytes, change_yaml), (looks.predict,), (looks.bundle, looks.preflight, looks.nothing)),
-    Kind("processors", "bundle", ("policy_*.json",), (change_bytes, change_json, change_json), (looks.predict,), _SHOW, cases=20),
-    Kind("processors (LeRobot)", "lerobot", ("policy_*.json",), (change_bytes, change_json), (looks.predict,), _SHOW),
-    Kind("statistics", "bundle", ("policy_*.safetensors",), (change_weights,), (looks.predict,), _SHOW, cases=20),
-    Kind("weights", "bundle", ("model.safetensors",), (change_weights,), (looks.predict,), _SHOW, cases=20),
-    Kind("shards", "shards", ("model.safetensors.index.json",), (change_bytes, change_json), (looks.predict,), _SHOW),
-    Kind("sealed bundle", "sealed", ("*.safetensors", "policy_*.json"), (change_bytes,), (looks.predict,), _SHOW, cases=8),
-    Kind("vlm/config.json", "bundle", ("vlm/config.json",), (change_bytes, change_json, change_json), (looks.predict,), _SHOW, cases=20),
-    Kind("tokenizer", "bundle", ("vlm/*token*.json", "vlm/tokenizer.json"), (change_bytes, change_json), (looks.predict,), _SHOW, cases=20),
-    Kind("adapter_config.json", "adapter", ("adapter_config.json",), (change_bytes, change_json, change_json), (looks.predict,), _SHOW, cases=20),
-    Kind("adapter weights", "adapter", ("adapter_model.safetensors",), (change_weights,), (looks.predict,), _SHOW),
-    # YAML, runs, caches
-    Kind("robot profile", "yaml/robot.yaml", ("",), (change_bytes, change_yaml, change_yaml), (looks.profile,), (), cases=40),
-    Kind("training config", "yaml/config.yaml", ("",), (change_bytes, change_yaml, change_yaml), (looks.train_options,), (looks.train_nowhere,), (looks.train_config,), cases=40),
-    Kind("stages plan", "yaml/plan.yaml", ("",), (change_bytes, change_yaml, change_yaml), (looks.plan,), (looks.train_stages,), cases=40),
-    Kind("run status", "run", ("config.yaml", "metrics.jsonl", "environment.json"), (change_bytes,), (looks.status,), (), cases=16),
-    Kind("run settings", "run", ("config.yaml",), (change_yaml,), (looks.status,), (), cases=16),
-    Kind("run metrics", "run", ("metrics.jsonl",), (change_json_lines,), (looks.status,), (), cases=16),
-]
+    # Recordings: the description.
+    _recording("info.json v3.0", "v3", "meta/info.json", _JSON, _INFO),
+    _recording("info.json v2.1", "v21", "meta/info.json", _JSON, _INFO),
+    _recording("tasks.jsonl", "v21", "meta/tasks.jsonl", _LINES, _TASKS),
+    _recording("episodes.jsonl", "v21", "meta/episodes.jsonl", _LINES),
+    _recording("episodes_stats.jsonl", "v21", "meta/episodes_stats.jsonl", _LINES, _STATS),
+    _recording("stats.json", "v3", "meta/stats.json", _JSON, _STATS),
+    _recording("tasks.parquet", "v3", "meta/tasks.parquet", _TABLE, _TASKS),
+    _recording("episodes parquet", "v3", "meta/episodes/*/*.parquet", _TABLE),
+    _recording("manifest", "v3_proven", "meta/smolpilot_manifest.json", _JSON, cases=8),
+    # Recordings: tables, pictures, videos.
+    _recording("table v3.0", "v3", "data/*/*.parquet", _TABLE, _DATA),
+    _recording("table v2.1", "v21", "data/*/*.parquet", _TABLE, _DATA),
+    _recording("pictures v2.1", "pictures", "data/*/*.parquet", (change_picture_cell, change_bytes), _DATA),
+    _recording("pictures v3.0", "pictures_v3", "data/*/*.parquet", (change_picture_cell, change_table), _DATA),
+    _recording("video", "v3", "videos/*/*/*.mp4", (change_video,), _DATA, cases=20),
+    Kind("proven copy", "v3_proven", ("data/*/*.parquet", "videos/*/*/*.mp4"), (change_bytes,), _PROVEN),
+    # Policies.
+    _policy("config.json", "bundle", "config.json", _JSON, 20),
+    _policy("config.json (LeRobot)", "lerobot", "config.json", _JSON, 8),
+    _policy("smolpilot.json", "bundle", "smolpilot.json", _JSON),
+    _policy("robot.yaml", "bundle", "robot.yaml", _TEXT),
+    _policy("processors", "bundle", "policy_*.json", _JSON, 20),
+    _policy("processors (LeRobot)", "lerobot", "policy_*.json", _JSON, 8),
+    _policy("statistics", "bundle", "policy_*.safetensors", (change_weights,), 20),
+    _policy("weights", "bundle", "model.safetensors", (change_weights,), 20),
+    _policy("index of shards", "shards", "model.safetensors.index.json", _JSON),
+    Kind("sealed bundle", "sealed", ("*.safetensors", "policy_*.json"), (change_bytes,), (looks.predict,), _SHOW),
+    _policy("vlm/config.json", "bundle", "vlm/config.json", _JSON),
+    _policy("tokenizer", "bundle", "vlm/*token*.json", _JSON, 20),
+    _policy("adapter_config.json", "adapter", "adapter_config.json", _JSON),
+    _policy("adapter weights", "adapter", "adapter_model.safetensors", (change_weights,)),
+    # YAML, runs.
+    Kind("robot profile", "yaml/robot.yaml", ("",), _TEXT, (looks.profile,), cases=40, silent=_YAML),
+    Kind(
+        "training config", "yaml/config.yaml", ("",), _TEXT, (looks.train_options,), (looks.train_nowhere,),
+        (looks.train_config,), cases=30, silent=_YAML,
+    ),
+    Kind("stages plan", "yaml/plan.yaml", ("",), _TEXT, (looks.plan,), (looks.train_stages,), cases=30, silent=_YAML),
+    Kind("run settings", "run", ("config.yaml",), _TEXT, (looks.status,), cases=20, silent=_YAML),
+    Kind("run log", "run", ("metrics.jsonl",), _LINES, (looks.status,), cases=20, silent=_of(_LOG, "*", what=("*",))),
+    # What smolpilot keeps for itself or ships.
+    Kind("engine cache", "engines", ("*/*.json", "*/graphs/*"), _BLIND, (looks.engine,), cases=4, written=True),
+    Kind("frame cache", "blocks", ("*/*.block",), (change_bytes,), (looks.block,), cases=20),
+    Kind("export", "export", ("*.json", "*.onnx*", "*.npz"), (change_bytes,), (looks.exported,), cases=8),
+]  # fmt: skip
 
 
 def kind_of(name: str) -> Kind:

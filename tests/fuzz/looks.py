@@ -1,6 +1,6 @@
 """What is done with an input, and what comes out of it: verbs and public functions, results as comparable values.
 
-A look takes the folder of a case and returns what it read or computed, part by part; an error of ours leaves it as it is.
+A look takes the folder of a case and returns what it read or computed, part by part; errors of ours leave it.
 """
 
 from __future__ import annotations
@@ -94,6 +94,10 @@ def read(place: Place, root: Path | None = None) -> Values:
         dataset.close()
 
 
+_BOUNDS = ("mean", "std", "min", "max", "count")
+_INDICES = ("timestamp", "frame_index", "episode_index", "index", "task_index")
+
+
 def _read(dataset: Any) -> Values:
     meta = dataset.meta
     sample = dataset.batch(range(len(dataset)), images=None)
@@ -102,27 +106,30 @@ def _read(dataset: Any) -> Values:
     numbers = {"observation.state": dataset.states, "action": dataset.actions}
     if not all(np.isfinite(values).all() for values in numbers.values()):
         raise Misbehaved("states or actions that are not finite")
-    statistics = {
-        key: {name: digest(np.asarray(value, np.float64)) for name, value in sorted(found.items())}
-        for key, found in sorted(meta.statistics.items())
-    }
-    for found in meta.statistics.values():
-        if not all(np.isfinite(np.asarray(value, np.float64)).all() for value in found.values()):
-            raise Misbehaved("statistics that are not finite")
     return {
         "version": meta.version,
         "fps": meta.fps,
         "robot": meta.robot_type,
         "joints": (meta.state_names, meta.action_names),
-        "features": {key: (one.dtype, tuple(one.shape)) for key, one in sorted(meta.features.items())},
+        # What an index column is the table says.
+        "features": {k: (one.dtype, tuple(one.shape)) for k, one in sorted(meta.features.items()) if k not in _INDICES},
         "cameras": {name: (one.height, one.width) for name, one in meta.cameras.items()},
         "episodes": [(one.index, one.length) for one in meta.episodes],
-        "statistics": statistics,
+        "statistics": {key: _statistics(meta.statistics.get(key, {})) for key in numbers},
         "numbers": {key: digest(values) for key, values in numbers.items()},
         "rows": {name: digest(getattr(dataset, name)) for name in ("episode_index", "frame_index", "timestamps")},
         "instructions": list(sample["task"]),
         "pictures": {name: digest(dataset.pictures(range(len(dataset)), name)) for name in meta.cameras},
+        "left out": dict(meta.left_out),
     }
+
+
+def _statistics(found: Any) -> dict[str, list[float]]:
+    """Those that normalize, to six digits: computed anew they may differ in the last bits. Others may be left out."""
+    values = {name: np.asarray(found[name], np.float64) for name in _BOUNDS}
+    if not all(np.isfinite(value).all() for value in values.values()):
+        raise Misbehaved("statistics that are not finite")
+    return {name: [float(f"{one:.6g}") for one in value.ravel()] for name, value in values.items()}
 
 
 def info(place: Place) -> Values:
@@ -239,7 +246,7 @@ def _described(policy: Any) -> Values:
         "joints": None if profile is None else [(joint.name, joint.unit) for joint in profile.joints],
         "camera map": dict(policy.recipe.camera_map),
         "horizon": policy.n_action_steps,
-        "lineage": json.dumps(policy.lineage, default=str, sort_keys=True),
+        "lineage": json.dumps({k: v for k, v in policy.lineage.items() if k != "parent"}, default=str, sort_keys=True),
     }
 
 
@@ -306,6 +313,22 @@ def _rounded(engine: Any) -> str:
     if not bool(torch.isfinite(chunk).all()):
         raise Misbehaved("actions that are not finite")
     return digest(np.round(chunk.numpy().astype(np.float64), 3) + 0.0)
+
+
+def exported(place: Place) -> Values:
+    """The shipped example on the changed files: the actions of the export, or an error of its own words."""
+    from smolpilot.inference.export.example import ExportedPolicy
+
+    try:
+        policy = ExportedPolicy(place.given)
+        frame = np.load(place.given / "example_frame.npz")
+        images = {name.removeprefix("image."): frame[name] for name in frame.files if name.startswith("image.")}
+        chunk = policy.predict_chunk(images, frame["state"], str(frame["instruction"]), frame["noise"])
+    except Exception as error:
+        raise Refused(f"{type(error).__name__}: {error}") from None
+    if not np.isfinite(chunk).all():
+        raise Misbehaved("actions that are not finite")
+    return {"actions": digest(np.round(chunk.astype(np.float64), 3) + 0.0)}
 
 
 def block(place: Place) -> Values:

@@ -46,9 +46,12 @@ class _NoPandas:
 _MODULES = (
     "av", "pyarrow.parquet", "PIL.Image", "tyro", "rich.console", "rich.markup", "jinja2", "yaml", "xxhash", "psutil",
     "smolpilot.cli.main", "smolpilot.cli.options", "smolpilot.cli.dataset", "smolpilot.cli.dataset_info",
-    "smolpilot.cli.dataset_check", "smolpilot.cli.dataset_convert", "smolpilot.cli.dataset_repair", "smolpilot.cli.dataset_view",
-    "smolpilot.cli.train", "smolpilot.cli.status", "smolpilot.cli.robots", "smolpilot.cli.bundle", "smolpilot.datasets.reader",
-    "smolpilot.datasets.writer", "smolpilot.datasets.audit", "smolpilot.datasets.audit.page", "smolpilot.datasets.repair",
+    "smolpilot.cli.dataset_check", "smolpilot.cli.dataset_convert", "smolpilot.cli.dataset_repair",
+    "smolpilot.cli.dataset_view",
+    "smolpilot.cli.train", "smolpilot.cli.status", "smolpilot.cli.robots", "smolpilot.cli.bundle",
+    "smolpilot.datasets.reader",
+    "smolpilot.datasets.writer", "smolpilot.datasets.audit", "smolpilot.datasets.audit.page",
+    "smolpilot.datasets.repair",
     "smolpilot.datasets.rewrite", "smolpilot.datasets.edit", "smolpilot.datasets.view", "smolpilot.datasets.summary",
     "smolpilot.datasets.compare", "smolpilot.inference.frames", "smolpilot.policy.loading", "smolpilot.policy.summary",
     "smolpilot.robots", "smolpilot.training.options", "smolpilot.training.status", "smolpilot.training.stages.plan",
@@ -104,7 +107,9 @@ def _limits(log: Path) -> None:
     faulthandler.enable()
 
 
-def cases(world: Path, name: str, seeds: list[int], until: float, keep: Path | None, deep: bool) -> Iterator[dict[str, Any]]:
+def cases(
+    world: Path, name: str, seeds: list[int], until: float, keep: Path | None, deep: bool
+) -> Iterator[dict[str, Any]]:
     """The results of these seeds; a child that dies costs its case, and the next goes on."""
     from .case import Result, run_case, sound_values
     from .kinds import kind_of

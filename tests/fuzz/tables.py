@@ -40,8 +40,8 @@ COLUMNS: list[Callable[[int], pa.Array]] = [
     lambda n: pa.array([{"a": 1}.items()] * n, pa.map_(pa.string(), pa.int64())),
 ]
 CASTS = (
-    pa.int8(), pa.int32(), pa.uint64(), pa.float16(), pa.float32(), pa.float64(), pa.string(), pa.large_string(), pa.binary(),
-    pa.bool_(), pa.decimal128(30, 6), pa.timestamp("ms"),
+    pa.int8(), pa.int32(), pa.uint64(), pa.float16(), pa.float32(), pa.float64(), pa.string(), pa.large_string(),
+    pa.binary(), pa.bool_(), pa.decimal128(30, 6), pa.timestamp("ms"),
 )  # fmt: skip
 
 
@@ -70,7 +70,8 @@ def _form(rng: random.Random, change: Change) -> dict[str, Any]:
     return rng.choice(
         [
             {"row_group_size": 1}, {"compression": "zstd"}, {"compression": "none"}, {"version": "1.0"},
-            {"use_dictionary": False}, {"data_page_version": "2.0"}, {"write_statistics": False}, {"store_schema": False},
+            {"use_dictionary": False}, {"data_page_version": "2.0"}, {"write_statistics": False},
+            {"store_schema": False},
         ]
     )  # fmt: skip
 
@@ -102,7 +103,9 @@ def _one_value(rng, table):
     old = values[row]
     usable = [number for number in NUMBERS if not isinstance(number, str)]
     if isinstance(old, list) and old:
-        values[row] = rng.choice([old[:-1], [*old, old[0]], [], None, [None] * len(old), [rng.choice(usable), *old[1:]]])
+        values[row] = rng.choice(
+            [old[:-1], [*old, old[0]], [], None, [None] * len(old), [rng.choice(usable), *old[1:]]]
+        )
     elif isinstance(old, str):
         values[row] = rng.choice([None, *[text for text in TEXTS if not text.startswith(RAW) and "\ud800" not in text]])
     elif isinstance(old, dict):
@@ -150,7 +153,9 @@ def _columns_order(rng, table):
 def _metadata(rng, table):
     old = dict(table.schema.metadata or {})
     key = rng.choice([b"huggingface", b"pandas", b"ARROW:schema", b"x", *old])
-    old[key] = rng.choice([b"{", b"null", b"[" * 100_000, b"\xff\xfe", b'{"info": {"features": 5}}', b'{"index_columns": [5]}'])
+    old[key] = rng.choice(
+        [b"{", b"null", b"[" * 100_000, b"\xff\xfe", b'{"info": {"features": 5}}', b'{"index_columns": [5]}']
+    )
     return Change("bytes", f"metadata {key!r}: {old[key][:30]!r}"), table.replace_schema_metadata(old)
 
 
@@ -171,7 +176,7 @@ def change_picture_cell(rng: random.Random, content: bytes) -> tuple[Change, byt
     column = table.column(name)
     cells, row = column.to_pylist(), rng.randrange(len(table))
     if rng.random() < 0.5:
-        change, changed = change_bytes(rng, cells[row]["bytes"], hot=(range(0, 60),))
+        change, changed = change_bytes(rng, cells[row]["bytes"], hot=(range(60),))
     else:
         change, changed = _other_picture(rng, cells[row]["bytes"])
     cells[row] = {**cells[row], "bytes": changed}

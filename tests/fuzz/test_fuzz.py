@@ -1,6 +1,6 @@
 """Seeded changes of every file that comes from others, through the verbs: the right result, or one clear error.
 
-In CI each kind (`kinds.KINDS`) has a fixed number of cases, the same in every run: about half a minute in all. Hours by hand:
+In CI each kind (`kinds.KINDS`) has a fixed number of cases, the same in every run: half a minute in all. By hand:
 
     SMOLPILOT_FUZZ_SECONDS=600 pytest -n 0 tests/fuzz          new seeds until the time is up, shared among the kinds
     SMOLPILOT_FUZZ_SECONDS=600 SMOLPILOT_FUZZ_SEED=5000 ...    from this seed on
@@ -10,14 +10,14 @@ One failing case again, by its kind and seed (both stand in the message):
     SMOLPILOT_FUZZ_SEED=17 pytest -n 0 'tests/fuzz/test_fuzz.py::test_kind[config.json]'
 
 SMOLPILOT_FUZZ_KEEP=DIR keeps the failing inputs as DIR/KIND-SEED. `scripts/fuzz_table.py` writes the counts into
-docs/security.md. A seed means the same change as long as the sound input (`world.py`) and the changers stay as they are.
+docs/security.md. A seed means the same change while `world.py` and the changers stay as they are.
 
 How it works: `runner` starts a process that loads everything once (`server`); that forks a child for each kind, with a
 limit of memory and of time, in which `case` copies the sound input, changes one file (`changes`: bytes and folder
-entries; `documents`, `tables`, `binary`: by format), and looks at it through verbs and public functions (`looks`). A case is
-`right` (the unchanged input's result), `error` (a clear refusal, or a finding of `check`), `traceback` (also: crash,
+entries; `documents`, `tables`, `binary`: by format), and looks at it through verbs and public functions (`looks`). It
+is `right` (the unchanged input's result), `error` (a clear refusal, or a finding of `check`), `traceback` (also: crash,
 exit code above 2, changed source, left-overs, a file elsewhere, NaN in a result), `hang` (time or memory) or `silent`
-(another value without a word). The last is allowed only where the format cannot show it: `Kind.silent`, with the reason.
+(another value without a word). The last is allowed only where the format cannot show it: `Kind.silent`, with reasons.
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ def test_kind(server: Server, kind: Any) -> None:
     results = run(server, kind.name, kind.cases)
     assert results
     lines = [
-        f"seed {one['seed']}: {one['file']}: {one['what']}: {one['change'][:150]}\n    {one['outcome']} in {one['look']} "
-        f"{one['parts'] or ''}: {one['detail'][:600]}"
+        f"seed {one['seed']}: {one['file']}: {one['what']}: {one['change'][:150]}\n    "
+        f"{one['outcome']} in {one['look']} {one['parts'] or ''}: {one['detail'][:600]}"
         for one in results
         if one["failed"]
     ]

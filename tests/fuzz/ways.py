@@ -79,10 +79,11 @@ def _say(way: str) -> Changer:
 
 WAYS = {
     "raises": "traceback", "prints a traceback": "traceback", "crashes": "traceback", "waits": "hang", "spins": "hang",
-    "takes memory": "hang", "leaves a file": "traceback", "changes the source": "traceback", "writes elsewhere": "traceback",
-    "writes to a folder outside": "traceback", "copies a secret": "traceback", "refuses and leaves its result": "traceback",
-    "fails in a thread": "traceback", "other value": "silent", "refuses": "error", "does well": "right",
+    "takes memory": "hang", "leaves a file": "traceback", "changes the source": "traceback",
+    "writes elsewhere": "traceback", "writes to a folder outside": "traceback", "copies a secret": "traceback",
+    "refuses and leaves its result": "traceback", "fails in a thread": "traceback", "other value": "silent", "refuses": "error", "does well": "right",
 }  # fmt: skip
 KINDS = [
-    Kind(f"way {way}", "secret.txt", ("",), (_say(way),), (behave,), cases=1, entries=False, limits_s=(1, 2)) for way in WAYS
+    Kind(f"way {way}", "secret.txt", ("",), (_say(way),), (behave,), cases=1, entries=False, limits_s=(1, 2))
+    for way in WAYS
 ]

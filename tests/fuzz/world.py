@@ -85,6 +85,7 @@ def build(world: Path) -> None:
         _recordings(world, run)
         _policies(world)
         _runs(world)
+        _kept(world, run)
         (world / "yaml").mkdir()
         for name, text in (("robot.yaml", PROFILE), ("config.yaml", CONFIG), ("plan.yaml", PLAN)):
             (world / "yaml" / name).write_text(text)
@@ -193,7 +194,8 @@ def _policies(world: Path) -> None:
         json.dumps(
             {
                 "peft_type": "LORA", "base_model_name_or_path": str(world / "bundle"), "r": 4, "lora_alpha": 16,
-                "rank_pattern": {}, "alpha_pattern": {"layers.0.self_attn.q_proj": 8}, "modules_to_save": ["action_out_proj"],
+                "rank_pattern": {}, "alpha_pattern": {"layers.0.self_attn.q_proj": 8}, 
+                "modules_to_save": ["action_out_proj"],
                 "target_modules": ["q_proj"], "use_rslora": False, "bias": "none", "lora_dropout": 0.0,
             },
             indent=2,
@@ -225,26 +227,14 @@ def _runs(world: Path) -> None:
     (out / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
-def engine_cache(world: Path) -> None:
-    """The graphs that an engine keeps for the bundle, in `engines`."""
-    from smolpilot.inference import prepare
-
-    prepare(world / "bundle", mode="fast", backend="openvino", device="cpu", cache_dir=world / "engines")
-
-
-def export(world: Path) -> None:
-    """The bundle as ONNX files, in `export`."""
-    from smolpilot.cli.main import main
-
-    with contextlib.redirect_stdout(io.StringIO()):
-        assert main(["export", str(world / "bundle"), "--out", str(world / "export"), "--frames", "1"]) == 0
-
-
-def cache_block(world: Path) -> None:
-    """One block of the frame cache, in `blocks`."""
+def _kept(world: Path, run: Any) -> None:
+    """What smolpilot keeps for itself: the graphs of an engine, a block of the frame cache; and an export."""
     import torch
 
+    from smolpilot.inference import prepare
     from smolpilot.training.block_store import BlockStore
 
+    prepare(world / "bundle", mode="fast", backend="openvino", device="cpu", cache_dir=world / "engines", warm_up=False)
+    run("export", "bundle", "--out", "export", "--frames", "1")
     numbers = torch.arange(6 * 8, dtype=torch.float32).reshape(6, 8)
     BlockStore(world / "blocks", (8,), torch.float32).write("abcdef", numbers)
