@@ -19,12 +19,9 @@ GLOBAL_OPTIONS = {"--help", "-h", "--version", "-V"}
 
 
 def documents(root: Path = ROOT) -> list[Path]:
-    """README, CHANGELOG and docs/."""
-    return [
-        path
-        for path in (root / "README.md", root / "CHANGELOG.md", *sorted(root.glob("docs/**/*.md")))
-        if path.is_file()
-    ]
+    """README, CHANGELOG, SECURITY and docs/."""
+    top = (root / name for name in ("README.md", "CHANGELOG.md", "SECURITY.md"))
+    return [path for path in (*top, *sorted(root.glob("docs/**/*.md"))) if path.is_file()]
 
 
 def broken_links(path: Path) -> list[str]:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import random
+import struct
+import zlib
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -202,8 +205,20 @@ def _other_picture(rng: random.Random, content: bytes) -> tuple[Change, bytes | 
     if choice == "nothing":
         return Change("type", "no picture"), rng.choice((b"", None, b"\x00", b"GIF89a", b"\x89PNG\r\n\x1a\n"))
     if choice == "bomb":
-        return Change("size", "a picture of 13000 x 13000"), _encoded(Image.new("1", (13_000, 13_000)), "PNG")
+        return Change("size", "a picture of 13000 x 13000"), _bomb()
     return Change("value", "other pixels"), _encoded(Image.fromarray(255 - np.asarray(picture)), "PNG")
+
+
+@cache
+def _bomb() -> bytes:
+    """A PNG of 13000 x 13000 black pixels in 160 kB; Pillow would take a second to write it."""
+    side = 13_000
+    rows = zlib.compress(bytes((side // 8 + 1) * side), 1)
+    parts = ((b"IHDR", struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)), (b"IDAT", rows), (b"IEND", b""))
+    chunks = (
+        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body)) for name, body in parts
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
 
 def _encoded(picture: Image.Image, name: str) -> bytes:

@@ -81,7 +81,8 @@ WAYS = {
     "raises": "traceback", "prints a traceback": "traceback", "crashes": "traceback", "waits": "hang", "spins": "hang",
     "takes memory": "hang", "leaves a file": "traceback", "changes the source": "traceback",
     "writes elsewhere": "traceback", "writes to a folder outside": "traceback", "copies a secret": "traceback",
-    "refuses and leaves its result": "traceback", "fails in a thread": "traceback", "other value": "silent", "refuses": "error", "does well": "right",
+    "refuses and leaves its result": "traceback", "fails in a thread": "traceback", "other value": "silent",
+    "refuses": "error", "does well": "right",
 }  # fmt: skip
 KINDS = [
     Kind(f"way {way}", "secret.txt", ("",), (_say(way),), (behave,), cases=1, entries=False, limits_s=(1, 2))
