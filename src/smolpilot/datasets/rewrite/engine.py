@@ -45,7 +45,7 @@ from smolpilot.datasets.rewrite.work import (
     may_go_on,
     work_folder,
 )
-from smolpilot.errors import DatasetError, SmolpilotError
+from smolpilot.errors import DatasetError, SmolpilotError, UsageError
 from smolpilot.file_names import below
 from smolpilot.statistics import PackedStatistics
 from smolpilot.words import sized
