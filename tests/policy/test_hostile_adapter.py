@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,9 @@ DEEP = "[" * 100_000 + "]" * 100_000
 
 
 @pytest.fixture(scope="module")
-def base(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def base(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory, unsealed: Callable[[Path], Path]) -> Path:
     policy = new_policy("tiny", meta=open_dataset(tiny_dataset).meta, seed=3, device="cpu")
-    return save_bundle(policy, tmp_path_factory.mktemp("base") / "bundle")
+    return unsealed(save_bundle(policy, tmp_path_factory.mktemp("base") / "bundle"))
 
 
 def write(folder: Path, base: Path, tensors: dict[str, torch.Tensor] | None = None, **config: Any) -> Path:

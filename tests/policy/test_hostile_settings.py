@@ -31,9 +31,9 @@ DEEP = "[" * 100_000 + "]" * 100_000
 
 
 @pytest.fixture(scope="module")
-def saved(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def saved(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory, unsealed: Callable[[Path], Path]) -> Path:
     policy = new_policy("tiny", meta=open_dataset(tiny_dataset).meta, seed=3, device="cpu")
-    return save_bundle(policy, tmp_path_factory.mktemp("saved") / "bundle")
+    return unsealed(save_bundle(policy, tmp_path_factory.mktemp("saved") / "bundle"))
 
 
 @pytest.fixture
