@@ -84,7 +84,7 @@ def test_the_example_runs_where_torch_cannot_be_imported(exported_folder: Path, 
 
 def test_the_example_is_short(exported_folder: Path) -> None:
     code = [line for line in (exported_folder / "example.py").read_text().splitlines() if line.strip()]
-    assert len(code) <= 60
+    assert len(code) <= 63
 
 
 @pytest.mark.parametrize("normalisation", ["MEAN_STD", "MIN_MAX", "IDENTITY"])
