@@ -50,6 +50,10 @@ class CheckpointError(SmolpilotError):
     """A checkpoint or bundle is incomplete, damaged or of another policy."""
 
 
+class NotFiniteError(CheckpointError):
+    """A policy computes NaN or infinity: there is no action to give."""
+
+
 class HubError(SmolpilotError):
     """A hub id was named but cannot be fetched (offline, unknown, no permission)."""
 

@@ -18,7 +18,7 @@ from smolpilot.policy import load_policy, new_policy, save_bundle
 from .helpers_transforms import frame
 
 SPLIT = {"type": "Split", "pattern": {"Regex": r"(z+)+$"}, "behavior": "Isolated", "invert": False}
-SLOW = {**SPLIT, "pattern": {"Regex": r"(.*)*\d(.*)*x"}}
+SLOW = {**SPLIT, "pattern": {"Regex": r"(.|.|.|.|.|.|.|.)*\d"}}
 TEMPLATE = {
     "type": "TemplateProcessing",
     "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
