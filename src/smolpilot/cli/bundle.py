@@ -1,4 +1,4 @@
-"""`smolpilot bundle PATH` shows a bundle or checkpoint; `seal` renews its digests after a change, `localize` prepares an
+"""`smolpilot bundle PATH` shows a bundle or checkpoint; `seal` renews its digests after a change, `localize` is for an
 offline LeRobot."""
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ import traceback
 import warnings
 
 from smolpilot.errors import SmolpilotError, UsageError, did_you_mean
-from smolpilot.refusals import explain
+from smolpilot.refusals import Refusal, explain, too_many_files
 from smolpilot.version import __version__
 
 VERBS: dict[str, tuple[str, str]] = {
@@ -75,7 +75,8 @@ def main(argv: list[str] | None = None) -> int:
         module = importlib.import_module(VERBS[args[0]][0])
         return int(module.main(args[1:]) or 0)
     except SmolpilotError as error:
-        return _report(str(error), error.exit_code)
+        limit = too_many_files(error)
+        return _report(str(error), error.exit_code) if limit is None else _report(_refusal(limit), 1)
     except KeyboardInterrupt:
         return _report("Interrupted.", 130)
     except BrokenPipeError:
@@ -83,7 +84,7 @@ def main(argv: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        return _report(_os_error(error), 1)
+        return _report(_refusal(explain(error)), 1)
     except MemoryError:
         return _report("The memory does not suffice.\nFix: close other programs, or ask for less at once.", 1)
 
@@ -126,9 +127,8 @@ def _unknown_verb(name: str) -> UsageError:
     return UsageError(f"Unknown verb '{name}'.", fix=f"{nearest} See smolpilot --help.")
 
 
-def _os_error(error: OSError) -> str:
-    found, fix = explain(error)
-    return f"{found}\nFix: {fix}." if fix else found
+def _refusal(refusal: Refusal) -> str:
+    return f"{refusal.found}\nFix: {refusal.fix}." if refusal.fix else refusal.found
 
 
 def _report(message: str, code: int) -> int:
