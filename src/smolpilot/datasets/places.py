@@ -109,8 +109,7 @@ def require_own_meta(root: Path) -> None:
 
 def require_readable(path: Path) -> None:
     """PermissionError for a file or folder that is there and may not be read; nothing for others."""
-    wanted = os.R_OK | os.X_OK if path.is_dir() else os.R_OK
-    if not may(path, wanted) and path.exists():
+    if not may(path, os.R_OK) and path.exists():
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), os.fspath(path))
 
 

@@ -19,6 +19,8 @@ from av.video.frame import VideoFrame
 from smolpilot.datasets.audit.looks import Look, Looker, unseen
 from smolpilot.datasets.audit.recording import Recording
 from smolpilot.datasets.audit.tolerant import whole
+from smolpilot.datasets.places import Places
+from smolpilot.shown import shown
 
 _SMALL = 256 * 256
 # 30 and 29.97 differ by 0.1 %: rates that are nearer to one another are the same.
@@ -159,7 +161,7 @@ def scan_pictures(root: Path, path: Path, key: str, *, depth: bool = False) -> V
     decoded: list[bool] = []
     by_path: list[bool] = []
     shapes: list[tuple[int, int, int]] = []
-    looker = Looker()
+    looker, places = Looker(), Places(root)
     try:
         batches = pq.ParquetFile(path).iter_batches(batch_size=64, columns=[key])
         for batch in batches:
@@ -169,7 +171,7 @@ def scan_pictures(root: Path, path: Path, key: str, *, depth: bool = False) -> V
                 try:
                     content = value["bytes"] if isinstance(value, dict) else value
                     if content is None and isinstance(value, dict) and value.get("path"):
-                        content = (root / value["path"]).read_bytes()
+                        content = _picture_file(places, value["path"])
                     with Image.open(io.BytesIO(content)) as image:
                         scan.width, scan.height = image.size
                         shapes[-1] = (image.height, image.width, len(image.getbands()))
@@ -192,12 +194,17 @@ def scan_pictures(root: Path, path: Path, key: str, *, depth: bool = False) -> V
     return scan
 
 
+def _picture_file(places: Places, name: str) -> bytes:
+    """The content of a picture of which the table has the path; ValueError for one that is none of the dataset's."""
+    path = places.root / name
+    if places.why_not(path) or not path.is_file():
+        raise ValueError(f"{shown(name)} is no file of the dataset")
+    return path.read_bytes()
+
+
 def _only_here(value: Any) -> bool:
-    """Whether a picture is a path that is not found from everywhere."""
-    if not isinstance(value, dict) or value.get("bytes") is not None or not value.get("path"):
-        return False
-    path = Path(str(value["path"]))
-    return not (path.is_absolute() and path.is_file())
+    """Whether a picture is a path: it is not found from everywhere, and no policy reads it."""
+    return isinstance(value, dict) and value.get("bytes") is None and bool(value.get("path"))
 
 
 def readable_video(recording: Recording, path: Path, episodes: list[int], camera: str) -> bool:
