@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from smolpilot.errors import CheckpointError
+from smolpilot.places import Places
 
 from .config import VLMConfig
 
@@ -44,7 +45,12 @@ class VLMFolder:
         path = Path(folder)
         if not path.is_dir():
             raise CheckpointError(f"The vision-language model folder {path} does not exist.", fix="check the path")
-        files = {name: (path / name).read_bytes() for name in FILES if (path / name).is_file()}
+        there, places = [name for name in FILES if (path / name).is_file()], Places(path, "folder")
+        for name in there:
+            if reason := places.why_not(path / name):
+                # They are copied into every checkpoint and export: a link would take other files along.
+                raise CheckpointError(f"{path / name} {reason}: it is not read.", fix=places.advice(reason))
+        files = {name: (path / name).read_bytes() for name in there}
         for name, content in files.items():
             if content.startswith(b"version https://git-lfs"):
                 raise CheckpointError(

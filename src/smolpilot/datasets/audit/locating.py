@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from smolpilot.datasets.audit.recording import Camera, Recording
-from smolpilot.datasets.places import require_readable, walk
 from smolpilot.datasets.templates import LeadsOutError, filled
+from smolpilot.places import require_readable, walk
 from smolpilot.shown import shown
 
 VIDEO_ENDINGS = (".mp4", ".mkv", ".mov", ".avi", ".webm")

@@ -19,7 +19,7 @@ from av.video.frame import VideoFrame
 from smolpilot.datasets.audit.looks import Look, Looker, unseen
 from smolpilot.datasets.audit.recording import Recording
 from smolpilot.datasets.audit.tolerant import whole
-from smolpilot.datasets.places import Places
+from smolpilot.places import Places
 from smolpilot.shown import shown
 
 _SMALL = 256 * 256

@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 from smolpilot.datasets.audit.encodings import decoded
 from smolpilot.datasets.audit.lerobot_types import LANGUAGE
 from smolpilot.datasets.audit.recording import Array, Recording
-from smolpilot.datasets.places import require_readable
 from smolpilot.datasets.table_texts import broken_texts, mended
+from smolpilot.places import require_readable
 
 _LFS_HEAD = b"version https://git-lfs.github.com/spec/"
 _LARGE = 16 * 1024 * 1024
