@@ -45,7 +45,9 @@ class VLMFolder:
         path = Path(folder)
         if not path.is_dir():
             raise CheckpointError(f"The vision-language model folder {path} does not exist.", fix="check the path")
-        there, places = [name for name in FILES if (path / name).is_file()], Places(path, "folder")
+        there = [name for name in FILES if (path / name).is_file()]
+        # In a checkpoint the folder is `vlm`: a link within the checkpoint is its own.
+        places = Places(path.parent if path.name == "vlm" else path, "folder")
         for name in there:
             if reason := places.why_not(path / name):
                 # They are copied into every checkpoint and export: a link would take other files along.
