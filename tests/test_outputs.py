@@ -243,6 +243,20 @@ def test_where_nothing_may_be_written_is_misuse_for_every_verb(
     assert list((place / "locked").iterdir()) == []
 
 
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "vlm"])
+def test_a_checkpoint_that_may_not_be_read_is_not_torn(
+    place: Path, nobody: Any, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (place / "policy" / "vlm").mkdir(parents=True)
+    for file in ("config.json", "model.safetensors"):
+        (place / "policy" / file).write_text("{}")
+    (place / "policy" / name).chmod(0)
+    nobody()
+    assert main(["bundle", str(place / "policy")]) == 2
+    said = capsys.readouterr().err
+    assert f"No permission: {place}/policy/{name}" in said
+
+
 # A full disk
 
 
