@@ -319,7 +319,7 @@ def test_evals_advice_is_evals_own_and_said_once(
     assert "check the path" in said
 
 
-# -- a joint that never moves ------------------------------------------------------------------------------------------
+# -- a joint that never moves -----------------------------------------------------------------------------------------
 
 
 def park(values: np.ndarray, episode: int) -> None:
