@@ -23,7 +23,7 @@ from smolpilot.datasets import open_dataset, read_meta
 from smolpilot.datasets.audit import audit
 from smolpilot.datasets.compare import compare
 from smolpilot.datasets.convert import convert
-from smolpilot.datasets.rewrite import MANIFEST, RewriteOptions, engine, mux, plan, pool, work_folder
+from smolpilot.datasets.rewrite import MANIFEST, RewriteOptions, engine, mux, plan, pool
 from smolpilot.datasets.video import probe as video_probe
 from smolpilot.errors import DatasetError, UsageError
 
