@@ -101,9 +101,9 @@ def refuse_existing(target: Path, what: str = "outputs", *datasets: Path) -> Non
 
 def refuse_other_page(target: Path, generator: str, *datasets: Path) -> None:
     """UsageError unless a page can be written to `target`: it is free, or a page of the same verb, by its mark."""
+    refuse_unwritable(target)
     refuse_inside_dataset(target, *datasets)
     if not os.path.lexists(target):
-        refuse_unwritable(target)
         return
     if target.is_symlink() or not target.is_file():
         kind = "a link" if target.is_symlink() else "a folder" if target.is_dir() else "no file"
@@ -143,7 +143,7 @@ def refuse_inside_dataset(target: Path, *datasets: Path) -> None:
     """
     place, named = Path(os.path.realpath(target)), {os.path.realpath(folder) for folder in datasets}
     for above in place.parents:
-        if str(above) in named or any((above / "meta" / name).exists() for name in _DATASET):
+        if str(above) in named or any(os.path.lexists(above / "meta" / name) for name in _DATASET):
             raise UsageError(
                 f"The output {target} lies inside the dataset {above}.",
                 expected="a path outside: a dataset folder holds nothing but the dataset, and is never changed",

@@ -181,7 +181,6 @@ def test_a_recorder_of_ones_own_is_told_too(tmp_path: Path, name: str) -> None:
         "{episode_index!r}.parquet",
         "{other}.parquet",
         "{}.parquet",
-        "data\\..\\{episode_index}.parquet",
         "data/\0{episode_index}.parquet",
         "",
         "{",

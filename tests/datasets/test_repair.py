@@ -181,7 +181,7 @@ def test_exit_codes_and_json(sound, broken_v21, tmp_path, capsys):
 
 
 def test_the_result_may_not_lie_inside_the_source(broken_v21):
-    with pytest.raises(UsageError, match="inside the recording"):
+    with pytest.raises(UsageError, match="inside the dataset"):
         repair(broken_v21, broken_v21 / "repaired")
 
 

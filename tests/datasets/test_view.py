@@ -213,7 +213,7 @@ def test_nothing_is_written_into_the_recording(copy: Path, monkeypatch: pytest.M
     monkeypatch.chdir(copy)
     before = sorted(copy.rglob("*"))
     assert main(["dataset", "view", ".", "--no-check"]) == 2
-    assert "inside the recording" in capsys.readouterr().err
+    assert "inside the dataset" in capsys.readouterr().err
     assert main(["dataset", "stats", ".", "--out", "meta/new.json"]) == 2
     assert sorted(copy.rglob("*")) == before
 

@@ -20,10 +20,10 @@ from smolpilot.datasets.files import (
     read_meta_table,
     repair_advice,
 )
-from smolpilot.datasets.templates import LeadsOutError, filled
+from smolpilot.datasets.templates import fill_template
 from smolpilot.errors import DatasetError
 from smolpilot.places import Places
-from smolpilot.shown import plain, shown
+from smolpilot.shown import LIMIT, plain
 from smolpilot.statistics import Statistics, merge_fitting, readable_statistics
 
 NEVER_RECORDED = "a camera of which no episode has a video"
@@ -387,10 +387,10 @@ def _path(root: Path, info: dict[str, Any], key: str, names: dict[str, Any]) -> 
     if not isinstance(template, str):
         raise DatasetError(f"{where} has no '{key}'.", expected="the pattern of the file names", fix=fix)
     try:
-        return root / filled(template, names)
-    except LeadsOutError as error:
-        raise DatasetError(f"The '{key}' of {where} points out of the dataset: {shown(template)}", fix=fix) from error
+        return root / fill_template(template, names)
     except ValueError as error:
         raise DatasetError(
-            f"The '{key}' of {where} is no usable pattern: {shown(template)} ({plain(error)}).", fix=fix
+            f"The '{key}' of {where} {error}: {plain(template, LIMIT)}",
+            expected="a pattern such as data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet",
+            fix=fix,
         ) from error

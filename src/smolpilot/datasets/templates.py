@@ -1,4 +1,4 @@
-"""The patterns of `info.json` that say where files are: filled with numbers and names, and with nothing else."""
+"""The patterns `data_path` and `video_path` of meta/info.json: filled with numbers and a camera's key, nothing else."""
 
 from __future__ import annotations
 
@@ -7,30 +7,37 @@ import string
 from collections.abc import Mapping
 from pathlib import Path
 
-from smolpilot.file_names import MAX_BYTES, is_text
-
-_WIDTH = re.compile(r"0?\d{0,2}d?|s")
-
-
-class LeadsOutError(ValueError):
-    """The path that a pattern gives is absolute, or goes up."""
+_SPEC = re.compile(r"(0?[1-9])?d?", re.ASCII)
+_MAX_NAME, _MAX_PATH = 255, 4_000  # of file systems, in bytes
 
 
-def filled(template: str, names: Mapping[str, int | str]) -> Path:
-    """The relative path that a pattern such as `data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet` gives.
+def fill_template(template: str, names: Mapping[str, int | str]) -> Path:
+    """The path that a pattern gives, relative to the dataset.
 
-    A pattern is foreign text: a place may hold one of `names` and a width of up to two digits, no attribute, index or
-    conversion. Raises ValueError for any other pattern, LeadsOutError for a path out of the folder.
+    A field is one of `names` as it is; a number may have a width up to 9, as `{episode_index:06d}`. ValueError, in
+    words that follow "the pattern", for other fields and for what is no path inside of a folder.
     """
-    for _, name, form, conversion in string.Formatter().parse(template):
-        if name is not None and (name not in names or conversion or not _WIDTH.fullmatch(form or "")):
-            raise ValueError(f"'{name}' is none of {', '.join(names)}, or has another form than 03d")
-    text = template.format(**names)
-    path = Path(text)
-    if path.is_absolute() or ".." in path.parts or "\\" in text:
-        raise LeadsOutError("it leads out of the dataset")
-    if not path.parts or not is_text(text):
-        raise ValueError("it gives no name of a file")
-    if any(len(part.encode()) > MAX_BYTES for part in path.parts):
-        raise ValueError(f"it gives a name of more than {MAX_BYTES} bytes")
-    return path
+    parts = []
+    try:
+        pieces = list(string.Formatter().parse(template))
+    except ValueError as error:
+        raise ValueError(f"is not written as LeRobot does it ({error})") from None
+    for text, field, spec, conversion in pieces:
+        parts.append(text)
+        if field is None:
+            continue
+        value = names.get(field)
+        if value is None:
+            raise ValueError(f"has the field '{field[:60]}', where {', '.join(names)} are known")
+        if conversion or (spec and (isinstance(value, str) or not _SPEC.fullmatch(spec))):
+            raise ValueError(f"fills '{field}' in a form that LeRobot does not use")
+        parts.append(format(value, spec or ""))
+    path = "".join(parts)
+    if not path or "\0" in path or len(path.encode(errors="replace")) > _MAX_PATH:
+        raise ValueError("gives no path")
+    found = Path(path)
+    if any(len(part.encode(errors="replace")) > _MAX_NAME for part in found.parts):
+        raise ValueError(f"gives a name of over {_MAX_NAME} bytes")
+    if found.is_absolute() or ".." in found.parts:
+        raise ValueError("points out of the dataset")
+    return found

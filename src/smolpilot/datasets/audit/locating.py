@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from smolpilot.datasets.audit.recording import Camera, Recording
-from smolpilot.datasets.templates import LeadsOutError, filled
+from smolpilot.datasets.templates import fill_template
 from smolpilot.places import require_readable, walk
-from smolpilot.shown import shown
+from smolpilot.shown import LIMIT, plain, shown
 
 VIDEO_ENDINGS = (".mp4", ".mkv", ".mov", ".avi", ".webm")
 
@@ -39,11 +39,9 @@ class Locator:
             reason = "is missing" if template is None else f"is {shown(template)}"
         else:
             try:
-                relative = filled(template, names)
-            except LeadsOutError:
-                reason = f"points out of the folder: {shown(template)}"
-            except ValueError:
-                reason = f"is no usable pattern for this layout: {shown(template)}"
+                relative = fill_template(template, names)
+            except ValueError as error:
+                reason = f"{error}: {plain(template, LIMIT)}"
         if relative is None:
             if key not in self._unusable and self._recording.info:
                 self._unusable.add(key)
