@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pyarrow.compute as pc
 
 from smolpilot.datasets.features import CameraInfo
 from smolpilot.datasets.files import open_parquet, repair_advice
+from smolpilot.datasets.gather import default_threads
 from smolpilot.datasets.layout import Episode
 from smolpilot.datasets.meta import DatasetMeta
 from smolpilot.datasets.picture_formats import PictureError, picture_size
@@ -20,7 +22,7 @@ from smolpilot.errors import DatasetError
 
 # The header of a JPEG lies behind what a camera notes about itself; that is rarely longer.
 _HEAD = 2048
-_ROWS = 256
+_ROWS = 32
 
 
 def check_video_sizes(meta: DatasetMeta, episodes: Iterable[Episode], videos: VideoReader) -> None:
@@ -53,14 +55,23 @@ def check_image_sizes(
     by_file: dict[Path, list[Episode]] = {}
     for episode in episodes:
         by_file.setdefault(episode.data_path, []).append(episode)
-    for path, inside in by_file.items():
+
+    def check(path: Path) -> None:
         places = {
             int(row): (episode.index, frame)
-            for episode in inside
+            for episode in by_file[path]
             for frame, row in enumerate(file_rows[slice(*spans[episode.index])])
         }
         for name, camera in cameras.items():
             _check_column(meta, path, name, camera, places)
+
+    # Reading lets go of Python's lock.
+    pool = ThreadPoolExecutor(min(default_threads(), len(by_file)))
+    try:
+        for _ in pool.map(check, by_file):
+            pass
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def other_size(meta: DatasetMeta, what: str, camera: CameraInfo, found: str, path: Path) -> DatasetError:

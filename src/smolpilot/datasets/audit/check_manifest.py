@@ -21,6 +21,8 @@ FORMAT = 1
 # What a person edits, and no program reads: a card, a licence.
 _DATA = ("meta", "data", "videos")
 _NAMED = 5
+# What is said of a file that is not the one that was written says more than that it is not.
+_SAID = ("lfs-pointer", "file-empty", "file-missing", "parquet-torn", "meta-damaged", "info-damaged")
 
 
 def compare_manifest(recording: Recording, progress: Progress | None = None, jobs: int | None = None) -> None:
@@ -40,11 +42,14 @@ def compare_manifest(recording: Recording, progress: Progress | None = None, job
     # Only files that are there are opened: no name in the manifest becomes a path.
     there = _files(recording.root)
     changed = _changed([(there[name], *stated[name]) for name in sorted(stated.keys() & there.keys())], progress, jobs)
+    said = "\n".join(one.message for one in recording.findings if one.code in _SAID)
     for name in sorted(recording.relative(one) for one in changed):
+        if name in said:
+            continue
         data = name.partition("/")[0] in _DATA
         message = f"{plain(name)} is not what was written: its content differs from {MANIFEST}."
         recording.report("manifest-changed", message, severity=None if data else "info")
-    missing = sorted(stated.keys() - there.keys())
+    missing = sorted(name for name in stated.keys() - there.keys() if name not in said)
     if missing:
         verb = "is" if len(missing) == 1 else "are"
         recording.report("manifest-missing", f"{MANIFEST} lists {_some(missing)}, which {verb} not here.")
