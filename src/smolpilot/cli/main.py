@@ -87,6 +87,12 @@ def main(argv: list[str] | None = None) -> int:
         return _report(_refusal(explain(error)), 1)
     except MemoryError:
         return _report("The memory does not suffice.\nFix: close other programs, or ask for less at once.", 1)
+    except Exception as error:
+        # Some libraries raise what they like.
+        limit = too_many_files(error)
+        if limit is None:
+            raise
+        return _report(_refusal(limit), 1)
 
 
 # What other programs call our verbs.
