@@ -8,6 +8,7 @@ import os
 import platform
 import re
 import shutil
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator
@@ -41,6 +42,19 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+@contextmanager
+def scratch_folder(what: str) -> Iterator[Path]:
+    """A temporary folder, gone after the block; what killed processes have left of its kind is removed first."""
+    target = Path(tempfile.gettempdir()) / f"smolpilot-{what}"
+    _remove_leftovers(target)
+    folder = _beside(target)
+    folder.mkdir(mode=0o700)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_text_atomic(path: str | Path, text: str) -> None:
