@@ -23,7 +23,10 @@ from .json_file import read_json
 from .locate import CONFIG, locate
 from .policy import Policy
 from .processors import PREPROCESSOR, write_processors
-from .sealing import FACTS, ROBOT, VLM, replace_files, with_digests
+from .sealing import FACTS as FACTS
+from .sealing import ROBOT as ROBOT
+from .sealing import VLM as VLM
+from .sealing import replace_files, with_digests
 from .vlm_folder import VLMFolder
 from .weight_files import WEIGHTS
 from .weights import lerobot_weights
@@ -87,6 +90,7 @@ def _cameras(value: Any) -> bool:
 _KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "camera_map": (_cameras, "a mapping of cameras to slots (texts, or null)"),
     "instructions": (_texts, "a list of texts"),
+    "execution_horizon": (lambda value: isinstance(value, int), "a whole number"),
     "lineage": (_mapping, "a mapping"),
     "dtypes": (_mapping, "a mapping"),
     "lerobot_keys": (_mapping, "a mapping"),
