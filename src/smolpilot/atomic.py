@@ -8,6 +8,7 @@ import os
 import platform
 import re
 import shutil
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator
@@ -45,6 +46,19 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+@contextmanager
+def scratch_folder(what: str) -> Iterator[Path]:
+    """A temporary folder, gone after the block; what killed processes have left of its kind is removed first."""
+    target = Path(tempfile.gettempdir()) / f"smolpilot-{what}"
+    _remove_leftovers(target)
+    folder = _beside(target)
+    folder.mkdir(mode=0o700)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_text_atomic(path: str | Path, text: str) -> None:
@@ -165,8 +179,9 @@ def _host() -> str:
 
 
 # Earlier versions named no owner for files.
-_PARTIAL = re.compile(r"\.(?P<target>.+?)\.((?P<host>[A-Za-z0-9_]*)-(?P<pid>\d+)-)?[0-9a-f]{8}\.partial", re.DOTALL)
+_PARTIAL = re.compile(r"\.(?P<target>.+?)\.((?P<host>[A-Za-z0-9_]*)-(?P<pid>\d{1,9})-)?[0-9a-f]{8}\.partial", re.DOTALL)
 _FOREIGN_S = 24 * 3600.0
+_CLOCKS_S = 3600.0  # how far the clock of a network share may be from this machine's
 
 
 def sweep(folder: Path) -> None:
@@ -194,7 +209,7 @@ def _leftovers(folder: Path, target: str | None = None, *, foreign: bool = True)
     """What is half-written in a folder (of one target) by processes that are gone."""
     found: list[Path] = []
     with contextlib.suppress(OSError):  # a folder that may be written, but not listed
-        for entry in os.scandir(folder):
+        for entry in [*os.scandir(folder)]:
             match = _PARTIAL.fullmatch(entry.name)
             if match is None or target not in (None, match["target"]):
                 continue
@@ -218,7 +233,7 @@ def _writing(pid: int, written: float) -> bool:
     import psutil
 
     try:
-        return bool(psutil.Process(pid).create_time() <= written + 2)
+        return bool(psutil.Process(pid).create_time() <= written + _CLOCKS_S)
     except psutil.NoSuchProcess:
         return False
     except psutil.Error:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from smolpilot.hashing import content_name, file_digest, known_digest
+from smolpilot.hashing import content_name, known_digest, mapped_digest
 from smolpilot.json_input import read_json_file
 
 DIGESTS = "digests"
@@ -54,7 +54,7 @@ def sealed(document: Mapping[str, Any], name: str, digests: Digests) -> dict[str
 
 def digests_of(folder: Path, names: Iterable[str]) -> dict[str, str]:
     """The digests of files of a folder as they lie there now. Raises OSError."""
-    return {name: file_digest(folder / name) for name in sorted(names)}
+    return {name: mapped_digest(folder / name) for name in sorted(names)}
 
 
 def is_sealed(document: Mapping[str, Any]) -> bool:
@@ -99,7 +99,7 @@ def folder_differences(folder: Path) -> Differences:
 def _digest(path: Path) -> str:
     """The digest of a file; empty where the disk does not give its content."""
     try:
-        return known_digest(path)
+        return known_digest(path, mapped=True)
     except OSError as error:
         if error.errno != errno.EIO:
             raise

@@ -7,6 +7,7 @@ a digest (frame caches, verdicts) was computed from equal content, or is not fou
 from __future__ import annotations
 
 import hashlib
+import mmap
 import time
 from collections.abc import Mapping
 from functools import cache
@@ -40,13 +41,23 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, xxhash.xxh3_128).hexdigest()
 
 
-def known_digest(path: Path) -> str:
+def mapped_digest(path: Path) -> str:
+    """`file_digest` through a memory map, up to ten times as fast: for files that are mapped to be used, too."""
+    with path.open("rb") as file:
+        try:
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                return xxhash.xxh3_128_hexdigest(content)
+        except (OSError, ValueError):  # it is empty, or the disk has no maps
+            return hashlib.file_digest(file, xxhash.xxh3_128).hexdigest()
+
+
+def known_digest(path: Path, *, mapped: bool = False) -> str:
     """`file_digest`, where a file that stays as it is (place on the disk, size, times) is read once in a process."""
     state = path.stat()
     # Within the clock's grain of its last change a file can change again and keep its times.
     if time.time_ns() - max(state.st_mtime_ns, state.st_ctime_ns) < _GRAIN_NS:
-        return file_digest(path)
-    return _known(path, state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
+        return _digest(path, mapped=mapped)
+    return _known(path, mapped, state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
 
 
 def folder_digest(folder: Path) -> str:
@@ -54,7 +65,7 @@ def folder_digest(folder: Path) -> str:
     digest = xxhash.xxh3_128()
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         _add(digest, path.relative_to(folder).as_posix().encode())
-        _add(digest, known_digest(path).encode())
+        _add(digest, known_digest(path, mapped=True).encode())
     return digest.hexdigest()
 
 
@@ -84,8 +95,12 @@ def b2sum(path: Path) -> str:
 
 
 @cache
-def _known(path: Path, *_state: int) -> str:
-    return file_digest(path)
+def _known(path: Path, mapped: bool, *_state: int) -> str:
+    return _digest(path, mapped=mapped)
+
+
+def _digest(path: Path, *, mapped: bool) -> str:
+    return mapped_digest(path) if mapped else file_digest(path)
 
 
 def _add(digest: xxhash.xxh3_128, part: bytes) -> None:

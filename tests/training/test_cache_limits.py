@@ -8,6 +8,7 @@ import json
 import os
 import resource
 import subprocess
+import tempfile
 import time
 import zlib
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from smolpilot.atomic import atomic_folder, lock, sweep, write_text_atomic
+from smolpilot.atomic import atomic_folder, lock, scratch_folder, sweep, write_text_atomic
 from smolpilot.datasets import open_dataset
 from smolpilot.policy import new_policy
 from smolpilot.training.batches import Batches
@@ -275,3 +276,19 @@ def test_writing_a_file_removes_what_a_killed_run_left_of_it(tmp_path: Path, dea
     assert sorted(path.name for path in tmp_path.iterdir()) == [others, "a.json"]
     sweep(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_temporary_folders_of_killed_runs_are_gone(tmp_path: Path, dead: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = this_machine(tmp_path)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    left = tmp_path / f".smolpilot-calibration.{host}-{dead}-0123abcd.partial"
+    (left / "inner").mkdir(parents=True)
+    linked = tmp_path / f".smolpilot-calibration.{host}-{dead}-0123abce.partial"
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "kept").touch()
+    linked.symlink_to(tmp_path / "mine")
+    with scratch_folder("calibration") as folder:
+        (folder / "graph").touch()
+        assert {path.name for path in tmp_path.iterdir()} == {folder.name, "mine"}
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+    assert (tmp_path / "mine" / "kept").is_file()

@@ -95,6 +95,12 @@ def _run(args: list[str]) -> int:
         return _report(_refusal(explain(error)), exit_code(error))
     except MemoryError:
         return _report("The memory does not suffice.\nFix: close other programs, or ask for less at once.", 1)
+    except Exception as error:
+        # Some libraries raise what they like.
+        limit = too_many_files(error)
+        if limit is None:
+            raise
+        return _report(_refusal(limit), 1)
 
 
 def _refuse_other_encodings(args: list[str]) -> None:

@@ -6,7 +6,6 @@ picture favours one. Only real predictions count; warm-up is left out; the devic
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -17,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from smolpilot.atomic import scratch_folder
 from smolpilot.datasets import read_meta
 from smolpilot.errors import UsageError
 from smolpilot.inference import Engine, prepare
@@ -88,9 +88,9 @@ def bench(options: BenchOptions, progress: Callable[[str, int, int], None] | Non
     chosen = _cameras(policy, options.cameras)
     frames = _frames(policy, options, chosen)
     noise = [_noise(policy, i) for i in range(len(frames))]
-    with tempfile.TemporaryDirectory() as temporary:
+    with scratch_folder("bench") as temporary:
         with working("preparing the modes of the engine"):
-            runners = _runners(policy, options, chosen, frames, load, Path(temporary))
+            runners = _runners(policy, options, chosen, frames, load, temporary)
         try:
             rows = _measure(policy, runners, frames, noise, progress)
         finally:

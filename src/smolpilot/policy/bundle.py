@@ -25,7 +25,10 @@ from .lineage import LineageForm
 from .locate import CONFIG, existing, locate
 from .policy import Policy
 from .processors import PREPROCESSOR, read_processors, write_processors
-from .sealing import FACTS, ROBOT, VLM, replace_files, with_digests
+from .sealing import FACTS as FACTS
+from .sealing import ROBOT as ROBOT
+from .sealing import VLM as VLM
+from .sealing import replace_files, with_digests
 from .vlm_folder import VLMFolder
 from .weight_files import WEIGHTS
 from .weights import lerobot_weights

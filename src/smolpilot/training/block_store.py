@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
-import io
 import json
 import os
 import re
@@ -20,6 +18,8 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import xxhash
 from torch import Tensor
@@ -30,7 +30,7 @@ from smolpilot.json_input import parse_json
 from smolpilot.refusals import LIMITS
 
 _ALIGN = 4096  # the header's room, so that the numbers begin on a page
-_MAPS = 4096  # at once; Linux gives a process 65,530 at most, for everything
+_MAPS = 8192  # at once, of one store; Linux gives a process 65,530 for everything
 
 type _State = tuple[int, ...]
 
@@ -98,18 +98,16 @@ class BlockStore:
     def _load(self, name: str, rows: int) -> Tensor | None:
         path, size = self.path(name), _ALIGN + rows * self.bytes_per_row
         try:
-            with path.open("rb", buffering=0) as file:
-                state = os.fstat(file.fileno())
-                seen = (state.st_dev, state.st_ino, state.st_mtime_ns, state.st_ctime_ns)
-                if state.st_size != size or (self._verified.get(name) != seen and not _is_whole(file, name, rows)):
-                    self.damaged.add(name)
-                    return None
-            flat = _mapped(path, size)
+            state = path.stat()
+            seen = (state.st_dev, state.st_ino, state.st_mtime_ns, state.st_ctime_ns)
+            flat = _mapped(path, size) if state.st_size == size else None
         except FileNotFoundError:
             return None
         except OSError as error:
             if error.errno in LIMITS:
                 raise
+            flat = None
+        if flat is None or (self._verified.get(name) != seen and not _is_whole(flat.numpy(), name, rows)):
             self.damaged.add(name)
             return None
         self._verified[name] = seen
@@ -126,16 +124,14 @@ def _mapped(path: Path, size: int) -> Tensor:
         raise OSError(code, os.strerror(code), str(path)) from error
 
 
-def _is_whole(file: io.FileIO, name: str, rows: int) -> bool:
-    """Whether the numbers of an open block are what its header says. Read, not mapped: a bad sector is an error."""
-    header = _header(file.read(_ALIGN))
+def _is_whole(content: npt.NDArray[np.uint8], name: str, rows: int) -> bool:
+    """Whether the numbers of a block are what its header says."""
+    header, numbers = _header(content[:_ALIGN].tobytes()), content[_ALIGN:]
     if header.get("rows") != rows:
         return False
     if "crc32" in header:  # of earlier versions
-        return bool(header["crc32"] == zlib.crc32(file.read()))
-    return (
-        header.get("name") == name and header.get("xxh3_128") == hashlib.file_digest(file, xxhash.xxh3_128).hexdigest()
-    )
+        return bool(header["crc32"] == zlib.crc32(numbers))
+    return header.get("name") == name and header.get("xxh3_128") == xxhash.xxh3_128_hexdigest(numbers)
 
 
 def _header(content: bytes) -> dict[str, Any]:

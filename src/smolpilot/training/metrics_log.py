@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from smolpilot.atomic import flush
+from smolpilot.atomic import flush, write_text_atomic
 from smolpilot.errors import TrainingError
 from smolpilot.json_input import MAX_BYTES, parse_json
 from smolpilot.words import sized
@@ -61,9 +61,7 @@ class MetricsLog:
             for line in read_metrics(self._path)
             if line["step"] <= (min(step, validated_at) if line.get("kind") in _OF_VALIDATION else step)
         ]
-        beside = self._path.with_suffix(".partial")
-        beside.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
-        beside.replace(self._path)
+        write_text_atomic(self._path, "".join(f"{line}\n" for line in kept))
 
 
 class SilentLog(MetricsLog):

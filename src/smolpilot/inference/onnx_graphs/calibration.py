@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from smolpilot.atomic import scratch_folder
 from smolpilot.errors import UsageError
 from smolpilot.policy.config import PolicyConfig
 from smolpilot.policy.inputs import PolicyInputs
@@ -48,8 +47,8 @@ def calibrate(
     done = 0
     for name in GRAPHS:
         # One graph after the other, so that only one of them is in memory.
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder, f"{name}.onnx")
+        with scratch_folder("calibration") as folder:
+            path = folder / f"{name}.onnx"
             builder = Builder(name, path.with_suffix(".data"), observe=True)
             draw(name, builder, config, weights)
             builder.save(path)
