@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import atexit
 import fnmatch
+import json
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -104,6 +106,20 @@ def tiny_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 )
             writer.end_episode()
     return path
+
+
+@pytest.fixture(scope="session")
+def unsealed() -> Callable[[Path], Path]:
+    """Takes the digests out of a bundle, so that a test may change its files and see what else looks at them."""
+
+    def take_out(bundle: Path) -> Path:
+        path = bundle / "smolpilot.json"
+        facts = json.loads(path.read_text())
+        facts.pop("digests")
+        path.write_text(json.dumps(facts))
+        return bundle
+
+    return take_out
 
 
 @pytest.fixture(scope="session")

@@ -22,9 +22,9 @@ def test_folder_appears_at_the_end(tmp_path):
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
 def test_folder_vanishes_after_an_error(tmp_path, error):
-    with pytest.raises(error), atomic_folder(tmp_path / "out") as folder:  # noqa: PT012
+    with pytest.raises(error, match="on the way"), atomic_folder(tmp_path / "out") as folder:  # noqa: PT012
         (folder / "a.txt").write_text("x")
-        raise error
+        raise error("on the way")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -45,7 +45,7 @@ def test_existing_targets_are_refused(tmp_path):
 
 def test_only_left_overs_of_dead_runs_are_removed(tmp_path, monkeypatch):
     with atomic_folder(tmp_path / "out") as running:
-        with pytest.raises(UsageError), atomic_folder(tmp_path / "out") as second:  # noqa: PT012
+        with pytest.raises(UsageError, match="exists already"), atomic_folder(tmp_path / "out") as second:  # noqa: PT012
             assert running.exists()
             assert second != running
             second.rename(tmp_path / "out")

@@ -55,13 +55,22 @@ def test_equal_keys_of_different_mappings_are_no_doubles():
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", "- a\n- b\n", "just text", "[{a: 1, a: 2}]", "!!set {a, b}"])
 def test_what_is_no_mapping(text):
-    with pytest.raises(NoMappingError):
+    with pytest.raises(NoMappingError, match=r"^$"):
         read_mapping(text)
 
 
-@pytest.mark.parametrize("text", ["a: [", "a: 1\n b: 2\n", "a: 1\n---\nb: 2\n", "a: !robot {}\n", "{[a]: 1}"])
-def test_what_is_no_yaml(text):
-    with pytest.raises(yaml.YAMLError):
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a: [", "expected the node content, but found '<stream end>'"),
+        ("a: 1\n b: 2\n", "mapping values are not allowed here"),
+        ("a: 1\n---\nb: 2\n", "expected a single document"),
+        ("a: !robot {}\n", "tag '!robot'"),
+        ("{[a]: 1}", "found unhashable key"),
+    ],
+)
+def test_what_is_no_yaml(text, words):
+    with pytest.raises(yaml.YAMLError, match=words):
         read_mapping(text)
 
 

@@ -153,7 +153,11 @@ def refuse_inside_dataset(target: Path, *datasets: Path) -> None:
 
 def _beside(target: Path) -> Path:
     """A name beside a target that says who writes it."""
-    return target.parent / f".{target.name}.{_host()}-{os.getpid()}-{uuid.uuid4().hex[:8]}.partial"
+    return target.parent / f".{target.name}.{_owner()}-{uuid.uuid4().hex[:8]}.partial"
+
+
+def _owner() -> str:
+    return f"{_host()}-{os.getpid()}"
 
 
 def _host() -> str:

@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from smolpilot import doctor_samples
 from smolpilot.version import __version__
+from smolpilot.words import sized
 
 Verdict = Literal["ok", "warning", "error"]
 GIGABYTE = 1e9
@@ -305,4 +306,4 @@ def _lerobot() -> list[Check]:
 
 
 def _size(number: float) -> str:
-    return f"{number / GIGABYTE:.1f} GB"
+    return sized(number)

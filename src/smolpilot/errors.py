@@ -1,7 +1,7 @@
 """The exception tree: every error says what was found, what was expected and what to do.
 
-Exit codes: 2 for misuse (a wrong option, config key, path or profile), 1 for input that fails a check
-(a damaged dataset, a checkpoint without weights) or a run that cannot go on.
+Exit codes: 2 for misuse (a wrong option, config key, path or profile; a path that may not be read or written), 1 for
+input that fails a check (a damaged dataset, a checkpoint without weights) or a run that cannot go on.
 """
 
 from __future__ import annotations
@@ -48,6 +48,10 @@ class TransformError(SmolpilotError):
 
 class CheckpointError(SmolpilotError):
     """A checkpoint or bundle is incomplete, damaged or of another policy."""
+
+
+class NotFiniteError(CheckpointError):
+    """A policy computes NaN or infinity: there is no action to give."""
 
 
 class HubError(SmolpilotError):

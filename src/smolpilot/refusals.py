@@ -56,6 +56,7 @@ _TEXTS: dict[int, tuple[str, str]] = {
     errno.ETXTBSY: ("The file is in use", "close the program that uses it"),
     errno.EBUSY: ("The file or folder is in use", "close the program that uses it"),
 }
+_OPEN_FILES = frozenset({errno.EMFILE, errno.ENFILE})
 _CANNOT = ("This disk or file system cannot do what was asked", "choose a path on another disk")
 
 
@@ -77,3 +78,19 @@ def explain(error: OSError) -> Refusal:
     if known is None:
         return Refusal(f"The system reported: {own}{where}.", "")
     return Refusal(f"{known[0]}{where} ({own}).", known[1])
+
+
+def too_many_files(error: BaseException) -> Refusal | None:
+    """The refusal where an error comes from a limit of open files: whatever file was then asked for is not to blame."""
+    cause: BaseException | None = error
+    seen: set[int] = set()
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        code = getattr(cause, "errno", None)
+        # Libraries that are not Python's give the system's words only.
+        if code in _OPEN_FILES or os.strerror(errno.EMFILE) in str(cause):
+            path = getattr(cause, "filename", None)
+            known = code if code in _OPEN_FILES else errno.EMFILE
+            return explain(OSError(known, os.strerror(known), path))
+        cause = cause.__cause__ or cause.__context__
+    return None

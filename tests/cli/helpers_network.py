@@ -3,6 +3,8 @@
     unshare -rn python helpers_network.py FOLDER [strace ...]     opens the namespace's door, then starts itself watched
     python helpers_network.py FOLDER --watched                    the verbs; writes FOLDER/seen.json
 
+`--lerobot` as the first word after FOLDER: LeRobot beside a policy instead of all verbs.
+
 The only interface is `lo`, and the default route leads into it: whatever anything here sends, native code too, is
 counted there, names that are looked up as well.
 """
@@ -25,6 +27,8 @@ WATCHED = (
     "socket.connect", "socket.sendto", "socket.sendmsg", "socket.getaddrinfo", "socket.gethostbyname",
     "socket.gethostbyaddr", "socket.getnameinfo", "urllib.Request", "http.client.connect",
 )  # fmt: skip
+
+LOCAL, HUB_ID = "local", "some-org/some-model"
 
 
 class Route(ctypes.Structure):
@@ -124,7 +128,57 @@ def verbs(folder: Path) -> Iterator[tuple[str, list[str]]]:
     shutil.copytree(Path(bundle).resolve(), copy)
     yield "bundle", ["bundle", str(copy)]
     yield "bundle localize", ["bundle", "localize", str(copy)]
-    yield "adapter of a hub id", ["bundle", str(adapter(folder / "adapter", copy))]
+    for kind, local in (("adapter", adapter(folder / "adapter", copy)), ("checkpoint", bare(folder / "bare", copy))):
+        for words in (
+            ["bundle"], ["bundle", "localize"], ["preflight", "--dataset", data, "--policy"],
+            ["train", "--dataset", data, "--out", new("never"), "--steps", "1", "--policy"],
+            ["eval", "--dataset", data, "--out", new("never")], ["rollout", "--episodes", "1", "--out", new("never")],
+            ["bench"], ["export", "--out", new("never")],
+        ):  # fmt: skip
+            yield f"{LOCAL} {kind}: {words[0]} {words[1] if len(words) == 2 else ''}".strip(), [*words, str(local)]
+
+
+def beside_lerobot(folder: Path) -> Iterator[tuple[str, list[str]]]:
+    """What loads LeRobot, after a policy for it was made."""
+    data, run = str(folder / "data"), str(folder / "run")
+    yield "record", ["record", "--out", data, "--episodes", "2"]
+    yield (
+        "train",
+        [
+            "train",
+            "--dataset",
+            data,
+            "--robot",
+            "tabletop",
+            "--preset",
+            "tiny",
+            "--from-scratch",
+            "--out",
+            run,
+            "--steps",
+            "1",
+            "--batch-size",
+            "2",
+        ],
+    )
+    yield "bench", ["bench", run, "--modes", "plain", "--repeats", "1", "--against", "lerobot"]
+
+
+def bare(folder: Path, bundle: Path) -> Path:
+    """A checkpoint as LeRobot writes it: its tokenizer and its vision-language model are named by a hub id."""
+    folder.mkdir()
+    for name in ("model.safetensors", "policy_preprocessor.json", "policy_postprocessor.json"):
+        shutil.copy(bundle / name, folder / name)
+    for path in bundle.glob("policy_*.safetensors"):
+        shutil.copy(path, folder / path.name)
+    config = json.loads((bundle / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "vlm_model_name": HUB_ID}))
+    before = json.loads((folder / "policy_preprocessor.json").read_text())
+    for step in before["steps"]:
+        if "tokenizer_name" in step.get("config", {}):
+            step["config"]["tokenizer_name"] = HUB_ID
+    (folder / "policy_preprocessor.json").write_text(json.dumps(before))
+    return folder
 
 
 def adapter(folder: Path, bundle: Path) -> Path:
@@ -135,7 +189,7 @@ def adapter(folder: Path, bundle: Path) -> Path:
     folder.mkdir()
     for name in ("smolpilot.json", "policy_preprocessor.json", "policy_postprocessor.json"):
         shutil.copy(bundle / name, folder / name)
-    config = {"peft_type": "LORA", "base_model_name_or_path": "some-org/some-model", "r": 2, "lora_alpha": 4}
+    config = {"peft_type": "LORA", "base_model_name_or_path": HUB_ID, "r": 2, "lora_alpha": 4}
     (folder / "adapter_config.json").write_text(json.dumps(config))
     save_file(
         {f"base_model.model.x.lora_{side}.weight": np.zeros((2, 2), np.float32) for side in "AB"},
@@ -144,7 +198,7 @@ def adapter(folder: Path, bundle: Path) -> Path:
     return folder
 
 
-def run(folder: Path) -> None:
+def run(folder: Path, commands: Iterator[tuple[str, list[str]]]) -> None:
     """All verbs in this process; what they ended with, and what was seen."""
     running, events = "import", []
 
@@ -159,7 +213,7 @@ def run(folder: Path) -> None:
 
     (folder / "out").mkdir()
     codes, sent = {}, {}
-    for running, command in verbs(folder):
+    for running, command in commands:
         before = packets()
         codes[running] = main(command)
         sent[running] = packets() - before
@@ -167,10 +221,12 @@ def run(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    place = Path(sys.argv[1])
-    if sys.argv[2:] == ["--watched"]:
-        run(place)
+    place, *words = sys.argv[1:]
+    lerobot = ["--lerobot"] if "--lerobot" in words else []
+    if "--watched" in words:
+        run(Path(place), beside_lerobot(Path(place)) if lerobot else verbs(Path(place)))
     else:
         open_door()
-        command = [*sys.argv[2:], sys.executable, __file__, str(place), "--watched"]
+        watcher = [word for word in words if word != "--lerobot"]
+        command = [*watcher, sys.executable, __file__, place, "--watched", *lerobot]
         os.execvp(command[0], command)

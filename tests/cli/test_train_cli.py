@@ -132,10 +132,15 @@ def test_ctrl_c_saves_says_how_to_go_on_and_resume_finishes(
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         deadline = time.monotonic() + 200
         lines = out / "metrics.jsonl"
-        while not (lines.exists() and lines.read_text().count("\n") >= 2) and time.monotonic() < deadline:
-            time.sleep(0.1)
-        os.kill(process.pid, signal.SIGINT)
-        _, said = process.communicate(timeout=100)
+        try:
+            while not (lines.exists() and lines.read_text().count("\n") >= 2):
+                assert process.poll() is None, process.communicate()[1]
+                assert time.monotonic() < deadline, "two steps were not written within 200 s: no Ctrl-C was tried"
+                time.sleep(0.1)
+            os.kill(process.pid, signal.SIGINT)
+            _, said = process.communicate(timeout=100)
+        finally:
+            process.kill()
     assert process.returncode == 130, said
     assert "Ctrl-C: stopped after step" in said
     assert f"smolpilot train --resume --out {out}" in said

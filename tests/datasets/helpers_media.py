@@ -66,14 +66,13 @@ NO_IMAGES: dict[str, tuple[bytes, str]] = {
 }
 
 
-def put_image(root: Path, episode: int, frame: int, content: bytes) -> Path:
+def put_image(root: Path, episode: int, frame: int, content: bytes | None, path: str | None = None) -> None:
     """Replace an image of a folder with a table for each episode."""
-    path = root / "data" / "chunk-000" / f"episode_{episode:06d}.parquet"
-    table = pq.read_table(path)
+    file = root / "data" / "chunk-000" / f"episode_{episode:06d}.parquet"
+    table = pq.read_table(file)
     cells = table[KEY].to_pylist()
-    cells[frame]["bytes"] = content
-    pq.write_table(table.set_column(table.column_names.index(KEY), KEY, pa.array(cells)), path)
-    return path
+    cells[frame] = {"bytes": content, "path": path}
+    pq.write_table(table.set_column(table.column_names.index(KEY), KEY, pa.array(cells)), file)
 
 
 def film(path: Path, codec: str, fmt: str, size: tuple[int, int] = (64, 48), frames: int = 24) -> None:
@@ -83,7 +82,7 @@ def film(path: Path, codec: str, fmt: str, size: tuple[int, int] = (64, 48), fra
         stream.width, stream.height = size
         stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
         for number in range(frames):
-            picture = np.full((size[1], size[0], 3), 60 + 5 * number, np.uint8)
+            picture = np.full((size[1], size[0], 3), 60 + 2 * number, np.uint8)
             for packet in stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")):
                 container.mux(packet)
         for packet in stream.encode():

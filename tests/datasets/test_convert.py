@@ -416,7 +416,7 @@ def test_a_copy_that_went_wrong_is_not_put_in_place(tiny_dataset, tmp_path, monk
         whole(target, [pieces[0], *pieces[:0:-1]])
 
     monkeypatch.setattr("smolpilot.datasets.rewrite.video_part.write_pieces", swapped)
-    with pytest.raises(DatasetError):
+    with pytest.raises(DatasetError, match="packet"):
         convert(tiny_dataset, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -451,7 +451,7 @@ def test_what_no_policy_here_takes_is_copied_all_the_same(build_v21, tmp_path):
     (source / "meta" / "info.json").write_text(json.dumps(info))
     for path in (source / "data").rglob("*.parquet"):
         pq.write_table(pq.read_table(path).drop_columns("action"), path)
-    with pytest.raises(DatasetError):
+    with pytest.raises(DatasetError, match="'action'"):
         read_meta(source)
     report = convert(source, tmp_path / "out")
     assert "observation.images.top" not in report.computed

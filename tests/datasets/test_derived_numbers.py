@@ -44,7 +44,7 @@ def copied(sound: dict[str, Path], tmp_path: Path) -> Callable[[str], Path]:
             target = root / path.relative_to(sound[version])
             if path.is_file():
                 target.parent.mkdir(parents=True, exist_ok=True)
-                target.symlink_to(path) if path.suffix == ".mp4" else target.write_bytes(path.read_bytes())
+                target.hardlink_to(path) if path.suffix == ".mp4" else target.write_bytes(path.read_bytes())
         return root
 
     return copy

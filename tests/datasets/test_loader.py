@@ -44,7 +44,7 @@ def test_a_batch_is_its_samples_stacked(dataset):
         assert same(found, expected)
     for sample, i in zip(dataset.__getitems__(indices), indices, strict=True):
         assert same(sample, dataset[i])
-    with pytest.raises(IndexError):
+    with pytest.raises(IndexError, match="frame 123 of 123"):
         dataset.batch([0, 123])
 
 
@@ -105,7 +105,7 @@ def test_a_batch_takes_several_frames_and_known_options(dataset):
         dataset.batch([0], images="foo")
     with pytest.raises(UsageError, match="threads is 0"):
         dataset.batch([0], threads=0)
-    with pytest.raises(IndexError):
+    with pytest.raises(IndexError, match="frame 123 of 123"):
         dataset[torch.tensor([0, 123])]
 
 

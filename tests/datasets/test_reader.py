@@ -124,8 +124,10 @@ def test_selecting_episodes(tiny_dataset):
 def test_indices_behave_like_a_sequence(tiny_dataset):
     dataset = open_dataset(tiny_dataset, episodes=[0])
     assert torch.equal(dataset[-1]["observation.state"], dataset[17]["observation.state"])
-    with pytest.raises(IndexError):
+    with pytest.raises(IndexError, match="frame 18 of 18"):
         dataset[18]
+    with pytest.raises(IndexError, match="frame -19 of 18"):
+        dataset[-19]
     assert sum(1 for _ in dataset) == 18
 
 

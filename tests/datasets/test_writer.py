@@ -159,13 +159,19 @@ def test_frames_that_do_not_fit(tmp_path, changes, message):
 def test_frames_with_something_missing(tmp_path, key):
     incomplete = frame(0)
     del incomplete[key]
-    with pytest.raises(DatasetError), writer(tmp_path / "d") as recording:
+    words = "has no instruction" if key == "task" else f"'{key}'"
+    with pytest.raises(DatasetError, match=words), writer(tmp_path / "d") as recording:
         recording.add_frame(incomplete)
 
 
 def test_wrong_settings(tmp_path):
-    for changes in ({"fps": 0}, {"codec": "vp9"}, {"codec": "hevc"}):
-        with pytest.raises(UsageError):
+    for changes, words in (
+        ({"fps": 0}, "fps is 0"),
+        ({"fps": float("nan")}, "fps is nan"),
+        ({"codec": "vp9"}, "'vp9'"),
+        ({"codec": "hevc"}, "hevc"),
+    ):
+        with pytest.raises(UsageError, match=words):
             writer(tmp_path / "d", **changes)
     assert list(tmp_path.iterdir()) == []
 

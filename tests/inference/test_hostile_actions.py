@@ -150,10 +150,10 @@ def test_an_export_that_computes_nothing_leaves_nothing(overflowing: Policy, tmp
 
 VERBS: dict[str, Callable[[str, str], list[str]]] = {
     "bundle": lambda bundle, data: ["bundle", bundle],
-    "eval": lambda bundle, data: ["eval", bundle, data, "--episodes", "0"],
+    "eval": lambda bundle, data: ["eval", bundle, "--dataset", data, "--episodes", "0"],
     "bench": lambda bundle, data: ["bench", bundle],
     "export": lambda bundle, data: ["export", bundle, "--out", f"{bundle}_out"],
-    "preflight": lambda bundle, data: ["preflight", data, "--policy", bundle],
+    "preflight": lambda bundle, data: ["preflight", "--dataset", data, "--policy", bundle],
     "train": lambda bundle, data: [
         "train", "--dataset", data, "--policy", bundle, "--out", f"{bundle}_out", "--steps", "1",
     ],

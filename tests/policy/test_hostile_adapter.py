@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +24,9 @@ DEEP = "[" * 100_000 + "]" * 100_000
 
 
 @pytest.fixture(scope="module")
-def base(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def base(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory, unsealed: Callable[[Path], Path]) -> Path:
     policy = new_policy("tiny", meta=open_dataset(tiny_dataset).meta, seed=3, device="cpu")
-    return save_bundle(policy, tmp_path_factory.mktemp("base") / "bundle")
+    return unsealed(save_bundle(policy, tmp_path_factory.mktemp("base") / "bundle"))
 
 
 def write(folder: Path, base: Path, tensors: dict[str, torch.Tensor] | None = None, **config: Any) -> Path:
@@ -49,7 +51,7 @@ def write(folder: Path, base: Path, tensors: dict[str, torch.Tensor] | None = No
         ("use_rslora", "false", "true or false"), ("use_dora", "x", "plain LoRA"), ("use_dora", [1], "plain LoRA"),
         ("rank_pattern", {"q_proj": 0}, "1 to 100,000"), ("rank_pattern", [1], "an object"),
         ("alpha_pattern", {"q_proj": float("nan")}, "a number from 1e-06"),
-        ("init_lora_weights", 5, "true or false or a text"), ("base_model_name_or_path", 5, "a text"),
+        ("init_lora_weights", 5, "true or false, or a text"), ("base_model_name_or_path", 5, "a text"),
         ("base_model_name_or_path", "\0", "does not exist"), ("base_model_name_or_path", "~nobody/x", "does not exist"),
         ("base_model_name_or_path", "x" * 5_000, "does not exist"), ("revision", {}, "a text"),
         ("peft_type", ["LORA"], "a text"),
@@ -62,7 +64,7 @@ def test_settings_out_of_range(
     assert main(["bundle", str(folder)]) == 1
     said = capsys.readouterr().err
     assert key in said
-    assert expected in said or expected in said.replace("Expected: null or ", "").replace(" or null", "")
+    assert expected in said
     assert "Traceback" not in said
 
 
@@ -84,15 +86,17 @@ def test_a_pattern_takes_no_time(option: str, pattern: str, base: Path, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("pattern", "alpha"),
+    ("pattern", "matches"),
     [
-        ("q_proj", 8), (r".*layers\.0\.self_attn\.q_proj", 8), ("proj", 4), (r"layers\.1\.self_attn\.q_proj", 4),
-        (r"layers\.(0|2)\..*\.(q|v)_proj", 8), (r"^model\.vlm_with_expert\.lm_expert\.layers\.\d+\..*", 8),
-        (r"[a-z_]*q_proj", 8), (r"\w+_proj", 8), ("q_pro", 4), ("a)|(model", 8), ("k_proj|q_proj", 8),
+        ("q_proj", True), (r".*layers\.0\.self_attn\.q_proj", True), ("proj", False), ("q_pro", False),
+        (r"layers\.1\.self_attn\.q_proj", False), (r"layers\.(0|2)\..*\.(q|v)_proj", True), ("k_proj|q_proj", True),
+        (r"^model\.vlm_with_expert\.lm_expert\.layers\.\d+\..*", True), (r"[a-z_]*q_proj", True), (r"\w+_proj", True),
+        ("a)|(model", False), ("layers)|(x", True), ("q", False), (r"Q_PROJ", False), (r"[^v]_proj", True),
     ],
 )  # fmt: skip
-def test_patterns_match_as_in_peft(pattern: str, alpha: int, base: Path, tmp_path: Path) -> None:
-    """`re.match(rf"(.*\\.)?({pattern})$", name)`, which the expected values are from."""
+def test_patterns_match_as_in_peft(pattern: str, matches: bool, base: Path, tmp_path: Path) -> None:
+    assert bool(re.match(rf"(.*\.)?({pattern})$", Q)) == matches  # as peft has it
+    alpha = 8 if matches else 4
     policy = load_policy(write(tmp_path / "adapter", base, alpha_pattern={pattern: 8, "proj": 16}), device="cpu")
     weights = load_file(base / "model.safetensors")[f"{Q}.weight"]
     merged = policy.model.expert.layers[0].self_attn.q_proj.weight.data
@@ -112,9 +116,9 @@ def test_patterns_that_are_refused(
 
 
 def test_more_patterns_than_any_adapter_has(base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    patterns = {f"{'x' * 400}{number}": 2 for number in range(120_000)}
+    patterns = {f"{'x' * 400}{number}": 2 for number in range(250)}
     assert main(["bundle", str(write(tmp_path / "adapter", base, rank_pattern=patterns))]) == 1
-    assert "has 120,000 patterns in rank_pattern for 1 modules" in capsys.readouterr().err
+    assert "has 250 patterns in rank_pattern for 1 modules" in capsys.readouterr().err
 
 
 def test_thin_matrices_whose_product_fills_the_memory(base: Path, tmp_path: Path) -> None:

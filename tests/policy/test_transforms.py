@@ -287,8 +287,13 @@ class TestInstruction:
             lists.inputs([frame(task="open the drawer\n")])
 
     def test_empty_and_overlong_instructions_are_refused(self) -> None:
-        for text in ("", "  ", None, 3):
-            with pytest.raises(TransformError):
+        for text, words in (
+            ("", "instruction is ''"),
+            ("  ", "instruction is '  '"),
+            (None, "no 'task'"),
+            (3, "instruction is 3"),
+        ):
+            with pytest.raises(TransformError, match=words):
                 transforms().inputs([frame(task=text)])
         with pytest.raises(TransformError, match="at most 48"):
             transforms(tiny_config(tokenizer_max_length=48)).inputs([frame(task="x" * 48)])

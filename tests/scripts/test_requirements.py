@@ -18,7 +18,7 @@ NEEDED = {
     "test": [*PROJECT["project"]["dependencies"], *PROJECT["dependency-groups"]["test"]],
     "build": PROJECT["build-system"]["requires"],
 }
-PIN = re.compile(r"([a-z0-9][a-z0-9._-]*)==([0-9][A-Za-z0-9.+!]*)( ; [a-z0-9_<>=.'() ]+)? \\")
+PIN = re.compile(r"([a-z0-9][a-z0-9._-]*)==([0-9][A-Za-z0-9.+!]*)( ; [A-Za-z0-9_<>=!.'() ]+)? \\")
 HASH = re.compile(r"    --hash=sha256:[0-9a-f]{64}( \\)?")
 
 

@@ -69,7 +69,7 @@ def test_recorded_actions_are_clean_and_the_noise_moves_the_arm():
 
 def test_existing_folder_is_refused(recording):
     path, _, _ = recording
-    with pytest.raises(UsageError):
+    with pytest.raises(UsageError, match="exists already"):
         record(path, 1)
     assert len(open_dataset(path).meta.episodes) == 6
 

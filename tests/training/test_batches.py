@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -101,5 +102,10 @@ def test_loader_processes_give_the_same_stream(dataset: Dataset) -> None:
 def test_only_the_wanted_rows_are_held(dataset: Dataset) -> None:
     transforms = transforms_for(dataset)
     rows = np.array([2, 25, 40])
+    whole = Batches(dataset, transforms, CPU, chunk_size=H)
     batches = Batches(dataset, transforms, CPU, chunk_size=H, rows=rows)
+    # All that is kept is in the pickle; of all else (dataset, transforms) there is as much in both.
+    kept = len(pickle.dumps(whole)) - len(pickle.dumps(batches))
+    assert kept == pytest.approx(1e9 * (whole.needed_gb - batches.needed_gb), rel=0.01)
+    assert batches.needed_gb == pytest.approx(whole.needed_gb * len(rows) / len(dataset))
     assert_equal(batches.batch(rows[[2, 0]]), transforms.inputs([dataset[40], dataset[2]]))

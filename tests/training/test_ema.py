@@ -113,7 +113,7 @@ def test_a_stopped_run_goes_on_with_weights_and_average(
     stop: int,
 ) -> None:
     run = tmp_path / "run"
-    with interrupted_after(stop), pytest.raises(TrainingStoppedError):
+    with interrupted_after(stop), pytest.raises(TrainingStoppedError, match="stopped after step"):
         train(options(tiny_dataset, run))
     train(TrainOptions(out=run, resume=True))
     for read in (bundle, state):
@@ -174,7 +174,7 @@ def test_patience_survives_a_stop(
     ended: Path, tiny_dataset: Path, tmp_path: Path, interrupted_after: Callable[..., AbstractContextManager[None]]
 ) -> None:
     run, end = tmp_path / "run", metrics(ended)[-1]["step"]
-    with interrupted_after(end - 1), pytest.raises(TrainingStoppedError):
+    with interrupted_after(end - 1), pytest.raises(TrainingStoppedError, match="stopped after step"):
         train(ruinous(tiny_dataset, run))
     saved = json.loads((run / "checkpoints" / "last" / "training_state" / "state.json").read_text())
     assert saved["without_gain"] == 2

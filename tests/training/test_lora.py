@@ -115,7 +115,7 @@ def test_a_stopped_run_goes_on_with_the_same_bits(
 ) -> None:
     whole = finished if ema else train(options(tiny_dataset, parent, tmp_path / "whole", ema=None))
     run = tmp_path / "run"
-    with interrupted_after(3), pytest.raises(TrainingStoppedError):
+    with interrupted_after(3), pytest.raises(TrainingStoppedError, match="stopped after step"):
         train(options(tiny_dataset, parent, run, ema=ema))
     train(TrainOptions(out=run, resume=True))
     expected, found = files(whole), files(run)

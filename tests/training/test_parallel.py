@@ -207,7 +207,11 @@ def test_a_stopped_run_is_saved_and_goes_on_bit_for_bit(tiny_dataset: Path, tmp_
     run = tmp_path / "run"
     processes = launch(*command(tiny_dataset, run))
     deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and not (run / "metrics.jsonl").exists():
+    while not (run / "metrics.jsonl").exists():
+        if time.monotonic() > deadline or any(process.poll() is not None for process in processes):
+            for process in processes:
+                process.kill()
+            pytest.fail(f"no step was written before the signal: {ended(processes)}")
         time.sleep(0.02)
     processes[1].send_signal(signal.SIGTERM)  # one of them is enough
     results = ended(processes)

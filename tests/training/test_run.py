@@ -225,7 +225,7 @@ def test_when_every_checkpoint_is_torn_it_is_said(finished: Path, tmp_path: Path
     shutil.copytree(finished, run, symlinks=True)
     for path in (run / "checkpoints").glob("step_*"):
         (path / "model.safetensors").write_bytes(b"")
-    with pytest.warns(UserWarning, match="is damaged"), pytest.raises(CheckpointError):
+    with pytest.warns(UserWarning, match="is damaged"), pytest.raises(CheckpointError, match="torn"):
         train(TrainOptions(out=run, resume=True))
 
 

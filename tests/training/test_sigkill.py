@@ -196,6 +196,7 @@ def test_a_validation_that_the_checkpoint_does_not_know_is_made_once_more(
     shutil.copytree(whole, run, symlinks=True)
     (state_file,) = (run / "checkpoints" / "step_000012").rglob("state.json")
     state = json.loads(state_file.read_text())
+    state.pop("digests")  # changed on purpose below
     assert state["validated_at"] == 12
     improved = state["best_step"] == 12
     assert not improved, "the test needs a run whose last validation is not its best"

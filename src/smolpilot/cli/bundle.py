@@ -1,5 +1,5 @@
-"""`smolpilot bundle PATH` shows a bundle or checkpoint; `seal` renews its digests after a change of yours, `localize`
-prepares an offline LeRobot."""
+"""`smolpilot bundle PATH` shows a bundle or checkpoint; `seal` renews its digests after a change, `localize` is for an
+offline LeRobot."""
 
 from __future__ import annotations
 

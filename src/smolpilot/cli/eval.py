@@ -103,12 +103,13 @@ def _print(document: dict[str, Any], options: EvalOptions) -> None:
         table.add_row(name, *(number(joint[key]) for key in keys))
     console.print(table)
     latency = document["latency"]
-    console.print(
-        f"Latency of a chunk: p50 {number(latency['chunk']['p50_ms'])} ms, p95 {number(latency['chunk']['p95_ms'])} ms "
-        f"({latency['device']}, {latency['warm_up']} to warm up not counted); of a queue pop, apart: p50 "
-        f"{number(latency['queue_pop']['p50_ms'])} ms",
-        soft_wrap=True,
-    )
+    if latency is not None:  # a policy that fails has none
+        console.print(
+            f"Latency of a chunk: p50 {number(latency['chunk']['p50_ms'])} ms, p95 "
+            f"{number(latency['chunk']['p95_ms'])} ms ({latency['device']}, {latency['warm_up']} to warm up not "
+            f"counted); of a queue pop, apart: p50 {number(latency['queue_pop']['p50_ms'])} ms",
+            soft_wrap=True,
+        )
     if document["bundle"]["engine"]:
         console.print("Computed by the engine, {mode} in {precision}.".format(**document["bundle"]["engine"]))
     for warning in document["warnings"]:

@@ -9,7 +9,7 @@ import traceback
 import warnings
 
 from smolpilot.errors import SmolpilotError, UsageError, did_you_mean
-from smolpilot.refusals import exit_code, explain
+from smolpilot.refusals import Refusal, exit_code, explain, too_many_files
 from smolpilot.shown import plain
 from smolpilot.streams import guarded
 from smolpilot.version import __version__
@@ -83,7 +83,8 @@ def _run(args: list[str]) -> int:
         module = importlib.import_module(VERBS[args[0]][0])
         return int(module.main(args[1:]) or 0)
     except SmolpilotError as error:
-        return _report(str(error), error.exit_code)
+        limit = too_many_files(error)
+        return _report(str(error), error.exit_code) if limit is None else _report(_refusal(limit), 1)
     except KeyboardInterrupt:
         return _report("Interrupted.", 130)
     except BrokenPipeError:
@@ -91,7 +92,7 @@ def _run(args: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        return _report(_os_error(error), exit_code(error))
+        return _report(_refusal(explain(error)), exit_code(error))
     except MemoryError:
         return _report("The memory does not suffice.\nFix: close other programs, or ask for less at once.", 1)
 
@@ -149,9 +150,8 @@ def _unknown_verb(name: str) -> UsageError:
     return UsageError(f"Unknown verb '{name}'.", fix=f"{nearest} See smolpilot --help.")
 
 
-def _os_error(error: OSError) -> str:
-    found, fix = explain(error)
-    return f"{found}\nFix: {fix}." if fix else found
+def _refusal(refusal: Refusal) -> str:
+    return f"{refusal.found}\nFix: {refusal.fix}." if refusal.fix else refusal.found
 
 
 _LONGEST_LINE = 4000  # letters of a message: a name in it may have a million

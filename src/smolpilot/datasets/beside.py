@@ -7,8 +7,9 @@ import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from smolpilot.datasets.places import OWN_META, Places, require_readable, walk
+from smolpilot.datasets.own_meta import OWN_META
 from smolpilot.file_names import MAX_BYTES, below, is_utf8
+from smolpilot.places import Places, require_readable, walk
 from smolpilot.shown import plain
 
 MANIFEST = "meta/smolpilot_manifest.json"

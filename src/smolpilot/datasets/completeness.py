@@ -16,8 +16,8 @@ from smolpilot.datasets.files import (
     lfs_advice,
     repair_advice,
 )
-from smolpilot.datasets.places import Places
 from smolpilot.errors import DatasetError
+from smolpilot.places import Places
 from smolpilot.words import numbered
 
 _LOOKED_FOR = 20

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from fractions import Fraction
 from pathlib import Path
@@ -60,16 +61,30 @@ class VideoEncoder:
         frame.time_base = self._stream.codec_context.time_base
         if key_frame:
             frame.pict_type = PictureType.I
-        for packet in self._stream.encode(frame):
-            self._container.mux(packet)
+        try:
+            for packet in self._stream.encode(frame):
+                self._container.mux(packet)
+        except av.FFmpegError:
+            self.discard()
+            raise
         self.frames += 1
 
     def close(self) -> None:
         """Finish the file."""
-        if self.frames:
-            for packet in self._stream.encode(None):
-                self._container.mux(packet)
-        self._container.close()
+        try:
+            if self.frames:
+                for packet in self._stream.encode(None):
+                    self._container.mux(packet)
+            self._container.close()
+        except av.FFmpegError:
+            self.discard()
+            raise
+
+    def discard(self) -> None:
+        """Close the file without an error of its own: it is not kept. Left open, it would be finished on a full disk
+        when it is collected, and tell of that on standard error."""
+        with contextlib.suppress(av.FFmpegError):
+            self._container.close()
 
 
 def pixel_format(width: int, height: int) -> str:

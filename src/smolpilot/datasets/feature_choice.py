@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from smolpilot.datasets.files import open_parquet, read_json
-from smolpilot.datasets.places import Places, require_own_meta
+from smolpilot.datasets.own_meta import require_own_meta
 from smolpilot.errors import SmolpilotError, UsageError, did_you_mean
 from smolpilot.keys import ACTION, STATE, image_key
+from smolpilot.places import Places
 
 INDEX_COLUMNS = ("timestamp", "frame_index", "episode_index", "index", "task_index")
 ALWAYS_KEPT = (STATE, ACTION, *INDEX_COLUMNS)

@@ -40,6 +40,17 @@ def _text(value: Any) -> Any:
     raise ValueError(f"a text of at most {_MAX_TEXT:,} letters")
 
 
+def _names(value: Any) -> Any:
+    """Lists, nested or keyed, of whatever a recorder calls its joints; no text that is none of a joint's."""
+    level = [value]
+    while level:
+        if any(isinstance(part, str) and len(part) > _MAX_TEXT for part in level):
+            raise ValueError(f"names of at most {_MAX_TEXT:,} letters")
+        inner = [part for part in level if isinstance(part, dict | list)]
+        level = [one for part in inner for one in (part if isinstance(part, list) else [*part, *part.values()])]
+    return value
+
+
 def _version(value: Any) -> Any:
     return value if isinstance(value, int | float) and math.isfinite(value) else _text(value)
 
@@ -54,6 +65,9 @@ _Text = Annotated[Any, pydantic.AfterValidator(_text)]
 _Version = Annotated[Any, pydantic.AfterValidator(_version)]
 
 
+_Names = Annotated[Any, pydantic.AfterValidator(_names)]
+
+
 class _Form(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="allow", strict=True)
 
@@ -66,6 +80,7 @@ class _Video(_Form):
 
 class _Feature(_Form):
     dtype: _Text = None
+    names: _Names = None
     info: _Video | None = None
     video_info: _Video | None = None
 

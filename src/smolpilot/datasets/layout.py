@@ -20,9 +20,9 @@ from smolpilot.datasets.files import (
     read_meta_table,
     repair_advice,
 )
-from smolpilot.datasets.places import Places
 from smolpilot.datasets.templates import LeadsOutError, filled
 from smolpilot.errors import DatasetError
+from smolpilot.places import Places
 from smolpilot.shown import plain, shown
 from smolpilot.statistics import Statistics, merge_fitting, readable_statistics
 

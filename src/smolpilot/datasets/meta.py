@@ -22,10 +22,11 @@ from smolpilot.datasets.files import read_json, repair_advice
 from smolpilot.datasets.info_form import require_plain
 from smolpilot.datasets.layout import NEVER_RECORDED, Episode, read_layout
 from smolpilot.datasets.missing import missing_dataset
-from smolpilot.datasets.places import Places, require_own_meta
+from smolpilot.datasets.own_meta import require_own_meta
 from smolpilot.errors import DatasetError, UsageError
 from smolpilot.file_names import require_utf8
 from smolpilot.keys import ACTION, STATE
+from smolpilot.places import Places
 from smolpilot.shown import plain, shown
 from smolpilot.statistics import Statistics
 

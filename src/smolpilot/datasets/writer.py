@@ -182,6 +182,8 @@ class DatasetWriter:
         if not self._open:
             return
         self._open = False
+        for encoder in self._encoders.values():
+            encoder.discard()
         self._encoders.clear()
         self._table = None
         try:

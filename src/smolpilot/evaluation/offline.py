@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from smolpilot.errors import NotFiniteError
 from smolpilot.inference.engine import Engine
 from smolpilot.keys import STATE, TASK, image_key
 from smolpilot.metrics import chunk_targets
@@ -72,7 +73,7 @@ def evaluate(
         scored = _collect(policy, recording, rows, predicted)
         document = summarise(scored)
         document["latency"] = None
-        if latency:
+        if latency and not document["verdict"]["fails"]:
             measured = measure_latency(policy, recording.frame(int(rows[0])))
             document["latency"] = measured | {"device": device_name(policy.device)}
     settings = {
@@ -151,8 +152,10 @@ def _predict(
         batch = [int(row) for row in rows[start : start + batch_size]]
         frames = [recording.frame(row) for row in batch]
         noise = _noise(policy, [recording.seed(row, seed) for row in batch])
-        chunks = policy.predict_chunks(frames, noise=noise)
-        predicted[start : start + len(batch)] = chunks.numpy()
+        try:
+            predicted[start : start + len(batch)] = policy.predict_chunks(frames, noise=noise).numpy()
+        except NotFiniteError:  # the report says that the policy fails
+            predicted[start : start + len(batch)] = np.nan
         if progress is not None:
             progress("predicting", start + len(batch), len(rows))
     return predicted

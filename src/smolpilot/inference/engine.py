@@ -174,7 +174,7 @@ class Engine:
         the last chunk; the new one is pulled towards it (`inference.guidance`): fully over the first `delay` steps,
         which are executed while it is computed, falling to nothing at step `horizon` (default L). num_steps: denoising
         steps. Raises TransformError for a frame that does not fit, UsageError for options that make no sense,
-        CheckpointError instead of a chunk that is not finite.
+        NotFiniteError instead of a chunk that is not finite.
         """
         if not isinstance(frame, Mapping):
             raise TransformError(f"predict_chunk was given a {type(frame).__name__}.", expected="one frame: a dict")

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from smolpilot.errors import CheckpointError, TransformError
+from smolpilot.errors import NotFiniteError, TransformError
 
 
 def finite_chunk(chunk: Tensor, joints: Sequence[str] = ()) -> Tensor:
-    """The chunk [..., H, A] itself; CheckpointError names the first step and joint that is NaN or infinite."""
+    """The chunk [..., H, A] itself; NotFiniteError names the first step and joint that is NaN or infinite."""
     if bool(torch.isfinite(chunk).all()):
         return chunk
     bad = ~torch.isfinite(chunk)
@@ -19,7 +19,7 @@ def finite_chunk(chunk: Tensor, joints: Sequence[str] = ()) -> Tensor:
     what = "NaN" if bool(chunk[(*frame, step, joint)].isnan()) else "infinite"
     where = f"joint '{joints[joint]}'" if len(joints) == chunk.shape[-1] else f"dimension {joint}"
     several = f" of frame {frame[0]}" if frame and chunk.shape[0] > 1 else ""
-    raise CheckpointError(
+    raise NotFiniteError(
         f"The policy computes {what} for {where} at step {step} of the chunk{several}; {int(bad.sum()):,} of "
         f"{bad.numel():,} values are not finite. No action is given.",
         expected="finite numbers: nothing else may reach a robot",

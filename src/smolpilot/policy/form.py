@@ -106,7 +106,7 @@ def _problem(error: ValidationError, values: object, root: str = "", where: str 
         key = f"{spelled}.{missing}" if spelled else missing
         return f"'{plain(key, 120)}'{where} is missing.", f"an object with {missing}"
     named = f"'{plain(spelled, 120)}'" if spelled else "The content"
-    return f"{named}{where} is {shown(value)}.", " or ".join(dict.fromkeys(map(_expected, here)))
+    return f"{named}{where} is {shown(value)}.", ", or ".join(dict.fromkeys(map(_expected, here)))
 
 
 def _walk(problem: ErrorDetails, values: object) -> tuple[tuple[int | str, ...], object]:
@@ -132,6 +132,7 @@ _WORDS = {
     "model_type": "an object of keys and values",
     "model_attributes_type": "an object of keys and values",
     "list_type": "a list",
+    "tuple_type": "a list",
     "none_required": "null",
 }
 
@@ -140,6 +141,6 @@ def _expected(problem: ErrorDetails) -> str:
     kind, context = problem["type"], problem.get("ctx", {})
     if kind in ("form", "literal_error"):
         return str(context["expected"])
-    if kind in ("tuple_type", "too_short", "too_long", "missing"):
+    if kind in ("too_short", "too_long", "missing"):
         return "a list of the right length"
     return _WORDS.get(kind, problem["msg"].removeprefix("Input should be "))

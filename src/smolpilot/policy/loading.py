@@ -41,7 +41,7 @@ from .policy import Policy, fill_sizes
 from .processors import Processors, read_processors, statistic_of
 from .report import LoadReport
 from .sealing import FACTS, ROBOT, VLM, check_digests, compared, renew
-from .statistics_binding import Bound, bind_statistics
+from .statistics_binding import Bound, bind_statistics, check_agreement
 from .tokenizer import PolicyTokenizer
 from .transforms import Recipe, Transforms
 from .vlm_folder import VLMFolder
@@ -374,6 +374,7 @@ def _statistics(
         return Bound(*_dataset_statistics(stats_from, config, profile))
     in_weights = {name: statistic_of(parts.weights, name) for name in stock.normalisation}
     before, after = (processors.before, processors.after) if processors is not None else ({}, {})
+    check_agreement(before, after, _joint_names(profile))
     try:
         return bind_statistics(before, after, in_weights, config, _joint_names(profile))
     except CheckpointError as error:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from smolpilot.errors import CheckpointError, HubError, UsageError
+from smolpilot.places import require_readable
 from smolpilot.pointers import followed
 
 from .lora import ADAPTER_CONFIG
@@ -42,7 +43,11 @@ def locate(source: str | Path, revision: str | None = None) -> Located:
     if path.exists():
         if revision is not None:
             raise UsageError(f"revision '{revision}' was given for the folder {path}.", expected="a hub id with it")
-        return Located(_inside(path), str(source))
+        folder = _inside(path)
+        # Not missing and not torn: what may not be read is told as that.
+        for file in (*folder.iterdir(), *folder.glob("vlm/*")):
+            require_readable(file)
+        return Located(folder, str(source))
     if looks_like_hub_id(str(source)):
         return Located(fetch(str(source), revision=revision, patterns=_PATTERNS), str(source), from_hub=True)
     raise UsageError(

@@ -45,7 +45,8 @@ _OFF: tuple[Any, ...] = (None, False, "none", {}, [])
 _PLAIN_STARTS = ("gaussian", "eva", "orthogonal", "mica")
 # Of the base weight, rank and scale: scale * B0 A0.
 type Start = Callable[[Tensor, int, float], Tensor]
-_MOST_MATCHING = 3e9  # characters of patterns times those of module names; LeRobot's largest adapters have half of it
+# Characters of all patterns, and those times the ones of all module names; an entry for each layer needs half of it.
+_MOST_PATTERN, _MOST_MATCHING = 100_000, 3e9
 _LONGEST_PATTERN = 500
 _Rank = Annotated[int, whole(1, 100_000)]
 _Alpha = Annotated[float, real(1e-6, 1e6)]
@@ -211,8 +212,8 @@ def _by_module[T](option: str, patterns: Mapping[str, T] | None, modules: list[s
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    work = sum(map(len, patterns)) * sum(map(len, modules))
-    if work > _MOST_MATCHING:
+    length = sum(map(len, patterns))
+    if length > _MOST_PATTERN or length * sum(map(len, modules)) > _MOST_MATCHING:
         raise CheckpointError(
             f"{where} has {len(patterns):,} patterns in {option} for {len(modules):,} modules.",
             expected="names of modules, at most a few for each",

@@ -128,7 +128,7 @@ class Policy:
         """The next actions in robot units, float32 [H, A] on the CPU.
 
         noise [H, max_action_dim] (torch or numpy) fixes the draw; without it torch's global generator is used. Raises
-        TransformError for a frame that does not fit the policy, CheckpointError instead of a chunk that is not finite.
+        TransformError for a frame that does not fit the policy, NotFiniteError instead of a chunk that is not finite.
         """
         if not isinstance(frame, Mapping):
             raise TransformError(

@@ -53,7 +53,6 @@ def bind_statistics(
     CheckpointError that names what is missing, not finite or contradicts the config, and --stats-from.
     """
     bound = Bound()
-    _check_agreement(before, after, joints or {})
     for feature, dim, sources in (
         (STATE, config.state_dim, (before, after, in_weights)),
         (ACTION, config.action_dim, (after, before, in_weights)),
@@ -89,7 +88,7 @@ def _sound(feature: str, group: Feature, dim: int, joints: Sequence[str]) -> Fea
     return kept
 
 
-def _check_agreement(before: FlatStatistics, after: FlatStatistics, joints: Mapping[str, Sequence[str]]) -> None:
+def check_agreement(before: FlatStatistics, after: FlatStatistics, joints: Mapping[str, Sequence[str]]) -> None:
     """CheckpointError where the two state files differ in a statistic of state or action: LeRobot writes one into both.
 
     An action that is un-normalised by other numbers than the network was trained with moves the robot elsewhere.

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from smolpilot.errors import CheckpointError
+from smolpilot.places import Places
 from smolpilot.words import sized
 
 from .json_file import is_pointer, parse_object
@@ -48,7 +49,14 @@ class VLMFolder:
         path = Path(folder)
         if not path.is_dir():
             raise CheckpointError(f"The vision-language model folder {path} does not exist.", fix="check the path")
-        return cls({name: _read(path / name) for name in FILES if (path / name).is_file()}, str(path))
+        there = [name for name in FILES if (path / name).is_file()]
+        # In a checkpoint the folder is `vlm`: a link within the checkpoint is its own.
+        places = Places(path.parent if path.name == "vlm" else path, "folder")
+        for name in there:
+            if reason := places.why_not(path / name):
+                # They are copied into every checkpoint and export: a link would take other files along.
+                raise CheckpointError(f"{path / name} {reason}: it is not read.", fix=places.advice(reason))
+        return cls({name: _read(path / name) for name in there}, str(path))
 
     def write(self, folder: Path) -> None:
         """Write the files into a new folder."""

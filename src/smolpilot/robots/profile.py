@@ -226,17 +226,23 @@ class RobotProfile(_Strict):
         _refuse_duplicates_of_dataset("observation.state", names)
         _refuse_duplicates_of_dataset("action", actions)
         every = list(dict.fromkeys([*names, *actions]))
-        joints = [Joint(name=n, unit="unknown", position_limits=None, velocity_limit=None) for n in every]
-        return cls(
-            name=name,
-            description=_DERIVED,
-            rate=fps,
-            joints=joints,
-            gripper=[n for n in every if "gripper" in n.lower() or "claw" in n.lower()],
-            cameras=[Camera(name=n, width=c.width, height=c.height, role=guess_role(n)) for n, c in cameras.items()],
-            state=None if list(names) == every else list(names),
-            action=None if actions == every else actions,
-        )
+        unknown: dict[str, Any] = {"unit": "unknown", "position_limits": None, "velocity_limit": None}
+        values = {
+            "name": name,
+            "description": _DERIVED,
+            "rate": fps,
+            "joints": [{"name": n, **unknown} for n in every],
+            "gripper": [n for n in every if "gripper" in n.lower() or "claw" in n.lower()],
+            "cameras": [
+                {"name": n, "width": c.width, "height": c.height, "role": guess_role(n)} for n, c in cameras.items()
+            ],
+            "state": None if list(names) == every else list(names),
+            "action": None if actions == every else actions,
+        }
+        try:
+            return cls.model_validate(values)
+        except pydantic.ValidationError as error:
+            raise find_problem(cls, error, "the robot profile made of the dataset", {}) from None
 
 
 def list_profiles() -> list[str]:

@@ -18,6 +18,7 @@ from smolpilot.errors import CheckpointError, UsageError, check_seed
 from smolpilot.hashing import tensors_digest
 from smolpilot.option_types import AUTO
 from smolpilot.policy import Policy
+from smolpilot.refusals import too_many_files
 from smolpilot.waiting import working
 
 from . import run_folder
@@ -138,6 +139,8 @@ def _newest_whole(options: TrainOptions, out: Path) -> tuple[Prepared, tuple[Tra
             with working("opening the dataset and the checkpoint"):
                 found = prepare_resumed(options, checkpoint), load_state(checkpoint)
         except CheckpointError as error:
+            if too_many_files(error) is not None:
+                raise
             warnings.warn(f"{checkpoint} is damaged and left out: {error.found}", stacklevel=2)
             torn = error
         else:

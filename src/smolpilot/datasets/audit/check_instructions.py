@@ -41,7 +41,7 @@ def texts(subject: Subject) -> Iterator[Finding]:
         episodes = used.get(index, [])
         place = {"episode": episodes[0] if episodes else None}
         where = f"Task {index}" + (f" (episodes {ranges(episodes)})" if episodes else "")
-        plain = text[:_READ].strip()
+        plain = text.strip()[:_READ]
         if not plain:
             yield subject.finding("instruction-empty", f"{where} has an empty instruction.", **place)
             continue

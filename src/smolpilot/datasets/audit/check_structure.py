@@ -15,6 +15,7 @@ from smolpilot.datasets.audit.lerobot_rules import harmful_strays
 from smolpilot.datasets.audit.listing import whole_number
 from smolpilot.datasets.audit.recording import Recording, Vector
 from smolpilot.datasets.audit.subject import Subject, gaps, ranges
+from smolpilot.datasets.beside import files_beside
 from smolpilot.keys import ACTION, STATE
 
 _LARGE = 5 * 1024**3
@@ -68,6 +69,8 @@ def files(subject: Subject) -> Iterator[Finding]:
     for record in recording.records.values():
         used |= {span.path for span in record.spans.values()}
         used |= {record.data_path} if record.data_path else set()
+    for message in files_beside(recording.root).warnings():
+        yield subject.finding("file-left-out", message, severity="info" if "is a hidden" in message else None)
     stray, harmful = [], set(harmful_strays(recording))
     for folder in ("data", "videos"):
         for path in sorted((recording.root / folder).rglob("*")):

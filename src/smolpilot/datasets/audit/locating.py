@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from smolpilot.datasets.audit.recording import Camera, Recording
-from smolpilot.datasets.places import require_readable, walk
 from smolpilot.datasets.templates import LeadsOutError, filled
+from smolpilot.places import require_readable, walk
 from smolpilot.shown import shown
 
 VIDEO_ENDINGS = (".mp4", ".mkv", ".mov", ".avi", ".webm")
@@ -144,12 +144,10 @@ def _files(recording: Recording) -> list[Path]:
     for folder, folders, names in walk(root):
         # A recording inside of another one's folder is none of its files.
         folders[:] = [
-            name
-            for name in folders
-            if not name.startswith(".")
-            and not (folder == root and name == "meta")
-            and not (folder / name / "meta" / "info.json").exists()
+            name for name in folders if not name.startswith(".") and not (folder / name / "meta" / "info.json").exists()
         ]
+        if (root / "meta") in (folder, *folder.parents):
+            continue
         for name in names:
             path = folder / name
             if name.startswith(".") or path.suffix.lower() not in (".parquet", *VIDEO_ENDINGS):

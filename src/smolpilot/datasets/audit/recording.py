@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from smolpilot.datasets.audit.findings import Finding, finding
-from smolpilot.datasets.places import Places
+from smolpilot.places import Places
 from smolpilot.shown import plain
 from smolpilot.statistics import Statistics
 

@@ -79,6 +79,13 @@ RULES: dict[str, Rule] = {
     "file-stray": Rule(
         "info", "structure", "a file in data/ or videos/ that no episode uses", "Remove it from a copy."
     ),
+    "file-left-out": Rule(
+        "warning",
+        "structure",
+        "a file beside the data that copies leave out: a link out of the dataset, no regular file, hidden (info), or "
+        "one whose name is no UTF-8 (renamed)",
+        "Put the file itself in its place, or remove it from a copy.",
+    ),
     "table-stray": Rule(
         "error",
         "structure",

@@ -19,6 +19,8 @@ from smolpilot.datasets.parquet_files import parquet_file
 from smolpilot.datasets.picture_formats import PictureError, Size, decoded, header_size, rgb
 from smolpilot.datasets.video_file import VideoError, VideoFile, reason_of
 from smolpilot.errors import DatasetError
+from smolpilot.places import Places
+from smolpilot.shown import shown
 
 _SMALL = 256 * 256
 # Beyond it, what is not of the declared size is not decoded: 4096x4096.
@@ -166,14 +168,14 @@ def scan_pictures(root: Path, path: Path, key: str, *, depth: bool = False, size
     decodes: list[bool] = []
     by_path: list[bool] = []
     shapes: list[tuple[int, int, int]] = []
-    looker = Looker()
+    looker, places = Looker(), Places(root)
     try:
         for batch in parquet_file(path).iter_batches(batch_size=64, columns=[key]):
             for value in batch.column(0).to_pylist():
                 by_path.append(_only_here(value))
                 shapes.append((0, 0, 0))
                 try:
-                    shapes[-1] = _look_at(_content(root, value), looker, depth, size)
+                    shapes[-1] = _look_at(_content(places, value), looker, depth, size)
                     decodes.append(True)
                 except PictureError as error:
                     if error.size is not None:
@@ -209,27 +211,24 @@ def _look_at(content: object, looker: Looker, depth: bool, size: Size | None) ->
     return shape
 
 
-def _content(root: Path, value: Any) -> Any:
+def _content(places: Places, value: Any) -> Any:
     """The encoded picture of a cell; of one that is only a path, the file's, where it lies in the dataset."""
     if not isinstance(value, dict):
         return value
     if value.get("bytes") is not None or not value.get("path"):
         return value.get("bytes")
     try:
-        file = (root / str(value["path"])).resolve()
-        if not file.is_file() or file.stat().st_size > _FILE_BYTES:
-            raise PictureError("it is a path to no picture")
+        file = places.root / str(value["path"])
+        if places.why_not(file) or not file.is_file() or file.stat().st_size > _FILE_BYTES:
+            raise PictureError(f"{shown(value['path'])} is no picture of the dataset")
         return file.read_bytes()
     except (OSError, ValueError) as error:
         raise PictureError(f"its file cannot be read: {reason_of(error)}") from error
 
 
 def _only_here(value: Any) -> bool:
-    """Whether a picture is a path that is not found from everywhere."""
-    if not isinstance(value, dict) or value.get("bytes") is not None or not value.get("path"):
-        return False
-    path = Path(str(value["path"]))
-    return not (path.is_absolute() and path.is_file())
+    """Whether a picture is a path: it is not found from everywhere, and no policy reads it."""
+    return isinstance(value, dict) and value.get("bytes") is None and bool(value.get("path"))
 
 
 def readable_video(recording: Recording, path: Path, episodes: list[int], camera: str) -> bool:

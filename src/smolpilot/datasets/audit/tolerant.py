@@ -16,9 +16,9 @@ from smolpilot.datasets.audit.lerobot_types import LANGUAGE
 from smolpilot.datasets.audit.recording import Array, Recording
 from smolpilot.datasets.files import absurd_content
 from smolpilot.datasets.parquet_files import parquet_file
-from smolpilot.datasets.places import require_readable
 from smolpilot.datasets.table_texts import broken_texts, mended
 from smolpilot.json_input import MAX_BYTES, MAX_LINE, MAX_LINES_BYTES, parse_json
+from smolpilot.places import require_readable
 from smolpilot.words import sized
 
 _LFS_HEAD = b"version https://git-lfs.github.com/spec/"

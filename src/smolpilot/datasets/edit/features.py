@@ -19,8 +19,8 @@ from smolpilot.datasets.edit.options import EditSettings
 from smolpilot.datasets.features import Feature, parse_cameras, parse_features
 from smolpilot.datasets.files import open_parquet, read_json, read_jsonl
 from smolpilot.datasets.meta import DatasetMeta
+from smolpilot.datasets.own_meta import OWN_META
 from smolpilot.datasets.parquet_files import parquet_writer, write_parquet
-from smolpilot.datasets.places import OWN_META
 from smolpilot.datasets.rewrite import EpisodePlan, Progress, RewriteReport, rewrite
 from smolpilot.errors import UsageError, did_you_mean
 from smolpilot.file_names import below, why_no_name

@@ -12,6 +12,7 @@ from smolpilot.datasets.audit.recording import Recording
 from smolpilot.datasets.audit.subject import named, ranges
 from smolpilot.datasets.parquet_files import parquet_file
 from smolpilot.datasets.repair.plan import RepairPlan
+from smolpilot.datasets.table_texts import broken_texts
 from smolpilot.json_input import parse_json
 
 UNKNOWN = "instruction unknown"
@@ -62,6 +63,8 @@ def _by_position(recording: Recording) -> bool:
         or labels[0] not in table.column_names
         or "task_index" not in table.column_names
     ):
+        return False
+    if broken_texts(table):
         return False
     texts, numbers = table[labels[0]].to_pylist(), table["task_index"].to_pylist()
     return bool(numbers == list(range(len(numbers))) and texts == [recording.tasks.get(number) for number in numbers])

@@ -14,8 +14,8 @@ import pyarrow as pa
 from smolpilot.datasets.episode_fields import own_fields
 from smolpilot.datasets.files import iter_jsonl, open_readable, read_json, read_jsonl, read_meta_table
 from smolpilot.datasets.meta import DatasetMeta
-from smolpilot.datasets.places import Places, walk
 from smolpilot.errors import DatasetError, SmolpilotError
+from smolpilot.places import Places, walk
 from smolpilot.statistics import PackedStatistics, StatisticsPacker, readable_statistics
 
 

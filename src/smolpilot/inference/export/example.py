@@ -46,8 +46,7 @@ class ExportedPolicy:
             x = x - self.denoise.run(None, {**read, "noisy": x, "clock": clock})[0] / np.float32(steps)
         action = facts["action"]
         chunk = (x[0, :, : len(action["scale"])] * action["scale"] + action["offset"]).astype(np.float32)
-        if not np.isfinite(chunk).all():  # never to a robot
-            at, joint = np.argwhere(~np.isfinite(chunk))[0]
+        for at, joint in np.argwhere(~np.isfinite(chunk)):  # never to a robot
             raise ValueError(f"{chunk[at, joint]} for {action['joints'][joint]} at step {at} of the chunk: no action")
         return chunk
 

@@ -1,4 +1,4 @@
-"""Which files of a dataset folder are its own: links are followed within it and into the hub's cache, no further."""
+"""Which files of a foreign folder are its own: links are followed within it and into the hub's cache, no further."""
 
 from __future__ import annotations
 
@@ -22,36 +22,23 @@ _KINDS = (
 )
 
 
-OWN_META = (
-    "info.json",
-    "tasks.jsonl",
-    "tasks.parquet",
-    "episodes.jsonl",
-    "episodes_stats.jsonl",
-    "stats.json",
-    "smolpilot_history.json",
-    "smolpilot_manifest.json",
-)
-"""The files of a meta folder that say what a dataset is, beside the folder `episodes`; others are its owner's notes."""
-
-
 class Places:
-    """Tells which paths below a dataset folder may be read and copied.
+    """Tells which paths below a folder (`what`: a dataset, a checkpoint) may be read and copied.
 
-    The dataset folder itself may be reached by a link. A folder of the hub's cache (`…/snapshots/REVISION`) holds links
+    The folder itself may be reached by a link. A folder of the hub's cache (`…/snapshots/REVISION`) holds links
     into `…/blobs`: these are its files.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, what: str = "dataset") -> None:
         real = os.path.realpath(root)
         above = Path(real).parents
         blobs = [str(folder.parent / "blobs") for folder in above if folder.name == "snapshots"]
-        self.root = Path(real)
+        self.root, self._what = Path(real), what
         self._allowed = tuple(folder.rstrip(os.sep) + os.sep for folder in (real, *blobs))
         self._folders: dict[str, tuple[str, bool]] = {}
 
     def why_not(self, path: Path) -> str:
-        """Why a file is none of the dataset's, as `is a pipe, no file`; empty for its own, and for missing ones."""
+        """Why a file is none of the folder's own, as `is a pipe, no file`; empty for its own, and for missing ones."""
         folder, name = os.path.split(path)
         if folder not in self._folders:
             self._folders[folder] = os.path.realpath(folder), is_utf8(folder)
@@ -66,7 +53,7 @@ class Places:
             # Missing, a link that leads nowhere or round, or not ours to see: the one who opens it says which.
             mode = 0
         if not real.startswith(self._allowed) and real != str(self.root):
-            return f"is a link to {plain(real, 200)}, out of the dataset"
+            return f"is a link to {plain(real, 200)}, out of the {self._what}"
         kind = next((word for test, word in _KINDS if test(mode)), None)
         if kind is not None:
             return f"is {kind}, no file"
@@ -95,22 +82,9 @@ class Places:
         return "Remove it."
 
 
-def require_own_meta(root: Path) -> None:
-    """Refuse a meta folder whose files are not the dataset's own, before any of them is opened."""
-    places, meta = Places(root), root / "meta"
-    if not meta.is_dir():
-        return
-    places.require(meta, "meta folder")
-    for folder, _, names in walk(meta):
-        for name in names:
-            if folder != meta or name in OWN_META or name == "episodes":
-                places.require(folder / name, "file")
-
-
 def require_readable(path: Path) -> None:
     """PermissionError for a file or folder that is there and may not be read; nothing for others."""
-    wanted = os.R_OK | os.X_OK if path.is_dir() else os.R_OK
-    if not may(path, wanted) and path.exists():
+    if not may(path, os.R_OK) and path.exists():
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), os.fspath(path))
 
 

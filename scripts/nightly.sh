@@ -1,0 +1,66 @@
+#!/usr/bin/env bash
+# What is too long for every change: each part in turn, the later ones also after a failure; exit code 1 when one failed.
+#
+#   scripts/nightly.sh                  all parts
+#   scripts/nightly.sh fuzz network     these
+#   scripts/nightly.sh --list           their names
+#
+# Logs: NIGHTLY_LOGS, by default runs/nightly/DATE; one file for each part. NIGHTLY_FUZZ_SECONDS: 600 by default.
+set -euo pipefail
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+declare -A PARTS=(
+  [simulation]="the demo as a user runs it: 500 demonstrations, training, three closed loops, its goals"
+  [kills]="conversions and trainings that are killed at random and go on, five times over"
+  [fuzz]="hostile bytes in every file that is read"
+  [network]="every verb without a network, LeRobot beside it, watched"
+  [long]="the tests that are marked as nightly"
+  [python313]="all tests in Python 3.13, in an environment of its own"
+  [documents]="links and commands of the documents, the page of dataset view in a browser"
+  [pins]="the pinned versions resolve to themselves"
+)
+ORDER=(documents pins network kills long fuzz simulation python313)
+
+simulation() { in_test_env smolpilot demo --out "$LOGS/demo"; }
+kills() {
+  for _ in 1 2 3 4 5; do
+    in_test_env pytest tests/datasets/test_convert_kill.py tests/training/test_sigkill.py || return 1
+  done
+}
+fuzz() { SMOLPILOT_FUZZ_SECONDS="${NIGHTLY_FUZZ_SECONDS:-600}" in_test_env pytest -n 0 tests/fuzz; }
+network() { in_test_env pytest -n 0 tests/cli/test_network.py tests/oracle/test_network_oracle.py -m "nightly or not nightly"; }
+long() { in_test_env pytest -m nightly; }
+python313() {
+  UV_PROJECT_ENVIRONMENT="$LOGS/venv-3.13" "${UV[@]}" run --python 3.13 --group test pytest
+}
+documents() { in_test_env python scripts/check_docs.py && in_test_env pytest tests/datasets/test_view_browser.py; }
+pins() { in_test_env python scripts/refresh_pins.py --check; }
+
+if [ "${1:-}" = --list ]; then
+  for part in "${ORDER[@]}"; do printf '%-11s %s\n' "$part" "${PARTS[$part]}"; done
+  exit 0
+fi
+chosen=("$@")
+[ $# -gt 0 ] || chosen=("${ORDER[@]}")
+for part in "${chosen[@]}"; do
+  if [ -z "${PARTS[$part]:-}" ]; then
+    echo "There is no part '$part'. Known: ${ORDER[*]}" >&2
+    exit 2
+  fi
+done
+LOGS=$(realpath -m "${NIGHTLY_LOGS:-runs/nightly/$(date +%F-%H%M%S)}")
+mkdir -p "$LOGS"
+failed=()
+for part in "${chosen[@]}"; do
+  echo "$part: ${PARTS[$part]}"
+  begin=$SECONDS
+  # In a shell of its own, so that no part ends the others; `set -e` does not hold within a condition.
+  if (set -e; "$part") >"$LOGS/$part.log" 2>&1; then
+    verdict=passed
+  else
+    verdict=FAILED
+    failed+=("$part")
+  fi
+  echo "  $verdict in $((SECONDS - begin)) s; $LOGS/$part.log"
+done
+[ ${#failed[@]} -eq 0 ] || { echo "failed: ${failed[*]}"; exit 1; }

@@ -1,0 +1,100 @@
+"""The one scale of all stages: the datasets' own, the parent's, or both together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from smolpilot.datasets import DatasetWriter, open_dataset
+from smolpilot.errors import TrainingError, UsageError
+from smolpilot.policy import new_policy, save_bundle
+from smolpilot.statistics import Statistics
+from smolpilot.training import TrainOptions
+from smolpilot.training.stages.plan import Plan, load_plan
+from smolpilot.training.stages.setup import open_stages, shared_statistics
+
+JOINTS = ["pan", "lift"]
+
+
+def write(path: Path, middle: float, spread: float = 1.0, episodes: int = 2) -> Path:
+    with DatasetWriter(path, fps=10, state_names=JOINTS, action_names=JOINTS, cameras={"front": (32, 32)},
+                       robot_type="arm") as to:  # fmt: skip
+        for episode in range(episodes):
+            for frame in range(12):
+                values = middle + spread * np.sin(frame / 2 + episode + np.arange(2)).astype(np.float32)
+                picture = np.full((32, 32, 3), 20 * frame, np.uint8)
+                to.add_frame({"observation.state": values, "action": values, "observation.images.front": picture,
+                              "task": path.name})  # fmt: skip
+            to.end_episode()
+    return path
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Datasets around 0, 1 and 30, and a policy for one around 2."""
+    root = tmp_path_factory.mktemp("scales")
+    for name, middle in (("red", 0.0), ("blue", 1.0), ("far", 30.0), ("old", 2.0)):
+        write(root / name, middle)
+    write(root / "short", 0.0, episodes=1)
+    save_bundle(new_policy("tiny", meta=open_dataset(root / "old").meta, device="cpu"), root / "parent")
+    return root
+
+
+def plan_of(place: Path, *names: str) -> Plan:
+    stages = "".join(f"  - {{name: {name}, dataset: {place / name}, steps: 1}}\n" for name in names)
+    (place / "stages.yaml").write_text(f"stages:\n{stages}")
+    return load_plan(place / "stages.yaml")
+
+
+def settled(place: Path, *names: str, **options: object) -> tuple[Statistics, str, list[str]]:
+    plan = plan_of(place, *names)
+    defaults = TrainOptions(held_out=0.5, **options)  # type: ignore[arg-type]
+    opened = open_stages(plan, defaults)
+    statistics, origin = shared_statistics(plan, defaults, opened)
+    return statistics, origin, opened.notes
+
+
+def mean(statistics: Statistics) -> float:
+    return float(statistics["action"]["mean"].mean())
+
+
+def test_without_a_parent_the_datasets_together(place: Path) -> None:
+    statistics, origin, _ = settled(place, "red", "blue")
+    assert origin == "the datasets of all 2 stages together"
+    one, two = (open_dataset(place / name).actions for name in ("red", "blue"))
+    np.testing.assert_allclose(statistics["action"]["mean"], np.concatenate([one, two]).mean(axis=0), atol=1e-5)
+    np.testing.assert_allclose(statistics["action"]["std"], np.concatenate([one, two]).std(axis=0), atol=1e-5)
+
+
+def test_with_a_parent_of_the_same_joints_its_own(place: Path) -> None:
+    parent = str(place / "parent")
+    statistics, origin, notes = settled(place, "red", "blue", policy=parent)
+    own = open_dataset(place / "old").actions
+    np.testing.assert_allclose(statistics["action"]["mean"], own.mean(axis=0), atol=1e-5)
+    assert origin == f"those of {parent}"
+    # Every stage is compared, and named.
+    assert {note.partition(":")[0] for note in notes if "the dataset's mean lies" in note} == {"red", "blue"}
+
+
+def test_the_datasets_or_both_on_request(place: Path) -> None:
+    parent = str(place / "parent")
+    apart, _, _ = settled(place, "red", "blue", policy=parent, stats="dataset")
+    assert mean(apart) == pytest.approx(mean(settled(place, "red", "blue")[0]))
+    both, origin, _ = settled(place, "red", "blue", policy=parent, stats="merged")
+    assert origin == "the parent's and the datasets of all 2 stages together"
+    assert mean(apart) < mean(both) < mean(settled(place, "red", policy=parent)[0])
+
+
+def test_a_later_stage_far_from_the_parent_stops_the_command_by_its_name(place: Path) -> None:
+    with pytest.raises(TrainingError, match=r"Stage far: .*far from the parent's statistics"):
+        settled(place, "red", "far", "blue", policy=str(place / "parent"))
+    # Asked for by name, it is a warning.
+    notes = settled(place, "red", "far", policy=str(place / "parent"), stats="parent")[2]
+    assert any(note.startswith("far: WARNING: far from the parent's statistics") for note in notes)
+
+
+def test_a_stage_that_holds_nothing_out_is_refused(place: Path) -> None:
+    with pytest.raises(UsageError, match="Stage short holds no episode out"):
+        settled(place, "red", "short")
