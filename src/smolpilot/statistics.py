@@ -154,7 +154,11 @@ def statistics_from_json(text: str | dict[str, Any]) -> Statistics:
     """Read statistics from JSON text, or from its parsed mapping; raises DatasetError when it holds no numbers."""
     try:
         raw = parse_json(text) if isinstance(text, str) else text
-        return {name: {key: statistic_values(value) for key, value in stats.items()} for name, stats in raw.items()}
+        found = {name: {key: statistic_values(value) for key, value in stats.items()} for name, stats in raw.items()}
+        for name, stats in found.items():
+            if stats.get("count", np.zeros(1)).size != 1:
+                raise ValueError(f"the count of {shown(name)} is {stats['count'].size} numbers, not one")
+        return found
     except (ValueError, TypeError, AttributeError) as error:
         raise DatasetError(
             f"The statistics cannot be read: {error}",

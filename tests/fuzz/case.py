@@ -104,8 +104,9 @@ def sound_values(kind: Kind, world: Path, *, deep: bool) -> dict[str, Values]:
             with tempfile.TemporaryDirectory(dir=world / "cases") as made:
                 with warnings.catch_warnings(record=True) as said:
                     warnings.simplefilter("always")
-                    values = look(new_place(kind, Path(made), world))
-                values["spoken"] = sorted({str(one.message) for one in said})
+                    place = new_place(kind, Path(made), world)
+                    values = look(place)
+                values["spoken"] = _spoken(said, place)
                 os.chdir(world)
             beside = kept.with_suffix(f".{os.getpid()}")
             beside.write_bytes(pickle.dumps(values))
@@ -168,7 +169,7 @@ def _look(kind: Kind, look: Any, place: Place, result: Result, sound: dict[str, 
             warnings.simplefilter("always")
             values = look(place)
         odd = [key for key, value in values.items() if value != sound[name].get(key)]
-        spoken = sorted({str(one.message) for one in said})
+        spoken = _spoken(said, place)
         if "left out" in odd or "findings" in odd or (odd and spoken != sound[name]["spoken"]):
             # Said in so many words: by `check`, by a warning, or in the list of what samples leave out.
             # What has another type must be refused all the same.
@@ -196,6 +197,11 @@ def _look(kind: Kind, look: Any, place: Place, result: Result, sound: dict[str, 
     finally:
         for timer in _TIMERS:
             signal.setitimer(timer, 0)
+
+
+def _spoken(said: list[warnings.WarningMessage], place: Place) -> list[str]:
+    """What Python's warnings say, wherever the input lies."""
+    return sorted({str(one.message).replace(str(place.root), "") for one in said})
 
 
 def _tell(result: Result, look: str, detail: str, *, refused: bool = False) -> None:

@@ -399,9 +399,12 @@ def train_config(place: Place) -> Values:
 
 def plan(place: Place) -> Values:
     """The stages of a sequence, as `train --stages` reads them."""
+    from smolpilot.training import TrainOptions
     from smolpilot.training.stages.plan import load_plan, plan_text
+    from smolpilot.training.stages.setup import merge_defaults
 
-    return {"plan": plan_text(load_plan(place.given))}
+    plan = load_plan(place.given)
+    return {"plan": plan_text(plan), "defaults": repr(merge_defaults(plan, TrainOptions()))}
 
 
 def train_stages(place: Place) -> Values:
