@@ -23,7 +23,7 @@ from smolpilot.datasets.files import (
 from smolpilot.datasets.templates import fill_template
 from smolpilot.errors import DatasetError
 from smolpilot.places import Places
-from smolpilot.shown import LIMIT, plain
+from smolpilot.shown import LIMIT, plain, shown
 from smolpilot.statistics import Statistics, merge_fitting, readable_statistics
 
 NEVER_RECORDED = "a camera of which no episode has a video"
