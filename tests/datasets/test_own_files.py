@@ -271,7 +271,8 @@ def test_a_part_that_lies_elsewhere_is_not_read(
     root = data(version)
     (root / part).rename(tmp_path / "elsewhere")
     (root / part).symlink_to(tmp_path / "elsewhere")
-    for words in (["info", str(root)], ["convert", str(root), str(tmp_path / "out")]):
+    out = str(tmp_path / "out")
+    for words in (["info", str(root)], ["convert", str(root), out], ["repair", str(root), out]):
         assert main(["dataset", *words]) == 1
         said = capsys.readouterr().err
         assert f"is a link to {tmp_path}/elsewhere" in said
