@@ -215,7 +215,10 @@ def test_videos_of_another_size_are_found_before_anything_begins(broken, layout,
     assert episode in [one["episode"] for one in found]
     assert "128x96" in found[0]["message"]
     said = refused(root)
-    assert f"camera 'front' in episode {episode} is 128x96, meta/info.json says 64x48" in said
+    words = f"camera 'front' in episode {episode} is 128x96, meta/info.json says 64x48"
+    assert words in said
+    assert main(["dataset", "info", str(root)]) == 0
+    assert words in capsys.readouterr().out
     run = tmp_path / "run"
     for verb in (
         ["preflight", "--dataset", str(root)],
