@@ -10,6 +10,7 @@ from typing import Any
 
 import av
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from smolpilot.cli.main import main
@@ -256,3 +257,23 @@ def test_nothing_of_another_size_is_encoded_again(broken, capsys, tmp_path):
     assert main(["dataset", "convert", str(root), str(tmp_path / "out"), "--to", "v2.1", "--reencode"]) == 1
     assert "in episode 0 is 128x96, meta/info.json says 64x48" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_damaged_page_of_images_costs_its_rows(images, capsys):
+    path = images / "data" / "chunk-000" / "episode_000001.parquet"
+    table = pq.read_table(path)
+    pq.write_table(table, path, write_page_checksum=True, use_dictionary=False)
+    place = pq.ParquetFile(path).metadata.row_group(0)
+    (column,) = [place.column(i) for i in range(place.num_columns) if place.column(i).path_in_schema == f"{KEY}.bytes"]
+    content = bytearray(path.read_bytes())
+    content[column.data_page_offset + column.total_compressed_size - 9] ^= 1
+    path.write_bytes(content)
+    (found,) = findings(images, capsys, "picture-undecodable")
+    assert (found["episode"], found["frame"]) == (1, 0)
+    assert found["message"].startswith("9 of 9 frames")
+    assert "CRC" in found["message"]
+    dataset = open_dataset(images)
+    with pytest.raises(DatasetError, match=r"episode_000001\.parquet .*CRC"):
+        dataset.check_videos()
+    with pytest.raises(DatasetError, match=r"episode_000001\.parquet .*CRC"):
+        dataset.image(8, "top")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -145,17 +146,22 @@ def read_text(path: Path) -> str:
 def open_parquet(path: Path, what: str) -> pq.ParquetFile:
     """Open a parquet file (its footer only)."""
     require_file(path, what)
-    try:
+    with reading(path, what):
         return parquet_file(path)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise _torn(path, what, error) from error
 
 
 def read_parquet(path: Path, what: str, columns: list[str] | None = None) -> pa.Table:
     """Read a parquet file, or some of its columns."""
     file = open_parquet(path, what)
-    try:
+    with reading(path, what):
         return file.read(columns=columns)
+
+
+@contextmanager
+def reading(path: Path, what: str) -> Iterator[None]:
+    """What Arrow stumbles over while a parquet file is read in parts becomes a DatasetError that names the file."""
+    try:
+        yield
     except (pa.ArrowException, OSError, ValueError) as error:
         raise _torn(path, what, error) from error
 

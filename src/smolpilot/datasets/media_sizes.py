@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from smolpilot.datasets.features import CameraInfo
-from smolpilot.datasets.files import file_state, open_parquet, repair_advice
+from smolpilot.datasets.files import file_state, open_parquet, reading, repair_advice
 from smolpilot.datasets.gather import default_threads
 from smolpilot.datasets.layout import Episode
 from smolpilot.datasets.meta import DatasetMeta
@@ -116,7 +116,7 @@ def _check_column(
     wanted = np.unique(np.searchsorted(starts, np.array(list(places)), side="right") - 1)
     for group in wanted.tolist():
         row = int(starts[group])
-        try:
+        with reading(path, "data file"):
             for batch in file.iter_batches(_ROWS, row_groups=[group], columns=[camera.key]):
                 cells = _contents(batch.column(0))
                 for number, head in enumerate(_heads(cells)):
@@ -124,8 +124,6 @@ def _check_column(
                     if place is not None:
                         _check_image(meta, path, name, camera, place, head, cells, number)
                 row += len(cells)
-        except (pa.ArrowException, OSError) as error:
-            raise DatasetError(f"The data file {path} is torn: {str(error).splitlines()[0]}") from error
 
 
 def _contents(column: pa.Array) -> pa.Array:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from smolpilot.datasets.files import MANIFEST, iter_jsonl, open_parquet, read_json, read_jsonl
+from smolpilot.datasets.files import MANIFEST, iter_jsonl, open_parquet, read_json, read_jsonl, reading
 from smolpilot.datasets.meta import DatasetMeta
 from smolpilot.errors import DatasetError, SmolpilotError
 from smolpilot.statistics import PackedStatistics, StatisticsPacker, readable_statistics
@@ -28,7 +29,10 @@ class Extras:
 
 
 def read_extras(meta: DatasetMeta) -> Extras:
-    """Read them; what is damaged counts as missing, since `read_meta` has said already what has to be there."""
+    """Read them; what is damaged counts as missing, since `read_meta` has said already what has to be there.
+
+    Raises DatasetError for an episode table (v3.0) that cannot be read.
+    """
     folder = meta.root / "meta"
     try:
         extras = Extras(info=read_json(folder / "info.json", "dataset description"))
@@ -38,13 +42,13 @@ def read_extras(meta: DatasetMeta) -> Extras:
         kept = {key: one for key, one in extras.info["features"].items() if key not in meta.without}
         extras.info = {**extras.info, "features": kept}
     packer = StatisticsPacker()
-    try:
-        if meta.version == "v3.0":
+    if meta.version == "v3.0":
+        # A damaged page in a table that lists the episodes is no lack: what it held would be lost without a word.
+        with suppress(ValueError, TypeError, KeyError, AttributeError):
             _read_v30(folder, extras, packer)
-        else:
-            _read_v21(folder, extras, packer)
-    except (SmolpilotError, ValueError, TypeError, KeyError, AttributeError):
         return extras
+    with suppress(SmolpilotError, ValueError, TypeError, KeyError, AttributeError):
+        _read_v21(folder, extras, packer)
     return extras
 
 
@@ -83,7 +87,12 @@ def _read_v21(folder: Path, extras: Extras, packer: StatisticsPacker) -> None:
 def _read_v30(folder: Path, extras: Extras, packer: StatisticsPacker) -> None:
     for path in sorted((folder / "episodes").glob("*/*.parquet")):
         file = open_parquet(path, "episode table")
-        for batch in file.iter_batches(batch_size=256):
+        batches = file.iter_batches(batch_size=256)
+        while True:
+            with reading(path, "episode table"):
+                batch = next(batches, None)
+            if batch is None:
+                break
             for row in batch.to_pylist():
                 _read_row(row, extras, packer)
 
