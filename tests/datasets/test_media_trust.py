@@ -84,6 +84,12 @@ def test_images_that_recorders_write_are_decoded(images):
     assert int(pictures[2].mean()) == 120
 
 
+def test_a_depth_image_in_a_color_camera_is_found_first(images):
+    put_image(images, 2, 4, encoded(mode="I;16"))
+    said = refused(images)
+    assert "frame 4 of episode 2 cannot be decoded: it is a depth picture" in said
+
+
 @pytest.mark.parametrize("fmt", ["TIFF", "PNG"])
 def test_a_depth_camera_may_have_tiff(images, capsys, fmt):
     info = json.loads((images / "meta" / "info.json").read_text())
