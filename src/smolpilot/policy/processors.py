@@ -208,7 +208,7 @@ def _steps(path: Path, notes: list[str]) -> dict[str, _Step]:
             notes.append(f"{path.name}: the step '{name}' is switched off and left out")
         else:
             raise CheckpointError(
-                f"{path} has the step '{name}', which SmolVLA in LeRobot {NEWEST} does not have there: another version "
+                f"{path} has the step '{name}'{'' if step.registry_name else ' by its class'}, which SmolVLA in LeRobot {NEWEST} does not have there: another version "
                 "of LeRobot, a fork, or a script of its own wrote it.",
                 expected=f"only {', '.join(sorted(_KNOWN[path.name]))}",
                 fix="retrain or re-save the policy without this step: leaving it out would change its actions",
