@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from smolpilot.datasets.audit.findings import Finding
 from smolpilot.datasets.audit.recording import Recording
 from smolpilot.datasets.audit.subject import Subject, ranges
+from smolpilot.shown import LIMIT
+from smolpilot.shown import plain as short
 
 _PLACEHOLDERS = {
     "test",
@@ -27,6 +29,8 @@ _PLACEHOLDERS = {
     "instruction",
 }
 TOKENS = 48
+# Beyond these nothing is compared letter by letter: no instruction, and the time grows with the square.
+_MOST_WORDS, _LONGEST_WORD, _LONGEST = 200, 40, 10_000
 
 
 def texts(subject: Subject) -> Iterator[Finding]:
@@ -42,12 +46,14 @@ def texts(subject: Subject) -> Iterator[Finding]:
             yield subject.finding("instruction-empty", f"{where} has an empty instruction.", **place)
             continue
         if plain.lower() in _PLACEHOLDERS or len(plain) < 3 or not any(c.isalpha() for c in plain):
-            yield subject.finding("instruction-placeholder", f'{where} has the instruction "{plain}".', **place)
+            yield subject.finding(
+                "instruction-placeholder", f'{where} has the instruction "{short(plain, LIMIT)}".', **place
+            )
         tokens = estimate_tokens(plain)
         if tokens > TOKENS:
             message = f'{where}: "{plain[:40]}…" has about {tokens} tokens (estimated), SmolVLA reads {TOKENS}.'
             yield subject.finding("instruction-long", message, **place)
-        share = _foreign(plain)
+        share = _foreign(plain[:_LONGEST])
         if share > 0.1:
             message = f'{where}: {100 * share:.0f} % of the letters of "{plain[:40]}" are not Latin.'
             yield subject.finding("instruction-script", message, **place)
@@ -63,7 +69,7 @@ def _alike(subject: Subject) -> Iterator[Finding]:
         if not text.strip():
             continue
         if text in same:
-            message = f'Tasks {same[text]} and {index} have the same text "{text}".'
+            message = f'Tasks {same[text]} and {index} have the same text "{short(text, LIMIT)}".'
             yield subject.finding("instruction-duplicate", message)
             continue
         same[text] = index
@@ -74,7 +80,7 @@ def _alike(subject: Subject) -> Iterator[Finding]:
         near |= {(indices[0], index) for index in indices[1:]}
     near |= {(words[one][0], words[two][0]) for one, two in _slips(list(words))}
     for one, two in sorted((min(pair), max(pair)) for pair in near):
-        message = f'Tasks {one} and {two} differ little: "{tasks[one]}", "{tasks[two]}".'
+        message = f'Tasks {one} and {two} differ little: "{short(tasks[one], LIMIT)}", "{short(tasks[two], LIMIT)}".'
         yield subject.finding("instruction-near", message)
 
 
@@ -84,9 +90,11 @@ def _slips(texts: list[tuple[str, ...]]) -> set[tuple[tuple[str, ...], tuple[str
     known: dict[tuple[object, ...], list[tuple[str, ...]]] = {}
     found = set()
     for text in texts:
+        if len(text) > _MOST_WORDS:
+            continue
         for place, word in enumerate(text):
             # Numbers and short words (left/right, red/blue, 1/2) are differences that mean something.
-            if len(word) < 5 or not word.isalpha():
+            if not 5 <= len(word) <= _LONGEST_WORD or not word.isalpha():
                 continue
             for shape in {word, *(word[:i] + word[i + 1 :] for i in range(len(word)))}:
                 listed = known.setdefault((*text[:place], None, shape, *text[place + 1 :]), [])
