@@ -97,7 +97,9 @@ def folder_differences(folder: Path) -> Differences:
 
 
 def _digest(path: Path) -> str:
-    """The digest of a file; empty where the disk does not give its content."""
+    """The digest of a file; empty where the disk does not give its content, or where it is no file."""
+    if path.exists() and not path.is_file():  # a pipe or a device would be read for ever
+        return ""
     try:
         return known_digest(path, mapped=True)
     except OSError as error:

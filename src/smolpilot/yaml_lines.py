@@ -39,10 +39,11 @@ class DoubledKeyError(Exception):
 
 def read_mapping_file(path: Path) -> tuple[dict[str, Any], dict[Location, int]]:
     """`read_mapping` of a file in UTF-8, with or without a byte order mark; OSError and UnicodeDecodeError, too."""
-    size = path.stat().st_size
-    if size > MAX_BYTES:
-        raise yaml.YAMLError(f"{sized(size)}; at most {sized(MAX_BYTES)} are read")
-    return read_mapping(path.read_text(encoding="utf-8-sig"))
+    with path.open("rb") as file:  # a device has no size, and no end
+        content = file.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise yaml.YAMLError(f"more than {sized(MAX_BYTES)}, which is the most that is read")
+    return read_mapping(content.decode("utf-8-sig"))
 
 
 def read_mapping(text: str) -> tuple[dict[str, Any], dict[Location, int]]:

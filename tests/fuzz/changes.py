@@ -115,8 +115,8 @@ def change_entry(rng: random.Random, path: Path, secret: Path, *, alone: bool) -
 
     alone: the file is the whole input.
     """
-    # A file that is the whole input has no neighbors that anybody would look at.
-    name = rng.choice(sorted(name for name in _ENTRIES if "neighbor" not in name or not alone))
+    # A whole input has no neighbors that anybody would look at, and a pipe that the user names is waited for.
+    name = rng.choice(sorted(name for name in _ENTRIES if name not in _OF_FOLDERS or not alone))
     _ENTRIES[name](path, secret)
     return Change("entry", name)
 
@@ -144,6 +144,7 @@ def _odd_neighbor(path: Path, secret: Path) -> None:
         file.write(b"x")
 
 
+_OF_FOLDERS = ("a pipe", "a neighbor whose name is no UTF-8")
 _ENTRIES = {
     "removed": lambda path, secret: path.unlink(),
     "empty": lambda path, secret: path.write_bytes(b""),

@@ -209,7 +209,16 @@ def compare(place: Place) -> Values:
 
 
 def _written(place: Place) -> Values:
-    found = read(place, place.out / "result")
+    """What the copy holds; a source that cannot be read may be copied as it is."""
+    from smolpilot.errors import SmolpilotError
+
+    try:
+        found = read(place, place.out / "result")
+    except SmolpilotError as error:
+        with contextlib.suppress(SmolpilotError):
+            read(place)
+            raise Misbehaved(f"the source can be read, its copy cannot: {error}") from error
+        return {}
     return {f"copied {key}": found[key] for key in ("numbers", "instructions", "episodes")}
 
 

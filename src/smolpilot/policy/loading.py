@@ -355,9 +355,8 @@ def _profile(folder: Path) -> Any:
         return RobotProfile.load(folder / ROBOT)
     except ProfileError as error:
         # The user wrote none: the bundle is damaged.
-        raise CheckpointError(
-            error.found, expected=error.expected, fix=f"copy the bundle again ({error.fix})"
-        ) from error
+        more = f" ({error.fix})" if error.fix else ""
+        raise CheckpointError(error.found, expected=error.expected, fix=f"copy the bundle again{more}") from error
 
 
 def _statistics(

@@ -56,6 +56,8 @@ def verified(folder):
     facts = json.loads((folder / "policy.json").read_text(encoding="utf-8"))
     for name, digest in {"policy.json": facts.pop("digest", None), **facts.get("digests", {})}.items():
         rest = json.dumps(facts, sort_keys=True).encode()
+        if not (folder / name).is_file():
+            raise ValueError(f"{folder / name} is missing, or no file: copy or export the folder again")
         content = rest if name == "policy.json" else np.memmap(folder / name, mode="r")
         if hashlib.blake2b(content, digest_size=32).hexdigest() != digest:
             raise ValueError(f"{folder / name} is damaged, or was changed: copy or export the folder again")
