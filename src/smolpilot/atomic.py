@@ -167,7 +167,7 @@ def refuse_inside_dataset(target: Path, *datasets: Path) -> None:
 
 def _beside(target: Path) -> Path:
     """A name beside a target that says who writes it."""
-    return target.parent / f".{target.name}.{_owner()}-{uuid.uuid4().hex[:8]}.partial"
+    return target.parent / f".{target.name}.{_owner()}-{_TOKEN}{uuid.uuid4().hex[:4]}.partial"
 
 
 def _owner() -> str:
@@ -178,8 +178,13 @@ def _host() -> str:
     return re.sub(r"[^A-Za-z0-9]", "_", platform.node())
 
 
+# Of this process: in a container every run may have the same number.
+_TOKEN = uuid.uuid4().hex[:4]
 # Earlier versions named no owner for files.
-_PARTIAL = re.compile(r"\.(?P<target>.+?)\.((?P<host>[A-Za-z0-9_]*)-(?P<pid>\d{1,9})-)?[0-9a-f]{8}\.partial", re.DOTALL)
+_PARTIAL = re.compile(
+    r"\.(?P<target>.+?)\.((?P<host>[A-Za-z0-9_]*)-(?P<pid>\d{1,9})-)?(?P<token>[0-9a-f]{4})[0-9a-f]{4}\.partial",
+    re.DOTALL,
+)
 _FOREIGN_S = 24 * 3600.0
 _CLOCKS_S = 3600.0  # how far the clock of a network share may be from this machine's
 
@@ -216,7 +221,7 @@ def _leftovers(folder: Path, target: str | None = None, *, foreign: bool = True)
             with contextlib.suppress(OSError):
                 written = entry.stat(follow_symlinks=False).st_mtime
                 own = match["host"] == _host()
-                gone = not _writing(int(match["pid"]), written) if own else foreign and _old(written)
+                gone = not _writing(int(match["pid"]), match["token"], written) if own else foreign and _old(written)
                 if gone:
                     found.append(Path(entry.path))
     return found
@@ -226,14 +231,17 @@ def _old(written: float) -> bool:
     return time.time() - written > _FOREIGN_S
 
 
-def _writing(pid: int, written: float) -> bool:
+def _writing(pid: int, token: str, written: float) -> bool:
     """Whether the process that wrote at a time is alive: a later one may have its number."""
+    if pid == os.getpid():
+        return token == _TOKEN
     if not _alive(pid):
         return False
     import psutil
 
     try:
-        return bool(psutil.Process(pid).create_time() <= written + _CLOCKS_S)
+        process = psutil.Process(pid)
+        return bool(process.status() != psutil.STATUS_ZOMBIE and process.create_time() <= written + _CLOCKS_S)
     except psutil.NoSuchProcess:
         return False
     except psutil.Error:

@@ -75,8 +75,11 @@ class Places:
     def advice(self, reason: str) -> str:
         """What to do about a file that is none of the dataset's."""
         if "link" in reason:
-            copy = f"cp -rL {shlex.quote(str(self.root))} COPY"
-            return f"Where you trust the links: `{copy}` makes a copy with the files in their place; use COPY."
+            where = shlex.quote(str(self.root))
+            return (
+                f"Look at its links: find {where} -type l. Where you trust them all: `cp -rL {where} COPY` makes a "
+                "copy with the files in their place; use COPY."
+            )
         if "UTF-8" in reason:
             return "Rename it; `ls -b` shows the bytes of a name."
         return "Remove it."

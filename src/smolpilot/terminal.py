@@ -12,11 +12,11 @@ from typing import Any, Protocol, TextIO
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.file_proxy import FileProxy
-from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task
 from rich.segment import Segment
 from rich.text import Text
 
-from smolpilot.shown import lines
+from smolpilot.shown import lines, plain
 from smolpilot.streams import guard, unguarded
 
 _LONGEST = 20_000  # letters of one text: rich takes a minute to fold ten million
@@ -50,7 +50,12 @@ class Terminal(Console):
 
 def bar(terminal: Terminal, *columns: ProgressColumn, **options: Any) -> Progress:
     """A progress bar whose descriptions are no markup; `columns` stand after description and bar."""
-    return Progress(TextColumn("{task.description}", markup=False), BarColumn(), *columns, console=terminal, **options)
+    return Progress(_Description(), BarColumn(), *columns, console=terminal, **options)
+
+
+class _Description(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text(plain(task.description))
 
 
 class _Display(Protocol):

@@ -39,8 +39,9 @@ def _say(text: str, ended: threading.Event) -> None:
     from rich.text import Text
 
     from smolpilot import terminal
+    from smolpilot.shown import plain
 
-    spinner = terminal.Terminal(stderr=True).status(Text(text))
+    spinner = terminal.Terminal(stderr=True).status(Text(plain(text)))
     terminal.start(spinner)
     ended.wait()
     spinner.stop()

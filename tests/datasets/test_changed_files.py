@@ -239,3 +239,21 @@ def test_the_number_of_jobs_changes_nothing(copied, capsys):
         messages.append([one["message"] for one in found if one["code"] == "manifest-changed"])
     assert messages[0] == messages[1]
     assert [message.split()[0] for message in messages[0]] == names
+
+
+@pytest.mark.parametrize("verb", ["convert", "rename", "exclude", "compare"])
+def test_a_damaged_page_of_the_episode_table_is_named(copied, verb, capsys, tmp_path):
+    root = copied("record")
+    path = root / "meta" / "episodes" / "chunk-000" / "file-000.parquet"
+    group = pq.ParquetFile(path).metadata.row_group(0)
+    names = [group.column(number).path_in_schema for number in range(group.num_columns)]
+    # Statistics, which nothing needs in order to find the episodes.
+    place = next(number for number, name in enumerate(names) if name.startswith("stats/action/mean"))
+    flip(path, pages(path)[place])
+    options = {"rename": ["--feature", "top=hand"], "exclude": ["--episodes", "1"]}.get(verb, [])
+    out = root if verb == "compare" else tmp_path / "out"
+    assert main(["dataset", verb, str(root), str(out), *options]) == 1
+    printed = capsys.readouterr()
+    assert "The episode table" in printed.err
+    assert "is damaged: a part of it is not what was written" in printed.err
+    assert not (tmp_path / "out").exists()

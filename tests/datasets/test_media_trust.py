@@ -10,6 +10,7 @@ from typing import Any
 
 import av
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from smolpilot.cli.main import main
@@ -81,6 +82,12 @@ def test_images_that_recorders_write_are_decoded(images):
     assert (np.ptp(pictures[1]), np.ptp(pictures[2])) == (0, 0)
     assert abs(int(pictures[1].mean()) - 128) <= 1
     assert int(pictures[2].mean()) == 120
+
+
+def test_a_depth_image_in_a_color_camera_is_found_first(images):
+    put_image(images, 2, 4, encoded(mode="I;16"))
+    said = refused(images)
+    assert "frame 4 of episode 2 cannot be decoded: it is a depth picture" in said
 
 
 @pytest.mark.parametrize("fmt", ["TIFF", "PNG"])
@@ -215,7 +222,10 @@ def test_videos_of_another_size_are_found_before_anything_begins(broken, layout,
     assert episode in [one["episode"] for one in found]
     assert "128x96" in found[0]["message"]
     said = refused(root)
-    assert f"camera 'front' in episode {episode} is 128x96, meta/info.json says 64x48" in said
+    words = f"camera 'front' in episode {episode} is 128x96, meta/info.json says 64x48"
+    assert words in said
+    assert main(["dataset", "info", str(root)]) == 0
+    assert words in capsys.readouterr().out
     run = tmp_path / "run"
     for verb in (
         ["preflight", "--dataset", str(root)],
@@ -253,3 +263,23 @@ def test_nothing_of_another_size_is_encoded_again(broken, capsys, tmp_path):
     assert main(["dataset", "convert", str(root), str(tmp_path / "out"), "--to", "v2.1", "--reencode"]) == 1
     assert "in episode 0 is 128x96, meta/info.json says 64x48" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_damaged_page_of_images_costs_its_rows(images, capsys):
+    path = images / "data" / "chunk-000" / "episode_000001.parquet"
+    table = pq.read_table(path)
+    pq.write_table(table, path, write_page_checksum=True, use_dictionary=False)
+    place = pq.ParquetFile(path).metadata.row_group(0)
+    (column,) = [place.column(i) for i in range(place.num_columns) if place.column(i).path_in_schema == f"{KEY}.bytes"]
+    content = bytearray(path.read_bytes())
+    content[column.data_page_offset + column.total_compressed_size - 9] ^= 1
+    path.write_bytes(content)
+    (found,) = findings(images, capsys, "picture-undecodable")
+    assert (found["episode"], found["frame"]) == (1, 0)
+    assert found["message"].startswith("9 of 9 frames")
+    assert "CRC" in found["message"]
+    dataset = open_dataset(images)
+    with pytest.raises(DatasetError, match=r"episode_000001\.parquet .*CRC"):
+        dataset.check_videos()
+    with pytest.raises(DatasetError, match=r"episode_000001\.parquet .*CRC"):
+        dataset.image(8, "top")

@@ -15,7 +15,8 @@ from smolpilot.cli.main import main
 from smolpilot.datasets import DatasetWriter, read_meta
 from smolpilot.errors import UsageError
 
-from .helpers_recordings import takes, tree_hash, write_v3, write_v21
+from .helpers_recordings import tree_hash
+from .helpers_small import write_small
 
 KEY = "observation.images.front"
 TEMPLATE = f"videos/chunk-{{episode_chunk:03d}}/{KEY}/episode_{{episode_index:06d}}.mp4"
@@ -27,8 +28,7 @@ type Make = Callable[..., Path]
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Two short episodes as v2.1 and as v3.0; never to be changed."""
-    base, made = tmp_path_factory.mktemp("small"), takes(lengths=(6, 7))
-    return {"v2.1": write_v21(base / "v21", made), "v3.0": write_v3(base / "v30", made)}
+    return write_small(tmp_path_factory.mktemp("small"), (6, 7))
 
 
 @pytest.fixture
@@ -54,7 +54,6 @@ def renamed(root: Path, key: str) -> Path:
     def change(info: dict[str, Any]) -> None:
         info["features"][key] = info["features"].pop(KEY)
         info["video_path"] = TEMPLATE
-        del info["features"]["observation.images.wrist"]
 
     edit(root, change)
     return root
@@ -71,7 +70,6 @@ COPIES = [
     ["convert", "DATA", "OUT", "--to", "v3.0"],
     ["repair", "DATA", "OUT"],
     ["split", "DATA", "OUT", "--parts", "a=0", "b=1"],
-    ["exclude", "DATA", "OUT", "--episodes", "0"],
 ]
 
 
@@ -94,7 +92,7 @@ def test_a_camera_key_that_leads_out_writes_nothing(
     # What the message tells to do works.
     assert " --without " in said
     left_out = f"../../../../victim/videos/chunk-000/{KEY}"
-    if words[0] in ("convert", "repair"):
+    if words in (COPIES[0], ["repair", "DATA", "OUT"]):
         assert run([*words, "--without", left_out], root, tmp_path / "result") == 0
         assert read_meta(tmp_path / "result").camera_names == []
         assert {name: value for name, value in everything(tmp_path).items() if not name.startswith("result")} == before
@@ -140,14 +138,12 @@ def test_a_camera_in_groups_gets_lerobots_name_by_a_repair(data: Make, tmp_path:
     assert read_meta(tmp_path / "out").cameras["front"].key == KEY
 
 
-@pytest.mark.parametrize("key", ["a" * 200, "observation.images.上から", "cam 1 (left)", "a..b", "-x", "%2e%2e"])
-def test_unusual_names_stay_names(data: Make, tmp_path: Path, key: str) -> None:
-    root = renamed(data(), key)
-    for version in ("v3.0", "v2.1"):
-        out = tmp_path / version
-        assert main(["dataset", "convert", str(root), str(out), "--to", version]) == 0
-        assert [camera.key for camera in read_meta(out).cameras.values()] == [key]
-        assert {path.parents[0 if version == "v2.1" else 1].name for path in out.rglob("*.mp4")} == {key}
+@pytest.mark.parametrize(("key", "version"), [("a" * 200, "v3.0"), ("観察 1 (left)..b", "v2.1"), ("-x%2e%2e", "v3.0")])
+def test_unusual_names_stay_names(data: Make, tmp_path: Path, key: str, version: str) -> None:
+    root, out = renamed(data(), key), tmp_path / "out"
+    assert main(["dataset", "convert", str(root), str(out), "--to", version]) == 0
+    assert [camera.key for camera in read_meta(out).cameras.values()] == [key]
+    assert {path.parents[0 if version == "v2.1" else 1].name for path in out.rglob("*.mp4")} == {key}
 
 
 def test_another_feature_that_leads_out_is_left_out_and_never_a_path(data: Make, tmp_path: Path) -> None:
@@ -216,13 +212,13 @@ def leaked(folder: Path) -> list[Path]:
 
 @pytest.mark.parametrize(
     "words",
-    [*COPIES, ["merge", "OUT", "DATA"], ["rename", "DATA", "OUT", "--feature", "front=top"]],
+    [*COPIES[1:], ["rename", "DATA", "OUT", "--feature", "front=top"]],
     ids=lambda words: "-".join(words[::4]),
 )
 def test_links_out_of_the_dataset_are_left_out_and_said(
     data: Make, secret: Path, tmp_path: Path, words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    root = data("v3.0" if words[0] == "exclude" else "v2.1")
+    root = data("v3.0" if words[0] == "split" else "v2.1")
     (root / "README.md").symlink_to(secret)
     (root / "meta" / "notes.txt").symlink_to("../../home/secret.txt")
     (root / "chain").symlink_to("chained")
@@ -262,14 +258,11 @@ def test_links_out_of_the_dataset_are_left_out_and_said(
     [
         ("v2.1", "meta/info.json"),
         ("v2.1", "meta/tasks.jsonl"),
-        ("v2.1", "meta/episodes_stats.jsonl"),
         ("v2.1", f"videos/chunk-000/{KEY}/episode_000001.mp4"),
         ("v2.1", "data/chunk-000/episode_000000.parquet"),
         ("v2.1", "videos"),
-        ("v2.1", "meta"),
         ("v3.0", "meta/tasks.parquet"),
         ("v3.0", "meta/episodes"),
-        ("v3.0", "data/chunk-000"),
     ],
 )
 def test_a_part_that_lies_elsewhere_is_not_read(
@@ -278,13 +271,14 @@ def test_a_part_that_lies_elsewhere_is_not_read(
     root = data(version)
     (root / part).rename(tmp_path / "elsewhere")
     (root / part).symlink_to(tmp_path / "elsewhere")
-    for words in (["info", str(root)], ["convert", str(root), str(tmp_path / "out")]):
+    out = str(tmp_path / "out")
+    for words in (["info", str(root)], ["convert", str(root), out], ["repair", str(root), out]):
         assert main(["dataset", *words]) == 1
         said = capsys.readouterr().err
         assert f"is a link to {tmp_path}/elsewhere" in said
         assert f"cp -rL {root} COPY" in said
     assert main(["dataset", "check", str(root)]) == 1
-    assert "elsewhere" in capsys.readouterr().out or part in ("videos", "meta", "meta/episodes", "data/chunk-000")
+    assert "elsewhere" in capsys.readouterr().out or part in ("videos", "meta/episodes")
     assert not (tmp_path / "out").exists()
     # The way that the message names.
     shutil.copytree(root, tmp_path / "whole", symlinks=False)
@@ -343,22 +337,21 @@ LATIN = os.fsdecode(b"caf\xe9")
 
 
 def test_a_note_whose_name_is_no_utf8_comes_along_under_another(data: Make, tmp_path: Path, capsys: Any) -> None:
-    for version in ("v2.1", "v3.0"):
-        root = data(version, f"data{version}")
+    for verb, version in (("convert", "v2.1"), ("repair", "v3.0")):
+        root, out = data(version, f"data{version}"), tmp_path / verb
         (root / f"{LATIN}.txt").write_text("a note")
         (root / LATIN).mkdir()
         (root / LATIN / "more.txt").write_text("another")
-        for verb in ("convert", "repair"):
-            out = tmp_path / f"{verb}{version}"
-            assert main(["dataset", verb, str(root), str(out)]) == 0
-            done = capsys.readouterr()
-            assert "caf\\udce9.txt is called caf%E9.txt in the copy" in done.err + done.out
-            assert (out / "caf%E9.txt").read_text() == "a note"
-            assert (out / "caf%E9" / "more.txt").read_text() == "another"
-            assert all(str(path).isprintable() for path in out.rglob("*"))
-        for words in (["info"], ["check"], ["tasks"], ["stats"]):
+        assert main(["dataset", verb, str(root), str(out)]) == 0
+        done = capsys.readouterr()
+        assert "caf\\udce9.txt is called caf%E9.txt in the copy" in done.err + done.out
+        assert (out / "caf%E9.txt").read_text() == "a note"
+        assert (out / "caf%E9" / "more.txt").read_text() == "another"
+        assert all(str(path).isprintable() for path in out.rglob("*"))
+        for words in (["info"], ["tasks"], ["stats"]):
             assert main(["dataset", *words, str(root)]) == 0
-        assert main(["dataset", "check", str(root), "--html", str(tmp_path / "page.html")]) == 0
+    assert main(["dataset", "check", str(root), "--html", str(tmp_path / "page.html")]) == 0
+    assert "is called caf%E9.txt in the copy" in capsys.readouterr().out
 
 
 def test_a_dataset_whose_own_name_is_no_utf8_is_one_clear_error(data: Make, tmp_path: Path, capsys: Any) -> None:

@@ -88,6 +88,17 @@ def test_settings_out_of_range(
     assert expected in said
 
 
+@pytest.mark.parametrize(("side", "words"), [(8, "0 patches of 16 pixels"), (4096, "256 patches of 16 pixels")])
+def test_pictures_that_nothing_resizes(side: int, words: str, bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def change(values: dict[str, Any]) -> None:
+        values["resize_imgs_with_padding"] = None
+        for camera in ("front", "wrist"):
+            values["input_features"][f"observation.images.{camera}"]["shape"] = [3, side, side]
+
+    edit(bundle / CONFIG, change)
+    assert f"Nothing is resized, and camera 'front' has {side}x{side}: {words}" in refused(bundle, capsys)
+
+
 def test_periods_the_wrong_way_round(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     edit(bundle / CONFIG, lambda values: values.update(min_period=4.0, max_period=0.004))
     assert "min_period is 4, max_period 0.004" in refused(bundle, capsys)
@@ -294,6 +305,19 @@ def test_a_statistic_of_any_size_is_no_statistic(bundle: Path, capsys: pytest.Ca
     for name in STATE_FILES:
         save_file(load_file(bundle / name) | {"x": torch.zeros(1_000_001, dtype=torch.int8)}, bundle / name)
     assert "I8 of the shape [1000001]" in refused(bundle, capsys)
+
+
+@pytest.mark.parametrize(("dtype", "factor", "loads"), [("bfloat16", 1, True), ("float32", 1.01, False)])
+def test_state_files_agree_up_to_the_rounding_of_their_dtype(
+    dtype: str, factor: float, loads: bool, bundle: Path
+) -> None:
+    entries = load_file(bundle / STATE_FILES[1])
+    save_file({k: (v * factor).to(getattr(torch, dtype)) for k, v in entries.items()}, bundle / STATE_FILES[1])
+    if loads:
+        assert load_policy(bundle, device="cpu").report.statistics_problem == ""
+    else:
+        with pytest.raises(CheckpointError, match="contradict each other"):
+            load_policy(bundle, device="cpu")
 
 
 def test_statistics_in_order_up_to_rounding_load(bundle: Path) -> None:

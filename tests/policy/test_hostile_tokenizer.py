@@ -97,6 +97,27 @@ def test_files_beyond_any_tokenizers_size_are_not_read(
     assert "at most 64 MB" in said
 
 
+def test_a_link_out_of_the_folder_is_not_followed(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What a bundle made from this one would carry along."""
+    secret = tmp_path / "id_rsa"
+    secret.write_text("secret")
+    (bundle / "vlm" / "merges.txt").symlink_to(secret)
+    assert main(["bundle", str(bundle)]) == 1
+    assert f"merges.txt is a link to {secret}" in capsys.readouterr().err
+
+
+def test_links_of_the_hubs_cache_are_followed(bundle: Path, tmp_path: Path) -> None:
+    repo = tmp_path / "models--some-org--some-model"
+    (repo / "blobs").mkdir(parents=True)
+    bundle.rename(repo / "snapshot")
+    for number, path in enumerate((repo / "snapshot" / "vlm").iterdir()):
+        path.rename(repo / "blobs" / str(number))
+        path.symlink_to(Path("..", "..", "blobs", str(number)))
+    assert load_policy(repo / "snapshot", device="cpu").predict_chunk(frame()).shape == (12, 3)
+
+
 @pytest.mark.parametrize("value", [5, [], {"content": 5}, {"content": "no such token"}, None])
 def test_special_tokens_of_another_form(value: object, bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("tokenizer_config.json", "special_tokens_map.json"):

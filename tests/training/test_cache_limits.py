@@ -240,9 +240,12 @@ def test_what_killed_runs_left_is_gone_after_the_next_build(
     cache().build()
     (path, *_) = sorted((tmp_path / "cache").rglob("*.block"))
     host = this_machine(tmp_path)
+    ended = subprocess.Popen(["true"])
+    os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)
     old = time.time() - 100_000
     partial = {
         "dead": f".other.block.{host}-{dead}-0123abcd.partial",
+        "ended, and nobody asked": f".other.block.{host}-{ended.pid}-0123abcd.partial",
         "alive": f".other.block.{host}-{os.getppid()}-0123abcd.partial",
         "a later process has the number": f".other.block.{host}-{os.getpid()}-0123abcd.partial",
         "elsewhere, just written": ".other.block.elsewhere-12-0123abcd.partial",
@@ -260,6 +263,7 @@ def test_what_killed_runs_left_is_gone_after_the_next_build(
     with held.open("wb") as file:
         assert lock(file.fileno(), wait=False)
         cache().build()
+        ended.wait()
         left = {kind for kind, text in partial.items() if (path.parent / text).exists()}
         assert held.exists()
     assert left == {"alive", "elsewhere, just written", "of earlier versions, just written", "no name of ours"}

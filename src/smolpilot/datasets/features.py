@@ -98,7 +98,7 @@ def parse_features(
                     fix=repair_advice(path.parent.parent, "describes it by what the files hold"),
                 )
             if left_out is not None:
-                left_out[name] = "meta/info.json gives it no dtype, or no shape that can be meant"
+                left_out[name] = "meta/info.json gives it no dtype, or no fixed shape of a size that can be meant"
             continue
         features[name] = Feature(entry["dtype"], tuple(shape), flatten_names(entry.get("names"), shape))
     if trainable:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -151,19 +152,24 @@ def iter_jsonl(path: Path, what: str) -> Iterator[dict[str, Any]]:
 def open_parquet(path: Path, what: str) -> pq.ParquetFile:
     """Open a parquet file (its footer only)."""
     require_file(path, what)
-    try:
+    with reading(path, what):
         file = parquet_file(path)
         _ = file.schema_arrow.names  # raises ValueError where a name is no UTF-8
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise _torn(path, what, error) from error
     return file
 
 
 def read_parquet(path: Path, what: str, columns: list[str] | None = None) -> pa.Table:
     """Read a parquet file, or some of its columns."""
     file = open_readable(path, what, columns)
-    try:
+    with reading(path, what):
         return file.read(columns=columns)
+
+
+@contextmanager
+def reading(path: Path, what: str) -> Iterator[None]:
+    """What Arrow stumbles over while a parquet file is read in parts becomes a DatasetError that names the file."""
+    try:
+        yield
     except (pa.ArrowException, OSError, ValueError) as error:
         raise _torn(path, what, error) from error
 

@@ -40,6 +40,11 @@ def _text(value: Any) -> Any:
     raise ValueError(f"a text of at most {_MAX_TEXT:,} letters")
 
 
+def _split(value: Any) -> Any:
+    """A range such as `0:50`; some write the episodes as a list."""
+    return _text(value) if isinstance(value, str) else value
+
+
 def _names(value: Any) -> Any:
     """Lists, nested or keyed, of whatever a recorder calls its joints; no text that is none of a joint's."""
     level = [value]
@@ -65,6 +70,7 @@ _Text = Annotated[Any, pydantic.AfterValidator(_text)]
 _Version = Annotated[Any, pydantic.AfterValidator(_version)]
 
 
+_Split = Annotated[Any, pydantic.AfterValidator(_split)]
 _Names = Annotated[Any, pydantic.AfterValidator(_names)]
 
 
@@ -98,7 +104,7 @@ class _Info(_Form):
     total_tasks: _Count = None
     total_videos: _Count = None
     total_chunks: _Count = None
-    splits: dict[str, _Text] | None = None
+    splits: dict[str, _Split] | None = None
     features: Annotated[dict[str, _Feature], pydantic.BeforeValidator(_features)] = {}
 
 

@@ -38,8 +38,12 @@ class PictureError(ValueError):
 
 
 def picture_size(content: object) -> Size:
-    """(height, width) of a PNG or JPEG picture by its header; nothing is decoded. Raises PictureError."""
-    return _header_size(*_checked(content, COLOR_FORMATS))
+    """(height, width) of a PNG or JPEG picture of colors by its header; nothing is decoded. Raises PictureError."""
+    bytes_of, kind = _checked(content, COLOR_FORMATS)
+    size = _header_size(bytes_of, kind)
+    if kind == "PNG" and bytes_of[24:26] == b"\x10\x00":
+        raise PictureError("it is a depth picture (gray of 16 bits), not one of 8-bit colors")
+    return size
 
 
 def header_size(content: bytes) -> Size | None:

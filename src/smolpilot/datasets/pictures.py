@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
-from smolpilot.datasets.files import dataset_root, open_parquet, repair_advice
+from smolpilot.datasets.files import dataset_root, open_parquet, reading, repair_advice
 from smolpilot.datasets.picture_formats import PictureError, decoded, rgb
 from smolpilot.errors import DatasetError
 
@@ -74,10 +73,8 @@ class PictureReader:
     def _group(self, path: Path, key: str, group: int) -> Any:
         place = (path, key, group)
         if place not in self._groups:
-            try:
+            with reading(path, "data file"):
                 self._groups[place] = open_parquet(path, "data file").read_row_group(group, columns=[key])[key]
-            except (pa.ArrowException, OSError) as error:
-                raise DatasetError(f"The data file {path} is torn: {str(error).splitlines()[0]}") from error
             while len(self._groups) > _GROUPS_KEPT:
                 self._groups.popitem(last=False)
         self._groups.move_to_end(place)

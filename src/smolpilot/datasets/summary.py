@@ -15,11 +15,11 @@ from smolpilot.datasets.completeness import Absent, absent_note
 from smolpilot.datasets.features import MOST_NAMES, CameraInfo, Feature, dimension_names, motion_keys
 from smolpilot.datasets.files import file_state, read_json
 from smolpilot.datasets.left_out import left_out_note
+from smolpilot.datasets.media_sizes import other_size, size_note
 from smolpilot.datasets.meta import DatasetMeta, read_meta
 from smolpilot.datasets.tables import Tables, load_tables
 from smolpilot.datasets.units import doubt_units, find_profile, joint_units
 from smolpilot.datasets.video import probe
-from smolpilot.errors import DatasetError
 from smolpilot.statistics import Statistics, array_statistics
 from smolpilot.waiting import working
 
@@ -99,11 +99,7 @@ def _camera(meta: DatasetMeta, name: str, camera: CameraInfo) -> dict[str, Any]:
     if first is not None:
         codec, pix_fmt, found_width, found_height = probe(first)
         if (found_width, found_height) != (width, height) and camera.key not in meta.left_out:
-            raise DatasetError(
-                f"The video {first} is {found_width}x{found_height}, meta/info.json says {width}x{height}.",
-                expected="images of the size that the features state",
-                fix=f"`smolpilot dataset repair {meta.root} DST` puts the description right.",
-            )
+            raise other_size(meta, f"The video {first.name}", camera, f"{found_width}x{found_height}", first)
     return {"width": width, "height": height, "codec": codec, "pixel_format": pix_fmt, "fps": camera.fps}
 
 
@@ -192,4 +188,7 @@ def _notes(meta: DatasetMeta) -> list[str]:
     note = absent_note(meta.root, meta.absent, len(meta.episodes))
     if note:
         notes.append(note)
+    note = size_note(meta)
+    if note:
+        notes.append(f"{note} `smolpilot dataset check {shlex.quote(str(meta.root))}` names all such videos.")
     return notes

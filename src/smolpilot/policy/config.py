@@ -153,20 +153,25 @@ class PolicyConfig:
                     expected="3 colour channels (channels, height, width); depth cameras are not supported",
                 )
         if self.resize_imgs_with_padding is not None:
-            width, height = self.resize_imgs_with_padding
-            if width != height:
-                raise UsageError(
-                    f"resize_imgs_with_padding is {width}x{height}.",
-                    expected="a square: the pixel shuffle after the vision tower needs one",
-                )
-            patch, scale = self.vlm.vision.patch_size, self.vlm.scale_factor
-            side = width // patch
-            if not 1 <= side <= _MOST_PATCHES or side % scale:
-                raise UsageError(
-                    f"resize_imgs_with_padding is {width}x{height}: {side} patches of {patch} pixels on a side.",
-                    expected=f"1 to {_MOST_PATCHES} patches on a side"
-                    + (f", a multiple of {scale} for the pixel shuffle" if scale > 1 else ""),
-                )
+            self._check_size("resize_imgs_with_padding is", *self.resize_imgs_with_padding)
+            return
+        for camera in self.real_cameras:
+            _, height, width = self.image_shapes[camera]
+            self._check_size(f"Nothing is resized, and camera '{plain(camera, 80)}' has", width, height)
+
+    def _check_size(self, what: str, width: int, height: int) -> None:
+        if width != height:
+            raise UsageError(
+                f"{what} {width}x{height}.", expected="a square: the pixel shuffle after the vision tower needs one"
+            )
+        patch, scale = self.vlm.vision.patch_size, self.vlm.scale_factor
+        side = width // patch
+        if not 1 <= side <= _MOST_PATCHES or side % scale:
+            raise UsageError(
+                f"{what} {width}x{height}: {side} patches of {patch} pixels on a side.",
+                expected=f"1 to {_MOST_PATCHES} patches on a side"
+                + (f", a multiple of {scale} for the pixel shuffle" if scale > 1 else ""),
+            )
 
     @property
     def text_layers(self) -> int:

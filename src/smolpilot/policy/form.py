@@ -53,7 +53,7 @@ def real(low: float, high: float) -> PlainValidator:
 def refuse(expected: str) -> NoReturn:
     """Called by a validator: the value is not what is expected, which the error then says."""
     # Braces would be read as fields of a template.
-    raise PydanticCustomError("form", "{expected}", {"expected": expected})  # type: ignore[arg-type]
+    raise PydanticCustomError("form", "{expected}", {"expected": expected})
 
 
 def formed[M: BaseModel](model: type[M], values: object, where: object) -> M:
@@ -69,7 +69,8 @@ def check_fields(settings: Any, where: object = None) -> None:
     """UsageError for a field of a dataclass that is not of the type, or not in the range, that it is declared with;
     CheckpointError where a file is at fault, which `where` names.
     """
-    for name, adapter in _adapters(type(settings)).items():
+    kind: Any = type(settings)
+    for name, adapter in _adapters(kind).items():
         value = getattr(settings, name)
         try:
             adapter.validate_python(value, strict=True)
@@ -113,12 +114,14 @@ def _walk(problem: ErrorDetails, values: object) -> tuple[tuple[int | str, ...],
     """Where the value is that pydantic speaks of: of a union it names the tried type, too, which is no key."""
     place: list[int | str] = []
     for part in problem["loc"]:
-        if (isinstance(values, dict) and part in values) or (
-            isinstance(values, list | tuple) and isinstance(part, int) and part < len(values)
-        ):
-            values = values[part]
-        else:
+        known: Any = None
+        if isinstance(values, dict):
+            known = values
+        elif isinstance(values, list | tuple):
+            known = dict(enumerate(values))
+        if known is None or part not in known:
             break
+        values = known[part]
         place.append(part)
     return tuple(place), values
 

@@ -298,7 +298,7 @@ def _vlm_folder(parts: _Parts, located: Located, tokenizer_dir: str | Path | Non
         if not Path(tokenizer_dir).expanduser().is_dir():
             raise UsageError(f"There is no folder {tokenizer_dir} with a tokenizer.", fix="check --tokenizer")
         return VLMFolder.read(Path(tokenizer_dir).expanduser())
-    places = [parts.folder / VLM, *([parts.base / VLM] if parts.base else []), name]
+    places: list[str | Path] = [parts.folder / VLM, *([parts.base / VLM] if parts.base else []), name]
     for place in map(existing, places):
         if place is not None and place.is_dir() and (place / CONFIG).is_file():
             return VLMFolder.read(place)

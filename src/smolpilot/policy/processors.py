@@ -50,7 +50,7 @@ class Processors:
     """What the files say; None where they are silent. `state` and `action` are the raw entries of the state files."""
 
     camera_map: dict[str, str] = field(default_factory=dict)  # robot camera -> slot, from the rename step
-    padding: str | None = None
+    padding: Padding | None = None
     max_length: int | None = None
     tokenizer_name: str | None = None
     normalization_mapping: dict[str, str] | None = None
@@ -199,6 +199,7 @@ def _steps(path: Path, notes: list[str]) -> dict[str, _Step]:
     """The steps of a file that do something; `notes` names those of other versions that are switched off."""
     kept: dict[str, _Step] = {}
     for step in formed(_Pipeline, read_json(path), path).steps:
+        by_class = "" if step.registry_name else " by its class"
         name = plain(step.name, 80)
         if step.registry_name in _KNOWN[path.name]:
             if name in kept:
@@ -208,8 +209,8 @@ def _steps(path: Path, notes: list[str]) -> dict[str, _Step]:
             notes.append(f"{path.name}: the step '{name}' is switched off and left out")
         else:
             raise CheckpointError(
-                f"{path} has the step '{name}', which SmolVLA in LeRobot {NEWEST} does not have there: another version "
-                "of LeRobot, a fork, or a script of its own wrote it.",
+                f"{path} has the step '{name}'{by_class}, which SmolVLA in LeRobot {NEWEST} does not have there: "
+                "another version of LeRobot, a fork, or a script of its own wrote it.",
                 expected=f"only {', '.join(sorted(_KNOWN[path.name]))}",
                 fix="retrain or re-save the policy without this step: leaving it out would change its actions",
             )

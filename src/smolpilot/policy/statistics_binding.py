@@ -100,7 +100,8 @@ def check_agreement(before: FlatStatistics, after: FlatStatistics, joints: Mappi
         ours, theirs = (np.asarray(source[key], dtype=np.float64).reshape(-1) for source in (before, after))
         names = joints.get(match["feature"].replace("_", "."), ())
         if ours.shape == theirs.shape:
-            apart = ~np.isclose(ours, theirs, rtol=1e-6, atol=0, equal_nan=True)
+            # LeRobot keeps them in the dtype of what it last normalised: one file may be rounded to bfloat16.
+            apart = ~np.isclose(ours, theirs, rtol=4e-3, atol=1e-7, equal_nan=True)
             if not apart.any():
                 continue
             number = int(np.flatnonzero(apart)[0])

@@ -28,6 +28,11 @@ class PatchEmbeddings(nn.Module):
         self.position_embedding = nn.Embedding(config.patches_per_side**2, config.width)
 
     def forward(self, images: Tensor) -> Tensor:
+        if min(images.shape[-2:]) < self.config.patch_size:
+            raise TransformError(
+                f"The vision tower got images of {images.shape[-1]}x{images.shape[-2]} pixels.",
+                expected=f"at least one patch of {self.config.patch_size} pixels",
+            )
         patches = self.patch_embedding(images)  # [B, D, h/p, w/p]
         rows, columns = patches.shape[-2:]
         if rows != columns:

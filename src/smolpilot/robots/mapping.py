@@ -33,7 +33,7 @@ class JointLayout:
         if duplicates:
             raise ProfileError(
                 f"Joint names are not unique: {', '.join(duplicates)} appear more than once.",
-                fix="in a copy of the dataset write unique names into meta/info.json, or `null` to match by position",
+                fix="`smolpilot dataset repair SRC DST` numbers equal names in a copy",
             )
 
     @classmethod

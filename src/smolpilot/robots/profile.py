@@ -319,5 +319,5 @@ def _refuse_duplicates_of_dataset(feature: str, names: Sequence[str]) -> None:
     except ValueError as error:
         raise ProfileError(
             f"The joint names of the dataset are not unique: {error}.",
-            fix="in a copy of the dataset write unique names into meta/info.json, or `null` to match by position",
+            fix="`smolpilot dataset repair SRC DST` numbers equal names in a copy",
         ) from None

@@ -122,7 +122,7 @@ def living_process(out: Path, note: str = PROCESS) -> psutil.Process | None:
         process = psutil.Process(int(noted["pid"]))
         same = abs(process.create_time() - float(noted["created"])) < 1 and process.is_running()
         return process if same and process.status() != psutil.STATUS_ZOMBIE else None
-    except (ValueError, KeyError, TypeError, psutil.Error):
+    except (ValueError, KeyError, TypeError, OverflowError, psutil.Error):
         return None
 
 

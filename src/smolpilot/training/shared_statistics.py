@@ -34,7 +34,7 @@ def load_statistics(path: Path, meta: DatasetMeta, profile: RobotProfile) -> Sta
         statistics = statistics_from_json(values["statistics"])
         found = {STATE: list(values["state_joints"]), ACTION: list(values["action_joints"])}
         shapes = {key: {name: value.shape for name, value in statistics[key].items()} for key in found}
-    except (OSError, ValueError, KeyError, TypeError, SmolpilotError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, SmolpilotError) as error:
         raise UsageError(
             f"--statistics {path} cannot be read: {error}", expected="statistics.json of a sequence of stages"
         ) from error
@@ -44,7 +44,7 @@ def load_statistics(path: Path, meta: DatasetMeta, profile: RobotProfile) -> Sta
         wrong = [name for name, shape in shapes[key].items() if name != "count" and shape != (len(names),)]
         if found[key] != names or wrong:
             raise ProfileError(
-                f"--statistics {path} is of the joints {', '.join(found[key])} ({key}).",
+                f"--statistics {path} is of the joints {', '.join(map(str, found[key]))} ({key}).",
                 expected=f"those of robot '{profile.name}': {', '.join(names)}",
             )
         statistics[key] = mapping.backward_statistics(statistics[key])

@@ -31,6 +31,7 @@ _PLACEHOLDERS = {
 TOKENS = 48
 # Letters of an instruction that are looked at, and up to which two of them are compared word by word.
 _READ, _COMPARED = 10_000, 1_000
+_LONGEST_WORD = 40  # whose misspellings are looked for: their number grows with the square
 
 
 def texts(subject: Subject) -> Iterator[Finding]:
@@ -93,7 +94,7 @@ def _slips(texts: list[tuple[str, ...]]) -> set[tuple[tuple[str, ...], tuple[str
     for text in texts:
         for place, word in enumerate(text):
             # Numbers and short words (left/right, red/blue, 1/2) are differences that mean something.
-            if len(word) < 5 or not word.isalpha():
+            if not 5 <= len(word) <= _LONGEST_WORD or not word.isalpha():
                 continue
             for shape in {word, *(word[:i] + word[i + 1 :] for i in range(len(word)))}:
                 listed = known.setdefault((*text[:place], None, shape, *text[place + 1 :]), [])

@@ -17,6 +17,7 @@ from smolpilot.datasets.audit.recording import Recording, Vector
 from smolpilot.datasets.audit.subject import Subject, gaps, ranges
 from smolpilot.datasets.beside import files_beside
 from smolpilot.keys import ACTION, STATE
+from smolpilot.shown import shown
 
 _LARGE = 5 * 1024**3
 _TYPES = {
@@ -47,7 +48,7 @@ def totals(subject: Subject) -> Iterator[Finding]:
         unread = name == "total_frames" and len(recording.rows) < len(recording.records)
         stated = recording.info.get(name)
         if name in recording.info and stated != value and value and not unread:
-            yield subject.finding("totals-wrong", f"meta/info.json says {name} {stated}; there are {value}.")
+            yield subject.finding("totals-wrong", f"meta/info.json says {name} {shown(stated)}; there are {value}.")
 
 
 def splits(subject: Subject) -> Iterator[Finding]:
@@ -58,8 +59,10 @@ def splits(subject: Subject) -> Iterator[Finding]:
         return
     for name, value in stated.items():
         parts = str(value).split(":")
-        if len(parts) == 2 and all(part.strip().isdigit() for part in parts) and int(parts[1]) > len(episodes):
-            yield subject.finding("splits-wrong", f"The split '{name}' is {value}; there are {len(episodes)} episodes.")
+        if len(parts) == 2 and all(part.strip().isdecimal() for part in parts) and int(parts[1]) > len(episodes):
+            yield subject.finding(
+                "splits-wrong", f"The split '{name}' is {shown(value)}; there are {len(episodes)} episodes."
+            )
 
 
 def files(subject: Subject) -> Iterator[Finding]:

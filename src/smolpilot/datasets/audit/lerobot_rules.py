@@ -23,6 +23,7 @@ from smolpilot.datasets.audit.findings import Finding
 from smolpilot.datasets.audit.lerobot_types import LANGUAGE, known_type, misfit
 from smolpilot.datasets.audit.recording import Recording
 from smolpilot.datasets.audit.subject import Subject, named, ranges
+from smolpilot.shown import shown
 
 _COUNTED = ("chunks_size", "data_files_size_in_mb", "video_files_size_in_mb")
 _LOOKED_UP = ("episode_index", "task_index")
@@ -78,7 +79,7 @@ def _description(subject: Subject) -> Iterator[Finding]:
         value = info.get(name, 1)
         if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
             yield subject.finding(
-                "info-damaged", f"meta/info.json has {name} {value!r}; LeRobot needs a number above 0."
+                "info-damaged", f"meta/info.json has {name} {shown(value)}; LeRobot needs a number above 0."
             )
     features = info.get("features")
     for key, entry in features.items() if isinstance(features, dict) else ():

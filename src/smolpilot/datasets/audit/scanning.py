@@ -168,9 +168,11 @@ def scan_pictures(root: Path, path: Path, key: str, *, depth: bool = False, size
     decodes: list[bool] = []
     by_path: list[bool] = []
     shapes: list[tuple[int, int, int]] = []
-    looker, places = Looker(), Places(root)
+    looker, places, rows = Looker(), Places(root), 0
     try:
-        for batch in parquet_file(path).iter_batches(batch_size=64, columns=[key]):
+        file = parquet_file(path)
+        rows = file.metadata.num_rows
+        for batch in file.iter_batches(batch_size=64, columns=[key]):
             for value in batch.column(0).to_pylist():
                 by_path.append(_only_here(value))
                 shapes.append((0, 0, 0))
@@ -185,6 +187,12 @@ def scan_pictures(root: Path, path: Path, key: str, *, depth: bool = False, size
                     decodes.append(False)
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         scan.problem = reason_of(error)
+        scan.refused[len(decodes)] = scan.problem
+    for _ in range(rows - len(decodes)):
+        by_path.append(False)
+        shapes.append((0, 0, 0))
+        looker.skip()
+        decodes.append(False)
     seen = [shape for shape in shapes if all(shape)]
     if seen:
         scan.height, scan.width, _ = seen[-1]

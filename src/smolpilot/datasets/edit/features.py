@@ -17,7 +17,7 @@ from smolpilot.datasets.beside import files_beside
 from smolpilot.datasets.edit.history import with_edit
 from smolpilot.datasets.edit.options import EditSettings
 from smolpilot.datasets.features import Feature, parse_cameras, parse_features
-from smolpilot.datasets.files import open_parquet, read_json, read_jsonl
+from smolpilot.datasets.files import open_parquet, read_json, read_jsonl, read_parquet, reading
 from smolpilot.datasets.meta import DatasetMeta
 from smolpilot.datasets.own_meta import OWN_META
 from smolpilot.datasets.parquet_files import parquet_writer, write_parquet
@@ -173,7 +173,7 @@ def _rename_meta(folder: Path, names: Mapping[str, str]) -> None:
         lines = [json.dumps({**row, "stats": renamed(row.get("stats") or {})}, ensure_ascii=False) for row in rows]
         (folder / "episodes_stats.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     for path in sorted((folder / "episodes").glob("*/*.parquet")):
-        table = open_parquet(path, "episode table").read()
+        table = read_parquet(path, "episode table")
         columns = [_column(name, names) for name in table.column_names]
         write_parquet(table.rename_columns(columns).replace_schema_metadata(None), path)
 
@@ -195,7 +195,8 @@ def _rename_table(path: Path, copy: Path, names: Mapping[str, str]) -> None:
     copy.parent.mkdir(parents=True, exist_ok=True)
     with parquet_writer(copy, schema) as writer:
         for group in range(file.num_row_groups):
-            table = file.read_row_group(group).rename_columns(schema.names)
+            with reading(path, "data file"):
+                table = file.read_row_group(group).rename_columns(schema.names)
             writer.write_table(table.replace_schema_metadata(None), row_group_size=max(len(table), 1))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from typing import Any
 
 from smolpilot.datasets.files import read_json
@@ -18,10 +19,18 @@ def read_history(meta: DatasetMeta) -> list[dict[str, Any]]:
     path = meta.root / HISTORY
     if not path.exists():
         return []
-    edits = read_json(path, "history of edits").get("edits")
-    if not isinstance(edits, list) or not all(isinstance(edit, dict) for edit in edits):
-        raise DatasetError(f"The history of edits {path} is damaged.", fix="Remove it from a copy of the recording.")
-    return edits
+    try:
+        edits = read_json(path, "history of edits").get("edits")
+        if isinstance(edits, list) and all(isinstance(edit, dict) for edit in edits):
+            return edits
+        found = f"The history of edits {path} is damaged: it has no list of edits."
+    except DatasetError as error:
+        found = error.found
+    raise DatasetError(
+        found,
+        expected="what was done to the dataset before, as smolpilot writes it",
+        fix=f"`rm {shlex.quote(str(path))}` removes it: it only tells where the dataset comes from.",
+    )
 
 
 def with_edit(meta: DatasetMeta, verb: str, **details: Any) -> dict[str, str]:

@@ -95,7 +95,7 @@ def split(
     except BaseException as error:
         if not may_go_on(error) or [path.name for path in work.iterdir()] == [_PLAN]:
             # Nothing worth keeping.
-            shutil.rmtree(work)
+            shutil.rmtree(work, ignore_errors=True)
         raise
     (work / _PLAN).unlink()
     work.rename(target)

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from smolpilot.datasets.audit.declared import INDEX_COLUMNS
 from smolpilot.datasets.audit.recording import Recording
+from smolpilot.datasets.files import reading
 from smolpilot.datasets.parquet_files import parquet_file
 from smolpilot.datasets.repair.arrow_types import (
     is_listed,
@@ -134,7 +135,9 @@ def _look(
             yield renamed.get(name, name), _opaque(kind, file.metadata.num_rows)
             continue
         new = renamed.get(name, name)
-        yield new, _facts(kind, plain(file.read(columns=[name]).column(0)), wanted.get(new))
+        with reading(path, "data file"):
+            column = plain(file.read(columns=[name]).column(0))
+        yield new, _facts(kind, column, wanted.get(new))
 
 
 def _opaque(kind: pa.DataType, count: int) -> Facts:

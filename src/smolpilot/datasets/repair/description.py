@@ -17,6 +17,7 @@ from smolpilot.datasets.features import flatten_names
 from smolpilot.datasets.repair.arrow_types import is_listed, leaf_of, word_of
 from smolpilot.datasets.repair.columns import LANGUAGE, described
 from smolpilot.datasets.repair.plan import RepairPlan
+from smolpilot.shown import LIMIT, plain
 
 _INDEX_TYPES = {"timestamp": "float32", **dict.fromkeys(INDEX_COLUMNS[1:], "int64")}
 
@@ -61,7 +62,7 @@ def _splits(recording: Recording, plan: RepairPlan, kept: list[int]) -> dict[str
     found: dict[str, str] = {}
     for name, value in stated.items():
         ends = [part.strip() for part in str(value).split(":")]
-        if len(ends) != 2 or not all(end.isdigit() for end in ends):
+        if len(ends) != 2 or not all(end.isdecimal() for end in ends):
             found = {}
             break
         first, last = (bisect_left(kept, int(end)) for end in ends)
@@ -69,7 +70,7 @@ def _splits(recording: Recording, plan: RepairPlan, kept: list[int]) -> dict[str
             found[name] = f"{first}:{last}"
     found = found or whole
     if found != stated:
-        was = ", ".join(f"{name} {value}" for name, value in stated.items())
+        was = ", ".join(f"{name} {plain(value, LIMIT)}" for name, value in stated.items())
         now = ", ".join(f"{name} {value}" for name, value in found.items())
         plan.actions.append(f"meta/info.json: splits are {now}; they were {was}.")
     return found

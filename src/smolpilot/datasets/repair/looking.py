@@ -22,6 +22,7 @@ from smolpilot.datasets.audit.subject import Subject, named
 from smolpilot.datasets.beside import files_beside
 from smolpilot.datasets.features import unusable_key, why_no_key
 from smolpilot.datasets.files import lfs_advice
+from smolpilot.datasets.own_meta import require_own_meta
 from smolpilot.datasets.repair.nested import left_aside, nested_recordings
 from smolpilot.datasets.repair.placing import cut_again, place_unclaimed
 from smolpilot.datasets.repair.renaming import apply_names, usual_names
@@ -67,6 +68,7 @@ def look(
     found = Look(Audit([], recording, Footage(), 0.0), 0.0)
     _leave_out(recording, found, features, without)
     _refuse_names(recording, found)
+    _refuse_links(recording)
     footage = film(recording, progress, jobs=jobs)
     _place(recording, footage, found)
     found.aside = [*left_aside(recording, found.left_out), *files_beside(recording.root).warnings()]
@@ -128,6 +130,15 @@ def _refuse_names(recording: Recording, found: Look) -> None:
         reason = why_no_key(key, None)
         if reason and key not in found.left_out and isinstance(entry, dict):
             raise unusable_key(key, reason, recording.root / "meta" / "info.json", verb="repair")
+
+
+def _refuse_links(recording: Recording) -> None:
+    """What lies elsewhere is not missing: no episode is given up for it."""
+    require_own_meta(recording.root)
+    for record in recording.records.values():
+        for path in (record.data_path, *(span.path for span in record.spans.values())):
+            if path is not None:
+                recording.places.require(path, "file")
 
 
 def _leave_out(recording: Recording, found: Look, features: Sequence[str], without: Sequence[str]) -> None:

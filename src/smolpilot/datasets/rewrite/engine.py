@@ -114,7 +114,7 @@ def rewrite(
         except BaseException as error:
             # Nothing worth keeping: the plan did not get as far as a first part, or can never be finished.
             if folder.exists() and (not (folder / "state").exists() or not may_go_on(error)):
-                shutil.rmtree(folder)
+                shutil.rmtree(folder, ignore_errors=True)
             raise
         finally:
             release_reader()

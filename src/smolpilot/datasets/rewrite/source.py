@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from smolpilot.datasets.episode_fields import own_fields
-from smolpilot.datasets.files import iter_jsonl, open_readable, read_json, read_jsonl, read_meta_table
+from smolpilot.datasets.files import iter_jsonl, open_readable, read_json, read_jsonl, read_meta_table, reading
 from smolpilot.datasets.meta import DatasetMeta
 from smolpilot.errors import DatasetError, SmolpilotError
 from smolpilot.places import Places, walk
@@ -29,7 +30,10 @@ class Extras:
 
 
 def read_extras(meta: DatasetMeta) -> Extras:
-    """Read them; what is damaged counts as missing, since `read_meta` has said already what has to be there."""
+    """Read them; what is damaged counts as missing, since `read_meta` has said already what has to be there.
+
+    Raises DatasetError for an episode table (v3.0) that cannot be read.
+    """
     folder = meta.root / "meta"
     try:
         extras = Extras(info=read_json(folder / "info.json", "dataset description"))
@@ -39,18 +43,11 @@ def read_extras(meta: DatasetMeta) -> Extras:
         kept = {key: one for key, one in extras.info["features"].items() if key not in meta.without}
         extras.info = {**extras.info, "features": kept}
     packer = StatisticsPacker()
-    try:
-        if meta.version == "v3.0":
-            _read_v30(folder, extras, packer)
-        else:
-            _read_v21(folder, extras, packer)
-    except UnicodeDecodeError:
-        # In a field beyond those that `read_meta` needs. To count all as missing would lose them.
-        for path in sorted((folder / "episodes").glob("*/*.parquet")):
-            read_meta_table(path, "episode table")
-        raise
-    except (SmolpilotError, ValueError, TypeError, KeyError, AttributeError, OverflowError):
+    if meta.version == "v3.0":
+        _read_tables(folder, extras, packer)
         return extras
+    with suppress(SmolpilotError, ValueError, TypeError, KeyError, AttributeError, OverflowError):
+        _read_v21(folder, extras, packer)
     return extras
 
 
@@ -74,10 +71,28 @@ def _read_v21(folder: Path, extras: Extras, packer: StatisticsPacker) -> None:
             extras.statistics[int(row["episode_index"])] = packer.pack(readable_statistics(row.get("stats")))
 
 
+def _read_tables(folder: Path, extras: Extras, packer: StatisticsPacker) -> None:
+    """`_read_v30`. A damaged page, or text that is no UTF-8, is no lack: what it held would be lost without a word."""
+    try:
+        _read_v30(folder, extras, packer)
+    except UnicodeDecodeError:
+        # In a field beyond those that `read_meta` needs.
+        for path in sorted((folder / "episodes").glob("*/*.parquet")):
+            read_meta_table(path, "episode table")
+        raise
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
+        return
+
+
 def _read_v30(folder: Path, extras: Extras, packer: StatisticsPacker) -> None:
     for path in sorted((folder / "episodes").glob("*/*.parquet")):
         file = open_readable(path, "episode table")
-        for batch in file.iter_batches(batch_size=256):
+        batches = file.iter_batches(batch_size=256)
+        while True:
+            with reading(path, "episode table"):
+                batch = next(batches, None)
+            if batch is None:
+                break
             for row in batch.to_pylist():
                 _read_row(row, batch.schema, extras, packer)
 
