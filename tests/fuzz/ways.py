@@ -52,8 +52,9 @@ def behave(place: Place) -> Values:
         thread.join()
     if way == "prints a traceback":
         _verb(place, "import traceback; traceback.print_exc()")
-    if way == "other value":
+    if way == "warns of another value":
         warnings.warn("something else", stacklevel=1)
+    if "another value" in way:
         return {"value": 2}
     return {"value": 1}
 
@@ -81,7 +82,8 @@ WAYS = {
     "raises": "traceback", "prints a traceback": "traceback", "crashes": "traceback", "waits": "hang", "spins": "hang",
     "takes memory": "hang", "leaves a file": "traceback", "changes the source": "traceback",
     "writes elsewhere": "traceback", "writes to a folder outside": "traceback", "copies a secret": "traceback",
-    "refuses and leaves its result": "traceback", "fails in a thread": "traceback", "other value": "silent",
+    "refuses and leaves its result": "traceback", "fails in a thread": "traceback", "another value": "silent",
+    "warns of another value": "error",
     "refuses": "error", "does well": "right",
 }  # fmt: skip
 KINDS = [
