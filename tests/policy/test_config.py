@@ -40,7 +40,10 @@ def test_empty_cameras_are_listed_last_and_need_no_robot_camera() -> None:
         ({"use_delta_joint_actions_aloha": True}, "use_delta_joint_actions_aloha"),
         ({"n_obs_steps": 2}, "n_obs_steps"),
         ({"output_features": {}}, "'action' among the outputs"),
-        ({"input_features": {"observation.state": {}}}, r"'input_features.observation.state.type' in config.json is missing"),
+        (
+            {"input_features": {"observation.state": {}}},
+            r"'input_features.observation.state.type' in config.json is missing",
+        ),
         ({"chunk_size": "fifty"}, r"'chunk_size' is 'fifty'.\nExpected: a whole number from 1 to 10,000"),
         ({"resize_imgs_with_padding": [64, 32]}, "64x32"),
     ],
