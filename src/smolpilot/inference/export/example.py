@@ -1,8 +1,11 @@
 """Runs the exported policy with onnxruntime, numpy and tokenizers alone:  python example.py [FOLDER]"""
 
 import json
+import os
 import sys
 from pathlib import Path
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read on import: ONNX Runtime would report to Microsoft
 
 import numpy as np
 import onnxruntime
