@@ -23,7 +23,8 @@ USES = {
     "print(telemetry_utils.tm.__name__)",
     "onnxruntime": f"import smolpilot, onnxruntime; onnxruntime.get_available_providers(); {STUB}",
     "example": f"import runpy; runpy.run_path({str(EXAMPLE)!r}); {STUB}",
-    "hub": f"import smolpilot; from huggingface_hub import constants as hub; assert hub.HF_HUB_DISABLE_TELEMETRY; {STUB}",
+    "hub": "import smolpilot; from huggingface_hub import constants as hub; assert hub.HF_HUB_DISABLE_TELEMETRY; "
+    + STUB,
 }
 
 
