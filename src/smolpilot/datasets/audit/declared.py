@@ -14,6 +14,7 @@ from smolpilot.datasets.audit.locating import Locator
 from smolpilot.datasets.audit.recording import Camera, Recording, Vector
 from smolpilot.datasets.audit.rules import RENAME_FEATURE
 from smolpilot.datasets.features import flatten_names, usable_shape
+from smolpilot.datasets.files import absurd_content
 from smolpilot.keys import ACTION, IMAGES, STATE, camera_name
 
 INDEX_COLUMNS = ("timestamp", "frame_index", "episode_index", "index", "task_index")
@@ -159,7 +160,10 @@ def _picture_columns(locator: Locator) -> list[str]:
 
 def _first_length(path: Any, name: str) -> int:
     try:
-        rows = pq.ParquetFile(path).read_row_group(0, columns=[name])[name]
+        file = pq.ParquetFile(path)
+        if absurd_content(path, file, [name]):
+            return 0
+        rows = file.read_row_group(0, columns=[name])[name]
         value = rows[0].as_py() if len(rows) else None
     except (pa.ArrowException, OSError, ValueError, IndexError):
         return 0
