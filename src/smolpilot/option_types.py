@@ -42,6 +42,21 @@ def check_numbers(options: Any, *, where: str = "--") -> None:
             raise UsageError(f"{place} is {shown(value)}.", expected=expected)
 
 
+def check_truths(values: Any, made: Any, *, where: str, place: str = "") -> None:
+    """Refuse true and false of YAML in `values` where a number was `made` of them (pydantic takes them for 1 and 0):
+    UsageError, with `where` before the key.
+    """
+    if isinstance(values, bool) and isinstance(made, int | float) and not isinstance(made, bool):
+        raise UsageError(f"{where}'{place}' is {str(values).lower()}.", expected="a number")
+    if isinstance(values, Mapping):
+        for key, value in values.items():
+            inner = made.get(key) if isinstance(made, Mapping) else getattr(made, str(key), None)
+            check_truths(value, inner, where=where, place=f"{place}.{key}" if place else str(key))
+    elif isinstance(values, list | tuple) and isinstance(made, list | tuple):
+        for i, (value, inner) in enumerate(zip(values, made, strict=False)):
+            check_truths(value, inner, where=where, place=f"{place}[{i + 1}]")
+
+
 type _Found = tuple[str, int | float, Limit | None]
 
 

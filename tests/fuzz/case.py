@@ -252,7 +252,9 @@ def _strays(place: Place, world: Path) -> list[str]:
 
 def state(path: Path) -> dict[str, str]:
     """What stands in a folder (or file): names, kinds, modes, contents; links are not followed."""
-    found = {}
+    found: dict[str, str] = {}
+    if not path.exists() and not path.is_symlink():
+        return found
     for one in [path, *sorted(path.rglob("*"))]:
         facts = one.lstat()
         text = str(one.readlink()) if one.is_symlink() else ""

@@ -70,12 +70,13 @@ def _of(reason: str, *parts: str, what: tuple[str, ...] = _WITHOUT) -> Silent:
 
 # What these formats cannot show. Whatever `dataset check` or a warning says is no silent value.
 _FREE_TEXT = "the name of a robot, a joint or an instruction is free text: another text is another name"
+_NUMBERED = "joints that are named by numbers are called as those are spelled"
 _NO_CHECKSUM = "LeRobot's tables, pictures and videos have no checksum that says what a number or pixel was"
 _STATED = "statistics stand in one place only: training computes them anew and stops where they differ"
 _UNSEALED = "weights, statistics and settings of a folder without digests: another valid value is another policy"
 _SETTING = "a file of settings: another valid value is another setting of its writer"
 _LOG = "the log of a run: what is damaged in it is left out, and another number is another measurement"
-_INFO = _of(_FREE_TEXT, "robot", "joints")
+_INFO = _of(_FREE_TEXT, "robot", "joints") | _of(_NUMBERED, "joints", what=("type",))
 _TASKS = _of(_FREE_TEXT, "instructions")
 _STATS = _of(_STATED, "statistics")
 _DATA = _of(

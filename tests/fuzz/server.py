@@ -176,6 +176,7 @@ def main() -> None:
     world = Path(sys.argv[1])
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
+    os.environ["MPLCONFIGDIR"] = str(world.parent / "matplotlib")  # which it makes in the home folder otherwise
     load()
     prepare(world)
     for line in sys.stdin:

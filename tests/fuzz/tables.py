@@ -199,7 +199,7 @@ def _other_picture(rng: random.Random, content: bytes) -> tuple[Change, bytes | 
         return Change("value", f"a picture of {size}"), _encoded(picture.resize(size), "PNG")
     if choice == "mode":
         mode = rng.choice(("L", "RGBA", "P", "1", "I;16", "LA", "I"))
-        return Change("type", f"a picture of mode {mode}"), _encoded(picture.convert("L").convert(mode), "PNG")
+        return Change("value", f"a picture of mode {mode}"), _encoded(picture.convert("L").convert(mode), "PNG")
     if choice == "eps":
         return Change("type", "PostScript"), b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 32 32\nshowpage\n%%EOF\n"
     if choice == "nothing":

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from smolpilot.errors import UsageError, did_you_mean
-from smolpilot.option_types import check_numbers
+from smolpilot.option_types import check_numbers, check_truths
 from smolpilot.shown import LIMIT, plain, shown
 
 from .arguments import check_choices, read, spelled
@@ -86,6 +86,7 @@ def from_mapping[T](options: type[T], values: dict[str, Any], *, where: str, ver
             raise UsageError(f"Unknown key '{plain(key, LIMIT)}' in {where}.", fix=fix)
     try:
         found = pydantic.TypeAdapter(options).validate_python(values)
+        check_truths(values, found, where=f"{where}: ")
         check_numbers(found)
         return found
     except pydantic.ValidationError as error:

@@ -17,6 +17,7 @@ import yaml
 from smolpilot.atomic import atomic_folder, fsync, refuse_inside_dataset, refuse_unwritable, write_text_atomic
 from smolpilot.errors import UsageError, did_you_mean
 from smolpilot.json_input import read_json_file
+from smolpilot.option_types import check_truths
 from smolpilot.shown import LIMIT, plain, shown
 from smolpilot.yaml_lines import DoubledKeyError, NoMappingError, problem_of, read_mapping_file
 
@@ -194,6 +195,7 @@ def load_config(out: Path, *, verb: str = "train --resume") -> TrainOptions:
             if key not in known:
                 raise UsageError(f"Unknown key '{plain(key, LIMIT)}' in {path}.", fix=did_you_mean(str(key), known))
         options: TrainOptions = pydantic.TypeAdapter(TrainOptions).validate_python(values)
+        check_truths(values, options, where=f"{path}: ")
     except NoMappingError as error:
         raise _damaged(path, "it is not a list of `key: value` lines") from error
     except yaml.YAMLError as error:

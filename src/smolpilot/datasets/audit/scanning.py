@@ -173,7 +173,7 @@ def scan_pictures(root: Path, path: Path, key: str, *, depth: bool = False, size
         file = parquet_file(path)
         rows = file.metadata.num_rows
         for batch in file.iter_batches(batch_size=64, columns=[key]):
-            for value in batch.column(0).to_pylist():
+            for value in batch.column(key).to_pylist():  # KeyError where the table has no such column
                 by_path.append(_only_here(value))
                 shapes.append((0, 0, 0))
                 try:

@@ -14,7 +14,7 @@ import pydantic
 import yaml
 
 from smolpilot.errors import UsageError, did_you_mean
-from smolpilot.option_types import Amount, Few, Rate, Seed, Size, Steps, check_numbers
+from smolpilot.option_types import Amount, Few, Rate, Seed, Size, Steps, check_numbers, check_truths
 from smolpilot.shown import LIMIT, plain, shown
 from smolpilot.training.options import TrainOptions
 from smolpilot.yaml_lines import (
@@ -153,6 +153,7 @@ def load_plan(path: Path) -> Plan:
         raise UsageError(
             f"{path}{line_of(place, lines)}: '{_spell(place)}' is {shown(first['input'])}: {first['msg']}."
         ) from error
+    check_truths(values, plan, where=f"{path}: ")
     check_numbers(plan, where=f"{path}: ")
     return check_plan(plan, str(path))
 

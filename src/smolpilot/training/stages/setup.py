@@ -11,6 +11,7 @@ import pydantic
 
 from smolpilot.datasets.units import with_cameras
 from smolpilot.errors import TrainingError, UsageError
+from smolpilot.option_types import check_truths
 from smolpilot.policy import FrameLayout, load_policy
 from smolpilot.policy.create import parent_statistics
 from smolpilot.policy.joints import to_policy_order
@@ -196,7 +197,9 @@ def _robot(defaults: TrainOptions, opened: Opened, places: Places) -> str:
 def _with(options: TrainOptions, values: dict[str, Any], where: str) -> TrainOptions:
     """The options with others from YAML, checked for their types."""
     try:
-        return pydantic.TypeAdapter(TrainOptions).validate_python({**_as_dict(options), **values})
+        made: TrainOptions = pydantic.TypeAdapter(TrainOptions).validate_python({**_as_dict(options), **values})
+        check_truths(values, made, where=f"{where}: ")
+        return made
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
