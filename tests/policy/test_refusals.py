@@ -261,3 +261,12 @@ def test_another_vision_language_model_is_refused() -> None:
         width=2048, layers=32, heads=32, kv_heads=32, head_dim=64, mlp_width=11008, vocab_size=32000, eps=1e-6
     )
     assert math.isclose(VLMConfig().text.eps, 1e-5)
+
+
+@pytest.mark.parametrize(
+    ("multiplier", "width", "mlp"), [(0.75, 720, 2048), (0.5, 480, 1280), (1.0, 960, 2560), (0.4, 384, 1024)]
+)
+def test_widths_of_the_expert(multiplier: float, width: int, mlp: int) -> None:
+    """Two thirds of four times the width, up to the next multiple of 256, as LeRobot makes it."""
+    config = dataclasses.replace(preset("smolvla", image_shapes={}), expert_width_multiplier=multiplier)
+    assert (config.expert_width, config.expert_mlp_width) == (width, mlp)
