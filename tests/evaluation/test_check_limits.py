@@ -62,7 +62,7 @@ def test_spans(factor: float, words: str | None) -> None:
     assert [words in one for one in said] == [True] * (words is not None) if words else said == []
 
 
-@pytest.mark.parametrize(("shift", "apart"), [(2.98, False), (3.02, True), (-2.98, False), (-3.02, True)])
+@pytest.mark.parametrize(("shift", "apart"), [(2.98, False), (3.0, False), (3.02, True), (-2.98, False), (-3.02, True)])
 def test_predictions_beside_the_recording(shift: float, apart: bool) -> None:
     """A gap of half the recorded range, which is 2 here."""
     said = found(scaled(2, 1.0, shift))
