@@ -369,6 +369,16 @@ def test_time_stamps_have_a_tenth_of_a_millisecond_of_room(tmp_path: Path) -> No
         assert bool(findings(root, "timestamp-off-grid")) == found
 
 
+def test_rows_and_videos_together_overrule_the_stated_rate(tmp_path: Path) -> None:
+    """Where the rows are within half a per cent of the videos; else nobody knows better than info."""
+    root = written(tmp_path / "rate", quiet(3, 30, pictures=True))
+    change_info(root, fps=20)
+    times = pq.read_table(table_v3(root))["timestamp"].to_pylist()
+    for stretch, overruled in ((1.0, True), (1.004, True), (1.006, False)):
+        change_table(table_v3(root), lambda c, by=stretch: c.update(timestamp=[by * time for time in times]))
+        assert bool(findings(root, "fps-mismatch")) == overruled, stretch
+
+
 def test_the_episodes_after_one_without_time_are_looked_at_too(tmp_path: Path) -> None:
     """An episode whose time is not a number does not end the check of those that follow."""
     root = written(tmp_path / "times", quiet(4))
