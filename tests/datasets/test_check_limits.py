@@ -289,6 +289,13 @@ def test_a_short_wait_of_a_long_demonstration_is_none(tmp_path: Path, length: in
     assert findings(written(tmp_path / "long", made), "idle-head")
 
 
+def test_waiting_is_found_behind_an_episode_of_two_frames(tmp_path: Path) -> None:
+    made = quiet(6)
+    made[1].state, made[1].action = made[1].state[:2], made[1].action[:2]
+    still_head(20)(made)
+    assert [one.episode for one in findings(written(tmp_path / "two", made), "idle-head")] == [3]
+
+
 def test_a_drift_needs_three_sigmas_and_twelve_episodes(tmp_path: Path) -> None:
     for name, count, sigmas in (("few", 11, 4.0), ("little", 12, 2.8), ("enough", 12, 3.2)):
         made = quiet(count)
