@@ -73,6 +73,7 @@ COMMANDS: dict[str, Run | Read] = {
     "train --resume --out runs/first": Run(),
     "train --config run.yaml": Run(),
     "train --stages stages.yaml --out runs/sequence": Run(more="--device cpu", fresh=("runs/sequence",)),
+    "bundle seal DIR": Run(),
     "bundle localize DIR": Run(),
     "demo": Read("seven minutes; tests/cli/test_demo_cli.py runs all of its steps, small"),
     "status RUN": Run(),
