@@ -46,7 +46,9 @@ def mapped_digest(path: Path) -> str:
     with path.open("rb") as file:
         try:
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-                return xxhash.xxh3_128_hexdigest(content)
+                digest = xxhash.xxh3_128()
+                digest.update(content)  # lets other threads run
+                return digest.hexdigest()
         except (OSError, ValueError):  # it is empty, or the disk has no maps
             return hashlib.file_digest(file, xxhash.xxh3_128).hexdigest()
 

@@ -42,7 +42,7 @@ def read_mapping_file(path: Path) -> tuple[dict[str, Any], dict[Location, int]]:
     with path.open("rb") as file:  # a device has no size, and no end
         content = file.read(MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
-        raise yaml.YAMLError(f"more than {sized(MAX_BYTES)}, which is the most that is read")
+        raise yaml.YAMLError(f"{sized(max(path.stat().st_size, len(content)))}; at most {sized(MAX_BYTES)} are read")
     return read_mapping(content.decode("utf-8-sig"))
 
 

@@ -15,7 +15,7 @@ from smolpilot.cli.main import main
 from smolpilot.datasets import DatasetWriter, open_dataset
 from smolpilot.errors import ProfileError
 from smolpilot.keys import ACTION, STATE
-from smolpilot.policy import Policy, adapt_policy, load_policy, new_policy, save_bundle
+from smolpilot.policy import Policy, adapt_policy, load_policy, new_policy, save_bundle, seal_bundle
 from smolpilot.robots import RobotProfile
 from smolpilot.simulation import make_env
 
@@ -130,6 +130,7 @@ def test_a_parents_camera_order_is_its_childs(
         values = json.loads((folder / "policy_preprocessor.json").read_text())
         values["steps"][0]["config"]["rename_map"] = {}
         (folder / "policy_preprocessor.json").write_text(json.dumps(values))
+        seal_bundle(folder)
     args = verbs(folder, recording, tmp_path)["train"]
     args[args.index("--stats") + 1] = "parent"
     assert main([*args, "--lr", "1e-12"]) == 0

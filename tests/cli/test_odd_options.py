@@ -38,8 +38,14 @@ HOSTILE = {
 }
 
 
-@pytest.mark.parametrize("kind", HOSTILE)
-@pytest.mark.parametrize("verb", [ROBOTS, CONFIG, STAGES, ("train", "--resume", "--out")])
+RESUME = ("train", "--resume", "--out")
+# One reader for all of them: the kinds with the first, two kinds with the others.
+READ = [(kind, ROBOTS) for kind in HOSTILE] + [
+    (kind, verb) for kind in ("braces", "aliases") for verb in (CONFIG, STAGES, RESUME)
+]
+
+
+@pytest.mark.parametrize(("kind", "verb"), READ)
 def test_yaml_that_nobody_writes(kind: str, verb: tuple[str, ...], tmp_path: Path, capsys: Any) -> None:
     text, message = HOSTILE[kind]
     path = tmp_path / "config.yaml"

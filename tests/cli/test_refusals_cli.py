@@ -155,6 +155,15 @@ def test_what_the_system_says_is_no_traceback(
     assert "Traceback" not in text
 
 
+def test_an_edit_says_that_it_was_compared(
+    tiny_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["dataset", "exclude", str(tiny_dataset), str(tmp_path / "out"), "--episodes", "0"]) == 0
+    shown = capsys.readouterr().out
+    assert "5 episodes" in shown
+    assert "read back and equal to the source (" in shown
+
+
 # -- the progress bar --------------------------------------------------------------------------------------------------
 
 

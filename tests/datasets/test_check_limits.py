@@ -289,6 +289,13 @@ def test_a_short_wait_of_a_long_demonstration_is_none(tmp_path: Path, length: in
     assert findings(written(tmp_path / "long", made), "idle-head")
 
 
+def test_waiting_is_found_behind_an_episode_of_two_frames(tmp_path: Path) -> None:
+    made = quiet(6)
+    made[1].state, made[1].action = made[1].state[:2], made[1].action[:2]
+    still_head(20)(made)
+    assert [one.episode for one in findings(written(tmp_path / "two", made), "idle-head")] == [3]
+
+
 def test_a_drift_needs_three_sigmas_and_twelve_episodes(tmp_path: Path) -> None:
     for name, count, sigmas in (("few", 11, 4.0), ("little", 12, 2.8), ("enough", 12, 3.2)):
         made = quiet(count)
@@ -367,6 +374,16 @@ def test_time_stamps_have_a_tenth_of_a_millisecond_of_room(tmp_path: Path) -> No
         root = written(tmp_path / f"{late}", quiet(3))
         change_table(table_v3(root), lambda c, late=late: c.update(timestamp=[t + late for t in c["timestamp"]]))
         assert bool(findings(root, "timestamp-off-grid")) == found
+
+
+def test_rows_and_videos_together_overrule_the_stated_rate(tmp_path: Path) -> None:
+    """Where the rows are within half a per cent of the videos; else nobody knows better than info."""
+    root = written(tmp_path / "rate", quiet(3, 30, pictures=True))
+    change_info(root, fps=20)
+    times = pq.read_table(table_v3(root))["timestamp"].to_pylist()
+    for stretch, overruled in ((1.0, True), (1.004, True), (1.006, False)):
+        change_table(table_v3(root), lambda c, by=stretch: c.update(timestamp=[by * time for time in times]))
+        assert bool(findings(root, "fps-mismatch")) == overruled, stretch
 
 
 def test_the_episodes_after_one_without_time_are_looked_at_too(tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def test_spans(factor: float, words: str | None) -> None:
     assert [words in one for one in said] == [True] * (words is not None) if words else said == []
 
 
-@pytest.mark.parametrize(("shift", "apart"), [(2.98, False), (3.02, True), (-2.98, False), (-3.02, True)])
+@pytest.mark.parametrize(("shift", "apart"), [(2.98, False), (3.0, False), (3.02, True), (-2.98, False), (-3.02, True)])
 def test_predictions_beside_the_recording(shift: float, apart: bool) -> None:
     """A gap of half the recorded range, which is 2 here."""
     said = found(scaled(2, 1.0, shift))
@@ -91,7 +91,7 @@ def test_predictions_outside_the_limits(count: int, said: bool) -> None:
         return values
 
     warnings = found(beyond, limits=[None, (-1.1, 1.1), None])
-    assert any("outside the robot's position limits: joint_1 2%" in one for one in warnings) == said
+    assert any("outside the robot's position limits: joint_1" in one for one in warnings) == said
 
 
 def test_six_joints_are_named_and_the_others_counted() -> None:

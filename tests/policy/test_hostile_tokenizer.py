@@ -111,11 +111,13 @@ def test_a_link_out_of_the_folder_is_not_followed(
 def test_links_of_the_hubs_cache_are_followed(bundle: Path, tmp_path: Path) -> None:
     repo = tmp_path / "models--some-org--some-model"
     (repo / "blobs").mkdir(parents=True)
-    bundle.rename(repo / "snapshot")
-    for number, path in enumerate((repo / "snapshot" / "vlm").iterdir()):
+    snapshot = repo / "snapshots" / "abc"
+    snapshot.parent.mkdir()
+    bundle.rename(snapshot)
+    for number, path in enumerate((snapshot / "vlm").iterdir()):
         path.rename(repo / "blobs" / str(number))
-        path.symlink_to(Path("..", "..", "blobs", str(number)))
-    assert load_policy(repo / "snapshot", device="cpu").predict_chunk(frame()).shape == (12, 3)
+        path.symlink_to(Path("..", "..", "..", "blobs", str(number)))
+    assert load_policy(snapshot, device="cpu").predict_chunk(frame()).shape == (12, 3)
 
 
 @pytest.mark.parametrize("value", [5, [], {"content": 5}, {"content": "no such token"}, None])

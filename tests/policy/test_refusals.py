@@ -18,7 +18,7 @@ from smolpilot.datasets import open_dataset
 from smolpilot.errors import CheckpointError, SmolpilotError, TransformError
 from smolpilot.policy import load_policy, new_policy, save_bundle
 from smolpilot.policy.byte_tokenizer import byte_level_tokenizer
-from smolpilot.policy.config import TextConfig, VLMConfig
+from smolpilot.policy.config import TextConfig, VisionConfig, VLMConfig
 from smolpilot.policy.inputs import PolicyInputs
 from smolpilot.policy.instruction import InstructionPart
 from smolpilot.policy.model import SmolVLA
@@ -257,7 +257,19 @@ def test_a_depth_camera_is_refused(checkpoint: Path) -> None:
 def test_another_vision_language_model_is_refused() -> None:
     with pytest.raises(CheckpointError, match="of type 'llava'"):
         VLMConfig.from_json({"model_type": "llava"})
-    assert VLMConfig.from_json({"model_type": "smolvlm"}).text == TextConfig(
+    # What transformers takes where the file says nothing.
+    bare = VLMConfig.from_json({"model_type": "smolvlm"})
+    assert (bare.vision, bare.scale_factor) == (VisionConfig(1152, 12, 16, 3072, 224, 32, 1e-6), 2)
+    assert bare.text == TextConfig(
         width=2048, layers=32, heads=32, kv_heads=32, head_dim=64, mlp_width=11008, vocab_size=32000, eps=1e-6
     )
     assert math.isclose(VLMConfig().text.eps, 1e-5)
+
+
+@pytest.mark.parametrize(
+    ("multiplier", "width", "mlp"), [(0.75, 720, 2048), (0.5, 480, 1280), (1.0, 960, 2560), (0.4, 384, 1024)]
+)
+def test_widths_of_the_expert(multiplier: float, width: int, mlp: int) -> None:
+    """Two thirds of four times the width, up to the next multiple of 256, as LeRobot makes it."""
+    config = dataclasses.replace(preset("smolvla", image_shapes={}), expert_width_multiplier=multiplier)
+    assert (config.expert_width, config.expert_mlp_width) == (width, mlp)

@@ -12,6 +12,7 @@ import torch
 from smolpilot.datasets import open_dataset
 from smolpilot.errors import SmolpilotError, TransformError, UsageError
 from smolpilot.policy import new_policy
+from smolpilot.policy.normalise import Normaliser
 from smolpilot.simulation import TabletopEnv
 
 from .helpers_transforms import frame, statistics, tiny_config, transforms
@@ -68,6 +69,18 @@ def test_a_normalisation_that_nobody_knows(feature: str) -> None:
     modes = {"VISUAL": "IDENTITY", "STATE": "MEAN_STD", "ACTION": "MEAN_STD", feature: "MEAN_STDD"}
     with pytest.raises(SmolpilotError, match="'MEAN_STDD'"):
         transforms(tiny_config(normalization_mapping=modes))
+
+
+@pytest.mark.parametrize(("mode", "names"), [("MIN_MAX", ("min", "max")), ("QUANTILES", ("q01", "q99"))])
+def test_a_range_becomes_minus_one_to_one(mode: str, names: tuple[str, str]) -> None:
+    """And of a joint that stands still at its place, -1."""
+    low, high = np.array([2.0, -3.0, 0.5]), np.array([4.0, 3.0, 0.5])
+    normaliser = Normaliser("action", mode, {"action": dict(zip(names, (low, high), strict=True))}, 3)
+    values = torch.tensor(np.stack([low, high, (low + high) / 2])).float()
+    there = normaliser.forward(values)
+    assert there[:, :2].tolist() == [[-1, -1], [1, 1], [0, 0]]
+    assert there[:, 2].tolist() == [-1, -1, -1]
+    torch.testing.assert_close(normaliser.backward(there), values)
 
 
 @pytest.mark.parametrize("joints", [32, 33])

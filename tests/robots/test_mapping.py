@@ -120,7 +120,7 @@ def test_errors_show_both_lists(layout: JointLayout, parts: list[str]) -> None:
 
 
 def test_layouts_refuse_equal_names_and_wrong_number_of_units() -> None:
-    with pytest.raises(ProfileError, match=r"(?s)not unique.*`null` to match by position"):
+    with pytest.raises(ProfileError, match=r"(?s)not unique.*`smolpilot dataset repair SRC DST` numbers equal names"):
         JointLayout(("a", "a"))
     with pytest.raises(ProfileError, match="2 names and 1 units"):
         JointLayout(("a", "b"), ("rad",))

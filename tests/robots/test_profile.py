@@ -186,7 +186,7 @@ def test_a_profile_derived_from_a_dataset_says_unknown() -> None:
 
 
 def test_a_dataset_with_equal_names_cannot_be_derived() -> None:
-    with pytest.raises(ProfileError, match=r"(?s)not unique.*`null` to match by position"):
+    with pytest.raises(ProfileError, match=r"(?s)not unique.*`smolpilot dataset repair SRC DST` numbers equal names"):
         RobotProfile.from_features(["a", "a"], {}, 30)
 
 

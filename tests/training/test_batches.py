@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from smolpilot.datasets import Dataset, open_dataset
+from smolpilot.datasets import Dataset, DatasetWriter, open_dataset
 from smolpilot.policy.byte_tokenizer import byte_level_folder
 from smolpilot.policy.inputs import PolicyInputs
 from smolpilot.policy.joints import FrameLayout, to_policy_order
@@ -26,14 +26,31 @@ CPU = torch.device("cpu")
 H = 7
 
 
-def transforms_for(dataset: Dataset, *, size: tuple[int, int] | None = (64, 64), **config: Any) -> Transforms:
+@pytest.fixture(scope="module")
+def square(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """Cameras whose images need no resizing: the network takes squares only."""
+    path, draws = tmp_path_factory.mktemp("square") / "data", np.random.default_rng(0)
+    names, cameras = ["pan", "lift", "gripper"], {"front": (64, 64), "wrist": (64, 64)}
+    with DatasetWriter(path, fps=10, state_names=names, action_names=names, cameras=cameras) as writer:
+        for number in range(12):
+            image = np.full((64, 64, 3), 20 * number, dtype=np.uint8)
+            numbers = {key: draws.normal(size=3).astype(np.float32) for key in ("observation.state", "action")}
+            images = {f"observation.images.{camera}": image for camera in cameras}
+            writer.add_frame(numbers | images | {"task": "touch it"})
+        writer.end_episode()
+    return open_dataset(path, chunk_size=H)
+
+
+def transforms_for(
+    dataset: Dataset, *, size: tuple[int, int] | None = (64, 64), height: int = 48, **config: Any
+) -> Transforms:
     """Transforms for a robot with another joint order and units than the dataset's, and one empty slot."""
     names = dataset.meta.state_names
     layout = FrameLayout(JointLayout(tuple(names), ("rad", "rad", "unknown")), JointLayout(tuple(names)))
     profile = RobotProfile.from_features([names[1], names[0], names[2]], dataset.meta.cameras, 10)
     joints = [joint.model_copy(update={"unit": "deg"}) for joint in profile.joints[:2]] + profile.joints[2:]
     profile = profile.model_copy(update={"joints": joints})
-    shapes = {"second": (3, 48, 64), "first": (3, 48, 64), "empty_camera_0": (3, 48, 64)}
+    shapes = dict.fromkeys(("second", "first", "empty_camera_0"), (3, height, 64))
     settings = preset(
         "tiny", state_dim=3, action_dim=3, image_shapes=shapes, empty_cameras=1, chunk_size=H, n_action_steps=H,
         resize_imgs_with_padding=size, **config,
@@ -78,13 +95,14 @@ def test_batches_equal_the_transforms(dataset: Dataset, memory_gb: float | None,
 
 @pytest.mark.parametrize("size", [None, (48, 48)], ids=["native", "smaller"])
 def test_pictures_of_the_policys_size_are_kept_as_bytes_and_give_the_same(
-    dataset: Dataset, size: tuple[int, int] | None
+    dataset: Dataset, square: Dataset, size: tuple[int, int] | None
 ) -> None:
-    transforms = transforms_for(dataset, size=size)
+    dataset = square if size is None else dataset
+    transforms = transforms_for(dataset, size=size, height=64 if size is None else 48)
     batches = Batches(dataset, transforms, CPU, chunk_size=H)
-    per_frame = 48 * 64 * 3 if size is None else 48 * 48 * 3 * 4
+    per_frame = 64 * 64 * 3 if size is None else 48 * 48 * 3 * 4
     assert batches.needed_gb == pytest.approx(2 * per_frame * len(dataset) / 1e9)
-    rows = [3, 30, 41]
+    rows = [3, 7, 10] if size is None else [3, 30, 41]
     assert_equal(batches.batch(rows), transforms.inputs([dataset[i] for i in rows]))
 
 

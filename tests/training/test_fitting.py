@@ -23,13 +23,14 @@ TINY = ["--preset", "tiny", "--from-scratch", "--chunk-size", "4", "--eval-frame
 
 
 def test_a_batch_whose_samples_alone_do_not_fit_is_refused(
-    tiny_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tiny_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     args = ["train", "--dataset", str(tiny_dataset), *TINY, "--out", str(tmp_path / "run")]
-    for more in (["--batch-size", "100000000"], ["--batch-size", "100000000", "--micro-batch", "4"]):
+    monkeypatch.setattr(fitting, "available_memory", lambda: 500_000_000)
+    for more in (["--batch-size", "60000"], ["--batch-size", "60000", "--micro-batch", "4"]):
         assert main([*args, *more]) == 2
         said = capsys.readouterr().err
-        assert "--batch-size 100000000 does not fit into the memory" in said
+        assert "--batch-size 60000 does not fit into the memory" in said
         assert "at most --batch-size" in said
         assert "0.0 GB" not in said
     assert not (tmp_path / "run").exists()

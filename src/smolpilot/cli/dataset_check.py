@@ -30,8 +30,8 @@ class CheckOptions:
     """Check a LeRobot v2.0, v2.1 or v3.0 dataset, damaged or not.
 
     Files, indices, time stamps against decoded frames, videos, statistics, joints and instructions are looked at, each
-    video once. "Sound" means that samples load in smolpilot and in LeRobot 0.6 (v2.x: once converted), with the same
-    instructions. Exit code 1 when an error is found.
+    video once; files also against meta/smolpilot_manifest.json, where there is one. "Sound" means that samples load in
+    smolpilot and in LeRobot 0.6 (v2.x: once converted), with the same instructions. Exit code 1 when an error is found.
     """
 
     path: tyro.conf.Positional[Path]

@@ -122,7 +122,8 @@ def unusable_key(name: str, reason: str, path: Path, *, verb: str = "convert") -
     if not why_no_key(name, None):
         fix = repair_advice(path.parent.parent, "gives the camera LeRobot's name")
     elif name and name.isprintable():
-        fix = f"`smolpilot dataset {verb} {root} DST --without {shlex.quote(name)}` makes a copy without it."
+        without = f"DST --without {shlex.quote(name)}` makes a copy without it."
+        fix = f"`smolpilot dataset {verb} {root} {without}"
     else:
         fix = "Give it another name in the meta folder of a copy."
     return DatasetError(

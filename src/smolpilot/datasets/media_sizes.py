@@ -31,11 +31,16 @@ _FEW = 100
 def check_video_sizes(meta: DatasetMeta, episodes: Iterable[Episode], videos: VideoReader) -> None:
     """Compare the headers of the episodes' videos with the features; their indexes are made for it, once.
 
-    Raises DatasetError for the first episode whose video has another size.
+    Raises DatasetError for the first episode whose video cannot be read or has another size.
     """
     for episode in episodes:
         for name, span in episode.videos.items():
-            index, camera = videos.index(span.path), meta.cameras[name]
+            camera = meta.cameras[name]
+            try:
+                index = videos.index(span.path)
+            except VideoError as error:
+                words = f"{error.reason} (episode {episode.index}, camera '{name}')"
+                raise VideoError(span.path, words) from error
             if (index.width, index.height) != (camera.width, camera.height):
                 what = f"The video of camera '{name}' in episode {episode.index}"
                 raise other_size(meta, what, camera, f"{index.width}x{index.height}", span.path)

@@ -34,13 +34,22 @@ def lerobot_runners(bundle: str, policy: Policy, steps: int, folder: Path) -> li
             expected="lerobot 0.6 with its extra 'smolvla'",
             fix="install it (`uv sync --group test`), or leave --against out",
         )
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    _stay_offline()
     copy = folder / "for-lerobot"
     save_bundle(policy, copy)
     localize(copy)
     runners = [LeRobotRunner(copy, policy, steps, "float32")]
     _set_text_dtype(copy, "bfloat16")
     return [*runners, LeRobotRunner(copy, policy, steps, "as built")]
+
+
+def _stay_offline() -> None:
+    """The bundle holds all that LeRobot needs. The hub's package reads the variable once: it may be loaded already."""
+    import huggingface_hub.constants
+
+    if "HF_HUB_OFFLINE" not in os.environ:
+        os.environ["HF_HUB_OFFLINE"] = "1"
+        huggingface_hub.constants.HF_HUB_OFFLINE = True
 
 
 class LeRobotRunner:

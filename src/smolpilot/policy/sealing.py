@@ -7,6 +7,7 @@ import os
 import shlex
 import warnings
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,7 +66,10 @@ def compared(folder: Path) -> Iterator[Comparison]:
     """
     result = Comparison()
     try:
-        yield result
+        with ThreadPoolExecutor(1) as beside:
+            # Beside the loading, which mostly waits for memory; what is found is asked for again below, and known then.
+            beside.submit(_differences, folder)
+            yield result
     except (UsageError, OSError):
         raise
     except Exception as error:

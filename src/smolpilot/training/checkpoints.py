@@ -173,9 +173,10 @@ def load_state(checkpoint: Path) -> tuple[TrainingState, dict[str, Tensor]]:
         ) from error
 
 
-def _state_of(values: object) -> TrainingState:
+def _state_of(values: dict[str, Any]) -> TrainingState:
     try:
-        return pydantic.TypeAdapter(TrainingState).validate_python(values)
+        pydantic.TypeAdapter(TrainingState).validate_python(values)
+        return TrainingState(**values)  # and not what was validated: 0 would be written as 0.0 the next time
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         raise ValueError(f"'{'.'.join(map(str, first['loc']))}' is {shown(first['input'])}: {first['msg']}") from None

@@ -63,5 +63,6 @@ def test_a_stage_behind_a_sound_one_is_refused(tmp_path: Path, old: str, new: st
 def test_what_lies_just_inside_is_taken(tmp_path: Path) -> None:
     load(tmp_path, GOOD.replace("[0.5, 0.5]", "[0.0, 1.0]"))
     load(tmp_path, GOOD.replace("[0.5, 0.5]", "[0.5, 0.5000009]"))
+    load(tmp_path, GOOD.replace("{frames: 100}", "{frames: 1, resamples: 1}"))
     load(tmp_path, GOOD.replace("retries: 2", "retries: 0").replace("episodes: 7", "episodes: 1"))
     load(tmp_path, GOOD.replace("retry_lr: 0.5, retry_steps: 1.5", "old: 0.2"))

@@ -12,20 +12,21 @@ from smolpilot.errors import TrainingError, UsageError
 from smolpilot.policy import new_policy, save_bundle
 from smolpilot.statistics import Statistics
 from smolpilot.training import TrainOptions
+from smolpilot.training.stages.places import Places
 from smolpilot.training.stages.plan import Plan, load_plan
-from smolpilot.training.stages.setup import open_stages, shared_statistics
+from smolpilot.training.stages.setup import open_stages, shared_statistics, stage_options
 
 JOINTS = ["pan", "lift"]
 
 
-def write(path: Path, middle: float, spread: float = 1.0, episodes: int = 2) -> Path:
-    with DatasetWriter(path, fps=10, state_names=JOINTS, action_names=JOINTS, cameras={"front": (32, 32)},
+def write(path: Path, middle: float, *, episodes: int = 2, camera: str = "front", size: int = 32) -> Path:
+    with DatasetWriter(path, fps=10, state_names=JOINTS, action_names=JOINTS, cameras={camera: (size, size)},
                        robot_type="arm") as to:  # fmt: skip
         for episode in range(episodes):
             for frame in range(12):
-                values = middle + spread * np.sin(frame / 2 + episode + np.arange(2)).astype(np.float32)
-                picture = np.full((32, 32, 3), 20 * frame, np.uint8)
-                to.add_frame({"observation.state": values, "action": values, "observation.images.front": picture,
+                values = middle + np.sin(frame / 2 + episode + np.arange(2)).astype(np.float32)
+                picture = np.full((size, size, 3), 20 * frame, np.uint8)
+                to.add_frame({"observation.state": values, "action": values, f"observation.images.{camera}": picture,
                               "task": path.name})  # fmt: skip
             to.end_episode()
     return path
@@ -98,3 +99,31 @@ def test_a_later_stage_far_from_the_parent_stops_the_command_by_its_name(place: 
 def test_a_stage_that_holds_nothing_out_is_refused(place: Path) -> None:
     with pytest.raises(UsageError, match="Stage short holds no episode out"):
         settled(place, "red", "short")
+
+
+def test_a_later_stage_of_other_cameras_is_refused(place: Path) -> None:
+    for name, other in (("side", {"camera": "side"}), ("large", {"size": 48})):
+        if not (place / name).exists():
+            write(place / name, 0.0, **other)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=r"side has the cameras side, .* has front"):
+        settled(place, "red", "blue", "side")
+    with pytest.raises(UsageError, match=r"Camera '.*front' is 48x48 in .*large, 32x32 in"):
+        settled(place, "red", "blue", "large")
+
+
+def test_each_try_of_a_stage_is_longer_and_slower(place: Path, tmp_path: Path) -> None:
+    text = (
+        f"stages:\n  - {{name: red, dataset: {place / 'red'}, steps: 10, lr: 0.01}}\n"
+        f"  - {{name: blue, dataset: {place / 'blue'}, steps: 10, lr: 0.01, replay: [0.25, 0.75],\n"
+        "     gate: {new: 0.1, retries: 2, retry_lr: 0.5, retry_steps: 1.5}}\n"
+    )
+    (place / "tries.yaml").write_text(text)
+    plan, defaults = load_plan(place / "tries.yaml"), TrainOptions(held_out=0.5, preset="tiny", from_scratch=True)
+    opened = open_stages(plan, defaults)
+    tries = [stage_options(plan, defaults, opened, Places(tmp_path), 2, attempt) for attempt in (1, 2, 3)]
+    assert [one.steps for one in tries] == [10, 15, round(22.5)]
+    assert [one.lr for one in tries] == pytest.approx([0.01, 0.005, 0.0025])
+    first = stage_options(plan, defaults, opened, Places(tmp_path), 1, 3)
+    assert (first.steps, first.lr) == (10, 0.01), "a stage without a gate is not tried again"
+    # Its own dataset first, then what it replays.
+    assert [(one.dataset.name, one.weight) for one in tries[0].mixture] == [("blue", 0.75), ("red", 0.25)]

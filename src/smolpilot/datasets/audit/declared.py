@@ -14,6 +14,7 @@ from smolpilot.datasets.audit.locating import Locator
 from smolpilot.datasets.audit.recording import Camera, Recording, Vector
 from smolpilot.datasets.audit.rules import RENAME_FEATURE, REPAIR
 from smolpilot.datasets.features import flatten_names, usable_shape, why_no_key
+from smolpilot.datasets.files import absurd_content
 from smolpilot.datasets.parquet_files import parquet_file
 from smolpilot.keys import ACTION, IMAGES, STATE, camera_name
 from smolpilot.shown import plain
@@ -168,7 +169,10 @@ def _picture_columns(locator: Locator) -> list[str]:
 
 def _first_length(path: Any, name: str) -> int:
     try:
-        rows = parquet_file(path).read_row_group(0, columns=[name])[name]
+        file = parquet_file(path)
+        if absurd_content(path, file, [name]):
+            return 0
+        rows = file.read_row_group(0, columns=[name])[name]
         value = rows[0].as_py() if len(rows) else None
     except (pa.ArrowException, OSError, ValueError, IndexError):
         return 0

@@ -225,13 +225,13 @@ def _content(places: Places, value: Any) -> Any:
         return value
     if value.get("bytes") is not None or not value.get("path"):
         return value.get("bytes")
+    file = places.root / str(value["path"])
     try:
-        file = places.root / str(value["path"])
-        if places.why_not(file) or not file.is_file() or file.stat().st_size > _FILE_BYTES:
-            raise PictureError(f"{shown(value['path'])} is no picture of the dataset")
-        return file.read_bytes()
+        if not places.why_not(file) and file.is_file() and file.stat().st_size <= _FILE_BYTES:
+            return file.read_bytes()
     except (OSError, ValueError) as error:
         raise PictureError(f"its file cannot be read: {reason_of(error)}") from error
+    raise PictureError(f"it is a path to no picture of the dataset: {shown(value['path'])}")
 
 
 def _only_here(value: Any) -> bool:

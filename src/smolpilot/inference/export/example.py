@@ -2,8 +2,11 @@
 
 import hashlib
 import json
+import os
 import sys
 from pathlib import Path
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read on import: ONNX Runtime would report to Microsoft
 
 import numpy as np
 import onnxruntime
