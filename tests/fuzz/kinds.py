@@ -99,7 +99,7 @@ _TEXT = (change_bytes, change_yaml, change_yaml)
 
 
 def _recording(
-    name: str, base: str, files: str, changes: tuple[Changer, ...], silent: Silent | None = None, cases: int = 8
+    name: str, base: str, files: str, changes: tuple[Changer, ...], silent: Silent | None = None, cases: int = 5
 ) -> Kind:
     return Kind(
         name, base, (files,), changes, (looks.read,), _VERBS, (looks.train_on,), judge=looks.check, cases=cases,
@@ -107,7 +107,7 @@ def _recording(
     )  # fmt: skip
 
 
-def _policy(name: str, base: str, files: str, changes: tuple[Changer, ...], cases: int = 8) -> Kind:
+def _policy(name: str, base: str, files: str, changes: tuple[Changer, ...], cases: int = 6) -> Kind:
     return Kind(
         name, base, (files,), changes, (looks.predict,), _SHOW, (looks.preflight, looks.evaluate), cases=cases,
         silent=_of(_UNSEALED, "*"),
@@ -124,40 +124,40 @@ KINDS: list[Kind] = [
     _recording("stats.json", "v3", "meta/stats.json", _JSON, _STATS),
     _recording("tasks.parquet", "v3", "meta/tasks.parquet", _TABLE, _TASKS),
     _recording("episodes parquet", "v3", "meta/episodes/*/*.parquet", _TABLE),
-    _recording("manifest", "v3_proven", "meta/smolpilot_manifest.json", _JSON, cases=5),
+    _recording("manifest", "v3_proven", "meta/smolpilot_manifest.json", _JSON, cases=4),
     # Recordings: tables, pictures, videos.
     _recording("table v3.0", "v3", "data/*/*.parquet", _TABLE, _DATA),
     _recording("table v2.1", "v21", "data/*/*.parquet", _TABLE, _DATA),
     _recording("pictures v2.1", "pictures", "data/*/*.parquet", (change_picture_cell, change_bytes), _DATA),
     _recording("pictures v3.0", "pictures_v3", "data/*/*.parquet", (change_picture_cell, change_table), _DATA),
-    _recording("video", "v3", "videos/*/*/*.mp4", (change_video,), _DATA, cases=14),
+    _recording("video", "v3", "videos/*/*/*.mp4", (change_video,), _DATA, cases=8),
     Kind("proven copy", "v3_proven", ("data/*/*.parquet", "videos/*/*/*.mp4"), (change_bytes,), _PROVEN),
     # Policies.
-    _policy("config.json", "bundle", "config.json", _JSON, 12),
-    _policy("config.json (LeRobot)", "lerobot", "config.json", _JSON, 6),
+    _policy("config.json", "bundle", "config.json", _JSON, 9),
+    _policy("config.json (LeRobot)", "lerobot", "config.json", _JSON, 4),
     _policy("smolpilot.json", "bundle", "smolpilot.json", _JSON),
     _policy("robot.yaml", "bundle", "robot.yaml", _TEXT),
-    _policy("processors", "bundle", "policy_*.json", _JSON, 12),
-    _policy("processors (LeRobot)", "lerobot", "policy_*.json", _JSON, 6),
-    _policy("statistics", "bundle", "policy_*.safetensors", (change_weights,), 12),
-    _policy("weights", "bundle", "model.safetensors", (change_weights,), 12),
+    _policy("processors", "bundle", "policy_*.json", _JSON, 9),
+    _policy("processors (LeRobot)", "lerobot", "policy_*.json", _JSON, 4),
+    _policy("statistics", "bundle", "policy_*.safetensors", (change_weights,), 9),
+    _policy("weights", "bundle", "model.safetensors", (change_weights,), 9),
     _policy("index of shards", "shards", "model.safetensors.index.json", _JSON),
     Kind("sealed bundle", "sealed", ("*.safetensors", "policy_*.json"), (change_bytes,), (looks.predict,), _SHOW),
     _policy("vlm/config.json", "bundle", "vlm/config.json", _JSON),
-    _policy("tokenizer", "bundle", "vlm/*token*.json", _JSON, 12),
+    _policy("tokenizer", "bundle", "vlm/*token*.json", _JSON, 9),
     _policy("adapter_config.json", "adapter", "adapter_config.json", _JSON),
     _policy("adapter weights", "adapter", "adapter_model.safetensors", (change_weights,)),
     # YAML, runs.
     Kind("robot profile", "yaml/robot.yaml", ("",), _TEXT, (looks.profile,), cases=20, silent=_YAML),
     Kind(
         "training config", "yaml/config.yaml", ("",), _TEXT, (looks.train_options,), (looks.train_nowhere,),
-        (looks.train_config,), cases=14, silent=_YAML,
+        (looks.train_config,), cases=10, silent=_YAML,
     ),
-    Kind("stages plan", "yaml/plan.yaml", ("",), _TEXT, (looks.plan,), (looks.train_stages,), cases=14, silent=_YAML),
+    Kind("stages plan", "yaml/plan.yaml", ("",), _TEXT, (looks.plan,), (looks.train_stages,), cases=10, silent=_YAML),
     Kind("run settings", "run", ("config.yaml",), _TEXT, (looks.status,), cases=20, silent=_YAML),
     Kind("run log", "run", ("metrics.jsonl",), _LINES, (looks.status,), cases=20, silent=_of(_LOG, "*", what=("*",))),
     # What smolpilot keeps for itself or ships.
-    Kind("engine cache", "engines", ("*/*.json", "*/graphs/*"), _BLIND, (looks.engine,), cases=3, written=True),
+    Kind("engine cache", "engines", ("*/*.json", "*/graphs/*"), _BLIND, (looks.engine,), cases=2, written=True),
     Kind("frame cache", "blocks", ("*/*.block",), (change_bytes,), (looks.block,), cases=20),
     Kind("export", "export", ("*.json", "*.onnx*", "*.npz"), (change_bytes,), (looks.exported,), cases=8),
 ]  # fmt: skip

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import faulthandler
+import gc
 import importlib
 import json
 import os
@@ -35,6 +36,8 @@ def load() -> None:
     for name in _MODULES:
         importlib.import_module(name)
     torch.set_num_threads(1)
+    gc.collect()
+    gc.freeze()  # children share these pages for good
 
 
 class _NoPandas:
@@ -55,7 +58,11 @@ _MODULES = (
     "smolpilot.datasets.rewrite", "smolpilot.datasets.edit", "smolpilot.datasets.view", "smolpilot.datasets.summary",
     "smolpilot.datasets.compare", "smolpilot.inference.frames", "smolpilot.policy.loading", "smolpilot.policy.summary",
     "smolpilot.robots", "smolpilot.training.options", "smolpilot.training.status", "smolpilot.training.stages.plan",
-    "fuzz.case", "fuzz.kinds",
+    "smolpilot.training.run", "smolpilot.training.stages.sequence",
+    "smolpilot.cli.dataset_compare", "smolpilot.cli.dataset_tasks", "smolpilot.cli.dataset_stats",
+    "smolpilot.cli.dataset_split", "smolpilot.cli.dataset_exclude", "smolpilot.datasets.convert",
+    "smolpilot.datasets.recompute", "pydantic.dataclasses", "typeguard", "numpy.random", "av.subtitles.stream",
+    "importlib.resources.readers", "fuzz.case", "fuzz.kinds", "fuzz.ways",
 )  # fmt: skip
 
 

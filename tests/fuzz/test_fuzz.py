@@ -1,6 +1,6 @@
 """Seeded changes of every file that comes from others, through the verbs: the right result, or one clear error.
 
-In CI each kind (`kinds.KINDS`) has a fixed number of cases, the same in every run: half a minute in all. By hand:
+In CI each kind (`kinds.KINDS`) has a fixed number of cases, the same in every run: under a minute in all. By hand:
 
     SMOLPILOT_FUZZ_SECONDS=600 pytest -n 0 tests/fuzz          new seeds until the time is up, shared among the kinds
     SMOLPILOT_FUZZ_SECONDS=600 SMOLPILOT_FUZZ_SEED=5000 ...    from this seed on

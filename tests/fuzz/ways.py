@@ -87,6 +87,6 @@ WAYS = {
     "refuses": "error", "does well": "right",
 }  # fmt: skip
 KINDS = [
-    Kind(f"way {way}", "secret.txt", ("",), (_say(way),), (behave,), cases=1, entries=False, limits_s=(1, 2))
+    Kind(f"way {way}", "secret.txt", ("",), (_say(way),), (behave,), cases=1, entries=False, limits_s=(0.5, 1))
     for way in WAYS
 ]
