@@ -116,3 +116,10 @@ def test_aliases_that_nobody_writes_are_refused():
     text = "a0: &a0 [x]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 12))
     with pytest.raises(yaml.YAMLError, match="its aliases make 75,020,345,639 values"):
         read_mapping(text)
+
+
+@pytest.mark.parametrize("text", ['a: 1\nb: "\\ud800"', 'a: 1\n"\\udfff": 2', 'a: 1\nb: [x, "y\\ud83d"]'])
+def test_half_of_a_surrogate_pair_is_no_text(text):
+    with pytest.raises(yaml.MarkedYAMLError, match="half of a surrogate pair") as caught:
+        read_mapping(text)
+    assert caught.value.problem_mark.line == 1

@@ -109,6 +109,13 @@ class _Loader(yaml.SafeLoader):
         finally:
             self._depth -= 1
 
+    def compose_scalar_node(self, anchor: Any) -> Any:
+        node = super().compose_scalar_node(anchor)
+        if any("\ud800" <= letter <= "\udfff" for letter in node.value):
+            problem = f"half of a surrogate pair, which is no character: {plain(node.value, LIMIT)}"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
+        return node
+
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         if isinstance(node, yaml.ScalarNode) and len(node.value) > _MAX_DIGITS and node.tag in _NUMBERS:
             raise yaml.MarkedYAMLError(problem=f"a number of over {_MAX_DIGITS} digits", problem_mark=node.start_mark)

@@ -131,6 +131,7 @@ def new_place(kind: Kind, root: Path, world: Path) -> Place:
         (root / name).mkdir()
     (root / "v3").symlink_to(world / "v3")  # what plans and settings name
     os.environ.update(HOME=str(root / "home"), XDG_CACHE_HOME=str(root / "cache"), TMPDIR=str(root / "tmp"))
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(root / "cache" / "inductor")  # torch makes it beside TMPDIR's files
     tempfile.tempdir = str(root / "tmp")
     os.chdir(root)
     return place

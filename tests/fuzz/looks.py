@@ -296,8 +296,8 @@ def preflight(place: Place) -> Values:
 
 def evaluate(place: Place) -> Values:
     """`eval` on the sound recording."""
-    arguments = ("--dataset", place.world / "v3", "--out", place.out / "result", "--frames", "2", "--device", "cpu")
-    place.verb("eval", place.given, *arguments)
+    arguments = ("--dataset", place.world / "v3", "--out", place.out / "result", "--max-frames", "2")
+    place.verb("eval", place.given, *arguments, "--episodes", "all", "--device", "cpu")
     return {}
 
 

@@ -27,10 +27,12 @@ MEMORY = 3_000_000_000
 def load() -> None:
     """Import what cases use, once; no thread is started here, so that children may be forked."""
     os.environ["OMP_NUM_THREADS"] = "1"
-    sys.meta_path.insert(0, _NoPandas())  # pyarrow would import it at its first array: seconds, in every child
+    without = _NoPandas()  # pyarrow would import it at its first array: seconds, in every child
+    sys.meta_path.insert(0, without)
     import pyarrow as pa
 
     pa.array([0])
+    sys.meta_path.remove(without)  # torch looks for it, too, and is content with what it finds
     import torch
 
     for name in _MODULES:

@@ -154,7 +154,14 @@ def open_parquet(path: Path, what: str) -> pq.ParquetFile:
     require_file(path, what)
     with reading(path, what):
         file = parquet_file(path)
-        _ = file.schema_arrow.names  # raises ValueError where a name is no UTF-8
+        names = file.schema_arrow.names  # raises ValueError where a name is no UTF-8
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise DatasetError(
+            f"The {what} {path} has the column '{plain(twice, 100)}' more than once.",
+            expected="columns of different names",
+            fix=repair_advice(dataset_root(path), "makes an index column anew and leaves other doubled ones out"),
+        )
     return file
 
 
