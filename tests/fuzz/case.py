@@ -73,8 +73,10 @@ def run_case(
                 looks.append(kind.judge)  # does anything say it?
         if state(place.given) != before and not kind.written:
             _fail(result, "traceback", "source", "the source was changed")
-        if state(world / "outside") != outside or _strays(place, world):
-            _fail(result, "traceback", "paths", f"a file outside the output: {_strays(place, world)}")
+        strays, after = _strays(place, world), state(world / "outside")
+        if after != outside or strays:
+            changed = sorted(bytes.fromhex(name) for name in dict(outside.items() ^ after.items()))
+            _fail(result, "traceback", "paths", f"a file outside the output: {strays or changed}")
         _judge(kind, result)
         if keep is not None and result.failed:
             target = keep / f"{kind.name.replace(' ', '-')}-{seed}"
