@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from smolpilot.errors import UsageError
-from smolpilot.training.stages.plan import load_plan
+from smolpilot.training.stages.plan import Plan, load_plan
 
 GOOD = """
 defaults: {preset: tiny, from_scratch: true}
@@ -26,9 +26,9 @@ stages:
 """
 
 
-def load(folder: Path, text: str) -> None:
+def load(folder: Path, text: str) -> Plan:
     (folder / "stages.yaml").write_text(text, encoding="utf-8")
-    load_plan(folder / "stages.yaml")
+    return load_plan(folder / "stages.yaml")
 
 
 @pytest.mark.parametrize(
@@ -61,8 +61,15 @@ def test_a_stage_behind_a_sound_one_is_refused(tmp_path: Path, old: str, new: st
 
 
 def test_what_lies_just_inside_is_taken(tmp_path: Path) -> None:
-    load(tmp_path, GOOD.replace("[0.5, 0.5]", "[0.0, 1.0]"))
-    load(tmp_path, GOOD.replace("[0.5, 0.5]", "[0.5, 0.5000009]"))
-    load(tmp_path, GOOD.replace("{frames: 100}", "{frames: 1, resamples: 1}"))
-    load(tmp_path, GOOD.replace("retries: 2", "retries: 0").replace("episodes: 7", "episodes: 1"))
-    load(tmp_path, GOOD.replace("retry_lr: 0.5, retry_steps: 1.5", "old: 0.2"))
+    for shares in ([0.0, 1.0], [0.5, 0.5000009]):
+        stage = load(tmp_path, GOOD.replace("[0.5, 0.5]", str(shares))).stages[1]
+        assert list(stage.replay) == shares
+    scoring = load(tmp_path, GOOD.replace("{frames: 100}", "{frames: 1, resamples: 1}")).evaluation
+    assert (scoring.frames, scoring.resamples) == (1, 1)
+    stage = load(tmp_path, GOOD.replace("retries: 2", "retries: 0").replace("episodes: 7", "episodes: 1")).stages[1]
+    assert stage.gate is not None
+    assert stage.simulation is not None
+    assert (stage.gate.retries, stage.simulation.episodes) == (0, 1)
+    stage = load(tmp_path, GOOD.replace("retry_lr: 0.5, retry_steps: 1.5", "old: 0.2")).stages[1]
+    assert stage.gate is not None
+    assert (stage.gate.new, stage.gate.old, stage.gate.retries) == (0.1, 0.2, 2)
