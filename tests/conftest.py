@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import fnmatch
 import json
 import os
+import resource
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -120,6 +123,32 @@ def unsealed() -> Callable[[Path], Path]:
         return bundle
 
     return take_out
+
+
+@contextmanager
+def _few_files(room: int) -> Iterator[None]:
+    """Room for so many more open files than there are."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    highest = max(int(path.name) for path in Path("/proc/self/fd").iterdir())
+    resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 10, before[1]))
+    held: list[int] = []
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                held.append(os.open(os.devnull, os.O_RDONLY))
+        for _ in range(room):
+            os.close(held.pop())
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        for descriptor in held:
+            os.close(descriptor)
+
+
+@pytest.fixture(scope="session")
+def few_files() -> Callable[[int], AbstractContextManager[None]]:
+    """Leaves room for so many more open files than there are."""
+    return _few_files
 
 
 @pytest.fixture(scope="session")

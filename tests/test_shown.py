@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import io
 
-from rich.console import Console
-
-from smolpilot.shown import LIMIT, markup, plain, shown
+from smolpilot.shown import LIMIT, plain, shown
+from smolpilot.terminal import Terminal
 
 
 def test_what_acts_on_a_terminal_is_spelled() -> None:
@@ -38,5 +37,5 @@ def test_any_value_is_short() -> None:
 
 def test_brackets_are_no_markup() -> None:
     out = io.StringIO()
-    Console(file=out, width=80).print(f"[bold]{markup('[/red] top[0] \x1b[2J')}[/bold]")
+    Terminal(file=out, width=80).print(plain("[/red] top[0] \x1b[2J"), style="bold")
     assert out.getvalue() == "[/red] top[0] \\x1b[2J\n"

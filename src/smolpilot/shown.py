@@ -1,4 +1,4 @@
-"""Values and texts from files, made safe to show: in a message, in the terminal, in markup, in JSON."""
+"""Values and texts from files, made safe to show: in a message, in the terminal, in JSON."""
 
 from __future__ import annotations
 
@@ -41,13 +41,6 @@ def plain(text: object, limit: int | None = None) -> str:
 def lines(text: str) -> str:
     """`plain` for a text of several lines: line ends and tabs stay. For what is printed as a whole."""
     return _ODD_BUT_LINE_ENDS.sub(_spelled, text)
-
-
-def markup(text: object, limit: int | None = None) -> str:
-    """`plain`, escaped for rich: brackets of a name are brackets, no markup."""
-    from rich.markup import escape  # loaded here: messages need no rich
-
-    return escape(plain(text, limit))
 
 
 def json_text(document: Any) -> str:

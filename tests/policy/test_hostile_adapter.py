@@ -6,7 +6,6 @@ import json
 import re
 import shutil
 import socket
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +14,16 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from smolpilot.cli.main import main
-from smolpilot.datasets import open_dataset
 from smolpilot.errors import CheckpointError
-from smolpilot.policy import load_policy, new_policy, save_bundle
+from smolpilot.policy import load_policy
 
 Q = "model.vlm_with_expert.lm_expert.layers.0.self_attn.q_proj"
 DEEP = "[" * 100_000 + "]" * 100_000
 
 
-@pytest.fixture(scope="module")
-def base(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory, unsealed: Callable[[Path], Path]) -> Path:
-    policy = new_policy("tiny", meta=open_dataset(tiny_dataset).meta, seed=3, device="cpu")
-    return unsealed(save_bundle(policy, tmp_path_factory.mktemp("base") / "bundle"))
+@pytest.fixture
+def base(saved: Path) -> Path:
+    return saved
 
 
 def write(folder: Path, base: Path, tensors: dict[str, torch.Tensor] | None = None, **config: Any) -> Path:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import random
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,10 +14,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from smolpilot.cli.main import main
-from smolpilot.datasets import open_dataset
 from smolpilot.errors import CheckpointError, SmolpilotError, UsageError
 from smolpilot.inference.frames import made_up_frame
-from smolpilot.policy import load_policy, new_policy, save_bundle
+from smolpilot.policy import load_policy
 from smolpilot.policy.presets import preset
 
 CONFIG, VLM, FACTS = "config.json", "vlm/config.json", "smolpilot.json"
@@ -28,17 +26,6 @@ STATE_FILES = (
     "policy_postprocessor_step_0_unnormalizer_processor.safetensors",
 )
 DEEP = "[" * 100_000 + "]" * 100_000
-
-
-@pytest.fixture(scope="module")
-def saved(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory, unsealed: Callable[[Path], Path]) -> Path:
-    policy = new_policy("tiny", meta=open_dataset(tiny_dataset).meta, seed=3, device="cpu")
-    return unsealed(save_bundle(policy, tmp_path_factory.mktemp("saved") / "bundle"))
-
-
-@pytest.fixture
-def bundle(saved: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(saved, tmp_path / "bundle"))
 
 
 def edit(path: Path, change: Callable[[dict[str, Any]], object]) -> None:

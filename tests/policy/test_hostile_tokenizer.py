@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,8 @@ from typing import Any
 import pytest
 
 from smolpilot.cli.main import main
-from smolpilot.datasets import open_dataset
 from smolpilot.errors import TransformError
-from smolpilot.policy import load_policy, new_policy, save_bundle
+from smolpilot.policy import load_policy
 
 from .helpers_transforms import frame
 
@@ -40,17 +38,6 @@ REFUSED: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     ),
     "another_type": (lambda v: v.update(model=5), "cannot be read"),
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def saved(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory, unsealed: Callable[[Path], Path]) -> Path:
-    policy = new_policy("tiny", meta=open_dataset(tiny_dataset).meta, seed=3, device="cpu")
-    return unsealed(save_bundle(policy, tmp_path_factory.mktemp("saved") / "bundle"))
-
-
-@pytest.fixture
-def bundle(saved: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(saved, tmp_path / "bundle"))
 
 
 def edit(path: Path, change: Callable[[dict[str, Any]], object]) -> None:

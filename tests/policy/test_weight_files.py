@@ -15,24 +15,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from smolpilot.cli.main import main
-from smolpilot.datasets import open_dataset
 from smolpilot.errors import CheckpointError, UsageError
-from smolpilot.policy import load_policy, new_policy, save_bundle
+from smolpilot.policy import load_policy, save_bundle
 
 HEAD = "model.action_out_proj.weight"
 EXPERT = "model.vlm_with_expert.lm_expert.norm.weight"
 SHARDS = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
-
-
-@pytest.fixture(scope="module")
-def saved(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory, unsealed: Callable[[Path], Path]) -> Path:
-    policy = new_policy("tiny", meta=open_dataset(tiny_dataset).meta, seed=3, device="cpu")
-    return unsealed(save_bundle(policy, tmp_path_factory.mktemp("saved") / "bundle"))
-
-
-@pytest.fixture
-def bundle(saved: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(saved, tmp_path / "bundle"))
 
 
 def edit(bundle: Path, change: Callable[[dict[str, Tensor]], object]) -> None:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import json
 import os
-import resource
 import subprocess
 import tempfile
 import time
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -26,6 +24,7 @@ from smolpilot.training.block_store import BlockStore
 from smolpilot.training.frame_cache import FrameCache, cache_spec
 
 ROWS = 4
+FewFiles = Callable[[int], AbstractContextManager[None]]
 
 
 def store(folder: Path, **more: int) -> BlockStore:
@@ -40,31 +39,11 @@ def name(number: int) -> str:
     return f"{number % 7:02d}{number:030d}"
 
 
-@contextmanager
-def few_files(room: int) -> Iterator[None]:
-    """Room for so many more open files than there are."""
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    highest = max(int(path.name) for path in Path("/proc/self/fd").iterdir())
-    resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 10, before[1]))
-    held: list[int] = []
-    try:
-        with contextlib.suppress(OSError):
-            while True:
-                held.append(os.open(os.devnull, os.O_RDONLY))
-        for _ in range(room):
-            os.close(held.pop())
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, before)
-        for descriptor in held:
-            os.close(descriptor)
-
-
 def maps(folder: Path) -> int:
     return Path("/proc/self/maps").read_text().count(str(folder))
 
 
-def test_more_blocks_than_open_files_are_allowed(tmp_path: Path) -> None:
+def test_more_blocks_than_open_files_are_allowed(tmp_path: Path, few_files: FewFiles) -> None:
     with few_files(6):
         written = store(tmp_path)
         kept = []
@@ -108,7 +87,7 @@ def test_a_block_that_is_opened_again_is_verified_where_it_changed(tmp_path: Pat
     assert not made.damaged
 
 
-def test_no_room_for_an_open_file_is_named_as_that(tmp_path: Path) -> None:
+def test_no_room_for_an_open_file_is_named_as_that(tmp_path: Path, few_files: FewFiles) -> None:
     made = store(tmp_path)
     made.write(name(1), block(1))
     with few_files(0), pytest.raises(OSError, match="Too many open files") as caught:

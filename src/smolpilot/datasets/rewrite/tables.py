@@ -6,7 +6,6 @@ import hashlib
 import re
 import threading
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from sys import intern
@@ -360,9 +359,3 @@ def replace_column(table: pa.Table, name: str, values: npt.NDArray[Any]) -> pa.T
         return table.append_column(name, pa.array(values))
     field = table.schema.field(place)
     return table.set_column(place, field, pa.array(values).cast(field.type))
-
-
-def texts_of(table: pa.Table, tasks: Mapping[int, str]) -> list[str]:
-    """The instructions of an episode in the order of their first use."""
-    used = list(dict.fromkeys(table["task_index"].to_pylist())) if "task_index" in table.column_names else []
-    return [tasks[index] for index in used if index in tasks]
