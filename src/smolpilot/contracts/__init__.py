@@ -1,0 +1,56 @@
+"""What every policy, environment and robot plugs into: protocols and plain dataclasses on numpy. No torch."""
+
+from .action_queue import ActionQueue, check_horizon
+from .environment import Environment, EnvironmentFactory, EnvironmentSpec, EpisodeInfo, Outcome
+from .observation import CAPTURED_AT, Image, Observation, make_observation
+from .policy import (
+    GUIDED,
+    RANDOM,
+    TIMED,
+    TWO_STAGE,
+    Embodiment,
+    Leftover,
+    Policy,
+    PolicyFactory,
+    PolicyFacts,
+    PolicyOptions,
+    PolicySpec,
+    TimedPolicy,
+    TwoStagePolicy,
+)
+from .registry import CAMERAS, ENVIRONMENTS, POLICIES, REGISTRIES, ROBOTS, TELEOPERATORS, Plugin, Registry
+
+__all__ = [
+    "CAMERAS",
+    "CAPTURED_AT",
+    "ENVIRONMENTS",
+    "GUIDED",
+    "POLICIES",
+    "RANDOM",
+    "REGISTRIES",
+    "ROBOTS",
+    "TELEOPERATORS",
+    "TIMED",
+    "TWO_STAGE",
+    "ActionQueue",
+    "Embodiment",
+    "Environment",
+    "EnvironmentFactory",
+    "EnvironmentSpec",
+    "EpisodeInfo",
+    "Image",
+    "Leftover",
+    "Observation",
+    "Outcome",
+    "Plugin",
+    "Policy",
+    "PolicyFactory",
+    "PolicyFacts",
+    "PolicyOptions",
+    "PolicySpec",
+    "Registry",
+    "TimedPolicy",
+    "TwoStagePolicy",
+    "check_horizon",
+    "make_observation",
+]

@@ -1,0 +1,51 @@
+"""ActionQueue: one action at a time from a policy's chunks, as `select_action` gives them. For any Policy."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from smolpilot.errors import UsageError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from .observation import Observation
+    from .policy import Policy
+
+
+class ActionQueue:
+    """Plans when it is empty, then hands out `n_action_steps` actions of that plan."""
+
+    def __init__(self, policy: Policy, n_action_steps: int | None = None) -> None:
+        """n_action_steps: how many actions of a chunk are executed; default: as the policy says at each plan."""
+        if n_action_steps is not None:
+            check_horizon(n_action_steps, policy.spec.chunk_size)
+        self._policy, self._steps = policy, n_action_steps
+        self._waiting: deque[npt.NDArray[np.float32]] = deque()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def select_action(self, observation: Observation, seed: int | None = None) -> npt.NDArray[np.float32]:
+        """The next action float32 [A]; the observation is looked at only when a new plan is due."""
+        if not self._waiting:
+            chunk = self._policy.predict([observation], seeds=None if seed is None else [seed])[0]
+            self._waiting.extend(chunk[: self._steps or self._policy.spec.n_action_steps])
+        return self._waiting.popleft()
+
+    def clear(self) -> None:
+        """Drop what is left of the plan: at the start of an episode."""
+        self._waiting.clear()
+
+
+def check_horizon(steps: int, chunk_size: int) -> int:
+    """The execution horizon, where it lies within a chunk; UsageError otherwise."""
+    if isinstance(steps, bool) or not isinstance(steps, int) or not 1 <= steps <= chunk_size:
+        raise UsageError(
+            f"The execution horizon n_action_steps is {steps!r}.",
+            expected=f"1 to {chunk_size}, the length of a chunk",
+        )
+    return steps

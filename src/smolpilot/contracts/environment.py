@@ -1,0 +1,94 @@
+"""Environment: a world in which a policy acts and is judged, simulated or not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+import numpy.typing as npt
+
+from .observation import Image, Observation
+
+if TYPE_CHECKING:
+    from smolpilot.robots import RobotProfile
+
+
+@dataclass(frozen=True)
+class EnvironmentSpec:
+    """What an environment is.
+
+    `profile`: the robot, whose joints and units states and actions have, and whose cameras observations hold.
+    `rate`: steps per second. `goal`: how success is known, such as "the T covers 95 % of its target". `labels`: what
+    each label of an Outcome says beside success, for reports, such as {"timeout": "ran out of time"}.
+    `max_steps`: after how many steps every episode has ended.
+    """
+
+    name: str
+    profile: RobotProfile
+    rate: float
+    goal: str
+    max_steps: int
+    instructions: tuple[str, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def cameras(self) -> tuple[str, ...]:
+        """The cameras that each observation holds."""
+        return tuple(camera.name for camera in self.profile.cameras)
+
+
+@dataclass(frozen=True)
+class EpisodeInfo:
+    """What is known at the start of an episode.
+
+    `groups`: by which results are broken down, such as {"color": "red"}. `alternatives`: other instructions that the
+    same scene could be given, each with another goal; `reset(seed, instruction=...)` takes one of them.
+    """
+
+    instruction: str
+    groups: Mapping[str, str] = field(default_factory=dict)
+    alternatives: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How an episode ended. `label` is one word of the environment's for what happened; `facts` are numbers with names
+    that say their unit, such as {"coverage": 0.93, "distance_m": 0.02}."""
+
+    success: bool
+    label: str
+    facts: Mapping[str, float] = field(default_factory=dict)
+
+
+@runtime_checkable
+class Environment(Protocol):
+    """A class that inherits from this one need only give `spec`, `reset`, `step` and `render`."""
+
+    @property
+    def spec(self) -> EnvironmentSpec: ...
+
+    def reset(self, seed: int, *, instruction: str | None = None) -> tuple[Observation, EpisodeInfo]:
+        """A new episode; the same seed gives the same one.
+
+        instruction: one of the episode's alternatives, for the same scene with that goal. UsageError for another.
+        """
+        ...
+
+    def step(self, action: npt.ArrayLike) -> tuple[Observation, Outcome | None]:
+        """One action [A] in the robot's units for 1 / rate seconds; an Outcome when the episode has ended."""
+        ...
+
+    def render(self) -> Image:
+        """A picture for people, uint8 [h, w, 3]; sides are even numbers, as video wants them."""
+        ...
+
+    def close(self) -> None:
+        """Free what the environment holds."""
+
+
+class EnvironmentFactory(Protocol):
+    """What a name in the group `smolpilot.environments` stands for: a function or class whose keyword arguments are the
+    environment's settings, each with a default."""
+
+    def __call__(self, **settings: Any) -> Environment: ...

@@ -1,0 +1,1 @@
+"""Environments behind one contract: the tabletop, PushT, anything from gymnasium."""

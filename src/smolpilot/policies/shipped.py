@@ -1,0 +1,8 @@
+"""The policies that go by a name and come with smolpilot."""
+
+from __future__ import annotations
+
+SHIPPED = {
+    "hold-state": "smolpilot.policies.baselines:hold_state",
+    "mean-action": "smolpilot.policies.baselines:mean_action",
+}
