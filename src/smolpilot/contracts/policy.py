@@ -41,6 +41,7 @@ class PolicyFacts:
     num_steps: int | None = None  # denoising steps
     camera_map: Mapping[str, str | None] = field(default_factory=dict)  # robot camera -> slot, None: left out
     lineage: Mapping[str, Any] = field(default_factory=dict)  # what it was trained on
+    notes: tuple[str, ...] = ()  # what was decided when it was opened, a sentence each
     warnings: tuple[str, ...] = ()
 
 
