@@ -51,7 +51,7 @@ def test_a_package_adds_a_name_without_touching_ours(installed: Path) -> None:
 
 
 def test_a_package_that_cannot_be_imported_is_named_with_its_cause(installed: Path) -> None:
-    with pytest.raises(SmolpilotError, match=r"'gone' of stranger .* cannot be imported: ModuleNotFoundError") as caught:
+    with pytest.raises(SmolpilotError, match=r"'gone' of stranger .* imported: ModuleNotFoundError") as caught:
         ROBOTS.get("gone")
     assert caught.value.exit_code == 1
     with pytest.raises(SmolpilotError, match="'number' of stranger is a int"):
