@@ -1,4 +1,4 @@
-"""The environment: what it shows, what ends an episode, who succeeds."""
+"""The gymnasium environment inside: what it shows, what ends an episode, who succeeds."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
+from smolpilot.environments.tabletop import ScriptedExpert, TabletopEnv
+from smolpilot.environments.tabletop.env import TIME_LIMIT
+from smolpilot.environments.tabletop.scene import BLOCK_SIDE
 from smolpilot.errors import UsageError
 from smolpilot.keys import STATE, TASK
-from smolpilot.simulation import ScriptedExpert, TabletopEnv, environment_names, make_env, swap_instruction
-from smolpilot.simulation.scene import BLOCK_SIDE
-from smolpilot.simulation.tabletop import TIME_LIMIT
 
 
 class _Blind(TabletopEnv):
@@ -42,14 +42,14 @@ def test_gymnasium_accepts_it():
 
 def test_a_frame_has_lerobots_keys():
     env = TabletopEnv()
-    frame, info = env.reset(seed=1, options={"target": "red", "colours": ["blue", "red"]})
+    frame, info = env.reset(seed=1, options={"target": "red", "colors": ["blue", "red"]})
     assert frame[TASK] == "touch the red block"
     assert frame[STATE].dtype == np.float32
     assert frame[STATE].shape == (3,)
     for camera in ("top", "side"):
         assert frame[f"observation.images.{camera}"].shape == (64, 64, 3)
         assert frame[f"observation.images.{camera}"].dtype == np.uint8
-    assert info["colours"] == ["blue", "red"]
+    assert info["colors"] == ["blue", "red"]
     assert info["instructions"] == ["touch the blue block", "touch the red block"]
     assert (info["success"], info["reached"], info["target"]) == (False, None, "red")
 
@@ -69,27 +69,27 @@ def test_a_seed_fixes_the_episode():
 
 
 def test_scenes_vary_and_blocks_stand_apart():
-    env = _Blind(colours=["red", "green", "blue", "yellow"])
-    targets, colours, places = set(), set(), []
+    env = _Blind(colors=["red", "green", "blue", "yellow"])
+    targets, colors, places = set(), set(), []
     for seed in range(200):
         _, info = env.reset(seed=seed)
         a, b = env.blocks
         assert np.hypot(a.x - b.x, a.y - b.y) > BLOCK_SIDE * np.sqrt(2)
         assert min(block.distance(env.tip) for block in env.blocks) > 0.05
         targets.add(info["target"])
-        colours.add(frozenset(info["colours"]))
+        colors.add(frozenset(info["colors"]))
         places.append((a.x, a.y))
     assert targets == {"red", "green", "blue", "yellow"}
-    assert len(colours) == 6
+    assert len(colors) == 6
     assert (np.std(places, axis=0) > 0.03).all()
 
 
 def test_scenes_hold_a_red_and_a_blue_block_unless_told_otherwise():
     env = _Blind()
     infos = [env.reset(seed=seed)[1] for seed in range(50)]
-    assert {frozenset(info["colours"]) for info in infos} == {frozenset(["red", "blue"])}
+    assert {frozenset(info["colors"]) for info in infos} == {frozenset(["red", "blue"])}
     assert {info["target"] for info in infos} == {"red", "blue"}
-    assert {info["colours"][0] for info in infos} == {"red", "blue"}, "no colour is always the first"
+    assert {info["colors"][0] for info in infos} == {"red", "blue"}, "no color is always the first"
 
 
 def test_the_expert_touches_the_named_block():
@@ -105,7 +105,7 @@ def test_touching_another_block_ends_the_episode_without_success():
     env = _Blind()
     for seed in range(40):
         _, info = env.reset(seed=seed)
-        other = next(colour for colour in info["colours"] if colour != info["target"])
+        other = next(color for color in info["colors"] if color != info["target"])
         expert = ScriptedExpert(other)
         info, steps, reward = _run(env, lambda _, expert=expert: expert.action(env), seed)
         assert info["reached"] == other
@@ -141,10 +141,10 @@ def test_the_arm_can_be_pushed_off_and_the_expert_recovers():
     ("options", "says"),
     [
         ({"target": "rde"}, "Did you mean 'red'"),
-        ({"colour": ["red"]}, "Did you mean 'colours'"),
-        ({"colours": ["red", "pink"]}, "no pink block"),
-        ({"colours": ["red", "red"]}, "different colours"),
-        ({"colours": ["red", "blue"], "target": "green"}, "not among the blocks"),
+        ({"color": ["red"]}, "Did you mean 'colors'"),
+        ({"colors": ["red", "pink"]}, "no pink block"),
+        ({"colors": ["red", "red"]}, "different colors"),
+        ({"colors": ["red", "blue"], "target": "green"}, "not among the blocks"),
     ],
 )
 def test_wrong_options(options, says):
@@ -163,17 +163,3 @@ def test_wrong_actions():
         env.step([0.0, np.nan, 0.0])
     with pytest.raises(UsageError, match="Did you mean 'top'"):
         env.picture("topp", 64)
-
-
-def test_registry():
-    assert environment_names() == ["tabletop"]
-    assert isinstance(make_env("tabletop", colours=["red", "blue"]), TabletopEnv)
-    with pytest.raises(UsageError, match="Did you mean 'tabletop'"):
-        make_env("tabeltop")
-
-
-def test_swapped_instruction_names_the_other_block():
-    frame, info = _Blind().reset(seed=0, options={"colours": ["green", "blue"], "target": "blue"})
-    assert swap_instruction(frame[TASK], info) == "touch the green block"
-    with pytest.raises(UsageError, match="not an instruction of this scene"):
-        swap_instruction("touch the red block", info)

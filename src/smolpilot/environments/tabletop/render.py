@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 Image = npt.NDArray[np.float32]
-Colour = tuple[float, float, float]
+Color = tuple[float, float, float]
 _ZERO, _ONE = np.float32(0.0), np.float32(1.0)
 
 
@@ -56,27 +56,27 @@ def _pixel_grid(size: int) -> npt.NDArray[np.float32]:
 
 
 @lru_cache(maxsize=64)
-def _as_array(colour: Colour) -> Image:
-    return np.asarray(colour, dtype=np.float32)
+def _as_array(color: Color) -> Image:
+    return np.asarray(color, dtype=np.float32)
 
 
 class Sprite:
-    """One shape, drawn once: its coverage `[h, w, 1]` and colour in a window of the picture."""
+    """One shape, drawn once: its coverage `[h, w, 1]` and color in a window of the picture."""
 
-    def __init__(self, window: tuple[slice, slice], coverage: Image, colour: Image) -> None:
-        self.window, self.coverage, self.colour = window, coverage, colour
+    def __init__(self, window: tuple[slice, slice], coverage: Image, color: Image) -> None:
+        self.window, self.coverage, self.color = window, coverage, color
 
     def draw(self, image: Image, strength: float = 1.0) -> None:
         """Blend the shape over `image` `[size, size, 3]`, in place."""
         part = image[self.window]
-        change = self.colour - part
+        change = self.color - part
         change *= self.coverage
         if strength != 1.0:
             change *= np.float32(strength)
         part += change
 
 
-def face(corners: npt.NDArray[np.float64], colour: Colour, size: int) -> Sprite | None:
+def face(corners: npt.NDArray[np.float64], color: Color, size: int) -> Sprite | None:
     """A convex polygon from pixel corners `[N, 2]`; None outside the picture."""
     window = _window(corners[:, 0].tolist(), corners[:, 1].tolist(), 1.0, size)
     if window is None:
@@ -92,14 +92,14 @@ def face(corners: npt.NDArray[np.float64], colour: Colour, size: int) -> Sprite 
         normal[:, 0, None, None] * x + normal[:, 1, None, None] * y[:, None] + offset.astype(np.float32)[:, None, None]
     )
     coverage = np.clip(inside.min(axis=0) + np.float32(0.5), 0.0, 1.0)
-    return Sprite(window, coverage[..., None], _as_array(colour))
+    return Sprite(window, coverage[..., None], _as_array(color))
 
 
 def limb(
     start: tuple[float, float],
     end: tuple[float, float],
     radii: tuple[float, float],
-    colour: Colour,
+    color: Color,
     size: int,
 ) -> Sprite | None:
     """A limb with round ends between two pixel positions, with a radius in pixels at each end."""
@@ -125,7 +125,7 @@ def limb(
     along -= across
     np.maximum(along, _ZERO, out=along)
     np.minimum(along, _ONE, out=along)
-    return Sprite(window, along[..., None], _as_array(colour))
+    return Sprite(window, along[..., None], _as_array(color))
 
 
 def join(sprites: list[Sprite]) -> Sprite:
@@ -134,15 +134,15 @@ def join(sprites: list[Sprite]) -> Sprite:
     columns = [sprite.window[1] for sprite in sprites]
     top, left = min(part.start for part in rows), min(part.start for part in columns)
     bottom, right = max(part.stop for part in rows), max(part.stop for part in columns)
-    colour = np.zeros((bottom - top, right - left, 3), dtype=np.float32)
+    color = np.zeros((bottom - top, right - left, 3), dtype=np.float32)
     coverage = np.zeros((bottom - top, right - left, 1), dtype=np.float32)
     for sprite in sprites:
         y, x = sprite.window
         inner = (slice(y.start - top, y.stop - top), slice(x.start - left, x.stop - left))
-        colour[inner] += sprite.colour * sprite.coverage
+        color[inner] += sprite.color * sprite.coverage
         coverage[inner] += sprite.coverage
-    colour = np.divide(colour, coverage, out=np.zeros_like(colour), where=coverage > 0)
-    return Sprite((slice(top, bottom), slice(left, right)), np.minimum(coverage, np.float32(1.0)), colour)
+    color = np.divide(color, coverage, out=np.zeros_like(color), where=coverage > 0)
+    return Sprite((slice(top, bottom), slice(left, right)), np.minimum(coverage, np.float32(1.0)), color)
 
 
 def to_uint8(image: Image) -> npt.NDArray[np.uint8]:

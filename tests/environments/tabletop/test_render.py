@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from smolpilot.simulation import TabletopEnv, arm
-from smolpilot.simulation.colours import COLOURS
-from smolpilot.simulation.render import View, face, join, limb
-from smolpilot.simulation.scene import VIEWS, Block, Picture
+from smolpilot.environments.tabletop import TabletopEnv, arm
+from smolpilot.environments.tabletop.colors import COLORS
+from smolpilot.environments.tabletop.render import View, face, join, limb
+from smolpilot.environments.tabletop.scene import VIEWS, Block, Picture
 
 WHITE = (1.0, 1.0, 1.0)
 
@@ -58,15 +58,15 @@ def test_shapes_outside_the_picture_are_nothing():
     assert face(np.array([[40.0, 40.0], [50.0, 40.0], [50.0, 50.0]]), WHITE, 32) is None
 
 
-@pytest.mark.parametrize("colour", COLOURS)
+@pytest.mark.parametrize("color", COLORS)
 @pytest.mark.parametrize("camera", VIEWS)
-def test_blocks_show_their_colour_where_they_stand(camera, colour):
-    block = Block(colour, 0.28, -0.12, 0.3)
+def test_blocks_show_their_color_where_they_stand(camera, color):
+    block = Block(color, 0.28, -0.12, 0.3)
     raised = arm.inverse([0.17, 0.15, 0.25])
     picture = Picture(VIEWS[camera], [block], 64).draw(raised).astype(float)
     centre = VIEWS[camera].project([[block.x, block.y, 0.05]], 64)[0][0]
     x, y = (int(value) for value in centre)
-    np.testing.assert_allclose(picture[y, x], np.multiply(COLOURS[colour], 255), atol=2)
+    np.testing.assert_allclose(picture[y, x], np.multiply(COLORS[color], 255), atol=2)
     empty = Picture(VIEWS[camera], [], 64).draw(raised).astype(float)
     changed = np.argwhere(np.abs(picture - empty).max(axis=2) > 60)
     assert 6 <= np.ptp(changed[:, 1]) + 1 <= 16  # large enough for patches of 16 px to place it

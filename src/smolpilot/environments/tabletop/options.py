@@ -11,7 +11,7 @@ import tyro
 from smolpilot.errors import UsageError, check_seed
 from smolpilot.option_types import Amount, Rate, Seed
 
-from .colours import DEFAULT_COLOURS
+from .colors import DEFAULT_COLORS
 
 
 @dataclass(frozen=True)
@@ -28,11 +28,11 @@ class RecordOptions:
     noise: Rate = 0.03
     """Push on the executed joint targets in rad (standard deviation per frame), so that demonstrations show
     recoveries; the dataset holds the clean action. 0 records undisturbed ones."""
-    colours: tuple[str, ...] = DEFAULT_COLOURS
-    """Colours from which each scene draws its two blocks: red, green, blue, yellow."""
+    colors: tuple[str, ...] = DEFAULT_COLORS
+    """Colors from which each scene draws its two blocks: red, green, blue, yellow."""
     target: str | None = None
-    """Keep only the demonstrations that go to this colour: a single task, in the scenes that other targets of the same
-    seed and colours are recorded in. Open: each scene is shown once for each of its blocks."""
+    """Keep only the demonstrations that go to this color: a single task, in the scenes that other targets of the same
+    seed and colors are recorded in. Open: each scene is shown once for each of its blocks."""
     codec: Literal["h264", "hevc", "av1"] = "h264"
     """Video codec."""
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False

@@ -16,9 +16,9 @@ from smolpilot.errors import DatasetError, UsageError, did_you_mean
 from smolpilot.keys import ACTION, TASK
 
 from . import arm
-from .colours import DEFAULT_COLOURS
+from .colors import DEFAULT_COLORS
+from .env import BLOCKS_PER_SCENE, CAMERAS, IMAGE_SIZE, RATE, Frame, TabletopEnv
 from .expert import ScriptedExpert
-from .tabletop import BLOCKS_PER_SCENE, CAMERAS, IMAGE_SIZE, RATE, Frame, TabletopEnv
 
 ROBOT_TYPE = "tabletop"
 _NOISE_MEMORY = 0.8  # share of a push that is left one frame later
@@ -53,7 +53,7 @@ def record(
     seed: int = 0,
     *,
     noise: float = 0.03,
-    colours: Sequence[str] = DEFAULT_COLOURS,
+    colors: Sequence[str] = DEFAULT_COLORS,
     target: str | None = None,
     codec: Literal["h264", "hevc", "av1"] = "h264",
     progress: Progress | None = None,
@@ -63,15 +63,15 @@ def record(
     Consecutive demonstrations share a scene, once for each of its blocks: pictures alone then never tell the goal, and
     a policy that learned scenes by heart would fail half of them. `noise` (rad) pushes the executed joint targets while
     the clean ones are recorded, after DART (Laskey et al. 2017): the data then shows how to come back from small
-    errors. With a `target` colour only the demonstrations that go there are kept: one task of several, recorded in the
+    errors. With a `target` color only the demonstrations that go there are kept: one task of several, recorded in the
     same scenes as the others of the same seed. `progress(what, done, total)` is called per episode.
-    Raises UsageError for an existing folder or unknown colours.
+    Raises UsageError for an existing folder or unknown colors.
     """
     from smolpilot.datasets import DatasetWriter
 
-    env, expert = TabletopEnv(colours=colours), ScriptedExpert()
-    if target is not None and target not in colours:
-        raise UsageError(f"The target '{target}' is not among the colours.", fix=did_you_mean(target, colours))
+    env, expert = TabletopEnv(colors=colors), ScriptedExpert()
+    if target is not None and target not in colors:
+        raise UsageError(f"The target '{target}' is not among the colors.", fix=did_you_mean(target, colors))
     wanted = _demonstrations(env, seed, target)
     lengths: list[int] = []
     texts: Counter[str] = Counter()
@@ -119,18 +119,18 @@ def record(
 
 
 def _demonstrations(env: TabletopEnv, seed: int, target: str | None) -> Iterator[tuple[int, int]]:
-    """(scene, block) of one demonstration after the other: each scene's blocks, or only that of the colour `target`."""
+    """(scene, block) of one demonstration after the other: each scene's blocks, or only that of the color `target`."""
     for scene in itertools.count():
         word = int(np.random.SeedSequence([seed, scene]).generate_state(1)[0])
-        for block, colour in enumerate(scene_colours(env, word)):
-            if target in (None, colour):
+        for block, color in enumerate(scene_colors(env, word)):
+            if target in (None, color):
                 yield scene, block
 
 
-def scene_colours(env: TabletopEnv, seed: int) -> list[str]:
-    """The colours of the scene that a seed draws, whichever of them is named."""
+def scene_colors(env: TabletopEnv, seed: int) -> list[str]:
+    """The colors of the scene that a seed draws, whichever of them is named."""
     _, info = env.reset(seed=seed)
-    return list(info["colours"])
+    return list(info["colors"])
 
 
 def demonstrate(
@@ -140,9 +140,9 @@ def demonstrate(
     touched that block."""
     scene, *pushes = (int(word) for word in seed.generate_state(1 + BLOCKS_PER_SCENE))
     rng = np.random.default_rng(pushes[block])
-    colours = scene_colours(env, scene)
-    # Naming the colours changes what is drawn next, so every block's episode names them: one scene for all.
-    frame, _ = env.reset(seed=scene, options={"colours": colours, "target": colours[block]})
+    colors = scene_colors(env, scene)
+    # Naming the colors changes what is drawn next, so every block's episode names them: one scene for all.
+    frame, _ = env.reset(seed=scene, options={"colors": colors, "target": colors[block]})
     push: npt.NDArray[np.float64] = np.zeros(len(arm.JOINT_NAMES))
     frames: list[Frame] = []
     while True:

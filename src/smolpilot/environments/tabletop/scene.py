@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from .arm import skeleton
-from .colours import COLOURS
-from .render import Colour, Image, Sprite, View, face, join, limb, to_uint8
+from .colors import COLORS
+from .render import Color, Image, Sprite, View, face, join, limb, to_uint8
 
 VIEWS = {
     "top": View(position=(0.22, 0.0, 1.1), target=(0.22, 0.0, 0.0), up=(1.0, 0.0, 0.0), extent=0.54),
@@ -19,11 +19,11 @@ VIEWS = {
 }
 BLOCK_SIDE, BLOCK_HEIGHT = 0.075, 0.05
 # Near mid-grey, the zero of a normalised picture: what stands out to a small network is the blocks.
-_TABLE: Colour = (0.52, 0.52, 0.51)
-_FLOOR: Colour = (0.44, 0.45, 0.47)
-_LINK: Colour = (0.66, 0.67, 0.70)
-_JOINT: Colour = (0.40, 0.41, 0.44)
-_TIP: Colour = (0.05, 0.05, 0.05)
+_TABLE: Color = (0.52, 0.52, 0.51)
+_FLOOR: Color = (0.44, 0.45, 0.47)
+_LINK: Color = (0.66, 0.67, 0.70)
+_JOINT: Color = (0.40, 0.41, 0.44)
+_TIP: Color = (0.05, 0.05, 0.05)
 # The arm's points: 0 base, 1 shoulder, 2 elbow, 3 tip, 4 wrist, 5..7 shadows of 1..3. Limbs: from, to, radii in m.
 _LIMBS = (
     (0, 1, 0.036, 0.030, _JOINT),
@@ -40,9 +40,9 @@ _SHADOW = 0.22
 
 @dataclass(frozen=True)
 class Block:
-    """A coloured block on the table: centre in m, turned by `yaw` rad."""
+    """A colored block on the table: centre in m, turned by `yaw` rad."""
 
-    colour: str
+    color: str
     x: float
     y: float
     yaw: float
@@ -97,8 +97,8 @@ class Picture:
             if shadow is not None:
                 shadow.draw(image, _SHADOW)
         limbs = []
-        for i, j, first, last, colour in _LIMBS:
-            sprite = limb(pixels[i], pixels[j], (first * scales[i], last * scales[j]), colour, self._size)
+        for i, j, first, last, color in _LIMBS:
+            sprite = limb(pixels[i], pixels[j], (first * scales[i], last * scales[j]), color, self._size)
             if sprite is not None:
                 limbs.append((_depth(self._view, (world[i] + world[j]) / 2), sprite))
         return limbs
@@ -115,14 +115,14 @@ class Picture:
             self._fill(image, ground, (0.0, 0.0, 0.0), strength=_SHADOW)
         return image
 
-    def _fill(self, image: Image, corners: npt.ArrayLike, colour: Colour, strength: float = 1.0) -> None:
-        sprite = face(self._view.project(corners, self._size)[0], colour, self._size)
+    def _fill(self, image: Image, corners: npt.ArrayLike, color: Color, strength: float = 1.0) -> None:
+        sprite = face(self._view.project(corners, self._size)[0], color, self._size)
         if sprite is not None:
             sprite.draw(image, strength)
 
     def _block(self, block: Block) -> Sprite:
         """The side faces towards the camera and the top, as one sprite."""
-        colour, size = COLOURS[block.colour], self._size
+        color, size = COLORS[block.color], self._size
         bottom, top = block.footprint(0.0), block.footprint(BLOCK_HEIGHT)
         sprites = []
         for i in range(4):
@@ -132,8 +132,8 @@ class Picture:
                 continue
             shade = 0.62 + 0.18 * float(outward[1] / np.linalg.norm(outward))
             corners = self._view.project([bottom[i], bottom[j], top[j], top[i]], size)[0]
-            sprites.append(face(corners, _scaled(colour, shade), size))
-        sprites.append(face(self._view.project(top, size)[0], colour, size))
+            sprites.append(face(corners, _scaled(color, shade), size))
+        sprites.append(face(self._view.project(top, size)[0], color, size))
         return join([sprite for sprite in sprites if sprite is not None])
 
 
@@ -145,6 +145,6 @@ def _depth(view: View, point: npt.NDArray[np.float64]) -> float:
     return math.dist(view.position, point.tolist())
 
 
-def _scaled(colour: Colour, shade: float) -> Colour:
-    red, green, blue = colour
+def _scaled(color: Color, shade: float) -> Color:
+    red, green, blue = color
     return red * shade, green * shade, blue * shade

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from smolpilot.environments.tabletop import arm
+from smolpilot.environments.tabletop.env import CAMERAS, IMAGE_SIZE, RATE
 from smolpilot.robots import RobotProfile
-from smolpilot.simulation import arm
-from smolpilot.simulation.tabletop import CAMERAS, IMAGE_SIZE, RATE
 
 
 def test_inverse_kinematics_brings_the_tip_there():

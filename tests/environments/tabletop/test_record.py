@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from smolpilot.datasets import open_dataset
+from smolpilot.environments.tabletop import ScriptedExpert, TabletopEnv, arm
+from smolpilot.environments.tabletop.record import demonstrate, record
 from smolpilot.errors import UsageError
-from smolpilot.simulation import ScriptedExpert, TabletopEnv, arm
-from smolpilot.simulation.record import demonstrate, record
 
 NOISE = 0.04
 
@@ -47,7 +47,7 @@ def test_values_and_pictures_are_those_of_the_simulation(recording):
     assert dataset.instruction(0) == frames[0]["task"]
     for camera, picture in dataset.images(4).items():
         clean = frames[4][f"observation.images.{camera}"].astype(float)
-        assert np.abs(picture.astype(float) - clean).mean() < 6  # lossy video with halved colour resolution
+        assert np.abs(picture.astype(float) - clean).mean() < 6  # lossy video with halved color resolution
 
 
 def test_recorded_actions_are_clean_and_the_noise_moves_the_arm():
@@ -61,7 +61,7 @@ def test_recorded_actions_are_clean_and_the_noise_moves_the_arm():
     env, expert = TabletopEnv(), ScriptedExpert()
     scene = int(np.random.SeedSequence([7, 0]).generate_state(1)[0])
     _, info = env.reset(seed=scene)
-    env.reset(seed=scene, options={"colours": info["colours"], "target": info["colours"][0]})
+    env.reset(seed=scene, options={"colors": info["colors"], "target": info["colors"][0]})
     for frame in pushed:
         env.joints = frame["observation.state"].astype(np.float64)
         np.testing.assert_allclose(expert.action(env), frame["action"], atol=1e-4)
@@ -99,27 +99,27 @@ def test_each_scene_is_shown_for_both_of_its_blocks(recording):
 
 
 def test_a_target_keeps_its_own_demonstrations_of_the_same_scenes(tmp_path):
-    colours = ["red", "blue", "yellow"]
-    assert record(tmp_path / "all", 8, seed=5, colours=colours).discarded == 0
+    colors = ["red", "blue", "yellow"]
+    assert record(tmp_path / "all", 8, seed=5, colors=colors).discarded == 0
     every = open_dataset(tmp_path / "all")
-    for colour in colours:
-        text = f"touch the {colour} block"
-        summary = record(tmp_path / colour, 2, seed=5, colours=colours, target=colour)
+    for color in colors:
+        text = f"touch the {color} block"
+        summary = record(tmp_path / color, 2, seed=5, colors=colors, target=color)
         assert summary.instructions == {text: 2}
-        alone = open_dataset(tmp_path / colour)
+        alone = open_dataset(tmp_path / color)
         kept = [episode.index for episode in every.meta.episodes if list(episode.tasks) == [text]][:2]
         np.testing.assert_array_equal(alone.states, every.select(kept).states)
         np.testing.assert_array_equal(alone.actions, every.select(kept).actions)
 
 
 def test_an_environment_with_a_target_names_it_in_every_scene():
-    env = TabletopEnv(colours=["red", "blue", "yellow"], target="blue")
+    env = TabletopEnv(colors=["red", "blue", "yellow"], target="blue")
     for seed in range(8):
         _, info = env.reset(seed=seed)
         assert info["target"] == "blue"
-        assert len(info["colours"]) == 2
+        assert len(info["colors"]) == 2
 
 
-def test_a_target_that_is_no_colour_of_the_scenes_is_refused(tmp_path):
-    with pytest.raises(UsageError, match="'green' is not among the colours"):
+def test_a_target_that_is_no_color_of_the_scenes_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="'green' is not among the colors"):
         record(tmp_path / "green", 1, target="green")

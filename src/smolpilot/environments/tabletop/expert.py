@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from . import arm
+from .env import TabletopEnv
 from .scene import BLOCK_HEIGHT
-from .tabletop import TabletopEnv
 
 _STRIDE = 0.07  # m that the tip is asked to go ahead in one frame
 _GAIN = 1.0  # of the remaining way, near the goal
@@ -24,7 +24,7 @@ class ScriptedExpert:
     """
 
     def __init__(self, target: str | None = None) -> None:
-        """`target`: the colour to touch; None for the block that the environment's instruction names."""
+        """`target`: the color to touch; None for the block that the environment's instruction names."""
         self._target = target
 
     def action(self, env: TabletopEnv) -> npt.NDArray[np.float32]:
