@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from smolpilot.contracts import UntrainedInstructionWarning
 from smolpilot.errors import TransformError
 from smolpilot.keys import TASK
 
@@ -16,9 +17,7 @@ from .config import PolicyConfig
 from .parts import Batch
 from .tokenizer import PolicyTokenizer
 
-
-class UntrainedInstructionWarning(UserWarning):
-    """An instruction differs from all the policy was trained with; rewording alone has cost whole tasks."""
+__all__ = ["InstructionPart", "UntrainedInstructionWarning"]
 
 
 class InstructionPart:
