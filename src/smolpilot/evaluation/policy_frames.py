@@ -14,7 +14,7 @@ from smolpilot.waiting import working
 from .binding import bind
 
 if TYPE_CHECKING:
-    from smolpilot.contracts import Observation, Policy
+    from smolpilot.contracts import Policy
     from smolpilot.datasets import Dataset
 
 CALIBRATION_FRAMES = 32
@@ -28,7 +28,7 @@ def recorded_frames(
     *,
     units: Mapping[str, str] | None = None,
     beside: int = 0,
-) -> list[Observation]:
+) -> list[dict[str, Any]]:
     """`count` frames spread evenly over a dataset; states in the policy's own joint order and units.
 
     units: as in `bind`.
@@ -42,7 +42,7 @@ def recorded_frames(
     states = bound.state.forward(dataset.states)
     rows = np.arange(len(dataset))
     left = np.setdiff1d(rows, _spread(rows, beside)) if beside else rows
-    frames: list[Observation] = []
+    frames: list[dict[str, Any]] = []
     for row in _spread(left if len(left) else rows, count).tolist():
         seen = {camera: dataset.image(row, camera) for camera in bound.cameras}
         frames.append(make_observation(states[row], seen, dataset.instruction(row)))
