@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy.typing as npt
@@ -24,7 +25,7 @@ def make_tabletop(colors: tuple[str, ...] = DEFAULT_COLORS, target: str | None =
     colors: from which each scene draws its two blocks: red, green, blue, yellow. target: the one that is in every scene
     and named in it; None: drawn anew for each.
     """
-    return _Tabletop(TabletopEnv(colors=colors, target=target), colors if target is None else (target,))
+    return Tabletop(TabletopEnv(colors=colors, target=target), colors if target is None else (target,))
 
 
 @functools.cache
@@ -32,8 +33,10 @@ def _profile() -> RobotProfile:
     return RobotProfile.load("tabletop")
 
 
-class _Tabletop(Environment):
-    def __init__(self, env: TabletopEnv, named: tuple[str, ...]) -> None:
+class Tabletop(Environment):
+    """The gymnasium environment behind the contract."""
+
+    def __init__(self, env: TabletopEnv, named: Sequence[str] = DEFAULT_COLORS) -> None:
         """named: the colors that instructions name."""
         self._env = env
         self._spec = EnvironmentSpec(
