@@ -17,6 +17,7 @@ from .policy import (
     PolicySpec,
     TimedPolicy,
     TwoStagePolicy,
+    UntrainedInstructionWarning,
 )
 from .registry import CAMERAS, ENVIRONMENTS, POLICIES, REGISTRIES, ROBOTS, TELEOPERATORS, Plugin, Registry
 
@@ -51,6 +52,7 @@ __all__ = [
     "Registry",
     "TimedPolicy",
     "TwoStagePolicy",
+    "UntrainedInstructionWarning",
     "check_horizon",
     "make_observation",
 ]
