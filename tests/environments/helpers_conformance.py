@@ -103,7 +103,7 @@ def _check_alternatives(env: Environment, seed: int) -> None:
         assert there.instruction == other[TASK] == text
         assert info.instruction in there.alternatives
         assert set(there.groups) == set(info.groups)
-    with pytest.raises(UsageError, match="no instruction"):
+    with pytest.raises(UsageError, match="whistle a tune"):
         env.reset(seed, instruction="whistle a tune")
     assert env.reset(seed)[1] == info
 

@@ -66,6 +66,17 @@ def test_a_package_of_one_file_adds_it_by_name(installed: Path) -> None:
         environment_factory("cart", {"stat": "1"})
 
 
+def test_rollout_takes_it_by_name(installed: Path, tmp_path: Path) -> None:
+    out = tmp_path / "still"
+    done = run_smolpilot(installed, "rollout", "hold-state", "--env", "cart", "--out", str(out), "--episodes", "2",
+                         "--env-settings", "start=0.5")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    results = json.loads((out / "results.json").read_text())
+    assert (results["env"], results["env_settings"], results["successes"]) == ("cart", {"start": "0.5"}, 0)
+    assert results["failures"] == {"none": 2}
+    assert (out / "video.mp4").is_file()
+
+
 def test_the_command_line_sees_it(installed: Path) -> None:
     done = run_smolpilot(installed, "plugins", "--json", "--check")
     rows = {row["name"]: row for row in json.loads(done.stdout)["plugins"] if row["kind"] == "environment"}
