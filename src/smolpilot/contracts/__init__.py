@@ -2,7 +2,8 @@
 
 from .action_queue import ActionQueue, check_horizon
 from .environment import Environment, EnvironmentFactory, EnvironmentSpec, EpisodeInfo, Outcome
-from .observation import CAPTURED_AT, Image, Observation, make_observation
+from .history import History
+from .observation import CAPTURED_AT, HISTORY, Image, Observation, make_observation
 from .policy import (
     GUIDED,
     RANDOM,
@@ -25,6 +26,7 @@ __all__ = [
     "CAPTURED_AT",
     "ENVIRONMENTS",
     "GUIDED",
+    "HISTORY",
     "POLICIES",
     "RANDOM",
     "REGISTRIES",
@@ -38,6 +40,7 @@ __all__ = [
     "EnvironmentFactory",
     "EnvironmentSpec",
     "EpisodeInfo",
+    "History",
     "Image",
     "Leftover",
     "Observation",
