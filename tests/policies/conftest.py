@@ -7,11 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from smolpilot.contracts import Embodiment
 from smolpilot.datasets import open_dataset
 from smolpilot.datasets.stored_statistics import exact_statistics
+from smolpilot.inference.export.exporting import export_policy
 from smolpilot.keys import STATE, TASK, image_key
+from smolpilot.policy import Policy as SmolVLAPolicy
+from smolpilot.policy import new_policy
 
 
 @pytest.fixture(scope="session")
@@ -41,3 +45,22 @@ def observations(tiny_dataset: Path) -> list[dict[str, Any]]:
         }
         for row in (3, 9, 25)
     ]
+
+
+@pytest.fixture(scope="session")
+def smolvla(tiny_dataset: Path) -> SmolVLAPolicy:
+    """A tiny SmolVLA for the tiny dataset, in which every input matters."""
+    policy = new_policy("tiny", meta=open_dataset(tiny_dataset).meta, device="cpu")
+    with torch.no_grad():
+        for parameter in policy.model.parameters():
+            if parameter.ndim > 1:
+                parameter *= 2
+    return policy
+
+
+@pytest.fixture(scope="session")
+def exported(smolvla: SmolVLAPolicy, observations: list[dict[str, Any]], tmp_path_factory: Any) -> Path:
+    """Its export, float32; not to be changed."""
+    folder: Path = tmp_path_factory.mktemp("exported") / "out"
+    export_policy(smolvla, folder, observations[:1])
+    return folder

@@ -71,9 +71,11 @@ def test_what_is_unknown_is_asked_for(tiny_dataset: Path, embodiment: Embodiment
     with pytest.raises(UsageError, match=r"has 2 values, 2 of them finite\.[\s\S]*3 finite numbers"):
         mean_action("", PLAIN, dataclasses.replace(embodiment, statistics={ACTION: {"mean": np.zeros(2)}}))
     with pytest.raises(UsageError, match=r"has 3 values, 2 of them finite"):
-        mean_action("", PLAIN, dataclasses.replace(embodiment, statistics={ACTION: {"mean": np.float64([0, 1, np.nan])}}))
+        mean_action(
+            "", PLAIN, dataclasses.replace(embodiment, statistics={ACTION: {"mean": np.float64([0, 1, np.nan])}})
+        )
+    reordered = dataclasses.replace(embodiment, action_names=("lift", "pan", "gripper"))
     with pytest.raises(UsageError, match="the same joints in the same order"):
-        reordered = dataclasses.replace(embodiment, action_names=("lift", "pan", "gripper"))
         mean_action("", PolicyOptions(stats_from=tiny_dataset), reordered)
     with pytest.raises(UsageError, match="hold-state takes no source, but was given 'here'"):
         hold_state("here", PLAIN, embodiment)
