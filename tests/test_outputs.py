@@ -32,7 +32,7 @@ def short(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import numpy as np
 
     from smolpilot.datasets import DatasetWriter
-    from smolpilot.simulation.tabletop import CAMERAS  # noqa: F401  (loaded before anybody else runs)
+    from smolpilot.environments.tabletop.env import CAMERAS  # noqa: F401  (loaded before anybody else runs)
 
     path = tmp_path_factory.mktemp("short") / "data"
     with DatasetWriter(

@@ -13,11 +13,11 @@ import torch
 
 from smolpilot.cli.main import main
 from smolpilot.datasets import DatasetWriter, open_dataset
+from smolpilot.environments.tabletop import TabletopEnv
 from smolpilot.errors import ProfileError
 from smolpilot.keys import ACTION, STATE
 from smolpilot.policy import Policy, adapt_policy, load_policy, new_policy, save_bundle, seal_bundle
 from smolpilot.robots import RobotProfile
-from smolpilot.simulation import make_env
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 SMALL = {"chunk_size": 4, "n_action_steps": 2, "num_steps": 2}
@@ -30,7 +30,7 @@ TEXTS = ("config.json", "policy_preprocessor.json", "policy_postprocessor.json")
 def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two short episodes of the tabletop."""
     path = tmp_path_factory.mktemp("data") / "tabletop"
-    env = make_env("tabletop")
+    env = TabletopEnv()
     names = [joint.name for joint in RobotProfile.load("tabletop").joints]
     sizes = {"top": (64, 64), "side": (64, 64)}
     with DatasetWriter(path, fps=10, state_names=names, action_names=names, cameras=sizes) as writer:

@@ -13,10 +13,10 @@ import pytest
 
 from smolpilot.cli.main import main
 from smolpilot.datasets import DatasetWriter, open_dataset
+from smolpilot.environments.tabletop import TabletopEnv
 from smolpilot.keys import ACTION, STATE, TASK, image_key
 from smolpilot.policy import new_policy, save_bundle
 from smolpilot.robots import RobotProfile
-from smolpilot.simulation import make_env
 
 SMALL = {"chunk_size": 4, "n_action_steps": 2, "num_steps": 2}
 
@@ -25,7 +25,7 @@ SMALL = {"chunk_size": 4, "n_action_steps": 2, "num_steps": 2}
 def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three short episodes of the tabletop, with waving instead of reaching."""
     path = tmp_path_factory.mktemp("data") / "tabletop"
-    env = make_env("tabletop")
+    env = TabletopEnv()
     names = [joint.name for joint in RobotProfile.load("tabletop").joints]
     sizes = {"top": (64, 64), "side": (64, 64)}
     with DatasetWriter(path, fps=10, state_names=names, action_names=names, cameras=sizes) as writer:

@@ -171,7 +171,7 @@ ELSEWHERE = [
     "training.stages.plan",
     "evaluation.options",
     "evaluation.bench_options",
-    "simulation.options",
+    "environments.tabletop.options",
 ]
 
 

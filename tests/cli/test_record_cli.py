@@ -12,7 +12,7 @@ from smolpilot.datasets import open_dataset
 
 def test_record_says_what_it_wrote_and_the_next_command(tmp_path, capsys):
     out = tmp_path / "demos"
-    assert main(["record", "--out", str(out), "--episodes", "2", "--colours", "red", "blue"]) == 0
+    assert main(["record", "--out", str(out), "--episodes", "2", "--colors", "red", "blue"]) == 0
     text = capsys.readouterr().out
     assert "2 episodes" in text
     assert f"smolpilot train --dataset {out} --robot tabletop" in text
@@ -38,12 +38,12 @@ def test_misuse(tmp_path, capsys):
     assert main(["record", "--out", out, "--episodes", "0"]) == 2
     assert "at least 1" in capsys.readouterr().err
     assert main(["record", "--out", out, "--noise", "2"]) == 2
-    assert main(["record", "--out", out, "--episodes", "1", "--colours", "red", "pink"]) == 2
+    assert main(["record", "--out", out, "--episodes", "1", "--colors", "red", "pink"]) == 2
     assert "no pink block" in capsys.readouterr().err
     assert main(["record", "--out", str(tmp_path), "--episodes", "1"]) == 2
     assert list(tmp_path.iterdir()) == []
 
 
-def test_help_needs_no_simulation():
+def test_help_needs_no_environment():
     code = "import sys, smolpilot.cli.record; sys.exit(any(name in sys.modules for name in ('gymnasium', 'torch')))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -75,7 +75,7 @@ def test_a_negative_number_of_processes(
         (["eval", "FOLDER", "--dataset", "DATA", "--out", "OUT", "--max-frames", "0"], "--max-frames is 0"),
         (["eval", "FOLDER", "--dataset", "DATA", "--out", "OUT", "--num-steps", "0"], "--num-steps is 0"),
         (["eval", "FOLDER", "--dataset", "DATA", "--out", "OUT", "--seed", "-1"], "--seed is -1"),
-        (["record", "--out", "OUT", "--episodes", "1", "--colours", "red", "mauve"], "mauve"),
+        (["record", "--out", "OUT", "--episodes", "1", "--colors", "red", "mauve"], "mauve"),
         (["watch", "FOLDER", "--every", "0"], "--every is 0"),
     ],
     ids=lambda value: None if isinstance(value, str) else " ".join(value[:2] + value[-2:]),

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
+from smolpilot.contracts import RANDOM, Leftover, Observation, Policy, PolicyFacts, PolicySpec
 from smolpilot.datasets import Dataset, DatasetWriter, open_dataset
 from smolpilot.keys import ACTION, STATE, TASK, image_key
-from smolpilot.policy.config import PolicyConfig
-from smolpilot.policy.presets import preset
 from smolpilot.robots import Camera, Joint, RobotProfile
 
 LENGTHS = (14, 9, 12, 11)
@@ -75,50 +73,41 @@ def profile() -> RobotProfile:
     )
 
 
-class StubPolicy:
-    """Has the surface of Policy that evaluation uses; `plan(episode, frame)` gives its chunk [H, 3]."""
+class StubPolicy(Policy):
+    """`plan(episode, frame)` gives its chunk [H, 3]; what it is may be changed from outside."""
 
     def __init__(self, plan: Callable[[int, int], np.ndarray], profile: RobotProfile | None, lineage: dict) -> None:
         self.plan, self.profile, self.lineage = plan, profile, lineage
-        shape = {
-            "chunk_size": H,
-            "n_action_steps": 2,
-            "state_dim": 3,
-            "action_dim": 3,
-            "image_shapes": {"cam": (3, 64, 64)},
-        }
-        self.model = torch.nn.Linear(2, 2)
-        self.model.config = preset("tiny", **shape)
-        self.transforms = SimpleNamespace(camera_map={"top": "cam"})
         self.statistics: dict[str, Any] = {ACTION: {"mean": np.array([2.0, 1.0, 0.5])}}
-        self.instructions: list[str] = ["press the red button", "press the green button"]
-        self.n_action_steps, self.device, self.report = 2, torch.device("cpu"), SimpleNamespace(source="runs/stub")
-        self.noises: list[torch.Tensor] = []
-        self.frames: list[dict[str, Any]] = []
-        self._queue = 0
+        self.instructions = ["press the red button", "press the green button"]
+        self.cameras, self.action_dim, self.warnings = ("top",), 3, ()
+        self.seeds: list[int] = []
+        self.frames: list[Observation] = []
 
     @property
-    def config(self) -> PolicyConfig:
-        return self.model.config
+    def spec(self) -> PolicySpec:
+        facts = PolicyFacts(source="runs/stub", kind="stub", lineage=self.lineage, warnings=tuple(self.warnings))
+        return PolicySpec(
+            "stub", 3, self.action_dim, H, 2, cameras=self.cameras, profile=self.profile,
+            instructions=tuple(self.instructions), statistics=self.statistics, capabilities=frozenset({RANDOM}),
+            facts=facts,
+        )  # fmt: skip
 
-    def predict_chunks(self, frames: list[dict[str, Any]], noise: torch.Tensor | None = None) -> torch.Tensor:
-        if noise is not None:
-            assert noise.shape == (len(frames), H, self.config.max_action_dim)
-            self.noises += list(noise)
-            self.frames += frames
-        return torch.from_numpy(np.stack([self.plan(*which_frame(f)) for f in frames]).astype(np.float32))
-
-    def predict_chunk(self, frame: dict[str, Any]) -> torch.Tensor:
-        return self.predict_chunks([frame])[0]
-
-    def select_action(self, frame: dict[str, Any]) -> torch.Tensor:
-        return self.predict_chunks([frame])[0, 0]
-
-    def reset(self) -> None:
-        self._queue = 0
+    def predict(
+        self,
+        observations: Sequence[Observation],
+        *,
+        seeds: Sequence[int] | None = None,
+        previous: Leftover | None = None,
+    ) -> np.ndarray:
+        if seeds is not None:
+            assert len(seeds) == len(observations)
+            self.seeds += seeds
+            self.frames += observations
+        return np.stack([self.plan(*which_frame(frame)) for frame in observations]).astype(np.float32)
 
 
-def which_frame(frame: dict[str, Any]) -> tuple[int, int]:
+def which_frame(frame: Observation) -> tuple[int, int]:
     """Episode and frame number, read off the state (pan holds both, lift tells them apart)."""
     pan = float(frame[STATE][0])
     for episode, length in enumerate(LENGTHS):

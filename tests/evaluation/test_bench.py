@@ -193,7 +193,7 @@ def test_calibration_and_measurement_take_different_frames(bundle: Path, tiny_da
 
 
 def test_an_engine_in_closed_loop(tmp_path: Path) -> None:
-    from smolpilot.simulation.record import record
+    from smolpilot.environments.tabletop.record import record
 
     record(tmp_path / "data", 1, seed=0)
     policy: Policy = new_policy("tiny", meta=open_dataset(tmp_path / "data").meta, device="cpu")

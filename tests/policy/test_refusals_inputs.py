@@ -13,7 +13,6 @@ from smolpilot.datasets import open_dataset
 from smolpilot.errors import SmolpilotError, TransformError, UsageError
 from smolpilot.policy import new_policy
 from smolpilot.policy.normalise import Normaliser
-from smolpilot.simulation import TabletopEnv
 
 from .helpers_transforms import frame, statistics, tiny_config, transforms
 
@@ -102,26 +101,3 @@ def test_what_a_new_policy_is_not_made_of(tiny_dataset: Path, tmp_path: Path) ->
         new_policy("tiny", meta=meta, tokenizer_dir=tmp_path, device="cpu")
     with pytest.raises(UsageError, match="needs the tokenizer of SmolVLM2"):
         new_policy("smolvla", meta=meta, device="cpu")
-
-
-# -- the simulation ----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("colours", "words"),
-    [(["red"], "The colours are"), (["red", "red"], "The colours are"), ([], "The colours are"),
-     (["red", "rde"], "There is no rde block")],
-)  # fmt: skip
-def test_colors_of_a_scene(colours: list[str], words: str) -> None:
-    with pytest.raises(UsageError, match=words):
-        TabletopEnv(colours=colours)
-
-
-def test_a_block_that_is_not_there() -> None:
-    env = TabletopEnv(colours=["red", "blue"])
-    env.reset(seed=0)
-    assert env.block("blue").colour == "blue"
-    with pytest.raises(UsageError, match="No green block in the scene"):
-        env.block("green")
-    with pytest.raises(UsageError, match=r"Unknown reset option 'targt'.\nFix: Did you mean 'target'"):
-        env.reset(seed=0, options={"colours": ["red", "blue"], "targt": "red"})

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from smolpilot.cli.main import main
+from smolpilot.contracts.lineage import differs
 from smolpilot.datasets import DatasetWriter, open_dataset
 from smolpilot.errors import TrainingError, UsageError
 from smolpilot.keys import ACTION, STATE
@@ -21,7 +22,6 @@ from smolpilot.training.distance import check_drift, hardly_moves, listed_far, m
 from smolpilot.training.memory import fill_memory, largest_that_fits
 from smolpilot.training.options import AUGMENTATIONS, check, resolve
 from smolpilot.training.preflight import PreflightOptions, preflight
-from smolpilot.training.together import differs
 
 NAMES = ["pan", "lift", "roll"]
 

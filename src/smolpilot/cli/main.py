@@ -18,6 +18,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "demo": ("smolpilot.cli.demo", "the main job in seven minutes: record, train, evaluate, closed loop, report"),
     "doctor": ("smolpilot.cli.doctor", "check Python, torch, devices, video codecs, disk and hub; say how to fix"),
     "robots": ("smolpilot.cli.robots", "list and show robot profiles; `robots check FILE` validates your own"),
+    "plugins": ("smolpilot.cli.plugins", "policies, environments, robots ... by name, also those of other packages"),
     "dataset": (
         "smolpilot.cli.dataset",
         "recordings: info, convert, compare, check, repair, edit and view; `dataset --help`",

@@ -1,4 +1,4 @@
-"""`smolpilot record --out DIR`: demonstrations of the shipped simulation as a dataset."""
+"""`smolpilot record --out DIR`: demonstrations of the shipped tabletop as a dataset."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import json
 
 from smolpilot.cli.options import parse
 from smolpilot.cli.progress import progress_bar
-from smolpilot.simulation.options import RecordOptions
+from smolpilot.environments.tabletop.options import RecordOptions
 from smolpilot.words import numbered
 
 
 def main(args: list[str]) -> int:
     """Run the verb; 0 when the dataset is written."""
     options = parse(RecordOptions, args, verb="record")
-    from smolpilot.simulation.record import record
+    from smolpilot.environments.tabletop.record import record
 
     with progress_bar() as progress:
         summary = record(
@@ -21,7 +21,7 @@ def main(args: list[str]) -> int:
             options.episodes,
             options.seed,
             noise=options.noise,
-            colours=options.colours,
+            colors=options.colors,
             target=options.target,
             codec=options.codec,
             progress=progress,

@@ -18,6 +18,7 @@ from .policy import (
     PolicySpec,
     TimedPolicy,
     TwoStagePolicy,
+    UntrainedInstructionWarning,
 )
 from .registry import CAMERAS, ENVIRONMENTS, POLICIES, REGISTRIES, ROBOTS, TELEOPERATORS, Plugin, Registry
 
@@ -54,6 +55,7 @@ __all__ = [
     "Registry",
     "TimedPolicy",
     "TwoStagePolicy",
+    "UntrainedInstructionWarning",
     "check_horizon",
     "make_observation",
 ]

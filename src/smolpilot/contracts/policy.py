@@ -26,6 +26,10 @@ RANDOM = "random"
 type EngineMode = Literal["plain", "exact", "fast", "int8"]
 
 
+class UntrainedInstructionWarning(UserWarning):
+    """An instruction differs from all the policy was trained with; rewording alone has cost whole tasks."""
+
+
 @dataclass(frozen=True)
 class PolicyFacts:
     """Where a policy comes from and what computes it, for reports; what is not known stays open."""

@@ -8,20 +8,22 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from smolpilot.contracts import Embodiment
+from smolpilot.contracts.lineage import layout_for
 from smolpilot.datasets.units import find_profile, joint_units
 from smolpilot.errors import UsageError
 from smolpilot.keys import ACTION, STATE
 from smolpilot.metrics import Floats
-from smolpilot.policy.units import layout_for
 from smolpilot.robots import Joint, JointMapping, map_joints
-from smolpilot.robots.layout import FrameLayout, map_layout
+from smolpilot.robots.layout import FrameLayout, frame_layout, map_layout, to_policy_order
+from smolpilot.statistics import Statistics
 
 from .scored import F32
 
 if TYPE_CHECKING:
+    from smolpilot.contracts import Policy, PolicySpec
     from smolpilot.datasets import DatasetMeta
-    from smolpilot.inference import Engine
-    from smolpilot.policy import Policy
+    from smolpilot.robots import RobotProfile
 
 UNKNOWN_UNIT = "dataset units"  # LeRobot datasets carry no units; a profile derived from one cannot know them
 
@@ -50,9 +52,9 @@ class Binding:
 
 
 def bind(
-    policy: Policy | Engine, meta: DatasetMeta, units: Mapping[str, str] | None = None, *, robot: str | None = None
+    policy: Policy, meta: DatasetMeta, units: Mapping[str, str] | None = None, *, robot: str | None = None
 ) -> Binding:
-    """Match joints by name and cameras by the policy's camera map.
+    """Match joints by name, and see that the policy's cameras are there.
 
     `units` of the dataset's joints where they differ from the profile's, as for training; without them those that
     training was told, for the very dataset. `robot`: the profile that names the units of a policy without one, as
@@ -60,27 +62,28 @@ def bind(
 
     Raises ProfileError when the joints differ, UsageError when a camera or a dimension is missing.
     """
-    profile = policy.profile
+    spec = policy.spec
+    profile = spec.profile
     if profile is not None:
         state_joints, action_joints = profile.state_joints, profile.action_joints
     else:
         # Without a profile the policy's own order is the recording's, as LeRobot takes it.
         state_joints, action_joints = _as_recorded(meta, robot)
-    layout = layout_for(policy, meta, units)
+    layout = layout_for(profile, spec.facts.lineage, meta, units)
     state = map_joints(layout.state, state_joints, what="the recorded state")
     action = map_joints(layout.action, action_joints, what="the recorded action")
-    _check_width("state", policy.config.state_dim, state.names, meta)
-    _check_width("action", policy.config.action_dim, action.names, meta)
+    _check_width("state", spec.state_dim, state.names, meta)
+    _check_width("action", spec.action_dim, action.names, meta)
     places = {name: s for s, name in enumerate(state.names)}
     return Binding(
         state=state,
         action=action,
-        cameras=_cameras(policy, meta),
+        cameras=_cameras(spec, meta),
         joints=list(action.names),
         units=[UNKNOWN_UNIT if joint.unit == "unknown" else joint.unit for joint in action_joints],
         limits=[joint.position_limits for joint in action_joints],
-        mean_action=_mean_action(policy, len(action.names)),
-        trained_span=_trained_span(policy),
+        mean_action=_mean_action(spec.statistics, len(action.names)),
+        trained_span=_trained_span(spec.statistics),
         _state_of_action=[places.get(name) for name in action.names],
     )
 
@@ -115,29 +118,68 @@ def _check_width(what: str, expected: int, names: Sequence[str], meta: DatasetMe
         )
 
 
-def _cameras(policy: Policy | Engine, meta: DatasetMeta) -> list[str]:
-    """The robot cameras that fill a slot of the policy, each present in the dataset."""
-    used = [camera for camera, slot in policy.transforms.camera_map.items() if slot is not None]
-    missing = [camera for camera in used if camera not in meta.camera_names]
+def _cameras(spec: PolicySpec, meta: DatasetMeta) -> list[str]:
+    """The robot cameras that the policy reads, each present in the dataset."""
+    missing = [camera for camera in spec.cameras if camera not in meta.camera_names]
     if missing:
         raise UsageError(
             f"The dataset {meta.root} lacks the camera {', '.join(missing)}; it has "
             f"{', '.join(meta.camera_names) or 'none'}.",
-            expected=f"the cameras of the policy: {', '.join(used)}",
-            fix="pair them: --camera-map NAME=SLOT ... with slots "
-            f"{', '.join(policy.config.real_cameras)} (in Python: policy.cameras.pair_cameras)",
+            expected=f"the cameras of the policy: {', '.join(spec.cameras)}",
+            fix="say which of them takes its place: --camera-map NAME=SLOT ... (in Python: open_policy with "
+            "PolicyOptions(camera_map=...))",
         )
-    return used
+    return list(spec.cameras)
 
 
-def _mean_action(policy: Policy | Engine, width: int) -> Floats:
-    mean = policy.statistics.get(ACTION, {}).get("mean")
+def _mean_action(statistics: Statistics, width: int) -> Floats:
+    mean = statistics.get(ACTION, {}).get("mean")
     return np.full(width, np.nan) if mean is None else np.asarray(mean, dtype=np.float64).reshape(-1)
 
 
-def _trained_span(policy: Policy | Engine) -> Floats | None:
-    stats = policy.statistics.get(ACTION, {})
+def _trained_span(statistics: Statistics) -> Floats | None:
+    stats = statistics.get(ACTION, {})
     if "min" not in stats or "max" not in stats:
         return None
     span: Floats = np.asarray(stats["max"] - stats["min"], dtype=np.float64).reshape(-1)
     return span
+
+
+def embodiment_of(meta: DatasetMeta, robot: str | None = None, units: Mapping[str, str] | None = None) -> Embodiment:
+    """What a policy is opened for that will read this dataset: joints, cameras, rate, statistics, instructions.
+
+    robot: the profile that names the units, as `--robot` says it; None: by robot_type or joint names. Where the
+    dataset has that profile's joints in its order and units, the profile goes along, else the order is the dataset's.
+    units: of the dataset's joints where they differ, as in `bind`; the profile and its order are then what policies
+    see. Raises ProfileError for an unknown or unfit `robot`, UsageError for a joint that `units` should not name.
+    """
+    profile = find_profile(meta, robot, [])
+    plain = FrameLayout.of_dataset(meta)
+    if profile is not None and units:
+        layout = frame_layout(meta, profile, units)
+    else:
+        layout, profile = plain, profile if profile is not None and _is_as_recorded(meta, profile, robot) else None
+    names = (
+        ([joint.name for joint in profile.state_joints], [joint.name for joint in profile.action_joints])
+        if profile is not None
+        else (meta.state_names, meta.action_names)
+    )
+    return Embodiment(
+        owner="the dataset",
+        cameras=tuple(meta.camera_names),
+        state_names=tuple(names[0]),
+        action_names=tuple(names[1]),
+        profile=profile,
+        rate=meta.fps,
+        statistics=to_policy_order(meta.statistics, layout, profile),
+        instructions=tuple(meta.tasks.values()),
+    )
+
+
+def _is_as_recorded(meta: DatasetMeta, profile: RobotProfile, robot: str | None) -> bool:
+    """Whether the dataset has the profile's joints by name, in its order and units."""
+    mappings = map_layout(FrameLayout.of_dataset(meta), profile)
+    known = joint_units(meta, profile, chosen=robot is not None)
+    return all(mapping.is_identity and not mapping.positional for mapping in mappings) and all(
+        None not in units for units in known.values()
+    )

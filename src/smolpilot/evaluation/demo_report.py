@@ -8,14 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from smolpilot.atomic import write_text_atomic
-from smolpilot.errors import UsageError
-from smolpilot.json_input import read_json_file
 
 from .plots import training_curve
-from .report import METRICS, PANELS, inline, percent, render
-from .rollout_report import RESULTS, VIDEO
-
-_LEGEND = "Green: the named block was touched; red: another one, or none in time."
+from .report import LEGEND, METRICS, PANELS, inline, percent, render
+from .results import VIDEO, failure_text, read_document, read_results
 
 
 def write_demo_report(
@@ -32,20 +28,23 @@ def write_demo_report(
     eval_dir: of `smolpilot eval`. rollouts: name -> folder of `smolpilot rollout`; the first one's video comes first.
     train_metrics_path: metrics.jsonl of the run. Raises UsageError when a folder is not what it should be.
     """
-    document = _read(eval_dir, METRICS)
-    results = {name: _read(folder, RESULTS) for name, folder in rollouts.items()}
+    document = read_document(eval_dir, METRICS)
+    results = {name: read_results(folder) for name, folder in rollouts.items()}
     videos = [
         {"name": name, "data": inline((folder / VIDEO).read_bytes())}
         for name, folder in rollouts.items()
         if (folder / VIDEO).is_file()
     ]
+    labels = {label: failure_text(result, label) for result in results.values() for label in result["failures"]}
     page = render(
         "demo.html.j2",
+        labels=labels,
+        goal=next((result["goal"] for result in results.values()), ""),
         title=title,
         subtitle=f"{document['split']['text']}; {document['machine']['device']}",
         verdicts=[_sentence(name, result) for name, result in results.items()],
         main_video=videos[0]["data"] if videos else None,
-        video_text=f"{_capital(videos[0]['name'])}: the first episodes. {_LEGEND}" if videos else "",
+        video_text=f"{_capital(videos[0]['name'])}: the first episodes. {LEGEND}" if videos else "",
         more_videos=videos[1:],
         rollouts=results,
         training=_training(train_metrics_path),
@@ -57,26 +56,13 @@ def write_demo_report(
     return out
 
 
-def _read(folder: Path, name: str) -> dict[str, Any]:
-    try:
-        content = read_json_file(folder / name)
-        if not isinstance(content, dict):
-            raise ValueError("it is no JSON object")
-    except (OSError, ValueError) as error:
-        raise UsageError(
-            f"{folder} holds no readable {name}.", fix="run the evaluation or rollout that writes it again"
-        ) from error
-    return content
-
-
 def _sentence(name: str, result: dict[str, Any]) -> dict[str, Any]:
     low, high = (percent(end) for end in result["interval"])
     rate = percent(result["success_rate"])
-    reached = result["reached"]
+    failed = [f"{failure_text(result, label)} in {count}" for label, count in result["failures"].items()]
     text = (
-        f"{_capital(name)}: reached the named block in {rate} of {result['episodes']} fresh episodes "
-        f"(95 % interval {low.removesuffix(' %')} to {high}), the other block in {reached['other']}, none in "
-        f"{reached['none']}."
+        f"{_capital(name)}: success in {rate} of {result['episodes']} fresh episodes (95 % interval "
+        f"{low.removesuffix(' %')} to {high})" + (f"; {', '.join(failed)}" if failed else "") + "."
     )
     # Untrained weights are there to fail.
     return {"text": text, "good": (result["success_rate"] >= 0.5) != bool(result["untrained"])}

@@ -8,62 +8,51 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from smolpilot.contracts import ActionQueue
+
 if TYPE_CHECKING:
-    from smolpilot.inference import Engine
-    from smolpilot.policy import Policy
+    from smolpilot.contracts import Observation, Policy
 
 WARM_UP = 3  # predictions that are not counted: lazy initialisation, caches, clocks
 _REPEATS, _FEWEST = 50, 5
 _BUDGET_S = 8.0  # a big policy on a small machine gets fewer repeats
 
 
-def measure_latency(policy: Policy | Engine, frame: dict[str, Any]) -> dict[str, Any]:
+def measure_latency(policy: Policy, observation: Observation) -> dict[str, Any]:
     """Milliseconds per chunk (one frame, transforms included) and per queue pop: p50, p95, mean and all samples.
 
-    A chunk is a forward pass with all denoising steps; a pop takes the next action of a chunk predicted before, as
-    `select_action` does between plans. Averaging the two, as some benchmarks do, describes neither. An engine forgets
-    the frame in between: on a robot no picture comes twice.
+    A chunk is a forward pass with all denoising steps, until its numbers are in main memory; a pop takes the next
+    action of a chunk predicted before, as `select_action` does between plans. Averaging the two, as some benchmarks do,
+    describes neither. A policy forgets the frame in between: on a robot no picture comes twice.
     """
 
     def anew() -> None:
         policy.reset()
-        policy.predict_chunk(frame)
+        policy.predict([observation])
 
-    chunks = _sample(policy, anew)
+    chunks = _sample(anew)
     policy.reset()
-    policy.select_action(frame)
+    queue = ActionQueue(policy)
+    queue.select_action(observation)
     pops = []
-    for _ in range(policy.n_action_steps - 1):
+    for _ in range(len(queue)):
         start = time.perf_counter()
-        policy.select_action(frame)
+        queue.select_action(observation)
         pops.append((time.perf_counter() - start) * 1e3)
     policy.reset()
     return {"warm_up": WARM_UP, "batch": 1, "chunk": _describe(chunks), "queue_pop": _describe(pops)}
 
 
-def _sample(policy: Policy | Engine, call: Callable[[], object]) -> list[float]:
+def _sample(call: Callable[[], object]) -> list[float]:
     begin = time.perf_counter()
     for _ in range(WARM_UP):
         call()
-    _synchronise(policy)
     samples: list[float] = []
     while len(samples) < _FEWEST or (len(samples) < _REPEATS and time.perf_counter() - begin < _BUDGET_S):
         start = time.perf_counter()
         call()
-        _synchronise(policy)
         samples.append((time.perf_counter() - start) * 1e3)
     return samples
-
-
-def _synchronise(policy: Policy | Engine) -> None:
-    """Wait for the device: kernels run behind the call's back on CUDA and MPS."""
-    import torch
-
-    kind = torch.device(policy.device).type
-    if kind == "cuda":
-        torch.cuda.synchronize(policy.device)
-    elif kind == "mps":
-        torch.mps.synchronize()
 
 
 def _describe(samples: list[float]) -> dict[str, Any]:

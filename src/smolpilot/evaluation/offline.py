@@ -2,34 +2,30 @@
 
 from __future__ import annotations
 
-import dataclasses
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from smolpilot.contracts import UntrainedInstructionWarning, make_observation
 from smolpilot.errors import NotFiniteError
-from smolpilot.inference.engine import Engine
-from smolpilot.keys import STATE, TASK, image_key
 from smolpilot.metrics import chunk_targets
-from smolpilot.policy.instruction import UntrainedInstructionWarning
 
+from .asking import checked_chunks
 from .binding import Binding, bind
 from .latency import measure_latency
 from .machine import device_name, machine
-from .origin import describe_policy, engine_warnings, instruction_warnings, rate_warnings
+from .origin import describe_policy, instruction_warnings, rate_warnings
 from .scored import F32, Ints, Scored
 from .selection import HELD_OUT, Split, choose_episodes, choose_rows
 from .summary import plain, summarise
 
 if TYPE_CHECKING:
-    import torch
-
+    from smolpilot.contracts import Observation, Policy, PolicySpec
     from smolpilot.datasets import Dataset
-    from smolpilot.policy import Policy
+
 
 Progress = Callable[[str, int, int], None]
 
@@ -43,7 +39,7 @@ class Evaluation:
 
 
 def evaluate(
-    policy: Policy | Engine,
+    policy: Policy,
     dataset: Dataset,
     episodes: str = HELD_OUT,
     *,
@@ -51,66 +47,47 @@ def evaluate(
     max_frames: int | None = None,
     seed: int = 0,
     batch_size: int = 16,
-    num_steps: int | None = None,
     units: Mapping[str, str] | None = None,
     robot: str | None = None,
     latency: bool = True,
     progress: Progress | None = None,
 ) -> Evaluation:
-    """Score a policy, or an engine that runs it, on `episodes` of `dataset`: `held-out`, `all` or a list (`0,3,7-9`).
+    """Score a policy on `episodes` of `dataset`: `held-out`, `all` or a list (`0,3,7-9`).
 
-    The noise of a frame depends on `seed` and the frame alone, so batch size does not change a number beyond
+    What is drawn for a frame depends on `seed` and the frame alone, so batch size does not change a number beyond
     rounding. `units` and `robot` as in `bind`. Raises UsageError for episodes that are unknown, ProfileError and
     TransformError for a dataset whose joints or cameras do not fit the policy.
     """
-    split = choose_episodes(episodes, dataset.meta, policy.lineage)
+    split = choose_episodes(episodes, dataset.meta, policy.spec.facts.lineage)
     bound = bind(policy, dataset.meta, units, robot=robot)
     recording = _Recording(dataset.select(split.episodes), bound)
     rows = choose_rows(recording.episode_index, recording.frame_index, every, max_frames)
-    with _denoising_steps(policy, num_steps), warnings.catch_warnings():
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore", UntrainedInstructionWarning)  # the document says it
         predicted = _predict(policy, recording, rows, seed, batch_size, progress)
-        scored = _collect(policy, recording, rows, predicted)
+        scored = _collect(policy.spec, recording, rows, predicted)
         document = summarise(scored)
         document["latency"] = None
         if latency and not document["verdict"]["fails"]:
             measured = measure_latency(policy, recording.frame(int(rows[0])))
-            document["latency"] = measured | {"device": device_name(policy.device)}
+            document["latency"] = measured | {"device": device_name(policy.spec.facts.device)}
+    spec = policy.spec  # as it stands after the work: an engine may have fallen back on the way
     settings = {
         "every": every,
         "max_frames": max_frames,
         "seed": seed,
         "batch_size": batch_size,
-        "denoising_steps": num_steps or policy.config.num_steps,
+        "denoising_steps": spec.facts.num_steps,
     }
-    document |= _origin(policy, dataset, split, settings, bound)
-    document["warnings"] += engine_warnings(policy) + instruction_warnings(policy, scored.instructions.values())
-    document["warnings"] += rate_warnings(policy, dataset.meta.fps)
+    document |= _origin(spec, dataset, split, settings, bound)
+    document["warnings"] += [*spec.facts.warnings, *instruction_warnings(spec, scored.instructions.values())]
+    document["warnings"] += rate_warnings(spec, dataset.meta.fps)
     if split.trained_on:
         document["warnings"].append(
             f"{len(split.trained_on)} of the {len(split.episodes)} scored episodes were trained on: their errors say "
             "how well the policy remembers, not how well it generalises."
         )
     return Evaluation(scored, plain(document))
-
-
-@contextmanager
-def _denoising_steps(policy: Policy | Engine, num_steps: int | None) -> Iterator[None]:
-    """The policy with another number of denoising steps, for chunks and queue pops alike."""
-    if isinstance(policy, Engine):
-        before, policy.num_steps = policy.num_steps, num_steps or policy.num_steps
-        try:
-            yield
-        finally:
-            policy.num_steps = before
-        return
-    config = policy.model.config
-    if num_steps is not None:
-        policy.model.config = dataclasses.replace(config, num_steps=num_steps)
-    try:
-        yield
-    finally:
-        policy.model.config = config
 
 
 class _Recording:
@@ -122,14 +99,10 @@ class _Recording:
         self.actions: F32 = bound.action.forward(dataset.actions)
         self.episode_index, self.frame_index = dataset.episode_index, dataset.frame_index
 
-    def frame(self, row: int) -> dict[str, Any]:
+    def frame(self, row: int) -> Observation:
         """One frame with LeRobot's keys."""
-        images = self.dataset.images(row)
-        return {
-            STATE: self.states[row],
-            **{image_key(camera): images[camera] for camera in self.bound.cameras},
-            TASK: self.dataset.instruction(row),
-        }
+        seen = {camera: self.dataset.image(row, camera) for camera in self.bound.cameras}
+        return make_observation(self.states[row], seen, self.dataset.instruction(row))
 
     def seed(self, row: int, seed: int) -> int:
         """A seed of the frame's own, 63 bits."""
@@ -138,7 +111,7 @@ class _Recording:
 
 
 def _predict(
-    policy: Policy | Engine,
+    policy: Policy,
     recording: _Recording,
     rows: Ints,
     seed: int,
@@ -146,14 +119,15 @@ def _predict(
     progress: Progress | None,
 ) -> F32:
     """Chunks [N, H, A] of the scored rows; frames are decoded in order."""
-    horizon, width = policy.config.chunk_size, len(recording.bound.joints)
+    horizon, width = policy.spec.chunk_size, len(recording.bound.joints)
     predicted = np.empty((len(rows), horizon, width), dtype=np.float32)
+    policy.reset()
     for start in range(0, len(rows), batch_size):
         batch = [int(row) for row in rows[start : start + batch_size]]
         frames = [recording.frame(row) for row in batch]
-        noise = _noise(policy, [recording.seed(row, seed) for row in batch])
         try:
-            predicted[start : start + len(batch)] = policy.predict_chunks(frames, noise=noise).numpy()
+            chunks = checked_chunks(policy, frames, [recording.seed(row, seed) for row in batch])
+            predicted[start : start + len(batch)] = chunks
         except NotFiniteError:  # the report says that the policy fails
             predicted[start : start + len(batch)] = np.nan
         if progress is not None:
@@ -161,17 +135,9 @@ def _predict(
     return predicted
 
 
-def _noise(policy: Policy | Engine, seeds: list[int]) -> torch.Tensor:
-    """Starting noise [B, H, max_action_dim], each frame's from a generator of its own."""
-    import torch
-
-    shape = (policy.config.chunk_size, policy.config.max_action_dim)
-    return torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
-
-
-def _collect(policy: Policy | Engine, recording: _Recording, rows: Ints, predicted: F32) -> Scored:
+def _collect(spec: PolicySpec, recording: _Recording, rows: Ints, predicted: F32) -> Scored:
     bound, dataset, episode_index = recording.bound, recording.dataset, recording.episode_index
-    target, is_pad = chunk_targets(recording.actions, episode_index, rows, policy.config.chunk_size)
+    target, is_pad = chunk_targets(recording.actions, episode_index, rows, spec.chunk_size)
     return Scored(
         predicted=predicted,
         target=target,
@@ -188,7 +154,7 @@ def _collect(policy: Policy | Engine, recording: _Recording, rows: Ints, predict
         units=bound.units,
         limits=bound.limits,
         fps=dataset.meta.fps,
-        execution_horizon=policy.n_action_steps,
+        execution_horizon=spec.n_action_steps,
         instructions={
             int(episode_index[row]): dataset.instruction(int(row))
             for row in np.flatnonzero(np.diff(episode_index, prepend=-1))
@@ -197,11 +163,11 @@ def _collect(policy: Policy | Engine, recording: _Recording, rows: Ints, predict
 
 
 def _origin(
-    policy: Policy | Engine, dataset: Dataset, split: Split, settings: dict[str, Any], bound: Binding
+    spec: PolicySpec, dataset: Dataset, split: Split, settings: dict[str, Any], bound: Binding
 ) -> dict[str, Any]:
     meta = dataset.meta
     return {
-        "bundle": describe_policy(policy),
+        "bundle": describe_policy(spec),
         "dataset": {
             "path": str(meta.root),
             "fingerprint": meta.fingerprint,
@@ -219,5 +185,5 @@ def _origin(
             "text": split.text,
         },
         "settings": settings,
-        "machine": machine(policy.device),
+        "machine": machine(spec.facts.device),
     }

@@ -4,37 +4,35 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from smolpilot.inference.report import EngineReport
-from smolpilot.policy.lineage import trained_rate
-from smolpilot.training.checks import rate_lines
-
-if TYPE_CHECKING:
-    from smolpilot.inference import Engine
-    from smolpilot.policy import Policy
+from smolpilot.contracts import PolicySpec
+from smolpilot.contracts.lineage import other_rate, same_speed, trained_rate
 
 
-def describe_policy(policy: Policy | Engine) -> dict[str, Any]:
-    """What a report says about a policy: size, horizon, robot, instructions, lineage."""
-    config, report = policy.config, policy.report
+def describe_policy(spec: PolicySpec) -> dict[str, Any]:
+    """What a report says about a policy: where it is from, size, horizon, robot, instructions, lineage."""
+    facts = spec.facts
     return {
-        "path": report.source,
-        "engine": {"mode": report.mode, "precision": report.precision} if isinstance(report, EngineReport) else None,
-        "parameters": report.parameters if isinstance(report, EngineReport) else _size(policy),
-        "chunk_size": config.chunk_size,
-        "execution_horizon": policy.n_action_steps,
-        "denoising_steps": config.num_steps,
-        "robot": policy.profile.name if policy.profile is not None else None,
-        "cameras": config.cameras,
-        "instructions": list(policy.instructions),
-        "lineage": dict(policy.lineage),
+        "path": facts.source or spec.name,
+        "name": spec.name,
+        "kind": facts.kind or None,
+        "engine": {"mode": facts.engine, "precision": facts.precision} if facts.engine is not None else None,
+        "parameters": facts.parameters,
+        "chunk_size": spec.chunk_size,
+        "execution_horizon": spec.n_action_steps,
+        "denoising_steps": facts.num_steps,
+        "robot": spec.profile.name if spec.profile is not None else None,
+        "cameras": list(spec.cameras),
+        "camera_map": dict(facts.camera_map),
+        "instructions": list(spec.instructions),
+        "lineage": dict(facts.lineage),
     }
 
 
-def instruction_warnings(policy: Policy | Engine, instructions: Iterable[str]) -> list[str]:
+def instruction_warnings(spec: PolicySpec, instructions: Iterable[str]) -> list[str]:
     """A sentence per instruction that the policy was not trained on: success drops when the wording differs."""
-    known = list(policy.instructions)
+    known = list(spec.instructions)
     if not known:
         return []
     findings = []
@@ -46,17 +44,13 @@ def instruction_warnings(policy: Policy | Engine, instructions: Iterable[str]) -
     return findings
 
 
-def rate_warnings(policy: Policy | Engine, fps: float) -> list[str]:
+def rate_warnings(spec: PolicySpec, fps: float) -> list[str]:
     """A sentence when the dataset was recorded at another rate than the policy's training data."""
-    trained = trained_rate(policy.lineage, policy.profile.rate if policy.profile is not None else None)
-    return [f"{line.found[0].upper()}{line.found[1:]}; {line.fix}." for line in rate_lines(trained, fps, "eval")]
+    trained = rate_of(spec)
+    text = other_rate(trained, fps)
+    return [f"{text[0].upper()}{text[1:]}; {same_speed(trained)}."] if text and trained is not None else []
 
 
-def engine_warnings(policy: Policy | Engine) -> list[str]:
-    """A sentence when the plain network ran in place of the engine that was asked for."""
-    report = policy.report
-    return [report.fallback] if isinstance(report, EngineReport) and report.fallback else []
-
-
-def _size(policy: Any) -> int:
-    return sum(parameter.numel() for parameter in policy.model.parameters())
+def rate_of(spec: PolicySpec) -> float | None:
+    """Frames per second that a policy was trained at: as it says, else by its lineage, else its robot's."""
+    return spec.rate or trained_rate(spec.facts.lineage, spec.profile.rate if spec.profile is not None else None)

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from smolpilot.keys import STATE, TASK, image_key
+from smolpilot.contracts import make_observation
 from smolpilot.waiting import working
 
 from .binding import bind
 
 if TYPE_CHECKING:
+    from smolpilot.contracts import Observation, Policy
     from smolpilot.datasets import Dataset
-    from smolpilot.policy import Policy
 
 CALIBRATION_FRAMES = 32
 
@@ -28,7 +28,7 @@ def recorded_frames(
     *,
     units: Mapping[str, str] | None = None,
     beside: int = 0,
-) -> list[dict[str, Any]]:
+) -> list[Observation]:
     """`count` frames spread evenly over a dataset; states in the policy's own joint order and units.
 
     units: as in `bind`.
@@ -42,11 +42,10 @@ def recorded_frames(
     states = bound.state.forward(dataset.states)
     rows = np.arange(len(dataset))
     left = np.setdiff1d(rows, _spread(rows, beside)) if beside else rows
-    frames = []
+    frames: list[Observation] = []
     for row in _spread(left if len(left) else rows, count).tolist():
-        images = dataset.images(row)
-        pictures = {image_key(camera): images[camera] for camera in bound.cameras}
-        frames.append({STATE: states[row], **pictures, TASK: dataset.instruction(row)})
+        seen = {camera: dataset.image(row, camera) for camera in bound.cameras}
+        frames.append(make_observation(states[row], seen, dataset.instruction(row)))
     return frames
 
 

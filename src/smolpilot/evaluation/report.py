@@ -18,6 +18,7 @@ from .scored import Scored, trajectory, typical_episode
 from .summary import to_json
 
 METRICS, PANELS, REPORT = "metrics.json", "panels.png", "report.html"
+LEGEND = "Green: the episode was a success; red: it was not."
 
 
 def write_eval_report(
@@ -52,7 +53,7 @@ def write_eval_report(
 
 def render(template: str, **values: Any) -> str:
     """The page of a template of this package."""
-    return _environment().get_template(template).render(**values)
+    return _environment().get_template(template).render(legend=LEGEND, **values)
 
 
 def inline(content: bytes) -> str:

@@ -6,10 +6,9 @@ from pathlib import Path
 
 from .closed_loop import RolloutResult
 from .report import inline, policy_name, render
+from .results import REPORT, RESULTS, VIDEO, failure_text
 from .summary import plain, to_json
 from .video import write_video
-
-RESULTS, VIDEO, REPORT = "results.json", "video.mp4", "report.html"
 
 
 def write_rollout_report(folder: Path, result: RolloutResult) -> None:
@@ -17,8 +16,12 @@ def write_rollout_report(folder: Path, result: RolloutResult) -> None:
     (folder / RESULTS).write_text(to_json(result.document), encoding="utf-8")
     video = None
     if any(run.pictures for run in result.runs):
-        write_video(folder / VIDEO, result.runs, result.frames_per_second)
+        write_video(folder / VIDEO, result.runs, result.spec.rate, result.spec.labels)
         video = inline((folder / VIDEO).read_bytes())
     document = plain(result.document)
-    page = render("rollout.html.j2", result=document, name=policy_name(document), video=video)
+    labels = {label: failure_text(document, label) for label in document["failures"]}
+    facts = list(dict.fromkeys(name for run in document["runs"] for name in run["facts"]))
+    page = render(
+        "rollout.html.j2", result=document, name=policy_name(document), video=video, labels=labels, facts=facts
+    )
     (folder / REPORT).write_text(page, encoding="utf-8")

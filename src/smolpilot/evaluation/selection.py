@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from smolpilot.contracts.lineage import seen_episodes, trained_fingerprint, trainings_on
 from smolpilot.datasets import parse_episodes
 from smolpilot.errors import UsageError
-from smolpilot.policy.lineage import seen_episodes, trained_fingerprint, trainings_on
 
 if TYPE_CHECKING:
     from smolpilot.datasets import DatasetMeta

@@ -3,32 +3,36 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
-import numpy.typing as npt
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+
+from smolpilot.contracts import Image
 
 from .closed_loop import Run
 from .drawing import caption, drawing
 
-Picture = npt.NDArray[np.uint8]
 _COLUMNS = 3
 _CAPTION = 40  # pixels above each tile
 _BORDER = 4
 _HOLD_SECONDS = 1.5  # the last picture stays, so that the outcome can be read
-_GREEN, _RED, _GREY = "#0b7a4b", "#b3261e", "#3a4350"
+_GREEN, _RED, _GRAY = "#0b7a4b", "#b3261e", "#3a4350"
 
 
-def write_video(path: Path, runs: list[Run], frames_per_second: float) -> None:
-    """Write an mp4 (h264, yuv420p, index first: plays in browsers) of the runs that kept their pictures."""
+def write_video(path: Path, runs: list[Run], frames_per_second: float, labels: Mapping[str, str]) -> None:
+    """Write an mp4 (h264, yuv420p, index first: plays in browsers) of the runs that kept their pictures.
+
+    labels: what each label of a failure says.
+    """
     shown = [run for run in runs if run.pictures]
     if not shown:
         raise ValueError("no run kept its pictures")
-    tiles = [_Tile(run) for run in shown]
+    tiles = [_Tile(run, labels) for run in shown]
     length = max(len(run.pictures) for run in shown) + math.ceil(_HOLD_SECONDS * frames_per_second)
     columns = min(_COLUMNS, len(tiles))
     rows = math.ceil(len(tiles) / columns)
@@ -50,25 +54,20 @@ def write_video(path: Path, runs: list[Run], frames_per_second: float) -> None:
 class _Tile:
     """One episode: its pictures with a border and a caption."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, labels: Mapping[str, str]) -> None:
         self._pictures = run.pictures
         height, width = run.pictures[0].shape[:2]
         self.shape = (height + 2 * _BORDER + _CAPTION, width + 2 * _BORDER)
-        outcomes = {
-            "named": "touched it",
-            "other": f"touched {run.reached}",
-            "none": "touched nothing in time",
-        }
-        colour = _GREEN if run.success else _RED
-        self._running = _caption(f"“{run.instruction}”", "", self.shape[1], _GREY)
-        self._over = _caption(f"“{run.instruction}”", outcomes[run.outcome], self.shape[1], colour)
+        ended = labels.get(run.label, "success" if run.success else run.label)
+        self._running = _caption(f"“{run.instruction}”", "", self.shape[1], _GRAY)
+        self._over = _caption(f"“{run.instruction}”", ended, self.shape[1], _GREEN if run.success else _RED)
 
-    def at(self, step: int) -> Picture:
+    def at(self, step: int) -> Image:
         """The tile at a step; after the end its last picture."""
         over = step >= len(self._pictures) - 1
         strip = self._over if over else self._running
         tile = np.empty((*self.shape, 3), dtype=np.uint8)
-        tile[:] = strip[0, 0]  # the border has the caption's colour
+        tile[:] = strip[0, 0]  # the border is that of the caption
         picture = self._pictures[min(step, len(self._pictures) - 1)]
         # The caption stands above: a player's controls hide the lower edge.
         tile[:_CAPTION] = strip
@@ -78,12 +77,12 @@ class _Tile:
 
 
 @drawing()
-def _caption(first: str, second: str, width: int, colour: str) -> Picture:
+def _caption(first: str, second: str, width: int, ground: str) -> Image:
     """One or two lines of white text on a strip [40, width, 3]."""
-    figure = Figure(figsize=(width / 100, _CAPTION / 100), dpi=100, facecolor=colour)
+    figure = Figure(figsize=(width / 100, _CAPTION / 100), dpi=100, facecolor=ground)
     figure.text(0.5, 0.68 if second else 0.5, caption(first, 200), ha="center", va="center", color="white", fontsize=9)
     figure.text(0.5, 0.26, caption(second, 200), ha="center", va="center", color="white", fontsize=9, fontweight="bold")
     canvas = FigureCanvasAgg(figure)
     canvas.draw()  # type: ignore[no-untyped-call]
-    strip: Picture = np.asarray(canvas.buffer_rgba())[:_CAPTION, :width, :3].copy()  # type: ignore[no-untyped-call]
+    strip: Image = np.asarray(canvas.buffer_rgba())[:_CAPTION, :width, :3].copy()  # type: ignore[no-untyped-call]
     return strip

@@ -1,18 +1,24 @@
-"""Which data a policy and its ancestors were trained on, by the lineage its bundle keeps."""
+"""The lineage that a bundle keeps: its form on disk. What it tells is in `contracts.lineage`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Mapping
+from typing import Annotated, Any
 
+from smolpilot.contracts.lineage import Lineage, seen_episodes, trained_fingerprint, trained_rate, trainings_on
 from smolpilot.datasets.splits import episode_ranges
 
 from .form import Form, real
 
-if TYPE_CHECKING:
-    from smolpilot.datasets import DatasetMeta
-
-Lineage = Mapping[str, Any]
+__all__ = [
+    "Lineage",
+    "LineageForm",
+    "fact_text",
+    "seen_episodes",
+    "trained_fingerprint",
+    "trained_rate",
+    "trainings_on",
+]
 
 
 class _Dataset(Form):
@@ -39,38 +45,6 @@ class LineageForm(Form):
     lineage: _Training | None = None
 
 
-def trained_fingerprint(lineage: Lineage) -> str | None:
-    """The fingerprint of the dataset that the policy was last trained on."""
-    dataset = lineage.get("dataset") or {}
-    found = lineage.get("dataset_fingerprint") or dataset.get("fingerprint")
-    return str(found) if found else None
-
-
-def trained_rate(lineage: Lineage, rate: float | None) -> float | None:
-    """Frames per second of the recordings that the policy was trained on; `rate`: its profile's, for older bundles."""
-    found = lineage.get("fps")
-    return float(found) if isinstance(found, int | float) and found > 0 else rate
-
-
-def trainings_on(fingerprint: str, lineage: Lineage) -> list[Lineage]:
-    """The trainings on one dataset of the policy and its ancestors, the newest first, as far as they are known."""
-    return [entry for entry in _generations(lineage) if trained_fingerprint(entry) == fingerprint]
-
-
-def seen_episodes(meta: DatasetMeta, trainings: Sequence[Lineage]) -> set[int] | None:
-    """The episodes that these trainings on the dataset saw; None without any, and when one does not say."""
-    seen: set[int] = set()
-    for entry in trainings:
-        trained, held_out = entry.get("trained_episodes"), entry.get("held_out_episodes")
-        if trained is not None:
-            seen |= {int(index) for index in trained}
-        elif held_out is not None:
-            seen |= {episode.index for episode in meta.episodes} - {int(index) for index in held_out}
-        else:
-            return None
-    return seen if trainings else None
-
-
 def fact_text(value: Any) -> str:
     """A fact of a lineage on one line; lists of episodes as ranges."""
     if isinstance(value, Mapping):
@@ -78,12 +52,3 @@ def fact_text(value: Any) -> str:
     if isinstance(value, list) and all(isinstance(item, int) for item in value):
         return episode_ranges(value) or "none"
     return str(value)
-
-
-def _generations(lineage: Lineage) -> Iterator[Lineage]:
-    entry: Any = lineage
-    while isinstance(entry, Mapping):
-        yield entry
-        # The first dataset of a mixture is the entry's own.
-        yield from (entry.get("mixture") or [])[1:]
-        entry = entry.get("parent")

@@ -1,32 +1,20 @@
-"""Environments that ship with smolpilot, with scripted experts. The names load on first use (gymnasium is slow).
-
-`record` lives in `smolpilot.simulation.record`.
-"""
+"""Temporary: the old names, for callers that are being moved to `smolpilot.environments`; removed at the merge."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import Any
 
-import lazy_loader
 
-if TYPE_CHECKING:
-    from .expert import ScriptedExpert
-    from .registry import environment_names, make_env, swap_instruction
-    from .tabletop import TabletopEnv
+def make_env(name: str, **settings: Any) -> Any:
+    from smolpilot.contracts import ENVIRONMENTS
 
-__all__ = [
-    "ScriptedExpert",
-    "TabletopEnv",
-    "environment_names",
-    "make_env",
-    "swap_instruction",
-]
+    from . import registry
 
-__getattr__, __dir__, _ = lazy_loader.attach(
-    __name__,
-    submod_attrs={
-        "expert": ["ScriptedExpert"],
-        "registry": ["environment_names", "make_env", "swap_instruction"],
-        "tabletop": ["TabletopEnv"],
-    },
-)
+    if name not in registry.ENVIRONMENTS:
+        ENVIRONMENTS.get(name)
+    return registry.ENVIRONMENTS[name](**settings)
+
+
+def swap_instruction(task: str, info: Mapping[str, Any]) -> str:
+    return str(next(text for text in info["instructions"] if text != task))

@@ -1,34 +1,19 @@
-"""The environments that ship with smolpilot, by name."""
+"""Temporary: removed at the merge."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from typing import Any
 
-import gymnasium
-
-from smolpilot.errors import UsageError, did_you_mean
-
-from .tabletop import TabletopEnv
-
-ENVIRONMENTS: dict[str, Callable[..., gymnasium.Env[Any, Any]]] = {"tabletop": TabletopEnv}
+from smolpilot.environments.tabletop import TabletopEnv
 
 
-def environment_names() -> list[str]:
-    """The names that `make_env` knows."""
-    return sorted(ENVIRONMENTS)
+class _Old(TabletopEnv):
+    def __init__(self, *, colours: Any = ("red", "blue"), **more: Any) -> None:
+        super().__init__(colors=colours, **more)
+
+    def _info(self) -> dict[str, Any]:
+        info = super()._info()
+        return info | {"colours": info["colors"]}
 
 
-def make_env(name: str, **settings: Any) -> gymnasium.Env[Any, Any]:
-    """A new environment; an unknown name is a UsageError that proposes the nearest one."""
-    if name not in ENVIRONMENTS:
-        raise UsageError(f"Unknown environment '{name}'.", fix=did_you_mean(name, ENVIRONMENTS))
-    return ENVIRONMENTS[name](**settings)
-
-
-def swap_instruction(task: str, info: Mapping[str, Any]) -> str:
-    """The instruction for the other object of the scene; `info` is what `reset` returned."""
-    others = [text for text in info["instructions"] if text != task]
-    if len(others) == len(info["instructions"]) or not others:
-        raise UsageError(f"'{task}' is not an instruction of this scene.", expected=", ".join(info["instructions"]))
-    return str(others[0])
+ENVIRONMENTS: dict[str, Any] = {"tabletop": _Old}

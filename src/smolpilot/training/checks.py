@@ -6,13 +6,13 @@ import difflib
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from smolpilot.contracts.lineage import other_rate, same_speed
 from smolpilot.datasets.stored_statistics import disagreements, leave_out, outliers
 from smolpilot.errors import SmolpilotError
 from smolpilot.keys import ACTION, STATE
 from smolpilot.statistics import Statistics, is_still
 
 from .distance import hardly_moves, listed_far, measure, nearness
-from .together import differs
 from .verdict import Line, Verb
 
 if TYPE_CHECKING:
@@ -93,17 +93,14 @@ def drift_lines(
 
 def rate_lines(trained: float | None, own: float, verb: Verb, who: str = "the policy") -> Iterator[Line]:
     """The rate of a dataset against that of the policy's training."""
-    if trained is None or not differs(own, trained):
+    text = other_rate(trained, own, who)
+    if trained is None or text is None:
         return
     fix = (
-        f"score on recordings of {trained:g} per second: these errors compare two speeds"
+        same_speed(trained)
         if verb == "eval"
         else f"train on recordings of {trained:g} per second, or long enough to unlearn the old speed"
     )
-    times = own / trained
-    slower = f"{times:.2f} times as many frames a second, so each motion is that much slower per frame"
-    faster = f"{1 / times:.2f} times as few frames a second, so each motion is that much faster per frame"
-    text = f"{who} was trained at {trained:g} per second, this dataset has {own:g}: {slower if times > 1 else faster}"
     yield Line("rate", "warning", text, fix)
 
 

@@ -175,7 +175,7 @@ def preflight_policy(
     computed = exact_statistics(dataset)
     lines += stored_lines(dataset, meta.statistics, computed, "eval")
     same = bool(trainings_on(meta.fingerprint, policy.lineage))
-    layout = layout_for(policy, meta, units)
+    layout = layout_for(policy.profile, policy.lineage, meta, units)
     if profile is not None:
         lines += _ranges(dataset, layout, profile, unknown=False)
         state, action = ([joint.name for joint in own] for own in (profile.state_joints, profile.action_joints))

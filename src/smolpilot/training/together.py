@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from smolpilot.contracts.lineage import differs
 from smolpilot.errors import ProfileError, UsageError
 from smolpilot.keys import ACTION, STATE
 from smolpilot.robots import RobotProfile, better_robot
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
     from .parts import Part
 
-SAME_RATE = 0.05  # relative; 29.97 and 30 frames per second are one rate
 _LISTED = 4
 _TURN = (40.0, 80.0)  # degrees are 57.3 times radians
 
@@ -99,11 +99,6 @@ def other_units(parts: Sequence[Part]) -> str:
                         "of the joints): degrees and radians"
                     )
     return ""
-
-
-def differs(rate: float, other: float) -> bool:
-    """Whether two rates are not one."""
-    return abs(rate - other) > SAME_RATE * min(rate, other)
 
 
 def _ratios(first: Part, part: Part, key: str) -> tuple[float | None, float | None]:

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from smolpilot.datasets import open_dataset
+from smolpilot.environments.tabletop.record import record
 from smolpilot.errors import UsageError
 from smolpilot.policy import Policy, new_policy
 from smolpilot.robots import RobotProfile
-from smolpilot.simulation.record import record
 from smolpilot.training import TrainOptions
 from smolpilot.training.parts import Part, open_parts
 from smolpilot.training.sources import Source

@@ -1,0 +1,167 @@
+"""Environments by name, with settings that come as values (Python, YAML) or as text (the command line)."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import types
+import typing
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any, Literal
+
+import pydantic
+
+from smolpilot.contracts import ENVIRONMENTS, Environment
+from smolpilot.errors import SmolpilotError, UsageError, did_you_mean
+from smolpilot.option_types import check_truths
+from smolpilot.shown import LIMIT, plain, shown
+
+from .shipped import SHIPPED
+
+_SETTABLE = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+_UNKNOWN = inspect.Parameter.empty
+
+
+def make_environment(name: str, settings: Mapping[str, Any] | None = None) -> Environment:
+    """The environment of that name, new. Raises what `environment_factory` raises, and what making it does."""
+    return environment_factory(name, settings)()
+
+
+def environment_factory(name: str, settings: Mapping[str, Any] | None = None) -> Callable[[], Environment]:
+    """A function that makes one more environment of that name at each call.
+
+    settings: as values or as text, which is read by the annotations of the environment's own factory: `colors=red,blue`
+    is a tuple, `size=96` a number, `none` is None where that may be. UsageError, before anything is made, for an
+    unknown name or setting (with the nearest and all that are known), and for a value of another type.
+    """
+    factory = ENVIRONMENTS.get(name)
+    checked = _checked(name, factory, settings or {})
+
+    def make() -> Environment:
+        return _made(name, factory, checked)
+
+    return make
+
+
+def _made(name: str, factory: Callable[..., Any], settings: Mapping[str, Any]) -> Environment:
+    try:
+        made = factory(**settings)
+    except SmolpilotError:
+        raise
+    except Exception as error:  # the package's own code may raise what it likes
+        if name in SHIPPED:
+            raise
+        cause = plain(f"{type(error).__name__}: {error}", 2 * LIMIT)
+        raise SmolpilotError(f"The environment '{plain(name, LIMIT)}' cannot be made: {cause}") from error
+    lacking = [part for part in ("spec", "reset", "step", "render", "close") if not hasattr(made, part)]
+    if lacking:
+        raise SmolpilotError(
+            f"The environment '{plain(name, LIMIT)}' is a {type(made).__name__} without {', '.join(lacking)}.",
+            expected="an Environment (smolpilot.contracts)",
+        )
+    environment: Environment = made
+    return environment
+
+
+def _checked(name: str, factory: Callable[..., Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings as values that the factory takes."""
+    parameters = _parameters(factory)
+    known = {key: one for key, one in parameters.items() if one.kind in _SETTABLE}
+    takes_any = any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters.values())
+    whose = f"the environment '{plain(name, LIMIT)}'"
+    for key in settings:
+        if key not in known and not takes_any:
+            near = did_you_mean(str(key), known)
+            raise UsageError(
+                f"Unknown setting '{plain(key, LIMIT)}' of {whose}.",
+                expected=f"one of {', '.join(known)}" if known else "none: it has no settings",
+                fix=near if near.startswith("Did") else "",
+            )
+    needed = [key for key, one in known.items() if one.default is _UNKNOWN and key not in settings]
+    if needed:
+        raise UsageError(f"{whose[0].upper()}{whose[1:]} needs more settings: {', '.join(needed)}.")
+    return {
+        key: _value(value, _kind(known[key]), f"Setting '{key}' of {whose}") if key in known else value
+        for key, value in settings.items()
+    }
+
+
+def _parameters(factory: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    try:
+        return inspect.signature(factory, eval_str=True).parameters
+    except Exception:  # annotations of names that only a type checker sees: what is left is read by the defaults
+        return inspect.signature(factory).parameters
+
+
+def _kind(parameter: inspect.Parameter) -> Any:
+    """The type of a setting: its annotation, else that of its default."""
+    annotation, default = parameter.annotation, parameter.default
+    if annotation is _UNKNOWN or isinstance(annotation, str):
+        return Any if default is _UNKNOWN or default is None else type(default)
+    return annotation
+
+
+def _value(value: Any, kind: Any, where: str) -> Any:
+    """A setting as its type wants it, from text or from a value."""
+    if isinstance(value, str):
+        value = _parts(value, kind, where)
+    try:
+        adapter: pydantic.TypeAdapter[Any] = pydantic.TypeAdapter(kind)
+    except pydantic.PydanticUserError:  # a class that pydantic knows nothing of
+        return value
+    try:
+        made = adapter.validate_python(value)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        raise UsageError(f"{where}: {first['msg']} (found {shown(value)}).") from None
+    check_truths(value, made, where=f"{where}: ")
+    for number in _numbers(made):
+        if not math.isfinite(number):
+            raise UsageError(f"{where} is {number}.", expected="a finite number")
+    return made
+
+
+def _parts(text: str, kind: Any, where: str) -> Any:
+    """Text as the parts of what it stands for: `a,b` for lists, `a:b,c:d` for mappings, `none`; else as it is."""
+    kinds = [*_kinds(kind)]
+    if types.NoneType in kinds and text.lower() == "none":
+        return None
+    origins = [typing.get_origin(one) or one for one in kinds]
+    if str in origins or kind is Any:
+        return text
+    classes = [origin for origin in origins if isinstance(origin, type)]
+    if any(issubclass(origin, Mapping) for origin in classes):
+        pairs = [part.partition(":") for part in text.split(",") if part]
+        for left, sign, right in pairs:
+            if not (left and sign and right):
+                raise UsageError(f"{where} is {shown(text)}.", expected="NAME:VALUE,NAME:VALUE")
+        return {left: right for left, _, right in pairs}
+    if any(issubclass(origin, Collection) for origin in classes):
+        return [part.strip() for part in text.split(",") if part.strip()]
+    return text
+
+
+def _kinds(kind: Any) -> Iterator[Any]:
+    """The types of a union, without annotations."""
+    if typing.get_origin(kind) is typing.Annotated:
+        yield from _kinds(kind.__origin__)
+    elif isinstance(kind, typing.TypeAliasType):
+        yield from _kinds(kind.__value__)
+    elif typing.get_origin(kind) in (typing.Union, types.UnionType):
+        for one in typing.get_args(kind):
+            yield from _kinds(one)
+    elif typing.get_origin(kind) is Literal:
+        yield from {type(value) for value in typing.get_args(kind)}
+    else:
+        yield kind
+
+
+def _numbers(value: Any) -> Iterator[float]:
+    if isinstance(value, float):
+        yield value
+    elif isinstance(value, Mapping):
+        for one in value.values():
+            yield from _numbers(one)
+    elif isinstance(value, list | tuple | set | frozenset):
+        for one in value:
+            yield from _numbers(one)

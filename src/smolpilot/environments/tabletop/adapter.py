@@ -1,0 +1,79 @@
+"""The tabletop as an Environment: the named block is the goal, the scene's other blocks are alternatives."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy.typing as npt
+
+from smolpilot.contracts import Environment, EnvironmentSpec, EpisodeInfo, Image, Observation, Outcome
+from smolpilot.errors import UsageError
+from smolpilot.robots import RobotProfile
+from smolpilot.shown import shown
+
+from .colors import DEFAULT_COLORS
+from .env import RATE, TIME_LIMIT, TabletopEnv, instruction_of
+
+_LABELS = {"other": "touched another block", "none": "ran out of time"}
+
+
+def make_tabletop(colors: tuple[str, ...] = DEFAULT_COLORS, target: str | None = None) -> Environment:
+    """The tabletop, where an arm touches the block that the instruction names.
+
+    colors: from which each scene draws its two blocks: red, green, blue, yellow. target: the one that is in every scene
+    and named in it; None: drawn anew for each.
+    """
+    return _Tabletop(TabletopEnv(colors=colors, target=target), colors if target is None else (target,))
+
+
+@functools.cache
+def _profile() -> RobotProfile:
+    return RobotProfile.load("tabletop")
+
+
+class _Tabletop(Environment):
+    def __init__(self, env: TabletopEnv, named: tuple[str, ...]) -> None:
+        """named: the colors that instructions name."""
+        self._env = env
+        self._spec = EnvironmentSpec(
+            name="tabletop",
+            profile=_profile(),
+            rate=RATE,
+            goal="the first block that the tip touches is the one that the instruction names",
+            max_steps=TIME_LIMIT,
+            instructions=tuple(map(instruction_of, named)),
+            labels=_LABELS,
+        )
+
+    @property
+    def spec(self) -> EnvironmentSpec:
+        return self._spec
+
+    def reset(self, seed: int, *, instruction: str | None = None) -> tuple[Observation, EpisodeInfo]:
+        frame, info = self._env.reset(seed=seed)
+        if instruction is not None:
+            texts = list(info["instructions"])
+            if instruction not in texts:
+                raise UsageError(
+                    f"The scene of seed {seed} has no instruction {shown(instruction)}.", expected=" or ".join(texts)
+                )
+            # Named after the scene is drawn, so that it stays what the seed makes of it.
+            frame, info = self._env.name(info["colors"][texts.index(instruction)])
+        others = tuple(text for text in info["instructions"] if text != instruction_of(info["target"]))
+        return frame, EpisodeInfo(instruction_of(info["target"]), {"color": info["target"]}, others)
+
+    def step(self, action: npt.ArrayLike) -> tuple[Observation, Outcome | None]:
+        frame, _, terminated, truncated, info = self._env.step(action)
+        return frame, _outcome(info) if terminated or truncated else None
+
+    def render(self) -> Image:
+        return self._env.render()
+
+    def close(self) -> None:
+        self._env.close()
+
+
+def _outcome(info: dict[str, Any]) -> Outcome:
+    label = "none" if info["reached"] is None else "named" if info["success"] else "other"
+    return Outcome(info["success"], label, {"distance_m": info["distance"]})
