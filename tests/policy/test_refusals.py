@@ -20,7 +20,7 @@ from smolpilot.policy import load_policy, new_policy, save_bundle
 from smolpilot.policy.byte_tokenizer import byte_level_tokenizer
 from smolpilot.policy.config import TextConfig, VisionConfig, VLMConfig
 from smolpilot.policy.inputs import PolicyInputs
-from smolpilot.policy.instruction import InstructionPart
+from smolpilot.policy.instruction import InstructionTransform
 from smolpilot.policy.model import SmolVLA
 from smolpilot.policy.presets import preset
 
@@ -112,11 +112,11 @@ def test_a_tokenizer_larger_than_the_vocabulary_is_refused() -> None:
     tokenizer = byte_level_tokenizer(config.vlm)
     exact = dataclasses.replace(config.vlm.text, vocab_size=tokenizer.vocab_size)
     fits = dataclasses.replace(config, vlm=dataclasses.replace(config.vlm, text=exact))
-    InstructionPart(fits, tokenizer, [], None)
+    InstructionTransform(fits, tokenizer, [], None)
     less = dataclasses.replace(exact, vocab_size=tokenizer.vocab_size - 1)
     small = dataclasses.replace(config, vlm=dataclasses.replace(config.vlm, text=less))
     with pytest.raises(TransformError, match=rf"tokenizer has {tokenizer.vocab_size} tokens"):
-        InstructionPart(small, tokenizer, [], None)
+        InstructionTransform(small, tokenizer, [], None)
 
 
 def test_padding_that_nobody_knows_is_refused() -> None:

@@ -121,9 +121,9 @@ class TestWayThere:
         again = pickle.loads(pickle.dumps(lists))
         assert torch.equal(again.inputs([frame()]).images, lists.inputs([frame()]).images)
 
-    def test_describe_names_every_part_in_order(self) -> None:
+    def test_describe_names_every_transform_in_order(self) -> None:
         text = transforms().describe()
-        names = [part.name for part in transforms().parts]
+        names = [transform.name for transform in transforms()]
         assert names == ["joints", "cameras", "normalise", "pad", "instruction"]
         assert all(name in text for name in names)
 

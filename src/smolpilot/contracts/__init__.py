@@ -2,7 +2,8 @@
 
 from .action_queue import ActionQueue, check_horizon
 from .environment import Environment, EnvironmentFactory, EnvironmentSpec, EpisodeInfo, Outcome
-from .observation import CAPTURED_AT, Image, Observation, make_observation
+from .history import History
+from .observation import CAPTURED_AT, HISTORY, Image, Observation, make_observation
 from .policy import (
     GUIDED,
     RANDOM,
@@ -28,6 +29,7 @@ __all__ = [
     "CAPTURED_AT",
     "ENVIRONMENTS",
     "GUIDED",
+    "HISTORY",
     "POLICIES",
     "RANDOM",
     "REGISTRIES",
@@ -42,6 +44,7 @@ __all__ = [
     "EnvironmentFactory",
     "EnvironmentSpec",
     "EpisodeInfo",
+    "History",
     "Image",
     "Leftover",
     "Observation",

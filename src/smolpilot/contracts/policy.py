@@ -58,6 +58,8 @@ class PolicySpec:
     dataset that it was trained on. `action_names`, `action_units` [A] are empty where nobody knows. `cameras`: the
     robot's cameras that it reads. `n_action_steps`: how many actions of a chunk it wants executed before planning
     again. `instructions`: those it was trained with, empty: any. `rate`: actions per second that it was trained at.
+    `n_obs_steps`: how many observations it reads, one step apart; with more than one, callers give those before the
+    newest as its `history` (contracts.History). `image_sizes`: camera -> (height, width) that it was trained with.
     `statistics`: of `observation.state` and `action` in training, in robot units; empty where unknown.
     """
 
@@ -72,6 +74,8 @@ class PolicySpec:
     action_units: tuple[str, ...] = ()
     instructions: tuple[str, ...] = ()
     rate: float | None = None
+    n_obs_steps: int = 1
+    image_sizes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     statistics: Statistics = field(default_factory=dict)
     capabilities: frozenset[str] = frozenset()
     facts: PolicyFacts = field(default_factory=PolicyFacts)
@@ -119,9 +123,11 @@ class Policy(Protocol):
 
     def reset(self) -> None:
         """Forget what an episode left behind; called at the start of each."""
+        return
 
     def close(self) -> None:
         """Free what the policy holds; it is not used afterwards."""
+        return
 
 
 class TwoStagePolicy(Policy, Protocol):

@@ -185,8 +185,9 @@ class Engine:
             with self._watch.stage("transforms"):
                 inputs = self._inputs([frame])
                 drawn = self._noise(1, start, None if seed is None else [seed])
-                guidance = self._guidance(leftover, steps, delay, horizon, schedule, max_gain)
-            self._check(inputs, drawn, steps)
+                states = self.transforms.states([frame])
+                guidance = self._guidance(leftover, states[0], steps, delay, horizon, schedule, max_gain)
+            self._check(inputs, drawn, steps, states)
             backend = self._running()
             if isinstance(backend, Graphed) and not self._apart:
                 chunk = run_backend(backend, inputs, drawn, steps, guidance)
@@ -194,7 +195,7 @@ class Engine:
                 context = self._context(backend, inputs)
                 with self._watch.stage("denoising"):
                     chunk = backend.denoise(context, inputs.state, drawn, steps, guidance)
-            return self._units(chunk)[0]
+            return self._units(chunk, states)[0]
 
     def predict_chunks(
         self,
@@ -210,8 +211,9 @@ class Engine:
             self._running()
             inputs = self._inputs(frames)
             drawn = self._noise(len(frames), None if noise is None else torch.as_tensor(noise), seeds)
-            self._check(inputs[:1], drawn[:1], steps)
-            return self._units(run_backend(self._running(), inputs, drawn, steps, None))
+            states = self.transforms.states(frames)
+            self._check(inputs[:1], drawn[:1], steps, states[:1])
+            return self._units(run_backend(self._running(), inputs, drawn, steps, None), states)
 
     def predict_normalised(
         self,
@@ -280,14 +282,14 @@ class Engine:
                     "finish was called without a begin." if begun is None else "A later begin replaced this one.",
                     fix="call engine.begin(images, instruction) first, and finish before the next begin",
                 )
-            moved = self._shell.transforms.state(state)
+            moved, states = self.transforms.state(state), self.transforms.states([{STATE: state}])
             drawn = self._noise(1, start, None if seed is None else [seed])
-            guidance = self._guidance(leftover, steps, delay, horizon, schedule, max_gain)
+            guidance = self._guidance(leftover, states[0], steps, delay, horizon, schedule, max_gain)
             begun.inputs.state = moved
-            if self._check(begun.inputs, drawn, steps):
+            if self._check(begun.inputs, drawn, steps, states):
                 begun.context = self._context(backend := self._running(), begun.inputs)
             with self._watch.stage("denoising"):
-                return self._units(backend.denoise(begun.context, moved, drawn, steps, guidance))[0]
+                return self._units(backend.denoise(begun.context, moved, drawn, steps, guidance), states)[0]
 
     def select_action(self, frame: Mapping[str, Any]) -> Tensor:
         """The next action [A]: from the current chunk, or of a new one when the execution horizon is used up."""
@@ -389,18 +391,18 @@ class Engine:
             self._running()
             noise = self._noise(len(frames), None, range(seed, seed + len(frames)))
             inputs = [self._inputs([frame]) for frame in frames]
-            self._judge(inputs, noise, self.num_steps)
+            self._judge(inputs, noise, self.num_steps, self.transforms.states(frames))
             assert self._verdict is not None
             return self._verdict
 
-    def _check(self, inputs: PolicyInputs, noise: Tensor, steps: int) -> bool:
+    def _check(self, inputs: PolicyInputs, noise: Tensor, steps: int, states: Tensor | None = None) -> bool:
         """Judge on the first frame, where no verdict is at hand; True when that was done."""
         if not self._check_first or self._verdict is not None:
             return False
-        self._judge([inputs], noise, steps)
+        self._judge([inputs], noise, steps, states)
         return True
 
-    def _judge(self, inputs: Sequence[PolicyInputs], noise: Tensor, steps: int) -> None:
+    def _judge(self, inputs: Sequence[PolicyInputs], noise: Tensor, steps: int, states: Tensor | None) -> None:
         backend, plain = self._running(), PlainNetwork(self._plain.load())
         ours, theirs = [], []
         for i, one in enumerate(inputs):
@@ -411,9 +413,9 @@ class Engine:
             padded = type(one)(one.images, one.image_masks, tokens, mask, one.state)
             theirs.append(run_backend(plain, padded, noise[i : i + 1], steps, None).cpu())
         a, b = torch.cat(ours), torch.cat(theirs)
-        actions = self.transforms.actions
-        finite_chunk(actions(b), self.transforms.action_names)  # no verdict on a policy that computes nothing
-        verdict = compare(a, b, (actions(a), actions(b)), self._joints(), self._limit)
+        ours_units, plain_units = (self.transforms.actions(chunks, states) for chunks in (a, b))
+        finite_chunk(plain_units, self.transforms.action_names)  # no verdict on a policy that computes nothing
+        verdict = compare(a, b, (ours_units, plain_units), self._joints(), self._limit)
         self._store.write(verdict)
         self._verdict = verdict
         if not verdict.passed:
@@ -437,20 +439,15 @@ class Engine:
         return self._backend
 
     def _inputs(self, frames: Sequence[Mapping[str, Any]]) -> PolicyInputs:
-        """Frames through the transforms; slots that the engine was not built for are filled with nothing."""
+        """Frames through the transforms; slots that the engine was not built for hold no picture."""
         if isinstance(frames, Mapping):
             raise TransformError("predict_chunks takes a list of frames.", fix="for one frame: predict_chunk(frame)")
-        ready = [self._frame(frame) for frame in frames]
-        return self.transforms.inputs(ready)
+        unseen = [slot for number, slot in enumerate(self.config.cameras) if number not in self.spec.cameras]
+        return self.transforms.inputs([self._frame(frame) for frame in frames], unseen=unseen)
 
     def _frame(self, frame: Mapping[str, Any]) -> dict[str, Any]:
         # A recorded frame brings its actions along: they are no input, whatever their number.
         kept = {key: value for key, value in frame.items() if key not in (ACTION, ACTION_IS_PAD)}
-        for camera, slot in self.transforms.camera_map.items():
-            if slot is None or self.config.cameras.index(slot) in self.spec.cameras:
-                continue
-            kept[image_key(camera)] = torch.zeros(self.config.image_shapes[slot])
-            kept[f"{image_key(camera)}_padding_mask"] = False
         if self.device.type == "cuda" and self.spec.mode != "exact":
             # The raw picture is a tenth of the letterboxed one; exact keeps to the plain policy's CPU arithmetic.
             for key, value in kept.items():
@@ -484,12 +481,13 @@ class Engine:
         return torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
 
     def _guidance(
-        self, leftover: Noise | None, steps: int, delay: int, horizon: int | None, schedule: Schedule, max_gain: float
-    ) -> Guidance | None:
+        self, leftover: Noise | None, state: Tensor, steps: int, delay: int, horizon: int | None, schedule: Schedule,
+        max_gain: float,
+    ) -> Guidance | None:  # fmt: skip
         if leftover is None:
             return None
         return make_guidance(
-            self.transforms.normalise(leftover)[None],
+            self.transforms.normalise(leftover, state)[None],
             chunk_size=self.config.chunk_size,
             action_dim=self.config.max_action_dim,
             steps=steps,
@@ -499,8 +497,8 @@ class Engine:
             max_gain=max_gain,
         )
 
-    def _units(self, chunk: Tensor) -> Tensor:
-        return finite_chunk(self.transforms.actions(chunk), self.transforms.action_names)
+    def _units(self, chunk: Tensor, states: Tensor) -> Tensor:
+        return finite_chunk(self.transforms.actions(chunk, states), self.transforms.action_names)
 
     def _steps(self, num_steps: int | None) -> int:
         steps = self.num_steps if num_steps is None else num_steps

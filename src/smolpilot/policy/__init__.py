@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .joints import FrameLayout
     from .loading import load_policy, seal_bundle
     from .model import SmolVLA
+    from .parts import Transform
     from .policy import Policy
     from .presets import PRESETS, preset
     from .report import LoadReport
@@ -33,6 +34,7 @@ __all__ = [
     "PolicyInputs",
     "PolicyTokenizer",
     "SmolVLA",
+    "Transform",
     "Transforms",
     "UntrainedInstructionWarning",
     "VLMConfig",
@@ -56,6 +58,7 @@ __getattr__, __dir__, _ = lazy_loader.attach(
         "joints": ["FrameLayout"],
         "loading": ["load_policy", "seal_bundle"],
         "model": ["SmolVLA"],
+        "parts": ["Transform"],
         "policy": ["Policy"],
         "presets": ["PRESETS", "preset"],
         "report": ["LoadReport"],

@@ -84,10 +84,16 @@ class Facts:
 def save_bundle(policy: Policy, path: str | Path) -> Path:
     """Write the policy as a bundle; the folder appears whole or not at all, and may be moved afterwards.
 
-    Raises UsageError when `path` exists, OSError when the disk does not take it.
+    Raises UsageError when `path` exists or the policy has a transform that LeRobot does not know, OSError when the disk
+    does not take it.
     """
     target = Path(path).expanduser()
     config, recipe = policy.config, policy.transforms.recipe
+    for transform in recipe.extra:
+        raise UsageError(
+            f"The transform '{transform.name}' cannot be saved: a bundle holds LeRobot's files, which do not know it.",
+            expected="the list of SmolVLA, which LeRobot runs, too",
+        )
     values = _lerobot_config(policy)
     with atomic_folder(target) as folder:
         _write_json(folder / CONFIG, values)

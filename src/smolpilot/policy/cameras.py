@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,7 +14,7 @@ from smolpilot.keys import camera_name, image_key, plain_camera
 from .camera_pairing import TYPED, CameraMap, Pairing, camera_text, resolve_camera_map, typed_camera_map
 from .config import PolicyConfig
 from .images import letterbox, to_network_range, to_unit_range
-from .parts import Batch
+from .parts import Size, Transform
 
 if TYPE_CHECKING:
     from .policy import Policy
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "TYPED",
     "CameraMap",
-    "CamerasPart",
+    "CamerasTransform",
     "Pairing",
     "camera_text",
     "check_camera_map",
@@ -34,7 +34,7 @@ _MASK = "_padding_mask"
 _NOT_PICTURES = (_MASK, "_is_pad")
 
 
-class CamerasPart:
+class CamerasTransform(Transform):
     """Pictures [B, C, 3, h, w] in [-1, 1] in the order of the slots; the empty slots come last, at -1 and masked."""
 
     name = "cameras"
@@ -43,52 +43,63 @@ class CamerasPart:
         check_camera_map(camera_map, config)
         self.camera_map = dict(camera_map)
         by_slot = {slot: camera for camera, slot in camera_map.items() if slot is not None}
-        self.order = [by_slot[slot] for slot in config.real_cameras]
-        declared = len(config.cameras) - len(config.real_cameras)
+        self.filled = {slot: by_slot[slot] for slot in config.real_cameras}
+        self.slots = config.cameras
         # LeRobot fills at most `empty_cameras` of the slots that are absent from a frame.
-        self.empty = min(declared, config.empty_cameras)
-        self.size = config.resize_imgs_with_padding
+        self.empty = min(len(config.cameras) - len(config.real_cameras), config.empty_cameras)
+        self.size: Size | None = config.resize_imgs_with_padding
 
     def describe(self) -> str:
         size = f"letterbox to {self.size[0]}x{self.size[1]}" if self.size else "not resized"
         return f"{camera_text(self.camera_map)}; {self.empty} empty; {size}"
 
-    def forward(self, batch: Batch) -> None:
-        for frame in batch.frames:
-            self._check_names(frame)
-        pictures = [self._pictures([frame[_key(frame, camera)] for frame in batch.frames], camera)
-                    for camera in self.order]  # fmt: skip
-        masks = [torch.tensor([_mask(frame, camera) for frame in batch.frames]) for camera in self.order]
-        sizes = {tuple(picture.shape[1:]) for picture in pictures}
+    def spec(self) -> dict[str, Any]:
+        return {"slots": [self.filled.get(slot) for slot in self.slots], "image_size": self.size and self.size[0]}
+
+    def pictures(self, images: Tensor, slot: str) -> Tensor:
+        """[0, 1] -> letterboxed, in [-1, 1]."""
+        return to_network_range(letterbox(images, *self.size) if self.size is not None else images)
+
+    def picture_size(self, size: Size) -> Size:
+        return self.size or size
+
+    def read(
+        self, frames: Sequence[Mapping[str, Any]], unseen: Collection[str] = ()
+    ) -> tuple[dict[str, list[Tensor]], Tensor]:
+        """The pictures of each slot in [0, 1], one [3, h, w] for a frame, and bool [B, filled]: whether it is one.
+
+        Slots in `unseen` hold no picture, whatever the frames say; the frames need not have their cameras.
+        """
+        wanted = {slot: camera for slot, camera in self.filled.items() if slot not in unseen}
+        for frame in frames:
+            self._check_names(frame, list(wanted.values()))
+        pictures = {slot: [to_unit_range(frame[_key(frame, camera)], camera) for frame in frames]
+                    for slot, camera in wanted.items()}  # fmt: skip
+        seen = [[slot in wanted and _mask(frame, camera) for slot, camera in self.filled.items()] for frame in frames]
+        return pictures, torch.tensor(seen, dtype=torch.bool)
+
+    def together(self, pictures: Mapping[str, Tensor], seen: Tensor) -> tuple[Tensor, Tensor]:
+        """Images [B, C, 3, h, w] and bool [B, C] of the slots' pictures [B, 3, h, w] and `seen` bool [B, filled].
+
+        Slots without pictures are all -1, the empty ones last and masked. Without any picture (something else stands in
+        for them) the images are [B, C, 0].
+        """
+        masks = torch.nn.functional.pad(seen, (0, self.empty), value=False)
+        if not pictures:
+            return torch.empty(*masks.shape, 0, device=masks.device), masks
+        sizes = {tuple(picture.shape[1:]) for picture in pictures.values()}
         if len(sizes) > 1:
             raise TransformError(
                 f"The cameras have pictures of different sizes: {sorted(sizes)}.",
                 expected="one size, since this policy does not resize (resize_imgs_with_padding is null)",
             )
-        for _ in range(self.empty):
-            pictures.append(torch.full_like(pictures[0], -1.0))
-            masks.append(torch.zeros_like(masks[0]))
-        batch.images = torch.stack(pictures, dim=1)
-        batch.image_masks = torch.stack(masks, dim=1).bool()
+        nothing = torch.full_like(next(iter(pictures.values())), -1.0)
+        images = [pictures.get(slot, nothing) for slot in self.filled] + [nothing] * self.empty
+        return torch.stack(images, dim=1), masks
 
-    def backward(self, actions: Tensor) -> Tensor:
-        return actions
-
-    def _pictures(self, raw: list[Any], camera: str) -> Tensor:
-        """The pictures of one camera over the batch, [B, 3, h, w] in [-1, 1]."""
-        images = [to_unit_range(picture, camera) for picture in raw]
-        if self.size is not None:
-            width, height = self.size
-            if len({image.shape for image in images}) == 1:
-                return to_network_range(letterbox(torch.stack(images), width, height))
-            images = [letterbox(image[None], width, height)[0] for image in images]
-        elif len({image.shape for image in images}) > 1:
-            raise TransformError(f"Camera '{camera}' has pictures of different sizes in one batch.")
-        return to_network_range(torch.stack(images))
-
-    def _check_names(self, frame: Mapping[str, Any]) -> None:
+    def _check_names(self, frame: Mapping[str, Any], wanted: list[str]) -> None:
         found = {camera_name(key) for key in frame if _is_picture(key)}
-        missing = [camera for camera in self.order if _key(frame, camera) not in frame]
+        missing = [camera for camera in wanted if _key(frame, camera) not in frame]
         known = {plain_camera(camera) for camera in self.camera_map}
         unknown = sorted(name for name in found if plain_camera(name) not in known)
         if not missing and not unknown:
@@ -100,7 +111,7 @@ class CamerasPart:
             parts.append(f"The frame has camera {_quoted(unknown)}, which the policy does not know.")
         raise TransformError(
             " ".join(parts),
-            expected=f"cameras {_quoted(self.order)}; the frame has {_quoted(sorted(found)) or 'none'}",
+            expected=f"cameras {_quoted(wanted)}; the frame has {_quoted(sorted(found)) or 'none'}",
             fix="name the camera as the policy does, or give a camera map (robot camera -> slot; null: not used)",
         )
 

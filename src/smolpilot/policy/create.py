@@ -133,8 +133,9 @@ def adapt_policy(
     if recipe.tokenizer.vocab_size == SIZE and "tokenizer_max_length" not in chosen:
         config = _with_tokenizer(config, recipe.tokenizer.folder, texts, fits=True)
     transforms = Transforms.build(
-        config, moved, recipe.tokenizer, camera_map=cameras, profile=profile, instructions=texts, eps=recipe.eps
-    )
+        config, moved, recipe.tokenizer, camera_map=cameras, profile=profile, instructions=texts, eps=recipe.eps,
+        extra=recipe.extra,
+    )  # fmt: skip
     model = _rebuilt(policy.model, config)
     report = LoadReport(policy.report.source, "fine-tuning of", found_dtypes=policy.report.found_dtypes, notes=notes)
     lineage = _lineage(meta, {"parent": {"source": policy.report.source, **policy.lineage}})

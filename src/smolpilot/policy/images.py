@@ -42,6 +42,11 @@ def to_unit_range(picture: Any, camera: str) -> Tensor:
     return image.to(torch.float32)
 
 
+def bytes_to_unit_range(pictures: Tensor) -> Tensor:
+    """Pictures of one size, uint8 [n, h, w, 3] -> float32 [n, 3, h, w] in [0, 1]."""
+    return pictures.permute(0, 3, 1, 2).contiguous().to(torch.float32) / 255
+
+
 def letterbox(images: Tensor, width: int, height: int) -> Tensor:
     """Resize without distortion, then pad with 0 on the TOP and LEFT. [B, 3, h, w] -> [B, 3, height, width].
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,16 +15,17 @@ from smolpilot.errors import TransformError
 from smolpilot.keys import TASK
 
 from .config import PolicyConfig
-from .parts import Batch
+from .parts import Transform
 from .tokenizer import PolicyTokenizer
 
 __all__ = ["InstructionPart", "UntrainedInstructionWarning"]
 
 
-class InstructionPart:
+class InstructionTransform(Transform):
     """`task` of each frame, else the robot's default instruction, to tokens [B, T] and their mask."""
 
     name = "instruction"
+    in_processors = True
 
     def __init__(
         self, config: PolicyConfig, tokenizer: PolicyTokenizer, trained: Sequence[str], default: str | None
@@ -44,19 +46,24 @@ class InstructionPart:
     def describe(self) -> str:
         return f"at most {self.max_length} tokens, padded to {self.padding}; {len(self.trained)} trained texts"
 
-    def forward(self, batch: Batch) -> None:
+    def read(self, frames: Sequence[Mapping[str, Any]]) -> list[str]:
+        """The instruction of each frame; one that was never trained warns once."""
         texts = []
-        for frame in batch.frames:
+        for frame in frames:
             text = frame.get(TASK, self.default)
             if text is None:
                 raise TransformError("The frame has no 'task'.", expected="the instruction as text under 'task'")
             texts.append(text)
             self._warn_when_untrained(text)
-        tokens, mask = self.tokenizer(texts, max_length=self.max_length, padding=self.padding)
-        batch.tokens, batch.token_mask = tokens, mask.to(torch.bool)
+        return texts
 
-    def backward(self, actions: Tensor) -> Tensor:
-        return actions
+    def tokens(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Tokens int64 [B, T] and mask bool [B, T], padded to the longest of these or to the policy's own length."""
+        tokens, mask = self.tokenizer(texts, max_length=self.max_length, padding=self.padding)
+        return tokens, mask.to(torch.bool)
+
+    def spec(self) -> dict[str, Any]:
+        return {"max_tokens": self.max_length}
 
     def _warn_when_untrained(self, text: object) -> None:
         if not self.trained or not isinstance(text, str) or text.strip() in self.trained or text in self._warned:
@@ -69,3 +76,22 @@ class InstructionPart:
             UntrainedInstructionWarning,
             stacklevel=2,
         )
+
+
+class TokenTable:
+    """Tokens and mask [N, T] of texts that are used again and again, on one device; a batch takes rows of it."""
+
+    def __init__(self, tokens: Tensor, mask: Tensor, device: torch.device, *, shorten: bool) -> None:
+        """shorten: a batch is as wide as the longest of its own texts."""
+        self._tokens, self._mask, self._shorten = tokens.to(device), mask.to(device), shorten
+        self._lengths = mask.sum(dim=1).to(device)
+
+    @property
+    def width(self) -> int:
+        """Tokens of the longest text."""
+        return self._tokens.shape[1]
+
+    def rows(self, text: Tensor, *, everything: bool = False) -> tuple[Tensor, Tensor]:
+        """What the list gives for a batch of the texts number `text` [B]; `everything`: as wide as the table."""
+        width = int(self._lengths[text].max()) if self._shorten and not everything else self.width
+        return self._tokens[text, :width], self._mask[text, :width]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -13,18 +13,19 @@ from smolpilot.keys import ACTION, STATE
 from smolpilot.robots import JointLayout, JointMapping
 from smolpilot.robots.layout import FrameLayout, check_dimensions, map_layout, to_policy_order
 
-from .parts import Batch
+from .parts import Transform
 
 if TYPE_CHECKING:
-    from smolpilot.robots import RobotProfile
+    from smolpilot.robots import Joint, RobotProfile
 
-__all__ = ["FrameLayout", "JointsPart", "check_dimensions", "map_layout", "to_policy_order"]
+__all__ = ["FrameLayout", "JointsTransform", "check_dimensions", "map_layout", "to_policy_order"]
 
 
-class JointsPart:
+class JointsTransform(Transform):
     """Without a source layout the frames are in the policy's own order and units already."""
 
     name = "joints"
+    in_processors = True  # they are given frames of the policy's own order and units
 
     def __init__(
         self, state_dim: int, action_dim: int, profile: RobotProfile | None, source: FrameLayout | None
@@ -36,6 +37,7 @@ class JointsPart:
             check_dimensions(profile, state_dim, action_dim)
             if source is not None:
                 self.state, self.action = map_layout(source, profile)
+        self._joints = (profile.state_joints, profile.action_joints) if profile is not None else ((), ())
         self._state_names = _names(source.state if source else None, profile.state_joints if profile else None)
         self.action_names = _names(source.action if source else None, profile.action_joints if profile else None)
 
@@ -45,26 +47,41 @@ class JointsPart:
             return f"{self.state_dim} state and {self.action_dim} action joints, reordered by name or converted"
         return f"{self.state_dim} state and {self.action_dim} action joints, as they are"
 
-    def forward(self, batch: Batch) -> None:
-        _check(batch.state, STATE, self.state_dim, self._state_names)
+    def numbers(self, states: Tensor, actions: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        _check(states, STATE, self.state_dim, self._state_names)
         if self.state is not None:
-            batch.state = self.state.forward(batch.state)
-        if batch.actions is not None:
-            _check(batch.actions, ACTION, self.action_dim, self.action_names)
+            states = self.state.forward(states)
+        if actions is not None:
+            _check(actions, ACTION, self.action_dim, self.action_names)
             if self.action is not None:
-                batch.actions = self.action.forward(batch.actions)
+                actions = self.action.forward(actions)
+        return states, actions
 
-    def backward(self, actions: Tensor) -> Tensor:
+    def backward(self, actions: Tensor, states: Tensor | None) -> Tensor:
         if self.action is None:
             return actions
         mapped: Tensor = self.action.backward(actions)
         return mapped
+
+    def spec(self) -> dict[str, Any] | None:
+        """Names and units of both, in order; None for frames of another layout, which are mapped here first."""
+        if self.state is not None or self.action is not None:
+            return None
+        joints = (self._joints[0], self.state_dim), (self._joints[1], self.action_dim)
+        return {feature: _named(*of) for feature, of in zip(("state", "action"), joints, strict=True)}
 
 
 def _names(layout: JointLayout | None, joints: Sequence[object] | None) -> tuple[str, ...]:
     if layout is not None:
         return layout.names
     return tuple(getattr(joint, "name", "") for joint in joints or ())
+
+
+def _named(joints: Sequence[Joint], dim: int) -> dict[str, list[str]]:
+    return {
+        "joints": [joint.name for joint in joints] or [f"dimension {i}" for i in range(dim)],
+        "units": [joint.unit for joint in joints] or ["unknown"] * dim,
+    }
 
 
 def _check(values: Tensor, key: str, dim: int, names: tuple[str, ...]) -> None:

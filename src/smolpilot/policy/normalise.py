@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,9 @@ from torch import Tensor
 from smolpilot.errors import CheckpointError, TransformError, did_you_mean
 from smolpilot.keys import ACTION, STATE
 from smolpilot.statistics import QUANTILES, Statistics, is_still, still_range
+
+from .config import PolicyConfig
+from .parts import Transform
 
 EPS = 1e-8
 _LARGEST = float(np.finfo(np.float32).max)
@@ -174,6 +178,58 @@ class Normaliser:
 
     def describe(self) -> str:
         return f"{self.feature}: {self.mode}"
+
+    def forward_affine(self) -> tuple[Tensor, Tensor]:
+        """(scale, offset) [D] of `forward` as x * scale + offset; double, because the mean may be far from zero."""
+        offset, divisor = self.offset.double(), self.divisor.double()
+        if self.mode == "IDENTITY":
+            return self._unchanged()
+        if self.mode == "MEAN_STD":
+            return 1 / divisor, -offset / divisor
+        return 2 / divisor, -2 * offset / divisor - 1
+
+    def backward_affine(self) -> tuple[Tensor, Tensor]:
+        """(scale, offset) [D] of `backward`."""
+        offset, scale = self.offset.double(), self.scale.double()
+        if self.mode == "IDENTITY":
+            return self._unchanged()
+        if self.mode == "MEAN_STD":
+            return scale, offset
+        return scale / 2, offset + scale / 2
+
+    def _unchanged(self) -> tuple[Tensor, Tensor]:
+        return torch.ones(self.dim), torch.zeros(self.dim)
+
+
+class NormalizeTransform(Transform):
+    """States and actions to the network's scale and actions back."""
+
+    name = "normalise"
+    in_processors = True
+
+    def __init__(self, config: PolicyConfig, statistics: Statistics, eps: float) -> None:
+        mapping = config.normalization_mapping
+        if mapping.get("VISUAL", "IDENTITY") != "IDENTITY":
+            raise TransformError(
+                f"The policy normalises images by {mapping['VISUAL']}.",
+                expected="IDENTITY: SmolVLA's vision tower takes pictures in [-1, 1]",
+            )
+        self.state = Normaliser(STATE, feature_mode(mapping, STATE), statistics, config.state_dim, eps=eps)
+        self.action = Normaliser(ACTION, feature_mode(mapping, ACTION), statistics, config.action_dim, eps=eps)
+
+    def describe(self) -> str:
+        return f"{self.state.describe()}; {self.action.describe()}"
+
+    def numbers(self, states: Tensor, actions: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        return self.state.forward(states), self.action.forward(actions) if actions is not None else None
+
+    def backward(self, actions: Tensor, states: Tensor | None) -> Tensor:
+        return self.action.backward(actions)
+
+    def spec(self) -> dict[str, Any]:
+        """x * scale + offset per joint: of the state towards the network, of the action on its way back."""
+        maps = {"state": self.state.forward_affine(), "action": self.action.backward_affine()}
+        return {key: {"scale": scale.tolist(), "offset": offset.tolist()} for key, (scale, offset) in maps.items()}
 
 
 def _statistic(

@@ -157,7 +157,7 @@ class Policy:
                     expected=f"{list(shape)}: for each frame [chunk_size, max_action_dim]",
                 )
             start = finite_input(start.to(self.device, torch.float32), "The noise")
-        chunks = self.transforms.actions(self.model.sample(inputs, start))
+        chunks = self.transforms.actions(self.model.sample(inputs, start), self.transforms.states(frames))
         return finite_chunk(chunks, self.transforms.action_names)
 
     def select_action(self, frame: Mapping[str, Any]) -> Tensor:

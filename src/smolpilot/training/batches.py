@@ -1,6 +1,6 @@
 """Batches as the network takes them, assembled with a handful of array operations.
 
-States, actions and tokens of all frames are transformed once; a batch only gathers rows. The result equals
+States, actions and tokens of all frames are transformed once where they can be; a batch only gathers rows. It equals
 `transforms.inputs` on the dataset's samples, number for number (tests/training/test_batches.py).
 """
 
@@ -19,11 +19,8 @@ from torch.utils.data import DataLoader
 
 from smolpilot.datasets import Dataset
 from smolpilot.machine import available_memory
-from smolpilot.policy.cameras import CamerasPart
 from smolpilot.policy.inputs import PolicyInputs
-from smolpilot.policy.joints import JointsPart
-from smolpilot.policy.parts import Batch
-from smolpilot.policy.transforms import NormalisePart, PadPart, Transforms
+from smolpilot.policy.transforms import Transforms
 
 from .frame_cache import FrameCache
 from .frames import CameraPlan, Decoder, FrameStore, camera_plans, predicted_gb
@@ -76,7 +73,7 @@ class Batches:
         cache: Callable[[Batches, Rows], FrameCache] | None = None,
     ) -> None:
         self.dataset, self._device, self._workers = dataset, device, workers
-        self._empty = _empty_slots(transforms)
+        self._transforms = transforms
         self._numbers = _Numbers(dataset, transforms, chunk_size, device)
         self._plans = camera_plans(dataset.meta, transforms)
         held = np.arange(len(dataset)) if rows is None else rows
@@ -155,71 +152,73 @@ class Batches:
             fields["context_mask"] = torch.cat([seen, inputs.token_mask], dim=1)
         return dataclasses.replace(inputs, **fields)
 
+    def states(self, rows: Rows) -> Tensor:
+        """States of the frames `rows` in the policy's own joint order and units [n, S]: for the actions' way back."""
+        return self._numbers.robot_states(rows)
+
     def _assemble(self, rows: Rows, images: Mapping[str, Tensor], *, all_tokens: bool = False) -> PolicyInputs:
         numbers, index = self._numbers, torch.from_numpy(rows).to(self._device)
         wanted = index[:, None] + numbers.ahead  # [B, H]
         last = numbers.last[index][:, None]
         tokens, mask = numbers.tokens(index, everything=all_tokens)
-        pictures, seen = self._stack(images, len(rows))
+        filled = torch.ones(1, len(self._plans), dtype=torch.bool, device=self._device).expand(len(rows), -1)
+        pictures, seen = self._transforms.together(images, filled)
+        states, actions = numbers.chunks(index, torch.minimum(wanted, last))
         return PolicyInputs(
             images=pictures,
             image_masks=seen,
             tokens=tokens,
             token_mask=mask,
-            state=numbers.states[index],
-            actions=numbers.actions[torch.minimum(wanted, last)],
+            state=states,
+            actions=actions,
             action_is_pad=wanted > last,
         )
 
-    def _stack(self, images: Mapping[str, Tensor], count: int) -> tuple[Tensor, Tensor]:
-        """Images [B, C, 3, H, W] and which of them are pictures, bool [B, C]; the empty slots come last, all -1."""
-        pictures = list(images.values())
-        there = torch.tensor([True] * len(self._plans) + [False] * self._empty, device=self._device)
-        if not pictures:
-            return torch.empty(count, len(there), 0, device=self._device), there.expand(count, -1)
-        pictures += [torch.full_like(pictures[0], -1.0)] * self._empty
-        return torch.stack(pictures, dim=1), there.expand(count, -1)
-
-
-def _empty_slots(transforms: Transforms) -> int:
-    return next(part.empty for part in transforms.parts if isinstance(part, CamerasPart))
-
 
 class _Numbers:
-    """States, actions and tokens of every frame of a dataset, transformed, on `device`."""
+    """States, actions and tokens of every frame of a dataset as the list makes them, on `device`.
+
+    Where every row goes through the list by itself all rows do so once, and a batch gathers chunks of the result;
+    else a batch gathers chunks of what was recorded, and those go through the list.
+    """
 
     def __init__(self, dataset: Dataset, transforms: Transforms, chunk_size: int, device: torch.device) -> None:
-        batch = Batch([], torch.from_numpy(dataset.states), torch.from_numpy(dataset.actions)[:, None])
-        for part in transforms.parts:
-            if isinstance(part, JointsPart | NormalisePart | PadPart):
-                part.forward(batch)
-        assert batch.actions is not None
-        self.states, self.actions = batch.state.to(device), batch.actions[:, 0].to(device)  # [N, padded width]
+        self._transforms, self._device = transforms, device
+        self._recorded = torch.from_numpy(dataset.states), torch.from_numpy(dataset.actions)  # [N, S], [N, A]
+        self._moved: tuple[Tensor, Tensor] | None = None  # [N, padded width] both
+        if transforms.per_row:
+            states, actions = transforms.numbers(self._recorded[0], self._recorded[1][:, None])
+            assert actions is not None
+            self._moved = states.to(device), actions[:, 0].to(device)
         self.ahead = torch.arange(chunk_size, device=device)
         self.last = torch.from_numpy(_last_rows(dataset.episode_index)).to(device)  # [N]
         texts = list(dataset.instructions)
         number = {value: texts.index(text) for value, text in dataset.meta.tasks.items() if text in texts}
         order = np.array([number[int(value)] for value in dataset.task_index], dtype=np.int64)
         self._text = torch.from_numpy(order).to(device)  # [N]
-        config = transforms.recipe.config
-        tokens, mask = transforms.recipe.tokenizer(
-            texts, max_length=config.tokenizer_max_length, padding=config.pad_language_to
-        )
-        self._tokens, self._mask = tokens.to(device), mask.to(device)  # [texts, T]
-        self._longest_only = config.pad_language_to == "longest"
-        self._lengths = mask.sum(dim=1).to(device)
+        self._table = transforms.token_table(texts, device)
+
+    def chunks(self, index: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor | None]:
+        """States [B, padded width] of the frames `index` [B] and actions [B, H, padded width] of `wanted` [B, H]."""
+        if self._moved is not None:
+            return self._moved[0][index], self._moved[1][wanted]
+        states, actions = self._recorded
+        moved, chunks = self._transforms.numbers(states[index.cpu()], actions[wanted.cpu()])
+        assert chunks is not None
+        return to_device(moved, self._device), to_device(chunks, self._device)
+
+    def robot_states(self, rows: Rows) -> Tensor:
+        """States of the frames `rows` in the policy's own order and units, [n, S] on the CPU."""
+        return self._transforms.robot_states(self._recorded[0][torch.from_numpy(rows)])
 
     @property
     def width(self) -> int:
         """Tokens of the longest instruction."""
-        return self._tokens.shape[1]
+        return self._table.width
 
     def tokens(self, index: Tensor, *, everything: bool = False) -> tuple[Tensor, Tensor]:
         """Tokens and mask [B, T] of the frames `index`, padded as the config says, or all to the longest."""
-        text = self._text[index]
-        shorter = self._longest_only and not everything
-        width = int(self._lengths[text].max()) if shorter else self._tokens.shape[1]
-        return self._tokens[text, :width], self._mask[text, :width]
+        return self._table.rows(self._text[index], everything=everything)
 
 
 def _last_rows(episode_index: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

@@ -117,13 +117,9 @@ def _kind(prepared: Prepared, folder: Path) -> Kind | None:
 
 def _spec(prepared: Prepared, kind: Kind) -> CacheSpec:
     """The spec before the frames are opened: instructions are counted as the tokenizer gives them."""
-    recipe, options = prepared.policy.recipe, prepared.options
-    plans = camera_plans(prepared.parts[0].meta, prepared.policy.transforms)
-    tokens, _ = recipe.tokenizer(
-        prepared.instructions,
-        max_length=recipe.config.tokenizer_max_length,
-        padding=recipe.config.pad_language_to,
-    )
+    transforms, options = prepared.policy.transforms, prepared.options
+    plans = camera_plans(prepared.parts[0].meta, transforms)
+    tokens, _ = transforms.tokens(prepared.instructions)
     return cache_spec(prepared.policy, kind, plans, tokens.shape[1], options.cache_dtype, options.cache_views or 1)
 
 
@@ -157,16 +153,19 @@ def coarseness(cache: FrameCache, batches: Batches, rows: Rows) -> Coarseness:
     """Compare what the cache gives back with the exact computation on a few frames, same noise and times."""
     some = rows[np.linspace(0, len(rows) - 1, min(_SAMPLE, len(rows))).round().astype(np.int64)]
     policy, draws, places = cache.policy, Draws(0), np.arange(len(some))
-    exact, coarse = cache.exact(some), batches.cached(some, cache)
-    shape = (policy.config.chunk_size, policy.config.max_action_dim)
-    noise, times = draws.noise(places, shape).to(policy.device), draws.times(places).to(policy.device)
+    exact, coarse, states = cache.exact(some), batches.cached(some, cache), batches.states(some)
+    assert exact.actions is not None
+    noise, times = (
+        draws.noise(places, tuple(exact.actions.shape[1:])).to(policy.device),
+        draws.times(places).to(policy.device),
+    )
     left, right = (float(policy.model.loss(inputs, noise, times)) for inputs in (exact, coarse))
     numbers = cache.tensor(exact)
     kept = next(iter(cache.fields(some, policy.device).values()))
     tensors = float((kept - numbers).float().norm() / numbers.float().norm())
 
     def chunks(inputs: PolicyInputs) -> torch.Tensor:
-        return policy.transforms.actions(policy.model.sample(inputs, noise=noise).float().cpu())
+        return policy.transforms.actions(policy.model.sample(inputs, noise=noise).float().cpu(), states)
 
     apart = (chunks(exact) - chunks(coarse)).abs().amax(dim=(0, 1))
     scale = torch.from_numpy(np.maximum(policy.statistics["action"]["std"], 1e-6)).float()

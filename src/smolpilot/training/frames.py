@@ -1,13 +1,14 @@
 """Decoded video in memory: each episode is decoded once, in order, into exactly what the transforms make of it.
 
 A tiny policy takes thousands of samples a second; decoding at random positions gives tens. Pictures that already have
-the policy's size stay uint8 (the letterbox changes nothing then), others are kept letterboxed as float32.
+the policy's size stay uint8, which is a quarter of the room; others are kept as float32, as the network sees them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +16,6 @@ import torch
 from torch import Tensor
 
 from smolpilot.datasets import Dataset, DatasetMeta
-from smolpilot.policy.images import letterbox, to_network_range
 from smolpilot.policy.transforms import Transforms
 
 from .prefetch import to_device
@@ -30,26 +30,23 @@ class CameraPlan:
     height: int
     width: int
     native: bool  # the camera's pictures have the policy's size already
+    # uint8 [n, h, w, 3] -> what the network sees, float32 [n, 3, height, width]. Names of cache blocks hold the rest of
+    # a plan as it prints itself.
+    prepare: Callable[[Tensor], Tensor] = field(repr=False, compare=False)
 
     @property
     def bytes_per_frame(self) -> int:
         return 3 * self.height * self.width * (1 if self.native else 4)
 
-    def prepare(self, pictures: Tensor) -> Tensor:
-        """uint8 [n, h, w, 3] -> what the network sees, float32 [n, 3, height, width]."""
-        images = pictures.permute(0, 3, 1, 2).contiguous().to(torch.float32) / 255
-        return to_network_range(letterbox(images, self.width, self.height))
-
 
 def camera_plans(meta: DatasetMeta, transforms: Transforms) -> dict[str, CameraPlan]:
     """The plan of each camera slot that a camera of the dataset fills, in the order of the slots."""
-    filled = {slot: camera for camera, slot in transforms.camera_map.items() if slot is not None}
     plans = {}
-    for slot in transforms.recipe.config.real_cameras:
-        camera = meta.cameras[filled[slot]]
-        width, height = transforms.recipe.config.resize_imgs_with_padding or (camera.width, camera.height)
+    for slot, name in transforms.filled.items():
+        camera = meta.cameras[name]
+        width, height = transforms.picture_size((camera.width, camera.height))
         native = (camera.width, camera.height) == (width, height)
-        plans[slot] = CameraPlan(filled[slot], height, width, native)
+        plans[slot] = CameraPlan(name, height, width, native, partial(transforms.picture_bytes, slot))
     return plans
 
 

@@ -115,7 +115,7 @@ class _Test:
             self.dataset, self.policy.transforms.for_source(prepared.layout), self.device,
             chunk_size=self.policy.config.chunk_size, rows=self.rows,
         )  # fmt: skip
-        self.inputs = batches.batch(self.rows)
+        self.inputs, self.states = batches.batch(self.rows), batches.states(self.rows)
         self.precision = Precision(options.dtype or "float32", self.device)
 
     def run(self, findings: list[str]) -> OverfitResult:
@@ -187,10 +187,10 @@ class _Test:
         assert profile is not None
         assert actions is not None
         back = self.policy.transforms.actions
-        recorded = back(actions.float().cpu()).numpy()
+        recorded = back(actions.float().cpu(), self.states).numpy()
         padded = _padded(self.inputs)
         blind = np.broadcast_to(recorded[~padded].mean(axis=0), recorded.shape)
-        mae = chunk_errors(back(predicted.float().cpu()).numpy(), recorded, padded).mae
+        mae = chunk_errors(back(predicted.float().cpu(), self.states).numpy(), recorded, padded).mae
         share = _share(predicted, self.inputs, self.policy.config.action_dim)
         return OverfitResult(
             cause="none" if share <= PASSED else "data",

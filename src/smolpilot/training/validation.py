@@ -114,14 +114,15 @@ class Validator:
             for first in range(0, len(self._rows), self._batch_size):
                 if stop():
                     return None
-                inputs = self._batches.batch(self._rows[first : first + self._batch_size])
+                rows = self._rows[first : first + self._batch_size]
+                inputs, states = self._batches.batch(rows), self._batches.states(rows)
                 assert inputs.actions is not None
                 assert inputs.action_is_pad is not None
                 noise = torch.randn(inputs.actions.shape, generator=generator).to(device)
                 chunks = policy.model.sample(inputs, noise=noise)
                 # Both sides take the same way back to robot units.
-                predicted.append(policy.transforms.actions(chunks.float().cpu()).numpy())
-                recorded.append(policy.transforms.actions(inputs.actions.cpu()).numpy())
+                predicted.append(policy.transforms.actions(chunks.float().cpu(), states).numpy())
+                recorded.append(policy.transforms.actions(inputs.actions.cpu(), states).numpy())
                 is_pad.append(inputs.action_is_pad.cpu().numpy())
         finally:
             policy.model.train(training)

@@ -15,8 +15,8 @@ from torch import Tensor
 from smolpilot.inference import prepare
 from smolpilot.inference.guidance import make_guidance
 from smolpilot.keys import image_key
-from smolpilot.policy.images import letterbox, to_network_range
 from smolpilot.policy.inputs import PolicyInputs
+from smolpilot.policy.processed import Processed
 
 from .configuration_smolpilot import SmolpilotConfig
 
@@ -46,6 +46,7 @@ class SmolpilotPolicy(PreTrainedPolicy):
         )
         # Not a module of this one: the engine has no parameters that LeRobot might move, cast or save.
         object.__setattr__(self, "engine", engine)
+        self._list = Processed(engine.transforms)
         self._adopt(config)
         self.reset()
 
@@ -80,10 +81,11 @@ class SmolpilotPolicy(PreTrainedPolicy):
         rtc, guidance = self.config.rtc_config, None
         if prev_chunk_left_over is not None and rtc is not None and rtc.enabled:
             left = prev_chunk_left_over if prev_chunk_left_over.ndim == 3 else prev_chunk_left_over[None]
+            left = self._list.leftover(left.float().cpu())
             guidance = make_guidance(
-                left.float().cpu(),
+                left,
                 chunk_size=config.chunk_size,
-                action_dim=config.max_action_dim,
+                action_dim=left.shape[-1],
                 steps=steps,
                 delay=inference_delay or 0,
                 horizon=execution_horizon or rtc.execution_horizon,
@@ -91,7 +93,7 @@ class SmolpilotPolicy(PreTrainedPolicy):
                 max_gain=rtc.max_guidance_weight,
             )
         chunk = self.engine.predict_normalised(self._inputs(batch), noise, guidance=guidance)
-        return chunk[..., : config.action_dim].to(batch[OBS_STATE].device)
+        return self._list.actions(chunk).to(batch[OBS_STATE].device)
 
     @torch.no_grad()
     def select_action(self, batch: dict[str, Tensor], noise: Tensor | None = None) -> Tensor:
@@ -119,32 +121,21 @@ class SmolpilotPolicy(PreTrainedPolicy):
         config.n_action_steps = min(config.n_action_steps or self.engine.n_action_steps, ours.chunk_size)
 
     def _inputs(self, batch: dict[str, Tensor]) -> PolicyInputs:
-        """A pre-processed batch as the network takes it: letterboxed, padded, cameras in their slots."""
-        config = self.engine.config
-        missing = [slot for slot in config.real_cameras if image_key(slot) not in batch]
+        """A pre-processed batch as the network takes it, by what of the policy's own list is left to do."""
+        slots = list(self.engine.transforms.filled)
+        missing = [slot for slot in slots if image_key(slot) not in batch]
         if missing:
             raise ValueError(
                 f"The batch lacks camera {', '.join(missing)}; it holds {sorted(batch)}. "
                 "Rename the robot's cameras: --rename_map"
             )
-        pictures, masks = [], []
-        for slot in config.real_cameras:
-            image = batch[image_key(slot)]
-            image = (image[:, -1] if image.ndim == 5 else image).float()
-            if config.resize_imgs_with_padding is not None:
-                image = letterbox(image, *config.resize_imgs_with_padding)
-            pictures.append(to_network_range(image))
-            seen = batch.get(f"{image_key(slot)}_padding_mask")
-            masks.append(torch.ones(len(image), dtype=torch.bool) if seen is None else seen.bool().cpu())
-        for _ in range(min(len(config.cameras) - len(config.real_cameras), config.empty_cameras)):
-            pictures.append(torch.full_like(pictures[0], -1.0))
-            masks.append(torch.zeros_like(masks[0]))
+        pictures = {slot: batch[image_key(slot)] for slot in slots}
+        masks = {slot: batch.get(f"{image_key(slot)}_padding_mask") for slot in slots}
         state = batch[OBS_STATE]
-        state = (state[:, -1] if state.ndim > 2 else state).float()
-        return PolicyInputs(
-            images=torch.stack(pictures, dim=1),
-            image_masks=torch.stack(masks, dim=1),
-            tokens=batch[OBS_LANGUAGE_TOKENS].cpu(),
-            token_mask=batch[OBS_LANGUAGE_ATTENTION_MASK].bool().cpu(),
-            state=torch.nn.functional.pad(state, (0, config.max_state_dim - state.shape[-1])),
+        return self._list.inputs(
+            {slot: (image[:, -1] if image.ndim == 5 else image).float() for slot, image in pictures.items()},
+            {slot: mask for slot, mask in masks.items() if mask is not None},
+            (state[:, -1] if state.ndim > 2 else state).float(),
+            batch[OBS_LANGUAGE_TOKENS],
+            batch[OBS_LANGUAGE_ATTENTION_MASK],
         )

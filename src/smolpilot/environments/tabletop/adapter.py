@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy.typing as npt
@@ -27,7 +28,7 @@ def make_tabletop(colors: tuple[str, ...] | None = None, target: str | None = No
     """
     if colors is None:
         colors = tuple(dict.fromkeys([*DEFAULT_COLORS, *([target] if target is not None else [])]))
-    return _Tabletop(TabletopEnv(colors=colors, target=target), colors if target is None else (target,))
+    return Tabletop(TabletopEnv(colors=colors, target=target), colors if target is None else (target,))
 
 
 # What stages of training ask: see environments.recordings.
@@ -40,8 +41,10 @@ def _profile() -> RobotProfile:
     return RobotProfile.load("tabletop")
 
 
-class _Tabletop(Environment):
-    def __init__(self, env: TabletopEnv, named: tuple[str, ...]) -> None:
+class Tabletop(Environment):
+    """The gymnasium environment behind the contract."""
+
+    def __init__(self, env: TabletopEnv, named: Sequence[str] = DEFAULT_COLORS) -> None:
         """named: the colors that instructions name."""
         self._env = env
         self._spec = EnvironmentSpec(

@@ -38,11 +38,11 @@ def export_policy(
     """Write the policy as ONNX files that run without torch, and return the parity report with the files' sizes.
 
     frames: what parity is measured on (the first becomes the example); calibration: what int8 takes its ranges from.
-    Raises UsageError for an existing folder, for int8 without calibration, and where `onnx` or `onnxruntime` are not
-    installed; CheckpointError when an fp32 export differs from the policy.
+    Raises UsageError for an existing folder, for int8 without calibration, for a transform that an export cannot hold,
+    and where `onnx` or `onnxruntime` are not installed; CheckpointError when an fp32 export differs from the policy.
     """
     graphs = _need_packages()
-    config = policy.config
+    config, facts = policy.config, policy_facts(policy, precision)
     with atomic_folder(out) as folder:
         weights = graphs.network_weights(policy.model)
         ranges = None
@@ -60,7 +60,7 @@ def export_policy(
             )
             progress("graphs", i + 1, len(graphs.GRAPHS))
         (folder / "tokenizer.json").write_bytes(policy.tokenizer.folder.files[TOKENIZER])
-        facts = with_digests(policy_facts(policy, precision), folder)
+        facts = with_digests(facts, folder)
         (folder / "policy.json").write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         shutil.copyfile(Path(__file__).with_name("example.py"), folder / "example.py")
         report = parity(policy, folder, frames, progress)
