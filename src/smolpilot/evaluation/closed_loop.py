@@ -92,10 +92,11 @@ def rollout(
         )
     if untrained:
         from smolpilot.inference.engine import Engine
+        from smolpilot.policy.create import randomize_weights
 
         if isinstance(policy, Engine):
             raise UsageError("An engine keeps its weights.", fix="give the plain policy for the untrained baseline")
-        randomise_weights(policy, seed)
+        randomize_weights(policy, seed)
     runs: list[Run] = []
     rate = 10.0
     for start in range(0, episodes, PARALLEL):
@@ -160,15 +161,6 @@ def summarise_runs(runs: list[Run], settings: dict[str, Any]) -> dict[str, Any]:
             for run in runs
         ],
     }
-
-
-def randomise_weights(policy: Policy, seed: int) -> None:
-    """Give the policy's network fresh random weights, drawn from `seed`: what training started from."""
-    import torch
-
-    fresh = type(policy.model)(policy.config)
-    fresh.initialise(torch.Generator().manual_seed(seed))
-    policy.model.load_state_dict(fresh.state_dict())
 
 
 def _count(runs: list[Run]) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from smolpilot.errors import NotFiniteError
-from smolpilot.inference.engine import Engine
 from smolpilot.keys import STATE, TASK, image_key
 from smolpilot.metrics import chunk_targets
 from smolpilot.policy.instruction import UntrainedInstructionWarning
@@ -29,6 +27,7 @@ if TYPE_CHECKING:
     import torch
 
     from smolpilot.datasets import Dataset
+    from smolpilot.inference import Engine
     from smolpilot.policy import Policy
 
 Progress = Callable[[str, int, int], None]
@@ -97,20 +96,14 @@ def evaluate(
 @contextmanager
 def _denoising_steps(policy: Policy | Engine, num_steps: int | None) -> Iterator[None]:
     """The policy with another number of denoising steps, for chunks and queue pops alike."""
-    if isinstance(policy, Engine):
-        before, policy.num_steps = policy.num_steps, num_steps or policy.num_steps
-        try:
-            yield
-        finally:
-            policy.num_steps = before
+    if num_steps is None:
+        yield
         return
-    config = policy.model.config
-    if num_steps is not None:
-        policy.model.config = dataclasses.replace(config, num_steps=num_steps)
+    before, policy.num_steps = policy.num_steps, num_steps
     try:
         yield
     finally:
-        policy.model.config = config
+        policy.num_steps = before
 
 
 class _Recording:
