@@ -2,11 +2,13 @@
 
 from .action_queue import ActionQueue, check_horizon
 from .environment import Environment, EnvironmentFactory, EnvironmentSpec, EpisodeInfo, Outcome
-from .observation import CAPTURED_AT, Image, Observation, make_observation
+from .history import History
+from .observation import CAPTURED_AT, HISTORY, Image, Observation, make_observation
 from .policy import (
     GUIDED,
     RANDOM,
     TIMED,
+    TOKENS,
     TWO_STAGE,
     Embodiment,
     Leftover,
@@ -16,6 +18,7 @@ from .policy import (
     PolicyOptions,
     PolicySpec,
     TimedPolicy,
+    TokenizedPolicy,
     TwoStagePolicy,
     UntrainedInstructionWarning,
 )
@@ -26,12 +29,14 @@ __all__ = [
     "CAPTURED_AT",
     "ENVIRONMENTS",
     "GUIDED",
+    "HISTORY",
     "POLICIES",
     "RANDOM",
     "REGISTRIES",
     "ROBOTS",
     "TELEOPERATORS",
     "TIMED",
+    "TOKENS",
     "TWO_STAGE",
     "ActionQueue",
     "Embodiment",
@@ -39,6 +44,7 @@ __all__ = [
     "EnvironmentFactory",
     "EnvironmentSpec",
     "EpisodeInfo",
+    "History",
     "Image",
     "Leftover",
     "Observation",
@@ -51,6 +57,7 @@ __all__ = [
     "PolicySpec",
     "Registry",
     "TimedPolicy",
+    "TokenizedPolicy",
     "TwoStagePolicy",
     "UntrainedInstructionWarning",
     "check_horizon",

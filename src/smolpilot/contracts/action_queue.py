@@ -9,6 +9,8 @@ import numpy as np
 
 from smolpilot.errors import UsageError
 
+from .history import History
+
 if TYPE_CHECKING:
     import numpy.typing as npt
 
@@ -25,12 +27,14 @@ class ActionQueue:
             check_horizon(n_action_steps, policy.spec.chunk_size)
         self._policy, self._steps = policy, n_action_steps
         self._waiting: deque[npt.NDArray[np.float32]] = deque()
+        self._history = History(policy.spec.n_obs_steps)
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     def select_action(self, observation: Observation, seed: int | None = None) -> npt.NDArray[np.float32]:
-        """The next action float32 [A]; the observation is looked at only when a new plan is due."""
+        """The next action float32 [A]; the observation is looked at only when a new plan is due, or as history."""
+        observation = self._history.add(observation)
         if not self._waiting:
             chunk = self._policy.predict([observation], seeds=None if seed is None else [seed])[0]
             self._waiting.extend(chunk[: self._steps or self._policy.spec.n_action_steps])
@@ -39,6 +43,7 @@ class ActionQueue:
     def clear(self) -> None:
         """Drop what is left of the plan: at the start of an episode."""
         self._waiting.clear()
+        self._history.clear()
 
 
 def check_horizon(steps: int, chunk_size: int) -> int:

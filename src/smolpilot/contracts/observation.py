@@ -12,13 +12,15 @@ from smolpilot.keys import STATE, TASK, image_key
 
 # `observation.state` float32 [S] in the robot profile's order and units, `observation.images.NAME` uint8 [h, w, 3] for
 # each camera, `task` the instruction. `captured_at` is optional: key -> when it was read, seconds on the monotonic
-# clock (time.monotonic), for whoever has to know how old a value is.
+# clock (time.monotonic), for whoever has to know how old a value is. `history` is optional: the observations before
+# this one in its episode, oldest first, one step (1 / rate seconds) apart; see History.
 type Observation = Mapping[str, Any]
 
 type Image = npt.NDArray[np.uint8]  # [h, w, 3], RGB
 type Floats = npt.NDArray[np.float32]
 
 CAPTURED_AT = "captured_at"
+HISTORY = "history"
 
 
 def make_observation(

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 TWO_STAGE = "two-stage"  # begin(images, instruction), then finish(state): see TwoStagePolicy
 GUIDED = "guided"  # predict(..., previous=) pulls the new chunk towards what is left of the last one
 TIMED = "timed"  # last_ms: milliseconds of the newest prediction by stage
+TOKENS = "tokens"  # an instruction has limited room: see TokenizedPolicy
 # Not set: the same observation gives the same chunk, whatever the seed.
 RANDOM = "random"
 
@@ -57,6 +58,8 @@ class PolicySpec:
     dataset that it was trained on. `action_names`, `action_units` [A] are empty where nobody knows. `cameras`: the
     robot's cameras that it reads. `n_action_steps`: how many actions of a chunk it wants executed before planning
     again. `instructions`: those it was trained with, empty: any. `rate`: actions per second that it was trained at.
+    `n_obs_steps`: how many observations it reads, one step apart; with more than one, callers give those before the
+    newest as its `history` (contracts.History). `image_sizes`: camera -> (height, width) that it was trained with.
     `statistics`: of `observation.state` and `action` in training, in robot units; empty where unknown.
     """
 
@@ -71,6 +74,8 @@ class PolicySpec:
     action_units: tuple[str, ...] = ()
     instructions: tuple[str, ...] = ()
     rate: float | None = None
+    n_obs_steps: int = 1
+    image_sizes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     statistics: Statistics = field(default_factory=dict)
     capabilities: frozenset[str] = frozenset()
     facts: PolicyFacts = field(default_factory=PolicyFacts)
@@ -118,9 +123,11 @@ class Policy(Protocol):
 
     def reset(self) -> None:
         """Forget what an episode left behind; called at the start of each."""
+        return
 
     def close(self) -> None:
         """Free what the policy holds; it is not used afterwards."""
+        return
 
 
 class TwoStagePolicy(Policy, Protocol):
@@ -143,6 +150,14 @@ class TimedPolicy(Policy, Protocol):
     @property
     def last_ms(self) -> Mapping[str, float]:
         """Milliseconds by stage; `transforms` and `total` among them."""
+        ...
+
+
+class TokenizedPolicy(Policy, Protocol):
+    """TOKENS: it reads an instruction as tokens, up to a number of them."""
+
+    def token_room(self, instruction: str) -> tuple[int, int]:
+        """How many tokens an instruction has, and how many there is room for. TransformError for an empty one."""
         ...
 
 

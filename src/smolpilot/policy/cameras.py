@@ -131,7 +131,7 @@ def pair_cameras(
     pairing = resolve_camera_map(
         cameras, policy.config.real_cameras, given=given, saved=policy.recipe.camera_map, owner=owner
     )
-    policy.use_cameras(pairing.map)
+    policy.use_cameras(pairing)
     return pairing
 
 
