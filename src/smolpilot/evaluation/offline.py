@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from smolpilot.contracts import UntrainedInstructionWarning, make_observation
+from smolpilot.contracts import UntrainedInstructionWarning
 from smolpilot.errors import NotFiniteError
 from smolpilot.metrics import chunk_targets
 
@@ -18,6 +18,7 @@ from .binding import Binding, bind
 from .latency import measure_latency
 from .machine import device_name, machine
 from .origin import describe_policy, instruction_warnings, rate_warnings
+from .policy_frames import observed
 from .scored import F32, Ints, Scored
 from .selection import HELD_OUT, Split, choose_episodes, choose_rows
 from .summary import plain, summarise
@@ -60,7 +61,7 @@ def evaluate(
     """
     split = choose_episodes(episodes, dataset.meta, policy.spec.facts.lineage)
     bound = bind(policy, dataset.meta, units, robot=robot)
-    recording = _Recording(dataset.select(split.episodes), bound)
+    recording = _Recording(dataset.select(split.episodes), bound, policy.spec.n_obs_steps)
     rows = choose_rows(recording.episode_index, recording.frame_index, every, max_frames)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UntrainedInstructionWarning)  # the document says it
@@ -93,16 +94,15 @@ def evaluate(
 class _Recording:
     """The chosen episodes as the robot would hand them over: its joint order and units, its cameras."""
 
-    def __init__(self, dataset: Dataset, bound: Binding) -> None:
-        self.dataset, self.bound = dataset, bound
+    def __init__(self, dataset: Dataset, bound: Binding, n_obs_steps: int) -> None:
+        self.dataset, self.bound, self._steps = dataset, bound, n_obs_steps
         self.states: F32 = bound.state.forward(dataset.states)
         self.actions: F32 = bound.action.forward(dataset.actions)
         self.episode_index, self.frame_index = dataset.episode_index, dataset.frame_index
 
     def frame(self, row: int) -> Observation:
         """One frame with LeRobot's keys."""
-        seen = {camera: self.dataset.image(row, camera) for camera in self.bound.cameras}
-        return make_observation(self.states[row], seen, self.dataset.instruction(row))
+        return observed(self.dataset, self.bound, self.states, row, self._steps)
 
     def seed(self, row: int, seed: int) -> int:
         """A seed of the frame's own, 63 bits."""

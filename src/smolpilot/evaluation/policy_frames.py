@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from smolpilot.contracts import make_observation
+from smolpilot.contracts import HISTORY, make_observation
 from smolpilot.waiting import working
 
-from .binding import bind
+from .binding import Binding, bind
+from .scored import F32
 
 if TYPE_CHECKING:
     from smolpilot.contracts import Observation, Policy
@@ -42,11 +43,27 @@ def recorded_frames(
     states = bound.state.forward(dataset.states)
     rows = np.arange(len(dataset))
     left = np.setdiff1d(rows, _spread(rows, beside)) if beside else rows
-    frames: list[Observation] = []
-    for row in _spread(left if len(left) else rows, count).tolist():
+    return [
+        observed(dataset, bound, states, row, policy.spec.n_obs_steps)
+        for row in _spread(left if len(left) else rows, count).tolist()
+    ]
+
+
+def observed(dataset: Dataset, bound: Binding, states: F32, row: int, steps: int) -> Observation:
+    """One frame as the robot would give it, with those before it in its episode for policies that read `steps` of them.
+
+    states [N, S] of all frames of the dataset, in the policy's order and units.
+    """
+
+    def alone(row: int) -> dict[str, Any]:
         seen = {camera: dataset.image(row, camera) for camera in bound.cameras}
-        frames.append(make_observation(states[row], seen, dataset.instruction(row)))
-    return frames
+        return make_observation(states[row], seen, dataset.instruction(row))
+
+    if steps == 1:
+        return alone(row)
+    episodes = dataset.episode_index
+    before = [i for i in range(max(0, row - steps + 1), row) if episodes[i] == episodes[row]]
+    return {**alone(row), HISTORY: tuple(map(alone, before))}
 
 
 def _spread(rows: Any, count: int) -> Any:
