@@ -10,7 +10,7 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 declare -A PARTS=(
-  [simulation]="the demo as a user runs it: 500 demonstrations, training, three closed loops, its goals"
+  [demo]="as a user runs it: 500 demonstrations, training, closed loops, its goals"
   [kills]="conversions and trainings that are killed at random and go on, five times over"
   [fuzz]="hostile bytes in every file that is read"
   [network]="every verb without a network, LeRobot beside it, watched"
@@ -19,9 +19,9 @@ declare -A PARTS=(
   [documents]="links and commands of the documents, the page of dataset view in a browser"
   [pins]="the pinned versions resolve to themselves"
 )
-ORDER=(documents pins network kills long fuzz simulation python313)
+ORDER=(documents pins network kills long fuzz demo python313)
 
-simulation() { in_test_env smolpilot demo --out "$LOGS/demo"; }
+demo() { in_test_env smolpilot demo --out "$LOGS/demo"; }
 kills() {
   for _ in 1 2 3 4 5; do
     in_test_env pytest tests/datasets/test_convert_kill.py tests/training/test_sigkill.py || return 1

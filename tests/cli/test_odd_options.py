@@ -171,6 +171,7 @@ ELSEWHERE = [
     "training.stages.plan",
     "evaluation.options",
     "evaluation.bench_options",
+    "environments.tabletop.demo",
     "environments.tabletop.options",
 ]
 

@@ -128,6 +128,13 @@ COMMANDS: dict[str, Run | Read] = {
     "bundle DIR": Run(),
     "train --resume --out RUN": Run(),
     "watch RUN": Run(),
+    "plugins --check": Run(),
+    "rollout hold-state --env cart --out reports/still":
+        Read("the package is not installed here: tests/environments/test_own_environment.py runs it"),
+    "rollout hold-state --env gymnasium --env-settings id=gym_pusht:gym_pusht/PushT-v0 robot=pusht state=agent_pos "
+    "images=image:pixels success=is_success options=obs_type:pixels_agent_pos --out reports/gymnasium":
+        Run(more="--episodes 1 --video-episodes 0"),
+    "rollout BUNDLE --env pusht --out reports/pusht": Read("needs a policy of that robot"),
 }  # fmt: skip
 
 G1, SO = RobotProfile.load("unitree_g1_inspire"), RobotProfile.load("so101")

@@ -1,4 +1,4 @@
-"""`smolpilot eval BUNDLE --dataset PATH --out DIR`: how close a policy stays to recorded episodes."""
+"""`smolpilot eval POLICY --dataset PATH --out DIR`: how close a policy stays to recorded episodes."""
 
 from __future__ import annotations
 
@@ -12,71 +12,80 @@ from smolpilot.errors import UsageError
 from smolpilot.evaluation.options import EvalOptions
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
+    from smolpilot.contracts import Embodiment, Policy, PolicyOptions
     from smolpilot.datasets import Dataset
-    from smolpilot.policy import Policy
 
 
 def main(args: list[str]) -> int:
     """Run the verb; 0 when the report is written, whatever the errors are, 1 for a policy that predicts NaN."""
     options = parse(EvalOptions, args, verb="eval")
     from smolpilot.atomic import atomic_folder
+    from smolpilot.cli.opening import say_cameras
     from smolpilot.datasets import open_dataset
-    from smolpilot.evaluation import evaluate, write_eval_report
-    from smolpilot.evaluation.run_by import run_by, unscored
+    from smolpilot.evaluation import embodiment_of, evaluate, write_eval_report
     from smolpilot.evaluation.summary import to_json
-    from smolpilot.policy import load_policy
-    from smolpilot.policy.cameras import camera_text, pair_cameras, typed_camera_map
+    from smolpilot.policies import open_policy
     from smolpilot.training.preflight import preflight_policy, stop_on_errors
 
     # Opened first: that the folder exists already should not be noticed after an hour of predictions.
     with atomic_folder(options.out) as folder, progress_bar() as progress:
         dataset = open_dataset(options.dataset)
         dataset.check_videos()
-        policy = load_policy(
-            options.bundle, device=options.device, stats_from=options.stats_from, tokenizer_dir=options.tokenizer
-        )
-        _check_robot(options, policy)
-        warn = functools.partial(print, file=sys.stderr)
-        stop_on_errors(
-            preflight_policy(policy, dataset, units=options.units, robot=options.robot),
-            overruled=not options.preflight,
-            say=warn,
-        )
-        paired = pair_cameras(policy, dataset.meta.camera_names, typed_camera_map(options.camera_map))
-        for said in (*paired.notes, *paired.warnings):
-            warn(f"cameras: {said}")
-        calibration: Path | Dataset | None = options.calibrate_on
-        if options.engine == "int8" and calibration is None:
-            calibration = unscored(policy, dataset, options.episodes)
-        result = evaluate(
-            run_by(policy, options.engine, calibration, options.units if options.calibrate_on is None else None),
-            dataset,
-            options.episodes,
-            every=options.every,
-            max_frames=options.max_frames,
-            seed=options.seed,
-            batch_size=options.batch_size,
-            num_steps=options.num_steps,
-            units=options.units,
-            robot=options.robot,
-            progress=progress,
-        )
+        embodiment = embodiment_of(dataset.meta, options.robot, options.units)
+        policy = open_policy(options.policy, _policy_options(options, dataset), embodiment)
+        try:
+            _check_robot(options, policy, embodiment)
+            stop_on_errors(
+                preflight_policy(policy, dataset, units=options.units, robot=options.robot),
+                overruled=not options.preflight,
+                say=functools.partial(print, file=sys.stderr),
+            )
+            opened = policy.spec.facts
+            say_cameras(opened)
+            result = evaluate(
+                policy,
+                dataset,
+                options.episodes,
+                every=options.every,
+                max_frames=options.max_frames,
+                seed=options.seed,
+                batch_size=options.batch_size,
+                units=options.units,
+                robot=options.robot,
+                progress=progress,
+            )
+        finally:
+            policy.close()
         write_eval_report(folder, result.scored, result.document, progress=progress)
     if options.json:
         print(to_json(result.document), end="")
     else:
-        print(f"cameras: {camera_text(paired.map)}")
+        say_cameras(opened, the_map=True)
         _print(result.document, options)
     # Large errors are a result; numbers that are none must not reach a robot, nor pass a script.
     return 1 if result.document["verdict"]["fails"] else 0
 
 
-def _check_robot(options: EvalOptions, policy: Policy) -> None:
-    if options.robot is not None and policy.profile is not None:
+def _policy_options(options: EvalOptions, dataset: Dataset) -> PolicyOptions:
+    from smolpilot.cli.opening import policy_options
+    from smolpilot.evaluation.calibration import frames_of, unscored_frames
+
+    calibration = None
+    if options.engine == "int8":
+        calibration = (
+            frames_of(options.calibrate_on)
+            if options.calibrate_on is not None
+            else unscored_frames(dataset, options.episodes, options.units)
+        )
+    return policy_options(options, calibration, num_steps=options.num_steps)
+
+
+def _check_robot(options: EvalOptions, policy: Policy, embodiment: Embodiment) -> None:
+    own = policy.spec.profile
+    # A policy without a robot of its own may have been given the dataset's.
+    if options.robot is not None and own is not None and own != embodiment.profile:
         raise UsageError(
-            f"--robot is given, but the policy carries its own robot profile, '{policy.profile.name}'.",
+            f"--robot is given, but the policy carries its own robot profile, '{own.name}'.",
             expected="--robot for a policy without one, such as LeRobot's",
             fix="leave --robot out; --units says what differs in the dataset",
         )

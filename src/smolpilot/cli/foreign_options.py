@@ -79,9 +79,9 @@ _NETWORK = Unneeded("the network's shape comes with the checkpoint (--policy) or
 _HUB = Absent("nothing is uploaded; `hf upload` does it afterwards")
 _LOADING = Unneeded("loading tunes itself; --workers and --frames-gb bound it")
 _ENVIRONMENT = Absent(
-    "closed loop is `smolpilot rollout`, in the shipped simulation; others: lerobot-eval on the bundle"
+    "closed loop is `smolpilot rollout --env NAME` (smolpilot plugins lists names); others: lerobot-eval on the bundle"
 )
-_ROBOT = Absent("`record` and `rollout` run the shipped simulation; real arms: lerobot-record, then --dataset")
+_ROBOT = Absent("`record` and `rollout` run simulations; real arms: lerobot-record, then --dataset")
 _RUNS_HERE = Absent("a run is local; `smolpilot train` under torchrun takes several GPUs")
 _WANDB = Absent("said in wandb's own environment (WANDB_PROJECT, WANDB_ENTITY, WANDB_MODE), with --track wandb")
 _FIXED_ADAM = Absent("AdamW as SmolVLA's recipe has it: betas 0.9 and 0.95, eps 1e-8")
@@ -383,14 +383,20 @@ _EDIT: Table = {
     "autoplay": _VIEWER,
     "batch_size": Unneeded("the whole dataset is read"),
 }
+_SETTINGS = Absent("settings of an environment: --env-settings NAME=VALUE")
+_PALETTE = Ours(("env_settings",), lambda value: [f"colors={','.join(value.split()) or 'red,blue'}"])
 _CLOSED_LOOP: Table = {
     "env": Ours(("env",)),
     "env.type": Ours(("env",)),
     "eval.n_episodes": Ours(("episodes",)),
     "n_episodes": Ours(("episodes",)),
     "num_episodes": Ours(("episodes",)),
-    "eval.batch_size": Unneeded("episodes run one after the other"),
-    "eval.use_async_envs": Unneeded("episodes run one after the other"),
+    "eval.batch_size": Unneeded("up to 50 episodes run side by side"),
+    "eval.use_async_envs": Unneeded("up to 50 episodes run side by side"),
+    "env.*": _SETTINGS,
+    # Of earlier versions.
+    "colours": _PALETTE,
+    "colors": _PALETTE,
     "robot": _ROBOT,
     "robot.*": _ROBOT,
 }

@@ -33,7 +33,7 @@ VERBS: dict[str, tuple[str, str]] = {
         "smolpilot.cli.bench",
         "milliseconds per chunk by mode of the engine, beside LeRobot's; memory",
     ),
-    "record": ("smolpilot.cli.record", "record demonstrations of the shipped simulation as a dataset"),
+    "record": ("smolpilot.cli.record", "record demonstrations of the shipped tabletop as a dataset"),
     "export": ("smolpilot.cli.export", "a policy as ONNX files that run without torch, with a parity report"),
     "bundle": (
         "smolpilot.cli.bundle",

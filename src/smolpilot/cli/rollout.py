@@ -1,53 +1,57 @@
-"""`smolpilot rollout BUNDLE --out DIR`: closed loop in a shipped simulation, success rate and video."""
+"""`smolpilot rollout POLICY --env NAME --out DIR`: closed loop in an environment, success rate and video."""
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 from smolpilot.cli.options import parse
 from smolpilot.cli.progress import progress_bar
 from smolpilot.evaluation.options import RolloutOptions
 
+DEFAULT = "tabletop"  # the environment when none is named: what `smolpilot record` and `demo` use
+
 
 def main(args: list[str]) -> int:
     """Run the verb; 0 when the results are written, whatever the success rate."""
     options = parse(RolloutOptions, args, verb="rollout")
     from smolpilot.atomic import atomic_folder
-    from smolpilot.evaluation import rollout, write_rollout_report
-    from smolpilot.evaluation.run_by import run_by
+    from smolpilot.cli.opening import policy_options, say_cameras
+    from smolpilot.environments import environment_factory
+    from smolpilot.evaluation import embodiment_in, rollout, write_rollout_report
+    from smolpilot.evaluation.calibration import frames_of
     from smolpilot.evaluation.summary import to_json
-    from smolpilot.policy import load_policy
-    from smolpilot.policy.cameras import camera_text, pair_cameras, typed_camera_map
-    from smolpilot.simulation.tabletop import CAMERAS
+    from smolpilot.policies import open_policy
 
     with atomic_folder(options.out) as folder, progress_bar() as progress:
-        policy = load_policy(
-            options.bundle,
-            device=options.device,
-            stats_from=options.stats_from,
-            tokenizer_dir=options.tokenizer,
-        )
-        paired = pair_cameras(policy, CAMERAS, typed_camera_map(options.camera_map), owner="the simulation")
-        for said in (*paired.notes, *paired.warnings):
-            print(f"cameras: {said}", file=sys.stderr)
-        result = rollout(
-            run_by(policy, options.engine, options.calibrate_on),
-            options.env,
-            episodes=options.episodes,
-            seed=options.seed,
-            swap_instruction=options.swap_instruction,
-            execution_horizon=options.execution_horizon,
-            untrained=options.untrained,
-            video_episodes=options.video_episodes,
-            env_settings={"colours": options.colours},
-            progress=progress,
-        )
+        make = environment_factory(options.env or DEFAULT, options.env_settings)
+        world = make()
+        embodiment = embodiment_in(world.spec)
+        world.close()
+        calibration = frames_of(options.calibrate_on) if options.calibrate_on is not None else None
+        asked = policy_options(options, calibration, untrained=options.seed if options.untrained else None)
+        policy = open_policy(options.policy, asked, embodiment)
+        opened = policy.spec.facts
+        say_cameras(opened)
+        try:
+            result = rollout(
+                policy,
+                make,
+                episodes=options.episodes,
+                seed=options.seed,
+                swap_instruction=options.swap_instruction,
+                execution_horizon=options.execution_horizon,
+                video_episodes=options.video_episodes,
+                settings=options.env_settings,
+                untrained=options.untrained,
+                progress=progress,
+            )
+        finally:
+            policy.close()
         write_rollout_report(folder, result)
     if options.json:
         print(to_json(result.document), end="")
     else:
-        print(f"cameras: {camera_text(paired.map)}")
+        say_cameras(opened, the_map=True)
         _print(result.document, options)
     return 0
 
@@ -59,18 +63,19 @@ def _print(document: dict[str, Any], options: RolloutOptions) -> None:
     from smolpilot.terminal import Terminal
 
     console = Terminal()
+    labels = list(document["failures"])
     table = Table()
-    table.add_column("named")
-    for name in ("episodes", "success", "95 % interval", "other block", "none"):
+    table.add_column("episodes of", overflow="fold")
+    for name in ("episodes", "success", "95 % interval", *labels):
         table.add_column(name, justify="right")
-    for row in [*document["by_colour"], {"colour": "all", **document}]:
+    rows = [(f"{row['group']} {row['value']}", row) for row in document["by_group"]]
+    for name, row in [*rows, ("all", document)]:
         table.add_row(
-            row["colour"],
+            name,
             str(row["episodes"]),
             f"{row['successes']} ({percent(row['success_rate'])})",
             interval(row["interval"]),
-            str(row["reached"]["other"]),
-            str(row["reached"]["none"]),
+            *(str(row["failures"].get(label, 0)) for label in labels),
         )
     console.print(table)
     if document["bundle"]["engine"]:

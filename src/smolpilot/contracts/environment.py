@@ -71,12 +71,16 @@ class Environment(Protocol):
     def reset(self, seed: int, *, instruction: str | None = None) -> tuple[Observation, EpisodeInfo]:
         """A new episode; the same seed gives the same one.
 
-        instruction: one of the episode's alternatives, for the same scene with that goal. UsageError for another.
+        instruction: the episode's own or one of its alternatives, for the same scene with that goal. UsageError for
+        another one.
         """
         ...
 
     def step(self, action: npt.ArrayLike) -> tuple[Observation, Outcome | None]:
-        """One action [A] in the robot's units for 1 / rate seconds; an Outcome when the episode has ended."""
+        """One action [A] in the robot's units for 1 / rate seconds; an Outcome when the episode has ended.
+
+        UsageError for an action of another shape, and for NaN and infinity.
+        """
         ...
 
     def render(self) -> Image:

@@ -12,6 +12,8 @@ from smolpilot.robots.layout import FrameLayout, frame_layout
 if TYPE_CHECKING:
     from smolpilot.datasets import DatasetMeta
 
+    from .policy import PolicySpec
+
 type Lineage = Mapping[str, Any]
 
 SAME_RATE = 0.05  # relative; 29.97 and 30 frames per second are one rate
@@ -28,6 +30,11 @@ def trained_rate(lineage: Lineage, rate: float | None) -> float | None:
     """Frames per second of the recordings that the policy was trained on; `rate`: its profile's, for older bundles."""
     found = lineage.get("fps")
     return float(found) if isinstance(found, int | float) and found > 0 else rate
+
+
+def rate_of(spec: PolicySpec) -> float | None:
+    """Frames per second that a policy was trained at: as it says, else by its lineage, else its robot's."""
+    return spec.rate or trained_rate(spec.facts.lineage, spec.profile.rate if spec.profile is not None else None)
 
 
 def trainings_on(fingerprint: str, lineage: Lineage) -> list[Lineage]:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 TWO_STAGE = "two-stage"  # begin(images, instruction), then finish(state): see TwoStagePolicy
 GUIDED = "guided"  # predict(..., previous=) pulls the new chunk towards what is left of the last one
 TIMED = "timed"  # last_ms: milliseconds of the newest prediction by stage
+TOKENS = "tokens"  # an instruction has limited room: see TokenizedPolicy
 # Not set: the same observation gives the same chunk, whatever the seed.
 RANDOM = "random"
 
@@ -149,6 +150,14 @@ class TimedPolicy(Policy, Protocol):
     @property
     def last_ms(self) -> Mapping[str, float]:
         """Milliseconds by stage; `transforms` and `total` among them."""
+        ...
+
+
+class TokenizedPolicy(Policy, Protocol):
+    """TOKENS: it reads an instruction as tokens, up to a number of them."""
+
+    def token_room(self, instruction: str) -> tuple[int, int]:
+        """How many tokens an instruction has, and how many there is room for. TransformError for an empty one."""
         ...
 
 

@@ -63,6 +63,9 @@ def make_gymnasium(
     profile's. max_steps: default the registered limit. options: for the environment's own constructor. The rest: see
     Wiring. UsageError where the environment cannot be made or does not fit the profile.
     """
+    for name, value in {"max_steps": max_steps, "rate": rate}.items():
+        if value is not None and value <= 0:
+            raise UsageError(f"Setting {name} is {value}.", expected="a number above 0")
     profile = RobotProfile.load(robot)
     said = instruction or profile.default_instruction
     if said is None:
@@ -77,7 +80,11 @@ def make_gymnasium(
         name=id, profile=profile, rate=rate or profile.rate, goal=goal or aim, max_steps=limit, instructions=(said,),
         labels=LABELS,
     )  # fmt: skip
-    return GymnasiumEnvironment(env, spec, Wiring(state, images, success, success_reward, facts))
+    try:
+        return GymnasiumEnvironment(env, spec, Wiring(state, images, success, success_reward, facts))
+    except UsageError:
+        env.close()
+        raise
 
 
 def open_gymnasium(id: str, max_steps: int | None = None, options: Mapping[str, Any] | None = None) -> Any:
@@ -153,7 +160,11 @@ class GymnasiumEnvironment(Environment):
             self._env.close()
 
     def _observation(self, seen: Any) -> Observation:
-        state = np.asarray(self._find(seen, self._wiring.state), dtype=np.float32)
+        found = self._find(seen, self._wiring.state)
+        if isinstance(found, Mapping):
+            keys = ", ".join(plain(f"{self._wiring.state}.{key}".strip("."), LIMIT) for key in found)
+            raise UsageError(f"The state of {self._spec.name} is a mapping.", fix=f"choose one of its keys: {keys}")
+        state = np.asarray(found, dtype=np.float32)
         wanted = (len(self._spec.profile.state_joints),)
         if state.shape != wanted:
             raise UsageError(

@@ -129,7 +129,7 @@ class _Group:
     def __init__(self, policy: Policy, worlds: list[Environment], seeds: list[int], recorded: int) -> None:
         self._policy, self._worlds, self._seeds, self._recorded = policy, worlds, seeds, recorded
         self._observations: list[Observation] = []
-        self._histories = [History(policy.spec.n_obs_steps) for _ in worlds]
+        self._histories = [History(policy.spec.n_obs_steps) for _ in seeds]
         self._plans = 0
         self.runs: list[Run] = []
         self.active: list[int] = []

@@ -10,9 +10,9 @@ import tyro
 
 from smolpilot.errors import UsageError, check_seed
 from smolpilot.option_types import Amount, Batch, Few, Pairs, Seed, Steps, Tokens
-from smolpilot.simulation.colours import DEFAULT_COLOURS
 
 Bundle = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="BUNDLE")]
+Source = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="POLICY")]
 EngineMode = Literal["plain", "exact", "fast", "int8"]
 Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 
@@ -21,8 +21,9 @@ Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 class EvalOptions:
     """Score a policy on recorded episodes: a new chunk at every scored frame, errors per joint in robot units."""
 
-    bundle: Bundle
-    """Bundle folder, LeRobot checkpoint folder or hub id of the policy."""
+    policy: Source
+    """Bundle, checkpoint of LeRobot (SmolVLA, ACT ...) or export folder, hub id, or a name that `smolpilot plugins`
+    lists, such as `hold-state`."""
     dataset: Path
     """LeRobot dataset folder (v2.0, v2.1 or v3.0) to score on."""
     out: Path
@@ -34,11 +35,11 @@ class EvalOptions:
     max_frames: Steps | None = None
     """Score at most this many frames, spread evenly over the episodes."""
     seed: Seed = 0
-    """Seed of the noise that each chunk starts from; the same for any batch size."""
+    """Seed of what a policy draws at random for each chunk; the same for any batch size."""
     batch_size: Batch = 16
     """Frames per forward pass. Latency is measured apart, on single frames."""
     num_steps: Few | None = None
-    """Denoising steps; default: the policy's own."""
+    """Denoising steps of a policy that has them; default: the policy's own."""
     camera_map: Pairs = field(default_factory=dict)
     """Which camera of the dataset fills which camera slot, as `top=camera1`; `side=none` leaves one out.
     Default: the policy's own map and equal names; where these leave a choice, the map is asked for."""
@@ -55,7 +56,7 @@ class EvalOptions:
     device: str = "auto"
     """`auto`, `cpu`, `cuda`, `mps`."""
     engine: EngineMode = "plain"
-    """What computes the chunks: the plain network, or the engine in a mode, checked on the first scored frame."""
+    """What computes SmolVLA's chunks: the plain network, or the engine in a mode, checked on the first scored frame."""
     calibrate_on: Path | None = None
     """Recording on which `--engine int8` is calibrated. Default: the episodes of the dataset that are not scored."""
     preflight: bool = True
@@ -75,36 +76,37 @@ class EvalOptions:
 
 @dataclass(frozen=True)
 class RolloutOptions:
-    """Run a policy in closed loop in a shipped simulation: success rate with its 95 % interval, and a video."""
+    """Run a policy in closed loop in an environment: success rate with its 95 % interval, and a video."""
 
-    bundle: Bundle
-    """Bundle folder, LeRobot checkpoint folder or hub id of the policy."""
+    policy: Source
+    """Bundle, checkpoint of LeRobot (SmolVLA, ACT ...) or export folder, hub id, or a name that `smolpilot plugins`
+    lists, such as `hold-state`."""
     out: Path
     """New folder for results.json, video.mp4 and report.html."""
-    env: Literal["tabletop"] = "tabletop"
-    """The simulation."""
-    colours: tuple[str, ...] = DEFAULT_COLOURS
-    """Colours from which each scene draws its two blocks: red, green, blue, yellow."""
+    env: str | None = None
+    """Environment, by a name that `smolpilot plugins` lists. Open: the shipped simulation of `smolpilot record`."""
+    env_settings: Pairs = field(default_factory=dict)
+    """Settings of the environment, as `max_steps=100 NAME=a,b,c`."""
     episodes: Amount = 100
     """Number of episodes, each from its own fresh start."""
     seed: Seed = 1_000_000
     """Seed of the first episode; episode i starts from seed + i. Recording uses small seeds: keep away from them."""
     swap_instruction: Flag = False
-    """Name another block than the usual one of each start; success is reaching the block that is named."""
+    """Give each scene another of its instructions than the usual one; success is that one's goal."""
     execution_horizon: Tokens | None = None
     """Actions run before planning again; default: the policy's own."""
     untrained: Flag = False
-    """Replace all weights by seeded random ones: the baseline of an untrained policy."""
+    """Replace all weights by random ones, drawn from --seed: the baseline of an untrained policy."""
     video_episodes: Few = 6
     """Episodes shown in the video."""
     camera_map: Pairs = field(default_factory=dict)
-    """Which camera of the simulation fills which camera slot, as `top=camera1`; `side=none` leaves one out."""
+    """Which camera of the environment fills which camera slot, as `top=camera1`; `side=none` leaves one out."""
     stats_from: Path | None = None
     """Dataset whose statistics replace the checkpoint's, for a checkpoint without usable ones."""
     tokenizer: Path | None = None
     """Folder with the tokenizer, for a checkpoint that names one by hub id."""
     engine: EngineMode = "plain"
-    """What computes the chunks: the plain network, or the engine in a mode, checked on the first frame."""
+    """What computes SmolVLA's chunks: the plain network, or the engine in a mode, checked on the first frame."""
     calibrate_on: Path | None = None
     """Recording on which `--engine int8` is calibrated: some that the policy was trained on."""
     device: str = "auto"

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from smolpilot.contracts import PolicySpec
-from smolpilot.contracts.lineage import other_rate, same_speed, trained_rate
+from smolpilot.contracts.lineage import other_rate, rate_of, same_speed
 
 
 def describe_policy(spec: PolicySpec) -> dict[str, Any]:
@@ -49,8 +49,3 @@ def rate_warnings(spec: PolicySpec, fps: float) -> list[str]:
     trained = rate_of(spec)
     text = other_rate(trained, fps)
     return [f"{text[0].upper()}{text[1:]}; {same_speed(trained)}."] if text and trained is not None else []
-
-
-def rate_of(spec: PolicySpec) -> float | None:
-    """Frames per second that a policy was trained at: as it says, else by its lineage, else its robot's."""
-    return spec.rate or trained_rate(spec.facts.lineage, spec.profile.rate if spec.profile is not None else None)

@@ -1,4 +1,4 @@
-"""Which camera of a dataset (or robot, or simulation) fills which camera slot of a policy: one rule for all verbs.
+"""Which camera of a dataset (or robot, or environment) fills which camera slot of a policy: one rule for all verbs.
 
 SmolVLA has no weights per slot, but it sees the slots in one order: cameras that are exchanged are other inputs. So a
 pair comes from a name, or from the only possibility there is, or from the user; never from the order alone.

@@ -259,7 +259,7 @@ def _is_way(joint: Joint) -> bool:
 def _touching(group: Group, within: float = _EXACT) -> Which:
     """Joints that end at exactly -100 or 100 where nothing goes beyond: clipped by a servo bus, not measured.
 
-    A limit of 100 may be reached by a simulation that clips there: such an end says nothing.
+    A limit of 100 may be reached by an environment that clips there: such an end says nothing.
     """
     none: Which = np.zeros(len(group.joints), dtype=bool)
     if (group.size > 100 + _EXACT).any():

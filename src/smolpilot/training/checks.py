@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
+from smolpilot.contracts import TOKENS
 from smolpilot.contracts.lineage import other_rate, same_speed
 from smolpilot.datasets.stored_statistics import disagreements, leave_out, outliers
-from smolpilot.errors import SmolpilotError
 from smolpilot.keys import ACTION, STATE
 from smolpilot.statistics import Statistics, is_still
 
@@ -16,8 +16,8 @@ from .distance import hardly_moves, listed_far, measure, nearness
 from .verdict import Line, Verb
 
 if TYPE_CHECKING:
+    from smolpilot.contracts import Policy, TokenizedPolicy
     from smolpilot.datasets import Dataset
-    from smolpilot.policy import Policy
 
 _LISTED = 3
 
@@ -114,7 +114,7 @@ def instruction_lines(dataset: Dataset, policy: Policy | None, given: str | None
     asked = given.strip() if given is not None else None
     long = [] if policy is None else list(length_lines(dataset, [*recorded, *([asked] if asked else [])], policy, verb))
     yield from long
-    known = list(dict.fromkeys([*([] if policy is None else map(str.strip, policy.instructions)), *recorded]))
+    known = list(dict.fromkeys([*([] if policy is None else map(str.strip, policy.spec.instructions)), *recorded]))
     if asked is None:
         if not long:
             yield Line("instruction", "ok", f"{len(recorded)} recorded: {'; '.join(recorded[:3])}"
@@ -128,13 +128,13 @@ def instruction_lines(dataset: Dataset, policy: Policy | None, given: str | None
 
 
 def length_lines(dataset: Dataset, texts: Sequence[str], policy: Policy, verb: Verb) -> Iterator[Line]:
-    """Instructions for which the policy has no room: their end would be cut off."""
-    room, long = policy.config.tokenizer_max_length, []
-    for text in dict.fromkeys(texts):
-        try:
-            length = policy.tokenizer.length(text) if text else 0
-        except SmolpilotError:  # an empty text has its own line
-            continue
+    """Instructions for which the policy has no room: their end would be cut off. Nothing where it does not say."""
+    if TOKENS not in policy.spec.capabilities:
+        return
+    tokenized = cast("TokenizedPolicy", policy)
+    room, long = 0, []
+    for text in filter(None, dict.fromkeys(texts)):  # an empty text has its own line
+        length, room = tokenized.token_room(text)
         if length > room:
             long.append((length, text))
     if not long:

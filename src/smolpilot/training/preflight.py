@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from smolpilot import contracts
+from smolpilot.contracts.lineage import layout_for, rate_of, trainings_on
 from smolpilot.datasets import Dataset, DatasetMeta, open_dataset, parse_episodes, read_meta
 from smolpilot.datasets.left_out import left_out_note
 from smolpilot.datasets.stored_statistics import exact_statistics
@@ -20,10 +22,8 @@ from smolpilot.datasets.units import check_joints, derive_profile, doubt_units, 
 from smolpilot.errors import SmolpilotError
 from smolpilot.keys import ACTION, STATE
 from smolpilot.policy.camera_pairing import Pairing, camera_text
-from smolpilot.policy.lineage import trained_rate, trainings_on
-from smolpilot.policy.units import frame_layout, layout_for
 from smolpilot.robots import RobotProfile, findings_of
-from smolpilot.robots.layout import FrameLayout, map_layout, to_policy_order
+from smolpilot.robots.layout import FrameLayout, frame_layout, map_layout, to_policy_order
 
 from .checks import drift_lines, instruction_lines, number_lines, rate_lines, stored_lines
 from .options import TrainOptions, check
@@ -158,24 +158,25 @@ def preflight_training(prepared: Prepared, instruction: str | None = None, *, ve
 
 
 def preflight_policy(
-    policy: Policy,
+    policy: contracts.Policy,
     dataset: Dataset,
     instruction: str | None = None,
     units: Mapping[str, str] | None = None,
     robot: str | None = None,
 ) -> list[Line]:
-    """A trained policy against a dataset that it is to be scored on, or against the text it will be told.
+    """A policy against a dataset that it is to be scored on, or against the text it will be told.
 
-    Far from the policy's statistics is no error on the dataset that it was trained on: training has accepted that.
-    robot: the profile of a policy without one, as `--robot` says it.
+    Any policy: what it does not say of itself (`policy.spec`) is not compared. Far from the policy's statistics is no
+    error on the dataset that it was trained on: training has accepted that. robot: the profile of a policy without
+    one, as `--robot` says it.
     """
-    profile, meta = policy.profile, dataset.meta
-    trained = trained_rate(policy.lineage, profile.rate if profile is not None else None)
-    lines = [*_left_out(meta), *rate_lines(trained, meta.fps, "eval")]
+    spec, meta = policy.spec, dataset.meta
+    profile, lineage = spec.profile, spec.facts.lineage
+    lines = [*_left_out(meta), *rate_lines(rate_of(spec), meta.fps, "eval")]
     computed = exact_statistics(dataset)
     lines += stored_lines(dataset, meta.statistics, computed, "eval")
-    same = bool(trainings_on(meta.fingerprint, policy.lineage))
-    layout = layout_for(policy.profile, policy.lineage, meta, units)
+    same = bool(trainings_on(meta.fingerprint, lineage))
+    layout = layout_for(profile, lineage, meta, units)
     if profile is not None:
         lines += _ranges(dataset, layout, profile, unknown=False)
         state, action = ([joint.name for joint in own] for own in (profile.state_joints, profile.action_joints))
@@ -187,8 +188,11 @@ def preflight_policy(
         for line in doubted:
             lines.append(replace(line, verdict="warning") if robot is None and line.verdict == "error" else line)
         state, action = meta.state_names, meta.action_names
-    own = to_policy_order(computed, layout, profile)
-    lines += drift_lines(policy.statistics, own, state, action, "eval", sure=profile is not None and not same)
+    if spec.statistics:
+        own = to_policy_order(computed, layout, profile)
+        lines += drift_lines(spec.statistics, own, state, action, "eval", sure=profile is not None and not same)
+    else:
+        lines.append(Line("statistics", "ok", f"{spec.name} states none of its training, so none are compared"))
     return [*lines, *instruction_lines(dataset, policy, instruction, "eval")]
 
 

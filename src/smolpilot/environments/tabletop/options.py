@@ -16,7 +16,7 @@ from .colors import DEFAULT_COLORS
 
 @dataclass(frozen=True)
 class RecordOptions:
-    """Record demonstrations of the shipped tabletop simulation as a LeRobot v3.0 dataset."""
+    """Record demonstrations of the shipped tabletop as a LeRobot v3.0 dataset."""
 
     out: Path
     """Folder of the new dataset; it must not exist."""

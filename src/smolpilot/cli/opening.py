@@ -1,0 +1,47 @@
+"""What the options of eval and rollout say about opening a policy, and what is said of the opened one."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from smolpilot.contracts import PolicyFacts, PolicyOptions
+    from smolpilot.evaluation import EvalOptions, RolloutOptions
+    from smolpilot.evaluation.calibration import Calibration
+
+
+def policy_options(
+    options: EvalOptions | RolloutOptions,
+    calibration: Calibration | None,
+    *,
+    num_steps: int | None = None,
+    untrained: int | None = None,
+) -> PolicyOptions:
+    """The options of a verb as those of a policy."""
+    from smolpilot.contracts import PolicyOptions
+    from smolpilot.policy.camera_pairing import typed_camera_map
+
+    return PolicyOptions(
+        device=options.device,
+        engine=options.engine,
+        camera_map=typed_camera_map(options.camera_map),
+        stats_from=options.stats_from,
+        tokenizer=options.tokenizer,
+        num_steps=num_steps,
+        untrained=untrained,
+        calibration=calibration,
+    )
+
+
+def say_cameras(facts: PolicyFacts, *, the_map: bool = False) -> None:
+    """How the cameras were paired, as it was opened: notes and warnings on standard error, or `the_map` on standard
+    output."""
+    from smolpilot.policy.camera_pairing import camera_text
+
+    if the_map:
+        if facts.camera_map:
+            print(f"cameras: {camera_text(facts.camera_map)}")
+        return
+    for said in (*facts.notes, *facts.warnings):
+        print(f"note: {said}", file=sys.stderr)

@@ -1,0 +1,112 @@
+"""PushT: what a policy sees, how success is known, nothing printed, and the error where it is not installed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from smolpilot.contracts import Environment
+from smolpilot.environments import make_environment
+from smolpilot.environments.pusht import MAX_STEPS, make_pusht
+from smolpilot.errors import UsageError
+from smolpilot.keys import STATE, image_key
+from smolpilot.robots import RobotProfile
+
+
+@pytest.fixture(scope="module")
+def env() -> Environment:
+    return make_pusht()
+
+
+def test_the_profile_says_what_the_environment_has(env: Environment) -> None:
+    inner, profile = env._env.unwrapped, RobotProfile.load("pusht")
+    assert [joint.position_limits for joint in profile.joints] == [
+        (float(low), float(high)) for low, high in zip(inner.action_space.low, inner.action_space.high, strict=True)
+    ]
+    assert {joint.unit for joint in profile.joints} == {"px"}
+    assert (profile.rate, env.spec.rate) == (inner.metadata["render_fps"],) * 2
+    assert (env.spec.profile, env.spec.max_steps, MAX_STEPS) == (profile, 300, 300)
+
+
+def test_a_seed_starts_as_gym_pusht_does(env: Environment) -> None:
+    observation, info = env.reset(7)
+    seen, _ = env._env.unwrapped.reset(seed=7)
+    np.testing.assert_allclose(observation[STATE], seen["agent_pos"], rtol=1e-6)
+    assert (observation[image_key("image")] == seen["pixels"]).all()
+    assert (dict(info.groups), info.alternatives) == ({}, ())
+    assert info.instruction == "Push the T-shaped block onto the T-shaped target."  # LeRobot's dataset, word for word
+    assert make_environment("pusht", {"instruction": "push"}).reset(7)[1].instruction == "push"
+
+
+def test_the_pusher_goes_where_it_is_told_and_the_limit_of_steps_ends_it(env: Environment) -> None:
+    short = make_pusht(max_steps=12)
+    observation, _ = short.reset(1)
+    goal = observation[STATE] + np.array([40.0, -30.0])
+    outcomes = []
+    for _ in range(12):
+        observation, outcome = short.step(goal)
+        outcomes.append(outcome)
+    np.testing.assert_allclose(observation[STATE], goal, atol=1.0)
+    assert outcomes[:-1] == [None] * 11
+    assert (outcomes[-1].success, outcomes[-1].label) == (False, "timeout")
+    assert set(outcomes[-1].facts) == {"coverage", "max_coverage"}
+
+
+@pytest.mark.parametrize(("turn", "success"), [(0.0, True), (0.5, False)])
+def test_success_is_a_block_that_covers_its_target(turn: float, success: bool) -> None:
+    env = make_pusht(max_steps=3)
+    env.reset(0)
+    inner = env._env.unwrapped
+    x, y, angle = inner.goal_pose
+    # The angle first: turning moves the block.
+    inner.block.angle, inner.block.position = angle + turn, (x, y)
+    outcome = None
+    while outcome is None:
+        _, outcome = env.step([20.0, 20.0])
+    assert outcome.success is success
+    assert outcome.label == ("success" if success else "timeout")
+    assert (outcome.facts["coverage"] > 0.95) is success
+    assert outcome.facts["max_coverage"] >= outcome.facts["coverage"]
+
+
+def test_wrong_settings() -> None:
+    with pytest.raises(UsageError, match=r"'max_steps' .*'pusht' is 0"):
+        make_environment("pusht", {"max_steps": "0"})
+    with pytest.raises(UsageError, match=r"Unknown setting 'size' .*\.\nExpected: one of instruction, max_steps"):
+        make_environment("pusht", {"size": "96"})
+
+
+QUIET = """
+from smolpilot.environments import make_environment
+env = make_environment("pusht")
+env.reset(0); env.step([100.0, 100.0]); env.render(); env.close()
+"""
+MISSING = """
+import sys
+sys.modules["gym_pusht"] = None
+from smolpilot.environments import make_environment
+from smolpilot.errors import UsageError
+try:
+    make_environment("pusht")
+except UsageError as error:
+    print(error)
+"""
+
+
+def run(code: str) -> tuple[str, str]:
+    done = subprocess.run([sys.executable, "-W", "always", "-c", code], capture_output=True, text=True, check=True)
+    # Warnings of other libraries' sources being compiled are none of an environment.
+    return done.stdout, done.stderr
+
+
+def test_nothing_is_printed_and_no_display_is_needed() -> None:
+    assert run(QUIET) == ("", "")
+
+
+def test_without_the_package_one_error_names_the_extra() -> None:
+    said, _ = run(MISSING)
+    assert said.startswith("The environment 'pusht' needs gym-pusht")
+    assert said.endswith("Fix: install the extra: pip install 'smolpilot[pusht]'\n")
