@@ -15,6 +15,7 @@ from smolpilot.contracts import (
     GUIDED,
     RANDOM,
     TIMED,
+    TOKENS,
     TWO_STAGE,
     ActionQueue,
     Leftover,
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
     from smolpilot.policy.inputs import PolicyInputs
     from smolpilot.policy.model import SmolVLA
 
-_CAPABILITIES = frozenset({RANDOM, TIMED, TWO_STAGE, GUIDED})
+_CAPABILITIES = frozenset({RANDOM, TIMED, TOKENS, TWO_STAGE, GUIDED})
 
 
 class PlainSource(Protocol):
@@ -307,6 +308,10 @@ class Engine:
                 chunk = self._units(chunk, states)[0]
             self._watch.last["total"] += begun.took["total"]
             return chunk
+
+    def token_room(self, instruction: str) -> tuple[int, int]:
+        """Tokens of an instruction, and how many there is room for."""
+        return self._shell.token_room(instruction)
 
     def select_action(self, frame: Mapping[str, Any]) -> Tensor:
         """The next action [A]: from the current chunk, or of a new one when the execution horizon is used up."""

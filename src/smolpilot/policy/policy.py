@@ -13,6 +13,7 @@ from torch import Tensor
 from smolpilot.contracts import (
     RANDOM,
     TIMED,
+    TOKENS,
     ActionQueue,
     Leftover,
     Observation,
@@ -252,6 +253,10 @@ class Policy:
         self._last_ms = {"transforms": total - network, "network": network, "total": total}
         return chunks
 
+    def token_room(self, instruction: str) -> tuple[int, int]:
+        """Tokens of an instruction, and how many there is room for."""
+        return self.tokenizer.length(instruction), self.config.tokenizer_max_length
+
     def select_action(self, frame: Mapping[str, Any]) -> Tensor:
         """The next action [A]: from the current chunk, or of a new one when the execution horizon is used up."""
         if self._queue is None:
@@ -289,7 +294,7 @@ def recipe_spec(
     facts: PolicyFacts,
     name: str = NAME,
     slots: Sequence[str] | None = None,
-    capabilities: frozenset[str] = frozenset({RANDOM, TIMED}),
+    capabilities: frozenset[str] = frozenset({RANDOM, TIMED, TOKENS}),
 ) -> PolicySpec:
     """The spec of a SmolVLA policy, plain or by an engine, from what its transforms are built from.
 
