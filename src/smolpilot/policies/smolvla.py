@@ -7,15 +7,15 @@ from typing import get_args
 
 from smolpilot.contracts import Embodiment, Policy, PolicyOptions
 from smolpilot.contracts.policy import EngineMode
-from smolpilot.errors import UsageError, did_you_mean
+from smolpilot.errors import ProfileError, UsageError, did_you_mean
 from smolpilot.inference import prepare
 from smolpilot.policy import Policy as SmolVLAPolicy
 from smolpilot.policy import load_policy
 from smolpilot.policy.cameras import TYPED, pair_cameras
 from smolpilot.policy.create import randomize_weights
-from smolpilot.robots import JointLayout
-from smolpilot.robots.layout import FrameLayout, map_layout
+from smolpilot.robots import JointLayout, map_joints
 from smolpilot.waiting import working
+from smolpilot.words import listed_joints
 
 _MODES: tuple[str, ...] = get_args(EngineMode.__value__)
 
@@ -49,6 +49,22 @@ def open_smolvla(source: str | Path, options: PolicyOptions, embodiment: Embodim
 
 def _check_joints(policy: SmolVLAPolicy, embodiment: Embodiment) -> None:
     """Another robot is said to be one before its cameras are looked at."""
-    if policy.profile is not None and embodiment.state_names and embodiment.action_names:
-        sides = (JointLayout(embodiment.state_names), JointLayout(embodiment.action_names))
-        map_layout(FrameLayout(*sides), policy.profile)
+    profile = policy.profile
+    if profile is None:
+        return
+    for what, names, joints in (
+        ("state", embodiment.state_names, profile.state_joints),
+        ("action", embodiment.action_names, profile.action_joints),
+    ):
+        try:
+            if names:
+                map_joints(JointLayout(names), joints, what=f"{embodiment.owner}'s {what}")
+        except ProfileError:
+            if not profile.is_derived:
+                raise
+            owner, own = embodiment.owner, listed_joints([joint.name for joint in joints])
+            raise ProfileError(
+                f"{owner[0].upper()}{owner[1:]}'s {what} has {listed_joints(names)}, the policy's has {own}: not one "
+                "robot.",
+                expected="the same joint names on both sides",
+            ) from None
