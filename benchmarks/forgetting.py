@@ -95,7 +95,7 @@ def main() -> int:
     for colour, (scene, seed) in TASKS.items():
         if not (data / colour).exists():
             run(["record", "--out", str(data / colour), "--episodes", str(args.demonstrations), "--seed",
-                 str(args.seed + seed), "--target", colour, "--colours", *scene])  # fmt: skip
+                 str(args.seed + seed), "--target", colour, "--colors", *scene])  # fmt: skip
     kept = sequence(args.out / "replay", plan(data, args, replay=True))
     lost = sequence(args.out / "no_replay", plan(data, args, replay=False), args.out / "replay")
     print(f"\nSuccess on {args.rollouts} fresh episodes of each task ({time.monotonic() - started:.0f} s in all).\n")
