@@ -80,7 +80,7 @@ class StubPolicy(Policy):
         self.plan, self.profile, self.lineage = plan, profile, lineage
         self.statistics: dict[str, Any] = {ACTION: {"mean": np.array([2.0, 1.0, 0.5])}}
         self.instructions = ["press the red button", "press the green button"]
-        self.cameras, self.action_dim, self.warnings = ("top",), 3, ()
+        self.cameras, self.action_dim, self.warnings, self.n_obs_steps = ("top",), 3, (), 1
         self.seeds: list[int] = []
         self.frames: list[Observation] = []
 
@@ -90,7 +90,7 @@ class StubPolicy(Policy):
         return PolicySpec(
             "stub", 3, self.action_dim, H, 2, cameras=self.cameras, profile=self.profile,
             instructions=tuple(self.instructions), statistics=self.statistics, capabilities=frozenset({RANDOM}),
-            facts=facts,
+            n_obs_steps=self.n_obs_steps, facts=facts,
         )  # fmt: skip
 
     def predict(

@@ -12,10 +12,11 @@ import av
 import numpy as np
 import pytest
 
-from smolpilot.contracts import EpisodeInfo
+from smolpilot.contracts import HISTORY, EpisodeInfo
 from smolpilot.errors import CheckpointError, SmolpilotError, UsageError
 from smolpilot.evaluation import rollout, write_demo_report, write_rollout_report
 from smolpilot.evaluation.results import read_results
+from smolpilot.keys import STATE
 from smolpilot.robots import Joint, RobotProfile
 
 from .helpers_world import CART, LIMIT, TEXTS, Driver, Line, obedient
@@ -98,6 +99,20 @@ def test_each_plan_has_a_seed_of_its_own_whatever_runs_beside_it() -> None:
     flat = [seed for seeds in many.seeds for seed in seeds]
     assert len(set(flat)) == len(flat) == 9
     assert all(0 <= seed < 2**63 for seed in flat)
+
+
+def test_a_policy_that_reads_several_observations_gets_one_of_each_step() -> None:
+    seen: list[list[float]] = []
+
+    class Reader(Driver):
+        def predict(self, observations: Any, **more: Any) -> Any:
+            seen.extend([[float(one[STATE][0]) for one in (*o[HISTORY], o)] for o in observations])
+            return super().predict(observations, **more)
+
+    rollout(Reader(lambda text: 0.4, n_obs_steps=3), Line, episodes=1, seed=1, execution_horizon=2)
+    assert seen[0] == [0.0]
+    assert seen[1] == pytest.approx([0.0, 0.1, 0.2])
+    assert seen[2] == pytest.approx([0.2, 0.3, 0.4])
 
 
 def test_all_environments_are_closed_also_after_an_error() -> None:

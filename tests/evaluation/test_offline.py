@@ -8,11 +8,15 @@ import json
 import numpy as np
 import pytest
 
-from smolpilot.errors import ProfileError, UsageError
-from smolpilot.evaluation import evaluate
+from smolpilot.contracts import HISTORY
+from smolpilot.errors import CheckpointError, ProfileError, UsageError
+from smolpilot.evaluation import embodiment_of, evaluate
 from smolpilot.evaluation.binding import bind
+from smolpilot.evaluation.policy_frames import recorded_frames
 from smolpilot.evaluation.summary import to_json
 from smolpilot.keys import ACTION, STATE, image_key
+
+from .conftest import which_frame
 
 
 def test_a_perfect_policy_has_no_error_and_scores_only_held_out_episodes(dataset, make_policy, facts) -> None:
@@ -78,6 +82,71 @@ def test_frames_reach_the_policy_as_the_robot_gives_them(dataset, make_policy, f
     assert frame["task"] == "press the red button"
     assert frame[image_key("top")].shape == (32, 32, 3)
     assert abs(float(frame[image_key("top")].mean()) - 24) < 4
+
+
+def test_a_policy_that_reads_several_observations_gets_those_of_the_same_episode(dataset, make_policy, facts) -> None:
+    policy = make_policy(n_obs_steps=3)
+    evaluate(policy, dataset, "1-2", every=4, latency=False)
+    numbers = [[which_frame(before) for before in frame[HISTORY]] for frame in policy.frames]
+    assert numbers == [[], [(1, 2), (1, 3)], [(1, 6), (1, 7)], [], [(2, 2), (2, 3)], [(2, 6), (2, 7)]]
+    np.testing.assert_allclose(policy.frames[1][HISTORY][0][STATE], facts.state(1, 2), rtol=1e-6)
+    assert all(image_key("top") in before for before in policy.frames[1][HISTORY])
+    one = recorded_frames(make_policy(n_obs_steps=2), dataset, 2)
+    assert [len(frame[HISTORY]) for frame in one] == [0, 1]
+
+
+def test_what_the_policy_warns_of_is_in_the_document(dataset, make_policy) -> None:
+    document = evaluate(make_policy(warnings=("the engine fell back",)), dataset, latency=False).document
+    assert document["warnings"] == ["the engine fell back"]
+    assert (document["bundle"]["path"], document["bundle"]["kind"]) == ("runs/stub", "stub")
+    assert document["bundle"]["engine"] is None
+
+
+def test_an_answer_of_another_shape_is_refused(dataset, make_policy) -> None:
+    with pytest.raises(CheckpointError, match=r"policy stub answered 16 observations with .* \[16, 6, 2\]"):
+        evaluate(make_policy(lambda e, f: np.zeros((6, 2))), dataset, "0-1", latency=False)
+
+
+def test_cameras_that_a_policy_does_not_read_are_not_decoded(dataset, make_policy, monkeypatch) -> None:
+    monkeypatch.setattr(type(dataset), "_picture", lambda *_: pytest.fail("a frame was decoded"))
+    policy = make_policy(cameras=())
+    evaluate(policy, dataset, "0", latency=False)
+    assert image_key("top") not in policy.frames[0]
+
+
+class TestEmbodiment:
+    def test_a_dataset_without_a_known_robot_is_taken_in_its_own_order(self, dataset) -> None:
+        found = embodiment_of(dataset.meta)
+        assert (found.owner, found.cameras, found.rate) == ("the dataset", ("top",), dataset.meta.fps)
+        assert found.profile is None
+        assert found.state_names == tuple(dataset.meta.state_names) == ("lift", "grip", "pan")
+        mean = np.asarray(dataset.actions, dtype=np.float64).mean(axis=0)
+        np.testing.assert_allclose(found.statistics[ACTION]["mean"], mean, rtol=1e-5)
+        assert set(found.instructions) == {"press the red button", "press the green button"}
+
+    def test_a_named_robot_in_another_order_gives_no_profile_unless_units_are_told(
+        self, dataset, profile, tmp_path, facts
+    ) -> None:
+        path = tmp_path / "press.yaml"
+        path.write_text(profile.to_yaml())
+        assert embodiment_of(dataset.meta, str(path)).profile is None
+        told = embodiment_of(dataset.meta, str(path), {"pan": "deg"})
+        assert told.profile == profile
+        assert told.action_names == facts.joints
+        own = np.asarray(dataset.actions, dtype=np.float64).mean(axis=0)  # lift, grip, pan
+        expected = [np.deg2rad(own[2]), own[0], own[1]]
+        np.testing.assert_allclose(told.statistics[ACTION]["mean"], expected, rtol=1e-5)
+        with pytest.raises(UsageError, match="names the joint 'pam'"):
+            embodiment_of(dataset.meta, str(path), {"pam": "deg"})
+
+    def test_a_robot_in_the_recordings_order_comes_along(self, dataset, profile, tmp_path) -> None:
+        joints = {joint.name: joint for joint in profile.joints}
+        same = profile.model_copy(update={"joints": [joints[name] for name in dataset.meta.state_names]})
+        path = tmp_path / "press.yaml"
+        path.write_text(same.to_yaml())
+        assert embodiment_of(dataset.meta, str(path)).profile == same
+        with pytest.raises(ProfileError, match="nowhere"):
+            embodiment_of(dataset.meta, str(tmp_path / "nowhere.yaml"))
 
 
 def test_stride_limit_and_batch_size(dataset, make_policy, facts) -> None:

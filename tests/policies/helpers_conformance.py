@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from smolpilot.contracts import GUIDED, RANDOM, TIMED, TWO_STAGE, Policy, TimedPolicy
+from smolpilot.contracts import GUIDED, HISTORY, RANDOM, TIMED, TWO_STAGE, Policy, TimedPolicy
 from smolpilot.errors import TransformError
 from smolpilot.keys import STATE, image_key
 
@@ -31,9 +31,7 @@ def check_policy(policy: Policy, observations: Sequence[dict[str, Any]]) -> None
     assert np.isfinite(chunks).all()
     # What was given is not changed.
     for given, kept in zip(observations, before, strict=True):
-        assert given.keys() == kept.keys()
-        for key, value in kept.items():
-            np.testing.assert_array_equal(given[key], value)
+        _assert_same(given, kept)
     check_seeds(policy, observations, chunks)
     check_refusals(policy, observations[0])
     if TIMED in spec.capabilities:
@@ -41,6 +39,16 @@ def check_policy(policy: Policy, observations: Sequence[dict[str, Any]]) -> None
         times = policy.last_ms
         assert 0 <= times["transforms"] < times["total"]
     policy.close()
+
+
+def _assert_same(given: dict[str, Any], kept: dict[str, Any]) -> None:
+    assert given.keys() == kept.keys()
+    for key, value in kept.items():
+        if key == HISTORY:
+            for one, other in zip(given[key], value, strict=True):
+                _assert_same(one, other)
+        else:
+            np.testing.assert_array_equal(given[key], value)
 
 
 def check_spec(policy: Policy) -> None:

@@ -253,7 +253,7 @@ class _EngineRunner:
 
     def __init__(self, engine: Engine, load_seconds: float) -> None:
         self.engine, self.load_seconds = engine, load_seconds
-        self.name: str = engine.spec.mode
+        self.name: str = engine.settings.mode
 
     @property
     def precision(self) -> str:
@@ -286,14 +286,14 @@ def _frames(policy: Policy, options: BenchOptions, cameras: list[str]) -> list[F
     """As many frames as chunks, spread over the recording or made up; cameras that deliver nothing are masked."""
     count = options.repeats + WARM_UP
     if options.dataset is None:
-        return _masked(policy, cameras, [made_up_frame(policy, seed) for seed in range(count)])
+        return _masked(policy, cameras, [made_up_frame(policy.recipe, seed) for seed in range(count)])
     return _masked(policy, cameras, recorded_frames(policy, options.dataset, count))
 
 
 def _calibration(policy: Policy, options: BenchOptions, cameras: list[str], measured: int) -> list[Frame]:
     """Frames beside the measured ones: calibrated on those, int8 would look better than it is."""
     if options.dataset is None:
-        return _masked(policy, cameras, [made_up_frame(policy, measured + seed) for seed in range(measured)])
+        return _masked(policy, cameras, [made_up_frame(policy.recipe, measured + seed) for seed in range(measured)])
     frames = recorded_frames(policy, options.dataset, CALIBRATION_FRAMES, beside=measured)
     return _masked(policy, cameras, frames)
 

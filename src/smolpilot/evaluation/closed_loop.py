@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from smolpilot.contracts import Image, UntrainedInstructionWarning, check_horizon
+from smolpilot.contracts import History, Image, UntrainedInstructionWarning, check_horizon
 from smolpilot.errors import CheckpointError, SmolpilotError, UsageError
 from smolpilot.keys import TASK
 from smolpilot.shown import plain as shown_plain
@@ -129,6 +129,7 @@ class _Group:
     def __init__(self, policy: Policy, worlds: list[Environment], seeds: list[int], recorded: int) -> None:
         self._policy, self._worlds, self._seeds, self._recorded = policy, worlds, seeds, recorded
         self._observations: list[Observation] = []
+        self._histories = [History(policy.spec.n_obs_steps) for _ in seeds]
         self._plans = 0
         self.runs: list[Run] = []
         self.active: list[int] = []
@@ -140,7 +141,7 @@ class _Group:
             observation, info = self._reset(i, seed, swap)
             run = Run(seed, said if said is not None else info.instruction, dict(info.groups))
             self.runs.append(run)
-            self._observations.append({**observation, TASK: run.instruction})
+            self._observations.append(self._histories[i].add({**observation, TASK: run.instruction}))
             self._record(i)
         self.active = list(range(len(self._seeds)))
 
@@ -179,7 +180,7 @@ class _Group:
         run, world = self.runs[i], self._worlds[i]
         with _named(world, run.seed, run.steps + 1):
             observation, outcome = world.step(action)
-        self._observations[i] = {**observation, TASK: run.instruction}
+        self._observations[i] = self._histories[i].add({**observation, TASK: run.instruction})
         run.steps += 1
         self._record(i)
         if outcome is not None:

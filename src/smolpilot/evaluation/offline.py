@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from smolpilot.contracts import UntrainedInstructionWarning, make_observation
+from smolpilot.contracts import UntrainedInstructionWarning
 from smolpilot.errors import NotFiniteError
 from smolpilot.metrics import chunk_targets
 
@@ -18,12 +18,13 @@ from .binding import Binding, bind
 from .latency import measure_latency
 from .machine import device_name, machine
 from .origin import describe_policy, instruction_warnings, rate_warnings
+from .policy_frames import RobotFrames
 from .scored import F32, Ints, Scored
 from .selection import HELD_OUT, Split, choose_episodes, choose_rows
 from .summary import plain, summarise
 
 if TYPE_CHECKING:
-    from smolpilot.contracts import Observation, Policy, PolicySpec
+    from smolpilot.contracts import Policy, PolicySpec
     from smolpilot.datasets import Dataset
 
 
@@ -60,7 +61,7 @@ def evaluate(
     """
     split = choose_episodes(episodes, dataset.meta, policy.spec.facts.lineage)
     bound = bind(policy, dataset.meta, units, robot=robot)
-    recording = _Recording(dataset.select(split.episodes), bound)
+    recording = _Recording(dataset.select(split.episodes), bound, policy.spec)
     rows = choose_rows(recording.episode_index, recording.frame_index, every, max_frames)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UntrainedInstructionWarning)  # the document says it
@@ -69,7 +70,7 @@ def evaluate(
         document = summarise(scored)
         document["latency"] = None
         if latency and not document["verdict"]["fails"]:
-            measured = measure_latency(policy, recording.frame(int(rows[0])))
+            measured = measure_latency(policy, recording.frames.observation(int(rows[0])))
             document["latency"] = measured | {"device": device_name(policy.spec.facts.device)}
     spec = policy.spec  # as it stands after the work: an engine may have fallen back on the way
     settings = {
@@ -93,16 +94,11 @@ def evaluate(
 class _Recording:
     """The chosen episodes as the robot would hand them over: its joint order and units, its cameras."""
 
-    def __init__(self, dataset: Dataset, bound: Binding) -> None:
+    def __init__(self, dataset: Dataset, bound: Binding, spec: PolicySpec) -> None:
         self.dataset, self.bound = dataset, bound
-        self.states: F32 = bound.state.forward(dataset.states)
+        self.frames = RobotFrames(dataset, bound, spec)
         self.actions: F32 = bound.action.forward(dataset.actions)
         self.episode_index, self.frame_index = dataset.episode_index, dataset.frame_index
-
-    def frame(self, row: int) -> Observation:
-        """One frame with LeRobot's keys."""
-        seen = {camera: self.dataset.image(row, camera) for camera in self.bound.cameras}
-        return make_observation(self.states[row], seen, self.dataset.instruction(row))
 
     def seed(self, row: int, seed: int) -> int:
         """A seed of the frame's own, 63 bits."""
@@ -124,7 +120,7 @@ def _predict(
     policy.reset()
     for start in range(0, len(rows), batch_size):
         batch = [int(row) for row in rows[start : start + batch_size]]
-        frames = [recording.frame(row) for row in batch]
+        frames = [recording.frames.observation(row) for row in batch]
         try:
             chunks = checked_chunks(policy, frames, [recording.seed(row, seed) for row in batch])
             predicted[start : start + len(batch)] = chunks
@@ -142,7 +138,7 @@ def _collect(spec: PolicySpec, recording: _Recording, rows: Ints, predicted: F32
         predicted=predicted,
         target=target,
         is_pad=is_pad,
-        hold=bound.hold(recording.states[rows]),
+        hold=bound.hold(recording.frames.states[rows]),
         mean_action=bound.mean_action,
         trained_span=bound.trained_span,
         episode_index=episode_index[rows],

@@ -18,7 +18,7 @@ from .config import PolicyConfig
 from .parts import Transform
 from .tokenizer import PolicyTokenizer
 
-__all__ = ["InstructionPart", "UntrainedInstructionWarning"]
+__all__ = ["InstructionTransform", "UntrainedInstructionWarning"]
 
 
 class InstructionTransform(Transform):

@@ -16,6 +16,8 @@ import torch
 
 from smolpilot.metrics import chunk_errors
 from smolpilot.policy import Policy
+from smolpilot.robots import RobotProfile
+from smolpilot.statistics import Statistics
 
 from .batches import Batches
 
@@ -133,18 +135,17 @@ def spread(count: int, wanted: int) -> npt.NDArray[np.int64]:
     return np.unique(np.linspace(0, count - 1, min(count, wanted)).round().astype(np.int64))
 
 
-def in_one_number(policy: Policy, mae: npt.NDArray[np.float64]) -> tuple[float, str]:
+def in_one_number(profile: RobotProfile, statistics: Statistics, mae: npt.NDArray[np.float64]) -> tuple[float, str]:
     """Errors per joint [A] as one number with its unit, as `Validation.score` explains."""
-    assert policy.profile is not None
-    units = {joint.unit for joint in policy.profile.action_joints}
+    units = {joint.unit for joint in profile.action_joints}
     if len(units) == 1:
         return float(np.mean(mae)), units.pop().replace("unknown", "dataset units")
-    return float(np.mean(mae / np.maximum(policy.statistics["action"]["std"], 1e-6))), "std"
+    return float(np.mean(mae / np.maximum(statistics["action"]["std"], 1e-6))), "std"
 
 
 def _validation(policy: Policy, mae: npt.NDArray[np.float64], frames: int) -> Validation:
     assert policy.profile is not None
-    score, unit = in_one_number(policy, mae)
+    score, unit = in_one_number(policy.profile, policy.statistics, mae)
     # A policy that predicts NaN is the worst one, never the best.
     score = score if np.isfinite(score) else float("inf")
     return Validation(mae, score, unit, [joint.name for joint in policy.profile.action_joints], frames)

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from smolpilot.simulation.expert import ScriptedExpert
 
 from smolpilot.cli.main import main
 from smolpilot.datasets import DatasetWriter, open_dataset
@@ -25,7 +26,6 @@ from smolpilot.policy import load_policy, new_policy, save_bundle
 from smolpilot.policy.config import TextConfig, VisionConfig, VLMConfig
 from smolpilot.robots import RobotProfile
 from smolpilot.simulation import arm
-from smolpilot.simulation.expert import ScriptedExpert
 from smolpilot.simulation.tabletop import CAMERAS, IMAGE_SIZE, RATE, TabletopEnv
 from smolpilot.training.loop import Trainer
 

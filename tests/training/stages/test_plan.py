@@ -16,7 +16,7 @@ defaults:
   preset: tiny
   from_scratch: true
   n_action_steps: 4
-evaluation: {frames: 100}
+evaluation: {frames: 100, against: [hold-state]}
 stages:
   - name: red
     dataset: data/red
@@ -32,8 +32,9 @@ stages:
     freeze: vision
     replay: [0.25, 0.75]
     gate: {new: 0.1, old: 0.2, retries: 2, otherwise: continue}
-    simulation: {target: blue, episodes: 7}
+    simulation: {env: pusht, settings: {max_steps: 20}, instruction: push it, episodes: 7}
 """
+SIMULATION = "{env: pusht, settings: {max_steps: 20}, instruction: push it, episodes: 7}"
 
 
 def write(folder: Path, text: str) -> Path:
@@ -48,15 +49,33 @@ def test_a_plan_is_read_and_its_text_is_read_back(tmp_path: Path) -> None:
     assert (red.lr, red.shares, red.options) == (1e-3, (1.0,), {"augment": {"crop": 0.5}})
     assert (blue.epochs, blue.shares, blue.freeze) == (1.5, (0.25, 0.75), "vision")
     assert blue.gate == Gate(new=0.1, old=0.2, retries=2, otherwise="continue")
-    assert blue.simulation == Simulation(target="blue", episodes=7)
+    assert blue.simulation == Simulation("pusht", {"max_steps": 20}, "push it", episodes=7)
+    assert plan.evaluation.against == ("hold-state",)
     moved = absolute(plan)
     assert moved.stages[0].dataset == Path.cwd() / "data" / "red"
     assert load_plan(write(tmp_path, plan_text(moved))) == moved
 
 
 def test_simulation_can_be_switched_off(tmp_path: Path) -> None:
-    plan = load_plan(write(tmp_path, GOOD.replace("{target: blue, episodes: 7}", "false")))
+    plan = load_plan(write(tmp_path, GOOD.replace(SIMULATION, "false")))
     assert plan.stages[1].simulation is False
+    assert load_plan(write(tmp_path, plan_text(plan))) == plan
+
+
+@pytest.mark.parametrize(
+    ("before", "settings"),
+    [
+        ("{target: blue, episodes: 7}", {"target": "blue"}),
+        (
+            "{env: tabletop, target: blue, colours: [red, blue], episodes: 7}",
+            {"target": "blue", "colors": ["red", "blue"]},
+        ),
+        ("{colors: [red, green], episodes: 7}", {"colors": ["red", "green"]}),
+    ],
+)
+def test_settings_as_files_of_before_had_them_are_read(tmp_path: Path, before: str, settings: dict) -> None:
+    plan = load_plan(write(tmp_path, GOOD.replace(SIMULATION, before)))
+    assert plan.stages[1].simulation == Simulation("tabletop", settings, episodes=7)
     assert load_plan(write(tmp_path, plan_text(plan))) == plan
 
 
@@ -75,6 +94,15 @@ def test_the_command_line_wins_over_the_files_defaults(tmp_path: Path) -> None:
         ("replay:", "replai:", r"stages.yaml:20: unknown key 'stages\[2\].replai'.\n.*Did you mean 'replay'"),
         ("retries:", "retry:", r"unknown key 'stages\[2\].gate.retry'"),
         ("evaluation: {frames", "evaluation: {frame", "unknown key 'evaluation.frame'.\n.*Did you mean 'frames'"),
+        ("instruction: push it", "instructoin: push it",
+         r"stages.yaml:\d+: unknown key 'stages\[2\].simulation.instructoin'.\n.*Did you mean 'instruction'"),
+        ("env: pusht", "env: pusht, target: red", r"unknown key 'stages\[2\].simulation.target'"),
+        ("env: pusht, settings: {max_steps: 20}", "colors: [red], colours: [red]",
+         r"unknown key 'stages\[2\].simulation.colors'"),
+        ("env: pusht, settings: {max_steps: 20}", "env: [pusht], target: red",
+         r"unknown key 'stages\[2\].simulation.target'"),
+        ("[hold-state]", "[hold-state, hold-state]", r"evaluation.against is \['hold-state', 'hold-state'\]"),
+        ("instruction: push it", "instruction: ' '", "simulation.instruction is empty"),
         ("defaults:", "default:", "unknown key 'default'.\n.*Did you mean 'defaults'"),
         ("n_action_steps: 4", "n_actoin_steps: 4", "unknown option 'n_actoin_steps'.\n.*Did you mean 'n_action_steps'"),
         ("options: {augment: {crop: 0.5}}", "options: {seed: 3}", "'seed' has no place here"),

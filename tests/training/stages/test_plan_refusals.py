@@ -22,7 +22,7 @@ stages:
     instruction: touch the blue block
     replay: [0.5, 0.5]
     gate: {new: 0.1, retries: 2, retry_lr: 0.5, retry_steps: 1.5}
-    simulation: {target: blue, episodes: 7}
+    simulation: {env: pusht, episodes: 7}
 """
 
 

@@ -15,17 +15,25 @@ from smolpilot.shown import shown
 
 from .colors import DEFAULT_COLORS
 from .env import RATE, TIME_LIMIT, TabletopEnv, instruction_of
+from .recordings import OLD_SETTINGS, for_recording
 
 _LABELS = {"other": "touched another block", "none": "ran out of time"}
 
 
-def make_tabletop(colors: tuple[str, ...] = DEFAULT_COLORS, target: str | None = None) -> Environment:
+def make_tabletop(colors: tuple[str, ...] | None = None, target: str | None = None) -> Environment:
     """The tabletop, where an arm touches the block that the instruction names.
 
-    colors: from which each scene draws its two blocks: red, green, blue, yellow. target: the one that is in every scene
-    and named in it; None: drawn anew for each.
+    colors: from which each scene draws its two blocks: red, green, blue, yellow; default red and blue, and the target.
+    target: the one that is in every scene and named in it; None: drawn anew for each.
     """
+    if colors is None:
+        colors = tuple(dict.fromkeys([*DEFAULT_COLORS, *([target] if target is not None else [])]))
     return Tabletop(TabletopEnv(colors=colors, target=target), colors if target is None else (target,))
+
+
+# What stages of training ask: see environments.recordings.
+make_tabletop.for_recording = for_recording  # type: ignore[attr-defined]
+make_tabletop.old_settings = OLD_SETTINGS  # type: ignore[attr-defined]
 
 
 @functools.cache

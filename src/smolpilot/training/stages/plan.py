@@ -57,14 +57,14 @@ class Gate:
 
 @dataclass(frozen=True)
 class Simulation:
-    """A shipped environment in which success at a task is counted."""
+    """An environment in which success at a task is counted."""
 
-    env: Literal["tabletop"] = "tabletop"
-    """The environment."""
-    target: str | None = None
-    """Colour that is in every scene and named. Open: by the instruction."""
-    colours: tuple[str, ...] = ()
-    """Colours of the scenes. Open: the environment's, with the target."""
+    env: str | None = None
+    """Environment, by a name that `smolpilot plugins` lists. Open: the one that the dataset was recorded in."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """Settings of the environment. Open: its own, with the dataset's task where it was recorded in it."""
+    instruction: str | None = None
+    """Text that is said in place of the environment's. Open: the stage's."""
     episodes: Amount = 100
     """Fresh episodes."""
     seed: Seed = 1_000_000
@@ -79,6 +79,8 @@ class Scoring:
     """Held-out frames of a task that are scored at most, spread evenly."""
     resamples: Amount = 2000
     """Bootstrap samples behind an interval."""
+    against: tuple[str, ...] = ()
+    """Other policies, as `smolpilot eval` takes them, that are scored once on each task and shown beside the stages."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,8 @@ class Stage:
     gate: Gate | None = None
     """What the stage has to reach."""
     simulation: Simulation | Literal[False] | None = None
-    """Where success is counted. Open: the tabletop for its recordings; false: nowhere."""
+    """Where success is counted. Open: in the environment that the dataset was recorded in, where one says so; false:
+    nowhere."""
     options: dict[str, Any] = field(default_factory=dict)
     """Further options of `smolpilot train` for this stage."""
 
@@ -141,6 +144,7 @@ def load_plan(path: Path) -> Plan:
     if not path.is_file():
         raise UsageError(f"The stages file {path} does not exist.", fix="check the path given to --stages")
     values, lines = _read(path)
+    _move_old_settings(values, lines)
     _check_keys(values, path, lines)
     try:
         plan = pydantic.TypeAdapter(Plan).validate_python(values)
@@ -197,9 +201,14 @@ def check_plan(plan: Plan, where: str) -> Plan:
             raise UsageError(f"{place}: the instruction is empty.", fix="leave it out, or say what the robot does")
         if isinstance(stage.simulation, Simulation) and stage.simulation.episodes < 1:
             raise UsageError(f"{place}: simulation.episodes is {stage.simulation.episodes}.", expected="at least 1")
-    for name, value in dataclasses.asdict(plan.evaluation).items():
-        if value < 1:
+        if isinstance(stage.simulation, Simulation) and not (stage.simulation.instruction or "-").strip():
+            raise UsageError(f"{place}: simulation.instruction is empty.", fix="leave it out, or say a text")
+    for name in ("frames", "resamples"):
+        if (value := getattr(plan.evaluation, name)) < 1:
             raise UsageError(f"{where}: evaluation.{name} is {value}.", expected="at least 1")
+    against = plan.evaluation.against
+    if len(set(against)) < len(against) or not all(name.strip() for name in against):
+        raise UsageError(f"{where}: evaluation.against is {list(against)}.", expected="names of policies, each once")
     return plan
 
 
@@ -277,6 +286,32 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[Location, int]]:
             f"{path}:{twice.line}: '{_spell(twice.place)}' stands twice (first in line {twice.first}).",
             fix="remove one of them",
         ) from None
+
+
+def _move_old_settings(values: Mapping[str, Any], lines: dict[Location, int]) -> None:
+    """Settings that stages files once had beside `env` go to `settings`, where an environment knows them so."""
+    known = {item.name for item in dataclasses.fields(Simulation)}
+    stages = values.get("stages")
+    for number, stage in enumerate(stages if isinstance(stages, list) else []):
+        simulation = stage.get("simulation") if isinstance(stage, dict) else None
+        strange = [key for key in simulation if key not in known] if isinstance(simulation, dict) else []
+        if not isinstance(simulation, dict) or not strange or "settings" in simulation:
+            continue
+        env = simulation.get("env")
+        if not isinstance(env, str | None):
+            continue  # refused with its type below
+        # Loaded for old files alone: environments take seconds.
+        from smolpilot.environments.recordings import settings_of_before
+
+        found = settings_of_before([str(key) for key in strange], env)
+        if found is None or len(set(found[1].values())) < len(strange):
+            continue
+        place: Location = ("stages", number, "simulation")
+        simulation["env"], names = found
+        simulation["settings"] = {names[str(key)]: simulation.pop(key) for key in strange}
+        for key in strange:
+            if (line := lines.get((*place, key))) is not None:
+                lines[(*place, "settings", names[str(key)])] = line
 
 
 def _check_keys(values: Mapping[str, Any], path: Path, lines: dict[Location, int]) -> None:

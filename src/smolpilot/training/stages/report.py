@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,19 +22,27 @@ from .score import TaskScore
 JSON, MARKDOWN, PICTURE = "report.json", "report.md", "report.png"
 FORMAT = "smolpilot-stages/1"
 Scores = Sequence[Sequence[TaskScore]]  # [after stage i][task j <= i]
+References = Sequence[Mapping[str, TaskScore]]  # [task j][policy]
 
 
-def write_report(out: Path, scores: Scores, lineage: Sequence[dict[str, Any]], resamples: int) -> dict[str, Any]:
+def write_report(
+    out: Path, scores: Scores, lineage: Sequence[dict[str, Any]], resamples: int, references: References = ()
+) -> dict[str, Any]:
     """Write the report of the stages so far; returns the document of report.json."""
-    document = make_document(scores, lineage, resamples)
+    document = make_document(scores, lineage, resamples, references)
     write_text_atomic(out / JSON, json.dumps(document, indent=2) + "\n")
     write_text_atomic(out / MARKDOWN, markdown(document))
     write_bytes_atomic(out / PICTURE, picture(document))
     return document
 
 
-def make_document(scores: Scores, lineage: Sequence[dict[str, Any]], resamples: int) -> dict[str, Any]:
-    """The numbers of a report: one block for the action error, one for success where it was counted."""
+def make_document(
+    scores: Scores, lineage: Sequence[dict[str, Any]], resamples: int, references: References = ()
+) -> dict[str, Any]:
+    """The numbers of a report: one block for the action error, one for success where it was counted.
+
+    references: for each task the other policies that were scored on it.
+    """
     last = scores[-1]
     document: dict[str, Any] = {
         "format": FORMAT,
@@ -55,17 +63,36 @@ def make_document(scores: Scores, lineage: Sequence[dict[str, Any]], resamples: 
         values = [[np.array(score.success, dtype=np.float64) for score in row] for row in scores]
         document["success"] = _block(values, resamples, higher=True)
         document["simulated_episodes"] = [len(score.success or []) for score in last]
+    if names := dict.fromkeys(name for task in references for name in task):
+        document["references"] = [_reference(name, references, resamples) for name in names]
     return document
 
 
-def _block(values: Any, resamples: int, *, higher: bool) -> dict[str, Any]:
+def _reference(name: str, references: References, resamples: int) -> dict[str, Any]:
+    """One policy beside the stages: an estimate for each task, None for those that it was not scored on."""
+    error: list[Any] = []
+    success: list[Any] = []
+    for task in references:
+        score = task.get(name)
+        error.append(None if score is None else _estimates([[score.error]], resamples, higher=False)[0][0].to_json())
+        counted = None if score is None or score.success is None else np.array(score.success, dtype=np.float64)
+        success.append(None if counted is None else _estimates([[counted]], resamples, higher=True)[0][0].to_json())
+    return {"policy": name, "error": error, "success": success}
+
+
+def _estimates(values: Any, resamples: int, *, higher: bool) -> list[list[Estimate]]:
     rows = matrix(values, resamples)
-    if higher:
-        # Resampling 20 successes of 20 gives 100 to 100 %; Wilson's interval says what they prove.
-        rows = [
-            [Estimate(one.value, wilson(int(own.sum()), len(own))) for one, own in zip(row, counts, strict=True)]
-            for row, counts in zip(rows, values, strict=True)
-        ]
+    if not higher:
+        return rows
+    # Resampling 20 successes of 20 gives 100 to 100 %; Wilson's interval says what they prove.
+    return [
+        [Estimate(one.value, wilson(int(own.sum()), len(own))) for one, own in zip(row, counts, strict=True)]
+        for row, counts in zip(rows, values, strict=True)
+    ]
+
+
+def _block(values: Any, resamples: int, *, higher: bool) -> dict[str, Any]:
+    rows = _estimates(values, resamples, higher=higher)
     result: dict[str, Any] = {"matrix": [[one.to_json() for one in row] for row in rows]}
     left = kept(values, resamples, higher_is_better=higher)
     if left is not None:
@@ -113,6 +140,8 @@ def tables(document: dict[str, Any]) -> list[tuple[str, list[str], list[list[str
         text = partial(number_text, unit=unit)
         rows = [[name, *map(text, row), *[""] * (len(tasks) - len(row))]
                 for name, row in zip(tasks, block["matrix"], strict=True)]  # fmt: skip
+        rows += [[f"{one['policy']} (to compare)", *map(text, one[key])] for one in document.get("references", ())
+                 if any(one[key])]  # fmt: skip
         found.append((f"{title}, mean and 95 % interval", ["after stage", *tasks], rows))
         if "forgetting" in block:
             columns = ["", *tasks[:-1], "mean"]

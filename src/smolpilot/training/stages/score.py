@@ -1,28 +1,32 @@
-"""How a policy does on one task of a sequence: action error on held-out episodes, success in a simulation."""
+"""How a policy does on one task of a sequence: action error on held-out episodes, success in an environment."""
 
 from __future__ import annotations
 
-import re
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from smolpilot.contracts import Embodiment, Policy, PolicyOptions, PolicySpec
 from smolpilot.datasets.splits import episode_ranges
+from smolpilot.errors import UsageError
 from smolpilot.evaluation import evaluate, rollout
 from smolpilot.metrics import chunk_errors
-from smolpilot.policy import Policy
-from smolpilot.simulation.colours import COLOURS, DEFAULT_COLOURS
+from smolpilot.robots import RobotProfile
+from smolpilot.statistics import Statistics
 from smolpilot.training.parts import Part
 from smolpilot.training.validation import in_one_number
 
-from .plan import Scoring, Simulation, Stage
+from .plan import Plan, Scoring, Simulation, Stage
+
+if TYPE_CHECKING:
+    from smolpilot.evaluation import Scored
 
 Floats = npt.NDArray[np.float64]
 Progress = Callable[[str, int, int], None]
-_COLOUR = re.compile(r"touch the (\w+) block")
 
 
 @dataclass(frozen=True)
@@ -62,20 +66,33 @@ class TaskScore:
         return cls(**{**values, **arrays})
 
 
+@dataclass(frozen=True)
+class Scale:
+    """The robot and the statistics by which errors become one number: those of the sequence, for every policy."""
+
+    profile: RobotProfile
+    statistics: Statistics
+
+
 def score_task(
     policy: Policy,
     part: Part,
     scoring: Scoring,
     simulation: Simulation | None,
+    scale: Scale,
     *,
     seed: int,
+    units: dict[str, str] | None = None,
     progress: Progress | None = None,
 ) -> TaskScore:
-    """Score `policy` on the held-out episodes of a task; every episode counts the same, whatever its length."""
+    """Score `policy` on the held-out episodes of a task; every episode counts the same, whatever its length.
+
+    simulation: as `simulation_of` gives it. units: as `evaluate` takes them, for a policy that was not trained here.
+    """
     assert part.held_out is not None
     scored = evaluate(
         policy, part.held_out, episode_ranges(part.held_out.episodes), max_frames=scoring.frames, seed=seed,
-        batch_size=32, latency=False, progress=progress,
+        batch_size=32, latency=False, units=units, progress=progress,
     ).scored  # fmt: skip
     episodes = np.unique(scored.episode_index)
     mae = np.stack(
@@ -84,36 +101,106 @@ def score_task(
             for rows in (scored.episode_index == episode for episode in episodes)
         ]
     )
-    numbers = [in_one_number(policy, own) for own in mae]
+    places = _places(scored, scale.profile, policy.spec)
+    mae = mae[:, places]
+    numbers = [in_one_number(scale.profile, scale.statistics, own) for own in mae]
     success = None
     if simulation is not None:
-        settings: dict[str, Any] = {"colours": simulation.colours} if simulation.colours else {}
-        if simulation.target is not None:
-            settings["target"] = simulation.target
+        from smolpilot.environments import environment_factory
+
+        assert simulation.env is not None
         runs = rollout(
-            policy, simulation.env, episodes=simulation.episodes, seed=simulation.seed, env_settings=settings,
-            instruction=part.source.instruction, progress=progress,
+            policy, environment_factory(simulation.env, simulation.settings), episodes=simulation.episodes,
+            seed=simulation.seed, settings=simulation.settings, instruction=simulation.instruction, progress=progress,
         ).runs  # fmt: skip
         success = [run.success for run in runs]
     return TaskScore(
         part.title, [int(episode) for episode in episodes], mae, np.array([number for number, _ in numbers]),
-        numbers[0][1], scored.joints, scored.units, success,
+        numbers[0][1], [scored.joints[place] for place in places], [scored.units[place] for place in places], success,
     )  # fmt: skip
 
 
 def simulation_of(stage: Stage, part: Part) -> Simulation | None:
-    """Where success at a task is counted: as the stage says, else the tabletop for its own recordings of one block."""
+    """Where success at a task is counted, complete: as the stage says, else where the recording is from.
+
+    UsageError for a stage that asks for a simulation without naming it, of a recording that no environment knows.
+    """
     if stage.simulation is False:
         return None
-    recorded = [match[1] for text in part.recorded if (match := _COLOUR.fullmatch(text)) and match[1] in COLOURS]
-    target = recorded[0] if len(recorded) == len(part.recorded) == 1 else None
-    if stage.simulation is not None:
-        return _with_target(stage.simulation, stage.simulation.target or target)
-    if part.meta.robot_type != "tabletop" or target is None:
+    from smolpilot.environments.recordings import environment_of
+
+    asked, found = stage.simulation, environment_of(part.meta.robot_type, part.recorded)
+    if asked is None and found is None:
         return None
-    return _with_target(Simulation(), target)
+    asked = asked or Simulation()
+    if asked.env is None and found is None:
+        raise UsageError(
+            f"Stage {stage.name}: its simulation names no environment, and none says that {stage.dataset} was recorded "
+            "in it.",
+            fix="name one: simulation: {env: NAME} (smolpilot plugins lists them), or simulation: false",
+        )
+    name, settings = found if found is not None else (asked.env, {})
+    if asked.env not in (None, name):
+        name, settings = asked.env, {}
+    said = asked.instruction or part.source.instruction
+    return dataclasses.replace(asked, env=name, settings={**settings, **asked.settings}, instruction=said)
 
 
-def _with_target(simulation: Simulation, target: str | None) -> Simulation:
-    colours = simulation.colours or tuple(dict.fromkeys([*DEFAULT_COLOURS, *([target] if target else [])]))
-    return Simulation(simulation.env, target, colours, simulation.episodes, simulation.seed)
+def check_simulation(stage: Stage, part: Part, profile: RobotProfile) -> None:
+    """UsageError where a stage's environment cannot be made, has other settings or another robot than the stages."""
+    simulation = simulation_of(stage, part)
+    if simulation is None:
+        return
+    from smolpilot.environments import make_environment
+    from smolpilot.evaluation.fit import check_fit
+
+    assert simulation.env is not None
+    state, action = len(profile.state_joints), len(profile.action_joints)
+    trained = PolicySpec("of the stages", state, action, chunk_size=1, n_action_steps=1, profile=profile)
+    try:
+        world = make_environment(simulation.env, simulation.settings)
+        try:
+            check_fit(trained, world.spec)
+        finally:
+            world.close()
+    except UsageError as error:
+        raise UsageError(f"Stage {stage.name}: {error.found}", expected=error.expected, fix=error.fix) from error
+
+
+def open_reference(name: str, part: Part, scale: Scale, device: str) -> Policy:
+    """A policy that stages are compared with, opened for the robot of the sequence and a task's cameras."""
+    from smolpilot.policies import open_policy
+
+    profile = scale.profile
+    embodiment = Embodiment(
+        owner="the dataset",
+        cameras=tuple(part.meta.camera_names),
+        state_names=tuple(joint.name for joint in profile.state_joints),
+        action_names=tuple(joint.name for joint in profile.action_joints),
+        profile=profile,
+        rate=part.meta.fps,
+        statistics=scale.statistics,
+        instructions=tuple(part.whole.instructions),
+    )
+    return open_policy(name, PolicyOptions(device=device), embodiment)
+
+
+def check_references(plan: Plan, part: Part, scale: Scale, device: str) -> None:
+    """Open and close each policy of `evaluation.against`: that one cannot be opened is no news for after training."""
+    for name in plan.evaluation.against:
+        try:
+            open_reference(name, part, scale, device).close()
+        except UsageError as error:
+            raise UsageError(
+                f"evaluation.against, {name}: {error.found}", expected=error.expected, fix=error.fix
+            ) from error
+
+
+def _places(scored: Scored, profile: RobotProfile, spec: PolicySpec) -> list[int]:
+    """Where the joints of the sequence's robot stand in what was scored; UsageError where they are others."""
+    names = [joint.name for joint in profile.action_joints]
+    if len(scored.joints) != len(names):
+        raise UsageError(f"The policy {spec.name} has {len(scored.joints)} joints, the stages' robot {len(names)}.")
+    if set(scored.joints) != set(names):
+        return list(range(len(names)))  # other spellings, or none: by their places
+    return [scored.joints.index(name) for name in names]

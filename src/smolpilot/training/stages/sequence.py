@@ -18,6 +18,7 @@ from smolpilot.errors import TrainingError, UsageError, check_seed
 from smolpilot.json_input import read_json_file
 from smolpilot.pointers import point
 from smolpilot.policy import load_policy
+from smolpilot.robots.layout import to_policy_order
 from smolpilot.training import run_folder
 from smolpilot.training.environment import environment
 from smolpilot.training.interrupts import TrainingStoppedError
@@ -31,7 +32,7 @@ from smolpilot.training.shared_statistics import save_statistics
 from .places import RESULT, Places
 from .plan import Plan, absolute, load_plan, plan_text
 from .report import write_report
-from .score import TaskScore, score_task, simulation_of
+from .score import Scale, TaskScore, check_references, check_simulation, open_reference, score_task, simulation_of
 from .setup import Opened, check_stages, merge_defaults, open_stages, shared_statistics, stage_options
 
 
@@ -46,6 +47,7 @@ def train_stages(options: TrainOptions, world: World) -> Path:
         places = Places(_out(defaults))
         opened = open_stages(plan, defaults)
         check_stages(plan, defaults, opened, places)
+        _check_judges(plan, defaults, opened, world)
         return _Sequence(plan, defaults, opened, places, world)
 
     plan, defaults = world.together(lambda: _checked(options))
@@ -73,6 +75,7 @@ def resume_stages(given: TrainOptions, world: World) -> Path:
         defaults = dataclasses.replace(options, resume=False, stages=Places(out).plan, out=out)
         opened = open_stages(plan, defaults)
         check_stages(plan, defaults, opened, Places(out))
+        _check_judges(plan, defaults, opened, world)
         return _Sequence(plan, defaults, opened, Places(out), world)
 
     return world.together(make).run()
@@ -91,6 +94,18 @@ def _checked(options: TrainOptions) -> tuple[Plan, TrainOptions]:
     check_seed(options.seed)
     plan = load_plan(options.stages)
     return absolute(plan), run_folder.absolute_paths(merge_defaults(plan, options))
+
+
+def _check_judges(plan: Plan, defaults: TrainOptions, opened: Opened, world: World) -> None:
+    """Find now what would stop the judging after hours of training; one process is enough."""
+    if world.rank:
+        return
+    profile = opened.profile
+    for stage, part in zip(plan.stages, opened.parts, strict=True):
+        check_simulation(stage, part, profile)
+    part = opened.parts[0]
+    own = to_policy_order(part.meta.statistics, part.layout, profile)
+    check_references(plan, part, Scale(profile, own), "cpu")
 
 
 def _out(options: TrainOptions) -> Path:
@@ -186,28 +201,55 @@ class _Sequence:
             ) from stopped
 
     def _judge(self, number: int, attempt: int) -> None:
-        """Score the stage's best policy on every task so far."""
+        """Score the stage's best policy on every task so far, and on its own task the policies it is compared with."""
         folder = self._folder(number)
         best = best_checkpoint(folder)
         policy = load_policy(best, device=self.defaults.device)
+        scale = Scale(self.opened.profile, policy.statistics)
         scores = []
         tasks = list(zip(self.plan.stages[:number], self.opened.parts, strict=False))
         for stage, part in track(tasks, len(tasks), "evaluating every task so far", stream=sys.stderr):
             simulation = simulation_of(stage, part)
-            scores.append(score_task(policy, part, self.plan.evaluation, simulation, seed=self.defaults.seed))
+            scores.append(score_task(policy, part, self.plan.evaluation, simulation, scale, seed=self.defaults.seed))
         document = {
             "stage": self._lineage(number, attempt)[-1],
             "policy": best.name,
             "tasks": [score.to_json() for score in scores],
+            "references": self._references(number, attempt, scale),
         }
         write_text_atomic(folder / RESULT, json.dumps(document) + "\n")
+
+    def _references(self, number: int, attempt: int, scale: Scale) -> dict[str, Any]:
+        """Policy of `evaluation.against` -> its score on the stage's own task; what an earlier attempt scored stays."""
+        stage, part = self.plan.stages[number - 1], self.opened.parts[number - 1]
+        known: dict[str, Any] = {}
+        if attempt > 1:
+            known = dict(read_json_file(self.places.failed(number, stage, attempt - 1) / RESULT).get("references", {}))
+        found = {}
+        for name in self.plan.evaluation.against:
+            if name not in known:
+                policy = open_reference(name, part, scale, self.defaults.device)
+                try:
+                    score = score_task(
+                        policy, part, self.plan.evaluation, simulation_of(stage, part), scale,
+                        seed=self.defaults.seed, units=None if policy.spec.profile is None else self.defaults.units,
+                    )  # fmt: skip
+                finally:
+                    policy.close()
+                known[name] = score.to_json()
+            found[name] = known[name]
+        return found
 
     def _report(self, number: int) -> str | None:
         """Write the report of the stages so far; what the newest misses of its gate, unless the next one has begun."""
         results = [self._result(one) for one in range(1, number + 1)]
         scores = [[TaskScore.from_json(task) for task in result["tasks"]] for result in results]
+        references = [
+            {name: TaskScore.from_json(task) for name, task in result.get("references", {}).items()}
+            for result in results
+        ]
         document = write_report(
-            self.places.out, scores, [result["stage"] for result in results], self.plan.evaluation.resamples
+            self.places.out, scores, [result["stage"] for result in results], self.plan.evaluation.resamples, references
         )
         for line in _last_row(document):
             print(line, flush=True)
