@@ -98,7 +98,7 @@ def measure_engine(folder: Path, cache: Path) -> dict[str, float]:
     from smolpilot.inference.onnx_graphs.network import GraphNetwork
 
     made = prepare(folder, mode="fast", backend="openvino", device="cpu", check=False, warm_up=False, cache_dir=cache)
-    spec: EngineSpec = made.spec
+    spec: EngineSpec = made.settings
     made.stop()
     graphs = spec.folder / "graphs"
     compared, _ = timed(lambda: folder_differences(graphs))  # known from `prepare`: measured by the other process

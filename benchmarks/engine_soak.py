@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 
+from smolpilot.contracts import Leftover
 from smolpilot.datasets import DatasetWriter, open_dataset
 from smolpilot.inference import prepare
 from smolpilot.inference.frames import made_up_frame
@@ -41,14 +42,14 @@ def main() -> int:
             writer.end_episode()
         policy = new_policy("tiny", meta=open_dataset(data).meta, overrides={"num_vlm_layers": 1, "num_steps": 1})
         engine = prepare(policy, mode=arguments.mode, backend=arguments.backend, cache_dir=temporary)
-        frames = [made_up_frame(policy, seed) for seed in range(50)]
+        frames = [made_up_frame(policy.recipe, seed) for seed in range(50)]
         process, sizes, last = psutil.Process(), [], None
         begin = time.perf_counter()
         for i in range(arguments.chunks):
             frame = frames[i % len(frames)]
             if i % 10 == 9:
                 engine.begin(frame)
-                last = engine.finish(frame["observation.state"], seed=i, leftover=last[4:], delay=1)
+                last = engine.finish(frame["observation.state"], seed=i, previous=Leftover(last[4:].numpy(), delay=1))
             else:
                 last = engine.predict_chunk(frame, seed=i)
             if i % (arguments.chunks // 10) == arguments.chunks // 10 - 1:

@@ -136,18 +136,18 @@ bundle, cache, mode = sys.argv[1:4]
 options = {}
 if sys.argv[4] == "cold" and mode == "int8":
     policy = load_policy(bundle, device="cpu", need_weights=False)
-    options["calibration"] = [made_up_frame(policy, seed) for seed in range(2)]
+    options["calibration"] = [made_up_frame(policy.recipe, seed) for seed in range(2)]
 def memory():
     lines = dict(line.split(":", 1) for line in open("/proc/self/status") if ":" in line)
     return {name: int(lines[name].split()[0]) / 1e3 for name in ("VmRSS", "RssAnon", "VmHWM")}
 before = memory()
 engine = prepare(bundle, mode=mode, device="cpu", cache_dir=cache, check=False, warm_up=False, **options)
 ready = time.perf_counter() - begin
-engine.predict_chunk(made_up_frame(engine), seed=0)
+engine.predict_chunk(made_up_frame(engine.transforms.recipe), seed=0)
 first = time.perf_counter() - begin
 for seed in range(3):
     begin = time.perf_counter()
-    engine.predict_chunk(made_up_frame(engine), seed=seed)
+    engine.predict_chunk(made_up_frame(engine.transforms.recipe), seed=seed)
 print(json.dumps({"ready_s": ready, "first_chunk_s": first, "same_pictures_chunk_s": time.perf_counter() - begin,
     "engine_mb": engine.report.memory_bytes / 1e6, "before_mb": before, "after_mb": memory()}))
 """

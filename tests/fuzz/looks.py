@@ -238,7 +238,7 @@ def _actions(policy: Any) -> str:
 
     from smolpilot.inference.frames import made_up_frame
 
-    frame = made_up_frame(policy)
+    frame = made_up_frame(policy.recipe)
     config = policy.config
     noise = torch.randn(config.chunk_size, config.max_action_dim, generator=torch.Generator().manual_seed(0))
     chunk = policy.predict_chunk(frame, noise)
@@ -316,9 +316,9 @@ def _rounded(engine: Any) -> str:
 
     from smolpilot.inference.frames import made_up_frame
 
-    config = engine.config
+    config = engine.settings.config
     noise = torch.randn(config.chunk_size, config.max_action_dim, generator=torch.Generator().manual_seed(0))
-    chunk = torch.as_tensor(engine.predict_chunk(made_up_frame(engine), noise=noise))
+    chunk = torch.as_tensor(engine.predict_chunk(made_up_frame(engine.transforms.recipe), noise=noise))
     if not bool(torch.isfinite(chunk).all()):
         raise Misbehaved("actions that are not finite")
     return digest(np.round(chunk.numpy().astype(np.float64), 3) + 0.0)

@@ -41,19 +41,16 @@ def test_chunks_are_those_of_the_policy(engine: Engine, policy: Policy, frames: 
         expected = policy.predict_chunk(frame, noise(i))
         found = engine.predict_chunk(frame, noise(i))
         assert found.shape == (12, 3)
-        assert (found - expected).abs().max() <= TOLERANCE[engine.spec.mode]
+        assert (found - expected).abs().max() <= TOLERANCE[engine.settings.mode]
         assert torch.equal(engine.predict_chunk(frame, seed=i), found), "a seed is the same draw as its noise"
 
 
 def test_another_number_of_steps(engine: Engine, policy: Policy, frames: Frames) -> None:
-    import dataclasses
-
-    config = policy.model.config
-    policy.model.config = dataclasses.replace(config, num_steps=3)
+    policy.num_steps = 3
     expected = policy.predict_chunk(frames[0], noise(0))
-    policy.model.config = config
+    policy.num_steps = policy.config.num_steps
     found = engine.predict_chunk(frames[0], noise(0), num_steps=3)
-    assert (found - expected).abs().max() <= TOLERANCE[engine.spec.mode]
+    assert (found - expected).abs().max() <= TOLERANCE[engine.settings.mode]
     assert (engine.predict_chunk(frames[0], noise(0)) - found).abs().max() > 1e-3
 
 
@@ -80,7 +77,7 @@ def test_a_batch_is_its_frames(engine: Engine, policy: Policy, frames: Frames) -
     together = engine.predict_chunks(frames, seeds=[0, 1, 2])
     expected = policy.predict_chunks(frames, torch.stack([noise(i) for i in range(3)]))
     assert together.shape == (3, 12, 3)
-    assert (together - expected).abs().max() <= TOLERANCE[engine.spec.mode]
+    assert (together - expected).abs().max() <= TOLERANCE[engine.settings.mode]
 
 
 def test_select_action_plans_anew_after_the_horizon(engine: Engine, policy: Policy, frames: Frames) -> None:
@@ -105,8 +102,8 @@ def test_a_camera_that_did_not_change_is_not_encoded_again(
     half = {**second, "observation.images.front": first["observation.images.front"]}
     for frame in (second, first, first, half):
         found = engine.predict_chunk(frame, noise(0))
-        assert (found - policy.predict_chunk(frame, noise(0))).abs().max() <= TOLERANCE[engine.spec.mode]
-    assert seen == [2, 2] + ([2] if engine.spec.mode == "exact" else [1])
+        assert (found - policy.predict_chunk(frame, noise(0))).abs().max() <= TOLERANCE[engine.settings.mode]
+    assert seen == [2, 2] + ([2] if engine.settings.mode == "exact" else [1])
 
 
 def test_threads_wait_for_each_other(engine: Engine, frames: Frames) -> None:
@@ -183,7 +180,7 @@ def test_fewer_cameras_are_masked_ones(bundle: Path, policy: Policy, frames: Fra
 def test_report_has_stages_and_text(engine: Engine, frames: Frames) -> None:
     engine.predict_chunk(frames[0], seed=0)
     report = engine.report
-    assert report.mode == engine.spec.mode
+    assert report.mode == engine.settings.mode
     assert report.precision == "float32"
     assert report.memory_bytes > 1e6
     assert report.warm_up_seconds > 0
@@ -192,7 +189,7 @@ def test_report_has_stages_and_text(engine: Engine, frames: Frames) -> None:
         assert 0 < stage["p50_ms"] <= stage["p95_ms"] <= stage["p99_ms"]
     parts = sum(report.latency[name]["p50_ms"] for name in ("transforms", "vision", "prefix", "denoising"))
     assert parts < 2 * report.latency["total"]["p99_ms"]
-    assert f"mode       {engine.spec.mode}, {report.backend}, float32 on cpu" in str(report)
+    assert f"mode       {engine.settings.mode}, {report.backend}, float32 on cpu" in str(report)
     assert report.to_json()["verdict"]["frames"] == 1
 
 

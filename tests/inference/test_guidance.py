@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
+from smolpilot.contracts import Leftover
 from smolpilot.errors import TransformError, UsageError
 from smolpilot.inference import prepare
 from smolpilot.inference.guidance import gains, integrate, make_guidance, prefix_weights
@@ -63,8 +65,10 @@ def test_a_chunk_keeps_to_what_will_be_executed(mode: Any, policy: Policy, frame
     assert (near[:8] - leftover).abs().mean() > (bound[:8] - leftover).abs().mean()
     # Late state takes the same left-over; numpy does as well as torch.
     engine.begin(frames[0])
-    late = engine.finish(frames[0]["observation.state"], seed=1, leftover=leftover.numpy(), delay=3)
+    previous = Leftover(leftover.numpy(), delay=3)
+    late = engine.finish(frames[0]["observation.state"], seed=1, previous=previous)
     assert torch.equal(late, bound)
+    assert np.array_equal(engine.predict([frames[0]], seeds=[1], previous=previous)[0], bound.numpy())
 
 
 def test_modes_agree_under_guidance(policy: Policy, frames: Frames, tmp_path: Path) -> None:

@@ -141,8 +141,8 @@ class TestLocalize:
 class TestRunning:
     def test_select_action_plans_again_after_the_horizon(self, policy: Policy, dataset) -> None:
         calls = []
-        predict = policy.predict_chunks
-        policy.predict_chunks = lambda *args, **more: calls.append(1) or predict(*args, **more)  # type: ignore[method-assign]
+        predict = policy.predict
+        policy.predict = lambda *args, **more: calls.append(1) or predict(*args, **more)  # type: ignore[method-assign]
         try:
             policy.n_action_steps = 2
             frame = dataset[0]
@@ -153,7 +153,7 @@ class TestRunning:
             policy.select_action(frame)
             assert len(calls) == 3
         finally:
-            del policy.predict_chunks
+            del policy.predict
             policy.n_action_steps = 10
 
     def test_batch_equals_frames_one_by_one(self, policy: Policy, dataset) -> None:

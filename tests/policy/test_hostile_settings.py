@@ -245,7 +245,7 @@ def test_any_value_anywhere_is_an_action_or_one_error(name: str, bundle: Path) -
         except SmolpilotError as error:
             refusals.append(str(error))
         else:
-            assert torch.isfinite(policy.predict_chunk(made_up_frame(policy, 0))).all()
+            assert torch.isfinite(policy.predict_chunk(made_up_frame(policy.recipe, 0))).all()
     assert refusals
     assert max(map(len, refusals)) < 1_500
 

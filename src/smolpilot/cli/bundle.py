@@ -80,7 +80,7 @@ def _seal(options: SealOptions) -> int:
     from smolpilot.policy import Policy, seal_bundle
 
     def finite(policy: Policy) -> None:
-        if not bool(torch.isfinite(policy.predict_chunk(made_up_frame(policy))).all()):
+        if not bool(torch.isfinite(policy.predict_chunk(made_up_frame(policy.recipe))).all()):
             raise CheckpointError(f"The policy in {options.path} gives actions that are not finite.")
 
     folder, found = seal_bundle(options.path, finite)

@@ -78,7 +78,7 @@ def main(args: list[str]) -> int:
         for said in (*paired.notes, *paired.warnings):
             print(f"cameras: {said}", file=sys.stderr)
     if options.dataset is None:
-        frames, calibration = [made_up_frame(policy, seed) for seed in range(options.frames)], []
+        frames, calibration = [made_up_frame(policy.recipe, seed) for seed in range(options.frames)], []
     else:
         frames = recorded_frames(policy, options.dataset, options.frames)
         count = options.calibration_frames if options.precision == "int8" else 0

@@ -5,35 +5,47 @@ from __future__ import annotations
 import threading
 import time
 import warnings
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from smolpilot.contracts import (
+    GUIDED,
+    RANDOM,
+    TIMED,
+    TWO_STAGE,
+    ActionQueue,
+    Leftover,
+    Observation,
+    PolicyFacts,
+    PolicySpec,
+    check_horizon,
+)
+from smolpilot.contracts.observation import Floats
 from smolpilot.errors import TransformError, UsageError
 from smolpilot.keys import ACTION, ACTION_IS_PAD, STATE, TASK, image_key
-from smolpilot.policy.config import MOST_STEPS
+from smolpilot.policy.config import check_steps
 from smolpilot.policy.finite import finite_chunk, finite_input
+from smolpilot.policy.noise import Noise, starting_noise
+from smolpilot.policy.policy import NAME, recipe_spec
 from smolpilot.policy.transforms import Transforms
 
 from .backend import Backend, EngineSpec, Guidance
-from .graphs import Graphed, place, whole
+from .graphs import Graphed, place, run_backend
 from .guidance import MAX_GAIN, Schedule, make_guidance
+from .kept import Begun, Seen
 from .plain import PlainNetwork
 from .report import EngineReport, Stopwatch
 from .verdict import Verdict, VerdictStore, compare
 
 if TYPE_CHECKING:
     from smolpilot.policy import Policy
-    from smolpilot.policy.config import PolicyConfig
     from smolpilot.policy.inputs import PolicyInputs
     from smolpilot.policy.model import SmolVLA
-    from smolpilot.robots import RobotProfile
 
-Noise = Tensor | npt.ArrayLike
+_CAPABILITIES = frozenset({RANDOM, TIMED, TWO_STAGE, GUIDED})
 
 
 class PlainSource(Protocol):
@@ -45,16 +57,16 @@ class PlainSource(Protocol):
 
 
 class Engine:
-    """A running policy; see `prepare` for how it is chosen and checked.
+    """SmolVLA as a `contracts.Policy` that runs fast; see `prepare` for how it is chosen and checked.
 
     All calls may come from any thread: they wait for each other. `stop()` frees the memory, `start()` brings the engine
-    back, `with prepare(...) as engine` stops it at the end. It stands in for a Policy where one is evaluated.
+    back, `with prepare(...) as engine` stops it at the end. `settings`: what it was built for.
     """
 
     def __init__(
         self,
         shell: Policy,
-        spec: EngineSpec,
+        settings: EngineSpec,
         *,
         backend_name: str,
         make: Callable[[], Backend],
@@ -63,23 +75,23 @@ class Engine:
         check: bool = True,
     ) -> None:
         """shell: the policy with its transforms (its weights are not used); plain: its plain network."""
-        self._shell, self.spec, self._backend_name = shell, spec, backend_name
+        self._shell, self.settings, self._backend_name = shell, settings, backend_name
         self._make, self._plain, self._limit = make, plain, limit
         self._check_first = check
-        self._store = VerdictStore(spec.folder)
+        self._store = VerdictStore(settings.folder)
         self._lock = threading.RLock()
         self._watch = Stopwatch()
         self._backend: Backend | None = None
+        self._precision, self._bytes = settings.precision, 0
         self._verdict: Verdict | None = None
         self._fallback = ""
         self._load_seconds = self._warm_up_seconds = 0.0
-        self._memory = _Seen()
+        self._memory = Seen()
         self._apart = False  # launch the stages of a chunk one by one
-        self._begun: _Begun | None = None
+        self._begun: Begun | None = None
         self._tickets = 0
-        self._queue: deque[Tensor] = deque()
-        self._horizon = shell.n_action_steps
-        self.num_steps = spec.steps
+        self._queue: ActionQueue | None = None
+        self._horizon, self._num_steps = shell.n_action_steps, settings.steps
 
     # -- life --------------------------------------------------------------------------------------------------------
 
@@ -93,7 +105,7 @@ class Engine:
             if self._verdict is not None and not self._verdict.passed:
                 self._fall_back(self._verdict)
             else:
-                self._backend = self._make()
+                self._use(self._make())
                 # Gone where the graphs were damaged and made anew.
                 self._verdict = self._store.read(self._limit) if self._verdict is not None else None
             if self._verdict is not None or not self._check_first:
@@ -106,8 +118,11 @@ class Engine:
         with self._lock:
             if self._backend is not None:
                 self._backend.close()
-            self._backend, self._begun, self._memory = None, None, _Seen()
-            self._queue.clear()
+            self._backend, self._begun, self._memory, self._queue = None, None, Seen(), None
+
+    def close(self) -> None:
+        """As `stop`: what a policy is asked for at its end."""
+        self.stop()
 
     def __enter__(self) -> Engine:
         return self.start()
@@ -125,13 +140,13 @@ class Engine:
             begin, checking = time.perf_counter(), self._check_first
             self._check_first = False  # this frame need not be a real one
             for _ in range(repeats):
-                self._memory = _Seen()
+                self._memory = Seen()
                 self.predict_chunk(frame, seed=0)
             self.begin(frame)
             self.finish(frame[STATE], seed=0)
             self._begun, self._check_first = None, checking
             self._warm_up_seconds += time.perf_counter() - begin
-            self._memory = _Seen()
+            self._memory = Seen()
             self._watch.clear()
 
     def time_stages(self, frame: Mapping[str, Any], repeats: int = 20) -> dict[str, dict[str, float]]:
@@ -147,13 +162,33 @@ class Engine:
                         self._watch.clear()
                         if self.device.type == "cuda":
                             self._watch.wait = lambda: torch.cuda.synchronize(self.device)
-                    self._memory = _Seen()
+                    self._memory = Seen()
                     self.predict_chunk(frame, seed=i)
                 return self._watch.summary()
             finally:
-                self._watch, self._apart, self._memory = usual, False, _Seen()
+                self._watch, self._apart, self._memory = usual, False, Seen()
 
     # -- chunks ------------------------------------------------------------------------------------------------------
+
+    def predict(
+        self,
+        observations: Sequence[Observation],
+        *,
+        seeds: Sequence[int] | None = None,
+        previous: Leftover | None = None,
+    ) -> Floats:
+        """A chunk for each observation in robot units, float32 [B, H, A]; `contracts.Policy` says more.
+
+        Without seeds torch's global generator is used. previous: see `inference.guidance`; for one observation only.
+        """
+        if not isinstance(observations, Mapping) and len(observations) == 1:
+            return cast(Floats, self._one(observations[0], None, seeds, previous).numpy())
+        if previous is not None:
+            raise UsageError(
+                f"previous is given for {len(observations)} observations.",
+                expected="one observation: what is left of a chunk belongs to one robot",
+            )
+        return cast(Floats, self._several(observations, None, seeds).numpy())
 
     def predict_chunk(
         self,
@@ -178,24 +213,9 @@ class Engine:
         """
         if not isinstance(frame, Mapping):
             raise TransformError(f"predict_chunk was given a {type(frame).__name__}.", expected="one frame: a dict")
+        previous = None if leftover is None else Leftover(cast(Floats, leftover), delay, horizon, schedule, max_gain)
         start = None if noise is None else torch.as_tensor(noise)[None]
-        steps = self._steps(num_steps)
-        with self._lock, self._watch.stage("total"):
-            self._running()
-            with self._watch.stage("transforms"):
-                inputs = self._inputs([frame])
-                drawn = self._noise(1, start, None if seed is None else [seed])
-                states = self.transforms.states([frame])
-                guidance = self._guidance(leftover, states[0], steps, delay, horizon, schedule, max_gain)
-            self._check(inputs, drawn, steps, states)
-            backend = self._running()
-            if isinstance(backend, Graphed) and not self._apart:
-                chunk = run_backend(backend, inputs, drawn, steps, guidance)
-            else:
-                context = self._context(backend, inputs)
-                with self._watch.stage("denoising"):
-                    chunk = backend.denoise(context, inputs.state, drawn, steps, guidance)
-            return self._units(chunk, states)[0]
+        return self._one(frame, start, None if seed is None else [seed], previous, num_steps)[0]
 
     def predict_chunks(
         self,
@@ -206,14 +226,7 @@ class Engine:
         num_steps: int | None = None,
     ) -> Tensor:
         """One chunk for each frame, float32 [B, H, A] on the CPU; noise [B, H, max_action_dim], or a seed for each."""
-        steps = self._steps(num_steps)
-        with self._lock:
-            self._running()
-            inputs = self._inputs(frames)
-            drawn = self._noise(len(frames), None if noise is None else torch.as_tensor(noise), seeds)
-            states = self.transforms.states(frames)
-            self._check(inputs[:1], drawn[:1], steps, states[:1])
-            return self._units(run_backend(self._running(), inputs, drawn, steps, None), states)
+        return self._several(frames, noise, seeds, num_steps)
 
     def predict_normalised(
         self,
@@ -224,20 +237,20 @@ class Engine:
         guidance: Guidance | None = None,
     ) -> Tensor:
         """The network alone, for callers with transforms of their own: float32 [B, H, max_action_dim], normalised."""
-        steps, batch = self._steps(num_steps), len(inputs)
+        steps = self._steps(num_steps)
         with self._lock:
             self._running()
             finite_input(inputs.state, "The state")
-            drawn = self._noise(batch, None if noise is None else torch.as_tensor(noise), None)
+            drawn = self._noise(len(inputs), noise)
             self._check(inputs[:1], drawn[:1], steps)
             chunks = run_backend(self._running(), inputs, drawn, steps, guidance)
-            finite_chunk(chunks[..., : self.config.action_dim], self.transforms.action_names)
+            finite_chunk(chunks[..., : self.settings.config.action_dim], self.transforms.action_names)
             return chunks
 
     def begin(self, images: Mapping[str, Any], instruction: str | None = None) -> int:
-        """Start on a chunk before its joint state is known: pictures and instruction are worked on now.
+        """Start on a chunk before its joint state is known: images and instruction are worked on now.
 
-        images: camera -> picture, or a whole frame (its state is not used). Returns a ticket for `finish`; a new
+        images: camera -> image, or a whole observation (its state is not used). Returns a ticket for `finish`; a new
         `begin` replaces the one before.
         """
         whole_frame = any(str(key).startswith("observation.image") for key in images)
@@ -247,12 +260,14 @@ class Engine:
             frame[TASK] = text
         with self._lock:
             backend = self._running()
-            with self._watch.stage("transforms"):
-                inputs = self._inputs([{**frame, STATE: torch.zeros(self.config.state_dim)}])
-            self._begun = None
-            context = self._context(backend, inputs)
+            self._watch.last.clear()
+            with self._watch.stage("total", counted=False):
+                with self._watch.stage("transforms"):
+                    inputs = self._inputs([{**frame, STATE: torch.zeros(self.settings.config.state_dim)}])
+                self._begun = None
+                context = self._context(backend, inputs)
             self._tickets += 1
-            self._begun = _Begun(self._tickets, inputs, context)
+            self._begun = Begun(self._tickets, inputs, context, dict(self._watch.last))
             return self._tickets
 
     def finish(
@@ -262,16 +277,13 @@ class Engine:
         ticket: int | None = None,
         noise: Noise | None = None,
         seed: int | None = None,
-        leftover: Noise | None = None,
-        delay: int = 0,
-        horizon: int | None = None,
-        schedule: Schedule = "linear",
-        max_gain: float = MAX_GAIN,
+        previous: Leftover | None = None,
         num_steps: int | None = None,
     ) -> Tensor:
-        """The chunk of what was begun, from the newest joint state [S]; may be called again for a newer one.
+        """The chunk [H, A] of what was begun, from the newest joint state [S]; may be called again for a newer one.
 
-        The other arguments are those of `predict_chunk`. UsageError when nothing was begun, or for an older ticket.
+        The other arguments are those of `predict_chunk` and `predict`. UsageError when nothing was begun, or for an
+        older ticket.
         """
         start = None if noise is None else torch.as_tensor(noise)[None]
         steps = self._steps(num_steps)
@@ -282,67 +294,95 @@ class Engine:
                     "finish was called without a begin." if begun is None else "A later begin replaced this one.",
                     fix="call engine.begin(images, instruction) first, and finish before the next begin",
                 )
-            moved, states = self.transforms.state(state), self.transforms.states([{STATE: state}])
-            drawn = self._noise(1, start, None if seed is None else [seed])
-            guidance = self._guidance(leftover, states[0], steps, delay, horizon, schedule, max_gain)
-            begun.inputs.state = moved
-            if self._check(begun.inputs, drawn, steps, states):
-                begun.context = self._context(backend := self._running(), begun.inputs)
-            with self._watch.stage("denoising"):
-                return self._units(backend.denoise(begun.context, moved, drawn, steps, guidance), states)[0]
+            self._watch.last = dict(begun.took)
+            with self._watch.stage("total", counted=False):
+                moved, states = self.transforms.state(state), self.transforms.states([{STATE: state}])
+                drawn = self._noise(1, start, None if seed is None else [seed])
+                guidance = self._guidance(previous, states[0], steps)
+                begun.inputs.state = moved
+                if self._check(begun.inputs, drawn, steps, states):
+                    begun.context = self._context(backend := self._running(), begun.inputs)
+                with self._watch.stage("denoising"):
+                    chunk = backend.denoise(begun.context, moved, drawn, steps, guidance)
+                chunk = self._units(chunk, states)[0]
+            self._watch.last["total"] += begun.took["total"]
+            return chunk
 
     def select_action(self, frame: Mapping[str, Any]) -> Tensor:
         """The next action [A]: from the current chunk, or of a new one when the execution horizon is used up."""
         with self._lock:
-            if not self._queue:
-                self._queue.extend(self.predict_chunk(frame)[: self._horizon])
-            return self._queue.popleft()
+            if self._queue is None:
+                self._queue = ActionQueue(self)
+            return torch.from_numpy(self._queue.select_action(frame))
 
     def reset(self) -> None:
         """Forget the current chunk, what was begun, and the kept pictures: call it at the start of an episode."""
         with self._lock:
-            self._queue.clear()
-            self._begun, self._memory = None, _Seen()
+            self._begun, self._memory, self._queue = None, Seen(), None
 
-    # -- what a policy tells -----------------------------------------------------------------------------------------
+    # -- what it tells -----------------------------------------------------------------------------------------------
 
     @property
-    def config(self) -> PolicyConfig:
-        return self._shell.config
+    def spec(self) -> PolicySpec:
+        """What the policy is, and what computes it, as it stands now; waits for no chunk."""
+        shell, settings = self._shell, self.settings
+        return recipe_spec(
+            shell.recipe,
+            settings.config,
+            name=settings.mode,
+            slots=[settings.config.cameras[i] for i in settings.cameras],
+            n_action_steps=self._horizon,
+            lineage=shell.lineage,
+            capabilities=_CAPABILITIES,
+            facts=PolicyFacts(
+                source=shell.report.source,
+                kind=NAME,
+                device=str(self.device),
+                precision=self._precision,
+                parameters=shell.report.parameters,
+                memory_bytes=self._bytes if self.running else 0,
+                load_seconds=shell.load_seconds + self._load_seconds,
+                engine="plain" if self._fallback else settings.mode,
+                num_steps=self.num_steps,
+                camera_map=dict(shell.recipe.camera_map),
+                lineage=dict(shell.lineage),
+                notes=tuple(shell.pairing.notes),
+                warnings=(*shell.pairing.warnings, *filter(None, [self._fallback])),
+            ),
+        )
+
+    def __getattr__(self, name: str) -> Any:
+        # Until evaluation asks the spec for these.
+        if name in ("config", "profile", "statistics", "instructions", "lineage"):
+            return getattr(self._shell, name)
+        raise AttributeError(name)
 
     @property
     def transforms(self) -> Transforms:
         return self._shell.transforms
 
     @property
-    def profile(self) -> RobotProfile | None:
-        return self._shell.profile
-
-    @property
-    def statistics(self) -> Any:
-        return self._shell.statistics
-
-    @property
-    def instructions(self) -> list[str]:
-        return self._shell.instructions
-
-    @property
-    def lineage(self) -> dict[str, Any]:
-        return self._shell.lineage
-
-    @property
     def device(self) -> torch.device:
-        return self.spec.device
+        return self.settings.device
 
     @property
     def n_action_steps(self) -> int:
+        """Execution horizon: how many actions of a chunk `select_action` hands out before it plans again."""
         return self._horizon
 
     @n_action_steps.setter
     def n_action_steps(self, steps: int) -> None:
-        if not 1 <= steps <= self.config.chunk_size:
-            raise UsageError(f"The execution horizon is {steps}.", expected=f"1 to {self.config.chunk_size}")
-        self._horizon = steps
+        self._horizon = check_horizon(steps, self.settings.config.chunk_size)
+        self.reset()
+
+    @property
+    def num_steps(self) -> int:
+        """Denoising steps of a chunk; default what the engine was prepared for."""
+        return self._num_steps
+
+    @num_steps.setter
+    def num_steps(self, steps: int) -> None:
+        self._num_steps = check_steps(steps)
         self.reset()
 
     @property
@@ -352,7 +392,7 @@ class Engine:
 
     @property
     def last_ms(self) -> dict[str, float]:
-        """Milliseconds of the newest chunk by stage; on a GPU only `transforms` and `total`."""
+        """Milliseconds of the newest prediction by stage; of a batch, and on a GPU, only `transforms` and `total`."""
         return dict(self._watch.last)
 
     @property
@@ -360,16 +400,16 @@ class Engine:
         """How the engine stands now."""
         with self._lock:
             backend = self._backend
-            slots = self.config.cameras
+            slots = self.settings.config.cameras
             return EngineReport(
                 source=self._shell.report.source,
-                mode="plain" if self._fallback else self.spec.mode,
-                asked_mode=self.spec.mode,
+                mode="plain" if self._fallback else self.settings.mode,
+                asked_mode=self.settings.mode,
                 backend="torch" if self._fallback else self._backend_name,
-                precision=backend.precision if backend is not None else self.spec.precision,
+                precision=backend.precision if backend is not None else self.settings.precision,
                 device=str(self.device),
-                cameras=[slots[i] for i in self.spec.cameras],
-                max_tokens=self.spec.max_tokens,
+                cameras=[slots[i] for i in self.settings.cameras],
+                max_tokens=self.settings.max_tokens,
                 denoising_steps=self.num_steps,
                 parameters=self._shell.report.parameters,
                 memory_bytes=backend.memory_bytes if backend is not None else 0,
@@ -381,15 +421,64 @@ class Engine:
             )
 
     def __repr__(self) -> str:
-        return f"Engine({self._shell!r}, mode {self.spec.mode}, {'running' if self.running else 'stopped'})"
+        return f"Engine({self._shell!r}, mode {self.settings.mode}, {'running' if self.running else 'stopped'})"
 
     # -- inside ------------------------------------------------------------------------------------------------------
+
+    def _one(
+        self,
+        frame: Mapping[str, Any],
+        noise: Noise | None,
+        seeds: Sequence[int] | None,
+        previous: Leftover | None,
+        num_steps: int | None = None,
+    ) -> Tensor:
+        """The chunk of one frame, [1, H, A] in robot units; what it takes is counted."""
+        steps = self._steps(num_steps)
+        with self._lock:
+            self._watch.last.clear()
+            with self._watch.stage("total"):
+                self._running()
+                with self._watch.stage("transforms"):
+                    inputs = self._inputs([frame])
+                    drawn = self._noise(1, noise, seeds)
+                    states = self.transforms.states([frame])
+                    guidance = self._guidance(previous, states[0], steps)
+                self._check(inputs, drawn, steps, states)
+                backend = self._running()
+                if isinstance(backend, Graphed) and not self._apart:
+                    chunk = run_backend(backend, inputs, drawn, steps, guidance)
+                else:
+                    context = self._context(backend, inputs)
+                    with self._watch.stage("denoising"):
+                        chunk = backend.denoise(context, inputs.state, drawn, steps, guidance)
+                return self._units(chunk, states)
+
+    def _several(
+        self,
+        frames: Sequence[Mapping[str, Any]],
+        noise: Noise | None,
+        seeds: Sequence[int] | None,
+        num_steps: int | None = None,
+    ) -> Tensor:
+        """The chunks of a batch, [B, H, A] in robot units."""
+        steps = self._steps(num_steps)
+        with self._lock:
+            self._watch.last.clear()
+            with self._watch.stage("total", counted=False):
+                self._running()
+                with self._watch.stage("transforms", counted=False):
+                    inputs = self._inputs(frames)
+                    drawn = self._noise(len(frames), noise, seeds)
+                    states = self.transforms.states(frames)
+                self._check(inputs[:1], drawn[:1], steps, states[:1])
+                return self._units(run_backend(self._running(), inputs, drawn, steps, None), states)
 
     def check(self, frames: Sequence[Mapping[str, Any]], seed: int = 0) -> Verdict:
         """Compare with the plain network on real frames, one by one with the same noise, and act on the verdict."""
         with self._lock:
             self._running()
-            noise = self._noise(len(frames), None, range(seed, seed + len(frames)))
+            noise = self._noise(len(frames), seeds=range(seed, seed + len(frames)))
             inputs = [self._inputs([frame]) for frame in frames]
             self._judge(inputs, noise, self.num_steps, self.transforms.states(frames))
             assert self._verdict is not None
@@ -425,13 +514,18 @@ class Engine:
 
     def _fall_back(self, verdict: Verdict, plain: PlainNetwork | None = None) -> None:
         """Run the plain network instead, and say so."""
-        self._backend = plain or PlainNetwork(self._plain.load())
-        self._memory = _Seen()
+        self._use(plain or PlainNetwork(self._plain.load()))
+        self._memory = Seen()
         self._fallback = (
-            f"Mode '{self.spec.mode}' ({self._backend_name}, {self.spec.precision}) {verdict.text()}: the plain "
-            "network runs instead. Try another mode or precision, or raise the limit if the difference is harmless."
+            f"Mode '{self.settings.mode}' ({self._backend_name}, {self.settings.precision}) {verdict.text()}: "
+            "the plain network runs instead. Try another mode or precision, or raise the limit if the difference is "
+            "harmless."
         )
         warnings.warn(self._fallback, stacklevel=4)
+
+    def _use(self, backend: Backend) -> None:
+        """Run this one; its facts are noted, so that `spec` need not wait for a chunk."""
+        self._backend, self._precision, self._bytes = backend, backend.precision, backend.memory_bytes
 
     def _running(self) -> Backend:
         if self._backend is None:
@@ -442,13 +536,14 @@ class Engine:
         """Frames through the transforms; slots that the engine was not built for hold no picture."""
         if isinstance(frames, Mapping):
             raise TransformError("predict_chunks takes a list of frames.", fix="for one frame: predict_chunk(frame)")
-        unseen = [slot for number, slot in enumerate(self.config.cameras) if number not in self.spec.cameras]
+        slots, seen = self.settings.config.cameras, self.settings.cameras
+        unseen = [slot for number, slot in enumerate(slots) if number not in seen]
         return self.transforms.inputs([self._frame(frame) for frame in frames], unseen=unseen)
 
     def _frame(self, frame: Mapping[str, Any]) -> dict[str, Any]:
         # A recorded frame brings its actions along: they are no input, whatever their number.
         kept = {key: value for key, value in frame.items() if key not in (ACTION, ACTION_IS_PAD)}
-        if self.device.type == "cuda" and self.spec.mode != "exact":
+        if self.device.type == "cuda" and self.settings.mode != "exact":
             # The raw picture is a tenth of the letterboxed one; exact keeps to the plain policy's CPU arithmetic.
             for key, value in kept.items():
                 if key.startswith("observation.image") and not key.endswith("_padding_mask"):
@@ -459,94 +554,39 @@ class Engine:
         """Vision and context of one frame; cameras that show what they showed before are not encoded again."""
         with self._watch.stage("vision"):
             used = inputs.image_masks[0].nonzero().flatten().tolist()
-            tokens = self._memory.encode(backend, inputs.images[0], used, together=self.spec.mode == "exact")
+            tokens = self._memory.encode(backend, inputs.images[0], used, together=self.settings.mode == "exact")
             image_tokens = place(tokens, inputs.image_masks)
         with self._watch.stage("prefix"):
             return backend.context(image_tokens, inputs.image_masks, inputs.tokens, inputs.token_mask)
 
-    def _noise(self, batch: int, noise: Tensor | None, seeds: Sequence[int] | None) -> Tensor:
+    def _noise(self, batch: int, noise: Noise | None = None, seeds: Sequence[int] | None = None) -> Tensor:
         """Starting noise float32 [B, H, max_action_dim]: given, from a seed each, or torch's global generator."""
-        shape = (self.config.chunk_size, self.config.max_action_dim)
-        if noise is not None:
-            if tuple(noise.shape) != (batch, *shape):
-                raise TransformError(
-                    f"The noise of {batch} frames has shape {list(noise.shape)}.",
-                    expected=f"{[batch, *shape]}: for each frame [chunk_size, max_action_dim]",
-                )
-            return finite_input(noise.to(torch.float32), "The noise")
-        if seeds is None:
-            return torch.randn(batch, *shape)
-        if len(seeds) != batch:
-            raise UsageError(f"There are {len(seeds)} seeds for {batch} frames.")
-        return torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
+        config = self.settings.config
+        drawn = starting_noise(config, batch, noise, seeds)
+        return torch.randn(batch, config.chunk_size, config.max_action_dim) if drawn is None else drawn
 
-    def _guidance(
-        self, leftover: Noise | None, state: Tensor, steps: int, delay: int, horizon: int | None, schedule: Schedule,
-        max_gain: float,
-    ) -> Guidance | None:  # fmt: skip
-        if leftover is None:
+    def _guidance(self, previous: Leftover | None, state: Tensor, steps: int) -> Guidance | None:
+        if previous is None:
             return None
         return make_guidance(
-            self.transforms.normalise(leftover, state)[None],
-            chunk_size=self.config.chunk_size,
-            action_dim=self.config.max_action_dim,
+            self.transforms.normalise(previous.actions, state)[None],
+            chunk_size=self.settings.config.chunk_size,
+            action_dim=self.settings.config.max_action_dim,
             steps=steps,
-            delay=delay,
-            horizon=horizon,
-            schedule=schedule,
-            max_gain=max_gain,
+            delay=previous.delay,
+            horizon=previous.horizon,
+            schedule=cast(Schedule, previous.schedule),
+            max_gain=MAX_GAIN if previous.max_gain is None else previous.max_gain,
         )
 
     def _units(self, chunk: Tensor, states: Tensor) -> Tensor:
         return finite_chunk(self.transforms.actions(chunk, states), self.transforms.action_names)
 
     def _steps(self, num_steps: int | None) -> int:
-        steps = self.num_steps if num_steps is None else num_steps
-        if isinstance(steps, bool) or not isinstance(steps, int) or not 1 <= steps <= MOST_STEPS:
-            raise UsageError(f"num_steps is {steps}.", expected=f"1 to {MOST_STEPS:,} denoising steps")
-        return steps
+        return self.num_steps if num_steps is None else check_steps(num_steps)
 
     def _joints(self) -> dict[str, str]:
         """Name -> unit of the action's joints; an unknown unit is empty."""
-        if self.profile is None:
-            return {}
-        return {joint.name: "" if joint.unit == "unknown" else joint.unit for joint in self.profile.action_joints}
-
-
-class _Begun:
-    """What `begin` left for `finish`."""
-
-    def __init__(self, ticket: int, inputs: PolicyInputs, context: Any) -> None:
-        self.ticket, self.inputs, self.context = ticket, inputs, context
-
-
-class _Seen:
-    """The last picture of each camera and its image tokens."""
-
-    def __init__(self) -> None:
-        self._kept: dict[int, tuple[Tensor, Tensor]] = {}
-
-    def encode(self, backend: Backend, images: Tensor, used: list[int], *, together: bool) -> Tensor:
-        """Image tokens [U, N, D] of the used cameras of images [C, 3, h, w].
-
-        together: all or none are encoded, since the number of pictures in a batch may change the last bits. On a GPU
-        comparing costs as much as it saves: everything is encoded.
-        """
-        if images.device.type != "cpu":
-            return backend.vision(images[used])
-        new = [c for c in used if c not in self._kept or not torch.equal(self._kept[c][0], images[c])]
-        if together and new:
-            new = used
-        if new:
-            encoded = backend.vision(images[new])
-            for i, camera in enumerate(new):
-                self._kept[camera] = images[camera], encoded[i]
-        return torch.stack([self._kept[camera][1] for camera in used])
-
-
-def run_backend(backend: Backend, inputs: PolicyInputs, noise: Tensor, steps: int, guidance: Guidance | None) -> Tensor:
-    """Normalised chunks [B, H, max_action_dim] of a batch, in one launch where the backend has that."""
-    rest = (inputs.image_masks, inputs.tokens, inputs.token_mask, inputs.state, noise, steps, guidance)
-    if isinstance(backend, Graphed):
-        return backend.chunk(inputs.images, *rest)
-    return whole(backend, inputs.images, *rest)
+        profile = self.transforms.recipe.profile
+        joints = profile.action_joints if profile is not None else []
+        return {joint.name: "" if joint.unit == "unknown" else joint.unit for joint in joints}

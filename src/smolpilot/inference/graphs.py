@@ -12,13 +12,16 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from .backend import Backend, Guidance
+
+if TYPE_CHECKING:
+    from smolpilot.policy.inputs import PolicyInputs
 
 Replay = Callable[[], None]
 # Records a function without arguments: its result, and what computes it anew in the same place. `alone`: the result is
@@ -287,3 +290,11 @@ def _copy(old: Any, new: Any) -> None:
     elif hasattr(old, "__dict__"):
         for name in vars(old):
             _copy(getattr(old, name), getattr(new, name))
+
+
+def run_backend(backend: Backend, inputs: PolicyInputs, noise: Tensor, steps: int, guidance: Guidance | None) -> Tensor:
+    """Normalised chunks [B, H, max_action_dim] of a batch, in one launch where the backend has that."""
+    rest = (inputs.image_masks, inputs.tokens, inputs.token_mask, inputs.state, noise, steps, guidance)
+    if isinstance(backend, Graphed):
+        return backend.chunk(inputs.images, *rest)
+    return whole(backend, inputs.images, *rest)

@@ -16,6 +16,7 @@ from smolpilot.errors import UsageError, did_you_mean
 from smolpilot.hashing import content_name, folder_digest, tensors_digest
 from smolpilot.keys import ACTION
 from smolpilot.policy import Policy, SmolVLA, load_policy
+from smolpilot.policy.config import check_steps
 from smolpilot.policy.inputs import PolicyInputs
 from smolpilot.policy.loading import choose_device
 from smolpilot.policy.locate import locate
@@ -68,26 +69,26 @@ def prepare(
     name = choose_backend(backend, mode, place, precision, source.stored_precision)
     chosen = choose_precision(name, mode, place, precision, source.stored_precision)
     config = shell.config
-    spec = EngineSpec(
+    settings = EngineSpec(
         config=config,
         mode=mode,
         device=place,
         precision=chosen,
         cameras=_slots(shell, cameras),
         max_tokens=_tokens(max_instruction_tokens, config.tokenizer_max_length),
-        steps=_positive("num_steps", num_steps, config.num_steps),
+        steps=check_steps(shell.num_steps if num_steps is None else num_steps),
         folder=Path(cache_dir).expanduser() if cache_dir is not None else default_folder(),
         calibration=_calibration(shell, calibration),
     )
     digest = source.digest()
-    calibrated = _remembered(spec, digest)
-    spec = dataclasses.replace(spec, folder=spec.folder / _key(spec, name, digest, calibrated))
+    calibrated = _remembered(settings, digest)
+    settings = dataclasses.replace(settings, folder=settings.folder / _key(settings, name, digest, calibrated))
     build = load_backend(name)
     engine = Engine(
         shell,
-        spec,
+        settings,
         backend_name=name,
-        make=lambda: build(spec, source.load),
+        make=lambda: build(settings, source.load),
         plain=source,
         limit=limit if limit is not None else LIMITS["exact" if mode == "exact" else chosen],
         check=check,
@@ -95,7 +96,7 @@ def prepare(
     if frame is not None and check and engine.verdict is None:
         engine.check([frame] if isinstance(frame, Mapping) else list(frame))
     if warm_up:
-        engine.warm_up(made_up_frame(engine))
+        engine.warm_up(made_up_frame(shell.recipe))
     return engine
 
 
@@ -154,13 +155,13 @@ class _Source:
         return f"{tensors_digest(tensors)} {self.shell.config} {statistics} {self.shell.transforms.camera_map}"
 
 
-def _remembered(spec: EngineSpec, policy: str) -> str:
+def _remembered(settings: EngineSpec, policy: str) -> str:
     """A digest of the calibration frames; without frames that of the last ones of this policy (its graphs are kept)."""
-    if spec.mode != "int8":
+    if settings.mode != "int8":
         return ""
-    note = spec.folder / "calibrations" / content_name(policy)
-    if spec.calibration:
-        digest = _inputs_digest(spec.calibration)
+    note = settings.folder / "calibrations" / content_name(policy)
+    if settings.calibration:
+        digest = _inputs_digest(settings.calibration)
         write_text_atomic(note, digest)
         return digest
     try:
@@ -171,18 +172,18 @@ def _remembered(spec: EngineSpec, policy: str) -> str:
     return text if re.fullmatch("[0-9a-f]{32}", text) else ""
 
 
-def _key(spec: EngineSpec, backend: str, policy: str, calibration: str) -> str:
+def _key(settings: EngineSpec, backend: str, policy: str, calibration: str) -> str:
     """The name of an engine: what its verdict and what a backend compiles depend on."""
-    settings = {
-        "mode": spec.mode,
+    facts = {
+        "mode": settings.mode,
         "backend": backend,
-        "precision": spec.precision,
-        "cameras": spec.cameras,
-        "max_tokens": spec.max_tokens,
-        "steps": spec.steps,
+        "precision": settings.precision,
+        "cameras": settings.cameras,
+        "max_tokens": settings.max_tokens,
+        "steps": settings.steps,
         "calibration": calibration,
     }
-    return engine_key(policy, settings, spec.device)
+    return engine_key(policy, facts, settings.device)
 
 
 def _slots(policy: Policy, cameras: Sequence[str] | None) -> tuple[int, ...]:

@@ -25,12 +25,14 @@ class Stopwatch:
         self.wait: Callable[[], object] = lambda: None  # for the device, at the end of a stage
 
     @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
+    def stage(self, name: str, *, counted: bool = True) -> Iterator[None]:
+        """Time the block; counted: whether it goes into the percentiles, too."""
         start = time.perf_counter()
         yield
         self.wait()
         self.last[name] = (time.perf_counter() - start) * 1e3
-        self._samples[name].append(self.last[name])
+        if counted:
+            self._samples[name].append(self.last[name])
 
     def clear(self) -> None:
         for samples in self._samples.values():

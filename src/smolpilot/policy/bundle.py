@@ -187,7 +187,7 @@ def is_hub_name(name: str) -> bool:
 
 def _lerobot_config(policy: Policy) -> dict[str, Any]:
     values = policy.config.to_lerobot()
-    values["n_action_steps"] = policy.n_action_steps
+    values["n_action_steps"], values["num_steps"] = policy.n_action_steps, policy.num_steps
     values["device"] = policy.device.type
     # All weights are in the bundle: LeRobot must not fetch the vision-language model's first, nor push anything.
     values["load_vlm_weights"] = False

@@ -93,9 +93,10 @@ class CamerasTransform(Transform):
                 f"The cameras have pictures of different sizes: {sorted(sizes)}.",
                 expected="one size, since this policy does not resize (resize_imgs_with_padding is null)",
             )
-        nothing = torch.full_like(next(iter(pictures.values())), -1.0)
-        images = [pictures.get(slot, nothing) for slot in self.filled] + [nothing] * self.empty
-        return torch.stack(images, dim=1), masks
+        images = [pictures.get(slot) for slot in self.filled] + [None] * self.empty
+        some = next(iter(pictures.values()))
+        nothing = torch.full_like(some, -1.0) if len(pictures) < len(images) else some
+        return torch.stack([nothing if image is None else image for image in images], dim=1), masks
 
     def _check_names(self, frame: Mapping[str, Any], wanted: list[str]) -> None:
         found = {camera_name(key) for key in frame if _is_picture(key)}
@@ -130,7 +131,7 @@ def pair_cameras(
     pairing = resolve_camera_map(
         cameras, policy.config.real_cameras, given=given, saved=policy.recipe.camera_map, owner=owner
     )
-    policy.use_cameras(pairing.map)
+    policy.use_cameras(pairing)
     return pairing
 
 

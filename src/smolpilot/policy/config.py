@@ -29,6 +29,7 @@ __all__ = [
     "TextConfig",
     "VLMConfig",
     "VisionConfig",
+    "check_steps",
 ]
 
 # Bounds of what no weight in the file tells. They are far above what anybody uses, and far below what hangs a machine.
@@ -38,6 +39,13 @@ _MOST_PATCHES = 128  # on a side
 _MOST_TOKENS = 8_192  # what the text model was trained for
 _FEATURE_TYPES = ("STATE", "VISUAL", "ENV", "ACTION", "REWARD", "LANGUAGE")
 _MODES = ("IDENTITY", "MEAN_STD", "MIN_MAX", "QUANTILES", "QUANTILE10")
+
+
+def check_steps(steps: int) -> int:
+    """The number of denoising steps, where it is one; UsageError otherwise."""
+    if isinstance(steps, bool) or not isinstance(steps, int) or not 1 <= steps <= MOST_STEPS:
+        raise UsageError(f"num_steps is {steps!r}.", expected=f"1 to {MOST_STEPS:,} denoising steps")
+    return steps
 
 
 def _check_modes(modes: dict[str, str]) -> dict[str, str]:

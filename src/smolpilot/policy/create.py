@@ -142,6 +142,13 @@ def adapt_policy(
     return Policy(model, transforms, lineage=lineage, report=fill_sizes(report, model), carried=policy.carried)
 
 
+def randomize_weights(policy: Policy, seed: int) -> None:
+    """Give the policy's network fresh random weights, drawn from `seed`: what a training from scratch starts from."""
+    fresh = SmolVLA(policy.config)
+    fresh.initialise(torch.Generator().manual_seed(seed))
+    policy.model.load_state_dict(fresh.state_dict())
+
+
 def pair_for_training(parent: Policy, cameras: Sequence[str], given: Mapping[str, str | None] | None = None) -> Pairing:
     """The cameras of a dataset in the slots of the policy that is fine-tuned on it (`resolve_camera_map`)."""
     return resolve_camera_map(

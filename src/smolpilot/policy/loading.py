@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
+import time
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -83,6 +84,7 @@ def load_policy(
     in the file (they are checked by name and shape): the policy has its transforms, but cannot run.
     Raises UsageError (path, device, dtype), CheckpointError (incomplete, damaged, another policy), HubError.
     """
+    begin = time.perf_counter()
     place = choose_device(device)
     located = locate(path_or_hub_id, revision)
     with compared(located.folder) as comparison:
@@ -91,6 +93,7 @@ def load_policy(
             need_statistics=need_statistics, need_weights=need_weights,
         )  # fmt: skip
     policy.report.digests = comparison.text
+    policy.load_seconds = time.perf_counter() - begin
     return policy
 
 
@@ -240,7 +243,7 @@ def _open(located: Located) -> _Parts:
         raise CheckpointError(
             f"{home} holds a policy of type {shown(values.get('type'))}.",
             expected="a SmolVLA checkpoint (config.json with type 'smolvla')",
-            fix="run it with LeRobot; smolpilot loads SmolVLA only",
+            fix="name a SmolVLA checkpoint; `eval`, `rollout` and `bench` run LeRobot's other policies, too",
         )
     vlm_name = formed(_Names, values, home / CONFIG).vlm_model_name
     return _Parts(folder, base, home / CONFIG, values, vlm_name, open_weights(base or folder), adapter)

@@ -1,4 +1,4 @@
-"""Where a checkpoint is: a folder, a run folder above it, or a hub id that is fetched into the cache."""
+"""Where a checkpoint is: a folder, a run folder above it, or a hub id, fetched into the cache. Loads no torch."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from pathlib import Path
 from smolpilot.errors import CheckpointError, HubError, UsageError
 from smolpilot.places import require_readable
 from smolpilot.pointers import followed
-
-from .lora import ADAPTER_CONFIG
+from smolpilot.shown import LIMIT, plain
 
 CONFIG = "config.json"
+ADAPTER_CONFIG = "adapter_config.json"
+EXPORT = "policy.json"  # in the folder of an ONNX export
 _STEP = re.compile(r"(step_)?\d+")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[\w.-]{1,96}", re.ASCII)
 _PATTERNS = [
@@ -137,10 +138,21 @@ def _inside(path: Path) -> Path:
         if is_checkpoint(place):
             return place.resolve()
     raise CheckpointError(
-        f"{path} holds no checkpoint.",
+        f"{path} holds no checkpoint: {_content(path)}.",
         expected=f"{CONFIG} with model.safetensors (or its shards), or {ADAPTER_CONFIG}, or a run folder with "
         "checkpoints/last",
     )
+
+
+def _content(folder: Path) -> str:
+    """What a folder is instead of a checkpoint."""
+    if (folder / "meta" / "info.json").is_file():
+        return "it is a LeRobot dataset"
+    if (folder / EXPORT).is_file():
+        return "it is an ONNX export, which `load_policy` does not read (`open_policy` does)"
+    names = sorted(entry.name for entry in folder.iterdir())
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"it holds {plain(', '.join(names[:3]), LIMIT)}{more}" if names else "it is empty"
 
 
 def newest_step(folder: Path) -> Path | None:

@@ -20,9 +20,11 @@ from smolpilot.shown import plain, shown
 
 from .form import Form, formed, real, whole
 from .json_file import read_json
+from .locate import ADAPTER_CONFIG
 from .weight_files import WeightFile, check_float, not_finite, refuse_not_finite, refuse_pickles
 
-ADAPTER_CONFIG = "adapter_config.json"
+__all__ = ["ADAPTER_CONFIG", "ADAPTER_WEIGHTS", "MERGE", "Adapter"]
+
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 MERGE = (
     "merge it with peft and load the result: PeftModel.from_pretrained(BASE, ADAPTER).merge_and_unload(), then "

@@ -3,22 +3,34 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import deque
+import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from smolpilot.contracts import (
+    RANDOM,
+    TIMED,
+    ActionQueue,
+    Leftover,
+    Observation,
+    PolicyFacts,
+    PolicySpec,
+    check_horizon,
+)
+from smolpilot.contracts.observation import Floats
 from smolpilot.errors import CheckpointError, TransformError, UsageError
 from smolpilot.keys import ACTION, ACTION_IS_PAD
 from smolpilot.statistics import Statistics
 
-from .cameras import check_camera_map
-from .config import PolicyConfig
-from .finite import finite_chunk, finite_input
+from .cameras import Pairing, check_camera_map
+from .config import PolicyConfig, check_steps
+from .finite import finite_chunk
+from .lineage import trained_rate
 from .model import SmolVLA
+from .noise import Noise, starting_noise
 from .report import LoadReport
 from .tokenizer import PolicyTokenizer
 from .transforms import Recipe, Transforms
@@ -27,9 +39,11 @@ from .weights import Carried
 if TYPE_CHECKING:
     from smolpilot.robots import RobotProfile
 
+NAME = "smolvla"
+
 
 class Policy:
-    """A policy that is ready to run. Make one with `load_policy`, `new_policy` or `adapt_policy`.
+    """The plain network as a `contracts.Policy`. Make one with `load_policy`, `new_policy` or `adapt_policy`.
 
     A frame is a dict: `observation.state` [S], `observation.images.<camera>` ([3, h, w] float in [0, 1], or
     [h, w, 3] uint8) and `task` text; joints in the order and units of the robot profile.
@@ -44,14 +58,53 @@ class Policy:
         report: LoadReport | None = None,
         carried: Carried | None = None,
     ) -> None:
-        self.model = model
+        self._model: SmolVLA | None = model
         self._transforms: Transforms | None = transforms if isinstance(transforms, Transforms) else None
         self._recipe: Recipe = transforms.recipe if isinstance(transforms, Transforms) else transforms
         self.lineage: dict[str, Any] = dict(lineage or {})
         self.report = report or LoadReport(source="", kind="policy")
         self.carried = carried
+        self.load_seconds = 0.0
+        self.pairing = Pairing(dict(self._recipe.camera_map))  # how the cameras came into the slots
         self._horizon = model.config.n_action_steps
-        self._queue: deque[Tensor] = deque()
+        self._steps: int | None = None
+        self._queue: ActionQueue | None = None
+        self._last_ms: dict[str, float] = {}
+
+    @property
+    def spec(self) -> PolicySpec:
+        """What the policy is, as it stands now."""
+        return recipe_spec(
+            self._recipe,
+            self.config,
+            n_action_steps=self._horizon,
+            lineage=self.lineage,
+            facts=PolicyFacts(
+                source=self.report.source,
+                kind=NAME,
+                device=str(self.device),
+                precision=_dtypes(self.model),
+                parameters=sum(parameter.numel() for parameter in self.model.parameters()),
+                memory_bytes=_bytes(self.model),
+                load_seconds=self.load_seconds,
+                num_steps=self.num_steps,
+                camera_map=dict(self._recipe.camera_map),
+                lineage=dict(self.lineage),
+                notes=tuple(self.pairing.notes),
+                warnings=tuple(self.pairing.warnings),
+            ),
+        )
+
+    @property
+    def model(self) -> SmolVLA:
+        """The network. UsageError when the policy is closed."""
+        if self._model is None:
+            raise UsageError("The policy is closed.", fix="open it again")
+        return self._model
+
+    @model.setter
+    def model(self, model: SmolVLA) -> None:
+        self._model = model
 
     @property
     def config(self) -> PolicyConfig:
@@ -72,14 +125,19 @@ class Policy:
     def transforms(self, transforms: Transforms) -> None:
         self._transforms, self._recipe = transforms, transforms.recipe
 
-    def use_cameras(self, camera_map: Mapping[str, str | None]) -> None:
-        """Take other cameras into the slots (robot camera -> slot; None: not used). TransformError for a wrong map."""
-        recipe = dataclasses.replace(self._recipe, camera_map=dict(camera_map))
+    def use_cameras(self, camera_map: Mapping[str, str | None] | Pairing) -> None:
+        """Take other cameras into the slots (robot camera -> slot; None: not used). TransformError for a wrong map.
+
+        What a pairing decided is kept in `spec.facts`.
+        """
+        pairing = camera_map if isinstance(camera_map, Pairing) else Pairing(dict(camera_map))
+        recipe = dataclasses.replace(self._recipe, camera_map=dict(pairing.map))
         if self._transforms is not None:
             self.transforms = Transforms(recipe)
         else:
-            check_camera_map(camera_map, recipe.config)
+            check_camera_map(pairing.map, recipe.config)
             self._recipe = recipe
+        self.pairing = pairing
 
     @property
     def profile(self) -> RobotProfile | None:
@@ -116,15 +174,45 @@ class Policy:
 
     @n_action_steps.setter
     def n_action_steps(self, steps: int) -> None:
-        if isinstance(steps, bool) or not isinstance(steps, int) or not 1 <= steps <= self.config.chunk_size:
-            raise UsageError(
-                f"The execution horizon n_action_steps is {steps!r}.",
-                expected=f"1 to {self.config.chunk_size}, the length of a chunk",
-            )
-        self._horizon = steps
+        self._horizon = check_horizon(steps, self.config.chunk_size)
         self.reset()
 
-    def predict_chunk(self, frame: Mapping[str, Any], noise: Tensor | npt.ArrayLike | None = None) -> Tensor:
+    @property
+    def num_steps(self) -> int:
+        """Denoising steps of a chunk; default the checkpoint's."""
+        return self.config.num_steps if self._steps is None else self._steps
+
+    @num_steps.setter
+    def num_steps(self, steps: int) -> None:
+        self._steps = check_steps(steps)
+        self.reset()
+
+    @property
+    def last_ms(self) -> dict[str, float]:
+        """Milliseconds of the newest prediction: `transforms` (both ways), `network`, `total`."""
+        return dict(self._last_ms)
+
+    def predict(
+        self,
+        observations: Sequence[Observation],
+        *,
+        seeds: Sequence[int] | None = None,
+        previous: Leftover | None = None,
+    ) -> Floats:
+        """A chunk for each observation in robot units, float32 [B, H, A]; `contracts.Policy` says more.
+
+        Without seeds torch's global generator is used. The plain network cannot be guided: UsageError for `previous`.
+        """
+        if previous is not None:
+            raise UsageError(
+                "previous is given, but the plain network cannot be pulled towards the last chunk.",
+                expected="a policy whose spec.capabilities hold 'guided'",
+                fix="open it with an engine: PolicyOptions(engine='fast'), or prepare(policy, mode='fast')",
+            )
+        chunks: Floats = self._chunks(observations, seeds=seeds).numpy()
+        return chunks
+
+    def predict_chunk(self, frame: Mapping[str, Any], noise: Noise | None = None) -> Tensor:
         """The next actions in robot units, float32 [H, A] on the CPU.
 
         noise [H, max_action_dim] (torch or numpy) fixes the draw; without it torch's global generator is used. Raises
@@ -136,39 +224,52 @@ class Policy:
                 expected="one frame: a dict with LeRobot's keys",
                 fix="for several frames: predict_chunks",
             )
-        return self.predict_chunks([frame], None if noise is None else torch.as_tensor(noise)[None])[0]
+        return self._chunks([frame], None if noise is None else torch.as_tensor(noise)[None])[0]
+
+    def predict_chunks(self, frames: Sequence[Mapping[str, Any]], noise: Noise | None = None) -> Tensor:
+        """One chunk for each frame, float32 [B, H, A] on the CPU; noise [B, H, max_action_dim]."""
+        return self._chunks(frames, noise)
 
     @torch.no_grad()
-    def predict_chunks(
-        self, frames: Sequence[Mapping[str, Any]], noise: Tensor | npt.ArrayLike | None = None
+    def _chunks(
+        self, frames: Sequence[Mapping[str, Any]], noise: Noise | None = None, seeds: Sequence[int] | None = None
     ) -> Tensor:
-        """One chunk for each frame, float32 [B, H, A] on the CPU; noise [B, H, max_action_dim]."""
+        begin = time.perf_counter()
         # A recorded frame brings its actions along: they are no input, whatever their number.
         if not isinstance(frames, Mapping):
             frames = [{key: value for key, value in f.items() if key not in (ACTION, ACTION_IS_PAD)} for f in frames]
         inputs = self.transforms.inputs(frames).to(self.device)
-        start = None
-        if noise is not None:
-            start = torch.as_tensor(noise)
-            shape = (len(frames), self.config.chunk_size, self.config.max_action_dim)
-            if tuple(start.shape) != shape:
-                raise TransformError(
-                    f"The noise of {len(frames)} frames has shape {list(start.shape)}.",
-                    expected=f"{list(shape)}: for each frame [chunk_size, max_action_dim]",
-                )
-            start = finite_input(start.to(self.device, torch.float32), "The noise")
-        chunks = self.transforms.actions(self.model.sample(inputs, start), self.transforms.states(frames))
-        return finite_chunk(chunks, self.transforms.action_names)
+        start = starting_noise(self.config, len(frames), noise, seeds)
+        ready = time.perf_counter()
+        # On the CPU the network has finished, whatever the device.
+        normalised = self.model.sample(inputs, None if start is None else start.to(self.device), self.num_steps).cpu()
+        computed = time.perf_counter()
+        chunks = finite_chunk(
+            self.transforms.actions(normalised, self.transforms.states(frames)), self.transforms.action_names
+        )
+        end = time.perf_counter()
+        network, total = (computed - ready) * 1e3, (end - begin) * 1e3
+        self._last_ms = {"transforms": total - network, "network": network, "total": total}
+        return chunks
 
     def select_action(self, frame: Mapping[str, Any]) -> Tensor:
         """The next action [A]: from the current chunk, or of a new one when the execution horizon is used up."""
-        if not self._queue:
-            self._queue.extend(self.predict_chunk(frame)[: self._horizon])
-        return self._queue.popleft()
+        if self._queue is None:
+            self._queue = ActionQueue(self)
+        return torch.from_numpy(self._queue.select_action(frame))
 
     def reset(self) -> None:
         """Forget the rest of the current chunk: call it at the start of an episode."""
-        self._queue.clear()
+        self._queue = None
+
+    def close(self) -> None:
+        """Let go of the network; the policy is not used afterwards."""
+        self.reset()
+        self._model = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy starts with a plan of its own."""
+        return {**self.__dict__, "_queue": None}
 
     def __repr__(self) -> str:
         robot = self.profile.name if self.profile is not None else "unknown robot"
@@ -179,12 +280,56 @@ class Policy:
         )
 
 
+def recipe_spec(
+    recipe: Recipe,
+    config: PolicyConfig,
+    *,
+    n_action_steps: int,
+    lineage: Mapping[str, Any],
+    facts: PolicyFacts,
+    name: str = NAME,
+    slots: Sequence[str] | None = None,
+    capabilities: frozenset[str] = frozenset({RANDOM, TIMED}),
+) -> PolicySpec:
+    """The spec of a SmolVLA policy, plain or by an engine, from what its transforms are built from.
+
+    slots: those that get an image, default all.
+    """
+    profile, source = recipe.profile, recipe.source
+    joints = profile.action_joints if profile is not None else []
+    filled = {slot: camera for camera, slot in recipe.camera_map.items() if slot is not None}
+    return PolicySpec(
+        name=name,
+        state_dim=config.state_dim,
+        action_dim=config.action_dim,
+        chunk_size=config.chunk_size,
+        n_action_steps=n_action_steps,
+        cameras=tuple(filled[slot] for slot in slots or config.real_cameras if slot in filled),
+        profile=profile,
+        action_names=source.action.names if source is not None else tuple(joint.name for joint in joints),
+        action_units=(source.action.units or ()) if source is not None else tuple(joint.unit for joint in joints),
+        instructions=tuple(recipe.instructions),
+        rate=trained_rate(lineage, profile.rate if profile is not None else None),
+        statistics=recipe.statistics,
+        capabilities=capabilities,
+        facts=facts,
+    )
+
+
 def fill_sizes(report: LoadReport, model: SmolVLA) -> LoadReport:
     """Write the network's sizes, dtype and place into a report."""
     parameters = list(model.parameters())
     report.parameters = sum(parameter.numel() for parameter in parameters)
     report.trainable = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
-    report.memory_bytes = sum(parameter.numel() * parameter.element_size() for parameter in parameters)
-    report.dtype = "+".join(sorted({str(parameter.dtype).removeprefix("torch.") for parameter in parameters}))
+    report.memory_bytes = _bytes(model)
+    report.dtype = _dtypes(model)
     report.device = str(parameters[0].device)
     return report
+
+
+def _dtypes(model: SmolVLA) -> str:
+    return "+".join(sorted({str(parameter.dtype).removeprefix("torch.") for parameter in model.parameters()}))
+
+
+def _bytes(model: SmolVLA) -> int:
+    return sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())

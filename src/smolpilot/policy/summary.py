@@ -22,7 +22,7 @@ def summary(policy: Policy) -> dict[str, Any]:
         "instructions": policy.instructions,
         "chunk_size": config.chunk_size,
         "execution_horizon": policy.n_action_steps,
-        "denoising_steps": config.num_steps,
+        "denoising_steps": policy.num_steps,
         "statistics": {
             feature: {name: value.tolist() for name, value in stats.items()}
             for feature, stats in policy.statistics.items()

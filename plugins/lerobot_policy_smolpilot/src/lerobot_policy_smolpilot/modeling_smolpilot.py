@@ -77,7 +77,7 @@ class SmolpilotPolicy(PreTrainedPolicy):
         execution_horizon: int | None = None,
     ) -> Tensor:
         """Normalised actions [B, H, A] of a pre-processed batch, guided by the left-over where LeRobot gives one."""
-        config, steps = self.engine.config, self.engine.num_steps
+        config, steps = self.engine.settings.config, self.engine.num_steps
         rtc, guidance = self.config.rtc_config, None
         if prev_chunk_left_over is not None and rtc is not None and rtc.enabled:
             left = prev_chunk_left_over if prev_chunk_left_over.ndim == 3 else prev_chunk_left_over[None]
@@ -111,7 +111,7 @@ class SmolpilotPolicy(PreTrainedPolicy):
 
     def _adopt(self, config: SmolpilotConfig) -> None:
         """What LeRobot asks a policy's config for, from the bundle."""
-        ours = self.engine.config
+        ours = self.engine.settings.config
         pictures = {image_key(slot): PolicyFeature(FeatureType.VISUAL, ours.image_shapes[slot])
                     for slot in ours.real_cameras}  # fmt: skip
         config.input_features = {OBS_STATE: PolicyFeature(FeatureType.STATE, (ours.state_dim,)), **pictures}

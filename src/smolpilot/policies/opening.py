@@ -1,0 +1,95 @@
+"""`open_policy`: a folder, a name or a hub id -> the policy, whatever kind it is. Loads what that kind needs."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from smolpilot.contracts import POLICIES, Embodiment, Policy, PolicyOptions, PolicySpec
+from smolpilot.errors import SmolpilotError, UsageError, did_you_mean
+from smolpilot.shown import LIMIT, plain
+
+if TYPE_CHECKING:
+    from smolpilot.policy.locate import Located
+
+SMOLVLA = "smolvla"
+_DEFAULTS = PolicyOptions()
+
+
+def open_policy(source: str | Path, options: PolicyOptions = _DEFAULTS, embodiment: Embodiment | None = None) -> Policy:
+    """The policy that `source` names, ready to predict.
+
+    source, in this order: a folder (a bundle, a checkpoint or training run of smolpilot or LeRobot, an adapter, an ONNX
+    export), the NAME of a registered policy or NAME:SOURCE (`contracts.POLICIES`), a hub id ORG/NAME of a SmolVLA
+    policy. options: what a policy does not have is refused. embodiment: what the policy will drive; its cameras are
+    paired with the policy's now, and `spec.facts` says how. Raises UsageError for what names no policy or does not fit,
+    CheckpointError for a folder that cannot be loaded, HubError.
+    """
+    from smolpilot.policy.locate import existing, looks_like_hub_id
+
+    text = str(source)
+    if text and existing(source) is not None:
+        return _open_folder(text, options, embodiment)
+    names = POLICIES.names()
+    name, colon, rest = text.partition(":")
+    if name in names or (colon and _is_word(name)):
+        return _checked(name, POLICIES.get(name)(rest, options, embodiment))
+    if looks_like_hub_id(text):
+        return _factory("smolvla", "open_smolvla")(text, options, embodiment)
+    found = f"There is no checkpoint at {plain(text, LIMIT)}" if text else "No policy is named"
+    raise UsageError(
+        f"{found}, and no policy goes by that name." if _is_word(text) else f"{found}.",
+        expected=f"a checkpoint folder, a run folder, an ONNX export, a hub id ORG/NAME, or one of {', '.join(names)}",
+        fix=did_you_mean(text, names) if _is_word(text) else "check the path",
+    )
+
+
+def _open_folder(source: str, options: PolicyOptions, embodiment: Embodiment | None) -> Policy:
+    """The policy of a folder, by the files that it holds."""
+    from smolpilot.pointers import followed
+    from smolpilot.policy.locate import EXPORT, locate
+
+    folder = followed(Path(source).expanduser())
+    if (folder / EXPORT).is_file():
+        return _factory("onnx", "open_onnx")(folder, options, embodiment)
+    located = locate(source)
+    if _type(located) != SMOLVLA:
+        return _factory("lerobot", "open_lerobot")(located.folder, options, embodiment)
+    return _factory("smolvla", "open_smolvla")(source, options, embodiment)
+
+
+def _factory(module: str, name: str) -> Callable[[str | Path, PolicyOptions, Embodiment | None], Policy]:
+    """What opens one kind of policy, loaded now: each needs other libraries."""
+    found: Callable[[str | Path, PolicyOptions, Embodiment | None], Policy]
+    found = getattr(importlib.import_module(f".{module}", __package__), name)
+    return found
+
+
+def _type(located: Located) -> str:
+    """LeRobot's name for the kind of policy in a checkpoint folder; what has none is left to SmolVLA's loader."""
+    from smolpilot.policy.json_file import read_json
+    from smolpilot.policy.locate import CONFIG
+
+    path = located.folder / CONFIG
+    found = read_json(path).get("type") if path.is_file() else None
+    return found if isinstance(found, str) else SMOLVLA
+
+
+def _is_word(text: str) -> bool:
+    """Whether a text could be meant as a name: `hold-state`, not `runs/first` and not `.`."""
+    return text.replace("-", "").replace("_", "").isalnum()
+
+
+def _checked(name: str, made: Any) -> Policy:
+    """What a factory made, where it is a policy: a package of somebody else's may have made anything."""
+    lacks = [part for part in ("spec", "predict", "reset", "close") if not hasattr(made, part)]
+    if lacks or not isinstance(made.spec, PolicySpec):
+        problem = f"no {' and no '.join(lacks)}" if lacks else f"a spec that is a {type(made.spec).__name__}"
+        raise SmolpilotError(
+            f"What the policy '{name}' makes is no policy: the {type(made).__name__} has {problem}.",
+            expected="spec, predict, reset and close, as smolpilot.contracts.Policy has them",
+            fix="inherit from smolpilot.contracts.Policy: it brings reset and close",
+        )
+    return cast(Policy, made)

@@ -1,0 +1,43 @@
+"""SmolVLA, plain or by the engine: loaded, its cameras paired, its engine prepared as the options say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import get_args
+
+from smolpilot.contracts import Embodiment, Policy, PolicyOptions
+from smolpilot.contracts.policy import EngineMode
+from smolpilot.errors import UsageError, did_you_mean
+from smolpilot.inference import prepare
+from smolpilot.policy import load_policy
+from smolpilot.policy.cameras import TYPED, pair_cameras
+from smolpilot.policy.create import randomize_weights
+from smolpilot.waiting import working
+
+_MODES: tuple[str, ...] = get_args(EngineMode.__value__)
+
+
+def open_smolvla(source: str | Path, options: PolicyOptions, embodiment: Embodiment | None) -> Policy:
+    """The SmolVLA policy of a bundle, checkpoint, run folder, adapter or hub id.
+
+    A robot profile comes from the checkpoint only (`spec.profile`), not from the embodiment. Raises what `load_policy`,
+    `pair_cameras` and `prepare` raise.
+    """
+    if options.engine not in _MODES:
+        raise UsageError(f"There is no engine mode '{options.engine}'.", fix=did_you_mean(options.engine, _MODES))
+    if options.untrained is not None and options.engine != "plain":
+        raise UsageError("--untrained replaces the plain network's weights.", fix="leave --engine out")
+    policy = load_policy(source, device=options.device, stats_from=options.stats_from, tokenizer_dir=options.tokenizer)
+    if options.num_steps is not None:
+        policy.num_steps = options.num_steps
+    if embodiment is not None:
+        pair_cameras(policy, embodiment.cameras, options.camera_map, owner=embodiment.owner)
+    elif options.camera_map:
+        pair_cameras(policy, list(options.camera_map), options.camera_map, owner=TYPED)
+    if options.untrained is not None:
+        randomize_weights(policy, options.untrained)
+    if options.engine == "plain":
+        return policy
+    frames = options.calibration(policy) if options.engine == "int8" and options.calibration is not None else ()
+    with working("preparing the engine"):
+        return prepare(policy, mode=options.engine, calibration=frames)
