@@ -3,6 +3,7 @@
 from .action_queue import ActionQueue, check_horizon
 from .environment import Environment, EnvironmentFactory, EnvironmentSpec, EpisodeInfo, Outcome
 from .history import History
+from .made_up import made_up_observation
 from .observation import CAPTURED_AT, HISTORY, Image, Observation, make_observation
 from .policy import (
     GUIDED,
@@ -61,5 +62,6 @@ __all__ = [
     "TwoStagePolicy",
     "UntrainedInstructionWarning",
     "check_horizon",
+    "made_up_observation",
     "make_observation",
 ]

@@ -310,6 +310,9 @@ def recipe_spec(
         action_units=(source.action.units or ()) if source is not None else tuple(joint.unit for joint in joints),
         instructions=tuple(recipe.instructions),
         rate=trained_rate(lineage, profile.rate if profile is not None else None),
+        image_sizes={
+            filled[slot]: config.image_shapes[slot][1:] for slot in slots or config.real_cameras if slot in filled
+        },
         statistics=recipe.statistics,
         capabilities=capabilities,
         facts=facts,
