@@ -236,14 +236,17 @@ def test_diffusion_gives_the_actions_of_lerobots_own_loop(tmp_path: Path) -> Non
 
 def test_a_package_that_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from lerobot.policies import make_pre_post_processors
-    from lerobot.utils import import_utils
+    from lerobot.policies.diffusion import modeling_diffusion
+
+    def missing(*_: Any, **__: Any) -> None:
+        raise ImportError("'diffusers' is required but not installed")
 
     config = diffusion_config()
     (tmp_path / "diffusion").mkdir()
     config.save_pretrained(tmp_path / "diffusion")
     for processor in make_pre_post_processors(config, dataset_stats=stats()):
         processor.save_pretrained(tmp_path / "diffusion")
-    monkeypatch.setattr(import_utils, "is_package_available", lambda *_, **__: False)
+    monkeypatch.setattr(modeling_diffusion, "require_package", missing)
     with pytest.raises(UsageError, match=r"LeRobot's diffusion needs a package[\s\S]*lerobot\[diffusion\]==0\.6\.1"):
         open_lerobot(tmp_path / "diffusion", PLAIN, None)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *_: None)
