@@ -125,7 +125,7 @@ def test_rollout_is_repeatable_and_writes_a_video(bundle: Path, tmp_path: Path, 
         assert main([*args, "--json"]) == 0
         results.append(json.loads(capsys.readouterr().out))
     assert results[0]["runs"] == results[1]["runs"]
-    assert results[0]["episodes"] == sum(results[0]["reached"].values()) == 3
+    assert results[0]["episodes"] == results[0]["successes"] + sum(results[0]["failures"].values()) == 3
     assert sorted(path.name for path in (tmp_path / "first").iterdir()) == ["report.html", "results.json", "video.mp4"]
     assert results[0]["success_rate"] == results[0]["successes"] / 3
     low, high = results[0]["interval"]
@@ -141,11 +141,11 @@ def test_swapped_and_untrained_rollouts(bundle: Path, tmp_path: Path, capsys) ->
     assert "95 % interval" in capsys.readouterr().out
     for usual, swapped in zip(documents["usual"]["runs"], documents["swapped"]["runs"], strict=True):
         assert usual["seed"] == swapped["seed"]
-        assert usual["named"] != swapped["named"]
+        assert usual["groups"]["color"] != swapped["groups"]["color"]
     assert documents["untrained"]["untrained"] is True
     assert documents["usual"]["execution_horizon"] == 4
     assert main([*common[:-1], "5", "--out", str(tmp_path / "x")]) == 2
-    assert "execution horizon is 5" in capsys.readouterr().err
+    assert "execution horizon n_action_steps is 5" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("verb", ["eval", "rollout"])

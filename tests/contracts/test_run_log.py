@@ -228,6 +228,8 @@ def test_what_a_full_disk_did_not_take_is_written_later(tmp_path: Path) -> None:
     ordinary, room = log._file, [150]
 
     class Full:
+        tell = ordinary.tell
+
         def write(self, content: bytearray) -> int:
             if not room[0]:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -246,6 +248,30 @@ def test_what_a_full_disk_did_not_take_is_written_later(tmp_path: Path) -> None:
     log.close()
     found = read_run_log(tmp_path / "run.jsonl")
     assert [tick.number for tick in found.ticks] == list(range(6))
+
+
+def test_what_was_written_when_ctrl_c_came_is_not_written_twice(tmp_path: Path) -> None:
+    made = made_up_run_log(ticks=6)
+    log = RunLogWriter(tmp_path / "run.jsonl", made.header)
+    ordinary = log._file
+
+    class Interrupted:
+        tell = ordinary.tell
+
+        def write(self, content: bytearray) -> int:
+            ordinary.write(bytes(content[:700]))
+            raise KeyboardInterrupt
+
+    for tick in made.ticks[:3]:
+        log.write(tick)
+    log._file = Interrupted()  # type: ignore[assignment]
+    with pytest.raises(KeyboardInterrupt):
+        log.flush()
+    log._file = ordinary
+    for tick in made.ticks[3:]:
+        log.write(tick)
+    log.close()
+    assert [tick.number for tick in read_run_log(tmp_path / "run.jsonl").ticks] == list(range(6))
 
 
 def test_nothing_is_overwritten(log: Path) -> None:

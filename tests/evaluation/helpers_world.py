@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from smolpilot.contracts import (
     RANDOM,
+    Embodiment,
     Environment,
     EnvironmentSpec,
     EpisodeInfo,
@@ -18,6 +19,7 @@ from smolpilot.contracts import (
     Outcome,
     Policy,
     PolicyFacts,
+    PolicyOptions,
     PolicySpec,
     make_observation,
 )
@@ -123,3 +125,10 @@ class Driver(Policy):
 def obedient(text: str) -> float:
     """The end that the instruction names."""
     return 1.0 if "right" in text else -1.0
+
+
+def open_driver(source: str, options: PolicyOptions, embodiment: Embodiment | None) -> Policy:
+    """As a stranger's entry point: `driver` obeys, `driver:right` always goes right."""
+    options.only("the driver", "device")
+    facts = PolicyFacts(source=f"driver:{source}" if source else "driver", kind="test")
+    return Driver(obedient if source != "right" else lambda text: 1.0, facts=facts)

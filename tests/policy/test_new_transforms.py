@@ -63,7 +63,7 @@ class TestNumbers:
         torch.testing.assert_close(inputs.actions, straight.actions, rtol=1e-4, atol=1e-4)
         back = recorded.actions(inputs.actions, recorded.states([moved]))
         torch.testing.assert_close(back[0], torch.from_numpy(moved["action"]), rtol=1e-5, atol=1e-5)
-        seen = recorded.robot_states(recorded.states([moved]))
+        seen, _ = recorded.robot_numbers(recorded.states([moved]))
         torch.testing.assert_close(seen[0], torch.from_numpy(state), rtol=1e-5, atol=1e-5)
 
     def test_without_the_state_it_is_refused_by_name(self) -> None:

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from smolpilot.datasets import Dataset, DatasetWriter, open_dataset
+from smolpilot.errors import TransformError
 from smolpilot.policy import Transform, new_policy
 from smolpilot.policy.byte_tokenizer import byte_level_folder
 from smolpilot.policy.inputs import PolicyInputs
@@ -154,6 +155,17 @@ def test_a_new_transform_reaches_the_batches(dataset: Dataset, extra: list[Trans
                if not torch.equal(getattr(plain, field), getattr(expected, field))]  # fmt: skip
     kinds = {DeltaActions: "actions", UpsideDown: "images", Crop: "images", Politely: "tokens"}
     assert set(changed) == {kinds[type(one)] for one in extra}
+
+
+@pytest.mark.parametrize("extra", [[], [DeltaActions()]], ids=["rows", "chunks"])
+def test_a_recorded_nan_is_named_before_the_first_batch(
+    dataset: Dataset, extra: list[Transform], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = dataset.actions.copy()
+    broken[20, 1] = np.nan
+    monkeypatch.setattr(Dataset, "actions", property(lambda self: broken))
+    with pytest.raises(TransformError, match="'action' is NaN for joint 'lift'"):
+        Batches(dataset, transforms_for(dataset, extra=extra), CPU, chunk_size=H)
 
 
 def test_a_new_transform_reaches_pictures_that_are_kept_as_bytes(square: Dataset) -> None:

@@ -12,9 +12,7 @@ from smolpilot.errors import DeviceError, UsageError
 from smolpilot.shown import shown
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    type Image = npt.NDArray[np.uint8]  # [h, w, 3], RGB
+    from .observation import Image
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -20,8 +20,7 @@ from .camera import CameraSpec
 if TYPE_CHECKING:
     from smolpilot.robots import RobotProfile
 
-    # `observation.state` float32 [S], `observation.images.NAME` uint8 [h, w, 3], `task`; optional `captured_at`.
-    type Observation = Mapping[str, Any]
+    from .observation import Observation
 
 _WORD = re.compile(r"[a-z][a-z0-9_]{0,63}")
 

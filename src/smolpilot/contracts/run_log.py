@@ -184,12 +184,13 @@ class RunLogWriter:
         first = _header_line(header)
         self._header, self._every, self._clock = header, flush_every, clock
         self._previous: Tick | None = None
-        self._waiting = bytearray()
+        # Where in the file the bytes that wait belong. Replaced at once: whatever interrupts a write (Ctrl-C), the
+        # next one sees by the file's position what is there already.
+        self._waiting = (0, bytearray(first))
         path.parent.mkdir(parents=True, exist_ok=True)
         # Unbuffered: what is written is whole lines, and a write that takes only a part says so.
         self._file = path.open("xb", buffering=0)
         self._flushed_at = clock()
-        self._waiting += first
         try:
             self.flush()
         except BaseException:
@@ -200,15 +201,17 @@ class RunLogWriter:
         """Add a tick; it is in the file `flush_every` seconds later at the latest, when ticks go on being written."""
         if problem := _misfit(tick, self._header, self._previous):
             raise RunLogError(f"Tick {tick.number} does not fit the run log: {problem[0]}.", expected=problem[1])
-        self._waiting += _line(_tick_values(tick))
+        self._waiting[1].extend(_line(_tick_values(tick)))
         self._previous = tick
         if self._clock() - self._flushed_at >= self._every:
             self.flush()
 
     def flush(self) -> None:
         """Hand all ticks to the operating system."""
-        while self._waiting:
-            del self._waiting[: self._file.write(self._waiting)]
+        begin, content = self._waiting
+        while (done := self._file.tell() - begin) < len(content):
+            self._file.write(content[done:])
+        self._waiting = (begin + len(content), bytearray())
         self._flushed_at = self._clock()
 
     def close(self) -> None:

@@ -15,6 +15,7 @@ from smolpilot.contracts import (
     GUIDED,
     RANDOM,
     TIMED,
+    TOKENS,
     TWO_STAGE,
     ActionQueue,
     Leftover,
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
     from smolpilot.policy.inputs import PolicyInputs
     from smolpilot.policy.model import SmolVLA
 
-_CAPABILITIES = frozenset({RANDOM, TIMED, TWO_STAGE, GUIDED})
+_CAPABILITIES = frozenset({RANDOM, TIMED, TOKENS, TWO_STAGE, GUIDED})
 
 
 class PlainSource(Protocol):
@@ -308,6 +309,10 @@ class Engine:
             self._watch.last["total"] += begun.took["total"]
             return chunk
 
+    def token_room(self, instruction: str) -> tuple[int, int]:
+        """Tokens of an instruction, and how many there is room for."""
+        return self._shell.token_room(instruction)
+
     def select_action(self, frame: Mapping[str, Any]) -> Tensor:
         """The next action [A]: from the current chunk, or of a new one when the execution horizon is used up."""
         with self._lock:
@@ -344,21 +349,14 @@ class Engine:
                 load_seconds=shell.load_seconds + self._load_seconds,
                 engine="plain" if self._fallback else settings.mode,
                 num_steps=self.num_steps,
-                camera_map=dict(shell.recipe.camera_map),
-                lineage=dict(shell.lineage),
                 notes=tuple(shell.pairing.notes),
                 warnings=(*shell.pairing.warnings, *filter(None, [self._fallback])),
             ),
         )
 
-    def __getattr__(self, name: str) -> Any:
-        # Until evaluation asks the spec for these.
-        if name in ("config", "profile", "statistics", "instructions", "lineage"):
-            return getattr(self._shell, name)
-        raise AttributeError(name)
-
     @property
     def transforms(self) -> Transforms:
+        """The transform list, for callers that run `predict_normalised` on inputs of their own."""
         return self._shell.transforms
 
     @property

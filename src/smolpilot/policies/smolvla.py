@@ -7,12 +7,15 @@ from typing import get_args
 
 from smolpilot.contracts import Embodiment, Policy, PolicyOptions
 from smolpilot.contracts.policy import EngineMode
-from smolpilot.errors import UsageError, did_you_mean
+from smolpilot.errors import ProfileError, UsageError, did_you_mean
 from smolpilot.inference import prepare
+from smolpilot.policy import Policy as SmolVLAPolicy
 from smolpilot.policy import load_policy
 from smolpilot.policy.cameras import TYPED, pair_cameras
 from smolpilot.policy.create import randomize_weights
+from smolpilot.robots import JointLayout, map_joints
 from smolpilot.waiting import working
+from smolpilot.words import listed_joints
 
 _MODES: tuple[str, ...] = get_args(EngineMode.__value__)
 
@@ -21,7 +24,7 @@ def open_smolvla(source: str | Path, options: PolicyOptions, embodiment: Embodim
     """The SmolVLA policy of a bundle, checkpoint, run folder, adapter or hub id.
 
     A robot profile comes from the checkpoint only (`spec.profile`), not from the embodiment. Raises what `load_policy`,
-    `pair_cameras` and `prepare` raise.
+    `pair_cameras` and `prepare` raise, and ProfileError for an embodiment with other joints.
     """
     if options.engine not in _MODES:
         raise UsageError(f"There is no engine mode '{options.engine}'.", fix=did_you_mean(options.engine, _MODES))
@@ -31,6 +34,7 @@ def open_smolvla(source: str | Path, options: PolicyOptions, embodiment: Embodim
     if options.num_steps is not None:
         policy.num_steps = options.num_steps
     if embodiment is not None:
+        _check_joints(policy, embodiment)
         pair_cameras(policy, embodiment.cameras, options.camera_map, owner=embodiment.owner)
     elif options.camera_map:
         pair_cameras(policy, list(options.camera_map), options.camera_map, owner=TYPED)
@@ -41,3 +45,26 @@ def open_smolvla(source: str | Path, options: PolicyOptions, embodiment: Embodim
     frames = options.calibration(policy) if options.engine == "int8" and options.calibration is not None else ()
     with working("preparing the engine"):
         return prepare(policy, mode=options.engine, calibration=frames)
+
+
+def _check_joints(policy: SmolVLAPolicy, embodiment: Embodiment) -> None:
+    """Another robot is said to be one before its cameras are looked at."""
+    profile = policy.profile
+    if profile is None:
+        return
+    for what, names, joints in (
+        ("state", embodiment.state_names, profile.state_joints),
+        ("action", embodiment.action_names, profile.action_joints),
+    ):
+        try:
+            if names:
+                map_joints(JointLayout(names), joints, what=f"{embodiment.owner}'s {what}")
+        except ProfileError:
+            if not profile.is_derived:
+                raise
+            owner, own = embodiment.owner, listed_joints([joint.name for joint in joints])
+            raise ProfileError(
+                f"{owner[0].upper()}{owner[1:]}'s {what} has {listed_joints(names)}, the policy's has {own}: not one "
+                "robot.",
+                expected="the same joint names on both sides",
+            ) from None

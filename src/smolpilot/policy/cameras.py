@@ -1,4 +1,4 @@
-"""Part 2: each robot camera into its slot, letterboxed; slots may stay empty only where the policy declares it."""
+"""The transform of pictures: each robot camera into its slot, letterboxed; only declared slots may stay empty."""
 
 from __future__ import annotations
 
@@ -93,10 +93,11 @@ class CamerasTransform(Transform):
                 f"The cameras have pictures of different sizes: {sorted(sizes)}.",
                 expected="one size, since this policy does not resize (resize_imgs_with_padding is null)",
             )
-        images = [pictures.get(slot) for slot in self.filled] + [None] * self.empty
-        some = next(iter(pictures.values()))
-        nothing = torch.full_like(some, -1.0) if len(pictures) < len(images) else some
-        return torch.stack([nothing if image is None else image for image in images], dim=1), masks
+        if len(pictures) == masks.shape[1]:
+            return torch.stack([pictures[slot] for slot in self.filled], dim=1), masks
+        nothing = torch.full_like(next(iter(pictures.values())), -1.0)
+        images = [pictures.get(slot, nothing) for slot in self.filled] + [nothing] * self.empty
+        return torch.stack(images, dim=1), masks
 
     def _check_names(self, frame: Mapping[str, Any], wanted: list[str]) -> None:
         found = {camera_name(key) for key in frame if _is_picture(key)}

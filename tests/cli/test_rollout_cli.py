@@ -1,0 +1,131 @@
+"""`smolpilot rollout` and `eval` with policies and environments of any kind, by their names."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from smolpilot.cli.main import main
+from smolpilot.datasets import open_dataset
+from smolpilot.environments import shipped as environments
+from smolpilot.policies import shipped as policies
+from smolpilot.policy import new_policy, save_bundle
+
+WORLD = "tests.evaluation.helpers_world"
+Run = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture(autouse=True)
+def strangers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A world and a policy of somebody else's, by their names."""
+    monkeypatch.setitem(environments.SHIPPED, "line", f"{WORLD}:Line")
+    monkeypatch.setitem(policies.SHIPPED, "driver", f"{WORLD}:open_driver")
+
+
+@pytest.fixture
+def run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
+    """A rollout's results.json."""
+
+    def run(*words: str) -> dict[str, Any]:
+        assert main(["rollout", *words, "--out", str(tmp_path / "out"), "--json"]) == 0
+        found: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return found
+
+    return run
+
+
+@pytest.fixture
+def refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """What a refused command says; nothing is left behind."""
+
+    def refused(verb: str, *words: str, code: int = 2) -> str:
+        assert main([verb, *words, "--out", str(tmp_path / "out")]) == code
+        assert not (tmp_path / "out").exists()
+        return capsys.readouterr().err
+
+    return refused
+
+
+def test_a_strangers_policy_drives_in_a_strangers_world(run: Run, tmp_path: Path) -> None:
+    found = run("driver:right", "--env", "line", "--env-settings", "reach=0.6", "--episodes", "4", "--seed", "0",
+                "--video-episodes", "1")  # fmt: skip
+    assert (found["env"], found["env_settings"], found["successes"]) == ("line", {"reach": "0.6"}, 2)
+    assert found["failures"] == {"other end": 2, "timeout": 0}
+    assert {run["steps"] for run in found["runs"]} == {3}
+    assert (found["bundle"]["name"], found["bundle"]["path"]) == ("driver", "driver:right")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["report.html", "results.json", "video.mp4"]
+
+
+def test_its_table_has_the_worlds_own_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["rollout", "driver:right", "--env", "line", "--episodes", "2", "--video-episodes", "0"]
+    assert main([*words, "--out", str(tmp_path / "out")]) == 0
+    said = capsys.readouterr().out
+    for text in ("end left", "end right", "other end", "timeout", "succeeded in 1 of 2 fresh episodes of line"):
+        assert text in said
+
+
+def test_swapping_is_the_worlds_business(run: Run) -> None:
+    found = run("driver", "--env", "line", "--episodes", "2", "--swap-instruction", "--video-episodes", "0")
+    assert [row["instruction"] for row in found["runs"]] == ["drive to the right end", "drive to the left end"]
+    assert found["successes"] == 2
+
+
+def test_hold_state_in_pusht(run: Run) -> None:
+    pytest.importorskip("gym_pusht", reason="gym-pusht is not installed")
+    found = run("hold-state", "--env", "pusht", "--env-settings", "max_steps=12", "--episodes", "2",
+                "--video-episodes", "0")  # fmt: skip
+    assert (found["successes"], found["failures"]) == (0, {"timeout": 2})
+    assert [row["steps"] for row in found["runs"]] == [12, 12]
+    assert all(0 <= row["facts"]["max_coverage"] < 0.95 for row in found["runs"])
+    assert (found["bundle"]["kind"], found["bundle"]["robot"], found["by_group"]) == ("baseline", "pusht", [])
+
+
+def test_hold_state_and_the_mean_action_beside_the_rows_that_every_report_has(
+    tiny_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, key in (("hold-state", "hold"), ("mean-action", "mean_action")):
+        words = ["eval", name, "--dataset", str(tiny_dataset), "--episodes", "0", "--max-frames", "4", "--json"]
+        assert main([*words, "--out", str(tmp_path / name)]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert found["mean_over_joints"]["mae"] == pytest.approx(found["baselines"][key]["mae"], rel=1e-4)
+        assert found["latency"]["chunk"]["count"] > 0
+        assert (found["bundle"]["name"], found["bundle"]["robot"]) == (name, None)
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ("words", "message"),
+        [
+            (["hold-state", "--env", "lyne"], "Unknown environment 'lyne'.\n  Fix: Did you mean 'line'?"),
+            (["hold-stat", "--env", "line"], "Did you mean 'hold-state'?"),
+            (["driver", "--env", "line", "--env-settings", "raech=1"], "Did you mean 'reach'?"),
+            (["driver", "--env", "line", "--env-settings", "reach=far"], "'reach' of the environment 'line'"),
+            (["driver", "--env", "line", "--colours", "red", "blue"], "--env-settings colors=red,blue"),
+            (["driver", "--env", "line", "--colors", "red"], "--env-settings colors=red"),
+            (["driver", "--env", "line", "--untrained"], "--untrained is given, but the driver has no such option"),
+            (["driver", "--env", "line", "--execution-horizon", "9"], "execution horizon n_action_steps is 9"),
+            (["driver"], "does not fit the environment tabletop: its state has 1 values, the environment's 3"),
+        ],
+    )
+    def test_rollout(self, refused: Callable[..., str], words: list[str], message: str) -> None:
+        said = refused("rollout", *words, "--episodes", "1", "--video-episodes", "0")
+        assert said.startswith("error: ")
+        assert message in said
+
+    def test_a_bundle_of_another_robot(self, refused: Callable[..., str], tiny_dataset: Path, tmp_path: Path) -> None:
+        policy = new_policy("tiny", meta=open_dataset(tiny_dataset).meta, device="cpu")
+        bundle = save_bundle(policy, tmp_path / "bundle")
+        said = refused("rollout", str(bundle), "--env", "line", "--episodes", "1")
+        assert (
+            "The environment line's state has 1 joint (place), the policy's has 3 joints (pan, lift, gripper)" in said
+        )
+
+    def test_a_defect_of_the_world_is_one_error(self, refused: Callable[..., str]) -> None:
+        said = refused("rollout", "driver", "--env", "line", "--env-settings", "broken=4", "--seed", "3",
+                       "--episodes", "3", "--video-episodes", "0", code=1)  # fmt: skip
+        assert "The environment line fails in the episode of seed 4, at step 2: ZeroDivisionError" in said
+        assert "Traceback" not in said
