@@ -145,7 +145,7 @@ def test_swapped_and_untrained_rollouts(bundle: Path, tmp_path: Path, capsys) ->
     assert documents["untrained"]["untrained"] is True
     assert documents["usual"]["execution_horizon"] == 4
     assert main([*common[:-1], "5", "--out", str(tmp_path / "x")]) == 2
-    assert "execution horizon is 5" in capsys.readouterr().err
+    assert "execution horizon n_action_steps is 5" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("verb", ["eval", "rollout"])

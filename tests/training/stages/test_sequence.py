@@ -19,9 +19,10 @@ from safetensors.torch import load_file
 from smolpilot.cli.main import main
 from smolpilot.datasets import DatasetWriter, open_dataset
 from smolpilot.errors import TrainingError, UsageError
-from smolpilot.evaluation import evaluate
+from smolpilot.evaluation import embodiment_of, evaluate
 from smolpilot.keys import ACTION
 from smolpilot.metrics import chunk_errors
+from smolpilot.policies import open_policy
 from smolpilot.policy import load_policy, new_policy, save_bundle
 from smolpilot.robots import RobotProfile
 from smolpilot.training import TrainOptions, train
@@ -41,7 +42,7 @@ defaults:
   save_every: 2
   held_out: 0.34
   device: cpu
-evaluation: {frames: 12, resamples: 50}
+evaluation: {frames: 12, resamples: 50, against: [hold-state]}
 """
 RED = "  - {name: red, dataset: DATA, episodes: '0,2,4', steps: 4, options: {augment: {crop: 0.5}}}\n"
 BLUE = (
@@ -96,11 +97,23 @@ def test_the_matrix_holds_the_error_of_every_stage_on_every_task_so_far(
     assert report["success"] is None
 
 
+def test_other_policies_are_scored_once_on_each_task(report: dict[str, Any], tiny_dataset: Path) -> None:
+    dataset = open_dataset(tiny_dataset)
+    held = open_policy("hold-state", embodiment=embodiment_of(dataset.meta))
+    (found,) = report["references"]
+    assert (found["policy"], found["success"]) == ("hold-state", [None, None])
+    for task, stage in enumerate(report["stages"]):
+        (held_out,) = stage["held_out_episodes"]
+        document = evaluate(held, dataset, str(held_out), max_frames=12, latency=False).document
+        assert found["error"][task]["value"] == pytest.approx(document["mean_over_joints"]["mae"], rel=1e-5)
+
+
 def test_the_report_is_there_to_be_read(finished: Path) -> None:
     text = (finished / "report.md").read_text()
     assert "| after stage | red | blue |" in text
     assert "| blue | tiny (" in text
     assert "| 0.4, 0.6 |" in text
+    assert "| hold-state (to compare) | " in text
     assert (finished / "report.png").read_bytes().startswith(b"\x89PNG")
 
 
