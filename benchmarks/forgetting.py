@@ -22,7 +22,7 @@ import yaml
 
 from smolpilot.cli.main import main as smolpilot
 
-# Each task with the colours of its scenes and the seed that draws them.
+# Each task with the colors of its scenes and the seed that draws them.
 TASKS = {"red": (("red", "blue"), 0), "blue": (("red", "blue"), 0), "yellow": (("red", "blue", "yellow"), 1000)}
 KEPT = 0.90  # of its success, that the first task has to keep with replay
 
@@ -31,13 +31,17 @@ def plan(data: Path, args: argparse.Namespace, *, replay: bool) -> dict[str, Any
     """The stages file; without replay a stage has the steps that give it as many samples of its own task."""
     shares = [[1.0], [0.5, 0.5], [0.3, 0.3, 0.4]]
     stages = []
-    for colour, own, steps, rate in zip(TASKS, shares, args.steps, args.rates, strict=True):
+    for color, own, steps, rate in zip(TASKS, shares, args.steps, args.rates, strict=True):
         stage: dict[str, Any] = {
-            "name": colour,
-            "dataset": str(data / colour),
+            "name": color,
+            "dataset": str(data / color),
             "lr": rate,
             "steps": steps if replay else round(steps * own[-1]),
-            "simulation": {"colours": list(TASKS[colour][0]), "target": colour, "episodes": args.rollouts},
+            "simulation": {
+                "env": "tabletop",
+                "settings": {"colors": list(TASKS[color][0]), "target": color},
+                "episodes": args.rollouts,
+            },
         }
         stages.append(stage | ({"replay": own} if replay and len(own) > 1 else {}))
     defaults = {"robot": "tabletop", "preset": "tiny", "from_scratch": True, "batch_size": 64, "seed": args.seed}
@@ -92,10 +96,10 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     started, data = time.monotonic(), args.out / "data"
-    for colour, (scene, seed) in TASKS.items():
-        if not (data / colour).exists():
-            run(["record", "--out", str(data / colour), "--episodes", str(args.demonstrations), "--seed",
-                 str(args.seed + seed), "--target", colour, "--colours", *scene])  # fmt: skip
+    for color, (scene, seed) in TASKS.items():
+        if not (data / color).exists():
+            run(["record", "--out", str(data / color), "--episodes", str(args.demonstrations), "--seed",
+                 str(args.seed + seed), "--target", color, "--colors", *scene])  # fmt: skip
     kept = sequence(args.out / "replay", plan(data, args, replay=True))
     lost = sequence(args.out / "no_replay", plan(data, args, replay=False), args.out / "replay")
     print(f"\nSuccess on {args.rollouts} fresh episodes of each task ({time.monotonic() - started:.0f} s in all).\n")

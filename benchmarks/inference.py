@@ -110,8 +110,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as temporary:
         bundle = make_bundle(Path(temporary), arguments.cameras, arguments.empty)
         options = BenchOptions(
-            bundle=str(bundle),
-            against=None if arguments.no_peer else "lerobot",
+            str(bundle),
+            against=() if arguments.no_peer else ("lerobot",),
             modes=tuple(arguments.modes),
             steps=arguments.steps,
             repeats=arguments.repeats,

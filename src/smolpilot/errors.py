@@ -62,6 +62,14 @@ class TrainingError(SmolpilotError):
     """A training run cannot start or go on."""
 
 
+class DeviceError(SmolpilotError):
+    """A robot, camera or teleoperator does not answer, was used before it was connected, or breaks its contract."""
+
+
+class RunLogError(SmolpilotError):
+    """A run log is damaged, of a newer format, or would hold what it may not."""
+
+
 def check_seed(seed: int) -> None:
     """Refuse a seed that torch's generators do not take (with room to add a frame's or an episode's number)."""
     if not 0 <= seed < 2**62:

@@ -32,11 +32,11 @@ def test_it_leaves_recordings_policy_evaluation_rollouts_and_one_report(finished
     assert (finished / "run" / "checkpoints" / "best" / "model.safetensors").is_file()
     assert (finished / "eval" / "report.html").is_file()
     page = (finished / "report.html").read_text()
-    for folder in ("rollout", "swapped", "untrained"):
+    for folder in ("rollout", "swapped", "untrained", "hold-state"):
         results = json.loads((finished / folder / "results.json").read_text())
         assert results["episodes"] == 2
         assert results["interval"] == pytest.approx(wilson(results["successes"], 2))
-    for words in ("right instruction", "other block named", "untrained weights", "<video"):
+    for words in ("right instruction", "other block named", "untrained weights", "arm held still", "<video"):
         assert words in page
     assert not re.search(r"(src|href)=\"https?:", page)  # self-contained
 
@@ -48,14 +48,14 @@ def test_again_does_nothing_twice_and_gives_the_same_verdict(
     before = (out / "run" / "metrics.jsonl").read_bytes()
     assert main(["demo", "--out", str(out), *SIZES]) == 1
     said = capsys.readouterr().err
-    assert said.count("is there already: skipped") == 6
+    assert said.count("is there already: skipped") == 7
     assert "at least 90%: NO" in said
     assert (out / "run" / "metrics.jsonl").read_bytes() == before
 
 
 def test_a_demo_that_was_cut_off_goes_on(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = copy(finished, tmp_path)
-    for folder in ("eval", "rollout", "swapped", "untrained"):
+    for folder in ("eval", "rollout", "swapped", "untrained", "hold-state"):
         shutil.rmtree(out / folder)
     shutil.rmtree(out / "run" / "checkpoints" / "step_000003")
     for name in ("best", "last"):
@@ -68,14 +68,18 @@ def test_a_demo_that_was_cut_off_goes_on(finished: Path, tmp_path: Path, capsys:
     assert "--resume" in said
     assert (out / "run" / "checkpoints" / "step_000003").is_dir()
     assert (out / "untrained" / "results.json").is_file()
+    assert json.loads((out / "hold-state" / "results.json").read_text())["successes"] == 0
 
 
 def test_success_is_exit_code_0(finished: Path, tmp_path: Path) -> None:
     out = copy(finished, tmp_path)
-    for folder, rate in (("rollout", 0.9), ("swapped", 0.95), ("untrained", 0.2)):
+    for folder, rate in (("rollout", 0.9), ("swapped", 0.95), ("untrained", 0.2), ("hold-state", 0.2)):
         path = out / folder / "results.json"
         path.write_text(json.dumps(json.loads(path.read_text()) | {"success_rate": rate}))
     assert main(["demo", "--out", str(out), *SIZES]) == 0
+    # Who holds still and succeeds shows a world that is too easy.
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"success_rate": 0.3}))
+    assert main(["demo", "--out", str(out), *SIZES]) == 1
 
 
 @pytest.mark.parametrize(

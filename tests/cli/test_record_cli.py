@@ -40,6 +40,8 @@ def test_misuse(tmp_path, capsys):
     assert main(["record", "--out", out, "--noise", "2"]) == 2
     assert main(["record", "--out", out, "--episodes", "1", "--colors", "red", "pink"]) == 2
     assert "no pink block" in capsys.readouterr().err
+    assert main(["record", "--out", out, "--episodes", "1", "--colours", "red", "blue"]) == 2  # its name before
+    assert "Did you mean '--colors'?" in capsys.readouterr().err
     assert main(["record", "--out", str(tmp_path), "--episodes", "1"]) == 2
     assert list(tmp_path.iterdir()) == []
 

@@ -73,7 +73,7 @@ def test_rollout_takes_it_by_name(installed: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     results = json.loads((out / "results.json").read_text())
     assert (results["env"], results["env_settings"], results["successes"]) == ("cart", {"start": "0.5"}, 0)
-    assert results["failures"] == {"none": 2}
+    assert results["failures"] == {"none": 2, "other": 0}
     assert (out / "video.mp4").is_file()
 
 

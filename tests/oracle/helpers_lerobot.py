@@ -11,38 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from smolpilot.contracts import Embodiment
-from smolpilot.datasets import open_dataset
 from smolpilot.keys import ACTION, STATE, TASK, image_key
 
 SIZE = (48, 64)
 CAMERAS = ("front", "wrist")
-
-
-def embodiment_of(dataset: Path) -> Embodiment:
-    """What a dataset tells a policy that brings no robot."""
-    meta = open_dataset(dataset).meta
-    return Embodiment(
-        owner="the dataset",
-        cameras=tuple(meta.camera_names),
-        state_names=tuple(meta.state_names),
-        action_names=tuple(meta.action_names),
-        rate=meta.fps,
-        statistics=meta.statistics if hasattr(meta, "statistics") else {},
-    )
-
-
-def observations_of(dataset: Path, *rows: int) -> list[dict[str, Any]]:
-    """Recorded frames as observations: state float32 [S], images uint8 [h, w, 3], instruction."""
-    opened = open_dataset(dataset)
-    return [
-        {
-            STATE: opened.states[row].astype(np.float32),
-            **{image_key(camera): image for camera, image in opened.images(row).items()},
-            TASK: opened.instruction(row),
-        }
-        for row in rows
-    ]
 
 
 def features(cameras: tuple[str, ...] = CAMERAS, width: int = 3) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -84,7 +56,7 @@ def act_config(**overrides: Any) -> Any:
     """A tiny ACT."""
     from lerobot.policies.act.configuration_act import ACTConfig
 
-    inputs, outputs = overrides.pop("features", None) or features()
+    inputs, outputs = features()
     values: dict[str, Any] = {
         "input_features": inputs, "output_features": outputs, "chunk_size": 8, "n_action_steps": 5, "dim_model": 32,
         "n_heads": 2, "dim_feedforward": 48, "n_encoder_layers": 1, "n_vae_encoder_layers": 1, "latent_dim": 4,
@@ -105,6 +77,19 @@ def vqbet_config(**overrides: Any) -> Any:
         "vqvae_embedding_dim": 16, "vqvae_n_embed": 4, "device": "cpu", "push_to_hub": False,
     }  # fmt: skip
     return VQBeTConfig(**{**values, **overrides})
+
+
+def diffusion_config(**overrides: Any) -> Any:
+    """A tiny diffusion policy, which reads two observations."""
+    from lerobot.policies.diffusion.configuration_diffusion import DiffusionConfig
+
+    inputs, outputs = features()
+    values: dict[str, Any] = {
+        "input_features": inputs, "output_features": outputs, "horizon": 8, "n_action_steps": 4, "down_dims": (8, 16),
+        "n_groups": 2, "diffusion_step_embed_dim": 8, "spatial_softmax_num_keypoints": 4, "num_train_timesteps": 5,
+        "pretrained_backbone_weights": None, "device": "cpu", "push_to_hub": False,
+    }  # fmt: skip
+    return DiffusionConfig(**{**values, **overrides})
 
 
 class Peer:
@@ -134,12 +119,12 @@ class Peer:
         return np.asarray(self.after(self.policy.predict_action_chunk(self.batch(observation)))[0])
 
     @torch.no_grad()
-    def actions(self, observations: list[dict[str, Any]], seed: int | None = None) -> np.ndarray:
-        """One action for each step of an episode [N, A], by select_action; the seed is set before each."""
+    def actions(self, observations: list[dict[str, Any]], seeds: dict[int, int]) -> np.ndarray:
+        """One action for each step of an episode [N, A], by select_action; seeds: those set before a step."""
         self.policy.reset()
         found = []
-        for observation in observations:
-            if seed is not None:
-                torch.manual_seed(seed)
+        for step, observation in enumerate(observations):
+            if step in seeds:
+                torch.manual_seed(seeds[step])
             found.append(self.after(self.policy.select_action(self.batch(observation)))[0].numpy())
         return np.stack(found)

@@ -15,8 +15,11 @@ import torch
 from torch import Tensor
 
 from smolpilot.datasets import open_dataset
-from smolpilot.policy import Policy, localize, new_policy, save_bundle
+from smolpilot.errors import UsageError
+from smolpilot.inference import prepare
+from smolpilot.policy import Policy, Transform, localize, new_policy, save_bundle
 
+from ..policy.helpers_new_transforms import DeltaActions, Politely, UpsideDown, turned, with_extra
 from .test_checkpoints_oracle import lerobot_loads
 
 pytestmark = pytest.mark.oracle
@@ -160,3 +163,33 @@ def test_what_it_cannot_do_is_told(installed: Path, loaded: tuple[Any, Any, Any]
         ours.predict_action_chunk(batch)
     with pytest.raises(NotImplementedError, match="smolpilot train"):
         ours.forward({})
+
+
+def test_a_new_transform_reaches_the_plugin_or_is_refused_by_name(
+    installed: Path, bundle: Path, policy: Policy, tiny_dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bundle cannot hold one; what the plugin would do with it is seen on a policy that has it."""
+    from lerobot.configs import PreTrainedConfig
+    from lerobot.policies.factory import make_pre_post_processors
+
+    modeling = importlib.import_module(f"{NAME}.modeling_smolpilot")
+
+    def plugin(*extra: Transform) -> Any:
+        changed = with_extra(policy, *extra)
+        monkeypatch.setattr(modeling, "prepare", lambda path, **options: prepare(changed, mode="exact", device="cpu"))
+        config = PreTrainedConfig.get_choice_class("smolpilot")(device="cpu", pretrained_path=bundle)
+        return modeling.SmolpilotPolicy(config)
+
+    before, after = make_pre_post_processors(
+        policy_cfg=PreTrainedConfig.get_choice_class("smolpilot")(device="cpu"), pretrained_path=bundle,
+        preprocessor_overrides={"device_processor": {"device": "cpu"}},
+    )  # fmt: skip
+    frame = raw_frame(open_dataset(tiny_dataset), 2)
+    found = after(plugin(UpsideDown("front")).predict_action_chunk(before(dict(frame)), noise=noise()))
+    expected = policy.predict_chunk(turned(frame), noise()[0])
+    assert (found[0] - expected).abs().max() < TOLERANCE
+    assert (found[0] - policy.predict_chunk(frame, noise()[0])).abs().max() > 1e-3
+    with pytest.raises(UsageError, match=r"'delta_actions', which changes states or actions before they are norm"):
+        plugin(DeltaActions())
+    with pytest.raises(UsageError, match=r"'politely', which changes the instruction before it becomes tokens"):
+        plugin(UpsideDown("front"), Politely())

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from smolpilot.contracts import GUIDED, RANDOM, TIMED, TWO_STAGE, Policy, TimedPolicy
+from smolpilot.contracts import GUIDED, HISTORY, RANDOM, TIMED, TOKENS, TWO_STAGE, Policy, TimedPolicy
 from smolpilot.errors import TransformError
 from smolpilot.keys import STATE, image_key
 
@@ -31,9 +31,7 @@ def check_policy(policy: Policy, observations: Sequence[dict[str, Any]]) -> None
     assert np.isfinite(chunks).all()
     # What was given is not changed.
     for given, kept in zip(observations, before, strict=True):
-        assert given.keys() == kept.keys()
-        for key, value in kept.items():
-            np.testing.assert_array_equal(given[key], value)
+        _assert_same(given, kept)
     check_seeds(policy, observations, chunks)
     check_refusals(policy, observations[0])
     if TIMED in spec.capabilities:
@@ -41,6 +39,16 @@ def check_policy(policy: Policy, observations: Sequence[dict[str, Any]]) -> None
         times = policy.last_ms
         assert 0 <= times["transforms"] < times["total"]
     policy.close()
+
+
+def _assert_same(given: dict[str, Any], kept: dict[str, Any]) -> None:
+    assert given.keys() == kept.keys()
+    for key, value in kept.items():
+        if key == HISTORY:
+            for one, other in zip(given[key], value, strict=True):
+                _assert_same(one, other)
+        else:
+            np.testing.assert_array_equal(given[key], value)
 
 
 def check_spec(policy: Policy) -> None:
@@ -54,7 +62,7 @@ def check_spec(policy: Policy) -> None:
     assert 1 <= spec.n_action_steps <= spec.chunk_size
     assert spec.n_obs_steps >= 1
     assert spec.rate is None or spec.rate > 0
-    assert spec.capabilities <= {RANDOM, TIMED, GUIDED, TWO_STAGE}
+    assert spec.capabilities <= {RANDOM, TIMED, TOKENS, GUIDED, TWO_STAGE}
     assert len(spec.action_names) in (0, spec.action_dim)
     assert len(spec.action_units) in (0, spec.action_dim)
     assert len(set(spec.cameras)) == len(spec.cameras)
@@ -103,6 +111,6 @@ def check_refusals(policy: Policy, observation: dict[str, Any]) -> None:
     for bad in (np.nan, np.inf):
         spoilt = state.copy()
         spoilt[-1] = bad
-        with pytest.raises(TransformError, match="not finite"):
+        with pytest.raises(TransformError, match="finite"):
             policy.predict([{**observation, STATE: spoilt}], seeds=[1])
     np.testing.assert_array_equal(policy.predict([observation], seeds=[1]), before)

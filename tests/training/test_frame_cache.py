@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from smolpilot.datasets import open_dataset
 from smolpilot.errors import TrainingError, UsageError
 from smolpilot.policy import Policy, load_policy, new_policy, save_bundle
-from smolpilot.training import TrainOptions, train
+from smolpilot.training import TrainOptions, frame_cache, train
 from smolpilot.training.augment import Augmentation
 from smolpilot.training.batches import Batches
 from smolpilot.training.block_store import BlockStore
@@ -26,6 +26,8 @@ from smolpilot.training.draws import Draws
 from smolpilot.training.frame_cache import FrameCache, Kind, cache_spec
 from smolpilot.training.metrics_log import read_metrics
 from smolpilot.training.towers import idle_parts, park
+
+from ..policy.helpers_new_transforms import Politely, UpsideDown, with_extra
 
 H = 5
 CPU = torch.device("cpu")
@@ -144,6 +146,59 @@ def test_other_weights_or_other_video_have_other_names(
     _, same = batches(trained, tiny_dataset, "vision", tmp_path)
     assert same is not None
     assert same.build() == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "size", "names"),
+    [
+        ("vision", 64, ["11c4133eea7a5676d25c0e2c083688d2", "bbda97645bf033245017097c934f085b"]),
+        ("vision", 48, ["592469aa041d8231e2e951ed47d1ab79", "233f8a6e7b2ff7aec54b692485c7e3a6"]),
+        ("prefix", 64, ["62675006d4a1e1ee0e9d160398f5641a", "afba1146e709cd494e8eb44418871b9c"]),
+        ("prefix", 48, ["2c1b47d538b9e14b43761235a4e62da9", "6100557e84a5a8b628e55bc3282b8407"]),
+    ],
+)
+def test_caches_of_earlier_versions_are_found(
+    tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: Kind, size: int, names: list[str]
+) -> None:
+    """Names of blocks as version 0.1 made them; only weights and videos stand still here."""
+    monkeypatch.setattr(frame_cache, "known_digest", lambda path: f"digest of {path.name}")
+    own = new_policy(
+        "tiny", meta=open_dataset(tiny_dataset).meta, seed=3, device="cpu",
+        overrides={"chunk_size": H, "n_action_steps": H, "resize_imgs_with_padding": (size, size)},
+    )  # fmt: skip
+    with torch.no_grad():
+        for parameter in own.model.parameters():
+            parameter.fill_(0.5)
+    _, plain = batches(own, tiny_dataset, kind, tmp_path, views=2)
+    _, changed = batches(own, tiny_dataset, kind, tmp_path, views=2, augment={"crop": 1.0}, seed=7)
+    assert plain is not None
+    assert changed is not None
+    assert [plain._name((0, 0)), changed._name((1, 3))] == names
+
+
+def test_a_new_transform_of_pictures_has_blocks_of_its_own(policy: Policy, tiny_dataset: Path, tmp_path: Path) -> None:
+    changed = with_extra(policy, UpsideDown("front"))
+    own, cache = batches(changed, tiny_dataset, "vision", tmp_path, episodes=[1])
+    names = []
+    for other in (policy, with_extra(policy, UpsideDown("wrist")), with_extra(policy, Politely())):
+        made = batches(other, tiny_dataset, "vision", tmp_path, episodes=[1])[1]
+        assert made is not None
+        names.append(made._name((0, 0)))
+    assert cache is not None
+    assert len({cache._name((0, 0)), *names}) == 3
+    assert names[0] == names[2], "words change no picture"
+    cache.build()
+    inputs = changed.transforms.inputs([{k: v for k, v in own.dataset[3].items() if k != "action"}])
+    expected = policy.model.embed_images(inputs.images[:, :2].flatten(0, 1))
+    torch.testing.assert_close(cache.fields(np.array([3]), CPU)["image_tokens"][0], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_transform_that_does_not_say_what_it_depends_on_is_not_cached(
+    policy: Policy, tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(UpsideDown, "spec", lambda self: None)
+    with pytest.raises(UsageError, match=r"'upside_down' cannot be cached[\s\S]*implement UpsideDown.spec"):
+        batches(with_extra(policy, UpsideDown("front")), tiny_dataset, "vision", tmp_path)
 
 
 def test_a_coarser_cache_is_near_and_half_as_large(policy: Policy, tiny_dataset: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`smolpilot bench BUNDLE`: milliseconds per chunk by mode, beside LeRobot where asked, and what they mean."""
+"""`smolpilot bench POLICY`: milliseconds per chunk, by mode and beside other policies, and what they mean."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from smolpilot.cli.options import parse
 from smolpilot.cli.progress import progress_bar
 from smolpilot.evaluation.bench_options import BenchOptions
 from smolpilot.words import numbered
+
+_UNKNOWN = "-"
 
 
 def main(args: list[str]) -> int:
@@ -22,7 +24,8 @@ def main(args: list[str]) -> int:
     if options.json:
         print(json.dumps(document, indent=2))
     else:
-        print(f"cameras: {camera_text(document['camera_map'])}")
+        if document["camera_map"]:
+            print(f"cameras: {camera_text(document['camera_map'])}")
         print_table(document)
     return 0 if all(row["finite"] for row in document["rows"]) else 1
 
@@ -35,15 +38,7 @@ def print_table(document: dict[str, Any]) -> None:
     from smolpilot.terminal import Terminal
 
     console = Terminal()
-    facts, tokens, cameras = document["machine"], document["tokens"], document["cameras"]
-    console.print(
-        f"{facts['device']} ({facts['processor']}), torch {facts['torch']}; {document['parameters'] / 1e6:.1f} M "
-        f"parameters; {numbered(len(cameras['used']), 'camera')} in "
-        f"{len(cameras['slots'])} slots; {tokens['images']} image, {tokens['instruction']} word and 1 state token; "
-        f"{document['denoising_steps']} denoising steps; {numbered(document['repeats'], 'chunk')} each after "
-        f"{document['warm_up']} to warm up, {document['frames']} frames",
-        soft_wrap=True,
-    )
+    console.print(_head(document), soft_wrap=True)
     table = Table(box=SIMPLE_HEAD, padding=(0, 1))
     # On a narrow terminal words go on in a second line; a number that is cut off would be another number.
     table.add_column("mode", overflow="fold")
@@ -53,11 +48,11 @@ def print_table(document: dict[str, Any]) -> None:
     for row in document["rows"]:
         times = (row[key] for key in ("total_p50_ms", "total_p95_ms", "network_p50_ms", "network_p95_ms"))
         faster = "" if row["ratio"] is None else f"{row['ratio']:.2f}x"
-        memory = f"{row['memory_mb']:,.0f}"
+        memory = _UNKNOWN if row["memory_mb"] is None else f"{row['memory_mb']:,.0f}"
         table.add_row(
             row["name"],
             row["precision"],
-            *(f"{time:,.1f}" if time < 1000 else f"{time:,.0f}" for time in times),
+            *map(_milliseconds, times),
             memory,
             faster,
         )
@@ -71,6 +66,28 @@ def print_table(document: dict[str, Any]) -> None:
             console.print(f"{row['name']}: {'; '.join(said)}", soft_wrap=True)
         if row["note"]:
             console.print(f"warning: {row['note']}", style="yellow", soft_wrap=True)
+
+
+def _head(document: dict[str, Any]) -> str:
+    """The machine, the policy and how it was measured, in one line."""
+    facts, tokens, cameras = document["machine"], document["tokens"], document["cameras"]
+    used = numbered(len(cameras["used"]), "camera")
+    repeats = f"{numbered(document['repeats'], 'chunk')} each after {document['warm_up']} to warm up"
+    parts = [
+        f"{facts['device']} ({facts['processor']}), torch {facts['torch']}",
+        f"{document['parameters'] / 1e6:.1f} M parameters" if document["parameters"] else "",
+        f"{used} in {len(cameras['slots'])} slots" if tokens else used,
+        f"{tokens['images']} image, {tokens['instruction']} word and 1 state token" if tokens else "",
+        f"{document['denoising_steps']} denoising steps" if document["denoising_steps"] else "",
+        f"{repeats}, {document['frames']} frames",
+    ]
+    return "; ".join(filter(None, parts))
+
+
+def _milliseconds(time: float | None) -> str:
+    if time is None:
+        return _UNKNOWN
+    return f"{time:,.1f}" if time < 1000 else f"{time:,.0f}"
 
 
 def _difference(row: dict[str, Any]) -> str:

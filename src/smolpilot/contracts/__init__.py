@@ -1,6 +1,7 @@
 """What every policy, environment and robot plugs into: protocols and plain dataclasses on numpy. No torch."""
 
 from .action_queue import ActionQueue, check_horizon
+from .camera import Camera, CameraSpec, CapturedImage
 from .environment import Environment, EnvironmentFactory, EnvironmentSpec, EpisodeInfo, Outcome
 from .history import History
 from .observation import CAPTURED_AT, HISTORY, Image, Observation, make_observation
@@ -23,6 +24,9 @@ from .policy import (
     UntrainedInstructionWarning,
 )
 from .registry import CAMERAS, ENVIRONMENTS, POLICIES, REGISTRIES, ROBOTS, TELEOPERATORS, Plugin, Registry
+from .robot import Flag, Robot, RobotSpec, SentAction, Stop, StopCategory
+from .run_log import ChunkStep, RunLog, RunLogHeader, RunLogWriter, Tick, read_run_log
+from .teleoperator import Teleoperator, TeleoperatorReading, TeleoperatorSpec
 
 __all__ = [
     "CAMERAS",
@@ -39,11 +43,16 @@ __all__ = [
     "TOKENS",
     "TWO_STAGE",
     "ActionQueue",
+    "Camera",
+    "CameraSpec",
+    "CapturedImage",
+    "ChunkStep",
     "Embodiment",
     "Environment",
     "EnvironmentFactory",
     "EnvironmentSpec",
     "EpisodeInfo",
+    "Flag",
     "History",
     "Image",
     "Leftover",
@@ -56,10 +65,23 @@ __all__ = [
     "PolicyOptions",
     "PolicySpec",
     "Registry",
+    "Robot",
+    "RobotSpec",
+    "RunLog",
+    "RunLogHeader",
+    "RunLogWriter",
+    "SentAction",
+    "Stop",
+    "StopCategory",
+    "Teleoperator",
+    "TeleoperatorReading",
+    "TeleoperatorSpec",
+    "Tick",
     "TimedPolicy",
     "TokenizedPolicy",
     "TwoStagePolicy",
     "UntrainedInstructionWarning",
     "check_horizon",
     "make_observation",
+    "read_run_log",
 ]

@@ -75,7 +75,7 @@ def make_gymnasium(
     if limit is None:
         env.close()
         raise UsageError(f"{plain(id, LIMIT)} has no limit of steps.", fix="give max_steps=NUMBER")
-    aim = f"the info's '{success}'" if success is not None else f"a reward of at least {success_reward}"
+    aim = f"the environment's own '{success}'" if success is not None else f"a reward of at least {success_reward}"
     spec = EnvironmentSpec(
         name=id, profile=profile, rate=rate or profile.rate, goal=goal or aim, max_steps=limit, instructions=(said,),
         labels=LABELS,

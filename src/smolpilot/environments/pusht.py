@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 
 from smolpilot.contracts import Environment, EnvironmentSpec
@@ -30,7 +31,7 @@ def make_pusht(instruction: str | None = None, max_steps: int = MAX_STEPS) -> En
     """
     if max_steps < 1:
         raise UsageError(f"Setting 'max_steps' of the environment 'pusht' is {max_steps}.", expected="at least 1")
-    profile = RobotProfile.load("pusht")
+    profile = _profile()
     _import()
     size = {"observation_width": profile.cameras[0].width, "observation_height": profile.cameras[0].height}
     env = open_gymnasium("gym_pusht/PushT-v0", max_steps, {"obs_type": "pixels_agent_pos", **size})
@@ -44,6 +45,11 @@ def make_pusht(instruction: str | None = None, max_steps: int = MAX_STEPS) -> En
         labels={"timeout": "ran out of time"},
     )
     return GymnasiumEnvironment(env, spec, _WIRING)
+
+
+@functools.cache
+def _profile() -> RobotProfile:
+    return RobotProfile.load("pusht")
 
 
 def _import() -> None:

@@ -1,7 +1,7 @@
-"""`smolpilot bench`: milliseconds per chunk by mode, side by side, with the difference to the plain network.
+"""`smolpilot bench`: milliseconds per chunk of policies side by side, with the difference to the plain network.
 
-All that is measured takes turns, each time with a frame not seen before, so that neither a busy machine nor a kept
-picture favours one. Only real predictions count; warm-up is left out; the device is waited for. See `Row`.
+All that is measured takes turns, each time with an observation not seen before, so that neither a busy machine nor a
+kept image favors one. Only real predictions count; warm-up is left out; the device is waited for. See `Row`.
 """
 
 from __future__ import annotations
@@ -10,117 +10,79 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from smolpilot.atomic import scratch_folder
-from smolpilot.datasets import read_meta
-from smolpilot.errors import UsageError
-from smolpilot.inference import Engine, prepare
-from smolpilot.inference.frames import made_up_frame
-from smolpilot.keys import image_key
-from smolpilot.policy import Policy, load_policy
-from smolpilot.policy.cameras import TYPED, pair_cameras, typed_camera_map
+from smolpilot.contracts import POLICIES, TIMED, Embodiment, Observation, Policy, PolicyOptions, PolicySpec, TimedPolicy
+from smolpilot.datasets import open_dataset
+from smolpilot.errors import NotFiniteError, SmolpilotError, UsageError
+from smolpilot.keys import ACTION, image_key
+from smolpilot.policies import open_policy
+from smolpilot.policy.camera_pairing import typed_camera_map
 from smolpilot.waiting import working
 
-from .bench_options import BenchOptions
+from .asking import checked_chunks
+from .bench_options import LEROBOT, BenchOptions
+from .binding import embodiment_of
 from .machine import machine
+from .made_up import made_up_observation
 from .policy_frames import CALIBRATION_FRAMES, recorded_frames
+from .scored import F32
+
+if TYPE_CHECKING:
+    from smolpilot.datasets import Dataset
+    from smolpilot.policies.modes import Contender
 
 FORMAT = "smolpilot-bench/1"
 WARM_UP = 2
-Frame = dict[str, Any]
-
-
-class Runner(Protocol):
-    """Something that makes chunks of frames, one by one."""
-
-    name: str
-    load_seconds: float
-
-    @property
-    def precision(self) -> str: ...
-
-    @property
-    def memory_bytes(self) -> int: ...
-
-    def chunk(self, frame: Frame, noise: Tensor) -> tuple[Tensor, float, float]:
-        """The chunk [H, A] in robot units; seconds of all, and of the network alone."""
-        ...
-
-    def close(self) -> None: ...
+SMOLVLA = "smolvla"
+Progress = Callable[[str, int, int], None]
 
 
 @dataclass
 class Row:
-    """One line of the table. total: frame in, actions in robot units out; network: without the transforms."""
+    """One line of the table. total: observation in, actions in robot units out; network: without the transforms, None
+    for a policy that does not time them apart."""
 
     name: str
     precision: str
     total_p50_ms: float
     total_p95_ms: float
-    network_p50_ms: float
-    network_p95_ms: float
-    memory_mb: float
+    network_p50_ms: float | None
+    network_p95_ms: float | None
+    memory_mb: float | None
     load_s: float
     difference: float | None = None  # largest to the plain network, robot units
     joint: str = ""
     sigma: float | None = None  # the same in standard deviations of the joint's actions
-    ratio: float | None = None  # how many times faster than the reference (LeRobot, else plain)
+    ratio: float | None = None  # how many times faster than the reference (LeRobot, else plain, else the first)
     verdict: str = ""  # against the robot's rate
     stages: dict[str, Any] = field(default_factory=dict)
     note: str = ""
     finite: bool = True  # whether all of its actions are numbers
+    source: str = ""  # what was opened
 
 
-def bench(options: BenchOptions, progress: Callable[[str, int, int], None] | None = None) -> dict[str, Any]:
-    """Measure and return the document that `smolpilot bench` prints."""
-    load: dict[str, Any] = {"stats_from": options.stats_from, "tokenizer_dir": options.tokenizer}
-    policy = load_policy(options.bundle, device=options.device, **load)
-    given = typed_camera_map(options.camera_map)
-    if options.dataset is not None or given:
-        found = read_meta(options.dataset).camera_names if options.dataset is not None else list(given)
-        pair_cameras(policy, found, given, owner="the dataset" if options.dataset is not None else TYPED)
-        load["camera_map"] = policy.recipe.camera_map  # engines load the policy again
-    chosen = _cameras(policy, options.cameras)
-    frames = _frames(policy, options, chosen)
-    noise = [_noise(policy, i) for i in range(len(frames))]
-    with scratch_folder("bench") as temporary:
-        with working("preparing the modes of the engine"):
-            runners = _runners(policy, options, chosen, frames, load, temporary)
-        try:
-            rows = _measure(policy, runners, frames, noise, progress)
-        finally:
-            for runner in runners:
-                runner.close()
-    peers = [row for row in rows if row.name.startswith("LeRobot")]
-    plain = [row for row in rows if row.name == "plain"]
-    reference = min(peers or plain, key=lambda row: row.total_p50_ms, default=None)
-    for row in rows:
-        row.ratio = reference.total_p50_ms / row.total_p50_ms if reference is not None else None
-        row.verdict = verdict(row.total_p95_ms, policy.profile.rate if policy.profile else None, policy.n_action_steps)
-    inputs = policy.transforms.inputs([frames[0]])
-    return {
-        "format": FORMAT,
-        "machine": machine(policy.device),
-        "bundle": str(options.bundle),
-        "parameters": policy.report.parameters,
-        "cameras": {"used": chosen, "slots": policy.config.cameras},
-        "camera_map": policy.recipe.camera_map,
-        "tokens": _tokens(policy, inputs),
-        "denoising_steps": options.steps or policy.config.num_steps,
-        "chunk_size": policy.config.chunk_size,
-        "execution_horizon": policy.n_action_steps,
-        "rate": policy.profile.rate if policy.profile else None,
-        "repeats": options.repeats,
-        "warm_up": WARM_UP,
-        "frames": "recorded" if options.dataset else "made up",
-        "reference": reference.name if reference is not None else None,
-        "rows": [asdict(row) for row in rows],
-    }
+def bench(options: BenchOptions, progress: Progress | None = None) -> dict[str, Any]:
+    """Measure and return the document that `smolpilot bench` prints. Raises what `open_policy` raises."""
+    dataset = open_dataset(options.dataset) if options.dataset is not None else None
+    policy = open_policy(options.policy, _opened(options), embodiment_of(dataset.meta) if dataset else None)
+    try:
+        with scratch_folder("bench") as temporary:
+            field_of = _Field(options, policy, dataset, temporary)
+            try:
+                with working("preparing what is measured"):
+                    field_of.line_up()
+                rows = _measure(field_of.contenders, field_of.frames, progress)
+                return _document(options, field_of, rows)
+            finally:
+                for contender in field_of.contenders:
+                    if contender.policy is not policy:
+                        contender.policy.close()
+    finally:
+        policy.close()
 
 
 def verdict(p95_ms: float, rate: float | None, horizon: int) -> str:
@@ -136,186 +98,287 @@ def verdict(p95_ms: float, rate: float | None, horizon: int) -> str:
     return f"too slow at {rate:g} Hz: {steps} steps for a horizon of {horizon}"
 
 
-def _measure(
-    policy: Policy,
-    runners: Sequence[Runner],
-    frames: Sequence[Frame],
-    noise: Sequence[Tensor],
-    progress: Callable[[str, int, int], None] | None,
-) -> list[Row]:
-    totals: dict[str, list[float]] = {runner.name: [] for runner in runners}
-    inner: dict[str, list[float]] = {runner.name: [] for runner in runners}
-    chunks: dict[str, list[Tensor]] = {runner.name: [] for runner in runners}
-    for turn, (frame, start) in enumerate(zip(frames, noise, strict=True)):
-        for runner in runners:
-            chunk, total, network = runner.chunk(frame, start)
-            chunks[runner.name].append(chunk.float().cpu())
-            if turn >= WARM_UP:
-                totals[runner.name].append(total * 1e3)
-                inner[runner.name].append(network * 1e3)
-        if progress is not None:
-            progress("chunks", turn + 1, len(frames))
-    rows = []
-    plain = chunks.get("plain")
-    for runner in runners:
-        t50, t95 = np.percentile(totals[runner.name], [50, 95])
-        n50, n95 = np.percentile(inner[runner.name], [50, 95])
-        row = Row(runner.name, runner.precision, float(t50), float(t95), float(n50), float(n95),
-                  runner.memory_bytes / 1e6, runner.load_seconds)  # fmt: skip
-        if plain is not None and runner.name != "plain":
-            row.difference, row.joint, row.sigma = _difference(policy, chunks[runner.name], plain)
-        if isinstance(runner, _EngineRunner):
-            on_cpu = runner.engine.device.type == "cpu"
-            row.stages = runner.engine.report.latency if on_cpu else runner.engine.time_stages(frames[0])
-            row.note = runner.engine.report.fallback
-            checked = runner.engine.verdict
-            if plain is None and checked is not None:
-                (row.joint, row.difference), row.sigma = checked.largest, checked.sigma
-        if not all(bool(chunk.isfinite().all()) for chunk in chunks[runner.name]):
-            row.finite = False
-            row.note = "; ".join(filter(None, [row.note, "its actions hold NaN or infinite values: the policy fails"]))
-        rows.append(row)
-    return rows
+class _Field:
+    """What is measured, and on which observations: each policy gets them as its own robot would give them."""
 
+    def __init__(self, options: BenchOptions, policy: Policy, dataset: Dataset | None, temporary: Path) -> None:
+        self._options, self._dataset, self._temporary = options, dataset, temporary
+        self.policy = policy
+        self.of_smolvla = policy.spec.facts.kind == SMOLVLA
+        self.cameras = _cameras(policy.spec, options.cameras)
+        self.contenders: list[Contender] = []
+        self.frames: list[list[Observation]] = []  # of each contender
+        self.count = options.repeats + WARM_UP
 
-def _difference(policy: Policy, ours: list[Tensor], plain: list[Tensor]) -> tuple[float, str, float]:
-    """Largest difference in robot units with its joint, and the largest in standard deviations."""
-    apart = (torch.stack(ours) - torch.stack(plain)).abs().amax(dim=(0, 1))
-    scale = np.maximum(policy.statistics.get("action", {}).get("std", np.ones(len(apart))), 1e-6)
-    worst = int((apart / torch.from_numpy(np.asarray(scale)).float()).argmax())
-    names = [joint.name for joint in policy.profile.action_joints] if policy.profile else []
-    name = names[worst] if worst < len(names) else f"dimension {worst}"
-    return float(apart[worst]), name, float(apart[worst]) / float(scale[worst])
+    def line_up(self) -> None:
+        """Open all of it, in the order of the table."""
+        options = self._options
+        own = self._masked(self._observations(self.policy))
+        for contender in self._modes(own[0]) if self.of_smolvla else self._alone():
+            self._add(contender, own)
+        for source in options.against:
+            if source == LEROBOT:
+                self._with_lerobot(own)
+            else:
+                self._other(source)
 
+    def _add(self, contender: Contender, frames: list[Observation]) -> None:
+        self.contenders.append(contender)
+        self.frames.append(frames)
 
-def _runners(
-    policy: Policy,
-    options: BenchOptions,
-    cameras: list[str],
-    frames: Sequence[Frame],
-    load: dict[str, Any],
-    temporary: Path,
-) -> list[Runner]:
-    runners: list[Runner] = []
-    if "plain" in options.modes or options.against:
-        runners.append(_PlainRunner(policy, options.steps or policy.config.num_steps))
-    for mode in options.modes:
-        if mode == "plain":
-            continue
-        begin = time.perf_counter()
-        engine = prepare(
-            options.bundle,
-            mode=mode,
-            device=options.device,
-            cameras=cameras,
-            num_steps=options.steps,
-            precision=options.precision if mode == "fast" else "auto",
-            backend=options.backend if mode != "exact" else "auto",
-            frame=frames[0],
-            calibration=_calibration(policy, options, cameras, len(frames)) if mode == "int8" else (),
-            # A verdict on made-up frames is for this table alone.
-            cache_dir=None if options.dataset else temporary,
-            **load,
+    def _alone(self) -> list[Contender]:
+        from smolpilot.policies.modes import Contender
+
+        options, spec = self._options, self.policy.spec
+        asked = {"--modes": options.modes, "--cameras": options.cameras}
+        asked |= {"--precision": options.precision != "auto", "--backend": options.backend != "auto"}
+        for flag, given in asked.items():
+            if given:
+                raise UsageError(
+                    f"{flag} is given, but {options.policy} is a {spec.facts.kind} policy.",
+                    expected=f"{flag} with a SmolVLA policy, which has an engine",
+                    fix=f"leave {flag} out",
+                )
+        return [Contender(spec.name, self.policy, spec.facts.load_seconds)]
+
+    def _modes(self, frame: Observation) -> list[Contender]:
+        from smolpilot.policies.modes import Contender, ModeSettings, engine_mode
+
+        options, facts = self._options, self.policy.spec.facts
+        modes = options.modes or ("plain", "exact", "fast")
+        load: dict[str, Any] = {"stats_from": options.stats_from, "tokenizer_dir": options.tokenizer}
+        if self._dataset is not None or options.camera_map:
+            load["camera_map"] = dict(facts.camera_map)
+        settings = ModeSettings(
+            options.policy,
+            options.device,
+            self.cameras,
+            load,
+            options.steps,
+            options.precision,
+            options.backend,
+            # A verdict on made-up observations is for this table alone.
+            None if self._dataset is not None else self._temporary,
         )
-        runners.append(_EngineRunner(engine, time.perf_counter() - begin))
-    if options.against == "lerobot":
-        from .lerobot_policy import lerobot_runners
+        found = []
+        if "plain" in modes or options.against:
+            found.append(Contender("plain", self.policy, facts.load_seconds, same=True))
+        for mode in modes:
+            if mode != "plain":
+                found.append(engine_mode(mode, settings, frame, self._calibration() if mode == "int8" else ()))
+        return found
 
-        runners += lerobot_runners(options.bundle, policy, options.steps or policy.config.num_steps, temporary)
-    return runners
+    def _with_lerobot(self, own: list[Observation]) -> None:
+        from smolpilot.policies.modes import with_lerobot
+
+        if not self.of_smolvla:
+            raise UsageError(
+                f"--against {LEROBOT} runs a SmolVLA policy by LeRobot, but {self._options.policy} is a "
+                f"{self.policy.spec.facts.kind} policy.",
+                fix="leave it out; other policies are named by their folder or name",
+            )
+        for contender in with_lerobot(self.policy, self._temporary, self._options.device, self._options.steps):
+            self._add(contender, own)
+
+    def _other(self, source: str) -> None:
+        """Another policy, on observations of its own: its cameras may have other names."""
+        from smolpilot.policies.modes import Contender
+
+        try:
+            other = open_policy(source, PolicyOptions(device=self._options.device), self._embodiment(source))
+        except SmolpilotError as error:
+            raise type(error)(f"--against {source}: {error.found}", expected=error.expected, fix=error.fix) from error
+        spec = other.spec
+        taken = {contender.name for contender in self.contenders}
+        name = spec.name if spec.name not in taken else source
+        if name in taken:
+            other.close()
+            raise UsageError(f"{source} is named twice.", expected="each policy once")
+        self._add(Contender(name, other, spec.facts.load_seconds), self._observations(other))
+
+    def _embodiment(self, source: str) -> Embodiment | None:
+        if self._dataset is not None:
+            return embodiment_of(self._dataset.meta)
+        if source.partition(":")[0] not in POLICIES.names():
+            return None  # a folder brings its own cameras
+        spec = self.policy.spec
+        names = tuple(one.name for one in spec.profile.state_joints) if spec.profile is not None else spec.action_names
+        return Embodiment(
+            owner=self._options.policy,
+            cameras=spec.cameras,
+            state_names=names,
+            action_names=spec.action_names,
+            profile=spec.profile,
+            rate=spec.rate,
+            statistics=spec.statistics,
+            instructions=spec.instructions,
+        )
+
+    def _observations(self, policy: Policy) -> list[Observation]:
+        """As many as chunks, spread over the dataset or made up."""
+        if self._dataset is None:
+            return [made_up_observation(policy.spec, seed) for seed in range(self.count)]
+        return _as_many(recorded_frames(policy, self._dataset, self.count), self.count)
+
+    def _calibration(self) -> list[Observation]:
+        """Beside the measured ones: calibrated on those, int8 would look better than it is."""
+        if self._dataset is None:
+            return self._masked([made_up_observation(self.policy.spec, self.count + i) for i in range(self.count)])
+        return self._masked(recorded_frames(self.policy, self._dataset, CALIBRATION_FRAMES, beside=self.count))
+
+    def _masked(self, frames: Sequence[Observation]) -> list[Observation]:
+        """The cameras that deliver nothing are said to."""
+        idle = [camera for camera in self.policy.spec.cameras if camera not in self.cameras]
+        masks = {f"{image_key(camera)}_padding_mask": False for camera in idle}
+        return [{**frame, **masks} for frame in frames]
 
 
-class _PlainRunner:
-    """The plain network through the policy's transforms."""
-
-    name = "plain"
-
-    def __init__(self, policy: Policy, steps: int) -> None:
-        self.policy, self.steps = policy, steps
-        self.precision, self.memory_bytes, self.load_seconds = policy.report.dtype, policy.report.memory_bytes, 0.0
-
-    def chunk(self, frame: Frame, noise: Tensor) -> tuple[Tensor, float, float]:
-        policy = self.policy
-        begin = time.perf_counter()
-        inputs = policy.transforms.inputs([frame]).to(policy.device)
-        start = time.perf_counter()
-        chunk = policy.model.sample(inputs, noise[None].to(policy.device), self.steps).cpu()
-        done = time.perf_counter()
-        actions = policy.transforms.actions(chunk)[0]
-        return actions, time.perf_counter() - begin, done - start
-
-    def close(self) -> None:
-        pass
+def _opened(options: BenchOptions) -> PolicyOptions:
+    return PolicyOptions(
+        device=options.device,
+        camera_map=typed_camera_map(options.camera_map),
+        stats_from=options.stats_from,
+        tokenizer=options.tokenizer,
+        num_steps=options.steps,
+    )
 
 
-class _EngineRunner:
-    """An engine in one mode."""
-
-    def __init__(self, engine: Engine, load_seconds: float) -> None:
-        self.engine, self.load_seconds = engine, load_seconds
-        self.name: str = engine.settings.mode
-
-    @property
-    def precision(self) -> str:
-        return f"{self.engine.report.backend} {self.engine.report.precision}"
-
-    @property
-    def memory_bytes(self) -> int:
-        return self.engine.report.memory_bytes
-
-    def chunk(self, frame: Frame, noise: Tensor) -> tuple[Tensor, float, float]:
-        begin = time.perf_counter()
-        actions = self.engine.predict_chunk(frame, noise)
-        total = time.perf_counter() - begin
-        return actions, total, total - self.engine.last_ms["transforms"] / 1e3
-
-    def close(self) -> None:
-        self.engine.stop()
-
-
-def _cameras(policy: Policy, count: int | None) -> list[str]:
-    """The robot cameras that deliver pictures."""
-    by_slot = {slot: camera for camera, slot in policy.transforms.camera_map.items() if slot is not None}
-    known = [by_slot[slot] for slot in policy.config.real_cameras]
+def _cameras(spec: PolicySpec, count: int | None) -> list[str]:
+    """The robot cameras that deliver images."""
+    known = list(spec.cameras)
     if count is not None and count > len(known):
         raise UsageError(f"--cameras is {count}.", expected=f"at most {len(known)}: the policy has {', '.join(known)}")
     return known[:count]
 
 
-def _frames(policy: Policy, options: BenchOptions, cameras: list[str]) -> list[Frame]:
-    """As many frames as chunks, spread over the recording or made up; cameras that deliver nothing are masked."""
-    count = options.repeats + WARM_UP
-    if options.dataset is None:
-        return _masked(policy, cameras, [made_up_frame(policy.recipe, seed) for seed in range(count)])
-    return _masked(policy, cameras, recorded_frames(policy, options.dataset, count))
+def _as_many(frames: list[Observation], count: int) -> list[Observation]:
+    """A dataset may have fewer frames than chunks are asked for."""
+    return [frames[i % len(frames)] for i in range(count)]
 
 
-def _calibration(policy: Policy, options: BenchOptions, cameras: list[str], measured: int) -> list[Frame]:
-    """Frames beside the measured ones: calibrated on those, int8 would look better than it is."""
-    if options.dataset is None:
-        return _masked(policy, cameras, [made_up_frame(policy.recipe, measured + seed) for seed in range(measured)])
-    frames = recorded_frames(policy, options.dataset, CALIBRATION_FRAMES, beside=measured)
-    return _masked(policy, cameras, frames)
+def _measure(
+    contenders: Sequence[Contender], frames: Sequence[Sequence[Observation]], progress: Progress | None
+) -> list[Row]:
+    """All in turns, each on its own observations; the chunk of turn i is drawn by the seed i."""
+    turns = len(frames[0])
+    takes = [_Take(contender) for contender in contenders]
+    for turn in range(turns):
+        for take, own in zip(takes, frames, strict=True):
+            take.run(own[turn], turn, counted=turn >= WARM_UP)
+        if progress is not None:
+            progress("chunks", turn + 1, turns)
+    plain = next((take for take in takes if take.contender.same and take.contender.name == "plain"), None)
+    return [take.row(own[0], plain) for take, own in zip(takes, frames, strict=True)]
 
 
-def _masked(policy: Policy, cameras: list[str], frames: list[Frame]) -> list[Frame]:
-    for frame in frames:
-        for camera, slot in policy.transforms.camera_map.items():
-            if slot is not None and camera not in cameras:
-                frame[f"{image_key(camera)}_padding_mask"] = False
-    return frames
+class _Take:
+    """One policy's chunks and their times."""
+
+    def __init__(self, contender: Contender) -> None:
+        self.contender = contender
+        self.timed = TIMED in contender.policy.spec.capabilities
+        self.totals: list[float] = []
+        self.networks: list[float] = []
+        self.stages: dict[str, list[float]] = {}
+        self.chunks: list[F32] = []
+
+    def run(self, observation: Observation, seed: int, *, counted: bool) -> None:
+        policy = self.contender.policy
+        begin = time.perf_counter()
+        try:
+            (chunk,) = checked_chunks(policy, [observation], [seed])
+        except NotFiniteError:  # the table says that the policy fails
+            chunk = np.full((policy.spec.chunk_size, policy.spec.action_dim), np.nan, dtype=np.float32)
+        total = (time.perf_counter() - begin) * 1e3
+        self.chunks.append(chunk)
+        if not counted:
+            return
+        self.totals.append(total)
+        if self.timed:
+            took = cast(TimedPolicy, policy).last_ms
+            self.networks.append(max(0.0, total - took.get("transforms", 0.0)))
+            for stage, value in took.items():
+                self.stages.setdefault(stage, []).append(value)
+
+    def row(self, observation: Observation, plain: _Take | None) -> Row:
+        contender, policy = self.contender, self.contender.policy
+        spec = policy.spec
+        t50, t95 = np.percentile(self.totals, [50, 95])
+        n50, n95 = np.percentile(self.networks, [50, 95]) if self.timed else (None, None)
+        row = Row(
+            contender.name,
+            spec.facts.precision,
+            float(t50),
+            float(t95),
+            None if n50 is None else float(n50),
+            None if n95 is None else float(n95),
+            spec.facts.memory_bytes / 1e6 if spec.facts.memory_bytes else None,
+            contender.load_seconds,
+            stages={stage: _percentiles(values) for stage, values in self.stages.items()},
+            source=spec.facts.source,
+        )
+        if contender.same and plain is not None and plain is not self:
+            row.difference, row.joint, row.sigma = _difference(plain.contender.policy.spec, self.chunks, plain.chunks)
+        if contender.tell is not None:
+            told = contender.tell(observation)
+            row.precision, row.stages, row.note = told.precision, dict(told.stages), told.note
+            if plain is None and told.checked is not None:
+                row.joint, row.difference, row.sigma = told.checked
+        if not all(np.isfinite(chunk).all() for chunk in self.chunks):
+            row.finite = False
+            row.note = "; ".join(filter(None, [row.note, "its actions hold NaN or infinite values: the policy fails"]))
+        return row
 
 
-def _noise(policy: Policy, seed: int) -> Tensor:
-    shape = (policy.config.chunk_size, policy.config.max_action_dim)
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+def _percentiles(values: Sequence[float]) -> dict[str, float]:
+    p50, p95 = np.percentile(values, [50, 95])
+    return {"p50_ms": float(p50), "p95_ms": float(p95)}
 
 
-def _tokens(policy: Policy, inputs: Any) -> dict[str, int]:
-    """How many tokens the network really reads."""
-    config = policy.config
-    size = config.resize_imgs_with_padding or tuple(inputs.images.shape[-2:])
-    side = size[0] // config.vlm.vision.patch_size // config.vlm.scale_factor
-    images = int(inputs.image_masks.sum()) * side**2
-    special = 3 * inputs.image_masks.shape[1] if config.add_image_special_tokens else 0
-    return {"images": images + special, "instruction": int(inputs.token_mask.sum()), "state": 1}
+def _difference(spec: PolicySpec, ours: list[F32], plain: list[F32]) -> tuple[float, str, float]:
+    """Largest difference in robot units with its joint, and the largest in standard deviations."""
+    apart = np.abs(np.stack(ours) - np.stack(plain)).max(axis=(0, 1))
+    scale = np.maximum(spec.statistics.get(ACTION, {}).get("std", np.ones(len(apart))), 1e-6)
+    worst = int((apart / scale).argmax())
+    name = spec.action_names[worst] if worst < len(spec.action_names) else f"dimension {worst}"
+    return float(apart[worst]), name, float(apart[worst] / scale[worst])
+
+
+def _document(options: BenchOptions, measured: _Field, rows: list[Row]) -> dict[str, Any]:
+    policy, contenders = measured.policy, measured.contenders
+    spec = policy.spec
+    peers = [row for row, one in zip(rows, contenders, strict=True) if one.peer]
+    plain = [row for row in rows if row.name == "plain"]
+    # The engine's modes alone have nothing in the table that they could be compared with.
+    others = rows[:1] if not measured.of_smolvla and len(rows) > 1 else []
+    reference = min(peers or plain or others, key=lambda row: row.total_p50_ms, default=None)
+    for row, contender in zip(rows, contenders, strict=True):
+        own = contender.policy.spec
+        row.ratio = reference.total_p50_ms / row.total_p50_ms if reference is not None else None
+        row.verdict = verdict(row.total_p95_ms, own.rate or spec.rate, own.n_action_steps)
+    network: dict[str, Any] = {
+        "slots": [slot for slot in spec.facts.camera_map.values() if slot is not None],
+        "tokens": None,
+    }
+    if measured.of_smolvla:
+        from smolpilot.policies.modes import network_facts
+
+        network = network_facts(policy, measured.frames[0][0])
+    return {
+        "format": FORMAT,
+        "machine": machine(spec.facts.device),
+        "bundle": options.policy,
+        "parameters": spec.facts.parameters,
+        "cameras": {"used": measured.cameras, "slots": network["slots"]},
+        "camera_map": dict(spec.facts.camera_map),
+        "tokens": network["tokens"],
+        "denoising_steps": spec.facts.num_steps,
+        "chunk_size": spec.chunk_size,
+        "execution_horizon": spec.n_action_steps,
+        "rate": spec.rate,
+        "repeats": options.repeats,
+        "warm_up": WARM_UP,
+        "frames": "recorded" if options.dataset else "made up",
+        "reference": reference.name if reference is not None else None,
+        "rows": [asdict(row) for row in rows],
+    }

@@ -9,23 +9,28 @@ from typing import Literal
 from smolpilot.errors import UsageError
 from smolpilot.option_types import Amount, Few, Pairs
 
-from .options import Bundle, Flag
+from .options import Flag, Source
 
 BenchMode = Literal["plain", "exact", "fast", "int8"]
+LEROBOT = "lerobot"
 
 
 @dataclass(frozen=True)
 class BenchOptions:
-    """Measure how long a chunk takes in each mode of the engine, and how far it is from the plain network."""
+    """Measure how long a chunk takes: of a SmolVLA policy in each mode of the engine, and how far it is from the plain
+    network; of other policies beside it."""
 
-    bundle: Bundle
-    """Bundle folder, LeRobot checkpoint folder or hub id of the policy."""
-    against: Literal["lerobot"] | None = None
-    """Also measure LeRobot with the same weights, in float32 and as it builds them, taking turns in this process."""
-    modes: tuple[BenchMode, ...] = ("plain", "exact", "fast")
-    """What to measure: plain (the network without engine), exact, fast, int8."""
+    policy: Source
+    """Bundle, checkpoint of LeRobot (SmolVLA, ACT ...) or export folder, hub id, or a name that `smolpilot plugins`
+    lists."""
+    against: tuple[str, ...] = ()
+    """Also measure these, taking turns in this process: `lerobot` (LeRobot with the same weights, in float32 and as it
+    builds them), and other policies, each named as POLICY is."""
+    modes: tuple[BenchMode, ...] = ()
+    """Of a SmolVLA policy, what to measure: plain (the network without engine), exact, fast, int8. Default: all but
+    int8."""
     dataset: Path | None = None
-    """Recording whose frames are used; without it frames are made up, which takes the same time."""
+    """Dataset whose frames are used; without it frames are made up, which takes the same time."""
     camera_map: Pairs = field(default_factory=dict)
     """Which camera of the dataset fills which camera slot, as `top=camera1`; `side=none` leaves one out."""
     cameras: Few | None = None
@@ -51,5 +56,3 @@ class BenchOptions:
         for name, value in (("--cameras", self.cameras), ("--steps", self.steps), ("--repeats", self.repeats)):
             if value is not None and value < 1:
                 raise UsageError(f"{name} is {value}.", expected="a whole number of at least 1")
-        if not self.modes:
-            raise UsageError("--modes is empty.", expected="at least one of plain, exact, fast, int8")

@@ -349,21 +349,14 @@ class Engine:
                 load_seconds=shell.load_seconds + self._load_seconds,
                 engine="plain" if self._fallback else settings.mode,
                 num_steps=self.num_steps,
-                camera_map=dict(shell.recipe.camera_map),
-                lineage=dict(shell.lineage),
                 notes=tuple(shell.pairing.notes),
                 warnings=(*shell.pairing.warnings, *filter(None, [self._fallback])),
             ),
         )
 
-    def __getattr__(self, name: str) -> Any:
-        # Until evaluation asks the spec for these.
-        if name in ("config", "profile", "statistics", "instructions", "lineage"):
-            return getattr(self._shell, name)
-        raise AttributeError(name)
-
     @property
     def transforms(self) -> Transforms:
+        """The transform list, for callers that run `predict_normalised` on inputs of their own."""
         return self._shell.transforms
 
     @property

@@ -140,9 +140,8 @@ class LeRobotPolicy(Policy):
         spec = self._spec
         check_cameras(observation, spec.facts.camera_map)
         frame: dict[str, Any] = {TASK: read_instruction(observation) if self._reads_text else observation.get(TASK, "")}
-        if STATE in self._network.config.input_features:
-            names = [joint.name for joint in spec.profile.state_joints] if spec.profile is not None else []
-            frame[STATE] = torch.from_numpy(read_state(observation, spec.state_dim, names))
+        names = [joint.name for joint in spec.profile.state_joints] if spec.profile is not None else []
+        frame[STATE] = torch.from_numpy(read_state(observation, spec.state_dim, names))
         for camera, slot in spec.facts.camera_map.items():
             if slot is None:
                 continue
@@ -317,6 +316,11 @@ def _check_inputs(config: Any, kind: str) -> None:
     """CheckpointError for what no camera and no joint gives."""
     if config.action_feature is None:
         raise CheckpointError(f"This {kind} predicts no '{ACTION}'.", expected=f"'{ACTION}' in output_features")
+    if config.robot_state_feature is None:
+        raise CheckpointError(
+            f"This {kind} reads no '{STATE}', without which LeRobot 0.6.1 itself cannot run it.",
+            expected=f"'{STATE}' in input_features",
+        )
     if config.env_state_feature is not None:
         name = next(key for key, one in config.input_features.items() if one == config.env_state_feature)
         raise CheckpointError(
@@ -407,10 +411,8 @@ def _spec(
     images = {key: one.shape for key, one in config.image_features.items() if "empty_camera" not in key}
     pairing = pair([camera_name(key) for key in images], options, embodiment)
     used = {camera: slot for camera, slot in pairing.map.items() if slot is not None}
-    state = config.robot_state_feature
     body = embodiment if embodiment is not None else Embodiment("nobody")
-    state_dim = state.shape[0] if state is not None else len(body.state_names)
-    action_dim = config.action_feature.shape[0]
+    state_dim, action_dim = config.robot_state_feature.shape[0], config.action_feature.shape[0]
     profile = body.profile
     action_names = tuple(one.name for one in profile.action_joints) if profile is not None else body.action_names
     state_names = tuple(one.name for one in profile.state_joints) if profile is not None else body.state_names

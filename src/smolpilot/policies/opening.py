@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -37,7 +35,7 @@ def open_policy(source: str | Path, options: PolicyOptions = _DEFAULTS, embodime
     if name in names or (colon and _is_word(name)):
         return _checked(name, POLICIES.get(name)(rest, options, embodiment))
     if looks_like_hub_id(text):
-        return _factory("smolvla", "open_smolvla")(text, options, embodiment)
+        return _open_smolvla(text, options, embodiment)
     found = f"There is no checkpoint at {plain(text, LIMIT)}" if text else "No policy is named"
     raise UsageError(
         f"{found}, and no policy goes by that name." if _is_word(text) else f"{found}.",
@@ -53,18 +51,21 @@ def _open_folder(source: str, options: PolicyOptions, embodiment: Embodiment | N
 
     folder = followed(Path(source).expanduser())
     if (folder / EXPORT).is_file():
-        return _factory("onnx", "open_onnx")(folder, options, embodiment)
+        from .onnx import open_onnx
+
+        return open_onnx(folder, options, embodiment)
     located = locate(source)
-    if _type(located) != SMOLVLA:
-        return _factory("lerobot", "open_lerobot")(located.folder, options, embodiment)
-    return _factory("smolvla", "open_smolvla")(source, options, embodiment)
+    if _type(located) == SMOLVLA:
+        return _open_smolvla(source, options, embodiment)
+    from .lerobot import open_lerobot
+
+    return open_lerobot(located.folder, options, embodiment)
 
 
-def _factory(module: str, name: str) -> Callable[[str | Path, PolicyOptions, Embodiment | None], Policy]:
-    """What opens one kind of policy, loaded now: each needs other libraries."""
-    found: Callable[[str | Path, PolicyOptions, Embodiment | None], Policy]
-    found = getattr(importlib.import_module(f".{module}", __package__), name)
-    return found
+def _open_smolvla(source: str, options: PolicyOptions, embodiment: Embodiment | None) -> Policy:
+    from .smolvla import open_smolvla
+
+    return open_smolvla(source, options, embodiment)
 
 
 def _type(located: Located) -> str:

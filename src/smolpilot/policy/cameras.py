@@ -1,4 +1,4 @@
-"""Part 2: each robot camera into its slot, letterboxed; slots may stay empty only where the policy declares it."""
+"""The transform of pictures: each robot camera into its slot, letterboxed; only declared slots may stay empty."""
 
 from __future__ import annotations
 
@@ -93,6 +93,8 @@ class CamerasTransform(Transform):
                 f"The cameras have pictures of different sizes: {sorted(sizes)}.",
                 expected="one size, since this policy does not resize (resize_imgs_with_padding is null)",
             )
+        if len(pictures) == masks.shape[1]:
+            return torch.stack([pictures[slot] for slot in self.filled], dim=1), masks
         nothing = torch.full_like(next(iter(pictures.values())), -1.0)
         images = [pictures.get(slot, nothing) for slot in self.filled] + [nothing] * self.empty
         return torch.stack(images, dim=1), masks

@@ -1,4 +1,4 @@
-"""Part 5: the instruction to tokens; a text that was never trained is said out loud."""
+"""The last transform: the instruction to tokens; a text that was never trained is said out loud."""
 
 from __future__ import annotations
 

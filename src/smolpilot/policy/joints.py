@@ -1,4 +1,4 @@
-"""Part 1: the joints of a frame into the policy's order and units; NaN and unknown joints are refused."""
+"""The first transform: the joints of a frame into the policy's order and units; NaN and unknown joints are refused."""
 
 from __future__ import annotations
 

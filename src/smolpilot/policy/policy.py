@@ -89,8 +89,6 @@ class Policy:
                 memory_bytes=_bytes(self.model),
                 load_seconds=self.load_seconds,
                 num_steps=self.num_steps,
-                camera_map=dict(self._recipe.camera_map),
-                lineage=dict(self.lineage),
                 notes=tuple(self.pairing.notes),
                 warnings=tuple(self.pairing.warnings),
             ),
@@ -298,26 +296,29 @@ def recipe_spec(
 ) -> PolicySpec:
     """The spec of a SmolVLA policy, plain or by an engine, from what its transforms are built from.
 
-    slots: those that get an image, default all.
+    slots: those that get an image, default all. facts: lineage and camera map are added here.
     """
     profile, source = recipe.profile, recipe.source
     joints = profile.action_joints if profile is not None else []
-    filled = {slot: camera for camera, slot in recipe.camera_map.items() if slot is not None}
+    by_slot = {slot: camera for camera, slot in recipe.camera_map.items() if slot is not None}
+    filled = {by_slot[slot]: slot for slot in slots or config.real_cameras if slot in by_slot}
+    left_out = {camera: None for camera in recipe.camera_map if camera not in filled}
     return PolicySpec(
         name=name,
         state_dim=config.state_dim,
         action_dim=config.action_dim,
         chunk_size=config.chunk_size,
         n_action_steps=n_action_steps,
-        cameras=tuple(filled[slot] for slot in slots or config.real_cameras if slot in filled),
+        cameras=tuple(filled),
         profile=profile,
         action_names=source.action.names if source is not None else tuple(joint.name for joint in joints),
         action_units=(source.action.units or ()) if source is not None else tuple(joint.unit for joint in joints),
         instructions=tuple(recipe.instructions),
         rate=trained_rate(lineage, profile.rate if profile is not None else None),
+        image_sizes={camera: config.image_shapes[slot][1:] for camera, slot in filled.items()},
         statistics=recipe.statistics,
         capabilities=capabilities,
-        facts=facts,
+        facts=dataclasses.replace(facts, camera_map={**filled, **left_out}, lineage=dict(lineage)),
     )
 
 

@@ -215,9 +215,9 @@ class Transforms:
         assert moved is not None
         return moved[0]
 
-    def robot_states(self, states: Tensor) -> Tensor:
-        """States [B, S] in the frames' order and units -> in the policy's own."""
-        return self._joints.numbers(states, None)[0]
+    def robot_numbers(self, states: Tensor, actions: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """States [B, S] and actions [B, H, A] in the frames' order and units -> in the policy's own, checked."""
+        return self._joints.numbers(states, actions)
 
     @property
     def action_names(self) -> tuple[str, ...]:

@@ -190,6 +190,9 @@ class _Numbers:
             states, actions = transforms.numbers(self._recorded[0], self._recorded[1][:, None])
             assert actions is not None
             self._moved = states.to(device), actions[:, 0].to(device)
+        else:
+            # A recorded NaN is named now, not when a batch comes to it.
+            transforms.robot_numbers(self._recorded[0], self._recorded[1][:, None])
         self.ahead = torch.arange(chunk_size, device=device)
         self.last = torch.from_numpy(_last_rows(dataset.episode_index)).to(device)  # [N]
         texts = list(dataset.instructions)
@@ -209,7 +212,7 @@ class _Numbers:
 
     def robot_states(self, rows: Rows) -> Tensor:
         """States of the frames `rows` in the policy's own order and units, [n, S] on the CPU."""
-        return self._transforms.robot_states(self._recorded[0][torch.from_numpy(rows)])
+        return self._transforms.robot_numbers(self._recorded[0][torch.from_numpy(rows)])[0]
 
     @property
     def width(self) -> int:

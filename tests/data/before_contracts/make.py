@@ -2,6 +2,7 @@
 
 python tests/data/before_contracts/make.py NEW_FOLDER
 """
+# ruff: noqa: I001 - it imports what that version had
 
 from __future__ import annotations
 

@@ -20,11 +20,12 @@ from smolpilot.inference.export.exporting import export_policy
 from smolpilot.inference.export.parity import load_example
 from smolpilot.inference.onnx_graphs.runtimes import openvino_core
 from smolpilot.keys import ACTION, STATE, TASK, image_key
-from smolpilot.policy import Policy, SmolVLA, Transforms
+from smolpilot.policy import Policy, SmolVLA, Transform, Transforms
 from smolpilot.policy.byte_tokenizer import byte_level_tokenizer
 from smolpilot.policy.config import PolicyConfig
 from smolpilot.policy.presets import preset
 
+from ...policy.helpers_new_transforms import DeltaActions, Politely, UpsideDown, with_extra
 from ..helpers_engine import has_dot_products
 
 SPECIAL: dict[str, Any] = {
@@ -220,3 +221,31 @@ def test_nothing_is_left_after_an_error(policy: Policy, tiny_dataset: Path, tmp_
     with pytest.raises(CheckpointError, match="differ from the policy"):
         export_policy(policy, out, frames)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("extra", "name"),
+    [(DeltaActions(), "delta_actions"), (UpsideDown("camera0"), "upside_down"), (Politely(), "politely")],
+)
+def test_a_transform_without_a_place_in_the_files_is_refused_by_name(
+    extra: Transform, name: str, tmp_path: Path
+) -> None:
+    policy = with_extra(make_policy(1), extra)
+    with pytest.raises(UsageError, match=f"has no place for its transform '{name}'"):
+        export_policy(policy, tmp_path / "out", [make_frame(1, "a")])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_policy_json_is_what_earlier_readers_know(exported_folder: Path) -> None:
+    facts = json.loads((exported_folder / "policy.json").read_text())
+    assert list(facts) == [
+        "format", "smolpilot", "precision", "robot", "rate", "slots", "image_special_tokens", "image_size",
+        "max_tokens", "chunk", "execution_horizon", "num_steps", "max_state_dim", "max_action_dim", "frequencies",
+        "state", "action", "instructions", "digests", "digest",
+    ]  # fmt: skip
+    assert facts["format"] == 1
+    assert facts["slots"] == ["front", "wrist"]
+    assert facts["image_size"] == 64
+    for feature in ("state", "action"):
+        assert list(facts[feature]) == ["joints", "units", "scale", "offset"]
+        assert facts[feature]["joints"] == ["pan", "lift", "gripper"]

@@ -1,5 +1,0 @@
-"""Temporary: removed at the merge."""
-
-from smolpilot.environments.tabletop.env import CAMERAS
-
-__all__ = ["CAMERAS"]
