@@ -251,7 +251,7 @@ def _cameras(spec: PolicySpec, count: int | None) -> list[str]:
     return known[:count]
 
 
-def _as_many(frames: list[Observation], count: int) -> list[Observation]:
+def _as_many(frames: Sequence[Observation], count: int) -> list[Observation]:
     """A dataset may have fewer frames than chunks are asked for."""
     return [frames[i % len(frames)] for i in range(count)]
 
