@@ -5,14 +5,14 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
-from smolpilot.contracts import GUIDED, HISTORY, RANDOM, TIMED, TWO_STAGE, Policy, TimedPolicy
+from smolpilot.contracts import GUIDED, HISTORY, RANDOM, TIMED, TOKENS, TWO_STAGE, Policy, TimedPolicy, TokenizedPolicy
 from smolpilot.errors import TransformError
-from smolpilot.keys import STATE, image_key
+from smolpilot.keys import STATE, TASK, image_key
 
 SEEDS = (11, 12, 13)
 _CLOSE: dict[str, Any] = {"rtol": 1e-5, "atol": 1e-5}  # sums over a batch may be taken in another order
@@ -38,7 +38,18 @@ def check_policy(policy: Policy, observations: Sequence[dict[str, Any]]) -> None
         assert isinstance(policy, TimedPolicy), "who is TIMED has last_ms"
         times = policy.last_ms
         assert 0 <= times["transforms"] < times["total"], f"times are {times}"
+    if TOKENS in spec.capabilities:
+        check_tokens(cast(TokenizedPolicy, policy), observations[0][TASK])
     policy.close()
+
+
+def check_tokens(policy: TokenizedPolicy, instruction: str) -> None:
+    """An instruction that fits has room; a longer one has more tokens."""
+    count, room = policy.token_room(instruction)
+    assert 1 <= count <= room, "the instruction fits"
+    assert policy.token_room(instruction * room)[0] > room, "a long one does not"
+    with pytest.raises(TransformError, match="empty"):
+        policy.token_room(" ")
 
 
 def _assert_same(given: dict[str, Any], kept: dict[str, Any]) -> None:
@@ -60,7 +71,7 @@ def check_spec(policy: Policy) -> None:
     assert min(spec.state_dim, spec.action_dim, spec.n_obs_steps) >= 1, "dimensions and steps are at least 1"
     assert 1 <= spec.n_action_steps <= spec.chunk_size, "n_action_steps lies within a chunk"
     assert spec.rate is None or spec.rate > 0, "the rate is positive"
-    assert spec.capabilities <= {RANDOM, TIMED, GUIDED, TWO_STAGE}, "capabilities are those of the contract"
+    assert spec.capabilities <= {RANDOM, TIMED, TOKENS, GUIDED, TWO_STAGE}, "capabilities are those of the contract"
     assert len(spec.action_names) in (0, spec.action_dim), "action_names are as many as actions"
     assert len(spec.action_units) in (0, spec.action_dim), "action_units are as many as actions"
     assert len(set(spec.cameras)) == len(spec.cameras), "each camera is named once"
@@ -113,7 +124,7 @@ def check_refusals(policy: Policy, observation: dict[str, Any]) -> None:
     for bad in (np.nan, np.inf):
         spoilt = state.copy()
         spoilt[-1] = bad
-        with pytest.raises(TransformError, match="not finite"):
+        with pytest.raises(TransformError, match="not finite|NaN|infinite"):
             policy.predict([{**observation, STATE: spoilt}], seeds=[1])
     after = policy.predict([observation], seeds=[1])
     np.testing.assert_array_equal(after, before, "a refusal leaves nothing behind")
