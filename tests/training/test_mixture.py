@@ -15,13 +15,14 @@ import torch
 from safetensors.torch import load_file
 
 from smolpilot.datasets import Dataset, open_dataset, split_episodes
+from smolpilot.datasets.order import Rows
 from smolpilot.errors import DatasetError, UsageError
 from smolpilot.evaluation.selection import choose_episodes
 from smolpilot.keys import ACTION
 from smolpilot.policy import Policy, load_policy, new_policy
 from smolpilot.policy.inputs import PolicyInputs
 from smolpilot.training import TrainingStoppedError, TrainOptions, train
-from smolpilot.training.batches import Batches, Rows
+from smolpilot.training.batches import Batches
 from smolpilot.training.frame_cache import FrameCache, cache_spec
 from smolpilot.training.metrics_log import read_metrics
 from smolpilot.training.mixture import Mixture
@@ -116,8 +117,8 @@ def test_a_batch_equals_that_of_the_undivided_recording(
 
 def test_loader_processes_give_the_same_stream(policy: Policy, halves: list[Dataset]) -> None:
     kept, decoded = mixture(policy, halves), mixture(policy, halves, memory_gb=0.0, workers=2)
-    sampler = kept.sampler(4, 5)
-    streams = [list(both.stream(sampler, 3, 8)) for both in (kept, decoded)]
+    order = kept.order(4, 5)
+    streams = [list(both.stream(order, 3, 8)) for both in (kept, decoded)]
     assert [len(stream) for stream in streams] == [5, 5]
     for left, right in zip(*streams, strict=True):
         assert_equal(left, right)
