@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Generator
@@ -147,6 +148,25 @@ def test_what_cannot_be_read_is_the_same_error_at_its_place(workers: int) -> Non
         next(stream)
     assert (caught.value.found, caught.value.fix) == ("A frame is torn.", "record it anew")
     assert threads() == 0
+    assert wait_for(lambda: not processes())
+
+
+def test_ctrl_c_is_left_to_the_main_process() -> None:
+    stream = read_units(Squares(), units(*[1] * 20), depth=1, workers=1)
+    next(stream)
+    (worker,) = processes()
+    worker.send_signal(signal.SIGINT)  # a terminal sends it to the whole group
+    assert len(list(stream)) == 19
+    assert wait_for(lambda: not processes())
+
+
+def test_a_worker_that_is_killed_is_an_error_and_no_hang() -> None:
+    stream = read_units(Squares(), units(*[1] * 2000), depth=1, workers=1)
+    next(stream)
+    (worker,) = processes()
+    worker.send_signal(signal.SIGKILL)
+    with pytest.raises(RuntimeError, match=r"DataLoader worker .* (killed by signal|exited unexpectedly)"):
+        list(stream)
     assert wait_for(lambda: not processes())
 
 

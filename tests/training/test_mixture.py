@@ -186,6 +186,19 @@ def test_a_stopped_run_that_goes_on_equals_an_uninterrupted_one(
     assert metrics(run) == metrics(finished)
 
 
+def test_a_decoded_mixture_in_local_order_goes_on(
+    tiny_dataset: Path, tmp_path: Path, interrupted_after: Callable[..., AbstractContextManager[None]]
+) -> None:
+    local = {"order": "local", "frames_gb": 0.0, "workers": 0, "eval_every": 6}
+    whole = train(options(tiny_dataset, tmp_path / "whole", **local))
+    with interrupted_after(4), pytest.raises(TrainingStoppedError, match="after step 4 of 6"):
+        train(options(tiny_dataset, tmp_path / "run", **local))
+    run = train(TrainOptions(out=tmp_path / "run", resume=True))
+    expected, found = weights(whole), weights(run)
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    assert metrics(run) == metrics(whole)
+
+
 def test_a_changed_dataset_is_not_gone_on_with(finished: Path, tiny_dataset: Path, tmp_path: Path) -> None:
     import shutil
 
