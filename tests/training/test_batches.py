@@ -20,7 +20,6 @@ from smolpilot.policy.tokenizer import PolicyTokenizer
 from smolpilot.policy.transforms import Transforms
 from smolpilot.robots import JointLayout, RobotProfile
 from smolpilot.training.batches import Batches
-from smolpilot.training.sampler import Sampler
 
 CPU = torch.device("cpu")
 H = 7
@@ -110,8 +109,8 @@ def test_loader_processes_give_the_same_stream(dataset: Dataset) -> None:
     transforms = transforms_for(dataset)
     kept = Batches(dataset, transforms, CPU, chunk_size=H)
     decoded = Batches(dataset, transforms, CPU, chunk_size=H, memory_gb=0.0, workers=2)
-    sampler = Sampler(len(dataset), 4, seed=5)
-    streams = [list(batches.stream(sampler, 3, 8)) for batches in (kept, decoded)]
+    order = kept.order(4, 5)
+    streams = [list(batches.stream(order, 3, 8)) for batches in (kept, decoded)]
     assert len(streams[0]) == len(streams[1]) == 5
     for left, right in zip(*streams, strict=True):
         assert_equal(left, right)
