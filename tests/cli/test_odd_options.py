@@ -171,7 +171,6 @@ ELSEWHERE = [
     "training.stages.plan",
     "evaluation.options",
     "evaluation.bench_options",
-    "environments.tabletop.demo",
     "environments.tabletop.options",
 ]
 

@@ -129,6 +129,9 @@ COMMANDS: dict[str, Run | Read] = {
     "train --resume --out RUN": Run(),
     "watch RUN": Run(),
     "plugins --check": Run(),
+    "eval hold-state --dataset DATA --episodes all --out reports/held": Run(more="--max-frames 2"),
+    "eval mean-action --dataset DATA --episodes all --out reports/mean": Run(more="--max-frames 2"),
+    "bench BUNDLE --against hold-state mean-action": Run(more="--repeats 1 --device cpu"),
     "rollout hold-state --env cart --out reports/still":
         Read("the package is not installed here: tests/environments/test_own_environment.py runs it"),
     "rollout hold-state --env gymnasium --env-settings id=gym_pusht:gym_pusht/PushT-v0 robot=pusht state=agent_pos "

@@ -10,14 +10,18 @@ import pytest
 
 from smolpilot.cli.bench import print_table
 from smolpilot.cli.main import main
+from smolpilot.contracts import made_up_observation
 from smolpilot.datasets import open_dataset
-from smolpilot.errors import UsageError
+from smolpilot.environments import environment_factory
+from smolpilot.errors import NotFiniteError
 from smolpilot.evaluation import evaluate, rollout
 from smolpilot.evaluation.bench import bench, verdict
 from smolpilot.evaluation.bench_options import BenchOptions
 from smolpilot.evaluation.policy_frames import recorded_frames
 from smolpilot.inference import prepare
+from smolpilot.inference.export.exporting import export_policy
 from smolpilot.keys import STATE
+from smolpilot.policies.baselines import HoldState
 from smolpilot.policy import Policy, load_policy, new_policy, save_bundle
 
 from ..inference.helpers_engine import has_dot_products
@@ -30,6 +34,14 @@ needs_int8 = pytest.mark.skipif(not has_dot_products(), reason="this processor h
 def bundle(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("bench") / "bundle"
     save_bundle(new_policy("tiny", meta=open_dataset(tiny_dataset).meta, device="cpu"), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def exported(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("bench") / "exported"
+    policy = load_policy(bundle, device="cpu")
+    export_policy(policy, path, [made_up_observation(policy.spec)])
     return path
 
 
@@ -55,6 +67,67 @@ def test_modes_side_by_side(bundle: Path, tiny_dataset: Path) -> None:
     assert document["tokens"]["images"] == 32
     assert document["frames"] == "recorded"
     assert seen[-1] == ("chunks", 5, 5)
+
+
+def test_other_policies_beside_the_modes(bundle: Path, exported: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--modes", "plain", "--repeats", "1", "--device", "cpu"]
+    assert main(["bench", str(bundle), *options, "--against", "hold-state", str(exported), "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    rows = rows_of(document)
+    assert list(rows) == ["plain", "hold-state", "onnx"]
+    assert document["reference"] == "plain"
+    for name, kind in (("hold-state", "hold-state"), ("onnx", str(exported))):
+        row = rows[name]
+        assert row["total_p50_ms"] > 0
+        assert row["network_p50_ms"] is None
+        assert row["sigma"] is row["difference"] is None, "other policies, other actions"
+        assert row["ratio"] == pytest.approx(rows["plain"]["total_p50_ms"] / row["total_p50_ms"])
+        assert "10 Hz" in row["verdict"]
+        assert row["source"] == kind
+    assert rows["hold-state"]["memory_mb"] is None
+    assert rows["onnx"]["memory_mb"] > 0
+
+
+def test_any_policy_is_measured(tiny_dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    seen = ["--dataset", str(tiny_dataset), "--repeats", "60"]  # more than there are frames for
+    assert main(["bench", "hold-state", *seen, "--against", "mean-action"]) == 0
+    out = capsys.readouterr().out
+    assert "faster: times faster than hold-state, in the same run" in out
+    assert "60 chunks each after 2 to warm up, recorded frames" in out
+    for word in ("token", "denoising", "parameters", "cameras:"):
+        assert word not in out
+    (line,) = [line for line in out.splitlines() if line.strip().startswith("mean-action ")]
+    assert line.split()[-4:-1] == ["-", "-", "-"], "no network, no memory"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--modes", "fast"], "--modes is given, but hold-state is a baseline policy"),
+        (["--cameras", "1"], "--cameras is"),
+        (["--backend", "torch"], "--backend is given, but"),
+        (["--against", "lerobot"], "--against lerobot runs a SmolVLA policy by LeRobot, but hold-state is a baseline"),
+        (["--against", "hold-stat"], "--against hold-stat: There is no"),
+        (["--against", "hold-stat"], "Did you mean 'hold-state'?"),
+        (["--against", "hold-state", "hold-state"], "hold-state is named twice"),
+    ],
+)
+def test_what_does_not_go_together(
+    tiny_dataset: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["bench", "hold-state", "--dataset", str(tiny_dataset), "--repeats", "1", *arguments]) == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_policy_that_fails_is_said(
+    tiny_dataset: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(self: Any, observations: Any, **_: Any) -> Any:
+        raise NotFiniteError("The policy computes NaN.")
+
+    monkeypatch.setattr(HoldState, "predict", fails)
+    assert main(["bench", "hold-state", "--dataset", str(tiny_dataset), "--repeats", "1"]) == 1
+    assert "its actions hold NaN or infinite values: the policy fails" in capsys.readouterr().out
 
 
 def test_fewer_cameras_and_steps(bundle: Path) -> None:
@@ -116,9 +189,10 @@ def test_verdict_against_the_rate() -> None:
 def test_evaluation_by_the_engine_gives_the_same_errors(bundle: Path, tiny_dataset: Path, tmp_path: Path) -> None:
     policy = load_policy(bundle, device="cpu")
     engine = prepare(policy, mode="fast", cache_dir=tmp_path)
+    policy.num_steps = engine.num_steps = 4
     dataset = open_dataset(tiny_dataset)
     results = [
-        evaluate(runner, dataset, "all", max_frames=4, batch_size=3, num_steps=4, latency=runner is engine).document
+        evaluate(runner, dataset, "all", max_frames=4, batch_size=3, latency=runner is engine).document
         for runner in (policy, engine)
     ]
     for plain, fast in zip(results[0]["joints"], results[1]["joints"], strict=True):
@@ -126,7 +200,6 @@ def test_evaluation_by_the_engine_gives_the_same_errors(bundle: Path, tiny_datas
     assert results[1]["bundle"]["engine"] == {"mode": "fast", "precision": "float32"}
     assert results[1]["bundle"]["parameters"] == results[0]["bundle"]["parameters"]
     assert results[1]["latency"]["chunk"]["p50_ms"] > results[1]["latency"]["queue_pop"]["p50_ms"]
-    assert engine.num_steps == 10
     assert engine.report.latency["vision"]["p50_ms"] > 0.1, "a kept picture would flatter the latency"
 
 
@@ -198,8 +271,7 @@ def test_an_engine_in_closed_loop(tmp_path: Path) -> None:
     record(tmp_path / "data", 1, seed=0)
     policy: Policy = new_policy("tiny", meta=open_dataset(tmp_path / "data").meta, device="cpu")
     engine = prepare(policy, mode="fast", cache_dir=tmp_path / "engines")
-    plain, fast = (rollout(runner, episodes=2, execution_horizon=10).document for runner in (policy, engine))
+    make = environment_factory("tabletop", {})
+    plain, fast = (rollout(runner, make, episodes=2, execution_horizon=10).document for runner in (policy, engine))
     assert [run["steps"] for run in plain["runs"]] == [run["steps"] for run in fast["runs"]]
     assert fast["bundle"]["engine"]["mode"] == "fast"
-    with pytest.raises(UsageError, match="keeps its weights"):
-        rollout(engine, episodes=1, untrained=True)

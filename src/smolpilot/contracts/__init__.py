@@ -4,6 +4,7 @@ from .action_queue import ActionQueue, check_horizon
 from .camera import Camera, CameraSpec, CapturedImage
 from .environment import Environment, EnvironmentFactory, EnvironmentSpec, EpisodeInfo, Outcome
 from .history import History
+from .made_up import made_up_observation
 from .observation import CAPTURED_AT, HISTORY, Image, Observation, make_observation
 from .policy import (
     GUIDED,
@@ -82,6 +83,7 @@ __all__ = [
     "TwoStagePolicy",
     "UntrainedInstructionWarning",
     "check_horizon",
+    "made_up_observation",
     "make_observation",
     "read_run_log",
 ]

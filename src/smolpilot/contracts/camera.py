@@ -71,8 +71,10 @@ class CapturedImage:
 class Camera(Protocol):
     """A camera that runs by itself: `latest` waits for nothing, so that a slow camera never slows the control loop."""
 
-    @property
-    def spec(self) -> CameraSpec: ...
+    if TYPE_CHECKING:
+        # A plain attribute will do: at run time nothing is in the way of `self.spec = ...`.
+        @property
+        def spec(self) -> CameraSpec: ...
 
     def connect(self) -> None:
         """Open the camera and return when its first image is there; DeviceError when none comes."""

@@ -65,8 +65,10 @@ class Outcome:
 class Environment(Protocol):
     """A class that inherits from this one need only give `spec`, `reset`, `step` and `render`."""
 
-    @property
-    def spec(self) -> EnvironmentSpec: ...
+    if TYPE_CHECKING:
+        # A plain attribute will do: at run time nothing is in the way of `self.spec = ...`.
+        @property
+        def spec(self) -> EnvironmentSpec: ...
 
     def reset(self, seed: int, *, instruction: str | None = None) -> tuple[Observation, EpisodeInfo]:
         """A new episode; the same seed gives the same one.

@@ -103,8 +103,10 @@ class Policy(Protocol):
     A class that inherits from this one need only give `spec` and `predict`.
     """
 
-    @property
-    def spec(self) -> PolicySpec: ...
+    if TYPE_CHECKING:
+        # A plain attribute will do: at run time nothing is in the way of `self.spec = ...`.
+        @property
+        def spec(self) -> PolicySpec: ...
 
     def predict(
         self,

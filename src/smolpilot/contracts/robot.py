@@ -169,8 +169,10 @@ class Robot(Protocol):
     answers with what was sent and why it differs. Nothing moves by itself: `connect` and `observe` send no goal.
     """
 
-    @property
-    def spec(self) -> RobotSpec: ...
+    if TYPE_CHECKING:
+        # A plain attribute will do: at run time nothing is in the way of `self.spec = ...`.
+        @property
+        def spec(self) -> RobotSpec: ...
 
     def connect(self) -> None:
         """Open robot and cameras, and hold the arm where it stands; DeviceError when something does not answer."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from smolpilot.errors import DeviceError
 from smolpilot.shown import plain, shown
@@ -51,8 +51,10 @@ class TeleoperatorReading:
 class Teleoperator(Protocol):
     """A device that a person moves, read once per tick."""
 
-    @property
-    def spec(self) -> TeleoperatorSpec: ...
+    if TYPE_CHECKING:
+        # A plain attribute will do: at run time nothing is in the way of `self.spec = ...`.
+        @property
+        def spec(self) -> TeleoperatorSpec: ...
 
     def connect(self) -> None:
         """Open the device; DeviceError when it does not answer."""

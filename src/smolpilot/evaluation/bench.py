@@ -15,7 +15,17 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from smolpilot.atomic import scratch_folder
-from smolpilot.contracts import POLICIES, TIMED, Embodiment, Observation, Policy, PolicyOptions, PolicySpec, TimedPolicy
+from smolpilot.contracts import (
+    POLICIES,
+    TIMED,
+    Embodiment,
+    Observation,
+    Policy,
+    PolicyOptions,
+    PolicySpec,
+    TimedPolicy,
+    made_up_observation,
+)
 from smolpilot.datasets import open_dataset
 from smolpilot.errors import NotFiniteError, SmolpilotError, UsageError
 from smolpilot.keys import ACTION, image_key
@@ -27,7 +37,6 @@ from .asking import checked_chunks
 from .bench_options import LEROBOT, BenchOptions
 from .binding import embodiment_of
 from .machine import machine
-from .made_up import made_up_observation
 from .policy_frames import CALIBRATION_FRAMES, recorded_frames
 from .scored import F32
 

@@ -1,12 +1,10 @@
-"""A made-up frame that fits a policy: for warm-up and for timing, never for a verdict."""
+"""A made-up frame that fits a SmolVLA policy: for warm-up and for timing, never for a verdict."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from smolpilot.keys import STATE, TASK, image_key
+from smolpilot.contracts import PolicyFacts, made_up_observation
 
 if TYPE_CHECKING:
     from smolpilot.policy.transforms import Recipe
@@ -17,14 +15,8 @@ def made_up_frame(recipe: Recipe, seed: int = 0) -> dict[str, Any]:
 
     recipe: what the policy's transforms are built from, `policy.recipe` or `engine.transforms.recipe`.
     """
-    rng = np.random.default_rng(seed)
+    from smolpilot.policy.policy import recipe_spec
+
     config = recipe.config
-    frame: dict[str, Any] = {}
-    for camera, slot in recipe.camera_map.items():
-        if slot is not None:
-            _, height, width = config.image_shapes[slot]
-            frame[image_key(camera)] = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
-    mean = recipe.statistics.get(STATE, {}).get("mean", np.zeros(config.state_dim))
-    frame[STATE] = np.asarray(mean, dtype=np.float32)
-    frame[TASK] = recipe.instructions[0] if recipe.instructions else "pick up the cube"
-    return frame
+    spec = recipe_spec(recipe, config, n_action_steps=config.n_action_steps, lineage={}, facts=PolicyFacts())
+    return made_up_observation(spec, seed)

@@ -5,29 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from smolpilot.option_types import Amount, Seed, Steps
+from .options import DemoOptions
 
 SUCCESS = 0.90  # with the right instruction, at least
 CHANCE = 0.20  # of who has learnt nothing, at most
-
-
-@dataclass(frozen=True)
-class DemoOptions:
-    """Record, train, evaluate and roll out a tiny policy on the shipped tabletop; about seven minutes on two cores.
-
-    Started again on the same folder, it skips what is finished and goes on with the rest.
-    """
-
-    out: Path = Path("demo")
-    """Folder for everything the demo makes."""
-    demonstrations: Amount = 500
-    """Episodes that the scripted expert records."""
-    steps: Steps = 1400
-    """Optimizer steps."""
-    rollouts: Amount = 100
-    """Fresh episodes per closed-loop test."""
-    seed: Seed = 0
-    """Seed of recording and training."""
 
 
 @dataclass(frozen=True)

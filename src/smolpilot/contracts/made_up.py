@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from smolpilot.contracts import HISTORY, PolicySpec, make_observation
 from smolpilot.keys import STATE
+
+from .observation import HISTORY, make_observation
+from .policy import PolicySpec
 
 _SIZE = (480, 640)  # of a camera whose images nobody knows
 _INSTRUCTION = "pick up the cube"
