@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from typing import Any, TextIO, cast
@@ -66,3 +67,24 @@ def unguarded(stream: TextIO) -> TextIO:
     while (inner := getattr(stream, "rich_proxied_file", None)) is not None:
         stream = inner
     return stream
+
+
+@contextlib.contextmanager
+def results_apart(apart: bool = True) -> Iterator[None]:
+    """While the block runs, what is printed goes to standard error, so that a result printed afterwards stands alone.
+
+    Policies and environments of other packages print what they like, also from C: both Python's stream and descriptor 1
+    are turned. apart: False does nothing.
+    """
+    if not apart or sys.stdout is None or sys.stderr is None:
+        yield
+        return
+    sys.stdout.flush()
+    kept = os.dup(1)
+    try:
+        os.dup2(2, 1)
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)

@@ -8,6 +8,7 @@ from typing import Any
 from smolpilot.cli.options import parse
 from smolpilot.cli.progress import progress_bar
 from smolpilot.evaluation.bench_options import BenchOptions
+from smolpilot.streams import results_apart
 from smolpilot.words import numbered
 
 _UNKNOWN = "-"
@@ -19,7 +20,7 @@ def main(args: list[str]) -> int:
     from smolpilot.evaluation.bench import bench
     from smolpilot.policy.camera_pairing import camera_text
 
-    with progress_bar() as progress:
+    with results_apart(options.json), progress_bar() as progress:
         document = bench(options, progress=progress)
     if options.json:
         print(json.dumps(document, indent=2))

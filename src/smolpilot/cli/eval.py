@@ -10,6 +10,7 @@ from smolpilot.cli.options import parse
 from smolpilot.cli.progress import progress_bar
 from smolpilot.errors import UsageError
 from smolpilot.evaluation.options import EvalOptions
+from smolpilot.streams import results_apart
 
 if TYPE_CHECKING:
     from smolpilot.contracts import Embodiment, Policy, PolicyOptions
@@ -28,7 +29,7 @@ def main(args: list[str]) -> int:
     from smolpilot.training.preflight import preflight_policy, stop_on_errors
 
     # Opened first: that the folder exists already should not be noticed after an hour of predictions.
-    with atomic_folder(options.out) as folder, progress_bar() as progress:
+    with results_apart(options.json), atomic_folder(options.out) as folder, progress_bar() as progress:
         dataset = open_dataset(options.dataset)
         dataset.check_videos()
         embodiment = embodiment_of(dataset.meta, options.robot, options.units)

@@ -12,6 +12,7 @@ import tyro
 from smolpilot.cli.options import parse
 from smolpilot.contracts.registry import REGISTRIES, Registry
 from smolpilot.errors import SmolpilotError
+from smolpilot.streams import results_apart
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,8 @@ def main(args: Sequence[str]) -> int:
         for plugin in registry.plugins():
             row = asdict(plugin)
             if options.check:
-                row["problem"] = _problem(registry, plugin.name)
+                with results_apart(options.json):
+                    row["problem"] = _problem(registry, plugin.name)
             rows.append(row)
     if options.json:
         print(json.dumps({"plugins": rows, "groups": {one.kind: one.group for one in REGISTRIES}}))

@@ -7,6 +7,7 @@ from typing import Any
 from smolpilot.cli.options import parse
 from smolpilot.cli.progress import progress_bar
 from smolpilot.evaluation.options import RolloutOptions
+from smolpilot.streams import results_apart
 
 DEFAULT = "tabletop"  # the environment when none is named: what `smolpilot record` and `demo` use
 
@@ -19,14 +20,15 @@ def main(args: list[str]) -> int:
     from smolpilot.environments import environment_factory
     from smolpilot.evaluation import embodiment_in, rollout, write_rollout_report
     from smolpilot.evaluation.calibration import frames_of
+    from smolpilot.evaluation.playing import close_environment
     from smolpilot.evaluation.summary import to_json
     from smolpilot.policies import open_policy
 
-    with atomic_folder(options.out) as folder, progress_bar() as progress:
-        make = environment_factory(options.env or DEFAULT, options.env_settings)
+    with results_apart(options.json), atomic_folder(options.out) as folder, progress_bar() as progress:
+        make = environment_factory(DEFAULT if options.env is None else options.env, options.env_settings)
         world = make()
         embodiment = embodiment_in(world.spec)
-        world.close()
+        close_environment(world)
         calibration = frames_of(options.calibrate_on) if options.calibrate_on is not None else None
         asked = policy_options(options, calibration, untrained=options.seed if options.untrained else None)
         policy = open_policy(options.policy, asked, embodiment)

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy.typing as npt
 
+from smolpilot.shown import shown
+
 from .observation import Image, Observation
+from .spec_check import SpecCheck, is_rate
 
 if TYPE_CHECKING:
     from smolpilot.robots import RobotProfile
@@ -31,6 +34,18 @@ class EnvironmentSpec:
     max_steps: int
     instructions: tuple[str, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """SmolpilotError for what no environment can be: whoever reads a spec may rely on it."""
+        check = SpecCheck(f"EnvironmentSpec {shown(self.name)}")
+        for name in ("name", "goal"):
+            found = getattr(self, name)
+            check.that(name, found, isinstance(found, str) and bool(found), "a text")
+        check.that("profile", self.profile, hasattr(self.profile, "action_joints"), "a RobotProfile")
+        check.that("rate", self.rate, is_rate(self.rate), "steps per second, above 0")
+        check.whole("max_steps", self.max_steps, 1)
+        check.texts("instructions", self.instructions)
+        check.that("labels", self.labels, isinstance(self.labels, Mapping), "label -> what it says")
 
     @property
     def cameras(self) -> tuple[str, ...]:

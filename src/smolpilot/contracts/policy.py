@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from smolpilot.errors import UsageError
+from smolpilot.shown import shown
 from smolpilot.statistics import Statistics
 
 from .observation import Floats, Observation
+from .spec_check import SpecCheck, is_rate
 
 if TYPE_CHECKING:
     from smolpilot.robots import RobotProfile
@@ -79,6 +81,28 @@ class PolicySpec:
     statistics: Statistics = field(default_factory=dict)
     capabilities: frozenset[str] = frozenset()
     facts: PolicyFacts = field(default_factory=PolicyFacts)
+
+    def __post_init__(self) -> None:
+        """SmolpilotError for what no policy can be: whoever reads a spec may rely on it."""
+        check = SpecCheck(f"PolicySpec {shown(self.name)}")
+        check.that("name", self.name, isinstance(self.name, str) and bool(self.name), "a text")
+        check.whole("state_dim", self.state_dim, 0)
+        check.whole("action_dim", self.action_dim, 1)
+        check.whole("chunk_size", self.chunk_size, 1)
+        check.whole("n_action_steps", self.n_action_steps, 1)
+        check.that("n_action_steps", self.n_action_steps, self.n_action_steps <= self.chunk_size,
+                   f"1 to {self.chunk_size}, the chunk_size")  # fmt: skip
+        check.whole("n_obs_steps", self.n_obs_steps, 1)
+        for name in ("cameras", "action_names", "action_units", "instructions"):
+            check.texts(name, getattr(self, name))
+        for name in ("action_names", "action_units"):
+            found = getattr(self, name)
+            check.that(
+                name, found, len(found) in (0, self.action_dim), f"{self.action_dim} of them (action_dim), or none"
+            )
+        check.that("rate", self.rate, self.rate is None or is_rate(self.rate), "actions per second, above 0, or None")
+        check.that("facts", self.facts, isinstance(self.facts, PolicyFacts), "a PolicyFacts")
+        check.texts("capabilities", self.capabilities)
 
 
 @dataclass(frozen=True)

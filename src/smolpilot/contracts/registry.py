@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from smolpilot.errors import SmolpilotError, UsageError, did_you_mean
 from smolpilot.shown import plain
+
+from .strangers import blamed
 
 _LIMIT = 120  # characters of a name or cause that a message shows
 
@@ -71,22 +74,16 @@ class Registry:
 
 def _load(plugin: Plugin) -> Callable[..., Any]:
     module, _, attributes = plugin.target.partition(":")
-    try:
+    whose = f"The {plugin.kind} '{plain(plugin.name, _LIMIT)}' of {plugin.origin}"
+    fix = f"mend or uninstall {plugin.origin}; `python -c 'import {module}'` shows where it fails"
+    ours = plugin.origin == "smolpilot"  # whose failures are bugs, to be seen whole
+    with nullcontext() if ours else blamed(f"{whose} ({plain(plugin.target, _LIMIT)}) cannot be imported", fix=fix):
         target: Any = importlib.import_module(module)
         for attribute in filter(None, attributes.split(".")):
             target = getattr(target, attribute)
-    except Exception as error:  # the package's own code may raise what it likes
-        if plugin.origin == "smolpilot":
-            raise
-        cause = plain(f"{type(error).__name__}: {error}", 4 * _LIMIT)
-        raise SmolpilotError(
-            f"The {plugin.kind} '{plain(plugin.name, _LIMIT)}' of {plugin.origin} ({plugin.target}) cannot be "
-            f"imported: {cause}",
-            fix=f"mend or uninstall {plugin.origin}; `python -c 'import {module}'` shows where it fails",
-        ) from error
     if not callable(target):
         raise SmolpilotError(
-            f"The {plugin.kind} '{plain(plugin.name, _LIMIT)}' of {plugin.origin} is a {type(target).__name__}.",
+            f"{whose} is a {type(target).__name__}.",
             expected="a class or function that makes one",
         )
     found: Callable[..., Any] = target

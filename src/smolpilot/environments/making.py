@@ -7,11 +7,13 @@ import math
 import types
 import typing
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import nullcontext
 from typing import Any, Literal
 
 import pydantic
 
 from smolpilot.contracts import ENVIRONMENTS, Environment
+from smolpilot.contracts.strangers import blamed
 from smolpilot.errors import SmolpilotError, UsageError, did_you_mean
 from smolpilot.option_types import check_truths
 from smolpilot.shown import LIMIT, plain, shown
@@ -44,19 +46,13 @@ def environment_factory(name: str, settings: Mapping[str, Any] | None = None) ->
 
 
 def _made(name: str, factory: Callable[..., Any], settings: Mapping[str, Any]) -> Environment:
-    try:
+    whose = f"The environment '{plain(name, LIMIT)}'"
+    with nullcontext() if name in SHIPPED else blamed(f"{whose} cannot be made"):
         made = factory(**settings)
-    except SmolpilotError:
-        raise
-    except Exception as error:  # the package's own code may raise what it likes
-        if name in SHIPPED:
-            raise
-        cause = plain(f"{type(error).__name__}: {error}", 2 * LIMIT)
-        raise SmolpilotError(f"The environment '{plain(name, LIMIT)}' cannot be made: {cause}") from error
     lacking = [part for part in ("spec", "reset", "step", "render", "close") if not hasattr(made, part)]
     if lacking:
         raise SmolpilotError(
-            f"The environment '{plain(name, LIMIT)}' is a {type(made).__name__} without {', '.join(lacking)}.",
+            f"{whose} is a {type(made).__name__} without {', '.join(lacking)}.",
             expected="an Environment (smolpilot.contracts)",
         )
     environment: Environment = made

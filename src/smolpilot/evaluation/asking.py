@@ -16,10 +16,22 @@ if TYPE_CHECKING:
 
 
 def checked_chunks(policy: Policy, observations: Sequence[Observation], seeds: Sequence[int]) -> F32:
-    """Chunks float32 [B, H, A] for the observations; CheckpointError when the policy answers with another shape."""
+    """Chunks float32 [B, H, A] for the observations; CheckpointError for another shape or type."""
     spec = policy.spec
-    chunks: F32 = np.asarray(policy.predict(observations, seeds=seeds), dtype=np.float32)
+    answer = policy.predict(observations, seeds=seeds)
+    try:
+        found = np.asarray(answer)
+    except (TypeError, ValueError, RuntimeError):  # ragged lists; tensors of another device or with a gradient
+        found = np.asarray(None)
     expected = (len(observations), spec.chunk_size, spec.action_dim)
+    if found.dtype.kind not in "fiu":
+        raise CheckpointError(
+            f"The policy {spec.name} answered {len(observations)} observations with a {type(answer).__name__} that is "
+            "no array of real numbers.",
+            expected=f"a numpy array float32 {list(expected)}",
+        )
+    with np.errstate(over="ignore"):  # infinity, then, which is told
+        chunks: F32 = np.array(found, dtype=np.float32)  # a copy: the policy may use its array again
     if chunks.shape != expected:
         raise CheckpointError(
             f"The policy {spec.name} answered {len(observations)} observations with an array of shape "

@@ -14,12 +14,12 @@ import numpy.typing as npt
 from smolpilot.contracts import History, Image, UntrainedInstructionWarning, check_horizon
 from smolpilot.errors import CheckpointError, SmolpilotError, UsageError
 from smolpilot.keys import TASK
-from smolpilot.shown import plain as shown_plain
 
 from .asking import checked_chunks
 from .fit import check_fit
 from .machine import machine
 from .origin import describe_policy, instruction_warnings
+from .playing import Play, close_environment
 from .results import summarise_runs
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def _made(make: Callable[[], Environment], count: int) -> Iterator[list[Environm
         yield made
     finally:
         for world in made:
-            world.close()
+            close_environment(world)
 
 
 class _Group:
@@ -128,6 +128,7 @@ class _Group:
 
     def __init__(self, policy: Policy, worlds: list[Environment], seeds: list[int], recorded: int) -> None:
         self._policy, self._worlds, self._seeds, self._recorded = policy, worlds, seeds, recorded
+        self._plays = [Play(world) for world in worlds]
         self._observations: list[Observation] = []
         self._histories = [History(policy.spec.n_obs_steps) for _ in seeds]
         self._plans = 0
@@ -162,24 +163,21 @@ class _Group:
                 self._act(i, plans[i][step])
 
     def _reset(self, i: int, seed: int, swap: bool) -> tuple[Observation, EpisodeInfo]:
-        world = self._worlds[i]
-        with _named(world, seed, 0):
-            observation, info = world.reset(seed)
+        play = self._plays[i]
+        observation, info = play.reset(seed)
         if not swap:
             return observation, info
         if not info.alternatives:
             raise UsageError(
-                f"The environment {world.spec.name} has no other instruction for the scene of seed {seed}.",
+                f"The environment {self._worlds[i].spec.name} has no other instruction for the scene of seed {seed}.",
                 expected="scenes with more than one goal",
                 fix="leave --swap-instruction out",
             )
-        with _named(world, seed, 0):
-            return world.reset(seed, instruction=info.alternatives[0])
+        return play.reset(seed, info.alternatives[0])
 
     def _act(self, i: int, action: npt.NDArray[np.float32]) -> None:
         run, world = self.runs[i], self._worlds[i]
-        with _named(world, run.seed, run.steps + 1):
-            observation, outcome = world.step(action)
+        observation, outcome = self._plays[i].step(action)
         self._observations[i] = self._histories[i].add({**observation, TASK: run.instruction})
         run.steps += 1
         self._record(i)
@@ -195,9 +193,7 @@ class _Group:
 
     def _record(self, i: int) -> None:
         if i < self._recorded:
-            run, world = self.runs[i], self._worlds[i]
-            with _named(world, run.seed, run.steps):
-                run.pictures.append(np.asarray(world.render(), dtype=np.uint8))
+            self.runs[i].pictures.append(self._plays[i].render())
 
 
 def _settle(run: Run, outcome: Outcome) -> None:
@@ -208,20 +204,3 @@ def _settle(run: Run, outcome: Outcome) -> None:
 def _plan_seed(episode: int, number: int) -> int:
     """A seed of the plan's own, 63 bits: it does not depend on how many episodes run beside it."""
     return int(np.random.SeedSequence([episode, number]).generate_state(1, np.uint64)[0] >> np.uint64(1))
-
-
-@contextmanager
-def _named(world: Environment, seed: int, step: int) -> Iterator[None]:
-    """What somebody's environment raises becomes one error that names it, the seed and the step."""
-    try:
-        yield
-    except SmolpilotError:
-        raise
-    except Exception as error:
-        name = world.spec.name
-        cause = shown_plain(f"{type(error).__name__}: {error}", 500)
-        at = f"step {step}" if step else "the start"
-        raise SmolpilotError(
-            f"The environment {name} fails in the episode of seed {seed}, at {at}: {cause}",
-            fix=f"report it to the makers of {name} (SMOLPILOT_TRACEBACK=1 shows where), or start from another seed",
-        ) from error

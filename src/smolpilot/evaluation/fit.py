@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from smolpilot.contracts import Embodiment
-from smolpilot.errors import UsageError
+from smolpilot.contracts import Embodiment, EnvironmentSpec
+from smolpilot.errors import SmolpilotError, UsageError
 from smolpilot.robots.mapping import made_up
 from smolpilot.robots.profile import spellings
 
 if TYPE_CHECKING:
-    from smolpilot.contracts import EnvironmentSpec, PolicySpec
+    from smolpilot.contracts import PolicySpec
     from smolpilot.robots import Joint
 
 
 def embodiment_in(world: EnvironmentSpec) -> Embodiment:
     """What a policy is opened for that will act in an environment."""
+    _check_spec(world)
     profile = world.profile
     return Embodiment(
         owner=f"the environment {world.name}",
@@ -31,6 +32,7 @@ def embodiment_in(world: EnvironmentSpec) -> Embodiment:
 
 def check_fit(spec: PolicySpec, world: EnvironmentSpec) -> None:
     """UsageError, with both sides by name, when the policy is for other joints, units or cameras."""
+    _check_spec(world)
     own = spec.profile
     sides: tuple[tuple[str, int, Sequence[str], Sequence[Joint], Sequence[Joint]], ...] = (
         ("state", spec.state_dim, (), own.state_joints if own else (), world.profile.state_joints),
@@ -60,6 +62,14 @@ def check_fit(spec: PolicySpec, world: EnvironmentSpec) -> None:
             f"{', '.join(world.cameras) or 'none'}.",
             expected=f"the cameras of the policy: {', '.join(spec.cameras)}",
             fix="say which of them takes its place: --camera-map NAME=SLOT ...",
+        )
+
+
+def _check_spec(found: object) -> None:
+    if not isinstance(found, EnvironmentSpec):
+        raise SmolpilotError(
+            f"The environment has a spec of type {type(found).__name__}.",
+            expected="an EnvironmentSpec (smolpilot.contracts)",
         )
 
 

@@ -44,7 +44,7 @@ class RobotFrames:
     def _single(self, row: int) -> dict[str, Any]:
         if row not in self._kept:
             seen = {camera: self._dataset.image(row, camera) for camera in self._bound.cameras}
-            self._kept[row] = make_observation(self.states[row], seen, self._dataset.instruction(row))
+            self._kept[row] = make_observation(self.states[row].copy(), seen, self._dataset.instruction(row))
             while len(self._kept) > self._before + 1:
                 self._kept.popitem(last=False)
         return self._kept[row]

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from smolpilot.contracts import POLICIES, Embodiment, Policy, PolicyOptions, PolicySpec
-from smolpilot.errors import SmolpilotError, UsageError, did_you_mean
+from smolpilot.contracts.policy import TOKENS, TWO_STAGE
+from smolpilot.contracts.strangers import blamed
+from smolpilot.errors import CheckpointError, SmolpilotError, UsageError, did_you_mean
 from smolpilot.shown import LIMIT, plain
+
+from .shipped import SHIPPED
 
 if TYPE_CHECKING:
     from smolpilot.policy.locate import Located
@@ -28,12 +33,19 @@ def open_policy(source: str | Path, options: PolicyOptions = _DEFAULTS, embodime
     from smolpilot.policy.locate import existing, looks_like_hub_id
 
     text = str(source)
-    if text and existing(source) is not None:
-        return _open_folder(text, options, embodiment)
     names = POLICIES.names()
+    if text and existing(source) is not None:
+        try:
+            return _open_folder(text, options, embodiment)
+        except CheckpointError as error:
+            if text not in names:
+                raise
+            raise CheckpointError(
+                error.found, expected=error.expected, fix=f"`{text}:` for the policy of that name instead of the folder"
+            ) from error
     name, colon, rest = text.partition(":")
-    if name in names or (colon and _is_word(name)):
-        return _checked(name, POLICIES.get(name)(rest, options, embodiment))
+    if not is_drive(text) and (name in names or (colon and _is_word(name))):
+        return _of_name(name, rest, options, embodiment)
     if looks_like_hub_id(text):
         return _open_smolvla(text, options, embodiment)
     found = f"There is no checkpoint at {plain(text, LIMIT)}" if text else "No policy is named"
@@ -42,6 +54,22 @@ def open_policy(source: str | Path, options: PolicyOptions = _DEFAULTS, embodime
         expected=f"a checkpoint folder, a run folder, an ONNX export, a hub id ORG/NAME, or one of {', '.join(names)}",
         fix=did_you_mean(text, names) if _is_word(text) else "check the path",
     )
+
+
+def is_drive(text: str) -> bool:
+    """Whether a text is a path of Windows: the colon is its drive's."""
+    return re.match(r"[A-Za-z]:[\\/]", text) is not None
+
+
+def _of_name(name: str, source: str, options: PolicyOptions, embodiment: Embodiment | None) -> Policy:
+    """A registered policy; that of another package behind a guard, as it may raise what it likes."""
+    factory = POLICIES.get(name)
+    if name in SHIPPED:
+        return _checked(name, factory(source, options, embodiment))
+    from .guarded import GuardedPolicy
+
+    with blamed(f"The policy '{plain(name, LIMIT)}' cannot be opened", fix="SMOLPILOT_TRACEBACK=1 shows where"):
+        return GuardedPolicy(name, _checked(name, factory(source, options, embodiment)))
 
 
 def _open_folder(source: str, options: PolicyOptions, embodiment: Embodiment | None) -> Policy:
@@ -93,4 +121,10 @@ def _checked(name: str, made: Any) -> Policy:
             expected="spec, predict, reset and close, as smolpilot.contracts.Policy has them",
             fix="inherit from smolpilot.contracts.Policy: it brings reset and close",
         )
+    for capability, parts in ((TOKENS, ("token_room",)), (TWO_STAGE, ("begin", "finish"))):
+        if capability in made.spec.capabilities and (lacks := [part for part in parts if not hasattr(made, part)]):
+            raise SmolpilotError(
+                f"The policy '{name}' names the capability '{capability}' and has no {' and no '.join(lacks)}.",
+                expected="what smolpilot.contracts says of each capability",
+            )
     return cast(Policy, made)

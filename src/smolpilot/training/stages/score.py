@@ -153,6 +153,7 @@ def check_simulation(stage: Stage, part: Part, profile: RobotProfile) -> None:
         return
     from smolpilot.environments import make_environment
     from smolpilot.evaluation.fit import check_fit
+    from smolpilot.evaluation.playing import close_environment
 
     assert simulation.env is not None
     state, action = len(profile.state_joints), len(profile.action_joints)
@@ -162,7 +163,7 @@ def check_simulation(stage: Stage, part: Part, profile: RobotProfile) -> None:
         try:
             check_fit(trained, world.spec)
         finally:
-            world.close()
+            close_environment(world)
     except UsageError as error:
         raise UsageError(f"Stage {stage.name}: {error.found}", expected=error.expected, fix=error.fix) from error
 
