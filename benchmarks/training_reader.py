@@ -114,7 +114,7 @@ def main() -> None:
                 result = measured(trees[name], dataset, order, workers, options)
                 found[name, order, workers].append(result)
                 print(f"  {name}, {order}, workers {workers}: {result[0]:.1%}, {result[1]:.1f}/s", flush=True)
-    print(f"\n{os.cpu_count()} cores, batches of {BATCH}, two cameras AV1 480x640, tiny policy, median of {options.rounds}")
+    print(f"\n{os.cpu_count()} cores, batches of {BATCH}, two cameras, tiny policy; median of {options.rounds} rounds")
     for (name, order, workers), results in found.items():
         waits, rates = zip(*results, strict=True)
         line = f"{name:<10}{order:<7} workers {workers}  waits {statistics.median(waits):6.1%} of the time  "
