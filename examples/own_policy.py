@@ -9,8 +9,6 @@ from smolpilot.policies.reading import read_state
 
 
 class Nearest(Policy):
-    spec = None  # known once it is opened
-
     def __init__(self, source, options, embodiment):
         """source: a LeRobot dataset folder, as in `nearest:DATASET`."""
         options.only("nearest", "device", "camera_map")

@@ -39,6 +39,7 @@ def test_it_leaves_recordings_policy_evaluation_rollouts_and_one_report(finished
     for words in ("right instruction", "other block named", "untrained weights", "arm held still", "<video"):
         assert words in page
     assert not re.search(r"(src|href)=\"https?:", page)  # self-contained
+    assert '<div class="banner good">Arm held still: success in 0' in page  # who does nothing is there to fail
 
 
 def test_again_does_nothing_twice_and_gives_the_same_verdict(

@@ -189,7 +189,7 @@ def test_everything_that_is_missing_is_told_at_once(tmp_path: Path, capsys: pyte
     for missing in ("--dataset is missing", "nothing to train", "--steps is missing", "--out is missing"):
         assert missing in said
     said = refused(capsys, ["eval"])
-    assert "BUNDLE, --dataset PATH, --out PATH" in said
+    assert "POLICY, --dataset PATH, --out PATH" in said
 
 
 @pytest.mark.parametrize(

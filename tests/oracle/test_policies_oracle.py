@@ -32,10 +32,13 @@ from smolpilot.contracts import (
 from smolpilot.datasets import open_dataset
 from smolpilot.errors import CheckpointError, NotFiniteError, TransformError, UsageError
 from smolpilot.evaluation import evaluate, rollout
+from smolpilot.evaluation.bench import bench
+from smolpilot.evaluation.bench_options import BenchOptions
 from smolpilot.evaluation.binding import embodiment_of
 from smolpilot.evaluation.closed_loop import _plan_seed
 from smolpilot.keys import ACTION, STATE, image_key
-from smolpilot.policies.lerobot import open_lerobot
+from smolpilot.policies.lerobot import open_beside, open_lerobot
+from smolpilot.policy import localize, new_policy, save_bundle
 from smolpilot.robots import RobotProfile
 
 from ..policies.helpers_conformance import check_policy
@@ -397,3 +400,32 @@ def test_temporal_ensembling_is_said(tmp_path: Path, embodiment: Embodiment) -> 
     assert policy.spec.n_action_steps == 1
     assert any("temporal ensembling is LeRobot's select_action" in note for note in policy.spec.facts.notes)
     np.testing.assert_allclose(policy.predict([one])[0], Peer(folder).chunk(one), rtol=0, atol=1e-6)
+
+
+def test_smolvla_starts_from_the_same_noise_as_ours(tiny_dataset: Path, tmp_path: Path) -> None:
+    """And `bench --against` takes LeRobot with the same weights, an ACT and a baseline in one run."""
+    dataset = open_dataset(tiny_dataset)
+    ours = new_policy("tiny", meta=dataset.meta, device="cpu")
+    bundle = save_bundle(ours, tmp_path / "bundle")
+    copy = save_bundle(ours, tmp_path / "localized")
+    localize(copy)
+    theirs = open_lerobot(copy, PLAIN, embodiment_of(dataset.meta))
+    assert theirs.spec.facts.kind == "smolvla"
+    assert theirs.spec.chunk_size == ours.config.chunk_size
+    images = {camera: dataset.image(4, camera) for camera in ("front", "wrist")}
+    seen = [make_observation(dataset.states[row], images, "touch the red block") for row in (3, 9, 25)]
+    seeds = [5, 6, 2**62 + 3]
+    beside = open_beside(copy, PLAIN, embodiment_of(dataset.meta))["LeRobot float32"]
+    np.testing.assert_allclose(beside.predict(seen, seeds=seeds), ours.predict(seen, seeds=seeds), rtol=0, atol=1e-5)
+    check_policy(theirs, seen)
+    act = write_checkpoint(tmp_path / "act", act_config())
+    options = BenchOptions(str(bundle), against=("lerobot", str(act), "hold-state"), modes=("plain",), repeats=1,
+                           dataset=tiny_dataset, device="cpu")  # fmt: skip
+    document = bench(options)
+    rows = {row["name"]: row for row in document["rows"]}
+    assert list(rows) == ["plain", "LeRobot float32", "LeRobot as built", "act", "hold-state"]
+    assert document["reference"] in ("LeRobot float32", "LeRobot as built")
+    assert 0 < rows["LeRobot float32"]["sigma"] < 1e-4
+    assert rows["act"]["sigma"] is None
+    assert 0 < rows["act"]["network_p50_ms"] <= rows["act"]["total_p50_ms"]
+    assert rows["act"]["memory_mb"] == pytest.approx(45, rel=0.1)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from smolpilot.cli.main import main
 from smolpilot.contracts import Embodiment, PolicyOptions
 from smolpilot.datasets import open_dataset
 from smolpilot.errors import UsageError
@@ -46,7 +47,9 @@ def test_the_example_is_short() -> None:
     assert len(lines) <= 40
 
 
-def test_a_package_of_that_file_adds_it_by_name(tiny_dataset: Path, tmp_path: Path) -> None:
+def test_a_package_of_that_file_adds_it_by_name(
+    tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     site = install_package(tmp_path, "own_policy", EXAMPLE.read_text(encoding="utf-8"), POINTS)
     name = f"nearest:{tiny_dataset}"
     out = str(tmp_path / "report")
@@ -56,10 +59,10 @@ def test_a_package_of_that_file_adds_it_by_name(tiny_dataset: Path, tmp_path: Pa
     document = json.loads(done.stdout)
     assert [joint["mae"] for joint in document["joints"]] == [0, 0, 0], "what it has seen it knows"
     assert document["bundle"]["kind"] == "nearest"
+    # The others in this process.
+    monkeypatch.syspath_prepend(site)
     options = ["--dataset", str(tiny_dataset), "--repeats", "1", "--against", "hold-state", "--json"]
-    done = run_smolpilot(site, "bench", name, *options)
-    assert done.returncode == 0, done.stderr
-    assert [row["name"] for row in json.loads(done.stdout)["rows"]] == ["nearest", "hold-state"]
-    done = run_smolpilot(site, "bench", "nearst:x", "--repeats", "1")
-    assert done.returncode == 2
-    assert "Did you mean 'nearest'?" in done.stderr
+    assert main(["bench", name, *options]) == 0
+    assert [row["name"] for row in json.loads(capsys.readouterr().out)["rows"]] == ["nearest", "hold-state"]
+    assert main(["bench", "nearst:x", "--repeats", "1"]) == 2
+    assert "Did you mean 'nearest'?" in capsys.readouterr().err

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import pickle
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,6 @@ import pytest
 import torch
 
 from smolpilot.datasets import Dataset, DatasetWriter, open_dataset
-from smolpilot.errors import TransformError
-from smolpilot.policy import Transform, new_policy
 from smolpilot.policy.byte_tokenizer import byte_level_folder
 from smolpilot.policy.inputs import PolicyInputs
 from smolpilot.policy.joints import FrameLayout, to_policy_order
@@ -23,10 +20,6 @@ from smolpilot.policy.tokenizer import PolicyTokenizer
 from smolpilot.policy.transforms import Transforms
 from smolpilot.robots import JointLayout, RobotProfile
 from smolpilot.training.batches import Batches
-from smolpilot.training.sampler import Sampler
-from smolpilot.training.validation import Validator
-
-from ..policy.helpers_new_transforms import Crop, DeltaActions, Politely, UpsideDown, with_extra
 
 CPU = torch.device("cpu")
 H = 7
@@ -48,12 +41,7 @@ def square(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 
 def transforms_for(
-    dataset: Dataset,
-    *,
-    size: tuple[int, int] | None = (64, 64),
-    height: int = 48,
-    extra: Sequence[Transform] = (),
-    **config: Any,
+    dataset: Dataset, *, size: tuple[int, int] | None = (64, 64), height: int = 48, **config: Any
 ) -> Transforms:
     """Transforms for a robot with another joint order and units than the dataset's, and one empty slot."""
     names = dataset.meta.state_names
@@ -73,7 +61,6 @@ def transforms_for(
         camera_map={"front": "first", "wrist": "second"},
         profile=profile,
         source=layout,
-        extra=extra,
     )
 
 
@@ -122,8 +109,8 @@ def test_loader_processes_give_the_same_stream(dataset: Dataset) -> None:
     transforms = transforms_for(dataset)
     kept = Batches(dataset, transforms, CPU, chunk_size=H)
     decoded = Batches(dataset, transforms, CPU, chunk_size=H, memory_gb=0.0, workers=2)
-    sampler = Sampler(len(dataset), 4, seed=5)
-    streams = [list(batches.stream(sampler, 3, 8)) for batches in (kept, decoded)]
+    order = kept.order(4, 5)
+    streams = [list(batches.stream(order, 3, 8)) for batches in (kept, decoded)]
     assert len(streams[0]) == len(streams[1]) == 5
     for left, right in zip(*streams, strict=True):
         assert_equal(left, right)
@@ -139,55 +126,3 @@ def test_only_the_wanted_rows_are_held(dataset: Dataset) -> None:
     assert kept == pytest.approx(1e9 * (whole.needed_gb - batches.needed_gb), rel=0.01)
     assert batches.needed_gb == pytest.approx(whole.needed_gb * len(rows) / len(dataset))
     assert_equal(batches.batch(rows[[2, 0]]), transforms.inputs([dataset[40], dataset[2]]))
-
-
-@pytest.mark.parametrize("memory_gb", [None, 0.0], ids=["in memory", "decoded when needed"])
-@pytest.mark.parametrize("extra", [[DeltaActions()], [UpsideDown("first"), Crop()], [Politely()],
-                                   [Politely(), DeltaActions(), UpsideDown("second")]], ids=len)  # fmt: skip
-def test_a_new_transform_reaches_the_batches(dataset: Dataset, extra: list[Transform], memory_gb: float | None) -> None:
-    transforms = transforms_for(dataset, extra=extra)
-    batches = Batches(dataset, transforms, CPU, chunk_size=H, memory_gb=memory_gb)
-    rows = [0, 5, len(dataset) - 1]
-    expected = transforms.inputs([dataset[i] for i in rows])
-    assert_equal(batches.batch(rows), expected)
-    plain = transforms_for(dataset).inputs([dataset[i] for i in rows])
-    changed = [field for field in ("images", "tokens", "actions", "state")
-               if not torch.equal(getattr(plain, field), getattr(expected, field))]  # fmt: skip
-    kinds = {DeltaActions: "actions", UpsideDown: "images", Crop: "images", Politely: "tokens"}
-    assert set(changed) == {kinds[type(one)] for one in extra}
-
-
-@pytest.mark.parametrize("extra", [[], [DeltaActions()]], ids=["rows", "chunks"])
-def test_a_recorded_nan_is_named_before_the_first_batch(
-    dataset: Dataset, extra: list[Transform], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    broken = dataset.actions.copy()
-    broken[20, 1] = np.nan
-    monkeypatch.setattr(Dataset, "actions", property(lambda self: broken))
-    with pytest.raises(TransformError, match="'action' is NaN for joint 'lift'"):
-        Batches(dataset, transforms_for(dataset, extra=extra), CPU, chunk_size=H)
-
-
-def test_a_new_transform_reaches_pictures_that_are_kept_as_bytes(square: Dataset) -> None:
-    transforms = transforms_for(square, size=None, height=64, extra=[UpsideDown("first")])
-    batches = Batches(square, transforms, CPU, chunk_size=H)
-    assert batches.needed_gb == pytest.approx(2 * 64 * 64 * 3 * len(square) / 1e9)
-    assert_equal(batches.batch([3, 7]), transforms.inputs([square[3], square[7]]))
-
-
-def test_a_new_transform_reaches_the_validation(tiny_dataset: Path) -> None:
-    own = {"chunk_size": H, "n_action_steps": H}
-    plain = new_policy("tiny", meta=open_dataset(tiny_dataset).meta, device="cpu", overrides=own)
-    policy = with_extra(plain, DeltaActions(), UpsideDown("front"))
-    dataset, rows = open_dataset(tiny_dataset, chunk_size=H), np.array([1, 20, 50])
-    batches = Batches(dataset, policy.transforms, CPU, chunk_size=H, rows=rows)
-    found = Validator(batches, rows, batch_size=2, seed=0).run(policy)
-    assert found is not None
-    draws = torch.Generator().manual_seed(20_000)
-    noise = torch.cat([torch.randn(count, H, 32, generator=draws) for count in (2, 1)])
-    frames = [dict(dataset[int(row)]) for row in rows]
-    apart = [
-        (policy.predict_chunk(frame, drawn) - torch.as_tensor(frame["action"])).abs()[~frame["action_is_pad"]]
-        for frame, drawn in zip(frames, noise, strict=True)
-    ]
-    np.testing.assert_allclose(found.mae, torch.cat(apart).mean(dim=0), rtol=1e-4)

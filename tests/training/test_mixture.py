@@ -15,13 +15,14 @@ import torch
 from safetensors.torch import load_file
 
 from smolpilot.datasets import Dataset, open_dataset, split_episodes
+from smolpilot.datasets.order import Rows
 from smolpilot.errors import DatasetError, UsageError
 from smolpilot.evaluation.selection import choose_episodes
 from smolpilot.keys import ACTION
 from smolpilot.policy import Policy, load_policy, new_policy
 from smolpilot.policy.inputs import PolicyInputs
 from smolpilot.training import TrainingStoppedError, TrainOptions, train
-from smolpilot.training.batches import Batches, Rows
+from smolpilot.training.batches import Batches
 from smolpilot.training.frame_cache import FrameCache, cache_spec
 from smolpilot.training.metrics_log import read_metrics
 from smolpilot.training.mixture import Mixture
@@ -116,8 +117,8 @@ def test_a_batch_equals_that_of_the_undivided_recording(
 
 def test_loader_processes_give_the_same_stream(policy: Policy, halves: list[Dataset]) -> None:
     kept, decoded = mixture(policy, halves), mixture(policy, halves, memory_gb=0.0, workers=2)
-    sampler = kept.sampler(4, 5)
-    streams = [list(both.stream(sampler, 3, 8)) for both in (kept, decoded)]
+    order = kept.order(4, 5)
+    streams = [list(both.stream(order, 3, 8)) for both in (kept, decoded)]
     assert [len(stream) for stream in streams] == [5, 5]
     for left, right in zip(*streams, strict=True):
         assert_equal(left, right)
@@ -183,6 +184,19 @@ def test_a_stopped_run_that_goes_on_equals_an_uninterrupted_one(
     expected, found = weights(finished), weights(run)
     assert all(torch.equal(expected[name], found[name]) for name in expected)
     assert metrics(run) == metrics(finished)
+
+
+def test_a_decoded_mixture_in_local_order_goes_on(
+    tiny_dataset: Path, tmp_path: Path, interrupted_after: Callable[..., AbstractContextManager[None]]
+) -> None:
+    local = {"order": "local", "frames_gb": 0.0, "workers": 0, "eval_every": 6}
+    whole = train(options(tiny_dataset, tmp_path / "whole", **local))
+    with interrupted_after(4), pytest.raises(TrainingStoppedError, match="after step 4 of 6"):
+        train(options(tiny_dataset, tmp_path / "run", **local))
+    run = train(TrainOptions(out=tmp_path / "run", resume=True))
+    expected, found = weights(whole), weights(run)
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    assert metrics(run) == metrics(whole)
 
 
 def test_a_changed_dataset_is_not_gone_on_with(finished: Path, tiny_dataset: Path, tmp_path: Path) -> None:

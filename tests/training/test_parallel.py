@@ -122,8 +122,8 @@ def steps(world: World, dataset: Path, micro_batch: int | None, count: int) -> d
     batches = Batches(data, policy.transforms, torch.device("cpu"), chunk_size=H)
     trainer = Trainer(resolve(options), policy, batches, None, "", world)
     found: dict[str, torch.Tensor] = {}
-    for number, inputs in enumerate(batches.stream(trainer.sampler, 0, count)):
-        trainer._step(trainer.augmentation(inputs, trainer.sampler.places(trainer.state.step)))
+    for number, inputs in enumerate(batches.stream(trainer.order, 0, count)):
+        trainer._step(trainer.augmentation(inputs, trainer.order.places(trainer.state.step)))
         found |= {f"{number}/{n}": p.grad.clone() for n, p in policy.model.named_parameters() if p.grad is not None}
         found[f"{number}/loss"] = trainer._losses[-1]
     return found | {f"end/{name}": value.clone() for name, value in policy.model.state_dict().items()}

@@ -1,77 +1,153 @@
-"""Batches made ahead: the same ones in the same order, errors passed on, nothing left running."""
+"""Batches read ahead while training: the same whoever reads them, each picture decoded once, nothing left running."""
 
 from __future__ import annotations
 
+import dataclasses
+import shutil
 import threading
-from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from smolpilot.datasets import open_dataset
-from smolpilot.policy import new_policy
+from smolpilot.datasets import Dataset, open_dataset
+from smolpilot.datasets.prefetch import THREAD, ahead
+from smolpilot.errors import DatasetError
+from smolpilot.policy import Policy, new_policy
+from smolpilot.policy.inputs import PolicyInputs
 from smolpilot.training.batches import Batches
-from smolpilot.training.prefetch import ahead, to_device
+from smolpilot.training.mixture import Mixture
+from smolpilot.training.prefetch import prepared, to_device
 
 
 def threads() -> int:
-    return sum(thread.name == "batches" for thread in threading.enumerate())
+    return sum(thread.name.startswith(THREAD) for thread in threading.enumerate())
 
 
-def test_the_same_batches_in_the_same_order(tiny_dataset: Path) -> None:
-    dataset = open_dataset(tiny_dataset)
-    policy = new_policy("tiny", meta=dataset.meta, seed=1, device="cpu")
-    batches = Batches(dataset, policy.transforms, policy.device, chunk_size=policy.config.chunk_size)
-    plain = list(batches.stream(batches.sampler(4, 0), 3, 9))
-    early = list(ahead(batches.stream(batches.sampler(4, 0), 3, 9)))
-    assert len(early) == 6
-    for one, other in zip(plain, early, strict=True):
-        assert torch.equal(one.images, other.images)
-        assert torch.equal(one.state, other.state)
-        assert one.actions is not None
-        assert other.actions is not None
-        assert torch.equal(one.actions, other.actions)
+@pytest.fixture(scope="module")
+def dataset(tiny_dataset: Path) -> Dataset:
+    return open_dataset(tiny_dataset)
+
+
+@pytest.fixture(scope="module")
+def policy(dataset: Dataset) -> Policy:
+    return new_policy("tiny", meta=dataset.meta, seed=1, device="cpu")
+
+
+def batches(dataset: Dataset, policy: Policy, **settings: Any) -> Batches:
+    return Batches(dataset, policy.transforms, torch.device("cpu"), chunk_size=policy.config.chunk_size, **settings)
+
+
+def assert_equal(found: list[PolicyInputs], expected: list[PolicyInputs]) -> None:
+    assert len(found) == len(expected)
+    for one, other in zip(found, expected, strict=True):
+        for field in dataclasses.fields(PolicyInputs):
+            left, right = getattr(one, field.name), getattr(other, field.name)
+            assert (left is None) == (right is None), field.name
+            assert left is None or torch.equal(left, right), field.name
+
+
+@pytest.mark.parametrize("kind", ["random", "local"])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_decoded_batches_equal_those_in_memory(dataset: Dataset, policy: Policy, workers: int, kind: Any) -> None:
+    kept, decoded = batches(dataset, policy), batches(dataset, policy, memory_gb=0.0, workers=workers)
+    order = kept.order(50, 0, kind)  # a window of six batches, of which the first is left out
+    plain = [kept.batch(order.batch(number)) for number in range(1, 9)]
+    assert_equal(list(kept.stream(order, 1, 9)), plain)
+    assert_equal(list(decoded.stream(decoded.order(50, 0, kind), 1, 9)), plain)
     assert threads() == 0
 
 
-def test_it_works_ahead_but_not_further_than_told() -> None:
-    made: list[int] = []
-    enough = threading.Event()
+def test_a_thread_changes_nothing(dataset: Dataset, policy: Policy) -> None:
+    made = batches(dataset, policy)
+    assert_equal(list(ahead(made.stream(made.order(4, 0), 3, 9))), list(made.stream(made.order(4, 0), 3, 9)))
+    assert threads() == 0
 
-    def numbers() -> Generator[int]:
-        for number in range(100):
-            made.append(number)
-            if number == 3:
-                enough.set()
-            yield number
 
-    stream = ahead(numbers(), depth=2)
-    assert next(stream) == 0
-    # One handed out, two waiting, one in the hand of the thread.
-    assert enough.wait(5)
-    assert made == [0, 1, 2, 3]
+def test_of_a_local_window_no_picture_is_decoded_twice(
+    dataset: Dataset, policy: Policy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[int]] = []
+    plain = Dataset.batch_pictures
+
+    def counted(self: Dataset, indices: Any, **settings: Any) -> dict[str, Any]:
+        asked.append(sorted(indices.tolist()))
+        return plain(self, indices, **settings)
+
+    monkeypatch.setattr(Dataset, "batch_pictures", counted)
+    made = batches(dataset, policy, memory_gb=0.0)
+    order = made.order(32, 0, "local")
+    assert len(list(made.stream(order, 0, 24))) == 24
+    # A window is eight batches of 32: the whole recording of 123 frames twice, and some more.
+    assert [len(frames) for frames in asked] == [256, 256, 256]
+    assert asked[0] == sorted(order.order.samples(0, 256).tolist())
+    asked.clear()
+    assert len(list(made.stream(made.order(32, 0), 0, 4))) == 4
+    assert [len(frames) for frames in asked] == [32] * 4
+
+
+def test_only_the_cameras_that_fill_a_slot_are_decoded(
+    dataset: Dataset, policy: Policy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    plain = Dataset.batch_pictures
+
+    def noted(self: Dataset, indices: Any, **settings: Any) -> dict[str, Any]:
+        asked.append(settings["cameras"])
+        return plain(self, indices, **settings)
+
+    monkeypatch.setattr(Dataset, "batch_pictures", noted)
+    made = batches(dataset, policy, memory_gb=0.0)
+    made._plans.pop(next(slot for slot, plan in made.plans.items() if plan.camera == "wrist"))
+    assert len(list(made.stream(made.order(4, 0), 0, 1))) == 1
+    assert asked == [["front"]]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_torn_video_is_one_clear_error(tiny_dataset: Path, tmp_path: Path, workers: int) -> None:
+    copy = Path(shutil.copytree(tiny_dataset, tmp_path / "copy"))
+    dataset = open_dataset(copy)
+    policy = new_policy("tiny", meta=dataset.meta, seed=1, device="cpu")
+    dataset.group_starts()
+    for path in (copy / "videos").rglob("*.mp4"):
+        path.write_bytes(path.read_bytes()[:2000])
+    made = batches(dataset, policy, memory_gb=0.0, workers=workers)
+    stream = made.stream(made.order(4, 0, "local"), 0, 5)
+    with pytest.raises(DatasetError, match=r"^The video file .* is torn or cannot be decoded") as caught:
+        next(stream)
+    assert "Traceback" not in str(caught.value)
+    assert threads() == 0
+
+
+@pytest.mark.parametrize("kind", ["random", "local"])
+def test_a_stream_that_is_closed_early_leaves_no_thread(dataset: Dataset, policy: Policy, kind: Any) -> None:
+    made = batches(dataset, policy, memory_gb=0.0)
+    stream = made.stream(made.order(4, 0, kind), 0, 1000)
+    next(stream)
+    assert threads() > 0
     stream.close()
     assert threads() == 0
-    assert len(made) <= 5
 
 
-def test_an_error_comes_after_the_items_before_it() -> None:
-    closed = []
+@pytest.mark.parametrize("workers", [0, 2])
+def test_local_windows_of_a_mixture(tiny_dataset: Path, policy: Policy, workers: int) -> None:
+    halves = [open_dataset(tiny_dataset, episodes=chosen) for chosen in ([0, 2, 4], [1, 3, 5])]
+    made = []
+    for settings in ({}, {"memory_gb": 0.0, "workers": workers}):
+        parts = [batches(half, policy, **settings) for half in halves]
+        rows = torch.arange(sum(map(len, halves))).numpy()
+        groups = [rows[: len(halves[0])], rows[len(halves[0]) :]]
+        made.append(Mixture(parts, groups, [0.3, 0.7], workers=settings.get("workers", 0)))
+    kept, decoded = ([*one.stream(one.order(32, 0, "local"), 2, 12)] for one in made)
+    assert_equal(decoded, kept)
 
-    def failing() -> Generator[int]:
-        try:
-            yield 1
-            raise OSError("torn file")
-        finally:
-            closed.append(True)
 
-    stream = ahead(failing())
-    assert next(stream) == 1
-    with pytest.raises(OSError, match="torn file"):
-        next(stream)
-    assert closed == [True]
-    assert threads() == 0
+def test_pictures_are_prepared_in_small_parts_with_the_same_numbers(dataset: Dataset, policy: Policy) -> None:
+    made = batches(dataset, policy)
+    for plan in made.plans.values():
+        pictures = torch.from_numpy(dataset.pictures(list(range(11)), plan.camera))
+        assert torch.equal(prepared(plan, pictures), plan.prepare(pictures.permute(0, 2, 3, 1)))
 
 
 def test_moving_to_the_place_where_it_is_costs_nothing() -> None:

@@ -9,6 +9,7 @@ import math
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -22,11 +23,13 @@ import torch
 from safetensors.torch import load_file
 
 from smolpilot.datasets import open_dataset
+from smolpilot.datasets.prefetch import THREAD
 from smolpilot.errors import CheckpointError, DatasetError, ProfileError, TrainingError, UsageError
 from smolpilot.metrics import chunk_errors, chunk_targets
 from smolpilot.policy import load_policy
-from smolpilot.training import TrainingStoppedError, TrainOptions, train
+from smolpilot.training import TrainingStoppedError, TrainOptions, batches, train
 from smolpilot.training.metrics_log import read_metrics
+from smolpilot.training.run_folder import load_config
 
 _UNTIMED = {"samples_per_s", "data_wait", "memory_gb"}
 
@@ -171,6 +174,51 @@ def test_a_run_stopped_before_its_first_checkpoint_begins_again(
     assert list((run / "checkpoints").iterdir()) == []
     train(TrainOptions(out=run, resume=True))
     assert metrics(run) == metrics(finished)
+
+
+def test_a_decoded_run_in_local_order_goes_on_like_an_uninterrupted_one(
+    tiny_dataset: Path,
+    tmp_path: Path,
+    interrupted_after: Callable[..., AbstractContextManager[None]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(batches, "WINDOW", 9)  # rounded up to three batches: the run is stopped within a window
+    local = {"order": "local", "frames_gb": 0.0, "eval_every": 6}
+    whole = train(options(tiny_dataset, tmp_path / "whole", **local, workers=0))
+    with interrupted_after(4), pytest.raises(TrainingStoppedError, match="after step 4 of 6"):
+        train(options(tiny_dataset, tmp_path / "run", **local, workers=2))
+    run = train(TrainOptions(out=tmp_path / "run", resume=True))
+    assert metrics(run) == metrics(whole)
+    expected, found = weights(whole), weights(run)
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    state = json.loads((run / "checkpoints" / "last" / "training_state" / "state.json").read_text())
+    assert state["sampler"]["order"] == "local"
+    assert state["sampler"]["window"] == 12
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith(THREAD)]
+
+
+def test_resume_refuses_another_order(finished: Path, tiny_dataset: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(finished, tmp_path / "run", symlinks=True))
+    given = dataclasses.replace(load_config(run), out=run, resume=True, order="local")
+    with pytest.raises(UsageError, match="these differ: --order random -> local"):
+        train(given)
+    config = run / "config.yaml"
+    config.write_text(config.read_text().replace("order: random", "order: local"))
+    with pytest.raises(TrainingError, match=r"The run drew its samples with .* now give .*'order': 'local'"):
+        train(TrainOptions(out=run, resume=True))
+
+
+def test_the_order_of_a_run_is_kept_as_it_was_before_it_could_be_chosen(finished: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(finished, tmp_path / "run", symlinks=True))
+    state = json.loads((run / "checkpoints" / "last" / "training_state" / "state.json").read_text())
+    frames = open_dataset(load_config(run).dataset or "", episodes=load_policy(run).lineage["trained_episodes"])
+    assert state["sampler"] == {"frames": len(frames), "batch_size": 4, "seed": 0}
+    config = run / "config.yaml"
+    config.write_text(config.read_text().replace("order: random\n", ""))
+    assert load_config(run).order == "random"
+    before = metrics(run)
+    train(TrainOptions(out=run, resume=True))
+    assert metrics(run) == before
 
 
 def test_resume_refuses_another_dataset(finished: Path, tmp_path: Path) -> None:

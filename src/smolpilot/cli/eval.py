@@ -20,7 +20,7 @@ def main(args: list[str]) -> int:
     """Run the verb; 0 when the report is written, whatever the errors are, 1 for a policy that predicts NaN."""
     options = parse(EvalOptions, args, verb="eval")
     from smolpilot.atomic import atomic_folder
-    from smolpilot.cli.opening import say_cameras
+    from smolpilot.cli.opening import say_cameras, say_opened
     from smolpilot.datasets import open_dataset
     from smolpilot.evaluation import embodiment_of, evaluate, write_eval_report
     from smolpilot.evaluation.summary import to_json
@@ -41,7 +41,7 @@ def main(args: list[str]) -> int:
                 say=functools.partial(print, file=sys.stderr),
             )
             opened = policy.spec.facts
-            say_cameras(opened)
+            say_opened(opened)
             result = evaluate(
                 policy,
                 dataset,
@@ -60,7 +60,7 @@ def main(args: list[str]) -> int:
     if options.json:
         print(to_json(result.document), end="")
     else:
-        say_cameras(opened, the_map=True)
+        say_cameras(opened)
         _print(result.document, options)
     # Large errors are a result; numbers that are none must not reach a robot, nor pass a script.
     return 1 if result.document["verdict"]["fails"] else 0

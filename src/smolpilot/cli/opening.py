@@ -34,14 +34,16 @@ def policy_options(
     )
 
 
-def say_cameras(facts: PolicyFacts, *, the_map: bool = False) -> None:
-    """How the cameras were paired, as it was opened: notes and warnings on standard error, or `the_map` on standard
-    output."""
+def say_cameras(facts: PolicyFacts) -> None:
+    """Which camera fills which slot, on standard output."""
     from smolpilot.policy.camera_pairing import camera_text
 
-    if the_map:
-        if facts.camera_map:
-            print(f"cameras: {camera_text(facts.camera_map)}")
-        return
-    for said in (*facts.notes, *facts.warnings):
-        print(f"note: {said}", file=sys.stderr)
+    if facts.camera_map:
+        print(f"cameras: {camera_text(facts.camera_map)}")
+
+
+def say_opened(facts: PolicyFacts) -> None:
+    """What was decided when the policy was opened, of its cameras and else, on standard error."""
+    for kind, said in (("note", facts.notes), ("warning", facts.warnings)):
+        for text in said:
+            print(f"{kind}: {text}", file=sys.stderr)

@@ -15,7 +15,7 @@ def main(args: list[str]) -> int:
     """Run the verb; 0 when the results are written, whatever the success rate."""
     options = parse(RolloutOptions, args, verb="rollout")
     from smolpilot.atomic import atomic_folder
-    from smolpilot.cli.opening import policy_options, say_cameras
+    from smolpilot.cli.opening import policy_options, say_cameras, say_opened
     from smolpilot.environments import environment_factory
     from smolpilot.evaluation import embodiment_in, rollout, write_rollout_report
     from smolpilot.evaluation.calibration import frames_of
@@ -31,7 +31,7 @@ def main(args: list[str]) -> int:
         asked = policy_options(options, calibration, untrained=options.seed if options.untrained else None)
         policy = open_policy(options.policy, asked, embodiment)
         opened = policy.spec.facts
-        say_cameras(opened)
+        say_opened(opened)
         try:
             result = rollout(
                 policy,
@@ -51,7 +51,7 @@ def main(args: list[str]) -> int:
     if options.json:
         print(to_json(result.document), end="")
     else:
-        say_cameras(opened, the_map=True)
+        say_cameras(opened)
         _print(result.document, options)
     return 0
 

@@ -3,18 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from smolpilot.errors import UsageError
 from smolpilot.robots import JointLayout, RobotProfile
-from smolpilot.robots.layout import FrameLayout, frame_layout
+from smolpilot.robots.layout import FrameLayout, Named, frame_layout
 
 if TYPE_CHECKING:
-    from smolpilot.datasets import DatasetMeta
-
     from .policy import PolicySpec
 
 type Lineage = Mapping[str, Any]
+
+
+class Numbered(Protocol):
+    """What has a number, such as an episode."""
+
+    @property
+    def index(self) -> int: ...
+
+
+class Recording(Named, Protocol):
+    """What is read of a dataset here; its metadata has it."""
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    @property
+    def episodes(self) -> Sequence[Numbered]: ...
+
 
 SAME_RATE = 0.05  # relative; 29.97 and 30 frames per second are one rate
 
@@ -42,7 +58,7 @@ def trainings_on(fingerprint: str, lineage: Lineage) -> list[Lineage]:
     return [entry for entry in _generations(lineage) if trained_fingerprint(entry) == fingerprint]
 
 
-def seen_episodes(meta: DatasetMeta, trainings: Sequence[Lineage]) -> set[int] | None:
+def seen_episodes(meta: Recording, trainings: Sequence[Lineage]) -> set[int] | None:
     """The episodes that these trainings on the dataset saw; None without any, and when one does not say."""
     seen: set[int] = set()
     for entry in trainings:
@@ -57,7 +73,7 @@ def seen_episodes(meta: DatasetMeta, trainings: Sequence[Lineage]) -> set[int] |
 
 
 def layout_for(
-    profile: RobotProfile | None, lineage: Lineage, meta: DatasetMeta, units: Mapping[str, str] | None = None
+    profile: RobotProfile | None, lineage: Lineage, meta: Recording, units: Mapping[str, str] | None = None
 ) -> FrameLayout:
     """Names and units of a dataset's dimensions beside a trained policy: given ones, else what its training was told.
 

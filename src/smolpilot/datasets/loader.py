@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Literal
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Any
 
 from smolpilot.datasets.arguments import check_images, check_threads, whole_number
-from smolpilot.datasets.order import OrderKind, SampleOrder, require_same
-from smolpilot.datasets.tensors import Images, as_float
+from smolpilot.datasets.order import RUN, WINDOW, OrderKind, Rows, SampleOrder, require_same, whole_batches
+from smolpilot.datasets.prefetch import StartMethod, read_units
+from smolpilot.datasets.tensors import Images, as_float, shared_copy
 from smolpilot.errors import UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from smolpilot.datasets.reader import Dataset
-
-type StartMethod = Literal["fork", "spawn", "forkserver"]
 
 
 class Loader:
@@ -30,9 +24,9 @@ class Loader:
     Decoding runs in `threads` of this process (all cores by default), outside Python's lock, or in `workers` processes
     of torch's DataLoader, where only pictures as uint8 cross over. A unit of work is a batch in "random" and
     "sequential" order, and a window of the "local" order, rounded up to whole batches. Memory holds `ahead` + 1 units
-    (with workers `ahead` x `workers` + 1; one ahead in "local" order): 0.92 MB per sample and 480x640 camera, 3.7 MB
-    where it is a batch of float32. `images` as in `Dataset.batch`. The last batch of an epoch is shorter unless
-    `drop_last`.
+    (with workers `ahead` x `workers` + 1; in "local" order two, with workers two each): 0.92 MB per sample and 480x640
+    camera, 3.7 MB where it is a batch of float32. `images` as in `Dataset.batch`. The last batch of an epoch is shorter
+    unless `drop_last`.
 
     `state_dict` counts the batches that were handed out, not those decoded ahead: a training that stores it with its
     checkpoint and loads it afterwards gets exactly the batches that it would have got.
@@ -45,8 +39,8 @@ class Loader:
         *,
         order: OrderKind = "random",
         seed: int = 0,
-        run: int = 2,
-        window: int = 256,
+        run: int = RUN,
+        window: int = WINDOW,
         images: Images | None = "float32",
         threads: int | None = None,
         workers: int = 0,
@@ -61,7 +55,7 @@ class Loader:
         methods = multiprocessing.get_all_start_methods()
         if start_method is not None and start_method not in methods:
             raise UsageError(f"start_method is {start_method!r}.", expected=f"one of {', '.join(methods)}, or None")
-        window = -(-whole_number("window", window, least=1) // batch_size) * batch_size
+        window = whole_batches(window, batch_size)
         self.dataset, self.batch_size, self.images = dataset, batch_size, images
         self.order = SampleOrder(dataset, order, seed=seed, run=run, window=window)
         self._threads, self._drop_last = threads, bool(drop_last)
@@ -103,69 +97,61 @@ class Loader:
     def _settings(self) -> dict[str, Any]:
         return {"batch_size": self.batch_size, "drop_last": self._drop_last}
 
-    def _batches(self, indices: npt.NDArray[np.int64], start: int) -> Iterator[dict[str, Any]]:
-        units = list(self._units(indices, start))
-        read = self._read_in_workers if self._workers and self.images is not None else self._read_in_threads
-        for unit, pictures in zip(units, read(units), strict=True):
-            for first in range(0, len(unit), self.batch_size):
-                part = slice(first, first + self.batch_size)
-                batch = {name: self._finish(values, part, len(unit)) for name, values in pictures.items()}
-                yield {**batch, **self.dataset.batch_numbers(unit[part])}
+    def _batches(self, indices: Rows, start: int) -> Iterator[dict[str, Any]]:
+        if self.images is None:
+            for unit in self._units(indices, start):
+                for rows in unit:
+                    yield self.dataset.batch_numbers(rows)
+            return
+        # Workers hand over bytes, a quarter of the memory, and windows are kept as such.
+        read: Images = "uint8" if self._local or self._workers else self.images
+        made: Images = "uint8" if self._workers else self.images
+        reader = _Pictures(self.dataset, read, made, self._threads)
+        stream = read_units(
+            reader,
+            list(self._units(indices, start)),
+            depth=self._ahead,
+            workers=self._workers,
+            windows=self._local,
+            start_method=self._start_method,
+        )
+        try:
+            for rows, pictures in stream:
+                batch = {name: self._finish(values) for name, values in pictures.items()}
+                yield {**batch, **self.dataset.batch_numbers(rows)}
+        finally:
+            stream.close()
 
-    def _units(self, indices: npt.NDArray[np.int64], start: int) -> Iterator[npt.NDArray[np.int64]]:
+    def _units(self, indices: Rows, start: int) -> Iterator[list[Rows]]:
         size = self.order.window if self._local else self.batch_size
         while start < len(indices):
-            stop = (start // size + 1) * size
-            yield indices[start:stop]
-            start = stop
+            unit = indices[start : (start // size + 1) * size]
+            yield [unit[first : first + self.batch_size] for first in range(0, len(unit), self.batch_size)]
+            start += len(unit)
 
-    def _read_in_threads(self, units: list[npt.NDArray[np.int64]]) -> Iterator[dict[str, Tensor]]:
-        waiting: deque[Future[dict[str, Tensor]]] = deque()
-        with ThreadPoolExecutor(1, thread_name_prefix="smolpilot-loader") as executor:
-            try:
-                for unit in units:
-                    waiting.append(executor.submit(self._read, unit))
-                    if len(waiting) > self._ahead:
-                        yield waiting.popleft().result()
-                while waiting:
-                    yield waiting.popleft().result()
-            finally:
-                for future in waiting:
-                    future.cancel()
-
-    def _read(self, unit: npt.NDArray[np.int64]) -> dict[str, Tensor]:
-        if self.images is None:
-            return {}
-        return self.dataset.batch_pictures(unit, images="uint8" if self._local else self.images, threads=self._threads)
-
-    def _read_in_workers(self, units: list[npt.NDArray[np.int64]]) -> Iterator[dict[str, Tensor]]:
-        from torch.utils.data import DataLoader
-
-        source: Any = _Pictures(self.dataset)
-        yield from DataLoader(
-            source,
-            batch_size=None,
-            sampler=units,
-            num_workers=self._workers,
-            prefetch_factor=self._ahead,
-            multiprocessing_context=self._start_method,
-        )
-
-    def _finish(self, pictures: Tensor, part: slice, count: int) -> Tensor:
+    def _finish(self, pictures: Tensor) -> Tensor:
         """The pictures of one batch, of the type that was asked for."""
         import torch
 
-        if self.images == "float32" and pictures.dtype == torch.uint8:
-            return as_float(pictures[part])
-        # A view would keep the whole window alive.
-        return pictures if count <= self.batch_size else pictures[part].clone()
+        return as_float(pictures) if self.images == "float32" and pictures.dtype == torch.uint8 else pictures
 
 
 class _Pictures:
-    """What a worker process reads: lists of indices in, pictures out. Numbers need no worker."""
+    """Reads the pictures of a dataset as `read` and makes batches of them as `made`; numbers need no reading ahead."""
 
-    def __init__(self, dataset: Dataset) -> None:
-        self._dataset = dataset
+    def __init__(self, dataset: Dataset, read: Images, made: Images, threads: int | None) -> None:
+        self._dataset, self._read, self._made, self._threads = dataset, read, made, threads
 
-    def __getitem__(self, unit: npt.NDArray[np.int64]) -> dict[str, Tensor]:
-        return self._dataset.batch_pictures(unit, images="uint8", shared=True)
+    def read(self, rows: Rows, *, whole: bool) -> dict[str, Tensor]:
+        """The pictures of some frames, `[n, 3, h, w]` of each camera; `whole`: of one batch."""
+        return self._dataset.batch_pictures(rows, images=self._read, threads=self._threads, shared=whole)
+
+    def batch(self, read: dict[str, Tensor], part: slice) -> dict[str, Tensor]:
+        """The pictures of one batch of them."""
+        return {name: self._part_of(pictures, part) for name, pictures in read.items()}
+
+    def _part_of(self, pictures: Tensor, part: slice) -> Tensor:
+        if self._made != self._read:
+            return as_float(pictures[part])
+        # A view would keep the whole window alive.
+        return pictures if part.stop - part.start == len(pictures) else shared_copy(pictures[part])

@@ -197,17 +197,20 @@ class Dataset:
         images: Images = "float32",
         threads: int | None = None,
         shared: bool = False,
+        cameras: Sequence[str] | None = None,
     ) -> dict[str, Any]:
         """The part of a batch that `batch_numbers` does not give: `[B, 3, h, w]` of each camera.
 
-        `shared`: in a DataLoader's worker, memory that its parent process can read.
+        `shared`: in a DataLoader's worker, memory that its parent process can read. `cameras` (names): only of these.
         """
         check_images(images)
         check_threads(threads)
         rows = self._chosen(indices)
         found: dict[str, Any] = {}
         jobs: list[tuple[Place, npt.NDArray[Any]]] = []
-        for name, camera in self.meta.cameras.items():
+        for name in self.meta.cameras if cameras is None else cameras:
+            self._require_camera(name)
+            camera = self.meta.cameras[name]
             tensor = picture_memory((len(rows), 3, camera.height, camera.width), images, shared=shared)
             found[camera.key] = tensor
             found.setdefault(image_key(name), tensor)

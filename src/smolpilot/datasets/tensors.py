@@ -14,6 +14,7 @@ from smolpilot.datasets.tables import Tables
 from smolpilot.keys import ACTION
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 type Images = Literal["float32", "uint8"]
@@ -51,10 +52,25 @@ def picture_memory(shape: tuple[int, ...], images: Images, *, shared: bool = Fal
     kind = torch.float32 if images == "float32" else torch.uint8
     size = int(np.prod(shape)) * kind.itemsize
     if shared and size and torch.utils.data.get_worker_info() is not None:
-        # As torch's own collate does it: the batch is written to where the parent process reads it.
-        make: Any = torch.UntypedStorage._new_shared
-        return torch.empty(0, dtype=kind).set_(make(size)).view(shape)
+        return _shared(shape, kind)
     return float_memory.tensor(shape) if images == "float32" else byte_memory.tensor(shape)
+
+
+def shared_copy(pictures: Tensor) -> Tensor:
+    """The pictures once more, to keep; in a DataLoader's worker, where its parent process can read them."""
+    import torch
+
+    if torch.utils.data.get_worker_info() is None:
+        return pictures.clone()
+    return _shared(tuple(pictures.shape), pictures.dtype).copy_(pictures)
+
+
+def _shared(shape: tuple[int, ...], kind: torch.dtype) -> Tensor:
+    import torch
+
+    # As torch's own collate does it: the batch is written to where the parent process reads it.
+    make: Any = torch.UntypedStorage._new_shared
+    return torch.empty(0, dtype=kind).set_(make(int(np.prod(shape)) * kind.itemsize)).view(shape)
 
 
 def as_float(pictures: Tensor) -> Tensor:

@@ -64,8 +64,9 @@ def _sentence(name: str, result: dict[str, Any]) -> dict[str, Any]:
         f"{_capital(name)}: success in {rate} of {result['episodes']} fresh episodes (95 % interval "
         f"{low.removesuffix(' %')} to {high})" + (f"; {', '.join(failed)}" if failed else "") + "."
     )
-    # Untrained weights are there to fail.
-    return {"text": text, "good": (result["success_rate"] >= 0.5) != bool(result["untrained"])}
+    # Untrained weights and baselines are there to fail.
+    floor = result["untrained"] or result.get("bundle", {}).get("kind") == "baseline"
+    return {"text": text, "good": (result["success_rate"] >= 0.5) != bool(floor)}
 
 
 def _capital(text: str) -> str:

@@ -11,7 +11,6 @@ import tyro
 from smolpilot.errors import UsageError, check_seed
 from smolpilot.option_types import Amount, Batch, Few, Pairs, Seed, Steps, Tokens
 
-Bundle = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="BUNDLE")]
 Source = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="POLICY")]
 EngineMode = Literal["plain", "exact", "fast", "int8"]
 Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]

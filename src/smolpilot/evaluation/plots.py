@@ -15,7 +15,7 @@ from smolpilot.words import numbered
 from .drawing import caption, drawing, log_scale
 from .scored import Scored, Trajectory, trajectory, typical_episode
 
-# Okabe and Ito's palette: told apart by colour-blind readers, and in print.
+# Okabe and Ito's palette: told apart by color-blind readers, and in print.
 TRUTH, PREDICTED, PLAN, HOLD, MEAN = "#1a1a1a", "#d55e00", "#56b4e9", "#009e73", "#cc79a7"
 PANEL_SIZE = (18.0, 10.0)  # inches
 _DPI = 100
@@ -179,9 +179,9 @@ def _by_step(
 ) -> None:
     steps = np.arange(1, len(own) + 1)
     axes.plot(steps, np.array(own, dtype=float), color=PREDICTED, marker="." if len(own) < 25 else "", label="policy")
-    for values, colour, style, label in ((hold, HOLD, "--", "hold the state"), (mean, MEAN, ":", "mean action")):
+    for values, color, style, label in ((hold, HOLD, "--", "hold the state"), (mean, MEAN, ":", "mean action")):
         if values is not None and np.isfinite(np.array(values, dtype=float)).any():
-            axes.plot(steps, np.array(values, dtype=float), color=colour, linestyle=style, label=label)
+            axes.plot(steps, np.array(values, dtype=float), color=color, linestyle=style, label=label)
     if execution_horizon < len(own):
         axes.axvspan(0.5, execution_horizon + 0.5, color="#000000", alpha=0.05, label="executed", linewidth=0)
     axes.set_xlim(0.5, len(own) + 0.5)

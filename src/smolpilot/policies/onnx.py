@@ -18,6 +18,7 @@ import numpy.typing as npt
 from smolpilot.contracts.observation import Floats, Observation
 from smolpilot.contracts.policy import (
     RANDOM,
+    TOKENS,
     Embodiment,
     Leftover,
     Policy,
@@ -27,6 +28,7 @@ from smolpilot.contracts.policy import (
 )
 from smolpilot.errors import CheckpointError, NotFiniteError, SmolpilotError, TransformError, UsageError
 from smolpilot.json_input import read_json_file
+from smolpilot.keys import TASK
 from smolpilot.robots import RobotProfile, list_profiles
 from smolpilot.shown import plain, shown
 
@@ -79,11 +81,11 @@ class OnnxPolicy(Policy):
                 )
             images[slot] = read_image(observation, camera)
         text = read_instruction(observation)
-        count = len(self._exported.tokenizer.encode(text if text.endswith("\n") else text + "\n").ids)
-        if count > self._exported.facts["max_tokens"]:
+        count, room = self.token_room(text)
+        if count > room:
             raise TransformError(
                 f"The instruction {shown(text)} has {count} tokens.",
-                expected=f"at most {self._exported.facts['max_tokens']}, as the policy was trained",
+                expected=f"at most {room}, as the policy was trained",
                 fix="say it in fewer words",
             )
         try:
@@ -95,6 +97,12 @@ class OnnxPolicy(Policy):
                 fix="stop the robot; export the policy again, as fp32",
             ) from None
         return chunk
+
+    def token_room(self, instruction: str) -> tuple[int, int]:
+        """How many tokens an instruction has, and how many there is room for. TransformError for an empty one."""
+        text = read_instruction({TASK: instruction})
+        whole = text if text.endswith("\n") else text + "\n"
+        return len(self._exported.tokenizer.encode(whole).ids), int(self._exported.facts["max_tokens"])
 
     def close(self) -> None:
         """Let go of the graphs."""
@@ -217,7 +225,7 @@ def _spec(facts: Mapping[str, Any], folder: Path, options: PolicyOptions, embodi
         action_units=tuple(facts["action"]["units"]),
         instructions=tuple(facts["instructions"]),
         rate=facts["rate"],
-        capabilities=frozenset({RANDOM}),
+        capabilities=frozenset({RANDOM, TOKENS}),
         facts=PolicyFacts(
             source=str(folder),
             kind="onnx",

@@ -109,7 +109,8 @@ class Transforms:
         `actions` are given back in that order and those units, too.
         instructions: trained texts; another one warns once.
         extra: further transforms in order. They see states and actions in the policy's joint order and units, pictures
-        in [0, 1] as the camera gives them, and texts; what stands for none of it is refused by name.
+        in [0, 1] as the camera gives them, and texts. What has no place for one of them, such as a bundle, an export or
+        LeRobot's processors, refuses it by name.
         Raises TransformError for a missing statistic or a camera that fits no slot, ProfileError for unknown joints.
         """
         if camera_map is None:

@@ -7,27 +7,23 @@ States, actions and tokens of all frames are transformed once where they can be;
 from __future__ import annotations
 
 import dataclasses
-import signal
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
-from smolpilot.datasets import Dataset
+from smolpilot.datasets import Dataset, SampleOrder
+from smolpilot.datasets.order import WINDOW, BatchOrder, OrderKind, Rows, whole_batches
 from smolpilot.machine import available_memory
 from smolpilot.policy.inputs import PolicyInputs
 from smolpilot.policy.transforms import Transforms
 
 from .frame_cache import FrameCache
 from .frames import CameraPlan, Decoder, FrameStore, camera_plans, predicted_gb
-from .prefetch import to_device
-from .sampler import Sampler
-
-Rows = npt.NDArray[np.int64]
+from .prefetch import Pictures, stream, to_device
 
 
 class Feed(Protocol):
@@ -35,7 +31,7 @@ class Feed(Protocol):
 
     def __len__(self) -> int: ...
 
-    def sampler(self, batch_size: int, seed: int) -> Sampler:
+    def order(self, batch_size: int, seed: int, kind: OrderKind = "random") -> BatchOrder:
         """The order of the samples."""
         ...
 
@@ -48,7 +44,7 @@ class Feed(Protocol):
         """The frames `rows`, with their action chunks; `places` decide which cached views are taken."""
         ...
 
-    def stream(self, sampler: Sampler, start: int, stop: int) -> Generator[PolicyInputs]:
+    def stream(self, order: BatchOrder, start: int, stop: int) -> Generator[PolicyInputs]:
         """Batches number `start` to `stop` (excluded)."""
         ...
 
@@ -93,9 +89,10 @@ class Batches:
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def sampler(self, batch_size: int, seed: int) -> Sampler:
+    def order(self, batch_size: int, seed: int, kind: OrderKind = "random") -> BatchOrder:
         """Every frame once per epoch."""
-        return Sampler(len(self), batch_size, seed)
+        window = whole_batches(WINDOW, batch_size)
+        return BatchOrder(SampleOrder(self.dataset, kind, seed=seed, window=window), batch_size)
 
     @property
     def is_cached(self) -> bool:
@@ -109,15 +106,18 @@ class Batches:
             return self.cached(index, self._cache, places)
         return self._assemble(index, {slot: self._images.images(slot, index, self._device) for slot in self._plans})
 
-    def stream(self, sampler: Sampler, start: int, stop: int) -> Generator[PolicyInputs]:
+    def stream(self, order: BatchOrder, start: int, stop: int) -> Generator[PolicyInputs]:
         """Batches number `start` to `stop` (excluded)."""
-        if self._cache is not None or isinstance(self._images, FrameStore) or self._workers == 0:
-            for number in range(start, stop):
-                yield self.batch(sampler.batch(number), sampler.places(number))
-            return
-        reader = _ImageBatches(self._images, list(self._plans))
-        for rows, images in loaded(reader, sampler, start, stop, self._workers):
-            yield self.of_pictures(np.asarray(rows, dtype=np.int64), images)
+
+        def of_pictures(rows: Rows, found: Pictures) -> PolicyInputs:
+            return self.batch(rows) if found[0] is None else self.of_pictures(rows, found[0])
+
+        return stream(self, [self], of_pictures, order, range(start, stop), self._workers)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the batches lie."""
+        return self._device
 
     @property
     def decoder(self) -> Decoder | None:
@@ -228,49 +228,3 @@ def _last_rows(episode_index: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """The last row of each row's episode. [N] -> [N]"""
     ends = np.append(np.flatnonzero(np.diff(episode_index)), len(episode_index) - 1)
     return ends[np.searchsorted(ends, np.arange(len(episode_index)))]
-
-
-class _ImageBatches(torch.utils.data.Dataset[dict[str, Tensor]]):
-    """Images of whole batches, for loader processes."""
-
-    def __init__(self, decoder: Decoder, slots: list[str]) -> None:
-        self._decoder, self._slots = decoder, slots
-
-    def __getitem__(self, rows: list[int]) -> dict[str, Tensor]:
-        index = np.asarray(rows, dtype=np.int64)
-        return {slot: self._decoder.images(slot, index, torch.device("cpu")) for slot in self._slots}
-
-
-def loaded[T](
-    reader: torch.utils.data.Dataset[T], sampler: Sampler, start: int, stop: int, workers: int
-) -> Iterator[tuple[list[int], T]]:
-    """The rows of the batches `start` to `stop`, each with what `reader[rows]` gives, read ahead by processes."""
-    wanted = _Wanted(sampler, start, stop)
-    loader: DataLoader[T] = DataLoader(
-        reader,
-        sampler=wanted,
-        batch_size=None,
-        num_workers=workers,
-        prefetch_factor=2,
-        worker_init_fn=_ignore_interrupts,
-    )
-    return zip(wanted, loader, strict=True)
-
-
-class _Wanted:
-    """The rows of the batches `start` to `stop`, anew at each iteration."""
-
-    def __init__(self, sampler: Sampler, start: int, stop: int) -> None:
-        self._sampler, self._start, self._stop = sampler, start, stop
-
-    def __iter__(self) -> Iterator[list[int]]:
-        return self._sampler.anew().batches(self._start, self._stop)
-
-    def __len__(self) -> int:
-        return self._stop - self._start
-
-
-def _ignore_interrupts(worker: int) -> None:
-    # Ctrl-C reaches the whole process group; the main process ends the workers once it has saved.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)

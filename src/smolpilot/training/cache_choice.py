@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from smolpilot.datasets.order import Rows
 from smolpilot.errors import UsageError
 from smolpilot.policy.inputs import PolicyInputs
 from smolpilot.words import sized
 
 from .augment import Augmentation
-from .batches import Batches, Rows
+from .batches import Batches
 from .cache_numbers import CacheDtype
 from .draws import Draws
 from .frame_cache import CacheSpec, FrameCache, Kind, cache_spec, default_folder, free_gb, own_dtype

@@ -38,8 +38,8 @@ def fit_batch(
     if torch.device(policy.device).type != "cpu":
         return options.micro_batch, ""
     free = available_memory() / sharers
-    sampler = feed.sampler(1, options.seed)
-    one = feed.batch(sampler.batch(0), sampler.places(0))
+    order = feed.order(1, options.seed)
+    one = feed.batch(order.batch(0), order.places(0))
     held = _bytes(one) * batch
     if _MAKING * held > free and not resumed:
         most = max(1, int(free / _MAKING / _bytes(one) / 2))

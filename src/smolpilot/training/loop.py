@@ -28,9 +28,7 @@ from .options import TrainOptions
 from .outcome import Outcome
 from .parallel import World
 from .precision import Precision
-from .prefetch import ahead
 from .progress import RunProgress
-from .sampler import Share
 from .schedule import Schedule
 from .validation import Scorer
 
@@ -57,7 +55,7 @@ class Trainer:
         steps, batch_size = options.steps or 0, options.batch_size or 0
         self.steps = steps
         self.world = world or World()
-        self.sampler = Share(batches.sampler(batch_size, options.seed), self.world.part(batch_size))
+        self.order = batches.order(batch_size, options.seed, options.order).share(self.world.part(batch_size))
         self.schedule = Schedule(options.lr or 0.0, options.decay_lr or 0.0, options.warmup_steps or 0, steps)
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
         self.optimiser = build_optimiser(self.model, lr=self.schedule.peak, weight_decay=options.weight_decay)
@@ -74,7 +72,7 @@ class Trainer:
 
     def load(self, state: TrainingState, tensors: dict[str, Tensor]) -> None:
         """Go on from a saved state; the policy holds the saved weights already."""
-        expected = self.sampler.values()
+        expected = self.order.values()
         if state.sampler != expected:
             raise TrainingError(
                 f"The run drew its samples with {state.sampler}, the dataset and config now give {expected}.",
@@ -86,9 +84,7 @@ class Trainer:
 
     def run(self, around: Surroundings, interrupts: Interrupts) -> None:
         """Train to the end; TrainingStoppedError after a signal, once the run is saved."""
-        stream = self.batches.stream(self.sampler, self.state.step, self.steps)
-        if self.device.type == "cuda":
-            stream = ahead(stream)
+        stream = self.batches.stream(self.order, self.state.step, self.steps)
         clock, start = _Clock(self.options.batch_size or 1), self.state.step
         try:
             while True:
@@ -103,7 +99,7 @@ class Trainer:
                 with contextlib.ExitStack() as stack:
                     if self.state.step == start:
                         stack.enter_context(around.progress.waiting(self._first_step()))
-                    self._step(self.augmentation(inputs, self.sampler.places(self.state.step)))
+                    self._step(self.augmentation(inputs, self.order.places(self.state.step)))
                 clock.step_done()
                 if self._due(self.options.log_every):
                     self._log(around, clock)
@@ -117,7 +113,7 @@ class Trainer:
     def _step(self, inputs: PolicyInputs) -> None:
         if inputs.actions is None:
             raise TrainingError("A batch holds no actions.")
-        places = self.sampler.places(self.state.step)
+        places = self.order.places(self.state.step)
         noise, when = self.draws.noise(places, tuple(inputs.actions.shape[1:])), self.draws.times(places)
         set_rate(self.optimiser, self.schedule.rate(self.state.step))
         self.optimiser.zero_grad(set_to_none=True)
@@ -211,7 +207,7 @@ class Trainer:
     def save(self, around: Surroundings) -> None:
         """Write the checkpoint of this step."""
         self._settle()
-        self.state.sampler = self.sampler.values()
+        self.state.sampler = self.order.values()
         self.policy.lineage["step"] = self.state.step
         if self.world.rank:
             return
@@ -235,7 +231,7 @@ class Trainer:
             "loss": pending["loss"] / count,
             "lr": self.schedule.rate(step - 1),
             "grad_norm": pending["grad_norm"] / max(count - pending["skipped"], 1),
-            "epoch": round(self.sampler.epoch(step), 4),
+            "epoch": round(self.order.epoch(step), 4),
             **clock.read(),
             "memory_gb": round(memory_gb(self.device), 3),
         }

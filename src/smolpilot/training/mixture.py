@@ -11,18 +11,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from smolpilot.datasets.order import WINDOW, BatchOrder, OrderKind, Rows, whole_batches
+from smolpilot.datasets.weighted_order import WeightedOrder
 from smolpilot.policy.inputs import PolicyInputs
 
-from .batches import Batches, Rows, loaded
-from .frames import Decoder
-from .sampler import Sampler
-from .weighted_sampler import WeightedSampler
+from .batches import Batches
+from .prefetch import Pictures, split, stream
 
 
 class Mixture:
     """Batches of several datasets; rows are counted through all of them, in order.
 
-    groups, weights: which rows are drawn how often, see `WeightedSampler`.
+    groups, weights: which rows are drawn how often, see `WeightedOrder`.
     """
 
     def __init__(
@@ -34,9 +34,11 @@ class Mixture:
     def __len__(self) -> int:
         return int(self._ends[-1])
 
-    def sampler(self, batch_size: int, seed: int) -> Sampler:
+    def order(self, batch_size: int, seed: int, kind: OrderKind = "random") -> BatchOrder:
         """Every group as often as its weight says."""
-        return WeightedSampler(self._groups, self._weights, batch_size, seed)
+        datasets, window = [part.dataset for part in self.parts], whole_batches(WINDOW, batch_size)
+        order = WeightedOrder(self._groups, self._weights, kind, seed=seed, datasets=datasets, window=window)
+        return BatchOrder(order, batch_size)
 
     @property
     def is_cached(self) -> bool:
@@ -45,23 +47,21 @@ class Mixture:
 
     def batch(self, rows: Sequence[int] | Rows, places: Rows | None = None) -> PolicyInputs:
         """The frames `rows`, with their action chunks; `places` decide which cached views are taken."""
-        found = _split(np.asarray(rows, dtype=np.int64), self._ends)
+        found = split(np.asarray(rows, dtype=np.int64), self._ends)
         inputs = [self.parts[part].batch(mine, None if places is None else places[at]) for part, mine, at in found]
         return join(inputs, [at for _, _, at in found])
 
-    def stream(self, sampler: Sampler, start: int, stop: int) -> Generator[PolicyInputs]:
+    def stream(self, order: BatchOrder, start: int, stop: int) -> Generator[PolicyInputs]:
         """Batches number `start` to `stop` (excluded)."""
-        if self._workers == 0 or all(part.decoder is None for part in self.parts):
-            for number in range(start, stop):
-                yield self.batch(sampler.batch(number), sampler.places(number))
-            return
-        for rows, pictures in loaded(_Pictures(self.parts, self._ends), sampler, start, stop, self._workers):
-            found = _split(np.asarray(rows, dtype=np.int64), self._ends)
-            inputs = [
-                self.parts[part].batch(mine) if images is None else self.parts[part].of_pictures(mine, images)
-                for (part, mine, _), images in zip(found, pictures, strict=True)
-            ]
-            yield join(inputs, [places for _, _, places in found])
+        return stream(self, self.parts, self._of_pictures, order, range(start, stop), self._workers)
+
+    def _of_pictures(self, rows: Rows, pictures: Pictures) -> PolicyInputs:
+        found = split(rows, self._ends)
+        inputs = [
+            self.parts[part].batch(mine) if images is None else self.parts[part].of_pictures(mine, images)
+            for (part, mine, _), images in zip(found, pictures, strict=True)
+        ]
+        return join(inputs, [places for _, _, places in found])
 
 
 def join(inputs: Sequence[PolicyInputs], places: Sequence[Rows]) -> PolicyInputs:
@@ -92,35 +92,3 @@ def _widened(inputs: PolicyInputs, tokens: int, seen: int) -> PolicyInputs:
         changes["context"] = F.pad(inputs.context, (0, 0, 0, 0, 0, missing))
         changes["context_mask"] = F.pad(inputs.context_mask, (0, missing))
     return dataclasses.replace(inputs, **changes)
-
-
-def _split(rows: Rows, ends: Rows) -> list[tuple[int, Rows, Rows]]:
-    """(part, its own row numbers, their places in the batch) for every part that `rows` touch."""
-    owner = np.searchsorted(ends, rows, side="right")
-    found = []
-    for part in np.unique(owner):
-        places = np.flatnonzero(owner == part)
-        first = int(ends[part - 1]) if part else 0
-        found.append((int(part), rows[places] - first, places))
-    return found
-
-
-class _Pictures(torch.utils.data.Dataset[list[dict[str, Tensor] | None]]):
-    """Decoded images of whole batches, part by part (None where memory or a cache has them), for loader processes."""
-
-    def __init__(self, parts: Sequence[Batches], ends: Rows) -> None:
-        self._ends = ends
-        self._readers: list[tuple[Decoder, list[str]] | None] = [
-            None if part.decoder is None else (part.decoder, list(part.plans)) for part in parts
-        ]
-
-    def __getitem__(self, rows: list[int]) -> list[dict[str, Tensor] | None]:
-        found: list[dict[str, Tensor] | None] = []
-        for part, mine, _ in _split(np.asarray(rows, dtype=np.int64), self._ends):
-            reader = self._readers[part]
-            if reader is None:
-                found.append(None)
-                continue
-            decoder, slots = reader
-            found.append({slot: decoder.images(slot, mine, torch.device("cpu")) for slot in slots})
-        return found

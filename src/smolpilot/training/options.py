@@ -44,6 +44,9 @@ class TrainOptions:
     instruction."""
     balance: Literal["frames", "tasks"] = "frames"
     """What is drawn equally often: frames, or instructions (within each weighted dataset, else within all)."""
+    order: Literal["random", "local"] = "random"
+    """Order of the samples, each once per epoch: all at random, or `local`: in windows of 256 samples from about 128
+    places of the recordings. For recordings that are decoded while training: of a window no frame is decoded twice."""
     stages: Path | None = None
     """YAML file of several tasks to learn in sequence (docs/stages.md); the other options hold for every stage."""
     out: Path | None = None

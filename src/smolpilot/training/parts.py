@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from smolpilot.datasets import (
     read_meta,
     split_episodes,
 )
+from smolpilot.datasets.order import Rows
 from smolpilot.datasets.stored_statistics import exact_statistics
 from smolpilot.errors import DatasetError, UsageError
 from smolpilot.keys import ACTION, STATE
@@ -29,9 +30,6 @@ from smolpilot.statistics import Statistics, merge_statistics
 from .options import TrainOptions
 from .sources import Source, titles
 from .together import check_cameras
-
-if TYPE_CHECKING:
-    from .batches import Rows
 
 
 @dataclass

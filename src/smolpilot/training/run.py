@@ -38,7 +38,6 @@ from .parts import describe_parts
 from .precision import Precision
 from .preflight import preflight_training, stop_on_errors
 from .progress import RunProgress
-from .sampler import Share
 from .setup import Prepared, prepare, prepare_resumed
 from .tracking import open_tracker, require
 
@@ -231,10 +230,8 @@ def _micro_batch(prepared: Prepared, feed: Feed, world: World) -> int:
     """How many samples of this process's share of a batch fit at once, by trying; the same in all processes."""
     options, policy = prepared.options, prepared.policy
     batch = options.batch_size or 1
-    sampler = Share(feed.sampler(batch, options.seed), world.part(batch))
-    stream = feed.stream(sampler, 0, 1)
-    inputs = next(stream)
-    stream.close()
+    order = feed.order(batch, options.seed, options.order).share(world.part(batch))
+    inputs = feed.batch(order.batch(0), order.places(0))
     precision = Precision(options.dtype or "float32", torch.device(policy.device))
     copies = 2 + (options.ema is not None)
     size, said = probe(policy, inputs, precision, copies=copies, sharers=world.local_size)

@@ -232,7 +232,7 @@ def _warnings(status: RunStatus, options: TrainOptions, trained: list[dict[str, 
         found.append(
             (
                 f"{fmean(waits):.0%} of the time goes into waiting for data.",
-                "--workers, --frames-gb, or --cache",
+                "--workers, --frames-gb, --order local, or --cache",
             )
         )
     skipped = int(sum(_number(line, "skipped_steps") or 0 for line in trained[-5:]))
