@@ -55,9 +55,40 @@ class _Restless(Tabletop):
         return super().reset(seed + 1)[0] | {"task": other["task"]}, there
 
 
+class _Sharing(Tabletop):
+    """Draws every image into one buffer."""
+
+    def step(self, action: Any) -> tuple[Observation, Outcome | None]:
+        observation, outcome = super().step(action)
+        self._first["observation.images.top"][:] = observation["observation.images.top"]
+        return observation, outcome
+
+    def reset(self, seed: int, *, instruction: str | None = None) -> Any:
+        self._first, info = super().reset(seed, instruction=instruction)
+        return self._first, info
+
+
+class _Careless(Tabletop):
+    """Acts on what is not a number."""
+
+    def step(self, action: Any) -> tuple[Observation, Outcome | None]:
+        return super().step(np.nan_to_num(action))
+
+
 @pytest.mark.parametrize(
-    ("kind", "words"), [(_Forgetful, "differs"), (_Endless, "no outcome"), (_Restless, "observation.* differs")]
+    ("kind", "words"),
+    [
+        (_Forgetful, "differs"),
+        (_Endless, "no outcome"),
+        (_Restless, "observation.* differs"),
+        (_Sharing, "images.top differs"),
+    ],
 )
 def test_an_environment_that_breaks_it_is_found(kind: type[Tabletop], words: str) -> None:
     with pytest.raises(AssertionError, match=words):
         check_environment(lambda: kind(TabletopEnv()))
+
+
+def test_one_that_acts_on_nan_is_found() -> None:
+    with pytest.raises(pytest.fail.Exception, match="DID NOT RAISE"):
+        check_environment(lambda: _Careless(TabletopEnv()))

@@ -103,7 +103,7 @@ def test_values_of_yaml_pass_as_they_are() -> None:
                              r".*\nFix: Did you mean 'colors'\?"),
         ({"zzz": 1}, r"Unknown setting 'zzz' of the environment 'world'\.\nExpected: one of colors, .*anything$"),
         ({"size": "big"}, r"Setting 'size' of the environment 'world': .*integer.*\(found 'big'\)"),
-        ({"size": True}, "Setting 'size' of the environment 'world': '' is true"),
+        ({"size": True}, r"The environment 'world': 'size' is true\.\nExpected: a number"),
         ({"size": 1.5}, r"Setting 'size' .*\(found 1\.5\)"),
         ({"noise": float("nan")}, "Setting 'noise' of the environment 'world' is nan"),
         ({"noise": "inf"}, "Setting 'noise' of the environment 'world' is inf"),

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from smolpilot.cli.main import main
 from smolpilot.contracts import Environment
+from smolpilot.datasets import DatasetWriter, read_meta
 from smolpilot.environments import make_environment
 from smolpilot.environments.pusht import MAX_STEPS, make_pusht
 from smolpilot.errors import UsageError
-from smolpilot.keys import STATE, image_key
+from smolpilot.keys import ACTION, STATE, TASK, image_key
+from smolpilot.policy import new_policy, save_bundle
 from smolpilot.robots import RobotProfile
 
 
@@ -110,3 +115,30 @@ def test_without_the_package_one_error_names_the_extra() -> None:
     said, _ = run(MISSING)
     assert said.startswith("The environment 'pusht' needs gym-pusht")
     assert said.endswith("Fix: install the extra: pip install 'smolpilot[pusht]'\n")
+
+
+@pytest.mark.parametrize("camera", ["image", "observation.image"])
+def test_a_bundle_of_its_recordings_is_rolled_out_in_it(camera: str, tmp_path: Path) -> None:
+    """The camera as this environment calls it, and as LeRobot's dataset does."""
+    short = make_pusht(max_steps=6)
+    data, names = tmp_path / "data", ["motor_0", "motor_1"]
+    with DatasetWriter(data, fps=10, state_names=names, action_names=names, cameras={camera: (96, 96)},
+                       robot_type="pusht") as writer:  # fmt: skip
+        observation, outcome = short.reset(0)[0], None
+        while outcome is None:
+            frame = {STATE: observation[STATE], image_key(camera): observation[image_key("image")]}
+            writer.add_frame({**frame, TASK: observation[TASK], ACTION: observation[STATE] + 5})
+            observation, outcome = short.step(observation[STATE] + 5)
+        writer.end_episode()
+    policy = new_policy("tiny", meta=read_meta(data), profile=RobotProfile.load("pusht"), device="cpu",
+                        overrides={"chunk_size": 4, "n_action_steps": 2, "num_steps": 2})  # fmt: skip
+    save_bundle(policy, tmp_path / "bundle")
+    out = tmp_path / "out"
+    words = ["--env", "pusht", "--env-settings", "max_steps=5", "--episodes", "2", "--video-episodes", "1"]
+    assert main(["rollout", str(tmp_path / "bundle"), "--out", str(out), *words, "--device", "cpu"]) == 0
+    results = json.loads((out / "results.json").read_text())
+    assert (results["episodes"], results["failures"], results["by_group"]) == (2, {"timeout": 2}, [])
+    assert [run["steps"] for run in results["runs"]] == [5, 5]
+    assert set(results["runs"][0]["facts"]) == {"coverage", "max_coverage"}
+    assert results["warnings"] == [], "told what it was trained with, to the full stop"
+    assert (out / "video.mp4").is_file()

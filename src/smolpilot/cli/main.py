@@ -28,7 +28,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "status": ("smolpilot.cli.status", "how a training run stands: alive, step, time left, loss, what to worry about"),
     "watch": ("smolpilot.cli.watch", "the same, live in the terminal"),
     "eval": ("smolpilot.cli.eval", "held-out episodes: errors per joint in robot units, pictures, report"),
-    "rollout": ("smolpilot.cli.rollout", "closed loop in the shipped simulation: success rate and video"),
+    "rollout": ("smolpilot.cli.rollout", "closed loop in an environment: success rate with its interval, video"),
     "bench": (
         "smolpilot.cli.bench",
         "milliseconds per chunk by mode of the engine, beside LeRobot's; memory",

@@ -95,6 +95,6 @@ class Environment(Protocol):
 
 class EnvironmentFactory(Protocol):
     """What a name in the group `smolpilot.environments` stands for: a function or class whose keyword arguments are the
-    environment's settings, each with a default."""
+    environment's settings, with annotations by which text is read; those without a default have to be given."""
 
     def __call__(self, **settings: Any) -> Environment: ...

@@ -81,8 +81,7 @@ def _checked(name: str, factory: Callable[..., Any], settings: Mapping[str, Any]
     if needed:
         raise UsageError(f"{whose[0].upper()}{whose[1:]} needs more settings: {', '.join(needed)}.")
     return {
-        key: _value(value, _kind(known[key]), f"Setting '{key}' of {whose}") if key in known else value
-        for key, value in settings.items()
+        key: _value(value, _kind(known[key]), key, whose) if key in known else value for key, value in settings.items()
     }
 
 
@@ -101,8 +100,9 @@ def _kind(parameter: inspect.Parameter) -> Any:
     return annotation
 
 
-def _value(value: Any, kind: Any, where: str) -> Any:
+def _value(value: Any, kind: Any, key: str, whose: str) -> Any:
     """A setting as its type wants it, from text or from a value."""
+    where = f"Setting '{key}' of {whose}"
     if isinstance(value, str):
         value = _parts(value, kind, where)
     try:
@@ -114,7 +114,7 @@ def _value(value: Any, kind: Any, where: str) -> Any:
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         raise UsageError(f"{where}: {first['msg']} (found {shown(value)}).") from None
-    check_truths(value, made, where=f"{where}: ")
+    check_truths(value, made, where=f"{whose[0].upper()}{whose[1:]}: ", place=key)
     for number in _numbers(made):
         if not math.isfinite(number):
             raise UsageError(f"{where} is {number}.", expected="a finite number")
