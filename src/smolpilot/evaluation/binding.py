@@ -151,7 +151,8 @@ def embodiment_of(meta: DatasetMeta, robot: str | None = None, units: Mapping[st
     robot: the profile that names the units, as `--robot` says it; None: by robot_type or joint names. Where the
     dataset has that profile's joints in its order and units, the profile goes along, else the order is the dataset's.
     Joints are spelled as the dataset does. units: of its joints where they differ, as in `bind`; the profile and its
-    order are then what policies see. Raises ProfileError for an unknown or unfit `robot`, UsageError for a joint that `units` should not name.
+    order are then what policies see. Raises ProfileError for an unknown or unfit `robot`, UsageError for a joint that
+    `units` should not name.
     """
     profile = find_profile(meta, robot, [])
     plain = FrameLayout.of_dataset(meta)
