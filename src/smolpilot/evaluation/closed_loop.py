@@ -138,8 +138,8 @@ class _Group:
         """Start the episodes; `swap` names each scene's alternative, `said` is told in place of its instruction."""
         self._policy.reset()
         for i, seed in enumerate(self._seeds):
-            observation, info = self._reset(i, seed, swap)
-            run = Run(seed, said if said is not None else info.instruction, dict(info.groups))
+            observation, run = self._reset(i, seed, swap)
+            run.instruction = said if said is not None else run.instruction
             self.runs.append(run)
             self._observations.append(self._histories[i].add({**observation, TASK: run.instruction}))
             self._record(i)
@@ -161,30 +161,33 @@ class _Group:
             for i in list(self.active):
                 self._act(i, plans[i][step])
 
-    def _reset(self, i: int, seed: int, swap: bool) -> tuple[Observation, EpisodeInfo]:
+    def _reset(self, i: int, seed: int, swap: bool) -> tuple[Observation, Run]:
         world = self._worlds[i]
         with _named(world, seed, 0):
-            observation, info = world.reset(seed)
+            observation, run, others = _start(seed, *world.reset(seed))
         if not swap:
-            return observation, info
-        if not info.alternatives:
+            return observation, run
+        if not others:
             raise UsageError(
                 f"The environment {world.spec.name} has no other instruction for the scene of seed {seed}.",
                 expected="scenes with more than one goal",
                 fix="leave --swap-instruction out",
             )
         with _named(world, seed, 0):
-            return world.reset(seed, instruction=info.alternatives[0])
+            observation, run, _ = _start(seed, *world.reset(seed, instruction=others[0]))
+        return observation, run
 
     def _act(self, i: int, action: npt.NDArray[np.float32]) -> None:
         run, world = self.runs[i], self._worlds[i]
         with _named(world, run.seed, run.steps + 1):
-            observation, outcome = world.step(action)
-        self._observations[i] = self._histories[i].add({**observation, TASK: run.instruction})
+            # A copy: what a world does with its action is no matter of the plan's other steps.
+            observation, outcome = world.step(action.copy())
+            self._observations[i] = self._histories[i].add({**observation, TASK: run.instruction})
+            if outcome is not None:
+                _settle(run, outcome)
         run.steps += 1
         self._record(i)
         if outcome is not None:
-            _settle(run, outcome)
             self.active.remove(i)
         elif run.steps >= world.spec.max_steps:
             raise SmolpilotError(
@@ -198,6 +201,11 @@ class _Group:
             run, world = self.runs[i], self._worlds[i]
             with _named(world, run.seed, run.steps):
                 run.pictures.append(np.asarray(world.render(), dtype=np.uint8))
+
+
+def _start(seed: int, observation: Observation, info: EpisodeInfo) -> tuple[Observation, Run, tuple[str, ...]]:
+    """An episode's first observation, its run, and the other instructions that its scene could be given."""
+    return {**observation}, Run(seed, info.instruction, dict(info.groups)), tuple(info.alternatives)
 
 
 def _settle(run: Run, outcome: Outcome) -> None:
@@ -215,7 +223,7 @@ def _named(world: Environment, seed: int, step: int) -> Iterator[None]:
     """What somebody's environment raises becomes one error that names it, the seed and the step."""
     try:
         yield
-    except SmolpilotError:
+    except (SmolpilotError, MemoryError):
         raise
     except Exception as error:
         name = world.spec.name
