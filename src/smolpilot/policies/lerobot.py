@@ -344,7 +344,7 @@ def _check_steps(folder: Path) -> dict[str, list[str]]:
             f"{folder} lacks {BEFORE} or {AFTER}: it is not complete, or LeRobot before 0.4 wrote it, which kept the "
             "statistics among the weights.",
             expected="a checkpoint as LeRobot 0.4 to 0.6 writes it",
-            fix=f"LeRobot converts it: {_MIGRATE} {folder}",
+            fix=f"LeRobot converts it into {folder}_migrated: {_MIGRATE} {folder}",
         )
     for name in (BEFORE, AFTER):
         try:
