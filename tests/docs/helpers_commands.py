@@ -86,7 +86,6 @@ COMMANDS: dict[str, Run | Read] = {
     # docs
     "robots so101": Run(),
     "robots check my_arm.yaml": Run(),
-    "bench --against lerobot": Read("needs LeRobot; tests/oracle runs it", {"--against": "BUNDLE --against"}),
     "": Run(),
     "dataset check PATH [--strict] [--json] [--html FILE] [--robot PROFILE] [--jobs N]":
         Run({"FILE": "page.html", "PROFILE": "unitree_g1_inspire", "N": "1"}, code=1),  # short episodes

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from smolpilot.contracts import RANDOM, Policy, PolicyFacts, PolicySpec
+from smolpilot.policies.reading import read_state, refuse_previous
 
 from .helpers_conformance import check_policy
 
@@ -32,8 +33,8 @@ class Odd(Policy):
         return dataclasses.replace(spec, **changes)
 
     def predict(self, observations: Any, *, seeds: Any = None, previous: Any = None) -> Any:
-        from smolpilot.policies.reading import read_state
-
+        if self.breach != "previous":
+            refuse_previous(previous, "odd")
         self.calls += 1
         chunks = np.stack([np.tile(read_state(one, 3), (4, 1)) for one in observations]).astype(np.float32)
         if self.breach == "shape":
@@ -62,6 +63,7 @@ BREACHES = {
     "memory": "the same seeds give the same chunks",
     "batch": "the order in a batch does not matter",
     "seed": "does not look at seeds",
+    "previous": "DID NOT RAISE",
 }
 
 
