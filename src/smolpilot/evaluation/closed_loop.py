@@ -205,11 +205,12 @@ class _Group:
 
 def _start(seed: int, observation: Observation, info: EpisodeInfo) -> tuple[Observation, Run, tuple[str, ...]]:
     """An episode's first observation, its run, and the other instructions that its scene could be given."""
-    return {**observation}, Run(seed, info.instruction, dict(info.groups)), tuple(info.alternatives)
+    groups = {str(group): str(value) for group, value in info.groups.items()}
+    return {**observation}, Run(seed, info.instruction, groups), tuple(info.alternatives)
 
 
 def _settle(run: Run, outcome: Outcome) -> None:
-    run.label, run.success = outcome.label, bool(outcome.success)
+    run.label, run.success = str(outcome.label), bool(outcome.success)
     run.facts = {name: float(value) for name, value in outcome.facts.items()}
 
 
