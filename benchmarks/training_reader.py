@@ -33,6 +33,7 @@ HERE = Path(__file__).resolve().parent
 # Runs in a process of its own, on the tree that PYTHONPATH names: trains, and prints the lines that count.
 _SIDE = """
 import dataclasses, json, sys, time
+import torch._dynamo, torch.utils.tensorboard  # else the first step pays for them
 from pathlib import Path
 from smolpilot.training import TrainOptions, train
 from smolpilot.training.loop import Trainer
