@@ -59,6 +59,16 @@ def test_decoded_batches_equal_those_in_memory(dataset: Dataset, policy: Policy,
     assert threads() == 0
 
 
+def test_several_processes_decode_their_parts_of_the_same_batches(dataset: Dataset, policy: Policy) -> None:
+    kept, decoded = batches(dataset, policy), batches(dataset, policy, memory_gb=0.0)
+    whole = kept.order(50, 0, "local")
+    shares = [list(decoded.stream(whole.share(part), 4, 8)) for part in (slice(0, 20), slice(20, 50))]
+    for number, parts in enumerate(zip(*shares, strict=True), 4):
+        expected = kept.batch(whole.batch(number))
+        assert torch.equal(torch.cat([part.images for part in parts]), expected.images)
+        assert torch.equal(torch.cat([part.state for part in parts]), expected.state)
+
+
 def test_a_thread_changes_nothing(dataset: Dataset, policy: Policy) -> None:
     made = batches(dataset, policy)
     assert_equal(list(ahead(made.stream(made.order(4, 0), 3, 9))), list(made.stream(made.order(4, 0), 3, 9)))
