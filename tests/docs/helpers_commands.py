@@ -80,7 +80,8 @@ COMMANDS: dict[str, Run | Read] = {
     "eval POLICY": Run({}, "--dataset SO101 --episodes 0 --out REPORT --max-frames 1 --device cpu",
                        fresh=("REPORT",)),
     "rollout POLICY --env NAME":
-        Run({"POLICY": "TABLETOP", "--env": "--env", "NAME": "tabletop"}, "--out REPORT --episodes 1 --video-episodes 1", fresh=("REPORT",)),
+        Run({"POLICY": "TABLETOP", "--env": "--env", "NAME": "tabletop"},
+            "--out REPORT --episodes 1 --video-episodes 1", fresh=("REPORT",)),
     "bench BUNDLE": Run(more="--repeats 1 --device cpu"),
     "bench POLICY": Run(more="--repeats 1 --device cpu"),
     "bench BUNDLE --against hold-state": Run(more="--repeats 1 --device cpu"),
