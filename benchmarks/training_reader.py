@@ -3,15 +3,15 @@
 The recording is that of benchmarks/dataset_reader.py: two cameras, 480x640, AV1 with a key frame every second frame
 (made up anew, or given). The tiny policy is trained from scratch on the CPU with `--frames-gb 0 --cache none`, in the
 orders `random` and `local`, with 0 and 2 worker processes; `--against SRC` (the `src` folder of another checkout) is
-measured in the same run, in turns, with the orders that it has. Each run is a process of its own; the first steps
-(`--warm`, at least a window of 256 samples) are not counted.
+measured in the same run, in turns, with the orders that it has. Each run is a process of its own. All of its steps
+count, with the wait for the first one: whatever was decoded ahead has been waited for or hidden within the time that is
+measured. `--steps` is best a multiple of 8, the batches of a window of the local order.
 
-Printed are medians over the rounds: the share of a step that the loop waits for data (`data_wait` of metrics.jsonl:
-0 where reading keeps up), and samples per second. On a CPU decoding takes time from the network, so that the samples
-per second say what the machine does in all, and the share what would be lost beside a GPU. `--step-ms N` stands for
-such a GPU: every step takes N milliseconds more, in which the loop sleeps.
+Printed are medians over the rounds: the share of the time that the loop waits for data (`data_wait` of metrics.jsonl),
+and samples per second. On a CPU decoding takes time from the network: the samples per second say what the machine does
+in all. `--step-ms N` stands for a GPU: every step takes N milliseconds more, in which the loop sleeps.
 
-`python benchmarks/training_reader.py [--against /path/to/other/src] [--rounds 2] [--steps 32] [--workers 0 2]`
+`python benchmarks/training_reader.py [--against /path/to/other/src] [--rounds 2] [--steps 48] [--workers 0 2]`
 """
 
 from __future__ import annotations
@@ -27,12 +27,13 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-BATCH, WINDOW = 32, 256
+BATCH, LINES = 32, 4  # samples of a step, steps of a line of metrics.jsonl
 HERE = Path(__file__).resolve().parent
 
 # Runs in a process of its own, on the tree that PYTHONPATH names: trains, and prints the lines that count.
 _SIDE = """
 import dataclasses, json, sys, time
+import torch._dynamo, torch.utils.tensorboard  # else the first step pays for them
 from pathlib import Path
 from smolpilot.training import TrainOptions, train
 from smolpilot.training.loop import Trainer
@@ -41,7 +42,7 @@ given = json.loads(sys.argv[1])
 if given.pop("orders"):
     print(json.dumps(any(field.name == "order" for field in dataclasses.fields(TrainOptions))))
     sys.exit()
-pause, warm = given.pop("pause"), given.pop("warm")
+pause = given.pop("pause")
 step = Trainer._step
 def slow(self, inputs):
     step(self, inputs)
@@ -50,7 +51,7 @@ Trainer._step = slow
 paths = {name: Path(given.pop(name)) for name in ("dataset", "out")}
 run = train(TrainOptions(**paths, **given))
 lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-print(json.dumps([line for line in lines if line["kind"] == "train" and line["step"] > warm]))
+print(json.dumps([line for line in lines if line["kind"] == "train"]))
 """
 
 
@@ -67,30 +68,31 @@ def run_side(source: Path, values: dict[str, Any]) -> Any:
 def measured(source: Path, dataset: Path, order: str, workers: int, options: argparse.Namespace) -> tuple[float, float]:
     """Share of waiting and samples per second of one run."""
     values: dict[str, Any] = {
-        "orders": False, "pause": options.step_ms / 1000, "warm": options.warm, "dataset": str(dataset),
-        "preset": "tiny", "from_scratch": True, "steps": options.warm + options.steps, "batch_size": BATCH,
-        "workers": workers, "frames_gb": 0.0, "cache": "none", "log_every": 4, "eval_every": 100_000,
-        "save_every": 100_000, "held_out": 0.0, "preflight": False, "device": "cpu", "seed": 1,
+        "orders": False, "pause": options.step_ms / 1000, "dataset": str(dataset), "preset": "tiny",
+        "from_scratch": True, "steps": options.steps, "batch_size": BATCH, "workers": workers, "frames_gb": 0.0,
+        "cache": "none", "log_every": LINES, "held_out": 0.0, "preflight": False, "device": "cpu", "seed": 1,
+        "eval_every": 100_000, "save_every": 100_000,
     }  # fmt: skip
     if order != "random":
         values["order"] = order
     with tempfile.TemporaryDirectory() as folder:
         lines = run_side(source, {**values, "out": f"{folder}/run"})
-    seconds = [4 * BATCH / line["samples_per_s"] for line in lines]
+    seconds = [LINES * BATCH / line["samples_per_s"] for line in lines]
     waits = sum(line["data_wait"] * each for line, each in zip(lines, seconds, strict=True))
-    return waits / sum(seconds), 4 * BATCH * len(lines) / sum(seconds)
+    return waits / sum(seconds), LINES * BATCH * len(lines) / sum(seconds)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--against", type=Path, help="the src folder of another checkout, to be measured in turns")
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--steps", type=int, default=32, help="steps that count, a multiple of 8")
-    parser.add_argument("--warm", type=int, default=WINDOW // BATCH, help="steps before them, a multiple of 8")
+    parser.add_argument("--steps", type=int, default=48, help=f"of each run, a multiple of {LINES}")
     parser.add_argument("--workers", type=int, nargs="*", default=[0, 2])
     parser.add_argument("--step-ms", type=float, default=0.0, help="what a step takes more, without the processor")
     parser.add_argument("--path", type=Path, help="a v3.0 folder to train on instead")
     options = parser.parse_args()
+    if options.steps % LINES:
+        parser.error(f"--steps is a multiple of {LINES}")
     trees = {"this tree": HERE.parent / "src"}
     if options.against is not None:
         trees = {"against": options.against.resolve(), **trees}
@@ -114,7 +116,7 @@ def main() -> None:
                 result = measured(trees[name], dataset, order, workers, options)
                 found[name, order, workers].append(result)
                 print(f"  {name}, {order}, workers {workers}: {result[0]:.1%}, {result[1]:.1f}/s", flush=True)
-    print(f"\n{os.cpu_count()} cores, batches of {BATCH}, two cameras AV1 480x640, tiny policy, median of {options.rounds}")
+    print(f"\n{os.cpu_count()} cores, batches of {BATCH}, two cameras, tiny policy; median of {options.rounds} rounds")
     for (name, order, workers), results in found.items():
         waits, rates = zip(*results, strict=True)
         line = f"{name:<10}{order:<7} workers {workers}  waits {statistics.median(waits):6.1%} of the time  "

@@ -5,7 +5,7 @@ import numpy as np
 from smolpilot.contracts import Policy, PolicyFacts, PolicySpec
 from smolpilot.datasets import open_dataset
 from smolpilot.errors import UsageError
-from smolpilot.policies.reading import read_state
+from smolpilot.policies.reading import read_state, refuse_previous
 
 
 class Nearest(Policy):
@@ -25,6 +25,7 @@ class Nearest(Policy):
         )  # fmt: skip
 
     def predict(self, observations, *, seeds=None, previous=None):
+        refuse_previous(previous, "nearest")
         chunks = np.empty((len(observations), 20, self.actions.shape[1]), np.float32)
         for i, observation in enumerate(observations):
             state = read_state(observation, self.spec.state_dim)

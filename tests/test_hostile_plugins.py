@@ -119,7 +119,7 @@ class NoInfo(Fine):
 
 
 class Listed(Fine):
-    info = EpisodeInfo("wait", {"side": ["left"]})
+    info = EpisodeInfo("wait", ["left"])
 
 
 class Truth(Fine):
@@ -204,7 +204,7 @@ def test_a_policy_that_breaks_its_contract(
     [
         ("Small", "at the start: observation.images.front is 'uint8 [4, 8, 3]'."),
         ("NoInfo", "reset is {'instruction': 'wait'}."),
-        ("Listed", "EpisodeInfo.groups['side'] is ['left']."),
+        ("Listed", "EpisodeInfo.groups is ['left']."),
         ("Truth", "at step 3: step is True."),
         ("Nan", "Outcome.facts['distance_m'] is nan."),
         ("Undecided", "Outcome.success is None."),

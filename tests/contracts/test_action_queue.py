@@ -13,13 +13,16 @@ import pytest
 
 from smolpilot.contracts import (
     CAPTURED_AT,
+    HISTORY,
     ActionQueue,
+    History,
     Leftover,
     Observation,
     Policy,
     PolicyOptions,
     PolicySpec,
     check_horizon,
+    made_up_observation,
     make_observation,
 )
 from smolpilot.errors import UsageError
@@ -103,3 +106,48 @@ def test_the_contracts_load_no_torch_and_no_policy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_history_gives_those_before_of_this_episode() -> None:
+    history = History(3)
+    found = [history.add({STATE: i})[HISTORY] for i in range(4)]
+    assert [[one[STATE] for one in before] for before in found] == [[], [0], [0, 1], [1, 2]]
+    assert all(HISTORY not in one for before in found for one in before), "a history holds no histories"
+    history.clear()
+    assert history.add({STATE: 9})[HISTORY] == ()
+    one = {STATE: 1}
+    assert History(1).add(one) is one
+
+
+def test_a_queue_gives_a_policy_the_steps_between_its_plans() -> None:
+    seen: list[list[int]] = []
+
+    class Reader(Counter):
+        @property
+        def spec(self) -> PolicySpec:
+            return PolicySpec("reader", 1, 2, chunk_size=4, n_action_steps=3, n_obs_steps=2)
+
+        def predict(self, observations: Sequence[Observation], **more: Any) -> Any:
+            seen.append([one[STATE] for one in (*observations[0][HISTORY], observations[0])])
+            return super().predict(observations, **more)
+
+    queue = ActionQueue(Reader())
+    for step in range(7):
+        queue.select_action({STATE: step})
+    queue.clear()
+    queue.select_action({STATE: 9})
+    assert seen == [[0], [2, 3], [5, 6], [9]]
+
+
+def test_a_made_up_observation_fits_the_spec() -> None:
+    spec = PolicySpec("p", 2, 2, 4, 2, cameras=("a", "b"), image_sizes={"b": (6, 8)}, instructions=("do it",),
+                      statistics={STATE: {"mean": np.array([1.0, 2.0])}})  # fmt: skip
+    made = made_up_observation(spec, 3)
+    assert made[STATE].tolist() == [1, 2]
+    assert made[TASK] == "do it"
+    assert made["observation.images.b"].shape == (6, 8, 3)
+    assert made["observation.images.a"].shape == (480, 640, 3)
+    np.testing.assert_array_equal(made_up_observation(spec, 3)["observation.images.b"], made["observation.images.b"])
+    assert (made_up_observation(spec, 4)["observation.images.b"] != made["observation.images.b"]).any()
+    assert HISTORY not in made
+    assert made_up_observation(PolicySpec("p", 2, 2, 4, 2, n_obs_steps=2))[HISTORY] == ()

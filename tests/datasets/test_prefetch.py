@@ -22,8 +22,17 @@ def threads() -> int:
     return sum(thread.name.startswith(THREAD) for thread in threading.enumerate())
 
 
+_others: set[psutil.Process] = set()  # children of this process that are somebody else's
+
+
+@pytest.fixture(autouse=True)
+def others() -> None:
+    _others.clear()
+    _others.update(psutil.Process().children())
+
+
 def processes() -> list[psutil.Process]:
-    return psutil.Process().children()
+    return [child for child in psutil.Process().children() if child not in _others]
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 10) -> bool:

@@ -77,16 +77,22 @@ COMMANDS: dict[str, Run | Read] = {
     "bundle localize DIR": Run(),
     "demo": Read("seven minutes; tests/cli/test_demo_cli.py runs all of its steps, small"),
     "status RUN": Run(),
-    "eval BUNDLE": Run({"BUNDLE": "POLICY"}, "--dataset SO101 --episodes 0 --out REPORT --max-frames 1 --device cpu",
+    "eval POLICY": Run({}, "--dataset SO101 --episodes 0 --out REPORT --max-frames 1 --device cpu",
                        fresh=("REPORT",)),
-    "rollout BUNDLE": Run({"BUNDLE": "TABLETOP"}, "--out REPORT --episodes 1 --video-episodes 1", fresh=("REPORT",)),
+    "rollout POLICY --env NAME":
+        Run({"POLICY": "TABLETOP", "--env": "--env", "NAME": "tabletop"},
+            "--out REPORT --episodes 1 --video-episodes 1", fresh=("REPORT",)),
     "bench BUNDLE": Run(more="--repeats 1 --device cpu"),
+    "bench POLICY": Run(more="--repeats 1 --device cpu"),
+    "bench BUNDLE --against hold-state": Run(more="--repeats 1 --device cpu"),
+    "eval ACT_CHECKPOINT --dataset DATA --episodes all --out reports/act":
+        Read("LeRobot writes such a checkpoint: tests/oracle/test_act_cli_oracle.py runs it"),
+    "eval hold-state --dataset DATA --episodes all --out reports/still": Run(more="--max-frames 2"),
     "export BUNDLE --out DIR": Read("as `export` of docs/export.md, which is run"),
     "bundle PATH": Run({"PATH": "BUNDLE"}),
     # docs
     "robots so101": Run(),
     "robots check my_arm.yaml": Run(),
-    "bench --against lerobot": Read("needs LeRobot; tests/oracle runs it", {"--against": "BUNDLE --against"}),
     "": Run(),
     "dataset check PATH [--strict] [--json] [--html FILE] [--robot PROFILE] [--jobs N]":
         Run({"FILE": "page.html", "PROFILE": "unitree_g1_inspire", "N": "1"}, code=1),  # short episodes

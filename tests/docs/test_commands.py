@@ -152,8 +152,9 @@ def test_the_python_examples_run(place: Path, tmp_path: Path) -> None:
     if not policy.exists():  # this test alone
         shutil.copytree(place / "BUNDLE", policy / "checkpoints" / "best")
     with contextlib.redirect_stdout(io.StringIO()) as out:
-        for number in range(3):
+        for number in range(4):
             exec(block(ROOT / "README.md", "python", number), known)
+        assert known["chunks"].shape == (1, *known["chunk"].shape)
         assert known["chunk"].shape[1] == known["action"].shape[0] == 26
         frame = known["frame"]
         pictures = {key.rpartition(".")[2]: value for key, value in frame.items() if "images" in key}
@@ -166,4 +167,4 @@ def test_the_python_examples_run(place: Path, tmp_path: Path) -> None:
     # The one example that is LeRobot's: tests/oracle/test_checkpoints_oracle.py runs it.
     assert block(DOCS / "bundle-format.md", "python").startswith("from lerobot.")
     blocks = sum(len(re.findall(r"^```python$", page.read_text("utf-8"), re.MULTILINE)) for page in PAGES)
-    assert blocks == 3 + 3 + 3 + 1, "an example that nothing runs: add it here"
+    assert blocks == 4 + 4 + 3 + 1, "an example that nothing runs: add it here"

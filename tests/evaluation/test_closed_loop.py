@@ -142,6 +142,32 @@ class TestRefusals:
             rollout(Driver(obedient), partial(Line, broken=3), episodes=5, seed=0)
         assert caught.value.exit_code == 1
 
+    @pytest.mark.parametrize(
+        ("method", "answer", "message"),
+        [
+            ("reset", lambda *_, **__: None, "fails in the episode of seed 1, at the start: TypeError"),
+            (
+                "reset",
+                lambda *_, **__: ({}, "an info"),
+                "breaks its contract .* seed 1, at the start: reset is 'an info'",
+            ),
+            ("step", lambda *_: ([1.0], None), r"breaks its contract .* seed 1, at step 1: the observation is \[1.0\]"),
+            ("step", lambda *_: ({}, True), "breaks its contract .* seed 1, at step 1: step is True"),
+            ("render", lambda *_: 1 / 0, "fails in the episode of seed 1, at the start: ZeroDivisionError"),
+        ],
+    )
+    def test_what_is_no_answer_of_an_environment(
+        self, method: str, answer: Any, message: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(Line, method, answer)
+        with pytest.raises(SmolpilotError, match=f"environment line {message}"):
+            rollout(Driver(obedient), Line, episodes=1, seed=1, video_episodes=1)
+
+    def test_what_a_policy_raises_names_it(self) -> None:
+        with pytest.raises(SmolpilotError, match="The policy driver fails: KeyError: 'no such end'") as caught:
+            rollout(Driver(lambda text: {}["no such end"]), Line, episodes=1)
+        assert caught.value.exit_code == 1
+
     def test_an_episode_without_an_end(self) -> None:
         with pytest.raises(SmolpilotError, match="line did not end the episode of seed 4 within its own 12 steps"):
             rollout(Driver(obedient), partial(Line, endless=True), episodes=1, seed=4)
@@ -298,6 +324,18 @@ def test_results_of_the_first_format_are_read(tmp_path: Path, dataset: Any, make
     (tmp_path / "results.json").write_text(json.dumps(old))
     with pytest.raises(UsageError, match=r"no readable results\.json"):
         read_results(tmp_path)
+
+
+def test_an_environment_may_write_into_its_action(monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = Line.step
+
+    def careless(self: Line, action: Any) -> Any:
+        answer = usual(self, action)
+        action *= 0
+        return answer
+
+    monkeypatch.setattr(Line, "step", careless)
+    assert rollout(Driver(obedient), Line, episodes=2, seed=0).document["successes"] == 2
 
 
 def test_pictures_are_kept_of_the_first_episodes_only() -> None:

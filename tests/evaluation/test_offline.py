@@ -12,6 +12,7 @@ from smolpilot.contracts import HISTORY
 from smolpilot.errors import CheckpointError, ProfileError, UsageError
 from smolpilot.evaluation import embodiment_of, evaluate
 from smolpilot.evaluation.binding import bind
+from smolpilot.evaluation.calibration import frames_of, unscored_frames
 from smolpilot.evaluation.policy_frames import recorded_frames
 from smolpilot.evaluation.summary import to_json
 from smolpilot.keys import ACTION, STATE, image_key
@@ -112,6 +113,16 @@ def test_cameras_that_a_policy_does_not_read_are_not_decoded(dataset, make_polic
     policy = make_policy(cameras=())
     evaluate(policy, dataset, "0", latency=False)
     assert image_key("top") not in policy.frames[0]
+
+
+def test_calibration_takes_frames_that_are_not_scored(dataset, make_policy, recording) -> None:
+    policy = make_policy()  # held out: episodes 1 and 3
+    frames = unscored_frames(dataset, "held-out")(policy)
+    assert {which_frame(frame)[0] for frame in frames} == {0, 2}
+    assert len(frames) == 26  # all there are: no more than 32 are taken
+    assert {which_frame(frame)[0] for frame in frames_of(recording)(policy)} == {0, 1, 2, 3}
+    with pytest.raises(UsageError, match="every episode of this dataset is scored"):
+        unscored_frames(dataset, "all")(policy)
 
 
 class TestEmbodiment:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from smolpilot.contracts import Leftover
 from smolpilot.errors import TransformError
 from smolpilot.inference import Engine, prepare
 from smolpilot.inference.guidance import integrate, make_guidance
@@ -39,7 +40,7 @@ def noise(seed: int) -> Tensor:
 
 
 def tolerance(engine: Engine) -> float:
-    return 0.0 if engine.spec.mode == "exact" else 1e-5
+    return 0.0 if engine.settings.mode == "exact" else 1e-5
 
 
 def test_chunks_batches_and_late_states_are_those_of_the_policy(
@@ -74,7 +75,7 @@ def test_a_leftover_is_seen_from_the_state_of_now(engine: Engine, changed: Polic
     torch.testing.assert_close(bound, expected, rtol=1e-4, atol=1e-4)
     assert (bound - engine.predict_chunk(frame, noise(1))).abs().max() > 1e-3
     engine.begin(frame)
-    found = engine.finish(frame["observation.state"], noise=noise(1), leftover=leftover, delay=3)
+    found = engine.finish(frame["observation.state"], noise=noise(1), previous=Leftover(leftover.numpy(), delay=3))
     assert (found - bound).abs().max() <= tolerance(engine)
 
 

@@ -10,8 +10,19 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from smolpilot.contracts import GUIDED, HISTORY, RANDOM, TIMED, TOKENS, TWO_STAGE, Policy, TimedPolicy, TokenizedPolicy
-from smolpilot.errors import TransformError
+from smolpilot.contracts import (
+    GUIDED,
+    HISTORY,
+    RANDOM,
+    TIMED,
+    TOKENS,
+    TWO_STAGE,
+    Leftover,
+    Policy,
+    TimedPolicy,
+    TokenizedPolicy,
+)
+from smolpilot.errors import TransformError, UsageError
 from smolpilot.keys import STATE, TASK, image_key
 
 SEEDS = (11, 12, 13)
@@ -126,5 +137,8 @@ def check_refusals(policy: Policy, observation: dict[str, Any]) -> None:
         spoilt[-1] = bad
         with pytest.raises(TransformError, match=r"not finite|NaN|infinite"):
             policy.predict([{**observation, STATE: spoilt}], seeds=[1])
+    if GUIDED not in policy.spec.capabilities:
+        with pytest.raises(UsageError, match="previous is given"):
+            policy.predict([observation], seeds=[1], previous=Leftover(before[0]))
     after = policy.predict([observation], seeds=[1])
     np.testing.assert_array_equal(after, before, "a refusal leaves nothing behind")

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from smolpilot.contracts import RANDOM, Policy, PolicyFacts, PolicySpec
+from smolpilot.errors import SmolpilotError
+from smolpilot.policies.reading import read_state, refuse_previous
 
 from .helpers_conformance import check_policy
 
@@ -32,8 +34,8 @@ class Odd(Policy):
         return dataclasses.replace(spec, **changes)
 
     def predict(self, observations: Any, *, seeds: Any = None, previous: Any = None) -> Any:
-        from smolpilot.policies.reading import read_state
-
+        if self.breach != "previous":
+            refuse_previous(previous, "odd")
         self.calls += 1
         chunks = np.stack([np.tile(read_state(one, 3), (4, 1)) for one in observations]).astype(np.float32)
         if self.breach == "shape":
@@ -52,8 +54,8 @@ class Odd(Policy):
 
 
 BREACHES = {
-    "spec": "n_action_steps lies within a chunk",
-    "names": "action_names are as many as actions",
+    "spec": "PolicySpec 'odd': n_action_steps is 9",
+    "names": r"PolicySpec 'odd': action_names is",
     "camera": "DID NOT RAISE",
     "capability": "other chunks for other seeds",
     "shape": r"the shape \(3, 3, 3\)",
@@ -62,12 +64,13 @@ BREACHES = {
     "memory": "the same seeds give the same chunks",
     "batch": "the order in a batch does not matter",
     "seed": "does not look at seeds",
+    "previous": "DID NOT RAISE",
 }
 
 
 @pytest.mark.parametrize("breach", BREACHES)
 def test_a_broken_promise_is_found(breach: str, observations: list[dict[str, Any]]) -> None:
-    with pytest.raises((AssertionError, pytest.fail.Exception), match=BREACHES[breach]):
+    with pytest.raises((AssertionError, SmolpilotError, pytest.fail.Exception), match=BREACHES[breach]):
         check_policy(Odd(breach), copy.deepcopy(observations))
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -194,6 +195,20 @@ def test_a_decoded_run_in_local_order_goes_on_like_an_uninterrupted_one(
     state = json.loads((run / "checkpoints" / "last" / "training_state" / "state.json").read_text())
     assert state["sampler"]["order"] == "local"
     assert state["sampler"]["window"] == 12
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith(THREAD)]
+
+
+def test_a_decoding_process_that_the_system_ends_is_one_clear_error(
+    tiny_dataset: Path, tmp_path: Path, interrupted_after: Callable[..., AbstractContextManager[None]]
+) -> None:
+    def kill() -> None:
+        for worker in psutil.Process().children():
+            worker.kill()
+
+    expected = r"A process that decodes video ahead has ended: DataLoader worker .*\n.*\nFix: .*--workers 0"
+    with interrupted_after(1, kill), pytest.raises(TrainingError, match=expected):
+        train(options(tiny_dataset, tmp_path / "run", frames_gb=0.0, workers=1, steps=100))
+    assert not psutil.Process().children()
     assert not [thread for thread in threading.enumerate() if thread.name.startswith(THREAD)]
 
 

@@ -108,7 +108,7 @@ def test_eval_and_a_parent_name_the_joints_and_no_profile(
     assert prepare(tuned).stats == "dataset"
     assert main(["eval", str(bundle), "--dataset", str(other), "--out", str(tmp_path / "out")]) == 2
     said = capsys.readouterr().err
-    assert "The recorded state has 4 joints (a, b, c, d), the policy's has 3 joints (pan, lift, grip)" in said
+    assert "The dataset's state has 4 joints (a, b, c, d), the policy's has 3 joints (pan, lift, grip)" in said
     assert "The profile" not in said
 
 

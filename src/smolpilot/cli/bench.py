@@ -42,7 +42,8 @@ def print_table(document: dict[str, Any]) -> None:
     console.print(_head(document), soft_wrap=True)
     table = Table(box=SIMPLE_HEAD, padding=(0, 1))
     # On a narrow terminal words go on in a second line; a number that is cut off would be another number.
-    table.add_column("mode", overflow="fold")
+    words = [word for row in document["rows"] for word in row["name"].split()]
+    table.add_column("mode", overflow="fold", min_width=min(20, max(map(len, words), default=1)))
     table.add_column("computes in", overflow="fold")
     for name in ("p50 ms", "p95 ms", "net p50", "net p95", "MB", "faster"):
         table.add_column(name, justify="right", no_wrap=True)

@@ -15,11 +15,12 @@ _LIMIT = 500  # characters of a cause that a message shows
 def blamed(what: str, *, fix: str = "") -> Iterator[None]:
     """Raise SmolpilotError, `what` and the cause, for what the block raises, `sys.exit` included.
 
-    what: such as "The environment maze fails at step 3". Errors of smolpilot's own pass, and so does Ctrl-C.
+    what: such as "The environment maze fails at step 3". Errors of smolpilot's own pass, and so do Ctrl-C and
+    a memory that does not suffice.
     """
     try:
         yield
-    except SmolpilotError:
+    except (SmolpilotError, MemoryError):
         raise
     except (Exception, SystemExit) as error:  # a plugin that exits would end the command as if all were done
         raise SmolpilotError(f"{what}: {plain(f'{type(error).__name__}: {error}', _LIMIT)}", fix=fix) from error

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from smolpilot.contracts.strangers import blamed
 from smolpilot.errors import CheckpointError
 
 from .scored import F32
@@ -16,9 +17,15 @@ if TYPE_CHECKING:
 
 
 def checked_chunks(policy: Policy, observations: Sequence[Observation], seeds: Sequence[int]) -> F32:
-    """Chunks float32 [B, H, A] for the observations; CheckpointError for another shape or type."""
+    """Chunks float32 [B, H, A] for the observations.
+
+    CheckpointError when the policy answers with another shape or type; SmolpilotError, with its name, when it raises
+    what it should not.
+    """
     spec = policy.spec
-    answer = policy.predict(observations, seeds=seeds)
+    fix = f"report it to the makers of {spec.name}; SMOLPILOT_TRACEBACK=1 shows where"
+    with blamed(f"The policy {spec.name} fails", fix=fix):
+        answer = policy.predict(observations, seeds=seeds)
     try:
         found = np.asarray(answer)
     except (TypeError, ValueError, RuntimeError):  # ragged lists; tensors of another device or with a gradient

@@ -77,17 +77,17 @@ class Row:
 def bench(options: BenchOptions, progress: Progress | None = None) -> dict[str, Any]:
     """Measure and return the document that `smolpilot bench` prints. Raises what `open_policy` raises."""
     dataset = open_dataset(options.dataset) if options.dataset is not None else None
-    policy = open_policy(options.policy, _opened(options), embodiment_of(dataset.meta) if dataset else None)
+    policy = open_policy(options.policy, _opened(options), embodiment_of(dataset.meta) if dataset is not None else None)
     try:
         with scratch_folder("bench") as temporary:
-            field_of = _Field(options, policy, dataset, temporary)
+            lineup = _Lineup(options, policy, dataset, temporary)
             try:
                 with working("preparing what is measured"):
-                    field_of.line_up()
-                rows = _measure(field_of.contenders, field_of.frames, progress)
-                return _document(options, field_of, rows)
+                    lineup.line_up()
+                rows = _measure(lineup.contenders, lineup.frames, progress)
+                return _document(options, lineup, rows)
             finally:
-                for contender in field_of.contenders:
+                for contender in lineup.contenders:
                     if contender.policy is not policy:
                         contender.policy.close()
     finally:
@@ -107,7 +107,7 @@ def verdict(p95_ms: float, rate: float | None, horizon: int) -> str:
     return f"too slow at {rate:g} Hz: {steps} steps for a horizon of {horizon}"
 
 
-class _Field:
+class _Lineup:
     """What is measured, and on which observations: each policy gets them as its own robot would give them."""
 
     def __init__(self, options: BenchOptions, policy: Policy, dataset: Dataset | None, temporary: Path) -> None:
@@ -353,7 +353,7 @@ def _difference(spec: PolicySpec, ours: list[F32], plain: list[F32]) -> tuple[fl
     return float(apart[worst]), name, float(apart[worst] / scale[worst])
 
 
-def _document(options: BenchOptions, measured: _Field, rows: list[Row]) -> dict[str, Any]:
+def _document(options: BenchOptions, measured: _Lineup, rows: list[Row]) -> dict[str, Any]:
     policy, contenders = measured.policy, measured.contenders
     spec = policy.spec
     peers = [row for row, one in zip(rows, contenders, strict=True) if one.peer]

@@ -150,8 +150,9 @@ def embodiment_of(meta: DatasetMeta, robot: str | None = None, units: Mapping[st
 
     robot: the profile that names the units, as `--robot` says it; None: by robot_type or joint names. Where the
     dataset has that profile's joints in its order and units, the profile goes along, else the order is the dataset's.
-    units: of the dataset's joints where they differ, as in `bind`; the profile and its order are then what policies
-    see. Raises ProfileError for an unknown or unfit `robot`, UsageError for a joint that `units` should not name.
+    Joints are spelled as the dataset does. units: of its joints where they differ, as in `bind`; the profile and its
+    order are then what policies see. Raises ProfileError for an unknown or unfit `robot`, UsageError for a joint that
+    `units` should not name.
     """
     profile = find_profile(meta, robot, [])
     plain = FrameLayout.of_dataset(meta)
@@ -159,16 +160,16 @@ def embodiment_of(meta: DatasetMeta, robot: str | None = None, units: Mapping[st
         layout = frame_layout(meta, profile, units)
     else:
         layout, profile = plain, profile if profile is not None and _is_as_recorded(meta, profile, robot) else None
-    names = (
-        ([joint.name for joint in profile.state_joints], [joint.name for joint in profile.action_joints])
-        if profile is not None
-        else (meta.state_names, meta.action_names)
-    )
+    state, action = meta.state_names, meta.action_names
+    if profile is not None:
+        # As the dataset spells them: a policy may know its joints by these names.
+        places = [mapping.order for mapping in map_layout(layout, profile)]
+        state, action = ([own[i] for i in order] for own, order in zip((state, action), places, strict=True))
     return Embodiment(
         owner="the dataset",
         cameras=tuple(meta.camera_names),
-        state_names=tuple(names[0]),
-        action_names=tuple(names[1]),
+        state_names=tuple(state),
+        action_names=tuple(action),
         profile=profile,
         rate=meta.fps,
         statistics=to_policy_order(meta.statistics, layout, profile),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -118,9 +118,13 @@ def _made(make: Callable[[], Environment], count: int) -> Iterator[list[Environm
         for _ in range(max(1, count)):
             made.append(make())  # one by one: what is there when one fails is closed
         yield made
-    finally:
+    except BaseException:
         for world in made:
-            close_environment(world)
+            with suppress(SmolpilotError):  # the first failure is the one to tell
+                close_environment(world)
+        raise
+    for world in made:
+        close_environment(world)
 
 
 class _Group:
@@ -139,8 +143,8 @@ class _Group:
         """Start the episodes; `swap` names each scene's alternative, `said` is told in place of its instruction."""
         self._policy.reset()
         for i, seed in enumerate(self._seeds):
-            observation, info = self._reset(i, seed, swap)
-            run = Run(seed, said if said is not None else info.instruction, dict(info.groups))
+            observation, run = self._reset(i, seed, swap)
+            run.instruction = said if said is not None else run.instruction
             self.runs.append(run)
             self._observations.append(self._histories[i].add({**observation, TASK: run.instruction}))
             self._record(i)
@@ -162,18 +166,19 @@ class _Group:
             for i in list(self.active):
                 self._act(i, plans[i][step])
 
-    def _reset(self, i: int, seed: int, swap: bool) -> tuple[Observation, EpisodeInfo]:
+    def _reset(self, i: int, seed: int, swap: bool) -> tuple[Observation, Run]:
         play = self._plays[i]
-        observation, info = play.reset(seed)
+        observation, run, others = _start(seed, *play.reset(seed))
         if not swap:
-            return observation, info
-        if not info.alternatives:
+            return observation, run
+        if not others:
             raise UsageError(
                 f"The environment {self._worlds[i].spec.name} has no other instruction for the scene of seed {seed}.",
                 expected="scenes with more than one goal",
                 fix="leave --swap-instruction out",
             )
-        return play.reset(seed, info.alternatives[0])
+        observation, run, _ = _start(seed, *play.reset(seed, others[0]))
+        return observation, run
 
     def _act(self, i: int, action: npt.NDArray[np.float32]) -> None:
         run, world = self.runs[i], self._worlds[i]
@@ -196,8 +201,14 @@ class _Group:
             self.runs[i].pictures.append(self._plays[i].render())
 
 
+def _start(seed: int, observation: Observation, info: EpisodeInfo) -> tuple[Observation, Run, tuple[str, ...]]:
+    """An episode's first observation, its run, and the other instructions that its scene could be given."""
+    groups = {str(group): str(value) for group, value in info.groups.items()}
+    return {**observation}, Run(seed, info.instruction, groups), tuple(info.alternatives)
+
+
 def _settle(run: Run, outcome: Outcome) -> None:
-    run.label, run.success = outcome.label, bool(outcome.success)
+    run.label, run.success = str(outcome.label), bool(outcome.success)
     run.facts = {name: float(value) for name, value in outcome.facts.items()}
 
 

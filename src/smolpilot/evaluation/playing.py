@@ -38,9 +38,10 @@ class Play:
             found = self.world.reset(seed) if instruction is None else self.world.reset(seed, instruction=instruction)
             observation, info = found
         self._check(isinstance(info, EpisodeInfo), "reset", info, "an observation and an EpisodeInfo")
-        texts = {"instruction": info.instruction, **{f"groups[{key!r}]": text for key, text in info.groups.items()}}
-        for name, text in texts.items():
-            self._check(isinstance(text, str), f"EpisodeInfo.{name}", text, "a text")
+        self._check(isinstance(info.instruction, str), "EpisodeInfo.instruction", info.instruction, "a text")
+        self._check(
+            isinstance(info.groups, Mapping), "EpisodeInfo.groups", info.groups, "group -> this episode's value"
+        )
         several = not isinstance(info.alternatives, str)
         self._check(several, "EpisodeInfo.alternatives", info.alternatives, "a tuple of texts")
         return self._seen(observation), info
@@ -49,12 +50,12 @@ class Play:
         """The environment's answer to an action."""
         self._step += 1
         with self._named():
-            observation, outcome = self.world.step(action)
+            # A copy: what a world does with its action is no matter of the plan's other steps.
+            observation, outcome = self.world.step(action.copy())
         if outcome is not None:
             self._check(isinstance(outcome, Outcome), "step", outcome, "an observation, and an Outcome or None")
             truth = isinstance(outcome.success, bool | np.bool_)
             self._check(truth, "Outcome.success", outcome.success, "True or False")
-            self._check(isinstance(outcome.label, str), "Outcome.label", outcome.label, "a text")
             self._check(isinstance(outcome.facts, Mapping), "Outcome.facts", outcome.facts, "name -> number")
             for name, value in outcome.facts.items():
                 self._check(_is_number(value), f"Outcome.facts[{name!r}]", value, "a finite number")

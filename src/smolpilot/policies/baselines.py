@@ -14,7 +14,7 @@ from smolpilot.errors import UsageError
 from smolpilot.keys import ACTION
 from smolpilot.statistics import Statistics
 
-from .reading import read_state
+from .reading import read_state, refuse_previous
 
 CHUNK_SIZE = 50
 N_ACTION_STEPS = 10
@@ -39,6 +39,7 @@ class HoldState(Policy):
         previous: Leftover | None = None,
     ) -> Floats:
         """As the contract says; the images and the instruction are not looked at."""
+        refuse_previous(previous, self._spec.name)
         states = [read_state(one, self._spec.state_dim, self._names)[self._places] for one in observations]
         return np.repeat(_stacked(states, self._spec.action_dim)[:, None], CHUNK_SIZE, axis=1)
 
@@ -61,6 +62,7 @@ class MeanAction(Policy):
         previous: Leftover | None = None,
     ) -> Floats:
         """As the contract says; of an observation only the state is checked."""
+        refuse_previous(previous, self._spec.name)
         for one in observations:
             read_state(one, self._spec.state_dim, self._names)
         means = _stacked([self._mean] * len(observations), self._spec.action_dim)

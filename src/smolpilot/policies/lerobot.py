@@ -43,7 +43,7 @@ from smolpilot.shown import plain, shown
 from smolpilot.statistics import Statistics
 
 from .pairing import pair
-from .reading import check_cameras, has_picture, read_instruction, read_state
+from .reading import check_cameras, has_picture, read_instruction, read_state, refuse_previous
 
 BEFORE, AFTER = "policy_preprocessor.json", "policy_postprocessor.json"
 _INSTALL = "pip install 'smolpilot[lerobot]'"
@@ -95,6 +95,7 @@ class LeRobotPolicy(Policy):
         """As the contract says. A seed fixes what LeRobot draws, and leaves torch's global generator as it was; SmolVLA
         starts from the noise that smolpilot's SmolVLA has for that seed.
         """
+        refuse_previous(previous, f"LeRobot's {self._kind}")
         begin = time.perf_counter()
         steps = [self._steps(one) for one in observations]
         self._ms = {"network": 0.0}
@@ -343,7 +344,7 @@ def _check_steps(folder: Path) -> dict[str, list[str]]:
             f"{folder} lacks {BEFORE} or {AFTER}: it is not complete, or LeRobot before 0.4 wrote it, which kept the "
             "statistics among the weights.",
             expected="a checkpoint as LeRobot 0.4 to 0.6 writes it",
-            fix=f"LeRobot converts it: {_MIGRATE} {folder}",
+            fix=f"LeRobot converts it into {folder}_migrated: {_MIGRATE} {folder}",
         )
     for name in (BEFORE, AFTER):
         try:

@@ -33,7 +33,7 @@ from smolpilot.robots import RobotProfile, list_profiles
 from smolpilot.shown import plain, shown
 
 from .pairing import pair
-from .reading import check_cameras, has_picture, read_image, read_instruction, read_state
+from .reading import check_cameras, has_picture, read_image, read_instruction, read_state, refuse_previous
 
 FACTS = "policy.json"
 _FORMAT = 1
@@ -58,6 +58,7 @@ class OnnxPolicy(Policy):
         previous: Leftover | None = None,
     ) -> Floats:
         """As the contract says; a seed gives the noise that it gives SmolVLA, up to the last bits (`drawn_noise`)."""
+        refuse_previous(previous, "an export")
         shape = (self._spec.chunk_size, self._exported.facts["max_action_dim"])
         fresh = np.random.default_rng()
         chunks = []

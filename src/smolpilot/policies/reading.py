@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from smolpilot.contracts.observation import Floats, Observation
-from smolpilot.errors import NotFiniteError, TransformError
+from smolpilot.contracts.policy import Leftover
+from smolpilot.errors import TransformError, UsageError
 from smolpilot.keys import STATE, TASK, camera_name, image_key
 from smolpilot.shown import shown
 
@@ -94,19 +95,13 @@ def read_instruction(observation: Observation) -> str:
     return text
 
 
-def finite_numbers(chunks: Floats, names: Sequence[str] = ()) -> Floats:
-    """The chunks [B, H, A] themselves; NotFiniteError names the first step and joint that is NaN or infinite."""
-    bad = np.argwhere(~np.isfinite(chunks))
-    if not len(bad):
-        return chunks
-    frame, step, joint = bad[0]
-    where = f"joint '{names[joint]}'" if len(names) == chunks.shape[-1] else f"dimension {joint}"
-    raise NotFiniteError(
-        f"The policy computes {chunks[frame, step, joint]} for {where} at step {step} of the chunk; {len(bad):,} of "
-        f"{chunks.size:,} values are not finite. No action is given.",
-        expected="finite numbers: nothing else may reach a robot",
-        fix="stop the robot, and take another checkpoint",
-    )
+def refuse_previous(previous: Leftover | None, name: str) -> None:
+    """UsageError where a chunk is to go on from the last one, for a policy that cannot (it is not GUIDED)."""
+    if previous is not None:
+        raise UsageError(
+            f"previous is given, but {name} cannot be pulled towards the last chunk.",
+            expected="a policy with the capability 'guided', such as the engine's",
+        )
 
 
 def _is_image(key: object) -> bool:

@@ -7,11 +7,11 @@ computes is waited for, not computed twice. A lock ends with its process, so tha
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import IO
 
 from smolpilot.atomic import lock
+from smolpilot.datasets.prefetch import ahead
 
 from .progress import track
 
@@ -53,25 +53,19 @@ def build[Job, Loaded](
 ) -> int:
     """Load and compute every job that is not `there`; the next is loaded while one is computed. Returns how many."""
     done, busy, held = 0, list[Job](), list[Claim]()
-    with ThreadPoolExecutor(max_workers=1) as ahead:
-        claimed = _claimed(jobs, path, there, busy, held, text)
-        waiting: tuple[Job, Claim, Future[Loaded]] | None = None
-        try:
-            while True:
-                found = next(claimed, None)
-                following = (*found, ahead.submit(load, found[0])) if found is not None else None
-                if waiting is not None:
-                    job, claim, loaded = waiting
-                    compute(job, loaded.result())
-                    claim.release()
-                    done += 1
-                waiting = following
-                if waiting is None:
-                    break
-        finally:
-            claimed.close()
-            for claim in held:
-                claim.release()
+    claimed = _claimed(jobs, path, there, busy, held, text)
+    stream = ahead(((job, claim, load(job)) for job, claim in claimed), depth=1)
+    try:
+        for job, claim, loaded in stream:
+            compute(job, loaded)
+            claim.release()
+            done += 1
+            del loaded
+    finally:
+        stream.close()
+        claimed.close()
+        for claim in held:
+            claim.release()
     # Nothing is held while waiting for others, so that two processes cannot wait for each other.
     for job in busy:
         claim = Claim(path(job))

@@ -80,6 +80,12 @@ def memory_errors(options: TrainOptions) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:
+        if "DataLoader worker" in str(error):
+            raise TrainingError(
+                f"A process that decodes video ahead has ended: {str(error).splitlines()[0]}",
+                expected="Earlier checkpoints are whole. A system whose memory is used up ends processes so",
+                fix="go on with --resume and --workers 0 (threads of this process decode then), or --workers 1",
+            ) from error
         if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "allocate memory" not in str(error):
             raise
         size = options.micro_batch or options.batch_size

@@ -16,6 +16,7 @@ from smolpilot.errors import UsageError
 from smolpilot.evaluation import evaluate, rollout
 from smolpilot.metrics import chunk_errors
 from smolpilot.robots import RobotProfile
+from smolpilot.robots.layout import map_layout
 from smolpilot.statistics import Statistics
 from smolpilot.training.parts import Part
 from smolpilot.training.validation import in_one_number
@@ -172,14 +173,18 @@ def open_reference(name: str, part: Part, scale: Scale, device: str) -> Policy:
     """A policy that stages are compared with, opened for the robot of the sequence and a task's cameras."""
     from smolpilot.policies import open_policy
 
-    profile = scale.profile
+    profile, meta = scale.profile, part.meta
+    state, action = (
+        tuple(names[place] for place in mapping.order)  # as the dataset spells them, in the profile's order
+        for names, mapping in zip((meta.state_names, meta.action_names), map_layout(part.layout, profile), strict=True)
+    )
     embodiment = Embodiment(
         owner="the dataset",
-        cameras=tuple(part.meta.camera_names),
-        state_names=tuple(joint.name for joint in profile.state_joints),
-        action_names=tuple(joint.name for joint in profile.action_joints),
+        cameras=tuple(meta.camera_names),
+        state_names=state,
+        action_names=action,
         profile=profile,
-        rate=part.meta.fps,
+        rate=meta.fps,
         statistics=scale.statistics,
         instructions=tuple(part.whole.instructions),
     )
