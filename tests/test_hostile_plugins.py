@@ -11,7 +11,10 @@ import pytest
 
 from smolpilot.cli.main import main
 from smolpilot.contracts import PolicyOptions, PolicySpec
-from smolpilot.errors import SmolpilotError
+from smolpilot.environments import environment_factory, make_environment
+from smolpilot.environments.recordings import environment_of
+from smolpilot.errors import SmolpilotError, UsageError
+from smolpilot.evaluation.playing import close_environment
 from smolpilot.policies import open_policy
 from smolpilot.policies.opening import is_drive
 
@@ -150,6 +153,13 @@ class FailsInClose(Fine):
 
 class NoSpec(Fine):
     spec = None
+
+
+class Forgets(Fine):
+    @staticmethod
+    def for_recording(robot_type, instructions):
+        if robot_type == "rail":
+            raise KeyError("nothing kept")
 """
 PLAIN = PolicyOptions(device="cpu")
 
@@ -220,6 +230,27 @@ def test_an_environment_that_breaks_its_contract(
     assert _rollout(tmp_path / "out", world=f"e-{world}") == 1
     assert said in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["fresh", "e-Fine"])
+def test_a_class_without_init_has_no_settings(name: str, installed: None) -> None:
+    if name == "e-Fine":
+        make_environment(name)  # typing puts another __init__ in its place at the first instance
+    with pytest.raises(UsageError, match="Unknown setting 'size' of the environment 'e-Fine'") as caught:
+        environment_factory("e-Fine", {"size": "3"})
+    assert caught.value.expected == "none: it has no settings"
+
+
+def test_close_of_an_environment_without_a_spec(installed: None) -> None:
+    close_environment(make_environment("e-NoSpec"))
+
+
+def test_whose_recording_it_is_may_be_asked_of_anybody(installed: None) -> None:
+    assert environment_of("toy_arm", ["go"]) is None
+    with pytest.raises(
+        SmolpilotError, match="'e-Forgets' fails in for_recording: KeyError: 'nothing kept'"
+    ):
+        environment_of("rail", ["go"])
 
 
 def test_what_plugins_print_stays_out_of_json(

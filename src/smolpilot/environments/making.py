@@ -82,6 +82,9 @@ def _checked(name: str, factory: Callable[..., Any], settings: Mapping[str, Any]
 
 
 def _parameters(factory: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    made_by = getattr(factory, "__init__", None) if isinstance(factory, type) else None
+    if made_by is object.__init__ or getattr(made_by, "__module__", "") == "typing":
+        return {}  # a class without __init__ of its own, for which a Protocol's says *args, **kwargs
     try:
         return inspect.signature(factory, eval_str=True).parameters
     except Exception:  # annotations of names that only a type checker sees: what is left is read by the defaults

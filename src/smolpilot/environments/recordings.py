@@ -12,14 +12,17 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from smolpilot.contracts import ENVIRONMENTS
+from smolpilot.contracts.strangers import blamed
 from smolpilot.errors import SmolpilotError
+from smolpilot.shown import LIMIT, plain
 
 
 def environment_of(robot_type: str | None, instructions: Sequence[str]) -> tuple[str, dict[str, Any]] | None:
     """Name and settings of the environment in which this was recorded; None where none says so."""
     for name, factory in _factories():
         ask = getattr(factory, "for_recording", None)
-        settings = ask(robot_type, instructions) if ask is not None else None
+        with blamed(f"The environment '{plain(name, LIMIT)}' fails in for_recording"):
+            settings = ask(robot_type, instructions) if ask is not None else None
         if settings is not None:
             return name, dict(settings)
     return None

@@ -107,7 +107,8 @@ class Play:
 
 def close_environment(world: Environment) -> None:
     """Close it; SmolpilotError where that fails."""
-    with blamed(f"The environment {world.spec.name} fails in close", fix="SMOLPILOT_TRACEBACK=1 shows where"):
+    name = getattr(world.spec, "name", type(world).__name__)  # a spec that is none was told of before
+    with blamed(f"The environment {name} fails in close", fix="SMOLPILOT_TRACEBACK=1 shows where"):
         world.close()
 
 
