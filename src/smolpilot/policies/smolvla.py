@@ -67,6 +67,6 @@ def _check_joints(policy: SmolVLAPolicy, embodiment: Embodiment) -> None:
                 f"{owner[0].upper()}{owner[1:]}'s {what} has {listed_joints(names)}, the policy's has {own}: not one "
                 "robot.",
                 expected="the same joint names on both sides",
-                fix="take the robot that the policy was trained for; where two names mean one joint, train with a profile "
-                "that lists the other as an alias (--robot PROFILE.yaml)",
+                fix="take the robot that the policy was trained for; where two names mean one joint, train with a "
+                "profile that lists the other as an alias (--robot PROFILE.yaml)",
             ) from None
