@@ -247,9 +247,7 @@ def test_close_of_an_environment_without_a_spec(installed: None) -> None:
 
 def test_whose_recording_it_is_may_be_asked_of_anybody(installed: None) -> None:
     assert environment_of("toy_arm", ["go"]) is None
-    with pytest.raises(
-        SmolpilotError, match="'e-Forgets' fails in for_recording: KeyError: 'nothing kept'"
-    ):
+    with pytest.raises(SmolpilotError, match="'e-Forgets' fails in for_recording: KeyError: 'nothing kept'"):
         environment_of("rail", ["go"])
 
 
