@@ -24,7 +24,7 @@ POLICIES = """
 import os, sys
 import numpy as np
 
-from smolpilot.contracts import Policy, PolicySpec
+from smolpilot.contracts import Policy, PolicyFacts, PolicySpec
 
 
 class Still(Policy):
@@ -75,6 +75,11 @@ class Talks(Still):
 class Wrong(Still):
     def __init__(self, source, options, embodiment):
         self.spec = PolicySpec("wrong", 1, 1, chunk_size=4, n_action_steps=9)
+
+
+class Remembers(Still):
+    def __init__(self, source, options, embodiment):
+        self.spec = PolicySpec("remembers", 1, 1, 4, 2, facts=PolicyFacts(lineage={"dataset": object()}))
 
 
 class Boasts(Still):
@@ -197,6 +202,7 @@ def _rollout(out: Path, policy: str = "hold-state", world: str = "e-Fine", *more
         ("p-Ragged", "answered 1 observations with a list that is no array of real numbers"),
         ("p-Complex", "answered 1 observations with a ndarray that is no array of real numbers"),
         ("p-Wrong", "PolicySpec 'wrong': n_action_steps is 9."),
+        ("p-Remembers", "has a lineage that no report can keep: Object of type object is not JSON serializable"),
         ("p-Boasts", "names the capability 'tokens' and has no token_room"),
         ("exits", "The policy 'exits' of exits (exits:Policy) cannot be imported: SystemExit: 0"),
     ],

@@ -81,3 +81,5 @@ def test_what_is_unknown_is_asked_for(tiny_dataset: Path, embodiment: Embodiment
         hold_state("here", PLAIN, embodiment)
     with pytest.raises(UsageError, match="--num-steps is given, but hold-state has no such option"):
         hold_state("", PolicyOptions(num_steps=3), embodiment)
+    with pytest.raises(UsageError, match="--camera-map is given, but mean-action has no such option"):
+        mean_action("", PolicyOptions(camera_map={"top": "x"}), embodiment)

@@ -16,6 +16,8 @@ from smolpilot.contracts.strangers import blamed
 from smolpilot.errors import SmolpilotError
 from smolpilot.shown import LIMIT, plain
 
+from .shipped import SHIPPED
+
 
 def environment_of(robot_type: str | None, instructions: Sequence[str]) -> tuple[str, dict[str, Any]] | None:
     """Name and settings of the environment in which this was recorded; None where none says so."""
@@ -38,7 +40,8 @@ def settings_of_before(keys: Collection[str], env: str | None) -> tuple[str, dic
 
 
 def _factories(names: Sequence[str] | None = None) -> Iterator[tuple[str, Any]]:
-    for name in ENVIRONMENTS.names() if names is None else names:
+    # Ours first: a package that nobody named is imported only where none of them knows.
+    for name in sorted(ENVIRONMENTS.names(), key=lambda name: name not in SHIPPED) if names is None else names:
         try:
             yield name, ENVIRONMENTS.get(name)
         except SmolpilotError:  # somebody's package that is damaged: it is named where it is asked for

@@ -142,8 +142,7 @@ class _Joints:
 def _joints(name: str, source: str, options: PolicyOptions, embodiment: Embodiment | None, *known: str) -> _Joints:
     if source:
         raise UsageError(f"{name} takes no source, but was given '{source}'.", fix=f"name it alone: {name}")
-    # Cameras are not read: whatever map and device the command has for others is no matter here.
-    options.only(name, "device", "camera_map", *known)
+    options.only(name, "device", *known)
     if embodiment is not None:
         profile = embodiment.profile
         state = tuple(joint.name for joint in profile.state_joints) if profile is not None else embodiment.state_names
@@ -156,7 +155,7 @@ def _joints(name: str, source: str, options: PolicyOptions, embodiment: Embodime
     raise UsageError(
         f"{name} needs to know the robot's joints, but {who}.",
         expected="the names of the joints that are read and commanded",
-        fix="run it on a dataset or in an environment",
+        fix="run it on a dataset (--dataset) or in an environment (rollout --env)",
     )
 
 

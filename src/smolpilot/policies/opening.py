@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -127,4 +128,11 @@ def _checked(name: str, made: Any) -> Policy:
                 f"The policy '{name}' names the capability '{capability}' and has no {' and no '.join(lacks)}.",
                 expected="what smolpilot.contracts says of each capability",
             )
+    try:
+        json.dumps(made.spec.facts.lineage)
+    except (TypeError, ValueError) as error:
+        raise SmolpilotError(
+            f"The policy '{name}' has a lineage that no report can keep: {plain(str(error), LIMIT)}",
+            expected="facts.lineage of texts, numbers, lists and mappings, as JSON has them",
+        ) from error
     return cast(Policy, made)
