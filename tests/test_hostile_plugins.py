@@ -247,8 +247,11 @@ def test_a_class_without_init_has_no_settings(name: str, installed: None) -> Non
     assert caught.value.expected == "none: it has no settings"
 
 
-def test_close_of_an_environment_without_a_spec(installed: None) -> None:
-    close_environment(make_environment("e-NoSpec"))
+def test_close_of_an_environment_without_a_spec(installed: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    world, closed = make_environment("e-NoSpec"), []
+    monkeypatch.setattr(type(world), "close", lambda self: closed.append(self))
+    close_environment(world)
+    assert closed == [world]
 
 
 def test_whose_recording_it_is_may_be_asked_of_anybody(installed: None) -> None:
