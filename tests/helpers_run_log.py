@@ -40,6 +40,16 @@ class MadeUp:
     ticks: tuple[Tick, ...]
 
 
+def _made_up_header(
+    names: tuple[str, ...], cameras: Sequence[str], rate: float, start: float, seed: int
+) -> RunLogHeader:
+    return RunLogHeader(
+        robot="made_up", joints=names, units=("deg",) * len(names), rate=rate, cameras=tuple(cameras),
+        started_at=datetime.datetime(2026, 11, 29, 12, 0, tzinfo=datetime.UTC), started_monotonic=start,
+        policy="made_up_policy", instruction="wave", facts={"bundle": "0" * 32, "seed": seed},
+    )  # fmt: skip
+
+
 def made_up_run_log(
     *,
     ticks: int = 60,
@@ -60,12 +70,7 @@ def made_up_run_log(
     start = 1_000.0 + 100 * random.random()
     names, period = tuple(joints), 1 / rate
     amplitude, phase = random.uniform(10, 40, len(names)), random.uniform(0, 2 * np.pi, len(names))
-    made = RunLogHeader(
-        robot="made_up", joints=names, units=("deg",) * len(names), rate=rate, cameras=tuple(cameras),
-        started_at=datetime.datetime(2026, 11, 29, 12, 0, tzinfo=datetime.UTC), started_monotonic=start,
-        policy="made_up_policy", instruction="wave", facts={"bundle": "0" * 32, "seed": seed},
-    )  # fmt: skip
-    made = replace(made, **(header or {}))
+    made = replace(_made_up_header(names, cameras, rate, start, seed), **(header or {}))
     at: dict[str, dict[int, int]] = {}
     for fault in faults:
         at.setdefault(fault.kind, {})[fault.at] = fault.joint

@@ -7,6 +7,8 @@ ACTION = "action"
 ACTION_IS_PAD = "action_is_pad"
 IMAGES = "observation.images"
 TASK = "task"
+PADDING_MASK = "_padding_mask"  # behind an image's key: whether there is an image (False: the camera delivers none)
+_BESIDE_IMAGES = (PADDING_MASK, "_is_pad")
 
 
 def image_key(camera: str) -> str:
@@ -20,6 +22,11 @@ def image_key(camera: str) -> str:
 def camera_name(key: str) -> str:
     """The camera of a frame key: `observation.images.front` -> `front`."""
     return key.removeprefix(f"{IMAGES}.")
+
+
+def is_image_key(key: object) -> bool:
+    """Whether a frame holds an image under this key, and not what stands beside one."""
+    return isinstance(key, str) and key.startswith("observation.image") and not key.endswith(_BESIDE_IMAGES)
 
 
 def plain_camera(name: str) -> str:

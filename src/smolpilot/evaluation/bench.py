@@ -28,7 +28,7 @@ from smolpilot.contracts import (
 )
 from smolpilot.datasets import open_dataset
 from smolpilot.errors import NotFiniteError, SmolpilotError, UsageError
-from smolpilot.keys import ACTION, image_key
+from smolpilot.keys import ACTION, PADDING_MASK, image_key
 from smolpilot.policies import open_policy
 from smolpilot.policy.camera_pairing import typed_camera_map
 from smolpilot.waiting import working
@@ -238,7 +238,7 @@ class _Lineup:
     def _masked(self, frames: Sequence[Observation]) -> list[Observation]:
         """The cameras that deliver nothing are said to."""
         idle = [camera for camera in self.policy.spec.cameras if camera not in self.cameras]
-        masks = {f"{image_key(camera)}_padding_mask": False for camera in idle}
+        masks = {f"{image_key(camera)}{PADDING_MASK}": False for camera in idle}
         return [{**frame, **masks} for frame in frames]
 
 

@@ -26,7 +26,7 @@ from smolpilot.contracts import (
 )
 from smolpilot.contracts.observation import Floats
 from smolpilot.errors import TransformError, UsageError
-from smolpilot.keys import ACTION, ACTION_IS_PAD, STATE, TASK, image_key
+from smolpilot.keys import ACTION, ACTION_IS_PAD, STATE, TASK, image_key, is_image_key
 from smolpilot.policy.config import check_steps
 from smolpilot.policy.finite import finite_chunk, finite_input
 from smolpilot.policy.noise import Noise, starting_noise
@@ -544,7 +544,7 @@ class Engine:
         if self.device.type == "cuda" and self.settings.mode != "exact":
             # The raw picture is a tenth of the letterboxed one; exact keeps to the plain policy's CPU arithmetic.
             for key, value in kept.items():
-                if key.startswith("observation.image") and not key.endswith("_padding_mask"):
+                if is_image_key(key):
                     kept[key] = torch.as_tensor(value).to(self.device)
         return kept
 

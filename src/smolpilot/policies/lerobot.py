@@ -34,11 +34,12 @@ from smolpilot.contracts.policy import (
 )
 from smolpilot.errors import CheckpointError, SmolpilotError, TransformError, UsageError, did_you_mean
 from smolpilot.json_input import read_json_file
-from smolpilot.keys import ACTION, IMAGES, STATE, TASK, camera_name, image_key
+from smolpilot.keys import ACTION, IMAGES, PADDING_MASK, STATE, TASK, camera_name, image_key
 from smolpilot.policy.finite import finite_chunk
 from smolpilot.policy.images import to_unit_range
 from smolpilot.policy.loading import choose_device
 from smolpilot.policy.locate import CONFIG
+from smolpilot.policy.policy import network_sizes
 from smolpilot.shown import plain, shown
 from smolpilot.statistics import Statistics
 
@@ -160,7 +161,7 @@ class LeRobotPolicy(Policy):
                     raise TransformError(
                         f"Camera '{camera}' delivers no image.", expected=f"one from each camera of {self._kind}"
                     )
-                frame[f"{image_key(slot)}_padding_mask"] = torch.tensor([False])
+                frame[f"{image_key(slot)}{PADDING_MASK}"] = torch.tensor([False])
         return frame
 
     def _chunks(self, samples: Sequence[list[dict[str, Any]]], seed: int | None) -> Tensor:
@@ -186,7 +187,7 @@ class LeRobotPolicy(Policy):
 
     def _ready(self, frames: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """The pre-processor's batch of one step."""
-        masks = {key: value for key, value in frames[0].items() if key.endswith("_padding_mask")}
+        masks = {key: value for key, value in frames[0].items() if key.endswith(PADDING_MASK)}
         keys = [key for key in frames[0] if key not in masks and key != TASK]
         batch = {key: torch.stack([frame[key] for frame in frames]) for key in keys}
         ready = self._before({**batch, TASK: [frame[TASK] for frame in frames]})
@@ -251,14 +252,11 @@ def _opened(folder: Path, options: PolicyOptions, embodiment: Embodiment | None,
         network = network.float()
     network.to(device).eval()
     spec = _spec(folder, network, options, embodiment, _statistics(before, after))
-    parameters = list(network.parameters())
     facts = dataclasses.replace(
         spec.facts,
         device=str(device),
-        precision="+".join(sorted({str(one.dtype).removeprefix("torch.") for one in parameters})),
-        parameters=sum(one.numel() for one in parameters),
-        memory_bytes=sum(one.numel() * one.element_size() for one in parameters),
         load_seconds=time.perf_counter() - begin,
+        **vars(network_sizes(network)),
     )
     return LeRobotPolicy(network, before, after, dataclasses.replace(spec, facts=facts), device)
 

@@ -10,10 +10,8 @@ import numpy as np
 from smolpilot.contracts.observation import Floats, Observation
 from smolpilot.contracts.policy import Leftover
 from smolpilot.errors import TransformError, UsageError
-from smolpilot.keys import STATE, TASK, camera_name, image_key
+from smolpilot.keys import PADDING_MASK, STATE, TASK, camera_name, image_key, is_image_key
 from smolpilot.shown import shown
-
-_MASK = "_padding_mask"
 
 
 def read_state(observation: Observation, width: int, names: Sequence[str] = ()) -> Floats:
@@ -43,7 +41,7 @@ def read_state(observation: Observation, width: int, names: Sequence[str] = ()) 
 
 def check_cameras(observation: Observation, camera_map: Mapping[str, str | None]) -> None:
     """TransformError for a camera of the map (robot camera -> slot, None: not used) that is missing, or one beyond."""
-    cameras = [key for key in observation if _is_image(key)]
+    cameras = [key for key in observation if is_image_key(key)]
     missing = [camera for camera, slot in camera_map.items() if slot is not None and image_key(camera) not in cameras]
     strange = [key for key in cameras if key not in {image_key(camera) for camera in camera_map}]
     if not missing and not strange:
@@ -64,7 +62,7 @@ def check_cameras(observation: Observation, camera_map: Mapping[str, str | None]
 
 def has_picture(observation: Observation, camera: str) -> bool:
     """False where the observation says that the camera delivers nothing (`..._padding_mask` is False)."""
-    return bool(np.asarray(observation.get(f"{image_key(camera)}{_MASK}", True)).all())
+    return bool(np.asarray(observation.get(f"{image_key(camera)}{PADDING_MASK}", True)).all())
 
 
 def read_image(observation: Observation, camera: str) -> Any:
@@ -102,10 +100,6 @@ def refuse_previous(previous: Leftover | None, name: str) -> None:
             f"previous is given, but {name} cannot be pulled towards the last chunk.",
             expected="a policy with the capability 'guided', such as the engine's",
         )
-
-
-def _is_image(key: object) -> bool:
-    return isinstance(key, str) and key.startswith("observation.image") and not key.endswith((_MASK, "_is_pad"))
 
 
 def _quoted(names: Iterable[str]) -> str:

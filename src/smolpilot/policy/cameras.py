@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from smolpilot.errors import TransformError, did_you_mean
-from smolpilot.keys import camera_name, image_key, plain_camera
+from smolpilot.keys import PADDING_MASK, camera_name, image_key, is_image_key, plain_camera
 
 from .camera_pairing import TYPED, CameraMap, Pairing, camera_text, resolve_camera_map, typed_camera_map
 from .config import PolicyConfig
@@ -30,8 +30,6 @@ __all__ = [
     "resolve_camera_map",
     "typed_camera_map",
 ]
-_MASK = "_padding_mask"
-_NOT_PICTURES = (_MASK, "_is_pad")
 
 
 class CamerasTransform(Transform):
@@ -100,7 +98,7 @@ class CamerasTransform(Transform):
         return torch.stack(images, dim=1), masks
 
     def _check_names(self, frame: Mapping[str, Any], wanted: list[str]) -> None:
-        found = {camera_name(key) for key in frame if _is_picture(key)}
+        found = {camera_name(key) for key in frame if is_image_key(key)}
         missing = [camera for camera in wanted if _key(frame, camera) not in frame]
         known = {plain_camera(camera) for camera in self.camera_map}
         unknown = sorted(name for name in found if plain_camera(name) not in known)
@@ -163,25 +161,23 @@ def check_camera_map(camera_map: Mapping[str, str | None], config: PolicyConfig)
         )
 
 
-def _is_picture(key: str) -> bool:
-    return isinstance(key, str) and key.startswith("observation.image") and not key.endswith(_NOT_PICTURES)
-
-
 def _key(frame: Mapping[str, Any], camera: str) -> str:
     """The key of a camera's picture in a frame: `image` may come as `observation.image`, and the other way round."""
     key = image_key(camera)
     if key not in frame:
         plain = plain_camera(camera)
         for other in (f"observation.{plain}", image_key(plain)):
-            if other in frame and _is_picture(other):
+            if other in frame and is_image_key(other):
                 return other
     return key
 
 
 def _mask(frame: Mapping[str, Any], camera: str) -> bool:
-    value = frame.get(f"{_key(frame, camera)}{_MASK}", True)
+    value = frame.get(f"{_key(frame, camera)}{PADDING_MASK}", True)
     if isinstance(value, Tensor) and value.numel() != 1:
-        raise TransformError(f"'{camera}{_MASK}' has shape {list(value.shape)}.", expected="one truth value per frame")
+        raise TransformError(
+            f"'{camera}{PADDING_MASK}' has shape {list(value.shape)}.", expected="one truth value per frame"
+        )
     return bool(value)
 
 

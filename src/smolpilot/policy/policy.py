@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -84,9 +85,7 @@ class Policy:
                 source=self.report.source,
                 kind=NAME,
                 device=str(self.device),
-                precision=_dtypes(self.model),
-                parameters=sum(parameter.numel() for parameter in self.model.parameters()),
-                memory_bytes=_bytes(self.model),
+                **vars(network_sizes(self.model)),
                 load_seconds=self.load_seconds,
                 num_steps=self.num_steps,
                 notes=tuple(self.pairing.notes),
@@ -322,20 +321,29 @@ def recipe_spec(
     )
 
 
+@dataclass(frozen=True)
+class NetworkSizes:
+    """What a network's parameters say of it, as `PolicyFacts` names it."""
+
+    precision: str
+    parameters: int
+    memory_bytes: int
+
+
+def network_sizes(network: torch.nn.Module) -> NetworkSizes:
+    """Dtypes, count and bytes of the parameters, which are walked once: a spec is read before every chunk."""
+    dtypes, count, size = set(), 0, 0
+    for parameter in network.parameters():
+        dtypes.add(parameter.dtype)
+        count += parameter.numel()
+        size += parameter.numel() * parameter.element_size()
+    return NetworkSizes("+".join(sorted(str(one).removeprefix("torch.") for one in dtypes)), count, size)
+
+
 def fill_sizes(report: LoadReport, model: SmolVLA) -> LoadReport:
     """Write the network's sizes, dtype and place into a report."""
-    parameters = list(model.parameters())
-    report.parameters = sum(parameter.numel() for parameter in parameters)
-    report.trainable = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
-    report.memory_bytes = _bytes(model)
-    report.dtype = _dtypes(model)
-    report.device = str(parameters[0].device)
+    sizes = network_sizes(model)
+    report.parameters, report.memory_bytes, report.dtype = sizes.parameters, sizes.memory_bytes, sizes.precision
+    report.trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    report.device = str(next(model.parameters()).device)
     return report
-
-
-def _dtypes(model: SmolVLA) -> str:
-    return "+".join(sorted({str(parameter.dtype).removeprefix("torch.") for parameter in model.parameters()}))
-
-
-def _bytes(model: SmolVLA) -> int:
-    return sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())

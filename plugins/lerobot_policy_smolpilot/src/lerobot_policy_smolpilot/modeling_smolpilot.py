@@ -14,7 +14,7 @@ from torch import Tensor
 
 from smolpilot.inference import prepare
 from smolpilot.inference.guidance import make_guidance
-from smolpilot.keys import image_key
+from smolpilot.keys import PADDING_MASK, image_key
 from smolpilot.policy.inputs import PolicyInputs
 from smolpilot.policy.processed import Processed
 
@@ -130,7 +130,7 @@ class SmolpilotPolicy(PreTrainedPolicy):
                 "Rename the robot's cameras: --rename_map"
             )
         pictures = {slot: batch[image_key(slot)] for slot in slots}
-        masks = {slot: batch.get(f"{image_key(slot)}_padding_mask") for slot in slots}
+        masks = {slot: batch.get(f"{image_key(slot)}{PADDING_MASK}") for slot in slots}
         state = batch[OBS_STATE]
         return self._list.inputs(
             {slot: (image[:, -1] if image.ndim == 5 else image).float() for slot, image in pictures.items()},
