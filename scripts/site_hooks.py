@@ -13,8 +13,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mkdocs.structure.files import File, Files
-
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "smolpilot"
 # Documents outside docs/ -> their pages.
@@ -31,6 +29,8 @@ SOURCES = {page: document for document, page in DOCUMENTS.items()}
 LINK = re.compile(
     r"^```.*?^```|(?<!!)\[(?P<words>(?:`[^`]*`|[^\]`])*)\]\((?P<link>[^)\s]+)\)|`[^`\n]+`", re.MULTILINE | re.DOTALL
 )
+# What a browser fetches by itself, from elsewhere.
+FETCHED = re.compile(r"<(?:script|link|img|iframe|source|video|audio)\b[^>]*?\b(?:src|href)=[\"']?(?:https?:)?//[^>]*>")
 LANGUAGES = {".py": "python", ".yaml": "yaml", ".sh": "bash"}
 
 
@@ -46,8 +46,10 @@ def on_config(config: Any) -> Any:
     return config
 
 
-def on_files(files: Files, config: Any) -> Files:
+def on_files(files: Any, config: Any) -> Any:
     """Add the pages that are made from other files."""
+    from mkdocs.structure.files import File
+
     pages = {page: (ROOT / document).read_text(encoding="utf-8") for document, page in DOCUMENTS.items()}
     pages |= {f"examples/{path.name}.md": _example_page(path) for path in _examples()}
     pages["examples/index.md"] = _examples_page()
@@ -61,10 +63,27 @@ def on_files(files: Files, config: Any) -> Files:
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Lead each relative link to the page of the file that it names."""
     here = page.file.src_uri
+    if here == "index.md":
+        page.meta["hide"] = ["navigation"]  # there is one page in this tab
     if here.startswith(("api/", "examples/")):
         return markdown
     source = SOURCES.get(here, f"docs/{here}")
     return LINK.sub(lambda found: _link(found[0], found["words"], found["link"], source, here), markdown)
+
+
+def on_post_build(config: Any) -> None:
+    """A page that loads anything from elsewhere fails the build: the site is read without a network."""
+    found = fetched(Path(config["site_dir"]))
+    if found:
+        from mkdocs.exceptions import PluginError
+
+        raise PluginError("Pages load from elsewhere: " + "; ".join(found))
+
+
+def fetched(site: Path) -> list[str]:
+    """`page: element` of everything that a browser would fetch from elsewhere to show a page."""
+    pages = sorted(site.rglob("*.html"))
+    return [f"{page.relative_to(site)}: {tag}" for page in pages for tag in FETCHED.findall(page.read_text("utf-8"))]
 
 
 def _link(whole: str, text: str | None, link: str | None, source: str, here: str) -> str:
