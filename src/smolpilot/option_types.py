@@ -10,8 +10,8 @@ from typing import Annotated, Any
 
 import tyro
 
-from smolpilot.errors import UsageError
-from smolpilot.shown import shown
+from smolpilot.common.errors import UsageError
+from smolpilot.common.safe_text import shown
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,8 +17,8 @@ from typing import Any, Literal
 
 import tyro
 
-from smolpilot.errors import UsageError, did_you_mean
-from smolpilot.streams import unguarded
+from smolpilot.common.errors import UsageError, did_you_mean
+from smolpilot.common.streams import unguarded
 
 _NUMBERS = ("-inf", "-nan", "-infinity")
 _OPTION = re.compile(r"--[A-Za-z]|-[A-Za-z]")

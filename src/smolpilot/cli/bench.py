@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from smolpilot.cli.options import parse
-from smolpilot.cli.progress import progress_bar
-from smolpilot.evaluation.bench_options import BenchOptions
-from smolpilot.streams import results_apart
-from smolpilot.words import numbered
+from smolpilot.common.streams import results_apart
+from smolpilot.common.words import numbered
+from smolpilot.evaluation.timing.bench_options import BenchOptions
+
+from .options import parse
+from .progress import progress_bar
 
 _UNKNOWN = "-"
 
@@ -17,8 +18,8 @@ _UNKNOWN = "-"
 def main(args: list[str]) -> int:
     """Run the verb; 0 when everything was measured, however slow, 1 for a policy that predicts NaN."""
     options = parse(BenchOptions, args, verb="bench")
-    from smolpilot.evaluation.bench import bench
-    from smolpilot.policy.camera_pairing import camera_text
+    from smolpilot.evaluation.timing.bench import bench
+    from smolpilot.smolvla.transforms.camera_pairing import camera_text
 
     with results_apart(options.json), progress_bar() as progress:
         document = bench(options, progress=progress)
@@ -32,11 +33,11 @@ def main(args: list[str]) -> int:
 
 
 def print_table(document: dict[str, Any]) -> None:
-    """The document of `evaluation.bench` for a person."""
+    """The document of `evaluation.timing.bench` for a person."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    from smolpilot.terminal import Terminal
+    from smolpilot.common.terminal import Terminal
 
     console = Terminal()
     console.print(_head(document), soft_wrap=True)

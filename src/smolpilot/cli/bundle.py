@@ -9,8 +9,9 @@ from pathlib import Path
 
 import tyro
 
-from smolpilot.cli.options import parse
-from smolpilot.shown import json_text
+from smolpilot.common.safe_text import json_text
+
+from .options import parse
 
 
 @dataclass
@@ -65,7 +66,7 @@ def main(argv: list[str]) -> int:
 
 
 def _localize(options: LocalizeOptions) -> int:
-    from smolpilot.policy import localize
+    from smolpilot.smolvla import localize
 
     folder = localize(options.path)
     print(f"LeRobot will read the tokenizer and the vision-language model's config from {folder}")
@@ -75,9 +76,9 @@ def _localize(options: LocalizeOptions) -> int:
 def _seal(options: SealOptions) -> int:
     import torch
 
-    from smolpilot.errors import CheckpointError
-    from smolpilot.inference.frames import made_up_frame
-    from smolpilot.policy import Policy, seal_bundle
+    from smolpilot.common.errors import CheckpointError
+    from smolpilot.inference.example_frame import made_up_frame
+    from smolpilot.smolvla import Policy, seal_bundle
 
     def finite(policy: Policy) -> None:
         if not bool(torch.isfinite(policy.predict_chunk(made_up_frame(policy.recipe))).all()):
@@ -90,9 +91,9 @@ def _seal(options: SealOptions) -> int:
 
 
 def _show(options: ShowOptions) -> int:
-    from smolpilot.policy import load_policy
-    from smolpilot.policy.sealing import NoDigestsWarning
-    from smolpilot.policy.summary import summary, summary_text
+    from smolpilot.smolvla import load_policy
+    from smolpilot.smolvla.checkpoint.sealing import NoDigestsWarning
+    from smolpilot.smolvla.checkpoint.summary import summary, summary_text
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NoDigestsWarning)  # the report has a line for it

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-from smolpilot.errors import UsageError, did_you_mean
+from smolpilot.common.errors import UsageError, did_you_mean
 
 VERBS: dict[str, str] = {
     "info": "version, robot, episodes, frames, hours, features, cameras, instructions and statistics of a recording",

@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import tyro
 
-from smolpilot.cli.options import parse
-from smolpilot.cli.progress import progress_bar
-from smolpilot.errors import UsageError
+from smolpilot.common.errors import UsageError
+from smolpilot.common.safe_text import plain
+from smolpilot.common.words import numbered
 from smolpilot.option_types import Few, Pairs
-from smolpilot.shown import plain
-from smolpilot.words import numbered
+
+from .options import parse
+from .progress import progress_bar
 
 if TYPE_CHECKING:
-    from smolpilot.datasets.audit import Audit, Finding
+    from smolpilot.datasets.check import Audit, Finding
 
 _STYLES = {"error": "bold red", "warning": "yellow", "info": "cyan"}
 _SHOWN = 3
@@ -56,8 +57,8 @@ def main(args: list[str]) -> int:
     options = parse(CheckOptions, args, verb="dataset check")
     if options.jobs < 0:
         raise UsageError(f"--jobs is {options.jobs}.", expected="0 (one per core) or more")
-    from smolpilot.atomic import refuse_other_page
-    from smolpilot.datasets.audit import audit
+    from smolpilot.common.atomic import refuse_other_page
+    from smolpilot.datasets.check import audit
 
     if options.html is not None:
         refuse_other_page(options.html, _GENERATOR, options.path.expanduser())
@@ -67,8 +68,8 @@ def main(args: list[str]) -> int:
         )
     failed = result.failed(strict=options.strict)
     if options.html is not None:
-        from smolpilot.atomic import write_text_atomic
-        from smolpilot.datasets.audit.page import render
+        from smolpilot.common.atomic import write_text_atomic
+        from smolpilot.datasets.check.page import render
 
         page = render(result)
         # Again: a check takes its time, and others may write meanwhile.
@@ -86,9 +87,9 @@ def main(args: list[str]) -> int:
 def _print(result: Audit, options: CheckOptions) -> None:
     from rich.text import Text
 
-    from smolpilot.datasets.audit.findings import collapsed, count
-    from smolpilot.datasets.audit.rules import GROUPS
-    from smolpilot.terminal import Terminal
+    from smolpilot.common.terminal import Terminal
+    from smolpilot.datasets.tolerant.findings import collapsed, count
+    from smolpilot.datasets.tolerant.rules import GROUPS
 
     console = Terminal()
     facts = result.facts()
@@ -133,14 +134,14 @@ def _robot(facts: dict[str, Any]) -> str:
 
 
 def _episodes(numbers: list[int]) -> str:
-    from smolpilot.datasets.audit.subject import ranges
+    from smolpilot.datasets.check.context import ranges
 
     return f": episode{'s' if len(numbers) > 1 else ''} {ranges(numbers)}" if numbers else ""
 
 
 def _fixes(findings: list[Finding]) -> list[str]:
     """The commands for a code, each for all of its episodes."""
-    from smolpilot.datasets.audit.findings import one_fix
+    from smolpilot.datasets.tolerant.findings import one_fix
 
     groups: dict[str, tuple[list[Finding], list[int]]] = {}
     for found in findings:

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from smolpilot.cli.options import parse
+from smolpilot.common.words import numbered
 from smolpilot.option_types import Amount, Few, Size
-from smolpilot.words import numbered
+
+from .options import parse
 
 if TYPE_CHECKING:
-    from smolpilot.datasets.rewrite.comparison import Comparison
+    from smolpilot.datasets.copy.proof.comparison import Comparison
 
 
 @dataclass
@@ -40,10 +41,11 @@ def main(args: list[str]) -> int:
 
 
 def _compare(options: CompareOptions) -> int:
-    from smolpilot.cli.dataset_convert import cores
-    from smolpilot.cli.progress import progress_bar
+    from smolpilot.common.errors import UsageError
     from smolpilot.datasets.compare import compare
-    from smolpilot.errors import UsageError
+
+    from .dataset_convert import cores
+    from .progress import progress_bar
 
     if options.jobs < 0:
         raise UsageError(f"--jobs is {options.jobs}.", expected="0 (one per core) or more")

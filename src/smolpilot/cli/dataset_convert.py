@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from smolpilot.cli.edit_options import FeatureOptions, without_of
-from smolpilot.cli.options import parse
+from smolpilot.common.words import numbered
 from smolpilot.option_types import Amount, Few
-from smolpilot.words import numbered
+
+from .edit_options import FeatureOptions, without_of
+from .options import parse
 
 if TYPE_CHECKING:
-    from smolpilot.datasets.rewrite import RewriteReport
+    from smolpilot.datasets.copy import RewriteReport
 
 
 @dataclass
@@ -60,10 +61,11 @@ def cores() -> int:
 
 
 def _convert(options: ConvertOptions) -> int:
-    from smolpilot.cli.progress import progress_bar
+    from smolpilot.common.errors import UsageError
     from smolpilot.datasets.convert import convert
-    from smolpilot.datasets.rewrite import RewriteOptions
-    from smolpilot.errors import UsageError
+    from smolpilot.datasets.copy import RewriteOptions
+
+    from .progress import progress_bar
 
     if options.jobs < 0:
         raise UsageError(f"--jobs is {options.jobs}.", expected="0 (one per core) or more")
@@ -111,7 +113,7 @@ def _document(options: ConvertOptions, report: RewriteReport) -> dict[str, Any]:
 
 
 def _print(options: ConvertOptions, report: RewriteReport) -> None:
-    from smolpilot.cli.dataset_compare import print_table
+    from .dataset_compare import print_table
 
     resumed = f", {report.resumed} of {report.parts} parts from an earlier run" if report.resumed else ""
     print(

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import tyro
 
-from smolpilot.cli.edit_options import EditOptions, report_results, settings_of, without_of
-from smolpilot.cli.options import parse
+from .edit_options import EditOptions, report_results, settings_of, without_of
+from .options import parse
 
 
 @dataclass
@@ -30,10 +30,11 @@ class ExcludeOptions(EditOptions):
 def main(args: list[str]) -> int:
     """Run `smolpilot dataset exclude …`."""
     options = parse(ExcludeOptions, args, verb="dataset exclude")
-    from smolpilot.cli.progress import progress_bar
     from smolpilot.datasets.edit import exclude
-    from smolpilot.datasets.meta import read_meta
+    from smolpilot.datasets.format.meta import read_meta
     from smolpilot.datasets.splits import parse_episodes
+
+    from .progress import progress_bar
 
     meta = read_meta(options.src, trainable=False, without=without_of(options, options.src))
     chosen = parse_episodes(options.episodes, meta)

@@ -8,8 +8,9 @@ from typing import Any
 
 import tyro
 
-from smolpilot.cli.options import parse
-from smolpilot.shown import plain
+from smolpilot.common.safe_text import plain
+
+from .options import parse
 
 _MOST_ROWS = 100
 _MOST_LETTERS = 500
@@ -47,7 +48,7 @@ def _info(options: InfoOptions) -> int:
 
 
 def _print(summary: dict[str, Any]) -> None:
-    from smolpilot.terminal import Terminal
+    from smolpilot.common.terminal import Terminal
 
     console = Terminal()
     console.print(summary["path"], style="bold", soft_wrap=True)

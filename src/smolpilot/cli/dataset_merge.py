@@ -8,9 +8,10 @@ from typing import Annotated
 
 import tyro
 
-from smolpilot.cli.edit_options import EditOptions, report_results, settings_of, without_of
-from smolpilot.cli.options import parse
-from smolpilot.errors import UsageError
+from smolpilot.common.errors import UsageError
+
+from .edit_options import EditOptions, report_results, settings_of, without_of
+from .options import parse
 
 
 @dataclass
@@ -32,9 +33,10 @@ class MergeOptions(EditOptions):
 def main(args: list[str]) -> int:
     """Run `smolpilot dataset merge …`."""
     options = parse(MergeOptions, args, verb="dataset merge")
-    from smolpilot.cli.progress import progress_bar
     from smolpilot.datasets.edit import merge
-    from smolpilot.datasets.meta import read_meta
+    from smolpilot.datasets.format.meta import read_meta
+
+    from .progress import progress_bar
 
     missing = next((path for path in options.src if not path.expanduser().exists()), None)
     if missing is not None and options.dst.expanduser().exists():

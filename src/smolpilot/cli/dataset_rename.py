@@ -8,9 +8,10 @@ from typing import Annotated, Literal
 
 import tyro
 
-from smolpilot.cli.edit_options import EditOptions, report_results, settings_of
-from smolpilot.cli.options import parse
 from smolpilot.option_types import Few, Pairs
+
+from .edit_options import EditOptions, report_results, settings_of
+from .options import parse
 
 
 @dataclass
@@ -40,9 +41,10 @@ class RenameOptions:
 def main(args: list[str]) -> int:
     """Run `smolpilot dataset rename …`."""
     options = parse(RenameOptions, args, verb="dataset rename")
-    from smolpilot.cli.progress import progress_bar
     from smolpilot.datasets.edit import rename_features
-    from smolpilot.datasets.meta import read_meta
+    from smolpilot.datasets.format.meta import read_meta
+
+    from .progress import progress_bar
 
     edit = EditOptions(to=options.to, jobs=options.jobs, reencode=options.reencode, json=options.json)
     meta = read_meta(options.src, trainable=False)

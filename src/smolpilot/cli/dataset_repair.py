@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from smolpilot.cli.options import parse
-from smolpilot.cli.progress import progress_bar
-from smolpilot.errors import UsageError
+from smolpilot.common.errors import UsageError
+from smolpilot.common.words import numbered
 from smolpilot.option_types import Few
-from smolpilot.words import numbered
+
+from .options import parse
+from .progress import progress_bar
 
 if TYPE_CHECKING:
+    from smolpilot.common.terminal import Terminal
     from smolpilot.datasets.repair import RepairReport
-    from smolpilot.terminal import Terminal
 
 
 @dataclass
@@ -65,8 +66,8 @@ def main(args: list[str]) -> int:
 
 
 def _print(report: RepairReport, options: RepairOptions) -> None:
-    from smolpilot.datasets.audit.findings import count
-    from smolpilot.terminal import Terminal
+    from smolpilot.common.terminal import Terminal
+    from smolpilot.datasets.tolerant.findings import count
 
     console, plan = Terminal(), report.plan
     counts = count(report.before.findings)

@@ -8,10 +8,11 @@ from typing import Annotated
 
 import tyro
 
-from smolpilot.cli.edit_options import EditOptions, report_results, settings_of, without_of
-from smolpilot.cli.options import parse
-from smolpilot.errors import check_seed
+from smolpilot.common.errors import check_seed
 from smolpilot.option_types import Pairs, Seed
+
+from .edit_options import EditOptions, report_results, settings_of, without_of
+from .options import parse
 
 
 @dataclass
@@ -35,10 +36,11 @@ def main(args: list[str]) -> int:
     """Run `smolpilot dataset split …`."""
     options = parse(SplitOptions, args, verb="dataset split")
     check_seed(options.seed)
-    from smolpilot.cli.progress import progress_bar
     from smolpilot.datasets.edit import plan_parts, split
-    from smolpilot.datasets.meta import read_meta
+    from smolpilot.datasets.format.meta import read_meta
     from smolpilot.datasets.splits import episode_ranges
+
+    from .progress import progress_bar
 
     meta = read_meta(options.src, trainable=False, without=without_of(options, options.src))
     parts = plan_parts(meta, options.parts, seed=options.seed)

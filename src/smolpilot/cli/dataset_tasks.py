@@ -10,16 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from smolpilot.cli.edit_options import EditOptions, report_results, settings_of, without_of
-from smolpilot.cli.options import parse
-from smolpilot.errors import UsageError
+from smolpilot.common.errors import UsageError
+from smolpilot.common.safe_text import plain
 from smolpilot.option_types import Pairs
-from smolpilot.shown import plain
+
+from .edit_options import EditOptions, report_results, settings_of, without_of
+from .options import parse
 
 if TYPE_CHECKING:
+    from smolpilot.datasets.copy import Progress, RewriteReport
     from smolpilot.datasets.edit import Instruction
-    from smolpilot.datasets.meta import DatasetMeta
-    from smolpilot.datasets.rewrite import Progress, RewriteReport
+    from smolpilot.datasets.format.meta import DatasetMeta
 
 _MOST_ROWS = 1_000
 _MOST_LETTERS = 500
@@ -50,7 +51,7 @@ def main(args: list[str]) -> int:
     """Run `smolpilot dataset tasks …`."""
     options = parse(TasksOptions, args, verb="dataset tasks")
     from smolpilot.datasets.edit import list_instructions
-    from smolpilot.datasets.meta import read_meta
+    from smolpilot.datasets.format.meta import read_meta
 
     wishes = [name for name, wish in _wishes(options).items() if wish]
     if len(wishes) > 1:
@@ -66,7 +67,7 @@ def main(args: list[str]) -> int:
     if options.dst is None:
         _list(list_instructions(meta), options.json)
         return 0
-    from smolpilot.cli.progress import progress_bar
+    from .progress import progress_bar
 
     with progress_bar() as progress:
         report = _change(meta, options.dst, options, progress)
@@ -109,8 +110,8 @@ def _list(found: Sequence[Instruction], as_json: bool) -> None:
     from rich import box
     from rich.table import Table
 
+    from smolpilot.common.terminal import Terminal
     from smolpilot.datasets.splits import episode_ranges
-    from smolpilot.terminal import Terminal
 
     table = Table(title="Instructions", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("index", justify="right")

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from smolpilot.cli.options import parse
-from smolpilot.errors import UsageError
-from smolpilot.words import numbered
+from smolpilot.common.errors import UsageError
+from smolpilot.common.words import numbered
+
+from .options import parse
 
 if TYPE_CHECKING:
     from smolpilot.datasets.view import PageSummary
@@ -43,12 +44,13 @@ class ViewOptions:
 def main(args: list[str]) -> int:
     """Run `smolpilot dataset view …`; 0 when the page is written."""
     options = parse(ViewOptions, args, verb="dataset view")
-    from smolpilot.cli.progress import progress_bar
     from smolpilot.datasets import parse_episodes, read_meta
+    from smolpilot.datasets.format.meta import usable
     from smolpilot.datasets.left_out import say_left_out
-    from smolpilot.datasets.meta import usable
-    from smolpilot.datasets.units import find_profile, joint_units
+    from smolpilot.datasets.read.joint_units import find_profile, joint_units
     from smolpilot.datasets.view import read_findings, write_page
+
+    from .progress import progress_bar
 
     meta = usable(read_meta(options.path, trainable=False, complete=False))
     if not meta.episodes:
@@ -67,7 +69,7 @@ def main(args: list[str]) -> int:
     findings = read_findings(options.findings) if options.findings is not None else None
     with progress_bar() as progress:
         if findings is None and options.check:
-            from smolpilot.datasets.audit import audit
+            from smolpilot.datasets.check import audit
 
             findings = audit(options.path, robot=options.robot, progress=progress).findings
         summary = write_page(meta, out, episodes=chosen, findings=findings, profile=profile, progress=progress)

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from smolpilot.cli.options import parse
+from .options import parse
 
 if TYPE_CHECKING:
-    from smolpilot.doctor import Check
+    from smolpilot.selftest.machine import Check
 
 
 @dataclass
@@ -29,7 +29,7 @@ class DoctorOptions:
 
 def main(args: Sequence[str]) -> int:
     """Run the verb: 0 when nothing is broken (warnings are allowed), else 1."""
-    from smolpilot.doctor import run_checks, worst
+    from smolpilot.selftest.machine import run_checks, worst
 
     options = parse(DoctorOptions, args, verb="doctor")
     checks = []
@@ -49,7 +49,7 @@ def main(args: Sequence[str]) -> int:
 def _print(check: Check) -> None:
     from rich.text import Text
 
-    from smolpilot.terminal import Terminal
+    from smolpilot.common.terminal import Terminal
 
     colour = {"ok": "green", "warning": "yellow", "error": "red"}[check.verdict]
     console = Terminal(soft_wrap=True)

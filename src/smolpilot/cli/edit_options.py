@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from smolpilot.errors import UsageError
+from smolpilot.common.errors import UsageError
+from smolpilot.common.words import numbered
 from smolpilot.option_types import Few, Names
-from smolpilot.words import numbered
 
 if TYPE_CHECKING:
+    from smolpilot.datasets.copy import RewriteReport
     from smolpilot.datasets.edit import EditSettings
-    from smolpilot.datasets.rewrite import RewriteReport
 
 
 @dataclass(kw_only=True)

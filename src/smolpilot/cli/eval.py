@@ -6,11 +6,12 @@ import functools
 import sys
 from typing import TYPE_CHECKING, Any
 
-from smolpilot.cli.options import parse
-from smolpilot.cli.progress import progress_bar
-from smolpilot.errors import UsageError
-from smolpilot.evaluation.options import EvalOptions
-from smolpilot.streams import results_apart
+from smolpilot.common.errors import UsageError
+from smolpilot.common.streams import results_apart
+from smolpilot.evaluation.eval_options import EvalOptions
+
+from .options import parse
+from .progress import progress_bar
 
 if TYPE_CHECKING:
     from smolpilot.contracts import Embodiment, Policy, PolicyOptions
@@ -20,13 +21,14 @@ if TYPE_CHECKING:
 def main(args: list[str]) -> int:
     """Run the verb; 0 when the report is written, whatever the errors are, 1 for a policy that predicts NaN."""
     options = parse(EvalOptions, args, verb="eval")
-    from smolpilot.atomic import atomic_folder
-    from smolpilot.cli.opening import say_cameras, say_opened
+    from smolpilot.common.atomic import atomic_folder
+    from smolpilot.compatibility.preflight import preflight_policy, stop_on_errors
     from smolpilot.datasets import open_dataset
     from smolpilot.evaluation import embodiment_of, evaluate, write_eval_report
-    from smolpilot.evaluation.summary import to_json
+    from smolpilot.evaluation.offline.summary import to_json
     from smolpilot.policies import open_policy
-    from smolpilot.training.preflight import preflight_policy, stop_on_errors
+
+    from .opening import say_cameras, say_opened
 
     # Opened first: that the folder exists already should not be noticed after an hour of predictions.
     with results_apart(options.json), atomic_folder(options.out) as folder, progress_bar() as progress:
@@ -68,8 +70,9 @@ def main(args: list[str]) -> int:
 
 
 def _policy_options(options: EvalOptions, dataset: Dataset) -> PolicyOptions:
-    from smolpilot.cli.opening import policy_options
-    from smolpilot.evaluation.calibration import frames_of, unscored_frames
+    from smolpilot.evaluation.offline.calibration import frames_of, unscored_frames
+
+    from .opening import policy_options
 
     calibration = None
     if options.engine == "int8":
@@ -96,8 +99,8 @@ def _print(document: dict[str, Any], options: EvalOptions) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    from smolpilot.evaluation.report import number
-    from smolpilot.terminal import Terminal
+    from smolpilot.common.terminal import Terminal
+    from smolpilot.evaluation.html_report import number
 
     console = Terminal()
     console.print(document["split"]["text"], soft_wrap=True)

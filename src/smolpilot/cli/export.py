@@ -9,11 +9,12 @@ from typing import Any, Literal
 
 import tyro
 
-from smolpilot.cli.options import parse
-from smolpilot.cli.progress import progress_bar
-from smolpilot.errors import UsageError
+from smolpilot.common.errors import UsageError
+from smolpilot.common.safe_text import json_text
 from smolpilot.option_types import Batch, Pairs
-from smolpilot.shown import json_text
+
+from .options import parse
+from .progress import progress_bar
 
 
 @dataclass
@@ -59,13 +60,13 @@ def main(args: list[str]) -> int:
         raise UsageError(
             "--precision int8 is calibrated on recorded frames.", fix="name a recording of this robot: --dataset DIR"
         )
-    from smolpilot.atomic import refuse_existing
+    from smolpilot.common.atomic import refuse_existing
     from smolpilot.datasets import read_meta
-    from smolpilot.evaluation.policy_frames import recorded_frames
+    from smolpilot.evaluation.offline.policy_frames import recorded_frames
+    from smolpilot.inference.example_frame import made_up_frame
     from smolpilot.inference.export.exporting import export_policy
-    from smolpilot.inference.frames import made_up_frame
-    from smolpilot.policy import load_policy
-    from smolpilot.policy.cameras import TYPED, camera_text, pair_cameras, typed_camera_map
+    from smolpilot.smolvla import load_policy
+    from smolpilot.smolvla.transforms.cameras import TYPED, camera_text, pair_cameras, typed_camera_map
 
     refuse_existing(options.out)
     policy = load_policy(
@@ -105,7 +106,7 @@ def _print(document: dict[str, Any]) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    from smolpilot.terminal import Terminal
+    from smolpilot.common.terminal import Terminal
 
     console = Terminal()
     size = sum(document["bytes"].values()) / 1e6

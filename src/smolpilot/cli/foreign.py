@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from smolpilot.errors import UsageError, did_you_mean
-from smolpilot.json_input import parse_json
+from smolpilot.common.errors import UsageError, did_you_mean
+from smolpilot.common.json_input import parse_json
 
 from .arguments import Field, Given, fields_of, is_known, split_words
 

@@ -15,7 +15,7 @@ def table_of(verb: str) -> Table:
 
 def _dataset_id(value: str) -> Answer:
     """A hub id: the folder in the cache, where it is there; else the id, which the verb will say how to fetch."""
-    from smolpilot.datasets.missing import cached_folder
+    from smolpilot.datasets.format.missing import cached_folder
 
     found = cached_folder(value) if value else None
     return Ours(_DATASET, (lambda _: [str(found)]) if found else None)
@@ -25,7 +25,7 @@ def _configuration(value: str) -> Answer:
     """LeRobot's way to go on with a run: its weights lie beside the configuration."""
     from pathlib import Path
 
-    from smolpilot.training.run_places import lerobot_checkpoint
+    from smolpilot.training.run.run_paths import lerobot_checkpoint
 
     weights = lerobot_checkpoint(Path(value)) if value else None
     if weights is not None:

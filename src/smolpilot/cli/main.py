@@ -8,10 +8,10 @@ import sys
 import traceback
 import warnings
 
-from smolpilot.errors import SmolpilotError, UsageError, did_you_mean
-from smolpilot.refusals import Refusal, exit_code, explain, too_many_files
-from smolpilot.shown import plain
-from smolpilot.streams import guarded
+from smolpilot.common.errors import SmolpilotError, UsageError, did_you_mean
+from smolpilot.common.safe_text import plain
+from smolpilot.common.streams import guarded
+from smolpilot.common.system_errors import Refusal, exit_code, explain, too_many_files
 from smolpilot.version import __version__
 
 VERBS: dict[str, tuple[str, str]] = {
@@ -110,7 +110,7 @@ def _refuse_other_encodings(args: list[str]) -> None:
         try:
             argument.encode()
         except UnicodeEncodeError as error:
-            from smolpilot.shown import plain
+            from smolpilot.common.safe_text import plain
 
             raise UsageError(
                 f"The argument {plain(argument, 200)} is no UTF-8.",

@@ -9,10 +9,11 @@ from typing import Annotated
 
 import tyro
 
-from smolpilot.cli.options import parse
+from smolpilot.common.errors import SmolpilotError
+from smolpilot.common.streams import results_apart
 from smolpilot.contracts.registry import REGISTRIES, Registry
-from smolpilot.errors import SmolpilotError
-from smolpilot.streams import results_apart
+
+from .options import parse
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def _print(rows: list[dict[str, str]]) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    from smolpilot.terminal import Terminal
+    from smolpilot.common.terminal import Terminal
 
     console = Terminal()
     table = Table(box=SIMPLE_HEAD, padding=(0, 1))

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 
-from smolpilot.cli.options import parse
-from smolpilot.cli.progress import progress_bar
-from smolpilot.environments.tabletop.options import RecordOptions
-from smolpilot.words import numbered
+from smolpilot.common.words import numbered
+from smolpilot.environments.tabletop.record_options import RecordOptions
+
+from .options import parse
+from .progress import progress_bar
 
 
 def main(args: list[str]) -> int:
     """Run the verb; 0 when the dataset is written."""
     options = parse(RecordOptions, args, verb="record")
-    from smolpilot.environments.tabletop.record import record
+    from smolpilot.environments.tabletop.recording import record
 
     with progress_bar() as progress:
         summary = record(

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from smolpilot.cli.options import parse
-from smolpilot.errors import UsageError
+from smolpilot.common.errors import UsageError
+
+from .options import parse
 
 if TYPE_CHECKING:
     from smolpilot.robots import RobotProfile
@@ -114,7 +115,7 @@ def _table(*columns: str) -> Any:
 
 
 def _print(table: Any) -> None:
-    from smolpilot.terminal import Terminal
+    from smolpilot.common.terminal import Terminal
 
     console = Terminal()
     if not console.is_terminal:

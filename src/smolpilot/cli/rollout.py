@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from smolpilot.cli.options import parse
-from smolpilot.cli.progress import progress_bar
-from smolpilot.evaluation.options import RolloutOptions
-from smolpilot.streams import results_apart
+from smolpilot.common.streams import results_apart
+from smolpilot.evaluation.eval_options import RolloutOptions
+
+from .options import parse
+from .progress import progress_bar
 
 DEFAULT = "tabletop"  # the environment when none is named: what `smolpilot record` and `demo` use
 
@@ -15,14 +16,15 @@ DEFAULT = "tabletop"  # the environment when none is named: what `smolpilot reco
 def main(args: list[str]) -> int:
     """Run the verb; 0 when the results are written, whatever the success rate."""
     options = parse(RolloutOptions, args, verb="rollout")
-    from smolpilot.atomic import atomic_folder
-    from smolpilot.cli.opening import policy_options, say_cameras, say_opened
+    from smolpilot.common.atomic import atomic_folder
     from smolpilot.environments import environment_factory
     from smolpilot.evaluation import embodiment_in, rollout, write_rollout_report
-    from smolpilot.evaluation.calibration import frames_of
-    from smolpilot.evaluation.playing import close_environment
-    from smolpilot.evaluation.summary import to_json
+    from smolpilot.evaluation.offline.calibration import frames_of
+    from smolpilot.evaluation.offline.summary import to_json
+    from smolpilot.evaluation.rollout.playing import close_environment
     from smolpilot.policies import open_policy
+
+    from .opening import policy_options, say_cameras, say_opened
 
     with results_apart(options.json), atomic_folder(options.out) as folder, progress_bar() as progress:
         make = environment_factory(DEFAULT if options.env is None else options.env, options.env_settings)
@@ -61,8 +63,8 @@ def main(args: list[str]) -> int:
 def _print(document: dict[str, Any], options: RolloutOptions) -> None:
     from rich.table import Table
 
-    from smolpilot.evaluation.report import interval, percent
-    from smolpilot.terminal import Terminal
+    from smolpilot.common.terminal import Terminal
+    from smolpilot.evaluation.html_report import interval, percent
 
     console = Terminal()
     labels = list(document["failures"])

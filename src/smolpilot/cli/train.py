@@ -8,13 +8,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from smolpilot.cli.arguments import split_words
-from smolpilot.cli.options import parse, parse_with_config
-from smolpilot.errors import UsageError
-from smolpilot.json_input import read_json_file
-from smolpilot.pointers import followed
+from smolpilot.common.errors import UsageError
+from smolpilot.common.json_input import read_json_file
+from smolpilot.common.links import followed
+from smolpilot.common.waiting import working
 from smolpilot.training import TrainOptions
-from smolpilot.waiting import working
+
+from .arguments import split_words
+from .options import parse, parse_with_config
 
 
 def main(args: Sequence[str]) -> int:
@@ -27,7 +28,7 @@ def main(args: Sequence[str]) -> int:
         return _overfit(options)
     with working("loading torch"):
         from smolpilot.training import TrainingStoppedError, train
-    from smolpilot.training.progress import speaks
+    from smolpilot.training.run.progress import speaks
 
     try:
         run = train(options)
@@ -47,7 +48,7 @@ def main(args: Sequence[str]) -> int:
 def _overfit(options: TrainOptions) -> int:
     if options.resume:
         raise UsageError("--overfit is a test of its own.", fix="leave --resume out")
-    from smolpilot.training.overfit import overfit
+    from smolpilot.selftest.overfit import overfit
 
     result = overfit(dataclasses.replace(options, overfit=False))
     print("\n".join(result.lines()))
@@ -69,8 +70,8 @@ def _print_sequence(run: Path) -> None:
     """The tables of the report, and where it is."""
     from rich.table import Table
 
-    from smolpilot.terminal import Terminal
-    from smolpilot.training.stages.report import JSON, MARKDOWN, tables
+    from smolpilot.common.terminal import Terminal
+    from smolpilot.training.stages.stages_report import JSON, MARKDOWN, tables
 
     console = Terminal()
     document = read_json_file(run / JSON)
@@ -109,7 +110,7 @@ def _resumed(words: list[str]) -> TrainOptions:
     out = parse(TrainOptions, words, verb="train").out
     if out is None:
         raise UsageError("--resume needs the run.", fix="name it with --out, for example --out runs/first")
-    from smolpilot.training.run_folder import load_config
+    from smolpilot.training.run.run_folder import load_config
 
     run = _run_to_go_on_with(out)
     return dataclasses.replace(parse(TrainOptions, words, verb="train", default=load_config(run)), out=run)
@@ -117,8 +118,8 @@ def _resumed(words: list[str]) -> TrainOptions:
 
 def _run_to_go_on_with(out: Path) -> Path:
     """The run that `out` is or lies in; a checkpoint stands for its run where it is the newest one."""
-    from smolpilot.policy.locate import newest_step
-    from smolpilot.training.run_places import checkpoint_of, run_above, sequence_above
+    from smolpilot.smolvla.checkpoint.locate import newest_step
+    from smolpilot.training.run.run_paths import checkpoint_of, run_above, sequence_above
 
     run = run_above(out.expanduser())
     if run is None:
