@@ -128,7 +128,9 @@ def _example_page(path: Path) -> str:
 
 
 def _examples_page() -> str:
-    lines = "\n".join(f"- [{path.name}]({path.name}.md): {_purpose(path)}" for path in _examples())
+    # The command in a purpose is code: its brackets are no links.
+    purposes = {path: re.sub(r"python \S+\.py.*", r"`\g<0>`", _purpose(path)) for path in _examples()}
+    lines = "\n".join(f"- [{path.name}]({path.name}.md): {text}" for path, text in purposes.items())
     return f"# Examples\n\nShort files to copy and change. The tests run each of them.\n\n{lines}\n"
 
 
