@@ -83,7 +83,7 @@ def test_the_line_of_the_nearest_value_around():
     assert line_of((), lines) == ""
 
 
-def test_places_are_spelt_as_a_person_reads_them():
+def test_places_are_spelled_as_a_person_reads_them():
     assert spell(("joints", 2, "limits", 0)) == "joints[2].limits[0]"
     assert spell(("stages", 1, "lr"), first=1) == "stages[2].lr"
     assert spell(("name",)) == "name"

@@ -123,11 +123,11 @@ def test_own_fields_splits_attributes_and_files(tiny_dataset, other):
     info = json.loads(path.read_text())
     info["features"][VIDEO]["info"]["video.codec"] = "av1"
     info["features"]["action"]["unit"] = "rad"
-    path.write_text(json.dumps({**info, "splits": {"train": "0:5", "test": "5:6"}, "licence_holder": "us"}))
+    path.write_text(json.dumps({**info, "splits": {"train": "0:5", "test": "5:6"}, "license_holder": "us"}))
     rewrite_lines(other / "meta" / "episodes.jsonl", lambda row: {**row, "operator": "ann"})
     (other / "README.md").write_text("card")
     found = texts(tiny_dataset, other)
-    assert "description: licence_holder: nothing and 'us'" in found
+    assert "description: license_holder: nothing and 'us'" in found
     assert any(text.startswith("description: splits: ") for text in found)
     assert f"description: 'video.codec' of feature '{VIDEO}': 'h264' and 'av1'" in found
     assert "episodes: episode 3: field 'operator': nothing and 'ann'" in found

@@ -141,7 +141,7 @@ def test_other_files_and_fields_come_along(build_v21, tmp_path):
     rows = [{**json.loads(line), "operator": f"o{i}"} for i, line in enumerate(lines)]
     (source / "meta" / "episodes.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     info = json.loads((source / "meta" / "info.json").read_text())
-    (source / "meta" / "info.json").write_text(json.dumps({**info, "licence_holder": "us"}))
+    (source / "meta" / "info.json").write_text(json.dumps({**info, "license_holder": "us"}))
     convert(source, tmp_path / "out")
     convert(tmp_path / "out", tmp_path / "back", V21)
     for name in ("README.md", "LICENSE", "meta/calibration/arm.json"):
@@ -149,7 +149,7 @@ def test_other_files_and_fields_come_along(build_v21, tmp_path):
     assert [
         json.loads(line) for line in (tmp_path / "back" / "meta" / "episodes.jsonl").read_text().splitlines()
     ] == rows
-    assert json.loads((tmp_path / "back" / "meta" / "info.json").read_text())["licence_holder"] == "us"
+    assert json.loads((tmp_path / "back" / "meta" / "info.json").read_text())["license_holder"] == "us"
 
 
 def test_file_modes_are_the_users(tiny_dataset, tmp_path):

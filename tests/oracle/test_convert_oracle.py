@@ -119,7 +119,7 @@ def test_a_real_recording(real_data, tmp_path):
     source = real_data / "g1_bottle_v21"
     convert(source, tmp_path / "ours", RewriteOptions())
     theirs = convert_with_lerobot(Path(shutil.copytree(source, tmp_path / "theirs")))
-    # Theirs loses the licence.
+    # Theirs loses the license.
     assert [found.text for found in compare(tmp_path / "ours", theirs).differences] == [
         "LICENSE: only in the first recording"
     ]

@@ -1,7 +1,7 @@
 """Frame for frame and value for value against LeRobotDataset 0.6.1, on recordings of both writers.
 
 LeRobot decodes with its PyAV backend here; equality is exact (torch.equal). Its other backend, torchcodec, converts
-colours with its own code and may differ in the last bit.
+colors with its own code and may differ in the last bit.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ def _canvas(size=32):
     return np.zeros((size, size, 3), dtype=np.float32)
 
 
-def test_a_view_centres_its_target_and_keeps_its_extent():
+def test_a_view_centers_its_target_and_keeps_its_extent():
     view = View(position=(0.2, 0.0, 1.0), target=(0.2, 0.0, 0.0), up=(1.0, 0.0, 0.0), extent=0.5)
     pixels, scale = view.project([[0.2, 0.0, 0.0], [0.45, 0.0, 0.0], [0.2, -0.25, 0.0]], 64)
     np.testing.assert_allclose(pixels, [[32, 32], [32, 0], [64, 32]], atol=1e-9)
@@ -45,7 +45,7 @@ def test_motion_of_a_tenth_of_a_pixel_shows():
     assert picture(12.1) - picture(12.0) == pytest.approx(0.1, abs=0.03)
 
 
-def test_neighbouring_faces_leave_no_seam():
+def test_neighboring_faces_leave_no_seam():
     left = face(np.array([[4.0, 4.0], [15.3, 4.0], [12.3, 20.0], [4.0, 20.0]]), WHITE, 32)
     right = face(np.array([[15.3, 4.0], [28.0, 4.0], [28.0, 20.0], [12.3, 20.0]]), WHITE, 32)
     image = _canvas()
@@ -64,8 +64,8 @@ def test_blocks_show_their_color_where_they_stand(camera, color):
     block = Block(color, 0.28, -0.12, 0.3)
     raised = arm.inverse([0.17, 0.15, 0.25])
     picture = Picture(VIEWS[camera], [block], 64).draw(raised).astype(float)
-    centre = VIEWS[camera].project([[block.x, block.y, 0.05]], 64)[0][0]
-    x, y = (int(value) for value in centre)
+    center = VIEWS[camera].project([[block.x, block.y, 0.05]], 64)[0][0]
+    x, y = (int(value) for value in center)
     np.testing.assert_allclose(picture[y, x], np.multiply(COLORS[color], 255), atol=2)
     empty = Picture(VIEWS[camera], [], 64).draw(raised).astype(float)
     changed = np.argwhere(np.abs(picture - empty).max(axis=2) > 60)
