@@ -76,7 +76,7 @@ def test_the_command_of_lerobots_documentation_is_answered_line_by_line(capsys: 
         (["--policy.freeze_vision_encoder=true"], "freeze_vision", True),
         (["--policy.compile_model=true"], "compile", True),
         (["--wandb.enable=true"], "track", "wandb"),
-        (["--dataset.image_transforms.enable=true"], "augment", {"crop": 0.8, "colour": 0.8}),
+        (["--dataset.image_transforms.enable=true"], "augment", {"crop": 0.8, "color": 0.8}),
         (
             ['--rename_map={"observation.images.top": "observation.images.camera1", "observation.images.a": "b"}'],
             "camera_map",

@@ -53,7 +53,7 @@ COMMANDS: dict[str, Run | Read] = {
     "dataset info PATH": Run(),
     "preflight --dataset DATA": Run(),
     "train --dataset DATA --robot unitree_g1_inspire --preset tiny --from-scratch --out runs/first --steps 1000 "
-    "--chunk-size 100 --held-out 0.2 --weight-decay 0.1 --augment crop=0.9 colour=0.9 blur=0.2 erase=0.3":
+    "--chunk-size 100 --held-out 0.2 --weight-decay 0.1 --augment crop=0.9 color=0.9 blur=0.2 erase=0.3":
         Run(SHORT, TRAINED),
     "train --dataset DATA --robot so101 --policy lerobot/smolvla_base --out runs/first --steps 20000 --batch-size 32":
         Run({**SHORT, **HUB, "DATA": "SO101", "runs/first": "runs/tuned"}, TRAINED),

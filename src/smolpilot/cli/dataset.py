@@ -19,7 +19,7 @@ VERBS: dict[str, str] = {
     "split": "one recording into several, by episodes",
     "merge": "several recordings into one",
     "exclude": "a copy without some episodes",
-    "view": "a page with synchronised videos, curves and findings",
+    "view": "a page with synchronized videos, curves and findings",
 }
 
 

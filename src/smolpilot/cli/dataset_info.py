@@ -35,9 +35,9 @@ def main(args: list[str]) -> int:
 
 
 def _info(options: InfoOptions) -> int:
-    from smolpilot.datasets.summary import summarise
+    from smolpilot.datasets.summary import summarize
 
-    summary = summarise(options.path, robot=options.robot)
+    summary = summarize(options.path, robot=options.robot)
     if options.json:
         import json
 

@@ -1,4 +1,4 @@
-"""`smolpilot dataset view PATH`: a page with synchronised videos, curves and findings."""
+"""`smolpilot dataset view PATH`: a page with synchronized videos, curves and findings."""
 
 from __future__ import annotations
 

@@ -51,8 +51,8 @@ def _print(check: Check) -> None:
 
     from smolpilot.common.terminal import Terminal
 
-    colour = {"ok": "green", "warning": "yellow", "error": "red"}[check.verdict]
+    color = {"ok": "green", "warning": "yellow", "error": "red"}[check.verdict]
     console = Terminal(soft_wrap=True)
-    console.print(Text.assemble((f"{check.verdict:<8}", colour), f" {check.name:<19} {check.found}"))
+    console.print(Text.assemble((f"{check.verdict:<8}", color), f" {check.name:<19} {check.found}"))
     if check.fix:
         console.print(f"{'':<8} {'':<19} fix: {check.fix}")

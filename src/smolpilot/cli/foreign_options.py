@@ -54,7 +54,7 @@ def _lora(value: str) -> Answer:
 def _augmented(value: str) -> Answer:
     if value.lower() in ("false", "none", "0"):
         return Unneeded("without --augment pictures stay as they are")
-    return Ours(("augment",), lambda _: ["crop=0.8", "colour=0.8"])
+    return Ours(("augment",), lambda _: ["crop=0.8", "color=0.8"])
 
 
 def _tracked(value: str) -> Answer:
@@ -103,8 +103,8 @@ _COMMON: Table = {
     "dataset.repo_type": Unneeded("a dataset is a folder"),
     "dataset.episodes": Ours(("episodes",), listed),
     "dataset.image_transforms.enable": _augmented,
-    "dataset.image_transforms.*": Absent("--augment KIND=PROBABILITY chooses from crop, colour, blur, erase"),
-    "dataset.image_transforms": Absent("--augment KIND=PROBABILITY chooses from crop, colour, blur, erase"),
+    "dataset.image_transforms.*": Absent("--augment KIND=PROBABILITY chooses from crop, color, blur, erase"),
+    "dataset.image_transforms": Absent("--augment KIND=PROBABILITY chooses from crop, color, blur, erase"),
     "dataset.revision": Absent("fetch it: hf download ID --repo-type dataset --revision REVISION --local-dir DATASET"),
     "dataset.use_imagenet_stats": Unneeded("SmolVLA takes pictures from -1 to 1, without statistics"),
     "dataset.video_backend": Unneeded("videos are decoded by PyAV"),
@@ -395,8 +395,8 @@ _CLOSED_LOOP: Table = {
     "eval.use_async_envs": Unneeded("up to 50 episodes run side by side"),
     "env.*": _SETTINGS,
     # Of earlier versions.
-    "colours": _PALETTE,
     "colors": _PALETTE,
+    "colours": _PALETTE,
     "robot": _ROBOT,
     "robot.*": _ROBOT,
 }

@@ -48,7 +48,7 @@ class Joint(_Strict):
     """One entry of the state or action vector.
 
     `position_limits` in `unit`, `velocity_limit` in `unit` per second; None (YAML: `unknown`) where nobody knows.
-    `normalised` (or `normalized`) is a device's own scale (a gripper of 0..1, 0..100, ...): the limits say which.
+    `normalized` (once spelled `normalised`) is a device's own scale (0..1, 0..100, ...): the limits say which.
     `unknown` is for profiles derived from a dataset, which carries no units. `aliases` are other names of the joint in
     datasets; LeRobot's `NAME.pos` needs none.
     """

@@ -78,7 +78,7 @@ class TrainOptions:
     """Folder with the tokenizer of --preset smolvla (its vocabulary is not shipped)."""
 
     steps: Steps | None = None
-    """Optimiser steps; the learning rate decays over exactly these."""
+    """Optimizer steps; the learning rate decays over exactly these."""
     batch_size: Annotated[Count, Limit(65_536)] | None = None
     """Samples per step. `auto`: 64 (SmolVLA's; 32 for tiny) in micro-batches as large as the memory takes, by trying.
     Open: 32 for tiny, 8 otherwise."""
@@ -106,7 +106,7 @@ class TrainOptions:
     """Stop when this many validations in a row bring no smaller held-out error. Open: train to the last step."""
 
     augment: Shares = field(default_factory=dict)
-    """Image augmentation with its probability per picture, as `crop=0.8 colour=0.8 blur=0.1 erase=0.2`. Open: none.
+    """Image augmentation with its probability per picture, as `crop=0.8 color=0.8 blur=0.1 erase=0.2`. Open: none.
     Helps where a few demonstrations would be remembered by their pictures; validation always sees them unchanged."""
 
     chunk_size: Tokens | None = None
@@ -124,14 +124,14 @@ class TrainOptions:
     """Units of the dataset's joints where they differ from the profile's, as `elbow=deg`, or `all=deg` for every
     rotary joint: rad, deg, m, mm; fraction, percent, byte of a gripper's way. The policy works in the profile's."""
     stats: Literal["parent", "dataset", "merged"] | None = None
-    """Normalisation when fine-tuning: keep the parent's statistics, take the dataset's, or those of both together
+    """Normalization when fine-tuning: keep the parent's statistics, take the dataset's, or those of both together
     (a parent's skills suffer from every change of scale). Open: the parent's when its
     robot has the same joints and the dataset lies near them (a large drift stops), else the dataset's."""
     stats_from: Path | None = None
     """Dataset whose statistics replace all of the parent policy's, for a parent without usable ones."""
 
     statistics: Path | None = None
-    """File of statistics to normalise with (statistics.json, as --stages writes it once for all of its stages)."""
+    """File of statistics to normalize with (statistics.json, as --stages writes it once for all of its stages)."""
 
     episodes: str | None = None
     """Episodes to use, such as `0-40,45`; the others are neither trained on, held out nor read. Open: all."""
@@ -152,7 +152,7 @@ class TrainOptions:
     """auto, cpu, cuda, cuda:1, mps."""
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
     """Arithmetic of the network. Open: float32, or what --memory says. The narrow ones mean mixed precision, weights
-    and optimiser stay float32. float16 is for GPUs without bfloat16; its losses are scaled, and steps that overflow are
+    and optimizer stay float32. float16 is for GPUs without bfloat16; its losses are scaled, and steps that overflow are
     left out and counted."""
     compile: bool = False
     """Compile the action expert with torch.compile: minutes at the start, for long runs on a GPU."""
@@ -182,8 +182,13 @@ class TrainOptions:
     resume: bool = False
     """Go on with the run in OUT from its last checkpoint, with its own config.yaml."""
 
+    def __post_init__(self) -> None:
+        if "colour" in self.augment:  # the spelling of runs before 0.2
+            kinds = {"color" if kind == "colour" else kind: share for kind, share in self.augment.items()}
+            object.__setattr__(self, "augment", kinds)
 
-AUGMENTATIONS = ("colour", "crop", "blur", "erase")
+
+AUGMENTATIONS = ("color", "crop", "blur", "erase")
 
 # What may differ when a run goes on: nothing of this changes the trained weights on one machine.
 FREE_ON_RESUME = frozenset(
@@ -236,7 +241,7 @@ def check(options: TrainOptions) -> TrainOptions:
     if options.cache_views is not None and not any(options.augment.values()):
         raise UsageError(
             f"--cache-views {options.cache_views}, but no picture is changed.",
-            fix="say how with --augment, for example --augment crop=0.8 colour=0.8; or leave --cache-views out",
+            fix="say how with --augment, for example --augment crop=0.8 color=0.8; or leave --cache-views out",
         )
     if not 0 <= options.held_out < 1:
         raise UsageError(f"--held-out is {options.held_out}.", expected="a share from 0 to below 1, such as 0.1")

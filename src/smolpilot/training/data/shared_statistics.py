@@ -1,4 +1,4 @@
-"""A file of statistics that several runs normalise with (`--statistics`), as a sequence of stages writes it once."""
+"""A file of statistics that several runs normalize with (`--statistics`), as a sequence of stages writes it once."""
 
 from __future__ import annotations
 

@@ -107,7 +107,7 @@ class Stage:
     epochs: Size | None = None
     """Length in passes over the stage's own training frames (replayed samples come on top)."""
     steps: Steps | None = None
-    """Length in optimiser steps; this or epochs."""
+    """Length in optimizer steps; this or epochs."""
     freeze: Literal["vision-language", "vision", "nothing"] | None = None
     """What is not trained: the whole vision-language model (a frame cache can serve then), its vision tower, nothing.
     Open: as the policy was trained before."""
