@@ -32,7 +32,7 @@ class Augmentation:
         return bool(self._kinds)
 
     def describe(self) -> str:
-        """All that the changes depend on besides the places; caches are named by it, so `color` keeps its first spelling."""
+        """All that the changes depend on besides the places; caches are named by it, so `color` keeps its spelling."""
         kinds = {"colour" if kind == "color" else kind: share for kind, share in self._kinds.items()}
         return f"{sorted(kinds.items())} seed {self.draws.seed}"
 
