@@ -6,22 +6,23 @@ import functools
 import sys
 from typing import TYPE_CHECKING, Any
 
-from smolpilot.cli.options import parse
-from smolpilot.cli.progress import progress_bar
 from smolpilot.errors import UsageError
 from smolpilot.evaluation.options import EvalOptions
 from smolpilot.streams import results_apart
+
+from .parsing.opening import policy_options, say_cameras, say_opened
+from .parsing.progress import progress_bar
+from .parsing.tables import table
+from .parsing.verbs import Verb
 
 if TYPE_CHECKING:
     from smolpilot.contracts import Embodiment, Policy, PolicyOptions
     from smolpilot.datasets import Dataset
 
 
-def main(args: list[str]) -> int:
-    """Run the verb; 0 when the report is written, whatever the errors are, 1 for a policy that predicts NaN."""
-    options = parse(EvalOptions, args, verb="eval")
+def run(options: EvalOptions) -> int:
+    """Score the policy; 0 when the report is written, whatever the errors are, 1 for a policy that predicts NaN."""
     from smolpilot.atomic import atomic_folder
-    from smolpilot.cli.opening import say_cameras, say_opened
     from smolpilot.datasets import open_dataset
     from smolpilot.evaluation import embodiment_of, evaluate, write_eval_report
     from smolpilot.evaluation.summary import to_json
@@ -68,7 +69,6 @@ def main(args: list[str]) -> int:
 
 
 def _policy_options(options: EvalOptions, dataset: Dataset) -> PolicyOptions:
-    from smolpilot.cli.opening import policy_options
     from smolpilot.evaluation.calibration import frames_of, unscored_frames
 
     calibration = None
@@ -78,7 +78,7 @@ def _policy_options(options: EvalOptions, dataset: Dataset) -> PolicyOptions:
             if options.calibrate_on is not None
             else unscored_frames(dataset, options.episodes, options.units)
         )
-    return policy_options(options, calibration, num_steps=options.num_steps)
+    return policy_options(options, calibration)
 
 
 def _check_robot(options: EvalOptions, policy: Policy, embodiment: Embodiment) -> None:
@@ -93,25 +93,20 @@ def _check_robot(options: EvalOptions, policy: Policy, embodiment: Embodiment) -
 
 
 def _print(document: dict[str, Any], options: EvalOptions) -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
     from smolpilot.evaluation.report import number
     from smolpilot.terminal import Terminal
 
     console = Terminal()
     console.print(document["split"]["text"], soft_wrap=True)
     mixed = len({joint["unit"] for joint in document["joints"]}) > 1
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1), title_justify="left", title=f"Error per joint ({document['unit']}), "
-                  f"{document['frames']} frames, chunks of {document['horizon']}")  # fmt: skip
-    table.add_column("joint", overflow="fold")
-    for name in ("MAE", "RMSE", "max", "hold state", "mean action"):
-        table.add_column(name, justify="right", no_wrap=True)
+    title = f"Error per joint ({document['unit']}), {document['frames']} frames, chunks of {document['horizon']}"
+    numbers = ("MAE", "RMSE", "max", "hold state", "mean action")
+    rows = table("joint", *numbers, numbers=numbers, title=title)
     for joint in document["joints"]:
         keys = ("mae", "rmse", "max", "hold_mae", "mean_action_mae")
         name = f"{joint['name']} ({joint['unit']})" if mixed else joint["name"]
-        table.add_row(name, *(number(joint[key]) for key in keys))
-    console.print(table)
+        rows.add_row(name, *(number(joint[key]) for key in keys))
+    console.print(rows)
     latency = document["latency"]
     if latency is not None:  # a policy that fails has none
         console.print(
@@ -126,3 +121,13 @@ def _print(document: dict[str, Any], options: EvalOptions) -> None:
         console.print(f"warning: {warning}", style="yellow", soft_wrap=True)
     console.print(f"The policy {document['verdict']['text']}.", style="bold", soft_wrap=True)
     console.print(f"Report: {options.out / 'report.html'}", soft_wrap=True)
+
+
+VERB = Verb(
+    EvalOptions,
+    run,
+    (
+        "smolpilot eval runs/first --dataset data/pick --out reports/first",
+        "smolpilot eval runs/first --dataset data/pick --out reports/fast --episodes 0,3,7-9 --engine fast",
+    ),
+)
