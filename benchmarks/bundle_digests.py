@@ -30,17 +30,17 @@ import numpy as np
 import torch
 from startup import machine
 
-from smolpilot import hashing
-from smolpilot.digests import folder_differences
-from smolpilot.keys import ACTION, STATE
-from smolpilot.policy import Policy, SmolVLA, Transforms, load_policy, save_bundle
-from smolpilot.policy.byte_tokenizer import byte_level_tokenizer
-from smolpilot.policy.config import PolicyConfig, TextConfig, VisionConfig, VLMConfig
-from smolpilot.policy.loading import load_located
-from smolpilot.policy.locate import locate
-from smolpilot.policy.presets import preset
-from smolpilot.policy.sealing import check_digests
-from smolpilot.training.block_store import BlockStore
+from smolpilot.common import hashing
+from smolpilot.common.digests import folder_differences
+from smolpilot.common.keys import ACTION, STATE
+from smolpilot.smolvla import Policy, SmolVLA, Transforms, load_policy, save_bundle
+from smolpilot.smolvla.checkpoint.loading import load_located
+from smolpilot.smolvla.checkpoint.locate import locate
+from smolpilot.smolvla.checkpoint.sealing import check_digests
+from smolpilot.smolvla.config import PolicyConfig, TextConfig, VisionConfig, VLMConfig
+from smolpilot.smolvla.presets import preset
+from smolpilot.smolvla.transforms.byte_tokenizer import byte_level_tokenizer
+from smolpilot.training.cache.block_store import BlockStore
 
 CPU = torch.device("cpu")
 NARROW = VLMConfig(

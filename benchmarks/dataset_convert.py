@@ -55,7 +55,7 @@ def view(picture: np.ndarray, camera: int, number: int, height: int, width: int)
 
 
 def encode_originals(folder: Path, lengths: list[int], cameras: list[str], height: int, width: int) -> None:
-    from smolpilot.datasets.encode import VideoEncoder
+    from smolpilot.datasets.media.encode import VideoEncoder
 
     picture = scene()
     for k, camera in enumerate(cameras):

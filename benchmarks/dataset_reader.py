@@ -165,7 +165,7 @@ def processor_times(readers: dict[str, Callable[[int], Any]], samples: int, size
 
 def raw_decoding(dataset: Any) -> Callable[[int], None]:
     """Decode the frames of a sample and throw them away: packets in memory, one thread, one decoder per camera."""
-    from smolpilot.datasets.video import read_index
+    from smolpilot.datasets.media.video import read_index
 
     cameras = []
     for camera in dataset.meta.camera_names:

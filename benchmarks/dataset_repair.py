@@ -24,7 +24,7 @@ import av
 import numpy as np
 
 from smolpilot.datasets.repair import RepairWishes, repair
-from smolpilot.datasets.writer import DatasetWriter
+from smolpilot.datasets.write.writer import DatasetWriter
 
 FPS = 30
 
@@ -78,13 +78,13 @@ def decode_all(root: Path) -> int:
 
 def decoded_by_scans(root: Path, target: Path) -> int:
     """Frames that whole-file scans hand out during a repair: source and copy."""
-    from smolpilot.datasets.audit import footage
+    from smolpilot.datasets.check.scan import video_scans as footage
 
     scanned: list[int] = []
     module = (
         footage
         if hasattr(footage, "scan_video")
-        else __import__("smolpilot.datasets.audit.scan_pool", fromlist=["scan_video"])
+        else __import__("smolpilot.datasets.check.scan.scan_pool", fromlist=["scan_video"])
     )
     original = module.scan_video
 

@@ -21,8 +21,8 @@ import psutil
 from smolpilot.contracts import Leftover
 from smolpilot.datasets import DatasetWriter, open_dataset
 from smolpilot.inference import prepare
-from smolpilot.inference.frames import made_up_frame
-from smolpilot.policy import new_policy
+from smolpilot.inference.example_frame import made_up_frame
+from smolpilot.smolvla import new_policy
 
 
 def main() -> int:

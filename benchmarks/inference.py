@@ -21,11 +21,11 @@ import numpy as np
 import torch
 
 from smolpilot.datasets import DatasetWriter, open_dataset
-from smolpilot.evaluation.bench import bench
-from smolpilot.evaluation.bench_options import BenchOptions
-from smolpilot.policy import new_policy, save_bundle
-from smolpilot.policy.byte_tokenizer import byte_level_folder
-from smolpilot.policy.config import PolicyConfig, VLMConfig
+from smolpilot.evaluation.timing.bench import bench
+from smolpilot.evaluation.timing.bench_options import BenchOptions
+from smolpilot.smolvla import new_policy, save_bundle
+from smolpilot.smolvla.config import PolicyConfig, VLMConfig
+from smolpilot.smolvla.transforms.byte_tokenizer import byte_level_folder
 
 # Dense bfloat16 tensor throughput (FLOP/s) and memory bandwidth (bytes/s) from the makers' data sheets.
 PEAKS = {"H200": (989e12, 4.8e12), "H100": (989e12, 3.35e12), "A100": (312e12, 2.0e12), "4090": (165e12, 1.01e12)}

@@ -33,11 +33,11 @@ from startup import machine
 from smolpilot.inference.backend import Backend, EngineSpec
 from smolpilot.inference.backends import load_backend
 from smolpilot.inference.onnx_graphs import open_network
-from smolpilot.policy import Policy, Transforms
-from smolpilot.policy.byte_tokenizer import byte_level_folder, byte_level_tokenizer
-from smolpilot.policy.config import PolicyConfig, VLMConfig
-from smolpilot.policy.inputs import PolicyInputs
-from smolpilot.policy.model import SmolVLA
+from smolpilot.smolvla import Policy, Transforms
+from smolpilot.smolvla.config import PolicyConfig, VLMConfig
+from smolpilot.smolvla.network.inputs import PolicyInputs
+from smolpilot.smolvla.network.model import SmolVLA
+from smolpilot.smolvla.transforms.byte_tokenizer import byte_level_folder, byte_level_tokenizer
 
 LEROBOT = ("lerobot float32", "lerobot as built")
 RUNNERS = (*LEROBOT, "fast openvino", "int8 openvino", "fast torch", "fast onnxruntime", "int8 onnxruntime", "plain")
@@ -130,8 +130,8 @@ begin = time.perf_counter()
 import torch
 from pathlib import Path
 from smolpilot.inference import prepare
-from smolpilot.inference.frames import made_up_frame
-from smolpilot.policy import load_policy
+from smolpilot.inference.example_frame import made_up_frame
+from smolpilot.smolvla import load_policy
 bundle, cache, mode = sys.argv[1:4]
 options = {}
 if sys.argv[4] == "cold" and mode == "int8":
@@ -164,7 +164,7 @@ def full_policy() -> Policy:
 
 def starts(modes: list[str]) -> dict[str, Any]:
     """Seconds from the first line of a fresh process to its first chunk, and memory, with an empty and a full cache."""
-    from smolpilot.policy import save_bundle
+    from smolpilot.smolvla import save_bundle
 
     out: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as temporary:

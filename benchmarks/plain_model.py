@@ -27,11 +27,11 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import torch
 from startup import machine
 
-from smolpilot.policy import names
-from smolpilot.policy.byte_tokenizer import byte_level_folder
-from smolpilot.policy.config import PolicyConfig, VLMConfig
-from smolpilot.policy.inputs import PolicyInputs
-from smolpilot.policy.model import SmolVLA
+from smolpilot.smolvla.checkpoint import weight_names as names
+from smolpilot.smolvla.config import PolicyConfig, VLMConfig
+from smolpilot.smolvla.network.inputs import PolicyInputs
+from smolpilot.smolvla.network.model import SmolVLA
+from smolpilot.smolvla.transforms.byte_tokenizer import byte_level_folder
 
 
 def lerobot_policy(folder: Path, cameras: int, *, empty: int = 0, built: bool = False) -> Any:

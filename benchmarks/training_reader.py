@@ -36,7 +36,7 @@ import dataclasses, json, sys, time
 import torch._dynamo, torch.utils.tensorboard  # else the first step pays for them
 from pathlib import Path
 from smolpilot.training import TrainOptions, train
-from smolpilot.training.loop import Trainer
+from smolpilot.training.run.loop import Trainer
 
 given = json.loads(sys.argv[1])
 if given.pop("orders"):

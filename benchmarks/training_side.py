@@ -22,14 +22,14 @@ from plain_model import inputs_of, lerobot_policy, make_batch
 from safetensors.torch import load_file, save_file
 from torch.utils.flop_counter import FlopCounterMode
 
-from smolpilot.policy import names
-from smolpilot.policy.byte_tokenizer import byte_level_folder
-from smolpilot.policy.config import PolicyConfig, TextConfig, VisionConfig, VLMConfig
-from smolpilot.policy.inputs import PolicyInputs
-from smolpilot.policy.model import SmolVLA
-from smolpilot.training.optimiser import build_optimiser
-from smolpilot.training.precision import clip_gradients
-from smolpilot.training.towers import park
+from smolpilot.smolvla.checkpoint import weight_names as names
+from smolpilot.smolvla.config import PolicyConfig, TextConfig, VisionConfig, VLMConfig
+from smolpilot.smolvla.network.inputs import PolicyInputs
+from smolpilot.smolvla.network.model import SmolVLA
+from smolpilot.smolvla.transforms.byte_tokenizer import byte_level_folder
+from smolpilot.training.cache.offload import park
+from smolpilot.training.optimization.optimizer import build_optimiser
+from smolpilot.training.optimization.precision import clip_gradients
 
 BATCHES = 3  # different batches that take turns
 CACHES = ("vision", "prefix")

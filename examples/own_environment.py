@@ -2,9 +2,9 @@
 
 import numpy as np
 
+from smolpilot.common.errors import UsageError
 from smolpilot.contracts import Environment, EnvironmentSpec, EpisodeInfo, Outcome, make_observation
 from smolpilot.environments import checked_action
-from smolpilot.errors import UsageError
 from smolpilot.robots import Camera, Joint, RobotProfile
 
 ENDS = {"drive to the left end": -1.0, "drive to the right end": 1.0}

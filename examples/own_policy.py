@@ -2,10 +2,10 @@
 
 import numpy as np
 
+from smolpilot.common.errors import UsageError
 from smolpilot.contracts import Policy, PolicyFacts, PolicySpec
 from smolpilot.datasets import open_dataset
-from smolpilot.errors import UsageError
-from smolpilot.policies.reading import read_state, refuse_previous
+from smolpilot.policies.checked_observations import read_state, refuse_previous
 
 
 class Nearest(Policy):

@@ -91,7 +91,7 @@ def _options(verb: str, word: str | None) -> frozenset[str]:
 
 def _help(verb: str, args: list[str]) -> str:
     from smolpilot.cli.main import VERBS
-    from smolpilot.errors import SmolpilotError
+    from smolpilot.common.errors import SmolpilotError
 
     out = io.StringIO()
     with (

@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from smolpilot.common.keys import STATE, image_key
 from smolpilot.contracts.robot import Flag, SentAction, Stop, StopCategory
 from smolpilot.contracts.run_log import ChunkStep, RunLogHeader, Tick
-from smolpilot.keys import STATE, image_key
 
 FaultKind = Literal[
     "overrun",  # the loop is late by a period: the number of the tick after it is skipped

@@ -14,7 +14,7 @@ import pytest
 from smolpilot.cli.main import main
 from smolpilot.datasets import open_dataset
 from smolpilot.evaluation import write_demo_report
-from smolpilot.policy import load_policy
+from smolpilot.smolvla import load_policy
 
 BEFORE = Path(__file__).parent / "data" / "before_contracts"
 MADE_IN = "/tmp/smolpilot-before"

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from smolpilot.cli.main import main
+from smolpilot.common.errors import SmolpilotError, UsageError
 from smolpilot.contracts import PolicyOptions, PolicySpec
 from smolpilot.environments import environment_factory, make_environment
-from smolpilot.environments.recordings import environment_of
-from smolpilot.errors import SmolpilotError, UsageError
-from smolpilot.evaluation.playing import close_environment
+from smolpilot.environments.of_datasets import environment_of
+from smolpilot.evaluation.rollout.playing import close_environment
 from smolpilot.policies import open_policy
 from smolpilot.policies.opening import is_drive
 

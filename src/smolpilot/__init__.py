@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 import lazy_loader
 
-from . import telemetry
-from .version import __version__
+from smolpilot.common import telemetry
+from smolpilot.version import __version__
 
 if TYPE_CHECKING:
-    from .datasets import open_dataset
-    from .policy import Policy, load_policy
-    from .robots import RobotProfile
+    from smolpilot.datasets import open_dataset
+    from smolpilot.robots import RobotProfile
+    from smolpilot.smolvla import Policy, load_policy
 
 telemetry.switch_off()
 
@@ -25,7 +25,7 @@ __getattr__, __dir__, _ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "datasets": ["open_dataset"],
-        "policy": ["Policy", "load_policy"],
+        "smolvla": ["Policy", "load_policy"],
         "robots": ["RobotProfile"],
     },
 )

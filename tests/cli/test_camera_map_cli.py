@@ -12,12 +12,12 @@ import pytest
 import torch
 
 from smolpilot.cli.main import main
+from smolpilot.common.errors import ProfileError
+from smolpilot.common.keys import ACTION, STATE
 from smolpilot.datasets import DatasetWriter, open_dataset
 from smolpilot.environments.tabletop import TabletopEnv
-from smolpilot.errors import ProfileError
-from smolpilot.keys import ACTION, STATE
-from smolpilot.policy import Policy, adapt_policy, load_policy, new_policy, save_bundle, seal_bundle
 from smolpilot.robots import RobotProfile
+from smolpilot.smolvla import Policy, adapt_policy, load_policy, new_policy, save_bundle, seal_bundle
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 SMALL = {"chunk_size": 4, "n_action_steps": 2, "num_steps": 2}

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from smolpilot.cli.main import main
+from smolpilot.common.keys import ACTION, STATE, TASK, image_key
 from smolpilot.datasets import DatasetWriter, open_dataset
 from smolpilot.environments.tabletop import TabletopEnv
-from smolpilot.keys import ACTION, STATE, TASK, image_key
-from smolpilot.policy import new_policy, save_bundle
 from smolpilot.robots import RobotProfile
+from smolpilot.smolvla import new_policy, save_bundle
 
 SMALL = {"chunk_size": 4, "n_action_steps": 2, "num_steps": 2}
 

@@ -9,7 +9,7 @@ import pytest
 
 from smolpilot.cli.main import main
 from smolpilot.datasets import open_dataset
-from smolpilot.policy import new_policy, save_bundle
+from smolpilot.smolvla import new_policy, save_bundle
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from smolpilot.cli.main import main
-from smolpilot.option_types import Limit
+from smolpilot.common.option_types import Limit
 
 ROBOTS, CONFIG = ("robots", "check"), ("train", "--config")
 STAGES = ("train", "--out", "run", "--preset", "tiny", "--from-scratch", "--stages")

@@ -10,7 +10,7 @@ import pytest
 
 from smolpilot.cli.main import main
 from smolpilot.datasets import open_dataset
-from smolpilot.policy import new_policy, save_bundle
+from smolpilot.smolvla import new_policy, save_bundle
 
 FewFiles = Callable[[int], AbstractContextManager[None]]
 LIMIT = "Too many files are open at once"

@@ -13,7 +13,7 @@ from smolpilot.cli.main import main
 from smolpilot.datasets import open_dataset
 from smolpilot.environments import shipped as environments
 from smolpilot.policies import shipped as policies
-from smolpilot.policy import new_policy, save_bundle
+from smolpilot.smolvla import new_policy, save_bundle
 
 WORLD = "tests.evaluation.helpers_world"
 Run = Callable[..., dict[str, Any]]

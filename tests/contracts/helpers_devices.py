@@ -8,11 +8,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from smolpilot.common.errors import DeviceError
+from smolpilot.common.keys import STATE, TASK, image_key
 from smolpilot.contracts.camera import Camera, CameraSpec, CapturedImage
 from smolpilot.contracts.robot import Flag, Robot, RobotSpec, SentAction, Stop, StopCategory
 from smolpilot.contracts.teleoperator import Teleoperator, TeleoperatorReading, TeleoperatorSpec
-from smolpilot.errors import DeviceError
-from smolpilot.keys import STATE, TASK, image_key
 from smolpilot.robots import Camera as ProfileCamera
 from smolpilot.robots import Joint, RobotProfile
 

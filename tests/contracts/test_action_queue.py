@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from smolpilot.common.errors import UsageError
+from smolpilot.common.keys import STATE, TASK
 from smolpilot.contracts import (
     CAPTURED_AT,
     HISTORY,
@@ -25,8 +27,6 @@ from smolpilot.contracts import (
     made_up_observation,
     make_observation,
 )
-from smolpilot.errors import UsageError
-from smolpilot.keys import STATE, TASK
 
 
 class Counter(Policy):

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from smolpilot.common.errors import DeviceError, UsageError
 from smolpilot.contracts.camera import Camera, CameraSpec, CapturedImage
 from smolpilot.contracts.robot import Flag, Robot, SentAction, Stop, StopCategory
 from smolpilot.contracts.run_log import RunLogHeader, RunLogWriter, Tick, read_run_log
 from smolpilot.contracts.teleoperator import Teleoperator, TeleoperatorReading
-from smolpilot.errors import DeviceError, UsageError
 
 from .helpers_devices import GreyCamera, LaggingArm, WavingHand, check_camera, check_robot, check_teleoperator
 

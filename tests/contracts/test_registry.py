@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from smolpilot.common.errors import SmolpilotError, UsageError
 from smolpilot.contracts import ENVIRONMENTS, POLICIES, REGISTRIES, ROBOTS, Registry
-from smolpilot.errors import SmolpilotError, UsageError
 
 from ..helpers_packages import install_package, run_smolpilot
 

@@ -20,18 +20,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from smolpilot.common.errors import RunLogError, UsageError
+from smolpilot.common.keys import STATE, image_key
 from smolpilot.contracts.robot import Flag, SentAction, Stop, StopCategory
-from smolpilot.contracts.run_log import (
-    FORMAT,
-    ChunkStep,
-    RunLog,
-    RunLogHeader,
-    RunLogWriter,
-    Tick,
-    read_run_log,
-)
-from smolpilot.errors import RunLogError, UsageError
-from smolpilot.keys import STATE, image_key
+from smolpilot.contracts.run_log import FORMAT, ChunkStep, RunLog, RunLogHeader, RunLogWriter, Tick, read_run_log
 
 from ..helpers_run_log import Fault, FaultKind, MadeUp, made_up_run_log
 

@@ -86,7 +86,7 @@ def build_v21(tmp_path: Path) -> Build:
         fps: float = 10,
         version: str = "v2.1",
     ) -> Path:
-        from smolpilot.datasets.encode import VideoEncoder
+        from smolpilot.datasets.media.encode import VideoEncoder
 
         tasks = tasks or {0: "push"}
         root = tmp_path / "v21"

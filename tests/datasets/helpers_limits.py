@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from smolpilot.datasets import DatasetWriter
-from smolpilot.datasets.audit import audit
-from smolpilot.datasets.audit.findings import Finding
+from smolpilot.datasets.check import audit
+from smolpilot.datasets.tolerant.findings import Finding
 
 from .helpers_recordings import FPS, JOINTS, Take
 

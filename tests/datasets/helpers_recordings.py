@@ -13,10 +13,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from smolpilot.common.statistics import array_statistics, merge_statistics, statistics_from_json, statistics_to_json
 from smolpilot.datasets import DatasetWriter
-from smolpilot.datasets.encode import VideoEncoder
-from smolpilot.datasets.image_statistics import ImageStatistics
-from smolpilot.statistics import array_statistics, merge_statistics, statistics_from_json, statistics_to_json
+from smolpilot.datasets.media.encode import VideoEncoder
+from smolpilot.datasets.statistics.image_statistics import ImageStatistics
 
 JOINTS = ["pan", "lift", "gripper"]
 CAMERAS = ("front", "wrist")

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from smolpilot.common.errors import DatasetError, UsageError
 from smolpilot.datasets import open_dataset
-from smolpilot.errors import DatasetError, UsageError
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0ff69d22e\nsize 12345\n"
 
@@ -183,7 +183,7 @@ def test_a_task_without_text(copy, edit_rows):
 
 
 def test_a_video_shorter_than_its_table(build_v21):
-    from smolpilot.datasets.encode import VideoEncoder
+    from smolpilot.datasets.media.encode import VideoEncoder
 
     root = build_v21()
     path = root / "videos" / "chunk-000" / "observation.images.top" / "episode_000001.mp4"

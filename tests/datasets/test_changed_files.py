@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from smolpilot.cli.main import main
+from smolpilot.common.errors import DatasetError
 from smolpilot.datasets import DatasetWriter, open_dataset
-from smolpilot.errors import DatasetError
 
 MANIFEST = "meta/smolpilot_manifest.json"
 

@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from smolpilot.cli.main import main
-from smolpilot.datasets.audit import audit
-from smolpilot.datasets.audit.check_instructions import estimate_tokens
-from smolpilot.datasets.audit.rules import GROUPS, RULES
+from smolpilot.datasets.check import audit
+from smolpilot.datasets.check.checks.check_instructions import estimate_tokens
+from smolpilot.datasets.tolerant.rules import GROUPS, RULES
 from smolpilot.robots import RobotProfile
 
 from .helpers_damage import (
@@ -330,6 +330,6 @@ def test_gaps_in_the_episode_numbers(copy):
     [([0, 1, 2], []), ([1, 4], [0, 2, 3]), ([-3, 0, 2], [1]), ([2, 2], [0, 1]), ([2**62], list(range(1000))), ([], [])],
 )
 def test_gaps_below_the_largest_number(numbers, missing):
-    from smolpilot.datasets.audit.subject import gaps
+    from smolpilot.datasets.check.context import gaps
 
     assert gaps(numbers) == missing

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from smolpilot.datasets.audit import audit
+from smolpilot.datasets.check import audit
 
 from .helpers_damage import DAMAGES, damaged
 from .helpers_recordings import takes, write_v21

@@ -19,11 +19,11 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from smolpilot.common.errors import SmolpilotError
 from smolpilot.datasets import DatasetWriter, open_dataset, read_meta
-from smolpilot.datasets.audit import audit
-from smolpilot.datasets.audit.findings import Finding
-from smolpilot.datasets.audit.run import make_subject
-from smolpilot.errors import SmolpilotError
+from smolpilot.datasets.check import audit
+from smolpilot.datasets.check.run import make_subject
+from smolpilot.datasets.tolerant.findings import Finding
 
 from .helpers_recordings import write_lines
 
@@ -259,7 +259,7 @@ def test_columns_of_tables(plain, name, which, kind, rows):
 
 
 def test_a_check_that_stumbles_stops_no_other(plain):
-    from smolpilot.datasets.audit.run import run_check
+    from smolpilot.datasets.check.run import run_check
 
     def stumble(_):
         yield from ()

@@ -16,7 +16,7 @@ import pytest
 
 from smolpilot.cli.main import main
 from smolpilot.datasets.convert import convert
-from smolpilot.datasets.rewrite import RewriteOptions
+from smolpilot.datasets.copy import RewriteOptions
 from smolpilot.robots import RobotProfile
 
 from .helpers_damage import change_features, change_info, change_table, rows_of, table_v3

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from smolpilot.cli.main import main
-from smolpilot.datasets.audit import audit
+from smolpilot.datasets.check import audit
 from smolpilot.robots import RobotProfile
 
 from .helpers_damage import (

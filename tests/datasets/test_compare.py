@@ -15,7 +15,7 @@ import pytest
 from smolpilot.cli.main import main
 from smolpilot.datasets.compare import compare
 from smolpilot.datasets.convert import convert
-from smolpilot.datasets.rewrite import RewriteOptions
+from smolpilot.datasets.copy import RewriteOptions
 
 DATA = Path("data/chunk-000/file-000.parquet")
 VIDEO = "observation.images.front"

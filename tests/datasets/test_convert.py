@@ -19,13 +19,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from smolpilot.cli.main import main
+from smolpilot.common.errors import DatasetError, UsageError
 from smolpilot.datasets import open_dataset, read_meta
-from smolpilot.datasets.audit import audit
+from smolpilot.datasets.check import audit
 from smolpilot.datasets.compare import compare
 from smolpilot.datasets.convert import convert
-from smolpilot.datasets.rewrite import MANIFEST, RewriteOptions, engine, mux, plan, pool
-from smolpilot.datasets.video import probe as video_probe
-from smolpilot.errors import DatasetError, UsageError
+from smolpilot.datasets.copy import MANIFEST, RewriteOptions, engine, pool
+from smolpilot.datasets.copy import copy_plan as plan
+from smolpilot.datasets.copy.video import mux
+from smolpilot.datasets.media.video import probe as video_probe
 
 from .helpers_recordings import tree_hash
 
@@ -391,7 +393,7 @@ def test_a_full_disk_keeps_finished_parts(tiny_dataset, tmp_path, monkeypatch):
             raise OSError(errno.ENOSPC, "No space left on device", str(target))
         whole(target, pieces)
 
-    monkeypatch.setattr("smolpilot.datasets.rewrite.video_part.write_pieces", full)
+    monkeypatch.setattr("smolpilot.datasets.copy.video.video_part.write_pieces", full)
     with pytest.raises(DatasetError, match="disk is full") as error:
         convert(tiny_dataset, tmp_path / "out", V21)
     assert "run the same command again" in error.value.fix
@@ -414,7 +416,7 @@ def test_a_copy_that_went_wrong_is_not_put_in_place(tiny_dataset, tmp_path, monk
     def swapped(target, pieces):
         whole(target, [pieces[0], *pieces[:0:-1]])
 
-    monkeypatch.setattr("smolpilot.datasets.rewrite.video_part.write_pieces", swapped)
+    monkeypatch.setattr("smolpilot.datasets.copy.video.video_part.write_pieces", swapped)
     with pytest.raises(DatasetError, match="packet"):
         convert(tiny_dataset, tmp_path / "out")
     assert not (tmp_path / "out").exists()

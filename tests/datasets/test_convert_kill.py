@@ -18,8 +18,8 @@ import pytest
 from smolpilot.datasets import read_meta
 from smolpilot.datasets.compare import compare
 from smolpilot.datasets.convert import convert
+from smolpilot.datasets.copy import RewriteOptions, work_folder
 from smolpilot.datasets.edit.split import plan_parts, split
-from smolpilot.datasets.rewrite import RewriteOptions, work_folder
 
 from .helpers_recordings import tree_hash
 

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from smolpilot.cli.main import main
+from smolpilot.common.errors import DatasetError, UsageError
 from smolpilot.datasets import read_meta
 from smolpilot.datasets.compare import compare
 from smolpilot.datasets.convert import convert
-from smolpilot.datasets.rewrite import EpisodePlan, RewriteOptions, rewrite
-from smolpilot.errors import DatasetError, UsageError
+from smolpilot.datasets.copy import EpisodePlan, RewriteOptions, rewrite
 
 from .helpers_damage import change_table, rows_of, table_v3, table_v21, video_v21
 from .helpers_recordings import FPS, LENGTHS
@@ -131,7 +131,7 @@ def test_an_episode_is_not_written_twice_under_one_number(tiny_dataset: Path, tm
 def test_two_commands_do_not_write_the_same_result(
     tiny_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from smolpilot.datasets.rewrite.work import locked
+    from smolpilot.datasets.copy.work import locked
 
     with locked(tmp_path / "out"):
         assert main(["dataset", "convert", str(tiny_dataset), str(tmp_path / "out")]) == 2

@@ -17,7 +17,7 @@ from smolpilot.cli.main import main
 from smolpilot.datasets import read_meta
 from smolpilot.datasets.compare import compare
 from smolpilot.datasets.convert import convert
-from smolpilot.datasets.rewrite import RewriteOptions
+from smolpilot.datasets.copy import RewriteOptions
 
 from .helpers_recordings import takes, write_lines, write_v3, write_v21
 
@@ -266,7 +266,7 @@ def test_a_result_that_reads_otherwise_than_written_is_the_disks(
     copied: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Only then: what is unequal though every file is as it was written is a fault of ours."""
-    from smolpilot.datasets.rewrite import engine
+    from smolpilot.datasets.copy import engine
 
     read = engine.read_meta
 

@@ -16,13 +16,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from smolpilot.cli.main import main
+from smolpilot.common.errors import DatasetError, UsageError
 from smolpilot.datasets import DatasetWriter, open_dataset, read_meta
 from smolpilot.datasets.compare import compare
+from smolpilot.datasets.copy import EpisodePlan, rewrite
 from smolpilot.datasets.edit import list_instructions, merge, plan_parts, read_history, rename_tasks, split
-from smolpilot.datasets.recompute import find_deviations, recompute_statistics
-from smolpilot.datasets.rewrite import EpisodePlan, rewrite
-from smolpilot.datasets.tables import load_tables
-from smolpilot.errors import DatasetError, UsageError
+from smolpilot.datasets.read.tables import load_tables
+from smolpilot.datasets.statistics.recompute import find_deviations, recompute_statistics
 
 from .helpers_recordings import tree_hash
 

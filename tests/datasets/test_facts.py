@@ -9,12 +9,14 @@ import av
 import numpy as np
 import pytest
 
+from smolpilot.common.errors import DatasetError
 from smolpilot.datasets import read_meta
-from smolpilot.datasets.rewrite import facts, pictures, pool
-from smolpilot.datasets.rewrite.facts import ScanTask, scan, scan_videos
-from smolpilot.datasets.rewrite.packets import Span, clips_of, read_packets
-from smolpilot.datasets.rewrite.pool import Pool
-from smolpilot.errors import DatasetError
+from smolpilot.datasets.copy import pool
+from smolpilot.datasets.copy.pool import Pool
+from smolpilot.datasets.copy.proof import content_digests as facts
+from smolpilot.datasets.copy.proof.content_digests import ScanTask, scan, scan_videos
+from smolpilot.datasets.copy.video import proof_images as pictures
+from smolpilot.datasets.copy.video.packets import Span, clips_of, read_packets
 
 
 def video_file(root: Path) -> Path:

@@ -14,8 +14,8 @@ import pytest
 from smolpilot.cli.main import main
 from smolpilot.datasets import open_dataset, read_meta
 from smolpilot.datasets.compare import compare
-from smolpilot.datasets.recompute import find_deviations, recompute_statistics
-from smolpilot.datasets.tables import load_tables
+from smolpilot.datasets.read.tables import load_tables
+from smolpilot.datasets.statistics.recompute import find_deviations, recompute_statistics
 
 INDEX = {"timestamp", "frame_index", "episode_index", "index", "task_index"}
 WRIST, TOP = "observation.images.wrist", "observation.images.top"

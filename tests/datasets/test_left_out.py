@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from smolpilot.cli.main import main
+from smolpilot.common.errors import DatasetError
 from smolpilot.datasets import open_dataset, read_meta
-from smolpilot.errors import DatasetError
 
 from .test_bad_input import the_table
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch.utils.data import BatchSampler, DataLoader, default_collate
 
+from smolpilot.common.errors import UsageError
 from smolpilot.datasets import Loader, SampleOrder, open_dataset
-from smolpilot.errors import UsageError
 
 FRONT = "observation.images.front"
 

@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from smolpilot.cli.main import main
+from smolpilot.common.errors import DatasetError
 from smolpilot.datasets import open_dataset
-from smolpilot.errors import DatasetError
 
 from .helpers_damage import change_info, video_v3, video_v21
 from .helpers_media import KEY, NO_IMAGES, NO_VIDEOS, encoded, film, grown, huge_jpeg, huge_png, put_image

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from smolpilot.cli.main import main
+from smolpilot.common.errors import UsageError
 from smolpilot.datasets import open_dataset
-from smolpilot.errors import UsageError
 
 FETCH = "hf download lerobot/pusht --repo-type dataset --local-dir pusht"
 

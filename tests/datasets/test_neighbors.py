@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from smolpilot.cli.main import main
-from smolpilot.datasets.audit import footage as footage_module
+from smolpilot.datasets.check.scan import video_scans as footage_module
 from smolpilot.datasets.compare import compare
 from smolpilot.datasets.repair import RepairWishes, repair
 
@@ -59,7 +59,7 @@ def test_jobs_change_nothing_and_each_video_is_decoded_once(joined, tmp_path, mo
     scanned: list[Path] = []
     module = footage_module
     if not hasattr(module, "scan_video"):
-        from smolpilot.datasets.audit import scan_pool as module
+        from smolpilot.datasets.check.scan import scan_pool as module
     scan_video = module.scan_video
 
     def counting(path: Path, **options: object) -> object:

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from smolpilot.common.keys import ACTION
 from smolpilot.datasets import open_dataset
-from smolpilot.keys import ACTION
 
 
 @pytest.mark.parametrize("count", [[], [[]], [60, 60, 60]])

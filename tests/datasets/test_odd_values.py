@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from smolpilot.cli.main import main
+from smolpilot.common.errors import DatasetError
 from smolpilot.datasets import open_dataset
-from smolpilot.errors import DatasetError
 
 from .helpers_damage import change_lines
 from .helpers_recordings import TASKS, takes, tree_hash, write_lines, write_v3, write_v21

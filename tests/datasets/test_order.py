@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from smolpilot.datasets import SampleOrder, open_dataset
-from smolpilot.datasets.order import BatchOrder, OrderKind, whole_batches
+from smolpilot.datasets.read.order import BatchOrder, OrderKind, whole_batches
 
 # The frames at which groups of pictures begin in a made-up recording of episodes of 7, 6 and 8 frames.
 GROUPS = np.array([0, 2, 4, 6, 7, 9, 11, 13, 14, 17, 20])

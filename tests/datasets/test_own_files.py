@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from smolpilot.cli.main import main
+from smolpilot.common.errors import UsageError
 from smolpilot.datasets import DatasetWriter, read_meta
-from smolpilot.errors import UsageError
 
 from .helpers_recordings import tree_hash
 from .helpers_small import write_small

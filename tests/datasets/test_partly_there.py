@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from smolpilot.cli.main import main
+from smolpilot.common.errors import DatasetError
 from smolpilot.datasets import open_dataset, read_meta
-from smolpilot.errors import DatasetError
 
 from .test_bad_input import POINTER, the_episodes, the_table, the_video
 

@@ -13,9 +13,9 @@ import numpy as np
 import psutil
 import pytest
 
-from smolpilot.datasets.order import Rows
-from smolpilot.datasets.prefetch import THREAD, ahead, read_units
-from smolpilot.errors import DatasetError
+from smolpilot.common.errors import DatasetError
+from smolpilot.datasets.read.order import Rows
+from smolpilot.datasets.read.prefetch import THREAD, ahead, read_units
 
 
 def threads() -> int:

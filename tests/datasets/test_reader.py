@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 
+from smolpilot.common.errors import UsageError
 from smolpilot.datasets import compute_statistics, open_dataset, read_meta
-from smolpilot.datasets.features import flatten_names
-from smolpilot.errors import UsageError
+from smolpilot.datasets.format.features import flatten_names
 
 
 def test_facts_of_the_recording(tiny_dataset):

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from smolpilot.common.errors import DatasetError, UsageError
 from smolpilot.datasets import Loader, open_dataset, read_meta
-from smolpilot.datasets.rewrite import RewriteOptions
-from smolpilot.datasets.video import VideoReader
-from smolpilot.errors import DatasetError, UsageError
+from smolpilot.datasets.copy import RewriteOptions
+from smolpilot.datasets.media.video import VideoReader
 
 from .helpers_damage import change_info, change_lines
 from .test_video import write

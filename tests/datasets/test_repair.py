@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from smolpilot.cli.main import main
+from smolpilot.common.errors import DatasetError, UsageError
 from smolpilot.datasets import open_dataset
-from smolpilot.datasets.audit import audit
+from smolpilot.datasets.check import audit
 from smolpilot.datasets.repair import repair
-from smolpilot.errors import DatasetError, UsageError
 
 from .helpers_damage import (
     DAMAGES,
@@ -186,7 +186,7 @@ def test_the_result_may_not_lie_inside_the_source(broken_v21):
 
 
 def test_a_repair_that_failed_leaves_nothing_half_written(broken_v21, tmp_path, monkeypatch):
-    from smolpilot.datasets.repair import run
+    from smolpilot.datasets.repair import repairing as run
 
     def stop(*_, **__):
         raise KeyboardInterrupt

@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from smolpilot.cli.main import main
+from smolpilot.common.errors import DatasetError, UsageError
 from smolpilot.datasets.repair import RepairWishes, repair
-from smolpilot.errors import DatasetError, UsageError
 
 from .helpers_damage import POINTER, change_info, change_table, cut, episodes_v3, table_v3
 from .helpers_strangers import added, renamed, tables_of, without_videos, write_sound

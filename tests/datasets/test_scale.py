@@ -28,7 +28,7 @@ from smolpilot import datasets
 from smolpilot.cli.main import main
 from smolpilot.datasets import DatasetWriter, SampleOrder, open_dataset, parse_episodes, split_episodes
 from smolpilot.datasets.convert import convert
-from smolpilot.datasets.rewrite import RewriteOptions
+from smolpilot.datasets.copy import RewriteOptions
 
 SMALL, LARGE = 8, 32
 FRAMES = 3

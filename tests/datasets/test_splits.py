@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from smolpilot.common.errors import UsageError
 from smolpilot.datasets import episode_ranges, parse_episodes, split_episodes
-from smolpilot.errors import UsageError
 
 
 def recording(tasks: list[str]):

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from smolpilot.cli.main import main
+from smolpilot.common.statistics import statistics_from_json
 from smolpilot.datasets import open_dataset
-from smolpilot.statistics import statistics_from_json
 
 
 def run(capsys: Any, *args: str) -> tuple[int, dict[str, Any]]:

@@ -7,10 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from smolpilot.common.keys import ACTION, STATE
+from smolpilot.common.statistics import Statistics, array_statistics, is_still, merge_statistics
 from smolpilot.datasets import Dataset, DatasetWriter, open_dataset
-from smolpilot.datasets.stored_statistics import disagreements, exact_statistics, folder_statistics, outliers, unlike
-from smolpilot.keys import ACTION, STATE
-from smolpilot.statistics import Statistics, array_statistics, is_still, merge_statistics
+from smolpilot.datasets.statistics.stored_statistics import (
+    disagreements,
+    exact_statistics,
+    folder_statistics,
+    outliers,
+    unlike,
+)
 
 JOINTS = ["pan", "lift", "grip"]
 

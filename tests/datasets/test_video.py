@@ -9,9 +9,9 @@ import av
 import numpy as np
 import pytest
 
-from smolpilot.datasets.encode import VideoEncoder
-from smolpilot.datasets.video import VideoReader, decode_positions, probe, read_index
-from smolpilot.errors import DatasetError, UsageError
+from smolpilot.common.errors import DatasetError, UsageError
+from smolpilot.datasets.media.encode import VideoEncoder
+from smolpilot.datasets.media.video import VideoReader, decode_positions, probe, read_index
 
 
 def pictures(count: int, size: tuple[int, int] = (48, 64)) -> list[np.ndarray]:

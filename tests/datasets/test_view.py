@@ -14,12 +14,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from smolpilot.cli.main import main
+from smolpilot.common.errors import UsageError
 from smolpilot.datasets import DatasetWriter, open_dataset, read_meta
-from smolpilot.datasets.audit import Finding
-from smolpilot.datasets.video import decode_positions, read_index
+from smolpilot.datasets.check import Finding
+from smolpilot.datasets.media.video import decode_positions, read_index
 from smolpilot.datasets.view import read_findings, write_page
 from smolpilot.datasets.view.clips import write_clip
-from smolpilot.errors import UsageError
 
 
 def document(path: Path) -> dict[str, Any]:

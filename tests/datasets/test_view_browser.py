@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from smolpilot.datasets import DatasetWriter, read_meta
-from smolpilot.datasets.audit import Finding
+from smolpilot.datasets.check import Finding
 from smolpilot.datasets.view import write_page
 
 CHROMIUM = os.environ.get("SMOLPILOT_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from smolpilot.common.errors import UsageError
 from smolpilot.datasets import SampleOrder, open_dataset
-from smolpilot.datasets.order import BatchOrder, OrderKind
-from smolpilot.datasets.weighted_order import WeightedOrder
-from smolpilot.errors import UsageError
+from smolpilot.datasets.read.order import BatchOrder, OrderKind
+from smolpilot.datasets.read.weighted_order import WeightedOrder
 
 GROUPS = [np.arange(0, 7), np.arange(7, 40), np.arange(40, 140)]
 WEIGHTS = [0.1, 0.2, 0.7]

@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from smolpilot.common.errors import DatasetError, UsageError
 from smolpilot.datasets import DatasetWriter, open_dataset
-from smolpilot.errors import DatasetError, UsageError
 
 
 def frame(number: int, **changes):

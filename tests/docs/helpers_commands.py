@@ -10,9 +10,9 @@ import numpy as np
 
 from smolpilot.cli.main import main
 from smolpilot.datasets import DatasetWriter, read_meta
-from smolpilot.environments.tabletop.record import record
-from smolpilot.policy import new_policy, save_bundle
+from smolpilot.environments.tabletop.recording import record
 from smolpilot.robots import RobotProfile
+from smolpilot.smolvla import new_policy, save_bundle
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from smolpilot.common.errors import UsageError
+from smolpilot.common.keys import STATE, TASK, image_key
 from smolpilot.contracts import Environment, EnvironmentSpec, EpisodeInfo, Observation, Outcome
-from smolpilot.errors import UsageError
-from smolpilot.keys import STATE, TASK, image_key
 
 SEEDS = (3, 1_000_000)
 

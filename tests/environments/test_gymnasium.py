@@ -10,10 +10,10 @@ import gymnasium
 import numpy as np
 import pytest
 
+from smolpilot.common.errors import ProfileError, UsageError
+from smolpilot.common.keys import STATE, TASK, image_key
 from smolpilot.contracts import EnvironmentSpec
 from smolpilot.environments.gymnasium import RENDER, GymnasiumEnvironment, Wiring, make_gymnasium
-from smolpilot.errors import ProfileError, UsageError
-from smolpilot.keys import STATE, TASK, image_key
 from smolpilot.robots import RobotProfile
 
 from .helpers_conformance import check_environment

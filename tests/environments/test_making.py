@@ -10,9 +10,9 @@ from typing import Any, Literal
 
 import pytest
 
+from smolpilot.common.errors import SmolpilotError, UsageError
 from smolpilot.contracts import ENVIRONMENTS, Environment
 from smolpilot.environments import environment_factory, make_environment
-from smolpilot.errors import SmolpilotError, UsageError
 
 from ..helpers_packages import install_package
 
@@ -169,7 +169,7 @@ def test_annotations_that_only_a_type_checker_sees_do_no_harm(tmp_path: Path, mo
 
 def test_the_package_is_light() -> None:
     code = (
-        "import sys, smolpilot.environments, smolpilot.environments.tabletop.options;"
+        "import sys, smolpilot.environments, smolpilot.environments.tabletop.record_options;"
         "sys.exit(any(name in sys.modules for name in ('gymnasium', 'torch', 'pydantic', 'yaml')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

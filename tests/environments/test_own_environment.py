@@ -11,8 +11,8 @@ from types import ModuleType
 import numpy as np
 import pytest
 
+from smolpilot.common.errors import UsageError
 from smolpilot.environments import environment_factory, make_environment
-from smolpilot.errors import UsageError
 
 from ..helpers_packages import install_package, run_smolpilot
 from .helpers_conformance import check_environment

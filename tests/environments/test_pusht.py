@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 
 from smolpilot.cli.main import main
+from smolpilot.common.errors import UsageError
+from smolpilot.common.keys import ACTION, STATE, TASK, image_key
 from smolpilot.contracts import Environment
 from smolpilot.datasets import DatasetWriter, read_meta
 from smolpilot.environments import make_environment
 from smolpilot.environments.pusht import MAX_STEPS, make_pusht
-from smolpilot.errors import UsageError
-from smolpilot.keys import ACTION, STATE, TASK, image_key
-from smolpilot.policy import new_policy, save_bundle
 from smolpilot.robots import RobotProfile
+from smolpilot.smolvla import new_policy, save_bundle
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +93,7 @@ MISSING = """
 import sys
 sys.modules["gym_pusht"] = None
 from smolpilot.environments import make_environment
-from smolpilot.errors import UsageError
+from smolpilot.common.errors import UsageError
 try:
     make_environment("pusht")
 except UsageError as error:

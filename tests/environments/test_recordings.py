@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from smolpilot.environments import make_environment, shipped
-from smolpilot.environments.recordings import environment_of, settings_of_before
+from smolpilot.environments.of_datasets import environment_of, settings_of_before
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from smolpilot.common.keys import ACTION, STATE, TASK, image_key
 from smolpilot.contracts import RANDOM, Leftover, Observation, Policy, PolicyFacts, PolicySpec
 from smolpilot.datasets import Dataset, DatasetWriter, open_dataset
-from smolpilot.keys import ACTION, STATE, TASK, image_key
 from smolpilot.robots import Camera, Joint, RobotProfile
 
 LENGTHS = (14, 9, 12, 11)

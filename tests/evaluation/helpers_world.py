@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from smolpilot.common.errors import UsageError, did_you_mean
+from smolpilot.common.keys import STATE, TASK
 from smolpilot.contracts import (
     RANDOM,
     Embodiment,
@@ -23,8 +25,6 @@ from smolpilot.contracts import (
     PolicySpec,
     make_observation,
 )
-from smolpilot.errors import UsageError, did_you_mean
-from smolpilot.keys import STATE, TASK
 from smolpilot.robots import Joint, RobotProfile
 
 LIMIT = 12

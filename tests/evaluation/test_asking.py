@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from smolpilot.common.errors import CheckpointError
+from smolpilot.common.keys import STATE
 from smolpilot.contracts import Policy, PolicySpec
 from smolpilot.datasets import open_dataset
-from smolpilot.errors import CheckpointError
 from smolpilot.evaluation import evaluate
 from smolpilot.evaluation.asking import checked_chunks
-from smolpilot.keys import STATE
 
 
 class Careless(Policy):

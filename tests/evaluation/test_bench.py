@@ -10,19 +10,19 @@ import pytest
 
 from smolpilot.cli.bench import print_table
 from smolpilot.cli.main import main
+from smolpilot.common.errors import NotFiniteError
+from smolpilot.common.keys import STATE
 from smolpilot.contracts import made_up_observation
 from smolpilot.datasets import open_dataset
 from smolpilot.environments import environment_factory
-from smolpilot.errors import NotFiniteError
 from smolpilot.evaluation import evaluate, rollout
-from smolpilot.evaluation.bench import bench, verdict
-from smolpilot.evaluation.bench_options import BenchOptions
-from smolpilot.evaluation.policy_frames import recorded_frames
+from smolpilot.evaluation.offline.policy_frames import recorded_frames
+from smolpilot.evaluation.timing.bench import bench, verdict
+from smolpilot.evaluation.timing.bench_options import BenchOptions
 from smolpilot.inference import prepare
 from smolpilot.inference.export.exporting import export_policy
-from smolpilot.keys import STATE
 from smolpilot.policies.baselines import HoldState
-from smolpilot.policy import Policy, load_policy, new_policy, save_bundle
+from smolpilot.smolvla import Policy, load_policy, new_policy, save_bundle
 
 from ..inference.helpers_engine import has_dot_products
 
@@ -266,7 +266,7 @@ def test_calibration_and_measurement_take_different_frames(bundle: Path, tiny_da
 
 
 def test_an_engine_in_closed_loop(tmp_path: Path) -> None:
-    from smolpilot.environments.tabletop.record import record
+    from smolpilot.environments.tabletop.recording import record
 
     record(tmp_path / "data", 1, seed=0)
     policy: Policy = new_policy("tiny", meta=open_dataset(tmp_path / "data").meta, device="cpu")

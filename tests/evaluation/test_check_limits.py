@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from smolpilot.evaluation.scored import Scored
-from smolpilot.evaluation.summary import summarise
+from smolpilot.evaluation.offline.summary import summarise
+from smolpilot.evaluation.predictions import Scored
 
 FRAMES, H = 200, 4
 NAMES = [f"joint_{number}" for number in range(8)]

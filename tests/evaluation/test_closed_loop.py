@@ -12,11 +12,11 @@ import av
 import numpy as np
 import pytest
 
+from smolpilot.common.errors import CheckpointError, SmolpilotError, UsageError
+from smolpilot.common.keys import STATE
 from smolpilot.contracts import HISTORY, EpisodeInfo
-from smolpilot.errors import CheckpointError, SmolpilotError, UsageError
 from smolpilot.evaluation import rollout, write_demo_report, write_rollout_report
-from smolpilot.evaluation.results import read_results
-from smolpilot.keys import STATE
+from smolpilot.evaluation.rollout.results import read_results
 from smolpilot.robots import Joint, RobotProfile
 
 from .helpers_world import CART, LIMIT, TEXTS, Driver, Line, obedient

@@ -10,7 +10,7 @@ import torch
 
 from smolpilot.cli.main import main
 from smolpilot.datasets import open_dataset
-from smolpilot.policy import new_policy, save_bundle
+from smolpilot.smolvla import new_policy, save_bundle
 
 
 @pytest.fixture(scope="module")

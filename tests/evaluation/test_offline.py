@@ -8,14 +8,14 @@ import json
 import numpy as np
 import pytest
 
+from smolpilot.common.errors import CheckpointError, ProfileError, UsageError
+from smolpilot.common.keys import ACTION, STATE, image_key
 from smolpilot.contracts import HISTORY
-from smolpilot.errors import CheckpointError, ProfileError, UsageError
 from smolpilot.evaluation import embodiment_of, evaluate
-from smolpilot.evaluation.binding import bind
-from smolpilot.evaluation.calibration import frames_of, unscored_frames
-from smolpilot.evaluation.policy_frames import recorded_frames
-from smolpilot.evaluation.summary import to_json
-from smolpilot.keys import ACTION, STATE, image_key
+from smolpilot.evaluation.offline.calibration import frames_of, unscored_frames
+from smolpilot.evaluation.offline.dataset_adapter import bind
+from smolpilot.evaluation.offline.policy_frames import recorded_frames
+from smolpilot.evaluation.offline.summary import to_json
 
 from .conftest import which_frame
 

@@ -11,11 +11,11 @@ import pytest
 from matplotlib import image as pictures
 
 from smolpilot.evaluation import evaluate, write_eval_report
-from smolpilot.evaluation.plots import panels
-from smolpilot.evaluation.report import interval, number, percent
-from smolpilot.evaluation.scored import Scored, trajectory, typical_episode
-from smolpilot.evaluation.summary import summarise
-from smolpilot.metrics import chunk_targets
+from smolpilot.evaluation.html_report import interval, number, percent
+from smolpilot.evaluation.metrics import chunk_targets
+from smolpilot.evaluation.offline.plots import panels
+from smolpilot.evaluation.offline.summary import summarise
+from smolpilot.evaluation.predictions import Scored, trajectory, typical_episode
 
 EXTERNAL = re.compile(r"""(?:src|href|url\()\s*=?\s*["'(]?\s*(?:https?:)?//|@import|<link|<script""", re.IGNORECASE)
 

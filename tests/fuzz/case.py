@@ -166,7 +166,7 @@ def _look(kind: Kind, look: Any, place: Place, result: Result, sound: dict[str, 
     threads: list[str] = []
     threading.excepthook = lambda args: threads.append(f"{args.exc_type.__name__}: {args.exc_value}")
     sys.unraisablehook = lambda args: threads.append(f"{type(args.exc_value).__name__}: {args.exc_value}")
-    from smolpilot.errors import SmolpilotError
+    from smolpilot.common.errors import SmolpilotError
 
     try:
         with warnings.catch_warnings(record=True) as said:

@@ -210,7 +210,7 @@ def compare(place: Place) -> Values:
 
 def _written(place: Place) -> Values:
     """What the copy holds; a source that cannot be read may be copied as it is."""
-    from smolpilot.errors import SmolpilotError
+    from smolpilot.common.errors import SmolpilotError
 
     try:
         found = read(place, place.out / "result")
@@ -227,7 +227,7 @@ def _written(place: Place) -> Values:
 
 def predict(place: Place) -> Values:
     """Actions of the policy for a made-up frame and a fixed draw; finite, or refused."""
-    from smolpilot.policy import load_policy
+    from smolpilot.smolvla import load_policy
 
     policy = load_policy(place.given, device="cpu")
     return {"actions": _actions(policy), **_described(policy)}
@@ -236,7 +236,7 @@ def predict(place: Place) -> Values:
 def _actions(policy: Any) -> str:
     import torch
 
-    from smolpilot.inference.frames import made_up_frame
+    from smolpilot.inference.example_frame import made_up_frame
 
     frame = made_up_frame(policy.recipe)
     config = policy.config
@@ -314,7 +314,7 @@ def engine(place: Place) -> Values:
 def _rounded(engine: Any) -> str:
     import torch
 
-    from smolpilot.inference.frames import made_up_frame
+    from smolpilot.inference.example_frame import made_up_frame
 
     config = engine.settings.config
     noise = torch.randn(config.chunk_size, config.max_action_dim, generator=torch.Generator().manual_seed(0))
@@ -344,7 +344,7 @@ def block(place: Place) -> Values:
     """A block of the frame cache: the numbers that were written, or nothing (they are computed again)."""
     import torch
 
-    from smolpilot.training.block_store import BlockStore
+    from smolpilot.training.cache.block_store import BlockStore
 
     found = BlockStore(place.given, (8,), torch.float32).read("abcdef", 6)
     if found is None:
@@ -368,7 +368,7 @@ def train_options(place: Place) -> Values:
     """The settings of `train --config FILE`, with their defaults."""
     from smolpilot.cli.options import parse_with_config
     from smolpilot.training import TrainOptions
-    from smolpilot.training.options import check, resolve
+    from smolpilot.training.train_options import check, resolve
 
     said = io.StringIO()
     try:
@@ -410,7 +410,7 @@ def plan(place: Place) -> Values:
     """The stages of a sequence, as `train --stages` reads them."""
     from smolpilot.training import TrainOptions
     from smolpilot.training.stages.plan import load_plan, plan_text
-    from smolpilot.training.stages.setup import merge_defaults
+    from smolpilot.training.stages.stage_options import merge_defaults
 
     plan = load_plan(place.given)
     return {"plan": plan_text(plan), "defaults": repr(merge_defaults(plan, TrainOptions()))}

@@ -156,7 +156,7 @@ def _policies(world: Path) -> None:
     from safetensors.torch import load_file, save_file
 
     from smolpilot.datasets import open_dataset
-    from smolpilot.policy import new_policy, save_bundle
+    from smolpilot.smolvla import new_policy, save_bundle
 
     sizes = {"chunk_size": 4, "n_action_steps": 4, "num_steps": 2}
     policy = new_policy("tiny", meta=open_dataset(world / "v3").meta, seed=1, device="cpu", overrides=sizes)
@@ -208,8 +208,8 @@ def _policies(world: Path) -> None:
 def _runs(world: Path) -> None:
     """A run that stopped after two of its four steps, with what it measured and one checkpoint."""
     from smolpilot.training import TrainOptions
-    from smolpilot.training.options import resolve
-    from smolpilot.training.run_folder import create
+    from smolpilot.training.run.run_folder import create
+    from smolpilot.training.train_options import resolve
 
     out = world / "run"
     options = TrainOptions(dataset=Path("v3"), out=Path("run"), policy="bundle", steps=4, batch_size=2, device="cpu")
@@ -232,7 +232,7 @@ def _kept(world: Path, run: Any) -> None:
     import torch
 
     from smolpilot.inference import prepare
-    from smolpilot.training.block_store import BlockStore
+    from smolpilot.training.cache.block_store import BlockStore
 
     prepare(world / "bundle", mode="fast", backend="openvino", device="cpu", cache_dir=world / "engines", warm_up=False)
     run("export", "bundle", "--out", "export", "--frames", "1")

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from smolpilot.datasets import open_dataset
-from smolpilot.policy import Policy, new_policy, save_bundle
+from smolpilot.smolvla import Policy, new_policy, save_bundle
 
 
 @pytest.fixture(scope="session")

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from smolpilot.inference.backend import Backend, Guidance
-from smolpilot.policy.config import PolicyConfig
-from smolpilot.policy.inputs import PolicyInputs
-from smolpilot.policy.model import SmolVLA
-from smolpilot.policy.presets import preset
+from smolpilot.smolvla.config import PolicyConfig
+from smolpilot.smolvla.network.inputs import PolicyInputs
+from smolpilot.smolvla.network.model import SmolVLA
+from smolpilot.smolvla.presets import preset
 
 HORIZON, WIDTH = 12, 32
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from smolpilot.inference.backend import Guidance
-from smolpilot.inference.exact import ExactNetwork
-from smolpilot.inference.fast import FastNetwork
-from smolpilot.inference.graphs import Graphed
 from smolpilot.inference.guidance import make_guidance
-from smolpilot.policy.inputs import PolicyInputs
+from smolpilot.inference.networks.cuda_graphs import Graphed
+from smolpilot.inference.networks.exact import ExactNetwork
+from smolpilot.inference.networks.fast import FastNetwork
+from smolpilot.smolvla.network.inputs import PolicyInputs
 
 from .helpers_engine import CONFIGS, make_config, make_inputs, make_model, make_noise, padded
 

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 import torch
 
-from smolpilot.errors import TransformError, UsageError
+from smolpilot.common.errors import TransformError, UsageError
 from smolpilot.inference import Engine, prepare
-from smolpilot.inference.fast import FastNetwork
-from smolpilot.policy import Policy
+from smolpilot.inference.networks.fast import FastNetwork
+from smolpilot.smolvla import Policy
 
 Frames = list[dict[str, Any]]
 MODES = ("exact", "fast")

@@ -12,12 +12,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from smolpilot.inference.exact import ExactNetwork
-from smolpilot.inference.fast import FastNetwork
-from smolpilot.inference.graphs import Graphed, eager_recorder
 from smolpilot.inference.guidance import make_guidance
-from smolpilot.policy.inputs import PolicyInputs
-from smolpilot.policy.model import SmolVLA
+from smolpilot.inference.networks.cuda_graphs import Graphed, eager_recorder
+from smolpilot.inference.networks.exact import ExactNetwork
+from smolpilot.inference.networks.fast import FastNetwork
+from smolpilot.smolvla.network.inputs import PolicyInputs
+from smolpilot.smolvla.network.model import SmolVLA
 
 from .helpers_engine import make_config, make_inputs, make_model, make_noise, padded, run
 

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
+from smolpilot.common.errors import TransformError, UsageError
 from smolpilot.contracts import Leftover
-from smolpilot.errors import TransformError, UsageError
 from smolpilot.inference import prepare
 from smolpilot.inference.guidance import gains, integrate, make_guidance, prefix_weights
-from smolpilot.policy import Policy
-from smolpilot.policy.flow import integrate as plain_integrate
+from smolpilot.smolvla import Policy
+from smolpilot.smolvla.network.flow import integrate as plain_integrate
 
 Frames = list[dict[str, Any]]
 

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 import torch
 
-from smolpilot.errors import CheckpointError, NotFiniteError, TransformError, UsageError
+from smolpilot.common.errors import CheckpointError, NotFiniteError, TransformError, UsageError
+from smolpilot.common.keys import STATE, TASK
 from smolpilot.inference import prepare
+from smolpilot.inference.example_frame import made_up_frame
 from smolpilot.inference.export.exporting import export_policy
 from smolpilot.inference.export.parity import load_example
-from smolpilot.inference.frames import made_up_frame
-from smolpilot.keys import STATE, TASK
-from smolpilot.policy import Policy, load_policy
+from smolpilot.smolvla import Policy, load_policy
 
 WORDS = r"computes (NaN|infinite) for joint 'pan' at step 0 of the chunk"
 

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import torch
 
-from smolpilot.errors import TransformError
-from smolpilot.inference.exact import ExactNetwork
-from smolpilot.inference.fast import FastNetwork
-from smolpilot.inference.plain import PlainNetwork
-from smolpilot.policy.inputs import PolicyInputs
+from smolpilot.common.errors import TransformError
+from smolpilot.inference.networks.exact import ExactNetwork
+from smolpilot.inference.networks.fast import FastNetwork
+from smolpilot.inference.networks.plain import PlainNetwork
+from smolpilot.smolvla.network.inputs import PolicyInputs
 
 from .helpers_engine import CONFIGS, make_config, make_inputs, make_model, make_noise, run
 

@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from smolpilot.common.errors import TransformError
 from smolpilot.contracts import Leftover
-from smolpilot.errors import TransformError
 from smolpilot.inference import Engine, prepare
 from smolpilot.inference.guidance import integrate, make_guidance
-from smolpilot.policy import Policy
+from smolpilot.smolvla import Policy
 
-from ..policy.helpers_new_transforms import DeltaActions, Politely, UpsideDown, with_extra
+from ..smolvla.helpers_new_transforms import DeltaActions, Politely, UpsideDown, with_extra
 
 Frames = list[dict[str, Any]]
 

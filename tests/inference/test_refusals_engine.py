@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from smolpilot.errors import UsageError
+from smolpilot.common.errors import UsageError
 from smolpilot.inference import prepare
 from smolpilot.inference.backends import BACKENDS, choose_backend, choose_precision
-from smolpilot.policy import Policy
+from smolpilot.smolvla import Policy
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 

@@ -12,11 +12,11 @@ import pytest
 import safetensors.torch
 import torch
 
-from smolpilot.hashing import folder_digest, tensors_digest
+from smolpilot.common.hashing import folder_digest, tensors_digest
 from smolpilot.inference import prepare
-from smolpilot.inference.plain import PlainNetwork
-from smolpilot.inference.verdict import compare
-from smolpilot.policy import Policy, seal_bundle
+from smolpilot.inference.networks.plain import PlainNetwork
+from smolpilot.inference.parity_check import compare
+from smolpilot.smolvla import Policy, seal_bundle
 
 Frames = list[dict[str, Any]]
 
@@ -27,7 +27,7 @@ def noise(seed: int) -> torch.Tensor:
 
 def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Notes each time that weights are read."""
-    from smolpilot.policy import loading
+    from smolpilot.smolvla.checkpoint import loading
 
     seen: list[str] = []
     read = loading.load_model

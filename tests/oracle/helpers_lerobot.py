@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from smolpilot.keys import ACTION, STATE, TASK, image_key
+from smolpilot.common.keys import ACTION, STATE, TASK, image_key
 
 SIZE = (48, 64)
 CAMERAS = ("front", "wrist")

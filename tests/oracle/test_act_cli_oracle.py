@@ -11,11 +11,11 @@ import pytest
 
 from smolpilot.cli.main import main
 from smolpilot.datasets import open_dataset
-from smolpilot.policy import new_policy, save_bundle
 from smolpilot.robots import RobotProfile
+from smolpilot.smolvla import new_policy, save_bundle
 from smolpilot.training import TrainOptions
-from smolpilot.training.parts import open_parts
-from smolpilot.training.sources import Source
+from smolpilot.training.data.run_datasets import open_parts
+from smolpilot.training.data.sources import Source
 from smolpilot.training.stages.plan import Scoring
 from smolpilot.training.stages.score import Scale, open_reference, score_task
 

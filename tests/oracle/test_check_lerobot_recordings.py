@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from smolpilot.datasets.audit import audit
+from smolpilot.datasets.check import audit
 
 pytestmark = pytest.mark.oracle
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from smolpilot.datasets import DatasetWriter
-from smolpilot.datasets.audit import audit
+from smolpilot.datasets.check import audit
 
 from .helpers_valid import SPOILS
 

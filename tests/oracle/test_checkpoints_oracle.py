@@ -14,8 +14,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from smolpilot.errors import CheckpointError
-from smolpilot.policy import Policy, load_policy, localize, new_policy, save_bundle
+from smolpilot.common.errors import CheckpointError
+from smolpilot.smolvla import Policy, load_policy, localize, new_policy, save_bundle
 
 from .conftest import lerobot_policy
 

@@ -14,7 +14,7 @@ import torch
 from smolpilot.datasets import open_dataset, read_meta
 from smolpilot.datasets.compare import compare
 from smolpilot.datasets.convert import convert
-from smolpilot.datasets.rewrite import EpisodePlan, RewriteOptions, rewrite
+from smolpilot.datasets.copy import EpisodePlan, RewriteOptions, rewrite
 
 from .test_datasets_oracle import record_with_lerobot, record_with_ours
 

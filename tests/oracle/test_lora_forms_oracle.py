@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 
-from smolpilot.errors import CheckpointError
-from smolpilot.policy import load_policy
+from smolpilot.common.errors import CheckpointError
+from smolpilot.smolvla import load_policy
 
 from .conftest import lerobot_policy
 from .test_checkpoints_oracle import (

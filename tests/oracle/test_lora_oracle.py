@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from smolpilot.policy import load_policy
+from smolpilot.smolvla import load_policy
 
 from .conftest import lerobot_policy
 from .test_checkpoints_oracle import (

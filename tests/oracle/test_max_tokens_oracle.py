@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from smolpilot.common.errors import TransformError
 from smolpilot.datasets import open_dataset
-from smolpilot.errors import TransformError
-from smolpilot.policy import adapt_policy, load_policy, localize, new_policy, save_bundle
+from smolpilot.smolvla import adapt_policy, load_policy, localize, new_policy, save_bundle
 
 from .test_checkpoints_oracle import assert_same, lerobot_chunk, lerobot_loads, noise_for
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from smolpilot.datasets.convert import convert
-from smolpilot.datasets.rewrite import RewriteOptions
+from smolpilot.datasets.copy import RewriteOptions
 
 pytestmark = pytest.mark.oracle
 NOTES = [1, "a", {"b": [10**30]}, None, 2.5, True]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from smolpilot.policy import load_policy, localize, save_bundle
+from smolpilot.smolvla import load_policy, localize, save_bundle
 
 from .conftest import lerobot_policy
 from .test_checkpoints_oracle import assert_same, lerobot_chunk, lerobot_loads, lerobot_saves, noise_for, raw_frame

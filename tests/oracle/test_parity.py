@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from smolpilot.errors import UsageError
-from smolpilot.policy import names
-from smolpilot.policy.config import PolicyConfig, VLMConfig
-from smolpilot.policy.inputs import PolicyInputs
-from smolpilot.policy.model import SmolVLA
+from smolpilot.common.errors import UsageError
+from smolpilot.smolvla.checkpoint import weight_names as names
+from smolpilot.smolvla.config import PolicyConfig, VLMConfig
+from smolpilot.smolvla.network.inputs import PolicyInputs
+from smolpilot.smolvla.network.model import SmolVLA
 
 from .conftest import FAKE_IMAGE, GLOBAL_IMAGE, TEXT, VISION, lerobot_policy, write_vlm_folder
 
@@ -191,7 +191,7 @@ def test_patch_positions_equal_the_reference(side: int, trained_side: int) -> No
     from transformers.models.smolvlm.configuration_smolvlm import SmolVLMVisionConfig
     from transformers.models.smolvlm.modeling_smolvlm import SmolVLMVisionEmbeddings
 
-    from smolpilot.policy.vision import patch_positions
+    from smolpilot.smolvla.network.vision import patch_positions
 
     config = SmolVLMVisionConfig(hidden_size=1, image_size=2 * trained_side, patch_size=2)
     reference = SmolVLMVisionEmbeddings(config)

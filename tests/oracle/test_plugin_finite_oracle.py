@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
+from smolpilot.common.errors import NotFiniteError, TransformError
 from smolpilot.datasets import open_dataset
-from smolpilot.errors import NotFiniteError, TransformError
-from smolpilot.policy import localize, new_policy, save_bundle
+from smolpilot.smolvla import localize, new_policy, save_bundle
 
 from .test_plugin_oracle import installed as installed
 from .test_plugin_oracle import raw_frame

@@ -14,12 +14,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from smolpilot.common.errors import UsageError
 from smolpilot.datasets import open_dataset
-from smolpilot.errors import UsageError
 from smolpilot.inference import prepare
-from smolpilot.policy import Policy, Transform, localize, new_policy, save_bundle
+from smolpilot.smolvla import Policy, Transform, localize, new_policy, save_bundle
 
-from ..policy.helpers_new_transforms import DeltaActions, Politely, UpsideDown, turned, with_extra
+from ..smolvla.helpers_new_transforms import DeltaActions, Politely, UpsideDown, turned, with_extra
 from .test_checkpoints_oracle import lerobot_loads
 
 pytestmark = pytest.mark.oracle

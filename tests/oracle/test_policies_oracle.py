@@ -15,6 +15,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from smolpilot.common.errors import CheckpointError, NotFiniteError, TransformError, UsageError
+from smolpilot.common.keys import ACTION, STATE, image_key
 from smolpilot.contracts import (
     HISTORY,
     RANDOM,
@@ -30,16 +32,14 @@ from smolpilot.contracts import (
     make_observation,
 )
 from smolpilot.datasets import open_dataset
-from smolpilot.errors import CheckpointError, NotFiniteError, TransformError, UsageError
 from smolpilot.evaluation import evaluate, rollout
-from smolpilot.evaluation.bench import bench
-from smolpilot.evaluation.bench_options import BenchOptions
-from smolpilot.evaluation.binding import embodiment_of
-from smolpilot.evaluation.closed_loop import _plan_seed
-from smolpilot.keys import ACTION, STATE, image_key
+from smolpilot.evaluation.offline.dataset_adapter import embodiment_of
+from smolpilot.evaluation.rollout.closed_loop import _plan_seed
+from smolpilot.evaluation.timing.bench import bench
+from smolpilot.evaluation.timing.bench_options import BenchOptions
 from smolpilot.policies.lerobot import open_beside, open_lerobot
-from smolpilot.policy import localize, new_policy, save_bundle
 from smolpilot.robots import RobotProfile
+from smolpilot.smolvla import localize, new_policy, save_bundle
 
 from ..policies.helpers_conformance import check_policy
 from .helpers_lerobot import SIZE, Peer, act_config, diffusion_config, stats, vqbet_config, write_checkpoint

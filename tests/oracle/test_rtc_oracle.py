@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from smolpilot.inference.exact import ExactNetwork
-from smolpilot.inference.fast import FastNetwork
-from smolpilot.inference.graphs import whole
 from smolpilot.inference.guidance import gains, make_guidance, prefix_weights
-from smolpilot.inference.plain import PlainNetwork
+from smolpilot.inference.networks.cuda_graphs import whole
+from smolpilot.inference.networks.exact import ExactNetwork
+from smolpilot.inference.networks.fast import FastNetwork
+from smolpilot.inference.networks.plain import PlainNetwork
 
 from .conftest import lerobot_policy
 from .test_parity import make_batch, our_inputs, our_model

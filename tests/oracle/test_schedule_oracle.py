@@ -10,9 +10,9 @@ import torch
 from lerobot.optim.schedulers import CosineDecayWithWarmupSchedulerConfig
 from lerobot.policies.smolvla.configuration_smolvla import SmolVLAConfig
 
-from smolpilot.training.optimiser import build_optimiser, set_rate
-from smolpilot.training.options import TrainOptions, resolve
-from smolpilot.training.schedule import Schedule
+from smolpilot.training.optimization.optimizer import build_optimiser, set_rate
+from smolpilot.training.optimization.schedule import Schedule
+from smolpilot.training.train_options import TrainOptions, resolve
 
 pytestmark = pytest.mark.oracle
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from smolpilot.policy.byte_tokenizer import byte_level_folder
-from smolpilot.policy.images import letterbox
-from smolpilot.policy.normalise import Normaliser
-from smolpilot.policy.presets import preset
-from smolpilot.policy.tokenizer import PolicyTokenizer
+from smolpilot.smolvla.presets import preset
+from smolpilot.smolvla.transforms.byte_tokenizer import byte_level_folder
+from smolpilot.smolvla.transforms.images import letterbox
+from smolpilot.smolvla.transforms.normalize import Normaliser
+from smolpilot.smolvla.transforms.tokenizer import PolicyTokenizer
 
 pytestmark = pytest.mark.oracle
 

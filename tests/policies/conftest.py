@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
+from smolpilot.common.keys import STATE, TASK, image_key
 from smolpilot.contracts import Embodiment
 from smolpilot.datasets import open_dataset
-from smolpilot.datasets.stored_statistics import exact_statistics
+from smolpilot.datasets.statistics.stored_statistics import exact_statistics
 from smolpilot.inference.export.exporting import export_policy
-from smolpilot.keys import STATE, TASK, image_key
-from smolpilot.policy import Policy as SmolVLAPolicy
-from smolpilot.policy import new_policy
+from smolpilot.smolvla import Policy as SmolVLAPolicy
+from smolpilot.smolvla import new_policy
 
 
 @pytest.fixture(scope="session")

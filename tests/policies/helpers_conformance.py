@@ -10,6 +10,8 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
+from smolpilot.common.errors import TransformError, UsageError
+from smolpilot.common.keys import STATE, TASK, image_key
 from smolpilot.contracts import (
     GUIDED,
     HISTORY,
@@ -22,8 +24,6 @@ from smolpilot.contracts import (
     TimedPolicy,
     TokenizedPolicy,
 )
-from smolpilot.errors import TransformError, UsageError
-from smolpilot.keys import STATE, TASK, image_key
 
 SEEDS = (11, 12, 13)
 _CLOSE: dict[str, Any] = {"rtol": 1e-5, "atol": 1e-5}  # sums over a batch may be taken in another order

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from smolpilot.common.errors import UsageError
+from smolpilot.common.keys import ACTION, STATE
 from smolpilot.contracts import POLICIES, Embodiment, PolicyOptions
 from smolpilot.datasets import open_dataset
-from smolpilot.errors import UsageError
-from smolpilot.keys import ACTION, STATE
 from smolpilot.policies.baselines import hold_state, mean_action
 from smolpilot.robots import RobotProfile
 

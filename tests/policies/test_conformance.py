@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from smolpilot.common.errors import SmolpilotError
 from smolpilot.contracts import RANDOM, Policy, PolicyFacts, PolicySpec
-from smolpilot.errors import SmolpilotError
-from smolpilot.policies.reading import read_state, refuse_previous
+from smolpilot.policies.checked_observations import read_state, refuse_previous
 
 from .helpers_conformance import check_policy
 

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 import torch
 
+from smolpilot.common.errors import CheckpointError, NotFiniteError, TransformError, UsageError
+from smolpilot.common.keys import STATE, TASK, image_key
 from smolpilot.contracts import Embodiment, PolicyOptions
-from smolpilot.errors import CheckpointError, NotFiniteError, TransformError, UsageError
-from smolpilot.keys import STATE, TASK, image_key
 from smolpilot.policies.onnx import drawn_noise, open_onnx
-from smolpilot.policy import Policy as SmolVLAPolicy
+from smolpilot.smolvla import Policy as SmolVLAPolicy
 
 from .helpers_conformance import check_policy
 
@@ -33,7 +33,7 @@ def folder(exported: Path, tmp_path: Path) -> Path:
 
 def reseal(folder: Path, **changes: Any) -> None:
     """Other facts with the digest that fits them: what a hand has changed, not a disk."""
-    from smolpilot.inference.export.facts import with_digests
+    from smolpilot.inference.export.policy_json import with_digests
 
     facts = json.loads((folder / "policy.json").read_text())
     for key in ("digest", "digests"):

@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 import torch
 
+from smolpilot.common.errors import CheckpointError, SmolpilotError, TransformError, UsageError
 from smolpilot.contracts import Embodiment, Policy, PolicyOptions
 from smolpilot.datasets import open_dataset
-from smolpilot.errors import CheckpointError, SmolpilotError, TransformError, UsageError
 from smolpilot.policies import open_policy
 from smolpilot.policies import smolvla as factory
-from smolpilot.policy import load_policy, new_policy, save_bundle
-from smolpilot.policy.create import randomize_weights
+from smolpilot.smolvla import load_policy, new_policy, save_bundle
+from smolpilot.smolvla.create import randomize_weights
 
 from ..helpers_packages import install_package
 
@@ -181,7 +181,8 @@ class TestWhatIsNoPolicy:
 
     def test_nothing_heavy_is_loaded_for_an_error(self, tmp_path: Path) -> None:
         code = (
-            "import sys\nfrom smolpilot.policies import open_policy\nfrom smolpilot.errors import SmolpilotError\n"
+            "import sys\nfrom smolpilot.policies import open_policy\n"
+            "from smolpilot.common.errors import SmolpilotError\n"
             "for source in ('hold-stat', '.', './nothing'):\n"
             "    try: open_policy(source)\n    except SmolpilotError as error: print(type(error).__name__)\n"
             "print([name for name in ('torch', 'lerobot', 'onnxruntime') if name in sys.modules])"

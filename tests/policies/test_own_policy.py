@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from smolpilot.cli.main import main
+from smolpilot.common.errors import UsageError
 from smolpilot.contracts import Embodiment, PolicyOptions
 from smolpilot.datasets import open_dataset
-from smolpilot.errors import UsageError
 
 from ..helpers_packages import install_package, run_smolpilot
 from .helpers_conformance import check_policy

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import torch
 
+from smolpilot.common.errors import TransformError, UsageError
+from smolpilot.common.keys import STATE
 from smolpilot.contracts import (
     CAPTURED_AT,
     GUIDED,
@@ -24,13 +26,11 @@ from smolpilot.contracts import (
     TimedPolicy,
 )
 from smolpilot.datasets import open_dataset
-from smolpilot.errors import TransformError, UsageError
 from smolpilot.inference import prepare
-from smolpilot.keys import STATE
-from smolpilot.policy import Policy as SmolVLAPolicy
-from smolpilot.policy import load_policy, new_policy, save_bundle
-from smolpilot.policy.cameras import pair_cameras
-from smolpilot.policy.create import randomize_weights
+from smolpilot.smolvla import Policy as SmolVLAPolicy
+from smolpilot.smolvla import load_policy, new_policy, save_bundle
+from smolpilot.smolvla.create import randomize_weights
+from smolpilot.smolvla.transforms.cameras import pair_cameras
 
 from .helpers_conformance import check_policy
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from smolpilot.cli.main import main
-from smolpilot.policy import load_policy
-from smolpilot.training.metrics_log import read_metrics
+from smolpilot.smolvla import load_policy
+from smolpilot.training.run.metrics_log import read_metrics
 
 pytestmark = pytest.mark.real
 

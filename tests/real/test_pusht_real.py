@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from smolpilot.common.keys import STATE, image_key
 from smolpilot.environments.pusht import make_pusht
-from smolpilot.keys import STATE, image_key
 
 pytestmark = pytest.mark.real
 

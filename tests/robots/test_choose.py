@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from smolpilot.errors import ProfileError
+from smolpilot.common.errors import ProfileError
 from smolpilot.robots import RobotProfile, choose_profile, list_profiles
 
 SO = ["shoulder_pan", "shoulder_lift", "elbow_flex", "wrist_flex", "wrist_roll", "gripper"]

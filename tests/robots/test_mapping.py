@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smolpilot.errors import ProfileError
+from smolpilot.common.errors import ProfileError
 from smolpilot.robots import Joint, JointLayout, RobotProfile, Unit, map_joints
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from smolpilot.errors import ProfileError
+from smolpilot.common.errors import ProfileError
 from smolpilot.robots import Joint, RobotProfile, list_profiles
 
 DIMENSIONS = {"so101": 6, "koch": 6, "parol6": 6, "kuavo": 16, "aloha": 14, "unitree_g1_inspire": 26, "pusht": 2}

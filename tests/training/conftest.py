@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from smolpilot.training.loop import Trainer
+from smolpilot.training.run.loop import Trainer
 
 
 def ctrl_c() -> None:

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from smolpilot.policy.inputs import PolicyInputs
-from smolpilot.training.augment import Augmentation
-from smolpilot.training.draws import Draws
+from smolpilot.smolvla.network.inputs import PolicyInputs
+from smolpilot.training.data.augment import Augmentation
+from smolpilot.training.data.sample_rng import Draws
 
 KINDS = ["colour", "crop", "blur", "erase"]
 

@@ -12,14 +12,14 @@ import pytest
 import torch
 
 from smolpilot.datasets import Dataset, DatasetWriter, open_dataset
-from smolpilot.policy.byte_tokenizer import byte_level_folder
-from smolpilot.policy.inputs import PolicyInputs
-from smolpilot.policy.joints import FrameLayout, to_policy_order
-from smolpilot.policy.presets import preset
-from smolpilot.policy.tokenizer import PolicyTokenizer
-from smolpilot.policy.transforms import Transforms
 from smolpilot.robots import JointLayout, RobotProfile
-from smolpilot.training.batches import Batches
+from smolpilot.smolvla.network.inputs import PolicyInputs
+from smolpilot.smolvla.presets import preset
+from smolpilot.smolvla.transforms.byte_tokenizer import byte_level_folder
+from smolpilot.smolvla.transforms.joints import FrameLayout, to_policy_order
+from smolpilot.smolvla.transforms.tokenizer import PolicyTokenizer
+from smolpilot.smolvla.transforms.transform_list import Transforms
+from smolpilot.training.data.batches import Batches
 
 CPU = torch.device("cpu")
 H = 7

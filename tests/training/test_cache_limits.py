@@ -16,12 +16,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from smolpilot.atomic import atomic_folder, lock, scratch_folder, sweep, write_text_atomic
+from smolpilot.common.atomic import atomic_folder, lock, scratch_folder, sweep, write_text_atomic
 from smolpilot.datasets import open_dataset
-from smolpilot.policy import new_policy
-from smolpilot.training.batches import Batches
-from smolpilot.training.block_store import BlockStore
-from smolpilot.training.frame_cache import FrameCache, cache_spec
+from smolpilot.smolvla import new_policy
+from smolpilot.training.cache.block_store import BlockStore
+from smolpilot.training.cache.frame_cache import FrameCache, cache_spec
+from smolpilot.training.data.batches import Batches
 
 ROWS = 4
 FewFiles = Callable[[int], AbstractContextManager[None]]

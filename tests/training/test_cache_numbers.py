@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from smolpilot.training.cache_numbers import Numbers
+from smolpilot.training.cache.codec import Numbers
 
 
 def rows() -> torch.Tensor:

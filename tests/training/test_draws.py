@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from smolpilot.training.draws import AUGMENT, NOISE, TIME, Draws
+from smolpilot.training.data.sample_rng import AUGMENT, NOISE, TIME, Draws
 
 
 def test_a_sample_has_the_same_numbers_in_any_batch_order_and_share() -> None:

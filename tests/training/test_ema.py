@@ -14,14 +14,14 @@ import torch
 from safetensors.torch import load_file
 
 from smolpilot.cli.main import main
-from smolpilot.errors import CheckpointError, UsageError
-from smolpilot.policy import load_policy
+from smolpilot.common.errors import CheckpointError, UsageError
+from smolpilot.smolvla import load_policy
 from smolpilot.training import TrainingStoppedError, TrainOptions, train
-from smolpilot.training.ema import Ema
-from smolpilot.training.metrics_log import read_metrics
-from smolpilot.training.options import check
-from smolpilot.training.outcome import Outcome
-from smolpilot.training.status import run_status
+from smolpilot.training.optimization.ema import Ema
+from smolpilot.training.run.exported_weights import Outcome
+from smolpilot.training.run.metrics_log import read_metrics
+from smolpilot.training.run.status import run_status
+from smolpilot.training.train_options import check
 
 _UNTIMED = {"samples_per_s", "data_wait", "memory_gb"}
 
@@ -83,10 +83,10 @@ def test_training_is_the_same_with_and_without_an_average(averaged: Path, tiny_d
 
 
 def test_the_bundle_holds_the_average_and_validation_scores_it(averaged: Path, tiny_dataset: Path) -> None:
-    from smolpilot.training.parallel import World
-    from smolpilot.training.run import _trainer
-    from smolpilot.training.run_folder import load_config
-    from smolpilot.training.setup import prepare_resumed
+    from smolpilot.training.run.distributed import World
+    from smolpilot.training.run.run import _trainer
+    from smolpilot.training.run.run_folder import load_config
+    from smolpilot.training.run.setup import prepare_resumed
 
     last = averaged / "checkpoints" / "last"
     policy = load_policy(last, device="cpu")

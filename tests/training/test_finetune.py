@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from smolpilot.common.errors import ProfileError, TrainingError, UsageError
 from smolpilot.datasets import DatasetWriter, open_dataset
-from smolpilot.errors import ProfileError, TrainingError, UsageError
-from smolpilot.evaluation.binding import bind
-from smolpilot.policy import load_policy
+from smolpilot.evaluation.offline.dataset_adapter import bind
 from smolpilot.robots import Camera, Joint, RobotProfile
+from smolpilot.smolvla import load_policy
 from smolpilot.training import TrainOptions, train
-from smolpilot.training.options import resolve
-from smolpilot.training.setup import Prepared, choose_profile, prepare
+from smolpilot.training.run.setup import Prepared, choose_profile, prepare
+from smolpilot.training.train_options import resolve
 
 JOINTS = ["pan", "lift"]
 

@@ -13,10 +13,12 @@ import yaml
 from safetensors.torch import load_file
 
 from smolpilot.cli.main import main
-from smolpilot.errors import TrainingError
-from smolpilot.machine import available_memory
-from smolpilot.training import TrainOptions, feed, fitting
-from smolpilot.training.fitting import memory_errors
+from smolpilot.common.errors import TrainingError
+from smolpilot.common.machine import available_memory
+from smolpilot.training import TrainOptions
+from smolpilot.training.data import batch_source as feed
+from smolpilot.training.optimization import main_memory as fitting
+from smolpilot.training.optimization.main_memory import memory_errors
 
 TINY = ["--preset", "tiny", "--from-scratch", "--chunk-size", "4", "--eval-frames", "4", "--held-out", "0",
         "--device", "cpu", "--steps", "1"]  # fmt: skip

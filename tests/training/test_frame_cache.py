@@ -14,20 +14,21 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from smolpilot.common.errors import TrainingError, UsageError
 from smolpilot.datasets import open_dataset
-from smolpilot.errors import TrainingError, UsageError
-from smolpilot.policy import Policy, load_policy, new_policy, save_bundle
-from smolpilot.training import TrainOptions, frame_cache, train
-from smolpilot.training.augment import Augmentation
-from smolpilot.training.batches import Batches
-from smolpilot.training.block_store import BlockStore
-from smolpilot.training.cache_choice import coarseness
-from smolpilot.training.draws import Draws
-from smolpilot.training.frame_cache import FrameCache, Kind, cache_spec
-from smolpilot.training.metrics_log import read_metrics
-from smolpilot.training.towers import idle_parts, park
+from smolpilot.smolvla import Policy, load_policy, new_policy, save_bundle
+from smolpilot.training import TrainOptions, train
+from smolpilot.training.cache import frame_cache
+from smolpilot.training.cache.block_store import BlockStore
+from smolpilot.training.cache.choice import coarseness
+from smolpilot.training.cache.frame_cache import FrameCache, Kind, cache_spec
+from smolpilot.training.cache.offload import idle_parts, park
+from smolpilot.training.data.augment import Augmentation
+from smolpilot.training.data.batches import Batches
+from smolpilot.training.data.sample_rng import Draws
+from smolpilot.training.run.metrics_log import read_metrics
 
-from ..policy.helpers_new_transforms import Politely, UpsideDown, with_extra
+from ..smolvla.helpers_new_transforms import Politely, UpsideDown, with_extra
 
 H = 5
 CPU = torch.device("cpu")
@@ -286,9 +287,9 @@ def test_two_processes_build_one_cache_together(parent: Path, tiny_dataset: Path
     program = tmp_path / "build.py"
     program.write_text(
         "import sys\nfrom pathlib import Path\nimport numpy as np, torch\n"
-        "from smolpilot.datasets import open_dataset\nfrom smolpilot.policy import load_policy\n"
-        "from smolpilot.training.batches import Batches\n"
-        "from smolpilot.training.frame_cache import FrameCache, cache_spec\n"
+        "from smolpilot.datasets import open_dataset\nfrom smolpilot.smolvla import load_policy\n"
+        "from smolpilot.training.data.batches import Batches\n"
+        "from smolpilot.training.cache.frame_cache import FrameCache, cache_spec\n"
         "torch.set_num_threads(1)\n"
         "policy = load_policy(sys.argv[1], device='cpu', dtype='float32')\n"
         "def cache(own, rows):\n"

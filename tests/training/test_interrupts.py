@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from smolpilot.training.interrupts import Interrupts
+from smolpilot.training.run.interrupts import Interrupts
 
 
 def test_the_first_signal_is_a_wish_and_the_second_ctrl_c_stops_at_once() -> None:

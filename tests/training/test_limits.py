@@ -10,18 +10,18 @@ import numpy as np
 import pytest
 
 from smolpilot.cli.main import main
+from smolpilot.common.errors import TrainingError, UsageError
+from smolpilot.common.keys import ACTION, STATE
+from smolpilot.common.statistics import Statistics
+from smolpilot.compatibility.preflight import PreflightOptions, preflight
+from smolpilot.compatibility.statistics_distance import check_drift, hardly_moves, listed_far, measure
 from smolpilot.contracts.lineage import differs
 from smolpilot.datasets import DatasetWriter, open_dataset
-from smolpilot.errors import TrainingError, UsageError
-from smolpilot.keys import ACTION, STATE
-from smolpilot.policy import load_policy, new_policy, save_bundle
 from smolpilot.robots import Joint, RobotProfile
-from smolpilot.statistics import Statistics
+from smolpilot.smolvla import load_policy, new_policy, save_bundle
 from smolpilot.training import TrainOptions, train
-from smolpilot.training.distance import check_drift, hardly_moves, listed_far, measure
-from smolpilot.training.memory import fill_memory, largest_that_fits
-from smolpilot.training.options import AUGMENTATIONS, check, resolve
-from smolpilot.training.preflight import PreflightOptions, preflight
+from smolpilot.training.optimization.micro_batch import fill_memory, largest_that_fits
+from smolpilot.training.train_options import AUGMENTATIONS, check, resolve
 
 NAMES = ["pan", "lift", "roll"]
 

@@ -14,17 +14,17 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from smolpilot.common.errors import CheckpointError, TrainingError, UsageError
 from smolpilot.datasets import open_dataset
-from smolpilot.errors import CheckpointError, TrainingError, UsageError
-from smolpilot.policy import load_policy, new_policy, save_bundle
+from smolpilot.smolvla import load_policy, new_policy, save_bundle
 from smolpilot.training import TrainingStoppedError, TrainOptions, train
-from smolpilot.training.checkpoints import load_state
-from smolpilot.training.lora import TARGETS, add_lora, load_base, matching
-from smolpilot.training.metrics_log import read_metrics
-from smolpilot.training.options import check
-from smolpilot.training.outcome import Outcome
-from smolpilot.training.run_folder import load_config
-from smolpilot.training.setup import prepare_resumed
+from smolpilot.training.optimization.lora import TARGETS, add_lora, load_base, matching
+from smolpilot.training.run.checkpoints import load_state
+from smolpilot.training.run.exported_weights import Outcome
+from smolpilot.training.run.metrics_log import read_metrics
+from smolpilot.training.run.run_folder import load_config
+from smolpilot.training.run.setup import prepare_resumed
+from smolpilot.training.train_options import check
 
 pytest.importorskip("peft")
 
@@ -166,6 +166,8 @@ def test_without_peft_it_is_named(parent: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_the_core_does_not_import_peft() -> None:
-    code = "import sys, smolpilot.training.run; sys.exit(' '.join({'peft', 'transformers'} & sys.modules.keys()) or 0)"
+    code = (
+        "import sys, smolpilot.training.run.run; sys.exit(' '.join({'peft', 'transformers'} & sys.modules.keys()) or 0)"
+    )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr

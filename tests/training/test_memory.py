@@ -11,16 +11,17 @@ import torch
 
 from smolpilot.cli.main import main
 from smolpilot.cli.options import from_yaml, parse
+from smolpilot.common.errors import TrainingError, UsageError
 from smolpilot.datasets import open_dataset
-from smolpilot.errors import TrainingError, UsageError
-from smolpilot.option_types import AUTO
-from smolpilot.policy import new_policy
-from smolpilot.training import TrainOptions, memory
-from smolpilot.training.batches import Batches
-from smolpilot.training.memory import PRESETS, largest_that_fits, probe
-from smolpilot.training.options import check, resolve
-from smolpilot.training.precision import Precision
-from smolpilot.training.run_folder import load_config
+from smolpilot.common.option_types import AUTO
+from smolpilot.smolvla import new_policy
+from smolpilot.training import TrainOptions
+from smolpilot.training.data.batches import Batches
+from smolpilot.training.optimization import micro_batch as memory
+from smolpilot.training.optimization.micro_batch import PRESETS, largest_that_fits, probe
+from smolpilot.training.optimization.precision import Precision
+from smolpilot.training.run.run_folder import load_config
+from smolpilot.training.train_options import check, resolve
 
 
 def resolved(**changes: Any) -> TrainOptions:

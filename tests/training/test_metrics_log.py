@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from smolpilot.errors import TrainingError
-from smolpilot.training.metrics_log import MetricsLog, read_metrics
+from smolpilot.common.errors import TrainingError
+from smolpilot.training.run.metrics_log import MetricsLog, read_metrics
 
 
 def test_a_run_that_goes_on_drops_the_lines_beyond_its_checkpoint(tmp_path: Path) -> None:

@@ -14,22 +14,22 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from smolpilot.common.errors import DatasetError, UsageError
+from smolpilot.common.keys import ACTION
 from smolpilot.datasets import Dataset, open_dataset, split_episodes
-from smolpilot.datasets.order import Rows
-from smolpilot.errors import DatasetError, UsageError
-from smolpilot.evaluation.selection import choose_episodes
-from smolpilot.keys import ACTION
-from smolpilot.policy import Policy, load_policy, new_policy
-from smolpilot.policy.inputs import PolicyInputs
+from smolpilot.datasets.read.order import Rows
+from smolpilot.evaluation.offline.selection import choose_episodes
+from smolpilot.smolvla import Policy, load_policy, new_policy
+from smolpilot.smolvla.network.inputs import PolicyInputs
 from smolpilot.training import TrainingStoppedError, TrainOptions, train
-from smolpilot.training.batches import Batches
-from smolpilot.training.frame_cache import FrameCache, cache_spec
-from smolpilot.training.metrics_log import read_metrics
-from smolpilot.training.mixture import Mixture
-from smolpilot.training.options import check
-from smolpilot.training.parts import groups_of, open_parts
-from smolpilot.training.run_folder import load_config
-from smolpilot.training.sources import Source
+from smolpilot.training.cache.frame_cache import FrameCache, cache_spec
+from smolpilot.training.data.batches import Batches
+from smolpilot.training.data.mixture import Mixture
+from smolpilot.training.data.run_datasets import groups_of, open_parts
+from smolpilot.training.data.sources import Source
+from smolpilot.training.run.metrics_log import read_metrics
+from smolpilot.training.run.run_folder import load_config
+from smolpilot.training.train_options import check
 
 H = 5
 CPU = torch.device("cpu")

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import torch
 
+from smolpilot.common.errors import TransformError
 from smolpilot.datasets import Dataset, open_dataset
-from smolpilot.errors import TransformError
-from smolpilot.policy import Transform, Transforms, new_policy
-from smolpilot.training.batches import Batches
-from smolpilot.training.validation import Validator
+from smolpilot.smolvla import Transform, Transforms, new_policy
+from smolpilot.training.data.batches import Batches
+from smolpilot.training.run.validation import Validator
 
-from ..policy.helpers_new_transforms import Crop, DeltaActions, Politely, UpsideDown, with_extra
+from ..smolvla.helpers_new_transforms import Crop, DeltaActions, Politely, UpsideDown, with_extra
 from .test_batches import CPU, H, assert_equal
 from .test_batches import dataset as dataset
 from .test_batches import square as square

@@ -10,8 +10,8 @@ import torch
 
 from smolpilot.cli.main import main
 from smolpilot.datasets import DatasetWriter, open_dataset
-from smolpilot.policy import PolicyInputs, new_policy, save_bundle
-from smolpilot.training.overfit import look_at
+from smolpilot.selftest.overfit import look_at
+from smolpilot.smolvla import PolicyInputs, new_policy, save_bundle
 
 JOINTS = ["pan", "lift"]
 

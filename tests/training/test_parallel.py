@@ -20,15 +20,15 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from smolpilot.cli.main import main
+from smolpilot.common.errors import TrainingError, UsageError
 from smolpilot.datasets import open_dataset
-from smolpilot.errors import TrainingError, UsageError
-from smolpilot.policy import new_policy
+from smolpilot.smolvla import new_policy
 from smolpilot.training import TrainOptions, train
-from smolpilot.training.batches import Batches
-from smolpilot.training.loop import Trainer
-from smolpilot.training.metrics_log import read_metrics
-from smolpilot.training.options import resolve
-from smolpilot.training.parallel import World
+from smolpilot.training.data.batches import Batches
+from smolpilot.training.run.distributed import World
+from smolpilot.training.run.loop import Trainer
+from smolpilot.training.run.metrics_log import read_metrics
+from smolpilot.training.train_options import resolve
 
 H = 5
 STEPS = 12
@@ -244,7 +244,7 @@ def test_two_processes_build_one_cache_and_train_from_it(tiny_dataset: Path, tmp
 def test_when_one_process_dies_the_other_says_so(tiny_dataset: Path, tmp_path: Path) -> None:
     program = tmp_path / "dies.py"
     program.write_text(
-        "import os, sys\nfrom smolpilot.cli.main import main\nfrom smolpilot.training.loop import Trainer\n"
+        "import os, sys\nfrom smolpilot.cli.main import main\nfrom smolpilot.training.run.loop import Trainer\n"
         "ordinary = Trainer._step\n"
         "def step(self, inputs):\n"
         "    if self.world.rank == 1 and self.state.step == 7: os._exit(9)\n"
@@ -272,8 +272,8 @@ def test_what_is_refused_is_said_once(tiny_dataset: Path, tmp_path: Path) -> Non
 def test_what_only_the_second_process_finds_is_said_by_it(tmp_path: Path) -> None:
     program = tmp_path / "second.py"
     program.write_text(
-        "import sys\nfrom smolpilot.errors import DatasetError, TrainingError\n"
-        "from smolpilot.training.parallel import World\n"
+        "import sys\nfrom smolpilot.common.errors import DatasetError, TrainingError\n"
+        "from smolpilot.training.run.distributed import World\n"
         "def work(world):\n"
         "    if world.rank == 1 and sys.argv[1] == 'work': raise DatasetError('its disk is empty')\n"
         "try:\n"

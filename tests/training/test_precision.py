@@ -12,10 +12,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from smolpilot.errors import TrainingError, UsageError
+from smolpilot.common.errors import TrainingError, UsageError
 from smolpilot.training import TrainingStoppedError, TrainOptions, train
-from smolpilot.training.metrics_log import read_metrics
-from smolpilot.training.precision import Precision, clip_gradients
+from smolpilot.training.optimization.precision import Precision, clip_gradients
+from smolpilot.training.run.metrics_log import read_metrics
 
 CPU = torch.device("cpu")
 

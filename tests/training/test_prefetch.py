@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 import torch
 
+from smolpilot.common.errors import DatasetError
 from smolpilot.datasets import Dataset, open_dataset
-from smolpilot.datasets.prefetch import THREAD, ahead
-from smolpilot.errors import DatasetError
-from smolpilot.policy import Policy, new_policy
-from smolpilot.policy.inputs import PolicyInputs
-from smolpilot.training.batches import Batches
-from smolpilot.training.mixture import Mixture
-from smolpilot.training.prefetch import prepared, to_device
+from smolpilot.datasets.read.prefetch import THREAD, ahead
+from smolpilot.smolvla import Policy, new_policy
+from smolpilot.smolvla.network.inputs import PolicyInputs
+from smolpilot.training.data.batches import Batches
+from smolpilot.training.data.image_prefetch import prepared, to_device
+from smolpilot.training.data.mixture import Mixture
 
 
 def threads() -> int:

@@ -23,14 +23,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from smolpilot.common.errors import CheckpointError, DatasetError, ProfileError, TrainingError, UsageError
 from smolpilot.datasets import open_dataset
-from smolpilot.datasets.prefetch import THREAD
-from smolpilot.errors import CheckpointError, DatasetError, ProfileError, TrainingError, UsageError
-from smolpilot.metrics import chunk_errors, chunk_targets
-from smolpilot.policy import load_policy
-from smolpilot.training import TrainingStoppedError, TrainOptions, batches, train
-from smolpilot.training.metrics_log import read_metrics
-from smolpilot.training.run_folder import load_config
+from smolpilot.datasets.read.prefetch import THREAD
+from smolpilot.evaluation.metrics import chunk_errors, chunk_targets
+from smolpilot.smolvla import load_policy
+from smolpilot.training import TrainingStoppedError, TrainOptions, train
+from smolpilot.training.data import batches
+from smolpilot.training.run.metrics_log import read_metrics
+from smolpilot.training.run.run_folder import load_config
 
 _UNTIMED = {"samples_per_s", "data_wait", "memory_gb"}
 
@@ -144,7 +145,7 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint_without_doubled_lines(
     script = (
         "import os, signal, sys\nfrom pathlib import Path\nsys.path.insert(0, sys.argv[1])\n"
         "from test_run import options\nfrom smolpilot.training import train\n"
-        "from smolpilot.training.loop import Trainer\n"
+        "from smolpilot.training.run.loop import Trainer\n"
         "ordinary = Trainer._log\n"
         "def log(self, around, clock):\n"
         "    ordinary(self, around, clock)\n"
@@ -313,7 +314,7 @@ def test_only_the_newest_checkpoints_and_the_best_are_kept(tiny_dataset: Path, t
 def test_nan_stops_before_it_reaches_a_checkpoint(
     tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from smolpilot.policy import SmolVLA
+    from smolpilot.smolvla import SmolVLA
 
     ordinary, calls = SmolVLA.loss, []
 
@@ -334,7 +335,7 @@ def test_nan_stops_before_it_reaches_a_checkpoint(
 def test_a_full_disk_is_one_clear_error_and_the_earlier_checkpoint_stays_whole(
     tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import smolpilot.training.checkpoints as module
+    import smolpilot.training.run.checkpoints as module
 
     ordinary = module.save_file
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from smolpilot.cli.main import main
-from smolpilot.policy.locate import locate
+from smolpilot.smolvla.checkpoint.locate import locate
 
 TINY = ["--preset", "tiny", "--from-scratch", "--batch-size", "4", "--chunk-size", "4", "--eval-frames", "4",
         "--device", "cpu"]  # fmt: skip
@@ -107,7 +107,7 @@ def test_other_paths(finished: Path, tiny_dataset: Path, tmp_path: Path, capsys:
 def test_a_run_that_prepares_is_there_and_says_so(
     tiny_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import smolpilot.training.run as run_module
+    import smolpilot.training.run.run as run_module
 
     run, seen = tmp_path / "run", []
     ordinary = run_module.prepare

@@ -16,21 +16,21 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from smolpilot.cli.main import main
-from smolpilot.datasets import DatasetWriter, open_dataset
-from smolpilot.errors import SmolpilotError
-from smolpilot.evaluation import evaluate
-from smolpilot.policy import load_policy, new_policy, save_bundle
-from smolpilot.robots import Camera, Joint, RobotProfile
-from smolpilot.training.options import check
-from smolpilot.training.preflight import (
+from smolpilot.common.errors import SmolpilotError
+from smolpilot.compatibility.preflight import (
     PreflightOptions,
     preflight,
     preflight_policy,
     preflight_training,
     stop_on_errors,
 )
-from smolpilot.training.preflight import training_options as options_of
-from smolpilot.training.setup import prepare
+from smolpilot.compatibility.preflight import training_options as options_of
+from smolpilot.datasets import DatasetWriter, open_dataset
+from smolpilot.evaluation import evaluate
+from smolpilot.robots import Camera, Joint, RobotProfile
+from smolpilot.smolvla import load_policy, new_policy, save_bundle
+from smolpilot.training.run.setup import prepare
+from smolpilot.training.train_options import check
 
 JOINTS = ["pan", "lift", "grip"]
 LONG = "pick up the small red cube beside the blue cup and put it gently into the white box"

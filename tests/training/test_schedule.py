@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from smolpilot.training.schedule import Schedule
+from smolpilot.training.optimization.schedule import Schedule
 
 
 def test_warm_up_rises_to_the_peak_and_the_cosine_ends_at_the_floor() -> None:

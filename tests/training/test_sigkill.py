@@ -23,18 +23,18 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from smolpilot.errors import UsageError
+from smolpilot.common.errors import UsageError
 from smolpilot.training import TrainOptions, train
-from smolpilot.training.checkpoints import Checkpoints, TrainingState
-from smolpilot.training.metrics_log import read_metrics
-from smolpilot.training.run_folder import PROCESS
+from smolpilot.training.run.checkpoints import Checkpoints, TrainingState
+from smolpilot.training.run.metrics_log import read_metrics
+from smolpilot.training.run.run_folder import PROCESS
 
 _UNTIMED = {"samples_per_s", "data_wait", "memory_gb"}
 _STEPS = 12
 # Forks a process for each line of arguments, prints its number, and its exit status when it has ended.
 _SERVER = """
 import json, os, sys
-import torch._dynamo, torch.distributed.fsdp, torch.utils.tensorboard, smolpilot.training.run
+import torch._dynamo, torch.distributed.fsdp, torch.utils.tensorboard, smolpilot.training.run.run
 from smolpilot.cli.main import main
 print("ready", flush=True)
 for line in sys.stdin:

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from smolpilot.common.errors import CheckpointError
 from smolpilot.datasets import open_dataset
-from smolpilot.errors import CheckpointError
-from smolpilot.policy import load_policy, new_policy
-from smolpilot.training.checkpoints import Checkpoints, TrainingState, load_state
+from smolpilot.smolvla import load_policy, new_policy
+from smolpilot.training.run.checkpoints import Checkpoints, TrainingState, load_state
 
 
 @pytest.fixture

@@ -14,11 +14,11 @@ import psutil
 import pytest
 
 from smolpilot.cli.main import main
-from smolpilot.errors import UsageError
+from smolpilot.common.errors import UsageError
 from smolpilot.training import TrainOptions
-from smolpilot.training.options import resolve
-from smolpilot.training.run_folder import PROCESS, create, noted_process
-from smolpilot.training.status import run_status
+from smolpilot.training.run.run_folder import PROCESS, create, noted_process
+from smolpilot.training.run.status import run_status
+from smolpilot.training.train_options import resolve
 
 
 @pytest.fixture

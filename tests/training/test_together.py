@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from smolpilot.cli.main import main
+from smolpilot.common.errors import ProfileError, SmolpilotError, UsageError
+from smolpilot.compatibility.preflight import Line, preflight_training
 from smolpilot.datasets import DatasetWriter, open_dataset
-from smolpilot.errors import ProfileError, SmolpilotError, UsageError
-from smolpilot.policy import new_policy, save_bundle
 from smolpilot.robots import Camera, Joint, RobotProfile
+from smolpilot.smolvla import new_policy, save_bundle
 from smolpilot.training import TrainOptions
-from smolpilot.training.preflight import Line, preflight_training
-from smolpilot.training.setup import Prepared, prepare
-from smolpilot.training.sources import Source
+from smolpilot.training.data.sources import Source
+from smolpilot.training.run.setup import Prepared, prepare
 
 JOINTS = ["pan", "lift", "grip"]
 

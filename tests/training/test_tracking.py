@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from smolpilot.errors import TrainingError
+from smolpilot.common.errors import TrainingError
 from smolpilot.training import TrainOptions, train
-from smolpilot.training.tracking import open_tracker, require
+from smolpilot.training.run.tracking import open_tracker, require
 
 
 def options(dataset: Path, out: Path, **changes: Any) -> TrainOptions:
@@ -63,6 +63,6 @@ def test_a_tracker_that_does_not_start_is_one_line(tmp_path: Path, monkeypatch: 
 
 
 def test_nothing_is_imported_without_asking() -> None:
-    code = "import sys, smolpilot.training.run; sys.exit(' '.join({'trackio', 'wandb'} & sys.modules.keys()) or 0)"
+    code = "import sys, smolpilot.training.run.run; sys.exit(' '.join({'trackio', 'wandb'} & sys.modules.keys()) or 0)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr

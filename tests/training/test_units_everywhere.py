@@ -127,9 +127,9 @@ def verdicts(data: Path, robot: str, folder: Path, capsys: pytest.CaptureFixture
 def _train_verdict(words: list[str]) -> str:
     """The errors that stop `train`, by the functions that it calls before the first step."""
     from smolpilot.cli.options import parse_with_config
-    from smolpilot.training.options import TrainOptions
-    from smolpilot.training.preflight import preflight_training
-    from smolpilot.training.setup import prepare
+    from smolpilot.compatibility.preflight import preflight_training
+    from smolpilot.training.run.setup import prepare
+    from smolpilot.training.train_options import TrainOptions
 
     prepared = prepare(parse_with_config(TrainOptions, words[1:], verb="train"))
     return " ".join(line.found for line in preflight_training(prepared) if line.verdict == "error")
@@ -291,7 +291,7 @@ def test_a_policy_without_a_profile_is_scored_in_the_datasets_units(
 ) -> None:
     from smolpilot.datasets import open_dataset
     from smolpilot.evaluation import evaluate
-    from smolpilot.policy import load_policy, new_policy, save_bundle
+    from smolpilot.smolvla import load_policy, new_policy, save_bundle
 
     data = record(tmp_path / "data", RobotProfile.load("so101").joints, robot_type="so_follower", suffix=".pos")
     policy = new_policy(

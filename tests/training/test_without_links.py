@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from smolpilot.cli.main import main
-from smolpilot.pointers import followed, point, target_of
-from smolpilot.policy.locate import locate
-from smolpilot.training.run_places import best_checkpoint
+from smolpilot.common.links import followed, point, target_of
+from smolpilot.smolvla.checkpoint.locate import locate
+from smolpilot.training.run.run_paths import best_checkpoint
 
 TINY = ["--preset", "tiny", "--from-scratch", "--batch-size", "4", "--chunk-size", "4", "--eval-frames", "4",
         "--device", "cpu"]  # fmt: skip

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from smolpilot.evaluation.bench_options import BenchOptions
-from smolpilot.shown import json_text
-from smolpilot.streams import results_apart
-from smolpilot.words import numbered
+from smolpilot.common.safe_text import json_text
+from smolpilot.common.streams import results_apart
+from smolpilot.common.words import numbered
+from smolpilot.evaluation.timing.bench_options import BenchOptions
 
 from .parsing.progress import progress_bar
 from .parsing.tables import table
@@ -18,8 +18,8 @@ _UNKNOWN = "-"
 
 def run(options: BenchOptions) -> int:
     """Measure; 0 when everything was measured, however slow, 1 for a policy that predicts NaN."""
-    from smolpilot.evaluation.bench import bench
-    from smolpilot.policy.camera_pairing import camera_text
+    from smolpilot.evaluation.timing.bench import bench
+    from smolpilot.smolvla.transforms.camera_pairing import camera_text
 
     with results_apart(options.json), progress_bar() as progress:
         document = bench(options, progress=progress)
@@ -34,7 +34,7 @@ def run(options: BenchOptions) -> int:
 
 def print_table(document: dict[str, Any]) -> None:
     """The document of `evaluation.bench` for a person."""
-    from smolpilot.terminal import Terminal
+    from smolpilot.common.terminal import Terminal
 
     console = Terminal()
     console.print(_head(document), soft_wrap=True)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import tyro
 
-from smolpilot.option_types import Flag
-from smolpilot.shown import json_text
+from smolpilot.common.option_types import Flag
+from smolpilot.common.safe_text import json_text
 
 from .parsing.verbs import Verb
 
@@ -58,7 +58,7 @@ class SealOptions:
 
 def localize_bundle(options: LocalizeOptions) -> None:
     """Write the paths."""
-    from smolpilot.policy import localize
+    from smolpilot.smolvla import localize
 
     folder = localize(options.path)
     print(f"LeRobot will read the tokenizer and the vision-language model's config from {folder}")
@@ -68,9 +68,9 @@ def seal(options: SealOptions) -> None:
     """Renew the digests of a policy that gives finite actions."""
     import torch
 
-    from smolpilot.errors import CheckpointError
-    from smolpilot.inference.frames import made_up_frame
-    from smolpilot.policy import Policy, seal_bundle
+    from smolpilot.common.errors import CheckpointError
+    from smolpilot.inference.example_frame import made_up_frame
+    from smolpilot.smolvla import Policy, seal_bundle
 
     def finite(policy: Policy) -> None:
         if not bool(torch.isfinite(policy.predict_chunk(made_up_frame(policy.recipe))).all()):
@@ -83,9 +83,9 @@ def seal(options: SealOptions) -> None:
 
 def show(options: ShowOptions) -> None:
     """Load the policy and print what it is."""
-    from smolpilot.policy import load_policy
-    from smolpilot.policy.sealing import NoDigestsWarning
-    from smolpilot.policy.summary import summary, summary_text
+    from smolpilot.smolvla import load_policy
+    from smolpilot.smolvla.checkpoint.sealing import NoDigestsWarning
+    from smolpilot.smolvla.checkpoint.summary import summary, summary_text
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NoDigestsWarning)  # the report has a line for it

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from rich.text import Text
 
-from smolpilot.atomic import refuse_inside_dataset, write_text_atomic
+from smolpilot.common.atomic import refuse_inside_dataset, write_text_atomic
+from smolpilot.common.errors import SmolpilotError, UsageError
+from smolpilot.common.json_input import read_json_file
+from smolpilot.common.terminal import Terminal
 from smolpilot.environments.tabletop.demo import LOOPS, demo_steps
-from smolpilot.environments.tabletop.options import DemoOptions
-from smolpilot.errors import SmolpilotError, UsageError
-from smolpilot.json_input import read_json_file
-from smolpilot.terminal import Terminal
+from smolpilot.environments.tabletop.record_options import DemoOptions
 
 from .parsing.tables import table
 from .parsing.verbs import Verb

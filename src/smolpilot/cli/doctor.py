@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from smolpilot.option_types import Flag
-from smolpilot.shown import json_text
+from smolpilot.common.option_types import Flag
+from smolpilot.common.safe_text import json_text
 
 from .parsing.verbs import Verb
 
 if TYPE_CHECKING:
-    from smolpilot.doctor import Check
+    from smolpilot.selftest.machine import Check
 
 
 @dataclass(kw_only=True)
@@ -28,7 +28,7 @@ class DoctorOptions:
 
 def run(options: DoctorOptions) -> int:
     """Check: 0 when nothing is broken (warnings are allowed), else 1."""
-    from smolpilot.doctor import run_checks, worst
+    from smolpilot.selftest.machine import run_checks, worst
 
     checks = []
     for check in run_checks(options.dataset):
@@ -47,7 +47,7 @@ def run(options: DoctorOptions) -> int:
 def _print(check: Check) -> None:
     from rich.text import Text
 
-    from smolpilot.terminal import Terminal
+    from smolpilot.common.terminal import Terminal
 
     color = {"ok": "green", "warning": "yellow", "error": "red"}[check.verdict]
     console = Terminal(soft_wrap=True)

@@ -6,9 +6,9 @@ import functools
 import sys
 from typing import TYPE_CHECKING, Any
 
-from smolpilot.errors import UsageError
-from smolpilot.evaluation.options import EvalOptions
-from smolpilot.streams import results_apart
+from smolpilot.common.errors import UsageError
+from smolpilot.common.streams import results_apart
+from smolpilot.evaluation.eval_options import EvalOptions
 
 from .parsing.opening import policy_options, say_cameras, say_opened
 from .parsing.progress import progress_bar
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 def run(options: EvalOptions) -> int:
     """Score the policy; 0 when the report is written, whatever the errors are, 1 for a policy that predicts NaN."""
-    from smolpilot.atomic import atomic_folder
+    from smolpilot.common.atomic import atomic_folder
+    from smolpilot.compatibility.preflight import preflight_policy, stop_on_errors
     from smolpilot.datasets import open_dataset
     from smolpilot.evaluation import embodiment_of, evaluate, write_eval_report
-    from smolpilot.evaluation.summary import to_json
+    from smolpilot.evaluation.offline.summary import to_json
     from smolpilot.policies import open_policy
-    from smolpilot.training.preflight import preflight_policy, stop_on_errors
 
     # Opened first: that the folder exists already should not be noticed after an hour of predictions.
     with results_apart(options.json), atomic_folder(options.out) as folder, progress_bar() as progress:
@@ -69,7 +69,7 @@ def run(options: EvalOptions) -> int:
 
 
 def _policy_options(options: EvalOptions, dataset: Dataset) -> PolicyOptions:
-    from smolpilot.evaluation.calibration import frames_of, unscored_frames
+    from smolpilot.evaluation.offline.calibration import frames_of, unscored_frames
 
     calibration = None
     if options.engine == "int8":
@@ -93,8 +93,8 @@ def _check_robot(options: EvalOptions, policy: Policy, embodiment: Embodiment) -
 
 
 def _print(document: dict[str, Any], options: EvalOptions) -> None:
-    from smolpilot.evaluation.report import number
-    from smolpilot.terminal import Terminal
+    from smolpilot.common.terminal import Terminal
+    from smolpilot.evaluation.html_report import number
 
     console = Terminal()
     console.print(document["split"]["text"], soft_wrap=True)

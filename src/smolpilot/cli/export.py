@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 import tyro
 
-from smolpilot.errors import UsageError
-from smolpilot.option_types import AtLeastOne, Batch, Flag, Pairs
-from smolpilot.shown import json_text
+from smolpilot.common.errors import UsageError
+from smolpilot.common.option_types import AtLeastOne, Batch, Flag, Pairs
+from smolpilot.common.safe_text import json_text
 
 from .parsing.progress import progress_bar
 from .parsing.tables import table
@@ -59,13 +59,13 @@ def run(options: ExportOptions) -> None:
         raise UsageError(
             "--precision int8 is calibrated on recorded frames.", fix="name a dataset of this robot: --dataset DIR"
         )
-    from smolpilot.atomic import refuse_existing
+    from smolpilot.common.atomic import refuse_existing
     from smolpilot.datasets import read_meta
-    from smolpilot.evaluation.policy_frames import recorded_frames
+    from smolpilot.evaluation.offline.policy_frames import recorded_frames
+    from smolpilot.inference.example_frame import made_up_frame
     from smolpilot.inference.export.exporting import export_policy
-    from smolpilot.inference.frames import made_up_frame
-    from smolpilot.policy import load_policy
-    from smolpilot.policy.cameras import TYPED, camera_text, pair_cameras, typed_camera_map
+    from smolpilot.smolvla import load_policy
+    from smolpilot.smolvla.transforms.cameras import TYPED, camera_text, pair_cameras, typed_camera_map
 
     refuse_existing(options.out)
     policy = load_policy(
@@ -107,7 +107,7 @@ def run(options: ExportOptions) -> None:
 
 
 def _print(document: dict[str, Any]) -> None:
-    from smolpilot.terminal import Terminal
+    from smolpilot.common.terminal import Terminal
 
     console = Terminal()
     size = sum(document["bytes"].values()) / 1e6

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
+from smolpilot.common.errors import SmolpilotError
+from smolpilot.common.option_types import Flag
+from smolpilot.common.safe_text import json_text
+from smolpilot.common.streams import results_apart
 from smolpilot.contracts.registry import REGISTRIES, Registry
-from smolpilot.errors import SmolpilotError
-from smolpilot.option_types import Flag
-from smolpilot.shown import json_text
-from smolpilot.streams import results_apart
 
 from .parsing.tables import table
 from .parsing.verbs import Verb
@@ -50,7 +50,7 @@ def _problem(registry: Registry, name: str) -> str:
 
 
 def _print(rows: list[dict[str, str]]) -> None:
-    from smolpilot.terminal import Terminal
+    from smolpilot.common.terminal import Terminal
 
     console = Terminal()
     found = table("kind", "name", "from", "target")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
-from smolpilot.shown import json_text
-from smolpilot.training.preflight_options import PreflightOptions
-from smolpilot.words import numbered
+from smolpilot.common.safe_text import json_text
+from smolpilot.common.words import numbered
+from smolpilot.compatibility.options import PreflightOptions
 
 from .parsing.verbs import Verb
 
@@ -16,7 +16,7 @@ _STYLES = {"ok": "green", "warning": "yellow", "error": "bold red"}
 
 def run(options: PreflightOptions) -> int:
     """Check; 1 when a line is an error, 0 otherwise."""
-    from smolpilot.training.preflight import preflight
+    from smolpilot.compatibility.preflight import preflight
 
     lines = preflight(options)
     if options.json:
@@ -52,7 +52,7 @@ def _print(lines: list[tuple[str, str, str, str]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from smolpilot.terminal import Terminal
+    from smolpilot.common.terminal import Terminal
 
     table = Table(box=None, padding=(0, 2, 0, 0))
     for column in ("", "", "found", "what to do"):

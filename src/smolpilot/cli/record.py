@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from smolpilot.environments.tabletop.options import RecordOptions
-from smolpilot.shown import json_text
-from smolpilot.words import numbered
+from smolpilot.common.safe_text import json_text
+from smolpilot.common.words import numbered
+from smolpilot.environments.tabletop.record_options import RecordOptions
 
 from .parsing.progress import progress_bar
 from .parsing.verbs import Verb
@@ -12,7 +12,7 @@ from .parsing.verbs import Verb
 
 def run(options: RecordOptions) -> None:
     """Write the dataset."""
-    from smolpilot.environments.tabletop.record import record
+    from smolpilot.environments.tabletop.recording import record
 
     with progress_bar() as progress:
         summary = record(

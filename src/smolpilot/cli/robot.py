@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from smolpilot.option_types import Flag
-from smolpilot.shown import json_text
+from smolpilot.common.option_types import Flag
+from smolpilot.common.safe_text import json_text
 
 from .parsing.tables import table
 from .parsing.verbs import Verb
@@ -122,7 +122,7 @@ def _show(profile: RobotProfile) -> None:
 
 
 def _print(rows: Table) -> None:
-    from smolpilot.terminal import Terminal
+    from smolpilot.common.terminal import Terminal
 
     console = Terminal()
     # A pipe or file has no width of its own.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from smolpilot.evaluation.options import RolloutOptions
-from smolpilot.streams import results_apart
+from smolpilot.common.streams import results_apart
+from smolpilot.evaluation.eval_options import RolloutOptions
 
 from .parsing.opening import policy_options, say_cameras, say_opened
 from .parsing.progress import progress_bar
@@ -17,12 +17,12 @@ DEFAULT = "tabletop"  # the environment when none is named: what `smolpilot reco
 
 def run(options: RolloutOptions) -> None:
     """Run the episodes; the results are written, whatever the success rate."""
-    from smolpilot.atomic import atomic_folder
+    from smolpilot.common.atomic import atomic_folder
     from smolpilot.environments import environment_factory
     from smolpilot.evaluation import embodiment_in, rollout, write_rollout_report
-    from smolpilot.evaluation.calibration import frames_of
-    from smolpilot.evaluation.playing import close_environment
-    from smolpilot.evaluation.summary import to_json
+    from smolpilot.evaluation.offline.calibration import frames_of
+    from smolpilot.evaluation.offline.summary import to_json
+    from smolpilot.evaluation.rollout.playing import close_environment
     from smolpilot.policies import open_policy
 
     with results_apart(options.json), atomic_folder(options.out) as folder, progress_bar() as progress:
@@ -59,8 +59,8 @@ def run(options: RolloutOptions) -> None:
 
 
 def _print(document: dict[str, Any], options: RolloutOptions) -> None:
-    from smolpilot.evaluation.report import interval, percent
-    from smolpilot.terminal import Terminal
+    from smolpilot.common.terminal import Terminal
+    from smolpilot.evaluation.html_report import interval, percent
 
     console = Terminal()
     labels = list(document["failures"])

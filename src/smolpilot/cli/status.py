@@ -13,15 +13,15 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from smolpilot.errors import TrainingError
-from smolpilot.option_types import Flag, PositiveRate
-from smolpilot.shown import json_text
-from smolpilot.terminal import Terminal
+from smolpilot.common.errors import TrainingError
+from smolpilot.common.option_types import Flag, PositiveRate
+from smolpilot.common.safe_text import json_text
+from smolpilot.common.terminal import Terminal
 
 from .parsing.verbs import Verb
 
 if TYPE_CHECKING:
-    from smolpilot.training.status import RunStatus
+    from smolpilot.training.run.status import RunStatus
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +46,7 @@ class WatchOptions:
 
 def run(options: StatusOptions) -> int:
     """Print the status; 0 also for a run that has stopped, 1 when there are warnings."""
-    from smolpilot.training.status import run_status
+    from smolpilot.training.run.status import run_status
 
     status = run_status(options.run)
     if options.json:
@@ -58,7 +58,7 @@ def run(options: StatusOptions) -> int:
 
 def watch(options: WatchOptions) -> None:
     """Print the status until the run ends."""
-    from smolpilot.training.status import run_status
+    from smolpilot.training.run.status import run_status
 
     status = run_status(options.run, verb="watch")
     with Live(view(status), console=Terminal(), auto_refresh=False) as live:

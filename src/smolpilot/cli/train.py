@@ -8,12 +8,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from smolpilot.common.errors import UsageError
+from smolpilot.common.json_input import read_json_file
+from smolpilot.common.links import followed
 from smolpilot.common.renamed import renamed_words
-from smolpilot.errors import UsageError
-from smolpilot.json_input import read_json_file
-from smolpilot.pointers import followed
+from smolpilot.common.waiting import working
 from smolpilot.training import TrainOptions
-from smolpilot.waiting import working
 
 from .parsing.arguments import split_words
 from .parsing.options import parse, parse_with_config
@@ -38,7 +38,7 @@ def run(options: TrainOptions) -> int:
         return _overfit(options)
     with working("loading torch"):
         from smolpilot.training import TrainingStoppedError, train
-    from smolpilot.training.progress import speaks
+    from smolpilot.training.run.progress import speaks
 
     try:
         folder = train(options)
@@ -58,7 +58,7 @@ def run(options: TrainOptions) -> int:
 def _overfit(options: TrainOptions) -> int:
     if options.resume:
         raise UsageError("--overfit and --resume exclude each other.", fix="leave --resume out")
-    from smolpilot.training.overfit import overfit
+    from smolpilot.selftest.overfit import overfit
 
     result = overfit(dataclasses.replace(options, overfit=False))
     print("\n".join(result.lines()))
@@ -78,8 +78,8 @@ def _next_command(run: Path, options: TrainOptions) -> str:
 
 def _print_sequence(run: Path) -> None:
     """The tables of the report, and where it is."""
-    from smolpilot.terminal import Terminal
-    from smolpilot.training.stages.report import JSON, MARKDOWN, tables
+    from smolpilot.common.terminal import Terminal
+    from smolpilot.training.stages.stages_report import JSON, MARKDOWN, tables
 
     console = Terminal()
     document = read_json_file(run / JSON)
@@ -116,7 +116,7 @@ def _resumed(words: list[str]) -> TrainOptions:
     out = parse(TrainOptions, words, verb="train").out
     if out is None:
         raise UsageError("--resume needs the run.", fix="name it with --out, for example --out runs/first")
-    from smolpilot.training.run_folder import load_config
+    from smolpilot.training.run.run_folder import load_config
 
     run = _run_to_resume(out)
     return dataclasses.replace(parse(TrainOptions, words, verb="train", default=load_config(run)), out=run)
@@ -124,8 +124,8 @@ def _resumed(words: list[str]) -> TrainOptions:
 
 def _run_to_resume(out: Path) -> Path:
     """The run that `out` is or lies in; a checkpoint stands for its run where it is the newest one."""
-    from smolpilot.policy.locate import newest_step
-    from smolpilot.training.run_places import checkpoint_of, run_above, sequence_above
+    from smolpilot.smolvla.checkpoint.locate import newest_step
+    from smolpilot.training.run.run_paths import checkpoint_of, run_above, sequence_above
 
     run = run_above(out.expanduser())
     if run is None:

@@ -1,1 +1,1 @@
-"""What every room may use."""
+"""What every room stands on: errors, atomic files, digests, YAML with lines, texts made safe to show."""

@@ -3,8 +3,8 @@
 from .action_queue import ActionQueue, check_horizon
 from .camera import Camera, CameraSpec, CapturedImage
 from .environment import Environment, EnvironmentFactory, EnvironmentSpec, EpisodeInfo, Outcome
+from .example_observation import made_up_observation
 from .history import History
-from .made_up import made_up_observation
 from .observation import CAPTURED_AT, HISTORY, Image, Observation, make_observation
 from .policy import (
     GUIDED,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from smolpilot.errors import UsageError
+from smolpilot.common.errors import UsageError
 
 from .history import History
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
-from smolpilot.errors import DeviceError, UsageError
-from smolpilot.shown import shown
+from smolpilot.common.errors import DeviceError, UsageError
+from smolpilot.common.safe_text import shown
 
 if TYPE_CHECKING:
     from .observation import Image

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from smolpilot.errors import UsageError
+from smolpilot.common.errors import UsageError
 from smolpilot.robots import JointLayout, RobotProfile
 from smolpilot.robots.layout import FrameLayout, Named, frame_layout
 

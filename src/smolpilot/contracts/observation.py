@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from smolpilot.keys import STATE, TASK, image_key
+from smolpilot.common.keys import STATE, TASK, image_key
 
 # `observation.state` float32 [S] in the robot profile's order and units, `observation.images.NAME` uint8 [h, w, 3] for
 # each camera, `task` the instruction. `captured_at` is optional: key -> when it was read, seconds on the monotonic

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from smolpilot.errors import SmolpilotError, UsageError, did_you_mean
-from smolpilot.shown import plain
+from smolpilot.common.errors import SmolpilotError, UsageError, did_you_mean
+from smolpilot.common.safe_text import plain
 
-from .strangers import blamed
+from .plugins import blamed
 
 _LIMIT = 120  # characters of a name or cause that a message shows
 

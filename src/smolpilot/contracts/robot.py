@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from smolpilot.errors import DeviceError
-from smolpilot.shown import plain, shown
+from smolpilot.common.errors import DeviceError
+from smolpilot.common.safe_text import plain, shown
 
 from .camera import CameraSpec
 

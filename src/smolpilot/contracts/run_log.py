@@ -23,12 +23,12 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from smolpilot.atomic import flush, refuse_existing
-from smolpilot.errors import DeviceError, RunLogError
-from smolpilot.json_input import MAX_LINES_BYTES, parse_json
-from smolpilot.keys import STATE, image_key
-from smolpilot.shown import LIMIT, plain, shown
-from smolpilot.words import sized
+from smolpilot.common.atomic import flush, refuse_existing
+from smolpilot.common.errors import DeviceError, RunLogError
+from smolpilot.common.json_input import MAX_LINES_BYTES, parse_json
+from smolpilot.common.keys import STATE, image_key
+from smolpilot.common.safe_text import LIMIT, plain, shown
+from smolpilot.common.words import sized
 
 from .robot import SentAction, Stop, StopCategory
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any
 
-from smolpilot.errors import SmolpilotError
-from smolpilot.shown import shown
+from smolpilot.common.errors import SmolpilotError
+from smolpilot.common.safe_text import shown
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from smolpilot.errors import DeviceError
-from smolpilot.shown import plain, shown
+from smolpilot.common.errors import DeviceError
+from smolpilot.common.safe_text import plain, shown
 
 
 @dataclass(frozen=True)

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING
 
 import lazy_loader
 
-from smolpilot.statistics import Statistics
+from smolpilot.common.statistics import Statistics
 
 if TYPE_CHECKING:
-    from smolpilot.datasets.features import CameraInfo, Feature
-    from smolpilot.datasets.layout import Episode, VideoSpan
-    from smolpilot.datasets.loader import Loader
-    from smolpilot.datasets.meta import DatasetMeta, read_meta
-    from smolpilot.datasets.order import SampleOrder
-    from smolpilot.datasets.reader import Dataset, compute_statistics, open_dataset
-    from smolpilot.datasets.splits import episode_ranges, parse_episodes, split_episodes
-    from smolpilot.datasets.writer import DatasetWriter
+    from .format.features import CameraInfo, Feature
+    from .format.layout import Episode, VideoSpan
+    from .format.meta import DatasetMeta, read_meta
+    from .read.loader import Loader
+    from .read.order import SampleOrder
+    from .read.reader import Dataset, compute_statistics, open_dataset
+    from .splits import episode_ranges, parse_episodes, split_episodes
+    from .write.writer import DatasetWriter
 
 __all__ = [
     "CameraInfo",
@@ -43,13 +43,13 @@ __all__ = [
 __getattr__, __dir__, _ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "features": ["CameraInfo", "Feature"],
-        "layout": ["Episode", "VideoSpan"],
-        "loader": ["Loader"],
-        "meta": ["DatasetMeta", "read_meta"],
-        "order": ["SampleOrder"],
-        "reader": ["Dataset", "compute_statistics", "open_dataset"],
+        "format.features": ["CameraInfo", "Feature"],
+        "format.layout": ["Episode", "VideoSpan"],
+        "read.loader": ["Loader"],
+        "format.meta": ["DatasetMeta", "read_meta"],
+        "read.order": ["SampleOrder"],
+        "read.reader": ["Dataset", "compute_statistics", "open_dataset"],
         "splits": ["episode_ranges", "parse_episodes", "split_episodes"],
-        "writer": ["DatasetWriter"],
+        "write.writer": ["DatasetWriter"],
     },
 )

@@ -7,10 +7,11 @@ import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from smolpilot.datasets.own_meta import OWN_META
-from smolpilot.file_names import MAX_BYTES, below, is_utf8
-from smolpilot.places import Places, require_readable, walk
-from smolpilot.shown import plain
+from smolpilot.common.file_names import MAX_BYTES, below, is_utf8
+from smolpilot.common.own_files import Places, require_readable, walk
+from smolpilot.common.safe_text import plain
+
+from .format.own_meta import OWN_META
 
 MANIFEST = "meta/smolpilot_manifest.json"
 """Digests of all files of a dataset that smolpilot wrote."""

@@ -4,21 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from smolpilot.datasets.meta import DatasetMeta, read_meta
-from smolpilot.datasets.rewrite.comparison import (
-    Comparison,
-    Difference,
-    compare_episodes,
-    compare_meta,
-    picture_keys,
-)
-from smolpilot.datasets.rewrite.description import compare_descriptions, compare_files, not_compared
-from smolpilot.datasets.rewrite.differences import first_packet_difference, first_value_difference
-from smolpilot.datasets.rewrite.facts import collect
-from smolpilot.datasets.rewrite.options import Progress
-from smolpilot.datasets.rewrite.pool import Pool, size_of
-from smolpilot.datasets.rewrite.source import read_extras
-from smolpilot.datasets.rounding import TOLERANCE
+from .copy.options import Progress
+from .copy.pool import Pool, size_of
+from .copy.proof.comparison import Comparison, Difference, compare_episodes, compare_meta, picture_keys
+from .copy.proof.content_digests import collect
+from .copy.proof.description import compare_descriptions, compare_files, not_compared
+from .copy.proof.differences import first_packet_difference, first_value_difference
+from .copy.source import read_extras
+from .format.meta import DatasetMeta, read_meta
+from .statistics.rounding import TOLERANCE
 
 __all__ = ["TOLERANCE", "Comparison", "Difference", "compare"]
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
-from smolpilot.datasets.meta import DatasetMeta, read_meta
-from smolpilot.datasets.rewrite import EpisodePlan, Progress, RewriteOptions, RewriteReport, rewrite
-from smolpilot.errors import DatasetError, UsageError
+from smolpilot.common.errors import DatasetError, UsageError
+
+from .copy import EpisodePlan, Progress, RewriteOptions, RewriteReport, rewrite
+from .format.meta import DatasetMeta, read_meta
 
 
 def convert(

@@ -6,11 +6,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from smolpilot.datasets.files import open_parquet, read_json
-from smolpilot.datasets.own_meta import require_own_meta
-from smolpilot.errors import SmolpilotError, UsageError, did_you_mean
-from smolpilot.keys import ACTION, STATE, image_key
-from smolpilot.places import Places
+from smolpilot.common.errors import SmolpilotError, UsageError, did_you_mean
+from smolpilot.common.keys import ACTION, STATE, image_key
+from smolpilot.common.own_files import Places
+
+from .format.files import open_parquet, read_json
+from .format.own_meta import require_own_meta
 
 INDEX_COLUMNS = ("timestamp", "frame_index", "episode_index", "index", "task_index")
 ALWAYS_KEPT = (STATE, ACTION, *INDEX_COLUMNS)

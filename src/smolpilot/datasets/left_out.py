@@ -5,8 +5,8 @@ from __future__ import annotations
 import shlex
 import sys
 
-from smolpilot.datasets.completeness import absent_note
-from smolpilot.datasets.meta import DatasetMeta
+from .format.completeness import absent_note
+from .format.meta import DatasetMeta
 
 _MOST = 6
 

@@ -9,8 +9,9 @@ from heapq import heapify, heappop, heappush
 
 import numpy as np
 
-from smolpilot.datasets.meta import DatasetMeta
-from smolpilot.errors import UsageError
+from smolpilot.common.errors import UsageError
+
+from .format.meta import DatasetMeta
 
 _PART = re.compile(r"(\d+)(?:-(\d+))?")
 

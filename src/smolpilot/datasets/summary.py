@@ -11,17 +11,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from smolpilot.datasets.completeness import Absent, absent_note
-from smolpilot.datasets.features import MOST_NAMES, CameraInfo, Feature, dimension_names, motion_keys
-from smolpilot.datasets.files import file_state, read_json
-from smolpilot.datasets.left_out import left_out_note
-from smolpilot.datasets.media_sizes import other_size, size_note
-from smolpilot.datasets.meta import DatasetMeta, read_meta
-from smolpilot.datasets.tables import Tables, load_tables
-from smolpilot.datasets.units import doubt_units, find_profile, joint_units
-from smolpilot.datasets.video import probe
-from smolpilot.statistics import Statistics, array_statistics
-from smolpilot.waiting import working
+from smolpilot.common.statistics import Statistics, array_statistics
+from smolpilot.common.waiting import working
+
+from .format.completeness import Absent, absent_note
+from .format.features import MOST_NAMES, CameraInfo, Feature, dimension_names, motion_keys
+from .format.files import file_state, read_json
+from .format.meta import DatasetMeta, read_meta
+from .left_out import left_out_note
+from .media.video import probe
+from .read.joint_units import doubt_units, find_profile, joint_units
+from .read.media_sizes import other_size, size_note
+from .read.tables import Tables, load_tables
 
 
 @working("opening the dataset")

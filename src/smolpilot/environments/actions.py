@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from smolpilot.errors import UsageError
-from smolpilot.shown import shown
+from smolpilot.common.errors import UsageError
+from smolpilot.common.safe_text import shown
 
 
 def checked_action(action: npt.ArrayLike, size: int) -> npt.NDArray[np.float64]:

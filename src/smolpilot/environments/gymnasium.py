@@ -13,10 +13,18 @@ import gymnasium
 import numpy as np
 import numpy.typing as npt
 
-from smolpilot.contracts import Environment, EnvironmentSpec, EpisodeInfo, Image, Observation, Outcome, make_observation
-from smolpilot.errors import SmolpilotError, UsageError, did_you_mean
+from smolpilot.common.errors import SmolpilotError, UsageError, did_you_mean
+from smolpilot.common.safe_text import LIMIT, plain, shown
+from smolpilot.contracts import (
+    Environment,
+    EnvironmentSpec,
+    EpisodeInfo,
+    Image,
+    Observation,
+    Outcome,
+    make_observation,
+)
 from smolpilot.robots import RobotProfile
-from smolpilot.shown import LIMIT, plain, shown
 
 from .actions import checked_action
 

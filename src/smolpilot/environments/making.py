@@ -12,11 +12,11 @@ from typing import Any, Literal
 
 import pydantic
 
+from smolpilot.common.errors import SmolpilotError, UsageError, did_you_mean
+from smolpilot.common.option_types import check_truths
+from smolpilot.common.safe_text import LIMIT, plain, shown
 from smolpilot.contracts import ENVIRONMENTS, Environment
-from smolpilot.contracts.strangers import blamed
-from smolpilot.errors import SmolpilotError, UsageError, did_you_mean
-from smolpilot.option_types import check_truths
-from smolpilot.shown import LIMIT, plain, shown
+from smolpilot.contracts.plugins import blamed
 
 from .shipped import SHIPPED
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 import os
 
+from smolpilot.common.errors import UsageError
 from smolpilot.contracts import Environment, EnvironmentSpec
-from smolpilot.errors import UsageError
 from smolpilot.robots import RobotProfile
 
 from .gymnasium import GymnasiumEnvironment, Wiring, open_gymnasium, quiet

@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING
 
 import lazy_loader
 
+from .eval_options import EvalOptions, RolloutOptions
 from .intervals import wilson
-from .options import EvalOptions, RolloutOptions
 
 if TYPE_CHECKING:
-    from .binding import embodiment_of
-    from .closed_loop import RolloutResult, Run, rollout
     from .demo_report import write_demo_report
-    from .fit import embodiment_in
-    from .latency import measure_latency
-    from .offline import Evaluation, evaluate
-    from .report import write_eval_report
-    from .rollout_report import write_rollout_report
-    from .scored import Scored
+    from .html_report import write_eval_report
+    from .offline.dataset_adapter import embodiment_of
+    from .offline.scoring import Evaluation, evaluate
+    from .predictions import Scored
+    from .rollout.closed_loop import RolloutResult, Run, rollout
+    from .rollout.fit import embodiment_in
+    from .rollout.rollout_report import write_rollout_report
+    from .timing.latency import measure_latency
 
 __all__ = [
     "EvalOptions",
@@ -44,14 +44,14 @@ __all__ = [
 __getattr__, __dir__, _ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "binding": ["embodiment_of"],
-        "closed_loop": ["RolloutResult", "Run", "rollout"],
+        "offline.dataset_adapter": ["embodiment_of"],
+        "rollout.closed_loop": ["RolloutResult", "Run", "rollout"],
         "demo_report": ["write_demo_report"],
-        "fit": ["embodiment_in"],
-        "latency": ["measure_latency"],
-        "offline": ["Evaluation", "evaluate"],
-        "report": ["write_eval_report"],
-        "rollout_report": ["write_rollout_report"],
-        "scored": ["Scored"],
+        "rollout.fit": ["embodiment_in"],
+        "timing.latency": ["measure_latency"],
+        "offline.scoring": ["Evaluation", "evaluate"],
+        "html_report": ["write_eval_report"],
+        "rollout.rollout_report": ["write_rollout_report"],
+        "predictions": ["Scored"],
     },
 )

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from smolpilot.contracts.strangers import blamed
-from smolpilot.errors import CheckpointError
+from smolpilot.common.errors import CheckpointError
+from smolpilot.contracts.plugins import blamed
 
-from .scored import F32
+from .predictions import F32
 
 if TYPE_CHECKING:
     from smolpilot.contracts import Observation, Policy

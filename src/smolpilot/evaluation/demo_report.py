@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from smolpilot.atomic import write_text_atomic
+from smolpilot.common.atomic import write_text_atomic
 
-from .plots import training_curve
-from .report import LEGEND, METRICS, PANELS, inline, percent, render
-from .results import VIDEO, failure_text, read_document, read_results
+from .html_report import LEGEND, METRICS, PANELS, inline, percent, render
+from .offline.plots import training_curve
+from .rollout.results import VIDEO, failure_text, read_document, read_results
 
 
 def write_demo_report(

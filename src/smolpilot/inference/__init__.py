@@ -12,9 +12,9 @@ import lazy_loader
 if TYPE_CHECKING:
     from .backend import Backend, EngineSpec, Guidance, Mode
     from .engine import Engine
+    from .engine_report import EngineReport
+    from .parity_check import Verdict
     from .preparing import prepare
-    from .report import EngineReport
-    from .verdict import Verdict
 
 __all__ = ["Backend", "Engine", "EngineReport", "EngineSpec", "Guidance", "Mode", "Verdict", "prepare"]
 
@@ -24,7 +24,7 @@ __getattr__, __dir__, _ = lazy_loader.attach(
         "backend": ["Backend", "EngineSpec", "Guidance", "Mode"],
         "engine": ["Engine"],
         "preparing": ["prepare"],
-        "report": ["EngineReport"],
-        "verdict": ["Verdict"],
+        "engine_report": ["EngineReport"],
+        "parity_check": ["Verdict"],
     },
 )

@@ -20,9 +20,9 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from smolpilot.policy.config import PolicyConfig
-    from smolpilot.policy.inputs import PolicyInputs
-    from smolpilot.policy.model import SmolVLA
+    from smolpilot.smolvla.config import PolicyConfig
+    from smolpilot.smolvla.network.inputs import PolicyInputs
+    from smolpilot.smolvla.network.model import SmolVLA
 
 Mode = Literal["exact", "fast", "int8"]
 

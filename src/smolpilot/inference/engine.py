@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 import torch
 from torch import Tensor
 
+from smolpilot.common.errors import TransformError, UsageError
+from smolpilot.common.keys import ACTION, ACTION_IS_PAD, STATE, TASK, image_key, is_image_key
 from smolpilot.contracts import (
     GUIDED,
     RANDOM,
@@ -25,26 +27,24 @@ from smolpilot.contracts import (
     check_horizon,
 )
 from smolpilot.contracts.observation import Floats
-from smolpilot.errors import TransformError, UsageError
-from smolpilot.keys import ACTION, ACTION_IS_PAD, STATE, TASK, image_key, is_image_key
-from smolpilot.policy.config import check_steps
-from smolpilot.policy.finite import finite_chunk, finite_input
-from smolpilot.policy.noise import Noise, starting_noise
-from smolpilot.policy.policy import NAME, recipe_spec
-from smolpilot.policy.transforms import Transforms
+from smolpilot.smolvla.config import check_steps
+from smolpilot.smolvla.network.noise import Noise, starting_noise
+from smolpilot.smolvla.policy import NAME, recipe_spec
+from smolpilot.smolvla.transforms.finite import finite_chunk, finite_input
+from smolpilot.smolvla.transforms.transform_list import Transforms
 
 from .backend import Backend, EngineSpec, Guidance
-from .graphs import Graphed, place, run_backend
+from .engine_report import EngineReport, Stopwatch
 from .guidance import MAX_GAIN, Schedule, make_guidance
-from .kept import Begun, Seen
-from .plain import PlainNetwork
-from .report import EngineReport, Stopwatch
-from .verdict import Verdict, VerdictStore, compare
+from .image_token_cache import Begun, Seen
+from .networks.cuda_graphs import Graphed, place, run_backend
+from .networks.plain import PlainNetwork
+from .parity_check import Verdict, VerdictStore, compare
 
 if TYPE_CHECKING:
-    from smolpilot.policy import Policy
-    from smolpilot.policy.inputs import PolicyInputs
-    from smolpilot.policy.model import SmolVLA
+    from smolpilot.smolvla import Policy
+    from smolpilot.smolvla.network.inputs import PolicyInputs
+    from smolpilot.smolvla.network.model import SmolVLA
 
 _CAPABILITIES = frozenset({RANDOM, TIMED, TOKENS, TWO_STAGE, GUIDED})
 

@@ -17,7 +17,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from smolpilot.errors import UsageError, did_you_mean
+from smolpilot.common.errors import UsageError, did_you_mean
 
 from .backend import Guidance
 
@@ -96,7 +96,7 @@ def integrate(
 ) -> Tensor:
     """Euler from t = 1 to t = 0, guided where asked; velocity(step, x [B, H, A]) -> [B, H, A] float32.
 
-    Without guidance equal to `policy.flow.integrate`, to the last bit.
+    Without guidance equal to `smolvla.network.flow.integrate`, to the last bit.
     """
     dt = -1.0 / steps
     x = noise

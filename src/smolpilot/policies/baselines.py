@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
+from smolpilot.common.errors import UsageError
+from smolpilot.common.keys import ACTION
+from smolpilot.common.statistics import Statistics
 from smolpilot.contracts.observation import Floats, Observation
 from smolpilot.contracts.policy import Embodiment, Leftover, Policy, PolicyFacts, PolicyOptions, PolicySpec
-from smolpilot.errors import UsageError
-from smolpilot.keys import ACTION
-from smolpilot.statistics import Statistics
 
-from .reading import read_state, refuse_previous
+from .checked_observations import read_state, refuse_previous
 
 CHUNK_SIZE = 50
 N_ACTION_STEPS = 10
@@ -161,7 +161,7 @@ def _joints(name: str, source: str, options: PolicyOptions, embodiment: Embodime
 
 def _statistics_of(dataset: Path, joints: _Joints) -> Statistics:
     """Statistics of a dataset, in the embodiment's joint order and units."""
-    from smolpilot.datasets.stored_statistics import folder_statistics
+    from smolpilot.datasets.statistics.stored_statistics import folder_statistics
     from smolpilot.robots.layout import FrameLayout, to_policy_order
 
     meta, computed = folder_statistics(dataset)

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
+from smolpilot.common.safe_text import LIMIT, plain
 from smolpilot.contracts import Observation, Policy, PolicySpec
 from smolpilot.contracts.observation import Floats
+from smolpilot.contracts.plugins import blamed
 from smolpilot.contracts.policy import Leftover
-from smolpilot.contracts.strangers import blamed
-from smolpilot.shown import LIMIT, plain
 
 
 class GuardedPolicy(Policy):

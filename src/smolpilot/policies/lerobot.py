@@ -21,6 +21,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from smolpilot.common.errors import CheckpointError, SmolpilotError, TransformError, UsageError, did_you_mean
+from smolpilot.common.json_input import read_json_file
+from smolpilot.common.keys import ACTION, IMAGES, PADDING_MASK, STATE, TASK, camera_name, image_key
+from smolpilot.common.safe_text import plain, shown
+from smolpilot.common.statistics import Statistics
 from smolpilot.contracts.observation import HISTORY, Floats, Observation
 from smolpilot.contracts.policy import (
     RANDOM,
@@ -32,19 +37,14 @@ from smolpilot.contracts.policy import (
     PolicyOptions,
     PolicySpec,
 )
-from smolpilot.errors import CheckpointError, SmolpilotError, TransformError, UsageError, did_you_mean
-from smolpilot.json_input import read_json_file
-from smolpilot.keys import ACTION, IMAGES, PADDING_MASK, STATE, TASK, camera_name, image_key
-from smolpilot.policy.finite import finite_chunk
-from smolpilot.policy.images import to_unit_range
-from smolpilot.policy.loading import choose_device
-from smolpilot.policy.locate import CONFIG
-from smolpilot.policy.policy import network_sizes
-from smolpilot.shown import plain, shown
-from smolpilot.statistics import Statistics
+from smolpilot.smolvla.checkpoint.loading import choose_device
+from smolpilot.smolvla.checkpoint.locate import CONFIG
+from smolpilot.smolvla.policy import network_sizes
+from smolpilot.smolvla.transforms.finite import finite_chunk
+from smolpilot.smolvla.transforms.images import to_unit_range
 
+from .checked_observations import check_cameras, has_picture, read_instruction, read_state, refuse_previous
 from .pairing import pair
-from .reading import check_cameras, has_picture, read_instruction, read_state, refuse_previous
 
 BEFORE, AFTER = "policy_preprocessor.json", "policy_postprocessor.json"
 _INSTALL = "pip install 'smolpilot[lerobot]'"

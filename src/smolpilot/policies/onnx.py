@@ -15,6 +15,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from smolpilot.common.errors import CheckpointError, NotFiniteError, SmolpilotError, TransformError, UsageError
+from smolpilot.common.json_input import read_json_file
+from smolpilot.common.keys import TASK
+from smolpilot.common.safe_text import plain, shown
 from smolpilot.contracts.observation import Floats, Observation
 from smolpilot.contracts.policy import (
     RANDOM,
@@ -26,14 +30,17 @@ from smolpilot.contracts.policy import (
     PolicyOptions,
     PolicySpec,
 )
-from smolpilot.errors import CheckpointError, NotFiniteError, SmolpilotError, TransformError, UsageError
-from smolpilot.json_input import read_json_file
-from smolpilot.keys import TASK
 from smolpilot.robots import RobotProfile, list_profiles
-from smolpilot.shown import plain, shown
 
+from .checked_observations import (
+    check_cameras,
+    has_picture,
+    read_image,
+    read_instruction,
+    read_state,
+    refuse_previous,
+)
 from .pairing import pair
-from .reading import check_cameras, has_picture, read_image, read_instruction, read_state, refuse_previous
 
 FACTS = "policy.json"
 _FORMAT = 1

@@ -7,16 +7,16 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from smolpilot.common.errors import CheckpointError, SmolpilotError, UsageError, did_you_mean
+from smolpilot.common.safe_text import LIMIT, plain
 from smolpilot.contracts import POLICIES, Embodiment, Policy, PolicyOptions, PolicySpec
+from smolpilot.contracts.plugins import blamed
 from smolpilot.contracts.policy import TOKENS, TWO_STAGE
-from smolpilot.contracts.strangers import blamed
-from smolpilot.errors import CheckpointError, SmolpilotError, UsageError, did_you_mean
-from smolpilot.shown import LIMIT, plain
 
 from .shipped import SHIPPED
 
 if TYPE_CHECKING:
-    from smolpilot.policy.locate import Located
+    from smolpilot.smolvla.checkpoint.locate import Located
 
 SMOLVLA = "smolvla"
 _DEFAULTS = PolicyOptions()
@@ -31,7 +31,7 @@ def open_policy(source: str | Path, options: PolicyOptions = _DEFAULTS, embodime
     paired with the policy's now, and `spec.facts` says how. Raises UsageError for what names no policy or does not fit,
     CheckpointError for a folder that cannot be loaded, HubError.
     """
-    from smolpilot.policy.locate import existing, looks_like_hub_id
+    from smolpilot.smolvla.checkpoint.locate import existing, looks_like_hub_id
 
     text = str(source)
     names = POLICIES.names()
@@ -75,8 +75,8 @@ def _of_name(name: str, source: str, options: PolicyOptions, embodiment: Embodim
 
 def _open_folder(source: str, options: PolicyOptions, embodiment: Embodiment | None) -> Policy:
     """The policy of a folder, by the files that it holds."""
-    from smolpilot.pointers import followed
-    from smolpilot.policy.locate import EXPORT, locate
+    from smolpilot.common.links import followed
+    from smolpilot.smolvla.checkpoint.locate import EXPORT, locate
 
     folder = followed(Path(source).expanduser())
     if (folder / EXPORT).is_file():
@@ -99,8 +99,8 @@ def _open_smolvla(source: str, options: PolicyOptions, embodiment: Embodiment | 
 
 def _type(located: Located) -> str:
     """LeRobot's name for the kind of policy in a checkpoint folder; what has none is left to SmolVLA's loader."""
-    from smolpilot.policy.json_file import read_json
-    from smolpilot.policy.locate import CONFIG
+    from smolpilot.smolvla.checkpoint.json_file import read_json
+    from smolpilot.smolvla.checkpoint.locate import CONFIG
 
     path = located.folder / CONFIG
     found = read_json(path).get("type") if path.is_file() else None

@@ -5,17 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import get_args
 
+from smolpilot.common.errors import ProfileError, UsageError, did_you_mean
+from smolpilot.common.waiting import working
+from smolpilot.common.words import listed_joints
 from smolpilot.contracts import Embodiment, Policy, PolicyOptions
 from smolpilot.contracts.policy import EngineMode
-from smolpilot.errors import ProfileError, UsageError, did_you_mean
 from smolpilot.inference import prepare
-from smolpilot.policy import Policy as SmolVLAPolicy
-from smolpilot.policy import load_policy
-from smolpilot.policy.cameras import TYPED, pair_cameras
-from smolpilot.policy.create import randomize_weights
 from smolpilot.robots import JointLayout, map_joints
-from smolpilot.waiting import working
-from smolpilot.words import listed_joints
+from smolpilot.smolvla import Policy as SmolVLAPolicy
+from smolpilot.smolvla import load_policy
+from smolpilot.smolvla.create import randomize_weights
+from smolpilot.smolvla.transforms.cameras import TYPED, pair_cameras
 
 _MODES: tuple[str, ...] = get_args(EngineMode.__value__)
 

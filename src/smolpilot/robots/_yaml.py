@@ -8,9 +8,17 @@ from typing import Any
 import pydantic
 import yaml
 
-from smolpilot.errors import ProfileError, did_you_mean
-from smolpilot.shown import shown
-from smolpilot.yaml_lines import DoubledKeyError, Location, NoMappingError, line_of, problem_of, read_mapping, spell
+from smolpilot.common.errors import ProfileError, did_you_mean
+from smolpilot.common.safe_text import shown
+from smolpilot.common.yaml_lines import (
+    DoubledKeyError,
+    Location,
+    NoMappingError,
+    line_of,
+    problem_of,
+    read_mapping,
+    spell,
+)
 
 
 def read_yaml(text: str, where: str) -> tuple[dict[str, Any], dict[Location, int]]:

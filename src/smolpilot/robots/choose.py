@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from smolpilot.errors import ProfileError
-from smolpilot.keys import ACTION, STATE
+from smolpilot.common.errors import ProfileError
+from smolpilot.common.keys import ACTION, STATE
 
 from .layout import FrameLayout, map_layout
 from .mapping import JointLayout, made_up

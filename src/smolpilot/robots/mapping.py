@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from smolpilot.errors import ProfileError, did_you_mean
+from smolpilot.common.errors import ProfileError, did_you_mean
 
 from .profile import Joint, spellings
 from .units import Unit, factor

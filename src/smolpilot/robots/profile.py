@@ -12,9 +12,9 @@ from typing import Annotated, Any, Literal, Protocol
 import pydantic
 import yaml
 
-from smolpilot.errors import ProfileError, did_you_mean
-from smolpilot.words import sized
-from smolpilot.yaml_lines import MAX_BYTES
+from smolpilot.common.errors import ProfileError, did_you_mean
+from smolpilot.common.words import sized
+from smolpilot.common.yaml_lines import MAX_BYTES
 
 from ._yaml import find_problem, read_yaml
 from .units import SPELLINGS, Unit

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from smolpilot.common.errors import UsageError
+from smolpilot.common.keys import STATE, TASK
 from smolpilot.environments.tabletop import ScriptedExpert, TabletopEnv, make_tabletop
 from smolpilot.environments.tabletop.adapter import Tabletop
-from smolpilot.errors import UsageError
-from smolpilot.keys import STATE, TASK
 
 
 def play(env: Tabletop, expert: ScriptedExpert | None, seed: int, instruction: str | None = None):

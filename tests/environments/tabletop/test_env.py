@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
+from smolpilot.common.errors import UsageError
+from smolpilot.common.keys import STATE, TASK
 from smolpilot.environments.tabletop import ScriptedExpert, TabletopEnv
 from smolpilot.environments.tabletop.env import TIME_LIMIT
 from smolpilot.environments.tabletop.scene import BLOCK_SIDE
-from smolpilot.errors import UsageError
-from smolpilot.keys import STATE, TASK
 
 
 class _Blind(TabletopEnv):

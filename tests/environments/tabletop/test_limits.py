@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from smolpilot.common.errors import DatasetError, UsageError
 from smolpilot.environments.tabletop import TabletopEnv
-from smolpilot.environments.tabletop import record as module
-from smolpilot.environments.tabletop.record import record
-from smolpilot.errors import DatasetError, UsageError
+from smolpilot.environments.tabletop import recording as module
+from smolpilot.environments.tabletop.recording import record
 
 # Recording gives up after so many misses in a row.
 PATIENCE = 20

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from smolpilot.common.errors import UsageError
 from smolpilot.datasets import open_dataset
 from smolpilot.environments.tabletop import ScriptedExpert, TabletopEnv, arm
-from smolpilot.environments.tabletop.record import demonstrate, record
-from smolpilot.errors import UsageError
+from smolpilot.environments.tabletop.recording import demonstrate, record
 
 NOISE = 0.04
 

@@ -13,19 +13,19 @@ import onnx
 import pytest
 import torch
 
-from smolpilot.errors import CheckpointError, UsageError
-from smolpilot.evaluation.policy_frames import recorded_frames
+from smolpilot.common.errors import CheckpointError, UsageError
+from smolpilot.common.keys import ACTION, STATE, TASK, image_key
+from smolpilot.evaluation.offline.policy_frames import recorded_frames
 from smolpilot.inference.export import exporting
 from smolpilot.inference.export.exporting import export_policy
 from smolpilot.inference.export.parity import load_example
 from smolpilot.inference.onnx_graphs.runtimes import openvino_core
-from smolpilot.keys import ACTION, STATE, TASK, image_key
-from smolpilot.policy import Policy, SmolVLA, Transform, Transforms
-from smolpilot.policy.byte_tokenizer import byte_level_tokenizer
-from smolpilot.policy.config import PolicyConfig
-from smolpilot.policy.presets import preset
+from smolpilot.smolvla import Policy, SmolVLA, Transform, Transforms
+from smolpilot.smolvla.config import PolicyConfig
+from smolpilot.smolvla.presets import preset
+from smolpilot.smolvla.transforms.byte_tokenizer import byte_level_tokenizer
 
-from ...policy.helpers_new_transforms import DeltaActions, Politely, UpsideDown, with_extra
+from ...smolvla.helpers_new_transforms import DeltaActions, Politely, UpsideDown, with_extra
 from ..helpers_engine import has_dot_products
 
 SPECIAL: dict[str, Any] = {

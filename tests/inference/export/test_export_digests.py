@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from smolpilot.evaluation.policy_frames import recorded_frames
+from smolpilot.evaluation.offline.policy_frames import recorded_frames
 from smolpilot.inference.export.exporting import export_policy
 from smolpilot.inference.export.parity import load_example
-from smolpilot.policy import Policy
+from smolpilot.smolvla import Policy
 
 FILES = [
     "policy.json",

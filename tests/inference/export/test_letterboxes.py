@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from smolpilot.inference.export import example
-from smolpilot.policy.images import bytes_to_unit_range, letterbox, to_network_range
+from smolpilot.smolvla.transforms.images import bytes_to_unit_range, letterbox, to_network_range
 
 SIDES = (1, 2, 3, 5, 7, 16, 31, 33, 47, 48, 49, 63, 64, 65, 97, 129, 240, 333, 640, 1081)
 # In single precision torch places a pixel to about one ten-millionth of the side: so much of a step from -1 to 1.

@@ -12,16 +12,16 @@ import numpy as np
 import pytest
 import torch
 
-from smolpilot.errors import UsageError
+from smolpilot.common.errors import UsageError
 from smolpilot.inference import prepare
 from smolpilot.inference.backend import EngineSpec
 from smolpilot.inference.backends import openvino_backend
 from smolpilot.inference.guidance import make_guidance
+from smolpilot.inference.networks.plain import PlainNetwork
 from smolpilot.inference.onnx_graphs import open_network
 from smolpilot.inference.onnx_graphs.runtimes import openvino_core
-from smolpilot.inference.plain import PlainNetwork
-from smolpilot.policy.inputs import PolicyInputs
-from smolpilot.policy.model import SmolVLA
+from smolpilot.smolvla.network.inputs import PolicyInputs
+from smolpilot.smolvla.network.model import SmolVLA
 
 _helpers = importlib.util.spec_from_file_location("helpers_engine", Path(__file__).parents[1] / "helpers_engine.py")
 assert _helpers is not None

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from smolpilot.errors import UsageError
+from smolpilot.common.errors import UsageError
 from smolpilot.training import TrainOptions
 from smolpilot.training.stages.plan import Gate, Simulation, absolute, load_plan, plan_text
-from smolpilot.training.stages.setup import merge_defaults
+from smolpilot.training.stages.stage_options import merge_defaults
 
 GOOD = """
 defaults:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from smolpilot.errors import UsageError
+from smolpilot.common.errors import UsageError
 from smolpilot.training.stages.plan import Plan, load_plan
 
 GOOD = """

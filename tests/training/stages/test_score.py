@@ -8,15 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from smolpilot.common.errors import UsageError
+from smolpilot.common.keys import ACTION, STATE, TASK, image_key
 from smolpilot.datasets import DatasetWriter, open_dataset
 from smolpilot.environments import shipped
-from smolpilot.errors import UsageError
-from smolpilot.keys import ACTION, STATE, TASK, image_key
 from smolpilot.training import TrainOptions
-from smolpilot.training.parts import Part, open_parts
-from smolpilot.training.sources import Source
+from smolpilot.training.data.run_datasets import Part, open_parts
+from smolpilot.training.data.sources import Source
 from smolpilot.training.stages.plan import Plan, Scoring, Simulation, Stage
-from smolpilot.training.stages.report import make_document, markdown, tables
 from smolpilot.training.stages.score import (
     Scale,
     TaskScore,
@@ -26,6 +25,7 @@ from smolpilot.training.stages.score import (
     score_task,
     simulation_of,
 )
+from smolpilot.training.stages.stages_report import make_document, markdown, tables
 
 from ...evaluation.helpers_world import CART, Driver, Line, obedient
 

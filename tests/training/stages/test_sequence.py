@@ -17,18 +17,18 @@ import torch
 from safetensors.torch import load_file
 
 from smolpilot.cli.main import main
+from smolpilot.common.errors import TrainingError, UsageError
+from smolpilot.common.keys import ACTION
 from smolpilot.datasets import DatasetWriter, open_dataset
-from smolpilot.errors import TrainingError, UsageError
 from smolpilot.evaluation import embodiment_of, evaluate
-from smolpilot.keys import ACTION
-from smolpilot.metrics import chunk_errors
+from smolpilot.evaluation.metrics import chunk_errors
 from smolpilot.policies import open_policy
-from smolpilot.policy import load_policy, new_policy, save_bundle
 from smolpilot.robots import RobotProfile
+from smolpilot.smolvla import load_policy, new_policy, save_bundle
 from smolpilot.training import TrainOptions, train
-from smolpilot.training.run_folder import load_config
+from smolpilot.training.run.run_folder import load_config
+from smolpilot.training.run.status import run_status
 from smolpilot.training.stages.plan import load_plan, plan_text
-from smolpilot.training.status import run_status
 
 DEFAULTS = """
 defaults:
@@ -162,7 +162,7 @@ def test_a_killed_sequence_goes_on_in_its_stage_and_ends_in_the_same_bits(
 ) -> None:
     out = tmp_path / "out"
     script = (
-        "import os, signal, sys; from smolpilot.cli.main import main; from smolpilot.training.loop import Trainer\n"
+        "import os, signal, sys; from smolpilot.cli.main import main; from smolpilot.training.run.loop import Trainer\n"
         "ordinary = Trainer._step\n"
         "def with_kill(self, inputs):\n"
         "    ordinary(self, inputs)\n"

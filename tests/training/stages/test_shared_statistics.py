@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from smolpilot.common.errors import TrainingError, UsageError
+from smolpilot.common.statistics import Statistics
 from smolpilot.datasets import DatasetWriter, open_dataset
-from smolpilot.errors import TrainingError, UsageError
-from smolpilot.policy import new_policy, save_bundle
-from smolpilot.statistics import Statistics
+from smolpilot.smolvla import new_policy, save_bundle
 from smolpilot.training import TrainOptions
-from smolpilot.training.stages.places import Places
 from smolpilot.training.stages.plan import Plan, load_plan
-from smolpilot.training.stages.setup import open_stages, shared_statistics, stage_options
+from smolpilot.training.stages.sequence_paths import Places
+from smolpilot.training.stages.stage_options import open_stages, shared_statistics, stage_options
 
 JOINTS = ["pan", "lift"]
 

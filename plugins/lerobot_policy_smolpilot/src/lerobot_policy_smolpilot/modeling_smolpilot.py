@@ -12,11 +12,11 @@ from lerobot.policies.pretrained import PreTrainedPolicy
 from lerobot.utils.constants import ACTION, OBS_LANGUAGE_ATTENTION_MASK, OBS_LANGUAGE_TOKENS, OBS_STATE
 from torch import Tensor
 
+from smolpilot.common.keys import PADDING_MASK, image_key
 from smolpilot.inference import prepare
 from smolpilot.inference.guidance import make_guidance
-from smolpilot.keys import PADDING_MASK, image_key
-from smolpilot.policy.inputs import PolicyInputs
-from smolpilot.policy.processed import Processed
+from smolpilot.smolvla.network.inputs import PolicyInputs
+from smolpilot.smolvla.transforms.processed import Processed
 
 from .configuration_smolpilot import SmolpilotConfig
 

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from smolpilot.cli.parsing.progress import progress_bar
 from smolpilot.cli.parsing.verbs import Verb
-from smolpilot.option_types import Few, Flag, Pairs
-from smolpilot.shown import json_text, plain
-from smolpilot.words import numbered
+from smolpilot.common.option_types import Few, Flag, Pairs
+from smolpilot.common.safe_text import json_text, plain
+from smolpilot.common.words import numbered
 
 from .edits import Place
 
 if TYPE_CHECKING:
-    from smolpilot.datasets.audit import Audit, Finding
+    from smolpilot.datasets.check import Audit, Finding
 
 _STYLES = {"error": "bold red", "warning": "yellow", "info": "cyan"}
 _SHOWN = 3
@@ -52,8 +52,8 @@ class CheckOptions:
 
 def run(options: CheckOptions) -> int:
     """Check; 0 sound, 1 errors found."""
-    from smolpilot.atomic import refuse_other_page, write_text_atomic
-    from smolpilot.datasets.audit import audit
+    from smolpilot.common.atomic import refuse_other_page, write_text_atomic
+    from smolpilot.datasets.check import audit
 
     if options.html is not None:
         refuse_other_page(options.html, _GENERATOR, options.path.expanduser())
@@ -63,7 +63,7 @@ def run(options: CheckOptions) -> int:
         )
     failed = result.failed(strict=options.strict)
     if options.html is not None:
-        from smolpilot.datasets.audit.page import render
+        from smolpilot.datasets.check.page import render
 
         page = render(result)
         # Again: a check takes its time, and others may write meanwhile.
@@ -79,9 +79,9 @@ def run(options: CheckOptions) -> int:
 def _print(result: Audit, options: CheckOptions) -> None:
     from rich.text import Text
 
-    from smolpilot.datasets.audit.findings import collapsed, count
-    from smolpilot.datasets.audit.rules import GROUPS
-    from smolpilot.terminal import Terminal
+    from smolpilot.common.terminal import Terminal
+    from smolpilot.datasets.tolerant.findings import collapsed, count
+    from smolpilot.datasets.tolerant.rules import GROUPS
 
     console = Terminal()
     facts = result.facts()
@@ -126,14 +126,14 @@ def _robot(facts: dict[str, Any]) -> str:
 
 
 def _episodes(numbers: list[int]) -> str:
-    from smolpilot.datasets.audit.subject import ranges
+    from smolpilot.datasets.check.context import ranges
 
     return f": episode{'s' if len(numbers) > 1 else ''} {ranges(numbers)}" if numbers else ""
 
 
 def _fixes(findings: list[Finding]) -> list[str]:
     """The commands for a code, each for all of its episodes."""
-    from smolpilot.datasets.audit.findings import one_fix
+    from smolpilot.datasets.tolerant.findings import one_fix
 
     groups: dict[str, tuple[list[Finding], list[int]]] = {}
     for found in findings:

@@ -10,15 +10,15 @@ import tyro
 
 from smolpilot.cli.parsing.progress import progress_bar
 from smolpilot.cli.parsing.verbs import Verb
-from smolpilot.machine import cores
-from smolpilot.option_types import AnyAmount, Few, Flag, Size
-from smolpilot.shown import json_text
-from smolpilot.words import numbered
+from smolpilot.common.machine import cores
+from smolpilot.common.option_types import AnyAmount, Few, Flag, Size
+from smolpilot.common.safe_text import json_text
+from smolpilot.common.words import numbered
 
 from .proof import print_proof
 
 if TYPE_CHECKING:
-    from smolpilot.datasets.rewrite.comparison import Comparison
+    from smolpilot.datasets.copy.proof.comparison import Comparison
 
 
 @dataclass

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Literal
 
 from smolpilot.cli.parsing.progress import progress_bar
 from smolpilot.cli.parsing.verbs import Verb
-from smolpilot.machine import cores
-from smolpilot.option_types import Amount, Few, Flag
-from smolpilot.shown import json_text
-from smolpilot.words import numbered
+from smolpilot.common.machine import cores
+from smolpilot.common.option_types import Amount, Few, Flag
+from smolpilot.common.safe_text import json_text
+from smolpilot.common.words import numbered
 
 from .edits import CopyOptions, FeatureOptions, facts_of, first_ten, say_warnings, without_of
 from .proof import print_proof
 
 if TYPE_CHECKING:
-    from smolpilot.datasets.rewrite import RewriteReport
+    from smolpilot.datasets.copy import RewriteReport
 
 
 @dataclass(kw_only=True)
@@ -47,7 +47,7 @@ class ConvertOptions(FeatureOptions, CopyOptions):
 def run(options: ConvertOptions) -> None:
     """Convert and print the proof."""
     from smolpilot.datasets.convert import convert
-    from smolpilot.datasets.rewrite import RewriteOptions
+    from smolpilot.datasets.copy import RewriteOptions
 
     settings = RewriteOptions(
         version=options.to,

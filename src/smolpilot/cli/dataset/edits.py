@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from smolpilot.machine import cores
-from smolpilot.option_types import Few, Flag
-from smolpilot.shown import json_text
-from smolpilot.words import numbered
+from smolpilot.common.machine import cores
+from smolpilot.common.option_types import Few, Flag
+from smolpilot.common.safe_text import json_text
+from smolpilot.common.words import numbered
 
 if TYPE_CHECKING:
+    from smolpilot.datasets.copy import RewriteReport
     from smolpilot.datasets.edit import EditSettings
-    from smolpilot.datasets.rewrite import RewriteReport
 
 Place = tyro.conf.Positional[Path]
 Destination = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DST")]

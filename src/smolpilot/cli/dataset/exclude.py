@@ -24,7 +24,7 @@ class ExcludeOptions(EditOptions, CopyOptions):
 def run(options: ExcludeOptions) -> None:
     """Write the copy."""
     from smolpilot.datasets.edit import exclude
-    from smolpilot.datasets.meta import read_meta
+    from smolpilot.datasets.format.meta import read_meta
     from smolpilot.datasets.splits import parse_episodes
 
     meta = read_meta(options.src, trainable=False, without=without_of(options, options.src))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from smolpilot.cli.parsing.tables import table
 from smolpilot.cli.parsing.verbs import Verb
-from smolpilot.shown import json_text, plain
+from smolpilot.common.safe_text import json_text, plain
 
 from .edits import LookOptions
 
@@ -36,7 +36,7 @@ def run(options: InfoOptions) -> None:
 
 
 def _print(summary: dict[str, Any]) -> None:
-    from smolpilot.terminal import Terminal
+    from smolpilot.common.terminal import Terminal
 
     console = Terminal()
     console.print(summary["path"], style="bold", soft_wrap=True)

@@ -10,7 +10,7 @@ import tyro
 
 from smolpilot.cli.parsing.progress import progress_bar
 from smolpilot.cli.parsing.verbs import Verb
-from smolpilot.errors import UsageError
+from smolpilot.common.errors import UsageError
 
 from .edits import Destination, EditOptions, report_results, settings_of, without_of
 
@@ -34,7 +34,7 @@ class MergeOptions(EditOptions):
 def run(options: MergeOptions) -> None:
     """Write the merged dataset."""
     from smolpilot.datasets.edit import merge
-    from smolpilot.datasets.meta import read_meta
+    from smolpilot.datasets.format.meta import read_meta
 
     missing = next((path for path in options.src if not path.expanduser().exists()), None)
     if missing is not None and options.dst.expanduser().exists():

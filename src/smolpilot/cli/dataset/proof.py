@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from smolpilot.datasets.rewrite.comparison import Comparison
+    from smolpilot.datasets.copy.proof.comparison import Comparison
 
 
 def print_proof(result: Comparison, title: str) -> None:

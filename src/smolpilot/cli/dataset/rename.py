@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from smolpilot.cli.parsing.progress import progress_bar
 from smolpilot.cli.parsing.verbs import Verb
-from smolpilot.option_types import Pairs
+from smolpilot.common.option_types import Pairs
 
 from .edits import CopyOptions, WriteOptions, report_results, settings_of
 
@@ -26,7 +26,7 @@ class RenameOptions(WriteOptions, CopyOptions):
 def run(options: RenameOptions) -> None:
     """Write the copy."""
     from smolpilot.datasets.edit import rename_features
-    from smolpilot.datasets.meta import read_meta
+    from smolpilot.datasets.format.meta import read_meta
 
     meta = read_meta(options.src, trainable=False)
     with progress_bar() as progress:

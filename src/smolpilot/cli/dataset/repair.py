@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 from smolpilot.cli.parsing.progress import progress_bar
 from smolpilot.cli.parsing.verbs import Verb
-from smolpilot.option_types import Few, Flag
-from smolpilot.shown import json_text
-from smolpilot.words import numbered
+from smolpilot.common.option_types import Few, Flag
+from smolpilot.common.safe_text import json_text
+from smolpilot.common.words import numbered
 
 from .edits import CopyOptions, FeatureOptions
 
 if TYPE_CHECKING:
+    from smolpilot.common.terminal import Terminal
     from smolpilot.datasets.repair import RepairReport
-    from smolpilot.terminal import Terminal
 
 
 @dataclass(kw_only=True)
@@ -51,8 +51,8 @@ def run(options: RepairOptions) -> int:
 
 
 def _print(report: RepairReport, options: RepairOptions) -> None:
-    from smolpilot.datasets.audit.findings import count
-    from smolpilot.terminal import Terminal
+    from smolpilot.common.terminal import Terminal
+    from smolpilot.datasets.tolerant.findings import count
 
     console, plan = Terminal(), report.plan
     counts = count(report.before.findings)

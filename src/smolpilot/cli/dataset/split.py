@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from smolpilot.cli.parsing.progress import progress_bar
 from smolpilot.cli.parsing.verbs import Verb
-from smolpilot.option_types import Pairs, Seed
+from smolpilot.common.option_types import Pairs, Seed
 
 from .edits import CopyOptions, EditOptions, report_results, settings_of, without_of
 
@@ -27,7 +27,7 @@ class SplitOptions(EditOptions, CopyOptions):
 def run(options: SplitOptions) -> None:
     """Write the parts."""
     from smolpilot.datasets.edit import plan_parts, split
-    from smolpilot.datasets.meta import read_meta
+    from smolpilot.datasets.format.meta import read_meta
     from smolpilot.datasets.splits import episode_ranges
 
     meta = read_meta(options.src, trainable=False, without=without_of(options, options.src))

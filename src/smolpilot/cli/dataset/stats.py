@@ -8,21 +8,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from smolpilot.atomic import refuse_existing
 from smolpilot.cli.parsing.progress import progress_bar
 from smolpilot.cli.parsing.tables import table
 from smolpilot.cli.parsing.verbs import Verb
-from smolpilot.machine import cores
-from smolpilot.option_types import Few, Flag
-from smolpilot.shown import LIMIT, json_text, plain
-from smolpilot.words import numbered
+from smolpilot.common.atomic import refuse_existing
+from smolpilot.common.machine import cores
+from smolpilot.common.option_types import Few, Flag
+from smolpilot.common.safe_text import LIMIT, json_text, plain
+from smolpilot.common.words import numbered
 
 from .edits import LookOptions
 
 if TYPE_CHECKING:
-    from smolpilot.datasets.meta import DatasetMeta
-    from smolpilot.datasets.recompute import Deviation
-    from smolpilot.statistics import Statistics
+    from smolpilot.common.statistics import Statistics
+    from smolpilot.datasets.format.meta import DatasetMeta
+    from smolpilot.datasets.statistics.recompute import Deviation
 
 _SHOWN = ("mean", "std", "min", "max", "q01", "q99")
 
@@ -58,8 +58,8 @@ def run(options: StatsOptions) -> int:
         refuse_existing(options.out, "files", options.path.expanduser())
     result = _compute(options)
     if options.out is not None and result.data is not None:
-        from smolpilot.atomic import write_text_atomic
-        from smolpilot.statistics import statistics_to_json
+        from smolpilot.common.atomic import write_text_atomic
+        from smolpilot.common.statistics import statistics_to_json
 
         write_text_atomic(options.out, statistics_to_json(result.data))
     if options.json:
@@ -71,11 +71,11 @@ def run(options: StatsOptions) -> int:
 
 def _compute(options: StatsOptions) -> _Result:
     from smolpilot.datasets import read_meta
+    from smolpilot.datasets.format.meta import usable
     from smolpilot.datasets.left_out import say_left_out
-    from smolpilot.datasets.meta import usable
-    from smolpilot.datasets.recompute import find_deviations, recompute_statistics
-    from smolpilot.datasets.tables import load_tables
-    from smolpilot.datasets.units import find_profile, joint_units
+    from smolpilot.datasets.read.joint_units import find_profile, joint_units
+    from smolpilot.datasets.read.tables import load_tables
+    from smolpilot.datasets.statistics.recompute import find_deviations, recompute_statistics
 
     jobs, compute = options.jobs or cores(), options.recompute or options.out is not None
     meta = usable(read_meta(options.path, trainable=False, complete=compute))
@@ -95,7 +95,7 @@ def _compute(options: StatsOptions) -> _Result:
 
 
 def _document(result: _Result) -> dict[str, Any]:
-    from smolpilot.datasets.recompute import joint_names
+    from smolpilot.datasets.statistics.recompute import joint_names
 
     meta, data = result.meta, result.data
     features = {}
@@ -135,7 +135,7 @@ def _plain(stats: dict[str, Any]) -> dict[str, list[float]]:
 
 
 def _where(meta: DatasetMeta, entry: Deviation) -> str:
-    from smolpilot.datasets.recompute import joint_names
+    from smolpilot.datasets.statistics.recompute import joint_names
 
     if entry.stat == "count":
         return "all"
@@ -151,8 +151,8 @@ def _size(stats: dict[str, Any]) -> int | None:
 def _print(result: _Result, out: Path | None) -> None:
     from rich.text import Text
 
-    from smolpilot.datasets.recompute import is_index
-    from smolpilot.terminal import Terminal
+    from smolpilot.common.terminal import Terminal
+    from smolpilot.datasets.statistics.recompute import is_index
 
     # Into a file or pipe tables are written as wide as they are.
     console = Terminal(width=None if sys.stdout.isatty() else 180)
@@ -178,7 +178,7 @@ def _print(result: _Result, out: Path | None) -> None:
 
 
 def _table(result: _Result, name: str) -> Any:
-    from smolpilot.datasets.recompute import joint_names
+    from smolpilot.datasets.statistics.recompute import joint_names
 
     stored, data = result.meta.statistics.get(name, {}), (result.data or {}).get(name)
     units = result.units.get(name)

@@ -12,16 +12,16 @@ import tyro
 from smolpilot.cli.parsing.progress import progress_bar
 from smolpilot.cli.parsing.tables import table
 from smolpilot.cli.parsing.verbs import Verb
-from smolpilot.errors import UsageError
-from smolpilot.option_types import Flag, Pairs
-from smolpilot.shown import json_text, plain
+from smolpilot.common.errors import UsageError
+from smolpilot.common.option_types import Flag, Pairs
+from smolpilot.common.safe_text import json_text, plain
 
 from .edits import EditOptions, Place, report_results, settings_of, without_of
 
 if TYPE_CHECKING:
+    from smolpilot.datasets.copy import Progress, RewriteReport
     from smolpilot.datasets.edit import Instruction
-    from smolpilot.datasets.meta import DatasetMeta
-    from smolpilot.datasets.rewrite import Progress, RewriteReport
+    from smolpilot.datasets.format.meta import DatasetMeta
 
 _MOST_ROWS = 1_000
 _MOST_LETTERS = 500
@@ -51,7 +51,7 @@ class TasksOptions(EditOptions):
 def run(options: TasksOptions) -> None:
     """List the instructions, or write the copy."""
     from smolpilot.datasets.edit import list_instructions
-    from smolpilot.datasets.meta import read_meta
+    from smolpilot.datasets.format.meta import read_meta
 
     changes = {"--rename": options.rename, "--set": options.set, "--undo": options.undo}
     given = [name for name, value in changes.items() if value]
@@ -101,8 +101,8 @@ def _list(found: Sequence[Instruction], as_json: bool) -> None:
     if as_json:
         print(json_text({"instructions": _document(found)}))
         return
+    from smolpilot.common.terminal import Terminal
     from smolpilot.datasets.splits import episode_ranges
-    from smolpilot.terminal import Terminal
 
     columns = ("index", "instruction", "episodes", "frames", "which")
     rows = table(*columns, numbers=("index", "episodes", "frames"), title="Instructions")

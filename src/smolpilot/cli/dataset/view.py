@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from smolpilot.cli.parsing.progress import progress_bar
 from smolpilot.cli.parsing.verbs import Verb
-from smolpilot.errors import UsageError
-from smolpilot.option_types import Flag
-from smolpilot.shown import json_text
-from smolpilot.words import numbered
+from smolpilot.common.errors import UsageError
+from smolpilot.common.option_types import Flag
+from smolpilot.common.safe_text import json_text
+from smolpilot.common.words import numbered
 
 from .edits import LookOptions
 
@@ -39,9 +39,9 @@ class ViewOptions(LookOptions):
 def run(options: ViewOptions) -> None:
     """Write the page."""
     from smolpilot.datasets import parse_episodes, read_meta
+    from smolpilot.datasets.format.meta import usable
     from smolpilot.datasets.left_out import say_left_out
-    from smolpilot.datasets.meta import usable
-    from smolpilot.datasets.units import find_profile, joint_units
+    from smolpilot.datasets.read.joint_units import find_profile, joint_units
     from smolpilot.datasets.view import read_findings, write_page
 
     meta = usable(read_meta(options.path, trainable=False, complete=False))
@@ -61,7 +61,7 @@ def run(options: ViewOptions) -> None:
     findings = read_findings(options.findings) if options.findings is not None else None
     with progress_bar() as progress:
         if findings is None and options.check:
-            from smolpilot.datasets.audit import audit
+            from smolpilot.datasets.check import audit
 
             findings = audit(options.path, robot=options.robot, progress=progress).findings
         summary = write_page(meta, out, episodes=chosen, findings=findings, profile=profile, progress=progress)

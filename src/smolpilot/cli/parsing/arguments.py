@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 import tyro
 
-from smolpilot.errors import UsageError, did_you_mean
+from smolpilot.common.errors import UsageError, did_you_mean
 
 _NUMBERS = ("-inf", "-nan", "-infinity")
 HELP = ("h", "help", "help_all")

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from smolpilot.errors import UsageError, did_you_mean
+from smolpilot.common.errors import UsageError, did_you_mean
 
 from .arguments import Field, Given, fields_of, is_known, split_words
 from .foreign_table import Absent, Answer, Ours, Table, Unneeded, table_of

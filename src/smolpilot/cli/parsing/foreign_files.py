@@ -7,7 +7,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from smolpilot.errors import UsageError
+from smolpilot.common.errors import UsageError
 
 from .foreign import translated
 
@@ -122,7 +122,7 @@ def _mapping(path: Path) -> dict[str, Any] | None:
     """The file as a mapping; None for what is none, or cannot be read: the reader of YAML says why."""
     import yaml
 
-    from smolpilot.yaml_lines import DoubledKeyError, NoMappingError, read_mapping_file
+    from smolpilot.common.yaml_lines import DoubledKeyError, NoMappingError, read_mapping_file
 
     try:
         values, _ = read_mapping_file(path)

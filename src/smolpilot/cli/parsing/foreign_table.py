@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from smolpilot.json_input import parse_json
+from smolpilot.common.json_input import parse_json
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def _answer(entry: dict[str, Any]) -> Answer | Callable[[str], Answer]:
 
 def _dataset_id(value: str) -> Answer:
     """A hub id: the folder in the cache, where it is there; else the id, which the verb will say how to fetch."""
-    from smolpilot.datasets.missing import cached_folder
+    from smolpilot.datasets.format.missing import cached_folder
 
     found = cached_folder(value) if value else None
     return Ours(_DATASET, (lambda _: [str(found)]) if found else None)
@@ -74,7 +74,7 @@ def _dataset_id(value: str) -> Answer:
 
 def _configuration(value: str) -> Answer:
     """LeRobot's way to resume a run: its weights lie beside the configuration."""
-    from smolpilot.training.run_places import lerobot_checkpoint
+    from smolpilot.training.run.run_paths import lerobot_checkpoint
 
     weights = lerobot_checkpoint(Path(value)) if value else None
     if weights is not None:

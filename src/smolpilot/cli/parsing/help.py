@@ -135,7 +135,7 @@ def _default(field: Field, docs: Mapping[str, str], given: object) -> str:
 
 
 def _spelled(value: Any) -> str:
-    from smolpilot.option_types import AUTO
+    from smolpilot.common.option_types import AUTO
 
     if isinstance(value, Mapping):
         return " ".join(f"{name}={inner}" for name, inner in value.items())

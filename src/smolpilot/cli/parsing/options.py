@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from smolpilot.common.errors import UsageError, did_you_mean
+from smolpilot.common.option_types import check_numbers, check_truths
 from smolpilot.common.renamed import renamed_keys, renamed_words
-from smolpilot.errors import UsageError, did_you_mean
-from smolpilot.option_types import check_numbers, check_truths
-from smolpilot.shown import LIMIT, plain, shown
+from smolpilot.common.safe_text import LIMIT, plain, shown
 
 from .arguments import check_choices, read, spelled
 from .foreign import answer_key, refuse_foreign
@@ -60,7 +60,7 @@ def from_yaml[T](options: type[T], path: Path, *, verb: str = "") -> T:
     # Loaded here: most commands have no YAML file, and a shell user waits for every import.
     import yaml
 
-    from smolpilot.yaml_lines import DoubledKeyError, NoMappingError, problem_of, read_mapping_file, spell
+    from smolpilot.common.yaml_lines import DoubledKeyError, NoMappingError, problem_of, read_mapping_file, spell
 
     if not path.is_file():
         raise UsageError(f"The config file {path} does not exist.", fix="Check the path given to --config.")

@@ -30,7 +30,7 @@ def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
         return
     from rich.progress import MofNCompleteColumn, TaskID, TimeRemainingColumn
 
-    from smolpilot import terminal
+    from smolpilot.common import terminal
 
     bar = terminal.bar(terminal.Terminal(stderr=True), MofNCompleteColumn(), TimeRemainingColumn(), transient=True)
     tasks: dict[str, TaskID] = {}

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from smolpilot.errors import UsageError, did_you_mean
+from smolpilot.common.errors import UsageError, did_you_mean
 from smolpilot.version import __version__
 
 

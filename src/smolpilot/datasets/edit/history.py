@@ -6,9 +6,9 @@ import json
 import shlex
 from typing import Any
 
-from smolpilot.datasets.files import read_json
-from smolpilot.datasets.meta import DatasetMeta
-from smolpilot.errors import DatasetError
+from smolpilot.common.errors import DatasetError
+from smolpilot.datasets.format.files import read_json
+from smolpilot.datasets.format.meta import DatasetMeta
 from smolpilot.version import __version__
 
 HISTORY = "meta/smolpilot_history.json"

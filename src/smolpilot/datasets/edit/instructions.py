@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from smolpilot.datasets.edit.history import left_out, read_history, with_edit
-from smolpilot.datasets.edit.options import EditSettings
-from smolpilot.datasets.meta import DatasetMeta, read_meta
-from smolpilot.datasets.rewrite import EpisodePlan, Progress, RewriteReport, rewrite
-from smolpilot.datasets.rewrite.tables import RowReader, replace_column, rows_of
+from smolpilot.common.errors import DatasetError, UsageError, did_you_mean
+from smolpilot.datasets.copy import EpisodePlan, Progress, RewriteReport, rewrite
+from smolpilot.datasets.copy.tables import RowReader, replace_column, rows_of
+from smolpilot.datasets.format.meta import DatasetMeta, read_meta
 from smolpilot.datasets.splits import episode_ranges
-from smolpilot.errors import DatasetError, UsageError, did_you_mean
+
+from .edit_options import EditSettings
+from .history import left_out, read_history, with_edit
 
 # Edits after which an episode has the number that it had.
 _SAME_EPISODES = ("tasks", "rename")

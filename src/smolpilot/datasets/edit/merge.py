@@ -7,14 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from smolpilot.datasets.edit.history import of_union
-from smolpilot.datasets.edit.options import EditSettings
+from smolpilot.common.errors import DatasetError, UsageError
+from smolpilot.datasets.copy import EpisodePlan, Progress, RewriteReport, rewrite
 from smolpilot.datasets.feature_choice import ALWAYS_KEPT
-from smolpilot.datasets.features import Feature
-from smolpilot.datasets.files import read_json
-from smolpilot.datasets.meta import DatasetMeta
-from smolpilot.datasets.rewrite import EpisodePlan, Progress, RewriteReport, rewrite
-from smolpilot.errors import DatasetError, UsageError
+from smolpilot.datasets.format.features import Feature
+from smolpilot.datasets.format.files import read_json
+from smolpilot.datasets.format.meta import DatasetMeta
+
+from .edit_options import EditSettings
+from .history import of_union
 
 
 def merge(

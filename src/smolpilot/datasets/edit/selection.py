@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-from smolpilot.datasets.edit.history import left_out, with_edit
-from smolpilot.datasets.edit.options import EditSettings
-from smolpilot.datasets.meta import DatasetMeta, unknown_episode
-from smolpilot.datasets.rewrite import EpisodePlan, Progress, RewriteReport, rewrite
+from smolpilot.common.errors import UsageError
+from smolpilot.datasets.copy import EpisodePlan, Progress, RewriteReport, rewrite
+from smolpilot.datasets.format.meta import DatasetMeta, unknown_episode
 from smolpilot.datasets.splits import episode_ranges
-from smolpilot.errors import UsageError
+
+from .edit_options import EditSettings
+from .history import left_out, with_edit
 
 
 def exclude(

@@ -11,15 +11,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from smolpilot.atomic import refuse_existing
-from smolpilot.datasets.edit.history import left_out, with_edit
-from smolpilot.datasets.edit.options import EditSettings
-from smolpilot.datasets.edit.selection import write_episodes
-from smolpilot.datasets.meta import DatasetMeta
-from smolpilot.datasets.rewrite import MANIFEST, Progress, RewriteReport, work_folder
-from smolpilot.datasets.rewrite.work import may_go_on
+from smolpilot.common.atomic import refuse_existing
+from smolpilot.common.errors import UsageError
+from smolpilot.datasets.copy import MANIFEST, Progress, RewriteReport, work_folder
+from smolpilot.datasets.copy.work import may_go_on
+from smolpilot.datasets.format.meta import DatasetMeta
 from smolpilot.datasets.splits import episode_ranges, parse_episodes, split_episodes
-from smolpilot.errors import UsageError
+
+from .edit_options import EditSettings
+from .history import left_out, with_edit
+from .selection import write_episodes
 
 REST = "rest"
 _PLAN = ".plan"

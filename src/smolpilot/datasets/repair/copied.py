@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from smolpilot.datasets.audit import Audit
-from smolpilot.datasets.audit.footage import Clip, Footage
-from smolpilot.datasets.audit.opening import read_recording
-from smolpilot.datasets.audit.scanning import VideoScan
-from smolpilot.datasets.repair.plan import EpisodeRepair, RepairPlan
-from smolpilot.datasets.video_file import VideoFile
+from smolpilot.datasets.check import Audit
+from smolpilot.datasets.check.scan.scanning import VideoScan
+from smolpilot.datasets.check.scan.video_scans import Clip, Footage
+from smolpilot.datasets.media.video_file import VideoFile
+from smolpilot.datasets.tolerant.open import read_recording
+
+from .repair_plan import EpisodeRepair, RepairPlan
 
 
 def copied_footage(before: Audit, plan: RepairPlan, target: Path) -> Footage:

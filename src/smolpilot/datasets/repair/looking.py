@@ -9,26 +9,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from smolpilot.datasets.audit import Audit
-from smolpilot.datasets.audit.check_time import true_rate
-from smolpilot.datasets.audit.declared import INDEX_COLUMNS
-from smolpilot.datasets.audit.findings import ordered
-from smolpilot.datasets.audit.footage import Footage, Progress, film
-from smolpilot.datasets.audit.opening import read_recording
-from smolpilot.datasets.audit.recording import Camera, Recording
-from smolpilot.datasets.audit.run import CHECKS, run_check
-from smolpilot.datasets.audit.scanning import scan_video
-from smolpilot.datasets.audit.subject import Subject, named
+from smolpilot.common.errors import DatasetError, UsageError, did_you_mean
+from smolpilot.common.keys import ACTION, STATE
+from smolpilot.common.words import numbered
 from smolpilot.datasets.beside import files_beside
-from smolpilot.datasets.features import unusable_key, why_no_key
-from smolpilot.datasets.files import lfs_advice
-from smolpilot.datasets.own_meta import require_own_meta
-from smolpilot.datasets.repair.nested import left_aside, nested_recordings
-from smolpilot.datasets.repair.placing import cut_again, place_unclaimed
-from smolpilot.datasets.repair.renaming import apply_names, usual_names
-from smolpilot.errors import DatasetError, UsageError, did_you_mean
-from smolpilot.keys import ACTION, STATE
-from smolpilot.words import numbered
+from smolpilot.datasets.check import Audit
+from smolpilot.datasets.check.checks.check_time import true_rate
+from smolpilot.datasets.check.context import Subject, named
+from smolpilot.datasets.check.run import CHECKS, run_check
+from smolpilot.datasets.check.scan.scanning import scan_video
+from smolpilot.datasets.check.scan.video_scans import Footage, Progress, film
+from smolpilot.datasets.format.features import unusable_key, why_no_key
+from smolpilot.datasets.format.files import lfs_advice
+from smolpilot.datasets.format.own_meta import require_own_meta
+from smolpilot.datasets.tolerant.declared_features import INDEX_COLUMNS
+from smolpilot.datasets.tolerant.findings import ordered
+from smolpilot.datasets.tolerant.found_dataset import Camera, Recording
+from smolpilot.datasets.tolerant.open import read_recording
+
+from .nested import left_aside, nested_recordings
+from .placing import cut_again, place_unclaimed
+from .renaming import apply_names, usual_names
 
 
 @dataclass

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
-from smolpilot.datasets.audit.locating import VIDEO_ENDINGS
-from smolpilot.datasets.audit.recording import Recording
+from smolpilot.datasets.tolerant.found_dataset import Recording
+from smolpilot.datasets.tolerant.paths import VIDEO_ENDINGS
 
 
 def nested_recordings(root: Path) -> list[Path]:

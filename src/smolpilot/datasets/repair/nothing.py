@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import shlex
 
-from smolpilot.datasets.files import lfs_advice
-from smolpilot.datasets.repair.looking import Look
-from smolpilot.datasets.repair.nested import without_end
-from smolpilot.datasets.repair.plan import RepairPlan
-from smolpilot.errors import DatasetError
+from smolpilot.common.errors import DatasetError
+from smolpilot.datasets.format.files import lfs_advice
+
+from .looking import Look
+from .nested import without_end
+from .repair_plan import RepairPlan
 
 _ABSENT = ("file-missing", "file-empty", "parquet-torn", "video-torn", "video-undecodable")
 

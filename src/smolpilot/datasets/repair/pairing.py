@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from smolpilot.datasets.audit.check_time import TOLERANCE_S
-from smolpilot.datasets.audit.footage import Clip
-from smolpilot.datasets.audit.recording import Array, Rows
-from smolpilot.datasets.audit.subject import ranges
+from smolpilot.datasets.check.checks.check_time import TOLERANCE_S
+from smolpilot.datasets.check.context import ranges
+from smolpilot.datasets.check.scan.video_scans import Clip
+from smolpilot.datasets.tolerant.found_dataset import Array, Rows
 
 
 def unpaired(rows: Rows, places: Array, clip: Clip, fps: float) -> str:

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 
-from smolpilot.datasets.audit.footage import Clip, Footage
-from smolpilot.datasets.audit.recording import Recording, Span
-from smolpilot.datasets.audit.scanning import VideoScan
+from smolpilot.datasets.check.scan.scanning import VideoScan
+from smolpilot.datasets.check.scan.video_scans import Clip, Footage
+from smolpilot.datasets.tolerant.found_dataset import Recording, Span
 
 type Stretch = tuple[Path, int, int]
 type Place = tuple[float, float]

@@ -5,21 +5,22 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from smolpilot.datasets.audit import Audit
-from smolpilot.datasets.audit.declared import INDEX_COLUMNS
-from smolpilot.datasets.audit.footage import Clip
-from smolpilot.datasets.audit.recording import Recording, Span
-from smolpilot.datasets.audit.scanning import RATE_TOLERANCE
-from smolpilot.datasets.audit.subject import named
-from smolpilot.datasets.repair.columns import Tables, plan_columns
-from smolpilot.datasets.repair.description import repair_info
-from smolpilot.datasets.repair.episodes import Order, fatal, lacking, new_times, order_rows, place_videos, within
-from smolpilot.datasets.repair.looking import Look
-from smolpilot.datasets.repair.pairing import unpaired
-from smolpilot.datasets.repair.plan import EpisodeRepair, RepairPlan
-from smolpilot.datasets.repair.tasks import assign_tasks
-from smolpilot.datasets.repair.trimming import Trim, pictured_rows, usable_rows
-from smolpilot.keys import ACTION, STATE
+from smolpilot.common.keys import ACTION, STATE
+from smolpilot.datasets.check import Audit
+from smolpilot.datasets.check.context import named
+from smolpilot.datasets.check.scan.scanning import RATE_TOLERANCE
+from smolpilot.datasets.check.scan.video_scans import Clip
+from smolpilot.datasets.tolerant.declared_features import INDEX_COLUMNS
+from smolpilot.datasets.tolerant.found_dataset import Recording, Span
+
+from .looking import Look
+from .pairing import unpaired
+from .repair_plan import EpisodeRepair, RepairPlan
+from .repaired_columns import Tables, plan_columns
+from .repaired_episodes import Order, fatal, lacking, new_times, order_rows, place_videos, within
+from .repaired_info import repair_info
+from .repaired_tasks import assign_tasks
+from .trimming import Trim, pictured_rows, usable_rows
 
 # Errors of kept episodes, or of the whole, that no copy of the recording can put right.
 _BEYOND = {

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from smolpilot.datasets.audit.declared import INDEX_COLUMNS
-from smolpilot.datasets.audit.footage import Footage
-from smolpilot.datasets.audit.recording import Recording
-from smolpilot.keys import ACTION, IMAGES, STATE, camera_name
+from smolpilot.common.keys import ACTION, IMAGES, STATE, camera_name
+from smolpilot.datasets.check.scan.video_scans import Footage
+from smolpilot.datasets.tolerant.declared_features import INDEX_COLUMNS
+from smolpilot.datasets.tolerant.found_dataset import Recording
 
 _KNOWN = {
     STATE: ("state", "states", "robot_state", "joint_state", "joint_states", "qpos", "proprio", "proprioception"),

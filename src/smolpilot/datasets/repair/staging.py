@@ -11,18 +11,19 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from smolpilot.datasets.audit.declared import INDEX_COLUMNS
-from smolpilot.datasets.audit.locating import VIDEO_ENDINGS
-from smolpilot.datasets.audit.recording import Recording
+from smolpilot.common.errors import DatasetError
 from smolpilot.datasets.beside import files_beside
-from smolpilot.datasets.features import parse_cameras, parse_features
-from smolpilot.datasets.layout import Episode, VideoSpan
-from smolpilot.datasets.meta import DatasetMeta
-from smolpilot.datasets.parquet_files import parquet_file, write_parquet
-from smolpilot.datasets.repair.arrow_types import converted
-from smolpilot.datasets.repair.nested import nested_recordings
-from smolpilot.datasets.repair.plan import EpisodeRepair, RepairPlan
-from smolpilot.errors import DatasetError
+from smolpilot.datasets.format.features import parse_cameras, parse_features
+from smolpilot.datasets.format.layout import Episode, VideoSpan
+from smolpilot.datasets.format.meta import DatasetMeta
+from smolpilot.datasets.format.parquet_files import parquet_file, write_parquet
+from smolpilot.datasets.tolerant.declared_features import INDEX_COLUMNS
+from smolpilot.datasets.tolerant.found_dataset import Recording
+from smolpilot.datasets.tolerant.paths import VIDEO_ENDINGS
+
+from .arrow_types import converted
+from .nested import nested_recordings
+from .repair_plan import EpisodeRepair, RepairPlan
 
 RECORDED = "recorded_timestamps.parquet"
 _LARGE = 16 * 1024 * 1024

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from smolpilot.datasets.audit.footage import Clip
-from smolpilot.datasets.audit.recording import Array, Rows
-from smolpilot.datasets.audit.subject import ranges
-from smolpilot.datasets.repair.columns import Tables
-from smolpilot.datasets.repair.pairing import nearest_frames, numbers
+from smolpilot.datasets.check.context import ranges
+from smolpilot.datasets.check.scan.video_scans import Clip
+from smolpilot.datasets.tolerant.found_dataset import Array, Rows
+
+from .pairing import nearest_frames, numbers
+from .repaired_columns import Tables
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,11 @@ import av
 import numpy as np
 import numpy.typing as npt
 
-from smolpilot.datasets.encode import VideoEncoder
-from smolpilot.datasets.layout import VideoSpan
-from smolpilot.datasets.video import Picture, VideoIndex, decode_positions, probe
-from smolpilot.datasets.video_file import VideoFile
-from smolpilot.errors import DatasetError
+from smolpilot.common.errors import DatasetError
+from smolpilot.datasets.format.layout import VideoSpan
+from smolpilot.datasets.media.encode import VideoEncoder
+from smolpilot.datasets.media.video import Picture, VideoIndex, decode_positions, probe
+from smolpilot.datasets.media.video_file import VideoFile
 
 # What Chromium, Firefox and Safari all decode; hevc depends on the machine, other formats play nowhere.
 _PLAYABLE = {"h264", "av1", "vp9"}

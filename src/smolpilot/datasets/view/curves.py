@@ -11,11 +11,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from smolpilot.datasets.features import motion_keys
-from smolpilot.datasets.files import open_parquet, read_parquet
-from smolpilot.datasets.layout import Episode
-from smolpilot.datasets.meta import DatasetMeta
-from smolpilot.errors import DatasetError
+from smolpilot.common.errors import DatasetError
+from smolpilot.datasets.format.features import motion_keys
+from smolpilot.datasets.format.files import open_parquet, read_parquet
+from smolpilot.datasets.format.layout import Episode
+from smolpilot.datasets.format.meta import DatasetMeta
 
 _DIGITS = 5
 

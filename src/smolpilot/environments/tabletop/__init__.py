@@ -1,6 +1,6 @@
 """The tabletop: an arm, colored blocks, "touch the red block", with a scripted expert. The names load on first use.
 
-`record` lives in `smolpilot.environments.tabletop.record`.
+`record` lives in `smolpilot.environments.tabletop.recording`.
 """
 
 from __future__ import annotations

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy.typing as npt
 
+from smolpilot.common.errors import UsageError
+from smolpilot.common.safe_text import shown
 from smolpilot.contracts import Environment, EnvironmentSpec, EpisodeInfo, Image, Observation, Outcome
-from smolpilot.errors import UsageError
 from smolpilot.robots import RobotProfile
-from smolpilot.shown import shown
 
 from .colors import DEFAULT_COLORS
 from .env import RATE, TIME_LIMIT, TabletopEnv, instruction_of
-from .recordings import OLD_SETTINGS, for_recording
+from .own_datasets import OLD_SETTINGS, for_recording
 
 _LABELS = {"other": "touched another block", "none": "ran out of time"}
 

@@ -14,9 +14,9 @@ import gymnasium
 import numpy as np
 import numpy.typing as npt
 
+from smolpilot.common.errors import UsageError, did_you_mean
+from smolpilot.common.keys import STATE, TASK, image_key
 from smolpilot.environments.actions import checked_action
-from smolpilot.errors import UsageError, did_you_mean
-from smolpilot.keys import STATE, TASK, image_key
 
 from . import arm
 from .colors import COLORS, DEFAULT_COLORS

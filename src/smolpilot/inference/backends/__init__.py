@@ -11,7 +11,7 @@ import importlib
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from smolpilot.errors import UsageError, did_you_mean
+from smolpilot.common.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
     import torch

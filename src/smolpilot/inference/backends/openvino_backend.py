@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import torch
 
     from smolpilot.inference.backend import Backend, EngineSpec, Mode
-    from smolpilot.policy.model import SmolVLA
+    from smolpilot.smolvla.network.model import SmolVLA
 
 # Without one of these a product of 8-bit integers is no faster than one of floats.
 _INT8_FLAGS = {"avx512_vnni", "avx_vnni", "amx_int8"}

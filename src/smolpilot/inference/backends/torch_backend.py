@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     import torch
 
     from smolpilot.inference.backend import Backend, EngineSpec, Mode
-    from smolpilot.policy.model import SmolVLA
+    from smolpilot.smolvla.network.model import SmolVLA
 
 
 def unavailable(mode: Mode, device: torch.device) -> str:
@@ -38,9 +38,9 @@ def build(spec: EngineSpec, load: Callable[[], SmolVLA]) -> Backend:
     """The network of `load()` for `spec`; on CUDA its calls are recorded."""
     import torch
 
-    from smolpilot.inference.exact import ExactNetwork
-    from smolpilot.inference.fast import FastNetwork
-    from smolpilot.inference.graphs import Graphed
+    from smolpilot.inference.networks.cuda_graphs import Graphed
+    from smolpilot.inference.networks.exact import ExactNetwork
+    from smolpilot.inference.networks.fast import FastNetwork
 
     network: ExactNetwork | FastNetwork
     if spec.mode == "exact":

@@ -8,17 +8,17 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from smolpilot.atomic import atomic_folder
-from smolpilot.errors import CheckpointError, UsageError
-from smolpilot.keys import ACTION
-from smolpilot.policy.vlm_folder import TOKENIZER
+from smolpilot.common.atomic import atomic_folder
+from smolpilot.common.errors import CheckpointError, UsageError
+from smolpilot.common.keys import ACTION
+from smolpilot.smolvla.checkpoint.vlm_folder import TOKENIZER
 
-from .facts import policy_facts, with_digests
 from .parity import parity, write_parity
+from .policy_json import policy_facts, with_digests
 
 if TYPE_CHECKING:
     from smolpilot.inference.onnx_graphs.builder import Precision
-    from smolpilot.policy import Policy
+    from smolpilot.smolvla import Policy
 
 Frame = Mapping[str, Any]
 # Above this an fp32 export computes something else than the policy.

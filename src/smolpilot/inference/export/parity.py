@@ -12,12 +12,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from smolpilot.errors import CheckpointError
-from smolpilot.keys import STATE, TASK, image_key
-from smolpilot.policy.images import to_unit_range
+from smolpilot.common.errors import CheckpointError
+from smolpilot.common.keys import STATE, TASK, image_key
+from smolpilot.smolvla.transforms.images import to_unit_range
 
 if TYPE_CHECKING:
-    from smolpilot.policy import Policy
+    from smolpilot.smolvla import Policy
 
 Frame = Mapping[str, Any]
 Chunks = npt.NDArray[np.float32]

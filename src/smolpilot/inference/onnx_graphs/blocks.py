@@ -1,6 +1,6 @@
 """What text model and expert share, as graphs: RMSNorm, rotary positions, grouped attention, SwiGLU.
 
-The same formulas as `policy.layers`; letters as there: B batch, L queries, K keys, N heads, G kv heads, E head width.
+The formulas of `smolvla.network.layers`, its letters: B batch, L queries, K keys, N heads, G kv heads, E head width.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from smolpilot.policy.layers import ROPE_BASE
+from smolpilot.smolvla.network.layers import ROPE_BASE
 
 from .builder import Builder
 

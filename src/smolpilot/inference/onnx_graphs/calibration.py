@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from smolpilot.atomic import scratch_folder
-from smolpilot.errors import UsageError
-from smolpilot.policy.config import PolicyConfig
-from smolpilot.policy.inputs import PolicyInputs
+from smolpilot.common.atomic import scratch_folder
+from smolpilot.common.errors import UsageError
+from smolpilot.smolvla.config import PolicyConfig
+from smolpilot.smolvla.network.inputs import PolicyInputs
 
 from .blocks import Weights
 from .builder import TAP, Builder

@@ -1,7 +1,8 @@
 """One denoising step as a graph: noisy actions, time and what the prefix graph gave, to a velocity.
 
 The Euler loop stays outside (`x -= velocity / steps`): the number of steps is free, guidance of real-time chunking is
-a few operations on the velocity, and the graph is a tenth of an unrolled one. Same formulas as `policy.expert`.
+a few operations on the velocity, and the graph is a tenth of an unrolled one. The formulas are those of
+`smolvla.network.expert`.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ import numpy.typing as npt
 import torch
 
 from smolpilot.inference.guidance import times
-from smolpilot.policy.config import PolicyConfig
-from smolpilot.policy.flow import time_embedding
+from smolpilot.smolvla.config import PolicyConfig
+from smolpilot.smolvla.network.flow import time_embedding
 
 from .blocks import MASKED, Weights, attend, finish_layer, heads, rms_norm, rope_table, rotate
 from .builder import Builder

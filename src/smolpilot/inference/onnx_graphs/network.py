@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from smolpilot.errors import CheckpointError
+from smolpilot.common.errors import CheckpointError
 from smolpilot.inference.backend import EngineSpec, Guidance
 from smolpilot.inference.guidance import integrate
 

@@ -2,7 +2,7 @@
 
 Images and instruction see each other but not the state, the state sees all; the last text layer is computed only as
 far as its keys and values. Cross-attention layers of the expert project these keys and values once more: that does
-not depend on the denoising step, so it happens here. Same formulas as `policy.text` and `policy.model`.
+not depend on the denoising step, so it happens here. The formulas are those of `smolvla.network`.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import math
 
 import numpy as np
 
-from smolpilot.errors import CheckpointError
-from smolpilot.policy.config import PolicyConfig
+from smolpilot.common.errors import CheckpointError
+from smolpilot.smolvla.config import PolicyConfig
 
 from .blocks import MASKED, Weights, attend, finish_layer, heads, rms_norm, rope_table, rotate
 from .builder import Builder

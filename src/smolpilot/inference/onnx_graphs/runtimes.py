@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy.typing as npt
 
-from smolpilot.errors import CheckpointError, UsageError
+from smolpilot.common.errors import CheckpointError, UsageError
 
 if TYPE_CHECKING:
     import openvino

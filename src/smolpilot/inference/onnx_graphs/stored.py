@@ -8,11 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from smolpilot.atomic import atomic_folder
-from smolpilot.digests import folder_differences, seal_folder
-from smolpilot.errors import CheckpointError, UsageError
+from smolpilot.common.atomic import atomic_folder
+from smolpilot.common.digests import folder_differences, seal_folder
+from smolpilot.common.errors import CheckpointError, UsageError
 from smolpilot.inference.backend import EngineSpec
-from smolpilot.inference.verdict import VerdictStore
+from smolpilot.inference.parity_check import VerdictStore
 
 from .builder import Precision
 from .calibration import calibrate
@@ -21,7 +21,7 @@ from .runtimes import Runtime
 from .writing import network_weights, write_graphs
 
 if TYPE_CHECKING:
-    from smolpilot.policy.model import SmolVLA
+    from smolpilot.smolvla.network.model import SmolVLA
 
 
 def open_network(spec: EngineSpec, load: Callable[[], SmolVLA], runtime: Runtime) -> GraphNetwork:

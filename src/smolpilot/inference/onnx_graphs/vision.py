@@ -1,4 +1,4 @@
-"""The vision tower and the connector as a graph: pictures in, image tokens out. Same formulas as `policy.vision`."""
+"""The vision tower and the connector as a graph: images in, image tokens out, as in `smolvla.network.vision`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from smolpilot.policy.config import PolicyConfig
-from smolpilot.policy.vision import patch_positions
+from smolpilot.smolvla.config import PolicyConfig
+from smolpilot.smolvla.network.vision import patch_positions
 
 from .blocks import Weights, divided
 from .builder import Builder

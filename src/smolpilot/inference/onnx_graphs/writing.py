@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from smolpilot.policy.config import PolicyConfig
+from smolpilot.smolvla.config import PolicyConfig
 
 from .blocks import Weights
 from .builder import Builder, Precision
@@ -19,7 +19,7 @@ from .ranges import Ranges
 from .vision import vision_graph
 
 if TYPE_CHECKING:
-    from smolpilot.policy.model import SmolVLA
+    from smolpilot.smolvla.network.model import SmolVLA
 
 GRAPHS = ("vision", "prefix", "denoise")
 

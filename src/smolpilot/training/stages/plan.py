@@ -13,11 +13,10 @@ from typing import Any, Literal
 import pydantic
 import yaml
 
-from smolpilot.errors import UsageError, did_you_mean
-from smolpilot.option_types import Amount, Few, Rate, Seed, Size, Steps, check_numbers, check_truths
-from smolpilot.shown import LIMIT, plain, shown
-from smolpilot.training.options import TrainOptions
-from smolpilot.yaml_lines import (
+from smolpilot.common.errors import UsageError, did_you_mean
+from smolpilot.common.option_types import Amount, Few, Rate, Seed, Size, Steps, check_numbers, check_truths
+from smolpilot.common.safe_text import LIMIT, plain, shown
+from smolpilot.common.yaml_lines import (
     DoubledKeyError,
     Location,
     NoMappingError,
@@ -26,6 +25,7 @@ from smolpilot.yaml_lines import (
     read_mapping_file,
     spell,
 )
+from smolpilot.training.train_options import TrainOptions
 
 PREVIOUS = "previous"
 # A sequence decides these itself, or they must be the same in all of its stages.
@@ -301,7 +301,7 @@ def _move_old_settings(values: Mapping[str, Any], lines: dict[Location, int]) ->
         if not isinstance(env, str | None):
             continue  # refused with its type below
         # Loaded for old files alone: environments take seconds.
-        from smolpilot.environments.recordings import settings_of_before
+        from smolpilot.environments.of_datasets import settings_of_before
 
         found = settings_of_before([str(key) for key in strange], env)
         if found is None or len(set(found[1].values())) < len(strange):

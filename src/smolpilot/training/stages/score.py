@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from smolpilot.common.errors import UsageError
+from smolpilot.common.statistics import Statistics
 from smolpilot.contracts import Embodiment, Policy, PolicyOptions, PolicySpec
 from smolpilot.datasets.splits import episode_ranges
-from smolpilot.errors import UsageError
 from smolpilot.evaluation import evaluate, rollout
-from smolpilot.metrics import chunk_errors
+from smolpilot.evaluation.metrics import chunk_errors
 from smolpilot.robots import RobotProfile
 from smolpilot.robots.layout import map_layout
-from smolpilot.statistics import Statistics
-from smolpilot.training.parts import Part
-from smolpilot.training.validation import in_one_number
+from smolpilot.training.data.run_datasets import Part
+from smolpilot.training.run.validation import in_one_number
 
 from .plan import Plan, Scoring, Simulation, Stage
 
@@ -128,7 +128,7 @@ def simulation_of(stage: Stage, part: Part) -> Simulation | None:
     """
     if stage.simulation is False:
         return None
-    from smolpilot.environments.recordings import environment_of
+    from smolpilot.environments.of_datasets import environment_of
 
     asked, found = stage.simulation, environment_of(part.meta.robot_type, part.recorded)
     if asked is None and found is None:
@@ -153,8 +153,8 @@ def check_simulation(stage: Stage, part: Part, profile: RobotProfile) -> None:
     if simulation is None:
         return
     from smolpilot.environments import make_environment
-    from smolpilot.evaluation.fit import check_fit
-    from smolpilot.evaluation.playing import close_environment
+    from smolpilot.evaluation.rollout.fit import check_fit
+    from smolpilot.evaluation.rollout.playing import close_environment
 
     assert simulation.env is not None
     state, action = len(profile.state_joints), len(profile.action_joints)

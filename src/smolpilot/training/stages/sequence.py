@@ -13,27 +13,27 @@ from typing import Any
 
 import torch
 
-from smolpilot.atomic import write_text_atomic
-from smolpilot.errors import TrainingError, UsageError, check_seed
-from smolpilot.json_input import read_json_file
-from smolpilot.pointers import point
-from smolpilot.policy import load_policy
+from smolpilot.common.atomic import write_text_atomic
+from smolpilot.common.errors import TrainingError, UsageError, check_seed
+from smolpilot.common.json_input import read_json_file
+from smolpilot.common.links import point
 from smolpilot.robots.layout import to_policy_order
-from smolpilot.training import run_folder
-from smolpilot.training.environment import environment
-from smolpilot.training.interrupts import TrainingStoppedError
-from smolpilot.training.options import TrainOptions, check_resume
-from smolpilot.training.parallel import World
-from smolpilot.training.progress import track
-from smolpilot.training.run import train
-from smolpilot.training.run_places import best_checkpoint
-from smolpilot.training.shared_statistics import save_statistics
+from smolpilot.smolvla import load_policy
+from smolpilot.training.data.shared_statistics import save_statistics
+from smolpilot.training.run import run_folder
+from smolpilot.training.run.distributed import World
+from smolpilot.training.run.environment import environment
+from smolpilot.training.run.interrupts import TrainingStoppedError
+from smolpilot.training.run.progress import track
+from smolpilot.training.run.run import train
+from smolpilot.training.run.run_paths import best_checkpoint
+from smolpilot.training.train_options import TrainOptions, check_resume
 
-from .places import RESULT, Places
 from .plan import Plan, absolute, load_plan, plan_text
-from .report import write_report
 from .score import Scale, TaskScore, check_references, check_simulation, open_reference, score_task, simulation_of
-from .setup import Opened, check_stages, merge_defaults, open_stages, shared_statistics, stage_options
+from .sequence_paths import RESULT, Places
+from .stage_options import Opened, check_stages, merge_defaults, open_stages, shared_statistics, stage_options
+from .stages_report import write_report
 
 
 def train_stages(options: TrainOptions, world: World) -> Path:

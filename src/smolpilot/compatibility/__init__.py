@@ -1,0 +1,1 @@
+"""Do a dataset, a robot, a policy and an instruction fit each other? Comparisons with a verdict each."""

@@ -1,0 +1,123 @@
+"""How far a dataset lies from the statistics that a policy normalises with, joint by joint."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from smolpilot.common.errors import TrainingError
+from smolpilot.common.keys import ACTION, STATE
+from smolpilot.common.statistics import Statistics, still_range
+from smolpilot.robots import RobotProfile
+
+FAR = 3.0  # standard deviations between two means, or the ratio of two deviations, that stop a run
+HOPELESS = 1000.0  # a ratio of deviations with which every target is beyond what a network can say
+_TINY = 1 / 20  # a ratio of deviations, over most joints, that another task does not explain
+
+
+@dataclass(frozen=True)
+class Drift:
+    """One joint: distance of the means in the policy's standard deviations, ratio of the deviations."""
+
+    feature: str
+    joint: str
+    sigma: float
+    ratio: float
+    rested: bool = False  # the policy's own statistics say that the joint never moved
+
+    @property
+    def far(self) -> bool:
+        """Whether one of the two is more than the policy's scale can bear."""
+        return self.sigma > FAR or self.ratio > FAR
+
+    def text(self) -> str:
+        """Of a joint that lies far: the measure that does, not the other one."""
+        said = [f"mean {self.sigma:.1f} sigma away"] if self.sigma > FAR and not self.rested else []
+        if self.rested and self.sigma > FAR >= self.ratio:
+            said.append("the policy's deviation is 0, as of a joint that never moved, and it rests elsewhere here")
+        if self.ratio > FAR and self.rested:
+            said.append("the policy's deviation is 0, as of a joint that never moved, and it moves here")
+        elif self.ratio > FAR:
+            said.append(f"deviation {self.ratio:.1f} times the policy's")
+        return f"{self.joint}: {', '.join(said)}"
+
+
+def measure(policy: Statistics, own: Statistics, feature: str, joints: Sequence[str]) -> list[Drift]:
+    """Compare the dataset's statistics with the policy's, both in the policy's joint order and units.
+
+    Empty where the policy keeps no mean and deviation of these joints.
+    """
+    stored = policy.get(feature, {})
+    if not {"mean", "std"} <= stored.keys() or stored["mean"].shape != (len(joints),):
+        return []
+    least = still_range(stored["mean"], stored["mean"])
+    deviation = np.maximum(stored["std"], least)
+    sigmas = np.abs(own[feature]["mean"] - stored["mean"]) / deviation
+    ratios = own[feature]["std"] / deviation
+    rested = (stored["std"] <= least).tolist()
+    return [Drift(feature, *values) for values in zip(joints, sigmas.tolist(), ratios.tolist(), rested, strict=True)]
+
+
+def nearness(found: Sequence[Drift]) -> str:
+    """How near all joints of a feature lie, in one sentence."""
+    away, wide = max(found, key=lambda one: one.sigma), max(found, key=lambda one: one.ratio)
+    return (
+        f"{away.feature}: the dataset's mean lies {away.sigma:.2f} of the policy's standard deviations away at most "
+        f"({away.joint}), its deviation is {wide.ratio:.2f} times the policy's at most ({wide.joint})"
+    )
+
+
+def hardly_moves(found: Sequence[Drift]) -> str:
+    """A sentence where most joints move far less than the policy's scale expects, else nothing."""
+    ratio = float(np.median([one.ratio for one in found])) if found else 1.0
+    if ratio >= _TINY:
+        return ""
+    return (
+        f"{found[0].feature}: most joints move less than {max(ratio, 1e-3):.2g} times as much as the policy's "
+        "statistics say, so the policy sees hardly any motion: radians for degrees look like this"
+    )
+
+
+def check_drift(policy: Statistics, own: Statistics, profile: RobotProfile, notes: list[str], *, stop: bool) -> None:
+    """Compare a dataset with the parent's statistics; far away, the parent's scale no longer fits.
+
+    Notes say how far; a TrainingError when it is too far and `stop`, a note otherwise. Farther than any training can
+    bear is an error in any case.
+    """
+    far: list[Drift] = []
+    for feature, joints in ((STATE, profile.state_joints), (ACTION, profile.action_joints)):
+        found = measure(policy, own, feature, [joint.name for joint in joints])
+        if not found:
+            notes.append(f"{feature}: the parent keeps no mean and deviation, so the drift is unknown")
+            continue
+        notes.append(nearness(found))
+        if still := hardly_moves(found):
+            notes.append(f"WARNING: {still}")
+        far += [one for one in found if one.far]
+    if not far:
+        return
+    listed = listed_far(far)
+    if lost := [one for one in far if one.ratio > HOPELESS and one.feature == ACTION]:
+        raise TrainingError(
+            f"The parent's statistics cannot scale this dataset: {listed_far(lost)}.",
+            expected=f"deviations up to {HOPELESS:g} times the parent's: beyond, no loss means anything",
+            fix="check the units of both first (--units); then --stats dataset normalizes by the new dataset",
+        )
+    if stop:
+        raise TrainingError(
+            f"The dataset lies far from the parent's statistics: {listed}.",
+            expected=f"within {FAR:g} standard deviations, deviations up to {FAR:g} times",
+            fix="check the units of both first (--units); then --stats dataset normalizes by the new dataset (the "
+            "parent's skills suffer), --stats parent keeps the parent's statistics all the same",
+        )
+    notes.append(f"WARNING: far from the parent's statistics: {listed}")
+
+
+def listed_far(far: Sequence[Drift]) -> str:
+    """The farthest joints, by name (and feature, where they are of both)."""
+    order = sorted(far, key=lambda one: -max(one.sigma, one.ratio))
+    both = len({one.feature for one in far}) > 1
+    texts = [f"{one.feature} {one.text()}" if both else one.text() for one in order[:5]]
+    return "; ".join(texts) + (f"; and {len(far) - 5} more" if len(far) > 5 else "")

@@ -1,0 +1,162 @@
+"""What the cameras show: black, frozen, suddenly brighter; and the stored picture statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from smolpilot.common.keys import STATE
+from smolpilot.datasets.check.context import Subject
+from smolpilot.datasets.check.scan.video_scans import Clip
+from smolpilot.datasets.tolerant.findings import Finding
+from smolpilot.datasets.tolerant.found_dataset import Camera
+
+from .check_statistics import larger_set
+from .check_swapped import stored_colour
+
+_BLACK_PEAK = 30.0
+_FROZEN_S = 2.0
+_MOVED = 0.1
+_JUMP = 40.0
+_SPREAD = 50.0
+_COLOUR = 0.04
+
+
+def black(subject: Subject) -> Iterator[Finding]:
+    """Stretches without a lit spot."""
+    for clip in _clips(subject):
+        dark = clip.peak() <= _BLACK_PEAK
+        if not dark.any():
+            continue
+        first, length = _longest(dark)
+        place = {"episode": clip.episode, "camera": clip.camera.name, "frame": first}
+        if dark.mean() > 0.9:
+            yield subject.finding(
+                "camera-black", f"Camera '{clip.camera.name}' is black in episode {clip.episode}.", **place
+            )
+        elif length >= max(3, 0.2 * subject.fps):
+            last = first + length - 1
+            message = f"Camera '{clip.camera.name}' is black from frame {first} to {last} of episode {clip.episode}."
+            yield subject.finding("camera-black", message, severity="warning", **place)
+
+
+def frozen(subject: Subject) -> Iterator[Finding]:
+    """The same picture for long while the joints move."""
+    states = dict(subject.recording.values(STATE))
+    whole = subject.recording.stacked(STATE)
+    if not len(whole):
+        return
+    reach = np.nanmax(whole, axis=0) - np.nanmin(whole, axis=0)
+    for clip in _clips(subject):
+        values = states.get(clip.episode)
+        if values is None or clip.frames < 2 or np.nanmax(clip.peak()) <= _BLACK_PEAK:
+            continue
+        since = clip.scan.look.still_since[clip.first : clip.last] - clip.first
+        still = np.arange(len(since)) - np.maximum(since, 0)
+        last = int(still.argmax())
+        first, length = last - int(still[last]), int(still[last]) + 1
+        long_enough = length >= _FROZEN_S * subject.fps or (length >= subject.fps and length > 0.5 * clip.frames)
+        part = values[first : last + 1]
+        if not long_enough or len(part) < 2:
+            continue
+        with np.errstate(invalid="ignore", divide="ignore"):
+            moved = np.nanmax((part.max(axis=0) - part.min(axis=0)) / np.where(reach > 0, reach, np.nan), initial=0.0)
+        if moved > _MOVED:
+            message = (
+                f"Camera '{clip.camera.name}' shows the same picture from frame {first} to {last} of episode "
+                f"{clip.episode} ({length / subject.fps:.1f} s) while a joint moves {100 * moved:.0f} % of its range."
+            )
+            yield subject.finding("camera-frozen", message, episode=clip.episode, frame=first, camera=clip.camera.name)
+
+
+def exposure(subject: Subject) -> Iterator[Finding]:
+    """Brightness that jumps within an episode, and episodes far from the others."""
+    for key, camera in _color_cameras(subject):
+        means: dict[int, float] = {}
+        for clip in subject.footage.of(key):
+            light = clip.light()
+            light = light[np.isfinite(light)]
+            if len(light) < 2 or clip.peak().max(initial=0) <= _BLACK_PEAK:
+                continue
+            means[clip.episode] = float(light.mean())
+            steps = np.abs(np.diff(light))
+            frame = int(steps.argmax()) + 1
+            # Black frames are named by their own code.
+            if steps.max() > _JUMP and min(clip.peak()[frame - 1 : frame + 1]) > _BLACK_PEAK:
+                message = (
+                    f"Camera '{camera.name}' goes from brightness {light[frame - 1]:.0f} to {light[frame]:.0f} (of "
+                    f"255) at frame {frame} of episode {clip.episode}."
+                )
+                yield subject.finding("exposure-jump", message, episode=clip.episode, frame=frame, camera=camera.name)
+        usual = float(np.median(list(means.values()))) if means else 0.0
+        for episode, mean in means.items():
+            if abs(mean - usual) > _SPREAD:
+                message = f"Camera '{camera.name}' has brightness {mean:.0f} in episode {episode}, {usual:.0f} usually."
+                yield subject.finding("exposure-spread", message, episode=episode, camera=camera.name)
+
+
+def shapes(subject: Subject) -> Iterator[Finding]:
+    """Pictures in the tables of another size or number of channels than declared: no batch can be made of them."""
+    for clip in subject.footage.color():
+        size = clip.camera.size
+        if clip.camera.is_video or size is None or not clip.frames:
+            continue
+        found = clip.scan.shapes[clip.first : clip.last]
+        wrong = np.flatnonzero((found != (*size, 3)).any(axis=1) & (found > 0).any(axis=1))
+        if len(wrong):
+            frame = int(wrong[0])
+            height, width, channels = found[frame].tolist()
+            message = (
+                f"The picture of camera '{clip.camera.name}' at frame {frame} of episode {clip.episode} is "
+                f"{width}x{height} with {channels} channels; declared are {size[1]}x{size[0]} with 3."
+            )
+            yield subject.finding("video-size", message, episode=clip.episode, frame=frame, camera=clip.camera.name)
+
+
+def statistics(subject: Subject) -> Iterator[Finding]:
+    """The stored mean of each colour against the video's."""
+    recording = subject.recording
+    for key, camera in _color_cameras(subject):
+        clips = [clip for clip in subject.footage.of(key) if clip.frames]
+        for clip in clips:
+            seen, told = clip.colour(), stored_colour(subject, key, clip.episode)
+            if seen is not None and told is not None and np.abs(seen - told).max() > _COLOUR:
+                message = _differ(f"episode {clip.episode}", camera.name, told, seen)
+                yield subject.finding("statistics-pictures", message, episode=clip.episode, camera=camera.name)
+        if larger_set(subject) is not None:
+            continue
+        told = recording.statistics.get(key, {}).get("mean")
+        parts = [(clip.colour(), clip.frames) for clip in clips]
+        known = [(colour, frames) for colour, frames in parts if colour is not None]
+        if told is None or told.size != 3 or not known or len(known) < len(recording.episodes):
+            continue
+        seen = np.average([colour for colour, _ in known], axis=0, weights=[frames for _, frames in known])
+        if np.abs(seen - told.reshape(3)).max() > _COLOUR:
+            yield subject.finding(
+                "statistics-pictures", _differ("the dataset", camera.name, told, seen), camera=camera.name
+            )
+
+
+def _color_cameras(subject: Subject) -> list[tuple[str, Camera]]:
+    return [(key, camera) for key, camera in subject.recording.cameras.items() if camera.color]
+
+
+def _differ(where: str, camera: str, told: npt.NDArray[np.float64], seen: npt.NDArray[np.float64]) -> str:
+    words = [", ".join(f"{value:.2f}" for value in values.reshape(-1)) for values in (told, seen)]
+    return f"The stored mean colour of camera '{camera}' in {where} is {words[0]}; the pictures have {words[1]}."
+
+
+def _longest(flags: npt.NDArray[np.bool_]) -> tuple[int, int]:
+    """(start, length) of the longest run of True."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], flags.astype(np.int8), [0]])))
+    starts, stops = edges[::2], edges[1::2]
+    longest = int((stops - starts).argmax())
+    return int(starts[longest]), int(stops[longest] - starts[longest])
+
+
+def _clips(subject: Subject) -> Iterator[Clip]:
+    for clip in subject.footage.color():
+        if clip.frames and np.isfinite(clip.peak()).any():
+            yield clip

@@ -1,0 +1,228 @@
+"""Totals, splits, stray files, and columns against the features."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from smolpilot.common.keys import ACTION, STATE
+from smolpilot.common.safe_text import shown
+from smolpilot.datasets.beside import files_beside
+from smolpilot.datasets.check.context import Subject, gaps, ranges
+from smolpilot.datasets.tolerant.declared_features import INDEX_COLUMNS
+from smolpilot.datasets.tolerant.findings import Finding
+from smolpilot.datasets.tolerant.found_dataset import Recording, Vector
+from smolpilot.datasets.tolerant.metadata import whole_number
+
+from .lerobot_rules import harmful_strays
+
+_LARGE = 5 * 1024**3
+_TYPES = {
+    "float": pa.types.is_floating,
+    "int": pa.types.is_integer,
+    "uint": pa.types.is_integer,
+    "bool": pa.types.is_boolean,
+}
+
+
+def totals(subject: Subject) -> Iterator[Finding]:
+    """info's totals against what is there."""
+    recording = subject.recording
+    if not recording.info:
+        return
+    true = {
+        "total_episodes": len(recording.records),
+        "total_frames": sum(len(rows) for rows in recording.rows.values()),
+        "total_tasks": len(recording.tasks),
+    }
+    absent = [name for name in true if name not in recording.info]
+    if absent:
+        severity = None if recording.version == "v3.0" else "warning"
+        message = f"meta/info.json does not state {', '.join(absent)}."
+        yield subject.finding("totals-missing", message, severity=severity)
+    for name, value in true.items():
+        # Rows that could not be read are no proof against the total.
+        unread = name == "total_frames" and len(recording.rows) < len(recording.records)
+        stated = recording.info.get(name)
+        if name in recording.info and stated != value and value and not unread:
+            yield subject.finding("totals-wrong", f"meta/info.json says {name} {shown(stated)}; there are {value}.")
+
+
+def splits(subject: Subject) -> Iterator[Finding]:
+    """Ranges such as `0:50` within the episodes that exist."""
+    stated = subject.recording.info.get("splits")
+    episodes = subject.recording.episodes
+    if not isinstance(stated, dict) or not episodes:
+        return
+    for name, value in stated.items():
+        parts = str(value).split(":")
+        if len(parts) == 2 and all(part.strip().isdecimal() for part in parts) and int(parts[1]) > len(episodes):
+            yield subject.finding(
+                "splits-wrong", f"The split '{name}' is {shown(value)}; there are {len(episodes)} episodes."
+            )
+
+
+def files(subject: Subject) -> Iterator[Finding]:
+    """Files that nobody uses, and very large ones."""
+    recording = subject.recording
+    used: set[Path] = set(recording.schemas)
+    for record in recording.records.values():
+        used |= {span.path for span in record.spans.values()}
+        used |= {record.data_path} if record.data_path else set()
+    for message in files_beside(recording.root).warnings():
+        yield subject.finding("file-left-out", message, severity="info" if "is a hidden" in message else None)
+    stray, harmful = [], set(harmful_strays(recording))
+    for folder in ("data", "videos"):
+        for path in sorted((recording.root / folder).rglob("*")):
+            hidden = any(part.startswith(".") for part in path.relative_to(recording.root).parts)
+            if not path.is_file() or hidden:
+                continue
+            if path.stat().st_size > _LARGE:
+                size = path.stat().st_size / 1024**3
+                yield subject.finding("file-large", f"{recording.relative(path)} has {size:.1f} GB.")
+            if path not in used and path not in harmful:
+                stray.append(path)
+    if stray and recording.records:
+        more = f" and {len(stray) - 1} more" if len(stray) > 1 else ""
+        yield subject.finding("file-stray", f"No episode uses {recording.relative(stray[0])}{more}.")
+
+
+def columns(subject: Subject) -> Iterator[Finding]:
+    """Each table's columns against the features: present, declared, of their type and width."""
+    recording = subject.recording
+    inside = {key for key, camera in recording.cameras.items() if not camera.is_video}
+    declared = {*recording.vectors, *inside}
+    required = {*declared, *INDEX_COLUMNS}
+    grouped: dict[tuple[str, str], list[Path]] = {}
+    for path, schema in recording.schemas.items():
+        names = set(schema.names)
+        for name in sorted(required - names):
+            grouped.setdefault(("column-missing", f"have no column '{name}'"), []).append(path)
+        if recording.vectors.keys() > set(INDEX_COLUMNS) and recording.version != "v3.0":
+            # In v3.0 it keeps LeRobot from opening the file: lerobot_rules says so.
+            for name in sorted(names - required - set(recording.video_cameras)):
+                grouped.setdefault(("column-undeclared", f"have a column '{name}' that is no feature"), []).append(path)
+        for name in sorted(names & set(recording.vectors)):
+            wrong = _type_problem(recording.vectors[name], schema.field(name).type)
+            if wrong:
+                grouped.setdefault(("column-type", wrong), []).append(path)
+    for (code, text), paths in grouped.items():
+        yield from _per_episode(subject, code, text, paths)
+    yield from _shapes(subject)
+
+
+def _per_episode(subject: Subject, code: str, text: str, paths: list[Path]) -> Iterator[Finding]:
+    """One finding when all tables have it, else one for each episode in the tables that do."""
+    recording = subject.recording
+    severity = None if code == "column-missing" else "warning"
+    if len(paths) == len(recording.schemas):
+        yield subject.finding(code, f"The data files {text}.", severity=severity)
+        return
+    among = set(paths)
+    for episode, rows in recording.rows.items():
+        if rows.path in among:
+            message = f"The data files {text}: {recording.relative(rows.path)}."
+            yield subject.finding(code, message, episode=episode, severity=severity)
+
+
+def _type_problem(vector: Vector, kind: pa.DataType) -> str:
+    while pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind) or pa.types.is_large_list(kind):
+        kind = kind.value_type
+    if isinstance(kind, pa.BaseExtensionType):
+        return ""
+    test = next((test for word, test in _TYPES.items() if vector.dtype.startswith(word)), None)
+    if test is not None and (not test(kind) or (vector.dtype != str(kind) and not pa.types.is_boolean(kind))):
+        name = str(kind).replace("double", "float64").replace("halffloat", "float16")
+        name = "float32" if name == "float" else name
+        if name != vector.dtype:
+            return f"have '{vector.key}' as {name}, declared is {vector.dtype}"
+    return ""
+
+
+def _shapes(subject: Subject) -> Iterator[Finding]:
+    recording: Recording = subject.recording
+    for key, vector in recording.vectors.items():
+        expected = 1
+        for size in vector.shape:
+            expected *= size
+        wrong: dict[int, list[int]] = {}
+        for episode, rows in recording.rows.items():
+            column = rows.get(key)
+            if (
+                column is not None
+                and len(column)
+                and column.dtype.kind in "fiub"
+                and column.size != len(column) * expected
+            ):
+                wrong.setdefault(column.size // len(column), []).append(episode)
+        for size, episodes in wrong.items():
+            text = f"'{key}' has {size} numbers per row, the feature's shape is {list(vector.shape)}"
+            if len(episodes) == len(recording.rows):
+                yield subject.finding("column-shape", f"{text}.")
+                continue
+            for episode in episodes:
+                yield subject.finding("column-shape", f"{text}, in episode {episode}.", episode=episode)
+
+
+def empty_cells(subject: Subject) -> Iterator[Finding]:
+    """Rows without a value: by episode where a sample needs it, once for a column that no policy reads."""
+    recording = subject.recording
+    needed = {STATE, ACTION, *INDEX_COLUMNS, *recording.cameras}
+    unread: dict[str, tuple[int, list[int]]] = {}
+    by_path: dict[Path, list[int]] = {}
+    for episode, rows in recording.rows.items():
+        by_path.setdefault(rows.path, []).append(episode)
+    for (path, name), places in recording.nulls.items():
+        for episode in by_path.get(path, ()):
+            frames = np.flatnonzero(without_value(recording.rows[episode].positions, places))
+            if not len(frames):
+                continue
+            if name not in needed:
+                count, episodes = unread.get(name, (0, []))
+                if episode not in episodes[-1:]:
+                    episodes.append(episode)
+                unread[name] = (count + len(frames), episodes)
+                continue
+            message = f"The column '{name}' has {len(frames)} rows without a value in episode {episode}."
+            yield subject.finding("column-empty", message, episode=episode, frame=int(frames[0]))
+    for name, (count, episodes) in unread.items():
+        where = f"episode{'s' if len(episodes) > 1 else ''} {ranges(episodes)}"
+        message = f"The column '{name}', which no policy reads, has {count} rows without a value ({where}): LeRobot "
+        message += "cannot make batches of them."
+        yield subject.finding("column-empty", message)
+
+
+def without_value(positions: npt.NDArray[np.int64], empty: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """Which of an episode's rows, at these places of its file, are among the file's rows without a value (sorted).
+
+    Only those between the episode's first and last row are compared: a file has the empty rows of many episodes.
+    """
+    if not len(positions):
+        return np.zeros(0, dtype=np.bool_)
+    low, high = np.searchsorted(empty, (positions.min(), positions.max() + 1))
+    return np.isin(positions, empty[low:high], assume_unique=True)
+
+
+def unlisted(subject: Subject) -> Iterator[Finding]:
+    """Episodes that have data but no entry, and gaps in their numbers."""
+    recording = subject.recording
+    for index, record in recording.records.items():
+        if not record.listed:
+            message = f"Episode {index} has data, but is not in the episode list."
+            yield subject.finding("episode-unlisted", message, episode=index)
+    episodes = recording.episodes
+    if episodes and episodes != list(range(len(episodes))):
+        message = f"There is no episode {ranges(gaps(episodes))}, but an episode {episodes[-1]}."
+        yield subject.finding("episode-gaps", message)
+
+
+def rate(value: object) -> float | None:
+    """A frame rate as declared, None when it is no number above 0."""
+    number = whole_number(value)
+    if number is None and isinstance(value, float):
+        return value if 0 < value < 1e6 else None
+    return float(number) if number and 0 < number < 1e6 else None

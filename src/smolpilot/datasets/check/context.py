@@ -1,0 +1,65 @@
+"""Subject: what the checks look at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from smolpilot.datasets.tolerant.findings import Finding, finding
+from smolpilot.datasets.tolerant.found_dataset import Recording
+from smolpilot.robots import RobotProfile
+
+from .scan.video_scans import Footage
+
+type Check = Callable[["Subject"], Iterator[Finding]]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A recording, its videos, the robot it should fit (None: unknown), and the rate that the data really have.
+
+    `units`: those of the recording's joints where they differ from the profile's. `robot_named`: by the user, in the
+    word `robot`; else the profile was found by robot_type or joint names.
+    """
+
+    recording: Recording
+    footage: Footage
+    profile: RobotProfile | None
+    fps: float
+    units: Mapping[str, str] = field(default_factory=dict)
+    robot_named: bool = True
+    robot: str | None = None
+
+    def finding(self, code: str, message: str, **place: Any) -> Finding:
+        """A finding about this recording."""
+        return finding(code, message, root=self.recording.root, **place)
+
+
+def named(episodes: list[int]) -> str:
+    """`Episode 3` or `Episodes 0-3, 5`."""
+    return f"Episode{'s' if len(set(episodes)) > 1 else ''} {ranges(episodes)}"
+
+
+def gaps(numbers: list[int], most: int = 1000) -> list[int]:
+    """What is missing of 0, 1, 2, … below the largest; `most` at most, a damaged number may be anything."""
+    missing: list[int] = []
+    following = 0
+    for number in sorted(numbers):
+        missing.extend(range(following, min(number, following + most - len(missing))))
+        following = max(following, number + 1)
+    return missing
+
+
+def ranges(numbers: list[int]) -> str:
+    """`0-3, 5` for 0, 1, 2, 3, 5."""
+    parts: list[str] = []
+    start = previous = None
+    for number in [*sorted(set(numbers)), None]:
+        if previous is not None and number == previous + 1:
+            previous = number
+            continue
+        if start is not None:
+            parts.append(str(start) if start == previous else f"{start}-{previous}")
+        start = previous = number
+    return ", ".join(parts)

@@ -1,0 +1,1 @@
+"""One pass over every video and image of a dataset, on several cores."""

@@ -1,0 +1,93 @@
+"""Scanning many files at once, and not again what has been scanned before."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from smolpilot.common.hashing import file_digest
+
+from .scanning import VideoScan, scan_pictures, scan_video
+
+if TYPE_CHECKING:
+    from .video_scans import Footage, Progress
+
+
+@dataclass(frozen=True)
+class ScanTask:
+    """One file to scan: a video, or the pictures of one camera (`key`) in a table; `size` is the declared one."""
+
+    path: Path
+    key: str | None
+    depth: bool
+    size: tuple[int, int] | None = None
+
+
+def default_jobs() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+
+
+def scan_all(
+    tasks: Sequence[ScanTask], root: Path, jobs: int | None, known: Footage | None, progress: Progress | None
+) -> list[VideoScan]:
+    """The scan of each task, in order. Decoding lets go of Python's lock: `jobs` threads decode `jobs` files."""
+    many = max(1, min(jobs or default_jobs(), len(tasks)))
+    # Few large files: the decoder's own threads take the cores that are left.
+    threads = max(1, (jobs or default_jobs()) // many)
+    found = _Known(known)
+
+    def scan(task: ScanTask) -> VideoScan:
+        if task.key is not None:
+            return scan_pictures(root, task.path, task.key, depth=task.depth, size=task.size)
+        before = found.scan_of(task)
+        return before if before is not None else _scan_video(task, threads)
+
+    if many == 1:
+        return [_told(scan(task), i, len(tasks), progress) for i, task in enumerate(tasks)]
+    pool = ThreadPoolExecutor(many)
+    try:
+        return [_told(made, i, len(tasks), progress) for i, made in enumerate(pool.map(scan, tasks))]
+    finally:
+        # An interrupt waits for the files in hand, not for all of them.
+        pool.shutdown(cancel_futures=True)
+
+
+def _scan_video(task: ScanTask, threads: int) -> VideoScan:
+    return scan_video(task.path, depth=task.depth, threads=threads, size=task.size)
+
+
+def _told(scan: VideoScan, number: int, total: int, progress: Progress | None) -> VideoScan:
+    if progress is not None:
+        progress("reading videos", number + 1, total)
+    return scan
+
+
+class _Known:
+    """Videos that were scanned before, found by their content; files of other sizes are never read for it."""
+
+    def __init__(self, footage: Footage | None) -> None:
+        self._by_path = dict(footage.scans) if footage is not None else {}
+        self._by_size: dict[int, list[VideoScan]] = {}
+        self._digests: dict[Path, str] = {}
+        for scan in footage.scans.values() if footage is not None else ():
+            if scan.path.is_file():
+                self._by_size.setdefault(scan.path.stat().st_size, []).append(scan)
+
+    def scan_of(self, task: ScanTask) -> VideoScan | None:
+        same = self._by_path.get(task.path)
+        if same is not None and same.depth == task.depth:
+            return same
+        candidates = self._by_size.get(task.path.stat().st_size, []) if self._by_size else []
+        mine = file_digest(task.path) if candidates else ""
+        for scan in candidates:
+            if self._digests.get(scan.path) is None:
+                self._digests[scan.path] = file_digest(scan.path)
+            if self._digests[scan.path] == mine and scan.depth == task.depth:
+                return dataclasses.replace(scan, path=task.path)
+        return None

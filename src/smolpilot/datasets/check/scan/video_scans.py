@@ -1,0 +1,189 @@
+"""Footage: which frames of which video belong to which episode, after every video was scanned once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from smolpilot.datasets.tolerant.found_dataset import Camera, Recording, Span
+from smolpilot.datasets.tolerant.found_dataset import Progress as Progress
+
+from .scan_pool import ScanTask, scan_all
+from .scanning import VideoScan, readable_video
+
+
+@dataclass
+class Clip:
+    """An episode's frames of one camera: frames `first` to `last` (not included) of the scanned file."""
+
+    episode: int
+    camera: Camera
+    span: Span
+    scan: VideoScan
+    first: int
+    last: int
+    rows: int
+
+    @property
+    def frames(self) -> int:
+        """Number of frames."""
+        return self.last - self.first
+
+    def light(self) -> npt.NDArray[np.float64]:
+        """Mean brightness of each frame."""
+        return self.scan.look.light[self.first : self.last].astype(np.float64)
+
+    def peak(self) -> npt.NDArray[np.float64]:
+        """Brightness of each frame's brightest block."""
+        return self.scan.look.peak[self.first : self.last].astype(np.float64)
+
+    def colour(self) -> npt.NDArray[np.float64] | None:
+        """Mean red, green, blue in [0, 1]; None without a decoded frame."""
+        values = self.scan.look.colors[self.first : self.last].astype(np.float64)
+        known = values[np.isfinite(values).all(axis=1)]
+        return known.mean(axis=0) if len(known) else None
+
+
+@dataclass
+class Footage:
+    """All scanned videos, and the clips of the episodes, by (camera key, episode); `pictures` has the scanned tables
+    of cameras that are stored there, by (camera key, file)."""
+
+    scans: dict[Path, VideoScan] = field(default_factory=dict)
+    clips: dict[tuple[str, int], Clip] = field(default_factory=dict)
+    cameras: dict[str, list[Path]] = field(default_factory=dict)
+    pictures: dict[tuple[str, Path], VideoScan] = field(default_factory=dict)
+
+    def of(self, key: str) -> list[Clip]:
+        """The clips of one camera, by episode."""
+        return [clip for (camera, _), clip in sorted(self.clips.items()) if camera == key]
+
+    def color(self) -> list[Clip]:
+        """The clips of all cameras whose pictures samples have."""
+        return [clip for _, clip in sorted(self.clips.items()) if clip.camera.color]
+
+
+def film(
+    recording: Recording, progress: Progress | None = None, *, jobs: int | None = None, known: Footage | None = None
+) -> Footage:
+    """Scan every video of the recording once; files that are missing or empty become findings.
+
+    `jobs` files are decoded at a time (None: one per core), with the same result for any number. Videos whose content
+    `known` has scanned before, under whatever name, are not decoded again.
+    """
+    wanted = _files(recording)
+    tasks: dict[Path, ScanTask] = {}
+    pictures: dict[tuple[str, Path], ScanTask] = {}
+    for key, files in wanted.items():
+        camera = recording.cameras[key]
+        if camera.is_video:
+            for path in [path for path in files if not readable_video(recording, path, files[path], camera.name)]:
+                del files[path]
+            counted = recording.video_files.get(key, []) if _countable(recording, key) else []
+            tasks |= {path: ScanTask(path, None, camera.depth, camera.size) for path in (*files, *counted)}
+        else:
+            for path in [path for path in files if path in recording.schemas]:
+                pictures[key, path] = ScanTask(path, key, camera.depth, camera.size)
+    jobs_done = scan_all([*tasks.values(), *pictures.values()], recording.root, jobs, known, progress)
+    footage = Footage(dict(zip(tasks, jobs_done, strict=False)))
+    footage.pictures = dict(zip(pictures, jobs_done[len(tasks) :], strict=True))
+    for key, camera in recording.cameras.items():
+        if _countable(recording, key):
+            _place_by_count(recording, footage, key)
+            wanted[key] = {path: found for path, found in _files(recording)[key].items() if path in footage.scans}
+        footage.cameras[key] = list(wanted[key])
+        for path, episodes in wanted[key].items():
+            if camera.is_video:
+                _cut_video(recording, footage, camera, path, episodes)
+            elif (key, path) in footage.pictures:
+                _cut_pictures(recording, footage, camera, footage.pictures[key, path], episodes)
+        if camera.size is None and not camera.depth:
+            camera.depth = _one_channel(footage.of(key))
+    return footage
+
+
+def _one_channel(clips: list[Clip]) -> bool:
+    """Whether what a camera without a declared size shows is a depth map: one channel of more than 8 bits.
+
+    Such pictures say nothing by their brightness: in meters they look black.
+    """
+    for clip in clips:
+        if clip.camera.is_video:
+            return clip.scan.pix_fmt.startswith(("gray1", "gray9", "grayf"))
+        if clip.frames and clip.scan.shapes[clip.first].all():
+            return bool(clip.scan.shapes[clip.first][2] == 1)
+    return False
+
+
+def _countable(recording: Recording, key: str) -> bool:
+    """Whether nothing but counting can tell where the episodes of this camera are: there is no episode table."""
+    records = list(recording.records.values())
+    placed = any(record.listed or key in record.spans for record in records)
+    return recording.version == "v3.0" and recording.cameras[key].is_video and bool(records) and not placed
+
+
+def _place_by_count(recording: Recording, footage: Footage, key: str) -> None:
+    """Without an episode table: one episode after the other, if that uses up every file exactly."""
+    records = [recording.records[index] for index in recording.episodes]
+    scans = {path: footage.scans[path] for path in recording.video_files.get(key, [])}
+    spans: dict[int, Span] = {}
+    files = iter(scans.values())
+    scan, at = next(files, None), 0
+    for record in records:
+        rows = _length(recording, record.index)
+        if scan is not None and at == len(scan.times):
+            scan, at = next(files, None), 0
+        if scan is None or not rows or at + rows > len(scan.times):
+            return
+        spans[record.index] = Span(scan.path, float(scan.times[at]))
+        at += rows
+    if scan is not None and at == len(scan.times) and next(files, None) is None:
+        for record in records:
+            record.spans[key] = spans[record.index]
+
+
+def _files(recording: Recording) -> dict[str, dict[Path, list[int]]]:
+    """For each camera its files and the episodes in them."""
+    wanted: dict[str, dict[Path, list[int]]] = {}
+    for key, camera in recording.cameras.items():
+        files = wanted.setdefault(key, {})
+        for index in recording.episodes:
+            record = recording.records[index]
+            if camera.is_video:
+                span = record.spans.get(key)
+                if span is not None:
+                    files.setdefault(span.path, []).append(index)
+            elif index in recording.rows:
+                files.setdefault(recording.rows[index].path, []).append(index)
+    return wanted
+
+
+def _cut_video(recording: Recording, footage: Footage, camera: Camera, path: Path, episodes: list[int]) -> None:
+    scan = footage.scans[path]
+    spans = {index: recording.records[index].spans[camera.key] for index in episodes}
+    order = sorted(episodes, key=lambda index: (spans[index].start, index))
+    # A file of one episode is all its own; in a shared one an episode reaches to the next one's start.
+    alone = recording.version != "v3.0"
+    starts = [0 if alone else scan.nearest(spans[index].start) for index in order]
+    for index, first, after in zip(order, starts, [*starts[1:], len(scan.times)], strict=True):
+        rows = _length(recording, index)
+        last = len(scan.times) if alone else max(after, first)
+        footage.clips[camera.key, index] = Clip(index, camera, spans[index], scan, first, last, rows)
+
+
+def _cut_pictures(recording: Recording, footage: Footage, camera: Camera, scan: VideoScan, episodes: list[int]) -> None:
+    for index in episodes:
+        positions = recording.rows[index].positions
+        first, last = (int(positions[0]), int(positions[-1]) + 1) if len(positions) else (0, 0)
+        span = Span(scan.path, float(first))
+        footage.clips[camera.key, index] = Clip(index, camera, span, scan, first, last, len(positions))
+
+
+def _length(recording: Recording, episode: int) -> int:
+    rows = recording.rows.get(episode)
+    if rows is not None:
+        return len(rows)
+    return recording.records[episode].length or 0

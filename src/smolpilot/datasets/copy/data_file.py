@@ -1,0 +1,189 @@
+"""A data file of the result: rows of its episodes, changed and renumbered as planned, checked, then written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from smolpilot.common.errors import DatasetError
+from smolpilot.common.keys import ACTION, STATE
+from smolpilot.common.statistics import PackedStatistics
+from smolpilot.datasets.format.parquet_files import parquet_writer
+
+from .copy_plan import Numbers
+from .episode_statistics import table_statistics
+from .tables import RowReader, Rows, column_digests, list_items, plain_column, replace_column, thread_reader
+from .video.packets import Clip, FrameTimes
+
+_REGULAR = 0.05
+_TOLERANCE = 0.4
+_FIX = "See `smolpilot dataset check`; `smolpilot dataset repair` makes a copy that is right."
+
+
+@dataclass(frozen=True)
+class EpisodeRows:
+    """One episode of a data file.
+
+    `stored` are the source's statistics of its columns, `skipped` columns that need none, `pictures` picture columns
+    of which some are wanted.
+    """
+
+    rows: Rows
+    index: int
+    change: Callable[[pa.Table], pa.Table] | None
+    numbers: Numbers | None
+    stored: PackedStatistics
+    skipped: list[str]
+    pictures: list[str]
+    clips: dict[str, tuple[Path, Clip]]
+
+
+@dataclass(frozen=True)
+class DataPart:
+    """A parquet file with one row group per episode."""
+
+    name: str
+    output: str
+    episodes: list[EpisodeRows]
+    fps: float
+    misaligned: bool
+
+    def write(self, target: Path) -> dict[str, Any]:
+        """Write the file; per episode: hashes of the columns, task indices in use, statistics."""
+        reader, times, facts = thread_reader(), FrameTimes(), []
+        writer: pq.ParquetWriter | None = None
+        try:
+            for episode in self.episodes:
+                table = episode_table(reader, episode)
+                statistics = table_statistics(table, episode.stored.unpack(), episode.skipped, episode.pictures)
+                facts.append(
+                    {
+                        "columns": column_digests(table),
+                        "tasks": _used_tasks(table),
+                        "statistics": statistics.computed,
+                        "wrong_statistics": statistics.wrong,
+                        "off_video": self._off_video(table, episode, times),
+                        "not_finite": _not_finite(table),
+                    }
+                )
+                if writer is None:
+                    schema = table.schema
+                    writer = parquet_writer(target, schema)
+                if not table.schema.equals(schema):
+                    raise _other_columns(episode, table.schema, self.episodes[0], schema)
+                writer.write_table(table.replace_schema_metadata(schema.metadata), row_group_size=max(len(table), 1))
+        finally:
+            if writer is not None:
+                writer.close()
+        return {"episodes": facts}
+
+    def _off_video(self, table: pa.Table, episode: EpisodeRows, shown: FrameTimes) -> float:
+        """The largest distance in seconds between a row's time stamp and its frame."""
+        if "timestamp" not in table.column_names or not episode.clips:
+            return 0.0
+        times = np.asarray(table["timestamp"].to_numpy(), dtype=np.float64)
+        worst = 0.0
+        for camera, (path, clip) in episode.clips.items():
+            if clip.off_grid < _REGULAR / self.fps:
+                frames = clip.lead * float(clip.tick) + np.arange(len(times)) / self.fps
+            else:
+                frames = shown.of(path, clip)[: len(times)]
+            off = np.abs(times - frames)
+            worst = max(worst, float(np.nan_to_num(off, nan=np.inf).max()))
+            if worst > _TOLERANCE / self.fps and not self.misaligned:
+                row = int(np.nan_to_num(off, nan=np.inf).argmax())
+                raise DatasetError(
+                    f"The time stamps of episode {episode.rows.episode} do not fit the video of camera '{camera}': at "
+                    f"frame {row} they are {worst:.3f} s apart, so that samples would not load.",
+                    expected=f"one row per frame, {1000 / self.fps:.1f} ms apart",
+                    fix="`smolpilot dataset repair` puts them onto the grid; --keep-times leaves them as they are.",
+                )
+        return worst
+
+
+def episode_table(reader: RowReader, episode: EpisodeRows) -> pa.Table:
+    """The rows as they are to be written; raises DatasetError when they would not make an episode."""
+    table = reader.read(episode.rows)
+    if episode.change is not None:
+        table = episode.change(table)
+        if len(table) != episode.rows.length:
+            raise DatasetError(
+                f"Changing episode {episode.rows.episode} gave {len(table)} rows.", expected=f"{episode.rows.length}"
+            )
+    missing = table["task_index"].null_count if "task_index" in table.column_names else 0
+    if missing:
+        raise DatasetError(
+            f"{missing} of {len(table)} rows of episode {episode.rows.episode} have no task_index, so that their "
+            f"samples would not load ({episode.rows.path}).",
+            expected="a task index in every row",
+            fix=_FIX,
+        )
+    if episode.numbers is not None:
+        table = _renumber(table, episode.numbers)
+    if "episode_index" in table.column_names:
+        wrong = np.flatnonzero(np.asarray(table["episode_index"].to_numpy()) != episode.index)
+        if len(wrong):
+            raise DatasetError(
+                f"Row {int(wrong[0])} of episode {episode.index} in {episode.rows.path} says that it belongs to "
+                f"episode {table['episode_index'][int(wrong[0])].as_py()}.",
+                expected=f"{episode.index} in every row",
+                fix=_FIX,
+            )
+    return table
+
+
+def _renumber(table: pa.Table, numbers: Numbers) -> pa.Table:
+    count = len(table)
+    if "task_index" in table.column_names and numbers.tasks is not None:
+        new = [numbers.tasks[old] for old in table["task_index"].to_pylist()]
+        table = replace_column(table, "task_index", np.array(new, dtype=np.int64))
+    if "index" in table.column_names:
+        table = replace_column(table, "index", numbers.first_row + np.arange(count, dtype=np.int64))
+    if "episode_index" in table.column_names:
+        table = replace_column(table, "episode_index", np.full(count, numbers.episode, dtype=np.int64))
+    return table
+
+
+def _not_finite(table: pa.Table) -> list[str]:
+    """State and action where a number is NaN or infinite."""
+    found = []
+    for name in (STATE, ACTION):
+        if name in table.column_names:
+            values = plain_column(table[name])
+            while pa.types.is_list(values.type):
+                values = list_items(values)
+            if pa.types.is_floating(values.type) and not _finite(values):
+                found.append(name)
+    return found
+
+
+def _finite(values: pa.Array) -> bool:
+    """Whether every number that is there is finite."""
+    present = values.drop_null() if values.null_count else values
+    return bool(np.isfinite(present.to_numpy(zero_copy_only=False)).all())
+
+
+def _used_tasks(table: pa.Table) -> list[int]:
+    return list(dict.fromkeys(table["task_index"].to_pylist())) if "task_index" in table.column_names else []
+
+
+def _other_columns(episode: EpisodeRows, found: pa.Schema, first: EpisodeRows, expected: pa.Schema) -> DatasetError:
+    differing = {name for name in {*found.names, *expected.names} if _type(found, name) != _type(expected, name)}
+    name = sorted(differing)[0] if differing else "order of columns"
+    return DatasetError(
+        f"Episode {episode.rows.episode} has other columns than episode {first.rows.episode}: '{name}' is "
+        f"{_type(found, name)}, not {_type(expected, name)} ({episode.rows.path}).",
+        expected="the same columns and dtypes in every episode",
+        fix="Leave this episode out, or record it anew.",
+    )
+
+
+def _type(schema: pa.Schema, name: str) -> str:
+    place = schema.get_field_index(name)
+    return str(schema.field(place).type) if place >= 0 else "missing"

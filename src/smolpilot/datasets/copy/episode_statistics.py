@@ -1,0 +1,185 @@
+"""Statistics per episode, as LeRobot stores them: exact for numbers, from sampled frames for cameras."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from av.video.reformatter import VideoReformatter
+
+from smolpilot.common.errors import DatasetError
+from smolpilot.common.statistics import QUANTILES, Statistics
+from smolpilot.datasets.media.video_file import VideoFile
+
+from .proof.derived import column_statistics, judge_column
+from .tables import list_items, plain_column
+from .video.packets import Clip
+
+_SMALL, _TARGET = 300, 150
+
+
+def sampled(length: int) -> list[int]:
+    """Numbers of the frames that LeRobot looks at (compute_stats.py, sample_indices): 100 of up to 464, then N^0.75."""
+    count = max(min(100, length), min(int(length**0.75), 10_000))
+    return [int(i) for i in np.round(np.linspace(0, length - 1, count))]
+
+
+class LevelStatistics:
+    """Statistics per channel of 8-bit pictures, exact over the pixels that LeRobot looks at, of values in [0, 1]."""
+
+    def __init__(self) -> None:
+        self._levels = np.zeros((3, 256), dtype=np.int64)
+        self._count = 0
+
+    def add(self, picture: npt.NDArray[np.uint8]) -> None:
+        """Count in a picture `[h, w, 3]`; large ones are thinned out as LeRobot does it."""
+        height, width = picture.shape[:2]
+        if max(height, width) >= _SMALL:
+            step = int(max(height, width) / _TARGET)
+            picture = picture[::step, ::step]
+        for channel in range(3):
+            self._levels[channel] += np.bincount(picture[..., channel].ravel(), minlength=256)
+        self._count += 1
+
+    def result(self) -> dict[str, Any]:
+        """mean, std, min, max, quantiles `[3, 1, 1]`, and the number of pictures `[1]`."""
+        values = np.arange(256) / 255.0
+        share = self._levels / self._levels.sum(axis=1, keepdims=True)
+        mean = share @ values
+        seen = self._levels > 0
+        stats = {
+            "mean": mean,
+            "std": np.sqrt(np.maximum(share @ values**2 - mean**2, 0.0)),
+            "min": values[seen.argmax(axis=1)],
+            "max": values[255 - seen[:, ::-1].argmax(axis=1)],
+        }
+        cumulative = np.cumsum(share, axis=1)
+        for name, quantile in QUANTILES.items():
+            stats[name] = values[np.minimum((cumulative < quantile).sum(axis=1), 255)]
+        shaped = {name: value.reshape(3, 1, 1).tolist() for name, value in stats.items()}
+        return {**shaped, "count": [self._count]}
+
+
+@dataclass(frozen=True)
+class PicturesPart:
+    """Statistics of one camera in one episode, from its video."""
+
+    name: str
+    path: Path
+    clip: Clip
+    output: None = None
+
+    def write(self, _: Path) -> dict[str, Any]:
+        """Decode the sampled frames; `{"statistics": …}`."""
+        wanted = set(sampled(self.clip.frames))
+        levels, reformatter, number = LevelStatistics(), VideoReformatter(), 0
+        with VideoFile(self.path) as video:
+            video.context.thread_count = 1
+            if self.clip.first_pts:
+                video.seek(self.clip.first_dts)
+            for frame in video.frames():
+                if frame.pts is None or frame.pts < self.clip.first_pts:
+                    continue
+                if number in wanted:
+                    levels.add(np.asarray(reformatter.reformat(frame, format="rgb24").to_ndarray()))
+                number += 1
+                if number == self.clip.frames:
+                    return {"statistics": levels.result()}
+        raise DatasetError(
+            f"Only {number} of {self.clip.frames} frames of {self.path} can be decoded.",
+            fix="See `smolpilot dataset check`; `smolpilot dataset repair` leaves such episodes out.",
+        )
+
+
+@dataclass(frozen=True)
+class TableStatistics:
+    """Statistics of an episode's rows as plain values; `wrong`: stored ones that were not of the rows, and why."""
+
+    computed: dict[str, dict[str, Any]]
+    wrong: dict[str, str]
+
+
+def table_statistics(
+    table: pa.Table, stored: Statistics, skipped: Collection[str], pictures: Iterable[str]
+) -> TableStatistics:
+    """Statistics of all columns that hold numbers but for the `skipped` ones, and of the picture columns `pictures`.
+
+    Those of `stored` that are of the rows are not computed again.
+    """
+    computed: dict[str, dict[str, Any]] = {}
+    wrong: dict[str, str] = {}
+    for name in table.column_names:
+        if name in skipped or not len(table):
+            continue
+        values = column_values(table[name])
+        if values is None:
+            continue
+        if name in stored:
+            reason = _judge(stored[name], values, len(table))
+            if not reason:
+                continue
+            wrong[name] = reason
+        stats = column_statistics(values)
+        if stats is not None:
+            # Of a matrix there are as many values as rows in each place: LeRobot counts frames.
+            computed[name] = {key: [len(table)] if key == "count" else value.tolist() for key, value in stats.items()}
+    for name in pictures:
+        if name in table.column_names:
+            computed[name] = _picture_statistics(table[name])
+    return TableStatistics(computed, wrong)
+
+
+def column_values(column: pa.ChunkedArray) -> npt.NDArray[np.float64] | None:
+    """The numbers of a column as LeRobot counts them, `[N, D]`; None for texts, gaps and lists of varying length.
+
+    Of a matrix per frame the last dimension counts, over all its rows.
+    """
+    array, count, last = plain_column(column), len(column), 1
+    while pa.types.is_list(array.type):
+        inner = list_items(array)
+        if array.null_count or not count or len(inner) % count or not _even(array):
+            return None
+        last = len(inner) // max(len(array), 1)
+        array = inner
+    kind = array.type
+    if array.null_count or not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
+        return None
+    if not len(array):
+        return None
+    return np.asarray(array.to_numpy(zero_copy_only=False), dtype=np.float64).reshape(-1, last)
+
+
+def _even(array: pa.Array) -> bool:
+    lengths = np.diff(array.offsets.to_numpy())
+    return bool((lengths == lengths[0]).all())
+
+
+def _judge(stored: Mapping[str, npt.NDArray[np.float64]], values: npt.NDArray[np.float64], frames: int) -> str:
+    """Why the stored statistics are not those of the values, all or the finite ones of them; nothing when they are."""
+    finite = np.isfinite(values).all(axis=1)
+    if finite.all():
+        return judge_column(stored, values, [frames])
+    rest = values[finite]
+    return judge_column(stored, rest, [frames, len(rest)]) if len(rest) else ""
+
+
+def _picture_statistics(column: pa.ChunkedArray) -> dict[str, Any]:
+    from smolpilot.datasets.media.image_formats import PictureError, decoded, rgb
+
+    levels = LevelStatistics()
+    for i in sampled(len(column)):
+        cell = column[i].as_py()
+        content = cell.get("bytes") if isinstance(cell, dict) else cell
+        try:
+            levels.add(rgb(decoded(content)))
+        except PictureError as error:
+            raise DatasetError(
+                f"The picture in row {i} of an episode cannot be decoded: {error}.",
+                fix="See `smolpilot dataset check`; `smolpilot dataset repair` leaves such episodes out.",
+            ) from error
+    return levels.result()

@@ -1,0 +1,59 @@
+"""What to write: which episodes of which recordings, changed how, and in what format."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import pyarrow as pa
+
+from smolpilot.common.errors import UsageError
+from smolpilot.datasets.format.layout import Episode
+from smolpilot.datasets.format.meta import DatasetMeta
+
+type Version = Literal["v3.0", "v2.1"]
+type Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class EpisodePlan:
+    """One episode of the result: where it comes from, and what is changed on the way.
+
+    `episode` is the index value in `source`. `change` gets the episode's own rows (every column, before indices are
+    renumbered) and gives as many rows back; it must be picklable: a module's function or a `functools.partial` of
+    one. `tasks` gives new texts to these task index values of the source, and may add values that `change` writes.
+    """
+
+    source: DatasetMeta
+    episode: int
+    change: Callable[[pa.Table], pa.Table] | None = None
+    tasks: Mapping[int, str] | None = None
+
+    @property
+    def origin(self) -> Episode:
+        """The episode as the source describes it."""
+        return self.source.episode(self.episode)
+
+
+@dataclass(frozen=True)
+class RewriteOptions:
+    """Format and file sizes (LeRobot's defaults), whether pictures may be encoded again, number of processes.
+
+    `misaligned` allows time stamps for which the video has no frame: such recordings cannot be loaded.
+    """
+
+    version: Version = "v3.0"
+    data_file_mb: int = 100
+    video_file_mb: int = 200
+    chunk_files: int = 1000
+    reencode: bool = False
+    jobs: int = 1
+    misaligned: bool = False
+
+    def __post_init__(self) -> None:
+        if self.version not in ("v3.0", "v2.1"):
+            raise UsageError(f"Unknown dataset version '{self.version}'.", expected="v3.0 or v2.1")
+        for name in ("data_file_mb", "video_file_mb", "chunk_files", "jobs"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"--{name.replace('_', '-')} is {getattr(self, name)}.", expected="1 or more")

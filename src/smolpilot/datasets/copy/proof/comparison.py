@@ -1,0 +1,276 @@
+"""The outcome of a comparison, and the comparison of what has been read of two recordings."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from smolpilot.common.statistics import Statistics
+from smolpilot.common.words import numbered
+from smolpilot.datasets.format.features import Feature
+from smolpilot.datasets.format.meta import DatasetMeta
+from smolpilot.datasets.statistics.rounding import (
+    TOLERANCE,
+    count_of,
+    is_quantile,
+    magnitude,
+    within_method,
+    within_rounding,
+)
+
+from .content_digests import EpisodeFacts
+from .derived import FeatureStatistics
+
+_CHECKS = ("description", "tasks", "episodes", "values", "packets", "pictures", "statistics", "files")
+_WHAT = {
+    "description": "facts: rate, robot, features, own fields",
+    "tasks": "instructions",
+    "episodes": "episodes: index, length, instructions, own fields",
+    "values": "table values, bit by bit",
+    "packets": "video packets: content and time",
+    "pictures": "decoded first and last frames",
+    "statistics": "statistics per episode and in all",
+    "files": "card, licence and other files",
+}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One thing that is not equal; `episode` None where it concerns the whole recording."""
+
+    check: str
+    episode: int | None
+    text: str
+
+    def __str__(self) -> str:
+        return self.text if self.episode is None else f"episode {self.episode}: {self.text}"
+
+
+@dataclass
+class Comparison:
+    """The outcome: per check how much was compared, and all differences.
+
+    `encoded` counts what was encoded again and so is not compared with the source; `not_compared` names
+    what the comparison leaves out. `methods` counts statistics, by feature and kind, that differ no more than two
+    ways of computing them do: no difference. `remarks` are what else was found that is none.
+    """
+
+    compared: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_CHECKS, 0))
+    differences: list[Difference] = field(default_factory=list)
+    encoded: dict[str, int] = field(default_factory=dict)
+    not_compared: list[str] = field(default_factory=list)
+    methods: dict[tuple[str, str], int] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
+
+    @property
+    def equal(self) -> bool:
+        """Whether nothing differs."""
+        return not self.differences
+
+    @property
+    def content_equal(self) -> bool:
+        """Whether nothing differs but statistics, which can be computed from the content."""
+        return all(one.check == "statistics" for one in self.differences)
+
+    @property
+    def notes(self) -> list[str]:
+        """What was found that is no difference."""
+        return self.remarks + [
+            f"{what} of '{name}' were computed in different ways, and differ no more than that does "
+            f"({numbered(count, 'number')})"
+            for (name, what), count in self.methods.items()
+        ]
+
+    def add(self, check: str, text: str, episode: int | None = None) -> None:
+        """Note a difference."""
+        self.differences.append(Difference(check, episode, text))
+
+    def count(self, check: str, number: int, *, encoded: bool = False) -> None:
+        """Note what was compared, or (`encoded`) only with what it was encoded to."""
+        counts = self.encoded if encoded else self.compared
+        counts[check] = counts.get(check, 0) + number
+
+    def table(self) -> list[dict[str, Any]]:
+        """One row per check: what, how many things were compared, how many differ."""
+        return [
+            {
+                "check": check,
+                "what": _WHAT[check],
+                "compared": self.compared[check],
+                "differences": sum(one.check == check for one in self.differences),
+                "encoded_again": self.encoded.get(check, 0),
+            }
+            for check in _CHECKS
+        ]
+
+    def to_json(self) -> dict[str, Any]:
+        """The whole outcome as plain values."""
+        return {
+            "equal": self.equal,
+            "content_equal": self.content_equal,
+            "notes": self.notes,
+            "checks": self.table(),
+            "not_compared": self.not_compared,
+            "differences": [vars(one) for one in self.differences],
+        }
+
+
+def compare_meta(a: DatasetMeta, b: DatasetMeta, result: Comparison, tolerance: float = TOLERANCE) -> None:
+    """Rate, robot, features, cameras, task list and the statistics of the whole recording."""
+    for name, mine, theirs in (
+        ("frames per second", a.fps, b.fps),
+        ("robot", a.robot_type, b.robot_type),
+        ("cameras", a.camera_names, b.camera_names),
+    ):
+        result.compared["description"] += 1
+        if mine != theirs:
+            result.add("description", f"{name}: {mine} and {theirs}")
+    for name in {**a.features, **b.features}:
+        result.compared["description"] += 1
+        text = _feature_difference(a.features.get(name), b.features.get(name))
+        if text:
+            result.add("description", f"feature '{name}': {text}")
+    for index in sorted({**a.tasks, **b.tasks}):
+        result.compared["tasks"] += 1
+        if a.tasks.get(index) != b.tasks.get(index):
+            result.add("tasks", f"task {index}: {a.tasks.get(index)!r} and {b.tasks.get(index)!r}")
+    # v2.0 counted otherwise, and only for the whole recording: what is computed anew cannot be equal to it.
+    if "v2.0" not in (a.version, b.version):
+        _compare_statistics(a.statistics, b.statistics, None, result, tolerance, picture_keys(a))
+
+
+def compare_whole(a: Statistics, b: Statistics, result: Comparison) -> None:
+    """Statistics of a whole recording as they were to be written with those that were read back."""
+    _compare_statistics(a, b, None, result, TOLERANCE, None)
+
+
+def picture_keys(meta: DatasetMeta) -> set[str]:
+    """Features whose statistics are counted over some of their pictures."""
+    return {name for name, feature in meta.features.items() if feature.dtype in ("video", "image")}
+
+
+def compare_episodes(
+    a: Sequence[EpisodeFacts],
+    b: Sequence[EpisodeFacts],
+    result: Comparison,
+    tolerance: float = TOLERANCE,
+    pictures: Collection[str] | None = None,
+) -> None:
+    """Episodes with the same index value: lengths, instructions, columns, packets, pictures, statistics.
+
+    `pictures` are the features of pictures; None where statistics have to be the same numbers, not only of the same
+    content.
+    """
+    mine, theirs = ({one.index: one for one in side} for side in (a, b))
+    for index in sorted({**mine, **theirs}):
+        result.compared["episodes"] += 1
+        if index not in mine or index not in theirs:
+            result.add("episodes", f"only in the {'first' if index in mine else 'second'} recording", index)
+            continue
+        one, other = mine[index], theirs[index]
+        if one.length != other.length:
+            result.add("episodes", f"{one.length} and {other.length} frames", index)
+        # An episode list without instructions says nothing: they are in the rows.
+        if one.tasks and other.tasks and one.tasks != other.tasks:
+            result.add("episodes", f"instructions {one.tasks} and {other.tasks}", index)
+        _compare_columns(one, other, result)
+        _compare_videos(one, other, result)
+        _compare_statistics(one.statistics, other.statistics, index, result, tolerance, pictures)
+
+
+def _feature_difference(a: Feature | None, b: Feature | None) -> str:
+    # One that is described on one side only shows among the columns and videos if it is more than words.
+    if a is None or b is None:
+        return ""
+    if (a.dtype, a.shape) != (b.dtype, b.shape):
+        return f"{a.dtype} {list(a.shape)} and {b.dtype} {list(b.shape)}"
+    # Names that were missing and have been filled in are no difference.
+    if a.names is not None and b.names is not None and a.names != b.names:
+        return f"names {a.names} and {b.names}"
+    return ""
+
+
+def _compare_columns(one: EpisodeFacts, other: EpisodeFacts, result: Comparison) -> None:
+    for name in {**one.columns, **other.columns}:
+        mine, theirs = one.columns.get(name), other.columns.get(name)
+        result.compared["values"] += one.length
+        if mine is None or theirs is None:
+            result.add("values", f"column '{name}' only in the {'second' if mine is None else 'first'}", one.index)
+        elif mine[0] != theirs[0]:
+            result.add("values", f"column '{name}' is {mine[0]} and {theirs[0]}", one.index)
+        elif mine[1] != theirs[1]:
+            result.add("values", f"column '{name}' differs", one.index)
+
+
+def _compare_videos(one: EpisodeFacts, other: EpisodeFacts, result: Comparison) -> None:
+    for camera in {**one.clips, **other.clips}:
+        mine, theirs = one.clips.get(camera), other.clips.get(camera)
+        if mine is None or theirs is None:
+            which = "second" if mine is None else "first"
+            result.add("packets", f"video of '{camera}' only in the {which} recording", one.index)
+            continue
+        encoded = camera in one.encoded
+        result.count("packets", mine.frames, encoded=encoded)
+        codings = [name for name in mine.coding.differs_in(theirs.coding) if name != "time_base"]
+        if codings:
+            result.add("packets", f"video of '{camera}' is coded otherwise ({', '.join(codings)})", one.index)
+        if mine.frames != theirs.frames:
+            result.add("packets", f"video of '{camera}' has {mine.frames} and {theirs.frames} frames", one.index)
+        elif mine.digest != theirs.digest:
+            result.add("packets", f"video of '{camera}' differs", one.index)
+        if float(abs(mine.lead * mine.tick - theirs.lead * theirs.tick)) > 1e-3:
+            result.add("packets", f"video of '{camera}' begins at another time", one.index)
+        for which, first, second in zip(("first", "last"), one.pictures[camera], other.pictures[camera], strict=True):
+            result.count("pictures", 1, encoded=encoded)
+            if first != second:
+                result.add("pictures", f"the {which} picture of '{camera}' differs", one.index)
+
+
+def _compare_statistics(
+    a: Statistics,
+    b: Statistics,
+    episode: int | None,
+    result: Comparison,
+    tolerance: float,
+    pictures: Collection[str] | None,
+) -> None:
+    """Only what both have: missing statistics may have been filled in."""
+    for name in a:
+        for key in a[name]:
+            if name not in b or key not in b[name]:
+                continue
+            mine, theirs = np.ravel(a[name][key]), np.ravel(b[name][key])
+            result.compared["statistics"] += len(mine)
+            if mine.shape != theirs.shape:
+                result.add("statistics", f"{key} of '{name}' has {len(mine)} and {len(theirs)} numbers", episode)
+                continue
+            # Nearly always they are the same numbers, and that is cheap to see.
+            if np.array_equal(mine, theirs):
+                continue
+            scale = magnitude(a[name], b[name])
+            scale = scale if np.shape(scale) == mine.shape else float(np.max(scale))
+            close = within_rounding(key, mine, theirs, scale, count_of(a[name], b[name]), tolerance)
+            if pictures is not None and not close.all():
+                far = ~close
+                spread = _spread(a[name], mine)
+                close |= within_method(key, mine, theirs, spread, name in pictures, merged=episode is None)
+                what = "quantiles" if is_quantile(key) else "statistics"
+                found = int((far & close).sum())
+                if found:
+                    result.methods[name, what] = result.methods.get((name, what), 0) + found
+            if not close.all():
+                worst = int(np.flatnonzero(~close)[0])
+                where = f"'{name}'" + (f"[{worst}]" if len(mine) > 1 else "")
+                result.add("statistics", f"{key} of {where}: {mine[worst]:.9g} and {theirs[worst]:.9g}", episode)
+
+
+def _spread(stats: FeatureStatistics, like: npt.NDArray[np.float64]) -> npt.NDArray[np.float64] | float:
+    """Maximum less minimum of each dimension; 0 where they are not stated."""
+    if "min" not in stats or "max" not in stats:
+        return 0.0
+    spread = np.nan_to_num(stats["max"].ravel() - stats["min"].ravel(), posinf=0.0)
+    return spread if spread.shape == like.shape else 0.0

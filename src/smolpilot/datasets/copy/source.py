@@ -1,0 +1,133 @@
+"""What a source says beyond DatasetMeta: raw description, extra fields and statistics per episode, other files."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from smolpilot.common.errors import DatasetError, SmolpilotError
+from smolpilot.common.own_files import Places, walk
+from smolpilot.common.statistics import PackedStatistics, StatisticsPacker, readable_statistics
+from smolpilot.datasets.format.episode_fields import own_fields
+from smolpilot.datasets.format.files import iter_jsonl, open_readable, read_json, read_jsonl, read_meta_table, reading
+from smolpilot.datasets.format.meta import DatasetMeta
+
+
+@dataclass
+class Extras:
+    """Per episode index: fields of the episode list that no reader needs, and stored statistics."""
+
+    info: dict[str, Any]
+    fields: dict[int, dict[str, Any]] = field(default_factory=dict)
+    statistics: dict[int, PackedStatistics] = field(default_factory=dict)
+
+
+def read_extras(meta: DatasetMeta) -> Extras:
+    """Read them; what is damaged counts as missing, since `read_meta` has said already what has to be there.
+
+    Raises DatasetError for an episode table (v3.0) that cannot be read.
+    """
+    folder = meta.root / "meta"
+    try:
+        extras = Extras(info=read_json(folder / "info.json", "dataset description"))
+    except SmolpilotError:
+        extras = Extras(info={})
+    if meta.without and isinstance(extras.info.get("features"), dict):
+        kept = {key: one for key, one in extras.info["features"].items() if key not in meta.without}
+        extras.info = {**extras.info, "features": kept}
+    packer = StatisticsPacker()
+    if meta.version == "v3.0":
+        _read_tables(folder, extras, packer)
+        return extras
+    with suppress(SmolpilotError, ValueError, TypeError, KeyError, AttributeError, OverflowError):
+        _read_v21(folder, extras, packer)
+    return extras
+
+
+def state_of(meta: DatasetMeta) -> str:
+    """A hash of names, sizes and modification times of all files of a source: cheap, to see that it is the same."""
+    digest, places = hashlib.sha256(str(meta.version).encode()), Places(meta.root)
+    for folder, folders, names in walk(meta.root):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for path in (folder / name for name in names):
+            if not places.why_not(path) and path.is_file():
+                stat, name = path.stat(), os.fsencode(path.relative_to(meta.root))
+                digest.update(name + f" {stat.st_size} {stat.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def _read_v21(folder: Path, extras: Extras, packer: StatisticsPacker) -> None:
+    for row in read_jsonl(folder / "episodes.jsonl", "episode list"):
+        extras.fields[int(row["episode_index"])] = own_fields(row)
+    if (folder / "episodes_stats.jsonl").exists():
+        for row in iter_jsonl(folder / "episodes_stats.jsonl", "statistics"):
+            extras.statistics[int(row["episode_index"])] = packer.pack(readable_statistics(row.get("stats")))
+
+
+def _read_tables(folder: Path, extras: Extras, packer: StatisticsPacker) -> None:
+    """`_read_v30`. A damaged page, or text that is no UTF-8, is no lack: what it held would be lost without a word."""
+    try:
+        _read_v30(folder, extras, packer)
+    except UnicodeDecodeError:
+        # In a field beyond those that `read_meta` needs.
+        for path in sorted((folder / "episodes").glob("*/*.parquet")):
+            read_meta_table(path, "episode table")
+        raise
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
+        return
+
+
+def _read_v30(folder: Path, extras: Extras, packer: StatisticsPacker) -> None:
+    for path in sorted((folder / "episodes").glob("*/*.parquet")):
+        file = open_readable(path, "episode table")
+        batches = file.iter_batches(batch_size=256)
+        while True:
+            with reading(path, "episode table"):
+                batch = next(batches, None)
+            if batch is None:
+                break
+            for row in batch.to_pylist():
+                _read_row(row, batch.schema, extras, packer)
+
+
+def _read_row(row: dict[str, Any], schema: pa.Schema, extras: Extras, packer: StatisticsPacker) -> None:
+    index = int(row["episode_index"])
+    stats: dict[str, dict[str, Any]] = {}
+    for key, value in row.items():
+        if key.startswith("stats/"):
+            feature, _, name = key.removeprefix("stats/").rpartition("/")
+            if value is not None:
+                stats.setdefault(feature, {})[name] = value
+    extras.fields[index] = own_fields(row, schema)
+    extras.statistics[index] = packer.pack(readable_statistics(stats))
+
+
+def require_same_kind(sources: Sequence[DatasetMeta]) -> None:
+    """Raise DatasetError when recordings that are to become one have other features, cameras or rates."""
+    first = sources[0]
+    for other in sources[1:]:
+        if other.fps != first.fps:
+            raise _unlike(first, other, "frames per second", first.fps, other.fps)
+        if set(other.features) != set(first.features):
+            odd = sorted(set(other.features) ^ set(first.features))[0]
+            raise _unlike(first, other, f"feature '{odd}'", odd in first.features, odd in other.features)
+        for name, mine in first.features.items():
+            theirs = other.features[name]
+            if (mine.dtype, mine.shape) != (theirs.dtype, theirs.shape):
+                raise _unlike(
+                    first, other, f"feature '{name}'", [mine.dtype, *mine.shape], [theirs.dtype, *theirs.shape]
+                )
+
+
+def _unlike(first: DatasetMeta, other: DatasetMeta, what: str, mine: Any, theirs: Any) -> DatasetError:
+    return DatasetError(
+        f"{other.root.name} differs from {first.root.name} in {what}: {theirs}, not {mine}.",
+        expected="recordings of the same robot, cameras and rate",
+    )

@@ -1,0 +1,361 @@
+"""The rows of an episode with every column and dtype, and hashes of columns that do not depend on their wrapping."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import threading
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from sys import intern
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from smolpilot.common.errors import DatasetError
+from smolpilot.datasets.format.features import INDEX_COLUMNS
+from smolpilot.datasets.format.files import GET_AGAIN, dataset_root, open_parquet, repair_advice
+from smolpilot.datasets.format.meta import DatasetMeta
+
+_INDEX = "episode_index"
+# What pandas leaves of a table's row numbers; no feature of a recording unless info.json says so.
+_PANDAS_INDEX = re.compile(r"__index_level_\d+__")
+# Row groups that are read in one go: a file of ours has one for each episode.
+_RUN_ROWS, _RUN_BYTES = 4096, 16 * 1024 * 1024
+# Below it, spreading the columns over threads takes longer than reading them.
+_LARGE = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class TableForm:
+    """How a recording's tables are read: `scalars` are features of one number, `without` columns that are left out."""
+
+    declared: frozenset[str] = frozenset()
+    scalars: frozenset[str] = frozenset()
+    without: frozenset[str] = frozenset()
+
+    def drops(self, column: str) -> bool:
+        """Whether a column is left out: by choice, or as pandas' own."""
+        return column in self.without or (column not in self.declared and bool(_PANDAS_INDEX.fullmatch(column)))
+
+    def unwraps(self, field: pa.Field) -> bool:
+        """Whether a column is stored as lists though its feature is one number."""
+        return field.name in self.scalars and _is_list(field.type)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Where an episode's rows are: the whole file, or (`whole` False) those with its index value.
+
+    `offset` is the first row by the episodes' order and lengths, for files without an index column.
+    """
+
+    path: Path
+    episode: int
+    length: int
+    whole: bool
+    offset: int
+    form: TableForm = TableForm()
+
+
+def form_of(meta: DatasetMeta) -> TableForm:
+    """How the tables of a dataset are read."""
+    scalars = frozenset(name for name, one in meta.features.items() if one.shape == (1,))
+    return TableForm(frozenset(meta.features), scalars, meta.without)
+
+
+def rows_of(meta: DatasetMeta) -> dict[int, Rows]:
+    """The rows of every episode of a dataset."""
+    inside: dict[Path, int] = {}
+    count = Counter(episode.data_path for episode in meta.episodes)
+    form, found = form_of(meta), {}
+    for episode in meta.episodes:
+        offset = inside.get(episode.data_path, 0)
+        inside[episode.data_path] = offset + episode.length
+        whole = count[episode.data_path] == 1 and meta.version != "v3.0"
+        found[episode.index] = Rows(episode.data_path, episode.index, episode.length, whole, offset, form)
+    return found
+
+
+class RowReader:
+    """Reads episodes out of parquet files; keeps a few row groups of the last file, so that memory stays bounded."""
+
+    def __init__(self) -> None:
+        self._path: Path | None = None
+        self._file: _File | None = None
+
+    def is_current(self) -> bool:
+        """Whether the file that is open is still the one of its path."""
+        return self._path is None or self._file is None or self._file.is_current()
+
+    def read(self, rows: Rows, columns: list[str] | None = None) -> pa.Table:
+        """The rows of one episode, in order; raises DatasetError when there are not as many as the meta data says.
+
+        Columns that the recording's form leaves out are not read; lists of one number of a feature that is one number
+        become plain numbers.
+        """
+        if self._file is None or self._path != rows.path:
+            self._file = None
+            self._path, self._file = rows.path, _File(rows.path)
+        try:
+            table = self._file.read(rows, columns)
+        except (pa.ArrowException, OSError) as error:
+            raise DatasetError(
+                f"The data file {rows.path} cannot be read: {str(error).splitlines()[0]}",
+                expected="a whole parquet file",
+                fix=f"`smolpilot dataset repair` copies what can be read; {GET_AGAIN}",
+            ) from error
+        if len(table) != rows.length:
+            raise DatasetError(
+                f"Episode {rows.episode} has {len(table)} rows in {rows.path}.",
+                expected=f"{rows.length}, as the meta folder says",
+                fix="See `smolpilot dataset check`; `smolpilot dataset repair` makes a copy in which they agree.",
+            )
+        return table
+
+
+def thread_reader() -> RowReader:
+    """This thread's reader: parts that are written one after another go on in the file where the last one stopped.
+
+    A file that has changed since is opened anew. `release_reader` closes it.
+    """
+    reader = getattr(_threads, "reader", None)
+    if reader is None or not reader.is_current():
+        reader = _threads.reader = RowReader()
+    found: RowReader = reader
+    return found
+
+
+def release_reader() -> None:
+    """Close what this thread's reader holds; readers of other threads end with them."""
+    _threads.reader = None
+
+
+_threads = threading.local()
+
+
+def _state(path: Path) -> tuple[int, int, int]:
+    stat = path.stat()
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns
+
+
+class _File:
+    def __init__(self, path: Path) -> None:
+        self._path, self._state = path, _state(path) if path.exists() else None
+        self._file = open_parquet(path, "data file")
+        sizes = [self._file.metadata.row_group(i).num_rows for i in range(self._file.num_row_groups)]
+        self._starts = np.cumsum([0, *sizes])
+        self._size = path.stat().st_size
+        self._schema = self._file.schema_arrow
+        _require_numbers(self._schema, path)
+        self._order: npt.NDArray[np.int64] | None = None
+        self._sorted: npt.NDArray[Any] = np.empty(0)
+        self._run: tuple[int, int, tuple[str, ...], pa.Table] | None = None
+
+    def is_current(self) -> bool:
+        """Whether the path still is this file."""
+        return self._path.exists() and _state(self._path) == self._state
+
+    def read(self, rows: Rows, columns: list[str] | None) -> pa.Table:
+        wanted = [
+            name for name in self._schema.names if not rows.form.drops(name) and (columns is None or name in columns)
+        ]
+        table = self._rows(rows, wanted)
+        for place, field in enumerate(table.schema):
+            if rows.form.unwraps(field):
+                array = plain_column(table[field.name])
+                if array.null_count == 0 and (_list_lengths(array, -1) == 1).all():
+                    table = table.set_column(place, field.name, list_items(array))
+        return table
+
+    def _rows(self, rows: Rows, columns: list[str]) -> pa.Table:
+        total = int(self._starts[-1])
+        if rows.whole:
+            # A name that begins another one's would bring that one, too.
+            large = self._size > _LARGE
+            return self._file.read(columns=columns, use_threads=large).select(columns)
+        if _INDEX not in self._schema.names:
+            return self._slice(rows.offset, min(rows.offset + rows.length, total), columns)
+        if self._order is None:
+            column = list_or_plain(self._file.read(columns=[_INDEX])[_INDEX])
+            self._order = np.argsort(column, kind="stable")
+            self._sorted = column[self._order]
+        left, right = (int(np.searchsorted(self._sorted, rows.episode, side=side)) for side in ("left", "right"))
+        mine = self._order[left:right]
+        if len(mine) == 0:
+            return self._schema.empty_table().select(columns)
+        begin, end = int(mine[0]), int(mine[-1]) + 1
+        table = self._slice(begin, end, columns)
+        return table if end - begin == len(mine) else table.take(pa.array(mine - begin))
+
+    def _slice(self, begin: int, end: int, columns: list[str]) -> pa.Table:
+        parts = []
+        group = max(int(np.searchsorted(self._starts, begin, side="right")) - 1, 0)
+        while group < len(self._starts) - 1 and int(self._starts[group]) < end:
+            first, last, table = self._read_run(group, tuple(columns))
+            start, stop = int(self._starts[first]), int(self._starts[last])
+            parts.append(table.slice(max(begin - start, 0), min(end, stop) - max(begin, start)))
+            group = last
+        return pa.concat_tables(parts) if parts else self._schema.empty_table().select(columns)
+
+    def _read_run(self, group: int, columns: tuple[str, ...]) -> tuple[int, int, pa.Table]:
+        """A row group with those that follow it, as far as they are small: (first, behind the last, rows)."""
+        if self._run is not None and self._run[2] == columns and self._run[0] <= group < self._run[1]:
+            return self._run[0], self._run[1], self._run[3]
+        self._run = None
+        last, size = group + 1, self._file.metadata.row_group(group).total_byte_size
+        while last < len(self._starts) - 1:
+            size += self._file.metadata.row_group(last).total_byte_size
+            if size > _RUN_BYTES or self._starts[last + 1] - self._starts[group] > _RUN_ROWS:
+                break
+            last += 1
+        groups, names = list(range(group, last)), list(columns)
+        table = self._file.read_row_groups(groups, columns=names, use_threads=size > _LARGE).select(names)
+        self._run = (group, last, columns, table)
+        return group, last, table
+
+
+def _require_numbers(schema: pa.Schema, path: Path) -> None:
+    """Running numbers stored as texts or anything else are found in no list of episodes or tasks."""
+    for field in schema:
+        kind = field.type
+        while _is_list(kind) or pa.types.is_dictionary(kind):
+            kind = kind.value_type
+        # A column without any value has its own words, where it is needed.
+        number = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_null(kind)
+        if field.name in INDEX_COLUMNS and not number:
+            raise DatasetError(
+                f"The column '{field.name}' of {path} is of type {field.type}.",
+                expected="numbers",
+                fix=repair_advice(dataset_root(path), "writes it as numbers"),
+            )
+
+
+def list_or_plain(column: pa.ChunkedArray) -> npt.NDArray[Any]:
+    """A column of one number in each row, also where it is stored as lists of one."""
+    array = plain_column(column)
+    while pa.types.is_list(array.type):
+        array = list_items(array)
+    return np.asarray(array.to_numpy(zero_copy_only=False))
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
+
+
+def stored(path: Path) -> tuple[int, pa.Schema]:
+    """Uncompressed bytes of a parquet file's columns, which LeRobot's limit counts, and their dtypes: its footer."""
+    file = open_parquet(path, "data file")
+    meta: pq.FileMetaData = file.metadata
+    size = sum(
+        meta.row_group(i).column(j).total_uncompressed_size
+        for i in range(meta.num_row_groups)
+        for j in range(meta.num_columns)
+    )
+    return size, file.schema_arrow
+
+
+def column_digests(table: pa.Table) -> dict[str, list[str]]:
+    """[type, hash of all values bit by bit] of each column; lists of any kind and texts of any width count the same."""
+    found = {}
+    for name in table.column_names:
+        plain = plain_column(table[name])
+        digest = hashlib.blake2b(digest_size=16)
+        _hash(plain, digest)
+        found[name] = [intern(str(plain.type)), digest.hexdigest()]
+    return found
+
+
+def plain_column(column: pa.ChunkedArray) -> pa.Array:
+    """A column as one array of plain lists, texts and numbers, without offsets into larger buffers."""
+    array = column.combine_chunks()
+    if isinstance(array, pa.ChunkedArray):
+        array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], type=column.type)
+    return _plain(array)
+
+
+def _plain(array: pa.Array) -> pa.Array:
+    if isinstance(array, pa.ExtensionArray):
+        array = array.storage
+    kind = array.type
+    if pa.types.is_dictionary(kind):
+        return _plain(array.dictionary_decode())
+    if pa.types.is_large_string(kind):
+        return array.cast(pa.string())
+    if pa.types.is_large_binary(kind):
+        return array.cast(pa.binary())
+    if pa.types.is_fixed_size_list(kind) and not array.null_count:
+        offsets = np.arange(len(array) + 1, dtype=np.int32) * np.int32(kind.list_size)
+        return pa.ListArray.from_arrays(_offsets(offsets), _plain(list_items(array)))
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        lengths = _list_lengths(array, 0)
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+        mask = array.is_null() if array.null_count else None
+        return pa.ListArray.from_arrays(_offsets(offsets), _plain(list_items(array)), mask=mask)
+    return array
+
+
+def _offsets(offsets: npt.NDArray[np.int32]) -> pa.Array:
+    # `pa.array` would load `numpy.ma` to see whether the array is a masked one.
+    return pa.Array.from_buffers(pa.int32(), len(offsets), [None, pa.py_buffer(offsets)])
+
+
+def list_items(array: pa.Array) -> pa.Array:
+    """The values of all lists, one after another; those of missing lists are left out."""
+    if pa.types.is_fixed_size_list(array.type):
+        size = array.type.list_size
+        return array.flatten() if array.null_count else array.values.slice(array.offset * size, len(array) * size)
+    offsets = array.offsets.to_numpy()
+    if array.null_count and np.diff(offsets)[array.is_null().to_numpy(zero_copy_only=False)].any():
+        return array.flatten()
+    # Not flatten where it can be done without: it has no way to copy LeRobot's language columns (JSON in structs).
+    return array.values.slice(int(offsets[0]), int(offsets[-1] - offsets[0]))
+
+
+def _list_lengths(array: pa.Array, null: int) -> npt.NDArray[np.int32]:
+    """Numbers of values in each list, `null` where there is none."""
+    if not array.null_count and not pa.types.is_fixed_size_list(array.type):
+        return np.diff(array.offsets.to_numpy()).astype(np.int32)
+    # Loaded where it is needed: it takes a tenth of a second, of a command that is over in two.
+    import pyarrow.compute as pc
+
+    return np.asarray(pc.fill_null(pc.list_value_length(array), null)).astype(np.int32)
+
+
+def _hash(array: pa.Array, digest: Any) -> None:
+    kind = array.type
+    digest.update(f"{len(array)};{array.null_count};".encode())
+    if array.null_count:
+        digest.update(np.packbits(array.is_null().to_numpy(zero_copy_only=False)).tobytes())
+    if pa.types.is_list(kind):
+        digest.update(_list_lengths(array, -1).tobytes())
+        _hash(list_items(array), digest)
+    elif pa.types.is_struct(kind):
+        for i in range(kind.num_fields):
+            digest.update(kind.field(i).name.encode())
+            _hash(_plain(array.field(i)), digest)
+    elif pa.types.is_string(kind) or pa.types.is_binary(kind):
+        # As bytes: parquet takes text that is no UTF-8, and Python does not.
+        for value in array.cast(pa.binary()).to_pylist():
+            content = value or b""
+            digest.update(len(content).to_bytes(8, "little"))
+            digest.update(content)
+    elif pa.types.is_null(kind):
+        return
+    elif array.null_count:
+        digest.update(repr(array.to_pylist()).encode())
+    else:
+        digest.update(np.ascontiguousarray(array.to_numpy(zero_copy_only=False)).tobytes())
+
+
+def replace_column(table: pa.Table, name: str, values: npt.NDArray[Any]) -> pa.Table:
+    """The table with other values in a column, in the same place and, where it exists, of the same dtype."""
+    place = table.schema.get_field_index(name)
+    if place < 0:
+        return table.append_column(name, pa.array(values))
+    field = table.schema.field(place)
+    return table.set_column(place, field, pa.array(values).cast(field.type))

@@ -1,0 +1,1 @@
+"""Videos of a copy: packets moved as they are, or encoded again where that is allowed."""

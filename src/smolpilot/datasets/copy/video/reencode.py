@@ -1,0 +1,164 @@
+"""Videos that cannot be copied: a clear error, or encoded again where that is allowed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
+
+from smolpilot.common.errors import DatasetError, SmolpilotError
+from smolpilot.datasets.copy.copy_plan import Placed, runs
+from smolpilot.datasets.copy.options import RewriteOptions
+from smolpilot.datasets.copy.proof.content_digests import Pictures, ScanTask, scan
+from smolpilot.datasets.copy.work import WorkFolder
+from smolpilot.datasets.media.encode import Codec, VideoEncoder, find_encoder
+from smolpilot.datasets.media.video_file import VideoFile
+from smolpilot.datasets.read.media_sizes import other_size
+
+from .packets import Clip, Span
+
+if TYPE_CHECKING:
+    from smolpilot.datasets.copy.engine import RewriteReport
+
+# Mean difference of encoded to original pictures, of 255, above which they are not the same picture.
+_CLOSE = 8.0
+
+
+@dataclass(frozen=True)
+class EncodePart:
+    """One episode of one camera, decoded and encoded again with a key frame at its start."""
+
+    name: str
+    output: str
+    path: Path
+    clip: Clip
+    fps: float
+
+    def write(self, target: Path) -> dict[str, Any]:
+        """Encode; gives the largest mean difference of any, and of the first and last picture, of 255."""
+        codec = _codec(self.clip.coding.codec)
+        movie = target.with_name(f"{target.name}.mp4")
+        encoder = VideoEncoder(
+            movie, width=self.clip.coding.width, height=self.clip.coding.height, fps=self.fps, codec=codec
+        )
+        reformatter, number = VideoReformatter(), 0
+        with VideoFile(self.path) as video:
+            # From the file's beginning: there is no key frame to jump to.
+            for frame in video.frames():
+                if frame.pts is None or frame.pts < self.clip.first_pts:
+                    continue
+                picture = np.asarray(reformatter.reformat(frame, format="rgb24").to_ndarray(), dtype=np.uint8)
+                encoder.add(picture, key_frame=number == 0)
+                number += 1
+                if number == self.clip.frames:
+                    break
+        encoder.close()
+        movie.replace(target)
+        if number != self.clip.frames:
+            raise DatasetError(f"Only {number} of {self.clip.frames} frames of {self.path} can be decoded.")
+        return _difference(self.path, self.clip, target)
+
+
+def copyable(
+    placed: Sequence[Placed],
+    fps: float,
+    options: RewriteOptions,
+    execute: Callable[[Sequence[Any], str], None],
+    work: WorkFolder,
+    report: RewriteReport,
+) -> dict[tuple[int, str], Pictures]:
+    """Make sure that every clip can be copied; gives the pictures of those that were encoded again."""
+    bad = _uncopyable(placed, options)
+    if not bad:
+        return {}
+    # Of a camera whose codec is not written here, all videos are: one camera has one codec.
+    foreign = {
+        camera for one, camera in bad if _codec(one.clips[camera].coding.codec) != one.clips[camera].coding.codec
+    }
+    if options.reencode:
+        bad = [(one, c) for one in placed for c, clip in one.clips.items() if clip.problem or c in foreign]
+    if not options.reencode:
+        one, camera = bad[0]
+        raise DatasetError(
+            f"The video of camera '{camera}' cannot be cut at episode {one.plan.episode} without encoding it again: "
+            f"{one.clips[camera].problem} ({one.plan.origin.videos[camera].path}). {len(bad)} such videos in all.",
+            expected="a key frame at the start of each episode",
+            fix="Run again with --reencode: these episodes are decoded and encoded anew, with a small loss.",
+        )
+    for one, camera in bad:
+        coding, info = one.clips[camera].coding, one.plan.source.cameras[camera]
+        if info.width and (coding.width, coding.height) != (info.width, info.height):
+            what = f"The video of camera '{camera}' in episode {one.plan.episode}"
+            path = one.plan.origin.videos[camera].path
+            raise other_size(one.plan.source, what, info, f"{coding.width}x{coding.height}", path)
+    parts = [
+        EncodePart(
+            f"encode {camera} {one.index}",
+            # By number: a camera may be called anything.
+            f"state/encoded/{list(one.clips).index(camera)}-{one.index}.mp4",
+            one.plan.origin.videos[camera].path,
+            one.clips[camera],
+            fps,
+        )
+        for one, camera in bad
+    ]
+    execute(parts, "encode")
+    pictures = {}
+    for (one, camera), part in zip(bad, parts, strict=True):
+        path = work.folder / part.output
+        shown = work.records[part.name]["facts"]["shown"]
+        report.picture_difference = max(report.picture_difference, shown)
+        span = Span(one.plan.episode, 0.0, None, one.clips[camera].frames)
+        one.clips[camera], pictures[one.index, camera] = scan(ScanTask(path, [span], [0.0], fps))[0]
+        one.encoded[camera] = path
+        report.reencoded.append(f"episode {one.plan.episode}, {camera}")
+    return pictures
+
+
+def _uncopyable(placed: Sequence[Placed], options: RewriteOptions) -> list[tuple[Placed, str]]:
+    """Videos that cannot be copied, neither alone nor together with their neighbors."""
+    found = []
+    for camera in placed[0].clips if placed else ():
+        for run in runs(placed, camera, options):
+            if len(run) == 1 and run[0].clips[camera].problem:
+                found.append((run[0], camera))
+    return found
+
+
+def _codec(name: str) -> Codec:
+    for codec in ("h264", "hevc", "av1"):
+        if codec == name:
+            try:
+                find_encoder(codec)
+            except SmolpilotError:
+                break
+            return codec
+    return "h264"
+
+
+def _difference(path: Path, clip: Clip, encoded: Path) -> dict[str, float]:
+    """Compare all pictures of both videos, and refuse what is not the same scene."""
+    worst, shown = 0.0, []
+    with VideoFile(path) as old, VideoFile(encoded) as new:
+        originals = (f for f in old.frames() if f.pts is not None and f.pts >= clip.first_pts)
+        for number, frames in enumerate(zip(originals, new.frames(), strict=False)):
+            worst = max(worst, _mean_difference(*frames, "gray"))
+            if number in (0, clip.frames - 1):
+                shown.append(_mean_difference(*frames, "rgb24"))
+    if worst > _CLOSE:
+        raise DatasetError(
+            f"Encoding {path} again changed a picture by {worst:.1f} of 255 on average.",
+            expected=f"at most {_CLOSE:g}",
+            fix="Leave the episode out.",
+        )
+    return {"difference": worst, "shown": max(shown)}
+
+
+def _mean_difference(before: VideoFrame, after: VideoFrame, kind: str) -> float:
+    one, other = (frame.to_ndarray(format=kind).astype(np.int16) for frame in (before, after))
+    return float(np.abs(one - other).mean())

@@ -1,0 +1,1 @@
+"""Video files and images: opened safely, frames exact by time stamp, encoded for random access."""

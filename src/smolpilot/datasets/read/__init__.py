@@ -1,0 +1,1 @@
+"""Frames and action chunks of a dataset, in any order, decoded ahead."""

@@ -1,0 +1,172 @@
+"""Whether every video and every image in the tables has the size that the features state, told by their headers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from smolpilot.common.errors import DatasetError
+from smolpilot.datasets.format.features import CameraInfo
+from smolpilot.datasets.format.files import file_state, open_parquet, reading, repair_advice
+from smolpilot.datasets.format.layout import Episode
+from smolpilot.datasets.format.meta import DatasetMeta
+from smolpilot.datasets.media.image_formats import PictureError, picture_size
+from smolpilot.datasets.media.video import VideoReader, probe
+from smolpilot.datasets.media.video_file import VideoError
+
+from .gather import default_threads
+
+# The header of a JPEG lies behind what a camera notes about itself; that is rarely longer.
+_HEAD = 2048
+_ROWS = 32
+# Opening a video takes 2 to 3 ms.
+_FEW = 100
+
+
+def check_video_sizes(meta: DatasetMeta, episodes: Iterable[Episode], videos: VideoReader) -> None:
+    """Compare the headers of the episodes' videos with the features; their indexes are made for it, once.
+
+    Raises DatasetError for the first episode whose video cannot be read or has another size.
+    """
+    for episode in episodes:
+        for name, span in episode.videos.items():
+            camera = meta.cameras[name]
+            try:
+                index = videos.index(span.path)
+            except VideoError as error:
+                words = f"{error.reason} (episode {episode.index}, camera '{name}')"
+                raise VideoError(span.path, words) from error
+            if (index.width, index.height) != (camera.width, camera.height):
+                what = f"The video of camera '{name}' in episode {episode.index}"
+                raise other_size(meta, what, camera, f"{index.width}x{index.height}", span.path)
+
+
+def check_image_sizes(
+    meta: DatasetMeta,
+    episodes: Iterable[Episode],
+    spans: Mapping[int, tuple[int, int]],
+    file_rows: npt.NDArray[np.int64],
+) -> None:
+    """Compare the headers of the images in the tables with the features; nothing is decoded.
+
+    `spans` and `file_rows` as in `Tables`. Raises DatasetError for the first frame whose image has another size, is of
+    a format that is not decoded, or is missing.
+    """
+    cameras = {name: camera for name, camera in meta.cameras.items() if not camera.is_video}
+    if not cameras:
+        return
+    by_file: dict[Path, list[Episode]] = {}
+    for episode in episodes:
+        by_file.setdefault(episode.data_path, []).append(episode)
+
+    def check(path: Path) -> None:
+        places = {
+            int(row): (episode.index, frame)
+            for episode in by_file[path]
+            for frame, row in enumerate(file_rows[slice(*spans[episode.index])])
+        }
+        for name, camera in cameras.items():
+            _check_column(meta, path, name, camera, places)
+
+    # Reading lets go of Python's lock.
+    pool = ThreadPoolExecutor(min(default_threads(), len(by_file)))
+    try:
+        for _ in pool.map(check, by_file):
+            pass
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def size_note(meta: DatasetMeta) -> str:
+    """One sentence on the first video that cannot be opened or has another size, where there are few; else empty."""
+    files = {
+        span.path: (episode.index, name)
+        for episode in reversed(meta.episodes)
+        for name, span in episode.videos.items()
+        if meta.cameras[name].key not in meta.left_out and file_state(span.path) == "whole"
+    }
+    if len(files) > _FEW:
+        return ""
+    for path, (episode, name) in sorted(files.items()):
+        camera = meta.cameras[name]
+        try:
+            _, _, width, height = probe(path)
+        except VideoError as error:
+            return error.found
+        if (width, height) != (camera.width, camera.height):
+            what = f"The video of camera '{name}' in episode {episode}"
+            return other_size(meta, what, camera, f"{width}x{height}", path).found
+    return ""
+
+
+def other_size(meta: DatasetMeta, what: str, camera: CameraInfo, found: str, path: Path) -> DatasetError:
+    """The error for a video or image (`what`) that is of another size (`found`)."""
+    return DatasetError(
+        f"{what} is {found}, meta/info.json says {camera.width}x{camera.height} ({path}).",
+        expected="one size for all images of a camera, the one that the features state",
+        fix=repair_advice(meta.root, "puts the description right, or leaves out episodes of another size"),
+    )
+
+
+def _check_column(
+    meta: DatasetMeta, path: Path, name: str, camera: CameraInfo, places: Mapping[int, tuple[int, int]]
+) -> None:
+    file = open_parquet(path, "data file")
+    starts = np.cumsum([0, *(file.metadata.row_group(i).num_rows for i in range(file.num_row_groups))])
+    wanted = np.unique(np.searchsorted(starts, np.array(list(places)), side="right") - 1)
+    for group in wanted.tolist():
+        row = int(starts[group])
+        with reading(path, "data file"):
+            for batch in file.iter_batches(_ROWS, row_groups=[group], columns=[camera.key]):
+                cells = _contents(batch.column(0))
+                for number, head in enumerate(_heads(cells)):
+                    place = places.get(row + number)
+                    if place is not None:
+                        _check_image(meta, path, name, camera, place, head, cells, number)
+                row += len(cells)
+
+
+def _contents(column: pa.Array) -> pa.Array:
+    """The encoded images of a column that holds them as `{bytes, path}`, or as they are."""
+    if pa.types.is_struct(column.type) and column.type.get_field_index("bytes") >= 0:
+        return pc.struct_field(column, "bytes")
+    return column
+
+
+def _heads(cells: pa.Array) -> list[object]:
+    if pa.types.is_binary(cells.type) or pa.types.is_large_binary(cells.type):
+        found: list[object] = pc.binary_slice(cells, 0, _HEAD).to_pylist()
+        return found
+    return [None] * len(cells)
+
+
+def _check_image(
+    meta: DatasetMeta,
+    path: Path,
+    name: str,
+    camera: CameraInfo,
+    place: tuple[int, int],
+    head: object,
+    cells: pa.Array,
+    number: int,
+) -> None:
+    where = f"The image of camera '{name}' at frame {place[1]} of episode {place[0]}"
+    try:
+        try:
+            height, width = picture_size(head)
+        except PictureError:
+            height, width = picture_size(cells[number].as_py() if head is not None else None)
+    except PictureError as error:
+        raise DatasetError(
+            f"{where} cannot be decoded: {error} ({path}).",
+            expected="an encoded PNG or JPEG image in every row",
+            fix=repair_advice(meta.root, "leaves such episodes out"),
+        ) from error
+    if (width, height) != (camera.width, camera.height):
+        raise other_size(meta, where, camera, f"{width}x{height}", path)

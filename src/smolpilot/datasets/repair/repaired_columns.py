@@ -1,0 +1,319 @@
+"""What becomes of each column of the tables: its type in the copy, filled cells, or left out; which rows are bad."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from smolpilot.common.keys import ACTION, STATE
+from smolpilot.datasets.copy.tables import list_items
+from smolpilot.datasets.format.files import reading
+from smolpilot.datasets.format.parquet_files import parquet_file
+from smolpilot.datasets.tolerant.declared_features import INDEX_COLUMNS
+from smolpilot.datasets.tolerant.found_dataset import Recording
+
+from .arrow_types import is_listed, is_number, leaf_of, plain, to_type, type_of, with_leaf, word_of
+
+type Mask = npt.NDArray[np.bool_]
+
+# LeRobot's own columns of nested messages: it knows their type by their names.
+LANGUAGE = ("language_persistent", "language_events")
+_PANDAS = re.compile(r"__index_level_\d+__$")
+
+
+@dataclass
+class Facts:
+    """A column in one file: its type, and by row what is missing, not finite, and how many values a list has."""
+
+    kind: pa.DataType
+    empty: Mask
+    odd: Mask
+    widths: npt.NDArray[np.int64] | None = None
+    values: Any = None
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the copy: `kind` is its type; `scalar` lists of one value become the value, `fill` empty texts."""
+
+    kind: pa.DataType
+    scalar: bool = False
+    fill: bool = False
+
+
+@dataclass
+class Columns:
+    """The columns of the copy by name, the names left out, and what was done, as sentences."""
+
+    kept: dict[str, Column] = field(default_factory=dict)
+    left_out: set[str] = field(default_factory=set)
+    actions: list[str] = field(default_factory=list)
+
+
+class Tables:
+    """Looks at the columns of all files once; pictures stay where they are."""
+
+    def __init__(self, recording: Recording, renamed: Mapping[str, str], declared: Mapping[str, Any]) -> None:
+        self._recording = recording
+        wanted = {name: to_type(entry.get("dtype")) for name, entry in declared.items() if isinstance(entry, dict)}
+        inside = {key for key, camera in recording.cameras.items() if not camera.is_video}
+        self.facts: dict[Path, dict[str, Facts]] = {}
+        for path in dict.fromkeys(rows.path for rows in recording.rows.values()):
+            self.facts[path] = {name: facts for name, facts in _look(path, renamed, wanted) if name not in inside}
+        self.names = list(dict.fromkeys(name for found in self.facts.values() for name in found))
+
+    def has(self, episode: int, name: str) -> bool:
+        """Whether the episode's table has the column."""
+        return name in self.facts[self._recording.rows[episode].path]
+
+    def of(self, name: str, episodes: Iterable[int]) -> dict[Path, tuple[Facts, npt.NDArray[np.int64]]]:
+        """The column in each file that has it, with the places of the rows of these episodes."""
+        places: dict[Path, list[npt.NDArray[np.int64]]] = {}
+        for episode in episodes:
+            rows = self._recording.rows[episode]
+            if name in self.facts[rows.path]:
+                places.setdefault(rows.path, []).append(rows.positions)
+        return {path: (self.facts[path][name], np.concatenate(parts)) for path, parts in places.items()}
+
+    def width(self, name: str, episodes: Iterable[int]) -> int | None:
+        """How many values most rows have; None for a column that holds no lists."""
+        counts: Counter[int] = Counter()
+        for facts, places in self.of(name, episodes).values():
+            if facts.widths is not None:
+                values, times = np.unique(facts.widths[places][~facts.empty[places]], return_counts=True)
+                counts.update(dict(zip(values.tolist(), times.tolist(), strict=True)))
+        return counts.most_common(1)[0][0] if counts else None
+
+    def bad_rows(
+        self, episode: int, positions: npt.NDArray[np.int64], widths: dict[str, int | None]
+    ) -> dict[str, Mask]:
+        """For state and action: which of the rows hold no usable value, by the reason."""
+        found: dict[str, Mask] = {}
+        for name, width in widths.items():
+            facts = self.facts[self._recording.rows[episode].path].get(name)
+            if facts is None:
+                continue
+            wrong = facts.widths is not None and width is not None
+            for reason, mask in (
+                (f"rows without a value in '{name}'", facts.empty),
+                (f"NaN or infinite numbers in '{name}'", facts.odd),
+                (f"rows of another width in '{name}'", (facts.widths != width) & ~facts.empty if wrong else None),
+            ):
+                if mask is not None and mask[positions].any():
+                    found[reason] = np.asarray(mask[positions])
+        return found
+
+
+def _look(
+    path: Path, renamed: Mapping[str, str], wanted: Mapping[str, pa.DataType | None]
+) -> Iterable[tuple[str, Facts]]:
+    file = parquet_file(path)
+    for place, name in enumerate(file.schema_arrow.names):
+        if file.schema_arrow.names.index(name) != place:
+            continue
+        kind = file.schema_arrow.field(place).type
+        if isinstance(kind, pa.BaseExtensionType):  # LeRobot's matrices, where its packages are imported, too
+            kind = kind.storage_type
+        if pa.types.is_struct(kind) or pa.types.is_binary(kind):
+            yield renamed.get(name, name), _opaque(kind, file.metadata.num_rows)
+            continue
+        new = renamed.get(name, name)
+        with reading(path, "data file"):
+            column = plain(file.read(columns=[name]).column(0))
+        yield new, _facts(kind, column, wanted.get(new))
+
+
+def _opaque(kind: pa.DataType, count: int) -> Facts:
+    return Facts(kind, np.zeros(count, dtype=np.bool_), np.zeros(count, dtype=np.bool_))
+
+
+def _facts(kind: pa.DataType, values: pa.Array, wanted: pa.DataType | None) -> Facts:
+    count = len(values)
+    empty = np.asarray(values.is_null().to_numpy(zero_copy_only=False), dtype=np.bool_)
+    odd, widths, owner = np.zeros(count, dtype=np.bool_), None, np.arange(count)
+    inner, level = values, 0
+    while is_listed(inner.type):
+        lengths = np.asarray(pc.fill_null(pc.list_value_length(inner), 0), dtype=np.int64)
+        if level == 0:
+            widths = lengths
+        elif len(lengths) and (lengths != lengths[0]).any():
+            # Ragged deeper down: no row of it has a shape.
+            widths = np.full(count, -1)
+        owner, inner, level = np.repeat(owner, lengths), list_items(inner), level + 1
+    if level and inner.null_count:
+        empty[owner[np.asarray(inner.is_null().to_numpy(zero_copy_only=False), dtype=np.bool_)]] = True
+    if pa.types.is_floating(inner.type) and len(inner):
+        numbers = np.asarray(inner.to_numpy(zero_copy_only=False), dtype=np.float64)
+        strange = ~np.isfinite(numbers) & ~np.asarray(inner.is_null().to_numpy(zero_copy_only=False), dtype=np.bool_)
+        odd[owner[strange]] = True
+    # Values are looked at again only where they are to become another type.
+    fits = is_number(inner.type) and wanted is not None and wanted != inner.type
+    return Facts(kind, empty, odd, widths, inner if fits else None)
+
+
+def plan_columns(
+    tables: Tables,
+    recording: Recording,
+    kept: list[int],
+    declared: Mapping[str, Any],
+    cameras: Collection[str],
+    gone: Collection[str],
+) -> Columns:
+    """Decide for every column of the kept episodes' tables; the rules stand in docs/dataset-checks.md.
+
+    `cameras` are keys of pictures inside the tables, which stay as they are; `gone` what has been left out already.
+    """
+    result = Columns()
+    for name in tables.names:
+        files = tables.of(name, kept)
+        if not files or name in cameras or name in gone:
+            continue
+        if name in INDEX_COLUMNS:
+            _index_column(name, files, result)
+        else:
+            _feature_column(name, files, tables, kept, declared.get(name), result)
+    return result
+
+
+def _index_column(name: str, files: dict[Path, tuple[Facts, Any]], result: Columns) -> None:
+    kind = pa.float32() if name == "timestamp" else pa.int64()
+    stored = sorted({type_of(facts.kind) for facts, _ in files.values()} - {type_of(kind)})
+    if stored:
+        result.actions.append(
+            f"Column {name} written as {type_of(kind)}, the type that the format fixes; it was {' and '.join(stored)}."
+        )
+    listed = [facts for facts, _ in files.values() if is_listed(facts.kind)]
+    single = bool(listed) and all(facts.widths is not None and (facts.widths == 1).all() for facts in listed)
+    result.kept[name] = Column(kind, scalar=single)
+
+
+def _feature_column(
+    name: str, files: dict[Path, tuple[Facts, Any]], tables: Tables, kept: list[int], entry: Any, result: Columns
+) -> None:
+    why = _unfit(name, files, tables, kept, declared=isinstance(entry, dict))
+    if why:
+        result.left_out.add(name)
+        result.actions.append(f"Column '{name}' left out: {why}.")
+        return
+    kinds = list(dict.fromkeys(facts.kind for facts, _ in files.values()))
+    if name in LANGUAGE or not all(is_number(leaf_of(kind)) for kind in kinds):
+        texts = all(pa.types.is_string(leaf_of(kind)) or pa.types.is_large_string(leaf_of(kind)) for kind in kinds)
+        empty = sum(int(facts.empty[places].sum()) for facts, places in files.values())
+        fill = texts and bool(empty) and not any(is_listed(kind) for kind in kinds)
+        if fill:
+            result.actions.append(f"Column '{name}': {empty} empty cells became empty texts.")
+        column = Column(pa.string() if texts and not is_listed(kinds[0]) else kinds[0], fill=fill)
+    else:
+        column = _numbers(name, files, tables, kept, entry, kinds, result)
+    if not isinstance(entry, dict) and described(name, column, 1) is None:
+        result.left_out.add(name)
+        result.actions.append(f"Column '{name}' left out: meta/info.json does not describe it.")
+        return
+    result.kept[name] = column
+
+
+def _numbers(
+    name: str,
+    files: dict[Path, tuple[Facts, Any]],
+    tables: Tables,
+    kept: list[int],
+    entry: Any,
+    kinds: list[pa.DataType],
+    result: Columns,
+) -> Column:
+    listed = all(is_listed(kind) and not is_listed(kind.value_type) for kind in kinds)
+    scalar = listed and tables.width(name, kept) == 1
+    if scalar:
+        result.actions.append(f"Column '{name}': lists of one value became plain values, as shape [1] is stored.")
+    leaf = _leaf(name, files, entry, kinds, result)
+    return Column(leaf if scalar else with_leaf(min(kinds, key=str), leaf), scalar=scalar)
+
+
+def _unfit(name: str, files: dict[Path, tuple[Facts, Any]], tables: Tables, kept: list[int], *, declared: bool) -> str:
+    """Why a column cannot be in the copy; '' when it can. State and action always can: their bad rows are gone."""
+    if _PANDAS.match(name):
+        return "it is pandas' own row index, no feature"
+    if name in (STATE, ACTION):
+        return ""
+    without = [episode for episode in kept if not tables.has(episode, name)]
+    if without:
+        return f"{len(without)} of {len(kept)} episodes have no such column"
+    if name in LANGUAGE:
+        return ""
+    leaves = [leaf_of(facts.kind) for facts, _ in files.values()]
+    texts = all(pa.types.is_string(leaf) or pa.types.is_large_string(leaf) for leaf in leaves)
+    if not texts and not all(is_number(leaf) for leaf in leaves):
+        return f"LeRobot has no feature of the type {leaves[0]}"
+    if texts and any(is_listed(facts.kind) for facts, _ in files.values()):
+        return (
+            ""
+            if declared and not any(facts.empty[places].any() for facts, places in files.values())
+            else ("lists of texts are no feature of LeRobot's")
+        )
+    empty = sum(int(facts.empty[places].sum()) for facts, places in files.values())
+    total = sum(len(places) for _, places in files.values())
+    if empty and (not texts or empty == total):
+        return f"{empty} of its {total} cells are empty, which LeRobot cannot read, and no policy reads it"
+    odd = sum(int(facts.odd[places].sum()) for facts, places in files.values())
+    if odd:
+        return f"{odd} of its {total} rows are NaN or infinite, and no policy reads it"
+    widths = {
+        int(width) for facts, places in files.values() if facts.widths is not None for width in facts.widths[places]
+    }
+    if len(widths) > 1 or -1 in widths or 0 in widths:
+        return "its rows have lists of different lengths, which LeRobot cannot read"
+    return ""
+
+
+def _leaf(
+    name: str, files: dict[Path, tuple[Facts, Any]], entry: Any, kinds: list[pa.DataType], result: Columns
+) -> pa.DataType:
+    """The type of the values: the declared one where it holds every value, else the widest that is stored."""
+    stored = list(dict.fromkeys(leaf_of(kind) for kind in kinds))
+    wanted = to_type(entry.get("dtype")) if isinstance(entry, dict) else None
+    words = " and ".join(type_of(leaf) for leaf in stored)
+    if wanted is not None and stored == [wanted]:
+        return wanted
+    if wanted is not None and is_number(wanted) and all(_holds(facts.values, wanted) for facts, _ in files.values()):
+        result.actions.append(
+            f"Column '{name}' written as {type_of(wanted)}, as it is declared; it was {words}, every value is the same."
+        )
+        return wanted
+    if len(stored) == 1:
+        return stored[0]
+    widest = pa.unify_schemas([pa.schema([("x", leaf)]) for leaf in stored], promote_options="permissive").field("x")
+    result.actions.append(
+        f"Column '{name}' written as {type_of(widest.type)}, which holds every value; it was {words}."
+    )
+    return widest.type
+
+
+def _holds(values: Any, kind: pa.DataType) -> bool:
+    """Whether every value is the same in another type."""
+    if values is None:
+        return True
+    try:
+        there = values.cast(kind, safe=False)
+        back = there.cast(values.type, safe=False)
+    except (pa.ArrowException, ValueError):
+        return False
+    one, other = (np.asarray(part.drop_null().to_numpy(zero_copy_only=False)) for part in (values, back))
+    return bool(np.array_equal(one, other, equal_nan=one.dtype.kind == "f"))
+
+
+def described(name: str, column: Column, width: int | None) -> dict[str, Any] | None:
+    """The feature of a column that info.json does not know."""
+    word = word_of(leaf_of(column.kind))
+    nested = is_listed(column.kind) and is_listed(column.kind.value_type)
+    if word is None or nested or name in LANGUAGE:
+        return None
+    return {"dtype": word, "shape": [width if is_listed(column.kind) and width else 1], "names": None}

@@ -1,0 +1,108 @@
+"""repair: a sound copy of a damaged recording, as far as that can be had without inventing anything."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from smolpilot.common.atomic import refuse_existing
+from smolpilot.datasets.check import Audit, Finding, audit
+from smolpilot.datasets.check.scan.video_scans import Progress
+from smolpilot.datasets.copy import EpisodePlan, RewriteOptions, rewrite
+
+from .copied import copied_footage
+from .looking import look
+from .nothing import nothing_left
+from .planning import make_plan
+from .repair_plan import RepairPlan
+from .staging import write_staging
+
+
+@dataclass(frozen=True)
+class RepairReport:
+    """What was planned, and, unless it was a dry run, what a check of the result still finds."""
+
+    plan: RepairPlan
+    before: Audit
+    after: Audit | None
+
+    @property
+    def remaining(self) -> list[Finding]:
+        """Errors that the result still has."""
+        return [found for found in self.after.findings if found.severity == "error"] if self.after is not None else []
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is left that the repair could not put right."""
+        return not self.remaining and not self.plan.impossible and bool(self.plan.episodes)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plan and outcome as plain values."""
+        return {
+            "source": str(self.before.recording.root),
+            **self.plan.to_json(),
+            "written": self.after is not None,
+            "remaining": [found.to_json() for found in self.remaining],
+            "complete": self.complete,
+        }
+
+
+@dataclass(frozen=True)
+class RepairWishes:
+    """What a person chose: features to keep or to leave out (one of both), whether videos may be encoded again, and how
+    many files are worked on at a time (None: one per core)."""
+
+    features: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
+    reencode: bool = False
+    jobs: int | None = None
+
+
+def repair(
+    src: str | Path,
+    dst: str | Path,
+    wishes: RepairWishes | None = None,
+    *,
+    dry_run: bool = False,
+    progress: Progress | None = None,
+) -> RepairReport:
+    """Check `src`, write a repaired copy to `dst` and check that, too; each video is decoded once.
+
+    Video packets and every value that is not named in the plan are copied; the source is only read. Raises UsageError
+    when `src` is no dataset folder or `dst` exists, DatasetError when no episode can be kept or the copy cannot be
+    proven.
+    """
+    chosen = wishes or RepairWishes()
+    target = Path(dst).expanduser().absolute()
+    if not dry_run:
+        refuse_existing(target, "recordings", Path(src).expanduser())
+    seen = look(src, features=chosen.features, without=chosen.without, jobs=chosen.jobs, progress=progress)
+    plan = make_plan(seen)
+    if not plan.episodes:
+        raise nothing_left(seen, plan)
+    if dry_run:
+        return RepairReport(plan, seen.audit, None)
+    plan.reencoded = _write(seen.audit, plan, target, chosen, progress)
+    known = None if plan.reencoded else copied_footage(seen.audit, plan, target)
+    return RepairReport(plan, seen.audit, audit(target, jobs=chosen.jobs, footage=known, progress=progress))
+
+
+def _write(before: Audit, plan: RepairPlan, target: Path, wishes: RepairWishes, progress: Progress | None) -> list[str]:
+    staging = target.parent / f".{target.name}.repaired-tables"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if staging.exists():
+        shutil.rmtree(staging)
+    try:
+        meta = write_staging(before.recording, plan, staging)
+        plans = [EpisodePlan(meta, episode.index) for episode in meta.episodes]
+        options = RewriteOptions(
+            version="v3.0" if plan.version == "v3.0" else "v2.1",
+            jobs=wishes.jobs or len(os.sched_getaffinity(0)),
+            reencode=wishes.reencode,
+        )
+        return rewrite(plans, target, options, info=plan.info, progress=progress).reencoded
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)

@@ -1,0 +1,54 @@
+"""Statistics of pictures, per channel, from exact histograms of their 256 levels."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from smolpilot.common.statistics import QUANTILES
+
+# Normalisation of pictures is by channel over a whole recording: a sample of its frames and pixels says as much.
+_EVERY = 4
+_SIDE = 128
+
+
+class ImageStatistics:
+    """Collects `[h, w, 3]` uint8 pictures; gives statistics of values in [0, 1], each of shape `[3, 1, 1]`."""
+
+    def __init__(self) -> None:
+        self._levels = np.zeros((3, 256), dtype=np.int64)
+        self._count = 0
+
+    def add(self, picture: npt.NDArray[np.uint8], number: int) -> None:
+        """Count a picture in, if its number in the episode is one of those sampled."""
+        if number % _EVERY:
+            return
+        step = max(1, max(picture.shape[:2]) // _SIDE)
+        pixels = picture[::step, ::step]
+        for channel in range(3):
+            self._levels[channel] += np.bincount(pixels[..., channel].ravel(), minlength=256)
+        self._count += 1
+
+    def merge(self, other: ImageStatistics) -> None:
+        """Count in what another has counted; levels are whole numbers, so that the order does not matter."""
+        self._levels += other._levels
+        self._count += other._count
+
+    def result(self) -> dict[str, npt.NDArray[np.float64]]:
+        """mean, std, min, max, quantiles and the number of pictures counted."""
+        values = np.arange(256) / 255.0
+        share = self._levels / self._levels.sum(axis=1, keepdims=True)
+        mean = share @ values
+        variance = np.maximum(share @ values**2 - mean**2, 0.0)
+        seen = self._levels > 0
+        stats = {
+            "mean": mean,
+            "std": np.sqrt(variance),
+            "min": values[seen.argmax(axis=1)],
+            "max": values[255 - seen[:, ::-1].argmax(axis=1)],
+        }
+        cumulative = np.cumsum(share, axis=1)
+        for name, quantile in QUANTILES.items():
+            stats[name] = values[np.minimum((cumulative < quantile).sum(axis=1), 255)]
+        shaped = {name: value.reshape(3, 1, 1) for name, value in stats.items()}
+        return {**shaped, "count": np.array([self._count], dtype=np.float64)}

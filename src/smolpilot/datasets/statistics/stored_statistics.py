@@ -1,0 +1,243 @@
+"""State and action as they are in memory: their statistics, beside the stored ones, and what is wrong with them.
+
+Numbers that normalize a policy are computed from its frames, never believed: files are copied, cut and rescaled, and
+their `meta/stats.json` stays. Loads no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from smolpilot.common.keys import ACTION, STATE
+from smolpilot.common.statistics import QUANTILES, Statistics, array_statistics
+
+if TYPE_CHECKING:
+    from smolpilot.datasets.format.meta import DatasetMeta
+    from smolpilot.datasets.read.reader import Dataset
+
+type Values = npt.NDArray[np.floating]
+
+_HALF_BIT = 2.0**-24  # the rounding of one float32 operation, relative
+_STAGNATION = 0.3  # of a half bit per row: the worst that adding rows one by one does to a constant column (measured)
+_OF_SPREAD = 0.01  # of a standard deviation: rounded digits, n - 1 for n, a frame more or less
+_OF_RANGE = 0.01  # of the range: quantiles are read from histograms
+_USUAL = 0.01  # share of the frames at each end of a joint's range that may be anything
+_FAR, _ABSURD = 10.0, 100.0  # usual ranges away from the usual range: seen, and stopped
+_MANY = 1000  # episodes: sorting each of them takes longer than it tells
+_ALONE = 3  # frames: what stays away for longer is another pose
+
+
+@dataclass(frozen=True)
+class Disagreement:
+    """A stored statistic that the frames do not have; `joint` by its name."""
+
+    feature: str
+    joint: str
+    statistic: str
+    stored: float
+    computed: float
+
+    def text(self) -> str:
+        """As a person reads it; the two numbers never look alike."""
+        stored, computed = unlike(self.stored, self.computed)
+        return (
+            f"the {self.statistic} of '{self.feature}', joint '{self.joint}', is {stored}; the frames give {computed}"
+        )
+
+
+@dataclass(frozen=True)
+class Outlier:
+    """A joint that leaves its usual range [low, high] for a few single frames. `absurd`: no motion explains it."""
+
+    feature: str
+    joint: str
+    value: float
+    episode: int
+    frame: int
+    low: float
+    high: float
+    frames: int
+    episodes: tuple[int, ...]
+    absurd: bool
+
+    def text(self) -> str:
+        """As a person reads it."""
+        more = f" (and {self.frames - 1} more such frames)" if self.frames > 1 else ""
+        return (
+            f"'{self.feature}', joint '{self.joint}', is {self.value:.5g} in episode {self.episode}, frame {self.frame}"
+            f"{more}; it is usually between {self.low:.5g} and {self.high:.5g}"
+        )
+
+
+def exact_statistics(dataset: Dataset) -> Statistics:
+    """Statistics of state and action over the selected frames, in float64; column by column, to save memory."""
+    return {key: column_statistics(values) for key, values in ((STATE, dataset.states), (ACTION, dataset.actions))}
+
+
+def column_statistics(values: Values) -> dict[str, npt.NDArray[np.float64]]:
+    """The same as `array_statistics` of `values` [N, D], with the memory of one column in float64."""
+    columns = [array_statistics(values[:, joint]) for joint in range(values.shape[1])]
+    count = {"count": columns[0]["count"]}
+    return {name: np.concatenate([own[name] for own in columns]) for name in columns[0] if name != "count"} | count
+
+
+def folder_statistics(path: str | Path) -> tuple[DatasetMeta, Statistics]:
+    """A recording's facts and the statistics of its frames; only the tables are read.
+
+    Raises what `read_meta` raises, and DatasetError for tables that cannot be read.
+    """
+    from smolpilot.datasets.format.meta import read_meta
+    from smolpilot.datasets.read.tables import load_tables
+
+    meta = read_meta(path)
+    tables = load_tables(meta, meta.episodes)
+    return meta, {key: column_statistics(tables.array(key)) for key in (STATE, ACTION)}
+
+
+def leave_out(dataset: Dataset, episodes: Sequence[int]) -> str:
+    """What to do about broken episodes: a command, where the others are worth keeping."""
+    root = dataset.meta.root
+    if 2 * len(episodes) > len(dataset.episodes):
+        return f"record them again; `smolpilot dataset check {root}` lists every place"
+    listed = ",".join(str(episode) for episode in episodes)
+    return f"leave them out: smolpilot dataset exclude {root} NEW --episodes {listed}"
+
+
+def disagreements(stored: Statistics, computed: Statistics, dataset: Dataset) -> list[Disagreement]:
+    """Stored statistics of state and action that the selected frames do not have, at most one for each joint.
+
+    `computed` are those of the frames. What a writer's float32 sums, rounded digits and histograms of quantiles do is
+    no disagreement (docs/dataset-checks.md); statistics that are not stored, or of another shape, are left to others.
+    """
+    found: list[Disagreement] = []
+    for key, values in ((STATE, dataset.states), (ACTION, dataset.actions)):
+        ranges = _allowed(computed[key], values, dataset.episode_index)
+        seen: set[int] = set()
+        for name, allowed in ranges:
+            told = stored.get(key, {}).get(name)
+            if told is None or told.shape != (values.shape[1],) or not np.isfinite(told).all():
+                continue
+            low, high = allowed(told)
+            for joint in np.flatnonzero((told < low) | (told > high)).tolist():
+                if joint not in seen:
+                    seen.add(joint)
+                    joint_name = _names(dataset.meta, key)[joint]
+                    found.append(
+                        Disagreement(key, joint_name, name, float(told[joint]), float(computed[key][name][joint]))
+                    )
+    return found
+
+
+def outliers(dataset: Dataset) -> list[Outlier]:
+    """Joints of state and action that leave their usual range for a few frames in a row, far and alone."""
+    return [found for key, values in ((STATE, dataset.states), (ACTION, dataset.actions))
+            for found in _outliers(dataset, key, values)]  # fmt: skip
+
+
+def unlike(left: float, right: float) -> tuple[str, str]:
+    """Two different numbers in as few digits as show that they differ."""
+    for digits in (4, 6, 9, 17):
+        texts = f"{left:.{digits}g}", f"{right:.{digits}g}"
+        if texts[0] != texts[1]:
+            break
+    return texts
+
+
+type _Column = npt.NDArray[np.float64]
+type _Range = tuple[_Column, _Column]
+
+
+def _allowed(
+    own: dict[str, _Column], values: Values, episode_index: npt.NDArray[np.int64]
+) -> list[tuple[str, Callable[[_Column], _Range]]]:
+    """For each statistic what gives the range [D], [D] in which a stored one may lie; gravest first."""
+    rows = len(values)
+    largest = np.maximum(np.abs(own["min"]), np.abs(own["max"]))
+    summed = (_STAGNATION * rows + 8) * _HALF_BIT * largest
+    slack = _OF_SPREAD * np.maximum(own["std"], 1e-6 + 1e-4 * largest)
+    # Mean of squares minus square of the mean, both from float32 sums: where a joint hardly moves, nothing is left.
+    variance = 3 * (_STAGNATION * rows + 8) * _HALF_BIT * largest**2
+    unbiased = np.sqrt(rows / max(rows - 1, 1))
+
+    def around(name: str, room: _Column) -> Callable[[_Column], _Range]:
+        return lambda told: (own[name] - room, own[name] + room)
+
+    def spread(told: _Column) -> _Range:
+        low = np.sqrt(np.maximum(own["std"] ** 2 - variance, 0))
+        return low - slack, np.sqrt(own["std"] ** 2 + variance) * unbiased + slack
+
+    def quantile(name: str) -> Callable[[_Column], _Range]:
+        def between(told: _Column) -> _Range:
+            room = _OF_RANGE * (own["max"] - own["min"]) + slack
+            if bool((np.abs(told - own[name]) <= room).all()):
+                return told, told
+            # Merged from episodes it is their weighted mean: between the least and the most of theirs.
+            low, high = _by_episode(values, episode_index, QUANTILES[name])
+            return np.minimum(low, own[name]) - room, np.maximum(high, own[name]) + room
+
+        return between
+
+    edge = 4 * _HALF_BIT * largest + slack
+    return [
+        ("std", spread), ("mean", around("mean", summed + slack)),
+        ("min", around("min", edge)), ("max", around("max", edge)), *((name, quantile(name)) for name in QUANTILES),
+    ]  # fmt: skip
+
+
+def _by_episode(values: Values, episode_index: npt.NDArray[np.int64], share: float) -> _Range:
+    """The smallest and the largest of the episodes' quantiles, [D] each; of many episodes those of all values."""
+    if len(np.unique(episode_index)) > _MANY:
+        return values.min(axis=0).astype(np.float64), values.max(axis=0).astype(np.float64)
+    starts = np.flatnonzero(np.diff(episode_index, prepend=episode_index[0] - 1))
+    parts = np.split(values, starts[1:])
+    own = np.stack([np.quantile(part, share, axis=0) for part in parts])
+    return own.min(axis=0).astype(np.float64), own.max(axis=0).astype(np.float64)
+
+
+def _outliers(dataset: Dataset, key: str, values: Values) -> list[Outlier]:
+    aside = min(max(_ALONE, round(_USUAL * len(values))), len(values) // 20)
+    if not aside:
+        return []
+    last = len(values) - 1 - aside
+    usual = np.partition(values, (aside, last), axis=0)[[aside, last]].astype(np.float64)
+    spans = usual[1] - usual[0]
+    widest = float(spans.max())
+    found = []
+    for joint in range(values.shape[1]):
+        low, high = usual[:, joint]
+        column = values[:, joint]
+        room = max(_FAR * spans[joint], widest)
+        if room == 0 or (column.min() >= low - room and column.max() <= high + room):
+            continue
+        away = np.flatnonzero((column < low - room) | (column > high + room))
+        runs = np.split(away, np.flatnonzero(np.diff(away) > 1) + 1)
+        rows = np.concatenate([run for run in runs if len(run) <= _ALONE] or [away[:0]])
+        if not len(rows):
+            continue
+        distance = np.maximum(low - column[rows], column[rows] - high)
+        row = int(rows[distance.argmax()])
+        found.append(
+            Outlier(
+                key,
+                _names(dataset.meta, key)[joint],
+                float(column[row]),
+                int(dataset.episode_index[row]),
+                int(dataset.frame_index[row]),
+                float(low),
+                float(high),
+                len(rows),
+                tuple(np.unique(dataset.episode_index[rows]).tolist()),
+                absurd=bool(distance.max() > _ABSURD * max(spans[joint], widest)),
+            )
+        )
+    return found
+
+
+def _names(meta: DatasetMeta, key: str) -> list[str]:
+    return list(meta.state_names if key == STATE else meta.action_names)

@@ -1,0 +1,199 @@
+"""Recording: a dataset folder as it is, damaged or not. Reading one never raises; what was wrong is in `findings`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from smolpilot.common.own_files import Places
+from smolpilot.common.safe_text import plain
+from smolpilot.common.statistics import Statistics
+
+from .findings import Finding, finding
+
+type Array = npt.NDArray[Any]
+type Progress = Callable[[str, int, int], None]
+type Stored = Mapping[str, Mapping[str, npt.NDArray[np.float64]]]
+
+
+@dataclass
+class Camera:
+    """One camera feature: what `info.json` declares of it. `size` is (height, width), None when it does not say."""
+
+    key: str
+    name: str
+    is_video: bool
+    size: tuple[int, int] | None
+    declared: dict[str, Any]
+    depth: bool = False
+
+    @property
+    def color(self) -> bool:
+        """Whether it gives the pictures that samples have: a depth camera's are left out of them."""
+        return not self.depth
+
+
+@dataclass
+class Vector:
+    """A numeric feature: width of its rows and flattened names (None when it has none)."""
+
+    key: str
+    dtype: str
+    shape: tuple[int, ...]
+    names: list[str] | None
+
+    def name(self, i: int) -> str:
+        """The name of a dimension."""
+        return self.names[i] if self.names and i < len(self.names) else f"joint_{i}"
+
+
+@dataclass
+class Span:
+    """An episode's part of a video file: from `start` to `stop` seconds (None: to the end of the file)."""
+
+    path: Path
+    start: float = 0.0
+    stop: float | None = None
+
+
+@dataclass
+class Record:
+    """What the metadata say of an episode; `listed` is False when only its files or rows tell of it.
+
+    `fields` are entries of the episode list that no reader needs; they stay with the episode.
+    """
+
+    index: int
+    length: int | None = None
+    tasks: list[str] = field(default_factory=list)
+    data_path: Path | None = None
+    spans: dict[str, Span] = field(default_factory=dict)
+    statistics: Stored = field(default_factory=dict)
+    first: int | None = None
+    last: int | None = None
+    listed: bool = True
+    fields: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Rows:
+    """The rows of one episode, in the order of the file; `positions` are their places in it."""
+
+    path: Path
+    positions: npt.NDArray[np.int64]
+    columns: dict[str, Array]
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def get(self, name: str) -> Array | None:
+        """A column, None when the file lacks it or holds no numbers there."""
+        return self.columns.get(name)
+
+
+@dataclass
+class Recording:
+    """A dataset folder. `version` is the layout found in the files, `stated_version` what `info.json` claims.
+
+    `nulls` has the rows without a value of each (data file, column) that has some; `unplaced` the episodes of a camera
+    whose place in its videos the episode table does not say. `task_texts` are the labels of the rows of
+    meta/tasks.parquet as pandas, and so LeRobot, reads them; `listed_order` the episodes as the episode table lists
+    them. `outcome` is "empty" or "interrupted" for a recording that was not begun or not finished.
+    """
+
+    root: Path
+    info: dict[str, Any] = field(default_factory=dict)
+    version: str = "v3.0"
+    stated_version: str = ""
+    fps: float | None = None
+    vectors: dict[str, Vector] = field(default_factory=dict)
+    cameras: dict[str, Camera] = field(default_factory=dict)
+    tasks: dict[int, str] = field(default_factory=dict)
+    records: dict[int, Record] = field(default_factory=dict)
+    rows: dict[int, Rows] = field(default_factory=dict)
+    schemas: dict[Path, pa.Schema] = field(default_factory=dict)
+    statistics: Statistics = field(default_factory=dict)
+    video_files: dict[str, list[Path]] = field(default_factory=dict)
+    nulls: dict[tuple[Path, str], npt.NDArray[np.int64]] = field(default_factory=dict)
+    unplaced: dict[str, list[int]] = field(default_factory=dict)
+    task_texts: list[Any] | None = None
+    listed_order: list[int] = field(default_factory=list)
+    outcome: str = ""
+    places: Places = field(init=False)
+    _names: dict[Path, str] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.places = Places(self.root)
+
+    def report(self, code: str, message: str, **place: Any) -> None:
+        """Note a finding made while reading."""
+        self.findings.append(finding(code, message, root=self.root, **place))
+
+    def report_absent(self, camera: Camera) -> None:
+        """Note a camera that is declared, and of which no episode has a video."""
+        message = f"No episode has a video of camera '{camera.name}', which meta/info.json declares."
+        self.report("camera-absent", message, camera=camera.name)
+
+    def relative(self, path: Path) -> str:
+        """A path as the findings name it: from the dataset's folder on."""
+        if path not in self._names:
+            inside = path.is_relative_to(self.root)
+            self._names[path] = plain(path.relative_to(self.root).as_posix() if inside else path)
+        return self._names[path]
+
+    @property
+    def episodes(self) -> list[int]:
+        """All episode numbers, listed or found."""
+        return sorted(self.records)
+
+    @property
+    def video_cameras(self) -> dict[str, Camera]:
+        """The cameras stored as video."""
+        return {key: camera for key, camera in self.cameras.items() if camera.is_video}
+
+    def values(self, key: str) -> Iterator[tuple[int, Array]]:
+        """(episode, `[N, D]` float64) of a vector feature, for the episodes that have it whole: D as declared."""
+        vector = self.vectors.get(key)
+        width = math.prod(vector.shape) if vector is not None else None
+        for episode in self.episodes:
+            rows = self.rows.get(episode)
+            column = rows.get(key) if rows is not None else None
+            if column is None or not len(column) or column.dtype.kind not in "fiub":
+                continue
+            if width is None or column.size == width * len(column):
+                yield episode, column.reshape(len(column), -1).astype(np.float64)
+
+    def stacked(self, key: str) -> Array:
+        """All rows of a vector feature, `[N, D]`; no rows when there are none or widths differ."""
+        parts = [values for _, values in self.values(key)]
+        if not parts or len({part.shape[1] for part in parts}) > 1:
+            return np.zeros((0, 0))
+        return np.concatenate(parts)
+
+    def task_of(self, episode: int) -> str:
+        """The instruction of an episode: of its rows' task, else of the episode list, else none."""
+        rows = self.rows.get(episode)
+        column = rows.get("task_index") if rows is not None else None
+        if column is not None and column.size and column.dtype.kind in "iu":
+            text = self.tasks.get(int(column.flat[0]))
+            if text is not None:
+                return text
+        record = self.records.get(episode)
+        return record.tasks[0] if record and record.tasks else ""
+
+    def task_at(self, episode: int, frame: int) -> str | None:
+        """The instruction of one row, None where the tables do not tell."""
+        rows = self.rows.get(episode)
+        column = rows.get("task_index") if rows is not None else None
+        if column is None or column.dtype.kind not in "iuf" or frame >= column.size:
+            return None
+        value = float(column.reshape(-1)[frame])
+        return self.tasks.get(int(value)) if value.is_integer() else None

@@ -1,0 +1,154 @@
+"""Record the scripted expert's demonstrations as a LeRobot v3.0 dataset."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from smolpilot.common.errors import DatasetError, UsageError, did_you_mean
+from smolpilot.common.keys import ACTION, TASK
+
+from . import arm
+from .colors import DEFAULT_COLORS
+from .env import BLOCKS_PER_SCENE, CAMERAS, IMAGE_SIZE, RATE, Frame, TabletopEnv
+from .expert import ScriptedExpert
+
+ROBOT_TYPE = "tabletop"
+_NOISE_MEMORY = 0.8  # share of a push that is left one frame later
+_PATIENCE = 20  # demonstrations in a row that may fail before recording gives up
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class RecordSummary:
+    """What `record` wrote; `discarded` counts demonstrations that missed their block and are not in the dataset."""
+
+    path: str
+    robot_type: str
+    episodes: int
+    frames: int
+    rate: int
+    seconds: float
+    shortest: int
+    longest: int
+    discarded: int
+    instructions: dict[str, int]
+
+    def to_json(self) -> dict[str, Any]:
+        """The summary as plain JSON values."""
+        return asdict(self)
+
+
+def record(
+    path: str | Path,
+    episodes: int,
+    seed: int = 0,
+    *,
+    noise: float = 0.03,
+    colors: Sequence[str] = DEFAULT_COLORS,
+    target: str | None = None,
+    codec: Literal["h264", "hevc", "av1"] = "h264",
+    progress: Progress | None = None,
+) -> RecordSummary:
+    """Write `episodes` successful demonstrations to the new folder `path`.
+
+    Consecutive demonstrations share a scene, once for each of its blocks: pictures alone then never tell the goal, and
+    a policy that learned scenes by heart would fail half of them. `noise` (rad) pushes the executed joint targets while
+    the clean ones are recorded, after DART (Laskey et al. 2017): the data then shows how to come back from small
+    errors. With a `target` color only the demonstrations that go there are kept: one task of several, recorded in the
+    same scenes as the others of the same seed. `progress(what, done, total)` is called per episode.
+    Raises UsageError for an existing folder or unknown colors.
+    """
+    from smolpilot.datasets import DatasetWriter
+
+    env, expert = TabletopEnv(colors=colors), ScriptedExpert()
+    if target is not None and target not in colors:
+        raise UsageError(f"The target '{target}' is not among the colors.", fix=did_you_mean(target, colors))
+    wanted = _demonstrations(env, seed, target)
+    lengths: list[int] = []
+    texts: Counter[str] = Counter()
+    tries = 0
+    with DatasetWriter(
+        path,
+        fps=RATE,
+        state_names=arm.JOINT_NAMES,
+        action_names=arm.JOINT_NAMES,
+        cameras=dict.fromkeys(CAMERAS, (IMAGE_SIZE, IMAGE_SIZE)),
+        robot_type=ROBOT_TYPE,
+        codec=codec,
+    ) as writer:
+        last = 0
+        while len(lengths) < episodes:
+            scene, block = next(wanted)
+            frames, success = demonstrate(env, expert, np.random.SeedSequence([seed, scene]), noise, block=block)
+            tries += 1
+            if not success:
+                if tries - last > _PATIENCE:
+                    raise DatasetError(
+                        f"{_PATIENCE} demonstrations in a row missed their block.", fix="record with less noise"
+                    )
+                continue
+            last = tries
+            for frame in frames:
+                writer.add_frame(frame)
+            writer.end_episode()
+            lengths.append(len(frames))
+            texts[frames[0][TASK]] += 1
+            if progress is not None:
+                progress("recording", len(lengths), episodes)
+    return RecordSummary(
+        path=str(path),
+        robot_type=ROBOT_TYPE,
+        episodes=len(lengths),
+        frames=sum(lengths),
+        rate=RATE,
+        seconds=sum(lengths) / RATE,
+        shortest=min(lengths),
+        longest=max(lengths),
+        discarded=tries - len(lengths),
+        instructions=dict(sorted(texts.items())),
+    )
+
+
+def _demonstrations(env: TabletopEnv, seed: int, target: str | None) -> Iterator[tuple[int, int]]:
+    """(scene, block) of one demonstration after the other: each scene's blocks, or only that of the color `target`."""
+    for scene in itertools.count():
+        word = int(np.random.SeedSequence([seed, scene]).generate_state(1)[0])
+        for block, color in enumerate(scene_colors(env, word)):
+            if target in (None, color):
+                yield scene, block
+
+
+def scene_colors(env: TabletopEnv, seed: int) -> list[str]:
+    """The colors of the scene that a seed draws, whichever of them is named."""
+    _, info = env.reset(seed=seed)
+    return list(info["colors"])
+
+
+def demonstrate(
+    env: TabletopEnv, expert: ScriptedExpert, seed: np.random.SeedSequence, noise: float, *, block: int = 0
+) -> tuple[list[Frame], bool]:
+    """One episode towards the scene's block number `block`: frames with the expert's clean `action`, and whether it
+    touched that block."""
+    scene, *pushes = (int(word) for word in seed.generate_state(1 + BLOCKS_PER_SCENE))
+    rng = np.random.default_rng(pushes[block])
+    colors = scene_colors(env, scene)
+    # Naming the colors changes what is drawn next, so every block's episode names them: one scene for all.
+    frame, _ = env.reset(seed=scene, options={"colors": colors, "target": colors[block]})
+    push: npt.NDArray[np.float64] = np.zeros(len(arm.JOINT_NAMES))
+    frames: list[Frame] = []
+    while True:
+        action = expert.action(env)
+        frames.append({**frame, ACTION: action})
+        push = _NOISE_MEMORY * push + noise * rng.normal(size=push.shape)
+        frame, _, terminated, truncated, info = env.step(action + push)
+        if terminated or truncated:
+            return frames, bool(info["success"])

@@ -1,0 +1,1 @@
+"""A policy's chunks beside held-out episodes, in robot units."""

@@ -1,0 +1,185 @@
+"""Offline evaluation: a new chunk at every scored frame, compared with the recording in robot units."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from smolpilot.common.errors import NotFiniteError
+from smolpilot.contracts import UntrainedInstructionWarning
+from smolpilot.evaluation.asking import checked_chunks
+from smolpilot.evaluation.machine_facts import device_name, machine
+from smolpilot.evaluation.metrics import chunk_targets
+from smolpilot.evaluation.predictions import F32, Ints, Scored
+from smolpilot.evaluation.provenance import describe_policy, instruction_warnings, rate_warnings
+from smolpilot.evaluation.timing.latency import measure_latency
+
+from .dataset_adapter import Binding, bind
+from .policy_frames import RobotFrames
+from .selection import HELD_OUT, Split, choose_episodes, choose_rows
+from .summary import plain, summarise
+
+if TYPE_CHECKING:
+    from smolpilot.contracts import Policy, PolicySpec
+    from smolpilot.datasets import Dataset
+
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The measured chunks and the metrics document made from them."""
+
+    scored: Scored
+    document: dict[str, Any]
+
+
+def evaluate(
+    policy: Policy,
+    dataset: Dataset,
+    episodes: str = HELD_OUT,
+    *,
+    every: int = 1,
+    max_frames: int | None = None,
+    seed: int = 0,
+    batch_size: int = 16,
+    units: Mapping[str, str] | None = None,
+    robot: str | None = None,
+    latency: bool = True,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Score a policy on `episodes` of `dataset`: `held-out`, `all` or a list (`0,3,7-9`).
+
+    What is drawn for a frame depends on `seed` and the frame alone, so batch size does not change a number beyond
+    rounding. `units` and `robot` as in `bind`. Raises UsageError for episodes that are unknown, ProfileError and
+    TransformError for a dataset whose joints or cameras do not fit the policy.
+    """
+    split = choose_episodes(episodes, dataset.meta, policy.spec.facts.lineage)
+    bound = bind(policy, dataset.meta, units, robot=robot)
+    recording = _Recording(dataset.select(split.episodes), bound, policy.spec)
+    rows = choose_rows(recording.episode_index, recording.frame_index, every, max_frames)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UntrainedInstructionWarning)  # the document says it
+        predicted = _predict(policy, recording, rows, seed, batch_size, progress)
+        scored = _collect(policy.spec, recording, rows, predicted)
+        document = summarise(scored)
+        document["latency"] = None
+        if latency and not document["verdict"]["fails"]:
+            measured = measure_latency(policy, recording.frames.observation(int(rows[0])))
+            document["latency"] = measured | {"device": device_name(policy.spec.facts.device)}
+    spec = policy.spec  # as it stands after the work: an engine may have fallen back on the way
+    settings = {
+        "every": every,
+        "max_frames": max_frames,
+        "seed": seed,
+        "batch_size": batch_size,
+        "denoising_steps": spec.facts.num_steps,
+    }
+    document |= _origin(spec, dataset, split, settings, bound)
+    document["warnings"] += [*spec.facts.warnings, *instruction_warnings(spec, scored.instructions.values())]
+    document["warnings"] += rate_warnings(spec, dataset.meta.fps)
+    if split.trained_on:
+        document["warnings"].append(
+            f"{len(split.trained_on)} of the {len(split.episodes)} scored episodes were trained on: their errors say "
+            "how well the policy remembers, not how well it generalises."
+        )
+    return Evaluation(scored, plain(document))
+
+
+class _Recording:
+    """The chosen episodes as the robot would hand them over: its joint order and units, its cameras."""
+
+    def __init__(self, dataset: Dataset, bound: Binding, spec: PolicySpec) -> None:
+        self.dataset, self.bound = dataset, bound
+        self.frames = RobotFrames(dataset, bound, spec)
+        self.actions: F32 = bound.action.forward(dataset.actions)
+        self.episode_index, self.frame_index = dataset.episode_index, dataset.frame_index
+
+    def seed(self, row: int, seed: int) -> int:
+        """A seed of the frame's own, 63 bits."""
+        key = [seed, int(self.episode_index[row]), int(self.frame_index[row])]
+        return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def _predict(
+    policy: Policy,
+    recording: _Recording,
+    rows: Ints,
+    seed: int,
+    batch_size: int,
+    progress: Progress | None,
+) -> F32:
+    """Chunks [N, H, A] of the scored rows; frames are decoded in order."""
+    horizon, width = policy.spec.chunk_size, len(recording.bound.joints)
+    predicted = np.empty((len(rows), horizon, width), dtype=np.float32)
+    policy.reset()
+    for start in range(0, len(rows), batch_size):
+        batch = [int(row) for row in rows[start : start + batch_size]]
+        frames = [recording.frames.observation(row) for row in batch]
+        try:
+            chunks = checked_chunks(policy, frames, [recording.seed(row, seed) for row in batch])
+            predicted[start : start + len(batch)] = chunks
+        except NotFiniteError:  # the report says that the policy fails
+            predicted[start : start + len(batch)] = np.nan
+        if progress is not None:
+            progress("predicting", start + len(batch), len(rows))
+    return predicted
+
+
+def _collect(spec: PolicySpec, recording: _Recording, rows: Ints, predicted: F32) -> Scored:
+    bound, dataset, episode_index = recording.bound, recording.dataset, recording.episode_index
+    target, is_pad = chunk_targets(recording.actions, episode_index, rows, spec.chunk_size)
+    return Scored(
+        predicted=predicted,
+        target=target,
+        is_pad=is_pad,
+        hold=bound.hold(recording.frames.states[rows]),
+        mean_action=bound.mean_action,
+        trained_span=bound.trained_span,
+        episode_index=episode_index[rows],
+        frame_index=recording.frame_index[rows],
+        recorded=recording.actions,
+        recorded_episode=episode_index,
+        recorded_frame=recording.frame_index,
+        joints=bound.joints,
+        units=bound.units,
+        limits=bound.limits,
+        fps=dataset.meta.fps,
+        execution_horizon=spec.n_action_steps,
+        instructions={
+            int(episode_index[row]): dataset.instruction(int(row))
+            for row in np.flatnonzero(np.diff(episode_index, prepend=-1))
+        },
+    )
+
+
+def _origin(
+    spec: PolicySpec, dataset: Dataset, split: Split, settings: dict[str, Any], bound: Binding
+) -> dict[str, Any]:
+    meta = dataset.meta
+    return {
+        "bundle": describe_policy(spec),
+        "dataset": {
+            "path": str(meta.root),
+            "fingerprint": meta.fingerprint,
+            "version": meta.version,
+            "robot": meta.robot_type,
+            "frames_per_second": meta.fps,
+            "episodes": len(meta.episodes),
+            "frames": meta.total_frames,
+            "cameras": bound.cameras,
+        },
+        "split": {
+            "requested": split.requested,
+            "episodes": split.episodes,
+            "trained_on": split.trained_on,
+            "text": split.text,
+        },
+        "settings": settings,
+        "machine": machine(spec.facts.device),
+    }

@@ -1,0 +1,1 @@
+"""Closed loop in an environment: success counted over fresh episodes."""

@@ -1,0 +1,217 @@
+"""Closed loop: the policy acts in an environment, many fresh episodes side by side; success is counted, not guessed."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from smolpilot.common.errors import CheckpointError, SmolpilotError, UsageError
+from smolpilot.common.keys import TASK
+from smolpilot.contracts import History, Image, UntrainedInstructionWarning, check_horizon
+from smolpilot.evaluation.asking import checked_chunks
+from smolpilot.evaluation.machine_facts import machine
+from smolpilot.evaluation.provenance import describe_policy, instruction_warnings
+
+from .fit import check_fit
+from .playing import Play, close_environment
+from .results import summarise_runs
+
+if TYPE_CHECKING:
+    from smolpilot.contracts import Environment, EnvironmentSpec, EpisodeInfo, Observation, Outcome, Policy
+
+PARALLEL = 50  # environments stepped together: one forward pass plans for all of them
+
+
+@dataclass
+class Run:
+    """One episode: what was asked, how it ended (`label`, `facts`: the environment's words), in how many steps."""
+
+    seed: int
+    instruction: str
+    groups: Mapping[str, str] = field(default_factory=dict)
+    label: str = ""
+    success: bool = False
+    facts: Mapping[str, float] = field(default_factory=dict)
+    steps: int = 0
+    pictures: list[Image] = field(default_factory=list, repr=False)
+
+
+@dataclass(frozen=True)
+class RolloutResult:
+    """All episodes in order of their seeds, the document of results.json made from them, and the environment."""
+
+    runs: list[Run]
+    document: dict[str, Any]
+    spec: EnvironmentSpec
+
+
+def rollout(
+    policy: Policy,
+    make: Callable[[], Environment],
+    *,
+    episodes: int = 100,
+    seed: int = 1_000_000,
+    swap_instruction: bool = False,
+    execution_horizon: int | None = None,
+    instruction: str | None = None,
+    video_episodes: int = 0,
+    settings: Mapping[str, Any] | None = None,
+    untrained: bool = False,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> RolloutResult:
+    """Run `episodes` of the environment from the seeds `seed`, `seed + 1`, ...; the same arguments, the same result.
+
+    make: a new environment; up to 50 run side by side. With `swap_instruction` each scene stays what it is, but its
+    first alternative is the instruction. `instruction` is said in place of the environment's own, whose goal stays.
+    The first `video_episodes` keep their pictures. `settings` (of the environment) and `untrained` (random weights)
+    are written into the results. Raises UsageError for a horizon beyond the chunk, a policy that does not fit the
+    environment and scenes without an alternative; SmolpilotError, with its seed, for an episode that the environment
+    cannot finish.
+    """
+    spec = policy.spec
+    horizon = check_horizon(spec.n_action_steps if execution_horizon is None else execution_horizon, spec.chunk_size)
+    runs: list[Run] = []
+    with _made(make, min(PARALLEL, episodes)) as worlds, warnings.catch_warnings():
+        warnings.simplefilter("ignore", UntrainedInstructionWarning)  # the document says it
+        world = worlds[0].spec
+        check_fit(spec, world)
+        for start in range(0, episodes, PARALLEL):
+            seeds = range(seed + start, seed + min(start + PARALLEL, episodes))
+            group = _Group(policy, worlds[: len(seeds)], list(seeds), max(0, video_episodes - start))
+            group.begin(swap_instruction, instruction)
+            while group.active:
+                group.plan_and_act(horizon)
+                if progress is not None:
+                    progress("episodes", start + len(seeds) - len(group.active), episodes)
+            runs += group.runs
+    said = {
+        "env": world.name,
+        "env_settings": dict(settings or {}),
+        "goal": world.goal,
+        "labels": dict(world.labels),
+        "seed": seed,
+        "swap_instruction": swap_instruction,
+        "untrained": untrained,
+        "execution_horizon": horizon,
+        "chunk_size": spec.chunk_size,
+        "denoising_steps": spec.facts.num_steps,
+        "video_episodes": min(video_episodes, episodes),
+    }
+    document = summarise_runs(runs, said)
+    spec = policy.spec  # as it stands after the work: an engine may have fallen back on the way
+    document["warnings"] = [*spec.facts.warnings, *instruction_warnings(spec, [run.instruction for run in runs])]
+    document |= {"bundle": describe_policy(spec), "machine": machine(spec.facts.device)}
+    return RolloutResult(runs, document, world)
+
+
+@contextmanager
+def _made(make: Callable[[], Environment], count: int) -> Iterator[list[Environment]]:
+    """So many environments, closed at the end."""
+    made: list[Environment] = []
+    try:
+        for _ in range(max(1, count)):
+            made.append(make())  # one by one: what is there when one fails is closed
+        yield made
+    except BaseException:
+        for world in made:
+            with suppress(SmolpilotError):  # the first failure is the one to tell
+                close_environment(world)
+        raise
+    for world in made:
+        close_environment(world)
+
+
+class _Group:
+    """Environments that run in step: every one plans at the same time, so that one batch serves all."""
+
+    def __init__(self, policy: Policy, worlds: list[Environment], seeds: list[int], recorded: int) -> None:
+        self._policy, self._worlds, self._seeds, self._recorded = policy, worlds, seeds, recorded
+        self._plays = [Play(world) for world in worlds]
+        self._observations: list[Observation] = []
+        self._histories = [History(policy.spec.n_obs_steps) for _ in seeds]
+        self._plans = 0
+        self.runs: list[Run] = []
+        self.active: list[int] = []
+
+    def begin(self, swap: bool, said: str | None) -> None:
+        """Start the episodes; `swap` names each scene's alternative, `said` is told in place of its instruction."""
+        self._policy.reset()
+        for i, seed in enumerate(self._seeds):
+            observation, run = self._reset(i, seed, swap)
+            run.instruction = said if said is not None else run.instruction
+            self.runs.append(run)
+            self._observations.append(self._histories[i].add({**observation, TASK: run.instruction}))
+            self._record(i)
+        self.active = list(range(len(self._seeds)))
+
+    def plan_and_act(self, horizon: int) -> None:
+        """Plan for every episode that still runs, and execute `horizon` actions of each plan."""
+        seeds = [_plan_seed(self._seeds[i], self._plans) for i in self.active]
+        chunks = checked_chunks(self._policy, [self._observations[i] for i in self.active], seeds)
+        self._plans += 1
+        if not np.isfinite(chunks).all():
+            raise CheckpointError(
+                "The policy fails: its predictions hold NaN or infinite values.",
+                expected="finite actions",
+                fix="check the training loss and the statistics: smolpilot bundle BUNDLE shows what it holds",
+            )
+        plans = dict(zip(self.active, chunks, strict=True))
+        for step in range(horizon):
+            for i in list(self.active):
+                self._act(i, plans[i][step])
+
+    def _reset(self, i: int, seed: int, swap: bool) -> tuple[Observation, Run]:
+        play = self._plays[i]
+        observation, run, others = _start(seed, *play.reset(seed))
+        if not swap:
+            return observation, run
+        if not others:
+            raise UsageError(
+                f"The environment {self._worlds[i].spec.name} has no other instruction for the scene of seed {seed}.",
+                expected="scenes with more than one goal",
+                fix="leave --swap-instruction out",
+            )
+        observation, run, _ = _start(seed, *play.reset(seed, others[0]))
+        return observation, run
+
+    def _act(self, i: int, action: npt.NDArray[np.float32]) -> None:
+        run, world = self.runs[i], self._worlds[i]
+        observation, outcome = self._plays[i].step(action)
+        self._observations[i] = self._histories[i].add({**observation, TASK: run.instruction})
+        run.steps += 1
+        self._record(i)
+        if outcome is not None:
+            _settle(run, outcome)
+            self.active.remove(i)
+        elif run.steps >= world.spec.max_steps:
+            raise SmolpilotError(
+                f"The environment {world.spec.name} did not end the episode of seed {run.seed} within its own "
+                f"{world.spec.max_steps} steps.",
+                expected="an Outcome from the step with which an episode ends",
+            )
+
+    def _record(self, i: int) -> None:
+        if i < self._recorded:
+            self.runs[i].pictures.append(self._plays[i].render())
+
+
+def _start(seed: int, observation: Observation, info: EpisodeInfo) -> tuple[Observation, Run, tuple[str, ...]]:
+    """An episode's first observation, its run, and the other instructions that its scene could be given."""
+    groups = {str(group): str(value) for group, value in info.groups.items()}
+    return {**observation}, Run(seed, info.instruction, groups), tuple(info.alternatives)
+
+
+def _settle(run: Run, outcome: Outcome) -> None:
+    run.label, run.success = str(outcome.label), bool(outcome.success)
+    run.facts = {name: float(value) for name, value in outcome.facts.items()}
+
+
+def _plan_seed(episode: int, number: int) -> int:
+    """A seed of the plan's own, 63 bits: it does not depend on how many episodes run beside it."""
+    return int(np.random.SeedSequence([episode, number]).generate_state(1, np.uint64)[0] >> np.uint64(1))

@@ -1,0 +1,86 @@
+"""Whether a policy can act in an environment: the same joints in the same order and units, and the cameras it reads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from smolpilot.common.errors import SmolpilotError, UsageError
+from smolpilot.contracts import Embodiment, EnvironmentSpec
+from smolpilot.robots.mapping import made_up
+from smolpilot.robots.profile import spellings
+
+if TYPE_CHECKING:
+    from smolpilot.contracts import PolicySpec
+    from smolpilot.robots import Joint
+
+
+def embodiment_in(world: EnvironmentSpec) -> Embodiment:
+    """What a policy is opened for that will act in an environment."""
+    _check_spec(world)
+    profile = world.profile
+    return Embodiment(
+        owner=f"the environment {world.name}",
+        cameras=world.cameras,
+        state_names=tuple(joint.name for joint in profile.state_joints),
+        action_names=tuple(joint.name for joint in profile.action_joints),
+        profile=profile,
+        rate=world.rate,
+        instructions=world.instructions,
+    )
+
+
+def check_fit(spec: PolicySpec, world: EnvironmentSpec) -> None:
+    """UsageError, with both sides by name, when the policy is for other joints, units or cameras."""
+    _check_spec(world)
+    own = spec.profile
+    sides: tuple[tuple[str, int, Sequence[str], Sequence[Joint], Sequence[Joint]], ...] = (
+        ("state", spec.state_dim, (), own.state_joints if own else (), world.profile.state_joints),
+        ("action", spec.action_dim, spec.action_names, own.action_joints if own else (), world.profile.action_joints),
+    )
+    for what, width, told, joints, wanted in sides:
+        names = [joint.name for joint in joints] or list(told)
+        if width != len(wanted) or not _same_names(names, wanted):
+            raise UsageError(
+                f"The policy {spec.name} does not fit the environment {world.name}: its {what} has {width} values"
+                f"{_listed(names)}, the environment's {len(wanted)}{_listed([joint.name for joint in wanted])}.",
+                expected=f"a policy for the robot '{world.profile.name}', with its joints in that order",
+                fix="take the environment of the policy's robot (--env), or train on recordings of this one",
+            )
+        for joint, other in zip(joints, wanted, strict=False):
+            if joint.unit != other.unit and "unknown" not in (joint.unit, other.unit):
+                raise UsageError(
+                    f"The policy {spec.name} does not fit the environment {world.name}: its {what} has {joint.name} in "
+                    f"{joint.unit}, the environment's has it in {other.unit}.",
+                    expected="the same units on both sides",
+                    fix="train with --robot and --units that say the recording's units",
+                )
+    missing = [camera for camera in spec.cameras if camera not in world.cameras]
+    if missing:
+        raise UsageError(
+            f"The policy {spec.name} reads the camera {', '.join(missing)}; the environment {world.name} has "
+            f"{', '.join(world.cameras) or 'none'}.",
+            expected=f"the cameras of the policy: {', '.join(spec.cameras)}",
+            fix="say which of them takes its place: --camera-map NAME=SLOT ...",
+        )
+
+
+def _check_spec(found: object) -> None:
+    if not isinstance(found, EnvironmentSpec):
+        raise SmolpilotError(
+            f"The environment has a spec of type {type(found).__name__}.",
+            expected="an EnvironmentSpec (smolpilot.contracts)",
+        )
+
+
+def _same_names(names: Sequence[str], joints: Sequence[Joint]) -> bool:
+    """Whether the names, where there are any that tell, are those of the joints in their order."""
+    if not names or made_up(names):
+        return True
+    return len(names) == len(joints) and all(
+        bool({joint.name, *joint.aliases} & {name, *spellings(name)}) for name, joint in zip(names, joints, strict=True)
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return f" ({', '.join(names)})" if names else ""

@@ -1,0 +1,135 @@
+"""The results of a closed loop as a document, and those of a folder as they were written, by this version or before."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from smolpilot.common.errors import UsageError
+from smolpilot.common.json_input import read_json_file
+from smolpilot.evaluation.intervals import wilson
+
+if TYPE_CHECKING:
+    from .closed_loop import Run
+
+FORMAT = "smolpilot-rollout/2"
+RESULTS, VIDEO, REPORT = "results.json", "video.mp4", "report.html"
+_FIRST = "smolpilot-rollout/1"
+# What the first format called failures, and what they meant.
+_FIRST_LABELS = {"other": "reached another goal", "none": "reached none in time"}
+
+
+def summarise_runs(runs: Sequence[Run], said: Mapping[str, Any]) -> dict[str, Any]:
+    """Success rate with its 95 % Wilson interval, failures by the environment's labels, and the same by group.
+
+    said: `env`, `goal`, `labels`, `untrained`, `swap_instruction` and the other settings of the run.
+    """
+    steps = [run.steps for run in runs if run.success]
+    labels = list(said["labels"])
+    total = _count(runs, labels)
+    low, high = total["interval"]
+    who = "the untrained policy" if said["untrained"] else "the policy"
+    swapped = " with the instruction swapped" if said["swap_instruction"] else ""
+    return {
+        "format": FORMAT,
+        **said,
+        **total,
+        "text": f"{who[0].upper()}{who[1:]} succeeded in {total['successes']} of {len(runs)} fresh episodes of "
+        f"{said['env']}{swapped} ({said['goal']}): {100 * total['success_rate']:.3g} %, 95 % interval {100 * low:.1f} "
+        f"to {100 * high:.1f} %.",
+        "mean_steps_to_success": float(np.mean(steps)) if steps else None,
+        "by_group": [
+            {"group": group, "value": value, **_count([run for run in runs if run.groups.get(group) == value], labels)}
+            for group, values in _groups_of(runs).items()
+            for value in values
+        ],
+        "runs": [
+            {
+                "seed": run.seed,
+                "instruction": run.instruction,
+                "groups": dict(run.groups),
+                "label": run.label,
+                "success": run.success,
+                "steps": run.steps,
+                "facts": dict(run.facts),
+            }
+            for run in runs
+        ],
+    }
+
+
+def read_results(folder: Path) -> dict[str, Any]:
+    """results.json of a rollout's folder in the present form; UsageError where there is none that can be read."""
+    document = read_document(folder, RESULTS)
+    try:
+        return _from_first(document) if document.get("format") == _FIRST else document
+    except (AttributeError, KeyError, TypeError) as error:
+        raise _unreadable(folder, RESULTS) from error
+
+
+def read_document(folder: Path, name: str) -> dict[str, Any]:
+    """The JSON object in a file of a folder; UsageError where there is none that can be read."""
+    try:
+        content = read_json_file(folder / name)
+        if not isinstance(content, dict):
+            raise ValueError("it is no JSON object")
+    except (OSError, ValueError) as error:
+        raise _unreadable(folder, name) from error
+    return content
+
+
+def failure_text(result: Mapping[str, Any], label: str) -> str:
+    """What a label means, in the environment's words."""
+    return str(result["labels"].get(label, label))
+
+
+def _unreadable(folder: Path, name: str) -> UsageError:
+    return UsageError(f"{folder} holds no readable {name}.", fix="run the evaluation or rollout that writes it again")
+
+
+def _groups_of(runs: Iterable[Run]) -> dict[str, list[str]]:
+    """Group -> its values, sorted, of the runs that have it."""
+    found: dict[str, set[str]] = {}
+    for run in runs:
+        for group, value in run.groups.items():
+            found.setdefault(group, set()).add(value)
+    return {group: sorted(values) for group, values in found.items()}
+
+
+def _count(runs: Sequence[Run], labels: Sequence[str]) -> dict[str, Any]:
+    successes = sum(run.success for run in runs)
+    failed = Counter(run.label for run in runs if not run.success)
+    return {
+        "episodes": len(runs),
+        "successes": successes,
+        "success_rate": successes / len(runs) if runs else 0.0,
+        "interval": list(wilson(successes, len(runs))),
+        "failures": {label: failed[label] for label in dict.fromkeys([*labels, *sorted(failed)])},
+    }
+
+
+def _from_first(old: dict[str, Any]) -> dict[str, Any]:
+    """A document of the first format, which had one group and two kinds of failure."""
+
+    def failures(row: Mapping[str, Any]) -> dict[str, int]:
+        return {label: row["reached"][label] for label in _FIRST_LABELS}
+
+    (key,) = [name for name in old if name.startswith("by_")]
+    group = key.removeprefix("by_")
+    kept = {name: value for name, value in old.items() if name not in (key, "reached", "runs")}
+    rows = [
+        {name: value for name, value in row.items() if name not in (group, "reached")}
+        | {"group": group, "value": row[group], "failures": failures(row)}
+        for row in old[key]
+    ]
+    runs = [
+        {"seed": run["seed"], "instruction": run["instruction"], "groups": {group: run["named"]},
+         "label": "named" if run["success"] else "none" if run["reached"] is None else "other",
+         "success": run["success"], "steps": run["steps"], "facts": {}}
+        for run in old["runs"]
+    ]  # fmt: skip
+    return kept | {"goal": "", "labels": dict(_FIRST_LABELS), "failures": failures(old), "by_group": rows, "runs": runs}

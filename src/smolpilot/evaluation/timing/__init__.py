@@ -1,0 +1,1 @@
+"""Milliseconds per chunk, policies side by side."""

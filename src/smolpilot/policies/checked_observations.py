@@ -1,0 +1,106 @@
+"""What policies other than SmolVLA take out of an observation, checked: state, cameras, instruction. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from smolpilot.common.errors import TransformError, UsageError
+from smolpilot.common.keys import PADDING_MASK, STATE, TASK, camera_name, image_key, is_image_key
+from smolpilot.common.safe_text import shown
+from smolpilot.contracts.observation import Floats, Observation
+from smolpilot.contracts.policy import Leftover
+
+
+def read_state(observation: Observation, width: int, names: Sequence[str] = ()) -> Floats:
+    """The state float32 [S]; TransformError where it is missing, of another length than `width`, or not finite."""
+    if STATE not in observation:
+        raise TransformError(
+            f"The observation has no '{STATE}'; it holds {', '.join(map(shown, sorted(map(str, observation))))}.",
+            expected=f"the {width} joint values that the robot reads",
+        )
+    try:
+        state = np.asarray(observation[STATE], dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise TransformError(f"'{STATE}' holds no numbers: {error}", expected=f"{width} joint values") from None
+    if state.shape != (width,):
+        said = f" ({', '.join(names)})" if names else ""
+        raise TransformError(f"'{STATE}' has shape {list(state.shape)}.", expected=f"[{width}]: {width} joints{said}")
+    bad = np.flatnonzero(~np.isfinite(state))
+    if len(bad):
+        joint = f"'{names[bad[0]]}'" if len(names) == width else str(bad[0])
+        raise TransformError(
+            f"The state of joint {joint} is not finite ({state[bad[0]]}).",
+            expected="finite numbers",
+            fix="look at where it comes from",
+        )
+    return state
+
+
+def check_cameras(observation: Observation, camera_map: Mapping[str, str | None]) -> None:
+    """TransformError for a camera of the map (robot camera -> slot, None: not used) that is missing, or one beyond."""
+    cameras = [key for key in observation if is_image_key(key)]
+    missing = [camera for camera, slot in camera_map.items() if slot is not None and image_key(camera) not in cameras]
+    strange = [key for key in cameras if key not in {image_key(camera) for camera in camera_map}]
+    if not missing and not strange:
+        return
+    found, beyond = _quoted(map(camera_name, cameras)), _quoted(map(camera_name, strange))
+    parts = []
+    if missing:
+        parts.append(f"The observation lacks camera {_quoted(missing)}.")
+    if strange:
+        parts.append(f"The observation has camera {beyond}, which the policy does not know.")
+    used = [camera for camera, slot in camera_map.items() if slot is not None]
+    raise TransformError(
+        " ".join(parts),
+        expected=f"cameras {_quoted(used) or 'none'}; the observation has {found or 'none'}",
+        fix="name the camera as the policy does, or pair them: --camera-map CAMERA=SLOT",
+    )
+
+
+def has_picture(observation: Observation, camera: str) -> bool:
+    """False where the observation says that the camera delivers nothing (`..._padding_mask` is False)."""
+    return bool(np.asarray(observation.get(f"{image_key(camera)}{PADDING_MASK}", True)).all())
+
+
+def read_image(observation: Observation, camera: str) -> Any:
+    """The image [h, w, 3] of a camera in 0..255, uint8 or (from floats [3, h, w] in [0, 1]) float32; TransformError."""
+    image = np.asarray(observation[image_key(camera)])
+    what = f"The image of camera '{camera}' is {image.dtype} {list(image.shape)}"
+    expected = "uint8 [h, w, 3], or float [3, h, w] in [0, 1]"
+    if image.dtype == np.uint8:
+        if image.ndim != 3 or image.shape[2] != 3:
+            raise TransformError(f"{what}.", expected=expected)
+        return image
+    if image.dtype.kind != "f" or image.ndim != 3 or image.shape[0] != 3:
+        raise TransformError(f"{what}.", expected=expected)
+    # Written so that NaN fails too.
+    if not (image.min() >= 0 and image.max() <= 1):
+        raise TransformError(f"{what} with values from {image.min():g} to {image.max():g}.", expected=expected)
+    return image.transpose(1, 2, 0).astype(np.float32) * 255
+
+
+def read_instruction(observation: Observation) -> str:
+    """The instruction; TransformError where it is missing, no text, or empty."""
+    text = observation.get(TASK)
+    if not isinstance(text, str):
+        found = "has no 'task'" if text is None else f"has the 'task' {shown(text)}"
+        raise TransformError(f"The observation {found}.", expected="the instruction as text under 'task'")
+    if not text.strip():
+        raise TransformError("The instruction ('task') is empty.", expected="what the robot is to do, as text")
+    return text
+
+
+def refuse_previous(previous: Leftover | None, name: str) -> None:
+    """UsageError where a chunk is to go on from the last one, for a policy that cannot (it is not GUIDED)."""
+    if previous is not None:
+        raise UsageError(
+            f"previous is given, but {name} cannot be pulled towards the last chunk.",
+            expected="a policy with the capability 'guided', such as the engine's",
+        )
+
+
+def _quoted(names: Iterable[str]) -> str:
+    return ", ".join(f"'{name}'" for name in names)

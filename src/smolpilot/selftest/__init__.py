@@ -1,0 +1,1 @@
+"""Is it the machine, the data or the model? `doctor` and `train --overfit`."""

@@ -1,0 +1,1 @@
+"""Checkpoints: bundles, LeRobot's folders, adapters; weights, digests, processors."""

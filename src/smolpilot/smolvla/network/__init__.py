@@ -1,0 +1,1 @@
+"""The network in plain PyTorch: vision tower, text model, action expert, flow matching."""

@@ -1,0 +1,122 @@
+"""Decoded video in memory: each episode is decoded once, in order, into exactly what the transforms make of it.
+
+A tiny policy takes thousands of samples a second; decoding at random positions gives tens. Pictures that already have
+the policy's size stay uint8, which is a quarter of the room; others are kept as float32, as the network sees them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from smolpilot.datasets import Dataset, DatasetMeta
+from smolpilot.smolvla.transforms.transform_list import Transforms
+from smolpilot.training.run.progress import track
+
+from .image_prefetch import to_device
+
+
+@dataclass(frozen=True)
+class CameraPlan:
+    """How the pictures of one dataset camera become images of the policy's size."""
+
+    camera: str
+    height: int
+    width: int
+    native: bool  # the camera's pictures have the policy's size already
+    # uint8 [n, h, w, 3] -> what the network sees, float32 [n, 3, height, width]. Names of cache blocks hold the rest of
+    # a plan as it prints itself.
+    prepare: Callable[[Tensor], Tensor] = field(repr=False, compare=False)
+
+    @property
+    def bytes_per_frame(self) -> int:
+        return 3 * self.height * self.width * (1 if self.native else 4)
+
+
+def camera_plans(meta: DatasetMeta, transforms: Transforms) -> dict[str, CameraPlan]:
+    """The plan of each camera slot that a camera of the dataset fills, in the order of the slots."""
+    plans = {}
+    for slot, name in transforms.filled.items():
+        camera = meta.cameras[name]
+        width, height = transforms.picture_size((camera.width, camera.height))
+        native = (camera.width, camera.height) == (width, height)
+        plans[slot] = CameraPlan(name, height, width, native, partial(transforms.picture_bytes, slot))
+    return plans
+
+
+def predicted_gb(plans: list[CameraPlan], frames: int) -> float:
+    """Memory that a FrameStore of `frames` frames takes."""
+    return sum(plan.bytes_per_frame for plan in plans) * frames / 1e9
+
+
+class FrameStore:
+    """Pictures of `rows` of a dataset, per camera slot; `images` gives them as the transforms would."""
+
+    def __init__(self, dataset: Dataset, plans: Mapping[str, CameraPlan], rows: npt.NDArray[np.int64]) -> None:
+        self._plans = dict(plans)
+        self._place = np.full(len(dataset), -1, dtype=np.int64)
+        self._place[rows] = np.arange(len(rows))
+        self._pictures = {slot: _empty(plan, len(rows)) for slot, plan in self._plans.items()}
+        jobs = [(slot, episode) for slot in self._plans for episode in dataset.episodes]
+        wanted = [job for job in jobs if self._rows_of(dataset, job[1]).size]
+        for slot, episode in track(wanted, len(wanted), "decoding video"):
+            self._fill(dataset, slot, episode)
+
+    def images(self, slot: str, rows: npt.NDArray[np.int64], device: torch.device) -> Tensor:
+        """Images of a camera slot, float32 [n, 3, H, W] on `device`."""
+        plan = self._plans[slot]
+        chosen = self._pictures[slot][torch.from_numpy(self._place[rows])]
+        moved = to_device(chosen, device)
+        return plan.prepare(moved) if plan.native else moved
+
+    def _rows_of(self, dataset: Dataset, episode: int) -> npt.NDArray[np.int64]:
+        rows = np.flatnonzero(dataset.episode_index == episode)
+        return rows[self._place[rows] >= 0]
+
+    def _fill(self, dataset: Dataset, slot: str, episode: int) -> None:
+        plan, target = self._plans[slot], self._pictures[slot]
+        rows = np.flatnonzero(dataset.episode_index == episode)
+        for start, pictures in _blocks(dataset.decode_episode(plan.camera, episode), 64):
+            places = self._place[rows[start : start + len(pictures)]]
+            kept = np.flatnonzero(places >= 0)
+            if not kept.size:
+                continue
+            block = torch.from_numpy(np.stack([pictures[i] for i in kept]))
+            target[torch.from_numpy(places[kept])] = block if plan.native else plan.prepare(block)
+
+
+def _empty(plan: CameraPlan, count: int) -> Tensor:
+    if plan.native:
+        return torch.empty(count, plan.height, plan.width, 3, dtype=torch.uint8)
+    return torch.empty(count, 3, plan.height, plan.width, dtype=torch.float32)
+
+
+def _blocks[T](items: Iterator[T], size: int) -> Iterator[tuple[int, list[T]]]:
+    """Lists of up to `size` items with the number of their first."""
+    start, block = 0, []
+    for item in items:
+        block.append(item)
+        if len(block) == size:
+            yield start, block
+            start, block = start + size, []
+    if block:
+        yield start, block
+
+
+class Decoder:
+    """The same images, decoded when asked for: for recordings that do not fit into memory."""
+
+    def __init__(self, dataset: Dataset, plans: Mapping[str, CameraPlan]) -> None:
+        self._dataset, self._plans = dataset, dict(plans)
+
+    def images(self, slot: str, rows: npt.NDArray[np.int64], device: torch.device) -> Tensor:
+        """Images of a camera slot, float32 [n, 3, H, W] on `device`."""
+        plan = self._plans[slot]
+        pictures = torch.from_numpy(self._dataset.pictures(rows, plan.camera))
+        return to_device(plan.prepare(pictures.permute(0, 2, 3, 1)), device)

@@ -1,0 +1,1 @@
+"""Optimizer, schedule, precision, LoRA, averaged weights, what fits into memory."""
