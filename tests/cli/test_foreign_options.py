@@ -8,9 +8,9 @@ import shlex
 from pathlib import Path
 
 import pytest
+from smolpilot.cli.options import parse
 
 from smolpilot.cli.main import main
-from smolpilot.cli.options import parse
 from smolpilot.training import TrainOptions
 
 

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from smolpilot.cli.progress import progress_bar
 
 from smolpilot.cli.main import main
-from smolpilot.cli.progress import progress_bar
 from smolpilot.common import terminal
 from smolpilot.common.streams import Guarded, guarded, unguarded
 from smolpilot.common.waiting import working

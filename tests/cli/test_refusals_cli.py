@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from smolpilot.cli.progress import progress_bar
 
 from smolpilot.cli.main import main
-from smolpilot.cli.progress import progress_bar
 
 JOBS = [
     ["dataset", "check", "DATA"],
@@ -67,7 +67,7 @@ def test_a_negative_number_of_processes(
         (["export", "FOLDER", "--out", "OUT", "--precision", "int8"], "--precision int8 is calibrated"),
         (["rollout", "FOLDER", "--out", "OUT", "--video-episodes", "-1"], "--video-episodes cannot be negative"),
         (["rollout", "FOLDER", "--out", "OUT", "--episodes", "0"], "--episodes is 0"),
-        (["rollout", "FOLDER", "--out", "OUT", "--execution-horizon", "0"], "--execution-horizon is 0"),
+        (["rollout", "FOLDER", "--out", "OUT", "--n-action-steps", "0"], "--n-action-steps is 0"),
         (["rollout", "FOLDER", "--out", "OUT", "--engine", "int8"], "--engine int8 is calibrated"),
         (["rollout", "FOLDER", "--out", "OUT", "--calibrate-on", "DATA"], "--calibrate-on does nothing with"),
         (["rollout", "FOLDER", "--out", "OUT", "--untrained", "--engine", "fast"], "--untrained replaces"),

@@ -53,7 +53,7 @@ COMMANDS: dict[str, Run | Read] = {
     "dataset info PATH": Run(),
     "preflight --dataset DATA": Run(),
     "train --dataset DATA --robot unitree_g1_inspire --preset tiny --from-scratch --out runs/first --steps 1000 "
-    "--chunk-size 100 --held-out 0.2 --weight-decay 0.1 --augment crop=0.9 colour=0.9 blur=0.2 erase=0.3":
+    "--chunk-size 100 --held-out 0.2 --weight-decay 0.1 --augment crop=0.9 color=0.9 blur=0.2 erase=0.3":
         Run(SHORT, TRAINED),
     "train --dataset DATA --robot so101 --policy lerobot/smolvla_base --out runs/first --steps 20000 --batch-size 32":
         Run({**SHORT, **HUB, "DATA": "SO101", "runs/first": "runs/tuned"}, TRAINED),
@@ -113,7 +113,7 @@ COMMANDS: dict[str, Run | Read] = {
     "export runs/first --to onnx --out policy_onnx --dataset data/pick_cube":
         Run({"runs/first": "POLICY"}, "--frames 1"),
     "bench BUNDLE --against lerobot": Read("needs LeRobot; tests/oracle runs it"),
-    "bench BUNDLE --dataset DATA --cameras 1 --steps 4 --modes fast int8 --json":
+    "bench BUNDLE --dataset DATA --cameras 1 --num-steps 4 --engine fast int8 --json":
         Run({"int8": "exact"}, "--repeats 1 --device cpu"),  # int8 needs 8-bit dot products
     "eval BUNDLE --dataset DATA --engine int8 --out reports/int8": Read("needs 8-bit dot products: test_bench.py"),
     "rollout BUNDLE --engine int8 --calibrate-on DATA --out reports/int8_rollout": Read("needs 8-bit dot products"),

@@ -367,6 +367,7 @@ def profile(place: Place) -> Values:
 def train_options(place: Place) -> Values:
     """The settings of `train --config FILE`, with their defaults."""
     from smolpilot.cli.options import parse_with_config
+
     from smolpilot.training import TrainOptions
     from smolpilot.training.train_options import check, resolve
 

@@ -104,7 +104,7 @@ def test_a_large_drift_stops_unless_the_user_chose(parent: Path, profile: Path, 
     far = record(tmp_path / "far", shift=50.0)
     with pytest.raises(TrainingError, match="far from the parent's statistics") as caught:
         prepared(far, parent, profile)
-    assert "--stats dataset" in caught.value.fix
+    assert "--norm-stats dataset" in caught.value.fix
     own = prepared(far, parent, profile, stats="dataset")
     assert own.policy.statistics["action"]["mean"] == pytest.approx([50, 50], abs=0.5)
     kept = prepared(far, parent, profile, stats="parent")

@@ -9,8 +9,8 @@ import typing
 from pathlib import Path
 
 import pytest
-
 from smolpilot.cli.arguments import fields_of
+
 from smolpilot.cli.main import main
 from smolpilot.cli.record import RecordOptions
 from smolpilot.cli.status import WatchOptions

@@ -311,7 +311,7 @@ def test_evals_advice_is_evals_own_and_said_once(
     assert main(["eval", str(bundle), "--dataset", str(wide), "--out", str(tmp_path / "ev")]) == 1
     said = capsys.readouterr().err
     fix = next(line for line in said.splitlines() if "Fix:" in line)
-    assert "--stats" not in said
+    assert "--norm-stats" not in said
     assert fix.count("check the units (--units)") == 1
     assert "deviation 6." in said
     assert "0.0" not in said  # the mean lies near, and is not blamed
@@ -377,7 +377,7 @@ def test_a_deviation_of_zero_is_no_scale_even_for_the_one_who_asks(data: Path, b
     options = PreflightOptions(dataset=data, policy=str(bundle), stats="parent")
     (line,) = [line for line in preflight(options) if line.verdict == "error"]
     assert "lift: the policy's deviation is 0" in line.found
-    assert "--stats dataset" in line.fix
+    assert "--norm-stats dataset" in line.fix
     with pytest.raises(SmolpilotError, match="lift: the policy's deviation is 0"):
         prepare(check(options_of(options)))
     taken = dataclasses.replace(options, stats="dataset")

@@ -17,16 +17,16 @@ from .arguments import Field, fields_of
 
 # An option means the same in every verb, so it stands in the same group everywhere. Order: that of use; `*`: essential.
 GROUPS = {
-    "data": "dataset* mixture balance order stages* episodes* every max_frames env* env_settings swap_instruction "
-    "instruction units* robot* robot_type features without feature parts rename set undo to seed frames findings check "
-    "colors target noise demonstrations rollouts tolerance recompute strict keep_times",
+    "data": "config* dataset* mixture balance order stages* episodes* every max_frames env* env_settings "
+    "swap_instruction instruction units* robot* robot_type features without feature parts rename set undo to seed frames findings "
+    "check colors target noise demonstrations rollouts tolerance recompute strict keep_times",
     "model": "policy* preset* from_scratch* train_expert_only* freeze_vision lora* lora_alpha lora_targets tokenizer "
     "revision camera_map* cameras chunk_size n_action_steps* num_steps max_tokens norm_stats* norm_stats_file "
     "policy_stats_from engine* against* untrained",
     "optimization": "steps* batch_size* lr* warmup_steps decay_lr weight_decay clip ema patience",
     "augmentation": "augment* cache_views",
     "cache": "cache* cache_dtype cache_dir frames_gb",
-    "memory and precision": "device* dtype* precision memory* micro_batch compile backend calibrate_on "
+    "memory and precision": "device* eval.batch_size dtype* precision memory* micro_batch compile backend calibrate_on "
     "calibration_frames workers jobs repeats",
     "validation": "preflight held_out* eval_every eval_frames overfit",
     "output": "out* json* html open first dry_run reencode codec data_file_mb video_file_mb chunk_files video_episodes "
@@ -54,23 +54,32 @@ def field_docs(options: type) -> dict[str, str]:
 
 
 def help_text(
-    options: type, verb: str, *, examples: tuple[str, ...] = (), everything: bool = True, given: object = None
+    options: type,
+    verb: str,
+    *,
+    examples: tuple[str, ...] = (),
+    everything: bool = True,
+    config: bool = False,
+    given: object = None,
 ) -> str:
     """The help of a verb; `given`: options of a config file, whose values are then the defaults.
 
-    everything: all options, else the essential ones of a verb that has many.
+    everything: all options, else the essential ones of a verb that has many. config: it takes --config FILE.
     """
     fields, docs = fields_of(options), field_docs(options)
     width = min(max(shutil.get_terminal_size().columns, 60), 110)
     positional = [field for field in fields.values() if field.positional]
     listed = [field for field in fields.values() if not field.positional]
+    if config:
+        listed.append(Field("config", "config", None, metavar="FILE"))
+        docs["config"] = "YAML file of options; those on the command line win. See smolpilot schema train."
     needed = [f"{field.option} {field.metavar}" for field in listed if field.required]
     shown = [field for field in listed if everything or len(listed) < _MANY or field.name in ESSENTIAL]
     words = ["smolpilot", verb, *map(_place, positional), *needed, "[options]"]
     parts = [f"usage: {' '.join(words)}", *_paragraphs(options, width)]
     if positional:
         parts.append(_section("arguments", positional, docs, width, given))
-    for group, members in _grouped(shown).items():
+    for group, members in _grouped(shown, verb).items():
         parts.append(_section(group, members, docs, width, given))
     if len(shown) < len(listed):
         parts.append(f"{len(listed) - len(shown)} more options: smolpilot {verb} --help-all")
@@ -79,17 +88,18 @@ def help_text(
     return "\n\n".join(parts)
 
 
-def _grouped(fields: list[Field]) -> Mapping[str, list[Field]]:
+def _grouped(fields: list[Field], verb: str) -> Mapping[str, list[Field]]:
     if len(fields) <= 8:
         return {"options": fields} if fields else {}
     groups: dict[str, list[Field]] = {name: [] for name in (*GROUPS, "other")}
     for field in fields:
-        groups[_ORDER[field.name][1] if field.name in _ORDER else "other"].append(field)
-    return {name: sorted(members, key=_rank) for name, members in groups.items() if members}
+        groups[_place_of(field, verb)[1]].append(field)
+    ranks = {field.name: (not field.required, field.name not in ESSENTIAL, _place_of(field, verb)) for field in fields}
+    return {name: sorted(members, key=lambda one: ranks[one.name]) for name, members in groups.items() if members}
 
 
-def _rank(field: Field) -> tuple[bool, bool, int]:
-    return (not field.required, field.name not in ESSENTIAL, _ORDER.get(field.name, (0, ""))[0])
+def _place_of(field: Field, verb: str) -> tuple[int, str]:
+    return _ORDER.get(f"{verb}.{field.name}") or _ORDER.get(field.name, (0, "other"))
 
 
 def _paragraphs(options: type, width: int) -> Iterator[str]:

@@ -39,8 +39,8 @@ def print_help(options: type, verb: str, *, everything: bool, given: object = No
     from .help import help_text
     from .verbs import VERBS, load
 
-    examples = load(verb).examples if verb in VERBS else ()
-    print(help_text(options, verb, examples=examples, everything=everything, given=given))
+    examples, config = (load(verb).examples, load(verb).config) if verb in VERBS else ((), False)
+    print(help_text(options, verb, examples=examples, everything=everything, config=config, given=given))
 
 
 def parse_with_config[T](options: type[T], args: Sequence[str], *, verb: str) -> T:

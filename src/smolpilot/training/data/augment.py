@@ -1,7 +1,7 @@
 """Image augmentation: every picture is changed by itself, the same way whenever the run comes to that sample.
 
 A few dozen demonstrations are remembered by their pictures; changed pictures cannot be. Kinds, each with its own
-probability per picture: `colour` (brightness, contrast, saturation within 20 %), `crop` (a window of 85 to 100 % of
+probability per picture: `color` (brightness, contrast, saturation within 20 %), `crop` (a window of 85 to 100 % of
 the picture, anywhere, scaled back), `blur` (3 x 3), `erase` (a grey rectangle of 2 to 10 % of the area).
 """
 
@@ -22,7 +22,7 @@ _GREY = (0.299, 0.587, 0.114)  # luminance of red, green, blue (ITU-R BT.601)
 
 
 class Augmentation:
-    """Changes the images of samples; `kinds` maps colour, crop, blur, erase to probabilities."""
+    """Changes the images of samples; `kinds` maps color, crop, blur, erase to probabilities."""
 
     def __init__(self, kinds: Mapping[str, float], draws: Draws) -> None:
         self._kinds = {kind: p for kind, p in kinds.items() if p > 0}
@@ -33,7 +33,9 @@ class Augmentation:
 
     def describe(self) -> str:
         """All that the changes depend on, besides the places."""
-        return f"{sorted(self._kinds.items())} seed {self.draws.seed}"
+        # Names of cached blocks follow from it: `color` is spelled as it was when the first ones were written.
+        kinds = {"colour" if kind == "color" else kind: p for kind, p in self._kinds.items()}
+        return f"{sorted(kinds.items())} seed {self.draws.seed}"
 
     def __call__(self, inputs: PolicyInputs, places: Places) -> PolicyInputs:
         """The inputs with changed images [B, C, 3, h, w] in [-1, 1]; empty camera slots stay as they are.
@@ -69,7 +71,7 @@ def _crop(images: Tensor, numbers: Tensor) -> Tensor:
     return F.grid_sample(images, grid.to(images.dtype), padding_mode="border", align_corners=False)
 
 
-def _colour(images: Tensor, numbers: Tensor) -> Tensor:
+def _color(images: Tensor, numbers: Tensor) -> Tensor:
     """Brightness, contrast and saturation times 0.8 to 1.2 each."""
     factors = 0.8 + 0.4 * numbers[:, :, None, None, None]
     brightness, contrast, saturation = factors[:, 0], factors[:, 1], factors[:, 2]
@@ -101,4 +103,4 @@ def _erase(images: Tensor, numbers: Tensor) -> Tensor:
     return images.masked_fill(inside, 0.0)
 
 
-_CHANGES = {"crop": _crop, "colour": _colour, "blur": _blur, "erase": _erase}  # in the order in which they are applied
+_CHANGES = {"crop": _crop, "color": _color, "blur": _blur, "erase": _erase}  # in the order in which they are applied
