@@ -71,7 +71,7 @@ def verbs(folder: Path) -> Iterator[tuple[str, list[str]]]:
     # Records, trains, evaluates and rolls out.
     yield "demo", ["demo", "--out", str(demo), "--demonstrations", "4", "--steps", "2", "--rollouts", "1"]
     yield "doctor", ["doctor", "--dataset", data]
-    yield "robots", ["robots", "so101"]
+    yield "robot", ["robot", "show", "so101"]
     yield "dataset info", ["dataset", "info", data]
     yield "dataset check", ["dataset", "check", data, "--html", new("check.html"), "--jobs", "1"]
     yield "dataset stats", ["dataset", "stats", data, "--recompute", "--jobs", "1"]

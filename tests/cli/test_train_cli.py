@@ -87,7 +87,7 @@ def test_options_on_the_command_line_win_over_the_yaml_file(
         (["--preset", "tiny", "--from-scratch", "--device", "gpu"], "device"),
         (["--preset", "tiny", "--from-scratch", "--seed", str(2**64)], "--seed is"),
         (["--preset", "tiny", "--from-scratch", "--episodes", "0,77"], "no episode 77"),
-        (["--preset", "tiny", "--from-scratch", "--augment", "color=0.5"], "Did you mean 'colour'?"),
+        (["--preset", "tiny", "--from-scratch", "--augment", "colr=0.5"], "Did you mean 'color'?"),
         (["--preset", "tiny", "--from-scratch", "--augment", "crop=2"], "a probability from 0 to 1"),
     ],
 )

@@ -47,8 +47,8 @@ TRAINED = "--batch-size 2 --eval-frames 2 --device cpu"
 COMMANDS: dict[str, Run | Read] = {
     # README
     "doctor": Run(),
-    "robots": Run(),
-    "robots [NAME]": Run({"NAME": "so101"}),
+    "robot list": Run(),
+    "robot show NAME": Run({"NAME": "so101"}),
     "dataset info DATA": Run(),
     "dataset info PATH": Run(),
     "preflight --dataset DATA": Run(),
@@ -91,8 +91,8 @@ COMMANDS: dict[str, Run | Read] = {
     "export BUNDLE --out DIR": Read("as `export` of docs/export.md, which is run"),
     "bundle PATH": Run({"PATH": "BUNDLE"}),
     # docs
-    "robots so101": Run(),
-    "robots check my_arm.yaml": Run(),
+    "robot show so101": Run(),
+    "robot profile check my_arm.yaml": Run(),
     "": Run(),
     "dataset check PATH [--strict] [--json] [--html FILE] [--robot PROFILE] [--jobs N]":
         Run({"FILE": "page.html", "PROFILE": "unitree_g1_inspire", "N": "1"}, code=1),  # short episodes

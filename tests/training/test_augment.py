@@ -13,7 +13,7 @@ from smolpilot.smolvla.network.inputs import PolicyInputs
 from smolpilot.training.data.augment import Augmentation
 from smolpilot.training.data.sample_rng import Draws
 
-KINDS = ["colour", "crop", "blur", "erase"]
+KINDS = ["color", "crop", "blur", "erase"]
 
 
 def inputs(count: int = 6) -> PolicyInputs:
@@ -66,10 +66,10 @@ def test_a_picture_is_changed_the_same_way_in_any_share_of_the_batch() -> None:
 
 def test_the_probability_is_per_picture() -> None:
     before = inputs(400)
-    after = augment({"colour": 0.25}, seed=0)(before, step=0)
+    after = augment({"color": 0.25}, seed=0)(before, step=0)
     changed = (after.images != before.images).flatten(1).any(dim=1).float().mean()
     assert 0.17 < float(changed) < 0.33
-    assert augment({"colour": 0.0}, seed=0)(before, step=0) is before
+    assert augment({"color": 0.0}, seed=0)(before, step=0) is before
 
 
 def test_equal_pictures_are_changed_differently() -> None:

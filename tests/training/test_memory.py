@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import torch
-from smolpilot.cli.options import from_yaml, parse
 
 from smolpilot.cli.main import main
+from smolpilot.cli.parsing.options import from_yaml, parse
 from smolpilot.common.errors import TrainingError, UsageError
 from smolpilot.common.option_types import AUTO
 from smolpilot.datasets import open_dataset

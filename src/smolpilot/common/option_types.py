@@ -32,6 +32,14 @@ class Limit:
             return f"at least {self.least:g}"
         return f"a number above {self.above:g}" if self.above is not None and value <= self.above else ""
 
+    def __get_pydantic_json_schema__(self, core: Any, handler: Callable[[Any], Any]) -> Any:
+        """The bounds in a JSON schema, for editors."""
+        schema = handler(core)
+        if schema.get("type") in ("integer", "number"):
+            bounds = {"minimum": self.least, "exclusiveMinimum": self.above, "maximum": self.most}
+            schema |= {name: bound for name, bound in bounds.items() if bound is not None}
+        return schema
+
 
 _WHOLE = Limit(2**63 - 1)  # of a whole number without a limit of its own: arrays take no more
 
@@ -156,6 +164,9 @@ class _AutoInYaml:
             return AUTO if value == "auto" else value
 
         return core_schema.no_info_before_validator_function(read, handler(source))
+
+    def __get_pydantic_json_schema__(self, core: Any, handler: Callable[[Any], Any]) -> Any:
+        return {"anyOf": [handler(core), {"const": "auto"}]}
 
 
 # A whole number, or `auto` (AUTO): on the command line and in YAML.

@@ -18,8 +18,8 @@ from .arguments import Field, fields_of
 # An option means the same in every verb, so it stands in the same group everywhere. Order: that of use; `*`: essential.
 GROUPS = {
     "data": "config* dataset* mixture balance order stages* episodes* every max_frames env* env_settings "
-    "swap_instruction instruction units* robot* robot_type features without feature parts rename set undo to seed frames findings "
-    "check colors target noise demonstrations rollouts tolerance recompute strict keep_times",
+    "swap_instruction instruction units* robot* robot_type features without feature parts rename set undo to seed "
+    "frames findings check colors target noise demonstrations rollouts tolerance recompute strict keep_times",
     "model": "policy* preset* from_scratch* train_expert_only* freeze_vision lora* lora_alpha lora_targets tokenizer "
     "revision camera_map* cameras chunk_size n_action_steps* num_steps max_tokens norm_stats* norm_stats_file "
     "policy_stats_from engine* against* untrained",
@@ -75,7 +75,13 @@ def help_text(
         docs["config"] = "YAML file of options; those on the command line win. See smolpilot schema train."
     needed = [f"{field.option} {field.metavar}" for field in listed if field.required]
     shown = [field for field in listed if everything or len(listed) < _MANY or field.name in ESSENTIAL]
-    words = ["smolpilot", verb, *map(_place, positional), *needed, "[options]"]
+    words = [
+        "smolpilot",
+        verb,
+        *map(_place, positional),
+        *needed,
+        *(["[options]"] if len(listed) > len(needed) else []),
+    ]
     parts = [f"usage: {' '.join(words)}", *_paragraphs(options, width)]
     if positional:
         parts.append(_section("arguments", positional, docs, width, given))
@@ -104,7 +110,7 @@ def _place_of(field: Field, verb: str) -> tuple[int, str]:
 
 def _paragraphs(options: type, width: int) -> Iterator[str]:
     for paragraph in inspect.cleandoc(options.__doc__ or "").split("\n\n"):
-        yield textwrap.fill(" ".join(paragraph.split()), width)
+        yield textwrap.fill(" ".join(paragraph.split()), width, break_long_words=False, break_on_hyphens=False)
 
 
 def _section(title: str, fields: list[Field], docs: Mapping[str, str], width: int, given: object) -> str:

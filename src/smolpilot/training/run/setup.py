@@ -130,7 +130,7 @@ def prepare(
         chunk_size=policy.config.chunk_size,
         n_action_steps=policy.n_action_steps,
         camera_map=paired.options,
-        stats=stats if options.policy is not None and options.norm_stats_file is None else None,
+        norm_stats=stats if options.policy is not None and options.norm_stats_file is None else None,
     )
     return Prepared(
         settled, policy, parts, notes, options.robot is not None, known or options.robot is not None, parent, stats

@@ -30,11 +30,25 @@ from smolpilot.training.train_options import TrainOptions
 
 PREVIOUS = "previous"
 # A sequence decides these itself, or they must be the same in all of its stages.
-_OF_THE_SEQUENCE = frozenset(
+NOT_IN_OPTIONS = frozenset(
     {"dataset", "mixture", "stages", "out", "resume", "policy", "preset", "from_scratch", "tokenizer", "robot", "units",
      "norm_stats", "policy_stats_from", "norm_stats_file", "episodes", "seed", "held_out", "steps", "lr",
      "warmup_steps", "decay_lr", "train_expert_only", "freeze_vision"}
 )  # fmt: skip
+# Some of them hold for the whole sequence, and may stand under `defaults:`.
+NOT_IN_DEFAULTS = NOT_IN_OPTIONS - {
+    "policy",
+    "preset",
+    "from_scratch",
+    "tokenizer",
+    "robot",
+    "units",
+    "norm_stats",
+    "policy_stats_from",
+    "seed",
+    "held_out",
+    "lr",
+}
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
 
 
@@ -185,7 +199,7 @@ def check_plan(plan: Plan, where: str) -> Plan:
     """Refuse what cannot be meant; returns the plan."""
     if not plan.stages:
         raise UsageError(f"{where} holds no stages.", expected="a list under `stages:`")
-    _check_options(plan.defaults, f"{where}: defaults", _OF_THE_SEQUENCE - _DEFAULTS)
+    _check_options(plan.defaults, f"{where}: defaults", NOT_IN_DEFAULTS)
     names = [stage.name for stage in plan.stages]
     for number, stage in enumerate(plan.stages):
         place = f"{where}: stage {number + 1} ({stage.name})"
@@ -196,7 +210,7 @@ def check_plan(plan: Plan, where: str) -> Plan:
         _check_length(stage, place)
         _check_replay(stage, number, place)
         _check_gate(stage.gate, place)
-        _check_options(stage.options, f"{place}: options", _OF_THE_SEQUENCE)
+        _check_options(stage.options, f"{place}: options", NOT_IN_OPTIONS)
         if number == 0 and stage.init == PREVIOUS:
             raise UsageError(f"{place}: there is no stage before it.", fix="leave `init` out, or name a policy")
         if stage.instruction is not None and not stage.instruction.strip():
@@ -212,24 +226,6 @@ def check_plan(plan: Plan, where: str) -> Plan:
     if len(set(against)) < len(against) or not all(name.strip() for name in against):
         raise UsageError(f"{where}: evaluation.against is {list(against)}.", expected="names of policies, each once")
     return plan
-
-
-# Options that hold for the whole sequence, and may stand under `defaults:`.
-_DEFAULTS = frozenset(
-    {
-        "policy",
-        "preset",
-        "from_scratch",
-        "tokenizer",
-        "robot",
-        "units",
-        "norm_stats",
-        "policy_stats_from",
-        "seed",
-        "held_out",
-        "lr",
-    }
-)
 
 
 def _check_length(stage: Stage, place: str) -> None:
