@@ -185,10 +185,6 @@ class TrainOptions:
     resume: Flag = False
     """Continue the run in OUT from its last checkpoint, with its own config.yaml."""
 
-    def __post_init__(self) -> None:
-        if "colour" in self.augment:  # the spelling of runs before 0.2
-            kinds = {"color" if kind == "colour" else kind: share for kind, share in self.augment.items()}
-            object.__setattr__(self, "augment", kinds)
 
 AUGMENTATIONS = ("color", "crop", "blur", "erase")
 
