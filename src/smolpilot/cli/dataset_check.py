@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import tyro
 
 from smolpilot.common.errors import UsageError
-from smolpilot.common.safe_text import plain
-from smolpilot.common.words import numbered
+from smolpilot.common.text import plain, pluralize
 from smolpilot.option_types import Few, Pairs
 
 from .options import parse
@@ -96,7 +95,7 @@ def _print(result: Audit, options: CheckOptions) -> None:
     console.print(facts["path"], style="bold", soft_wrap=True)
     console.print(
         f"LeRobot {facts['version']}, {_robot(facts)}{facts['episodes']} episodes, {facts['rows']:,} rows, "
-        f"{numbered(len(facts['cameras']), 'camera')}, {facts['decoded_frames']:,} frames decoded, "
+        f"{pluralize(len(facts['cameras']), 'camera')}, {facts['decoded_frames']:,} frames decoded, "
         f"{facts['checks']} checks in {facts['seconds']:.1f} s",
         soft_wrap=True,
     )

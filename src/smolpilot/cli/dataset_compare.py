@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from smolpilot.common.words import numbered
+from smolpilot.common.text import pluralize
 from smolpilot.option_types import Amount, Few, Size
 
 from .options import parse
@@ -68,7 +68,7 @@ def _compare(options: CompareOptions) -> int:
     if result.equal:
         print("Equal.")
         return 0
-    print(f"{numbered(len(result.differences), 'difference')}:")
+    print(f"{pluralize(len(result.differences), 'difference')}:")
     for difference in result.differences[: options.first]:
         print(f"  {difference}")
     if len(result.differences) > options.first:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from smolpilot.common.words import numbered
+from smolpilot.common.text import pluralize
 from smolpilot.option_types import Amount, Few
 
 from .edit_options import FeatureOptions, without_of
@@ -117,8 +117,8 @@ def _print(options: ConvertOptions, report: RewriteReport) -> None:
 
     resumed = f", {report.resumed} of {report.parts} parts from an earlier run" if report.resumed else ""
     print(
-        f"{options.dst}: LeRobot {options.to}, {numbered(report.episodes, 'episode')}, "
-        f"{numbered(report.frames, 'frame')}{resumed}"
+        f"{options.dst}: LeRobot {options.to}, {pluralize(report.episodes, 'episode')}, "
+        f"{pluralize(report.frames, 'frame')}{resumed}"
     )
     if report.computed:
         print(f"Statistics computed: {', '.join(report.computed)}")

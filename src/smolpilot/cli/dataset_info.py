@@ -8,7 +8,7 @@ from typing import Any
 
 import tyro
 
-from smolpilot.common.safe_text import plain
+from smolpilot.common.text import plain
 
 from .options import parse
 

@@ -12,8 +12,7 @@ import tyro
 
 from smolpilot.common.atomic import refuse_existing
 from smolpilot.common.errors import UsageError
-from smolpilot.common.safe_text import LIMIT, plain
-from smolpilot.common.words import numbered
+from smolpilot.common.text import LIMIT, plain, pluralize
 from smolpilot.option_types import Few
 
 from .options import parse
@@ -174,7 +173,7 @@ def _print(result: _Result, out: Path | None) -> None:
     console.print(
         Text.assemble(
             (str(meta.root), "bold"),
-            f": {numbered(meta.total_frames, 'frame')} of {numbered(len(meta.episodes), 'episode')}",
+            f": {pluralize(meta.total_frames, 'frame')} of {pluralize(len(meta.episodes), 'episode')}",
         )
     )
     for note in result.notes:

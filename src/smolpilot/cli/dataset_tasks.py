@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from smolpilot.common.errors import UsageError
-from smolpilot.common.safe_text import plain
+from smolpilot.common.text import plain
 from smolpilot.option_types import Pairs
 
 from .edit_options import EditOptions, report_results, settings_of, without_of

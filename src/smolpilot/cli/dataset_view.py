@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from smolpilot.common.errors import UsageError
-from smolpilot.common.words import numbered
+from smolpilot.common.text import pluralize
 
 from .options import parse
 
@@ -89,7 +89,7 @@ def _report(summary: PageSummary, as_json: bool, findings: int | None, notes: Se
         print(json.dumps({**asdict(summary), "page": str(summary.page), "findings": findings}, indent=2))
         return
     print(
-        f"{summary.page}: {numbered(summary.episodes, 'episode')}, {numbered(summary.videos, 'video')}, "
+        f"{summary.page}: {pluralize(summary.episodes, 'episode')}, {pluralize(summary.videos, 'video')}, "
         f"{summary.bytes / 1e6:.1f} MB"
     )
     for note in notes:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from smolpilot.common.errors import UsageError
-from smolpilot.common.words import numbered
+from smolpilot.common.text import pluralize
 from smolpilot.option_types import Few, Names
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def report_results(reports: dict[Path, RewriteReport], options: EditOptions, **f
         print(json_module.dumps({**facts, "results": results}, indent=2))
         return
     for path, report in reports.items():
-        print(f"{path}: {numbered(report.episodes, 'episode')}, {numbered(report.frames, 'frame')}; {_proof(report)}")
+        print(f"{path}: {pluralize(report.episodes, 'episode')}, {pluralize(report.frames, 'frame')}; {_proof(report)}")
         if report.reencoded:
             print(f"  encoded again: {'; '.join(report.reencoded[:10])}{' …' if len(report.reencoded) > 10 else ''}")
         for note in report.notes:
@@ -98,7 +98,7 @@ def _proof(report: RewriteReport) -> str:
     if report.reencoded:
         again = report.proof.encoded
         return (
-            f"read back and equal to the source ({shown}), except for {numbered(again['packets'], 'packet')} that were "
-            f"encoded again: first and last pictures differ by up to {report.picture_difference:.2f} of 255"
+            f"read back and equal to the source ({shown}), except for {pluralize(again['packets'], 'packet')} that "
+            f"were encoded again: first and last pictures differ by up to {report.picture_difference:.2f} of 255"
         )
     return f"read back and equal to the source ({shown})"

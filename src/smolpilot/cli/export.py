@@ -10,7 +10,7 @@ from typing import Any, Literal
 import tyro
 
 from smolpilot.common.errors import UsageError
-from smolpilot.common.safe_text import json_text
+from smolpilot.common.text import json_text
 from smolpilot.option_types import Batch, Pairs
 
 from .options import parse

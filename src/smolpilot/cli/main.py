@@ -8,10 +8,17 @@ import sys
 import traceback
 import warnings
 
-from smolpilot.common.errors import SmolpilotError, UsageError, did_you_mean
-from smolpilot.common.safe_text import plain
+from smolpilot.common.errors import (
+    Refusal,
+    SmolpilotError,
+    UsageError,
+    did_you_mean,
+    exit_code,
+    explain,
+    too_many_files,
+)
 from smolpilot.common.streams import guarded
-from smolpilot.common.system_errors import Refusal, exit_code, explain, too_many_files
+from smolpilot.common.text import plain
 from smolpilot.version import __version__
 
 VERBS: dict[str, tuple[str, str]] = {
@@ -110,7 +117,7 @@ def _refuse_other_encodings(args: list[str]) -> None:
         try:
             argument.encode()
         except UnicodeEncodeError as error:
-            from smolpilot.common.safe_text import plain
+            from smolpilot.common.text import plain
 
             raise UsageError(
                 f"The argument {plain(argument, 200)} is no UTF-8.",

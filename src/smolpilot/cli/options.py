@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from smolpilot.common.errors import UsageError, did_you_mean
-from smolpilot.common.safe_text import LIMIT, plain, shown
+from smolpilot.common.text import LIMIT, plain, shown
 from smolpilot.option_types import check_numbers, check_truths
 
 from .arguments import check_choices, read, spelled

@@ -5,8 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
-from smolpilot.common.safe_text import json_text
-from smolpilot.common.words import numbered
+from smolpilot.common.text import json_text, pluralize
 from smolpilot.compatibility.options import PreflightOptions
 
 from .options import parse
@@ -33,8 +32,8 @@ def _summary(verdicts: Sequence[str], options: PreflightOptions) -> str:
     errors, warnings = verdicts.count("error"), verdicts.count("warning")
     counts = ", ".join(
         [
-            *([numbered(errors, "error")] if errors else []),
-            *([numbered(warnings, "warning")] if warnings else []),
+            *([pluralize(errors, "error")] if errors else []),
+            *([pluralize(warnings, "warning")] if warnings else []),
             f"{verdicts.count('ok')} ok",
         ]
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from smolpilot.common.words import numbered
+from smolpilot.common.text import pluralize
 from smolpilot.environments.tabletop.record_options import RecordOptions
 
 from .options import parse
@@ -31,12 +31,12 @@ def main(args: list[str]) -> int:
         print(json.dumps(summary.to_json(), indent=2))
         return 0
     print(
-        f"{summary.path}: LeRobot v3.0, robot {summary.robot_type}, {numbered(summary.episodes, 'episode')} of "
+        f"{summary.path}: LeRobot v3.0, robot {summary.robot_type}, {pluralize(summary.episodes, 'episode')} of "
         f"{summary.shortest} "
         f"to {summary.longest} frames, {summary.frames} frames at {summary.rate} per second ({summary.seconds:.0f} s)"
     )
     for text, number in summary.instructions.items():
-        print(f'  "{text}": {numbered(number, "episode")}')
+        print(f'  "{text}": {pluralize(number, "episode")}')
     if summary.discarded:
         print(f"  {summary.discarded} demonstrations missed their block and were left out")
     print(f"Next: smolpilot dataset info {summary.path}")

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from smolpilot.common.errors import UsageError
 from smolpilot.common.json_input import read_json_file
-from smolpilot.common.links import followed
-from smolpilot.common.waiting import working
+from smolpilot.common.paths import followed
+from smolpilot.common.progress import working
 from smolpilot.training import TrainOptions
 
 from .arguments import split_words

@@ -17,7 +17,7 @@ import yaml
 from smolpilot.common.atomic import atomic_folder, fsync, refuse_inside_dataset, refuse_unwritable, write_text_atomic
 from smolpilot.common.errors import UsageError, did_you_mean
 from smolpilot.common.json_input import read_json_file
-from smolpilot.common.safe_text import LIMIT, plain, shown
+from smolpilot.common.text import LIMIT, plain, shown
 from smolpilot.common.yaml_lines import DoubledKeyError, NoMappingError, problem_of, read_mapping_file
 from smolpilot.option_types import check_truths
 from smolpilot.training.data.sources import Source

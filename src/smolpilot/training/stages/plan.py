@@ -14,7 +14,7 @@ import pydantic
 import yaml
 
 from smolpilot.common.errors import UsageError, did_you_mean
-from smolpilot.common.safe_text import LIMIT, plain, shown
+from smolpilot.common.text import LIMIT, plain, shown
 from smolpilot.common.yaml_lines import (
     DoubledKeyError,
     Location,
