@@ -31,7 +31,7 @@ import torch
 from startup import machine
 
 from smolpilot.common import hashing
-from smolpilot.common.digests import folder_differences
+from smolpilot.common.hashing import folder_differences
 from smolpilot.common.keys import ACTION, STATE
 from smolpilot.smolvla import Policy, SmolVLA, Transforms, load_policy, save_bundle
 from smolpilot.smolvla.checkpoint.loading import load_located

@@ -13,8 +13,7 @@ import pyarrow.parquet as pq
 
 from smolpilot.common.errors import DatasetError
 from smolpilot.common.json_input import MAX_LINE, MAX_LINES_BYTES, parse_json, read_json_file
-from smolpilot.common.safe_text import plain
-from smolpilot.common.words import sized
+from smolpilot.common.text import format_bytes, plain
 
 from .parquet_files import DAMAGED, parquet_file
 from .table_texts import broken_texts
@@ -127,8 +126,8 @@ def iter_jsonl(path: Path, what: str) -> Iterator[dict[str, Any]]:
     require_file(path, what)
     if path.stat().st_size > MAX_LINES_BYTES:
         raise DatasetError(
-            f"The {what} {path} has {sized(path.stat().st_size)}.",
-            expected=f"one JSON object in each line, at most {sized(MAX_LINES_BYTES)} of them",
+            f"The {what} {path} has {format_bytes(path.stat().st_size)}.",
+            expected=f"one JSON object in each line, at most {format_bytes(MAX_LINES_BYTES)} of them",
             fix=_again(path),
         )
     number, line = 0, b""
@@ -228,9 +227,9 @@ def absurd_content(path: Path, file: pq.ParquetFile, columns: Collection[str] | 
             values += column.num_values
             content += column.total_uncompressed_size
     if values > max(_MANY_VALUES, _VALUES_PER_BYTE * size):
-        return f"holds {values:,} values in {sized(size)}"
+        return f"holds {values:,} values in {format_bytes(size)}"
     if content > max(_MUCH, _PACKED * size):
-        return f"holds {sized(content)} packed into {sized(size)}"
+        return f"holds {format_bytes(content)} packed into {format_bytes(size)}"
     return ""
 
 

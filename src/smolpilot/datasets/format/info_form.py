@@ -15,7 +15,7 @@ from typing import Annotated, Any, NamedTuple
 import pydantic
 
 from smolpilot.common.errors import DatasetError
-from smolpilot.common.safe_text import plain, shown
+from smolpilot.common.text import plain, shown
 
 from .files import repair_advice
 

@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 
 from smolpilot.common.errors import DatasetError
-from smolpilot.common.own_files import Places
-from smolpilot.common.safe_text import LIMIT, plain, shown
+from smolpilot.common.paths import OwnFiles
 from smolpilot.common.statistics import Statistics, merge_fitting, readable_statistics
+from smolpilot.common.text import LIMIT, plain, shown
 
 from .completeness import Absent, require_complete, require_recorded
 from .features import CameraInfo
@@ -303,7 +303,7 @@ def _absent_files(root: Path, episodes: list[Episode]) -> list[Absent]:
 
     DatasetError for one that is not the dataset's own.
     """
-    places = Places(root)
+    places = OwnFiles(root)
     users: dict[Path, tuple[str, list[int]]] = {}
     for episode in episodes:
         users.setdefault(episode.data_path, ("data file", []))[1].append(episode.index)

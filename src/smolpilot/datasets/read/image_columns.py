@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from smolpilot.common.errors import DatasetError
-from smolpilot.common.words import numbered
+from smolpilot.common.text import pluralize
 from smolpilot.datasets.format.files import repair_advice
 from smolpilot.datasets.format.meta import DatasetMeta
 
@@ -51,7 +51,7 @@ class ImageColumns:
             elif strict and self._holes[key]:
                 path, holes = self._holes[key][0]
                 raise DatasetError(
-                    f"The camera '{name}' has no image in {numbered(holes, 'row')} of {path}.",
+                    f"The camera '{name}' has no image in {pluralize(holes, 'row')} of {path}.",
                     expected="an image in every row",
                     fix=repair_advice(self._meta.root, "keeps the episodes that have all"),
                 )

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from smolpilot.common.keys import ACTION, IMAGES, STATE, camera_name
-from smolpilot.common.safe_text import plain
+from smolpilot.common.text import plain
 from smolpilot.datasets.format.features import flatten_names, usable_shape, why_no_key
 from smolpilot.datasets.format.files import absurd_content
 from smolpilot.datasets.format.parquet_files import parquet_file

@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from smolpilot.common.own_files import Places
-from smolpilot.common.safe_text import plain
+from smolpilot.common.paths import OwnFiles
 from smolpilot.common.statistics import Statistics
+from smolpilot.common.text import plain
 
 from .findings import Finding, finding
 
@@ -126,12 +126,12 @@ class Recording:
     task_texts: list[Any] | None = None
     listed_order: list[int] = field(default_factory=list)
     outcome: str = ""
-    places: Places = field(init=False)
+    places: OwnFiles = field(init=False)
     _names: dict[Path, str] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.places = Places(self.root)
+        self.places = OwnFiles(self.root)
 
     def report(self, code: str, message: str, **place: Any) -> None:
         """Note a finding made while reading."""

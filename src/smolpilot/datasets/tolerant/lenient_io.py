@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 
 from smolpilot.common.json_input import MAX_BYTES, MAX_LINE, MAX_LINES_BYTES, parse_json
-from smolpilot.common.own_files import require_readable
-from smolpilot.common.words import sized
+from smolpilot.common.paths import require_readable
+from smolpilot.common.text import format_bytes
 from smolpilot.datasets.format.files import absurd_content
 from smolpilot.datasets.format.parquet_files import parquet_file
 from smolpilot.datasets.format.table_texts import broken_texts, mended
@@ -111,7 +111,9 @@ def json_lines(recording: Recording, path: Path, what: str) -> list[dict[str, An
 def _too_large(recording: Recording, path: Path, what: str, most: int, code: str) -> bool:
     size = path.stat().st_size
     if size > most:
-        message = f"The {what} {recording.relative(path)} has {sized(size)}; at most {sized(most)} are read."
+        message = (
+            f"The {what} {recording.relative(path)} has {format_bytes(size)}; at most {format_bytes(most)} are read."
+        )
         recording.report(code, message)
     return size > most
 
@@ -128,7 +130,7 @@ def _lines(path: Path) -> Iterator[tuple[str, str]]:
         file.seek(0)
         while line := file.readline(MAX_LINE + 1):
             if len(line) > MAX_LINE:
-                yield f"a line of more than {sized(MAX_LINE)}", ""
+                yield f"a line of more than {format_bytes(MAX_LINE)}", ""
                 return
             yield decoded(line)
 

@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 
 from smolpilot.common.json_input import parse_json
-from smolpilot.common.safe_text import shown
 from smolpilot.common.statistics import Statistics, statistic_values
+from smolpilot.common.text import shown
 from smolpilot.datasets.format.episode_fields import own_fields
 
 from .found_dataset import Record, Recording, Span

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from smolpilot.common.errors import UsageError
-from smolpilot.common.file_names import require_utf8
-from smolpilot.common.safe_text import shown
+from smolpilot.common.paths import require_utf8
+from smolpilot.common.text import shown
 from smolpilot.datasets.format.info_form import without_oddities
 from smolpilot.datasets.format.missing import missing_dataset
 

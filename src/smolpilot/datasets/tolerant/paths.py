@@ -7,8 +7,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from smolpilot.common.own_files import require_readable, walk
-from smolpilot.common.safe_text import LIMIT, plain, shown
+from smolpilot.common.paths import require_readable, walk
+from smolpilot.common.text import LIMIT, plain, shown
 from smolpilot.datasets.format.templates import fill_template
 
 from .found_dataset import Camera, Recording

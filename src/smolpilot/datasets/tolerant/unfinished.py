@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from smolpilot.common.words import numbered
+from smolpilot.common.text import pluralize
 
 from .found_dataset import Recording
 from .paths import Locator
@@ -29,7 +29,7 @@ def note_outcome(recording: Recording, locator: Locator) -> None:
         kept = len(recording.rows)
         message = f"The recording was interrupted: its recorder was stopped before it closed {names}, so that the rows "
         message += (
-            f"in it cannot be read; {numbered(kept, 'episode')} before it can." if kept else "in it cannot be read."
+            f"in it cannot be read; {pluralize(kept, 'episode')} before it can." if kept else "in it cannot be read."
         )
         fix = None if kept else "Record these episodes anew: a parquet file without its end holds no readable rows."
         recording.report("recording-interrupted", message, fix=fix)

@@ -16,9 +16,8 @@ import pyarrow.parquet as pq
 
 from smolpilot.common.atomic import atomic_folder
 from smolpilot.common.errors import DatasetError, UsageError
-from smolpilot.common.file_names import why_no_name
 from smolpilot.common.keys import ACTION, STATE, TASK, image_key
-from smolpilot.common.safe_text import plain
+from smolpilot.common.paths import why_no_name
 from smolpilot.common.statistics import (
     Statistics,
     array_statistics,
@@ -26,6 +25,7 @@ from smolpilot.common.statistics import (
     plain_value,
     statistics_to_json,
 )
+from smolpilot.common.text import plain
 from smolpilot.datasets.format.parquet_files import parquet_writer, write_parquet
 from smolpilot.datasets.format.task_table import tasks_table
 from smolpilot.datasets.media.encode import (

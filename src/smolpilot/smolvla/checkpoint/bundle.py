@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 from smolpilot.common.atomic import atomic_folder
 from smolpilot.common.errors import CheckpointError, UsageError
-from smolpilot.common.safe_text import shown
+from smolpilot.common.text import shown
 from smolpilot.smolvla.policy import Policy
 from smolpilot.smolvla.settings_form import check_fields, check_keys, formed, whole
 from smolpilot.version import __version__

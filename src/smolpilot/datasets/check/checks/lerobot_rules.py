@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from smolpilot.common.safe_text import shown
+from smolpilot.common.text import shown
 from smolpilot.datasets.check.context import Subject, named, ranges
 from smolpilot.datasets.tolerant.findings import Finding
 from smolpilot.datasets.tolerant.found_dataset import Recording

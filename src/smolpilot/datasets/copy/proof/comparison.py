@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from smolpilot.common.statistics import Statistics
-from smolpilot.common.words import numbered
+from smolpilot.common.text import pluralize
 from smolpilot.datasets.format.features import Feature
 from smolpilot.datasets.format.meta import DatasetMeta
 from smolpilot.datasets.statistics.rounding import (
@@ -81,7 +81,7 @@ class Comparison:
         """What was found that is no difference."""
         return self.remarks + [
             f"{what} of '{name}' were computed in different ways, and differ no more than that does "
-            f"({numbered(count, 'number')})"
+            f"({pluralize(count, 'number')})"
             for (name, what), count in self.methods.items()
         ]
 
