@@ -21,7 +21,7 @@ FPS, LENGTHS, TASKS = 10, (7, 9, 8), ("push", "pull", "push")
 
 
 @pytest.fixture(autouse=True)
-def offline(monkeypatch, tmp_path) -> None:
+def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
 
@@ -31,7 +31,7 @@ def state(episode: int, i: int) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def sound(tmp_path_factory) -> Path:
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("sound") / "v3"
     with DatasetWriter(
         root, fps=FPS, state_names=["a", "b", "c"], action_names=["a", "b", "c"], cameras={"front": (32, 48)}

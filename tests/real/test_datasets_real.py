@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -11,7 +13,7 @@ pytestmark = pytest.mark.real
 
 
 @pytest.fixture(scope="module")
-def dataset(real_data):
+def dataset(real_data: Path):
     path = real_data / "g1_bottle_v21"
     if not path.is_dir():
         pytest.skip("this recording is not here")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -14,7 +16,7 @@ NOISE = 0.04
 
 
 @pytest.fixture(scope="module")
-def recording(tmp_path_factory):
+def recording(tmp_path_factory: pytest.TempPathFactory):
     path = tmp_path_factory.mktemp("record") / "demos"
     calls = []
     summary = record(path, 6, seed=3, noise=NOISE, progress=lambda *call: calls.append(call))
@@ -74,7 +76,7 @@ def test_existing_folder_is_refused(recording) -> None:
     assert len(open_dataset(path).meta.episodes) == 6
 
 
-def test_interruption_leaves_nothing(tmp_path) -> None:
+def test_interruption_leaves_nothing(tmp_path: Path) -> None:
     def stop(what, done, total) -> None:
         raise KeyboardInterrupt
 
@@ -98,7 +100,7 @@ def test_each_scene_is_shown_for_both_of_its_blocks(recording) -> None:
     assert set(summary.instructions.values()) == {3}
 
 
-def test_a_target_keeps_its_own_demonstrations_of_the_same_scenes(tmp_path) -> None:
+def test_a_target_keeps_its_own_demonstrations_of_the_same_scenes(tmp_path: Path) -> None:
     colors = ["red", "blue", "yellow"]
     assert record(tmp_path / "all", 8, seed=5, colors=colors).discarded == 0
     every = open_dataset(tmp_path / "all")
@@ -120,6 +122,6 @@ def test_an_environment_with_a_target_names_it_in_every_scene() -> None:
         assert len(info["colors"]) == 2
 
 
-def test_a_target_that_is_no_color_of_the_scenes_is_refused(tmp_path) -> None:
+def test_a_target_that_is_no_color_of_the_scenes_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="'green' is not among the colors"):
         record(tmp_path / "green", 1, target="green")
