@@ -23,7 +23,7 @@ def test_folder_appears_at_the_end(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
-def test_folder_vanishes_after_an_error(tmp_path: Path, error) -> None:
+def test_folder_vanishes_after_an_error(tmp_path: Path, error: type[BaseException]) -> None:
     with pytest.raises(error, match="on the way"), atomic_folder(tmp_path / "out") as folder:  # noqa: PT012
         (folder / "a.txt").write_text("x")
         raise error("on the way")

@@ -16,6 +16,7 @@ from typing import Any
 
 import av
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -179,7 +180,9 @@ def test_size_limits_begin_new_files_and_folders(
     open_dataset(tmp_path / "out").check_videos()
 
 
-def encode(path: Path, pictures: list[np.ndarray], *, codec: str = "libx264", fps: int = 10, **options: str) -> None:
+def encode(
+    path: Path, pictures: list[npt.NDArray[Any]], *, codec: str = "libx264", fps: int = 10, **options: str
+) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=fps, options={"crf": "18", **options})
@@ -189,7 +192,7 @@ def encode(path: Path, pictures: list[np.ndarray], *, codec: str = "libx264", fp
         container.mux(stream.encode(None))
 
 
-def moving(count: int, seed: int) -> list[np.ndarray]:
+def moving(count: int, seed: int) -> list[npt.NDArray[Any]]:
     generator = np.random.default_rng(seed)
     base = generator.integers(0, 255, (4, 4, 3), dtype=np.uint8).repeat(8, axis=0).repeat(8, axis=1)
     return [np.roll(base, number, axis=1) for number in range(count)]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from smolpilot.common.errors import DatasetError, UsageError
@@ -14,7 +16,7 @@ from smolpilot.datasets.media.encode import VideoEncoder
 from smolpilot.datasets.media.video import VideoReader, decode_positions, probe, read_index
 
 
-def pictures(count: int, size: tuple[int, int] = (48, 64)) -> list[np.ndarray]:
+def pictures(count: int, size: tuple[int, int] = (48, 64)) -> list[npt.NDArray[Any]]:
     """Pictures whose level tells their number."""
     return [np.full((*size, 3), 5 + 4 * number, dtype=np.uint8) for number in range(count)]
 

@@ -7,8 +7,10 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from smolpilot.common.errors import CheckpointError, ProfileError, UsageError
@@ -43,7 +45,7 @@ def test_a_perfect_policy_has_no_error_and_scores_only_held_out_episodes(
 def test_a_policy_one_frame_late_is_wrong_at_every_step(
     dataset: Dataset, make_policy: Callable[..., StubPolicy], facts: SimpleNamespace
 ) -> None:
-    def late(episode: int, frame: int) -> np.ndarray:
+    def late(episode: int, frame: int) -> npt.NDArray[Any]:
         return facts.future(episode, max(frame - 1, 0))
 
     document = evaluate(make_policy(late), dataset, "all", latency=False).document
@@ -56,7 +58,7 @@ def test_constant_offsets_by_hand(
 ) -> None:
     """Offset per joint and growing with the horizon step: MAE, RMSE, max and error by step follow."""
 
-    def off(episode: int, frame: int) -> np.ndarray:
+    def off(episode: int, frame: int) -> npt.NDArray[Any]:
         return facts.future(episode, frame) + np.array([1.0, -2.0, 0.0]) * np.arange(1, 7)[:, None]
 
     document = evaluate(make_policy(off), dataset, "0", latency=False).document
@@ -206,7 +208,7 @@ def test_another_seed_draws_otherwise(dataset: Dataset, make_policy: Callable[..
 def test_non_finite_predictions_fail_the_verdict_and_still_give_json(
     dataset: Dataset, make_policy: Callable[..., StubPolicy], facts: SimpleNamespace
 ) -> None:
-    def broken(episode: int, frame: int) -> np.ndarray:
+    def broken(episode: int, frame: int) -> npt.NDArray[Any]:
         chunk = facts.future(episode, frame)
         chunk[0, 0], chunk[0, 1] = np.nan, np.inf
         return chunk
@@ -258,7 +260,7 @@ def test_a_still_joint_raises_no_alarm(
 ) -> None:
     """Lift spans 40 deg in training; here it is judged by that, not by the little it moves in a short part."""
 
-    def nearly(episode: int, frame: int) -> np.ndarray:
+    def nearly(episode: int, frame: int) -> npt.NDArray[Any]:
         return facts.future(episode, frame) + np.array([0.3, 0, 0]) * (-1) ** frame
 
     policy = make_policy(nearly)
@@ -274,7 +276,7 @@ def test_a_still_joint_raises_no_alarm(
 def test_limits_of_the_profile_are_checked(
     dataset: Dataset, make_policy: Callable[..., StubPolicy], facts: SimpleNamespace
 ) -> None:
-    def far(episode: int, frame: int) -> np.ndarray:
+    def far(episode: int, frame: int) -> npt.NDArray[Any]:
         return facts.future(episode, frame) + np.array([0, 0, 0.7])
 
     document = evaluate(make_policy(far), dataset, latency=False).document

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from smolpilot.datasets import DatasetWriter
@@ -26,7 +27,7 @@ def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
 
 
-def state(episode: int, i: int) -> np.ndarray:
+def state(episode: int, i: int) -> npt.NDArray[Any]:
     return np.array([np.sin(i / 4 + episode), np.cos(i / 5), i * 0.1], dtype=np.float32)
 
 

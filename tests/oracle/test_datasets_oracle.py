@@ -7,8 +7,10 @@ colors with its own code and may differ in the last bit.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 
@@ -35,12 +37,12 @@ def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
 
 
-def picture(camera: int, episode: int, number: int) -> np.ndarray:
+def picture(camera: int, episode: int, number: int) -> npt.NDArray[Any]:
     generator = np.random.default_rng(1000 * camera + 100 * episode + number)
     return generator.integers(0, 255, (6, 8, 3), dtype=np.uint8).repeat(8, axis=0).repeat(8, axis=1)
 
 
-def record_with_lerobot(root: Path, encoder=None, *, dtype: str = "video", small_files: bool = False) -> None:
+def record_with_lerobot(root: Path, encoder: Any = None, *, dtype: str = "video", small_files: bool = False) -> None:
     from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
     names = ["height", "width", "channels"]
