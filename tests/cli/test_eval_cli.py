@@ -146,7 +146,7 @@ def test_rollout_is_repeatable_and_writes_a_video(
     assert low <= results[0]["success_rate"] <= high
 
 
-def test_swapped_and_untrained_rollouts(bundle: Path, tmp_path: Path, capsys) -> None:
+def test_swapped_and_untrained_rollouts(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     common = ["rollout", str(bundle), "--episodes", "2", "--video-episodes", "0", "--n-action-steps", "4"]
     documents = {}
     for name, more in {"usual": [], "swapped": ["--swap-instruction"], "untrained": ["--untrained"]}.items():
