@@ -15,8 +15,8 @@ GLOBAL_OPTIONS = {"--help", "-h", "--version", "-V"}
 
 
 def documents(root: Path = ROOT) -> list[Path]:
-    """README in both languages, CHANGELOG, SECURITY and docs/."""
-    names = ("README.md", "README.zh-CN.md", "CHANGELOG.md", "SECURITY.md")
+    """README in both languages, CONTRIBUTING, CHANGELOG, SECURITY and docs/."""
+    names = ("README.md", "README.zh-CN.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")
     return [path for path in (*(root / name for name in names), *sorted(root.glob("docs/**/*.md"))) if path.is_file()]
 
 

@@ -17,9 +17,11 @@ declare -A PARTS=(
   [long]="the tests that are marked as nightly"
   [python313]="all tests in Python 3.13, in an environment of its own"
   [documents]="links and commands of the documents, the page of dataset view in a browser"
+  [site]="the site with the API reference, without a warning"
+  [workflows]="the workflows, with actionlint"
   [pins]="the pinned versions resolve to themselves"
 )
-ORDER=(documents pins network kills long fuzz demo python313)
+ORDER=(documents site workflows pins network kills long fuzz demo python313)
 
 demo() { in_test_env smolpilot demo --out "$LOGS/demo"; }
 kills() {
@@ -34,6 +36,8 @@ python313() {
   UV_PROJECT_ENVIRONMENT="$LOGS/venv-3.13" "${UV[@]}" run --python 3.13 --group test pytest
 }
 documents() { in_test_env python scripts/check_docs.py && in_test_env pytest tests/datasets/test_view_browser.py; }
+site() { scripts/site.sh; }
+workflows() { "${UV[@]}" run --isolated --only-group workflows actionlint; }
 pins() { in_test_env python scripts/refresh_pins.py --check; }
 
 if [ "${1:-}" = --list ]; then

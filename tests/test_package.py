@@ -99,7 +99,7 @@ def test_an_unknown_option_exits_2(verb: str) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_a_misspelt_option_exits_2_and_names_the_nearest(capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_misspelled_option_exits_2_and_names_the_nearest(capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", "--jsn"]) == 2
     captured = capfd.readouterr()
     assert "--jsn" in captured.out + captured.err

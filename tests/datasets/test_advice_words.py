@@ -36,7 +36,7 @@ def texts(path: Path) -> list[str]:
     return found
 
 
-def test_every_command_that_the_code_names_exists():
+def test_every_command_that_the_code_names_exists() -> None:
     docs, problems, number = check_docs(), [], 0
     for path in sorted((ROOT / "src" / "smolpilot").rglob("*.py")):
         for text in texts(path):

@@ -193,7 +193,7 @@ def test_non_finite_predictions_fail_the_verdict_and_still_give_json(dataset, ma
     assert json.loads(to_json(document))["by_step"]["mae"][0][0] is None
 
 
-def test_normalised_numbers_are_noticed(dataset, make_policy, facts) -> None:
+def test_normalized_numbers_are_noticed(dataset, make_policy, facts) -> None:
     document = evaluate(make_policy(lambda e, f: facts.future(e, f) / 50), dataset, latency=False).document
     assert any("scale looks wrong" in text for text in document["warnings"])
     assert document["joints"][1]["range"]["span_ratio"] == pytest.approx(1 / 50, rel=1e-3)

@@ -184,7 +184,7 @@ class TestWeights:
         edit_weights(bundle, lambda w: w.update(extra))
         report = load(bundle).report
         assert len(report.harmless) == 3  # with the language head
-        assert report.normalisation == ["normalize_inputs.buffer_observation_state.mean"]
+        assert report.normalization == ["normalize_inputs.buffer_observation_state.mean"]
         assert report.missing == []
 
     def test_tied_tensor_named_in_the_metadata(self, bundle: Path) -> None:

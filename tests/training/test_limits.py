@@ -70,7 +70,7 @@ def test_beyond_a_thousand_times_nothing_helps() -> None:
     check_drift(PARENT, numbers([0] * 3, [1, 999, 1]), PROFILE, [], stop=False)
     with pytest.raises(TrainingError, match=r"cannot scale this dataset: lift: deviation 1001\.0 times"):
         check_drift(PARENT, numbers([0] * 3, [1, 1001, 1]), PROFILE, [], stop=False)
-    # Only targets cannot be learnt; a state that far is an input like any other.
+    # Only targets cannot be learned; a state that far is an input like any other.
     state = {**numbers([0] * 3, [1, 1, 1]), STATE: numbers([0] * 3, [1, 1001, 1])[STATE]}
     check_drift(PARENT, state, PROFILE, [], stop=False)
 

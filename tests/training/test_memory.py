@@ -94,7 +94,7 @@ def test_the_probe_leaves_weights_and_numbers_alone(tiny_dataset: Path, monkeypa
     assert all(torch.equal(value, before[name]) for name, value in policy.model.state_dict().items())
     assert all(p.grad is None for p in policy.model.parameters())
     assert torch.equal(torch.get_rng_state(), numbers)
-    # With room for the optimiser and little else, fewer go at once; without that room, none.
+    # With room for the optimizer and little else, fewer go at once; without that room, none.
     trained = sum(p.numel() for p in policy.model.parameters() if p.requires_grad)
     monkeypatch.setattr(memory, "_free", lambda device: trained * 4.0)
     with pytest.raises(TrainingError, match="Not even one sample"):

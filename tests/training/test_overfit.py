@@ -83,7 +83,7 @@ def test_actions_that_follow_from_nothing_are_data_trouble(
     assert "The same network learns made-up motion" in said
     assert "The data is the likely trouble" in said
     assert "have the same pictures and state but other actions" in said
-    assert "shows one colour only" in said
+    assert "shows one color only" in said
 
 
 def test_misuse(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

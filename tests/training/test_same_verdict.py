@@ -337,7 +337,7 @@ def test_float_noise_is_not_learned_as_motion(tmp_path: Path, base: Path) -> Non
     assert any("grip never moves" in note for note in prepared.notes)
     assert any("without any motion: grip" in warning for warning in verdicts(still, base)[2])
     transforms = prepared.policy.transforms.for_source(prepared.layout)
-    seen = transforms.normalise(prepared.train.actions)[:, :3].numpy()
+    seen = transforms.normalize(prepared.train.actions)[:, :3].numpy()
     assert np.abs(seen[:, 2]).max() < 0.01  # noise stays noise
     assert np.abs(seen[:, 0]).max() > 1
     state = transforms.state(np.array([0.0, 0.0, 12.3], np.float32))

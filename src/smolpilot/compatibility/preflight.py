@@ -215,7 +215,7 @@ def _robot_line(notes: list[str], profile: RobotProfile, *, known: bool) -> Line
 
 
 def _scale_lines(prepared: Prepared) -> Iterator[Line]:
-    """Whose statistics the run normalises with, and how far the dataset lies from a parent's."""
+    """Whose statistics the run normalizes with, and how far the dataset lies from a parent's."""
     parent, profile = prepared.parent, prepared.policy.profile
     assert parent is not None
     assert profile is not None

@@ -1,4 +1,4 @@
-"""How far a dataset lies from the statistics that a policy normalises with, joint by joint."""
+"""How far a dataset lies from the statistics that a policy normalizes with, joint by joint."""
 
 from __future__ import annotations
 

@@ -26,9 +26,9 @@ class InfoOptions(LookOptions):
 
 def run(options: InfoOptions) -> None:
     """Print the summary."""
-    from smolpilot.datasets.summary import summarise
+    from smolpilot.datasets.summary import summarize
 
-    summary = summarise(options.path, robot=options.robot)
+    summary = summarize(options.path, robot=options.robot)
     if options.json:
         print(json_text(summary))
     else:

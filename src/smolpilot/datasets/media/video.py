@@ -124,7 +124,7 @@ class _Decoder:
 
     def __init__(self, path: Path, index: VideoIndex) -> None:
         self.path, self.kind = path, index.kind
-        # The settings of the file (colours, parameter sets) come with its stream: it is opened once for them.
+        # The settings of the file (colors, parameter sets) come with its stream: it is opened once for them.
         self._video = VideoFile(path)
         self._codec = self._video.context
         # Decoder threads work ahead of every jump: single frames take longer, and a fork could wait for them.

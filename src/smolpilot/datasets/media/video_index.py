@@ -122,5 +122,5 @@ def read_bytes(path: Path, offset: int, size: int) -> bytes:
 
 
 def _kind(codec: Any) -> tuple[Any, ...]:
-    colours = (codec.color_range, codec.colorspace, codec.color_primaries, codec.color_trc)
-    return (codec.name, bytes(codec.extradata or b""), codec.width, codec.height, codec.pix_fmt, *map(int, colours))
+    colors = (codec.color_range, codec.colorspace, codec.color_primaries, codec.color_trc)
+    return (codec.name, bytes(codec.extradata or b""), codec.width, codec.height, codec.pix_fmt, *map(int, colors))

@@ -2,7 +2,7 @@
 
 A few dozen demonstrations are remembered by their pictures; changed pictures cannot be. Kinds, each with its own
 probability per picture: `color` (brightness, contrast, saturation within 20 %), `crop` (a window of 85 to 100 % of
-the picture, anywhere, scaled back), `blur` (3 x 3), `erase` (a grey rectangle of 2 to 10 % of the area).
+the picture, anywhere, scaled back), `blur` (3 x 3), `erase` (a gray rectangle of 2 to 10 % of the area).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from smolpilot.smolvla import PolicyInputs
 
 from .sample_rng import AUGMENT, Draws, Places
 
-_GREY = (0.299, 0.587, 0.114)  # luminance of red, green, blue (ITU-R BT.601)
+_GRAY = (0.299, 0.587, 0.114)  # luminance of red, green, blue (ITU-R BT.601)
 
 
 class Augmentation:
@@ -76,11 +76,11 @@ def _color(images: Tensor, numbers: Tensor) -> Tensor:
     factors = 0.8 + 0.4 * numbers[:, :, None, None, None]
     brightness, contrast, saturation = factors[:, 0], factors[:, 1], factors[:, 2]
     light = (images + 1) / 2 * brightness
-    weights = torch.tensor(_GREY, device=images.device, dtype=images.dtype)[:, None, None]
+    weights = torch.tensor(_GRAY, device=images.device, dtype=images.dtype)[:, None, None]
     mean = (light * weights).sum(dim=1, keepdim=True).mean(dim=(2, 3), keepdim=True)
     light = (light - mean) * contrast + mean
-    grey = (light * weights).sum(dim=1, keepdim=True)
-    return ((light - grey) * saturation + grey).clamp(0, 1) * 2 - 1
+    gray = (light * weights).sum(dim=1, keepdim=True)
+    return ((light - gray) * saturation + gray).clamp(0, 1) * 2 - 1
 
 
 def _blur(images: Tensor, numbers: Tensor) -> Tensor:
@@ -90,7 +90,7 @@ def _blur(images: Tensor, numbers: Tensor) -> Tensor:
 
 
 def _erase(images: Tensor, numbers: Tensor) -> Tensor:
-    """A grey rectangle of 2 to 10 % of the area, between half and twice as high as wide."""
+    """A gray rectangle of 2 to 10 % of the area, between half and twice as high as wide."""
     height, width = images.shape[2:]
     area, ratio = 0.02 + 0.08 * numbers[:, 0], 2 ** (2 * numbers[:, 1] - 1)
     tall, wide = (area * ratio).sqrt() * height, (area / ratio).sqrt() * width

@@ -63,7 +63,7 @@ class Prepared:
     robot_named: bool = True  # by the user; else it was found by the dataset's robot_type or joint names
     robot_known: bool = True  # by name or found; else the profile is derived from the dataset
     parent: Parent | None = None
-    stats: Stats = "dataset"  # whose statistics the policy normalises with
+    stats: Stats = "dataset"  # whose statistics the policy normalizes with
 
     @property
     def train(self) -> Dataset:
@@ -184,7 +184,7 @@ def _policy(
     notes: list[str],
     step: Callable[[str], object],
 ) -> tuple[Policy, Stats, Parent | None]:
-    """The policy to train, whose statistics it normalises with, and its parent."""
+    """The policy to train, whose statistics it normalizes with, and its parent."""
     meta, texts = parts[0].meta, instructions_of(parts)
     cameras = typed_camera_map(options.camera_map) if options.camera_map else None
     own_frames = own_statistics(parts, profile)
@@ -250,7 +250,7 @@ def _overrides(options: TrainOptions) -> dict[str, Any]:
 
 
 def _whose(options: TrainOptions, parent: Policy, profile: RobotProfile, notes: list[str]) -> Stats:
-    """Whose statistics a fine-tuned policy normalises with, where the options leave it open."""
+    """Whose statistics a fine-tuned policy normalizes with, where the options leave it open."""
     if options.norm_stats_file is not None:
         return "dataset"
     if options.norm_stats is not None:

@@ -79,7 +79,7 @@ def open_stages(plan: Plan, defaults: TrainOptions) -> Opened:
 def shared_statistics(plan: Plan, defaults: TrainOptions, opened: Opened) -> tuple[Statistics, str]:
     """The statistics of all stages, in the profile's order, and where they are from.
 
-    A stage that changed them would rescale what the stages before it have learnt. So they are settled before the first:
+    A stage that changed them would rescale what the stages before it have learned. So they are fixed before the first:
     those of all stages' datasets together, or the parent's where it drives the same joints (as in a single run).
     """
     parts, profile = opened.parts, opened.profile

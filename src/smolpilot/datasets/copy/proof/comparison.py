@@ -34,7 +34,7 @@ _WHAT = {
     "packets": "video packets: content and time",
     "pictures": "decoded first and last frames",
     "statistics": "statistics per episode and in all",
-    "files": "card, licence and other files",
+    "files": "card, license and other files",
 }
 
 
