@@ -44,7 +44,7 @@ class EpisodeRecord:
     @property
     def plain_fields(self) -> dict[str, Any]:
         """The fields for a line of JSON: a table's empty cells are left out there."""
-        table = self.placed.plan.source.version == "v3.0"
+        table = self.placed.plan.source.format.shared_files
         fields = {name: plain_field(value) for name, value in self.fields.items()}
         return {name: value for name, value in fields.items() if value is not None or not table}
 

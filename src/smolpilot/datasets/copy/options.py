@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import pyarrow as pa
 
 from smolpilot.common.errors import UsageError
-from smolpilot.datasets.format.layout import Episode
+from smolpilot.datasets.format.episodes import Episode
 from smolpilot.datasets.format.meta import DatasetMeta
+from smolpilot.datasets.format.versions import FORMATS, WRITTEN, Format, WrittenVersion
 
-type Version = Literal["v3.0", "v2.1"]
 type Progress = Callable[[str, int, int], None]
 
 
@@ -43,7 +42,7 @@ class RewriteOptions:
     `misaligned` allows time stamps for which the video has no frame: such recordings cannot be loaded.
     """
 
-    version: Version = "v3.0"
+    version: WrittenVersion = "v3.0"
     data_file_mb: int = 100
     video_file_mb: int = 200
     chunk_files: int = 1000
@@ -51,9 +50,14 @@ class RewriteOptions:
     jobs: int = 1
     misaligned: bool = False
 
+    @property
+    def format(self) -> Format:
+        """What that version keeps where."""
+        return FORMATS[self.version]
+
     def __post_init__(self) -> None:
-        if self.version not in ("v3.0", "v2.1"):
-            raise UsageError(f"Unknown dataset version '{self.version}'.", expected="v3.0 or v2.1")
+        if self.version not in WRITTEN:
+            raise UsageError(f"Unknown dataset version '{self.version}'.", expected=" or ".join(WRITTEN))
         for name in ("data_file_mb", "video_file_mb", "chunk_files", "jobs"):
             if getattr(self, name) < 1:
                 raise UsageError(f"--{name.replace('_', '-')} is {getattr(self, name)}.", expected="1 or more")

@@ -8,13 +8,14 @@ from typing import Literal
 
 from smolpilot.datasets.copy import RewriteOptions
 from smolpilot.datasets.format.meta import DatasetMeta
+from smolpilot.datasets.format.versions import WrittenVersion, written_as
 
 
 @dataclass(frozen=True)
 class EditSettings:
     """`version` "same" is that of the sources: v2.0 becomes v2.1, and different ones v3.0."""
 
-    version: Literal["same", "v3.0", "v2.1"] = "same"
+    version: Literal["same"] | WrittenVersion = "same"
     jobs: int = 1
     reencode: bool = False
 
@@ -22,5 +23,5 @@ class EditSettings:
         """The options of the engine for these sources."""
         version = self.version
         if version == "same":
-            version = "v3.0" if any(meta.version == "v3.0" for meta in sources) else "v2.1"
+            version = written_as(meta.format for meta in sources)
         return RewriteOptions(version=version, jobs=self.jobs, reencode=self.reencode)

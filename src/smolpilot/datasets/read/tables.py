@@ -14,9 +14,9 @@ import pyarrow as pa
 
 from smolpilot.common.errors import DatasetError
 from smolpilot.common.keys import ACTION, STATE
+from smolpilot.datasets.format.episodes import Episode
 from smolpilot.datasets.format.features import NEEDED
 from smolpilot.datasets.format.files import dataset_root, open_parquet, read_parquet, repair_advice
-from smolpilot.datasets.format.layout import Episode
 from smolpilot.datasets.format.meta import DatasetMeta
 
 from .columns import Column, UnusableError, needed_column, optional_column, why_unusable

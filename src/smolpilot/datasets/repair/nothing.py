@@ -5,10 +5,9 @@ from __future__ import annotations
 import shlex
 
 from smolpilot.common.errors import DatasetError
-from smolpilot.datasets.format.files import lfs_advice
+from smolpilot.datasets.format.files import lfs_advice, without_footer
 
 from .looking import Look
-from .nested import without_end
 from .repair_plan import RepairPlan
 
 _ABSENT = ("file-missing", "file-empty", "parquet-torn", "video-torn", "video-undecodable")
@@ -51,4 +50,4 @@ def _interrupted(seen: Look) -> bool:
     recording = seen.audit.recording
     listed = [path for path in recording.root.glob("data/**/*.parquet") if path.is_file()]
     tables = [path for path in listed if not recording.places.why_not(path) and path.stat().st_size > 4]
-    return bool(tables) and recording.version == "v3.0" and all(without_end(path) for path in tables)
+    return bool(tables) and recording.format.shared_files and all(without_footer(path) for path in tables)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from smolpilot.datasets.check.scan.scanning import VideoScan
 from smolpilot.datasets.check.scan.video_scans import Clip, Footage
-from smolpilot.datasets.tolerant.found_dataset import Recording, Span
+from smolpilot.datasets.format.metadata import VideoSpan
+from smolpilot.datasets.tolerant.found_dataset import Recording
 
 type Stretch = tuple[Path, int, int]
 type Place = tuple[float, float]
@@ -49,7 +50,7 @@ def place_unclaimed(recording: Recording, scans: dict[Path, VideoScan], key: str
         if spans is None:
             continue
         for index, (path, first) in zip(run, spans, strict=True):
-            recording.records[index].spans[key] = Span(path, float(scans[path].times[first]))
+            recording.records[index].spans[key] = VideoSpan(path, float(scans[path].times[first]))
         placed += run
     return placed
 

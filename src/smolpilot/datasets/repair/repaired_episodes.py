@@ -12,8 +12,9 @@ from smolpilot.common.keys import ACTION, STATE
 from smolpilot.datasets.check.checks.check_time import TOLERANCE_S
 from smolpilot.datasets.check.run import Audit
 from smolpilot.datasets.check.scan.video_scans import Clip
-from smolpilot.datasets.tolerant.declared_features import INDEX_COLUMNS
-from smolpilot.datasets.tolerant.found_dataset import Array, Recording, Rows, Span
+from smolpilot.datasets.format.features import INDEX_COLUMNS
+from smolpilot.datasets.format.metadata import VideoSpan
+from smolpilot.datasets.tolerant.found_dataset import Array, Recording, Rows
 
 from .pairing import countable, numbers
 from .repaired_columns import Tables
@@ -127,7 +128,7 @@ def place_videos(result: Audit, lengths: dict[int, int]) -> tuple[dict[tuple[str
     footage, recording = result.footage, result.recording
     clips = dict(footage.clips)
     actions: list[str] = []
-    if recording.version != "v3.0":
+    if not recording.format.shared_files:
         return clips, actions
     for key, camera in recording.video_cameras.items():
         files: dict[Path, list[Clip]] = {}
@@ -150,7 +151,7 @@ def place_videos(result: Audit, lengths: dict[int, int]) -> tuple[dict[tuple[str
             at = 0
             for clip in sorted(mine, key=lambda clip: clip.episode):
                 count = lengths.get(clip.episode, clip.rows)
-                span = Span(path, float(clip.scan.times[at]))
+                span = VideoSpan(path, float(clip.scan.times[at]))
                 clips[key, clip.episode] = Clip(clip.episode, camera, span, clip.scan, at, at + count, count)
                 at += count
             where = recording.relative(path)

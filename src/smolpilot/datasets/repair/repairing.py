@@ -99,7 +99,7 @@ def _write(before: Audit, plan: RepairPlan, target: Path, wishes: RepairWishes, 
         meta = write_staging(before.recording, plan, staging)
         plans = [EpisodePlan(meta, episode.index) for episode in meta.episodes]
         options = RewriteOptions(
-            version="v3.0" if plan.version == "v3.0" else "v2.1",
+            version=plan.version,
             jobs=wishes.jobs or len(os.sched_getaffinity(0)),
             reencode=wishes.reencode,
         )

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from smolpilot.common.words import numbered
+from smolpilot.datasets.format.files import without_footer
 
 from .found_dataset import Recording
 from .paths import Locator
-
-_MAGIC = b"PAR1"
 
 
 def note_outcome(recording: Recording, locator: Locator) -> None:
@@ -18,11 +15,11 @@ def note_outcome(recording: Recording, locator: Locator) -> None:
         recording.outcome = "empty"
         recording.report("recording-empty", "The dataset has no episodes yet: nothing has been recorded into it.")
         return
-    if recording.version != "v3.0" or not recording.info:
+    if not recording.format.loadable or not recording.info:
         return
     # The episode table, too, is closed at the end: an unfinished table that it lists was whole once, and is torn.
     listed = {record.data_path for record in recording.records.values() if record.listed}
-    unfinished = [path for path in locator.tables if path not in listed and _unfinished(path)]
+    unfinished = [path for path in locator.tables if path not in listed and without_footer(path)]
     if unfinished:
         recording.outcome = "interrupted"
         names = ", ".join(recording.relative(path) for path in unfinished[:2])
@@ -39,15 +36,3 @@ def _stated(recording: Recording) -> bool:
     """Whether info.json says that there are episodes: then they have been lost."""
     totals = [recording.info.get(name) for name in ("total_episodes", "total_frames")]
     return any(isinstance(total, int | float) and total > 0 for total in totals)
-
-
-def _unfinished(path: Path) -> bool:
-    """A parquet file that begins as one, and has no end."""
-    try:
-        with path.open("rb") as file:
-            begins = file.read(len(_MAGIC)) == _MAGIC
-            size = file.seek(0, 2)
-            file.seek(max(size - len(_MAGIC), 0))
-            return begins and file.read() != _MAGIC
-    except OSError:
-        return False

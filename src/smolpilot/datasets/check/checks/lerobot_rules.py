@@ -20,9 +20,10 @@ import pyarrow.parquet as pq
 
 from smolpilot.common.safe_text import shown
 from smolpilot.datasets.check.context import Subject, named, ranges
+from smolpilot.datasets.format.arrow import LANGUAGE
 from smolpilot.datasets.tolerant.findings import Finding
 from smolpilot.datasets.tolerant.found_dataset import Recording
-from smolpilot.datasets.tolerant.lerobot_types import LANGUAGE, known_type, misfit
+from smolpilot.datasets.tolerant.lerobot_types import known_type, misfit
 
 from .check_time import TOLERANCE_S, allowed
 
@@ -64,7 +65,7 @@ def obstacles(subject: Subject) -> Iterator[Finding]:
     """What keeps LeRobot from loading a sample, or gives it another instruction; nothing when it loads them all."""
     yield from _description(subject)
     yield from _columns(subject)
-    if subject.recording.version != "v3.0":
+    if not subject.recording.format.loadable:
         return
     yield from _totals(subject)
     yield from _tables(subject)
@@ -115,7 +116,7 @@ def _columns(subject: Subject) -> Iterator[Finding]:
     if not isinstance(features, dict) or not features:
         return
     wanted = {key: _declared(entry) for key, entry in features.items() if _declared(entry)[0] != "video"}
-    strict = recording.version == "v3.0"
+    strict = recording.format.loadable
     strange: dict[str, list[Path]] = {}
     wrong: dict[str, list[Path]] = {}
     for path, schema in recording.schemas.items():
@@ -217,7 +218,7 @@ def harmful_strays(recording: Recording) -> list[Path]:
 
     One that comes last by its name and looks like the others does no harm: its rows are beyond all counted ones.
     """
-    if recording.version != "v3.0" or not recording.schemas:
+    if not recording.format.loadable or not recording.schemas:
         return []
     used = set(recording.schemas)
     last = max(used)
@@ -241,9 +242,9 @@ def harmful_strays(recording: Recording) -> list[Path]:
 def _episodes(subject: Subject) -> Iterator[Finding]:
     """Episode n is row n of the episode table, and that row says where its rows and videos are."""
     recording = subject.recording
-    if not recording.listed_order:
+    if not recording.order:
         return
-    order = recording.listed_order
+    order = recording.order
     lost = [index for index in recording.rows if not (index < len(order) and order[index] == index)]
     if lost:
         message = f"{named(lost)} {'is' if len(lost) == 1 else 'are'} not at that place of the episode table: LeRobot "
@@ -261,7 +262,7 @@ def _episodes(subject: Subject) -> Iterator[Finding]:
 def _texts(subject: Subject) -> Iterator[Finding]:
     """The instruction is the label of the row at the place `task_index`."""
     recording = subject.recording
-    labels = recording.task_texts
+    labels = recording.task_labels
     if labels is None:
         return
     used: set[int] = set()

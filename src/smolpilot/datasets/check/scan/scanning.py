@@ -15,11 +15,11 @@ from av.video.frame import VideoFrame
 from smolpilot.common.errors import DatasetError
 from smolpilot.common.own_files import Places
 from smolpilot.common.safe_text import shown
+from smolpilot.datasets.format.files import is_whole
 from smolpilot.datasets.format.parquet_files import parquet_file
 from smolpilot.datasets.media.image_formats import PictureError, Size, decoded, header_size, rgb
 from smolpilot.datasets.media.video_file import VideoError, VideoFile, reason_of
 from smolpilot.datasets.tolerant.found_dataset import Recording
-from smolpilot.datasets.tolerant.lenient_io import whole
 
 from .looks import Look, Looker, unseen
 
@@ -243,7 +243,7 @@ def _only_here(value: Any) -> bool:
 def readable_video(recording: Recording, path: Path, episodes: list[int], camera: str) -> bool:
     """Whether a video is there at all; otherwise one finding for each episode in it."""
     before = len(recording.findings)
-    if whole(recording, path, "video"):
+    if is_whole(path, "video", recording):
         return True
     found = recording.findings[before:]
     del recording.findings[before:]

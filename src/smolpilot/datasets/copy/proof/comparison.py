@@ -139,7 +139,7 @@ def compare_meta(a: DatasetMeta, b: DatasetMeta, result: Comparison, tolerance: 
         if a.tasks.get(index) != b.tasks.get(index):
             result.add("tasks", f"task {index}: {a.tasks.get(index)!r} and {b.tasks.get(index)!r}")
     # v2.0 counted otherwise, and only for the whole recording: what is computed anew cannot be equal to it.
-    if "v2.0" not in (a.version, b.version):
+    if a.format.comparable_statistics and b.format.comparable_statistics:
         _compare_statistics(a.statistics, b.statistics, None, result, tolerance, picture_keys(a))
 
 

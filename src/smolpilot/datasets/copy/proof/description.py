@@ -12,17 +12,12 @@ from smolpilot.datasets.copy.info import splits_fit
 from smolpilot.datasets.copy.source import Extras
 from smolpilot.datasets.format.episode_fields import plain_field, same_field
 from smolpilot.datasets.format.meta import DatasetMeta
+from smolpilot.datasets.format.versions import INFO_KEYS
 
 from .comparison import Comparison
 from .content_digests import EpisodeFacts
 
 _HISTORY = Path("meta/smolpilot_history.json")
-# What depends on version and layout, or is compared elsewhere.
-_STANDARD = (
-    "codebase_version", "robot_type", "fps", "features", "splits", "total_episodes", "total_frames", "total_tasks",
-    "total_videos", "total_chunks", "chunks_size", "data_path", "video_path", "data_files_size_in_mb",
-    "video_files_size_in_mb",
-)  # fmt: skip
 _NESTED = ("info", "video_info")
 _NEVER = (
     "LeRobot version, division into files and folders, totals (counted from the data)",
@@ -33,7 +28,7 @@ _NEVER = (
 
 def compare_descriptions(a: Extras, b: Extras, result: Comparison) -> None:
     """Splits, own fields of `info.json`, attributes of features, own fields of episodes."""
-    own = [{key: value for key, value in side.info.items() if key not in _STANDARD} for side in (a, b)]
+    own = [{key: value for key, value in side.info.items() if key not in INFO_KEYS} for side in (a, b)]
     for name in {**own[0], **own[1]}:
         _compare(name, own[0].get(name), own[1].get(name), result)
     if _has_splits("A", a, result) and _has_splits("B", b, result):
@@ -90,9 +85,8 @@ def not_compared(metas: Sequence[DatasetMeta], facts: Sequence[Sequence[EpisodeF
             if absent:
                 which = f" of {', '.join(sorted(absent))}" if there else ""
                 found.append(f"statistics {level}{which}: none in {side}")
-    if "v2.0" in (metas[0].version, metas[1].version):
-        found.append("statistics in all: v2.0 counted them otherwise")
-    return found
+    odd = sorted({meta.version for meta in metas if not meta.format.comparable_statistics})
+    return [*found, *(f"statistics in all: {version} counted them otherwise" for version in odd)]
 
 
 def _compare(what: str, mine: Any, theirs: Any, result: Comparison, episode: int | None = None) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from smolpilot.datasets.copy.tables import RowReader, column_digests, plain_column, rows_of
+from smolpilot.datasets.copy.tables import RowReader, column_digests, rows_of
 from smolpilot.datasets.copy.video.packets import Clip, Packets, Span, clips_of, packet_rows, read_packets
+from smolpilot.datasets.format.arrow import plain_column
 from smolpilot.datasets.format.meta import DatasetMeta
 
 

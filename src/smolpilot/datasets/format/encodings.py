@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import codecs
 
+BYTE_ORDER_MARK = "begins with a byte order mark"
 UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
-def decoded(content: bytes) -> tuple[str, str]:
+def decode_text(content: bytes) -> tuple[str, str]:
     """(text, what is odd about its encoding); plain UTF-8 is not odd. Bytes that are no UTF-8 are Windows-1252."""
     if content.startswith(UTF16):
         return content.decode("utf-16", errors="replace"), "is UTF-16"
-    odd = "begins with a byte order mark" if content.startswith(codecs.BOM_UTF8) else ""
+    odd = BYTE_ORDER_MARK if content.startswith(codecs.BOM_UTF8) else ""
     content = content.removeprefix(codecs.BOM_UTF8)
     try:
         return content.decode("utf-8"), odd
