@@ -203,7 +203,7 @@ def test_patterns_that_lerobot_does_not_write(
     put(root, "data_path", value=TEMPLATES[kind].replace("INDEX", index))
     refused(root, "The 'data_path' of ", tmp_path, capsys)
     if layout == "v21" and kind in ("an attribute", "a width of gigabytes", "NUL"):
-        found_and_mended(root, "template-unusable", "The data_path of meta/info.json ", capsys)
+        found_and_mended(root, "template-unusable", "The 'data_path' of meta/info.json ", capsys)
 
 
 def test_a_camera_has_no_width(odd: Callable[[str], Path], tmp_path: Path, capsys: Any) -> None:
