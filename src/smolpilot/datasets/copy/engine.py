@@ -26,15 +26,14 @@ from .manifest import write_manifest
 from .meta_files import EpisodeRecord, write_meta
 from .options import EpisodePlan, Progress, RewriteOptions
 from .pool import Pool, size_of
-from .proof.comparison import Comparison, compare_episodes, compare_meta, compare_whole
+from .proof.comparison import Comparison, compare_episodes, compare_fields, compare_files, compare_meta, compare_whole
 from .proof.content_digests import EpisodeFacts, Pictures, collect, scan_videos
-from .proof.description import compare_fields, compare_files
 from .remarks import content_warnings, layout_notes
 from .source import Extras, read_extras, require_same_kind, state_of
 from .statistics_plan import StatisticsPlan
 from .tables import release_reader
+from .video.mux import VideoPart
 from .video.reencode import copyable
-from .video.video_part import VideoPart
 from .work import NoRoomError, Part, WorkFolder, clear_errors, execute, locked, may_go_on, work_folder
 
 

@@ -13,8 +13,7 @@ import pyarrow as pa
 from smolpilot.common.safe_text import plain
 from smolpilot.common.statistics import Statistics, plain_statistics, statistics_to_json
 from smolpilot.datasets.format.episode_fields import FieldColumns, columns_of, plain_field
-from smolpilot.datasets.format.parquet_files import parquet_writer, write_parquet
-from smolpilot.datasets.format.task_table import tasks_table
+from smolpilot.datasets.format.parquet_files import parquet_writer, tasks_table, write_parquet
 
 from .copy_plan import Placed
 from .proof.content_digests import EpisodeFacts

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import pyarrow as pa
 
 from smolpilot.common.errors import UsageError
 from smolpilot.datasets.format.episodes import Episode
 from smolpilot.datasets.format.meta import DatasetMeta
-from smolpilot.datasets.format.versions import FORMATS, WRITTEN, Format, WrittenVersion
+from smolpilot.datasets.format.versions import FORMATS, WRITTEN, Format, WrittenVersion, written_as
 
 type Progress = Callable[[str, int, int], None]
 
@@ -61,3 +62,19 @@ class RewriteOptions:
         for name in ("data_file_mb", "video_file_mb", "chunk_files", "jobs"):
             if getattr(self, name) < 1:
                 raise UsageError(f"--{name.replace('_', '-')} is {getattr(self, name)}.", expected="1 or more")
+
+
+@dataclass(frozen=True)
+class EditSettings:
+    """`version` "same" is that of the sources: v2.0 becomes v2.1, and different ones v3.0."""
+
+    version: Literal["same"] | WrittenVersion = "same"
+    jobs: int = 1
+    reencode: bool = False
+
+    def rewriting(self, sources: Sequence[DatasetMeta]) -> RewriteOptions:
+        """The options of the engine for these sources."""
+        version = self.version
+        if version == "same":
+            version = written_as(meta.format for meta in sources)
+        return RewriteOptions(version=version, jobs=self.jobs, reencode=self.reencode)

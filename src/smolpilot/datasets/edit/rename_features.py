@@ -19,13 +19,13 @@ from smolpilot.common.keys import ACTION, IMAGES, STATE
 from smolpilot.common.safe_text import plain
 from smolpilot.datasets.beside import files_beside
 from smolpilot.datasets.copy import EpisodePlan, Progress, RewriteReport, rewrite
+from smolpilot.datasets.copy.options import EditSettings
 from smolpilot.datasets.format.features import Feature, parse_cameras, parse_features
 from smolpilot.datasets.format.files import iter_jsonl, open_parquet, read_json, read_parquet, reading
 from smolpilot.datasets.format.meta import DatasetMeta
 from smolpilot.datasets.format.own_meta import OWN_META
 from smolpilot.datasets.format.parquet_files import parquet_writer, write_parquet
 
-from .edit_options import EditSettings
 from .history import with_edit
 
 _INDEX = ("timestamp", "frame_index", "episode_index", "index", "task_index", "task")

@@ -5,6 +5,7 @@ Who passes no `Problems` gets a DatasetError for the first of them.
 
 from __future__ import annotations
 
+import codecs
 import re
 import shlex
 from collections import Counter
@@ -21,10 +22,8 @@ from smolpilot.common.json_input import MAX_BYTES, MAX_LINE, MAX_LINES_BYTES, pa
 from smolpilot.common.safe_text import plain
 from smolpilot.common.words import sized
 
-from .encodings import BYTE_ORDER_MARK, UTF16, decode_text
-from .parquet_files import DAMAGED, parquet_file
+from .parquet_files import DAMAGED, broken_texts, mended, parquet_file
 from .problems import REFUSE, Problems
-from .table_texts import broken_texts, mended
 
 # How it came to this is not known here: the same file may be as bad where it comes from.
 GET_AGAIN = "or get the file anew from where the dataset comes from, if it is whole there."
@@ -387,3 +386,26 @@ def _others(root: Path, path: Path) -> str:
 
 def _again(path: Path) -> str:
     return repair_advice(dataset_root(path), "makes a copy in which it is made anew from the data, where that can be")
+
+
+BYTE_ORDER_MARK = "begins with a byte order mark"
+UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+
+def decode_text(content: bytes) -> tuple[str, str]:
+    """(text, what is odd about its encoding); plain UTF-8 is not odd. Bytes that are no UTF-8 are Windows-1252."""
+    if content.startswith(UTF16):
+        return content.decode("utf-16", errors="replace"), "is UTF-16"
+    odd = BYTE_ORDER_MARK if content.startswith(codecs.BOM_UTF8) else ""
+    content = content.removeprefix(codecs.BOM_UTF8)
+    try:
+        return content.decode("utf-8"), odd
+    except UnicodeDecodeError:
+        text = content.decode("utf-8", errors="surrogateescape")
+    return "".join(map(_western, text)), "is not UTF-8"
+
+
+def _western(letter: str) -> str:
+    if not "\udc80" <= letter <= "\udcff":
+        return letter
+    return bytes([ord(letter) - 0xDC00]).decode("cp1252", errors="replace")

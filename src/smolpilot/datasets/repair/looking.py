@@ -27,8 +27,8 @@ from smolpilot.datasets.tolerant.found_dataset import Camera, Recording
 from smolpilot.datasets.tolerant.open import read_recording
 
 from .nested import left_aside, nested_recordings
-from .placing import cut_again, place_unclaimed
 from .renaming import apply_names, usual_names
+from .repaired_episodes import cut_again, place_unclaimed
 
 
 @dataclass

@@ -15,13 +15,12 @@ from smolpilot.datasets.format.metadata import VideoSpan
 from smolpilot.datasets.tolerant.found_dataset import Recording
 
 from .looking import Look
-from .pairing import unpaired
+from .pairing import Trim, pictured_rows, unpaired, usable_rows
 from .repair_plan import EpisodeRepair, RepairPlan
 from .repaired_columns import Tables, plan_columns
 from .repaired_episodes import Order, fatal, lacking, new_times, order_rows, place_videos, within
 from .repaired_info import repair_info
 from .repaired_tasks import assign_tasks
-from .trimming import Trim, pictured_rows, usable_rows
 
 # Errors of kept episodes, or of the whole, that no copy of the recording can put right.
 _BEYOND = {

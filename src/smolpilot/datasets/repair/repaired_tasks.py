@@ -10,8 +10,7 @@ import pyarrow as pa
 
 from smolpilot.common.json_input import parse_json
 from smolpilot.datasets.check.context import named, ranges
-from smolpilot.datasets.format.parquet_files import parquet_file
-from smolpilot.datasets.format.table_texts import broken_texts
+from smolpilot.datasets.format.parquet_files import broken_texts, parquet_file
 from smolpilot.datasets.tolerant.found_dataset import Recording
 
 from .repair_plan import RepairPlan

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from smolpilot.common.errors import UsageError
 from smolpilot.common.file_names import require_utf8
-from smolpilot.datasets.format.files import read_json
+from smolpilot.common.words import numbered
+from smolpilot.datasets.format.files import read_json, without_footer
 from smolpilot.datasets.format.info_form import plain_info, read_fps
 from smolpilot.datasets.format.metadata import MetadataReader, Record
 from smolpilot.datasets.format.missing import missing_dataset
@@ -16,7 +17,6 @@ from .declared_features import read_features
 from .found_dataset import Progress, Recording
 from .paths import Locator, number_of
 from .rows import load_rows
-from .unfinished import note_outcome
 
 
 def read_recording(path: str | Path, progress: Progress | None = None) -> Recording:
@@ -78,3 +78,32 @@ def _read_lists(recording: Recording, locator: Locator) -> None:
         for record in recording.records.values():
             record.spans.pop(key, None)
         recording.report_absent(key)
+
+
+def note_outcome(recording: Recording, locator: Locator) -> None:
+    """Report a recording without any episode, and one whose recorder was stopped before it closed its files."""
+    if recording.info and not locator.tables and not recording.records and not _stated(recording):
+        recording.outcome = "empty"
+        recording.report("recording-empty", "The dataset has no episodes yet: nothing has been recorded into it.")
+        return
+    if not recording.format.loadable or not recording.info:
+        return
+    # The episode table, too, is closed at the end: an unfinished table that it lists was whole once, and is torn.
+    listed = {record.data_path for record in recording.records.values() if record.listed}
+    unfinished = [path for path in locator.tables if path not in listed and without_footer(path)]
+    if unfinished:
+        recording.outcome = "interrupted"
+        names = ", ".join(recording.relative(path) for path in unfinished[:2])
+        kept = len(recording.rows)
+        message = f"The recording was interrupted: its recorder was stopped before it closed {names}, so that the rows "
+        message += (
+            f"in it cannot be read; {numbered(kept, 'episode')} before it can." if kept else "in it cannot be read."
+        )
+        fix = None if kept else "Record these episodes anew: a parquet file without its end holds no readable rows."
+        recording.report("recording-interrupted", message, fix=fix)
+
+
+def _stated(recording: Recording) -> bool:
+    """Whether info.json says that there are episodes: then they have been lost."""
+    totals = [recording.info.get(name) for name in ("total_episodes", "total_frames")]
+    return any(isinstance(total, int | float) and total > 0 for total in totals)

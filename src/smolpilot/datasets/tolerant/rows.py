@@ -12,8 +12,7 @@ import pyarrow as pa
 from smolpilot.datasets.format.arrow import LANGUAGE, LARGE, is_list, is_number, one_array
 from smolpilot.datasets.format.files import absurd_content, is_whole, torn_words
 from smolpilot.datasets.format.metadata import Record
-from smolpilot.datasets.format.parquet_files import parquet_file
-from smolpilot.datasets.format.table_texts import broken_texts, mended
+from smolpilot.datasets.format.parquet_files import broken_texts, mended, parquet_file
 
 from .found_dataset import Array, Progress, Recording, Rows
 from .paths import Locator
