@@ -68,7 +68,7 @@ def make_bundle(folder: Path, vlm: VLMConfig) -> int:
     shapes = dict.fromkeys(("front", "wrist"), (3, 480, 640))
     config: PolicyConfig = preset("smolvla", image_shapes=shapes, state_dim=6, action_dim=6, vlm=vlm)
     model = SmolVLA(config)
-    model.initialise(torch.Generator().manual_seed(0))
+    model.initialize(torch.Generator().manual_seed(0))
     values = {"mean": 0.0, "std": 1.0, "min": -1.0, "max": 1.0}
     numbers = {key: {name: np.full(6, value) for name, value in values.items()} for key in (STATE, ACTION)}
     transforms = Transforms.build(config, numbers, byte_level_tokenizer(vlm))

@@ -3,7 +3,7 @@
     uv run --group test python benchmarks/inference_cpu.py [--cameras 2] [--empty 0] [--repeats 3] [--runners ...]
     uv run --group test python benchmarks/inference_cpu.py --start     memory, cold and warm start of fast and int8
 
-All get images already letterboxed, normalised states and tokens. Weights are random: time does not depend on their
+All get images already letterboxed, normalized states and tokens. Weights are random: time does not depend on their
 values, but the error of int8 does, so what is printed of it says nothing about a trained policy (docs/log.md has the
 error on trained ones). The runners take turns: one chunk each, `--repeats` times after one to warm up; medians.
 `--empty 2` adds two empty slots (`empty_cameras`), which LeRobot computes in full. Run it on an idle machine.
@@ -157,7 +157,7 @@ def full_policy() -> Policy:
     """A policy of the public architecture with random weights for two cameras and six joints."""
     config = PolicyConfig(image_shapes={"front": (3, 480, 640), "wrist": (3, 480, 640)})
     model = SmolVLA(config)
-    model.initialise(torch.Generator().manual_seed(0))
+    model.initialize(torch.Generator().manual_seed(0))
     statistics = {key: {"mean": np.zeros(6), "std": np.ones(6)} for key in ("observation.state", "action")}
     return Policy(model, Transforms.build(config, statistics, byte_level_tokenizer(config.vlm)))
 
@@ -208,7 +208,7 @@ def main() -> int:
     for name, value in result["seconds"].items():
         ratio = f"{result['ratio'][name]:.2f}" if result["ratio"] else ""
         print(f"{name:<20}{value:>12.2f}{ratio:>8}{result['largest_difference'].get(name, float('nan')):>20.1e}")
-    print("\nratio: to the faster of LeRobot's precisions in this run; differences are in normalised units")
+    print("\nratio: to the faster of LeRobot's precisions in this run; differences are in normalized units")
     return 0
 
 

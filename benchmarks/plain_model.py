@@ -2,8 +2,8 @@
 
     uv run --group test python benchmarks/plain_model.py [--device cpu] [--batch 2] [--cameras 2] [--repeats 3] [--json]
 
-Both sides get images already letterboxed, normalised states and tokens, in float32 (on a CPU also LeRobot's faster
-precision). Weights are random: time does not depend on their values. The two take turns; the device is synchronised
+Both sides get images already letterboxed, normalized states and tokens, in float32 (on a CPU also LeRobot's faster
+precision). Weights are random: time does not depend on their values. The two take turns; the device is synchronized
 around every measurement, and one warm-up each is left out. Prints medians, the ratio, and how far the results differ.
 """
 
@@ -78,7 +78,7 @@ def our_model(theirs: Any, vlm: VLMConfig, folder: Path) -> SmolVLA:
 
 
 def make_batch(batch: int, cameras: int, device: str) -> dict[str, torch.Tensor]:
-    """A normalised batch as LeRobot's pre-processor leaves it."""
+    """A normalized batch as LeRobot's pre-processor leaves it."""
     g = torch.Generator().manual_seed(0)
     data = {
         "observation.state": torch.randn(batch, 6, generator=g),

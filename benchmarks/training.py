@@ -203,8 +203,8 @@ def plot(sides: dict[str, dict[str, Any]], path: Path, title: str) -> None:
             above.plot(steps, losses, style, label=f"smolpilot, {OURS[side]}")
             apart = [max(abs(a - b) / abs(b), 1e-9) for a, b in zip(losses, reference, strict=True)]
             below.semilogy(steps, apart, style, label=f"smolpilot, {OURS[side]}")
-    above.set(ylabel="loss (squared velocity error, normalised)", title=title)
-    below.set(xlabel="optimiser step", ylabel="relative difference")
+    above.set(ylabel="loss (squared velocity error, normalized)", title=title)
+    below.set(xlabel="optimizer step", ylabel="relative difference")
     above.legend()
     for axes in (above, below):
         axes.grid(alpha=0.3)

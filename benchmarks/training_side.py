@@ -28,7 +28,7 @@ from smolpilot.smolvla.network.inputs import PolicyInputs
 from smolpilot.smolvla.network.model import SmolVLA
 from smolpilot.smolvla.transforms.byte_tokenizer import byte_level_folder
 from smolpilot.training.cache.offload import park
-from smolpilot.training.optimization.optimizer import build_optimiser
+from smolpilot.training.optimization.optimizer import build_optimizer
 from smolpilot.training.optimization.precision import clip_gradients
 
 BATCHES = 3  # different batches that take turns
@@ -81,8 +81,8 @@ def run_side(given: argparse.Namespace) -> dict[str, Any]:
             loss: torch.Tensor = theirs.forward(dict(frames[number % BATCHES]), noise, moment)[0]
             return loss
 
-        optimiser = theirs.config.get_optimizer_preset().build(theirs.get_optim_params())
-        return take_steps(given, theirs, optimiser, loss_of, torch.nn.utils.clip_grad_norm_)
+        optimizer = theirs.config.get_optimizer_preset().build(theirs.get_optim_params())
+        return take_steps(given, theirs, optimizer, loss_of, torch.nn.utils.clip_grad_norm_)
     ours = our_model(given).to(given.device).train()
     name = given.side if cached else "inputs"
     batches = [load_inputs(path).to(given.device) for path in batch_paths(given, name) if path.exists()]
@@ -90,12 +90,12 @@ def run_side(given: argparse.Namespace) -> dict[str, Any]:
         park(ours, "vision" if given.side == "vision" else "prefix")
     if given.device.startswith("cuda"):
         torch.cuda.reset_peak_memory_stats()
-    optimiser = build_optimiser(ours, lr=1e-4, weight_decay=1e-10)
+    optimizer = build_optimizer(ours, lr=1e-4, weight_decay=1e-10)
 
     def our_loss(number: int, noise: torch.Tensor, moment: torch.Tensor) -> torch.Tensor:
         return ours.loss(batches[number % len(batches)], noise, moment)
 
-    return take_steps(given, ours, optimiser, our_loss, clip_gradients)
+    return take_steps(given, ours, optimizer, our_loss, clip_gradients)
 
 
 def export(given: argparse.Namespace) -> dict[str, Any]:
@@ -128,7 +128,7 @@ def keep_cache(given: argparse.Namespace, kind: str) -> dict[str, Any]:
             else:
                 context = ours.encode_context(inputs)
                 inputs.context, inputs.context_mask = context.pack(), context.mask
-        synchronise(given.device)
+        synchronize(given.device)
         seconds = (time.perf_counter() - begin) / given.batch
         inputs.images = inputs.images[..., :0].clone()  # a cached frame has no pictures
         save_inputs(inputs.to("cpu"), path)
@@ -175,7 +175,7 @@ def load_inputs(path: Path) -> PolicyInputs:
 def take_steps(
     given: argparse.Namespace,
     model: Any,
-    optimiser: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer,
     loss_of: Callable[..., torch.Tensor],
     clip: Callable[..., torch.Tensor],
 ) -> dict[str, Any]:
@@ -183,7 +183,7 @@ def take_steps(
     processor time of all threads, and the loss. Returns the peak memory and the arithmetic of a step when the input
     ends.
 
-    Each side's optimiser and clipping are those that it trains with: the same settings, AdamW fused in ours.
+    Each side's optimizer and clipping are those that it trains with: the same settings, AdamW fused in ours.
     """
     parameters = [p for p in model.parameters() if p.requires_grad]
     number = 0
@@ -192,16 +192,16 @@ def take_steps(
         answer: dict[str, list[float]] = {"seconds": [], "processor": [], "losses": []}
         for _ in range(int(line)):
             _, noise, moment = batch_of(given, number, given.device)
-            synchronise(given.device)
+            synchronize(given.device)
             begin, work = time.perf_counter(), time.process_time()
-            optimiser.zero_grad(set_to_none=True)
+            optimizer.zero_grad(set_to_none=True)
             with counter if number == 0 else nullcontext():  # the first step's time is not counted
                 loss = loss_of(number, noise, moment)
                 loss.backward()
             clip(parameters, 10.0)
-            optimiser.step()
+            optimizer.step()
             answer["losses"].append(loss.item())
-            synchronise(given.device)
+            synchronize(given.device)
             answer["seconds"].append(time.perf_counter() - begin)
             answer["processor"].append(time.process_time() - work)
             number += 1
@@ -212,6 +212,6 @@ def take_steps(
     return {"peak_gb": memory, "gflop": counter.get_total_flops() / 1e9}
 
 
-def synchronise(device: str) -> None:
+def synchronize(device: str) -> None:
     if device.startswith("cuda"):
         torch.cuda.synchronize()

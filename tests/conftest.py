@@ -30,7 +30,7 @@ FPS = 10
 
 
 def scene(camera: int, task: int, state: np.ndarray) -> np.ndarray:
-    """A picture [48, 64, 3] uint8 in which a coloured block stands where the state says."""
+    """A picture [48, 64, 3] uint8 in which a colored block stands where the state says."""
     picture = np.full((48, 64, 3), 60 + 60 * camera, dtype=np.uint8)
     x, y = int(24 + 20 * state[0]), int(18 + 14 * state[1])
     picture[y : y + 8, x : x + 8] = (220, 40, 40) if task == 0 else (40, 40, 220)

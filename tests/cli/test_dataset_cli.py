@@ -11,7 +11,7 @@ import pytest
 from smolpilot.cli.main import main
 
 
-def test_tables(tiny_dataset, capsys):
+def test_tables(tiny_dataset, capsys) -> None:
     assert main(["dataset", "info", str(tiny_dataset)]) == 0
     text = capsys.readouterr().out
     for part in (
@@ -28,7 +28,7 @@ def test_tables(tiny_dataset, capsys):
         assert part in text
 
 
-def test_json(tiny_dataset, capsys):
+def test_json(tiny_dataset, capsys) -> None:
     assert main(["dataset", "info", str(tiny_dataset), "--json"]) == 0
     captured = capsys.readouterr()
     facts = json.loads(captured.out)
@@ -46,7 +46,7 @@ def test_json(tiny_dataset, capsys):
     assert len(facts["statistics"]["observation.state"]["q99"]) == 3
 
 
-def test_errors(tmp_path, capsys):
+def test_errors(tmp_path, capsys) -> None:
     assert main(["dataset", "info", str(tmp_path / "none")]) == 2
     assert "does not exist" in capsys.readouterr().err
     assert main(["dataset", "info", str(tmp_path)]) == 1
@@ -73,7 +73,7 @@ def test_errors(tmp_path, capsys):
         assert f"  {verb} " in said
 
 
-def test_reading_facts_loads_no_torch(tiny_dataset):
+def test_reading_facts_loads_no_torch(tiny_dataset) -> None:
     program = (
         "import sys; from smolpilot.cli.main import main; "
         f"code = main(['dataset', 'info', {str(tiny_dataset)!r}, '--json']); "

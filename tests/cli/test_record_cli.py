@@ -10,7 +10,7 @@ from smolpilot.cli.main import main
 from smolpilot.datasets import open_dataset
 
 
-def test_record_says_what_it_wrote_and_the_next_command(tmp_path, capsys):
+def test_record_says_what_it_wrote_and_the_next_command(tmp_path, capsys) -> None:
     out = tmp_path / "demos"
     assert main(["record", "--out", str(out), "--episodes", "2", "--colors", "red", "blue"]) == 0
     text = capsys.readouterr().out
@@ -21,7 +21,7 @@ def test_record_says_what_it_wrote_and_the_next_command(tmp_path, capsys):
     assert set(dataset.meta.tasks.values()) <= {"touch the red block", "touch the blue block"}
 
 
-def test_json_and_the_same_seed_again(tmp_path, capsys):
+def test_json_and_the_same_seed_again(tmp_path, capsys) -> None:
     facts = []
     for name in ("a", "b"):
         assert main(["record", "--out", str(tmp_path / name), "--episodes", "2", "--seed", "5", "--json"]) == 0
@@ -33,7 +33,7 @@ def test_json_and_the_same_seed_again(tmp_path, capsys):
     assert (first.actions == second.actions).all()
 
 
-def test_misuse(tmp_path, capsys):
+def test_misuse(tmp_path, capsys) -> None:
     out = str(tmp_path / "demos")
     assert main(["record", "--out", out, "--episodes", "0"]) == 2
     assert "at least 1" in capsys.readouterr().err
@@ -46,6 +46,6 @@ def test_misuse(tmp_path, capsys):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_help_needs_no_environment():
+def test_help_needs_no_environment() -> None:
     code = "import sys, smolpilot.cli.record; sys.exit(any(name in sys.modules for name in ('gymnasium', 'torch')))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

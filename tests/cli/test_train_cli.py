@@ -87,7 +87,7 @@ def test_options_on_the_command_line_win_over_the_yaml_file(
         (["--preset", "tiny", "--from-scratch", "--device", "gpu"], "device"),
         (["--preset", "tiny", "--from-scratch", "--seed", str(2**64)], "--seed is"),
         (["--preset", "tiny", "--from-scratch", "--episodes", "0,77"], "no episode 77"),
-        (["--preset", "tiny", "--from-scratch", "--augment", "color=0.5"], "Did you mean 'colour'?"),
+        (["--preset", "tiny", "--from-scratch", "--augment", "colr=0.5"], "Did you mean 'color'?"),
         (["--preset", "tiny", "--from-scratch", "--augment", "crop=2"], "a probability from 0 to 1"),
     ],
 )
@@ -164,6 +164,7 @@ def test_help_shows_every_option_without_loading_torch() -> None:
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     for option in ("--dataset", "--robot", "--policy", "--preset", "--from-scratch", "--held-out", "--camera-map",
-                   "--stats", "--stats-from", "--tokenizer", "--units", "--resume", "--decay-lr"):  # fmt: skip
+                   "--norm-stats", "--policy-stats-from", "--tokenizer", "--units", "--resume",
+                   "--decay-lr"):  # fmt: skip
         assert option in shown
     assert "--config" in shown

@@ -11,7 +11,7 @@ from smolpilot.common.errors import DatasetError
 from smolpilot.common.statistics import array_statistics, merge_statistics, statistics_from_json, statistics_to_json
 
 
-def test_exact_values_of_large_offsets():
+def test_exact_values_of_large_offsets() -> None:
     """Float32 sums would lose the spread entirely; the population's std is asked for."""
     values = (1e6 + np.array([0.0, 0.25, 0.5, 0.75])).astype(np.float32)[:, None]
     stats = array_statistics(values)
@@ -22,7 +22,7 @@ def test_exact_values_of_large_offsets():
 
 
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=5), st.integers(1, 6), st.integers(0, 99))
-def test_merging_parts_equals_the_whole(lengths, width, seed):
+def test_merging_parts_equals_the_whole(lengths, width, seed) -> None:
     generator = np.random.default_rng(seed)
     parts = [generator.normal(generator.normal() * 5, 2, (length, width)) for length in lengths]
     merged = merge_statistics([{"action": array_statistics(part)} for part in parts])["action"]
@@ -32,7 +32,7 @@ def test_merging_parts_equals_the_whole(lengths, width, seed):
     assert np.all(merged["q01"] <= merged["q99"])
 
 
-def test_merging_keeps_what_all_parts_have():
+def test_merging_keeps_what_all_parts_have() -> None:
     full = array_statistics(np.ones((3, 2)))
     bare = {name: full[name] for name in ("mean", "std", "min", "max", "count")}
     merged = merge_statistics([{"action": full, "only": full}, {"action": bare}])
@@ -42,7 +42,7 @@ def test_merging_keeps_what_all_parts_have():
         merge_statistics([{"action": full}, {"action": array_statistics(np.ones((3, 4)))}])
 
 
-def test_json_round_trip():
+def test_json_round_trip() -> None:
     stats = {"action": array_statistics(np.random.default_rng(0).normal(size=(20, 3)))}
     again = statistics_from_json(statistics_to_json(stats))
     assert set(again["action"]) == set(stats["action"])

@@ -17,7 +17,7 @@ joints:
 """
 
 
-def test_values_and_lines():
+def test_values_and_lines() -> None:
     values, lines = read_mapping(TEXT)
     assert values == yaml.safe_load(TEXT)
     assert lines == {
@@ -42,19 +42,19 @@ def test_values_and_lines():
         ("a: {b: 1, 'b': 2}\n", ("a", "b"), 1, 1),
     ],
 )
-def test_a_key_that_stands_twice(text, place, line, first):
+def test_a_key_that_stands_twice(text, place, line, first) -> None:
     with pytest.raises(DoubledKeyError) as caught:
         read_mapping(text)
     assert (caught.value.place, caught.value.line, caught.value.first) == (place, line, first)
     assert f"'{spell(place)}'" in str(caught.value)
 
 
-def test_equal_keys_of_different_mappings_are_no_doubles():
+def test_equal_keys_of_different_mappings_are_no_doubles() -> None:
     assert read_mapping("a: {x: 1}\nb: [{x: 1}, {x: 2}]\nx: 1\n")[1][("b", 1, "x")] == 2
 
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", "- a\n- b\n", "just text", "[{a: 1, a: 2}]", "!!set {a, b}"])
-def test_what_is_no_mapping(text):
+def test_what_is_no_mapping(text) -> None:
     with pytest.raises(NoMappingError, match=r"^$"):
         read_mapping(text)
 
@@ -69,12 +69,12 @@ def test_what_is_no_mapping(text):
         ("{[a]: 1}", "found unhashable key"),
     ],
 )
-def test_what_is_no_yaml(text, words):
+def test_what_is_no_yaml(text, words) -> None:
     with pytest.raises(yaml.YAMLError, match=words):
         read_mapping(text)
 
 
-def test_the_line_of_the_nearest_value_around():
+def test_the_line_of_the_nearest_value_around() -> None:
     _, lines = read_mapping(TEXT)
     assert line_of(("joints", 1, "unit"), lines) == ":6"
     assert line_of(("joints", 1, "velocity_limit"), lines) == ":5"
@@ -83,7 +83,7 @@ def test_the_line_of_the_nearest_value_around():
     assert line_of((), lines) == ""
 
 
-def test_places_are_spelt_as_a_person_reads_them():
+def test_places_are_spelled_as_a_person_reads_them() -> None:
     assert spell(("joints", 2, "limits", 0)) == "joints[2].limits[0]"
     assert spell(("stages", 1, "lr"), first=1) == "stages[2].lr"
     assert spell(("name",)) == "name"
@@ -98,28 +98,28 @@ def test_places_are_spelt_as_a_person_reads_them():
         ("a: 1\nb: &it\n  c: [*it]\n", 2, "'b.c[0]' refers to what it stands in"),
     ],
 )
-def test_a_value_that_cannot_be_made_is_an_error_with_its_line(text, line, problem):
+def test_a_value_that_cannot_be_made_is_an_error_with_its_line(text, line, problem) -> None:
     with pytest.raises(yaml.MarkedYAMLError) as caught:
         read_mapping(text)
     assert problem in caught.value.problem
     assert caught.value.problem_mark.line + 1 == line
 
 
-def test_aliases_cost_what_they_say_once():
+def test_aliases_cost_what_they_say_once() -> None:
     text = "a0: &a0 [x]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 3)}]\n" for i in range(1, 9))
     values, lines = read_mapping(text)
     assert len(values) == 9
     assert len(lines) == 9 + 1 + 8 * 3
 
 
-def test_aliases_that_nobody_writes_are_refused():
+def test_aliases_that_nobody_writes_are_refused() -> None:
     text = "a0: &a0 [x]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 12))
     with pytest.raises(yaml.YAMLError, match="its aliases make 75,020,345,639 values"):
         read_mapping(text)
 
 
 @pytest.mark.parametrize("text", ['a: 1\nb: "\\ud800"', 'a: 1\n"\\udfff": 2', 'a: 1\nb: [x, "y\\ud83d"]'])
-def test_half_of_a_surrogate_pair_is_no_text(text):
+def test_half_of_a_surrogate_pair_is_no_text(text) -> None:
     with pytest.raises(yaml.MarkedYAMLError, match="half of a surrogate pair") as caught:
         read_mapping(text)
     assert caught.value.problem_mark.line == 1

@@ -19,7 +19,7 @@ from smolpilot.robots import Joint, RobotProfile
 type Clock = Callable[[], float]
 
 
-class GreyCamera:
+class GrayCamera:
     """A camera whose images are as bright as the time is late; `fps` images a second, kept until the next."""
 
     def __init__(self, name: str, clock: Clock) -> None:
@@ -72,7 +72,7 @@ class LaggingArm:
             ],
             cameras=[ProfileCamera(name="front", width=8, height=6)],
         )  # fmt: skip
-        self._camera = GreyCamera("front", clock)
+        self._camera = GrayCamera("front", clock)
         self.spec = RobotSpec("lagging", profile, (self._camera.spec,), rate=20.0)
         self._clock, self._lag = clock, lag
         self._at = np.array([10.0, 50.0])

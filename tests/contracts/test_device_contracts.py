@@ -20,7 +20,7 @@ from smolpilot.contracts.robot import Flag, Robot, SentAction, Stop, StopCategor
 from smolpilot.contracts.run_log import RunLogHeader, RunLogWriter, Tick, read_run_log
 from smolpilot.contracts.teleoperator import Teleoperator, TeleoperatorReading
 
-from .helpers_devices import GreyCamera, LaggingArm, WavingHand, check_camera, check_robot, check_teleoperator
+from .helpers_devices import GrayCamera, LaggingArm, WavingHand, check_camera, check_robot, check_teleoperator
 
 
 class Clock:
@@ -39,18 +39,18 @@ def clock() -> Clock:
 
 
 def test_the_examples_keep_the_contracts(clock: Clock) -> None:
-    check_camera(GreyCamera("front", clock), clock)
+    check_camera(GrayCamera("front", clock), clock)
     check_teleoperator(WavingHand(clock), clock)
     check_robot(LaggingArm(clock), clock)
 
 
 def test_what_lacks_a_verb_is_no_device(clock: Clock) -> None:
-    for device, contract in ((GreyCamera("a", clock), Robot), (LaggingArm(clock), Camera), (object(), Teleoperator)):
+    for device, contract in ((GrayCamera("a", clock), Robot), (LaggingArm(clock), Camera), (object(), Teleoperator)):
         assert not isinstance(device, contract)
 
 
 def test_a_camera_gives_what_it_has_and_says_how_old_it_is(clock: Clock) -> None:
-    camera = GreyCamera("front", clock)
+    camera = GrayCamera("front", clock)
     camera.connect()
     clock.now = 100.09
     found = camera.latest()

@@ -82,7 +82,7 @@ def check(root: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[str
 
 
 @pytest.mark.parametrize("verb", ["record", "convert", "to v2.1", "repair", "rename", "exclude"])
-def test_every_table_that_is_written_has_checksums(written, verb, tmp_path):
+def test_every_table_that_is_written_has_checksums(written, verb, tmp_path) -> None:
     tables = sorted(written[verb].rglob("*.parquet"))
     assert tables
     for number, path in enumerate(tables):
@@ -95,7 +95,7 @@ def test_every_table_that_is_written_has_checksums(written, verb, tmp_path):
 
 
 @pytest.mark.parametrize("verb", ["record", "to v2.1"])
-def test_a_flipped_bit_in_a_table_is_one_clear_error(copied, verb, capsys):
+def test_a_flipped_bit_in_a_table_is_one_clear_error(copied, verb, capsys) -> None:
     root = copied(verb)
     path = sorted((root / "data").rglob("*.parquet"))[0]
     names = pq.ParquetFile(path).schema_arrow.names
@@ -109,7 +109,7 @@ def test_a_flipped_bit_in_a_table_is_one_clear_error(copied, verb, capsys):
 
 
 @pytest.mark.parametrize("name", ["episodes/chunk-000/file-000.parquet", "tasks.parquet"])
-def test_a_flipped_bit_in_the_lists_is_one_clear_error(copied, name, capsys):
+def test_a_flipped_bit_in_the_lists_is_one_clear_error(copied, name, capsys) -> None:
     root = copied("record")
     flip(root / "meta" / name, pages(root / "meta" / name)[0])
     with pytest.raises(DatasetError, match="is damaged: a part of it is not what was written"):
@@ -120,7 +120,7 @@ def test_a_flipped_bit_in_the_lists_is_one_clear_error(copied, name, capsys):
 
 
 @pytest.mark.parametrize("verb", ["convert", "to v2.1", "repair", "rename", "exclude"])
-def test_what_was_written_fits_its_manifest(written, verb, capsys):
+def test_what_was_written_fits_its_manifest(written, verb, capsys) -> None:
     code, found = check(written[verb], capsys)
     assert code == 0
     assert not [name for name in found if name.startswith("manifest")]
@@ -146,7 +146,7 @@ def _longer(root: Path) -> str:
 
 
 @pytest.mark.parametrize("change", [_pixel, _description, _longer])
-def test_a_changed_file_is_named(copied, change, capsys):
+def test_a_changed_file_is_named(copied, change, capsys) -> None:
     root = copied("convert")
     name = change(root)
     code, found = check(root, capsys)
@@ -156,7 +156,7 @@ def test_a_changed_file_is_named(copied, change, capsys):
     assert changed["message"].startswith(f"{name} is not what was written")
 
 
-def test_a_change_that_was_meant_has_a_way_out(copied, capsys, tmp_path):
+def test_a_change_that_was_meant_has_a_way_out(copied, capsys, tmp_path) -> None:
     root = copied("convert")
     _longer(root)
     code, found = check(root, capsys)
@@ -173,7 +173,7 @@ def test_a_change_that_was_meant_has_a_way_out(copied, capsys, tmp_path):
     assert (code, "manifest-changed" in found) == (0, False)
 
 
-def test_cards_and_further_files_are_said_and_no_error(copied, capsys):
+def test_cards_and_further_files_are_said_and_no_error(copied, capsys) -> None:
     root = copied("convert")
     assert (root / "README.md").is_file()
     (root / "README.md").write_text("# Another card\n")
@@ -205,7 +205,7 @@ def test_cards_and_further_files_are_said_and_no_error(copied, capsys):
         ('{"format": 1, "files": {"\\ud800": 1}}', "surrogate"),
     ],
 )
-def test_a_manifest_that_is_none_is_a_finding(copied, text, reason, capsys):
+def test_a_manifest_that_is_none_is_a_finding(copied, text, reason, capsys) -> None:
     root = copied("convert")
     (root / MANIFEST).write_text(text)
     code, found = check(root, capsys)
@@ -214,7 +214,7 @@ def test_a_manifest_that_is_none_is_a_finding(copied, text, reason, capsys):
     assert "manifest-changed" not in found
 
 
-def test_names_of_a_manifest_are_no_paths(copied, capsys):
+def test_names_of_a_manifest_are_no_paths(copied, capsys) -> None:
     root = copied("convert")
     outside = root.parent / "secret"
     outside.write_text("x")
@@ -227,7 +227,7 @@ def test_names_of_a_manifest_are_no_paths(copied, capsys):
     assert "a\\x1b[2Jb" in found["manifest-missing"][0]["message"]
 
 
-def test_the_number_of_jobs_changes_nothing(copied, capsys):
+def test_the_number_of_jobs_changes_nothing(copied, capsys) -> None:
     root = copied("to v2.1")
     names = [path.relative_to(root).as_posix() for path in sorted((root / "videos").rglob("*.mp4"))[1:4]]
     for name in names:
@@ -242,7 +242,7 @@ def test_the_number_of_jobs_changes_nothing(copied, capsys):
 
 
 @pytest.mark.parametrize("verb", ["convert", "rename", "exclude", "compare"])
-def test_a_damaged_page_of_the_episode_table_is_named(copied, verb, capsys, tmp_path):
+def test_a_damaged_page_of_the_episode_table_is_named(copied, verb, capsys, tmp_path) -> None:
     root = copied("record")
     path = root / "meta" / "episodes" / "chunk-000" / "file-000.parquet"
     group = pq.ParquetFile(path).metadata.row_group(0)

@@ -73,13 +73,13 @@ def profile(limits: tuple[float, float] | None = (-2.0, 2.0), speed: float | Non
     )
 
 
-def test_a_sound_recording_exits_0_also_when_strict(sound, capsys):
+def test_a_sound_recording_exits_0_also_when_strict(sound, capsys) -> None:
     assert main(["dataset", "check", str(sound)]) == 0
     assert "Sound: 0 errors, 0 warnings" in capsys.readouterr().out
     assert main(["dataset", "check", str(sound), "--strict"]) == 0
 
 
-def test_errors_exit_1_and_name_episode_frame_and_command(copy, capsys):
+def test_errors_exit_1_and_name_episode_frame_and_command(copy, capsys) -> None:
     change_table(table_v21(copy, 3), lambda columns: columns["observation.state"][4].__setitem__(1, float("nan")))
     assert main(["dataset", "check", str(copy)]) == 1
     text = capsys.readouterr().out
@@ -89,7 +89,7 @@ def test_errors_exit_1_and_name_episode_frame_and_command(copy, capsys):
     assert "Not sound:" in text
 
 
-def test_warnings_count_only_when_strict(copy, capsys):
+def test_warnings_count_only_when_strict(copy, capsys) -> None:
     pictures = takes()[2].pictures["front"]
     write_video(video_v21(copy, 2), np.concatenate([pictures, pictures[:3]]))
     assert main(["dataset", "check", str(copy)]) == 0
@@ -97,7 +97,7 @@ def test_warnings_count_only_when_strict(copy, capsys):
     assert "video-long" in capsys.readouterr().out
 
 
-def test_json_is_one_document(copy, capsys):
+def test_json_is_one_document(copy, capsys) -> None:
     cut(video_v21(copy, 4), 0.5)
     assert main(["dataset", "check", str(copy), "--json"]) == 1
     document = json.loads(capsys.readouterr().out)
@@ -107,7 +107,7 @@ def test_json_is_one_document(copy, capsys):
     assert (torn["episode"], torn["camera"], torn["severity"], torn["group"]) == (4, "front", "error", "video")
 
 
-def test_many_episodes_are_one_line_and_one_command(copy, capsys):
+def test_many_episodes_are_one_line_and_one_command(copy, capsys) -> None:
     for episode in (1, 2, 3, 5):
         change_table(table_v21(copy, episode), lambda columns: wall_clock(columns, list(range(len(columns["index"])))))
     main(["dataset", "check", str(copy)])
@@ -117,19 +117,19 @@ def test_many_episodes_are_one_line_and_one_command(copy, capsys):
 
 
 @pytest.mark.parametrize("arguments", [["nowhere"], [".", "--robot", "no_such_robot"], [".", "--html", "."]])
-def test_misuse_exits_2(arguments, tmp_path, monkeypatch, capsys):
+def test_misuse_exits_2(arguments, tmp_path, monkeypatch, capsys) -> None:
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path / "empty")
     assert main(["dataset", "check", *arguments]) == 2
     assert "error:" in capsys.readouterr().err
 
 
-def test_a_folder_that_is_no_dataset(tmp_path, capsys):
+def test_a_folder_that_is_no_dataset(tmp_path, capsys) -> None:
     assert main(["dataset", "check", str(tmp_path)]) == 2
     assert "neither meta/info.json nor parquet files" in capsys.readouterr().err
 
 
-def test_the_page_is_self_contained_and_escapes_texts(copy, tmp_path, capsys):
+def test_the_page_is_self_contained_and_escapes_texts(copy, tmp_path, capsys) -> None:
     change_lines(copy, "tasks.jsonl", lambda rows: rows[0].update(task="<script>alert(1)</script>"))
     cut(video_v21(copy, 4), 0.5)
     page = tmp_path / "check.html"
@@ -144,7 +144,7 @@ def test_the_page_is_self_contained_and_escapes_texts(copy, tmp_path, capsys):
         assert title in html
 
 
-def test_neither_torch_nor_lerobot_is_loaded(sound):
+def test_neither_torch_nor_lerobot_is_loaded(sound) -> None:
     code = "import sys; from smolpilot.cli.main import main; main(sys.argv[1:]); "
     code += "print('torch' in sys.modules, 'lerobot' in sys.modules)"
     run = subprocess.run(
@@ -153,7 +153,7 @@ def test_neither_torch_nor_lerobot_is_loaded(sound):
     assert run.stdout.splitlines()[-1] == "False False"
 
 
-def test_the_documentation_lists_every_code_as_it_is():
+def test_the_documentation_lists_every_code_as_it_is() -> None:
     text = DOCS.read_text(encoding="utf-8")
     for code, rule in RULES.items():
         assert f"| `{code}` | {rule.severity} | {rule.meaning}" in text, code
@@ -161,7 +161,7 @@ def test_the_documentation_lists_every_code_as_it_is():
     assert listed == set(RULES)
 
 
-def test_limits_of_the_robot_profile(sound):
+def test_limits_of_the_robot_profile(sound) -> None:
     assert "limit-position" not in codes(sound, robot=profile())
     narrow = codes(sound, robot=profile((-0.9, 0.95)))
     assert set(narrow["limit-position"]) <= set(range(6))
@@ -170,7 +170,7 @@ def test_limits_of_the_robot_profile(sound):
     assert "limit-velocity" not in codes(sound, robot=profile(speed=50.0))
 
 
-def test_values_in_another_unit_are_said_once_per_joint(tmp_path):
+def test_values_in_another_unit_are_said_once_per_joint(tmp_path) -> None:
     def in_degrees(made: list[Take]) -> None:
         for take in made:
             take.state, take.action = np.degrees(take.state), np.degrees(take.action)
@@ -180,12 +180,12 @@ def test_values_in_another_unit_are_said_once_per_joint(tmp_path):
     assert set(found["unit-mismatch"]) == {None}
 
 
-def test_a_profile_of_another_robot(sound):
+def test_a_profile_of_another_robot(sound) -> None:
     assert codes(sound, robot=RobotProfile.load("so101"))["profile-mismatch"]
 
 
 @pytest.mark.parametrize("head", [True, False])
-def test_waiting_is_found_with_its_first_and_last_frame(tmp_path, head):
+def test_waiting_is_found_with_its_first_and_last_frame(tmp_path, head) -> None:
     made = takes()
     waiting(head)(made)
     write_v21(tmp_path / "set", made)
@@ -198,7 +198,7 @@ def test_waiting_is_found_with_its_first_and_last_frame(tmp_path, head):
 
 
 @pytest.mark.parametrize("lag", [1, 4])
-def test_the_lag_of_the_states_behind_the_actions(tmp_path, lag):
+def test_the_lag_of_the_states_behind_the_actions(tmp_path, lag) -> None:
     def shift(made: list[Take]) -> None:
         for take in made:
             noise = np.random.default_rng(0).normal(0, 0.002, take.state.shape).astype(np.float32)
@@ -209,7 +209,7 @@ def test_the_lag_of_the_states_behind_the_actions(tmp_path, lag):
     assert f"by {lag} frames ({100 * lag} ms)" in message
 
 
-def test_a_fractional_rate_is_sound(tmp_path):
+def test_a_fractional_rate_is_sound(tmp_path) -> None:
     from smolpilot.datasets import DatasetWriter
 
     with DatasetWriter(
@@ -224,7 +224,7 @@ def test_a_fractional_rate_is_sound(tmp_path):
 
 
 @pytest.mark.parametrize(("stated", "true"), [(29.97, 30), (30, 29.97), (30, 15)])
-def test_a_rate_that_is_nearly_right_is_named(tmp_path, stated, true):
+def test_a_rate_that_is_nearly_right_is_named(tmp_path, stated, true) -> None:
     from smolpilot.datasets import DatasetWriter
 
     with DatasetWriter(
@@ -241,7 +241,7 @@ def test_a_rate_that_is_nearly_right_is_named(tmp_path, stated, true):
     assert f"says {stated:g} fps; the data have {true:g} frames" in message
 
 
-def test_time_stamps_that_follow_an_uneven_video_are_a_warning(copy):
+def test_time_stamps_that_follow_an_uneven_video_are_a_warning(copy) -> None:
     """The frames came unevenly and the rows say so: every sample loads, so that is no error."""
     import av
 
@@ -266,7 +266,7 @@ def test_time_stamps_that_follow_an_uneven_video_are_a_warning(copy):
     assert "video-grid" in {found.code for found in findings}
 
 
-def test_pictures_inside_the_tables(tmp_path, copy):
+def test_pictures_inside_the_tables(tmp_path, copy) -> None:
     """Image datasets get the same looks: one undecodable picture and one black camera are found."""
     import io
 
@@ -290,7 +290,7 @@ def test_pictures_inside_the_tables(tmp_path, copy):
     assert "check-failed" not in found
 
 
-def test_a_recording_without_cameras(tmp_path):
+def test_a_recording_without_cameras(tmp_path) -> None:
     from smolpilot.datasets import DatasetWriter
 
     with DatasetWriter(tmp_path / "blind", fps=10, state_names=JOINTS, action_names=JOINTS, cameras={}) as writer:
@@ -301,20 +301,20 @@ def test_a_recording_without_cameras(tmp_path):
     assert [f for f in audit(tmp_path / "blind").findings if f.severity != "info"] == []
 
 
-def test_differences_that_mean_something_are_not_near_duplicates(copy):
+def test_differences_that_mean_something_are_not_near_duplicates(copy) -> None:
     rename(copy, "put it in box 1", "put it in box 2")
     assert "instruction-near" not in codes(copy)
     rename(copy, "grasp the bottle", "grasp the botle")
     assert "instruction-near" in codes(copy)
 
 
-def test_token_estimates_are_on_the_low_side():
+def test_token_estimates_are_on_the_low_side() -> None:
     assert estimate_tokens("pick up the red cube") <= 7
     assert estimate_tokens("word " * 48) == 49
     assert estimate_tokens("触摸蓝色方块") >= 6
 
 
-def test_gaps_in_the_episode_numbers(copy):
+def test_gaps_in_the_episode_numbers(copy) -> None:
     """A v2.1 recording of which somebody deleted an episode: LeRobot looks episodes up by position."""
     change_lines(copy, "episodes.jsonl", lambda rows: rows.pop(2) and None)
     change_lines(copy, "episodes_stats.jsonl", lambda rows: rows.pop(2) and None)
@@ -329,7 +329,7 @@ def test_gaps_in_the_episode_numbers(copy):
     ("numbers", "missing"),
     [([0, 1, 2], []), ([1, 4], [0, 2, 3]), ([-3, 0, 2], [1]), ([2, 2], [0, 1]), ([2**62], list(range(1000))), ([], [])],
 )
-def test_gaps_below_the_largest_number(numbers, missing):
+def test_gaps_below_the_largest_number(numbers, missing) -> None:
     from smolpilot.datasets.check.context import gaps
 
     assert gaps(numbers) == missing

@@ -11,13 +11,13 @@ from .helpers_recordings import takes, write_v21
 
 
 @pytest.mark.parametrize("layout", ["v3", "v21"])
-def test_a_sound_recording_gives_no_error_and_no_warning(sound, layout):
+def test_a_sound_recording_gives_no_error_and_no_warning(sound, layout) -> None:
     result = audit(sound[layout])
     assert [f for f in result.findings if f.severity != "info"] == []
     assert result.facts()["decoded_frames"] == 2 * sum(len(take) for take in takes())
 
 
-def test_a_sound_v20_recording(tmp_path):
+def test_a_sound_v20_recording(tmp_path) -> None:
     result = audit(write_v21(tmp_path / "v20", takes(), version="v2.0"))
     serious = [f for f in result.findings if f.severity != "info"]
     # Whether the reader takes v2.0 is its own matter; nothing else may be said.
@@ -26,7 +26,7 @@ def test_a_sound_v20_recording(tmp_path):
 
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.name)
-def test_each_damage_is_found_where_it_is(damage, sound, tmp_path):
+def test_each_damage_is_found_where_it_is(damage, sound, tmp_path) -> None:
     result = audit(damaged(damage, sound, tmp_path / "broken"))
     assert [f.message for f in result.findings if f.code == "check-failed"] == []
     found = [f for f in result.findings if f.code == damage.code]
@@ -35,6 +35,6 @@ def test_each_damage_is_found_where_it_is(damage, sound, tmp_path):
     assert all(f.fix and f.message for f in result.findings)
 
 
-def test_there_are_enough_kinds_of_damage():
+def test_there_are_enough_kinds_of_damage() -> None:
     assert len({damage.name for damage in DAMAGES}) >= 60
     assert len({damage.code for damage in DAMAGES}) >= 40

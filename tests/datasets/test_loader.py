@@ -32,7 +32,7 @@ def dataset(tiny_dataset):
     return open_dataset(tiny_dataset, chunk_size=5)
 
 
-def test_a_batch_is_its_samples_stacked(dataset):
+def test_a_batch_is_its_samples_stacked(dataset) -> None:
     indices = [40, 3, 122, 41, 3, -1, 0]
     expected = default_collate([dataset[i] for i in indices])
     for found in (
@@ -48,7 +48,7 @@ def test_a_batch_is_its_samples_stacked(dataset):
         dataset.batch([0, 123])
 
 
-def test_slices_tensors_and_masks_are_batches(dataset):
+def test_slices_tensors_and_masks_are_batches(dataset) -> None:
     expected = dataset[[0, 2, 4]]
     mask = np.isin(np.arange(123), [0, 2, 4])
     for key in (
@@ -93,12 +93,12 @@ def test_slices_tensors_and_masks_are_batches(dataset):
         (slice(0, 5, 0), "The slice"),
     ],
 )
-def test_what_is_no_index_is_refused(dataset, key, message):
+def test_what_is_no_index_is_refused(dataset, key, message) -> None:
     with pytest.raises(UsageError, match=message):
         dataset[key]
 
 
-def test_a_batch_takes_several_frames_and_known_options(dataset):
+def test_a_batch_takes_several_frames_and_known_options(dataset) -> None:
     with pytest.raises(UsageError, match="3 is a single frame"):
         dataset.batch(3)
     with pytest.raises(UsageError, match="images is 'foo'"):
@@ -109,7 +109,7 @@ def test_a_batch_takes_several_frames_and_known_options(dataset):
         dataset[torch.tensor([0, 123])]
 
 
-def test_a_batch_of_bytes_or_without_pictures(dataset):
+def test_a_batch_of_bytes_or_without_pictures(dataset) -> None:
     whole, small = dataset.batch([5, 60]), dataset.batch([5, 60], images="uint8")
     assert small[FRONT].dtype == torch.uint8
     assert torch.equal(small[FRONT].to(torch.float32) / 255, whole[FRONT])
@@ -120,13 +120,13 @@ def test_a_batch_of_bytes_or_without_pictures(dataset):
     assert torch.equal(bare["action"], whole["action"])
 
 
-def test_batches_of_pictures_in_tables(build_v21):
+def test_batches_of_pictures_in_tables(build_v21) -> None:
     dataset = open_dataset(build_v21(pictures_in_table=True))
     assert same(dataset.batch([9, 0, 20]), default_collate([dataset[9], dataset[0], dataset[20]]))
     assert len(SampleOrder(dataset, "local").indices(0)) == 21
 
 
-def test_memory_is_used_again_only_when_nobody_holds_it(dataset):
+def test_memory_is_used_again_only_when_nobody_holds_it(dataset) -> None:
     kept = [dataset.batch([i, i + 1])[FRONT] for i in range(20)]
     view = dataset.batch([50, 51])[FRONT][1, 0]
     array = dataset.batch([70, 71])[FRONT][0].numpy()
@@ -137,7 +137,7 @@ def test_memory_is_used_again_only_when_nobody_holds_it(dataset):
     assert np.array_equal(array, dataset[70][FRONT].numpy())
 
 
-def test_an_order_is_a_function_of_seed_and_epoch(dataset):
+def test_an_order_is_a_function_of_seed_and_epoch(dataset) -> None:
     for kind in ("random", "local"):
         order = SampleOrder(dataset, kind, seed=3, window=32)
         first, second = list(order), list(order)
@@ -148,7 +148,7 @@ def test_an_order_is_a_function_of_seed_and_epoch(dataset):
     assert list(SampleOrder(dataset, "sequential")) == list(range(123))
 
 
-def test_local_order_keeps_groups_of_pictures_in_one_window(dataset):
+def test_local_order_keeps_groups_of_pictures_in_one_window(dataset) -> None:
     starts = dataset.group_starts()
     # The recording has a key frame at least every second frame and at the start of each episode.
     assert np.diff(starts).max() == 2
@@ -167,7 +167,7 @@ def test_local_order_keeps_groups_of_pictures_in_one_window(dataset):
     assert len(SampleOrder(selected, "local").indices(0)) == len(selected)
 
 
-def test_a_sampler_resumes_in_a_dataloader(dataset):
+def test_a_sampler_resumes_in_a_dataloader(dataset) -> None:
     whole = list(BatchSampler(SampleOrder(dataset, seed=5), 10, False))
     order = SampleOrder(dataset, seed=5)
     batches = DataLoader(dataset, batch_size=None, sampler=BatchSampler(order, 10, False), num_workers=2)
@@ -184,7 +184,7 @@ def test_a_sampler_resumes_in_a_dataloader(dataset):
     assert (resumed.epoch, resumed.position) == (1, 0)
 
 
-def test_state_of_another_order_is_refused(dataset):
+def test_state_of_another_order_is_refused(dataset) -> None:
     state = SampleOrder(dataset, "random", seed=5).state_dict()
     for other in (SampleOrder(dataset, seed=6), SampleOrder(dataset, "local", seed=5)):
         with pytest.raises(UsageError, match="The saved order has"):
@@ -197,7 +197,7 @@ def test_state_of_another_order_is_refused(dataset):
         SampleOrder(dataset, window=0)
 
 
-def test_state_of_another_recording_is_refused(dataset, copy):
+def test_state_of_another_recording_is_refused(dataset, copy) -> None:
     states = SampleOrder(dataset, seed=5).state_dict(), Loader(dataset, 8, seed=5).state_dict()
     # The same contents at another place are the same recording.
     SampleOrder(open_dataset(copy), seed=5).load_state_dict(states[0])
@@ -210,7 +210,7 @@ def test_state_of_another_recording_is_refused(dataset, copy):
             made.load_state_dict(state)
 
 
-def test_state_of_other_episodes_is_refused(dataset):
+def test_state_of_other_episodes_is_refused(dataset) -> None:
     some, others = dataset.select([0, 3]), dataset.select([1, 2])
     assert len(some) == len(others)
     state = Loader(some, 4).state_dict()
@@ -230,7 +230,7 @@ def test_state_of_other_episodes_is_refused(dataset):
         ({"epoch": -1}, "epoch is -1"),
     ],
 )
-def test_a_place_that_does_not_exist_is_refused(dataset, change, message):
+def test_a_place_that_does_not_exist_is_refused(dataset, change, message) -> None:
     for made in (SampleOrder(dataset), Loader(dataset, 1)):
         before = made.state_dict()
         with pytest.raises(UsageError, match=message):
@@ -238,7 +238,7 @@ def test_a_place_that_does_not_exist_is_refused(dataset, change, message):
         assert made.state_dict() == before
 
 
-def test_a_loader_takes_only_states_that_a_loader_like_it_saved(dataset):
+def test_a_loader_takes_only_states_that_a_loader_like_it_saved(dataset) -> None:
     loader = Loader(dataset, 10, drop_last=True)
     with pytest.raises(UsageError, match="has drop_last False, this one has True"):
         loader.load_state_dict(Loader(dataset, 10).state_dict())
@@ -278,12 +278,12 @@ def test_a_loader_takes_only_states_that_a_loader_like_it_saved(dataset):
         ({"workers": 1, "start_method": "foo"}, "start_method is 'foo'"),
     ],
 )
-def test_a_loader_refuses_settings_when_it_is_made(dataset, settings, message):
+def test_a_loader_refuses_settings_when_it_is_made(dataset, settings, message) -> None:
     with pytest.raises(UsageError, match=message):
         Loader(dataset, **{"batch_size": 2, **settings})
 
 
-def test_a_loader_takes_numpy_numbers(dataset):
+def test_a_loader_takes_numpy_numbers(dataset) -> None:
     state = Loader(dataset, np.int64(8), seed=np.int64(3)).state_dict()
     same = Loader(dataset, 8, seed=3)
     same.load_state_dict(json.loads(json.dumps(state)))
@@ -292,7 +292,7 @@ def test_a_loader_takes_numpy_numbers(dataset):
 
 @pytest.mark.parametrize("order", ["random", "local", "sequential"])
 @pytest.mark.parametrize("images", ["float32", "uint8", None])
-def test_a_loader_gives_every_sample_once(dataset, order, images):
+def test_a_loader_gives_every_sample_once(dataset, order, images) -> None:
     loader = Loader(dataset, 10, order=order, images=images, seed=2, window=30)
     batches = list(loader)
     assert len(batches) == len(loader) == 13
@@ -304,7 +304,7 @@ def test_a_loader_gives_every_sample_once(dataset, order, images):
 
 
 @pytest.mark.parametrize("order", ["random", "local"])
-def test_a_loader_resumes_within_an_epoch(dataset, order):
+def test_a_loader_resumes_within_an_epoch(dataset, order) -> None:
     def make():
         return Loader(dataset, 8, order=order, seed=9, window=32, images="uint8", drop_last=True)
 
@@ -328,7 +328,7 @@ def test_a_loader_resumes_within_an_epoch(dataset, order):
 
 
 @pytest.mark.parametrize(("method", "order"), [("fork", "local"), ("fork", "random"), ("spawn", "random")])
-def test_a_loader_with_worker_processes(dataset, method, order):
+def test_a_loader_with_worker_processes(dataset, method, order) -> None:
     dataset.batch([0, 50, 100], threads=2)  # decoders and threads of the parent are open
     settings = {"order": order, "seed": 1, "window": 40}
     plain = Loader(dataset, 20, **settings)
@@ -336,7 +336,7 @@ def test_a_loader_with_worker_processes(dataset, method, order):
         assert same(a, b)
 
 
-def test_errors_reach_the_training_loop(copy, tmp_path):
+def test_errors_reach_the_training_loop(copy, tmp_path) -> None:
     dataset = open_dataset(copy)
     dataset.group_starts()
     for path in (copy / "videos").rglob("*.mp4"):
@@ -347,7 +347,7 @@ def test_errors_reach_the_training_loop(copy, tmp_path):
     assert len(list(Loader(dataset, 16, images=None))) == 8
 
 
-def test_many_threads_read_at_once(dataset):
+def test_many_threads_read_at_once(dataset) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
     order = np.random.default_rng(0).permutation(123)[:60].tolist()
@@ -356,7 +356,7 @@ def test_many_threads_read_at_once(dataset):
         assert all(same(a, b) for a, b in zip(pool.map(dataset.__getitem__, order), expected, strict=True))
 
 
-def test_the_standard_dataloader_reads_batches_together(dataset):
+def test_the_standard_dataloader_reads_batches_together(dataset) -> None:
     expected = default_collate([dataset[i] for i in range(30, 40)])
     loader = DataLoader(dataset, batch_size=10, sampler=range(30, 40), num_workers=1)
     assert same(next(iter(loader)), expected)

@@ -17,7 +17,7 @@ from smolpilot.datasets import compute_statistics, open_dataset, read_meta
 from smolpilot.datasets.format.features import flatten_names
 
 
-def test_facts_of_the_recording(tiny_dataset):
+def test_facts_of_the_recording(tiny_dataset) -> None:
     meta = open_dataset(tiny_dataset).meta
     assert (meta.version, meta.fps, meta.robot_type) == ("v3.0", 10.0, "toy_arm")
     assert meta.state_names == meta.action_names == ["pan", "lift", "gripper"]
@@ -29,7 +29,7 @@ def test_facts_of_the_recording(tiny_dataset):
     assert meta.episodes[1].tasks == ["touch the blue block"]
 
 
-def test_a_frame_has_lerobots_keys_types_and_shapes(tiny_dataset):
+def test_a_frame_has_lerobots_keys_types_and_shapes(tiny_dataset) -> None:
     item = open_dataset(tiny_dataset, chunk_size=5)[3]
     shapes = {key: (value.dtype, tuple(value.shape)) for key, value in item.items() if key != "task"}
     assert shapes == {
@@ -49,7 +49,7 @@ def test_a_frame_has_lerobots_keys_types_and_shapes(tiny_dataset):
     assert "observation.images.front" not in open_dataset(tiny_dataset).sample(0, images=False)
 
 
-def test_chunks_stop_at_the_end_of_their_episode(tiny_dataset):
+def test_chunks_stop_at_the_end_of_their_episode(tiny_dataset) -> None:
     dataset = open_dataset(tiny_dataset, chunk_size=6)
     actions, is_pad = dataset.chunk(15)
     assert is_pad.tolist() == [False, False, False, True, True, True]
@@ -59,7 +59,7 @@ def test_chunks_stop_at_the_end_of_their_episode(tiny_dataset):
     assert last.tolist() == [False, True, True, True, True, True]
 
 
-def test_pictures_show_the_frame_that_was_recorded(tiny_dataset):
+def test_pictures_show_the_frame_that_was_recorded(tiny_dataset) -> None:
     dataset = open_dataset(tiny_dataset)
     for i in [*range(0, len(dataset), 7), len(dataset) - 1]:
         state, task = dataset.states[i], dataset.instruction(i)
@@ -69,7 +69,7 @@ def test_pictures_show_the_frame_that_was_recorded(tiny_dataset):
         assert (block[2] > block[0] + 80) == ("blue" in task)
 
 
-def test_any_order_gives_the_same_pictures(tiny_dataset):
+def test_any_order_gives_the_same_pictures(tiny_dataset) -> None:
     dataset = open_dataset(tiny_dataset)
     order = np.random.default_rng(0).permutation(len(dataset))[:60]
     jumping = {int(i): dataset.images(int(i))["front"] for i in order}
@@ -85,7 +85,7 @@ def test_any_order_gives_the_same_pictures(tiny_dataset):
     assert compared == 60
 
 
-def test_one_camera_by_name(tiny_dataset):
+def test_one_camera_by_name(tiny_dataset) -> None:
     dataset = open_dataset(tiny_dataset)
     assert np.array_equal(dataset.image(30, "wrist"), dataset.images(30)["wrist"])
     for ask in (lambda: dataset.image(0, "wirst"), lambda: list(dataset.decode_episode("wirst", 0))):
@@ -93,14 +93,14 @@ def test_one_camera_by_name(tiny_dataset):
             ask()
 
 
-def test_returned_pictures_belong_to_the_caller(tiny_dataset):
+def test_returned_pictures_belong_to_the_caller(tiny_dataset) -> None:
     dataset = open_dataset(tiny_dataset)
     before = dataset.images(4)["front"].copy()
     dataset.images(4)["front"][:] = 0
     assert np.array_equal(dataset.images(4)["front"], before)
 
 
-def test_selecting_episodes(tiny_dataset):
+def test_selecting_episodes(tiny_dataset) -> None:
     dataset = open_dataset(tiny_dataset)
     chosen = dataset.select([4, 1])
     assert chosen.episodes == [1, 4]
@@ -121,7 +121,7 @@ def test_selecting_episodes(tiny_dataset):
         open_dataset(tiny_dataset, chunk_size=0)
 
 
-def test_indices_behave_like_a_sequence(tiny_dataset):
+def test_indices_behave_like_a_sequence(tiny_dataset) -> None:
     dataset = open_dataset(tiny_dataset, episodes=[0])
     assert torch.equal(dataset[-1]["observation.state"], dataset[17]["observation.state"])
     with pytest.raises(IndexError, match="frame 18 of 18"):
@@ -131,7 +131,7 @@ def test_indices_behave_like_a_sequence(tiny_dataset):
     assert sum(1 for _ in dataset) == 18
 
 
-def test_pickling_and_worker_processes(tiny_dataset):
+def test_pickling_and_worker_processes(tiny_dataset) -> None:
     dataset = open_dataset(tiny_dataset)
     expected = [dataset[i]["observation.images.front"] for i in range(0, 40, 3)]
     again = pickle.loads(pickle.dumps(dataset))
@@ -148,7 +148,7 @@ def test_pickling_and_worker_processes(tiny_dataset):
             assert torch.equal(item["observation.images.front"], picture)
 
 
-def test_v21_with_gaps_in_task_indices(build_v21):
+def test_v21_with_gaps_in_task_indices(build_v21) -> None:
     root = build_v21(tasks={2: "push", 7: "pull"}, names=[["a", "b"]], statistics=True)
     dataset = open_dataset(root, chunk_size=4)
     assert dataset.meta.version == "v2.1"
@@ -165,7 +165,7 @@ def test_v21_with_gaps_in_task_indices(build_v21):
         np.testing.assert_allclose(stored["action"][name], direct["action"][name], atol=1e-9)
 
 
-def test_pictures_inside_the_tables(build_v21):
+def test_pictures_inside_the_tables(build_v21) -> None:
     dataset = open_dataset(build_v21(pictures_in_table=True))
     camera = dataset.meta.cameras["top"]
     assert (camera.codec, camera.is_video) == ("image", False)
@@ -175,7 +175,7 @@ def test_pictures_inside_the_tables(build_v21):
     dataset.check_videos()
 
 
-def test_a_single_observation_image(build_v21):
+def test_a_single_observation_image(build_v21) -> None:
     dataset = open_dataset(build_v21(camera_key="observation.image"))
     assert dataset.meta.camera_names == ["image"]
     item = dataset[0]
@@ -183,7 +183,7 @@ def test_a_single_observation_image(build_v21):
 
 
 @pytest.mark.parametrize("fps", [29.97, 12.5, 50])
-def test_any_frame_rate(build_v21, fps):
+def test_any_frame_rate(build_v21, fps) -> None:
     dataset = open_dataset(build_v21(fps=fps, lengths=(25,)))
     assert dataset.meta.fps == fps
     dataset.check_videos()
@@ -202,15 +202,15 @@ def test_any_frame_rate(build_v21, fps):
         (["motors"], None),
     ],
 )
-def test_names_as_they_occur(names, flat):
+def test_names_as_they_occur(names, flat) -> None:
     assert flatten_names(names, [2]) == flat
 
 
-def test_unnamed_joints_are_numbered(build_v21):
+def test_unnamed_joints_are_numbered(build_v21) -> None:
     assert open_dataset(build_v21(names=None)).meta.action_names == ["joint_0", "joint_1"]
 
 
-def test_missing_statistics_are_computed(copy):
+def test_missing_statistics_are_computed(copy) -> None:
     stored = open_dataset(copy).meta.statistics
     (copy / "meta" / "stats.json").unlink()
     dataset = open_dataset(copy)
@@ -223,7 +223,7 @@ def test_missing_statistics_are_computed(copy):
         np.testing.assert_allclose(stored["action"][name], found["action"][name], atol=1e-6)
 
 
-def test_partial_statistics_are_replaced(copy):
+def test_partial_statistics_are_replaced(copy) -> None:
     path = copy / "meta" / "stats.json"
     stats = json.loads(path.read_text())
     del stats["action"]["std"]
@@ -235,14 +235,14 @@ def test_partial_statistics_are_replaced(copy):
     )
 
 
-def test_fingerprint_follows_the_content_not_the_place(tiny_dataset, copy, edit_rows):
+def test_fingerprint_follows_the_content_not_the_place(tiny_dataset, copy, edit_rows) -> None:
     original = read_meta(tiny_dataset).fingerprint
     assert read_meta(copy).fingerprint == original
     edit_rows(copy, lambda columns: columns["action"][5].__setitem__(0, 9.0))
     assert read_meta(copy).fingerprint != original
 
 
-def test_the_source_is_not_touched(tiny_dataset, copy):
+def test_the_source_is_not_touched(tiny_dataset, copy) -> None:
     before = {path: path.read_bytes() for path in Path(copy).rglob("*") if path.is_file()}
     dataset = open_dataset(copy)
     dataset[0]

@@ -17,20 +17,20 @@ def recording(tasks: list[str]):
     return types.SimpleNamespace(episodes=episodes)
 
 
-def test_every_task_gives_its_share():
+def test_every_task_gives_its_share() -> None:
     tasks = ["a"] * 40 + ["b"] * 20 + ["c"] * 20
     train, held_out = split_episodes(recording(tasks), held_out=0.1, seed=3)
     assert sorted(train + held_out) == [3 * i for i in range(80)]
     assert sorted(tasks[index // 3] for index in held_out) == ["a"] * 4 + ["b"] * 2 + ["c"] * 2
 
 
-def test_seeds_repeat_and_differ():
+def test_seeds_repeat_and_differ() -> None:
     meta = recording(["a", "b"] * 20)
     assert split_episodes(meta, seed=1) == split_episodes(meta, seed=1)
     assert len({tuple(split_episodes(meta, seed=seed)[1]) for seed in range(5)}) > 1
 
 
-def test_few_episodes():
+def test_few_episodes() -> None:
     assert split_episodes(recording(["a"])) == ([0], [])
     train, held_out = split_episodes(recording(["a", "b"]))
     assert (len(train), len(held_out)) == (1, 1)
@@ -41,7 +41,7 @@ def test_few_episodes():
 
 
 @given(st.lists(st.sampled_from("abcd"), min_size=2, max_size=40), st.floats(0.01, 0.6), st.integers(0, 9))
-def test_properties(tasks, share, seed):
+def test_properties(tasks, share, seed) -> None:
     train, held_out = split_episodes(recording(tasks), held_out=share, seed=seed)
     assert sorted(train + held_out) == [3 * i for i in range(len(tasks))]
     assert train == sorted(train)
@@ -50,7 +50,7 @@ def test_properties(tasks, share, seed):
         assert {tasks[index // 3] for index in train} == set(tasks)
 
 
-def test_chosen_episodes_alone_are_split():
+def test_chosen_episodes_alone_are_split() -> None:
     meta = recording(["a", "b"] * 10)
     chosen = [0, 6, 9, 12, 21, 30]
     train, held_out = split_episodes(meta, held_out=0.3, seed=2, episodes=chosen)
@@ -59,12 +59,12 @@ def test_chosen_episodes_alone_are_split():
 
 
 @given(st.sets(st.integers(0, 29), min_size=1))
-def test_lists_of_episodes_are_written_and_read_alike(episodes: set[int]):
+def test_lists_of_episodes_are_written_and_read_alike(episodes: set[int]) -> None:
     meta = types.SimpleNamespace(episodes=[types.SimpleNamespace(index=i) for i in range(30)], root="data")
     assert parse_episodes(episode_ranges(episodes), meta) == sorted(episodes)
 
 
-def test_ranges_are_short():
+def test_ranges_are_short() -> None:
     assert episode_ranges([9, 0, 1, 2, 7, 8, 4]) == "0-2,4,7-9"
     assert episode_ranges([]) == ""
 
@@ -79,7 +79,7 @@ def test_ranges_are_short():
         ("a", "cannot be read"),
     ],
 )
-def test_wrong_lists(text: str, words: str):
+def test_wrong_lists(text: str, words: str) -> None:
     meta = types.SimpleNamespace(episodes=[types.SimpleNamespace(index=i) for i in range(6)], root="data")
     with pytest.raises(UsageError, match=words):
         parse_episodes(text, meta)
@@ -88,7 +88,7 @@ def test_wrong_lists(text: str, words: str):
 @pytest.mark.parametrize(
     ("known", "words"), [([0, 2, 5], "one of its 3 episodes, 0,2,5"), (range(0, 99, 2), "36,38,… up to 98")]
 )
-def test_known_episodes_are_listed(known, words: str):
+def test_known_episodes_are_listed(known, words: str) -> None:
     meta = types.SimpleNamespace(episodes=[types.SimpleNamespace(index=i) for i in known], root="data")
     with pytest.raises(UsageError) as caught:
         parse_episodes("3", meta)

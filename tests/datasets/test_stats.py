@@ -86,7 +86,7 @@ def test_pictures_of_another_recording_are_wrong(copy: Path, capsys: Any) -> Non
     code, document = run(capsys, str(copy), "--recompute")
     assert code == 1
     assert {(row["feature"], row["joint"]) for row in document["wrong"]} == {
-        ("observation.images.front", colour) for colour in ("red", "green", "blue")
+        ("observation.images.front", color) for color in ("red", "green", "blue")
     }
 
 

@@ -33,7 +33,7 @@ FINDINGS = [
 ]
 
 
-def grey(camera: str, episode: int, frame: int) -> int:
+def gray(camera: str, episode: int, frame: int) -> int:
     """A level that tells episode and frame apart; the cameras run in opposite directions."""
     step = frame if camera == "front" else LENGTHS[episode] - 1 - frame
     return 30 + 10 * step + 3 * episode
@@ -48,7 +48,7 @@ def make_page(root: Path, lengths: tuple[int, ...], codec: Any) -> Path:
         for episode, length in enumerate(lengths):
             for frame in range(length):
                 pictures = {
-                    f"observation.images.{name}": np.full((*size, 3), grey(name, episode, frame), dtype=np.uint8)
+                    f"observation.images.{name}": np.full((*size, 3), gray(name, episode, frame), dtype=np.uint8)
                     for name, size in cameras.items()
                 }
                 state = np.array([episode + frame / 10, -frame], dtype=np.float32)
@@ -100,7 +100,7 @@ def settled(page: Any) -> None:
 
 
 def shown(page: Any, camera: str, wanted: float) -> float:
-    """The grey that the camera's video shows: a seek ends before its frame is painted, so wait for `wanted` a while."""
+    """The gray that the camera's video shows: a seek ends before its frame is painted, so wait for `wanted` a while."""
     until = time.monotonic() + 20
     while True:
         picture = page.locator(f'video[data-camera="{camera}"]').screenshot()
@@ -119,7 +119,7 @@ def expect_frame(page: Any, episode: int, frame: int) -> None:
     first, at_rest = (np.isclose(times, (frame + share) / FPS, rtol=0, atol=1e-3) for share in (0.5, 0.4))
     assert (first | at_rest).all()
     for camera in ("front", "wrist"):
-        wanted = grey(camera, episode, frame)
+        wanted = gray(camera, episode, frame)
         assert shown(page, camera, wanted) == pytest.approx(wanted, abs=2.5)
     value = page.locator('.chart[data-joint="pan"] .value .state').text_content()
     assert float(value.removeprefix("state ")) == pytest.approx(episode + frame / 10, abs=1e-4)

@@ -63,7 +63,7 @@ def dataset(recording: Path) -> Dataset:
 @pytest.fixture
 def profile() -> RobotProfile:
     limits = {"pan": (-10.0, 10.0), "lift": None, "grip": (0.0, 1.0)}
-    units = {"pan": "rad", "lift": "deg", "grip": "normalised"}
+    units = {"pan": "rad", "lift": "deg", "grip": "normalized"}
     return RobotProfile(
         name="press",
         description="a test",

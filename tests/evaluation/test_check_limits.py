@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from smolpilot.evaluation.offline.summary import summarise
+from smolpilot.evaluation.offline.summary import summarize
 from smolpilot.evaluation.predictions import Scored
 
 FRAMES, H = 200, 4
@@ -36,7 +36,7 @@ def found(
         names, ["rad"] * width, limits or [None] * width, 10.0, 2,
         trained_span=None if trained is None else np.array(trained, dtype=np.float64),
     )  # fmt: skip
-    return list(summarise(scored)["warnings"])
+    return list(summarize(scored)["warnings"])
 
 
 def scaled(joint: int, factor: float, shift: float = 0.0) -> Any:

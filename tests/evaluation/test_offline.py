@@ -193,14 +193,14 @@ def test_non_finite_predictions_fail_the_verdict_and_still_give_json(dataset, ma
     assert json.loads(to_json(document))["by_step"]["mae"][0][0] is None
 
 
-def test_normalised_numbers_are_noticed(dataset, make_policy, facts) -> None:
+def test_normalized_numbers_are_noticed(dataset, make_policy, facts) -> None:
     document = evaluate(make_policy(lambda e, f: facts.future(e, f) / 50), dataset, latency=False).document
     assert any("scale looks wrong" in text for text in document["warnings"])
     assert document["joints"][1]["range"]["span_ratio"] == pytest.approx(1 / 50, rel=1e-3)
 
 
 def test_units_told_to_training_hold_for_its_own_dataset(dataset, make_policy, facts) -> None:
-    units = ["deg", "normalised", "deg"]  # the recording's order: lift, grip, pan; the profile has pan in rad
+    units = ["deg", "normalized", "deg"]  # the recording's order: lift, grip, pan; the profile has pan in rad
     policy = make_policy()
     policy.lineage["dataset_units"] = {"state": units, "action": units}
     moved = bind(policy, dataset.meta).action.forward(dataset.actions[3])
@@ -214,7 +214,7 @@ def test_units_can_be_told(dataset, make_policy, facts) -> None:
     told = bind(policy, dataset.meta, {"pan": "deg"}).action.forward(dataset.actions[3])
     np.testing.assert_allclose(told, facts.action(0, 3) * [np.pi / 180, 1, 1], rtol=1e-5)
     # What is told now holds, whatever training was told.
-    policy.lineage["dataset_units"] = {"state": ["deg", "normalised", "deg"], "action": ["deg", "normalised", "deg"]}
+    policy.lineage["dataset_units"] = {"state": ["deg", "normalized", "deg"], "action": ["deg", "normalized", "deg"]}
     plain = bind(policy, dataset.meta, {"pan": "rad"}).action.forward(dataset.actions[3])
     np.testing.assert_allclose(plain, facts.action(0, 3), rtol=1e-5)
     with pytest.raises(UsageError, match="names the joint 'pam'"):

@@ -14,7 +14,7 @@ from smolpilot.evaluation import evaluate, write_eval_report
 from smolpilot.evaluation.html_report import interval, number, percent
 from smolpilot.evaluation.metrics import chunk_targets
 from smolpilot.evaluation.offline.plots import panels
-from smolpilot.evaluation.offline.summary import summarise
+from smolpilot.evaluation.offline.summary import summarize
 from smolpilot.evaluation.predictions import Scored, trajectory, typical_episode
 
 EXTERNAL = re.compile(r"""(?:src|href|url\()\s*=?\s*["'(]?\s*(?:https?:)?//|@import|<link|<script""", re.IGNORECASE)
@@ -42,7 +42,7 @@ def make_scored(joints: int, *, every: int = 1, noise: float = 0.01) -> Scored:
 @pytest.mark.parametrize("joints", [1, 2, 7, 64])
 def test_panels_are_a_picture_for_any_robot(joints: int) -> None:
     scored = make_scored(joints, every=10)
-    document = summarise(scored)
+    document = summarize(scored)
     document["latency"] = {
         "warm_up": 3,
         "chunk": {"count": 3, "p50_ms": 2.0, "p95_ms": 3.0, "samples_ms": [1.0, 2.0, 3.0]},
@@ -75,7 +75,7 @@ def test_report_is_self_contained_and_names_every_joint(dataset, make_policy, fa
 
 def test_names_are_escaped(tmp_path) -> None:
     scored = make_scored(2, every=20)
-    document = summarise(scored) | {
+    document = summarize(scored) | {
         "latency": None, "bundle": {"path": "x"}, "dataset": {}, "settings": {}, "machine": {},
         "split": {"text": "all"},
     }  # fmt: skip

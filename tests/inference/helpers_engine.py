@@ -39,7 +39,7 @@ def make_model(config: PolicyConfig, seed: int = 0) -> SmolVLA:
     """Weights wide enough that a dropped path shows, norms away from one."""
     model = SmolVLA(config)
     generator = torch.Generator().manual_seed(seed)
-    model.initialise(generator)
+    model.initialize(generator)
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim > 1:

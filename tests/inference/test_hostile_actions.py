@@ -41,7 +41,7 @@ ENGINE_WAYS: dict[str, Callable[[Any, dict[str, Any]], object]] = {
     **WAYS,
     "guided": lambda engine, frame: engine.predict_chunk(frame, leftover=torch.zeros(5, 3), delay=1),
     "in_two_stages": lambda engine, frame: (engine.begin(frame), engine.finish(frame[STATE])),
-    "normalised": lambda engine, frame: engine.predict_normalised(engine.transforms.inputs([frame])),
+    "normalized": lambda engine, frame: engine.predict_normalized(engine.transforms.inputs([frame])),
 }
 
 
@@ -103,7 +103,7 @@ def test_noise_and_left_overs_are_looked_at(number: float, policy: Policy, tmp_p
         inputs = engine.transforms.inputs([frame])
         inputs.state[0, 0] = number
         with pytest.raises(TransformError, match="The state is not finite"):
-            engine.predict_normalised(inputs)
+            engine.predict_normalized(inputs)
         for steps in (0, 1_001, 10**9, True):
             with pytest.raises(UsageError, match="num_steps is"):
                 engine.predict_chunk(frame, num_steps=steps)

@@ -83,4 +83,4 @@ def test_the_network_alone_cannot_be_judged_without_the_state(changed: Policy, f
     engine = prepare(changed, mode="fast", device="cpu", cache_dir=tmp_path)
     inputs = changed.transforms.inputs([{k: v for k, v in frames[0].items() if k not in ("action", "action_is_pad")}])
     with pytest.raises(TransformError, match="'delta_actions' needs the state"):
-        engine.predict_normalised(inputs)
+        engine.predict_normalized(inputs)

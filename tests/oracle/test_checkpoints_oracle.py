@@ -96,7 +96,7 @@ CASES: dict[str, dict[str, Any]] = {
     "empty_camera": {"empty_cameras": 1},
     "special_tokens": {"add_image_special_tokens": True},
     "dims": {"state": 26, "action": 16},
-    "no_normalisation": {"normalization_mapping": {"VISUAL": "IDENTITY", "STATE": "IDENTITY", "ACTION": "IDENTITY"}},
+    "no_normalization": {"normalization_mapping": {"VISUAL": "IDENTITY", "STATE": "IDENTITY", "ACTION": "IDENTITY"}},
 }
 
 
@@ -110,7 +110,7 @@ def test_lerobots_checkpoint_here(case: str, vlm_folder: Path, tmp_path: Path) -
     ours = load_policy(folder, device="cpu")
     frame, noise = raw_frame(theirs.config), noise_for(ours)
     expected = lerobot_chunk(lerobot_loads(folder), frame, noise)
-    if case == "no_normalisation":
+    if case == "no_normalization":
         stats = {"action": {"std": torch.ones(6)}}
     assert_same(ours.predict_chunk(frame, noise), expected, stats)
     assert ours.report.missing == []
@@ -212,7 +212,7 @@ class TestOldLayouts:
             path.unlink()
         policy = load_policy(folder, device="cpu")
         assert_same(policy.predict_chunk(frame, noise), expected, stats)
-        assert len(policy.report.normalisation) == 6
+        assert len(policy.report.normalization) == 6
 
     @pytest.mark.parametrize("prefix", ["so100.buffer", "so100-red.buffer", "so100"])
     def test_other_keys(self, checkpoint: tuple[Path, Any], prefix: str) -> None:
@@ -231,14 +231,14 @@ class TestOldLayouts:
             save_file({**both, **{f"so101.buffer.{key}": value + 1 for key, value in entries.items()}}, path)
         with pytest.raises(CheckpointError, match="several statistics") as caught:
             load_policy(folder, device="cpu")
-        assert "--stats-from" in str(caught.value)
+        assert "--policy-stats-from" in str(caught.value)
         assert "so101.buffer.observation.state" in str(caught.value)
 
     def test_none_that_fit_are_an_error(self, checkpoint: tuple[Path, Any]) -> None:
         folder, _ = checkpoint
         for path in folder.glob("policy_*.safetensors"):
             save_file({key: torch.cat([value, value]) for key, value in load_file(path).items()}, path)
-        with pytest.raises(CheckpointError, match="--stats-from"):
+        with pytest.raises(CheckpointError, match="--policy-stats-from"):
             load_policy(folder, device="cpu")
 
 
@@ -269,7 +269,7 @@ def test_public_base_config_with_a_tiny_model(vlm_folder: Path, tmp_path: Path, 
     ours = load_policy(folder, device="cpu")
     frame = raw_frame(theirs.config)
     noise = noise_for(ours)
-    # LeRobot itself leaves these actions normalised; with the statistics under their proper name it agrees with us.
+    # LeRobot itself leaves these actions normalized; with the statistics under their proper name it agrees with us.
     rename_statistics(folder, lambda key: key.removeprefix("so100.buffer."))
     steps["steps"][3]["config"]["tokenizer_name"] = str(vlm_folder)
     steps["steps"][4]["config"]["device"] = "cpu"

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.oracle
 
 
 @pytest.fixture(autouse=True)
-def offline(monkeypatch, tmp_path):
+def offline(monkeypatch, tmp_path) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
 
@@ -65,7 +65,7 @@ def assert_same_tensors(ours: Path, theirs: Path, *, sampled: bool = False) -> i
 
 
 @pytest.mark.parametrize("dtype", ["video", "image"])
-def test_both_converters_give_the_same_tensors(tmp_path, dtype):
+def test_both_converters_give_the_same_tensors(tmp_path, dtype) -> None:
     """A recording of LeRobot's becomes v2.1 by ours, then v3.0 by theirs and by ours."""
     record_with_lerobot(tmp_path / "recorded", dtype=dtype)
     # Its converter cannot read two-dimensional columns (pandas refuses the extension type): see the next test.
@@ -81,14 +81,14 @@ def test_both_converters_give_the_same_tensors(tmp_path, dtype):
     assert compare(tmp_path / "v21", theirs).differences == []
 
 
-def test_every_kind_of_column_comes_back_as_it_was(tmp_path):
+def test_every_kind_of_column_comes_back_as_it_was(tmp_path) -> None:
     record_with_lerobot(tmp_path / "recorded", small_files=True)
     convert(tmp_path / "recorded", tmp_path / "v21", RewriteOptions(version="v2.1"))
     convert(tmp_path / "v21", tmp_path / "ours", RewriteOptions())
     assert assert_same_tensors(tmp_path / "ours", tmp_path / "recorded") == 46
 
 
-def test_a_recording_without_statistics_opens_in_lerobot(tmp_path):
+def test_a_recording_without_statistics_opens_in_lerobot(tmp_path) -> None:
     """v2.0 has statistics of the whole recording only: those of the episodes are computed."""
     record_with_ours(tmp_path / "recorded", "h264")
     convert(tmp_path / "recorded", tmp_path / "v20", RewriteOptions(version="v2.1"))
@@ -99,7 +99,7 @@ def test_a_recording_without_statistics_opens_in_lerobot(tmp_path):
     assert assert_same_tensors(tmp_path / "ours", tmp_path / "recorded", sampled=True) == 46
 
 
-def test_image_statistics_are_those_of_lerobot(tmp_path):
+def test_image_statistics_are_those_of_lerobot(tmp_path) -> None:
     record_with_lerobot(tmp_path / "recorded")
     convert(tmp_path / "recorded", tmp_path / "v21", RewriteOptions(version="v2.1"))
     (tmp_path / "v21" / "meta" / "episodes_stats.jsonl").unlink()
@@ -115,11 +115,11 @@ def test_image_statistics_are_those_of_lerobot(tmp_path):
 
 
 @pytest.mark.real
-def test_a_real_recording(real_data, tmp_path):
+def test_a_real_recording(real_data, tmp_path) -> None:
     source = real_data / "g1_bottle_v21"
     convert(source, tmp_path / "ours", RewriteOptions())
     theirs = convert_with_lerobot(Path(shutil.copytree(source, tmp_path / "theirs")))
-    # Theirs loses the licence.
+    # Theirs loses the license.
     assert [found.text for found in compare(tmp_path / "ours", theirs).differences] == [
         "LICENSE: only in the first recording"
     ]

@@ -1,7 +1,7 @@
 """Frame for frame and value for value against LeRobotDataset 0.6.1, on recordings of both writers.
 
 LeRobot decodes with its PyAV backend here; equality is exact (torch.equal). Its other backend, torchcodec, converts
-colours with its own code and may differ in the last bit.
+colors with its own code and may differ in the last bit.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ FEATURES = {
 
 
 @pytest.fixture(autouse=True)
-def offline(monkeypatch, tmp_path):
+def offline(monkeypatch, tmp_path) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
 
@@ -115,7 +115,7 @@ def assert_equal_to_lerobot(root: Path, episodes: list[int] | None = None) -> in
 
 
 @pytest.mark.parametrize("codec", ["av1 (their default)", "h264", "hevc"])
-def test_recordings_of_lerobot(tmp_path, codec):
+def test_recordings_of_lerobot(tmp_path, codec) -> None:
     from lerobot.configs import RGBEncoderConfig
 
     # LeRobot's PyAV backend cannot find the frames of its own hevc files when the groups are longer than two.
@@ -125,7 +125,7 @@ def test_recordings_of_lerobot(tmp_path, codec):
     assert open_dataset(tmp_path / "d").meta.cameras["side"].codec == codec.split()[0]
 
 
-def test_recordings_of_lerobot_in_many_files(tmp_path):
+def test_recordings_of_lerobot_in_many_files(tmp_path) -> None:
     record_with_lerobot(tmp_path / "d", small_files=True)
     assert len(list((tmp_path / "d" / "data").rglob("*.parquet"))) > 1
     assert len(list((tmp_path / "d" / "videos").rglob("*.mp4"))) > 2
@@ -133,19 +133,19 @@ def test_recordings_of_lerobot_in_many_files(tmp_path):
     assert assert_equal_to_lerobot(tmp_path / "d", episodes=[1, 3]) == 26
 
 
-def test_recordings_of_lerobot_with_pictures_in_tables(tmp_path):
+def test_recordings_of_lerobot_with_pictures_in_tables(tmp_path) -> None:
     record_with_lerobot(tmp_path / "d", dtype="image")
     assert assert_equal_to_lerobot(tmp_path / "d") == 46
 
 
 @pytest.mark.parametrize("codec", ["h264", "av1"])
-def test_our_recordings_open_in_lerobot(tmp_path, codec):
+def test_our_recordings_open_in_lerobot(tmp_path, codec) -> None:
     record_with_ours(tmp_path / "d", codec)
     assert assert_equal_to_lerobot(tmp_path / "d") == 46
     assert assert_equal_to_lerobot(tmp_path / "d", episodes=[0, 2]) == 20
 
 
-def test_meta_data_means_the_same_to_lerobot(tmp_path):
+def test_meta_data_means_the_same_to_lerobot(tmp_path) -> None:
     from lerobot.datasets.dataset_metadata import LeRobotDatasetMetadata
 
     record_with_ours(tmp_path / "d", "h264")
@@ -162,7 +162,7 @@ def test_meta_data_means_the_same_to_lerobot(tmp_path):
             np.testing.assert_array_equal(theirs.stats[name][key], value)
 
 
-def test_statistics_agree_with_lerobots(tmp_path):
+def test_statistics_agree_with_lerobots(tmp_path) -> None:
     """Equal up to float32 rounding in LeRobot's; its quantiles of short episodes are read from a histogram."""
     record_with_lerobot(tmp_path / "d")
     dataset = open_dataset(tmp_path / "d")
@@ -174,7 +174,7 @@ def test_statistics_agree_with_lerobots(tmp_path):
 
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("order", ["random", "local"])
-def test_a_loader_gives_lerobots_tensors(tmp_path, order, workers):
+def test_a_loader_gives_lerobots_tensors(tmp_path, order, workers) -> None:
     from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
     from smolpilot.datasets import Loader
@@ -192,7 +192,7 @@ def test_a_loader_gives_lerobots_tensors(tmp_path, order, workers):
     assert seen == 46
 
 
-def test_lerobot_can_train_on_our_recording_in_batches(tmp_path):
+def test_lerobot_can_train_on_our_recording_in_batches(tmp_path) -> None:
     from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
     record_with_ours(tmp_path / "d", "h264")

@@ -40,7 +40,7 @@ def our_model(theirs: Any, folder: Path, tmp_path: Path) -> SmolVLA:
 
 
 def make_batch(policy: Any, *, batch: int, mask_cameras: bool, seed: int = 1) -> dict[str, Tensor]:
-    """A normalised batch as LeRobot's pre-processor leaves it: instructions of different length, padded chunk ends."""
+    """A normalized batch as LeRobot's pre-processor leaves it: instructions of different length, padded chunk ends."""
     g = torch.Generator().manual_seed(seed)
     config = policy.config
     lengths = torch.tensor([9, 5, 12])[:batch]

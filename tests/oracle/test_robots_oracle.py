@@ -42,7 +42,7 @@ def test_arms_are_found_by_what_lerobot_records() -> None:
         assert profile.name == name
         # lerobot-record writes the arm's name; the type of its configuration was written before.
         units = {joint.unit for joint in profile.joints if joint.name not in profile.gripper}
-        assert units == ({"deg"} if degrees_by_default(config) else {"normalised"})
+        assert units == ({"deg"} if degrees_by_default(config) else {"normalized"})
     both = [f"{side}_{motor}.pos" for side in ("left", "right") for motor in motors(SOFollower)]
     assert chosen(BiSOFollower.name, both).name == "bi_so_follower"
 
@@ -56,7 +56,7 @@ def test_lekiwi_is_found_by_what_lerobot_records() -> None:
         assert profile.name == "lekiwi"
         assert [joint.name for joint in profile.joints] == [name.removesuffix(".pos") for name in names]
     assert degrees_by_default(LeKiwiConfig)
-    assert {joint.unit for joint in profile.joints if joint.name.startswith("arm_")} == {"deg", "normalised"}
+    assert {joint.unit for joint in profile.joints if joint.name.startswith("arm_")} == {"deg", "normalized"}
 
 
 def test_every_type_of_the_arms_configurations_is_known() -> None:

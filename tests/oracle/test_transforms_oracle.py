@@ -12,7 +12,7 @@ from torch import Tensor
 from smolpilot.smolvla.presets import preset
 from smolpilot.smolvla.transforms.byte_tokenizer import byte_level_folder
 from smolpilot.smolvla.transforms.images import letterbox
-from smolpilot.smolvla.transforms.normalize import Normaliser
+from smolpilot.smolvla.transforms.normalize import Normalizer
 from smolpilot.smolvla.transforms.tokenizer import PolicyTokenizer
 
 pytestmark = pytest.mark.oracle
@@ -54,7 +54,7 @@ def test_letterbox_rounding_is_lerobots_for_every_size() -> None:
 
 
 @pytest.mark.parametrize("mode", ["MEAN_STD", "MIN_MAX", "QUANTILES", "QUANTILE10", "IDENTITY"])
-def test_normalisation_is_lerobots(mode: str) -> None:
+def test_normalization_is_lerobots(mode: str) -> None:
     from lerobot.configs import FeatureType, NormalizationMode, PolicyFeature
     from lerobot.processor import NormalizerProcessorStep, UnnormalizerProcessorStep
 
@@ -71,7 +71,7 @@ def test_normalisation_is_lerobots(mode: str) -> None:
         "stats": {"action": stats},
     }
     values = torch.from_numpy(mean + rng.normal(size=(4, 50, dim)) * std).float()
-    ours = Normaliser("action", mode, {"action": stats}, dim)
+    ours = Normalizer("action", mode, {"action": stats}, dim)
     theirs = NormalizerProcessorStep(**options)._normalize_action(values, inverse=False)
     assert torch.equal(ours.forward(values), theirs)
     back = UnnormalizerProcessorStep(**options)._normalize_action(theirs, inverse=True)

@@ -27,7 +27,7 @@ def run(recording: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("real") / "run"
     args = ["train", "--dataset", str(recording), "--robot", "unitree_g1_inspire", "--preset", "tiny"]
     short = ["--steps", "60", "--batch-size", "16", "--episodes", "0-3", "--held-out", "0.25", "--eval-frames", "16"]
-    augment = ["--augment", "crop=0.9", "colour=0.9", "erase=0.3", "--chunk-size", "50"]
+    augment = ["--augment", "crop=0.9", "color=0.9", "erase=0.3", "--chunk-size", "50"]
     assert main([*args, "--from-scratch", "--out", str(out), *short, *augment, "--device", "cpu"]) == 0
     return out
 

@@ -100,7 +100,7 @@ def test_none_switches_profiles_off() -> None:
         ("Aloah", "aloha"),
     ],
 )
-def test_a_misspelt_robot_gets_the_nearest(name: str, meant: str) -> None:
+def test_a_misspelled_robot_gets_the_nearest(name: str, meant: str) -> None:
     with pytest.raises(ProfileError, match=f"Did you mean '{meant}"):
         choose(None, SO, robot=name)
 
@@ -113,7 +113,10 @@ def test_every_other_unit_is_a_shipped_profile_of_the_same_joints() -> None:
             assert [joint.name for joint in other.joints] == [joint.name for joint in profile.joints], name
 
 
-def test_units_may_be_spelt_the_american_way() -> None:
+def test_a_unit_in_its_british_spelling_of_before_is_read() -> None:
     joint = "{name: hand, unit: %s, position_limits: [0, 1], velocity_limit: 1}"
     text = f"name: a\ndescription: b\nrate: 10\njoints:\n- {joint}\n"
-    assert RobotProfile.from_yaml(text % "normalized") == RobotProfile.from_yaml(text % "normalised")
+    before, after = (RobotProfile.from_yaml(text % unit) for unit in ("normalised", "normalized"))
+    assert before == after
+    assert after.joints[0].unit == "normalized"
+    assert "unit: normalized" in before.to_yaml()

@@ -20,8 +20,8 @@ def joint(name: str, unit: Unit = "rad", *aliases: str) -> Joint:
     return Joint(name=name, unit=unit, position_limits=None, velocity_limit=None, aliases=list(aliases))
 
 
-JOINTS = [joint("a", "deg", "a.pos"), joint("b", "rad"), joint("c", "normalised", "grip")]
-SOURCE = JointLayout(("grip", "a.pos", "b"), ("normalised", "rad", "rad"))
+JOINTS = [joint("a", "deg", "a.pos"), joint("b", "rad"), joint("c", "normalized", "grip")]
+SOURCE = JointLayout(("grip", "a.pos", "b"), ("normalized", "rad", "rad"))
 
 
 def test_order_aliases_and_units_with_known_numbers() -> None:
@@ -107,8 +107,8 @@ def test_round_trip_for_any_order_and_units(case: tuple[list[int], int]) -> None
         (JointLayout(("a", "b", "gripp")), ["no joint 'gripp'", "Did you mean 'grip'?"]),
         (JointLayout(("a", "b")), ["lacks 1 of the profile's 3 joints: c", "dataset: a, b", "profile: a, b, c"]),
         (JointLayout(("a", "a.pos", "b")), ["'a' and 'a.pos'", "both joint 'a'"]),
-        (JointLayout(("a", "b", "c"), ("m", "rad", "normalised")), ["'a' is in 'm'", "'deg' in the profile"]),
-        (JointLayout(("a", "b", "c"), ("deg", "rad", "rad")), ["'c' is in 'rad'", "'normalised'"]),
+        (JointLayout(("a", "b", "c"), ("m", "rad", "normalized")), ["'a' is in 'm'", "'deg' in the profile"]),
+        (JointLayout(("a", "b", "c"), ("deg", "rad", "rad")), ["'c' is in 'rad'", "'normalized'"]),
         (JointLayout(("a", "b", "c", "e")), ["no joint 'e'"]),
     ],
 )

@@ -20,7 +20,7 @@ description: a test arm
 rate: 20
 joints:
   - {name: base, unit: rad, position_limits: [-1.5, 1.5], velocity_limit: 2, aliases: [base.pos]}
-  - {name: hand, unit: normalised, position_limits: [0, 1], velocity_limit: unknown}
+  - {name: hand, unit: normalized, position_limits: [0, 1], velocity_limit: unknown}
 gripper: [hand]
 cameras:
   - {name: front, width: 64, height: 48, role: front}

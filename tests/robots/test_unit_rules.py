@@ -115,7 +115,7 @@ SERVO = RobotProfile.load("so101_normalized").joints
 def test_the_range_of_a_servo_bus_on_degrees() -> None:
     ends = [(-100.0, 64.0), (-100.0, 100.0), (-80.0, 100.0), (3.0, 3.0), (-20.0, 30.0), (0.0, 100.0)]
     (found,) = find(SO101, ends, other_units="so101_normalized")
-    assert (found.severity, found.unit, found.fix) == ("error", "normalised", "--robot so101_normalized")
+    assert (found.severity, found.unit, found.fix) == ("error", "normalized", "--robot so101_normalized")
     once = [(-100.0, 64.0), *[(-50.0, 40.0)] * 4, (0.0, 100.0)]
     assert [f.severity for f in find(SO101, once)] == ["warning"]
     nearly = [(-99.7, 64.0), (-99.9, 98.9), (-80.0, 99.5), (3.0, 3.0), (-20.0, 30.0), (0.0, 100.0)]
@@ -139,7 +139,7 @@ def test_degrees_and_radians_on_the_range_of_a_servo_bus() -> None:
 
 METERS, MILLIMETERS = joint("slide", "m", -0.2, 0.5), joint("slide", "mm", -200, 500)
 WAYS: dict[str, Joint] = {
-    "fraction": joint("hand", "normalised", 0, 1), "percent": joint("hand", "normalised", 0, 100),
+    "fraction": joint("hand", "normalized", 0, 1), "percent": joint("hand", "normalized", 0, 100),
     "byte": joint("hand", "byte", 0, 255),
 }  # fmt: skip
 

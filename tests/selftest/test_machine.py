@@ -41,9 +41,9 @@ def test_a_broken_decoder_is_an_error_with_a_fix(monkeypatch: pytest.MonkeyPatch
     assert "uv pip install" in check.fix
 
 
-def test_wrong_colours_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_colors_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor_samples, "RED", (0, 255, 0))
-    assert "a colour is off" in doctor.check_codec("hevc").found
+    assert "a color is off" in doctor.check_codec("hevc").found
 
 
 def test_without_encoders_only_h264_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -147,7 +147,7 @@ class TestAdapt:
         np.testing.assert_array_equal(child.statistics["action"]["mean"], given[[2, 0, 1]])
 
     def test_parents_statistics_of_other_joints_are_refused(self, parent: Policy, wide: DatasetMeta) -> None:
-        with pytest.raises(TransformError, match="--stats dataset"):
+        with pytest.raises(TransformError, match="--norm-stats dataset"):
             adapt_policy(parent, meta=wide)
 
     def test_given_camera_map_keeps_the_parents_slots(self, parent: Policy, tmp_path: Path) -> None:
@@ -181,7 +181,7 @@ def test_widened_network_computes_the_same_on_the_old_joints() -> None:
     config = tiny_config(30, 32)
     wider = dataclasses.replace(config, max_state_dim=56, max_action_dim=40)
     old, new = SmolVLA(config), SmolVLA(wider)
-    old.initialise(torch.Generator().manual_seed(0))
+    old.initialize(torch.Generator().manual_seed(0))
     new.load_state_dict(widen_weights(old.state_dict(), config, wider))
     from .helpers_transforms import frame, statistics, transforms
 
@@ -196,7 +196,7 @@ def test_gradients_reach_the_added_columns() -> None:
     config = tiny_config(40, 40, max_state_dim=40, max_action_dim=40)
     narrow = dataclasses.replace(config, state_dim=32, action_dim=32, max_state_dim=32, max_action_dim=32)
     old = SmolVLA(narrow)
-    old.initialise(torch.Generator().manual_seed(0))
+    old.initialize(torch.Generator().manual_seed(0))
     new = SmolVLA(config)
     new.load_state_dict(widen_weights(old.state_dict(), narrow, config))
     from .helpers_transforms import frame, statistics, transforms

@@ -22,7 +22,7 @@ def tiny_config(**overrides: object) -> PolicyConfig:
 
 def make_model(config: PolicyConfig | None = None, seed: int = 0) -> SmolVLA:
     model = SmolVLA(config or tiny_config())
-    model.initialise(torch.Generator().manual_seed(seed))
+    model.initialize(torch.Generator().manual_seed(seed))
     # Fresh weights are small; wider ones make every input matter, so that a dropped path shows.
     for parameter in model.parameters():
         if parameter.ndim > 1:
@@ -126,7 +126,7 @@ def test_no_step_inside_the_episode_gives_zero_not_nan() -> None:
     assert model.loss(padded).item() == 0.0
 
 
-def test_same_noise_same_chunk_and_initialise_is_reproducible() -> None:
+def test_same_noise_same_chunk_and_initialize_is_reproducible() -> None:
     inputs = make_inputs()
     noise = noise_for(inputs)
     first, second, other = make_model(seed=1), make_model(seed=1), make_model(seed=2)

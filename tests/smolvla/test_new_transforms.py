@@ -42,7 +42,7 @@ class TestNumbers:
         lists, one = transforms(extra=[DeltaActions()]), frame(action=chunk())
         inputs = lists.inputs([one])
         assert inputs.actions is not None
-        assert torch.equal(lists.normalise(chunk()[4:], one["observation.state"]), inputs.actions[0, 4:])
+        assert torch.equal(lists.normalize(chunk()[4:], one["observation.state"]), inputs.actions[0, 4:])
         assert torch.equal(lists.state(one["observation.state"]), inputs.state)
 
     def test_it_works_in_the_policys_order_and_units_whatever_the_frames_have(self) -> None:
@@ -71,7 +71,7 @@ class TestNumbers:
         with pytest.raises(TransformError, match=r"'delta_actions' needs the state beside the actions"):
             lists.actions(torch.zeros(1, 12, 32))
         with pytest.raises(TransformError, match=r"'delta_actions' needs the state beside the actions"):
-            lists.normalise(chunk())
+            lists.normalize(chunk())
 
     def test_changed_numbers_without_statistics_are_refused_by_name(self) -> None:
         with pytest.raises(TransformError, match=r"'silent'[\s\S]*implement Silent.statistics"):
@@ -119,7 +119,7 @@ class TestPicturesAndTexts:
 def test_its_place_is_behind_the_joints_and_before_the_cameras() -> None:
     lists = transforms(extra=[DeltaActions(), UpsideDown("wrist")])
     assert [transform.name for transform in lists] == [
-        "joints", "delta_actions", "upside_down", "cameras", "normalise", "pad", "instruction",
+        "joints", "delta_actions", "upside_down", "cameras", "normalize", "pad", "instruction",
     ]  # fmt: skip
     assert not lists.per_row
     again = pickle.loads(pickle.dumps(lists))
@@ -132,7 +132,7 @@ def test_the_list_as_data() -> None:
     assert spec["upside_down"] == {"name": "upside_down", "slots": ["front"]}
     assert spec["cameras"] == {"name": "cameras", "slots": ["front", "wrist"], "image_size": 64}
     assert spec["pad"] == {"name": "pad", "max_state_dim": 32, "max_action_dim": 32}
-    assert spec["normalise"]["action"]["offset"] == pytest.approx(statistics()["action"]["mean"], rel=1e-6)
+    assert spec["normalize"]["action"]["offset"] == pytest.approx(statistics()["action"]["mean"], rel=1e-6)
     with pytest.raises(UsageError, match=r"'politely' cannot be exported[\s\S]*implement Politely.spec"):
         transforms(extra=[Politely()]).spec()
     # Frames of another layout are mapped first, which no reader of the data would do.

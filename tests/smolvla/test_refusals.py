@@ -56,7 +56,7 @@ def loaded(folder: Path) -> Any:
     return load_policy(folder, device="cpu", tokenizer_dir=folder / "vlm")
 
 
-def test_actions_normalised_one_way_and_back_another_are_refused(checkpoint: Path) -> None:
+def test_actions_normalized_one_way_and_back_another_are_refused(checkpoint: Path) -> None:
     """Such a policy would move the robot by something else than what it was trained to do."""
     assert loaded(checkpoint).report.kind
     edit(checkpoint / POST, "unnormalizer_processor", lambda config: config["norm_map"].update(ACTION="MIN_MAX"))
@@ -187,7 +187,7 @@ def test_every_tensor_is_made_on_the_device_of_the_inputs(special: bool) -> None
         add_image_special_tokens=special, fake_image_token_id=5, global_image_token_id=6,
     )  # fmt: skip
     model = SmolVLA(config)
-    model.initialise(torch.Generator().manual_seed(0))
+    model.initialize(torch.Generator().manual_seed(0))
     inputs = PolicyInputs(
         images=torch.rand(2, 2, 3, 64, 64),
         image_masks=torch.tensor([[True, True], [True, False]]),

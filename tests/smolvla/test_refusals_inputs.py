@@ -12,7 +12,7 @@ import torch
 from smolpilot.common.errors import SmolpilotError, TransformError, UsageError
 from smolpilot.datasets import open_dataset
 from smolpilot.smolvla import new_policy
-from smolpilot.smolvla.transforms.normalize import Normaliser
+from smolpilot.smolvla.transforms.normalize import Normalizer
 
 from .helpers_transforms import frame, statistics, tiny_config, transforms
 
@@ -23,7 +23,7 @@ from .helpers_transforms import frame, statistics, tiny_config, transforms
         (0.0, 1.0, None),
         (0.0, 1.0001, "divide it by 255"),
         (0.0, 255.0, "divide it by 255"),
-        (-0.0001, 1.0, "undo earlier normalisation"),
+        (-0.0001, 1.0, "undo earlier normalization"),
         (float("nan"), 1.0, "check the camera"),
     ],
 )
@@ -64,7 +64,7 @@ def test_frames_that_make_no_batch() -> None:
 
 
 @pytest.mark.parametrize("feature", ["STATE", "ACTION"])
-def test_a_normalisation_that_nobody_knows(feature: str) -> None:
+def test_a_normalization_that_nobody_knows(feature: str) -> None:
     modes = {"VISUAL": "IDENTITY", "STATE": "MEAN_STD", "ACTION": "MEAN_STD", feature: "MEAN_STDD"}
     with pytest.raises(SmolpilotError, match="'MEAN_STDD'"):
         transforms(tiny_config(normalization_mapping=modes))
@@ -74,12 +74,12 @@ def test_a_normalisation_that_nobody_knows(feature: str) -> None:
 def test_a_range_becomes_minus_one_to_one(mode: str, names: tuple[str, str]) -> None:
     """And of a joint that stands still at its place, -1."""
     low, high = np.array([2.0, -3.0, 0.5]), np.array([4.0, 3.0, 0.5])
-    normaliser = Normaliser("action", mode, {"action": dict(zip(names, (low, high), strict=True))}, 3)
+    normalizer = Normalizer("action", mode, {"action": dict(zip(names, (low, high), strict=True))}, 3)
     values = torch.tensor(np.stack([low, high, (low + high) / 2])).float()
-    there = normaliser.forward(values)
+    there = normalizer.forward(values)
     assert there[:, :2].tolist() == [[-1, -1], [1, 1], [0, 0]]
     assert there[:, 2].tolist() == [-1, -1, -1]
-    torch.testing.assert_close(normaliser.backward(there), values)
+    torch.testing.assert_close(normalizer.backward(there), values)
 
 
 @pytest.mark.parametrize("joints", [32, 33])

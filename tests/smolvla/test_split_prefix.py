@@ -29,7 +29,7 @@ def tiny(**overrides: object) -> PolicyConfig:
 
 def build(config: PolicyConfig) -> SmolVLA:
     model = SmolVLA(config)
-    model.initialise(torch.Generator().manual_seed(1))
+    model.initialize(torch.Generator().manual_seed(1))
     return model
 
 
@@ -60,15 +60,15 @@ def loss_at_once(model: SmolVLA, batch: PolicyInputs, noise: torch.Tensor, time:
 def test_loss_and_every_gradient_over_several_steps(overrides: dict[str, object]) -> None:
     config = tiny(**overrides)
     models = [build(config), build(config)]
-    optimisers = [torch.optim.AdamW([p for p in m.parameters() if p.requires_grad], lr=1e-3) for m in models]
+    optimizers = [torch.optim.AdamW([p for p in m.parameters() if p.requires_grad], lr=1e-3) for m in models]
     for step in range(3):
         batch = inputs(step)
         g = torch.Generator().manual_seed(step)
         noise, time = torch.randn(3, 12, 32, generator=g), torch.rand(3, generator=g)
         losses = [models[0].loss(batch, noise, time), loss_at_once(models[1], batch, noise, time)]
         torch.testing.assert_close(losses[0], losses[1], rtol=1e-6, atol=1e-6)
-        for loss, optimiser in zip(losses, optimisers, strict=True):
-            optimiser.zero_grad(set_to_none=True)
+        for loss, optimizer in zip(losses, optimizers, strict=True):
+            optimizer.zero_grad(set_to_none=True)
             loss.backward()
         named = dict(models[1].named_parameters())
         for name, parameter in models[0].named_parameters():
@@ -77,8 +77,8 @@ def test_loss_and_every_gradient_over_several_steps(overrides: dict[str, object]
             if parameter.grad is not None and other is not None:
                 scale = float(other.abs().max())
                 torch.testing.assert_close(parameter.grad, other, rtol=0, atol=2e-5 * scale + 1e-9, msg=name)
-        for optimiser in optimisers:
-            optimiser.step()
+        for optimizer in optimizers:
+            optimizer.step()
 
 
 def test_nothing_of_a_frozen_context_is_kept_for_the_gradient() -> None:

@@ -16,7 +16,7 @@ from smolpilot.common.errors import ProfileError, TransformError
 from smolpilot.robots import Joint, JointLayout, RobotProfile
 from smolpilot.smolvla.transforms.instruction import UntrainedInstructionWarning
 from smolpilot.smolvla.transforms.joints import FrameLayout, to_policy_order
-from smolpilot.smolvla.transforms.normalize import Normaliser
+from smolpilot.smolvla.transforms.normalize import Normalizer
 
 from .helpers_transforms import frame, statistics, tiny_config, transforms
 
@@ -39,7 +39,7 @@ class TestWayThere:
         assert inputs.tokens.dtype == torch.int64
         assert inputs.actions is None
 
-    def test_state_is_normalised_then_padded_with_zeros(self) -> None:
+    def test_state_is_normalized_then_padded_with_zeros(self) -> None:
         stats = statistics()
         one = frame()
         state = transforms(stats=stats).inputs([one]).state[0]
@@ -47,7 +47,7 @@ class TestWayThere:
         np.testing.assert_allclose(state[:3], expected, rtol=1e-5)
         assert torch.equal(state[3:], torch.zeros(29))
 
-    def test_targets_are_normalised_padded_and_come_back(self) -> None:
+    def test_targets_are_normalized_padded_and_come_back(self) -> None:
         chunk = np.random.default_rng(1).normal(size=(12, 3)).astype(np.float32)
         pad = torch.arange(12) > 8
         lists = transforms()
@@ -124,7 +124,7 @@ class TestWayThere:
     def test_describe_names_every_transform_in_order(self) -> None:
         text = transforms().describe()
         names = [transform.name for transform in transforms()]
-        assert names == ["joints", "cameras", "normalise", "pad", "instruction"]
+        assert names == ["joints", "cameras", "normalize", "pad", "instruction"]
         assert all(name in text for name in names)
 
 
@@ -174,7 +174,7 @@ class TestRefusals:
         ("picture", "words"),
         [
             (torch.rand(3, 8, 8) * 255, "divide it by 255"),
-            (torch.rand(3, 8, 8) * 2 - 1, "normalisation"),
+            (torch.rand(3, 8, 8) * 2 - 1, "normalization"),
             (torch.full((3, 8, 8), float("nan")), "nan"),
             (torch.rand(8, 8, 3), "permute"),
             (torch.randint(0, 255, (3, 8, 8), dtype=torch.uint8), r"\[h, w, 3\]"),
@@ -213,7 +213,7 @@ class TestRefusals:
     def test_missing_statistic(self, feature: str, statistic: str) -> None:
         stats = statistics()
         del stats[feature][statistic]
-        with pytest.raises(TransformError, match="--stats-from") as caught:
+        with pytest.raises(TransformError, match="--policy-stats-from") as caught:
             transforms(stats=stats)
         assert feature in str(caught.value)
         assert statistic in str(caught.value)
@@ -221,7 +221,7 @@ class TestRefusals:
     def test_statistics_under_another_name_do_not_pass_through(self) -> None:
         stats = statistics()
         stats["so100.buffer.action"] = stats.pop("action")
-        with pytest.raises(TransformError, match="--stats-from"):
+        with pytest.raises(TransformError, match="--policy-stats-from"):
             transforms(stats=stats)
 
     def test_statistics_of_another_size_or_not_finite(self) -> None:
@@ -266,7 +266,7 @@ class TestRefusals:
         with pytest.raises(TransformError, match=r"inputs\(\[frame\]\)"):
             transforms().inputs(frame())  # type: ignore[arg-type]
 
-    def test_image_normalisation_is_refused_by_name(self) -> None:
+    def test_image_normalization_is_refused_by_name(self) -> None:
         config = tiny_config(normalization_mapping={"VISUAL": "MEAN_STD", "STATE": "IDENTITY", "ACTION": "IDENTITY"})
         with pytest.raises(TransformError, match="MEAN_STD"):
             transforms(config)
@@ -317,12 +317,12 @@ def _feature(draw: st.DrawFn) -> tuple[dict[str, np.ndarray], np.ndarray]:
 
 @settings(max_examples=150, deadline=None)
 @given(data=_feature(), mode=MODES)
-def test_normalisation_round_trip(data: tuple[dict[str, np.ndarray], np.ndarray], mode: str) -> None:
+def test_normalization_round_trip(data: tuple[dict[str, np.ndarray], np.ndarray], mode: str) -> None:
     """Within 1e-5 of the scale of a joint: the largest of its value, mean, std and 1e-2."""
     stats, values = data
-    normaliser = Normaliser("action", mode, {"action": stats}, values.shape[-1])
-    there = normaliser.forward(torch.from_numpy(values).float())
-    back = normaliser.backward(there)
+    normalizer = Normalizer("action", mode, {"action": stats}, values.shape[-1])
+    there = normalizer.forward(torch.from_numpy(values).float())
+    back = normalizer.backward(there)
     scale = np.maximum.reduce(
         [np.abs(values).max(axis=0), np.abs(stats["mean"]), stats["std"], np.full(len(stats["std"]), 1e-2)]
     )
@@ -337,8 +337,8 @@ def test_constant_joint_returns_its_mean_whatever_the_network_says(
 ) -> None:
     stats, values = data
     constant = stats["std"] == 0
-    normaliser = Normaliser("action", mode, {"action": stats}, values.shape[-1])
-    back = normaliser.backward(torch.full((values.shape[-1],), output)).numpy()
+    normalizer = Normalizer("action", mode, {"action": stats}, values.shape[-1])
+    back = normalizer.backward(torch.full((values.shape[-1],), output)).numpy()
     np.testing.assert_allclose(back[constant], stats["mean"][constant], rtol=1e-6, atol=1e-6)
 
 

@@ -19,7 +19,7 @@ def ctrl_c() -> None:
 
 @pytest.fixture
 def interrupted_after(monkeypatch: pytest.MonkeyPatch) -> Callable[..., AbstractContextManager[None]]:
-    """Within `interrupted_after(step)`, Ctrl-C is pressed right after optimiser step number `step`; or `by` is done."""
+    """Within `interrupted_after(step)`, Ctrl-C is pressed right after optimizer step number `step`; or `by` is done."""
 
     @contextmanager
     def interrupted(step: int, by: Callable[[], object] = ctrl_c) -> Iterator[None]:

@@ -13,7 +13,7 @@ from smolpilot.smolvla.network.inputs import PolicyInputs
 from smolpilot.training.data.augment import Augmentation
 from smolpilot.training.data.sample_rng import Draws
 
-KINDS = ["colour", "crop", "blur", "erase"]
+KINDS = ["color", "crop", "blur", "erase"]
 
 
 def inputs(count: int = 6) -> PolicyInputs:
@@ -66,10 +66,10 @@ def test_a_picture_is_changed_the_same_way_in_any_share_of_the_batch() -> None:
 
 def test_the_probability_is_per_picture() -> None:
     before = inputs(400)
-    after = augment({"colour": 0.25}, seed=0)(before, step=0)
+    after = augment({"color": 0.25}, seed=0)(before, step=0)
     changed = (after.images != before.images).flatten(1).any(dim=1).float().mean()
     assert 0.17 < float(changed) < 0.33
-    assert augment({"colour": 0.0}, seed=0)(before, step=0) is before
+    assert augment({"color": 0.0}, seed=0)(before, step=0) is before
 
 
 def test_equal_pictures_are_changed_differently() -> None:
@@ -91,9 +91,14 @@ def test_a_crop_is_a_scaled_window_of_the_picture() -> None:
     assert slope.mean(dim=(1, 2, 3)).std() > 0.01
 
 
-def test_an_erased_rectangle_is_grey_and_of_the_stated_size() -> None:
+def test_an_erased_rectangle_is_gray_and_of_the_stated_size() -> None:
     before = dataclasses.replace(inputs(50), images=torch.ones(50, 2, 3, 64, 64))
     after = augment({"erase": 1.0}, seed=1)(before, step=0).images[:, 0, 0]
     assert set(after.unique().tolist()) == {0.0, 1.0}
     share = (after == 0).float().mean(dim=(1, 2))
     assert ((share > 0.012) & (share < 0.115)).all()
+
+
+def test_the_name_of_a_cache_keeps_the_first_spelling_of_color() -> None:
+    described = Augmentation({"color": 0.5, "crop": 0.1}, Draws(3)).describe()
+    assert described == "[('colour', 0.5), ('crop', 0.1)] seed 3"

@@ -27,7 +27,7 @@ def test_seeds_places_and_purposes_are_told_apart() -> None:
     assert len(everything.unique()) > 0.999 * len(everything)
 
 
-def test_neighbouring_places_are_independent_and_well_distributed() -> None:
+def test_neighboring_places_are_independent_and_well_distributed() -> None:
     noise = Draws(3).noise(np.arange(20_000), (4,)).double()
     assert noise.mean().abs() < 0.02
     assert (noise.std() - 1).abs() < 0.02

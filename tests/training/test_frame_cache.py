@@ -243,7 +243,7 @@ def test_coarser_numbers_are_smaller_and_their_error_is_measured(
 def test_each_view_is_another_picture_of_the_frame_and_the_same_in_every_run(
     policy: Policy, tiny_dataset: Path, tmp_path: Path
 ) -> None:
-    kinds = {"crop": 1.0, "colour": 1.0}
+    kinds = {"crop": 1.0, "color": 1.0}
     own, cache = batches(policy, tiny_dataset, "vision", tmp_path / "a", augment=kinds, views=3)
     _, again = batches(policy, tiny_dataset, "vision", tmp_path / "b", augment=kinds, views=3)
     assert cache is not None

@@ -70,7 +70,7 @@ def test_beyond_a_thousand_times_nothing_helps() -> None:
     check_drift(PARENT, numbers([0] * 3, [1, 999, 1]), PROFILE, [], stop=False)
     with pytest.raises(TrainingError, match=r"cannot scale this dataset: lift: deviation 1001\.0 times"):
         check_drift(PARENT, numbers([0] * 3, [1, 1001, 1]), PROFILE, [], stop=False)
-    # Only targets cannot be learnt; a state that far is an input like any other.
+    # Only targets cannot be learned; a state that far is an input like any other.
     state = {**numbers([0] * 3, [1, 1, 1]), STATE: numbers([0] * 3, [1, 1001, 1])[STATE]}
     check_drift(PARENT, state, PROFILE, [], stop=False)
 
@@ -162,7 +162,7 @@ def given(**changes: Any) -> TrainOptions:
         ({"lora": 8}, "--lora trains little beside frozen weights"),
         ({"augment": {"crop": 1.1}}, r"--augment crop=1\.1"),
         ({"augment": {"crop": -0.1}}, r"--augment crop=-0\.1"),
-        ({"augment": {"colour": 1.0, "crp": 0.5}}, "--augment names 'crp'"),
+        ({"augment": {"color": 1.0, "crp": 0.5}}, "--augment names 'crp'"),
         ({"augment": dict.fromkeys(AUGMENTATIONS, 1.0)}, None),
         ({"cache_views": 2}, "--cache-views 2, but no picture is changed"),
         ({"cache_views": 2, "augment": {"crop": 0.0}}, "--cache-views 2, but no picture is changed"),
@@ -173,9 +173,10 @@ def given(**changes: Any) -> TrainOptions:
         ({"policy": "p", "preset": None, "from_scratch": False, "freeze_vision": False, "train_expert_only": True},
          "--no-freeze-vision contradicts --train-expert-only"),
         ({"preset": "smolvla"}, "--preset smolvla needs a tokenizer"),
-        ({"stats": "parent"}, "--stats parent, --stats merged and --stats-from are for fine-tuning"),
-        ({"stats_from": "p"}, "--stats parent, --stats merged and --stats-from are for fine-tuning"),
-        ({"statistics": Path("s"), "stats_from": "p"}, "--statistics, --stats and --stats-from exclude each other"),
+        ({"norm_stats": "parent"}, "--norm-stats merged and --policy-stats-from are for fine-tuning"),
+        ({"policy_stats_from": "p"}, "--norm-stats merged and --policy-stats-from are for fine-tuning"),
+        ({"norm_stats_file": Path("s"), "policy_stats_from": "p"},
+         "--norm-stats-file excludes --norm-stats and --policy-stats-from"),
     ],
 )  # fmt: skip
 def test_options_from_both_sides(changes: dict[str, Any], message: str | None) -> None:

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from smolpilot.cli.main import main
-from smolpilot.cli.options import from_yaml, parse
+from smolpilot.cli.parsing.options import from_yaml, parse
 from smolpilot.common.errors import TrainingError, UsageError
+from smolpilot.common.option_types import AUTO
 from smolpilot.datasets import open_dataset
-from smolpilot.option_types import AUTO
 from smolpilot.smolvla import new_policy
 from smolpilot.training import TrainOptions
 from smolpilot.training.data.batches import Batches
@@ -94,7 +94,7 @@ def test_the_probe_leaves_weights_and_numbers_alone(tiny_dataset: Path, monkeypa
     assert all(torch.equal(value, before[name]) for name, value in policy.model.state_dict().items())
     assert all(p.grad is None for p in policy.model.parameters())
     assert torch.equal(torch.get_rng_state(), numbers)
-    # With room for the optimiser and little else, fewer go at once; without that room, none.
+    # With room for the optimizer and little else, fewer go at once; without that room, none.
     trained = sum(p.numel() for p in policy.model.parameters() if p.requires_grad)
     monkeypatch.setattr(memory, "_free", lambda device: trained * 4.0)
     with pytest.raises(TrainingError, match="Not even one sample"):

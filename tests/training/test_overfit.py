@@ -51,7 +51,7 @@ def bundle(good: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def words(dataset: Path, bundle: Path, *more: str) -> list[str]:
     base = ["train", "--overfit", "--dataset", str(dataset), "--policy", str(bundle), "--device", "cpu"]
-    return [*base, "--lr", "3e-3", "--batch-size", "16", "--stats", "dataset", *more]
+    return [*base, "--lr", "3e-3", "--batch-size", "16", "--norm-stats", "dataset", *more]
 
 
 def test_good_frames_pass(good: Path, bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -83,7 +83,7 @@ def test_actions_that_follow_from_nothing_are_data_trouble(
     assert "The same network learns made-up motion" in said
     assert "The data is the likely trouble" in said
     assert "have the same pictures and state but other actions" in said
-    assert "shows one colour only" in said
+    assert "shows one color only" in said
 
 
 def test_misuse(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

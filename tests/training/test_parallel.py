@@ -117,7 +117,7 @@ def steps(world: World, dataset: Path, micro_batch: int | None, count: int) -> d
     # a wrong sum and not that.
     options = TrainOptions(
         preset="tiny", steps=count, batch_size=7, micro_batch=micro_batch, chunk_size=H, clip=1e9, device="cpu",
-        augment={"crop": 0.5, "colour": 0.5}, lr=1e-5,
+        augment={"crop": 0.5, "color": 0.5}, lr=1e-5,
     )  # fmt: skip
     batches = Batches(data, policy.transforms, torch.device("cpu"), chunk_size=H)
     trainer = Trainer(resolve(options), policy, batches, None, "", world)

@@ -85,13 +85,13 @@ def test_float16_goes_on_where_it_was_with_its_scale(
 
 def test_gradients_that_always_overflow_stop_the_run() -> None:
     precision, weight = Precision("float16", CPU), torch.nn.Parameter(torch.ones(2))
-    optimiser = torch.optim.AdamW([weight], fused=True)
+    optimizer = torch.optim.AdamW([weight], fused=True)
     before = weight.detach().clone()
     for _ in range(60):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         precision.backward(weight.sum() * float("inf"))
-        precision.clip(optimiser, [weight], 1.0)
-        precision.step(optimiser)
+        precision.clip(optimizer, [weight], 1.0)
+        precision.step(optimizer)
     assert torch.equal(weight, before)
     with pytest.raises(TrainingError, match="overflow float16 at every step"):
         precision.refuse_collapse(60)

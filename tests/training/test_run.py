@@ -40,7 +40,7 @@ def options(dataset: Path, out: Path, **changes: Any) -> TrainOptions:
     base = TrainOptions(
         dataset=dataset, out=out, preset="tiny", from_scratch=True, steps=6, batch_size=4, chunk_size=5,
         n_action_steps=5, log_every=2, eval_every=3, save_every=3, eval_frames=6, device="cpu",
-        augment={"crop": 0.5, "colour": 0.5},
+        augment={"crop": 0.5, "color": 0.5},
     )  # fmt: skip
     return dataclasses.replace(base, **changes)
 

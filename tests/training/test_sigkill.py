@@ -112,7 +112,7 @@ def words(dataset: Path, out: Path) -> list[str]:
             "5",
         ),
         *("--log-every", "1", "--eval-every", "3", "--save-every", "2", "--eval-frames", "6", "--device", "cpu"),
-        *("--ema", "0.9", "--patience", "9", "--keep", "3", "--augment", "crop=0.5", "colour=0.5"),
+        *("--ema", "0.9", "--patience", "9", "--keep", "3", "--augment", "crop=0.5", "color=0.5"),
     ]
 
 

@@ -84,7 +84,7 @@ class Pair:
 
 
 RADIANS = ("rad", 1.0, ("normalized", 1.0), ("m", 1.0))
-DEGREES = ("deg", TURN, ("normalised", 100.0), ("mm", 1000.0))
+DEGREES = ("deg", TURN, ("normalized", 100.0), ("mm", 1000.0))
 PAIRS = {
     "deg-on-rad": Pair(RADIANS, (TURN, 1, 1), "axis", "degrees, not rad", "--units all=deg"),
     "rad-on-deg": Pair(DEGREES, (1 / TURN, 1, 1), "axis", "radians, not deg", "--units all=rad"),
@@ -126,7 +126,7 @@ def verdicts(data: Path, robot: str, folder: Path, capsys: pytest.CaptureFixture
 
 def _train_verdict(words: list[str]) -> str:
     """The errors that stop `train`, by the functions that it calls before the first step."""
-    from smolpilot.cli.options import parse_with_config
+    from smolpilot.cli.parsing.options import parse_with_config
     from smolpilot.compatibility.preflight import preflight_training
     from smolpilot.training.run.setup import prepare
     from smolpilot.training.train_options import TrainOptions
@@ -200,7 +200,7 @@ def test_the_range_of_a_servo_bus_is_recognized_and_said(tmp_path: Path, capsys:
     joints = RobotProfile.load("so101_normalized").joints
     data = record(tmp_path / "data", joints, robot_type="so101_follower", suffix=".pos", servo=True)
     for verb in ("info", "stats", "view", "check"):
-        expected = ("so101_normalized", "" if verb == "check" else "normalised")
+        expected = ("so101_normalized", "" if verb == "check" else "normalized")
         assert robot_in(data, verb, tmp_path, capsys) == expected
     assert main(["preflight", "--dataset", str(data)]) == 0
     said = " ".join(capsys.readouterr().out.split())

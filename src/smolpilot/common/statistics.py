@@ -1,4 +1,4 @@
-"""Statistics of features: the numbers that normalise states and actions, and how they are merged and saved."""
+"""Statistics of features: the numbers that normalize states and actions, and how they are merged and saved."""
 
 from __future__ import annotations
 

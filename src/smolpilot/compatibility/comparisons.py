@@ -38,7 +38,7 @@ def number_lines(dataset: Dataset, stored: Statistics, computed: Statistics, ver
 
 
 def stored_lines(dataset: Dataset, stored: Statistics, computed: Statistics, verb: Verb) -> Iterator[Line]:
-    """Whether the stored statistics of state and action are those of the frames; what is normalised by never is stored.
+    """Whether the stored statistics of state and action are those of the frames; what is normalized by never is stored.
 
     An error before training, although the computed ones are used: every other tool reads the file. `eval` reads
     neither, so a warning there.

@@ -1,4 +1,4 @@
-"""Files beside the recorded ones: card, licence, notes. Which of them copies take along, under which name, and which
+"""Files beside the recorded ones: card, license, notes. Which of them copies take along, under which name, and which
 they leave out."""
 
 from __future__ import annotations

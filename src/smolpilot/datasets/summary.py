@@ -26,7 +26,7 @@ from .read.tables import Tables, load_tables
 
 
 @working("opening the dataset")
-def summarise(path: str | Path, robot: str | None = None) -> dict[str, Any]:
+def summarize(path: str | Path, robot: str | None = None) -> dict[str, Any]:
     """Facts of a dataset, ready for JSON.
 
     LeRobot's format states no units: `units` of state and action are those of the robot's profile, null where it is

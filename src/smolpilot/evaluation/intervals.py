@@ -17,10 +17,10 @@ def wilson(successes: int, trials: int, z: float = Z_95) -> tuple[float, float]:
     if trials == 0:
         return 0.0, 1.0
     share = successes / trials
-    centre = share + z * z / (2 * trials)
+    center = share + z * z / (2 * trials)
     spread = z * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
     scale = 1 + z * z / trials
     # At 0 and n of n one end is exactly the bound; rounding must not push it off.
-    low = 0.0 if successes == 0 else max(0.0, (centre - spread) / scale)
-    high = 1.0 if successes == trials else min(1.0, (centre + spread) / scale)
+    low = 0.0 if successes == 0 else max(0.0, (center - spread) / scale)
+    high = 1.0 if successes == trials else min(1.0, (center + spread) / scale)
     return low, high

@@ -102,7 +102,7 @@ def chunk_errors(predicted: AnyFloats, target: AnyFloats, is_pad: Bools | None =
 
 
 def motion(chunks: AnyFloats, is_pad: Bools | None, fps: float) -> Motion:
-    """Speed, acceleration and jerk inside chunks [N, H, A]: finite differences over neighbouring in-episode steps."""
+    """Speed, acceleration and jerk inside chunks [N, H, A]: finite differences over neighboring in-episode steps."""
     values = np.asarray(chunks, np.float64)
     inside = _inside(values, values, is_pad)[:, :, None] & np.isfinite(values)
     return Motion(*(_mean_difference(values, inside, order, fps) for order in (1, 2, 3)))

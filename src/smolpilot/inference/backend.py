@@ -2,7 +2,7 @@
 
     images ─ vision ─► image tokens ─┐
     instruction ─────────────────────┴─ context ─► keys and values ─┐
-    state, noise, left-over of the last chunk ──────────────────────┴─ denoise ─► normalised chunk
+    state, noise, left-over of the last chunk ──────────────────────┴─ denoise ─► normalized chunk
 
 The split is where the newest input comes in last: pictures and instruction are worked on before the joint state is
 read, a camera that did not change is not encoded again, and one context serves several states.
@@ -31,7 +31,7 @@ Mode = Literal["exact", "fast", "int8"]
 class Guidance:
     """Real-time chunking: what the chunk is pulled towards, and how much. See `inference.guidance`.
 
-    target float32 [B, H, A]: the left-over of the last chunk, normalised, padded with zeros in both directions.
+    target float32 [B, H, A]: the left-over of the last chunk, normalized, padded with zeros in both directions.
     weights float32 [H]: 1 where the left-over is certain to be executed, falling to 0 where the chunk is free.
     gains float32 [steps]: the guidance weight of each denoising step.
     A step's velocity v at time t becomes v - gain * weights * (target - (x - t * v)).
@@ -71,9 +71,9 @@ class Backend(Protocol):
         ...
 
     def denoise(self, context: Any, state: Tensor, noise: Tensor, steps: int, guidance: Guidance | None) -> Tensor:
-        """Normalised chunks, float32 [B, H, A], by `steps` Euler steps from `noise` [B, H, A].
+        """Normalized chunks, float32 [B, H, A], by `steps` Euler steps from `noise` [B, H, A].
 
-        state [B, max_state_dim] is normalised and padded; it enters here. The same context may be used again.
+        state [B, max_state_dim] is normalized and padded; it enters here. The same context may be used again.
         """
         ...
 

@@ -229,7 +229,7 @@ class Engine:
         """One chunk for each frame, float32 [B, H, A] on the CPU; noise [B, H, max_action_dim], or a seed for each."""
         return self._several(frames, noise, seeds, num_steps)
 
-    def predict_normalised(
+    def predict_normalized(
         self,
         inputs: PolicyInputs,
         noise: Noise | None = None,
@@ -237,7 +237,7 @@ class Engine:
         num_steps: int | None = None,
         guidance: Guidance | None = None,
     ) -> Tensor:
-        """The network alone, for callers with transforms of their own: float32 [B, H, max_action_dim], normalised."""
+        """The network alone, for callers with transforms of their own: float32 [B, H, max_action_dim], normalized."""
         steps = self._steps(num_steps)
         with self._lock:
             self._running()
@@ -356,7 +356,7 @@ class Engine:
 
     @property
     def transforms(self) -> Transforms:
-        """The transform list, for callers that run `predict_normalised` on inputs of their own."""
+        """The transform list, for callers that run `predict_normalized` on inputs of their own."""
         return self._shell.transforms
 
     @property
@@ -567,7 +567,7 @@ class Engine:
         if previous is None:
             return None
         return make_guidance(
-            self.transforms.normalise(previous.actions, state)[None],
+            self.transforms.normalize(previous.actions, state)[None],
             chunk_size=self.settings.config.chunk_size,
             action_dim=self.settings.config.max_action_dim,
             steps=steps,

@@ -37,7 +37,7 @@ def make_guidance(
     schedule: Schedule = "linear",
     max_gain: float = MAX_GAIN,
 ) -> Guidance:
-    """The guidance of a chunk by the normalised left-over [B, L, <= action_dim] of the last one.
+    """The guidance of a chunk by the normalized left-over [B, L, <= action_dim] of the last one.
 
     delay: steps of the left-over that will have been executed when the new chunk starts to act; they count in full.
     horizon: how far the pull reaches, at most (and by default) L. UsageError for numbers that make no sense.

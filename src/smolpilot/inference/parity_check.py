@@ -30,7 +30,7 @@ from smolpilot.version import __version__
 
 FORMAT = 1
 # The largest difference of a chunk that is let pass, in the network's own scale: standard deviations of each joint's
-# recorded actions where the policy normalises by them. `exact` must be equal in every bit.
+# recorded actions where the policy normalizes by them. `exact` must be equal in every bit.
 LIMITS = {"exact": 0.0, "float32": 1e-3, "bfloat16": 0.1, "float16": 0.1, "int8": 0.3}
 _PACKAGES = ("torch", "numpy", "openvino", "onnxruntime")
 
@@ -78,7 +78,7 @@ class Verdict:
 def compare(
     ours: Tensor, plain: Tensor, units: tuple[Tensor, Tensor], joints: Mapping[str, str], limit: float
 ) -> Verdict:
-    """The verdict on normalised chunks [F, H, A] of both, and the same chunks in robot units; joints: name -> unit."""
+    """The verdict on normalized chunks [F, H, A] of both, and the same chunks in robot units; joints: name -> unit."""
     width = units[0].shape[-1]
     apart = (ours[..., :width].float().cpu() - plain[..., :width].float().cpu()).abs()
     # An engine that gives NaN where the plain network does not must never pass.

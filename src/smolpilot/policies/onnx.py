@@ -31,6 +31,7 @@ from smolpilot.contracts.policy import (
     PolicySpec,
 )
 from smolpilot.robots import RobotProfile, list_profiles
+from smolpilot.robots.units import SPELLINGS
 
 from .checked_observations import (
     check_cameras,
@@ -230,7 +231,7 @@ def _spec(facts: Mapping[str, Any], folder: Path, options: PolicyOptions, embodi
         cameras=tuple(camera for camera, slot in pairing.map.items() if slot is not None),
         profile=profile,
         action_names=tuple(action),
-        action_units=tuple(facts["action"]["units"]),
+        action_units=tuple(SPELLINGS.get(unit, unit) for unit in facts["action"]["units"]),
         instructions=tuple(facts["instructions"]),
         rate=facts["rate"],
         capabilities=frozenset({RANDOM, TOKENS}),

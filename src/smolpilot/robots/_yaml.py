@@ -49,7 +49,7 @@ def find_problem(
     model: type[pydantic.BaseModel], error: pydantic.ValidationError, where: str, lines: dict[Location, int]
 ) -> ProfileError:
     """The first of pydantic's errors as a person reads it: file:line, key, found, expected, nearest known key."""
-    # A misspelt key is both unknown and missing: the unknown one tells more.
+    # A misspelled key is both unknown and missing: the unknown one tells more.
     problem = min(error.errors(), key=lambda item: item["type"] != "extra_forbidden")
     path: Location = tuple(problem["loc"])
     if path[-1:] and isinstance(path[-1], int) and "position_limits" in path:

@@ -119,9 +119,9 @@ def check_units(units: Mapping[str, str], names: Sequence[str], profile: RobotPr
             raise UsageError(f"--units gives '{name}' the unit '{unit}'.", fix=did_you_mean(unit, possible))
     if _ALL in units:
         every = SPELLINGS.get(units[_ALL], units[_ALL])
-        if every == "normalised" and any(kind_of(joint.unit) == "angle" for joint in profile.joints):
+        if every == "normalized" and any(kind_of(joint.unit) == "angle" for joint in profile.joints):
             raise UsageError(
-                "--units all=normalised: no factor turns the servos' own -100..100 into angles, since it depends on "
+                "--units all=normalized: no factor turns the servos' own -100..100 into angles, since it depends on "
                 "each arm's calibration.",
                 fix=f"--robot {profile.other_units}" if profile.other_units else "a profile in the recording's units",
             )

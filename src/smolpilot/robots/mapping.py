@@ -13,7 +13,7 @@ import numpy.typing as npt
 from smolpilot.common.errors import ProfileError, did_you_mean
 
 from .profile import Joint, spellings
-from .units import Unit, factor
+from .units import SPELLINGS, Unit, factor
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,8 @@ class JointLayout:
     units: tuple[Unit, ...] | None = None
 
     def __post_init__(self) -> None:
+        if self.units is not None:  # lineages and exports of before have a unit in its British spelling
+            object.__setattr__(self, "units", tuple(SPELLINGS.get(unit, unit) for unit in self.units))
         if self.units is not None and len(self.units) != len(self.names):
             raise ProfileError(f"A joint layout has {len(self.names)} names and {len(self.units)} units.")
         duplicates = sorted({name for name in self.names if self.names.count(name) > 1})

@@ -29,7 +29,7 @@ type Which = npt.NDArray[np.bool_]
 class UnitFinding:
     """Joints whose numbers are not in the profile's unit, or may not be.
 
-    `unit` is the unit that explains them (`normalised`: the -100..100 of a servo bus), None where none does. `fix`
+    `unit` is the unit that explains them (`normalized`: the -100..100 of a servo bus), None where none does. `fix`
     holds the options that make it right. `joints` are the profile's names: nothing else about their limits means
     anything while this stands. `sure` is about the numbers; an error also needs a profile that is the right one.
     """
@@ -168,7 +168,7 @@ def _angles_in_radians(group: Group, commanded: bool) -> list[Doubt]:
     every = 2 * shown.sum() >= moving.sum()
     scope = np.ones_like(shown) if every else shown
     if (touching := _touching(group)).sum() >= 2:
-        return [Doubt(touching, scope, "normalised", sure=True)]
+        return [Doubt(touching, scope, "normalized", sure=True)]
     explained = bool((impossible & (group.size / _TURN <= limit)).any())
     return [Doubt(shown if explained else impossible, scope, "deg" if explained else None, sure=True)]
 
@@ -181,10 +181,10 @@ def _angles_in_degrees(group: Group, commanded: bool) -> list[Doubt]:
         return [Doubt(impossible, impossible, None, sure=True)]
     touching = _touching(group)
     if touching.any():
-        return [Doubt(touching, np.ones_like(touching), "normalised", sure=bool(touching.sum() >= 2))]
+        return [Doubt(touching, np.ones_like(touching), "normalized", sure=bool(touching.sum() >= 2))]
     near = _touching(group, within=2.0)
     if near.sum() >= 2:
-        return [Doubt(near, np.ones_like(near), "normalised", sure=False)]
+        return [Doubt(near, np.ones_like(near), "normalized", sure=False)]
     return _small(group, _TURN, "rad", below=2 * math.pi)
 
 
@@ -292,7 +292,7 @@ _WORDS = {
     "rad": "radians",
     "m": "meters",
     "mm": "millimeters",
-    "normalised": "the -100..100 of a servo bus",
+    "normalized": "the -100..100 of a servo bus",
     "fraction": "a scale of 0..1",
     "percent": "a scale of 0..100",
     "byte": "a scale of 0..255",
@@ -324,7 +324,7 @@ def _fix(group: Group, doubt: Doubt, other_units: str | None, *, first: bool) ->
     another = f"--robot {other_units}" if other_units else "a copy of the profile in the recording's unit, with --robot"
     if unit is None:
         return "compare with the robot's own software; `smolpilot dataset check` lists the frames of outliers"
-    if unit == "normalised":
+    if unit == "normalized":
         return another
     servo = [joint for joint in group.joints if full_scale(joint) is not None and not _is_way(joint)]
     if servo and unit in ("deg", "rad"):

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from .profile import Joint
 
-Unit = Literal["rad", "deg", "m", "mm", "normalised", "fraction", "percent", "byte", "px", "unknown"]
+Unit = Literal["rad", "deg", "m", "mm", "normalized", "fraction", "percent", "byte", "px", "unknown"]
 
 # Other spellings that are accepted wherever a unit is read.
-SPELLINGS = {"normalized": "normalised"}
+SPELLINGS = {"normalised": "normalized"}
 
-# What a device's own scale ends at. `normalised` says it by its limits: [0, 100], [0, 1], [-100, 100], ...
+# What a device's own scale ends at. `normalized` says it by its limits: [0, 100], [0, 1], [-100, 100], ...
 SCALES: dict[str, float] = {"fraction": 1.0, "percent": 100.0, "byte": 255.0}
 
 _FACTORS = {
@@ -22,7 +22,7 @@ _FACTORS = {
     ("m", "mm"): 1000.0,
     ("mm", "m"): 0.001,
 }
-_KINDS = {"rad": "angle", "deg": "angle", "m": "length", "mm": "length", "normalised": "scale"} | dict.fromkeys(
+_KINDS = {"rad": "angle", "deg": "angle", "m": "length", "mm": "length", "normalized": "scale"} | dict.fromkeys(
     SCALES, "scale"
 )
 
@@ -36,7 +36,7 @@ def full_scale(joint: Joint) -> float | None:
     """The end of a joint's own scale: 1, 100 or 255; None where neither its unit nor its limits say one."""
     if joint.unit in SCALES:
         return SCALES[joint.unit]
-    if joint.unit != "normalised" or joint.position_limits is None:
+    if joint.unit != "normalized" or joint.position_limits is None:
         return None
     low, high = joint.position_limits
     return high if high in SCALES.values() and low in (0.0, -high) else None
@@ -45,13 +45,13 @@ def full_scale(joint: Joint) -> float | None:
 def factor(unit: str, joint: Joint) -> float | None:
     """What turns a value in `unit` into the joint's own unit; None where no factor does.
 
-    Degrees into the normalised -100..100 of a servo bus have none: that scale depends on each arm's calibration.
+    Degrees into the normalized -100..100 of a servo bus have none: that scale depends on each arm's calibration.
     """
     if unit == joint.unit or "unknown" in (unit, joint.unit):
         return 1.0
     if unit in SCALES:
         end = full_scale(joint)
         return None if end is None else end / SCALES[unit]
-    if unit == "normalised" and joint.unit in SCALES:
+    if unit == "normalized" and joint.unit in SCALES:
         return 1.0  # the device's own scale, whatever it is called
     return _FACTORS.get((unit, joint.unit))

@@ -22,7 +22,7 @@ from . import codec_samples as doctor_samples
 
 Verdict = Literal["ok", "warning", "error"]
 GIGABYTE = 1e9
-LOW_DISK, NO_DISK = 10 * GIGABYTE, 1 * GIGABYTE  # a checkpoint of the full model with optimiser is about 2.6 GB
+LOW_DISK, NO_DISK = 10 * GIGABYTE, 1 * GIGABYTE  # a checkpoint of the full model with optimizer is about 2.6 GB
 LOW_MEMORY = 4 * GIGABYTE
 # The names of the encoders that a dataset may be written with, best first.
 ENCODERS = {"h264": ("libx264", "libopenh264"), "hevc": ("libx265",), "av1": ("libsvtav1", "libaom-av1")}
@@ -167,7 +167,7 @@ def _memory() -> list[Check]:
 
 
 def check_codec(codec: str) -> Check:
-    """Decode a shipped frame of `codec`, compare its colours, then encode and decode one where an encoder exists."""
+    """Decode a shipped frame of `codec`, compare its colors, then encode and decode one where an encoder exists."""
     name = f"video {codec}"
     try:
         decoder = _decode(doctor_samples.sample(codec))
@@ -207,10 +207,10 @@ def _decode(data: bytes) -> str:
     size = doctor_samples.SIZE
     if frame.shape != (size, size, 3):
         raise ValueError(f"the frame has shape {frame.shape}")
-    for x, colour in ((size // 4, doctor_samples.RED), (3 * size // 4, doctor_samples.BLUE)):
-        difference = int(np.abs(frame[size // 2, x] - colour).max())
+    for x, color in ((size // 4, doctor_samples.RED), (3 * size // 4, doctor_samples.BLUE)):
+        difference = int(np.abs(frame[size // 2, x] - color).max())
         if difference > 20:
-            raise ValueError(f"a colour is off by {difference} of 255")
+            raise ValueError(f"a color is off by {difference} of 255")
     return str(decoder)
 
 
@@ -275,7 +275,7 @@ def _disk() -> list[Check]:
         if not os.access(place, os.W_OK):
             checks.append(Check(name, "warning", f"{found}, not writable", "give --out a folder you may write to"))
         elif free < LOW_DISK:
-            fix = "free some space: a checkpoint of the full model with its optimiser takes about 2.6 GB"
+            fix = "free some space: a checkpoint of the full model with its optimizer takes about 2.6 GB"
             checks.append(Check(name, "error" if free < NO_DISK else "warning", found, fix))
         else:
             checks.append(Check(name, "ok", found))

@@ -18,12 +18,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from smolpilot.common.option_types import AUTO
 from smolpilot.compatibility.preflight import preflight_training
 from smolpilot.evaluation.metrics import chunk_errors
-from smolpilot.option_types import AUTO
 from smolpilot.smolvla import PolicyInputs
 from smolpilot.training.data.batches import Batches
-from smolpilot.training.optimization.optimizer import build_optimiser, set_rate
+from smolpilot.training.optimization.optimizer import build_optimizer, set_rate
 from smolpilot.training.optimization.precision import Precision
 from smolpilot.training.run.progress import track
 from smolpilot.training.run.setup import Prepared, prepare
@@ -33,10 +33,10 @@ from smolpilot.training.train_options import TrainOptions, check, resolve
 FRAMES = 8
 STEPS = 400
 PASSED = 0.25  # of the error of a policy that answers every frame with the mean action
-LEARNT = 0.5  # the same for made-up motion: enough to tell a network that learns from one that does not
+LEARNED = 0.5  # the same for made-up motion: enough to tell a network that learns from one that does not
 _LOOK_EVERY = 25
 _WARM_UP = 20
-_STILL = 1e-3  # standard deviations of the action: a joint that moves less cannot show that anything is learnt
+_STILL = 1e-3  # standard deviations of the action: a joint that moves less cannot show that anything is learned
 _SAME, _OTHER = 0.02, 0.3  # inputs this near (of their range), actions this far (in standard deviations)
 _BLANK = 2 / 255
 _HUGE = 30.0  # standard deviations
@@ -79,7 +79,7 @@ class OverfitResult:
         trouble = {"data": "The data is the likely trouble", "model": "The model or its settings are the trouble"}
         why = f"failed: after {self.steps} steps on {what} the error is {share}."
         if self.control is not None:
-            learns = "learns" if self.control <= LEARNT else "does not learn"
+            learns = "learns" if self.control <= LEARNED else "does not learn"
             why += f" The same network {learns} made-up motion over the same pictures ({self.control:.0%})."
         return [*text, why, f"{trouble[self.cause]}: {self.advice}", *(f"found: {line}" for line in self.findings)]
 
@@ -129,14 +129,14 @@ class _Test:
             return result
         self.policy.model.load_state_dict(start)
         made_up = _made_up(self.inputs, self.policy.config.action_dim)
-        _, predicted = self._train(made_up, "the same with made-up motion", enough=LEARNT / 2)
+        _, predicted = self._train(made_up, "the same with made-up motion", enough=LEARNED / 2)
         result.control = _share(predicted, made_up, self.policy.config.action_dim)
-        result.cause = "data" if result.control <= LEARNT else "model"
+        result.cause = "data" if result.control <= LEARNED else "model"
         result.findings, result.advice = findings, _advice(result.cause, self.options, findings)
         return result
 
     def _train(self, inputs: PolicyInputs, what: str, enough: float = PASSED / 2) -> tuple[int, Tensor]:
-        """Steps taken and normalised chunks [B, H, A] at the end; stops early once they are near enough."""
+        """Steps taken and normalized chunks [B, H, A] at the end; stops early once they are near enough."""
         model, options = self.policy.model, self.options
         model.train()
         with torch.no_grad():
@@ -145,7 +145,7 @@ class _Test:
         if fixed is not None:
             inputs = dataclasses.replace(inputs, context=fixed.pack(), context_mask=fixed.mask)
         rate = options.lr or 0.0
-        optimiser = build_optimiser(model, lr=rate, weight_decay=options.weight_decay)
+        optimizer = build_optimizer(model, lr=rate, weight_decay=options.weight_decay)
         parameters = [p for p in model.parameters() if p.requires_grad]
         draws = max(1, _at_once(options) // len(inputs))
         places = torch.arange(len(inputs), device=self.device).repeat(draws)
@@ -154,8 +154,8 @@ class _Test:
         predicted = self._sample(inputs)
         for step in track(range(self.steps), self.steps, what):
             # Down to nothing over the second half: the last steps' noise should not count as error.
-            set_rate(optimiser, rate * min(1.0, (step + 1) / _WARM_UP, 2 * (1 - step / self.steps)))
-            optimiser.zero_grad(set_to_none=True)
+            set_rate(optimizer, rate * min(1.0, (step + 1) / _WARM_UP, 2 * (1 - step / self.steps)))
+            optimizer.zero_grad(set_to_none=True)
             noise = torch.randn(batch.actions.shape, generator=generator).to(self.device)  # type: ignore[union-attr]
             # Evenly spread times: few samples should not miss the hard ones.
             when = (torch.arange(len(places)) + torch.rand(len(places), generator=generator)) / len(places)
@@ -163,8 +163,8 @@ class _Test:
             with self.precision.autocast():
                 loss = model.loss(batch, noise, when)
             self.precision.backward(loss)
-            self.precision.clip(optimiser, parameters, options.clip)
-            self.precision.step(optimiser)
+            self.precision.clip(optimizer, parameters, options.clip)
+            self.precision.step(optimizer)
             if (step + 1) % _LOOK_EVERY == 0 or step + 1 == self.steps:
                 predicted = self._sample(inputs)
                 share = _share(predicted, inputs, self.policy.config.action_dim)
@@ -221,7 +221,7 @@ def look_at(inputs: PolicyInputs, width: int, joints: list[str]) -> list[str]:
         found.append(f"{name} lies {worst.max():.0f} standard deviations from its mean: statistics or units are wrong")
     blank = _blank_cameras(inputs)
     if blank:
-        found.append(f"camera slot {', '.join(map(str, blank))} shows one colour only")
+        found.append(f"camera slot {', '.join(map(str, blank))} shows one color only")
     if pairs := _contradictions(inputs, actions, padded):
         found.append(
             f"{len(pairs)} pairs of these frames have the same pictures and state but other actions (such as number "
@@ -243,7 +243,7 @@ def _blank_cameras(inputs: PolicyInputs) -> list[int]:
 
 
 def _is_blank(pictures: Tensor) -> bool:
-    """Whether pictures [N, 3, h, w] show one colour inside the letterbox's border (-1 in all of them)."""
+    """Whether pictures [N, 3, h, w] show one color inside the letterbox's border (-1 in all of them)."""
     inside = ~(pictures == -1).flatten(0, 1).all(dim=0)
     return not inside.any() or float(pictures[:, :, inside].std(dim=(0, 2)).max()) < _BLANK
 

@@ -158,7 +158,7 @@ class PolicyConfig:
             if len(shape) != 3 or shape[0] != 3:
                 raise UsageError(
                     f"Camera '{plain(camera, 80)}' has shape {shown(tuple(shape))}.",
-                    expected="3 colour channels (channels, height, width); depth cameras are not supported",
+                    expected="3 color channels (channels, height, width); depth cameras are not supported",
                 )
         if self.resize_imgs_with_padding is not None:
             self._check_size("resize_imgs_with_padding is", *self.resize_imgs_with_padding)

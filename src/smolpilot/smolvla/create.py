@@ -67,7 +67,7 @@ def new_policy(
     config = dataclasses.replace(config, n_action_steps=chosen.get("n_action_steps", min(_HORIZON, config.chunk_size)))
     generator = torch.Generator().manual_seed(seed)
     model = SmolVLA(config)
-    model.initialise(generator)
+    model.initialize(generator)
     model = model.to(choose_device(device)).eval()
     transforms = Transforms.build(
         config,
@@ -145,7 +145,7 @@ def adapt_policy(
 def randomize_weights(policy: Policy, seed: int) -> None:
     """Give the policy's network fresh random weights, drawn from `seed`: what a training from scratch starts from."""
     fresh = SmolVLA(policy.config)
-    fresh.initialise(torch.Generator().manual_seed(seed))
+    fresh.initialize(torch.Generator().manual_seed(seed))
     policy.model.load_state_dict(fresh.state_dict())
 
 
@@ -234,9 +234,11 @@ def _rebuilt(model: SmolVLA, config: PolicyConfig) -> SmolVLA:
 
 def parent_statistics(policy: Policy, profile: RobotProfile) -> Statistics:
     """The parent's statistics in the profile's order; by name where the parent knows its joints."""
-    fix = "take the dataset's statistics: --stats dataset"
+    fix = "take the dataset's statistics: --norm-stats dataset"
     if policy.report.statistics_problem:
-        raise CheckpointError(policy.report.statistics_problem, fix=f"{fix}; or others with --stats-from DATASET")
+        raise CheckpointError(
+            policy.report.statistics_problem, fix=f"{fix}; or name others: --policy-stats-from DATASET"
+        )
     parent = policy.profile
     try:
         if parent is None:

@@ -114,7 +114,7 @@ class Policy:
         if self._transforms is None:
             if self.report.statistics_problem:
                 raise CheckpointError(
-                    self.report.statistics_problem, fix="give those of the recording: --stats-from DATASET"
+                    self.report.statistics_problem, fix="give those of the recording: --policy-stats-from DATASET"
                 )
             self._transforms = Transforms(self._recipe)
         return self._transforms
@@ -240,10 +240,10 @@ class Policy:
         start = starting_noise(self.config, len(frames), noise, seeds)
         ready = time.perf_counter()
         # On the CPU the network has finished, whatever the device.
-        normalised = self.model.sample(inputs, None if start is None else start.to(self.device), self.num_steps).cpu()
+        normalized = self.model.sample(inputs, None if start is None else start.to(self.device), self.num_steps).cpu()
         computed = time.perf_counter()
         chunks = finite_chunk(
-            self.transforms.actions(normalised, self.transforms.states(frames)), self.transforms.action_names
+            self.transforms.actions(normalized, self.transforms.states(frames)), self.transforms.action_names
         )
         end = time.perf_counter()
         network, total = (computed - ready) * 1e3, (end - begin) * 1e3

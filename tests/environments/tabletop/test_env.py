@@ -31,7 +31,7 @@ def _run(env, act, seed, **options):
     raise AssertionError("the episode did not end")
 
 
-def test_gymnasium_accepts_it():
+def test_gymnasium_accepts_it() -> None:
     with warnings.catch_warnings(record=True) as remarks:
         warnings.simplefilter("always")
         check_env(TabletopEnv(), skip_render_check=True)
@@ -40,7 +40,7 @@ def test_gymnasium_accepts_it():
     assert [text for text in texts if "symmetric and normalized" not in text] == []
 
 
-def test_a_frame_has_lerobots_keys():
+def test_a_frame_has_lerobots_keys() -> None:
     env = TabletopEnv()
     frame, info = env.reset(seed=1, options={"target": "red", "colors": ["blue", "red"]})
     assert frame[TASK] == "touch the red block"
@@ -54,7 +54,7 @@ def test_a_frame_has_lerobots_keys():
     assert (info["success"], info["reached"], info["target"]) == (False, None, "red")
 
 
-def test_a_seed_fixes_the_episode():
+def test_a_seed_fixes_the_episode() -> None:
     def frames(seed):
         env, expert = TabletopEnv(), ScriptedExpert()
         seen = [env.reset(seed=seed)[0]]
@@ -68,7 +68,7 @@ def test_a_seed_fixes_the_episode():
     assert not np.array_equal(first[0]["observation.images.top"], other[0]["observation.images.top"])
 
 
-def test_scenes_vary_and_blocks_stand_apart():
+def test_scenes_vary_and_blocks_stand_apart() -> None:
     env = _Blind(colors=["red", "green", "blue", "yellow"])
     targets, colors, places = set(), set(), []
     for seed in range(200):
@@ -84,7 +84,7 @@ def test_scenes_vary_and_blocks_stand_apart():
     assert (np.std(places, axis=0) > 0.03).all()
 
 
-def test_scenes_hold_a_red_and_a_blue_block_unless_told_otherwise():
+def test_scenes_hold_a_red_and_a_blue_block_unless_told_otherwise() -> None:
     env = _Blind()
     infos = [env.reset(seed=seed)[1] for seed in range(50)]
     assert {frozenset(info["colors"]) for info in infos} == {frozenset(["red", "blue"])}
@@ -92,7 +92,7 @@ def test_scenes_hold_a_red_and_a_blue_block_unless_told_otherwise():
     assert {info["colors"][0] for info in infos} == {"red", "blue"}, "no color is always the first"
 
 
-def test_the_expert_touches_the_named_block():
+def test_the_expert_touches_the_named_block() -> None:
     env, expert = _Blind(), ScriptedExpert()
     results = [_run(env, lambda _: expert.action(env), seed) for seed in range(100)]
     assert all(info["success"] and info["reached"] == info["target"] and reward == 1.0 for info, _, reward in results)
@@ -101,7 +101,7 @@ def test_the_expert_touches_the_named_block():
     assert max(lengths) < TIME_LIMIT
 
 
-def test_touching_another_block_ends_the_episode_without_success():
+def test_touching_another_block_ends_the_episode_without_success() -> None:
     env = _Blind()
     for seed in range(40):
         _, info = env.reset(seed=seed)
@@ -114,7 +114,7 @@ def test_touching_another_block_ends_the_episode_without_success():
         assert steps < TIME_LIMIT
 
 
-def test_doing_nothing_or_anything_seldom_succeeds():
+def test_doing_nothing_or_anything_seldom_succeeds() -> None:
     env = _Blind()
     rng = np.random.default_rng(0)
     low, high = env.action_space.low, env.action_space.high
@@ -124,7 +124,7 @@ def test_doing_nothing_or_anything_seldom_succeeds():
     assert np.mean(wild) <= 0.2
 
 
-def test_the_arm_can_be_pushed_off_and_the_expert_recovers():
+def test_the_arm_can_be_pushed_off_and_the_expert_recovers() -> None:
     env, expert = _Blind(), ScriptedExpert()
     for seed in range(20):
         env.reset(seed=seed)
@@ -147,12 +147,12 @@ def test_the_arm_can_be_pushed_off_and_the_expert_recovers():
         ({"colors": ["red", "blue"], "target": "green"}, "not among the blocks"),
     ],
 )
-def test_wrong_options(options, says):
+def test_wrong_options(options, says) -> None:
     with pytest.raises(UsageError, match=says):
         TabletopEnv().reset(seed=0, options=options)
 
 
-def test_wrong_actions():
+def test_wrong_actions() -> None:
     env = TabletopEnv()
     with pytest.raises(UsageError, match="reset"):
         env.step([0.0, 1.0, -1.0])

@@ -21,7 +21,7 @@ def recording(tmp_path_factory):
     return path, summary, calls
 
 
-def test_summary_and_dataset_agree(recording):
+def test_summary_and_dataset_agree(recording) -> None:
     path, summary, calls = recording
     dataset = open_dataset(path)
     assert dataset.meta.version == "v3.0"
@@ -35,7 +35,7 @@ def test_summary_and_dataset_agree(recording):
     assert calls[-1] == ("recording", 6, 6)
 
 
-def test_values_and_pictures_are_those_of_the_simulation(recording):
+def test_values_and_pictures_are_those_of_the_simulation(recording) -> None:
     path, _, _ = recording
     dataset = open_dataset(path)
     frames, success = demonstrate(TabletopEnv(), ScriptedExpert(), np.random.SeedSequence([3, 0]), NOISE)
@@ -50,7 +50,7 @@ def test_values_and_pictures_are_those_of_the_simulation(recording):
         assert np.abs(picture.astype(float) - clean).mean() < 6  # lossy video with halved color resolution
 
 
-def test_recorded_actions_are_clean_and_the_noise_moves_the_arm():
+def test_recorded_actions_are_clean_and_the_noise_moves_the_arm() -> None:
     def poses(noise):
         frames, _ = demonstrate(TabletopEnv(), ScriptedExpert(), np.random.SeedSequence([7, 0]), noise)
         return frames
@@ -67,15 +67,15 @@ def test_recorded_actions_are_clean_and_the_noise_moves_the_arm():
         np.testing.assert_allclose(expert.action(env), frame["action"], atol=1e-4)
 
 
-def test_existing_folder_is_refused(recording):
+def test_existing_folder_is_refused(recording) -> None:
     path, _, _ = recording
     with pytest.raises(UsageError, match="exists already"):
         record(path, 1)
     assert len(open_dataset(path).meta.episodes) == 6
 
 
-def test_interruption_leaves_nothing(tmp_path):
-    def stop(what, done, total):
+def test_interruption_leaves_nothing(tmp_path) -> None:
+    def stop(what, done, total) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -83,7 +83,7 @@ def test_interruption_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_each_scene_is_shown_for_both_of_its_blocks(recording):
+def test_each_scene_is_shown_for_both_of_its_blocks(recording) -> None:
     path, summary, _ = recording
     dataset = open_dataset(path)
     starts = [int(np.flatnonzero(dataset.episode_index == episode)[0]) for episode in range(6)]
@@ -98,7 +98,7 @@ def test_each_scene_is_shown_for_both_of_its_blocks(recording):
     assert set(summary.instructions.values()) == {3}
 
 
-def test_a_target_keeps_its_own_demonstrations_of_the_same_scenes(tmp_path):
+def test_a_target_keeps_its_own_demonstrations_of_the_same_scenes(tmp_path) -> None:
     colors = ["red", "blue", "yellow"]
     assert record(tmp_path / "all", 8, seed=5, colors=colors).discarded == 0
     every = open_dataset(tmp_path / "all")
@@ -112,7 +112,7 @@ def test_a_target_keeps_its_own_demonstrations_of_the_same_scenes(tmp_path):
         np.testing.assert_array_equal(alone.actions, every.select(kept).actions)
 
 
-def test_an_environment_with_a_target_names_it_in_every_scene():
+def test_an_environment_with_a_target_names_it_in_every_scene() -> None:
     env = TabletopEnv(colors=["red", "blue", "yellow"], target="blue")
     for seed in range(8):
         _, info = env.reset(seed=seed)
@@ -120,6 +120,6 @@ def test_an_environment_with_a_target_names_it_in_every_scene():
         assert len(info["colors"]) == 2
 
 
-def test_a_target_that_is_no_color_of_the_scenes_is_refused(tmp_path):
+def test_a_target_that_is_no_color_of_the_scenes_is_refused(tmp_path) -> None:
     with pytest.raises(UsageError, match="'green' is not among the colors"):
         record(tmp_path / "green", 1, target="green")

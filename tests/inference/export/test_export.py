@@ -38,7 +38,7 @@ def make_policy(cameras: int, **overrides: Any) -> Policy:
     config: PolicyConfig = preset("tiny", image_shapes=shapes, state_dim=3, action_dim=3, **overrides)
     tokenizer = byte_level_tokenizer(config.vlm)
     model = SmolVLA(config)
-    model.initialise(torch.Generator().manual_seed(1))
+    model.initialize(torch.Generator().manual_seed(1))
     low, high = np.array([-1.0, 50.0, -180.0]), np.array([2.0, 90.0, 180.0])
     numbers = {"mean": (low + high) / 2, "std": (high - low) / 4, "min": low, "max": high}
     return Policy(model, Transforms.build(config, {STATE: numbers, ACTION: numbers}, tokenizer))
@@ -90,10 +90,10 @@ def test_the_example_is_short(exported_folder: Path) -> None:
     assert len(code) <= 80
 
 
-@pytest.mark.parametrize("normalisation", ["MEAN_STD", "MIN_MAX", "IDENTITY"])
+@pytest.mark.parametrize("normalization", ["MEAN_STD", "MIN_MAX", "IDENTITY"])
 @pytest.mark.parametrize("cameras", [1, 2, 3])
-def test_cameras_and_normalisation(cameras: int, normalisation: str, tmp_path: Path) -> None:
-    mapping = {"VISUAL": "IDENTITY", "STATE": normalisation, "ACTION": normalisation}
+def test_cameras_and_normalization(cameras: int, normalization: str, tmp_path: Path) -> None:
+    mapping = {"VISUAL": "IDENTITY", "STATE": normalization, "ACTION": normalization}
     policy = make_policy(cameras, normalization_mapping=mapping)
     frames = [make_frame(cameras, "put it away", seed) for seed in range(2)]
     report = export_policy(policy, tmp_path / "out", frames)

@@ -172,7 +172,7 @@ def test_int8_without_frames_says_what_to_do(tmp_path: Path) -> None:
 
 
 def test_smoothing_changes_no_product() -> None:
-    from smolpilot.inference.onnx_graphs.ranges import Ranges, quantise_weight, smoothing_of
+    from smolpilot.inference.onnx_graphs.ranges import Ranges, quantize_weight, smoothing_of
 
     rng = np.random.default_rng(0)
     x, weight = rng.standard_normal((64, 32)).astype(np.float32), rng.standard_normal((16, 32)).astype(np.float32)
@@ -184,7 +184,7 @@ def test_smoothing_changes_no_product() -> None:
     def error(ranges: Ranges, divisor: Any) -> float:
         step = ranges.largest("x") / 127
         rounded = np.rint(x / divisor / step) * step
-        integers, scale = quantise_weight((weight * divisor).T)
+        integers, scale = quantize_weight((weight * divisor).T)
         return float(np.abs(rounded @ (integers * scale) - x @ weight.T).mean())
 
     plain = error(Ranges({"x": channels}), 1.0)

@@ -24,7 +24,7 @@ _HOW = "Name a bundle: --policy.type=smolpilot --policy.pretrained_path=BUNDLE"
 
 
 class SmolpilotPolicy(PreTrainedPolicy):
-    """smolpilot's engine behind LeRobot's interface; normalised batches in, normalised actions out."""
+    """smolpilot's engine behind LeRobot's interface; normalized batches in, normalized actions out."""
 
     config_class = SmolpilotConfig
     name = "smolpilot"
@@ -76,7 +76,7 @@ class SmolpilotPolicy(PreTrainedPolicy):
         prev_chunk_left_over: Tensor | None = None,
         execution_horizon: int | None = None,
     ) -> Tensor:
-        """Normalised actions [B, H, A] of a pre-processed batch, guided by the left-over where LeRobot gives one."""
+        """Normalized actions [B, H, A] of a pre-processed batch, guided by the left-over where LeRobot gives one."""
         config, steps = self.engine.settings.config, self.engine.num_steps
         rtc, guidance = self.config.rtc_config, None
         if prev_chunk_left_over is not None and rtc is not None and rtc.enabled:
@@ -92,12 +92,12 @@ class SmolpilotPolicy(PreTrainedPolicy):
                 schedule=rtc.prefix_attention_schedule.value.lower(),
                 max_gain=rtc.max_guidance_weight,
             )
-        chunk = self.engine.predict_normalised(self._inputs(batch), noise, guidance=guidance)
+        chunk = self.engine.predict_normalized(self._inputs(batch), noise, guidance=guidance)
         return self._list.actions(chunk).to(batch[OBS_STATE].device)
 
     @torch.no_grad()
     def select_action(self, batch: dict[str, Tensor], noise: Tensor | None = None) -> Tensor:
-        """The next normalised action [B, A]; plans anew after `n_action_steps`."""
+        """The next normalized action [B, A]; plans anew after `n_action_steps`."""
         if not self._queue:
             chunk = self.predict_action_chunk(batch, noise)
             self._queue.extend(chunk.transpose(0, 1)[: self.config.n_action_steps])

@@ -75,7 +75,7 @@ def rewrite(
     """Write the planned episodes as a new recording: whole and proven, or not at all.
 
     Video packets are copied; every column, dtype and value stays, but for what a plan changes; missing statistics are
-    computed; card, licence and other meta files of the first source come along. `info` replaces the first source's
+    computed; card, license and other meta files of the first source come along. `info` replaces the first source's
     `info.json` as the base of the result's. `renumber` gives episodes 0, 1, …, in the order of the plans, rows and
     tasks new indices (tasks by text); otherwise they keep theirs. `files` are texts by relative path to be written,
     too, in place of the source's extra files of that name. `progress(what, done, total)` is called often.

@@ -273,7 +273,7 @@ def _texts(meta: DatasetMeta, parts: Sequence[tuple[int, int]]) -> Runs:
 
 
 def _joined(runs: Runs) -> Runs:
-    """Neighbours with the same text as one."""
+    """Neighbors with the same text as one."""
     return [(text, sum(count for _, count in same)) for text, same in groupby(runs, key=lambda run: run[0])]
 
 

@@ -301,7 +301,7 @@ def _camera_rate(rate: Any, path: Path, key: str) -> float:
 
 
 def is_depth(entry: dict[str, Any], feature: Feature) -> bool:
-    """Whether a camera's entry in `info.json` describes distances, not colours."""
+    """Whether a camera's entry in `info.json` describes distances, not colors."""
     details = video_details(entry)
     flagged = details.get("is_depth_map") or details.get("video.is_depth_map")
     single = feature.names is not None and any(

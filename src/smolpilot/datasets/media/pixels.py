@@ -25,7 +25,7 @@ def to_rgb(frame: VideoFrame, reformatter: VideoReformatter) -> Picture:
 def fill_from_frame(frame: VideoFrame, reformatter: VideoReformatter, out: npt.NDArray[Any]) -> None:
     """Write a decoded frame into `out` `[3, h, w]`, as uint8 or as float32 in [0, 1]; the same values as `to_rgb`.
 
-    Separate planes come straight out of the colour conversion where it gives the same values: that saves turning the
+    Separate planes come straight out of the color conversion where it gives the same values: that saves turning the
     picture round, and the division writes to its place.
     """
     if not _planes_agree(frame.format.name, frame.width, frame.height, int(frame.color_range), int(frame.colorspace)):
@@ -52,7 +52,7 @@ def _copy(values: npt.NDArray[np.uint8], out: npt.NDArray[Any]) -> None:
 
 
 @lru_cache(maxsize=64)
-def _planes_agree(name: str, width: int, height: int, colour_range: int, colorspace: int) -> bool:
+def _planes_agree(name: str, width: int, height: int, color_range: int, colorspace: int) -> bool:
     """Whether conversion to planes gives what conversion to rgb24 gives, tried on noise.
 
     FFmpeg's two ways are one routine for some formats, widths and processors, and two that differ for others.
@@ -61,7 +61,7 @@ def _planes_agree(name: str, width: int, height: int, colour_range: int, colorsp
     generator = np.random.default_rng(0)
     for plane in frame.planes:
         plane.update(generator.integers(0, 256, plane.buffer_size, dtype=np.uint8).tobytes())
-    frame.color_range, frame.colorspace = colour_range, colorspace
+    frame.color_range, frame.colorspace = color_range, colorspace
     expected = to_rgb(frame, VideoReformatter())
     planes = VideoReformatter().reformat(frame, format="gbrp").planes
     for channel, number in enumerate(_PLANES):

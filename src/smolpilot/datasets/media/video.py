@@ -126,7 +126,7 @@ class _Decoder:
 
     def __init__(self, path: Path, index: VideoIndex) -> None:
         self.path, self.kind = path, index.kind
-        # The settings of the file (colours, parameter sets) come with its stream: it is opened once for them.
+        # The settings of the file (colors, parameter sets) come with its stream: it is opened once for them.
         self._video = VideoFile(path)
         self._codec = self._video.context
         # Decoder threads work ahead of every jump: single frames take longer, and a fork could wait for them.
@@ -356,5 +356,5 @@ def read_bytes(path: Path, offset: int, size: int) -> bytes:
 
 
 def _kind(codec: Any) -> tuple[Any, ...]:
-    colours = (codec.color_range, codec.colorspace, codec.color_primaries, codec.color_trc)
-    return (codec.name, bytes(codec.extradata or b""), codec.width, codec.height, codec.pix_fmt, *map(int, colours))
+    colors = (codec.color_range, codec.colorspace, codec.color_primaries, codec.color_trc)
+    return (codec.name, bytes(codec.extradata or b""), codec.width, codec.height, codec.pix_fmt, *map(int, colors))

@@ -14,7 +14,7 @@ from smolpilot.datasets.format.files import repair_advice
 from smolpilot.datasets.format.metadata import VideoSpan
 from smolpilot.datasets.media.video import VideoIndex, VideoReader
 
-# A row's frame is the one nearest in time; half a frame away its neighbour could be meant as well.
+# A row's frame is the one nearest in time; half a frame away its neighbor could be meant as well.
 _TOLERANCE = 0.4
 
 

@@ -184,7 +184,7 @@ class Dataset:
     ) -> dict[str, Any]:
         """Several samples, stacked: what torch's `default_collate` makes of them, texts as lists.
 
-        The frames of a batch are decoded in their order in the files, neighbours in one go. `images`: "float32" in
+        The frames of a batch are decoded in their order in the files, neighbors in one go. `images`: "float32" in
         [0, 1]; "uint8" leaves the division by 255 (and four times the memory) to the device; None leaves pictures
         out. `threads` decode at once: all cores by default, one in a worker process.
         """

@@ -166,7 +166,7 @@ def _lines(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _copy_extras(root: Path, folder: Path) -> None:
-    """Card, licence and other meta files; not recordings in folders of an unusual name, nor recordings inside."""
+    """Card, license and other meta files; not recordings in folders of an unusual name, nor recordings inside."""
     inside = set(nested_recordings(root))
     beside = files_beside(root)
     for relative in list(beside.files):

@@ -8,7 +8,7 @@ from pathlib import Path
 from .record_options import DemoOptions
 
 SUCCESS = 0.90  # with the right instruction, at least
-CHANCE = 0.20  # of who has learnt nothing, at most
+CHANCE = 0.20  # of who has learned nothing, at most
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ BLOCKS_PER_SCENE = 2
 _BLOCK_RADII = (0.18, 0.36)  # m from the base
 _BLOCK_WIDTH = 0.20  # m to each side
 _BLOCK_NEAREST = 0.17  # m from base in x: blocks further back would hide under the arm
-_GAP = 0.145  # m between the centres of two blocks: their corners never meet
+_GAP = 0.145  # m between the centers of two blocks: their corners never meet
 _START = ((0.16, 0.28), (-0.12, 0.12), (0.18, 0.27))  # where the tip starts: x, y, z in m
 _TEMPLATE = "touch the {} block"
 

@@ -14,7 +14,7 @@ from .scene import BLOCK_HEIGHT
 _STRIDE = 0.07  # m that the tip is asked to go ahead in one frame
 _GAIN = 1.0  # of the remaining way, near the goal
 _TRAVEL_HEIGHT = 0.17  # m: clear of every block
-_FUNNEL = (0.015, 0.08)  # m beside the block's centre where the descent ends and begins
+_FUNNEL = (0.015, 0.08)  # m beside the block's center where the descent ends and begins
 
 
 class ScriptedExpert:

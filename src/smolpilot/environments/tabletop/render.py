@@ -1,6 +1,6 @@
 """A small software renderer: perspective cameras, convex faces and tapered limbs, anti-aliased, numpy only.
 
-Coverage of a pixel is the signed distance of its centre to the shape's outline, clipped to one pixel, so motion of
+Coverage of a pixel is the signed distance of its center to the shape's outline, clipped to one pixel, so motion of
 a fraction of a pixel shows. Shapes are drawn from far to near (painter's algorithm).
 """
 
@@ -32,7 +32,7 @@ class View:
     extent: float
 
     def project(self, points: npt.ArrayLike, size: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """Pixel coordinates `[N, 2]` (x right, y down) and pixels per metre `[N]` of world points `[N, 3]`."""
+        """Pixel coordinates `[N, 2]` (x right, y down) and pixels per meter `[N]` of world points `[N, 3]`."""
         axes, distance = _axes(self)
         local = (np.atleast_2d(np.asarray(points, dtype=np.float64)) - self.position) @ axes.T
         scale = size * distance / (self.extent * local[:, 2])
@@ -129,7 +129,7 @@ def limb(
 
 
 def join(sprites: list[Sprite]) -> Sprite:
-    """Neighbouring faces of one body as one sprite; their coverage adds up, so that no seam shows."""
+    """Neighboring faces of one body as one sprite; their coverage adds up, so that no seam shows."""
     rows = [sprite.window[0] for sprite in sprites]
     columns = [sprite.window[1] for sprite in sprites]
     top, left = min(part.start for part in rows), min(part.start for part in columns)

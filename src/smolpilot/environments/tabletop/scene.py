@@ -18,7 +18,7 @@ VIEWS = {
     "side": View(position=(0.72, -0.42, 0.50), target=(0.20, 0.0, 0.10), up=(0.0, 0.0, 1.0), extent=0.68),
 }
 BLOCK_SIDE, BLOCK_HEIGHT = 0.075, 0.05
-# Near mid-grey, the zero of a normalised picture: what stands out to a small network is the blocks.
+# Near mid-gray, the zero of a normalized picture: what stands out to a small network is the blocks.
 _TABLE: Color = (0.52, 0.52, 0.51)
 _FLOOR: Color = (0.44, 0.45, 0.47)
 _LINK: Color = (0.66, 0.67, 0.70)
@@ -34,13 +34,13 @@ _LIMBS = (
 )
 _SHADOW_LIMBS = ((5, 0.020), (6, 0.016))
 _TABLE_EDGES = ((-0.12, 0.50), (-0.34, 0.34))
-_LIGHT = (0.25, 0.30)  # shift of a shadow in x and y per metre of height
+_LIGHT = (0.25, 0.30)  # shift of a shadow in x and y per meter of height
 _SHADOW = 0.22
 
 
 @dataclass(frozen=True)
 class Block:
-    """A colored block on the table: centre in m, turned by `yaw` rad."""
+    """A colored block on the table: center in m, turned by `yaw` rad."""
 
     color: str
     x: float

@@ -239,14 +239,14 @@ def training_curve(steps: list[dict[str, Any]], scores: list[dict[str, Any]]) ->
         kernel = np.ones(window) / window
         left.plot(where[window - 1 :], np.convolve(loss, kernel, "valid"), color=TRUTH, label=f"mean of {window} lines")
     log_scale(left)
-    left.set_xlabel("optimiser step")
+    left.set_xlabel("optimizer step")
     left.set_ylabel("flow-matching loss")
     left.legend(fontsize=9)
     left.grid(alpha=0.25, which="both")
     if key:
         axes = more[0]
         axes.plot([line["step"] for line in scores], [line[key] for line in scores], "o-", color=PREDICTED)
-        axes.set_xlabel("optimiser step")
+        axes.set_xlabel("optimizer step")
         axes.set_ylabel(f"held-out action error ({scores[0].get('unit', 'robot units')})")
         axes.set_ylim(bottom=0)
         axes.grid(alpha=0.25)

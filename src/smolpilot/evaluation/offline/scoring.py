@@ -21,7 +21,7 @@ from smolpilot.evaluation.timing.latency import measure_latency
 from .dataset_adapter import Binding, bind
 from .policy_frames import RobotFrames
 from .selection import HELD_OUT, Split, choose_episodes, choose_rows
-from .summary import plain, summarise
+from .summary import plain, summarize
 
 if TYPE_CHECKING:
     from smolpilot.contracts import Policy, PolicySpec
@@ -67,7 +67,7 @@ def evaluate(
         warnings.simplefilter("ignore", UntrainedInstructionWarning)  # the document says it
         predicted = _predict(policy, recording, rows, seed, batch_size, progress)
         scored = _collect(policy.spec, recording, rows, predicted)
-        document = summarise(scored)
+        document = summarize(scored)
         document["latency"] = None
         if latency and not document["verdict"]["fails"]:
             measured = measure_latency(policy, recording.frames.observation(int(rows[0])))
@@ -86,7 +86,7 @@ def evaluate(
     if split.trained_on:
         document["warnings"].append(
             f"{len(split.trained_on)} of the {len(split.episodes)} scored episodes were trained on: their errors say "
-            "how well the policy remembers, not how well it generalises."
+            "how well the policy remembers, not how well it generalizes."
         )
     return Evaluation(scored, plain(document))
 

@@ -99,5 +99,5 @@ def _describe(requested: str, episodes: list[int], trained_on: list[int] | None,
     if trained_on is None:
         return f"{text}; whether training saw them is unknown"
     if trained_on:
-        return f"{text}; training saw {len(trained_on)} of the {len(episodes)}: no test of generalisation"
+        return f"{text}; training saw {len(trained_on)} of the {len(episodes)}: no test of generalization"
     return f"{text}, kept back from training"

@@ -18,7 +18,7 @@ from .suspects import find_suspects, find_warnings
 FORMAT = "smolpilot-eval/1"
 
 
-def summarise(scored: Scored) -> dict[str, Any]:
+def summarize(scored: Scored) -> dict[str, Any]:
     """Errors, baselines, verdict, ranges, motion and warnings. Lengths: A joints, H horizon steps; nan becomes null."""
     errors, hold, mean = scored.errors(), hold_errors(scored), mean_errors(scored)
     found = ranges(scored.predicted, scored.target, scored.is_pad, scored.limits)

@@ -67,7 +67,7 @@ def find_warnings(scored: Scored, found: Ranges, nan: int, infinite: int) -> lis
     if moving and max(len(low), len(high), len(apart)) * 2 > moving:
         findings.append(
             f"The scale looks wrong on most joints ({max(len(low), len(high), len(apart))} of {moving}): are units and "
-            "statistics those of this dataset? Actions that were never un-normalised look like this."
+            "statistics those of this dataset? Actions that were never un-normalized look like this."
         )
     if low:
         findings.append(

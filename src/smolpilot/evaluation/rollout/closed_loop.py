@@ -20,7 +20,7 @@ from smolpilot.evaluation.provenance import describe_policy, instruction_warning
 
 from .fit import check_fit
 from .playing import Play, close_environment
-from .results import summarise_runs
+from .results import summarize_runs
 
 if TYPE_CHECKING:
     from smolpilot.contracts import Environment, EnvironmentSpec, EpisodeInfo, Observation, Outcome, Policy
@@ -103,7 +103,7 @@ def rollout(
         "denoising_steps": spec.facts.num_steps,
         "video_episodes": min(video_episodes, episodes),
     }
-    document = summarise_runs(runs, said)
+    document = summarize_runs(runs, said)
     spec = policy.spec  # as it stands after the work: an engine may have fallen back on the way
     document["warnings"] = [*spec.facts.warnings, *instruction_warnings(spec, [run.instruction for run in runs])]
     document |= {"bundle": describe_policy(spec), "machine": machine(spec.facts.device)}

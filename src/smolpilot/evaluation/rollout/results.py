@@ -23,7 +23,7 @@ _FIRST = "smolpilot-rollout/1"
 _FIRST_LABELS = {"other": "reached another goal", "none": "reached none in time"}
 
 
-def summarise_runs(runs: Sequence[Run], said: Mapping[str, Any]) -> dict[str, Any]:
+def summarize_runs(runs: Sequence[Run], said: Mapping[str, Any]) -> dict[str, Any]:
     """Success rate with its 95 % Wilson interval, failures by the environment's labels, and the same by group.
 
     said: `env`, `goal`, `labels`, `untrained`, `swap_instruction` and the other settings of the run.

@@ -13,7 +13,7 @@ from smolpilot.contracts import ActionQueue
 if TYPE_CHECKING:
     from smolpilot.contracts import Observation, Policy
 
-WARM_UP = 3  # predictions that are not counted: lazy initialisation, caches, clocks
+WARM_UP = 3  # predictions that are not counted: lazy initialization, caches, clocks
 _REPEATS, _FEWEST = 50, 5
 _BUDGET_S = 8.0  # a big policy on a small machine gets fewer repeats
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from smolpilot.smolvla import Policy
 
 FORMAT = 1
-_KNOWN = ("joints", "cameras", "normalise", "pad", "instruction")
+_KNOWN = ("joints", "cameras", "normalize", "pad", "instruction")
 
 
 def policy_facts(policy: Policy, precision: str) -> dict[str, Any]:

@@ -293,7 +293,7 @@ def _copy(old: Any, new: Any) -> None:
 
 
 def run_backend(backend: Backend, inputs: PolicyInputs, noise: Tensor, steps: int, guidance: Guidance | None) -> Tensor:
-    """Normalised chunks [B, H, max_action_dim] of a batch, in one launch where the backend has that."""
+    """Normalized chunks [B, H, max_action_dim] of a batch, in one launch where the backend has that."""
     rest = (inputs.image_masks, inputs.tokens, inputs.token_mask, inputs.state, noise, steps, guidance)
     if isinstance(backend, Graphed):
         return backend.chunk(inputs.images, *rest)

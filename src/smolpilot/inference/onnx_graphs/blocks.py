@@ -22,7 +22,7 @@ MASKED = -1e9  # finite, so that a row that may see nothing (padding) gives fini
 
 
 def rms_norm(g: Builder, x: str, weight: npt.NDArray[Any], name: str, eps: float, *, tap: str = "") -> str:
-    """Root-mean-square normalisation, divided as `tap` asks. [..., D] -> [..., D]."""
+    """Root-mean-square normalization, divided as `tap` asks. [..., D] -> [..., D]."""
     mean = g.op("ReduceMean", g.op("Mul", x, x), g.ints(-1), keepdims=1)
     root = g.op("Sqrt", g.op("Add", mean, g.constant(eps)))
     return str(g.op("Mul", g.op("Div", x, root), g.weight(f"{name}.weight", divided(g, weight, tap))))

@@ -18,7 +18,7 @@ from onnx import TensorProto, helper
 
 from smolpilot.version import __version__
 
-from .ranges import Ranges, quantise_weight, symmetric_scale
+from .ranges import Ranges, quantize_weight, symmetric_scale
 
 Precision = Literal["fp32", "fp16", "int8"]
 Array = npt.NDArray[Any]
@@ -33,7 +33,7 @@ class Builder:
     """One graph in the making. Values are referred to by their ONNX names (plain str).
 
     precision: of the linear layers; all else is float32. `int8` needs `ranges`, the calibrated ranges of activations.
-    observe: instead of quantising, give out the largest magnitude per channel of every linear layer's input.
+    observe: instead of quantizing, give out the largest magnitude per channel of every linear layer's input.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Builder:
         self._path = data
         self._data: BinaryIO = data.open("wb")
         self._nodes: list[onnx.NodeProto] = []
-        self._initialisers: dict[str, onnx.TensorProto] = {}
+        self._initializers: dict[str, onnx.TensorProto] = {}
         self._inputs: list[onnx.ValueInfoProto] = []
         self._outputs: list[onnx.ValueInfoProto] = []
         self._constants: dict[tuple[str, tuple[int, ...], bytes], str] = {}
@@ -78,7 +78,7 @@ class Builder:
             node.input[:] = [self._renamed.get(value, value) for value in node.input]
             node.output[:] = [self._renamed.get(value, value) for value in node.output]
         graph = helper.make_graph(
-            self._nodes, self.name, self._inputs, self._outputs, list(self._initialisers.values())
+            self._nodes, self.name, self._inputs, self._outputs, list(self._initializers.values())
         )
         model = helper.make_model(
             graph,
@@ -114,7 +114,7 @@ class Builder:
 
     def weight(self, name: str, array: Array) -> str:
         """A named constant; large ones go to the data file at once."""
-        if name in self._initialisers:
+        if name in self._initializers:
             return name
         array = np.ascontiguousarray(array)
         tensor = TensorProto(name=name, data_type=_onnx_type(array.dtype), dims=array.shape)
@@ -127,7 +127,7 @@ class Builder:
             for key, value in place.items():
                 tensor.external_data.add(key=key, value=str(value))
             self._data.write(memoryview(array).cast("B"))
-        self._initialisers[name] = tensor
+        self._initializers[name] = tensor
         return name
 
     # -- linear layers, the one place where precision matters --------------------------------------------------------
@@ -157,7 +157,7 @@ class Builder:
             product = self.op("MatMul", x, self.weight(name, matrix.astype(np.float32)))
         return str(product if bias is None else self.op("Add", product, self.weight(f"{name}.bias", bias)))
 
-    def quantised(self, x: str, tap: str) -> str:
+    def quantized(self, x: str, tap: str) -> str:
         """x rounded to 8 bits by the range of its tap; unchanged in other precisions. For products of activations."""
         if self.observe:
             self._observe(tap, x)
@@ -167,7 +167,7 @@ class Builder:
         """The matrix [in, out] as 8-bit integers with a scale per output, made to fit what its tap is divided by."""
         assert self.ranges is not None
         smooth = self.ranges.smoothing.get(tap)
-        integers, scale = quantise_weight(matrix if smooth is None else matrix * smooth[:, None])
+        integers, scale = quantize_weight(matrix if smooth is None else matrix * smooth[:, None])
         return str(
             self.op("DequantizeLinear", self.weight(name, integers), self.weight(f"{name}.scale", scale), axis=1)
         )
@@ -177,7 +177,7 @@ class Builder:
         return self.ranges.smoothing.get(tap) if self.precision == "int8" and self.ranges is not None else None
 
     def _rounded(self, x: str, tap: str) -> str:
-        """A quantise/dequantise pair; signed and symmetric: zero stays zero, and OpenVINO fuses attention only so."""
+        """A quantize/dequantize pair; signed and symmetric: zero stays zero, and OpenVINO fuses attention only so."""
         assert self.ranges is not None
         step, zero = self.constant(symmetric_scale(self.ranges.largest(tap))), self.constant(0, np.int8)
         return str(self.op("DequantizeLinear", self.op("QuantizeLinear", x, step, zero), step, zero))

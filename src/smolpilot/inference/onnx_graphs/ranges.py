@@ -47,7 +47,7 @@ def symmetric_scale(largest: float) -> np.float32:
     return np.float32(max(largest, 1e-6) / 127)
 
 
-def quantise_weight(matrix: npt.NDArray[np.floating]) -> tuple[npt.NDArray[np.int8], Floats]:
+def quantize_weight(matrix: npt.NDArray[np.floating]) -> tuple[npt.NDArray[np.int8], Floats]:
     """A matrix [in, out] as int8 with one scale per output, [out]."""
     scale = (np.maximum(np.abs(matrix).max(axis=0), 1e-12) / 127).astype(np.float32)
     return np.clip(np.rint(matrix / scale), -127, 127).astype(np.int8), scale

@@ -63,7 +63,7 @@ class OpenVinoGraph:
 
     def __init__(self, path: Path, threads: int | None, cache: Path | None) -> None:
         settings: dict[str, Any] = {
-            "INFERENCE_PRECISION_HINT": "f32",  # what is not quantised stays float32, also where bfloat16 would serve
+            "INFERENCE_PRECISION_HINT": "f32",  # what is not quantized stays float32, also where bfloat16 would serve
             "PERFORMANCE_HINT": "LATENCY",
         }
         if threads is not None:

@@ -37,7 +37,7 @@ def vision_graph(g: Builder, config: PolicyConfig, weights: Weights, side: int) 
         x = _layer(g, x, weights, f"vision.layers.{i}", vision.heads, vision.eps)
     x = _layer_norm(g, x, weights, "vision.post_layernorm", vision.eps)
     rows = patches // scale
-    # Pixel shuffle: scale x scale neighbouring patches become one token.
+    # Pixel shuffle: scale x scale neighboring patches become one token.
     x = g.transpose(g.reshape(x, -1, rows, scale, rows, scale * width), 0, 1, 3, 2, 4)
     x = g.reshape(x, -1, rows * rows, scale * scale * width)
     text_width = config.vlm.text.width
@@ -65,7 +65,7 @@ def _attention(g: Builder, x: str, weights: Weights, name: str, heads: int) -> s
         weight, bias = _pair(weights, f"{attention}.{part}_proj")
         projected = g.linear(x, f"{attention}.{part}", weight, bias, tap=f"{attention}.in", smooth=True)
         apart = g.transpose(g.reshape(projected, 0, 0, heads, width // heads), 0, 2, 1, 3)  # [n, heads, patches, E]
-        split.append(apart if part == "v" else g.quantised(apart, f"{attention}.{part}.out"))
+        split.append(apart if part == "v" else g.quantized(apart, f"{attention}.{part}.out"))
     q, k, v = split
     scores = g.op("MatMul", q, g.transpose(k, 0, 1, 3, 2))
     scores = g.op("Mul", scores, g.constant((width // heads) ** -0.5))

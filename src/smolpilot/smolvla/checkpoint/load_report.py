@@ -21,9 +21,9 @@ class LoadReport:
     memory_bytes: int = 0
     missing: list[str] = field(default_factory=list)
     harmless: list[str] = field(default_factory=list)
-    normalisation: list[str] = field(default_factory=list)
+    normalization: list[str] = field(default_factory=list)
     statistics: dict[str, str] = field(default_factory=dict)  # feature -> where its statistics came from
-    statistics_problem: str = ""  # why there are none to normalise with, where they were not required
+    statistics_problem: str = ""  # why there are none to normalize with, where they were not required
     digests: str = ""  # how many files were compared with theirs
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -38,7 +38,7 @@ class LoadReport:
             f"  parameters    {self.parameters:,}, {self.trainable:,} trainable",
             f"  dtype         {self.dtype} on {self.device}, {self.memory_bytes / 1e6:,.1f} MB{self._file_dtypes()}",
             f"  missing       {_listed(self.missing)}",
-            f"  unexpected    harmless: {_listed(self.harmless)}; normalisation: {_listed(self.normalisation)}",
+            f"  unexpected    harmless: {_listed(self.harmless)}; normalization: {_listed(self.normalization)}",
         ]
         if self.statistics:
             lines.append(

@@ -66,7 +66,7 @@ def load_policy(
     need_statistics: bool = True,
     need_weights: bool = True,
 ) -> Policy:
-    """Load a policy; `smolvla.checkpoint.load_report` says what was found.
+    """Load a policy; `policy.report` says what was found.
 
     device: `auto` is the GPU when there is one. dtype: `auto` is float32 on the CPU, elsewhere the widest dtype among
     the weights; a checkpoint of mixed dtypes becomes one. stats_from: a dataset whose statistics replace the
@@ -116,7 +116,7 @@ def load_located(
     adapter = parts.adapter
     merge = adapter.merge if adapter is not None else None
     report = LoadReport(located.source, _kind(parts, facts), harmless=stock.harmless,
-                        normalisation=stock.normalisation, found_dtypes=stock.dtypes)  # fmt: skip
+                        normalization=stock.normalization, found_dtypes=stock.dtypes)  # fmt: skip
     bound = _statistics(parts, processors, stock, config, stats_from, profile, need=need_statistics)
     report.statistics = bound.origin
     recipe = Recipe(
@@ -366,7 +366,7 @@ def _statistics(
 ) -> Bound:
     if stats_from is not None:
         return Bound(*_dataset_statistics(stats_from, config, profile))
-    in_weights = {name: statistic_of(parts.weights, name) for name in stock.normalisation}
+    in_weights = {name: statistic_of(parts.weights, name) for name in stock.normalization}
     before, after = (processors.before, processors.after) if processors is not None else ({}, {})
     check_agreement(before, after, _joint_names(profile))
     try:

@@ -31,8 +31,8 @@ from .other_versions import NEWEST
 from .weight_files import WeightFile, is_beside
 
 PREPROCESSOR, POSTPROCESSOR = "policy_preprocessor.json", "policy_postprocessor.json"
-_NORMALISER = "policy_preprocessor_step_5_normalizer_processor.safetensors"
-_UNNORMALISER = "policy_postprocessor_step_0_unnormalizer_processor.safetensors"
+_NORMALIZER = "policy_preprocessor_step_5_normalizer_processor.safetensors"
+_UNNORMALIZER = "policy_postprocessor_step_0_unnormalizer_processor.safetensors"
 # Steps that smolpilot's transforms do themselves; any other one would be lost silently, so it is refused.
 _NEUTRAL = {"to_batch_processor", "smolvla_new_line_processor", "pi0_new_line_processor", "new_line_processor",
             "device_processor"}  # fmt: skip
@@ -126,7 +126,7 @@ def read_processors(folder: Path) -> Processors | None:
         if keys is not None and STATE not in keys:
             raise CheckpointError(
                 f"{before}: the {what} of the step 'normalizer_processor' leave out '{STATE}': the state would not be "
-                "normalised.",
+                "normalized.",
                 expected=f"'{STATE}' among {shown(sorted(keys))}",
                 fix=RESTORE,
             )
@@ -172,11 +172,11 @@ def write_processors(
         _step("device_processor", device=device, float_dtype=None),
         {
             **_step("normalizer_processor", features={**features["input_features"], **outputs}, **norm),
-            "state_file": _NORMALISER,
+            "state_file": _NORMALIZER,
         },
     ]
     after = [
-        {**_step("unnormalizer_processor", features=outputs, **norm), "state_file": _UNNORMALISER},
+        {**_step("unnormalizer_processor", features=outputs, **norm), "state_file": _UNNORMALIZER},
         _step("device_processor", device="cpu", float_dtype=None),
     ]
     for name, steps in ((PREPROCESSOR, before), (POSTPROCESSOR, after)):
@@ -187,7 +187,7 @@ def write_processors(
         for feature in (STATE, ACTION)
         for name, value in statistics.get(feature, {}).items()
     }
-    for name in (_NORMALISER, _UNNORMALISER):
+    for name in (_NORMALIZER, _UNNORMALIZER):
         save_file(flat, folder / name)
 
 
@@ -264,7 +264,7 @@ def statistic_of(file: WeightFile, key: str) -> npt.NDArray[np.float64]:
 
 
 def _check_same(before: _Normalizer, after: _Normalizer, folder: Path) -> None:
-    """Both files say how actions are normalised; they must say the same."""
+    """Both files say how actions are normalized; they must say the same."""
     there, back = before.norm_map, after.norm_map
     for kind in ("STATE", "ACTION"):
         if there[kind] != back[kind]:

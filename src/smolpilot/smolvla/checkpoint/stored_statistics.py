@@ -32,7 +32,7 @@ _NAME = re.compile(
 )
 
 
-_OTHERS = "give those of the recording: --stats-from DATASET (load_policy(..., stats_from=DATASET))"
+_OTHERS = "give those of the recording: --policy-stats-from DATASET (load_policy(..., stats_from=DATASET))"
 
 
 @dataclass
@@ -51,12 +51,12 @@ def bind_statistics(
     config: PolicyConfig,
     joints: Mapping[str, Sequence[str]] | None = None,
 ) -> Bound:
-    """Find what the normalisation of `config` needs.
+    """Find what the normalization of `config` needs.
 
-    before, after: entries of the pre- and post-processor's state files; in_weights: normalisation buffers among the
+    before, after: entries of the pre- and post-processor's state files; in_weights: normalization buffers among the
     weights (older layouts). The proper name wins; under other names exactly one candidate of the right size must be
     left (equal ones count as one). joints: their names by feature, where the checkpoint says them. Raises
-    CheckpointError that names what is missing, not finite or contradicts the config, and --stats-from.
+    CheckpointError that names what is missing, not finite or contradicts the config, and --policy-stats-from.
     """
     bound = Bound()
     for feature, dim, sources in (
@@ -80,7 +80,7 @@ def bind_statistics(
 def _sound(feature: str, group: Feature, dim: int, joints: Sequence[str]) -> Feature:
     """All statistics of a feature that were set; CheckpointError where one is no number, or two contradict each other.
 
-    Also those that do not normalise: reports, limits and a fine-tuning read them.
+    Also those that do not normalize: reports, limits and a fine-tuning read them.
     """
     kept = {name: value for name, value in group.items() if not never_set(value)}
     problems = (statistic_problem(feature, name, value, dim, joints) for name, value in kept.items() if name != "count")
@@ -97,7 +97,7 @@ def _sound(feature: str, group: Feature, dim: int, joints: Sequence[str]) -> Fea
 def check_agreement(before: FlatStatistics, after: FlatStatistics, joints: Mapping[str, Sequence[str]]) -> None:
     """CheckpointError where the two state files differ in a statistic of state or action: LeRobot writes one into both.
 
-    An action that is un-normalised by other numbers than the network was trained with moves the robot elsewhere.
+    An action that is un-normalized by other numbers than the network was trained with moves the robot elsewhere.
     """
     for key in sorted(before.keys() & after.keys()):
         match = _NAME.match(key)
@@ -106,7 +106,7 @@ def check_agreement(before: FlatStatistics, after: FlatStatistics, joints: Mappi
         ours, theirs = (np.asarray(source[key], dtype=np.float64).reshape(-1) for source in (before, after))
         names = joints.get(match["feature"].replace("_", "."), ())
         if ours.shape == theirs.shape:
-            # LeRobot keeps them in the dtype of what it last normalised: one file may be rounded to bfloat16.
+            # LeRobot keeps them in the dtype of what it last normalized: one file may be rounded to bfloat16.
             apart = ~np.isclose(ours, theirs, rtol=4e-3, atol=1e-7, equal_nan=True)
             if not apart.any():
                 continue
@@ -142,7 +142,7 @@ def _fits(group: Mapping[str, npt.NDArray[np.float64]], needed: tuple[str, ...],
 
 @dataclass(frozen=True)
 class _Wanted:
-    """What the normalisation of one feature needs."""
+    """What the normalization of one feature needs."""
 
     feature: str
     mode: str
@@ -168,7 +168,7 @@ def _only_candidate(wanted: _Wanted, groups: Mapping[str, Feature]) -> tuple[str
     raise CheckpointError(
         problem,
         expected=f"one {' and '.join(needed)} of '{feature}' with {wanted.dim} values; without it actions would stay "
-        "normalised numbers",
+        "normalized numbers",
         fix=_OTHERS,
     )
 

@@ -20,7 +20,7 @@ from . import weight_names as names
 from .weight_files import WeightFile, check_float, not_finite, refuse_not_finite
 
 _WRAPPERS = re.compile(r"(^|\.)(_orig_mod|module)(?=\.)")
-_NORMALISATION = re.compile(r"(^|\.)(un)?normali[sz]e|normalizer|buffer[._](observation|action)")
+_NORMALIZATION = re.compile(r"(^|\.)(un)?normali[sz]e|normalizer|buffer[._](observation|action)")
 _HARMLESS = re.compile(r"lm_head|rotary_emb|inv_freq|position_ids|lm_expert\.embed_tokens")
 _ALIGNMENT = 64  # bytes; torch allocates so
 _TEXT_LAYER = re.compile(r"text\.layers\.(\d{1,9})\.")
@@ -45,7 +45,7 @@ class Inventory:
     found: dict[str, str] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
     harmless: list[str] = field(default_factory=list)
-    normalisation: list[str] = field(default_factory=list)
+    normalization: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
     unused: dict[str, str] = field(default_factory=dict)
     dtypes: dict[str, str] = field(default_factory=dict)
@@ -73,8 +73,8 @@ def take_inventory(file: WeightFile, config: PolicyConfig) -> Inventory:
             stock.harmless.append(stored)
         elif is_unused(clean, config):
             stock.harmless.append(stored)
-        elif _NORMALISATION.search(clean):
-            stock.normalisation.append(stored)
+        elif _NORMALIZATION.search(clean):
+            stock.normalization.append(stored)
         else:
             stock.unexpected.append(stored)
     # Tied tensors are stored once; safetensors' save_model notes the twin in the metadata.
@@ -215,11 +215,11 @@ def expected_shapes(config: PolicyConfig) -> dict[str, tuple[int, ...]]:
 
 def empty_model(config: PolicyConfig) -> SmolVLA:
     """The network without memory for its weights (device meta), to be filled by `load_state_dict(assign=True)`."""
-    with torch.device("meta"), _NoInitialisation():
+    with torch.device("meta"), _NoInitialization():
         return SmolVLA(config)
 
 
-class _NoInitialisation(TorchFunctionMode):
+class _NoInitialization(TorchFunctionMode):
     """Skips torch.nn.init: on the meta device it draws nothing, yet pulls in torch's compiler (13 s the first time)."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

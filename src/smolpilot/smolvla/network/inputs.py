@@ -16,8 +16,8 @@ class PolicyInputs:
     """A batch after the transforms; letters as in the design: B batch, C cameras, T tokens, H horizon.
 
     images [B, C, 3, h, w] float in [-1, 1]; image_masks [B, C] bool, False where the camera is absent;
-    tokens [B, T] int64; token_mask [B, T] bool; state [B, max_state_dim] normalised and padded;
-    actions [B, H, max_action_dim] normalised and padded, action_is_pad [B, H] bool: both None without targets.
+    tokens [B, T] int64; token_mask [B, T] bool; state [B, max_state_dim] normalized and padded;
+    actions [B, H, max_action_dim] normalized and padded, action_is_pad [B, H] bool: both None without targets.
     A frame cache fills in what a frozen model has made of images and instruction already: image_tokens [B, C, N, D]
     of the cameras that are there, or context [B, L, 2, K, G, E] with context_mask bool [B, K].
     """

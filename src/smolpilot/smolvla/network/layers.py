@@ -14,7 +14,7 @@ ROPE_BASE = 10_000.0  # SmolVLA's own; the vision-language model was trained wit
 
 
 class RMSNorm(nn.Module):
-    """Root-mean-square normalisation, computed in float32. [..., D] -> [..., D]."""
+    """Root-mean-square normalization, computed in float32. [..., D] -> [..., D]."""
 
     def __init__(self, width: int, eps: float) -> None:
         super().__init__()

@@ -57,7 +57,7 @@ class Context:
 
 
 class SmolVLA(nn.Module):
-    """The network. Inputs are normalised and padded (see Transforms); outputs are normalised actions."""
+    """The network. Inputs are normalized and padded (see Transforms); outputs are normalized actions."""
 
     def __init__(self, config: PolicyConfig) -> None:
         super().__init__()
@@ -105,7 +105,7 @@ class SmolVLA(nn.Module):
 
     @torch.no_grad()
     def sample(self, inputs: PolicyInputs, noise: Tensor | None = None, num_steps: int | None = None) -> Tensor:
-        """Normalised action chunks by Euler integration, float32 [B, H, A]; noise [B, H, A] is drawn if not given."""
+        """Normalized action chunks by Euler integration, float32 [B, H, A]; noise [B, H, A] is drawn if not given."""
         if noise is None:
             shape = (inputs.state.shape[0], self.config.chunk_size, self.config.max_action_dim)
             noise = torch.randn(shape, dtype=torch.float32, device=inputs.state.device)
@@ -268,7 +268,7 @@ class SmolVLA(nn.Module):
                 layer.requires_grad_(False)
         self.state_proj.requires_grad_(config.train_state_proj)
 
-    def initialise(self, generator: torch.Generator) -> None:
+    def initialize(self, generator: torch.Generator) -> None:
         """Draw fresh weights, the same for the same generator.
 
         Vision, connector, text and expert: normal with 0.02 * sqrt(960 / fan-in), the 0.02 of the public model at its

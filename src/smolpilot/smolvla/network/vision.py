@@ -130,7 +130,7 @@ class VisionTower(nn.Module):
 
 
 class Connector(nn.Module):
-    """Pixel shuffle and one linear layer: s x s neighbouring patches become one image token.
+    """Pixel shuffle and one linear layer: s x s neighboring patches become one image token.
 
     [B, N, D] -> [B, N/s^2, text width].
     """

@@ -37,7 +37,7 @@ def to_unit_range(picture: Any, camera: str) -> Tensor:
         if high > 1.0 and low >= 0.0:
             fix = "divide it by 255, or hand it over as uint8 [h, w, 3]"
         else:
-            fix = "undo earlier normalisation; smolpilot does it by itself" if low < 0 else "check the camera"
+            fix = "undo earlier normalization; smolpilot does it by itself" if low < 0 else "check the camera"
         raise TransformError(f"{what} with values from {low:g} to {high:g}.", expected=_EXPECTED, fix=fix)
     return image.to(torch.float32)
 

@@ -1,4 +1,4 @@
-"""Normalisation of states and actions: LeRobot's formulas, forward and back."""
+"""Normalization of states and actions: LeRobot's formulas, forward and back."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ FEATURE_TYPES = {STATE: "STATE", ACTION: "ACTION"}
 
 
 def needed_statistics(mode: str) -> tuple[str, ...]:
-    """Names of the statistics that a normalisation mode reads; an unknown mode is a CheckpointError."""
+    """Names of the statistics that a normalization mode reads; an unknown mode is a CheckpointError."""
     if mode not in _NEEDS:
-        raise CheckpointError(f"Unknown normalisation mode '{mode}'.", fix=did_you_mean(mode, _NEEDS))
+        raise CheckpointError(f"Unknown normalization mode '{mode}'.", fix=did_you_mean(mode, _NEEDS))
     return _NEEDS[mode]
 
 
@@ -126,7 +126,7 @@ def _joint(number: int, joints: Sequence[str]) -> str:
     return f"joint {number} ({joints[number]})" if number < len(joints) else f"joint {number}"
 
 
-class Normaliser:
+class Normalizer:
     """One feature in its units <-> what the network sees; float32, [..., D] in and out.
 
     MEAN_STD: (x - mean) / (std + eps), back x * std + mean, so a constant dimension comes back as its mean.
@@ -158,7 +158,7 @@ class Normaliser:
             self.scale = self.divisor = torch.where(span == 0, torch.tensor(eps), span)
 
     def forward(self, values: Tensor) -> Tensor:
-        """Units -> normalised."""
+        """Units -> normalized."""
         if self.mode == "IDENTITY":
             return values
         if self.mode == "MEAN_STD":
@@ -166,7 +166,7 @@ class Normaliser:
         return 2 * (values - self.offset) / self.divisor - 1
 
     def backward(self, values: Tensor) -> Tensor:
-        """Normalised -> units."""
+        """Normalized -> units."""
         if self.mode == "IDENTITY":
             return values
         if self.mode == "MEAN_STD":
@@ -204,18 +204,18 @@ class Normaliser:
 class NormalizeTransform(Transform):
     """States and actions to the network's scale and actions back."""
 
-    name = "normalise"
+    name = "normalize"
     in_processors = True
 
     def __init__(self, config: PolicyConfig, statistics: Statistics, eps: float) -> None:
         mapping = config.normalization_mapping
         if mapping.get("VISUAL", "IDENTITY") != "IDENTITY":
             raise TransformError(
-                f"The policy normalises images by {mapping['VISUAL']}.",
+                f"The policy normalizes images by {mapping['VISUAL']}.",
                 expected="IDENTITY: SmolVLA's vision tower takes pictures in [-1, 1]",
             )
-        self.state = Normaliser(STATE, feature_mode(mapping, STATE), statistics, config.state_dim, eps=eps)
-        self.action = Normaliser(ACTION, feature_mode(mapping, ACTION), statistics, config.action_dim, eps=eps)
+        self.state = Normalizer(STATE, feature_mode(mapping, STATE), statistics, config.state_dim, eps=eps)
+        self.action = Normalizer(ACTION, feature_mode(mapping, ACTION), statistics, config.action_dim, eps=eps)
 
     def describe(self) -> str:
         return f"{self.state.describe()}; {self.action.describe()}"
@@ -235,12 +235,12 @@ class NormalizeTransform(Transform):
 def _statistic(
     feature: str, name: str, mode: str, statistics: Mapping[str, Mapping[str, npt.NDArray[np.float64]]], dim: int
 ) -> Tensor:
-    fix = "give the statistics of the recording: --stats-from DATASET (stats_from= in Python)"
+    fix = "give the statistics of the recording: --policy-stats-from DATASET (stats_from= in Python)"
     if name not in statistics.get(feature, {}):
         found = f"there are statistics of {', '.join(sorted(statistics))}" if statistics else "there are no statistics"
         raise TransformError(
             f"The statistic '{name}' of '{feature}' is missing; {found}.",
-            expected=f"'{name}' of '{feature}', {dim} values: normalisation {mode} cannot do without",
+            expected=f"'{name}' of '{feature}', {dim} values: normalization {mode} cannot do without",
             fix=fix,
         )
     value = np.asarray(statistics[feature][name], dtype=np.float64).reshape(-1)

@@ -1,7 +1,7 @@
 """THE ordered list of transforms between a robot frame and the network; outputs are the inputs mirrored.
 
-    robot frame ─ joint order, units ─ camera slots, letterbox ─ normalise ─ pad ─ instruction to tokens ─► network
-    robot action ◄─ joint order, units ◄──────────────────── un-normalise ◄─ crop ◄────────────────────── network
+    robot frame ─ joint order, units ─ camera slots, letterbox ─ normalize ─ pad ─ instruction to tokens ─► network
+    robot action ◄─ joint order, units ◄──────────────────── un-normalize ◄─ crop ◄────────────────────── network
 
 Training, evaluation, serving, the LeRobot plugin and export all use this list, each through the form of it that it
 needs: frames (`inputs`, `actions`), whole arrays (`numbers`), pictures of one slot (`pictures`), texts (`tokens`), or
@@ -151,18 +151,18 @@ class Transforms:
         tokens, token_mask = self.tokens(self._instruction.read(frames))
         return PolicyInputs(images, masks, tokens, token_mask, states, actions, is_pad)
 
-    def actions(self, normalised: Tensor, states: Any = None) -> Tensor:
+    def actions(self, normalized: Tensor, states: Any = None) -> Tensor:
         """Chunks of the network [..., H, max_action_dim] -> float32 [..., H, A] in robot units, on the CPU.
 
         states [..., S]: of the frames that the chunks are for, as the frames hold them. TransformError without them
         where a transform needs them.
         """
         width = self.recipe.config.max_action_dim
-        if normalised.shape[-1] != width:
+        if normalized.shape[-1] != width:
             raise TransformError(
-                f"The chunk has {normalised.shape[-1]} dimensions.", expected=f"max_action_dim, {width}"
+                f"The chunk has {normalized.shape[-1]} dimensions.", expected=f"max_action_dim, {width}"
             )
-        out = normalised.detach().to("cpu", torch.float32)
+        out = normalized.detach().to("cpu", torch.float32)
         for transform, seen in reversed(list(zip(self, self._states_before(states), strict=True))):
             out = transform.backward(out, seen)
         return out
@@ -201,8 +201,8 @@ class Transforms:
         """One state [S] as the network takes it, [1, max_state_dim]: for a state that comes after the pictures."""
         return self.numbers(frame_states([{STATE: state}]))[0]
 
-    def normalise(self, actions: Any, state: Any = None) -> Tensor:
-        """A chunk or a part of one, [L, A] in robot units -> normalised and padded, float32 [L, max_action_dim].
+    def normalize(self, actions: Any, state: Any = None) -> Tensor:
+        """A chunk or a part of one, [L, A] in robot units -> normalized and padded, float32 [L, max_action_dim].
 
         state [S]: of the frame at which the chunk begins; TransformError without it where a transform needs it.
         """

@@ -1,8 +1,8 @@
 """Image augmentation: every picture is changed by itself, the same way whenever the run comes to that sample.
 
 A few dozen demonstrations are remembered by their pictures; changed pictures cannot be. Kinds, each with its own
-probability per picture: `colour` (brightness, contrast, saturation within 20 %), `crop` (a window of 85 to 100 % of
-the picture, anywhere, scaled back), `blur` (3 x 3), `erase` (a grey rectangle of 2 to 10 % of the area).
+probability per picture: `color` (brightness, contrast, saturation within 20 %), `crop` (a window of 85 to 100 % of
+the picture, anywhere, scaled back), `blur` (3 x 3), `erase` (a gray rectangle of 2 to 10 % of the area).
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from smolpilot.smolvla import PolicyInputs
 
 from .sample_rng import AUGMENT, Draws, Places
 
-_GREY = (0.299, 0.587, 0.114)  # luminance of red, green, blue (ITU-R BT.601)
+_GRAY = (0.299, 0.587, 0.114)  # luminance of red, green, blue (ITU-R BT.601)
 
 
 class Augmentation:
-    """Changes the images of samples; `kinds` maps colour, crop, blur, erase to probabilities."""
+    """Changes the images of samples; `kinds` maps color, crop, blur, erase to probabilities."""
 
     def __init__(self, kinds: Mapping[str, float], draws: Draws) -> None:
         self._kinds = {kind: p for kind, p in kinds.items() if p > 0}
@@ -33,7 +33,9 @@ class Augmentation:
 
     def describe(self) -> str:
         """All that the changes depend on, besides the places."""
-        return f"{sorted(self._kinds.items())} seed {self.draws.seed}"
+        # Names of cached blocks follow from it: `color` is spelled as it was when the first ones were written.
+        kinds = {"colour" if kind == "color" else kind: p for kind, p in self._kinds.items()}
+        return f"{sorted(kinds.items())} seed {self.draws.seed}"
 
     def __call__(self, inputs: PolicyInputs, places: Places) -> PolicyInputs:
         """The inputs with changed images [B, C, 3, h, w] in [-1, 1]; empty camera slots stay as they are.
@@ -69,16 +71,16 @@ def _crop(images: Tensor, numbers: Tensor) -> Tensor:
     return F.grid_sample(images, grid.to(images.dtype), padding_mode="border", align_corners=False)
 
 
-def _colour(images: Tensor, numbers: Tensor) -> Tensor:
+def _color(images: Tensor, numbers: Tensor) -> Tensor:
     """Brightness, contrast and saturation times 0.8 to 1.2 each."""
     factors = 0.8 + 0.4 * numbers[:, :, None, None, None]
     brightness, contrast, saturation = factors[:, 0], factors[:, 1], factors[:, 2]
     light = (images + 1) / 2 * brightness
-    weights = torch.tensor(_GREY, device=images.device, dtype=images.dtype)[:, None, None]
+    weights = torch.tensor(_GRAY, device=images.device, dtype=images.dtype)[:, None, None]
     mean = (light * weights).sum(dim=1, keepdim=True).mean(dim=(2, 3), keepdim=True)
     light = (light - mean) * contrast + mean
-    grey = (light * weights).sum(dim=1, keepdim=True)
-    return ((light - grey) * saturation + grey).clamp(0, 1) * 2 - 1
+    gray = (light * weights).sum(dim=1, keepdim=True)
+    return ((light - gray) * saturation + gray).clamp(0, 1) * 2 - 1
 
 
 def _blur(images: Tensor, numbers: Tensor) -> Tensor:
@@ -88,7 +90,7 @@ def _blur(images: Tensor, numbers: Tensor) -> Tensor:
 
 
 def _erase(images: Tensor, numbers: Tensor) -> Tensor:
-    """A grey rectangle of 2 to 10 % of the area, between half and twice as high as wide."""
+    """A gray rectangle of 2 to 10 % of the area, between half and twice as high as wide."""
     height, width = images.shape[2:]
     area, ratio = 0.02 + 0.08 * numbers[:, 0], 2 ** (2 * numbers[:, 1] - 1)
     tall, wide = (area * ratio).sqrt() * height, (area / ratio).sqrt() * width
@@ -101,4 +103,4 @@ def _erase(images: Tensor, numbers: Tensor) -> Tensor:
     return images.masked_fill(inside, 0.0)
 
 
-_CHANGES = {"crop": _crop, "colour": _colour, "blur": _blur, "erase": _erase}  # in the order in which they are applied
+_CHANGES = {"crop": _crop, "color": _color, "blur": _blur, "erase": _erase}  # in the order in which they are applied

@@ -78,7 +78,7 @@ def open_source(source: Source) -> tuple[Dataset, list[str], Statistics]:
     """The dataset, or its chosen episodes, with the instruction that the source gives it; its own texts; its stored
     statistics.
 
-    Statistics to normalise with are computed from the frames: the stored ones may be of other episodes or numbers.
+    Statistics to normalize with are computed from the frames: the stored ones may be of other episodes or numbers.
     """
     if source.episodes is None:
         dataset = open_dataset(source.dataset)

@@ -22,6 +22,6 @@ class Ema:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Take in the weights after optimiser step `step` (the first is 1)."""
+        """Take in the weights after optimizer step `step` (the first is 1)."""
         kept = min(self._decay, (1 + step) / (10 + step))
         torch._foreach_lerp_(list(self.average.values()), list(self._weights.values()), 1 - kept)

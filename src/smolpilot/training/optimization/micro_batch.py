@@ -16,8 +16,8 @@ import psutil
 
 from smolpilot.common.errors import TrainingError
 from smolpilot.common.machine import available_memory
+from smolpilot.common.option_types import AUTO
 from smolpilot.common.words import sized
-from smolpilot.option_types import AUTO
 
 if TYPE_CHECKING:
     from smolpilot.smolvla import Policy, PolicyInputs
@@ -79,7 +79,7 @@ def largest_that_fits(need: Callable[[int], float | None], largest: int, limit: 
 def probe(
     policy: Policy, inputs: PolicyInputs, precision: Precision, *, copies: int, sharers: int = 1
 ) -> tuple[int, str]:
-    """The largest micro-batch of `inputs` that fits beside the optimiser, and a line that says so.
+    """The largest micro-batch of `inputs` that fits beside the optimizer, and a line that says so.
 
     copies: float32 copies of the trained weights that come on top (two of AdamW, one of an average). sharers:
     processes that share a CPU's memory. Weights and random numbers are left as they were.

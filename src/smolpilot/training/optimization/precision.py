@@ -1,4 +1,4 @@
-"""Arithmetic of training: float32, or mixed precision with weights and optimiser in float32.
+"""Arithmetic of training: float32, or mixed precision with weights and optimizer in float32.
 
 float16 has no room for small gradients, so the loss is scaled up before the backward pass and a step whose gradients
 overflow is left out (torch's GradScaler); bfloat16 needs none of it.
@@ -21,7 +21,7 @@ _LEAST = 2.0**-30  # 46 overflows in a row from the first scale on
 
 
 class Precision:
-    """Runs forward, backward and the optimiser's step in the arithmetic that `dtype` names.
+    """Runs forward, backward and the optimizer's step in the arithmetic that `dtype` names.
 
     UsageError where the device has no such arithmetic.
     """
@@ -47,22 +47,22 @@ class Precision:
         scaled = loss if self._scaler is None else self._scaler.scale(loss)
         scaled.backward()  # type: ignore[no-untyped-call]
 
-    def clip(self, optimiser: torch.optim.Optimizer, parameters: Sequence[Tensor], largest: float) -> Tensor:
+    def clip(self, optimizer: torch.optim.Optimizer, parameters: Sequence[Tensor], largest: float) -> Tensor:
         """Clip the gradients to the norm `largest`; their norm before that, of the unscaled loss."""
         if self._scaler is not None:
-            self._scaler.unscale_(optimiser)
+            self._scaler.unscale_(optimizer)
         return clip_gradients(parameters, largest)
 
-    def step(self, optimiser: torch.optim.Optimizer) -> None:
-        """The optimiser's step; left out where float16 gradients overflowed."""
+    def step(self, optimizer: torch.optim.Optimizer) -> None:
+        """The optimizer's step; left out where float16 gradients overflowed."""
         if self._scaler is None:
-            optimiser.step()
+            optimizer.step()
             return
-        self._scaler.step(optimiser)
+        self._scaler.step(optimizer)
         self._scaler.update()
 
     def refuse_collapse(self, step: int) -> None:
-        """TrainingError when every step overflows: nothing is learnt any more."""
+        """TrainingError when every step overflows: nothing is learned any more."""
         if self._scaler is not None and self._scaler.get_scale() < _LEAST:
             raise TrainingError(
                 f"The gradients overflow float16 at every step (step {step}, loss scaled by "

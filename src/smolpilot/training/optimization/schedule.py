@@ -20,7 +20,7 @@ class Schedule:
     steps: int
 
     def rate(self, step: int) -> float:
-        """Learning rate of the optimiser step number `step` (0 is the first)."""
+        """Learning rate of the optimizer step number `step` (0 is the first)."""
         if step < self.warmup:
             start = 1 / (self.warmup + 1)
             return self.peak * (1 - (1 - start) * (1 - step / self.warmup))

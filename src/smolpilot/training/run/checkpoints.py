@@ -34,7 +34,7 @@ _STEP = re.compile(r"step_(\d+)")
 
 @dataclass
 class TrainingState:
-    """Where a run stands after `step` optimiser steps; the sampler's position follows from it.
+    """Where a run stands after `step` optimizer steps; the sampler's position follows from it.
 
     `pending` sums what the next metrics line will average; `validated_at` is the step of the last validation,
     `without_gain` counts the validations since the best one. `best_step` is None before the first validation whose

@@ -19,9 +19,9 @@ from smolpilot.training.data.sample_rng import Draws
 from smolpilot.training.optimization.compiled import compile_expert
 from smolpilot.training.optimization.ema import Ema
 from smolpilot.training.optimization.optimizer import (
-    build_optimiser,
-    load_optimiser_tensors,
-    optimiser_tensors,
+    build_optimizer,
+    load_optimizer_tensors,
+    optimizer_tensors,
     set_rate,
 )
 from smolpilot.training.optimization.precision import Precision
@@ -63,7 +63,7 @@ class Trainer:
         self.order = batches.order(batch_size, options.seed, options.order).share(self.world.part(batch_size))
         self.schedule = Schedule(options.lr or 0.0, options.decay_lr or 0.0, options.warmup_steps or 0, steps)
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
-        self.optimiser = build_optimiser(self.model, lr=self.schedule.peak, weight_decay=options.weight_decay)
+        self.optimizer = build_optimizer(self.model, lr=self.schedule.peak, weight_decay=options.weight_decay)
         self.precision = Precision(options.dtype or "float32", self.device)
         if options.compile:
             compile_expert(self.model, self.device)
@@ -85,7 +85,7 @@ class Trainer:
             )
         self.state = state
         rest = self.outcome.load(self.precision.load(load_rng(tensors)))
-        load_optimiser_tensors(self.model, self.optimiser, rest)
+        load_optimizer_tensors(self.model, self.optimizer, rest)
 
     def run(self, around: Surroundings, interrupts: Interrupts) -> None:
         """Train to the end; TrainingStoppedError after a signal, once the run is saved."""
@@ -120,13 +120,13 @@ class Trainer:
             raise TrainingError("A batch holds no actions.")
         places = self.order.places(self.state.step)
         noise, when = self.draws.noise(places, tuple(inputs.actions.shape[1:])), self.draws.times(places)
-        set_rate(self.optimiser, self.schedule.rate(self.state.step))
-        self.optimiser.zero_grad(set_to_none=True)
+        set_rate(self.optimizer, self.schedule.rate(self.state.step))
+        self.optimizer.zero_grad(set_to_none=True)
         loss = self._gradients(inputs, noise.to(self.device), when.to(self.device))
-        norm = self.precision.clip(self.optimiser, self.parameters, self.options.clip)
+        norm = self.precision.clip(self.optimizer, self.parameters, self.options.clip)
         if self.device.type == "cpu":
             self._refuse_nan([loss], [norm])
-        self.precision.step(self.optimiser)
+        self.precision.step(self.optimizer)
         self.state.step += 1
         if self.ema is not None:
             self.ema.update(self.state.step)
@@ -216,7 +216,7 @@ class Trainer:
         self.policy.lineage["step"] = self.state.step
         if self.world.rank:
             return
-        tensors = optimiser_tensors(self.model, self.optimiser) | rng_tensors() | self.precision.tensors()
+        tensors = optimizer_tensors(self.model, self.optimizer) | rng_tensors() | self.precision.tensors()
         with around.progress.waiting(f"step {self.state.step}: saving the checkpoint"):
             around.checkpoints.save(self.outcome.policy(), self.state, tensors | self.outcome.tensors())
 

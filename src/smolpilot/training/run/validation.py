@@ -28,7 +28,7 @@ class Validation:
     """MAE per joint [A] over the in-episode steps of all scored chunks, and one number to compare runs by.
 
     `score` is the mean over joints of the MAE when all joints have one unit, else the mean of MAE / standard
-    deviation of the recorded action (`unit` "std"): metres and radians cannot be averaged.
+    deviation of the recorded action (`unit` "std"): meters and radians cannot be averaged.
     """
 
     mae: npt.NDArray[np.float64]

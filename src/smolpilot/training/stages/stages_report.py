@@ -164,8 +164,8 @@ def markdown(document: dict[str, Any]) -> str:
         lines += [*map(_row, rows), ""]
     lines += [
         "Forgetting: how far a task's last result lies behind its best earlier one; above 0 is a loss. Backward "
-        "transfer: how much later stages changed it since it was learnt; above 0 is a gain. Intervals: 95 % percentile "
-        "bootstrap over episodes, the same episodes after every stage; of a success rate Wilson's.",
+        "transfer: how much later stages changed it since it was learned; above 0 is a gain. Intervals: 95 % "
+        "percentile bootstrap over episodes, the same episodes after every stage; of a success rate Wilson's.",
         "",
         "## Stages",
         "",

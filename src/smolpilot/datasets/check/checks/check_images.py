@@ -14,14 +14,14 @@ from smolpilot.datasets.tolerant.findings import Finding
 from smolpilot.datasets.tolerant.found_dataset import Camera
 
 from .check_statistics import larger_set
-from .check_swapped import stored_colour
+from .check_swapped import stored_color
 
 _BLACK_PEAK = 30.0
 _FROZEN_S = 2.0
 _MOVED = 0.1
 _JUMP = 40.0
 _SPREAD = 50.0
-_COLOUR = 0.04
+_COLOR = 0.04
 
 
 def black(subject: Subject) -> Iterator[Finding]:
@@ -116,24 +116,24 @@ def shapes(subject: Subject) -> Iterator[Finding]:
 
 
 def statistics(subject: Subject) -> Iterator[Finding]:
-    """The stored mean of each colour against the video's."""
+    """The stored mean of each color against the video's."""
     recording = subject.recording
     for key, camera in _color_cameras(subject):
         clips = [clip for clip in subject.footage.of(key) if clip.frames]
         for clip in clips:
-            seen, told = clip.colour(), stored_colour(subject, key, clip.episode)
-            if seen is not None and told is not None and np.abs(seen - told).max() > _COLOUR:
+            seen, told = clip.color(), stored_color(subject, key, clip.episode)
+            if seen is not None and told is not None and np.abs(seen - told).max() > _COLOR:
                 message = _differ(f"episode {clip.episode}", camera.name, told, seen)
                 yield subject.finding("statistics-pictures", message, episode=clip.episode, camera=camera.name)
         if larger_set(subject) is not None:
             continue
         told = recording.statistics.get(key, {}).get("mean")
-        parts = [(clip.colour(), clip.frames) for clip in clips]
-        known = [(colour, frames) for colour, frames in parts if colour is not None]
+        parts = [(clip.color(), clip.frames) for clip in clips]
+        known = [(color, frames) for color, frames in parts if color is not None]
         if told is None or told.size != 3 or not known or len(known) < len(recording.episodes):
             continue
-        seen = np.average([colour for colour, _ in known], axis=0, weights=[frames for _, frames in known])
-        if np.abs(seen - told.reshape(3)).max() > _COLOUR:
+        seen = np.average([color for color, _ in known], axis=0, weights=[frames for _, frames in known])
+        if np.abs(seen - told.reshape(3)).max() > _COLOR:
             yield subject.finding(
                 "statistics-pictures", _differ("the dataset", camera.name, told, seen), camera=camera.name
             )
@@ -145,7 +145,7 @@ def _color_cameras(subject: Subject) -> list[tuple[str, Camera]]:
 
 def _differ(where: str, camera: str, told: npt.NDArray[np.float64], seen: npt.NDArray[np.float64]) -> str:
     words = [", ".join(f"{value:.2f}" for value in values.reshape(-1)) for values in (told, seen)]
-    return f"The stored mean colour of camera '{camera}' in {where} is {words[0]}; the pictures have {words[1]}."
+    return f"The stored mean color of camera '{camera}' in {where} is {words[0]}; the pictures have {words[1]}."
 
 
 def _longest(flags: npt.NDArray[np.bool_]) -> tuple[int, int]:

@@ -132,7 +132,7 @@ def _foreign(text: str) -> float:
 
 
 def _one_slip(a: str, b: str) -> bool:
-    """One letter added, dropped or changed, or two neighbours exchanged."""
+    """One letter added, dropped or changed, or two neighbors exchanged."""
     if len(a) > len(b):
         a, b = b, a
     if len(a) == len(b):

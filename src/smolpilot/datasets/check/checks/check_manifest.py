@@ -18,7 +18,7 @@ from smolpilot.datasets.check.scan.scan_pool import default_jobs
 from smolpilot.datasets.tolerant.found_dataset import Progress, Recording
 
 FORMAT = 1
-# What a person edits, and no program reads: a card, a licence.
+# What a person edits, and no program reads: a card, a license.
 _DATA = ("meta", "data", "videos")
 _NAMED = 5
 # What is said of a file that is not the one that was written says more than that it is not.

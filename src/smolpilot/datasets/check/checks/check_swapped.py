@@ -42,7 +42,7 @@ def swapped(subject: Subject) -> Iterator[Finding]:
         yield from _out_of_order(subject)
 
 
-def stored_colour(subject: Subject, key: str, episode: int) -> npt.NDArray[np.float64] | None:
+def stored_color(subject: Subject, key: str, episode: int) -> npt.NDArray[np.float64] | None:
     """The mean red, green, blue that the episode's stored statistics state."""
     mean = subject.recording.records[episode].statistics.get(key, {}).get("mean")
     if mean is None or mean.size != 3 or not np.isfinite(mean).all():
@@ -65,7 +65,7 @@ def _by_length(clips: list[Clip]) -> Iterator[tuple[Clip, Clip]]:
 
 def _by_color(subject: Subject, key: str, clips: list[Clip]) -> Iterator[tuple[Clip, Clip]]:
     """Two whose stored mean colors fit each other's video, where those of the others fit their own."""
-    known = [(clip, clip.colour(), stored_colour(subject, key, clip.episode)) for clip in clips]
+    known = [(clip, clip.color(), stored_color(subject, key, clip.episode)) for clip in clips]
     pairs = [(clip, seen, told) for clip, seen, told in known if seen is not None and told is not None]
     if len(pairs) < 3:
         return
@@ -106,8 +106,8 @@ def _cameras(subject: Subject) -> Iterator[Finding]:
 def _crossed(subject: Subject, one: Camera, other: Camera, episode: int) -> bool:
     """Whether each stored mean is the other camera's."""
     clips = [subject.footage.clips.get((camera.key, episode)) for camera in (one, other)]
-    told = [stored_colour(subject, camera.key, episode) for camera in (one, other)]
-    seen = [clip.colour() if clip is not None and clip.frames else None for clip in clips]
+    told = [stored_color(subject, camera.key, episode) for camera in (one, other)]
+    seen = [clip.color() if clip is not None and clip.frames else None for clip in clips]
     if any(value is None for value in (*told, *seen)):
         return False
     straight = [float(np.linalg.norm(told[i] - seen[i])) for i in (0, 1)]  # type: ignore[operator]
@@ -148,7 +148,7 @@ def _belongs(subject: Subject, key: str, mine: Clip, there: Clip) -> bool | None
     """Whether an episode's frames are those at its own place (True) or at the other one; None: nothing tells."""
     if (mine.frames == mine.rows) != (there.frames == mine.rows):
         return mine.frames == mine.rows
-    told, own, other = stored_colour(subject, key, mine.episode), mine.colour(), there.colour()
+    told, own, other = stored_color(subject, key, mine.episode), mine.color(), there.color()
     if told is None or own is None or other is None:
         return None
     near, far = float(np.linalg.norm(told - own)), float(np.linalg.norm(told - other))

@@ -41,7 +41,7 @@ class Clip:
         """Brightness of each frame's brightest block."""
         return self.scan.look.peak[self.first : self.last].astype(np.float64)
 
-    def colour(self) -> npt.NDArray[np.float64] | None:
+    def color(self) -> npt.NDArray[np.float64] | None:
         """Mean red, green, blue in [0, 1]; None without a decoded frame."""
         values = self.scan.look.colors[self.first : self.last].astype(np.float64)
         known = values[np.isfinite(values).all(axis=1)]

@@ -41,7 +41,7 @@ _WHAT = {
     "packets": "video packets: content and time",
     "pictures": "decoded first and last frames",
     "statistics": "statistics per episode and in all",
-    "files": "card, licence and other files",
+    "files": "card, license and other files",
 }
 
 
@@ -326,7 +326,7 @@ def compare_fields(a: Extras, b: Extras, result: Comparison) -> None:
 
 
 def compare_files(a: Path, b: Path, result: Comparison) -> None:
-    """Card, licence and other files beside the recording."""
+    """Card, license and other files beside the recording."""
     mine, theirs = (
         {name.as_posix(): root / path for path, name in files_beside(root).files.items() if name != _HISTORY}
         for root in (a, b)

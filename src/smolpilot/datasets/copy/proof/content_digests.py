@@ -137,7 +137,7 @@ def _scan_files(files: Sequence[ScanTask], pool: Pool, progress: Progress, what:
 
 
 def _picture_tasks(file: ScanTask, packets: Packets, clips: list[Clip], jobs: int) -> Iterator[PicturesTask]:
-    """Neighbouring clips together: from one to the next the decoder plays on."""
+    """Neighboring clips together: from one to the next the decoder plays on."""
     order = sorted(range(len(clips)), key=lambda number: clips[number].first_pts)
     share = max(_TOGETHER, -(-len(order) // (2 * jobs)))
     for first in range(0, len(order), share):

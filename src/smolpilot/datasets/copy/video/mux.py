@@ -70,7 +70,7 @@ def write_pieces(target: Path, pieces: Sequence[Piece]) -> None:
 
 
 def _sources(pieces: Sequence[Piece]) -> Iterator[tuple[Piece, Any, Iterator[Any]]]:
-    """Each piece with its stream and packets; neighbouring pieces of one file are read on without a seek."""
+    """Each piece with its stream and packets; neighboring pieces of one file are read on without a seek."""
     with ExitStack() as stack:
         path: Path | None = None
         video: VideoFile | None = None

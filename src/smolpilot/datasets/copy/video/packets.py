@@ -38,7 +38,7 @@ class Coding:
     height: int
     pix_fmt: str
     time_base: str
-    colour: str
+    color: str
 
     def differs_in(self, other: Coding) -> list[str]:
         """Names of the parameters that are not equal."""
@@ -105,7 +105,7 @@ class Packets:
 def coding_of(video: VideoFile) -> Coding:
     """What a video stream is made of."""
     context = video.context
-    colour = (context.color_range, context.colorspace, context.color_primaries, context.color_trc)
+    color = (context.color_range, context.colorspace, context.color_primaries, context.color_trc)
     return Coding(
         codec=video.codec,
         extradata=bytes(context.extradata or b"").hex(),
@@ -113,7 +113,7 @@ def coding_of(video: VideoFile) -> Coding:
         height=video.height,
         pix_fmt=video.pix_fmt,
         time_base=str(video.time_base),
-        colour="/".join(str(int(part)) for part in colour),
+        color="/".join(str(int(part)) for part in color),
     )
 
 

@@ -21,7 +21,7 @@ class Player {
     this.container.replaceChildren(...this.videos.map((video, i) => html("figure", {}, video, html("figcaption", {textContent: entries[i][0]}))));
   }
 
-  // Inside a frame's time, far from its neighbours. `share` of it: a browser skips a seek to where it stands.
+  // Inside a frame's time, far from its neighbors. `share` of it: a browser skips a seek to where it stands.
   place(video, share = 0.5) {
     if (video.readyState === 0 || video.seeking) return;
     clearTimeout(video.confirming);
