@@ -13,7 +13,7 @@ from pydantic import AfterValidator
 
 from smolpilot.common.errors import CheckpointError, UsageError
 from smolpilot.common.keys import ACTION, STATE, camera_name, image_key
-from smolpilot.common.safe_text import plain, shown
+from smolpilot.common.text import plain, shown
 
 from .checkpoint.other_versions import sort_unknown
 from .checkpoint.vlm_config import Pixels, TextConfig, VisionConfig, VLMConfig

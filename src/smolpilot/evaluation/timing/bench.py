@@ -17,7 +17,7 @@ import numpy as np
 from smolpilot.common.atomic import scratch_folder
 from smolpilot.common.errors import NotFiniteError, SmolpilotError, UsageError
 from smolpilot.common.keys import ACTION, PADDING_MASK, image_key
-from smolpilot.common.waiting import working
+from smolpilot.common.progress import working
 from smolpilot.contracts import (
     POLICIES,
     TIMED,

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from smolpilot.common.atomic import atomic_folder
-from smolpilot.common.digests import folder_differences, seal_folder
 from smolpilot.common.errors import CheckpointError, UsageError
+from smolpilot.common.hashing import folder_differences, seal_folder
 from smolpilot.inference.backend import EngineSpec
 from smolpilot.inference.parity_check import VerdictStore
 

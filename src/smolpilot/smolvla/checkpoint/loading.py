@@ -13,12 +13,12 @@ from typing import Any
 
 import torch
 
-from smolpilot.common.digests import Differences
 from smolpilot.common.errors import CheckpointError, ProfileError, UsageError
+from smolpilot.common.hashing import Differences
 from smolpilot.common.keys import ACTION, STATE
-from smolpilot.common.safe_text import plain, shown
+from smolpilot.common.progress import working
 from smolpilot.common.statistics import Statistics
-from smolpilot.common.waiting import working
+from smolpilot.common.text import plain, shown
 from smolpilot.smolvla.config import PolicyConfig, VLMConfig
 from smolpilot.smolvla.policy import Policy, fill_sizes
 from smolpilot.smolvla.settings_form import Form, formed

@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from smolpilot.common.atomic import write_text_atomic
-from smolpilot.common.digests import DIGESTS, Differences, differences, digests_of, is_sealed, sealed
 from smolpilot.common.errors import CheckpointError, UsageError
-from smolpilot.common.hashing import content_digest
+from smolpilot.common.hashing import DIGESTS, Differences, content_digest, differences, digests_of, is_sealed, sealed
 
 from .json_file import read_json
 from .vlm_folder import FILES

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from smolpilot.common.errors import CheckpointError
-from smolpilot.common.safe_text import shown
+from smolpilot.common.text import shown
 from smolpilot.smolvla.settings_form import RESTORE, Form, formed, real, whole
 
 Pixels = Annotated[int, whole(1, 8_192)]

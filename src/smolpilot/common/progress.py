@@ -39,7 +39,7 @@ def _say(text: str, ended: threading.Event) -> None:
     from rich.text import Text
 
     from . import terminal
-    from .safe_text import plain
+    from .text import plain
 
     spinner = terminal.Terminal(stderr=True).status(Text(plain(text)))
     terminal.start(spinner)
