@@ -19,7 +19,7 @@ def main(args: list[str]) -> int:
     """Run the verb; 0 when everything was measured, however slow, 1 for a policy that predicts NaN."""
     options = parse(BenchOptions, args, verb="bench")
     from smolpilot.evaluation.timing.bench import bench
-    from smolpilot.smolvla.transforms.camera_pairing import camera_text
+    from smolpilot.smolvla.transforms.camera_slots import camera_text
 
     with results_apart(options.json), progress_bar() as progress:
         document = bench(options, progress=progress)
