@@ -18,20 +18,20 @@ from smolpilot.common.atomic import atomic_folder
 from smolpilot.common.errors import CheckpointError, UsageError
 from smolpilot.common.text import shown
 from smolpilot.smolvla.policy import Policy
-from smolpilot.smolvla.settings_form import check_fields, check_keys, formed, whole
 from smolpilot.version import __version__
 
-from .json_file import read_json
-from .lineage import LineageForm
-from .locate import CONFIG, existing, locate
-from .processors import PREPROCESSOR, read_processors, write_processors
-from .sealing import FACTS as FACTS
-from .sealing import ROBOT as ROBOT
-from .sealing import VLM as VLM
-from .sealing import replace_files, with_digests
-from .vlm_folder import VLMFolder
-from .weight_files import WEIGHTS
-from .weights import lerobot_weights
+from .checkpoint.lineage import LineageForm
+from .checkpoint.locate import CONFIG, existing, locate
+from .checkpoint.processors import PREPROCESSOR, read_processors, write_processors
+from .checkpoint.sealing import FACTS as FACTS
+from .checkpoint.sealing import ROBOT as ROBOT
+from .checkpoint.sealing import VLM as VLM
+from .checkpoint.sealing import replace_files, with_digests
+from .checkpoint.weight_files import WEIGHTS
+from .checkpoint.weights import lerobot_weights
+from .config.json_file import read_json
+from .config.settings_form import check_fields, check_keys, formed, whole
+from .config.vlm_folder import VLMFolder
 
 FORMAT = 1
 _NEW_NAMES = {"execution_horizon": "n_action_steps"}

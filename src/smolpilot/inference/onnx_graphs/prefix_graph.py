@@ -11,7 +11,6 @@ import math
 
 import numpy as np
 
-from smolpilot.common.errors import CheckpointError
 from smolpilot.smolvla.config import PolicyConfig
 
 from .blocks import MASKED, Weights, attend, finish_layer, heads, rms_norm, rope_table, rotate
@@ -61,8 +60,8 @@ def _embeddings(g: Builder, config: PolicyConfig, weights: Weights, embed: bool)
     seen = g.op("Cast", g.input("image_masks", np.bool_, ["batch", "cameras"]), to=1)
     seen = g.op("Unsqueeze", seen, g.ints(2))  # [B, C, 1]
     seen_tokens = g.op("Expand", seen, g.op("Shape", images, end=3))  # [B, C, N]
-    if config.add_image_special_tokens:
-        images, seen_tokens = _with_special_tokens(g, config, weights, images, seen, seen_tokens)
+    if config.around_image is not None:
+        images, seen_tokens = _with_special_tokens(g, config.around_image, weights, images, seen, seen_tokens)
     images = g.reshape(images, 0, -1, width)
     seen_tokens = g.reshape(seen_tokens, 0, -1)
     root = np.float32(math.sqrt(width))
@@ -87,19 +86,13 @@ def _embeddings(g: Builder, config: PolicyConfig, weights: Weights, embed: bool)
 
 
 def _with_special_tokens(
-    g: Builder, config: PolicyConfig, weights: Weights, images: str, seen: str, seen_tokens: str
+    g: Builder, ids: tuple[int, int], weights: Weights, images: str, seen: str, seen_tokens: str
 ) -> tuple[str, str]:
     """Two tokens before and one after each image; they stay visible around a masked camera."""
-    fake, whole = config.fake_image_token_id, config.global_image_token_id
-    if fake is None or whole is None:
-        raise CheckpointError(
-            "add_image_special_tokens is set, but the tokenizer names no image tokens.",
-            expected="<fake_token_around_image> and <global-img> in the tokenizer's special tokens",
-        )
     table = weights["text.embed_tokens.weight"]
     nothing = g.op("Mul", g.op("Unsqueeze", seen, g.ints(3)), g.constant(0))  # [B, C, 1, 1]
-    start = g.op("Add", nothing, g.weight("image_start", table[[fake, whole]]))  # [B, C, 2, D]
-    end = g.op("Add", nothing, g.weight("image_end", table[[fake]]))
+    start = g.op("Add", nothing, g.weight("image_start", table[list(ids)]))  # [B, C, 2, D]
+    end = g.op("Add", nothing, g.weight("image_end", table[[ids[0]]]))
     one = g.op("Add", g.op("Mul", seen, g.constant(0)), g.constant(1))  # [B, C, 1]
     return g.concat([start, images, end], 2), g.concat([one, one, seen_tokens, one], 2)
 

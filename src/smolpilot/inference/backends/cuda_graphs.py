@@ -9,16 +9,18 @@ without one. The recorder is a parameter, so that everything but the recording i
 
 from __future__ import annotations
 
+import dataclasses
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from smolpilot.inference.backend import Backend, Guidance
+from .backend import Backend, Guidance
 
 if TYPE_CHECKING:
     from smolpilot.smolvla.network.inputs import PolicyInputs
@@ -109,25 +111,18 @@ class Graphed:
 
     # -- a chunk in one launch ---------------------------------------------------------------------------------------
 
-    def chunk(
-        self,
-        images: Tensor,
-        image_masks: Tensor,
-        tokens: Tensor,
-        token_mask: Tensor,
-        state: Tensor,
-        noise: Tensor,
-        steps: int,
-        guidance: Guidance | None,
-    ) -> Tensor:
-        """Vision, context and denoising at once. images [B, C, 3, h, w], the rest as in the protocol."""
-        tokens, token_mask = self.fit(tokens, token_mask)
+    def chunk(self, inputs: PolicyInputs, noise: Tensor, steps: int, guidance: Guidance | None = None) -> Tensor:
+        """Vision, context and denoising at once, [B, H, A]."""
+        image_masks = inputs.image_masks
+        tokens, token_mask = self.fit(inputs.tokens, inputs.token_mask)
         if not self._uniform(image_masks, token_mask):
-            return whole(self.network, images, image_masks, tokens, token_mask, state, noise, steps, guidance)
+            fitted = dataclasses.replace(inputs, tokens=tokens, token_mask=token_mask)
+            return run_stages(self.network, fitted, noise, steps, guidance)
         used = _cameras(image_masks)
-        given = {"images": images[:, list(used)], "tokens": tokens, "state": state, "noise": noise}
+        given = {"images": inputs.images[:, list(used)], "tokens": tokens, "state": inputs.state, "noise": noise}
         given |= self._mask_input(token_mask) | _guidance_inputs(guidance)
-        key = ("chunk", used, tuple(images.shape), tuple(tokens.shape), tuple(noise.shape), steps, guidance is not None)
+        shapes = (tuple(value.shape) for value in (inputs.images, tokens, noise))
+        key = ("chunk", used, *shapes, steps, guidance is not None)
 
         def call(x: dict[str, Tensor]) -> Tensor:
             mask = x.get("token_mask", token_mask)
@@ -234,22 +229,22 @@ def eager_recorder(call: Callable[[], Any], alone: bool = True) -> tuple[Any, Re
     return output, lambda: _copy(output, call())
 
 
-def whole(
-    network: Backend,
-    images: Tensor,
-    image_masks: Tensor,
-    tokens: Tensor,
-    token_mask: Tensor,
-    state: Tensor,
-    noise: Tensor,
-    steps: int,
-    guidance: Guidance | None,
+def run_backend(
+    backend: Backend, inputs: PolicyInputs, noise: Tensor, steps: int, guidance: Guidance | None = None
+) -> Tensor:
+    """Normalized chunks [B, H, max_action_dim] of a batch, in one launch where the backend has that."""
+    way = backend.chunk if isinstance(backend, Graphed) else partial(run_stages, backend)
+    return way(inputs, noise, steps, guidance)
+
+
+def run_stages(
+    network: Backend, inputs: PolicyInputs, noise: Tensor, steps: int, guidance: Guidance | None = None
 ) -> Tensor:
     """A chunk by the three calls of any backend, for samples that may show different cameras."""
-    used = image_masks.any(dim=0)
-    encoded = network.vision(images[:, used].flatten(0, 1))
-    context = network.context(place(encoded, image_masks), image_masks, tokens, token_mask)
-    return network.denoise(context, state, noise, steps, guidance)
+    masks = inputs.image_masks
+    encoded = network.vision(inputs.images[:, masks.any(dim=0)].flatten(0, 1))
+    context = network.context(place(encoded, masks), masks, inputs.tokens, inputs.token_mask)
+    return network.denoise(context, inputs.state, noise, steps, guidance)
 
 
 def place(encoded: Tensor, image_masks: Tensor) -> Tensor:
@@ -271,9 +266,7 @@ def _cameras(image_masks: Tensor) -> tuple[int, ...]:
 
 
 def _guidance_inputs(guidance: Guidance | None) -> dict[str, Tensor]:
-    if guidance is None:
-        return {}
-    return {"target": guidance.target, "weights": guidance.weights, "gains": guidance.gains}
+    return {} if guidance is None else dict(vars(guidance))
 
 
 def _guided(x: dict[str, Tensor]) -> Guidance | None:
@@ -290,11 +283,3 @@ def _copy(old: Any, new: Any) -> None:
     elif hasattr(old, "__dict__"):
         for name in vars(old):
             _copy(getattr(old, name), getattr(new, name))
-
-
-def run_backend(backend: Backend, inputs: PolicyInputs, noise: Tensor, steps: int, guidance: Guidance | None) -> Tensor:
-    """Normalized chunks [B, H, max_action_dim] of a batch, in one launch where the backend has that."""
-    rest = (inputs.image_masks, inputs.tokens, inputs.token_mask, inputs.state, noise, steps, guidance)
-    if isinstance(backend, Graphed):
-        return backend.chunk(inputs.images, *rest)
-    return whole(backend, inputs.images, *rest)

@@ -11,13 +11,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator
 
-from smolpilot.common.errors import CheckpointError, UsageError
+from smolpilot.common.errors import CheckpointError, TransformError, UsageError
 from smolpilot.common.keys import ACTION, STATE, camera_name, image_key
 from smolpilot.common.text import plain, shown
 
-from .checkpoint.other_versions import sort_unknown
-from .checkpoint.vlm_config import Pixels, TextConfig, VisionConfig, VLMConfig
+from .other_versions import sort_unknown
 from .settings_form import RESTORE, Form, check_fields, formed, real, refuse, whole
+from .vlm_config import Pixels, TextConfig, VisionConfig, VLMConfig
 
 __all__ = [
     "MOST_STEPS",
@@ -210,6 +210,18 @@ class PolicyConfig:
     def real_cameras(self) -> list[str]:
         """Camera slots that a robot camera must fill."""
         return [name for name in self.image_shapes if not name.startswith("empty_camera_")]
+
+    @property
+    def around_image(self) -> tuple[int, int] | None:
+        """Ids of the tokens around an image (fake, global), None where there are none; TransformError if unknown."""
+        if not self.add_image_special_tokens:
+            return None
+        if self.fake_image_token_id is None or self.global_image_token_id is None:
+            raise TransformError(
+                "add_image_special_tokens is set, but the tokenizer names no image tokens.",
+                expected="<fake_token_around_image> and <global-img> in the tokenizer's special tokens",
+            )
+        return self.fake_image_token_id, self.global_image_token_id
 
     def is_self_attention(self, layer: int) -> bool:
         """Whether expert layer at text layer `layer` attends to itself and the prefix, or only to the prefix."""

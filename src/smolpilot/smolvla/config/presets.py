@@ -6,7 +6,7 @@ from typing import Any
 
 from smolpilot.common.errors import UsageError, did_you_mean
 
-from .config import PolicyConfig, TextConfig, VisionConfig, VLMConfig
+from .policy_config import PolicyConfig, TextConfig, VisionConfig, VLMConfig
 
 PRESETS = ("smolvla", "tiny")
 

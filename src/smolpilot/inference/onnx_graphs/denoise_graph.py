@@ -11,9 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from smolpilot.inference.guidance import times
 from smolpilot.smolvla.config import PolicyConfig
-from smolpilot.smolvla.network.flow import time_embedding
+from smolpilot.smolvla.network.flow_matching import step_times, time_embedding
 
 from .blocks import MASKED, Weights, attend, finish_layer, heads, rms_norm, rope_table, rotate
 from .builder import Builder
@@ -86,6 +85,6 @@ def _embed(g: Builder, noisy: str, clock: str, config: PolicyConfig, weights: We
 
 def clock_table(config: PolicyConfig, steps: int) -> npt.NDArray[np.float32]:
     """The time embedding of each denoising step, float32 [steps, W]."""
-    moments = torch.tensor(times(steps), dtype=torch.float32)
+    moments = torch.tensor(step_times(steps), dtype=torch.float32)
     table = time_embedding(moments, config.expert_width, config.min_period, config.max_period)
     return table.float().numpy()

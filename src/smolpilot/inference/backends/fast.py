@@ -19,15 +19,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from smolpilot.common.errors import TransformError
-from smolpilot.inference.backend import Guidance
-from smolpilot.inference.guidance import integrate
-from smolpilot.smolvla.network.layers import rope_table
+from smolpilot.smolvla.network.flow_matching import integrate
+from smolpilot.smolvla.network.layers import rope_table, rotate
 from smolpilot.smolvla.network.model import SmolVLA
-from smolpilot.smolvla.network.vision import VisionLayer, patch_positions
+from smolpilot.smolvla.network.vision import VisionLayer, check_square, patch_positions, pixel_shuffle
 
+from .backend import Guidance, guide_on
 from .packing import ClockTables, PackedLayer, PackedVisionLayer, Packer
-from .plain import special_tokens, to_device
 
 Table = tuple[Tensor, Tensor]  # cosines and sines [B, L, 1, E/2]
 
@@ -61,7 +59,7 @@ class FastNetwork:
             self._pack_vision(model, pack)
             read = model.expert.text_layers_read
             self._embed = pack.put(model.text.embed_tokens.weight)
-            self._around = self._around_image() if config.add_image_special_tokens else None
+            self._around = self._around_image()
             self._text = [pack.text_layer(i, last=i + 1 == read) for i in range(read)]
             self._state = pack.linear(model.state_proj)
             self._expert = [pack.expert_layer(i) for i in range(len(self._own))]
@@ -98,11 +96,9 @@ class FastNetwork:
     def vision(self, images: Tensor) -> Tensor:
         """[n, 3, h, w] -> [n, N, D]."""
         vision, eps = self.config.vlm.vision, self.config.vlm.vision.eps
+        check_square(images, vision.patch_size)
         x = F.conv2d(images.to(self.device, self.dtype), *self._patch, stride=vision.patch_size)
         side = x.shape[-1]
-        if x.shape[-2] != side:
-            raise TransformError(f"The vision tower got images of {images.shape[-1]}x{images.shape[-2]} pixels.",
-                                 expected="square images")  # fmt: skip
         if side not in self._positions:
             index = patch_positions(side, vision.patches_per_side, self.device)
             self._positions[side] = self._learned_positions[index]
@@ -116,9 +112,7 @@ class FastNetwork:
             hidden = F.gelu(F.linear(F.layer_norm(x, width, *layer.norm2, eps=eps), *layer.fc1), approximate="tanh")
             x = x + F.linear(hidden, *layer.fc2)
         x = F.layer_norm(x, width, *self._post_norm, eps=eps)
-        s = self.config.vlm.scale_factor
-        grid = x.reshape(len(x), side // s, s, side // s, s, width[0]).permute(0, 1, 3, 2, 4, 5)
-        return F.linear(grid.reshape(len(x), (side // s) ** 2, s * s * width[0]), self._connect)
+        return F.linear(pixel_shuffle(x, self.config.vlm.scale_factor), self._connect)
 
     # -- the prefix --------------------------------------------------------------------------------------------------
 
@@ -142,7 +136,7 @@ class FastNetwork:
             into = self._into(layer, x)
             if last:
                 keys, values = into[:, :, : self._groups], into[:, :, self._groups :]
-                pairs.append((_rotate(keys, table).transpose(1, 2), values.transpose(1, 2)))
+                pairs.append((rotate(keys, table).transpose(1, 2), values.transpose(1, 2)))
                 break
             q, keys, values = self._turn(into, table)
             pairs.append((keys, values))
@@ -175,9 +169,11 @@ class FastNetwork:
         """Words of one instruction, [1, T, D]; kept, since a robot hears the same text again and again."""
         return F.embedding(torch.tensor([ids], device=self.device), self._embed) * math.sqrt(self._embed.shape[1])
 
-    def _around_image(self) -> tuple[Tensor, Tensor]:
-        """The tokens before and after an image, not scaled: [1, 2, D] and [1, 1, D]."""
-        ids = torch.tensor([special_tokens(self.config)], device=self.device)
+    def _around_image(self) -> tuple[Tensor, Tensor] | None:
+        """The tokens before and after an image, not scaled: [1, 2, D] and [1, 1, D]; None where there are none."""
+        if self.config.around_image is None:
+            return None
+        ids = torch.tensor([self.config.around_image], device=self.device)
         return F.embedding(ids, self._embed), F.embedding(ids[:, :1], self._embed)
 
     def _join(self, context: FastContext, state: Tensor, horizon: int) -> _Prefix:
@@ -245,7 +241,7 @@ class FastNetwork:
             lambda i, x: self._velocity(x, clock[i], prefix),
             noise.to(self.device),
             steps,
-            to_device(guidance, self.device),
+            guide_on(guidance, self.device),
         )
 
     def _velocity(self, noisy: Tensor, clock: Tensor, prefix: _Prefix) -> Tensor:
@@ -260,7 +256,7 @@ class FastNetwork:
                 keys[:, :, -horizon:], values[:, :, -horizon:] = own_keys, own_values
                 attended = self._attend(q, keys, values, prefix.sees_all)
             else:
-                q = _rotate(into, restarted).transpose(1, 2)
+                q = rotate(into, restarted).transpose(1, 2)
                 attended = self._attend(q, keys, values, prefix.seen)
             x = self._finish(layer, x, attended)
         weight, bias = self._action_out
@@ -276,7 +272,7 @@ class FastNetwork:
     def _turn(self, into: Tensor, table: Table, *, queries: bool = True) -> tuple[Tensor, Tensor, Tensor]:
         """Queries and keys with rotary positions, and values: [B, N, L, E], [B, G, L, E], [B, G, L, E]."""
         heads = self._heads if queries else 0
-        turned = _rotate(into[:, :, : heads + self._groups], table).transpose(1, 2)
+        turned = rotate(into[:, :, : heads + self._groups], table).transpose(1, 2)
         return turned[:, :heads], turned[:, heads:], into[:, :, heads + self._groups :].transpose(1, 2)
 
     def _attend(self, q: Tensor, keys: Tensor, values: Tensor, seen: Tensor | None) -> Tensor:
@@ -323,13 +319,6 @@ class _Prefix:
     seen: Tensor | None
     sees_all: Tensor
     continued: Table
-
-
-def _rotate(x: Tensor, table: Table) -> Tensor:
-    """Rotary positions, half-split layout, in float32. [B, L, heads, E] -> the same."""
-    cos, sin = table
-    first, second = x.float().chunk(2, dim=-1)
-    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1).to(x.dtype)
 
 
 def _tensors(value: object) -> Iterator[Tensor]:

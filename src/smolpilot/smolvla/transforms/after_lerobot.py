@@ -10,7 +10,7 @@ from torch import Tensor
 from smolpilot.common.errors import UsageError
 from smolpilot.smolvla.network.inputs import PolicyInputs
 
-from .base import Transform
+from .transform import Transform
 from .transform_list import Transforms
 
 

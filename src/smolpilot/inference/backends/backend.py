@@ -21,6 +21,7 @@ from torch import Tensor
 
 if TYPE_CHECKING:
     from smolpilot.smolvla.config import PolicyConfig
+    from smolpilot.smolvla.network.flow_matching import Guide
     from smolpilot.smolvla.network.inputs import PolicyInputs
     from smolpilot.smolvla.network.model import SmolVLA
 
@@ -29,7 +30,7 @@ Mode = Literal["exact", "fast", "int8"]
 
 @dataclass(frozen=True)
 class Guidance:
-    """Real-time chunking: what the chunk is pulled towards, and how much. See `inference.guidance`.
+    """Real-time chunking: what the chunk is pulled towards, and how much. See `inference.backends.guidance`.
 
     target float32 [B, H, A]: the left-over of the last chunk, normalized, padded with zeros in both directions.
     weights float32 [H]: 1 where the left-over is certain to be executed, falling to 0 where the chunk is free.
@@ -40,6 +41,18 @@ class Guidance:
     target: Tensor
     weights: Tensor
     gains: Tensor
+
+    def guide(self, step: int, time: float, x: Tensor, velocity: Tensor) -> Tensor:
+        """The velocity of a step, pulled towards the target (see `smolvla.network.flow_matching.integrate`)."""
+        error = (self.target - (x - time * velocity)) * self.weights[:, None]
+        return velocity - self.gains[step] * error
+
+
+def guide_on(guidance: Guidance | None, device: torch.device) -> Guide | None:
+    """The guide of `guidance` where the chunk is computed; None without one."""
+    if guidance is None:
+        return None
+    return Guidance(*(part.to(device) for part in (guidance.target, guidance.weights, guidance.gains))).guide
 
 
 class Backend(Protocol):

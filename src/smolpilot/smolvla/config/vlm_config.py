@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal
 
 from smolpilot.common.errors import CheckpointError
 from smolpilot.common.text import shown
-from smolpilot.smolvla.settings_form import RESTORE, Form, formed, real, whole
+
+from .settings_form import RESTORE, Form, formed, real, whole
 
 Pixels = Annotated[int, whole(1, 8_192)]
 _Width = Annotated[int, whole(1, 65_536)]

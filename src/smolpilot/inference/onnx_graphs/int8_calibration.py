@@ -15,7 +15,7 @@ from smolpilot.smolvla.network.inputs import PolicyInputs
 
 from .blocks import Weights
 from .builder import TAP, Builder
-from .denoise import clock_table
+from .denoise_graph import clock_table
 from .ranges import Ranges, smoothing_of
 from .runtimes import Graph, Runtime, open_graph
 from .writing import GRAPHS, draw

@@ -1,4 +1,4 @@
-"""Flow matching: the path from noise (t = 1) to action (t = 0), the draw of t, its embedding, the Euler steps.
+"""Flow matching: the path from noise (t = 1) to action (t = 0), the loss, the draw of t, its embedding, Euler steps.
 
 Source: SmolVLA paper, section 3 (flow matching); lerobot/policies/common/flow_matching.py and vla_utils.py.
 """
@@ -10,6 +10,9 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
+
+Guide = Callable[[int, float, Tensor, Tensor], Tensor]
 
 
 def draw_time(batch: int, *, device: torch.device | str = "cpu", generator: torch.Generator | None = None) -> Tensor:
@@ -51,14 +54,39 @@ def frequencies(
     return 2 * math.pi / (min_period * (max_period / min_period) ** fraction)
 
 
-def integrate(velocity: Callable[[Tensor, Tensor], Tensor], noise: Tensor, steps: int) -> Tensor:
+def flow_matching_losses(
+    velocity: Callable[[Tensor, Tensor], Tensor], actions: Tensor, noise: Tensor, time: Tensor
+) -> Tensor:
+    """Squared error of the predicted velocity at `time`, [B, H, A]; velocity(noisy [B, H, A], t [B]) -> [B, H, A]."""
+    noisy, target = point_on_path(actions, noise, time)
+    return F.mse_loss(velocity(noisy, time), target, reduction="none")
+
+
+def mean_over_episode(losses: Tensor, is_pad: Tensor | None) -> Tensor:
+    """The mean of losses [B, H, A] over the steps inside the episode; is_pad bool [B, H]. Scalar."""
+    if is_pad is None:
+        return losses.mean()
+    count = ((~is_pad).sum() * losses.shape[-1]).clamp_min(1)
+    return (losses * ~is_pad[..., None]).sum() / count
+
+
+def step_times(steps: int) -> list[float]:
+    """The time at which each Euler step begins, from 1 down."""
+    return [1.0 + i * (-1.0 / steps) for i in range(steps)]
+
+
+def integrate(
+    velocity: Callable[[int, Tensor], Tensor], noise: Tensor, steps: int, guide: Guide | None = None
+) -> Tensor:
     """Euler from t = 1 to t = 0 in `steps` equal steps.
 
-    velocity(x [B, H, A], t [B]) -> [B, H, A]; noise [B, H, A] -> actions [B, H, A].
+    velocity(step, x [B, H, A]) -> float32 [B, H, A]; noise [B, H, A] -> actions [B, H, A].
+    guide(step, time, x, velocity) -> the velocity that is used.
     """
-    dt = -1.0 / steps
     x = noise
-    for i in range(steps):
-        time = torch.full((x.shape[0],), 1.0 + i * dt, dtype=torch.float32, device=x.device)
-        x = x + dt * velocity(x, time)
+    for step, time in enumerate(step_times(steps)):
+        v = velocity(step, x)
+        if guide is not None:
+            v = guide(step, time, x, v)
+        x = x + (-1.0 / steps) * v
     return x

@@ -7,7 +7,7 @@ from typing import Any
 from smolpilot.common.keys import ACTION, STATE
 from smolpilot.smolvla.policy import Policy
 
-from .lineage import fact_text
+from .checkpoint.lineage import fact_text
 
 
 def summary(policy: Policy) -> dict[str, Any]:

@@ -21,16 +21,14 @@ from smolpilot.common.statistics import Statistics
 from smolpilot.common.text import plain, shown
 from smolpilot.smolvla.config import PolicyConfig, VLMConfig
 from smolpilot.smolvla.policy import Policy, fill_sizes
-from smolpilot.smolvla.settings_form import Form, formed
 from smolpilot.smolvla.transforms.joints import FrameLayout, to_policy_order
 from smolpilot.smolvla.transforms.normalize import EPS
 from smolpilot.smolvla.transforms.tokenizer import PolicyTokenizer
 from smolpilot.smolvla.transforms.transform_list import Recipe, Transforms
 
 from .bundle import Facts, is_hub_name
-from .json_file import read_json
-from .load_report import LoadReport
-from .locate import (
+from .checkpoint.load_report import LoadReport
+from .checkpoint.locate import (
     CONFIG,
     Located,
     cached_folder,
@@ -40,14 +38,16 @@ from .locate import (
     locate,
     looks_like_hub_id,
 )
-from .lora_adapters import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Adapter
-from .other_versions import NEWEST
-from .processors import Processors, read_processors, statistic_of
-from .sealing import FACTS, ROBOT, VLM, check_digests, compared, renew
-from .stored_statistics import Bound, bind_statistics, check_agreement
-from .vlm_folder import VLMFolder
-from .weight_files import WeightFile, has_weights, open_weights
-from .weights import Carried, Inventory, check_inventory, empty_model, is_unused, load_model, take_inventory
+from .checkpoint.lora_adapters import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Adapter
+from .checkpoint.processors import Processors, read_processors, statistic_of
+from .checkpoint.sealing import FACTS, ROBOT, VLM, check_digests, compared, renew
+from .checkpoint.statistics_binding import Bound, bind_statistics, check_agreement
+from .checkpoint.weight_files import WeightFile, has_weights, open_weights
+from .checkpoint.weights import Carried, Inventory, check_inventory, empty_model, is_unused, load_model, take_inventory
+from .config.json_file import read_json
+from .config.other_versions import NEWEST
+from .config.settings_form import Form, formed
+from .config.vlm_folder import VLMFolder
 
 # Its dimensions are VLMConfig's defaults, so that the network can be built without its config.json.
 _PUBLIC_VLM = "HuggingFaceTB/SmolVLM2-500M-Video-Instruct"

@@ -11,13 +11,13 @@ Letters: B batch, H chunk, A max_action_dim, L steps of the left-over.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from smolpilot.common.errors import UsageError, did_you_mean
+from smolpilot.smolvla.network.flow_matching import step_times
 
 from .backend import Guidance
 
@@ -80,30 +80,7 @@ def prefix_weights(delay: int, horizon: int, total: int, schedule: Schedule = "l
 
 def gains(steps: int, max_gain: float = MAX_GAIN) -> Tensor:
     """The guidance weight of each denoising step, float32 [steps]; t runs from 1 to 0, tau = 1 - t."""
-    tau = torch.tensor([1 - t for t in times(steps)], dtype=torch.float32)
+    tau = torch.tensor([1 - t for t in step_times(steps)], dtype=torch.float32)
     rest = (1 - tau) ** 2
     weight = torch.nan_to_num((1 - tau) / tau, posinf=max_gain) * ((rest + tau**2) / rest)
     return torch.nan_to_num(weight, posinf=max_gain).clamp(max=max_gain)
-
-
-def times(steps: int) -> list[float]:
-    """The time of each Euler step, from 1 down."""
-    return [1.0 + i * (-1.0 / steps) for i in range(steps)]
-
-
-def integrate(
-    velocity: Callable[[int, Tensor], Tensor], noise: Tensor, steps: int, guidance: Guidance | None = None
-) -> Tensor:
-    """Euler from t = 1 to t = 0, guided where asked; velocity(step, x [B, H, A]) -> [B, H, A] float32.
-
-    Without guidance equal to `smolvla.network.flow.integrate`, to the last bit.
-    """
-    dt = -1.0 / steps
-    x = noise
-    for i, t in enumerate(times(steps)):
-        v = velocity(i, x)
-        if guidance is not None:
-            error = (guidance.target - (x - t * v)) * guidance.weights[:, None]
-            v = v - guidance.gains[i] * error
-        x = x + dt * v
-    return x

@@ -13,8 +13,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from smolpilot.inference.guidance import times
-from smolpilot.smolvla.network.flow import time_embedding
+from smolpilot.smolvla.network.flow_matching import step_times, time_embedding
 from smolpilot.smolvla.network.layers import Layer
 from smolpilot.smolvla.network.model import SmolVLA
 from smolpilot.smolvla.network.vision import VisionLayer
@@ -56,7 +55,7 @@ class ClockTables:
     def __call__(self, steps: int) -> Tensor:
         """[steps, W]: time and both biases, through the first linear map."""
         if steps not in self._tables:
-            config, moments = self._config, torch.tensor(times(steps), device=self._weight.device)
+            config, moments = self._config, torch.tensor(step_times(steps), device=self._weight.device)
             embedding = time_embedding(moments, len(self._weight), config.min_period, config.max_period).float()
             table = embedding @ self._weight.T + self._bias
             self._tables[steps] = table.to(device=self._device, dtype=self._dtype)

@@ -8,7 +8,8 @@ from typing import Any
 from smolpilot.common.errors import CheckpointError
 from smolpilot.common.json_input import parse_json, read_json_file
 from smolpilot.common.text import plain
-from smolpilot.smolvla.settings_form import RESTORE
+
+from .settings_form import RESTORE
 
 _POINTER = b"version https://git-lfs"
 

@@ -1,8 +1,10 @@
-"""The three graphs as a backend of the engine (see `inference.backend`)."""
+"""The three ONNX graphs as a backend of the engine, and their place in its cache folder."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shutil
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,13 +14,19 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from smolpilot.common.errors import CheckpointError
-from smolpilot.inference.backend import EngineSpec, Guidance
-from smolpilot.inference.guidance import integrate
+from smolpilot.common.atomic import atomic_folder
+from smolpilot.common.errors import CheckpointError, UsageError
+from smolpilot.common.hashing import folder_differences, seal_folder
+from smolpilot.inference.onnx_graphs.builder import Precision
+from smolpilot.inference.onnx_graphs.denoise_graph import clock_table
+from smolpilot.inference.onnx_graphs.int8_calibration import calibrate
+from smolpilot.inference.onnx_graphs.runtimes import Graph, Runtime, open_graph
+from smolpilot.inference.onnx_graphs.writing import GRAPHS, network_weights, write_graphs
+from smolpilot.smolvla.network.flow_matching import integrate
+from smolpilot.smolvla.network.model import SmolVLA
 
-from .denoise import clock_table
-from .runtimes import Graph, Runtime, open_graph
-from .writing import GRAPHS
+from .backend import EngineSpec, Guidance, guide_on
+from .parity_check import VerdictStore
 
 Array = npt.NDArray[Any]
 EMBEDDINGS = "embeddings.npy"
@@ -90,7 +98,7 @@ class GraphNetwork:
             clock = np.repeat(clocks[i : i + 1], batch, axis=0)
             return torch.from_numpy(step({**prefix, "noisy": x.numpy(), "clock": clock})["velocity"])
 
-        return integrate(velocity, noise.float().contiguous(), steps, guidance)
+        return integrate(velocity, noise.float().contiguous(), steps, guide_on(guidance, noise.device))
 
     def close(self) -> None:
         self._graphs.clear()
@@ -113,6 +121,37 @@ def _array(values: Tensor) -> Array:
     return np.ascontiguousarray(values.detach().cpu().float().numpy())
 
 
-def write_embeddings(folder: Path, weights: Mapping[str, Array]) -> None:
-    """Write the token embeddings beside the graphs."""
-    np.save(folder / EMBEDDINGS, weights["text.embed_tokens.weight"])
+def open_network(spec: EngineSpec, load: Callable[[], SmolVLA], runtime: Runtime) -> GraphNetwork:
+    """The network from the graphs in `spec.folder`; they are written first where they are missing or damaged (by their
+    digests), which is said.
+
+    UsageError for int8 without frames to calibrate with.
+    """
+    folder = spec.folder / "graphs"
+    if folder.is_dir():
+        try:
+            found = folder_differences(folder).text()
+            if not found:
+                return GraphNetwork(folder, spec, runtime)
+        except CheckpointError as error:
+            found = error.found
+        print(f"engine cache: {folder} is damaged, so made anew ({found})", file=sys.stderr, flush=True)
+        # What was measured with damaged graphs says nothing.
+        VerdictStore(spec.folder).forget()
+        shutil.rmtree(folder)
+    _write(folder, spec, load(), runtime)
+    return GraphNetwork(folder, spec, runtime)
+
+
+def _write(folder: Path, spec: EngineSpec, model: SmolVLA, runtime: Runtime) -> None:
+    config, weights = spec.config, network_weights(model)
+    ranges = calibrate(config, weights, spec.calibration, runtime, steps=spec.steps) if spec.mode == "int8" else None
+    try:
+        with atomic_folder(folder) as partial:
+            precision: Precision = "int8" if ranges is not None else "fp32"
+            write_graphs(partial, config, weights, precision=precision, ranges=ranges, embed=False)
+            np.save(partial / EMBEDDINGS, weights["text.embed_tokens.weight"])
+            seal_folder(partial)
+    except UsageError:  # another process has written the same graphs meanwhile
+        if not folder.is_dir():
+            raise
