@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from smolpilot.common.digests import folder_differences
+from smolpilot.common.hashing import folder_differences
 from smolpilot.inference import Engine, prepare
 
 Frames = list[dict[str, Any]]

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import get_args
 
 from smolpilot.common.errors import ProfileError, UsageError, did_you_mean
-from smolpilot.common.waiting import working
-from smolpilot.common.words import listed_joints
+from smolpilot.common.progress import working
+from smolpilot.common.text import listed_joints
 from smolpilot.contracts import Embodiment, Policy, PolicyOptions
 from smolpilot.contracts.policy import EngineMode
 from smolpilot.inference import prepare

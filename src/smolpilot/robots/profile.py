@@ -13,7 +13,7 @@ import pydantic
 import yaml
 
 from smolpilot.common.errors import ProfileError, did_you_mean
-from smolpilot.common.words import sized
+from smolpilot.common.text import format_bytes
 from smolpilot.common.yaml_lines import MAX_BYTES
 
 from ._yaml import find_problem, read_yaml
@@ -205,7 +205,9 @@ class RobotProfile(_Strict):
         if not path.is_file():
             raise ProfileError(f"The robot profile {path} does not exist or is not a file.", fix="Check the path.")
         if path.stat().st_size > MAX_BYTES:
-            raise ProfileError(f"{path} has {sized(path.stat().st_size)}.", expected="the YAML of a robot profile")
+            raise ProfileError(
+                f"{path} has {format_bytes(path.stat().st_size)}.", expected="the YAML of a robot profile"
+            )
         try:
             return cls.from_yaml(path.read_text(encoding="utf-8-sig"), where=str(path))
         except UnicodeDecodeError:

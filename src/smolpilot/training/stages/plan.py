@@ -16,7 +16,7 @@ import yaml
 from smolpilot.common.errors import UsageError, did_you_mean
 from smolpilot.common.option_types import Amount, Few, Limit, Rate, Seed, Size, Steps, check_numbers, check_truths
 from smolpilot.common.renamed import renamed_keys
-from smolpilot.common.safe_text import LIMIT, plain, shown
+from smolpilot.common.text import LIMIT, plain, shown
 from smolpilot.common.yaml_lines import (
     DoubledKeyError,
     Location,
