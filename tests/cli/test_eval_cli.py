@@ -133,7 +133,7 @@ def test_rollout_is_repeatable_and_writes_a_video(bundle: Path, tmp_path: Path, 
 
 
 def test_swapped_and_untrained_rollouts(bundle: Path, tmp_path: Path, capsys) -> None:
-    common = ["rollout", str(bundle), "--episodes", "2", "--video-episodes", "0", "--execution-horizon", "4"]
+    common = ["rollout", str(bundle), "--episodes", "2", "--video-episodes", "0", "--n-action-steps", "4"]
     documents = {}
     for name, more in {"usual": [], "swapped": ["--swap-instruction"], "untrained": ["--untrained"]}.items():
         assert main([*common, *more, "--out", str(tmp_path / name)]) == 0

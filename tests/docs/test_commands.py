@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from smolpilot.cli.main import VERBS, main
+from smolpilot.cli.main import main
+from smolpilot.cli.parsing.verbs import GROUPS, VERBS
 
 from .helpers_commands import COMMANDS, Read, Run, block, make_place
 
@@ -41,8 +42,7 @@ def listed() -> list[str]:
 
 def is_mention(command: str) -> bool:
     """A verb alone, which stands for itself in a sentence: its help is asked for."""
-    words = command.split()
-    return 1 <= len(words) <= 2 and words[0] in VERBS and (len(words) == 1 or words[0] == "dataset")
+    return command in (*VERBS, *GROUPS)
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +86,7 @@ def only_read(words: list[str]) -> tuple[int, str]:
     class Done(Exception):  # noqa: N818
         pass
 
-    from smolpilot.cli import options
+    from smolpilot.cli.parsing import options
 
     real = options.read
 

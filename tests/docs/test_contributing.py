@@ -109,7 +109,7 @@ def test_the_profile(tmp_path: Path) -> None:
 def test_the_driver(monkeypatch: pytest.MonkeyPatch) -> None:
     import time
 
-    check_camera(module("A driver", "grey_camera", monkeypatch).GreyCamera(), time.monotonic)
+    check_camera(module("A driver", "gray_camera", monkeypatch).GrayCamera(), time.monotonic)
 
 
 def test_the_inference_backend(tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,7 +70,7 @@ def test_modes_side_by_side(bundle: Path, tiny_dataset: Path) -> None:
 
 
 def test_other_policies_beside_the_modes(bundle: Path, exported: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    options = ["--modes", "plain", "--repeats", "1", "--device", "cpu"]
+    options = ["--engine", "plain", "--repeats", "1", "--device", "cpu"]
     assert main(["bench", str(bundle), *options, "--against", "hold-state", str(exported), "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     rows = rows_of(document)
@@ -103,7 +103,7 @@ def test_any_policy_is_measured(tiny_dataset: Path, capsys: pytest.CaptureFixtur
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--modes", "fast"], "--modes is given, but hold-state is a baseline policy"),
+        (["--engine", "fast"], "--engine is given, but hold-state is a baseline policy"),
         (["--cameras", "1"], "--cameras is"),
         (["--backend", "torch"], "--backend is given, but"),
         (["--against", "lerobot"], "--against lerobot runs a SmolVLA policy by LeRobot, but hold-state is a baseline"),
@@ -139,11 +139,11 @@ def test_fewer_cameras_and_steps(bundle: Path) -> None:
 
 
 def test_the_command_prints_a_table_or_one_document(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["bench", str(bundle), "--modes", "fast", "--repeats", "1", "--device", "cpu", "--json"]) == 0
+    assert main(["bench", str(bundle), "--engine", "fast", "--repeats", "1", "--device", "cpu", "--json"]) == 0
     row = json.loads(capsys.readouterr().out)["rows"][0]
     assert row["name"] == "fast"
     assert row["sigma"] is not None, "the engine's own check, where the plain network is not measured"
-    assert main(["bench", str(bundle), "--modes", "plain", "exact", "--repeats", "1", "--device", "cpu"]) == 0
+    assert main(["bench", str(bundle), "--engine", "plain", "exact", "--repeats", "1", "--device", "cpu"]) == 0
     out = capsys.readouterr().out
     assert "exact: equal to the plain network in every bit" in out
     assert "faster: times faster than plain" in out

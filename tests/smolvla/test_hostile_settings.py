@@ -281,11 +281,11 @@ def test_statistics_that_contradict_each_other(
     with pytest.raises(CheckpointError) as caught:
         load_policy(bundle, device="cpu")
     assert words in caught.value.found
-    assert "--stats-from DATASET" in caught.value.fix
+    assert "--policy-stats-from DATASET" in caught.value.fix
     assert main(["bundle", str(bundle)]) == int(not both)  # a parent may do without, but not with two that differ
     said = capsys.readouterr()
     assert words in said.out + said.err
-    assert main(["bundle", str(bundle), "--stats-from", str(tiny_dataset)]) == 0
+    assert main(["bundle", str(bundle), "--policy-stats-from", str(tiny_dataset)]) == 0
 
 
 def test_a_statistic_of_any_size_is_no_statistic(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -52,7 +52,7 @@ def test_the_defect_is_named(values: Mapping[str, np.ndarray], mode: str, words:
     with pytest.raises(CheckpointError) as caught:
         bind_statistics(dict(values), dict(values), {}, config, NAMES)
     assert words in caught.value.found
-    assert "--stats-from" in caught.value.fix
+    assert "--policy-stats-from" in caught.value.fix
 
 
 def test_without_names_a_joint_has_its_number() -> None:

@@ -213,7 +213,7 @@ class TestRefusals:
     def test_missing_statistic(self, feature: str, statistic: str) -> None:
         stats = statistics()
         del stats[feature][statistic]
-        with pytest.raises(TransformError, match="--stats-from") as caught:
+        with pytest.raises(TransformError, match="--policy-stats-from") as caught:
             transforms(stats=stats)
         assert feature in str(caught.value)
         assert statistic in str(caught.value)
@@ -221,7 +221,7 @@ class TestRefusals:
     def test_statistics_under_another_name_do_not_pass_through(self) -> None:
         stats = statistics()
         stats["so100.buffer.action"] = stats.pop("action")
-        with pytest.raises(TransformError, match="--stats-from"):
+        with pytest.raises(TransformError, match="--policy-stats-from"):
             transforms(stats=stats)
 
     def test_statistics_of_another_size_or_not_finite(self) -> None:

@@ -173,9 +173,10 @@ def given(**changes: Any) -> TrainOptions:
         ({"policy": "p", "preset": None, "from_scratch": False, "freeze_vision": False, "train_expert_only": True},
          "--no-freeze-vision contradicts --train-expert-only"),
         ({"preset": "smolvla"}, "--preset smolvla needs a tokenizer"),
-        ({"stats": "parent"}, "--stats parent, --stats merged and --stats-from are for fine-tuning"),
-        ({"stats_from": "p"}, "--stats parent, --stats merged and --stats-from are for fine-tuning"),
-        ({"statistics": Path("s"), "stats_from": "p"}, "--statistics, --stats and --stats-from exclude each other"),
+        ({"norm_stats": "parent"}, "--norm-stats merged and --policy-stats-from are for fine-tuning"),
+        ({"policy_stats_from": "p"}, "--norm-stats merged and --policy-stats-from are for fine-tuning"),
+        ({"norm_stats_file": Path("s"), "policy_stats_from": "p"},
+         "--norm-stats-file excludes --norm-stats and --policy-stats-from"),
     ],
 )  # fmt: skip
 def test_options_from_both_sides(changes: dict[str, Any], message: str | None) -> None:

@@ -84,9 +84,9 @@ def training_options(options: PreflightOptions) -> TrainOptions:
     """The training that a preflight with a policy stands for."""
     return TrainOptions(
         dataset=options.dataset, policy=options.policy, out=Path("never"), steps=1, robot=options.robot,
-        units=options.units, stats=options.stats, stats_from=options.stats_from, tokenizer=options.tokenizer,
-        camera_map=options.camera_map, chunk_size=options.chunk_size, max_tokens=options.max_tokens,
-        episodes=options.episodes, device="cpu",
+        units=options.units, norm_stats=options.norm_stats, policy_stats_from=options.policy_stats_from,
+        tokenizer=options.tokenizer, camera_map=options.camera_map, chunk_size=options.chunk_size,
+        max_tokens=options.max_tokens, episodes=options.episodes, device="cpu",
     )  # fmt: skip
 
 
@@ -228,7 +228,7 @@ def _scale_lines(prepared: Prepared) -> Iterator[Line]:
     moved = to_policy_order(prepared.parts[0].meta.statistics, prepared.layout, profile)
     state, action = ([joint.name for joint in own] for own in (profile.state_joints, profile.action_joints))
     for line in drift_lines(prepared.policy.statistics, moved, state, action, "preflight"):
-        # Prepared in spite of it: --stats parent was given.
+        # Prepared in spite of it: --norm-stats parent was given.
         yield replace(line, verdict="warning") if line.verdict == "error" else line
 
 

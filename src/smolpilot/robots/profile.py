@@ -35,8 +35,11 @@ def _spelled(value: Any) -> Any:
 
 
 _Unit = Annotated[Unit, pydantic.BeforeValidator(_spelled)]
-_PositionLimits = Annotated[tuple[float, float] | None, pydantic.BeforeValidator(_known)]
-_VelocityLimit = Annotated[float | None, pydantic.BeforeValidator(_known)]
+_Unknown = Literal["unknown"]
+_PositionLimits = Annotated[
+    tuple[float, float] | None, pydantic.BeforeValidator(_known, json_schema_input_type=tuple[float, float] | _Unknown)
+]
+_VelocityLimit = Annotated[float | None, pydantic.BeforeValidator(_known, json_schema_input_type=float | _Unknown)]
 _Name = Annotated[str, pydantic.Field(min_length=1, max_length=1_000)]
 
 
@@ -196,7 +199,7 @@ class RobotProfile(_Strict):
             raise ProfileError(
                 f"There is no robot profile '{text}'.",
                 expected="the name of a shipped profile or the path of a .yaml file",
-                fix=f"{_nearest_profile(text)} `smolpilot robots` lists them.",
+                fix=f"{_nearest_profile(text)} `smolpilot robot list` shows them.",
             )
         if not path.is_file():
             raise ProfileError(f"The robot profile {path} does not exist or is not a file.", fix="Check the path.")

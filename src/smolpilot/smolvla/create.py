@@ -234,9 +234,11 @@ def _rebuilt(model: SmolVLA, config: PolicyConfig) -> SmolVLA:
 
 def parent_statistics(policy: Policy, profile: RobotProfile) -> Statistics:
     """The parent's statistics in the profile's order; by name where the parent knows its joints."""
-    fix = "take the dataset's statistics: --stats dataset"
+    fix = "take the dataset's statistics: --norm-stats dataset"
     if policy.report.statistics_problem:
-        raise CheckpointError(policy.report.statistics_problem, fix=f"{fix}; or others with --stats-from DATASET")
+        raise CheckpointError(
+            policy.report.statistics_problem, fix=f"{fix}; or name others: --policy-stats-from DATASET"
+        )
     parent = policy.profile
     try:
         if parent is None:

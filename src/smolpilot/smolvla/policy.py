@@ -114,7 +114,7 @@ class Policy:
         if self._transforms is None:
             if self.report.statistics_problem:
                 raise CheckpointError(
-                    self.report.statistics_problem, fix="give those of the recording: --stats-from DATASET"
+                    self.report.statistics_problem, fix="give those of the recording: --policy-stats-from DATASET"
                 )
             self._transforms = Transforms(self._recipe)
         return self._transforms

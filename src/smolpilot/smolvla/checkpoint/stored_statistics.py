@@ -32,7 +32,7 @@ _NAME = re.compile(
 )
 
 
-_OTHERS = "give those of the recording: --stats-from DATASET (load_policy(..., stats_from=DATASET))"
+_OTHERS = "give those of the recording: --policy-stats-from DATASET (load_policy(..., stats_from=DATASET))"
 
 
 @dataclass
@@ -56,7 +56,7 @@ def bind_statistics(
     before, after: entries of the pre- and post-processor's state files; in_weights: normalization buffers among the
     weights (older layouts). The proper name wins; under other names exactly one candidate of the right size must be
     left (equal ones count as one). joints: their names by feature, where the checkpoint says them. Raises
-    CheckpointError that names what is missing, not finite or contradicts the config, and --stats-from.
+    CheckpointError that names what is missing, not finite or contradicts the config, and --policy-stats-from.
     """
     bound = Bound()
     for feature, dim, sources in (

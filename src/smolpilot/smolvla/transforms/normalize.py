@@ -235,7 +235,7 @@ class NormalizeTransform(Transform):
 def _statistic(
     feature: str, name: str, mode: str, statistics: Mapping[str, Mapping[str, npt.NDArray[np.float64]]], dim: int
 ) -> Tensor:
-    fix = "give the statistics of the recording: --stats-from DATASET (stats_from= in Python)"
+    fix = "give the statistics of the recording: --policy-stats-from DATASET (stats_from= in Python)"
     if name not in statistics.get(feature, {}):
         found = f"there are statistics of {', '.join(sorted(statistics))}" if statistics else "there are no statistics"
         raise TransformError(

@@ -32,8 +32,9 @@ class Augmentation:
         return bool(self._kinds)
 
     def describe(self) -> str:
-        """All that the changes depend on besides the places; caches are named by it, so `color` keeps its spelling."""
-        kinds = {"colour" if kind == "color" else kind: share for kind, share in self._kinds.items()}
+        """All that the changes depend on, besides the places."""
+        # Names of cached blocks follow from it: `color` is spelled as it was when the first ones were written.
+        kinds = {"colour" if kind == "color" else kind: p for kind, p in self._kinds.items()}
         return f"{sorted(kinds.items())} seed {self.draws.seed}"
 
     def __call__(self, inputs: PolicyInputs, places: Places) -> PolicyInputs:

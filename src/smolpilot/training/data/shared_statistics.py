@@ -1,4 +1,4 @@
-"""A file of statistics that several runs normalize with (`--statistics`), as a sequence of stages writes it once."""
+"""A file of statistics that several runs normalize with (`--norm-stats-file`): a sequence of stages writes one."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def load_statistics(path: Path, meta: DatasetMeta, profile: RobotProfile) -> Sta
         shapes = {key: {name: value.shape for name, value in statistics[key].items()} for key in found}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, SmolpilotError) as error:
         raise UsageError(
-            f"--statistics {path} cannot be read: {error}", expected="statistics.json of a sequence of stages"
+            f"--norm-stats-file {path} cannot be read: {error}", expected="statistics.json of a sequence of stages"
         ) from error
     mappings = map_layout(FrameLayout.of_dataset(meta), profile)
     for key, joints, mapping in zip(found, (profile.state_joints, profile.action_joints), mappings, strict=True):
@@ -44,7 +44,7 @@ def load_statistics(path: Path, meta: DatasetMeta, profile: RobotProfile) -> Sta
         wrong = [name for name, shape in shapes[key].items() if name != "count" and shape != (len(names),)]
         if found[key] != names or wrong:
             raise ProfileError(
-                f"--statistics {path} is of the joints {', '.join(map(str, found[key]))} ({key}).",
+                f"--norm-stats-file {path} is of the joints {', '.join(map(str, found[key]))} ({key}).",
                 expected=f"those of robot '{profile.name}': {', '.join(names)}",
             )
         statistics[key] = mapping.backward_statistics(statistics[key])

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import tyro
 
 from smolpilot.common.errors import UsageError
-from smolpilot.option_types import Size
+from smolpilot.common.option_types import Size
 
 
 @dataclass(frozen=True)
@@ -21,13 +21,13 @@ class Source:
     dataset: Path
     """Folder of a LeRobot dataset."""
     weight: Size | None = None
-    """Share of the samples, relative to the other sources. Open (for all of them): by their number of frames."""
+    """Share of the samples, relative to the other sources. Default (for all of them): by their number of frames."""
     episodes: str | None = None
-    """Episodes to use, such as `0-40,45`. Open: all."""
+    """Episodes to use, such as `0-40,45`. Default: all."""
     instruction: str | None = None
     """Text that replaces the recorded instructions."""
     name: str | None = None
-    """What reports call it. Open: the folder's name."""
+    """What reports call it. Default: the folder's name."""
 
     @property
     def title(self) -> str:

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from smolpilot.common.errors import TrainingError, UsageError
 from smolpilot.common.machine import available_memory
+from smolpilot.common.option_types import AUTO
 from smolpilot.common.text import format_bytes
-from smolpilot.option_types import AUTO
 from smolpilot.smolvla import Policy, PolicyInputs
 from smolpilot.training.data.batches import Feed
 from smolpilot.training.train_options import TrainOptions

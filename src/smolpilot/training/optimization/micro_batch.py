@@ -16,8 +16,8 @@ import psutil
 
 from smolpilot.common.errors import TrainingError
 from smolpilot.common.machine import available_memory
+from smolpilot.common.option_types import AUTO
 from smolpilot.common.text import format_bytes
-from smolpilot.option_types import AUTO
 
 if TYPE_CHECKING:
     from smolpilot.smolvla import Policy, PolicyInputs

@@ -16,9 +16,9 @@ from torch import Tensor
 from smolpilot.common.atomic import refuse_inside_dataset
 from smolpilot.common.errors import CheckpointError, UsageError, check_seed, too_many_files
 from smolpilot.common.hashing import tensors_digest
+from smolpilot.common.option_types import AUTO
 from smolpilot.common.progress import working
 from smolpilot.compatibility.preflight import preflight_training, stop_on_errors
-from smolpilot.option_types import AUTO
 from smolpilot.smolvla import Policy
 from smolpilot.training.cache.choice import choose_cache
 from smolpilot.training.data.batch_source import build_feed

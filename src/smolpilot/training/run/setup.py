@@ -130,7 +130,7 @@ def prepare(
         chunk_size=policy.config.chunk_size,
         n_action_steps=policy.n_action_steps,
         camera_map=paired.options,
-        stats=stats if options.policy is not None and options.statistics is None else None,
+        norm_stats=stats if options.policy is not None and options.norm_stats_file is None else None,
     )
     return Prepared(
         settled, policy, parts, notes, options.robot is not None, known or options.robot is not None, parent, stats
@@ -188,7 +188,9 @@ def _policy(
     meta, texts = parts[0].meta, instructions_of(parts)
     cameras = typed_camera_map(options.camera_map) if options.camera_map else None
     own_frames = own_statistics(parts, profile)
-    statistics = own_frames if options.statistics is None else load_statistics(options.statistics, meta, profile)
+    statistics = (
+        own_frames if options.norm_stats_file is None else load_statistics(options.norm_stats_file, meta, profile)
+    )
     if options.policy is None:
         assert options.preset is not None
         fresh = preset(options.preset).normalization_mapping
@@ -200,7 +202,7 @@ def _policy(
         notes += policy.report.notes
         return policy, "dataset", None
     parent = load_policy(
-        options.policy, device=options.device, dtype="float32", stats_from=options.stats_from,
+        options.policy, device=options.device, dtype="float32", stats_from=options.policy_stats_from,
         tokenizer_dir=options.tokenizer, need_statistics=False,
     )  # fmt: skip
     step("statistics")
@@ -213,7 +215,7 @@ def _policy(
         # One absurd number moves a mean: preflight names it, with the frame, and stops.
         broken = options.preflight and any(one.absurd for part in parts for one in outliers(part.whole))
         if not broken:
-            check_drift(parent_statistics(parent, profile), moved, profile, notes, stop=options.stats is None)
+            check_drift(parent_statistics(parent, profile), moved, profile, notes, stop=options.norm_stats is None)
     else:
         statistics = _settled(statistics, parent.config.normalization_mapping, meta, notes)
     step("cameras")
@@ -249,15 +251,15 @@ def _overrides(options: TrainOptions) -> dict[str, Any]:
 
 def _whose(options: TrainOptions, parent: Policy, profile: RobotProfile, notes: list[str]) -> Stats:
     """Whose statistics a fine-tuned policy normalizes with, where the options leave it open."""
-    if options.statistics is not None:
+    if options.norm_stats_file is not None:
         return "dataset"
-    if options.stats is not None:
-        return options.stats
+    if options.norm_stats is not None:
+        return options.norm_stats
     problem = parent.report.statistics_problem
     if problem:
         notes.append(f"statistics: the dataset's, since the parent's cannot be used: {problem}")
         return "dataset"
-    return "parent" if options.stats_from is not None or same_robot(parent, profile) else "dataset"
+    return "parent" if options.policy_stats_from is not None or same_robot(parent, profile) else "dataset"
 
 
 def _settled(statistics: Statistics, mapping: Mapping[str, str], meta: DatasetMeta, notes: list[str]) -> Statistics:
@@ -281,7 +283,7 @@ def merged_with_parent(parent: Policy, meta: DatasetMeta, own_frames: Statistics
                 raise TrainingError(
                     f"The {whose}'s statistics of {feature} do not say of how many frames they are.",
                     expected="a count, to weigh the parent's frames against the dataset's",
-                    fix="--stats parent keeps the parent's, --stats dataset takes the dataset's",
+                    fix="--norm-stats parent keeps the parent's, --norm-stats dataset takes the dataset's",
                 )
         whole = merge_statistics([{feature: before[feature]}, {feature: own[feature]}])
         merged[feature] = mapping.backward_statistics(whole[feature])

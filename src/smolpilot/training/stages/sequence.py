@@ -86,7 +86,7 @@ def _checked(options: TrainOptions) -> tuple[Plan, TrainOptions]:
     assert options.stages is not None
     if options.out is None:
         raise UsageError("--out is missing.", fix="name the folder of the sequence, for example --out runs/sequence")
-    for name in ("dataset", "mixture", "episodes", "steps", "statistics"):
+    for name in ("dataset", "mixture", "episodes", "steps", "norm_stats_file"):
         if getattr(options, name) not in (None, ()):
             raise UsageError(
                 f"--{name} and --stages exclude each other.", fix=f"each stage of {options.stages} says its own"

@@ -3,54 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import tyro
-
+from smolpilot.cli.parsing.progress import progress_bar
+from smolpilot.cli.parsing.verbs import Verb
 from smolpilot.common.errors import UsageError
-from smolpilot.common.text import pluralize
+from smolpilot.common.option_types import Flag
+from smolpilot.common.text import json_text, pluralize
 
-from .options import parse
+from .edits import LookOptions
 
 if TYPE_CHECKING:
     from smolpilot.datasets.view import PageSummary
 
 
-@dataclass
-class ViewOptions:
-    """Make a page that shows a recording in the browser: a folder that opens from the disk, without a network."""
+@dataclass(kw_only=True)
+class ViewOptions(LookOptions):
+    """Make a page that shows a dataset in the browser: a folder that opens from the disk, without a network."""
 
-    path: tyro.conf.Positional[Path]
-    """The dataset folder: the one with meta/, data/ and videos/."""
     out: Path | None = None
-    """The new folder for the page; by default NAME_view in the current directory."""
+    """The new folder for the page. Default: NAME_view in the current directory."""
     episodes: str = "all"
     """Which episodes: `all`, or a list such as 0,3,7-9."""
-    robot: str | None = None
-    """A robot profile (name or YAML file): gives the joints their units; `none`: none. Open: by the dataset's
-    robot_type, else by its joint names."""
     check: bool = True
-    """Check the recording and show the findings; this decodes every frame."""
+    """Check the dataset and show the findings; this decodes every frame."""
     findings: Path | None = None
     """Show these findings instead: a file with the output of `smolpilot dataset check PATH --json`."""
-    open: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    open: Flag = False
     """Open the page in the browser."""
-    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Print one JSON document on what was written."""
 
 
-def main(args: list[str]) -> int:
-    """Run `smolpilot dataset view …`; 0 when the page is written."""
-    options = parse(ViewOptions, args, verb="dataset view")
+def run(options: ViewOptions) -> None:
+    """Write the page."""
     from smolpilot.datasets import parse_episodes, read_meta
     from smolpilot.datasets.format.meta import usable
     from smolpilot.datasets.left_out import say_left_out
     from smolpilot.datasets.read.joint_units import find_profile, joint_units
     from smolpilot.datasets.view import read_findings, write_page
-
-    from .progress import progress_bar
 
     meta = usable(read_meta(options.path, trainable=False, complete=False))
     if not meta.episodes:
@@ -78,15 +69,11 @@ def main(args: list[str]) -> int:
         import webbrowser
 
         webbrowser.open(summary.page.resolve().as_uri())
-    return 0
 
 
 def _report(summary: PageSummary, as_json: bool, findings: int | None, notes: Sequence[str]) -> None:
     if as_json:
-        import json
-        from dataclasses import asdict
-
-        print(json.dumps({**asdict(summary), "page": str(summary.page), "findings": findings}, indent=2))
+        print(json_text({**asdict(summary), "page": str(summary.page), "findings": findings}))
         return
     print(
         f"{summary.page}: {pluralize(summary.episodes, 'episode')}, {pluralize(summary.videos, 'video')}, "
@@ -106,3 +93,13 @@ def _report(summary: PageSummary, as_json: bool, findings: int | None, notes: Se
 def _some(lines: Sequence[str], limit: int = 10) -> list[str]:
     rest = len(lines) - limit
     return [*lines[:limit], f"… and {rest} more"] if rest > 0 else list(lines)
+
+
+VERB = Verb(
+    ViewOptions,
+    run,
+    (
+        "smolpilot dataset view data/pick --open",
+        "smolpilot dataset view data/pick --episodes 0,3,7-9 --no-check --out pages/pick",
+    ),
+)

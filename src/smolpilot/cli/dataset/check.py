@@ -1,4 +1,4 @@
-"""`smolpilot dataset check PATH`: what is wrong with a recording, where, and what to do about it."""
+"""`smolpilot dataset check PATH`: what is wrong with a dataset, where, and what to do about it."""
 
 from __future__ import annotations
 
@@ -7,14 +7,12 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import tyro
+from smolpilot.cli.parsing.progress import progress_bar
+from smolpilot.cli.parsing.verbs import Verb
+from smolpilot.common.option_types import Few, Flag, Pairs
+from smolpilot.common.text import json_text, plain, pluralize
 
-from smolpilot.common.errors import UsageError
-from smolpilot.common.text import plain, pluralize
-from smolpilot.option_types import Few, Pairs
-
-from .options import parse
-from .progress import progress_bar
+from .edits import Place
 
 if TYPE_CHECKING:
     from smolpilot.datasets.check import Audit, Finding
@@ -25,38 +23,35 @@ _GENERATOR = "smolpilot dataset check"
 _LONG = 2000  # letters of one finding; --json has all
 
 
-@dataclass
+@dataclass(kw_only=True)
 class CheckOptions:
     """Check a LeRobot v2.0, v2.1 or v3.0 dataset, damaged or not.
 
-    Files, indices, time stamps against decoded frames, videos, statistics, joints and instructions are looked at, each
+    Files, indices, time stamps against decoded frames, videos, statistics, joints and instructions are checked, each
     video once; files also against meta/smolpilot_manifest.json, where there is one. "Sound" means that samples load in
     smolpilot and in LeRobot 0.6 (v2.x: once converted), with the same instructions. Exit code 1 when an error is found.
     """
 
-    path: tyro.conf.Positional[Path]
-    """The dataset folder: the one with meta/, data/ and videos/."""
-    strict: bool = False
+    path: Place
+    """The dataset: the folder with meta/, data/ and videos/."""
+    strict: Flag = False
     """Exit code 1 for warnings, too."""
-    json: bool = False
-    """Print one JSON document instead of text."""
+    json: Flag = False
+    """Print one JSON document."""
     html: Path | None = None
-    """Also write a page with all findings to this file; of what is there already, only such a page is replaced."""
+    """Also write a page with all findings to this file; an existing file is replaced only if it is such a page."""
     robot: str | None = None
-    """Robot profile (name or YAML file) whose joint limits the data must keep; `none`: none. Open: by the dataset's
-    robot_type, else by its joint names."""
+    """Robot profile (name or YAML file) whose joint limits the data must keep; `none`: no profile. Default: by the
+    dataset's robot_type, else by its joint names."""
     units: Pairs = field(default_factory=dict)
     """Units of the dataset's joints where they differ from the profile's, as `all=deg` or `gripper.pos=fraction`."""
     jobs: Few = 0
     """Files that are decoded at a time; 0 takes one per core. The findings are the same for any number."""
 
 
-def main(args: list[str]) -> int:
-    """Run `smolpilot dataset check …`; 0 sound, 1 errors found, 2 misuse."""
-    options = parse(CheckOptions, args, verb="dataset check")
-    if options.jobs < 0:
-        raise UsageError(f"--jobs is {options.jobs}.", expected="0 (one per core) or more")
-    from smolpilot.common.atomic import refuse_other_page
+def run(options: CheckOptions) -> int:
+    """Check; 0 sound, 1 errors found."""
+    from smolpilot.common.atomic import refuse_other_page, write_text_atomic
     from smolpilot.datasets.check import audit
 
     if options.html is not None:
@@ -67,7 +62,6 @@ def main(args: list[str]) -> int:
         )
     failed = result.failed(strict=options.strict)
     if options.html is not None:
-        from smolpilot.common.atomic import write_text_atomic
         from smolpilot.datasets.check.page import render
 
         page = render(result)
@@ -75,9 +69,7 @@ def main(args: list[str]) -> int:
         refuse_other_page(options.html, _GENERATOR)
         write_text_atomic(options.html, page)
     if options.json:
-        import json
-
-        print(json.dumps({**result.to_json(), "failed": failed}, indent=2))
+        print(json_text({**result.to_json(), "failed": failed}))
     else:
         _print(result, options)
     return 1 if failed else 0
@@ -150,3 +142,13 @@ def _fixes(findings: list[Finding]) -> list[str]:
         if found.episode is not None:
             episodes.append(found.episode)
     return [one_fix(listed, sorted(set(episodes))).fix for listed, episodes in groups.values()]
+
+
+VERB = Verb(
+    CheckOptions,
+    run,
+    (
+        "smolpilot dataset check data/pick",
+        "smolpilot dataset check data/pick --strict --html findings.html",
+    ),
+)

@@ -1,46 +1,34 @@
-"""`smolpilot dataset split SRC DST --parts train=0.8 val=0.2`: one recording as several."""
+"""`smolpilot dataset split SRC DST --parts train=0.8 val=0.2`: one dataset as several."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Annotated
 
-import tyro
+from smolpilot.cli.parsing.progress import progress_bar
+from smolpilot.cli.parsing.verbs import Verb
+from smolpilot.common.option_types import Pairs, Seed
 
-from smolpilot.common.errors import check_seed
-from smolpilot.option_types import Pairs, Seed
-
-from .edit_options import EditOptions, report_results, settings_of, without_of
-from .options import parse
+from .edits import CopyOptions, EditOptions, report_results, settings_of, without_of
 
 
-@dataclass
-class SplitOptions(EditOptions):
-    """Split a recording by episodes into folders of their own: DST/train, DST/val, …
+@dataclass(kw_only=True)
+class SplitOptions(EditOptions, CopyOptions):
+    """Split a dataset by episodes into folders of their own: DST/train, DST/val, …
 
-    Video packets are copied, not encoded again; the source is only read.
+    Video packets are copied, not encoded again.
     """
 
-    src: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="SRC")]
-    """The recording: the folder with meta/, data/ and videos/."""
-    dst: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DST")]
-    """The new folder, in which each part is a folder; it must not exist yet."""
     parts: Pairs = field(default_factory=dict)
     """Shares of each task, as in train=0.8 val=0.2, or lists of episodes, as in val=0,3-5 train=rest."""
     seed: Seed = 0
     """Which episodes a share takes: the same seed, the same episodes."""
 
 
-def main(args: list[str]) -> int:
-    """Run `smolpilot dataset split …`."""
-    options = parse(SplitOptions, args, verb="dataset split")
-    check_seed(options.seed)
+def run(options: SplitOptions) -> None:
+    """Write the parts."""
     from smolpilot.datasets.edit import plan_parts, split
     from smolpilot.datasets.format.meta import read_meta
     from smolpilot.datasets.splits import episode_ranges
-
-    from .progress import progress_bar
 
     meta = read_meta(options.src, trainable=False, without=without_of(options, options.src))
     parts = plan_parts(meta, options.parts, seed=options.seed)
@@ -58,4 +46,13 @@ def main(args: list[str]) -> int:
             print(f"  {name}: episodes {episode_ranges(episodes)} of {options.src}")
         if parts.left_out:
             print(f"  in no part: episodes {episode_ranges(parts.left_out)}")
-    return 0
+
+
+VERB = Verb(
+    SplitOptions,
+    run,
+    (
+        "smolpilot dataset split data/pick data/parts --parts train=0.8 val=0.2",
+        "smolpilot dataset split data/pick data/parts --parts val=0,3-5 train=rest",
+    ),
+)

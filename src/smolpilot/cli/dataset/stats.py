@@ -6,16 +6,17 @@ import dataclasses
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import tyro
-
+from smolpilot.cli.parsing.progress import progress_bar
+from smolpilot.cli.parsing.tables import table
+from smolpilot.cli.parsing.verbs import Verb
 from smolpilot.common.atomic import refuse_existing
-from smolpilot.common.errors import UsageError
-from smolpilot.common.text import LIMIT, plain, pluralize
-from smolpilot.option_types import Few
+from smolpilot.common.machine import cores
+from smolpilot.common.option_types import Few, Flag
+from smolpilot.common.text import LIMIT, json_text, plain, pluralize
 
-from .options import parse
+from .edits import LookOptions
 
 if TYPE_CHECKING:
     from smolpilot.common.statistics import Statistics
@@ -25,26 +26,19 @@ if TYPE_CHECKING:
 _SHOWN = ("mean", "std", "min", "max", "q01", "q99")
 
 
-@dataclass
-class StatsOptions:
-    """Show the statistics of a recording per joint and camera, and whether they are those of its data.
+@dataclass(kw_only=True)
+class StatsOptions(LookOptions):
+    """Show the statistics of a dataset per joint and camera, and whether they are those of its data.
 
-    A recording is never changed: `smolpilot dataset repair` makes a copy with right statistics.
+    A dataset is never changed: `smolpilot dataset repair` writes a copy with correct statistics.
     """
 
-    path: tyro.conf.Positional[Path]
-    """The dataset folder: the one with meta/, data/ and videos/."""
-    recompute: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    recompute: Flag = False
     """Compute them from the data, too, and compare: exit code 1 when stored ones are wrong beyond tolerance."""
-    robot: str | None = None
-    """A robot profile (name or YAML file): gives the joints their units; `none`: none. Open: by the dataset's
-    robot_type, else by its joint names."""
     jobs: Few = 0
     """Threads for --recompute; 0 takes one per core. The numbers do not depend on it."""
     out: Path | None = None
     """Write the computed statistics into this new file, in the form of LeRobot's meta/stats.json."""
-    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Print one JSON document instead of tables."""
 
 
 @dataclass
@@ -57,9 +51,8 @@ class _Result:
     notes: list[str]
 
 
-def main(args: list[str]) -> int:
-    """Run `smolpilot dataset stats …`; 1 when stored statistics are wrong."""
-    options = parse(StatsOptions, args, verb="dataset stats")
+def run(options: StatsOptions) -> int:
+    """Print the statistics; 1 when stored ones are wrong."""
     if options.out is not None:
         refuse_existing(options.out, "files", options.path.expanduser())
     result = _compute(options)
@@ -69,9 +62,7 @@ def main(args: list[str]) -> int:
 
         write_text_atomic(options.out, statistics_to_json(result.data))
     if options.json:
-        import json
-
-        print(json.dumps(_document(result), indent=2))
+        print(json_text(_document(result)))
     else:
         _print(result, options.out)
     return 1 if result.wrong else 0
@@ -85,18 +76,13 @@ def _compute(options: StatsOptions) -> _Result:
     from smolpilot.datasets.read.tables import load_tables
     from smolpilot.datasets.statistics.recompute import find_deviations, recompute_statistics
 
-    from .dataset_convert import cores
-    from .progress import progress_bar
-
-    if options.jobs < 0:
-        raise UsageError(f"--jobs is {options.jobs}.", expected="0 (one per core) or more")
-    jobs = options.jobs or cores()
-    meta = usable(read_meta(options.path, trainable=False, complete=options.recompute or options.out is not None))
+    jobs, compute = options.jobs or cores(), options.recompute or options.out is not None
+    meta = usable(read_meta(options.path, trainable=False, complete=compute))
     notes: list[str] = []
     profile = find_profile(meta, options.robot, notes)
     units = joint_units(meta, profile, chosen=options.robot is not None, notes=notes)
     robot = profile.name if profile is not None else None
-    if not options.recompute and options.out is None:
+    if not compute:
         say_left_out(meta)
         return _Result(meta, units, None, [], robot, notes)
     tables = load_tables(meta, meta.episodes, trainable=False)
@@ -191,31 +177,23 @@ def _print(result: _Result, out: Path | None) -> None:
 
 
 def _table(result: _Result, name: str) -> Any:
-    from rich import box
-    from rich.table import Table
-
     from smolpilot.datasets.statistics.recompute import joint_names
 
     stored, data = result.meta.statistics.get(name, {}), (result.data or {}).get(name)
     units = result.units.get(name)
     shown = [stat for stat in _SHOWN if stat in stored or (data is not None and stat in data)]
-    table = Table(title=plain(name, LIMIT), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     camera = any(name == camera.key for camera in result.meta.cameras.values())
-    table.add_column("channel" if camera else "joint", overflow="fold")
-    if camera or units is not None:
-        table.add_column("unit")
-    for stat in shown:
-        table.add_column(stat, justify="right", no_wrap=True)
-    if data is not None:
-        table.add_column("largest difference", justify="right", no_wrap=True)
+    unit_column = ["unit"] if camera or units is not None else []
+    numbers = [*shown, *([] if data is None else ["largest difference"])]
+    rows = table("channel" if camera else "joint", *unit_column, *numbers, numbers=numbers, title=plain(name, LIMIT))
     wrong = {(entry.place, entry.stat) for entry in result.wrong if entry.feature == name}
     for i, joint in enumerate(joint_names(result.meta, name, _size(data or stored))):
         unit = ["of 0 to 1"] if camera else [units[i] or "not stated"] if units is not None else []
         cells = [
             _cell(stored.get(stat), None if data is None else data.get(stat), i, (i, stat) in wrong) for stat in shown
         ]
-        table.add_row(plain(joint, LIMIT), *unit, *cells, *([] if data is None else [_largest(stored, data, i)]))
-    return table
+        rows.add_row(plain(joint, LIMIT), *unit, *cells, *([] if data is None else [_largest(stored, data, i)]))
+    return rows
 
 
 def _cell(stored: Any, data: Any, i: int, wrong: bool) -> Any:
@@ -257,4 +235,7 @@ def _print_verdict(result: _Result) -> None:
         )
     if len(result.wrong) > 20:
         print(f"  … and {len(result.wrong) - 20} more (--json lists all)")
-    print(f"Fix: smolpilot dataset repair {result.meta.root} DST writes a copy with right statistics.")
+    print(f"Fix: smolpilot dataset repair {result.meta.root} DST writes a copy with correct statistics.")
+
+
+VERB = Verb(StatsOptions, run, ("smolpilot dataset stats data/pick", "smolpilot dataset stats data/pick --recompute"))

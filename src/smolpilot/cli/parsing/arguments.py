@@ -13,14 +13,15 @@ import types
 import typing
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import tyro
 
 from smolpilot.common.errors import UsageError, did_you_mean
-from smolpilot.common.streams import unguarded
 
 _NUMBERS = ("-inf", "-nan", "-infinity")
+HELP = ("h", "help", "help_all")
 _OPTION = re.compile(r"--[A-Za-z]|-[A-Za-z]")
 
 
@@ -51,23 +52,30 @@ def split_words(words: Sequence[str]) -> tuple[list[str], list[Given]]:
 
 @dataclass(frozen=True)
 class Field:
-    """An option of a verb: its name on the command line (`batch_size`), and what it takes.
+    """An option of a verb: its name on the command line (`batch_size`), what it takes, and its default.
 
-    `is_open`: a flag that is neither on nor off unless it is said.
+    `metavar`: what stands for its value in help. `has_no`: a flag with a `--no-` form. `is_open`: one that is neither
+    on nor off unless it is said.
     """
 
     name: str
-    positional: bool
-    is_flag: bool
-    has_no: bool
-    is_open: bool
-    required: bool
-    choices: tuple[str, ...]
+    attribute: str
+    default: Any
+    metavar: str = ""
+    choices: tuple[str, ...] = ()
+    positional: bool = False
+    is_flag: bool = False
+    has_no: bool = False
+    is_open: bool = False
+    required: bool = False
 
     @property
     def option(self) -> str:
         """As it is typed."""
         return "--" + self.name.replace("_", "-")
+
+
+_METAVARS = {int: "INT", float: "NUMBER", str: "TEXT", Path: "PATH"}
 
 
 @functools.cache
@@ -78,15 +86,25 @@ def fields_of(options: type) -> dict[str, Field]:
     for item in dataclasses.fields(options):
         kind, extras = _unwrapped(hints[item.name])
         name = next((extra.name for extra in extras if getattr(extra, "name", None)), item.name)
-        flag = kind is bool
+        many = typing.get_origin(kind) in (tuple, list)
+        one = _unwrapped(typing.get_args(kind)[0])[0] if many else kind
+        choices = tuple(map(str, typing.get_args(one))) if typing.get_origin(one) is Literal else ()
+        # A marker without a name of its own has a metavar, too: a spec, or `tyro.conf.arg`.
+        said = next((extra.metavar for extra in reversed(extras) if getattr(extra, "metavar", None)), None)
+        value = "|".join(choices) or _METAVARS.get(one, "")
+        required = item.default is item.default_factory is dataclasses.MISSING
+        factory = item.default_factory
         found[name] = Field(
             name,
+            item.name,
+            default=item.default if factory is dataclasses.MISSING else factory(),
+            metavar=said or (f"{value} ..." if many else value),
+            choices=choices,
             positional=any(extra is tyro.conf.Positional for extra in extras),
-            is_flag=flag,
-            has_no=flag and not any(extra is tyro.conf.FlagCreatePairsOff for extra in extras),
-            is_open=flag and item.default is None,
-            required=item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING,
-            choices=tuple(map(str, typing.get_args(kind))) if typing.get_origin(kind) is Literal else (),
+            is_flag=kind is bool,
+            has_no=kind is bool and not any(extra is tyro.conf.FlagCreatePairsOff for extra in extras),
+            is_open=kind is bool and item.default is None,
+            required=required,
         )
     return found
 
@@ -94,7 +112,7 @@ def fields_of(options: type) -> dict[str, Field]:
 def is_known(name: str, fields: dict[str, Field]) -> bool:
     """Whether a typed option is one of the verb's (or help)."""
     key = name.replace("-", "_")
-    if key in ("help", "h") or key.startswith("tyro_"):
+    if key in HELP:
         return True
     if key in fields:
         return not fields[key].positional
@@ -113,7 +131,9 @@ def spelled(options: type, words: Sequence[str]) -> list[str]:
         negative = one.key.startswith("no_") and one.key not in fields
         field = fields.get(one.key[3:] if negative else one.key)
         value = one.values[0].lower() if one.values else ""
-        if field is None or not field.is_flag or not (value in (*_ON, *_OFF) or field.is_open):
+        # What is off by default needs no `--no-` form, but it is understood.
+        needless = negative and field is not None and not field.has_no
+        if field is None or not field.is_flag or not (value in (*_ON, *_OFF) or field.is_open or needless):
             found += one.words
             continue
         on = (value not in _OFF) != negative
@@ -135,8 +155,10 @@ def check_choices(options: type, words: Sequence[str]) -> None:
         field = fields.get(given.key)
         if field is None or not field.choices or not given.values:
             continue
-        value = given.values[0]
-        if value not in (*field.choices, "None"):
+        values = given.values if field.metavar.endswith("...") else given.values[:1]
+        for value in values:
+            if value in (*field.choices, "None"):
+                continue
             nearest = did_you_mean(value, field.choices)
             raise UsageError(
                 f"{field.option} is '{value}'.",
@@ -149,15 +171,12 @@ def read[T](options: type[T], words: Sequence[str], *, prog: str, default: T | N
     """The words as the dataclass; what tyro refuses is a UsageError in this program's form."""
     more: dict[str, Any] = {} if default is None else {"default": default}
     kind: type = options
-    said, shown = io.StringIO(), io.StringIO()
-    # tyro colors its help: those sequences must pass. Values of a file (`default`) stand in it without colors.
-    out = unguarded(sys.stdout) if default is None else shown
+    said = io.StringIO()
     try:
-        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(out):
+        with contextlib.redirect_stderr(said):
             found: T = tyro.cli(options, args=list(words), prog=prog, **more)
             return found
     except SystemExit as stop:
-        print(shown.getvalue(), end="")
         if stop.code != 2:
             raise
     raise _as_error(said.getvalue(), prog, fields_of(kind))

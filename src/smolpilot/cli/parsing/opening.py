@@ -15,7 +15,6 @@ def policy_options(
     options: EvalOptions | RolloutOptions,
     calibration: Calibration | None,
     *,
-    num_steps: int | None = None,
     untrained: int | None = None,
 ) -> PolicyOptions:
     """The options of a verb as those of a policy."""
@@ -26,9 +25,9 @@ def policy_options(
         device=options.device,
         engine=options.engine,
         camera_map=typed_camera_map(options.camera_map),
-        stats_from=options.stats_from,
+        stats_from=options.policy_stats_from,
         tokenizer=options.tokenizer,
-        num_steps=num_steps,
+        num_steps=options.num_steps,
         untrained=untrained,
         calibration=calibration,
     )

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from smolpilot.common.errors import UsageError, did_you_mean
+from smolpilot.common.option_types import check_numbers, check_truths
+from smolpilot.common.renamed import renamed_keys, renamed_words
 from smolpilot.common.text import LIMIT, plain, shown
-from smolpilot.option_types import check_numbers, check_truths
 
 from .arguments import check_choices, read, spelled
 from .foreign import answer_key, refuse_foreign
@@ -19,15 +20,27 @@ from .foreign_files import refuse_foreign_file
 def parse[T](options: type[T], args: Sequence[str], *, verb: str, default: T | None = None) -> T:
     """Parse `args` into the dataclass `options`; its field docs are the help text.
 
-    A field annotated `tyro.conf.Positional[...]` is positional. Misuse is a UsageError: with the nearest option or
-    value, with our names for options of LeRobot and of other trainers.
+    A field annotated `tyro.conf.Positional[...]` is positional. --help prints the help and ends the process. Misuse is
+    a UsageError: with the nearest option or value, with our names for options of LeRobot and of other trainers.
     """
-    words = spelled(options, args)
+    words = spelled(options, renamed_words(verb, args))
+    if asked := next((word for word in words if word in ("-h", "--help", "--help-all")), None):
+        print_help(options, verb, everything=asked == "--help-all", given=default)
+        raise SystemExit(0)
     refuse_foreign(options, words, verb=verb)
     check_choices(options, words)
     found = read(options, words, prog=f"smolpilot {verb}", default=default)
     check_numbers(found)
     return found
+
+
+def print_help(options: type, verb: str, *, everything: bool, given: object = None) -> None:
+    """Print the help of a verb with its examples."""
+    from .help import help_text
+    from .verbs import VERBS, load
+
+    examples, config = (load(verb).examples, load(verb).config) if verb in VERBS else ((), False)
+    print(help_text(options, verb, examples=examples, everything=everything, config=config, given=given))
 
 
 def parse_with_config[T](options: type[T], args: Sequence[str], *, verb: str) -> T:
@@ -76,6 +89,7 @@ def from_mapping[T](options: type[T], values: dict[str, Any], *, where: str, ver
     """
     import pydantic
 
+    values = renamed_keys(verb, values)
     known = {field.name for field in dataclasses.fields(options)}  # type: ignore[arg-type]
     for key in list(values):
         spelling = str(key).replace("-", "_")

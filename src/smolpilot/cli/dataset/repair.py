@@ -1,65 +1,49 @@
-"""`smolpilot dataset repair SRC DST`: a sound copy of a damaged recording, explained."""
+"""`smolpilot dataset repair SRC DST`: a sound copy of a damaged dataset, explained."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import tyro
+from smolpilot.cli.parsing.progress import progress_bar
+from smolpilot.cli.parsing.verbs import Verb
+from smolpilot.common.option_types import Few, Flag
+from smolpilot.common.text import json_text, pluralize
 
-from smolpilot.common.errors import UsageError
-from smolpilot.common.text import pluralize
-from smolpilot.option_types import Few
-
-from .options import parse
-from .progress import progress_bar
+from .edits import CopyOptions, FeatureOptions
 
 if TYPE_CHECKING:
     from smolpilot.common.terminal import Terminal
     from smolpilot.datasets.repair import RepairReport
 
 
-@dataclass
-class RepairOptions:
+@dataclass(kw_only=True)
+class RepairOptions(FeatureOptions, CopyOptions):
     """Repair a LeRobot v2.0, v2.1 or v3.0 dataset into a new folder, losslessly.
 
-    Time stamps, index columns, statistics, names, paths and damaged metadata are put right; episodes that cannot be
+    Time stamps, index columns, statistics, names, paths and damaged metadata are corrected; episodes that cannot be
     kept are named. The copy is checked. Exit code 1 when errors remain.
     """
 
-    src: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="SRC")]
-    """The damaged dataset; it is only read."""
-    dst: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DST")]
-    """The new folder; it must not exist yet."""
-    dry_run: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Only say what would be done."""
-    features: tuple[str, ...] = ()
-    """Keep only these features (keys of meta/info.json, or cameras by name) beside state, action and index columns."""
-    without: tuple[str, ...] = ()
-    """Leave these features out: whatever is wrong with them, no episode is lost for it."""
-    reencode: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    dry_run: Flag = False
+    """Only print what would be done."""
+    reencode: Flag = False
     """Decode and encode again what cannot be copied (episodes without a key frame at their start)."""
     jobs: Few = 0
-    """How many files are worked on at a time; 0 takes one per core."""
-    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Print one JSON document instead of text."""
+    """Number of files that are worked on at a time; 0 takes one per core."""
+    json: Flag = False
+    """Print one JSON document."""
 
 
-def main(args: list[str]) -> int:
-    """Run `smolpilot dataset repair …`; 0 sound, 1 errors remain, 2 misuse."""
-    options = parse(RepairOptions, args, verb="dataset repair")
+def run(options: RepairOptions) -> int:
+    """Repair; 0 sound, 1 errors remain."""
     from smolpilot.datasets.repair import RepairWishes, repair
 
-    if options.jobs < 0:
-        raise UsageError(f"--jobs is {options.jobs}.", expected="0 (one per core) or more")
     wishes = RepairWishes(options.features, options.without, options.reencode, options.jobs or None)
     with progress_bar() as progress:
         report = repair(options.src, options.dst, wishes, dry_run=options.dry_run, progress=progress)
     if options.json:
-        import json
-
-        print(json.dumps(report.to_json(), indent=2))
+        print(json_text(report.to_json()))
     else:
         _print(report, options)
     return 0 if report.complete else 1
@@ -81,7 +65,7 @@ def _print(report: RepairReport, options: RepairOptions) -> None:
     _list(console, heads[0], plan.actions or ["nothing: the copy has the same content."])
     _list(console, heads[1], [f"episode {index}: {reason}" for index, reason in sorted(plan.dropped.items())])
     _list(console, "Encoded again:", plan.reencoded)
-    _list(console, "Left aside (copied nowhere):", plan.aside)
+    _list(console, "Not copied:", plan.aside)
     said = " ".join(plan.impossible)
     left = [f"{found.code}: {found.message} ({found.fix})" for found in report.remaining if found.message not in said]
     _list(console, "Cannot be repaired:", [*plan.impossible, *dict.fromkeys(left)])
@@ -101,3 +85,13 @@ def _list(console: Terminal, head: str, lines: list[str]) -> None:
         console.print(head, style="bold")
         for line in lines:
             console.print(f"  {line}", soft_wrap=True)
+
+
+VERB = Verb(
+    RepairOptions,
+    run,
+    (
+        "smolpilot dataset repair data/pick data/pick_repaired --dry-run",
+        "smolpilot dataset repair data/pick data/pick_repaired --without observation.images.side",
+    ),
+)

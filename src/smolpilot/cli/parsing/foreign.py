@@ -1,49 +1,15 @@
-"""Options of other programs, above all LeRobot's, answered with the name that they have here, and the whole command.
-
-The tables are in `foreign_options`. An option is answered by one of: `Ours` (the same thing under our name, with its
-value), `Unneeded` (works by itself), `Absent` (there is no equivalent; why, and what to do instead).
-"""
+"""Options of other programs, above all LeRobot's, answered with their name here, and the whole command."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from smolpilot.common.errors import UsageError, did_you_mean
-from smolpilot.common.json_input import parse_json
 
 from .arguments import Field, Given, fields_of, is_known, split_words
-
-Read = Callable[[str], list[str]]
-
-
-@dataclass(frozen=True)
-class Ours:
-    """The first of `names` that the verb has; `read` makes our words of the value. `otherwise`: where it has none."""
-
-    names: tuple[str, ...]
-    read: Read | None = None
-    otherwise: str = ""
-
-
-@dataclass(frozen=True)
-class Unneeded:
-    """Nothing has to be said: `why`."""
-
-    why: str
-
-
-@dataclass(frozen=True)
-class Absent:
-    """There is no such thing here: `why`, or what to do instead."""
-
-    why: str
-
-
-Answer = Ours | Unneeded | Absent
-Table = dict[str, "Answer | Callable[[str], Answer]"]
+from .foreign_table import Absent, Answer, Ours, Table, Unneeded, table_of
 
 
 class Line(NamedTuple):
@@ -61,8 +27,6 @@ def refuse_foreign(options: type, words: Sequence[str], *, verb: str) -> None:
     strange = [one for one in given if not is_known(one.name, fields)]
     if not strange:
         return
-    from .foreign_options import table_of
-
     table = table_of(verb)
     said = [_answer(one, table, fields, verb, given) for one in strange]
     if all(line is None for line in said):
@@ -76,7 +40,7 @@ def refuse_foreign(options: type, words: Sequence[str], *, verb: str) -> None:
     ]
     kept = [one for one in given if is_known(one.name, fields)]
     if any(one.key == "config_path" for one in strange):
-        # LeRobot goes on with a run by its configuration: its optimizer state is of no use here.
+        # LeRobot resumes a run by its configuration: its optimizer state is of no use here.
         why = "no equivalent (only its weights can be read; a new run starts from them)"
         lines += [f"  {_typed(one)}: {why}" for one in kept if one.key == "resume"]
         kept = [one for one in kept if one.key != "resume"]
@@ -89,8 +53,6 @@ def translated(values: dict[str, str], options: type, *, verb: str) -> tuple[lis
 
     values: dotted names with their values as text. Only what has an equivalent here is named.
     """
-    from .foreign_options import table_of
-
     fields, table = fields_of(options), table_of(verb)
     given = [Given(name, (value,), (f"--{name}={value}",)) for name, value in values.items()]
     lines = [
@@ -108,8 +70,6 @@ def translated(values: dict[str, str], options: type, *, verb: str) -> tuple[lis
 
 def answer_key(key: str, options: type, *, verb: str) -> str:
     """What a foreign key of a YAML file is here, as one sentence; empty for one that nobody knows."""
-    from .foreign_options import table_of
-
     fields = fields_of(options)
     one = Given(key, (), (key,))
     found = _answer(one, table_of(verb), fields, verb, [one])
@@ -132,14 +92,23 @@ def _answer(one: Given, table: Table, fields: dict[str, Field], verb: str, given
         return Line(f": no equivalent ({found.why})", [])
     field = next((fields[name] for name in found.names if name in fields), None)
     if field is None:
-        why = found.otherwise or f"smolpilot {verb} takes nothing like it"
+        why = found.otherwise or ("it is for training" if _trains(found) else f"smolpilot {verb} takes nothing like it")
         return Line(f": no equivalent ({why})", [])
     if _said_better(one, given):
         return Line(f": not needed ({_name(field)} names the folder)", [])
-    words = _read(found, field, value)
+    words = _in_our_words(found, field, value)
     if not words:
-        return Line(f": leave it out ({_name(field)} is open)" if value else f" -> {_name(field)}", [], field)
+        return Line(
+            f": leave it out ({_name(field)} then has its default)" if value else f" -> {_name(field)}", [], field
+        )
     return Line(f" -> {_name(field) + ' ' if field.positional else ''}{shlex.join(words)}", words, field)
+
+
+def _trains(found: Ours) -> bool:
+    """Whether `smolpilot train` has the option, and no other verb would call it otherwise."""
+    from smolpilot.training import TrainOptions
+
+    return len(found.names) == 1 and found.names[0] in fields_of(TrainOptions)
 
 
 def _by_group(key: str, table: Table) -> Answer | Callable[[str], Answer] | None:
@@ -155,13 +124,13 @@ def _said_better(one: Given, given: Sequence[Given]) -> bool:
     return (one.key == "dataset.repo_id" and "dataset.root" in keys) or (one.key == "repo_id" and "root" in keys)
 
 
-def _read(found: Ours, field: Field, value: str) -> list[str]:
+def _in_our_words(found: Ours, field: Field, value: str) -> list[str]:
     if field.is_flag:
         on = value.strip().lower() not in ("false", "0", "no", "none", "off")
         return [field.option] if on else [f"--no-{field.option[2:]}"] if field.has_no else []
     if value.strip().lower() in ("none", "null"):
         return []
-    values = found.read(value) if found.read else [value] if value else []
+    values = found.value(value) if found.value else [value] if value else []
     return values if field.positional else [field.option, *values] if values else []
 
 
@@ -208,24 +177,3 @@ def _name(field: Field) -> str:
 def _typed(one: Given) -> str:
     """The option without its value, with the dashes that it had."""
     return one.words[0].partition("=")[0]
-
-
-# -- values of other programs in our form ------------------------------------------------------------------------------
-
-
-def listed(value: str) -> list[str]:
-    """`[0, 1, 5]` as `0,1,5`."""
-    return [value.strip("[]() ").replace(" ", "")]
-
-
-def renamed_cameras(value: str) -> list[str]:
-    """LeRobot's rename map as `--camera-map` has it: cameras by their short names."""
-    try:
-        pairs = parse_json(value.replace("'", '"'))
-        return [f"{_short(str(old))}={_short(str(new))}" for old, new in pairs.items()]
-    except (ValueError, AttributeError):
-        return [value]
-
-
-def _short(key: str) -> str:
-    return key.removeprefix("observation.images.").removeprefix("observation.")

@@ -16,11 +16,29 @@ from smolpilot.common.text import shown
 
 @dataclasses.dataclass(frozen=True)
 class Limit:
-    """The largest number that an option takes, with or without a minus: beyond it nothing can be meant, and memory,
-    time or arithmetic would give out. What else a number has to be, each verb says itself.
+    """The numbers that an option takes: up to `most` (beyond it memory, time or arithmetic would give out), with or
+    without a minus; from `least` or `above` on, where one of them is given.
     """
 
     most: float
+    least: float | None = None
+    above: float | None = None
+
+    def missed(self, value: float) -> str:
+        """What was expected instead of this value; empty for a value that is taken."""
+        if abs(value) > self.most:
+            return f"at most {self.most:,}" if isinstance(self.most, int) else f"at most {self.most:g}"
+        if self.least is not None and value < self.least:
+            return f"at least {self.least:g}"
+        return f"a number above {self.above:g}" if self.above is not None and value <= self.above else ""
+
+    def __get_pydantic_json_schema__(self, core: Any, handler: Callable[[Any], Any]) -> Any:
+        """The bounds in a JSON schema, for editors."""
+        schema = handler(core)
+        if schema.get("type") in ("integer", "number"):
+            bounds = {"minimum": self.least, "exclusiveMinimum": self.above, "maximum": self.most}
+            schema |= {name: bound for name, bound in bounds.items() if bound is not None}
+        return schema
 
 
 _WHOLE = Limit(2**63 - 1)  # of a whole number without a limit of its own: arrays take no more
@@ -36,9 +54,7 @@ def check_numbers(options: Any, *, where: str = "--") -> None:
     for place, value, limit in _numbers_of(options, where, ""):
         if isinstance(value, float) and not math.isfinite(value):
             raise UsageError(f"{place} is {value}.", expected="a finite number")
-        if limit is not None and abs(value) > limit.most and value != AUTO:
-            most = limit.most if isinstance(limit.most, int) else f"{limit.most:g}"
-            expected = f"at most {most:,}" if isinstance(most, int) else f"at most {most}"
+        if limit is not None and value != AUTO and (expected := limit.missed(value)):
             raise UsageError(f"{place} is {shown(value)}.", expected=expected)
 
 
@@ -108,10 +124,6 @@ def _read_shares(words: list[str]) -> dict[str, float]:
     return {name: float(value) for name, value in _read_pairs(words).items()}
 
 
-def _default_hint(default: str) -> str:
-    return f"(default: {default})" if default else "(default: none)"
-
-
 def _spec[T](read: Callable[[list[str]], dict[str, T]], value: str) -> tyro.constructors.PrimitiveConstructorSpec[Any]:
     """`NAME=VALUE ...` on the command line, a mapping in YAML."""
     return tyro.constructors.PrimitiveConstructorSpec(
@@ -123,16 +135,14 @@ def _spec[T](read: Callable[[list[str]], dict[str, T]], value: str) -> tyro.cons
     )
 
 
-_HINT = tyro.conf.arg(help_behavior_hint=_default_hint)
-
 # On the command line `a=b c=d`; a mapping in YAML.
-Pairs = Annotated[dict[str, str], _spec(_read_pairs, "VALUE"), _HINT]
+Pairs = Annotated[dict[str, str], _spec(_read_pairs, "VALUE")]
 
 # On the command line `a=0.5 b=1`; a mapping to numbers in YAML.
-Shares = Annotated[dict[str, float], _spec(_read_shares, "NUMBER"), _HINT, Limit(1e9)]
+Shares = Annotated[dict[str, float], _spec(_read_shares, "NUMBER"), Limit(1e9)]
 
-# Names, none by default.
-Names = Annotated[tuple[str, ...], _HINT]
+# On or off, and off unless it is said: without a `--no-` form.
+Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 
 AUTO = -(2**62)  # a number that the run finds out by itself
 
@@ -155,6 +165,9 @@ class _AutoInYaml:
 
         return core_schema.no_info_before_validator_function(read, handler(source))
 
+    def __get_pydantic_json_schema__(self, core: Any, handler: Callable[[Any], Any]) -> Any:
+        return {"anyOf": [handler(core), {"const": "auto"}]}
+
 
 # A whole number, or `auto` (AUTO): on the command line and in YAML.
 Count = Annotated[
@@ -169,12 +182,17 @@ Count = Annotated[
     _AutoInYaml(),
 ]
 
-# Numbers with the largest that they can be.
-Seed = Annotated[int, Limit(2**62)]
-Steps = Annotated[int, Limit(1_000_000_000)]  # of training; frames, too
-Amount = Annotated[int, Limit(1_000_000)]  # of episodes, tries, files
-Batch = Annotated[int, Limit(65_536)]
-Tokens = Annotated[int, Limit(4_096)]  # in a sequence: attention takes the square of them
-Few = Annotated[int, Limit(1_000)]  # processes, cameras, denoising steps
-Rate = Annotated[float, Limit(1_000.0)]
-Size = Annotated[float, Limit(1e9)]
+# Numbers with the least and the most that they can be.
+Seed = Annotated[int, Limit(2**62 - 1, least=0)]
+Steps = Annotated[int, Limit(1_000_000_000, least=1)]  # of training; frames, too
+AnySteps = Annotated[int, Limit(1_000_000_000, least=0)]
+Amount = Annotated[int, Limit(1_000_000, least=1)]  # of episodes, tries, files
+AnyAmount = Annotated[int, Limit(1_000_000, least=0)]
+Batch = Annotated[int, Limit(65_536, least=1)]
+Tokens = Annotated[int, Limit(4_096, least=1)]  # in a sequence: attention takes the square of them
+Few = Annotated[int, Limit(1_000, least=0)]  # processes, retries
+AtLeastOne = Annotated[int, Limit(1_000, least=1)]  # cameras, denoising steps
+Rate = Annotated[float, Limit(1_000.0, least=0)]
+PositiveRate = Annotated[float, Limit(1_000.0, above=0)]
+Size = Annotated[float, Limit(1e9, least=0)]
+PositiveSize = Annotated[float, Limit(1e9, above=0)]
