@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from smolpilot.common.atomic import refuse_existing
+from smolpilot.common.machine import cores
 from smolpilot.datasets.check import Audit, Finding, audit
 from smolpilot.datasets.check.scan.video_scans import Progress
 from smolpilot.datasets.copy import EpisodePlan, RewriteOptions, rewrite
@@ -100,7 +100,7 @@ def _write(before: Audit, plan: RepairPlan, target: Path, wishes: RepairWishes, 
         plans = [EpisodePlan(meta, episode.index) for episode in meta.episodes]
         options = RewriteOptions(
             version="v3.0" if plan.version == "v3.0" else "v2.1",
-            jobs=wishes.jobs or len(os.sched_getaffinity(0)),
+            jobs=wishes.jobs or cores(),
             reencode=wishes.reencode,
         )
         return rewrite(plans, target, options, info=plan.info, progress=progress).reencoded
