@@ -97,7 +97,7 @@ def measure_engine(folder: Path, cache: Path) -> dict[str, float]:
     from smolpilot.inference.backend import EngineSpec
     from smolpilot.inference.onnx_graphs.network import GraphNetwork
 
-    made = prepare(folder, mode="fast", backend="openvino", device="cpu", check=False, warm_up=False, cache_dir=cache)
+    made = prepare(folder, engine="fast", backend="openvino", device="cpu", check=False, warm_up=False, cache_dir=cache)
     spec: EngineSpec = made.settings
     made.stop()
     graphs = spec.folder / "graphs"

@@ -90,6 +90,7 @@ COMMANDS: dict[str, Run | Read] = {
     "eval hold-state --dataset DATA --episodes all --out reports/still": Run(more="--max-frames 2"),
     "export BUNDLE --out DIR": Read("as `export` of docs/export.md, which is run"),
     "bundle PATH": Run({"PATH": "BUNDLE"}),
+    "schema FILE": Run({"FILE": "train"}),
     # docs
     "robot show so101": Run(),
     "robot profile check my_arm.yaml": Run(),

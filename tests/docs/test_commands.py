@@ -157,10 +157,10 @@ def test_the_python_examples_run(place: Path, tmp_path: Path) -> None:
         assert known["chunks"].shape == (1, *known["chunk"].shape)
         assert known["chunk"].shape[1] == known["action"].shape[0] == 26
         frame = known["frame"]
-        pictures = {key.rpartition(".")[2]: value for key, value in frame.items() if "images" in key}
+        images = {key.rpartition(".")[2]: value for key, value in frame.items() if "images" in key}
         for number in range(3):
             exec(block(DOCS / "inference.md", "python", number), known)
-            known |= {"pictures": pictures, "state": frame["observation.state"], "frames": [frame, frame, frame]}
+            known |= {"images": images, "state": frame["observation.state"], "frames": [frame, frame, frame]}
             known |= {"last": known["chunk"], "executed": 2}
     assert known["chunks"].shape[0] == 3
     assert "parameters" in out.getvalue()

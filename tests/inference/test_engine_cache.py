@@ -20,7 +20,7 @@ pytest.importorskip("openvino")
 
 
 def start(bundle: Path, cache: Path, frames: Frames) -> Engine:
-    return prepare(bundle, mode="fast", backend="openvino", device="cpu", frame=frames[0], cache_dir=cache)
+    return prepare(bundle, engine="fast", backend="openvino", device="cpu", frame=frames[0], cache_dir=cache)
 
 
 def chunk(engine: Engine, frames: Frames) -> torch.Tensor:

@@ -44,7 +44,7 @@ def open_smolvla(source: str | Path, options: PolicyOptions, embodiment: Embodim
         return policy
     frames = options.calibration(policy) if options.engine == "int8" and options.calibration is not None else ()
     with working("preparing the engine"):
-        return prepare(policy, mode=options.engine, calibration=frames)
+        return prepare(policy, engine=options.engine, calibration=frames)
 
 
 def _check_joints(policy: SmolVLAPolicy, embodiment: Embodiment) -> None:

@@ -206,7 +206,7 @@ def test_a_spec_says_its_precision() -> None:
 
 @pytest.mark.skipif(not helpers.has_dot_products(), reason="this processor has no 8-bit dot products")
 def test_the_engine_remembers_the_calibration(bundle: Path, frames: list[dict[str, Any]], tmp_path: Path) -> None:
-    options: Any = {"mode": "int8", "device": "cpu", "cache_dir": tmp_path, "check": False, "warm_up": False}
+    options: Any = {"engine": "int8", "device": "cpu", "cache_dir": tmp_path, "check": False, "warm_up": False}
     with pytest.raises(UsageError, match="calibrate"):
         prepare(bundle, **options)
     first = prepare(bundle, calibration=frames, **options).predict_chunk(frames[0], seed=0)

@@ -137,7 +137,7 @@ def _proof(report: RewriteReport) -> str:
     if report.reencoded:
         again = report.proof.encoded
         return (
-            f"read back and equal to the source ({shown}), except for {pluralize(again['packets'], 'packet')} that "
-            f"were encoded again: first and last images differ by up to {report.picture_difference:.2f} of 255"
+            f"read back and equal to the source ({shown}), but for {pluralize(again['packets'], 'packet')} that were "
+            f"encoded again: first and last images differ by up to {report.picture_difference:.2f} of 255"
         )
     return f"read back and equal to the source ({shown})"

@@ -34,6 +34,7 @@ from .weight_files import WEIGHTS
 from .weights import lerobot_weights
 
 FORMAT = 1
+_NEW_NAMES = {"execution_horizon": "n_action_steps"}
 _RESTORE = "copy the bundle again"
 
 
@@ -43,7 +44,7 @@ class Facts:
 
     camera_map: dict[str, str | None]
     instructions: list[str]
-    execution_horizon: Annotated[int, whole(1, 10_000)]
+    n_action_steps: Annotated[int, whole(1, 10_000)]
     lineage: dict[str, Any] = field(default_factory=dict)
     dtypes: dict[str, str] = field(default_factory=dict)
     lerobot_keys: dict[str, Any] = field(default_factory=dict)  # of config.json, unknown to LeRobot 0.6.1
@@ -64,6 +65,8 @@ class Facts:
                 expected=f"format {FORMAT}",
                 fix="update smolpilot to the version that wrote it, or a later one",
             )
+        if "execution_horizon" in values and "n_action_steps" not in values:  # its name before 0.2
+            values = {_NEW_NAMES.get(key, key): value for key, value in values.items()}
         fields = dataclasses.fields(cls)
         check_keys(values, [item.name for item in fields], path)
         missing = [
@@ -114,7 +117,7 @@ def save_bundle(policy: Policy, path: str | Path) -> Path:
         facts = Facts(
             camera_map=dict(recipe.camera_map),
             instructions=policy.instructions,
-            execution_horizon=policy.n_action_steps,
+            n_action_steps=policy.n_action_steps,
             lineage={**policy.lineage, "smolpilot": __version__},
             dtypes=_dtypes(policy),
             lerobot_keys=config.newer,

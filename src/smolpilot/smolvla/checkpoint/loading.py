@@ -66,7 +66,7 @@ def load_policy(
     need_statistics: bool = True,
     need_weights: bool = True,
 ) -> Policy:
-    """Load a policy; `smolvla.checkpoint.load_report` says what was found.
+    """Load a policy; `policy.report` says what was found.
 
     device: `auto` is the GPU when there is one. dtype: `auto` is float32 on the CPU, elsewhere the widest dtype among
     the weights; a checkpoint of mixed dtypes becomes one. stats_from: a dataset whose statistics replace the
