@@ -16,6 +16,7 @@ from torch import Tensor
 from smolpilot.common.atomic import refuse_inside_dataset
 from smolpilot.common.errors import CheckpointError, UsageError, check_seed, too_many_files
 from smolpilot.common.hashing import tensors_digest
+from smolpilot.common.machine import run_environment
 from smolpilot.common.option_types import AUTO
 from smolpilot.common.progress import working
 from smolpilot.compatibility.preflight import preflight_training, stop_on_errors
