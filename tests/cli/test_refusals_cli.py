@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from smolpilot.cli.main import main
-from smolpilot.cli.parsing.progress import progress_bar
+from smolpilot.common.progress import progress_bar
 
 JOBS = [
     ["dataset", "check", "DATA"],
@@ -170,7 +170,7 @@ def test_an_edit_says_that_it_was_compared(
 
 class Clock:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        from smolpilot.cli.parsing import progress
+        from smolpilot.common import progress
 
         self.now = 100.0
         monkeypatch.setattr(progress.time, "monotonic", lambda: self.now)
