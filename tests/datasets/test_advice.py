@@ -56,7 +56,7 @@ def advised(source: Path, work: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("name", SAMPLE)
-def test_advice_can_be_followed(name, ours: dict[str, Path], tmp_path: Path) -> None:
+def test_advice_can_be_followed(name: str, ours: dict[str, Path], tmp_path: Path) -> None:
     layout, spoil, least = SAMPLE[name]
     source = Path(shutil.copytree(ours[layout], tmp_path / "src"))
     spoil(source)

@@ -104,7 +104,7 @@ def test_a_chunk_size_that_is_none(
     ],
     ids=["data", "video", "episodes", "tasks", "info", "statistics"],
 )
-def test_git_lfs_pointers(copy: Path, place) -> None:
+def test_git_lfs_pointers(copy: Path, place: Callable[[Path], Path]) -> None:
     place(copy).write_bytes(POINTER)
     with pytest.raises(DatasetError, match="Git-LFS pointer") as error:
         open_dataset(copy)
@@ -117,7 +117,7 @@ def test_git_lfs_pointers(copy: Path, place) -> None:
     [(the_table, "missing"), (the_video, "missing"), (the_episodes, "missing")],
     ids=["data", "video", "episodes"],
 )
-def test_missing_files(copy: Path, place, word: str) -> None:
+def test_missing_files(copy: Path, place: Callable[[Path], Path], word: str) -> None:
     place(copy).unlink()
     with pytest.raises(DatasetError, match=word):
         open_dataset(copy)
@@ -125,7 +125,7 @@ def test_missing_files(copy: Path, place, word: str) -> None:
 
 @pytest.mark.parametrize("place", [the_table, the_episodes], ids=["data", "episodes"])
 @pytest.mark.parametrize("keep", [0.0, 0.5, 0.999])
-def test_torn_tables(copy: Path, place, keep: float) -> None:
+def test_torn_tables(copy: Path, place: Callable[[Path], Path], keep: float) -> None:
     content = place(copy).read_bytes()
     place(copy).write_bytes(content[: int(keep * len(content))])
     with pytest.raises(DatasetError, match=r"torn|empty") as error:
@@ -196,7 +196,7 @@ def test_a_table_with_too_few_rows(copy: Path) -> None:
 def test_frames_out_of_order(
     copy: Path, edit_rows: Callable[[Path, Callable[[dict[str, list[Any]]], None]], None]
 ) -> None:
-    def swap(columns) -> None:
+    def swap(columns: dict[str, list[Any]]) -> None:
         columns["frame_index"][2], columns["frame_index"][3] = 3, 2
 
     edit_rows(copy, swap)
@@ -252,7 +252,7 @@ def test_a_video_at_another_rate(
 ) -> None:
     edit_info(copy, lambda info: info.update(fps=30))
 
-    def squeeze(columns) -> None:
+    def squeeze(columns: dict[str, list[Any]]) -> None:
         columns["timestamp"] = [time / 3 for time in columns["timestamp"]]
 
     edit_rows(copy, squeeze)

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -46,7 +47,7 @@ def copy(sound: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(sound, tmp_path / "copy"))
 
 
-def codes(root: Path, **options) -> dict[str, list[int | None]]:
+def codes(root: Path, **options: Any) -> dict[str, list[int | None]]:
     found: dict[str, list[int | None]] = {}
     for one in audit(root, **options).findings:
         found.setdefault(one.code, []).append(one.episode)
@@ -333,7 +334,7 @@ def test_gaps_in_the_episode_numbers(copy: Path) -> None:
     ("numbers", "missing"),
     [([0, 1, 2], []), ([1, 4], [0, 2, 3]), ([-3, 0, 2], [1]), ([2, 2], [0, 1]), ([2**62], list(range(1000))), ([], [])],
 )
-def test_gaps_below_the_largest_number(numbers, missing) -> None:
+def test_gaps_below_the_largest_number(numbers: list[int], missing: list[int]) -> None:
     from smolpilot.datasets.check.context import gaps
 
     assert gaps(numbers) == missing

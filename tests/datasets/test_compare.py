@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -155,7 +156,7 @@ def test_what_is_not_compared_is_named(tiny_dataset: Path, other: Path, capsys: 
 
 
 def test_statistics(tiny_dataset: Path, other: Path) -> None:
-    def shift(row):
+    def shift(row: dict[str, Any]) -> dict[str, Any]:
         if row["episode_index"] == 2:
             row["stats"]["action"]["mean"][1] += 0.01
         return row

@@ -23,7 +23,7 @@ import pytest
 
 from smolpilot.cli.main import main
 from smolpilot.common.errors import DatasetError, UsageError
-from smolpilot.datasets import open_dataset, read_meta
+from smolpilot.datasets import Dataset, open_dataset, read_meta
 from smolpilot.datasets.check import audit
 from smolpilot.datasets.compare import compare
 from smolpilot.datasets.convert import convert
@@ -238,7 +238,7 @@ def one_long_video(tmp_path: Path, tiny_dataset: Path) -> Path:
     return root
 
 
-def first_and_last(dataset) -> list[int]:
+def first_and_last(dataset: Dataset) -> list[int]:
     """Rows of the first and last frame of each episode, in their order."""
     edges = np.flatnonzero(np.diff(dataset.episode_index)) + 1
     return sorted([0, *edges, *(edges - 1), len(dataset) - 1])
@@ -403,7 +403,7 @@ def test_a_full_disk_keeps_finished_parts(tiny_dataset: Path, tmp_path: Path, mo
     calls = 0
     whole = mux.write_pieces
 
-    def full(target, pieces) -> None:
+    def full(target: Path, pieces: Any) -> None:
         nonlocal calls
         calls += 1
         if calls == 4:
@@ -434,7 +434,7 @@ def test_a_copy_that_went_wrong_is_not_put_in_place(
 ) -> None:
     whole = mux.write_pieces
 
-    def swapped(target, pieces) -> None:
+    def swapped(target: Path, pieces: Any) -> None:
         whole(target, [pieces[0], *pieces[:0:-1]])
 
     monkeypatch.setattr("smolpilot.datasets.copy.video.video_part.write_pieces", swapped)

@@ -18,6 +18,7 @@ from smolpilot.datasets.repair import repair
 
 from .helpers_damage import (
     DAMAGES,
+    Damage,
     bare_tables,
     change_features,
     change_info,
@@ -46,7 +47,9 @@ def broken_v21(broken: Callable[[str], Path]) -> Path:
 
 
 @pytest.mark.parametrize("damage", REPAIRABLE, ids=lambda damage: damage.name)
-def test_a_repaired_copy_is_sound_and_has_the_same_values(damage, sound: dict[str, Path], tmp_path: Path) -> None:
+def test_a_repaired_copy_is_sound_and_has_the_same_values(
+    damage: Damage, sound: dict[str, Path], tmp_path: Path
+) -> None:
     source = damaged(damage, sound, tmp_path / "broken")
     before = tree_hash(source)
     report = repair(source, tmp_path / "repaired")
@@ -79,7 +82,7 @@ def test_a_repaired_copy_is_sound_and_has_the_same_values(damage, sound: dict[st
 
 
 @pytest.mark.parametrize("damage", BEYOND, ids=lambda damage: damage.name)
-def test_what_cannot_be_repaired_is_said(damage, sound: dict[str, Path], tmp_path: Path) -> None:
+def test_what_cannot_be_repaired_is_said(damage: Damage, sound: dict[str, Path], tmp_path: Path) -> None:
     source = damaged(damage, sound, tmp_path / "broken")
     if damage.name == "torn data file of all episodes":
         with pytest.raises(DatasetError, match=r"No episode of .* can be kept") as error:
@@ -192,7 +195,7 @@ def test_a_repair_that_failed_leaves_nothing_half_written(
 ) -> None:
     from smolpilot.datasets.repair import repairing as run
 
-    def stop(*_, **__) -> None:
+    def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(run, "rewrite", stop)
