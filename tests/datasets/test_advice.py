@@ -30,7 +30,7 @@ def empty_text(root: Path) -> None:
 
 
 # (layout, what is done to it, how many commands are advised at least)
-SAMPLE: dict[str, tuple[str, Callable[[Path], None], int]] = {
+SAMPLE: dict[str, tuple[str, Callable[[Path], object], int]] = {
     "torn table": ("v21", lambda root: cut(table_v21(root, 2), 0.6), 1),
     "missing video": ("v21", lambda root: video_v21(root, 1).unlink(), 1),
     "camera that most episodes lack": ("v21", without_videos("wrist", range(3)), 1),

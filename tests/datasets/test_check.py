@@ -65,7 +65,7 @@ def rename(root: Path, first: str, second: str) -> None:
 
 
 def profile(limits: tuple[float, float] | None = (-2.0, 2.0), speed: float | None = None) -> RobotProfile:
-    joints = [
+    joints: list[dict[str, Any]] = [
         {"name": name, "unit": "rad", "position_limits": limits, "velocity_limit": speed, "aliases": []}
         for name in JOINTS
     ]
@@ -196,7 +196,10 @@ def test_waiting_is_found_with_its_first_and_last_frame(tmp_path: Path, head: bo
     write_v21(tmp_path / "set", made)
     found = {one.code: one for one in audit(tmp_path / "set").findings}["idle-head" if head else "idle-tail"]
     rows = len(made[1].state)
+
     assert found.episode == 1
+    assert found.frame is not None
+    assert found.last is not None
     assert found.last - found.frame + 1 >= 25
     assert (found.frame if head else found.last) == (0 if head else rows - 1)
     assert f"{found.last - found.frame + 1} frames" in found.message

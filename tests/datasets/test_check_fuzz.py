@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from smolpilot.common.errors import SmolpilotError
 from smolpilot.datasets import DatasetWriter, open_dataset, read_meta
 from smolpilot.datasets.check import audit
-from smolpilot.datasets.check.context import CheckContext
+from smolpilot.datasets.check.context import Subject as CheckContext
 from smolpilot.datasets.check.run import make_subject
 from smolpilot.datasets.tolerant.findings import Finding
 

@@ -6,7 +6,7 @@ import itertools
 import json
 import pickle
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
 
 import numpy as np
 import pytest
@@ -19,6 +19,7 @@ from smolpilot.datasets import Dataset, Loader, SampleOrder, open_dataset
 from .conftest import Build
 
 FRONT = "observation.images.front"
+type Order = Literal["random", "local", "sequential"]
 
 
 def same(a: dict[str, Any], b: dict[str, Any]) -> bool:
@@ -67,13 +68,15 @@ def test_slices_tensors_and_masks_are_batches(dataset: Dataset) -> None:
         mask.tolist(),
         list(mask),
     ):
-        assert same(dataset[key], expected)
-        assert same(dataset.batch(key), expected)
+        assert same(dataset[cast(Any, key)], expected)
+        assert same(dataset.batch(cast(Any, key)), expected)
     assert np.array_equal(dataset.pictures(mask, "front"), dataset.pictures([0, 2, 4], "front"))
     assert dataset[-3:]["index"].tolist() == [120, 121, 122]
     assert dataset[::-1]["index"].tolist() == list(range(122, -1, -1))
+    nothing: Any
     for nothing in ([], slice(5, 5), np.zeros(123, dtype=bool)):
         assert dataset[nothing][FRONT].shape[0] == len(dataset[nothing]["task"]) == 0
+    one: Any
     for one in (np.int64(3), torch.tensor(3), np.array(3)):
         assert same(dataset[one], dataset[3])
 
@@ -104,9 +107,9 @@ def test_what_is_no_index_is_refused(dataset: Dataset, key: Any, message: str) -
 
 def test_a_batch_takes_several_frames_and_known_options(dataset: Dataset) -> None:
     with pytest.raises(UsageError, match="3 is a single frame"):
-        dataset.batch(3)
+        dataset.batch(3)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="images is 'foo'"):
-        dataset.batch([0], images="foo")
+        dataset.batch([0], images="foo")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="threads is 0"):
         dataset.batch([0], threads=0)
     with pytest.raises(IndexError, match="frame 123 of 123"):
@@ -174,7 +177,9 @@ def test_local_order_keeps_groups_of_pictures_in_one_window(dataset: Dataset) ->
 def test_a_sampler_resumes_in_a_dataloader(dataset: Dataset) -> None:
     whole = list(BatchSampler(SampleOrder(dataset, seed=5), 10, False))
     order = SampleOrder(dataset, seed=5)
-    batches = DataLoader(dataset, batch_size=None, sampler=BatchSampler(order, 10, False), num_workers=2)
+    batches: Any = DataLoader(
+        cast(Any, dataset), batch_size=None, sampler=BatchSampler(order, 10, False), num_workers=2
+    )
     for number, batch in enumerate(batches):
         assert batch["index"].tolist() == whole[number]
         assert torch.equal(batch[FRONT], dataset.batch(whole[number])[FRONT])
@@ -196,7 +201,7 @@ def test_state_of_another_order_is_refused(dataset: Dataset) -> None:
     with pytest.raises(UsageError, match="size 123"):
         SampleOrder(dataset.select([1]), seed=5).load_state_dict(state)
     with pytest.raises(UsageError, match="Unknown order 'locale'"):
-        SampleOrder(dataset, "locale")
+        SampleOrder(dataset, "locale")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="window is 0"):
         SampleOrder(dataset, window=0)
 
@@ -209,6 +214,7 @@ def test_state_of_another_recording_is_refused(dataset: Dataset, copy: Path) -> 
     info.write_text(info.read_text() + "\n")
     other = open_dataset(copy)
     assert len(other) == len(dataset)
+    made: Any
     for made, state in zip((SampleOrder(other, seed=5), Loader(other, 8, seed=5)), states, strict=True):
         with pytest.raises(UsageError, match=f"has recording '{dataset.meta.fingerprint}'"):
             made.load_state_dict(state)
@@ -252,6 +258,7 @@ def test_a_loader_takes_only_states_that_a_loader_like_it_saved(dataset: Dataset
     loader.load_state_dict({**loader.state_dict(), "position": 110})
     assert loader.state_dict()["position"] == 110
     for made in (loader, SampleOrder(dataset)):
+        state: Any
         for state in (None, [1], "state"):
             with pytest.raises(UsageError, match="The saved order is"):
                 made.load_state_dict(state)
@@ -282,22 +289,13 @@ def test_a_loader_takes_only_states_that_a_loader_like_it_saved(dataset: Dataset
         ({"workers": 1, "start_method": "foo"}, "start_method is 'foo'"),
     ],
 )
-def test_a_loader_refuses_settings_when_it_is_made(
-    dataset,
-    settings: dict[str, float]
-    | dict[str, int]
-    | dict[str, bool]
-    | dict[str, str]
-    | dict[str, None]
-    | dict[str, object],
-    message: str,
-) -> None:
+def test_a_loader_refuses_settings_when_it_is_made(dataset: Dataset, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         Loader(dataset, **{"batch_size": 2, **settings})
 
 
 def test_a_loader_takes_numpy_numbers(dataset: Dataset) -> None:
-    state = Loader(dataset, np.int64(8), seed=np.int64(3)).state_dict()
+    state = Loader(dataset, np.int64(8), seed=np.int64(3)).state_dict()  # type: ignore[arg-type]
     same = Loader(dataset, 8, seed=3)
     same.load_state_dict(json.loads(json.dumps(state)))
     assert same.state_dict() == state
@@ -305,7 +303,9 @@ def test_a_loader_takes_numpy_numbers(dataset: Dataset) -> None:
 
 @pytest.mark.parametrize("order", ["random", "local", "sequential"])
 @pytest.mark.parametrize("images", ["float32", "uint8", None])
-def test_a_loader_gives_every_sample_once(dataset: Dataset, order: str, images: str | None) -> None:
+def test_a_loader_gives_every_sample_once(
+    dataset: Dataset, order: Order, images: Literal["float32", "uint8"] | None
+) -> None:
     loader = Loader(dataset, 10, order=order, images=images, seed=2, window=30)
     batches = list(loader)
     assert len(batches) == len(loader) == 13
@@ -317,7 +317,7 @@ def test_a_loader_gives_every_sample_once(dataset: Dataset, order: str, images: 
 
 
 @pytest.mark.parametrize("order", ["random", "local"])
-def test_a_loader_resumes_within_an_epoch(dataset: Dataset, order: str) -> None:
+def test_a_loader_resumes_within_an_epoch(dataset: Dataset, order: Order) -> None:
     def make() -> Loader:
         return Loader(dataset, 8, order=order, seed=9, window=32, images="uint8", drop_last=True)
 
@@ -341,9 +341,9 @@ def test_a_loader_resumes_within_an_epoch(dataset: Dataset, order: str) -> None:
 
 
 @pytest.mark.parametrize(("method", "order"), [("fork", "local"), ("fork", "random"), ("spawn", "random")])
-def test_a_loader_with_worker_processes(dataset: Dataset, method: str, order: str) -> None:
+def test_a_loader_with_worker_processes(dataset: Dataset, method: Any, order: str) -> None:
     dataset.batch([0, 50, 100], threads=2)  # decoders and threads of the parent are open
-    settings = {"order": order, "seed": 1, "window": 40}
+    settings: dict[str, Any] = {"order": order, "seed": 1, "window": 40}
     plain = Loader(dataset, 20, **settings)
     for a, b in zip(Loader(dataset, 20, workers=2, start_method=method, **settings), plain, strict=True):
         assert same(a, b)
@@ -371,5 +371,5 @@ def test_many_threads_read_at_once(dataset: Dataset) -> None:
 
 def test_the_standard_dataloader_reads_batches_together(dataset: Dataset) -> None:
     expected = default_collate([dataset[i] for i in range(30, 40)])
-    loader = DataLoader(dataset, batch_size=10, sampler=range(30, 40), num_workers=1)
+    loader: Any = DataLoader(cast(Any, dataset), batch_size=10, sampler=range(30, 40), num_workers=1)
     assert same(next(iter(loader)), expected)

@@ -59,6 +59,7 @@ def test_a_repaired_copy_is_sound_and_has_the_same_values(
     assert report.plan.actions or report.plan.dropped
     assert untrue(report, tmp_path / "repaired") == []
     # What the damage was is gone, whatever its severity; only joint names that are made up stay remarkable.
+    assert report.after is not None
     assert damage.code not in {found.code for found in report.after.findings} - {"names-missing"}
     assert tree_hash(source) == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["broken", "repaired"]
@@ -91,6 +92,7 @@ def test_what_cannot_be_repaired_is_said(damage: Damage, sound: dict[str, Path],
         assert not (tmp_path / "repaired").exists()
         return
     report = repair(source, tmp_path / "repaired")
+    assert report.after is not None
     still = [found for found in report.after.findings if found.code == damage.code]
     assert still
     assert damage.episode in {found.episode for found in still}
@@ -133,6 +135,7 @@ def test_a_sound_recording_stays_what_it_is(sound: dict[str, Path], tmp_path: Pa
     for layout, root in sound.items():
         report = repair(root, tmp_path / layout)
         assert (report.plan.actions, report.plan.dropped, report.complete) == ([], {}, True)
+        assert report.after is not None
         assert report.after.recording.version == ("v3.0" if layout == "v3" else "v2.1")
         for key in ("observation.state", "action", "index", "task_index", "timestamp"):
             np.testing.assert_array_equal(report.before.recording.stacked(key), report.after.recording.stacked(key))

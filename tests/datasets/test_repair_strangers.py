@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -73,7 +74,7 @@ def test_what_can_be_kept_is_kept(
     assert_lerobots_rules(tmp_path / "dst", info)
 
 
-def assert_lerobots_rules(root: Path, info: dict) -> None:
+def assert_lerobots_rules(root: Path, info: dict[str, Any]) -> None:
     """Tables have the columns of the features and no others, of LeRobot's types, without nulls."""
     wanted = {key for key, entry in info["features"].items() if entry["dtype"] != "video"}
     for path in root.glob("data/*/*.parquet"):

@@ -62,7 +62,7 @@ def test_chosen_episodes_alone_are_split() -> None:
 
 @given(st.sets(st.integers(0, 29), min_size=1))
 def test_lists_of_episodes_are_written_and_read_alike(episodes: set[int]) -> None:
-    meta = types.SimpleNamespace(episodes=[types.SimpleNamespace(index=i) for i in range(30)], root="data")
+    meta: Any = types.SimpleNamespace(episodes=[types.SimpleNamespace(index=i) for i in range(30)], root="data")
     assert parse_episodes(episode_ranges(episodes), meta) == sorted(episodes)
 
 
@@ -82,7 +82,7 @@ def test_ranges_are_short() -> None:
     ],
 )
 def test_wrong_lists(text: str, words: str) -> None:
-    meta = types.SimpleNamespace(episodes=[types.SimpleNamespace(index=i) for i in range(6)], root="data")
+    meta: Any = types.SimpleNamespace(episodes=[types.SimpleNamespace(index=i) for i in range(6)], root="data")
     with pytest.raises(UsageError, match=words):
         parse_episodes(text, meta)
 
@@ -91,7 +91,7 @@ def test_wrong_lists(text: str, words: str) -> None:
     ("known", "words"), [([0, 2, 5], "one of its 3 episodes, 0,2,5"), (range(0, 99, 2), "36,38,… up to 98")]
 )
 def test_known_episodes_are_listed(known: Sequence[int], words: str) -> None:
-    meta = types.SimpleNamespace(episodes=[types.SimpleNamespace(index=i) for i in known], root="data")
+    meta: Any = types.SimpleNamespace(episodes=[types.SimpleNamespace(index=i) for i in known], root="data")
     with pytest.raises(UsageError) as caught:
         parse_episodes("3", meta)
     assert words in str(caught.value.expected)

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-type Spoil = Callable[[Path], None]
+type Spoil = Callable[[Path], object]
 
 
 def table(root: Path) -> Path:
@@ -25,7 +25,7 @@ def episodes(root: Path) -> Path:
     return root / "meta" / "episodes" / "chunk-000" / "file-000.parquet"
 
 
-def info(root: Path, change: Callable[[dict[str, Any]], None]) -> None:
+def info(root: Path, change: Callable[[dict[str, Any]], object]) -> None:
     path = root / "meta" / "info.json"
     content = json.loads(path.read_text())
     change(content)

@@ -112,7 +112,7 @@ def test_touching_another_block_ends_the_episode_without_success() -> None:
         _, info = env.reset(seed=seed)
         other = next(color for color in info["colors"] if color != info["target"])
         expert = ScriptedExpert(other)
-        info, steps, reward = _run(env, lambda _, expert=expert: expert.action(env), seed)
+        info, steps, reward = _run(env, lambda _, expert=expert: expert.action(env), seed)  # type: ignore[misc]
         assert info["reached"] == other
         assert not info["success"]
         assert reward == 0.0
