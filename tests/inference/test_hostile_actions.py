@@ -75,14 +75,14 @@ def test_engine(mode: Any, overflowing: Policy, tmp_path: Path) -> None:
 def test_an_engine_that_fails_where_the_policy_does_not_is_replaced(policy: Policy, tmp_path: Path) -> None:
     """NaN of an engine is no chunk and no error: its check falls back to the plain network."""
     engine = prepare(policy, mode="exact", cache_dir=tmp_path, warm_up=False)
-    backend = engine._backend
+    backend: Any = engine._backend
     real = type(backend).denoise
     try:
-        type(backend).denoise = lambda *args, **more: real(*args, **more) * float("nan")  # type: ignore[method-assign,union-attr]
+        type(backend).denoise = lambda *args, **more: real(*args, **more) * float("nan")
         with pytest.warns(UserWarning, match="the plain network runs instead"):
             chunk = engine.predict_chunk(made_up_frame(policy.recipe), seed=0)
     finally:
-        type(backend).denoise = real  # type: ignore[method-assign,union-attr]
+        type(backend).denoise = real
     assert torch.isfinite(chunk).all()
 
 

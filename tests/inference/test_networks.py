@@ -49,6 +49,7 @@ def test_exact_is_equal_to_the_last_bit_and_fast_within_the_tolerance(name: str)
     model = make_model(config)
     exact, fast = ExactNetwork(model), FastNetwork(model, CPU, torch.float32)
     for case, options in INPUTS.items():
+        assert config.resize_imgs_with_padding is not None
         inputs = inputs_of(options, config.resize_imgs_with_padding[0])
         noise = make_noise(len(inputs))
         plain = model.sample(inputs, noise)
@@ -74,6 +75,7 @@ def test_one_context_serves_many_states_and_stays_what_it_was() -> None:
     model = make_model(make_config())
     first, second = make_inputs(), make_inputs(seed=5)
     noise = make_noise()
+    network: Any
     for network in (PlainNetwork(model), ExactNetwork(model), FastNetwork(model, CPU, torch.float32)):
         tokens = network.vision(first.images[0])[None]
         context = network.context(tokens, first.image_masks, first.tokens, first.token_mask)

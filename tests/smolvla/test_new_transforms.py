@@ -125,7 +125,10 @@ def test_its_place_is_behind_the_joints_and_before_the_cameras() -> None:
     ]  # fmt: skip
     assert not lists.per_row
     again = pickle.loads(pickle.dumps(lists))
-    assert torch.equal(again.inputs([frame(action=chunk())]).actions, lists.inputs([frame(action=chunk())]).actions)
+    actions = [one.inputs([frame(action=chunk())]).actions for one in (again, lists)]
+    assert actions[0] is not None
+    assert actions[1] is not None
+    assert torch.equal(actions[0], actions[1])
 
 
 def test_the_list_as_data() -> None:

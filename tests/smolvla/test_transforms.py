@@ -23,7 +23,7 @@ from smolpilot.smolvla.transforms.normalize import Normalizer
 from .helpers_transforms import frame, statistics, tiny_config, transforms
 
 
-def profile(names: list[str], units: list[str] | None = None) -> RobotProfile:
+def profile(names: list[str], units: list[Any] | None = None) -> RobotProfile:
     units = units or ["deg"] * len(names)
     joints = [
         Joint(name=name, unit=unit, position_limits=None, velocity_limit=None)
@@ -308,7 +308,7 @@ MODES = st.sampled_from(["MEAN_STD", "MIN_MAX", "QUANTILES", "QUANTILE10"])
 def _feature(draw: st.DrawFn) -> tuple[dict[str, npt.NDArray[Any]], npt.NDArray[Any]]:
     """Statistics of 1 to 64 joints of any size, some constant, and values within a few sigmas."""
     dim = draw(st.integers(1, 64))
-    finite = {"allow_nan": False, "allow_infinity": False}
+    finite: Any = {"allow_nan": False, "allow_infinity": False}
     mean = draw(hnp.arrays(np.float64, dim, elements=st.floats(-1e4, 1e4, **finite)))
     std = draw(hnp.arrays(np.float64, dim, elements=st.one_of(st.just(0.0), st.floats(1e-6, 1e4, **finite))))
     sigmas = draw(hnp.arrays(np.float64, (3, dim), elements=st.floats(-4, 4, **finite)))
