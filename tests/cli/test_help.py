@@ -72,7 +72,7 @@ def test_sentences_are_wrapped_to_the_terminal_and_nowhere_else(monkeypatch: pyt
     for columns in (60, 80, 100):
         monkeypatch.setenv("COLUMNS", str(columns))
         text = help_text(TrainOptions, "train")
-        lines = text.partition("\ndata:")[2].splitlines()
+        lines = text.partition("\ndata:")[2].partition("\nexamples:")[0].splitlines()
         assert max(map(len, lines)) <= columns
         doc = field_docs(TrainOptions)["norm_stats"]
         assert "\n".join(textwrap.wrap(doc, columns - 26, break_on_hyphens=False)) in textwrap.dedent(
