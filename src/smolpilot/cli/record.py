@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from smolpilot.common.progress import progress_bar
 from smolpilot.common.text import json_text, pluralize
 from smolpilot.environments.tabletop.record_options import RecordOptions
 
-from .parsing.progress import progress_bar
 from .parsing.verbs import Verb
 
 

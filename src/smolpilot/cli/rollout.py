@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from smolpilot.common.progress import progress_bar
 from smolpilot.common.streams import results_apart
 from smolpilot.evaluation.eval_options import RolloutOptions
 
 from .parsing.opening import policy_options, say_cameras, say_opened
-from .parsing.progress import progress_bar
 from .parsing.tables import table
 from .parsing.verbs import Verb
 

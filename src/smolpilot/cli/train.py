@@ -38,15 +38,15 @@ def run(options: TrainOptions) -> int:
         return _overfit(options)
     with working("loading torch"):
         from smolpilot.training import TrainingStoppedError, train
-    from smolpilot.training.run.progress import speaks
+    from smolpilot.common.progress import is_rank_zero
 
     try:
         folder = train(options)
     except TrainingStoppedError as stopped:
-        if speaks():
+        if is_rank_zero():
             print(stopped, file=sys.stderr)
         return stopped.exit_code
-    if not speaks():
+    if not is_rank_zero():
         return 0
     if options.stages is not None:
         _print_sequence(folder)

@@ -7,9 +7,9 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from smolpilot.cli.parsing.progress import progress_bar
 from smolpilot.cli.parsing.verbs import Verb
 from smolpilot.common.option_types import Few, Flag, Pairs
+from smolpilot.common.progress import progress_bar
 from smolpilot.common.text import json_text, plain, pluralize
 
 from .edits import Place

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from smolpilot.cli.parsing.progress import progress_bar
 from smolpilot.cli.parsing.verbs import Verb
 from smolpilot.common.machine import cores
 from smolpilot.common.option_types import AnyAmount, Few, Flag, Size
+from smolpilot.common.progress import progress_bar
 from smolpilot.common.text import json_text, pluralize
 
 from .proof import print_proof

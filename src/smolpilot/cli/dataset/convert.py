@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from smolpilot.cli.parsing.progress import progress_bar
 from smolpilot.cli.parsing.verbs import Verb
 from smolpilot.common.machine import cores
 from smolpilot.common.option_types import Amount, Few, Flag
+from smolpilot.common.progress import progress_bar
 from smolpilot.common.text import json_text, pluralize
 
 from .edits import CopyOptions, FeatureOptions, facts_of, first_ten, say_warnings, without_of

@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from smolpilot.cli.parsing.progress import progress_bar
 from smolpilot.cli.parsing.verbs import Verb
 from smolpilot.common.errors import UsageError
 from smolpilot.common.option_types import Flag
+from smolpilot.common.progress import progress_bar
 from smolpilot.common.text import json_text, pluralize
 
 from .edits import LookOptions
