@@ -123,11 +123,4 @@ def _print(document: dict[str, Any], options: EvalOptions) -> None:
     console.print(f"Report: {options.out / 'report.html'}", soft_wrap=True)
 
 
-VERB = Verb(
-    EvalOptions,
-    run,
-    (
-        "smolpilot eval runs/first --dataset data/pick --out reports/first",
-        "smolpilot eval runs/first --dataset data/pick --out reports/fast --episodes 0,3,7-9 --engine fast",
-    ),
-)
+VERB = Verb(EvalOptions, run)

@@ -144,11 +144,4 @@ def _fixes(findings: list[Finding]) -> list[str]:
     return [one_fix(listed, sorted(set(episodes))).fix for listed, episodes in groups.values()]
 
 
-VERB = Verb(
-    CheckOptions,
-    run,
-    (
-        "smolpilot dataset check data/pick",
-        "smolpilot dataset check data/pick --strict --html findings.html",
-    ),
-)
+VERB = Verb(CheckOptions, run)

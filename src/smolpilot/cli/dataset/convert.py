@@ -103,11 +103,4 @@ def _print(options: ConvertOptions, report: RewriteReport) -> None:
     print(f"{verdict} Content hashes of every file: meta/smolpilot_manifest.json".lstrip())
 
 
-VERB = Verb(
-    ConvertOptions,
-    run,
-    (
-        "smolpilot dataset convert data/pick_v21 data/pick",
-        "smolpilot dataset convert data/pick data/pick_v21 --to v2.1 --without observation.images.side",
-    ),
-)
+VERB = Verb(ConvertOptions, run)

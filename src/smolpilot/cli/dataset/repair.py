@@ -87,11 +87,4 @@ def _list(console: Terminal, head: str, lines: list[str]) -> None:
             console.print(f"  {line}", soft_wrap=True)
 
 
-VERB = Verb(
-    RepairOptions,
-    run,
-    (
-        "smolpilot dataset repair data/pick data/pick_repaired --dry-run",
-        "smolpilot dataset repair data/pick data/pick_repaired --without observation.images.side",
-    ),
-)
+VERB = Verb(RepairOptions, run)

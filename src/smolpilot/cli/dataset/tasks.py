@@ -115,11 +115,4 @@ def _list(found: Sequence[Instruction], as_json: bool) -> None:
     Terminal().print(rows)
 
 
-VERB = Verb(
-    TasksOptions,
-    run,
-    (
-        "smolpilot dataset tasks data/pick",
-        "smolpilot dataset tasks data/pick data/renamed --rename '0=put the cube in the box'",
-    ),
-)
+VERB = Verb(TasksOptions, run)

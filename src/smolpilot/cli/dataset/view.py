@@ -95,11 +95,4 @@ def _some(lines: Sequence[str], limit: int = 10) -> list[str]:
     return [*lines[:limit], f"… and {rest} more"] if rest > 0 else list(lines)
 
 
-VERB = Verb(
-    ViewOptions,
-    run,
-    (
-        "smolpilot dataset view data/pick --open",
-        "smolpilot dataset view data/pick --episodes 0,3,7-9 --no-check --out pages/pick",
-    ),
-)
+VERB = Verb(ViewOptions, run)
