@@ -135,7 +135,7 @@ def test_the_inference_backend(
     policy = new_policy("tiny", meta=dataset.meta, device="cpu")
     frame = dict(dataset[0])
     plain = policy.predict([frame], seeds=[0])
-    engine = prepare(policy, mode="exact", backend="again", frame=frame)
+    engine = prepare(policy, engine="exact", backend="again", frame=frame)
     np.testing.assert_array_equal(engine.predict([frame], seeds=[0]), plain)
     assert (engine.report.backend, engine.report.fallback) == ("again", "")
     engine.stop()
