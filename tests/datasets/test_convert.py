@@ -393,7 +393,7 @@ def test_a_full_disk_keeps_finished_parts(tiny_dataset, tmp_path, monkeypatch) -
             raise OSError(errno.ENOSPC, "No space left on device", str(target))
         whole(target, pieces)
 
-    monkeypatch.setattr("smolpilot.datasets.copy.video.video_part.write_pieces", full)
+    monkeypatch.setattr("smolpilot.datasets.copy.video.mux.write_pieces", full)
     with pytest.raises(DatasetError, match="disk is full") as error:
         convert(tiny_dataset, tmp_path / "out", V21)
     assert "run the same command again" in error.value.fix
@@ -416,7 +416,7 @@ def test_a_copy_that_went_wrong_is_not_put_in_place(tiny_dataset, tmp_path, monk
     def swapped(target, pieces) -> None:
         whole(target, [pieces[0], *pieces[:0:-1]])
 
-    monkeypatch.setattr("smolpilot.datasets.copy.video.video_part.write_pieces", swapped)
+    monkeypatch.setattr("smolpilot.datasets.copy.video.mux.write_pieces", swapped)
     with pytest.raises(DatasetError, match="packet"):
         convert(tiny_dataset, tmp_path / "out")
     assert not (tmp_path / "out").exists()

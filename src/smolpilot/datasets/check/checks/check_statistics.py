@@ -12,7 +12,7 @@ from smolpilot.common.keys import ACTION, STATE
 from smolpilot.datasets.check.context import Subject
 from smolpilot.datasets.format.features import INDEX_COLUMNS
 from smolpilot.datasets.format.statistics_columns import Stored
-from smolpilot.datasets.statistics.rounding import true_statistics
+from smolpilot.datasets.statistics.rounding import true_statistics, unlike
 from smolpilot.datasets.tolerant.findings import Finding, Severity
 from smolpilot.datasets.tolerant.found_dataset import Vector
 from smolpilot.datasets.tolerant.rules import WITHOUT
@@ -126,7 +126,7 @@ def _compare(
         excess = off - true.allowed(name)
         if excess.max() > 0:
             joint = int(np.argmax(excess / true.scale))
-            first, second = apart(float(value[joint]), float(true.values[name][joint]))
+            first, second = unlike(float(value[joint]), float(true.values[name][joint]))
             named = vector.name(joint) if columns == width else f"column {joint}"
             message = (
                 f"The stored {name} of '{vector.key}', joint '{named}', for {where} is {first}; the data have {second}."
@@ -139,12 +139,3 @@ def _compare(
             f"The statistics of '{vector.key}' for {where} count {counted.flat[0]:g} rows; there are {len(values)}."
         )
         yield subject.finding("statistics-wrong", message, **options)
-
-
-def apart(one: float, other: float) -> tuple[str, str]:
-    """Two different numbers with as many digits as tell them apart."""
-    for digits in range(5, 18):
-        texts = f"{one:.{digits}g}", f"{other:.{digits}g}"
-        if texts[0] != texts[1]:
-            break
-    return texts
