@@ -25,6 +25,7 @@ from smolpilot.datasets.format.files import iter_jsonl, open_parquet, read_json,
 from smolpilot.datasets.format.meta import DatasetMeta
 from smolpilot.datasets.format.own_meta import OWN_META
 from smolpilot.datasets.format.parquet_files import parquet_writer, write_parquet
+from smolpilot.datasets.format.writing import write_lines
 
 from .history import with_edit
 
@@ -169,10 +170,10 @@ def _rename_meta(folder: Path, names: Mapping[str, str]) -> None:
     _write(folder / "info.json", info)
     if (folder / "stats.json").is_file():
         _write(folder / "stats.json", renamed(read_json(folder / "stats.json", "statistics")))
-    if (folder / "episodes_stats.jsonl").is_file():
-        rows = list(iter_jsonl(folder / "episodes_stats.jsonl", "statistics"))
-        lines = [json.dumps({**row, "stats": renamed(row.get("stats") or {})}, ensure_ascii=False) for row in rows]
-        (folder / "episodes_stats.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    path = folder / "episodes_stats.jsonl"
+    if path.is_file():
+        rows = list(iter_jsonl(path, "statistics"))
+        write_lines(path, [{**row, "stats": renamed(row.get("stats") or {})} for row in rows])
     for path in sorted((folder / "episodes").glob("*/*.parquet")):
         table = read_parquet(path, "episode table")
         columns = [_column(name, names) for name in table.column_names]

@@ -14,12 +14,11 @@ from smolpilot.datasets.check import Audit
 from smolpilot.datasets.check.scan.scanning import RATE_TOLERANCE
 from smolpilot.datasets.format.arrow import LANGUAGE, is_list, leaf_of, word_of
 from smolpilot.datasets.format.features import INDEX_COLUMNS, flatten_names
+from smolpilot.datasets.format.writing import INDEX_TYPES, index_feature
 from smolpilot.datasets.tolerant.found_dataset import Recording
 
 from .repair_plan import RepairPlan
 from .repaired_columns import described
-
-_INDEX_TYPES = {"timestamp": "float32", **dict.fromkeys(INDEX_COLUMNS[1:], "int64")}
 
 
 def repair_info(result: Audit, plan: RepairPlan, kept: list[int]) -> None:
@@ -118,7 +117,7 @@ def _features(recording: Recording, plan: RepairPlan, raw: dict[str, Any]) -> di
             if raw:
                 plan.actions.append(f"meta/info.json: feature '{key}' added, the tables have it.")
     for name in INDEX_COLUMNS:
-        features.setdefault(name, {"dtype": _INDEX_TYPES[name], "shape": [1], "names": None})
+        features.setdefault(name, index_feature(name))
     for key, entry in features.items():
         if key not in recording.cameras and key not in LANGUAGE:
             _correct(plan, key, entry)
@@ -128,7 +127,7 @@ def _features(recording: Recording, plan: RepairPlan, raw: dict[str, Any]) -> di
 def _correct(plan: RepairPlan, key: str, entry: dict[str, Any]) -> None:
     """Type and shape as the copy's tables have them, one name per dimension."""
     column = plan.columns.get(key)
-    word = _INDEX_TYPES.get(key) or (word_of(leaf_of(column.kind)) if column is not None else None)
+    word = INDEX_TYPES.get(key) or (word_of(leaf_of(column.kind)) if column is not None else None)
     if word is not None and entry.get("dtype") != word:
         why = "as the format wants" if key in INDEX_COLUMNS else "as it is stored"
         plan.actions.append(f"meta/info.json: '{key}' is declared {word}, {why}.")

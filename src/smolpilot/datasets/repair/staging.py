@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ from smolpilot.datasets.format.features import INDEX_COLUMNS, parse_cameras, par
 from smolpilot.datasets.format.meta import DatasetMeta
 from smolpilot.datasets.format.metadata import VideoSpan
 from smolpilot.datasets.format.parquet_files import parquet_file, write_parquet
+from smolpilot.datasets.format.versions import SINGLE
+from smolpilot.datasets.format.writing import write_lines
 from smolpilot.datasets.tolerant.found_dataset import Recording
 from smolpilot.datasets.tolerant.paths import VIDEO_ENDINGS
 
@@ -51,7 +53,7 @@ def write_staging(recording: Recording, plan: RepairPlan, folder: Path) -> Datas
     _settle(folder)
     return DatasetMeta(
         root=folder,
-        version="v2.1",
+        version=SINGLE.version,
         fps=plan.fps,
         robot_type=plan.info.get("robot_type"),
         features=features,
@@ -148,21 +150,17 @@ def _as_times(column: pa.ChunkedArray, scalar: bool) -> Any:
 def _write_meta(recording: Recording, plan: RepairPlan, folder: Path, recorded: list[pa.Table]) -> None:
     meta = folder / "meta"
     (meta / "info.json").write_text(json.dumps(plan.info, indent=4), encoding="utf-8")
-    _lines(meta / "tasks.jsonl", [{"task_index": index, "task": text} for index, text in plan.tasks.items()])
+    write_lines(meta / "tasks.jsonl", [{"task_index": index, "task": text} for index, text in plan.tasks.items()])
     episodes, statistics = [], []
     for one in plan.episodes:
         record = recording.records[one.old]
         episodes.append({"episode_index": one.new, "tasks": one.tasks, "length": one.length, **record.fields})
         stats = {key: {k: v.tolist() for k, v in record.statistics[key].items()} for key in one.keep_statistics}
         statistics.append({"episode_index": one.new, "stats": stats})
-    _lines(meta / "episodes.jsonl", episodes)
-    _lines(meta / "episodes_stats.jsonl", statistics)
+    write_lines(meta / "episodes.jsonl", episodes)
+    write_lines(meta / "episodes_stats.jsonl", statistics)
     if recorded:
         write_parquet(pa.concat_tables(recorded), meta / RECORDED)
-
-
-def _lines(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    path.write_text("".join(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in rows), encoding="utf-8")
 
 
 def _copy_extras(root: Path, folder: Path) -> None:
