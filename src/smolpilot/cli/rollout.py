@@ -42,7 +42,7 @@ def run(options: RolloutOptions) -> None:
                 episodes=options.episodes,
                 seed=options.seed,
                 swap_instruction=options.swap_instruction,
-                execution_horizon=options.n_action_steps,
+                n_action_steps=options.n_action_steps,
                 video_episodes=options.video_episodes,
                 settings=options.env_settings,
                 untrained=options.untrained,

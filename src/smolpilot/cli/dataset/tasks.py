@@ -14,7 +14,7 @@ from smolpilot.cli.parsing.tables import table
 from smolpilot.cli.parsing.verbs import Verb
 from smolpilot.common.errors import UsageError
 from smolpilot.common.option_types import Flag, Pairs
-from smolpilot.common.safe_text import json_text, plain
+from smolpilot.common.text import json_text, plain
 
 from .edits import EditOptions, Place, report_results, settings_of, without_of
 

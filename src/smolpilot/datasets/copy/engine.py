@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 
 from smolpilot.common.atomic import refuse_existing
 from smolpilot.common.errors import DatasetError, SmolpilotError, UsageError
-from smolpilot.common.file_names import below
+from smolpilot.common.paths import below
 from smolpilot.common.statistics import PackedStatistics
-from smolpilot.common.words import sized
+from smolpilot.common.text import format_bytes
 from smolpilot.datasets.beside import files_beside
 from smolpilot.datasets.format.meta import DatasetMeta, read_meta
 
@@ -368,6 +368,7 @@ def _check_space(work: WorkFolder, placed: Sequence[planning.Placed]) -> None:
     free = shutil.disk_usage(work.folder).free
     if needed > free:
         raise NoRoomError(
-            f"The disk is too full: {sized(needed)} are needed for {work.target}, {sized(free)} are free.",
+            f"The disk is too full: {format_bytes(needed)} are needed for {work.target}, "
+            f"{format_bytes(free)} are free.",
             fix="Free some space, or choose another disk.",
         )

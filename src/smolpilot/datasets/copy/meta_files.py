@@ -10,8 +10,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from smolpilot.common.safe_text import plain
 from smolpilot.common.statistics import Statistics, plain_statistics, statistics_to_json
+from smolpilot.common.text import plain
 from smolpilot.datasets.format.episode_fields import FieldColumns, columns_of, plain_field
 from smolpilot.datasets.format.parquet_files import parquet_writer, tasks_table, write_parquet
 from smolpilot.datasets.format.versions import FORMATS

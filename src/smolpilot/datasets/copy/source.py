@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from smolpilot.common.errors import DatasetError, SmolpilotError
-from smolpilot.common.own_files import Places, walk
+from smolpilot.common.paths import OwnFiles, walk
 from smolpilot.common.statistics import PackedStatistics, StatisticsPacker, readable_statistics
 from smolpilot.datasets.format.episode_fields import is_own, own_fields
 from smolpilot.datasets.format.files import iter_jsonl, open_readable, read_json, read_meta_table, reading
@@ -54,7 +54,7 @@ def read_extras(meta: DatasetMeta) -> Extras:
 
 def state_of(meta: DatasetMeta) -> str:
     """A hash of names, sizes and modification times of all files of a source: cheap, to see that it is the same."""
-    digest, places = hashlib.sha256(str(meta.version).encode()), Places(meta.root)
+    digest, places = hashlib.sha256(str(meta.version).encode()), OwnFiles(meta.root)
     for folder, folders, names in walk(meta.root):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for path in (folder / name for name in names):

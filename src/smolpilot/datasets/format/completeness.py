@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from smolpilot.common.errors import DatasetError
-from smolpilot.common.own_files import Places
-from smolpilot.common.words import numbered
+from smolpilot.common.paths import OwnFiles
+from smolpilot.common.text import pluralize
 
 from .files import (
     FileState,
@@ -73,7 +73,7 @@ def require_complete(root: Path, absent: Sequence[Absent], episodes: int) -> Non
     same = [one for one in absent if one.state == first.state and one.what == first.what]
     hit = sorted({index for one in same for index in one.episodes})
     others = len(absent) - len(same)
-    more = f" {numbered(others, 'other file')} of the dataset {'is' if others == 1 else 'are'} not there either."
+    more = f" {pluralize(others, 'other file')} of the dataset {'is' if others == 1 else 'are'} not there either."
     which = (
         "all episodes" if len(hit) == episodes else f"episodes {_shortened(hit)}" if hit[1:] else f"episode {hit[0]}"
     )
@@ -102,7 +102,7 @@ def absent_note(root: Path, absent: Sequence[Absent], episodes: int) -> str:
     pointers = sum(one.state == "pointer" for one in absent)
     those = f", {pointers} of them Git-LFS pointers" if 0 < pointers < len(absent) else ""
     what = "are Git-LFS pointers" if pointers == len(absent) else f"are not here{those}"
-    return f"{numbered(len(absent), 'file')} of the dataset {what}. {absent_advice(root, absent, episodes)}"
+    return f"{pluralize(len(absent), 'file')} of the dataset {what}. {absent_advice(root, absent, episodes)}"
 
 
 def _elsewhere(root: Path, path: Path) -> Path | None:
@@ -151,7 +151,7 @@ def _interrupted(root: Path, why: str, left: str) -> DatasetError:
 
 
 def _tables(root: Path, folder: str) -> list[Path]:
-    places, found = Places(root), (root / folder).rglob("*.parquet")
+    places, found = OwnFiles(root), (root / folder).rglob("*.parquet")
     return sorted(path for path in found if path.is_file() and not places.why_not(path))
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from smolpilot.common.errors import DatasetError
-from smolpilot.common.own_files import Places
+from smolpilot.common.paths import OwnFiles
 from smolpilot.common.statistics import Statistics
 
 from .completeness import Absent, require_complete, require_recorded
@@ -102,7 +102,7 @@ def _absent_files(root: Path, episodes: list[Episode]) -> list[Absent]:
 
     DatasetError for one that is not the dataset's own.
     """
-    places = Places(root)
+    places = OwnFiles(root)
     users: dict[Path, tuple[str, list[int]]] = {}
     for episode in episodes:
         users.setdefault(episode.data_path, ("data file", []))[1].append(episode.index)

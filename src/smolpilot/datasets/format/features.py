@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from smolpilot.common.errors import DatasetError
-from smolpilot.common.file_names import why_no_name
 from smolpilot.common.keys import ACTION, IMAGES, STATE, camera_name
-from smolpilot.common.safe_text import plain, shown
+from smolpilot.common.paths import why_no_name
+from smolpilot.common.text import plain, shown
 
 from .files import repair_advice
 from .problems import REFUSE, Problems

@@ -19,8 +19,7 @@ import pyarrow.parquet as pq
 
 from smolpilot.common.errors import DatasetError
 from smolpilot.common.json_input import MAX_BYTES, MAX_LINE, MAX_LINES_BYTES, parse_json
-from smolpilot.common.safe_text import plain
-from smolpilot.common.words import sized
+from smolpilot.common.text import format_bytes, plain
 
 from .parquet_files import DAMAGED, broken_texts, mended, parquet_file
 from .problems import REFUSE, Problems
@@ -129,7 +128,7 @@ def read_json(path: Path, what: str, problems: Problems = REFUSE, *, code: str =
     value: Any = {}
     try:
         if (size := path.stat().st_size) > MAX_BYTES:
-            raise ValueError(f"{sized(size)} of JSON; at most {sized(MAX_BYTES)} are read")
+            raise ValueError(f"{format_bytes(size)} of JSON; at most {format_bytes(MAX_BYTES)} are read")
         text, odd = decode_text(path.read_bytes())
         value = parse_json(text)
     except (ValueError, OSError) as error:
@@ -147,8 +146,10 @@ def iter_jsonl(path: Path, what: str, problems: Problems = REFUSE) -> Iterator[d
         return
     name, expected, odd = problems.named(path), "one JSON object in each line", ""
     if (size := path.stat().st_size) > MAX_LINES_BYTES:
-        expected = f"{expected}, at most {sized(MAX_LINES_BYTES)} of them"
-        problems.report("meta-damaged", f"The {what} {name} has {sized(size)}.", expected=expected, advice=_again(path))
+        expected = f"{expected}, at most {format_bytes(MAX_LINES_BYTES)} of them"
+        problems.report(
+            "meta-damaged", f"The {what} {name} has {format_bytes(size)}.", expected=expected, advice=_again(path)
+        )
         return
     bad: list[int] = []
     why, torn = "", False
@@ -303,9 +304,9 @@ def absurd_content(path: Path, file: pq.ParquetFile, columns: Collection[str] | 
             values += column.num_values
             content += column.total_uncompressed_size
     if values > max(_MANY_VALUES, _VALUES_PER_BYTE * size):
-        return f"holds {values:,} values in {sized(size)}"
+        return f"holds {values:,} values in {format_bytes(size)}"
     if content > max(_MUCH, _PACKED * size):
-        return f"holds {sized(content)} packed into {sized(size)}"
+        return f"holds {format_bytes(content)} packed into {format_bytes(size)}"
     return ""
 
 

@@ -14,7 +14,7 @@ from typing import Annotated, Any, NamedTuple
 
 import pydantic
 
-from smolpilot.common.safe_text import plain, shown
+from smolpilot.common.text import plain, shown
 
 from .files import repair_advice
 from .problems import REFUSE, Problems
@@ -149,7 +149,7 @@ def plain_info(info: dict[str, Any], path: Path, problems: Problems = REFUSE) ->
 
 def read_fps(info: dict[str, Any], path: Path, problems: Problems = REFUSE) -> float:
     """Frames per second; 0, with a report, where the description does not say."""
-    fps = info.get("fps")
+    fps: Any = info.get("fps")
     if _is_number(fps) and 0 < fps < 1e6:
         return float(fps)
     advice = repair_advice(path.parent.parent, "finds the rate in the time stamps and videos")

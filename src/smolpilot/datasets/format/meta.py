@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from smolpilot.common.errors import DatasetError, UsageError
-from smolpilot.common.file_names import require_utf8
 from smolpilot.common.keys import ACTION, STATE
-from smolpilot.common.own_files import Places
-from smolpilot.common.safe_text import plain
+from smolpilot.common.paths import OwnFiles, require_utf8
 from smolpilot.common.statistics import Statistics
+from smolpilot.common.text import plain
 
 from .completeness import Absent
 from .episodes import NEVER_RECORDED, Episode, read_contents
@@ -101,7 +100,7 @@ class DatasetMeta:
     @cached_property
     def fingerprint(self) -> str:
         """Hash of the contents of meta and tables and of the videos' sizes; the same wherever the folder lies."""
-        digest, places = hashlib.sha256(), Places(self.root)
+        digest, places = hashlib.sha256(), OwnFiles(self.root)
         # The same for a reader that opens depth cameras, too, and for one that leaves them out.
         cameras = {name for name, camera in self.cameras.items() if camera.key not in self.left_out}
         pictures_inside = any(feature.dtype == "image" for feature in self.features.values())

@@ -15,8 +15,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from smolpilot.common.json_input import parse_json
-from smolpilot.common.safe_text import shown
 from smolpilot.common.statistics import Statistics, merge_fitting, readable_statistics, statistic_values
+from smolpilot.common.text import shown
 
 from .completeness import Absent
 from .episode_fields import is_own, own_fields
@@ -389,7 +389,7 @@ class _Columns:
         if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_null(kind)):
             self._report(f"The column '{name}' of the episode table {self._named} is of type {kind}.", "numbers")
             return nothing
-        values = column.to_pylist()
+        values: list[Any] = column.to_pylist()
         if not column.null_count and not seconds and pa.types.is_integer(kind):
             numbers: npt.NDArray[Any] = column.to_numpy()
             if not len(numbers) or (numbers.min() >= 0 and numbers.max() < MOST_ROWS):

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from smolpilot.common.safe_text import LIMIT, plain, shown
+from smolpilot.common.text import LIMIT, plain, shown
 
 from .files import repair_advice
 from .problems import Problems

@@ -16,7 +16,7 @@ import av
 from av.video.frame import VideoFrame
 
 from smolpilot.common.errors import DatasetError
-from smolpilot.common.safe_text import plain
+from smolpilot.common.text import plain
 from smolpilot.datasets.format.files import GET_AGAIN, dataset_root, is_whole, repair_advice
 
 from .file_kinds import MAX_PIXELS, kind_of, kind_words, size_words

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from smolpilot.common.errors import DatasetError
 from smolpilot.common.keys import ACTION, STATE
-from smolpilot.common.words import numbered
+from smolpilot.common.text import pluralize
 from smolpilot.datasets.format.episodes import Episode
 from smolpilot.datasets.format.features import NEEDED
 from smolpilot.datasets.format.files import dataset_root, open_parquet, read_parquet, repair_advice
@@ -295,7 +295,7 @@ class ImageColumns:
             elif strict and self._holes[key]:
                 path, holes = self._holes[key][0]
                 raise DatasetError(
-                    f"The camera '{name}' has no image in {numbered(holes, 'row')} of {path}.",
+                    f"The camera '{name}' has no image in {pluralize(holes, 'row')} of {path}.",
                     expected="an image in every row",
                     fix=repair_advice(self._meta.root, "keeps the episodes that have all"),
                 )

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from smolpilot.common.errors import DatasetError, UsageError, did_you_mean
 from smolpilot.common.keys import ACTION, STATE
-from smolpilot.common.words import numbered
+from smolpilot.common.text import pluralize
 from smolpilot.datasets.beside import files_beside
 from smolpilot.datasets.check import Audit
 from smolpilot.datasets.check.checks.check_time import true_rate
@@ -96,7 +96,7 @@ def _refuse_several(root: Path) -> None:
     inside = nested_recordings(root)
     if inside:
         raise UsageError(
-            f"{root} holds {numbered(len(inside), 'recording')} and is none: "
+            f"{root} holds {pluralize(len(inside), 'recording')} and is none: "
             f"{', '.join(path.relative_to(root).as_posix() for path in inside[:5])}.",
             expected="the folder of one recording",
             fix=f"smolpilot dataset repair {shlex.quote(str(inside[0]))} DST",

@@ -9,7 +9,7 @@ from bisect import bisect_left
 from collections import Counter
 from typing import Any
 
-from smolpilot.common.safe_text import LIMIT, plain
+from smolpilot.common.text import LIMIT, plain
 from smolpilot.datasets.check import Audit
 from smolpilot.datasets.check.scan.scanning import RATE_TOLERANCE
 from smolpilot.datasets.format.arrow import LANGUAGE, is_list, leaf_of, word_of

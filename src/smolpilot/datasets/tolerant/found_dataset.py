@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from smolpilot.common.own_files import Places, require_readable
-from smolpilot.common.safe_text import plain
+from smolpilot.common.paths import OwnFiles, require_readable
+from smolpilot.common.text import plain
 from smolpilot.datasets.format.metadata import Listing
 from smolpilot.datasets.format.versions import CURRENT, Format
 
@@ -90,12 +90,12 @@ class Recording(Listing):
     video_files: dict[str, list[Path]] = field(default_factory=dict)
     nulls: dict[tuple[Path, str], npt.NDArray[np.int64]] = field(default_factory=dict)
     outcome: str = ""
-    places: Places = field(init=False)
+    places: OwnFiles = field(init=False)
     _names: dict[Path, str] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.places = Places(self.root)
+        self.places = OwnFiles(self.root)
 
     @property
     def version(self) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from smolpilot.common.errors import UsageError
-from smolpilot.common.file_names import require_utf8
-from smolpilot.common.words import numbered
+from smolpilot.common.paths import require_utf8
+from smolpilot.common.text import pluralize
 from smolpilot.datasets.format.files import read_json, without_footer
 from smolpilot.datasets.format.info_form import plain_info, read_fps
 from smolpilot.datasets.format.metadata import MetadataReader, Record
@@ -97,7 +97,7 @@ def note_outcome(recording: Recording, locator: Locator) -> None:
         kept = len(recording.rows)
         message = f"The recording was interrupted: its recorder was stopped before it closed {names}, so that the rows "
         message += (
-            f"in it cannot be read; {numbered(kept, 'episode')} before it can." if kept else "in it cannot be read."
+            f"in it cannot be read; {pluralize(kept, 'episode')} before it can." if kept else "in it cannot be read."
         )
         fix = None if kept else "Record these episodes anew: a parquet file without its end holds no readable rows."
         recording.report("recording-interrupted", message, fix=fix)

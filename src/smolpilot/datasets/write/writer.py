@@ -16,15 +16,15 @@ import pyarrow.parquet as pq
 
 from smolpilot.common.atomic import atomic_folder
 from smolpilot.common.errors import DatasetError, UsageError
-from smolpilot.common.file_names import why_no_name
 from smolpilot.common.keys import ACTION, STATE, TASK, image_key
-from smolpilot.common.safe_text import plain
+from smolpilot.common.paths import why_no_name
 from smolpilot.common.statistics import (
     Statistics,
     array_statistics,
     merge_statistics,
     statistics_to_json,
 )
+from smolpilot.common.text import plain
 from smolpilot.datasets.format.features import INDEX_COLUMNS
 from smolpilot.datasets.format.parquet_files import parquet_writer, tasks_table, write_parquet
 from smolpilot.datasets.format.versions import CURRENT

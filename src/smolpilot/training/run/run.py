@@ -14,11 +14,10 @@ import yaml
 from torch import Tensor
 
 from smolpilot.common.atomic import refuse_inside_dataset
-from smolpilot.common.errors import CheckpointError, UsageError, check_seed
+from smolpilot.common.errors import CheckpointError, UsageError, check_seed, too_many_files
 from smolpilot.common.hashing import tensors_digest
 from smolpilot.common.option_types import AUTO
-from smolpilot.common.system_errors import too_many_files
-from smolpilot.common.waiting import working
+from smolpilot.common.progress import working
 from smolpilot.compatibility.preflight import preflight_training, stop_on_errors
 from smolpilot.smolvla import Policy
 from smolpilot.training.cache.choice import choose_cache

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from smolpilot.common.keys import ACTION, STATE
-from smolpilot.common.safe_text import shown
+from smolpilot.common.text import shown
 from smolpilot.datasets.beside import files_beside
 from smolpilot.datasets.check.context import Subject, gaps, ranges
 from smolpilot.datasets.format.arrow import is_list

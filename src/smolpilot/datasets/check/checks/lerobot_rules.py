@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from smolpilot.common.safe_text import shown
+from smolpilot.common.text import shown
 from smolpilot.datasets.check.context import Subject, named, ranges
 from smolpilot.datasets.format.arrow import LANGUAGE, WORDS, is_list, is_text, one_array, storage
 from smolpilot.datasets.format.parquet_files import parquet_file

@@ -14,8 +14,8 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 
 from smolpilot.common.errors import DatasetError
-from smolpilot.common.own_files import Places
-from smolpilot.common.safe_text import shown
+from smolpilot.common.paths import OwnFiles
+from smolpilot.common.text import shown
 from smolpilot.datasets.format.files import is_whole
 from smolpilot.datasets.format.parquet_files import parquet_file
 from smolpilot.datasets.media.image_formats import PictureError, Size, decoded, header_size, rgb
@@ -268,7 +268,7 @@ def scan_pictures(root: Path, path: Path, key: str, *, depth: bool = False, size
     decodes: list[bool] = []
     by_path: list[bool] = []
     shapes: list[tuple[int, int, int]] = []
-    looker, places, rows = Looker(), Places(root), 0
+    looker, places, rows = Looker(), OwnFiles(root), 0
     try:
         file = parquet_file(path)
         rows = file.metadata.num_rows
@@ -319,7 +319,7 @@ def _look_at(content: object, looker: Looker, depth: bool, size: Size | None) ->
     return shape
 
 
-def _content(places: Places, value: Any) -> Any:
+def _content(places: OwnFiles, value: Any) -> Any:
     """The encoded picture of a cell; of one that is only a path, the file's, where it lies in the dataset."""
     if not isinstance(value, dict):
         return value

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from smolpilot.common.hashing import file_digest
 from smolpilot.common.statistics import Statistics
-from smolpilot.common.words import numbered
+from smolpilot.common.text import pluralize
 from smolpilot.datasets.beside import files_beside
 from smolpilot.datasets.copy.info import splits_fit
 from smolpilot.datasets.copy.source import Extras
@@ -88,7 +88,7 @@ class Comparison:
         """What was found that is no difference."""
         return self.remarks + [
             f"{what} of '{name}' were computed in different ways, and differ no more than that does "
-            f"({numbered(count, 'number')})"
+            f"({pluralize(count, 'number')})"
             for (name, what), count in self.methods.items()
         ]
 
