@@ -17,8 +17,8 @@ from smolpilot.datasets.format.parquet_files import parquet_writer, tasks_table,
 from smolpilot.datasets.format.versions import FORMATS
 from smolpilot.datasets.format.writing import episode_row, statistics_cells, write_lines
 
-from .copy_plan import Placed
-from .proof.content_digests import EpisodeFacts
+from .copy_plan import PlacedEpisode
+from .proof.content_digests import EpisodeDigests
 
 _BATCH = 512
 _AS_JSON = (
@@ -32,10 +32,10 @@ _AS_TEXT = "The values of '{name}' in the episode list have a type that JSON has
 class EpisodeRecord:
     """What the meta folder says of an episode: instructions, further fields of the source, statistics."""
 
-    placed: Placed
+    placed: PlacedEpisode
     tasks: list[str]
     fields: Mapping[str, Any]
-    facts: EpisodeFacts
+    facts: EpisodeDigests
 
     @property
     def statistics(self) -> Statistics:
