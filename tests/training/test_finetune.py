@@ -16,8 +16,8 @@ from smolpilot.evaluation.offline.dataset_adapter import bind
 from smolpilot.robots import Camera, Joint, RobotProfile
 from smolpilot.smolvla import load_policy
 from smolpilot.training import TrainOptions, train
+from smolpilot.training.options.train_options import resolve
 from smolpilot.training.run.setup import Prepared, choose_profile, prepare
-from smolpilot.training.train_options import resolve
 
 JOINTS = ["pan", "lift"]
 

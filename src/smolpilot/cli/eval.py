@@ -22,7 +22,8 @@ def main(args: list[str]) -> int:
     """Run the verb; 0 when the report is written, whatever the errors are, 1 for a policy that predicts NaN."""
     options = parse(EvalOptions, args, verb="eval")
     from smolpilot.common.atomic import atomic_folder
-    from smolpilot.compatibility.preflight import preflight_policy, stop_on_errors
+    from smolpilot.compatibility.preflight import preflight_policy
+    from smolpilot.compatibility.verdict import stop_on_errors
     from smolpilot.datasets import open_dataset
     from smolpilot.evaluation import embodiment_of, evaluate, write_eval_report
     from smolpilot.evaluation.offline.summary import to_json

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from smolpilot.common.safe_text import json_text
 from smolpilot.common.words import numbered
-from smolpilot.compatibility.options import PreflightOptions
+from smolpilot.selftest.preflight_options import PreflightOptions
 
 from .options import parse
 
@@ -17,7 +17,7 @@ _STYLES = {"ok": "green", "warning": "yellow", "error": "bold red"}
 def main(args: Sequence[str]) -> int:
     """Run the verb; 1 when a line is an error, 0 otherwise."""
     options = parse(PreflightOptions, args, verb="preflight")
-    from smolpilot.compatibility.preflight import preflight
+    from smolpilot.selftest.preflight import preflight
 
     lines = preflight(options)
     if options.json:

@@ -22,7 +22,7 @@ from smolpilot.option_types import Rate
 from .options import parse
 
 if TYPE_CHECKING:
-    from smolpilot.training.run.status import RunStatus
+    from smolpilot.training.status import RunStatus
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class WatchOptions:
 def main(args: Sequence[str]) -> int:
     """`smolpilot status`; 0 also for a run that has stopped, 1 when there is something to worry about."""
     options = parse(StatusOptions, args, verb="status")
-    from smolpilot.training.run.status import run_status
+    from smolpilot.training.status import run_status
 
     status = run_status(options.run)
     if options.json:
@@ -63,7 +63,7 @@ def watch(args: Sequence[str]) -> int:
     options = parse(WatchOptions, args, verb="watch")
     if not options.every > 0:
         raise UsageError(f"--every is {options.every}.", expected="seconds above 0")
-    from smolpilot.training.run.status import run_status
+    from smolpilot.training.status import run_status
 
     status = run_status(options.run, verb="watch")
     with Live(view(status), console=Terminal(), auto_refresh=False) as live:

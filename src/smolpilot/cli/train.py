@@ -28,15 +28,15 @@ def main(args: Sequence[str]) -> int:
         return _overfit(options)
     with working("loading torch"):
         from smolpilot.training import TrainingStoppedError, train
-    from smolpilot.training.run.progress import speaks
+    from smolpilot.common.waiting import is_rank_zero
 
     try:
         run = train(options)
     except TrainingStoppedError as stopped:
-        if speaks():
+        if is_rank_zero():
             print(stopped, file=sys.stderr)
         return stopped.exit_code
-    if not speaks():
+    if not is_rank_zero():
         return 0
     if options.stages is not None:
         _print_sequence(run)

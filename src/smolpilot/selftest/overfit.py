@@ -18,17 +18,16 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from smolpilot.compatibility.preflight import preflight_training
+from smolpilot.common.waiting import track
 from smolpilot.evaluation.metrics import chunk_errors
 from smolpilot.option_types import AUTO
 from smolpilot.smolvla import PolicyInputs
 from smolpilot.training.data.batches import Batches
 from smolpilot.training.optimization.optimizer import build_optimizer, set_rate
 from smolpilot.training.optimization.precision import Precision
-from smolpilot.training.run.progress import track
+from smolpilot.training.options.train_options import TrainOptions, check, resolve
 from smolpilot.training.run.setup import Prepared, prepare
 from smolpilot.training.run.validation import spread
-from smolpilot.training.train_options import TrainOptions, check, resolve
 
 FRAMES = 8
 STEPS = 400
@@ -98,7 +97,7 @@ def overfit(options: TrainOptions) -> OverfitResult:
     torch.manual_seed(options.seed)
     prepared = prepare(options)
     test = _Test(prepared, options, steps)
-    findings = [f"{line.topic}: {line.found}" for line in preflight_training(prepared) if line.verdict == "error"]
+    findings = [f"{line.topic}: {line.found}" for line in prepared.preflight() if line.verdict == "error"]
     return test.run(findings)
 
 
@@ -106,12 +105,12 @@ class _Test:
     def __init__(self, prepared: Prepared, options: TrainOptions, steps: int) -> None:
         self.options, self.policy, self.steps = options, prepared.policy, steps
         self.device = torch.device(self.policy.device)
-        self.dataset = prepared.train
+        self.dataset = prepared.datasets[0].train
         self.episode = self.dataset.episodes[0]
         rows = np.flatnonzero(self.dataset.episode_index == self.episode)
         self.rows = rows[spread(len(rows), FRAMES)]
         batches = Batches(
-            self.dataset, self.policy.transforms.for_source(prepared.layout), self.device,
+            self.dataset, self.policy.transforms.for_source(prepared.datasets[0].layout), self.device,
             chunk_size=self.policy.config.chunk_size, rows=self.rows,
         )  # fmt: skip
         self.inputs, self.states = batches.batch(self.rows), batches.states(self.rows)

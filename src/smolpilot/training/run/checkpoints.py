@@ -88,7 +88,7 @@ class Checkpoints:
         self._drop_old()
         return path
 
-    def settle(self, state: TrainingState) -> None:
+    def finalize(self, state: TrainingState) -> None:
         """Finish what a kill left half done: `last` and `best` point where `state` says, torn folders are gone."""
         for entry in self.folder.glob(".step_*.partial"):
             shutil.rmtree(entry, ignore_errors=True)

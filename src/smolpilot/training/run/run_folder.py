@@ -15,13 +15,13 @@ import pydantic
 import yaml
 
 from smolpilot.common.atomic import atomic_folder, fsync, refuse_inside_dataset, refuse_unwritable, write_text_atomic
-from smolpilot.common.errors import UsageError, did_you_mean
+from smolpilot.common.errors import UsageError, check_seed, did_you_mean
 from smolpilot.common.json_input import read_json_file
 from smolpilot.common.safe_text import LIMIT, plain, shown
 from smolpilot.common.yaml_lines import DoubledKeyError, NoMappingError, problem_of, read_mapping_file
 from smolpilot.option_types import check_truths
-from smolpilot.training.data.sources import Source
-from smolpilot.training.train_options import TrainOptions
+from smolpilot.training.options.sources import Source
+from smolpilot.training.options.train_options import TrainOptions, absolute_paths, check_resume
 
 from .run_paths import CONFIG as CONFIG
 from .run_paths import PREPARING as PREPARING
@@ -90,7 +90,7 @@ def _clear_unfinished(out: Path) -> None:
 
 
 @contextmanager
-def noted_process(out: Path, *, ready: bool = True) -> Iterator[None]:
+def run_lock(out: Path, *, ready: bool = True) -> Iterator[None]:
     """Note in the run folder which process trains, so that `smolpilot status` can tell whether it lives.
 
     `ready`: it trains already; otherwise it still prepares. UsageError while another process trains there: two would
@@ -213,19 +213,13 @@ def _damaged(path: Path, why: str) -> UsageError:
     return UsageError(f"{path} cannot be read: {why}", fix="restore it, or start a new run")
 
 
-def absolute_paths(options: TrainOptions) -> TrainOptions:
-    """The options with paths that hold from any working directory."""
-    changes: dict[str, Any] = {}
-    for item in dataclasses.fields(options):
-        value = getattr(options, item.name)
-        if isinstance(value, Path):
-            changes[item.name] = value.expanduser().absolute()
-    changes["mixture"] = tuple(
-        dataclasses.replace(source, dataset=source.dataset.expanduser().absolute()) for source in options.mixture
-    )
-    # A hub id or a shipped robot's name is no path, even where a folder of that name lies here.
-    if options.policy is not None and Path(options.policy).expanduser().exists():
-        changes["policy"] = str(Path(options.policy).expanduser().absolute())
-    if options.robot is not None and (options.robot.endswith((".yaml", ".yml")) or "/" in options.robot):
-        changes["robot"] = str(Path(options.robot).expanduser().absolute())
-    return dataclasses.replace(options, **changes)
+def resumed_options(given: TrainOptions) -> tuple[TrainOptions, Path]:
+    """The options of the run that is to be resumed, with those as given that may differ; its folder."""
+    if given.out is None:
+        raise UsageError("--resume needs the run.", fix="name it with --out, for example --out runs/first")
+    out = given.out.expanduser().absolute()
+    saved = load_config(out)
+    bare = TrainOptions(out=given.out, resume=True)
+    options = saved if given == bare else check_resume(absolute_paths(given), saved)
+    check_seed(options.seed)
+    return options, out

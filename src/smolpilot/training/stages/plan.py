@@ -25,7 +25,7 @@ from smolpilot.common.yaml_lines import (
     spell,
 )
 from smolpilot.option_types import Amount, Few, Rate, Seed, Size, Steps, check_numbers, check_truths
-from smolpilot.training.train_options import TrainOptions
+from smolpilot.training.options.train_options import TrainOptions
 
 PREVIOUS = "previous"
 # A sequence decides these itself, or they must be the same in all of its stages.

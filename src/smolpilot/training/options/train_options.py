@@ -24,8 +24,8 @@ from smolpilot.option_types import (
     check_numbers,
 )
 
-from .data.sources import Sources, check_sources
-from .optimization.micro_batch import fill_memory
+from .memory_presets import fill_memory
+from .sources import Source, Sources, check_sources
 
 
 @dataclass(frozen=True)
@@ -181,6 +181,14 @@ class TrainOptions:
     """Stop on what `smolpilot preflight` calls an error, such as degrees taken for radians."""
     resume: bool = False
     """Go on with the run in OUT from its last checkpoint, with its own config.yaml."""
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """The datasets of a run; with --dataset a single one."""
+        if self.mixture:
+            return self.mixture
+        assert self.dataset is not None
+        return (Source(self.dataset, episodes=self.episodes),)
 
     def __post_init__(self) -> None:
         if "colour" in self.augment:  # the spelling of runs before 0.2
@@ -368,6 +376,24 @@ def resolve(options: TrainOptions) -> TrainOptions:
         "workers": _open(options.workers, 2),
     }
     return dataclasses.replace(options, **values)
+
+
+def absolute_paths(options: TrainOptions) -> TrainOptions:
+    """The options with paths that hold from any working directory."""
+    changes: dict[str, Any] = {}
+    for item in dataclasses.fields(options):
+        value = getattr(options, item.name)
+        if isinstance(value, Path):
+            changes[item.name] = value.expanduser().absolute()
+    changes["mixture"] = tuple(
+        dataclasses.replace(source, dataset=source.dataset.expanduser().absolute()) for source in options.mixture
+    )
+    # A hub id or a shipped robot's name is no path, even where a folder of that name lies here.
+    if options.policy is not None and Path(options.policy).expanduser().exists():
+        changes["policy"] = str(Path(options.policy).expanduser().absolute())
+    if options.robot is not None and (options.robot.endswith((".yaml", ".yml")) or "/" in options.robot):
+        changes["robot"] = str(Path(options.robot).expanduser().absolute())
+    return dataclasses.replace(options, **changes)
 
 
 def check_resume(given: TrainOptions, saved: TrainOptions) -> TrainOptions:

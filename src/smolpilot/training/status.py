@@ -18,11 +18,11 @@ import psutil
 
 from smolpilot.common.json_input import read_json_file
 from smolpilot.common.links import target_of
-from smolpilot.training.train_options import TrainOptions
 
-from .metrics_log import read_metrics
-from .run_folder import PREPARING, PROCESS, living_process, load_config, read_note
-from .run_paths import CONFIG, run_above
+from .options.train_options import TrainOptions
+from .run.metrics_log import read_metrics
+from .run.run_folder import PREPARING, PROCESS, living_process, load_config, read_note
+from .run.run_paths import CONFIG, run_above
 
 # Where a warning begins: chosen to stay silent on the healthy runs in docs/log.md.
 _DATA_WAIT, _FLAT, _OVERFIT, _SILENT_S = 0.3, 0.98, 1.15, 120.0
@@ -143,7 +143,7 @@ def _number(line: dict[str, Any], name: str) -> float | None:
 
 def _of_sequence(out: Path) -> RunStatus:
     """The status of the stage in which a sequence stands."""
-    from smolpilot.training.stages.sequence_paths import stage_of
+    from .stages.sequence_paths import stage_of
 
     found = stage_of(out)
     if found is None:
