@@ -41,7 +41,7 @@ def main() -> int:
                 writer.add_frame(frame)
             writer.end_episode()
         policy = new_policy("tiny", meta=open_dataset(data).meta, overrides={"num_vlm_layers": 1, "num_steps": 1})
-        engine = prepare(policy, mode=arguments.mode, backend=arguments.backend, cache_dir=temporary)
+        engine = prepare(policy, engine=arguments.mode, backend=arguments.backend, cache_dir=temporary)
         frames = [made_up_frame(policy.recipe, seed) for seed in range(50)]
         process, sizes, last = psutil.Process(), [], None
         begin = time.perf_counter()

@@ -30,8 +30,8 @@ import torch
 from plain_model import inputs_of, lerobot_policy, make_batch, our_model
 from startup import machine
 
-from smolpilot.inference.backend import Backend, EngineSpec
 from smolpilot.inference.backends import load_backend
+from smolpilot.inference.backends.backend import Backend, EngineSpec
 from smolpilot.inference.onnx_graphs import open_network
 from smolpilot.smolvla import Policy, Transforms
 from smolpilot.smolvla.config import PolicyConfig, VLMConfig
@@ -141,7 +141,7 @@ def memory():
     lines = dict(line.split(":", 1) for line in open("/proc/self/status") if ":" in line)
     return {name: int(lines[name].split()[0]) / 1e3 for name in ("VmRSS", "RssAnon", "VmHWM")}
 before = memory()
-engine = prepare(bundle, mode=mode, device="cpu", cache_dir=cache, check=False, warm_up=False, **options)
+engine = prepare(bundle, engine=mode, device="cpu", cache_dir=cache, check=False, warm_up=False, **options)
 ready = time.perf_counter() - begin
 engine.predict_chunk(made_up_frame(engine.transforms.recipe), seed=0)
 first = time.perf_counter() - begin

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib.util
-import io
 import re
 import shlex
 import sys
-from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -19,8 +15,8 @@ GLOBAL_OPTIONS = {"--help", "-h", "--version", "-V"}
 
 
 def documents(root: Path = ROOT) -> list[Path]:
-    """README in both languages, CHANGELOG, SECURITY and docs/."""
-    names = ("README.md", "README.zh-CN.md", "CHANGELOG.md", "SECURITY.md")
+    """README in both languages, CONTRIBUTING, CHANGELOG, SECURITY and docs/."""
+    names = ("README.md", "README.zh-CN.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")
     return [path for path in (*(root / name for name in names), *sorted(root.glob("docs/**/*.md"))) if path.is_file()]
 
 
@@ -63,7 +59,9 @@ def commands(text: str) -> list[str]:
 
 def command_problem(command: str) -> str | None:
     """What is wrong with a command (`train --dataset X`): an unknown verb or option, or None."""
-    from smolpilot.cli.main import VERBS
+    from smolpilot.cli.parsing import verbs
+    from smolpilot.cli.parsing.arguments import fields_of, is_known
+    from smolpilot.common.errors import UsageError
 
     try:
         words = shlex.split(command)
@@ -71,36 +69,20 @@ def command_problem(command: str) -> str | None:
         words = command.split()
     if not words or words[0] in GLOBAL_OPTIONS or words[0] in ("VERB", "...", "…"):
         return None
-    verb, *rest = words
-    if verb not in VERBS or importlib.util.find_spec(VERBS[verb][0]) is None:
-        return f"smolpilot {command}: no verb '{verb}'"
-    options = [word.split("=")[0] for word in rest if re.match(r"--?[A-Za-z]", word)]
-    known = _options(verb, next((word for word in rest if re.fullmatch(r"[a-z]+", word)), None))
-    unknown = [option for option in options if option not in known]
+    try:
+        name, rest = verbs.find(words)
+    except UsageError as error:
+        # A group with a placeholder for its verb.
+        in_group = words[0] in verbs.GROUPS and (len(words) == 1 or not re.fullmatch(r"[a-z]+", words[1]))
+        return None if in_group else f"smolpilot {command}: {error.found}".replace("Unknown verb", "no verb")
+    if name in verbs.GROUPS:
+        return None
+    verb = verbs.load(name)
+    fields = fields_of(verb.options)
+    options = [word.strip("[]").split("=")[0] for word in rest if re.match(r"\[?--?[A-Za-z]", word)]
+    known = ["-h", *(["--config"] if verb.config else [])]
+    unknown = [option for option in options if option not in known and not is_known(option[2:], fields)]
     return f"smolpilot {command}: no option {', '.join(unknown)}" if unknown else None
-
-
-@cache
-def _options(verb: str, word: str | None) -> frozenset[str]:
-    """The options in the help of a verb and, if it has verbs of its own, of the first word after it."""
-    texts = [_help(verb, ["--help"])]
-    if word is not None:
-        texts.append(_help(verb, [word, "--help"]))
-    return frozenset({"--help", "-h", "--config"}.union(*(re.findall(r"--?[A-Za-z][\w-]*", text) for text in texts)))
-
-
-def _help(verb: str, args: list[str]) -> str:
-    from smolpilot.cli.main import VERBS
-    from smolpilot.common.errors import SmolpilotError
-
-    out = io.StringIO()
-    with (
-        contextlib.redirect_stdout(out),
-        contextlib.redirect_stderr(out),
-        contextlib.suppress(SystemExit, SmolpilotError),
-    ):
-        importlib.import_module(VERBS[verb][0]).main(args)
-    return out.getvalue()
 
 
 def main() -> int:

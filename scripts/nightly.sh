@@ -6,6 +6,7 @@
 #   scripts/nightly.sh --list           their names
 #
 # Logs: NIGHTLY_LOGS, by default runs/nightly/DATE; one file for each part. NIGHTLY_FUZZ_SECONDS: 600 by default.
+# NIGHTLY_PYTHON: 3.13 by default, or the path of one.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
@@ -17,9 +18,11 @@ declare -A PARTS=(
   [long]="the tests that are marked as nightly"
   [python313]="all tests in Python 3.13, in an environment of its own"
   [documents]="links and commands of the documents, the page of dataset view in a browser"
+  [site]="the site with the API reference, without a warning"
+  [workflows]="the workflows, with actionlint"
   [pins]="the pinned versions resolve to themselves"
 )
-ORDER=(documents pins network kills long fuzz demo python313)
+ORDER=(documents site workflows pins network kills long fuzz demo python313)
 
 demo() { in_test_env smolpilot demo --out "$LOGS/demo"; }
 kills() {
@@ -31,9 +34,11 @@ fuzz() { SMOLPILOT_FUZZ_SECONDS="${NIGHTLY_FUZZ_SECONDS:-600}" in_test_env pytes
 network() { in_test_env pytest -n 0 tests/cli/test_network.py tests/oracle/test_network_oracle.py -m "nightly or not nightly"; }
 long() { in_test_env pytest -m nightly; }
 python313() {
-  UV_PROJECT_ENVIRONMENT="$LOGS/venv-3.13" "${UV[@]}" run --python 3.13 --group test pytest
+  UV_PROJECT_ENVIRONMENT="$LOGS/venv-3.13" "${UV[@]}" run --python "${NIGHTLY_PYTHON:-3.13}" --group test pytest
 }
 documents() { in_test_env python scripts/check_docs.py && in_test_env pytest tests/datasets/test_view_browser.py; }
+site() { scripts/site.sh; }
+workflows() { "${UV[@]}" run --isolated --only-group workflows actionlint; }
 pins() { in_test_env python scripts/refresh_pins.py --check; }
 
 if [ "${1:-}" = --list ]; then

@@ -4,13 +4,15 @@ uv's lock file names addresses, so it stays out of git; the versions it holds ar
 `[tool.uv] constraint-dependencies` between two marker comments, and `uv lock` finds the same versions again anywhere.
 
     python scripts/refresh_pins.py            newest versions that fit: resolve without pins, write the new ones
+    python scripts/refresh_pins.py --missing  keep the pins, pin what a new requirement brings
     python scripts/refresh_pins.py --check    resolve with the pins and fail unless exactly they come out
     python scripts/refresh_pins.py --from-lock uv.lock    pin what a lock file holds
     python scripts/refresh_pins.py --requirements         keep the pins, write requirements/*.txt from them
 
 With the pins, requirements/*.txt are written: the same versions with the hashes of their files, for releases
 (`pip install --require-hashes -r requirements/runtime.txt`); one file for the package, one for it with each extra, one
-with the tests' packages, one for what builds it. No addresses stand in them either.
+with the tests' packages, one for what builds it, one each for what builds the site and what checks the workflows, which
+do without the package. No addresses stand in them either.
 """
 
 from __future__ import annotations
@@ -38,6 +40,8 @@ NEEDED = (
     "src/smolpilot/__init__.py",
     "src/smolpilot/version.py",
 )
+# Groups of pyproject.toml that do without the package.
+ALONE = ("site", "workflows")
 # What requirements/*.txt are for.
 MACHINES = (
     "sys_platform == 'linux' and platform_machine == 'x86_64'",
@@ -126,6 +130,8 @@ def write_requirements(pyproject: str) -> None:
         Path(temporary, "pyproject.toml").write_text(limited, encoding="utf-8")
         for name, options in requirement_sets(pyproject).items():
             _compile(temporary, "pyproject.toml", *options, to=folder / f"{name}.txt")
+        for name in ALONE:
+            _compile(temporary, "--group", name, to=folder / f"{name}.txt")
     with tempfile.TemporaryDirectory() as temporary:
         Path(temporary, "requires.in").write_text("\n".join(requires["build-system"]["requires"]), encoding="utf-8")
         Path(temporary, "pins.txt").write_text("\n".join(read_pins(pyproject)[1]), encoding="utf-8")
@@ -165,6 +171,7 @@ def _check(text: str) -> int:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="resolve with the pins; fail unless exactly they come out")
+    parser.add_argument("--missing", action="store_true", help="keep the pins; pin what a new requirement brings")
     parser.add_argument("--from-lock", type=Path, help="pin what this lock file holds, resolving nothing")
     parser.add_argument("--requirements", action="store_true", help="keep the pins; write requirements/*.txt from them")
     arguments = parser.parse_args()
@@ -176,14 +183,17 @@ def main() -> int:
         write_requirements(text)
         return 0
     bare = write_pins(text, [], [])
-    if arguments.from_lock:
+    if arguments.missing:
+        lock = resolve(text, upgrade=False)
+    elif arguments.from_lock:
         lock = tomllib.loads(arguments.from_lock.read_text(encoding="utf-8"))
     else:
         lock = resolve(bare, upgrade=True)
-    old, (pins, build) = set(read_pins(text)[0]), (pins_of_lock(lock), resolve_build(bare))
+    old, old_build = read_pins(text)
+    pins, build = pins_of_lock(lock), old_build if arguments.missing else resolve_build(bare)
     pinned = write_pins(text, pins, build)
     path.write_text(pinned, encoding="utf-8")
-    for pin in sorted(set(pins) ^ old, key=lambda pin: re.split("==", pin)[0]):
+    for pin in sorted(set(pins) ^ set(old), key=lambda pin: re.split("==", pin)[0]):
         print(f"{'+' if pin in pins else '-'} {pin}")
     print(f"{len(pins)} packages pinned, {len(build)} for the build")
     write_requirements(pinned)

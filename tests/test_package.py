@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 import smolpilot
-from smolpilot.cli.main import VERBS, main
+from smolpilot.cli.main import main
+from smolpilot.cli.parsing.verbs import GROUPS, PURPOSES, VERBS
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
@@ -48,7 +49,9 @@ def test_import_and_help_load_nothing_heavy(code: str) -> None:
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_is_there_and_its_help_loads_no_torch(verb: str) -> None:
-    code = f"from smolpilot.cli.main import main\ntry:\n    main([{verb!r}, '--help'])\nexcept SystemExit: pass"
+    code = (
+        f"from smolpilot.cli.main import main\ntry:\n    main([*{verb!r}.split(), '--help'])\nexcept SystemExit: pass"
+    )
     assert not {"torch", "lerobot"} & set(modules_after(code))
 
 
@@ -68,8 +71,13 @@ def test_public_names_exist() -> None:
 def test_help_lists_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 0
     out = capsys.readouterr().out
-    for verb in VERBS:
+    for verb in (verb for verb in PURPOSES if " " not in verb):
         assert re.search(rf"^  {verb} ", out, re.MULTILINE)
+    for group in GROUPS:
+        assert main([group]) == 0
+        said = capsys.readouterr().out
+        for verb in (verb.removeprefix(f"{group} ") for verb in VERBS if verb.startswith(f"{group} ")):
+            assert re.search(rf"^  {verb} ", said, re.MULTILINE)
 
 
 def test_an_unknown_verb_exits_2_and_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
@@ -81,7 +89,9 @@ def test_an_unknown_verb_exits_2_and_names_the_nearest(capsys: pytest.CaptureFix
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_an_unknown_option_exits_2(verb: str) -> None:
-    code = f"from smolpilot.cli.main import main; import sys; sys.exit(main([{verb!r}, '--no-such-option-here']))"
+    code = (
+        f"from smolpilot.cli.main import main; import sys; sys.exit(main([*{verb!r}.split(), '--no-such-option-here']))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     # Where an argument is required, its absence is told first.
@@ -125,7 +135,7 @@ def test_rules_of_the_house(path: Path) -> None:
 
 
 def test_cli_files_load_nothing_heavy_at_the_top() -> None:
-    paths = sorted((ROOT / "src" / "smolpilot" / "cli").glob("*.py"))
+    paths = sorted((ROOT / "src" / "smolpilot" / "cli").rglob("*.py"))
     assert paths
     for path in paths:
         top = {

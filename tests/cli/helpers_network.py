@@ -71,7 +71,7 @@ def verbs(folder: Path) -> Iterator[tuple[str, list[str]]]:
     # Records, trains, evaluates and rolls out.
     yield "demo", ["demo", "--out", str(demo), "--demonstrations", "4", "--steps", "2", "--rollouts", "1"]
     yield "doctor", ["doctor", "--dataset", data]
-    yield "robots", ["robots", "so101"]
+    yield "robot", ["robot", "show", "so101"]
     yield "dataset info", ["dataset", "info", data]
     yield "dataset check", ["dataset", "check", data, "--html", new("check.html"), "--jobs", "1"]
     yield "dataset stats", ["dataset", "stats", data, "--recompute", "--jobs", "1"]
@@ -103,9 +103,9 @@ def verbs(folder: Path) -> Iterator[tuple[str, list[str]]]:
     )
     yield "status", ["status", new("tuned")]
     yield "watch", ["watch", new("tuned")]
-    yield "bench", ["bench", bundle, "--modes", "plain", "exact", "fast", "--repeats", "1"]
-    yield "bench torch", ["bench", bundle, "--modes", "fast", "--backend", "torch", "--repeats", "1"]
-    yield "bench int8", ["bench", bundle, "--modes", "int8", "--dataset", data, "--repeats", "1"]
+    yield "bench", ["bench", bundle, "--engine", "plain", "exact", "fast", "--repeats", "1"]
+    yield "bench torch", ["bench", bundle, "--engine", "fast", "--backend", "torch", "--repeats", "1"]
+    yield "bench int8", ["bench", bundle, "--engine", "int8", "--dataset", data, "--repeats", "1"]
     for precision in ("fp32", "int8"):
         yield (
             f"export {precision}",
@@ -161,7 +161,7 @@ def beside_lerobot(folder: Path) -> Iterator[tuple[str, list[str]]]:
             "2",
         ],
     )
-    yield "bench", ["bench", run, "--modes", "plain", "--repeats", "1", "--against", "lerobot"]
+    yield "bench", ["bench", run, "--engine", "plain", "--repeats", "1", "--against", "lerobot"]
 
 
 def bare(folder: Path, bundle: Path) -> Path:

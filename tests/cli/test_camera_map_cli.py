@@ -82,10 +82,10 @@ def verbs(policy: Path, recording: Path, out: Path) -> dict[str, list[str]]:
         "eval": ["eval", str(policy), *data, "--episodes", "1", "--max-frames", "2", "--out", str(out / "eval")],
         "preflight": ["preflight", *data, "--robot", "tabletop", "--policy", str(policy), "--json"],
         "train": ["train", *data, "--robot", "tabletop", "--policy", str(policy), "--steps", "1", "--batch-size", "2",
-                  "--cache", "none", "--device", "cpu", "--workers", "0", "--stats", "dataset", "--held-out", "0",
+                  "--cache", "none", "--device", "cpu", "--workers", "0", "--norm-stats", "dataset", "--held-out", "0",
                   "--out", str(out / "run")],
         "export": ["export", str(policy), *data, "--frames", "1", "--out", str(out / "export")],
-        "bench": ["bench", str(policy), *data, "--modes", "plain", "--repeats", "1", "--device", "cpu"],
+        "bench": ["bench", str(policy), *data, "--engine", "plain", "--repeats", "1", "--device", "cpu"],
         "rollout": ["rollout", str(policy), "--episodes", "1", "--video-episodes", "0", "--device", "cpu",
                     "--out", str(out / "rollout")],
     }  # fmt: skip
@@ -132,7 +132,7 @@ def test_a_parents_camera_order_is_its_childs(
         (folder / "policy_preprocessor.json").write_text(json.dumps(values))
         seal_bundle(folder)
     args = verbs(folder, recording, tmp_path)["train"]
-    args[args.index("--stats") + 1] = "parent"
+    args[args.index("--norm-stats") + 1] = "parent"
     assert main([*args, "--lr", "1e-12"]) == 0
     assert SAID in capsys.readouterr().out
     child = load_policy(tmp_path / "run", device="cpu")

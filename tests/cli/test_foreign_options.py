@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from smolpilot.cli.main import main
-from smolpilot.cli.options import parse
+from smolpilot.cli.parsing.options import parse
 from smolpilot.training import TrainOptions
 
 
@@ -118,7 +118,7 @@ def test_what_is_missing_and_what_nobody_knows_is_said_in_the_same_error(capsys:
             ["rollout", "--policy.path=base", "--eval.n_episodes=3", "--env.type=tabletop", "--output_dir", "r"],
             "rollout base --episodes 3 --env tabletop --out r",
         ),
-        (["bench", "--policy.path=base", "--policy.num_steps=5"], "bench base --steps 5"),
+        (["bench", "--policy.path=base", "--policy.num_steps=5"], "bench base --num-steps 5"),
         (["export", "--policy.path=base", "--output_dir=e"], "export base --out e"),
         (["dataset", "info", "--root", "rec"], "dataset info rec"),
         (

@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 
 from smolpilot.cli.main import main
-from smolpilot.cli.progress import progress_bar
+from smolpilot.cli.parsing.progress import progress_bar
 from smolpilot.common import terminal
+from smolpilot.common.progress import working
 from smolpilot.common.streams import Guarded, guarded, unguarded
-from smolpilot.common.waiting import working
 from smolpilot.datasets import DatasetWriter
 
 TASK = "pick \x1b]0;title\x07\x1b[2J [/red] :smile: $x_{ {0} %s <script>alert(1)</script> \u202e 红色"
@@ -151,8 +151,8 @@ def show_warnings() -> Iterator[None]:
 
 def test_lines_in_a_running_bar_and_warnings(monkeypatch: pytest.MonkeyPatch) -> None:
     """rich takes the streams over while a bar runs, and would obey what is printed then."""
-    monkeypatch.setattr("smolpilot.cli.progress._SHOW_AFTER_S", -1.0)
-    monkeypatch.setattr("smolpilot.common.waiting.SAY_AFTER_S", 0.0)
+    monkeypatch.setattr("smolpilot.cli.parsing.progress._SHOW_AFTER_S", -1.0)
+    monkeypatch.setattr("smolpilot.common.progress.SAY_AFTER_S", 0.0)
     with screens() as (out, err), guarded(), warnings.catch_warnings(), show_warnings():
         warnings.simplefilter("always")
         with progress_bar() as progress:

@@ -107,7 +107,7 @@ class TestRefusals:
             (["driver", "--env", "line", "--colours", "red", "blue"], "--env-settings colors=red,blue"),
             (["driver", "--env", "line", "--colors", "red"], "--env-settings colors=red"),
             (["driver", "--env", "line", "--untrained"], "--untrained is given, but the driver has no such option"),
-            (["driver", "--env", "line", "--execution-horizon", "9"], "execution horizon n_action_steps is 9"),
+            (["driver", "--env", "line", "--n-action-steps", "9"], "execution horizon n_action_steps is 9"),
             (["driver"], "does not fit the environment tabletop: its state has 1 values, the environment's 3"),
         ],
     )

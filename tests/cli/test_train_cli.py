@@ -164,6 +164,7 @@ def test_help_shows_every_option_without_loading_torch() -> None:
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     for option in ("--dataset", "--robot", "--policy", "--preset", "--from-scratch", "--held-out", "--camera-map",
-                   "--stats", "--stats-from", "--tokenizer", "--units", "--resume", "--decay-lr"):  # fmt: skip
+                   "--norm-stats", "--policy-stats-from", "--tokenizer", "--units", "--resume",
+                   "--decay-lr"):  # fmt: skip
         assert option in shown
     assert "--config" in shown

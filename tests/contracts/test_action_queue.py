@@ -90,7 +90,7 @@ def test_an_observation_has_lerobots_keys() -> None:
 def test_options_that_a_policy_does_not_have_are_named() -> None:
     options = PolicyOptions(device="cpu", stats_from=Path("data"))
     options.only("an ACT policy", "device", "stats_from")
-    with pytest.raises(UsageError, match="--stats-from is given, but an ACT policy has no such option"):
+    with pytest.raises(UsageError, match="--policy-stats-from is given, but an ACT policy has no such option"):
         options.only("an ACT policy", "device")
     with pytest.raises(UsageError, match="--num-steps is given"):
         PolicyOptions(num_steps=3).only("a baseline")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -146,14 +147,14 @@ def build_v21(tmp_path: Path) -> Build:
     return build
 
 
-def _png(picture: np.ndarray) -> bytes:
+def _png(picture: npt.NDArray[Any]) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, format="PNG")
     return buffer.getvalue()
 
 
-def _statistics(state: np.ndarray) -> dict[str, Any]:
-    def of(values: np.ndarray) -> dict[str, Any]:
+def _statistics(state: npt.NDArray[Any]) -> dict[str, Any]:
+    def of(values: npt.NDArray[Any]) -> dict[str, Any]:
         found = {name: getattr(values, name)(axis=0).tolist() for name in ("mean", "std", "min", "max")}
         return {**found, "count": [len(values)]}
 

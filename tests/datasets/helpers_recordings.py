@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -32,9 +33,9 @@ type Edit = Callable[[list["Take"]], None]
 class Take:
     """One demonstration before it is written."""
 
-    state: np.ndarray
-    action: np.ndarray
-    pictures: dict[str, np.ndarray]
+    state: npt.NDArray[Any]
+    action: npt.NDArray[Any]
+    pictures: dict[str, npt.NDArray[Any]]
     task: str
 
     def __len__(self) -> int:
@@ -112,7 +113,7 @@ def write_v21(root: Path, recorded: list[Take], *, version: str = "v2.1") -> Pat
     return root
 
 
-def write_video(path: Path, pictures: np.ndarray, *, codec: Any = "h264", fps: float = FPS) -> None:
+def write_video(path: Path, pictures: npt.NDArray[Any], *, codec: Any = "h264", fps: float = FPS) -> None:
     """A whole video file."""
     path.unlink(missing_ok=True)
     encoder = VideoEncoder(path, width=pictures.shape[2], height=pictures.shape[1], fps=fps, codec=codec)
@@ -134,7 +135,7 @@ def write_lines(path: Path, rows: list[dict[str, Any]]) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-def _columns(take: Take, episode: int, start: int, task: int) -> dict[str, np.ndarray]:
+def _columns(take: Take, episode: int, start: int, task: int) -> dict[str, npt.NDArray[Any]]:
     numbers = np.arange(len(take), dtype=np.int64)
     return {
         "observation.state": take.state,
@@ -147,7 +148,7 @@ def _columns(take: Take, episode: int, start: int, task: int) -> dict[str, np.nd
     }
 
 
-def _array(values: np.ndarray) -> pa.Array:
+def _array(values: npt.NDArray[Any]) -> pa.Array:
     return pa.array(values.tolist(), pa.list_(pa.float32())) if values.ndim == 2 else pa.array(values)
 
 

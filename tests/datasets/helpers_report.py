@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -49,7 +50,7 @@ class Copy:
         table = pq.read_table(self.root / "meta" / "tasks.parquet")
         return next(table[name] for name in table.column_names if name != "task_index").to_pylist()
 
-    def column(self, name: str) -> np.ndarray:
+    def column(self, name: str) -> npt.NDArray[Any]:
         return self.table[name].to_numpy()
 
     def new(self, words: str) -> list[int]:

@@ -13,6 +13,7 @@ from typing import Any
 
 import av
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -169,7 +170,7 @@ def shortened(camera: str, frames: int, *episodes: int) -> Callable[[Path], None
     return spoil
 
 
-def late_video(path: Path, pictures: np.ndarray, frames: int) -> None:
+def late_video(path: Path, pictures: npt.NDArray[Any], frames: int) -> None:
     """A video whose first frame has the time stamp of frame number `frames`."""
     write_video(path, pictures)
     moved = path.with_suffix(".moved.mp4")
@@ -202,7 +203,7 @@ def at_rate(fps: float) -> Callable[[Path], None]:
     return spoil
 
 
-def in_one_go(path: Path, pictures: list[np.ndarray]) -> None:
+def in_one_go(path: Path, pictures: list[npt.NDArray[Any]]) -> None:
     """One key frame, at the start, and frames that need later ones, too."""
     path.unlink()
     with av.open(str(path), "w") as output:
@@ -222,7 +223,7 @@ def few_key_frames(root: Path) -> None:
         for path in files:
             with av.open(str(path)) as container:
                 left = container.streams.video[0].frames
-            shown: list[np.ndarray] = []
+            shown: list[npt.NDArray[Any]] = []
             while len(shown) < left:
                 shown += list(next(made).pictures[camera])
             in_one_go(path, shown)

@@ -56,14 +56,14 @@ def advised(source: Path, work: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("name", SAMPLE)
-def test_advice_can_be_followed(name, ours, tmp_path) -> None:
+def test_advice_can_be_followed(name, ours: dict[str, Path], tmp_path: Path) -> None:
     layout, spoil, least = SAMPLE[name]
     source = Path(shutil.copytree(ours[layout], tmp_path / "src"))
     spoil(source)
     follow(source, tmp_path, least)
 
 
-def test_advice_on_instructions_can_be_followed(tmp_path) -> None:
+def test_advice_on_instructions_can_be_followed(tmp_path: Path) -> None:
     made = recorded()
     instruction("test")(made)
     follow(write_v21(tmp_path / "src", made), tmp_path, 1)

@@ -8,8 +8,7 @@ import re
 import shlex
 from pathlib import Path
 
-from smolpilot.cli.dataset import VERBS as DATASET_VERBS
-from smolpilot.cli.main import VERBS
+from smolpilot.cli.parsing.verbs import VERBS
 
 ROOT = Path(__file__).resolve().parents[2]
 # A command ends where a quote, a sentence or a bracket does.
@@ -43,15 +42,11 @@ def test_every_command_that_the_code_names_exists() -> None:
         for text in texts(path):
             for match in COMMAND.finditer(" ".join(text.split())):
                 words = match.group(1).replace("{path}", "PATH").split()
-                if words[0] not in VERBS:
-                    # `smolpilot` and then a sentence is no command.
-                    if match.start() and match.string[match.start() - 1] != "`":
-                        continue
-                    problems.append(f"{path.name}: no verb '{words[0]}'")
+                known = words[0] in {name.split()[0] for name in VERBS}
+                # `smolpilot` and then a sentence is no command.
+                if not known and match.start() and match.string[match.start() - 1] != "`":
+                    continue
                 number += 1
-                verb = words[1] if words[0] == "dataset" and len(words) > 1 else "info"
-                if re.fullmatch(r"[a-z]+", verb) and verb not in DATASET_VERBS:
-                    problems.append(f"{path.name}: no verb 'dataset {verb}'")
                 problem = docs.command_problem(shlex.join(words))
                 problems += [f"{path.name}: {problem}"] if problem else []
     assert problems == []

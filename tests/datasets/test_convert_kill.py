@@ -94,7 +94,9 @@ def finish_and_check(source: Path, target: Path, whole: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_killed_at_random_file_operations(tiny_dataset, tmp_path, finished, seed) -> None:
+def test_killed_at_random_file_operations(
+    tiny_dataset: Path, tmp_path: Path, finished: tuple[dict[str, str], int, float], seed: int
+) -> None:
     whole, events, _ = finished
     before = tree_hash(tiny_dataset)
     points = np.random.default_rng(seed).choice(np.arange(1, events + 1), 8, replace=False)
@@ -108,7 +110,9 @@ def test_killed_at_random_file_operations(tiny_dataset, tmp_path, finished, seed
     assert compare(tiny_dataset, target).equal
 
 
-def test_killed_at_random_times_and_again_while_resuming(tiny_dataset, tmp_path, finished) -> None:
+def test_killed_at_random_times_and_again_while_resuming(
+    tiny_dataset: Path, tmp_path: Path, finished: tuple[dict[str, str], int, float]
+) -> None:
     whole, _, seconds = finished
     before = tree_hash(tiny_dataset)
     delays = np.random.default_rng(9).uniform(0, seconds, (5, 2))
@@ -122,7 +126,9 @@ def test_killed_at_random_times_and_again_while_resuming(tiny_dataset, tmp_path,
     assert tree_hash(tiny_dataset) == before
 
 
-def test_finished_parts_are_used_again(tiny_dataset, tmp_path, finished) -> None:
+def test_finished_parts_are_used_again(
+    tiny_dataset: Path, tmp_path: Path, finished: tuple[dict[str, str], int, float]
+) -> None:
     whole, events, _ = finished
     target = tmp_path / "out"
     assert in_a_fork(counted(converting(tiny_dataset, target), target, events - 30)) == -signal.SIGKILL
@@ -131,7 +137,9 @@ def test_finished_parts_are_used_again(tiny_dataset, tmp_path, finished) -> None
     assert tree_hash(target) == whole
 
 
-def test_a_part_that_a_power_cut_has_torn_is_made_again(tiny_dataset, tmp_path, finished) -> None:
+def test_a_part_that_a_power_cut_has_torn_is_made_again(
+    tiny_dataset: Path, tmp_path: Path, finished: tuple[dict[str, str], int, float]
+) -> None:
     whole, events, _ = finished
     target = tmp_path / "out"
     assert in_a_fork(counted(converting(tiny_dataset, target), target, events - 30)) == -signal.SIGKILL
@@ -141,7 +149,9 @@ def test_a_part_that_a_power_cut_has_torn_is_made_again(tiny_dataset, tmp_path, 
     assert tree_hash(target) == whole
 
 
-def test_other_options_begin_anew(tiny_dataset, tmp_path, finished) -> None:
+def test_other_options_begin_anew(
+    tiny_dataset: Path, tmp_path: Path, finished: tuple[dict[str, str], int, float]
+) -> None:
     _, events, _ = finished
     target = tmp_path / "out"
     assert in_a_fork(counted(converting(tiny_dataset, target), target, events - 30)) == -signal.SIGKILL
@@ -150,7 +160,7 @@ def test_other_options_begin_anew(tiny_dataset, tmp_path, finished) -> None:
     assert not list(target.rglob("episode_*"))
 
 
-def test_a_split_that_is_killed_goes_on(tiny_dataset, tmp_path) -> None:
+def test_a_split_that_is_killed_goes_on(tiny_dataset: Path, tmp_path: Path) -> None:
     (tmp_path / "whole").mkdir()
     out = tmp_path / "whole" / "out"
     assert in_a_fork(counted(splitting(tiny_dataset, out), out, 0, tmp_path / "events")) == 0

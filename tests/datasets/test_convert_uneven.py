@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from smolpilot.cli.main import main
@@ -24,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
 V21 = RewriteOptions(version="v2.1")
 
 
-def late(episode: int) -> np.ndarray:
+def late(episode: int) -> npt.NDArray[Any]:
     """When the frames of an episode come: some of them 30 ms late, each episode from another frame on."""
     frames = np.arange(LENGTHS[episode])
     return frames / FPS + np.where(frames > 8 + episode, 0.03, 0.0)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -70,12 +71,12 @@ def edit_info(root: Path, **values: Any) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
 
 
-def column(root: Path, name: str) -> np.ndarray:
+def column(root: Path, name: str) -> npt.NDArray[Any]:
     tables = [pq.read_table(path) for path in sorted((root / "data").rglob("*.parquet"))]
     return np.array([row for table in tables for row in table[name].to_pylist()], dtype=np.float64)
 
 
-def whole(root: Path) -> dict[str, dict[str, np.ndarray]]:
+def whole(root: Path) -> dict[str, dict[str, npt.NDArray[Any]]]:
     return read_meta(root).statistics
 
 

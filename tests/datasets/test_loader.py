@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,8 @@ from torch.utils.data import BatchSampler, DataLoader, default_collate
 
 from smolpilot.common.errors import UsageError
 from smolpilot.datasets import Loader, SampleOrder, open_dataset
+
+from .conftest import Build
 
 FRONT = "observation.images.front"
 
@@ -28,7 +31,7 @@ def same(a: dict, b: dict) -> bool:
 
 
 @pytest.fixture(scope="module")
-def dataset(tiny_dataset):
+def dataset(tiny_dataset: Path):
     return open_dataset(tiny_dataset, chunk_size=5)
 
 
@@ -93,7 +96,7 @@ def test_slices_tensors_and_masks_are_batches(dataset) -> None:
         (slice(0, 5, 0), "The slice"),
     ],
 )
-def test_what_is_no_index_is_refused(dataset, key, message) -> None:
+def test_what_is_no_index_is_refused(dataset, key, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         dataset[key]
 
@@ -120,7 +123,7 @@ def test_a_batch_of_bytes_or_without_pictures(dataset) -> None:
     assert torch.equal(bare["action"], whole["action"])
 
 
-def test_batches_of_pictures_in_tables(build_v21) -> None:
+def test_batches_of_pictures_in_tables(build_v21: Build) -> None:
     dataset = open_dataset(build_v21(pictures_in_table=True))
     assert same(dataset.batch([9, 0, 20]), default_collate([dataset[9], dataset[0], dataset[20]]))
     assert len(SampleOrder(dataset, "local").indices(0)) == 21
@@ -197,7 +200,7 @@ def test_state_of_another_order_is_refused(dataset) -> None:
         SampleOrder(dataset, window=0)
 
 
-def test_state_of_another_recording_is_refused(dataset, copy) -> None:
+def test_state_of_another_recording_is_refused(dataset, copy: Path) -> None:
     states = SampleOrder(dataset, seed=5).state_dict(), Loader(dataset, 8, seed=5).state_dict()
     # The same contents at another place are the same recording.
     SampleOrder(open_dataset(copy), seed=5).load_state_dict(states[0])
@@ -230,7 +233,7 @@ def test_state_of_other_episodes_is_refused(dataset) -> None:
         ({"epoch": -1}, "epoch is -1"),
     ],
 )
-def test_a_place_that_does_not_exist_is_refused(dataset, change, message) -> None:
+def test_a_place_that_does_not_exist_is_refused(dataset, change: dict[str, int] | dict[str, str], message: str) -> None:
     for made in (SampleOrder(dataset), Loader(dataset, 1)):
         before = made.state_dict()
         with pytest.raises(UsageError, match=message):
@@ -278,7 +281,16 @@ def test_a_loader_takes_only_states_that_a_loader_like_it_saved(dataset) -> None
         ({"workers": 1, "start_method": "foo"}, "start_method is 'foo'"),
     ],
 )
-def test_a_loader_refuses_settings_when_it_is_made(dataset, settings, message) -> None:
+def test_a_loader_refuses_settings_when_it_is_made(
+    dataset,
+    settings: dict[str, float]
+    | dict[str, int]
+    | dict[str, bool]
+    | dict[str, str]
+    | dict[str, None]
+    | dict[str, object],
+    message: str,
+) -> None:
     with pytest.raises(UsageError, match=message):
         Loader(dataset, **{"batch_size": 2, **settings})
 
@@ -292,7 +304,7 @@ def test_a_loader_takes_numpy_numbers(dataset) -> None:
 
 @pytest.mark.parametrize("order", ["random", "local", "sequential"])
 @pytest.mark.parametrize("images", ["float32", "uint8", None])
-def test_a_loader_gives_every_sample_once(dataset, order, images) -> None:
+def test_a_loader_gives_every_sample_once(dataset, order: str, images: str | None) -> None:
     loader = Loader(dataset, 10, order=order, images=images, seed=2, window=30)
     batches = list(loader)
     assert len(batches) == len(loader) == 13
@@ -304,7 +316,7 @@ def test_a_loader_gives_every_sample_once(dataset, order, images) -> None:
 
 
 @pytest.mark.parametrize("order", ["random", "local"])
-def test_a_loader_resumes_within_an_epoch(dataset, order) -> None:
+def test_a_loader_resumes_within_an_epoch(dataset, order: str) -> None:
     def make():
         return Loader(dataset, 8, order=order, seed=9, window=32, images="uint8", drop_last=True)
 
@@ -328,7 +340,7 @@ def test_a_loader_resumes_within_an_epoch(dataset, order) -> None:
 
 
 @pytest.mark.parametrize(("method", "order"), [("fork", "local"), ("fork", "random"), ("spawn", "random")])
-def test_a_loader_with_worker_processes(dataset, method, order) -> None:
+def test_a_loader_with_worker_processes(dataset, method: str, order: str) -> None:
     dataset.batch([0, 50, 100], threads=2)  # decoders and threads of the parent are open
     settings = {"order": order, "seed": 1, "window": 40}
     plain = Loader(dataset, 20, **settings)
@@ -336,7 +348,7 @@ def test_a_loader_with_worker_processes(dataset, method, order) -> None:
         assert same(a, b)
 
 
-def test_errors_reach_the_training_loop(copy, tmp_path) -> None:
+def test_errors_reach_the_training_loop(copy: Path, tmp_path: Path) -> None:
     dataset = open_dataset(copy)
     dataset.group_starts()
     for path in (copy / "videos").rglob("*.mp4"):

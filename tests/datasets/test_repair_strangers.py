@@ -33,7 +33,7 @@ def original():
 
 
 @pytest.mark.parametrize("stranger", STRANGERS, ids=lambda stranger: stranger.name)
-def test_what_can_be_kept_is_kept(stranger, ours, original, tmp_path) -> None:
+def test_what_can_be_kept_is_kept(stranger, ours: dict[str, Path], original, tmp_path: Path) -> None:
     source = brought(stranger, ours, tmp_path / "src")
     before = tree_hash(source)
     report = repair(source, tmp_path / "dst", RepairWishes(jobs=1), dry_run=stranger.planned)
@@ -91,7 +91,9 @@ def assert_lerobots_rules(root: Path, info: dict) -> None:
     "name",
     ["one row too many", "another rate", "few key frames"],
 )
-def test_a_second_repair_has_nothing_to_do(name, ours, tmp_path, capsys) -> None:
+def test_a_second_repair_has_nothing_to_do(
+    name: str, ours: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     stranger = next(one for one in STRANGERS if one.name == name)
     source = brought(stranger, ours, tmp_path / "src")
     assert main(["dataset", "repair", str(source), str(tmp_path / "dst")]) == 0

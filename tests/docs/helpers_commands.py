@@ -47,8 +47,8 @@ TRAINED = "--batch-size 2 --eval-frames 2 --device cpu"
 COMMANDS: dict[str, Run | Read] = {
     # README
     "doctor": Run(),
-    "robots": Run(),
-    "robots [NAME]": Run({"NAME": "so101"}),
+    "robot list": Run(),
+    "robot show NAME": Run({"NAME": "so101"}),
     "dataset info DATA": Run(),
     "dataset info PATH": Run(),
     "preflight --dataset DATA": Run(),
@@ -90,9 +90,10 @@ COMMANDS: dict[str, Run | Read] = {
     "eval hold-state --dataset DATA --episodes all --out reports/still": Run(more="--max-frames 2"),
     "export BUNDLE --out DIR": Read("as `export` of docs/export.md, which is run"),
     "bundle PATH": Run({"PATH": "BUNDLE"}),
+    "schema FILE": Run({"FILE": "train"}),
     # docs
-    "robots so101": Run(),
-    "robots check my_arm.yaml": Run(),
+    "robot show so101": Run(),
+    "robot profile check my_arm.yaml": Run(),
     "": Run(),
     "dataset check PATH [--strict] [--json] [--html FILE] [--robot PROFILE] [--jobs N]":
         Run({"FILE": "page.html", "PROFILE": "unitree_g1_inspire", "N": "1"}, code=1),  # short episodes
@@ -113,7 +114,7 @@ COMMANDS: dict[str, Run | Read] = {
     "export runs/first --to onnx --out policy_onnx --dataset data/pick_cube":
         Run({"runs/first": "POLICY"}, "--frames 1"),
     "bench BUNDLE --against lerobot": Read("needs LeRobot; tests/oracle runs it"),
-    "bench BUNDLE --dataset DATA --cameras 1 --steps 4 --modes fast int8 --json":
+    "bench BUNDLE --dataset DATA --cameras 1 --num-steps 4 --engine fast int8 --json":
         Run({"int8": "exact"}, "--repeats 1 --device cpu"),  # int8 needs 8-bit dot products
     "eval BUNDLE --dataset DATA --engine int8 --out reports/int8": Read("needs 8-bit dot products: test_bench.py"),
     "rollout BUNDLE --engine int8 --calibrate-on DATA --out reports/int8_rollout": Read("needs 8-bit dot products"),

@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from smolpilot.cli.main import VERBS, main
+from smolpilot.cli.main import main
+from smolpilot.cli.parsing.verbs import GROUPS, VERBS
 
 from .helpers_commands import COMMANDS, Read, Run, block, make_place
 
@@ -41,8 +42,7 @@ def listed() -> list[str]:
 
 def is_mention(command: str) -> bool:
     """A verb alone, which stands for itself in a sentence: its help is asked for."""
-    words = command.split()
-    return 1 <= len(words) <= 2 and words[0] in VERBS and (len(words) == 1 or words[0] == "dataset")
+    return command in (*VERBS, *GROUPS)
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +86,7 @@ def only_read(words: list[str]) -> tuple[int, str]:
     class Done(Exception):  # noqa: N818
         pass
 
-    from smolpilot.cli import options
+    from smolpilot.cli.parsing import options
 
     real = options.read
 
@@ -157,10 +157,10 @@ def test_the_python_examples_run(place: Path, tmp_path: Path) -> None:
         assert known["chunks"].shape == (1, *known["chunk"].shape)
         assert known["chunk"].shape[1] == known["action"].shape[0] == 26
         frame = known["frame"]
-        pictures = {key.rpartition(".")[2]: value for key, value in frame.items() if "images" in key}
+        images = {key.rpartition(".")[2]: value for key, value in frame.items() if "images" in key}
         for number in range(3):
             exec(block(DOCS / "inference.md", "python", number), known)
-            known |= {"pictures": pictures, "state": frame["observation.state"], "frames": [frame, frame, frame]}
+            known |= {"images": images, "state": frame["observation.state"], "frames": [frame, frame, frame]}
             known |= {"last": known["chunk"], "executed": 2}
     assert known["chunks"].shape[0] == 3
     assert "parameters" in out.getvalue()

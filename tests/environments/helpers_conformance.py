@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from smolpilot.common.errors import UsageError
@@ -82,7 +83,7 @@ def _played(env: Environment, seed: int, steps: int = 8) -> tuple[EpisodeInfo, l
     return info, seen
 
 
-def _some_action(env: Environment, rng: np.random.Generator) -> np.ndarray:
+def _some_action(env: Environment, rng: np.random.Generator) -> npt.NDArray[Any]:
     limits = [joint.position_limits or (-1.0, 1.0) for joint in env.spec.profile.action_joints]
     return rng.uniform(*np.array(limits).T)
 

@@ -70,7 +70,7 @@ def test_modes_side_by_side(bundle: Path, tiny_dataset: Path) -> None:
 
 
 def test_other_policies_beside_the_modes(bundle: Path, exported: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    options = ["--modes", "plain", "--repeats", "1", "--device", "cpu"]
+    options = ["--engine", "plain", "--repeats", "1", "--device", "cpu"]
     assert main(["bench", str(bundle), *options, "--against", "hold-state", str(exported), "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     rows = rows_of(document)
@@ -103,7 +103,7 @@ def test_any_policy_is_measured(tiny_dataset: Path, capsys: pytest.CaptureFixtur
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--modes", "fast"], "--modes is given, but hold-state is a baseline policy"),
+        (["--engine", "fast"], "--engine is given, but hold-state is a baseline policy"),
         (["--cameras", "1"], "--cameras is"),
         (["--backend", "torch"], "--backend is given, but"),
         (["--against", "lerobot"], "--against lerobot runs a SmolVLA policy by LeRobot, but hold-state is a baseline"),
@@ -139,11 +139,11 @@ def test_fewer_cameras_and_steps(bundle: Path) -> None:
 
 
 def test_the_command_prints_a_table_or_one_document(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["bench", str(bundle), "--modes", "fast", "--repeats", "1", "--device", "cpu", "--json"]) == 0
+    assert main(["bench", str(bundle), "--engine", "fast", "--repeats", "1", "--device", "cpu", "--json"]) == 0
     row = json.loads(capsys.readouterr().out)["rows"][0]
     assert row["name"] == "fast"
     assert row["sigma"] is not None, "the engine's own check, where the plain network is not measured"
-    assert main(["bench", str(bundle), "--modes", "plain", "exact", "--repeats", "1", "--device", "cpu"]) == 0
+    assert main(["bench", str(bundle), "--engine", "plain", "exact", "--repeats", "1", "--device", "cpu"]) == 0
     out = capsys.readouterr().out
     assert "exact: equal to the plain network in every bit" in out
     assert "faster: times faster than plain" in out
@@ -188,7 +188,7 @@ def test_verdict_against_the_rate() -> None:
 
 def test_evaluation_by_the_engine_gives_the_same_errors(bundle: Path, tiny_dataset: Path, tmp_path: Path) -> None:
     policy = load_policy(bundle, device="cpu")
-    engine = prepare(policy, mode="fast", cache_dir=tmp_path)
+    engine = prepare(policy, engine="fast", cache_dir=tmp_path)
     policy.num_steps = engine.num_steps = 4
     dataset = open_dataset(tiny_dataset)
     results = [
@@ -251,7 +251,7 @@ def test_a_fallback_is_said_in_the_report(bundle: Path, tiny_dataset: Path, tmp_
     policy = load_policy(bundle, device="cpu")
     frames = recorded_frames(policy, tiny_dataset, 4)
     with pytest.warns(UserWarning, match="plain network"):
-        engine = prepare(policy, mode="int8", calibration=frames, frame=frames[0], limit=1e-9, cache_dir=tmp_path)
+        engine = prepare(policy, engine="int8", calibration=frames, frame=frames[0], limit=1e-9, cache_dir=tmp_path)
     document = evaluate(engine, open_dataset(tiny_dataset), "0", max_frames=1, latency=False).document
     assert document["bundle"]["engine"]["mode"] == "plain"
     assert document["warnings"][0] == engine.report.fallback
@@ -270,8 +270,8 @@ def test_an_engine_in_closed_loop(tmp_path: Path) -> None:
 
     record(tmp_path / "data", 1, seed=0)
     policy: Policy = new_policy("tiny", meta=open_dataset(tmp_path / "data").meta, device="cpu")
-    engine = prepare(policy, mode="fast", cache_dir=tmp_path / "engines")
+    engine = prepare(policy, engine="fast", cache_dir=tmp_path / "engines")
     make = environment_factory("tabletop", {})
-    plain, fast = (rollout(runner, make, episodes=2, execution_horizon=10).document for runner in (policy, engine))
+    plain, fast = (rollout(runner, make, episodes=2, n_action_steps=10).document for runner in (policy, engine))
     assert [run["steps"] for run in plain["runs"]] == [run["steps"] for run in fast["runs"]]
     assert fast["bundle"]["engine"]["mode"] == "fast"

@@ -35,6 +35,6 @@ def test_eval_exits_with_1_and_writes_its_report(
 
 
 def test_bench_exits_with_1(overflowing: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["bench", str(overflowing), "--modes", "plain", "--repeats", "1", "--json"]) == 1
+    assert main(["bench", str(overflowing), "--engine", "plain", "--repeats", "1", "--json"]) == 1
     (row,) = json.loads(capsys.readouterr().out)["rows"]
     assert "the policy fails" in row["note"]

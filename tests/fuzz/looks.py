@@ -306,7 +306,7 @@ def engine(place: Place) -> Values:
     from smolpilot.inference import prepare
 
     engine = prepare(
-        place.world / "bundle", mode="fast", backend="openvino", device="cpu", cache_dir=place.given, warm_up=False
+        place.world / "bundle", engine="fast", backend="openvino", device="cpu", cache_dir=place.given, warm_up=False
     )
     return {"actions": _rounded(engine)}
 
@@ -356,9 +356,9 @@ def block(place: Place) -> Values:
 
 
 def profile(place: Place) -> Values:
-    """`robots check FILE`."""
-    place.verb("robots", "check", place.given)
-    document = json.loads(place.verb("robots", "check", place.given, "--json"))["profile"]
+    """`robot profile check FILE`."""
+    place.verb("robot", "profile", "check", place.given)
+    document = json.loads(place.verb("robot", "profile", "check", place.given, "--json"))["profile"]
     if not finite(document):
         raise Misbehaved("limits that are not finite")
     return {"profile": document}
@@ -366,7 +366,7 @@ def profile(place: Place) -> Values:
 
 def train_options(place: Place) -> Values:
     """The settings of `train --config FILE`, with their defaults."""
-    from smolpilot.cli.options import parse_with_config
+    from smolpilot.cli.parsing.options import parse_with_config
     from smolpilot.training import TrainOptions
     from smolpilot.training.options.train_options import check, resolve
 

@@ -234,7 +234,9 @@ def _kept(world: Path, run: Any) -> None:
     from smolpilot.inference import prepare
     from smolpilot.training.cache.block_store import BlockStore
 
-    prepare(world / "bundle", mode="fast", backend="openvino", device="cpu", cache_dir=world / "engines", warm_up=False)
+    prepare(
+        world / "bundle", engine="fast", backend="openvino", device="cpu", cache_dir=world / "engines", warm_up=False
+    )
     run("export", "bundle", "--out", "export", "--frames", "1")
     numbers = torch.arange(6 * 8, dtype=torch.float32).reshape(6, 8)
     BlockStore(world / "blocks", (8,), torch.float32).write("abcdef", numbers)

@@ -12,9 +12,9 @@ import torch
 from smolpilot.common.errors import TransformError, UsageError
 from smolpilot.contracts import Leftover
 from smolpilot.inference import prepare
-from smolpilot.inference.guidance import gains, integrate, make_guidance, prefix_weights
+from smolpilot.inference.backends.guidance import gains, make_guidance, prefix_weights
 from smolpilot.smolvla import Policy
-from smolpilot.smolvla.network.flow import integrate as plain_integrate
+from smolpilot.smolvla.network.flow_matching import integrate
 
 Frames = list[dict[str, Any]]
 
@@ -43,17 +43,18 @@ def test_gains_are_finite_and_bounded() -> None:
 def test_without_guidance_the_steps_are_the_plain_ones() -> None:
     noise = torch.randn(2, 5, 4, generator=torch.Generator().manual_seed(0))
     velocity = lambda x: torch.sin(3 * x)  # noqa: E731
-    assert torch.equal(
-        integrate(lambda i, x: velocity(x), noise, 7), plain_integrate(lambda x, t: velocity(x), noise, 7)
-    )
+    x, dt = noise, -1.0 / 7
+    for _ in range(7):
+        x = x + dt * velocity(x)
+    assert torch.equal(integrate(lambda i, x: velocity(x), noise, 7), x)
     nothing = make_guidance(noise, chunk_size=5, action_dim=4, steps=7, delay=0, schedule="zeros")
-    assert torch.equal(integrate(lambda i, x: velocity(x), noise, 7, nothing), integrate(
+    assert torch.equal(integrate(lambda i, x: velocity(x), noise, 7, nothing.guide), integrate(
         lambda i, x: velocity(x), noise, 7))  # fmt: skip
 
 
 @pytest.mark.parametrize("mode", ["exact", "fast"])
 def test_a_chunk_keeps_to_what_will_be_executed(mode: Any, policy: Policy, frames: Frames, tmp_path: Path) -> None:
-    engine = prepare(policy, mode=mode, frame=frames[0], cache_dir=tmp_path)
+    engine = prepare(policy, engine=mode, frame=frames[0], cache_dir=tmp_path)
     last = engine.predict_chunk(frames[2], seed=7)
     leftover = last[4:]  # four actions were executed
     free = engine.predict_chunk(frames[0], seed=1)
@@ -74,7 +75,7 @@ def test_a_chunk_keeps_to_what_will_be_executed(mode: Any, policy: Policy, frame
 def test_modes_agree_under_guidance(policy: Policy, frames: Frames, tmp_path: Path) -> None:
     leftover = policy.predict_chunk(frames[1], torch.zeros(12, 32))[5:]
     found = [
-        prepare(policy, mode=mode, frame=frames[0], cache_dir=tmp_path).predict_chunk(
+        prepare(policy, engine=mode, frame=frames[0], cache_dir=tmp_path).predict_chunk(
             frames[0], seed=2, leftover=leftover, delay=2, schedule="exp", max_gain=5.0
         )
         for mode in ("exact", "fast")
@@ -83,7 +84,7 @@ def test_modes_agree_under_guidance(policy: Policy, frames: Frames, tmp_path: Pa
 
 
 def test_a_leftover_that_does_not_fit_is_told(policy: Policy, frames: Frames, tmp_path: Path) -> None:
-    engine = prepare(policy, mode="fast", check=False, cache_dir=tmp_path)
+    engine = prepare(policy, engine="fast", check=False, cache_dir=tmp_path)
     for leftover, options, error, message in [
         (torch.zeros(13, 3), {}, UsageError, "left-over has 13 steps"),
         (torch.zeros(0, 3), {}, UsageError, "left-over has 0 steps"),

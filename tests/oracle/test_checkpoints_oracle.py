@@ -231,14 +231,14 @@ class TestOldLayouts:
             save_file({**both, **{f"so101.buffer.{key}": value + 1 for key, value in entries.items()}}, path)
         with pytest.raises(CheckpointError, match="several statistics") as caught:
             load_policy(folder, device="cpu")
-        assert "--stats-from" in str(caught.value)
+        assert "--policy-stats-from" in str(caught.value)
         assert "so101.buffer.observation.state" in str(caught.value)
 
     def test_none_that_fit_are_an_error(self, checkpoint: tuple[Path, Any]) -> None:
         folder, _ = checkpoint
         for path in folder.glob("policy_*.safetensors"):
             save_file({key: torch.cat([value, value]) for key, value in load_file(path).items()}, path)
-        with pytest.raises(CheckpointError, match="--stats-from"):
+        with pytest.raises(CheckpointError, match="--policy-stats-from"):
             load_policy(folder, device="cpu")
 
 

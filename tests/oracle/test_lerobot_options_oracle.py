@@ -41,7 +41,7 @@ def options_of(kind: Any, prefix: str = "") -> Iterator[str]:
 def test_every_option_of_lerobot_train_is_answered(capsys: pytest.CaptureFixture[str]) -> None:
     from lerobot.configs.train import TrainPipelineConfig
 
-    from smolpilot.cli.arguments import fields_of
+    from smolpilot.cli.parsing.arguments import fields_of
     from smolpilot.training import TrainOptions
 
     names = [*dict.fromkeys(options_of(TrainPipelineConfig)), "policy.type", "policy.path", "config_path"]

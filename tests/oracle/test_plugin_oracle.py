@@ -176,7 +176,7 @@ def test_a_new_transform_reaches_the_plugin_or_is_refused_by_name(
 
     def plugin(*extra: Transform) -> Any:
         changed = with_extra(policy, *extra)
-        monkeypatch.setattr(modeling, "prepare", lambda path, **options: prepare(changed, mode="exact", device="cpu"))
+        monkeypatch.setattr(modeling, "prepare", lambda path, **options: prepare(changed, engine="exact", device="cpu"))
         config = PreTrainedConfig.get_choice_class("smolpilot")(device="cpu", pretrained_path=bundle)
         return modeling.SmolpilotPolicy(config)
 

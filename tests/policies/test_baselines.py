@@ -66,7 +66,7 @@ def test_what_is_unknown_is_asked_for(tiny_dataset: Path, embodiment: Embodiment
         mean_action("", PLAIN, Embodiment("the arm", cameras=("front",)))
     with pytest.raises(UsageError, match=r"reads no joint 'elbow'\.[\s\S]*mean-action"):
         hold_state("", PLAIN, dataclasses.replace(embodiment, action_names=("pan", "elbow")))
-    with pytest.raises(UsageError, match=r"the dataset has no statistics of 'action'\.[\s\S]*--stats-from"):
+    with pytest.raises(UsageError, match=r"the dataset has no statistics of 'action'\.[\s\S]*--policy-stats-from"):
         mean_action("", PLAIN, dataclasses.replace(embodiment, statistics={}))
     with pytest.raises(UsageError, match=r"has 2 values, 2 of them finite\.[\s\S]*3 finite numbers"):
         mean_action("", PLAIN, dataclasses.replace(embodiment, statistics={ACTION: {"mean": np.zeros(2)}}))

@@ -245,7 +245,7 @@ class TestSmolVLA:
         options = PolicyOptions(device="cpu", engine="int8", calibration=lambda policy: asked.append(policy) or [frame])  # type: ignore[func-returns-value]
         open_policy(saved, options)
         assert asked[0].spec.cameras == ("front", "wrist")
-        assert prepared == [{"policy": asked[0], "mode": "int8", "calibration": [frame]}]
+        assert prepared == [{"policy": asked[0], "engine": "int8", "calibration": [frame]}]
         open_policy(saved, PolicyOptions(device="cpu", engine="fast", calibration=options.calibration))
         assert len(asked) == 1, "other modes need no frames"
 

@@ -36,23 +36,26 @@ def test_links_to_files_and_headings(checker: ModuleType, tmp_path: Path) -> Non
 
 def test_commands_are_found_in_blocks_and_spans(checker: ModuleType) -> None:
     text = (
-        "Run `smolpilot robots so101` or `smolpilot --help`; `import smolpilot` is Python.\n"
-        "```bash\nuv run smolpilot robots check mine.yaml  # a comment\n"
+        "Run `smolpilot robot show so101` or `smolpilot --help`; `import smolpilot` is Python.\n"
+        "```bash\nuv run smolpilot robot profile check mine.yaml  # a comment\n"
         "$ HF_HUB_OFFLINE=1 smolpilot doctor \\\n  --json\n```\n"
     )
     found = [" ".join(command.split()) for command in checker.commands(text)]
-    assert sorted(found) == ["--help", "doctor --json", "robots check mine.yaml", "robots so101"]
+    assert sorted(found) == ["--help", "doctor --json", "robot profile check mine.yaml", "robot show so101"]
 
 
 @pytest.mark.parametrize(
     ("command", "problem"),
     [
-        ("robots so101 --json", None),
+        ("robot show so101 --json", None),
         ("doctor --dataset=X", None),
         ("--version", None),
         ("VERB --help", None),
         ("fly", "no verb 'fly'"),
-        ("robots --fast", "no option --fast"),
+        ("robot list --fast", "no option --fast"),
+        ("robots", "no verb 'robots'"),
+        ("dataset inof", "no verb 'dataset inof'"),
+        ("dataset VERB", None),
     ],
 )
 def test_verbs_and_options(checker: ModuleType, command: str, problem: str | None) -> None:

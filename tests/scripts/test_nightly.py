@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -43,6 +44,12 @@ def test_every_part_runs_also_after_one_that_failed(tools: Path, tmp_path: Path)
     assert "said run --group test pytest -n 0 tests/fuzz" in (tmp_path / "logs" / "fuzz.log").read_text()
     asked = (tmp_path / "asked").read_text()
     assert asked.index("tests/fuzz") < asked.index("smolpilot demo") < asked.index("--python 3.13")
+
+
+def test_the_tests_that_it_names_exist() -> None:
+    named = re.findall(r"tests/[\w./]*\w", SCRIPT.read_text(encoding="utf-8"))
+    assert len(named) > 5
+    assert [name for name in named if not (SCRIPT.parents[1] / name).exists()] == []
 
 
 def test_single_parts_and_what_is_no_part(tools: Path, tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ def test_every_direct_requirement_is_pinned_exactly_and_without_an_address(pinne
     values = tomllib.loads(text)
     direct = [
         *values["project"]["dependencies"],
-        *values["dependency-groups"]["test"],
+        *(requirement for group in values["dependency-groups"].values() for requirement in group),
         *values["project"]["optional-dependencies"]["lerobot"],
     ]
     names = {re.split(r"[^A-Za-z0-9._-]", text)[0].lower() for text in direct}

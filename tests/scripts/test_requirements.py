@@ -16,6 +16,7 @@ NEEDED = {
     "runtime": PROJECT["project"]["dependencies"],
     **{name: [*PROJECT["project"]["dependencies"], *needed] for name, needed in EXTRAS.items()},
     "test": [*PROJECT["project"]["dependencies"], *PROJECT["dependency-groups"]["test"]],
+    **{name: PROJECT["dependency-groups"][name] for name in ("site", "workflows")},
     "build": PROJECT["build-system"]["requires"],
 }
 PIN = re.compile(r"([a-z0-9][a-z0-9._-]*)==([0-9][A-Za-z0-9.+!]*)( ; [A-Za-z0-9_<>=!.'() ]+)? \\")

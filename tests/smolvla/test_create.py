@@ -147,7 +147,7 @@ class TestAdapt:
         np.testing.assert_array_equal(child.statistics["action"]["mean"], given[[2, 0, 1]])
 
     def test_parents_statistics_of_other_joints_are_refused(self, parent: Policy, wide: DatasetMeta) -> None:
-        with pytest.raises(TransformError, match="--stats dataset"):
+        with pytest.raises(TransformError, match="--norm-stats dataset"):
             adapt_policy(parent, meta=wide)
 
     def test_given_camera_map_keeps_the_parents_slots(self, parent: Policy, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from smolpilot.cli.main import main
 from smolpilot.common.errors import CheckpointError, SmolpilotError, UsageError
 from smolpilot.inference.example_frame import made_up_frame
 from smolpilot.smolvla import load_policy
-from smolpilot.smolvla.presets import preset
+from smolpilot.smolvla.config.presets import preset
 
 CONFIG, VLM, FACTS = "config.json", "vlm/config.json", "smolpilot.json"
 BEFORE, AFTER = "policy_preprocessor.json", "policy_postprocessor.json"
@@ -137,7 +137,7 @@ def test_layers_are_compared_with_the_weights_before_a_network_is_built(
     [
         ("camera_map", {"a": 5}, "a text"),
         ("instructions", [5, None], "a text"),
-        ("execution_horizon", 0, "1 to 10,000"),
+        ("n_action_steps", 0, "1 to 10,000"),
         ("dtypes", {"text": 3}, "a text"),
         ("lineage", {"trained_episodes": "all"}, "a list"),
         ("lineage", {"parent": {"mixture": [{"fps": "fast"}]}}, "a number"),
@@ -281,11 +281,11 @@ def test_statistics_that_contradict_each_other(
     with pytest.raises(CheckpointError) as caught:
         load_policy(bundle, device="cpu")
     assert words in caught.value.found
-    assert "--stats-from DATASET" in caught.value.fix
+    assert "--policy-stats-from DATASET" in caught.value.fix
     assert main(["bundle", str(bundle)]) == int(not both)  # a parent may do without, but not with two that differ
     said = capsys.readouterr()
     assert words in said.out + said.err
-    assert main(["bundle", str(bundle), "--stats-from", str(tiny_dataset)]) == 0
+    assert main(["bundle", str(bundle), "--policy-stats-from", str(tiny_dataset)]) == 0
 
 
 def test_a_statistic_of_any_size_is_no_statistic(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:

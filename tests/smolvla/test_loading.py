@@ -309,7 +309,7 @@ class TestStatistics:
         expected = load(bundle).statistics["action"]["mean"]
         for path in bundle.glob("policy_*.safetensors"):
             save_file({"nothing": torch.zeros(1)}, path)
-        with pytest.raises(CheckpointError, match="--stats-from"):
+        with pytest.raises(CheckpointError, match="--policy-stats-from"):
             load(bundle)
         policy = load(bundle, stats_from=tiny_dataset)
         np.testing.assert_allclose(policy.statistics["action"]["mean"], expected)
@@ -320,7 +320,7 @@ class TestStatistics:
             save_file({"nothing": torch.zeros(1)}, path)
         policy = load(bundle, need_statistics=False)
         assert any("only good as a parent" in note for note in policy.report.notes)
-        with pytest.raises(CheckpointError, match=r"(?s)no usable statistics for 'observation.state'.*--stats-from"):
+        with pytest.raises(CheckpointError, match=r"(?s)no usable statistics for 'observation.state'.*--policy-stats"):
             policy.predict_chunk(frame())
 
     def test_identity_needs_none(self, bundle: Path) -> None:

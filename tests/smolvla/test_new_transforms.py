@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 
@@ -23,7 +25,7 @@ from .test_transforms import profile
 ROOT = Path(__file__).parents[2]
 
 
-def chunk(seed: int = 1) -> np.ndarray:
+def chunk(seed: int = 1) -> npt.NDArray[Any]:
     return np.random.default_rng(seed).normal(size=(12, 3)).astype(np.float32)
 
 
@@ -52,7 +54,7 @@ class TestNumbers:
         recorded = own.for_source(FrameLayout(layout, layout))
         state, rows = np.array([90.0, 10.0, 0.2], dtype=np.float32), 10 * chunk()
 
-        def as_recorded(values: np.ndarray) -> np.ndarray:
+        def as_recorded(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
             return np.stack([values[..., 2], np.deg2rad(values[..., 0]), values[..., 1]], axis=-1)
 
         straight = own.inputs([frame(**{"observation.state": state, "action": rows})])

@@ -6,24 +6,25 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from smolpilot.common.errors import CheckpointError
 from smolpilot.common.keys import ACTION, STATE
 from smolpilot.smolvla import preset
-from smolpilot.smolvla.checkpoint.stored_statistics import bind_statistics
+from smolpilot.smolvla.checkpoint.statistics_binding import bind_statistics
 from smolpilot.smolvla.transforms.normalize import settle_still
 
 NAMES = {STATE: ["pan", "lift", "elbow"], ACTION: ["pan", "lift", "elbow"]}
 MEAN_STD = {"VISUAL": "IDENTITY", "STATE": "MEAN_STD", "ACTION": "MEAN_STD"}
 
 
-def flat(**more: Any) -> dict[str, np.ndarray]:
+def flat(**more: Any) -> dict[str, npt.NDArray[Any]]:
     whole = {f"{key}.{name}": np.ones(3) for key in (STATE, ACTION) for name in ("mean", "std", "min", "max")}
     return {**whole, **{key.replace("__", "."): np.asarray(value, np.float64) for key, value in more.items()}}
 
 
-def without(names: tuple[str, ...]) -> Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]:
+def without(names: tuple[str, ...]) -> Callable[[dict[str, npt.NDArray[Any]]], dict[str, npt.NDArray[Any]]]:
     return lambda values: {key: value for key, value in values.items() if key not in names}
 
 
@@ -44,7 +45,7 @@ def without(names: tuple[str, ...]) -> Callable[[dict[str, np.ndarray]], dict[st
          "no usable statistics for 'action': none are stored"),
     ],
 )  # fmt: skip
-def test_the_defect_is_named(values: Mapping[str, np.ndarray], mode: str, words: str) -> None:
+def test_the_defect_is_named(values: Mapping[str, npt.NDArray[Any]], mode: str, words: str) -> None:
     mapping = MEAN_STD | {"ACTION": mode}
     config = preset(
         "tiny", state_dim=3, action_dim=3, image_shapes={"front": (3, 32, 32)}, normalization_mapping=mapping
@@ -52,7 +53,7 @@ def test_the_defect_is_named(values: Mapping[str, np.ndarray], mode: str, words:
     with pytest.raises(CheckpointError) as caught:
         bind_statistics(dict(values), dict(values), {}, config, NAMES)
     assert words in caught.value.found
-    assert "--stats-from" in caught.value.fix
+    assert "--policy-stats-from" in caught.value.fix
 
 
 def test_without_names_a_joint_has_its_number() -> None:

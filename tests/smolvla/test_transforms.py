@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pickle
 import warnings
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from hypothesis import given, settings
@@ -213,7 +215,7 @@ class TestRefusals:
     def test_missing_statistic(self, feature: str, statistic: str) -> None:
         stats = statistics()
         del stats[feature][statistic]
-        with pytest.raises(TransformError, match="--stats-from") as caught:
+        with pytest.raises(TransformError, match="--policy-stats-from") as caught:
             transforms(stats=stats)
         assert feature in str(caught.value)
         assert statistic in str(caught.value)
@@ -221,7 +223,7 @@ class TestRefusals:
     def test_statistics_under_another_name_do_not_pass_through(self) -> None:
         stats = statistics()
         stats["so100.buffer.action"] = stats.pop("action")
-        with pytest.raises(TransformError, match="--stats-from"):
+        with pytest.raises(TransformError, match="--policy-stats-from"):
             transforms(stats=stats)
 
     def test_statistics_of_another_size_or_not_finite(self) -> None:
@@ -303,7 +305,7 @@ MODES = st.sampled_from(["MEAN_STD", "MIN_MAX", "QUANTILES", "QUANTILE10"])
 
 
 @st.composite
-def _feature(draw: st.DrawFn) -> tuple[dict[str, np.ndarray], np.ndarray]:
+def _feature(draw: st.DrawFn) -> tuple[dict[str, npt.NDArray[Any]], npt.NDArray[Any]]:
     """Statistics of 1 to 64 joints of any size, some constant, and values within a few sigmas."""
     dim = draw(st.integers(1, 64))
     finite = {"allow_nan": False, "allow_infinity": False}
@@ -317,7 +319,7 @@ def _feature(draw: st.DrawFn) -> tuple[dict[str, np.ndarray], np.ndarray]:
 
 @settings(max_examples=150, deadline=None)
 @given(data=_feature(), mode=MODES)
-def test_normalization_round_trip(data: tuple[dict[str, np.ndarray], np.ndarray], mode: str) -> None:
+def test_normalization_round_trip(data: tuple[dict[str, npt.NDArray[Any]], npt.NDArray[Any]], mode: str) -> None:
     """Within 1e-5 of the scale of a joint: the largest of its value, mean, std and 1e-2."""
     stats, values = data
     normalizer = Normalizer("action", mode, {"action": stats}, values.shape[-1])
@@ -333,7 +335,7 @@ def test_normalization_round_trip(data: tuple[dict[str, np.ndarray], np.ndarray]
 @settings(max_examples=50, deadline=None)
 @given(data=_feature(), mode=MODES, output=st.floats(-10, 10))
 def test_constant_joint_returns_its_mean_whatever_the_network_says(
-    data: tuple[dict[str, np.ndarray], np.ndarray], mode: str, output: float
+    data: tuple[dict[str, npt.NDArray[Any]], npt.NDArray[Any]], mode: str, output: float
 ) -> None:
     stats, values = data
     constant = stats["std"] == 0

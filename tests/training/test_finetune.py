@@ -104,10 +104,10 @@ def test_a_large_drift_stops_unless_the_user_chose(parent: Path, profile: Path, 
     far = record(tmp_path / "far", shift=50.0)
     with pytest.raises(TrainingError, match="far from the parent's statistics") as caught:
         prepared(far, parent, profile)
-    assert "--stats dataset" in caught.value.fix
-    own = prepared(far, parent, profile, stats="dataset")
+    assert "--norm-stats dataset" in caught.value.fix
+    own = prepared(far, parent, profile, norm_stats="dataset")
     assert own.policy.statistics["action"]["mean"] == pytest.approx([50, 50], abs=0.5)
-    kept = prepared(far, parent, profile, stats="parent")
+    kept = prepared(far, parent, profile, norm_stats="parent")
     assert any(note.startswith("WARNING") for note in kept.notes)
     scaled = record(tmp_path / "scaled", scale=57.3)
     with pytest.raises(TrainingError, match="deviation 57"):
@@ -179,7 +179,7 @@ def test_unknown_joints_and_cameras_are_refused(data: Path, parent: Path, tmp_pa
     with pytest.raises(ProfileError, match="'pan'"):
         prepared(data, None, None, robot="so101")
     with pytest.raises(ProfileError, match="no joint 'pan' of the recorded state"):
-        prepared(data, parent, None, robot="pusht", stats="parent")
+        prepared(data, parent, None, robot="pusht", norm_stats="parent")
     joints = [Joint(name=name, unit="rad", position_limits=None, velocity_limit=None) for name in JOINTS]
     other = RobotProfile(
         name="arm",
@@ -263,7 +263,7 @@ def test_held_out_episodes_that_the_parent_saw_are_named(parent: Path, profile: 
 
 def test_merged_statistics_are_those_of_both_recordings_together(parent: Path, profile: Path, tmp_path: Path) -> None:
     near = record(tmp_path / "near", shift=0.3)
-    result = prepared(near, parent, profile, stats="merged")
+    result = prepared(near, parent, profile, norm_stats="merged")
     old, new = load_policy(parent).statistics["action"], open_dataset(near).meta.statistics["action"]
     found = result.policy.statistics["action"]
     assert result.options.stats == "merged"

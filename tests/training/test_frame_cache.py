@@ -389,7 +389,9 @@ def options(dataset: Path, parent: Path, out: Path, **changes: Any) -> TrainOpti
     return dataclasses.replace(base, **changes)
 
 
-def test_whole_runs_with_and_without_cache_agree(tiny_dataset: Path, parent: Path, tmp_path: Path, capsys) -> None:
+def test_whole_runs_with_and_without_cache_agree(
+    tiny_dataset: Path, parent: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     curves, scores, weights = [], [], []
     for kind in ("none", "vision", "prefix", "auto"):
         run = train(options(tiny_dataset, parent, tmp_path / kind, cache=kind, cache_dir=tmp_path / "cache"))
@@ -407,7 +409,7 @@ def test_whole_runs_with_and_without_cache_agree(tiny_dataset: Path, parent: Pat
 
 
 def test_a_run_that_is_too_short_or_trains_the_context_takes_no_cache(
-    tiny_dataset: Path, parent: Path, tmp_path: Path, capsys
+    tiny_dataset: Path, parent: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "cache"
     train(options(tiny_dataset, parent, tmp_path / "a", steps=1, batch_size=2, cache_dir=folder))

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from smolpilot.cli.main import main
-from smolpilot.cli.options import from_yaml, parse
+from smolpilot.cli.parsing.options import from_yaml, parse
 from smolpilot.common.errors import TrainingError, UsageError
+from smolpilot.common.option_types import AUTO
 from smolpilot.datasets import open_dataset
-from smolpilot.option_types import AUTO
 from smolpilot.smolvla import new_policy
 from smolpilot.training import TrainOptions
 from smolpilot.training.data.batches import Batches

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from smolpilot.cli.arguments import fields_of
 from smolpilot.cli.main import main
+from smolpilot.cli.parsing.arguments import fields_of
 from smolpilot.cli.record import RecordOptions
 from smolpilot.cli.status import WatchOptions
 from smolpilot.common.errors import UsageError

@@ -51,7 +51,7 @@ def bundle(good: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def words(dataset: Path, bundle: Path, *more: str) -> list[str]:
     base = ["train", "--overfit", "--dataset", str(dataset), "--policy", str(bundle), "--device", "cpu"]
-    return [*base, "--lr", "3e-3", "--batch-size", "16", "--stats", "dataset", *more]
+    return [*base, "--lr", "3e-3", "--batch-size", "16", "--norm-stats", "dataset", *more]
 
 
 def test_good_frames_pass(good: Path, bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

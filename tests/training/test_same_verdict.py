@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -39,7 +40,7 @@ def record(
     fps: int = 10,
     names: list[str] = JOINTS,
     text: str = "swing it",
-    change: Callable[[np.ndarray, int], object] = lambda values, episode: None,
+    change: Callable[[npt.NDArray[Any], int], object] = lambda values, episode: None,
 ) -> Path:
     """Four episodes in which all joints swing between -1 and 1, times `scale`; `change` edits each [12, D]."""
     with DatasetWriter(
@@ -155,16 +156,18 @@ def test_statistics_of_another_robots_base_stop_neither(data: Path, base: Path) 
         line for line in preflight(PreflightOptions(data, policy=str(base))) if "takes the dataset's" in line.found
     ]
     assert line.verdict == "ok"
-    told, trained, _ = verdicts(data, base, stats="parent")
+    told, trained, _ = verdicts(data, base, norm_stats="parent")
     assert told == "ok" == trained  # the user's own word; both say how far
-    assert any("far from the policy's statistics" in warning for warning in verdicts(data, base, stats="parent")[2])
+    assert any(
+        "far from the policy's statistics" in warning for warning in verdicts(data, base, norm_stats="parent")[2]
+    )
 
 
 def test_the_same_robot_far_away_stops_both(tmp_path: Path, bundle: Path) -> None:
     told, trained, _ = verdicts(record(tmp_path / "far", scale=5.0), bundle)
     assert told == trained
     assert "observation.state pan: deviation 5." in told
-    assert verdicts(tmp_path / "far", bundle, stats="dataset")[:2] == ("ok", "ok")
+    assert verdicts(tmp_path / "far", bundle, norm_stats="dataset")[:2] == ("ok", "ok")
     tiny = verdicts(record(tmp_path / "tiny", scale=1 / 57.3), bundle)
     assert tiny[:2] == ("ok", "ok")
     assert any("hardly any motion" in warning for warning in tiny[2])
@@ -200,7 +203,7 @@ def test_statistics_that_are_not_the_frames_stop_both_and_are_never_used(
 
 
 def test_one_absurd_action_stops_both_and_leaving_its_episode_out_helps(tmp_path: Path, base: Path) -> None:
-    def spoil(values: np.ndarray, episode: int) -> None:
+    def spoil(values: npt.NDArray[Any], episode: int) -> None:
         values[4, 1] = 1e6 if episode == 2 else values[4, 1]
 
     wild = record(tmp_path / "wild", change=spoil)
@@ -251,7 +254,7 @@ def test_nan_in_the_parents_statistics_is_named_alike_everywhere(
     stored(base, lambda values: values["action.std"].__setitem__(2, float("nan")))
     words = "std of 'action' is NaN for joint 2"
     assert verdicts(data, base)[:2] == ("ok", "ok")  # the dataset's are taken
-    told, trained, _ = verdicts(data, base, stats="parent")
+    told, trained, _ = verdicts(data, base, norm_stats="parent")
     assert told == trained
     assert words in told
     assert main(["bundle", str(base)]) == 0
@@ -307,7 +310,7 @@ def test_evals_advice_is_evals_own_and_said_once(
     assert main(["eval", str(bundle), "--dataset", str(wide), "--out", str(tmp_path / "ev")]) == 1
     said = capsys.readouterr().err
     fix = next(line for line in said.splitlines() if "Fix:" in line)
-    assert "--stats" not in said
+    assert "--norm-stats" not in said
     assert fix.count("check the units (--units)") == 1
     assert "deviation 6." in said
     assert "0.0" not in said  # the mean lies near, and is not blamed
@@ -320,7 +323,7 @@ def test_evals_advice_is_evals_own_and_said_once(
 # -- a joint that never moves -----------------------------------------------------------------------------------------
 
 
-def parked(values: np.ndarray, episode: int) -> None:
+def parked(values: npt.NDArray[Any], episode: int) -> None:
     """Float noise of a parked joint: 12 or the next numbers after it."""
     values[:, 2] = 12 + 1e-5 * (np.arange(len(values)) % 5 == episode)
 
@@ -353,7 +356,7 @@ def test_float_noise_is_not_learned_as_motion(tmp_path: Path, base: Path) -> Non
 def test_one_absurd_action_is_named_before_the_statistics_that_it_moves(tmp_path: Path, bundle: Path) -> None:
     """The parent's robot, so its statistics are compared, too: their distance is a consequence of one frame."""
 
-    def spike(values: np.ndarray, episode: int) -> None:
+    def spike(values: npt.NDArray[Any], episode: int) -> None:
         if episode == 2:
             values[5, 1] = 1e6
 
@@ -370,13 +373,13 @@ def test_one_absurd_action_is_named_before_the_statistics_that_it_moves(tmp_path
 
 def test_a_deviation_of_zero_is_no_scale_even_for_the_one_who_asks(data: Path, bundle: Path) -> None:
     stored(bundle, lambda values: values["action.std"].__setitem__(1, 0.0))
-    options = PreflightOptions(dataset=data, policy=str(bundle), stats="parent")
+    options = PreflightOptions(dataset=data, policy=str(bundle), norm_stats="parent")
     (line,) = [line for line in preflight(options) if line.verdict == "error"]
     assert "lift: the policy's deviation is 0" in line.found
-    assert "--stats dataset" in line.fix
+    assert "--norm-stats dataset" in line.fix
     with pytest.raises(SmolpilotError, match="lift: the policy's deviation is 0"):
         prepare(check(options_of(options)))
-    taken = dataclasses.replace(options, stats="dataset")
+    taken = dataclasses.replace(options, norm_stats="dataset")
     assert not [line for line in preflight(taken) if line.verdict == "error"]
 
 

@@ -102,9 +102,9 @@ def test_eval_and_a_parent_name_the_joints_and_no_profile(
     other = record(tmp_path / "other", names=["a", "b", "c", "d"])
     tuned = TrainOptions(dataset=other, policy=str(bundle), out=Path("never"), steps=1, device="cpu")
     with pytest.raises(SmolpilotError) as caught:
-        prepare(dataclasses.replace(tuned, stats="parent"))
+        prepare(dataclasses.replace(tuned, norm_stats="parent"))
     assert "are for 3 joints (pan, lift, grip), this robot has 4 joints (a, b, c, d)" in caught.value.found
-    # Without --stats the dataset's statistics are taken, as for every other robot.
+    # Without --norm-stats the dataset's statistics are taken, as for every other robot.
     assert prepare(tuned).stats == "dataset"
     assert main(["eval", str(bundle), "--dataset", str(other), "--out", str(tmp_path / "out")]) == 2
     said = capsys.readouterr().err

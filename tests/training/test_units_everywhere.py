@@ -126,7 +126,7 @@ def verdicts(data: Path, robot: str, folder: Path, capsys: pytest.CaptureFixture
 
 def _train_verdict(words: list[str]) -> str:
     """The errors that stop `train`, by the functions that it calls before the first step."""
-    from smolpilot.cli.options import parse_with_config
+    from smolpilot.cli.parsing.options import parse_with_config
     from smolpilot.training.options.train_options import TrainOptions
     from smolpilot.training.run.setup import prepare
 

@@ -1,30 +1,29 @@
-"""`smolpilot bench POLICY`: milliseconds per chunk, by mode and beside other policies, and what they mean."""
+"""`smolpilot bench POLICY`: milliseconds per chunk, by engine and beside other policies, and what they mean."""
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from smolpilot.common.streams import results_apart
-from smolpilot.common.words import numbered
+from smolpilot.common.text import json_text, pluralize
 from smolpilot.evaluation.timing.bench_options import BenchOptions
 
-from .options import parse
-from .progress import progress_bar
+from .parsing.progress import progress_bar
+from .parsing.tables import table
+from .parsing.verbs import Verb
 
 _UNKNOWN = "-"
 
 
-def main(args: list[str]) -> int:
-    """Run the verb; 0 when everything was measured, however slow, 1 for a policy that predicts NaN."""
-    options = parse(BenchOptions, args, verb="bench")
+def run(options: BenchOptions) -> int:
+    """Measure; 0 when everything was measured, however slow, 1 for a policy that predicts NaN."""
     from smolpilot.evaluation.timing.bench import bench
-    from smolpilot.smolvla.transforms.camera_pairing import camera_text
+    from smolpilot.smolvla.transforms.camera_slots import camera_text
 
     with results_apart(options.json), progress_bar() as progress:
         document = bench(options, progress=progress)
     if options.json:
-        print(json.dumps(document, indent=2))
+        print(json_text(document))
     else:
         if document["camera_map"]:
             print(f"cameras: {camera_text(document['camera_map'])}")
@@ -33,33 +32,21 @@ def main(args: list[str]) -> int:
 
 
 def print_table(document: dict[str, Any]) -> None:
-    """The document of `evaluation.timing.bench` for a person."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
+    """The document of `evaluation.bench` for a person."""
     from smolpilot.common.terminal import Terminal
 
     console = Terminal()
     console.print(_head(document), soft_wrap=True)
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1))
-    # On a narrow terminal words go on in a second line; a number that is cut off would be another number.
+    numbers = ("p50 ms", "p95 ms", "net p50", "net p95", "MB", "faster")
+    table_of_rows = table("engine", "computes in", *numbers, numbers=numbers)
     words = [word for row in document["rows"] for word in row["name"].split()]
-    table.add_column("mode", overflow="fold", min_width=min(20, max(map(len, words), default=1)))
-    table.add_column("computes in", overflow="fold")
-    for name in ("p50 ms", "p95 ms", "net p50", "net p95", "MB", "faster"):
-        table.add_column(name, justify="right", no_wrap=True)
+    table_of_rows.columns[0].min_width = min(20, max(map(len, words), default=1))
     for row in document["rows"]:
         times = (row[key] for key in ("total_p50_ms", "total_p95_ms", "network_p50_ms", "network_p95_ms"))
         faster = "" if row["ratio"] is None else f"{row['ratio']:.2f}x"
         memory = _UNKNOWN if row["memory_mb"] is None else f"{row['memory_mb']:,.0f}"
-        table.add_row(
-            row["name"],
-            row["precision"],
-            *map(_milliseconds, times),
-            memory,
-            faster,
-        )
-    console.print(table)
+        table_of_rows.add_row(row["name"], row["precision"], *map(_milliseconds, times), memory, faster)
+    console.print(table_of_rows)
     console.print("net: without the transforms between robot units and the network.")
     if document["reference"]:
         console.print(f"faster: times faster than {document['reference']}, in the same run.")
@@ -74,8 +61,8 @@ def print_table(document: dict[str, Any]) -> None:
 def _head(document: dict[str, Any]) -> str:
     """The machine, the policy and how it was measured, in one line."""
     facts, tokens, cameras = document["machine"], document["tokens"], document["cameras"]
-    used = numbered(len(cameras["used"]), "camera")
-    repeats = f"{numbered(document['repeats'], 'chunk')} each after {document['warm_up']} to warm up"
+    used = pluralize(len(cameras["used"]), "camera")
+    repeats = f"{pluralize(document['repeats'], 'chunk')} each after {document['warm_up']} to warm up"
     parts = [
         f"{facts['device']} ({facts['processor']}), torch {facts['torch']}",
         f"{document['parameters'] / 1e6:.1f} M parameters" if document["parameters"] else "",
@@ -99,3 +86,13 @@ def _difference(row: dict[str, Any]) -> str:
     if row["sigma"] == 0:
         return "equal to the plain network in every bit"
     return f"differs from plain by at most {row['difference']:.2g} ({row['joint']}), {row['sigma']:.1g} sigma"
+
+
+VERB = Verb(
+    BenchOptions,
+    run,
+    (
+        "smolpilot bench runs/first",
+        "smolpilot bench runs/first --engine exact fast --against lerobot --dataset data/pick",
+    ),
+)

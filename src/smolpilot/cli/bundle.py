@@ -1,5 +1,4 @@
-"""`smolpilot bundle PATH` shows a bundle or checkpoint; `seal` renews its digests after a change, `localize` is for an
-offline LeRobot."""
+"""`smolpilot bundle PATH` shows a bundle; `seal` renews its digests, `localize` is for LeRobot offline."""
 
 from __future__ import annotations
 
@@ -9,32 +8,33 @@ from pathlib import Path
 
 import tyro
 
-from smolpilot.common.safe_text import json_text
+from smolpilot.common.option_types import Flag
+from smolpilot.common.text import json_text
 
-from .options import parse
+from .parsing.verbs import Verb
 
 
-@dataclass
+@dataclass(kw_only=True)
 class ShowOptions:
     """Show what a bundle, LeRobot checkpoint, run folder or hub id holds, by loading it as a run would.
 
     `smolpilot bundle seal DIR` renews its digests after a change of your own; `smolpilot bundle localize DIR` writes
-    the absolute paths that an offline LeRobot needs.
+    the absolute paths that LeRobot needs offline.
     """
 
     path: tyro.conf.Positional[str]
     """Bundle, checkpoint or run folder, or hub id."""
-    stats_from: Path | None = None
-    """Dataset whose statistics replace the checkpoint's."""
+    policy_stats_from: Path | None = None
+    """Dataset whose statistics replace the policy's own."""
     tokenizer: Path | None = None
-    """Folder with the tokenizer, where the checkpoint carries none."""
+    """Folder with the tokenizer, where the checkpoint has none."""
     revision: str | None = None
     """Revision of a hub id."""
-    json: bool = False
-    """Print one JSON document instead."""
+    json: Flag = False
+    """Print one JSON document."""
 
 
-@dataclass
+@dataclass(kw_only=True)
 class LocalizeOptions:
     """Write the absolute paths of a bundle's own tokenizer and model config into its LeRobot files.
 
@@ -45,35 +45,27 @@ class LocalizeOptions:
     """The bundle."""
 
 
-@dataclass
+@dataclass(kw_only=True)
 class SealOptions:
     """Renew the digests of a bundle whose files you have changed, or add them to one of an earlier version.
 
-    The bundle is loaded first, and must give finite actions. What differs from the old digests is said.
+    The bundle is loaded first, and must give finite actions. What differs from the old digests is printed.
     """
 
     path: tyro.conf.Positional[Path]
     """The bundle, or a run folder (its best checkpoint)."""
 
 
-def main(argv: list[str]) -> int:
-    """Run the verb; returns the exit code."""
-    if argv[:1] == ["localize"]:
-        return _localize(parse(LocalizeOptions, argv[1:], verb="bundle localize"))
-    if argv[:1] == ["seal"]:
-        return _seal(parse(SealOptions, argv[1:], verb="bundle seal"))
-    return _show(parse(ShowOptions, argv, verb="bundle"))
-
-
-def _localize(options: LocalizeOptions) -> int:
+def localize_bundle(options: LocalizeOptions) -> None:
+    """Write the paths."""
     from smolpilot.smolvla import localize
 
     folder = localize(options.path)
     print(f"LeRobot will read the tokenizer and the vision-language model's config from {folder}")
-    return 0
 
 
-def _seal(options: SealOptions) -> int:
+def seal(options: SealOptions) -> None:
+    """Renew the digests of a policy that gives finite actions."""
     import torch
 
     from smolpilot.common.errors import CheckpointError
@@ -87,13 +79,13 @@ def _seal(options: SealOptions) -> int:
     folder, found = seal_bundle(options.path, finite)
     print(f"sealed: {folder}")
     print("it had no digests" if found is None else found.text() or "nothing had changed")
-    return 0
 
 
-def _show(options: ShowOptions) -> int:
+def show(options: ShowOptions) -> None:
+    """Load the policy and print what it is."""
     from smolpilot.smolvla import load_policy
     from smolpilot.smolvla.checkpoint.sealing import NoDigestsWarning
-    from smolpilot.smolvla.checkpoint.summary import summary, summary_text
+    from smolpilot.smolvla.summary import summary, summary_text
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NoDigestsWarning)  # the report has a line for it
@@ -101,9 +93,17 @@ def _show(options: ShowOptions) -> int:
             options.path,
             device="cpu",
             revision=options.revision,
-            stats_from=options.stats_from,
+            stats_from=options.policy_stats_from,
             tokenizer_dir=options.tokenizer,
             need_statistics=False,
         )
     print(json_text(summary(policy)) if options.json else summary_text(policy))
-    return 0
+
+
+VERB = Verb(ShowOptions, show, ("smolpilot bundle runs/first", "smolpilot bundle lerobot/smolvla_base --json"))
+SEAL = Verb(SealOptions, seal, ("smolpilot bundle seal bundles/pick", "smolpilot bundle seal runs/first"))
+LOCALIZE = Verb(
+    LocalizeOptions,
+    localize_bundle,
+    ("smolpilot bundle localize bundles/pick", "smolpilot bundle localize policy"),
+)

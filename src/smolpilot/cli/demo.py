@@ -1,31 +1,29 @@
-"""`smolpilot demo`: the main job from recording to report, each step a public command that is printed as it runs."""
+"""`smolpilot demo`: the main job from recording to report, each step a public command that is printed first."""
 
 from __future__ import annotations
 
 import json
 import shlex
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
-from rich.table import Table
 from rich.text import Text
 
 from smolpilot.common.atomic import refuse_inside_dataset, write_text_atomic
-from smolpilot.common.errors import SmolpilotError, UsageError, check_seed
+from smolpilot.common.errors import SmolpilotError, UsageError
 from smolpilot.common.json_input import read_json_file
 from smolpilot.common.terminal import Terminal
 from smolpilot.environments.tabletop.demo import LOOPS, demo_steps
 from smolpilot.environments.tabletop.record_options import DemoOptions
 
-from .options import parse
+from .parsing.tables import table
+from .parsing.verbs import Verb
 
 
-def main(args: Sequence[str]) -> int:
+def run(options: DemoOptions) -> int:
     """Run the demo; 0 when the trained policy reaches its goals, 1 when not."""
     from . import main as cli
 
-    options = parse(DemoOptions, args, verb="demo")
     _same_settings(options)
     console = Terminal(stderr=True)
     started = time.monotonic()
@@ -35,7 +33,7 @@ def main(args: Sequence[str]) -> int:
         command = shlex.join(["smolpilot", *step.args])
         console.rule(Text(f"{number + 1}/{count} {step.title}", "bold"), align="left")
         if step.result is not None and step.result.exists():
-            console.print(f"{step.result} is there already: skipped. Command: {command}", soft_wrap=True)
+            console.print(f"{step.result} exists: skipped. Command: {command}", soft_wrap=True)
             continue
         console.print(f"$ {command}", style="bold cyan", soft_wrap=True)
         code = cli.main(step.args)
@@ -46,15 +44,11 @@ def main(args: Sequence[str]) -> int:
 
 
 def _same_settings(options: DemoOptions) -> None:
-    """Keep the settings beside the results: a folder of other settings is not gone on with."""
+    """Keep the settings beside the results: a folder of other settings is not continued."""
     refuse_inside_dataset(options.out)
     path = options.out / "demo.json"
     wanted = {"demonstrations": options.demonstrations, "steps": options.steps, "rollouts": options.rollouts,
               "seed": options.seed}  # fmt: skip
-    for name, value in wanted.items():
-        if name != "seed" and value < 1:
-            raise UsageError(f"--{name} is {value}.", expected="at least 1")
-    check_seed(options.seed)
     if path.is_file():
         try:
             found = read_json_file(path)
@@ -92,9 +86,8 @@ def _report(options: DemoOptions) -> Path:
 
 
 def _verdict(options: DemoOptions, report: Path, seconds: float, console: Terminal) -> int:
-    table = Table(title="Closed loop on fresh episodes", title_justify="left")
-    for column in ("policy and instruction", "success", "95 % interval", "goal"):
-        table.add_column(column)
+    columns = ("policy and instruction", "success", "95 % interval", "goal")
+    rows = table(*columns, title="Closed loop on fresh episodes")
     all_passed = True
     for loop in LOOPS:
         result = read_json_file(options.out / loop.folder / "results.json")
@@ -102,7 +95,10 @@ def _verdict(options: DemoOptions, report: Path, seconds: float, console: Termin
         passed = loop.passed(rate)
         all_passed &= passed
         goal = f"{loop.goal}: {'yes' if passed else 'NO'}"
-        table.add_row(loop.title, f"{rate:.0%}", f"{low:.0%} to {high:.0%}", goal)
-    console.print(table)
+        rows.add_row(loop.title, f"{rate:.0%}", f"{low:.0%} to {high:.0%}", goal)
+    console.print(rows)
     console.print(f"Took {seconds / 60:.1f} minutes. Report, opens in a browser: {report}")
     return 0 if all_passed else 1
+
+
+VERB = Verb(DemoOptions, run, ("smolpilot demo", "smolpilot demo --out /tmp/demo --steps 3000 --seed 1"))

@@ -3,43 +3,41 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import tyro
+from smolpilot.common.option_types import Flag
+from smolpilot.common.text import json_text
 
-from .options import parse
+from .parsing.verbs import Verb
 
 if TYPE_CHECKING:
     from smolpilot.selftest.machine import Check
 
 
-@dataclass
+@dataclass(kw_only=True)
 class DoctorOptions:
     """Check Python, torch, devices, video codecs, disk and hub. Exit code 1 when something is broken."""
 
     dataset: Path | None = None
     """A dataset folder: decode one frame of each of its cameras too."""
-    as_json: Annotated[bool, tyro.conf.arg(name="json"), tyro.conf.FlagCreatePairsOff] = False
-    """Print one JSON document instead of lines."""
+    json: Flag = False
+    """Print one JSON document."""
 
 
-def main(args: Sequence[str]) -> int:
-    """Run the verb: 0 when nothing is broken (warnings are allowed), else 1."""
+def run(options: DoctorOptions) -> int:
+    """Check: 0 when nothing is broken (warnings are allowed), else 1."""
     from smolpilot.selftest.machine import run_checks, worst
 
-    options = parse(DoctorOptions, args, verb="doctor")
     checks = []
     for check in run_checks(options.dataset):
         checks.append(check)
-        if not options.as_json:
+        if not options.json:
             _print(check)
     verdict = worst(checks)
-    if options.as_json:
-        print(json.dumps({"verdict": verdict, "checks": [dataclasses.asdict(check) for check in checks]}, indent=2))
+    if options.json:
+        print(json_text({"verdict": verdict, "checks": [dataclasses.asdict(check) for check in checks]}))
     else:
         count = {name: sum(check.verdict == name for check in checks) for name in ("ok", "warning", "error")}
         print(f"\n{verdict}: {count['ok']} ok, {count['warning']} warnings, {count['error']} errors")
@@ -56,3 +54,6 @@ def _print(check: Check) -> None:
     console.print(Text.assemble((f"{check.verdict:<8}", color), f" {check.name:<19} {check.found}"))
     if check.fix:
         console.print(f"{'':<8} {'':<19} fix: {check.fix}")
+
+
+VERB = Verb(DoctorOptions, run, ("smolpilot doctor", "smolpilot doctor --dataset data/pick"))

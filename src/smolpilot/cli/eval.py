@@ -10,17 +10,18 @@ from smolpilot.common.errors import UsageError
 from smolpilot.common.streams import results_apart
 from smolpilot.evaluation.eval_options import EvalOptions
 
-from .options import parse
-from .progress import progress_bar
+from .parsing.opening import policy_options, say_cameras, say_opened
+from .parsing.progress import progress_bar
+from .parsing.tables import table
+from .parsing.verbs import Verb
 
 if TYPE_CHECKING:
     from smolpilot.contracts import Embodiment, Policy, PolicyOptions
     from smolpilot.datasets import Dataset
 
 
-def main(args: list[str]) -> int:
-    """Run the verb; 0 when the report is written, whatever the errors are, 1 for a policy that predicts NaN."""
-    options = parse(EvalOptions, args, verb="eval")
+def run(options: EvalOptions) -> int:
+    """Score the policy; 0 when the report is written, whatever the errors are, 1 for a policy that predicts NaN."""
     from smolpilot.common.atomic import atomic_folder
     from smolpilot.compatibility.preflight import preflight_policy
     from smolpilot.compatibility.verdict import stop_on_errors
@@ -28,8 +29,6 @@ def main(args: list[str]) -> int:
     from smolpilot.evaluation import embodiment_of, evaluate, write_eval_report
     from smolpilot.evaluation.offline.summary import to_json
     from smolpilot.policies import open_policy
-
-    from .opening import say_cameras, say_opened
 
     # Opened first: that the folder exists already should not be noticed after an hour of predictions.
     with results_apart(options.json), atomic_folder(options.out) as folder, progress_bar() as progress:
@@ -73,8 +72,6 @@ def main(args: list[str]) -> int:
 def _policy_options(options: EvalOptions, dataset: Dataset) -> PolicyOptions:
     from smolpilot.evaluation.offline.calibration import frames_of, unscored_frames
 
-    from .opening import policy_options
-
     calibration = None
     if options.engine == "int8":
         calibration = (
@@ -82,7 +79,7 @@ def _policy_options(options: EvalOptions, dataset: Dataset) -> PolicyOptions:
             if options.calibrate_on is not None
             else unscored_frames(dataset, options.episodes, options.units)
         )
-    return policy_options(options, calibration, num_steps=options.num_steps)
+    return policy_options(options, calibration)
 
 
 def _check_robot(options: EvalOptions, policy: Policy, embodiment: Embodiment) -> None:
@@ -97,25 +94,20 @@ def _check_robot(options: EvalOptions, policy: Policy, embodiment: Embodiment) -
 
 
 def _print(document: dict[str, Any], options: EvalOptions) -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
     from smolpilot.common.terminal import Terminal
     from smolpilot.evaluation.html_report import number
 
     console = Terminal()
     console.print(document["split"]["text"], soft_wrap=True)
     mixed = len({joint["unit"] for joint in document["joints"]}) > 1
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1), title_justify="left", title=f"Error per joint ({document['unit']}), "
-                  f"{document['frames']} frames, chunks of {document['horizon']}")  # fmt: skip
-    table.add_column("joint", overflow="fold")
-    for name in ("MAE", "RMSE", "max", "hold state", "mean action"):
-        table.add_column(name, justify="right", no_wrap=True)
+    title = f"Error per joint ({document['unit']}), {document['frames']} frames, chunks of {document['horizon']}"
+    numbers = ("MAE", "RMSE", "max", "hold state", "mean action")
+    rows = table("joint", *numbers, numbers=numbers, title=title)
     for joint in document["joints"]:
         keys = ("mae", "rmse", "max", "hold_mae", "mean_action_mae")
         name = f"{joint['name']} ({joint['unit']})" if mixed else joint["name"]
-        table.add_row(name, *(number(joint[key]) for key in keys))
-    console.print(table)
+        rows.add_row(name, *(number(joint[key]) for key in keys))
+    console.print(rows)
     latency = document["latency"]
     if latency is not None:  # a policy that fails has none
         console.print(
@@ -130,3 +122,13 @@ def _print(document: dict[str, Any], options: EvalOptions) -> None:
         console.print(f"warning: {warning}", style="yellow", soft_wrap=True)
     console.print(f"The policy {document['verdict']['text']}.", style="bold", soft_wrap=True)
     console.print(f"Report: {options.out / 'report.html'}", soft_wrap=True)
+
+
+VERB = Verb(
+    EvalOptions,
+    run,
+    (
+        "smolpilot eval runs/first --dataset data/pick --out reports/first",
+        "smolpilot eval runs/first --dataset data/pick --out reports/fast --episodes 0,3,7-9 --engine fast",
+    ),
+)

@@ -10,14 +10,15 @@ from typing import Any, Literal
 import tyro
 
 from smolpilot.common.errors import UsageError
-from smolpilot.common.safe_text import json_text
-from smolpilot.option_types import Batch, Pairs
+from smolpilot.common.option_types import AtLeastOne, Batch, Flag, Pairs
+from smolpilot.common.text import json_text
 
-from .options import parse
-from .progress import progress_bar
+from .parsing.progress import progress_bar
+from .parsing.tables import table
+from .parsing.verbs import Verb
 
 
-@dataclass
+@dataclass(kw_only=True)
 class ExportOptions:
     """Write a policy as ONNX graphs with its transforms, its tokenizer, an example and a parity report.
 
@@ -27,14 +28,14 @@ class ExportOptions:
     bundle: tyro.conf.Positional[str]
     """Bundle, checkpoint or run folder, or hub id."""
     out: Path
-    """Folder to write; it must not exist."""
+    """New folder; it must not exist."""
     to: Literal["onnx"] = "onnx"
     """Format. TensorRT and OpenVINO read it, too (docs/export.md)."""
     precision: Literal["fp32", "fp16", "int8"] = "fp32"
-    """Of the matrix products. fp16 is for GPUs; int8 for CPUs with 8-bit dot products, and needs --dataset."""
+    """Precision of the matrix products. fp16 is for GPUs; int8 for CPUs with 8-bit dot products, and needs
+    --dataset."""
     dataset: Path | None = None
-    """Recording whose frames parity is measured on and int8 is calibrated with; without it parity is measured on
-    made-up frames."""
+    """Dataset whose frames parity is measured on and int8 is calibrated with. Default: made-up frames."""
     camera_map: Pairs = field(default_factory=dict)
     """Which camera of the robot (and of the dataset) fills which camera slot, as `top=camera1`; `side=none` leaves one
     out. Default: the policy's own map and equal names."""
@@ -42,23 +43,21 @@ class ExportOptions:
     """Frames for the parity report."""
     calibration_frames: Batch = 32
     """Frames for the calibration of int8."""
-    stats_from: Path | None = None
-    """Dataset whose statistics replace the checkpoint's."""
+    num_steps: AtLeastOne | None = None
+    """Denoising steps. Default: the policy's own."""
+    policy_stats_from: Path | None = None
+    """Dataset whose statistics replace the policy's own."""
     tokenizer: Path | None = None
-    """Folder with the tokenizer, where the checkpoint carries none."""
-    json: bool = False
-    """Print one JSON document instead."""
+    """Folder with the tokenizer, where the checkpoint has none."""
+    json: Flag = False
+    """Print one JSON document."""
 
 
-def main(args: list[str]) -> int:
-    """Run the verb; 0 when the folder is written."""
-    options = parse(ExportOptions, args, verb="export")
-    for name in ("frames", "calibration_frames"):
-        if getattr(options, name) < 1:
-            raise UsageError(f"--{name.replace('_', '-')} is {getattr(options, name)}.", expected="1 or more")
+def run(options: ExportOptions) -> None:
+    """Write the folder."""
     if options.precision == "int8" and options.dataset is None:
         raise UsageError(
-            "--precision int8 is calibrated on recorded frames.", fix="name a recording of this robot: --dataset DIR"
+            "--precision int8 is calibrated on recorded frames.", fix="name a dataset of this robot: --dataset DIR"
         )
     from smolpilot.common.atomic import refuse_existing
     from smolpilot.datasets import read_meta
@@ -70,8 +69,14 @@ def main(args: list[str]) -> int:
 
     refuse_existing(options.out)
     policy = load_policy(
-        options.bundle, device="cpu", dtype="float32", stats_from=options.stats_from, tokenizer_dir=options.tokenizer
+        options.bundle,
+        device="cpu",
+        dtype="float32",
+        stats_from=options.policy_stats_from,
+        tokenizer_dir=options.tokenizer,
     )
+    if options.num_steps is not None:
+        policy.num_steps = options.num_steps
     given = typed_camera_map(options.camera_map)
     if options.dataset is not None or given:
         found = read_meta(options.dataset).camera_names if options.dataset is not None else list(given)
@@ -99,27 +104,20 @@ def main(args: list[str]) -> int:
     else:
         print(f"cameras: {camera_text(policy.recipe.camera_map)}")
         _print(document)
-    return 0
 
 
 def _print(document: dict[str, Any]) -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
     from smolpilot.common.terminal import Terminal
 
     console = Terminal()
     size = sum(document["bytes"].values()) / 1e6
     console.print(f"{document['out']}: {document['precision']}, {size:,.0f} MB", soft_wrap=True)
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1), title_justify="left")
-    table.title = f"Difference from the plain network, {document['frames']} {document['frames_are']} frames"
-    table.add_column("joint", overflow="fold")
-    for name in ("max", "mean"):
-        table.add_column(name, justify="right", no_wrap=True)
+    title = f"Difference from the plain network, {document['frames']} {document['frames_are']} frames"
+    rows = table("joint", "max", "mean", numbers=("max", "mean"), title=title)
     for joint in document["joints"]:
         name = f"{joint['name']} ({joint['unit']})"
-        table.add_row(name, f"{joint['max']:.2g}", f"{joint['mean']:.2g}")
-    console.print(table)
+        rows.add_row(name, f"{joint['max']:.2g}", f"{joint['mean']:.2g}")
+    console.print(rows)
     console.print(
         f"cosine {document['cosine']:.8f}; largest difference {document['sigma']:.2g} standard deviations of the "
         "recorded actions"
@@ -127,3 +125,13 @@ def _print(document: dict[str, Any]) -> None:
     if document["frames_are"] == "made up":
         console.print("warning: measured on made-up frames; --dataset DIR measures on recorded ones", style="yellow")
     console.print(f"run it: python {Path(document['out']) / 'example.py'}", soft_wrap=True)
+
+
+VERB = Verb(
+    ExportOptions,
+    run,
+    (
+        "smolpilot export runs/first --out onnx/first --dataset data/pick",
+        "smolpilot export runs/first --out onnx/int8 --precision int8 --dataset data/pick",
+    ),
+)

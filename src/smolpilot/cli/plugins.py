@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Annotated
-
-import tyro
 
 from smolpilot.common.errors import SmolpilotError
+from smolpilot.common.option_types import Flag
 from smolpilot.common.streams import results_apart
+from smolpilot.common.text import json_text
 from smolpilot.contracts.registry import REGISTRIES, Registry
 
-from .options import parse
+from .parsing.tables import table
+from .parsing.verbs import Verb
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PluginsOptions:
     """List what goes by a name: what ships with smolpilot, and what installed packages add by entry points."""
 
-    check: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Import each of them and say which fail; exit code 1 where one does."""
-    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Print one JSON document instead of a table."""
+    check: Flag = False
+    """Import each of them and report which fail; exit code 1 where one does."""
+    json: Flag = False
+    """Print one JSON document."""
 
 
-def main(args: Sequence[str]) -> int:
-    """Run the verb; with `--check` 1 where a plugin cannot be imported."""
-    options = parse(PluginsOptions, args, verb="plugins")
+def run(options: PluginsOptions) -> int:
+    """List them; with `--check` 1 where a plugin cannot be imported."""
     rows = []
     for registry in REGISTRIES:
         for plugin in registry.plugins():
@@ -38,7 +35,7 @@ def main(args: Sequence[str]) -> int:
                     row["problem"] = _problem(registry, plugin.name)
             rows.append(row)
     if options.json:
-        print(json.dumps({"plugins": rows, "groups": {one.kind: one.group for one in REGISTRIES}}))
+        print(json_text({"plugins": rows, "groups": {one.kind: one.group for one in REGISTRIES}}))
     else:
         _print(rows)
     return 1 if any(row.get("problem") for row in rows) else 0
@@ -53,20 +50,18 @@ def _problem(registry: Registry, name: str) -> str:
 
 
 def _print(rows: list[dict[str, str]]) -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
     from smolpilot.common.terminal import Terminal
 
     console = Terminal()
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1))
-    for name in ("kind", "name", "from", "target"):
-        table.add_column(name, overflow="fold")
+    found = table("kind", "name", "from", "target")
     for row in rows:
-        table.add_row(row["kind"], row["name"], row["origin"], row["target"])
-    console.print(table)
+        found.add_row(row["kind"], row["name"], row["origin"], row["target"])
+    console.print(found)
     for row in rows:
         if row.get("problem"):
             console.print(f"problem: {row['problem']}", style="red", soft_wrap=True)
     groups = ", ".join(registry.group for registry in REGISTRIES)
     console.print(f"A package adds one by an entry point in one of the groups {groups}.", soft_wrap=True)
+
+
+VERB = Verb(PluginsOptions, run, ("smolpilot plugins", "smolpilot plugins --check"))

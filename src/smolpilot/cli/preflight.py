@@ -5,18 +5,16 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
-from smolpilot.common.safe_text import json_text
-from smolpilot.common.words import numbered
+from smolpilot.common.text import json_text, pluralize
 from smolpilot.selftest.preflight_options import PreflightOptions
 
-from .options import parse
+from .parsing.verbs import Verb
 
 _STYLES = {"ok": "green", "warning": "yellow", "error": "bold red"}
 
 
-def main(args: Sequence[str]) -> int:
-    """Run the verb; 1 when a line is an error, 0 otherwise."""
-    options = parse(PreflightOptions, args, verb="preflight")
+def run(options: PreflightOptions) -> int:
+    """Check; 1 when a line is an error, 0 otherwise."""
     from smolpilot.selftest.preflight import preflight
 
     lines = preflight(options)
@@ -31,26 +29,21 @@ def main(args: Sequence[str]) -> int:
 def _summary(verdicts: Sequence[str], options: PreflightOptions) -> str:
     """How many lines are what, and the next command."""
     errors, warnings = verdicts.count("error"), verdicts.count("warning")
-    counts = ", ".join(
-        [
-            *([numbered(errors, "error")] if errors else []),
-            *([numbered(warnings, "warning")] if warnings else []),
-            f"{verdicts.count('ok')} ok",
-        ]
-    )
+    found = [pluralize(count, name) for count, name in ((errors, "error"), (warnings, "warning")) if count]
+    counts = ", ".join([*found, f"{verdicts.count('ok')} ok"])
     if errors:
-        return f"Not ready: {counts}. `train` stops at these errors, too; what to do is said beside them."
+        return f"Not ready: {counts}. `train` stops at these errors, too; the last column says what to do."
     return f"Ready: {counts}. Next: {_train_command(options)}"
 
 
 def _train_command(options: PreflightOptions) -> str:
     """`smolpilot train` with what was given here; capitals stand for what was not."""
     words = ["smolpilot", "train", "--dataset", str(options.dataset)]
-    words += ["--robot", options.robot] if options.robot is not None else []
     words += ["--units", *(f"{name}={unit}" for name, unit in options.units.items())] if options.units else []
-    words += ["--policy", options.policy if options.policy is not None else "POLICY"]
-    words += ["--stats-from", str(options.stats_from)] if options.stats_from is not None else []
-    words += ["--tokenizer", str(options.tokenizer)] if options.tokenizer is not None else []
+    words += ["--policy", options.policy or "POLICY"]
+    for name in ("robot", "policy_stats_from", "tokenizer"):
+        if (value := getattr(options, name)) is not None:
+            words += [f"--{name.replace('_', '-')}", str(value)]
     return shlex.join([*words, "--out", "RUN", "--steps", "20000"])
 
 
@@ -66,3 +59,13 @@ def _print(lines: list[tuple[str, str, str, str]]) -> None:
     for topic, verdict, found, fix in lines:
         table.add_row(topic, Text(verdict, style=_STYLES[verdict]), Text(found), Text(fix))
     Terminal().print(table)
+
+
+VERB = Verb(
+    PreflightOptions,
+    run,
+    (
+        "smolpilot preflight --dataset data/pick --robot so101",
+        "smolpilot preflight --dataset data/pick --policy lerobot/smolvla_base --camera-map top=camera1 wrist=camera2",
+    ),
+)

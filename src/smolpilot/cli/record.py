@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
-
-from smolpilot.common.words import numbered
+from smolpilot.common.text import json_text, pluralize
 from smolpilot.environments.tabletop.record_options import RecordOptions
 
-from .options import parse
-from .progress import progress_bar
+from .parsing.progress import progress_bar
+from .parsing.verbs import Verb
 
 
-def main(args: list[str]) -> int:
-    """Run the verb; 0 when the dataset is written."""
-    options = parse(RecordOptions, args, verb="record")
+def run(options: RecordOptions) -> None:
+    """Write the dataset."""
     from smolpilot.environments.tabletop.recording import record
 
     with progress_bar() as progress:
@@ -28,15 +25,15 @@ def main(args: list[str]) -> int:
             progress=progress,
         )
     if options.json:
-        print(json.dumps(summary.to_json(), indent=2))
-        return 0
+        print(json_text(summary.to_json()))
+        return
     print(
-        f"{summary.path}: LeRobot v3.0, robot {summary.robot_type}, {numbered(summary.episodes, 'episode')} of "
+        f"{summary.path}: LeRobot v3.0, robot {summary.robot_type}, {pluralize(summary.episodes, 'episode')} of "
         f"{summary.shortest} "
         f"to {summary.longest} frames, {summary.frames} frames at {summary.rate} per second ({summary.seconds:.0f} s)"
     )
     for text, number in summary.instructions.items():
-        print(f'  "{text}": {numbered(number, "episode")}')
+        print(f'  "{text}": {pluralize(number, "episode")}')
     if summary.discarded:
         print(f"  {summary.discarded} demonstrations missed their block and were left out")
     print(f"Next: smolpilot dataset info {summary.path}")
@@ -44,4 +41,10 @@ def main(args: list[str]) -> int:
         f"      smolpilot train --dataset {summary.path} --robot {summary.robot_type} --preset tiny --from-scratch "
         "--steps 3000 --out RUN"
     )
-    return 0
+
+
+VERB = Verb(
+    RecordOptions,
+    run,
+    ("smolpilot record --out data/tabletop", "smolpilot record --out data/red --target red --episodes 100 --seed 7"),
+)

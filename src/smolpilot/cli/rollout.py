@@ -7,15 +7,16 @@ from typing import Any
 from smolpilot.common.streams import results_apart
 from smolpilot.evaluation.eval_options import RolloutOptions
 
-from .options import parse
-from .progress import progress_bar
+from .parsing.opening import policy_options, say_cameras, say_opened
+from .parsing.progress import progress_bar
+from .parsing.tables import table
+from .parsing.verbs import Verb
 
 DEFAULT = "tabletop"  # the environment when none is named: what `smolpilot record` and `demo` use
 
 
-def main(args: list[str]) -> int:
-    """Run the verb; 0 when the results are written, whatever the success rate."""
-    options = parse(RolloutOptions, args, verb="rollout")
+def run(options: RolloutOptions) -> None:
+    """Run the episodes; the results are written, whatever the success rate."""
     from smolpilot.common.atomic import atomic_folder
     from smolpilot.environments import environment_factory
     from smolpilot.evaluation import embodiment_in, rollout, write_rollout_report
@@ -23,8 +24,6 @@ def main(args: list[str]) -> int:
     from smolpilot.evaluation.offline.summary import to_json
     from smolpilot.evaluation.rollout.playing import close_environment
     from smolpilot.policies import open_policy
-
-    from .opening import policy_options, say_cameras, say_opened
 
     with results_apart(options.json), atomic_folder(options.out) as folder, progress_bar() as progress:
         make = environment_factory(DEFAULT if options.env is None else options.env, options.env_settings)
@@ -43,7 +42,7 @@ def main(args: list[str]) -> int:
                 episodes=options.episodes,
                 seed=options.seed,
                 swap_instruction=options.swap_instruction,
-                execution_horizon=options.execution_horizon,
+                n_action_steps=options.n_action_steps,
                 video_episodes=options.video_episodes,
                 settings=options.env_settings,
                 untrained=options.untrained,
@@ -57,34 +56,39 @@ def main(args: list[str]) -> int:
     else:
         say_cameras(opened)
         _print(result.document, options)
-    return 0
 
 
 def _print(document: dict[str, Any], options: RolloutOptions) -> None:
-    from rich.table import Table
-
     from smolpilot.common.terminal import Terminal
     from smolpilot.evaluation.html_report import interval, percent
 
     console = Terminal()
     labels = list(document["failures"])
-    table = Table()
-    table.add_column("episodes of", overflow="fold")
-    for name in ("episodes", "success", "95 % interval", *labels):
-        table.add_column(name, justify="right")
-    rows = [(f"{row['group']} {row['value']}", row) for row in document["by_group"]]
-    for name, row in [*rows, ("all", document)]:
-        table.add_row(
+    numbers = ("episodes", "success", "95 % interval", *labels)
+    rows = table("episodes of", *numbers, numbers=numbers)
+    groups = [(f"{row['group']} {row['value']}", row) for row in document["by_group"]]
+    for name, row in [*groups, ("all", document)]:
+        rows.add_row(
             name,
             str(row["episodes"]),
             f"{row['successes']} ({percent(row['success_rate'])})",
             interval(row["interval"]),
             *(str(row["failures"].get(label, 0)) for label in labels),
         )
-    console.print(table)
+    console.print(rows)
     if document["bundle"]["engine"]:
         console.print("Computed by the engine, {mode} in {precision}.".format(**document["bundle"]["engine"]))
     for warning in document["warnings"]:
         console.print(f"warning: {warning}", style="yellow", soft_wrap=True)
     console.print(document["text"], style="bold", soft_wrap=True)
     console.print(f"Report: {options.out / 'report.html'}", soft_wrap=True)
+
+
+VERB = Verb(
+    RolloutOptions,
+    run,
+    (
+        "smolpilot rollout runs/first --out reports/closed_loop",
+        "smolpilot rollout runs/first --env pusht --episodes 50 --n-action-steps 8 --out reports/pusht",
+    ),
+)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,54 +13,51 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from smolpilot.common.errors import TrainingError, UsageError
+from smolpilot.common.errors import TrainingError
+from smolpilot.common.option_types import Flag, PositiveRate
 from smolpilot.common.terminal import Terminal
-from smolpilot.option_types import Rate
+from smolpilot.common.text import json_text
 
-from .options import parse
+from .parsing.verbs import Verb
 
 if TYPE_CHECKING:
     from smolpilot.training.status import RunStatus
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class StatusOptions:
     """Show how a training run stands: alive, step, rate, time left, loss, validation, checkpoints, warnings."""
 
     run: tyro.conf.Positional[Path]
     """Run folder (--out of the training), or a checkpoint in it."""
-    json: bool = False
-    """Print one JSON document instead."""
+    json: Flag = False
+    """Print one JSON document."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class WatchOptions:
-    """Show the status of a training run again and again, until it ends or Ctrl-C."""
+    """Show the status of a training run live, until it ends or Ctrl-C."""
 
     run: tyro.conf.Positional[Path]
     """Run folder (--out of the training), or a checkpoint in it."""
-    every: Rate = 2.0
-    """Seconds between two looks."""
+    every: PositiveRate = 2.0
+    """Seconds between updates."""
 
 
-def main(args: Sequence[str]) -> int:
-    """`smolpilot status`; 0 also for a run that has stopped, 1 when there is something to worry about."""
-    options = parse(StatusOptions, args, verb="status")
+def run(options: StatusOptions) -> int:
+    """Print the status; 0 also for a run that has stopped, 1 when there are warnings."""
     from smolpilot.training.status import run_status
 
     status = run_status(options.run)
     if options.json:
-        print(json.dumps(status.to_json(), indent=2))
+        print(json_text(status.to_json()))
     else:
         Terminal().print(view(status))
     return 1 if status.warnings else 0
 
 
-def watch(args: Sequence[str]) -> int:
-    """`smolpilot watch`."""
-    options = parse(WatchOptions, args, verb="watch")
-    if not options.every > 0:
-        raise UsageError(f"--every is {options.every}.", expected="seconds above 0")
+def watch(options: WatchOptions) -> None:
+    """Print the status until the run ends."""
     from smolpilot.training.status import run_status
 
     status = run_status(options.run, verb="watch")
@@ -72,11 +67,10 @@ def watch(args: Sequence[str]) -> int:
             if status.state == "preparing" and not Path(status.run).exists():
                 raise TrainingError(
                     f"The training in {status.run} ended while it was preparing.",
-                    fix="see what it said in its terminal",
+                    fix="see the messages in its terminal",
                 )
             status = run_status(options.run, verb="watch")
             live.update(view(status), refresh=True)
-    return 0
 
 
 def view(status: RunStatus) -> RenderableType:
@@ -128,7 +122,7 @@ def view(status: RunStatus) -> RenderableType:
 
 def _state_text(status: RunStatus) -> str:
     if status.state == "preparing":
-        return "preparing: opens the dataset and the policy, decodes videos; the first step is still to come"
+        return "preparing: opens the dataset and the policy, decodes videos"
     if status.state == "abandoned":
         return "stopped before its first step; start it with the same command again"
     if status.state == "running":
@@ -136,7 +130,7 @@ def _state_text(status: RunStatus) -> str:
     if status.early is not None:
         return f"finished early, at step {status.early}: the held-out error no longer fell"
     if status.state == "stopped":
-        return f"stopped; go on with: smolpilot train --resume --out {status.run}"
+        return f"stopped; resume with: smolpilot train --resume --out {status.run}"
     return {"silent": "running, but silent"}.get(status.state, status.state)
 
 
@@ -149,3 +143,7 @@ def _clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+VERB = Verb(StatusOptions, run, ("smolpilot status runs/first", "smolpilot status runs/first --json"))
+WATCH = Verb(WatchOptions, watch, ("smolpilot watch runs/first", "smolpilot watch runs/first --every 10"))

@@ -10,28 +10,38 @@ from pathlib import Path
 
 from smolpilot.common.errors import UsageError
 from smolpilot.common.json_input import read_json_file
-from smolpilot.common.links import followed
-from smolpilot.common.waiting import working
+from smolpilot.common.paths import followed
+from smolpilot.common.progress import working
+from smolpilot.common.renamed import renamed_words
 from smolpilot.training import TrainOptions
 
-from .arguments import split_words
-from .options import parse, parse_with_config
+from .parsing.arguments import split_words
+from .parsing.options import parse, parse_with_config
+from .parsing.tables import table
+from .parsing.verbs import Verb
 
 
-def main(args: Sequence[str]) -> int:
+def read(args: Sequence[str]) -> TrainOptions:
+    """The options of the words, of --config FILE, or of the run that --resume continues."""
+    words = _resume_words(renamed_words("train", args))
+    if "--resume" in words:
+        return _resumed(words)
+    options = parse_with_config(TrainOptions, words, verb="train")
+    if options.resume:
+        raise UsageError("`resume` is no setting of a config file.", fix="use --resume --out RUN on the command line")
+    return options
+
+
+def run(options: TrainOptions) -> int:
     """Train and print the next command; 1 for a failed --overfit, 130 when a signal stopped it (all is saved then)."""
-    words = _resume_words(args)
-    options = _resumed(words) if "--resume" in words else parse_with_config(TrainOptions, words, verb="train")
-    if options.resume and "--resume" not in words:
-        raise UsageError("`resume` is no setting of a config file.", fix="say --resume --out RUN on the command line")
     if options.overfit:
         return _overfit(options)
     with working("loading torch"):
         from smolpilot.training import TrainingStoppedError, train
-    from smolpilot.common.waiting import is_rank_zero
+    from smolpilot.common.progress import is_rank_zero
 
     try:
-        run = train(options)
+        folder = train(options)
     except TrainingStoppedError as stopped:
         if is_rank_zero():
             print(stopped, file=sys.stderr)
@@ -39,15 +49,15 @@ def main(args: Sequence[str]) -> int:
     if not is_rank_zero():
         return 0
     if options.stages is not None:
-        _print_sequence(run)
+        _print_sequence(folder)
         return 0
-    print(f"\nThe run is in {run}. Next, see how good it is:\n  {_next_command(run, options)}")
+    print(f"\nThe run is in {folder}. Next, see how good it is:\n  {_next_command(folder, options)}")
     return 0
 
 
 def _overfit(options: TrainOptions) -> int:
     if options.resume:
-        raise UsageError("--overfit is a test of its own.", fix="leave --resume out")
+        raise UsageError("--overfit and --resume exclude each other.", fix="leave --resume out")
     from smolpilot.selftest.overfit import overfit
 
     result = overfit(dataclasses.replace(options, overfit=False))
@@ -68,25 +78,21 @@ def _next_command(run: Path, options: TrainOptions) -> str:
 
 def _print_sequence(run: Path) -> None:
     """The tables of the report, and where it is."""
-    from rich.table import Table
-
     from smolpilot.common.terminal import Terminal
     from smolpilot.training.stages.stages_report import JSON, MARKDOWN, tables
 
     console = Terminal()
     document = read_json_file(run / JSON)
     for title, columns, rows in tables(document):
-        table = Table(title=title, title_justify="left")
-        for number, column in enumerate(columns):
-            table.add_column(column, justify="right" if number else "left")
+        found = table(*columns, numbers=columns[1:], title=title)
         for row in rows:
-            table.add_row(*row)
-        console.print(table)
+            found.add_row(*row)
+        console.print(found)
     console.print(f"The sequence is in {run}; report: {run / MARKDOWN}", soft_wrap=True)
 
 
 def _resume_words(args: Sequence[str]) -> list[str]:
-    """The words with `--resume` alone: `--resume=true` and `--resume RUN`, as others have it, say the same."""
+    """The words with `--resume` alone: `--resume=true` and `--resume RUN`, as others have it, mean the same."""
     before, given = split_words(args)
     words = list(before)
     for one in given:
@@ -112,11 +118,11 @@ def _resumed(words: list[str]) -> TrainOptions:
         raise UsageError("--resume needs the run.", fix="name it with --out, for example --out runs/first")
     from smolpilot.training.run.run_folder import load_config
 
-    run = _run_to_go_on_with(out)
+    run = _run_to_resume(out)
     return dataclasses.replace(parse(TrainOptions, words, verb="train", default=load_config(run)), out=run)
 
 
-def _run_to_go_on_with(out: Path) -> Path:
+def _run_to_resume(out: Path) -> Path:
     """The run that `out` is or lies in; a checkpoint stands for its run where it is the newest one."""
     from smolpilot.smolvla.checkpoint.locate import newest_step
     from smolpilot.training.run.run_paths import checkpoint_of, run_above, sequence_above
@@ -127,11 +133,23 @@ def _run_to_go_on_with(out: Path) -> Path:
     checkpoint, newest = checkpoint_of(out.expanduser()), newest_step(followed(run / "checkpoints"))
     if checkpoint is not None and newest is not None and checkpoint != newest.resolve():
         raise UsageError(
-            f"{out} is not the newest checkpoint of the run {run}; --resume goes on from that ({newest.name}).",
-            fix=f"go on with the run: smolpilot train --resume --out {run}; or start a new run from that checkpoint: "
+            f"{out} is not the newest checkpoint of the run {run}; --resume continues from that ({newest.name}).",
+            fix=f"resume the run: smolpilot train --resume --out {run}; or start a new run from that checkpoint: "
             f"--policy {out} --out NEW_RUN",
         )
     whole = sequence_above(run) or run
     if whole != out.expanduser():
-        print(f"{out} belongs to the run {whole}: going on with that.", file=sys.stderr)
+        print(f"{out} belongs to the run {whole}: resuming that.", file=sys.stderr)
     return whole
+
+
+VERB = Verb(
+    TrainOptions,
+    run,
+    (
+        "smolpilot train --dataset data/pick --policy lerobot/smolvla_base --out runs/first --steps 20000",
+        "smolpilot train --resume --out runs/first",
+    ),
+    config=True,
+    read=read,
+)

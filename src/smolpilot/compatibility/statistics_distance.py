@@ -103,14 +103,14 @@ def check_drift(policy: Statistics, own: Statistics, profile: RobotProfile, note
         raise TrainingError(
             f"The parent's statistics cannot scale this dataset: {listed_far(lost)}.",
             expected=f"deviations up to {HOPELESS:g} times the parent's: beyond, no loss means anything",
-            fix="check the units of both first (--units); then --stats dataset normalizes by the new dataset",
+            fix="check the units of both first (--units); then --norm-stats dataset normalizes by the new dataset",
         )
     if stop:
         raise TrainingError(
             f"The dataset lies far from the parent's statistics: {listed}.",
             expected=f"within {FAR:g} standard deviations, deviations up to {FAR:g} times",
-            fix="check the units of both first (--units); then --stats dataset normalizes by the new dataset (the "
-            "parent's skills suffer), --stats parent keeps the parent's statistics all the same",
+            fix="check the units of both first (--units); then --norm-stats dataset normalizes by the new dataset (the "
+            "parent's skills suffer), --norm-stats parent keeps the parent's statistics all the same",
         )
     notes.append(f"WARNING: far from the parent's statistics: {listed}")
 

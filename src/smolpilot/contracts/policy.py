@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from smolpilot.common.errors import UsageError
-from smolpilot.common.safe_text import shown
 from smolpilot.common.statistics import Statistics
+from smolpilot.common.text import shown
 
 from .observation import Floats, Observation
 from .spec_check import SpecCheck, is_rate
@@ -223,11 +223,12 @@ class PolicyOptions:
         for item in dataclasses.fields(self):
             value = getattr(self, item.name)
             if value != getattr(_UNSET, item.name) and item.name not in known:
-                flag = f"--{item.name.replace('_', '-')}"
+                flag = f"--{_FLAGS.get(item.name, item.name).replace('_', '-')}"
                 raise UsageError(f"{flag} is given, but {what} has no such option.", fix=f"leave {flag} out")
 
 
 _UNSET = PolicyOptions()
+_FLAGS = {"stats_from": "policy-stats-from"}  # what the command line calls otherwise
 
 
 class PolicyFactory(Protocol):

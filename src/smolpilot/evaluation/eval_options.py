@@ -8,17 +8,16 @@ from typing import Annotated, Literal
 
 import tyro
 
-from smolpilot.common.errors import UsageError, check_seed
-from smolpilot.option_types import Amount, Batch, Few, Pairs, Seed, Steps, Tokens
+from smolpilot.common.errors import UsageError
+from smolpilot.common.option_types import Amount, AtLeastOne, Batch, Few, Flag, Pairs, Seed, Steps, Tokens
 
 Source = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="POLICY")]
-EngineMode = Literal["plain", "exact", "fast", "int8"]
-Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]
+EngineName = Literal["plain", "exact", "fast", "int8"]
 
 
 @dataclass(frozen=True)
 class EvalOptions:
-    """Score a policy on recorded episodes: a new chunk at every scored frame, errors per joint in robot units."""
+    """Score a policy on a dataset's episodes: a new chunk at every scored frame, errors per joint in robot units."""
 
     policy: Source
     """Bundle, checkpoint of LeRobot (SmolVLA, ACT ...) or export folder, hub id, or a name that `smolpilot plugins`
@@ -32,44 +31,38 @@ class EvalOptions:
     every: Steps = 1
     """Score every N-th frame of each episode."""
     max_frames: Steps | None = None
-    """Score at most this many frames, spread evenly over the episodes."""
+    """Score at most this many frames, spread evenly over the episodes. Default: all."""
     seed: Seed = 0
     """Seed of what a policy draws at random for each chunk; the same for any batch size."""
     batch_size: Batch = 16
     """Frames per forward pass. Latency is measured apart, on single frames."""
-    num_steps: Few | None = None
-    """Denoising steps of a policy that has them; default: the policy's own."""
+    num_steps: AtLeastOne | None = None
+    """Denoising steps. Default: the policy's own."""
     camera_map: Pairs = field(default_factory=dict)
     """Which camera of the dataset fills which camera slot, as `top=camera1`; `side=none` leaves one out.
-    Default: the policy's own map and equal names; where these leave a choice, the map is asked for."""
+    Default: the policy's own map and equal names; where these leave a choice, the map is required."""
     robot: str | None = None
-    """Robot profile (name or YAML file) that gives a policy without one its units; `none`: none. Open: the policy's
-    own, else by the dataset's robot_type or joint names."""
+    """Robot profile (name or YAML file) for a policy without one; `none`: no profile. Default: the policy's own, else
+    by the dataset's robot_type or joint names."""
     units: Pairs = field(default_factory=dict)
     """Units of the dataset's joints where they differ from the robot profile's, as `elbow=deg`, or `all=deg` for every
-    rotary joint. Default: what training was told, on the dataset it was trained on."""
-    stats_from: Path | None = None
-    """Dataset whose statistics replace the checkpoint's, for a checkpoint without usable ones."""
+    rotary joint. Default: those of the training, on the dataset it was trained on."""
+    policy_stats_from: Path | None = None
+    """Dataset whose statistics replace the policy's own, for a checkpoint without usable ones."""
     tokenizer: Path | None = None
     """Folder with the tokenizer, for a checkpoint that names one by hub id."""
     device: str = "auto"
     """`auto`, `cpu`, `cuda`, `mps`."""
-    engine: EngineMode = "plain"
-    """What computes SmolVLA's chunks: the plain network, or the engine in a mode, checked on the first scored frame."""
+    engine: EngineName = "plain"
+    """What computes SmolVLA's chunks: the plain network, or an engine, which is checked on the first scored frame."""
     calibrate_on: Path | None = None
-    """Recording on which `--engine int8` is calibrated. Default: the episodes of the dataset that are not scored."""
+    """Dataset on which `--engine int8` is calibrated. Default: the episodes of --dataset that are not scored."""
     preflight: bool = True
-    """Stop where recording and policy do not go together: units, statistics far apart, no instruction."""
+    """Stop where dataset and policy do not go together: units, statistics far apart, no instruction."""
     json: Flag = False
     """Print metrics.json to standard output, and nothing else there."""
 
     def __post_init__(self) -> None:
-        _at_least_one(
-            {"--every": self.every, "--batch-size": self.batch_size}
-            | ({"--max-frames": self.max_frames} if self.max_frames is not None else {})
-            | ({"--num-steps": self.num_steps} if self.num_steps is not None else {})
-        )
-        check_seed(self.seed)
         _only_for_int8(self.engine, self.calibrate_on)
 
 
@@ -83,7 +76,7 @@ class RolloutOptions:
     out: Path
     """New folder for results.json, video.mp4 and report.html."""
     env: str | None = None
-    """Environment, by a name that `smolpilot plugins` lists. Open: the shipped simulation of `smolpilot record`."""
+    """Environment, by a name that `smolpilot plugins` lists. Default: tabletop, that of `smolpilot record`."""
     env_settings: Pairs = field(default_factory=dict)
     """Settings of the environment, as `max_steps=100 NAME=a,b,c`."""
     episodes: Amount = 100
@@ -92,51 +85,42 @@ class RolloutOptions:
     """Seed of the first episode; episode i starts from seed + i. Recording uses small seeds: keep away from them."""
     swap_instruction: Flag = False
     """Give each scene another of its instructions than the usual one; success is that one's goal."""
-    execution_horizon: Tokens | None = None
-    """Actions run before planning again; default: the policy's own."""
+    n_action_steps: Tokens | None = None
+    """Execution horizon: actions run before planning again. Default: the policy's own."""
+    num_steps: AtLeastOne | None = None
+    """Denoising steps. Default: the policy's own."""
     untrained: Flag = False
     """Replace all weights by random ones, drawn from --seed: the baseline of an untrained policy."""
     video_episodes: Few = 6
     """Episodes shown in the video."""
     camera_map: Pairs = field(default_factory=dict)
-    """Which camera of the environment fills which camera slot, as `top=camera1`; `side=none` leaves one out."""
-    stats_from: Path | None = None
-    """Dataset whose statistics replace the checkpoint's, for a checkpoint without usable ones."""
+    """Which camera of the environment fills which camera slot, as `top=camera1`; `side=none` leaves one out.
+    Default: the policy's own map and equal names."""
+    policy_stats_from: Path | None = None
+    """Dataset whose statistics replace the policy's own, for a checkpoint without usable ones."""
     tokenizer: Path | None = None
     """Folder with the tokenizer, for a checkpoint that names one by hub id."""
-    engine: EngineMode = "plain"
-    """What computes SmolVLA's chunks: the plain network, or the engine in a mode, checked on the first frame."""
+    engine: EngineName = "plain"
+    """What computes SmolVLA's chunks: the plain network, or an engine, which is checked on the first frame."""
     calibrate_on: Path | None = None
-    """Recording on which `--engine int8` is calibrated: some that the policy was trained on."""
+    """Dataset on which `--engine int8` is calibrated: the one that the policy was trained on, or another of its
+    robot."""
     device: str = "auto"
     """`auto`, `cpu`, `cuda`, `mps`."""
     json: Flag = False
     """Print results.json to standard output, and nothing else there."""
 
     def __post_init__(self) -> None:
-        _at_least_one(
-            {"--episodes": self.episodes}
-            | ({"--execution-horizon": self.execution_horizon} if self.execution_horizon is not None else {})
-        )
-        check_seed(self.seed)
         _only_for_int8(self.engine, self.calibrate_on)
         if self.engine == "int8" and self.calibrate_on is None:
             raise UsageError(
                 "--engine int8 is calibrated on recorded frames.",
-                fix="name the recording that the policy was trained on: --calibrate-on DIR",
+                fix="name the dataset that the policy was trained on: --calibrate-on DIR",
             )
         if self.untrained and self.engine != "plain":
             raise UsageError("--untrained replaces the plain network's weights.", fix="leave --engine out")
-        if self.video_episodes < 0:
-            raise UsageError("--video-episodes cannot be negative.")
 
 
-def _at_least_one(values: dict[str, int]) -> None:
-    for option, value in values.items():
-        if value < 1:
-            raise UsageError(f"{option} is {value}.", expected="a whole number of at least 1")
-
-
-def _only_for_int8(engine: EngineMode, calibrate_on: Path | None) -> None:
+def _only_for_int8(engine: EngineName, calibrate_on: Path | None) -> None:
     if calibrate_on is not None and engine != "int8":
         raise UsageError(f"--calibrate-on does nothing with --engine {engine}.", fix="leave it out, or take int8")

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from smolpilot.common.words import numbered
+from smolpilot.common.text import pluralize
 from smolpilot.version import __version__
 
 
@@ -33,7 +33,7 @@ def device_name(device: object) -> str:
     if kind == "cuda" and torch is not None and torch.cuda.is_available():
         return str(torch.cuda.get_device_name(str(device)))
     if kind == "cpu":
-        return f"CPU, {numbered(torch.get_num_threads(), 'thread')}" if torch is not None else "CPU"
+        return f"CPU, {pluralize(torch.get_num_threads(), 'thread')}" if torch is not None else "CPU"
     return kind
 
 

@@ -87,7 +87,7 @@ def hold_state(source: str, options: PolicyOptions, embodiment: Embodiment | Non
 
 
 def mean_action(source: str, options: PolicyOptions, embodiment: Embodiment | None) -> Policy:
-    """`mean-action`: the mean action of `--stats-from DATASET`, else of the embodiment's statistics.
+    """`mean-action`: the mean action of `--policy-stats-from DATASET`, else of the embodiment's statistics.
 
     UsageError where neither holds it, and for one of another length than the robot has commands.
     """
@@ -100,14 +100,14 @@ def mean_action(source: str, options: PolicyOptions, embodiment: Embodiment | No
     if mean is None:
         raise UsageError(
             f"mean-action commands the mean action of demonstrations, but {owner} has no statistics of 'action'.",
-            fix="name a dataset of this robot: --stats-from DATASET",
+            fix="name a dataset of this robot: --policy-stats-from DATASET",
         )
     values = np.asarray(mean, dtype=np.float32).reshape(-1)
     if len(values) != len(joints.action) or not np.isfinite(values).all():
         raise UsageError(
             f"The mean action of {owner} has {len(values)} values, {int(np.isfinite(values).sum())} of them finite.",
             expected=f"{len(joints.action)} finite numbers: {', '.join(joints.action)}",
-            fix="name a dataset of this robot: --stats-from DATASET",
+            fix="name a dataset of this robot: --policy-stats-from DATASET",
         )
     return MeanAction(joints.spec("mean-action", statistics), joints.state, values)
 
@@ -171,7 +171,7 @@ def _statistics_of(dataset: Path, joints: _Joints) -> Statistics:
             f"The actions of {dataset} are {', '.join(meta.action_names)}, those of {joints.owner} "
             f"{', '.join(joints.action)}.",
             expected="the same joints in the same order",
-            fix="name a dataset of this robot: --stats-from DATASET",
+            fix="name a dataset of this robot: --policy-stats-from DATASET",
         )
     return to_policy_order(computed, FrameLayout.of_dataset(meta), profile)
 

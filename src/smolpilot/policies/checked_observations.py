@@ -9,7 +9,7 @@ import numpy as np
 
 from smolpilot.common.errors import TransformError, UsageError
 from smolpilot.common.keys import PADDING_MASK, STATE, TASK, camera_name, image_key, is_image_key
-from smolpilot.common.safe_text import shown
+from smolpilot.common.text import shown
 from smolpilot.contracts.observation import Floats, Observation
 from smolpilot.contracts.policy import Leftover
 

@@ -24,8 +24,8 @@ from torch import Tensor
 from smolpilot.common.errors import CheckpointError, SmolpilotError, TransformError, UsageError, did_you_mean
 from smolpilot.common.json_input import read_json_file
 from smolpilot.common.keys import ACTION, IMAGES, PADDING_MASK, STATE, TASK, camera_name, image_key
-from smolpilot.common.safe_text import plain, shown
 from smolpilot.common.statistics import Statistics
+from smolpilot.common.text import plain, shown
 from smolpilot.contracts.observation import HISTORY, Floats, Observation
 from smolpilot.contracts.policy import (
     RANDOM,
@@ -37,10 +37,10 @@ from smolpilot.contracts.policy import (
     PolicyOptions,
     PolicySpec,
 )
-from smolpilot.smolvla.checkpoint.loading import choose_device
 from smolpilot.smolvla.checkpoint.locate import CONFIG
+from smolpilot.smolvla.loading import choose_device
+from smolpilot.smolvla.network.finite import finite_chunk
 from smolpilot.smolvla.policy import network_sizes
-from smolpilot.smolvla.transforms.finite import finite_chunk
 from smolpilot.smolvla.transforms.images import to_unit_range
 
 from .checked_observations import check_cameras, has_picture, read_instruction, read_state, refuse_previous

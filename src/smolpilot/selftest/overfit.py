@@ -18,9 +18,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from smolpilot.common.waiting import track
+from smolpilot.common.option_types import AUTO
+from smolpilot.common.progress import track
 from smolpilot.evaluation.metrics import chunk_errors
-from smolpilot.option_types import AUTO
 from smolpilot.smolvla import PolicyInputs
 from smolpilot.training.data.batches import Batches
 from smolpilot.training.optimization.optimizer import build_optimizer, set_rate

@@ -27,7 +27,7 @@ from smolpilot.datasets.read.joint_units import check_joints, derive_profile, fi
 from smolpilot.datasets.statistics.stored_statistics import exact_statistics
 from smolpilot.robots import RobotProfile
 from smolpilot.robots.layout import frame_layout, to_policy_order
-from smolpilot.smolvla.transforms.camera_pairing import Pairing, camera_text
+from smolpilot.smolvla.transforms.camera_slots import Pairing, camera_text
 from smolpilot.training.options.train_options import TrainOptions, check
 
 from .preflight_options import PreflightOptions
@@ -74,9 +74,9 @@ def training_options(options: PreflightOptions) -> TrainOptions:
     """The training that a preflight with a policy stands for."""
     return TrainOptions(
         dataset=options.dataset, policy=options.policy, out=Path("never"), steps=1, robot=options.robot,
-        units=options.units, stats=options.stats, stats_from=options.stats_from, tokenizer=options.tokenizer,
-        camera_map=options.camera_map, chunk_size=options.chunk_size, max_tokens=options.max_tokens,
-        episodes=options.episodes, device="cpu",
+        units=options.units, norm_stats=options.norm_stats, policy_stats_from=options.policy_stats_from,
+        tokenizer=options.tokenizer, camera_map=options.camera_map, chunk_size=options.chunk_size,
+        max_tokens=options.max_tokens, episodes=options.episodes, device="cpu",
     )  # fmt: skip
 
 
@@ -134,7 +134,7 @@ def _scale_lines(prepared: Prepared) -> Iterator[Line]:
     moved = to_policy_order(prepared.datasets[0].meta.statistics, prepared.datasets[0].layout, profile)
     state, action = ([joint.name for joint in own] for own in (profile.state_joints, profile.action_joints))
     for line in drift_lines(prepared.policy.statistics, moved, state, action, "preflight"):
-        # Prepared in spite of it: --stats parent was given.
+        # Prepared in spite of it: --norm-stats parent was given.
         yield replace(line, verdict="warning") if line.verdict == "error" else line
 
 

@@ -12,21 +12,21 @@ import torch
 from smolpilot.common.errors import CheckpointError, ProfileError, TransformError, UsageError, did_you_mean
 from smolpilot.common.keys import camera_name
 from smolpilot.common.statistics import Statistics
-from smolpilot.common.words import listed_joints
+from smolpilot.common.text import listed_joints
 from smolpilot.datasets.read.joint_units import derive_profile, with_cameras
 from smolpilot.robots import Joint, JointLayout, RobotProfile
 from smolpilot.version import __version__
 
 from .checkpoint.load_report import LoadReport
-from .checkpoint.loading import choose_device
-from .checkpoint.vlm_folder import VLMFolder
 from .checkpoint.weights import empty_model, widen_weights
 from .config import PolicyConfig
+from .config.presets import preset
+from .config.vlm_folder import VLMFolder
+from .loading import choose_device
 from .network.model import SmolVLA
 from .policy import Policy, fill_sizes
-from .presets import preset
 from .transforms.byte_tokenizer import SIZE, byte_level_folder
-from .transforms.camera_pairing import Pairing, camera_text, resolve_camera_map
+from .transforms.camera_slots import Pairing, camera_text, resolve_camera_map
 from .transforms.joints import FrameLayout, check_dimensions, map_layout, to_policy_order
 from .transforms.tokenizer import PolicyTokenizer
 from .transforms.transform_list import Transforms
@@ -234,9 +234,11 @@ def _rebuilt(model: SmolVLA, config: PolicyConfig) -> SmolVLA:
 
 def parent_statistics(policy: Policy, profile: RobotProfile) -> Statistics:
     """The parent's statistics in the profile's order; by name where the parent knows its joints."""
-    fix = "take the dataset's statistics: --stats dataset"
+    fix = "take the dataset's statistics: --norm-stats dataset"
     if policy.report.statistics_problem:
-        raise CheckpointError(policy.report.statistics_problem, fix=f"{fix}; or others with --stats-from DATASET")
+        raise CheckpointError(
+            policy.report.statistics_problem, fix=f"{fix}; or name others: --policy-stats-from DATASET"
+        )
     parent = policy.profile
     try:
         if parent is None:

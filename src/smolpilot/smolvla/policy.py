@@ -31,10 +31,10 @@ from .checkpoint.lineage import trained_rate
 from .checkpoint.load_report import LoadReport
 from .checkpoint.weights import Carried
 from .config import PolicyConfig, check_steps
+from .network.finite import finite_chunk
 from .network.model import SmolVLA
 from .network.noise import Noise, starting_noise
 from .transforms.cameras import Pairing, check_camera_map
-from .transforms.finite import finite_chunk
 from .transforms.tokenizer import PolicyTokenizer
 from .transforms.transform_list import Recipe, Transforms
 
@@ -114,7 +114,7 @@ class Policy:
         if self._transforms is None:
             if self.report.statistics_problem:
                 raise CheckpointError(
-                    self.report.statistics_problem, fix="give those of the recording: --stats-from DATASET"
+                    self.report.statistics_problem, fix="give those of the recording: --policy-stats-from DATASET"
                 )
             self._transforms = Transforms(self._recipe)
         return self._transforms
@@ -205,7 +205,7 @@ class Policy:
             raise UsageError(
                 "previous is given, but the plain network cannot be pulled towards the last chunk.",
                 expected="a policy whose spec.capabilities hold 'guided'",
-                fix="open it with an engine: PolicyOptions(engine='fast'), or prepare(policy, mode='fast')",
+                fix="open it with an engine: PolicyOptions(engine='fast'), or prepare(policy, engine='fast')",
             )
         chunks: Floats = self._chunks(observations, seeds=seeds).numpy()
         return chunks

@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from gymnasium.utils.env_checker import check_env
 
 from smolpilot.common.errors import UsageError
 from smolpilot.common.keys import STATE, TASK
 from smolpilot.environments.tabletop import ScriptedExpert, TabletopEnv
-from smolpilot.environments.tabletop.env import TIME_LIMIT
+from smolpilot.environments.tabletop.env import TIME_LIMIT, Frame
 from smolpilot.environments.tabletop.scene import BLOCK_SIDE
 
 
 class _Blind(TabletopEnv):
     """Without pictures, for tests of many episodes."""
 
-    def picture(self, camera, size):
+    def picture(self, camera: str, size: int) -> npt.NDArray[Any]:
         return np.zeros((size, size, 3), dtype=np.uint8)
 
 
-def _run(env, act, seed, **options):
+def _run(
+    env: TabletopEnv, act: Callable[[Frame], npt.NDArray[Any]], seed: int, **options: object
+) -> tuple[dict[str, Any], int, float]:
     frame, info = env.reset(seed=seed, options=options)
     for steps in range(1, TIME_LIMIT + 1):
         frame, reward, terminated, truncated, info = env.step(act(frame))
@@ -55,7 +60,7 @@ def test_a_frame_has_lerobots_keys() -> None:
 
 
 def test_a_seed_fixes_the_episode() -> None:
-    def frames(seed):
+    def frames(seed: int) -> list[Frame]:
         env, expert = TabletopEnv(), ScriptedExpert()
         seen = [env.reset(seed=seed)[0]]
         seen += [env.step(expert.action(env))[0] for _ in range(5)]
@@ -147,7 +152,7 @@ def test_the_arm_can_be_pushed_off_and_the_expert_recovers() -> None:
         ({"colors": ["red", "blue"], "target": "green"}, "not among the blocks"),
     ],
 )
-def test_wrong_options(options, says) -> None:
+def test_wrong_options(options: dict[str, str] | dict[str, list[str]] | dict[str, object], says: str) -> None:
     with pytest.raises(UsageError, match=says):
         TabletopEnv().reset(seed=0, options=options)
 

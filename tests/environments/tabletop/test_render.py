@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from smolpilot.environments.tabletop import TabletopEnv, arm
@@ -13,7 +16,7 @@ from smolpilot.environments.tabletop.scene import VIEWS, Block, Picture
 WHITE = (1.0, 1.0, 1.0)
 
 
-def _canvas(size=32):
+def _canvas(size: int = 32) -> npt.NDArray[Any]:
     return np.zeros((size, size, 3), dtype=np.float32)
 
 
@@ -36,7 +39,7 @@ def test_coverage_adds_up_to_the_area() -> None:
 
 
 def test_motion_of_a_tenth_of_a_pixel_shows() -> None:
-    def picture(x):
+    def picture(x: float) -> float:
         image = _canvas()
         limb((x, 10.0), (x, 20.0), (3.0, 2.0), WHITE, 32).draw(image)
         columns = image[..., 0].sum(axis=0)
@@ -60,7 +63,7 @@ def test_shapes_outside_the_picture_are_nothing() -> None:
 
 @pytest.mark.parametrize("color", COLORS)
 @pytest.mark.parametrize("camera", VIEWS)
-def test_blocks_show_their_color_where_they_stand(camera, color) -> None:
+def test_blocks_show_their_color_where_they_stand(camera: str, color: str) -> None:
     block = Block(color, 0.28, -0.12, 0.3)
     raised = arm.inverse([0.17, 0.15, 0.25])
     picture = Picture(VIEWS[camera], [block], 64).draw(raised).astype(float)

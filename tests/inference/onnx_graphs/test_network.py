@@ -14,11 +14,11 @@ import torch
 
 from smolpilot.common.errors import UsageError
 from smolpilot.inference import prepare
-from smolpilot.inference.backend import EngineSpec
 from smolpilot.inference.backends import openvino_backend
-from smolpilot.inference.guidance import make_guidance
-from smolpilot.inference.networks.plain import PlainNetwork
-from smolpilot.inference.onnx_graphs import open_network
+from smolpilot.inference.backends.backend import EngineSpec
+from smolpilot.inference.backends.guidance import make_guidance
+from smolpilot.inference.backends.onnx_network import open_network
+from smolpilot.inference.backends.plain import PlainNetwork
 from smolpilot.inference.onnx_graphs.runtimes import openvino_core
 from smolpilot.smolvla.network.inputs import PolicyInputs
 from smolpilot.smolvla.network.model import SmolVLA
@@ -206,7 +206,7 @@ def test_a_spec_says_its_precision() -> None:
 
 @pytest.mark.skipif(not helpers.has_dot_products(), reason="this processor has no 8-bit dot products")
 def test_the_engine_remembers_the_calibration(bundle: Path, frames: list[dict[str, Any]], tmp_path: Path) -> None:
-    options: Any = {"mode": "int8", "device": "cpu", "cache_dir": tmp_path, "check": False, "warm_up": False}
+    options: Any = {"engine": "int8", "device": "cpu", "cache_dir": tmp_path, "check": False, "warm_up": False}
     with pytest.raises(UsageError, match="calibrate"):
         prepare(bundle, **options)
     first = prepare(bundle, calibration=frames, **options).predict_chunk(frames[0], seed=0)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from smolpilot.training.stages.forgetting import kept, matrix
 
 
-def constant(value: float, episodes: int = 4) -> np.ndarray:
+def constant(value: float, episodes: int = 4) -> npt.NDArray[Any]:
     return np.full(episodes, value)
 
 

@@ -310,7 +310,7 @@ def test_the_kuavo_recipe_runs_on_sixteen_joints(tmp_path: Path, monkeypatch: py
     monkeypatch.chdir(tmp_path)  # the recipe's paths are relative
     Path("plan.yaml").write_text(recipe.read_text().replace("epochs: 20", "epochs: 0.2"))
     words = ["train", "--stages", "plan.yaml", "--out", "out", "--policy", str(base), "--batch-size", "2",
-             "--eval-frames", "4", "--device", "cpu", "--stats", "dataset"]  # fmt: skip
+             "--eval-frames", "4", "--device", "cpu", "--norm-stats", "dataset"]  # fmt: skip
     assert main(words) == 0
     report = json.loads(Path("out/report.json").read_text())
     assert [len(row) for row in report["error"]["matrix"]] == [1, 2, 3, 4]

@@ -81,9 +81,9 @@ def test_with_a_parent_of_the_same_joints_its_own(place: Path) -> None:
 
 def test_the_datasets_or_both_on_request(place: Path) -> None:
     parent = str(place / "parent")
-    apart, _, _ = settled(place, "red", "blue", policy=parent, stats="dataset")
+    apart, _, _ = settled(place, "red", "blue", policy=parent, norm_stats="dataset")
     assert mean(apart) == pytest.approx(mean(settled(place, "red", "blue")[0]))
-    both, origin, _ = settled(place, "red", "blue", policy=parent, stats="merged")
+    both, origin, _ = settled(place, "red", "blue", policy=parent, norm_stats="merged")
     assert origin == "the parent's and the datasets of all 2 stages together"
     assert mean(apart) < mean(both) < mean(settled(place, "red", policy=parent)[0])
 
@@ -92,7 +92,7 @@ def test_a_later_stage_far_from_the_parent_stops_the_command_by_its_name(place: 
     with pytest.raises(TrainingError, match=r"Stage far: .*far from the parent's statistics"):
         settled(place, "red", "far", "blue", policy=str(place / "parent"))
     # Asked for by name, it is a warning.
-    notes = settled(place, "red", "far", policy=str(place / "parent"), stats="parent")[2]
+    notes = settled(place, "red", "far", policy=str(place / "parent"), norm_stats="parent")[2]
     assert any(note.startswith("far: WARNING: far from the parent's statistics") for note in notes)
 
 

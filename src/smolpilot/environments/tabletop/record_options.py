@@ -6,10 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-import tyro
-
-from smolpilot.common.errors import UsageError, check_seed
-from smolpilot.option_types import Amount, Rate, Seed, Steps
+from smolpilot.common.option_types import Amount, Flag, Limit, Seed, Steps
 
 from .colors import DEFAULT_COLORS
 
@@ -25,32 +22,25 @@ class RecordOptions:
     instruction tells what to do."""
     seed: Seed = 0
     """Seed of scenes and noise: the same seed gives the same demonstrations."""
-    noise: Rate = 0.03
+    noise: Annotated[float, Limit(0.5, least=0)] = 0.03
     """Push on the executed joint targets in rad (standard deviation per frame), so that demonstrations show
     recoveries; the dataset holds the clean action. 0 records undisturbed ones."""
     colors: tuple[str, ...] = DEFAULT_COLORS
     """Colors from which each scene draws its two blocks: red, green, blue, yellow."""
     target: str | None = None
     """Keep only the demonstrations that go to this color: a single task, in the scenes that other targets of the same
-    seed and colors are recorded in. Open: each scene is shown once for each of its blocks."""
+    seed and colors are recorded in. Default: each scene is shown once for each of its blocks."""
     codec: Literal["h264", "hevc", "av1"] = "h264"
     """Video codec."""
-    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Print one JSON document instead of text."""
-
-    def __post_init__(self) -> None:
-        if self.episodes < 1:
-            raise UsageError(f"--episodes is {self.episodes}.", expected="at least 1")
-        check_seed(self.seed)
-        if not 0 <= self.noise <= 0.5:
-            raise UsageError(f"--noise is {self.noise}.", expected="0 to 0.5 rad")
+    json: Flag = False
+    """Print one JSON document."""
 
 
 @dataclass(frozen=True)
 class DemoOptions:
     """Record, train, evaluate and roll out a tiny policy on the shipped tabletop; about seven minutes on two cores.
 
-    Started again on the same folder, it skips what is finished and goes on with the rest.
+    Started again on the same folder, it skips finished steps and continues with the others.
     """
 
     out: Path = Path("demo")

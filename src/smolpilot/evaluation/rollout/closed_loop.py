@@ -58,7 +58,7 @@ def rollout(
     episodes: int = 100,
     seed: int = 1_000_000,
     swap_instruction: bool = False,
-    execution_horizon: int | None = None,
+    n_action_steps: int | None = None,
     instruction: str | None = None,
     video_episodes: int = 0,
     settings: Mapping[str, Any] | None = None,
@@ -75,7 +75,7 @@ def rollout(
     cannot finish.
     """
     spec = policy.spec
-    horizon = check_horizon(spec.n_action_steps if execution_horizon is None else execution_horizon, spec.chunk_size)
+    horizon = check_horizon(spec.n_action_steps if n_action_steps is None else n_action_steps, spec.chunk_size)
     runs: list[Run] = []
     with _made(make, min(PARALLEL, episodes)) as worlds, warnings.catch_warnings():
         warnings.simplefilter("ignore", UntrainedInstructionWarning)  # the document says it

@@ -17,7 +17,7 @@ import numpy as np
 from smolpilot.common.atomic import scratch_folder
 from smolpilot.common.errors import NotFiniteError, SmolpilotError, UsageError
 from smolpilot.common.keys import ACTION, PADDING_MASK, image_key
-from smolpilot.common.waiting import working
+from smolpilot.common.progress import working
 from smolpilot.contracts import (
     POLICIES,
     TIMED,
@@ -36,7 +36,7 @@ from smolpilot.evaluation.offline.dataset_adapter import embodiment_of
 from smolpilot.evaluation.offline.policy_frames import CALIBRATION_FRAMES, recorded_frames
 from smolpilot.evaluation.predictions import F32
 from smolpilot.policies import open_policy
-from smolpilot.smolvla.transforms.camera_pairing import typed_camera_map
+from smolpilot.smolvla.transforms.camera_slots import typed_camera_map
 
 from .bench_options import LEROBOT, BenchOptions
 
@@ -139,7 +139,7 @@ class _Lineup:
         from smolpilot.policies.contenders import Contender
 
         options, spec = self._options, self.policy.spec
-        asked = {"--modes": options.modes, "--cameras": options.cameras}
+        asked = {"--engine": options.engine, "--cameras": options.cameras}
         asked |= {"--precision": options.precision != "auto", "--backend": options.backend != "auto"}
         for flag, given in asked.items():
             if given:
@@ -154,8 +154,8 @@ class _Lineup:
         from smolpilot.policies.contenders import Contender, ModeSettings, engine_mode
 
         options, facts = self._options, self.policy.spec.facts
-        modes = options.modes or ("plain", "exact", "fast")
-        load: dict[str, Any] = {"stats_from": options.stats_from, "tokenizer_dir": options.tokenizer}
+        modes = options.engine or ("plain", "exact", "fast")
+        load: dict[str, Any] = {"stats_from": options.policy_stats_from, "tokenizer_dir": options.tokenizer}
         if self._dataset is not None or options.camera_map:
             load["camera_map"] = dict(facts.camera_map)
         settings = ModeSettings(
@@ -163,7 +163,7 @@ class _Lineup:
             options.device,
             self.cameras,
             load,
-            options.steps,
+            options.num_steps,
             options.precision,
             options.backend,
             # A verdict on made-up observations is for this table alone.
@@ -186,7 +186,7 @@ class _Lineup:
                 f"{self.policy.spec.facts.kind} policy.",
                 fix="leave it out; other policies are named by their folder or name",
             )
-        for contender in with_lerobot(self.policy, self._temporary, self._options.device, self._options.steps):
+        for contender in with_lerobot(self.policy, self._temporary, self._options.device, self._options.num_steps):
             self._add(contender, own)
 
     def _other(self, source: str) -> None:
@@ -246,9 +246,9 @@ def _opened(options: BenchOptions) -> PolicyOptions:
     return PolicyOptions(
         device=options.device,
         camera_map=typed_camera_map(options.camera_map),
-        stats_from=options.stats_from,
+        stats_from=options.policy_stats_from,
         tokenizer=options.tokenizer,
-        num_steps=options.steps,
+        num_steps=options.num_steps,
     )
 
 

@@ -14,12 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from smolpilot.common.atomic import write_text_atomic
-from smolpilot.common.digests import DIGESTS, Differences, differences, digests_of, is_sealed, sealed
 from smolpilot.common.errors import CheckpointError, UsageError
-from smolpilot.common.hashing import content_digest
-
-from .json_file import read_json
-from .vlm_folder import FILES
+from smolpilot.common.hashing import DIGESTS, Differences, content_digest, differences, digests_of, is_sealed, sealed
+from smolpilot.smolvla.config.json_file import read_json
+from smolpilot.smolvla.config.vlm_folder import FILES
 
 FACTS, ROBOT, VLM = "smolpilot.json", "robot.yaml", "vlm"
 # What a policy is loaded from, here or by LeRobot; notes, logs and a training's state may lie beside it.

@@ -13,10 +13,9 @@ import torch
 from torch import Tensor
 
 from smolpilot.common.errors import CheckpointError
-from smolpilot.common.safe_text import plain, shown
-from smolpilot.smolvla.settings_form import RESTORE, Form, formed
-
-from .json_file import is_pointer, read_json
+from smolpilot.common.text import plain, shown
+from smolpilot.smolvla.config.json_file import is_pointer, read_json
+from smolpilot.smolvla.config.settings_form import RESTORE, Form, formed
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"

@@ -16,7 +16,7 @@ from smolpilot.common.keys import ACTION, STATE
 from smolpilot.common.statistics import QUANTILES, Statistics, is_still, still_range
 from smolpilot.smolvla.config import PolicyConfig
 
-from .base import Transform
+from .transform import Transform
 
 EPS = 1e-8
 _LARGEST = float(np.finfo(np.float32).max)
@@ -235,7 +235,7 @@ class NormalizeTransform(Transform):
 def _statistic(
     feature: str, name: str, mode: str, statistics: Mapping[str, Mapping[str, npt.NDArray[np.float64]]], dim: int
 ) -> Tensor:
-    fix = "give the statistics of the recording: --stats-from DATASET (stats_from= in Python)"
+    fix = "give the statistics of the recording: --policy-stats-from DATASET (stats_from= in Python)"
     if name not in statistics.get(feature, {}):
         found = f"there are statistics of {', '.join(sorted(statistics))}" if statistics else "there are no statistics"
         raise TransformError(

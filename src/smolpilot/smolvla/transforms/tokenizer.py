@@ -11,9 +11,9 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from smolpilot.common.errors import CheckpointError, TransformError
-from smolpilot.common.safe_text import plain, shown
-from smolpilot.smolvla.checkpoint.vlm_folder import TOKENIZER, VLMFolder
-from smolpilot.smolvla.settings_form import RESTORE
+from smolpilot.common.text import plain, shown
+from smolpilot.smolvla.config.settings_form import RESTORE
+from smolpilot.smolvla.config.vlm_folder import TOKENIZER, VLMFolder
 
 # Any instruction: what a tokenizer does to every text (special tokens around it, patterns) shows when it is loaded.
 _PROBE = "pick up the cube"

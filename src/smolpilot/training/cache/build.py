@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from smolpilot.common.atomic import lock
-from smolpilot.common.waiting import track
+from smolpilot.common.progress import track
 from smolpilot.datasets.read.prefetch import ahead
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from smolpilot.common.errors import UsageError
-from smolpilot.common.words import sized
+from smolpilot.common.text import format_bytes
 from smolpilot.datasets.read.order import Rows
 from smolpilot.smolvla import Policy
 from smolpilot.smolvla.network.inputs import PolicyInputs
@@ -63,7 +63,9 @@ class CacheChoice:
         if self.policy.device.type == "cpu":
             return
         freed = offload(self.policy.model, self.kind)
-        print(f"cache: {sized(1e9 * freed)} of the network wait in main memory while the cache serves", flush=True)
+        print(
+            f"cache: {format_bytes(1e9 * freed)} of the network wait in main memory while the cache serves", flush=True
+        )
 
     def _built(
         self, batches: Batches, rows: Rows, dtype: CacheDtype | None, views: int, augmentation: Augmentation | None
@@ -118,7 +120,7 @@ def choose_cache(
         return None
     size = _spec(policy, datasets, kind, dtype, views).gigabytes(frames)
     augmented = f", {views} changed views of each frame" if views else ""
-    print(f"cache: {kind}, {sized(1e9 * size)} in {folder}{augmented}", flush=True)
+    print(f"cache: {kind}, {format_bytes(1e9 * size)} in {folder}{augmented}", flush=True)
     return CacheChoice(policy, kind, folder, dtype, views or 1, augmentation, turn)
 
 

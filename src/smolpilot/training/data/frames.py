@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from smolpilot.common.waiting import track
+from smolpilot.common.progress import track
 from smolpilot.datasets import Dataset, DatasetMeta
 from smolpilot.smolvla.transforms.transform_list import Transforms
 

@@ -60,7 +60,7 @@ def merged_with_parent(parent: Policy, meta: DatasetMeta, own_frames: Statistics
                 raise TrainingError(
                     f"The {whose}'s statistics of {feature} do not say of how many frames they are.",
                     expected="a count, to weigh the parent's frames against the dataset's",
-                    fix="--stats parent keeps the parent's, --stats dataset takes the dataset's",
+                    fix="--norm-stats parent keeps the parent's, --norm-stats dataset takes the dataset's",
                 )
         whole = merge_statistics([{feature: before[feature]}, {feature: own[feature]}])
         merged[feature] = mapping.backward_statistics(whole[feature])
@@ -95,7 +95,7 @@ def load_statistics(path: Path, meta: DatasetMeta, profile: RobotProfile) -> Sta
         shapes = {key: {name: value.shape for name, value in statistics[key].items()} for key in found}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, SmolpilotError) as error:
         raise UsageError(
-            f"--statistics {path} cannot be read: {error}", expected="statistics.json of a sequence of stages"
+            f"--norm-stats-file {path} cannot be read: {error}", expected="statistics.json of a sequence of stages"
         ) from error
     mappings = map_layout(FrameLayout.of_dataset(meta), profile)
     for key, joints, mapping in zip(found, (profile.state_joints, profile.action_joints), mappings, strict=True):
@@ -103,7 +103,7 @@ def load_statistics(path: Path, meta: DatasetMeta, profile: RobotProfile) -> Sta
         wrong = [name for name, shape in shapes[key].items() if name != "count" and shape != (len(names),)]
         if found[key] != names or wrong:
             raise ProfileError(
-                f"--statistics {path} is of the joints {', '.join(map(str, found[key]))} ({key}).",
+                f"--norm-stats-file {path} is of the joints {', '.join(map(str, found[key]))} ({key}).",
                 expected=f"those of robot '{profile.name}': {', '.join(names)}",
             )
         statistics[key] = mapping.backward_statistics(statistics[key])

@@ -18,10 +18,10 @@ from torch import Tensor
 
 from smolpilot.common.errors import TrainingError, UsageError
 from smolpilot.common.machine import available_memory
-from smolpilot.common.waiting import working
-from smolpilot.common.words import sized
+from smolpilot.common.option_types import AUTO
+from smolpilot.common.progress import working
+from smolpilot.common.text import format_bytes
 from smolpilot.datasets.read.order import BatchOrder
-from smolpilot.option_types import AUTO
 from smolpilot.smolvla import Policy, PolicyInputs
 from smolpilot.training.data.batch_source import BatchSource
 
@@ -70,8 +70,8 @@ def _on_cpu(
     if _MAKING * held > free and not resumed:
         most = max(1, int(free / _MAKING / _bytes(one) / 2))
         raise UsageError(
-            f"--batch-size {batch} does not fit into the memory: its samples alone take {sized(held)}, "
-            f"{sized(free)} are free.",
+            f"--batch-size {batch} does not fit into the memory: its samples alone take {format_bytes(held)}, "
+            f"{format_bytes(free)} are free.",
             fix=f"--batch-size auto, or at most --batch-size {most}",
         )
     if asked == AUTO:
@@ -83,7 +83,7 @@ def _on_cpu(
     fits = int((_FILL * free - held - later) // each)
     if wanted <= fits:
         return asked, ""
-    needed = f"about {sized(later + held + each * wanted)} are needed, {sized(free)} are free"
+    needed = f"about {format_bytes(later + held + each * wanted)} are needed, {format_bytes(free)} are free"
     if resumed:
         return asked, f"warning: the memory may not suffice: {needed}"
     if fits < 1:
@@ -116,7 +116,7 @@ def largest_that_fits(need: Callable[[int], float | None], largest: int, limit: 
         size = min(2 * size, largest)
     if not found[0]:
         raise TrainingError(
-            f"Not even one sample fits into the {sized(limit)} that are free.",
+            f"Not even one sample fits into the {format_bytes(limit)} that are free.",
             fix="--lora 32, --dtype bfloat16, the frame cache (--cache prefix); close what else uses the memory",
         )
     return found
@@ -161,7 +161,7 @@ def probe(
     size, used = largest_that_fits(need, len(inputs), _FILL * before)
     # Equal parts of the batch: the last one should not be a small rest.
     parts = -(-len(inputs) // size)
-    text = f"{sized(used)} of {sized(before)} free"
+    text = f"{format_bytes(used)} of {format_bytes(before)} free"
     return size, f"micro-batch: {size} of {len(inputs)} samples at once, {parts} for a step ({text})"
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from smolpilot.option_types import AUTO
+from smolpilot.common.option_types import AUTO
 
 Memory = Literal["8", "12", "24", "80", "cpu"]
 PRESETS: dict[str, dict[str, Any]] = {

@@ -6,28 +6,30 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import tyro
 
 from smolpilot.common.errors import UsageError
-from smolpilot.option_types import Size
+from smolpilot.common.option_types import Size
 
 
 @dataclass(frozen=True)
 class Source:
     """One dataset of a mixture."""
 
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}  # an unknown key of a YAML file is refused
+
     dataset: Path
     """Folder of a LeRobot dataset."""
     weight: Size | None = None
-    """Share of the samples, relative to the other sources. Open (for all of them): by their number of frames."""
+    """Share of the samples, relative to the other sources. Default (for all of them): by their number of frames."""
     episodes: str | None = None
-    """Episodes to use, such as `0-40,45`. Open: all."""
+    """Episodes to use, such as `0-40,45`. Default: all."""
     instruction: str | None = None
     """Text that replaces the recorded instructions."""
     name: str | None = None
-    """What reports call it. Open: the folder's name."""
+    """What reports call it. Default: the folder's name."""
 
     @property
     def title(self) -> str:

@@ -8,13 +8,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from smolpilot.common.errors import UsageError, check_seed, did_you_mean
-from smolpilot.option_types import (
-    AUTO,
+from smolpilot.common.errors import UsageError, did_you_mean
+from smolpilot.common.option_types import (
+    AnySteps,
+    AtLeastOne,
     Count,
     Few,
+    Flag,
     Limit,
     Pairs,
+    PositiveRate,
+    PositiveSize,
     Rate,
     Seed,
     Shares,
@@ -32,8 +36,8 @@ from .sources import Source, Sources, check_sources
 class TrainOptions:
     """Fine-tune a policy on a dataset, or train one from scratch.
 
-    Every option is also a key of a YAML file (--config FILE; options given beside it win). Settings left open
-    get their value from the preset and the dataset; the complete list is printed and kept in OUT/config.yaml.
+    Every option is also a key of a YAML file (--config FILE; options given beside it win). Options that are
+    not given get their value from the preset and the dataset; the complete list is printed and kept in OUT/config.yaml.
     """
 
     dataset: Path | None = None
@@ -46,14 +50,14 @@ class TrainOptions:
     """What is drawn equally often: frames, or instructions (within each weighted dataset, else within all)."""
     order: Literal["random", "local"] = "random"
     """Order of the samples, each once per epoch: all at random, or `local`: in windows of 256 samples from about 128
-    places of the recordings. For recordings that are decoded while training: of a window no frame is decoded twice."""
+    places of the dataset. For datasets that are decoded while training: of a window no frame is decoded twice."""
     stages: Path | None = None
-    """YAML file of several tasks to learn in sequence (docs/stages.md); the other options hold for every stage."""
+    """YAML file of several tasks to train in sequence (docs/stages.md); the other options hold for every stage."""
     out: Path | None = None
-    """Run folder to create, or with --resume the run to go on with."""
+    """Run folder to create, or with --resume the run to continue."""
     robot: str | None = None
-    """Robot profile: a shipped name (smolpilot robots) or a YAML file; `none`: no profile. Open: by the dataset's
-    robot_type, else by its joint names, else one derived from the dataset."""
+    """Robot profile: a shipped name (smolpilot robot list) or a YAML file; `none`: no profile. Default: by the
+    dataset's robot_type, else by its joint names, else one derived from the dataset."""
     policy: str | None = None
     """Policy to fine-tune: a bundle or LeRobot checkpoint folder, or a hub id."""
     preset: Literal["tiny", "smolvla"] | None = None
@@ -62,125 +66,124 @@ class TrainOptions:
     """Train everything, the vision-language model too, from random weights."""
     train_expert_only: bool | None = None
     """Train the action expert and the projections around it, with vision and language frozen (SmolVLA's recipe, and
-    what the frame cache needs). Open: as the parent was trained; from scratch all of it is."""
+    what the frame cache needs). Default: as the parent was trained; from scratch everything is trained."""
     freeze_vision: bool | None = None
-    """Keep the vision tower frozen where the language model is trained (with --no-train-expert-only). Open: it is
+    """Keep the vision tower frozen where the language model is trained (with --no-train-expert-only). Default:
     trained or frozen with the language model."""
     lora: Tokens | None = None
     """Fine-tune adapters of this rank beside the expert's frozen weights (LoRA, needs peft), and the small projections
-    around it; a checkpoint's bundle has them merged. For little memory and few demonstrations, as 32."""
-    lora_alpha: Size | None = None
-    """Scale of the adapters times their rank. Open: the rank."""
+    around it; a checkpoint's bundle has them merged. For little memory and few demonstrations, such as 32."""
+    lora_alpha: PositiveSize | None = None
+    """Scale of the adapters times their rank. Default: the rank."""
     lora_targets: str | None = None
-    """Regular expression of the linear layers that get adapters. Open: `expert\\..*_proj`. Layers of `text` or
-    `vision` forgo the frame cache."""
+    """Regular expression of the linear layers that get adapters. Layers of `text` or `vision` forgo the
+    frame cache. Default: `expert\\..*_proj`."""
     tokenizer: Path | None = None
     """Folder with the tokenizer of --preset smolvla (its vocabulary is not shipped)."""
 
     steps: Steps | None = None
     """Optimizer steps; the learning rate decays over exactly these."""
-    batch_size: Annotated[Count, Limit(65_536)] | None = None
+    batch_size: Annotated[Count, Limit(65_536, above=0)] | None = None
     """Samples per step. `auto`: 64 (SmolVLA's; 32 for tiny) in micro-batches as large as the memory takes, by trying.
-    Open: 32 for tiny, 8 otherwise."""
-    micro_batch: Annotated[Count, Limit(65_536)] | None = None
+    Default: 32 for tiny, 8 otherwise."""
+    micro_batch: Annotated[Count, Limit(65_536, above=0)] | None = None
     """Samples that go through the network at once; gradients add up to those of the whole batch. For little memory;
-    `auto` tries how many fit. Open: the whole batch."""
+    `auto` tries how many fit. Default: the whole batch."""
     memory: Literal["8", "12", "24", "80", "cpu"] | None = None
-    """Batch, micro-batch and dtype for a GPU of so many GB, or for a CPU, where they are left open."""
-    lr: Rate | None = None
-    """Peak learning rate. Open: 2e-3 for tiny, 1e-4 otherwise (SmolVLA's)."""
-    warmup_steps: Steps | None = None
-    """Steps of linear warm-up. Open: SmolVLA's 1000, scaled by steps / 30000 for runs under 30000 steps."""
+    """Batch, micro-batch and dtype for a GPU of so many GB, or for a CPU, where they are not given."""
+    lr: PositiveRate | None = None
+    """Peak learning rate. Default: 2e-3 for tiny, 1e-4 otherwise (SmolVLA's)."""
+    warmup_steps: AnySteps | None = None
+    """Steps of linear warm-up. Default: SmolVLA's 1000, scaled by steps / 30000 for runs under 30000 steps."""
     decay_lr: Rate | None = None
-    """Learning rate at the last step, after cosine decay. Open: lr / 40 (SmolVLA's ratio)."""
+    """Learning rate at the last step, after cosine decay. Default: lr / 40 (SmolVLA's ratio)."""
     weight_decay: Size = 1e-10
     """AdamW's weight decay."""
-    clip: Size = 10.0
-    """Largest gradient norm; longer gradients are scaled down."""
+    clip: PositiveSize = 10.0
+    """Largest gradient norm; larger gradients are scaled down."""
     seed: Seed = 0
     """Seed of the weights, the split, the order of samples, the noise."""
     ema: Rate | None = None
-    """Keep a running average of the trained weights with this decay, as 0.999: what is validated and handed out is
-    the average, training goes on with the weights themselves. Open: no average."""
+    """Keep a running average of the trained weights (EMA) with this decay, such as 0.999: the average is validated
+    and saved as the policy, training continues with the weights themselves. Default: no average."""
     patience: Steps | None = None
-    """Stop when this many validations in a row bring no smaller held-out error. Open: train to the last step."""
+    """Stop when this many validations in a row bring no smaller held-out error. Default: train to the last step."""
 
     augment: Shares = field(default_factory=dict)
-    """Image augmentation with its probability per picture, as `crop=0.8 color=0.8 blur=0.1 erase=0.2`. Open: none.
-    Helps where a few demonstrations would be remembered by their pictures; validation always sees them unchanged."""
+    """Image augmentation with its probability per image, as `crop=0.8 color=0.8 blur=0.1 erase=0.2`. Helps against
+    overfitting on few demonstrations; validation images are never changed. Default: none."""
 
     chunk_size: Tokens | None = None
-    """Actions predicted at once. Open: the policy's (50)."""
+    """Actions predicted at once. Default: the policy's (50)."""
     n_action_steps: Tokens | None = None
-    """Execution horizon: actions run before planning again. Open: 10, or the chunk when that is shorter."""
+    """Execution horizon: actions run before planning again. Default: 10, or the chunk when that is shorter."""
     max_tokens: Tokens | None = None
-    """Room for an instruction, in tokens (LeRobot's tokenizer_max_length). Open: the policy's (48), and for the
+    """Room for an instruction, in tokens (LeRobot's tokenizer_max_length). Default: the policy's (48), and for the
     byte-level tokenizer of tiny what the longest instruction needs."""
     camera_map: Pairs = field(default_factory=dict)
-    """Which robot camera fills which camera slot of the policy, as `top=camera1 wrist=camera2`. Open: the policy's own
-    map and equal names; where these leave a choice, the run asks for the map. A camera that is not to be used:
-    `side=none`; one for which the parent gets a further slot: `side=new`."""
+    """Which robot camera fills which camera slot of the policy, as `top=camera1 wrist=camera2`. A camera that is not
+    used: `side=none`; one for which the parent gets a further slot: `side=new`. Default: the policy's own map and equal
+    names; where these leave a choice, the map is required."""
     units: Pairs = field(default_factory=dict)
     """Units of the dataset's joints where they differ from the profile's, as `elbow=deg`, or `all=deg` for every
     rotary joint: rad, deg, m, mm; fraction, percent, byte of a gripper's way. The policy works in the profile's."""
-    stats: Literal["parent", "dataset", "merged"] | None = None
-    """Normalization when fine-tuning: keep the parent's statistics, take the dataset's, or those of both together
-    (a parent's skills suffer from every change of scale). Open: the parent's when its
-    robot has the same joints and the dataset lies near them (a large drift stops), else the dataset's."""
-    stats_from: Path | None = None
-    """Dataset whose statistics replace all of the parent policy's, for a parent without usable ones."""
-
-    statistics: Path | None = None
-    """File of statistics to normalize with (statistics.json, as --stages writes it once for all of its stages)."""
+    norm_stats: Literal["parent", "dataset", "merged"] | None = None
+    """Statistics to normalize with when fine-tuning: the parent's, the dataset's, or both merged (a parent's skills
+    suffer from every change of scale). Default: the parent's when its robot has the same joints and the dataset lies
+    near them (a large drift stops), else the dataset's."""
+    norm_stats_file: Path | None = None
+    """File of statistics to normalize with instead (statistics.json, as --stages writes it for all of its stages)."""
+    policy_stats_from: Path | None = None
+    """Dataset whose statistics replace the parent policy's own, for a parent without usable ones."""
 
     episodes: str | None = None
-    """Episodes to use, such as `0-40,45`; the others are neither trained on, held out nor read. Open: all."""
+    """Episodes to use, such as `0-40,45`; the others are not read at all. Default: all."""
     held_out: Rate = 0.1
-    """Share of the episodes kept for validation (at least one where there are two); 0 trains on all."""
+    """Share of the episodes held out for validation (at least one where there are two); 0 trains on all."""
     eval_every: Steps | None = None
-    """Steps between validations on the held-out episodes. Open: steps / 5."""
+    """Steps between validations on the held-out episodes. Default: steps / 5."""
     eval_frames: Steps = 128
     """Held-out frames scored at a validation, spread evenly."""
     save_every: Steps | None = None
-    """Steps between checkpoints. Open: steps / 5."""
+    """Steps between checkpoints. Default: steps / 5."""
     keep: Steps = 2
     """Newest checkpoints kept, besides the best one."""
     log_every: Steps | None = None
-    """Steps between lines of metrics.jsonl. Open: steps / 200, at most 50."""
+    """Steps between lines of metrics.jsonl. Default: steps / 200, at most 50."""
 
     device: str = "auto"
-    """auto, cpu, cuda, cuda:1, mps."""
+    """`auto`, `cpu`, `cuda`, `cuda:1`, `mps`."""
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
-    """Arithmetic of the network. Open: float32, or what --memory says. The narrow ones mean mixed precision, weights
-    and optimizer stay float32. float16 is for GPUs without bfloat16; its losses are scaled, and steps that overflow are
-    left out and counted."""
+    """Arithmetic of the network. bfloat16 and float16 mean mixed precision: weights and optimizer stay float32. float16
+    is for GPUs without bfloat16; its losses are scaled, and steps that overflow are skipped and counted. Default:
+    float32, or that of --memory."""
     compile: bool = False
     """Compile the action expert with torch.compile: minutes at the start, for long runs on a GPU."""
     cache: Literal["auto", "none", "vision", "prefix"] = "auto"
     """What a frozen vision-language model makes of each frame, kept on disk and exact: image tokens (vision), or all
-    keys and values of images and instruction (prefix, ten times faster and ten times larger). Open: the fastest that
-    fits into half of the free disk, where the run is long enough to gain by it."""
+    keys and values of images and instruction (prefix, ten times faster and ten times larger). `auto`: the
+    fastest that fits into half of the free disk, where the run is long enough to gain by it."""
     cache_dtype: Literal["float32", "bfloat16", "float16", "fp8", "int8"] | None = None
     """Coarser numbers in the cache of training frames, at a loss that is measured and shown; validation stays exact.
-    Open: those of the model."""
-    cache_views: Few | None = None
+    Default: those of the model."""
+    cache_views: AtLeastOne | None = None
     """With --augment: keep this many changed views of each frame in the cache, and draw one at each step."""
     cache_dir: Path | None = None
-    """Folder of the cache, shared between runs. Open: smolpilot/frames in the user's cache folder."""
+    """Folder of the cache, shared between runs. Default: smolpilot/frames in the user's cache folder."""
     workers: Few | None = None
-    """Processes that decode video while training, for datasets too large for memory. Open: 2."""
+    """Processes that decode video while training, for datasets too large for memory. Default: 2."""
     frames_gb: Size | None = None
-    """Memory for decoded video in GB; a larger dataset is decoded while training. Open: half of what is free."""
+    """Memory for decoded video in GB; a larger dataset is decoded while training. Default: half of what is free."""
     track: Literal["none", "wandb", "trackio"] = "none"
-    """Metrics to one of these as well, which must be installed; without network unless its own settings say otherwise
+    """Tracker that gets the metrics, too; it must be installed. Without network unless its own settings say otherwise
     (WANDB_MODE, TRACKIO_SPACE_ID)."""
     overfit: bool = False
-    """Self-test instead of a run: learn a few frames of the first of --episodes by heart, and tell data trouble from
-    model trouble where that fails. Needs no --out, writes nothing."""
+    """Self-test instead of a run: overfit a few frames of the first of --episodes, and tell data trouble from model
+    trouble where that fails. Needs no --out, writes nothing."""
     preflight: bool = True
-    """Stop on what `smolpilot preflight` calls an error, such as degrees taken for radians."""
-    resume: bool = False
-    """Go on with the run in OUT from its last checkpoint, with its own config.yaml."""
+    """Stop on the errors of `smolpilot preflight`, such as degrees taken for radians."""
+    resume: Flag = False
+    """Continue the run in OUT from its last checkpoint, with its own config.yaml."""
 
     @property
     def sources(self) -> tuple[Source, ...]:
@@ -190,15 +193,10 @@ class TrainOptions:
         assert self.dataset is not None
         return (Source(self.dataset, episodes=self.episodes),)
 
-    def __post_init__(self) -> None:
-        if "colour" in self.augment:  # the spelling of runs before 0.2
-            kinds = {"color" if kind == "colour" else kind: share for kind, share in self.augment.items()}
-            object.__setattr__(self, "augment", kinds)
-
 
 AUGMENTATIONS = ("color", "crop", "blur", "erase")
 
-# What may differ when a run goes on: nothing of this changes the trained weights on one machine.
+# What may differ when a run is resumed: nothing of this changes the trained weights on one machine.
 FREE_ON_RESUME = frozenset(
     {
         "cache_dir",
@@ -222,33 +220,12 @@ def check(options: TrainOptions) -> TrainOptions:
     _check_missing(options)
     _check_choice(options)
     assert options.steps is not None
-    positive = [
-        "steps",
-        "batch_size",
-        "chunk_size",
-        "n_action_steps",
-        "max_tokens",
-        "eval_every",
-        "eval_frames",
-        "save_every",
-        "micro_batch",
-        "patience",
-    ]
-    for name in [*positive, "keep", "cache_views", "log_every", "lr", "clip"]:
-        value = getattr(options, name)
-        if value is not None and not value > 0 and not (value == AUTO and name in ("batch_size", "micro_batch")):
-            raise UsageError(f"{_flag(name)} is {value}.", expected="a number above 0")
-    for name in ["warmup_steps", "decay_lr", "weight_decay", "workers", "frames_gb"]:
-        value = getattr(options, name)
-        if value is not None and not value >= 0:
-            raise UsageError(f"{_flag(name)} is {value}.", expected="0 or more")
-    check_seed(options.seed)
     _check_average_and_patience(options)
     _check_lora(options)
     _check_augment(options.augment)
     if options.cache_views is not None and not any(options.augment.values()):
         raise UsageError(
-            f"--cache-views {options.cache_views}, but no picture is changed.",
+            f"--cache-views {options.cache_views}, but no image is changed.",
             fix="say how with --augment, for example --augment crop=0.8 color=0.8; or leave --cache-views out",
         )
     if not 0 <= options.held_out < 1:
@@ -337,9 +314,9 @@ def _check_choice(options: TrainOptions) -> None:
             "--preset smolvla needs a tokenizer.",
             fix="--tokenizer FOLDER with the tokenizer of SmolVLM2-500M-Video-Instruct",
         )
-    if options.policy is None and (options.stats in ("parent", "merged") or options.stats_from is not None):
+    if options.policy is None and (options.norm_stats in ("parent", "merged") or options.policy_stats_from is not None):
         raise UsageError(
-            "--stats parent, --stats merged and --stats-from are for fine-tuning.",
+            "--norm-stats parent, --norm-stats merged and --policy-stats-from are for fine-tuning.",
             fix="add --policy, or leave them out",
         )
 
@@ -355,8 +332,8 @@ def _check_data(options: TrainOptions) -> None:
                 "--episodes belongs to --dataset.", fix="give each dataset its own: `mixture:` in a --config file"
             )
         check_sources(options.mixture)
-    if options.statistics is not None and (options.stats is not None or options.stats_from is not None):
-        raise UsageError("--statistics, --stats and --stats-from exclude each other.", fix="give one of them")
+    if options.norm_stats_file is not None and (options.norm_stats, options.policy_stats_from) != (None, None):
+        raise UsageError("--norm-stats-file excludes --norm-stats and --policy-stats-from.", fix="give one of them")
 
 
 def resolve(options: TrainOptions) -> TrainOptions:
@@ -406,7 +383,7 @@ def check_resume(given: TrainOptions, saved: TrainOptions) -> TrainOptions:
     if changed:
         text = ", ".join(f"{_flag(name)} {getattr(saved, name)} -> {getattr(given, name)}" for name in changed)
         raise UsageError(
-            f"--resume goes on with the run as it was, but these differ: {text}.",
+            f"--resume continues the run as it was, but these differ: {text}.",
             fix="leave them out, or start a new run from the checkpoint: --policy OUT/checkpoints/last --out NEW",
         )
     return dataclasses.replace(saved, **{name: getattr(given, name) for name in FREE_ON_RESUME})

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from smolpilot.common.errors import UsageError
 from smolpilot.common.machine import available_memory
-from smolpilot.common.words import sized
+from smolpilot.common.text import format_bytes
 from smolpilot.datasets.read.order import Rows
 from smolpilot.smolvla import Policy
 from smolpilot.training.cache.choice import CacheChoice
@@ -40,8 +40,8 @@ def build_batches(
     needed = predicted_gb(plans, sum(len(dataset.train) for dataset in datasets))
     if frames_gb is not None and (free := available_memory() / 1e9) < sharers * needed <= frames_gb:
         raise UsageError(
-            f"--frames-gb {frames_gb:g} would hold {sized(1e9 * sharers * needed)} of decoded frames in memory, "
-            f"{sized(1e9 * free)} are free.",
+            f"--frames-gb {frames_gb:g} would hold {format_bytes(1e9 * sharers * needed)} of decoded frames in memory, "
+            f"{format_bytes(1e9 * free)} are free.",
             fix="leave --frames-gb out: frames are decoded while training then",
         )
     batches = [

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Column
 
 from smolpilot.common import terminal
-from smolpilot.common.waiting import working
+from smolpilot.common.progress import working
 
 _PLAIN_EVERY_S = 15.0
 

@@ -14,10 +14,9 @@ import yaml
 from torch import Tensor
 
 from smolpilot.common.atomic import refuse_inside_dataset
-from smolpilot.common.errors import CheckpointError, UsageError
+from smolpilot.common.errors import CheckpointError, UsageError, too_many_files
 from smolpilot.common.hashing import tensors_digest
-from smolpilot.common.system_errors import too_many_files
-from smolpilot.common.waiting import working
+from smolpilot.common.progress import working
 from smolpilot.compatibility.verdict import stop_on_errors
 from smolpilot.smolvla import Policy
 from smolpilot.training.cache.choice import choose_cache

@@ -17,9 +17,10 @@ import yaml
 from smolpilot.common.atomic import atomic_folder, fsync, refuse_inside_dataset, refuse_unwritable, write_text_atomic
 from smolpilot.common.errors import UsageError, check_seed, did_you_mean
 from smolpilot.common.json_input import read_json_file
-from smolpilot.common.safe_text import LIMIT, plain, shown
+from smolpilot.common.option_types import check_truths
+from smolpilot.common.renamed import renamed_keys
+from smolpilot.common.text import LIMIT, plain, shown
 from smolpilot.common.yaml_lines import DoubledKeyError, NoMappingError, problem_of, read_mapping_file
-from smolpilot.option_types import check_truths
 from smolpilot.training.options.sources import Source
 from smolpilot.training.options.train_options import TrainOptions, absolute_paths, check_resume
 
@@ -184,12 +185,12 @@ def load_config(out: Path, *, verb: str = "train --resume") -> TrainOptions:
     if not path.is_file():
         if (out / PREPARING).is_file():
             raise UsageError(
-                f"The run in {out} was not started yet: nothing is there to go on with.",
+                f"The run in {out} was not started yet: there is nothing to resume.",
                 fix="start it with the same options as before, without --resume",
             )
         raise no_run(out, verb=verb)
     try:
-        values, _ = read_mapping_file(path)
+        values = renamed_keys("train", read_mapping_file(path)[0], say=None)
         known = {item.name for item in dataclasses.fields(TrainOptions)}
         for key in values:
             if key not in known:

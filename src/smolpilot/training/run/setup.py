@@ -17,10 +17,10 @@ from smolpilot.datasets.statistics.stored_statistics import outliers
 from smolpilot.robots import RobotProfile, is_shipped
 from smolpilot.smolvla import FrameLayout, Policy, adapt_policy, load_policy, new_policy
 from smolpilot.smolvla.checkpoint.lineage import seen_episodes, trained_rate, trainings_on
+from smolpilot.smolvla.config.presets import preset
 from smolpilot.smolvla.create import pair_for_training, parent_statistics
 from smolpilot.smolvla.dataset_units import frame_layout
-from smolpilot.smolvla.presets import preset
-from smolpilot.smolvla.transforms.camera_pairing import Pairing, typed_camera_map
+from smolpilot.smolvla.transforms.camera_slots import Pairing, typed_camera_map
 from smolpilot.smolvla.transforms.joints import to_policy_order
 from smolpilot.training.data.run_datasets import (
     RunDataset,
@@ -110,7 +110,7 @@ def prepare(
         chunk_size=policy.config.chunk_size,
         n_action_steps=policy.n_action_steps,
         camera_map=paired.options,
-        stats=stats if options.policy is not None and options.statistics is None else None,
+        norm_stats=stats if options.policy is not None and options.norm_stats_file is None else None,
     )
     return Prepared(resolved, policy, datasets, notes, options.robot is not None, known, parent, stats)
 
@@ -166,7 +166,7 @@ def _fine_tuned(
     """The trained policy `init` made ready for the datasets, what it was, and whose statistics it normalizes with."""
     meta = datasets[0].meta
     parent = load_policy(
-        init, device=options.device, dtype="float32", stats_from=options.stats_from,
+        init, device=options.device, dtype="float32", stats_from=options.policy_stats_from,
         tokenizer_dir=options.tokenizer, need_statistics=False,
     )  # fmt: skip
     step("statistics")
@@ -178,7 +178,7 @@ def _fine_tuned(
         # One absurd number moves a mean: preflight names it, with the frame, and stops.
         broken = options.preflight and any(one.absurd for dataset in datasets for one in outliers(dataset.whole))
         if not broken:
-            check_drift(parent_statistics(parent, profile), moved, profile, notes, stop=options.stats is None)
+            check_drift(parent_statistics(parent, profile), moved, profile, notes, stop=options.norm_stats is None)
     else:
         statistics = _statistics(options, datasets, profile)
         if stats == "merged":
@@ -196,10 +196,10 @@ def _fine_tuned(
 
 
 def _statistics(options: TrainOptions, datasets: list[RunDataset], profile: RobotProfile) -> Statistics:
-    """Those of --statistics, else of all frames of the run."""
-    if options.statistics is None:
+    """Those of --norm-stats-file, else of all frames of the run."""
+    if options.norm_stats_file is None:
         return own_statistics(datasets, profile)
-    return load_statistics(options.statistics, datasets[0].meta, profile)
+    return load_statistics(options.norm_stats_file, datasets[0].meta, profile)
 
 
 def _camera_map(options: TrainOptions) -> dict[str, str | None] | None:
@@ -228,12 +228,12 @@ def _overrides(options: TrainOptions) -> dict[str, Any]:
 
 def _whose(options: TrainOptions, parent: Policy, profile: RobotProfile, notes: list[str]) -> Stats:
     """Whose statistics a fine-tuned policy normalizes with, where the options leave it open."""
-    if options.statistics is not None:
+    if options.norm_stats_file is not None:
         return "dataset"
-    if options.stats is not None:
-        return options.stats
+    if options.norm_stats is not None:
+        return options.norm_stats
     problem = parent.report.statistics_problem
     if problem:
         notes.append(f"statistics: the dataset's, since the parent's cannot be used: {problem}")
         return "dataset"
-    return "parent" if options.stats_from is not None or same_robot(parent, profile) else "dataset"
+    return "parent" if options.policy_stats_from is not None or same_robot(parent, profile) else "dataset"

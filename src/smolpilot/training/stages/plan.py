@@ -8,13 +8,15 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pydantic
 import yaml
 
 from smolpilot.common.errors import UsageError, did_you_mean
-from smolpilot.common.safe_text import LIMIT, plain, shown
+from smolpilot.common.option_types import Amount, Few, Limit, Rate, Seed, Size, Steps, check_numbers, check_truths
+from smolpilot.common.renamed import renamed_keys
+from smolpilot.common.text import LIMIT, plain, shown
 from smolpilot.common.yaml_lines import (
     DoubledKeyError,
     Location,
@@ -24,16 +26,29 @@ from smolpilot.common.yaml_lines import (
     read_mapping_file,
     spell,
 )
-from smolpilot.option_types import Amount, Few, Rate, Seed, Size, Steps, check_numbers, check_truths
 from smolpilot.training.options.train_options import TrainOptions
 
 PREVIOUS = "previous"
 # A sequence decides these itself, or they must be the same in all of its stages.
-_OF_THE_SEQUENCE = frozenset(
+NOT_IN_OPTIONS = frozenset(
     {"dataset", "mixture", "stages", "out", "resume", "policy", "preset", "from_scratch", "tokenizer", "robot", "units",
-     "stats", "stats_from", "statistics", "episodes", "seed", "held_out", "steps", "lr", "warmup_steps", "decay_lr",
-     "train_expert_only", "freeze_vision"}
+     "norm_stats", "policy_stats_from", "norm_stats_file", "episodes", "seed", "held_out", "steps", "lr",
+     "warmup_steps", "decay_lr", "train_expert_only", "freeze_vision"}
 )  # fmt: skip
+# Some of them hold for the whole sequence, and may stand under `defaults:`.
+NOT_IN_DEFAULTS = NOT_IN_OPTIONS - {
+    "policy",
+    "preset",
+    "from_scratch",
+    "tokenizer",
+    "robot",
+    "units",
+    "norm_stats",
+    "policy_stats_from",
+    "seed",
+    "held_out",
+    "lr",
+}
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
 
 
@@ -60,11 +75,11 @@ class Simulation:
     """An environment in which success at a task is counted."""
 
     env: str | None = None
-    """Environment, by a name that `smolpilot plugins` lists. Open: the one that the dataset was recorded in."""
+    """Environment, by a name that `smolpilot plugins` lists. Default: the one that the dataset was recorded in."""
     settings: dict[str, Any] = field(default_factory=dict)
-    """Settings of the environment. Open: its own, with the dataset's task where it was recorded in it."""
+    """Settings of the environment. Default: its own, with the dataset's task where it was recorded in it."""
     instruction: str | None = None
-    """Text that is said in place of the environment's. Open: the stage's."""
+    """Text that is said in place of the environment's. Default: the stage's."""
     episodes: Amount = 100
     """Fresh episodes."""
     seed: Seed = 1_000_000
@@ -92,11 +107,11 @@ class Stage:
     dataset: Path
     """Folder of a LeRobot dataset."""
     episodes: str | None = None
-    """Episodes to use, such as `0-40,45`. Open: all."""
+    """Episodes to use, such as `0-40,45`. Default: all."""
     instruction: str | None = None
     """Text that replaces the recorded instructions."""
     init: str | None = None
-    """`previous` (the stage before, its best checkpoint), a bundle or a hub id. Open: `previous`; in the first stage
+    """`previous` (the stage before, its best checkpoint), a bundle or a hub id. Default: `previous`; in the first stage
     the --policy or --preset of the command."""
     lr: Rate | None = None
     """Peak learning rate."""
@@ -110,13 +125,13 @@ class Stage:
     """Length in optimizer steps; this or epochs."""
     freeze: Literal["vision-language", "vision", "nothing"] | None = None
     """What is not trained: the whole vision-language model (a frame cache can serve then), its vision tower, nothing.
-    Open: as the policy was trained before."""
-    replay: tuple[Rate, ...] = ()
-    """Shares of the samples drawn from each stage's dataset so far, this one's last. Open: its own alone."""
+    Default: as the policy was trained before."""
+    replay: tuple[Annotated[float, Limit(1_000.0)], ...] = ()
+    """Shares of the samples drawn from each stage's dataset so far, this one's last. Default: its own alone."""
     gate: Gate | None = None
     """What the stage has to reach."""
     simulation: Simulation | Literal[False] | None = None
-    """Where success is counted. Open: in the environment that the dataset was recorded in, where one says so; false:
+    """Where success is counted. Default: in the environment that the dataset was recorded in, where one says so; false:
     nowhere."""
     options: dict[str, Any] = field(default_factory=dict)
     """Further options of `smolpilot train` for this stage."""
@@ -144,6 +159,7 @@ def load_plan(path: Path) -> Plan:
     if not path.is_file():
         raise UsageError(f"The stages file {path} does not exist.", fix="check the path given to --stages")
     values, lines = _read(path)
+    values = _with_new_names(values)
     _move_old_settings(values, lines)
     _check_keys(values, path, lines)
     try:
@@ -183,7 +199,7 @@ def check_plan(plan: Plan, where: str) -> Plan:
     """Refuse what cannot be meant; returns the plan."""
     if not plan.stages:
         raise UsageError(f"{where} holds no stages.", expected="a list under `stages:`")
-    _check_options(plan.defaults, f"{where}: defaults", _OF_THE_SEQUENCE - _DEFAULTS)
+    _check_options(plan.defaults, f"{where}: defaults", NOT_IN_DEFAULTS)
     names = [stage.name for stage in plan.stages]
     for number, stage in enumerate(plan.stages):
         place = f"{where}: stage {number + 1} ({stage.name})"
@@ -194,7 +210,7 @@ def check_plan(plan: Plan, where: str) -> Plan:
         _check_length(stage, place)
         _check_replay(stage, number, place)
         _check_gate(stage.gate, place)
-        _check_options(stage.options, f"{place}: options", _OF_THE_SEQUENCE)
+        _check_options(stage.options, f"{place}: options", NOT_IN_OPTIONS)
         if number == 0 and stage.init == PREVIOUS:
             raise UsageError(f"{place}: there is no stage before it.", fix="leave `init` out, or name a policy")
         if stage.instruction is not None and not stage.instruction.strip():
@@ -210,12 +226,6 @@ def check_plan(plan: Plan, where: str) -> Plan:
     if len(set(against)) < len(against) or not all(name.strip() for name in against):
         raise UsageError(f"{where}: evaluation.against is {list(against)}.", expected="names of policies, each once")
     return plan
-
-
-# Options that hold for the whole sequence, and may stand under `defaults:`.
-_DEFAULTS = frozenset(
-    {"policy", "preset", "from_scratch", "tokenizer", "robot", "units", "stats", "stats_from", "seed", "held_out", "lr"}
-)
 
 
 def _check_length(stage: Stage, place: str) -> None:
@@ -286,6 +296,17 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[Location, int]]:
             f"{path}:{twice.line}: '{_spell(twice.place)}' stands twice (first in line {twice.first}).",
             fix="remove one of them",
         ) from None
+
+
+def _with_new_names(values: dict[str, Any]) -> dict[str, Any]:
+    """The mapping with the options of `train` in it as they are called now: `defaults`, and `options` of a stage."""
+    if isinstance(defaults := values.get("defaults"), dict):
+        values["defaults"] = renamed_keys("train", defaults)
+    stages = values.get("stages")
+    for stage in stages if isinstance(stages, list) else []:
+        if isinstance(stage, dict) and isinstance(options := stage.get("options"), dict):
+            stage["options"] = renamed_keys("train", options)
+    return values
 
 
 def _move_old_settings(values: Mapping[str, Any], lines: dict[Location, int]) -> None:

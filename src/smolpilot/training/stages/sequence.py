@@ -16,8 +16,8 @@ import torch
 from smolpilot.common.atomic import write_text_atomic
 from smolpilot.common.errors import TrainingError, UsageError, check_seed
 from smolpilot.common.json_input import read_json_file
-from smolpilot.common.links import point
-from smolpilot.common.waiting import track
+from smolpilot.common.paths import point
+from smolpilot.common.progress import track
 from smolpilot.robots.layout import to_policy_order
 from smolpilot.smolvla import load_policy
 from smolpilot.training.data.run_statistics import save_statistics
@@ -77,7 +77,7 @@ def _checked(options: TrainOptions) -> tuple[Plan, TrainOptions]:
     assert options.stages is not None
     if options.out is None:
         raise UsageError("--out is missing.", fix="name the folder of the sequence, for example --out runs/sequence")
-    for name in ("dataset", "mixture", "episodes", "steps", "statistics"):
+    for name in ("dataset", "mixture", "episodes", "steps", "norm_stats_file"):
         if getattr(options, name) not in (None, ()):
             raise UsageError(
                 f"--{name} and --stages exclude each other.", fix=f"each stage of {options.stages} says its own"

@@ -10,11 +10,11 @@ from typing import Any
 import pydantic
 
 from smolpilot.common.errors import TrainingError, UsageError
-from smolpilot.common.safe_text import shown
+from smolpilot.common.option_types import check_truths
 from smolpilot.common.statistics import Statistics
+from smolpilot.common.text import shown
 from smolpilot.compatibility.datasets_together import other_rates
 from smolpilot.compatibility.statistics_distance import check_drift
-from smolpilot.option_types import check_truths
 from smolpilot.robots import RobotProfile, list_profiles
 from smolpilot.smolvla import FrameLayout, load_policy
 from smolpilot.smolvla.create import parent_statistics
@@ -90,11 +90,11 @@ def shared_statistics(opened: OpenedStages) -> tuple[Statistics, str]:
     if init is None:
         return own_moved, together
     parent = load_policy(
-        init, device="cpu", dtype="float32", stats_from=defaults.stats_from, tokenizer_dir=defaults.tokenizer,
+        init, device="cpu", dtype="float32", stats_from=defaults.policy_stats_from, tokenizer_dir=defaults.tokenizer,
         need_statistics=False,
     )  # fmt: skip
-    kept = defaults.stats_from is not None or same_robot(parent, profile)
-    chosen = defaults.stats or ("parent" if kept else "dataset")
+    kept = defaults.policy_stats_from is not None or same_robot(parent, profile)
+    chosen = defaults.norm_stats or ("parent" if kept else "dataset")
     if chosen == "dataset":
         return own_moved, together
     if chosen == "merged":
@@ -105,7 +105,7 @@ def shared_statistics(opened: OpenedStages) -> tuple[Statistics, str]:
         moved = to_policy_order(dataset.meta.statistics, dataset.layout, profile)
         notes: list[str] = []
         try:
-            check_drift(statistics, moved, profile, notes, stop=defaults.stats is None)
+            check_drift(statistics, moved, profile, notes, stop=defaults.norm_stats is None)
         except TrainingError as error:
             raise TrainingError(
                 f"Stage {dataset.title}: {error.found}", expected=error.expected, fix=error.fix
@@ -144,9 +144,9 @@ def stage_options(opened: OpenedStages, number: int, attempt: int = 1) -> TrainO
         "steps": max(1, round(min(steps * longer, 1e15))),
         "warmup_steps": stage.warmup_steps,
         "decay_lr": None if stage.decay_lr is None else stage.decay_lr * slower,
-        "statistics": paths.statistics,
-        "stats": None,
-        "stats_from": None,
+        "norm_stats_file": paths.statistics,
+        "norm_stats": None,
+        "policy_stats_from": None,
         "robot": _robot(opened),
         **_FREEZE[stage.freeze],
         **_init(opened, number),

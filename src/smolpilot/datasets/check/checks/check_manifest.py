@@ -12,7 +12,7 @@ from typing import Any
 
 from smolpilot.common.hashing import b2sum
 from smolpilot.common.json_input import read_json_file
-from smolpilot.common.safe_text import plain
+from smolpilot.common.text import plain
 from smolpilot.datasets.beside import MANIFEST
 from smolpilot.datasets.check.scan.scan_pool import default_jobs
 from smolpilot.datasets.tolerant.found_dataset import Progress, Recording

@@ -1,0 +1,21 @@
+"""Convert a LeRobot dataset to another version: python convert.py SOURCE TARGET [v3.0 or v2.1]
+
+The source stays as it is. The target appears when every value and every video packet is proven equal. A run that was
+stopped resumes where it was.
+"""
+
+import sys
+
+from smolpilot.datasets.convert import convert
+from smolpilot.datasets.copy import RewriteOptions
+
+
+def main(source: str, target: str, version: str = "v3.0") -> None:
+    report = convert(source, target, RewriteOptions(version=version, jobs=2))
+    print(f"{target}: LeRobot {version}, {report.episodes} episodes, {report.frames} frames")
+    for warning in report.warnings:
+        print(f"warning: {warning}")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

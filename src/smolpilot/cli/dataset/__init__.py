@@ -1,0 +1,1 @@
+"""`smolpilot dataset VERB`: one thin file per verb."""

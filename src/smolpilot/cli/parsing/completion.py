@@ -1,0 +1,81 @@
+"""Completion in the shell: a script that knows every verb, its options and their values, and starts no Python."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+from .arguments import Field, fields_of
+from .verbs import GROUPS, PURPOSES, VERBS, load
+
+Shell = Literal["bash", "zsh"]
+
+# What follows a verb is completed as a path where it is no option and has no list of values: the shell's own way.
+_SCRIPT = """\
+_smolpilot() {{
+    local cur="${{COMP_WORDS[COMP_CWORD]}}" prev="${{COMP_WORDS[COMP_CWORD-1]}}" verb="" words="" word i
+    COMPREPLY=()
+    for ((i = 1; i < COMP_CWORD; i++)); do
+        word="$verb${{verb:+ }}${{COMP_WORDS[i]}}"
+        case "$word" in
+            {known}) verb="$word" ;;
+            *) break ;;
+        esac
+    done
+    if [[ "$cur" == -* ]]; then prev=""; fi
+    case "$verb:$prev" in
+{values}
+        *)
+            case "$verb" in
+{options}
+            esac
+            if [[ "$words" == --* && "$cur" != -* ]]; then words=""; fi ;;
+    esac
+    COMPREPLY=($(compgen -W "$words" -- "$cur"))
+}}
+complete -o bashdefault -o default -F _smolpilot smolpilot
+"""
+
+
+def completion_script(shell: Shell) -> str:
+    """The script for a shell; zsh runs the same one by its own `bashcompinit`."""
+    known = {" ".join(name.split()[:count]) for name in PURPOSES for count in range(1, len(name.split()) + 1)}
+    below = {
+        group: sorted({name.split()[len(group.split())] for name in PURPOSES if name.startswith(f"{group} ".lstrip())})
+        for group in ("", *GROUPS, *(name for name in known if name not in PURPOSES))
+    }
+    values, options = [], []
+    for name in VERBS:
+        verb = load(name)
+        fields = fields_of(verb.options)
+        for field in fields.values():
+            if field.choices or field.name == "robot" or (name, field.name) == ("robot show", "name"):
+                place = field.option if not field.positional else name.split()[-1]
+                values.append(_case(8, f"{name}:{place}", _choices(field)))
+        typed = [word for field in fields.values() for word in _typed(field)]
+        more = ["--config"] if verb.config else []
+        options.append(_case(16, name, ["--help", "--help-all", *more, *typed]))
+    options += [_case(16, group, verbs) for group, verbs in below.items()]
+    script = _SCRIPT.format(
+        known="|".join(f'"{name}"' for name in sorted(known)), values="\n".join(values), options="\n".join(options)
+    )
+    return script if shell == "bash" else f"autoload -U +X bashcompinit && bashcompinit\n{script}"
+
+
+def _case(indent: int, pattern: str, words: list[str]) -> str:
+    return f'{"":<{indent}}"{pattern}") words="{" ".join(words)}" ;;'
+
+
+def _choices(field: Field) -> list[str]:
+    if field.choices:
+        return list(field.choices)
+    from smolpilot.robots import list_profiles
+
+    return list_profiles()
+
+
+def _typed(field: Field) -> Iterator[str]:
+    if not field.positional:
+        yield field.option
+        if field.has_no:
+            yield f"--no-{field.option[2:]}"

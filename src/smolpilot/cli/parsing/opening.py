@@ -1,0 +1,48 @@
+"""What the options of eval and rollout say about opening a policy, and what is said of the opened one."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from smolpilot.contracts import PolicyFacts, PolicyOptions
+    from smolpilot.evaluation import EvalOptions, RolloutOptions
+    from smolpilot.evaluation.offline.calibration import Calibration
+
+
+def policy_options(
+    options: EvalOptions | RolloutOptions,
+    calibration: Calibration | None,
+    *,
+    untrained: int | None = None,
+) -> PolicyOptions:
+    """The options of a verb as those of a policy."""
+    from smolpilot.contracts import PolicyOptions
+    from smolpilot.smolvla.transforms.camera_slots import typed_camera_map
+
+    return PolicyOptions(
+        device=options.device,
+        engine=options.engine,
+        camera_map=typed_camera_map(options.camera_map),
+        stats_from=options.policy_stats_from,
+        tokenizer=options.tokenizer,
+        num_steps=options.num_steps,
+        untrained=untrained,
+        calibration=calibration,
+    )
+
+
+def say_cameras(facts: PolicyFacts) -> None:
+    """Which camera fills which slot, on standard output."""
+    from smolpilot.smolvla.transforms.camera_slots import camera_text
+
+    if facts.camera_map:
+        print(f"cameras: {camera_text(facts.camera_map)}")
+
+
+def say_opened(facts: PolicyFacts) -> None:
+    """What was decided when the policy was opened, of its cameras and else, on standard error."""
+    for kind, said in (("note", facts.notes), ("warning", facts.warnings)):
+        for text in said:
+            print(f"{kind}: {text}", file=sys.stderr)

@@ -1,0 +1,138 @@
+"""`smolpilot robot list`, `show NAME` and `profile check FILE`: robot profiles."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from smolpilot.common.option_types import Flag
+from smolpilot.common.text import json_text
+
+from .parsing.tables import table
+from .parsing.verbs import Verb
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from smolpilot.robots import RobotProfile
+
+
+@dataclass(kw_only=True)
+class ListOptions:
+    """List the shipped robot profiles."""
+
+    json: Flag = False
+    """Print one JSON document."""
+
+
+@dataclass(kw_only=True)
+class ShowOptions:
+    """Show a robot profile: joints in order, units, limits, cameras."""
+
+    name: tyro.conf.Positional[str]
+    """A shipped profile (smolpilot robot list), or a YAML file."""
+    json: Flag = False
+    """Print one JSON document."""
+
+
+@dataclass(kw_only=True)
+class CheckOptions:
+    """Validate a robot profile of your own, and show it."""
+
+    file: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="FILE")]
+    """The YAML file."""
+    json: Flag = False
+    """Print one JSON document."""
+
+
+def list_profiles(options: ListOptions) -> None:
+    """Print every shipped profile."""
+    from smolpilot import robots
+
+    profiles = [robots.RobotProfile.load(name) for name in robots.list_profiles()]
+    if options.json:
+        print(json_text([profile.model_dump(mode="json") for profile in profiles]))
+    else:
+        _list(profiles)
+
+
+def show(options: ShowOptions) -> None:
+    """Print one profile."""
+    from smolpilot.robots import RobotProfile
+
+    profile = RobotProfile.load(options.name)
+    if options.json:
+        print(json_text(profile.model_dump(mode="json")))
+    else:
+        _show(profile)
+
+
+def check(options: CheckOptions) -> None:
+    """Read a file as a profile; ProfileError says what is wrong."""
+    from smolpilot.robots import RobotProfile
+
+    # `so101` means a file of that name here, never the shipped profile.
+    profile = RobotProfile.load(options.file if "/" in options.file else f"./{options.file}")
+    if options.json:
+        print(json_text({"file": options.file, "valid": True, "profile": profile.model_dump(mode="json")}))
+    else:
+        _show(profile)
+        print(f"\n{options.file} is valid. Use it with --robot {options.file}")
+
+
+def _list(profiles: list[RobotProfile]) -> None:
+    numbers = ("state", "action", "Hz", "cameras")
+    rows = table("robot", "state", "action", "units", "Hz", "cameras", "robot_type", "description", numbers=numbers)
+    for p in profiles:
+        units = ", ".join(dict.fromkeys(joint.unit for joint in p.joints))
+        types = ", ".join(p.robot_types) or "none, by --robot only"
+        counts = (str(len(p.state_joints)), str(len(p.action_joints)))
+        rows.add_row(p.name, *counts, units, f"{p.rate:g}", str(len(p.cameras)), types, p.description)
+    _print(rows)
+
+
+def _show(profile: RobotProfile) -> None:
+    print(f"{profile.name}: {profile.description}")
+    print(f"{profile.rate:g} Hz; instruction: {profile.default_instruction or 'none given'}")
+    if profile.robot_types:
+        print(f"Used for datasets of robot_type {', '.join(profile.robot_types)}")
+    if profile.other_units is not None:
+        print(f"The same robot in its other unit: {profile.other_units}")
+    state, action = ([joint.name for joint in joints] for joints in (profile.state_joints, profile.action_joints))
+    joints = table("#", "joint", "unit", "position limits", "max per s", "role")
+    for i, joint in enumerate(profile.joints):
+        limits = "unknown" if joint.position_limits is None else "{:g} .. {:g}".format(*joint.position_limits)
+        speed = "unknown" if joint.velocity_limit is None else f"{joint.velocity_limit:g}"
+        roles = [
+            *(["gripper"] if joint.name in profile.gripper else []),
+            *(["not read"] if joint.name not in state else []),
+            *(["not commanded"] if joint.name not in action else []),
+        ]
+        joints.add_row(str(i), joint.name, joint.unit, limits, speed, ", ".join(roles))
+    _print(joints)
+    cameras = table("camera", "width", "height", "role", numbers=("width", "height"))
+    for camera in profile.cameras:
+        cameras.add_row(camera.name, str(camera.width), str(camera.height), camera.role)
+    _print(cameras)
+    aliases = [alias for joint in profile.joints for alias in joint.aliases]
+    if aliases:
+        print(f"Also accepted as joint names in a dataset: {', '.join(aliases)}; each also as NAME.pos")
+
+
+def _print(rows: Table) -> None:
+    from smolpilot.common.terminal import Terminal
+
+    console = Terminal()
+    # A pipe or file has no width of its own.
+    (console if console.is_terminal else Terminal(width=160)).print(rows)
+
+
+LIST = Verb(ListOptions, list_profiles, ("smolpilot robot list", "smolpilot robot list --json"))
+SHOW = Verb(ShowOptions, show, ("smolpilot robot show so101", "smolpilot robot show my_arm.yaml --json"))
+CHECK = Verb(
+    CheckOptions,
+    check,
+    ("smolpilot robot profile check my_arm.yaml", "smolpilot robot profile check arms/left.yaml --json"),
+)

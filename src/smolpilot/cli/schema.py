@@ -1,0 +1,45 @@
+"""`smolpilot schema train|stages|profile`: the JSON schema of a YAML file, for editors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from smolpilot.common.text import json_text
+
+from .parsing.verbs import Verb
+
+
+@dataclass(frozen=True, kw_only=True)
+class SchemaOptions:
+    """Print the JSON schema of a YAML file: options of `train`, stages, or a robot profile.
+
+    Editors with a YAML language server complete and check by it: put the line
+    `# yaml-language-server: $schema=FILE` at the top of the YAML file.
+    """
+
+    file: Annotated[tyro.conf.Positional[Literal["train", "stages", "profile"]], tyro.conf.arg(metavar="FILE")]
+    """Which file: `train` (--config of train), `stages` (--stages of train) or `profile` (a robot profile)."""
+    out: Path | None = None
+    """Write it into this new file. Default: standard output."""
+
+
+def run(options: SchemaOptions) -> None:
+    """Print or write the schema."""
+    from smolpilot.common.atomic import refuse_existing, write_text_atomic
+
+    from .parsing.schemas import schema_of
+
+    text = json_text(schema_of(options.file))
+    if options.out is None:
+        print(text)
+        return
+    refuse_existing(options.out, "files")
+    write_text_atomic(options.out, text + "\n")
+    print(f"{options.out}: put `# yaml-language-server: $schema={options.out}` at the top of your YAML file")
+
+
+VERB = Verb(SchemaOptions, run, ("smolpilot schema train", "smolpilot schema profile --out profile.schema.json"))
