@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from .errors import UsageError
 from .text import LIMIT, format_bytes, plain
 
 MAX_BYTES = 1_000_000
@@ -34,6 +35,29 @@ class DoubledKeyError(Exception):
     def __init__(self, place: Location, line: int, first: int) -> None:
         super().__init__(f"key '{spell(place)}' stands in lines {first} and {line}")
         self.place, self.line, self.first = place, line, first
+
+
+def read_settings_file(path: Path, *, empty: str, first: int = 0) -> tuple[dict[str, Any], dict[Location, int]]:
+    """`read_mapping_file` whose errors are a UsageError with the line; OSError as it comes.
+
+    empty: what a file without a mapping lacks, and what was expected, with a colon between. first: see `spell`.
+    """
+    try:
+        return read_mapping_file(path)
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not a text file.", expected="YAML in UTF-8") from error
+    except yaml.YAMLError as error:
+        problem, line = problem_of(error)
+        where = f"{path}:{line}" if line is not None else str(path)
+        raise UsageError(f"{where} is not valid YAML: {problem}.", expected="lines of the form `key: value`") from error
+    except NoMappingError:
+        lacks, _, expected = empty.partition(": ")
+        raise UsageError(f"{path} holds no {lacks}.", expected=expected) from None
+    except DoubledKeyError as twice:
+        raise UsageError(
+            f"{path}:{twice.line}: '{spell(twice.place, first=first)}' stands twice (first in line {twice.first}).",
+            fix="remove one of them",
+        ) from None
 
 
 def read_mapping_file(path: Path) -> tuple[dict[str, Any], dict[Location, int]]:
