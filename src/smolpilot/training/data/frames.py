@@ -6,9 +6,10 @@ already have the policy's size stay uint8, a quarter of the size of float32; oth
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import batched
 
 import numpy as np
 import numpy.typing as npt
@@ -80,8 +81,9 @@ class FrameStore:
     def _fill(self, dataset: Dataset, slot: str, episode: int) -> None:
         plan, target = self._plans[slot], self._stored[slot]
         rows = np.flatnonzero(dataset.episode_index == episode)
-        for start, images in _blocks(dataset.decode_episode(plan.camera, episode), 64):
-            positions = self._place[rows[start : start + len(images)]]
+        decoded = dataset.decode_episode(plan.camera, episode)
+        for some, images in zip(batched(rows, 64), batched(decoded, 64), strict=True):
+            positions = self._place[list(some)]
             kept = np.flatnonzero(positions >= 0)
             if not kept.size:
                 continue
@@ -93,18 +95,6 @@ def _empty(plan: CameraPlan, count: int) -> Tensor:
     if plan.native:
         return torch.empty(count, plan.height, plan.width, 3, dtype=torch.uint8)
     return torch.empty(count, 3, plan.height, plan.width, dtype=torch.float32)
-
-
-def _blocks[T](items: Iterator[T], size: int) -> Iterator[tuple[int, list[T]]]:
-    """Lists of up to `size` items with the number of their first."""
-    start, block = 0, []
-    for item in items:
-        block.append(item)
-        if len(block) == size:
-            yield start, block
-            start, block = start + size, []
-    if block:
-        yield start, block
 
 
 class Decoder:

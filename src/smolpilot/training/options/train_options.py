@@ -26,7 +26,9 @@ from smolpilot.common.option_types import (
     Steps,
     Tokens,
     check_numbers,
+    check_truths,
 )
+from smolpilot.common.text import shown
 
 from .memory_presets import fill_memory
 from .sources import Source, Sources, check_sources
@@ -353,6 +355,20 @@ def resolve(options: TrainOptions) -> TrainOptions:
         "workers": _open(options.workers, 2),
     }
     return dataclasses.replace(options, **values)
+
+
+def options_of(values: Mapping[str, Any], where: str = "") -> TrainOptions:
+    """Options from the mapping of a YAML file; a UsageError names the key with a wrong value, `where` before it."""
+    import pydantic  # takes a while, and most commands read no file
+
+    try:
+        made: TrainOptions = pydantic.TypeAdapter(TrainOptions).validate_python(values)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        raise UsageError(f"{where}'{key}' is {shown(first['input'])}: {first['msg']}.") from error
+    check_truths(values, made, where=where)
+    return made
 
 
 def absolute_paths(options: TrainOptions) -> TrainOptions:

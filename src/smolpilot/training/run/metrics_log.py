@@ -44,7 +44,7 @@ class MetricsLog:
         for name, value in numbers:
             self._board.add_scalar(name, value, step)
         if self._tracker is not None:
-            self._tracker.write(step, dict(numbers))
+            self._tracker.log(dict(numbers), step=step)
 
     def close(self) -> None:
         """Put everything on disk."""
@@ -52,7 +52,7 @@ class MetricsLog:
         self._file.close()
         self._board.close()
         if self._tracker is not None:
-            self._tracker.close()
+            self._tracker.finish()
 
     def _cut(self, step: int, validated_at: int) -> None:
         # Training lines of the step come before its checkpoint; its validation may come after.

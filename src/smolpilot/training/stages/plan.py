@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pydantic
-import yaml
 
 from smolpilot.common.errors import UsageError, did_you_mean
 from smolpilot.common.option_types import (
@@ -29,7 +28,7 @@ from smolpilot.common.option_types import (
 )  # fmt: skip
 from smolpilot.common.renamed import renamed_keys
 from smolpilot.common.text import LIMIT, plain, shown
-from smolpilot.common.yaml_lines import Location, line_of, read_settings_file, spell
+from smolpilot.common.yaml_lines import Location, line_of, read_settings_file, spell, yaml_text
 from smolpilot.training.options.train_options import TrainOptions
 
 PREVIOUS = "previous"
@@ -175,7 +174,7 @@ def load_plan(path: Path) -> Plan:
 
 def plan_text(plan: Plan) -> str:
     """The plan as YAML that `load_plan` reads back, with absolute paths; what is open is left out."""
-    return yaml.safe_dump(_plain(plan), sort_keys=False, allow_unicode=True)
+    return yaml_text(plan)
 
 
 def absolute(plan: Plan) -> Plan:
@@ -318,14 +317,3 @@ def _known_keys(values: Mapping[str, Any], kind: type, place: Location, path: Pa
 def _spell(place: Location) -> str:
     """`("stages", 1, "lr")` -> `stages[2].lr`: stages are counted from 1, as everywhere else."""
     return spell(place, first=1)
-
-
-def _plain(value: Any) -> Any:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        entries = ((item, getattr(value, item.name)) for item in dataclasses.fields(value))
-        return {item.name: _plain(entry) for item, entry in entries if entry is not None and entry not in ((), {})}
-    if isinstance(value, Mapping):
-        return {str(key): _plain(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(entry) for entry in value]
-    return str(value) if isinstance(value, Path) else value

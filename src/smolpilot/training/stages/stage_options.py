@@ -7,12 +7,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-import pydantic
-
 from smolpilot.common.errors import TrainingError, UsageError
-from smolpilot.common.option_types import check_truths
 from smolpilot.common.statistics import Statistics
-from smolpilot.common.text import shown
 from smolpilot.compatibility.datasets_together import other_rates
 from smolpilot.compatibility.statistics_distance import check_drift
 from smolpilot.robots import RobotProfile, list_profiles
@@ -22,7 +18,7 @@ from smolpilot.smolvla.transforms.joints import to_policy_order
 from smolpilot.training.data.run_datasets import RunDataset, open_datasets, shared_robot
 from smolpilot.training.data.run_statistics import merged_with_parent, own_statistics, same_robot
 from smolpilot.training.options.sources import Source
-from smolpilot.training.options.train_options import TrainOptions, check, resolve
+from smolpilot.training.options.train_options import TrainOptions, check, options_of, resolve
 
 from .plan import PREVIOUS, Plan
 from .sequence_paths import SequencePaths
@@ -52,7 +48,7 @@ def merge_defaults(plan: Plan, given: TrainOptions) -> TrainOptions:
     """The options of the command over the plan's `defaults`; a wrong value there is a UsageError."""
     bare = TrainOptions()
     own = {key: value for key, value in plan.defaults.items() if getattr(given, key) == getattr(bare, key)}
-    return _with(given, own, f"{given.stages}: defaults")
+    return options_of({**vars(given), **own}, f"{given.stages}: defaults: ")
 
 
 def open_stages(plan: Plan, defaults: TrainOptions, paths: SequencePaths) -> OpenedStages:
@@ -118,7 +114,7 @@ def stage_options(opened: OpenedStages, number: int, attempt: int = 1) -> TrainO
     """The complete training options of stage `number` (1 is the first) at its attempt `attempt` (from 1)."""
     plan, paths = opened.plan, opened.paths
     stage = plan.stages[number - 1]
-    options = _with(opened.defaults, stage.options, f"stage {stage.name}: options")
+    options = options_of({**vars(opened.defaults), **stage.options}, f"stage {stage.name}: options: ")
     # A preset says the usual batch size and rate of its kind of policy, in every stage that starts from it.
     usual = resolve(dataclasses.replace(options, steps=1000))
     batch_size = usual.batch_size or 1
@@ -194,19 +190,3 @@ def _robot(opened: OpenedStages) -> str:
     name = opened.profile.name
     shipped = name in list_profiles() and RobotProfile.load(name) == opened.profile
     return name if shipped else str(opened.paths.robot)
-
-
-def _with(options: TrainOptions, values: dict[str, Any], where: str) -> TrainOptions:
-    """The options with others from YAML, checked for their types."""
-    try:
-        made: TrainOptions = pydantic.TypeAdapter(TrainOptions).validate_python({**_as_dict(options), **values})
-        check_truths(values, made, where=f"{where}: ")
-        return made
-    except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise UsageError(f"{where}: '{key}' is {shown(first['input'])}: {first['msg']}.") from error
-
-
-def _as_dict(options: TrainOptions) -> dict[str, Any]:
-    return {item.name: getattr(options, item.name) for item in dataclasses.fields(options)}
