@@ -418,7 +418,7 @@ def test_a_run_that_is_too_short_or_trains_the_context_takes_no_cache(
     assert not folder.exists()
     said = capsys.readouterr().out
     assert "cache: vision" not in said
-    assert "cache: none, --augment changes the pictures every time (--cache-views 8 keeps" in said
+    assert "cache: none, --augment changes the images every time (--cache-views 8 keeps" in said
 
 
 def test_a_run_with_cached_views_and_coarse_numbers_is_exact_to_resume_and_validates_exactly(
@@ -429,7 +429,7 @@ def test_a_run_with_cached_views_and_coarse_numbers_is_exact_to_resume_and_valid
     run = train(options(tiny_dataset, parent, tmp_path / "run", cache_dtype="int8", **changes))
     said = capsys.readouterr().out
     assert "2 changed views of each frame" in said
-    assert "cache: int8 changes cached numbers by" in said
+    assert "cache: int8 changes cached tensors by" in said
     facts = load_policy(run / "checkpoints" / "last").lineage["cache"]
     assert facts["dtype"] == "int8"
     assert 0 < facts["tensor_error"] < 0.02

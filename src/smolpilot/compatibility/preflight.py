@@ -71,7 +71,7 @@ def preflight_policy(
     units: Mapping[str, str] | None = None,
     robot: str | None = None,
 ) -> list[Line]:
-    """A policy against a dataset that it is to be scored on, or against the text it will be told.
+    """A policy against a dataset that it is to be scored on, or against the instruction it will be given.
 
     Any policy: what it does not say of itself (`policy.spec`) is not compared. Far from the policy's statistics is no
     error on the dataset that it was trained on: training has accepted that. robot: the profile of a policy without
@@ -141,7 +141,7 @@ def joint_lines(meta: DatasetMeta, layout: FrameLayout, profile: RobotProfile) -
 
 
 def unit_lines(meta: DatasetMeta, profile: RobotProfile, *, given: bool) -> Iterator[Line]:
-    """What is assumed of a robot whose recordings come in two units."""
+    """What is assumed of a robot whose datasets come in two units."""
     doubt = None if given else doubt_units(meta, profile)
     if doubt is not None:
         yield Line("units", doubt.severity, doubt.text, doubt.fix)
@@ -186,7 +186,7 @@ def chunk_lines(meta: DatasetMeta, profile: RobotProfile, chunk: int = 50, horiz
     """Frames per second, and how long a chunk and the execution horizon last."""
     if abs(meta.fps - profile.rate) > 0.05 * profile.rate:
         yield Line("rate", "warning", f"recorded at {meta.fps:g} per second, the robot runs at {profile.rate:g} Hz",
-                   "a policy repeats the motion at the rate of its recording: run it at that rate")  # fmt: skip
+                   "a policy repeats the motion at the rate of its dataset: run it at that rate")  # fmt: skip
     text = f"a chunk of {chunk} lasts {chunk / meta.fps:.2f} s, {horizon} actions run before planning again " \
            f"({horizon / meta.fps:.2f} s)"  # fmt: skip
     short = chunk / meta.fps < 0.3

@@ -62,7 +62,7 @@ def worst(checks: list[Check]) -> Verdict:
 
 
 def _guarded(name: str, check: Callable[[], list[Check]]) -> list[Check]:
-    """A check that breaks is itself a finding; the others go on."""
+    """A check that breaks is itself a finding; the others still run."""
     try:
         return check()
     except Exception as error:
@@ -219,15 +219,15 @@ def _encode(encoder: str) -> bytes:
     import numpy as np
 
     size, buffer = codec_samples.SIZE, io.BytesIO()
-    picture = np.zeros((size, size, 3), np.uint8)
-    picture[:, : size // 2], picture[:, size // 2 :] = codec_samples.RED, codec_samples.BLUE
+    image = np.zeros((size, size, 3), np.uint8)
+    image[:, : size // 2], image[:, size // 2 :] = codec_samples.RED, codec_samples.BLUE
     os.environ.setdefault("SVT_LOG", "1")  # errors only: SVT-AV1 prints its settings otherwise
     with av.open(buffer, "w", format="mp4") as container:
         options = {"x265-params": "log-level=none"} if encoder == "libx265" else {}
         stream: Any = container.add_stream(encoder, rate=30, options=options)
         stream.width = stream.height = size
         stream.pix_fmt = "yuv420p"
-        for packet in stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")):
+        for packet in stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")):
             container.mux(packet)
         for packet in stream.encode():
             container.mux(packet)

@@ -32,8 +32,8 @@ _SKIPPED = 0.2
 
 @dataclass
 class RunStatus:
-    """The answers; `state` is preparing (no step yet: videos are decoded, ...), running, finished, stopped (saved, can
-    go on), silent (running, but no line for long), abandoned (stopped before the folder was complete).
+    """The answers; `state` is preparing (no step yet: videos are decoded, ...), running, finished, stopped (saved, can be
+    resumed), silent (running, but no line for long), abandoned (stopped before the folder was complete).
 
     A run that --patience ended is finished; `early` says at which step it gave up waiting, `best` where it was best.
     """

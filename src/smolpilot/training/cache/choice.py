@@ -170,13 +170,13 @@ def quantization_error(cache: FrameCache, batches: Batches, rows: Rows) -> Quant
     """Compare what the cache gives back with the exact computation on a few frames, same noise and times."""
     some = rows[np.linspace(0, len(rows) - 1, min(_SAMPLE, len(rows))).round().astype(np.int64)]
     policy, rng, sample_ids = cache.policy, SampleRng(0), np.arange(len(some))
-    exact, coarse, states = cache.exact(some), batches.cached(some, cache), batches.states(some)
+    exact, rounded, states = cache.exact(some), batches.cached(some, cache), batches.states(some)
     assert exact.actions is not None
     noise, times = (
         rng.noise(sample_ids, tuple(exact.actions.shape[1:])).to(policy.device),
         rng.times(sample_ids).to(policy.device),
     )
-    left, right = (float(policy.model.loss(inputs, noise, times)) for inputs in (exact, coarse))
+    left, right = (float(policy.model.loss(inputs, noise, times)) for inputs in (exact, rounded))
     numbers = cache.tensor(exact)
     kept = next(iter(cache.fields(some, policy.device).values()))
     tensors = float((kept - numbers).float().norm() / numbers.float().norm())
@@ -184,6 +184,6 @@ def quantization_error(cache: FrameCache, batches: Batches, rows: Rows) -> Quant
     def chunks(inputs: PolicyInputs) -> torch.Tensor:
         return policy.transforms.actions(policy.model.sample(inputs, noise=noise).float().cpu(), states)
 
-    apart = (chunks(exact) - chunks(coarse)).abs().amax(dim=(0, 1))
+    apart = (chunks(exact) - chunks(rounded)).abs().amax(dim=(0, 1))
     scale = torch.from_numpy(np.maximum(policy.statistics["action"]["std"], 1e-6)).float()
     return QuantizationError(tensors, abs(right - left) / max(abs(left), 1e-12), float((apart / scale).max()))

@@ -145,7 +145,7 @@ class FrameCache:
         )
 
     def fields(self, rows: Rows, device: torch.device, views: Rows | None = None) -> dict[str, Tensor]:
-        """The cached fields of PolicyInputs for `rows`, of the view of each (open: the first)."""
+        """The cached fields of PolicyInputs for `rows`, of the view of each (default: the first)."""
         tensors = []
         for (block, place), view in zip(
             self._place[rows], np.zeros_like(rows) if views is None else views, strict=True

@@ -122,7 +122,7 @@ def shared_robot(
 
 
 def instructions_of(datasets: Sequence[RunDataset]) -> list[str]:
-    """Every text of the training frames, once."""
+    """Every instruction of the training frames, once."""
     return list(dict.fromkeys(text for dataset in datasets for text in dataset.train.instructions))
 
 

@@ -2,7 +2,7 @@
 
 Each sample has a place, its number in the endless stream of samples (step * batch size + number in the batch). What is
 drawn for it comes from a counter-based generator (Philox) whose counter is that place, so that neither the order of
-drawing nor how the batch is shared out changes a number, and a run that goes on needs no generator's state.
+drawing nor how the batch is shared out changes a number, and a resumed run needs no generator's state.
 """
 
 from __future__ import annotations

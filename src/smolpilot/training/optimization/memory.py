@@ -209,7 +209,7 @@ def memory_errors(size: int) -> Iterator[None]:
             raise TrainingError(
                 f"A process that decodes video ahead has ended: {str(error).splitlines()[0]}",
                 expected="Earlier checkpoints are whole. A system whose memory is used up ends processes so",
-                fix="go on with --resume and --workers 0 (threads of this process decode then), or --workers 1",
+                fix="resume with --resume and --workers 0 (threads of this process decode then), or --workers 1",
             ) from error
         if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "allocate memory" not in str(error):
             raise

@@ -1,4 +1,4 @@
-"""Batch, micro-batch and dtype by the size of a GPU, where they are left open.
+"""Batch, micro-batch and dtype by the size of a GPU, where they are not given.
 
 What a preset is made of (450 M parameters, 100 M of them trained, prefix cache): weights 1.8 GB in float32, of which
 the vision tower and the embeddings leave the GPU while the cache serves; gradients 0.4 GB; AdamW 0.8 GB. The rest is
@@ -24,7 +24,7 @@ _TINY_BATCH = 32
 
 
 def fill_memory(memory: str | None, given: dict[str, Any], *, tiny: bool) -> dict[str, Any]:
-    """Batch, micro-batch and dtype where they were left open: by the preset, for `auto`, or by the network.
+    """Batch, micro-batch and dtype where they were not given: by the preset, for `auto`, or by the network.
 
     A given batch is kept: the preset then only limits what goes through the network at once.
     """

@@ -217,7 +217,7 @@ FREE_ON_RESUME = frozenset(
 
 
 def check(options: TrainOptions) -> TrainOptions:
-    """Refuse what cannot be meant; a UsageError names the option. Returns the options."""
+    """Refuse contradictory options; a UsageError names them. Returns the options."""
     check_numbers(options)
     _check_missing(options)
     _check_choice(options)
@@ -339,7 +339,7 @@ def _check_data(options: TrainOptions) -> None:
 
 
 def resolve(options: TrainOptions) -> TrainOptions:
-    """Fill what was left open from preset and steps; the same options always resolve to the same values."""
+    """Fill what was not given from preset and steps; the same options always resolve to the same values."""
     steps = options.steps or 1
     tiny = options.preset == "tiny"
     lr = options.lr if options.lr is not None else (2e-3 if tiny else 1e-4)

@@ -1,4 +1,4 @@
-"""Checkpoints of a run: whole bundles with the state that training needs to go on, `last` and `best`."""
+"""Checkpoints of a run: whole bundles with the training state to resume from, `last` and `best`."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ def _state_of(values: dict[str, Any]) -> TrainingState:
 
 
 def rng_tensors() -> dict[str, Tensor]:
-    """State of torch's own generator; what a step draws needs none (see `draws`)."""
+    """State of torch's own generator; what a step draws needs none (see `sample_rng`)."""
     return {"rng/torch": torch.get_rng_state()}
 
 

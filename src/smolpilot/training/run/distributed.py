@@ -219,7 +219,7 @@ class DistributedContext:
             raise TrainingError(
                 f"Process {self.rank} of {self.size} stops: another one has ended ({str(error).splitlines()[0]}).",
                 expected="its own message says why. Earlier checkpoints are whole",
-                fix="go on with the same torchrun command and --resume",
+                fix="resume with the same torchrun command and --resume",
             ) from error
 
 

@@ -18,7 +18,7 @@ _OF_VALIDATION = ("validation", "stopped_early")
 
 
 class MetricsLog:
-    """Appends {"step", "kind", ...} lines; a run that goes on at `step` first drops the lines beyond it.
+    """Appends {"step", "kind", ...} lines; a run that resumes at `step` first drops the lines beyond it.
 
     `validated_at` is the last step whose validation the run knows of; a later one is made again. None: `step`.
     """
@@ -65,7 +65,7 @@ class MetricsLog:
 
 
 class SilentLog(MetricsLog):
-    """Keeps nothing: of several processes, one writes."""
+    """Writes nothing: only rank 0 logs."""
 
     def __init__(self) -> None:
         pass

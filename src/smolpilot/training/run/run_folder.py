@@ -133,7 +133,7 @@ def read_note(out: Path, note: str) -> dict[str, Any]:
 
 
 def refuse_existing(out: Path) -> None:
-    """A run never writes into a folder that is there already, unless it goes on with it; nor where it may not."""
+    """A run never writes into a folder that is there already, unless it resumes it; nor where it may not."""
     refuse_inside_dataset(out)
     if living_process(out, PREPARING) is None:
         _clear_unfinished(out)
@@ -143,7 +143,7 @@ def refuse_existing(out: Path) -> None:
     if (out / CONFIG).is_file():
         raise UsageError(
             f"{out} holds a run already.",
-            fix=f"go on with it: smolpilot train --resume --out {out}; or choose another --out",
+            fix=f"resume it: smolpilot train --resume --out {out}; or choose another --out",
         )
     if other := living_process(out, PREPARING):
         raise UsageError(

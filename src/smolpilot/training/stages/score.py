@@ -122,9 +122,9 @@ def score_task(
 
 
 def simulation_of(stage: Stage, part: RunDataset) -> Simulation | None:
-    """Where success at a task is counted, complete: as the stage says, else where the recording is from.
+    """Where success at a task is counted, complete: as the stage says, else where the dataset was recorded.
 
-    UsageError for a stage that asks for a simulation without naming it, of a recording that no environment knows.
+    UsageError for a stage that asks for a simulation without naming it, of a dataset that no environment knows.
     """
     if stage.simulation is False:
         return None
