@@ -32,7 +32,7 @@ _SKIPPED = 0.2
 
 @dataclass
 class RunStatus:
-    """The answers; `state` is preparing (no step yet: videos are decoded, ...), running, finished, stopped (saved, can be
+    """`state` is preparing (no step yet: videos are decoded, ...), running, finished, stopped (saved, to be
     resumed), silent (running, but no line for long), abandoned (stopped before the folder was complete).
 
     A run that --patience ended is finished; `early` says at which step it gave up waiting, `best` where it was best.
