@@ -33,7 +33,7 @@ from startup import machine
 from smolpilot.common import hashing
 from smolpilot.common.digests import folder_differences
 from smolpilot.common.keys import ACTION, STATE
-from smolpilot.smolvla import Policy, SmolVLA, Transforms, load_policy, save_bundle
+from smolpilot.smolvla import Policy, SmolVLA, Transforms, TransformsConfig, load_policy, save_bundle
 from smolpilot.smolvla.checkpoint.locate import locate
 from smolpilot.smolvla.checkpoint.sealing import check_digests
 from smolpilot.smolvla.config import PolicyConfig, TextConfig, VisionConfig, VLMConfig
@@ -71,7 +71,9 @@ def make_bundle(folder: Path, vlm: VLMConfig) -> int:
     model.initialize(torch.Generator().manual_seed(0))
     values = {"mean": 0.0, "std": 1.0, "min": -1.0, "max": 1.0}
     numbers = {key: {name: np.full(6, value) for name, value in values.items()} for key in (STATE, ACTION)}
-    transforms = Transforms.build(config, numbers, byte_level_tokenizer(vlm))
+    transforms = Transforms(
+        TransformsConfig(config, numbers, byte_level_tokenizer(vlm), {slot: slot for slot in config.real_cameras})
+    )
     save_bundle(Policy(model, transforms), folder)
     return (folder / "model.safetensors").stat().st_size
 

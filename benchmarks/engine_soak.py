@@ -21,7 +21,7 @@ import psutil
 from smolpilot.contracts import Leftover
 from smolpilot.datasets import DatasetWriter, open_dataset
 from smolpilot.inference import prepare
-from smolpilot.inference.example_frame import made_up_frame
+from smolpilot.inference.example_frame import example_frame
 from smolpilot.smolvla import new_policy
 
 
@@ -42,7 +42,7 @@ def main() -> int:
             writer.end_episode()
         policy = new_policy("tiny", meta=open_dataset(data).meta, overrides={"num_vlm_layers": 1, "num_steps": 1})
         engine = prepare(policy, mode=arguments.mode, backend=arguments.backend, cache_dir=temporary)
-        frames = [made_up_frame(policy.recipe, seed) for seed in range(50)]
+        frames = [example_frame(policy.transforms_config, seed) for seed in range(50)]
         process, sizes, last = psutil.Process(), [], None
         begin = time.perf_counter()
         for i in range(arguments.chunks):

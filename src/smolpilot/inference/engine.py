@@ -31,16 +31,16 @@ from smolpilot.contracts.observation import Floats
 from smolpilot.smolvla.config import check_steps
 from smolpilot.smolvla.network.finite import finite_chunk, finite_input
 from smolpilot.smolvla.network.noise import Noise, starting_noise
-from smolpilot.smolvla.policy import NAME, recipe_spec
+from smolpilot.smolvla.policy import NAME, policy_spec
 from smolpilot.smolvla.transforms.transform_list import Transforms
 
 from .backends.backend import Backend, EngineSpec, Guidance
 from .backends.cuda_graphs import Graphed, place, run_backend
 from .backends.guidance import MAX_GAIN, Schedule, make_guidance
-from .backends.parity_check import Verdict, VerdictStore, compare
+from .backends.parity_check import ParityReport, ParityStore, compare
 from .backends.plain import PlainNetwork
 from .engine_report import EngineReport, Stopwatch
-from .image_token_cache import Begun, Seen
+from .image_token_cache import Begun, ImageTokenCache
 
 if TYPE_CHECKING:
     from smolpilot.smolvla import Policy
@@ -80,15 +80,15 @@ class Engine:
         self._shell, self.settings, self._backend_name = shell, settings, backend_name
         self._make, self._plain, self._limit = make, plain, limit
         self._check_first = check
-        self._store = VerdictStore(settings.folder)
+        self._store = ParityStore(settings.folder)
         self._lock = threading.RLock()
         self._watch = Stopwatch()
         self._backend: Backend | None = None
         self._precision, self._bytes = settings.precision, 0
-        self._verdict: Verdict | None = None
+        self._verdict: ParityReport | None = None
         self._fallback = ""
         self._load_seconds = self._warm_up_seconds = 0.0
-        self._memory = Seen()
+        self._memory = ImageTokenCache()
         self._apart = False  # launch the stages of a chunk one by one
         self._begun: Begun | None = None
         self._tickets = 0
@@ -120,7 +120,7 @@ class Engine:
         with self._lock:
             if self._backend is not None:
                 self._backend.close()
-            self._backend, self._begun, self._memory, self._queue = None, None, Seen(), None
+            self._backend, self._begun, self._memory, self._queue = None, None, ImageTokenCache(), None
 
     def close(self) -> None:
         """As `stop`: what a policy is asked for at its end."""
@@ -142,13 +142,13 @@ class Engine:
             begin, checking = time.perf_counter(), self._check_first
             self._check_first = False  # this frame need not be a real one
             for _ in range(repeats):
-                self._memory = Seen()
+                self._memory = ImageTokenCache()
                 self.predict_chunk(frame, seed=0)
             self.begin(frame)
             self.finish(frame[STATE], seed=0)
             self._begun, self._check_first = None, checking
             self._warm_up_seconds += time.perf_counter() - begin
-            self._memory = Seen()
+            self._memory = ImageTokenCache()
             self._watch.clear()
 
     def time_stages(self, frame: Mapping[str, Any], repeats: int = 20) -> dict[str, dict[str, float]]:
@@ -164,11 +164,11 @@ class Engine:
                         self._watch.clear()
                         if self.device.type == "cuda":
                             self._watch.wait = lambda: torch.cuda.synchronize(self.device)
-                    self._memory = Seen()
+                    self._memory = ImageTokenCache()
                     self.predict_chunk(frame, seed=i)
                 return self._watch.summary()
             finally:
-                self._watch, self._apart, self._memory = usual, False, Seen()
+                self._watch, self._apart, self._memory = usual, False, ImageTokenCache()
 
     # -- chunks ------------------------------------------------------------------------------------------------------
 
@@ -322,9 +322,9 @@ class Engine:
             return torch.from_numpy(self._queue.select_action(frame))
 
     def reset(self) -> None:
-        """Forget the current chunk, what was begun, and the kept pictures: call it at the start of an episode."""
+        """Forget the current chunk, what was begun, and the kept images: call it at the start of an episode."""
         with self._lock:
-            self._begun, self._memory, self._queue = None, Seen(), None
+            self._begun, self._memory, self._queue = None, ImageTokenCache(), None
 
     # -- what it tells -----------------------------------------------------------------------------------------------
 
@@ -332,9 +332,8 @@ class Engine:
     def spec(self) -> PolicySpec:
         """What the policy is, and what computes it, as it stands now; waits for no chunk."""
         shell, settings = self._shell, self.settings
-        return recipe_spec(
-            shell.recipe,
-            settings.config,
+        return policy_spec(
+            shell.transforms_config,
             name=settings.mode,
             slots=[settings.config.cameras[i] for i in settings.cameras],
             n_action_steps=self._horizon,
@@ -385,7 +384,7 @@ class Engine:
         self.reset()
 
     @property
-    def verdict(self) -> Verdict | None:
+    def verdict(self) -> ParityReport | None:
         """How far this engine is from the plain network; None before it was checked."""
         return self._verdict
 
@@ -473,7 +472,7 @@ class Engine:
                 self._check(inputs[:1], drawn[:1], steps, states[:1])
                 return self._units(run_backend(self._running(), inputs, drawn, steps, None), states)
 
-    def check(self, frames: Sequence[Mapping[str, Any]], seed: int = 0) -> Verdict:
+    def check(self, frames: Sequence[Mapping[str, Any]], seed: int = 0) -> ParityReport:
         """Compare with the plain network on real frames, one by one with the same noise, and act on the verdict."""
         with self._lock:
             self._running()
@@ -511,10 +510,10 @@ class Engine:
             self._fall_back(verdict, plain)
         self._plain.release()
 
-    def _fall_back(self, verdict: Verdict, plain: PlainNetwork | None = None) -> None:
+    def _fall_back(self, verdict: ParityReport, plain: PlainNetwork | None = None) -> None:
         """Run the plain network instead, and say so."""
         self._use(plain or PlainNetwork(self._plain.load()))
-        self._memory = Seen()
+        self._memory = ImageTokenCache()
         self._fallback = (
             f"Mode '{self.settings.mode}' ({self._backend_name}, {self.settings.precision}) {verdict.text()}: "
             "the plain network runs instead. Try another mode or precision, or raise the limit if the difference is "
@@ -532,7 +531,7 @@ class Engine:
         return self._backend
 
     def _inputs(self, frames: Sequence[Mapping[str, Any]]) -> PolicyInputs:
-        """Frames through the transforms; slots that the engine was not built for hold no picture."""
+        """Frames through the transforms; slots that the engine was not built for hold no image."""
         if isinstance(frames, Mapping):
             raise TransformError("predict_chunks takes a list of frames.", fix="for one frame: predict_chunk(frame)")
         slots, seen = self.settings.config.cameras, self.settings.cameras
@@ -543,7 +542,7 @@ class Engine:
         # A recorded frame brings its actions along: they are no input, whatever their number.
         kept = {key: value for key, value in frame.items() if key not in (ACTION, ACTION_IS_PAD)}
         if self.device.type == "cuda" and self.settings.mode != "exact":
-            # The raw picture is a tenth of the letterboxed one; exact keeps to the plain policy's CPU arithmetic.
+            # The raw image is a tenth of the letterboxed one; exact keeps to the plain policy's CPU arithmetic.
             for key, value in kept.items():
                 if is_image_key(key):
                     kept[key] = torch.as_tensor(value).to(self.device)
@@ -586,6 +585,6 @@ class Engine:
 
     def _joints(self) -> dict[str, str]:
         """Name -> unit of the action's joints; an unknown unit is empty."""
-        profile = self.transforms.recipe.profile
+        profile = self.transforms.config.profile
         joints = profile.action_joints if profile is not None else []
         return {joint.name: "" if joint.unit == "unknown" else joint.unit for joint in joints}

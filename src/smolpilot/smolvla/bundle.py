@@ -88,8 +88,8 @@ def save_bundle(policy: Policy, path: str | Path) -> Path:
     does not take it.
     """
     target = Path(path).expanduser()
-    config, recipe = policy.config, policy.transforms.recipe
-    for transform in recipe.extra:
+    config, made_from = policy.config, policy.transforms.config
+    for transform in made_from.extra:
         raise UsageError(
             f"The transform '{transform.name}' cannot be saved: a bundle holds LeRobot's files, which do not know it.",
             expected="the list of SmolVLA, which LeRobot runs, too",
@@ -98,21 +98,21 @@ def save_bundle(policy: Policy, path: str | Path) -> Path:
     with atomic_folder(target) as folder:
         _write_json(folder / CONFIG, values)
         try:
-            save_file(lerobot_weights(policy.model, policy.carried), folder / WEIGHTS, metadata={"format": "pt"})
+            save_file(lerobot_weights(policy.model, policy.unused_weights), folder / WEIGHTS, metadata={"format": "pt"})
         except safetensors.SafetensorError as error:
             raise OSError(errno.EIO, f"the weights could not be written: {error}", str(target)) from error
         write_processors(
             folder,
             config,
-            recipe.statistics,
-            recipe.camera_map,
+            made_from.statistics,
+            made_from.camera_map,
             tokenizer_name=values["vlm_model_name"],
             device=values["device"],
-            eps=recipe.eps,
+            eps=made_from.eps,
         )
         vlm_files(policy).write(folder / VLM)
         facts = Facts(
-            camera_map=dict(recipe.camera_map),
+            camera_map=dict(made_from.camera_map),
             instructions=policy.instructions,
             execution_horizon=policy.n_action_steps,
             lineage={**policy.lineage, "smolpilot": __version__},

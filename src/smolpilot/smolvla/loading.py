@@ -24,7 +24,7 @@ from smolpilot.smolvla.policy import Policy, fill_sizes
 from smolpilot.smolvla.transforms.joints import FrameLayout, to_policy_order
 from smolpilot.smolvla.transforms.normalize import EPS
 from smolpilot.smolvla.transforms.tokenizer import PolicyTokenizer
-from smolpilot.smolvla.transforms.transform_list import Recipe, Transforms
+from smolpilot.smolvla.transforms.transform_list import Transforms, TransformsConfig
 
 from .bundle import Facts, is_hub_name
 from .checkpoint.load_report import LoadReport
@@ -43,7 +43,15 @@ from .checkpoint.processors import Processors, read_processors, statistic_of
 from .checkpoint.sealing import FACTS, ROBOT, VLM, check_digests, compared, renew
 from .checkpoint.statistics_binding import Bound, bind_statistics, check_agreement
 from .checkpoint.weight_files import WeightFile, has_weights, open_weights
-from .checkpoint.weights import Carried, Inventory, check_inventory, empty_model, is_unused, load_model, take_inventory
+from .checkpoint.weights import (
+    UnusedWeights,
+    WeightReport,
+    check_weights,
+    empty_model,
+    inspect_weights,
+    is_unused,
+    load_model,
+)
 from .config.json_file import read_json
 from .config.other_versions import NEWEST
 from .config.settings_form import Form, formed
@@ -110,8 +118,8 @@ def load_located(
     config = _config(parts, vlm, processors)
     if facts is not None:
         config = dataclasses.replace(config, newer=facts.lerobot_keys | config.newer)
-    stock = take_inventory(parts.weights, config)
-    check_inventory(stock, parts.weights)
+    stock = inspect_weights(parts.weights, config)
+    check_weights(stock, parts.weights)
     kind = choose_dtype(dtype, place, stock)
     adapter = parts.adapter
     merge = adapter.merge if adapter is not None else None
@@ -119,7 +127,7 @@ def load_located(
                         normalization=stock.normalization, found_dtypes=stock.dtypes)  # fmt: skip
     bound = _statistics(parts, processors, stock, config, stats_from, profile, need=need_statistics)
     report.statistics = bound.origin
-    recipe = Recipe(
+    made_from = TransformsConfig(
         config,
         bound.statistics,
         PolicyTokenizer(vlm),
@@ -128,7 +136,7 @@ def load_located(
         instructions=tuple(facts.instructions) if facts else (),
         eps=processors.eps if processors else EPS,
     )
-    transforms = Transforms(recipe) if bound.problem is None else recipe
+    transforms = Transforms(made_from) if bound.problem is None else made_from
     if bound.problem is not None:
         report.statistics_problem = bound.problem
         report.notes.append(f"without statistics, so only good as a parent: {bound.problem}")
@@ -143,7 +151,7 @@ def load_located(
         transforms,
         lineage=facts.lineage if facts else {"parent": located.source},
         report=fill_sizes(report, model),
-        carried=Carried(parts.weights, stock.unused) if stock.unused else None,
+        unused_weights=UnusedWeights(parts.weights, stock.unused) if stock.unused else None,
     )
 
 
@@ -187,7 +195,7 @@ def choose_device(device: str | torch.device) -> torch.device:
     return chosen
 
 
-def choose_dtype(dtype: str | torch.dtype, device: torch.device, stock: Inventory) -> torch.dtype:
+def choose_dtype(dtype: str | torch.dtype, device: torch.device, stock: WeightReport) -> torch.dtype:
     """`auto`: float32 on the CPU, else the widest floating dtype in the file."""
     if isinstance(dtype, torch.dtype):
         chosen: Any = dtype
@@ -357,7 +365,7 @@ def _profile(folder: Path) -> Any:
 def _statistics(
     parts: _Parts,
     processors: Processors | None,
-    stock: Inventory,
+    stock: WeightReport,
     config: PolicyConfig,
     stats_from: str | Path | None,
     profile: Any,
@@ -414,7 +422,7 @@ def _camera_map(facts: Facts | None, processors: Processors | None, config: Poli
 def _note_what_was_kept(
     report: LoadReport, parts: _Parts, config: PolicyConfig, processors: Processors | None, *, merged: bool
 ) -> None:
-    """Say what of the files was merged, carried along or left out."""
+    """Say what of the files was merged, kept or left out."""
     if parts.adapter is not None and merged:
         report.notes.append(f"LoRA adapter merged into {parts.adapter.base}")
         if dropped := parts.adapter.leftovers(lambda name: is_unused(name, config)):

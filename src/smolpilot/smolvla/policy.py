@@ -29,14 +29,14 @@ from smolpilot.contracts.observation import Floats
 
 from .checkpoint.lineage import trained_rate
 from .checkpoint.load_report import LoadReport
-from .checkpoint.weights import Carried
+from .checkpoint.weights import UnusedWeights
 from .config import PolicyConfig, check_steps
 from .network.finite import finite_chunk
 from .network.model import SmolVLA
 from .network.noise import Noise, starting_noise
-from .transforms.cameras import Pairing, check_camera_map
+from .transforms.camera_slots import Pairing, check_camera_map
 from .transforms.tokenizer import PolicyTokenizer
-from .transforms.transform_list import Recipe, Transforms
+from .transforms.transform_list import Transforms, TransformsConfig
 
 if TYPE_CHECKING:
     from smolpilot.robots import RobotProfile
@@ -54,20 +54,22 @@ class Policy:
     def __init__(
         self,
         model: SmolVLA,
-        transforms: Transforms | Recipe,
+        transforms: Transforms | TransformsConfig,
         *,
         lineage: Mapping[str, Any] | None = None,
         report: LoadReport | None = None,
-        carried: Carried | None = None,
+        unused_weights: UnusedWeights | None = None,
     ) -> None:
         self._model: SmolVLA | None = model
         self._transforms: Transforms | None = transforms if isinstance(transforms, Transforms) else None
-        self._recipe: Recipe = transforms.recipe if isinstance(transforms, Transforms) else transforms
+        self._transforms_config: TransformsConfig = (
+            transforms.config if isinstance(transforms, Transforms) else transforms
+        )
         self.lineage: dict[str, Any] = dict(lineage or {})
         self.report = report or LoadReport(source="", kind="policy")
-        self.carried = carried
+        self.unused_weights = unused_weights
         self.load_seconds = 0.0
-        self.pairing = Pairing(dict(self._recipe.camera_map))  # how the cameras came into the slots
+        self.pairing = Pairing(dict(self._transforms_config.camera_map))  # how the cameras came into the slots
         self._horizon = model.config.n_action_steps
         self._steps: int | None = None
         self._queue: ActionQueue | None = None
@@ -76,9 +78,8 @@ class Policy:
     @property
     def spec(self) -> PolicySpec:
         """What the policy is, as it stands now."""
-        return recipe_spec(
-            self._recipe,
-            self.config,
+        return policy_spec(
+            self._transforms_config,
             n_action_steps=self._horizon,
             lineage=self.lineage,
             facts=PolicyFacts(
@@ -116,12 +117,12 @@ class Policy:
                 raise CheckpointError(
                     self.report.statistics_problem, fix="give those of the recording: --policy-stats-from DATASET"
                 )
-            self._transforms = Transforms(self._recipe)
+            self._transforms = Transforms(self._transforms_config)
         return self._transforms
 
     @transforms.setter
     def transforms(self, transforms: Transforms) -> None:
-        self._transforms, self._recipe = transforms, transforms.recipe
+        self._transforms, self._transforms_config = transforms, transforms.config
 
     def use_cameras(self, camera_map: Mapping[str, str | None] | Pairing) -> None:
         """Take other cameras into the slots (robot camera -> slot; None: not used). TransformError for a wrong map.
@@ -129,37 +130,37 @@ class Policy:
         What a pairing decided is kept in `spec.facts`.
         """
         pairing = camera_map if isinstance(camera_map, Pairing) else Pairing(dict(camera_map))
-        recipe = dataclasses.replace(self._recipe, camera_map=dict(pairing.map))
+        config = dataclasses.replace(self._transforms_config, camera_map=dict(pairing.map))
         if self._transforms is not None:
-            self.transforms = Transforms(recipe)
+            self.transforms = Transforms(config)
         else:
-            check_camera_map(pairing.map, recipe.config)
-            self._recipe = recipe
+            check_camera_map(pairing.map, config.policy.real_cameras)
+            self._transforms_config = config
         self.pairing = pairing
 
     @property
     def profile(self) -> RobotProfile | None:
         """The robot that the policy drives; None for a checkpoint that does not say."""
-        return self._recipe.profile
+        return self._transforms_config.profile
 
     @property
     def statistics(self) -> Statistics:
         """Of `observation.state` and `action`, in the policy's joint order and units."""
-        return self._recipe.statistics
+        return self._transforms_config.statistics
 
     @property
     def tokenizer(self) -> PolicyTokenizer:
-        return self._recipe.tokenizer
+        return self._transforms_config.tokenizer
 
     @property
-    def recipe(self) -> Recipe:
+    def transforms_config(self) -> TransformsConfig:
         """What the transforms are built from."""
-        return self._recipe
+        return self._transforms_config
 
     @property
     def instructions(self) -> list[str]:
         """The texts that the policy was trained with."""
-        return list(self._recipe.instructions)
+        return list(self._transforms_config.instructions)
 
     @property
     def device(self) -> torch.device:
@@ -277,14 +278,13 @@ class Policy:
         robot = self.profile.name if self.profile is not None else "unknown robot"
         return (
             f"Policy({robot}: state {self.config.state_dim}, action {self.config.action_dim}, "
-            f"cameras {', '.join(self._recipe.camera_map)}; chunk {self.config.chunk_size}, "
+            f"cameras {', '.join(self._transforms_config.camera_map)}; chunk {self.config.chunk_size}, "
             f"horizon {self._horizon}; {self.device})"
         )
 
 
-def recipe_spec(
-    recipe: Recipe,
-    config: PolicyConfig,
+def policy_spec(
+    made_from: TransformsConfig,
     *,
     n_action_steps: int,
     lineage: Mapping[str, Any],
@@ -297,11 +297,11 @@ def recipe_spec(
 
     slots: those that get an image, default all. facts: lineage and camera map are added here.
     """
-    profile, source = recipe.profile, recipe.source
+    config, profile, source = made_from.policy, made_from.profile, made_from.source
     joints = profile.action_joints if profile is not None else []
-    by_slot = {slot: camera for camera, slot in recipe.camera_map.items() if slot is not None}
+    by_slot = {slot: camera for camera, slot in made_from.camera_map.items() if slot is not None}
     filled = {by_slot[slot]: slot for slot in slots or config.real_cameras if slot in by_slot}
-    left_out = {camera: None for camera in recipe.camera_map if camera not in filled}
+    left_out = {camera: None for camera in made_from.camera_map if camera not in filled}
     return PolicySpec(
         name=name,
         state_dim=config.state_dim,
@@ -312,10 +312,10 @@ def recipe_spec(
         profile=profile,
         action_names=source.action.names if source is not None else tuple(joint.name for joint in joints),
         action_units=(source.action.units or ()) if source is not None else tuple(joint.unit for joint in joints),
-        instructions=tuple(recipe.instructions),
+        instructions=tuple(made_from.instructions),
         rate=trained_rate(lineage, profile.rate if profile is not None else None),
         image_sizes={camera: config.image_shapes[slot][1:] for camera, slot in filled.items()},
-        statistics=recipe.statistics,
+        statistics=made_from.statistics,
         capabilities=capabilities,
         facts=dataclasses.replace(facts, camera_map={**filled, **left_out}, lineage=dict(lineage)),
     )

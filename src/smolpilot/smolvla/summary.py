@@ -17,7 +17,7 @@ def summary(policy: Policy) -> dict[str, Any]:
         "robot": profile.name if profile is not None else None,
         "state": _joints(policy, STATE),
         "action": _joints(policy, ACTION),
-        "camera_map": policy.recipe.camera_map,
+        "camera_map": policy.transforms_config.camera_map,
         "camera_slots": {name: list(shape) for name, shape in config.image_shapes.items()},
         "instructions": policy.instructions,
         "chunk_size": config.chunk_size,

@@ -27,7 +27,7 @@ _TEXT_LAYER = re.compile(r"text\.layers\.(\d{1,9})\.")
 
 
 @dataclass
-class Carried:
+class UnusedWeights:
     """Tensors that the network does not read but a saved checkpoint keeps (the language head), left in their file."""
 
     file: WeightFile
@@ -38,7 +38,7 @@ class Carried:
 
 
 @dataclass
-class Inventory:
+class WeightReport:
     """What a file holds, sorted: `found` maps our names to names in the file."""
 
     shapes: dict[str, tuple[int, ...]]  # what the network needs, by our names
@@ -51,11 +51,11 @@ class Inventory:
     dtypes: dict[str, str] = field(default_factory=dict)
 
 
-def take_inventory(file: WeightFile, config: PolicyConfig) -> Inventory:
+def inspect_weights(file: WeightFile, config: PolicyConfig) -> WeightReport:
     """Sort the names of a file by what the network of `config` needs."""
     _check_layers(file, config)
     expected = expected_shapes(config)
-    stock = Inventory(expected)
+    stock = WeightReport(expected)
     for stored in file.names:
         clean = _WRAPPERS.sub("", stored).lstrip(".")
         ours = names.from_lerobot(clean)
@@ -99,7 +99,7 @@ def _check_layers(file: WeightFile, config: PolicyConfig) -> None:
             )
 
 
-def check_inventory(stock: Inventory, file: WeightFile) -> None:
+def check_weights(stock: WeightReport, file: WeightFile) -> None:
     """CheckpointError for missing weights, for weights of another network, of other shapes, and for integers."""
     check_float(file, stock.found.values())
     if stock.missing:
@@ -129,7 +129,7 @@ def check_inventory(stock: Inventory, file: WeightFile) -> None:
 def load_model(
     config: PolicyConfig,
     file: WeightFile,
-    stock: Inventory,
+    stock: WeightReport,
     *,
     device: torch.device,
     dtype: torch.dtype,
@@ -176,12 +176,12 @@ def _aligned(value: Tensor) -> Tensor:
     return value.clone() if value.device.type == "cpu" and value.data_ptr() % _ALIGNMENT else value
 
 
-def lerobot_weights(model: SmolVLA, carried: Carried | None) -> dict[str, Tensor]:
+def lerobot_weights(model: SmolVLA, unused_weights: UnusedWeights | None) -> dict[str, Tensor]:
     """All weights under LeRobot's names, on the CPU and contiguous, with the unused language head."""
     state = {
         names.to_lerobot(name): value.detach().to("cpu").contiguous() for name, value in model.state_dict().items()
     }
-    kept = carried.read() if carried is not None else {}
+    kept = unused_weights.read() if unused_weights is not None else {}
     text = model.config.vlm.text
     for name in names.UNUSED:
         # LeRobot loads it, though nothing reads it; a policy from scratch never had one.

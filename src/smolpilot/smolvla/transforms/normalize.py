@@ -212,7 +212,7 @@ class NormalizeTransform(Transform):
         if mapping.get("VISUAL", "IDENTITY") != "IDENTITY":
             raise TransformError(
                 f"The policy normalizes images by {mapping['VISUAL']}.",
-                expected="IDENTITY: SmolVLA's vision tower takes pictures in [-1, 1]",
+                expected="IDENTITY: SmolVLA's vision tower takes images in [-1, 1]",
             )
         self.state = Normalizer(STATE, feature_mode(mapping, STATE), statistics, config.state_dim, eps=eps)
         self.action = Normalizer(ACTION, feature_mode(mapping, ACTION), statistics, config.action_dim, eps=eps)

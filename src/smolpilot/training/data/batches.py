@@ -162,7 +162,7 @@ class Batches:
         last = numbers.last[index][:, None]
         tokens, mask = numbers.tokens(index, everything=all_tokens)
         filled = torch.ones(1, len(self._plans), dtype=torch.bool, device=self._device).expand(len(rows), -1)
-        pictures, seen = self._transforms.together(images, filled)
+        pictures, seen = self._transforms.stack_images(images, filled)
         states, actions = numbers.chunks(index, torch.minimum(wanted, last))
         return PolicyInputs(
             images=pictures,

@@ -119,7 +119,7 @@ def prepare(
     check_joints(parts, profile, named=options.robot is not None)
     step("policy")
     policy, stats, parent = _policy(options, parts, profile, notes, step)
-    paired = Pairing(policy.recipe.camera_map) if parent is None else parent.cameras
+    paired = Pairing(policy.transforms_config.camera_map) if parent is None else parent.cameras
     _note_seen(policy, parts, notes)
     said: dict[str, Any] = {"seed": options.seed, "steps": options.steps, "ema": options.ema}
     said["lora"] = _adapt(policy, options)
