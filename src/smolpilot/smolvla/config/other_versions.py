@@ -38,7 +38,7 @@ _NO_PREDICTION = re.compile(
 def sort_unknown(values: Mapping[str, Any], unknown: Iterable[str]) -> dict[str, Any]:
     """The unknown keys that are carried along; CheckpointError for one that may change a prediction.
 
-    UnusedWeights: what belongs to training, compiling, publishing or writing text (by its name), and what is switched off
+    Carried: what belongs to training, compiling, publishing or writing text (by its name), and what is switched off
     (null, false, empty): LeRobot's own options are off where they are new.
     """
     carried = {}
