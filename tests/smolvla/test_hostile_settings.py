@@ -137,7 +137,7 @@ def test_layers_are_compared_with_the_weights_before_a_network_is_built(
     [
         ("camera_map", {"a": 5}, "a text"),
         ("instructions", [5, None], "a text"),
-        ("execution_horizon", 0, "1 to 10,000"),
+        ("n_action_steps", 0, "1 to 10,000"),
         ("dtypes", {"text": 3}, "a text"),
         ("lineage", {"trained_episodes": "all"}, "a list"),
         ("lineage", {"parent": {"mixture": [{"fps": "fast"}]}}, "a number"),

@@ -80,7 +80,9 @@ def run(options: ExportOptions) -> None:
         policy.num_steps = options.num_steps
     given = typed_camera_map(options.camera_map)
     if options.dataset is not None or given:
-        dataset = options.dataset and Embodiment("the dataset", tuple(read_meta(options.dataset).camera_names))
+        dataset = None
+        if options.dataset is not None:
+            dataset = Embodiment("the dataset", tuple(read_meta(options.dataset).camera_names))
         paired = pair_embodiment(policy.config.real_cameras, dataset, given, policy.transforms_config.camera_map)
         policy.use_cameras(paired)
         for said in (*paired.notes, *paired.warnings):

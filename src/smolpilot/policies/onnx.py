@@ -227,7 +227,7 @@ def _spec(facts: Mapping[str, Any], folder: Path, options: PolicyOptions, embodi
         state_dim=len(state),
         action_dim=len(action),
         chunk_size=facts["chunk"],
-        n_action_steps=facts["execution_horizon"],
+        n_action_steps=facts["n_action_steps"] if "n_action_steps" in facts else facts["execution_horizon"],
         cameras=tuple(camera for camera, slot in pairing.map.items() if slot is not None),
         profile=profile,
         action_names=tuple(action),

@@ -26,7 +26,8 @@ from smolpilot.smolvla.transforms.normalize import EPS
 from smolpilot.smolvla.transforms.tokenizer import PolicyTokenizer
 from smolpilot.smolvla.transforms.transform_list import Transforms, TransformsConfig
 
-from .bundle import Facts, is_hub_name
+from .bundle import is_hub_name
+from .checkpoint.facts import Facts
 from .checkpoint.load_report import LoadReport
 from .checkpoint.locate import (
     CONFIG,

@@ -25,9 +25,9 @@ from smolpilot.contracts import (
     PolicySpec,
     check_horizon,
 )
+from smolpilot.contracts.lineage import trained_rate
 from smolpilot.contracts.observation import Floats
 
-from .checkpoint.lineage import trained_rate
 from .checkpoint.load_report import LoadReport
 from .checkpoint.weights import UnusedWeights
 from .config import PolicyConfig, check_steps

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from smolpilot.common.keys import ACTION, STATE
+from smolpilot.datasets.splits import episode_ranges
 from smolpilot.smolvla.policy import Policy
-
-from .checkpoint.lineage import fact_text
 
 
 def summary(policy: Policy) -> dict[str, Any]:
@@ -39,8 +39,7 @@ def summary_text(policy: Policy) -> str:
     for what in ("state", "action"):
         joints = facts[what]
         lines.append(f"{what:<13} {len(joints)} joints: {', '.join(joints)}")
-    cameras = ", ".join(f"{camera} -> {slot or 'not used'}" for camera, slot in facts["camera_map"].items())
-    lines.append(f"cameras       {cameras}")
+    lines.append(f"cameras       {camera_text(facts['camera_map'])}")
     lines.append(
         f"chunk         {facts['chunk_size']} actions, {facts['execution_horizon']} of them run before planning again; "
         f"{facts['denoising_steps']} denoising steps"
@@ -49,7 +48,7 @@ def summary_text(policy: Policy) -> str:
     lines.append(
         f"instructions  {len(texts) or 'none'} recorded" + "".join(f"\n              {text}" for text in texts)
     )
-    lines += [f"lineage       {key}: {fact_text(value)}" for key, value in facts["lineage"].items()]
+    lines += [f"lineage       {key}: {_fact_text(value)}" for key, value in facts["lineage"].items()]
     return "\n".join(lines)
 
 
@@ -59,3 +58,12 @@ def _joints(policy: Policy, feature: str) -> list[str]:
         return [f"{joint.name} [{joint.unit}]" for joint in joints]
     dim = policy.config.state_dim if feature == STATE else policy.config.action_dim
     return [f"joint {i}" for i in range(dim)]
+
+
+def _fact_text(value: Any) -> str:
+    """A fact of a lineage on one line; lists of episodes as ranges."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_fact_text(inner)}" for key, inner in value.items())
+    if isinstance(value, list) and all(isinstance(item, int) for item in value):
+        return episode_ranges(value) or "none"
+    return str(value)

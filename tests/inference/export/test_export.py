@@ -250,7 +250,7 @@ def test_policy_json_is_what_earlier_readers_know(exported_folder: Path) -> None
     facts = json.loads((exported_folder / "policy.json").read_text())
     assert list(facts) == [
         "format", "smolpilot", "precision", "robot", "rate", "slots", "image_special_tokens", "image_size",
-        "max_tokens", "chunk", "execution_horizon", "num_steps", "max_state_dim", "max_action_dim", "frequencies",
+        "max_tokens", "chunk", "n_action_steps", "num_steps", "max_state_dim", "max_action_dim", "frequencies",
         "state", "action", "instructions", "digests", "digest",
     ]  # fmt: skip
     assert facts["format"] == 1

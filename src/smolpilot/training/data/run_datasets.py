@@ -17,9 +17,8 @@ from smolpilot.datasets import Dataset, DatasetMeta, open_dataset, parse_episode
 from smolpilot.datasets.read.order import Rows
 from smolpilot.datasets.statistics.stored_statistics import exact_statistics
 from smolpilot.robots import RobotProfile
+from smolpilot.robots.layout import frame_layout, map_layout, to_policy_order
 from smolpilot.smolvla import FrameLayout
-from smolpilot.smolvla.dataset_units import frame_layout, in_profile_units
-from smolpilot.smolvla.transforms.joints import map_layout, to_policy_order
 from smolpilot.training.train_options import TrainOptions
 
 from .sources import Source, titles
@@ -113,9 +112,10 @@ def own_statistics(parts: Sequence[Part], profile: RobotProfile) -> Statistics:
 
     Counted by frames, not by weights: a scale has to cover what is seldom drawn as well.
     """
-    if len(parts) == 1:
-        return in_profile_units(parts[0].meta, parts[0].layout, profile)
-    merged = merge_statistics([to_policy_order(part.meta.statistics, part.layout, profile) for part in parts])
+    if len(parts) == 1 and parts[0].layout.state.units is None:
+        return parts[0].meta.statistics
+    moved = [to_policy_order(part.meta.statistics, part.layout, profile) for part in parts]
+    merged = merge_statistics(moved) if len(moved) > 1 else moved[0]
     back = map_layout(FrameLayout.of_dataset(parts[0].meta), profile)
     return {key: mapping.backward_statistics(merged[key]) for key, mapping in zip((STATE, ACTION), back, strict=True)}
 

@@ -13,6 +13,7 @@ from smolpilot.common.keys import ACTION, STATE
 from smolpilot.common.statistics import Statistics, merge_statistics
 from smolpilot.compatibility.datasets_together import check_joints
 from smolpilot.compatibility.statistics_distance import check_drift
+from smolpilot.contracts.lineage import seen_episodes, trained_rate, trainings_on
 from smolpilot.datasets import Dataset, DatasetMeta
 from smolpilot.datasets.read.joint_units import check_joints as check_own_joints
 from smolpilot.datasets.read.joint_units import derive_profile, doubt_units, find_profile, with_cameras
@@ -20,7 +21,6 @@ from smolpilot.datasets.statistics.stored_statistics import outliers
 from smolpilot.robots import RobotProfile, is_shipped
 from smolpilot.robots.profile import spellings
 from smolpilot.smolvla import FrameLayout, Policy, adapt_policy, load_policy, new_policy
-from smolpilot.smolvla.checkpoint.lineage import seen_episodes, trained_rate, trainings_on
 from smolpilot.smolvla.config.presets import preset
 from smolpilot.smolvla.create import pair_for_training, parent_statistics
 from smolpilot.smolvla.transforms.camera_slots import Pairing, typed_camera_map
