@@ -20,19 +20,17 @@ from smolpilot.contracts import (
     TIMED,
     TOKENS,
     TWO_STAGE,
-    ActionQueue,
     Leftover,
     Observation,
     PolicyFacts,
     PolicySpec,
-    check_horizon,
 )
 from smolpilot.contracts.observation import Floats
 from smolpilot.smolvla.config import check_steps
 from smolpilot.smolvla.network.finite import finite_chunk, finite_input
 from smolpilot.smolvla.network.noise import Noise, starting_noise
-from smolpilot.smolvla.policy import NAME, policy_spec
-from smolpilot.smolvla.transforms.transform_list import Transforms
+from smolpilot.smolvla.policy import NAME, ChunkedPolicy, policy_spec
+from smolpilot.smolvla.transforms.transform_list import Transforms, TransformsConfig
 
 from .backends.backend import Backend, EngineSpec, Guidance
 from .backends.cuda_graphs import Graphed, place, run_backend
@@ -58,7 +56,7 @@ class PlainSource(Protocol):
     def release(self) -> None: ...
 
 
-class Engine:
+class Engine(ChunkedPolicy):
     """SmolVLA as a `contracts.Policy` that runs fast; see `prepare` for how it is chosen and checked.
 
     All calls may come from any thread: they wait for each other. `stop()` frees the memory, `start()` brings the engine
@@ -77,6 +75,7 @@ class Engine:
         check: bool = True,
     ) -> None:
         """shell: the policy with its transforms (its weights are not used); plain: its plain network."""
+        super().__init__(shell.n_action_steps, settings.steps)
         self._shell, self.settings, self._backend_name = shell, settings, backend_name
         self._make, self._plain, self._limit = make, plain, limit
         self._check_first = check
@@ -92,8 +91,6 @@ class Engine:
         self._apart = False  # launch the stages of a chunk one by one
         self._begun: Begun | None = None
         self._tickets = 0
-        self._queue: ActionQueue | None = None
-        self._horizon, self._num_steps = shell.n_action_steps, settings.steps
 
     # -- life --------------------------------------------------------------------------------------------------------
 
@@ -183,14 +180,12 @@ class Engine:
 
         Without seeds torch's global generator is used. previous: see `backends.guidance`; for one observation only.
         """
-        if not isinstance(observations, Mapping) and len(observations) == 1:
-            return cast(Floats, self._one(observations[0], None, seeds, previous).numpy())
-        if previous is not None:
+        if previous is not None and len(observations) != 1:
             raise UsageError(
                 f"previous is given for {len(observations)} observations.",
                 expected="one observation: what is left of a chunk belongs to one robot",
             )
-        return cast(Floats, self._several(observations, None, seeds).numpy())
+        return cast(Floats, self._chunks(observations, None, seeds, previous).numpy())
 
     def predict_chunk(
         self,
@@ -217,7 +212,7 @@ class Engine:
             raise TransformError(f"predict_chunk was given a {type(frame).__name__}.", expected="one frame: a dict")
         previous = None if leftover is None else Leftover(cast(Floats, leftover), delay, horizon, schedule, max_gain)
         start = None if noise is None else torch.as_tensor(noise)[None]
-        return self._one(frame, start, None if seed is None else [seed], previous, num_steps)[0]
+        return self._chunks([frame], start, None if seed is None else [seed], previous, num_steps)[0]
 
     def predict_chunks(
         self,
@@ -228,7 +223,7 @@ class Engine:
         num_steps: int | None = None,
     ) -> Tensor:
         """One chunk for each frame, float32 [B, H, A] on the CPU; noise [B, H, max_action_dim], or a seed for each."""
-        return self._several(frames, noise, seeds, num_steps)
+        return self._chunks(frames, noise, seeds, num_steps=num_steps)
 
     def predict_normalized(
         self,
@@ -310,16 +305,10 @@ class Engine:
             self._watch.last["total"] += begun.took["total"]
             return chunk
 
-    def token_room(self, instruction: str) -> tuple[int, int]:
-        """Tokens of an instruction, and how many there is room for."""
-        return self._shell.token_room(instruction)
-
     def select_action(self, frame: Mapping[str, Any]) -> Tensor:
-        """The next action [A]: from the current chunk, or of a new one when the execution horizon is used up."""
+        """The next action [A]: from the current chunk, or of a new one when `n_action_steps` are used up."""
         with self._lock:
-            if self._queue is None:
-                self._queue = ActionQueue(self)
-            return torch.from_numpy(self._queue.select_action(frame))
+            return super().select_action(frame)
 
     def reset(self) -> None:
         """Forget the current chunk, what was begun, and the kept images: call it at the start of an episode."""
@@ -333,7 +322,7 @@ class Engine:
         """What the policy is, and what computes it, as it stands now; waits for no chunk."""
         shell, settings = self._shell, self.settings
         return policy_spec(
-            shell.transforms_config,
+            self.transforms_config,
             name=settings.mode,
             slots=[settings.config.cameras[i] for i in settings.cameras],
             n_action_steps=self._horizon,
@@ -355,6 +344,11 @@ class Engine:
         )
 
     @property
+    def transforms_config(self) -> TransformsConfig:
+        """What the transforms are built from."""
+        return self._shell.transforms_config
+
+    @property
     def transforms(self) -> Transforms:
         """The transform list, for callers that run `predict_normalized` on inputs of their own."""
         return self._shell.transforms
@@ -362,26 +356,6 @@ class Engine:
     @property
     def device(self) -> torch.device:
         return self.settings.device
-
-    @property
-    def n_action_steps(self) -> int:
-        """Execution horizon: how many actions of a chunk `select_action` hands out before it plans again."""
-        return self._horizon
-
-    @n_action_steps.setter
-    def n_action_steps(self, steps: int) -> None:
-        self._horizon = check_horizon(steps, self.settings.config.chunk_size)
-        self.reset()
-
-    @property
-    def num_steps(self) -> int:
-        """Denoising steps of a chunk; default what the engine was prepared for."""
-        return self._num_steps
-
-    @num_steps.setter
-    def num_steps(self, steps: int) -> None:
-        self._num_steps = check_steps(steps)
-        self.reset()
 
     @property
     def verdict(self) -> ParityReport | None:
@@ -423,54 +397,34 @@ class Engine:
 
     # -- inside ------------------------------------------------------------------------------------------------------
 
-    def _one(
-        self,
-        frame: Mapping[str, Any],
-        noise: Noise | None,
-        seeds: Sequence[int] | None,
-        previous: Leftover | None,
-        num_steps: int | None = None,
-    ) -> Tensor:
-        """The chunk of one frame, [1, H, A] in robot units; what it takes is counted."""
-        steps = self._steps(num_steps)
-        with self._lock:
-            self._watch.last.clear()
-            with self._watch.stage("total"):
-                self._running()
-                with self._watch.stage("transforms"):
-                    inputs = self._inputs([frame])
-                    drawn = self._noise(1, noise, seeds)
-                    states = self.transforms.states([frame])
-                    guidance = self._guidance(previous, states[0], steps)
-                self._check(inputs, drawn, steps, states)
-                backend = self._running()
-                if isinstance(backend, Graphed) and not self._apart:
-                    chunk = run_backend(backend, inputs, drawn, steps, guidance)
-                else:
-                    context = self._context(backend, inputs)
-                    with self._watch.stage("denoising"):
-                        chunk = backend.denoise(context, inputs.state, drawn, steps, guidance)
-                return self._units(chunk, states)
-
-    def _several(
+    def _chunks(
         self,
         frames: Sequence[Mapping[str, Any]],
         noise: Noise | None,
         seeds: Sequence[int] | None,
+        previous: Leftover | None = None,
         num_steps: int | None = None,
     ) -> Tensor:
-        """The chunks of a batch, [B, H, A] in robot units."""
-        steps = self._steps(num_steps)
+        """The chunks of a batch, [B, H, A] in robot units; what one frame takes is counted."""
+        steps, alone = self._steps(num_steps), len(frames) == 1
         with self._lock:
             self._watch.last.clear()
-            with self._watch.stage("total", counted=False):
+            with self._watch.stage("total", counted=alone):
                 self._running()
-                with self._watch.stage("transforms", counted=False):
+                with self._watch.stage("transforms", counted=alone):
                     inputs = self._inputs(frames)
                     drawn = self._noise(len(frames), noise, seeds)
                     states = self.transforms.states(frames)
+                    guidance = self._guidance(previous, states[0], steps)
                 self._check(inputs[:1], drawn[:1], steps, states[:1])
-                return self._units(run_backend(self._running(), inputs, drawn, steps, None), states)
+                backend = self._running()
+                if not alone or (isinstance(backend, Graphed) and not self._apart):
+                    chunks = run_backend(backend, inputs, drawn, steps, guidance)
+                else:
+                    context = self._context(backend, inputs)
+                    with self._watch.stage("denoising"):
+                        chunks = backend.denoise(context, inputs.state, drawn, steps, guidance)
+                return self._units(chunks, states)
 
     def check(self, frames: Sequence[Mapping[str, Any]], seed: int = 0) -> ParityReport:
         """Compare with the plain network on real frames, one by one with the same noise, and act on the verdict."""

@@ -14,7 +14,6 @@ from safetensors.torch import save_file
 
 from smolpilot.common.atomic import atomic_folder
 from smolpilot.common.errors import CheckpointError, UsageError
-from smolpilot.smolvla.policy import Policy
 from smolpilot.version import __version__
 
 from .checkpoint.facts import Facts
@@ -28,6 +27,7 @@ from .checkpoint.weight_files import WEIGHTS
 from .checkpoint.weights import lerobot_weights
 from .config.json_file import read_json
 from .config.vlm_folder import VLMFolder
+from .policy import Policy
 
 
 def save_bundle(policy: Policy, path: str | Path) -> Path:

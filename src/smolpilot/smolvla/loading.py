@@ -19,12 +19,6 @@ from smolpilot.common.keys import ACTION, STATE
 from smolpilot.common.safe_text import plain, shown
 from smolpilot.common.statistics import Statistics
 from smolpilot.common.waiting import working
-from smolpilot.smolvla.config import PolicyConfig, VLMConfig
-from smolpilot.smolvla.policy import Policy, fill_sizes
-from smolpilot.smolvla.transforms.joints import FrameLayout, to_policy_order
-from smolpilot.smolvla.transforms.normalize import EPS
-from smolpilot.smolvla.transforms.tokenizer import PolicyTokenizer
-from smolpilot.smolvla.transforms.transform_list import Transforms, TransformsConfig
 
 from .bundle import is_hub_name
 from .checkpoint.facts import Facts
@@ -53,10 +47,16 @@ from .checkpoint.weights import (
     is_unused,
     load_model,
 )
+from .config import PolicyConfig, VLMConfig
 from .config.json_file import read_json
 from .config.other_versions import NEWEST
 from .config.settings_form import Form, formed
 from .config.vlm_folder import VLMFolder
+from .policy import Policy, fill_sizes
+from .transforms.joints import FrameLayout, to_policy_order
+from .transforms.normalize import EPS
+from .transforms.tokenizer import PolicyTokenizer
+from .transforms.transform_list import Transforms, TransformsConfig
 
 # Its dimensions are VLMConfig's defaults, so that the network can be built without its config.json.
 _PUBLIC_VLM = "HuggingFaceTB/SmolVLM2-500M-Video-Instruct"

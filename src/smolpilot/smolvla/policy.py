@@ -25,6 +25,7 @@ from smolpilot.contracts import (
     PolicySpec,
     check_horizon,
 )
+from smolpilot.contracts import Policy as PolicyContract
 from smolpilot.contracts.lineage import trained_rate
 from smolpilot.contracts.observation import Floats
 
@@ -44,7 +45,55 @@ if TYPE_CHECKING:
 NAME = "smolvla"
 
 
-class Policy:
+class ChunkedPolicy(PolicyContract):
+    """What the plain policy and its engine share: settings of the steps, and one action at a time out of chunks."""
+
+    def __init__(self, n_action_steps: int, num_steps: int) -> None:
+        self._horizon, self._num_steps = n_action_steps, num_steps
+        self._queue: ActionQueue | None = None
+
+    @property
+    def transforms_config(self) -> TransformsConfig:
+        """What the transforms are built from."""
+        raise NotImplementedError
+
+    @property
+    def n_action_steps(self) -> int:
+        """How many actions of a chunk `select_action` hands out before it plans again."""
+        return self._horizon
+
+    @n_action_steps.setter
+    def n_action_steps(self, steps: int) -> None:
+        self._horizon = check_horizon(steps, self.transforms_config.policy.chunk_size)
+        self.reset()
+
+    @property
+    def num_steps(self) -> int:
+        """Denoising steps of a chunk; default the checkpoint's, or what an engine was prepared for."""
+        return self._num_steps
+
+    @num_steps.setter
+    def num_steps(self, steps: int) -> None:
+        self._num_steps = check_steps(steps)
+        self.reset()
+
+    def token_room(self, instruction: str) -> tuple[int, int]:
+        """Tokens of an instruction, and how many there is room for."""
+        config = self.transforms_config
+        return config.tokenizer.length(instruction), config.policy.tokenizer_max_length
+
+    def select_action(self, frame: Mapping[str, Any]) -> Tensor:
+        """The next action [A]: from the current chunk, or of a new one when `n_action_steps` are used up."""
+        if self._queue is None:
+            self._queue = ActionQueue(self)
+        return torch.from_numpy(self._queue.select_action(frame))
+
+    def reset(self) -> None:
+        """Forget the rest of the current chunk: call it at the start of an episode."""
+        self._queue = None
+
+
+class Policy(ChunkedPolicy):
     """The plain network as a `contracts.Policy`. Make one with `load_policy`, `new_policy` or `adapt_policy`.
 
     A frame is a dict: `observation.state` [S], `observation.images.<camera>` ([3, h, w] float in [0, 1], or
@@ -60,6 +109,7 @@ class Policy:
         report: LoadReport | None = None,
         unused_weights: UnusedWeights | None = None,
     ) -> None:
+        super().__init__(model.config.n_action_steps, model.config.num_steps)
         self._model: SmolVLA | None = model
         self._transforms: Transforms | None = transforms if isinstance(transforms, Transforms) else None
         self._transforms_config: TransformsConfig = (
@@ -70,9 +120,6 @@ class Policy:
         self.unused_weights = unused_weights
         self.load_seconds = 0.0
         self.pairing = Pairing(dict(self._transforms_config.camera_map))  # how the cameras came into the slots
-        self._horizon = model.config.n_action_steps
-        self._steps: int | None = None
-        self._queue: ActionQueue | None = None
         self._last_ms: dict[str, float] = {}
 
     @property
@@ -167,26 +214,6 @@ class Policy:
         return self.model.state_proj.weight.device
 
     @property
-    def n_action_steps(self) -> int:
-        """Execution horizon: how many actions of a chunk `select_action` hands out before it plans again."""
-        return self._horizon
-
-    @n_action_steps.setter
-    def n_action_steps(self, steps: int) -> None:
-        self._horizon = check_horizon(steps, self.config.chunk_size)
-        self.reset()
-
-    @property
-    def num_steps(self) -> int:
-        """Denoising steps of a chunk; default the checkpoint's."""
-        return self.config.num_steps if self._steps is None else self._steps
-
-    @num_steps.setter
-    def num_steps(self, steps: int) -> None:
-        self._steps = check_steps(steps)
-        self.reset()
-
-    @property
     def last_ms(self) -> dict[str, float]:
         """Milliseconds of the newest prediction: `transforms` (both ways), `network`, `total`."""
         return dict(self._last_ms)
@@ -250,20 +277,6 @@ class Policy:
         network, total = (computed - ready) * 1e3, (end - begin) * 1e3
         self._last_ms = {"transforms": total - network, "network": network, "total": total}
         return chunks
-
-    def token_room(self, instruction: str) -> tuple[int, int]:
-        """Tokens of an instruction, and how many there is room for."""
-        return self.tokenizer.length(instruction), self.config.tokenizer_max_length
-
-    def select_action(self, frame: Mapping[str, Any]) -> Tensor:
-        """The next action [A]: from the current chunk, or of a new one when the execution horizon is used up."""
-        if self._queue is None:
-            self._queue = ActionQueue(self)
-        return torch.from_numpy(self._queue.select_action(frame))
-
-    def reset(self) -> None:
-        """Forget the rest of the current chunk: call it at the start of an episode."""
-        self._queue = None
 
     def close(self) -> None:
         """Let go of the network; the policy is not used afterwards."""

@@ -7,7 +7,9 @@ from typing import Any
 
 from smolpilot.common.keys import ACTION, STATE
 from smolpilot.datasets.splits import episode_ranges
-from smolpilot.smolvla.policy import Policy
+
+from .policy import Policy
+from .transforms.camera_slots import camera_text
 
 
 def summary(policy: Policy) -> dict[str, Any]:
