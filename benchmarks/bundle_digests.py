@@ -34,11 +34,9 @@ from smolpilot.common import hashing
 from smolpilot.common.digests import folder_differences
 from smolpilot.common.keys import ACTION, STATE
 from smolpilot.smolvla import Policy, SmolVLA, Transforms, TransformsConfig, load_policy, save_bundle
-from smolpilot.smolvla.checkpoint.locate import locate
 from smolpilot.smolvla.checkpoint.sealing import check_digests
 from smolpilot.smolvla.config import PolicyConfig, TextConfig, VisionConfig, VLMConfig
 from smolpilot.smolvla.config.presets import preset
-from smolpilot.smolvla.loading import load_located
 from smolpilot.smolvla.transforms.byte_tokenizer import byte_level_tokenizer
 from smolpilot.training.cache.block_store import BlockStore
 
@@ -80,9 +78,9 @@ def make_bundle(folder: Path, vlm: VLMConfig) -> int:
 
 def measure_bundle(folder: Path, turn: int) -> dict[str, float]:
     """Seconds of comparing and of loading. What a process loads first takes longer: the order changes by turns."""
-    load_located(locate(folder), CPU)
+    load_policy(folder, device="cpu", compare_digests=False)
     loads: dict[str, Callable[[], Any]] = {
-        "loading without": lambda: load_located(locate(folder), CPU),
+        "loading without": lambda: load_policy(folder, device="cpu", compare_digests=False),
         "loading": lambda: load_policy(folder, device="cpu"),
     }
     found: dict[str, float] = {}
