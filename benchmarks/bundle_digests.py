@@ -31,7 +31,7 @@ import torch
 from startup import machine
 
 from smolpilot.common import hashing
-from smolpilot.common.digests import folder_differences
+from smolpilot.common.hashing import folder_differences
 from smolpilot.common.keys import ACTION, STATE
 from smolpilot.smolvla import Policy, SmolVLA, Transforms, TransformsConfig, load_policy, save_bundle
 from smolpilot.smolvla.checkpoint.sealing import check_digests
@@ -97,7 +97,7 @@ def measure_engine(folder: Path, cache: Path) -> dict[str, float]:
     from smolpilot.inference.backends.backend import EngineSpec
     from smolpilot.inference.backends.onnx_network import GraphNetwork
 
-    made = prepare(folder, mode="fast", backend="openvino", device="cpu", check=False, warm_up=False, cache_dir=cache)
+    made = prepare(folder, engine="fast", backend="openvino", device="cpu", check=False, warm_up=False, cache_dir=cache)
     spec: EngineSpec = made.settings
     made.stop()
     graphs = spec.folder / "graphs"

@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -36,7 +37,7 @@ JOINTS, FPS = 14, 30
 LAB_EPISODES, LAB_FRAMES = 700, 237_875
 
 
-def scene() -> np.ndarray:
+def scene() -> npt.NDArray[Any]:
     """A picture with some detail: 17 kB per key frame of 480x640; a real robot's table had 18 at these settings."""
     generator = np.random.default_rng(0)
     layers = [
@@ -46,7 +47,7 @@ def scene() -> np.ndarray:
     return np.clip(np.sum(layers, axis=0) + 120, 0, 255).astype(np.uint8)
 
 
-def view(picture: np.ndarray, camera: int, number: int, height: int, width: int) -> np.ndarray:
+def view(picture: npt.NDArray[Any], camera: int, number: int, height: int, width: int) -> npt.NDArray[Any]:
     """What a camera sees in frame `number`: it stands still, and something moves in front of it."""
     block, seen = height // 6, picture[:height, 200 * camera : 200 * camera + width].copy()
     x = 3 * number % (width - block)
@@ -67,7 +68,7 @@ def encode_originals(folder: Path, lengths: list[int], cameras: list[str], heigh
             encoder.close()
 
 
-def described(values: np.ndarray) -> dict[str, Any]:
+def described(values: npt.NDArray[Any]) -> dict[str, Any]:
     rows = values.reshape(len(values), -1).astype(np.float64)
     stats = {name: getattr(rows, name)(axis=0).tolist() for name in ("mean", "std", "min", "max")}
     return {**stats, "count": [len(rows)]}

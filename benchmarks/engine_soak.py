@@ -34,14 +34,14 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as temporary:
         data = Path(temporary) / "data"
         with DatasetWriter(data, fps=10, state_names=["a"], action_names=["a"], cameras={"top": (32, 32)}) as writer:
-            picture = np.zeros((32, 32, 3), dtype=np.uint8)
+            image = np.zeros((32, 32, 3), dtype=np.uint8)
             for value in (0.0, 1.0):
                 row = np.array([value], dtype=np.float32)
-                frame = {"observation.state": row, "action": row, "observation.images.top": picture, "task": "go"}
+                frame = {"observation.state": row, "action": row, "observation.images.top": image, "task": "go"}
                 writer.add_frame(frame)
             writer.end_episode()
         policy = new_policy("tiny", meta=open_dataset(data).meta, overrides={"num_vlm_layers": 1, "num_steps": 1})
-        engine = prepare(policy, mode=arguments.mode, backend=arguments.backend, cache_dir=temporary)
+        engine = prepare(policy, engine=arguments.mode, backend=arguments.backend, cache_dir=temporary)
         frames = [example_frame(policy.transforms_config, seed) for seed in range(50)]
         process, sizes, last = psutil.Process(), [], None
         begin = time.perf_counter()

@@ -15,6 +15,7 @@ from typing import Any
 
 import av
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -49,8 +50,8 @@ def write(root: Path, episodes: int, *, video: bool) -> None:
 
 
 def _write_table(
-    root: Path, number: int, inside: np.ndarray, tasks: int, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
+    root: Path, number: int, inside: npt.NDArray[Any], tasks: int, rng: np.random.Generator
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     count = len(inside)
     motion = rng.uniform(-1, 1, (count, 1, JOINTS)) + np.cumsum(rng.normal(0, 0.02, (count, FRAMES + 1, JOINTS)), 1)
     state, action = motion[:, :-1].astype(np.float32), motion[:, 1:].astype(np.float32)
@@ -71,7 +72,13 @@ def _write_table(
 
 
 def _write_episodes(
-    meta: Path, number: int, inside: np.ndarray, tasks: list[str], state: np.ndarray, action: np.ndarray, video: bool
+    meta: Path,
+    number: int,
+    inside: npt.NDArray[Any],
+    tasks: list[str],
+    state: npt.NDArray[Any],
+    action: npt.NDArray[Any],
+    video: bool,
 ) -> None:
     count = len(inside)
     columns: dict[str, Any] = {
@@ -100,11 +107,11 @@ def _write_episodes(
     pq.write_table(pa.table(columns), meta / "episodes" / "chunk-000" / f"file-{number:03d}.parquet")
 
 
-def _along(values: np.ndarray, key: str) -> np.ndarray:
+def _along(values: npt.NDArray[Any], key: str) -> npt.NDArray[Any]:
     return np.asarray(getattr(values.astype(np.float64), key)(axis=1))
 
 
-def _plain(values: np.ndarray) -> dict[str, list[float]]:
+def _plain(values: npt.NDArray[Any]) -> dict[str, list[float]]:
     return {key: _along(values, key)[0].tolist() for key in _STATS}
 
 

@@ -13,8 +13,10 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 # Two workers on two cores: one thread each, also in the processes they start, or they fight for the cores.
@@ -29,7 +31,7 @@ TASKS = ["touch the red block", "touch the blue block"]
 FPS = 10
 
 
-def scene(camera: int, task: int, state: np.ndarray) -> np.ndarray:
+def scene(camera: int, task: int, state: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """A picture [48, 64, 3] uint8 in which a colored block stands where the state says."""
     picture = np.full((48, 64, 3), 60 + 60 * camera, dtype=np.uint8)
     x, y = int(24 + 20 * state[0]), int(18 + 14 * state[1])

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from smolpilot.common.keys import STATE, image_key
 from smolpilot.contracts.robot import Flag, SentAction, Stop, StopCategory
@@ -75,8 +76,8 @@ def made_up_run_log(
     for fault in faults:
         at.setdefault(fault.kind, {})[fault.at] = fault.joint
     found: list[Tick] = []
-    measured: np.ndarray | None = None
-    last: np.ndarray | None = None
+    measured: npt.NDArray[Any] | None = None
+    last: npt.NDArray[Any] | None = None
     chunk, step, late, starving = 0, 0, 0.0, 0
     frozen: tuple[float, float] | None = None  # until, captured at
     stop: Stop | None = None

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from smolpilot.cli.main import main
 
 
-def test_tables(tiny_dataset, capsys) -> None:
+def test_tables(tiny_dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["dataset", "info", str(tiny_dataset)]) == 0
     text = capsys.readouterr().out
     for part in (
@@ -28,7 +29,7 @@ def test_tables(tiny_dataset, capsys) -> None:
         assert part in text
 
 
-def test_json(tiny_dataset, capsys) -> None:
+def test_json(tiny_dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["dataset", "info", str(tiny_dataset), "--json"]) == 0
     captured = capsys.readouterr()
     facts = json.loads(captured.out)
@@ -46,7 +47,7 @@ def test_json(tiny_dataset, capsys) -> None:
     assert len(facts["statistics"]["observation.state"]["q99"]) == 3
 
 
-def test_errors(tmp_path, capsys) -> None:
+def test_errors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["dataset", "info", str(tmp_path / "none")]) == 2
     assert "does not exist" in capsys.readouterr().err
     assert main(["dataset", "info", str(tmp_path)]) == 1
@@ -73,7 +74,7 @@ def test_errors(tmp_path, capsys) -> None:
         assert f"  {verb} " in said
 
 
-def test_reading_facts_loads_no_torch(tiny_dataset) -> None:
+def test_reading_facts_loads_no_torch(tiny_dataset: Path) -> None:
     program = (
         "import sys; from smolpilot.cli.main import main; "
         f"code = main(['dataset', 'info', {str(tiny_dataset)!r}, '--json']); "

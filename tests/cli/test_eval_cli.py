@@ -50,7 +50,9 @@ def bundle(recording: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_eval_writes_its_three_files(recording: Path, bundle: Path, tmp_path: Path, capsys) -> None:
+def test_eval_writes_its_three_files(
+    recording: Path, bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "eval"
     assert main(["eval", str(bundle), "--dataset", str(recording), "--out", str(out), "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
@@ -62,7 +64,9 @@ def test_eval_writes_its_three_files(recording: Path, bundle: Path, tmp_path: Pa
     assert printed["latency"]["chunk"]["count"] > 0
 
 
-def test_eval_prints_a_table_and_the_verdict(recording: Path, bundle: Path, tmp_path: Path, capsys) -> None:
+def test_eval_prints_a_table_and_the_verdict(
+    recording: Path, bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     args = ["eval", str(bundle), "--dataset", str(recording), "--episodes", "0-1", "--every", "4", "--num-steps", "1"]
     assert main([*args, "--out", str(tmp_path / "eval")]) == 0
     out = capsys.readouterr().out
@@ -89,7 +93,13 @@ def test_eval_prints_a_table_and_the_verdict(recording: Path, bundle: Path, tmp_
     ],
 )
 def test_bad_options_are_one_clear_error(
-    change: list[str], code: int, message: str, recording: Path, bundle: Path, tmp_path: Path, capsys
+    change: list[str],
+    code: int,
+    message: str,
+    recording: Path,
+    bundle: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     args = ["eval", str(bundle), "--dataset", str(recording), "--out", str(tmp_path / "out"), *change]
     assert main(args) == code
@@ -99,7 +109,9 @@ def test_bad_options_are_one_clear_error(
     assert list(tmp_path.iterdir()) == []  # nothing half-made
 
 
-def test_existing_output_and_missing_bundle_are_refused(recording: Path, bundle: Path, tmp_path: Path, capsys) -> None:
+def test_existing_output_and_missing_bundle_are_refused(
+    recording: Path, bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["eval", str(bundle), "--dataset", str(recording), "--out", str(tmp_path)]) == 2
     assert "exists already" in capsys.readouterr().err
     missing = str(tmp_path / "no" / "such" / "bundle")
@@ -107,7 +119,7 @@ def test_existing_output_and_missing_bundle_are_refused(recording: Path, bundle:
     assert "no/such/bundle" in capsys.readouterr().err
 
 
-def test_dataset_of_another_robot_is_refused(bundle: Path, tmp_path: Path, capsys) -> None:
+def test_dataset_of_another_robot_is_refused(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     other = tmp_path / "other"
     with DatasetWriter(other, fps=10, state_names=["a"], action_names=["a"], cameras={"top": (64, 64)}) as writer:
         frame = {STATE: np.zeros(1, np.float32), ACTION: np.zeros(1, np.float32), TASK: "wait"}
@@ -118,7 +130,9 @@ def test_dataset_of_another_robot_is_refused(bundle: Path, tmp_path: Path, capsy
     assert "no joint 'a'" in capsys.readouterr().err
 
 
-def test_rollout_is_repeatable_and_writes_a_video(bundle: Path, tmp_path: Path, capsys) -> None:
+def test_rollout_is_repeatable_and_writes_a_video(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     results = []
     for name in ("first", "second"):
         args = ["rollout", str(bundle), "--episodes", "3", "--video-episodes", "2", "--out", str(tmp_path / name)]
@@ -132,7 +146,7 @@ def test_rollout_is_repeatable_and_writes_a_video(bundle: Path, tmp_path: Path, 
     assert low <= results[0]["success_rate"] <= high
 
 
-def test_swapped_and_untrained_rollouts(bundle: Path, tmp_path: Path, capsys) -> None:
+def test_swapped_and_untrained_rollouts(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     common = ["rollout", str(bundle), "--episodes", "2", "--video-episodes", "0", "--n-action-steps", "4"]
     documents = {}
     for name, more in {"usual": [], "swapped": ["--swap-instruction"], "untrained": ["--untrained"]}.items():

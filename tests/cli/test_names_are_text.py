@@ -12,15 +12,15 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO, cast
 
 import numpy as np
 import pytest
 
 from smolpilot.cli.main import main
-from smolpilot.cli.parsing.progress import progress_bar
 from smolpilot.common import terminal
+from smolpilot.common.progress import progress_bar, working
 from smolpilot.common.streams import Guarded, guarded, unguarded
-from smolpilot.common.waiting import working
 from smolpilot.datasets import DatasetWriter
 
 TASK = "pick \x1b]0;title\x07\x1b[2J [/red] :smile: $x_{ {0} %s <script>alert(1)</script> \u202e 红色"
@@ -59,9 +59,10 @@ def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("names") / "run"
     words = ["--preset", "tiny", "--from-scratch", "--steps", "1", "--batch-size", "2", "--chunk-size", "4"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "stdout", io.StringIO())
+        screen = io.StringIO()
+        patch.setattr(sys, "stdout", screen)
         assert main(["train", "--dataset", str(data), "--out", str(out), *words]) == 0
-        assert_inert(sys.stdout.getvalue())  # type: ignore[attr-defined]
+        assert_inert(screen.getvalue())
     return out
 
 
@@ -152,7 +153,7 @@ def show_warnings() -> Iterator[None]:
 def test_lines_in_a_running_bar_and_warnings(monkeypatch: pytest.MonkeyPatch) -> None:
     """rich takes the streams over while a bar runs, and would obey what is printed then."""
     monkeypatch.setattr("smolpilot.cli.parsing.progress._SHOW_AFTER_S", -1.0)
-    monkeypatch.setattr("smolpilot.common.waiting.SAY_AFTER_S", 0.0)
+    monkeypatch.setattr("smolpilot.common.progress.SAY_AFTER_S", 0.0)
     with screens() as (out, err), guarded(), warnings.catch_warnings(), show_warnings():
         warnings.simplefilter("always")
         with progress_bar() as progress:
@@ -171,7 +172,7 @@ def test_lines_in_a_running_bar_and_warnings(monkeypatch: pytest.MonkeyPatch) ->
         bar.add_task("[/red]\x1b]0;X\x07")
         bar.stop()
         assert isinstance(sys.stdout, Guarded)  # no more than one guard is left
-        assert unguarded(sys.stdout) is out
+        assert unguarded(cast(TextIO, sys.stdout)) is out
     own = r"\x1b\[\?25[lh]|\x1b\[2K|\x1b\[1A|\r"
     for screen in (out, err):
         assert_inert(re.sub(own, "", screen.getvalue()), colors=True)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
 
 from smolpilot.cli.main import main
 from smolpilot.datasets import open_dataset
 
 
-def test_record_says_what_it_wrote_and_the_next_command(tmp_path, capsys) -> None:
+def test_record_says_what_it_wrote_and_the_next_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "demos"
     assert main(["record", "--out", str(out), "--episodes", "2", "--colors", "red", "blue"]) == 0
     text = capsys.readouterr().out
@@ -21,7 +24,7 @@ def test_record_says_what_it_wrote_and_the_next_command(tmp_path, capsys) -> Non
     assert set(dataset.meta.tasks.values()) <= {"touch the red block", "touch the blue block"}
 
 
-def test_json_and_the_same_seed_again(tmp_path, capsys) -> None:
+def test_json_and_the_same_seed_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     facts = []
     for name in ("a", "b"):
         assert main(["record", "--out", str(tmp_path / name), "--episodes", "2", "--seed", "5", "--json"]) == 0
@@ -33,7 +36,7 @@ def test_json_and_the_same_seed_again(tmp_path, capsys) -> None:
     assert (first.actions == second.actions).all()
 
 
-def test_misuse(tmp_path, capsys) -> None:
+def test_misuse(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = str(tmp_path / "demos")
     assert main(["record", "--out", out, "--episodes", "0"]) == 2
     assert "at least 1" in capsys.readouterr().err

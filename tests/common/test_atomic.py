@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 
 from smolpilot.common import atomic
@@ -9,7 +12,7 @@ from smolpilot.common.atomic import atomic_folder, write_text_atomic
 from smolpilot.common.errors import UsageError
 
 
-def test_folder_appears_at_the_end(tmp_path) -> None:
+def test_folder_appears_at_the_end(tmp_path: Path) -> None:
     target = tmp_path / "deep" / "out"
     with atomic_folder(target) as folder:
         (folder / "sub").mkdir()
@@ -21,14 +24,14 @@ def test_folder_appears_at_the_end(tmp_path) -> None:
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
-def test_folder_vanishes_after_an_error(tmp_path, error) -> None:
+def test_folder_vanishes_after_an_error(tmp_path: Path, error: type[BaseException]) -> None:
     with pytest.raises(error, match="on the way"), atomic_folder(tmp_path / "out") as folder:  # noqa: PT012
         (folder / "a.txt").write_text("x")
         raise error("on the way")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_existing_targets_are_refused(tmp_path) -> None:
+def test_existing_targets_are_refused(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     with pytest.raises(UsageError, match="exists already"), atomic_folder(tmp_path / "out"):
         pass
@@ -43,7 +46,7 @@ def test_existing_targets_are_refused(tmp_path) -> None:
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
-def test_only_left_overs_of_dead_runs_are_removed(tmp_path, monkeypatch) -> None:
+def test_only_left_overs_of_dead_runs_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with atomic_folder(tmp_path / "out") as running:
         with pytest.raises(UsageError, match="exists already"), atomic_folder(tmp_path / "out") as second:  # noqa: PT012
             assert running.exists()
@@ -59,12 +62,12 @@ def test_only_left_overs_of_dead_runs_are_removed(tmp_path, monkeypatch) -> None
         assert not left_over.exists()
 
 
-def test_text_is_replaced_in_one_step(tmp_path, monkeypatch) -> None:
+def test_text_is_replaced_in_one_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a" / "file.json"
     write_text_atomic(path, "old")
     write_text_atomic(path, "new é")
     assert path.read_text(encoding="utf-8") == "new é"
-    monkeypatch.setattr(atomic.os, "fsync", lambda descriptor: (_ for _ in ()).throw(OSError(28, "disk full")))
+    monkeypatch.setattr(os, "fsync", lambda descriptor: (_ for _ in ()).throw(OSError(28, "disk full")))
     with pytest.raises(OSError, match="disk full"):
         write_text_atomic(path, "half")
     assert path.read_text(encoding="utf-8") == "new é"

@@ -22,7 +22,7 @@ def test_exact_values_of_large_offsets() -> None:
 
 
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=5), st.integers(1, 6), st.integers(0, 99))
-def test_merging_parts_equals_the_whole(lengths, width, seed) -> None:
+def test_merging_parts_equals_the_whole(lengths: list[int], width: int, seed: int) -> None:
     generator = np.random.default_rng(seed)
     parts = [generator.normal(generator.normal() * 5, 2, (length, width)) for length in lengths]
     merged = merge_statistics([{"action": array_statistics(part)} for part in parts])["action"]

@@ -42,7 +42,9 @@ def test_values_and_lines() -> None:
         ("a: {b: 1, 'b': 2}\n", ("a", "b"), 1, 1),
     ],
 )
-def test_a_key_that_stands_twice(text, place, line, first) -> None:
+def test_a_key_that_stands_twice(
+    text: str, place: tuple[str] | tuple[str, int, str] | tuple[str, str], line: int, first: int
+) -> None:
     with pytest.raises(DoubledKeyError) as caught:
         read_mapping(text)
     assert (caught.value.place, caught.value.line, caught.value.first) == (place, line, first)
@@ -54,7 +56,7 @@ def test_equal_keys_of_different_mappings_are_no_doubles() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", "- a\n- b\n", "just text", "[{a: 1, a: 2}]", "!!set {a, b}"])
-def test_what_is_no_mapping(text) -> None:
+def test_what_is_no_mapping(text: str) -> None:
     with pytest.raises(NoMappingError, match=r"^$"):
         read_mapping(text)
 
@@ -69,7 +71,7 @@ def test_what_is_no_mapping(text) -> None:
         ("{[a]: 1}", "found unhashable key"),
     ],
 )
-def test_what_is_no_yaml(text, words) -> None:
+def test_what_is_no_yaml(text: str, words: str) -> None:
     with pytest.raises(yaml.YAMLError, match=words):
         read_mapping(text)
 
@@ -98,10 +100,11 @@ def test_places_are_spelled_as_a_person_reads_them() -> None:
         ("a: 1\nb: &it\n  c: [*it]\n", 2, "'b.c[0]' refers to what it stands in"),
     ],
 )
-def test_a_value_that_cannot_be_made_is_an_error_with_its_line(text, line, problem) -> None:
+def test_a_value_that_cannot_be_made_is_an_error_with_its_line(text: str, line: int, problem: str) -> None:
     with pytest.raises(yaml.MarkedYAMLError) as caught:
         read_mapping(text)
-    assert problem in caught.value.problem
+    assert problem in (caught.value.problem or "")
+    assert caught.value.problem_mark is not None
     assert caught.value.problem_mark.line + 1 == line
 
 
@@ -119,7 +122,8 @@ def test_aliases_that_nobody_writes_are_refused() -> None:
 
 
 @pytest.mark.parametrize("text", ['a: 1\nb: "\\ud800"', 'a: 1\n"\\udfff": 2', 'a: 1\nb: [x, "y\\ud83d"]'])
-def test_half_of_a_surrogate_pair_is_no_text(text) -> None:
+def test_half_of_a_surrogate_pair_is_no_text(text: str) -> None:
     with pytest.raises(yaml.MarkedYAMLError, match="half of a surrogate pair") as caught:
         read_mapping(text)
+    assert caught.value.problem_mark is not None
     assert caught.value.problem_mark.line == 1

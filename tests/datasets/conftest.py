@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -47,8 +48,8 @@ def no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def edit_info() -> Callable[[Path, Callable[[dict[str, Any]], None]], None]:
-    def edit(root: Path, change: Callable[[dict[str, Any]], None]) -> None:
+def edit_info() -> Callable[[Path, Callable[[dict[str, Any]], object]], None]:
+    def edit(root: Path, change: Callable[[dict[str, Any]], object]) -> None:
         path = root / "meta" / "info.json"
         info = json.loads(path.read_text())
         change(info)
@@ -58,8 +59,8 @@ def edit_info() -> Callable[[Path, Callable[[dict[str, Any]], None]], None]:
 
 
 @pytest.fixture
-def edit_rows() -> Callable[[Path, Callable[[dict[str, list[Any]]], None]], None]:
-    def edit(root: Path, change: Callable[[dict[str, list[Any]]], None]) -> None:
+def edit_rows() -> Callable[[Path, Callable[[dict[str, list[Any]]], object]], None]:
+    def edit(root: Path, change: Callable[[dict[str, list[Any]]], object]) -> None:
         path = root / "data" / "chunk-000" / "file-000.parquet"
         table = pq.read_table(path)
         columns = table.to_pydict()
@@ -146,14 +147,14 @@ def build_v21(tmp_path: Path) -> Build:
     return build
 
 
-def _png(picture: np.ndarray) -> bytes:
+def _png(picture: npt.NDArray[Any]) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, format="PNG")
     return buffer.getvalue()
 
 
-def _statistics(state: np.ndarray) -> dict[str, Any]:
-    def of(values: np.ndarray) -> dict[str, Any]:
+def _statistics(state: npt.NDArray[Any]) -> dict[str, Any]:
+    def of(values: npt.NDArray[Any]) -> dict[str, Any]:
         found = {name: getattr(values, name)(axis=0).tolist() for name in ("mean", "std", "min", "max")}
         return {**found, "count": [len(values)]}
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from smolpilot.datasets import DatasetWriter
 from smolpilot.datasets.check import audit
@@ -26,7 +27,7 @@ def quiet(count: int = 10, length: int = LENGTH, *, pictures: bool = False) -> l
     for episode in range(count):
         phase = np.linspace(0, 2 * np.pi, length + 2)[:, None] * (1 + 0.02 * episode)
         motion = np.sin(phase + 0.6 * episode + np.array([0.0, 1.1, 2.3])).astype(np.float32)
-        shown: dict[str, np.ndarray] = {}
+        shown: dict[str, npt.NDArray[Any]] = {}
         if pictures:
             frames = np.full((length, 32, 32, 3), 120, dtype=np.uint8)
             for i in range(length):
@@ -40,7 +41,7 @@ def quiet(count: int = 10, length: int = LENGTH, *, pictures: bool = False) -> l
 
 def written(root: Path, made: list[Take], fps: float = FPS) -> Path:
     """A v3.0 folder of demonstrations, with those cameras that they have."""
-    cameras: dict[str, tuple[int, int]] = {name: film.shape[1:3] for name, film in made[0].pictures.items()}
+    cameras = {name: (film.shape[1], film.shape[2]) for name, film in made[0].pictures.items()}
     with DatasetWriter(root, fps=fps, state_names=JOINTS, action_names=JOINTS, cameras=cameras) as writer:
         for take in made:
             for i in range(len(take)):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -32,9 +33,9 @@ type Edit = Callable[[list["Take"]], None]
 class Take:
     """One demonstration before it is written."""
 
-    state: np.ndarray
-    action: np.ndarray
-    pictures: dict[str, np.ndarray]
+    state: npt.NDArray[Any]
+    action: npt.NDArray[Any]
+    pictures: dict[str, npt.NDArray[Any]]
     task: str
 
     def __len__(self) -> int:
@@ -43,11 +44,11 @@ class Take:
 
 def takes(edit: Edit | None = None, lengths: tuple[int, ...] = LENGTHS) -> list[Take]:
     """Smooth motion that differs from episode to episode, a block that moves with it, brightness of its own."""
-    made = []
+    made: list[Take] = []
     for episode, length in enumerate(lengths):
         phase = np.linspace(0, np.pi, length + 2)[:, None] + np.array([0.3, 0.7, 0.1]) * episode
         motion = (np.sin(phase) * [1.0, 0.8, 0.4] + [0.0, 0.1, 0.5]).astype(np.float32)
-        pictures = {}
+        pictures: dict[str, npt.NDArray[Any]] = {}
         for place, camera in enumerate(CAMERAS):
             frames = np.full((length, *SIZE, 3), 60 + 50 * place + 12 * episode, dtype=np.uint8)
             for i in range(length):
@@ -84,7 +85,9 @@ def write_v21(root: Path, recorded: list[Take], *, version: str = "v2.1") -> Pat
     (root / "meta").mkdir(parents=True)
     (root / "data" / "chunk-000").mkdir(parents=True)
     texts = list(dict.fromkeys(take.task for take in recorded))
-    start, episodes, statistics = 0, [], []
+    start = 0
+    episodes: list[dict[str, Any]] = []
+    statistics: list[dict[str, Any]] = []
     for episode, take in enumerate(recorded):
         columns = _columns(take, episode, start, texts.index(take.task))
         table = pa.table({name: _array(values) for name, values in columns.items()})
@@ -112,7 +115,7 @@ def write_v21(root: Path, recorded: list[Take], *, version: str = "v2.1") -> Pat
     return root
 
 
-def write_video(path: Path, pictures: np.ndarray, *, codec: Any = "h264", fps: float = FPS) -> None:
+def write_video(path: Path, pictures: npt.NDArray[Any], *, codec: Any = "h264", fps: float = FPS) -> None:
     """A whole video file."""
     path.unlink(missing_ok=True)
     encoder = VideoEncoder(path, width=pictures.shape[2], height=pictures.shape[1], fps=fps, codec=codec)
@@ -134,7 +137,7 @@ def write_lines(path: Path, rows: list[dict[str, Any]]) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-def _columns(take: Take, episode: int, start: int, task: int) -> dict[str, np.ndarray]:
+def _columns(take: Take, episode: int, start: int, task: int) -> dict[str, npt.NDArray[Any]]:
     numbers = np.arange(len(take), dtype=np.int64)
     return {
         "observation.state": take.state,
@@ -147,7 +150,7 @@ def _columns(take: Take, episode: int, start: int, task: int) -> dict[str, np.nd
     }
 
 
-def _array(values: np.ndarray) -> pa.Array:
+def _array(values: npt.NDArray[Any]) -> pa.Array:
     return pa.array(values.tolist(), pa.list_(pa.float32())) if values.ndim == 2 else pa.array(values)
 
 

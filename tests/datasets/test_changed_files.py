@@ -36,7 +36,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
                 writer.add_frame({**frame, "task": f"touch block {episode % 2}"})
             writer.end_episode()
     (base / "record" / "README.md").write_text("# A card\n")
-    verbs = {
+    verbs: dict[str, list[str]] = {
         "convert": [],
         "to v2.1": ["--to", "v2.1"],
         "repair": [],
@@ -82,7 +82,7 @@ def check(root: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[str
 
 
 @pytest.mark.parametrize("verb", ["record", "convert", "to v2.1", "repair", "rename", "exclude"])
-def test_every_table_that_is_written_has_checksums(written, verb, tmp_path) -> None:
+def test_every_table_that_is_written_has_checksums(written: dict[str, Path], verb: str, tmp_path: Path) -> None:
     tables = sorted(written[verb].rglob("*.parquet"))
     assert tables
     for number, path in enumerate(tables):
@@ -95,7 +95,9 @@ def test_every_table_that_is_written_has_checksums(written, verb, tmp_path) -> N
 
 
 @pytest.mark.parametrize("verb", ["record", "to v2.1"])
-def test_a_flipped_bit_in_a_table_is_one_clear_error(copied, verb, capsys) -> None:
+def test_a_flipped_bit_in_a_table_is_one_clear_error(
+    copied: Callable[[str], Path], verb: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     root = copied(verb)
     path = sorted((root / "data").rglob("*.parquet"))[0]
     names = pq.ParquetFile(path).schema_arrow.names
@@ -109,7 +111,9 @@ def test_a_flipped_bit_in_a_table_is_one_clear_error(copied, verb, capsys) -> No
 
 
 @pytest.mark.parametrize("name", ["episodes/chunk-000/file-000.parquet", "tasks.parquet"])
-def test_a_flipped_bit_in_the_lists_is_one_clear_error(copied, name, capsys) -> None:
+def test_a_flipped_bit_in_the_lists_is_one_clear_error(
+    copied: Callable[[str], Path], name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     root = copied("record")
     flip(root / "meta" / name, pages(root / "meta" / name)[0])
     with pytest.raises(DatasetError, match="is damaged: a part of it is not what was written"):
@@ -120,7 +124,9 @@ def test_a_flipped_bit_in_the_lists_is_one_clear_error(copied, name, capsys) -> 
 
 
 @pytest.mark.parametrize("verb", ["convert", "to v2.1", "repair", "rename", "exclude"])
-def test_what_was_written_fits_its_manifest(written, verb, capsys) -> None:
+def test_what_was_written_fits_its_manifest(
+    written: dict[str, Path], verb: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     code, found = check(written[verb], capsys)
     assert code == 0
     assert not [name for name in found if name.startswith("manifest")]
@@ -146,7 +152,9 @@ def _longer(root: Path) -> str:
 
 
 @pytest.mark.parametrize("change", [_pixel, _description, _longer])
-def test_a_changed_file_is_named(copied, change, capsys) -> None:
+def test_a_changed_file_is_named(
+    copied: Callable[[str], Path], change: Callable[[Path], str], capsys: pytest.CaptureFixture[str]
+) -> None:
     root = copied("convert")
     name = change(root)
     code, found = check(root, capsys)
@@ -156,7 +164,9 @@ def test_a_changed_file_is_named(copied, change, capsys) -> None:
     assert changed["message"].startswith(f"{name} is not what was written")
 
 
-def test_a_change_that_was_meant_has_a_way_out(copied, capsys, tmp_path) -> None:
+def test_a_change_that_was_meant_has_a_way_out(
+    copied: Callable[[str], Path], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     root = copied("convert")
     _longer(root)
     code, found = check(root, capsys)
@@ -173,7 +183,9 @@ def test_a_change_that_was_meant_has_a_way_out(copied, capsys, tmp_path) -> None
     assert (code, "manifest-changed" in found) == (0, False)
 
 
-def test_cards_and_further_files_are_said_and_no_error(copied, capsys) -> None:
+def test_cards_and_further_files_are_said_and_no_error(
+    copied: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
     root = copied("convert")
     assert (root / "README.md").is_file()
     (root / "README.md").write_text("# Another card\n")
@@ -205,7 +217,9 @@ def test_cards_and_further_files_are_said_and_no_error(copied, capsys) -> None:
         ('{"format": 1, "files": {"\\ud800": 1}}', "surrogate"),
     ],
 )
-def test_a_manifest_that_is_none_is_a_finding(copied, text, reason, capsys) -> None:
+def test_a_manifest_that_is_none_is_a_finding(
+    copied: Callable[[str], Path], text: str, reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     root = copied("convert")
     (root / MANIFEST).write_text(text)
     code, found = check(root, capsys)
@@ -214,7 +228,7 @@ def test_a_manifest_that_is_none_is_a_finding(copied, text, reason, capsys) -> N
     assert "manifest-changed" not in found
 
 
-def test_names_of_a_manifest_are_no_paths(copied, capsys) -> None:
+def test_names_of_a_manifest_are_no_paths(copied: Callable[[str], Path], capsys: pytest.CaptureFixture[str]) -> None:
     root = copied("convert")
     outside = root.parent / "secret"
     outside.write_text("x")
@@ -227,7 +241,7 @@ def test_names_of_a_manifest_are_no_paths(copied, capsys) -> None:
     assert "a\\x1b[2Jb" in found["manifest-missing"][0]["message"]
 
 
-def test_the_number_of_jobs_changes_nothing(copied, capsys) -> None:
+def test_the_number_of_jobs_changes_nothing(copied: Callable[[str], Path], capsys: pytest.CaptureFixture[str]) -> None:
     root = copied("to v2.1")
     names = [path.relative_to(root).as_posix() for path in sorted((root / "videos").rglob("*.mp4"))[1:4]]
     for name in names:
@@ -242,7 +256,9 @@ def test_the_number_of_jobs_changes_nothing(copied, capsys) -> None:
 
 
 @pytest.mark.parametrize("verb", ["convert", "rename", "exclude", "compare"])
-def test_a_damaged_page_of_the_episode_table_is_named(copied, verb, capsys, tmp_path) -> None:
+def test_a_damaged_page_of_the_episode_table_is_named(
+    copied: Callable[[str], Path], verb: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     root = copied("record")
     path = root / "meta" / "episodes" / "chunk-000" / "file-000.parquet"
     group = pq.ParquetFile(path).metadata.row_group(0)

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -46,7 +47,7 @@ def copy(sound: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(sound, tmp_path / "copy"))
 
 
-def codes(root: Path, **options) -> dict[str, list[int | None]]:
+def codes(root: Path, **options: Any) -> dict[str, list[int | None]]:
     found: dict[str, list[int | None]] = {}
     for one in audit(root, **options).findings:
         found.setdefault(one.code, []).append(one.episode)
@@ -64,7 +65,7 @@ def rename(root: Path, first: str, second: str) -> None:
 
 
 def profile(limits: tuple[float, float] | None = (-2.0, 2.0), speed: float | None = None) -> RobotProfile:
-    joints = [
+    joints: list[dict[str, Any]] = [
         {"name": name, "unit": "rad", "position_limits": limits, "velocity_limit": speed, "aliases": []}
         for name in JOINTS
     ]
@@ -73,13 +74,13 @@ def profile(limits: tuple[float, float] | None = (-2.0, 2.0), speed: float | Non
     )
 
 
-def test_a_sound_recording_exits_0_also_when_strict(sound, capsys) -> None:
+def test_a_sound_recording_exits_0_also_when_strict(sound: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["dataset", "check", str(sound)]) == 0
     assert "Sound: 0 errors, 0 warnings" in capsys.readouterr().out
     assert main(["dataset", "check", str(sound), "--strict"]) == 0
 
 
-def test_errors_exit_1_and_name_episode_frame_and_command(copy, capsys) -> None:
+def test_errors_exit_1_and_name_episode_frame_and_command(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     change_table(table_v21(copy, 3), lambda columns: columns["observation.state"][4].__setitem__(1, float("nan")))
     assert main(["dataset", "check", str(copy)]) == 1
     text = capsys.readouterr().out
@@ -89,7 +90,7 @@ def test_errors_exit_1_and_name_episode_frame_and_command(copy, capsys) -> None:
     assert "Not sound:" in text
 
 
-def test_warnings_count_only_when_strict(copy, capsys) -> None:
+def test_warnings_count_only_when_strict(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pictures = takes()[2].pictures["front"]
     write_video(video_v21(copy, 2), np.concatenate([pictures, pictures[:3]]))
     assert main(["dataset", "check", str(copy)]) == 0
@@ -97,7 +98,7 @@ def test_warnings_count_only_when_strict(copy, capsys) -> None:
     assert "video-long" in capsys.readouterr().out
 
 
-def test_json_is_one_document(copy, capsys) -> None:
+def test_json_is_one_document(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cut(video_v21(copy, 4), 0.5)
     assert main(["dataset", "check", str(copy), "--json"]) == 1
     document = json.loads(capsys.readouterr().out)
@@ -107,7 +108,7 @@ def test_json_is_one_document(copy, capsys) -> None:
     assert (torn["episode"], torn["camera"], torn["severity"], torn["group"]) == (4, "front", "error", "video")
 
 
-def test_many_episodes_are_one_line_and_one_command(copy, capsys) -> None:
+def test_many_episodes_are_one_line_and_one_command(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for episode in (1, 2, 3, 5):
         change_table(table_v21(copy, episode), lambda columns: wall_clock(columns, list(range(len(columns["index"])))))
     main(["dataset", "check", str(copy)])
@@ -117,19 +118,23 @@ def test_many_episodes_are_one_line_and_one_command(copy, capsys) -> None:
 
 
 @pytest.mark.parametrize("arguments", [["nowhere"], [".", "--robot", "no_such_robot"], [".", "--html", "."]])
-def test_misuse_exits_2(arguments, tmp_path, monkeypatch, capsys) -> None:
+def test_misuse_exits_2(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path / "empty")
     assert main(["dataset", "check", *arguments]) == 2
     assert "error:" in capsys.readouterr().err
 
 
-def test_a_folder_that_is_no_dataset(tmp_path, capsys) -> None:
+def test_a_folder_that_is_no_dataset(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["dataset", "check", str(tmp_path)]) == 2
     assert "neither meta/info.json nor parquet files" in capsys.readouterr().err
 
 
-def test_the_page_is_self_contained_and_escapes_texts(copy, tmp_path, capsys) -> None:
+def test_the_page_is_self_contained_and_escapes_texts(
+    copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     change_lines(copy, "tasks.jsonl", lambda rows: rows[0].update(task="<script>alert(1)</script>"))
     cut(video_v21(copy, 4), 0.5)
     page = tmp_path / "check.html"
@@ -144,7 +149,7 @@ def test_the_page_is_self_contained_and_escapes_texts(copy, tmp_path, capsys) ->
         assert title in html
 
 
-def test_neither_torch_nor_lerobot_is_loaded(sound) -> None:
+def test_neither_torch_nor_lerobot_is_loaded(sound: Path) -> None:
     code = "import sys; from smolpilot.cli.main import main; main(sys.argv[1:]); "
     code += "print('torch' in sys.modules, 'lerobot' in sys.modules)"
     run = subprocess.run(
@@ -161,7 +166,7 @@ def test_the_documentation_lists_every_code_as_it_is() -> None:
     assert listed == set(RULES)
 
 
-def test_limits_of_the_robot_profile(sound) -> None:
+def test_limits_of_the_robot_profile(sound: Path) -> None:
     assert "limit-position" not in codes(sound, robot=profile())
     narrow = codes(sound, robot=profile((-0.9, 0.95)))
     assert set(narrow["limit-position"]) <= set(range(6))
@@ -170,7 +175,7 @@ def test_limits_of_the_robot_profile(sound) -> None:
     assert "limit-velocity" not in codes(sound, robot=profile(speed=50.0))
 
 
-def test_values_in_another_unit_are_said_once_per_joint(tmp_path) -> None:
+def test_values_in_another_unit_are_said_once_per_joint(tmp_path: Path) -> None:
     def in_degrees(made: list[Take]) -> None:
         for take in made:
             take.state, take.action = np.degrees(take.state), np.degrees(take.action)
@@ -180,25 +185,28 @@ def test_values_in_another_unit_are_said_once_per_joint(tmp_path) -> None:
     assert set(found["unit-mismatch"]) == {None}
 
 
-def test_a_profile_of_another_robot(sound) -> None:
+def test_a_profile_of_another_robot(sound: Path) -> None:
     assert codes(sound, robot=RobotProfile.load("so101"))["profile-mismatch"]
 
 
 @pytest.mark.parametrize("head", [True, False])
-def test_waiting_is_found_with_its_first_and_last_frame(tmp_path, head) -> None:
+def test_waiting_is_found_with_its_first_and_last_frame(tmp_path: Path, head: bool) -> None:
     made = takes()
     waiting(head)(made)
     write_v21(tmp_path / "set", made)
     found = {one.code: one for one in audit(tmp_path / "set").findings}["idle-head" if head else "idle-tail"]
     rows = len(made[1].state)
+
     assert found.episode == 1
+    assert found.frame is not None
+    assert found.last is not None
     assert found.last - found.frame + 1 >= 25
     assert (found.frame if head else found.last) == (0 if head else rows - 1)
     assert f"{found.last - found.frame + 1} frames" in found.message
 
 
 @pytest.mark.parametrize("lag", [1, 4])
-def test_the_lag_of_the_states_behind_the_actions(tmp_path, lag) -> None:
+def test_the_lag_of_the_states_behind_the_actions(tmp_path: Path, lag: int) -> None:
     def shift(made: list[Take]) -> None:
         for take in made:
             noise = np.random.default_rng(0).normal(0, 0.002, take.state.shape).astype(np.float32)
@@ -209,7 +217,7 @@ def test_the_lag_of_the_states_behind_the_actions(tmp_path, lag) -> None:
     assert f"by {lag} frames ({100 * lag} ms)" in message
 
 
-def test_a_fractional_rate_is_sound(tmp_path) -> None:
+def test_a_fractional_rate_is_sound(tmp_path: Path) -> None:
     from smolpilot.datasets import DatasetWriter
 
     with DatasetWriter(
@@ -224,7 +232,7 @@ def test_a_fractional_rate_is_sound(tmp_path) -> None:
 
 
 @pytest.mark.parametrize(("stated", "true"), [(29.97, 30), (30, 29.97), (30, 15)])
-def test_a_rate_that_is_nearly_right_is_named(tmp_path, stated, true) -> None:
+def test_a_rate_that_is_nearly_right_is_named(tmp_path: Path, stated: float, true: float) -> None:
     from smolpilot.datasets import DatasetWriter
 
     with DatasetWriter(
@@ -241,7 +249,7 @@ def test_a_rate_that_is_nearly_right_is_named(tmp_path, stated, true) -> None:
     assert f"says {stated:g} fps; the data have {true:g} frames" in message
 
 
-def test_time_stamps_that_follow_an_uneven_video_are_a_warning(copy) -> None:
+def test_time_stamps_that_follow_an_uneven_video_are_a_warning(copy: Path) -> None:
     """The frames came unevenly and the rows say so: every sample loads, so that is no error."""
     import av
 
@@ -266,7 +274,7 @@ def test_time_stamps_that_follow_an_uneven_video_are_a_warning(copy) -> None:
     assert "video-grid" in {found.code for found in findings}
 
 
-def test_pictures_inside_the_tables(tmp_path, copy) -> None:
+def test_pictures_inside_the_tables(tmp_path: Path, copy: Path) -> None:
     """Image datasets get the same looks: one undecodable picture and one black camera are found."""
     import io
 
@@ -290,7 +298,7 @@ def test_pictures_inside_the_tables(tmp_path, copy) -> None:
     assert "check-failed" not in found
 
 
-def test_a_recording_without_cameras(tmp_path) -> None:
+def test_a_recording_without_cameras(tmp_path: Path) -> None:
     from smolpilot.datasets import DatasetWriter
 
     with DatasetWriter(tmp_path / "blind", fps=10, state_names=JOINTS, action_names=JOINTS, cameras={}) as writer:
@@ -301,7 +309,7 @@ def test_a_recording_without_cameras(tmp_path) -> None:
     assert [f for f in audit(tmp_path / "blind").findings if f.severity != "info"] == []
 
 
-def test_differences_that_mean_something_are_not_near_duplicates(copy) -> None:
+def test_differences_that_mean_something_are_not_near_duplicates(copy: Path) -> None:
     rename(copy, "put it in box 1", "put it in box 2")
     assert "instruction-near" not in codes(copy)
     rename(copy, "grasp the bottle", "grasp the botle")
@@ -314,7 +322,7 @@ def test_token_estimates_are_on_the_low_side() -> None:
     assert estimate_tokens("触摸蓝色方块") >= 6
 
 
-def test_gaps_in_the_episode_numbers(copy) -> None:
+def test_gaps_in_the_episode_numbers(copy: Path) -> None:
     """A v2.1 recording of which somebody deleted an episode: LeRobot looks episodes up by position."""
     change_lines(copy, "episodes.jsonl", lambda rows: rows.pop(2) and None)
     change_lines(copy, "episodes_stats.jsonl", lambda rows: rows.pop(2) and None)
@@ -329,7 +337,7 @@ def test_gaps_in_the_episode_numbers(copy) -> None:
     ("numbers", "missing"),
     [([0, 1, 2], []), ([1, 4], [0, 2, 3]), ([-3, 0, 2], [1]), ([2, 2], [0, 1]), ([2**62], list(range(1000))), ([], [])],
 )
-def test_gaps_below_the_largest_number(numbers, missing) -> None:
+def test_gaps_below_the_largest_number(numbers: list[int], missing: list[int]) -> None:
     from smolpilot.datasets.check.context import gaps
 
     assert gaps(numbers) == missing

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from smolpilot.datasets.check import audit
 
-from .helpers_damage import DAMAGES, damaged
+from .helpers_damage import DAMAGES, Damage, damaged
 from .helpers_recordings import takes, write_v21
 
 
 @pytest.mark.parametrize("layout", ["v3", "v21"])
-def test_a_sound_recording_gives_no_error_and_no_warning(sound, layout) -> None:
+def test_a_sound_recording_gives_no_error_and_no_warning(sound: dict[str, Path], layout: str) -> None:
     result = audit(sound[layout])
     assert [f for f in result.findings if f.severity != "info"] == []
     assert result.facts()["decoded_frames"] == 2 * sum(len(take) for take in takes())
 
 
-def test_a_sound_v20_recording(tmp_path) -> None:
+def test_a_sound_v20_recording(tmp_path: Path) -> None:
     result = audit(write_v21(tmp_path / "v20", takes(), version="v2.0"))
     serious = [f for f in result.findings if f.severity != "info"]
     # Whether the reader takes v2.0 is its own matter; nothing else may be said.
@@ -26,7 +28,7 @@ def test_a_sound_v20_recording(tmp_path) -> None:
 
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.name)
-def test_each_damage_is_found_where_it_is(damage, sound, tmp_path) -> None:
+def test_each_damage_is_found_where_it_is(damage: Damage, sound: dict[str, Path], tmp_path: Path) -> None:
     result = audit(damaged(damage, sound, tmp_path / "broken"))
     assert [f.message for f in result.findings if f.code == "check-failed"] == []
     found = [f for f in result.findings if f.code == damage.code]

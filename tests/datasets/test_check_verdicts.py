@@ -68,7 +68,7 @@ def of(document: dict[str, Any], code: str) -> list[dict[str, Any]]:
 # What is not wrong
 
 
-def test_a_joint_that_only_shows_noise_has_no_outliers(tmp_path, capsys) -> None:
+def test_a_joint_that_only_shows_noise_has_no_outliers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def noisy(made: list[Take]) -> None:
         generator = np.random.default_rng(0)
         for take in made:
@@ -82,7 +82,9 @@ def test_a_joint_that_only_shows_noise_has_no_outliers(tmp_path, capsys) -> None
     assert [(found["episode"], found["joint"]) for found in of(document, "outlier")] == [(3, "pan")]
 
 
-def test_statistics_with_the_rounding_of_float32_sums_are_right(tmp_path, capsys) -> None:
+def test_statistics_with_the_rounding_of_float32_sums_are_right(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Mean of squares less squared mean in float32, as LeRobot computes: a joint at rest gets a spread by it."""
     rest = np.float32(12.3)
 
@@ -110,7 +112,9 @@ def test_statistics_with_the_rounding_of_float32_sums_are_right(tmp_path, capsys
     assert [(found["episode"], found["joint"]) for found in of(document, "statistics-wrong")] == [(2, "lift")]
 
 
-def test_a_difference_is_told_with_digits_that_show_it(copy, capsys) -> None:
+def test_a_difference_is_told_with_digits_that_show_it(
+    copy: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
     def nearly(rows: list[dict[str, Any]]) -> None:
         stats = rows[1]["stats"]["action"]
         stats["max"][0] = 152.30012345
@@ -124,7 +128,9 @@ def test_a_difference_is_told_with_digits_that_show_it(copy, capsys) -> None:
     assert told != true
 
 
-def test_statistics_of_what_no_policy_reads_are_no_error(copy, capsys) -> None:
+def test_statistics_of_what_no_policy_reads_are_no_error(
+    copy: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
     root = copy("v3")
     rows = pq.read_metadata(table_v3(root)).num_rows
     table = pq.read_table(table_v3(root))
@@ -153,7 +159,9 @@ def test_statistics_of_what_no_policy_reads_are_no_error(copy, capsys) -> None:
     assert of(document, "statistics-damaged") == []
 
 
-def test_pictures_that_fit_no_stored_mean_are_not_exchanged_videos(tmp_path, capsys) -> None:
+def test_pictures_that_fit_no_stored_mean_are_not_exchanged_videos(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     root = write_v21(tmp_path / "set", takes(lengths=(8,) * 12))
 
     def of_other_pictures(rows: list[dict[str, Any]]) -> None:
@@ -167,7 +175,7 @@ def test_pictures_that_fit_no_stored_mean_are_not_exchanged_videos(tmp_path, cap
     assert of(document, "statistics-pictures")
 
 
-def test_three_videos_that_fit_one_another_are_no_exchange(tmp_path, capsys) -> None:
+def test_three_videos_that_fit_one_another_are_no_exchange(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Episodes 1, 2 and 4 changed places in a circle: no two were exchanged with each other."""
     root = write_v21(tmp_path / "circle", takes(lengths=(12,) * 10))
     means: dict[int, Any] = {}
@@ -184,7 +192,9 @@ def test_three_videos_that_fit_one_another_are_no_exchange(tmp_path, capsys) -> 
 # One cause, one finding
 
 
-def test_frames_of_an_episode_without_a_place_are_not_too_many(copy, capsys) -> None:
+def test_frames_of_an_episode_without_a_place_are_not_too_many(
+    copy: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
     root = copy("v3")
     for part in ("chunk_index", "file_index", "from_timestamp", "to_timestamp"):
         change_table(episodes_v3(root), put(f"videos/observation.images.wrist/{part}", 1, None))
@@ -195,7 +205,9 @@ def test_frames_of_an_episode_without_a_place_are_not_too_many(copy, capsys) -> 
     assert of(document, "video-long") == []
 
 
-def test_a_recording_without_episodes_is_called_that(copy, capsys) -> None:
+def test_a_recording_without_episodes_is_called_that(
+    copy: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
     root = copy("v3")
     for name in ("data", "videos", "meta/episodes"):
         shutil.rmtree(root / name)
@@ -208,7 +220,9 @@ def test_a_recording_without_episodes_is_called_that(copy, capsys) -> None:
     assert "no episodes yet" in document["findings"][0]["message"]
 
 
-def test_an_interrupted_recording_is_called_that(copy, capsys) -> None:
+def test_an_interrupted_recording_is_called_that(
+    copy: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
     """LeRobot closes its parquet files at the end: here the rows' one has no end, and there is no episode table."""
     root = copy("v3")
     table_v3(root).write_bytes(table_v3(root).read_bytes()[:-300])
@@ -219,7 +233,9 @@ def test_an_interrupted_recording_is_called_that(copy, capsys) -> None:
     assert "file-000.parquet" in document["findings"][0]["message"]
 
 
-def test_a_byte_order_mark_is_one_finding_and_the_names_stay(copy, capsys) -> None:
+def test_a_byte_order_mark_is_one_finding_and_the_names_stay(
+    copy: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
     root = copy("v21")
     path = root / "meta" / "info.json"
     path.write_bytes(codecs.BOM_UTF8 + path.read_bytes())
@@ -229,7 +245,9 @@ def test_a_byte_order_mark_is_one_finding_and_the_names_stay(copy, capsys) -> No
     assert document["cameras"] == ["front", "wrist"]
 
 
-def test_a_camera_that_was_never_recorded_is_one_finding(copy, capsys) -> None:
+def test_a_camera_that_was_never_recorded_is_one_finding(
+    copy: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
     for layout in ("v21", "v3"):
         root = copy(layout)
         change_features(root, lambda f: f.update({"observation.images.side": f["observation.images.front"]}))
@@ -240,7 +258,9 @@ def test_a_camera_that_was_never_recorded_is_one_finding(copy, capsys) -> None:
         shutil.rmtree(root)
 
 
-def test_empty_cells_of_an_unused_column_cost_no_episode(copy, capsys) -> None:
+def test_empty_cells_of_an_unused_column_cost_no_episode(
+    copy: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
     root = copy("v3")
     table = pq.read_table(table_v3(root))
     texts = [None if i % 3 else "x" for i in range(table.num_rows)]
@@ -255,7 +275,9 @@ def test_empty_cells_of_an_unused_column_cost_no_episode(copy, capsys) -> None:
     assert of(document, "not-finite") == []
 
 
-def test_statistics_of_a_larger_set_are_one_finding(copy, capsys) -> None:
+def test_statistics_of_a_larger_set_are_one_finding(
+    copy: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
     root = copy("v3")
     path = root / "meta" / "stats.json"
     stats = json.loads(path.read_text())
@@ -268,7 +290,7 @@ def test_statistics_of_a_larger_set_are_one_finding(copy, capsys) -> None:
     assert "640 rows" in of(document, "statistics-wrong")[0]["message"]
 
 
-def test_another_unit_is_not_a_hundred_warnings_of_speed(tmp_path) -> None:
+def test_another_unit_is_not_a_hundred_warnings_of_speed(tmp_path: Path) -> None:
     def in_degrees(made: list[Take]) -> None:
         for take in made:
             take.state, take.action = np.degrees(take.state), np.degrees(take.action)
@@ -285,7 +307,9 @@ def test_another_unit_is_not_a_hundred_warnings_of_speed(tmp_path) -> None:
     assert codes & {"limit-position", "limit-velocity"} == set()
 
 
-def test_a_pointer_for_a_list_hides_what_is_missing_for_it(copy, capsys) -> None:
+def test_a_pointer_for_a_list_hides_what_is_missing_for_it(
+    copy: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
     root = copy("v21")
     (root / "meta" / "tasks.jsonl").write_bytes(POINTER)
     _, document = checked(root, capsys)
@@ -294,7 +318,9 @@ def test_a_pointer_for_a_list_hides_what_is_missing_for_it(copy, capsys) -> None
 
 
 @pytest.mark.parametrize("layout", ["v3", "v21"])
-def test_a_clone_without_its_large_files_gets_one_advice(copy, layout, capsys) -> None:
+def test_a_clone_without_its_large_files_gets_one_advice(
+    copy: Callable[[str], Path], layout: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     root = copy(layout)
     for path in (*root.rglob("*.parquet"), *root.rglob("*.mp4")):
         path.write_bytes(POINTER)
@@ -304,7 +330,9 @@ def test_a_clone_without_its_large_files_gets_one_advice(copy, layout, capsys) -
     assert fix.startswith(f"`git -C {root} lfs pull` fetches")
 
 
-def test_without_an_episode_table_the_rows_of_all_files_are_read(copy, capsys) -> None:
+def test_without_an_episode_table_the_rows_of_all_files_are_read(
+    copy: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
     root = copy("v3")
     table = pq.read_table(table_v3(root))
     for file, episodes in enumerate(([0, 1], [2, 3], [4, 5])):
@@ -318,7 +346,9 @@ def test_without_an_episode_table_the_rows_of_all_files_are_read(copy, capsys) -
 # Advice
 
 
-def test_what_is_missing_altogether_is_not_to_be_repaired(copy, capsys) -> None:
+def test_what_is_missing_altogether_is_not_to_be_repaired(
+    copy: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
     """Only meta/ was downloaded: no repair makes rows of it, and with one file less a repair keeps the others."""
     root = copy("v21")
     table_v21(root, 3).unlink()
@@ -328,7 +358,9 @@ def test_what_is_missing_altogether_is_not_to_be_repaired(copy, capsys) -> None:
     assert {one["fix"] for one in found} == {"Copy or download the file again."}
 
 
-def test_no_fix_leaves_out_most_episodes_or_any_for_a_remark(tmp_path, capsys) -> None:
+def test_no_fix_leaves_out_most_episodes_or_any_for_a_remark(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     def dark(made: list[Take]) -> None:
         for take in made[:4]:
             take.pictures["wrist"][:] = 0
@@ -344,7 +376,9 @@ def test_no_fix_leaves_out_most_episodes_or_any_for_a_remark(tmp_path, capsys) -
     assert all("exclude" not in found["fix"] for found in document["findings"] if found["severity"] == "info")
 
 
-def test_names_of_others_get_the_command_that_renames_them(copy, capsys) -> None:
+def test_names_of_others_get_the_command_that_renames_them(
+    copy: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
     root = copy("v3")
 
     def rename(features: dict[str, Any]) -> None:
@@ -361,7 +395,9 @@ def test_names_of_others_get_the_command_that_renames_them(copy, capsys) -> None
     assert all(found["fix"].endswith(rename_both) for found in of(document, "feature-missing"))
 
 
-def test_what_is_said_of_several_episodes_in_one_file_is_said_once(copy, tmp_path, capsys) -> None:
+def test_what_is_said_of_several_episodes_in_one_file_is_said_once(
+    copy: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     root = copy("v3")
     path = root / "videos" / "observation.images.front" / "chunk-000" / "file-000.mp4"
     path.unlink()
@@ -378,7 +414,9 @@ def test_what_is_said_of_several_episodes_in_one_file_is_said_once(copy, tmp_pat
 # Real samples, jobs, other checks' scans
 
 
-def test_a_task_list_that_gives_lerobot_other_texts(copy, capsys) -> None:
+def test_a_task_list_that_gives_lerobot_other_texts(
+    copy: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
     root = copy("v3")
     path = root / "meta" / "tasks.parquet"
     table = pq.read_table(path)
@@ -388,7 +426,9 @@ def test_a_task_list_that_gives_lerobot_other_texts(copy, capsys) -> None:
     assert document["unloadable"] == ["LeRobot"]
 
 
-def test_lists_in_place_of_numbers_are_an_error_in_v21_too(copy, capsys) -> None:
+def test_lists_in_place_of_numbers_are_an_error_in_v21_too(
+    copy: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
     root = copy("v21")
     for episode in range(6):
         path = table_v21(root, episode)
@@ -400,7 +440,9 @@ def test_lists_in_place_of_numbers_are_an_error_in_v21_too(copy, capsys) -> None
     assert [found["severity"] for found in of(document, "column-type")] == ["error"]
 
 
-def test_any_number_of_jobs_gives_the_same_findings(copy, capsys) -> None:
+def test_any_number_of_jobs_gives_the_same_findings(
+    copy: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
     root = copy("v21")
     video_v21(root, 2).write_bytes(video_v21(root, 2).read_bytes()[:900])
     documents = [checked(root, capsys, "--jobs", jobs)[1] for jobs in ("1", "3", "0")]
@@ -411,7 +453,9 @@ def test_any_number_of_jobs_gives_the_same_findings(copy, capsys) -> None:
     assert main(["dataset", "check", str(root), "--jobs", "-1"]) == 2
 
 
-def test_videos_that_another_check_has_decoded_are_not_decoded_again(copy, tmp_path) -> None:
+def test_videos_that_another_check_has_decoded_are_not_decoded_again(
+    copy: Callable[[str], Path], tmp_path: Path
+) -> None:
     root = copy("v21")
     first = audit(root)
     other = Path(shutil.copytree(root, tmp_path / "elsewhere"))

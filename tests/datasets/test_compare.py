@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -51,7 +53,7 @@ def texts(a: Path, b: Path) -> list[str]:
     return [f"{one.check}: {one}" for one in compare(a, b).differences]
 
 
-def test_other_files_and_list_types_are_no_difference(tiny_dataset, other) -> None:
+def test_other_files_and_list_types_are_no_difference(tiny_dataset: Path, other: Path) -> None:
     assert compare(tiny_dataset, other).equal
     for episode in range(6):
         change_column(other, episode, "action", lambda column: column.cast(pa.list_(pa.float32())))
@@ -65,7 +67,7 @@ def test_other_files_and_list_types_are_no_difference(tiny_dataset, other) -> No
     assert compared["statistics"] > 100
 
 
-def test_one_value_is_found(tiny_dataset, other) -> None:
+def test_one_value_is_found(tiny_dataset: Path, other: Path) -> None:
     change_column(other, 3, "action", lambda column: change_value(column, 11, 0.5))
     found = [text for text in texts(tiny_dataset, other) if text.startswith("values")]
     assert len(found) == 1
@@ -73,23 +75,23 @@ def test_one_value_is_found(tiny_dataset, other) -> None:
     assert found[0].endswith("and 0.5")
 
 
-def test_the_sign_of_zero_is_a_difference(other, v21, tmp_path) -> None:
+def test_the_sign_of_zero_is_a_difference(other: Path, v21: Path, tmp_path: Path) -> None:
     for root, value in ((other, 0.0), (Path(shutil.copytree(other, tmp_path / "minus")), -0.0)):
-        change_column(root, 0, "action", lambda column, value=value: change_value(column, 2, value))
+        change_column(root, 0, "action", partial(change_value, row=2, value=value))
     assert "column 'action' differs: frame 2" in texts(other, tmp_path / "minus")[0]
 
 
-def test_equal_nans_are_equal(other, tmp_path) -> None:
+def test_equal_nans_are_equal(other: Path, tmp_path: Path) -> None:
     change_column(other, 0, "action", lambda column: change_value(column, 2, float("nan")))
     assert compare(other, Path(shutil.copytree(other, tmp_path / "same"))).equal
 
 
-def test_other_dtype_is_a_difference(tiny_dataset, other) -> None:
+def test_other_dtype_is_a_difference(tiny_dataset: Path, other: Path) -> None:
     change_column(other, 1, "timestamp", lambda column: column.cast(pa.float64()))
     assert "values: episode 1: column 'timestamp' is float and double" in texts(tiny_dataset, other)
 
 
-def test_swapped_videos_are_found(tiny_dataset, other) -> None:
+def test_swapped_videos_are_found(tiny_dataset: Path, other: Path) -> None:
     folder = other / "videos" / "chunk-000" / VIDEO
     # Of equal length, so that nothing else tells.
     shutil.copy(folder / "episode_000002.mp4", folder / "episode_000001.mp4")
@@ -102,12 +104,12 @@ def test_swapped_videos_are_found(tiny_dataset, other) -> None:
     assert any("pictures: episode 4: the first picture of 'front' differs" in text for text in found)
 
 
-def rewrite_lines(path: Path, change: Callable[[dict], dict]) -> None:
+def rewrite_lines(path: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
     rows = [change(json.loads(line)) for line in path.read_text().splitlines()]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-def test_meta_data(tiny_dataset, other) -> None:
+def test_meta_data(tiny_dataset: Path, other: Path) -> None:
     rewrite_lines(other / "meta" / "tasks.jsonl", lambda row: {**row, "task": row["task"].upper()})
     assert "tasks: task 0: 'touch the red block' and 'TOUCH THE RED BLOCK'" in texts(tiny_dataset, other)
     info = json.loads((other / "meta" / "info.json").read_text())
@@ -118,7 +120,7 @@ def test_meta_data(tiny_dataset, other) -> None:
     assert any("feature 'action': names" in text for text in found)
 
 
-def test_own_fields_splits_attributes_and_files(tiny_dataset, other) -> None:
+def test_own_fields_splits_attributes_and_files(tiny_dataset: Path, other: Path) -> None:
     path = other / "meta" / "info.json"
     info = json.loads(path.read_text())
     info["features"][VIDEO]["info"]["video.codec"] = "av1"
@@ -145,7 +147,7 @@ def test_own_fields_splits_attributes_and_files(tiny_dataset, other) -> None:
     assert "files: README.md differs" in found
 
 
-def test_what_is_not_compared_is_named(tiny_dataset, other, capsys) -> None:
+def test_what_is_not_compared_is_named(tiny_dataset: Path, other: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (other / "meta" / "episodes_stats.jsonl").unlink()
     assert main(["dataset", "compare", str(other), str(tiny_dataset)]) == 0
     said = capsys.readouterr().out
@@ -154,8 +156,8 @@ def test_what_is_not_compared_is_named(tiny_dataset, other, capsys) -> None:
     assert "smolpilot_history.json" in said
 
 
-def test_statistics(tiny_dataset, other) -> None:
-    def shift(row):
+def test_statistics(tiny_dataset: Path, other: Path) -> None:
+    def shift(row: dict[str, Any]) -> dict[str, Any]:
         if row["episode_index"] == 2:
             row["stats"]["action"]["mean"][1] += 0.01
         return row
@@ -166,20 +168,20 @@ def test_statistics(tiny_dataset, other) -> None:
     assert compare(tiny_dataset, other, tolerance=0.1).equal
 
 
-def test_missing_episodes_and_other_lengths(tiny_dataset, other) -> None:
+def test_missing_episodes_and_other_lengths(tiny_dataset: Path, other: Path) -> None:
     path = other / "meta" / "episodes.jsonl"
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:5]))
     assert "episodes: episode 5: only in the first recording" in texts(tiny_dataset, other)
     assert "episodes: episode 5: only in the second recording" in texts(other, tiny_dataset)
 
 
-def test_command(tiny_dataset, other, capsys, tmp_path) -> None:
+def test_command(tiny_dataset: Path, other: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["dataset", "compare", str(tiny_dataset), str(other)]) == 0
     said = capsys.readouterr().out
     assert "Equal." in said
     assert "table values, bit by bit" in said
     for row in range(15):
-        change_column(other, row % 6, "action", lambda column, row=row: change_value(column, row, 9.0))
+        change_column(other, row % 6, "action", partial(change_value, row=row, value=9.0))
     assert main(["dataset", "compare", str(tiny_dataset), str(other), "--first", "2"]) == 1
     said = capsys.readouterr().out
     assert said.count("column 'action' differs") == 2

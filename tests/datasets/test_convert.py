@@ -10,25 +10,29 @@ import shutil
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from smolpilot.cli.main import main
 from smolpilot.common.errors import DatasetError, UsageError
-from smolpilot.datasets import open_dataset, read_meta
+from smolpilot.datasets import Dataset, open_dataset, read_meta
 from smolpilot.datasets.check import audit
 from smolpilot.datasets.compare import compare
 from smolpilot.datasets.convert import convert
-from smolpilot.datasets.copy import MANIFEST, RewriteOptions, engine, pool
+from smolpilot.datasets.copy import MANIFEST, RewriteOptions, pool
 from smolpilot.datasets.copy import copy_plan as plan
 from smolpilot.datasets.copy.video import mux
 from smolpilot.datasets.media.video import probe as video_probe
 
+from .conftest import Build
 from .helpers_recordings import tree_hash
 
 V21 = RewriteOptions(version="v2.1")
@@ -37,10 +41,11 @@ V21 = RewriteOptions(version="v2.1")
 def packets(path: Path) -> list[tuple[bytes, float]]:
     """Content and time of every packet, read without our own code."""
     with av.open(str(path)) as container:
-        return [(bytes(p), float(p.pts * p.time_base)) for p in container.demux(video=0) if p.pts is not None]
+        found = [(bytes(p), p.pts, p.time_base) for p in container.demux(video=0)]
+    return [(content, float(pts * base)) for content, pts, base in found if pts is not None and base is not None]
 
 
-def test_there_and_back_nothing_changes(tiny_dataset, tmp_path) -> None:
+def test_there_and_back_nothing_changes(tiny_dataset: Path, tmp_path: Path) -> None:
     before = tree_hash(tiny_dataset)
     convert(tiny_dataset, tmp_path / "v21", V21)
     convert(tmp_path / "v21", tmp_path / "v30")
@@ -69,7 +74,7 @@ def test_there_and_back_nothing_changes(tiny_dataset, tmp_path) -> None:
         assert begin == len(source)
 
 
-def test_every_sample_is_the_same(tiny_dataset, tmp_path) -> None:
+def test_every_sample_is_the_same(tiny_dataset: Path, tmp_path: Path) -> None:
     convert(tiny_dataset, tmp_path / "v21", V21)
     ours, theirs = open_dataset(tmp_path / "v21"), open_dataset(tiny_dataset)
     ours.check_videos()
@@ -80,7 +85,7 @@ def test_every_sample_is_the_same(tiny_dataset, tmp_path) -> None:
     assert np.array_equal(ours.states, theirs.states)
 
 
-def test_v20_gets_statistics(build_v21, tmp_path) -> None:
+def test_v20_gets_statistics(build_v21: Build, tmp_path: Path) -> None:
     source = build_v21(version="v2.0")
     report = convert(source, tmp_path / "out")
     assert "action" in report.computed
@@ -101,7 +106,7 @@ def test_v20_gets_statistics(build_v21, tmp_path) -> None:
     assert (row["dataset_from_index"], row["dataset_to_index"]) == (7, 16)
 
 
-def test_pictures_in_tables_and_their_statistics(build_v21, tmp_path) -> None:
+def test_pictures_in_tables_and_their_statistics(build_v21: Build, tmp_path: Path) -> None:
     source = build_v21(pictures_in_table=True)
     report = convert(source, tmp_path / "out")
     assert "observation.images.top" in report.computed
@@ -109,7 +114,7 @@ def test_pictures_in_tables_and_their_statistics(build_v21, tmp_path) -> None:
     assert json.loads((tmp_path / "out" / "meta" / "info.json").read_text())["video_path"] is None
 
 
-def test_rates_stay_fractional_and_names_are_filled_in(build_v21, tmp_path) -> None:
+def test_rates_stay_fractional_and_names_are_filled_in(build_v21: Build, tmp_path: Path) -> None:
     convert(build_v21(fps=29.97), tmp_path / "out")
     info = json.loads((tmp_path / "out" / "meta" / "info.json").read_text())
     assert info["fps"] == 29.97
@@ -119,7 +124,7 @@ def test_rates_stay_fractional_and_names_are_filled_in(build_v21, tmp_path) -> N
     open_dataset(tmp_path / "out").check_videos()
 
 
-def test_tasks_with_gaps_and_stored_statistics_stay(build_v21, tmp_path) -> None:
+def test_tasks_with_gaps_and_stored_statistics_stay(build_v21: Build, tmp_path: Path) -> None:
     source = build_v21(tasks={2: "push", 7: "pull"}, statistics=True)
     convert(source, tmp_path / "out")
     convert(tmp_path / "out", tmp_path / "back", V21)
@@ -131,7 +136,7 @@ def test_tasks_with_gaps_and_stored_statistics_stay(build_v21, tmp_path) -> None
                 assert json.loads(new)["stats"][name][key] == value
 
 
-def test_other_files_and_fields_come_along(build_v21, tmp_path) -> None:
+def test_other_files_and_fields_come_along(build_v21: Build, tmp_path: Path) -> None:
     source = build_v21()
     (source / "README.md").write_text("---\nlicense: mit\n---\n# Card\n")
     (source / "LICENSE").write_text("MIT")
@@ -152,7 +157,7 @@ def test_other_files_and_fields_come_along(build_v21, tmp_path) -> None:
     assert json.loads((tmp_path / "back" / "meta" / "info.json").read_text())["license_holder"] == "us"
 
 
-def test_file_modes_are_the_users(tiny_dataset, tmp_path) -> None:
+def test_file_modes_are_the_users(tiny_dataset: Path, tmp_path: Path) -> None:
     old = os.umask(0o027)
     try:
         convert(tiny_dataset, tmp_path / "out")
@@ -164,7 +169,9 @@ def test_file_modes_are_the_users(tiny_dataset, tmp_path) -> None:
         assert stat.S_IMODE(path.stat().st_mode) == (0o750 if path.is_dir() else 0o640), path
 
 
-def test_size_limits_begin_new_files_and_folders(tiny_dataset, tmp_path, monkeypatch) -> None:
+def test_size_limits_begin_new_files_and_folders(
+    tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     convert(tiny_dataset, tmp_path / "v21", V21)
     monkeypatch.setattr(plan, "_MB", 1000)
     convert(tmp_path / "v21", tmp_path / "out", RewriteOptions(data_file_mb=4, video_file_mb=5, chunk_files=2))
@@ -174,23 +181,25 @@ def test_size_limits_begin_new_files_and_folders(tiny_dataset, tmp_path, monkeyp
     open_dataset(tmp_path / "out").check_videos()
 
 
-def encode(path: Path, pictures: list[np.ndarray], *, codec: str = "libx264", fps: int = 10, **options: str) -> None:
+def encode(
+    path: Path, pictures: list[npt.NDArray[Any]], *, codec: str = "libx264", fps: int = 10, **options: str
+) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=fps, options={"crf": "18", **options})
+        stream: Any = container.add_stream(codec, rate=fps, options={"crf": "18", **options})
         stream.width, stream.height, stream.pix_fmt = pictures[0].shape[1], pictures[0].shape[0], "yuv420p"
         for picture in pictures:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         container.mux(stream.encode(None))
 
 
-def moving(count: int, seed: int) -> list[np.ndarray]:
+def moving(count: int, seed: int) -> list[npt.NDArray[Any]]:
     generator = np.random.default_rng(seed)
     base = generator.integers(0, 255, (4, 4, 3), dtype=np.uint8).repeat(8, axis=0).repeat(8, axis=1)
     return [np.roll(base, number, axis=1) for number in range(count)]
 
 
-def test_mixed_codings_are_not_joined(build_v21, tmp_path) -> None:
+def test_mixed_codings_are_not_joined(build_v21: Build, tmp_path: Path) -> None:
     source = build_v21(lengths=(7, 9, 5, 6))
     folder = source / "videos" / "chunk-000" / "observation.images.top"
     encode(folder / "episode_000001.mp4", moving(9, 1), codec="libsvtav1")
@@ -203,7 +212,7 @@ def test_mixed_codings_are_not_joined(build_v21, tmp_path) -> None:
     open_dataset(tmp_path / "out").check_videos()
 
 
-def test_reordered_frames_keep_their_times(build_v21, tmp_path) -> None:
+def test_reordered_frames_keep_their_times(build_v21: Build, tmp_path: Path) -> None:
     """h264 with B frames: packets are stored in another order than they are shown."""
     source = build_v21()
     for episode, length in enumerate((7, 9, 5)):
@@ -230,13 +239,15 @@ def one_long_video(tmp_path: Path, tiny_dataset: Path) -> Path:
     return root
 
 
-def first_and_last(dataset) -> list[int]:
+def first_and_last(dataset: Dataset) -> list[int]:
     """Rows of the first and last frame of each episode, in their order."""
     edges = np.flatnonzero(np.diff(dataset.episode_index)) + 1
     return sorted([0, *edges, *(edges - 1), len(dataset) - 1])
 
 
-def test_what_is_encoded_again_is_not_called_equal(tiny_dataset, tmp_path, capsys) -> None:
+def test_what_is_encoded_again_is_not_called_equal(
+    tiny_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     root = one_long_video(tmp_path, tiny_dataset)
     args = ["dataset", "convert", str(root), str(tmp_path / "out"), "--to", "v2.1", "--reencode"]
     assert main(args) == 0
@@ -247,7 +258,7 @@ def test_what_is_encoded_again_is_not_called_equal(tiny_dataset, tmp_path, capsy
     assert "(105 more encoded again, not equal)" in said
 
 
-def test_what_is_encoded_again_is_declared_as_it_is(tiny_dataset, tmp_path) -> None:
+def test_what_is_encoded_again_is_declared_as_it_is(tiny_dataset: Path, tmp_path: Path) -> None:
     """A codec that is not written here becomes h264 in all of the camera's videos, and info.json says so."""
     root = Path(shutil.copytree(tiny_dataset, tmp_path / "long"))
     dataset = open_dataset(tiny_dataset)
@@ -266,7 +277,7 @@ def test_what_is_encoded_again_is_declared_as_it_is(tiny_dataset, tmp_path) -> N
     assert {"video-codec", "video-mixed"}.isdisjoint(one.code for one in audit(tmp_path / "out").findings)
 
 
-def test_cutting_needs_key_frames(tiny_dataset, tmp_path, capsys) -> None:
+def test_cutting_needs_key_frames(tiny_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = one_long_video(tmp_path, tiny_dataset)
     assert main(["dataset", "convert", str(root), str(tmp_path / "out"), "--to", "v2.1"]) == 1
     said = capsys.readouterr().err
@@ -293,7 +304,7 @@ def test_cutting_needs_key_frames(tiny_dataset, tmp_path, capsys) -> None:
         assert np.array_equal(ours.image(i, "wrist"), theirs.image(i, "wrist"))
 
 
-def test_time_stamps_that_do_not_fit_are_refused(build_v21, tmp_path) -> None:
+def test_time_stamps_that_do_not_fit_are_refused(build_v21: Build, tmp_path: Path) -> None:
     source = build_v21()
     path = source / "data" / "chunk-000" / "episode_000001.parquet"
     table = pq.read_table(path)
@@ -307,7 +318,7 @@ def test_time_stamps_that_do_not_fit_are_refused(build_v21, tmp_path) -> None:
     assert compare(source, tmp_path / "out").equal
 
 
-def test_too_few_frames_or_rows_name_the_episode(build_v21, tmp_path) -> None:
+def test_too_few_frames_or_rows_name_the_episode(build_v21: Build, tmp_path: Path) -> None:
     source = build_v21()
     encode(source / "videos" / "chunk-000" / "observation.images.top" / "episode_000002.mp4", moving(4, 2))
     with pytest.raises(DatasetError, match="4 frames for the 5 rows of episode 2"):
@@ -328,7 +339,7 @@ def change_v21_column(source: Path, episode: int, name: str, values: pa.Array) -
     pq.write_table(table.set_column(table.schema.get_field_index(name), name, values), path)
 
 
-def test_rows_without_a_task_are_refused(build_v21, tmp_path) -> None:
+def test_rows_without_a_task_are_refused(build_v21: Build, tmp_path: Path) -> None:
     source = build_v21()
     change_v21_column(source, 1, "task_index", pa.array([0, None, *[0] * 7]))
     with pytest.raises(DatasetError, match="1 of 9 rows of episode 1 have no task_index") as error:
@@ -337,7 +348,7 @@ def test_rows_without_a_task_are_refused(build_v21, tmp_path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_nans_are_copied_with_a_warning(build_v21, tmp_path, capsys) -> None:
+def test_nans_are_copied_with_a_warning(build_v21: Build, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = build_v21()
     change_v21_column(source, 1, "action", pa.array([[float("nan"), 1.0]] * 9, pa.list_(pa.float32())))
     assert main(["dataset", "convert", str(source), str(tmp_path / "out")]) == 0
@@ -346,7 +357,7 @@ def test_nans_are_copied_with_a_warning(build_v21, tmp_path, capsys) -> None:
     assert f"smolpilot dataset check {source}" in said
 
 
-def test_equal_texts_of_two_tasks_are_warned_of(build_v21, tmp_path) -> None:
+def test_equal_texts_of_two_tasks_are_warned_of(build_v21: Build, tmp_path: Path) -> None:
     report = convert(build_v21(tasks={0: "push", 3: "push", 4: "pull"}), tmp_path / "out")
     assert [text for text in report.warnings if "0, 3" in text and "'push'" in text]
     assert len(report.warnings) == 1
@@ -356,7 +367,14 @@ def test_equal_texts_of_two_tasks_are_warned_of(build_v21, tmp_path) -> None:
     ("key", "value", "words"),
     [("data_path", "../x_{episode_index}.parquet", "out of the dataset"), ("fps", "10", "fps")],
 )
-def test_errors_of_the_description_name_repair(build_v21, tmp_path, edit_info, key, value, words) -> None:
+def test_errors_of_the_description_name_repair(
+    build_v21: Build,
+    tmp_path: Path,
+    edit_info: Callable[[Path, Callable[[dict[str, Any]], object]], None],
+    key: str,
+    value: str,
+    words: str,
+) -> None:
     source = build_v21()
     edit_info(source, lambda info: info.update({key: value}))
     with pytest.raises(DatasetError, match=words) as error:
@@ -364,12 +382,12 @@ def test_errors_of_the_description_name_repair(build_v21, tmp_path, edit_info, k
     assert "smolpilot dataset repair" in error.value.fix
 
 
-def test_a_file_is_no_recording(build_v21, tmp_path) -> None:
+def test_a_file_is_no_recording(build_v21: Build, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is a file"):
         convert(build_v21() / "meta" / "info.json", tmp_path / "out")
 
 
-def test_targets_that_cannot_be(tiny_dataset, tmp_path) -> None:
+def test_targets_that_cannot_be(tiny_dataset: Path, tmp_path: Path) -> None:
     (tmp_path / "taken").mkdir()
     with pytest.raises(UsageError, match="exists already"):
         convert(tiny_dataset, tmp_path / "taken")
@@ -382,11 +400,11 @@ def test_targets_that_cannot_be(tiny_dataset, tmp_path) -> None:
         convert(tiny_dataset, tmp_path / "file" / "out")
 
 
-def test_a_full_disk_keeps_finished_parts(tiny_dataset, tmp_path, monkeypatch) -> None:
+def test_a_full_disk_keeps_finished_parts(tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = 0
     whole = mux.write_pieces
 
-    def full(target, pieces) -> None:
+    def full(target: Path, pieces: Any) -> None:
         nonlocal calls
         calls += 1
         if calls == 4:
@@ -402,18 +420,22 @@ def test_a_full_disk_keeps_finished_parts(tiny_dataset, tmp_path, monkeypatch) -
     assert compare(tiny_dataset, tmp_path / "out").equal
 
 
-def test_no_room_is_said_before_anything_is_written(tiny_dataset, tmp_path, monkeypatch) -> None:
+def test_no_room_is_said_before_anything_is_written(
+    tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     usage = shutil.disk_usage(tmp_path)._replace(free=1000)
-    monkeypatch.setattr(engine.shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr("smolpilot.datasets.copy.engine.shutil.disk_usage", lambda _: usage)
     with pytest.raises(DatasetError, match="too full"):
         convert(tiny_dataset, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_copy_that_went_wrong_is_not_put_in_place(tiny_dataset, tmp_path, monkeypatch) -> None:
+def test_a_copy_that_went_wrong_is_not_put_in_place(
+    tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole = mux.write_pieces
 
-    def swapped(target, pieces) -> None:
+    def swapped(target: Path, pieces: Any) -> None:
         whole(target, [pieces[0], *pieces[:0:-1]])
 
     monkeypatch.setattr("smolpilot.datasets.copy.video.video_part.write_pieces", swapped)
@@ -423,7 +445,9 @@ def test_a_copy_that_went_wrong_is_not_put_in_place(tiny_dataset, tmp_path, monk
 
 
 @pytest.mark.parametrize("large", ["_WORTH_A_THREAD", "_WORTH_A_PROCESS"])
-def test_threads_and_processes_write_the_same_bytes(tiny_dataset, tmp_path, monkeypatch, large) -> None:
+def test_threads_and_processes_write_the_same_bytes(
+    tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, large: str
+) -> None:
     convert(tiny_dataset, tmp_path / "one", V21)
     for name in ("_WORTH_A_THREAD", large):
         monkeypatch.setattr(pool, name, 1)
@@ -431,7 +455,7 @@ def test_threads_and_processes_write_the_same_bytes(tiny_dataset, tmp_path, monk
     assert tree_hash(tmp_path / "one") == tree_hash(tmp_path / "two")
 
 
-def test_the_manifest_names_every_file(tiny_dataset, tmp_path) -> None:
+def test_the_manifest_names_every_file(tiny_dataset: Path, tmp_path: Path) -> None:
     convert(tiny_dataset, tmp_path / "out")
     files = json.loads((tmp_path / "out" / MANIFEST).read_text())["files"]
     found = {
@@ -443,7 +467,7 @@ def test_the_manifest_names_every_file(tiny_dataset, tmp_path) -> None:
     assert {name: entry["blake2b"] for name, entry in files.items()} == found
 
 
-def test_what_no_policy_here_takes_is_copied_all_the_same(build_v21, tmp_path) -> None:
+def test_what_no_policy_here_takes_is_copied_all_the_same(build_v21: Build, tmp_path: Path) -> None:
     """Depth cameras, and recordings without actions."""
     source = build_v21(statistics=True)
     info = json.loads((source / "meta" / "info.json").read_text())
@@ -461,7 +485,7 @@ def test_what_no_policy_here_takes_is_copied_all_the_same(build_v21, tmp_path) -
     assert found["features"]["observation.images.top"]["info"]["video.is_depth_map"] is True
 
 
-def test_columns_that_the_description_forgot_are_described(build_v21, tmp_path) -> None:
+def test_columns_that_the_description_forgot_are_described(build_v21: Build, tmp_path: Path) -> None:
     """LeRobot cannot load a column that info.json does not name."""
     source = build_v21()
     for path in (source / "data").rglob("*.parquet"):
@@ -476,7 +500,7 @@ def test_columns_that_the_description_forgot_are_described(build_v21, tmp_path) 
     assert read_meta(tmp_path / "out").statistics["force"]["max"][0] == 16.0
 
 
-def test_gaps_in_episodes_are_kept_with_a_warning(build_v21, tmp_path) -> None:
+def test_gaps_in_episodes_are_kept_with_a_warning(build_v21: Build, tmp_path: Path) -> None:
     source = build_v21()
     lines = (source / "meta" / "episodes.jsonl").read_text().splitlines(keepends=True)
     (source / "meta" / "episodes.jsonl").write_text(lines[0] + lines[2])
@@ -485,7 +509,7 @@ def test_gaps_in_episodes_are_kept_with_a_warning(build_v21, tmp_path) -> None:
     assert "gaps" in report.warnings[0]
 
 
-def test_command_loads_neither_torch_nor_lerobot(tiny_dataset, tmp_path) -> None:
+def test_command_loads_neither_torch_nor_lerobot(tiny_dataset: Path, tmp_path: Path) -> None:
     program = (
         "import sys; from smolpilot.cli.main import main; "
         f"code = main(['dataset', 'convert', {str(tiny_dataset)!r}, {str(tmp_path / 'out')!r}]); "
@@ -497,7 +521,7 @@ def test_command_loads_neither_torch_nor_lerobot(tiny_dataset, tmp_path) -> None
     assert "Equal." in done.stdout
 
 
-def test_command_misuse(tiny_dataset, tmp_path, capsys) -> None:
+def test_command_misuse(tiny_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "taken").mkdir()
     for args, words in (
         ([str(tiny_dataset), str(tmp_path / "taken")], "exists already"),
@@ -510,7 +534,7 @@ def test_command_misuse(tiny_dataset, tmp_path, capsys) -> None:
 
 
 @pytest.mark.real
-def test_a_real_recording_there_and_back(real_data, tmp_path) -> None:
+def test_a_real_recording_there_and_back(real_data: Path, tmp_path: Path) -> None:
     source = real_data / "g1_bottle_v21"
     convert(source, tmp_path / "v30")
     convert(tmp_path / "v30", tmp_path / "v21", V21)

@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,7 @@ OPTIONS = RewriteOptions(version="v2.1")
 EVENTS = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "shutil.rmtree")
 
 
-def in_a_fork(work: Callable[[], None], *, kill_after: float | None = None) -> int:
+def in_a_fork(work: Callable[[], object], *, kill_after: float | None = None) -> int:
     """Run `work` in a fork; gives the exit status, negative for a signal."""
     child = os.fork()
     if child == 0:
@@ -55,7 +56,7 @@ def splitting(source: Path, target: Path) -> Callable[[], object]:
 
 def counted(
     operation: Callable[[], object], target: Path, kill_at: int, report: Path | None = None
-) -> Callable[[], None]:
+) -> Callable[[], object]:
     """An operation that kills itself just before its `kill_at`th event on files beside the target."""
 
     def work() -> None:
@@ -89,12 +90,14 @@ def finished(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> tu
 
 def finish_and_check(source: Path, target: Path, whole: dict[str, str]) -> None:
     if not target.exists():
-        assert in_a_fork(lambda: convert(source, target, OPTIONS) and None) == 0
+        assert in_a_fork(partial(convert, source, target, OPTIONS)) == 0
     assert tree_hash(target) == whole
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_killed_at_random_file_operations(tiny_dataset, tmp_path, finished, seed) -> None:
+def test_killed_at_random_file_operations(
+    tiny_dataset: Path, tmp_path: Path, finished: tuple[dict[str, str], int, float], seed: int
+) -> None:
     whole, events, _ = finished
     before = tree_hash(tiny_dataset)
     points = np.random.default_rng(seed).choice(np.arange(1, events + 1), 8, replace=False)
@@ -108,7 +111,9 @@ def test_killed_at_random_file_operations(tiny_dataset, tmp_path, finished, seed
     assert compare(tiny_dataset, target).equal
 
 
-def test_killed_at_random_times_and_again_while_resuming(tiny_dataset, tmp_path, finished) -> None:
+def test_killed_at_random_times_and_again_while_resuming(
+    tiny_dataset: Path, tmp_path: Path, finished: tuple[dict[str, str], int, float]
+) -> None:
     whole, _, seconds = finished
     before = tree_hash(tiny_dataset)
     delays = np.random.default_rng(9).uniform(0, seconds, (5, 2))
@@ -117,12 +122,14 @@ def test_killed_at_random_times_and_again_while_resuming(tiny_dataset, tmp_path,
         target.parent.mkdir()
         for delay in pair:
             if not target.exists():
-                in_a_fork(lambda target=target: convert(tiny_dataset, target, OPTIONS) and None, kill_after=delay)
+                in_a_fork(partial(convert, tiny_dataset, target, OPTIONS), kill_after=delay)
         finish_and_check(tiny_dataset, target, whole)
     assert tree_hash(tiny_dataset) == before
 
 
-def test_finished_parts_are_used_again(tiny_dataset, tmp_path, finished) -> None:
+def test_finished_parts_are_used_again(
+    tiny_dataset: Path, tmp_path: Path, finished: tuple[dict[str, str], int, float]
+) -> None:
     whole, events, _ = finished
     target = tmp_path / "out"
     assert in_a_fork(counted(converting(tiny_dataset, target), target, events - 30)) == -signal.SIGKILL
@@ -131,7 +138,9 @@ def test_finished_parts_are_used_again(tiny_dataset, tmp_path, finished) -> None
     assert tree_hash(target) == whole
 
 
-def test_a_part_that_a_power_cut_has_torn_is_made_again(tiny_dataset, tmp_path, finished) -> None:
+def test_a_part_that_a_power_cut_has_torn_is_made_again(
+    tiny_dataset: Path, tmp_path: Path, finished: tuple[dict[str, str], int, float]
+) -> None:
     whole, events, _ = finished
     target = tmp_path / "out"
     assert in_a_fork(counted(converting(tiny_dataset, target), target, events - 30)) == -signal.SIGKILL
@@ -141,7 +150,9 @@ def test_a_part_that_a_power_cut_has_torn_is_made_again(tiny_dataset, tmp_path, 
     assert tree_hash(target) == whole
 
 
-def test_other_options_begin_anew(tiny_dataset, tmp_path, finished) -> None:
+def test_other_options_begin_anew(
+    tiny_dataset: Path, tmp_path: Path, finished: tuple[dict[str, str], int, float]
+) -> None:
     _, events, _ = finished
     target = tmp_path / "out"
     assert in_a_fork(counted(converting(tiny_dataset, target), target, events - 30)) == -signal.SIGKILL
@@ -150,7 +161,7 @@ def test_other_options_begin_anew(tiny_dataset, tmp_path, finished) -> None:
     assert not list(target.rglob("episode_*"))
 
 
-def test_a_split_that_is_killed_goes_on(tiny_dataset, tmp_path) -> None:
+def test_a_split_that_is_killed_goes_on(tiny_dataset: Path, tmp_path: Path) -> None:
     (tmp_path / "whole").mkdir()
     out = tmp_path / "whole" / "out"
     assert in_a_fork(counted(splitting(tiny_dataset, out), out, 0, tmp_path / "events")) == 0
@@ -162,7 +173,7 @@ def test_a_split_that_is_killed_goes_on(tiny_dataset, tmp_path) -> None:
         target.parent.mkdir(exist_ok=True)
         assert in_a_fork(counted(splitting(tiny_dataset, target), target, point)) == -signal.SIGKILL
         if not target.exists():
-            assert in_a_fork(lambda target=target: splitting(tiny_dataset, target)() and None) == 0
+            assert in_a_fork(splitting(tiny_dataset, target)) == 0
         assert tree_hash(target) == whole, f"killed at {point} of {events}"
     assert tree_hash(tiny_dataset) == before
     assert {name.split("/")[0] for name in whole} == {"first", "second", "third"}

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -70,12 +71,12 @@ def edit_info(root: Path, **values: Any) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
 
 
-def column(root: Path, name: str) -> np.ndarray:
+def column(root: Path, name: str) -> npt.NDArray[Any]:
     tables = [pq.read_table(path) for path in sorted((root / "data").rglob("*.parquet"))]
     return np.array([row for table in tables for row in table[name].to_pylist()], dtype=np.float64)
 
 
-def whole(root: Path) -> dict[str, dict[str, np.ndarray]]:
+def whole(root: Path) -> dict[str, dict[str, npt.NDArray[Any]]]:
     return read_meta(root).statistics
 
 
@@ -267,8 +268,7 @@ def test_a_result_that_reads_otherwise_than_written_is_the_disks(
 ) -> None:
     """Only then: what is unequal though every file is as it was written is a fault of ours."""
     from smolpilot.datasets.copy import engine
-
-    read = engine.read_meta
+    from smolpilot.datasets.format.meta import read_meta as read
 
     def change_values(root: Path, **options: Any) -> Any:
         path = next((root / "data").rglob("*.parquet"))

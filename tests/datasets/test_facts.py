@@ -25,7 +25,9 @@ def video_file(root: Path) -> Path:
 
 @pytest.mark.parametrize("together", [1, 4, 100])
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_spreading_the_pictures_of_one_file_changes_nothing(tiny_dataset, monkeypatch, together, jobs) -> None:
+def test_spreading_the_pictures_of_one_file_changes_nothing(
+    tiny_dataset: Path, monkeypatch: pytest.MonkeyPatch, together: int, jobs: int
+) -> None:
     monkeypatch.setattr(pool, "_WORTH_A_THREAD", 1)
     meta = read_meta(tiny_dataset)
     spans = [Span(e.index, e.videos["front"].start, e.videos["front"].stop, e.length) for e in meta.episodes]
@@ -39,7 +41,7 @@ def test_spreading_the_pictures_of_one_file_changes_nothing(tiny_dataset, monkey
     assert reports[-1][1] == reports[-1][2]
 
 
-def test_the_seam_in_front_of_a_group_is_played_through(tiny_dataset, monkeypatch) -> None:
+def test_the_seam_in_front_of_a_group_is_played_through(tiny_dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = video_file(tiny_dataset)
     meta = read_meta(tiny_dataset)
     packets = read_packets(path)
@@ -58,7 +60,7 @@ def test_the_seam_in_front_of_a_group_is_played_through(tiny_dataset, monkeypatc
     assert first not in seeks, "it is reached from the last frame of the episode before"
 
 
-def test_planes_are_hashed_without_their_padding(tiny_dataset) -> None:
+def test_planes_are_hashed_without_their_padding(tiny_dataset: Path) -> None:
     with av.open(str(video_file(tiny_dataset))) as container:
         frame = next(container.decode(video=0))
     assert frame.format.name == "yuv420p"
@@ -71,14 +73,19 @@ def test_planes_are_hashed_without_their_padding(tiny_dataset) -> None:
     assert pictures.picture_digest(frame) != pictures.picture_digest(changed)
 
 
-def test_a_picture_of_a_later_group_that_cannot_be_decoded_is_named(tiny_dataset, tmp_path, monkeypatch) -> None:
+def test_a_picture_of_a_later_group_that_cannot_be_decoded_is_named(
+    tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(facts, "_TOGETHER", 1)
     root = Path(shutil.copytree(tiny_dataset, tmp_path / "copy"))
     path, meta = video_file(root), read_meta(root)
     start = meta.episode(4).videos["front"].start
     with av.open(str(path)) as container:
-        packet = next(p for p in container.demux(video=0) if p.pts is not None and float(p.pts * p.time_base) >= start)
+        base = container.streams.video[0].time_base
+        assert base is not None
+        packet = next(p for p in container.demux(video=0) if p.pts is not None and float(p.pts * base) >= start)
         place, size = packet.pos, packet.size
+    assert place is not None
     content = bytearray(path.read_bytes())
     content[place : place + size] = bytes(size)
     path.write_bytes(content)

@@ -50,7 +50,9 @@ def refused(root: Path) -> str:
 
 
 @pytest.mark.parametrize("name", NO_IMAGES)
-def test_only_images_that_recorders_write_are_decoded(images, name, capsys, tmp_path, monkeypatch) -> None:
+def test_only_images_that_recorders_write_are_decoded(
+    images: Path, name: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     started = tmp_path / "started"
     ghostscript = tmp_path / "bin" / "gs"
     ghostscript.parent.mkdir()
@@ -72,7 +74,7 @@ def test_only_images_that_recorders_write_are_decoded(images, name, capsys, tmp_
     assert not started.exists()
 
 
-def test_images_that_recorders_write_are_decoded(images) -> None:
+def test_images_that_recorders_write_are_decoded(images: Path) -> None:
     put_image(images, 0, 1, encoded(fmt="JPEG"))
     put_image(images, 0, 2, encoded(mode="L"))
     put_image(images, 0, 3, encoded(mode="RGBA"))
@@ -84,14 +86,14 @@ def test_images_that_recorders_write_are_decoded(images) -> None:
     assert int(pictures[2].mean()) == 120
 
 
-def test_a_depth_image_in_a_color_camera_is_found_first(images) -> None:
+def test_a_depth_image_in_a_color_camera_is_found_first(images: Path) -> None:
     put_image(images, 2, 4, encoded(mode="I;16"))
     said = refused(images)
     assert "frame 4 of episode 2 cannot be decoded: it is a depth picture" in said
 
 
 @pytest.mark.parametrize("fmt", ["TIFF", "PNG"])
-def test_a_depth_camera_may_have_tiff(images, capsys, fmt) -> None:
+def test_a_depth_camera_may_have_tiff(images: Path, capsys: pytest.CaptureFixture[str], fmt: str) -> None:
     info = json.loads((images / "meta" / "info.json").read_text())
     info["features"][KEY] |= {"shape": [32, 32, 1], "info": {"is_depth_map": True}}
     change_info(images, features=info["features"])
@@ -122,7 +124,9 @@ def test_a_depth_camera_may_have_tiff(images, capsys, fmt) -> None:
     ],
     ids=["bomb", "half a GB", "largest", "JPEG", "another size", "another size, JPEG", "one row more"],
 )
-def test_images_of_another_size_are_found_by_their_headers(images, content, size, capsys, recwarn) -> None:
+def test_images_of_another_size_are_found_by_their_headers(
+    images: Path, content: bytes, size: str, capsys: pytest.CaptureFixture[str], recwarn: pytest.WarningsRecorder
+) -> None:
     put_image(images, 2, 3, content)
     (found,) = findings(images, capsys, "video-size")
     assert (found["episode"], found["frame"]) == (2, 3)
@@ -135,7 +139,7 @@ def test_images_of_another_size_are_found_by_their_headers(images, content, size
     assert not [one for one in recwarn if "Decompression" in str(one.category)]
 
 
-def test_a_declared_bomb_is_one_all_the_same(images, capsys) -> None:
+def test_a_declared_bomb_is_one_all_the_same(images: Path, capsys: pytest.CaptureFixture[str]) -> None:
     info = json.loads((images / "meta" / "info.json").read_text())
     info["features"][KEY]["shape"] = [20000, 20000, 3]
     change_info(images, features=info["features"])
@@ -144,7 +148,7 @@ def test_a_declared_bomb_is_one_all_the_same(images, capsys) -> None:
     assert "it has 20000x20000 pixels; at most 67,108,864" in found[0]["message"]
 
 
-def test_an_image_that_is_a_path_to_no_file_is_not_waited_for(images, capsys) -> None:
+def test_an_image_that_is_a_path_to_no_file_is_not_waited_for(images: Path, capsys: pytest.CaptureFixture[str]) -> None:
     os.mkfifo(images / "pipe")
     put_image(images, 0, 2, None, path=str(images / "pipe"))
     (found,) = findings(images, capsys, "picture-undecodable")
@@ -152,7 +156,9 @@ def test_an_image_that_is_a_path_to_no_file_is_not_waited_for(images, capsys) ->
 
 
 @pytest.mark.parametrize("name", NO_VIDEOS)
-def test_only_videos_that_recorders_write_are_decoded(build_v21, name, capsys, tmp_path) -> None:
+def test_only_videos_that_recorders_write_are_decoded(
+    build_v21: Build, name: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     root = build_v21()
     spoil, words = NO_VIDEOS[name]
     spoil(video_v21(root, 1, "top"))
@@ -174,7 +180,7 @@ def test_only_videos_that_recorders_write_are_decoded(build_v21, name, capsys, t
 @pytest.mark.parametrize(
     ("codec", "fmt"), [("libx264", "mp4"), ("libx264", "matroska"), ("libvpx-vp9", "mp4"), ("mpeg4", "mp4")]
 )
-def test_videos_that_recorders_write_are_decoded(broken, codec, fmt) -> None:
+def test_videos_that_recorders_write_are_decoded(broken: Callable[[str], Path], codec: str, fmt: str) -> None:
     root = broken("v21")
     film(video_v21(root, 0), codec, fmt)
     dataset = open_dataset(root, episodes=[0])
@@ -182,7 +188,9 @@ def test_videos_that_recorders_write_are_decoded(broken, codec, fmt) -> None:
     assert abs(int(dataset.image(4, "front").mean()) - 68) < 4
 
 
-def test_titles_that_are_no_text_and_second_streams_do_not_matter(broken, capsys) -> None:
+def test_titles_that_are_no_text_and_second_streams_do_not_matter(
+    broken: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
     root = broken("v21")
     path = video_v21(root, 0)
     before = open_dataset(root).image(3, "front")
@@ -214,7 +222,9 @@ def test_titles_that_are_no_text_and_second_streams_do_not_matter(broken, capsys
 
 
 @pytest.mark.parametrize("layout", ["v21", "v3"])
-def test_videos_of_another_size_are_found_before_anything_begins(broken, layout, capsys, tmp_path) -> None:
+def test_videos_of_another_size_are_found_before_anything_begins(
+    broken: Callable[[str], Path], layout: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     root = broken(layout)
     path, episode, length = (video_v21(root, 4), 4, 25) if layout == "v21" else (video_v3(root, 1), 3, 81)
     write_video(path, np.full((length, 96, 128, 3), 90, np.uint8))
@@ -238,7 +248,9 @@ def test_videos_of_another_size_are_found_before_anything_begins(broken, layout,
     assert not run.exists()
 
 
-def test_a_video_that_grows_is_an_error_and_a_finding(broken, capsys, tmp_path) -> None:
+def test_a_video_that_grows_is_an_error_and_a_finding(
+    broken: Callable[[str], Path], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     root = broken("v21")
     path = video_v21(root, 0)
     grown(path)
@@ -256,7 +268,9 @@ def test_a_video_that_grows_is_an_error_and_a_finding(broken, capsys, tmp_path) 
     assert main(["dataset", "view", str(root), "--no-check", "--out", str(tmp_path / "page")]) == 0
 
 
-def test_nothing_of_another_size_is_encoded_again(broken, capsys, tmp_path) -> None:
+def test_nothing_of_another_size_is_encoded_again(
+    broken: Callable[[str], Path], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     root = broken("v3")
     # A key frame every twelve frames: the third episode cannot be cut out of the file.
     film(video_v3(root, 0), "mpeg4", "mp4", (128, 96), frames=24 + 27 + 27)
@@ -265,7 +279,7 @@ def test_nothing_of_another_size_is_encoded_again(broken, capsys, tmp_path) -> N
     assert not (tmp_path / "out").exists()
 
 
-def test_a_damaged_page_of_images_costs_its_rows(images, capsys) -> None:
+def test_a_damaged_page_of_images_costs_its_rows(images: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = images / "data" / "chunk-000" / "episode_000001.parquet"
     table = pq.read_table(path)
     pq.write_table(table, path, write_page_checksum=True, use_dictionary=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -27,13 +28,15 @@ def joined(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_all_episodes_in_order_need_no_encoding(joined, tmp_path) -> None:
+def test_all_episodes_in_order_need_no_encoding(joined: Path, tmp_path: Path) -> None:
     for verb, options in (("convert", ["--to", "v3.0"]), ("tasks", ["--rename", "0=touch it"])):
         assert main(["dataset", verb, str(joined), str(tmp_path / verb), *options]) == 0
     assert compare(joined, tmp_path / "convert").equal
 
 
-def test_a_whole_file_can_go_a_cut_needs_encoding(joined, tmp_path, capsys) -> None:
+def test_a_whole_file_can_go_a_cut_needs_encoding(
+    joined: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["dataset", "exclude", str(joined), str(tmp_path / "end"), "--episodes", "3"]) == 0
     assert main(["dataset", "check", str(tmp_path / "end")]) == 0
     assert main(["dataset", "exclude", str(joined), str(tmp_path / "start"), "--episodes", "0"]) == 1
@@ -43,7 +46,9 @@ def test_a_whole_file_can_go_a_cut_needs_encoding(joined, tmp_path, capsys) -> N
     assert main(["dataset", "convert", str(joined), str(tmp_path / "v21"), "--to", "v2.1"]) == 1
 
 
-def test_repair_takes_reencode_where_a_cut_is_needed(joined, tmp_path, capsys) -> None:
+def test_repair_takes_reencode_where_a_cut_is_needed(
+    joined: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     root = Path(shutil.copytree(joined, tmp_path / "src"))
     emptied("action", 0, slice(3, 5))(root)
     assert main(["dataset", "repair", str(root), str(tmp_path / "dst")]) == 1
@@ -53,13 +58,17 @@ def test_repair_takes_reencode_where_a_cut_is_needed(joined, tmp_path, capsys) -
     assert main(["dataset", "check", str(tmp_path / "dst")]) == 0
 
 
-def test_jobs_change_nothing_and_each_video_is_decoded_once(joined, tmp_path, monkeypatch) -> None:
+def test_jobs_change_nothing_and_each_video_is_decoded_once(
+    joined: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     root = Path(shutil.copytree(joined, tmp_path / "src"))
     change_info(root, total_frames=3)
     scanned: list[Path] = []
-    module = footage_module
+    module: ModuleType = footage_module
     if not hasattr(module, "scan_video"):
-        from smolpilot.datasets.check.scan import scan_pool as module
+        from smolpilot.datasets.check.scan import scan_pool
+
+        module = scan_pool
     scan_video = module.scan_video
 
     def counting(path: Path, **options: object) -> object:

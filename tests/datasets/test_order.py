@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from smolpilot.datasets import SampleOrder, open_dataset
@@ -26,7 +27,7 @@ class Recording:
     def __len__(self) -> int:
         return self.size
 
-    def group_starts(self) -> np.ndarray:
+    def group_starts(self) -> npt.NDArray[Any]:
         return GROUPS
 
 

@@ -6,7 +6,9 @@ import json
 import multiprocessing
 import pickle
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -16,8 +18,10 @@ from smolpilot.common.errors import UsageError
 from smolpilot.datasets import compute_statistics, open_dataset, read_meta
 from smolpilot.datasets.format.features import flatten_names
 
+from .conftest import Build
 
-def test_facts_of_the_recording(tiny_dataset) -> None:
+
+def test_facts_of_the_recording(tiny_dataset: Path) -> None:
     meta = open_dataset(tiny_dataset).meta
     assert (meta.version, meta.fps, meta.robot_type) == ("v3.0", 10.0, "toy_arm")
     assert meta.state_names == meta.action_names == ["pan", "lift", "gripper"]
@@ -29,7 +33,7 @@ def test_facts_of_the_recording(tiny_dataset) -> None:
     assert meta.episodes[1].tasks == ["touch the blue block"]
 
 
-def test_a_frame_has_lerobots_keys_types_and_shapes(tiny_dataset) -> None:
+def test_a_frame_has_lerobots_keys_types_and_shapes(tiny_dataset: Path) -> None:
     item = open_dataset(tiny_dataset, chunk_size=5)[3]
     shapes = {key: (value.dtype, tuple(value.shape)) for key, value in item.items() if key != "task"}
     assert shapes == {
@@ -49,7 +53,7 @@ def test_a_frame_has_lerobots_keys_types_and_shapes(tiny_dataset) -> None:
     assert "observation.images.front" not in open_dataset(tiny_dataset).sample(0, images=False)
 
 
-def test_chunks_stop_at_the_end_of_their_episode(tiny_dataset) -> None:
+def test_chunks_stop_at_the_end_of_their_episode(tiny_dataset: Path) -> None:
     dataset = open_dataset(tiny_dataset, chunk_size=6)
     actions, is_pad = dataset.chunk(15)
     assert is_pad.tolist() == [False, False, False, True, True, True]
@@ -59,7 +63,7 @@ def test_chunks_stop_at_the_end_of_their_episode(tiny_dataset) -> None:
     assert last.tolist() == [False, True, True, True, True, True]
 
 
-def test_pictures_show_the_frame_that_was_recorded(tiny_dataset) -> None:
+def test_pictures_show_the_frame_that_was_recorded(tiny_dataset: Path) -> None:
     dataset = open_dataset(tiny_dataset)
     for i in [*range(0, len(dataset), 7), len(dataset) - 1]:
         state, task = dataset.states[i], dataset.instruction(i)
@@ -69,7 +73,7 @@ def test_pictures_show_the_frame_that_was_recorded(tiny_dataset) -> None:
         assert (block[2] > block[0] + 80) == ("blue" in task)
 
 
-def test_any_order_gives_the_same_pictures(tiny_dataset) -> None:
+def test_any_order_gives_the_same_pictures(tiny_dataset: Path) -> None:
     dataset = open_dataset(tiny_dataset)
     order = np.random.default_rng(0).permutation(len(dataset))[:60]
     jumping = {int(i): dataset.images(int(i))["front"] for i in order}
@@ -85,7 +89,7 @@ def test_any_order_gives_the_same_pictures(tiny_dataset) -> None:
     assert compared == 60
 
 
-def test_one_camera_by_name(tiny_dataset) -> None:
+def test_one_camera_by_name(tiny_dataset: Path) -> None:
     dataset = open_dataset(tiny_dataset)
     assert np.array_equal(dataset.image(30, "wrist"), dataset.images(30)["wrist"])
     for ask in (lambda: dataset.image(0, "wirst"), lambda: list(dataset.decode_episode("wirst", 0))):
@@ -93,14 +97,14 @@ def test_one_camera_by_name(tiny_dataset) -> None:
             ask()
 
 
-def test_returned_pictures_belong_to_the_caller(tiny_dataset) -> None:
+def test_returned_pictures_belong_to_the_caller(tiny_dataset: Path) -> None:
     dataset = open_dataset(tiny_dataset)
     before = dataset.images(4)["front"].copy()
     dataset.images(4)["front"][:] = 0
     assert np.array_equal(dataset.images(4)["front"], before)
 
 
-def test_selecting_episodes(tiny_dataset) -> None:
+def test_selecting_episodes(tiny_dataset: Path) -> None:
     dataset = open_dataset(tiny_dataset)
     chosen = dataset.select([4, 1])
     assert chosen.episodes == [1, 4]
@@ -121,24 +125,24 @@ def test_selecting_episodes(tiny_dataset) -> None:
         open_dataset(tiny_dataset, chunk_size=0)
 
 
-def test_indices_behave_like_a_sequence(tiny_dataset) -> None:
+def test_indices_behave_like_a_sequence(tiny_dataset: Path) -> None:
     dataset = open_dataset(tiny_dataset, episodes=[0])
     assert torch.equal(dataset[-1]["observation.state"], dataset[17]["observation.state"])
     with pytest.raises(IndexError, match="frame 18 of 18"):
         dataset[18]
     with pytest.raises(IndexError, match="frame -19 of 18"):
         dataset[-19]
-    assert sum(1 for _ in dataset) == 18
+    assert sum(1 for _ in cast(Any, dataset)) == 18
 
 
-def test_pickling_and_worker_processes(tiny_dataset) -> None:
+def test_pickling_and_worker_processes(tiny_dataset: Path) -> None:
     dataset = open_dataset(tiny_dataset)
     expected = [dataset[i]["observation.images.front"] for i in range(0, 40, 3)]
     again = pickle.loads(pickle.dumps(dataset))
     assert torch.equal(again[3]["observation.images.front"], expected[1])
     for method, workers in (("fork", 2), ("spawn", 1)):
-        loader = torch.utils.data.DataLoader(
-            dataset,
+        loader: Any = torch.utils.data.DataLoader(
+            cast(Any, dataset),
             sampler=range(0, 40, 3),
             batch_size=None,
             num_workers=workers,
@@ -148,7 +152,7 @@ def test_pickling_and_worker_processes(tiny_dataset) -> None:
             assert torch.equal(item["observation.images.front"], picture)
 
 
-def test_v21_with_gaps_in_task_indices(build_v21) -> None:
+def test_v21_with_gaps_in_task_indices(build_v21: Build) -> None:
     root = build_v21(tasks={2: "push", 7: "pull"}, names=[["a", "b"]], statistics=True)
     dataset = open_dataset(root, chunk_size=4)
     assert dataset.meta.version == "v2.1"
@@ -165,7 +169,7 @@ def test_v21_with_gaps_in_task_indices(build_v21) -> None:
         np.testing.assert_allclose(stored["action"][name], direct["action"][name], atol=1e-9)
 
 
-def test_pictures_inside_the_tables(build_v21) -> None:
+def test_pictures_inside_the_tables(build_v21: Build) -> None:
     dataset = open_dataset(build_v21(pictures_in_table=True))
     camera = dataset.meta.cameras["top"]
     assert (camera.codec, camera.is_video) == ("image", False)
@@ -175,7 +179,7 @@ def test_pictures_inside_the_tables(build_v21) -> None:
     dataset.check_videos()
 
 
-def test_a_single_observation_image(build_v21) -> None:
+def test_a_single_observation_image(build_v21: Build) -> None:
     dataset = open_dataset(build_v21(camera_key="observation.image"))
     assert dataset.meta.camera_names == ["image"]
     item = dataset[0]
@@ -183,7 +187,7 @@ def test_a_single_observation_image(build_v21) -> None:
 
 
 @pytest.mark.parametrize("fps", [29.97, 12.5, 50])
-def test_any_frame_rate(build_v21, fps) -> None:
+def test_any_frame_rate(build_v21: Build, fps: float) -> None:
     dataset = open_dataset(build_v21(fps=fps, lengths=(25,)))
     assert dataset.meta.fps == fps
     dataset.check_videos()
@@ -202,15 +206,17 @@ def test_any_frame_rate(build_v21, fps) -> None:
         (["motors"], None),
     ],
 )
-def test_names_as_they_occur(names, flat) -> None:
+def test_names_as_they_occur(
+    names: list[str] | list[list[str]] | dict[str, list[str]] | dict[str, int] | None, flat: list[str] | None
+) -> None:
     assert flatten_names(names, [2]) == flat
 
 
-def test_unnamed_joints_are_numbered(build_v21) -> None:
+def test_unnamed_joints_are_numbered(build_v21: Build) -> None:
     assert open_dataset(build_v21(names=None)).meta.action_names == ["joint_0", "joint_1"]
 
 
-def test_missing_statistics_are_computed(copy) -> None:
+def test_missing_statistics_are_computed(copy: Path) -> None:
     stored = open_dataset(copy).meta.statistics
     (copy / "meta" / "stats.json").unlink()
     dataset = open_dataset(copy)
@@ -223,7 +229,7 @@ def test_missing_statistics_are_computed(copy) -> None:
         np.testing.assert_allclose(stored["action"][name], found["action"][name], atol=1e-6)
 
 
-def test_partial_statistics_are_replaced(copy) -> None:
+def test_partial_statistics_are_replaced(copy: Path) -> None:
     path = copy / "meta" / "stats.json"
     stats = json.loads(path.read_text())
     del stats["action"]["std"]
@@ -235,14 +241,16 @@ def test_partial_statistics_are_replaced(copy) -> None:
     )
 
 
-def test_fingerprint_follows_the_content_not_the_place(tiny_dataset, copy, edit_rows) -> None:
+def test_fingerprint_follows_the_content_not_the_place(
+    tiny_dataset: Path, copy: Path, edit_rows: Callable[[Path, Callable[[dict[str, list[Any]]], object]], None]
+) -> None:
     original = read_meta(tiny_dataset).fingerprint
     assert read_meta(copy).fingerprint == original
     edit_rows(copy, lambda columns: columns["action"][5].__setitem__(0, 9.0))
     assert read_meta(copy).fingerprint != original
 
 
-def test_the_source_is_not_touched(tiny_dataset, copy) -> None:
+def test_the_source_is_not_touched(tiny_dataset: Path, copy: Path) -> None:
     before = {path: path.read_bytes() for path in Path(copy).rglob("*") if path.is_file()}
     dataset = open_dataset(copy)
     dataset[0]

@@ -29,13 +29,15 @@ def ours(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture
-def foreign(ours, tmp_path) -> Path:
+def foreign(ours: dict[str, Path], tmp_path: Path) -> Path:
     root = Path(shutil.copytree(ours["v3"], tmp_path / "foreign"))
     renamed(OPENPI)(root)
     return root
 
 
-def test_renamed_there_and_back_it_is_the_same(foreign, ours, tmp_path, capsys) -> None:
+def test_renamed_there_and_back_it_is_the_same(
+    foreign: Path, ours: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     before = tree_hash(foreign)
     assert main(["dataset", "rename", str(foreign), str(tmp_path / "dst"), "--feature", *BACK, "--jobs", "1"]) == 0
     assert "read back and equal to the source" in capsys.readouterr().out
@@ -48,7 +50,7 @@ def test_renamed_there_and_back_it_is_the_same(foreign, ours, tmp_path, capsys) 
     assert main(["dataset", "check", str(tmp_path / "dst")]) == 0
 
 
-def test_the_old_name_is_nowhere(ours, tmp_path) -> None:
+def test_the_old_name_is_nowhere(ours: dict[str, Path], tmp_path: Path) -> None:
     pair = "observation.images.wrist=observation.images.hand"
     assert main(["dataset", "rename", str(ours["v21"]), str(tmp_path / "dst"), "--feature", pair]) == 0
     root = tmp_path / "dst"
@@ -63,14 +65,16 @@ def test_the_old_name_is_nowhere(ours, tmp_path) -> None:
     assert history[-1]["features"] == {"observation.images.wrist": "observation.images.hand"}
 
 
-def test_names_can_be_exchanged_and_cameras_named_shortly(ours, tmp_path) -> None:
+def test_names_can_be_exchanged_and_cameras_named_shortly(ours: dict[str, Path], tmp_path: Path) -> None:
     pairs = ["front=observation.images.wrist", "wrist=observation.images.front"]
     assert main(["dataset", "rename", str(ours["v3"]), str(tmp_path / "dst"), "--feature", *pairs]) == 0
     picture = next(iter(open_dataset(tmp_path / "dst").decode_episode("front", 1)))
     assert np.abs(picture.astype(int) - recorded()[1].pictures["wrist"][0]).mean() < 6
 
 
-def test_further_columns_and_what_others_wrote_about_them(foreign, tmp_path, capsys) -> None:
+def test_further_columns_and_what_others_wrote_about_them(
+    foreign: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     added("reward", lambda n: [0.5] * n, {"dtype": "float64", "shape": [1], "names": None})(foreign)
     (foreign / "meta" / "modality.json").write_text('{"video": {"image": {"original_key": "image"}}}')
     change_info(foreign, note="mine")
@@ -82,7 +86,7 @@ def test_further_columns_and_what_others_wrote_about_them(foreign, tmp_path, cap
     assert (tmp_path / "dst" / "meta" / "modality.json").read_text() == (foreign / "meta" / "modality.json").read_text()
 
 
-def test_instructions_can_still_be_undone(ours, tmp_path) -> None:
+def test_instructions_can_still_be_undone(ours: dict[str, Path], tmp_path: Path) -> None:
     one, two, three = (tmp_path / name for name in ("one", "two", "three"))
     assert main(["dataset", "tasks", str(ours["v3"]), str(one), "--rename", "0=other"]) == 0
     pair = "observation.images.wrist=observation.images.hand"
@@ -107,7 +111,9 @@ def test_instructions_can_still_be_undone(ours, tmp_path) -> None:
         ([], ["--feature OLD=NEW"]),
     ],
 )
-def test_names_that_cannot_be(pairs, words, foreign, tmp_path, capsys) -> None:
+def test_names_that_cannot_be(
+    pairs: list[str], words: list[str], foreign: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     options = ["--feature", *pairs] if pairs else []
     assert main(["dataset", "rename", str(foreign), str(tmp_path / "dst"), *options]) == 2
     text = capsys.readouterr().err

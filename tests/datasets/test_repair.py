@@ -18,6 +18,7 @@ from smolpilot.datasets.repair import repair
 
 from .helpers_damage import (
     DAMAGES,
+    Damage,
     bare_tables,
     change_features,
     change_info,
@@ -46,7 +47,9 @@ def broken_v21(broken: Callable[[str], Path]) -> Path:
 
 
 @pytest.mark.parametrize("damage", REPAIRABLE, ids=lambda damage: damage.name)
-def test_a_repaired_copy_is_sound_and_has_the_same_values(damage, sound, tmp_path) -> None:
+def test_a_repaired_copy_is_sound_and_has_the_same_values(
+    damage: Damage, sound: dict[str, Path], tmp_path: Path
+) -> None:
     source = damaged(damage, sound, tmp_path / "broken")
     before = tree_hash(source)
     report = repair(source, tmp_path / "repaired")
@@ -56,6 +59,7 @@ def test_a_repaired_copy_is_sound_and_has_the_same_values(damage, sound, tmp_pat
     assert report.plan.actions or report.plan.dropped
     assert untrue(report, tmp_path / "repaired") == []
     # What the damage was is gone, whatever its severity; only joint names that are made up stay remarkable.
+    assert report.after is not None
     assert damage.code not in {found.code for found in report.after.findings} - {"names-missing"}
     assert tree_hash(source) == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["broken", "repaired"]
@@ -79,7 +83,7 @@ def test_a_repaired_copy_is_sound_and_has_the_same_values(damage, sound, tmp_pat
 
 
 @pytest.mark.parametrize("damage", BEYOND, ids=lambda damage: damage.name)
-def test_what_cannot_be_repaired_is_said(damage, sound, tmp_path) -> None:
+def test_what_cannot_be_repaired_is_said(damage: Damage, sound: dict[str, Path], tmp_path: Path) -> None:
     source = damaged(damage, sound, tmp_path / "broken")
     if damage.name == "torn data file of all episodes":
         with pytest.raises(DatasetError, match=r"No episode of .* can be kept") as error:
@@ -88,6 +92,7 @@ def test_what_cannot_be_repaired_is_said(damage, sound, tmp_path) -> None:
         assert not (tmp_path / "repaired").exists()
         return
     report = repair(source, tmp_path / "repaired")
+    assert report.after is not None
     still = [found for found in report.after.findings if found.code == damage.code]
     assert still
     assert damage.episode in {found.episode for found in still}
@@ -98,7 +103,7 @@ def test_what_cannot_be_repaired_is_said(damage, sound, tmp_path) -> None:
         )
 
 
-def test_recorded_time_stamps_are_kept_beside(broken_v21, tmp_path) -> None:
+def test_recorded_time_stamps_are_kept_beside(broken_v21: Path, tmp_path: Path) -> None:
     in_v21(1, lambda columns: wall_clock(columns, list(range(27))))(broken_v21)
     stored = pq.read_table(table_v21(broken_v21, 1))["timestamp"].to_numpy()
     repair(broken_v21, tmp_path / "repaired")
@@ -107,7 +112,7 @@ def test_recorded_time_stamps_are_kept_beside(broken_v21, tmp_path) -> None:
     np.testing.assert_array_equal(np.array(kept["timestamp"], dtype=np.float32), stored)
 
 
-def test_many_damages_at_once(broken_v21, tmp_path) -> None:
+def test_many_damages_at_once(broken_v21: Path, tmp_path: Path) -> None:
     bare_tables(broken_v21)
     in_v21(1, lambda columns: wall_clock(columns, list(range(27))))(broken_v21)
     cut(video_v21(broken_v21, 4), 0.5)
@@ -126,23 +131,24 @@ def test_many_damages_at_once(broken_v21, tmp_path) -> None:
     assert (tmp_path / "repaired" / "README.md").read_text() == "a card"
 
 
-def test_a_sound_recording_stays_what_it_is(sound, tmp_path) -> None:
+def test_a_sound_recording_stays_what_it_is(sound: dict[str, Path], tmp_path: Path) -> None:
     for layout, root in sound.items():
         report = repair(root, tmp_path / layout)
         assert (report.plan.actions, report.plan.dropped, report.complete) == ([], {}, True)
+        assert report.after is not None
         assert report.after.recording.version == ("v3.0" if layout == "v3" else "v2.1")
         for key in ("observation.state", "action", "index", "task_index", "timestamp"):
             np.testing.assert_array_equal(report.before.recording.stacked(key), report.after.recording.stacked(key))
 
 
-def test_v20_gets_statistics_per_episode(tmp_path) -> None:
+def test_v20_gets_statistics_per_episode(tmp_path: Path) -> None:
     root = write_v21(tmp_path / "v20", takes(), version="v2.0")
     report = repair(root, tmp_path / "repaired")
     assert report.complete
     assert len((tmp_path / "repaired" / "meta" / "episodes_stats.jsonl").read_text().splitlines()) == 6
 
 
-def test_extra_columns_and_fields_of_episodes_stay(broken_v21, tmp_path) -> None:
+def test_extra_columns_and_fields_of_episodes_stay(broken_v21: Path, tmp_path: Path) -> None:
     for episode in range(6):
         change_table(
             table_v21(broken_v21, episode), lambda columns: columns.update(reward=[0.5] * len(columns["index"]))
@@ -155,7 +161,7 @@ def test_extra_columns_and_fields_of_episodes_stay(broken_v21, tmp_path) -> None
     assert all(record.fields == {"success": True} for record in found.records.values())
 
 
-def test_dry_run_writes_nothing(broken_v21, tmp_path, capsys) -> None:
+def test_dry_run_writes_nothing(broken_v21: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cut(video_v21(broken_v21, 4), 0.5)
     change_info(broken_v21, fps=30)
     assert main(["dataset", "repair", str(broken_v21), str(tmp_path / "repaired"), "--dry-run"]) == 0
@@ -167,7 +173,9 @@ def test_dry_run_writes_nothing(broken_v21, tmp_path, capsys) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["broken"]
 
 
-def test_exit_codes_and_json(sound, broken_v21, tmp_path, capsys) -> None:
+def test_exit_codes_and_json(
+    sound: dict[str, Path], broken_v21: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     change_lines(broken_v21, "tasks.jsonl", lambda rows: rows[1].update(task=""))
     change_lines(broken_v21, "episodes.jsonl", lambda rows: [row.update(tasks=[""]) for row in rows[1::2]] and None)
     assert main(["dataset", "repair", str(broken_v21), str(tmp_path / "one"), "--json"]) == 1
@@ -180,15 +188,17 @@ def test_exit_codes_and_json(sound, broken_v21, tmp_path, capsys) -> None:
     assert main(["dataset", "repair", str(tmp_path / "nowhere"), str(tmp_path / "two")]) == 2
 
 
-def test_the_result_may_not_lie_inside_the_source(broken_v21) -> None:
+def test_the_result_may_not_lie_inside_the_source(broken_v21: Path) -> None:
     with pytest.raises(UsageError, match="inside the dataset"):
         repair(broken_v21, broken_v21 / "repaired")
 
 
-def test_a_repair_that_failed_leaves_nothing_half_written(broken_v21, tmp_path, monkeypatch) -> None:
+def test_a_repair_that_failed_leaves_nothing_half_written(
+    broken_v21: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from smolpilot.datasets.repair import repairing as run
 
-    def stop(*_, **__) -> None:
+    def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(run, "rewrite", stop)
@@ -197,7 +207,7 @@ def test_a_repair_that_failed_leaves_nothing_half_written(broken_v21, tmp_path, 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["broken"]
 
 
-def test_a_shared_table_keeps_its_other_columns(tmp_path) -> None:
+def test_a_shared_table_keeps_its_other_columns(tmp_path: Path) -> None:
     root = write_v3(tmp_path / "v3", takes())
     path = table_v3(root)
     table = pq.read_table(path)

@@ -31,7 +31,7 @@ from .helpers_recordings import LENGTHS, TASKS, takes, write_video
 pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
 
 
-def without(episode: int, frame: int) -> Callable[[dict[str, list[Any]]], None]:
+def without(episode: int, frame: int) -> Callable[[dict[str, list[Any]]], object]:
     """A row that the recorder lost; all others keep their numbers and times."""
 
     def change(columns: dict[str, list[Any]]) -> None:
@@ -57,7 +57,9 @@ def rows_and_pictures_agree(root: Path, kept: dict[int, int]) -> None:
 
 @pytest.mark.parametrize("layout", ["v3", "v21"])
 @pytest.mark.parametrize("frame", [0, 10])
-def test_an_episode_that_lacks_a_row_is_left_out(broken, tmp_path, layout, frame) -> None:
+def test_an_episode_that_lacks_a_row_is_left_out(
+    broken: Callable[[str], Path], tmp_path: Path, layout: str, frame: int
+) -> None:
     root = broken(layout)
     change_table(table_v3(root) if layout == "v3" else table_v21(root, 1), without(1, frame))
     report = repair(root, tmp_path / "repaired")
@@ -68,16 +70,17 @@ def test_an_episode_that_lacks_a_row_is_left_out(broken, tmp_path, layout, frame
 
 
 @pytest.mark.parametrize("layout", ["v3", "v21"])
-def test_surplus_frames_at_the_end_cost_nothing(broken, tmp_path, layout) -> None:
+def test_surplus_frames_at_the_end_cost_nothing(broken: Callable[[str], Path], tmp_path: Path, layout: str) -> None:
     root = broken(layout)
     change_table(table_v3(root) if layout == "v3" else table_v21(root, 1), without(1, 26))
     report = repair(root, tmp_path / "repaired")
     assert report.plan.dropped == {}
+    assert report.after is not None
     assert report.after.recording.rows[1].positions.size == 26
     rows_and_pictures_agree(tmp_path / "repaired", {episode: episode for episode in range(6)})
 
 
-def test_a_missing_row_under_a_wall_clock_is_not_guessed(broken, tmp_path) -> None:
+def test_a_missing_row_under_a_wall_clock_is_not_guessed(broken: Callable[[str], Path], tmp_path: Path) -> None:
     root = broken("v21")
     in_v21(1, lambda columns: wall_clock(columns, list(range(27))))(root)
     in_v21(1, without(1, 10))(root)
@@ -87,7 +90,9 @@ def test_a_missing_row_under_a_wall_clock_is_not_guessed(broken, tmp_path) -> No
     assert "do not tell which frames have no row" in report.plan.dropped[1]
 
 
-def test_surplus_frames_without_usable_time_stamps_are_not_guessed(broken, tmp_path) -> None:
+def test_surplus_frames_without_usable_time_stamps_are_not_guessed(
+    broken: Callable[[str], Path], tmp_path: Path
+) -> None:
     root = broken("v21")
     longer(root)
     in_v21(2, lambda columns: columns.pop("timestamp") and None)(root)
@@ -95,7 +100,7 @@ def test_surplus_frames_without_usable_time_stamps_are_not_guessed(broken, tmp_p
     assert list(report.plan.dropped) == [2]
 
 
-def test_a_missing_row_and_a_missing_frame_do_not_make_a_pair(broken, tmp_path) -> None:
+def test_a_missing_row_and_a_missing_frame_do_not_make_a_pair(broken: Callable[[str], Path], tmp_path: Path) -> None:
     root = broken("v21")
     in_v21(1, without(1, 10))(root)
     for camera in ("front", "wrist"):
@@ -105,7 +110,9 @@ def test_a_missing_row_and_a_missing_frame_do_not_make_a_pair(broken, tmp_path) 
     assert "its 26 rows skip frame 10" in report.plan.dropped[1]
 
 
-def test_a_row_under_another_episode_does_not_move_the_videos_between(broken, tmp_path) -> None:
+def test_a_row_under_another_episode_does_not_move_the_videos_between(
+    broken: Callable[[str], Path], tmp_path: Path
+) -> None:
     root = broken("v3")
     in_v3(lambda columns: columns["episode_index"].__setitem__(rows_of(columns, 0)[10], 2))(root)
     report = repair(root, tmp_path / "repaired")
@@ -114,7 +121,9 @@ def test_a_row_under_another_episode_does_not_move_the_videos_between(broken, tm
     rows_and_pictures_agree(tmp_path / "repaired", {0: 1, 1: 3, 2: 4, 3: 5})
 
 
-def test_gaps_of_the_clock_with_a_frame_for_each_row_stay_repairable(broken, tmp_path) -> None:
+def test_gaps_of_the_clock_with_a_frame_for_each_row_stay_repairable(
+    broken: Callable[[str], Path], tmp_path: Path
+) -> None:
     root = broken("v21")
 
     def late(columns: dict[str, list[Any]]) -> None:
@@ -127,7 +136,9 @@ def test_gaps_of_the_clock_with_a_frame_for_each_row_stay_repairable(broken, tmp
     rows_and_pictures_agree(tmp_path / "repaired", {episode: episode for episode in range(len(LENGTHS))})
 
 
-def test_an_episode_list_that_contradicts_the_rows_is_said(broken, tmp_path, capsys) -> None:
+def test_an_episode_list_that_contradicts_the_rows_is_said(
+    broken: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     root = broken("v21")
     change_lines(root, "episodes.jsonl", lambda rows: [rows[i].update(tasks=[TASKS[1]]) for i in (0, 4)] and None)
     assert main(["dataset", "repair", str(root), str(tmp_path / "repaired")]) == 0
@@ -142,14 +153,16 @@ def test_an_episode_list_that_contradicts_the_rows_is_said(broken, tmp_path, cap
 @pytest.mark.parametrize(
     ("value", "said"), [("10", 'fps "10" (text, no number) becomes 10'), (None, "fps null becomes 10")]
 )
-def test_an_unusable_rate_is_named_as_the_file_has_it(broken, tmp_path, value, said) -> None:
+def test_an_unusable_rate_is_named_as_the_file_has_it(
+    broken: Callable[[str], Path], tmp_path: Path, value: str | None, said: str
+) -> None:
     root = broken("v21")
     change_info(root, fps=value)
     report = repair(root, tmp_path / "repaired", dry_run=True)
     assert any(said in text for text in report.plan.actions)
 
 
-def test_a_missing_rate_is_named_as_missing(broken, tmp_path) -> None:
+def test_a_missing_rate_is_named_as_missing(broken: Callable[[str], Path], tmp_path: Path) -> None:
     root = broken("v21")
     change_info(root, fps=...)
     report = repair(root, tmp_path / "repaired", dry_run=True)

@@ -31,7 +31,7 @@ def spoiled(ours: dict[str, Path], tmp_path: Path) -> Callable[[str], Path]:
     return lambda layout: Path(shutil.copytree(ours[layout], tmp_path / "src"))
 
 
-def test_an_empty_recording_is_called_that(spoiled, tmp_path) -> None:
+def test_an_empty_recording_is_called_that(spoiled: Callable[[str], Path], tmp_path: Path) -> None:
     root = spoiled("v3")
     for name in ("data", "videos", "meta/episodes"):
         shutil.rmtree(root / name)
@@ -43,7 +43,7 @@ def test_an_empty_recording_is_called_that(spoiled, tmp_path) -> None:
 
 
 @pytest.mark.parametrize("layout", ["v3", "v21"])
-def test_pointers_keep_their_advice(layout, spoiled, tmp_path) -> None:
+def test_pointers_keep_their_advice(layout: str, spoiled: Callable[[str], Path], tmp_path: Path) -> None:
     root = spoiled(layout)
     for path in [*root.glob("data/*/*"), *root.glob("videos/*/*/*")]:
         path.write_bytes(POINTER)
@@ -52,7 +52,9 @@ def test_pointers_keep_their_advice(layout, spoiled, tmp_path) -> None:
     assert error.value.fix.startswith(f"`git -C {shlex.quote(str(root))} lfs pull` fetches")
 
 
-def test_an_interrupted_recording_keeps_its_closed_tables(spoiled, tmp_path, capsys) -> None:
+def test_an_interrupted_recording_keeps_its_closed_tables(
+    spoiled: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     root = spoiled("v3")
     for path, column in ((table_v3(root), "episode_index"), (episodes_v3(root), "episode_index")):
         table = pq.read_table(path)
@@ -67,7 +69,7 @@ def test_an_interrupted_recording_keeps_its_closed_tables(spoiled, tmp_path, cap
     assert len(pq.read_table(table_v3(tmp_path / "dst"))) == 51
 
 
-def test_an_interrupted_recording_of_which_nothing_is_closed(spoiled, tmp_path) -> None:
+def test_an_interrupted_recording_of_which_nothing_is_closed(spoiled: Callable[[str], Path], tmp_path: Path) -> None:
     root = spoiled("v3")
     cut(table_v3(root), 0.7)
     with pytest.raises(DatasetError) as error:
@@ -76,7 +78,7 @@ def test_an_interrupted_recording_of_which_nothing_is_closed(spoiled, tmp_path) 
     assert "download" not in error.value.fix
 
 
-def test_a_folder_of_two_recordings_is_refused(ours, tmp_path) -> None:
+def test_a_folder_of_two_recordings_is_refused(ours: dict[str, Path], tmp_path: Path) -> None:
     for name in ("one", "two"):
         shutil.copytree(ours["v3"], tmp_path / "both" / name)
     with pytest.raises(UsageError, match="holds 2 recordings and is none: one, two") as error:
@@ -85,7 +87,7 @@ def test_a_folder_of_two_recordings_is_refused(ours, tmp_path) -> None:
     assert main([str(tmp_path / "dst") if word == "DST" else word for word in words]) == 0
 
 
-def test_values_that_no_policy_can_use(spoiled, tmp_path) -> None:
+def test_values_that_no_policy_can_use(spoiled: Callable[[str], Path], tmp_path: Path) -> None:
     root = spoiled("v21")
     for path in tables_of(root):
         change_table(path, lambda columns: columns.update(action=[[float("nan")] * 3] * len(columns["index"])))
@@ -94,7 +96,9 @@ def test_values_that_no_policy_can_use(spoiled, tmp_path) -> None:
     assert "download" not in error.value.fix
 
 
-def test_several_candidates_for_the_state(spoiled, tmp_path, capsys) -> None:
+def test_several_candidates_for_the_state(
+    spoiled: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     root = spoiled("v3")
     renamed({"observation.state": "state.arm"})(root)
     added("state.hand", lambda n: [[0.5, i / n] for i in range(n)], {"dtype": "float64", "shape": [2]})(root)
@@ -106,12 +110,13 @@ def test_several_candidates_for_the_state(spoiled, tmp_path, capsys) -> None:
     assert main(["dataset", "repair", str(tmp_path / "renamed"), str(tmp_path / "whole")]) == 0
 
 
-def test_features_by_hand(spoiled, tmp_path, capsys) -> None:
+def test_features_by_hand(spoiled: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = spoiled("v21")
     without_videos("wrist", range(1))(root)
     wishes = RepairWishes(without=("wrist",))
     report = repair(root, tmp_path / "dst", wishes)
     assert (report.plan.dropped, report.complete) == ({}, True)
+    assert report.after is not None
     assert report.after.recording.cameras.keys() == {"observation.images.front"}
     assert main(["dataset", "repair", str(root), str(tmp_path / "two"), "--features", "frnt"]) == 2
     assert "Did you mean 'front'?" in capsys.readouterr().err

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from smolpilot.common.keys import ACTION, STATE
@@ -21,7 +23,7 @@ from smolpilot.datasets.statistics.stored_statistics import (
 JOINTS = ["pan", "lift", "grip"]
 
 
-def record(path: Path, values: list[np.ndarray]) -> Dataset:
+def record(path: Path, values: list[npt.NDArray[Any]]) -> Dataset:
     """A recording without pictures; `values`: one [L, 3] of state and action for each episode."""
     with DatasetWriter(path, fps=10, state_names=JOINTS, action_names=JOINTS, cameras={}) as writer:
         for episode in values:
@@ -31,15 +33,15 @@ def record(path: Path, values: list[np.ndarray]) -> Dataset:
     return open_dataset(path)
 
 
-def motion(length: int, seed: int, scale: float = 1.0, offset: float = 0.0) -> np.ndarray:
+def motion(length: int, seed: int, scale: float = 1.0, offset: float = 0.0) -> npt.NDArray[Any]:
     phase = np.arange(length)[:, None] / 9 + np.arange(3)[None] + seed
     return np.asarray(scale * np.sin(phase) + offset)
 
 
-def lerobot_like(values: list[np.ndarray]) -> Statistics:
+def lerobot_like(values: list[npt.NDArray[Any]]) -> Statistics:
     """As LeRobot's recorder adds up: float32, episode by episode, mean of squares minus square of the mean."""
 
-    def one(part: np.ndarray) -> dict[str, np.ndarray]:
+    def one(part: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
         rows = part.astype(np.float32)
         mean, squares = rows.mean(axis=0), (rows**2).mean(axis=0)
         own = {"mean": mean, "std": np.sqrt(np.maximum(squares - mean**2, 0)), "min": rows.min(axis=0)}

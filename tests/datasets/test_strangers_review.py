@@ -6,7 +6,9 @@ import io
 import json
 import shlex
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,28 +20,28 @@ from smolpilot.cli.main import main
 from smolpilot.datasets import DatasetWriter
 
 from .helpers_damage import change_table, episodes_v3
-from .helpers_recordings import FPS, takes, write_v3
+from .helpers_recordings import FPS, Take, takes, write_v3
 from .helpers_strangers import WHOLE, added, cast_columns, recorded, renamed, tables_of, write_sound
 
 
 @pytest.fixture(scope="module")
-def sound(tmp_path_factory):
+def sound(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return write_sound(tmp_path_factory.mktemp("sound"))
 
 
 @pytest.fixture
-def copy(sound, tmp_path):
+def copy(sound: dict[str, Path], tmp_path: Path) -> Callable[[str], Path]:
     return lambda layout: Path(shutil.copytree(sound[layout], tmp_path / "data"))
 
 
-def checked(root, capsys, *options):
+def checked(root: Path, capsys: pytest.CaptureFixture[str], *options: str) -> tuple[int, list[dict[str, Any]]]:
     """(exit code, findings) of `dataset check`."""
     capsys.readouterr()
     code = main(["dataset", "check", str(root), "--json", *options])
     return code, json.loads(capsys.readouterr().out)["findings"]
 
 
-def of(found, code):
+def of(found: list[dict[str, Any]], code: str) -> list[dict[str, Any]]:
     return [one for one in found if one["code"] == code]
 
 
@@ -48,7 +50,13 @@ def of(found, code):
     [("v3", WHOLE), ("v21", ("task_index",)), ("v3", ("timestamp",))],
     ids=["all", "task", "time"],
 )
-def test_running_numbers_as_texts_are_refused_by_their_type(copy, layout, columns, tmp_path, capsys) -> None:
+def test_running_numbers_as_texts_are_refused_by_their_type(
+    copy: Callable[[str], Path],
+    layout: str,
+    columns: tuple[str, ...],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     root = copy(layout)
     cast_columns(dict.fromkeys(columns, pa.string()))(root)
     edits = (
@@ -68,7 +76,9 @@ def test_running_numbers_as_texts_are_refused_by_their_type(copy, layout, column
     assert main(["dataset", "convert", str(tmp_path / "fixed"), str(tmp_path / "again")]) == 0
 
 
-def test_instructions_in_the_place_of_task_indices(copy, tmp_path, capsys) -> None:
+def test_instructions_in_the_place_of_task_indices(
+    copy: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     root = copy("v21")
     for path, take in zip(tables_of(root), recorded(), strict=True):
         table = pq.read_table(path)
@@ -83,7 +93,9 @@ def test_instructions_in_the_place_of_task_indices(copy, tmp_path, capsys) -> No
     assert set(table["task_index"].to_pylist()) == {1}
 
 
-def test_a_page_of_a_recording_with_the_names_of_others(copy, tmp_path, capsys) -> None:
+def test_a_page_of_a_recording_with_the_names_of_others(
+    copy: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     root = copy("v3")
     renamed({"observation.state": "state", "action": "actions"})(root)
     assert main(["dataset", "view", str(root), "--out", str(tmp_path / "view")]) == 0
@@ -91,13 +103,15 @@ def test_a_page_of_a_recording_with_the_names_of_others(copy, tmp_path, capsys) 
     assert '"name":"pan","unit":null' in document
 
 
-def at_rest(made) -> None:
+def at_rest(made: list[Take]) -> None:
     """Two joints that never move, far from zero."""
     for take in made:
         take.state[:, 1:], take.action[:, 1:] = 12.3, 12.3
 
 
-def test_statistics_of_a_joint_at_rest_are_judged_alike_everywhere(tmp_path, capsys) -> None:
+def test_statistics_of_a_joint_at_rest_are_judged_alike_everywhere(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     root = write_v3(tmp_path / "data", takes(at_rest, lengths=(40, 40)))
     stored = json.loads((root / "meta" / "stats.json").read_text())
     # What float32 sums of squares leave of a constant (LeRobot 0.6.1 over 210 rows of 12.3).
@@ -111,8 +125,8 @@ def test_statistics_of_a_joint_at_rest_are_judged_alike_everywhere(tmp_path, cap
     assert main(["dataset", "stats", str(root), "--recompute"]) == 1
 
 
-def exchange_places(root, one, other, camera="front") -> None:
-    def change(columns) -> None:
+def exchange_places(root: Path, one: int, other: int, camera: str = "front") -> None:
+    def change(columns: dict[str, list[Any]]) -> None:
         for what in ("from_timestamp", "to_timestamp"):
             values = columns[f"videos/observation.images.{camera}/{what}"]
             values[one], values[other] = values[other], values[one]
@@ -121,7 +135,9 @@ def exchange_places(root, one, other, camera="front") -> None:
 
 
 @pytest.mark.parametrize("lengths", [(24, 27, 30, 25), (24, 24, 20, 24)], ids=["odd", "equal"])
-def test_exchanged_places_are_repaired_as_the_check_says(lengths, tmp_path, capsys) -> None:
+def test_exchanged_places_are_repaired_as_the_check_says(
+    lengths: tuple[int, int, int, int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     root = write_v3(tmp_path / "data", takes(lengths=lengths))
     before = pq.read_table(episodes_v3(root)).to_pydict()
     exchange_places(root, 0, 1)
@@ -138,7 +154,9 @@ def test_exchanged_places_are_repaired_as_the_check_says(lengths, tmp_path, caps
 
 
 @pytest.mark.parametrize("lengths", [(24, 27, 30, 25), (24, 24, 20, 24)], ids=["odd", "equal"])
-def test_videos_that_lie_in_another_order_are_not_exchanged(lengths, tmp_path, capsys) -> None:
+def test_videos_that_lie_in_another_order_are_not_exchanged(
+    lengths: tuple[int, int, int, int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Episode 1's frames come first in the file, and the table says so."""
     made = takes(lengths=lengths)
     root = write_v3(tmp_path / "data", [made[i] for i in (1, 0, 2, 3)])
@@ -147,7 +165,7 @@ def test_videos_that_lie_in_another_order_are_not_exchanged(lengths, tmp_path, c
         shutil.copytree(ordered / name, root / name, dirs_exist_ok=True)
     first, second = lengths[0] / FPS, lengths[1] / FPS
 
-    def change(columns) -> None:
+    def change(columns: dict[str, list[Any]]) -> None:
         for camera in ("front", "wrist"):
             columns[f"videos/observation.images.{camera}/from_timestamp"][:2] = [second, 0.0]
             columns[f"videos/observation.images.{camera}/to_timestamp"][:2] = [second + first, second]
@@ -160,7 +178,9 @@ def test_videos_that_lie_in_another_order_are_not_exchanged(lengths, tmp_path, c
 
 
 @pytest.mark.parametrize("content", ["info.json", "tasks.parquet"])
-def test_the_advice_for_pointers_is_the_same_in_every_verb(copy, content, capsys) -> None:
+def test_the_advice_for_pointers_is_the_same_in_every_verb(
+    copy: Callable[[str], Path], content: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     root = copy("v3")
     (root / "meta" / content).write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12\n")
     _, found = checked(root, capsys)
@@ -170,17 +190,19 @@ def test_the_advice_for_pointers_is_the_same_in_every_verb(copy, content, capsys
     assert "or download the dataset" in pointer["fix"]
 
 
-def test_a_repair_beside_a_pointer_says_what_the_pointer_would_bring(copy, tmp_path, capsys) -> None:
+def test_a_repair_beside_a_pointer_says_what_the_pointer_would_bring(
+    copy: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     root = copy("v3")
     (root / "meta" / "info.json").write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12\n")
     assert main(["dataset", "repair", str(root), str(tmp_path / "fixed")]) == 0
     assert "git lfs pull" in capsys.readouterr().out
 
 
-def pictures(kind, size):
+def pictures(kind: str, size: tuple[int, int]) -> Callable[[int], list[Any]]:
     """A column of pictures as LeRobot stores them, for the 106 rows; of 16 bits and one channel, or 8 and three."""
 
-    def one(number):
+    def one(number: int) -> dict[str, Any]:
         deep = kind == "depth"
         values = np.full(
             (*size, *(() if deep else (3,))), 600 if deep else 40 + number, np.uint16 if deep else np.uint8
@@ -194,7 +216,9 @@ def pictures(kind, size):
 
 
 @pytest.mark.parametrize(("kind", "channels"), [("color", 3), ("depth", 1)])
-def test_pictures_in_the_tables_survive_a_wrong_or_a_lost_description(kind, channels, copy, tmp_path, capsys) -> None:
+def test_pictures_in_the_tables_survive_a_wrong_or_a_lost_description(
+    kind: str, channels: int, copy: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     root = copy("v3")
     entry = {"dtype": "image", "shape": [480, 640, 3], "names": ["height", "width", "channels"]}
     added("observation.images.third", pictures(kind, (32, 40)), entry)(root)
@@ -211,7 +235,7 @@ def test_pictures_in_the_tables_survive_a_wrong_or_a_lost_description(kind, chan
         assert of(found, "camera-black") == []
 
 
-def test_a_guessed_profile_proposes_no_exclusion(tmp_path, capsys) -> None:
+def test_a_guessed_profile_proposes_no_exclusion(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One joint of an SO-101 beyond its limits in one episode of four."""
     names = ["shoulder_pan", "shoulder_lift", "elbow_flex", "wrist_flex", "wrist_roll", "gripper"]
     names = [f"{name}.pos" for name in names]

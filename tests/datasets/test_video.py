@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from smolpilot.common.errors import DatasetError, UsageError
@@ -14,7 +16,7 @@ from smolpilot.datasets.media.encode import VideoEncoder
 from smolpilot.datasets.media.video import VideoReader, decode_positions, probe, read_index
 
 
-def pictures(count: int, size: tuple[int, int] = (48, 64)) -> list[np.ndarray]:
+def pictures(count: int, size: tuple[int, int] = (48, 64)) -> list[npt.NDArray[Any]]:
     """Pictures whose level tells their number."""
     return [np.full((*size, 3), 5 + 4 * number, dtype=np.uint8) for number in range(count)]
 
@@ -34,7 +36,7 @@ def write(path: Path, options: dict[str, str], group: int) -> None:
     [({"bf": "3"}, 12), ({"bf": "3", "x264-params": "open-gop=1:keyint=8:b-adapt=0"}, 8), ({"bf": "0"}, 250)],
     ids=["b-frames", "open groups", "one key frame"],
 )
-def test_random_access_is_exact(tmp_path, options, group) -> None:
+def test_random_access_is_exact(tmp_path: Path, options: dict[str, str], group: int) -> None:
     path = tmp_path / "v.mp4"
     write(path, {**options, "preset": "veryfast", "crf": "4"}, group)
     reader = VideoReader()
@@ -51,7 +53,7 @@ def test_random_access_is_exact(tmp_path, options, group) -> None:
 @pytest.mark.parametrize(
     ("codec", "size"), [("h264", (48, 64)), ("hevc", (48, 64)), ("av1", (48, 64)), ("h264", (33, 47))]
 )
-def test_every_codec_comes_back(tmp_path, codec, size) -> None:
+def test_every_codec_comes_back(tmp_path: Path, codec: Any, size: tuple[int, int]) -> None:
     path = tmp_path / "v.mp4"
     encoder = VideoEncoder(path, width=size[1], height=size[0], fps=15, codec=codec)
     for number, picture in enumerate(pictures(11, size)):
@@ -67,7 +69,7 @@ def test_every_codec_comes_back(tmp_path, codec, size) -> None:
         assert abs(float(picture.mean()) - (5 + 4 * position)) < 4
 
 
-def test_few_files_stay_open(tmp_path) -> None:
+def test_few_files_stay_open(tmp_path: Path) -> None:
     paths = [tmp_path / f"{number}.mp4" for number in range(5)]
     for path in paths:
         write(path, {"preset": "ultrafast"}, 2)
@@ -80,7 +82,7 @@ def test_few_files_stay_open(tmp_path) -> None:
     assert abs(float(reader.frame(paths[0], 3).mean()) - 17) < 4
 
 
-def test_torn_and_foreign_files(tmp_path) -> None:
+def test_torn_and_foreign_files(tmp_path: Path) -> None:
     path = tmp_path / "v.mp4"
     write(path, {"preset": "ultrafast"}, 2)
     whole = path.read_bytes()
@@ -94,13 +96,13 @@ def test_torn_and_foreign_files(tmp_path) -> None:
         read_index(tmp_path / "none.mp4")
 
 
-def test_sizes_that_an_encoder_cannot_take(tmp_path) -> None:
+def test_sizes_that_an_encoder_cannot_take(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="hevc cannot encode pictures 47 pixels wide"):
         VideoEncoder(tmp_path / "v.mp4", width=47, height=48, fps=10, codec="hevc")
     with pytest.raises(UsageError, match="av1 cannot encode 65x48"):
         VideoEncoder(tmp_path / "v.mp4", width=65, height=48, fps=10, codec="av1")
 
 
-def test_unknown_codec(tmp_path) -> None:
+def test_unknown_codec(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="Unknown video codec 'vp9'"):
-        VideoEncoder(tmp_path / "v.mp4", width=64, height=48, fps=10, codec="vp9")
+        VideoEncoder(tmp_path / "v.mp4", width=64, height=48, fps=10, codec="vp9")  # type: ignore[arg-type]

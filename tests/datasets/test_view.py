@@ -9,6 +9,7 @@ from typing import Any
 
 import av
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -28,11 +29,13 @@ def document(path: Path) -> dict[str, Any]:
 
 
 def packets(path: Path) -> list[bytes]:
+    found: list[bytes] = []
     with av.open(str(path)) as container:
-        return [bytes(packet) for packet in container.demux(video=0) if packet.size]
+        found += [bytes(packet) for packet in container.demux(video=0) if packet.size]
+    return found
 
 
-def frames(path: Path) -> np.ndarray:
+def frames(path: Path) -> npt.NDArray[Any]:
     index = read_index(path)
     return np.stack(list(decode_positions(path, index, np.arange(len(index.pts)))))
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from smolpilot.common.errors import UsageError
 from smolpilot.datasets import SampleOrder, open_dataset
-from smolpilot.datasets.read.order import BatchOrder, OrderKind
-from smolpilot.datasets.read.weighted_order import WeightedOrder
+from smolpilot.datasets.read.order import BatchOrder, OrderKind, WeightedOrder
 
 GROUPS = [np.arange(0, 7), np.arange(7, 40), np.arange(40, 140)]
 WEIGHTS = [0.1, 0.2, 0.7]
@@ -25,7 +25,7 @@ class Recording:
     def __len__(self) -> int:
         return 70
 
-    def group_starts(self) -> np.ndarray:
+    def group_starts(self) -> npt.NDArray[Any]:
         return np.arange(0, 70, 2)
 
 
@@ -35,7 +35,7 @@ def order(batch_size: int = 8, seed: int = 3, kind: OrderKind = "random", weight
     return BatchOrder(made, batch_size)
 
 
-def drawn(one: BatchOrder, start: int, stop: int) -> np.ndarray:
+def drawn(one: BatchOrder, start: int, stop: int) -> npt.NDArray[Any]:
     return np.concatenate([one.batch(number) for number in range(start, stop)])
 
 

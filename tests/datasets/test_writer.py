@@ -6,6 +6,9 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -15,7 +18,7 @@ from smolpilot.common.errors import DatasetError, UsageError
 from smolpilot.datasets import DatasetWriter, open_dataset
 
 
-def frame(number: int, **changes):
+def frame(number: int, **changes: Any) -> dict[str, Any]:
     return {
         "observation.state": [float(number), 1.0],
         "action": [number + 0.5],
@@ -25,12 +28,17 @@ def frame(number: int, **changes):
     }
 
 
-def writer(path, **changes):
-    settings = {"fps": 20, "state_names": ["a", "b"], "action_names": ["a"], "cameras": {"front": (32, 48)}}
+def writer(path: Path, **changes: Any) -> DatasetWriter:
+    settings: dict[str, Any] = {
+        "fps": 20,
+        "state_names": ["a", "b"],
+        "action_names": ["a"],
+        "cameras": {"front": (32, 48)},
+    }
     return DatasetWriter(path, **{**settings, **changes})
 
 
-def record(path, lengths, **changes) -> None:
+def record(path: Path, lengths: Sequence[int], **changes: Any) -> None:
     with writer(path, **changes) as recording:
         for length in lengths:
             for number in range(length):
@@ -39,7 +47,7 @@ def record(path, lengths, **changes) -> None:
 
 
 @pytest.mark.parametrize("codec", ["h264", "av1"])
-def test_round_trip(tmp_path, codec) -> None:
+def test_round_trip(tmp_path: Path, codec: str) -> None:
     record(tmp_path / "d", [12, 30], codec=codec)
     dataset = open_dataset(tmp_path / "d", chunk_size=2)
     dataset.check_videos()
@@ -52,7 +60,7 @@ def test_round_trip(tmp_path, codec) -> None:
         assert abs(float(dataset.images(i)["front"].mean()) - 5 * dataset.frame_index[i]) < 3
 
 
-def test_videos_roll_over_and_begin_with_key_frames(tmp_path) -> None:
+def test_videos_roll_over_and_begin_with_key_frames(tmp_path: Path) -> None:
     record(tmp_path / "d", [7, 9, 5, 6], video_file_frames=10)
     files = sorted((tmp_path / "d" / "videos").rglob("*.mp4"))
     assert [file.name for file in files] == ["file-000.mp4", "file-001.mp4"]
@@ -68,14 +76,14 @@ def test_videos_roll_over_and_begin_with_key_frames(tmp_path) -> None:
     ]  # fmt: skip
 
 
-def test_float_pictures(tmp_path) -> None:
+def test_float_pictures(tmp_path: Path) -> None:
     with writer(tmp_path / "d") as recording:
         picture = np.full((3, 32, 48), 0.5, dtype=np.float32)
         recording.add_frame(frame(0, **{"observation.images.front": picture}))
     assert abs(float(open_dataset(tmp_path / "d").images(0)["front"].mean()) - 128) < 3
 
 
-def test_without_cameras(tmp_path) -> None:
+def test_without_cameras(tmp_path: Path) -> None:
     record(tmp_path / "d", [4], cameras={})
     dataset = open_dataset(tmp_path / "d")
     assert dataset.meta.camera_names == []
@@ -83,7 +91,7 @@ def test_without_cameras(tmp_path) -> None:
     dataset.check_videos()
 
 
-def test_statistics_of_pictures_and_joints(tmp_path) -> None:
+def test_statistics_of_pictures_and_joints(tmp_path: Path) -> None:
     record(tmp_path / "d", [9])
     stats = json.loads((tmp_path / "d" / "meta" / "stats.json").read_text())
     # Frames 0, 4 and 8 are sampled: levels 0, 20 and 40 of 255.
@@ -98,27 +106,27 @@ def test_statistics_of_pictures_and_joints(tmp_path) -> None:
     assert episodes[0]["stats/observation.state/max"] == [8.0, 1.0]
 
 
-def test_an_error_leaves_nothing(tmp_path) -> None:
+def test_an_error_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(KeyError, match="broken"), writer(tmp_path / "d") as recording:  # noqa: PT012
         recording.add_frame(frame(0))
         raise KeyError("broken")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_nothing_recorded_is_an_error(tmp_path) -> None:
+def test_nothing_recorded_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="Nothing was recorded"), writer(tmp_path / "d"):
         pass
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_existing_target_is_kept(tmp_path) -> None:
+def test_an_existing_target_is_kept(tmp_path: Path) -> None:
     record(tmp_path / "d", [3])
     with pytest.raises(UsageError, match="exists already"):
         writer(tmp_path / "d")
     assert len(open_dataset(tmp_path / "d")) == 3
 
 
-def test_a_killed_recording_leaves_no_dataset_and_the_next_cleans_up(tmp_path) -> None:
+def test_a_killed_recording_leaves_no_dataset_and_the_next_cleans_up(tmp_path: Path) -> None:
     program = (
         "import os, sys, numpy as np\n"
         "from smolpilot.datasets import DatasetWriter\n"
@@ -148,7 +156,9 @@ def test_a_killed_recording_leaves_no_dataset_and_the_next_cleans_up(tmp_path) -
         ({"observation.images.front": np.zeros((32, 48, 3))}, "float64"),
     ],
 )
-def test_frames_that_do_not_fit(tmp_path, changes, message) -> None:
+def test_frames_that_do_not_fit(
+    tmp_path: Path, changes: dict[str, list[float]] | dict[str, str] | dict[str, object], message: str
+) -> None:
     with pytest.raises(DatasetError, match=message), writer(tmp_path / "d") as recording:  # noqa: PT012
         recording.add_frame(frame(0))
         recording.add_frame(frame(1, **changes))
@@ -156,7 +166,7 @@ def test_frames_that_do_not_fit(tmp_path, changes, message) -> None:
 
 
 @pytest.mark.parametrize("key", ["observation.state", "action", "observation.images.front", "task"])
-def test_frames_with_something_missing(tmp_path, key) -> None:
+def test_frames_with_something_missing(tmp_path: Path, key: str) -> None:
     incomplete = frame(0)
     del incomplete[key]
     words = "has no instruction" if key == "task" else f"'{key}'"
@@ -164,7 +174,7 @@ def test_frames_with_something_missing(tmp_path, key) -> None:
         recording.add_frame(incomplete)
 
 
-def test_wrong_settings(tmp_path) -> None:
+def test_wrong_settings(tmp_path: Path) -> None:
     for changes, words in (
         ({"fps": 0}, "fps is 0"),
         ({"fps": float("nan")}, "fps is nan"),
@@ -176,7 +186,7 @@ def test_wrong_settings(tmp_path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_full_disk(tmp_path) -> None:
+def test_a_full_disk(tmp_path: Path) -> None:
     """A limit on file sizes stands in for a full disk: the recording fails with a system error and leaves nothing."""
     program = (
         "import resource, signal, sys, numpy as np\n"

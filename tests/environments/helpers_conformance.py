@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from smolpilot.common.errors import UsageError
@@ -73,7 +74,7 @@ def _played(env: Environment, seed: int, steps: int = 8) -> tuple[EpisodeInfo, l
     """An episode's info, and what is seen in it under actions drawn around where the joints are."""
     rng = np.random.default_rng(seed)
     observation, info = env.reset(seed)
-    seen = [dict(observation)]
+    seen: list[Observation] = [dict(observation)]
     for _ in range(steps):
         observation, outcome = env.step(_some_action(env, rng))
         seen.append(dict(observation))
@@ -82,7 +83,7 @@ def _played(env: Environment, seed: int, steps: int = 8) -> tuple[EpisodeInfo, l
     return info, seen
 
 
-def _some_action(env: Environment, rng: np.random.Generator) -> np.ndarray:
+def _some_action(env: Environment, rng: np.random.Generator) -> npt.NDArray[Any]:
     limits = [joint.position_limits or (-1.0, 1.0) for joint in env.spec.profile.action_joints]
     return rng.uniform(*np.array(limits).T)
 

@@ -21,8 +21,12 @@ class World(Environment):
     """Keeps what it was given."""
 
     spec: Any = None
+    reset: Any = None
+    step: Any = None
+    render: Any = None
 
-    def __init__(
+    # `place` and `anything` are without annotation on purpose: then the default tells the kind.
+    def __init__(  # type: ignore[no-untyped-def]
         self, colors: tuple[str, ...] = ("red",), size: int = 96, noise: float = 0.0, target: str | None = None,
         steps: int | None = None, shadows: bool = True, kind: Literal["flat", "steep"] = "flat",
         parts: Mapping[str, float] = {}, files: Sequence[Path] = (), place=(1, 2), anything=None,

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from smolpilot.common.keys import ACTION, STATE, TASK, image_key
@@ -22,12 +23,12 @@ RECORDED_ORDER = ("lift", "grip", "pan")
 H = 6
 
 
-def action(episode: int, frame: int) -> np.ndarray:
+def action(episode: int, frame: int) -> npt.NDArray[Any]:
     """The recorded action in the robot's order."""
     return np.array([0.1 * frame + episode, np.sin(frame / 3) * 20, 0.5], dtype=np.float32)
 
 
-def state(episode: int, frame: int) -> np.ndarray:
+def state(episode: int, frame: int) -> npt.NDArray[Any]:
     """The recorded state in the robot's order; tells which frame it is."""
     return action(episode, frame) + np.array([0.0, -3.0, 0.25], dtype=np.float32)
 
@@ -63,7 +64,7 @@ def dataset(recording: Path) -> Dataset:
 @pytest.fixture
 def profile() -> RobotProfile:
     limits = {"pan": (-10.0, 10.0), "lift": None, "grip": (0.0, 1.0)}
-    units = {"pan": "rad", "lift": "deg", "grip": "normalized"}
+    units: dict[str, Any] = {"pan": "rad", "lift": "deg", "grip": "normalized"}
     return RobotProfile(
         name="press",
         description="a test",
@@ -76,7 +77,9 @@ def profile() -> RobotProfile:
 class StubPolicy(Policy):
     """`plan(episode, frame)` gives its chunk [H, 3]; what it is may be changed from outside."""
 
-    def __init__(self, plan: Callable[[int, int], np.ndarray], profile: RobotProfile | None, lineage: dict) -> None:
+    def __init__(
+        self, plan: Callable[[int, int], npt.NDArray[Any]], profile: RobotProfile | None, lineage: dict[str, Any]
+    ) -> None:
         self.plan, self.profile, self.lineage = plan, profile, lineage
         self.statistics: dict[str, Any] = {ACTION: {"mean": np.array([2.0, 1.0, 0.5])}}
         self.instructions = ["press the red button", "press the green button"]
@@ -99,7 +102,7 @@ class StubPolicy(Policy):
         *,
         seeds: Sequence[int] | None = None,
         previous: Leftover | None = None,
-    ) -> np.ndarray:
+    ) -> npt.NDArray[Any]:
         if seeds is not None:
             assert len(seeds) == len(observations)
             self.seeds += seeds
@@ -117,7 +120,7 @@ def which_frame(frame: Observation) -> tuple[int, int]:
     raise AssertionError(f"no frame has pan {pan}")
 
 
-def future(episode: int, frame: int) -> np.ndarray:
+def future(episode: int, frame: int) -> npt.NDArray[Any]:
     """What was recorded from this frame on; wild values behind the end, which must not count."""
     return np.stack([action(episode, frame + h) if frame + h < LENGTHS[episode] else np.full(3, 1e6) for h in range(H)])
 
@@ -126,7 +129,7 @@ def future(episode: int, frame: int) -> np.ndarray:
 def make_policy(dataset: Dataset, profile: RobotProfile) -> Callable[..., StubPolicy]:
     lineage = {"dataset_fingerprint": dataset.meta.fingerprint, "held_out_episodes": [1, 3]}
 
-    def make(plan: Callable[[int, int], np.ndarray] = future, **changes: Any) -> StubPolicy:
+    def make(plan: Callable[[int, int], npt.NDArray[Any]] = future, **changes: Any) -> StubPolicy:
         policy = StubPolicy(plan, profile, dict(lineage))
         for name, value in changes.items():
             setattr(policy, name, value)

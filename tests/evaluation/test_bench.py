@@ -188,7 +188,7 @@ def test_verdict_against_the_rate() -> None:
 
 def test_evaluation_by_the_engine_gives_the_same_errors(bundle: Path, tiny_dataset: Path, tmp_path: Path) -> None:
     policy = load_policy(bundle, device="cpu")
-    engine = prepare(policy, mode="fast", cache_dir=tmp_path)
+    engine = prepare(policy, engine="fast", cache_dir=tmp_path)
     policy.num_steps = engine.num_steps = 4
     dataset = open_dataset(tiny_dataset)
     results = [
@@ -251,7 +251,7 @@ def test_a_fallback_is_said_in_the_report(bundle: Path, tiny_dataset: Path, tmp_
     policy = load_policy(bundle, device="cpu")
     frames = recorded_frames(policy, tiny_dataset, 4)
     with pytest.warns(UserWarning, match="plain network"):
-        engine = prepare(policy, mode="int8", calibration=frames, frame=frames[0], limit=1e-9, cache_dir=tmp_path)
+        engine = prepare(policy, engine="int8", calibration=frames, frame=frames[0], limit=1e-9, cache_dir=tmp_path)
     document = evaluate(engine, open_dataset(tiny_dataset), "0", max_frames=1, latency=False).document
     assert document["bundle"]["engine"]["mode"] == "plain"
     assert document["warnings"][0] == engine.report.fallback
@@ -270,8 +270,8 @@ def test_an_engine_in_closed_loop(tmp_path: Path) -> None:
 
     record(tmp_path / "data", 1, seed=0)
     policy: Policy = new_policy("tiny", meta=open_dataset(tmp_path / "data").meta, device="cpu")
-    engine = prepare(policy, mode="fast", cache_dir=tmp_path / "engines")
+    engine = prepare(policy, engine="fast", cache_dir=tmp_path / "engines")
     make = environment_factory("tabletop", {})
-    plain, fast = (rollout(runner, make, episodes=2, execution_horizon=10).document for runner in (policy, engine))
+    plain, fast = (rollout(runner, make, episodes=2, n_action_steps=10).document for runner in (policy, engine))
     assert [run["steps"] for run in plain["runs"]] == [run["steps"] for run in fast["runs"]]
     assert fast["bundle"]["engine"]["mode"] == "fast"

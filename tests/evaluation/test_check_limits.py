@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from smolpilot.evaluation.offline.summary import summarize
@@ -40,7 +41,7 @@ def found(
 
 
 def scaled(joint: int, factor: float, shift: float = 0.0) -> Any:
-    def change(values: np.ndarray) -> np.ndarray:
+    def change(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         values[:, joint] = values[:, joint] * factor + shift
         return values
 
@@ -86,7 +87,7 @@ def test_a_joint_that_hardly_moves_here_says_nothing_of_scale(moves: float, judg
 def test_predictions_outside_the_limits(count: int, said: bool) -> None:
     """More than a hundredth of them."""
 
-    def beyond(values: np.ndarray) -> np.ndarray:
+    def beyond(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         values[:count, 1] = 1.2
         return values
 
@@ -102,7 +103,7 @@ def test_six_joints_are_named_and_the_others_counted() -> None:
 
 
 def test_numbers_that_are_none_come_first() -> None:
-    def spoil(values: np.ndarray) -> np.ndarray:
+    def spoil(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         values[3, 0], values[4, 1], values[5, 1] = np.nan, np.inf, -np.inf
         return values
 

@@ -87,7 +87,7 @@ def test_planning_is_batched_and_follows_the_execution_horizon() -> None:
     assert policy.batches == [50] * 3 + [10] * 3  # 12 steps, 4 a plan, at most 50 side by side
     assert policy.resets == 2
     policy = Driver(lambda text: 0)
-    rollout(policy, Line, episodes=5, seed=0, execution_horizon=1)
+    rollout(policy, Line, episodes=5, seed=0, n_action_steps=1)
     assert policy.batches == [5] * 12
 
 
@@ -109,7 +109,7 @@ def test_a_policy_that_reads_several_observations_gets_one_of_each_step() -> Non
             seen.extend([[float(one[STATE][0]) for one in (*o[HISTORY], o)] for o in observations])
             return super().predict(observations, **more)
 
-    rollout(Reader(lambda text: 0.4, n_obs_steps=3), Line, episodes=1, seed=1, execution_horizon=2)
+    rollout(Reader(lambda text: 0.4, n_obs_steps=3), Line, episodes=1, seed=1, n_action_steps=2)
     assert seen[0] == [0.0]
     assert seen[1] == pytest.approx([0.0, 0.1, 0.2])
     assert seen[2] == pytest.approx([0.2, 0.3, 0.4])
@@ -132,7 +132,7 @@ def test_all_environments_are_closed_also_after_an_error() -> None:
 class TestRefusals:
     def test_a_horizon_beyond_the_chunk(self) -> None:
         with pytest.raises(UsageError, match="execution horizon n_action_steps is 9"):
-            rollout(Driver(obedient), Line, execution_horizon=9)
+            rollout(Driver(obedient), Line, n_action_steps=9)
 
     def test_what_an_environment_raises_names_it_and_the_seed(self) -> None:
         with pytest.raises(
@@ -165,7 +165,7 @@ class TestRefusals:
 
     def test_what_a_policy_raises_names_it(self) -> None:
         with pytest.raises(SmolpilotError, match="The policy driver fails: KeyError: 'no such end'") as caught:
-            rollout(Driver(lambda text: {}["no such end"]), Line, episodes=1)
+            rollout(Driver(lambda text: dict[str, float]()["no such end"]), Line, episodes=1)
         assert caught.value.exit_code == 1
 
     def test_an_episode_without_an_end(self) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from smolpilot.evaluation.metrics import chunk_errors, chunk_targets, motion, ranges
@@ -12,7 +15,7 @@ TARGET = np.array([[[0, 10], [1, 10], [2, 10]], [[1, 10], [2, 10], [2, 10]]], dt
 IS_PAD = np.array([[False, False, False], [False, False, True]])
 
 
-def _predicted() -> np.ndarray:
+def _predicted() -> npt.NDArray[Any]:
     predicted = TARGET.copy()
     predicted[0, 0] += [1, -2]
     predicted[0, 1] += [-3, 0]

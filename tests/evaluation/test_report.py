@@ -5,17 +5,23 @@ from __future__ import annotations
 import io
 import json
 import re
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from matplotlib import image as pictures
 
+from smolpilot.datasets import Dataset
 from smolpilot.evaluation import evaluate, write_eval_report
 from smolpilot.evaluation.html_report import interval, number, percent
 from smolpilot.evaluation.metrics import chunk_targets
 from smolpilot.evaluation.offline.plots import panels
 from smolpilot.evaluation.offline.summary import summarize
 from smolpilot.evaluation.predictions import Scored, trajectory, typical_episode
+
+from .conftest import StubPolicy
 
 EXTERNAL = re.compile(r"""(?:src|href|url\()\s*=?\s*["'(]?\s*(?:https?:)?//|@import|<link|<script""", re.IGNORECASE)
 
@@ -55,7 +61,9 @@ def test_panels_are_a_picture_for_any_robot(joints: int) -> None:
             assert pixels[row, column, :3].std() > 0.02  # every panel shows something
 
 
-def test_report_is_self_contained_and_names_every_joint(dataset, make_policy, facts, tmp_path) -> None:
+def test_report_is_self_contained_and_names_every_joint(
+    dataset: Dataset, make_policy: Callable[..., StubPolicy], facts: SimpleNamespace, tmp_path: Path
+) -> None:
     policy = make_policy()
     policy.lineage["parent"] = "<script>alert(1)</script>"
     result = evaluate(policy, dataset)
@@ -73,7 +81,7 @@ def test_report_is_self_contained_and_names_every_joint(dataset, make_policy, fa
     assert (tmp_path / "panels.png").stat().st_size > 20_000
 
 
-def test_names_are_escaped(tmp_path) -> None:
+def test_names_are_escaped(tmp_path: Path) -> None:
     scored = make_scored(2, every=20)
     document = summarize(scored) | {
         "latency": None, "bundle": {"path": "x"}, "dataset": {}, "settings": {}, "machine": {},

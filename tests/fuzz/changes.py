@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,7 +42,7 @@ def _place(rng: random.Random, data: bytearray, hot: tuple[range, ...]) -> int:
     return rng.randrange(len(data)) if data else 0
 
 
-def _flip(rng, data, place):
+def _flip(rng: random.Random, data: bytearray, place: Callable[[], int]) -> str:
     number = rng.choice((1, 1, 1, 2, 8, 64))
     at = place()
     for _ in range(number):
@@ -51,19 +52,19 @@ def _flip(rng, data, place):
     return f"{number} bits flipped"
 
 
-def _cut(rng, data, place):
+def _cut(rng: random.Random, data: bytearray, place: Callable[[], int]) -> str:
     at = place()
     del data[at:]
     return f"cut after {at} bytes"
 
 
-def _remove(rng, data, place):
+def _remove(rng: random.Random, data: bytearray, place: Callable[[], int]) -> str:
     at, size = place(), rng.choice((1, 2, 16, 200, 4096))
     del data[at : at + size]
     return f"{size} bytes removed at {at}"
 
 
-def _insert(rng, data, place):
+def _insert(rng: random.Random, data: bytearray, place: Callable[[], int]) -> str:
     at, size = place(), rng.choice((1, 4, 64, 4096))
     other = place()
     noise = rng.choice((bytes(size), b"\xff" * size, rng.randbytes(size), bytes(data[other : other + size])))
@@ -71,7 +72,7 @@ def _insert(rng, data, place):
     return f"{len(noise)} bytes inserted at {at}"
 
 
-def _overwrite(rng, data, place):
+def _overwrite(rng: random.Random, data: bytearray, place: Callable[[], int]) -> str:
     at, size = place(), rng.choice((1, 8, 100, 1000))
     end = min(at + size, len(data))
     fill = rng.choice((b"\x00", b"\xff", b"[", b"9", None))
@@ -79,7 +80,7 @@ def _overwrite(rng, data, place):
     return f"{end - at} bytes at {at} overwritten with {fill!r}"
 
 
-def _swap(rng, data, place):
+def _swap(rng: random.Random, data: bytearray, place: Callable[[], int]) -> str:
     size = rng.choice((1, 8, 64, 512))
     one, two = sorted((place(), place()))
     size = min(size, two - one, len(data) - two)
@@ -87,7 +88,7 @@ def _swap(rng, data, place):
     return f"{size} bytes at {one} and {two} exchanged"
 
 
-def _number(rng, data, place):
+def _number(rng: random.Random, data: bytearray, place: Callable[[], int]) -> str:
     form = rng.choice(("B", "<H", ">H", "<I", ">I", "<Q", ">Q"))
     size = struct.calcsize(form)
     value = rng.choice(INTERESTING) % (1 << 8 * size)
@@ -97,12 +98,12 @@ def _number(rng, data, place):
     return f"the number {value} ({form}) at {at}"
 
 
-def _append(rng, data, place):
+def _append(rng: random.Random, data: bytearray, place: Callable[[], int]) -> str:
     data += rng.choice((b"\x00", b"\n", b"}", b"\xef\xbb\xbf", rng.randbytes(100), bytes(data)))
     return "bytes appended"
 
 
-def _prepend(rng, data, place):
+def _prepend(rng: random.Random, data: bytearray, place: Callable[[], int]) -> str:
     data[0:0] = rng.choice((b"\xef\xbb\xbf", b"\x00", b"\xff\xfe", b" ", b"\n\n", b"#EXTM3U\n", b"%!PS\n"))
     return "bytes put before"
 

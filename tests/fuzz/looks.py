@@ -306,7 +306,7 @@ def engine(place: Place) -> Values:
     from smolpilot.inference import prepare
 
     engine = prepare(
-        place.world / "bundle", mode="fast", backend="openvino", device="cpu", cache_dir=place.given, warm_up=False
+        place.world / "bundle", engine="fast", backend="openvino", device="cpu", cache_dir=place.given, warm_up=False
     )
     return {"actions": _rounded(engine)}
 

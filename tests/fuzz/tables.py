@@ -84,13 +84,13 @@ def _pick(rng: random.Random, table: pa.Table) -> tuple[int, str]:
     return place, table.column_names[place]
 
 
-def _other_column(rng, table):
+def _other_column(rng: random.Random, table: pa.Table) -> tuple[Change, pa.Table]:
     place, name = _pick(rng, table)
     values = rng.choice(COLUMNS)(len(table))
     return Change("type", f"{name} is {values.type}"), table.set_column(place, name, values)
 
 
-def _cast(rng, table):
+def _cast(rng: random.Random, table: pa.Table) -> tuple[Change, pa.Table]:
     place, name = _pick(rng, table)
     column = table.column(place)
     target = rng.choice(CASTS)
@@ -99,7 +99,7 @@ def _cast(rng, table):
     return Change("type", f"{name} cast to {target}"), table.set_column(place, name, column.cast(target))
 
 
-def _one_value(rng, table):
+def _one_value(rng: random.Random, table: pa.Table) -> tuple[Change, pa.Table]:
     place, name = _pick(rng, table)
     column = table.column(place)
     values, row = column.to_pylist(), rng.randrange(len(table))
@@ -119,25 +119,25 @@ def _one_value(rng, table):
     return Change("value", text), table.set_column(place, name, pa.array(values, column.type))
 
 
-def _removed(rng, table):
+def _removed(rng: random.Random, table: pa.Table) -> tuple[Change, pa.Table]:
     place, name = _pick(rng, table)
     return Change("names", f"{name} removed"), table.remove_column(place)
 
 
-def _renamed(rng, table):
+def _renamed(rng: random.Random, table: pa.Table) -> tuple[Change, pa.Table]:
     place, name = _pick(rng, table)
     new = rng.choice([text for text in (*TEXTS[:-1], table.column_names[0]) if "\ud800" not in text])
     names = [new if i == place else other for i, other in enumerate(table.column_names)]
     return Change("names", f"{name} renamed: {new[:60]!r}"), table.rename_columns(names)
 
 
-def _added(rng, table):
+def _added(rng: random.Random, table: pa.Table) -> tuple[Change, pa.Table]:
     _, name = _pick(rng, table)
     new = rng.choice([name, "", "../x", "x" * 3000, "extra"])
     return Change("names", f"a column {new[:60]!r} more"), table.append_column(new, rng.choice(COLUMNS)(len(table)))
 
 
-def _rows(rng, table):
+def _rows(rng: random.Random, table: pa.Table) -> tuple[Change, pa.Table]:
     n = len(table)
     order = list(range(n))
     operation = rng.choice(("none", "half", "doubled", "reversed", "shuffled", "first twice", "last gone"))
@@ -148,12 +148,12 @@ def _rows(rng, table):
     return Change("order", f"rows: {operation}"), table.take(pa.array(order, pa.int64()))
 
 
-def _columns_order(rng, table):
+def _columns_order(rng: random.Random, table: pa.Table) -> tuple[Change, pa.Table]:
     names = rng.sample(table.column_names, table.num_columns)
     return Change("form", "columns in another order"), table.select(names)
 
 
-def _metadata(rng, table):
+def _metadata(rng: random.Random, table: pa.Table) -> tuple[Change, pa.Table]:
     old = dict(table.schema.metadata or {})
     key = rng.choice([b"huggingface", b"pandas", b"ARROW:schema", b"x", *old])
     old[key] = rng.choice(
@@ -162,7 +162,7 @@ def _metadata(rng, table):
     return Change("bytes", f"metadata {key!r}: {old[key][:30]!r}"), table.replace_schema_metadata(old)
 
 
-def _same(rng, table):
+def _same(rng: random.Random, table: pa.Table) -> tuple[Change, pa.Table]:
     return Change("form", "written with other settings"), table
 
 
@@ -178,6 +178,7 @@ def change_picture_cell(rng: random.Random, content: bytes) -> tuple[Change, byt
     name = next(name for name in table.column_names if name.startswith("observation.images."))
     column = table.column(name)
     cells, row = column.to_pylist(), rng.randrange(len(table))
+    changed: bytes | None
     if rng.random() < 0.5:
         change, changed = change_bytes(rng, cells[row]["bytes"], hot=(range(60),))
     else:

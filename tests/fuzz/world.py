@@ -170,7 +170,8 @@ def _policies(world: Path) -> None:
     shutil.copytree("bundle", "lerobot", ignore=shutil.ignore_patterns("smolpilot.json", "robot.yaml"))
     weights = load_file("bundle/model.safetensors")
     shutil.copytree("bundle", "shards", ignore=shutil.ignore_patterns("model.safetensors"))
-    names, listed = sorted(weights), {}
+    names = sorted(weights)
+    listed: dict[str, str] = {}
     for i, part in enumerate((names[::2], names[1::2])):
         file = f"model-{i + 1:05d}-of-00002.safetensors"
         save_file({name: weights[name] for name in part}, f"shards/{file}", metadata={"format": "pt"})
@@ -234,7 +235,9 @@ def _kept(world: Path, run: Any) -> None:
     from smolpilot.inference import prepare
     from smolpilot.training.cache.block_store import BlockStore
 
-    prepare(world / "bundle", mode="fast", backend="openvino", device="cpu", cache_dir=world / "engines", warm_up=False)
+    prepare(
+        world / "bundle", engine="fast", backend="openvino", device="cpu", cache_dir=world / "engines", warm_up=False
+    )
     run("export", "bundle", "--out", "export", "--frames", "1")
     numbers = torch.arange(6 * 8, dtype=torch.float32).reshape(6, 8)
     BlockStore(world / "blocks", (8,), torch.float32).write("abcdef", numbers)

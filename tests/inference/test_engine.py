@@ -28,7 +28,7 @@ def engine(
     request: pytest.FixtureRequest, bundle: Path, frames: Frames, tmp_path_factory: pytest.TempPathFactory
 ) -> Any:
     cache = tmp_path_factory.mktemp("engines")
-    with prepare(bundle, mode=request.param, device="cpu", frame=frames[0], cache_dir=cache) as engine:
+    with prepare(bundle, engine=request.param, device="cpu", frame=frames[0], cache_dir=cache) as engine:
         yield engine
 
 
@@ -96,6 +96,7 @@ def test_a_camera_that_did_not_change_is_not_encoded_again(
 ) -> None:
     seen: list[int] = []
     backend = engine._backend
+    assert backend is not None
     encode = backend.vision
     monkeypatch.setattr(backend, "vision", lambda images: seen.append(len(images)) or encode(images))
     first, second = frames[0], frames[2]
@@ -125,7 +126,7 @@ def test_threads_wait_for_each_other(engine: Engine, frames: Frames) -> None:
 
 
 def test_stop_frees_and_start_brings_back(bundle: Path, frames: Frames, tmp_path: Path) -> None:
-    engine = prepare(bundle, mode="fast", device="cpu", frame=frames[0], cache_dir=tmp_path)
+    engine = prepare(bundle, engine="fast", device="cpu", frame=frames[0], cache_dir=tmp_path)
     before = engine.predict_chunk(frames[0], seed=0)
     backend = weakref.ref(engine._backend)
     stopping = [threading.Thread(target=engine.stop) for _ in range(2)]
@@ -144,7 +145,7 @@ def test_stop_frees_and_start_brings_back(bundle: Path, frames: Frames, tmp_path
 
 
 def test_memory_does_not_grow(bundle: Path, frames: Frames, tmp_path: Path) -> None:
-    engine = prepare(bundle, mode="fast", device="cpu", check=False, cache_dir=tmp_path)
+    engine = prepare(bundle, engine="fast", device="cpu", check=False, cache_dir=tmp_path)
 
     def many(count: int) -> None:
         for i in range(count):
@@ -168,7 +169,7 @@ def test_memory_does_not_grow(bundle: Path, frames: Frames, tmp_path: Path) -> N
 
 
 def test_fewer_cameras_are_masked_ones(bundle: Path, policy: Policy, frames: Frames, tmp_path: Path) -> None:
-    engine = prepare(bundle, mode="fast", device="cpu", cameras=["front"], frame=frames[0], cache_dir=tmp_path)
+    engine = prepare(bundle, engine="fast", device="cpu", cameras=["front"], frame=frames[0], cache_dir=tmp_path)
     alone = {key: value for key, value in frames[0].items() if key != "observation.images.wrist"}
     masked = {**frames[0], "observation.images.wrist_padding_mask": False}
     found = engine.predict_chunk(alone, noise(0))
@@ -211,8 +212,9 @@ def test_wrong_use_is_told(engine: Engine, bundle: Path, frames: Frames, tmp_pat
         engine.predict_chunk(frames[0], num_steps=0)
     with pytest.raises(TransformError, match="is NaN for joint 'pan'"):
         engine.predict_chunk({**frames[0], "observation.state": torch.tensor([float("nan"), 0, 0])})
+    options: Any
     for options, message in [
-        ({"mode": "fsat"}, "Did you mean 'fast'"),
+        ({"engine": "fsat"}, "Did you mean 'fast'"),
         ({"cameras": ["fornt"]}, "Did you mean 'front'"),
         ({"backend": "trch"}, "Did you mean 'torch'"),
         ({"precision": "int3"}, "cannot compute in 'int3'"),
@@ -228,7 +230,7 @@ def test_a_given_policy_keeps_its_weights(policy: Policy, frames: Frames, tmp_pa
     before = policy.predict_chunk(frames[0], noise(0))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        engine = prepare(policy, mode="fast", backend="torch", frame=frames[0], cache_dir=tmp_path)
+        engine = prepare(policy, engine="fast", backend="torch", frame=frames[0], cache_dir=tmp_path)
     assert isinstance(engine._backend, FastNetwork)
     engine.stop()
     assert torch.equal(policy.predict_chunk(frames[0], noise(0)), before)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from smolpilot.common.digests import folder_differences
+from smolpilot.common.hashing import folder_differences
 from smolpilot.inference import Engine, prepare
 
 Frames = list[dict[str, Any]]
@@ -20,7 +20,7 @@ pytest.importorskip("openvino")
 
 
 def start(bundle: Path, cache: Path, frames: Frames) -> Engine:
-    return prepare(bundle, mode="fast", backend="openvino", device="cpu", frame=frames[0], cache_dir=cache)
+    return prepare(bundle, engine="fast", backend="openvino", device="cpu", frame=frames[0], cache_dir=cache)
 
 
 def chunk(engine: Engine, frames: Frames) -> torch.Tensor:

@@ -54,7 +54,7 @@ def test_without_guidance_the_steps_are_the_plain_ones() -> None:
 
 @pytest.mark.parametrize("mode", ["exact", "fast"])
 def test_a_chunk_keeps_to_what_will_be_executed(mode: Any, policy: Policy, frames: Frames, tmp_path: Path) -> None:
-    engine = prepare(policy, mode=mode, frame=frames[0], cache_dir=tmp_path)
+    engine = prepare(policy, engine=mode, frame=frames[0], cache_dir=tmp_path)
     last = engine.predict_chunk(frames[2], seed=7)
     leftover = last[4:]  # four actions were executed
     free = engine.predict_chunk(frames[0], seed=1)
@@ -75,7 +75,7 @@ def test_a_chunk_keeps_to_what_will_be_executed(mode: Any, policy: Policy, frame
 def test_modes_agree_under_guidance(policy: Policy, frames: Frames, tmp_path: Path) -> None:
     leftover = policy.predict_chunk(frames[1], torch.zeros(12, 32))[5:]
     found = [
-        prepare(policy, mode=mode, frame=frames[0], cache_dir=tmp_path).predict_chunk(
+        prepare(policy, engine=mode, frame=frames[0], cache_dir=tmp_path).predict_chunk(
             frames[0], seed=2, leftover=leftover, delay=2, schedule="exp", max_gain=5.0
         )
         for mode in ("exact", "fast")
@@ -84,7 +84,7 @@ def test_modes_agree_under_guidance(policy: Policy, frames: Frames, tmp_path: Pa
 
 
 def test_a_leftover_that_does_not_fit_is_told(policy: Policy, frames: Frames, tmp_path: Path) -> None:
-    engine = prepare(policy, mode="fast", check=False, cache_dir=tmp_path)
+    engine = prepare(policy, engine="fast", check=False, cache_dir=tmp_path)
     for leftover, options, error, message in [
         (torch.zeros(13, 3), {}, UsageError, "left-over has 13 steps"),
         (torch.zeros(0, 3), {}, UsageError, "left-over has 0 steps"),

@@ -55,8 +55,8 @@ def test_policy(way: str, overflowing: Policy) -> None:
 
 def test_no_verdict_on_a_policy_that_computes_nothing(overflowing: Policy, tmp_path: Path) -> None:
     with pytest.raises(NotFiniteError, match=WORDS):
-        prepare(overflowing, mode="exact", cache_dir=tmp_path)
-    with prepare(overflowing, mode="exact", cache_dir=tmp_path, warm_up=False) as engine:
+        prepare(overflowing, engine="exact", cache_dir=tmp_path)
+    with prepare(overflowing, engine="exact", cache_dir=tmp_path, warm_up=False) as engine:
         with pytest.raises(NotFiniteError, match=WORDS):
             engine.predict_chunk(example_frame(overflowing.transforms_config))
         assert engine.verdict is None
@@ -66,7 +66,7 @@ def test_no_verdict_on_a_policy_that_computes_nothing(overflowing: Policy, tmp_p
 @pytest.mark.parametrize("mode", ["exact", "fast"])
 def test_engine(mode: Any, overflowing: Policy, tmp_path: Path) -> None:
     frame = example_frame(overflowing.transforms_config)
-    with prepare(overflowing, mode=mode, cache_dir=tmp_path, warm_up=False, check=False) as engine:
+    with prepare(overflowing, engine=mode, cache_dir=tmp_path, warm_up=False, check=False) as engine:
         for ask in ENGINE_WAYS.values():
             with pytest.raises(NotFiniteError, match=WORDS):
                 ask(engine, frame)
@@ -74,15 +74,15 @@ def test_engine(mode: Any, overflowing: Policy, tmp_path: Path) -> None:
 
 def test_an_engine_that_fails_where_the_policy_does_not_is_replaced(policy: Policy, tmp_path: Path) -> None:
     """NaN of an engine is no chunk and no error: its check falls back to the plain network."""
-    engine = prepare(policy, mode="exact", cache_dir=tmp_path, warm_up=False)
+    engine = prepare(policy, engine="exact", cache_dir=tmp_path, warm_up=False)
     backend = engine._backend
     real = type(backend).denoise
     try:
-        type(backend).denoise = lambda *args, **more: real(*args, **more) * float("nan")  # type: ignore[method-assign,union-attr]
+        type(backend).denoise = lambda *args, **more: real(*args, **more) * float("nan")
         with pytest.warns(UserWarning, match="the plain network runs instead"):
             chunk = engine.predict_chunk(example_frame(policy.transforms_config), seed=0)
     finally:
-        type(backend).denoise = real  # type: ignore[method-assign,union-attr]
+        type(backend).denoise = real
     assert torch.isfinite(chunk).all()
 
 
@@ -93,7 +93,7 @@ def test_noise_and_left_overs_are_looked_at(number: float, policy: Policy, tmp_p
     noise[3, 1] = number
     with pytest.raises(TransformError, match="The noise is not finite"):
         policy.predict_chunk(frame, noise)
-    with prepare(policy, mode="exact", cache_dir=tmp_path, warm_up=False, check=False) as engine:
+    with prepare(policy, engine="exact", cache_dir=tmp_path, warm_up=False, check=False) as engine:
         with pytest.raises(TransformError, match="The noise is not finite"):
             engine.predict_chunk(frame, noise)
         with pytest.raises(TransformError, match="'action' is"):

@@ -32,7 +32,7 @@ def engine(
     request: pytest.FixtureRequest, changed: Policy, frames: Frames, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Engine]:
     folder = tmp_path_factory.mktemp("engines")
-    with prepare(changed, mode=request.param, device="cpu", frame=frames[0], cache_dir=folder) as engine:
+    with prepare(changed, engine=request.param, device="cpu", frame=frames[0], cache_dir=folder) as engine:
         yield engine
 
 
@@ -84,7 +84,7 @@ def test_a_leftover_is_seen_from_the_state_of_now(engine: Engine, changed: Polic
 
 
 def test_the_network_alone_cannot_be_judged_without_the_state(changed: Policy, frames: Frames, tmp_path: Path) -> None:
-    engine = prepare(changed, mode="fast", device="cpu", cache_dir=tmp_path)
+    engine = prepare(changed, engine="fast", device="cpu", cache_dir=tmp_path)
     inputs = changed.transforms.inputs([{k: v for k, v in frames[0].items() if k not in ("action", "action_is_pad")}])
     with pytest.raises(TransformError, match="'delta_actions' needs the state"):
         engine.predict_normalized(inputs)

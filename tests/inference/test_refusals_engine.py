@@ -41,4 +41,4 @@ def test_a_precision_that_a_backend_does_not_have() -> None:
 @pytest.mark.parametrize("options", [{"revision": "main"}, {"tokenizer_dir": "folder"}])
 def test_what_goes_with_a_path_only(policy: Policy, options: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match=f"{next(iter(options))} goes with a path, not with a loaded policy"):
-        prepare(policy, mode="exact", device="cpu", **options)
+        prepare(policy, engine="exact", device="cpu", **options)

@@ -30,7 +30,7 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     from smolpilot.smolvla import loading
 
     seen: list[str] = []
-    read = loading.load_model
+    read = loading.load_model  # type: ignore[attr-defined]
     monkeypatch.setattr(loading, "load_model", lambda *a, **k: seen.append("read") or read(*a, **k))
     return seen
 
@@ -40,7 +40,7 @@ def test_a_warm_start_knows_the_verdict_and_loads_the_weights_at_most_once(
     bundle: Path, frames: Frames, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str, reads: list[str]
 ) -> None:
     # float32: on CPUs with bfloat16 products the torch backend would take those.
-    options: Any = {"mode": "fast", "backend": backend, "device": "cpu", "precision": "float32", "frame": frames,
+    options: Any = {"engine": "fast", "backend": backend, "device": "cpu", "precision": "float32", "frame": frames,
                     "cache_dir": tmp_path}  # fmt: skip
     first = prepare(bundle, **options)
     assert first.verdict is not None
@@ -53,15 +53,15 @@ def test_a_warm_start_knows_the_verdict_and_loads_the_weights_at_most_once(
     assert again.verdict is not None
     assert again.verdict.stored
     assert again.verdict.difference == first.verdict.difference
-    assert again._plain._model is None, "the plain network is let go"
+    assert again._plain._model is None, "the plain network is let go"  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("change", ["weights", "mode", "steps", "cameras", "damaged"])
 def test_what_changed_is_checked_again(bundle: Path, frames: Frames, tmp_path: Path, change: str) -> None:
     cache, copy = tmp_path / "cache", tmp_path / "bundle"
     shutil.copytree(bundle, copy)
-    prepare(copy, mode="fast", device="cpu", frame=frames[0], cache_dir=cache)
-    options: dict[str, Any] = {"mode": "fast"}
+    prepare(copy, engine="fast", device="cpu", frame=frames[0], cache_dir=cache)
+    options: dict[str, Any] = {"engine": "fast"}
     if change == "weights":
         file = copy / "model.safetensors"
         weights = safetensors.torch.load_file(file)
@@ -69,7 +69,7 @@ def test_what_changed_is_checked_again(bundle: Path, frames: Frames, tmp_path: P
         safetensors.torch.save_file(weights, file, metadata={"format": "pt"})
         seal_bundle(copy)
     elif change == "mode":
-        options["mode"] = "exact"
+        options["engine"] = "exact"
     elif change == "steps":
         options["num_steps"] = 3
     elif change == "cameras":
@@ -83,7 +83,7 @@ def test_what_changed_is_checked_again(bundle: Path, frames: Frames, tmp_path: P
 
 
 def test_without_a_frame_the_first_one_is_the_check(policy: Policy, frames: Frames, tmp_path: Path) -> None:
-    engine = prepare(policy, mode="fast", cache_dir=tmp_path)
+    engine = prepare(policy, engine="fast", cache_dir=tmp_path)
     assert engine.verdict is None, "the made-up frame of the warm-up is no check"
     assert "not yet" in str(engine.report)
     engine.begin(frames[0])
@@ -95,7 +95,7 @@ def test_without_a_frame_the_first_one_is_the_check(policy: Policy, frames: Fram
 
 @pytest.mark.parametrize("late", [False, True])
 def test_above_the_limit_the_plain_network_runs(policy: Policy, frames: Frames, tmp_path: Path, late: bool) -> None:
-    engine = prepare(policy, mode="fast", precision="bfloat16", limit=1e-6, cache_dir=tmp_path)
+    engine = prepare(policy, engine="fast", precision="bfloat16", limit=1e-6, cache_dir=tmp_path)
     expected = policy.predict_chunk(frames[0], noise(0))
     if late:
         engine.begin(frames[0])
@@ -109,10 +109,10 @@ def test_above_the_limit_the_plain_network_runs(policy: Policy, frames: Frames, 
     assert "WARNING" in str(engine.report)
     # The next start does not build what will not be used; a wider limit lets it pass.
     with pytest.warns(UserWarning, match="the plain network runs"):
-        again = prepare(policy, mode="fast", precision="bfloat16", limit=1e-6, cache_dir=tmp_path)
+        again = prepare(policy, engine="fast", precision="bfloat16", limit=1e-6, cache_dir=tmp_path)
     assert isinstance(again._backend, PlainNetwork)
     assert torch.equal(again.predict_chunk(frames[0], seed=0), expected)
-    wide = prepare(policy, mode="fast", precision="bfloat16", limit=0.5, cache_dir=tmp_path)
+    wide = prepare(policy, engine="fast", precision="bfloat16", limit=0.5, cache_dir=tmp_path)
     assert wide.report.mode == "fast"
     assert wide.report.precision == "bfloat16"
 
@@ -152,7 +152,7 @@ def test_digests_see_one_changed_bit(bundle: Path, tmp_path: Path) -> None:
 
 
 def test_the_stored_verdict_is_readable(policy: Policy, frames: Frames, tmp_path: Path) -> None:
-    prepare(policy, mode="exact", frame=frames[0], cache_dir=tmp_path)
+    prepare(policy, engine="exact", frame=frames[0], cache_dir=tmp_path)
     (path,) = tmp_path.glob("*/verdict.json")
     values = json.loads(path.read_text())
     assert values["sigma"] == 0.0

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from smolpilot.common.keys import ACTION, STATE, TASK, image_key
@@ -113,13 +114,13 @@ class Peer:
         return dict(self.before(ready))
 
     @torch.no_grad()
-    def chunk(self, observation: Mapping[str, Any]) -> np.ndarray:
+    def chunk(self, observation: Mapping[str, Any]) -> npt.NDArray[Any]:
         """The chunk [H, A] of one observation."""
         self.policy.reset()
         return np.asarray(self.after(self.policy.predict_action_chunk(self.batch(observation)))[0])
 
     @torch.no_grad()
-    def actions(self, observations: list[dict[str, Any]], seeds: dict[int, int]) -> np.ndarray:
+    def actions(self, observations: list[dict[str, Any]], seeds: dict[int, int]) -> npt.NDArray[Any]:
         """One action for each step of an episode [N, A], by select_action; seeds: those set before a step."""
         self.policy.reset()
         found = []

@@ -31,7 +31,7 @@ FEATURES = {
 
 
 @pytest.fixture(autouse=True)
-def offline(monkeypatch, tmp_path) -> None:
+def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
 
@@ -105,7 +105,7 @@ def other_quantiles(stats: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("episodes", [1, 2])
-def test_every_dtype_and_shape(tmp_path, episodes) -> None:
+def test_every_dtype_and_shape(tmp_path: Path, episodes: int) -> None:
     record(tmp_path / "set", episodes)
     assert errors(tmp_path / "set") == []
     for number, change in enumerate((without_quantiles, other_quantiles)):
@@ -115,13 +115,13 @@ def test_every_dtype_and_shape(tmp_path, episodes) -> None:
         assert errors(old) == []
 
 
-def test_images_in_the_tables(tmp_path) -> None:
+def test_images_in_the_tables(tmp_path: Path) -> None:
     record(tmp_path / "set", 1, dtype="image")
     assert errors(tmp_path / "set") == []
 
 
 @pytest.mark.parametrize("dtype", ["video", "image"])
-def test_a_depth_camera_is_a_remark(tmp_path, dtype) -> None:
+def test_a_depth_camera_is_a_remark(tmp_path: Path, dtype: str) -> None:
     record(tmp_path / "set", 1, dtype=dtype, depth=True)
     result = audit(tmp_path / "set")
     assert "LeRobot" not in result.unloadable
@@ -131,7 +131,7 @@ def test_a_depth_camera_is_a_remark(tmp_path, dtype) -> None:
     assert about == [("camera-unusable", "warning")]
 
 
-def test_a_recorder_that_was_killed(tmp_path) -> None:
+def test_a_recorder_that_was_killed(tmp_path: Path) -> None:
     """Its process ends without closing the files: no episode table yet, and rows without an end."""
     dataset = record(tmp_path / "set", 1, finish=False)
     copy = Path(shutil.copytree(tmp_path / "set", tmp_path / "killed"))
@@ -139,6 +139,6 @@ def test_a_recorder_that_was_killed(tmp_path) -> None:
     assert [code for code, _ in errors(copy)] == ["recording-interrupted"]
 
 
-def test_a_recording_before_its_first_episode(tmp_path) -> None:
+def test_a_recording_before_its_first_episode(tmp_path: Path) -> None:
     record(tmp_path / "set", 0)
     assert [code for code, _ in errors(tmp_path / "set")] == ["recording-empty"]

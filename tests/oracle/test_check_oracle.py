@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from smolpilot.datasets import DatasetWriter
@@ -21,17 +22,17 @@ FPS, LENGTHS, TASKS = 10, (7, 9, 8), ("push", "pull", "push")
 
 
 @pytest.fixture(autouse=True)
-def offline(monkeypatch, tmp_path) -> None:
+def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
 
 
-def state(episode: int, i: int) -> np.ndarray:
+def state(episode: int, i: int) -> npt.NDArray[Any]:
     return np.array([np.sin(i / 4 + episode), np.cos(i / 5), i * 0.1], dtype=np.float32)
 
 
 @pytest.fixture(scope="module")
-def sound(tmp_path_factory) -> Path:
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("sound") / "v3"
     with DatasetWriter(
         root, fps=FPS, state_names=["a", "b", "c"], action_names=["a", "b", "c"], cameras={"front": (32, 48)}

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.oracle
 
 
 @pytest.fixture(autouse=True)
-def offline(monkeypatch, tmp_path) -> None:
+def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
 
@@ -65,7 +65,7 @@ def assert_same_tensors(ours: Path, theirs: Path, *, sampled: bool = False) -> i
 
 
 @pytest.mark.parametrize("dtype", ["video", "image"])
-def test_both_converters_give_the_same_tensors(tmp_path, dtype) -> None:
+def test_both_converters_give_the_same_tensors(tmp_path: Path, dtype: str) -> None:
     """A recording of LeRobot's becomes v2.1 by ours, then v3.0 by theirs and by ours."""
     record_with_lerobot(tmp_path / "recorded", dtype=dtype)
     # Its converter cannot read two-dimensional columns (pandas refuses the extension type): see the next test.
@@ -81,14 +81,14 @@ def test_both_converters_give_the_same_tensors(tmp_path, dtype) -> None:
     assert compare(tmp_path / "v21", theirs).differences == []
 
 
-def test_every_kind_of_column_comes_back_as_it_was(tmp_path) -> None:
+def test_every_kind_of_column_comes_back_as_it_was(tmp_path: Path) -> None:
     record_with_lerobot(tmp_path / "recorded", small_files=True)
     convert(tmp_path / "recorded", tmp_path / "v21", RewriteOptions(version="v2.1"))
     convert(tmp_path / "v21", tmp_path / "ours", RewriteOptions())
     assert assert_same_tensors(tmp_path / "ours", tmp_path / "recorded") == 46
 
 
-def test_a_recording_without_statistics_opens_in_lerobot(tmp_path) -> None:
+def test_a_recording_without_statistics_opens_in_lerobot(tmp_path: Path) -> None:
     """v2.0 has statistics of the whole recording only: those of the episodes are computed."""
     record_with_ours(tmp_path / "recorded", "h264")
     convert(tmp_path / "recorded", tmp_path / "v20", RewriteOptions(version="v2.1"))
@@ -99,7 +99,7 @@ def test_a_recording_without_statistics_opens_in_lerobot(tmp_path) -> None:
     assert assert_same_tensors(tmp_path / "ours", tmp_path / "recorded", sampled=True) == 46
 
 
-def test_image_statistics_are_those_of_lerobot(tmp_path) -> None:
+def test_image_statistics_are_those_of_lerobot(tmp_path: Path) -> None:
     record_with_lerobot(tmp_path / "recorded")
     convert(tmp_path / "recorded", tmp_path / "v21", RewriteOptions(version="v2.1"))
     (tmp_path / "v21" / "meta" / "episodes_stats.jsonl").unlink()
@@ -115,7 +115,7 @@ def test_image_statistics_are_those_of_lerobot(tmp_path) -> None:
 
 
 @pytest.mark.real
-def test_a_real_recording(real_data, tmp_path) -> None:
+def test_a_real_recording(real_data: Path, tmp_path: Path) -> None:
     source = real_data / "g1_bottle_v21"
     convert(source, tmp_path / "ours", RewriteOptions())
     theirs = convert_with_lerobot(Path(shutil.copytree(source, tmp_path / "theirs")))

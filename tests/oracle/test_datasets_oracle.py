@@ -7,8 +7,10 @@ colors with its own code and may differ in the last bit.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 
@@ -30,17 +32,17 @@ FEATURES = {
 
 
 @pytest.fixture(autouse=True)
-def offline(monkeypatch, tmp_path) -> None:
+def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
 
 
-def picture(camera: int, episode: int, number: int) -> np.ndarray:
+def picture(camera: int, episode: int, number: int) -> npt.NDArray[Any]:
     generator = np.random.default_rng(1000 * camera + 100 * episode + number)
     return generator.integers(0, 255, (6, 8, 3), dtype=np.uint8).repeat(8, axis=0).repeat(8, axis=1)
 
 
-def record_with_lerobot(root: Path, encoder=None, *, dtype: str = "video", small_files: bool = False) -> None:
+def record_with_lerobot(root: Path, encoder: Any = None, *, dtype: str = "video", small_files: bool = False) -> None:
     from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
     names = ["height", "width", "channels"]
@@ -70,7 +72,7 @@ def record_with_lerobot(root: Path, encoder=None, *, dtype: str = "video", small
     dataset.finalize()
 
 
-def record_with_ours(root: Path, codec: str) -> None:
+def record_with_ours(root: Path, codec: Any) -> None:
     generator = np.random.default_rng(0)
     cameras = dict.fromkeys(CAMERAS, (48, 64))
     with DatasetWriter(
@@ -99,9 +101,9 @@ def assert_equal_to_lerobot(root: Path, episodes: list[int] | None = None) -> in
     ours = open_dataset(root, episodes=episodes, chunk_size=HORIZON)
     ours.check_videos()
     assert len(ours) == len(theirs)
-    order = np.random.default_rng(2).permutation(len(ours))
+    order = np.random.default_rng(2).permutation(len(ours)).tolist()
     batched = [sample for start in range(0, len(ours), 16) for sample in ours.__getitems__(order[start : start + 16])]
-    for i, of_batch in zip(map(int, order), batched, strict=True):
+    for i, of_batch in zip(order, batched, strict=True):
         expected, found = theirs[i], ours[i]
         assert all(torch.equal(of_batch[key], value) for key, value in found.items() if isinstance(value, torch.Tensor))
         assert set(found) == set(expected)
@@ -115,7 +117,7 @@ def assert_equal_to_lerobot(root: Path, episodes: list[int] | None = None) -> in
 
 
 @pytest.mark.parametrize("codec", ["av1 (their default)", "h264", "hevc"])
-def test_recordings_of_lerobot(tmp_path, codec) -> None:
+def test_recordings_of_lerobot(tmp_path: Path, codec: str) -> None:
     from lerobot.configs import RGBEncoderConfig
 
     # LeRobot's PyAV backend cannot find the frames of its own hevc files when the groups are longer than two.
@@ -125,7 +127,7 @@ def test_recordings_of_lerobot(tmp_path, codec) -> None:
     assert open_dataset(tmp_path / "d").meta.cameras["side"].codec == codec.split()[0]
 
 
-def test_recordings_of_lerobot_in_many_files(tmp_path) -> None:
+def test_recordings_of_lerobot_in_many_files(tmp_path: Path) -> None:
     record_with_lerobot(tmp_path / "d", small_files=True)
     assert len(list((tmp_path / "d" / "data").rglob("*.parquet"))) > 1
     assert len(list((tmp_path / "d" / "videos").rglob("*.mp4"))) > 2
@@ -133,19 +135,19 @@ def test_recordings_of_lerobot_in_many_files(tmp_path) -> None:
     assert assert_equal_to_lerobot(tmp_path / "d", episodes=[1, 3]) == 26
 
 
-def test_recordings_of_lerobot_with_pictures_in_tables(tmp_path) -> None:
+def test_recordings_of_lerobot_with_pictures_in_tables(tmp_path: Path) -> None:
     record_with_lerobot(tmp_path / "d", dtype="image")
     assert assert_equal_to_lerobot(tmp_path / "d") == 46
 
 
 @pytest.mark.parametrize("codec", ["h264", "av1"])
-def test_our_recordings_open_in_lerobot(tmp_path, codec) -> None:
+def test_our_recordings_open_in_lerobot(tmp_path: Path, codec: str) -> None:
     record_with_ours(tmp_path / "d", codec)
     assert assert_equal_to_lerobot(tmp_path / "d") == 46
     assert assert_equal_to_lerobot(tmp_path / "d", episodes=[0, 2]) == 20
 
 
-def test_meta_data_means_the_same_to_lerobot(tmp_path) -> None:
+def test_meta_data_means_the_same_to_lerobot(tmp_path: Path) -> None:
     from lerobot.datasets.dataset_metadata import LeRobotDatasetMetadata
 
     record_with_ours(tmp_path / "d", "h264")
@@ -162,7 +164,7 @@ def test_meta_data_means_the_same_to_lerobot(tmp_path) -> None:
             np.testing.assert_array_equal(theirs.stats[name][key], value)
 
 
-def test_statistics_agree_with_lerobots(tmp_path) -> None:
+def test_statistics_agree_with_lerobots(tmp_path: Path) -> None:
     """Equal up to float32 rounding in LeRobot's; its quantiles of short episodes are read from a histogram."""
     record_with_lerobot(tmp_path / "d")
     dataset = open_dataset(tmp_path / "d")
@@ -174,7 +176,7 @@ def test_statistics_agree_with_lerobots(tmp_path) -> None:
 
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("order", ["random", "local"])
-def test_a_loader_gives_lerobots_tensors(tmp_path, order, workers) -> None:
+def test_a_loader_gives_lerobots_tensors(tmp_path: Path, order: Any, workers: int) -> None:
     from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
     from smolpilot.datasets import Loader
@@ -192,7 +194,7 @@ def test_a_loader_gives_lerobots_tensors(tmp_path, order, workers) -> None:
     assert seen == 46
 
 
-def test_lerobot_can_train_on_our_recording_in_batches(tmp_path) -> None:
+def test_lerobot_can_train_on_our_recording_in_batches(tmp_path: Path) -> None:
     from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
     record_with_ours(tmp_path / "d", "h264")
@@ -200,7 +202,7 @@ def test_lerobot_can_train_on_our_recording_in_batches(tmp_path) -> None:
     theirs = LeRobotDataset("test/oracle", root=tmp_path / "d", video_backend="pyav", delta_timestamps=deltas)
     batch = next(iter(torch.utils.data.DataLoader(theirs, batch_size=8)))
     ours = open_dataset(tmp_path / "d", chunk_size=HORIZON)
-    again = next(iter(torch.utils.data.DataLoader(ours, batch_size=8)))
+    again = next(iter(torch.utils.data.DataLoader(cast(Any, ours), batch_size=8)))
     assert batch["task"] == again["task"]
     assert torch.equal(batch["observation.images.side"], again["observation.images.side"])
     assert torch.equal(batch["action"], again["action"])

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 
@@ -30,13 +31,13 @@ def camera(dtype: str, *, depth: bool = False, first: bool = False) -> dict[str,
     return {"dtype": dtype, "shape": shape, "names": names, **({"info": {"is_depth_map": True}} if depth else {})}
 
 
-def image(n: int) -> np.ndarray:
+def image(n: int) -> npt.NDArray[Any]:
     picture = np.full((48, 64, 3), 60 + 3 * (n % 40), np.uint8)
     picture[10:22, 3 * n % 50 : 3 * n % 50 + 12] = (220, 40, 40)
     return picture
 
 
-def depth(n: int) -> np.ndarray:
+def depth(n: int) -> npt.NDArray[Any]:
     y, x = np.mgrid[:48, :64]
     return (600 + 300 * np.sin((x + n) / 20) + 2 * y).astype(np.uint16)[..., None]
 

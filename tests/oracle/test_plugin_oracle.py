@@ -50,7 +50,7 @@ def policy(tiny_dataset: Path) -> Policy:
     with torch.no_grad():
         for parameter in policy.model.parameters():
             if parameter.ndim > 1:
-                parameter *= 2
+                parameter.mul_(2)
     return policy
 
 
@@ -176,7 +176,7 @@ def test_a_new_transform_reaches_the_plugin_or_is_refused_by_name(
 
     def plugin(*extra: Transform) -> Any:
         changed = with_extra(policy, *extra)
-        monkeypatch.setattr(modeling, "prepare", lambda path, **options: prepare(changed, mode="exact", device="cpu"))
+        monkeypatch.setattr(modeling, "prepare", lambda path, **options: prepare(changed, engine="exact", device="cpu"))
         config = PreTrainedConfig.get_choice_class("smolpilot")(device="cpu", pretrained_path=bundle)
         return modeling.SmolpilotPolicy(config)
 

@@ -75,7 +75,7 @@ def assert_loads(dataset: Any, stranger: Stranger | None = None) -> None:
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_lerobot_loads_what_was_repaired(name, ours, tmp_path) -> None:
+def test_lerobot_loads_what_was_repaired(name: str, ours: dict[str, Path], tmp_path: Path) -> None:
     stranger = next(one for one in STRANGERS if one.name == name)
     source = brought(stranger, ours, tmp_path / "src")
     assert main(["dataset", "repair", str(source), str(tmp_path / "dst")]) == 0
@@ -83,16 +83,17 @@ def test_lerobot_loads_what_was_repaired(name, ours, tmp_path) -> None:
 
 
 @pytest.mark.parametrize("name", DAMAGED)
-def test_lerobot_loads_repaired_damages(name, ours, tmp_path) -> None:
+def test_lerobot_loads_repaired_damages(name: str, ours: dict[str, Path], tmp_path: Path) -> None:
     damage = next(one for one in DAMAGES if one.name == name)
     shutil.copytree(ours[damage.layout], tmp_path / "src")
+    assert damage.spoil is not None
     damage.spoil(tmp_path / "src")
     assert main(["dataset", "repair", str(tmp_path / "src"), str(tmp_path / "dst")]) == 0
     assert_loads(loaded(tmp_path / "dst", tmp_path))
 
 
 @pytest.mark.parametrize("version", ["same", "v2.1"])
-def test_lerobot_loads_what_was_renamed(version, ours, tmp_path) -> None:
+def test_lerobot_loads_what_was_renamed(version: str, ours: dict[str, Path], tmp_path: Path) -> None:
     shutil.copytree(ours["v3"], tmp_path / "src")
     names = {"observation.state": "state", "action": "actions", "observation.images.front": "image"}
     renamed(names)(tmp_path / "src")

@@ -41,7 +41,7 @@ RUNNERS = ("plain", "exact", "fast")
 @pytest.fixture(scope="module")
 def runners(smolvla: SmolVLAPolicy, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     cache = tmp_path_factory.mktemp("engines")
-    engines = {mode: prepare(smolvla, mode=mode, backend="torch", precision="float32", check=False, cache_dir=cache)
+    engines = {mode: prepare(smolvla, engine=mode, backend="torch", precision="float32", check=False, cache_dir=cache)
                for mode in ("exact", "fast")}  # type: ignore[arg-type] # fmt: skip
     return {"plain": smolvla, **engines}
 
@@ -62,7 +62,7 @@ def draw(seed: int) -> torch.Tensor:
 def test_it_keeps_the_contract(mode: str, saved: Path, observations: list[Observation], tmp_path: Path) -> None:
     policy: Any = load_policy(saved, device="cpu")
     if mode != "plain":
-        policy = prepare(policy, mode=mode, backend="torch", precision="float32", check=False, cache_dir=tmp_path)  # type: ignore[arg-type]
+        policy = prepare(policy, engine=mode, backend="torch", precision="float32", check=False, cache_dir=tmp_path)  # type: ignore[arg-type]
     check_policy(policy, [{**one, CAPTURED_AT: {STATE: 0.5}} for one in observations])
 
 
@@ -152,6 +152,7 @@ class TestSpec:
             "smolvla", 3, 3, 12, 10)  # fmt: skip
         assert spec.cameras == ("front", "wrist")
         assert spec.profile is plain.profile
+        assert plain.profile is not None
         assert spec.action_names == tuple(joint.name for joint in plain.profile.action_joints)
         assert spec.action_units == tuple(joint.unit for joint in plain.profile.action_joints)
         assert spec.instructions == tuple(open_dataset(tiny_dataset).meta.tasks.values())
@@ -180,7 +181,7 @@ class TestSpec:
         self, smolvla: SmolVLAPolicy, tmp_path: Path
     ) -> None:
         engine = prepare(
-            smolvla, mode="fast", backend="torch", cameras=["wrist"], check=False, warm_up=False, cache_dir=tmp_path
+            smolvla, engine="fast", backend="torch", cameras=["wrist"], check=False, warm_up=False, cache_dir=tmp_path
         )
         assert engine.spec.cameras == ("wrist",)
         assert engine.spec.facts.camera_map == {"wrist": "wrist", "front": None}
@@ -191,7 +192,7 @@ class TestSpec:
     ) -> None:
         with pytest.warns(UserWarning, match="the plain network runs instead"):
             engine = prepare(
-                smolvla, mode="fast", backend="torch", precision="bfloat16", limit=1e-9, frame=observations[0],
+                smolvla, engine="fast", backend="torch", precision="bfloat16", limit=1e-9, frame=observations[0],
                 cache_dir=tmp_path,
             )  # fmt: skip
         facts = engine.spec.facts
@@ -315,7 +316,7 @@ class TestEnd:
         self, saved: Path, observations: list[Observation], tmp_path: Path
     ) -> None:
         policy = load_policy(saved, device="cpu")
-        engine = prepare(policy, mode="fast", backend="torch", check=False, warm_up=False, cache_dir=tmp_path)
+        engine = prepare(policy, engine="fast", backend="torch", check=False, warm_up=False, cache_dir=tmp_path)
         engine.close()
         with pytest.raises(UsageError, match="engine is stopped"):
             engine.predict(observations[:1], seeds=[0])

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from hypothesis import given, settings
@@ -62,7 +64,7 @@ def test_statistics_follow_their_joints() -> None:
     mapping = map_joints(SOURCE, JOINTS)
     data = np.random.default_rng(0).normal(size=(500, 3)) * [0.1, 2.0, 1.0] + [0.5, -1.0, 3.0]
 
-    def describe(x: np.ndarray) -> dict[str, np.ndarray]:
+    def describe(x: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
         return {
             "mean": x.mean(0),
             "std": x.std(0),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from smolpilot.common.statistics import Statistics
@@ -24,7 +25,7 @@ def tiny_config(state: int = 3, action: int = 3, cameras: tuple[str, ...] = CAME
 def statistics(state: int = 3, action: int = 3, seed: int = 0) -> Statistics:
     rng = np.random.default_rng(seed)
 
-    def feature(dim: int) -> dict[str, np.ndarray]:
+    def feature(dim: int) -> dict[str, npt.NDArray[Any]]:
         mean, std = rng.normal(size=dim), rng.uniform(0.1, 2, dim)
         return {"mean": mean, "std": std, "min": mean - 3 * std, "max": mean + 3 * std, "count": np.array([100.0])}
 

@@ -13,17 +13,17 @@ import torch
 from safetensors.torch import load_file
 
 from smolpilot.common.errors import CheckpointError, TransformError, UsageError
-from smolpilot.datasets import open_dataset
+from smolpilot.datasets import Dataset, open_dataset
 from smolpilot.smolvla import Policy, load_policy, localize, new_policy, save_bundle, seal_bundle
 
 
 @pytest.fixture(scope="module")
-def dataset(tiny_dataset: Path):
+def dataset(tiny_dataset: Path) -> Dataset:
     return open_dataset(tiny_dataset, chunk_size=12)
 
 
 @pytest.fixture(scope="module")
-def policy(dataset) -> Policy:
+def policy(dataset: Dataset) -> Policy:
     return new_policy("tiny", meta=dataset.meta, seed=3, device="cpu")
 
 
@@ -38,7 +38,9 @@ def noise(policy: Policy) -> torch.Tensor:
 
 
 class TestRoundTrip:
-    def test_same_actions_after_move_and_load(self, policy: Policy, bundle: Path, dataset, tmp_path: Path) -> None:
+    def test_same_actions_after_move_and_load(
+        self, policy: Policy, bundle: Path, dataset: Dataset, tmp_path: Path
+    ) -> None:
         moved = tmp_path / "elsewhere" / "mine"
         moved.parent.mkdir()
         shutil.move(bundle, moved)
@@ -139,7 +141,7 @@ class TestLocalize:
 
 
 class TestRunning:
-    def test_select_action_plans_again_after_the_horizon(self, policy: Policy, dataset) -> None:
+    def test_select_action_plans_again_after_the_horizon(self, policy: Policy, dataset: Dataset) -> None:
         calls = []
         predict = policy.predict
         policy.predict = lambda *args, **more: calls.append(1) or predict(*args, **more)  # type: ignore[method-assign]
@@ -156,14 +158,14 @@ class TestRunning:
             del policy.predict
             policy.n_action_steps = 10
 
-    def test_batch_equals_frames_one_by_one(self, policy: Policy, dataset) -> None:
+    def test_batch_equals_frames_one_by_one(self, policy: Policy, dataset: Dataset) -> None:
         frames = [dataset[0], dataset[20]]
         draws = torch.stack([noise(policy), noise(policy).flip(0)])
         both = policy.predict_chunks(frames, draws)
         for i, frame in enumerate(frames):
             torch.testing.assert_close(both[i], policy.predict_chunk(frame, draws[i]), rtol=1e-5, atol=1e-5)
 
-    def test_noise_of_numpy_and_of_a_wrong_shape(self, policy: Policy, dataset) -> None:
+    def test_noise_of_numpy_and_of_a_wrong_shape(self, policy: Policy, dataset: Dataset) -> None:
         draw = torch.randn(12, 32, generator=torch.Generator().manual_seed(1))
         chunk = policy.predict_chunk(dataset[0], draw)
         assert torch.equal(policy.predict_chunk(dataset[0], draw.numpy().astype(np.float64)), chunk)
@@ -173,7 +175,7 @@ class TestRunning:
             assert str([1, *shape]) in caught.value.found
             assert "[1, 12, 32]" in caught.value.expected
 
-    def test_a_list_is_no_frame(self, policy: Policy, dataset) -> None:
+    def test_a_list_is_no_frame(self, policy: Policy, dataset: Dataset) -> None:
         with pytest.raises(TransformError, match="given a list"):
             policy.predict_chunk([dataset[0]])  # type: ignore[arg-type]
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from smolpilot.common.errors import CheckpointError
@@ -18,12 +19,12 @@ NAMES = {STATE: ["pan", "lift", "elbow"], ACTION: ["pan", "lift", "elbow"]}
 MEAN_STD = {"VISUAL": "IDENTITY", "STATE": "MEAN_STD", "ACTION": "MEAN_STD"}
 
 
-def flat(**more: Any) -> dict[str, np.ndarray]:
+def flat(**more: Any) -> dict[str, npt.NDArray[Any]]:
     whole = {f"{key}.{name}": np.ones(3) for key in (STATE, ACTION) for name in ("mean", "std", "min", "max")}
     return {**whole, **{key.replace("__", "."): np.asarray(value, np.float64) for key, value in more.items()}}
 
 
-def without(names: tuple[str, ...]) -> Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]:
+def without(names: tuple[str, ...]) -> Callable[[dict[str, npt.NDArray[Any]]], dict[str, npt.NDArray[Any]]]:
     return lambda values: {key: value for key, value in values.items() if key not in names}
 
 
@@ -44,7 +45,7 @@ def without(names: tuple[str, ...]) -> Callable[[dict[str, np.ndarray]], dict[st
          "no usable statistics for 'action': none are stored"),
     ],
 )  # fmt: skip
-def test_the_defect_is_named(values: Mapping[str, np.ndarray], mode: str, words: str) -> None:
+def test_the_defect_is_named(values: Mapping[str, npt.NDArray[Any]], mode: str, words: str) -> None:
     mapping = MEAN_STD | {"ACTION": mode}
     config = preset(
         "tiny", state_dim=3, action_dim=3, image_shapes={"front": (3, 32, 32)}, normalization_mapping=mapping
@@ -62,8 +63,13 @@ def test_without_names_a_joint_has_its_number() -> None:
 
 
 def test_a_joint_that_never_moves_gets_a_scale_that_its_noise_cannot_fill() -> None:
-    own = {"mean": [5.0, 12.000002, 0.0], "std": [2.0, 3e-6, 0.0], "min": [0.0, 12.0, 0.0], "max": [9.0, 12.00001, 0.0]}
-    own = {name: np.array(value) for name, value in own.items()}
+    plain = {
+        "mean": [5.0, 12.000002, 0.0],
+        "std": [2.0, 3e-6, 0.0],
+        "min": [0.0, 12.0, 0.0],
+        "max": [9.0, 12.00001, 0.0],
+    }
+    own = {name: np.array(value) for name, value in plain.items()}
     settled, still = settle_still({STATE: dict(own), ACTION: dict(own)}, MEAN_STD)
     assert still == {STATE: [1, 2], ACTION: [1, 2]}
     np.testing.assert_array_equal(settled[STATE]["std"], [2.0, 1.0, 1.0])

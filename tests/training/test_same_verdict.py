@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -43,7 +44,7 @@ def record(
     fps: int = 10,
     names: list[str] = JOINTS,
     text: str = "swing it",
-    change: Callable[[np.ndarray, int], object] = lambda values, episode: None,
+    change: Callable[[npt.NDArray[Any], int], object] = lambda values, episode: None,
 ) -> Path:
     """Four episodes in which all joints swing between -1 and 1, times `scale`; `change` edits each [12, D]."""
     with DatasetWriter(
@@ -206,7 +207,7 @@ def test_statistics_that_are_not_the_frames_stop_both_and_are_never_used(
 
 
 def test_one_absurd_action_stops_both_and_leaving_its_episode_out_helps(tmp_path: Path, base: Path) -> None:
-    def spoil(values: np.ndarray, episode: int) -> None:
+    def spoil(values: npt.NDArray[Any], episode: int) -> None:
         values[4, 1] = 1e6 if episode == 2 else values[4, 1]
 
     wild = record(tmp_path / "wild", change=spoil)
@@ -326,7 +327,7 @@ def test_evals_advice_is_evals_own_and_said_once(
 # -- a joint that never moves -----------------------------------------------------------------------------------------
 
 
-def park(values: np.ndarray, episode: int) -> None:
+def park(values: npt.NDArray[Any], episode: int) -> None:
     """Float noise of a parked joint: 12 or the next numbers after it."""
     values[:, 2] = 12 + 1e-5 * (np.arange(len(values)) % 5 == episode)
 
@@ -359,7 +360,7 @@ def test_float_noise_is_not_learned_as_motion(tmp_path: Path, base: Path) -> Non
 def test_one_absurd_action_is_named_before_the_statistics_that_it_moves(tmp_path: Path, bundle: Path) -> None:
     """The parent's robot, so its statistics are compared, too: their distance is a consequence of one frame."""
 
-    def spike(values: np.ndarray, episode: int) -> None:
+    def spike(values: npt.NDArray[Any], episode: int) -> None:
         if episode == 2:
             values[5, 1] = 1e6
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from smolpilot.common.safe_text import json_text
+from smolpilot.common.progress import progress_bar
 from smolpilot.common.streams import results_apart
-from smolpilot.common.words import numbered
+from smolpilot.common.text import json_text, pluralize
 from smolpilot.evaluation.timing.bench_options import BenchOptions
 
-from .parsing.progress import progress_bar
 from .parsing.tables import table
 from .parsing.verbs import Verb
 
@@ -62,8 +61,8 @@ def print_table(document: dict[str, Any]) -> None:
 def _head(document: dict[str, Any]) -> str:
     """The machine, the policy and how it was measured, in one line."""
     facts, tokens, cameras = document["machine"], document["tokens"], document["cameras"]
-    used = numbered(len(cameras["used"]), "camera")
-    repeats = f"{numbered(document['repeats'], 'chunk')} each after {document['warm_up']} to warm up"
+    used = pluralize(len(cameras["used"]), "camera")
+    repeats = f"{pluralize(document['repeats'], 'chunk')} each after {document['warm_up']} to warm up"
     parts = [
         f"{facts['device']} ({facts['processor']}), torch {facts['torch']}",
         f"{document['parameters'] / 1e6:.1f} M parameters" if document["parameters"] else "",

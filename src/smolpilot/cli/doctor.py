@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from smolpilot.common.option_types import Flag
-from smolpilot.common.safe_text import json_text
+from smolpilot.common.text import json_text
 
 from .parsing.verbs import Verb
 

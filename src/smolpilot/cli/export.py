@@ -11,9 +11,9 @@ import tyro
 
 from smolpilot.common.errors import UsageError
 from smolpilot.common.option_types import AtLeastOne, Batch, Flag, Pairs
-from smolpilot.common.safe_text import json_text
+from smolpilot.common.progress import progress_bar
+from smolpilot.common.text import json_text
 
-from .parsing.progress import progress_bar
 from .parsing.tables import table
 from .parsing.verbs import Verb
 

@@ -7,11 +7,10 @@ import sys
 import traceback
 import warnings
 
-from smolpilot.common.errors import SmolpilotError, UsageError
+from smolpilot.common.errors import Refusal, SmolpilotError, UsageError, exit_code, explain, too_many_files
 from smolpilot.common.renamed import renamed_verb
-from smolpilot.common.safe_text import plain
 from smolpilot.common.streams import guarded
-from smolpilot.common.system_errors import Refusal, exit_code, explain, too_many_files
+from smolpilot.common.text import plain
 from smolpilot.version import __version__
 
 from .parsing import verbs

@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass
 
 from smolpilot.common.errors import SmolpilotError
 from smolpilot.common.option_types import Flag
-from smolpilot.common.safe_text import json_text
 from smolpilot.common.streams import results_apart
+from smolpilot.common.text import json_text
 from smolpilot.contracts.registry import REGISTRIES, Registry
 
 from .parsing.tables import table

@@ -5,8 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
-from smolpilot.common.safe_text import json_text
-from smolpilot.common.words import numbered
+from smolpilot.common.text import json_text, pluralize
 from smolpilot.compatibility.options import PreflightOptions
 
 from .parsing.verbs import Verb
@@ -30,7 +29,7 @@ def run(options: PreflightOptions) -> int:
 def _summary(verdicts: Sequence[str], options: PreflightOptions) -> str:
     """How many lines are what, and the next command."""
     errors, warnings = verdicts.count("error"), verdicts.count("warning")
-    found = [numbered(count, name) for count, name in ((errors, "error"), (warnings, "warning")) if count]
+    found = [pluralize(count, name) for count, name in ((errors, "error"), (warnings, "warning")) if count]
     counts = ", ".join([*found, f"{verdicts.count('ok')} ok"])
     if errors:
         return f"Not ready: {counts}. `train` stops at these errors, too; the last column says what to do."

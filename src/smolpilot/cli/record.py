@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from smolpilot.common.safe_text import json_text
-from smolpilot.common.words import numbered
+from smolpilot.common.progress import progress_bar
+from smolpilot.common.text import json_text, pluralize
 from smolpilot.environments.tabletop.record_options import RecordOptions
 
-from .parsing.progress import progress_bar
 from .parsing.verbs import Verb
 
 
@@ -29,12 +28,12 @@ def run(options: RecordOptions) -> None:
         print(json_text(summary.to_json()))
         return
     print(
-        f"{summary.path}: LeRobot v3.0, robot {summary.robot_type}, {numbered(summary.episodes, 'episode')} of "
+        f"{summary.path}: LeRobot v3.0, robot {summary.robot_type}, {pluralize(summary.episodes, 'episode')} of "
         f"{summary.shortest} "
         f"to {summary.longest} frames, {summary.frames} frames at {summary.rate} per second ({summary.seconds:.0f} s)"
     )
     for text, number in summary.instructions.items():
-        print(f'  "{text}": {numbered(number, "episode")}')
+        print(f'  "{text}": {pluralize(number, "episode")}')
     if summary.discarded:
         print(f"  {summary.discarded} demonstrations missed their block and were left out")
     print(f"Next: smolpilot dataset info {summary.path}")

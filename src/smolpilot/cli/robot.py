@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from smolpilot.common.option_types import Flag
-from smolpilot.common.safe_text import json_text
+from smolpilot.common.text import json_text
 
 from .parsing.tables import table
 from .parsing.verbs import Verb

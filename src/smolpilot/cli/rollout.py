@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from smolpilot.common.progress import progress_bar
 from smolpilot.common.streams import results_apart
 from smolpilot.evaluation.eval_options import RolloutOptions
 
 from .parsing.opening import policy_options, say_cameras, say_opened
-from .parsing.progress import progress_bar
 from .parsing.tables import table
 from .parsing.verbs import Verb
 
@@ -42,7 +42,7 @@ def run(options: RolloutOptions) -> None:
                 episodes=options.episodes,
                 seed=options.seed,
                 swap_instruction=options.swap_instruction,
-                execution_horizon=options.n_action_steps,
+                n_action_steps=options.n_action_steps,
                 video_episodes=options.video_episodes,
                 settings=options.env_settings,
                 untrained=options.untrained,

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from smolpilot.common.safe_text import json_text
+from smolpilot.common.text import json_text
 
 from .parsing.verbs import Verb
 

@@ -15,8 +15,8 @@ from rich.text import Text
 
 from smolpilot.common.errors import TrainingError
 from smolpilot.common.option_types import Flag, PositiveRate
-from smolpilot.common.safe_text import json_text
 from smolpilot.common.terminal import Terminal
+from smolpilot.common.text import json_text
 
 from .parsing.verbs import Verb
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from smolpilot.common.errors import UsageError
 from smolpilot.common.json_input import read_json_file
-from smolpilot.common.links import followed
+from smolpilot.common.paths import followed
+from smolpilot.common.progress import working
 from smolpilot.common.renamed import renamed_words
-from smolpilot.common.waiting import working
 from smolpilot.training import TrainOptions
 
 from .parsing.arguments import split_words
@@ -38,15 +38,15 @@ def run(options: TrainOptions) -> int:
         return _overfit(options)
     with working("loading torch"):
         from smolpilot.training import TrainingStoppedError, train
-    from smolpilot.training.run.progress import speaks
+    from smolpilot.common.progress import is_rank_zero
 
     try:
         folder = train(options)
     except TrainingStoppedError as stopped:
-        if speaks():
+        if is_rank_zero():
             print(stopped, file=sys.stderr)
         return stopped.exit_code
-    if not speaks():
+    if not is_rank_zero():
         return 0
     if options.stages is not None:
         _print_sequence(folder)

@@ -16,9 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from .errors import UsageError
-from .file_names import require_utf8
-from .system_errors import UNSUPPORTED, may
+from .errors import UNSUPPORTED, UsageError, may
+from .paths import require_utf8
 
 _MARKED = 4096  # bytes at the begin of a page in which its mark stands
 _DATASET = ("info.json", "tasks.jsonl", "tasks.parquet", "episodes.jsonl", "episodes", "episodes_stats.jsonl")

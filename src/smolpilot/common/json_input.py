@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from .words import sized
+from .text import format_bytes
 
 MAX_BYTES = 256_000_000
 """Of a JSON file: the largest that is known, the statistics of a dataset of 100,000 features, has a fifth of it."""
@@ -23,7 +23,7 @@ def parse_json(text: str | bytes, *, most: int = MAX_BYTES) -> Any:
     over `most` (a line is read as `file.readline(MAX_LINE + 1)`), numbers of too many digits, half of a surrogate pair.
     """
     if len(text) > most:
-        raise ValueError(f"{sized(len(text))} of JSON or more; at most {sized(most)} are read")
+        raise ValueError(f"{format_bytes(len(text))} of JSON or more; at most {format_bytes(most)} are read")
     if isinstance(text, bytes):
         text = text.decode("utf-8-sig")
     try:
@@ -43,7 +43,7 @@ def read_json_file(path: Path) -> Any:
     """
     size = path.stat().st_size
     if size > MAX_BYTES:
-        raise ValueError(f"{sized(size)} of JSON; at most {sized(MAX_BYTES)} are read")
+        raise ValueError(f"{format_bytes(size)} of JSON; at most {format_bytes(MAX_BYTES)} are read")
     return parse_json(path.read_bytes())
 
 

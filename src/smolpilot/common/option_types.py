@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import tyro
 
 from smolpilot.common.errors import UsageError
-from smolpilot.common.safe_text import shown
+from smolpilot.common.text import shown
 
 
 @dataclasses.dataclass(frozen=True)

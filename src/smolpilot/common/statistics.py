@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from .errors import DatasetError
 from .json_input import parse_json
-from .safe_text import shown
+from .text import shown
 
 type Statistics = dict[str, dict[str, npt.NDArray[np.float64]]]
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import Any, TextIO, cast
 
-from .safe_text import lines
+from .text import plain_lines
 
 
 class Guarded:
@@ -19,7 +19,7 @@ class Guarded:
 
     def write(self, text: str) -> int:
         """Write a text, made safe; returns its length, as streams do."""
-        self._stream.write(lines(text))
+        self._stream.write(plain_lines(text))
         return len(text)
 
     def writelines(self, texts: Iterable[str]) -> None:

@@ -16,8 +16,8 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task
 from rich.segment import Segment
 from rich.text import Text
 
-from .safe_text import lines, plain
 from .streams import guard, unguarded
+from .text import plain, plain_lines
 
 _LONGEST = 20_000  # letters of one text: rich takes a minute to fold ten million
 
@@ -38,13 +38,13 @@ class Terminal(Console):
 
     def render_str(self, text: str, **options: Any) -> Text:
         """A string of a table or a line, as rich asks for it."""
-        text = lines(text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}...")
+        text = plain_lines(text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}...")
         return super().render_str(text, **options)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """The pieces of anything that rich draws; texts that did not come as strings are spelled here."""
         for segment in super().render(renderable, options):
-            safe = segment.text if segment.control else lines(segment.text)
+            safe = segment.text if segment.control else plain_lines(segment.text)
             yield segment if safe == segment.text else Segment(safe, segment.style)
 
 

@@ -8,8 +8,7 @@ from typing import Any
 
 import yaml
 
-from .safe_text import LIMIT, plain
-from .words import sized
+from .text import LIMIT, format_bytes, plain
 
 MAX_BYTES = 1_000_000
 """Of a YAML file; what people write has a hundredth of it, and reading takes a second for 100 kB."""
@@ -42,7 +41,9 @@ def read_mapping_file(path: Path) -> tuple[dict[str, Any], dict[Location, int]]:
     with path.open("rb") as file:  # a device has no size, and no end
         content = file.read(MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
-        raise yaml.YAMLError(f"{sized(max(path.stat().st_size, len(content)))}; at most {sized(MAX_BYTES)} are read")
+        raise yaml.YAMLError(
+            f"{format_bytes(max(path.stat().st_size, len(content)))}; at most {format_bytes(MAX_BYTES)} are read"
+        )
     return read_mapping(content.decode("utf-8-sig"))
 
 
@@ -53,7 +54,7 @@ def read_mapping(text: str) -> tuple[dict[str, Any], dict[Location, int]]:
     a text too large or too deep, and for aliases that make more of it than anyone writes.
     """
     if len(text) > MAX_BYTES:
-        raise yaml.YAMLError(f"{sized(len(text))}; at most {sized(MAX_BYTES)} are read")
+        raise yaml.YAMLError(f"{format_bytes(len(text))}; at most {format_bytes(MAX_BYTES)} are read")
     loader = _Loader(text)
     node = loader.get_single_node()
     if not isinstance(node, yaml.MappingNode):

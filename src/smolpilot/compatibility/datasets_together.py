@@ -10,7 +10,7 @@ import numpy as np
 from smolpilot.common.errors import ProfileError, UsageError
 from smolpilot.common.keys import ACTION, STATE
 from smolpilot.common.statistics import is_still
-from smolpilot.common.words import listed_joints
+from smolpilot.common.text import listed_joints
 from smolpilot.contracts.lineage import differs
 from smolpilot.robots import RobotProfile, better_robot
 from smolpilot.robots.layout import map_layout

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from smolpilot.common.errors import DatasetError, SmolpilotError
-from smolpilot.common.words import numbered
+from smolpilot.common.text import pluralize
 
 Verdict = Literal["ok", "warning", "error"]
 Verb = Literal["preflight", "train", "eval"]
@@ -54,4 +54,4 @@ def stop_on_errors(lines: Iterable[Line], *, overruled: bool, say: Callable[[str
     if not any(line.final for line in errors):
         fixes.append("or --no-preflight, to go on all the same")
     found = "; ".join(f"{line.topic}: {line.found}" for line in errors)
-    raise DatasetError(f"Preflight found {numbered(len(errors), 'error')}: {found}", fix="; ".join(fixes))
+    raise DatasetError(f"Preflight found {pluralize(len(errors), 'error')}: {found}", fix="; ".join(fixes))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 import numpy as np
 
 from smolpilot.common.errors import DeviceError, UsageError
-from smolpilot.common.safe_text import shown
+from smolpilot.common.text import shown
 
 if TYPE_CHECKING:
     from .observation import Image

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy.typing as npt
 
-from smolpilot.common.safe_text import shown
+from smolpilot.common.text import shown
 
 from .observation import Image, Observation
 from .spec_check import SpecCheck, is_rate
@@ -106,6 +106,7 @@ class Environment(Protocol):
 
     def close(self) -> None:
         """Free what the environment holds."""
+        return
 
 
 class EnvironmentFactory(Protocol):

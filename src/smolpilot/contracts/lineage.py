@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from smolpilot.common.errors import UsageError
 from smolpilot.robots import JointLayout, RobotProfile
 from smolpilot.robots.layout import FrameLayout, Named, frame_layout
+from smolpilot.robots.units import SPELLINGS
 
 if TYPE_CHECKING:
     from .policy import PolicySpec
@@ -89,7 +90,8 @@ def layout_for(
     trainings = trainings_on(meta.fingerprint, lineage)
     told = (trainings[0].get("dataset_units") if trainings else None) or {}
     pairs = (("state", meta.state_names), ("action", meta.action_names))
-    return FrameLayout(*(JointLayout(tuple(n), tuple(told[what]) if told.get(what) else None) for what, n in pairs))
+    units_of = {what: tuple(SPELLINGS.get(unit, unit) for unit in told.get(what) or ()) or None for what, _ in pairs}
+    return FrameLayout(*(JointLayout(tuple(names), units_of[what]) for what, names in pairs))
 
 
 def differs(rate: float, other: float) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from smolpilot.common.errors import SmolpilotError
-from smolpilot.common.safe_text import plain
+from smolpilot.common.text import plain
 
 _LIMIT = 500  # characters of a cause that a message shows
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from smolpilot.common.errors import UsageError
-from smolpilot.common.safe_text import shown
 from smolpilot.common.statistics import Statistics
+from smolpilot.common.text import shown
 
 from .observation import Floats, Observation
 from .spec_check import SpecCheck, is_rate

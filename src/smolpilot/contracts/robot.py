@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from smolpilot.common.errors import DeviceError
-from smolpilot.common.safe_text import plain, shown
+from smolpilot.common.text import plain, shown
 
 from .camera import CameraSpec
 

@@ -27,8 +27,7 @@ from smolpilot.common.atomic import flush, refuse_existing
 from smolpilot.common.errors import DeviceError, RunLogError
 from smolpilot.common.json_input import MAX_LINES_BYTES, parse_json
 from smolpilot.common.keys import STATE, image_key
-from smolpilot.common.safe_text import LIMIT, plain, shown
-from smolpilot.common.words import sized
+from smolpilot.common.text import LIMIT, format_bytes, plain, shown
 
 from .robot import SentAction, Stop, StopCategory
 
@@ -240,7 +239,9 @@ def read_run_log(path: Path) -> RunLog:
     Raises OSError where the file cannot be read.
     """
     if (size := path.stat().st_size) > MAX_LINES_BYTES:
-        raise RunLogError(f"{path} has {sized(size)}.", expected=f"a run log of at most {sized(MAX_LINES_BYTES)}")
+        raise RunLogError(
+            f"{path} has {format_bytes(size)}.", expected=f"a run log of at most {format_bytes(MAX_LINES_BYTES)}"
+        )
     ticks: list[Tick] = []
     header: RunLogHeader | None = None
     for number, line, is_whole in _lines(path):

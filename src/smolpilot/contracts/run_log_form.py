@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, TypedDict
 import pydantic
 
 from smolpilot.common.errors import RunLogError, did_you_mean
-from smolpilot.common.safe_text import LIMIT, plain, shown
+from smolpilot.common.text import LIMIT, plain, shown
 
 _STRICT = pydantic.ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 _Whole = Annotated[int, pydantic.Field(ge=-(2**63), lt=2**63)]

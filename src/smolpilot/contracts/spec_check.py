@@ -9,7 +9,7 @@ from numbers import Integral, Real
 from typing import Any
 
 from smolpilot.common.errors import SmolpilotError
-from smolpilot.common.safe_text import shown
+from smolpilot.common.text import shown
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from smolpilot.common.errors import DeviceError
-from smolpilot.common.safe_text import plain, shown
+from smolpilot.common.text import plain, shown
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,8 @@ import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from smolpilot.common.file_names import MAX_BYTES, below, is_utf8
-from smolpilot.common.own_files import Places, require_readable, walk
-from smolpilot.common.safe_text import plain
+from smolpilot.common.paths import MAX_BYTES, OwnFiles, below, is_utf8, require_readable, walk
+from smolpilot.common.text import plain
 
 from .format.own_meta import OWN_META
 
@@ -54,7 +53,7 @@ def files_beside(root: Path) -> Beside:
     there is left out, hidden files too (`.env` may hold secrets), but for those that a repository needs. The folders of
     git and of the hub are no part of a dataset. Raises PermissionError for a file that may not be read.
     """
-    found, places = Beside(root), Places(root)
+    found, places = Beside(root), OwnFiles(root)
     for folder, folders, names in walk(root):
         inside = folder.relative_to(root)
         if folder == root:
@@ -80,7 +79,7 @@ def files_beside(root: Path) -> Beside:
     return _without_doubles(found)
 
 
-def _why_not(places: Places, path: Path) -> str:
+def _why_not(places: OwnFiles, path: Path) -> str:
     if path.name.startswith(".") and path.name not in _KEPT_HIDDEN:
         return "is a hidden file"
     reason = places.why_not(path)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from smolpilot.common.errors import SmolpilotError, UsageError, did_you_mean
 from smolpilot.common.keys import ACTION, STATE, image_key
-from smolpilot.common.own_files import Places
+from smolpilot.common.paths import OwnFiles
 
 from .format.files import open_parquet, read_json
 from .format.own_meta import require_own_meta
@@ -72,7 +72,7 @@ def _keys(root: Path) -> list[str]:
     except SmolpilotError:
         return []
     found = list(features) if isinstance(features, dict) else []
-    places = Places(root)
+    places = OwnFiles(root)
     for path in (root / "data").rglob("*.parquet"):
         if places.why_not(path):
             continue

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from smolpilot.common.progress import working
 from smolpilot.common.statistics import Statistics, array_statistics
-from smolpilot.common.waiting import working
 
 from .format.completeness import Absent, absent_note
 from .format.features import MOST_NAMES, CameraInfo, Feature, dimension_names, motion_keys

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from smolpilot.common.errors import UsageError
-from smolpilot.common.safe_text import shown
+from smolpilot.common.text import shown
 
 
 def checked_action(action: npt.ArrayLike, size: int) -> npt.NDArray[np.float64]:

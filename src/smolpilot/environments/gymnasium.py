@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from smolpilot.common.errors import SmolpilotError, UsageError, did_you_mean
-from smolpilot.common.safe_text import LIMIT, plain, shown
+from smolpilot.common.text import LIMIT, plain, shown
 from smolpilot.contracts import (
     Environment,
     EnvironmentSpec,

@@ -14,7 +14,7 @@ import pydantic
 
 from smolpilot.common.errors import SmolpilotError, UsageError, did_you_mean
 from smolpilot.common.option_types import check_truths
-from smolpilot.common.safe_text import LIMIT, plain, shown
+from smolpilot.common.text import LIMIT, plain, shown
 from smolpilot.contracts import ENVIRONMENTS, Environment
 from smolpilot.contracts.plugins import blamed
 

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from smolpilot.common.errors import SmolpilotError
-from smolpilot.common.safe_text import LIMIT, plain
+from smolpilot.common.text import LIMIT, plain
 from smolpilot.contracts import ENVIRONMENTS
 from smolpilot.contracts.plugins import blamed
 

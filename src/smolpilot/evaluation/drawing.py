@@ -10,7 +10,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogFormatter
 
-from smolpilot.common.safe_text import plain
+from smolpilot.common.text import plain
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import Any
 
 import jinja2
 
-from smolpilot.common.html_pages import data, page_environment
+from smolpilot.common.text import base64_markup, page_environment
 from smolpilot.datasets.splits import episode_ranges
 
 from .offline.plots import horizon_panel, joint_panel, panels
@@ -58,7 +58,7 @@ def render(template: str, **values: Any) -> str:
 
 def inline(content: bytes) -> str:
     """Bytes as base64, for a data URL."""
-    return data(content)
+    return base64_markup(content)
 
 
 def policy_name(document: dict[str, Any]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -34,7 +35,7 @@ Frame = Mapping[str, Any]
 def prepare(
     policy: Policy | str | Path,
     *,
-    mode: Mode = "fast",
+    engine: Mode = "fast",
     device: str | torch.device = "auto",
     cameras: Sequence[str] | None = None,
     max_instruction_tokens: int | None = None,
@@ -51,19 +52,23 @@ def prepare(
 ) -> Engine:
     """A running engine for a policy, or for the bundle, checkpoint or hub id behind a path.
 
-    mode: `exact` is the plain network bit for bit; `fast` whatever is mathematically equal, in the precision that wins
-    on this device; `int8` for CPUs, calibrated on the frames of `calibration`. device: `auto`, `cpu`, `cuda`.
+    engine: `exact` is the plain network bit for bit; `fast` whatever is mathematically equal, in the precision that is
+    fastest on this device; `int8` for CPUs, calibrated on the frames of `calibration`. device: `auto`, `cpu`, `cuda`.
     cameras: the robot cameras that deliver images, default all of the camera map; the other slots are treated as
     masked and a frame need not hold them. max_instruction_tokens, num_steps: default the policy's own.
-    frame: a real frame (or several) to check the mode on now; without one the first frame that comes is used, which
+    frame: a real frame (or several) to check the engine on now; without one the first frame that comes is used, which
     then takes as long as the plain network. limit: the largest difference let pass, in standard deviations of each
     joint's recorded actions; default by precision (`parity_check.LIMITS`). Above it the plain network runs
     instead, with a warning. The verdict is kept in `cache_dir` (default: the user's cache folder), so that a later
     start needs the engine only. warm_up: run a made-up frame before anybody waits. load_options: see `load_policy`.
     Raises UsageError for options that make no sense, and what `load_policy` raises.
     """
+    mode = engine
+    if "mode" in load_options:
+        warnings.warn("prepare(mode=...) is now prepare(engine=...)", DeprecationWarning, stacklevel=2)
+        mode = load_options.pop("mode")
     if mode not in MODES:
-        raise UsageError(f"There is no mode '{mode}'.", fix=did_you_mean(str(mode), MODES))
+        raise UsageError(f"There is no engine '{mode}'.", fix=did_you_mean(str(mode), MODES))
     source = _Source(policy, device, load_options)
     shell, place = source.shell, source.device
     name = choose_backend(backend, mode, place, precision, source.stored_precision)
@@ -84,7 +89,7 @@ def prepare(
     calibrated = _remembered(settings, digest)
     settings = dataclasses.replace(settings, folder=settings.folder / _key(settings, name, digest, calibrated))
     build = load_backend(name)
-    engine = Engine(
+    made = Engine(
         shell,
         settings,
         backend_name=name,
@@ -93,11 +98,11 @@ def prepare(
         limit=limit if limit is not None else LIMITS["exact" if mode == "exact" else chosen],
         check=check,
     ).start()
-    if frame is not None and check and engine.verdict is None:
-        engine.check([frame] if isinstance(frame, Mapping) else list(frame))
+    if frame is not None and check and made.verdict is None:
+        made.check([frame] if isinstance(frame, Mapping) else list(frame))
     if warm_up:
-        engine.warm_up(example_frame(shell.transforms_config))
-    return engine
+        made.warm_up(example_frame(shell.transforms_config))
+    return made
 
 
 class _Source:

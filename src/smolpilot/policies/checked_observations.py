@@ -9,7 +9,7 @@ import numpy as np
 
 from smolpilot.common.errors import TransformError, UsageError
 from smolpilot.common.keys import STATE, TASK
-from smolpilot.common.safe_text import shown
+from smolpilot.common.text import shown
 from smolpilot.contracts.observation import Floats, Observation
 from smolpilot.contracts.policy import Leftover
 from smolpilot.smolvla.transforms.frame_cameras import camera_key, check_cameras, has_image

@@ -59,7 +59,7 @@ def engine_mode(mode: Any, settings: ModeSettings, frame: Observation, calibrati
     begin = time.perf_counter()
     engine = prepare(
         settings.source,
-        mode=mode,
+        engine=mode,
         device=settings.device,
         cameras=settings.cameras,
         num_steps=settings.steps,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
-from smolpilot.common.safe_text import LIMIT, plain
+from smolpilot.common.text import LIMIT, plain
 from smolpilot.contracts import Observation, Policy, PolicySpec
 from smolpilot.contracts.observation import Floats
 from smolpilot.contracts.plugins import blamed

@@ -24,8 +24,8 @@ from torch import Tensor
 from smolpilot.common.errors import CheckpointError, SmolpilotError, TransformError, UsageError, did_you_mean
 from smolpilot.common.json_input import read_json_file
 from smolpilot.common.keys import ACTION, IMAGES, PADDING_MASK, STATE, TASK, camera_name, image_key
-from smolpilot.common.safe_text import plain, shown
 from smolpilot.common.statistics import Statistics
+from smolpilot.common.text import plain, shown
 from smolpilot.contracts.observation import HISTORY, Floats, Observation
 from smolpilot.contracts.policy import (
     RANDOM,

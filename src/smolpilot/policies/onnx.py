@@ -18,7 +18,7 @@ import numpy.typing as npt
 from smolpilot.common.errors import CheckpointError, NotFiniteError, SmolpilotError, TransformError, UsageError
 from smolpilot.common.json_input import read_json_file
 from smolpilot.common.keys import TASK
-from smolpilot.common.safe_text import plain, shown
+from smolpilot.common.text import plain, shown
 from smolpilot.contracts.observation import Floats, Observation
 from smolpilot.contracts.policy import (
     RANDOM,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from smolpilot.common.errors import CheckpointError, SmolpilotError, UsageError, did_you_mean
-from smolpilot.common.safe_text import LIMIT, plain
+from smolpilot.common.text import LIMIT, plain
 from smolpilot.contracts import POLICIES, Embodiment, Policy, PolicyOptions, PolicySpec
 from smolpilot.contracts.plugins import blamed
 from smolpilot.contracts.policy import TOKENS, TWO_STAGE
@@ -75,7 +75,7 @@ def _of_name(name: str, source: str, options: PolicyOptions, embodiment: Embodim
 
 def _open_folder(source: str, options: PolicyOptions, embodiment: Embodiment | None) -> Policy:
     """The policy of a folder, by the files that it holds."""
-    from smolpilot.common.links import followed
+    from smolpilot.common.paths import followed
     from smolpilot.smolvla.checkpoint.locate import EXPORT, locate
 
     folder = followed(Path(source).expanduser())

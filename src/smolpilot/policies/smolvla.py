@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import get_args
 
 from smolpilot.common.errors import ProfileError, UsageError, did_you_mean
-from smolpilot.common.waiting import working
-from smolpilot.common.words import listed_joints
+from smolpilot.common.progress import working
+from smolpilot.common.text import listed_joints
 from smolpilot.contracts import Embodiment, Policy, PolicyOptions
 from smolpilot.contracts.policy import EngineMode
 from smolpilot.inference import prepare
@@ -43,7 +43,7 @@ def open_smolvla(source: str | Path, options: PolicyOptions, embodiment: Embodim
         return policy
     frames = options.calibration(policy) if options.engine == "int8" and options.calibration is not None else ()
     with working("preparing the engine"):
-        return prepare(policy, mode=options.engine, calibration=frames)
+        return prepare(policy, engine=options.engine, calibration=frames)
 
 
 def _check_joints(policy: SmolVLAPolicy, embodiment: Embodiment) -> None:

@@ -9,7 +9,7 @@ import pydantic
 import yaml
 
 from smolpilot.common.errors import ProfileError, did_you_mean
-from smolpilot.common.safe_text import shown
+from smolpilot.common.text import shown
 from smolpilot.common.yaml_lines import (
     DoubledKeyError,
     Location,

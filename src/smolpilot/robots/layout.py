@@ -10,7 +10,7 @@ from typing import Protocol
 from smolpilot.common.errors import ProfileError, UsageError, did_you_mean
 from smolpilot.common.keys import ACTION, STATE
 from smolpilot.common.statistics import Statistics
-from smolpilot.common.words import listed_joints
+from smolpilot.common.text import listed_joints
 
 from .mapping import JointLayout, JointMapping, map_joints
 from .profile import Joint, RobotProfile, spellings

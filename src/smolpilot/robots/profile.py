@@ -13,7 +13,7 @@ import pydantic
 import yaml
 
 from smolpilot.common.errors import ProfileError, did_you_mean
-from smolpilot.common.words import sized
+from smolpilot.common.text import format_bytes
 from smolpilot.common.yaml_lines import MAX_BYTES
 
 from ._yaml import find_problem, read_yaml
@@ -30,7 +30,7 @@ def _known(value: Any) -> Any:
 
 
 def _spelled(value: Any) -> Any:
-    """British and American spelling of a unit are the same unit."""
+    """A unit as it is spelled now: older profiles and bundles say `normalised`."""
     return SPELLINGS.get(value, value) if isinstance(value, str) else value
 
 
@@ -51,7 +51,8 @@ class Joint(_Strict):
     """One entry of the state or action vector.
 
     `position_limits` in `unit`, `velocity_limit` in `unit` per second; None (YAML: `unknown`) where nobody knows.
-    `normalized` (once spelled `normalised`) is a device's own scale (0..1, 0..100, ...): the limits say which.
+    `normalized` (in older files `normalised`) is a device's own scale (a gripper of 0..1, 0..100, ...): the limits say
+    which.
     `unknown` is for profiles derived from a dataset, which carries no units. `aliases` are other names of the joint in
     datasets; LeRobot's `NAME.pos` needs none.
     """
@@ -204,7 +205,9 @@ class RobotProfile(_Strict):
         if not path.is_file():
             raise ProfileError(f"The robot profile {path} does not exist or is not a file.", fix="Check the path.")
         if path.stat().st_size > MAX_BYTES:
-            raise ProfileError(f"{path} has {sized(path.stat().st_size)}.", expected="the YAML of a robot profile")
+            raise ProfileError(
+                f"{path} has {format_bytes(path.stat().st_size)}.", expected="the YAML of a robot profile"
+            )
         try:
             return cls.from_yaml(path.read_text(encoding="utf-8-sig"), where=str(path))
         except UnicodeDecodeError:

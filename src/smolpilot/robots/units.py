@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 Unit = Literal["rad", "deg", "m", "mm", "normalized", "fraction", "percent", "byte", "px", "unknown"]
 
-# Other spellings that are accepted wherever a unit is read.
+# Spellings of versions before 0.2: accepted for ever, wherever a unit is read.
 SPELLINGS = {"normalised": "normalized"}
 
 # What a device's own scale ends at. `normalized` says it by its limits: [0, 100], [0, 1], [-100, 100], ...

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from smolpilot.common.words import sized
+from smolpilot.common.text import format_bytes
 from smolpilot.version import __version__
 
 from . import codec_samples as doctor_samples
@@ -307,4 +307,4 @@ def _lerobot() -> list[Check]:
 
 
 def _size(number: float) -> str:
-    return sized(number)
+    return format_bytes(number)

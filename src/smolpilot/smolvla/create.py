@@ -12,7 +12,7 @@ import torch
 from smolpilot.common.errors import CheckpointError, ProfileError, TransformError, UsageError, did_you_mean
 from smolpilot.common.keys import camera_name
 from smolpilot.common.statistics import Statistics
-from smolpilot.common.words import listed_joints
+from smolpilot.common.text import listed_joints
 from smolpilot.datasets.read.joint_units import derive_profile, with_cameras
 from smolpilot.robots import Joint, JointLayout, RobotProfile
 from smolpilot.version import __version__

@@ -14,12 +14,12 @@ from typing import Any
 
 import torch
 
-from smolpilot.common.digests import Differences
 from smolpilot.common.errors import CheckpointError, ProfileError, UsageError
+from smolpilot.common.hashing import Differences
 from smolpilot.common.keys import ACTION, STATE
-from smolpilot.common.safe_text import plain, shown
+from smolpilot.common.progress import working
 from smolpilot.common.statistics import Statistics
-from smolpilot.common.waiting import working
+from smolpilot.common.text import plain, shown
 from smolpilot.robots import RobotProfile
 
 from .bundle import is_hub_name

@@ -233,7 +233,7 @@ class Policy(ChunkedPolicy):
             raise UsageError(
                 "previous is given, but the plain network cannot be pulled towards the last chunk.",
                 expected="a policy whose spec.capabilities hold 'guided'",
-                fix="open it with an engine: PolicyOptions(engine='fast'), or prepare(policy, mode='fast')",
+                fix="open it with an engine: PolicyOptions(engine='fast'), or prepare(policy, engine='fast')",
             )
         chunks: Floats = self._chunks(observations, seeds=seeds).numpy()
         return chunks

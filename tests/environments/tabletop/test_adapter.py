@@ -7,11 +7,14 @@ import pytest
 
 from smolpilot.common.errors import UsageError
 from smolpilot.common.keys import STATE, TASK
+from smolpilot.contracts import EpisodeInfo, Outcome
 from smolpilot.environments.tabletop import ScriptedExpert, TabletopEnv, make_tabletop
 from smolpilot.environments.tabletop.adapter import Tabletop
 
 
-def play(env: Tabletop, expert: ScriptedExpert | None, seed: int, instruction: str | None = None):
+def play(
+    env: Tabletop, expert: ScriptedExpert | None, seed: int, instruction: str | None = None
+) -> tuple[EpisodeInfo, Outcome]:
     observation, info = env.reset(seed, instruction=instruction)
     outcome = None
     while outcome is None:

@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from gymnasium.utils.env_checker import check_env
 
 from smolpilot.common.errors import UsageError
 from smolpilot.common.keys import STATE, TASK
 from smolpilot.environments.tabletop import ScriptedExpert, TabletopEnv
-from smolpilot.environments.tabletop.env import TIME_LIMIT
+from smolpilot.environments.tabletop.env import TIME_LIMIT, Frame
 from smolpilot.environments.tabletop.scene import BLOCK_SIDE
 
 
 class _Blind(TabletopEnv):
     """Without pictures, for tests of many episodes."""
 
-    def picture(self, camera, size):
+    def picture(self, camera: str, size: int) -> npt.NDArray[Any]:
         return np.zeros((size, size, 3), dtype=np.uint8)
 
 
-def _run(env, act, seed, **options):
+def _run(
+    env: TabletopEnv, act: Callable[[Frame], npt.NDArray[Any]], seed: int, **options: object
+) -> tuple[dict[str, Any], int, float]:
     frame, info = env.reset(seed=seed, options=options)
     for steps in range(1, TIME_LIMIT + 1):
         frame, reward, terminated, truncated, info = env.step(act(frame))
@@ -55,7 +60,7 @@ def test_a_frame_has_lerobots_keys() -> None:
 
 
 def test_a_seed_fixes_the_episode() -> None:
-    def frames(seed):
+    def frames(seed: int) -> list[Frame]:
         env, expert = TabletopEnv(), ScriptedExpert()
         seen = [env.reset(seed=seed)[0]]
         seen += [env.step(expert.action(env))[0] for _ in range(5)]
@@ -107,7 +112,7 @@ def test_touching_another_block_ends_the_episode_without_success() -> None:
         _, info = env.reset(seed=seed)
         other = next(color for color in info["colors"] if color != info["target"])
         expert = ScriptedExpert(other)
-        info, steps, reward = _run(env, lambda _, expert=expert: expert.action(env), seed)
+        info, steps, reward = _run(env, lambda _, expert=expert: expert.action(env), seed)  # type: ignore[misc]
         assert info["reached"] == other
         assert not info["success"]
         assert reward == 0.0
@@ -117,7 +122,8 @@ def test_touching_another_block_ends_the_episode_without_success() -> None:
 def test_doing_nothing_or_anything_seldom_succeeds() -> None:
     env = _Blind()
     rng = np.random.default_rng(0)
-    low, high = env.action_space.low, env.action_space.high
+    space: Any = env.action_space
+    low, high = space.low, space.high
     still = [_run(env, lambda frame: frame[STATE], seed)[0] for seed in range(30)]
     assert not any(info["reached"] for info in still)
     wild = [_run(env, lambda _: rng.uniform(low, high), seed)[0]["success"] for seed in range(60)]
@@ -147,7 +153,7 @@ def test_the_arm_can_be_pushed_off_and_the_expert_recovers() -> None:
         ({"colors": ["red", "blue"], "target": "green"}, "not among the blocks"),
     ],
 )
-def test_wrong_options(options, says) -> None:
+def test_wrong_options(options: dict[str, str] | dict[str, list[str]] | dict[str, object], says: str) -> None:
     with pytest.raises(UsageError, match=says):
         TabletopEnv().reset(seed=0, options=options)
 

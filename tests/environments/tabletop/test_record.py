@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 
 from smolpilot.common.errors import UsageError
 from smolpilot.datasets import open_dataset
 from smolpilot.environments.tabletop import ScriptedExpert, TabletopEnv, arm
-from smolpilot.environments.tabletop.recording import demonstrate, record
+from smolpilot.environments.tabletop.recording import RecordSummary, demonstrate, record
 
 NOISE = 0.04
+type Recording = tuple[Path, RecordSummary, list[tuple[str, int, int]]]
 
 
 @pytest.fixture(scope="module")
-def recording(tmp_path_factory):
+def recording(tmp_path_factory: pytest.TempPathFactory) -> Recording:
     path = tmp_path_factory.mktemp("record") / "demos"
-    calls = []
+    calls: list[tuple[str, int, int]] = []
     summary = record(path, 6, seed=3, noise=NOISE, progress=lambda *call: calls.append(call))
     return path, summary, calls
 
 
-def test_summary_and_dataset_agree(recording) -> None:
+def test_summary_and_dataset_agree(recording: Recording) -> None:
     path, summary, calls = recording
     dataset = open_dataset(path)
     assert dataset.meta.version == "v3.0"
@@ -35,7 +39,7 @@ def test_summary_and_dataset_agree(recording) -> None:
     assert calls[-1] == ("recording", 6, 6)
 
 
-def test_values_and_pictures_are_those_of_the_simulation(recording) -> None:
+def test_values_and_pictures_are_those_of_the_simulation(recording: Recording) -> None:
     path, _, _ = recording
     dataset = open_dataset(path)
     frames, success = demonstrate(TabletopEnv(), ScriptedExpert(), np.random.SeedSequence([3, 0]), NOISE)
@@ -51,7 +55,7 @@ def test_values_and_pictures_are_those_of_the_simulation(recording) -> None:
 
 
 def test_recorded_actions_are_clean_and_the_noise_moves_the_arm() -> None:
-    def poses(noise):
+    def poses(noise: float) -> list[dict[str, Any]]:
         frames, _ = demonstrate(TabletopEnv(), ScriptedExpert(), np.random.SeedSequence([7, 0]), noise)
         return frames
 
@@ -67,15 +71,15 @@ def test_recorded_actions_are_clean_and_the_noise_moves_the_arm() -> None:
         np.testing.assert_allclose(expert.action(env), frame["action"], atol=1e-4)
 
 
-def test_existing_folder_is_refused(recording) -> None:
+def test_existing_folder_is_refused(recording: Recording) -> None:
     path, _, _ = recording
     with pytest.raises(UsageError, match="exists already"):
         record(path, 1)
     assert len(open_dataset(path).meta.episodes) == 6
 
 
-def test_interruption_leaves_nothing(tmp_path) -> None:
-    def stop(what, done, total) -> None:
+def test_interruption_leaves_nothing(tmp_path: Path) -> None:
+    def stop(what: str, done: int, total: int) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -83,7 +87,7 @@ def test_interruption_leaves_nothing(tmp_path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_each_scene_is_shown_for_both_of_its_blocks(recording) -> None:
+def test_each_scene_is_shown_for_both_of_its_blocks(recording: Recording) -> None:
     path, summary, _ = recording
     dataset = open_dataset(path)
     starts = [int(np.flatnonzero(dataset.episode_index == episode)[0]) for episode in range(6)]
@@ -98,7 +102,7 @@ def test_each_scene_is_shown_for_both_of_its_blocks(recording) -> None:
     assert set(summary.instructions.values()) == {3}
 
 
-def test_a_target_keeps_its_own_demonstrations_of_the_same_scenes(tmp_path) -> None:
+def test_a_target_keeps_its_own_demonstrations_of_the_same_scenes(tmp_path: Path) -> None:
     colors = ["red", "blue", "yellow"]
     assert record(tmp_path / "all", 8, seed=5, colors=colors).discarded == 0
     every = open_dataset(tmp_path / "all")
@@ -120,6 +124,6 @@ def test_an_environment_with_a_target_names_it_in_every_scene() -> None:
         assert len(info["colors"]) == 2
 
 
-def test_a_target_that_is_no_color_of_the_scenes_is_refused(tmp_path) -> None:
+def test_a_target_that_is_no_color_of_the_scenes_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="'green' is not among the colors"):
         record(tmp_path / "green", 1, target="green")

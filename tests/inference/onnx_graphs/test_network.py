@@ -86,6 +86,7 @@ def test_guidance_and_a_newer_state_for_the_same_context(tmp_path: Path) -> None
     inputs, noise = helpers.make_inputs(), helpers.make_noise()
     guidance = make_guidance(torch.randn(1, 8, 3), chunk_size=12, action_dim=32, steps=10, delay=2)
     results = []
+    backend: Any
     for backend in (plain, network):
         tokens = backend.vision(inputs.images[0])[None]
         context = backend.context(tokens, inputs.image_masks, inputs.tokens, inputs.token_mask)
@@ -206,7 +207,7 @@ def test_a_spec_says_its_precision() -> None:
 
 @pytest.mark.skipif(not helpers.has_dot_products(), reason="this processor has no 8-bit dot products")
 def test_the_engine_remembers_the_calibration(bundle: Path, frames: list[dict[str, Any]], tmp_path: Path) -> None:
-    options: Any = {"mode": "int8", "device": "cpu", "cache_dir": tmp_path, "check": False, "warm_up": False}
+    options: Any = {"engine": "int8", "device": "cpu", "cache_dir": tmp_path, "check": False, "warm_up": False}
     with pytest.raises(UsageError, match="calibrate"):
         prepare(bundle, **options)
     first = prepare(bundle, calibration=frames, **options).predict_chunk(frames[0], seed=0)

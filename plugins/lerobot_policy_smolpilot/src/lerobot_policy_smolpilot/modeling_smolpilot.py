@@ -36,7 +36,7 @@ class SmolpilotPolicy(PreTrainedPolicy):
         self.config = config
         engine = prepare(
             str(config.pretrained_path),
-            mode=config.mode,
+            engine=config.mode,
             device=config.device or "auto",
             precision=config.precision,
             backend=config.backend,

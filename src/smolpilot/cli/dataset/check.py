@@ -7,11 +7,10 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from smolpilot.cli.parsing.progress import progress_bar
 from smolpilot.cli.parsing.verbs import Verb
 from smolpilot.common.option_types import Few, Flag, Pairs
-from smolpilot.common.safe_text import json_text, plain
-from smolpilot.common.words import numbered
+from smolpilot.common.progress import progress_bar
+from smolpilot.common.text import json_text, plain, pluralize
 
 from .edits import Place
 
@@ -88,7 +87,7 @@ def _print(result: Audit, options: CheckOptions) -> None:
     console.print(facts["path"], style="bold", soft_wrap=True)
     console.print(
         f"LeRobot {facts['version']}, {_robot(facts)}{facts['episodes']} episodes, {facts['rows']:,} rows, "
-        f"{numbered(len(facts['cameras']), 'camera')}, {facts['decoded_frames']:,} frames decoded, "
+        f"{pluralize(len(facts['cameras']), 'camera')}, {facts['decoded_frames']:,} frames decoded, "
         f"{facts['checks']} checks in {facts['seconds']:.1f} s",
         soft_wrap=True,
     )

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from smolpilot.cli.parsing.progress import progress_bar
 from smolpilot.cli.parsing.verbs import Verb
 from smolpilot.common.machine import cores
 from smolpilot.common.option_types import AnyAmount, Few, Flag, Size
-from smolpilot.common.safe_text import json_text
-from smolpilot.common.words import numbered
+from smolpilot.common.progress import progress_bar
+from smolpilot.common.text import json_text, pluralize
 
 from .proof import print_proof
 
@@ -61,7 +60,7 @@ def _print(result: Comparison, options: CompareOptions) -> None:
     if result.equal:
         print("Equal.")
         return
-    print(f"{numbered(len(result.differences), 'difference')}:")
+    print(f"{pluralize(len(result.differences), 'difference')}:")
     for difference in result.differences[: options.first]:
         print(f"  {difference}")
     if len(result.differences) > options.first:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from smolpilot.cli.parsing.progress import progress_bar
 from smolpilot.cli.parsing.verbs import Verb
 from smolpilot.common.machine import cores
 from smolpilot.common.option_types import Amount, Few, Flag
-from smolpilot.common.safe_text import json_text
-from smolpilot.common.words import numbered
+from smolpilot.common.progress import progress_bar
+from smolpilot.common.text import json_text, pluralize
 
 from .edits import CopyOptions, FeatureOptions, facts_of, first_ten, say_warnings, without_of
 from .proof import print_proof
@@ -81,8 +80,8 @@ def run(options: ConvertOptions) -> None:
 def _print(options: ConvertOptions, report: RewriteReport) -> None:
     resumed = f", {report.resumed} of {report.parts} parts from an earlier run" if report.resumed else ""
     print(
-        f"{options.dst}: LeRobot {options.to}, {numbered(report.episodes, 'episode')}, "
-        f"{numbered(report.frames, 'frame')}{resumed}"
+        f"{options.dst}: LeRobot {options.to}, {pluralize(report.episodes, 'episode')}, "
+        f"{pluralize(report.frames, 'frame')}{resumed}"
     )
     carried = [name for name in report.carried if name not in report.computed]
     for how, names in (("computed", report.computed), ("carried over", carried)):

@@ -12,8 +12,7 @@ import tyro
 
 from smolpilot.common.machine import cores
 from smolpilot.common.option_types import Few, Flag
-from smolpilot.common.safe_text import json_text
-from smolpilot.common.words import numbered
+from smolpilot.common.text import json_text, pluralize
 
 if TYPE_CHECKING:
     from smolpilot.datasets.copy import RewriteReport
@@ -118,7 +117,7 @@ def report_results(reports: dict[Path, RewriteReport], options: WriteOptions, **
         print(json_text({**facts, "results": results}))
         return
     for path, report in reports.items():
-        print(f"{path}: {numbered(report.episodes, 'episode')}, {numbered(report.frames, 'frame')}; {_proof(report)}")
+        print(f"{path}: {pluralize(report.episodes, 'episode')}, {pluralize(report.frames, 'frame')}; {_proof(report)}")
         if report.reencoded:
             print(f"  encoded again: {first_ten(report.reencoded)}")
         for note in report.notes:
@@ -138,7 +137,7 @@ def _proof(report: RewriteReport) -> str:
     if report.reencoded:
         again = report.proof.encoded
         return (
-            f"read back and equal to the source ({shown}), except for {numbered(again['packets'], 'packet')} that were "
+            f"read back and equal to the source ({shown}), but for {pluralize(again['packets'], 'packet')} that were "
             f"encoded again: first and last images differ by up to {report.picture_difference:.2f} of 255"
         )
     return f"read back and equal to the source ({shown})"

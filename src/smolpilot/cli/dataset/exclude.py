@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from smolpilot.cli.parsing.progress import progress_bar
 from smolpilot.cli.parsing.verbs import Verb
+from smolpilot.common.progress import progress_bar
 
 from .edits import CopyOptions, EditOptions, report_results, settings_of, without_of
 

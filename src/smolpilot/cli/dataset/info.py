@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from smolpilot.cli.parsing.tables import table
 from smolpilot.cli.parsing.verbs import Verb
-from smolpilot.common.safe_text import json_text, plain
+from smolpilot.common.text import json_text, plain
 
 from .edits import LookOptions
 

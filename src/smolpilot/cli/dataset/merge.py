@@ -8,9 +8,9 @@ from typing import Annotated
 
 import tyro
 
-from smolpilot.cli.parsing.progress import progress_bar
 from smolpilot.cli.parsing.verbs import Verb
 from smolpilot.common.errors import UsageError
+from smolpilot.common.progress import progress_bar
 
 from .edits import Destination, EditOptions, report_results, settings_of, without_of
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from smolpilot.cli.parsing.progress import progress_bar
 from smolpilot.cli.parsing.verbs import Verb
 from smolpilot.common.option_types import Pairs
+from smolpilot.common.progress import progress_bar
 
 from .edits import CopyOptions, WriteOptions, report_results, settings_of
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from smolpilot.cli.parsing.progress import progress_bar
 from smolpilot.cli.parsing.verbs import Verb
 from smolpilot.common.option_types import Few, Flag
-from smolpilot.common.safe_text import json_text
-from smolpilot.common.words import numbered
+from smolpilot.common.progress import progress_bar
+from smolpilot.common.text import json_text, pluralize
 
 from .edits import CopyOptions, FeatureOptions
 
@@ -58,8 +57,8 @@ def _print(report: RepairReport, options: RepairOptions) -> None:
     counts = count(report.before.findings)
     total = len(report.before.recording.records)
     console.print(
-        f"{options.src}: {numbered(total, 'episode')}, {numbered(counts['error'], 'error')}, "
-        f"{numbered(counts['warning'], 'warning')}",
+        f"{options.src}: {pluralize(total, 'episode')}, {pluralize(counts['error'], 'error')}, "
+        f"{pluralize(counts['warning'], 'warning')}",
         soft_wrap=True,
     )
     heads = ("Would do:", "Would leave out:") if options.dry_run else ("Done:", "Left out:")
@@ -71,11 +70,13 @@ def _print(report: RepairReport, options: RepairOptions) -> None:
     left = [f"{found.code}: {found.message} ({found.fix})" for found in report.remaining if found.message not in said]
     _list(console, "Cannot be repaired:", [*plan.impossible, *dict.fromkeys(left)])
     frames = sum(episode.length for episode in plan.episodes)
-    what = f"{len(plan.episodes)} of {numbered(total, 'episode')}, {numbered(frames, 'frame')}, LeRobot {plan.version}"
+    what = (
+        f"{len(plan.episodes)} of {pluralize(total, 'episode')}, {pluralize(frames, 'frame')}, LeRobot {plan.version}"
+    )
     if options.dry_run:
         console.print(f"Dry run: nothing written. {options.dst} would hold {what}.", soft_wrap=True)
     else:
-        verdict = f"{numbered(len(report.remaining), 'error')} left" if report.remaining else "no errors left"
+        verdict = f"{pluralize(len(report.remaining), 'error')} left" if report.remaining else "no errors left"
         console.print(f"{options.dst}: {what}; checked: {verdict}.", soft_wrap=True)
 
 

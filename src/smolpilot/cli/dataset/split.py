@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from smolpilot.cli.parsing.progress import progress_bar
 from smolpilot.cli.parsing.verbs import Verb
 from smolpilot.common.option_types import Pairs, Seed
+from smolpilot.common.progress import progress_bar
 
 from .edits import CopyOptions, EditOptions, report_results, settings_of, without_of
 

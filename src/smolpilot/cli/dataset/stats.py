@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from smolpilot.cli.parsing.progress import progress_bar
 from smolpilot.cli.parsing.tables import table
 from smolpilot.cli.parsing.verbs import Verb
 from smolpilot.common.atomic import refuse_existing
 from smolpilot.common.machine import cores
 from smolpilot.common.option_types import Few, Flag
-from smolpilot.common.safe_text import LIMIT, json_text, plain
-from smolpilot.common.words import numbered
+from smolpilot.common.progress import progress_bar
+from smolpilot.common.text import LIMIT, json_text, plain, pluralize
 
 from .edits import LookOptions
 
@@ -160,7 +159,7 @@ def _print(result: _Result, out: Path | None) -> None:
     console.print(
         Text.assemble(
             (str(meta.root), "bold"),
-            f": {numbered(meta.total_frames, 'frame')} of {numbered(len(meta.episodes), 'episode')}",
+            f": {pluralize(meta.total_frames, 'frame')} of {pluralize(len(meta.episodes), 'episode')}",
         )
     )
     for note in result.notes:

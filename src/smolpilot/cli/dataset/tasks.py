@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from smolpilot.cli.parsing.progress import progress_bar
 from smolpilot.cli.parsing.tables import table
 from smolpilot.cli.parsing.verbs import Verb
 from smolpilot.common.errors import UsageError
 from smolpilot.common.option_types import Flag, Pairs
-from smolpilot.common.safe_text import json_text, plain
+from smolpilot.common.progress import progress_bar
+from smolpilot.common.text import json_text, plain
 
 from .edits import EditOptions, Place, report_results, settings_of, without_of
 

@@ -7,12 +7,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from smolpilot.cli.parsing.progress import progress_bar
 from smolpilot.cli.parsing.verbs import Verb
 from smolpilot.common.errors import UsageError
 from smolpilot.common.option_types import Flag
-from smolpilot.common.safe_text import json_text
-from smolpilot.common.words import numbered
+from smolpilot.common.progress import progress_bar
+from smolpilot.common.text import json_text, pluralize
 
 from .edits import LookOptions
 
@@ -77,7 +76,7 @@ def _report(summary: PageSummary, as_json: bool, findings: int | None, notes: Se
         print(json_text({**asdict(summary), "page": str(summary.page), "findings": findings}))
         return
     print(
-        f"{summary.page}: {numbered(summary.episodes, 'episode')}, {numbered(summary.videos, 'video')}, "
+        f"{summary.page}: {pluralize(summary.episodes, 'episode')}, {pluralize(summary.videos, 'video')}, "
         f"{summary.bytes / 1e6:.1f} MB"
     )
     for note in notes:

@@ -22,6 +22,7 @@ _smolpilot() {{
             *) break ;;
         esac
     done
+    if [[ "$cur" == -* ]]; then prev=""; fi
     case "$verb:$prev" in
 {values}
         *)

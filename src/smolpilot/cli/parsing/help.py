@@ -143,8 +143,9 @@ def _default(field: Field, docs: Mapping[str, str], given: object) -> str:
     value, stated = field.default, "Default:" in docs.get(field.attribute, "")
     if field.required:
         return "" if field.positional else "Required."
-    if given is not None and getattr(given, field.attribute) != value:
-        return f"In the config file: {_spelled(getattr(given, field.attribute))}."
+    in_file = getattr(given, field.attribute, value)
+    if in_file != value:
+        return f"In the config file: {_spelled(in_file)}."
     if stated or value is None or value is False or value in ((), {}, ""):
         return ""
     return f"Default: {_spelled(value)}."

@@ -10,7 +10,7 @@ from typing import Any
 from smolpilot.common.errors import UsageError, did_you_mean
 from smolpilot.common.option_types import check_numbers, check_truths
 from smolpilot.common.renamed import renamed_keys, renamed_words
-from smolpilot.common.safe_text import LIMIT, plain, shown
+from smolpilot.common.text import LIMIT, plain, shown
 
 from .arguments import check_choices, read, spelled
 from .foreign import answer_key, refuse_foreign

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import smolpilot
-from smolpilot.common.html_pages import page_environment
+from smolpilot.common.text import page_environment
 from smolpilot.datasets.tolerant.findings import SEVERITIES, Finding, collapsed, count
 from smolpilot.datasets.tolerant.rules import GROUPS, RULES
 

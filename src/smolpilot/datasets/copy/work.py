@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from smolpilot.common.atomic import fsync, lock, refuse_existing, write_bytes_atomic
-from smolpilot.common.errors import DatasetError, UsageError
-from smolpilot.common.file_names import below
+from smolpilot.common.errors import FULL, MACHINE, DatasetError, UsageError
 from smolpilot.common.hashing import b2sum
 from smolpilot.common.json_input import parse_json
-from smolpilot.common.system_errors import FULL, MACHINE
+from smolpilot.common.paths import below
 
 _STATE = "state"
 

@@ -8,10 +8,20 @@ from pathlib import Path
 from typing import Any
 
 from smolpilot.common.errors import DatasetError
-from smolpilot.common.own_files import Places
-from smolpilot.common.words import numbered
+from smolpilot.common.paths import OwnFiles
+from smolpilot.common.text import pluralize
 
-from .files import FileState, absent_file, fetch_advice, file_state, has_footer, lfs_advice, repair_advice
+from .files import (
+    FileState,
+    absent_file,
+    fetch_advice,
+    file_state,
+    has_footer,
+    lfs_advice,
+    repair_advice,
+    without_footer,
+)
+from .versions import Format
 
 _LOOKED_FOR = 20
 
@@ -26,15 +36,15 @@ class Absent:
     episodes: list[int] = field(default_factory=list)
 
 
-def require_recorded(root: Path, version: str, info: dict[str, Any], *, complete: bool = True) -> None:
+def require_recorded(root: Path, form: Format, info: dict[str, Any], *, complete: bool = True) -> None:
     """Raise DatasetError for a dataset without a finished episode: empty as it was created, or interrupted.
 
     `complete` also refuses one of which only the description is here.
     """
-    tables = _tables(root, "meta/episodes") if version == "v3.0" else []
+    tables = _tables(root, "meta/episodes") if form.shared_files else []
     if any(has_footer(path) for path in tables):
         return
-    if version != "v3.0" and file_state(root / "meta" / "episodes.jsonl") == "whole":
+    if not form.shared_files and file_state(root / "meta" / "episodes.jsonl") == "whole":
         return
     data = _tables(root, "data")
     left = root / "images"
@@ -50,7 +60,7 @@ def require_recorded(root: Path, version: str, info: dict[str, Any], *, complete
                 fix=fetch_advice(root),
             )
     written = [path for path in (*data, *tables) if path.stat().st_size]
-    if data and not any(has_footer(path) for path in written) and all(_begun(path) for path in written):
+    if data and all(without_footer(path) for path in written):
         rest = f", and images of an episode that was not finished are left in {left}" if began else ""
         raise _interrupted(root, "its tables have no footer", f"they cannot be read{rest}")
 
@@ -63,7 +73,7 @@ def require_complete(root: Path, absent: Sequence[Absent], episodes: int) -> Non
     same = [one for one in absent if one.state == first.state and one.what == first.what]
     hit = sorted({index for one in same for index in one.episodes})
     others = len(absent) - len(same)
-    more = f" {numbered(others, 'other file')} of the dataset {'is' if others == 1 else 'are'} not there either."
+    more = f" {pluralize(others, 'other file')} of the dataset {'is' if others == 1 else 'are'} not there either."
     which = (
         "all episodes" if len(hit) == episodes else f"episodes {_shortened(hit)}" if hit[1:] else f"episode {hit[0]}"
     )
@@ -92,7 +102,7 @@ def absent_note(root: Path, absent: Sequence[Absent], episodes: int) -> str:
     pointers = sum(one.state == "pointer" for one in absent)
     those = f", {pointers} of them Git-LFS pointers" if 0 < pointers < len(absent) else ""
     what = "are Git-LFS pointers" if pointers == len(absent) else f"are not here{those}"
-    return f"{numbered(len(absent), 'file')} of the dataset {what}. {absent_advice(root, absent, episodes)}"
+    return f"{pluralize(len(absent), 'file')} of the dataset {what}. {absent_advice(root, absent, episodes)}"
 
 
 def _elsewhere(root: Path, path: Path) -> Path | None:
@@ -140,13 +150,8 @@ def _interrupted(root: Path, why: str, left: str) -> DatasetError:
     )
 
 
-def _begun(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(4) == b"PAR1"
-
-
 def _tables(root: Path, folder: str) -> list[Path]:
-    places, found = Places(root), (root / folder).rglob("*.parquet")
+    places, found = OwnFiles(root), (root / folder).rglob("*.parquet")
     return sorted(path for path in found if path.is_file() and not places.why_not(path))
 
 

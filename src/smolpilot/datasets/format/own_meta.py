@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from smolpilot.common.own_files import Places, walk
+from smolpilot.common.paths import OwnFiles, walk
 
 OWN_META = (
     "info.json",
@@ -21,7 +21,7 @@ OWN_META = (
 
 def require_own_meta(root: Path) -> None:
     """Refuse a meta folder whose files are not the dataset's own, before any of them is opened."""
-    places, meta = Places(root), root / "meta"
+    places, meta = OwnFiles(root), root / "meta"
     if not meta.is_dir():
         return
     places.require(meta, "meta folder")

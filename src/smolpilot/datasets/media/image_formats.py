@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
 
-from smolpilot.common.safe_text import plain
+from smolpilot.common.text import plain
 
 from .file_kinds import MAX_PIXELS, kind_of, kind_words, size_words
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from smolpilot.common.errors import DatasetError, UsageError, did_you_mean
 from smolpilot.common.keys import ACTION, STATE
-from smolpilot.common.words import numbered
+from smolpilot.common.text import pluralize
 from smolpilot.datasets.beside import files_beside
 from smolpilot.datasets.check import Audit
 from smolpilot.datasets.check.checks.check_time import true_rate
@@ -19,17 +19,16 @@ from smolpilot.datasets.check.context import Subject, named
 from smolpilot.datasets.check.run import CHECKS, run_check
 from smolpilot.datasets.check.scan.scanning import scan_video
 from smolpilot.datasets.check.scan.video_scans import Footage, Progress, film
-from smolpilot.datasets.format.features import unusable_key, why_no_key
+from smolpilot.datasets.format.features import INDEX_COLUMNS, unusable_key, why_no_key
 from smolpilot.datasets.format.files import lfs_advice
 from smolpilot.datasets.format.own_meta import require_own_meta
-from smolpilot.datasets.tolerant.declared_features import INDEX_COLUMNS
 from smolpilot.datasets.tolerant.findings import ordered
 from smolpilot.datasets.tolerant.found_dataset import Camera, Recording
 from smolpilot.datasets.tolerant.open import read_recording
 
 from .nested import left_aside, nested_recordings
-from .placing import cut_again, place_unclaimed
 from .renaming import apply_names, usual_names
+from .repaired_episodes import cut_again, place_unclaimed
 
 
 @dataclass
@@ -97,7 +96,7 @@ def _refuse_several(root: Path) -> None:
     inside = nested_recordings(root)
     if inside:
         raise UsageError(
-            f"{root} holds {numbered(len(inside), 'recording')} and is none: "
+            f"{root} holds {pluralize(len(inside), 'recording')} and is none: "
             f"{', '.join(path.relative_to(root).as_posix() for path in inside[:5])}.",
             expected="the folder of one recording",
             fix=f"smolpilot dataset repair {shlex.quote(str(inside[0]))} DST",
@@ -194,7 +193,7 @@ def _forget(recording: Recording, key: str, found: Look) -> None:
 
 def _place(recording: Recording, footage: Footage, found: Look) -> None:
     """Episodes whose place in a shared video is not written down, placed by counting."""
-    if recording.version != "v3.0":
+    if not recording.format.shared_files:
         return
     for key, camera in recording.video_cameras.items():
         lost = [index for index, record in recording.records.items() if key not in record.spans]

@@ -254,7 +254,7 @@ RULES: dict[str, Rule] = {
         "error",
         "numbers",
         "the robot profile's joints are not the dataset's",
-        "Name another --robot (smolpilot robot list)",
+        "Name another --robot: smolpilot robot list",
     ),
     "outlier": Rule("warning", "numbers", "a number far outside the joint's usual range", EXCLUDE),
     "jump": Rule("warning", "numbers", "a state jumps from one frame to the next", EXCLUDE),

@@ -7,7 +7,7 @@ from typing import Any
 
 from smolpilot.common.errors import UsageError
 from smolpilot.common.json_input import read_json_file
-from smolpilot.common.safe_text import shown
+from smolpilot.common.text import shown
 from smolpilot.datasets.tolerant.findings import SEVERITIES, Finding
 
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from smolpilot.common.atomic import atomic_folder, refuse_existing
 from smolpilot.common.errors import DatasetError
-from smolpilot.common.html_pages import cut
 from smolpilot.common.keys import ACTION, STATE
+from smolpilot.common.text import page_texts
+from smolpilot.datasets.format.episodes import Episode
 from smolpilot.datasets.format.features import CameraInfo
-from smolpilot.datasets.format.layout import Episode
 from smolpilot.datasets.format.meta import DatasetMeta
 from smolpilot.datasets.media.table_images import PictureReader
 from smolpilot.datasets.media.video import VideoIndex, read_index
@@ -126,7 +126,12 @@ class _EpisodeWriter:
         _write_script(self._folder / "data" / f"episode_{episode.index:06d}.js", "episode", document)
         counts = [sum(finding.severity == severity for finding in findings) for severity in SEVERITIES]
         counts[0] += len(problems)
-        return {"index": episode.index, "length": rows, "tasks": cut(tasks) or ["(no instruction)"], "counts": counts}
+        return {
+            "index": episode.index,
+            "length": rows,
+            "tasks": page_texts(tasks) or ["(no instruction)"],
+            "counts": counts,
+        }
 
     def _clip(self, episode: Episode, name: str, camera: CameraInfo) -> dict[str, Any]:
         # Numbered folders: a camera's name may hold anything.

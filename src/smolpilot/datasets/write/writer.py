@@ -16,9 +16,8 @@ import pyarrow.parquet as pq
 
 from smolpilot.common.atomic import atomic_folder
 from smolpilot.common.errors import DatasetError, UsageError
-from smolpilot.common.file_names import why_no_name
 from smolpilot.common.keys import ACTION, STATE, TASK, image_key
-from smolpilot.common.safe_text import plain
+from smolpilot.common.paths import why_no_name
 from smolpilot.common.statistics import (
     Statistics,
     array_statistics,
@@ -26,8 +25,8 @@ from smolpilot.common.statistics import (
     plain_value,
     statistics_to_json,
 )
-from smolpilot.datasets.format.parquet_files import parquet_writer, write_parquet
-from smolpilot.datasets.format.task_table import tasks_table
+from smolpilot.common.text import plain
+from smolpilot.datasets.format.parquet_files import parquet_writer, tasks_table, write_parquet
 from smolpilot.datasets.media.encode import (
     CRF,
     GROUP_SIZE,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy.typing as npt
 
 from smolpilot.common.errors import UsageError
-from smolpilot.common.safe_text import shown
+from smolpilot.common.text import shown
 from smolpilot.contracts import Environment, EnvironmentSpec, EpisodeInfo, Image, Observation, Outcome
 from smolpilot.robots import RobotProfile
 

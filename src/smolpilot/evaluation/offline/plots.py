@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from smolpilot.common.words import numbered
+from smolpilot.common.text import pluralize
 from smolpilot.evaluation.drawing import caption, drawing, log_scale
 from smolpilot.evaluation.predictions import Scored, Trajectory, trajectory, typical_episode
 
@@ -43,7 +43,7 @@ def panels(scored: Scored, document: dict[str, Any]) -> bytes:
             _empty(place, "the robot has one joint")
     frames, episodes = document["frames"], len(document["episodes"])
     figure.suptitle(
-        f"{frames} scored frames of {numbered(episodes, 'episode')}, chunks of {scored.horizon}, "
+        f"{frames} scored frames of {pluralize(episodes, 'episode')}, chunks of {scored.horizon}, "
         f"robot units; {document['verdict']['text'].split(':')[0]}",
         fontsize=13,
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from smolpilot.common.waiting import working
+from smolpilot.common.progress import working
 from smolpilot.contracts import HISTORY, make_observation
 from smolpilot.evaluation.predictions import F32
 

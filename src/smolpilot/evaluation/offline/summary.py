@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from smolpilot.common.words import numbered
+from smolpilot.common.text import pluralize
 from smolpilot.evaluation.metrics import Errors, Motion, Ranges, motion, ranges
 from smolpilot.evaluation.predictions import Scored
 
@@ -145,7 +145,7 @@ def _verdict(scored: Scored, errors: Errors, hold: Errors | None, mean: Errors |
         "beats_mean_action": beats_mean,
         "joints_beating_hold": None if hold is None else int(np.sum(errors.mae < hold.mae)),
         "joints_beating_mean_action": None if mean is None else int(np.sum(errors.mae < mean.mae)),
-        "text": f"{text} ({scored.unit}, averaged over {numbered(joints, 'joint')})",
+        "text": f"{text} ({scored.unit}, averaged over {pluralize(joints, 'joint')})",
     }
 
 

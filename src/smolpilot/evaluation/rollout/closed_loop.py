@@ -13,9 +13,9 @@ import numpy.typing as npt
 
 from smolpilot.common.errors import CheckpointError, SmolpilotError, UsageError
 from smolpilot.common.keys import TASK
+from smolpilot.common.machine import machine_facts
 from smolpilot.contracts import History, Image, UntrainedInstructionWarning, check_horizon
 from smolpilot.evaluation.asking import checked_chunks
-from smolpilot.evaluation.machine_facts import machine
 from smolpilot.evaluation.provenance import describe_policy, instruction_warnings
 
 from .fit import check_fit
@@ -58,7 +58,7 @@ def rollout(
     episodes: int = 100,
     seed: int = 1_000_000,
     swap_instruction: bool = False,
-    execution_horizon: int | None = None,
+    n_action_steps: int | None = None,
     instruction: str | None = None,
     video_episodes: int = 0,
     settings: Mapping[str, Any] | None = None,
@@ -75,7 +75,7 @@ def rollout(
     cannot finish.
     """
     spec = policy.spec
-    horizon = check_horizon(spec.n_action_steps if execution_horizon is None else execution_horizon, spec.chunk_size)
+    horizon = check_horizon(spec.n_action_steps if n_action_steps is None else n_action_steps, spec.chunk_size)
     runs: list[Run] = []
     with _made(make, min(PARALLEL, episodes)) as worlds, warnings.catch_warnings():
         warnings.simplefilter("ignore", UntrainedInstructionWarning)  # the document says it
@@ -106,7 +106,7 @@ def rollout(
     document = summarize_runs(runs, said)
     spec = policy.spec  # as it stands after the work: an engine may have fallen back on the way
     document["warnings"] = [*spec.facts.warnings, *instruction_warnings(spec, [run.instruction for run in runs])]
-    document |= {"bundle": describe_policy(spec), "machine": machine(spec.facts.device)}
+    document |= {"bundle": describe_policy(spec), "machine": machine_facts(spec.facts.device)}
     return RolloutResult(runs, document, world)
 
 

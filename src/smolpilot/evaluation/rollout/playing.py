@@ -11,7 +11,7 @@ import numpy as np
 
 from smolpilot.common.errors import SmolpilotError
 from smolpilot.common.keys import STATE, image_key
-from smolpilot.common.safe_text import shown
+from smolpilot.common.text import shown
 from smolpilot.contracts import EpisodeInfo, Image, Outcome
 from smolpilot.contracts.plugins import blamed
 

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from smolpilot.common.atomic import atomic_folder
-from smolpilot.common.digests import folder_differences, seal_folder
 from smolpilot.common.errors import CheckpointError, UsageError
+from smolpilot.common.hashing import folder_differences, seal_folder
 from smolpilot.inference.onnx_graphs.builder import Precision
 from smolpilot.inference.onnx_graphs.denoise_graph import clock_table
 from smolpilot.inference.onnx_graphs.int8_calibration import calibrate

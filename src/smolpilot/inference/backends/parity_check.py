@@ -22,10 +22,9 @@ import torch
 from torch import Tensor
 
 from smolpilot.common.atomic import write_text_atomic
-from smolpilot.common.digests import DIGESTS, differences, sealed
-from smolpilot.common.hashing import content_name
+from smolpilot.common.hashing import DIGESTS, content_name, differences, sealed
 from smolpilot.common.json_input import read_json_file
-from smolpilot.common.words import numbered
+from smolpilot.common.text import pluralize
 from smolpilot.version import __version__
 
 FORMAT = 1
@@ -72,7 +71,7 @@ class ParityReport:
                 f"{self.sigma:.2g} standard deviations (limit {self.limit:g})"
             )
         when = f", checked {self.created}" if self.stored else ""
-        return f"{said}, {numbered(self.frames, 'frame')}{when}"
+        return f"{said}, {pluralize(self.frames, 'frame')}{when}"
 
 
 def compare(

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from smolpilot.common.errors import CheckpointError
-from smolpilot.common.safe_text import shown
+from smolpilot.common.text import shown
 from smolpilot.smolvla.config.json_file import read_json
 from smolpilot.smolvla.config.settings_form import Form, check_keys, formed, real, whole
 from smolpilot.version import __version__

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from smolpilot.common.errors import CheckpointError, HubError, UsageError
-from smolpilot.common.links import followed
-from smolpilot.common.own_files import require_readable
-from smolpilot.common.safe_text import LIMIT, plain
+from smolpilot.common.paths import followed, require_readable
+from smolpilot.common.text import LIMIT, plain
 
 CONFIG = "config.json"
 ADAPTER_CONFIG = "adapter_config.json"

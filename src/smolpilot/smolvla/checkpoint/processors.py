@@ -20,8 +20,8 @@ from safetensors.torch import save_file
 
 from smolpilot.common.errors import CheckpointError
 from smolpilot.common.keys import ACTION, STATE, camera_name, image_key
-from smolpilot.common.safe_text import plain, shown
 from smolpilot.common.statistics import Statistics
+from smolpilot.common.text import plain, shown
 from smolpilot.smolvla.config import Feature, MaxTokens, Modes, Padding, PolicyConfig
 from smolpilot.smolvla.config.json_file import read_json
 from smolpilot.smolvla.config.other_versions import NEWEST

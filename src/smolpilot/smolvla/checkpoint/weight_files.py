@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from smolpilot.common.errors import CheckpointError
-from smolpilot.common.safe_text import plain, shown
+from smolpilot.common.text import plain, shown
 from smolpilot.smolvla.config.json_file import is_pointer, read_json
 from smolpilot.smolvla.config.settings_form import RESTORE, Form, formed
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from smolpilot.common.errors import CheckpointError, UsageError
-from smolpilot.common.safe_text import plain
+from smolpilot.common.text import plain
 from smolpilot.smolvla.config import PolicyConfig
 from smolpilot.smolvla.network.model import SmolVLA
 

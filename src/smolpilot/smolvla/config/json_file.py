@@ -7,7 +7,7 @@ from typing import Any
 
 from smolpilot.common.errors import CheckpointError
 from smolpilot.common.json_input import parse_json, read_json_file
-from smolpilot.common.safe_text import plain
+from smolpilot.common.text import plain
 
 from .settings_form import RESTORE
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from smolpilot.common.errors import CheckpointError
-from smolpilot.common.safe_text import plain, shown
+from smolpilot.common.text import plain, shown
 
 _LONGEST = 80  # characters of a key: beyond, it is nobody's option
 NEWEST = "0.6.1"  # the LeRobot version whose keys are all known by name

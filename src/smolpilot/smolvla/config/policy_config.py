@@ -13,7 +13,7 @@ from pydantic import AfterValidator
 
 from smolpilot.common.errors import CheckpointError, TransformError, UsageError
 from smolpilot.common.keys import ACTION, STATE, camera_name, image_key
-from smolpilot.common.safe_text import plain, shown
+from smolpilot.common.text import plain, shown
 
 from .other_versions import sort_unknown
 from .settings_form import RESTORE, Form, check_fields, formed, real, refuse, whole

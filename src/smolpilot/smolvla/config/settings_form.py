@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, PlainValidator, TypeAdapter, Validat
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from smolpilot.common.errors import CheckpointError, UsageError, did_you_mean
-from smolpilot.common.safe_text import plain, shown
+from smolpilot.common.text import plain, shown
 
 RESTORE = "copy or download it again, as it was written"
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, TypeAdapter
 
 from smolpilot.common.errors import CheckpointError
-from smolpilot.common.safe_text import shown
+from smolpilot.common.text import shown
 
 from .settings_form import RESTORE, formed, real, whole
 

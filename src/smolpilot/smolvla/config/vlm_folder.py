@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from smolpilot.common.errors import CheckpointError
-from smolpilot.common.own_files import Places
-from smolpilot.common.words import sized
+from smolpilot.common.paths import OwnFiles
+from smolpilot.common.text import format_bytes
 
 from .json_file import is_pointer, parse_object
 from .vlm_config import VLMConfig
@@ -51,7 +51,7 @@ class VLMFolder:
             raise CheckpointError(f"The vision-language model folder {path} does not exist.", fix="check the path")
         there = [name for name in FILES if (path / name).is_file()]
         # In a checkpoint the folder is `vlm`: a link within the checkpoint is its own.
-        places = Places(path.parent if path.name == "vlm" else path, "folder")
+        places = OwnFiles(path.parent if path.name == "vlm" else path, "folder")
         for name in there:
             if reason := places.why_not(path / name):
                 # They are copied into every checkpoint and export: a link would take other files along.
@@ -87,8 +87,8 @@ def _read(path: Path) -> bytes:
         size = path.stat().st_size
         if size > LARGEST:
             raise CheckpointError(
-                f"{path} has {sized(size)}.",
-                expected=f"at most {sized(LARGEST)}, as every file of a SmolVLM2 folder has",
+                f"{path} has {format_bytes(size)}.",
+                expected=f"at most {format_bytes(LARGEST)}, as every file of a SmolVLM2 folder has",
                 fix="take the file that belongs to the policy",
             )
         if is_pointer(path):

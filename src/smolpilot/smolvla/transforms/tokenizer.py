@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from smolpilot.common.errors import CheckpointError, TransformError
-from smolpilot.common.safe_text import plain, shown
+from smolpilot.common.text import plain, shown
 from smolpilot.smolvla.config.settings_form import RESTORE
 from smolpilot.smolvla.config.vlm_folder import TOKENIZER, VLMFolder
 

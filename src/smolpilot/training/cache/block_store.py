@@ -25,9 +25,9 @@ import xxhash
 from torch import Tensor
 
 from smolpilot.common.atomic import lock, sweep, write_bytes_atomic
+from smolpilot.common.errors import LIMITS
 from smolpilot.common.hashing import content_digest
 from smolpilot.common.json_input import parse_json
-from smolpilot.common.system_errors import LIMITS
 
 _ALIGN = 4096  # the header's room, so that the numbers begin on a page
 _MAPS = 8192  # at once, of one store; Linux gives a process 65,530 for everything

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from smolpilot.common.errors import UsageError
-from smolpilot.common.words import sized
+from smolpilot.common.text import format_bytes
 from smolpilot.datasets.read.order import Rows
 from smolpilot.smolvla.network.inputs import PolicyInputs
 from smolpilot.training.data.augment import Augmentation
@@ -57,7 +57,9 @@ class CacheChoice:
         if policy.device.type == "cpu":
             return
         freed = park(policy.model, self.kind)
-        print(f"cache: {sized(1e9 * freed)} of the network wait in main memory while the cache serves", flush=True)
+        print(
+            f"cache: {format_bytes(1e9 * freed)} of the network wait in main memory while the cache serves", flush=True
+        )
 
     def _built(
         self, batches: Batches, rows: Rows, dtype: CacheDtype | None, views: int, change: Augmentation | None
@@ -87,7 +89,7 @@ def choose_cache(prepared: Prepared, turn: int = 0) -> CacheChoice | None:
         return None
     views = f", {options.cache_views} changed views of each frame" if options.cache_views else ""
     size = _spec(prepared, kind).gigabytes(prepared.frames)
-    print(f"cache: {kind}, {sized(1e9 * size)} in {folder}{views}", flush=True)
+    print(f"cache: {kind}, {format_bytes(1e9 * size)} in {folder}{views}", flush=True)
     return CacheChoice(prepared, kind, folder, turn)
 
 

@@ -23,8 +23,8 @@ from torch import Tensor
 
 from smolpilot.common.errors import TrainingError
 from smolpilot.common.hashing import content_name, known_digest, tensors_digest
-from smolpilot.common.waiting import working
-from smolpilot.common.words import numbered, sized
+from smolpilot.common.progress import working
+from smolpilot.common.text import format_bytes, pluralize
 from smolpilot.datasets import Dataset
 from smolpilot.smolvla import Policy
 from smolpilot.smolvla.network.inputs import PolicyInputs
@@ -131,7 +131,7 @@ class FrameCache:
         if not missing:
             return 0
         if self._store.damaged and turn == 0:
-            damaged = numbered(len(self._store.damaged), "block")
+            damaged = pluralize(len(self._store.damaged), "block")
             print(f"cache: damaged, so computed anew: {damaged} in {self._store.folder}", flush=True)
         self._require_room(sum(len(self._blocks[block][1]) for _, block in missing))
         first = turn * 7919 % len(missing)  # far from the others'
@@ -198,8 +198,8 @@ class FrameCache:
         free, needed = free_gb(self._store.folder), self.spec.gigabytes(rows)
         if needed > free - 1:
             raise TrainingError(
-                f"The {self.spec.kind} cache needs {sized(1e9 * needed)} and 1 GB to spare in {self._store.folder}, "
-                f"{sized(1e9 * free)} are free.",
+                f"The {self.spec.kind} cache needs {format_bytes(1e9 * needed)} and 1 GB to spare in "
+                f"{self._store.folder}, {format_bytes(1e9 * free)} are free.",
                 fix="--cache vision is smaller than prefix, --cache none needs nothing; --cache-dir names another disk",
             )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from smolpilot.common.errors import UsageError
 from smolpilot.common.machine import available_memory
-from smolpilot.common.words import sized
+from smolpilot.common.text import format_bytes
 from smolpilot.training.cache.choice import CacheChoice
 from smolpilot.training.run.setup import Prepared
 from smolpilot.training.run.validation import Scorer, TaskValidator, Validator, spread
@@ -55,8 +55,8 @@ def _refuse_more_than_free(prepared: Prepared, limit: float, sharers: int) -> No
     needed, free = sharers * predicted_gb(list(plans.values()), prepared.frames), available_memory() / 1e9
     if free < needed <= limit:
         raise UsageError(
-            f"--frames-gb {limit:g} would hold {sized(1e9 * needed)} of decoded frames in memory, "
-            f"{sized(1e9 * free)} are free.",
+            f"--frames-gb {limit:g} would hold {format_bytes(1e9 * needed)} of decoded frames in memory, "
+            f"{format_bytes(1e9 * free)} are free.",
             fix="leave --frames-gb out: frames are decoded while training then",
         )
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import tyro
 
@@ -17,6 +17,8 @@ from smolpilot.common.option_types import Size
 @dataclass(frozen=True)
 class Source:
     """One dataset of a mixture."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}  # an unknown key of a YAML file is refused
 
     dataset: Path
     """Folder of a LeRobot dataset."""

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from smolpilot.common.errors import UsageError
-from smolpilot.common.waiting import working
+from smolpilot.common.progress import working
 from smolpilot.smolvla import SmolVLA
 
 

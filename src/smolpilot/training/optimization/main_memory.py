@@ -15,7 +15,7 @@ from torch import Tensor
 from smolpilot.common.errors import TrainingError, UsageError
 from smolpilot.common.machine import available_memory
 from smolpilot.common.option_types import AUTO
-from smolpilot.common.words import sized
+from smolpilot.common.text import format_bytes
 from smolpilot.smolvla import Policy, PolicyInputs
 from smolpilot.training.data.batches import Feed
 from smolpilot.training.train_options import TrainOptions
@@ -44,8 +44,8 @@ def fit_batch(
     if _MAKING * held > free and not resumed:
         most = max(1, int(free / _MAKING / _bytes(one) / 2))
         raise UsageError(
-            f"--batch-size {batch} does not fit into the memory: its samples alone take {sized(held)}, "
-            f"{sized(free)} are free.",
+            f"--batch-size {batch} does not fit into the memory: its samples alone take {format_bytes(held)}, "
+            f"{format_bytes(free)} are free.",
             fix=f"--batch-size auto, or at most --batch-size {most}",
         )
     if options.micro_batch == AUTO:
@@ -58,7 +58,7 @@ def fit_batch(
     fits = int(room // each)
     if wanted <= fits:
         return options.micro_batch, ""
-    needed = f"about {sized(later + held + each * wanted)} are needed, {sized(free)} are free"
+    needed = f"about {format_bytes(later + held + each * wanted)} are needed, {format_bytes(free)} are free"
     if resumed:
         return options.micro_batch, f"warning: the memory may not suffice: {needed}"
     if fits < 1:

@@ -17,7 +17,7 @@ import psutil
 from smolpilot.common.errors import TrainingError
 from smolpilot.common.machine import available_memory
 from smolpilot.common.option_types import AUTO
-from smolpilot.common.words import sized
+from smolpilot.common.text import format_bytes
 
 if TYPE_CHECKING:
     from smolpilot.smolvla import Policy, PolicyInputs
@@ -70,7 +70,7 @@ def largest_that_fits(need: Callable[[int], float | None], largest: int, limit: 
         size = min(2 * size, largest)
     if not found[0]:
         raise TrainingError(
-            f"Not even one sample fits into the {sized(limit)} that are free.",
+            f"Not even one sample fits into the {format_bytes(limit)} that are free.",
             fix="--lora 32, --dtype bfloat16, the frame cache (--cache prefix); close what else uses the memory",
         )
     return found
@@ -117,7 +117,7 @@ def probe(
     size, used = largest_that_fits(need, len(inputs), _FILL * before)
     # Equal parts of the batch: the last one should not be a small rest.
     parts = -(-len(inputs) // size)
-    text = f"{sized(used)} of {sized(before)} free"
+    text = f"{format_bytes(used)} of {format_bytes(before)} free"
     return size, f"micro-batch: {size} of {len(inputs)} samples at once, {parts} for a step ({text})"
 
 

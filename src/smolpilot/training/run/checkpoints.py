@@ -18,13 +18,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from smolpilot.common.atomic import as_others, atomic_folder, sweep, write_text_atomic
-from smolpilot.common.digests import DIGESTS, Digests, differences, digests_of, is_sealed, sealed
-from smolpilot.common.errors import CheckpointError, TrainingError
+from smolpilot.common.errors import FULL, LIMITS, CheckpointError, TrainingError, explain
+from smolpilot.common.hashing import DIGESTS, Digests, differences, digests_of, is_sealed, sealed
 from smolpilot.common.json_input import read_json_file
-from smolpilot.common.links import drop, point, target_of
-from smolpilot.common.safe_text import shown
-from smolpilot.common.system_errors import FULL, LIMITS, explain
-from smolpilot.common.words import sized
+from smolpilot.common.paths import drop, point, target_of
+from smolpilot.common.text import format_bytes, shown
 from smolpilot.smolvla import Policy, save_bundle
 
 STATE_FOLDER = "training_state"
@@ -134,7 +132,7 @@ class Checkpoints:
         newest = self.newest()
         kept = f"The checkpoint {newest} is whole." if newest else "There is no earlier checkpoint."
         free, needed = shutil.disk_usage(self.folder).free, _size(newest) if newest else None
-        room = f"{sized(free)} free" + (f", the checkpoint before took {sized(needed)}" if needed else "")
+        room = f"{format_bytes(free)} free" + (f", the checkpoint before took {format_bytes(needed)}" if needed else "")
         refusal = explain(error) if isinstance(error, OSError) else None
         # safetensors says the system's words only.
         full = (isinstance(error, OSError) and error.errno in FULL) or "No space left" in str(error)

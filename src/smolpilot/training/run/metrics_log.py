@@ -10,7 +10,7 @@ from typing import Any
 from smolpilot.common.atomic import flush, write_text_atomic
 from smolpilot.common.errors import TrainingError
 from smolpilot.common.json_input import MAX_BYTES, parse_json
-from smolpilot.common.words import sized
+from smolpilot.common.text import format_bytes
 
 from .tracking import Tracker
 
@@ -91,7 +91,8 @@ def read_metrics(path: Path, *, strict: bool = True) -> list[dict[str, Any]]:
     """
     if path.stat().st_size > MAX_BYTES:
         raise TrainingError(
-            f"{path} has {sized(path.stat().st_size)}.", expected=f"the lines of a run, at most {sized(MAX_BYTES)}"
+            f"{path} has {format_bytes(path.stat().st_size)}.",
+            expected=f"the lines of a run, at most {format_bytes(MAX_BYTES)}",
         )
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     values: list[dict[str, Any]] = []

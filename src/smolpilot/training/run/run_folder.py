@@ -19,7 +19,7 @@ from smolpilot.common.errors import UsageError, did_you_mean
 from smolpilot.common.json_input import read_json_file
 from smolpilot.common.option_types import check_truths
 from smolpilot.common.renamed import renamed_keys
-from smolpilot.common.safe_text import LIMIT, plain, shown
+from smolpilot.common.text import LIMIT, plain, shown
 from smolpilot.common.yaml_lines import DoubledKeyError, NoMappingError, problem_of, read_mapping_file
 from smolpilot.training.data.sources import Source
 from smolpilot.training.train_options import TrainOptions

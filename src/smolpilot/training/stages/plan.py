@@ -8,15 +8,15 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pydantic
 import yaml
 
 from smolpilot.common.errors import UsageError, did_you_mean
-from smolpilot.common.option_types import Amount, Few, Rate, Seed, Size, Steps, check_numbers, check_truths
+from smolpilot.common.option_types import Amount, Few, Limit, Rate, Seed, Size, Steps, check_numbers, check_truths
 from smolpilot.common.renamed import renamed_keys
-from smolpilot.common.safe_text import LIMIT, plain, shown
+from smolpilot.common.text import LIMIT, plain, shown
 from smolpilot.common.yaml_lines import (
     DoubledKeyError,
     Location,
@@ -126,7 +126,7 @@ class Stage:
     freeze: Literal["vision-language", "vision", "nothing"] | None = None
     """What is not trained: the whole vision-language model (a frame cache can serve then), its vision tower, nothing.
     Default: as the policy was trained before."""
-    replay: tuple[Rate, ...] = ()
+    replay: tuple[Annotated[float, Limit(1_000.0)], ...] = ()
     """Shares of the samples drawn from each stage's dataset so far, this one's last. Default: its own alone."""
     gate: Gate | None = None
     """What the stage has to reach."""

@@ -11,8 +11,8 @@ import pydantic
 
 from smolpilot.common.errors import TrainingError, UsageError
 from smolpilot.common.option_types import check_truths
-from smolpilot.common.safe_text import shown
 from smolpilot.common.statistics import Statistics
+from smolpilot.common.text import shown
 from smolpilot.compatibility.datasets_together import check_joints, other_rates
 from smolpilot.compatibility.statistics_distance import check_drift
 from smolpilot.datasets.read.joint_units import with_cameras

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from smolpilot.common.atomic import write_bytes_atomic, write_text_atomic
-from smolpilot.common.safe_text import plain
+from smolpilot.common.text import plain
 from smolpilot.evaluation import wilson
 from smolpilot.evaluation.drawing import caption, drawing
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from smolpilot.common.keys import ACTION, STATE
-from smolpilot.common.words import numbered
+from smolpilot.common.text import pluralize
 from smolpilot.datasets.check.context import Subject
 from smolpilot.datasets.tolerant.findings import Finding
 from smolpilot.datasets.tolerant.found_dataset import Array
@@ -137,7 +137,7 @@ def variety(subject: Subject) -> Iterator[Finding]:
     texts = Counter(subject.recording.task_of(episode) for episode in subject.recording.rows)
     few = [(number, text) for text, number in texts.items() if number < _FEW and text]
     for number, text in few[:_SINGLE]:
-        yield subject.finding("few-episodes", f'"{text}" has {numbered(number, "demonstration")}.')
+        yield subject.finding("few-episodes", f'"{text}" has {pluralize(number, "demonstration")}.')
     if len(few) > _SINGLE:
         message = f"{len(few) - _SINGLE} more instructions have fewer than {_FEW} demonstrations."
         yield subject.finding("few-episodes", message)

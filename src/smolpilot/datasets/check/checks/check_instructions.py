@@ -7,8 +7,8 @@ import re
 import unicodedata
 from collections.abc import Iterator
 
-from smolpilot.common.safe_text import LIMIT
-from smolpilot.common.safe_text import plain as cut
+from smolpilot.common.text import LIMIT
+from smolpilot.common.text import plain as cut
 from smolpilot.datasets.check.context import Subject, ranges
 from smolpilot.datasets.tolerant.findings import Finding
 from smolpilot.datasets.tolerant.found_dataset import Recording

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from smolpilot.common.errors import UsageError
 from smolpilot.common.keys import ACTION, STATE
-from smolpilot.common.words import numbered
+from smolpilot.common.text import pluralize
 from smolpilot.datasets.check.context import Subject
 from smolpilot.datasets.tolerant.findings import Finding
 from smolpilot.datasets.tolerant.found_dataset import Recording, Vector
@@ -297,7 +297,7 @@ def actions_against_states(subject: Subject) -> Iterator[Finding]:
         late = f"{-lag} frames ({-1000 * lag / subject.fps:.0f} ms)"
         yield subject.finding("action-late", f"The actions follow the states by {late}: they come after the motion.")
     elif exact:
-        later = f"{numbered(lag, 'frame')} later"
+        later = f"{pluralize(lag, 'frame')} later"
         yield subject.finding(
             "action-lag", f"The action is the state {later}, exactly: recorded from the robot itself."
         )

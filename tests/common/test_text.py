@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 
-from smolpilot.common.safe_text import LIMIT, plain, shown
 from smolpilot.common.terminal import Terminal
+from smolpilot.common.text import LIMIT, plain, shown
 
 
 def test_what_acts_on_a_terminal_is_spelled() -> None:

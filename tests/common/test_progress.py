@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from smolpilot.cli.main import main
-from smolpilot.common import waiting
-from smolpilot.common.waiting import working
+from smolpilot.common import progress
+from smolpilot.common.progress import working
 
 TINY = ["--preset", "tiny", "--from-scratch", "--batch-size", "4", "--chunk-size", "4", "--eval-frames", "4",
         "--device", "cpu", "--steps", "1"]  # fmt: skip
@@ -21,7 +21,7 @@ def test_it_speaks_once_it_takes_long_and_only_the_outer_one(
     with working("short work"):
         pass
     assert capsys.readouterr().err == ""
-    monkeypatch.setattr(waiting, "SAY_AFTER_S", 0.05)
+    monkeypatch.setattr(progress, "SAY_AFTER_S", 0.05)
     with working("long work"), working("its part"):
         time.sleep(0.3)
     assert capsys.readouterr().err == "long work ...\n"
@@ -43,7 +43,7 @@ def test_it_speaks_once_it_takes_long_and_only_the_outer_one(
 def test_the_parts_of_a_training_say_what_they_do(
     tiny_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(waiting, "SAY_AFTER_S", 0.0)
+    monkeypatch.setattr(progress, "SAY_AFTER_S", 0.0)
     run = tmp_path / "run"
     assert main(["train", "--dataset", str(tiny_dataset), *TINY, "--out", str(run)]) == 0
     said = capsys.readouterr().err

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from smolpilot.cli.main import main
-from smolpilot.common.system_errors import explain
-from smolpilot.common.words import sized
+from smolpilot.common.errors import explain
+from smolpilot.common.text import format_bytes
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_a_file_that_may_not_grow_is_told_by_a_verb(tiny_dataset: Path, tmp_path
 
 
 def test_sizes_are_never_zero_for_what_is_there() -> None:
-    assert [sized(count) for count in (0, 999, 3_400_000, 999_600_000, 1_234_000_000, 5e12)] == [
+    assert [format_bytes(count) for count in (0, 999, 3_400_000, 999_600_000, 1_234_000_000, 5e12)] == [
         "0 B", "999 B", "3.4 MB", "1 GB", "1.23 GB", "5 TB",
     ]  # fmt: skip
 

@@ -11,6 +11,9 @@ import pyarrow as pa
 
 from smolpilot.common.statistics import statistic_values
 
+from .arrow import is_list, is_number, one_array
+
+type Stored = Mapping[str, Mapping[str, npt.NDArray[np.float64]]]
 type _Columns = dict[str, dict[str, npt.NDArray[np.float64] | list[Any]]]
 
 
@@ -26,18 +29,16 @@ def stored_statistics(table: pa.Table) -> _Columns:
 
 
 def _values(column: pa.ChunkedArray) -> npt.NDArray[np.float64] | list[Any]:
-    values = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], type=column.type)
+    values = one_array(column)
     shape = [len(values)]
-    while (
-        pa.types.is_list(values.type) or pa.types.is_fixed_size_list(values.type) or pa.types.is_large_list(values.type)
-    ):
+    while is_list(values.type):
         inner = values.flatten()
         lengths = None if pa.types.is_fixed_size_list(values.type) else values.value_lengths().to_numpy(False)
         if values.null_count or not len(values) or (lengths is not None and (lengths != lengths[0]).any()):
             return list(column.to_pylist())
         shape.append(len(inner) // len(values))
         values = inner
-    if values.null_count or not (pa.types.is_integer(values.type) or pa.types.is_floating(values.type)):
+    if values.null_count or pa.types.is_boolean(values.type) or not is_number(values.type):
         return list(column.to_pylist())
     numbers = np.asarray(values.to_numpy(zero_copy_only=False), dtype=np.float64).reshape(shape)
     return numbers if numbers.ndim > 1 else numbers[:, None]
