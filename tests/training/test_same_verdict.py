@@ -28,7 +28,7 @@ from smolpilot.compatibility.preflight import (
 from smolpilot.compatibility.preflight import training_options as options_of
 from smolpilot.datasets import DatasetWriter, open_dataset
 from smolpilot.evaluation import evaluate
-from smolpilot.robots import Camera, Joint, RobotProfile
+from smolpilot.robots import CameraProfile, Joint, RobotProfile
 from smolpilot.smolvla import load_policy, new_policy, save_bundle
 from smolpilot.training.run.setup import prepare
 from smolpilot.training.train_options import check
@@ -127,7 +127,7 @@ def own_tokenizer(policy: Path) -> Path:
 def profile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     joints = [Joint(name=name, unit="rad", position_limits=(-1.5, 1.5), velocity_limit=None) for name in JOINTS]
     arm = RobotProfile(name="arm", description="three joints", rate=10, joints=joints,
-                       cameras=[Camera(name="top", width=32, height=32)])  # fmt: skip
+                       cameras=[CameraProfile(name="top", width=32, height=32)])  # fmt: skip
     path = tmp_path_factory.mktemp("robot") / "arm.yaml"
     path.write_text(arm.to_yaml())
     return path

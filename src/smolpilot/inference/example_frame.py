@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from smolpilot.contracts import PolicyFacts, made_up_observation
+from smolpilot.contracts import PolicyFacts, example_observation
 
 if TYPE_CHECKING:
     from smolpilot.smolvla.transforms.transform_list import Recipe
@@ -19,4 +19,4 @@ def made_up_frame(recipe: Recipe, seed: int = 0) -> dict[str, Any]:
 
     config = recipe.config
     spec = recipe_spec(recipe, config, n_action_steps=config.n_action_steps, lineage={}, facts=PolicyFacts())
-    return made_up_observation(spec, seed)
+    return example_observation(spec, seed)

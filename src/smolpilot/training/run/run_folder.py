@@ -16,12 +16,11 @@ import yaml
 
 from smolpilot.common.atomic import atomic_folder, fsync, refuse_inside_dataset, refuse_unwritable, write_text_atomic
 from smolpilot.common.errors import UsageError, did_you_mean
-from smolpilot.common.json_input import read_json_file
+from smolpilot.common.json_input import read_json_file, to_plain
 from smolpilot.common.option_types import check_truths
 from smolpilot.common.renamed import renamed_keys
 from smolpilot.common.text import LIMIT, plain, shown
 from smolpilot.common.yaml_lines import DoubledKeyError, NoMappingError, problem_of, read_mapping_file
-from smolpilot.training.data.sources import Source
 from smolpilot.training.train_options import TrainOptions
 
 from .run_paths import CONFIG as CONFIG
@@ -165,18 +164,8 @@ def config_text(options: TrainOptions) -> str:
     for item in dataclasses.fields(options):
         value = getattr(options, item.name)
         if item.name not in ("resume", "overfit") and value is not None and value not in ({}, ()):
-            values[item.name] = _plain(value)
+            values[item.name] = to_plain(value)
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
-
-
-def _plain(value: Any) -> Any:
-    """A value as YAML knows it; what is open in a source is left out."""
-    if isinstance(value, Path):
-        return str(value)
-    if isinstance(value, Source):
-        entries = ((item.name, getattr(value, item.name)) for item in dataclasses.fields(value))
-        return {name: _plain(entry) for name, entry in entries if entry is not None}
-    return [_plain(entry) for entry in value] if isinstance(value, tuple) else value
 
 
 def load_config(out: Path, *, verb: str = "train --resume") -> TrainOptions:

@@ -14,18 +14,11 @@ import pydantic
 import yaml
 
 from smolpilot.common.errors import UsageError, did_you_mean
+from smolpilot.common.json_input import to_plain
 from smolpilot.common.option_types import Amount, Few, Limit, Rate, Seed, Size, Steps, check_numbers, check_truths
 from smolpilot.common.renamed import renamed_keys
 from smolpilot.common.text import LIMIT, plain, shown
-from smolpilot.common.yaml_lines import (
-    DoubledKeyError,
-    Location,
-    NoMappingError,
-    line_of,
-    problem_of,
-    read_mapping_file,
-    spell,
-)
+from smolpilot.common.yaml_lines import Location, line_of, read_yaml, spell
 from smolpilot.training.train_options import TrainOptions
 
 PREVIOUS = "previous"
@@ -158,7 +151,7 @@ def load_plan(path: Path) -> Plan:
     """Read and check a stages file; a UsageError names the line, the key and what was meant."""
     if not path.is_file():
         raise UsageError(f"The stages file {path} does not exist.", fix="check the path given to --stages")
-    values, lines = _read(path)
+    values, lines = read_yaml(path, str(path), empty="stages", expected="a list under `stages:`", first=1)
     values = _with_new_names(values)
     _move_old_settings(values, lines)
     _check_keys(values, path, lines)
@@ -180,7 +173,7 @@ def load_plan(path: Path) -> Plan:
 
 def plan_text(plan: Plan) -> str:
     """The plan as YAML that `load_plan` reads back, with absolute paths; what is open is left out."""
-    return yaml.safe_dump(_plain(plan), sort_keys=False, allow_unicode=True)
+    return yaml.safe_dump(to_plain(plan), sort_keys=False, allow_unicode=True)
 
 
 def absolute(plan: Plan) -> Plan:
@@ -279,25 +272,6 @@ def _check_options(options: Mapping[str, Any], place: str, refused: Iterable[str
             )
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[Location, int]]:
-    """The mapping of a YAML file, and the line of each key; UsageError for bad syntax and keys that stand twice."""
-    try:
-        return read_mapping_file(path)
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is not a text file.", expected="YAML in UTF-8") from error
-    except yaml.YAMLError as error:
-        problem, line = problem_of(error)
-        where = f"{path}:{line}" if line is not None else str(path)
-        raise UsageError(f"{where} is not valid YAML: {problem}.", expected="lines of the form `key: value`") from error
-    except NoMappingError:
-        raise UsageError(f"{path} holds no stages.", expected="a list under `stages:`") from None
-    except DoubledKeyError as twice:
-        raise UsageError(
-            f"{path}:{twice.line}: '{_spell(twice.place)}' stands twice (first in line {twice.first}).",
-            fix="remove one of them",
-        ) from None
-
-
 def _with_new_names(values: dict[str, Any]) -> dict[str, Any]:
     """The mapping with the options of `train` in it as they are called now: `defaults`, and `options` of a stage."""
     if isinstance(defaults := values.get("defaults"), dict):
@@ -366,14 +340,3 @@ def _known_keys(values: Mapping[str, Any], kind: type, place: Location, path: Pa
 def _spell(place: Location) -> str:
     """`("stages", 1, "lr")` -> `stages[2].lr`: stages are counted from 1, as everywhere else."""
     return spell(place, first=1)
-
-
-def _plain(value: Any) -> Any:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        entries = ((item, getattr(value, item.name)) for item in dataclasses.fields(value))
-        return {item.name: _plain(entry) for item, entry in entries if entry is not None and entry not in ((), {})}
-    if isinstance(value, Mapping):
-        return {str(key): _plain(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(entry) for entry in value]
-    return str(value) if isinstance(value, Path) else value

@@ -17,8 +17,7 @@ from smolpilot.datasets.tolerant.found_dataset import Recording, Vector
 from smolpilot.datasets.tolerant.rules import VIEW
 from smolpilot.robots import Joint, RobotProfile, UnitFinding, better_robot, choose_profile, unit_doubt, unit_findings
 from smolpilot.robots.layout import check_units, unit_of
-from smolpilot.robots.mapping import made_up
-from smolpilot.robots.units import factor
+from smolpilot.robots.mapping import placeholder_names
 
 from .check_numbers import counterparts
 
@@ -173,7 +172,7 @@ def _limit_fix(subject: Subject) -> str | None:
 def _factor(subject: Subject, name: str, joint: Joint | None) -> float:
     if joint is None or not subject.units:
         return 1.0
-    return factor(unit_of(name, joint, subject.units), joint) or 1.0
+    return joint.factor_from(unit_of(name, joint, subject.units)) or 1.0
 
 
 def _names(recording: Recording, key: str) -> list[str]:
@@ -203,7 +202,7 @@ def _better(subject: Subject) -> str | None:
 def match_joints(profile: RobotProfile, vector: Vector, key: str) -> list[Joint | None]:
     """The profile's joint of each dimension: by name or alias; by position where the dataset names none."""
     mine = profile.state_joints if key == STATE else profile.action_joints
-    if not vector.names or made_up(vector.names):
+    if not vector.names or placeholder_names(vector.names):
         return list(mine) if len(mine) == vector.shape[0] else [None] * vector.shape[0]
     return [profile.find(name) for name in vector.names]
 
