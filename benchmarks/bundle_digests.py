@@ -34,11 +34,11 @@ from smolpilot.common import hashing
 from smolpilot.common.hashing import folder_differences
 from smolpilot.common.keys import ACTION, STATE
 from smolpilot.smolvla import Policy, SmolVLA, Transforms, load_policy, save_bundle
-from smolpilot.smolvla.checkpoint.loading import load_located
 from smolpilot.smolvla.checkpoint.locate import locate
 from smolpilot.smolvla.checkpoint.sealing import check_digests
 from smolpilot.smolvla.config import PolicyConfig, TextConfig, VisionConfig, VLMConfig
-from smolpilot.smolvla.presets import preset
+from smolpilot.smolvla.config.presets import preset
+from smolpilot.smolvla.loading import load_located
 from smolpilot.smolvla.transforms.byte_tokenizer import byte_level_tokenizer
 from smolpilot.training.cache.block_store import BlockStore
 
@@ -94,8 +94,8 @@ def measure_bundle(folder: Path, turn: int) -> dict[str, float]:
 def measure_engine(folder: Path, cache: Path) -> dict[str, float]:
     """The same for the cached graphs of an engine; the first call writes them."""
     from smolpilot.inference import prepare
-    from smolpilot.inference.backend import EngineSpec
-    from smolpilot.inference.onnx_graphs.network import GraphNetwork
+    from smolpilot.inference.backends.backend import EngineSpec
+    from smolpilot.inference.backends.onnx_network import GraphNetwork
 
     made = prepare(folder, engine="fast", backend="openvino", device="cpu", check=False, warm_up=False, cache_dir=cache)
     spec: EngineSpec = made.settings

@@ -30,8 +30,8 @@ import torch
 from plain_model import inputs_of, lerobot_policy, make_batch, our_model
 from startup import machine
 
-from smolpilot.inference.backend import Backend, EngineSpec
 from smolpilot.inference.backends import load_backend
+from smolpilot.inference.backends.backend import Backend, EngineSpec
 from smolpilot.inference.onnx_graphs import open_network
 from smolpilot.smolvla import Policy, Transforms
 from smolpilot.smolvla.config import PolicyConfig, VLMConfig

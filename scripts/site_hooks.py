@@ -31,14 +31,16 @@ LINK = re.compile(
 )
 # What a browser fetches by itself, from elsewhere.
 FETCHED = re.compile(r"<(?:script|link|img|iframe|source|video|audio)\b[^>]*?\b(?:src|href)=[\"']?(?:https?:)?//[^>]*>")
+# A module that is public although its package has no names of its own.
+ERRORS = "smolpilot.common.errors"
 LANGUAGES = {".py": "python", ".yaml": "yaml", ".sh": "bash"}
 
 
 def on_config(config: Any) -> Any:
-    """Add one entry of the navigation for each room."""
+    """Add the entries of the API and of the examples to the navigation."""
     for entry in config["nav"]:
         if "API" in entry:
-            entry["API"] = [{"Overview": "api/index.md"}, *({name: page} for name, page in _rooms().items())]
+            entry["API"] = [{"Overview": "api/index.md"}, *({name: page} for name, page in _references().items())]
         if "Examples" in entry:
             entry["Examples"] = [{"Overview": "examples/index.md"}, *(
                 {path.name: f"examples/{path.name}.md"} for path in _examples()
@@ -53,7 +55,7 @@ def on_files(files: Any, config: Any) -> Any:
     pages = {page: (ROOT / document).read_text(encoding="utf-8") for document, page in DOCUMENTS.items()}
     pages |= {f"examples/{path.name}.md": _example_page(path) for path in _examples()}
     pages["examples/index.md"] = _examples_page()
-    pages |= {page: _room_page(name) for name, page in _rooms().items()}
+    pages |= {page: _reference_page(name) for name, page in _references().items()}
     pages["api/index.md"] = _api_page()
     for page, text in pages.items():
         files.append(File.generated(config, page, content=text))
@@ -145,27 +147,31 @@ def _packages(folder: Path) -> Iterator[str]:
             yield from _packages(path)
 
 
-def _rooms() -> dict[str, str]:
-    """The rooms that have public names -> their pages; the package itself first."""
-    names = [name.split(".")[1] for name in _packages(PACKAGE) if "." in name]
-    return {"smolpilot": "api/smolpilot.md", **{name: f"api/{name}.md" for name in dict.fromkeys(names)}}
+def _references() -> dict[str, str]:
+    """`smolpilot`, its packages that have public names, and `errors` -> their pages."""
+    names = ["smolpilot", *(name.split(".")[1] for name in _packages(PACKAGE) if "." in name), "errors"]
+    return {name: f"api/{name}.md" for name in dict.fromkeys(names)}
 
 
-def _room_page(room: str) -> str:
-    if room == "smolpilot":
-        names = ["smolpilot"]
-    else:
-        names = [name for name in _packages(PACKAGE / room) if name != "smolpilot"]
-    first, *others = [f"# {name}\n\n::: {name}\n" for name in names]
+def _modules(reference: str) -> list[str]:
+    """What a page of the reference lists: a package, then the public packages within it."""
+    if reference in ("smolpilot", "errors"):
+        return [{"errors": ERRORS}.get(reference, reference)]
+    return [*_packages(PACKAGE / reference)]
+
+
+def _reference_page(reference: str) -> str:
+    first, *others = [f"# {name}\n\n::: {name}\n" for name in _modules(reference)]
     deeper = "    options:\n      heading_level: 3\n"
     return "\n".join([first, *(f"#{text}{deeper}" for text in others)])
 
 
 def _api_page() -> str:
     lines = []
-    for room, page in _rooms().items():
-        name = room if room == "smolpilot" else f"smolpilot.{room}"
-        file = PACKAGE / ("" if room == "smolpilot" else room) / "__init__.py"
+    for page in _references().values():
+        name = _modules(Path(page).stem)[0]
+        path = PACKAGE.parent.joinpath(*name.split("."))
+        file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
         lines.append(f"- [`{name}`]({Path(page).name}): {_purpose(file)}")
     shapes = "B batch, C cameras, T tokens, H chunk, S state, A action, D width"
     return (

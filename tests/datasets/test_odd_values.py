@@ -203,7 +203,7 @@ def test_patterns_that_lerobot_does_not_write(
     put(root, "data_path", value=TEMPLATES[kind].replace("INDEX", index))
     refused(root, "The 'data_path' of ", tmp_path, capsys)
     if layout == "v21" and kind in ("an attribute", "a width of gigabytes", "NUL"):
-        found_and_mended(root, "template-unusable", "The data_path of meta/info.json ", capsys)
+        found_and_mended(root, "template-unusable", "The 'data_path' of meta/info.json ", capsys)
 
 
 def test_a_camera_has_no_width(odd: Callable[[str], Path], tmp_path: Path, capsys: Any) -> None:
@@ -220,7 +220,7 @@ NO_TEXTS = {"null": None, "a number": 5, "a list": ["a"], "NaN": float("nan"), "
 def test_a_task_that_is_no_text(kind: str, odd: Callable[[str], Path], tmp_path: Path, capsys: Any) -> None:
     root = odd("v21")
     change_lines(root, "tasks.jsonl", lambda rows: rows[0].update(task=NO_TEXTS[kind]))
-    refused(root, "as task 0, which is no text", tmp_path, capsys, verbs=("info", "tasks", "convert", "stats"))
+    refused(root, "as its instruction, which is no text", tmp_path, capsys, verbs=("info", "tasks", "convert", "stats"))
     if kind not in ("null", "a list"):
         return
     mended = found_and_mended(root, "meta-damaged", "as its instruction, which is no text", capsys)
@@ -237,7 +237,7 @@ def test_a_task_of_a_table_that_is_no_text(
     table = pq.read_table(path)
     changed = pa.table({"task_index": table["task_index"], "task": pa.array(values)})
     pq.write_table(changed.replace_schema_metadata(table.schema.metadata), path)
-    refused(root, "as task 0, which is no text", tmp_path, capsys)
+    refused(root, "as its instruction, which is no text", tmp_path, capsys)
     if values[0] is not None:
         return
     mended = found_and_mended(root, "meta-damaged", "as its instruction, which is no text", capsys)

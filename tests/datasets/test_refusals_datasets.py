@@ -33,10 +33,10 @@ def without(key: str) -> Callable[[Rows], None]:
 @pytest.mark.parametrize(
     ("name", "change", "words"),
     [
-        ("tasks.jsonl", second(task_index=0), "names task 0 twice"),
+        ("tasks.jsonl", second(task_index=0), "Task 0 stands twice in"),
         ("tasks.jsonl", second(task_index="one"), "'task_index'"),
         ("tasks.jsonl", second(task_index=1.5), "'task_index'"),
-        ("tasks.jsonl", without("task"), "no text for task 1"),
+        ("tasks.jsonl", without("task"), "Task 1 in .* has None as its instruction"),
         ("episodes.jsonl", second(episode_index=None), "'episode_index'"),
         ("episodes.jsonl", second(length="long"), "'length'"),
         ("episodes.jsonl", without("length"), "'length'"),
@@ -57,7 +57,7 @@ def test_lists_of_a_recording(
         ({"data_path": "data/{nothing}.parquet"}, "'data_path'"),
         ({"data_path": "data/{episode_index:x.3}.parquet"}, "'data_path'"),
         ({"video_path": "/videos/{episode_index}.mp4"}, "'video_path' .* points out of the dataset"),
-        ({"data_path": None}, "has no 'data_path'"),
+        ({"data_path": None}, "'data_path' of .* is missing"),
         ({"codebase_version": "v9.0"}, "says version v9.0"),
         ({"codebase_version": ""}, "says no version"),
     ],

@@ -10,8 +10,7 @@ import pytest
 
 from smolpilot.common.errors import UsageError
 from smolpilot.datasets import SampleOrder, open_dataset
-from smolpilot.datasets.read.order import BatchOrder, OrderKind
-from smolpilot.datasets.read.weighted_order import WeightedOrder
+from smolpilot.datasets.read.order import BatchOrder, OrderKind, WeightedOrder
 
 GROUPS = [np.arange(0, 7), np.arange(7, 40), np.arange(40, 140)]
 WEIGHTS = [0.1, 0.2, 0.7]

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 
-from smolpilot.cli.main import VERBS, main
+from smolpilot.cli.main import main
+from smolpilot.cli.parsing.verbs import VERBS
 from smolpilot.contracts import Embodiment, PolicyOptions
 from smolpilot.datasets import DatasetWriter, open_dataset
 from smolpilot.datasets.check import run
@@ -26,6 +27,8 @@ from ..policies.helpers_conformance import check_policy
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+type Load = Callable[[str, str], Any]
+
 RECIPES = dict(re.findall(r"^### (.+?)\n(.*?)(?=^##|\Z)", TEXT, re.MULTILINE | re.DOTALL))
 
 
@@ -33,12 +36,22 @@ def block(recipe: str, language: str = "python") -> str:
     return RECIPES[recipe].split(f"```{language}\n")[1].partition("```")[0]
 
 
-def module(recipe: str, name: str, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The code of a recipe as a module of that name."""
-    made = ModuleType(name)
-    monkeypatch.setitem(sys.modules, name, made)
-    exec(compile(block(recipe), f"CONTRIBUTING.md, {recipe}", "exec"), made.__dict__)
-    return made
+@pytest.fixture
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Load:
+    """Imports the code of a recipe as a module of that name, from a file: help texts are read from the source."""
+
+    def load(recipe: str, name: str) -> Any:
+        file = tmp_path / f"{name}.py"
+        file.write_text(block(recipe), encoding="utf-8")
+        spec = importlib.util.spec_from_file_location(name, file)
+        assert spec is not None
+        assert spec.loader is not None
+        made = importlib.util.module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, name, made)
+        spec.loader.exec_module(made)
+        return made
+
+    return load
 
 
 def test_there_is_a_recipe_for_each_kind_of_part() -> None:
@@ -73,20 +86,20 @@ def test_every_name_stands_in_the_file_that_it_is_said_to_stand_in() -> None:
     assert checked >= 15
 
 
-def test_the_policy(tiny_dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_policy(tiny_dataset: Path, module: Load) -> None:
     dataset = open_dataset(tiny_dataset)
     names = tuple(dataset.meta.state_names)
-    policy = module("A policy", "still", monkeypatch).Still(
+    policy = module("A policy", "still").Still(
         "", PolicyOptions(), Embodiment("a test", state_names=names, action_names=names)
     )
     observations = [{key: value for key, value in dataset[row].items() if key != "action"} for row in (3, 9, 25)]
     check_policy(policy, observations)
 
 
-def test_the_dataset_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_dataset_check(module: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("smolpilot.datasets.tolerant.rules.RULES", rules := dict(RULES))
     monkeypatch.setattr("smolpilot.datasets.tolerant.findings.RULES", rules)
-    check = module("A dataset check", "check_zero", monkeypatch).zero_actions
+    check = module("A dataset check", "check_zero").zero_actions
     with DatasetWriter(tmp_path / "data", fps=10, state_names=["x"], action_names=["x"], cameras={}) as writer:
         for episode in range(2):
             for frame in range(12):
@@ -106,35 +119,40 @@ def test_the_profile(tmp_path: Path) -> None:
     assert [joint.name for joint in profile.action_joints] == ["base", "elbow"]
 
 
-def test_the_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_driver(module: Load) -> None:
     import time
 
-    check_camera(module("A driver", "gray_camera", monkeypatch).GrayCamera(), time.monotonic)
+    check_camera(module("A driver", "gray_camera").GrayCamera(), time.monotonic)
 
 
-def test_the_inference_backend(tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_inference_backend(
+    module: Load, tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    module("An inference backend", "smolpilot.inference.backends.again_backend", monkeypatch)
+    module("An inference backend", "smolpilot.inference.backends.again_backend")
     monkeypatch.setitem(backends.BACKENDS, "again", "again_backend")
     dataset = open_dataset(tiny_dataset)
     policy = new_policy("tiny", meta=dataset.meta, device="cpu")
     frame = dict(dataset[0])
     plain = policy.predict([frame], seeds=[0])
-    engine = prepare(policy, mode="exact", backend="again", frame=frame)
+    engine = prepare(policy, engine="exact", backend="again", frame=frame)
     np.testing.assert_array_equal(engine.predict([frame], seeds=[0]), plain)
     assert (engine.report.backend, engine.report.fallback) == ("again", "")
     engine.stop()
 
 
 @pytest.fixture
-def verb(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
-    module("A verb", "smolpilot.cli.length", monkeypatch)
-    monkeypatch.setitem(VERBS, "length", ("smolpilot.cli.length", "count the frames of a dataset"))
+def verb(module: Load, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    module("A verb", "smolpilot.cli.length")
+    monkeypatch.setitem(VERBS, "length", "length")
     return lambda *words: main(["length", *words])
 
 
 def test_the_verb(verb: Callable[..., int], tiny_dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert verb("--dataset", str(tiny_dataset)) == 0
     assert capsys.readouterr().out == f"{len(open_dataset(tiny_dataset))}\n"
+    with pytest.raises(SystemExit, match="0"):
+        verb("--help")
+    assert "Count the frames of a dataset." in capsys.readouterr().out
     assert verb("--dataset", "nowhere") == 2
     assert "nowhere" in capsys.readouterr().err

@@ -86,7 +86,7 @@ def test_own_robot(run: Script, dataset: Path, capsys: pytest.CaptureFixture[str
     assert "elbow: -2.2 to -1.5 deg, BEYOND -149.0 to -6.0" in run(
         "own_robot.py", dataset, EXAMPLES / "own_robot.yaml", "deg"
     )
-    assert main(["robots", "check", str(EXAMPLES / "own_robot.yaml")]) == 0
+    assert main(["robot", "profile", "check", str(EXAMPLES / "own_robot.yaml")]) == 0
 
 
 def test_every_example_is_run_and_short() -> None:

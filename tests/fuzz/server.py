@@ -59,7 +59,7 @@ _MODULES = (
     "smolpilot.datasets.repair",
     "smolpilot.datasets.copy", "smolpilot.datasets.edit", "smolpilot.datasets.view", "smolpilot.datasets.summary",
     "smolpilot.datasets.compare", "smolpilot.inference.example_frame",
-    "smolpilot.smolvla.checkpoint.loading", "smolpilot.smolvla.checkpoint.summary",
+    "smolpilot.smolvla.loading", "smolpilot.smolvla.summary",
     "smolpilot.robots", "smolpilot.training.train_options", "smolpilot.training.run.status",
     "smolpilot.training.stages.plan",
     "smolpilot.training.run.run", "smolpilot.training.stages.sequence",

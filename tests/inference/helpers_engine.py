@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from smolpilot.inference.backend import Backend, Guidance
+from smolpilot.inference.backends.backend import Backend, Guidance
 from smolpilot.smolvla.config import PolicyConfig
+from smolpilot.smolvla.config.presets import preset
 from smolpilot.smolvla.network.inputs import PolicyInputs
 from smolpilot.smolvla.network.model import SmolVLA
-from smolpilot.smolvla.presets import preset
 
 HORIZON, WIDTH = 12, 32
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from smolpilot.inference.backend import Guidance
-from smolpilot.inference.guidance import make_guidance
-from smolpilot.inference.networks.cuda_graphs import Graphed
-from smolpilot.inference.networks.exact import ExactNetwork
-from smolpilot.inference.networks.fast import FastNetwork
+from smolpilot.inference.backends.backend import Guidance
+from smolpilot.inference.backends.cuda_graphs import Graphed
+from smolpilot.inference.backends.fast import FastNetwork
+from smolpilot.inference.backends.guidance import make_guidance
+from smolpilot.inference.backends.plain import PlainNetwork
 from smolpilot.smolvla.network.inputs import PolicyInputs
 
 from .helpers_engine import CONFIGS, make_config, make_inputs, make_model, make_noise, padded
@@ -20,9 +20,7 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA d
 def chunk(
     graphed: Graphed, inputs: PolicyInputs, noise: torch.Tensor, steps: int, guidance: Guidance | None = None
 ) -> torch.Tensor:
-    return graphed.chunk(
-        inputs.images, inputs.image_masks, inputs.tokens, inputs.token_mask, inputs.state, noise, steps, guidance
-    ).cpu()
+    return graphed.chunk(inputs, noise, steps, guidance).cpu()
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -30,7 +28,7 @@ def test_recorded_chunks(name: str) -> None:
     config = make_config(**CONFIGS[name])
     device, steps = torch.device("cuda"), config.num_steps
     model = make_model(config).to(device)
-    exact, fast = Graphed(ExactNetwork(model)), Graphed(FastNetwork(model, device, torch.float32))
+    exact, fast = Graphed(PlainNetwork(model)), Graphed(FastNetwork(model, device, torch.float32))
     side = config.resize_imgs_with_padding[0]
     pull = make_guidance(torch.ones(1, 6, 3), chunk_size=12, action_dim=32, steps=steps, delay=2)
     for seed, length in enumerate((5, 8, 6, 20, 5)):

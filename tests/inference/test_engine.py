@@ -15,7 +15,7 @@ import torch
 
 from smolpilot.common.errors import TransformError, UsageError
 from smolpilot.inference import Engine, prepare
-from smolpilot.inference.networks.fast import FastNetwork
+from smolpilot.inference.backends.fast import FastNetwork
 from smolpilot.smolvla import Policy
 
 Frames = list[dict[str, Any]]

@@ -12,10 +12,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from smolpilot.inference.guidance import make_guidance
-from smolpilot.inference.networks.cuda_graphs import Graphed, eager_recorder
-from smolpilot.inference.networks.exact import ExactNetwork
-from smolpilot.inference.networks.fast import FastNetwork
+from smolpilot.inference.backends.cuda_graphs import Graphed, eager_recorder
+from smolpilot.inference.backends.fast import FastNetwork
+from smolpilot.inference.backends.guidance import make_guidance
+from smolpilot.inference.backends.plain import PlainNetwork
 from smolpilot.smolvla.network.inputs import PolicyInputs
 from smolpilot.smolvla.network.model import SmolVLA
 
@@ -33,7 +33,7 @@ def model() -> SmolVLA:
 
 
 def exact(model: SmolVLA, **options: Any) -> Graphed:
-    return Graphed(ExactNetwork(model), recorder=eager_recorder, **options)
+    return Graphed(PlainNetwork(model), recorder=eager_recorder, **options)
 
 
 def fast(model: SmolVLA, **options: Any) -> Graphed:
@@ -41,9 +41,7 @@ def fast(model: SmolVLA, **options: Any) -> Graphed:
 
 
 def chunk(graphed: Graphed, inputs: PolicyInputs, noise: Tensor, steps: int = 10, guidance: Any = None) -> Tensor:
-    return graphed.chunk(
-        inputs.images, inputs.image_masks, inputs.tokens, inputs.token_mask, inputs.state, noise, steps, guidance
-    )
+    return graphed.chunk(inputs, noise, steps, guidance)
 
 
 def test_exact_equals_the_plain_network_padded_to_the_bucket_in_every_bit(model: SmolVLA) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from smolpilot.inference.backends import openvino_backend
-from smolpilot.inference.parity_check import LIMITS, Verdict
+from smolpilot.inference.backends.parity_check import LIMITS, Verdict
 
 CPU = torch.device("cpu")
 

@@ -13,8 +13,9 @@ from torch import Tensor
 from smolpilot.common.errors import TransformError
 from smolpilot.contracts import Leftover
 from smolpilot.inference import Engine, prepare
-from smolpilot.inference.guidance import integrate, make_guidance
+from smolpilot.inference.backends.guidance import make_guidance
 from smolpilot.smolvla import Policy
+from smolpilot.smolvla.network.flow_matching import integrate
 
 from ..smolvla.helpers_new_transforms import DeltaActions, Politely, UpsideDown, with_extra
 
@@ -68,7 +69,10 @@ def test_a_leftover_is_seen_from_the_state_of_now(engine: Engine, changed: Polic
     prefix = changed.model.read_prefix(inputs)
     with torch.no_grad():
         sampled = integrate(
-            lambda i, x: changed.model.velocity(x, torch.full((1,), 1 - i / 10), prefix), noise(1)[None], 10, guidance
+            lambda i, x: changed.model.velocity(x, torch.full((1,), 1 - i / 10), prefix),
+            noise(1)[None],
+            10,
+            guidance.guide,
         )
     expected = 0.5 * sampled[0, :, :3] + frame["observation.state"]
     bound = engine.predict_chunk(frame, noise(1), leftover=leftover, delay=3)

@@ -14,8 +14,8 @@ import torch
 
 from smolpilot.common.hashing import folder_digest, tensors_digest
 from smolpilot.inference import prepare
-from smolpilot.inference.networks.plain import PlainNetwork
-from smolpilot.inference.parity_check import compare
+from smolpilot.inference.backends.parity_check import compare
+from smolpilot.inference.backends.plain import PlainNetwork
 from smolpilot.smolvla import Policy, seal_bundle
 
 Frames = list[dict[str, Any]]
@@ -27,7 +27,7 @@ def noise(seed: int) -> torch.Tensor:
 
 def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Notes each time that weights are read."""
-    from smolpilot.smolvla.checkpoint import loading
+    from smolpilot.smolvla import loading
 
     seen: list[str] = []
     read = loading.load_model

@@ -7,11 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from smolpilot.inference.guidance import gains, make_guidance, prefix_weights
-from smolpilot.inference.networks.cuda_graphs import whole
-from smolpilot.inference.networks.exact import ExactNetwork
-from smolpilot.inference.networks.fast import FastNetwork
-from smolpilot.inference.networks.plain import PlainNetwork
+from smolpilot.inference.backends.cuda_graphs import run_backend
+from smolpilot.inference.backends.fast import FastNetwork
+from smolpilot.inference.backends.guidance import gains, make_guidance, prefix_weights
+from smolpilot.inference.backends.plain import PlainNetwork
 
 from .conftest import lerobot_policy
 from .test_parity import make_batch, our_inputs, our_model
@@ -91,10 +90,9 @@ def test_guided_chunks_are_lerobots(
         schedule=schedule,  # type: ignore[arg-type]
         max_gain=8.0,
     )
-    rest = (inputs.image_masks, inputs.tokens, inputs.token_mask, inputs.state, noise, 10)
-    free = whole(PlainNetwork(model), inputs.images, *rest, None)[..., :6]
+    free = run_backend(PlainNetwork(model), inputs, noise, 10)[..., :6]
     if delay or schedule != "zeros":
         assert (free - expected).abs().max() > 0.05, "guidance must show"
-    for network in (PlainNetwork(model), ExactNetwork(model), FastNetwork(model, noise.device, torch.float32)):
-        found = whole(network, inputs.images, *rest, guidance)[..., :6]
+    for network in (PlainNetwork(model), FastNetwork(model, noise.device, torch.float32)):
+        found = run_backend(network, inputs, noise, 10, guidance)[..., :6]
         assert (found - expected).abs().max() < TOLERANCE * max(1.0, float(expected.abs().max()))

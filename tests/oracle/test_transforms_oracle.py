@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from smolpilot.smolvla.presets import preset
+from smolpilot.smolvla.config.presets import preset
 from smolpilot.smolvla.transforms.byte_tokenizer import byte_level_folder
 from smolpilot.smolvla.transforms.images import letterbox
 from smolpilot.smolvla.transforms.normalize import Normalizer

@@ -56,11 +56,11 @@ def test_every_document_has_its_place_in_the_navigation(hooks: ModuleType) -> No
 def test_every_public_package_has_a_page(hooks: ModuleType) -> None:
     config = {"nav": [{"Home": "index.md"}, {"Examples": "-"}, {"API": "-"}]}
     api = hooks.on_config(config)["nav"][2]["API"]
-    assert {"Overview", "smolpilot", "contracts", "robots", "datasets", "training"} <= {
+    assert {"Overview", "smolpilot", "contracts", "robots", "datasets", "training", "errors"} <= {
         next(iter(page)) for page in api
     }
     assert "cli" not in {next(iter(page)) for page in api}, "its verbs are used by their names, not imported"
-    text = hooks._room_page("datasets")
+    text = hooks._reference_page("datasets")
     assert text.startswith("# smolpilot.datasets\n\n::: smolpilot.datasets\n")
     assert "\n## smolpilot.datasets.edit\n\n::: smolpilot.datasets.edit\n    options:\n      heading_level: 3\n" in text
     assert set(smolpilot.__all__) >= {"load_policy", "open_dataset"}

@@ -10,7 +10,7 @@ import torch
 
 from smolpilot.common.statistics import Statistics
 from smolpilot.smolvla.config import PolicyConfig
-from smolpilot.smolvla.presets import preset
+from smolpilot.smolvla.config.presets import preset
 from smolpilot.smolvla.transforms.byte_tokenizer import byte_level_tokenizer
 from smolpilot.smolvla.transforms.transform_list import Transforms
 

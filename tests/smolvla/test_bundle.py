@@ -112,7 +112,7 @@ class TestWriting:
         def full(*_: object, **__: object) -> None:
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr("smolpilot.smolvla.checkpoint.bundle.save_file", full)
+        monkeypatch.setattr("smolpilot.smolvla.bundle.save_file", full)
         with pytest.raises(OSError, match="No space"):
             save_bundle(policy, tmp_path / "out")
         assert list(tmp_path.iterdir()) == []

@@ -8,7 +8,7 @@ import pytest
 
 from smolpilot.common.errors import CheckpointError
 from smolpilot.smolvla.config import PolicyConfig, VLMConfig
-from smolpilot.smolvla.presets import preset
+from smolpilot.smolvla.config.presets import preset
 
 
 def tiny() -> PolicyConfig:

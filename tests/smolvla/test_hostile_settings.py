@@ -17,7 +17,7 @@ from smolpilot.cli.main import main
 from smolpilot.common.errors import CheckpointError, SmolpilotError, UsageError
 from smolpilot.inference.example_frame import made_up_frame
 from smolpilot.smolvla import load_policy
-from smolpilot.smolvla.presets import preset
+from smolpilot.smolvla.config.presets import preset
 
 CONFIG, VLM, FACTS = "config.json", "vlm/config.json", "smolpilot.json"
 BEFORE, AFTER = "policy_preprocessor.json", "policy_postprocessor.json"

@@ -10,10 +10,10 @@ import torch
 from smolpilot.common.errors import TransformError, UsageError
 from smolpilot.smolvla.checkpoint import weight_names as names
 from smolpilot.smolvla.config import PolicyConfig
-from smolpilot.smolvla.network.flow import draw_time, integrate, point_on_path
+from smolpilot.smolvla.config.presets import preset
+from smolpilot.smolvla.network.flow_matching import draw_time, integrate, point_on_path
 from smolpilot.smolvla.network.inputs import PolicyInputs
 from smolpilot.smolvla.network.model import SmolVLA
-from smolpilot.smolvla.presets import preset
 
 
 def tiny_config(**overrides: object) -> PolicyConfig:
@@ -157,7 +157,7 @@ def test_integrating_the_true_velocity_returns_the_actions() -> None:
     actions, noise = torch.randn(2, 5, 3, generator=g), torch.randn(2, 5, 3, generator=g)
     _, velocity = point_on_path(actions, noise, torch.tensor([0.2, 0.9]))
     for steps in (1, 10):
-        torch.testing.assert_close(integrate(lambda x, t: velocity, noise, steps), actions, atol=1e-5, rtol=0)
+        torch.testing.assert_close(integrate(lambda step, x: velocity, noise, steps), actions, atol=1e-5, rtol=0)
 
 
 def test_weight_names_map_one_to_one() -> None:

@@ -18,9 +18,9 @@ from smolpilot.common.errors import CheckpointError, SmolpilotError, TransformEr
 from smolpilot.datasets import open_dataset
 from smolpilot.smolvla import load_policy, new_policy, save_bundle
 from smolpilot.smolvla.config import TextConfig, VisionConfig, VLMConfig
+from smolpilot.smolvla.config.presets import preset
 from smolpilot.smolvla.network.inputs import PolicyInputs
 from smolpilot.smolvla.network.model import SmolVLA
-from smolpilot.smolvla.presets import preset
 from smolpilot.smolvla.transforms.byte_tokenizer import byte_level_tokenizer
 from smolpilot.smolvla.transforms.instruction import InstructionTransform
 

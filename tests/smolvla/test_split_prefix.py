@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from smolpilot.smolvla.config import PolicyConfig
+from smolpilot.smolvla.config.presets import preset
 from smolpilot.smolvla.network.inputs import PolicyInputs
 from smolpilot.smolvla.network.model import SmolVLA
-from smolpilot.smolvla.presets import preset
 
 CASES = {
     "as the public model": {},

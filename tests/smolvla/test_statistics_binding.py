@@ -12,7 +12,7 @@ import pytest
 from smolpilot.common.errors import CheckpointError
 from smolpilot.common.keys import ACTION, STATE
 from smolpilot.smolvla import preset
-from smolpilot.smolvla.checkpoint.stored_statistics import bind_statistics
+from smolpilot.smolvla.checkpoint.statistics_binding import bind_statistics
 from smolpilot.smolvla.transforms.normalize import settle_still
 
 NAMES = {STATE: ["pan", "lift", "elbow"], ACTION: ["pan", "lift", "elbow"]}

@@ -10,7 +10,7 @@ import torch
 
 from smolpilot.common.errors import CheckpointError, TransformError
 from smolpilot.smolvla import PolicyTokenizer
-from smolpilot.smolvla.presets import preset
+from smolpilot.smolvla.config.presets import preset
 from smolpilot.smolvla.transforms.byte_tokenizer import SIZE, byte_level_folder, byte_level_tokenizer
 
 TINY = preset("tiny").vlm

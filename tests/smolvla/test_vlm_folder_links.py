@@ -9,7 +9,7 @@ import pytest
 
 from smolpilot.common.errors import CheckpointError
 from smolpilot.smolvla import PolicyTokenizer
-from smolpilot.smolvla.presets import preset
+from smolpilot.smolvla.config.presets import preset
 from smolpilot.smolvla.transforms.byte_tokenizer import byte_level_folder
 
 

@@ -18,7 +18,7 @@ _UNKNOWN = "-"
 def run(options: BenchOptions) -> int:
     """Measure; 0 when everything was measured, however slow, 1 for a policy that predicts NaN."""
     from smolpilot.evaluation.timing.bench import bench
-    from smolpilot.smolvla.transforms.camera_pairing import camera_text
+    from smolpilot.smolvla.transforms.camera_slots import camera_text
 
     with results_apart(options.json), progress_bar() as progress:
         document = bench(options, progress=progress)

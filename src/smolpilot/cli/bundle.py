@@ -85,7 +85,7 @@ def show(options: ShowOptions) -> None:
     """Load the policy and print what it is."""
     from smolpilot.smolvla import load_policy
     from smolpilot.smolvla.checkpoint.sealing import NoDigestsWarning
-    from smolpilot.smolvla.checkpoint.summary import summary, summary_text
+    from smolpilot.smolvla.summary import summary, summary_text
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NoDigestsWarning)  # the report has a line for it

@@ -23,7 +23,7 @@ from smolpilot.datasets.read.joint_units import check_joints, derive_profile, do
 from smolpilot.datasets.statistics.stored_statistics import exact_statistics
 from smolpilot.robots import RobotProfile, findings_of
 from smolpilot.robots.layout import FrameLayout, frame_layout, map_layout, to_policy_order
-from smolpilot.smolvla.transforms.camera_pairing import Pairing, camera_text
+from smolpilot.smolvla.transforms.camera_slots import Pairing, camera_text
 from smolpilot.training.train_options import TrainOptions, check
 
 from .comparisons import drift_lines, instruction_lines, number_lines, rate_lines, stored_lines

@@ -12,9 +12,10 @@ import lazy_loader
 from smolpilot.common.statistics import Statistics
 
 if TYPE_CHECKING:
+    from .format.episodes import Episode
     from .format.features import CameraInfo, Feature
-    from .format.layout import Episode, VideoSpan
     from .format.meta import DatasetMeta, read_meta
+    from .format.metadata import VideoSpan
     from .read.loader import Loader
     from .read.order import SampleOrder
     from .read.reader import Dataset, compute_statistics, open_dataset
@@ -44,7 +45,8 @@ __getattr__, __dir__, _ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "format.features": ["CameraInfo", "Feature"],
-        "format.layout": ["Episode", "VideoSpan"],
+        "format.episodes": ["Episode"],
+        "format.metadata": ["VideoSpan"],
         "read.loader": ["Loader"],
         "format.meta": ["DatasetMeta", "read_meta"],
         "read.order": ["SampleOrder"],

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import lazy_loader
 
 if TYPE_CHECKING:
-    from .backend import Backend, EngineSpec, Guidance, Mode
+    from .backends.backend import Backend, EngineSpec, Guidance, Mode
+    from .backends.parity_check import Verdict
     from .engine import Engine
     from .engine_report import EngineReport
-    from .parity_check import Verdict
     from .preparing import prepare
 
 __all__ = ["Backend", "Engine", "EngineReport", "EngineSpec", "Guidance", "Mode", "Verdict", "prepare"]
@@ -21,10 +21,10 @@ __all__ = ["Backend", "Engine", "EngineReport", "EngineSpec", "Guidance", "Mode"
 __getattr__, __dir__, _ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "backend": ["Backend", "EngineSpec", "Guidance", "Mode"],
+        "backends.backend": ["Backend", "EngineSpec", "Guidance", "Mode"],
         "engine": ["Engine"],
         "preparing": ["prepare"],
         "engine_report": ["EngineReport"],
-        "parity_check": ["Verdict"],
+        "backends.parity_check": ["Verdict"],
     },
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
 import warnings
@@ -28,18 +29,18 @@ from smolpilot.contracts import (
 )
 from smolpilot.contracts.observation import Floats
 from smolpilot.smolvla.config import check_steps
+from smolpilot.smolvla.network.finite import finite_chunk, finite_input
 from smolpilot.smolvla.network.noise import Noise, starting_noise
 from smolpilot.smolvla.policy import NAME, recipe_spec
-from smolpilot.smolvla.transforms.finite import finite_chunk, finite_input
 from smolpilot.smolvla.transforms.transform_list import Transforms
 
-from .backend import Backend, EngineSpec, Guidance
+from .backends.backend import Backend, EngineSpec, Guidance
+from .backends.cuda_graphs import Graphed, place, run_backend
+from .backends.guidance import MAX_GAIN, Schedule, make_guidance
+from .backends.parity_check import Verdict, VerdictStore, compare
+from .backends.plain import PlainNetwork
 from .engine_report import EngineReport, Stopwatch
-from .guidance import MAX_GAIN, Schedule, make_guidance
 from .image_token_cache import Begun, Seen
-from .networks.cuda_graphs import Graphed, place, run_backend
-from .networks.plain import PlainNetwork
-from .parity_check import Verdict, VerdictStore, compare
 
 if TYPE_CHECKING:
     from smolpilot.smolvla import Policy
@@ -180,7 +181,7 @@ class Engine:
     ) -> Floats:
         """A chunk for each observation in robot units, float32 [B, H, A]; `contracts.Policy` says more.
 
-        Without seeds torch's global generator is used. previous: see `inference.guidance`; for one observation only.
+        Without seeds torch's global generator is used. previous: see `backends.guidance`; for one observation only.
         """
         if not isinstance(observations, Mapping) and len(observations) == 1:
             return cast(Floats, self._one(observations[0], None, seeds, previous).numpy())
@@ -207,7 +208,7 @@ class Engine:
         """The next actions in robot units, float32 [H, A] on the CPU.
 
         noise [H, max_action_dim] or `seed` fixes the draw. leftover [L, A], in robot units: what was not executed of
-        the last chunk; the new one is pulled towards it (`inference.guidance`): fully over the first `delay` steps,
+        the last chunk; the new one is pulled towards it (`backends.guidance`): fully over the first `delay` steps,
         which are executed while it is computed, falling to nothing at step `horizon` (default L). num_steps: denoising
         steps. Raises TransformError for a frame that does not fit, UsageError for options that make no sense,
         NotFiniteError instead of a chunk that is not finite.
@@ -497,7 +498,7 @@ class Engine:
             if isinstance(backend, Graphed):
                 tokens, mask = backend.fit(tokens, mask)
             ours.append(run_backend(backend, one, noise[i : i + 1], steps, None).cpu())
-            padded = type(one)(one.images, one.image_masks, tokens, mask, one.state)
+            padded = dataclasses.replace(one, tokens=tokens, token_mask=mask)
             theirs.append(run_backend(plain, padded, noise[i : i + 1], steps, None).cpu())
         a, b = torch.cat(ours), torch.cat(theirs)
         ours_units, plain_units = (self.transforms.actions(chunks, states) for chunks in (a, b))

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from .parity_check import Verdict
+from .backends.parity_check import Verdict
 
 STAGES = ("transforms", "vision", "prefix", "denoising", "total")
 _KEPT = 1000  # chunks that the percentiles are taken over

@@ -10,7 +10,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from smolpilot.smolvla.network.inputs import PolicyInputs
 
-    from .backend import Backend
+    from .backends.backend import Backend
 
 
 class Begun:

@@ -17,16 +17,16 @@ from smolpilot.common.errors import UsageError, did_you_mean
 from smolpilot.common.hashing import content_name, folder_digest, tensors_digest
 from smolpilot.common.keys import ACTION
 from smolpilot.smolvla import Policy, SmolVLA, load_policy
-from smolpilot.smolvla.checkpoint.loading import choose_device
 from smolpilot.smolvla.checkpoint.locate import locate
 from smolpilot.smolvla.config import check_steps
+from smolpilot.smolvla.loading import choose_device
 from smolpilot.smolvla.network.inputs import PolicyInputs
 
-from .backend import EngineSpec, Mode
 from .backends import choose_backend, choose_precision, load_backend
+from .backends.backend import EngineSpec, Mode
+from .backends.parity_check import LIMITS, default_folder, engine_key
 from .engine import Engine
 from .example_frame import made_up_frame
-from .parity_check import LIMITS, default_folder, engine_key
 
 MODES: tuple[str, ...] = get_args(Mode)
 Frame = Mapping[str, Any]
@@ -58,7 +58,7 @@ def prepare(
     masked and a frame need not hold them. max_instruction_tokens, num_steps: default the policy's own.
     frame: a real frame (or several) to check the engine on now; without one the first frame that comes is used, which
     then takes as long as the plain network. limit: the largest difference let pass, in standard deviations of each
-    joint's recorded actions; default by precision (`inference.parity_check.LIMITS`). Above it the plain network runs
+    joint's recorded actions; default by precision (`parity_check.LIMITS`). Above it the plain network runs
     instead, with a warning. The verdict is kept in `cache_dir` (default: the user's cache folder), so that a later
     start needs the engine only. warm_up: run a made-up frame before anybody waits. load_options: see `load_policy`.
     Raises UsageError for options that make no sense, and what `load_policy` raises.

@@ -37,10 +37,10 @@ from smolpilot.contracts.policy import (
     PolicyOptions,
     PolicySpec,
 )
-from smolpilot.smolvla.checkpoint.loading import choose_device
 from smolpilot.smolvla.checkpoint.locate import CONFIG
+from smolpilot.smolvla.loading import choose_device
+from smolpilot.smolvla.network.finite import finite_chunk
 from smolpilot.smolvla.policy import network_sizes
-from smolpilot.smolvla.transforms.finite import finite_chunk
 from smolpilot.smolvla.transforms.images import to_unit_range
 
 from .checked_observations import check_cameras, has_picture, read_instruction, read_state, refuse_previous

@@ -99,8 +99,8 @@ def _open_smolvla(source: str, options: PolicyOptions, embodiment: Embodiment | 
 
 def _type(located: Located) -> str:
     """LeRobot's name for the kind of policy in a checkpoint folder; what has none is left to SmolVLA's loader."""
-    from smolpilot.smolvla.checkpoint.json_file import read_json
     from smolpilot.smolvla.checkpoint.locate import CONFIG
+    from smolpilot.smolvla.config.json_file import read_json
 
     path = located.folder / CONFIG
     found = read_json(path).get("type") if path.is_file() else None

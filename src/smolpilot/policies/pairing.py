@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from smolpilot.contracts.policy import Embodiment, PolicyOptions
-from smolpilot.smolvla.transforms.camera_pairing import TYPED, Pairing, resolve_camera_map
+from smolpilot.smolvla.transforms.camera_slots import TYPED, Pairing, resolve_camera_map
 
 
 def pair(slots: Sequence[str], options: PolicyOptions, embodiment: Embodiment | None) -> Pairing:

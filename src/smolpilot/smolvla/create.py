@@ -18,15 +18,15 @@ from smolpilot.robots import Joint, JointLayout, RobotProfile
 from smolpilot.version import __version__
 
 from .checkpoint.load_report import LoadReport
-from .checkpoint.loading import choose_device
-from .checkpoint.vlm_folder import VLMFolder
 from .checkpoint.weights import empty_model, widen_weights
 from .config import PolicyConfig
+from .config.presets import preset
+from .config.vlm_folder import VLMFolder
+from .loading import choose_device
 from .network.model import SmolVLA
 from .policy import Policy, fill_sizes
-from .presets import preset
 from .transforms.byte_tokenizer import SIZE, byte_level_folder
-from .transforms.camera_pairing import Pairing, camera_text, resolve_camera_map
+from .transforms.camera_slots import Pairing, camera_text, resolve_camera_map
 from .transforms.joints import FrameLayout, check_dimensions, map_layout, to_policy_order
 from .transforms.tokenizer import PolicyTokenizer
 from .transforms.transform_list import Transforms

@@ -31,10 +31,10 @@ from .checkpoint.lineage import trained_rate
 from .checkpoint.load_report import LoadReport
 from .checkpoint.weights import Carried
 from .config import PolicyConfig, check_steps
+from .network.finite import finite_chunk
 from .network.model import SmolVLA
 from .network.noise import Noise, starting_noise
 from .transforms.cameras import Pairing, check_camera_map
-from .transforms.finite import finite_chunk
 from .transforms.tokenizer import PolicyTokenizer
 from .transforms.transform_list import Recipe, Transforms
 

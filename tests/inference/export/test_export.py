@@ -22,7 +22,7 @@ from smolpilot.inference.export.parity import load_example
 from smolpilot.inference.onnx_graphs.runtimes import openvino_core
 from smolpilot.smolvla import Policy, SmolVLA, Transform, Transforms
 from smolpilot.smolvla.config import PolicyConfig
-from smolpilot.smolvla.presets import preset
+from smolpilot.smolvla.config.presets import preset
 from smolpilot.smolvla.transforms.byte_tokenizer import byte_level_tokenizer
 
 from ...smolvla.helpers_new_transforms import DeltaActions, Politely, UpsideDown, with_extra

@@ -14,11 +14,11 @@ import torch
 
 from smolpilot.common.errors import UsageError
 from smolpilot.inference import prepare
-from smolpilot.inference.backend import EngineSpec
 from smolpilot.inference.backends import openvino_backend
-from smolpilot.inference.guidance import make_guidance
-from smolpilot.inference.networks.plain import PlainNetwork
-from smolpilot.inference.onnx_graphs import open_network
+from smolpilot.inference.backends.backend import EngineSpec
+from smolpilot.inference.backends.guidance import make_guidance
+from smolpilot.inference.backends.onnx_network import open_network
+from smolpilot.inference.backends.plain import PlainNetwork
 from smolpilot.inference.onnx_graphs.runtimes import openvino_core
 from smolpilot.smolvla.network.inputs import PolicyInputs
 from smolpilot.smolvla.network.model import SmolVLA

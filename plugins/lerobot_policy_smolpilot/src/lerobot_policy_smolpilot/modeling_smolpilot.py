@@ -14,9 +14,9 @@ from torch import Tensor
 
 from smolpilot.common.keys import PADDING_MASK, image_key
 from smolpilot.inference import prepare
-from smolpilot.inference.guidance import make_guidance
+from smolpilot.inference.backends.guidance import make_guidance
 from smolpilot.smolvla.network.inputs import PolicyInputs
-from smolpilot.smolvla.transforms.processed import Processed
+from smolpilot.smolvla.transforms.after_lerobot import Processed
 
 from .configuration_smolpilot import SmolpilotConfig
 

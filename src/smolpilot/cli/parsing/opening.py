@@ -19,7 +19,7 @@ def policy_options(
 ) -> PolicyOptions:
     """The options of a verb as those of a policy."""
     from smolpilot.contracts import PolicyOptions
-    from smolpilot.smolvla.transforms.camera_pairing import typed_camera_map
+    from smolpilot.smolvla.transforms.camera_slots import typed_camera_map
 
     return PolicyOptions(
         device=options.device,
@@ -35,7 +35,7 @@ def policy_options(
 
 def say_cameras(facts: PolicyFacts) -> None:
     """Which camera fills which slot, on standard output."""
-    from smolpilot.smolvla.transforms.camera_pairing import camera_text
+    from smolpilot.smolvla.transforms.camera_slots import camera_text
 
     if facts.camera_map:
         print(f"cameras: {camera_text(facts.camera_map)}")

@@ -85,7 +85,7 @@ def place_videos(placed: Sequence[Placed], camera: str, fps: float, options: Rew
     for run in runs(placed, camera, options):
         clip, path = joined([one.clips[camera] for one in run]), run[0].video(camera)
         fits = (
-            options.version == "v3.0"
+            options.format.shared_files
             and bool(files)
             and size + clip.size < options.video_file_mb * _MB
             and mux.follows(files[-1][-1], clip, end)
@@ -112,7 +112,7 @@ def runs(placed: Sequence[Placed], camera: str, options: RewriteOptions) -> list
     found: list[list[Placed]] = []
     for one in placed:
         before = found[-1][-1] if found else None
-        if before is not None and options.version == "v3.0" and not options.reencode and _bound(before, one, camera):
+        if before is not None and options.format.shared_files and not options.reencode and _bound(before, one, camera):
             found[-1].append(one)
         else:
             found.append([one])
@@ -185,7 +185,7 @@ def place_rows(
         full = size + mine >= options.data_file_mb * _MB
         # One file has one schema: where the dtypes of the source change, a new file begins.
         same = source.schema is before or source.schema.equals(before)
-        if not files or options.version == "v2.1" or full or not same:
+        if not files or not options.format.shared_files or full or not same:
             files.append([])
             size = 0.0
         before = source.schema

@@ -14,11 +14,12 @@ import pyarrow.parquet as pq
 from smolpilot.common.errors import DatasetError
 from smolpilot.common.keys import ACTION, STATE
 from smolpilot.common.statistics import PackedStatistics
+from smolpilot.datasets.format.arrow import list_items, plain_column, replace_column
 from smolpilot.datasets.format.parquet_files import parquet_writer
 
 from .copy_plan import Numbers
 from .episode_statistics import table_statistics
-from .tables import RowReader, Rows, column_digests, list_items, plain_column, replace_column, thread_reader
+from .tables import RowReader, Rows, column_digests, thread_reader
 from .video.packets import Clip, FrameTimes
 
 _REGULAR = 0.05

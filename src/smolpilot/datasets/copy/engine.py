@@ -21,20 +21,19 @@ from smolpilot.datasets.format.meta import DatasetMeta, read_meta
 from . import copy_plan as planning
 from .data_file import DataPart, EpisodeRows
 from .episode_statistics import PicturesPart
-from .info import DATA_V21, DATA_V30, VIDEO_V21, VIDEO_V30, result_info, split_note
+from .info import result_info, split_note
 from .manifest import write_manifest
 from .meta_files import EpisodeRecord, write_meta
 from .options import EpisodePlan, Progress, RewriteOptions
 from .pool import Pool, size_of
-from .proof.comparison import Comparison, compare_episodes, compare_meta, compare_whole
+from .proof.comparison import Comparison, compare_episodes, compare_fields, compare_files, compare_meta, compare_whole
 from .proof.content_digests import EpisodeFacts, Pictures, collect, scan_videos
-from .proof.description import compare_fields, compare_files
 from .remarks import content_warnings, layout_notes
 from .source import Extras, read_extras, require_same_kind, state_of
 from .statistics_plan import StatisticsPlan
 from .tables import release_reader
+from .video.mux import VideoPart
 from .video.reencode import copyable
-from .video.video_part import VideoPart
 from .work import NoRoomError, Part, WorkFolder, clear_errors, execute, locked, may_go_on, work_folder
 
 
@@ -178,26 +177,15 @@ class _Job:
         parts: list[Part] = []
         for camera, key in self._keys.items():
             for number, pieces in enumerate(planning.place_videos(self._placed, camera, self._fps, self._options)):
-                parts.append(VideoPart(f"video {camera} {number}", self._video_path(key, number), pieces))
+                first = self._placed[number].index
+                path = self._options.format.video_file(key, number, first, self._options.chunk_files)
+                parts.append(VideoPart(f"video {camera} {number}", f"result/{path}", pieces))
         return parts
-
-    def _video_path(self, key: str, number: int) -> str:
-        chunk, file = divmod(number, self._options.chunk_files)
-        if self._options.version == "v3.0":
-            return "result/" + VIDEO_V30.format(video_key=key, chunk_index=chunk, file_index=file)
-        index = self._placed[number].index
-        names = {"episode_chunk": index // self._options.chunk_files, "episode_index": index}
-        return "result/" + VIDEO_V21.format(video_key=key, **names)
 
     def _data_parts(self, files: list[list[planning.Placed]]) -> list[Part]:
         parts: list[Part] = []
         for number, inside in enumerate(files):
-            chunk, file = divmod(number, self._options.chunk_files)
-            if self._options.version == "v3.0":
-                path = DATA_V30.format(chunk_index=chunk, file_index=file)
-            else:
-                index = inside[0].index
-                path = DATA_V21.format(episode_chunk=index // self._options.chunk_files, episode_index=index)
+            path = self._options.format.data_file(number, inside[0].index, self._options.chunk_files)
             episodes = [self._episode_rows(one) for one in inside]
             parts.append(DataPart(f"data {number}", f"result/{path}", episodes, self._fps, self._options.misaligned))
         return parts

@@ -14,10 +14,10 @@ from av.video.reformatter import VideoReformatter
 
 from smolpilot.common.errors import DatasetError
 from smolpilot.common.statistics import QUANTILES, Statistics
+from smolpilot.datasets.format.arrow import list_items, plain_column
 from smolpilot.datasets.media.video_file import VideoFile
 
 from .proof.derived import column_statistics, judge_column
-from .tables import list_items, plain_column
 from .video.packets import Clip
 
 _SMALL, _TARGET = 300, 150

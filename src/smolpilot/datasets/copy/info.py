@@ -11,20 +11,14 @@ from typing import Any
 import pyarrow as pa
 
 from smolpilot.common.keys import ACTION, STATE
-from smolpilot.datasets.format.features import MOST_NAMES, Feature, is_depth, usable_shape
-from smolpilot.datasets.format.layout import NEVER_RECORDED
+from smolpilot.datasets.format.arrow import word_of
+from smolpilot.datasets.format.episodes import NEVER_RECORDED
+from smolpilot.datasets.format.features import INDEX_COLUMNS, MOST_NAMES, Feature, is_depth, usable_shape
+from smolpilot.datasets.format.versions import FORMATS
 
 from .copy_plan import Placed
 from .options import RewriteOptions
 from .video.packets import Clip
-
-DATA_V30 = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
-VIDEO_V30 = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
-DATA_V21 = "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet"
-VIDEO_V21 = "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4"
-_INDEX_COLUMNS = ("timestamp", "frame_index", "episode_index", "index", "task_index")
-_V21_ONLY = ("total_videos", "total_chunks")
-_V30_ONLY = ("data_files_size_in_mb", "video_files_size_in_mb")
 
 
 def result_info(
@@ -46,9 +40,10 @@ def result_info(
         if reason == NEVER_RECORDED and isinstance(info.get("features"), dict):
             info["features"].pop(key, None)
     fps = info.get("fps", placed[0].plan.source.fps)
-    v30 = options.version == "v3.0"
-    for key in _V21_ONLY if v30 else _V30_ONLY:
-        info.pop(key, None)
+    form = options.format
+    for other in FORMATS.values():
+        for key in set(other.totals) - set(form.totals):
+            info.pop(key, None)
     info |= {
         "codebase_version": options.version,
         "fps": plain_number(fps),
@@ -56,12 +51,12 @@ def result_info(
         "total_frames": sum(one.rows.length for one in placed),
         "total_tasks": len(tasks),
         "chunks_size": options.chunk_files,
-        "data_path": DATA_V30 if v30 else DATA_V21,
-        "video_path": (VIDEO_V30 if v30 else VIDEO_V21) if clips else None,
+        "data_path": form.data_path,
+        "video_path": form.video_path if clips else None,
         "splits": _splits(info.get("splits"), placed),
     }
     info.setdefault("robot_type", None)
-    if v30:
+    if form.shared_files:
         info |= {"data_files_size_in_mb": options.data_file_mb, "video_files_size_in_mb": options.video_file_mb}
     else:
         chunks = {one.index // options.chunk_files for one in placed}
@@ -130,7 +125,7 @@ def _complete_features(features: dict[str, Any], schema: pa.Schema) -> None:
         shape = feature.get("shape")
         if not isinstance(shape, list) or not usable_shape(name, shape):
             continue  # no reader takes it for a feature: it stays as it is
-        if feature.get("names") is not None or name in _INDEX_COLUMNS:
+        if feature.get("names") is not None or name in INDEX_COLUMNS:
             continue
         if feature.get("dtype") in ("video", "image") and len(shape) == 3:
             last = shape[0] not in (1, 3) or shape[2] in (1, 3)
@@ -145,8 +140,7 @@ def _described(kind: pa.DataType) -> dict[str, Any] | None:
     while pa.types.is_fixed_size_list(kind):
         shape.append(kind.list_size)
         kind = kind.value_type
-    names = {pa.float32(): "float32", pa.float64(): "float64", pa.string(): "string", pa.bool_(): "bool"}
-    dtype = names.get(kind, str(kind) if pa.types.is_integer(kind) else None)
+    dtype = word_of(kind)
     return None if dtype is None else {"dtype": dtype, "shape": shape or [1], "names": None}
 
 

@@ -13,8 +13,7 @@ import pyarrow as pa
 from smolpilot.common.statistics import Statistics, plain_statistics, statistics_to_json
 from smolpilot.common.text import plain
 from smolpilot.datasets.format.episode_fields import FieldColumns, columns_of, plain_field
-from smolpilot.datasets.format.parquet_files import parquet_writer, write_parquet
-from smolpilot.datasets.format.task_table import tasks_table
+from smolpilot.datasets.format.parquet_files import parquet_writer, tasks_table, write_parquet
 
 from .copy_plan import Placed
 from .proof.content_digests import EpisodeFacts
@@ -44,7 +43,7 @@ class EpisodeRecord:
     @property
     def plain_fields(self) -> dict[str, Any]:
         """The fields for a line of JSON: a table's empty cells are left out there."""
-        table = self.placed.plan.source.version == "v3.0"
+        table = self.placed.plan.source.format.shared_files
         fields = {name: plain_field(value) for name, value in self.fields.items()}
         return {name: value for name, value in fields.items() if value is not None or not table}
 

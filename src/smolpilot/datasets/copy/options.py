@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import pyarrow as pa
 
 from smolpilot.common.errors import UsageError
-from smolpilot.datasets.format.layout import Episode
+from smolpilot.datasets.format.episodes import Episode
 from smolpilot.datasets.format.meta import DatasetMeta
+from smolpilot.datasets.format.versions import FORMATS, WRITTEN, Format, WrittenVersion, written_as
 
-type Version = Literal["v3.0", "v2.1"]
 type Progress = Callable[[str, int, int], None]
 
 
@@ -43,7 +43,7 @@ class RewriteOptions:
     `misaligned` allows time stamps for which the video has no frame: such recordings cannot be loaded.
     """
 
-    version: Version = "v3.0"
+    version: WrittenVersion = "v3.0"
     data_file_mb: int = 100
     video_file_mb: int = 200
     chunk_files: int = 1000
@@ -51,9 +51,30 @@ class RewriteOptions:
     jobs: int = 1
     misaligned: bool = False
 
+    @property
+    def format(self) -> Format:
+        """What that version keeps where."""
+        return FORMATS[self.version]
+
     def __post_init__(self) -> None:
-        if self.version not in ("v3.0", "v2.1"):
-            raise UsageError(f"Unknown dataset version '{self.version}'.", expected="v3.0 or v2.1")
+        if self.version not in WRITTEN:
+            raise UsageError(f"Unknown dataset version '{self.version}'.", expected=" or ".join(WRITTEN))
         for name in ("data_file_mb", "video_file_mb", "chunk_files", "jobs"):
             if getattr(self, name) < 1:
                 raise UsageError(f"--{name.replace('_', '-')} is {getattr(self, name)}.", expected="1 or more")
+
+
+@dataclass(frozen=True)
+class EditSettings:
+    """`version` "same" is that of the sources: v2.0 becomes v2.1, and different ones v3.0."""
+
+    version: Literal["same"] | WrittenVersion = "same"
+    jobs: int = 1
+    reencode: bool = False
+
+    def rewriting(self, sources: Sequence[DatasetMeta]) -> RewriteOptions:
+        """The options of the engine for these sources."""
+        version = self.version
+        if version == "same":
+            version = written_as(meta.format for meta in sources)
+        return RewriteOptions(version=version, jobs=self.jobs, reencode=self.reencode)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from smolpilot.datasets.format.layout import NEVER_RECORDED
+from smolpilot.datasets.format.episodes import NEVER_RECORDED
 from smolpilot.datasets.format.meta import DatasetMeta
 
 from .copy_plan import Placed, SourceFile

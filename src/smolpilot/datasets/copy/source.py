@@ -15,9 +15,10 @@ import pyarrow as pa
 from smolpilot.common.errors import DatasetError, SmolpilotError
 from smolpilot.common.paths import OwnFiles, walk
 from smolpilot.common.statistics import PackedStatistics, StatisticsPacker, readable_statistics
-from smolpilot.datasets.format.episode_fields import own_fields
-from smolpilot.datasets.format.files import iter_jsonl, open_readable, read_json, read_jsonl, read_meta_table, reading
+from smolpilot.datasets.format.episode_fields import is_own, own_fields
+from smolpilot.datasets.format.files import iter_jsonl, open_readable, read_json, read_meta_table, reading
 from smolpilot.datasets.format.meta import DatasetMeta
+from smolpilot.datasets.format.statistics_columns import RowStatistics, stored_statistics
 
 
 @dataclass
@@ -43,11 +44,11 @@ def read_extras(meta: DatasetMeta) -> Extras:
         kept = {key: one for key, one in extras.info["features"].items() if key not in meta.without}
         extras.info = {**extras.info, "features": kept}
     packer = StatisticsPacker()
-    if meta.version == "v3.0":
+    if meta.format.shared_files:
         _read_tables(folder, extras, packer)
         return extras
     with suppress(SmolpilotError, ValueError, TypeError, KeyError, AttributeError, OverflowError):
-        _read_v21(folder, extras, packer)
+        _read_lines(folder, extras, packer)
     return extras
 
 
@@ -63,8 +64,8 @@ def state_of(meta: DatasetMeta) -> str:
     return digest.hexdigest()
 
 
-def _read_v21(folder: Path, extras: Extras, packer: StatisticsPacker) -> None:
-    for row in read_jsonl(folder / "episodes.jsonl", "episode list"):
+def _read_lines(folder: Path, extras: Extras, packer: StatisticsPacker) -> None:
+    for row in iter_jsonl(folder / "episodes.jsonl", "episode list"):
         extras.fields[int(row["episode_index"])] = own_fields(row)
     if (folder / "episodes_stats.jsonl").exists():
         for row in iter_jsonl(folder / "episodes_stats.jsonl", "statistics"):
@@ -72,9 +73,16 @@ def _read_v21(folder: Path, extras: Extras, packer: StatisticsPacker) -> None:
 
 
 def _read_tables(folder: Path, extras: Extras, packer: StatisticsPacker) -> None:
-    """`_read_v30`. A damaged page, or text that is no UTF-8, is no lack: what it held would be lost without a word."""
+    """A damaged page, or text that is no UTF-8, is no lack: what it held would be lost without a word."""
     try:
-        _read_v30(folder, extras, packer)
+        for path in sorted((folder / "episodes").glob("*/*.parquet")):
+            batches = open_readable(path, "episode table").iter_batches(batch_size=256)
+            while True:
+                with reading(path, "episode table"):
+                    batch = next(batches, None)
+                if batch is None:
+                    break
+                _read_batch(pa.Table.from_batches([batch]), extras, packer)
     except UnicodeDecodeError:
         # In a field beyond those that `read_meta` needs.
         for path in sorted((folder / "episodes").glob("*/*.parquet")):
@@ -84,29 +92,14 @@ def _read_tables(folder: Path, extras: Extras, packer: StatisticsPacker) -> None
         return
 
 
-def _read_v30(folder: Path, extras: Extras, packer: StatisticsPacker) -> None:
-    for path in sorted((folder / "episodes").glob("*/*.parquet")):
-        file = open_readable(path, "episode table")
-        batches = file.iter_batches(batch_size=256)
-        while True:
-            with reading(path, "episode table"):
-                batch = next(batches, None)
-            if batch is None:
-                break
-            for row in batch.to_pylist():
-                _read_row(row, batch.schema, extras, packer)
-
-
-def _read_row(row: dict[str, Any], schema: pa.Schema, extras: Extras, packer: StatisticsPacker) -> None:
-    index = int(row["episode_index"])
-    stats: dict[str, dict[str, Any]] = {}
-    for key, value in row.items():
-        if key.startswith("stats/"):
-            feature, _, name = key.removeprefix("stats/").rpartition("/")
-            if value is not None:
-                stats.setdefault(feature, {})[name] = value
-    extras.fields[index] = own_fields(row, schema)
-    extras.statistics[index] = packer.pack(readable_statistics(stats))
+def _read_batch(table: pa.Table, extras: Extras, packer: StatisticsPacker) -> None:
+    stored = stored_statistics(table)
+    own = table.select([name for name in table.column_names if is_own(name)])
+    rows = zip(table["episode_index"].to_pylist(), own.to_pylist(), strict=True)
+    for place, (index, fields) in enumerate(rows):
+        extras.fields[int(index)] = own_fields(fields, own.schema)
+        statistics = {key: dict(stats) for key, stats in RowStatistics(stored, place).items()}
+        extras.statistics[int(index)] = packer.pack(readable_statistics(statistics))
 
 
 def require_same_kind(sources: Sequence[DatasetMeta]) -> None:

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from smolpilot.common.statistics import PackedStatistics, Statistics, StatisticsPacker, merge_fitting
+from smolpilot.datasets.format.versions import FORMATS, WrittenVersion
 
 from .copy_plan import Placed, SourceFile
-from .options import Version
 from .proof.derived import Derived, depth_keys, in_lerobot_form, is_picture, judge_pictures, judge_whole, usable
 from .source import Extras
 
@@ -66,7 +66,7 @@ class StatisticsPlan:
         return self._packer.pack({name: merged[name] for name in dict.fromkeys(order) if name in merged})
 
     def of_whole(
-        self, placed: Sequence[Placed], episodes: Iterable[Statistics], *, same: bool, version: Version
+        self, placed: Sequence[Placed], episodes: Iterable[Statistics], *, same: bool, version: WrittenVersion
     ) -> Statistics:
         """Statistics of all episodes; `same`: the source's own are kept where they are of its content.
 
@@ -74,7 +74,7 @@ class StatisticsPlan:
         """
         merged = merge_fitting(episodes)
         source = placed[0].plan.source
-        if not same or source.version != "v3.0" or len(placed) != len(source.episodes):
+        if not same or not source.format.whole_statistics or len(placed) != len(source.episodes):
             return merged
         features, depth = source.features, self._depth_of(placed[0])
         found = dict(merged)
@@ -94,7 +94,7 @@ class StatisticsPlan:
             else:
                 kept = {key: value for key, value in stats.items() if np.isfinite(value).all()}
                 found[name] = {**merged[name], **in_lerobot_form(kept, picture=picture)}
-        return found if version == "v3.0" else merged
+        return found if FORMATS[version].whole_statistics else merged
 
     def _candidates(self, one: Placed) -> Iterator[tuple[str, dict[str, Any]]]:
         source, depth = one.plan.source, self._depth_of(one)

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from smolpilot.common.errors import DatasetError
+from smolpilot.datasets.format.arrow import LARGE, is_list, leaf_of, list_items, list_lengths, numbers_of, plain_column
 from smolpilot.datasets.format.features import INDEX_COLUMNS
 from smolpilot.datasets.format.files import GET_AGAIN, dataset_root, open_parquet, repair_advice
 from smolpilot.datasets.format.meta import DatasetMeta
@@ -26,8 +27,6 @@ _INDEX = "episode_index"
 _PANDAS_INDEX = re.compile(r"__index_level_\d+__")
 # Row groups that are read in one go: a file of ours has one for each episode.
 _RUN_ROWS, _RUN_BYTES = 4096, 16 * 1024 * 1024
-# Below it, spreading the columns over threads takes longer than reading them.
-_LARGE = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ class TableForm:
 
     def unwraps(self, field: pa.Field) -> bool:
         """Whether a column is stored as lists though its feature is one number."""
-        return field.name in self.scalars and _is_list(field.type)
+        return field.name in self.scalars and is_list(field.type)
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ def rows_of(meta: DatasetMeta) -> dict[int, Rows]:
     for episode in meta.episodes:
         offset = inside.get(episode.data_path, 0)
         inside[episode.data_path] = offset + episode.length
-        whole = count[episode.data_path] == 1 and meta.version != "v3.0"
+        whole = count[episode.data_path] == 1 and not meta.format.shared_files
         found[episode.index] = Rows(episode.data_path, episode.index, episode.length, whole, offset, form)
     return found
 
@@ -168,7 +167,7 @@ class _File:
         for place, field in enumerate(table.schema):
             if rows.form.unwraps(field):
                 array = plain_column(table[field.name])
-                if array.null_count == 0 and (_list_lengths(array, -1) == 1).all():
+                if array.null_count == 0 and (list_lengths(array, -1) == 1).all():
                     table = table.set_column(place, field.name, list_items(array))
         return table
 
@@ -176,12 +175,12 @@ class _File:
         total = int(self._starts[-1])
         if rows.whole:
             # A name that begins another one's would bring that one, too.
-            large = self._size > _LARGE
+            large = self._size > LARGE
             return self._file.read(columns=columns, use_threads=large).select(columns)
         if _INDEX not in self._schema.names:
             return self._slice(rows.offset, min(rows.offset + rows.length, total), columns)
         if self._order is None:
-            column = list_or_plain(self._file.read(columns=[_INDEX])[_INDEX])
+            column = numbers_of(self._file.read(columns=[_INDEX])[_INDEX])
             self._order = np.argsort(column, kind="stable")
             self._sorted = column[self._order]
         left, right = (int(np.searchsorted(self._sorted, rows.episode, side=side)) for side in ("left", "right"))
@@ -214,7 +213,7 @@ class _File:
                 break
             last += 1
         groups, names = list(range(group, last)), list(columns)
-        table = self._file.read_row_groups(groups, columns=names, use_threads=size > _LARGE).select(names)
+        table = self._file.read_row_groups(groups, columns=names, use_threads=size > LARGE).select(names)
         self._run = (group, last, columns, table)
         return group, last, table
 
@@ -222,9 +221,7 @@ class _File:
 def _require_numbers(schema: pa.Schema, path: Path) -> None:
     """Running numbers stored as texts or anything else are found in no list of episodes or tasks."""
     for field in schema:
-        kind = field.type
-        while _is_list(kind) or pa.types.is_dictionary(kind):
-            kind = kind.value_type
+        kind = leaf_of(field.type)
         # A column without any value has its own words, where it is needed.
         number = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_null(kind)
         if field.name in INDEX_COLUMNS and not number:
@@ -233,18 +230,6 @@ def _require_numbers(schema: pa.Schema, path: Path) -> None:
                 expected="numbers",
                 fix=repair_advice(dataset_root(path), "writes it as numbers"),
             )
-
-
-def list_or_plain(column: pa.ChunkedArray) -> npt.NDArray[Any]:
-    """A column of one number in each row, also where it is stored as lists of one."""
-    array = plain_column(column)
-    while pa.types.is_list(array.type):
-        array = list_items(array)
-    return np.asarray(array.to_numpy(zero_copy_only=False))
-
-
-def _is_list(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
 
 
 def stored(path: Path) -> tuple[int, pa.Schema]:
@@ -270,74 +255,18 @@ def column_digests(table: pa.Table) -> dict[str, list[str]]:
     return found
 
 
-def plain_column(column: pa.ChunkedArray) -> pa.Array:
-    """A column as one array of plain lists, texts and numbers, without offsets into larger buffers."""
-    array = column.combine_chunks()
-    if isinstance(array, pa.ChunkedArray):
-        array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], type=column.type)
-    return _plain(array)
-
-
-def _plain(array: pa.Array) -> pa.Array:
-    if isinstance(array, pa.ExtensionArray):
-        array = array.storage
-    kind = array.type
-    if pa.types.is_dictionary(kind):
-        return _plain(array.dictionary_decode())
-    if pa.types.is_large_string(kind):
-        return array.cast(pa.string())
-    if pa.types.is_large_binary(kind):
-        return array.cast(pa.binary())
-    if pa.types.is_fixed_size_list(kind) and not array.null_count:
-        offsets = np.arange(len(array) + 1, dtype=np.int32) * np.int32(kind.list_size)
-        return pa.ListArray.from_arrays(_offsets(offsets), _plain(list_items(array)))
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
-        lengths = _list_lengths(array, 0)
-        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
-        mask = array.is_null() if array.null_count else None
-        return pa.ListArray.from_arrays(_offsets(offsets), _plain(list_items(array)), mask=mask)
-    return array
-
-
-def _offsets(offsets: npt.NDArray[np.int32]) -> pa.Array:
-    # `pa.array` would load `numpy.ma` to see whether the array is a masked one.
-    return pa.Array.from_buffers(pa.int32(), len(offsets), [None, pa.py_buffer(offsets)])
-
-
-def list_items(array: pa.Array) -> pa.Array:
-    """The values of all lists, one after another; those of missing lists are left out."""
-    if pa.types.is_fixed_size_list(array.type):
-        size = array.type.list_size
-        return array.flatten() if array.null_count else array.values.slice(array.offset * size, len(array) * size)
-    offsets = array.offsets.to_numpy()
-    if array.null_count and np.diff(offsets)[array.is_null().to_numpy(zero_copy_only=False)].any():
-        return array.flatten()
-    # Not flatten where it can be done without: it has no way to copy LeRobot's language columns (JSON in structs).
-    return array.values.slice(int(offsets[0]), int(offsets[-1] - offsets[0]))
-
-
-def _list_lengths(array: pa.Array, null: int) -> npt.NDArray[np.int32]:
-    """Numbers of values in each list, `null` where there is none."""
-    if not array.null_count and not pa.types.is_fixed_size_list(array.type):
-        return np.diff(array.offsets.to_numpy()).astype(np.int32)
-    # Loaded where it is needed: it takes a tenth of a second, of a command that is over in two.
-    import pyarrow.compute as pc
-
-    return np.asarray(pc.fill_null(pc.list_value_length(array), null)).astype(np.int32)
-
-
 def _hash(array: pa.Array, digest: Any) -> None:
     kind = array.type
     digest.update(f"{len(array)};{array.null_count};".encode())
     if array.null_count:
         digest.update(np.packbits(array.is_null().to_numpy(zero_copy_only=False)).tobytes())
     if pa.types.is_list(kind):
-        digest.update(_list_lengths(array, -1).tobytes())
+        digest.update(list_lengths(array, -1).tobytes())
         _hash(list_items(array), digest)
     elif pa.types.is_struct(kind):
         for i in range(kind.num_fields):
             digest.update(kind.field(i).name.encode())
-            _hash(_plain(array.field(i)), digest)
+            _hash(plain_column(array.field(i)), digest)
     elif pa.types.is_string(kind) or pa.types.is_binary(kind):
         # As bytes: parquet takes text that is no UTF-8, and Python does not.
         for value in array.cast(pa.binary()).to_pylist():
@@ -350,12 +279,3 @@ def _hash(array: pa.Array, digest: Any) -> None:
         digest.update(repr(array.to_pylist()).encode())
     else:
         digest.update(np.ascontiguousarray(array.to_numpy(zero_copy_only=False)).tobytes())
-
-
-def replace_column(table: pa.Table, name: str, values: npt.NDArray[Any]) -> pa.Table:
-    """The table with other values in a column, in the same place and, where it exists, of the same dtype."""
-    place = table.schema.get_field_index(name)
-    if place < 0:
-        return table.append_column(name, pa.array(values))
-    field = table.schema.field(place)
-    return table.set_column(place, field, pa.array(values).cast(field.type))

@@ -1,12 +1,12 @@
 """Edits of recordings, each into a new folder: instructions, parts, unions, fewer episodes."""
 
-from .edit_options import EditSettings
+from smolpilot.datasets.copy.options import EditSettings
+
 from .history import HISTORY, read_history
 from .instructions import Instruction, list_instructions, rename_tasks, set_tasks, undo_tasks
 from .merge import merge
 from .rename_features import rename_features
-from .selection import exclude
-from .split import Parts, plan_parts, split
+from .split import Parts, exclude, plan_parts, split
 
 __all__ = [
     "HISTORY",

@@ -14,11 +14,12 @@ import pyarrow as pa
 
 from smolpilot.common.errors import DatasetError, UsageError, did_you_mean
 from smolpilot.datasets.copy import EpisodePlan, Progress, RewriteReport, rewrite
-from smolpilot.datasets.copy.tables import RowReader, replace_column, rows_of
+from smolpilot.datasets.copy.options import EditSettings
+from smolpilot.datasets.copy.tables import RowReader, rows_of
+from smolpilot.datasets.format.arrow import replace_column
 from smolpilot.datasets.format.meta import DatasetMeta, read_meta
 from smolpilot.datasets.splits import episode_ranges
 
-from .edit_options import EditSettings
 from .history import left_out, read_history, with_edit
 
 # Edits after which an episode has the number that it had.

@@ -9,12 +9,12 @@ from typing import Any
 
 from smolpilot.common.errors import DatasetError, UsageError
 from smolpilot.datasets.copy import EpisodePlan, Progress, RewriteReport, rewrite
+from smolpilot.datasets.copy.options import EditSettings
 from smolpilot.datasets.feature_choice import ALWAYS_KEPT
 from smolpilot.datasets.format.features import Feature
 from smolpilot.datasets.format.files import read_json
 from smolpilot.datasets.format.meta import DatasetMeta
 
-from .edit_options import EditSettings
 from .history import of_union
 
 

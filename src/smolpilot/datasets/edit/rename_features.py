@@ -19,13 +19,13 @@ from smolpilot.common.paths import below, why_no_name
 from smolpilot.common.text import plain
 from smolpilot.datasets.beside import files_beside
 from smolpilot.datasets.copy import EpisodePlan, Progress, RewriteReport, rewrite
+from smolpilot.datasets.copy.options import EditSettings
 from smolpilot.datasets.format.features import Feature, parse_cameras, parse_features
-from smolpilot.datasets.format.files import open_parquet, read_json, read_jsonl, read_parquet, reading
+from smolpilot.datasets.format.files import iter_jsonl, open_parquet, read_json, read_parquet, reading
 from smolpilot.datasets.format.meta import DatasetMeta
 from smolpilot.datasets.format.own_meta import OWN_META
 from smolpilot.datasets.format.parquet_files import parquet_writer, write_parquet
 
-from .edit_options import EditSettings
 from .history import with_edit
 
 _INDEX = ("timestamp", "frame_index", "episode_index", "index", "task_index", "task")
@@ -128,7 +128,7 @@ def _stage(meta: DatasetMeta, names: Mapping[str, str], folder: Path, progress: 
         if progress is not None:
             progress("rename", done + 1, len(copies))
     info = read_json(folder / "meta" / "info.json", "dataset description")
-    features = parse_features(info, folder / "meta" / "info.json", trainable=False)
+    features = parse_features(info, folder / "meta" / "info.json")
     features = {key: one for key, one in features.items() if key in {names.get(old, old) for old in meta.features}}
     cameras = parse_cameras(info, features, folder / "meta" / "info.json", trainable=False)
     if len(cameras) != len(meta.cameras):
@@ -170,7 +170,7 @@ def _rename_meta(folder: Path, names: Mapping[str, str]) -> None:
     if (folder / "stats.json").is_file():
         _write(folder / "stats.json", renamed(read_json(folder / "stats.json", "statistics")))
     if (folder / "episodes_stats.jsonl").is_file():
-        rows = list(read_jsonl(folder / "episodes_stats.jsonl", "statistics"))
+        rows = list(iter_jsonl(folder / "episodes_stats.jsonl", "statistics"))
         lines = [json.dumps({**row, "stats": renamed(row.get("stats") or {})}, ensure_ascii=False) for row in rows]
         (folder / "episodes_stats.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     for path in sorted((folder / "episodes").glob("*/*.parquet")):

@@ -7,20 +7,20 @@ import json
 import re
 import shutil
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from smolpilot.common.atomic import refuse_existing
 from smolpilot.common.errors import UsageError
 from smolpilot.datasets.copy import MANIFEST, Progress, RewriteReport, work_folder
+from smolpilot.datasets.copy.engine import rewrite
+from smolpilot.datasets.copy.options import EditSettings, EpisodePlan
 from smolpilot.datasets.copy.work import may_go_on
-from smolpilot.datasets.format.meta import DatasetMeta
+from smolpilot.datasets.format.meta import DatasetMeta, unknown_episode
 from smolpilot.datasets.splits import episode_ranges, parse_episodes, split_episodes
 
-from .edit_options import EditSettings
 from .history import left_out, with_edit
-from .selection import write_episodes
 
 REST = "rest"
 _PLAN = ".plan"
@@ -163,3 +163,41 @@ def _share(text: str) -> float | None:
 
 def _frames(meta: DatasetMeta, episodes: list[int]) -> int:
     return sum(meta.episode(index).length for index in episodes)
+
+
+def exclude(
+    meta: DatasetMeta,
+    dst: str | Path,
+    episodes: Collection[int],
+    settings: EditSettings | None = None,
+    *,
+    progress: Progress | None = None,
+) -> RewriteReport:
+    """Write all episodes but `episodes` (index values) as the new folder `dst`, numbered 0, 1, … in their order.
+
+    Raises UsageError for an unknown episode and when none would be left; otherwise as `rewrite` does.
+    """
+    known = {episode.index for episode in meta.episodes}
+    for index in episodes:
+        if index not in known:
+            raise unknown_episode(meta, index)
+    gone = set(episodes)
+    kept = [episode.index for episode in meta.episodes if episode.index not in gone]
+    if not kept:
+        raise UsageError(f"All {len(known)} episodes would be left out.", expected="at least one that stays")
+    files = with_edit(meta, "exclude", episodes=episode_ranges(episodes), **left_out(meta))
+    return write_episodes(meta, dst, kept, files, settings, progress)
+
+
+def write_episodes(
+    meta: DatasetMeta,
+    dst: str | Path,
+    kept: Sequence[int],
+    files: Mapping[str, str],
+    settings: EditSettings | None,
+    progress: Progress | None,
+) -> RewriteReport:
+    """Write the episodes `kept`, in that order, as a recording of their own with this history."""
+    plans = [EpisodePlan(meta, index) for index in kept]
+    options = (settings or EditSettings()).rewriting([meta])
+    return rewrite(plans, dst, options, renumber=True, files=files, progress=progress)

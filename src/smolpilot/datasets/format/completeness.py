@@ -11,7 +11,17 @@ from smolpilot.common.errors import DatasetError
 from smolpilot.common.paths import OwnFiles
 from smolpilot.common.text import pluralize
 
-from .files import FileState, absent_file, fetch_advice, file_state, has_footer, lfs_advice, repair_advice
+from .files import (
+    FileState,
+    absent_file,
+    fetch_advice,
+    file_state,
+    has_footer,
+    lfs_advice,
+    repair_advice,
+    without_footer,
+)
+from .versions import Format
 
 _LOOKED_FOR = 20
 
@@ -26,15 +36,15 @@ class Absent:
     episodes: list[int] = field(default_factory=list)
 
 
-def require_recorded(root: Path, version: str, info: dict[str, Any], *, complete: bool = True) -> None:
+def require_recorded(root: Path, form: Format, info: dict[str, Any], *, complete: bool = True) -> None:
     """Raise DatasetError for a dataset without a finished episode: empty as it was created, or interrupted.
 
     `complete` also refuses one of which only the description is here.
     """
-    tables = _tables(root, "meta/episodes") if version == "v3.0" else []
+    tables = _tables(root, "meta/episodes") if form.shared_files else []
     if any(has_footer(path) for path in tables):
         return
-    if version != "v3.0" and file_state(root / "meta" / "episodes.jsonl") == "whole":
+    if not form.shared_files and file_state(root / "meta" / "episodes.jsonl") == "whole":
         return
     data = _tables(root, "data")
     left = root / "images"
@@ -50,7 +60,7 @@ def require_recorded(root: Path, version: str, info: dict[str, Any], *, complete
                 fix=fetch_advice(root),
             )
     written = [path for path in (*data, *tables) if path.stat().st_size]
-    if data and not any(has_footer(path) for path in written) and all(_begun(path) for path in written):
+    if data and all(without_footer(path) for path in written):
         rest = f", and images of an episode that was not finished are left in {left}" if began else ""
         raise _interrupted(root, "its tables have no footer", f"they cannot be read{rest}")
 
@@ -138,11 +148,6 @@ def _interrupted(root: Path, why: str, left: str) -> DatasetError:
         expected="a finished recording: LeRobot 0.6 writes the end of its tables in `finalize()`",
         fix="Record it anew into another folder: without their footer no program can read the tables.",
     )
-
-
-def _begun(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(4) == b"PAR1"
 
 
 def _tables(root: Path, folder: str) -> list[Path]:

@@ -14,6 +14,7 @@ from smolpilot.common.paths import why_no_name
 from smolpilot.common.text import plain, shown
 
 from .files import repair_advice
+from .problems import REFUSE, Problems
 
 INDEX_COLUMNS = ("timestamp", "frame_index", "episode_index", "index", "task_index")
 MOST_NUMBERS = 1 << 28
@@ -23,7 +24,7 @@ MOST_NAMES = 1 << 16
 """Dimensions that get a name each."""
 NEEDED = (STATE, ACTION, *INDEX_COLUMNS)
 
-_CAMERA_TYPES = ("video", "image")
+CAMERA_TYPES = ("video", "image")
 _CHANNEL_NAMES = ("channel", "channels", "c")
 _WORDS = {STATE: "state", ACTION: "action"}
 # The last part of a feature's name, the plainest words first: openpi, GR00T, ALOHA and robomimic use these.
@@ -67,44 +68,56 @@ class CameraInfo:
 
 
 def parse_features(
-    info: dict[str, Any], path: Path, *, trainable: bool = True, left_out: dict[str, str] | None = None
+    info: dict[str, Any], path: Path, problems: Problems = REFUSE, *, left_out: dict[str, str] | None = None
 ) -> dict[str, Feature]:
-    """The features of `info.json`; raises DatasetError when one that is needed is not described as LeRobot does it.
+    """The features of `info.json`; a report for one that is needed and is not described as LeRobot does it.
 
-    `trainable` demands a state and an action. Others that are not described go into `left_out`, with the reason.
+    Others that are not described go into `left_out`, with the reason.
     """
-    raw = info.get("features")
+    raw, name, root = info.get("features"), problems.named(path), path.parent.parent
     if not isinstance(raw, dict) or not raw:
-        raise DatasetError(
-            f"{path} names no features.",
-            expected="an object 'features' with state, action, cameras",
-            fix=repair_advice(path.parent.parent, "finds them in the files"),
-        )
+        expected, advice = "an object 'features' with state, action, cameras", "finds them in the files"
+        message = f"{name} names no features."
+        problems.report("features-damaged", message, expected=expected, advice=repair_advice(root, advice))
+        return {}
     features = {}
-    for name, entry in raw.items():
-        dtype = entry.get("dtype") if isinstance(entry, dict) else None
-        if reason := why_no_key(name, dtype):
-            if dtype == "video":
-                raise unusable_key(name, reason, path)
-            if left_out is not None:
-                left_out[name] = f"a name that none can have: {reason}"
+    for key, entry in raw.items():
+        described = entry if isinstance(entry, dict) else {}
+        dtype, shape = described.get("dtype"), described.get("shape")
+        reason = ""
+        if why := why_no_key(key, dtype):
+            reason = f"a name that none can have: {why}"
+            _report_key(key, dtype, why, path, problems)
+            if why_no_key(key, None):
+                _note(left_out, key, reason)
+                continue
+        if not isinstance(dtype, str) or not isinstance(shape, list) or not usable_shape(key, shape):
+            reason = "meta/info.json gives it no dtype, or no fixed shape of a size that can be meant"
+            message = f"The feature '{key}' in {name} is incomplete: it lacks its dtype or shape."
+            if key in NEEDED or dtype in CAMERA_TYPES:
+                expected = f"a dtype, and a list of numbers as shape, with at most {MOST_NUMBERS:,} numbers a frame"
+                advice = repair_advice(root, "describes it by what the files hold")
+                problems.report("features-damaged", message, expected=expected, advice=advice)
+            else:
+                problems.remark("features-damaged", message)
+            _note(left_out, key, reason)
             continue
-        shape = entry.get("shape") if isinstance(entry, dict) else None
-        fixed = isinstance(shape, list) and usable_shape(name, shape)
-        if not isinstance(entry, dict) or not isinstance(entry.get("dtype"), str) or shape is None or not fixed:
-            if name in NEEDED or (isinstance(entry, dict) and entry.get("dtype") in _CAMERA_TYPES):
-                raise DatasetError(
-                    f"The feature '{name}' in {path} is incomplete.",
-                    expected=f"a dtype, and a list of numbers as shape, with at most {MOST_NUMBERS:,} numbers a frame",
-                    fix=repair_advice(path.parent.parent, "describes it by what the files hold"),
-                )
-            if left_out is not None:
-                left_out[name] = "meta/info.json gives it no dtype, or no fixed shape of a size that can be meant"
-            continue
-        features[name] = Feature(entry["dtype"], tuple(shape), flatten_names(entry.get("names"), shape))
-    if trainable:
-        _require_vectors(features, path)
+        features[key] = Feature(dtype, tuple(shape), flatten_names(described.get("names"), shape))
     return features
+
+
+def _note(left_out: dict[str, str] | None, key: str, reason: str) -> None:
+    if left_out is not None:
+        left_out[key] = reason
+
+
+def _report_key(key: str, dtype: Any, why: str, path: Path, problems: Problems) -> None:
+    """Videos lie in a folder of that name; nobody needs another feature that cannot be called that."""
+    error = unusable_key(key, why, path, name=problems.named(path))
+    if dtype == "video":
+        problems.report("features-damaged", error.found, expected=error.expected, advice=error.fix, key=key)
+    else:
+        problems.remark("features-damaged", error.found, key=key)
 
 
 def why_no_key(name: str, dtype: Any) -> str:
@@ -117,18 +130,18 @@ def why_no_key(name: str, dtype: Any) -> str:
     return next((reason for part in parts if (reason := why_no_name(part))), "")
 
 
-def unusable_key(name: str, reason: str, path: Path, *, verb: str = "convert") -> DatasetError:
+def unusable_key(key: str, reason: str, path: Path, *, verb: str = "convert", name: str = "") -> DatasetError:
     """The error for a feature in `info.json` whose key cannot be a name; `verb` is the one that can leave it out."""
     root = shlex.quote(str(path.parent.parent))
-    if not why_no_key(name, None):
+    if not why_no_key(key, None):
         fix = repair_advice(path.parent.parent, "gives the camera LeRobot's name")
-    elif name and name.isprintable():
-        without = f"DST --without {shlex.quote(name)}` makes a copy without it."
+    elif key and key.isprintable():
+        without = f"DST --without {shlex.quote(key)}` makes a copy without it."
         fix = f"`smolpilot dataset {verb} {root} {without}"
     else:
         fix = "Give it another name in the meta folder of a copy."
     return DatasetError(
-        f"The feature '{plain(name, 200)}' of {path} cannot be called that: {reason}.",
+        f"The feature '{plain(key, 200)}' of {name or path} cannot be called that: {reason}.",
         expected="a name such as observation.images.top: a camera's becomes the name of a folder",
         fix=fix,
     )
@@ -159,20 +172,20 @@ def parse_cameras(
     """
     cameras: dict[str, CameraInfo] = {}
     for key, feature in features.items():
-        if feature.dtype not in _CAMERA_TYPES:
+        if feature.dtype not in CAMERA_TYPES:
             if key.startswith(f"{IMAGES}.") and left_out is not None:
                 left_out[key] = f"images as {feature.dtype} numbers: a policy sees 8-bit colors (dtype video or image)"
             continue
         entry = info["features"][key]
-        details = _details(entry)
+        details = video_details(entry)
         reason = _why_unusable(entry, feature)
         if reason and left_out is not None:
             left_out[key] = reason
         if reason and trainable:
             continue
-        height, width = _image_size(feature)
+        height, width = image_size(feature)
         rate = info["fps"] if reason else details.get("video.fps") or info["fps"]
-        cameras[_camera_name(key)] = CameraInfo(
+        cameras[short_name(key)] = CameraInfo(
             key=key,
             width=width,
             height=height,
@@ -201,7 +214,7 @@ def dimension_names(feature: Feature) -> list[str]:
     return list(feature.names) if feature.names else [f"joint_{i}" for i in range(math.prod(feature.shape))]
 
 
-def _camera_name(key: str) -> str:
+def short_name(key: str) -> str:
     # PushT and other old recordings have a single `observation.image`: that camera is called `image`.
     return camera_name(key).removeprefix("observation.")
 
@@ -218,7 +231,8 @@ def _leaves(names: Any) -> list[str]:
     return [str(names)]
 
 
-def _require_vectors(features: dict[str, Feature], path: Path) -> None:
+def require_vectors(features: dict[str, Feature], path: Path) -> None:
+    """DatasetError for a dataset without a state or an action, each one vector per frame."""
     absent = [key for key in (STATE, ACTION) if key not in features]
     if absent:
         words = " and ".join(_WORDS[key] for key in absent)
@@ -288,7 +302,7 @@ def _camera_rate(rate: Any, path: Path, key: str) -> float:
 
 def is_depth(entry: dict[str, Any], feature: Feature) -> bool:
     """Whether a camera's entry in `info.json` describes distances, not colors."""
-    details = _details(entry)
+    details = video_details(entry)
     flagged = details.get("is_depth_map") or details.get("video.is_depth_map")
     single = feature.names is not None and any(
         name in _CHANNEL_NAMES and size == 1 for name, size in zip(feature.names, feature.shape, strict=False)
@@ -296,7 +310,7 @@ def is_depth(entry: dict[str, Any], feature: Feature) -> bool:
     return bool(flagged) or single
 
 
-def _details(entry: dict[str, Any]) -> dict[str, Any]:
+def video_details(entry: dict[str, Any]) -> dict[str, Any]:
     """What an entry says of its video, under either name."""
     parts = [entry.get(name) for name in ("video_info", "info")]
     return {key: value for part in parts if isinstance(part, dict) for key, value in part.items()}
@@ -312,7 +326,7 @@ def _why_unusable(entry: dict[str, Any], feature: Feature) -> str:
     return "" if channels == 3 else f"a camera with channels = {channels}: a policy sees red, green and blue"
 
 
-def _image_size(feature: Feature) -> tuple[int, int]:
+def image_size(feature: Feature) -> tuple[int, int]:
     """(height, width), whichever way round the shape is stored; zeros where it has none."""
     shape = feature.shape
     if len(shape) != 3:

@@ -1,9 +1,15 @@
-"""Reading the files of a dataset folder, with one clear error for each way in which they can be broken."""
+"""Reading the files of a dataset folder, with one clear report for each way in which they can be broken.
+
+Who passes no `Problems` gets a DatasetError for the first of them.
+"""
 
 from __future__ import annotations
 
+import codecs
+import re
 import shlex
-from collections.abc import Collection, Iterator
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -12,11 +18,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from smolpilot.common.errors import DatasetError
-from smolpilot.common.json_input import MAX_LINE, MAX_LINES_BYTES, parse_json, read_json_file
+from smolpilot.common.json_input import MAX_BYTES, MAX_LINE, MAX_LINES_BYTES, parse_json
 from smolpilot.common.text import format_bytes, plain
 
-from .parquet_files import DAMAGED, parquet_file
-from .table_texts import broken_texts
+from .parquet_files import DAMAGED, broken_texts, mended, parquet_file
+from .problems import REFUSE, Problems
 
 # How it came to this is not known here: the same file may be as bad where it comes from.
 GET_AGAIN = "or get the file anew from where the dataset comes from, if it is whole there."
@@ -45,31 +51,43 @@ def file_state(path: Path) -> FileState:
     return "whole"
 
 
-def require_file(path: Path, what: str) -> Path:
-    """Check that `path` is a real, non-empty file: not missing, not a Git-LFS pointer."""
-    state = file_state(path)
-    if state == "whole":
-        return path
-    raise absent_file(path, what, state)
+def is_whole(
+    path: Path, what: str, problems: Problems = REFUSE, *, missing: str = "file-missing", **place: Any
+) -> bool:
+    """Whether `path` is a real, non-empty file of the dataset's own: not missing, not a Git-LFS pointer.
+
+    PermissionError for one that may not be read: it is there.
+    """
+    if not problems.opens(path, what, missing, **place):
+        return False
+    try:
+        state = file_state(path)
+    except PermissionError:
+        raise
+    except OSError as error:
+        problems.report(missing, f"The {what} {problems.named(path)} cannot be read: {error.strerror}.", **place)
+        return False
+    if state != "whole":
+        code = {"missing": missing, "empty": "file-empty", "pointer": "lfs-pointer"}[state]
+        words = _absent_words(path, what, state, problems.named(path))
+        problems.report(code, words[0], expected=words[1], advice=words[2], **place)
+    return state == "whole"
 
 
 def absent_file(path: Path, what: str, state: FileState) -> DatasetError:
     """The error for one file that is missing, empty or a Git-LFS pointer."""
+    found, expected, fix = _absent_words(path, what, state, str(path))
+    return DatasetError(found, expected=expected, fix=fix)
+
+
+def _absent_words(path: Path, what: str, state: FileState, name: str) -> tuple[str, str, str]:
     if state == "pointer":
-        return DatasetError(
-            f"The {what} {path} is a Git-LFS pointer of {path.stat().st_size} bytes, not the file itself.",
-            expected="the file that the pointer stands for",
-            fix=lfs_advice(path),
-        )
+        found = f"The {what} {name} is a Git-LFS pointer of {path.stat().st_size} bytes, not the file itself."
+        return found, "the file that the pointer stands for", lfs_advice(path)
     if state == "empty":
-        return DatasetError(
-            f"The {what} {path} is empty (0 bytes).", expected="a whole file", fix=fetch_advice(dataset_root(path))
-        )
-    return DatasetError(
-        f"The {what} {path} is missing.",
-        expected="every file that the dataset's meta folder names",
-        fix=fetch_advice(dataset_root(path)),
-    )
+        return f"The {what} {name} is empty (0 bytes).", "a whole file", fetch_advice(dataset_root(path))
+    expected = "every file that the dataset's meta folder names"
+    return f"The {what} {name} is missing.", expected, fetch_advice(dataset_root(path))
 
 
 def dataset_root(path: Path) -> Path:
@@ -102,67 +120,106 @@ def repair_advice(root: Path, what: str = "makes a copy of what is whole") -> st
     return f"`smolpilot dataset repair {shlex.quote(str(root))} DST` {what}."
 
 
-def read_json(path: Path, what: str) -> dict[str, Any]:
-    """Read one JSON object."""
-    require_file(path, what)
+def read_json(path: Path, what: str, problems: Problems = REFUSE, *, code: str = "meta-damaged") -> dict[str, Any]:
+    """One JSON object; an empty one, with a report, when there is none."""
+    if not is_whole(path, what, problems, missing=code):
+        return {}
+    name, expected, odd = problems.named(path), "one JSON object", ""
+    value: Any = {}
     try:
-        value = read_json_file(path)
-    except ValueError as error:
-        raise DatasetError(
-            f"The {what} {path} is not valid JSON: {error}.", expected="one JSON object", fix=_again(path)
-        ) from error
+        if (size := path.stat().st_size) > MAX_BYTES:
+            raise ValueError(f"{format_bytes(size)} of JSON; at most {format_bytes(MAX_BYTES)} are read")
+        text, odd = decode_text(path.read_bytes())
+        value = parse_json(text)
+    except (ValueError, OSError) as error:
+        problems.report(code, f"The {what} {name} is not valid JSON: {error}.", expected=expected, advice=_again(path))
     if not isinstance(value, dict):
-        raise DatasetError(f"The {what} {path} is not a JSON object.", expected="one JSON object", fix=_again(path))
+        problems.report(code, f"The {what} {name} is not a JSON object.", expected=expected, advice=_again(path))
+        return {}
+    _note_encoding(path, odd, what, code, problems)
     return value
 
 
-def read_jsonl(path: Path, what: str) -> list[dict[str, Any]]:
-    """Read a file with one JSON object per line."""
-    return list(iter_jsonl(path, what))
-
-
-def iter_jsonl(path: Path, what: str) -> Iterator[dict[str, Any]]:
-    """The objects of a file with one of them per line, one after another."""
-    require_file(path, what)
-    if path.stat().st_size > MAX_LINES_BYTES:
-        raise DatasetError(
-            f"The {what} {path} has {format_bytes(path.stat().st_size)}.",
-            expected=f"one JSON object in each line, at most {format_bytes(MAX_LINES_BYTES)} of them",
-            fix=_again(path),
+def iter_jsonl(path: Path, what: str, problems: Problems = REFUSE) -> Iterator[dict[str, Any]]:
+    """The objects of a file with one of them per line, one after another; lines that hold none are reported at last."""
+    if not is_whole(path, what, problems, missing="meta-damaged"):
+        return
+    name, expected, odd = problems.named(path), "one JSON object in each line", ""
+    if (size := path.stat().st_size) > MAX_LINES_BYTES:
+        expected = f"{expected}, at most {format_bytes(MAX_LINES_BYTES)} of them"
+        problems.report(
+            "meta-damaged", f"The {what} {name} has {format_bytes(size)}.", expected=expected, advice=_again(path)
         )
-    number, line = 0, b""
-    try:
-        with path.open("rb") as file:
-            while line := file.readline(MAX_LINE + 1):
-                number += 1
-                if line.strip():
-                    row = parse_json(line, most=MAX_LINE)
-                    if not isinstance(row, dict):
-                        raise ValueError("it is not an object")
-                    yield row
-    except ValueError as error:
-        # Only the last line of a file can lack its end.
-        if line and not line.endswith(b"\n") and len(line) <= MAX_LINE:
-            found = f"The {what} {path} is torn: its last line stops in the middle."
-        else:
-            found = f"The {what} {path} cannot be read: line {number} is no JSON object ({error})."
-        raise DatasetError(found, expected="one JSON object in each line", fix=_again(path)) from error
+        return
+    bad: list[int] = []
+    why, torn = "", False
+    for number, (line, strange) in enumerate(_lines(path), 1):
+        odd = strange or odd
+        try:
+            row = parse_json(line, most=MAX_LINE) if line.strip() else None
+            if row is not None and not isinstance(row, dict):
+                raise ValueError("it is not an object")
+        except ValueError as error:
+            bad.append(number)
+            # Only the last line of a file can lack its end.
+            why, torn = why or str(error), not line.endswith("\n") and len(line) <= MAX_LINE
+            continue
+        if row is not None:
+            yield row
+    if bad:
+        where = f"line {bad[0]} is" if len(bad) == 1 else f"{len(bad)} lines, the first is {bad[0]}, are"
+        message = f"In the {what} {name} {where} no JSON object ({why})."
+        if torn and len(bad) == 1:
+            message = f"The {what} {name} is torn: its last line stops in the middle."
+        problems.report("meta-damaged", message, expected=expected, advice=_again(path))
+    _note_encoding(path, odd, what, "meta-damaged", problems)
+
+
+def _lines(path: Path) -> Iterator[tuple[str, str]]:
+    """The lines of a file and what is odd about their encoding; none is read further than `MAX_LINE`."""
+    with path.open("rb") as file:
+        if file.read(2) in UTF16:
+            # Two bytes a letter: only the whole text has lines.
+            file.seek(0)
+            text, odd = decode_text(file.read(MAX_BYTES))
+            yield from ((f"{line}\n", odd) for line in text.split("\n"))
+            return
+        file.seek(0)
+        while line := file.readline(MAX_LINE + 1):
+            if len(line) > MAX_LINE:
+                yield line.decode("latin-1"), ""
+                return
+            yield decode_text(line)
+
+
+def _note_encoding(path: Path, odd: str, what: str, code: str, problems: Problems) -> None:
+    """The content is whole, and LeRobot does not read it all the same."""
+    message = f"The {what} {problems.named(path)} {odd}: LeRobot cannot read it."
+    if odd == BYTE_ORDER_MARK:
+        problems.remark(code, message)
+    elif odd:
+        problems.report(code, message, expected="text in UTF-8", advice=_again(path))
 
 
 def open_parquet(path: Path, what: str) -> pq.ParquetFile:
     """Open a parquet file (its footer only)."""
-    require_file(path, what)
+    is_whole(path, what)
     with reading(path, what):
         file = parquet_file(path)
         names = file.schema_arrow.names  # raises ValueError where a name is no UTF-8
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise DatasetError(
-            f"The {what} {path} has the column '{plain(twice, 100)}' more than once.",
-            expected="columns of different names",
-            fix=repair_advice(dataset_root(path), "makes an index column anew and leaves other doubled ones out"),
-        )
+    _refuse_doubled(names, path, what, REFUSE)
     return file
+
+
+def _refuse_doubled(names: Sequence[str], path: Path, what: str, problems: Problems) -> None:
+    twice = next((name for name, count in Counter(names).items() if count > 1), None)
+    if twice is not None:
+        problems.report(
+            "column-undeclared",
+            f"The {what} {problems.named(path)} has the column '{plain(twice, 100)}' more than once.",
+            expected="columns of different names",
+            advice=repair_advice(dataset_root(path), "makes an index column anew and leaves other doubled ones out"),
+        )
 
 
 def read_parquet(path: Path, what: str, columns: list[str] | None = None) -> pa.Table:
@@ -178,24 +235,44 @@ def reading(path: Path, what: str) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise _torn(path, what, error) from error
+        found, expected, fix = torn_words(path, what, error, str(path))
+        raise DatasetError(found, expected=expected, fix=fix) from error
 
 
-def read_meta_table(path: Path, what: str, columns: list[str] | None = None) -> pa.Table:
-    """Read a table of the meta folder, or some of its columns; DatasetError also for text that is no UTF-8."""
-    table = read_parquet(path, what, columns)
-    if broken := broken_texts(table):
-        raise broken_text(path, what, broken[0])
+def read_meta_table(
+    path: Path, what: str, columns: Collection[str] | None = None, problems: Problems = REFUSE
+) -> pa.Table | None:
+    """A table of the meta folder, or those of some columns that it has; None, with a report, when it is damaged.
+
+    Text that is no UTF-8 is reported, too, and such bytes replaced.
+    """
+    if not is_whole(path, what, problems, missing="meta-damaged"):
+        return None
+    name = problems.named(path)
+    try:
+        file = parquet_file(path)
+        names = file.schema_arrow.names
+        wanted = [one for one in dict.fromkeys(names) if columns is None or one in columns]
+        if absurd := absurd_content(path, file, wanted):
+            expected = "a table that fits into memory"
+            problems.report("meta-damaged", f"The {what} {name} {absurd}.", expected=expected, advice=_again(path))
+            return None
+        table = file.read(columns=None if columns is None else wanted)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        found, expected, advice = torn_words(path, what, error, name)
+        problems.report("meta-damaged", found, expected=expected, advice=advice)
+        return None
+    _refuse_doubled(names, path, what, problems)
+    for broken in broken_texts(table):
+        problems.report(
+            "meta-damaged",
+            f"The {what} {name} holds text that is no UTF-8, in the column '{plain(broken, 100)}'.",
+            expected="text in UTF-8",
+            advice=repair_advice(dataset_root(path), "makes a copy in which such bytes are replaced"),
+        )
+        place = table.column_names.index(broken)
+        table = table.set_column(place, table.schema.field(place), mended(table.column(place)))
     return table
-
-
-def broken_text(path: Path, what: str, column: str) -> DatasetError:
-    """The error for text in a table that is no UTF-8."""
-    return DatasetError(
-        f"The {what} {path} holds text that is no UTF-8, in the column '{plain(column, 100)}'.",
-        expected="text in UTF-8",
-        fix=repair_advice(dataset_root(path), "makes a copy in which such bytes are replaced"),
-    )
 
 
 def open_readable(path: Path, what: str, columns: list[str] | None = None) -> pq.ParquetFile:
@@ -240,48 +317,61 @@ def _top(path: str, names: set[str]) -> bool:
 
 def has_footer(path: Path) -> bool:
     """Whether a parquet file was written to its end: its last bytes are those of a footer."""
-    if file_state(path) != "whole" or path.stat().st_size < 12:
-        return False
-    with path.open("rb") as file:
-        file.seek(-4, 2)
-        return file.read(4) == _PARQUET_MAGIC
+    return file_state(path) == "whole" and _ends(path) == (True, True)
 
 
-def _torn(path: Path, what: str, error: Exception) -> DatasetError:
+def without_footer(path: Path) -> bool:
+    """Whether a parquet file that was begun lacks its end, which is written last."""
+    return _ends(path) == (True, False)
+
+
+def _ends(path: Path) -> tuple[bool, bool]:
+    """Whether a file begins and ends as parquet does."""
+    try:
+        with path.open("rb") as file:
+            begins = file.read(4) == _PARQUET_MAGIC
+            file.seek(max(path.stat().st_size - 4, 4))
+            return begins, file.read() == _PARQUET_MAGIC
+    except OSError:
+        return False, False
+
+
+def torn_words(path: Path, what: str, error: Exception, name: str) -> tuple[str, str, str]:
+    """(what was found, what was expected, what to do) for a parquet file that cannot be read."""
     root = dataset_root(path)
-    with path.open("rb") as file:
-        begins = file.read(4) == _PARQUET_MAGIC
-    if begins and not has_footer(path):
-        return _unfinished(root, path, what)
+    if without_footer(path):
+        return _unfinished(root, path, what, name)
     why = "is torn or not a parquet file"
     if DAMAGED in str(error):
         why = "is damaged: a part of it is not what was written, by its checksum"
-    return DatasetError(
-        f"The {what} {path} {why}: {str(error).splitlines()[0]}",
-        expected="a complete parquet file",
-        fix=_others(root, path) or _again(path),
-    )
+    fix = _others(root, path) or _again(path)
+    return f"The {what} {name} {why}: {_reason(error)}.", "a complete parquet file", fix
 
 
-def _unfinished(root: Path, path: Path, what: str) -> DatasetError:
+def _reason(error: Exception) -> str:
+    text = str(error).splitlines()[0] if str(error) else type(error).__name__
+    # Arrow goes on to advise; what is wrong stands in its first sentence, after the path that is named already.
+    return re.sub(r"Could not open Parquet input source '[^']*': ", "", text).split(". ")[0].rstrip(".")[:160]
+
+
+def _unfinished(root: Path, path: Path, what: str, name: str) -> tuple[str, str, str]:
     """A parquet file without its end: recorders write it when the recording is finished."""
     left = root / "images"
     alone = not _whole_tables(root)
     seen = left.is_dir() and any(path.is_file() for path in left.rglob("*"))
-    found = f"The {what} {path} is torn: it has no footer. "
+    found = f"The {what} {name} is torn: it has no footer. "
     if alone or seen:
         found += "The recording was interrupted" + (
             f"; images of an episode that was not finished are left in {left}." if seen else "."
         )
     else:
         found += "The recording was interrupted, or the file was not copied to its end."
-    return DatasetError(
-        found,
-        expected="a complete parquet file: LeRobot 0.6 writes the end of its tables in `dataset.finalize()`",
-        fix=_others(root, path)
-        or "If the file is longer elsewhere, copy it again; otherwise record the episodes anew: "
-        "without its footer a table cannot be read.",
+    expected = "a complete parquet file: LeRobot 0.6 writes the end of its tables in `dataset.finalize()`"
+    fix = (
+        "If the file is longer elsewhere, copy it again; otherwise record the episodes anew: "
+        "without its footer a table cannot be read."
     )
+    return found, expected, _others(root, path) or fix
 
 
 def _whole_tables(root: Path) -> list[Path]:
@@ -297,3 +387,26 @@ def _others(root: Path, path: Path) -> str:
 
 def _again(path: Path) -> str:
     return repair_advice(dataset_root(path), "makes a copy in which it is made anew from the data, where that can be")
+
+
+BYTE_ORDER_MARK = "begins with a byte order mark"
+UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+
+def decode_text(content: bytes) -> tuple[str, str]:
+    """(text, what is odd about its encoding); plain UTF-8 is not odd. Bytes that are no UTF-8 are Windows-1252."""
+    if content.startswith(UTF16):
+        return content.decode("utf-16", errors="replace"), "is UTF-16"
+    odd = BYTE_ORDER_MARK if content.startswith(codecs.BOM_UTF8) else ""
+    content = content.removeprefix(codecs.BOM_UTF8)
+    try:
+        return content.decode("utf-8"), odd
+    except UnicodeDecodeError:
+        text = content.decode("utf-8", errors="surrogateescape")
+    return "".join(map(_western, text)), "is not UTF-8"
+
+
+def _western(letter: str) -> str:
+    if not "\udc80" <= letter <= "\udcff":
+        return letter
+    return bytes([ord(letter) - 0xDC00]).decode("cp1252", errors="replace")

@@ -14,10 +14,10 @@ from typing import Annotated, Any, NamedTuple
 
 import pydantic
 
-from smolpilot.common.errors import DatasetError
 from smolpilot.common.text import plain, shown
 
 from .files import repair_advice
+from .problems import REFUSE, Problems
 
 _MAX_TOTAL = 2**53
 _MAX_TEXT = 1_000
@@ -131,21 +131,28 @@ def oddities(info: dict[str, Any]) -> Iterator[Oddity]:
             yield Oddity(tuple(str(part) for part in one["loc"]), one["input"], expected)
 
 
-def require_plain(info: dict[str, Any], path: Path) -> None:
-    """DatasetError for the first of the oddities."""
-    for odd in oddities(info):
-        fix = repair_advice(path.parent.parent, "leaves it out, or finds it in the files")
-        raise DatasetError(f"In {path} {odd.text()}.", expected=odd.expected, fix=fix)
-
-
-def without_oddities(info: dict[str, Any]) -> tuple[dict[str, Any], list[Oddity]]:
-    """The description as if those entries were not there, and what they were."""
+def plain_info(info: dict[str, Any], path: Path, problems: Problems = REFUSE) -> dict[str, Any]:
+    """The description as if such entries were not there; each of them is reported."""
     found = list(oddities(info))
     if found:
         info = copy.deepcopy(info)
     for odd in found:
+        advice = repair_advice(path.parent.parent, "leaves it out, or finds it in the files")
+        message = f"In {problems.named(path)} {odd.text()}; expected is {odd.expected}."
+        problems.report("info-damaged", message, advice=advice)
         inner: Any = info
         for part in odd.place[:-1]:
             inner = inner[part]
         inner.pop(odd.place[-1], None)
-    return info, found
+    return info
+
+
+def read_fps(info: dict[str, Any], path: Path, problems: Problems = REFUSE) -> float:
+    """Frames per second; 0, with a report, where the description does not say."""
+    fps: Any = info.get("fps")
+    if _is_number(fps) and 0 < fps < 1e6:
+        return float(fps)
+    advice = repair_advice(path.parent.parent, "finds the rate in the time stamps and videos")
+    message = f"{problems.named(path)} has fps {shown(fps)}."
+    problems.report("fps-invalid", message, expected="frames per second, above 0", advice=advice)
+    return 0.0

@@ -13,17 +13,16 @@ from smolpilot.common.errors import DatasetError, UsageError
 from smolpilot.common.keys import ACTION, STATE
 from smolpilot.common.paths import OwnFiles, require_utf8
 from smolpilot.common.statistics import Statistics
-from smolpilot.common.text import plain, shown
+from smolpilot.common.text import plain
 
 from .completeness import Absent
-from .features import CameraInfo, Feature, dimension_names, motion_keys, parse_cameras, parse_features
+from .episodes import NEVER_RECORDED, Episode, read_contents
+from .features import CameraInfo, Feature, dimension_names, motion_keys, parse_cameras, parse_features, require_vectors
 from .files import read_json, repair_advice
-from .info_form import require_plain
-from .layout import NEVER_RECORDED, Episode, read_layout
+from .info_form import plain_info, read_fps
 from .missing import missing_dataset
 from .own_meta import require_own_meta
-
-VERSIONS = ("v2.0", "v2.1", "v3.0")
+from .versions import FORMATS, Format, format_of
 
 
 @dataclass
@@ -48,6 +47,11 @@ class DatasetMeta:
     without: frozenset[str] = frozenset()
     left_out: dict[str, str] = field(default_factory=dict)
     absent: list[Absent] = field(default_factory=list)
+
+    @property
+    def format(self) -> Format:
+        """What its version keeps where."""
+        return FORMATS[self.version]
 
     @property
     def camera_names(self) -> list[str]:
@@ -154,33 +158,29 @@ def read_meta(
     info = read_json(info_path, "dataset description")
     if without and isinstance(info.get("features"), dict):
         info = {**info, "features": {key: one for key, one in info["features"].items() if key not in without}}
-    require_plain(info, info_path)
-    version = _version(info, info_path)
-    fps = info.get("fps")
-    if isinstance(fps, bool) or not isinstance(fps, int | float) or not 0 < fps < 1e6:
-        raise DatasetError(
-            f"{info_path} has fps {shown(fps)}.",
-            expected="frames per second, above 0",
-            fix=repair_advice(root, "finds the rate in the time stamps and videos"),
-        )
+    info = plain_info(info, info_path)
+    form = _format(info, info_path)
+    fps = read_fps(info, info_path)
     left_out: dict[str, str] = {}
-    features = parse_features(info, info_path, trainable=trainable, left_out=left_out)
+    features = parse_features(info, info_path, left_out=left_out)
+    if trainable:
+        require_vectors(features, info_path)
     cameras = parse_cameras(info, features, info_path, trainable=trainable, left_out=left_out)
-    layout = read_layout(root, version, info, cameras, complete=complete)
-    left_out |= {cameras[name].key: NEVER_RECORDED for name in layout.never_recorded}
+    contents = read_contents(root, form, info, cameras, complete=complete)
+    left_out |= {cameras[name].key: NEVER_RECORDED for name in contents.never_recorded}
     return DatasetMeta(
         root=root,
-        version=version,
-        fps=float(fps),
+        version=form.version,
+        fps=fps,
         robot_type=info.get("robot_type"),
         features=features,
-        cameras={name: camera for name, camera in cameras.items() if name not in layout.never_recorded},
-        tasks=layout.tasks,
-        episodes=layout.episodes,
-        statistics={name: stats for name, stats in layout.statistics.items() if name not in without},
+        cameras={name: camera for name, camera in cameras.items() if name not in contents.never_recorded},
+        tasks=contents.tasks,
+        episodes=contents.episodes,
+        statistics={name: stats for name, stats in contents.statistics.items() if name not in without},
         without=frozenset(without),
         left_out=left_out,
-        absent=layout.absent,
+        absent=contents.absent,
     )
 
 
@@ -196,17 +196,18 @@ def usable(meta: DatasetMeta) -> DatasetMeta:
     return replace(meta, cameras=cameras, episodes=episodes)
 
 
-def _version(info: dict[str, Any], path: Path) -> str:
-    version = str(info.get("codebase_version", "")).strip()
-    version = version if version.startswith("v") else f"v{version}"
-    if version not in VERSIONS:
-        found = f"version {plain(version, 60)}" if len(version) > 1 else "no version (codebase_version)"
+def _format(info: dict[str, Any], path: Path) -> Format:
+    stated = str(info.get("codebase_version", "")).strip()
+    form = format_of(stated)
+    if form is None:
+        version = stated if stated.startswith("v") else f"v{stated}"
+        *others, last = FORMATS
         raise DatasetError(
-            f"{path} says {found}.",
-            expected=f"{', '.join(VERSIONS[:-1])} or {VERSIONS[-1]}",
+            f"{path} says {f'version {plain(version, 60)}' if stated else 'no version (codebase_version)'}.",
+            expected=f"{', '.join(others)} or {last}",
             fix=_version_advice(version, path),
         )
-    return version
+    return form
 
 
 def _ranges(numbers: list[int]) -> str:

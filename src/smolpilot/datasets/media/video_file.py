@@ -17,7 +17,7 @@ from av.video.frame import VideoFrame
 
 from smolpilot.common.errors import DatasetError
 from smolpilot.common.text import plain
-from smolpilot.datasets.format.files import GET_AGAIN, dataset_root, repair_advice, require_file
+from smolpilot.datasets.format.files import GET_AGAIN, dataset_root, is_whole, repair_advice
 
 from .file_kinds import MAX_PIXELS, kind_of, kind_words, size_words
 
@@ -55,7 +55,7 @@ class VideoFile:
     """
 
     def __init__(self, path: Path) -> None:
-        require_file(path, "video file")
+        is_whole(path, "video file")
         self.path = path
         self.container = _opened(path)
         try:

@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from smolpilot.common.errors import DatasetError
+from smolpilot.datasets.format.episodes import Episode
 from smolpilot.datasets.format.files import repair_advice
-from smolpilot.datasets.format.layout import Episode, VideoSpan
+from smolpilot.datasets.format.metadata import VideoSpan
 from smolpilot.datasets.media.video import VideoIndex, VideoReader
 
 # A row's frame is the one nearest in time; half a frame away its neighbor could be meant as well.

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from smolpilot.common.errors import DatasetError
 from smolpilot.common.keys import ACTION, STATE
+from smolpilot.datasets.format.arrow import is_list, is_number, is_text, one_array, storage, without_dictionary
 from smolpilot.datasets.format.features import INDEX_COLUMNS, Feature
 from smolpilot.datasets.format.files import dataset_root, repair_advice
 
@@ -31,18 +32,18 @@ def why_unusable(kind: pa.DataType, feature: Feature) -> str:
     if math.prod(feature.shape) > _MOST_NUMBERS:
         return f"{math.prod(feature.shape):,} numbers in a frame: too many to keep in memory"
     depth = 0
-    kind = _storage(kind)
-    while _is_list(kind):
-        kind, depth = _storage(kind.value_type), depth + 1
+    kind = storage(kind)
+    while is_list(kind):
+        kind, depth = storage(kind.value_type), depth + 1
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
-    if _is_number(kind):
+    if is_number(kind):
         return ""
     if pa.types.is_struct(kind) or pa.types.is_map(kind):
         return "nested entries, not numbers of a fixed shape"
     if pa.types.is_null(kind):
         return "a column without any value"
-    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+    if not (is_text(kind)):
         return f"values of type {kind}, neither numbers nor texts"
     if depth:
         return "lists of texts"
@@ -55,7 +56,7 @@ def needed_column(values: pa.ChunkedArray, name: str, feature: Feature | None, p
     State and action are `[N, D]` float32; the running numbers int64, also where a writer stored them as floats.
     """
     shape = feature.shape if feature is not None and name not in INDEX_COLUMNS else (1,)
-    found = _storage_array(values)
+    found = one_array(values)
     fix = repair_advice(dataset_root(path), "puts right what can be, and leaves out the episodes of the rest")
     if found.null_count:
         row = int(pc.index(found.is_null(), True).as_py())
@@ -86,11 +87,11 @@ def optional_column(values: pa.ChunkedArray, feature: Feature) -> Column:
     reason = why_unusable(values.type, feature)
     if reason:
         raise UnusableError(reason)
-    found = _storage_array(values)
+    found = one_array(values)
     if found.null_count:
         raise UnusableError(f"empty cells in {found.null_count} of {len(found)} rows")
     kind = found.type.value_type if pa.types.is_dictionary(found.type) else found.type
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+    if is_text(kind):
         try:
             return list(found.to_pylist())
         except UnicodeDecodeError:
@@ -102,17 +103,16 @@ def optional_column(values: pa.ChunkedArray, feature: Feature) -> Column:
 def _numbers(values: pa.Array, shape: tuple[int, ...]) -> npt.NDArray[Any]:
     """The numbers of all rows, one after another, once every row is known to have `prod(shape)` of them."""
     count, per_row = len(values), 1
-    while _is_list(values.type):
+    while is_list(values.type):
         if not pa.types.is_fixed_size_list(values.type):
             lengths = pc.list_value_length(values)
             least, most = pc.min_max(lengths)["min"].as_py(), pc.min_max(lengths)["max"].as_py()
             if least != most:
                 raise UnusableError(f"lists of {least} to {most} entries")
-        values = _storage_array(values.flatten())
+        values = one_array(values.flatten())
         if values.null_count:
             raise UnusableError(f"empty places in its lists ({values.null_count})")
-    if pa.types.is_dictionary(values.type):
-        values = values.dictionary_decode()
+    values = without_dictionary(values)
     per_row = len(values) // count if count else math.prod(shape)
     if len(values) != count * math.prod(shape):
         raise UnusableError(f"{per_row} numbers per row, where meta/info.json says {list(shape)}")
@@ -136,26 +136,6 @@ def _whole(numbers: npt.NDArray[Any], name: str, path: Path, fix: str) -> npt.ND
             f"The column '{name}' of {path} is of type {numbers.dtype}.", expected="whole numbers", fix=fix
         )
     return numbers.astype(np.int64, copy=False)
-
-
-def _storage_array(values: pa.ChunkedArray | pa.Array) -> pa.Array:
-    if isinstance(values, pa.ChunkedArray):
-        values = values.combine_chunks()
-        if isinstance(values, pa.ChunkedArray):
-            values = pa.concat_arrays(values.chunks) if values.num_chunks else pa.array([], type=values.type)
-    return values.storage if isinstance(values, pa.ExtensionArray) else values
-
-
-def _storage(kind: pa.DataType) -> pa.DataType:
-    return kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind
-
-
-def _is_list(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind) or pa.types.is_large_list(kind))
-
-
-def _is_number(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind))
 
 
 def _is_numeric(dtype: str) -> bool:

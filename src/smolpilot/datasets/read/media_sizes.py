@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from smolpilot.common.errors import DatasetError
+from smolpilot.datasets.format.episodes import Episode
 from smolpilot.datasets.format.features import CameraInfo
 from smolpilot.datasets.format.files import file_state, open_parquet, reading, repair_advice
-from smolpilot.datasets.format.layout import Episode
 from smolpilot.datasets.format.meta import DatasetMeta
 from smolpilot.datasets.media.image_formats import PictureError, picture_size
 from smolpilot.datasets.media.video import VideoReader, probe

@@ -14,8 +14,8 @@ from smolpilot.common.errors import DatasetError, UsageError, did_you_mean
 from smolpilot.common.keys import ACTION, ACTION_IS_PAD, STATE, TASK, image_key
 from smolpilot.common.progress import working
 from smolpilot.common.statistics import Statistics, array_statistics
+from smolpilot.datasets.format.episodes import Episode
 from smolpilot.datasets.format.files import repair_advice
-from smolpilot.datasets.format.layout import Episode
 from smolpilot.datasets.format.meta import DatasetMeta, read_meta, unknown_episode, usable
 from smolpilot.datasets.media.video import Picture, decode_positions, probe
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,16 +11,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from smolpilot.common.errors import DatasetError
 from smolpilot.common.keys import ACTION, STATE
+from smolpilot.common.text import pluralize
+from smolpilot.datasets.format.episodes import Episode
 from smolpilot.datasets.format.features import NEEDED
 from smolpilot.datasets.format.files import dataset_root, open_parquet, read_parquet, repair_advice
-from smolpilot.datasets.format.layout import Episode
 from smolpilot.datasets.format.meta import DatasetMeta
 
 from .columns import Column, UnusableError, needed_column, optional_column, why_unusable
-from .image_columns import ImageColumns
 
 # Rows of a file beyond those of its listed episodes: other episodes may be in it, but no thousand times as many.
 _MORE, _SPARE = 10, 1_000_000
@@ -254,3 +255,67 @@ def _require_tasks(tables: Tables, meta: DatasetMeta) -> None:
                 expected=f"one of the task indices {known[:20]}{' …' if len(known) > 20 else ''}",
                 fix=repair_advice(meta.root, "gives it a text"),
             )
+
+
+class ImageColumns:
+    """Counts, for each camera with images in the tables, the files and rows that have none."""
+
+    def __init__(self, meta: DatasetMeta) -> None:
+        self._meta = meta
+        self._cameras = {camera.key: name for name, camera in meta.cameras.items() if not camera.is_video}
+        self._files: list[Path] = []
+        self._without: dict[str, list[Path]] = {key: [] for key in self._cameras}
+        self._holes: dict[str, list[tuple[Path, int]]] = {key: [] for key in self._cameras}
+
+    def see(self, path: Path, file: pq.ParquetFile) -> None:
+        """Take note of a data file."""
+        if not self._cameras:
+            return
+        self._files.append(path)
+        places = {file.schema.column(i).path: i for i in range(len(file.schema))}
+        for key in self._cameras:
+            place = places.get(f"{key}.bytes", places.get(key))
+            if place is None:
+                self._without[key].append(path)
+                continue
+            holes = _empty_cells(file, place)
+            if holes == file.metadata.num_rows and holes:
+                self._without[key].append(path)
+            elif holes:
+                self._holes[key].append((path, holes))
+
+    def never_recorded(self, *, strict: bool) -> dict[str, str]:
+        """The cameras that no file has an image of, by key; with `strict` a DatasetError for those that some have."""
+        found = {}
+        for key, name in self._cameras.items():
+            if len(self._without[key]) == len(self._files):
+                found[key] = "a camera of which no table holds an image"
+            elif strict and self._without[key]:
+                raise self._lacking(name, self._without[key])
+            elif strict and self._holes[key]:
+                path, holes = self._holes[key][0]
+                raise DatasetError(
+                    f"The camera '{name}' has no image in {pluralize(holes, 'row')} of {path}.",
+                    expected="an image in every row",
+                    fix=repair_advice(self._meta.root, "keeps the episodes that have all"),
+                )
+        return found
+
+    def _lacking(self, camera: str, files: Collection[Path]) -> DatasetError:
+        without = set(files)
+        episodes = [episode.index for episode in self._meta.episodes if episode.data_path in without]
+        some = ", ".join(map(str, episodes[:10])) + (f", … ({len(episodes)} in all)" if len(episodes) > 10 else "")
+        return DatasetError(
+            f"The camera '{camera}' has no images in episodes {some}, though it has them in others.",
+            expected="an image of every camera in every row",
+            fix=repair_advice(self._meta.root, "keeps the episodes that have all"),
+        )
+
+
+def _empty_cells(file: pq.ParquetFile, place: int) -> int:
+    holes = 0
+    for group in range(file.metadata.num_row_groups):
+        statistics = file.metadata.row_group(group).column(place).statistics
+        if statistics is not None and statistics.has_null_count:
+            holes += statistics.null_count
+    return holes

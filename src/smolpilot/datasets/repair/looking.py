@@ -19,17 +19,16 @@ from smolpilot.datasets.check.context import Subject, named
 from smolpilot.datasets.check.run import CHECKS, run_check
 from smolpilot.datasets.check.scan.scanning import scan_video
 from smolpilot.datasets.check.scan.video_scans import Footage, Progress, film
-from smolpilot.datasets.format.features import unusable_key, why_no_key
+from smolpilot.datasets.format.features import INDEX_COLUMNS, unusable_key, why_no_key
 from smolpilot.datasets.format.files import lfs_advice
 from smolpilot.datasets.format.own_meta import require_own_meta
-from smolpilot.datasets.tolerant.declared_features import INDEX_COLUMNS
 from smolpilot.datasets.tolerant.findings import ordered
 from smolpilot.datasets.tolerant.found_dataset import Camera, Recording
 from smolpilot.datasets.tolerant.open import read_recording
 
 from .nested import left_aside, nested_recordings
-from .placing import cut_again, place_unclaimed
 from .renaming import apply_names, usual_names
+from .repaired_episodes import cut_again, place_unclaimed
 
 
 @dataclass
@@ -194,7 +193,7 @@ def _forget(recording: Recording, key: str, found: Look) -> None:
 
 def _place(recording: Recording, footage: Footage, found: Look) -> None:
     """Episodes whose place in a shared video is not written down, placed by counting."""
-    if recording.version != "v3.0":
+    if not recording.format.shared_files:
         return
     for key, camera in recording.video_cameras.items():
         lost = [index for index, record in recording.records.items() if key not in record.spans]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
+from smolpilot.datasets.format.files import without_footer
 from smolpilot.datasets.tolerant.found_dataset import Recording
 from smolpilot.datasets.tolerant.paths import VIDEO_ENDINGS
 
@@ -43,10 +44,10 @@ def left_aside(recording: Recording, left_out: Collection[str]) -> list[str]:
         if any(part in left_out for part in relative.parts):
             continue
         stray.append(path)
-    ends = {path: not (path.suffix == ".parquet" and without_end(path)) for path in stray}
+    ends = {path: not (path.suffix == ".parquet" and without_footer(path)) for path in stray}
     unused, torn = ([recording.relative(path) for path, end in ends.items() if end is w] for w in (True, False))
     listed = [path for path in root.glob("meta/episodes/*/*.parquet") if path.is_file()]
-    torn += [recording.relative(path) for path in listed if not recording.places.why_not(path) and without_end(path)]
+    torn += [recording.relative(path) for path in listed if not recording.places.why_not(path) and without_footer(path)]
     if torn:
         words.append(
             f"{', '.join(torn)}: without an end, as of a recording that was stopped before it was closed. What stands "
@@ -56,11 +57,3 @@ def left_aside(recording: Recording, left_out: Collection[str]) -> list[str]:
         more = f" and {len(unused) - 3} more" if len(unused) > 3 else ""
         words.append(f"No episode uses {', '.join(unused[:3])}{more}.")
     return words
-
-
-def without_end(path: Path) -> bool:
-    """Whether a parquet file lacks its end, which is written last."""
-    with path.open("rb") as file:
-        begins = file.read(4) == b"PAR1"
-        file.seek(max(path.stat().st_size - 4, 0))
-        return begins and file.read(4) != b"PAR1"

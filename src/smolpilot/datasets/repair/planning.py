@@ -10,17 +10,17 @@ from smolpilot.datasets.check import Audit
 from smolpilot.datasets.check.context import named
 from smolpilot.datasets.check.scan.scanning import RATE_TOLERANCE
 from smolpilot.datasets.check.scan.video_scans import Clip
-from smolpilot.datasets.tolerant.declared_features import INDEX_COLUMNS
-from smolpilot.datasets.tolerant.found_dataset import Recording, Span
+from smolpilot.datasets.format.features import INDEX_COLUMNS
+from smolpilot.datasets.format.metadata import VideoSpan
+from smolpilot.datasets.tolerant.found_dataset import Recording
 
 from .looking import Look
-from .pairing import unpaired
+from .pairing import Trim, pictured_rows, unpaired, usable_rows
 from .repair_plan import EpisodeRepair, RepairPlan
 from .repaired_columns import Tables, plan_columns
 from .repaired_episodes import Order, fatal, lacking, new_times, order_rows, place_videos, within
 from .repaired_info import repair_info
 from .repaired_tasks import assign_tasks
-from .trimming import Trim, pictured_rows, usable_rows
 
 # Errors of kept episodes, or of the whole, that no copy of the recording can put right.
 _BEYOND = {
@@ -35,7 +35,7 @@ _STATISTICS = ("statistics-missing", "statistics-damaged", "statistics-wrong", "
 def make_plan(seen: Look) -> RepairPlan:
     """What to do about the findings of a check; nothing is read or written here but the tables."""
     result, recording = seen.audit, seen.audit.recording
-    plan = RepairPlan("v3.0" if recording.version == "v3.0" else "v2.1", seen.fps)
+    plan = RepairPlan(recording.format.written, seen.fps)
     plan.actions += seen.actions
     plan.impossible += seen.impossible
     plan.renames, plan.aside = dict(seen.renames), list(seen.aside)
@@ -213,13 +213,13 @@ def _places(recording: Recording, episode: int, order: Order) -> npt.NDArray[np.
     return within(recording.rows[episode], order)
 
 
-def _span(recording: Recording, clip: Clip, rows: int, fps: float) -> Span:
+def _span(recording: Recording, clip: Clip, rows: int, fps: float) -> VideoSpan:
     times = clip.scan.times
     begin = float(times[clip.first])
-    if recording.version == "v3.0":
-        return Span(clip.scan.path, begin, float(times[clip.first + rows - 1]) + 1 / fps)
+    if recording.format.shared_files:
+        return VideoSpan(clip.scan.path, begin, float(times[clip.first + rows - 1]) + 1 / fps)
     # A first frame that comes late by the file's clock is the first frame all the same.
-    return Span(clip.scan.path, begin if begin > 0.4 / fps else 0.0)
+    return VideoSpan(clip.scan.path, begin if begin > 0.4 / fps else 0.0)
 
 
 def _explain_times(plan: RepairPlan, retimed: dict[int, float]) -> None:

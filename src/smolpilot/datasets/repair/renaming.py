@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from smolpilot.common.keys import ACTION, IMAGES, STATE, camera_name
 from smolpilot.datasets.check.scan.video_scans import Footage
-from smolpilot.datasets.tolerant.declared_features import INDEX_COLUMNS
+from smolpilot.datasets.format.features import INDEX_COLUMNS
 from smolpilot.datasets.tolerant.found_dataset import Recording
 
 _KNOWN = {

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from smolpilot.datasets.tolerant.found_dataset import Span
+from smolpilot.datasets.format.metadata import VideoSpan
 
 from .repaired_columns import Column
 
@@ -27,7 +27,7 @@ class EpisodeRepair:
     first_row: int
     task_index: npt.NDArray[np.int64]
     tasks: list[str]
-    spans: dict[str, Span]
+    spans: dict[str, VideoSpan]
     times: npt.NDArray[np.float64] | None = None
     keep_statistics: list[str] = field(default_factory=list)
 

@@ -15,18 +15,28 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from smolpilot.common.keys import ACTION, STATE
-from smolpilot.datasets.copy.tables import list_items
+from smolpilot.datasets.format.arrow import (
+    LANGUAGE,
+    is_list,
+    is_number,
+    is_text,
+    leaf_of,
+    list_items,
+    one_array,
+    storage,
+    type_named,
+    type_words,
+    with_leaf,
+    without_dictionary,
+    word_of,
+)
+from smolpilot.datasets.format.features import INDEX_COLUMNS
 from smolpilot.datasets.format.files import reading
 from smolpilot.datasets.format.parquet_files import parquet_file
-from smolpilot.datasets.tolerant.declared_features import INDEX_COLUMNS
 from smolpilot.datasets.tolerant.found_dataset import Recording
-
-from .arrow_types import is_listed, is_number, leaf_of, plain, to_type, type_of, with_leaf, word_of
 
 type Mask = npt.NDArray[np.bool_]
 
-# LeRobot's own columns of nested messages: it knows their type by their names.
-LANGUAGE = ("language_persistent", "language_events")
 _PANDAS = re.compile(r"__index_level_\d+__$")
 
 
@@ -64,7 +74,7 @@ class Tables:
 
     def __init__(self, recording: Recording, renamed: Mapping[str, str], declared: Mapping[str, Any]) -> None:
         self._recording = recording
-        wanted = {name: to_type(entry.get("dtype")) for name, entry in declared.items() if isinstance(entry, dict)}
+        wanted = {name: type_named(entry.get("dtype")) for name, entry in declared.items() if isinstance(entry, dict)}
         inside = {key for key, camera in recording.cameras.items() if not camera.is_video}
         self.facts: dict[Path, dict[str, Facts]] = {}
         for path in dict.fromkeys(rows.path for rows in recording.rows.values()):
@@ -120,15 +130,13 @@ def _look(
     for place, name in enumerate(file.schema_arrow.names):
         if file.schema_arrow.names.index(name) != place:
             continue
-        kind = file.schema_arrow.field(place).type
-        if isinstance(kind, pa.BaseExtensionType):  # LeRobot's matrices, where its packages are imported, too
-            kind = kind.storage_type
+        kind = storage(file.schema_arrow.field(place).type)  # of LeRobot's matrices, where its packages are imported
         if pa.types.is_struct(kind) or pa.types.is_binary(kind):
             yield renamed.get(name, name), _opaque(kind, file.metadata.num_rows)
             continue
         new = renamed.get(name, name)
         with reading(path, "data file"):
-            column = plain(file.read(columns=[name]).column(0))
+            column = without_dictionary(one_array(file.read(columns=[name]).column(0)))
         yield new, _facts(kind, column, wanted.get(new))
 
 
@@ -141,7 +149,7 @@ def _facts(kind: pa.DataType, values: pa.Array, wanted: pa.DataType | None) -> F
     empty = np.asarray(values.is_null().to_numpy(zero_copy_only=False), dtype=np.bool_)
     odd, widths, owner = np.zeros(count, dtype=np.bool_), None, np.arange(count)
     inner, level = values, 0
-    while is_listed(inner.type):
+    while is_list(inner.type):
         lengths = np.asarray(pc.fill_null(pc.list_value_length(inner), 0), dtype=np.int64)
         if level == 0:
             widths = lengths
@@ -186,12 +194,13 @@ def plan_columns(
 
 def _index_column(name: str, files: dict[Path, tuple[Facts, Any]], result: Columns) -> None:
     kind = pa.float32() if name == "timestamp" else pa.int64()
-    stored = sorted({type_of(facts.kind) for facts, _ in files.values()} - {type_of(kind)})
+    stored = sorted({type_words(facts.kind) for facts, _ in files.values()} - {type_words(kind)})
     if stored:
         result.actions.append(
-            f"Column {name} written as {type_of(kind)}, the type that the format fixes; it was {' and '.join(stored)}."
+            f"Column {name} written as {type_words(kind)}, the type that the format fixes; "
+            f"it was {' and '.join(stored)}."
         )
-    listed = [facts for facts, _ in files.values() if is_listed(facts.kind)]
+    listed = [facts for facts, _ in files.values() if is_list(facts.kind)]
     single = bool(listed) and all(facts.widths is not None and (facts.widths == 1).all() for facts in listed)
     result.kept[name] = Column(kind, scalar=single)
 
@@ -206,12 +215,12 @@ def _feature_column(
         return
     kinds = list(dict.fromkeys(facts.kind for facts, _ in files.values()))
     if name in LANGUAGE or not all(is_number(leaf_of(kind)) for kind in kinds):
-        texts = all(pa.types.is_string(leaf_of(kind)) or pa.types.is_large_string(leaf_of(kind)) for kind in kinds)
+        texts = all(is_text(leaf_of(kind)) for kind in kinds)
         empty = sum(int(facts.empty[places].sum()) for facts, places in files.values())
-        fill = texts and bool(empty) and not any(is_listed(kind) for kind in kinds)
+        fill = texts and bool(empty) and not any(is_list(kind) for kind in kinds)
         if fill:
             result.actions.append(f"Column '{name}': {empty} empty cells became empty texts.")
-        column = Column(pa.string() if texts and not is_listed(kinds[0]) else kinds[0], fill=fill)
+        column = Column(pa.string() if texts and not is_list(kinds[0]) else kinds[0], fill=fill)
     else:
         column = _numbers(name, files, tables, kept, entry, kinds, result)
     if not isinstance(entry, dict) and described(name, column, 1) is None:
@@ -230,7 +239,7 @@ def _numbers(
     kinds: list[pa.DataType],
     result: Columns,
 ) -> Column:
-    listed = all(is_listed(kind) and not is_listed(kind.value_type) for kind in kinds)
+    listed = all(is_list(kind) and not is_list(kind.value_type) for kind in kinds)
     scalar = listed and tables.width(name, kept) == 1
     if scalar:
         result.actions.append(f"Column '{name}': lists of one value became plain values, as shape [1] is stored.")
@@ -250,10 +259,10 @@ def _unfit(name: str, files: dict[Path, tuple[Facts, Any]], tables: Tables, kept
     if name in LANGUAGE:
         return ""
     leaves = [leaf_of(facts.kind) for facts, _ in files.values()]
-    texts = all(pa.types.is_string(leaf) or pa.types.is_large_string(leaf) for leaf in leaves)
+    texts = all(is_text(leaf) for leaf in leaves)
     if not texts and not all(is_number(leaf) for leaf in leaves):
         return f"LeRobot has no feature of the type {leaves[0]}"
-    if texts and any(is_listed(facts.kind) for facts, _ in files.values()):
+    if texts and any(is_list(facts.kind) for facts, _ in files.values()):
         return (
             ""
             if declared and not any(facts.empty[places].any() for facts, places in files.values())
@@ -279,20 +288,21 @@ def _leaf(
 ) -> pa.DataType:
     """The type of the values: the declared one where it holds every value, else the widest that is stored."""
     stored = list(dict.fromkeys(leaf_of(kind) for kind in kinds))
-    wanted = to_type(entry.get("dtype")) if isinstance(entry, dict) else None
-    words = " and ".join(type_of(leaf) for leaf in stored)
+    wanted = type_named(entry.get("dtype")) if isinstance(entry, dict) else None
+    words = " and ".join(type_words(leaf) for leaf in stored)
     if wanted is not None and stored == [wanted]:
         return wanted
     if wanted is not None and is_number(wanted) and all(_holds(facts.values, wanted) for facts, _ in files.values()):
         result.actions.append(
-            f"Column '{name}' written as {type_of(wanted)}, as it is declared; it was {words}, every value is the same."
+            f"Column '{name}' written as {type_words(wanted)}, as it is declared; it was {words}, "
+            "every value is the same."
         )
         return wanted
     if len(stored) == 1:
         return stored[0]
     widest = pa.unify_schemas([pa.schema([("x", leaf)]) for leaf in stored], promote_options="permissive").field("x")
     result.actions.append(
-        f"Column '{name}' written as {type_of(widest.type)}, which holds every value; it was {words}."
+        f"Column '{name}' written as {type_words(widest.type)}, which holds every value; it was {words}."
     )
     return widest.type
 
@@ -313,7 +323,19 @@ def _holds(values: Any, kind: pa.DataType) -> bool:
 def described(name: str, column: Column, width: int | None) -> dict[str, Any] | None:
     """The feature of a column that info.json does not know."""
     word = word_of(leaf_of(column.kind))
-    nested = is_listed(column.kind) and is_listed(column.kind.value_type)
+    nested = is_list(column.kind) and is_list(column.kind.value_type)
     if word is None or nested or name in LANGUAGE:
         return None
-    return {"dtype": word, "shape": [width if is_listed(column.kind) and width else 1], "names": None}
+    return {"dtype": word, "shape": [width if is_list(column.kind) and width else 1], "names": None}
+
+
+def converted(column: pa.ChunkedArray, kind: pa.DataType, *, scalar: bool, fill: bool) -> pa.Array | pa.ChunkedArray:
+    """The column as `kind`; the caller knows that every value fits. `scalar`: lists of one value become the value."""
+    if column.type == kind and not fill:
+        return column
+    values = without_dictionary(one_array(column))
+    if scalar:
+        values = values.flatten()
+    if fill:
+        values = pc.fill_null(values, "")
+    return values if values.type == kind else values.cast(kind, safe=False)

@@ -12,13 +12,12 @@ from typing import Any
 from smolpilot.common.text import LIMIT, plain
 from smolpilot.datasets.check import Audit
 from smolpilot.datasets.check.scan.scanning import RATE_TOLERANCE
-from smolpilot.datasets.format.features import flatten_names
-from smolpilot.datasets.tolerant.declared_features import INDEX_COLUMNS
+from smolpilot.datasets.format.arrow import LANGUAGE, is_list, leaf_of, word_of
+from smolpilot.datasets.format.features import INDEX_COLUMNS, flatten_names
 from smolpilot.datasets.tolerant.found_dataset import Recording
 
-from .arrow_types import is_listed, leaf_of, word_of
 from .repair_plan import RepairPlan
-from .repaired_columns import LANGUAGE, described
+from .repaired_columns import described
 
 _INDEX_TYPES = {"timestamp": "float32", **dict.fromkeys(INDEX_COLUMNS[1:], "int64")}
 
@@ -134,9 +133,9 @@ def _correct(plan: RepairPlan, key: str, entry: dict[str, Any]) -> None:
         why = "as the format wants" if key in INDEX_COLUMNS else "as it is stored"
         plan.actions.append(f"meta/info.json: '{key}' is declared {word}, {why}.")
         entry["dtype"] = word
-    nested = column is not None and is_listed(column.kind) and is_listed(column.kind.value_type)
+    nested = column is not None and is_list(column.kind) and is_list(column.kind.value_type)
     if not nested:
-        width = plan.widths.get(key) if column is not None and is_listed(column.kind) else 1
+        width = plan.widths.get(key) if column is not None and is_list(column.kind) else 1
         if entry.get("shape") != [width]:
             if isinstance(entry.get("shape"), list):
                 plan.actions.append(f"meta/info.json: '{key}' is declared with shape [{width}], as it is stored.")

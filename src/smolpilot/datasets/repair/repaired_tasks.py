@@ -10,8 +10,7 @@ import pyarrow as pa
 
 from smolpilot.common.json_input import parse_json
 from smolpilot.datasets.check.context import named, ranges
-from smolpilot.datasets.format.parquet_files import parquet_file
-from smolpilot.datasets.format.table_texts import broken_texts
+from smolpilot.datasets.format.parquet_files import broken_texts, parquet_file
 from smolpilot.datasets.tolerant.found_dataset import Recording
 
 from .repair_plan import RepairPlan
@@ -36,7 +35,7 @@ def assign_tasks(recording: Recording, kept: dict[int, npt.NDArray[np.int64]], p
     if not intact and recording.tasks:
         plan.actions.append("Task list: indices 0, 1, … without gaps, one per text; the rows follow.")
     plan.tasks = dict(sorted((index, text) for text, index in numbers.items()))
-    if plan.version == "v3.0" and recording.tasks and not _by_position(recording):
+    if recording.format.shared_files and recording.tasks and not _by_position(recording):
         plan.actions.append(
             "meta/tasks.parquet written as LeRobot reads it: the texts are the index, each at the place of its number."
         )
@@ -48,7 +47,7 @@ def _by_position(recording: Recording) -> bool:
 
     (LeRobot 0.6: `meta.tasks.iloc[task_index].name`.)
     """
-    if recording.task_texts is None:  # it cannot be read: that has been said
+    if recording.task_labels is None:  # it cannot be read: that has been said
         return True
     try:
         table = parquet_file(recording.root / "meta" / "tasks.parquet").read()

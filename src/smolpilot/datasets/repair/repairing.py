@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from smolpilot.common.atomic import refuse_existing
+from smolpilot.common.errors import DatasetError
 from smolpilot.common.machine import cores
 from smolpilot.datasets.check import Audit, Finding, audit
 from smolpilot.datasets.check.scan.video_scans import Progress
 from smolpilot.datasets.copy import EpisodePlan, RewriteOptions, rewrite
+from smolpilot.datasets.format.files import lfs_advice, without_footer
 
 from .copied import copied_footage
-from .looking import look
-from .nothing import nothing_left
+from .looking import Look, look
 from .planning import make_plan
 from .repair_plan import RepairPlan
 from .staging import write_staging
@@ -99,10 +101,53 @@ def _write(before: Audit, plan: RepairPlan, target: Path, wishes: RepairWishes, 
         meta = write_staging(before.recording, plan, staging)
         plans = [EpisodePlan(meta, episode.index) for episode in meta.episodes]
         options = RewriteOptions(
-            version="v3.0" if plan.version == "v3.0" else "v2.1",
+            version=plan.version,
             jobs=wishes.jobs or cores(),
             reencode=wishes.reencode,
         )
         return rewrite(plans, target, options, info=plan.info, progress=progress).reencoded
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+_ABSENT = ("file-missing", "file-empty", "parquet-torn", "video-torn", "video-undecodable")
+
+
+def nothing_left(seen: Look, plan: RepairPlan) -> DatasetError:
+    """Say why, and what can be done about it."""
+    root = seen.audit.recording.root
+    found = seen.audit.findings
+    reasons = "; ".join(f"episode {episode}: {reason}" for episode, reason in sorted(plan.dropped.items())[:5])
+    where = shlex.quote(str(root))
+    pointers = [one for one in found if one.code == "lfs-pointer"]
+    absent = [one for one in found if one.code in _ABSENT]
+    cameras = sorted({one.camera for one in found if one.camera and one.code in _ABSENT})
+    if pointers:
+        fix = lfs_advice(root)
+    elif _interrupted(seen):
+        fix = (
+            "The recording was stopped before LeRobot closed its tables: rows that are only in such a file cannot be "
+            "read by anybody. Record again."
+        )
+    elif absent and not all(one.camera for one in absent):
+        fix = "Copy or download these files again."
+    elif cameras:
+        fix = (
+            "Copy or download these videos again; without them: "
+            f"smolpilot dataset repair {where} DST --without {' '.join(cameras)}"
+        )
+    else:
+        fix = f"smolpilot dataset check {where} names each of these places; record the episodes again."
+    return DatasetError(
+        f"No episode of {root} can be kept ({reasons or 'there is none'}).",
+        expected="at least one episode whose rows and videos can be read",
+        fix=fix,
+    )
+
+
+def _interrupted(seen: Look) -> bool:
+    """Whether the tables lack their end, which a recorder writes last."""
+    recording = seen.audit.recording
+    listed = [path for path in recording.root.glob("data/**/*.parquet") if path.is_file()]
+    tables = [path for path in listed if not recording.places.why_not(path) and path.stat().st_size > 4]
+    return bool(tables) and recording.format.shared_files and all(without_footer(path) for path in tables)

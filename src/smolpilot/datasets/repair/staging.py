@@ -13,25 +13,25 @@ import pyarrow as pa
 
 from smolpilot.common.errors import DatasetError
 from smolpilot.datasets.beside import files_beside
-from smolpilot.datasets.format.features import parse_cameras, parse_features
-from smolpilot.datasets.format.layout import Episode, VideoSpan
+from smolpilot.datasets.format.arrow import LARGE
+from smolpilot.datasets.format.episodes import Episode
+from smolpilot.datasets.format.features import INDEX_COLUMNS, parse_cameras, parse_features
 from smolpilot.datasets.format.meta import DatasetMeta
+from smolpilot.datasets.format.metadata import VideoSpan
 from smolpilot.datasets.format.parquet_files import parquet_file, write_parquet
-from smolpilot.datasets.tolerant.declared_features import INDEX_COLUMNS
 from smolpilot.datasets.tolerant.found_dataset import Recording
 from smolpilot.datasets.tolerant.paths import VIDEO_ENDINGS
 
-from .arrow_types import converted
 from .nested import nested_recordings
 from .repair_plan import EpisodeRepair, RepairPlan
+from .repaired_columns import converted
 
 RECORDED = "recorded_timestamps.parquet"
-_LARGE = 16 * 1024 * 1024
 
 
 def write_staging(recording: Recording, plan: RepairPlan, folder: Path) -> DatasetMeta:
     """Write tables, metadata and other files into `folder`; the videos stay where they are, in the source."""
-    features = parse_features(plan.info, recording.root / "meta" / "info.json", trainable=False)
+    features = parse_features(plan.info, recording.root / "meta" / "info.json")
     cameras = parse_cameras(plan.info, features, recording.root / "meta" / "info.json", trainable=False)
     names = {camera.key: name for name, camera in cameras.items()}
     (folder / "meta").mkdir(parents=True)
@@ -110,7 +110,7 @@ class _Tables:
         if self._last is None or self._last[0] != path:
             self._last = None
             try:
-                self._last = (path, parquet_file(path).read(use_threads=path.stat().st_size > _LARGE))
+                self._last = (path, parquet_file(path).read(use_threads=path.stat().st_size > LARGE))
             except (pa.ArrowException, OSError) as error:
                 raise DatasetError(f"The data file {path} cannot be read: {str(error).splitlines()[0]}") from error
         table = self._last[1]

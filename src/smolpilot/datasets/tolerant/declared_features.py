@@ -10,55 +10,54 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from smolpilot.common.keys import ACTION, IMAGES, STATE, camera_name
-from smolpilot.common.text import plain
-from smolpilot.datasets.format.features import flatten_names, usable_shape, why_no_key
+from smolpilot.common.keys import ACTION, IMAGES, STATE
+from smolpilot.datasets.format.arrow import word_of
+from smolpilot.datasets.format.features import (
+    CAMERA_TYPES,
+    INDEX_COLUMNS,
+    Feature,
+    parse_features,
+    short_name,
+    video_details,
+    why_no_key,
+)
 from smolpilot.datasets.format.files import absurd_content
 from smolpilot.datasets.format.parquet_files import parquet_file
 
 from .found_dataset import Camera, Recording, Vector
 from .paths import Locator
-from .rules import RENAME_FEATURE, REPAIR
+from .rules import RENAME_FEATURE
 
-INDEX_COLUMNS = ("timestamp", "frame_index", "episode_index", "index", "task_index")
 _ALSO_CALLED = {
     STATE: ("state", "states", "qpos", "jointpositions", "jointposition", "proprio", "robotstate", "agentpos"),
     ACTION: ("actions", "action", "observationaction"),
 }
-_LEAVE_OUT = f"Leave it out of a copy: {REPAIR} --without {{key}}"
-_FLOATS = {pa.float16(): "float16", pa.float32(): "float32", pa.float64(): "float64"}
 
 
 def read_features(recording: Recording, locator: Locator) -> None:
     """Fill `vectors` and `cameras`; without declared features, from the tables' and videos' own words."""
     raw = recording.info.get("features")
-    if not isinstance(raw, dict) or not raw:
-        if recording.info:
-            recording.report("features-damaged", "meta/info.json names no features.")
-        raw = {}
+    raw = raw if isinstance(raw, dict) else {}
+    features = (
+        parse_features(recording.info, recording.root / "meta" / "info.json", recording) if recording.info else {}
+    )
     for key, entry in raw.items():
-        shape = entry.get("shape") if isinstance(entry, dict) else None
-        dtype = entry.get("dtype") if isinstance(entry, dict) else None
-        if reason := why_no_key(key, dtype):
-            message = f"The feature '{plain(key, 200)}' of meta/info.json cannot be called that: {reason}."
-            unsafe = bool(why_no_key(key, None))
-            recording.report("features-damaged", message, fix=_LEAVE_OUT if unsafe else None, key=key)
-            if unsafe:
-                continue
-        sized = isinstance(shape, list) and usable_shape(key, shape) and all(n > 0 for n in shape)
-        if not isinstance(dtype, str) or not sized:
-            recording.report("features-damaged", f"The feature '{key}' of meta/info.json lacks its dtype or shape.")
-        if isinstance(entry, dict) and (dtype in ("video", "image") or key.startswith(f"{IMAGES}.")):
-            recording.cameras[key] = _camera(recording, key, entry, shape if sized and isinstance(shape, list) else [])
-        elif isinstance(dtype, str) and sized and shape:
-            names = flatten_names(entry.get("names"), shape)
-            recording.vectors[key] = Vector(key, dtype, tuple(shape), names)
-            _check_names(recording, key, entry.get("names"), names)
+        feature = features.get(key)
+        if why_no_key(key, None) or not isinstance(entry, dict):
+            continue
+        sized = feature is not None and all(feature.shape)
+        if feature is not None and not sized:
+            recording.report("features-damaged", f"The feature '{key}' of meta/info.json has a shape of no size.")
+        if entry.get("dtype") in CAMERA_TYPES or key.startswith(f"{IMAGES}."):
+            recording.cameras[key] = _camera(recording, key, entry, feature if sized else None)
+        elif feature is not None and sized and feature.shape:
+            recording.vectors[key] = Vector(key, feature.dtype, feature.shape, feature.names)
+            _check_names(recording, key, entry.get("names"), feature.names)
     if not recording.cameras and not raw:
         for key in locator.camera_keys():
-            recording.cameras[key] = Camera(key, _short_name(key), True, None, {})
+            recording.cameras[key] = Camera(key, short_name(key), True, None, {})
         for key in _picture_columns(locator):
-            recording.cameras.setdefault(key, Camera(key, _short_name(key), False, None, {}))
+            recording.cameras.setdefault(key, Camera(key, short_name(key), False, None, {}))
     _from_tables(recording, locator)
     _missing(recording)
 
@@ -88,31 +87,17 @@ def _missing(recording: Recording) -> None:
         recording.report("feature-missing", text, fix=fix, key=named[0] if named else None)
 
 
-def _camera(recording: Recording, key: str, entry: dict[str, Any], shape: list[int]) -> Camera:
-    details: dict[str, Any] = {}
-    for part in ("video_info", "info"):
-        if isinstance(entry.get(part), dict):
-            details |= entry[part]
-    size, depth = _size(shape), bool(details.get("video.is_depth_map") or details.get("is_depth_map"))
-    dtype = str(entry.get("dtype"))
-    if depth or dtype not in ("video", "image") or (len(shape) == 3 and size is None):
+def _camera(recording: Recording, key: str, entry: dict[str, Any], feature: Feature | None) -> Camera:
+    details, dtype = video_details(entry), str(entry.get("dtype"))
+    shape = list(feature.shape) if feature is not None else []
+    colors = len(shape) == 3 and 3 in (shape[0], shape[2])
+    size = (shape[0], shape[1]) if colors and shape[2] == 3 else (shape[1], shape[2]) if colors else None
+    depth, odd = bool(details.get("video.is_depth_map") or details.get("is_depth_map")), len(shape) == 3 and not colors
+    if depth or dtype not in CAMERA_TYPES or odd:
         what = "is a depth camera" if depth else f"has dtype {dtype} and shape {shape}"
-        message = f"The camera '{_short_name(key)}' {what}: samples leave it out."
-        recording.report("camera-unusable", message, camera=_short_name(key), key=key)
-    return Camera(key, _short_name(key), dtype != "image", size, details, depth or (len(shape) == 3 and size is None))
-
-
-def _size(shape: list[int]) -> tuple[int, int] | None:
-    """(height, width) of a shape stored either way round; None when it has not three channels."""
-    if len(shape) != 3:
-        return None
-    if shape[2] == 3:
-        return shape[0], shape[1]
-    return (shape[1], shape[2]) if shape[0] == 3 else None
-
-
-def _short_name(key: str) -> str:
-    return camera_name(key).removeprefix("observation.")
+        message = f"The camera '{short_name(key)}' {what}: samples leave it out."
+        recording.report("camera-unusable", message, camera=short_name(key), key=key)
+    return Camera(key, short_name(key), dtype != "image", size, details, depth or odd)
 
 
 def _check_names(recording: Recording, key: str, raw: Any, names: list[str] | None) -> None:
@@ -148,7 +133,7 @@ def _from_tables(recording: Recording, locator: Locator) -> None:
             if size is None:
                 size = _first_length(path, field.name)
             if size and pa.types.is_floating(field.type.value_type):
-                word = _FLOATS.get(field.type.value_type, "float32")
+                word = word_of(field.type.value_type) or "float32"
                 recording.vectors[field.name] = Vector(field.name, word, (size,), None)
         return
 

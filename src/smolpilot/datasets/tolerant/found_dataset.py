@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,15 +12,15 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from smolpilot.common.paths import OwnFiles
-from smolpilot.common.statistics import Statistics
+from smolpilot.common.paths import OwnFiles, require_readable
 from smolpilot.common.text import plain
+from smolpilot.datasets.format.metadata import Listing
+from smolpilot.datasets.format.versions import CURRENT, Format
 
 from .findings import Finding, finding
 
 type Array = npt.NDArray[Any]
 type Progress = Callable[[str, int, int], None]
-type Stored = Mapping[str, Mapping[str, npt.NDArray[np.float64]]]
 
 
 @dataclass
@@ -55,34 +55,6 @@ class Vector:
 
 
 @dataclass
-class Span:
-    """An episode's part of a video file: from `start` to `stop` seconds (None: to the end of the file)."""
-
-    path: Path
-    start: float = 0.0
-    stop: float | None = None
-
-
-@dataclass
-class Record:
-    """What the metadata say of an episode; `listed` is False when only its files or rows tell of it.
-
-    `fields` are entries of the episode list that no reader needs; they stay with the episode.
-    """
-
-    index: int
-    length: int | None = None
-    tasks: list[str] = field(default_factory=list)
-    data_path: Path | None = None
-    spans: dict[str, Span] = field(default_factory=dict)
-    statistics: Stored = field(default_factory=dict)
-    first: int | None = None
-    last: int | None = None
-    listed: bool = True
-    fields: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass
 class Rows:
     """The rows of one episode, in the order of the file; `positions` are their places in it."""
 
@@ -99,32 +71,24 @@ class Rows:
 
 
 @dataclass
-class Recording:
-    """A dataset folder. `version` is the layout found in the files, `stated_version` what `info.json` claims.
+class Recording(Listing):
+    """A dataset folder. `format` is the layout found in the files, `stated_version` what `info.json` claims.
 
-    `nulls` has the rows without a value of each (data file, column) that has some; `unplaced` the episodes of a camera
-    whose place in its videos the episode table does not say. `task_texts` are the labels of the rows of
-    meta/tasks.parquet as pandas, and so LeRobot, reads them; `listed_order` the episodes as the episode table lists
-    them. `outcome` is "empty" or "interrupted" for a recording that was not begun or not finished.
+    `nulls` has the rows without a value of each (data file, column) that has some. `outcome` is "empty" or
+    "interrupted" for a recording that was not begun or not finished.
     """
 
-    root: Path
+    root: Path = field(kw_only=True)
     info: dict[str, Any] = field(default_factory=dict)
-    version: str = "v3.0"
+    format: Format = CURRENT
     stated_version: str = ""
     fps: float | None = None
     vectors: dict[str, Vector] = field(default_factory=dict)
     cameras: dict[str, Camera] = field(default_factory=dict)
-    tasks: dict[int, str] = field(default_factory=dict)
-    records: dict[int, Record] = field(default_factory=dict)
     rows: dict[int, Rows] = field(default_factory=dict)
     schemas: dict[Path, pa.Schema] = field(default_factory=dict)
-    statistics: Statistics = field(default_factory=dict)
     video_files: dict[str, list[Path]] = field(default_factory=dict)
     nulls: dict[tuple[Path, str], npt.NDArray[np.int64]] = field(default_factory=dict)
-    unplaced: dict[str, list[int]] = field(default_factory=dict)
-    task_texts: list[Any] | None = None
-    listed_order: list[int] = field(default_factory=list)
     outcome: str = ""
     places: OwnFiles = field(init=False)
     _names: dict[Path, str] = field(default_factory=dict)
@@ -133,14 +97,41 @@ class Recording:
     def __post_init__(self) -> None:
         self.places = OwnFiles(self.root)
 
-    def report(self, code: str, message: str, **place: Any) -> None:
-        """Note a finding made while reading."""
+    @property
+    def version(self) -> str:
+        """The version of the layout."""
+        return self.format.version
+
+    def report(self, code: str, message: str, *, expected: str = "", advice: str = "", **place: Any) -> None:
+        """Note a finding made while reading; what to do about it, its rule says."""
+        camera = self.cameras.get(place.get("key") or "")
+        if camera is not None:
+            place.setdefault("camera", camera.name)
         self.findings.append(finding(code, message, root=self.root, **place))
 
-    def report_absent(self, camera: Camera) -> None:
+    def remark(self, code: str, message: str, **place: Any) -> None:
+        """Note what only a tolerant reader tells."""
+        self.report(code, message, **place)
+
+    def named(self, path: Path) -> str:
+        """As `relative`."""
+        return self.relative(path)
+
+    def opens(self, path: Path, what: str, code: str, **place: Any) -> bool:
+        """Whether a file is the dataset's own; PermissionError for one that may not be read."""
+        reason = self.places.why_not(path)
+        if reason:
+            fix = self.places.advice(reason)
+            self.report(code, f"The {what} {self.relative(path)} {reason}: it is not read.", fix=fix, **place)
+        else:
+            require_readable(path)
+        return not reason
+
+    def report_absent(self, key: str) -> None:
         """Note a camera that is declared, and of which no episode has a video."""
-        message = f"No episode has a video of camera '{camera.name}', which meta/info.json declares."
-        self.report("camera-absent", message, camera=camera.name)
+        name = self.cameras[key].name
+        message = f"No episode has a video of camera '{name}', which meta/info.json declares."
+        self.report("camera-absent", message, camera=name)
 
     def relative(self, path: Path) -> str:
         """A path as the findings name it: from the dataset's folder on."""

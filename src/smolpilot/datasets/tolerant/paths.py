@@ -4,92 +4,61 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any
 
 from smolpilot.common.paths import require_readable, walk
-from smolpilot.common.text import LIMIT, plain, shown
-from smolpilot.datasets.format.templates import fill_template
+from smolpilot.datasets.format.paths import DatasetPaths
 
 from .found_dataset import Camera, Recording
 
 VIDEO_ENDINGS = (".mp4", ".mkv", ".mov", ".avi", ".webm")
 
 
-class Locator:
+class Locator(DatasetPaths):
     """Finds data and video files; notes which lie elsewhere than the patterns say."""
 
     def __init__(self, recording: Recording) -> None:
+        super().__init__(recording.root, recording.info, recording.format, recording)
         self._recording = recording
-        self._root = recording.root
         files = sorted(_files(recording))
         self.tables = [path for path in files if path.suffix == ".parquet"]
         self.videos = [path for path in files if path.suffix.lower() in VIDEO_ENDINGS]
-        self._numbered_tables = _by_number(self.tables)
-        self._numbered_videos: dict[str, dict[int, Path]] = {}
-        self._unusable: set[str] = set()
-        self._shared: dict[tuple[str, int, int], Path | None] = {}
+        self._numbered: dict[str | None, dict[int, Path]] = {None: _by_number(self.tables)}
         self._elsewhere: dict[str, list[tuple[Path | None, Path]]] = {"data_path": [], "video_path": []}
 
-    def path(self, key: str, names: dict[str, Any]) -> Path | None:
-        """The path that the pattern `data_path` or `video_path` gives; None when there is no usable pattern."""
-        template = self._recording.info.get(key)
-        reason = ""
-        relative = None
-        if not isinstance(template, str):
-            reason = "is missing" if template is None else f"is {shown(template)}"
-        else:
-            try:
-                relative = fill_template(template, names)
-            except ValueError as error:
-                reason = f"{error}: {plain(template, LIMIT)}"
-        if relative is None:
-            if key not in self._unusable and self._recording.info:
-                self._unusable.add(key)
-                self._recording.report("template-unusable", f"The {key} of meta/info.json {reason}.")
-            return None
-        return self._root / relative
+    def found(self, key: str | None, chunk: int, number: int) -> Path | None:
+        """Where the pattern says, or else where a file with that number is."""
+        expected = self.pattern(key, chunk, number)
+        if expected is not None and expected.is_file():
+            return expected
+        if key not in self._numbered:
+            self._numbered[key] = _by_number(self.videos_of(self._recording.cameras[key or ""]))
+        # Of shared files, each folder counts anew.
+        other = self._numbered[key].get(number) if not self.form.shared_files or chunk == 0 else None
+        if other is not None:
+            self._elsewhere["data_path" if key is None else "video_path"].append((expected, other))
+        return other or expected
 
-    def data_of(self, episode: int, chunk: int) -> Path | None:
-        """The table of an episode with a file of its own (v2.x)."""
-        names = {"episode_index": episode, "episode_chunk": chunk}
-        return self._found("data_path", self.path("data_path", names), self._numbered_tables.get(episode))
-
-    def video_of(self, camera: Camera, episode: int, chunk: int) -> Path | None:
-        """The video of an episode with a file of its own (v2.x)."""
-        names = {"episode_index": episode, "episode_chunk": chunk, "video_key": camera.key}
-        numbered = self._videos_of(camera)
-        return self._found("video_path", self.path("video_path", names), numbered.get(episode))
-
-    def shared_data(self, chunk: int, file: int) -> Path | None:
-        """A table of many episodes (v3.0)."""
-        place = ("data_path", chunk, file)
-        if place not in self._shared:
-            expected = self.path("data_path", {"chunk_index": chunk, "file_index": file})
-            other = self._numbered_tables.get(file) if chunk == 0 else None
-            self._shared[place] = self._found("data_path", expected, other)
-        return self._shared[place]
-
-    def shared_video(self, camera: Camera, chunk: int, file: int) -> Path | None:
-        """A video of many episodes (v3.0)."""
-        place = (camera.key, chunk, file)
-        if place not in self._shared:
-            names = {"video_key": camera.key, "chunk_index": chunk, "file_index": file}
-            found = self._videos_of(camera).get(file) if chunk == 0 else None
-            self._shared[place] = self._found("video_path", self.path("video_path", names), found)
-        return self._shared[place]
+    def strays(self, records: Collection[int], per_chunk: int) -> set[Path]:
+        """Tables that are no episodes: unlisted and elsewhere, in a folder whose listed ones lie where they should."""
+        there = set(self.tables)
+        usual = {path: number_of(path) for path in self.tables}
+        if not any(self.pattern(None, index // per_chunk, index) in there for index in records):
+            return set()
+        return {p for p, n in usual.items() if n is not None and self.pattern(None, n // per_chunk, n) != p}
 
     def videos_of(self, camera: Camera) -> list[Path]:
         """All video files of a camera, by the names of their folders."""
         names = {camera.key, camera.name, camera.key.rsplit(".", 1)[-1]}
         only = len(self._recording.video_cameras) == 1
-        return [path for path in self.videos if only or names & set(path.relative_to(self._root).parts[:-1])]
+        return [path for path in self.videos if only or names & set(path.relative_to(self.root).parts[:-1])]
 
     def any_video(self, camera: Camera) -> bool:
         """Whether there is any file that may be this camera's, where info.json says or elsewhere."""
         names = (camera.key, camera.name)
         return bool(self.videos_of(camera)) or any(
-            name in path.relative_to(self._root).as_posix() for path in self.videos for name in names
+            name in path.relative_to(self.root).as_posix() for path in self.videos for name in names
         )
 
     def report(self) -> None:
@@ -107,21 +76,8 @@ class Locator:
 
     def camera_keys(self) -> list[str]:
         """Camera names as the folders of the videos tell them, for a recording that declares no features."""
-        keys = [part for path in self.videos for part in path.relative_to(self._root).parts[:-1]]
+        keys = [part for path in self.videos for part in path.relative_to(self.root).parts[:-1]]
         return sorted({part for part in keys if part.startswith("observation.image")})
-
-    def _found(self, key: str, expected: Path | None, other: Path | None) -> Path | None:
-        if expected is not None and expected.is_file():
-            return expected
-        if other is None:
-            return expected
-        self._elsewhere[key].append((expected, other))
-        return other
-
-    def _videos_of(self, camera: Camera) -> dict[int, Path]:
-        if camera.key not in self._numbered_videos:
-            self._numbered_videos[camera.key] = _by_number(self.videos_of(camera))
-        return self._numbered_videos[camera.key]
 
 
 def number_of(path: Path) -> int | None:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
-from .found_dataset import Array, Progress, Record, Recording, Rows
-from .lenient_io import data_table
+from smolpilot.datasets.format.arrow import LANGUAGE, LARGE, is_list, is_number, one_array
+from smolpilot.datasets.format.files import absurd_content, is_whole, torn_words
+from smolpilot.datasets.format.metadata import Record
+from smolpilot.datasets.format.parquet_files import broken_texts, mended, parquet_file
+
+from .found_dataset import Array, Progress, Recording, Rows
 from .paths import Locator
 
 
 def load_rows(recording: Recording, locator: Locator, progress: Progress | None = None) -> None:
     """Fill `recording.rows`; pictures inside the tables stay where they are."""
     skip = {key for key, camera in recording.cameras.items() if not camera.is_video}
-    if recording.version == "v3.0":
+    if recording.format.shared_files:
         _shared_tables(recording, locator, skip, progress)
     else:
         _own_tables(recording, skip, progress)
@@ -29,7 +35,7 @@ def _own_tables(recording: Recording, skip: set[str], progress: Progress | None)
             recording.report("file-missing", f"Episode {index} has no data file.", episode=index)
             continue
         before = len(recording.findings)
-        columns = data_table(recording, record.data_path, skip)
+        columns = _data_table(recording, record.data_path, skip)
         _name_episode(recording, before, [index])
         if columns is not None:
             recording.rows[index] = _rows(record.data_path, columns, None)
@@ -49,7 +55,7 @@ def _shared_tables(recording: Recording, locator: Locator, skip: set[str], progr
             # Every episode has its rows: what else lies about is a stray file.
             return
         before = len(recording.findings)
-        columns = data_table(recording, path, skip)
+        columns = _data_table(recording, path, skip)
         listed = by_path.get(path, [])
         _name_episode(recording, before, [record.index for record in listed])
         if columns is not None:
@@ -106,3 +112,81 @@ def _name_episode(recording: Recording, before: int, episodes: list[int]) -> Non
         for index in episodes:
             fix = found.fix.replace("--episodes N", f"--episodes {index}")
             recording.findings.append(replace(found, episode=index, fix=fix))
+
+
+def _data_table(recording: Recording, path: Path, skip: set[str]) -> dict[str, Array] | None:
+    """The columns of a data file as arrays `[N, …]`, those in `skip` left out; None when the file is damaged."""
+    if path in recording.schemas or not is_whole(path, "data file", recording):
+        return None
+    try:
+        file = parquet_file(path)
+        schema = file.schema_arrow
+        # Threads cost more than they save in a small file, of which v2.x has one for every episode.
+        columns_wanted = [name for name in schema.names if name not in skip and name not in LANGUAGE]
+        absurd = absurd_content(path, file, columns_wanted)
+        if absurd:
+            recording.report("parquet-torn", f"The data file {recording.relative(path)} {absurd}.")
+            return None
+        table = file.read(columns=columns_wanted, use_threads=path.stat().st_size > LARGE)
+        recording.schemas[path] = schema
+    except (pa.ArrowException, OSError, ValueError) as error:
+        found, _, _ = torn_words(path, "data file", error, recording.relative(path))
+        recording.report("parquet-torn", found)
+        return None
+    columns: dict[str, Array] = {}
+    for name in dict.fromkeys(table.column_names):
+        if table.column_names.count(name) > 1:
+            recording.report("column-undeclared", f"{recording.relative(path)} has the column '{name}' twice.")
+            continue
+        values = _array(recording, path, name, table[name])
+        if values is not None:
+            columns[name] = values
+    return columns
+
+
+def _array(recording: Recording, path: Path, name: str, column: pa.ChunkedArray) -> Array | None:
+    """A column as numbers; an object array for texts; None (with a finding) when its rows have different lengths."""
+    values = one_array(column)
+    count = len(values)
+    where = f"The column '{name}' of {recording.relative(path)}"
+    if values.null_count:
+        empty = np.asarray(values.is_null().to_numpy(zero_copy_only=False))
+        recording.nulls[path, name] = np.flatnonzero(empty).astype(np.int64)
+        if not (pa.types.is_floating(values.type) or pa.types.is_integer(values.type)):
+            return None
+    width: list[int] = []
+    while is_list(values.type):
+        inner = values.flatten()
+        per_row = len(inner) / max(len(values), 1)
+        lengths = None if pa.types.is_fixed_size_list(values.type) else values.value_lengths().to_numpy(False)
+        if lengths is not None and len(lengths) and (lengths != lengths[0]).any():
+            row = int(np.flatnonzero(lengths != lengths[0])[0])
+            recording.report(
+                "column-shape",
+                f"{where} has rows of different lengths: {lengths[0]} numbers, then {lengths[row]} in row {row}.",
+            )
+            return None
+        width.append(round(per_row))
+        values = inner
+    if not is_number(values.type):
+        return _texts(column) if not width else None
+    if values.null_count and pa.types.is_integer(values.type):
+        values = values.fill_null(-1)
+    numbers = np.asarray(values.to_numpy(zero_copy_only=False))
+    shape = (count, *width)
+    return numbers.reshape(shape) if numbers.size == math.prod(shape) else None
+
+
+def _texts(column: pa.ChunkedArray) -> Array:
+    """Texts (or whatever is no number) as objects, each of which is kept once."""
+    try:
+        coded = column.combine_chunks().dictionary_encode()
+        coded = coded.combine_chunks() if isinstance(coded, pa.ChunkedArray) else coded
+        known = np.array([*coded.dictionary.to_pylist(), None], dtype=object)
+        places = np.asarray(coded.indices.fill_null(len(known) - 1).to_numpy(zero_copy_only=False))
+        texts: Array = known[places]
+        return texts
+    except (pa.ArrowException, TypeError, ValueError, AttributeError):
+        found = np.empty(len(column), dtype=object)
+        found[:] = (mended(column) if broken_texts(pa.table({"": column})) else column).to_pylist()
+        return found

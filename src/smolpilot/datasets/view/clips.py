@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from smolpilot.common.errors import DatasetError
-from smolpilot.datasets.format.layout import VideoSpan
+from smolpilot.datasets.format.metadata import VideoSpan
 from smolpilot.datasets.media.encode import VideoEncoder
 from smolpilot.datasets.media.video import Picture, VideoIndex, decode_positions, probe
 from smolpilot.datasets.media.video_file import VideoFile

@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from smolpilot.common.errors import DatasetError
+from smolpilot.datasets.format.episodes import Episode
 from smolpilot.datasets.format.features import motion_keys
 from smolpilot.datasets.format.files import open_parquet, read_parquet
-from smolpilot.datasets.format.layout import Episode
 from smolpilot.datasets.format.meta import DatasetMeta
 
 _DIGITS = 5

@@ -13,8 +13,8 @@ from smolpilot.common.atomic import atomic_folder, refuse_existing
 from smolpilot.common.errors import DatasetError
 from smolpilot.common.keys import ACTION, STATE
 from smolpilot.common.text import page_texts
+from smolpilot.datasets.format.episodes import Episode
 from smolpilot.datasets.format.features import CameraInfo
-from smolpilot.datasets.format.layout import Episode
 from smolpilot.datasets.format.meta import DatasetMeta
 from smolpilot.datasets.media.table_images import PictureReader
 from smolpilot.datasets.media.video import VideoIndex, read_index

@@ -26,8 +26,7 @@ from smolpilot.common.statistics import (
     statistics_to_json,
 )
 from smolpilot.common.text import plain
-from smolpilot.datasets.format.parquet_files import parquet_writer, write_parquet
-from smolpilot.datasets.format.task_table import tasks_table
+from smolpilot.datasets.format.parquet_files import parquet_writer, tasks_table, write_parquet
 from smolpilot.datasets.media.encode import (
     CRF,
     GROUP_SIZE,

@@ -36,7 +36,7 @@ from smolpilot.evaluation.offline.dataset_adapter import embodiment_of
 from smolpilot.evaluation.offline.policy_frames import CALIBRATION_FRAMES, recorded_frames
 from smolpilot.evaluation.predictions import F32
 from smolpilot.policies import open_policy
-from smolpilot.smolvla.transforms.camera_pairing import typed_camera_map
+from smolpilot.smolvla.transforms.camera_slots import typed_camera_map
 
 from .bench_options import LEROBOT, BenchOptions
 

@@ -2,7 +2,7 @@
 
 A backend's module has `unavailable(mode, device) -> str` (why it cannot serve; empty: it can; loads nothing heavy),
 `precisions(mode, device, stored) -> tuple of names` (what it can compute in, the default first; `stored` is what the
-plain network computes in there) and `build(spec, load) -> Backend` (see `inference.backend`).
+plain network computes in there) and `build(spec, load) -> Backend` (see `inference.backends.backend`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from smolpilot.common.errors import UsageError, did_you_mean
 if TYPE_CHECKING:
     import torch
 
-    from smolpilot.inference.backend import Build, Mode
+    from .backend import Build, Mode
 
 __all__ = ["BACKENDS", "choose_backend", "choose_precision", "load_backend"]
 

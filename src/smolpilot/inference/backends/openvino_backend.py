@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-    from smolpilot.inference.backend import Backend, EngineSpec, Mode
     from smolpilot.smolvla.network.model import SmolVLA
+
+    from .backend import Backend, EngineSpec, Mode
 
 # Without one of these a product of 8-bit integers is no faster than one of floats.
 _INT8_FLAGS = {"avx512_vnni", "avx_vnni", "amx_int8"}
@@ -42,7 +43,7 @@ def precisions(mode: Mode, device: torch.device, stored: str) -> tuple[str, ...]
 
 def build(spec: EngineSpec, load: Callable[[], SmolVLA]) -> Backend:
     """The network for `spec`; the graphs are kept in `spec.folder`, so that only the first build calls `load`."""
-    from smolpilot.inference.onnx_graphs import open_network
+    from .onnx_network import open_network
 
     return open_network(spec, load, "openvino")
 

@@ -1,4 +1,4 @@
-"""The backend that is torch alone: `exact` repeats the plain network's operations, `fast` the mathematics."""
+"""The backend that is torch alone: `exact` is the plain network, `fast` its mathematics, regrouped."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-    from smolpilot.inference.backend import Backend, EngineSpec, Mode
     from smolpilot.smolvla.network.model import SmolVLA
+
+    from .backend import Backend, EngineSpec, Mode
 
 
 def unavailable(mode: Mode, device: torch.device) -> str:
@@ -38,13 +39,13 @@ def build(spec: EngineSpec, load: Callable[[], SmolVLA]) -> Backend:
     """The network of `load()` for `spec`; on CUDA its calls are recorded."""
     import torch
 
-    from smolpilot.inference.networks.cuda_graphs import Graphed
-    from smolpilot.inference.networks.exact import ExactNetwork
-    from smolpilot.inference.networks.fast import FastNetwork
+    from .cuda_graphs import Graphed
+    from .fast import FastNetwork
+    from .plain import PlainNetwork
 
-    network: ExactNetwork | FastNetwork
+    network: PlainNetwork | FastNetwork
     if spec.mode == "exact":
-        network = ExactNetwork(load())
+        network = PlainNetwork(load())
     else:
         network = FastNetwork(load(), spec.device, getattr(torch, spec.precision))
     return Graphed(network) if spec.device.type == "cuda" else network

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from smolpilot.common.atomic import atomic_folder
 from smolpilot.common.errors import CheckpointError, UsageError
 from smolpilot.common.keys import ACTION
-from smolpilot.smolvla.checkpoint.vlm_folder import TOKENIZER
+from smolpilot.smolvla.config.vlm_folder import TOKENIZER
 
 from .parity import parity, write_parity
 from .policy_json import policy_facts, with_digests

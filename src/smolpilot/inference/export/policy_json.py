@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from smolpilot.common.errors import UsageError
 from smolpilot.common.hashing import b2sum
-from smolpilot.smolvla.network.flow import frequencies
+from smolpilot.smolvla.network.flow_matching import frequencies
 from smolpilot.version import __version__
 
 if TYPE_CHECKING:

@@ -3,10 +3,9 @@
 Needs the `onnx` package, and `onnxruntime` or `openvino` to run: the extras `export` and `openvino`.
 """
 
-from .calibration import calibrate
+from .int8_calibration import calibrate
 from .ranges import Ranges
 from .runtimes import open_graph
-from .stored import open_network
 from .writing import GRAPHS, network_weights, write_graphs
 
-__all__ = ["GRAPHS", "Ranges", "calibrate", "network_weights", "open_graph", "open_network", "write_graphs"]
+__all__ = ["GRAPHS", "Ranges", "calibrate", "network_weights", "open_graph", "write_graphs"]

@@ -13,10 +13,10 @@ from smolpilot.smolvla.config import PolicyConfig
 
 from .blocks import Weights
 from .builder import Builder, Precision
-from .denoise import denoise_graph
-from .prefix import prefix_graph
+from .denoise_graph import denoise_graph
+from .prefix_graph import prefix_graph
 from .ranges import Ranges
-from .vision import vision_graph
+from .vision_graph import vision_graph
 
 if TYPE_CHECKING:
     from smolpilot.smolvla.network.model import SmolVLA

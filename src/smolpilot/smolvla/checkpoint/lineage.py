@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from smolpilot.contracts.lineage import Lineage, seen_episodes, trained_fingerprint, trained_rate, trainings_on
 from smolpilot.datasets.splits import episode_ranges
-from smolpilot.smolvla.settings_form import Form, real
+from smolpilot.smolvla.config.settings_form import Form, real
 
 __all__ = [
     "Lineage",

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from smolpilot.common.errors import CheckpointError
 from smolpilot.common.text import plain, shown
-from smolpilot.smolvla.settings_form import Form, formed, real, whole
+from smolpilot.smolvla.config.json_file import read_json
+from smolpilot.smolvla.config.settings_form import Form, formed, real, whole
 
-from .json_file import read_json
 from .locate import ADAPTER_CONFIG
 from .weight_files import WeightFile, check_float, not_finite, refuse_not_finite, refuse_pickles
 

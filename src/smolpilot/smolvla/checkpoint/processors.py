@@ -23,11 +23,11 @@ from smolpilot.common.keys import ACTION, STATE, camera_name, image_key
 from smolpilot.common.statistics import Statistics
 from smolpilot.common.text import plain, shown
 from smolpilot.smolvla.config import Feature, MaxTokens, Modes, Padding, PolicyConfig
-from smolpilot.smolvla.settings_form import RESTORE, Form, formed, real
+from smolpilot.smolvla.config.json_file import read_json
+from smolpilot.smolvla.config.other_versions import NEWEST
+from smolpilot.smolvla.config.settings_form import RESTORE, Form, formed, real
 from smolpilot.smolvla.transforms.normalize import EPS
 
-from .json_file import read_json
-from .other_versions import NEWEST
 from .weight_files import WeightFile, is_beside
 
 PREPROCESSOR, POSTPROCESSOR = "policy_preprocessor.json", "policy_postprocessor.json"

@@ -16,9 +16,8 @@ from smolpilot.common.atomic import write_text_atomic
 from smolpilot.common.errors import CheckpointError, UsageError
 from smolpilot.common.hashing import DIGESTS, Differences, content_digest, differences, digests_of, is_sealed, sealed
 from smolpilot.common.progress import is_rank_zero
-
-from .json_file import read_json
-from .vlm_folder import FILES
+from smolpilot.smolvla.config.json_file import read_json
+from smolpilot.smolvla.config.vlm_folder import FILES
 
 FACTS, ROBOT, VLM = "smolpilot.json", "robot.yaml", "vlm"
 # What a policy is loaded from, here or by LeRobot; notes, logs and a training's state may lie beside it.

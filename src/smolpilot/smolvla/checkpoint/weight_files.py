@@ -14,9 +14,8 @@ from torch import Tensor
 
 from smolpilot.common.errors import CheckpointError
 from smolpilot.common.text import plain, shown
-from smolpilot.smolvla.settings_form import RESTORE, Form, formed
-
-from .json_file import is_pointer, read_json
+from smolpilot.smolvla.config.json_file import is_pointer, read_json
+from smolpilot.smolvla.config.settings_form import RESTORE, Form, formed
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"

@@ -7,6 +7,7 @@ Letters: B batch, H action tokens, P prefix tokens, G kv heads, E head width, W 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -15,7 +16,18 @@ from torch import Tensor, nn
 from smolpilot.smolvla.config import PolicyConfig
 
 from .layers import Layer, RMSNorm, attend, rope_table, rotate
-from .text import KeysValues
+from .text_model import KeysValues
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What the expert reads of the prefix, the same at every denoising step."""
+
+    keys_values: list[KeysValues]  # by expert layer, [B, P, G, E] each
+    sees_prefix: Tensor  # bool [B, H, P]
+    sees_all: Tensor  # bool [B, H, P + H]
+    continued: tuple[Tensor, Tensor]  # rotary tables: self-attention continues the prefix's positions,
+    restarted: tuple[Tensor, Tensor]  # cross-attention counts from zero
 
 
 class Expert(nn.Module):
@@ -47,31 +59,47 @@ class Expert(nn.Module):
         """How many text layers' keys and values are read."""
         return (len(self.layers) - 1) * self.stride + 1
 
-    def forward(self, x: Tensor, prefix: list[KeysValues], prefix_mask: Tensor) -> Tensor:
-        """x [B, H, W], prefix from `TextModel.encode`, prefix_mask bool [B, P] -> [B, H, W]."""
-        batch, horizon = x.shape[:2]
-        steps = torch.arange(horizon, device=x.device)
-        sees_prefix = prefix_mask[:, None, :].expand(batch, horizon, -1)  # [B, H, P]
+    def memorize(self, prefix: list[KeysValues], prefix_mask: Tensor, horizon: int) -> Memory:
+        """Masks, positions and the cross-attention's keys and values for `horizon` action tokens.
+
+        prefix: from `TextModel.encode`; prefix_mask bool [B, P].
+        """
+        batch = prefix_mask.shape[0]
+        steps = torch.arange(horizon, device=prefix_mask.device)
+        sees_prefix = prefix_mask[:, None, :].expand(batch, horizon, -1)
         causal = (steps[None, :] <= steps[:, None]).expand(batch, -1, -1)  # [B, H, H]
-        sees_all = torch.cat([sees_prefix, causal], dim=2)  # [B, H, P+H]
-        # Self-attention continues the prefix's positions, cross-attention counts from zero.
-        offset = prefix_mask.sum(dim=1, keepdim=True)
-        continued = rope_table(offset + steps, self.head_dim)
-        restarted = rope_table(steps.expand(batch, -1), self.head_dim)
-        for i in range(len(self.layers)):
-            layer = cast(Layer, self.layers[i])
+        pairs: list[KeysValues] = []
+        for i, own in enumerate(self.self_attention):
             keys, values = prefix[i * self.stride]
+            if not own:
+                attention = cast(Layer, self.layers[i]).self_attn
+                keys = attention.split_heads(attention.k_proj(keys.flatten(2)))
+                values = attention.split_heads(attention.v_proj(values.flatten(2)))
+            pairs.append((keys, values))
+        offset = prefix_mask.sum(dim=1, keepdim=True)
+        return Memory(
+            pairs,
+            sees_prefix,
+            torch.cat([sees_prefix, causal], dim=2),
+            rope_table(offset + steps, self.head_dim),
+            rope_table(steps.expand(batch, -1), self.head_dim),
+        )
+
+    def forward(self, x: Tensor, prefix: list[KeysValues], prefix_mask: Tensor, memory: Memory | None = None) -> Tensor:
+        """x [B, H, W] -> [B, H, W]; memory: what `memorize` makes of the prefix, where it is at hand."""
+        memory = self.memorize(prefix, prefix_mask, x.shape[1]) if memory is None else memory
+        for i, own in enumerate(self.self_attention):
+            layer = cast(Layer, self.layers[i])
+            keys, values = memory.keys_values[i]
             normed = layer.input_layernorm(x)
             queries = layer.self_attn.queries(normed)
-            if self.self_attention[i]:
+            if own:
                 own_keys, own_values = layer.self_attn.keys_values(normed)
-                keys = torch.cat([keys, rotate(own_keys, continued)], dim=1)
+                keys = torch.cat([keys, rotate(own_keys, memory.continued)], dim=1)
                 values = torch.cat([values, own_values], dim=1)
-                attended = attend(rotate(queries, continued), keys, values, sees_all)
+                attended = attend(rotate(queries, memory.continued), keys, values, memory.sees_all)
             else:
-                keys = layer.self_attn.split_heads(layer.self_attn.k_proj(keys.flatten(2)))
-                values = layer.self_attn.split_heads(layer.self_attn.v_proj(values.flatten(2)))
-                attended = attend(rotate(queries, restarted), keys, values, sees_prefix)
+                attended = attend(rotate(queries, memory.restarted), keys, values, memory.sees_prefix)
             x = layer.finish(x, attended)
         out: Tensor = self.norm(x)
         return out

@@ -22,10 +22,18 @@ from torch.nn import functional as F
 from smolpilot.common.errors import TransformError
 from smolpilot.smolvla.config import PolicyConfig
 
-from .expert import Expert
-from .flow import draw_time, integrate, point_on_path, time_embedding
+from .expert import Expert, Memory
+from .flow_matching import (
+    Guide,
+    draw_time,
+    flow_matching_losses,
+    integrate,
+    mean_over_episode,
+    step_times,
+    time_embedding,
+)
 from .inputs import PolicyInputs
-from .text import KeysValues, TextModel
+from .text_model import KeysValues, TextModel
 from .vision import Connector, VisionTower
 
 
@@ -81,12 +89,7 @@ class SmolVLA(nn.Module):
 
         inputs must hold `actions` [B, H, A]; noise [B, H, A] and time [B] are drawn when not given.
         """
-        errors = self.losses(inputs, noise, time)  # [B, H, action_dim]
-        if inputs.action_is_pad is None:
-            return errors.mean()
-        valid = ~inputs.action_is_pad
-        count = (valid.sum() * errors.shape[-1]).clamp_min(1)
-        return (errors * valid[..., None]).sum() / count
+        return mean_over_episode(self.losses(inputs, noise, time), inputs.action_is_pad)
 
     def losses(self, inputs: PolicyInputs, noise: Tensor | None = None, time: Tensor | None = None) -> Tensor:
         """Squared velocity error of every real action dimension, float32 [B, H, action_dim]."""
@@ -97,9 +100,9 @@ class SmolVLA(nn.Module):
             )
         noise = torch.randn_like(actions) if noise is None else noise
         time = draw_time(actions.shape[0], device=actions.device) if time is None else time
-        noisy, velocity = point_on_path(actions, noise, time)
-        predicted = self.velocity(noisy, time, self.read_prefix(inputs))
-        return F.mse_loss(predicted, velocity, reduction="none")[..., : self.config.action_dim]
+        prefix = self.read_prefix(inputs)
+        losses = flow_matching_losses(lambda x, t: self.velocity(x, t, prefix), actions, noise, time)
+        return losses[..., : self.config.action_dim]
 
     # -- sampling --------------------------------------------------------------------------------------------------
 
@@ -109,9 +112,23 @@ class SmolVLA(nn.Module):
         if noise is None:
             shape = (inputs.state.shape[0], self.config.chunk_size, self.config.max_action_dim)
             noise = torch.randn(shape, dtype=torch.float32, device=inputs.state.device)
-        prefix = self.read_prefix(inputs)
         steps = self.config.num_steps if num_steps is None else num_steps
-        return integrate(lambda x, time: self.velocity(x, time, prefix), noise, steps)
+        return self.denoise(self.read_prefix(inputs), noise, self.clock(steps))
+
+    def denoise(self, prefix: Prefix, noise: Tensor, clock: Tensor, guide: Guide | None = None) -> Tensor:
+        """Chunks [B, H, A] from noise [B, H, A]; clock [steps, W] from `clock`, guide as `integrate` takes it.
+
+        Equal, bit for bit, to `velocity` at each step: a kernel that gets the same inputs again gives the same bits.
+        """
+        memory = self.expert.memorize(prefix.keys_values, prefix.mask, noise.shape[1])
+        return integrate(
+            lambda step, x: self._velocity(x, clock[step : step + 1], prefix, memory), noise, len(clock), guide
+        )
+
+    def clock(self, steps: int) -> Tensor:
+        """The embedding of each denoising step's time, [steps, W]."""
+        times = torch.tensor(step_times(steps), dtype=torch.float32, device=self.state_proj.weight.device)
+        return self._embed_time(times)
 
     # -- the prefix ------------------------------------------------------------------------------------------------
 
@@ -191,59 +208,62 @@ class SmolVLA(nn.Module):
         return tokens * math.sqrt(tokens.shape[-1])
 
     def _embed_images(self, inputs: PolicyInputs) -> list[tuple[Tensor, Tensor]]:
-        """Tokens and mask of each camera; a camera masked in the whole batch costs nothing and changes nothing."""
-        used = [camera for camera in range(inputs.images.shape[1]) if bool(inputs.image_masks[:, camera].any())]
+        """Tokens and mask of each camera; a camera masked in the whole batch costs nothing and changes nothing.
+
+        The masks may stay on the CPU: then nothing here waits for the device.
+        """
+        masks, device = inputs.image_masks, inputs.state.device
+        used, everywhere = masks.any(dim=0).tolist(), masks.all(dim=0).tolist()
+        cameras = [camera for camera, some in enumerate(used) if some]
         tokens: dict[int, Tensor] = {}
-        if used:
-            if inputs.image_tokens is not None:
-                by_camera = inputs.image_tokens[:, used]
-            else:
-                stacked = self.embed_images(inputs.images[:, used].flatten(0, 1))  # [B*used, tokens, D]
-                by_camera = stacked.reshape(-1, len(used), *stacked.shape[1:])  # [B, used, tokens, D]
-            tokens = {camera: by_camera[:, i] for i, camera in enumerate(used)}
+        if inputs.image_tokens is not None:
+            tokens = {camera: inputs.image_tokens[:, camera] for camera in cameras}
+        elif cameras:
+            stacked = self.embed_images(inputs.images[:, cameras].flatten(0, 1))  # [B*used, tokens, D]
+            by_camera = stacked.reshape(-1, len(cameras), *stacked.shape[1:])  # [B, used, tokens, D]
+            tokens = dict(zip(cameras, by_camera.unbind(dim=1), strict=True))
         parts: list[tuple[Tensor, Tensor]] = []
-        start, end = self._image_special_tokens(inputs)
-        for camera in range(inputs.images.shape[1]):
+        start, end = self._around_image(len(masks))
+        for camera, seen in enumerate(masks.T):
             # The special tokens stay visible even around a masked camera.
-            parts += start
-            if camera in tokens:
-                seen = inputs.image_masks[:, camera, None].expand(-1, tokens[camera].shape[1])
-                parts.append((tokens[camera], seen))
-            parts += end
+            for embedded in (start, tokens.get(camera), end):
+                if embedded is None:
+                    continue
+                mask = torch.ones(embedded.shape[:2], dtype=torch.bool, device=device)
+                if embedded is tokens.get(camera) and not everywhere[camera]:
+                    mask = seen[:, None].expand(mask.shape).to(device)
+                parts.append((embedded, mask))
         return parts
 
-    def _image_special_tokens(self, inputs: PolicyInputs) -> tuple[list[tuple[Tensor, Tensor]], ...]:
-        """Embeddings before and after each image (two tokens and one), or nothing."""
-        config = self.config
-        if not config.add_image_special_tokens:
-            return [], []
-        if config.fake_image_token_id is None or config.global_image_token_id is None:
-            raise TransformError(
-                "add_image_special_tokens is set, but the tokenizer names no image tokens.",
-                expected="<fake_token_around_image> and <global-img> in the tokenizer's special tokens",
-            )
-        batch, device = inputs.state.shape[0], inputs.state.device
-        parts = []
-        for ids in ([config.fake_image_token_id, config.global_image_token_id], [config.fake_image_token_id]):
-            embedded = self.text.embed_tokens(torch.tensor(ids, device=device)).expand(batch, -1, -1)
-            parts.append([(embedded, torch.ones(batch, len(ids), dtype=torch.bool, device=device))])
-        return tuple(parts)
+    def _around_image(self, batch: int) -> tuple[Tensor | None, Tensor | None]:
+        """Embeddings before and after each image, [B, 2, D] and [B, 1, D], or nothing."""
+        ids, table = self.config.around_image, self.text.embed_tokens.weight
+        if ids is None:
+            return None, None
+        # Rows by number, not by a tensor of numbers: a copy from the CPU could not be recorded in a CUDA graph.
+        fake, whole = (table[one][None, None].expand(batch, 1, -1) for one in ids)
+        return torch.cat([fake, whole], dim=1), fake
 
     # -- the suffix ------------------------------------------------------------------------------------------------
 
     def velocity(self, noisy: Tensor, time: Tensor, prefix: Prefix) -> Tensor:
         """The velocity at `noisy` [B, H, A] and `time` [B]; float32 [B, H, A]."""
-        out = self.expert(self.embed_suffix(noisy, time), prefix.keys_values, prefix.mask)  # [B, H, W]
+        return self._velocity(noisy, self._embed_time(time), prefix)
+
+    def _velocity(self, noisy: Tensor, clock: Tensor, prefix: Prefix, memory: Memory | None = None) -> Tensor:
+        out = self.expert(self.embed_suffix(noisy, clock), prefix.keys_values, prefix.mask, memory)  # [B, H, W]
         velocity: Tensor = self.action_out_proj(out.to(self.action_out_proj.weight.dtype))
         return velocity.float()
 
-    def embed_suffix(self, noisy: Tensor, time: Tensor) -> Tensor:
-        """Action tokens: each noisy action mixed with the embedding of its time. [B, H, A] -> [B, H, W]."""
-        config = self.config
+    def _embed_time(self, time: Tensor) -> Tensor:
+        """[B] -> [B, W]."""
+        return time_embedding(time, self.config.expert_width, self.config.min_period, self.config.max_period)
+
+    def embed_suffix(self, noisy: Tensor, clock: Tensor) -> Tensor:
+        """Action tokens: each noisy action [B, H, A] mixed with its time's embedding [B or 1, W] -> [B, H, W]."""
         action = self.action_in_proj(noisy.to(self.action_in_proj.weight.dtype))  # [B, H, W]
-        clock = time_embedding(time, action.shape[-1], config.min_period, config.max_period)
-        clock = clock.to(action.dtype)[:, None].expand_as(action)
-        hidden = F.silu(self.action_time_mlp_in(torch.cat([action, clock], dim=-1)))
+        moment = clock.to(action.dtype)[:, None].expand_as(action)
+        hidden = F.silu(self.action_time_mlp_in(torch.cat([action, moment], dim=-1)))
         out: Tensor = self.action_time_mlp_out(hidden)
         return out
 

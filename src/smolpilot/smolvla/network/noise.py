@@ -10,7 +10,8 @@ from torch import Tensor
 
 from smolpilot.common.errors import TransformError, UsageError
 from smolpilot.smolvla.config import PolicyConfig
-from smolpilot.smolvla.transforms.finite import finite_input
+
+from .finite import finite_input
 
 Noise = Tensor | npt.ArrayLike
 

@@ -27,22 +27,21 @@ class PatchEmbeddings(nn.Module):
         self.position_embedding = nn.Embedding(config.patches_per_side**2, config.width)
 
     def forward(self, images: Tensor) -> Tensor:
-        if min(images.shape[-2:]) < self.config.patch_size:
-            raise TransformError(
-                f"The vision tower got images of {images.shape[-1]}x{images.shape[-2]} pixels.",
-                expected=f"at least one patch of {self.config.patch_size} pixels",
-            )
+        check_square(images, self.config.patch_size)
         patches = self.patch_embedding(images)  # [B, D, h/p, w/p]
-        rows, columns = patches.shape[-2:]
-        if rows != columns:
-            raise TransformError(
-                f"The vision tower got images of {images.shape[-1]}x{images.shape[-2]} pixels.",
-                expected="square images",
-                fix="set resize_imgs_with_padding to a square",
-            )
-        positions = patch_positions(rows, self.config.patches_per_side, images.device)
+        positions = patch_positions(patches.shape[-1], self.config.patches_per_side, images.device)
         out: Tensor = patches.flatten(2).transpose(1, 2) + self.position_embedding(positions)
         return out.contiguous()  # a convolution's layout would be copied before every product of every layer
+
+
+def check_square(images: Tensor, patch_size: int) -> None:
+    """TransformError for images [B, 3, h, w] of which no square grid of patches is made."""
+    height, width = images.shape[-2:]
+    what = f"The vision tower got images of {width}x{height} pixels."
+    if min(height, width) < patch_size:
+        raise TransformError(what, expected=f"at least one patch of {patch_size} pixels")
+    if height // patch_size != width // patch_size:
+        raise TransformError(what, expected="square images", fix="set resize_imgs_with_padding to a square")
 
 
 @cache
@@ -141,15 +140,19 @@ class Connector(nn.Module):
         self.proj = nn.Linear(config.vision.width * self.scale**2, config.text.width, bias=False)
 
     def forward(self, patches: Tensor) -> Tensor:
-        b, n, d = patches.shape
-        side, s = round(n**0.5), self.scale
-        if side % s:
-            raise TransformError(
-                f"The image gives {side}x{side} patches.",
-                expected=f"a multiple of {s} per side, for the pixel shuffle",
-                fix="choose resize_imgs_with_padding accordingly",
-            )
-        grid = patches.reshape(b, side // s, s, side // s, s, d)  # rows, within, columns, within
-        grid = grid.permute(0, 1, 3, 2, 4, 5)  # [B, rows, columns, s, s, D]
-        out: Tensor = self.proj(grid.reshape(b, (side // s) ** 2, s * s * d))
+        out: Tensor = self.proj(pixel_shuffle(patches, self.scale))
         return out
+
+
+def pixel_shuffle(patches: Tensor, s: int) -> Tensor:
+    """s x s neighboring patches side by side. [B, N, D] -> [B, N/s^2, s*s*D]."""
+    b, n, d = patches.shape
+    side = round(n**0.5)
+    if side % s:
+        raise TransformError(
+            f"The image gives {side}x{side} patches.",
+            expected=f"a multiple of {s} per side, for the pixel shuffle",
+            fix="choose resize_imgs_with_padding accordingly",
+        )
+    grid = patches.reshape(b, side // s, s, side // s, s, d)  # rows, within, columns, within
+    return grid.permute(0, 1, 3, 2, 4, 5).reshape(b, (side // s) ** 2, s * s * d)

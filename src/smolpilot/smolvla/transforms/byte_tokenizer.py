@@ -7,8 +7,8 @@ from typing import Any
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-from smolpilot.smolvla.checkpoint.vlm_folder import VLMFolder
 from smolpilot.smolvla.config import VLMConfig
+from smolpilot.smolvla.config.vlm_folder import VLMFolder
 
 from .tokenizer import PolicyTokenizer
 

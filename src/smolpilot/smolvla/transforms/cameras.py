@@ -12,9 +12,9 @@ from smolpilot.common.errors import TransformError, did_you_mean
 from smolpilot.common.keys import PADDING_MASK, camera_name, image_key, is_image_key, plain_camera
 from smolpilot.smolvla.config import PolicyConfig
 
-from .base import Size, Transform
-from .camera_pairing import TYPED, CameraMap, Pairing, camera_text, resolve_camera_map, typed_camera_map
+from .camera_slots import TYPED, CameraMap, Pairing, camera_text, resolve_camera_map, typed_camera_map
 from .images import letterbox, to_network_range, to_unit_range
+from .transform import Size, Transform
 
 if TYPE_CHECKING:
     from smolpilot.smolvla.policy import Policy

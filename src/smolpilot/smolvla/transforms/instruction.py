@@ -15,8 +15,8 @@ from smolpilot.common.keys import TASK
 from smolpilot.contracts import UntrainedInstructionWarning
 from smolpilot.smolvla.config import PolicyConfig
 
-from .base import Transform
 from .tokenizer import PolicyTokenizer
+from .transform import Transform
 
 __all__ = ["InstructionTransform", "UntrainedInstructionWarning"]
 

@@ -13,7 +13,7 @@ from smolpilot.common.keys import ACTION, STATE
 from smolpilot.robots import JointLayout, JointMapping
 from smolpilot.robots.layout import FrameLayout, check_dimensions, map_layout, to_policy_order
 
-from .base import Transform
+from .transform import Transform
 
 if TYPE_CHECKING:
     from smolpilot.robots import Joint, RobotProfile

@@ -16,7 +16,7 @@ from smolpilot.common.keys import ACTION, STATE
 from smolpilot.common.statistics import QUANTILES, Statistics, is_still, still_range
 from smolpilot.smolvla.config import PolicyConfig
 
-from .base import Transform
+from .transform import Transform
 
 EPS = 1e-8
 _LARGEST = float(np.finfo(np.float32).max)

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from smolpilot.common.errors import TransformError
 from smolpilot.smolvla.config import PolicyConfig
 
-from .base import Transform
+from .transform import Transform
 
 
 class PadTransform(Transform):

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from smolpilot.common.errors import CheckpointError, TransformError
 from smolpilot.common.text import plain, shown
-from smolpilot.smolvla.checkpoint.vlm_folder import TOKENIZER, VLMFolder
-from smolpilot.smolvla.settings_form import RESTORE
+from smolpilot.smolvla.config.settings_form import RESTORE
+from smolpilot.smolvla.config.vlm_folder import TOKENIZER, VLMFolder
 
 # Any instruction: what a tokenizer does to every text (special tokens around it, patterns) shows when it is loaded.
 _PROBE = "pick up the cube"

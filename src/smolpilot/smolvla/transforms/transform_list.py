@@ -25,7 +25,6 @@ from smolpilot.common.statistics import Statistics
 from smolpilot.smolvla.config import PolicyConfig
 from smolpilot.smolvla.network.inputs import PolicyInputs
 
-from .base import Size, Transform
 from .cameras import CameraMap, CamerasTransform
 from .frame_arrays import as_numbers, frame_actions, frame_states
 from .images import bytes_to_unit_range
@@ -34,6 +33,7 @@ from .joints import FrameLayout, JointsTransform
 from .normalize import EPS, NormalizeTransform
 from .padding import PadTransform
 from .tokenizer import PolicyTokenizer
+from .transform import Size, Transform
 
 if TYPE_CHECKING:
     from smolpilot.robots import RobotProfile

@@ -11,8 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from smolpilot.datasets.read.order import WINDOW, BatchOrder, OrderKind, Rows, whole_batches
-from smolpilot.datasets.read.weighted_order import WeightedOrder
+from smolpilot.datasets.read.order import WINDOW, BatchOrder, OrderKind, Rows, WeightedOrder, whole_batches
 from smolpilot.smolvla.network.inputs import PolicyInputs
 
 from .batches import Batches

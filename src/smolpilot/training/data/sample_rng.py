@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from smolpilot.smolvla.network.flow import time_of_uniform
+from smolpilot.smolvla.network.flow_matching import time_of_uniform
 
 Places = npt.NDArray[np.int64]
 

@@ -21,9 +21,9 @@ from smolpilot.robots import RobotProfile, is_shipped
 from smolpilot.robots.profile import spellings
 from smolpilot.smolvla import FrameLayout, Policy, adapt_policy, load_policy, new_policy
 from smolpilot.smolvla.checkpoint.lineage import seen_episodes, trained_rate, trainings_on
+from smolpilot.smolvla.config.presets import preset
 from smolpilot.smolvla.create import pair_for_training, parent_statistics
-from smolpilot.smolvla.presets import preset
-from smolpilot.smolvla.transforms.camera_pairing import Pairing, typed_camera_map
+from smolpilot.smolvla.transforms.camera_slots import Pairing, typed_camera_map
 from smolpilot.smolvla.transforms.joints import map_layout, to_policy_order
 from smolpilot.smolvla.transforms.normalize import settle_still
 from smolpilot.training.data.run_datasets import (

@@ -25,7 +25,7 @@ def lengths(subject: Subject) -> Iterator[Finding]:
 def missing_rows(subject: Subject) -> Iterator[Finding]:
     """Episodes of shared tables that no readable table has rows of."""
     recording = subject.recording
-    if recording.version != "v3.0":
+    if not recording.format.shared_files:
         return
     for index, record in recording.records.items():
         readable = record.data_path in recording.schemas
@@ -80,7 +80,7 @@ def running_index(subject: Subject) -> Iterator[Finding]:
             start = (
                 int(numbers[-1]) + 1 - len(rows) if np.array_equal(np.diff(numbers), np.ones(len(rows) - 1)) else start
             )
-        if recording.version == "v3.0" and record.listed:
+        if recording.format.shared_files and record.listed:
             stated, true = (record.first, record.last), (int(expected[0]), int(expected[-1]) + 1)
             if stated != (None, None) and stated != true and record.length == len(rows):
                 message = (
@@ -116,7 +116,7 @@ def tasks(subject: Subject) -> Iterator[Finding]:
     if indices and indices != list(range(len(indices))):
         message = f"The task list has no task {ranges(gaps(indices))}, but a task {indices[-1]}."
         # Of v3.0, LeRobot's own rules say whether a text is found; a conversion of v2.x puts the texts one by one.
-        beyond = recording.version != "v3.0" and bool(used) and max(used) >= len(indices)
+        beyond = not recording.format.loadable and bool(used) and max(used) >= len(indices)
         yield subject.finding("task-gaps", message, severity="error" if beyond else None)
     unused = sorted(set(indices) - used)
     if unused and used:

@@ -10,10 +10,11 @@ import numpy.typing as npt
 
 from smolpilot.common.keys import ACTION, STATE
 from smolpilot.datasets.check.context import Subject
+from smolpilot.datasets.format.features import INDEX_COLUMNS
+from smolpilot.datasets.format.statistics_columns import Stored
 from smolpilot.datasets.statistics.rounding import true_statistics
-from smolpilot.datasets.tolerant.declared_features import INDEX_COLUMNS
 from smolpilot.datasets.tolerant.findings import Finding, Severity
-from smolpilot.datasets.tolerant.found_dataset import Stored, Vector
+from smolpilot.datasets.tolerant.found_dataset import Vector
 from smolpilot.datasets.tolerant.rules import WITHOUT
 
 type Values = npt.NDArray[np.float64]

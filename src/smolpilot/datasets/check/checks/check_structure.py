@@ -13,10 +13,11 @@ from smolpilot.common.keys import ACTION, STATE
 from smolpilot.common.text import shown
 from smolpilot.datasets.beside import files_beside
 from smolpilot.datasets.check.context import Subject, gaps, ranges
-from smolpilot.datasets.tolerant.declared_features import INDEX_COLUMNS
+from smolpilot.datasets.format.arrow import is_list
+from smolpilot.datasets.format.features import INDEX_COLUMNS
+from smolpilot.datasets.format.metadata import whole_number
 from smolpilot.datasets.tolerant.findings import Finding
 from smolpilot.datasets.tolerant.found_dataset import Recording, Vector
-from smolpilot.datasets.tolerant.metadata import whole_number
 
 from .lerobot_rules import harmful_strays
 
@@ -41,7 +42,7 @@ def totals(subject: Subject) -> Iterator[Finding]:
     }
     absent = [name for name in true if name not in recording.info]
     if absent:
-        severity = None if recording.version == "v3.0" else "warning"
+        severity = None if recording.format.loadable else "warning"
         message = f"meta/info.json does not state {', '.join(absent)}."
         yield subject.finding("totals-missing", message, severity=severity)
     for name, value in true.items():
@@ -102,7 +103,7 @@ def columns(subject: Subject) -> Iterator[Finding]:
         names = set(schema.names)
         for name in sorted(required - names):
             grouped.setdefault(("column-missing", f"have no column '{name}'"), []).append(path)
-        if recording.vectors.keys() > set(INDEX_COLUMNS) and recording.version != "v3.0":
+        if recording.vectors.keys() > set(INDEX_COLUMNS) and not recording.format.loadable:
             # In v3.0 it keeps LeRobot from opening the file: lerobot_rules says so.
             for name in sorted(names - required - set(recording.video_cameras)):
                 grouped.setdefault(("column-undeclared", f"have a column '{name}' that is no feature"), []).append(path)
@@ -130,7 +131,7 @@ def _per_episode(subject: Subject, code: str, text: str, paths: list[Path]) -> I
 
 
 def _type_problem(vector: Vector, kind: pa.DataType) -> str:
-    while pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind) or pa.types.is_large_list(kind):
+    while is_list(kind):
         kind = kind.value_type
     if isinstance(kind, pa.BaseExtensionType):
         return ""

@@ -26,7 +26,7 @@ def swapped(subject: Subject) -> Iterator[Finding]:
     named: set[tuple[int, int]] = set()
     for key, camera in subject.recording.cameras.items():
         clips = [clip for clip in subject.footage.of(key) if clip.frames and clip.episode in subject.recording.rows]
-        if camera.is_video and subject.recording.version != "v3.0":
+        if camera.is_video and not subject.recording.format.shared_files:
             for one, other in _by_length(clips):
                 named.add((one.episode, other.episode))
                 reason = f"{one.frames} frames for {one.rows} rows and {other.frames} for {other.rows}"
@@ -38,7 +38,7 @@ def swapped(subject: Subject) -> Iterator[Finding]:
                 reason = f"the stored picture statistics of each fit the video of the other (camera '{camera.name}')"
                 yield from _pair(subject, one, other, reason)
     yield from _cameras(subject)
-    if subject.recording.version == "v3.0":
+    if subject.recording.format.shared_files:
         yield from _out_of_order(subject)
 
 

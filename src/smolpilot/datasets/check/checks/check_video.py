@@ -71,7 +71,7 @@ def counts(subject: Subject) -> Iterator[Finding]:
         known = clip.episode in subject.recording.rows
         start = clip.span.start
         beyond = start > scan.times[-1] + half
-        if subject.recording.version == "v3.0" and not beyond and abs(scan.times[clip.first] - start) > half / 2:
+        if subject.recording.format.shared_files and not beyond and abs(scan.times[clip.first] - start) > half / 2:
             message = f"Episode {clip.episode} starts at {start:.3f} s in {where}, between two frames."
             yield subject.finding("video-span", message, **place)
         if clip.frames < clip.rows or beyond:

@@ -20,9 +20,10 @@ import pyarrow.parquet as pq
 
 from smolpilot.common.text import shown
 from smolpilot.datasets.check.context import Subject, named, ranges
+from smolpilot.datasets.format.arrow import LANGUAGE, WORDS, is_list, is_text, one_array, storage
+from smolpilot.datasets.format.parquet_files import parquet_file
 from smolpilot.datasets.tolerant.findings import Finding
 from smolpilot.datasets.tolerant.found_dataset import Recording
-from smolpilot.datasets.tolerant.lerobot_types import LANGUAGE, known_type, misfit
 
 from .check_time import TOLERANCE_S, allowed
 
@@ -64,7 +65,7 @@ def obstacles(subject: Subject) -> Iterator[Finding]:
     """What keeps LeRobot from loading a sample, or gives it another instruction; nothing when it loads them all."""
     yield from _description(subject)
     yield from _columns(subject)
-    if subject.recording.version != "v3.0":
+    if not subject.recording.format.loadable:
         return
     yield from _totals(subject)
     yield from _tables(subject)
@@ -115,7 +116,7 @@ def _columns(subject: Subject) -> Iterator[Finding]:
     if not isinstance(features, dict) or not features:
         return
     wanted = {key: _declared(entry) for key, entry in features.items() if _declared(entry)[0] != "video"}
-    strict = recording.version == "v3.0"
+    strict = recording.format.loadable
     strange: dict[str, list[Path]] = {}
     wrong: dict[str, list[Path]] = {}
     for path, schema in recording.schemas.items():
@@ -217,7 +218,7 @@ def harmful_strays(recording: Recording) -> list[Path]:
 
     One that comes last by its name and looks like the others does no harm: its rows are beyond all counted ones.
     """
-    if recording.version != "v3.0" or not recording.schemas:
+    if not recording.format.loadable or not recording.schemas:
         return []
     used = set(recording.schemas)
     last = max(used)
@@ -241,9 +242,9 @@ def harmful_strays(recording: Recording) -> list[Path]:
 def _episodes(subject: Subject) -> Iterator[Finding]:
     """Episode n is row n of the episode table, and that row says where its rows and videos are."""
     recording = subject.recording
-    if not recording.listed_order:
+    if not recording.order:
         return
-    order = recording.listed_order
+    order = recording.order
     lost = [index for index in recording.rows if not (index < len(order) and order[index] == index)]
     if lost:
         message = f"{named(lost)} {'is' if len(lost) == 1 else 'are'} not at that place of the episode table: LeRobot "
@@ -261,7 +262,7 @@ def _episodes(subject: Subject) -> Iterator[Finding]:
 def _texts(subject: Subject) -> Iterator[Finding]:
     """The instruction is the label of the row at the place `task_index`."""
     recording = subject.recording
-    labels = recording.task_texts
+    labels = recording.task_labels
     if labels is None:
         return
     used: set[int] = set()
@@ -312,3 +313,65 @@ def _pictures(subject: Subject) -> Iterator[Finding]:
                 f"{1000 * off[frame]:.3g} ms away; LeRobot allows {1000 * TOLERANCE_S:g} ms."
             )
             yield subject.finding("timestamp-off-video", message, frame=frame, **place)
+
+
+_TYPES: dict[str, pa.DataType] = {
+    **WORDS,
+    "float": pa.float32(),
+    "double": pa.float64(),
+    "large_string": pa.large_string(),
+    "binary": pa.binary(),
+}
+
+
+def known_type(dtype: str) -> bool:
+    """Whether a feature can have this dtype."""
+    return dtype in _TYPES
+
+
+def misfit(path: Path, schema: pa.Schema, name: str, dtype: str, shape: tuple[int, ...]) -> str:
+    """Why a column cannot be cast to its feature, in words; empty when it can. Cells are read where types differ."""
+    kind = storage(schema.field(name).type)
+    if dtype == "image":
+        return "" if _is_picture(kind) else f"{str(kind)[:60]}; a picture is a struct of bytes and path"
+    depth = 0 if shape == (1,) else len(shape)
+    inner, lists = kind, 0
+    while is_list(inner):
+        inner, lists = storage(inner.value_type), lists + 1
+    if pa.types.is_null(kind):
+        return ""
+    if lists != depth:
+        stored = "plain values" if lists == 0 else "lists" if lists == 1 else f"lists of {lists} levels"
+        wanted = "a plain value" if depth == 0 else "a list" if depth == 1 else f"a list of {depth} levels"
+        return f"{stored}; LeRobot reads {wanted} for shape {list(shape)}"
+    target = _TYPES[dtype]
+    if inner == target or pa.types.is_null(inner):
+        return ""
+    if pa.types.is_struct(inner):
+        return f"a struct; declared is {dtype}"
+    return _cast_problem(path, name, target, dtype)
+
+
+def _cast_problem(path: Path, name: str, target: pa.DataType, dtype: str) -> str:
+    try:
+        column = parquet_file(path).read(columns=[name]).column(0)
+        for chunk in column.chunks:
+            values = one_array(chunk)
+            while is_list(values.type):
+                values = one_array(values.flatten())
+            values.cast(target)
+    except (pa.ArrowException, NotImplementedError, ValueError, OSError) as error:
+        reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
+        return f"values that are no {dtype} ({reason[:100]})"
+    return ""
+
+
+def _is_picture(kind: pa.DataType) -> bool:
+    if pa.types.is_struct(kind):
+        return bool({field.name for field in kind} & {"bytes", "path"})
+    text = is_text(kind) or pa.types.is_null(kind)
+    return bool(text or pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or is_list(kind))
+
+
+def _word(kind: pa.DataType) -> str:
+    return str(kind)[:60]

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from smolpilot.datasets.tolerant.found_dataset import Camera, Recording, Span
+from smolpilot.datasets.format.metadata import VideoSpan
+from smolpilot.datasets.tolerant.found_dataset import Camera, Recording
 from smolpilot.datasets.tolerant.found_dataset import Progress as Progress
 
 from .scan_pool import ScanTask, scan_all
@@ -21,7 +22,7 @@ class Clip:
 
     episode: int
     camera: Camera
-    span: Span
+    span: VideoSpan
     scan: VideoScan
     first: int
     last: int
@@ -122,14 +123,14 @@ def _countable(recording: Recording, key: str) -> bool:
     """Whether nothing but counting can tell where the episodes of this camera are: there is no episode table."""
     records = list(recording.records.values())
     placed = any(record.listed or key in record.spans for record in records)
-    return recording.version == "v3.0" and recording.cameras[key].is_video and bool(records) and not placed
+    return recording.format.shared_files and recording.cameras[key].is_video and bool(records) and not placed
 
 
 def _place_by_count(recording: Recording, footage: Footage, key: str) -> None:
     """Without an episode table: one episode after the other, if that uses up every file exactly."""
     records = [recording.records[index] for index in recording.episodes]
     scans = {path: footage.scans[path] for path in recording.video_files.get(key, [])}
-    spans: dict[int, Span] = {}
+    spans: dict[int, VideoSpan] = {}
     files = iter(scans.values())
     scan, at = next(files, None), 0
     for record in records:
@@ -138,7 +139,7 @@ def _place_by_count(recording: Recording, footage: Footage, key: str) -> None:
             scan, at = next(files, None), 0
         if scan is None or not rows or at + rows > len(scan.times):
             return
-        spans[record.index] = Span(scan.path, float(scan.times[at]))
+        spans[record.index] = VideoSpan(scan.path, float(scan.times[at]))
         at += rows
     if scan is not None and at == len(scan.times) and next(files, None) is None:
         for record in records:
@@ -166,7 +167,7 @@ def _cut_video(recording: Recording, footage: Footage, camera: Camera, path: Pat
     spans = {index: recording.records[index].spans[camera.key] for index in episodes}
     order = sorted(episodes, key=lambda index: (spans[index].start, index))
     # A file of one episode is all its own; in a shared one an episode reaches to the next one's start.
-    alone = recording.version != "v3.0"
+    alone = not recording.format.shared_files
     starts = [0 if alone else scan.nearest(spans[index].start) for index in order]
     for index, first, after in zip(order, starts, [*starts[1:], len(scan.times)], strict=True):
         rows = _length(recording, index)
@@ -178,7 +179,7 @@ def _cut_pictures(recording: Recording, footage: Footage, camera: Camera, scan: 
     for index in episodes:
         positions = recording.rows[index].positions
         first, last = (int(positions[0]), int(positions[-1]) + 1) if len(positions) else (0, 0)
-        span = Span(scan.path, float(first))
+        span = VideoSpan(scan.path, float(first))
         footage.clips[camera.key, index] = Clip(index, camera, span, scan, first, last, len(positions))
 
 

@@ -103,3 +103,17 @@ def _take(piece: Piece, packets: Iterator[Any]) -> Iterator[Any]:
     raise DatasetError(
         f"The video {piece.path} changed while it was read.", expected="a recording that nothing else writes to"
     )
+
+
+@dataclass(frozen=True)
+class VideoPart:
+    """An mp4 file made of pieces of other files."""
+
+    name: str
+    output: str
+    pieces: list[Piece]
+
+    def write(self, target: Path) -> dict[str, Any]:
+        """Write the file."""
+        write_pieces(target, self.pieces)
+        return {}

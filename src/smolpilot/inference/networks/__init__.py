@@ -1,1 +1,0 @@
-"""SmolVLA's network in torch for the engine: plain, exact, fast, as CUDA graphs."""

@@ -1,0 +1,438 @@
+"""load_policy: a bundle, a LeRobot checkpoint, a training run, a LoRA adapter or a hub id -> a policy ready to run."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from smolpilot.common.errors import CheckpointError, ProfileError, UsageError
+from smolpilot.common.hashing import Differences
+from smolpilot.common.keys import ACTION, STATE
+from smolpilot.common.progress import working
+from smolpilot.common.statistics import Statistics
+from smolpilot.common.text import plain, shown
+from smolpilot.smolvla.config import PolicyConfig, VLMConfig
+from smolpilot.smolvla.policy import Policy, fill_sizes
+from smolpilot.smolvla.transforms.joints import FrameLayout, to_policy_order
+from smolpilot.smolvla.transforms.normalize import EPS
+from smolpilot.smolvla.transforms.tokenizer import PolicyTokenizer
+from smolpilot.smolvla.transforms.transform_list import Recipe, Transforms
+
+from .bundle import Facts, is_hub_name
+from .checkpoint.load_report import LoadReport
+from .checkpoint.locate import (
+    CONFIG,
+    Located,
+    cached_folder,
+    existing,
+    fetch_vlm_files,
+    fetched_before,
+    locate,
+    looks_like_hub_id,
+)
+from .checkpoint.lora_adapters import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Adapter
+from .checkpoint.processors import Processors, read_processors, statistic_of
+from .checkpoint.sealing import FACTS, ROBOT, VLM, check_digests, compared, renew
+from .checkpoint.statistics_binding import Bound, bind_statistics, check_agreement
+from .checkpoint.weight_files import WeightFile, has_weights, open_weights
+from .checkpoint.weights import Carried, Inventory, check_inventory, empty_model, is_unused, load_model, take_inventory
+from .config.json_file import read_json
+from .config.other_versions import NEWEST
+from .config.settings_form import Form, formed
+from .config.vlm_folder import VLMFolder
+
+# Its dimensions are VLMConfig's defaults, so that the network can be built without its config.json.
+_PUBLIC_VLM = "HuggingFaceTB/SmolVLM2-500M-Video-Instruct"
+
+
+@working("opening the policy")
+def load_policy(
+    path_or_hub_id: str | Path,
+    *,
+    device: str | torch.device = "auto",
+    dtype: str | torch.dtype = "auto",
+    revision: str | None = None,
+    stats_from: str | Path | None = None,
+    tokenizer_dir: str | Path | None = None,
+    camera_map: Mapping[str, str | None] | None = None,
+    need_statistics: bool = True,
+    need_weights: bool = True,
+) -> Policy:
+    """Load a policy; `policy.report` says what was found.
+
+    device: `auto` is the GPU when there is one. dtype: `auto` is float32 on the CPU, elsewhere the widest dtype among
+    the weights; a checkpoint of mixed dtypes becomes one. stats_from: a dataset whose statistics replace the
+    checkpoint's. tokenizer_dir: folder with the tokenizer where the checkpoint carries none. camera_map: robot camera
+    -> slot (None: not used), in place of the saved one. need_statistics: False loads a checkpoint without usable
+    statistics too, as a parent for `adapt_policy`; it cannot run by itself then. need_weights: False leaves the weights
+    in the file (they are checked by name and shape): the policy has its transforms, but cannot run.
+    Raises UsageError (path, device, dtype), CheckpointError (incomplete, damaged, another policy), HubError.
+    """
+    begin = time.perf_counter()
+    place = choose_device(device)
+    located = locate(path_or_hub_id, revision)
+    with compared(located.folder) as comparison:
+        policy = load_located(
+            located, place, dtype=dtype, stats_from=stats_from, tokenizer_dir=tokenizer_dir, camera_map=camera_map,
+            need_statistics=need_statistics, need_weights=need_weights,
+        )  # fmt: skip
+    policy.report.digests = comparison.text
+    policy.load_seconds = time.perf_counter() - begin
+    return policy
+
+
+def load_located(
+    located: Located,
+    place: torch.device,
+    *,
+    dtype: str | torch.dtype = "auto",
+    stats_from: str | Path | None = None,
+    tokenizer_dir: str | Path | None = None,
+    camera_map: Mapping[str, str | None] | None = None,
+    need_statistics: bool = True,
+    need_weights: bool = True,
+) -> Policy:
+    """`load_policy` for a checkpoint that was found, without a look at its digests."""
+    parts = _open(located)
+    if parts.base is not None:
+        check_digests(parts.base)
+    vlm = _vlm_folder(parts, located, tokenizer_dir)
+    processors = read_processors(parts.folder) or (read_processors(parts.base) if parts.base else None)
+    facts, profile = Facts.read(parts.folder), _profile(parts.folder)
+    config = _config(parts, vlm, processors)
+    if facts is not None:
+        config = dataclasses.replace(config, newer=facts.lerobot_keys | config.newer)
+    stock = take_inventory(parts.weights, config)
+    check_inventory(stock, parts.weights)
+    kind = choose_dtype(dtype, place, stock)
+    adapter = parts.adapter
+    merge = adapter.merge if adapter is not None else None
+    report = LoadReport(located.source, _kind(parts, facts), harmless=stock.harmless,
+                        normalization=stock.normalization, found_dtypes=stock.dtypes)  # fmt: skip
+    bound = _statistics(parts, processors, stock, config, stats_from, profile, need=need_statistics)
+    report.statistics = bound.origin
+    recipe = Recipe(
+        config,
+        bound.statistics,
+        PolicyTokenizer(vlm),
+        camera_map=dict(camera_map) if camera_map is not None else _camera_map(facts, processors, config),
+        profile=profile,
+        instructions=tuple(facts.instructions) if facts else (),
+        eps=processors.eps if processors else EPS,
+    )
+    transforms = Transforms(recipe) if bound.problem is None else recipe
+    if bound.problem is not None:
+        report.statistics_problem = bound.problem
+        report.notes.append(f"without statistics, so only good as a parent: {bound.problem}")
+    if need_weights:
+        model = load_model(config, parts.weights, stock, device=place, dtype=kind, change=merge)
+    else:
+        model = empty_model(config)
+    _note_what_was_kept(report, parts, config, processors, merged=need_weights)
+    _warn_about_horizon(report, facts, config)
+    return Policy(
+        model,
+        transforms,
+        lineage=facts.lineage if facts else {"parent": located.source},
+        report=fill_sizes(report, model),
+        carried=Carried(parts.weights, stock.unused) if stock.unused else None,
+    )
+
+
+@working("opening the bundle")
+def seal_bundle(
+    path: str | Path, check: Callable[[Policy], object] = lambda policy: None
+) -> tuple[Path, Differences | None]:
+    """Write the digests of a bundle that was changed on purpose, after it was loaded as a run would load it.
+
+    Returns its folder and what is not as the old digests said (None: it had none). A run folder stands for its best
+    checkpoint, as in `load_policy`. `check` may refuse the policy. Raises UsageError for a path that does not exist,
+    CheckpointError for a folder that is no bundle, or does not load.
+    """
+    if not Path(path).expanduser().exists():
+        raise UsageError(f"There is no bundle at {path}.", fix="check the path")
+    located = locate(path)
+    if not (located.folder / FACTS).is_file():
+        raise CheckpointError(
+            f"{located.folder} is no bundle: it has no {FACTS}, where digests are kept.",
+            expected="a bundle, as training and save_bundle write it",
+        )
+    check(load_located(located, torch.device("cpu")))
+    return located.folder, renew(located.folder)
+
+
+def choose_device(device: str | torch.device) -> torch.device:
+    """`auto` is cuda when there is one, else cpu; UsageError for a device that is not here."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+        torch.zeros(1, device=chosen)
+    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
+        # For a name that torch does not know it lists two dozen others.
+        known = str(device).split(":")[0] in ("cpu", "cuda", "mps")
+        raise UsageError(
+            f"The device '{device}' cannot be used here" + (f": {str(error).splitlines()[0]}" if known else "."),
+            expected="auto, cpu, or cuda where there is a GPU",
+            fix="leave it at auto; `smolpilot doctor` shows what is here",
+        ) from error
+    return chosen
+
+
+def choose_dtype(dtype: str | torch.dtype, device: torch.device, stock: Inventory) -> torch.dtype:
+    """`auto`: float32 on the CPU, else the widest floating dtype in the file."""
+    if isinstance(dtype, torch.dtype):
+        chosen: Any = dtype
+    elif dtype == "auto":
+        if device.type == "cpu":
+            return torch.float32
+        kinds = {kind for entry in stock.dtypes.values() for kind in entry.split("+")}
+        chosen = getattr(torch, next(iter(kinds))) if len(kinds) == 1 and kinds != {"float64"} else torch.float32
+    else:
+        chosen = getattr(torch, str(dtype).removeprefix("torch."), None)
+    if chosen not in (torch.float32, torch.bfloat16, torch.float16):
+        raise UsageError(f"The dtype is {dtype!r}.", expected="auto, float32, bfloat16 or float16")
+    narrow: torch.dtype = chosen
+    return narrow
+
+
+@dataclass
+class _Parts:
+    """The files of a checkpoint: `folder` has the processors and facts, `base` the weights under an adapter."""
+
+    folder: Path
+    base: Path | None
+    config: Path
+    values: dict[str, Any]
+    vlm_name: str
+    weights: WeightFile
+    adapter: Adapter | None = None
+
+
+class _Names(Form):
+    """What `config.json` says of where other files are."""
+
+    vlm_model_name: str = _PUBLIC_VLM
+
+
+def _open(located: Located) -> _Parts:
+    folder = located.folder
+    adapter = Adapter(folder) if _is_adapter(folder) else None
+    base = _base_of(adapter, located) if adapter is not None else None
+    home = folder if (folder / CONFIG).is_file() else base
+    if home is None or not (home / CONFIG).is_file():
+        raise CheckpointError(f"{home or folder} has no {CONFIG}.", expected="a whole checkpoint folder")
+    values = read_json(home / CONFIG)
+    if values.get("type") != "smolvla":
+        raise CheckpointError(
+            f"{home} holds a policy of type {shown(values.get('type'))}.",
+            expected="a SmolVLA checkpoint (config.json with type 'smolvla')",
+            fix="name a SmolVLA checkpoint; `eval`, `rollout` and `bench` run LeRobot's other policies, too",
+        )
+    vlm_name = formed(_Names, values, home / CONFIG).vlm_model_name
+    return _Parts(folder, base, home / CONFIG, values, vlm_name, open_weights(base or folder), adapter)
+
+
+def _is_adapter(folder: Path) -> bool:
+    """Whether a folder is to be read as an adapter: LeRobot's use_peft decides where it has whole weights as well."""
+    if not (folder / ADAPTER_CONFIG).is_file():
+        return False
+    if not has_weights(folder):
+        return True
+    config = read_json(folder / CONFIG) if (folder / CONFIG).is_file() else {}
+    return bool(config.get("use_peft")) and (folder / ADAPTER_WEIGHTS).is_file()
+
+
+def _base_of(adapter: Adapter, located: Located) -> Path:
+    """The folder of the policy under an adapter; relative paths are tried against the adapter's folder, too.
+
+    An adapter in a folder is no leave to ask the hub: what the user did not name is looked for in the cache only.
+    """
+    folder, base = located.folder, adapter.base
+    for place in (base, folder / base):
+        if (found := existing(place)) is not None:
+            return locate(found).folder
+    if not looks_like_hub_id(base):
+        raise CheckpointError(
+            f"The adapter {folder} needs its base policy {plain(base, 200)}, which does not exist here.",
+            fix=f"copy it there, or correct base_model_name_or_path in {ADAPTER_CONFIG}",
+        )
+    if located.from_hub:
+        return locate(base, adapter.revision).folder
+    cached = fetched_before(base, adapter.revision)
+    if cached is None:
+        revision = f" --revision {shlex.quote(adapter.revision)}" if adapter.revision else ""
+        raise CheckpointError(
+            f"The adapter {folder} needs its base policy, the hub id '{base}' (base_model_name_or_path), which is not "
+            "in the hub's cache. Nothing is fetched for a local folder.",
+            expected="the base policy in the cache or in a folder",
+            fix=f"fetch it once, with network: `hf download {base}{revision}`; or write the path of a copy as "
+            f"base_model_name_or_path into {ADAPTER_CONFIG}",
+        )
+    return locate(cached).folder
+
+
+def _kind(parts: _Parts, facts: Facts | None) -> str:
+    if parts.adapter is not None:
+        return "LoRA adapter"
+    return "bundle" if facts is not None else "LeRobot checkpoint"
+
+
+def _vlm_folder(parts: _Parts, located: Located, tokenizer_dir: str | Path | None) -> VLMFolder:
+    """Tokenizer and config of the vision-language model: given, in the bundle, by path, in the cache, or by hub."""
+    name = parts.vlm_name
+    if tokenizer_dir is not None:
+        if not Path(tokenizer_dir).expanduser().is_dir():
+            raise UsageError(f"There is no folder {tokenizer_dir} with a tokenizer.", fix="check --tokenizer")
+        return VLMFolder.read(Path(tokenizer_dir).expanduser())
+    places: list[str | Path] = [parts.folder / VLM, *([parts.base / VLM] if parts.base else []), name]
+    for place in map(existing, places):
+        if place is not None and place.is_dir() and (place / CONFIG).is_file():
+            return VLMFolder.read(place)
+    cached = cached_folder(name) if is_hub_name(name) else None
+    if cached is not None and VLMFolder.read(cached).has_tokenizer:
+        return VLMFolder.read(cached)
+    if located.from_hub and is_hub_name(name):
+        return VLMFolder.read(fetch_vlm_files(name))
+    wanted = name if looks_like_hub_id(name) else _PUBLIC_VLM
+    raise CheckpointError(
+        f"The checkpoint has no tokenizer of its own; it names '{plain(name, 200)}', which is no folder here and not "
+        "in the hub's cache.",
+        expected="the config and tokenizer files of that vision-language model (config.json, tokenizer.json, "
+        "tokenizer_config.json)",
+        fix="name a folder that has them: --tokenizer FOLDER (load_policy(..., tokenizer_dir=FOLDER)), "
+        f"or fetch them once with network: `hf download {wanted} --include '*.json'`",
+    )
+
+
+def _config(parts: _Parts, vlm: VLMFolder, processors: Processors | None) -> PolicyConfig:
+    tokenizer = PolicyTokenizer(vlm)
+    dims = vlm.config()
+    if dims is None:
+        if parts.vlm_name != _PUBLIC_VLM:
+            raise CheckpointError(
+                f"{vlm.origin} has no config.json.",
+                expected=f"the dimensions of '{plain(parts.vlm_name, 200)}' beside its tokenizer",
+            )
+        dims = VLMConfig()
+    config = PolicyConfig.from_lerobot(
+        parts.values,
+        dims,
+        parts.config,
+        fake_image_token_id=tokenizer.fake_image_token_id,
+        global_image_token_id=tokenizer.global_image_token_id,
+    )
+    if processors is None:
+        return config
+    # LeRobot runs a saved policy by its processor files, whatever config.json says about the same matters.
+    return dataclasses.replace(
+        config,
+        normalization_mapping=processors.normalization_mapping or config.normalization_mapping,
+        pad_language_to=processors.padding or config.pad_language_to,
+        tokenizer_max_length=processors.max_length or config.tokenizer_max_length,
+    )
+
+
+def _profile(folder: Path) -> Any:
+    from smolpilot.robots import RobotProfile
+
+    if not (folder / ROBOT).is_file():
+        return None
+    try:
+        return RobotProfile.load(folder / ROBOT)
+    except ProfileError as error:
+        # The user wrote none: the bundle is damaged.
+        more = f" ({error.fix})" if error.fix else ""
+        raise CheckpointError(error.found, expected=error.expected, fix=f"copy the bundle again{more}") from error
+
+
+def _statistics(
+    parts: _Parts,
+    processors: Processors | None,
+    stock: Inventory,
+    config: PolicyConfig,
+    stats_from: str | Path | None,
+    profile: Any,
+    *,
+    need: bool,
+) -> Bound:
+    if stats_from is not None:
+        return Bound(*_dataset_statistics(stats_from, config, profile))
+    in_weights = {name: statistic_of(parts.weights, name) for name in stock.normalization}
+    before, after = (processors.before, processors.after) if processors is not None else ({}, {})
+    check_agreement(before, after, _joint_names(profile))
+    try:
+        return bind_statistics(before, after, in_weights, config, _joint_names(profile))
+    except CheckpointError as error:
+        if need:
+            raise
+        return Bound(problem=error.found)
+
+
+def _joint_names(profile: Any) -> dict[str, list[str]]:
+    if profile is None:
+        return {}
+    pairs = ((STATE, profile.state_joints), (ACTION, profile.action_joints))
+    return {feature: [joint.name for joint in joints] for feature, joints in pairs}
+
+
+def _dataset_statistics(path: str | Path, config: PolicyConfig, profile: Any) -> tuple[Statistics, dict[str, str]]:
+    """Statistics of a dataset's state and action in the policy's joint order; CheckpointError when they do not fit."""
+    from smolpilot.datasets.statistics.stored_statistics import folder_statistics
+
+    # Computed: the stored ones are those of whatever the files were before.
+    meta, computed = folder_statistics(path)
+    for feature, dim in ((STATE, config.state_dim), (ACTION, config.action_dim)):
+        found = meta.features[feature].shape[0] if feature in meta.features else 0
+        if found != dim:
+            raise CheckpointError(
+                f"'{feature}' of {path} has {found} values, the policy's has {dim}.",
+                expected="statistics of the robot that the policy was trained for",
+            )
+    statistics = to_policy_order(computed, FrameLayout.of_dataset(meta), profile)
+    return statistics, dict.fromkeys(statistics, f"dataset {Path(path).name}")
+
+
+def _camera_map(facts: Facts | None, processors: Processors | None, config: PolicyConfig) -> dict[str, str | None]:
+    if facts is not None:
+        return dict(facts.camera_map)
+    renamed: dict[str, str | None] = dict(processors.camera_map) if processors is not None else {}
+    # LeRobot renames whatever a frame has; a name that no slot has is left lying there.
+    renamed = {camera: slot if slot in config.cameras else None for camera, slot in renamed.items()}
+    taken = set(renamed.values())
+    return {**{slot: slot for slot in config.real_cameras if slot not in taken}, **renamed}
+
+
+def _note_what_was_kept(
+    report: LoadReport, parts: _Parts, config: PolicyConfig, processors: Processors | None, *, merged: bool
+) -> None:
+    """Say what of the files was merged, carried along or left out."""
+    if parts.adapter is not None and merged:
+        report.notes.append(f"LoRA adapter merged into {parts.adapter.base}")
+        if dropped := parts.adapter.leftovers(lambda name: is_unused(name, config)):
+            report.notes.append(f"parts of the adapter that no action depends on were left out: {', '.join(dropped)}")
+    if config.newer:
+        kept = ", ".join(f"{plain(key, 80)} {shown(value)}" for key, value in config.newer.items())
+        report.notes.append(f"config.json is of another LeRobot than {NEWEST}; kept, without effect on actions: {kept}")
+    if processors is not None:
+        report.notes += processors.notes
+    if parts.weights.unlisted:
+        report.notes.append(f"not read, since the index does not list it: {', '.join(parts.weights.unlisted)}")
+
+
+def _warn_about_horizon(report: LoadReport, facts: Facts | None, config: PolicyConfig) -> None:
+    if facts is None and config.n_action_steps == config.chunk_size and config.chunk_size > 10:
+        text = (
+            f"n_action_steps is {config.n_action_steps}, the whole chunk: the robot runs it blindly to its end. "
+            "Shorter horizons do better; try policy.n_action_steps = 10."
+        )
+        report.warnings.append(text)
+        warnings.warn(text, stacklevel=4)

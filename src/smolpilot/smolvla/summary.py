@@ -1,0 +1,61 @@
+"""What a policy is, for `smolpilot bundle`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from smolpilot.common.keys import ACTION, STATE
+from smolpilot.smolvla.policy import Policy
+
+from .checkpoint.lineage import fact_text
+
+
+def summary(policy: Policy) -> dict[str, Any]:
+    """The facts of a policy as plain JSON values."""
+    config, profile = policy.config, policy.profile
+    return {
+        "robot": profile.name if profile is not None else None,
+        "state": _joints(policy, STATE),
+        "action": _joints(policy, ACTION),
+        "camera_map": policy.recipe.camera_map,
+        "camera_slots": {name: list(shape) for name, shape in config.image_shapes.items()},
+        "instructions": policy.instructions,
+        "chunk_size": config.chunk_size,
+        "execution_horizon": policy.n_action_steps,
+        "denoising_steps": policy.num_steps,
+        "statistics": {
+            feature: {name: value.tolist() for name, value in stats.items()}
+            for feature, stats in policy.statistics.items()
+        },
+        "lineage": policy.lineage,
+        "report": policy.report.to_json(),
+    }
+
+
+def summary_text(policy: Policy) -> str:
+    """The same for a person."""
+    facts = summary(policy)
+    lines = [policy.report.text(), "", f"robot         {facts['robot'] or 'not named in the checkpoint'}"]
+    for what in ("state", "action"):
+        joints = facts[what]
+        lines.append(f"{what:<13} {len(joints)} joints: {', '.join(joints)}")
+    cameras = ", ".join(f"{camera} -> {slot or 'not used'}" for camera, slot in facts["camera_map"].items())
+    lines.append(f"cameras       {cameras}")
+    lines.append(
+        f"chunk         {facts['chunk_size']} actions, {facts['execution_horizon']} of them run before planning again; "
+        f"{facts['denoising_steps']} denoising steps"
+    )
+    texts = facts["instructions"]
+    lines.append(
+        f"instructions  {len(texts) or 'none'} recorded" + "".join(f"\n              {text}" for text in texts)
+    )
+    lines += [f"lineage       {key}: {fact_text(value)}" for key, value in facts["lineage"].items()]
+    return "\n".join(lines)
+
+
+def _joints(policy: Policy, feature: str) -> list[str]:
+    if policy.profile is not None:
+        joints = policy.profile.state_joints if feature == STATE else policy.profile.action_joints
+        return [f"{joint.name} [{joint.unit}]" for joint in joints]
+    dim = policy.config.state_dim if feature == STATE else policy.config.action_dim
+    return [f"joint {i}" for i in range(dim)]
