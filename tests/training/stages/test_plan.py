@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -73,7 +74,7 @@ def test_simulation_can_be_switched_off(tmp_path: Path) -> None:
         ("{colors: [red, green], episodes: 7}", {"colors": ["red", "green"]}),
     ],
 )
-def test_settings_as_files_of_before_had_them_are_read(tmp_path: Path, before: str, settings: dict) -> None:
+def test_settings_as_files_of_before_had_them_are_read(tmp_path: Path, before: str, settings: dict[str, Any]) -> None:
     plan = load_plan(write(tmp_path, GOOD.replace(SIMULATION, before)))
     assert plan.stages[1].simulation == Simulation("tabletop", settings, episodes=7)
     assert load_plan(write(tmp_path, plan_text(plan))) == plan
