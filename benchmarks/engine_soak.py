@@ -14,9 +14,11 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
+import torch
 
 from smolpilot.contracts import Leftover
 from smolpilot.datasets import DatasetWriter, open_dataset
@@ -43,13 +45,16 @@ def main() -> int:
         policy = new_policy("tiny", meta=open_dataset(data).meta, overrides={"num_vlm_layers": 1, "num_steps": 1})
         engine = prepare(policy, engine=arguments.mode, backend=arguments.backend, cache_dir=temporary)
         frames = [made_up_frame(policy.recipe, seed) for seed in range(50)]
-        process, sizes, last = psutil.Process(), [], None
+        process = psutil.Process()
+        sizes: list[float] = []
+        last = torch.empty(0)
         begin = time.perf_counter()
         for i in range(arguments.chunks):
             frame = frames[i % len(frames)]
             if i % 10 == 9:
                 engine.begin(frame)
-                last = engine.finish(frame["observation.state"], seed=i, previous=Leftover(last[4:].numpy(), delay=1))
+                state: Any = frame["observation.state"]
+                last = engine.finish(state, seed=i, previous=Leftover(last[4:].numpy(), delay=1))
             else:
                 last = engine.predict_chunk(frame, seed=i)
             if i % (arguments.chunks // 10) == arguments.chunks // 10 - 1:

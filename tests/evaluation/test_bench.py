@@ -131,7 +131,9 @@ def test_a_policy_that_fails_is_said(
 
 
 def test_fewer_cameras_and_steps(bundle: Path) -> None:
-    document = bench(BenchOptions(str(bundle), modes=("plain", "fast"), cameras=1, steps=2, repeats=2, device="cpu"))
+    document = bench(
+        BenchOptions(str(bundle), engine=("plain", "fast"), cameras=1, num_steps=2, repeats=2, device="cpu")
+    )
     assert document["cameras"] == {"used": ["front"], "slots": ["front", "wrist"]}
     assert document["tokens"]["images"] == 16
     assert document["denoising_steps"] == 2
