@@ -18,9 +18,8 @@ import numpy as np
 import pytest
 
 from smolpilot.cli.main import main
-from smolpilot.cli.parsing.progress import progress_bar
 from smolpilot.common import terminal
-from smolpilot.common.progress import working
+from smolpilot.common.progress import progress_bar, working
 from smolpilot.common.streams import Guarded, guarded, unguarded
 from smolpilot.datasets import DatasetWriter
 

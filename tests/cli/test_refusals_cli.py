@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from smolpilot.cli.main import main
-from smolpilot.cli.parsing.progress import progress_bar
+from smolpilot.common.progress import progress_bar
 
 JOBS = [
     ["dataset", "check", "DATA"],

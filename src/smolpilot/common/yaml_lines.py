@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from .errors import UsageError
 from .text import LIMIT, format_bytes, plain
 
 MAX_BYTES = 1_000_000
@@ -34,6 +36,32 @@ class DoubledKeyError(Exception):
     def __init__(self, place: Location, line: int, first: int) -> None:
         super().__init__(f"key '{spell(place)}' stands in lines {first} and {line}")
         self.place, self.line, self.first = place, line, first
+
+
+@contextmanager
+def explained(
+    where: str, *, holds: str, expected: str, kind: type[UsageError] = UsageError, first: int = 0
+) -> Iterator[None]:
+    """What reading the mapping `where` raises, as a UsageError (or another `kind`) with file and line.
+
+    holds: what the file should hold; expected: how that looks. first: the number of the first entry of a list.
+    """
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        raise kind(f"{where} is not a text file.", expected="YAML in UTF-8") from error
+    except yaml.YAMLError as error:
+        problem, line = problem_of(error)
+        place = where if line is None else f"{where}:{line}"
+        raise kind(f"{place} is not valid YAML: {problem}.", fix="check indentation, brackets and quotes") from error
+    except NoMappingError:
+        raise kind(f"{where} holds no {holds}.", expected=expected) from None
+    except DoubledKeyError as twice:
+        raise kind(
+            f"{where}:{twice.line}: key '{spell(twice.place, first=first)}' appears twice (first in line "
+            f"{twice.first}).",
+            fix="remove one of them",
+        ) from None
 
 
 def read_mapping_file(path: Path) -> tuple[dict[str, Any], dict[Location, int]]:

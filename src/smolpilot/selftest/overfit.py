@@ -19,13 +19,13 @@ import torch
 from torch import Tensor
 
 from smolpilot.common.option_types import AUTO
+from smolpilot.common.progress import track
 from smolpilot.compatibility.preflight import preflight_training
 from smolpilot.evaluation.metrics import chunk_errors
 from smolpilot.smolvla import PolicyInputs
 from smolpilot.training.data.batches import Batches
 from smolpilot.training.optimization.optimizer import build_optimizer, set_rate
 from smolpilot.training.optimization.precision import Precision
-from smolpilot.training.run.progress import track
 from smolpilot.training.run.setup import Prepared, prepare
 from smolpilot.training.run.validation import spread
 from smolpilot.training.train_options import TrainOptions, check, resolve

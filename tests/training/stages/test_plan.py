@@ -120,7 +120,7 @@ def test_the_command_line_wins_over_the_files_defaults(tmp_path: Path) -> None:
         ("    lr: 1e-3", "    init: previous", "no stage before it"),
         ("{new: 0.1, old: 0.2, retries: 2, otherwise: continue}", "{retries: 2}", "asks for nothing"),
         ("old: 0.2", "old: -1", "gate.old is -1.0"),
-        ("    dataset: data/red\n", "    dataset: data/red\n    dataset: x\n", r"'stages\[1\].dataset' stands twice"),
+        ("    dataset: data/red\n", "    dataset: data/red\n    dataset: x\n", r"'stages\[1\].dataset' appears twice"),
         ("steps: 20", "steps: !many 20", "not valid YAML: could not determine a constructor for the tag '!many'"),
     ],
 )  # fmt: skip

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from smolpilot.cli.parsing.progress import progress_bar
 from smolpilot.cli.parsing.verbs import Verb
 from smolpilot.common.option_types import Few, Flag
+from smolpilot.common.progress import progress_bar
 from smolpilot.common.text import json_text, pluralize
 
 from .edits import CopyOptions, FeatureOptions
@@ -55,7 +55,7 @@ def _print(report: RepairReport, options: RepairOptions) -> None:
 
     console, plan = Terminal(), report.plan
     counts = count(report.before.findings)
-    total = len(report.before.recording.records)
+    total = len(report.before.dataset.records)
     console.print(
         f"{options.src}: {pluralize(total, 'episode')}, {pluralize(counts['error'], 'error')}, "
         f"{pluralize(counts['warning'], 'warning')}",
@@ -87,11 +87,4 @@ def _list(console: Terminal, head: str, lines: list[str]) -> None:
             console.print(f"  {line}", soft_wrap=True)
 
 
-VERB = Verb(
-    RepairOptions,
-    run,
-    (
-        "smolpilot dataset repair data/pick data/pick_repaired --dry-run",
-        "smolpilot dataset repair data/pick data/pick_repaired --without observation.images.side",
-    ),
-)
+VERB = Verb(RepairOptions, run)

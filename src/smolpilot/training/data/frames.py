@@ -15,9 +15,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from smolpilot.common.progress import track
 from smolpilot.datasets import Dataset, DatasetMeta
 from smolpilot.smolvla.transforms.transform_list import Transforms
-from smolpilot.training.run.progress import track
 
 from .image_prefetch import to_device
 

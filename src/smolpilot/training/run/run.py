@@ -16,6 +16,7 @@ from torch import Tensor
 from smolpilot.common.atomic import refuse_inside_dataset
 from smolpilot.common.errors import CheckpointError, UsageError, check_seed, too_many_files
 from smolpilot.common.hashing import tensors_digest
+from smolpilot.common.machine import run_environment
 from smolpilot.common.option_types import AUTO
 from smolpilot.common.progress import working
 from smolpilot.compatibility.preflight import preflight_training, stop_on_errors
@@ -32,7 +33,6 @@ from smolpilot.training.train_options import TrainOptions, check, check_resume, 
 from . import run_folder
 from .checkpoints import Checkpoints, TrainingState, load_state
 from .distributed import World
-from .environment import environment
 from .interrupts import Interrupts
 from .loop import Surroundings, Trainer
 from .metrics_log import MetricsLog, SilentLog
@@ -90,7 +90,7 @@ def _begin(options: TrainOptions, world: World, lineage: Mapping[str, Any] | Non
         world.together(lambda: None if world.rank else stack.enter_context(mark))
         prepared, trainer = world.together(make)
         settled = dataclasses.replace(prepared.options, device=options.device)
-        surroundings = environment(prepared.policy.device) | {"processes": world.size}
+        surroundings = run_environment(prepared.policy.device) | {"processes": world.size}
         world.together(lambda: None if world.rank else run_folder.create(out, settled, surroundings))
     return _run(trainer, out)
 

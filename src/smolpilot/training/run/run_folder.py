@@ -18,7 +18,7 @@ from smolpilot.common.atomic import atomic_folder, fsync, refuse_inside_dataset,
 from smolpilot.common.errors import UsageError, did_you_mean
 from smolpilot.common.json_input import read_json_file
 from smolpilot.common.option_types import check_truths
-from smolpilot.common.renamed import renamed_keys
+from smolpilot.common.renamed import quiet, renamed_keys
 from smolpilot.common.text import LIMIT, plain, shown
 from smolpilot.common.yaml_lines import DoubledKeyError, NoMappingError, problem_of, read_mapping_file
 from smolpilot.training.data.sources import Source
@@ -190,7 +190,7 @@ def load_config(out: Path, *, verb: str = "train --resume") -> TrainOptions:
             )
         raise no_run(out, verb=verb)
     try:
-        values = renamed_keys("train", read_mapping_file(path)[0], say=None)
+        values = renamed_keys("train", read_mapping_file(path)[0], say=quiet)
         known = {item.name for item in dataclasses.fields(TrainOptions)}
         for key in values:
             if key not in known:

@@ -17,15 +17,7 @@ from smolpilot.common.errors import UsageError, did_you_mean
 from smolpilot.common.option_types import Amount, Few, Limit, Rate, Seed, Size, Steps, check_numbers, check_truths
 from smolpilot.common.renamed import renamed_keys
 from smolpilot.common.text import LIMIT, plain, shown
-from smolpilot.common.yaml_lines import (
-    DoubledKeyError,
-    Location,
-    NoMappingError,
-    line_of,
-    problem_of,
-    read_mapping_file,
-    spell,
-)
+from smolpilot.common.yaml_lines import Location, explained, line_of, read_mapping_file, spell
 from smolpilot.training.train_options import TrainOptions
 
 PREVIOUS = "previous"
@@ -158,7 +150,8 @@ def load_plan(path: Path) -> Plan:
     """Read and check a stages file; a UsageError names the line, the key and what was meant."""
     if not path.is_file():
         raise UsageError(f"The stages file {path} does not exist.", fix="check the path given to --stages")
-    values, lines = _read(path)
+    with explained(str(path), holds="stages", expected="a list under `stages:`", first=1):
+        values, lines = read_mapping_file(path)
     values = _with_new_names(values)
     _move_old_settings(values, lines)
     _check_keys(values, path, lines)
@@ -277,25 +270,6 @@ def _check_options(options: Mapping[str, Any], place: str, refused: Iterable[str
                 expected="an option that may differ between stages; the others are keys of the stage, or given once "
                 "for all stages on the command line or under `defaults:`",
             )
-
-
-def _read(path: Path) -> tuple[dict[str, Any], dict[Location, int]]:
-    """The mapping of a YAML file, and the line of each key; UsageError for bad syntax and keys that stand twice."""
-    try:
-        return read_mapping_file(path)
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is not a text file.", expected="YAML in UTF-8") from error
-    except yaml.YAMLError as error:
-        problem, line = problem_of(error)
-        where = f"{path}:{line}" if line is not None else str(path)
-        raise UsageError(f"{where} is not valid YAML: {problem}.", expected="lines of the form `key: value`") from error
-    except NoMappingError:
-        raise UsageError(f"{path} holds no stages.", expected="a list under `stages:`") from None
-    except DoubledKeyError as twice:
-        raise UsageError(
-            f"{path}:{twice.line}: '{_spell(twice.place)}' stands twice (first in line {twice.first}).",
-            fix="remove one of them",
-        ) from None
 
 
 def _with_new_names(values: dict[str, Any]) -> dict[str, Any]:

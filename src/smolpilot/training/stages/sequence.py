@@ -16,15 +16,15 @@ import torch
 from smolpilot.common.atomic import write_text_atomic
 from smolpilot.common.errors import TrainingError, UsageError, check_seed
 from smolpilot.common.json_input import read_json_file
+from smolpilot.common.machine import run_environment
 from smolpilot.common.paths import point
+from smolpilot.common.progress import track
 from smolpilot.robots.layout import to_policy_order
 from smolpilot.smolvla import load_policy
 from smolpilot.training.data.shared_statistics import save_statistics
 from smolpilot.training.run import run_folder
 from smolpilot.training.run.distributed import World
-from smolpilot.training.run.environment import environment
 from smolpilot.training.run.interrupts import TrainingStoppedError
-from smolpilot.training.run.progress import track
 from smolpilot.training.run.run import train
 from smolpilot.training.run.run_paths import best_checkpoint
 from smolpilot.training.train_options import TrainOptions, check_resume
@@ -129,7 +129,7 @@ class _Sequence:
             (beside / places.plan.name).write_text(plan_text(self.plan), encoding="utf-8")
             (beside / places.robot.name).write_text(self.opened.profile.to_yaml(), encoding="utf-8")
             save_statistics(beside / places.statistics.name, statistics, self.opened.profile, origin)
-            about = json.dumps(environment(torch.device("cpu")) | {"processes": self.world.size}, indent=2)
+            about = json.dumps(run_environment(torch.device("cpu")) | {"processes": self.world.size}, indent=2)
             (beside / "environment.json").write_text(about + "\n", encoding="utf-8")
             (beside / "stages").mkdir()
         print(f"statistics: {origin}, the same in every stage")
