@@ -29,9 +29,8 @@ class Nearest(Policy):
             statistics=data.meta.statistics, facts=PolicyFacts(source=source, kind="nearest"),
         )  # fmt: skip
 
-    def predict(
-        self, observations: Sequence[Observation], *, seeds: Sequence[int] | None = None, previous: Leftover | None = None
-    ) -> npt.NDArray[np.float32]:  # fmt: skip
+    def predict(self, observations: Sequence[Observation], *, seeds: Sequence[int] | None = None,
+                previous: Leftover | None = None) -> npt.NDArray[np.float32]:  # fmt: skip
         refuse_previous(previous, "nearest")
         chunks = np.empty((len(observations), 20, self.actions.shape[1]), np.float32)
         for i, observation in enumerate(observations):
