@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,33 @@ def read_mapping(text: str) -> tuple[dict[str, Any], dict[Location, int]]:
     if not isinstance(values, dict):  # a set is written as a mapping, too
         raise NoMappingError
     return values, lines
+
+
+def yaml_text(options: Any, *, without: Sequence[str] = ()) -> str:
+    """A dataclass of options as YAML that reads back, but for the fields `without`; what is open is left out."""
+    values = {key: value for key, value in _written(options).items() if key not in without}
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+
+
+def _written(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        entries = ((item, getattr(value, item.name)) for item in dataclasses.fields(value))
+        return {item.name: _written(entry) for item, entry in entries if entry is not None and entry not in ((), {})}
+    if isinstance(value, Mapping):
+        return {str(key): _written(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_written(entry) for entry in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def read_settings_file(path: Path, *, empty: str, first: int = 0) -> tuple[dict[str, Any], dict[Location, int]]:
+    """`read_mapping_file` whose errors are a UsageError with the line; OSError as it comes.
+
+    empty: what a file without a mapping lacks, and what was expected, with a colon between. first: see `explained`.
+    """
+    lacks, _, expected = empty.partition(": ")
+    with explained(str(path), holds=lacks, expected=expected, first=first):
+        return read_mapping_file(path)
 
 
 def line_of(place: Location, lines: Mapping[Location, int]) -> str:
