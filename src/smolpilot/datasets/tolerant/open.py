@@ -1,4 +1,4 @@
-"""read_recording: open a dataset folder of any LeRobot version, whatever is wrong with it."""
+"""read_found_dataset: open a dataset folder of any LeRobot version, whatever is wrong with it."""
 
 from __future__ import annotations
 
