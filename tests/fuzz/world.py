@@ -170,7 +170,8 @@ def _policies(world: Path) -> None:
     shutil.copytree("bundle", "lerobot", ignore=shutil.ignore_patterns("smolpilot.json", "robot.yaml"))
     weights = load_file("bundle/model.safetensors")
     shutil.copytree("bundle", "shards", ignore=shutil.ignore_patterns("model.safetensors"))
-    names, listed = sorted(weights), {}
+    names = sorted(weights)
+    listed: dict[str, str] = {}
     for i, part in enumerate((names[::2], names[1::2])):
         file = f"model-{i + 1:05d}-of-00002.safetensors"
         save_file({name: weights[name] for name in part}, f"shards/{file}", metadata={"format": "pt"})
@@ -208,8 +209,8 @@ def _policies(world: Path) -> None:
 def _runs(world: Path) -> None:
     """A run that stopped after two of its four steps, with what it measured and one checkpoint."""
     from smolpilot.training import TrainOptions
+    from smolpilot.training.options.train_options import resolve
     from smolpilot.training.run.run_folder import create
-    from smolpilot.training.train_options import resolve
 
     out = world / "run"
     options = TrainOptions(dataset=Path("v3"), out=Path("run"), policy="bundle", steps=4, batch_size=2, device="cpu")

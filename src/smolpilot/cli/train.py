@@ -38,15 +38,15 @@ def run(options: TrainOptions) -> int:
         return _overfit(options)
     with working("loading torch"):
         from smolpilot.training import TrainingStoppedError, train
-    from smolpilot.training.run.progress import speaks
+    from smolpilot.common.progress import is_rank_zero
 
     try:
         folder = train(options)
     except TrainingStoppedError as stopped:
-        if speaks():
+        if is_rank_zero():
             print(stopped, file=sys.stderr)
         return stopped.exit_code
-    if not speaks():
+    if not is_rank_zero():
         return 0
     if options.stages is not None:
         _print_sequence(folder)
@@ -143,13 +143,4 @@ def _run_to_resume(out: Path) -> Path:
     return whole
 
 
-VERB = Verb(
-    TrainOptions,
-    run,
-    (
-        "smolpilot train --dataset data/pick --policy lerobot/smolvla_base --out runs/first --steps 20000",
-        "smolpilot train --resume --out runs/first",
-    ),
-    config=True,
-    read=read,
-)
+VERB = Verb(TrainOptions, run, config=True, read=read)

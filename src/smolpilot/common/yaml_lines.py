@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from .errors import UsageError
 from .text import LIMIT, format_bytes, plain
 
 MAX_BYTES = 1_000_000
@@ -34,6 +37,32 @@ class DoubledKeyError(Exception):
     def __init__(self, place: Location, line: int, first: int) -> None:
         super().__init__(f"key '{spell(place)}' stands in lines {first} and {line}")
         self.place, self.line, self.first = place, line, first
+
+
+@contextmanager
+def explained(
+    where: str, *, holds: str, expected: str, kind: type[UsageError] = UsageError, first: int = 0
+) -> Iterator[None]:
+    """What reading the mapping `where` raises, as a UsageError (or another `kind`) with file and line.
+
+    holds: what the file should hold; expected: how that looks. first: the number of the first entry of a list.
+    """
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        raise kind(f"{where} is not a text file.", expected="YAML in UTF-8") from error
+    except yaml.YAMLError as error:
+        problem, line = problem_of(error)
+        place = where if line is None else f"{where}:{line}"
+        raise kind(f"{place} is not valid YAML: {problem}.", fix="check indentation, brackets and quotes") from error
+    except NoMappingError:
+        raise kind(f"{where} holds no {holds}.", expected=expected) from None
+    except DoubledKeyError as twice:
+        raise kind(
+            f"{where}:{twice.line}: key '{spell(twice.place, first=first)}' appears twice (first in line "
+            f"{twice.first}).",
+            fix="remove one of them",
+        ) from None
 
 
 def read_mapping_file(path: Path) -> tuple[dict[str, Any], dict[Location, int]]:
@@ -69,6 +98,33 @@ def read_mapping(text: str) -> tuple[dict[str, Any], dict[Location, int]]:
     if not isinstance(values, dict):  # a set is written as a mapping, too
         raise NoMappingError
     return values, lines
+
+
+def yaml_text(options: Any, *, without: Sequence[str] = ()) -> str:
+    """A dataclass of options as YAML that reads back, but for the fields `without`; what is open is left out."""
+    values = {key: value for key, value in _written(options).items() if key not in without}
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+
+
+def _written(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        entries = ((item, getattr(value, item.name)) for item in dataclasses.fields(value))
+        return {item.name: _written(entry) for item, entry in entries if entry is not None and entry not in ((), {})}
+    if isinstance(value, Mapping):
+        return {str(key): _written(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_written(entry) for entry in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def read_settings_file(path: Path, *, empty: str, first: int = 0) -> tuple[dict[str, Any], dict[Location, int]]:
+    """`read_mapping_file` whose errors are a UsageError with the line; OSError as it comes.
+
+    empty: what a file without a mapping lacks, and what was expected, with a colon between. first: see `explained`.
+    """
+    lacks, _, expected = empty.partition(": ")
+    with explained(str(path), holds=lacks, expected=expected, first=first):
+        return read_mapping_file(path)
 
 
 def line_of(place: Location, lines: Mapping[Location, int]) -> str:

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import IO
 
 from smolpilot.common.atomic import lock
+from smolpilot.common.progress import track
 from smolpilot.datasets.read.prefetch import ahead
-from smolpilot.training.run.progress import track
 
 
 class Claim:

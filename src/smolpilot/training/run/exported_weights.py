@@ -19,7 +19,7 @@ from smolpilot.training.optimization.lora import base_tensors, has_lora, load_ba
 _TRAINED, _AVERAGE = "trained/", "average/"
 
 
-class Outcome:
+class ExportedWeights:
     """The policy to score and to save, of a policy in training."""
 
     def __init__(self, policy: Policy, ema: Ema | None) -> None:

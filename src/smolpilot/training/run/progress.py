@@ -1,28 +1,22 @@
-"""What a person sees while a run goes on: a live line on a terminal, a plain line now and then elsewhere."""
+"""What a person sees of a run: a live line on a terminal, a plain line now and then elsewhere."""
 
 from __future__ import annotations
 
 import contextlib
 import math
-import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Column
 
 from smolpilot.common import terminal
 from smolpilot.common.progress import working
 
 _PLAIN_EVERY_S = 15.0
-
-
-def speaks() -> bool:
-    """Whether this process speaks to the person: of several that torchrun started, number 0."""
-    return os.environ.get("RANK", "0") == "0"
 
 
 class RunProgress:
@@ -57,7 +51,7 @@ class RunProgress:
 
     @contextmanager
     def waiting(self, text: str) -> Iterator[None]:
-        """Say what goes on while no step is made: in the live line, elsewhere as `working` does."""
+        """Say what is done while no step is made: in the live line, elsewhere as `working` does."""
         if self._live is None:
             with contextlib.nullcontext() if self._silent else working(text):
                 yield
@@ -92,35 +86,6 @@ def line_text(values: dict[str, Any]) -> str:
         f"loss {values['loss']:.4f}  lr {values['lr']:.1e}  {values['samples_per_s']:.0f} samples/s  "
         f"data {values['data_wait']:.0%}  {values['memory_gb']:.1f} GB"
     )
-
-
-def track[T](items: Iterable[T], total: int, text: str, *, stream: TextIO | None = None) -> Iterator[T]:
-    """Pass `items` on; when it takes more than two seconds, show how far it is."""
-    if not speaks():
-        yield from items
-        return
-    stream = stream or sys.stderr
-    begin, bar = time.monotonic(), None
-    try:
-        for number, item in enumerate(items):
-            yield item
-            if bar is None and time.monotonic() - begin > 2:
-                if not stream.isatty():
-                    print(f"{text}: {number + 1} of {total} ...", file=stream, flush=True)
-                bar = terminal.bar(
-                    terminal.Terminal(file=stream),
-                    TaskProgressColumn(),
-                    TimeRemainingColumn(),
-                    disable=not stream.isatty(),
-                    transient=True,
-                )
-                terminal.start(bar)
-                task = bar.add_task(text, total=total)
-            if bar is not None:
-                bar.update(task, completed=number + 1)
-    finally:
-        if bar is not None:
-            bar.stop()
 
 
 def _clock(seconds: float) -> str:
