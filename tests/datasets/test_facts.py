@@ -14,7 +14,7 @@ from smolpilot.datasets import read_meta
 from smolpilot.datasets.copy import pool
 from smolpilot.datasets.copy.pool import Pool
 from smolpilot.datasets.copy.proof import content_digests as facts
-from smolpilot.datasets.copy.proof.content_digests import ScanTask, scan, digest_videos
+from smolpilot.datasets.copy.proof.content_digests import ScanTask, digest_videos, scan
 from smolpilot.datasets.copy.video import proof_images as pictures
 from smolpilot.datasets.copy.video.packets import Span, clips_of, read_packets
 

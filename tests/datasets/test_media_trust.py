@@ -18,7 +18,7 @@ from smolpilot.common.errors import DatasetError
 from smolpilot.datasets import open_dataset
 
 from .helpers_damage import change_info, video_v3, video_v21
-from .helpers_media import KEY, NO_IMAGES, NO_VIDEOS, encoded, grown, huge_jpeg, huge_png, put_image, film
+from .helpers_media import KEY, NO_IMAGES, NO_VIDEOS, encoded, film, grown, huge_jpeg, huge_png, put_image
 from .helpers_recordings import write_video
 
 type Build = Callable[..., Path]
