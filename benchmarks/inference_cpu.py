@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -95,12 +96,12 @@ def measure(cameras: int, empty: int, repeats: int, runners: list[str]) -> dict[
             if name in LEROBOT:
                 built = name == LEROBOT[1]
                 peer = lerobot_policy(folder, cameras, empty=empty, built=True).eval() if built else theirs
-                calls[name] = lambda peer=peer: peer.predict_action_chunk(dict(data), noise)
+                calls[name] = lambda peer=peer: peer.predict_action_chunk(dict(data), noise)  # type: ignore[misc]
             elif name == "plain":
                 calls[name] = lambda: ours.sample(calibration[0], noise)
             else:
                 backend = make_backend(name, ours, Path(temporary), calibration)
-                calls[name] = lambda backend=backend: run_backend(backend, calibration[0], noise)
+                calls[name] = partial(run_backend, backend, calibration[0], noise)
         seconds: dict[str, list[float]] = {name: [] for name in runners}
         chunks = {}
         with torch.no_grad():

@@ -80,13 +80,13 @@ def test_without_the_list_nothing_is_compared(suite: Path) -> None:
 def test_every_reason_of_the_tests_is_in_the_list() -> None:
     """Those that are written as one text; so that a list is not only found wanting where they first come up."""
     lines = [line.partition("#")[0].strip() for line in (TESTS / "allowed_skips.txt").read_text().splitlines()]
-    reasons = {}
+    reasons: dict[str, str] = {}
     for path in sorted(TESTS.rglob("test_*.py")):
         if path != Path(__file__):
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
                 if isinstance(node, ast.Call) and ast.unparse(node.func) in ("pytest.skip", "pytest.mark.skipif"):
                     texts = [*node.args[:1], *(one.value for one in node.keywords if one.arg == "reason")]
-                    reasons |= {one.value: path.name for one in texts if isinstance(one, ast.Constant)}
+                    reasons |= {str(one.value): path.name for one in texts if isinstance(one, ast.Constant)}
     assert len(reasons) >= 5
     # A package of the group `test` that is missing is no reason: CI has them all.
     del reasons["wandb is not installed"]

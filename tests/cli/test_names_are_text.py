@@ -12,14 +12,14 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO, cast
 
 import numpy as np
 import pytest
 
 from smolpilot.cli.main import main
-from smolpilot.cli.parsing.progress import progress_bar
 from smolpilot.common import terminal
-from smolpilot.common.progress import working
+from smolpilot.common.progress import progress_bar, working
 from smolpilot.common.streams import Guarded, guarded, unguarded
 from smolpilot.datasets import DatasetWriter
 
@@ -59,9 +59,10 @@ def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("names") / "run"
     words = ["--preset", "tiny", "--from-scratch", "--steps", "1", "--batch-size", "2", "--chunk-size", "4"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "stdout", io.StringIO())
+        screen = io.StringIO()
+        patch.setattr(sys, "stdout", screen)
         assert main(["train", "--dataset", str(data), "--out", str(out), *words]) == 0
-        assert_inert(sys.stdout.getvalue())  # type: ignore[attr-defined]
+        assert_inert(screen.getvalue())
     return out
 
 
@@ -171,7 +172,7 @@ def test_lines_in_a_running_bar_and_warnings(monkeypatch: pytest.MonkeyPatch) ->
         bar.add_task("[/red]\x1b]0;X\x07")
         bar.stop()
         assert isinstance(sys.stdout, Guarded)  # no more than one guard is left
-        assert unguarded(sys.stdout) is out
+        assert unguarded(cast(TextIO, sys.stdout)) is out
     own = r"\x1b\[\?25[lh]|\x1b\[2K|\x1b\[1A|\r"
     for screen in (out, err):
         assert_inert(re.sub(own, "", screen.getvalue()), colors=True)

@@ -6,12 +6,13 @@ import dataclasses
 import errno
 import os
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from smolpilot.cli.main import main
-from smolpilot.cli.parsing.progress import progress_bar
+from smolpilot.common.progress import progress_bar
 
 JOBS = [
     ["dataset", "check", "DATA"],
@@ -170,10 +171,9 @@ def test_an_edit_says_that_it_was_compared(
 
 class Clock:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        from smolpilot.cli.parsing import progress
 
         self.now = 100.0
-        monkeypatch.setattr(progress.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(time, "monotonic", lambda: self.now)
 
 
 def test_in_a_log_file_each_stage_is_one_line_after_five_seconds(

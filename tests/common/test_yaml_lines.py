@@ -103,7 +103,8 @@ def test_places_are_spelled_as_a_person_reads_them() -> None:
 def test_a_value_that_cannot_be_made_is_an_error_with_its_line(text: str, line: int, problem: str) -> None:
     with pytest.raises(yaml.MarkedYAMLError) as caught:
         read_mapping(text)
-    assert problem in caught.value.problem
+    assert problem in (caught.value.problem or "")
+    assert caught.value.problem_mark is not None
     assert caught.value.problem_mark.line + 1 == line
 
 
@@ -124,4 +125,5 @@ def test_aliases_that_nobody_writes_are_refused() -> None:
 def test_half_of_a_surrogate_pair_is_no_text(text: str) -> None:
     with pytest.raises(yaml.MarkedYAMLError, match="half of a surrogate pair") as caught:
         read_mapping(text)
+    assert caught.value.problem_mark is not None
     assert caught.value.problem_mark.line == 1

@@ -77,7 +77,8 @@ class LaggingArm:
         self._clock, self._lag = clock, lag
         self._at = np.array([10.0, 50.0])
         self._goal, self._moved_at = self._at.copy(), clock()
-        self._connected, self._stop = False, None
+        self._connected = False
+        self._stop: Stop | None = None
 
     def connect(self) -> None:
         self._camera.connect()

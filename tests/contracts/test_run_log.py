@@ -148,7 +148,9 @@ def test_a_stop_is_in_force_to_the_end(tmp_path: Path) -> None:
 
 def test_a_request_of_another_length_is_kept_as_it_was(tmp_path: Path) -> None:
     made = made_up_run_log(ticks=2)
-    odd = SentAction([1.0, 2.0], made.ticks[1].sent.commanded, 2_000.0, None, {Flag.WRONG_LENGTH: ()})
+    odd = SentAction(
+        np.array([1.0, 2.0], np.float32), made.ticks[1].sent.commanded, 2_000.0, None, {Flag.WRONG_LENGTH: ()}
+    )
     found = read_run_log(
         written(tmp_path / "a", MadeUp(made.header, (made.ticks[0], dataclasses.replace(made.ticks[1], sent=odd))))
     )
@@ -289,7 +291,7 @@ def put(line: int, key: str, value: Any) -> Callable[[list[str]], None]:
     return changed(line, lambda values: values.update({key: value}))
 
 
-DAMAGE: dict[str, tuple[Callable[[list[str]], None], str]] = {
+DAMAGE: dict[str, tuple[Callable[[list[str]], object], str]] = {
     "a torn line in the middle": (lambda lines: lines.__setitem__(2, lines[2][:40]), r"run\.jsonl:3: .*\nExpected: a"),
     "an empty line": (lambda lines: lines.insert(2, ""), r"run\.jsonl:3: "),
     "a newer format": (put(1, "format", "smolpilot-run-log/2"), r":1: the format is 'smolpilot-run-log/2'\.\nExpected: "
@@ -359,7 +361,7 @@ WRONG_TICKS: dict[str, tuple[dict[str, Any], str]] = {
     "an unknown camera": ({"captured_at": {"observation.images.up": 1.0}}, r"captured_at names 'observation\.images"),
     "a time that is none": ({"captured_at": {STATE: math.nan}}, "captured_at of observation.state is nan"),
     "a chunk of no time": ({"chunk": ChunkStep(0, 0, math.inf)}, "step 0 of a chunk of inf"),
-    "other joints": ({"sent": SentAction([1.0], [1.0], 2_000.0)}, r"commanded has 1 values"),
+    "other joints": ({"sent": SentAction(*np.ones((2, 1), np.float32), 2_000.0)}, r"commanded has 1 values"),
 }  # fmt: skip
 
 
@@ -415,8 +417,8 @@ def logs(draw: st.DrawFn) -> MadeUp:
         cameras=tuple(cameras), dry_run=draw(st.booleans()),
         facts=draw(st.dictionaries(texts, st.none() | st.booleans() | st.integers(-9, 9) | texts, max_size=2)),
     )  # fmt: skip
-    vectors = st.lists(floats, min_size=size, max_size=size)
-    odd = st.lists(st.floats(width=32), min_size=size, max_size=size)
+    vectors: Any = st.lists(floats, min_size=size, max_size=size)
+    odd: Any = st.lists(st.floats(width=32), min_size=size, max_size=size)
     keys = [STATE, *map(image_key, cameras)]
     ticks: list[Tick] = []
     number, at, episode = draw(st.integers(0, 5)), draw(times), 0

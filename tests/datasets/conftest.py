@@ -48,8 +48,8 @@ def no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def edit_info() -> Callable[[Path, Callable[[dict[str, Any]], None]], None]:
-    def edit(root: Path, change: Callable[[dict[str, Any]], None]) -> None:
+def edit_info() -> Callable[[Path, Callable[[dict[str, Any]], object]], None]:
+    def edit(root: Path, change: Callable[[dict[str, Any]], object]) -> None:
         path = root / "meta" / "info.json"
         info = json.loads(path.read_text())
         change(info)
@@ -59,8 +59,8 @@ def edit_info() -> Callable[[Path, Callable[[dict[str, Any]], None]], None]:
 
 
 @pytest.fixture
-def edit_rows() -> Callable[[Path, Callable[[dict[str, list[Any]]], None]], None]:
-    def edit(root: Path, change: Callable[[dict[str, list[Any]]], None]) -> None:
+def edit_rows() -> Callable[[Path, Callable[[dict[str, list[Any]]], object]], None]:
+    def edit(root: Path, change: Callable[[dict[str, list[Any]]], object]) -> None:
         path = root / "data" / "chunk-000" / "file-000.parquet"
         table = pq.read_table(path)
         columns = table.to_pydict()

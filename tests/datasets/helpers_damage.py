@@ -29,7 +29,7 @@ class Damage:
     layout: str
     code: str
     episode: int | None = None
-    spoil: Callable[[Path], None] | None = None
+    spoil: Callable[[Path], object] | None = None
     edit: Edit | None = None
     repairable: bool = True
     dropped: tuple[int, ...] = ()
@@ -79,14 +79,14 @@ def change_info(root: Path, **values: Any) -> None:
     path.write_text(json.dumps(info))
 
 
-def change_features(root: Path, change: Callable[[dict[str, Any]], None]) -> None:
+def change_features(root: Path, change: Callable[[dict[str, Any]], object]) -> None:
     path = root / "meta" / "info.json"
     info = json.loads(path.read_text())
     change(info["features"])
     path.write_text(json.dumps(info))
 
 
-def change_table(path: Path, change: Callable[[dict[str, list[Any]]], None]) -> None:
+def change_table(path: Path, change: Callable[[dict[str, list[Any]]], object]) -> None:
     """Edit a table's columns as lists; a removed column goes, a new one is guessed."""
     table = pq.read_table(path)
     columns = table.to_pydict()
@@ -112,7 +112,7 @@ def wall_clock(columns: dict[str, list[Any]], rows: list[int]) -> None:
         columns["timestamp"][row] += float(late[i])
 
 
-def change_lines(root: Path, name: str, change: Callable[[list[dict[str, Any]]], None]) -> None:
+def change_lines(root: Path, name: str, change: Callable[[list[dict[str, Any]]], object]) -> None:
     path = root / "meta" / name
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     change(rows)
@@ -139,18 +139,18 @@ def exchange(one: Path, other: Path) -> None:
     third.rename(other)
 
 
-def set_v3(column: str, row: int, value: Any) -> Callable[[Path], None]:
+def set_v3(column: str, row: int, value: Any) -> Callable[[Path], object]:
     def change(columns: dict[str, list[Any]]) -> None:
         columns[column][row] = value
 
     return lambda root: change_table(episodes_v3(root), change)
 
 
-def in_v3(change: Callable[[dict[str, list[Any]]], None]) -> Callable[[Path], None]:
+def in_v3(change: Callable[[dict[str, list[Any]]], object]) -> Callable[[Path], object]:
     return lambda root: change_table(table_v3(root), change)
 
 
-def in_v21(episode: int, change: Callable[[dict[str, list[Any]]], None]) -> Callable[[Path], None]:
+def in_v21(episode: int, change: Callable[[dict[str, list[Any]]], object]) -> Callable[[Path], object]:
     return lambda root: change_table(table_v21(root, episode), change)
 
 
@@ -166,11 +166,11 @@ def swapped_spans(columns: dict[str, list[Any]]) -> None:
         values[0], values[1] = values[1], values[0]
 
 
-def drop(name: str) -> Callable[[dict[str, list[Any]]], None]:
+def drop(name: str) -> Callable[[dict[str, list[Any]]], object]:
     return lambda columns: columns.pop(name) and None
 
 
-def put(name: str, place: int, value: Any) -> Callable[[dict[str, list[Any]]], None]:
+def put(name: str, place: int, value: Any) -> Callable[[dict[str, list[Any]]], object]:
     def change(columns: dict[str, list[Any]]) -> None:
         columns[name][place] = value
 

@@ -7,6 +7,7 @@ import struct
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -78,7 +79,7 @@ def put_image(root: Path, episode: int, frame: int, content: bytes | None, path:
 def film(path: Path, codec: str, fmt: str, size: tuple[int, int] = (64, 48), frames: int = 24) -> None:
     """A video in any container and codec that FFmpeg writes."""
     with av.open(str(path), "w", format=fmt) as container:
-        stream = container.add_stream(codec, rate=10)
+        stream: Any = container.add_stream(codec, rate=10)
         stream.width, stream.height = size
         stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
         for number in range(frames):
@@ -98,13 +99,13 @@ def grown(path: Path) -> None:
         parts.append(part)
     with av.open(str(parts[0])) as first, av.open(str(path), "w", format="mp4") as out:
         stream = out.add_stream_from_template(first.streams.video[0], opaque=True)
-        step = None
+        step = 0
         for number, part in enumerate(parts):
             with av.open(str(part)) as source:
                 for packet in source.demux(source.streams.video[0]):
                     if packet.pts is None:
                         continue
-                    step = step or packet.duration
+                    step = step or packet.duration or 0
                     packet.pts = packet.dts = packet.pts + 12 * number * step
                     packet.stream = stream
                     out.mux(packet)
@@ -121,7 +122,7 @@ def _no_video(path: Path) -> None:
             container.mux(packet)
 
 
-def _written(content: bytes) -> Callable[[Path], None]:
+def _written(content: bytes) -> Callable[[Path], object]:
     return lambda path: path.write_bytes(content) and None
 
 
@@ -163,7 +164,7 @@ def _wide_header(path: Path) -> None:
     path.write_bytes(content[: at + 8] + _sps(65520, 65520).ljust(length, b"\0") + content[at + 8 + length :])
 
 
-NO_VIDEOS: dict[str, tuple[Callable[[Path], None], str]] = {
+NO_VIDEOS: dict[str, tuple[Callable[[Path], object], str]] = {
     "a playlist": (_written(b"#EXTM3U\n#EXTINF:1,\nfile:///etc/hostname\n"), "HLS playlist"),
     "a list of files": (_written(b"ffconcat version 1.0\nfile 'episode_000001.mp4'\n"), "playlist"),
     "an SDP": (_written(b"v=0\no=- 0 0 IN IP4 127.0.0.1\nm=video 5004 RTP/AVP 96\n"), "SDP"),

@@ -44,11 +44,11 @@ class Take:
 
 def takes(edit: Edit | None = None, lengths: tuple[int, ...] = LENGTHS) -> list[Take]:
     """Smooth motion that differs from episode to episode, a block that moves with it, brightness of its own."""
-    made = []
+    made: list[Take] = []
     for episode, length in enumerate(lengths):
         phase = np.linspace(0, np.pi, length + 2)[:, None] + np.array([0.3, 0.7, 0.1]) * episode
         motion = (np.sin(phase) * [1.0, 0.8, 0.4] + [0.0, 0.1, 0.5]).astype(np.float32)
-        pictures = {}
+        pictures: dict[str, npt.NDArray[Any]] = {}
         for place, camera in enumerate(CAMERAS):
             frames = np.full((length, *SIZE, 3), 60 + 50 * place + 12 * episode, dtype=np.uint8)
             for i in range(length):
@@ -85,7 +85,9 @@ def write_v21(root: Path, recorded: list[Take], *, version: str = "v2.1") -> Pat
     (root / "meta").mkdir(parents=True)
     (root / "data" / "chunk-000").mkdir(parents=True)
     texts = list(dict.fromkeys(take.task for take in recorded))
-    start, episodes, statistics = 0, [], []
+    start = 0
+    episodes: list[dict[str, Any]] = []
+    statistics: list[dict[str, Any]] = []
     for episode, take in enumerate(recorded):
         columns = _columns(take, episode, start, texts.index(take.task))
         table = pa.table({name: _array(values) for name, values in columns.items()})

@@ -56,7 +56,7 @@ class Copy:
     def new(self, words: str) -> list[int]:
         """The numbers that episodes `3` or `0-2, 5` of the source have in the copy."""
         numbers = {one.old: one.new for one in self.report.plan.episodes}
-        found = []
+        found: list[int] = []
         for part in words.split(", "):
             first, _, last = part.partition("-")
             found += range(int(first), int(last or first) + 1)
@@ -81,7 +81,7 @@ def gone(copy: Copy, name: str) -> bool:
     return name not in copy.features and name not in copy.table.column_names
 
 
-def camera(copy: Copy, name: str) -> dict[str, Any] | None:
+def camera(copy: Copy, name: str) -> Any:
     return next((entry for key, entry in copy.features.items() if key.endswith(f".{name}")), None)
 
 
@@ -169,7 +169,9 @@ def changed(copy: Copy, name: str, changes: str) -> bool:
     details = (camera(copy, name) or {})["info"]
     found = []
     for change in changes.split(", "):
-        what, value = re.match(r"(\S+) .* becomes (.*)", change).groups()
+        parsed = re.match(r"(\S+) .* becomes (.*)", change)
+        assert parsed is not None
+        what, value = parsed.groups()
         found.append(str(details[f"video.{what}"]) == value)
     return all(found)
 
@@ -273,12 +275,10 @@ def untrue(report: RepairReport, root: Path) -> list[str]:
     """Lines of the report that the copy does not bear out, or that nobody knows how to check."""
     copy, found = Copy(root, report), []
     for line in report.plan.actions:
-        match, check = next(
-            ((m, check) for pattern, check in CLAIMS if (m := re.fullmatch(pattern, line))), (None, None)
-        )
-        if match is None:
+        known = next(((m, check) for pattern, check in CLAIMS if (m := re.fullmatch(pattern, line))), None)
+        if known is None:
             found.append(f"no check for: {line}")
-        elif not check(copy, *match.groups()):
+        elif not known[1](copy, *known[0].groups()):
             found.append(f"not true: {line}")
     for name in report.plan.left_out:
         found += [] if gone(copy, name) else [f"not left out: {name}"]

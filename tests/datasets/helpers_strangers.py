@@ -40,7 +40,7 @@ class Stranger:
 
     name: str
     layout: str
-    spoil: Callable[[Path], None]
+    spoil: Callable[[Path], object]
     said: str
     dropped: tuple[int, ...] = ()
     rows: dict[int, tuple[int, int]] = field(default_factory=dict)
@@ -66,7 +66,7 @@ def brought(stranger: Stranger, sound: dict[str, Path], path: Path) -> Path:
     return path
 
 
-def marked(*names: str) -> Callable[[Path], None]:
+def marked(*names: str) -> Callable[[Path], object]:
     def spoil(root: Path) -> None:
         for name in names:
             path = root / "meta" / name
@@ -75,7 +75,7 @@ def marked(*names: str) -> Callable[[Path], None]:
     return spoil
 
 
-def encoded(encoding: str, *names: str) -> Callable[[Path], None]:
+def encoded(encoding: str, *names: str) -> Callable[[Path], object]:
     """Meta files in another encoding, with a letter that ASCII lacks."""
 
     def spoil(root: Path) -> None:
@@ -92,11 +92,11 @@ def encoded(encoding: str, *names: str) -> Callable[[Path], None]:
     return spoil
 
 
-def without_videos(camera: str, episodes: range) -> Callable[[Path], None]:
+def without_videos(camera: str, episodes: range) -> Callable[[Path], object]:
     return lambda root: [video_v21(root, episode, camera).unlink() for episode in episodes] and None
 
 
-def unplaced(camera: str, *episodes: int) -> Callable[[Path], None]:
+def unplaced(camera: str, *episodes: int) -> Callable[[Path], object]:
     """The episode table has no chunk, file and times of these episodes' videos."""
 
     def change(columns: dict[str, list[Any]]) -> None:
@@ -111,7 +111,7 @@ def tables_of(root: Path) -> list[Path]:
     return sorted(root.glob("data/*/*.parquet"))
 
 
-def cast_columns(kinds: dict[str, pa.DataType]) -> Callable[[Path], None]:
+def cast_columns(kinds: dict[str, pa.DataType]) -> Callable[[Path], object]:
     """Columns of another type, the same values."""
 
     def spoil(root: Path) -> None:
@@ -133,7 +133,9 @@ def cast_columns(kinds: dict[str, pa.DataType]) -> Callable[[Path], None]:
     return spoil
 
 
-def added(name: str, values: Callable[[int], list[Any]], entry: dict[str, Any] | None = None) -> Callable[[Path], None]:
+def added(
+    name: str, values: Callable[[int], list[Any]], entry: dict[str, Any] | None = None
+) -> Callable[[Path], object]:
     """A further column in every table; `values` makes one table's from its number of rows."""
 
     def spoil(root: Path) -> None:
@@ -146,7 +148,7 @@ def added(name: str, values: Callable[[int], list[Any]], entry: dict[str, Any] |
     return spoil
 
 
-def emptied(column: str, episode: int, rows: slice) -> Callable[[Path], None]:
+def emptied(column: str, episode: int, rows: slice) -> Callable[[Path], object]:
     """Cells without a value."""
 
     def change(columns: dict[str, list[Any]]) -> None:
@@ -156,7 +158,7 @@ def emptied(column: str, episode: int, rows: slice) -> Callable[[Path], None]:
     return lambda root: [change_table(path, change) for path in tables_of(root)] and None
 
 
-def shortened(camera: str, frames: int, *episodes: int) -> Callable[[Path], None]:
+def shortened(camera: str, frames: int, *episodes: int) -> Callable[[Path], object]:
     """Videos that end (or, below 0, begin) too early (late) by some frames."""
 
     def spoil(root: Path) -> None:
@@ -177,16 +179,18 @@ def late_video(path: Path, pictures: npt.NDArray[Any], frames: int) -> None:
     with av.open(str(path)) as source, av.open(str(moved), "w") as target:
         stream = target.add_stream_from_template(source.streams.video[0])
         stream.time_base = source.streams.video[0].time_base
-        shift = round(frames / FPS / source.streams.video[0].time_base)
+        base = source.streams.video[0].time_base
+        assert base is not None
+        shift = round(frames / FPS / base)
         for packet in source.demux(source.streams.video[0]):
-            if packet.dts is not None:
+            if packet.dts is not None and packet.pts is not None:
                 packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
                 packet.stream = stream
                 target.mux(packet)
     moved.replace(path)
 
 
-def longer(camera: str, frames: int, episode: int) -> Callable[[Path], None]:
+def longer(camera: str, frames: int, episode: int) -> Callable[[Path], object]:
     def spoil(root: Path) -> None:
         pictures = recorded()[episode].pictures[camera]
         write_video(video_v21(root, episode, camera), np.concatenate([pictures, pictures[-frames:]]))
@@ -194,7 +198,7 @@ def longer(camera: str, frames: int, episode: int) -> Callable[[Path], None]:
     return spoil
 
 
-def at_rate(fps: float) -> Callable[[Path], None]:
+def at_rate(fps: float) -> Callable[[Path], object]:
     def spoil(root: Path) -> None:
         for episode, take in enumerate(recorded()):
             for camera, pictures in take.pictures.items():
@@ -230,7 +234,7 @@ def few_key_frames(root: Path) -> None:
     change_features(root, lambda features: features["observation.images.front"]["info"].update({"video.codec": "hevc"}))
 
 
-def renamed(names: dict[str, str]) -> Callable[[Path], None]:
+def renamed(names: dict[str, str]) -> Callable[[Path], object]:
     """Feature names of others, everywhere."""
 
     def spoil(root: Path) -> None:

@@ -30,7 +30,7 @@ def empty_text(root: Path) -> None:
 
 
 # (layout, what is done to it, how many commands are advised at least)
-SAMPLE: dict[str, tuple[str, Callable[[Path], None], int]] = {
+SAMPLE: dict[str, tuple[str, Callable[[Path], object], int]] = {
     "torn table": ("v21", lambda root: cut(table_v21(root, 2), 0.6), 1),
     "missing video": ("v21", lambda root: video_v21(root, 1).unlink(), 1),
     "camera that most episodes lack": ("v21", without_videos("wrist", range(3)), 1),
@@ -56,7 +56,7 @@ def advised(source: Path, work: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("name", SAMPLE)
-def test_advice_can_be_followed(name, ours: dict[str, Path], tmp_path: Path) -> None:
+def test_advice_can_be_followed(name: str, ours: dict[str, Path], tmp_path: Path) -> None:
     layout, spoil, least = SAMPLE[name]
     source = Path(shutil.copytree(ours[layout], tmp_path / "src"))
     spoil(source)

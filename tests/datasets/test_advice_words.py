@@ -7,6 +7,7 @@ import importlib.util
 import re
 import shlex
 from pathlib import Path
+from types import ModuleType
 
 from smolpilot.cli.parsing.verbs import VERBS
 
@@ -15,8 +16,11 @@ ROOT = Path(__file__).resolve().parents[2]
 COMMAND = re.compile(r"smolpilot ((?:[a-z]+)(?:(?![`;)]|\. |, |: ).)*)")
 
 
-def check_docs():
+def check_docs() -> ModuleType:
     spec = importlib.util.spec_from_file_location("check_docs", ROOT / "scripts" / "check_docs.py")
+
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

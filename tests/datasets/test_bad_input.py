@@ -46,7 +46,7 @@ def test_folder_and_file_that_are_no_dataset(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("version", ["v1.6", "v9.0", "1.6", ""])
 def test_other_versions(
-    copy: Path, edit_info: Callable[[Path, Callable[[dict[str, Any]], None]], None], version: str
+    copy: Path, edit_info: Callable[[Path, Callable[[dict[str, Any]], object]], None], version: str
 ) -> None:
     edit_info(copy, lambda info: info.update(codebase_version=version))
     with pytest.raises(DatasetError, match="version") as error:
@@ -57,7 +57,7 @@ def test_other_versions(
 
 @pytest.mark.parametrize("fps", [0, -1, None, "30", True])
 def test_frame_rates_that_are_none(
-    copy: Path, edit_info: Callable[[Path, Callable[[dict[str, Any]], None]], None], fps: int | str | bool | None
+    copy: Path, edit_info: Callable[[Path, Callable[[dict[str, Any]], object]], None], fps: int | str | bool | None
 ) -> None:
     edit_info(copy, lambda info: info.update(fps=fps))
     with pytest.raises(DatasetError, match="fps"):
@@ -65,7 +65,7 @@ def test_frame_rates_that_are_none(
 
 
 def test_a_frame_rate_of_a_camera_that_is_none(
-    copy: Path, edit_info: Callable[[Path, Callable[[dict[str, Any]], None]], None]
+    copy: Path, edit_info: Callable[[Path, Callable[[dict[str, Any]], object]], None]
 ) -> None:
     edit_info(copy, lambda info: info["features"]["observation.images.front"]["info"].update({"video.fps": "x"}))
     with pytest.raises(DatasetError, match=r"observation\.images\.front: info: video\.fps' is 'x'"):
@@ -84,7 +84,7 @@ def test_holes_in_the_episode_table(copy: Path, column: str) -> None:
 
 @pytest.mark.parametrize("size", [0, None, "1000"])
 def test_a_chunk_size_that_is_none(
-    build_v21: Build, edit_info: Callable[[Path, Callable[[dict[str, Any]], None]], None], size: int | str | None
+    build_v21: Build, edit_info: Callable[[Path, Callable[[dict[str, Any]], object]], None], size: int | str | None
 ) -> None:
     root = build_v21()
     edit_info(root, lambda info: info.update(chunks_size=size))
@@ -104,7 +104,7 @@ def test_a_chunk_size_that_is_none(
     ],
     ids=["data", "video", "episodes", "tasks", "info", "statistics"],
 )
-def test_git_lfs_pointers(copy: Path, place) -> None:
+def test_git_lfs_pointers(copy: Path, place: Callable[[Path], Path]) -> None:
     place(copy).write_bytes(POINTER)
     with pytest.raises(DatasetError, match="Git-LFS pointer") as error:
         open_dataset(copy)
@@ -117,7 +117,7 @@ def test_git_lfs_pointers(copy: Path, place) -> None:
     [(the_table, "missing"), (the_video, "missing"), (the_episodes, "missing")],
     ids=["data", "video", "episodes"],
 )
-def test_missing_files(copy: Path, place, word: str) -> None:
+def test_missing_files(copy: Path, place: Callable[[Path], Path], word: str) -> None:
     place(copy).unlink()
     with pytest.raises(DatasetError, match=word):
         open_dataset(copy)
@@ -125,7 +125,7 @@ def test_missing_files(copy: Path, place, word: str) -> None:
 
 @pytest.mark.parametrize("place", [the_table, the_episodes], ids=["data", "episodes"])
 @pytest.mark.parametrize("keep", [0.0, 0.5, 0.999])
-def test_torn_tables(copy: Path, place, keep: float) -> None:
+def test_torn_tables(copy: Path, place: Callable[[Path], Path], keep: float) -> None:
     content = place(copy).read_bytes()
     place(copy).write_bytes(content[: int(keep * len(content))])
     with pytest.raises(DatasetError, match=r"torn|empty") as error:
@@ -150,7 +150,7 @@ def test_broken_info(copy: Path) -> None:
 @pytest.mark.parametrize(("key", "name"), [("observation.state", "state"), ("action", "action")])
 def test_numbers_that_are_not_finite(
     copy: Path,
-    edit_rows: Callable[[Path, Callable[[dict[str, list[Any]]], None]], None],
+    edit_rows: Callable[[Path, Callable[[dict[str, list[Any]]], object]], None],
     key: str,
     name: str,
     value: float,
@@ -165,8 +165,8 @@ def test_numbers_that_are_not_finite(
 @pytest.mark.parametrize("key", ["observation.state", "action"])
 def test_state_or_action_missing(
     copy: Path,
-    edit_info: Callable[[Path, Callable[[dict[str, Any]], None]], None],
-    edit_rows: Callable[[Path, Callable[[dict[str, list[Any]]], None]], None],
+    edit_info: Callable[[Path, Callable[[dict[str, Any]], object]], None],
+    edit_rows: Callable[[Path, Callable[[dict[str, list[Any]]], object]], None],
     key: str,
 ) -> None:
     edit_rows(copy, lambda columns: columns.pop(key))
@@ -178,7 +178,7 @@ def test_state_or_action_missing(
 
 
 def test_a_state_of_another_size_than_stated(
-    copy: Path, edit_info: Callable[[Path, Callable[[dict[str, Any]], None]], None]
+    copy: Path, edit_info: Callable[[Path, Callable[[dict[str, Any]], object]], None]
 ) -> None:
     edit_info(copy, lambda info: info["features"]["observation.state"].update(shape=[4], names=None))
     with pytest.raises(DatasetError, match="3 numbers per row"):
@@ -194,9 +194,9 @@ def test_a_table_with_too_few_rows(copy: Path) -> None:
 
 
 def test_frames_out_of_order(
-    copy: Path, edit_rows: Callable[[Path, Callable[[dict[str, list[Any]]], None]], None]
+    copy: Path, edit_rows: Callable[[Path, Callable[[dict[str, list[Any]]], object]], None]
 ) -> None:
-    def swap(columns) -> None:
+    def swap(columns: dict[str, list[Any]]) -> None:
         columns["frame_index"][2], columns["frame_index"][3] = 3, 2
 
     edit_rows(copy, swap)
@@ -205,7 +205,7 @@ def test_frames_out_of_order(
 
 
 def test_a_task_without_text(
-    copy: Path, edit_rows: Callable[[Path, Callable[[dict[str, list[Any]]], None]], None]
+    copy: Path, edit_rows: Callable[[Path, Callable[[dict[str, list[Any]]], object]], None]
 ) -> None:
     edit_rows(copy, lambda columns: columns["task_index"].__setitem__(0, 5))
     with pytest.raises(DatasetError, match="task 5, which has no text"):
@@ -247,12 +247,12 @@ def test_a_joined_video_with_too_few_frames(copy: Path) -> None:
 
 def test_a_video_at_another_rate(
     copy: Path,
-    edit_info: Callable[[Path, Callable[[dict[str, Any]], None]], None],
-    edit_rows: Callable[[Path, Callable[[dict[str, list[Any]]], None]], None],
+    edit_info: Callable[[Path, Callable[[dict[str, Any]], object]], None],
+    edit_rows: Callable[[Path, Callable[[dict[str, list[Any]]], object]], None],
 ) -> None:
     edit_info(copy, lambda info: info.update(fps=30))
 
-    def squeeze(columns) -> None:
+    def squeeze(columns: dict[str, list[Any]]) -> None:
         columns["timestamp"] = [time / 3 for time in columns["timestamp"]]
 
     edit_rows(copy, squeeze)
@@ -261,7 +261,7 @@ def test_a_video_at_another_rate(
 
 
 def test_depth_and_float_cameras_are_left_out(
-    copy: Path, edit_info: Callable[[Path, Callable[[dict[str, Any]], None]], None]
+    copy: Path, edit_info: Callable[[Path, Callable[[dict[str, Any]], object]], None]
 ) -> None:
     name = "observation.images.front"
     original = (copy / "meta" / "info.json").read_text()
@@ -271,7 +271,7 @@ def test_depth_and_float_cameras_are_left_out(
         ({"shape": [48, 64, 4]}, "channels = 4"),
         ({"dtype": "float32"}, "float32 numbers"),
     ):
-        edit_info(copy, lambda info, change=change: info["features"][name].update(change))
+        edit_info(copy, lambda info, change=change: info["features"][name].update(change))  # type: ignore[misc]
         dataset = open_dataset(copy)
         assert word in dataset.meta.left_out[name]
         assert dataset.meta.camera_names == ["wrist"]
@@ -281,7 +281,7 @@ def test_depth_and_float_cameras_are_left_out(
 
 
 def test_pictures_of_another_size_than_stated(
-    copy: Path, edit_info: Callable[[Path, Callable[[dict[str, Any]], None]], None]
+    copy: Path, edit_info: Callable[[Path, Callable[[dict[str, Any]], object]], None]
 ) -> None:
     edit_info(copy, lambda info: info["features"]["observation.images.front"].update(shape=[96, 128, 3]))
     with pytest.raises(DatasetError, match=r"is 64x48, .* says 128x96"):
@@ -298,7 +298,7 @@ def test_statistics_of_another_robot(copy: Path) -> None:
 
 
 def test_paths_that_leave_the_dataset(
-    copy: Path, edit_info: Callable[[Path, Callable[[dict[str, Any]], None]], None]
+    copy: Path, edit_info: Callable[[Path, Callable[[dict[str, Any]], object]], None]
 ) -> None:
     edit_info(copy, lambda info: info.update(data_path="../../{chunk_index}/{file_index}.parquet"))
     with pytest.raises(DatasetError, match="points out of the dataset"):

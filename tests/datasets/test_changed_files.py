@@ -36,7 +36,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
                 writer.add_frame({**frame, "task": f"touch block {episode % 2}"})
             writer.end_episode()
     (base / "record" / "README.md").write_text("# A card\n")
-    verbs = {
+    verbs: dict[str, list[str]] = {
         "convert": [],
         "to v2.1": ["--to", "v2.1"],
         "repair": [],
@@ -152,7 +152,9 @@ def _longer(root: Path) -> str:
 
 
 @pytest.mark.parametrize("change", [_pixel, _description, _longer])
-def test_a_changed_file_is_named(copied: Callable[[str], Path], change, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_changed_file_is_named(
+    copied: Callable[[str], Path], change: Callable[[Path], str], capsys: pytest.CaptureFixture[str]
+) -> None:
     root = copied("convert")
     name = change(root)
     code, found = check(root, capsys)

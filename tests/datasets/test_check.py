@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -46,7 +47,7 @@ def copy(sound: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(sound, tmp_path / "copy"))
 
 
-def codes(root: Path, **options) -> dict[str, list[int | None]]:
+def codes(root: Path, **options: Any) -> dict[str, list[int | None]]:
     found: dict[str, list[int | None]] = {}
     for one in audit(root, **options).findings:
         found.setdefault(one.code, []).append(one.episode)
@@ -64,7 +65,7 @@ def rename(root: Path, first: str, second: str) -> None:
 
 
 def profile(limits: tuple[float, float] | None = (-2.0, 2.0), speed: float | None = None) -> RobotProfile:
-    joints = [
+    joints: list[dict[str, Any]] = [
         {"name": name, "unit": "rad", "position_limits": limits, "velocity_limit": speed, "aliases": []}
         for name in JOINTS
     ]
@@ -195,7 +196,10 @@ def test_waiting_is_found_with_its_first_and_last_frame(tmp_path: Path, head: bo
     write_v21(tmp_path / "set", made)
     found = {one.code: one for one in audit(tmp_path / "set").findings}["idle-head" if head else "idle-tail"]
     rows = len(made[1].state)
+
     assert found.episode == 1
+    assert found.frame is not None
+    assert found.last is not None
     assert found.last - found.frame + 1 >= 25
     assert (found.frame if head else found.last) == (0 if head else rows - 1)
     assert f"{found.last - found.frame + 1} frames" in found.message
@@ -333,7 +337,7 @@ def test_gaps_in_the_episode_numbers(copy: Path) -> None:
     ("numbers", "missing"),
     [([0, 1, 2], []), ([1, 4], [0, 2, 3]), ([-3, 0, 2], [1]), ([2, 2], [0, 1]), ([2**62], list(range(1000))), ([], [])],
 )
-def test_gaps_below_the_largest_number(numbers, missing) -> None:
+def test_gaps_below_the_largest_number(numbers: list[int], missing: list[int]) -> None:
     from smolpilot.datasets.check.context import gaps
 
     assert gaps(numbers) == missing

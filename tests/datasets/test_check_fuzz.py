@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from smolpilot.common.errors import SmolpilotError
 from smolpilot.datasets import DatasetWriter, open_dataset, read_meta
 from smolpilot.datasets.check import audit
+from smolpilot.datasets.check.context import Subject as CheckContext
 from smolpilot.datasets.check.run import make_subject
 from smolpilot.datasets.tolerant.findings import Finding
 
@@ -143,13 +144,14 @@ def replaced(document: Any, path: list[int], value: Any) -> Any:
 
 
 PATHS = st.lists(st.integers(0, 30), min_size=1, max_size=4)
+type Changes = list[tuple[list[int], Any]]
 CHANGES = st.lists(st.tuples(PATHS, VALUES | st.just(...)), min_size=1, max_size=3)
 
 
 @pytest.mark.parametrize("layout", ["v3", "v21"])
 @FUZZ
 @given(changes=CHANGES)
-def test_values_of_info(plain: dict[str, Path], layout: str, changes) -> None:
+def test_values_of_info(plain: dict[str, Path], layout: str, changes: Changes) -> None:
     with copy_of(plain[layout]) as root:
         path = root / "meta" / "info.json"
         info = json.loads(path.read_text())
@@ -164,7 +166,7 @@ def test_values_of_info(plain: dict[str, Path], layout: str, changes) -> None:
 @pytest.mark.parametrize("name", ["episodes.jsonl", "tasks.jsonl", "episodes_stats.jsonl"])
 @FUZZ
 @given(changes=CHANGES)
-def test_values_of_json_lines(plain: dict[str, Path], name: str, changes) -> None:
+def test_values_of_json_lines(plain: dict[str, Path], name: str, changes: Changes) -> None:
     with copy_of(plain["v21"]) as root:
         path = root / "meta" / name
         rows: Any = [json.loads(line) for line in path.read_text().splitlines()]
@@ -179,7 +181,7 @@ def test_values_of_json_lines(plain: dict[str, Path], name: str, changes) -> Non
 
 @FUZZ
 @given(changes=CHANGES)
-def test_values_of_statistics(plain: dict[str, Path], changes) -> None:
+def test_values_of_statistics(plain: dict[str, Path], changes: Changes) -> None:
     with copy_of(plain["v3"]) as root:
         path = root / "meta" / "stats.json"
         stats = json.loads(path.read_text())
@@ -211,7 +213,9 @@ BYTES = st.binary(max_size=60)
 )
 @settings(FUZZ, max_examples=_MORE or 10)
 @given(place=st.floats(0, 1), noise=BYTES, cut=st.booleans())
-def test_bytes_of_every_file(plain: dict[str, Path], layout: str, name: str, place, noise, cut) -> None:
+def test_bytes_of_every_file(
+    plain: dict[str, Path], layout: str, name: str, place: float, noise: bytes, cut: bool
+) -> None:
     with copy_of(plain[layout]) as root:
         path = root / name
         content = path.read_bytes()
@@ -245,7 +249,9 @@ COLUMNS: list[Callable[[int], pa.Array]] = [
 @given(which=st.integers(0, 200), kind=st.sampled_from(COLUMNS), rows=st.sampled_from([None, 0, 1]))
 @example(which=4, kind=COLUMNS[6], rows=None)  # an episode index of 2**62
 @example(which=6, kind=COLUMNS[2], rows=None)  # a task index that is no number
-def test_columns_of_tables(plain: dict[str, Path], name: str, which, kind, rows) -> None:
+def test_columns_of_tables(
+    plain: dict[str, Path], name: str, which: int, kind: Callable[[int], pa.Array], rows: int | None
+) -> None:
     with copy_of(plain["v3"]) as root:
         path = root / name
         table = pq.read_table(path)
@@ -261,7 +267,7 @@ def test_columns_of_tables(plain: dict[str, Path], name: str, which, kind, rows)
 def test_a_check_that_stumbles_stops_no_other(plain: dict[str, Path]) -> None:
     from smolpilot.datasets.check.run import run_check
 
-    def stumble(_):
+    def stumble(_: CheckContext) -> Iterator[Finding]:
         yield from ()
         raise ZeroDivisionError("surprise")
 

@@ -6,7 +6,9 @@ import io
 import json
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -55,7 +57,7 @@ def in_tables(source: Path, root: Path) -> Path:
                     frame.to_image().save(buffer, format="PNG")
                     cells.append({"bytes": buffer.getvalue(), "path": None})
             pq.write_table(pq.read_table(path).append_column(key, pa.array(cells)), path)
-        change_features(root, lambda features, key=key: features[key].update(dtype="image", info=None))
+        change_features(root, lambda features, key=key: features[key].update(dtype="image", info=None))  # type: ignore[misc]
     shutil.rmtree(root / "videos")
     change_info(root, total_videos=0, video_path=None)
     return root
@@ -244,13 +246,13 @@ def grown_to(length: int) -> Change:
     return edit
 
 
-LIMITS: list[tuple[str, Callable[[float], Change], float, float]] = [
+LIMITS: list[tuple[str, Callable[[Any], Change], float, float]] = [
     # (code, change, a value that passes without a word, one that does not)
     ("idle-head", still_head, 19, 20),
     ("idle-head", creeping, 0.02, 0.008),
     ("idle-tail", still_tail, 19, 20),
     ("outlier", far_away, 4.8, 5.2),
-    ("outlier", lambda frames: far_away(30, frames), 7, 5),
+    ("outlier", partial(far_away, 30), 7, 5),
     ("jump", leaping, 0.27, 0.33),
     ("state-frozen", hanging, 4, 5),
     ("state-frozen", commanded, 0.08, 0.12),
@@ -270,7 +272,7 @@ LIMITS: list[tuple[str, Callable[[float], Change], float, float]] = [
 
 @pytest.mark.parametrize(("code", "change", "passes", "named"), LIMITS, ids=lambda v: getattr(v, "__name__", str(v)))
 def test_a_limit_from_both_sides(
-    tmp_path: Path, code: str, change: Callable[[float], Change], passes: float, named: float
+    tmp_path: Path, code: str, change: Callable[[Any], Change], passes: float, named: float
 ) -> None:
     for name, value in (("passes", passes), ("named", named)):
         made = quiet()
@@ -327,7 +329,7 @@ def test_a_leap_of_one_turn_is_called_that(tmp_path: Path) -> None:
 
 
 def profile(limit: float = 10.0, speed: float | None = None) -> RobotProfile:
-    joints = [
+    joints: list[dict[str, Any]] = [
         {"name": name, "unit": "rad", "position_limits": (-limit, limit), "velocity_limit": speed, "aliases": []}
         for name in JOINTS
     ]
@@ -372,7 +374,8 @@ def test_a_gripper_that_hardly_moves(tmp_path: Path) -> None:
 def test_time_stamps_have_a_tenth_of_a_millisecond_of_room(tmp_path: Path) -> None:
     for late, found in ((0.8e-4, False), (1.3e-4, True)):
         root = written(tmp_path / f"{late}", quiet(3))
-        change_table(table_v3(root), lambda c, late=late: c.update(timestamp=[t + late for t in c["timestamp"]]))
+        moved = [time + late for time in pq.read_table(table_v3(root)).column("timestamp").to_pylist()]
+        change_table(table_v3(root), partial(dict.update, timestamp=moved))
         assert bool(findings(root, "timestamp-off-grid")) == found
 
 
@@ -382,7 +385,7 @@ def test_rows_and_videos_together_overrule_the_stated_rate(tmp_path: Path) -> No
     change_info(root, fps=20)
     times = pq.read_table(table_v3(root))["timestamp"].to_pylist()
     for stretch, overruled in ((1.0, True), (1.004, True), (1.006, False)):
-        change_table(table_v3(root), lambda c, by=stretch: c.update(timestamp=[by * time for time in times]))
+        change_table(table_v3(root), partial(dict.update, timestamp=[stretch * time for time in times]))
         assert bool(findings(root, "fps-mismatch")) == overruled, stretch
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -75,7 +77,7 @@ def test_one_value_is_found(tiny_dataset: Path, other: Path) -> None:
 
 def test_the_sign_of_zero_is_a_difference(other: Path, v21: Path, tmp_path: Path) -> None:
     for root, value in ((other, 0.0), (Path(shutil.copytree(other, tmp_path / "minus")), -0.0)):
-        change_column(root, 0, "action", lambda column, value=value: change_value(column, 2, value))
+        change_column(root, 0, "action", partial(change_value, row=2, value=value))
     assert "column 'action' differs: frame 2" in texts(other, tmp_path / "minus")[0]
 
 
@@ -102,7 +104,7 @@ def test_swapped_videos_are_found(tiny_dataset: Path, other: Path) -> None:
     assert any("pictures: episode 4: the first picture of 'front' differs" in text for text in found)
 
 
-def rewrite_lines(path: Path, change: Callable[[dict], dict]) -> None:
+def rewrite_lines(path: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
     rows = [change(json.loads(line)) for line in path.read_text().splitlines()]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
@@ -155,7 +157,7 @@ def test_what_is_not_compared_is_named(tiny_dataset: Path, other: Path, capsys: 
 
 
 def test_statistics(tiny_dataset: Path, other: Path) -> None:
-    def shift(row):
+    def shift(row: dict[str, Any]) -> dict[str, Any]:
         if row["episode_index"] == 2:
             row["stats"]["action"]["mean"][1] += 0.01
         return row
@@ -179,7 +181,7 @@ def test_command(tiny_dataset: Path, other: Path, capsys: pytest.CaptureFixture[
     assert "Equal." in said
     assert "table values, bit by bit" in said
     for row in range(15):
-        change_column(other, row % 6, "action", lambda column, row=row: change_value(column, row, 9.0))
+        change_column(other, row % 6, "action", partial(change_value, row=row, value=9.0))
     assert main(["dataset", "compare", str(tiny_dataset), str(other), "--first", "2"]) == 1
     said = capsys.readouterr().out
     assert said.count("column 'action' differs") == 2

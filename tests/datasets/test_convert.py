@@ -23,11 +23,11 @@ import pytest
 
 from smolpilot.cli.main import main
 from smolpilot.common.errors import DatasetError, UsageError
-from smolpilot.datasets import open_dataset, read_meta
+from smolpilot.datasets import Dataset, open_dataset, read_meta
 from smolpilot.datasets.check import audit
 from smolpilot.datasets.compare import compare
 from smolpilot.datasets.convert import convert
-from smolpilot.datasets.copy import MANIFEST, RewriteOptions, engine, pool
+from smolpilot.datasets.copy import MANIFEST, RewriteOptions, pool
 from smolpilot.datasets.copy import copy_plan as plan
 from smolpilot.datasets.copy.video import mux
 from smolpilot.datasets.media.video import probe as video_probe
@@ -41,7 +41,8 @@ V21 = RewriteOptions(version="v2.1")
 def packets(path: Path) -> list[tuple[bytes, float]]:
     """Content and time of every packet, read without our own code."""
     with av.open(str(path)) as container:
-        return [(bytes(p), float(p.pts * p.time_base)) for p in container.demux(video=0) if p.pts is not None]
+        found = [(bytes(p), p.pts, p.time_base) for p in container.demux(video=0)]
+    return [(content, float(pts * base)) for content, pts, base in found if pts is not None and base is not None]
 
 
 def test_there_and_back_nothing_changes(tiny_dataset: Path, tmp_path: Path) -> None:
@@ -185,7 +186,7 @@ def encode(
 ) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=fps, options={"crf": "18", **options})
+        stream: Any = container.add_stream(codec, rate=fps, options={"crf": "18", **options})
         stream.width, stream.height, stream.pix_fmt = pictures[0].shape[1], pictures[0].shape[0], "yuv420p"
         for picture in pictures:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
@@ -238,7 +239,7 @@ def one_long_video(tmp_path: Path, tiny_dataset: Path) -> Path:
     return root
 
 
-def first_and_last(dataset) -> list[int]:
+def first_and_last(dataset: Dataset) -> list[int]:
     """Rows of the first and last frame of each episode, in their order."""
     edges = np.flatnonzero(np.diff(dataset.episode_index)) + 1
     return sorted([0, *edges, *(edges - 1), len(dataset) - 1])
@@ -369,7 +370,7 @@ def test_equal_texts_of_two_tasks_are_warned_of(build_v21: Build, tmp_path: Path
 def test_errors_of_the_description_name_repair(
     build_v21: Build,
     tmp_path: Path,
-    edit_info: Callable[[Path, Callable[[dict[str, Any]], None]], None],
+    edit_info: Callable[[Path, Callable[[dict[str, Any]], object]], None],
     key: str,
     value: str,
     words: str,
@@ -403,7 +404,7 @@ def test_a_full_disk_keeps_finished_parts(tiny_dataset: Path, tmp_path: Path, mo
     calls = 0
     whole = mux.write_pieces
 
-    def full(target, pieces) -> None:
+    def full(target: Path, pieces: Any) -> None:
         nonlocal calls
         calls += 1
         if calls == 4:
@@ -423,7 +424,7 @@ def test_no_room_is_said_before_anything_is_written(
     tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = shutil.disk_usage(tmp_path)._replace(free=1000)
-    monkeypatch.setattr(engine.shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr("smolpilot.datasets.copy.engine.shutil.disk_usage", lambda _: usage)
     with pytest.raises(DatasetError, match="too full"):
         convert(tiny_dataset, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
@@ -434,7 +435,7 @@ def test_a_copy_that_went_wrong_is_not_put_in_place(
 ) -> None:
     whole = mux.write_pieces
 
-    def swapped(target, pieces) -> None:
+    def swapped(target: Path, pieces: Any) -> None:
         whole(target, [pieces[0], *pieces[:0:-1]])
 
     monkeypatch.setattr("smolpilot.datasets.copy.video.video_part.write_pieces", swapped)

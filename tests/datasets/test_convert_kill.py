@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,7 @@ OPTIONS = RewriteOptions(version="v2.1")
 EVENTS = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "shutil.rmtree")
 
 
-def in_a_fork(work: Callable[[], None], *, kill_after: float | None = None) -> int:
+def in_a_fork(work: Callable[[], object], *, kill_after: float | None = None) -> int:
     """Run `work` in a fork; gives the exit status, negative for a signal."""
     child = os.fork()
     if child == 0:
@@ -55,7 +56,7 @@ def splitting(source: Path, target: Path) -> Callable[[], object]:
 
 def counted(
     operation: Callable[[], object], target: Path, kill_at: int, report: Path | None = None
-) -> Callable[[], None]:
+) -> Callable[[], object]:
     """An operation that kills itself just before its `kill_at`th event on files beside the target."""
 
     def work() -> None:
@@ -89,7 +90,7 @@ def finished(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> tu
 
 def finish_and_check(source: Path, target: Path, whole: dict[str, str]) -> None:
     if not target.exists():
-        assert in_a_fork(lambda: convert(source, target, OPTIONS) and None) == 0
+        assert in_a_fork(partial(convert, source, target, OPTIONS)) == 0
     assert tree_hash(target) == whole
 
 
@@ -121,7 +122,7 @@ def test_killed_at_random_times_and_again_while_resuming(
         target.parent.mkdir()
         for delay in pair:
             if not target.exists():
-                in_a_fork(lambda target=target: convert(tiny_dataset, target, OPTIONS) and None, kill_after=delay)
+                in_a_fork(partial(convert, tiny_dataset, target, OPTIONS), kill_after=delay)
         finish_and_check(tiny_dataset, target, whole)
     assert tree_hash(tiny_dataset) == before
 
@@ -172,7 +173,7 @@ def test_a_split_that_is_killed_goes_on(tiny_dataset: Path, tmp_path: Path) -> N
         target.parent.mkdir(exist_ok=True)
         assert in_a_fork(counted(splitting(tiny_dataset, target), target, point)) == -signal.SIGKILL
         if not target.exists():
-            assert in_a_fork(lambda target=target: splitting(tiny_dataset, target)() and None) == 0
+            assert in_a_fork(splitting(tiny_dataset, target)) == 0
         assert tree_hash(target) == whole, f"killed at {point} of {events}"
     assert tree_hash(tiny_dataset) == before
     assert {name.split("/")[0] for name in whole} == {"first", "second", "third"}

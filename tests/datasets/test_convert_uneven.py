@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ def uneven(sound: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> 
                     packet.stream = stream
                     target.mux(packet)
             moved.replace(path)
-        change_table(table_v21(root, episode), lambda columns, times=times: columns.update(timestamp=times.tolist()))
+        change_table(table_v21(root, episode), partial(dict.update, timestamp=times.tolist()))
     (root / "meta" / "episodes_stats.jsonl").unlink()  # those of other time stamps
     return root
 
@@ -89,7 +90,7 @@ def test_a_row_that_does_not_fit_its_uneven_video(
 def test_the_same_of_an_even_video_and_inside_a_larger_file(sound: dict[str, Path], tmp_path: Path) -> None:
     for by, refused in ((0.035, False), (0.045, True)):
         root = Path(shutil.copytree(sound["v3"], tmp_path / f"{by}"))
-        change_table(table_v3(root), lambda columns, by=by: shifted(columns, rows_of(columns, 4)[7], by))
+        change_table(table_v3(root), lambda columns, by=by: shifted(columns, rows_of(columns, 4)[7], by))  # type: ignore[misc]
         if refused:
             with pytest.raises(DatasetError, match=r"of episode 4 do not fit .* at frame 7 they are 0\.045 s apart"):
                 convert(root, tmp_path / f"{by}-dst", V21)

@@ -268,8 +268,7 @@ def test_a_result_that_reads_otherwise_than_written_is_the_disks(
 ) -> None:
     """Only then: what is unequal though every file is as it was written is a fault of ours."""
     from smolpilot.datasets.copy import engine
-
-    read = engine.read_meta
+    from smolpilot.datasets.format.meta import read_meta as read
 
     def change_values(root: Path, **options: Any) -> Any:
         path = next((root / "data").rglob("*.parquet"))

@@ -47,7 +47,8 @@ def content(root: Path, index: int) -> tuple[dict[str, Any], dict[str, list[str]
     for camera, span in episode.videos.items():
         with av.open(str(span.path)) as container:
             stream = container.streams.video[0]
-            found = [(float(p.pts * stream.time_base), bytes(p)) for p in container.demux(stream) if p.size]
+            read = [(p.pts, p.time_base, bytes(p)) for p in container.demux(stream) if p.size]
+        found = [(float(pts * base), data) for pts, base, data in read if pts is not None and base is not None]
         end = span.start + episode.length / meta.fps
         packets[camera] = [
             hashlib.sha256(data).hexdigest()

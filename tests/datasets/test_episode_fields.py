@@ -42,7 +42,7 @@ def converted(source: Path, target: Path, version: str, verb: str = "convert") -
     return target
 
 
-MIXED = {
+MIXED: dict[str, list[Any]] = {
     "whole and text": [1, "a", 2],
     "too large": [10**30, 1, -(10**40)],
     "beyond 64 bits": [2**63, -1, 2**64],
@@ -53,7 +53,7 @@ MIXED = {
     "list and text": [[1], "a", 1.5],
     "large and half": [2**53 + 1, 0.5, 1],
 }
-PLAIN = {
+PLAIN: dict[str, list[Any]] = {
     "texts": ["good", "bad", "ümlaut 影"],
     "numbers": [1, 2, 3],
     "fractions": [0.5, 1.5, 2.5],

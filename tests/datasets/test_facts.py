@@ -81,8 +81,11 @@ def test_a_picture_of_a_later_group_that_cannot_be_decoded_is_named(
     path, meta = video_file(root), read_meta(root)
     start = meta.episode(4).videos["front"].start
     with av.open(str(path)) as container:
-        packet = next(p for p in container.demux(video=0) if p.pts is not None and float(p.pts * p.time_base) >= start)
+        base = container.streams.video[0].time_base
+        assert base is not None
+        packet = next(p for p in container.demux(video=0) if p.pts is not None and float(p.pts * base) >= start)
         place, size = packet.pos, packet.size
+    assert place is not None
     content = bytearray(path.read_bytes())
     content[place : place + size] = bytes(size)
     path.write_bytes(content)

@@ -6,6 +6,7 @@ import itertools
 import json
 import pickle
 from pathlib import Path
+from typing import Any, Literal, cast
 
 import numpy as np
 import pytest
@@ -13,14 +14,15 @@ import torch
 from torch.utils.data import BatchSampler, DataLoader, default_collate
 
 from smolpilot.common.errors import UsageError
-from smolpilot.datasets import Loader, SampleOrder, open_dataset
+from smolpilot.datasets import Dataset, Loader, SampleOrder, open_dataset
 
 from .conftest import Build
 
 FRONT = "observation.images.front"
+type Order = Literal["random", "local", "sequential"]
 
 
-def same(a: dict, b: dict) -> bool:
+def same(a: dict[str, Any], b: dict[str, Any]) -> bool:
     assert set(a) == set(b)
     return all(
         torch.equal(value, b[key]) and value.dtype == b[key].dtype
@@ -31,11 +33,11 @@ def same(a: dict, b: dict) -> bool:
 
 
 @pytest.fixture(scope="module")
-def dataset(tiny_dataset: Path):
+def dataset(tiny_dataset: Path) -> Dataset:
     return open_dataset(tiny_dataset, chunk_size=5)
 
 
-def test_a_batch_is_its_samples_stacked(dataset) -> None:
+def test_a_batch_is_its_samples_stacked(dataset: Dataset) -> None:
     indices = [40, 3, 122, 41, 3, -1, 0]
     expected = default_collate([dataset[i] for i in indices])
     for found in (
@@ -51,7 +53,7 @@ def test_a_batch_is_its_samples_stacked(dataset) -> None:
         dataset.batch([0, 123])
 
 
-def test_slices_tensors_and_masks_are_batches(dataset) -> None:
+def test_slices_tensors_and_masks_are_batches(dataset: Dataset) -> None:
     expected = dataset[[0, 2, 4]]
     mask = np.isin(np.arange(123), [0, 2, 4])
     for key in (
@@ -66,13 +68,15 @@ def test_slices_tensors_and_masks_are_batches(dataset) -> None:
         mask.tolist(),
         list(mask),
     ):
-        assert same(dataset[key], expected)
-        assert same(dataset.batch(key), expected)
+        assert same(dataset[cast(Any, key)], expected)
+        assert same(dataset.batch(cast(Any, key)), expected)
     assert np.array_equal(dataset.pictures(mask, "front"), dataset.pictures([0, 2, 4], "front"))
     assert dataset[-3:]["index"].tolist() == [120, 121, 122]
     assert dataset[::-1]["index"].tolist() == list(range(122, -1, -1))
+    nothing: Any
     for nothing in ([], slice(5, 5), np.zeros(123, dtype=bool)):
         assert dataset[nothing][FRONT].shape[0] == len(dataset[nothing]["task"]) == 0
+    one: Any
     for one in (np.int64(3), torch.tensor(3), np.array(3)):
         assert same(dataset[one], dataset[3])
 
@@ -96,23 +100,23 @@ def test_slices_tensors_and_masks_are_batches(dataset) -> None:
         (slice(0, 5, 0), "The slice"),
     ],
 )
-def test_what_is_no_index_is_refused(dataset, key, message: str) -> None:
+def test_what_is_no_index_is_refused(dataset: Dataset, key: Any, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         dataset[key]
 
 
-def test_a_batch_takes_several_frames_and_known_options(dataset) -> None:
+def test_a_batch_takes_several_frames_and_known_options(dataset: Dataset) -> None:
     with pytest.raises(UsageError, match="3 is a single frame"):
-        dataset.batch(3)
+        dataset.batch(3)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="images is 'foo'"):
-        dataset.batch([0], images="foo")
+        dataset.batch([0], images="foo")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="threads is 0"):
         dataset.batch([0], threads=0)
     with pytest.raises(IndexError, match="frame 123 of 123"):
         dataset[torch.tensor([0, 123])]
 
 
-def test_a_batch_of_bytes_or_without_pictures(dataset) -> None:
+def test_a_batch_of_bytes_or_without_pictures(dataset: Dataset) -> None:
     whole, small = dataset.batch([5, 60]), dataset.batch([5, 60], images="uint8")
     assert small[FRONT].dtype == torch.uint8
     assert torch.equal(small[FRONT].to(torch.float32) / 255, whole[FRONT])
@@ -129,7 +133,7 @@ def test_batches_of_pictures_in_tables(build_v21: Build) -> None:
     assert len(SampleOrder(dataset, "local").indices(0)) == 21
 
 
-def test_memory_is_used_again_only_when_nobody_holds_it(dataset) -> None:
+def test_memory_is_used_again_only_when_nobody_holds_it(dataset: Dataset) -> None:
     kept = [dataset.batch([i, i + 1])[FRONT] for i in range(20)]
     view = dataset.batch([50, 51])[FRONT][1, 0]
     array = dataset.batch([70, 71])[FRONT][0].numpy()
@@ -140,7 +144,7 @@ def test_memory_is_used_again_only_when_nobody_holds_it(dataset) -> None:
     assert np.array_equal(array, dataset[70][FRONT].numpy())
 
 
-def test_an_order_is_a_function_of_seed_and_epoch(dataset) -> None:
+def test_an_order_is_a_function_of_seed_and_epoch(dataset: Dataset) -> None:
     for kind in ("random", "local"):
         order = SampleOrder(dataset, kind, seed=3, window=32)
         first, second = list(order), list(order)
@@ -151,7 +155,7 @@ def test_an_order_is_a_function_of_seed_and_epoch(dataset) -> None:
     assert list(SampleOrder(dataset, "sequential")) == list(range(123))
 
 
-def test_local_order_keeps_groups_of_pictures_in_one_window(dataset) -> None:
+def test_local_order_keeps_groups_of_pictures_in_one_window(dataset: Dataset) -> None:
     starts = dataset.group_starts()
     # The recording has a key frame at least every second frame and at the start of each episode.
     assert np.diff(starts).max() == 2
@@ -170,10 +174,12 @@ def test_local_order_keeps_groups_of_pictures_in_one_window(dataset) -> None:
     assert len(SampleOrder(selected, "local").indices(0)) == len(selected)
 
 
-def test_a_sampler_resumes_in_a_dataloader(dataset) -> None:
+def test_a_sampler_resumes_in_a_dataloader(dataset: Dataset) -> None:
     whole = list(BatchSampler(SampleOrder(dataset, seed=5), 10, False))
     order = SampleOrder(dataset, seed=5)
-    batches = DataLoader(dataset, batch_size=None, sampler=BatchSampler(order, 10, False), num_workers=2)
+    batches: Any = DataLoader(
+        cast(Any, dataset), batch_size=None, sampler=BatchSampler(order, 10, False), num_workers=2
+    )
     for number, batch in enumerate(batches):
         assert batch["index"].tolist() == whole[number]
         assert torch.equal(batch[FRONT], dataset.batch(whole[number])[FRONT])
@@ -187,7 +193,7 @@ def test_a_sampler_resumes_in_a_dataloader(dataset) -> None:
     assert (resumed.epoch, resumed.position) == (1, 0)
 
 
-def test_state_of_another_order_is_refused(dataset) -> None:
+def test_state_of_another_order_is_refused(dataset: Dataset) -> None:
     state = SampleOrder(dataset, "random", seed=5).state_dict()
     for other in (SampleOrder(dataset, seed=6), SampleOrder(dataset, "local", seed=5)):
         with pytest.raises(UsageError, match="The saved order has"):
@@ -195,12 +201,12 @@ def test_state_of_another_order_is_refused(dataset) -> None:
     with pytest.raises(UsageError, match="size 123"):
         SampleOrder(dataset.select([1]), seed=5).load_state_dict(state)
     with pytest.raises(UsageError, match="Unknown order 'locale'"):
-        SampleOrder(dataset, "locale")
+        SampleOrder(dataset, "locale")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="window is 0"):
         SampleOrder(dataset, window=0)
 
 
-def test_state_of_another_recording_is_refused(dataset, copy: Path) -> None:
+def test_state_of_another_recording_is_refused(dataset: Dataset, copy: Path) -> None:
     states = SampleOrder(dataset, seed=5).state_dict(), Loader(dataset, 8, seed=5).state_dict()
     # The same contents at another place are the same recording.
     SampleOrder(open_dataset(copy), seed=5).load_state_dict(states[0])
@@ -208,12 +214,13 @@ def test_state_of_another_recording_is_refused(dataset, copy: Path) -> None:
     info.write_text(info.read_text() + "\n")
     other = open_dataset(copy)
     assert len(other) == len(dataset)
+    made: Any
     for made, state in zip((SampleOrder(other, seed=5), Loader(other, 8, seed=5)), states, strict=True):
         with pytest.raises(UsageError, match=f"has recording '{dataset.meta.fingerprint}'"):
             made.load_state_dict(state)
 
 
-def test_state_of_other_episodes_is_refused(dataset) -> None:
+def test_state_of_other_episodes_is_refused(dataset: Dataset) -> None:
     some, others = dataset.select([0, 3]), dataset.select([1, 2])
     assert len(some) == len(others)
     state = Loader(some, 4).state_dict()
@@ -233,7 +240,7 @@ def test_state_of_other_episodes_is_refused(dataset) -> None:
         ({"epoch": -1}, "epoch is -1"),
     ],
 )
-def test_a_place_that_does_not_exist_is_refused(dataset, change: dict[str, int] | dict[str, str], message: str) -> None:
+def test_a_place_that_does_not_exist_is_refused(dataset: Dataset, change: dict[str, Any], message: str) -> None:
     for made in (SampleOrder(dataset), Loader(dataset, 1)):
         before = made.state_dict()
         with pytest.raises(UsageError, match=message):
@@ -241,7 +248,7 @@ def test_a_place_that_does_not_exist_is_refused(dataset, change: dict[str, int] 
         assert made.state_dict() == before
 
 
-def test_a_loader_takes_only_states_that_a_loader_like_it_saved(dataset) -> None:
+def test_a_loader_takes_only_states_that_a_loader_like_it_saved(dataset: Dataset) -> None:
     loader = Loader(dataset, 10, drop_last=True)
     with pytest.raises(UsageError, match="has drop_last False, this one has True"):
         loader.load_state_dict(Loader(dataset, 10).state_dict())
@@ -251,6 +258,7 @@ def test_a_loader_takes_only_states_that_a_loader_like_it_saved(dataset) -> None
     loader.load_state_dict({**loader.state_dict(), "position": 110})
     assert loader.state_dict()["position"] == 110
     for made in (loader, SampleOrder(dataset)):
+        state: Any
         for state in (None, [1], "state"):
             with pytest.raises(UsageError, match="The saved order is"):
                 made.load_state_dict(state)
@@ -281,22 +289,13 @@ def test_a_loader_takes_only_states_that_a_loader_like_it_saved(dataset) -> None
         ({"workers": 1, "start_method": "foo"}, "start_method is 'foo'"),
     ],
 )
-def test_a_loader_refuses_settings_when_it_is_made(
-    dataset,
-    settings: dict[str, float]
-    | dict[str, int]
-    | dict[str, bool]
-    | dict[str, str]
-    | dict[str, None]
-    | dict[str, object],
-    message: str,
-) -> None:
+def test_a_loader_refuses_settings_when_it_is_made(dataset: Dataset, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         Loader(dataset, **{"batch_size": 2, **settings})
 
 
-def test_a_loader_takes_numpy_numbers(dataset) -> None:
-    state = Loader(dataset, np.int64(8), seed=np.int64(3)).state_dict()
+def test_a_loader_takes_numpy_numbers(dataset: Dataset) -> None:
+    state = Loader(dataset, np.int64(8), seed=np.int64(3)).state_dict()  # type: ignore[arg-type]
     same = Loader(dataset, 8, seed=3)
     same.load_state_dict(json.loads(json.dumps(state)))
     assert same.state_dict() == state
@@ -304,7 +303,9 @@ def test_a_loader_takes_numpy_numbers(dataset) -> None:
 
 @pytest.mark.parametrize("order", ["random", "local", "sequential"])
 @pytest.mark.parametrize("images", ["float32", "uint8", None])
-def test_a_loader_gives_every_sample_once(dataset, order: str, images: str | None) -> None:
+def test_a_loader_gives_every_sample_once(
+    dataset: Dataset, order: Order, images: Literal["float32", "uint8"] | None
+) -> None:
     loader = Loader(dataset, 10, order=order, images=images, seed=2, window=30)
     batches = list(loader)
     assert len(batches) == len(loader) == 13
@@ -316,8 +317,8 @@ def test_a_loader_gives_every_sample_once(dataset, order: str, images: str | Non
 
 
 @pytest.mark.parametrize("order", ["random", "local"])
-def test_a_loader_resumes_within_an_epoch(dataset, order: str) -> None:
-    def make():
+def test_a_loader_resumes_within_an_epoch(dataset: Dataset, order: Order) -> None:
+    def make() -> Loader:
         return Loader(dataset, 8, order=order, seed=9, window=32, images="uint8", drop_last=True)
 
     straight = make()
@@ -340,9 +341,9 @@ def test_a_loader_resumes_within_an_epoch(dataset, order: str) -> None:
 
 
 @pytest.mark.parametrize(("method", "order"), [("fork", "local"), ("fork", "random"), ("spawn", "random")])
-def test_a_loader_with_worker_processes(dataset, method: str, order: str) -> None:
+def test_a_loader_with_worker_processes(dataset: Dataset, method: Any, order: str) -> None:
     dataset.batch([0, 50, 100], threads=2)  # decoders and threads of the parent are open
-    settings = {"order": order, "seed": 1, "window": 40}
+    settings: dict[str, Any] = {"order": order, "seed": 1, "window": 40}
     plain = Loader(dataset, 20, **settings)
     for a, b in zip(Loader(dataset, 20, workers=2, start_method=method, **settings), plain, strict=True):
         assert same(a, b)
@@ -359,7 +360,7 @@ def test_errors_reach_the_training_loop(copy: Path, tmp_path: Path) -> None:
     assert len(list(Loader(dataset, 16, images=None))) == 8
 
 
-def test_many_threads_read_at_once(dataset) -> None:
+def test_many_threads_read_at_once(dataset: Dataset) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
     order = np.random.default_rng(0).permutation(123)[:60].tolist()
@@ -368,7 +369,7 @@ def test_many_threads_read_at_once(dataset) -> None:
         assert all(same(a, b) for a, b in zip(pool.map(dataset.__getitem__, order), expected, strict=True))
 
 
-def test_the_standard_dataloader_reads_batches_together(dataset) -> None:
+def test_the_standard_dataloader_reads_batches_together(dataset: Dataset) -> None:
     expected = default_collate([dataset[i] for i in range(30, 40)])
-    loader = DataLoader(dataset, batch_size=10, sampler=range(30, 40), num_workers=1)
+    loader: Any = DataLoader(cast(Any, dataset), batch_size=10, sampler=range(30, 40), num_workers=1)
     assert same(next(iter(loader)), expected)

@@ -51,7 +51,7 @@ def refused(root: Path) -> str:
 
 @pytest.mark.parametrize("name", NO_IMAGES)
 def test_only_images_that_recorders_write_are_decoded(
-    images: Path, name, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    images: Path, name: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started = tmp_path / "started"
     ghostscript = tmp_path / "bin" / "gs"
@@ -125,7 +125,7 @@ def test_a_depth_camera_may_have_tiff(images: Path, capsys: pytest.CaptureFixtur
     ids=["bomb", "half a GB", "largest", "JPEG", "another size", "another size, JPEG", "one row more"],
 )
 def test_images_of_another_size_are_found_by_their_headers(
-    images: Path, content, size: str, capsys: pytest.CaptureFixture[str], recwarn
+    images: Path, content: bytes, size: str, capsys: pytest.CaptureFixture[str], recwarn: pytest.WarningsRecorder
 ) -> None:
     put_image(images, 2, 3, content)
     (found,) = findings(images, capsys, "video-size")
@@ -157,7 +157,7 @@ def test_an_image_that_is_a_path_to_no_file_is_not_waited_for(images: Path, caps
 
 @pytest.mark.parametrize("name", NO_VIDEOS)
 def test_only_videos_that_recorders_write_are_decoded(
-    build_v21: Build, name, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    build_v21: Build, name: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     root = build_v21()
     spoil, words = NO_VIDEOS[name]

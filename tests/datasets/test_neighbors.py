@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -63,9 +64,11 @@ def test_jobs_change_nothing_and_each_video_is_decoded_once(
     root = Path(shutil.copytree(joined, tmp_path / "src"))
     change_info(root, total_frames=3)
     scanned: list[Path] = []
-    module = footage_module
+    module: ModuleType = footage_module
     if not hasattr(module, "scan_video"):
-        from smolpilot.datasets.check.scan import scan_pool as module
+        from smolpilot.datasets.check.scan import scan_pool
+
+        module = scan_pool
     scan_video = module.scan_video
 
     def counting(path: Path, **options: object) -> object:

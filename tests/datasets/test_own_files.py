@@ -41,7 +41,7 @@ def data(small: dict[str, Path], tmp_path: Path) -> Make:
     return make
 
 
-def edit(root: Path, change: Callable[[dict[str, Any]], None]) -> None:
+def edit(root: Path, change: Callable[[dict[str, Any]], object]) -> None:
     path = root / "meta" / "info.json"
     info = json.loads(path.read_text())
     change(info)

@@ -8,7 +8,7 @@ import pickle
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -132,7 +132,7 @@ def test_indices_behave_like_a_sequence(tiny_dataset: Path) -> None:
         dataset[18]
     with pytest.raises(IndexError, match="frame -19 of 18"):
         dataset[-19]
-    assert sum(1 for _ in dataset) == 18
+    assert sum(1 for _ in cast(Any, dataset)) == 18
 
 
 def test_pickling_and_worker_processes(tiny_dataset: Path) -> None:
@@ -141,8 +141,8 @@ def test_pickling_and_worker_processes(tiny_dataset: Path) -> None:
     again = pickle.loads(pickle.dumps(dataset))
     assert torch.equal(again[3]["observation.images.front"], expected[1])
     for method, workers in (("fork", 2), ("spawn", 1)):
-        loader = torch.utils.data.DataLoader(
-            dataset,
+        loader: Any = torch.utils.data.DataLoader(
+            cast(Any, dataset),
             sampler=range(0, 40, 3),
             batch_size=None,
             num_workers=workers,
@@ -242,7 +242,7 @@ def test_partial_statistics_are_replaced(copy: Path) -> None:
 
 
 def test_fingerprint_follows_the_content_not_the_place(
-    tiny_dataset: Path, copy: Path, edit_rows: Callable[[Path, Callable[[dict[str, list[Any]]], None]], None]
+    tiny_dataset: Path, copy: Path, edit_rows: Callable[[Path, Callable[[dict[str, list[Any]]], object]], None]
 ) -> None:
     original = read_meta(tiny_dataset).fingerprint
     assert read_meta(copy).fingerprint == original

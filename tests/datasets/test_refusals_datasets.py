@@ -91,9 +91,9 @@ def test_a_saved_place_is_one_that_can_have_been_saved(tiny_dataset: Path) -> No
     whole = len(dataset) // 4 * 4
     for position in (0, 4, whole - 4):
         loader.load_state_dict({**state, "position": position})
-    for position in (3, whole + 1, -4, len(dataset) + 4, 1.5):
+    for odd in (3, whole + 1, -4, len(dataset) + 4, 1.5):
         with pytest.raises(UsageError, match="The saved position is"):
-            loader.load_state_dict({**state, "position": position})
+            loader.load_state_dict({**state, "position": odd})
     with pytest.raises(UsageError, match="epoch"):
         loader.load_state_dict({**state, "epoch": -1})
     with pytest.raises(UsageError, match="batch_size"):

@@ -112,7 +112,7 @@ def test_instructions_can_still_be_undone(ours: dict[str, Path], tmp_path: Path)
     ],
 )
 def test_names_that_cannot_be(
-    pairs, words: list[str], foreign: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    pairs: list[str], words: list[str], foreign: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = ["--feature", *pairs] if pairs else []
     assert main(["dataset", "rename", str(foreign), str(tmp_path / "dst"), *options]) == 2

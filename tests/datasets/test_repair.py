@@ -18,6 +18,7 @@ from smolpilot.datasets.repair import repair
 
 from .helpers_damage import (
     DAMAGES,
+    Damage,
     bare_tables,
     change_features,
     change_info,
@@ -46,7 +47,9 @@ def broken_v21(broken: Callable[[str], Path]) -> Path:
 
 
 @pytest.mark.parametrize("damage", REPAIRABLE, ids=lambda damage: damage.name)
-def test_a_repaired_copy_is_sound_and_has_the_same_values(damage, sound: dict[str, Path], tmp_path: Path) -> None:
+def test_a_repaired_copy_is_sound_and_has_the_same_values(
+    damage: Damage, sound: dict[str, Path], tmp_path: Path
+) -> None:
     source = damaged(damage, sound, tmp_path / "broken")
     before = tree_hash(source)
     report = repair(source, tmp_path / "repaired")
@@ -56,6 +59,7 @@ def test_a_repaired_copy_is_sound_and_has_the_same_values(damage, sound: dict[st
     assert report.plan.actions or report.plan.dropped
     assert untrue(report, tmp_path / "repaired") == []
     # What the damage was is gone, whatever its severity; only joint names that are made up stay remarkable.
+    assert report.after is not None
     assert damage.code not in {found.code for found in report.after.findings} - {"names-missing"}
     assert tree_hash(source) == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["broken", "repaired"]
@@ -79,7 +83,7 @@ def test_a_repaired_copy_is_sound_and_has_the_same_values(damage, sound: dict[st
 
 
 @pytest.mark.parametrize("damage", BEYOND, ids=lambda damage: damage.name)
-def test_what_cannot_be_repaired_is_said(damage, sound: dict[str, Path], tmp_path: Path) -> None:
+def test_what_cannot_be_repaired_is_said(damage: Damage, sound: dict[str, Path], tmp_path: Path) -> None:
     source = damaged(damage, sound, tmp_path / "broken")
     if damage.name == "torn data file of all episodes":
         with pytest.raises(DatasetError, match=r"No episode of .* can be kept") as error:
@@ -88,6 +92,7 @@ def test_what_cannot_be_repaired_is_said(damage, sound: dict[str, Path], tmp_pat
         assert not (tmp_path / "repaired").exists()
         return
     report = repair(source, tmp_path / "repaired")
+    assert report.after is not None
     still = [found for found in report.after.findings if found.code == damage.code]
     assert still
     assert damage.episode in {found.episode for found in still}
@@ -130,6 +135,7 @@ def test_a_sound_recording_stays_what_it_is(sound: dict[str, Path], tmp_path: Pa
     for layout, root in sound.items():
         report = repair(root, tmp_path / layout)
         assert (report.plan.actions, report.plan.dropped, report.complete) == ([], {}, True)
+        assert report.after is not None
         assert report.after.recording.version == ("v3.0" if layout == "v3" else "v2.1")
         for key in ("observation.state", "action", "index", "task_index", "timestamp"):
             np.testing.assert_array_equal(report.before.recording.stacked(key), report.after.recording.stacked(key))
@@ -192,7 +198,7 @@ def test_a_repair_that_failed_leaves_nothing_half_written(
 ) -> None:
     from smolpilot.datasets.repair import repairing as run
 
-    def stop(*_, **__) -> None:
+    def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(run, "rewrite", stop)

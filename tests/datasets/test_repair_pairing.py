@@ -31,7 +31,7 @@ from .helpers_recordings import LENGTHS, TASKS, takes, write_video
 pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
 
 
-def without(episode: int, frame: int) -> Callable[[dict[str, list[Any]]], None]:
+def without(episode: int, frame: int) -> Callable[[dict[str, list[Any]]], object]:
     """A row that the recorder lost; all others keep their numbers and times."""
 
     def change(columns: dict[str, list[Any]]) -> None:
@@ -75,6 +75,7 @@ def test_surplus_frames_at_the_end_cost_nothing(broken: Callable[[str], Path], t
     change_table(table_v3(root) if layout == "v3" else table_v21(root, 1), without(1, 26))
     report = repair(root, tmp_path / "repaired")
     assert report.plan.dropped == {}
+    assert report.after is not None
     assert report.after.recording.rows[1].positions.size == 26
     rows_and_pictures_agree(tmp_path / "repaired", {episode: episode for episode in range(6)})
 

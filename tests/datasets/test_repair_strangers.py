@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,9 +15,9 @@ from smolpilot.cli.main import main
 from smolpilot.datasets import open_dataset
 from smolpilot.datasets.repair import RepairWishes, repair
 
-from .helpers_recordings import tree_hash
+from .helpers_recordings import Take, tree_hash
 from .helpers_report import untrue
-from .helpers_strangers import INDEX, STRANGERS, brought, recorded, write_sound
+from .helpers_strangers import INDEX, STRANGERS, Stranger, brought, recorded, write_sound
 
 WORDS = {pa.float32(): "float32", pa.float64(): "float64", pa.int64(): "int64", pa.string(): "string"}
 pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
@@ -28,12 +29,14 @@ def ours(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="module")
-def original():
+def original() -> list[Take]:
     return recorded()
 
 
 @pytest.mark.parametrize("stranger", STRANGERS, ids=lambda stranger: stranger.name)
-def test_what_can_be_kept_is_kept(stranger, ours: dict[str, Path], original, tmp_path: Path) -> None:
+def test_what_can_be_kept_is_kept(
+    stranger: Stranger, ours: dict[str, Path], original: list[Take], tmp_path: Path
+) -> None:
     source = brought(stranger, ours, tmp_path / "src")
     before = tree_hash(source)
     report = repair(source, tmp_path / "dst", RepairWishes(jobs=1), dry_run=stranger.planned)
@@ -71,7 +74,7 @@ def test_what_can_be_kept_is_kept(stranger, ours: dict[str, Path], original, tmp
     assert_lerobots_rules(tmp_path / "dst", info)
 
 
-def assert_lerobots_rules(root: Path, info: dict) -> None:
+def assert_lerobots_rules(root: Path, info: dict[str, Any]) -> None:
     """Tables have the columns of the features and no others, of LeRobot's types, without nulls."""
     wanted = {key for key, entry in info["features"].items() if entry["dtype"] != "video"}
     for path in root.glob("data/*/*.parquet"):

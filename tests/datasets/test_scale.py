@@ -197,7 +197,7 @@ def library(path: Path, episodes: int) -> None:
     assert len(open_dataset(path, episodes=half)) == FRAMES * len(half)
 
 
-VERBS: dict[str, Callable[[Path, Path, int], None]] = {
+VERBS: dict[str, Callable[[Path, Path, int], object]] = {
     "open_dataset": lambda root, out, n: open_dataset(root / "v30", episodes=range(n)).batch_numbers(range(n)),
     "select, split, order": lambda root, out, n: library(root / "v30", n),
     "info": lambda root, out, n: cli("info", root / "v30"),

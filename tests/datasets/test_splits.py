@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import types
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,7 +14,7 @@ from smolpilot.common.errors import UsageError
 from smolpilot.datasets import episode_ranges, parse_episodes, split_episodes
 
 
-def recording(tasks: list[str]):
+def recording(tasks: list[str]) -> Any:
     episodes = [types.SimpleNamespace(index=3 * i, tasks=[task], length=5) for i, task in enumerate(tasks)]
     return types.SimpleNamespace(episodes=episodes)
 
@@ -41,7 +43,7 @@ def test_few_episodes() -> None:
 
 
 @given(st.lists(st.sampled_from("abcd"), min_size=2, max_size=40), st.floats(0.01, 0.6), st.integers(0, 9))
-def test_properties(tasks, share, seed) -> None:
+def test_properties(tasks: list[str], share: float, seed: int) -> None:
     train, held_out = split_episodes(recording(tasks), held_out=share, seed=seed)
     assert sorted(train + held_out) == [3 * i for i in range(len(tasks))]
     assert train == sorted(train)
@@ -60,7 +62,7 @@ def test_chosen_episodes_alone_are_split() -> None:
 
 @given(st.sets(st.integers(0, 29), min_size=1))
 def test_lists_of_episodes_are_written_and_read_alike(episodes: set[int]) -> None:
-    meta = types.SimpleNamespace(episodes=[types.SimpleNamespace(index=i) for i in range(30)], root="data")
+    meta: Any = types.SimpleNamespace(episodes=[types.SimpleNamespace(index=i) for i in range(30)], root="data")
     assert parse_episodes(episode_ranges(episodes), meta) == sorted(episodes)
 
 
@@ -80,7 +82,7 @@ def test_ranges_are_short() -> None:
     ],
 )
 def test_wrong_lists(text: str, words: str) -> None:
-    meta = types.SimpleNamespace(episodes=[types.SimpleNamespace(index=i) for i in range(6)], root="data")
+    meta: Any = types.SimpleNamespace(episodes=[types.SimpleNamespace(index=i) for i in range(6)], root="data")
     with pytest.raises(UsageError, match=words):
         parse_episodes(text, meta)
 
@@ -88,8 +90,8 @@ def test_wrong_lists(text: str, words: str) -> None:
 @pytest.mark.parametrize(
     ("known", "words"), [([0, 2, 5], "one of its 3 episodes, 0,2,5"), (range(0, 99, 2), "36,38,… up to 98")]
 )
-def test_known_episodes_are_listed(known, words: str) -> None:
-    meta = types.SimpleNamespace(episodes=[types.SimpleNamespace(index=i) for i in known], root="data")
+def test_known_episodes_are_listed(known: Sequence[int], words: str) -> None:
+    meta: Any = types.SimpleNamespace(episodes=[types.SimpleNamespace(index=i) for i in known], root="data")
     with pytest.raises(UsageError) as caught:
         parse_episodes("3", meta)
     assert words in str(caught.value.expected)

@@ -6,7 +6,9 @@ import io
 import json
 import shlex
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,28 +20,28 @@ from smolpilot.cli.main import main
 from smolpilot.datasets import DatasetWriter
 
 from .helpers_damage import change_table, episodes_v3
-from .helpers_recordings import FPS, takes, write_v3
+from .helpers_recordings import FPS, Take, takes, write_v3
 from .helpers_strangers import WHOLE, added, cast_columns, recorded, renamed, tables_of, write_sound
 
 
 @pytest.fixture(scope="module")
-def sound(tmp_path_factory: pytest.TempPathFactory):
+def sound(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return write_sound(tmp_path_factory.mktemp("sound"))
 
 
 @pytest.fixture
-def copy(sound: dict[str, Path], tmp_path: Path):
+def copy(sound: dict[str, Path], tmp_path: Path) -> Callable[[str], Path]:
     return lambda layout: Path(shutil.copytree(sound[layout], tmp_path / "data"))
 
 
-def checked(root, capsys, *options):
+def checked(root: Path, capsys: pytest.CaptureFixture[str], *options: str) -> tuple[int, list[dict[str, Any]]]:
     """(exit code, findings) of `dataset check`."""
     capsys.readouterr()
     code = main(["dataset", "check", str(root), "--json", *options])
     return code, json.loads(capsys.readouterr().out)["findings"]
 
 
-def of(found, code):
+def of(found: list[dict[str, Any]], code: str) -> list[dict[str, Any]]:
     return [one for one in found if one["code"] == code]
 
 
@@ -49,7 +51,11 @@ def of(found, code):
     ids=["all", "task", "time"],
 )
 def test_running_numbers_as_texts_are_refused_by_their_type(
-    copy: Path, layout: str, columns, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    copy: Callable[[str], Path],
+    layout: str,
+    columns: tuple[str, ...],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     root = copy(layout)
     cast_columns(dict.fromkeys(columns, pa.string()))(root)
@@ -71,7 +77,7 @@ def test_running_numbers_as_texts_are_refused_by_their_type(
 
 
 def test_instructions_in_the_place_of_task_indices(
-    copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    copy: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = copy("v21")
     for path, take in zip(tables_of(root), recorded(), strict=True):
@@ -88,7 +94,7 @@ def test_instructions_in_the_place_of_task_indices(
 
 
 def test_a_page_of_a_recording_with_the_names_of_others(
-    copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    copy: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = copy("v3")
     renamed({"observation.state": "state", "action": "actions"})(root)
@@ -97,7 +103,7 @@ def test_a_page_of_a_recording_with_the_names_of_others(
     assert '"name":"pan","unit":null' in document
 
 
-def at_rest(made) -> None:
+def at_rest(made: list[Take]) -> None:
     """Two joints that never move, far from zero."""
     for take in made:
         take.state[:, 1:], take.action[:, 1:] = 12.3, 12.3
@@ -119,8 +125,8 @@ def test_statistics_of_a_joint_at_rest_are_judged_alike_everywhere(
     assert main(["dataset", "stats", str(root), "--recompute"]) == 1
 
 
-def exchange_places(root, one, other, camera="front") -> None:
-    def change(columns) -> None:
+def exchange_places(root: Path, one: int, other: int, camera: str = "front") -> None:
+    def change(columns: dict[str, list[Any]]) -> None:
         for what in ("from_timestamp", "to_timestamp"):
             values = columns[f"videos/observation.images.{camera}/{what}"]
             values[one], values[other] = values[other], values[one]
@@ -159,7 +165,7 @@ def test_videos_that_lie_in_another_order_are_not_exchanged(
         shutil.copytree(ordered / name, root / name, dirs_exist_ok=True)
     first, second = lengths[0] / FPS, lengths[1] / FPS
 
-    def change(columns) -> None:
+    def change(columns: dict[str, list[Any]]) -> None:
         for camera in ("front", "wrist"):
             columns[f"videos/observation.images.{camera}/from_timestamp"][:2] = [second, 0.0]
             columns[f"videos/observation.images.{camera}/to_timestamp"][:2] = [second + first, second]
@@ -173,7 +179,7 @@ def test_videos_that_lie_in_another_order_are_not_exchanged(
 
 @pytest.mark.parametrize("content", ["info.json", "tasks.parquet"])
 def test_the_advice_for_pointers_is_the_same_in_every_verb(
-    copy: Path, content: str, capsys: pytest.CaptureFixture[str]
+    copy: Callable[[str], Path], content: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = copy("v3")
     (root / "meta" / content).write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12\n")
@@ -185,7 +191,7 @@ def test_the_advice_for_pointers_is_the_same_in_every_verb(
 
 
 def test_a_repair_beside_a_pointer_says_what_the_pointer_would_bring(
-    copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    copy: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = copy("v3")
     (root / "meta" / "info.json").write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12\n")
@@ -193,10 +199,10 @@ def test_a_repair_beside_a_pointer_says_what_the_pointer_would_bring(
     assert "git lfs pull" in capsys.readouterr().out
 
 
-def pictures(kind, size):
+def pictures(kind: str, size: tuple[int, int]) -> Callable[[int], list[Any]]:
     """A column of pictures as LeRobot stores them, for the 106 rows; of 16 bits and one channel, or 8 and three."""
 
-    def one(number):
+    def one(number: int) -> dict[str, Any]:
         deep = kind == "depth"
         values = np.full(
             (*size, *(() if deep else (3,))), 600 if deep else 40 + number, np.uint16 if deep else np.uint8
@@ -211,7 +217,7 @@ def pictures(kind, size):
 
 @pytest.mark.parametrize(("kind", "channels"), [("color", 3), ("depth", 1)])
 def test_pictures_in_the_tables_survive_a_wrong_or_a_lost_description(
-    kind: str, channels: int, copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    kind: str, channels: int, copy: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = copy("v3")
     entry = {"dtype": "image", "shape": [480, 640, 3], "names": ["height", "width", "channels"]}

@@ -29,8 +29,10 @@ def document(path: Path) -> dict[str, Any]:
 
 
 def packets(path: Path) -> list[bytes]:
+    found: list[bytes] = []
     with av.open(str(path)) as container:
-        return [bytes(packet) for packet in container.demux(video=0) if packet.size]
+        found += [bytes(packet) for packet in container.demux(video=0) if packet.size]
+    return found
 
 
 def frames(path: Path) -> npt.NDArray[Any]:

@@ -6,7 +6,9 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -16,7 +18,7 @@ from smolpilot.common.errors import DatasetError, UsageError
 from smolpilot.datasets import DatasetWriter, open_dataset
 
 
-def frame(number: int, **changes):
+def frame(number: int, **changes: Any) -> dict[str, Any]:
     return {
         "observation.state": [float(number), 1.0],
         "action": [number + 0.5],
@@ -26,12 +28,17 @@ def frame(number: int, **changes):
     }
 
 
-def writer(path, **changes):
-    settings = {"fps": 20, "state_names": ["a", "b"], "action_names": ["a"], "cameras": {"front": (32, 48)}}
+def writer(path: Path, **changes: Any) -> DatasetWriter:
+    settings: dict[str, Any] = {
+        "fps": 20,
+        "state_names": ["a", "b"],
+        "action_names": ["a"],
+        "cameras": {"front": (32, 48)},
+    }
     return DatasetWriter(path, **{**settings, **changes})
 
 
-def record(path, lengths, **changes) -> None:
+def record(path: Path, lengths: Sequence[int], **changes: Any) -> None:
     with writer(path, **changes) as recording:
         for length in lengths:
             for number in range(length):

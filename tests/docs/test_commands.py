@@ -88,7 +88,7 @@ def only_read(words: list[str]) -> tuple[int, str]:
 
     from smolpilot.cli.parsing import options
 
-    real = options.read
+    real = options.read  # type: ignore[attr-defined]
 
     def stop(*args: Any, **more: Any) -> Any:
         raise Done(real(*args, **more))

@@ -74,7 +74,7 @@ def _played(env: Environment, seed: int, steps: int = 8) -> tuple[EpisodeInfo, l
     """An episode's info, and what is seen in it under actions drawn around where the joints are."""
     rng = np.random.default_rng(seed)
     observation, info = env.reset(seed)
-    seen = [dict(observation)]
+    seen: list[Observation] = [dict(observation)]
     for _ in range(steps):
         observation, outcome = env.step(_some_action(env, rng))
         seen.append(dict(observation))

@@ -52,7 +52,7 @@ class _Restless(Tabletop):
         if instruction in (None, info.instruction):
             return own, info
         other, there = super().reset(seed, instruction=instruction)
-        return super().reset(seed + 1)[0] | {"task": other["task"]}, there
+        return {**super().reset(seed + 1)[0], "task": other["task"]}, there
 
 
 class _Sharing(Tabletop):

@@ -8,6 +8,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from smolpilot.common.errors import ProfileError, UsageError
@@ -40,7 +41,8 @@ class Lamp(gymnasium.Env[Any, Any]):
     action_space = gymnasium.spaces.Box(-1, 1, (2,), np.float32)
 
     def __init__(self, render_mode: str | None = None, tells: bool = True, **more: Any) -> None:
-        self.render_mode, self.tells, self.seen, self.closed = render_mode, tells, [], 0
+        self.render_mode, self.tells, self.closed = render_mode, tells, 0
+        self.seen: list[npt.NDArray[Any]] = []
         self._buffer = np.zeros((6, 8, 3), np.uint8)
         if more:
             raise ValueError(f"unknown option {', '.join(more)}\x1b[2J")
@@ -73,7 +75,7 @@ class Lamp(gymnasium.Env[Any, Any]):
         return {"body": {"joints": self.joints.copy()}, "eyes": {"top": self._buffer}}
 
 
-WIRING = {"state": "body.joints", "images": {"top": "eyes.top", "view": RENDER}, "success": "lit"}
+WIRING: dict[str, Any] = {"state": "body.joints", "images": {"top": "eyes.top", "view": RENDER}, "success": "lit"}
 
 
 @pytest.fixture(autouse=True)
@@ -144,6 +146,7 @@ def test_success_by_reward_and_the_best_of_an_episode(lamp: Path) -> None:
     for _ in range(2):
         best.reset(0)
         outcomes = [best.step(action)[1] for action in ([0.0, 0.0], [0.75, 0.75], [0.5, 0.5])]
+        assert outcomes[-1] is not None
         assert outcomes[-1].facts == {"most": 0.75, "last": 0.5}
     best.close()
     best.close()

@@ -21,6 +21,9 @@ class World(Environment):
     """Keeps what it was given."""
 
     spec: Any = None
+    reset: Any = None
+    step: Any = None
+    render: Any = None
 
     # `place` and `anything` are without annotation on purpose: then the default tells the kind.
     def __init__(  # type: ignore[no-untyped-def]

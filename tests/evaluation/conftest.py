@@ -64,7 +64,7 @@ def dataset(recording: Path) -> Dataset:
 @pytest.fixture
 def profile() -> RobotProfile:
     limits = {"pan": (-10.0, 10.0), "lift": None, "grip": (0.0, 1.0)}
-    units = {"pan": "rad", "lift": "deg", "grip": "normalized"}
+    units: dict[str, Any] = {"pan": "rad", "lift": "deg", "grip": "normalized"}
     return RobotProfile(
         name="press",
         description="a test",
@@ -78,7 +78,7 @@ class StubPolicy(Policy):
     """`plan(episode, frame)` gives its chunk [H, 3]; what it is may be changed from outside."""
 
     def __init__(
-        self, plan: Callable[[int, int], npt.NDArray[Any]], profile: RobotProfile | None, lineage: dict
+        self, plan: Callable[[int, int], npt.NDArray[Any]], profile: RobotProfile | None, lineage: dict[str, Any]
     ) -> None:
         self.plan, self.profile, self.lineage = plan, profile, lineage
         self.statistics: dict[str, Any] = {ACTION: {"mean": np.array([2.0, 1.0, 0.5])}}

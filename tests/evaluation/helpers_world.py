@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -89,16 +90,16 @@ class Line(Environment):
 class Driver(Policy):
     """Goes where `aim(instruction)` says, 0.25 m a step."""
 
-    def __init__(self, aim: Callable[[str], float], **changes: object) -> None:
-        self.aim, self.batches, self.resets = aim, [], 0
+    def __init__(self, aim: Callable[[str], float], **changes: Any) -> None:
+        self.aim, self.resets = aim, 0
+        self.batches: list[int] = []
         self.seeds: list[list[int]] = []
         facts = PolicyFacts(source="runs/driver", kind="test")
-        self._spec = PolicySpec(
-            **{
+        settings: dict[str, Any] = {
                 "name": "driver", "state_dim": 1, "action_dim": 1, "chunk_size": 8, "n_action_steps": 4,
                 "capabilities": frozenset({RANDOM}), "facts": facts, **changes,
-            }
-        )  # fmt: skip
+        }  # fmt: skip
+        self._spec = PolicySpec(**settings)
 
     @property
     def spec(self) -> PolicySpec:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from smolpilot.common.errors import CheckpointError
@@ -20,8 +21,12 @@ class Careless(Policy):
     """Writes into what it is given, where `writes`, and hands out the same array again and again."""
 
     def __init__(self, writes: bool = False, made: type = float) -> None:
-        self.spec = PolicySpec("careless", 3, 3, chunk_size=4, n_action_steps=2)
-        self.writes, self.chunks = writes, np.zeros((1, 4, 3), np.float32).astype(made)
+        self.writes = writes
+        self.chunks: npt.NDArray[Any] = np.zeros((1, 4, 3), np.float32).astype(made)
+
+    @property
+    def spec(self) -> PolicySpec:
+        return PolicySpec("careless", 3, 3, chunk_size=4, n_action_steps=2)
 
     def predict(self, observations: Any, *, seeds: Any = None, previous: Any = None) -> Any:
         for observation in observations if self.writes else ():

@@ -165,7 +165,7 @@ class TestRefusals:
 
     def test_what_a_policy_raises_names_it(self) -> None:
         with pytest.raises(SmolpilotError, match="The policy driver fails: KeyError: 'no such end'") as caught:
-            rollout(Driver(lambda text: {}["no such end"]), Line, episodes=1)
+            rollout(Driver(lambda text: dict[str, float]()["no such end"]), Line, episodes=1)
         assert caught.value.exit_code == 1
 
     def test_an_episode_without_an_end(self) -> None:

@@ -69,7 +69,7 @@ def run_case(
             _left(place, result, look.__name__)
             if result.outcome in ("hang", "traceback"):
                 break
-            if look is looks[-1] and result.outcome == "silent" and kind.judge not in (None, *looks):
+            if look is looks[-1] and result.outcome == "silent" and kind.judge and kind.judge not in looks:
                 looks.append(kind.judge)  # does anything say it?
         if state(place.given) != before and not kind.written:
             _fail(result, "traceback", "source", "the source was changed")

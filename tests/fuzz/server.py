@@ -113,7 +113,7 @@ def _limits(log: Path) -> None:
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, used + MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    os.fsync = lambda _: None
+    os.fsync = lambda fd: None
     fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(fd, 2)
     faulthandler.enable()
@@ -171,7 +171,7 @@ def prepare(world: Path) -> None:
             return
 
         def work(write: Any) -> None:
-            os.fsync = lambda _: None
+            os.fsync = lambda fd: None
             from .world import build
 
             build(world)

@@ -178,6 +178,7 @@ def change_picture_cell(rng: random.Random, content: bytes) -> tuple[Change, byt
     name = next(name for name in table.column_names if name.startswith("observation.images."))
     column = table.column(name)
     cells, row = column.to_pylist(), rng.randrange(len(table))
+    changed: bytes | None
     if rng.random() < 0.5:
         change, changed = change_bytes(rng, cells[row]["bytes"], hot=(range(60),))
     else:

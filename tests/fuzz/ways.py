@@ -67,7 +67,7 @@ def _verb(place: Place, _: str) -> None:
         print("Traceback (most recent call last):", file=sys.stderr)
         raise DatasetError("It is damaged.")
 
-    module.run_status = failing
+    module.run_status = failing  # type: ignore[assignment]
     place.verb("status", place.given)
 
 

@@ -170,7 +170,8 @@ def _policies(world: Path) -> None:
     shutil.copytree("bundle", "lerobot", ignore=shutil.ignore_patterns("smolpilot.json", "robot.yaml"))
     weights = load_file("bundle/model.safetensors")
     shutil.copytree("bundle", "shards", ignore=shutil.ignore_patterns("model.safetensors"))
-    names, listed = sorted(weights), {}
+    names = sorted(weights)
+    listed: dict[str, str] = {}
     for i, part in enumerate((names[::2], names[1::2])):
         file = f"model-{i + 1:05d}-of-00002.safetensors"
         save_file({name: weights[name] for name in part}, f"shards/{file}", metadata={"format": "pt"})

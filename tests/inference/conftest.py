@@ -18,7 +18,7 @@ def policy(tiny_dataset: Path) -> Policy:
     with torch.no_grad():
         for parameter in policy.model.parameters():
             if parameter.ndim > 1:
-                parameter *= 2  # so that every input matters
+                parameter.mul_(2)  # so that every input matters
     return policy
 
 

@@ -43,9 +43,9 @@ def make_model(config: PolicyConfig, seed: int = 0) -> SmolVLA:
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim > 1:
-                parameter *= 2
+                parameter.mul_(2)
             else:
-                parameter += 0.2 * torch.randn(parameter.shape, generator=generator)
+                parameter.add_(0.2 * torch.randn(parameter.shape, generator=generator))
     return model.eval()
 
 

@@ -96,6 +96,7 @@ def test_a_camera_that_did_not_change_is_not_encoded_again(
 ) -> None:
     seen: list[int] = []
     backend = engine._backend
+    assert backend is not None
     encode = backend.vision
     monkeypatch.setattr(backend, "vision", lambda images: seen.append(len(images)) or encode(images))
     first, second = frames[0], frames[2]
@@ -211,6 +212,7 @@ def test_wrong_use_is_told(engine: Engine, bundle: Path, frames: Frames, tmp_pat
         engine.predict_chunk(frames[0], num_steps=0)
     with pytest.raises(TransformError, match="is NaN for joint 'pan'"):
         engine.predict_chunk({**frames[0], "observation.state": torch.tensor([float("nan"), 0, 0])})
+    options: Any
     for options, message in [
         ({"engine": "fsat"}, "Did you mean 'fast'"),
         ({"cameras": ["fornt"]}, "Did you mean 'front'"),

@@ -78,11 +78,11 @@ def test_an_engine_that_fails_where_the_policy_does_not_is_replaced(policy: Poli
     backend = engine._backend
     real = type(backend).denoise
     try:
-        type(backend).denoise = lambda *args, **more: real(*args, **more) * float("nan")  # type: ignore[method-assign,union-attr]
+        type(backend).denoise = lambda *args, **more: real(*args, **more) * float("nan")
         with pytest.warns(UserWarning, match="the plain network runs instead"):
             chunk = engine.predict_chunk(made_up_frame(policy.recipe), seed=0)
     finally:
-        type(backend).denoise = real  # type: ignore[method-assign,union-attr]
+        type(backend).denoise = real
     assert torch.isfinite(chunk).all()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -44,10 +45,8 @@ def test_int8_needs_8_bit_dot_products_and_fast_does_not(
 
 @pytest.mark.parametrize("missing", [["onnx"], ["openvino"], ["onnx", "openvino"]])
 def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch, missing: list[str]) -> None:
-    real = openvino_backend.importlib.util.find_spec
-    monkeypatch.setattr(
-        openvino_backend.importlib.util, "find_spec", lambda name: None if name in missing else real(name)
-    )
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in missing else real(name))
     assert openvino_backend.unavailable("fast", CPU).startswith(f"{' and '.join(missing)} is not installed")
 
 

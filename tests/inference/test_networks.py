@@ -59,6 +59,7 @@ def test_exact_is_equal_to_the_last_bit_and_fast_within_the_tolerance(name: str)
     model = make_model(config)
     exact, fast = PlainNetwork(model), FastNetwork(model, CPU, torch.float32)
     for case, options in INPUTS.items():
+        assert config.resize_imgs_with_padding is not None
         inputs = inputs_of(options, config.resize_imgs_with_padding[0])
         noise = make_noise(len(inputs))
         plain = model.sample(inputs, noise)

@@ -30,7 +30,7 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     from smolpilot.smolvla import loading
 
     seen: list[str] = []
-    read = loading.load_model
+    read = loading.load_model  # type: ignore[attr-defined]
     monkeypatch.setattr(loading, "load_model", lambda *a, **k: seen.append("read") or read(*a, **k))
     return seen
 
@@ -53,7 +53,7 @@ def test_a_warm_start_knows_the_verdict_and_loads_the_weights_at_most_once(
     assert again.verdict is not None
     assert again.verdict.stored
     assert again.verdict.difference == first.verdict.difference
-    assert again._plain._model is None, "the plain network is let go"
+    assert again._plain._model is None, "the plain network is let go"  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("change", ["weights", "mode", "steps", "cameras", "damaged"])

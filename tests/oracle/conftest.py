@@ -23,7 +23,8 @@ def _offline(monkeypatch: pytest.MonkeyPatch) -> None:
 def write_vlm_folder(folder: Path, *, text: dict[str, Any], vision: dict[str, Any], scale_factor: int) -> Path:
     """A SmolVLM folder that transformers' AutoConfig and AutoProcessor read: config, tokenizer, processors."""
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast, SmolVLMImageProcessor, SmolVLMProcessor, SmolVLMVideoProcessor
+    from transformers import PreTrainedTokenizerFast, SmolVLMImageProcessor, SmolVLMProcessor
+    from transformers.models.smolvlm.video_processing_smolvlm import SmolVLMVideoProcessor
 
     special = ["<|endoftext|>", "<image>", "<end_of_utterance>", "<fake_token_around_image>", "<global-img>"]
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())

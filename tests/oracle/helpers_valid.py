@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-type Spoil = Callable[[Path], None]
+type Spoil = Callable[[Path], object]
 
 
 def table(root: Path) -> Path:
@@ -25,7 +25,7 @@ def episodes(root: Path) -> Path:
     return root / "meta" / "episodes" / "chunk-000" / "file-000.parquet"
 
 
-def info(root: Path, change: Callable[[dict[str, Any]], None]) -> None:
+def info(root: Path, change: Callable[[dict[str, Any]], object]) -> None:
     path = root / "meta" / "info.json"
     content = json.loads(path.read_text())
     change(content)
@@ -129,7 +129,7 @@ def hidden_table(root: Path) -> None:
     table(root).with_name("._file-000.parquet").write_bytes(b"\0\5\x16\7 Mac OS X")
 
 
-def annotations(rows: int) -> pa.Array:
+def language_events(rows: int) -> pa.Array:
     """LeRobot's column of events: as many as there are at a frame, none at most of them."""
     event = {"role": "user", "content": "now", "style": "interjection", "camera": None, "tool_calls": None}
     kind = pa.struct(
@@ -174,7 +174,7 @@ def nulls(values: list[Any], kind: pa.DataType) -> Callable[[int], pa.Array]:
 
 # Each of them is odd, and LeRobot loads all the same.
 HARMLESS: dict[str, Spoil] = {
-    "annotations": both(extra("language_events", annotations), feature("language_events", "language", [1])),
+    "annotations": both(extra("language_events", language_events), feature("language_events", "language", [1])),
     "fps as a float": lambda root: info(root, lambda i: i.update(fps=float(i["fps"]))),
     "no chunk size": lambda root: info(root, lambda i: i.pop("chunks_size")),
     "own keys in info": lambda root: info(root, lambda i: i.update(lab="ours", license="mit")),

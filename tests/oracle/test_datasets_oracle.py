@@ -7,7 +7,7 @@ colors with its own code and may differ in the last bit.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -72,7 +72,7 @@ def record_with_lerobot(root: Path, encoder: Any = None, *, dtype: str = "video"
     dataset.finalize()
 
 
-def record_with_ours(root: Path, codec: str) -> None:
+def record_with_ours(root: Path, codec: Any) -> None:
     generator = np.random.default_rng(0)
     cameras = dict.fromkeys(CAMERAS, (48, 64))
     with DatasetWriter(
@@ -101,9 +101,9 @@ def assert_equal_to_lerobot(root: Path, episodes: list[int] | None = None) -> in
     ours = open_dataset(root, episodes=episodes, chunk_size=HORIZON)
     ours.check_videos()
     assert len(ours) == len(theirs)
-    order = np.random.default_rng(2).permutation(len(ours))
+    order = np.random.default_rng(2).permutation(len(ours)).tolist()
     batched = [sample for start in range(0, len(ours), 16) for sample in ours.__getitems__(order[start : start + 16])]
-    for i, of_batch in zip(map(int, order), batched, strict=True):
+    for i, of_batch in zip(order, batched, strict=True):
         expected, found = theirs[i], ours[i]
         assert all(torch.equal(of_batch[key], value) for key, value in found.items() if isinstance(value, torch.Tensor))
         assert set(found) == set(expected)
@@ -176,7 +176,7 @@ def test_statistics_agree_with_lerobots(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("order", ["random", "local"])
-def test_a_loader_gives_lerobots_tensors(tmp_path: Path, order: str, workers: int) -> None:
+def test_a_loader_gives_lerobots_tensors(tmp_path: Path, order: Any, workers: int) -> None:
     from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
     from smolpilot.datasets import Loader
@@ -202,7 +202,7 @@ def test_lerobot_can_train_on_our_recording_in_batches(tmp_path: Path) -> None:
     theirs = LeRobotDataset("test/oracle", root=tmp_path / "d", video_backend="pyav", delta_timestamps=deltas)
     batch = next(iter(torch.utils.data.DataLoader(theirs, batch_size=8)))
     ours = open_dataset(tmp_path / "d", chunk_size=HORIZON)
-    again = next(iter(torch.utils.data.DataLoader(ours, batch_size=8)))
+    again = next(iter(torch.utils.data.DataLoader(cast(Any, ours), batch_size=8)))
     assert batch["task"] == again["task"]
     assert torch.equal(batch["observation.images.side"], again["observation.images.side"])
     assert torch.equal(batch["action"], again["action"])

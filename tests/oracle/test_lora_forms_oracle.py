@@ -88,7 +88,7 @@ def write(base: Base, folder: Path, seed: int = 3, **options: Any) -> Path:
         if parameter.requires_grad:
             parameter.data += 0.1 * torch.randn(parameter.shape, generator=generator)
     wrapped.peft_config["default"].base_model_name_or_path = str(base.folder)
-    wrapped.save_pretrained(folder)
+    wrapped.save_pretrained(str(folder))
     policy, pre, post = base.parts
     policy.config._save_pretrained(folder)
     pre.save_pretrained(folder)

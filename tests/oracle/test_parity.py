@@ -31,10 +31,10 @@ def our_model(theirs: Any, folder: Path, tmp_path: Path) -> SmolVLA:
     vlm = VLMConfig.from_json(json.loads((folder / "config.json").read_text()))
     tokens = {"fake_image_token_id": FAKE_IMAGE, "global_image_token_id": GLOBAL_IMAGE}
     model = SmolVLA(PolicyConfig.from_lerobot(values, vlm, **tokens))
-    weights = {names.from_lerobot(name): value for name, value in theirs.state_dict().items()}
+    weights = {names.from_lerobot(name) or "": value for name, value in theirs.state_dict().items()}
     unknown = [name for name in theirs.state_dict() if names.from_lerobot(name) is None]
     assert unknown == list(names.UNUSED)
-    weights.pop(None, None)
+    weights.pop("", None)
     model.load_state_dict({name: value.float() for name, value in weights.items()})
     return model
 
@@ -119,6 +119,7 @@ def test_loss_gradients_and_chunks_equal_lerobot(case: str, vlm_folder: Path, tm
     ours = our_model(theirs, vlm_folder, tmp_path)
     data = make_batch(theirs, batch=batch, mask_cameras=mask_cameras)
     inputs = our_inputs(theirs, data)
+    assert inputs.actions is not None
     noise = torch.randn(inputs.actions.shape, generator=torch.Generator().manual_seed(2))
     time = torch.tensor([0.03, 0.5, 0.97])[:batch]
 
@@ -162,6 +163,7 @@ def test_native_mixed_dtypes_are_close(tmp_path: Path) -> None:
     ours = our_model(theirs, folder, tmp_path)
     data = make_batch(theirs, batch=3, mask_cameras=False)
     inputs = our_inputs(theirs, data)
+    assert inputs.actions is not None
     noise = torch.randn(inputs.actions.shape, generator=torch.Generator().manual_seed(2))
     time = torch.tensor([0.03, 0.5, 0.97])
     their_loss, _ = theirs.forward({key: value.clone() for key, value in data.items()}, noise, time)
@@ -193,8 +195,8 @@ def test_patch_positions_equal_the_reference(side: int, trained_side: int) -> No
 
     from smolpilot.smolvla.network.vision import patch_positions
 
-    config = SmolVLMVisionConfig(hidden_size=1, image_size=2 * trained_side, patch_size=2)
-    reference = SmolVLMVisionEmbeddings(config)
+    settings: dict[str, Any] = {"hidden_size": 1, "image_size": 2 * trained_side, "patch_size": 2}
+    reference: Any = SmolVLMVisionEmbeddings(SmolVLMVisionConfig(**settings))
     reference.patch_embedding.weight.data.zero_()
     reference.patch_embedding.bias.data.zero_()
     reference.position_embedding.weight.data = torch.arange(trained_side**2, dtype=torch.float32)[:, None]
@@ -212,13 +214,14 @@ def test_full_size_model_equals_lerobot(tmp_path: Path) -> None:
     folder = write_vlm_folder(
         tmp_path / "vlm", text=defaults["text_config"], vision=defaults["vision_config"], scale_factor=4
     )
-    sizes = {"resize_imgs_with_padding": (512, 512), "num_vlm_layers": 16, "chunk_size": 50}
+    sizes: dict[str, Any] = {"resize_imgs_with_padding": (512, 512), "num_vlm_layers": 16, "chunk_size": 50}
     theirs = lerobot_policy(folder, small=True, **sizes).float()
     assert sum(parameter.numel() for parameter in theirs.parameters()) == pytest.approx(450.046e6, abs=1e3)
     ours = our_model(theirs, folder, tmp_path)
     assert sum(p.numel() for p in ours.parameters() if p.requires_grad) == pytest.approx(99.881e6, abs=1e3)
     data = make_batch(theirs, batch=2, mask_cameras=False)
     inputs = our_inputs(theirs, data)
+    assert inputs.actions is not None
     noise = torch.randn(inputs.actions.shape, generator=torch.Generator().manual_seed(2))
     time = torch.tensor([0.03, 0.6])
     their_loss, _ = theirs.forward({key: value.clone() for key, value in data.items()}, noise, time)

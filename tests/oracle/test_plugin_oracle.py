@@ -50,7 +50,7 @@ def policy(tiny_dataset: Path) -> Policy:
     with torch.no_grad():
         for parameter in policy.model.parameters():
             if parameter.ndim > 1:
-                parameter *= 2
+                parameter.mul_(2)
     return policy
 
 

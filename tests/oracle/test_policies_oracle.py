@@ -181,7 +181,8 @@ class Looking(Environment):
         return EnvironmentSpec("looking", profile, 10.0, "none", 10, ("go",))
 
     def reset(self, seed: int, *, instruction: str | None = None) -> tuple[Observation, EpisodeInfo]:
-        self.state, self._rng = np.zeros(3, np.float32), np.random.default_rng(seed)
+        self.state: npt.NDArray[Any] = np.zeros(3, np.float32)
+        self._rng = np.random.default_rng(seed)
         return self._look(), EpisodeInfo("go")
 
     def step(self, action: npt.ArrayLike) -> tuple[Observation, Outcome | None]:
@@ -191,6 +192,8 @@ class Looking(Environment):
 
     def render(self) -> Image:
         return np.zeros((16, 16, 3), np.uint8)
+
+    def close(self) -> None: ...
 
     def _look(self) -> Observation:
         image = self._rng.integers(0, 256, (*SIZE, 3), dtype=np.uint8)

@@ -86,6 +86,7 @@ def test_lerobot_loads_what_was_repaired(name: str, ours: dict[str, Path], tmp_p
 def test_lerobot_loads_repaired_damages(name: str, ours: dict[str, Path], tmp_path: Path) -> None:
     damage = next(one for one in DAMAGES if one.name == name)
     shutil.copytree(ours[damage.layout], tmp_path / "src")
+    assert damage.spoil is not None
     damage.spoil(tmp_path / "src")
     assert main(["dataset", "repair", str(tmp_path / "src"), str(tmp_path / "dst")]) == 0
     assert_loads(loaded(tmp_path / "dst", tmp_path))

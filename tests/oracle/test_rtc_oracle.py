@@ -69,6 +69,7 @@ def test_guided_chunks_are_lerobots(
     theirs.requires_grad_(False)
     data = make_batch(theirs, batch=2, mask_cameras=False)
     inputs = our_inputs(theirs, data)
+    assert inputs.actions is not None
     noise = torch.randn(inputs.actions.shape, generator=torch.Generator().manual_seed(2))
     leftover = torch.randn(2, length, 6, generator=torch.Generator().manual_seed(3))
     expected = theirs.predict_action_chunk(

@@ -54,7 +54,7 @@ def smolvla(tiny_dataset: Path) -> SmolVLAPolicy:
     with torch.no_grad():
         for parameter in policy.model.parameters():
             if parameter.ndim > 1:
-                parameter *= 2
+                parameter.mul_(2)
     return policy
 
 

@@ -36,7 +36,7 @@ def test_hold_state_lays_the_state_out_by_joint_name(
     other = dataclasses.replace(embodiment, action_names=("gripper", "pan"))
     chunk = hold_state("", PLAIN, other).predict(observations[:1])[0]
     pan, _, gripper = observations[0][STATE]
-    np.testing.assert_array_equal(chunk, np.tile(np.float32([gripper, pan]), (50, 1)))
+    np.testing.assert_array_equal(chunk, np.tile(np.array([gripper, pan], np.float32), (50, 1)))
 
 
 def test_a_profile_comes_before_the_names_of_the_dataset(observations: list[dict[str, Any]]) -> None:
@@ -71,9 +71,7 @@ def test_what_is_unknown_is_asked_for(tiny_dataset: Path, embodiment: Embodiment
     with pytest.raises(UsageError, match=r"has 2 values, 2 of them finite\.[\s\S]*3 finite numbers"):
         mean_action("", PLAIN, dataclasses.replace(embodiment, statistics={ACTION: {"mean": np.zeros(2)}}))
     with pytest.raises(UsageError, match=r"has 3 values, 2 of them finite"):
-        mean_action(
-            "", PLAIN, dataclasses.replace(embodiment, statistics={ACTION: {"mean": np.float64([0, 1, np.nan])}})
-        )
+        mean_action("", PLAIN, dataclasses.replace(embodiment, statistics={ACTION: {"mean": np.array([0, 1, np.nan])}}))
     reordered = dataclasses.replace(embodiment, action_names=("lift", "pan", "gripper"))
     with pytest.raises(UsageError, match="the same joints in the same order"):
         mean_action("", PolicyOptions(stats_from=tiny_dataset), reordered)

@@ -25,13 +25,13 @@ class Odd(Policy):
     @property
     def spec(self) -> PolicySpec:
         spec = PolicySpec("odd", 3, 3, 4, 2, facts=PolicyFacts(source="odd", kind="odd"))
-        changes: dict[str, Any] = {
+        changes: dict[str, dict[str, Any]] = {
             "spec": {"n_action_steps": 9},
             "names": {"action_names": ("a",)},
             "camera": {"cameras": ("front",)},
             "capability": {"capabilities": frozenset({RANDOM})},
-        }.get(self.breach, {})
-        return dataclasses.replace(spec, **changes)
+        }
+        return dataclasses.replace(spec, **changes.get(self.breach, {}))
 
     def predict(self, observations: Any, *, seeds: Any = None, previous: Any = None) -> Any:
         if self.breach != "previous":
@@ -49,7 +49,7 @@ class Odd(Policy):
         if self.breach == "batch":
             chunks += np.arange(len(chunks), dtype=np.float32)[:, None, None]
         if self.breach == "seed" and seeds is not None:
-            chunks += np.float32(seeds)[:, None, None]
+            chunks += np.array(seeds, np.float32)[:, None, None]
         return chunks
 
 

@@ -242,7 +242,7 @@ class TestSmolVLA:
         prepared: list[dict[str, Any]] = []
         monkeypatch.setattr(factory, "prepare", lambda policy, **more: prepared.append({"policy": policy, **more}))
         asked: list[Policy] = []
-        options = PolicyOptions(device="cpu", engine="int8", calibration=lambda policy: asked.append(policy) or [frame])  # type: ignore[func-returns-value]
+        options = PolicyOptions(device="cpu", engine="int8", calibration=lambda policy: asked.append(policy) or [frame])
         open_policy(saved, options)
         assert asked[0].spec.cameras == ("front", "wrist")
         assert prepared == [{"policy": asked[0], "engine": "int8", "calibration": [frame]}]
@@ -250,6 +250,7 @@ class TestSmolVLA:
         assert len(asked) == 1, "other modes need no frames"
 
     def test_options_that_make_no_sense(self, saved: Path) -> None:
+        options: Any
         for options, error, message in [
             ({"engine": "fsat"}, UsageError, "There is no engine mode 'fsat'.\nFix: Did you mean 'fast'"),
             ({"engine": "fast", "untrained": 1}, UsageError, "--untrained replaces the plain network's weights"),
@@ -273,7 +274,8 @@ class TestSmolVLA:
     def test_what_it_gives_fits_the_contract(self, saved: Path, frame: dict[str, Any]) -> None:
         policy = open_policy(saved, CPU)
         chunks = policy.predict([frame, frame], seeds=[0, 1])
-        assert (chunks.dtype, chunks.shape) == (np.float32, (2, 12, 3))
+        assert chunks.dtype == np.float32
+        assert chunks.shape == (2, 12, 3)
         with pytest.raises(TransformError, match="lacks camera 'wrist'"):
             policy.predict([{key: value for key, value in frame.items() if not key.endswith("wrist")}])
         assert torch.is_grad_enabled()

@@ -151,6 +151,7 @@ class TestSpec:
             "smolvla", 3, 3, 12, 10)  # fmt: skip
         assert spec.cameras == ("front", "wrist")
         assert spec.profile is plain.profile
+        assert plain.profile is not None
         assert spec.action_names == tuple(joint.name for joint in plain.profile.action_joints)
         assert spec.action_units == tuple(joint.unit for joint in plain.profile.action_joints)
         assert spec.instructions == tuple(open_dataset(tiny_dataset).meta.tasks.values())

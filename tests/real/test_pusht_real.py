@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ def recording(real_data: Path) -> Path:
 def test_a_recorded_pose_looks_as_it_was_recorded(recording: Path) -> None:
     states = np.load(recording / "states_actions.npz")["state"]
     shown = np.load(recording / "images_60.npz")
-    env = make_pusht()
+    env: Any = make_pusht()
     env.reset(0)
     inner, differences = env._env.unwrapped, []
     for image, index in zip(shown["image"], shown["index"], strict=True):

@@ -165,7 +165,7 @@ def test_unknown_names_and_paths_are_told_apart(tmp_path: Path) -> None:
 def test_profiles_are_frozen() -> None:
     profile = RobotProfile.from_yaml(VALID)
     with pytest.raises(ValueError, match="frozen"):
-        profile.name = "other"  # type: ignore[misc]
+        profile.name = "other"
 
 
 def test_a_profile_derived_from_a_dataset_says_unknown() -> None:

@@ -52,7 +52,7 @@ def test_without_encoders_only_h264_is_an_error(monkeypatch: pytest.MonkeyPatch)
     def readable_only(name: str, mode: str = "r") -> object:
         if mode == "w":
             raise ValueError("no such encoder")
-        return real(name, mode)
+        return real(name, mode)  # type: ignore[arg-type]
 
     monkeypatch.setattr(av.codec, "Codec", readable_only)
     assert doctor.check_codec("h264").verdict == "error"

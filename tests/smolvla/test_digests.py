@@ -7,6 +7,7 @@ import shutil
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -43,7 +44,7 @@ def flip(path: Path, place: float) -> None:
     path.write_bytes(content)
 
 
-def edit(path: Path, change: Callable[[dict], object]) -> None:
+def edit(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
     values = json.loads(path.read_text())
     change(values)
     path.write_text(json.dumps(values, indent=2))
@@ -255,7 +256,8 @@ def test_localize_killed_between_its_files_leaves_a_whole_bundle(
 ) -> None:
     import smolpilot.smolvla.checkpoint.sealing as module
 
-    write, done = module.write_text_atomic, []
+    write = module.write_text_atomic  # type: ignore[attr-defined]
+    done: list[Path] = []
 
     def killed(path: Path, text: str) -> None:
         if len(done) == left:

@@ -55,7 +55,7 @@ def write(folder: Path, base: Path, tensors: dict[str, torch.Tensor] | None = No
     ],
 )  # fmt: skip
 def test_settings_out_of_range(
-    key: str, value: object, expected: str, base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    key: str, value: Any, expected: str, base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = write(tmp_path / "adapter", base, **{key: value})
     assert main(["bundle", str(folder)]) == 1
@@ -76,9 +76,10 @@ def test_depth(base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
 @pytest.mark.parametrize("option", ["alpha_pattern", "rank_pattern"])
 def test_a_pattern_takes_no_time(option: str, pattern: str, base: Path, tmp_path: Path) -> None:
     """With Python's own engine each of these goes on for longer than the universe has."""
-    policy = load_policy(write(tmp_path / "adapter", base, **{option: {pattern: 2}}), device="cpu")
+    settings: dict[str, Any] = {option: {pattern: 2}}
+    policy = load_policy(write(tmp_path / "adapter", base, **settings), device="cpu")
     weights = load_file(base / "model.safetensors")[f"{Q}.weight"]
-    merged = policy.model.expert.layers[0].self_attn.q_proj.weight.data
+    merged = policy.model.get_parameter("expert.layers.0.self_attn.q_proj.weight").data
     torch.testing.assert_close(merged, weights + 4 / 2 * 2)  # matched by none: alpha 4, rank 2
 
 
@@ -96,7 +97,7 @@ def test_patterns_match_as_in_peft(pattern: str, matches: bool, base: Path, tmp_
     alpha = 8 if matches else 4
     policy = load_policy(write(tmp_path / "adapter", base, alpha_pattern={pattern: 8, "proj": 16}), device="cpu")
     weights = load_file(base / "model.safetensors")[f"{Q}.weight"]
-    merged = policy.model.expert.layers[0].self_attn.q_proj.weight.data
+    merged = policy.model.get_parameter("expert.layers.0.self_attn.q_proj.weight").data
     torch.testing.assert_close(merged, weights + alpha / 2 * 2)
 
 
@@ -159,7 +160,7 @@ class TestNoLookUp:
     def test_base_of_an_adapter(
         self, revision: str | None, base: Path, tmp_path: Path, asked: list[Any], capsys: pytest.CaptureFixture[str]
     ) -> None:
-        name = {"base_model_name_or_path": "some-org/some-model", "revision": revision}
+        name: dict[str, Any] = {"base_model_name_or_path": "some-org/some-model", "revision": revision}
         folder = write(tmp_path / "adapter", base, **name)
         assert main(["bundle", str(folder)]) == 1
         assert asked == []

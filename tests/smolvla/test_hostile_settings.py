@@ -212,7 +212,7 @@ def test_depth_in_the_index_of_shards(bundle: Path, capsys: pytest.CaptureFixtur
     assert "model.safetensors.index.json is no valid JSON" in refused(bundle, capsys)
 
 
-VALUES = [None, "", "x", -1, 0, 1e308, float("nan"), [], {}, True, 10**30]
+VALUES: list[Any] = [None, "", "x", -1, 0, 1e308, float("nan"), [], {}, True, 10**30]
 
 
 def leaves(values: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:

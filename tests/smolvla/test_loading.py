@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -47,7 +49,7 @@ def as_lerobot(bundle: Path) -> Path:
     return bundle
 
 
-def edit_json(path: Path, change: Callable[[dict], object]) -> None:
+def edit_json(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
     values = json.loads(path.read_text())
     change(values)
     path.write_text(json.dumps(values))
@@ -170,10 +172,10 @@ class TestWeights:
     def test_compiled_and_wrapped_names(self, bundle: Path) -> None:
         expected = load(bundle).model.state_dict()
         for prefix in ("model._orig_mod.", "module.model.", "_orig_mod.model."):
-            edit_weights(bundle, lambda w, p=prefix: _rename(w, p))
+            edit_weights(bundle, partial(_rename, prefix=prefix))
             for name, value in load(bundle).model.state_dict().items():
                 assert torch.equal(value, expected[name])
-            edit_weights(bundle, lambda w, p=prefix: _rename_back(w, p))
+            edit_weights(bundle, partial(_rename_back, prefix=prefix))
 
     def test_unread_names_are_classified(self, bundle: Path) -> None:
         extra = {

@@ -136,7 +136,7 @@ def test_base_beside_the_adapter(base: Path, tmp_path: Path) -> None:
 
 def test_options_that_are_not_used_are_no_reason_to_refuse(base: Path, tmp_path: Path) -> None:
     """What peft 0.21 writes for plain LoRA."""
-    unused = {
+    unused: dict[str, Any] = {
         "megatron_core": "megatron.core", "qalora_group_size": 16, "use_dora": False, "corda_config": None,
         "loftq_config": {}, "kasa_config": None, "ensure_weight_tying": False, "use_bdlora": None, "bias": "none",
         "lora_dropout": 0.1, "init_lora_weights": True, "task_type": None, "peft_version": "0.21.2",

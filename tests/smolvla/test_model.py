@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 import torch
@@ -47,7 +48,7 @@ def noise_for(inputs: PolicyInputs) -> torch.Tensor:
     return torch.randn(len(inputs), 12, 32, generator=torch.Generator().manual_seed(3))
 
 
-def changed(inputs: PolicyInputs, **values: torch.Tensor) -> PolicyInputs:
+def changed(inputs: PolicyInputs, **values: Any) -> PolicyInputs:
     return dataclasses.replace(inputs, **values)
 
 

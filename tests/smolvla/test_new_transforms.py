@@ -57,8 +57,8 @@ class TestNumbers:
         def as_recorded(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
             return np.stack([values[..., 2], np.deg2rad(values[..., 0]), values[..., 1]], axis=-1)
 
-        straight = own.inputs([frame(**{"observation.state": state, "action": rows})])
-        moved = frame(**{"observation.state": as_recorded(state), "action": as_recorded(rows)})
+        straight = own.inputs([frame() | {"observation.state": state, "action": rows}])
+        moved = frame() | {"observation.state": as_recorded(state), "action": as_recorded(rows)}
         inputs = recorded.inputs([moved])
         assert straight.actions is not None
         assert inputs.actions is not None
@@ -89,8 +89,8 @@ class TestPicturesAndTexts:
         lists = transforms(extra=[UpsideDown("front")])
         raw = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
         small = torch.rand(3, 30, 20, generator=torch.Generator().manual_seed(0))
-        for frames in ([frame()], [frame(**{"observation.images.front": raw}), frame(seed=1)],
-                       [frame(), frame(**{"observation.images.front": small})]):  # fmt: skip
+        for frames in ([frame()], [frame() | {"observation.images.front": raw}, frame(seed=1)],
+                       [frame(), frame() | {"observation.images.front": small}]):  # fmt: skip
             expected = transforms().inputs([turned(one) for one in frames]).images
             assert torch.equal(lists.inputs(frames).images, expected)
             assert not torch.equal(expected, transforms().inputs(frames).images)
@@ -100,7 +100,7 @@ class TestPicturesAndTexts:
         raw = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (3, 48, 64, 3), dtype=np.uint8))
         found = lists.picture_bytes("front", raw)
         for i, picture in enumerate(raw):
-            one = lists.inputs([frame(**{"observation.images.front": picture.numpy()})])
+            one = lists.inputs([frame() | {"observation.images.front": picture.numpy()}])
             assert torch.equal(found[i], one.images[0, 0])
         assert tuple(found.shape[:1:-1]) == lists.picture_size((64, 48))
 
@@ -112,7 +112,7 @@ class TestPicturesAndTexts:
 
     def test_slots_that_hold_no_picture_are_masked_and_black(self) -> None:
         found = transforms().inputs([frame(cameras=("front",))], unseen=["wrist"])
-        masked = transforms().inputs([frame(**{"observation.images.wrist_padding_mask": False})])
+        masked = transforms().inputs([frame() | {"observation.images.wrist_padding_mask": False}])
         assert torch.equal(found.image_masks, masked.image_masks)
         assert torch.equal(found.images[:, 0], masked.images[:, 0])
         assert torch.equal(found.images[:, 1], torch.full((1, 3, 64, 64), -1.0))
@@ -125,7 +125,10 @@ def test_its_place_is_behind_the_joints_and_before_the_cameras() -> None:
     ]  # fmt: skip
     assert not lists.per_row
     again = pickle.loads(pickle.dumps(lists))
-    assert torch.equal(again.inputs([frame(action=chunk())]).actions, lists.inputs([frame(action=chunk())]).actions)
+    actions = [one.inputs([frame(action=chunk())]).actions for one in (again, lists)]
+    assert actions[0] is not None
+    assert actions[1] is not None
+    assert torch.equal(actions[0], actions[1])
 
 
 def test_the_list_as_data() -> None:

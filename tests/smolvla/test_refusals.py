@@ -215,6 +215,7 @@ def test_image_tokens_that_the_tokenizer_does_not_name() -> None:
         token_mask=torch.ones(1, 4, dtype=torch.bool),
         state=torch.zeros(1, 32),
     )
+    known: Any
     for known in ({}, {"fake_image_token_id": 5}, {"global_image_token_id": 6}):
         model.config = dataclasses.replace(config, **known)
         with pytest.raises(TransformError, match="the tokenizer names no image tokens"):

@@ -31,7 +31,7 @@ def test_brightness_of_float_pictures(low: float, high: float, fix: str | None) 
     picture = torch.rand(3, 48, 64)
     picture[0, 0, 0], picture[2, 3, 4] = low, high
     # The second camera of the second frame: all of them are looked at.
-    frames = [frame(), frame(**{"observation.images.wrist": picture})]
+    frames = [frame(), frame() | {"observation.images.wrist": picture}]
     if fix is None:
         assert transforms().inputs(frames).images.shape[0] == 2
         return
@@ -52,7 +52,7 @@ def test_brightness_of_float_pictures(low: float, high: float, fix: str | None) 
 )
 def test_states_that_are_none(values: Any, words: str) -> None:
     with pytest.raises(TransformError, match=words):
-        transforms().inputs([frame(), frame(**{"observation.state": values})])
+        transforms().inputs([frame(), frame() | {"observation.state": values}])
 
 
 def test_frames_that_make_no_batch() -> None:

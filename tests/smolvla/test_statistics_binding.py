@@ -63,8 +63,13 @@ def test_without_names_a_joint_has_its_number() -> None:
 
 
 def test_a_joint_that_never_moves_gets_a_scale_that_its_noise_cannot_fill() -> None:
-    own = {"mean": [5.0, 12.000002, 0.0], "std": [2.0, 3e-6, 0.0], "min": [0.0, 12.0, 0.0], "max": [9.0, 12.00001, 0.0]}
-    own = {name: np.array(value) for name, value in own.items()}
+    plain = {
+        "mean": [5.0, 12.000002, 0.0],
+        "std": [2.0, 3e-6, 0.0],
+        "min": [0.0, 12.0, 0.0],
+        "max": [9.0, 12.00001, 0.0],
+    }
+    own = {name: np.array(value) for name, value in plain.items()}
     settled, still = settle_still({STATE: dict(own), ACTION: dict(own)}, MEAN_STD)
     assert still == {STATE: [1, 2], ACTION: [1, 2]}
     np.testing.assert_array_equal(settled[STATE]["std"], [2.0, 1.0, 1.0])

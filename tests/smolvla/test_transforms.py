@@ -23,7 +23,7 @@ from smolpilot.smolvla.transforms.normalize import Normalizer
 from .helpers_transforms import frame, statistics, tiny_config, transforms
 
 
-def profile(names: list[str], units: list[str] | None = None) -> RobotProfile:
+def profile(names: list[str], units: list[Any] | None = None) -> RobotProfile:
     units = units or ["deg"] * len(names)
     joints = [
         Joint(name=name, unit=unit, position_limits=None, velocity_limit=None)
@@ -71,12 +71,12 @@ class TestWayThere:
     def test_uint8_picture_equals_its_float_twin(self) -> None:
         raw = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
         as_float = torch.from_numpy(raw).permute(2, 0, 1).float() / 255
-        both = [frame(**{"observation.images.front": picture}) for picture in (raw, as_float)]
+        both = [frame() | {"observation.images.front": picture} for picture in (raw, as_float)]
         images = transforms().inputs(both).images
         assert torch.equal(images[0], images[1])
 
     def test_pictures_of_different_sizes_share_a_batch(self) -> None:
-        small = frame(**{"observation.images.front": torch.rand(3, 30, 20)})
+        small = frame() | {"observation.images.front": torch.rand(3, 30, 20)}
         images = transforms().inputs([frame(), small]).images
         assert torch.equal(images[1:], transforms().inputs([small]).images)
 
@@ -91,7 +91,7 @@ class TestWayThere:
 
     def test_camera_masked_per_sample_by_any_truth_value(self) -> None:
         frames = [
-            frame(**{"observation.images.wrist_padding_mask": value}) for value in (torch.tensor(0.0), 1, np.True_)
+            frame() | {"observation.images.wrist_padding_mask": value} for value in (torch.tensor(0.0), 1, np.True_)
         ]
         assert transforms().inputs(frames).image_masks.tolist() == [[True, False], [True, True], [True, True]]
 
@@ -142,8 +142,8 @@ class TestJointOrder:
         recorded = np.array([0.2, np.pi / 2, 10.0], dtype=np.float32)
         straight = transforms(stats=stats, profile=self.ROBOT)
         mapped = straight.for_source(self.SOURCE)
-        ours = straight.inputs([frame(**{"observation.state": own})]).state
-        theirs = mapped.inputs([frame(**{"observation.state": recorded})]).state
+        ours = straight.inputs([frame() | {"observation.state": own}]).state
+        theirs = mapped.inputs([frame() | {"observation.state": recorded}]).state
         torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-5)
 
     def test_actions_come_back_in_the_source_order_and_unit(self) -> None:
@@ -188,7 +188,7 @@ class TestRefusals:
     )
     def test_pictures(self, picture: object, words: str) -> None:
         with pytest.raises(TransformError, match=words) as caught:
-            transforms().inputs([frame(**{"observation.images.front": picture})])
+            transforms().inputs([frame() | {"observation.images.front": picture}])
         assert "camera 'front'" in str(caught.value)
 
     def test_missing_and_unknown_camera_are_both_named(self) -> None:
@@ -198,7 +198,7 @@ class TestRefusals:
         assert "camera 'wirst', which the policy does not know" in str(caught.value)
 
     def test_nan_names_the_joint(self) -> None:
-        bad = frame(**{"observation.state": np.array([0, np.nan, 0], dtype=np.float32)})
+        bad = frame() | {"observation.state": np.array([0, np.nan, 0], dtype=np.float32)}
         with pytest.raises(TransformError, match="'b'"):
             transforms(profile=profile(["a", "b", "c"])).inputs([bad])
         with pytest.raises(TransformError, match="dimension 1"):
@@ -258,7 +258,7 @@ class TestRefusals:
         with pytest.raises(TransformError, match="has 4 values"):
             transforms().inputs([frame(state=4)])
         with pytest.raises(TransformError, match=r"shape \[1, 3\]"):
-            transforms().inputs([frame(**{"observation.state": np.zeros((1, 3))})])
+            transforms().inputs([frame() | {"observation.state": np.zeros((1, 3))}])
 
     def test_chunk_of_wrong_length_says_how_to_open_the_dataset(self) -> None:
         with pytest.raises(TransformError, match="chunk_size=12"):
@@ -308,7 +308,7 @@ MODES = st.sampled_from(["MEAN_STD", "MIN_MAX", "QUANTILES", "QUANTILE10"])
 def _feature(draw: st.DrawFn) -> tuple[dict[str, npt.NDArray[Any]], npt.NDArray[Any]]:
     """Statistics of 1 to 64 joints of any size, some constant, and values within a few sigmas."""
     dim = draw(st.integers(1, 64))
-    finite = {"allow_nan": False, "allow_infinity": False}
+    finite: Any = {"allow_nan": False, "allow_infinity": False}
     mean = draw(hnp.arrays(np.float64, dim, elements=st.floats(-1e4, 1e4, **finite)))
     std = draw(hnp.arrays(np.float64, dim, elements=st.one_of(st.just(0.0), st.floats(1e-6, 1e4, **finite))))
     sigmas = draw(hnp.arrays(np.float64, (3, dim), elements=st.floats(-4, 4, **finite)))

@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -96,7 +97,7 @@ def test_no_room_for_an_open_file_is_named_as_that(tmp_path: Path, few_files: Fe
     assert not made.damaged
 
 
-def header(content: bytes, change: Callable[[dict], object]) -> bytes:
+def header(content: bytes, change: Callable[[dict[str, Any]], object]) -> bytes:
     values = json.loads(content[:4096])
     change(values)
     return json.dumps(values).encode().ljust(4096) + content[4096:]

@@ -151,7 +151,7 @@ def test_what_cannot_be_meant(parent: Path, tmp_path: Path) -> None:
 
 def test_a_rank_beyond_a_layer_is_refused(parent: Path) -> None:
     model = load_policy(parent, device="cpu").model
-    smallest = min(min(model.get_submodule(name).weight.shape) for name in matching(model, TARGETS))
+    smallest = min(min(model.get_parameter(f"{name}.weight").shape) for name in matching(model, TARGETS))
     with pytest.raises(UsageError, match=rf"--lora is {smallest + 1}, beyond the layer expert\.") as caught:
         add_lora(model, rank=smallest + 1, alpha=None, targets=None, seed=0)
     assert f"--lora {smallest}" in caught.value.fix

@@ -145,6 +145,7 @@ def test_a_stream_that_is_closed_early_leaves_no_thread(dataset: Dataset, policy
 def test_local_windows_of_a_mixture(tiny_dataset: Path, policy: Policy, workers: int) -> None:
     halves = [open_dataset(tiny_dataset, episodes=chosen) for chosen in ([0, 2, 4], [1, 3, 5])]
     made = []
+    settings: Any
     for settings in ({}, {"memory_gb": 0.0, "workers": workers}):
         parts = [batches(half, policy, **settings) for half in halves]
         rows = torch.arange(sum(map(len, halves))).numpy()

@@ -337,7 +337,7 @@ def test_a_full_disk_is_one_clear_error_and_the_earlier_checkpoint_stays_whole(
 ) -> None:
     import smolpilot.training.run.checkpoints as module
 
-    ordinary = module.save_file
+    ordinary = module.save_file  # type: ignore[attr-defined]
 
     def full(tensors: Any, path: Path) -> None:
         if "step_000006" in str(path):

@@ -110,7 +110,7 @@ def test_a_run_that_prepares_is_there_and_says_so(
     import smolpilot.training.run.run as run_module
 
     run, seen = tmp_path / "run", []
-    ordinary = run_module.prepare
+    ordinary = run_module.prepare  # type: ignore[attr-defined]
 
     def looked_at(*args: object, **kwargs: object) -> object:
         seen.append((main(["status", str(run)]), capsys.readouterr().out))

@@ -36,8 +36,8 @@ def test_wandb_writes_offline_into_the_run_folder(
     number = json.loads((run / "tracking.json").read_text())["id"]
     (record,) = (run / "wandb").glob(f"offline-run-*-{number}/run-{number}.wandb")
     content = record.read_bytes()
-    for name in (b"train/loss", b"validation/score", b"batch_size"):
-        assert name in content, name
+    for tag in (b"train/loss", b"validation/score", b"batch_size"):
+        assert tag in content, tag
     # TensorBoard is always there.
     assert list((run / "tensorboard").iterdir())
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from smolpilot.common.progress import progress_bar
 from smolpilot.common.streams import results_apart
 from smolpilot.common.text import json_text, pluralize
 from smolpilot.evaluation.timing.bench_options import BenchOptions
 
-from .parsing.progress import progress_bar
 from .parsing.tables import table
 from .parsing.verbs import Verb
 
@@ -88,11 +88,4 @@ def _difference(row: dict[str, Any]) -> str:
     return f"differs from plain by at most {row['difference']:.2g} ({row['joint']}), {row['sigma']:.1g} sigma"
 
 
-VERB = Verb(
-    BenchOptions,
-    run,
-    (
-        "smolpilot bench runs/first",
-        "smolpilot bench runs/first --engine exact fast --against lerobot --dataset data/pick",
-    ),
-)
+VERB = Verb(BenchOptions, run)

@@ -7,11 +7,11 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from smolpilot.common.errors import UsageError
+from smolpilot.common.progress import progress_bar
 from smolpilot.common.streams import results_apart
 from smolpilot.evaluation.eval_options import EvalOptions
 
 from .parsing.opening import policy_options, say_cameras, say_opened
-from .parsing.progress import progress_bar
 from .parsing.tables import table
 from .parsing.verbs import Verb
 
@@ -124,11 +124,4 @@ def _print(document: dict[str, Any], options: EvalOptions) -> None:
     console.print(f"Report: {options.out / 'report.html'}", soft_wrap=True)
 
 
-VERB = Verb(
-    EvalOptions,
-    run,
-    (
-        "smolpilot eval runs/first --dataset data/pick --out reports/first",
-        "smolpilot eval runs/first --dataset data/pick --out reports/fast --episodes 0,3,7-9 --engine fast",
-    ),
-)
+VERB = Verb(EvalOptions, run)

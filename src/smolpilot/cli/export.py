@@ -11,9 +11,9 @@ import tyro
 
 from smolpilot.common.errors import UsageError
 from smolpilot.common.option_types import AtLeastOne, Batch, Flag, Pairs
+from smolpilot.common.progress import progress_bar
 from smolpilot.common.text import json_text
 
-from .parsing.progress import progress_bar
 from .parsing.tables import table
 from .parsing.verbs import Verb
 
@@ -127,11 +127,4 @@ def _print(document: dict[str, Any]) -> None:
     console.print(f"run it: python {Path(document['out']) / 'example.py'}", soft_wrap=True)
 
 
-VERB = Verb(
-    ExportOptions,
-    run,
-    (
-        "smolpilot export runs/first --out onnx/first --dataset data/pick",
-        "smolpilot export runs/first --out onnx/int8 --precision int8 --dataset data/pick",
-    ),
-)
+VERB = Verb(ExportOptions, run)

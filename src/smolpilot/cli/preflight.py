@@ -61,11 +61,4 @@ def _print(lines: list[tuple[str, str, str, str]]) -> None:
     Terminal().print(table)
 
 
-VERB = Verb(
-    PreflightOptions,
-    run,
-    (
-        "smolpilot preflight --dataset data/pick --robot so101",
-        "smolpilot preflight --dataset data/pick --policy lerobot/smolvla_base --camera-map top=camera1 wrist=camera2",
-    ),
-)
+VERB = Verb(PreflightOptions, run)

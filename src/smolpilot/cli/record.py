@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from smolpilot.common.progress import progress_bar
 from smolpilot.common.text import json_text, pluralize
 from smolpilot.environments.tabletop.record_options import RecordOptions
 
-from .parsing.progress import progress_bar
 from .parsing.verbs import Verb
 
 
@@ -43,8 +43,4 @@ def run(options: RecordOptions) -> None:
     )
 
 
-VERB = Verb(
-    RecordOptions,
-    run,
-    ("smolpilot record --out data/tabletop", "smolpilot record --out data/red --target red --episodes 100 --seed 7"),
-)
+VERB = Verb(RecordOptions, run)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from smolpilot.common.progress import progress_bar
 from smolpilot.common.streams import results_apart
 from smolpilot.evaluation.eval_options import RolloutOptions
 
 from .parsing.opening import policy_options, say_cameras, say_opened
-from .parsing.progress import progress_bar
 from .parsing.tables import table
 from .parsing.verbs import Verb
 
@@ -84,11 +84,4 @@ def _print(document: dict[str, Any], options: RolloutOptions) -> None:
     console.print(f"Report: {options.out / 'report.html'}", soft_wrap=True)
 
 
-VERB = Verb(
-    RolloutOptions,
-    run,
-    (
-        "smolpilot rollout runs/first --out reports/closed_loop",
-        "smolpilot rollout runs/first --env pusht --episodes 50 --n-action-steps 8 --out reports/pusht",
-    ),
-)
+VERB = Verb(RolloutOptions, run)

@@ -145,5 +145,5 @@ def _clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
-VERB = Verb(StatusOptions, run, ("smolpilot status runs/first", "smolpilot status runs/first --json"))
-WATCH = Verb(WatchOptions, watch, ("smolpilot watch runs/first", "smolpilot watch runs/first --every 10"))
+VERB = Verb(StatusOptions, run)
+WATCH = Verb(WatchOptions, watch)

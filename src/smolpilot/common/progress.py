@@ -6,11 +6,13 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
 SAY_AFTER_S = 2.0
+_SHOW_AFTER_S = 1.0
+_LINE_AFTER_S = 5.0  # in a log file
 _open = threading.Lock()  # one line at a time: work inside other work is said by the outer one
 
 
@@ -37,35 +39,52 @@ def working(text: str) -> Iterator[None]:
 
 
 def track[T](items: Iterable[T], total: int, text: str, *, stream: TextIO | None = None) -> Iterator[T]:
-    """Yield `items`; after two seconds, show how many of `total` are done."""
+    """Yield `items`; when it takes a while, show how many of `total` are done, on rank 0."""
     if not is_rank_zero():
         yield from items
         return
-    from rich.progress import TaskProgressColumn, TimeRemainingColumn
+    with progress_bar(stream) as update:
+        for done, item in enumerate(items, 1):
+            yield item
+            update(text, done, total)
+
+
+@contextmanager
+def progress_bar(stream: TextIO | None = None) -> Iterator[Callable[[str, int, int], None]]:
+    """Yield `update(what, done, total)`; each new `what` is a bar of its own, shown once the work takes a while.
+
+    Without a terminal a line says what is done, once for each `what` that is reached after five seconds. `stream`:
+    standard error by default.
+    """
+    begin, stream = time.monotonic(), stream or sys.stderr
+    if not stream.isatty():
+        said: set[str] = set()
+
+        def say(what: str, done: int, total: int) -> None:
+            if what not in said and time.monotonic() - begin > _LINE_AFTER_S:
+                said.add(what)
+                print(f"{what}: {done} of {total} ...", file=stream, flush=True)
+
+        yield say
+        return
+    from rich.progress import MofNCompleteColumn, TaskID, TimeRemainingColumn
 
     from . import terminal
 
-    stream = stream or sys.stderr
-    begin, bar = time.monotonic(), None
+    bar = terminal.bar(terminal.Terminal(file=stream), MofNCompleteColumn(), TimeRemainingColumn(), transient=True)
+    tasks: dict[str, TaskID] = {}
+
+    def update(what: str, done: int, total: int) -> None:
+        if what not in tasks:
+            tasks[what] = bar.add_task(what, total=total)
+        bar.update(tasks[what], completed=done, total=total)
+        if not bar.live.is_started and time.monotonic() - begin > _SHOW_AFTER_S:
+            terminal.start(bar)
+
     try:
-        for number, item in enumerate(items):
-            yield item
-            if bar is None and time.monotonic() - begin > SAY_AFTER_S:
-                if not stream.isatty():
-                    print(f"{text}: {number + 1} of {total} ...", file=stream, flush=True)
-                bar = terminal.bar(
-                    terminal.Terminal(file=stream),
-                    TaskProgressColumn(),
-                    TimeRemainingColumn(),
-                    disable=not stream.isatty(),
-                    transient=True,
-                )
-                terminal.start(bar)
-                task = bar.add_task(text, total=total)
-            if bar is not None:
-                bar.update(task, completed=number + 1)
+        yield update
     finally:
-        if bar is not None:
+        if bar.live.is_started:
             bar.stop()
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -38,25 +39,28 @@ class DoubledKeyError(Exception):
         self.place, self.line, self.first = place, line, first
 
 
-def read_settings_file(path: Path, *, empty: str, first: int = 0) -> tuple[dict[str, Any], dict[Location, int]]:
-    """`read_mapping_file` whose errors are a UsageError with the line; OSError as it comes.
+@contextmanager
+def explained(
+    where: str, *, holds: str, expected: str, kind: type[UsageError] = UsageError, first: int = 0
+) -> Iterator[None]:
+    """What reading the mapping `where` raises, as a UsageError (or another `kind`) with file and line.
 
-    empty: what a file without a mapping lacks, and what was expected, with a colon between. first: see `spell`.
+    holds: what the file should hold; expected: how that looks. first: the number of the first entry of a list.
     """
     try:
-        return read_mapping_file(path)
+        yield
     except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is not a text file.", expected="YAML in UTF-8") from error
+        raise kind(f"{where} is not a text file.", expected="YAML in UTF-8") from error
     except yaml.YAMLError as error:
         problem, line = problem_of(error)
-        where = f"{path}:{line}" if line is not None else str(path)
-        raise UsageError(f"{where} is not valid YAML: {problem}.", expected="lines of the form `key: value`") from error
+        place = where if line is None else f"{where}:{line}"
+        raise kind(f"{place} is not valid YAML: {problem}.", fix="check indentation, brackets and quotes") from error
     except NoMappingError:
-        lacks, _, expected = empty.partition(": ")
-        raise UsageError(f"{path} holds no {lacks}.", expected=expected) from None
+        raise kind(f"{where} holds no {holds}.", expected=expected) from None
     except DoubledKeyError as twice:
-        raise UsageError(
-            f"{path}:{twice.line}: '{spell(twice.place, first=first)}' stands twice (first in line {twice.first}).",
+        raise kind(
+            f"{where}:{twice.line}: key '{spell(twice.place, first=first)}' appears twice (first in line "
+            f"{twice.first}).",
             fix="remove one of them",
         ) from None
 

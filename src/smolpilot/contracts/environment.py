@@ -106,6 +106,7 @@ class Environment(Protocol):
 
     def close(self) -> None:
         """Free what the environment holds."""
+        return
 
 
 class EnvironmentFactory(Protocol):

@@ -6,19 +6,10 @@ import typing
 from typing import Any
 
 import pydantic
-import yaml
 
 from smolpilot.common.errors import ProfileError, did_you_mean
 from smolpilot.common.text import shown
-from smolpilot.common.yaml_lines import (
-    DoubledKeyError,
-    Location,
-    NoMappingError,
-    line_of,
-    problem_of,
-    read_mapping,
-    spell,
-)
+from smolpilot.common.yaml_lines import Location, explained, line_of, read_mapping, spell
 
 
 def read_yaml(text: str, where: str) -> tuple[dict[str, Any], dict[Location, int]]:
@@ -26,23 +17,9 @@ def read_yaml(text: str, where: str) -> tuple[dict[str, Any], dict[Location, int
 
     Raises ProfileError on bad syntax, on a key that appears twice (YAML would keep the last) and on a non-mapping.
     """
-    try:
+    expected = "keys such as `name:`, `rate:` and `joints:`"
+    with explained(where, holds="robot profile", expected=expected, kind=ProfileError):
         return read_mapping(text)
-    except yaml.YAMLError as error:
-        problem, line = problem_of(error)
-        raise ProfileError(
-            f"{where}{'' if line is None else f':{line}'} is not valid YAML: {problem}.",
-            fix="check indentation, brackets and quotes",
-        ) from None
-    except NoMappingError:
-        raise ProfileError(
-            f"{where} holds no robot profile.", expected="keys such as `name:`, `rate:` and `joints:`"
-        ) from None
-    except DoubledKeyError as twice:
-        raise ProfileError(
-            f"{where}:{twice.line}: key '{spell(twice.place)}' appears twice (first on line {twice.first}).",
-            fix="remove one of them",
-        ) from None
 
 
 def find_problem(

@@ -53,7 +53,7 @@ def test_tip_slides_on_the_table() -> None:
 def test_robot_profile_says_the_same() -> None:
     profile = RobotProfile.load("tabletop")
     assert tuple(joint.name for joint in profile.joints) == arm.JOINT_NAMES
-    assert tuple(tuple(joint.position_limits) for joint in profile.joints) == arm.POSITION_LIMITS
+    assert tuple(joint.position_limits for joint in profile.joints) == arm.POSITION_LIMITS
     assert {joint.unit for joint in profile.joints} == {"rad"}
     assert {joint.velocity_limit for joint in profile.joints} == {arm.VELOCITY_LIMIT}
     assert profile.rate == RATE

@@ -112,7 +112,7 @@ def test_touching_another_block_ends_the_episode_without_success() -> None:
         _, info = env.reset(seed=seed)
         other = next(color for color in info["colors"] if color != info["target"])
         expert = ScriptedExpert(other)
-        info, steps, reward = _run(env, lambda _, expert=expert: expert.action(env), seed)
+        info, steps, reward = _run(env, lambda _, expert=expert: expert.action(env), seed)  # type: ignore[misc]
         assert info["reached"] == other
         assert not info["success"]
         assert reward == 0.0
@@ -122,7 +122,8 @@ def test_touching_another_block_ends_the_episode_without_success() -> None:
 def test_doing_nothing_or_anything_seldom_succeeds() -> None:
     env = _Blind()
     rng = np.random.default_rng(0)
-    low, high = env.action_space.low, env.action_space.high
+    space: Any = env.action_space
+    low, high = space.low, space.high
     still = [_run(env, lambda frame: frame[STATE], seed)[0] for seed in range(30)]
     assert not any(info["reached"] for info in still)
     wild = [_run(env, lambda _: rng.uniform(low, high), seed)[0]["success"] for seed in range(60)]

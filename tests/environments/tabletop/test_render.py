@@ -10,10 +10,15 @@ import pytest
 
 from smolpilot.environments.tabletop import TabletopEnv, arm
 from smolpilot.environments.tabletop.colors import COLORS
-from smolpilot.environments.tabletop.render import View, face, join, limb
+from smolpilot.environments.tabletop.render import Sprite, View, face, join, limb
 from smolpilot.environments.tabletop.scene import VIEWS, Block, Picture
 
 WHITE = (1.0, 1.0, 1.0)
+
+
+def drawn(sprite: Sprite | None, image: npt.NDArray[Any]) -> None:
+    assert sprite is not None
+    sprite.draw(image)
 
 
 def _canvas(size: int = 32) -> npt.NDArray[Any]:
@@ -31,17 +36,17 @@ def test_coverage_adds_up_to_the_area() -> None:
     for shift in (0.0, 0.3, 0.7):
         image = _canvas()
         corners = np.array([[8, 8], [20, 8], [20, 14], [8, 14]]) + shift
-        face(corners, WHITE, 32).draw(image)
+        drawn(face(corners, WHITE, 32), image)
         assert image[..., 0].sum() == pytest.approx(12 * 6, rel=0.02)
         dot = _canvas()
-        limb((16 + shift, 16.0), (16 + shift, 16.0), (5.0, 5.0), WHITE, 32).draw(dot)
+        drawn(limb((16 + shift, 16.0), (16 + shift, 16.0), (5.0, 5.0), WHITE, 32), dot)
         assert dot[..., 0].sum() == pytest.approx(np.pi * 25, rel=0.02)
 
 
 def test_motion_of_a_tenth_of_a_pixel_shows() -> None:
     def picture(x: float) -> float:
         image = _canvas()
-        limb((x, 10.0), (x, 20.0), (3.0, 2.0), WHITE, 32).draw(image)
+        drawn(limb((x, 10.0), (x, 20.0), (3.0, 2.0), WHITE, 32), image)
         columns = image[..., 0].sum(axis=0)
         return float((columns * (np.arange(32) + 0.5)).sum() / columns.sum())
 
@@ -52,6 +57,8 @@ def test_neighboring_faces_leave_no_seam() -> None:
     left = face(np.array([[4.0, 4.0], [15.3, 4.0], [12.3, 20.0], [4.0, 20.0]]), WHITE, 32)
     right = face(np.array([[15.3, 4.0], [28.0, 4.0], [28.0, 20.0], [12.3, 20.0]]), WHITE, 32)
     image = _canvas()
+    assert left is not None
+    assert right is not None
     join([left, right]).draw(image)
     assert image[6:18, 6:26].min() > 0.95
 

@@ -86,6 +86,7 @@ def test_guidance_and_a_newer_state_for_the_same_context(tmp_path: Path) -> None
     inputs, noise = helpers.make_inputs(), helpers.make_noise()
     guidance = make_guidance(torch.randn(1, 8, 3), chunk_size=12, action_dim=32, steps=10, delay=2)
     results = []
+    backend: Any
     for backend in (plain, network):
         tokens = backend.vision(inputs.images[0])[None]
         context = backend.context(tokens, inputs.image_masks, inputs.tokens, inputs.token_mask)

@@ -58,7 +58,7 @@ def test_one_stage_or_one_episode_promises_nothing() -> None:
 
 def test_the_same_episodes_are_drawn_for_both_stages() -> None:
     """Episodes differ widely but each loses the same: a paired interval is narrow, an unpaired one would be wide."""
-    spread = np.linspace(0, 1, 30)
+    spread = np.linspace(0, 1, 30).astype(np.float64)
     left = kept([[spread], [spread - 0.2, constant(1.0, 5)]], 500, higher_is_better=True)
     assert left is not None
     assert left.forgetting[0].interval == pytest.approx((0.2, 0.2))

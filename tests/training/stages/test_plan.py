@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -73,7 +74,7 @@ def test_simulation_can_be_switched_off(tmp_path: Path) -> None:
         ("{colors: [red, green], episodes: 7}", {"colors": ["red", "green"]}),
     ],
 )
-def test_settings_as_files_of_before_had_them_are_read(tmp_path: Path, before: str, settings: dict) -> None:
+def test_settings_as_files_of_before_had_them_are_read(tmp_path: Path, before: str, settings: dict[str, Any]) -> None:
     plan = load_plan(write(tmp_path, GOOD.replace(SIMULATION, before)))
     assert plan.stages[1].simulation == Simulation("tabletop", settings, episodes=7)
     assert load_plan(write(tmp_path, plan_text(plan))) == plan
@@ -119,7 +120,7 @@ def test_the_command_line_wins_over_the_files_defaults(tmp_path: Path) -> None:
         ("    lr: 1e-3", "    init: previous", "no stage before it"),
         ("{new: 0.1, old: 0.2, retries: 2, otherwise: continue}", "{retries: 2}", "asks for nothing"),
         ("old: 0.2", "old: -1", "gate.old is -1.0"),
-        ("    dataset: data/red\n", "    dataset: data/red\n    dataset: x\n", r"'stages\[1\].dataset' stands twice"),
+        ("    dataset: data/red\n", "    dataset: data/red\n    dataset: x\n", r"'stages\[1\].dataset' appears twice"),
         ("steps: 20", "steps: !many 20", "not valid YAML: could not determine a constructor for the tag '!many'"),
     ],
 )  # fmt: skip

@@ -68,7 +68,7 @@ def test_what_lies_just_inside_is_taken(tmp_path: Path) -> None:
     assert (scoring.frames, scoring.resamples) == (1, 1)
     stage = load(tmp_path, GOOD.replace("retries: 2", "retries: 0").replace("episodes: 7", "episodes: 1")).stages[1]
     assert stage.gate is not None
-    assert stage.simulation is not None
+    assert stage.simulation
     assert (stage.gate.retries, stage.simulation.episodes) == (0, 1)
     stage = load(tmp_path, GOOD.replace("retry_lr: 0.5, retry_steps: 1.5", "old: 0.2")).stages[1]
     assert stage.gate is not None

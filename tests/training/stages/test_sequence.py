@@ -218,7 +218,8 @@ def test_a_stage_that_fails_its_gate_is_tried_again_and_then_stops(
         train(TrainOptions(out=out, resume=True))
     assert "after 2 attempts" in stop.value.expected
     first, second = (load_config(out / "stages" / name) for name in ("2_blue.attempt1", "2_blue"))
-    assert (first.lr, first.steps, second.lr, second.steps) == (1e-3, 4, pytest.approx(1e-4), 2)
+    assert (first.lr, first.steps, second.steps) == (1e-3, 4, 2)
+    assert second.lr == pytest.approx(1e-4)
     assert load_policy(out / "stages" / "2_blue").lineage["stages"][1]["attempt"] == 2
     # The policy to use is still that of the stage that passed.
     assert (out / "checkpoints").readlink() == Path("stages/1_red/checkpoints")

@@ -104,7 +104,7 @@ def test_a_stage_that_holds_nothing_out_is_refused(place: Path) -> None:
 def test_a_later_stage_of_other_cameras_is_refused(place: Path) -> None:
     for name, other in (("side", {"camera": "side"}), ("large", {"size": 48})):
         if not (place / name).exists():
-            write(place / name, 0.0, **other)  # type: ignore[arg-type]
+            write(place / name, 0.0, **other)
     with pytest.raises(UsageError, match=r"side has the cameras side, .* has front"):
         settled(place, "red", "blue", "side")
     with pytest.raises(UsageError, match=r"Camera '.*front' is 48x48 in .*large, 32x32 in"):

@@ -7,9 +7,9 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from smolpilot.cli.parsing.progress import progress_bar
 from smolpilot.cli.parsing.verbs import Verb
 from smolpilot.common.option_types import Few, Flag, Pairs
+from smolpilot.common.progress import progress_bar
 from smolpilot.common.text import json_text, plain, pluralize
 
 from .edits import Place
@@ -144,11 +144,4 @@ def _fixes(findings: list[Finding]) -> list[str]:
     return [one_fix(listed, sorted(set(episodes))).fix for listed, episodes in groups.values()]
 
 
-VERB = Verb(
-    CheckOptions,
-    run,
-    (
-        "smolpilot dataset check data/pick",
-        "smolpilot dataset check data/pick --strict --html findings.html",
-    ),
-)
+VERB = Verb(CheckOptions, run)

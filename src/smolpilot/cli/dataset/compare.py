@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from smolpilot.cli.parsing.progress import progress_bar
 from smolpilot.cli.parsing.verbs import Verb
 from smolpilot.common.machine import cores
 from smolpilot.common.option_types import AnyAmount, Few, Flag, Size
+from smolpilot.common.progress import progress_bar
 from smolpilot.common.text import json_text, pluralize
 
 from .proof import print_proof
@@ -69,11 +69,4 @@ def _print(result: Comparison, options: CompareOptions) -> None:
         print("Equal in content (values, packets, images, instructions): only statistics differ.")
 
 
-VERB = Verb(
-    CompareOptions,
-    run,
-    (
-        "smolpilot dataset compare data/pick data/pick_v21",
-        "smolpilot dataset compare data/pick data/copy --first 100 --json",
-    ),
-)
+VERB = Verb(CompareOptions, run)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from smolpilot.cli.parsing.progress import progress_bar
 from smolpilot.cli.parsing.verbs import Verb
 from smolpilot.common.machine import cores
 from smolpilot.common.option_types import Amount, Few, Flag
+from smolpilot.common.progress import progress_bar
 from smolpilot.common.text import json_text, pluralize
 
 from .edits import CopyOptions, FeatureOptions, facts_of, first_ten, say_warnings, without_of
@@ -103,11 +103,4 @@ def _print(options: ConvertOptions, report: RewriteReport) -> None:
     print(f"{verdict} Content hashes of every file: meta/smolpilot_manifest.json".lstrip())
 
 
-VERB = Verb(
-    ConvertOptions,
-    run,
-    (
-        "smolpilot dataset convert data/pick_v21 data/pick",
-        "smolpilot dataset convert data/pick data/pick_v21 --to v2.1 --without observation.images.side",
-    ),
-)
+VERB = Verb(ConvertOptions, run)

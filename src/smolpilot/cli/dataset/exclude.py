@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from smolpilot.cli.parsing.progress import progress_bar
 from smolpilot.cli.parsing.verbs import Verb
+from smolpilot.common.progress import progress_bar
 
 from .edits import CopyOptions, EditOptions, report_results, settings_of, without_of
 
@@ -34,11 +34,4 @@ def run(options: ExcludeOptions) -> None:
     report_results({options.dst: report}, options, source=str(options.src), excluded=chosen)
 
 
-VERB = Verb(
-    ExcludeOptions,
-    run,
-    (
-        "smolpilot dataset exclude data/pick data/pick_good --episodes 3,7-9",
-        "smolpilot dataset exclude data/pick data/small --episodes 100-499 --without observation.images.side",
-    ),
-)
+VERB = Verb(ExcludeOptions, run)

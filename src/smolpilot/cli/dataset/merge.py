@@ -8,9 +8,9 @@ from typing import Annotated
 
 import tyro
 
-from smolpilot.cli.parsing.progress import progress_bar
 from smolpilot.cli.parsing.verbs import Verb
 from smolpilot.common.errors import UsageError
+from smolpilot.common.progress import progress_bar
 
 from .edits import Destination, EditOptions, report_results, settings_of, without_of
 
@@ -49,11 +49,4 @@ def run(options: MergeOptions) -> None:
     report_results({options.dst: report}, options, sources=[str(path) for path in options.src])
 
 
-VERB = Verb(
-    MergeOptions,
-    run,
-    (
-        "smolpilot dataset merge data/both data/monday data/tuesday",
-        "smolpilot dataset merge data/both data/monday data/tuesday --to v3.0 --robot-type so101",
-    ),
-)
+VERB = Verb(MergeOptions, run)

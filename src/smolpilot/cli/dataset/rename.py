@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from smolpilot.cli.parsing.progress import progress_bar
 from smolpilot.cli.parsing.verbs import Verb
 from smolpilot.common.option_types import Pairs
+from smolpilot.common.progress import progress_bar
 
 from .edits import CopyOptions, WriteOptions, report_results, settings_of
 
@@ -36,11 +36,4 @@ def run(options: RenameOptions) -> None:
         print(f"Renamed: {', '.join(f'{old} -> {new}' for old, new in options.feature.items())}")
 
 
-VERB = Verb(
-    RenameOptions,
-    run,
-    (
-        "smolpilot dataset rename data/theirs data/ours --feature state=observation.state actions=action",
-        "smolpilot dataset rename data/pick data/named --feature observation.images.a=observation.images.top",
-    ),
-)
+VERB = Verb(RenameOptions, run)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from smolpilot.cli.parsing.progress import progress_bar
 from smolpilot.cli.parsing.verbs import Verb
 from smolpilot.common.option_types import Few, Flag
+from smolpilot.common.progress import progress_bar
 from smolpilot.common.text import json_text, pluralize
 
 from .edits import CopyOptions, FeatureOptions
@@ -87,11 +87,4 @@ def _list(console: Terminal, head: str, lines: list[str]) -> None:
             console.print(f"  {line}", soft_wrap=True)
 
 
-VERB = Verb(
-    RepairOptions,
-    run,
-    (
-        "smolpilot dataset repair data/pick data/pick_repaired --dry-run",
-        "smolpilot dataset repair data/pick data/pick_repaired --without observation.images.side",
-    ),
-)
+VERB = Verb(RepairOptions, run)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from smolpilot.cli.parsing.progress import progress_bar
 from smolpilot.cli.parsing.verbs import Verb
 from smolpilot.common.option_types import Pairs, Seed
+from smolpilot.common.progress import progress_bar
 
 from .edits import CopyOptions, EditOptions, report_results, settings_of, without_of
 
@@ -48,11 +48,4 @@ def run(options: SplitOptions) -> None:
             print(f"  in no part: episodes {episode_ranges(parts.left_out)}")
 
 
-VERB = Verb(
-    SplitOptions,
-    run,
-    (
-        "smolpilot dataset split data/pick data/parts --parts train=0.8 val=0.2",
-        "smolpilot dataset split data/pick data/parts --parts val=0,3-5 train=rest",
-    ),
-)
+VERB = Verb(SplitOptions, run)

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from smolpilot.cli.parsing.progress import progress_bar
 from smolpilot.cli.parsing.tables import table
 from smolpilot.cli.parsing.verbs import Verb
 from smolpilot.common.atomic import refuse_existing
 from smolpilot.common.machine import cores
 from smolpilot.common.option_types import Few, Flag
+from smolpilot.common.progress import progress_bar
 from smolpilot.common.text import LIMIT, json_text, plain, pluralize
 
 from .edits import LookOptions
@@ -238,4 +238,4 @@ def _print_verdict(result: _Result) -> None:
     print(f"Fix: smolpilot dataset repair {result.meta.root} DST writes a copy with correct statistics.")
 
 
-VERB = Verb(StatsOptions, run, ("smolpilot dataset stats data/pick", "smolpilot dataset stats data/pick --recompute"))
+VERB = Verb(StatsOptions, run)

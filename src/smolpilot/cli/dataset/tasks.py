@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from smolpilot.cli.parsing.progress import progress_bar
 from smolpilot.cli.parsing.tables import table
 from smolpilot.cli.parsing.verbs import Verb
 from smolpilot.common.errors import UsageError
 from smolpilot.common.option_types import Flag, Pairs
+from smolpilot.common.progress import progress_bar
 from smolpilot.common.text import json_text, plain
 
 from .edits import EditOptions, Place, report_results, settings_of, without_of
@@ -115,11 +115,4 @@ def _list(found: Sequence[Instruction], as_json: bool) -> None:
     Terminal().print(rows)
 
 
-VERB = Verb(
-    TasksOptions,
-    run,
-    (
-        "smolpilot dataset tasks data/pick",
-        "smolpilot dataset tasks data/pick data/renamed --rename '0=put the cube in the box'",
-    ),
-)
+VERB = Verb(TasksOptions, run)

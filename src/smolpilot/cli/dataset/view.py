@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from smolpilot.cli.parsing.progress import progress_bar
 from smolpilot.cli.parsing.verbs import Verb
 from smolpilot.common.errors import UsageError
 from smolpilot.common.option_types import Flag
+from smolpilot.common.progress import progress_bar
 from smolpilot.common.text import json_text, pluralize
 
 from .edits import LookOptions
@@ -95,11 +95,4 @@ def _some(lines: Sequence[str], limit: int = 10) -> list[str]:
     return [*lines[:limit], f"… and {rest} more"] if rest > 0 else list(lines)
 
 
-VERB = Verb(
-    ViewOptions,
-    run,
-    (
-        "smolpilot dataset view data/pick --open",
-        "smolpilot dataset view data/pick --episodes 0,3,7-9 --no-check --out pages/pick",
-    ),
-)
+VERB = Verb(ViewOptions, run)

@@ -35,12 +35,12 @@ def parse[T](options: type[T], args: Sequence[str], *, verb: str, default: T | N
 
 
 def print_help(options: type, verb: str, *, everything: bool, given: object = None) -> None:
-    """Print the help of a verb with its examples."""
+    """Print the help of a verb."""
     from .help import help_text
     from .verbs import VERBS, load
 
-    examples, config = (load(verb).examples, load(verb).config) if verb in VERBS else ((), False)
-    print(help_text(options, verb, examples=examples, everything=everything, config=config, given=given))
+    config = verb in VERBS and load(verb).config
+    print(help_text(options, verb, everything=everything, config=config, given=given))
 
 
 def parse_with_config[T](options: type[T], args: Sequence[str], *, verb: str) -> T:
@@ -58,11 +58,12 @@ def from_yaml[T](options: type[T], path: Path, *, verb: str = "") -> T:
     Keys of LeRobot and of other trainers are answered with those of `verb`.
     """
     # Loaded here: most commands have no YAML file, and a shell user waits for every import.
-    from smolpilot.common.yaml_lines import read_settings_file
+    from smolpilot.common.yaml_lines import explained, read_mapping_file
 
     if not path.is_file():
         raise UsageError(f"The config file {path} does not exist.", fix="Check the path given to --config.")
-    values, _ = read_settings_file(path, empty="settings: lines of the form `key: value`")
+    with explained(str(path), holds="settings", expected="lines of the form `key: value`"):
+        values, _ = read_mapping_file(path)
     return from_mapping(options, values, where=str(path), verb=verb)
 
 

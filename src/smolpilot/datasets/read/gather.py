@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy.typing as npt
 
+from smolpilot.common.machine import cores
 from smolpilot.datasets.media.pixels import Picture, fill
 from smolpilot.datasets.media.table_images import PictureReader
 from smolpilot.datasets.media.video import VideoReader
@@ -84,7 +85,7 @@ def default_threads() -> int:
     """All cores of this process; one in a worker process, which shares them with its siblings."""
     if multiprocessing.parent_process() is not None:
         return 1
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cores()
 
 
 def _pieces[T](jobs: Sequence[tuple[Place, T]], videos: VideoReader, size: int) -> list[list[tuple[Place, T]]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import shutil
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any
 
 from smolpilot.common.atomic import refuse_existing
 from smolpilot.common.errors import DatasetError
+from smolpilot.common.machine import cores
 from smolpilot.datasets.check import Audit, Finding, audit
 from smolpilot.datasets.check.scan.video_scans import Progress
 from smolpilot.datasets.copy import EpisodePlan, RewriteOptions, rewrite
@@ -102,7 +102,7 @@ def _write(before: Audit, plan: RepairPlan, target: Path, wishes: RepairWishes, 
         plans = [EpisodePlan(meta, episode.index) for episode in meta.episodes]
         options = RewriteOptions(
             version=plan.version,
-            jobs=wishes.jobs or len(os.sched_getaffinity(0)),
+            jobs=wishes.jobs or cores(),
             reencode=wishes.reencode,
         )
         return rewrite(plans, target, options, info=plan.info, progress=progress).reencoded

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from smolpilot.common.errors import NotFiniteError
+from smolpilot.common.machine import device_name, machine_facts
 from smolpilot.contracts import UntrainedInstructionWarning
 from smolpilot.evaluation.asking import checked_chunks
-from smolpilot.evaluation.machine_facts import device_name, machine
 from smolpilot.evaluation.metrics import chunk_targets
 from smolpilot.evaluation.predictions import F32, Ints, Scored
 from smolpilot.evaluation.provenance import describe_policy, instruction_warnings, rate_warnings
@@ -181,5 +181,5 @@ def _origin(
             "text": split.text,
         },
         "settings": settings,
-        "machine": machine(spec.facts.device),
+        "machine": machine_facts(spec.facts.device),
     }

@@ -13,9 +13,9 @@ import numpy.typing as npt
 
 from smolpilot.common.errors import CheckpointError, SmolpilotError, UsageError
 from smolpilot.common.keys import TASK
+from smolpilot.common.machine import machine_facts
 from smolpilot.contracts import History, Image, UntrainedInstructionWarning, check_horizon
 from smolpilot.evaluation.asking import checked_chunks
-from smolpilot.evaluation.machine_facts import machine
 from smolpilot.evaluation.provenance import describe_policy, instruction_warnings
 
 from .fit import check_fit
@@ -106,7 +106,7 @@ def rollout(
     document = summarize_runs(runs, said)
     spec = policy.spec  # as it stands after the work: an engine may have fallen back on the way
     document["warnings"] = [*spec.facts.warnings, *instruction_warnings(spec, [run.instruction for run in runs])]
-    document |= {"bundle": describe_policy(spec), "machine": machine(spec.facts.device)}
+    document |= {"bundle": describe_policy(spec), "machine": machine_facts(spec.facts.device)}
     return RolloutResult(runs, document, world)
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from smolpilot.common.atomic import scratch_folder
 from smolpilot.common.errors import NotFiniteError, SmolpilotError, UsageError
 from smolpilot.common.keys import ACTION, PADDING_MASK, image_key
+from smolpilot.common.machine import machine_facts
 from smolpilot.common.progress import working
 from smolpilot.contracts import (
     POLICIES,
@@ -31,7 +32,6 @@ from smolpilot.contracts import (
 )
 from smolpilot.datasets import open_dataset
 from smolpilot.evaluation.asking import checked_chunks
-from smolpilot.evaluation.machine_facts import machine
 from smolpilot.evaluation.offline.dataset_adapter import embodiment_of
 from smolpilot.evaluation.offline.policy_frames import CALIBRATION_FRAMES, recorded_frames
 from smolpilot.evaluation.predictions import F32
@@ -375,7 +375,7 @@ def _document(options: BenchOptions, measured: _Lineup, rows: list[Row]) -> dict
         network = network_facts(policy, measured.frames[0][0])
     return {
         "format": FORMAT,
-        "machine": machine(spec.facts.device),
+        "machine": machine_facts(spec.facts.device),
         "bundle": options.policy,
         "parameters": spec.facts.parameters,
         "cameras": {"used": measured.cameras, "slots": network["slots"]},

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import warnings
 from collections.abc import Iterator, Mapping
@@ -16,6 +15,7 @@ from typing import Any
 from smolpilot.common.atomic import write_text_atomic
 from smolpilot.common.errors import CheckpointError, UsageError
 from smolpilot.common.hashing import DIGESTS, Differences, content_digest, differences, digests_of, is_sealed, sealed
+from smolpilot.common.progress import is_rank_zero
 from smolpilot.smolvla.config.json_file import read_json
 from smolpilot.smolvla.config.vlm_folder import FILES
 
@@ -150,8 +150,7 @@ def _differences(folder: Path) -> Differences | None:
 
 
 def _warn(folder: Path) -> None:
-    # Of several processes that torchrun started, number 0 speaks.
-    if os.environ.get("RANK", "0") != "0":
+    if not is_rank_zero():
         return
     if (folder / FACTS).is_file():
         text = f"has no digests, so that damage is not seen: smolpilot bundle seal {shlex.quote(str(folder))} adds them"

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from smolpilot.common.errors import TrainingError
+from smolpilot.common.machine import memory_gb
 from smolpilot.smolvla import Policy, PolicyInputs
 from smolpilot.training.data.augment import Augmentation
 from smolpilot.training.data.batch_source import BatchSource
@@ -30,7 +31,6 @@ from smolpilot.training.options.train_options import TrainOptions
 
 from .checkpoints import Checkpoints, TrainingState, load_rng, rng_tensors
 from .distributed import DistributedContext
-from .environment import memory_gb
 from .exported_weights import ExportedWeights
 from .interrupts import Interrupts, TrainingStoppedError
 from .metrics_log import MetricsLog

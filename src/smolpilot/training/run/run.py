@@ -16,6 +16,7 @@ from torch import Tensor
 from smolpilot.common.atomic import refuse_inside_dataset
 from smolpilot.common.errors import CheckpointError, UsageError, too_many_files
 from smolpilot.common.hashing import tensors_digest
+from smolpilot.common.machine import run_environment
 from smolpilot.common.progress import working
 from smolpilot.compatibility.verdict import stop_on_errors
 from smolpilot.smolvla import Policy
@@ -31,7 +32,6 @@ from . import run_folder
 from .batch_setup import build_batches, build_validator
 from .checkpoints import Checkpoints, TrainingState, load_state
 from .distributed import DistributedContext
-from .environment import environment
 from .interrupts import Interrupts
 from .loop import Trainer, TrainerOutputs
 from .metrics_log import MetricsLog, SilentLog
@@ -61,7 +61,7 @@ def train(options: TrainOptions, ranks: DistributedContext, lineage: Mapping[str
         ranks.on_rank_zero(lambda: stack.enter_context(run_folder.preparing(out, resolved.steps)))
         trainer = ranks.run_on_all_ranks(build)
         kept = dataclasses.replace(trainer.options, device=options.device)
-        about = environment(trainer.device) | {"processes": ranks.size}
+        about = run_environment(trainer.device) | {"processes": ranks.size}
         ranks.on_rank_zero(lambda: run_folder.create(out, kept, about))
     return _run(trainer, out)
 

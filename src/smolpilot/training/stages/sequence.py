@@ -16,6 +16,7 @@ import torch
 from smolpilot.common.atomic import write_text_atomic
 from smolpilot.common.errors import TrainingError, UsageError, check_seed
 from smolpilot.common.json_input import read_json_file
+from smolpilot.common.machine import run_environment
 from smolpilot.common.paths import point
 from smolpilot.common.progress import track
 from smolpilot.robots.layout import to_policy_order
@@ -24,7 +25,6 @@ from smolpilot.training.data.run_statistics import save_statistics
 from smolpilot.training.options.train_options import TrainOptions, absolute_paths
 from smolpilot.training.run import run_folder
 from smolpilot.training.run.distributed import DistributedContext
-from smolpilot.training.run.environment import environment
 from smolpilot.training.run.interrupts import TrainingStoppedError
 from smolpilot.training.run.run import resume, train
 from smolpilot.training.run.run_paths import best_checkpoint
@@ -119,7 +119,7 @@ class _Sequence:
             (beside / paths.plan.name).write_text(plan_text(self.plan), encoding="utf-8")
             (beside / paths.robot.name).write_text(self.opened.profile.to_yaml(), encoding="utf-8")
             save_statistics(beside / paths.statistics.name, statistics, self.opened.profile, origin)
-            about = json.dumps(environment(torch.device("cpu")) | {"processes": self.ranks.size}, indent=2)
+            about = json.dumps(run_environment(torch.device("cpu")) | {"processes": self.ranks.size}, indent=2)
             (beside / "environment.json").write_text(about + "\n", encoding="utf-8")
             (beside / "stages").mkdir()
         print(f"statistics: {origin}, the same in every stage")

@@ -12,9 +12,9 @@ from typing import Any
 
 from smolpilot.common.hashing import b2sum
 from smolpilot.common.json_input import read_json_file
+from smolpilot.common.machine import cores
 from smolpilot.common.text import plain
 from smolpilot.datasets.beside import MANIFEST
-from smolpilot.datasets.check.scan.scan_pool import default_jobs
 from smolpilot.datasets.tolerant.found_dataset import Progress, Recording
 
 FORMAT = 1
@@ -100,7 +100,7 @@ def _changed(files: list[tuple[Path, int, str]], progress: Progress | None, jobs
             return False
 
     found = []
-    pool = ThreadPoolExecutor(max(1, min(jobs or default_jobs(), len(files))))
+    pool = ThreadPoolExecutor(max(1, min(jobs or cores(), len(files))))
     try:
         for number, (task, changed) in enumerate(zip(files, pool.map(differs, files), strict=True), 1):
             if changed:

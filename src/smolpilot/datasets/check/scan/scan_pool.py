@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from smolpilot.common.hashing import file_digest
+from smolpilot.common.machine import cores
 
 from .scanning import VideoScan, scan_pictures, scan_video
 
@@ -28,18 +28,13 @@ class ScanTask:
     size: tuple[int, int] | None = None
 
 
-def default_jobs() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
-
-
 def scan_all(
     tasks: Sequence[ScanTask], root: Path, jobs: int | None, known: Footage | None, progress: Progress | None
 ) -> list[VideoScan]:
     """The scan of each task, in order. Decoding lets go of Python's lock: `jobs` threads decode `jobs` files."""
-    many = max(1, min(jobs or default_jobs(), len(tasks)))
+    many = max(1, min(jobs or cores(), len(tasks)))
     # Few large files: the decoder's own threads take the cores that are left.
-    threads = max(1, (jobs or default_jobs()) // many)
+    threads = max(1, (jobs or cores()) // many)
     found = _Known(known)
 
     def scan(task: ScanTask) -> VideoScan:
