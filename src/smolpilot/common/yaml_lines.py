@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import yaml
 
 from .errors import UsageError
+from .json_input import to_plain
 from .text import LIMIT, format_bytes, plain
 
 MAX_BYTES = 1_000_000
@@ -110,19 +110,8 @@ def read_mapping(text: str) -> tuple[dict[str, Any], dict[Location, int]]:
 
 def yaml_text(options: Any, *, without: Sequence[str] = ()) -> str:
     """A dataclass of options as YAML that reads back, but for the fields `without`; what is open is left out."""
-    values = {key: value for key, value in _written(options).items() if key not in without}
+    values = {key: value for key, value in to_plain(options).items() if key not in without}
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
-
-
-def _written(value: Any) -> Any:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        entries = ((item, getattr(value, item.name)) for item in dataclasses.fields(value))
-        return {item.name: _written(entry) for item, entry in entries if entry is not None and entry not in ((), {})}
-    if isinstance(value, Mapping):
-        return {str(key): _written(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_written(entry) for entry in value]
-    return str(value) if isinstance(value, Path) else value
 
 
 def line_of(place: Location, lines: Mapping[Location, int]) -> str:
