@@ -16,7 +16,7 @@ import numpy as np
 from smolpilot import contracts
 from smolpilot.common.errors import SmolpilotError
 from smolpilot.common.keys import ACTION, STATE
-from smolpilot.contracts.lineage import layout_for, rate_of, trainings_on
+from smolpilot.contracts.trained_on import layout_for, rate_of, trainings_on
 from smolpilot.datasets import Dataset, DatasetMeta, open_dataset, parse_episodes, read_meta
 from smolpilot.datasets.left_out import left_out_note
 from smolpilot.datasets.read.joint_units import check_joints, derive_profile, doubt_units, find_profile, with_cameras

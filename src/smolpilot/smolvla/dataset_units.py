@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from smolpilot.common.keys import ACTION, STATE
 from smolpilot.common.statistics import Statistics
-from smolpilot.contracts.lineage import layout_for
+from smolpilot.contracts.trained_on import layout_for
 from smolpilot.datasets import DatasetMeta
 from smolpilot.robots import RobotProfile
 from smolpilot.robots.layout import FrameLayout, frame_layout, map_layout, to_policy_order

@@ -1,11 +1,11 @@
-"""The lineage that a bundle keeps: its form on disk. What it tells is in `contracts.lineage`."""
+"""The lineage that a bundle keeps: its form on disk. What it tells is in `contracts.trained_on`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from smolpilot.contracts.lineage import Lineage, seen_episodes, trained_fingerprint, trained_rate, trainings_on
+from smolpilot.contracts.trained_on import Lineage, seen_episodes, trained_fingerprint, trained_rate, trainings_on
 from smolpilot.datasets.splits import episode_ranges
 from smolpilot.smolvla.config.settings_form import Form, real
 
