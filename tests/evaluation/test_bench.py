@@ -155,7 +155,7 @@ def test_the_command_prints_a_table_or_one_document(bundle: Path, capsys: pytest
     ("arguments", "message"),
     [
         (["--cameras", "5"], "at most 2"),
-        (["--steps", "0"], "--steps is 0"),
+        (["--num-steps", "0"], "--num-steps is 0"),
         (["--repeats", "0"], "--repeats is 0"),
         (["--precision", "int3"], "cannot compute in 'int3'"),
     ],

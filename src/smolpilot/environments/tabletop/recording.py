@@ -18,7 +18,7 @@ from smolpilot.common.keys import ACTION, TASK
 from . import arm
 from .colors import DEFAULT_COLORS
 from .env import BLOCKS_PER_SCENE, CAMERAS, IMAGE_SIZE, RATE, Frame, TabletopEnv
-from .expert import ScriptedExpert
+from .scripted_expert import ScriptedExpert
 
 ROBOT_TYPE = "tabletop"
 _NOISE_MEMORY = 0.8  # share of a push that is left one frame later

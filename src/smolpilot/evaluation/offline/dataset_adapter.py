@@ -12,7 +12,7 @@ from smolpilot.common.errors import UsageError
 from smolpilot.common.keys import ACTION, STATE
 from smolpilot.common.statistics import Statistics
 from smolpilot.contracts import Embodiment
-from smolpilot.contracts.lineage import layout_for
+from smolpilot.contracts.trained_on import layout_for
 from smolpilot.datasets.read.joint_units import find_profile, joint_units
 from smolpilot.evaluation.metrics import Floats
 from smolpilot.evaluation.predictions import F32
