@@ -8,7 +8,7 @@ import pytest
 
 from smolpilot.datasets.check import check_dataset
 
-from .helpers_damage import DAMAGES, damaged
+from .helpers_damage import DAMAGES, Damage, damaged
 from .helpers_recordings import takes, write_v21
 
 
@@ -28,7 +28,7 @@ def test_a_sound_v20_recording(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.name)
-def test_each_damage_is_found_where_it_is(damage, sound: dict[str, Path], tmp_path: Path) -> None:
+def test_each_damage_is_found_where_it_is(damage: Damage, sound: dict[str, Path], tmp_path: Path) -> None:
     result = check_dataset(damaged(damage, sound, tmp_path / "broken"))
     assert [f.message for f in result.findings if f.code == "check-failed"] == []
     found = [f for f in result.findings if f.code == damage.code]

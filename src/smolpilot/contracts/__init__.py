@@ -3,7 +3,7 @@
 from .action_queue import ActionQueue, check_horizon
 from .camera import Camera, CameraSpec, CapturedImage
 from .environment import Environment, EnvironmentFactory, EnvironmentSpec, EpisodeInfo, Outcome
-from .example_observation import made_up_observation
+from .example import example_observation
 from .history import History
 from .observation import CAPTURED_AT, HISTORY, Image, Observation, make_observation
 from .policy import (
@@ -83,7 +83,7 @@ __all__ = [
     "TwoStagePolicy",
     "UntrainedInstructionWarning",
     "check_horizon",
-    "made_up_observation",
+    "example_observation",
     "make_observation",
     "read_run_log",
 ]

@@ -31,7 +31,7 @@ def make_tabletop(colors: tuple[str, ...] | None = None, target: str | None = No
     return Tabletop(TabletopEnv(colors=colors, target=target), colors if target is None else (target,))
 
 
-# What stages of training ask: see environments.recordings.
+# What stages of training ask: see environments.of_datasets.
 make_tabletop.for_recording = for_recording  # type: ignore[attr-defined]
 make_tabletop.old_settings = OLD_SETTINGS  # type: ignore[attr-defined]
 

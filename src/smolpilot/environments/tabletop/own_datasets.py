@@ -1,4 +1,4 @@
-"""What the tabletop knows of its own recordings, and of settings by earlier names: see `environments.of_datasets`."""
+"""What the tabletop knows of its own datasets, and of settings by earlier names: see `environments.of_datasets`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _NAMED = re.compile(r"touch the (\w+) block")
 
 
 def for_recording(robot_type: str | None, instructions: Sequence[str]) -> Mapping[str, str] | None:
-    """The color that a recording of one task names; None for other robots, and for recordings of several tasks."""
+    """The color that a dataset of one task names; None for other robots, and for datasets of several tasks."""
     if robot_type != "tabletop" or len(instructions) != 1:
         return None
     match = _NAMED.fullmatch(instructions[0])
