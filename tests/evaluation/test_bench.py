@@ -131,7 +131,9 @@ def test_a_policy_that_fails_is_said(
 
 
 def test_fewer_cameras_and_steps(bundle: Path) -> None:
-    document = bench(BenchOptions(str(bundle), modes=("plain", "fast"), cameras=1, steps=2, repeats=2, device="cpu"))
+    document = bench(
+        BenchOptions(str(bundle), engine=("plain", "fast"), cameras=1, num_steps=2, repeats=2, device="cpu")
+    )
     assert document["cameras"] == {"used": ["front"], "slots": ["front", "wrist"]}
     assert document["tokens"]["images"] == 16
     assert document["denoising_steps"] == 2
@@ -153,7 +155,7 @@ def test_the_command_prints_a_table_or_one_document(bundle: Path, capsys: pytest
     ("arguments", "message"),
     [
         (["--cameras", "5"], "at most 2"),
-        (["--steps", "0"], "--steps is 0"),
+        (["--num-steps", "0"], "--num-steps is 0"),
         (["--repeats", "0"], "--repeats is 0"),
         (["--precision", "int3"], "cannot compute in 'int3'"),
     ],
