@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from smolpilot.contracts import PolicyFacts, PolicyOptions
     from smolpilot.evaluation import EvalOptions, RolloutOptions
-    from smolpilot.evaluation.offline.calibration import Calibration
+    from smolpilot.evaluation.offline.policy_frames import Calibration
 
 
 def policy_options(

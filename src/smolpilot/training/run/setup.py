@@ -12,7 +12,7 @@ from smolpilot.common.statistics import Statistics
 from smolpilot.compatibility.preflight import preflight_training
 from smolpilot.compatibility.statistics_distance import check_drift
 from smolpilot.compatibility.verdict import Line, Verb
-from smolpilot.contracts.lineage import seen_episodes, trained_rate, trainings_on
+from smolpilot.contracts.trained_on import seen_episodes, trained_rate, trainings_on
 from smolpilot.datasets.read.joint_units import doubt_units
 from smolpilot.datasets.statistics.stored_statistics import outliers
 from smolpilot.robots import RobotProfile, is_shipped
