@@ -12,7 +12,7 @@ from smolpilot.cli.main import main
 from smolpilot.common.errors import ProfileError, SmolpilotError, UsageError
 from smolpilot.compatibility.verdict import Line
 from smolpilot.datasets import DatasetWriter, open_dataset
-from smolpilot.robots import Camera, Joint, RobotProfile
+from smolpilot.robots import CameraProfile, Joint, RobotProfile
 from smolpilot.smolvla import new_policy, save_bundle
 from smolpilot.training import TrainOptions
 from smolpilot.training.options.sources import Source
@@ -122,5 +122,5 @@ def test_a_profile_that_nobody_named_forbids_no_camera(tmp_path: Path) -> None:
     assert profile is not None
     assert [camera.name for camera in profile.cameras] == ["top"]
     assert {joint.unit for joint in profile.joints} == {joint.unit for joint in RobotProfile.load("so101").joints}
-    camera = Camera(name="top", width=32, height=32, role="top")
+    camera = CameraProfile(name="top", width=32, height=32, role="top")
     assert profile.cameras == [camera]

@@ -22,7 +22,7 @@ from smolpilot.compatibility.preflight import preflight_policy
 from smolpilot.compatibility.verdict import stop_on_errors
 from smolpilot.datasets import DatasetWriter, open_dataset
 from smolpilot.evaluation import evaluate
-from smolpilot.robots import Camera, Joint, RobotProfile
+from smolpilot.robots import CameraProfile, Joint, RobotProfile
 from smolpilot.selftest.preflight import PreflightOptions, preflight
 from smolpilot.selftest.preflight import training_options as options_of
 from smolpilot.smolvla import load_policy, new_policy, save_bundle
@@ -123,7 +123,7 @@ def own_tokenizer(policy: Path) -> Path:
 def profile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     joints = [Joint(name=name, unit="rad", position_limits=(-1.5, 1.5), velocity_limit=None) for name in JOINTS]
     arm = RobotProfile(name="arm", description="three joints", rate=10, joints=joints,
-                       cameras=[Camera(name="top", width=32, height=32)])  # fmt: skip
+                       cameras=[CameraProfile(name="top", width=32, height=32)])  # fmt: skip
     path = tmp_path_factory.mktemp("robot") / "arm.yaml"
     path.write_text(arm.to_yaml())
     return path

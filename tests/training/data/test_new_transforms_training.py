@@ -26,7 +26,7 @@ from .test_batches import transforms_for as plain_transforms
 
 def transforms_for(dataset: Dataset, *, extra: Sequence[Transform] = (), **more: Any) -> Transforms:
     """Those of the tests of batches, with more of them in the list."""
-    return Transforms(dataclasses.replace(plain_transforms(dataset, **more).recipe, extra=tuple(extra)))
+    return Transforms(dataclasses.replace(plain_transforms(dataset, **more).config, extra=tuple(extra)))
 
 
 @pytest.mark.parametrize("memory_gb", [None, 0.0], ids=["in memory", "decoded when needed"])

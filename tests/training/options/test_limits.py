@@ -14,7 +14,7 @@ from smolpilot.common.errors import TrainingError, UsageError
 from smolpilot.common.keys import ACTION, STATE
 from smolpilot.common.statistics import Statistics
 from smolpilot.compatibility.statistics_distance import check_drift, hardly_moves, listed_far, measure
-from smolpilot.contracts.lineage import differs
+from smolpilot.contracts.trained_on import differs
 from smolpilot.datasets import DatasetWriter, open_dataset
 from smolpilot.robots import Joint, RobotProfile
 from smolpilot.selftest.preflight import PreflightOptions, preflight

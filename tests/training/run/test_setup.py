@@ -13,8 +13,8 @@ import pytest
 from smolpilot.common.errors import ProfileError, TrainingError, UsageError
 from smolpilot.datasets import DatasetMeta, DatasetWriter, open_dataset
 from smolpilot.datasets.read.joint_units import derive_profile, find_profile
-from smolpilot.evaluation.offline.dataset_adapter import bind
-from smolpilot.robots import Camera, Joint, RobotProfile
+from smolpilot.evaluation.offline.dataset_adapter import adapt
+from smolpilot.robots import CameraProfile, Joint, RobotProfile
 from smolpilot.smolvla import load_policy
 from smolpilot.training import TrainOptions, train
 from smolpilot.training.options.train_options import resolve
@@ -93,7 +93,7 @@ def test_the_same_robot_keeps_the_parents_statistics_and_says_how_far_the_data_l
 ) -> None:
     near = record(tmp_path / "near", shift=0.2)
     result = prepared(near, parent, profile)
-    assert result.options.stats == "parent"
+    assert result.options.norm_stats == "parent"
     np.testing.assert_allclose(
         result.policy.statistics["action"]["mean"], load_policy(parent).statistics["action"]["mean"], atol=1e-6
     )
@@ -167,9 +167,9 @@ def test_a_recording_in_degrees_trains_a_policy_in_the_profiles_radians(
     )
     np.testing.assert_allclose(left.numpy(), right.numpy(), atol=1e-5)
     # Evaluation converts the same recording the same way.
-    binding = bind(ours.policy, ours.train.meta)
+    binding = adapt(ours.policy, ours.train.meta)
     np.testing.assert_allclose(binding.action.factors, [math.pi / 180] * 2)
-    assert bind(plain.policy, plain.train.meta).action.factors == (1.0, 1.0)
+    assert adapt(plain.policy, plain.train.meta).action.factors == (1.0, 1.0)
     with pytest.raises(UsageError, match="the unit 'degrees'"):
         prepared(degrees, None, profile, units={"all": "degrees"})
     with pytest.raises(UsageError, match="joint 'elbow'"):
@@ -187,7 +187,7 @@ def test_unknown_joints_and_cameras_are_refused(data: Path, parent: Path, tmp_pa
         description="another camera",
         rate=10,
         joints=joints,
-        cameras=[Camera(name="top", width=32, height=32)],
+        cameras=[CameraProfile(name="top", width=32, height=32)],
     )
     (tmp_path / "other.yaml").write_text(other.to_yaml())
     with pytest.raises(ProfileError, match="camera 'front'"):
@@ -271,7 +271,7 @@ def test_merged_statistics_are_those_of_both_recordings_together(parent: Path, p
     result = prepared(near, parent, profile, norm_stats="merged")
     old, new = load_policy(parent).statistics["action"], open_dataset(near).meta.statistics["action"]
     found = result.policy.statistics["action"]
-    assert result.options.stats == "merged"
+    assert result.options.norm_stats == "merged"
     np.testing.assert_allclose(found["mean"], (old["mean"] + new["mean"]) / 2, atol=1e-6)
     spread = (old["std"] ** 2 + new["std"] ** 2) / 2 + ((old["mean"] - new["mean"]) / 2) ** 2
     np.testing.assert_allclose(found["std"], np.sqrt(spread), rtol=1e-5)

@@ -15,7 +15,7 @@ from .edits import CopyOptions, FeatureOptions, facts_of, first_ten, say_warning
 from .proof import print_proof
 
 if TYPE_CHECKING:
-    from smolpilot.datasets.copy import RewriteReport
+    from smolpilot.datasets.copy import CopyReport
 
 
 @dataclass(kw_only=True)
@@ -46,9 +46,9 @@ class ConvertOptions(FeatureOptions, CopyOptions):
 def run(options: ConvertOptions) -> None:
     """Convert and print the proof."""
     from smolpilot.datasets.convert import convert
-    from smolpilot.datasets.copy import RewriteOptions
+    from smolpilot.datasets.copy import CopyOptions
 
-    settings = RewriteOptions(
+    settings = CopyOptions(
         version=options.to,
         data_file_mb=options.data_file_mb,
         video_file_mb=options.video_file_mb,
@@ -77,7 +77,7 @@ def run(options: ConvertOptions) -> None:
     print(json_text(document))
 
 
-def _print(options: ConvertOptions, report: RewriteReport) -> None:
+def _print(options: ConvertOptions, report: CopyReport) -> None:
     resumed = f", {report.resumed} of {report.parts} parts from an earlier run" if report.resumed else ""
     print(
         f"{options.dst}: LeRobot {options.to}, {pluralize(report.episodes, 'episode')}, "

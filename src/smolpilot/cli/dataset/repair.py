@@ -55,7 +55,7 @@ def _print(report: RepairReport, options: RepairOptions) -> None:
 
     console, plan = Terminal(), report.plan
     counts = count(report.before.findings)
-    total = len(report.before.recording.records)
+    total = len(report.before.dataset.records)
     console.print(
         f"{options.src}: {pluralize(total, 'episode')}, {pluralize(counts['error'], 'error')}, "
         f"{pluralize(counts['warning'], 'warning')}",

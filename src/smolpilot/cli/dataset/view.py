@@ -60,9 +60,9 @@ def run(options: ViewOptions) -> None:
     findings = read_findings(options.findings) if options.findings is not None else None
     with progress_bar() as progress:
         if findings is None and options.check:
-            from smolpilot.datasets.check import audit
+            from smolpilot.datasets.check import check_dataset
 
-            findings = audit(options.path, robot=options.robot, progress=progress).findings
+            findings = check_dataset(options.path, robot=options.robot, progress=progress).findings
         summary = write_page(meta, out, episodes=chosen, findings=findings, profile=profile, progress=progress)
     _report(summary, options.json, None if findings is None else len(findings), notes)
     if options.open:

@@ -135,7 +135,7 @@ class Batches:
         last = numbers.last[index][:, None]
         tokens, mask = numbers.tokens(index, everything=all_tokens)
         filled = torch.ones(1, len(self._plans), dtype=torch.bool, device=self._device).expand(len(rows), -1)
-        images, seen = self._transforms.together(given, filled)
+        images, seen = self._transforms.stack_images(given, filled)
         states, actions = numbers.chunks(index, torch.minimum(wanted, last))
         return PolicyInputs(
             images=images,

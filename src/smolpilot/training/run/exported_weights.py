@@ -42,7 +42,7 @@ class ExportedWeights:
             training.transforms,
             lineage=training.lineage,
             report=training.report,
-            carried=training.carried,
+            unused_weights=training.unused_weights,
         )
         handed.n_action_steps = training.n_action_steps
         return handed

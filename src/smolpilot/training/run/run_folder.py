@@ -17,7 +17,7 @@ from smolpilot.common.errors import UsageError, check_seed, did_you_mean
 from smolpilot.common.json_input import read_json_file
 from smolpilot.common.renamed import quiet, renamed_keys
 from smolpilot.common.text import LIMIT, plain
-from smolpilot.common.yaml_lines import explained, read_mapping_file, yaml_text
+from smolpilot.common.yaml_lines import read_yaml, yaml_text
 from smolpilot.training.options.train_options import TrainOptions, absolute_paths, check_resume, options_of
 
 from .run_paths import CONFIG as CONFIG
@@ -171,8 +171,7 @@ def load_config(out: Path, *, verb: str = "train --resume") -> TrainOptions:
             )
         raise no_run(out, verb=verb)
     try:
-        with explained(str(path), holds="options", expected="lines of the form `key: value`"):
-            values = renamed_keys("train", read_mapping_file(path)[0], say=quiet)
+        values = renamed_keys("train", read_yaml(path, str(path), empty="options")[0], say=quiet)
         options = options_of(values)
     except (OSError, UsageError) as error:
         raise UsageError(f"{path} cannot be read: {error}", fix="restore it, or start a new run") from error
