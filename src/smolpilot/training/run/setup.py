@@ -98,7 +98,7 @@ def prepare(
         policy = _new(options, datasets, profile, notes)
     else:
         policy, parent, stats = _fine_tuned(options, options.policy, datasets, profile, notes, step)
-    paired = Pairing(policy.recipe.camera_map) if parent is None else parent.cameras
+    paired = Pairing(policy.transforms_config.camera_map) if parent is None else parent.cameras
     notes += policy.report.notes
     _note_seen(policy, datasets, notes)
     said: dict[str, Any] = {"seed": options.seed, "steps": options.steps, "ema": options.ema}
