@@ -250,9 +250,9 @@ def test_balanced_tasks_of_one_dataset(tiny_dataset: Path, tmp_path: Path) -> No
         ({"dataset": Path("x")}, "exclude each other"),
         ({"episodes": "0-3"}, "--episodes belongs to --dataset"),
         ({"mixture": (Source(Path("a"), 1.0), Source(Path("b")))}, "some of its datasets only"),
-        ({"mixture": (Source(Path("a"), -1.0), Source(Path("b"), 2.0))}, "weighs a by -1.0"),
+        ({"mixture": (Source(Path("a"), -1.0), Source(Path("b"), 2.0))}, "--mixture.weight is -1.0"),
         ({"mixture": (Source(Path("a")), Source(Path("a")))}, "same episodes of a dataset twice"),
-        ({"statistics": Path("s.json"), "stats": "dataset"}, "exclude each other"),
+        ({"norm_stats_file": Path("s.json"), "norm_stats": "dataset"}, "--norm-stats-file excludes"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(tiny_dataset: Path, changes: dict[str, Any], message: str) -> None:

@@ -28,7 +28,7 @@ from smolpilot.training.data.batches import Batches
 from smolpilot.training.data.sample_rng import SampleRng
 from smolpilot.training.run.metrics_log import read_metrics
 
-from ..smolvla.helpers_new_transforms import Politely, UpsideDown, with_extra
+from ...smolvla.helpers_new_transforms import Politely, UpsideDown, with_extra
 
 H = 5
 CPU = torch.device("cpu")

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from smolpilot.training.optimization.micro_batch import fill_memory, largest_that_fits
 
 from smolpilot.cli.main import main
 from smolpilot.common.errors import TrainingError, UsageError
@@ -21,6 +20,8 @@ from smolpilot.robots import Joint, RobotProfile
 from smolpilot.selftest.preflight import PreflightOptions, preflight
 from smolpilot.smolvla import load_policy, new_policy, save_bundle
 from smolpilot.training import TrainOptions, train
+from smolpilot.training.optimization.memory import largest_that_fits
+from smolpilot.training.options.memory_presets import fill_memory
 from smolpilot.training.options.train_options import AUGMENTATIONS, check, resolve
 
 NAMES = ["pan", "lift", "roll"]
