@@ -6,12 +6,12 @@ import numpy.typing as npt
 from smolpilot.common.errors import UsageError
 from smolpilot.contracts import Environment, EnvironmentSpec, EpisodeInfo, Image, Observation, Outcome, make_observation
 from smolpilot.environments import checked_action
-from smolpilot.robots import Camera, Joint, RobotProfile
+from smolpilot.robots import CameraProfile, Joint, RobotProfile
 
 ENDS = {"drive to the left end": -1.0, "drive to the right end": 1.0}
 RAIL = Joint(name="x", unit="m", position_limits=(-1.0, 1.0), velocity_limit=1.0)
 CART = RobotProfile(name="cart", description="a cart on a rail of 2 m", rate=10, joints=[RAIL],
-                    cameras=[Camera(name="front", width=64, height=64)])  # fmt: skip
+                    cameras=[CameraProfile(name="front", width=64, height=64)])  # fmt: skip
 
 
 class Cart(Environment):

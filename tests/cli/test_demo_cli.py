@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from smolpilot.cli.main import main
-from smolpilot.evaluation.intervals import wilson
+from smolpilot.evaluation.metrics import wilson
 
 SIZES = ["--demonstrations", "4", "--steps", "3", "--rollouts", "2"]
 

@@ -12,7 +12,7 @@ from smolpilot.cli.bench import print_table
 from smolpilot.cli.main import main
 from smolpilot.common.errors import NotFiniteError
 from smolpilot.common.keys import STATE
-from smolpilot.contracts import made_up_observation
+from smolpilot.contracts import example_observation
 from smolpilot.datasets import open_dataset
 from smolpilot.environments import environment_factory
 from smolpilot.evaluation import evaluate, rollout
@@ -41,7 +41,7 @@ def bundle(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 def exported(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("bench") / "exported"
     policy = load_policy(bundle, device="cpu")
-    export_policy(policy, path, [made_up_observation(policy.spec)])
+    export_policy(policy, path, [example_observation(policy.spec)])
     return path
 
 
@@ -155,7 +155,7 @@ def test_the_command_prints_a_table_or_one_document(bundle: Path, capsys: pytest
     ("arguments", "message"),
     [
         (["--cameras", "5"], "at most 2"),
-        (["--steps", "0"], "--steps is 0"),
+        (["--num-steps", "0"], "--num-steps is 0"),
         (["--repeats", "0"], "--repeats is 0"),
         (["--precision", "int3"], "cannot compute in 'int3'"),
     ],

@@ -175,9 +175,9 @@ class Looking(Environment):
 
     @property
     def spec(self) -> EnvironmentSpec:
-        from smolpilot.robots import Camera
+        from smolpilot.robots import CameraProfile
 
-        profile = PROFILE.model_copy(update={"cameras": [Camera(name="front", width=SIZE[1], height=SIZE[0])]})
+        profile = PROFILE.model_copy(update={"cameras": [CameraProfile(name="front", width=SIZE[1], height=SIZE[0])]})
         return EnvironmentSpec("looking", profile, 10.0, "none", 10, ("go",))
 
     def reset(self, seed: int, *, instruction: str | None = None) -> tuple[Observation, EpisodeInfo]:

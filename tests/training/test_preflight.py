@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from smolpilot.cli.main import main
-from smolpilot.compatibility.preflight import Line, PreflightOptions, preflight
+from smolpilot.compatibility.verdict import Line
 from smolpilot.datasets import DatasetWriter, open_dataset
-from smolpilot.robots import Camera, Joint, RobotProfile
+from smolpilot.robots import CameraProfile, Joint, RobotProfile
+from smolpilot.selftest.preflight import PreflightOptions, preflight
 from smolpilot.smolvla import new_policy, save_bundle
 
 JOINTS = ["pan", "lift", "roll"]
@@ -35,7 +36,7 @@ def record(path: Path, *, scale: float = 1.0, names: list[str] = JOINTS, camera:
 @pytest.fixture(scope="module")
 def profile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     joints = [Joint(name=name, unit="rad", position_limits=(-1.5, 1.5), velocity_limit=None) for name in JOINTS]
-    cameras = [Camera(name="front", width=32, height=32, role="front")]
+    cameras = [CameraProfile(name="front", width=32, height=32, role="front")]
     arm = RobotProfile(name="arm", description="three joints", rate=10, joints=joints, cameras=cameras)
     path = tmp_path_factory.mktemp("robot") / "arm.yaml"
     path.write_text(arm.to_yaml())

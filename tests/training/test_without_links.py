@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from smolpilot.cli.main import main
-from smolpilot.common.paths import followed, point, target_of
+from smolpilot.common.safe_paths import followed, point, target_of
 from smolpilot.smolvla.checkpoint.locate import locate
 from smolpilot.training.run.run_paths import best_checkpoint
 

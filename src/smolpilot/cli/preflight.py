@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Sequence
 
 from smolpilot.common.text import json_text, pluralize
-from smolpilot.compatibility.options import PreflightOptions
+from smolpilot.selftest.preflight_options import PreflightOptions
 
 from .parsing.verbs import Verb
 
@@ -15,7 +15,7 @@ _STYLES = {"ok": "green", "warning": "yellow", "error": "bold red"}
 
 def run(options: PreflightOptions) -> int:
     """Check; 1 when a line is an error, 0 otherwise."""
-    from smolpilot.compatibility.preflight import preflight
+    from smolpilot.selftest.preflight import preflight
 
     lines = preflight(options)
     if options.json:

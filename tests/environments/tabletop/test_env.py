@@ -21,7 +21,7 @@ from smolpilot.environments.tabletop.scene import BLOCK_SIDE
 class _Blind(TabletopEnv):
     """Without pictures, for tests of many episodes."""
 
-    def picture(self, camera: str, size: int) -> npt.NDArray[Any]:
+    def image(self, camera: str, size: int) -> npt.NDArray[Any]:
         return np.zeros((size, size, 3), dtype=np.uint8)
 
 
@@ -168,4 +168,4 @@ def test_wrong_actions() -> None:
     with pytest.raises(UsageError, match="not finite"):
         env.step([0.0, np.nan, 0.0])
     with pytest.raises(UsageError, match="Did you mean 'top'"):
-        env.picture("topp", 64)
+        env.image("topp", 64)

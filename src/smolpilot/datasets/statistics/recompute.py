@@ -1,4 +1,4 @@
-"""The stored statistics of a recording against those of its own numbers."""
+"""The stored statistics of a dataset against those of its own numbers."""
 
 from __future__ import annotations
 

@@ -17,8 +17,7 @@ from smolpilot.datasets.tolerant.found_dataset import FoundDataset, Vector
 from smolpilot.datasets.tolerant.rules import VIEW
 from smolpilot.robots import Joint, RobotProfile, UnitFinding, better_robot, choose_profile, unit_doubt, unit_findings
 from smolpilot.robots.layout import check_units, unit_of
-from smolpilot.robots.mapping import made_up
-from smolpilot.robots.units import factor
+from smolpilot.robots.mapping import placeholder_names
 
 from .check_numbers import counterparts
 
@@ -29,7 +28,7 @@ _LONGEST_LAG_S = 1.0
 
 
 def find_robot(dataset: FoundDataset, robot: RobotProfile | str | None) -> tuple[RobotProfile | None, bool]:
-    """The profile to hold the recording against, and whether the user named it; None: none fits, or `none`.
+    """The profile to hold the dataset against, and whether the user named it; None: none fits, or `none`.
 
     Chosen by the same function as in every other verb. Raises ProfileError for an unknown name or a faulty file.
     """
@@ -53,7 +52,7 @@ def find_robot(dataset: FoundDataset, robot: RobotProfile | str | None) -> tuple
 
 
 def check_given_units(dataset: FoundDataset, profile: RobotProfile | None, units: Mapping[str, str]) -> None:
-    """UsageError for `--units` of a joint that the recording does not have, or without a profile to convert into."""
+    """UsageError for `--units` of a joint that the dataset does not have, or without a profile to convert into."""
     if not units:
         return
     if profile is None:
@@ -107,7 +106,7 @@ def limits(context: CheckContext) -> Iterator[Finding]:
 
 
 def assumed_units(context: CheckContext) -> Iterator[Finding]:
-    """Which unit the joints are taken to be in, where recordings of the same robot come in two."""
+    """Which unit the joints are taken to be in, where datasets of the same robot come in two."""
     dataset, profile = context.dataset, context.profile
     if profile is None or context.units:
         return
@@ -175,11 +174,11 @@ def _limit_fix(context: CheckContext) -> str | None:
 def _factor(context: CheckContext, name: str, joint: Joint | None) -> float:
     if joint is None or not context.units:
         return 1.0
-    return factor(unit_of(name, joint, context.units), joint) or 1.0
+    return joint.factor_from(unit_of(name, joint, context.units)) or 1.0
 
 
 def _names(dataset: FoundDataset, key: str) -> list[str]:
-    """The names of a vector's dimensions; made-up ones for a recording that has none."""
+    """The names of a vector's dimensions; made-up ones for a dataset that has none."""
     vector = dataset.vectors.get(key)
     if vector is None:
         return []
@@ -205,7 +204,7 @@ def _better(context: CheckContext) -> str | None:
 def match_joints(profile: RobotProfile, vector: Vector, key: str) -> list[Joint | None]:
     """The profile's joint of each dimension: by name or alias; by position where the dataset names none."""
     mine = profile.state_joints if key == STATE else profile.action_joints
-    if not vector.names or made_up(vector.names):
+    if not vector.names or placeholder_names(vector.names):
         return list(mine) if len(mine) == vector.shape[0] else [None] * vector.shape[0]
     return [profile.find(name) for name in vector.names]
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from smolpilot.contracts import Environment, Observation
 
 
-class Play:
+class CheckedEnvironment:
     """One episode after the other in an environment; SmolpilotError, with seed and step, for what breaks the contract.
 
     `UsageError`s of the environment pass as they are.
@@ -62,7 +62,7 @@ class Play:
         return self._seen(observation), outcome
 
     def render(self) -> Image:
-        """A picture of now, as large as the others of the episode."""
+        """An image of now, as large as the others of the episode."""
         with self._named():
             image = np.asarray(self.world.render())
         good = image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3 and min(image.shape) > 0

@@ -1,4 +1,4 @@
-"""A made-up observation that fits a policy: for warm-up and for timing, never for a verdict."""
+"""An example observation that fits a policy: for warm-up and timing, never for a verdict."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SIZE = (480, 640)  # of a camera whose images nobody knows
 _INSTRUCTION = "pick up the cube"
 
 
-def made_up_observation(spec: PolicySpec, seed: int = 0) -> dict[str, Any]:
+def example_observation(spec: PolicySpec, seed: int = 0) -> dict[str, Any]:
     """Noise in every camera, at the size that the policy was trained with; the mean state; its first instruction."""
     rng = np.random.default_rng(seed)
     own = {one.name: (one.height, one.width) for one in spec.profile.cameras} if spec.profile is not None else {}

@@ -14,7 +14,7 @@ from smolpilot.common.keys import STATE
 from smolpilot.contracts import Policy, PolicySpec
 from smolpilot.datasets import open_dataset
 from smolpilot.evaluation import evaluate
-from smolpilot.evaluation.asking import checked_chunks
+from smolpilot.evaluation.checked_policy import checked_chunks
 
 
 class Careless(Policy):

@@ -23,7 +23,7 @@ class Numbered(Protocol):
     def index(self) -> int: ...
 
 
-class Recording(Named, Protocol):
+class TrainedDataset(Named, Protocol):
     """What is read of a dataset here; its metadata has it."""
 
     @property
@@ -44,7 +44,7 @@ def trained_fingerprint(lineage: Lineage) -> str | None:
 
 
 def trained_rate(lineage: Lineage, rate: float | None) -> float | None:
-    """Frames per second of the recordings that the policy was trained on; `rate`: its profile's, for older bundles."""
+    """Frames per second of the datasets that the policy was trained on; `rate`: its profile's, for older bundles."""
     found = lineage.get("fps")
     return float(found) if isinstance(found, int | float) and found > 0 else rate
 
@@ -59,7 +59,7 @@ def trainings_on(fingerprint: str, lineage: Lineage) -> list[Lineage]:
     return [entry for entry in _generations(lineage) if trained_fingerprint(entry) == fingerprint]
 
 
-def seen_episodes(meta: Recording, trainings: Sequence[Lineage]) -> set[int] | None:
+def seen_episodes(meta: TrainedDataset, trainings: Sequence[Lineage]) -> set[int] | None:
     """The episodes that these trainings on the dataset saw; None without any, and when one does not say."""
     seen: set[int] = set()
     for entry in trainings:
@@ -74,7 +74,7 @@ def seen_episodes(meta: Recording, trainings: Sequence[Lineage]) -> set[int] | N
 
 
 def layout_for(
-    profile: RobotProfile | None, lineage: Lineage, meta: Recording, units: Mapping[str, str] | None = None
+    profile: RobotProfile | None, lineage: Lineage, meta: TrainedDataset, units: Mapping[str, str] | None = None
 ) -> FrameLayout:
     """Names and units of a dataset's dimensions beside a trained policy: given ones, else what its training was told.
 
@@ -111,7 +111,7 @@ def other_rate(trained: float | None, own: float, who: str = "the policy") -> st
 
 def same_speed(trained: float) -> str:
     """What to do about it where errors are to be measured."""
-    return f"score on recordings of {trained:g} per second: these errors compare two speeds"
+    return f"score on datasets of {trained:g} per second: these errors compare two speeds"
 
 
 def _generations(lineage: Lineage) -> Iterator[Lineage]:

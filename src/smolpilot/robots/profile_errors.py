@@ -1,29 +1,19 @@
-"""YAML of a robot profile with line numbers, and the friendly form of its first problem."""
+"""The first problem of a robot profile's YAML, in words."""
 
 from __future__ import annotations
 
 import typing
-from typing import Any
+from collections.abc import Mapping
 
 import pydantic
 
 from smolpilot.common.errors import ProfileError, did_you_mean
 from smolpilot.common.text import shown
-from smolpilot.common.yaml_lines import Location, explained, line_of, read_mapping, spell
-
-
-def read_yaml(text: str, where: str) -> tuple[dict[str, Any], dict[Location, int]]:
-    """Parse a YAML mapping; also the line of every key and entry, by its path in the tree.
-
-    Raises ProfileError on bad syntax, on a key that appears twice (YAML would keep the last) and on a non-mapping.
-    """
-    expected = "keys such as `name:`, `rate:` and `joints:`"
-    with explained(where, holds="robot profile", expected=expected, kind=ProfileError):
-        return read_mapping(text)
+from smolpilot.common.yaml_lines import Location, line_of, spell
 
 
 def find_problem(
-    model: type[pydantic.BaseModel], error: pydantic.ValidationError, where: str, lines: dict[Location, int]
+    model: type[pydantic.BaseModel], error: pydantic.ValidationError, where: str, lines: Mapping[Location, int]
 ) -> ProfileError:
     """The first of pydantic's errors as a person reads it: file:line, key, found, expected, nearest known key."""
     # A misspelled key is both unknown and missing: the unknown one tells more.
