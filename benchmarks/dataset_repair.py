@@ -78,12 +78,12 @@ def decode_all(root: Path) -> int:
 
 def decoded_by_scans(root: Path, target: Path) -> int:
     """Frames that whole-file scans hand out during a repair: source and copy."""
-    from smolpilot.datasets.check.scan import video_scans as footage
+    from smolpilot.datasets.check.scan import video_scans as video_scans
 
     scanned: list[int] = []
     module = (
-        footage
-        if hasattr(footage, "scan_video")
+        video_scans
+        if hasattr(video_scans, "scan_video")
         else __import__("smolpilot.datasets.check.scan.scan_pool", fromlist=["scan_video"])
     )
     original = module.scan_video

@@ -12,7 +12,7 @@ import pytest
 
 from smolpilot.cli.main import main
 from smolpilot.cli.parsing.arguments import fields_of
-from smolpilot.cli.parsing.help import GROUPS, field_docs, help_text
+from smolpilot.cli.parsing.help import GROUPS, examples_of, field_docs, help_text
 from smolpilot.cli.parsing.options import parse
 from smolpilot.cli.parsing.verbs import VERBS, find, load
 from smolpilot.training import TrainOptions
@@ -57,9 +57,9 @@ def test_a_default_is_given_once_and_no_flag_is_missing_its_doc(name: str) -> No
 
 @pytest.mark.parametrize("name", VERBS)
 def test_there_are_two_examples_and_the_parser_takes_them(name: str) -> None:
-    verb = load(name)
-    assert len(verb.examples) == 2
-    for example in verb.examples:
+    verb, examples = load(name), examples_of(name)
+    assert len(examples) == 2
+    for example in examples:
         program, *words = shlex.split(example)
         assert program == "smolpilot"
         found, rest = find(words)
@@ -72,7 +72,7 @@ def test_sentences_are_wrapped_to_the_terminal_and_nowhere_else(monkeypatch: pyt
     for columns in (60, 80, 100):
         monkeypatch.setenv("COLUMNS", str(columns))
         text = help_text(TrainOptions, "train")
-        lines = text.partition("\ndata:")[2].splitlines()
+        lines = text.partition("\ndata:")[2].partition("\nexamples:")[0].splitlines()
         assert max(map(len, lines)) <= columns
         doc = field_docs(TrainOptions)["norm_stats"]
         assert "\n".join(textwrap.wrap(doc, columns - 26, break_on_hyphens=False)) in textwrap.dedent(

@@ -17,7 +17,7 @@ import pytest
 from smolpilot.cli.main import main
 from smolpilot.datasets.compare import compare
 from smolpilot.datasets.convert import convert
-from smolpilot.datasets.copy import RewriteOptions
+from smolpilot.datasets.copy import CopyOptions
 
 DATA = Path("data/chunk-000/file-000.parquet")
 VIDEO = "observation.images.front"
@@ -26,7 +26,7 @@ VIDEO = "observation.images.front"
 @pytest.fixture(scope="module")
 def v21(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("compare") / "v21"
-    convert(tiny_dataset, path, RewriteOptions(version="v2.1"))
+    convert(tiny_dataset, path, CopyOptions(version="v2.1"))
     return path
 
 

@@ -48,7 +48,6 @@ COMMANDS: dict[str, Run | Read] = {
     # README
     "doctor": Run(),
     "robot list": Run(),
-    "robot show NAME": Run({"NAME": "so101"}),
     "dataset info DATA": Run(),
     "dataset info PATH": Run(),
     "preflight --dataset DATA": Run(),
@@ -132,6 +131,13 @@ COMMANDS: dict[str, Run | Read] = {
     "train --overfit --dataset DATA --policy lerobot/smolvla_base":
         Run({**HUB, "DATA": "data/red"}, "--steps 2 --device cpu", code=1),
     "train --help": Run(),
+    "train --help-all": Run(),
+    "--help": Run(),
+    "completion bash": Run(),
+    "schema train": Run(),
+    "schema stages": Run(),
+    "schema profile": Run(),
+    "schema profile --out profile.schema.json": Run(),
     "bundle DIR": Run(),
     "train --resume --out RUN": Run(),
     "watch RUN": Run(),

@@ -63,8 +63,8 @@ def test_late_state_gives_the_same_chunk(engine: Engine, frames: Frames) -> None
     assert torch.equal(moved, engine.predict_chunk({**frame, "observation.state": later}, seed=1))
     assert (moved - expected).abs().max() > 1e-3
     # By camera name, the instruction apart.
-    pictures = {name: frame[f"observation.images.{name}"] for name in ("front", "wrist")}
-    engine.begin(pictures, frame["task"])
+    images = {name: frame[f"observation.images.{name}"] for name in ("front", "wrist")}
+    engine.begin(images, frame["task"])
     assert torch.equal(engine.finish(frame["observation.state"], seed=1), expected)
     with pytest.raises(UsageError, match="A later begin replaced this one"):
         engine.finish(later, ticket=ticket)

@@ -28,9 +28,9 @@ def record(
     ) as writer:
         for _ in range(2):
             for _ in range(14):
-                pictures = {f"observation.images.{name}": np.full((48, 64, 3), 90, np.uint8) for name in cameras}
+                images = {f"observation.images.{name}": np.full((48, 64, 3), 90, np.uint8) for name in cameras}
                 values = rng.normal(size=(2, len(joints))).astype(np.float32)
-                writer.add_frame({"observation.state": values[0], "action": values[1], **pictures, "task": task})
+                writer.add_frame({"observation.state": values[0], "action": values[1], **images, "task": task})
             writer.end_episode()
     return open_dataset(path).meta
 

@@ -11,7 +11,7 @@ import torch
 
 from smolpilot.smolvla.network.inputs import PolicyInputs
 from smolpilot.training.data.augment import Augmentation
-from smolpilot.training.data.sample_rng import Draws
+from smolpilot.training.data.sample_rng import SampleRng
 
 KINDS = ["color", "crop", "blur", "erase"]
 
@@ -28,7 +28,7 @@ def inputs(count: int = 6) -> PolicyInputs:
 
 def augment(kinds: dict[str, float], seed: int) -> Callable[..., PolicyInputs]:
     """Augmentation of batch number `step`."""
-    change = Augmentation(kinds, Draws(seed))
+    change = Augmentation(kinds, SampleRng(seed))
     return lambda given, step: change(given, np.arange(len(given)) + step * len(given))
 
 
@@ -59,7 +59,7 @@ def test_the_same_step_gives_the_same_pictures_another_does_not() -> None:
 
 
 def test_a_picture_is_changed_the_same_way_in_any_share_of_the_batch() -> None:
-    change, places = Augmentation(dict.fromkeys(KINDS, 0.7), Draws(1)), np.arange(12, 18)
+    change, places = Augmentation(dict.fromkeys(KINDS, 0.7), SampleRng(1)), np.arange(12, 18)
     whole, part = change(inputs(), places), change(inputs()[2:5], places[2:5])
     assert torch.equal(whole.images[2:5], part.images)
 
@@ -100,5 +100,5 @@ def test_an_erased_rectangle_is_gray_and_of_the_stated_size() -> None:
 
 
 def test_the_name_of_a_cache_keeps_the_first_spelling_of_color() -> None:
-    described = Augmentation({"color": 0.5, "crop": 0.1}, Draws(3)).describe()
+    described = Augmentation({"color": 0.5, "crop": 0.1}, SampleRng(3)).describe()
     assert described == "[('colour', 0.5), ('crop', 0.1)] seed 3"

@@ -13,12 +13,12 @@ import torch
 
 from smolpilot.datasets import Dataset, DatasetWriter, open_dataset
 from smolpilot.robots import JointLayout, RobotProfile
+from smolpilot.robots.layout import FrameLayout, to_policy_order
 from smolpilot.smolvla.config.presets import preset
 from smolpilot.smolvla.network.inputs import PolicyInputs
 from smolpilot.smolvla.transforms.byte_tokenizer import byte_level_folder
-from smolpilot.smolvla.transforms.joints import FrameLayout, to_policy_order
 from smolpilot.smolvla.transforms.tokenizer import PolicyTokenizer
-from smolpilot.smolvla.transforms.transform_list import Transforms
+from smolpilot.smolvla.transforms.transform_list import Transforms, TransformsConfig
 from smolpilot.training.data.batches import Batches
 
 CPU = torch.device("cpu")
@@ -54,13 +54,15 @@ def transforms_for(
         "tiny", state_dim=3, action_dim=3, image_shapes=shapes, empty_cameras=1, chunk_size=H, n_action_steps=H,
         resize_imgs_with_padding=size, **config,
     )  # fmt: skip
-    return Transforms.build(
-        settings,
-        to_policy_order(dataset.meta.statistics, layout, profile),
-        PolicyTokenizer(byte_level_folder(settings.vlm)),
-        camera_map={"front": "first", "wrist": "second"},
-        profile=profile,
-        source=layout,
+    return Transforms(
+        TransformsConfig(
+            settings,
+            to_policy_order(dataset.meta.statistics, layout, profile),
+            PolicyTokenizer(byte_level_folder(settings.vlm)),
+            camera_map={"front": "first", "wrist": "second"},
+            profile=profile,
+            source=layout,
+        )
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from smolpilot.training.cache.codec import Numbers
+from smolpilot.training.cache.codec import CacheCodec
 
 
 def rows() -> torch.Tensor:
@@ -18,7 +18,7 @@ def rows() -> torch.Tensor:
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_plain_numbers_come_back_as_they_were_rounded(dtype: Any) -> None:
-    numbers = Numbers.of((2, 7, 4), 1, dtype, torch.float32)
+    numbers = CacheCodec.of((2, 7, 4), 1, dtype, torch.float32)
     content = numbers.pack(rows())
     assert content.shape == (3, numbers.row_bytes)
     assert torch.equal(numbers.unpack(content, torch.float32), rows().to(numbers.dtype).float())
@@ -26,7 +26,7 @@ def test_plain_numbers_come_back_as_they_were_rounded(dtype: Any) -> None:
 
 @pytest.mark.parametrize(("dtype", "step"), [("int8", 0.5 / 127), ("fp8", 2**-4)])
 def test_scaled_numbers_come_back_within_a_step_of_their_channel(dtype: Any, step: float) -> None:
-    numbers = Numbers.of((2, 7, 4), 1, dtype, torch.float32)
+    numbers = CacheCodec.of((2, 7, 4), 1, dtype, torch.float32)
     content = numbers.pack(rows())
     assert numbers.row_bytes == 2 * 7 * 4 + 4 * 2 * 4
     assert content.shape == (3, numbers.row_bytes)
@@ -39,6 +39,6 @@ def test_scaled_numbers_come_back_within_a_step_of_their_channel(dtype: Any, ste
 
 
 def test_the_models_own_dtype_is_kept_where_none_is_named() -> None:
-    assert Numbers.of((2, 3), 1, None, torch.bfloat16).dtype == torch.bfloat16
+    assert CacheCodec.of((2, 3), 1, None, torch.bfloat16).dtype == torch.bfloat16
     with pytest.raises(ValueError, match="rows of"):
-        Numbers.of((2, 3), 1, None, torch.float32).pack(torch.zeros(5, 3, 2))
+        CacheCodec.of((2, 3), 1, None, torch.float32).pack(torch.zeros(5, 3, 2))

@@ -18,10 +18,10 @@ from smolpilot.common.errors import CheckpointError, UsageError
 from smolpilot.smolvla import load_policy
 from smolpilot.training import TrainingStoppedError, TrainOptions, train
 from smolpilot.training.optimization.ema import Ema
-from smolpilot.training.run.exported_weights import Outcome
+from smolpilot.training.options.train_options import check
+from smolpilot.training.run.exported_weights import ExportedWeights
 from smolpilot.training.run.metrics_log import read_metrics
-from smolpilot.training.run.status import run_status
-from smolpilot.training.train_options import check
+from smolpilot.training.status import run_status
 
 _UNTIMED = {"samples_per_s", "data_wait", "memory_gb"}
 
@@ -83,7 +83,7 @@ def test_training_is_the_same_with_and_without_an_average(averaged: Path, tiny_d
 
 
 def test_the_bundle_holds_the_average_and_validation_scores_it(averaged: Path, tiny_dataset: Path) -> None:
-    from smolpilot.training.run.distributed import World
+    from smolpilot.training.run.distributed import DistributedContext
     from smolpilot.training.run.run import _trainer
     from smolpilot.training.run.run_folder import load_config
     from smolpilot.training.run.setup import prepare_resumed
@@ -96,7 +96,7 @@ def test_the_bundle_holds_the_average_and_validation_scores_it(averaged: Path, t
     assert not torch.equal(average, trained[f"trained/{name}"])
     assert torch.allclose(average, trained[f"trained/{name}"], atol=0.05)
     assert policy.lineage["ema"] == 0.9
-    validator = _trainer(prepare_resumed(load_config(averaged), last), World()).validator
+    validator = _trainer(prepare_resumed(load_config(averaged), last), DistributedContext()).validator
     assert validator is not None
     line = [line for line in metrics(averaged) if line["kind"] == "validation"][-1]
     result = validator.run(policy)
@@ -126,7 +126,7 @@ def test_a_stopped_run_goes_on_with_weights_and_average(
 def test_a_state_without_the_weights_is_refused(averaged: Path) -> None:
     policy = load_policy(averaged / "checkpoints" / "last", device="cpu")
     with pytest.raises(CheckpointError, match="0 weights in training beside the bundle"):
-        Outcome(policy, Ema(policy.model, 0.9)).load({"rng/noise": torch.zeros(1)})
+        ExportedWeights(policy, Ema(policy.model, 0.9)).load({"rng/noise": torch.zeros(1)})
 
 
 @pytest.mark.parametrize("decay", [0.0, 1.0, -1.0])

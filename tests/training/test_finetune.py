@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 
 from smolpilot.common.errors import ProfileError, TrainingError, UsageError
-from smolpilot.datasets import DatasetWriter, open_dataset
+from smolpilot.datasets import DatasetMeta, DatasetWriter, open_dataset
+from smolpilot.datasets.read.joint_units import derive_profile, find_profile
 from smolpilot.evaluation.offline.dataset_adapter import adapt
 from smolpilot.robots import CameraProfile, Joint, RobotProfile
 from smolpilot.smolvla import load_policy
 from smolpilot.training import TrainOptions, train
-from smolpilot.training.run.setup import Prepared, choose_profile, prepare
-from smolpilot.training.train_options import resolve
+from smolpilot.training.options.train_options import resolve
+from smolpilot.training.run.setup import Prepared, prepare
 
 JOINTS = ["pan", "lift"]
 
@@ -207,16 +208,20 @@ def test_the_robot_is_found_by_the_datasets_robot_type(tmp_path: Path) -> None:
         writer.end_episode()
     meta = open_dataset(tmp_path / "so").meta
     notes: list[str] = []
-    assert choose_profile(None, meta, notes).name == "so101"
+
+    def chosen(meta: DatasetMeta, notes: list[str]) -> RobotProfile:
+        return find_profile(meta, None, notes) or derive_profile(meta)
+
+    assert chosen(meta, notes).name == "so101"
     assert "by the dataset's robot_type" in notes[0]
-    unknown = choose_profile(None, dataclasses.replace(meta, robot_type="arm"), notes)
+    unknown = chosen(dataclasses.replace(meta, robot_type="arm"), notes)
     assert {joint.unit for joint in unknown.joints} == {"unknown"}
     assert "--robot" in notes[-1]
     # A shipped profile of that name with other joints is not forced onto the data, and that is said.
-    other = choose_profile(None, dataclasses.replace(meta, robot_type="koch"), notes[:0])
+    other = chosen(dataclasses.replace(meta, robot_type="koch"), notes[:0])
     assert [joint.name for joint in other.joints] == names
     misfit: list[str] = []
-    choose_profile(None, dataclasses.replace(meta, robot_type="pusht"), misfit)
+    chosen(dataclasses.replace(meta, robot_type="pusht"), misfit)
     assert "does not fit" in misfit[0]
 
 

@@ -15,10 +15,9 @@ from safetensors.torch import load_file
 from smolpilot.cli.main import main
 from smolpilot.common.errors import TrainingError
 from smolpilot.common.machine import available_memory
-from smolpilot.training import TrainOptions
-from smolpilot.training.data import batch_source as feed
-from smolpilot.training.optimization import main_memory as fitting
-from smolpilot.training.optimization.main_memory import memory_errors
+from smolpilot.training.optimization import memory as fitting
+from smolpilot.training.optimization.memory import memory_errors
+from smolpilot.training.run import batch_setup as feed
 
 TINY = ["--preset", "tiny", "--from-scratch", "--chunk-size", "4", "--eval-frames", "4", "--held-out", "0",
         "--device", "cpu", "--steps", "1"]  # fmt: skip
@@ -75,11 +74,10 @@ def test_decoded_frames_that_do_not_fit_are_refused(
 
 
 def test_memory_that_runs_out_on_the_way_is_no_traceback() -> None:
-    options = TrainOptions(batch_size=8)
-    with pytest.raises(TrainingError, match="for 8 samples at once") as caught, memory_errors(options):
+    with pytest.raises(TrainingError, match="for 8 samples at once") as caught, memory_errors(8):
         torch.empty(2**55)
     assert "--micro-batch" in caught.value.fix
-    with pytest.raises(RuntimeError, match="size"), memory_errors(options):
+    with pytest.raises(RuntimeError, match="size"), memory_errors(8):
         torch.ones(2) @ torch.ones(3)
 
 

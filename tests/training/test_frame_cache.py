@@ -20,12 +20,12 @@ from smolpilot.smolvla import Policy, load_policy, new_policy, save_bundle
 from smolpilot.training import TrainOptions, train
 from smolpilot.training.cache import frame_cache
 from smolpilot.training.cache.block_store import BlockStore
-from smolpilot.training.cache.choice import coarseness
+from smolpilot.training.cache.choice import quantization_error
 from smolpilot.training.cache.frame_cache import FrameCache, Kind, cache_spec
-from smolpilot.training.cache.offload import idle_parts, park
+from smolpilot.training.cache.offload import idle_parts, offload
 from smolpilot.training.data.augment import Augmentation
 from smolpilot.training.data.batches import Batches
-from smolpilot.training.data.sample_rng import Draws
+from smolpilot.training.data.sample_rng import SampleRng
 from smolpilot.training.run.metrics_log import read_metrics
 
 from ..smolvla.helpers_new_transforms import Politely, UpsideDown, with_extra
@@ -54,7 +54,7 @@ def batches(
     def cache(own: Batches, rows: Any) -> FrameCache:
         assert kind is not None
         spec = cache_spec(policy, kind, own.plans, own.token_width, more.get("dtype"), more.get("views", 1))
-        change = Augmentation(more["augment"], Draws(more.get("seed", 0))) if "augment" in more else None
+        change = Augmentation(more["augment"], SampleRng(more.get("seed", 0))) if "augment" in more else None
         made.append(FrameCache(policy, own.dataset, own.plans, rows, spec, own.uncached, folder, change))
         return made[-1]
 
@@ -228,14 +228,14 @@ def test_coarser_numbers_are_smaller_and_their_error_is_measured(
     cache.build()
     full.build()
     rows = np.arange(len(coarse))
-    found = coarseness(cache, coarse, rows)
+    found = quantization_error(cache, coarse, rows)
     assert 0 < found.tensor_error < bound
     assert 0 < found.loss_error < bound
     assert 0 < found.action_error < 10 * bound
     assert cache.spec.gigabytes(1) < full.spec.gigabytes(1) * (0.51 if dtype == "bfloat16" else 0.4)
     stored = sum(path.stat().st_size - 4096 for path in tmp_path.rglob("*.block"))
     assert stored == pytest.approx(1e9 * (cache.spec.gigabytes(len(rows)) + full.spec.gigabytes(len(rows))))
-    exactly = coarseness(full, exact, rows)
+    exactly = quantization_error(full, exact, rows)
     assert exactly.tensor_error < 1e-6
     assert exactly.loss_error < 1e-6
 
@@ -371,14 +371,14 @@ def test_what_the_cache_stands_in_for_is_not_needed_by_any_step(
     expected = gradients(own, cached.batch(rows))
     chunk = own.model.sample(cached.batch(rows), noise=torch.zeros(3, H, 32))
     sizes = sum(p.numel() * 4 for part in idle_parts(own.model, kind).values() for p in part.parameters())
-    assert park(own.model, kind, away="meta") * 1e9 >= sizes > 0
+    assert offload(own.model, kind, away="meta") * 1e9 >= sizes > 0
     parked = {name.split(".")[0] for name, p in own.model.named_parameters() if p.device.type == "meta"}
     assert parked == ({"vision", "connector"} if kind == "vision" else {"vision", "connector", "text"})
     found = gradients(own, cached.batch(rows))
     assert found[0] == expected[0]
     assert all(torch.equal(found[1][name], expected[1][name]) for name in expected[1])
     assert torch.equal(own.model.sample(cached.batch(rows), noise=torch.zeros(3, H, 32)), chunk)
-    assert park(own.model, kind, away="meta") == 0
+    assert offload(own.model, kind, away="meta") == 0
 
 
 def options(dataset: Path, parent: Path, out: Path, **changes: Any) -> TrainOptions:
@@ -418,7 +418,7 @@ def test_a_run_that_is_too_short_or_trains_the_context_takes_no_cache(
     assert not folder.exists()
     said = capsys.readouterr().out
     assert "cache: vision" not in said
-    assert "cache: none, --augment changes the pictures every time (--cache-views 8 keeps" in said
+    assert "cache: none, --augment changes the images every time (--cache-views 8 keeps" in said
 
 
 def test_a_run_with_cached_views_and_coarse_numbers_is_exact_to_resume_and_validates_exactly(
@@ -429,7 +429,7 @@ def test_a_run_with_cached_views_and_coarse_numbers_is_exact_to_resume_and_valid
     run = train(options(tiny_dataset, parent, tmp_path / "run", cache_dtype="int8", **changes))
     said = capsys.readouterr().out
     assert "2 changed views of each frame" in said
-    assert "cache: int8 changes cached numbers by" in said
+    assert "cache: int8 changes cached tensors by" in said
     facts = load_policy(run / "checkpoints" / "last").lineage["cache"]
     assert facts["dtype"] == "int8"
     assert 0 < facts["tensor_error"] < 0.02

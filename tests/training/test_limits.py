@@ -8,20 +8,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+from smolpilot.training.optimization.micro_batch import fill_memory, largest_that_fits
 
 from smolpilot.cli.main import main
 from smolpilot.common.errors import TrainingError, UsageError
 from smolpilot.common.keys import ACTION, STATE
 from smolpilot.common.statistics import Statistics
-from smolpilot.compatibility.preflight import PreflightOptions, preflight
 from smolpilot.compatibility.statistics_distance import check_drift, hardly_moves, listed_far, measure
 from smolpilot.contracts.trained_on import differs
 from smolpilot.datasets import DatasetWriter, open_dataset
 from smolpilot.robots import Joint, RobotProfile
+from smolpilot.selftest.preflight import PreflightOptions, preflight
 from smolpilot.smolvla import load_policy, new_policy, save_bundle
 from smolpilot.training import TrainOptions, train
-from smolpilot.training.optimization.micro_batch import fill_memory, largest_that_fits
-from smolpilot.training.train_options import AUGMENTATIONS, check, resolve
+from smolpilot.training.options.train_options import AUGMENTATIONS, check, resolve
 
 NAMES = ["pan", "lift", "roll"]
 

@@ -19,12 +19,12 @@ from smolpilot.datasets import open_dataset
 from smolpilot.smolvla import load_policy, new_policy, save_bundle
 from smolpilot.training import TrainingStoppedError, TrainOptions, train
 from smolpilot.training.optimization.lora import TARGETS, add_lora, load_base, matching
+from smolpilot.training.options.train_options import check
 from smolpilot.training.run.checkpoints import load_state
-from smolpilot.training.run.exported_weights import Outcome
+from smolpilot.training.run.exported_weights import ExportedWeights
 from smolpilot.training.run.metrics_log import read_metrics
 from smolpilot.training.run.run_folder import load_config
 from smolpilot.training.run.setup import prepare_resumed
-from smolpilot.training.train_options import check
 
 pytest.importorskip("peft")
 
@@ -131,7 +131,7 @@ def test_a_state_of_another_run_is_refused(finished: Path) -> None:
     policy = load_policy(finished / "checkpoints" / "last", device="cpu")
     add_lora(policy.model, rank=4, alpha=8, targets=None, seed=0)
     with pytest.raises(CheckpointError, match="0 weights in training"):
-        Outcome(policy, None).load({})
+        ExportedWeights(policy, None).load({})
     with pytest.raises(CheckpointError, match="0 weights under adapters"):
         load_base(policy.model, {})
 

@@ -17,11 +17,12 @@ from smolpilot.datasets import open_dataset
 from smolpilot.smolvla import new_policy
 from smolpilot.training import TrainOptions
 from smolpilot.training.data.batches import Batches
-from smolpilot.training.optimization import micro_batch as memory
-from smolpilot.training.optimization.micro_batch import PRESETS, largest_that_fits, probe
+from smolpilot.training.optimization import memory
+from smolpilot.training.optimization.memory import largest_that_fits, probe
 from smolpilot.training.optimization.precision import Precision
+from smolpilot.training.options.memory_presets import PRESETS
+from smolpilot.training.options.train_options import check, resolve
 from smolpilot.training.run.run_folder import load_config
-from smolpilot.training.train_options import check, resolve
 
 
 def resolved(**changes: Any) -> TrainOptions:

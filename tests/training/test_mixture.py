@@ -25,11 +25,11 @@ from smolpilot.training import TrainingStoppedError, TrainOptions, train
 from smolpilot.training.cache.frame_cache import FrameCache, cache_spec
 from smolpilot.training.data.batches import Batches
 from smolpilot.training.data.mixture import Mixture
-from smolpilot.training.data.run_datasets import groups_of, open_parts
-from smolpilot.training.data.sources import Source
+from smolpilot.training.data.run_datasets import groups_of, open_datasets
+from smolpilot.training.options.sources import Source
+from smolpilot.training.options.train_options import check
 from smolpilot.training.run.metrics_log import read_metrics
 from smolpilot.training.run.run_folder import load_config
-from smolpilot.training.train_options import check
 
 H = 5
 CPU = torch.device("cpu")
@@ -216,7 +216,7 @@ def test_a_changed_dataset_is_not_gone_on_with(finished: Path, tiny_dataset: Pat
 
 def test_tasks_are_balanced_within_weighted_datasets_and_across_unweighted_ones(tiny_dataset: Path) -> None:
     def groups(*sources: Source, balance: str) -> tuple[list[int], list[float]]:
-        parts = open_parts(TrainOptions(mixture=sources, held_out=0.0), [])
+        parts = open_datasets(sources, held_out=0.0, seed=0, notes=[])
         rows, shares = groups_of(parts, balance)
         covered = np.concatenate(rows)
         assert sorted(covered.tolist()) == list(range(sum(len(part.train) for part in parts)))
@@ -263,4 +263,4 @@ def test_what_cannot_be_meant_is_refused(tiny_dataset: Path, changes: dict[str, 
 def test_an_episode_held_out_here_and_trained_on_there_is_refused(tiny_dataset: Path) -> None:
     sources = (Source(tiny_dataset, episodes="0-3"), Source(tiny_dataset, episodes="2-5"))
     with pytest.raises(UsageError, match=r"is held out of “tiny .2.” and trained on in “tiny .1.”"):
-        open_parts(TrainOptions(mixture=sources, held_out=0.5), [])
+        open_datasets(sources, held_out=0.5, seed=0, notes=[])

@@ -26,7 +26,7 @@ from .test_batches import transforms_for as plain_transforms
 
 def transforms_for(dataset: Dataset, *, extra: Sequence[Transform] = (), **more: Any) -> Transforms:
     """Those of the tests of batches, with more of them in the list."""
-    return Transforms(dataclasses.replace(plain_transforms(dataset, **more).recipe, extra=tuple(extra)))
+    return Transforms(dataclasses.replace(plain_transforms(dataset, **more).config, extra=tuple(extra)))
 
 
 @pytest.mark.parametrize("memory_gb", [None, 0.0], ids=["in memory", "decoded when needed"])
@@ -69,7 +69,7 @@ def test_a_new_transform_reaches_the_validation(tiny_dataset: Path) -> None:
     policy = with_extra(plain, DeltaActions(), UpsideDown("front"))
     dataset, rows = open_dataset(tiny_dataset, chunk_size=H), np.array([1, 20, 50])
     batches = Batches(dataset, policy.transforms, CPU, chunk_size=H, rows=rows)
-    found = Validator(batches, rows, batch_size=2, seed=0).run(policy)
+    found = Validator({"all": (batches, rows)}, batch_size=2, seed=0).run(policy)
     assert found is not None
     draws = torch.Generator().manual_seed(20_000)
     noise = torch.cat([torch.randn(count, H, 32, generator=draws) for count in (2, 1)])

@@ -19,9 +19,9 @@ from smolpilot.evaluation.eval_options import EvalOptions, RolloutOptions
 from smolpilot.evaluation.timing.bench_options import BenchOptions
 from smolpilot.smolvla.checkpoint.locate import locate
 from smolpilot.training import TrainOptions, train
+from smolpilot.training.options.train_options import resolve
 from smolpilot.training.run.run_folder import create
 from smolpilot.training.run.validation import Validator
-from smolpilot.training.train_options import resolve
 
 TINY = ["--preset", "tiny", "--from-scratch", "--batch-size", "4", "--chunk-size", "4", "--eval-frames", "4",
         "--device", "cpu"]  # fmt: skip

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from smolpilot.common.errors import UsageError
-from smolpilot.training.train_options import TrainOptions, check, check_resume, resolve
+from smolpilot.training.options.train_options import TrainOptions, check, check_resume, resolve
 
 BASE = TrainOptions(dataset=Path("data"), out=Path("run"), preset="tiny", from_scratch=True, steps=3000)
 

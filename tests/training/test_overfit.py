@@ -58,7 +58,7 @@ def test_good_frames_pass(good: Path, bundle: Path, tmp_path: Path, capsys: pyte
     out = tmp_path / "never"
     assert main(words(good, bundle, "--out", str(out), "--episodes", "1")) == 0
     said = capsys.readouterr().out
-    assert "passed: the policy learns 8 frames of episode 1 by heart" in said
+    assert "passed: the policy overfits 8 frames of episode 1" in said
     assert "pan: error 0.0" in said
     assert "dataset units" in said
     assert not out.exists()
@@ -82,7 +82,7 @@ def test_actions_that_follow_from_nothing_are_data_trouble(
     said = capsys.readouterr().out
     assert "The same network learns made-up motion" in said
     assert "The data is the likely trouble" in said
-    assert "have the same pictures and state but other actions" in said
+    assert "have the same images and state but other actions" in said
     assert "shows one color only" in said
 
 

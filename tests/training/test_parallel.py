@@ -25,10 +25,10 @@ from smolpilot.datasets import open_dataset
 from smolpilot.smolvla import new_policy
 from smolpilot.training import TrainOptions, train
 from smolpilot.training.data.batches import Batches
-from smolpilot.training.run.distributed import World
+from smolpilot.training.options.train_options import resolve
+from smolpilot.training.run.distributed import DistributedContext
 from smolpilot.training.run.loop import Trainer
 from smolpilot.training.run.metrics_log import read_metrics
-from smolpilot.training.train_options import resolve
 
 H = 5
 STEPS = 12
@@ -106,7 +106,7 @@ def differences(left: Path, right: Path) -> list[str]:
     return found
 
 
-def steps(world: World, dataset: Path, micro_batch: int | None, count: int) -> dict[str, torch.Tensor]:
+def steps(ranks: DistributedContext, dataset: Path, micro_batch: int | None, count: int) -> dict[str, torch.Tensor]:
     """Gradients of each step (after summing, before clipping changes them) and the weights at the end."""
     torch.set_num_threads(1)
     data = open_dataset(dataset, chunk_size=H)
@@ -120,10 +120,10 @@ def steps(world: World, dataset: Path, micro_batch: int | None, count: int) -> d
         augment={"crop": 0.5, "color": 0.5}, lr=1e-5,
     )  # fmt: skip
     batches = Batches(data, policy.transforms, torch.device("cpu"), chunk_size=H)
-    trainer = Trainer(resolve(options), policy, batches, None, "", world)
+    trainer = Trainer(resolve(options), policy, batches, None, "", ranks)
     found: dict[str, torch.Tensor] = {}
     for number, inputs in enumerate(batches.stream(trainer.order, 0, count)):
-        trainer._step(trainer.augmentation(inputs, trainer.order.places(trainer.state.step)))
+        trainer._step(trainer.augmentation(inputs, trainer.order.sample_ids(trainer.state.step)))
         found |= {f"{number}/{n}": p.grad.clone() for n, p in policy.model.named_parameters() if p.grad is not None}
         found[f"{number}/loss"] = trainer._losses[-1]
     return found | {f"end/{name}": value.clone() for name, value in policy.model.state_dict().items()}
@@ -131,7 +131,7 @@ def steps(world: World, dataset: Path, micro_batch: int | None, count: int) -> d
 
 @pytest.fixture(scope="module")
 def joint(tiny_dataset: Path) -> dict[str, torch.Tensor]:
-    return steps(World(), tiny_dataset, None, 4)
+    return steps(DistributedContext(), tiny_dataset, None, 4)
 
 
 @pytest.fixture(scope="module")
@@ -164,7 +164,7 @@ def apart(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> floa
 def test_micro_batches_have_the_gradients_of_the_joint_batch(
     tiny_dataset: Path, joint: dict[str, torch.Tensor]
 ) -> None:
-    parts = steps(World(), tiny_dataset, 2, 4)
+    parts = steps(DistributedContext(), tiny_dataset, 2, 4)
     assert all(apart(gradients(joint, step), gradients(parts, step)) < 5e-7 for step in range(4))
 
 
@@ -247,7 +247,7 @@ def test_when_one_process_dies_the_other_says_so(tiny_dataset: Path, tmp_path: P
         "import os, sys\nfrom smolpilot.cli.main import main\nfrom smolpilot.training.run.loop import Trainer\n"
         "ordinary = Trainer._step\n"
         "def step(self, inputs):\n"
-        "    if self.world.rank == 1 and self.state.step == 7: os._exit(9)\n"
+        "    if self.ranks.rank == 1 and self.state.step == 7: os._exit(9)\n"
         "    ordinary(self, inputs)\n"
         "Trainer._step = step\nsys.exit(main(sys.argv[1:]))\n"
     )
@@ -273,14 +273,14 @@ def test_what_only_the_second_process_finds_is_said_by_it(tmp_path: Path) -> Non
     program = tmp_path / "second.py"
     program.write_text(
         "import sys\nfrom smolpilot.common.errors import DatasetError, TrainingError\n"
-        "from smolpilot.training.run.distributed import World\n"
-        "def work(world):\n"
-        "    if world.rank == 1 and sys.argv[1] == 'work': raise DatasetError('its disk is empty')\n"
+        "from smolpilot.training.run.distributed import DistributedContext\n"
+        "def work(ranks):\n"
+        "    if ranks.rank == 1 and sys.argv[1] == 'work': raise DatasetError('its disk is empty')\n"
         "try:\n"
-        "    with World.of_environment() as world:\n"
-        "        world.together(lambda: world.together(lambda: work(world)))\n"
-        "        print(world.in_turn(lambda: world.rank), world.first(lambda: world.rank), flush=True)\n"
-        "        world.require_equal({'dataset': world.rank, 'weights': 5})\n"
+        "    with DistributedContext.from_environment() as ranks:\n"
+        "        ranks.run_on_all_ranks(lambda: ranks.run_on_all_ranks(lambda: work(ranks)))\n"
+        "        print(ranks.rank_zero_first(lambda: ranks.rank), ranks.broadcast(lambda: ranks.rank), flush=True)\n"
+        "        ranks.require_equal({'dataset': ranks.rank, 'weights': 5})\n"
         "except (DatasetError, TrainingError) as error:\n"
         "    print(error, file=sys.stderr)\n"
     )
@@ -343,48 +343,48 @@ def test_a_missed_gate_ends_all_processes_and_is_said_once(tiny_dataset: Path, t
 
 
 def test_parts_cover_the_batch_and_too_small_a_batch_is_refused() -> None:
-    parts = [World(rank, 3).part(8) for rank in range(3)]
+    parts = [DistributedContext(rank, 3).part(8) for rank in range(3)]
     assert [i for part in parts for i in range(8)[part]] == list(range(8))
     assert {len(range(8)[part]) for part in parts} == {2, 3}
     with pytest.raises(UsageError, match="--batch-size 2 cannot be shared by 3"):
-        World(0, 3).part(2)
+        DistributedContext(0, 3).part(2)
 
 
 def test_an_incomplete_environment_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.delenv("RANK", raising=False)
     with pytest.raises(UsageError, match="RANK") as caught:
-        World.of_environment()
+        DistributedContext.from_environment()
     assert "torchrun" in caught.value.fix
     monkeypatch.setenv("WORLD_SIZE", "1")
-    assert World.of_environment().size == 1
+    assert DistributedContext.from_environment().size == 1
 
 
 def test_each_process_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert World(1, 2, 1, 2).device("cpu") == "cpu"
-    assert World().device("mps") == "mps"
+    assert DistributedContext(1, 2, 1, 2).device("cpu") == "cpu"
+    assert DistributedContext().device("mps") == "mps"
     with pytest.raises(UsageError, match="cannot be shared"):
-        World(1, 2, 1, 2).device("mps")
+        DistributedContext(1, 2, 1, 2).device("mps")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert World(5, 8, 1, 2).device("auto") == "cuda:1"
+    assert DistributedContext(5, 8, 1, 2).device("auto") == "cuda:1"
     with pytest.raises(UsageError, match="has 2 GPUs"):
-        World(3, 8, 3, 4).device("cuda:0")
+        DistributedContext(3, 8, 3, 4).device("cuda:0")
 
 
 def test_one_process_alone_asks_nobody() -> None:
-    world = World()
-    with world:
-        assert world.any_of("") == ""
-        assert world.first(lambda: 4) == world.in_turn(lambda: 4) == world.together(lambda: 4) == 4
-        assert float(world.sum(torch.tensor(2.0))) == 2
+    ranks = DistributedContext()
+    with ranks:
+        assert ranks.first_stop_reason("") == ""
+        assert ranks.broadcast(lambda: 4) == ranks.rank_zero_first(lambda: 4) == ranks.run_on_all_ranks(lambda: 4) == 4
+        assert float(ranks.sum(torch.tensor(2.0))) == 2
         with pytest.raises(TrainingError, match="here"):
-            world.together(lambda: (_ for _ in ()).throw(TrainingError("here")))
+            ranks.run_on_all_ranks(lambda: (_ for _ in ()).throw(TrainingError("here")))
 
 
 if __name__ == "__main__":
     out, path, micro, number = sys.argv[1:]
-    with World.of_environment() as here:
+    with DistributedContext.from_environment() as here:
         result = steps(here, Path(path), int(micro) or None, int(number))
         if here.rank == 0:
             save_file(result, out)

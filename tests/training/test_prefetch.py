@@ -17,7 +17,8 @@ from smolpilot.datasets.read.prefetch import THREAD, ahead
 from smolpilot.smolvla import Policy, new_policy
 from smolpilot.smolvla.network.inputs import PolicyInputs
 from smolpilot.training.data.batches import Batches
-from smolpilot.training.data.image_prefetch import prepared, to_device
+from smolpilot.training.data.frames import to_device
+from smolpilot.training.data.image_prefetch import prepared
 from smolpilot.training.data.mixture import Mixture
 
 

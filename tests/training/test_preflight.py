@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from smolpilot.cli.main import main
-from smolpilot.compatibility.preflight import Line, PreflightOptions, preflight
+from smolpilot.compatibility.verdict import Line
 from smolpilot.datasets import DatasetWriter, open_dataset
 from smolpilot.robots import CameraProfile, Joint, RobotProfile
+from smolpilot.selftest.preflight import PreflightOptions, preflight
 from smolpilot.smolvla import new_policy, save_bundle
 
 JOINTS = ["pan", "lift", "roll"]

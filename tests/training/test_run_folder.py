@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from smolpilot.common.errors import UsageError
-from smolpilot.training.run.run_folder import absolute_paths, create, load_config, refuse_existing
-from smolpilot.training.train_options import TrainOptions, resolve
+from smolpilot.training.options.train_options import TrainOptions, absolute_paths, resolve
+from smolpilot.training.run.run_folder import create, load_config, refuse_existing
 
 
 def test_the_saved_config_reads_back_as_the_same_options(tmp_path: Path) -> None:

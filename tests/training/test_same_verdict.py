@@ -18,20 +18,16 @@ from safetensors.torch import load_file, save_file
 
 from smolpilot.cli.main import main
 from smolpilot.common.errors import SmolpilotError
-from smolpilot.compatibility.preflight import (
-    PreflightOptions,
-    preflight,
-    preflight_policy,
-    preflight_training,
-    stop_on_errors,
-)
-from smolpilot.compatibility.preflight import training_options as options_of
+from smolpilot.compatibility.preflight import preflight_policy
+from smolpilot.compatibility.verdict import stop_on_errors
 from smolpilot.datasets import DatasetWriter, open_dataset
 from smolpilot.evaluation import evaluate
 from smolpilot.robots import CameraProfile, Joint, RobotProfile
+from smolpilot.selftest.preflight import PreflightOptions, preflight
+from smolpilot.selftest.preflight import training_options as options_of
 from smolpilot.smolvla import load_policy, new_policy, save_bundle
+from smolpilot.training.options.train_options import check
 from smolpilot.training.run.setup import prepare
-from smolpilot.training.train_options import check
 
 JOINTS = ["pan", "lift", "grip"]
 LONG = "pick up the small red cube beside the blue cup and put it gently into the white box"
@@ -140,7 +136,7 @@ def verdicts(dataset: Path, policy: Path, **more: Any) -> tuple[str, str, list[s
     errors = [line.found for line in lines if line.verdict == "error"]
     said: list[str] = []
     try:
-        stop_on_errors(preflight_training(prepare(check(options_of(options)))), overruled=False, say=said.append)
+        stop_on_errors(prepare(check(options_of(options))).preflight(), overruled=False, say=said.append)
         trained = "ok"
     except SmolpilotError as error:
         trained = error.found
@@ -303,7 +299,7 @@ def test_another_rate_is_said_by_preflight_train_and_eval(tmp_path: Path, bundle
     child = prepare(dataclasses.replace(options_of(PreflightOptions(fast, policy=str(bundle))), steps=1))
     assert child.policy.lineage["fps"] == 25
     said: list[str] = []
-    stop_on_errors(preflight_training(child), overruled=False, say=said.append)
+    stop_on_errors(child.preflight(), overruled=False, say=said.append)
     assert any(text in line for line in said)
 
 
@@ -327,25 +323,25 @@ def test_evals_advice_is_evals_own_and_said_once(
 # -- a joint that never moves -----------------------------------------------------------------------------------------
 
 
-def park(values: npt.NDArray[Any], episode: int) -> None:
+def parked(values: npt.NDArray[Any], episode: int) -> None:
     """Float noise of a parked joint: 12 or the next numbers after it."""
     values[:, 2] = 12 + 1e-5 * (np.arange(len(values)) % 5 == episode)
 
 
 def test_float_noise_is_not_learned_as_motion(tmp_path: Path, base: Path) -> None:
-    still = record(tmp_path / "still", change=park)
+    still = record(tmp_path / "still", change=parked)
     prepared = prepare(options_of(PreflightOptions(still, policy=str(base))))
     assert any("grip never moves" in note for note in prepared.notes)
     assert any("without any motion: grip" in warning for warning in verdicts(still, base)[2])
-    transforms = prepared.policy.transforms.for_source(prepared.layout)
-    seen = transforms.normalize(prepared.train.actions)[:, :3].numpy()
+    transforms = prepared.policy.transforms.for_source(prepared.datasets[0].layout)
+    seen = transforms.normalize(prepared.datasets[0].train.actions)[:, :3].numpy()
     assert np.abs(seen[:, 2]).max() < 0.01  # noise stays noise
     assert np.abs(seen[:, 0]).max() > 1
     state = transforms.state(np.array([0.0, 0.0, 12.3], np.float32))
     assert abs(float(state[0, 2])) < 1  # a slightly other pose does not blind the network
     # An untrained network's answer hardly leaves the parked position.
     chunk = prepared.policy.predict_chunk(
-        {key: value for key, value in prepared.train[0].items() if not key.startswith("action")}
+        {key: value for key, value in prepared.datasets[0].train[0].items() if not key.startswith("action")}
     )
     assert float((chunk[:, 2] - 12).abs().max()) < 0.2
     save_bundle(prepared.policy, tmp_path / "own")
@@ -369,7 +365,7 @@ def test_one_absurd_action_is_named_before_the_statistics_that_it_moves(tmp_path
     errors = [line for line in preflight(options) if line.verdict == "error"]
     assert {line.topic for line in errors} == {"numbers"}
     assert "episode 2, frame 5" in errors[0].found
-    lines = preflight_training(prepare(check(options_of(options))))
+    lines = prepare(check(options_of(options))).preflight()
     with pytest.raises(SmolpilotError, match="episode 2, frame 5") as raised:
         stop_on_errors(lines, overruled=False, say=print)
     assert "dataset exclude" in raised.value.fix

@@ -217,7 +217,7 @@ def test_half_done_pointers_and_torn_folders_are_put_right(tmp_path: Path) -> No
         (folder / name).mkdir(parents=True)
     (folder / "last").symlink_to("step_000004")
     (folder / "best").symlink_to("step_000009")
-    Checkpoints(folder, keep=2).settle(TrainingState(step=6, best_step=2))
+    Checkpoints(folder, keep=2).finalize(TrainingState(step=6, best_step=2))
     assert sorted(entry.name for entry in folder.iterdir()) == [
         "best", "last", "step_000002", "step_000004", "step_000006",
     ]  # fmt: skip

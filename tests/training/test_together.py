@@ -10,12 +10,12 @@ import pytest
 
 from smolpilot.cli.main import main
 from smolpilot.common.errors import ProfileError, SmolpilotError, UsageError
-from smolpilot.compatibility.preflight import Line, preflight_training
+from smolpilot.compatibility.verdict import Line
 from smolpilot.datasets import DatasetWriter, open_dataset
 from smolpilot.robots import CameraProfile, Joint, RobotProfile
 from smolpilot.smolvla import new_policy, save_bundle
 from smolpilot.training import TrainOptions
-from smolpilot.training.data.sources import Source
+from smolpilot.training.options.sources import Source
 from smolpilot.training.run.setup import Prepared, prepare
 
 JOINTS = ["pan", "lift", "grip"]
@@ -79,7 +79,7 @@ def test_a_profile_that_the_user_named_is_the_measure(arm: Path, tmp_path: Path)
 
 
 def of(prepared: Prepared, topic: str, verdict: str) -> list[Line]:
-    return [line for line in preflight_training(prepared) if line.topic == topic and line.verdict == verdict]
+    return [line for line in prepared.preflight() if line.topic == topic and line.verdict == verdict]
 
 
 def test_rates_and_units_are_compared(arm: Path, tmp_path: Path) -> None:

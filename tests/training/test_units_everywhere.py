@@ -127,12 +127,11 @@ def verdicts(data: Path, robot: str, folder: Path, capsys: pytest.CaptureFixture
 def _train_verdict(words: list[str]) -> str:
     """The errors that stop `train`, by the functions that it calls before the first step."""
     from smolpilot.cli.parsing.options import parse_with_config
-    from smolpilot.compatibility.preflight import preflight_training
+    from smolpilot.training.options.train_options import TrainOptions
     from smolpilot.training.run.setup import prepare
-    from smolpilot.training.train_options import TrainOptions
 
     prepared = prepare(parse_with_config(TrainOptions, words[1:], verb="train"))
-    return " ".join(line.found for line in preflight_training(prepared) if line.verdict == "error")
+    return " ".join(line.found for line in prepared.preflight() if line.verdict == "error")
 
 
 @pytest.mark.parametrize("name", PAIRS)

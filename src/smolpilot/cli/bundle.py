@@ -69,11 +69,11 @@ def seal(options: SealOptions) -> None:
     import torch
 
     from smolpilot.common.errors import CheckpointError
-    from smolpilot.inference.example_frame import made_up_frame
+    from smolpilot.inference.example_frame import example_frame
     from smolpilot.smolvla import Policy, seal_bundle
 
     def finite(policy: Policy) -> None:
-        if not bool(torch.isfinite(policy.predict_chunk(made_up_frame(policy.recipe))).all()):
+        if not bool(torch.isfinite(policy.predict_chunk(example_frame(policy.transforms_config))).all()):
             raise CheckpointError(f"The policy in {options.path} gives actions that are not finite.")
 
     folder, found = seal_bundle(options.path, finite)
@@ -100,10 +100,6 @@ def show(options: ShowOptions) -> None:
     print(json_text(summary(policy)) if options.json else summary_text(policy))
 
 
-VERB = Verb(ShowOptions, show, ("smolpilot bundle runs/first", "smolpilot bundle lerobot/smolvla_base --json"))
-SEAL = Verb(SealOptions, seal, ("smolpilot bundle seal bundles/pick", "smolpilot bundle seal runs/first"))
-LOCALIZE = Verb(
-    LocalizeOptions,
-    localize_bundle,
-    ("smolpilot bundle localize bundles/pick", "smolpilot bundle localize policy"),
-)
+VERB = Verb(ShowOptions, show)
+SEAL = Verb(SealOptions, seal)
+LOCALIZE = Verb(LocalizeOptions, localize_bundle)

@@ -84,11 +84,4 @@ def _print(document: dict[str, Any], options: RolloutOptions) -> None:
     console.print(f"Report: {options.out / 'report.html'}", soft_wrap=True)
 
 
-VERB = Verb(
-    RolloutOptions,
-    run,
-    (
-        "smolpilot rollout runs/first --out reports/closed_loop",
-        "smolpilot rollout runs/first --env pusht --episodes 50 --n-action-steps 8 --out reports/pusht",
-    ),
-)
+VERB = Verb(RolloutOptions, run)

@@ -143,13 +143,4 @@ def _run_to_resume(out: Path) -> Path:
     return whole
 
 
-VERB = Verb(
-    TrainOptions,
-    run,
-    (
-        "smolpilot train --dataset data/pick --policy lerobot/smolvla_base --out runs/first --steps 20000",
-        "smolpilot train --resume --out runs/first",
-    ),
-    config=True,
-    read=read,
-)
+VERB = Verb(TrainOptions, run, config=True, read=read)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from .errors import UsageError
+from .json_input import to_plain
 from .text import LIMIT, format_bytes, plain
 
 MAX_BYTES = 1_000_000
@@ -105,6 +106,12 @@ def read_mapping(text: str) -> tuple[dict[str, Any], dict[Location, int]]:
     if not isinstance(values, dict):  # a set is written as a mapping, too
         raise NoMappingError
     return values, lines
+
+
+def yaml_text(options: Any, *, without: Sequence[str] = ()) -> str:
+    """A dataclass of options as YAML that reads back, but for the fields `without`; what is open is left out."""
+    values = {key: value for key, value in to_plain(options).items() if key not in without}
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
 
 
 def line_of(place: Location, lines: Mapping[Location, int]) -> str:

@@ -27,8 +27,8 @@ from smolpilot.robots import RobotProfile
 from smolpilot.smolvla import load_policy, new_policy, save_bundle
 from smolpilot.training import TrainOptions, train
 from smolpilot.training.run.run_folder import load_config
-from smolpilot.training.run.status import run_status
 from smolpilot.training.stages.plan import load_plan, plan_text
+from smolpilot.training.status import run_status
 
 DEFAULTS = """
 defaults:

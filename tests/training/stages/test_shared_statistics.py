@@ -13,7 +13,7 @@ from smolpilot.datasets import DatasetWriter, open_dataset
 from smolpilot.smolvla import new_policy, save_bundle
 from smolpilot.training import TrainOptions
 from smolpilot.training.stages.plan import Plan, load_plan
-from smolpilot.training.stages.sequence_paths import Places
+from smolpilot.training.stages.sequence_paths import SequencePaths
 from smolpilot.training.stages.stage_options import open_stages, shared_statistics, stage_options
 
 JOINTS = ["pan", "lift"]
@@ -120,10 +120,10 @@ def test_each_try_of_a_stage_is_longer_and_slower(place: Path, tmp_path: Path) -
     (place / "tries.yaml").write_text(text)
     plan, defaults = load_plan(place / "tries.yaml"), TrainOptions(held_out=0.5, preset="tiny", from_scratch=True)
     opened = open_stages(plan, defaults)
-    tries = [stage_options(plan, defaults, opened, Places(tmp_path), 2, attempt) for attempt in (1, 2, 3)]
+    tries = [stage_options(plan, defaults, opened, SequencePaths(tmp_path), 2, attempt) for attempt in (1, 2, 3)]
     assert [one.steps for one in tries] == [10, 15, round(22.5)]
     assert [one.lr for one in tries] == pytest.approx([0.01, 0.005, 0.0025])
-    first = stage_options(plan, defaults, opened, Places(tmp_path), 1, 3)
+    first = stage_options(plan, defaults, opened, SequencePaths(tmp_path), 1, 3)
     assert (first.steps, first.lr) == (10, 0.01), "a stage without a gate is not tried again"
     # Its own dataset first, then what it replays.
     assert [(one.dataset.name, one.weight) for one in tries[0].mixture] == [("blue", 0.75), ("red", 0.25)]

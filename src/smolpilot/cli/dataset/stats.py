@@ -238,4 +238,4 @@ def _print_verdict(result: _Result) -> None:
     print(f"Fix: smolpilot dataset repair {result.meta.root} DST writes a copy with correct statistics.")
 
 
-VERB = Verb(StatsOptions, run, ("smolpilot dataset stats data/pick", "smolpilot dataset stats data/pick --recompute"))
+VERB = Verb(StatsOptions, run)

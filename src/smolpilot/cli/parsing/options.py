@@ -35,12 +35,12 @@ def parse[T](options: type[T], args: Sequence[str], *, verb: str, default: T | N
 
 
 def print_help(options: type, verb: str, *, everything: bool, given: object = None) -> None:
-    """Print the help of a verb with its examples."""
+    """Print the help of a verb."""
     from .help import help_text
     from .verbs import VERBS, load
 
-    examples, config = (load(verb).examples, load(verb).config) if verb in VERBS else ((), False)
-    print(help_text(options, verb, examples=examples, everything=everything, config=config, given=given))
+    config = verb in VERBS and load(verb).config
+    print(help_text(options, verb, everything=everything, config=config, given=given))
 
 
 def parse_with_config[T](options: type[T], args: Sequence[str], *, verb: str) -> T:

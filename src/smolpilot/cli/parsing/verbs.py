@@ -13,14 +13,13 @@ from smolpilot.version import __version__
 
 @dataclass(frozen=True)
 class Verb:
-    """A verb as its module defines it: its options, the function that runs it, and two examples for its help.
+    """A verb as its module defines it: its options, and the function that runs it.
 
     `read`: makes the options of the words where it is not plain `parse`. `config`: it takes --config FILE.
     """
 
     options: type
     run: Callable[[Any], int | None]
-    examples: tuple[str, ...]
     config: bool = False
     read: Callable[[Sequence[str]], Any] | None = None
 

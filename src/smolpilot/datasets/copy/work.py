@@ -22,7 +22,7 @@ from smolpilot.common.safe_paths import below
 _STATE = "state"
 
 
-class Part(Protocol):
+class OutputFile(Protocol):
     """A file of the result, or (output None) a result kept in the journal."""
 
     @property
@@ -42,7 +42,7 @@ def work_folder(target: Path) -> Path:
     return target.parent / f".{target.name}.smolpilot-partial"
 
 
-def execute(task: tuple[Part, Path]) -> dict[str, Any]:
+def execute(task: tuple[OutputFile, Path]) -> dict[str, Any]:
     """Write one part beside its place, hash it, put it in place; runs in any process."""
     part, folder = task
     scratch = folder / _STATE / f"{uuid.uuid4().hex}.tmp"

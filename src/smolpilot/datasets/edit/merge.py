@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from smolpilot.common.errors import DatasetError, UsageError
-from smolpilot.datasets.copy import EpisodePlan, Progress, RewriteReport, rewrite
+from smolpilot.datasets.copy import CopyReport, EpisodePlan, Progress, copy_episodes
 from smolpilot.datasets.copy.options import EditSettings
 from smolpilot.datasets.feature_choice import ALWAYS_KEPT
 from smolpilot.datasets.format.features import Feature
@@ -25,7 +25,7 @@ def merge(
     *,
     robot_type: str | None = None,
     progress: Progress | None = None,
-) -> RewriteReport:
+) -> CopyReport:
     """Write the episodes of all sources, in order, as the new folder `dst`; equal instructions become one task.
 
     The sources may be of different versions; a single one is numbered anew. `robot_type` is for robots whose names
@@ -46,11 +46,11 @@ def merge(
     # Numbers of the first source alone say nothing about the union.
     info.pop("splits", None)
     plans = [EpisodePlan(meta, episode.index) for meta in sources for episode in meta.episodes]
-    options = (settings or EditSettings()).rewriting(sources)
+    options = (settings or EditSettings()).copying(sources)
     without = sorted(set().union(*(meta.without for meta in sources)))
     details = {"without": without} if without else {}
     files = of_union(list(sources), robot_type=named, **details)
-    return rewrite(plans, dst, options, info=info, renumber=True, files=files, progress=progress)
+    return copy_episodes(plans, dst, options, info=info, renumber=True, files=files, progress=progress)
 
 
 def _require_same_kind(first: DatasetMeta, other: DatasetMeta, robot_type: str | None) -> None:

@@ -74,7 +74,7 @@ class BatchOrder:
         """Frame numbers of batch `number` (0 is the first)."""
         return self.order.samples(number * self.batch_size, self.batch_size)[self.part]
 
-    def places(self, number: int) -> Rows:
+    def sample_ids(self, number: int) -> Rows:
         """Where the samples of batch `number` stand in the stream of all samples."""
         return np.arange(number * self.batch_size, (number + 1) * self.batch_size)[self.part]
 

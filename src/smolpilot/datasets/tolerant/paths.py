@@ -10,7 +10,7 @@ from pathlib import Path
 from smolpilot.common.safe_paths import require_readable, walk
 from smolpilot.datasets.format.paths import DatasetPaths
 
-from .found_dataset import Camera, Recording
+from .found_dataset import Camera, FoundDataset
 
 VIDEO_ENDINGS = (".mp4", ".mkv", ".mov", ".avi", ".webm")
 
@@ -18,10 +18,10 @@ VIDEO_ENDINGS = (".mp4", ".mkv", ".mov", ".avi", ".webm")
 class Locator(DatasetPaths):
     """Finds data and video files; notes which lie elsewhere than the patterns say."""
 
-    def __init__(self, recording: Recording) -> None:
-        super().__init__(recording.root, recording.info, recording.format, recording)
-        self._recording = recording
-        files = sorted(_files(recording))
+    def __init__(self, dataset: FoundDataset) -> None:
+        super().__init__(dataset.root, dataset.info, dataset.format, dataset)
+        self._recording = dataset
+        files = sorted(_files(dataset))
         self.tables = [path for path in files if path.suffix == ".parquet"]
         self.videos = [path for path in files if path.suffix.lower() in VIDEO_ENDINGS]
         self._numbered: dict[str | None, dict[int, Path]] = {None: _by_number(self.tables)}
@@ -93,9 +93,9 @@ def _by_number(paths: list[Path]) -> dict[int, Path]:
     return {number: path for path, number in numbers.items() if number is not None and counts[number] == 1}
 
 
-def _files(recording: Recording) -> list[Path]:
+def _files(dataset: FoundDataset) -> list[Path]:
     """Tables and videos, wherever they are. PermissionError for one that may not be read: it is there, not missing."""
-    root, found = recording.root, []
+    root, found = dataset.root, []
     for folder, folders, names in walk(root):
         # A recording inside of another one's folder is none of its files.
         folders[:] = [
@@ -107,7 +107,7 @@ def _files(recording: Recording) -> list[Path]:
             path = folder / name
             if name.startswith(".") or path.suffix.lower() not in (".parquet", *VIDEO_ENDINGS):
                 continue
-            if path.is_file() and not recording.places.why_not(path):
+            if path.is_file() and not dataset.places.why_not(path):
                 require_readable(path)
                 found.append(path)
     return found

@@ -19,7 +19,7 @@ from smolpilot.training.optimization.lora import base_tensors, has_lora, load_ba
 _TRAINED, _AVERAGE = "trained/", "average/"
 
 
-class Outcome:
+class ExportedWeights:
     """The policy to score and to save, of a policy in training."""
 
     def __init__(self, policy: Policy, ema: Ema | None) -> None:
@@ -42,7 +42,7 @@ class Outcome:
             training.transforms,
             lineage=training.lineage,
             report=training.report,
-            carried=training.carried,
+            unused_weights=training.unused_weights,
         )
         handed.n_action_steps = training.n_action_steps
         return handed

@@ -18,7 +18,7 @@ _OF_VALIDATION = ("validation", "stopped_early")
 
 
 class MetricsLog:
-    """Appends {"step", "kind", ...} lines; a run that goes on at `step` first drops the lines beyond it.
+    """Appends {"step", "kind", ...} lines; a run that resumes at `step` first drops the lines beyond it.
 
     `validated_at` is the last step whose validation the run knows of; a later one is made again. None: `step`.
     """
@@ -44,7 +44,7 @@ class MetricsLog:
         for name, value in numbers:
             self._board.add_scalar(name, value, step)
         if self._tracker is not None:
-            self._tracker.write(step, dict(numbers))
+            self._tracker.log(dict(numbers), step=step)
 
     def close(self) -> None:
         """Put everything on disk."""
@@ -52,7 +52,7 @@ class MetricsLog:
         self._file.close()
         self._board.close()
         if self._tracker is not None:
-            self._tracker.close()
+            self._tracker.finish()
 
     def _cut(self, step: int, validated_at: int) -> None:
         # Training lines of the step come before its checkpoint; its validation may come after.
@@ -65,7 +65,7 @@ class MetricsLog:
 
 
 class SilentLog(MetricsLog):
-    """Keeps nothing: of several processes, one writes."""
+    """Writes nothing: only rank 0 logs."""
 
     def __init__(self) -> None:
         pass

@@ -29,7 +29,7 @@ from smolpilot.datasets.statistics.rounding import (
     within_rounding,
 )
 
-from .content_digests import EpisodeFacts
+from .content_digests import EpisodeDigests
 from .derived import FeatureStatistics
 
 _CHECKS = ("description", "tasks", "episodes", "values", "packets", "pictures", "statistics", "files")
@@ -161,8 +161,8 @@ def picture_keys(meta: DatasetMeta) -> set[str]:
 
 
 def compare_episodes(
-    a: Sequence[EpisodeFacts],
-    b: Sequence[EpisodeFacts],
+    a: Sequence[EpisodeDigests],
+    b: Sequence[EpisodeDigests],
     result: Comparison,
     tolerance: float = TOLERANCE,
     pictures: Collection[str] | None = None,
@@ -201,7 +201,7 @@ def _feature_difference(a: Feature | None, b: Feature | None) -> str:
     return ""
 
 
-def _compare_columns(one: EpisodeFacts, other: EpisodeFacts, result: Comparison) -> None:
+def _compare_columns(one: EpisodeDigests, other: EpisodeDigests, result: Comparison) -> None:
     for name in {**one.columns, **other.columns}:
         mine, theirs = one.columns.get(name), other.columns.get(name)
         result.compared["values"] += one.length
@@ -213,7 +213,7 @@ def _compare_columns(one: EpisodeFacts, other: EpisodeFacts, result: Comparison)
             result.add("values", f"column '{name}' differs", one.index)
 
 
-def _compare_videos(one: EpisodeFacts, other: EpisodeFacts, result: Comparison) -> None:
+def _compare_videos(one: EpisodeDigests, other: EpisodeDigests, result: Comparison) -> None:
     for camera in {**one.clips, **other.clips}:
         mine, theirs = one.clips.get(camera), other.clips.get(camera)
         if mine is None or theirs is None:
@@ -339,7 +339,7 @@ def compare_files(a: Path, b: Path, result: Comparison) -> None:
             result.add("files", f"{name} differs")
 
 
-def not_compared(metas: Sequence[DatasetMeta], facts: Sequence[Sequence[EpisodeFacts]]) -> list[str]:
+def not_compared(metas: Sequence[DatasetMeta], facts: Sequence[Sequence[EpisodeDigests]]) -> list[str]:
     """What two recordings can differ in all the same, and statistics that one of them lacks."""
     found = list(_NEVER)
     levels = {

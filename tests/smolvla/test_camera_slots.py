@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from smolpilot.common.errors import TransformError, UsageError
-from smolpilot.smolvla.transforms.cameras import TYPED, resolve_camera_map
+from smolpilot.smolvla.transforms.camera_slots import TYPED, resolve_camera_map
 
 from .helpers_transforms import frame, transforms
 

@@ -18,11 +18,11 @@ import psutil
 
 from smolpilot.common.json_input import read_json_file
 from smolpilot.common.safe_paths import target_of
-from smolpilot.training.train_options import TrainOptions
 
-from .metrics_log import read_metrics
-from .run_folder import PREPARING, PROCESS, living_process, load_config, read_note
-from .run_paths import CONFIG, run_above
+from .options.train_options import TrainOptions
+from .run.metrics_log import read_metrics
+from .run.run_folder import PREPARING, PROCESS, living_process, load_config, read_note
+from .run.run_paths import CONFIG, run_above
 
 # Where a warning begins: chosen to stay silent on the healthy runs in docs/log.md.
 _DATA_WAIT, _FLAT, _OVERFIT, _SILENT_S = 0.3, 0.98, 1.15, 120.0
@@ -32,8 +32,8 @@ _SKIPPED = 0.2
 
 @dataclass
 class RunStatus:
-    """The answers; `state` is preparing (no step yet: videos are decoded, ...), running, finished, stopped (saved, can
-    go on), silent (running, but no line for long), abandoned (stopped before the folder was complete).
+    """`state` is preparing (no step yet: videos are decoded, ...), running, finished, stopped (saved, to be
+    resumed), silent (running, but no line for long), abandoned (stopped before the folder was complete).
 
     A run that --patience ended is finished; `early` says at which step it gave up waiting, `best` where it was best.
     """
@@ -143,7 +143,7 @@ def _number(line: dict[str, Any], name: str) -> float | None:
 
 def _of_sequence(out: Path) -> RunStatus:
     """The status of the stage in which a sequence stands."""
-    from smolpilot.training.stages.sequence_paths import stage_of
+    from .stages.sequence_paths import stage_of
 
     found = stage_of(out)
     if found is None:
@@ -222,45 +222,31 @@ def _trend(losses: list[float | None]) -> str | None:
 
 
 def _warnings(status: RunStatus, options: TrainOptions, trained: list[dict[str, Any]]) -> list[dict[str, str]]:
-    found: list[tuple[str, str]] = []
-    if any(_number(line, "loss") is None for line in trained[-3:]):
-        found.append(("The loss is not a finite number.", "lower --lr, and look at `smolpilot dataset check`"))
-    if status.state == "silent":
-        found.append(("The process lives, but has written nothing for long.", "look at its terminal or log"))
     waits = [wait for line in trained[-5:] if (wait := _number(line, "data_wait")) is not None]
-    if waits and fmean(waits) > _DATA_WAIT:
-        found.append(
-            (
-                f"{fmean(waits):.0%} of the time goes into waiting for data.",
-                "--workers, --frames-gb, --order local, or --cache",
-            )
-        )
+    wait = fmean(waits) if waits else 0.0
     skipped = int(sum(_number(line, "skipped_steps") or 0 for line in trained[-5:]))
-    lines_steps = (options.log_every or 1) * len(trained[-5:])
-    if len(trained) > 10 and skipped > _SKIPPED * lines_steps:
-        found.append(
-            (f"{skipped} of the last {lines_steps} steps overflowed float16 and were left out.", "--dtype bfloat16")
-        )
-    floor, last = options.decay_lr or 0.0, status.learning_rate
-    early = status.step < 0.9 * status.steps
-    if early and last is not None and status.step > 2 * (options.warmup_steps or 0) and last <= 1.01 * floor:
-        found.append(("The learning rate is at its floor long before the end.", "check --decay-lr and --lr"))
-    if early and status.step > 0.2 * status.steps and status.trend in ("flat", "rising"):
-        found.append(
-            (
-                f"The loss is {status.trend}.",
-                "higher --lr if it never fell; if it is low already, evaluate `best`",
-            )
-        )
+    steps = (options.log_every or 1) * len(trained[-5:])
+    rate, early = status.learning_rate, status.step < 0.9 * status.steps
+    at_floor = rate is not None and rate <= 1.01 * (options.decay_lr or 0.0)
     scores = [value["score"] for value in status.validations]
     known = [score for score in scores if score is not None]
-    if len(known) >= 3 and min(known) not in known[-2:] and known[-1] > _OVERFIT * min(known):
-        found.append(
-            (
-                "The held-out error has grown since its best.",
-                "it learns by heart: stop and use `best`, or --augment",
-            )
-        )
-    if any(score is None for score in scores):
-        found.append(("A validation predicted NaN or infinity: it never is the best.", "lower --lr"))
-    return [{"what": what, "advice": advice} for what, advice in found]
+    overfits = len(known) >= 3 and min(known) not in known[-2:] and known[-1] > _OVERFIT * min(known)
+    checks = [
+        (any(_number(line, "loss") is None for line in trained[-3:]), "The loss is not a finite number.",
+         "lower --lr, and look at `smolpilot dataset check`"),
+        (status.state == "silent", "The process lives, but has written nothing for long.",
+         "look at its terminal or log"),
+        (wait > _DATA_WAIT, f"{wait:.0%} of the time goes into waiting for data.",
+         "--workers, --frames-gb, --order local, or --cache"),
+        (len(trained) > 10 and skipped > _SKIPPED * steps,
+         f"{skipped} of the last {steps} steps overflowed float16 and were skipped.", "--dtype bfloat16"),
+        (early and at_floor and status.step > 2 * (options.warmup_steps or 0),
+         "The learning rate is at its floor long before the end.", "check --decay-lr and --lr"),
+        (early and status.step > 0.2 * status.steps and status.trend in ("flat", "rising"),
+         f"The loss is {status.trend}.", "higher --lr if it never fell; if it is low already, evaluate `best`"),
+        (overfits, "The held-out error has grown since its best.",
+         "it overfits: stop and use `best`, or --augment"),
+        (any(score is None for score in scores), "A validation predicted NaN or infinity: it never is the best.",
+         "lower --lr"),
+    ]  # fmt: skip
+    return [{"what": what, "advice": advice} for applies, what, advice in checks if applies]

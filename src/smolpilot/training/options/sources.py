@@ -37,7 +37,7 @@ class Source:
 
 
 def check_sources(sources: Sequence[Source]) -> None:
-    """Refuse weights that cannot be meant; a UsageError says which."""
+    """Refuse contradictory weights; a UsageError says which."""
     weights = [source.weight for source in sources]
     if any(weight is None for weight in weights) and any(weight is not None for weight in weights):
         raise UsageError("--mixture gives a weight to some of its datasets only.", fix="weigh all of them, or none")

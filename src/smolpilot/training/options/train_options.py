@@ -26,10 +26,12 @@ from smolpilot.common.option_types import (
     Steps,
     Tokens,
     check_numbers,
+    check_truths,
 )
+from smolpilot.common.text import shown
 
-from .data.sources import Sources, check_sources
-from .optimization.micro_batch import fill_memory
+from .memory_presets import fill_memory
+from .sources import Source, Sources, check_sources
 
 
 @dataclass(frozen=True)
@@ -185,6 +187,14 @@ class TrainOptions:
     resume: Flag = False
     """Continue the run in OUT from its last checkpoint, with its own config.yaml."""
 
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """The datasets of a run; with --dataset a single one."""
+        if self.mixture:
+            return self.mixture
+        assert self.dataset is not None
+        return (Source(self.dataset, episodes=self.episodes),)
+
 
 AUGMENTATIONS = ("color", "crop", "blur", "erase")
 
@@ -207,7 +217,7 @@ FREE_ON_RESUME = frozenset(
 
 
 def check(options: TrainOptions) -> TrainOptions:
-    """Refuse what cannot be meant; a UsageError names the option. Returns the options."""
+    """Refuse contradictory options; a UsageError names them. Returns the options."""
     check_numbers(options)
     _check_missing(options)
     _check_choice(options)
@@ -329,7 +339,7 @@ def _check_data(options: TrainOptions) -> None:
 
 
 def resolve(options: TrainOptions) -> TrainOptions:
-    """Fill what was left open from preset and steps; the same options always resolve to the same values."""
+    """Fill what was not given from preset and steps; the same options always resolve to the same values."""
     steps = options.steps or 1
     tiny = options.preset == "tiny"
     lr = options.lr if options.lr is not None else (2e-3 if tiny else 1e-4)
@@ -345,6 +355,38 @@ def resolve(options: TrainOptions) -> TrainOptions:
         "workers": _open(options.workers, 2),
     }
     return dataclasses.replace(options, **values)
+
+
+def options_of(values: Mapping[str, Any], where: str = "") -> TrainOptions:
+    """Options from the mapping of a YAML file; a UsageError names the key with a wrong value, `where` before it."""
+    import pydantic  # takes a while, and most commands read no file
+
+    try:
+        made: TrainOptions = pydantic.TypeAdapter(TrainOptions).validate_python(values)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        raise UsageError(f"{where}'{key}' is {shown(first['input'])}: {first['msg']}.") from error
+    check_truths(values, made, where=where)
+    return made
+
+
+def absolute_paths(options: TrainOptions) -> TrainOptions:
+    """The options with paths that hold from any working directory."""
+    changes: dict[str, Any] = {}
+    for item in dataclasses.fields(options):
+        value = getattr(options, item.name)
+        if isinstance(value, Path):
+            changes[item.name] = value.expanduser().absolute()
+    changes["mixture"] = tuple(
+        dataclasses.replace(source, dataset=source.dataset.expanduser().absolute()) for source in options.mixture
+    )
+    # A hub id or a shipped robot's name is no path, even where a folder of that name lies here.
+    if options.policy is not None and Path(options.policy).expanduser().exists():
+        changes["policy"] = str(Path(options.policy).expanduser().absolute())
+    if options.robot is not None and (options.robot.endswith((".yaml", ".yml")) or "/" in options.robot):
+        changes["robot"] = str(Path(options.robot).expanduser().absolute())
+    return dataclasses.replace(options, **changes)
 
 
 def check_resume(given: TrainOptions, saved: TrainOptions) -> TrainOptions:
