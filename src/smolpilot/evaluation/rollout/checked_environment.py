@@ -92,8 +92,8 @@ class CheckedEnvironment:
     def _check(self, holds: bool, what: str, found: Any, expected: str) -> None:
         if not holds:
             raise SmolpilotError(
-                f"The environment {self.environment.spec.name} breaks its contract in the episode of seed {self._seed}, "
-                f"at {self._where()}: {what} is {shown(found)}.",
+                f"The environment {self.environment.spec.name} breaks its contract in the episode of seed "
+                f"{self._seed}, at {self._where()}: {what} is {shown(found)}.",
                 expected=expected,
             )
 

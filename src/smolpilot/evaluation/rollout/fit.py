@@ -56,8 +56,8 @@ def check_fit(spec: PolicySpec, environment: EnvironmentSpec) -> None:
         for joint, other in zip(joints, wanted, strict=False):
             if joint.unit != other.unit and "unknown" not in (joint.unit, other.unit):
                 raise UsageError(
-                    f"The policy {spec.name} does not fit the environment {environment.name}: its {what} has {joint.name} "
-                    f"in {joint.unit}, the environment's has it in {other.unit}.",
+                    f"The policy {spec.name} does not fit the environment {environment.name}: its {what} has "
+                    f"{joint.name} in {joint.unit}, the environment's has it in {other.unit}.",
                     expected="the same units on both sides",
                     fix="train with --robot and --units that say the dataset's units",
                 )
