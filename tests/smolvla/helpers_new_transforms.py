@@ -66,7 +66,7 @@ class Crop(Transform):
         quarter = images.shape[-1] // 4
         return images[..., quarter : images.shape[-1] - quarter]
 
-    def picture_size(self, size: tuple[int, int]) -> tuple[int, int]:
+    def encoded_size(self, size: tuple[int, int]) -> tuple[int, int]:
         return size[0] - 2 * (size[0] // 4), size[1]
 
 

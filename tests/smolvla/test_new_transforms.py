@@ -102,7 +102,7 @@ class TestPicturesAndTexts:
         for i, picture in enumerate(raw):
             one = lists.inputs([frame() | {"observation.images.front": picture.numpy()}])
             assert torch.equal(found[i], one.images[0, 0])
-        assert tuple(found.shape[:1:-1]) == lists.picture_size((64, 48))
+        assert tuple(found.shape[:1:-1]) == lists.encoded_size((64, 48))
 
     def test_another_wording_becomes_tokens(self) -> None:
         found = transforms(extra=[Politely()]).inputs([frame()])

@@ -11,7 +11,7 @@ import pytest
 from smolpilot.environments.tabletop import TabletopEnv, arm
 from smolpilot.environments.tabletop.colors import COLORS
 from smolpilot.environments.tabletop.render import Sprite, View, face, join, limb
-from smolpilot.environments.tabletop.scene import VIEWS, Block, Picture
+from smolpilot.environments.tabletop.scene import VIEWS, Block, RgbImage
 
 WHITE = (1.0, 1.0, 1.0)
 
@@ -73,11 +73,11 @@ def test_shapes_outside_the_picture_are_nothing() -> None:
 def test_blocks_show_their_color_where_they_stand(camera: str, color: str) -> None:
     block = Block(color, 0.28, -0.12, 0.3)
     raised = arm.inverse([0.17, 0.15, 0.25])
-    picture = Picture(VIEWS[camera], [block], 64).draw(raised).astype(float)
+    picture = RgbImage(VIEWS[camera], [block], 64).draw(raised).astype(float)
     center = VIEWS[camera].project([[block.x, block.y, 0.05]], 64)[0][0]
     x, y = (int(value) for value in center)
     np.testing.assert_allclose(picture[y, x], np.multiply(COLORS[color], 255), atol=2)
-    empty = Picture(VIEWS[camera], [], 64).draw(raised).astype(float)
+    empty = RgbImage(VIEWS[camera], [], 64).draw(raised).astype(float)
     changed = np.argwhere(np.abs(picture - empty).max(axis=2) > 60)
     assert 6 <= np.ptp(changed[:, 1]) + 1 <= 16  # large enough for patches of 16 px to place it
 
@@ -86,8 +86,8 @@ def test_a_block_in_front_hides_the_tip_behind_it() -> None:
     behind = arm.inverse([0.19, 0.06, 0.02])
     x, y = (int(value) for value in VIEWS["side"].project([arm.tip_position(behind)], 256)[0][0])
     near = Block("red", 0.24, 0.02, 0.0)
-    seen = Picture(VIEWS["side"], [near], 256).draw(behind)[y, x].astype(float)
-    bare = Picture(VIEWS["side"], [], 256).draw(behind)[y, x].astype(float)
+    seen = RgbImage(VIEWS["side"], [near], 256).draw(behind)[y, x].astype(float)
+    bare = RgbImage(VIEWS["side"], [], 256).draw(behind)[y, x].astype(float)
     assert bare.max() < 40
     assert seen[0] > 100 > 40 > seen[2]
 

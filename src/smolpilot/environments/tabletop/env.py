@@ -20,7 +20,7 @@ from smolpilot.environments.actions import checked_action
 
 from . import arm
 from .colors import COLORS, DEFAULT_COLORS
-from .scene import VIEWS, Block, Picture
+from .scene import VIEWS, Block, RgbImage
 
 RATE = 10  # frames per second
 IMAGE_SIZE = 64
@@ -84,7 +84,7 @@ class TabletopEnv(gymnasium.Env[Frame, npt.NDArray[np.float32]]):
         self.joints: npt.NDArray[np.float64] = np.zeros(3)
         self._steps = 0
         self._reached: str | None = None
-        self._pictures: dict[tuple[str, int], Picture] = {}
+        self._pictures: dict[tuple[str, int], RgbImage] = {}
 
     def reset(
         self, *, seed: int | None = None, options: Mapping[str, Any] | None = None
@@ -138,7 +138,7 @@ class TabletopEnv(gymnasium.Env[Frame, npt.NDArray[np.float32]]):
         if camera not in VIEWS:
             raise UsageError(f"The tabletop has no camera '{camera}'.", fix=did_you_mean(camera, VIEWS))
         if (camera, size) not in self._pictures:
-            self._pictures[camera, size] = Picture(VIEWS[camera], self.blocks, size)
+            self._pictures[camera, size] = RgbImage(VIEWS[camera], self.blocks, size)
         return self._pictures[camera, size].draw(self.joints)
 
     @property

@@ -64,7 +64,7 @@ class Block:
         return np.column_stack([turned, np.full(4, height)])
 
 
-class Picture:
+class RgbImage:
     """One camera's picture of one scene: what stands still is drawn once, the arm at every call."""
 
     def __init__(self, view: View, blocks: Sequence[Block], size: int) -> None:

@@ -58,7 +58,7 @@ class CamerasTransform(Transform):
         """[0, 1] -> letterboxed, in [-1, 1]."""
         return to_network_range(letterbox(images, *self.size) if self.size is not None else images)
 
-    def picture_size(self, size: Size) -> Size:
+    def encoded_size(self, size: Size) -> Size:
         return self.size or size
 
     def read(

@@ -59,7 +59,7 @@ class Transform:
         """Pictures of one camera slot, float32 [n, 3, h, w]; in [0, 1] before the `cameras` transform."""
         return images
 
-    def picture_size(self, size: Size) -> Size:
+    def encoded_size(self, size: Size) -> Size:
         """(width, height) of what `pictures` makes of pictures of this size."""
         return size
 

@@ -266,10 +266,10 @@ class Transforms:
         """The same of pictures as cameras and videos give them, uint8 [n, h, w, 3]."""
         return self.pictures(slot, bytes_to_unit_range(pictures))
 
-    def picture_size(self, size: Size) -> Size:
+    def encoded_size(self, size: Size) -> Size:
         """(width, height) of what the network sees of pictures of this (width, height)."""
         for transform in self:
-            size = transform.picture_size(size)
+            size = transform.encoded_size(size)
         return size
 
     def together(self, pictures: Mapping[str, Tensor], seen: Tensor) -> tuple[Tensor, Tensor]:

@@ -43,7 +43,7 @@ def camera_plans(meta: DatasetMeta, transforms: Transforms) -> dict[str, CameraP
     plans = {}
     for slot, name in transforms.filled.items():
         camera = meta.cameras[name]
-        width, height = transforms.picture_size((camera.width, camera.height))
+        width, height = transforms.encoded_size((camera.width, camera.height))
         native = (camera.width, camera.height) == (width, height)
         plans[slot] = CameraPlan(name, height, width, native, partial(transforms.picture_bytes, slot))
     return plans
