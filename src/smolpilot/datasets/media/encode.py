@@ -11,7 +11,7 @@ from typing import Literal
 import av
 import numpy as np
 import numpy.typing as npt
-from av.video.frame import ImageType, VideoFrame
+from av.video.frame import PictureType, VideoFrame
 
 from smolpilot.common.errors import DatasetError, UsageError
 
@@ -60,7 +60,7 @@ class VideoEncoder:
         frame.pts = self.frames
         frame.time_base = self._stream.codec_context.time_base
         if key_frame:
-            frame.pict_type = ImageType.I
+            frame.pict_type = PictureType.I
         try:
             for packet in self._stream.encode(frame):
                 self._container.mux(packet)
