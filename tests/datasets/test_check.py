@@ -275,7 +275,7 @@ def test_time_stamps_that_follow_an_uneven_video_are_a_warning(copy: Path) -> No
 
 
 def test_pictures_inside_the_tables(tmp_path: Path, copy: Path) -> None:
-    """Image datasets get the same looks: one undecodable picture and one black camera are found."""
+    """Image datasets get the same looks: one undecodable image and one black camera are found."""
     import io
 
     from PIL import Image
