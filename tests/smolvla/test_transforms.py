@@ -16,8 +16,8 @@ from hypothesis.extra import numpy as hnp
 
 from smolpilot.common.errors import ProfileError, TransformError
 from smolpilot.robots import Joint, JointLayout, RobotProfile
+from smolpilot.robots.layout import FrameLayout, to_policy_order
 from smolpilot.smolvla.transforms.instruction import UntrainedInstructionWarning
-from smolpilot.smolvla.transforms.joints import FrameLayout, to_policy_order
 from smolpilot.smolvla.transforms.normalize import Normalizer
 
 from .helpers_transforms import frame, statistics, tiny_config, transforms

@@ -13,10 +13,10 @@ import torch
 
 from smolpilot.datasets import Dataset, DatasetWriter, open_dataset
 from smolpilot.robots import JointLayout, RobotProfile
+from smolpilot.robots.layout import FrameLayout, to_policy_order
 from smolpilot.smolvla.config.presets import preset
 from smolpilot.smolvla.network.inputs import PolicyInputs
 from smolpilot.smolvla.transforms.byte_tokenizer import byte_level_folder
-from smolpilot.smolvla.transforms.joints import FrameLayout, to_policy_order
 from smolpilot.smolvla.transforms.tokenizer import PolicyTokenizer
 from smolpilot.smolvla.transforms.transform_list import Transforms, TransformsConfig
 from smolpilot.training.data.batches import Batches

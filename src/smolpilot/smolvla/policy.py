@@ -32,9 +32,8 @@ from smolpilot.contracts.observation import Floats
 from .checkpoint.load_report import LoadReport
 from .checkpoint.weights import UnusedWeights
 from .config import PolicyConfig, check_steps
-from .network.finite import finite_chunk
 from .network.model import SmolVLA
-from .network.noise import Noise, starting_noise
+from .network.noise import Noise, finite_chunk, starting_noise
 from .transforms.camera_slots import Pairing, check_camera_map
 from .transforms.tokenizer import PolicyTokenizer
 from .transforms.transform_list import Transforms, TransformsConfig

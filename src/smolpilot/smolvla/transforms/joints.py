@@ -11,14 +11,12 @@ from torch import Tensor
 from smolpilot.common.errors import TransformError
 from smolpilot.common.keys import ACTION, STATE
 from smolpilot.robots import JointLayout, JointMapping
-from smolpilot.robots.layout import FrameLayout, check_dimensions, map_layout, to_policy_order
+from smolpilot.robots.layout import FrameLayout, check_dimensions, map_layout
 
 from .transform import Transform
 
 if TYPE_CHECKING:
     from smolpilot.robots import Joint, RobotProfile
-
-__all__ = ["FrameLayout", "JointsTransform", "check_dimensions", "map_layout", "to_policy_order"]
 
 
 class JointsTransform(Transform):

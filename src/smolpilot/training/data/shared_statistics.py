@@ -12,8 +12,8 @@ from smolpilot.common.keys import ACTION, STATE
 from smolpilot.common.statistics import Statistics, plain_statistics, statistics_from_json
 from smolpilot.datasets import DatasetMeta
 from smolpilot.robots import RobotProfile
+from smolpilot.robots.layout import map_layout
 from smolpilot.smolvla import FrameLayout
-from smolpilot.smolvla.transforms.joints import map_layout
 
 
 def save_statistics(path: Path, statistics: Statistics, profile: RobotProfile, origin: str) -> None:

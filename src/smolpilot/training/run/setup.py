@@ -19,12 +19,12 @@ from smolpilot.datasets.read.joint_units import check_joints as check_own_joints
 from smolpilot.datasets.read.joint_units import derive_profile, doubt_units, find_profile, with_cameras
 from smolpilot.datasets.statistics.stored_statistics import outliers
 from smolpilot.robots import RobotProfile, is_shipped
+from smolpilot.robots.layout import map_layout, to_policy_order
 from smolpilot.robots.profile import spellings
 from smolpilot.smolvla import FrameLayout, Policy, adapt_policy, load_policy, new_policy
 from smolpilot.smolvla.config.presets import preset
 from smolpilot.smolvla.create import pair_for_training, parent_statistics
 from smolpilot.smolvla.transforms.camera_slots import Pairing, typed_camera_map
-from smolpilot.smolvla.transforms.joints import map_layout, to_policy_order
 from smolpilot.smolvla.transforms.normalize import settle_still
 from smolpilot.training.data.run_datasets import (
     Part,

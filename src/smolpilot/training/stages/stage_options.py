@@ -17,9 +17,9 @@ from smolpilot.compatibility.datasets_together import check_joints, other_rates
 from smolpilot.compatibility.statistics_distance import check_drift
 from smolpilot.datasets.read.joint_units import with_cameras
 from smolpilot.robots import RobotProfile, list_profiles
+from smolpilot.robots.layout import to_policy_order
 from smolpilot.smolvla import FrameLayout, load_policy
 from smolpilot.smolvla.create import parent_statistics
-from smolpilot.smolvla.transforms.joints import to_policy_order
 from smolpilot.training.data.run_datasets import Part, open_parts, own_statistics, set_layouts
 from smolpilot.training.data.sources import Source
 from smolpilot.training.run.setup import choose_profile, merged_with_parent, same_robot
