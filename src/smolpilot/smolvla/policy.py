@@ -161,7 +161,7 @@ class Policy(ChunkedPolicy):
         if self._transforms is None:
             if self.report.statistics_problem:
                 raise CheckpointError(
-                    self.report.statistics_problem, fix="give those of the recording: --policy-stats-from DATASET"
+                    self.report.statistics_problem, fix="give those of the dataset: --policy-stats-from DATASET"
                 )
             self._transforms = Transforms(self._transforms_config)
         return self._transforms

@@ -94,5 +94,5 @@ def _check(values: Tensor, key: str, dim: int, names: tuple[str, ...]) -> None:
         raise TransformError(
             f"'{key}' is {what} for joint {named}.",
             expected="finite numbers",
-            fix="check the sensor; for a recording, look at that joint with `smolpilot dataset info`",
+            fix="check the sensor; for a dataset, look at that joint with `smolpilot dataset info`",
         )
