@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from smolpilot.evaluation.offline.summary import summarize
+from smolpilot.evaluation.offline.metrics_document import summarize
 from smolpilot.evaluation.predictions import Predictions
 
 FRAMES, H = 200, 4

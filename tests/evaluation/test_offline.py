@@ -19,8 +19,8 @@ from smolpilot.contracts import HISTORY
 from smolpilot.datasets import Dataset
 from smolpilot.evaluation import embodiment_of, evaluate
 from smolpilot.evaluation.offline.dataset_adapter import adapt
+from smolpilot.evaluation.offline.metrics_document import to_json
 from smolpilot.evaluation.offline.policy_frames import calibration_frames, frames_of, recorded_frames
-from smolpilot.evaluation.offline.summary import to_json
 from smolpilot.robots import RobotProfile
 
 from .conftest import StubPolicy, which_frame

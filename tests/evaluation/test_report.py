@@ -16,8 +16,8 @@ from matplotlib import image as pictures
 from smolpilot.datasets import Dataset
 from smolpilot.evaluation import evaluate, write_eval_report
 from smolpilot.evaluation.metrics import chunk_targets
+from smolpilot.evaluation.offline.metrics_document import summarize
 from smolpilot.evaluation.offline.plots import panels
-from smolpilot.evaluation.offline.summary import summarize
 from smolpilot.evaluation.predictions import Predictions, trajectory, typical_episode
 from smolpilot.evaluation.reports import interval, number, percent
 

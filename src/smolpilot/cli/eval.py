@@ -27,7 +27,7 @@ def run(options: EvalOptions) -> int:
     from smolpilot.compatibility.verdict import stop_on_errors
     from smolpilot.datasets import open_dataset
     from smolpilot.evaluation import embodiment_of, evaluate, write_eval_report
-    from smolpilot.evaluation.offline.summary import to_json
+    from smolpilot.evaluation.offline.metrics_document import to_json
     from smolpilot.policies import open_policy
 
     # Opened first: that the folder exists already should not be noticed after an hour of predictions.

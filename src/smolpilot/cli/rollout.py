@@ -20,8 +20,8 @@ def run(options: RolloutOptions) -> None:
     from smolpilot.common.atomic import atomic_folder
     from smolpilot.environments import environment_factory
     from smolpilot.evaluation import embodiment_in, rollout, write_rollout_report
+    from smolpilot.evaluation.offline.metrics_document import to_json
     from smolpilot.evaluation.offline.policy_frames import frames_of
-    from smolpilot.evaluation.offline.summary import to_json
     from smolpilot.evaluation.rollout.checked_environment import close_environment
     from smolpilot.policies import open_policy
 

@@ -15,8 +15,8 @@ from smolpilot.common.json_input import to_plain
 from smolpilot.common.text import base64_markup, page_environment
 from smolpilot.datasets.splits import episode_ranges
 
+from .offline.metrics_document import to_json
 from .offline.plots import horizon_panel, joint_panel, panels, training_curve
-from .offline.summary import to_json
 from .offline.suspects import SPAN_RATIO
 from .predictions import Predictions, trajectory, typical_episode
 from .rollout.results import RESULTS, VIDEO, failure_text, read_document, read_results

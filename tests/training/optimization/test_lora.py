@@ -106,7 +106,7 @@ def test_the_bundle_is_plain_and_equals_the_adapter_network(finished: Path, tiny
 
 
 @pytest.mark.parametrize("ema", [0.9, None])
-def test_a_stopped_run_goes_on_with_the_same_bits(
+def test_a_stopped_run_resumes_with_the_same_bits(
     finished: Path,
     tiny_dataset: Path,
     parent: Path,
@@ -138,7 +138,7 @@ def test_a_state_of_another_run_is_refused(finished: Path) -> None:
         ExportedWeights(policy, None).load(trained)
 
 
-def test_what_cannot_be_meant(parent: Path, tmp_path: Path) -> None:
+def test_contradictory_options(parent: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="belong to --lora"):
         check(options(tmp_path, parent, tmp_path, lora=None))
     with pytest.raises(UsageError, match="--from-scratch are random"):

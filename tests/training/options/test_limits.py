@@ -193,7 +193,7 @@ def test_a_resumed_run_needs_its_folder() -> None:
         train(TrainOptions(resume=True))
 
 
-def test_what_is_left_open_is_pinned() -> None:
+def test_the_defaults_of_a_run_that_names_nothing_but_its_steps() -> None:
     """The recipe of a run that names nothing but its steps."""
     found = resolve(TrainOptions(policy="p", steps=30_000))
     assert (found.lr, found.decay_lr, found.warmup_steps, found.log_every) == (1e-4, 2.5e-6, 1000, 50)

@@ -20,9 +20,9 @@ from smolpilot.evaluation.provenance import describe_policy, instruction_warning
 from smolpilot.evaluation.timing.latency import measure_latency
 
 from .dataset_adapter import DatasetAdapter, adapt
+from .metrics_document import summarize
 from .policy_frames import RobotFrames
 from .selection import HELD_OUT, Split, choose_episodes, choose_rows
-from .summary import summarize
 
 if TYPE_CHECKING:
     from smolpilot.contracts import Policy, PolicySpec

@@ -27,15 +27,19 @@ class CheckedEnvironment:
     `UsageError`s of the environment pass as they are.
     """
 
-    def __init__(self, world: Environment) -> None:
-        self.world, self._seed, self._step = world, 0, 0
+    def __init__(self, environment: Environment) -> None:
+        self.environment, self._seed, self._step = environment, 0, 0
         self._shape: tuple[int, ...] | None = None
 
     def reset(self, seed: int, instruction: str | None = None) -> tuple[Observation, EpisodeInfo]:
         """The start of the episode of that seed."""
         self._seed, self._step, self._shape = seed, 0, None
         with self._named():
-            found = self.world.reset(seed) if instruction is None else self.world.reset(seed, instruction=instruction)
+            found = (
+                self.environment.reset(seed)
+                if instruction is None
+                else self.environment.reset(seed, instruction=instruction)
+            )
             observation, info = found
         self._check(isinstance(info, EpisodeInfo), "reset", info, "an observation and an EpisodeInfo")
         self._check(isinstance(info.instruction, str), "EpisodeInfo.instruction", info.instruction, "a text")
@@ -50,8 +54,8 @@ class CheckedEnvironment:
         """The environment's answer to an action."""
         self._step += 1
         with self._named():
-            # A copy: what a world does with its action is no matter of the plan's other steps.
-            observation, outcome = self.world.step(action.copy())
+            # A copy: an environment may write into its action, which is part of the plan.
+            observation, outcome = self.environment.step(action.copy())
         if outcome is not None:
             self._check(isinstance(outcome, Outcome), "step", outcome, "an observation, and an Outcome or None")
             truth = isinstance(outcome.success, bool | np.bool_)
@@ -64,7 +68,7 @@ class CheckedEnvironment:
     def render(self) -> Image:
         """An image of now, as large as the others of the episode."""
         with self._named():
-            image = np.asarray(self.world.render())
+            image = np.asarray(self.environment.render())
         good = image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3 and min(image.shape) > 0
         self._check(good, "render", _form(image), "an image uint8 [h, w, 3]")
         self._shape = self._shape or image.shape
@@ -74,7 +78,7 @@ class CheckedEnvironment:
     def _seen(self, observation: Any) -> Observation:
         """The observation, where it holds what the profile promises."""
         self._check(isinstance(observation, Mapping), "the observation", observation, "a mapping with LeRobot's keys")
-        profile = self.world.spec.profile
+        profile = self.environment.spec.profile
         for key in (STATE, *(image_key(camera.name) for camera in profile.cameras)):
             self._check(key in observation, "the observation", sorted(map(str, observation)), f"{key} among its keys")
         for camera in profile.cameras:
@@ -88,8 +92,8 @@ class CheckedEnvironment:
     def _check(self, holds: bool, what: str, found: Any, expected: str) -> None:
         if not holds:
             raise SmolpilotError(
-                f"The environment {self.world.spec.name} breaks its contract in the episode of seed {self._seed}, at "
-                f"{self._where()}: {what} is {shown(found)}.",
+                f"The environment {self.environment.spec.name} breaks its contract in the episode of seed "
+                f"{self._seed}, at {self._where()}: {what} is {shown(found)}.",
                 expected=expected,
             )
 
@@ -98,18 +102,18 @@ class CheckedEnvironment:
 
     @contextmanager
     def _named(self) -> Iterator[None]:
-        name = self.world.spec.name
+        name = self.environment.spec.name
         fix = f"report it to the makers of {name} (SMOLPILOT_TRACEBACK=1 shows where), or start from another seed"
         at = f"at {self._where()}"
         with blamed(f"The environment {name} fails in the episode of seed {self._seed}, {at}", fix=fix):
             yield
 
 
-def close_environment(world: Environment) -> None:
+def close_environment(environment: Environment) -> None:
     """Close it; SmolpilotError where that fails."""
-    name = getattr(world.spec, "name", type(world).__name__)  # a spec that is none was told of before
+    name = getattr(environment.spec, "name", type(environment).__name__)  # a spec that is none was told of before
     with blamed(f"The environment {name} fails in close", fix="SMOLPILOT_TRACEBACK=1 shows where"):
-        world.close()
+        environment.close()
 
 
 def _is_number(value: Any) -> bool:

@@ -54,7 +54,7 @@ def rollout(
     """Run `episodes` of the environment from the seeds `seed`, `seed + 1`, ...; the same arguments, the same result.
 
     make: a new environment; up to 50 run side by side. With `swap_instruction` each scene stays what it is, but its
-    first alternative is the instruction. `instruction` is said in place of the environment's own, whose goal stays.
+    first alternative is the instruction. `instruction` replaces the environment's own, whose goal stays.
     The first `video_episodes` keep their images. `settings` (of the environment) and `untrained` (random weights)
     are written into the results. Raises UsageError for a horizon beyond the chunk, a policy that does not fit the
     environment and scenes without an alternative; SmolpilotError, with its seed, for an episode that the environment
@@ -63,24 +63,24 @@ def rollout(
     spec = policy.spec
     horizon = check_horizon(spec.n_action_steps if n_action_steps is None else n_action_steps, spec.chunk_size)
     runs: list[Run] = []
-    with _made(make, min(PARALLEL, episodes)) as worlds, warnings.catch_warnings():
+    with _made(make, min(PARALLEL, episodes)) as environments, warnings.catch_warnings():
         warnings.simplefilter("ignore", UntrainedInstructionWarning)  # the document says it
-        world = worlds[0].spec
-        check_fit(spec, world)
+        own = environments[0].spec
+        check_fit(spec, own)
         for start in range(0, episodes, PARALLEL):
             seeds = range(seed + start, seed + min(start + PARALLEL, episodes))
-            group = _Group(policy, worlds[: len(seeds)], list(seeds), max(0, video_episodes - start))
+            group = _Group(policy, environments[: len(seeds)], list(seeds), max(0, video_episodes - start))
             group.begin(swap_instruction, instruction)
             while group.active:
                 group.plan_and_act(horizon)
                 if progress is not None:
                     progress("episodes", start + len(seeds) - len(group.active), episodes)
             runs += group.runs
-    said = {
-        "env": world.name,
+    header = {
+        "env": own.name,
         "env_settings": dict(settings or {}),
-        "goal": world.goal,
-        "labels": dict(world.labels),
+        "goal": own.goal,
+        "labels": dict(own.labels),
         "seed": seed,
         "swap_instruction": swap_instruction,
         "untrained": untrained,
@@ -89,11 +89,11 @@ def rollout(
         "denoising_steps": spec.facts.num_steps,
         "video_episodes": min(video_episodes, episodes),
     }
-    document = summarize_runs(runs, said)
+    document = summarize_runs(runs, header)
     spec = policy.spec  # as it stands after the work: an engine may have fallen back on the way
     document["warnings"] = [*spec.facts.warnings, *instruction_warnings(spec, [run.instruction for run in runs])]
     document |= {"bundle": describe_policy(spec), "machine": machine_facts(spec.facts.device)}
-    return RolloutResult(runs, document, world)
+    return RolloutResult(runs, document, own)
 
 
 @contextmanager
@@ -105,32 +105,32 @@ def _made(make: Callable[[], Environment], count: int) -> Iterator[list[Environm
             made.append(make())  # one by one: what is there when one fails is closed
         yield made
     except BaseException:
-        for world in made:
+        for environment in made:
             with suppress(SmolpilotError):  # the first failure is the one to tell
-                close_environment(world)
+                close_environment(environment)
         raise
-    for world in made:
-        close_environment(world)
+    for environment in made:
+        close_environment(environment)
 
 
 class _Group:
     """Environments that run in step: every one plans at the same time, so that one batch serves all."""
 
-    def __init__(self, policy: Policy, worlds: list[Environment], seeds: list[int], recorded: int) -> None:
-        self._policy, self._worlds, self._seeds, self._recorded = policy, worlds, seeds, recorded
-        self._plays = [CheckedEnvironment(world) for world in worlds]
+    def __init__(self, policy: Policy, environments: list[Environment], seeds: list[int], recorded: int) -> None:
+        self._policy, self._environments, self._seeds, self._recorded = policy, environments, seeds, recorded
+        self._plays = [CheckedEnvironment(environment) for environment in environments]
         self._observations: list[Observation] = []
         self._histories = [History(policy.spec.n_obs_steps) for _ in seeds]
         self._plans = 0
         self.runs: list[Run] = []
         self.active: list[int] = []
 
-    def begin(self, swap: bool, said: str | None) -> None:
-        """Start the episodes; `swap` names each scene's alternative, `said` is told in place of its instruction."""
+    def begin(self, swap: bool, instruction: str | None) -> None:
+        """Start the episodes; `swap` takes each scene's alternative, `instruction` replaces its own one."""
         self._policy.reset()
         for i, seed in enumerate(self._seeds):
             observation, run = self._reset(i, seed, swap)
-            run.instruction = said if said is not None else run.instruction
+            run.instruction = instruction if instruction is not None else run.instruction
             self.runs.append(run)
             self._observations.append(self._histories[i].add({**observation, TASK: run.instruction}))
             self._record(i)
@@ -159,7 +159,8 @@ class _Group:
             return observation, run
         if not others:
             raise UsageError(
-                f"The environment {self._worlds[i].spec.name} has no other instruction for the scene of seed {seed}.",
+                f"The environment {self._environments[i].spec.name} has no other instruction for the scene of "
+                f"seed {seed}.",
                 expected="scenes with more than one goal",
                 fix="leave --swap-instruction out",
             )
@@ -167,7 +168,7 @@ class _Group:
         return observation, run
 
     def _act(self, i: int, action: npt.NDArray[np.float32]) -> None:
-        run, world = self.runs[i], self._worlds[i]
+        run, environment = self.runs[i], self._environments[i]
         observation, outcome = self._plays[i].step(action)
         self._observations[i] = self._histories[i].add({**observation, TASK: run.instruction})
         run.steps += 1
@@ -175,10 +176,10 @@ class _Group:
         if outcome is not None:
             _finish(run, outcome)
             self.active.remove(i)
-        elif run.steps >= world.spec.max_steps:
+        elif run.steps >= environment.spec.max_steps:
             raise SmolpilotError(
-                f"The environment {world.spec.name} did not end the episode of seed {run.seed} within its own "
-                f"{world.spec.max_steps} steps.",
+                f"The environment {environment.spec.name} did not end the episode of seed {run.seed} within its own "
+                f"{environment.spec.max_steps} steps.",
                 expected="an Outcome from the step with which an episode ends",
             )
 

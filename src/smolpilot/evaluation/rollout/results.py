@@ -36,24 +36,24 @@ class Run:
     images: list[Image] = field(default_factory=list, repr=False)
 
 
-def summarize_runs(runs: Sequence[Run], said: Mapping[str, Any]) -> dict[str, Any]:
+def summarize_runs(runs: Sequence[Run], header: Mapping[str, Any]) -> dict[str, Any]:
     """Success rate with its 95 % Wilson interval, failures by the environment's labels, and the same by group.
 
-    said: `env`, `goal`, `labels`, `untrained`, `swap_instruction` and the other settings of the run.
+    header: `env`, `goal`, `labels`, `untrained`, `swap_instruction` and the other settings of the run.
     """
     steps = [run.steps for run in runs if run.success]
-    labels = list(said["labels"])
+    labels = list(header["labels"])
     total = _count(runs, labels)
     low, high = total["interval"]
-    who = "the untrained policy" if said["untrained"] else "the policy"
-    swapped = " with the instruction swapped" if said["swap_instruction"] else ""
+    who = "the untrained policy" if header["untrained"] else "the policy"
+    swapped = " with the instruction swapped" if header["swap_instruction"] else ""
     return {
         "format": FORMAT,
-        **said,
+        **header,
         **total,
         "text": f"{who[0].upper()}{who[1:]} succeeded in {total['successes']} of {len(runs)} fresh episodes of "
-        f"{said['env']}{swapped} ({said['goal']}): {100 * total['success_rate']:.3g} %, 95 % interval {100 * low:.1f} "
-        f"to {100 * high:.1f} %.",
+        f"{header['env']}{swapped} ({header['goal']}): {100 * total['success_rate']:.3g} %, 95 % interval "
+        f"{100 * low:.1f} to {100 * high:.1f} %.",
         "mean_steps_to_success": float(np.mean(steps)) if steps else None,
         "by_group": [
             {"group": group, "value": value, **_count([run for run in runs if run.groups.get(group) == value], labels)}

@@ -236,7 +236,7 @@ class _Lineup:
         return self._masked(recorded_frames(self.policy, self._dataset, CALIBRATION_FRAMES, beside=self.count))
 
     def _masked(self, frames: Sequence[Observation]) -> list[Observation]:
-        """The cameras that deliver nothing are said to."""
+        """Mark the cameras that deliver nothing."""
         idle = [camera for camera in self.policy.spec.cameras if camera not in self.cameras]
         masks = {f"{image_key(camera)}{PADDING_MASK}": False for camera in idle}
         return [{**frame, **masks} for frame in frames]
