@@ -112,7 +112,7 @@ def test_any_policy_is_measured(tiny_dataset: Path, capsys: pytest.CaptureFixtur
         (["--against", "hold-state", "hold-state"], "hold-state is named twice"),
     ],
 )
-def test_what_does_not_go_together(
+def test_contradictory_options_of_bench(
     tiny_dataset: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["bench", "hold-state", "--dataset", str(tiny_dataset), "--repeats", "1", *arguments]) == 2

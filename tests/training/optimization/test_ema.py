@@ -105,7 +105,7 @@ def test_the_bundle_holds_the_average_and_validation_scores_it(averaged: Path, t
 
 
 @pytest.mark.parametrize("stop", [2, 4])
-def test_a_stopped_run_goes_on_with_weights_and_average(
+def test_a_stopped_run_resumes_with_weights_and_average(
     averaged: Path,
     tiny_dataset: Path,
     tmp_path: Path,
@@ -130,7 +130,7 @@ def test_a_state_without_the_weights_is_refused(averaged: Path) -> None:
 
 
 @pytest.mark.parametrize("decay", [0.0, 1.0, -1.0])
-def test_a_decay_that_cannot_be_meant(decay: float, tmp_path: Path) -> None:
+def test_a_decay_out_of_range_is_refused(decay: float, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--ema"):
         check(options(tmp_path, tmp_path / "out", ema=decay))
 
