@@ -33,12 +33,10 @@ from startup import machine
 from smolpilot.common import hashing
 from smolpilot.common.hashing import folder_differences
 from smolpilot.common.keys import ACTION, STATE
-from smolpilot.smolvla import Policy, SmolVLA, Transforms, load_policy, save_bundle
-from smolpilot.smolvla.checkpoint.locate import locate
+from smolpilot.smolvla import Policy, SmolVLA, Transforms, TransformsConfig, load_policy, save_bundle
 from smolpilot.smolvla.checkpoint.sealing import check_digests
 from smolpilot.smolvla.config import PolicyConfig, TextConfig, VisionConfig, VLMConfig
 from smolpilot.smolvla.config.presets import preset
-from smolpilot.smolvla.loading import load_located
 from smolpilot.smolvla.transforms.byte_tokenizer import byte_level_tokenizer
 from smolpilot.training.cache.block_store import BlockStore
 
@@ -71,16 +69,18 @@ def make_bundle(folder: Path, vlm: VLMConfig) -> int:
     model.initialize(torch.Generator().manual_seed(0))
     values = {"mean": 0.0, "std": 1.0, "min": -1.0, "max": 1.0}
     numbers = {key: {name: np.full(6, value) for name, value in values.items()} for key in (STATE, ACTION)}
-    transforms = Transforms.build(config, numbers, byte_level_tokenizer(vlm))
+    transforms = Transforms(
+        TransformsConfig(config, numbers, byte_level_tokenizer(vlm), {slot: slot for slot in config.real_cameras})
+    )
     save_bundle(Policy(model, transforms), folder)
     return (folder / "model.safetensors").stat().st_size
 
 
 def measure_bundle(folder: Path, turn: int) -> dict[str, float]:
     """Seconds of comparing and of loading. What a process loads first takes longer: the order changes by turns."""
-    load_located(locate(folder), CPU)
+    load_policy(folder, device="cpu", compare_digests=False)
     loads: dict[str, Callable[[], Any]] = {
-        "loading without": lambda: load_located(locate(folder), CPU),
+        "loading without": lambda: load_policy(folder, device="cpu", compare_digests=False),
         "loading": lambda: load_policy(folder, device="cpu"),
     }
     found: dict[str, float] = {}

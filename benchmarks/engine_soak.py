@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -21,7 +22,7 @@ import psutil
 from smolpilot.contracts import Leftover
 from smolpilot.datasets import DatasetWriter, open_dataset
 from smolpilot.inference import prepare
-from smolpilot.inference.example_frame import made_up_frame
+from smolpilot.inference.example_frame import example_frame
 from smolpilot.smolvla import new_policy
 
 
@@ -34,22 +35,23 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as temporary:
         data = Path(temporary) / "data"
         with DatasetWriter(data, fps=10, state_names=["a"], action_names=["a"], cameras={"top": (32, 32)}) as writer:
-            picture = np.zeros((32, 32, 3), dtype=np.uint8)
+            image = np.zeros((32, 32, 3), dtype=np.uint8)
             for value in (0.0, 1.0):
                 row = np.array([value], dtype=np.float32)
-                frame = {"observation.state": row, "action": row, "observation.images.top": picture, "task": "go"}
+                frame = {"observation.state": row, "action": row, "observation.images.top": image, "task": "go"}
                 writer.add_frame(frame)
             writer.end_episode()
         policy = new_policy("tiny", meta=open_dataset(data).meta, overrides={"num_vlm_layers": 1, "num_steps": 1})
         engine = prepare(policy, engine=arguments.mode, backend=arguments.backend, cache_dir=temporary)
-        frames = [made_up_frame(policy.recipe, seed) for seed in range(50)]
+        frames = [example_frame(policy.transforms_config, seed) for seed in range(50)]
         process, sizes, last = psutil.Process(), [], None
         begin = time.perf_counter()
         for i in range(arguments.chunks):
             frame = frames[i % len(frames)]
             if i % 10 == 9:
                 engine.begin(frame)
-                last = engine.finish(frame["observation.state"], seed=i, previous=Leftover(last[4:].numpy(), delay=1))
+                state: Any = frame["observation.state"]
+                last = engine.finish(state, seed=i, previous=Leftover(last[4:].numpy(), delay=1))
             else:
                 last = engine.predict_chunk(frame, seed=i)
             if i % (arguments.chunks // 10) == arguments.chunks // 10 - 1:

@@ -34,7 +34,7 @@ from startup import machine
 from smolpilot.inference.backends import load_backend
 from smolpilot.inference.backends.backend import Backend, EngineSpec
 from smolpilot.inference.onnx_graphs import open_network
-from smolpilot.smolvla import Policy, Transforms
+from smolpilot.smolvla import Policy, Transforms, TransformsConfig
 from smolpilot.smolvla.config import PolicyConfig, VLMConfig
 from smolpilot.smolvla.network.inputs import PolicyInputs
 from smolpilot.smolvla.network.model import SmolVLA
@@ -52,10 +52,12 @@ def other_pictures(data: dict[str, Any], seed: int) -> dict[str, Any]:
 
 
 def make_backend(name: str, model: SmolVLA, folder: Path, calibration: list[PolicyInputs]) -> Backend:
+    mode: Any
+    runtime: Any
     mode, runtime = name.split()
     spec = EngineSpec(
         config=model.config,
-        mode=mode,  # type: ignore[arg-type]
+        mode=mode,
         device=torch.device("cpu"),
         precision="int8" if mode == "int8" else "float32",
         cameras=tuple(range(len(model.config.real_cameras))),
@@ -66,7 +68,7 @@ def make_backend(name: str, model: SmolVLA, folder: Path, calibration: list[Poli
     )
     if runtime == "torch":
         return load_backend("torch")(spec, lambda: model)
-    return open_network(spec, lambda: model, runtime)  # type: ignore[arg-type]
+    return open_network(spec, lambda: model, runtime)
 
 
 def run_backend(backend: Backend, inputs: PolicyInputs, noise: torch.Tensor) -> torch.Tensor:
@@ -131,24 +133,24 @@ begin = time.perf_counter()
 import torch
 from pathlib import Path
 from smolpilot.inference import prepare
-from smolpilot.inference.example_frame import made_up_frame
+from smolpilot.inference.example_frame import example_frame
 from smolpilot.smolvla import load_policy
 bundle, cache, mode = sys.argv[1:4]
 options = {}
 if sys.argv[4] == "cold" and mode == "int8":
     policy = load_policy(bundle, device="cpu", need_weights=False)
-    options["calibration"] = [made_up_frame(policy.recipe, seed) for seed in range(2)]
+    options["calibration"] = [example_frame(policy.transforms_config, seed) for seed in range(2)]
 def memory():
     lines = dict(line.split(":", 1) for line in open("/proc/self/status") if ":" in line)
     return {name: int(lines[name].split()[0]) / 1e3 for name in ("VmRSS", "RssAnon", "VmHWM")}
 before = memory()
 engine = prepare(bundle, engine=mode, device="cpu", cache_dir=cache, check=False, warm_up=False, **options)
 ready = time.perf_counter() - begin
-engine.predict_chunk(made_up_frame(engine.transforms.recipe), seed=0)
+engine.predict_chunk(example_frame(engine.transforms.config), seed=0)
 first = time.perf_counter() - begin
 for seed in range(3):
     begin = time.perf_counter()
-    engine.predict_chunk(made_up_frame(engine.transforms.recipe), seed=seed)
+    engine.predict_chunk(example_frame(engine.transforms.config), seed=seed)
 print(json.dumps({"ready_s": ready, "first_chunk_s": first, "same_pictures_chunk_s": time.perf_counter() - begin,
     "engine_mb": engine.report.memory_bytes / 1e6, "before_mb": before, "after_mb": memory()}))
 """
@@ -160,7 +162,14 @@ def full_policy() -> Policy:
     model = SmolVLA(config)
     model.initialize(torch.Generator().manual_seed(0))
     statistics = {key: {"mean": np.zeros(6), "std": np.ones(6)} for key in ("observation.state", "action")}
-    return Policy(model, Transforms.build(config, statistics, byte_level_tokenizer(config.vlm)))
+    return Policy(
+        model,
+        Transforms(
+            TransformsConfig(
+                config, statistics, byte_level_tokenizer(config.vlm), {slot: slot for slot in config.real_cameras}
+            )
+        ),
+    )
 
 
 def starts(modes: list[str]) -> dict[str, Any]:

@@ -138,7 +138,7 @@ def test_a_parents_camera_order_is_its_childs(
     child = load_policy(tmp_path / "run", device="cpu")
     expected = chunk(parent, recording)
     torch.testing.assert_close(chunk(child, recording), expected, rtol=0, atol=1e-5)
-    assert list(child.recipe.camera_map.items()) == [("side", "camera1"), ("top", "camera2")]
+    assert list(child.transforms_config.camera_map.items()) == [("side", "camera1"), ("top", "camera2")]
     exchanged = load_policy(folder, device="cpu", camera_map={"top": "camera1", "side": "camera2"})
     assert (chunk(exchanged, recording) - expected).abs().max() > 1e-3
     if not own:
@@ -154,7 +154,7 @@ def test_one_camera_under_lerobots_names_needs_no_option(
     assert main(verbs(policy, recording, tmp_path)["export"]) == 0
     assert "top -> top, side -> observation.side" in capsys.readouterr().out
     child = adapt_policy(load_policy(policy, device="cpu"), meta=open_dataset(recording).meta)
-    assert child.recipe.camera_map == {"top": "top", "side": "observation.side"}
+    assert child.transforms_config.camera_map == {"top": "top", "side": "observation.side"}
     torch.testing.assert_close(chunk(child, recording), chunk(load_policy(bundle, device="cpu"), recording))
     values = json.loads((save_bundle(child, tmp_path / "child") / "config.json").read_text())
     assert "observation.side" in values["input_features"]  # LeRobot's own key stays

@@ -232,7 +232,7 @@ def test_a_fractional_rate_is_sound(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("stated", "true"), [(29.97, 30), (30, 29.97), (30, 15)])
-def test_a_rate_that_is_nearly_right_is_named(tmp_path: Path, stated: float, true: float) -> None:
+def test_a_stated_rate_that_is_not_the_rate_of_the_data_is_named(tmp_path: Path, stated: float, true: float) -> None:
     from smolpilot.datasets import DatasetWriter
 
     with DatasetWriter(

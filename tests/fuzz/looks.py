@@ -236,9 +236,9 @@ def predict(place: Place) -> Values:
 def _actions(policy: Any) -> str:
     import torch
 
-    from smolpilot.inference.example_frame import made_up_frame
+    from smolpilot.inference.example_frame import example_frame
 
-    frame = made_up_frame(policy.recipe)
+    frame = example_frame(policy.transforms_config)
     config = policy.config
     noise = torch.randn(config.chunk_size, config.max_action_dim, generator=torch.Generator().manual_seed(0))
     chunk = policy.predict_chunk(frame, noise)
@@ -253,7 +253,7 @@ def _described(policy: Any) -> Values:
     return {
         "instructions": policy.instructions,
         "joints": None if profile is None else [(joint.name, joint.unit) for joint in profile.joints],
-        "camera map": dict(policy.recipe.camera_map),
+        "camera map": dict(policy.transforms_config.camera_map),
         "horizon": policy.n_action_steps,
         "lineage": json.dumps({k: v for k, v in policy.lineage.items() if k != "parent"}, default=str, sort_keys=True),
     }
@@ -314,11 +314,11 @@ def engine(place: Place) -> Values:
 def _rounded(engine: Any) -> str:
     import torch
 
-    from smolpilot.inference.example_frame import made_up_frame
+    from smolpilot.inference.example_frame import example_frame
 
     config = engine.settings.config
     noise = torch.randn(config.chunk_size, config.max_action_dim, generator=torch.Generator().manual_seed(0))
-    chunk = torch.as_tensor(engine.predict_chunk(made_up_frame(engine.transforms.recipe), noise=noise))
+    chunk = torch.as_tensor(engine.predict_chunk(example_frame(engine.transforms.config), noise=noise))
     if not bool(torch.isfinite(chunk).all()):
         raise Misbehaved("actions that are not finite")
     return digest(np.round(chunk.numpy().astype(np.float64), 3) + 0.0)

@@ -63,8 +63,8 @@ def test_late_state_gives_the_same_chunk(engine: Engine, frames: Frames) -> None
     assert torch.equal(moved, engine.predict_chunk({**frame, "observation.state": later}, seed=1))
     assert (moved - expected).abs().max() > 1e-3
     # By camera name, the instruction apart.
-    pictures = {name: frame[f"observation.images.{name}"] for name in ("front", "wrist")}
-    engine.begin(pictures, frame["task"])
+    images = {name: frame[f"observation.images.{name}"] for name in ("front", "wrist")}
+    engine.begin(images, frame["task"])
     assert torch.equal(engine.finish(frame["observation.state"], seed=1), expected)
     with pytest.raises(UsageError, match="A later begin replaced this one"):
         engine.finish(later, ticket=ticket)
@@ -224,6 +224,15 @@ def test_wrong_use_is_told(engine: Engine, bundle: Path, frames: Frames, tmp_pat
     ]:
         with pytest.raises(UsageError, match=message):
             prepare(bundle, **{"device": "cpu", "cache_dir": tmp_path, **options})
+
+
+def test_the_engine_goes_by_its_old_name_for_one_version(bundle: Path, tmp_path: Path) -> None:
+    options: Any = {"device": "cpu", "cache_dir": tmp_path, "check": False, "warm_up": False}
+    with pytest.warns(DeprecationWarning, match=r"prepare\(mode=...\) is now prepare\(engine=...\)"):
+        engine = prepare(bundle, mode="exact", **options)
+    assert engine.settings.mode == "exact"
+    engine.stop()
+    assert prepare(bundle, engine="exact", **options).settings.mode == "exact"
 
 
 def test_a_given_policy_keeps_its_weights(policy: Policy, frames: Frames, tmp_path: Path) -> None:

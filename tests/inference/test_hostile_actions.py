@@ -14,7 +14,7 @@ import torch
 from smolpilot.common.errors import CheckpointError, NotFiniteError, TransformError, UsageError
 from smolpilot.common.keys import STATE, TASK
 from smolpilot.inference import prepare
-from smolpilot.inference.example_frame import made_up_frame
+from smolpilot.inference.example_frame import example_frame
 from smolpilot.inference.export.exporting import export_policy
 from smolpilot.inference.export.parity import load_example
 from smolpilot.smolvla import Policy, load_policy
@@ -48,7 +48,7 @@ ENGINE_WAYS: dict[str, Callable[[Any, dict[str, Any]], object]] = {
 @pytest.mark.parametrize("way", WAYS)
 def test_policy(way: str, overflowing: Policy) -> None:
     with pytest.raises(NotFiniteError, match=WORDS) as caught:
-        WAYS[way](overflowing, made_up_frame(overflowing.recipe))
+        WAYS[way](overflowing, example_frame(overflowing.transforms_config))
     assert "No action is given" in caught.value.found
     assert not overflowing._queue
 
@@ -58,14 +58,14 @@ def test_no_verdict_on_a_policy_that_computes_nothing(overflowing: Policy, tmp_p
         prepare(overflowing, engine="exact", cache_dir=tmp_path)
     with prepare(overflowing, engine="exact", cache_dir=tmp_path, warm_up=False) as engine:
         with pytest.raises(NotFiniteError, match=WORDS):
-            engine.predict_chunk(made_up_frame(overflowing.recipe))
+            engine.predict_chunk(example_frame(overflowing.transforms_config))
         assert engine.verdict is None
     assert not list(tmp_path.rglob("verdict.json"))
 
 
 @pytest.mark.parametrize("mode", ["exact", "fast"])
 def test_engine(mode: Any, overflowing: Policy, tmp_path: Path) -> None:
-    frame = made_up_frame(overflowing.recipe)
+    frame = example_frame(overflowing.transforms_config)
     with prepare(overflowing, engine=mode, cache_dir=tmp_path, warm_up=False, check=False) as engine:
         for ask in ENGINE_WAYS.values():
             with pytest.raises(NotFiniteError, match=WORDS):
@@ -75,12 +75,12 @@ def test_engine(mode: Any, overflowing: Policy, tmp_path: Path) -> None:
 def test_an_engine_that_fails_where_the_policy_does_not_is_replaced(policy: Policy, tmp_path: Path) -> None:
     """NaN of an engine is no chunk and no error: its check falls back to the plain network."""
     engine = prepare(policy, engine="exact", cache_dir=tmp_path, warm_up=False)
-    backend = engine._backend
+    backend: Any = engine._backend
     real = type(backend).denoise
     try:
         type(backend).denoise = lambda *args, **more: real(*args, **more) * float("nan")
         with pytest.warns(UserWarning, match="the plain network runs instead"):
-            chunk = engine.predict_chunk(made_up_frame(policy.recipe), seed=0)
+            chunk = engine.predict_chunk(example_frame(policy.transforms_config), seed=0)
     finally:
         type(backend).denoise = real
     assert torch.isfinite(chunk).all()
@@ -88,7 +88,7 @@ def test_an_engine_that_fails_where_the_policy_does_not_is_replaced(policy: Poli
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
 def test_noise_and_left_overs_are_looked_at(number: float, policy: Policy, tmp_path: Path) -> None:
-    frame = made_up_frame(policy.recipe)
+    frame = example_frame(policy.transforms_config)
     noise = torch.zeros(12, 32)
     noise[3, 1] = number
     with pytest.raises(TransformError, match="The noise is not finite"):
@@ -111,7 +111,7 @@ def test_noise_and_left_overs_are_looked_at(number: float, policy: Policy, tmp_p
 
 def test_a_finite_chunk_passes_to_its_last_bit(policy: Policy) -> None:
     noise = torch.randn(12, 32, generator=torch.Generator().manual_seed(0))
-    frame = made_up_frame(policy.recipe)
+    frame = example_frame(policy.transforms_config)
     inputs = policy.transforms.inputs([frame])
     plain = policy.transforms.actions(policy.model.sample(inputs, noise[None]))[0]
     assert torch.equal(policy.predict_chunk(frame, noise), plain)
@@ -119,7 +119,7 @@ def test_a_finite_chunk_passes_to_its_last_bit(policy: Policy) -> None:
 
 def test_exported_example(policy: Policy, tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
-    frame = made_up_frame(policy.recipe)
+    frame = example_frame(policy.transforms_config)
     export_policy(policy, tmp_path / "out", [frame])
     exported = load_example(tmp_path / "out").ExportedPolicy(tmp_path / "out")
     images = {camera: frame[f"observation.images.{camera}"] for camera in ("front", "wrist")}
@@ -131,7 +131,7 @@ def test_exported_example(policy: Policy, tmp_path: Path) -> None:
 def test_an_export_that_computes_nothing_leaves_nothing(overflowing: Policy, tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
     with pytest.raises(NotFiniteError, match=WORDS):
-        export_policy(overflowing, tmp_path / "out", [made_up_frame(overflowing.recipe)])
+        export_policy(overflowing, tmp_path / "out", [example_frame(overflowing.transforms_config)])
     assert not list(tmp_path.iterdir())
 
 

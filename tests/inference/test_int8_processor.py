@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from smolpilot.inference.backends import openvino_backend
-from smolpilot.inference.backends.parity_check import LIMITS, Verdict
+from smolpilot.inference.backends.parity_check import LIMITS, ParityReport
 
 CPU = torch.device("cpu")
 
@@ -64,6 +64,6 @@ def test_the_limits_are_these() -> None:
      (float("inf"), 0.3, False)],
 )  # fmt: skip
 def test_a_verdict_at_its_limit(sigma: float, limit: float, passed: bool) -> None:
-    found: Any = Verdict(sigma, limit, {"pan": 0.1, "lift": 0.4, "roll": 0.2}, {"pan": "rad"}, frames=3)
+    found: Any = ParityReport(sigma, limit, {"pan": 0.1, "lift": 0.4, "roll": 0.2}, {"pan": "rad"}, frames=3)
     assert found.passed == passed
     assert found.largest == ("lift", 0.4)

@@ -21,6 +21,7 @@ from smolpilot.contracts import (
     TOKENS,
     TWO_STAGE,
     ActionQueue,
+    Embodiment,
     Leftover,
     Observation,
     TimedPolicy,
@@ -30,7 +31,7 @@ from smolpilot.inference import prepare
 from smolpilot.smolvla import Policy as SmolVLAPolicy
 from smolpilot.smolvla import load_policy, new_policy, save_bundle
 from smolpilot.smolvla.create import randomize_weights
-from smolpilot.smolvla.transforms.cameras import pair_cameras
+from smolpilot.smolvla.transforms.camera_slots import pair_embodiment
 
 from .helpers_conformance import check_policy
 
@@ -41,7 +42,7 @@ RUNNERS = ("plain", "exact", "fast")
 def runners(smolvla: SmolVLAPolicy, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     cache = tmp_path_factory.mktemp("engines")
     engines = {mode: prepare(smolvla, engine=mode, backend="torch", precision="float32", check=False, cache_dir=cache)
-               for mode in ("exact", "fast")}  # type: ignore[arg-type] # fmt: skip
+               for mode in ("exact", "fast")}  # fmt: skip
     return {"plain": smolvla, **engines}
 
 
@@ -119,7 +120,7 @@ class TestPrevious:
             smolvla.predict(observations[:1], previous=leftover)
 
     @pytest.mark.parametrize("mode", ["exact", "fast"])
-    def test_the_engine_goes_on_from_it(
+    def test_the_engine_resumes_from_it(
         self, mode: str, runners: dict[str, Any], observations: list[Observation]
     ) -> None:
         engine = runners[mode]
@@ -229,9 +230,11 @@ class TestSpec:
 
     def test_a_pairing_of_cameras_is_told(self, saved: Path) -> None:
         policy = load_policy(saved, device="cpu")
-        pair_cameras(policy, ["front", "wrist", "ceiling"], {"ceiling": None}, owner="the robot")
+        body = Embodiment("the robot", ("front", "wrist", "ceiling"))
+        slots, saved_map = policy.config.real_cameras, policy.transforms_config.camera_map
+        policy.use_cameras(pair_embodiment(slots, body, {"ceiling": None}, saved_map))
         assert policy.spec.facts.camera_map == {"front": "front", "wrist": "wrist", "ceiling": None}
-        pair_cameras(policy, ["front", "wrist", "ceiling"], owner="the robot")
+        policy.use_cameras(pair_embodiment(slots, body, {}, policy.transforms_config.camera_map))
         assert "the robot's camera 'ceiling' is not used, as in the policy's own map" in policy.spec.facts.notes
 
     def test_steps_that_were_chosen_are_saved(self, saved: Path, tmp_path: Path) -> None:

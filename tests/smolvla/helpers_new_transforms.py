@@ -1,4 +1,4 @@
-"""Transforms that are not smolpilot's own, as somebody adds them: actions as differences, turned pictures, other words.
+"""Transforms that are not smolpilot's own, as somebody adds them: actions as differences, turned images, other words.
 
 Each is written once, here, and put into a list once; the tests of every room look for it there.
 """
@@ -43,14 +43,14 @@ class DeltaActions(Transform):
 
 
 class UpsideDown(Transform):
-    """The pictures of some cameras were mounted upside down."""
+    """The images of some cameras were mounted upside down."""
 
     name = "upside_down"
 
     def __init__(self, *slots: str) -> None:
         self.slots = slots
 
-    def pictures(self, images: Tensor, slot: str) -> Tensor:
+    def images(self, images: Tensor, slot: str) -> Tensor:
         return images.flip(-2) if slot in self.slots else images
 
     def spec(self) -> dict[str, Any]:
@@ -58,15 +58,15 @@ class UpsideDown(Transform):
 
 
 class Crop(Transform):
-    """The middle half of a picture's width: pictures of another size."""
+    """The middle half of a image's width: images of another size."""
 
     name = "crop"
 
-    def pictures(self, images: Tensor, slot: str) -> Tensor:
+    def images(self, images: Tensor, slot: str) -> Tensor:
         quarter = images.shape[-1] // 4
         return images[..., quarter : images.shape[-1] - quarter]
 
-    def encoded_size(self, size: tuple[int, int]) -> tuple[int, int]:
+    def image_size(self, size: tuple[int, int]) -> tuple[int, int]:
         return size[0] - 2 * (size[0] // 4), size[1]
 
 
@@ -75,8 +75,8 @@ class Politely(Transform):
 
     name = "politely"
 
-    def text(self, text: str) -> str:
-        return f"please {text}"
+    def instruction(self, instruction: str) -> str:
+        return f"please {instruction}"
 
 
 class Silent(Transform):
@@ -90,10 +90,12 @@ class Silent(Transform):
 
 def with_extra(policy: Policy, *extra: Transform) -> Policy:
     """The same network with further transforms in its list."""
-    return Policy(policy.model, Transforms(dataclasses.replace(policy.recipe, extra=extra)), lineage=policy.lineage)
+    return Policy(
+        policy.model, Transforms(dataclasses.replace(policy.transforms_config, extra=extra)), lineage=policy.lineage
+    )
 
 
 def turned(frame: dict[str, Any], key: str = "observation.images.front") -> dict[str, Any]:
-    """The frame with one picture turned by hand, float [3, h, w] or uint8 [h, w, 3]."""
-    picture = torch.as_tensor(frame[key])
-    return {**frame, key: picture.flip(-2 if picture.is_floating_point() else 0)}
+    """The frame with one image turned by hand, float [3, h, w] or uint8 [h, w, 3]."""
+    image = torch.as_tensor(frame[key])
+    return {**frame, key: image.flip(-2 if image.is_floating_point() else 0)}

@@ -12,7 +12,7 @@ from smolpilot.common.statistics import Statistics
 from smolpilot.smolvla.config import PolicyConfig
 from smolpilot.smolvla.config.presets import preset
 from smolpilot.smolvla.transforms.byte_tokenizer import byte_level_tokenizer
-from smolpilot.smolvla.transforms.transform_list import Transforms
+from smolpilot.smolvla.transforms.transform_list import Transforms, TransformsConfig
 
 CAMERAS = ("front", "wrist")
 
@@ -34,13 +34,14 @@ def statistics(state: int = 3, action: int = 3, seed: int = 0) -> Statistics:
 
 def frame(state: int = 3, cameras: tuple[str, ...] = CAMERAS, seed: int = 0, **more: Any) -> dict[str, Any]:
     rng = np.random.default_rng(seed)
-    pictures = {
+    images = {
         f"observation.images.{name}": torch.from_numpy(rng.random((3, 48, 64), dtype=np.float32)) for name in cameras
     }
-    return {"observation.state": rng.normal(size=state).astype(np.float32), **pictures, "task": "touch it", **more}
+    return {"observation.state": rng.normal(size=state).astype(np.float32), **images, "task": "touch it", **more}
 
 
 def transforms(config: PolicyConfig | None = None, stats: Statistics | None = None, **more: Any) -> Transforms:
     config = config or tiny_config()
     stats = statistics(config.state_dim, config.action_dim) if stats is None else stats
-    return Transforms.build(config, stats, byte_level_tokenizer(config.vlm), **more)
+    camera_map = more.pop("camera_map", {slot: slot for slot in config.real_cameras})
+    return Transforms(TransformsConfig(config, stats, byte_level_tokenizer(config.vlm), camera_map, **more))

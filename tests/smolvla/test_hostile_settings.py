@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from smolpilot.cli.main import main
 from smolpilot.common.errors import CheckpointError, SmolpilotError, UsageError
-from smolpilot.inference.example_frame import made_up_frame
+from smolpilot.inference.example_frame import example_frame
 from smolpilot.smolvla import load_policy
 from smolpilot.smolvla.config.presets import preset
 
@@ -245,7 +245,7 @@ def test_any_value_anywhere_is_an_action_or_one_error(name: str, bundle: Path) -
         except SmolpilotError as error:
             refusals.append(str(error))
         else:
-            assert torch.isfinite(policy.predict_chunk(made_up_frame(policy.recipe, 0))).all()
+            assert torch.isfinite(policy.predict_chunk(example_frame(policy.transforms_config, 0))).all()
     assert refusals
     assert max(map(len, refusals)) < 1_500
 

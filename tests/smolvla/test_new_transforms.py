@@ -98,11 +98,11 @@ class TestPicturesAndTexts:
     def test_whole_arrays_of_bytes_are_frames_one_by_one(self) -> None:
         lists = transforms(extra=[UpsideDown("front"), Crop()])
         raw = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (3, 48, 64, 3), dtype=np.uint8))
-        found = lists.picture_bytes("front", raw)
-        for i, picture in enumerate(raw):
-            one = lists.inputs([frame() | {"observation.images.front": picture.numpy()}])
+        found = lists.image_bytes("front", raw)
+        for i, image in enumerate(raw):
+            one = lists.inputs([frame() | {"observation.images.front": image.numpy()}])
             assert torch.equal(found[i], one.images[0, 0])
-        assert tuple(found.shape[:1:-1]) == lists.encoded_size((64, 48))
+        assert tuple(found.shape[:1:-1]) == lists.image_size((64, 48))
 
     def test_another_wording_becomes_tokens(self) -> None:
         found = transforms(extra=[Politely()]).inputs([frame()])
@@ -110,7 +110,7 @@ class TestPicturesAndTexts:
         with pytest.raises(TransformError, match="instruction is 3"):
             transforms(extra=[Politely()]).inputs([frame(task=3)])
 
-    def test_slots_that_hold_no_picture_are_masked_and_black(self) -> None:
+    def test_slots_that_hold_no_image_are_masked_and_black(self) -> None:
         found = transforms().inputs([frame(cameras=("front",))], unseen=["wrist"])
         masked = transforms().inputs([frame() | {"observation.images.wrist_padding_mask": False}])
         assert torch.equal(found.image_masks, masked.image_masks)
@@ -171,10 +171,12 @@ class TestPolicy:
         changed = with_extra(policy, DeltaActions())
         changed.use_cameras({"wrist": "front", "front": "wrist"})
         assert not changed.transforms.per_row
-        child = adapt_policy(changed, meta=open_dataset(tiny_dataset).meta, camera_map=changed.recipe.camera_map)
-        assert [transform.name for transform in child.recipe.extra] == ["delta_actions"]
+        child = adapt_policy(
+            changed, meta=open_dataset(tiny_dataset).meta, camera_map=changed.transforms_config.camera_map
+        )
+        assert [transform.name for transform in child.transforms_config.extra] == ["delta_actions"]
 
-    def test_a_bundle_cannot_hold_it(self, policy: Policy, tmp_path: Path) -> None:
+    def test_a_bundle_cannot_hold_a_transform_of_ones_own(self, policy: Policy, tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="'upside_down' cannot be saved"):
             save_bundle(with_extra(policy, UpsideDown("front")), tmp_path / "bundle")
         assert not list(tmp_path.iterdir())

@@ -87,7 +87,7 @@ def test_processors_that_would_read_something_else(
 def test_every_camera_of_a_renaming_is_read(checkpoint: Path) -> None:
     renamed = {"observation.images.a": "observation.images.front", "observation.images.b": "observation.images.wrist"}
     edit(checkpoint / PRE, "rename_observations_processor", lambda config: config.update(rename_map=renamed))
-    assert loaded(checkpoint).transforms.recipe.camera_map == {"a": "front", "b": "wrist"}
+    assert loaded(checkpoint).transforms.config.camera_map == {"a": "front", "b": "wrist"}
 
 
 def test_a_step_of_somebody_elses_is_refused_also_behind_one_that_is_switched_off(checkpoint: Path) -> None:

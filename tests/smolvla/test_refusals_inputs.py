@@ -27,11 +27,11 @@ from .helpers_transforms import frame, statistics, tiny_config, transforms
         (float("nan"), 1.0, "check the camera"),
     ],
 )
-def test_brightness_of_float_pictures(low: float, high: float, fix: str | None) -> None:
-    picture = torch.rand(3, 48, 64)
-    picture[0, 0, 0], picture[2, 3, 4] = low, high
+def test_brightness_of_float_images(low: float, high: float, fix: str | None) -> None:
+    image = torch.rand(3, 48, 64)
+    image[0, 0, 0], image[2, 3, 4] = low, high
     # The second camera of the second frame: all of them are looked at.
-    frames = [frame(), frame() | {"observation.images.wrist": picture}]
+    frames = [frame(), frame() | {"observation.images.wrist": image}]
     if fix is None:
         assert transforms().inputs(frames).images.shape[0] == 2
         return

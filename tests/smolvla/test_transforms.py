@@ -16,8 +16,8 @@ from hypothesis.extra import numpy as hnp
 
 from smolpilot.common.errors import ProfileError, TransformError
 from smolpilot.robots import Joint, JointLayout, RobotProfile
+from smolpilot.robots.layout import FrameLayout, to_policy_order
 from smolpilot.smolvla.transforms.instruction import UntrainedInstructionWarning
-from smolpilot.smolvla.transforms.joints import FrameLayout, to_policy_order
 from smolpilot.smolvla.transforms.normalize import Normalizer
 
 from .helpers_transforms import frame, statistics, tiny_config, transforms
@@ -68,10 +68,10 @@ class TestWayThere:
         assert torch.equal(image[:, :16], torch.full((3, 16, 64), -1.0))
         assert torch.equal(image[:, 16:], torch.ones(3, 48, 64))
 
-    def test_uint8_picture_equals_its_float_twin(self) -> None:
+    def test_uint8_image_equals_its_float_twin(self) -> None:
         raw = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
         as_float = torch.from_numpy(raw).permute(2, 0, 1).float() / 255
-        both = [frame() | {"observation.images.front": picture} for picture in (raw, as_float)]
+        both = [frame() | {"observation.images.front": image} for image in (raw, as_float)]
         images = transforms().inputs(both).images
         assert torch.equal(images[0], images[1])
 
@@ -173,7 +173,7 @@ class TestJointOrder:
 
 class TestRefusals:
     @pytest.mark.parametrize(
-        ("picture", "words"),
+        ("image", "words"),
         [
             (torch.rand(3, 8, 8) * 255, "divide it by 255"),
             (torch.rand(3, 8, 8) * 2 - 1, "normalization"),
@@ -183,12 +183,12 @@ class TestRefusals:
             (torch.randint(0, 255, (8, 8, 3)), "int64"),
             (torch.rand(1, 3, 8, 8), r"\[1, 3, 8, 8\]"),
             (torch.rand(1, 8, 8), r"\[1, 8, 8\]"),
-            ("picture.png", "str"),
+            ("image.png", "str"),
         ],
     )
-    def test_pictures(self, picture: object, words: str) -> None:
+    def test_images(self, image: object, words: str) -> None:
         with pytest.raises(TransformError, match=words) as caught:
-            transforms().inputs([frame() | {"observation.images.front": picture}])
+            transforms().inputs([frame() | {"observation.images.front": image}])
         assert "camera 'front'" in str(caught.value)
 
     def test_missing_and_unknown_camera_are_both_named(self) -> None:

@@ -69,11 +69,11 @@ def seal(options: SealOptions) -> None:
     import torch
 
     from smolpilot.common.errors import CheckpointError
-    from smolpilot.inference.example_frame import made_up_frame
+    from smolpilot.inference.example_frame import example_frame
     from smolpilot.smolvla import Policy, seal_bundle
 
     def finite(policy: Policy) -> None:
-        if not bool(torch.isfinite(policy.predict_chunk(made_up_frame(policy.recipe))).all()):
+        if not bool(torch.isfinite(policy.predict_chunk(example_frame(policy.transforms_config))).all()):
             raise CheckpointError(f"The policy in {options.path} gives actions that are not finite.")
 
     folder, found = seal_bundle(options.path, finite)

@@ -27,7 +27,7 @@ def run(options: EvalOptions) -> int:
     from smolpilot.compatibility.verdict import stop_on_errors
     from smolpilot.datasets import open_dataset
     from smolpilot.evaluation import embodiment_of, evaluate, write_eval_report
-    from smolpilot.evaluation.offline.summary import to_json
+    from smolpilot.evaluation.offline.metrics_document import to_json
     from smolpilot.policies import open_policy
 
     # Opened first: that the folder exists already should not be noticed after an hour of predictions.
@@ -70,14 +70,14 @@ def run(options: EvalOptions) -> int:
 
 
 def _policy_options(options: EvalOptions, dataset: Dataset) -> PolicyOptions:
-    from smolpilot.evaluation.offline.calibration import frames_of, unscored_frames
+    from smolpilot.evaluation.offline.policy_frames import calibration_frames, frames_of
 
     calibration = None
     if options.engine == "int8":
         calibration = (
             frames_of(options.calibrate_on)
             if options.calibrate_on is not None
-            else unscored_frames(dataset, options.episodes, options.units)
+            else calibration_frames(dataset, options.episodes, options.units)
         )
     return policy_options(options, calibration)
 
@@ -95,7 +95,7 @@ def _check_robot(options: EvalOptions, policy: Policy, embodiment: Embodiment) -
 
 def _print(document: dict[str, Any], options: EvalOptions) -> None:
     from smolpilot.common.terminal import Terminal
-    from smolpilot.evaluation.html_report import number
+    from smolpilot.evaluation.reports import number
 
     console = Terminal()
     console.print(document["split"]["text"], soft_wrap=True)

@@ -60,12 +60,13 @@ def run(options: ExportOptions) -> None:
             "--precision int8 is calibrated on recorded frames.", fix="name a dataset of this robot: --dataset DIR"
         )
     from smolpilot.common.atomic import refuse_existing
+    from smolpilot.contracts import Embodiment
     from smolpilot.datasets import read_meta
     from smolpilot.evaluation.offline.policy_frames import recorded_frames
-    from smolpilot.inference.example_frame import made_up_frame
+    from smolpilot.inference.example_frame import example_frame
     from smolpilot.inference.export.exporting import export_policy
     from smolpilot.smolvla import load_policy
-    from smolpilot.smolvla.transforms.cameras import TYPED, camera_text, pair_cameras, typed_camera_map
+    from smolpilot.smolvla.transforms.camera_slots import camera_text, pair_embodiment, typed_camera_map
 
     refuse_existing(options.out)
     policy = load_policy(
@@ -79,12 +80,15 @@ def run(options: ExportOptions) -> None:
         policy.num_steps = options.num_steps
     given = typed_camera_map(options.camera_map)
     if options.dataset is not None or given:
-        found = read_meta(options.dataset).camera_names if options.dataset is not None else list(given)
-        paired = pair_cameras(policy, found, given, owner="the dataset" if options.dataset is not None else TYPED)
+        dataset = None
+        if options.dataset is not None:
+            dataset = Embodiment("the dataset", tuple(read_meta(options.dataset).camera_names))
+        paired = pair_embodiment(policy.config.real_cameras, dataset, given, policy.transforms_config.camera_map)
+        policy.use_cameras(paired)
         for said in (*paired.notes, *paired.warnings):
             print(f"cameras: {said}", file=sys.stderr)
     if options.dataset is None:
-        frames, calibration = [made_up_frame(policy.recipe, seed) for seed in range(options.frames)], []
+        frames, calibration = [example_frame(policy.transforms_config, seed) for seed in range(options.frames)], []
     else:
         frames = recorded_frames(policy, options.dataset, options.frames)
         count = options.calibration_frames if options.precision == "int8" else 0
@@ -102,7 +106,7 @@ def run(options: ExportOptions) -> None:
     if options.json:
         print(json_text(document))
     else:
-        print(f"cameras: {camera_text(policy.recipe.camera_map)}")
+        print(f"cameras: {camera_text(policy.transforms_config.camera_map)}")
         _print(document)
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from smolpilot.common.errors import UsageError
 from smolpilot.common.json_input import read_json_file
-from smolpilot.common.paths import followed
 from smolpilot.common.progress import working
 from smolpilot.common.renamed import renamed_words
+from smolpilot.common.safe_paths import followed
 from smolpilot.training import TrainOptions
 
 from .parsing.arguments import split_words

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from .errors import UsageError
+from .json_input import to_plain
 from .text import LIMIT, format_bytes, plain
 
 MAX_BYTES = 1_000_000
@@ -39,26 +38,35 @@ class DoubledKeyError(Exception):
         self.place, self.line, self.first = place, line, first
 
 
-@contextmanager
-def explained(
-    where: str, *, holds: str, expected: str, kind: type[UsageError] = UsageError, first: int = 0
-) -> Iterator[None]:
-    """What reading the mapping `where` raises, as a UsageError (or another `kind`) with file and line.
+def read_yaml(
+    source: Path | str,
+    where: str,
+    *,
+    empty: str,
+    expected: str = "lines of the form `key: value`",
+    error: type[UsageError] = UsageError,
+    first: int = 0,
+) -> tuple[dict[str, Any], dict[Location, int]]:
+    """A mapping that a person wrote, in a file or as text, and the line (from 1) of every key and list entry.
 
-    holds: what the file should hold; expected: how that looks. first: the number of the first entry of a list.
+    Raises `error`, with `where` and the line, for every defect. empty: what a file without a mapping `holds no` of, as
+    "settings"; expected: what it should hold. first: as in `spell`.
     """
     try:
-        yield
-    except UnicodeDecodeError as error:
-        raise kind(f"{where} is not a text file.", expected="YAML in UTF-8") from error
-    except yaml.YAMLError as error:
-        problem, line = problem_of(error)
-        place = where if line is None else f"{where}:{line}"
-        raise kind(f"{place} is not valid YAML: {problem}.", fix="check indentation, brackets and quotes") from error
+        return read_mapping(source) if isinstance(source, str) else read_mapping_file(source)
+    except UnicodeDecodeError:
+        raise error(f"{where} is not a text file.", expected="YAML in UTF-8") from None
+    except yaml.YAMLError as found:
+        problem, line = problem_of(found)
+        raise error(
+            f"{where}{'' if line is None else f':{line}'} is not valid YAML: {problem}.",
+            expected=expected,
+            fix="check indentation, brackets and quotes",
+        ) from None
     except NoMappingError:
-        raise kind(f"{where} holds no {holds}.", expected=expected) from None
+        raise error(f"{where} holds no {empty}.", expected=expected) from None
     except DoubledKeyError as twice:
-        raise kind(
+        raise error(
             f"{where}:{twice.line}: key '{spell(twice.place, first=first)}' appears twice (first in line "
             f"{twice.first}).",
             fix="remove one of them",
@@ -102,29 +110,8 @@ def read_mapping(text: str) -> tuple[dict[str, Any], dict[Location, int]]:
 
 def yaml_text(options: Any, *, without: Sequence[str] = ()) -> str:
     """A dataclass of options as YAML that reads back, but for the fields `without`; what is open is left out."""
-    values = {key: value for key, value in _written(options).items() if key not in without}
+    values = {key: value for key, value in to_plain(options).items() if key not in without}
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
-
-
-def _written(value: Any) -> Any:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        entries = ((item, getattr(value, item.name)) for item in dataclasses.fields(value))
-        return {item.name: _written(entry) for item, entry in entries if entry is not None and entry not in ((), {})}
-    if isinstance(value, Mapping):
-        return {str(key): _written(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_written(entry) for entry in value]
-    return str(value) if isinstance(value, Path) else value
-
-
-def read_settings_file(path: Path, *, empty: str, first: int = 0) -> tuple[dict[str, Any], dict[Location, int]]:
-    """`read_mapping_file` whose errors are a UsageError with the line; OSError as it comes.
-
-    empty: what a file without a mapping lacks, and what was expected, with a colon between. first: see `explained`.
-    """
-    lacks, _, expected = empty.partition(": ")
-    with explained(str(path), holds=lacks, expected=expected, first=first):
-        return read_mapping_file(path)
 
 
 def line_of(place: Location, lines: Mapping[Location, int]) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 from smolpilot.common.keys import ACTION, STATE
 from smolpilot.common.statistics import Statistics, is_still
 from smolpilot.contracts import TOKENS
-from smolpilot.contracts.lineage import other_rate, same_speed
+from smolpilot.contracts.trained_on import other_rate, same_speed
 from smolpilot.datasets.statistics.stored_statistics import disagreements, leave_out, outliers
 
 from .statistics_distance import hardly_moves, listed_far, measure, nearness

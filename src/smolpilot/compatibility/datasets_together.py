@@ -12,7 +12,7 @@ from smolpilot.common.errors import ProfileError, UsageError
 from smolpilot.common.keys import ACTION, STATE
 from smolpilot.common.statistics import Statistics, is_still
 from smolpilot.common.text import listed_joints
-from smolpilot.contracts.lineage import differs
+from smolpilot.contracts.trained_on import differs
 from smolpilot.robots import RobotProfile, better_robot
 from smolpilot.robots.layout import map_layout
 

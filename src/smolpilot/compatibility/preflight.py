@@ -12,7 +12,7 @@ import numpy as np
 
 from smolpilot import contracts
 from smolpilot.common.keys import ACTION, STATE
-from smolpilot.contracts.lineage import layout_for, rate_of, trainings_on
+from smolpilot.contracts.trained_on import layout_for, rate_of, trainings_on
 from smolpilot.datasets import Dataset, DatasetMeta
 from smolpilot.datasets.left_out import left_out_note
 from smolpilot.datasets.read.joint_units import check_joints, doubt_units, find_profile

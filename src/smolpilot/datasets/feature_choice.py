@@ -8,7 +8,7 @@ from pathlib import Path
 
 from smolpilot.common.errors import SmolpilotError, UsageError, did_you_mean
 from smolpilot.common.keys import ACTION, STATE, image_key
-from smolpilot.common.paths import OwnFiles
+from smolpilot.common.safe_paths import OwnFiles
 
 from .format.files import open_parquet, read_json
 from .format.own_meta import require_own_meta

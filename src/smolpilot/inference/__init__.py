@@ -11,12 +11,12 @@ import lazy_loader
 
 if TYPE_CHECKING:
     from .backends.backend import Backend, EngineSpec, Guidance, Mode
-    from .backends.parity_check import Verdict
+    from .backends.parity_check import ParityReport
     from .engine import Engine
     from .engine_report import EngineReport
     from .preparing import prepare
 
-__all__ = ["Backend", "Engine", "EngineReport", "EngineSpec", "Guidance", "Mode", "Verdict", "prepare"]
+__all__ = ["Backend", "Engine", "EngineReport", "EngineSpec", "Guidance", "Mode", "ParityReport", "prepare"]
 
 __getattr__, __dir__, _ = lazy_loader.attach(
     __name__,
@@ -25,6 +25,6 @@ __getattr__, __dir__, _ = lazy_loader.attach(
         "engine": ["Engine"],
         "preparing": ["prepare"],
         "engine_report": ["EngineReport"],
-        "backends.parity_check": ["Verdict"],
+        "backends.parity_check": ["ParityReport"],
     },
 )

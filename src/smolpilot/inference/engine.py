@@ -20,27 +20,25 @@ from smolpilot.contracts import (
     TIMED,
     TOKENS,
     TWO_STAGE,
-    ActionQueue,
     Leftover,
     Observation,
     PolicyFacts,
     PolicySpec,
-    check_horizon,
 )
 from smolpilot.contracts.observation import Floats
 from smolpilot.smolvla.config import check_steps
 from smolpilot.smolvla.network.finite import finite_chunk, finite_input
 from smolpilot.smolvla.network.noise import Noise, starting_noise
-from smolpilot.smolvla.policy import NAME, recipe_spec
-from smolpilot.smolvla.transforms.transform_list import Transforms
+from smolpilot.smolvla.policy import NAME, ChunkedPolicy, policy_spec
+from smolpilot.smolvla.transforms.transform_list import Transforms, TransformsConfig
 
 from .backends.backend import Backend, EngineSpec, Guidance
 from .backends.cuda_graphs import Graphed, place, run_backend
 from .backends.guidance import MAX_GAIN, Schedule, make_guidance
-from .backends.parity_check import Verdict, VerdictStore, compare
+from .backends.parity_check import ParityReport, ParityStore, compare
 from .backends.plain import PlainNetwork
 from .engine_report import EngineReport, Stopwatch
-from .image_token_cache import Begun, Seen
+from .image_token_cache import Begun, ImageTokenCache
 
 if TYPE_CHECKING:
     from smolpilot.smolvla import Policy
@@ -58,7 +56,7 @@ class PlainSource(Protocol):
     def release(self) -> None: ...
 
 
-class Engine:
+class Engine(ChunkedPolicy):
     """SmolVLA as a `contracts.Policy` that runs fast; see `prepare` for how it is chosen and checked.
 
     All calls may come from any thread: they wait for each other. `stop()` frees the memory, `start()` brings the engine
@@ -77,23 +75,22 @@ class Engine:
         check: bool = True,
     ) -> None:
         """shell: the policy with its transforms (its weights are not used); plain: its plain network."""
+        super().__init__(shell.n_action_steps, settings.steps)
         self._shell, self.settings, self._backend_name = shell, settings, backend_name
         self._make, self._plain, self._limit = make, plain, limit
         self._check_first = check
-        self._store = VerdictStore(settings.folder)
+        self._store = ParityStore(settings.folder)
         self._lock = threading.RLock()
         self._watch = Stopwatch()
         self._backend: Backend | None = None
         self._precision, self._bytes = settings.precision, 0
-        self._verdict: Verdict | None = None
+        self._verdict: ParityReport | None = None
         self._fallback = ""
         self._load_seconds = self._warm_up_seconds = 0.0
-        self._memory = Seen()
+        self._memory = ImageTokenCache()
         self._apart = False  # launch the stages of a chunk one by one
         self._begun: Begun | None = None
         self._tickets = 0
-        self._queue: ActionQueue | None = None
-        self._horizon, self._num_steps = shell.n_action_steps, settings.steps
 
     # -- life --------------------------------------------------------------------------------------------------------
 
@@ -120,7 +117,7 @@ class Engine:
         with self._lock:
             if self._backend is not None:
                 self._backend.close()
-            self._backend, self._begun, self._memory, self._queue = None, None, Seen(), None
+            self._backend, self._begun, self._memory, self._queue = None, None, ImageTokenCache(), None
 
     def close(self) -> None:
         """As `stop`: what a policy is asked for at its end."""
@@ -142,13 +139,13 @@ class Engine:
             begin, checking = time.perf_counter(), self._check_first
             self._check_first = False  # this frame need not be a real one
             for _ in range(repeats):
-                self._memory = Seen()
+                self._memory = ImageTokenCache()
                 self.predict_chunk(frame, seed=0)
             self.begin(frame)
             self.finish(frame[STATE], seed=0)
             self._begun, self._check_first = None, checking
             self._warm_up_seconds += time.perf_counter() - begin
-            self._memory = Seen()
+            self._memory = ImageTokenCache()
             self._watch.clear()
 
     def time_stages(self, frame: Mapping[str, Any], repeats: int = 20) -> dict[str, dict[str, float]]:
@@ -164,11 +161,11 @@ class Engine:
                         self._watch.clear()
                         if self.device.type == "cuda":
                             self._watch.wait = lambda: torch.cuda.synchronize(self.device)
-                    self._memory = Seen()
+                    self._memory = ImageTokenCache()
                     self.predict_chunk(frame, seed=i)
                 return self._watch.summary()
             finally:
-                self._watch, self._apart, self._memory = usual, False, Seen()
+                self._watch, self._apart, self._memory = usual, False, ImageTokenCache()
 
     # -- chunks ------------------------------------------------------------------------------------------------------
 
@@ -183,14 +180,12 @@ class Engine:
 
         Without seeds torch's global generator is used. previous: see `backends.guidance`; for one observation only.
         """
-        if not isinstance(observations, Mapping) and len(observations) == 1:
-            return cast(Floats, self._one(observations[0], None, seeds, previous).numpy())
-        if previous is not None:
+        if previous is not None and len(observations) != 1:
             raise UsageError(
                 f"previous is given for {len(observations)} observations.",
                 expected="one observation: what is left of a chunk belongs to one robot",
             )
-        return cast(Floats, self._several(observations, None, seeds).numpy())
+        return cast(Floats, self._chunks(observations, None, seeds, previous).numpy())
 
     def predict_chunk(
         self,
@@ -217,7 +212,7 @@ class Engine:
             raise TransformError(f"predict_chunk was given a {type(frame).__name__}.", expected="one frame: a dict")
         previous = None if leftover is None else Leftover(cast(Floats, leftover), delay, horizon, schedule, max_gain)
         start = None if noise is None else torch.as_tensor(noise)[None]
-        return self._one(frame, start, None if seed is None else [seed], previous, num_steps)[0]
+        return self._chunks([frame], start, None if seed is None else [seed], previous, num_steps)[0]
 
     def predict_chunks(
         self,
@@ -228,7 +223,7 @@ class Engine:
         num_steps: int | None = None,
     ) -> Tensor:
         """One chunk for each frame, float32 [B, H, A] on the CPU; noise [B, H, max_action_dim], or a seed for each."""
-        return self._several(frames, noise, seeds, num_steps)
+        return self._chunks(frames, noise, seeds, num_steps=num_steps)
 
     def predict_normalized(
         self,
@@ -310,21 +305,15 @@ class Engine:
             self._watch.last["total"] += begun.took["total"]
             return chunk
 
-    def token_room(self, instruction: str) -> tuple[int, int]:
-        """Tokens of an instruction, and how many there is room for."""
-        return self._shell.token_room(instruction)
-
     def select_action(self, frame: Mapping[str, Any]) -> Tensor:
-        """The next action [A]: from the current chunk, or of a new one when the execution horizon is used up."""
+        """The next action [A]: from the current chunk, or of a new one when `n_action_steps` are used up."""
         with self._lock:
-            if self._queue is None:
-                self._queue = ActionQueue(self)
-            return torch.from_numpy(self._queue.select_action(frame))
+            return super().select_action(frame)
 
     def reset(self) -> None:
-        """Forget the current chunk, what was begun, and the kept pictures: call it at the start of an episode."""
+        """Forget the current chunk, what was begun, and the kept images: call it at the start of an episode."""
         with self._lock:
-            self._begun, self._memory, self._queue = None, Seen(), None
+            self._begun, self._memory, self._queue = None, ImageTokenCache(), None
 
     # -- what it tells -----------------------------------------------------------------------------------------------
 
@@ -332,9 +321,8 @@ class Engine:
     def spec(self) -> PolicySpec:
         """What the policy is, and what computes it, as it stands now; waits for no chunk."""
         shell, settings = self._shell, self.settings
-        return recipe_spec(
-            shell.recipe,
-            settings.config,
+        return policy_spec(
+            self.transforms_config,
             name=settings.mode,
             slots=[settings.config.cameras[i] for i in settings.cameras],
             n_action_steps=self._horizon,
@@ -356,6 +344,11 @@ class Engine:
         )
 
     @property
+    def transforms_config(self) -> TransformsConfig:
+        """What the transforms are built from."""
+        return self._shell.transforms_config
+
+    @property
     def transforms(self) -> Transforms:
         """The transform list, for callers that run `predict_normalized` on inputs of their own."""
         return self._shell.transforms
@@ -365,27 +358,7 @@ class Engine:
         return self.settings.device
 
     @property
-    def n_action_steps(self) -> int:
-        """Execution horizon: how many actions of a chunk `select_action` hands out before it plans again."""
-        return self._horizon
-
-    @n_action_steps.setter
-    def n_action_steps(self, steps: int) -> None:
-        self._horizon = check_horizon(steps, self.settings.config.chunk_size)
-        self.reset()
-
-    @property
-    def num_steps(self) -> int:
-        """Denoising steps of a chunk; default what the engine was prepared for."""
-        return self._num_steps
-
-    @num_steps.setter
-    def num_steps(self, steps: int) -> None:
-        self._num_steps = check_steps(steps)
-        self.reset()
-
-    @property
-    def verdict(self) -> Verdict | None:
+    def verdict(self) -> ParityReport | None:
         """How far this engine is from the plain network; None before it was checked."""
         return self._verdict
 
@@ -424,56 +397,36 @@ class Engine:
 
     # -- inside ------------------------------------------------------------------------------------------------------
 
-    def _one(
-        self,
-        frame: Mapping[str, Any],
-        noise: Noise | None,
-        seeds: Sequence[int] | None,
-        previous: Leftover | None,
-        num_steps: int | None = None,
-    ) -> Tensor:
-        """The chunk of one frame, [1, H, A] in robot units; what it takes is counted."""
-        steps = self._steps(num_steps)
-        with self._lock:
-            self._watch.last.clear()
-            with self._watch.stage("total"):
-                self._running()
-                with self._watch.stage("transforms"):
-                    inputs = self._inputs([frame])
-                    drawn = self._noise(1, noise, seeds)
-                    states = self.transforms.states([frame])
-                    guidance = self._guidance(previous, states[0], steps)
-                self._check(inputs, drawn, steps, states)
-                backend = self._running()
-                if isinstance(backend, Graphed) and not self._apart:
-                    chunk = run_backend(backend, inputs, drawn, steps, guidance)
-                else:
-                    context = self._context(backend, inputs)
-                    with self._watch.stage("denoising"):
-                        chunk = backend.denoise(context, inputs.state, drawn, steps, guidance)
-                return self._units(chunk, states)
-
-    def _several(
+    def _chunks(
         self,
         frames: Sequence[Mapping[str, Any]],
         noise: Noise | None,
         seeds: Sequence[int] | None,
+        previous: Leftover | None = None,
         num_steps: int | None = None,
     ) -> Tensor:
-        """The chunks of a batch, [B, H, A] in robot units."""
-        steps = self._steps(num_steps)
+        """The chunks of a batch, [B, H, A] in robot units; what one frame takes is counted."""
+        steps, alone = self._steps(num_steps), len(frames) == 1
         with self._lock:
             self._watch.last.clear()
-            with self._watch.stage("total", counted=False):
+            with self._watch.stage("total", counted=alone):
                 self._running()
-                with self._watch.stage("transforms", counted=False):
+                with self._watch.stage("transforms", counted=alone):
                     inputs = self._inputs(frames)
                     drawn = self._noise(len(frames), noise, seeds)
                     states = self.transforms.states(frames)
+                    guidance = self._guidance(previous, states[0], steps)
                 self._check(inputs[:1], drawn[:1], steps, states[:1])
-                return self._units(run_backend(self._running(), inputs, drawn, steps, None), states)
+                backend = self._running()
+                if not alone or (isinstance(backend, Graphed) and not self._apart):
+                    chunks = run_backend(backend, inputs, drawn, steps, guidance)
+                else:
+                    context = self._context(backend, inputs)
+                    with self._watch.stage("denoising"):
+                        chunks = backend.denoise(context, inputs.state, drawn, steps, guidance)
+                return self._units(chunks, states)
 
-    def check(self, frames: Sequence[Mapping[str, Any]], seed: int = 0) -> Verdict:
+    def check(self, frames: Sequence[Mapping[str, Any]], seed: int = 0) -> ParityReport:
         """Compare with the plain network on real frames, one by one with the same noise, and act on the verdict."""
         with self._lock:
             self._running()
@@ -511,10 +464,10 @@ class Engine:
             self._fall_back(verdict, plain)
         self._plain.release()
 
-    def _fall_back(self, verdict: Verdict, plain: PlainNetwork | None = None) -> None:
+    def _fall_back(self, verdict: ParityReport, plain: PlainNetwork | None = None) -> None:
         """Run the plain network instead, and say so."""
         self._use(plain or PlainNetwork(self._plain.load()))
-        self._memory = Seen()
+        self._memory = ImageTokenCache()
         self._fallback = (
             f"Mode '{self.settings.mode}' ({self._backend_name}, {self.settings.precision}) {verdict.text()}: "
             "the plain network runs instead. Try another mode or precision, or raise the limit if the difference is "
@@ -532,7 +485,7 @@ class Engine:
         return self._backend
 
     def _inputs(self, frames: Sequence[Mapping[str, Any]]) -> PolicyInputs:
-        """Frames through the transforms; slots that the engine was not built for hold no picture."""
+        """Frames through the transforms; slots that the engine was not built for hold no image."""
         if isinstance(frames, Mapping):
             raise TransformError("predict_chunks takes a list of frames.", fix="for one frame: predict_chunk(frame)")
         slots, seen = self.settings.config.cameras, self.settings.cameras
@@ -543,7 +496,7 @@ class Engine:
         # A recorded frame brings its actions along: they are no input, whatever their number.
         kept = {key: value for key, value in frame.items() if key not in (ACTION, ACTION_IS_PAD)}
         if self.device.type == "cuda" and self.settings.mode != "exact":
-            # The raw picture is a tenth of the letterboxed one; exact keeps to the plain policy's CPU arithmetic.
+            # The raw image is a tenth of the letterboxed one; exact keeps to the plain policy's CPU arithmetic.
             for key, value in kept.items():
                 if is_image_key(key):
                     kept[key] = torch.as_tensor(value).to(self.device)
@@ -586,6 +539,6 @@ class Engine:
 
     def _joints(self) -> dict[str, str]:
         """Name -> unit of the action's joints; an unknown unit is empty."""
-        profile = self.transforms.recipe.profile
+        profile = self.transforms.config.profile
         joints = profile.action_joints if profile is not None else []
         return {joint.name: "" if joint.unit == "unknown" else joint.unit for joint in joints}

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from .backends.parity_check import Verdict
+from .backends.parity_check import ParityReport
 
 STAGES = ("transforms", "vision", "prefix", "denoising", "total")
 _KEPT = 1000  # chunks that the percentiles are taken over
@@ -67,7 +67,7 @@ class EngineReport:
     memory_bytes: int
     load_seconds: float
     warm_up_seconds: float
-    verdict: Verdict | None = None
+    verdict: ParityReport | None = None
     fallback: str = ""  # why the plain network runs instead
     latency: dict[str, dict[str, float]] = field(default_factory=dict)
 

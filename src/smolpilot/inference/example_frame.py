@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from smolpilot.contracts import PolicyFacts, made_up_observation
+from smolpilot.contracts import PolicyFacts, example_observation
 
 if TYPE_CHECKING:
-    from smolpilot.smolvla.transforms.transform_list import Recipe
+    from smolpilot.smolvla.transforms.transform_list import TransformsConfig
 
 
-def made_up_frame(recipe: Recipe, seed: int = 0) -> dict[str, Any]:
+def example_frame(config: TransformsConfig, seed: int = 0) -> dict[str, Any]:
     """Noise in every camera, at the size of the policy's slot; the mean state; the first trained instruction.
 
-    recipe: what the policy's transforms are built from, `policy.recipe` or `engine.transforms.recipe`.
+    config: what the policy's transforms are built from, `policy.transforms_config` or `engine.transforms.config`.
     """
-    from smolpilot.smolvla.policy import recipe_spec
+    from smolpilot.smolvla.policy import policy_spec
 
-    config = recipe.config
-    spec = recipe_spec(recipe, config, n_action_steps=config.n_action_steps, lineage={}, facts=PolicyFacts())
-    return made_up_observation(spec, seed)
+    spec = policy_spec(config, n_action_steps=config.policy.n_action_steps, lineage={}, facts=PolicyFacts())
+    return example_observation(spec, seed)

@@ -20,7 +20,7 @@ class Begun:
         self.ticket, self.inputs, self.context, self.took = ticket, inputs, context, took
 
 
-class Seen:
+class ImageTokenCache:
     """The last image of each camera and its tokens."""
 
     def __init__(self) -> None:
@@ -29,7 +29,7 @@ class Seen:
     def encode(self, backend: Backend, images: Tensor, used: list[int], *, together: bool) -> Tensor:
         """Image tokens [U, N, D] of the used cameras of images [C, 3, h, w].
 
-        together: all or none are encoded, since the number of pictures in a batch may change the last bits. On a GPU
+        together: all or none are encoded, since the number of images in a batch may change the last bits. On a GPU
         comparing costs as much as it saves: everything is encoded.
         """
         if images.device.type != "cpu":

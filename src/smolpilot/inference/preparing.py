@@ -26,7 +26,7 @@ from .backends import choose_backend, choose_precision, load_backend
 from .backends.backend import EngineSpec, Mode
 from .backends.parity_check import LIMITS, default_folder, engine_key
 from .engine import Engine
-from .example_frame import made_up_frame
+from .example_frame import example_frame
 
 MODES: tuple[str, ...] = get_args(Mode)
 Frame = Mapping[str, Any]
@@ -54,7 +54,7 @@ def prepare(
 
     engine: `exact` is the plain network bit for bit; `fast` whatever is mathematically equal, in the precision that is
     fastest on this device; `int8` for CPUs, calibrated on the frames of `calibration`. device: `auto`, `cpu`, `cuda`.
-    cameras: the robot cameras that deliver pictures, default all of the camera map; the other slots are treated as
+    cameras: the robot cameras that deliver images, default all of the camera map; the other slots are treated as
     masked and a frame need not hold them. max_instruction_tokens, num_steps: default the policy's own.
     frame: a real frame (or several) to check the engine on now; without one the first frame that comes is used, which
     then takes as long as the plain network. limit: the largest difference let pass, in standard deviations of each
@@ -101,7 +101,7 @@ def prepare(
     if frame is not None and check and made.verdict is None:
         made.check([frame] if isinstance(frame, Mapping) else list(frame))
     if warm_up:
-        made.warm_up(made_up_frame(shell.recipe))
+        made.warm_up(example_frame(shell.transforms_config))
     return made
 
 
@@ -192,7 +192,7 @@ def _key(settings: EngineSpec, backend: str, policy: str, calibration: str) -> s
 
 
 def _slots(policy: Policy, cameras: Sequence[str] | None) -> tuple[int, ...]:
-    """The indices of the slots that will hold a picture."""
+    """The indices of the slots that will hold a image."""
     slots, mapped = policy.config.cameras, policy.transforms.camera_map
     if cameras is None:
         return tuple(slots.index(slot) for slot in policy.config.real_cameras)

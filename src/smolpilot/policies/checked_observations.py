@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from smolpilot.common.errors import TransformError, UsageError
-from smolpilot.common.keys import PADDING_MASK, STATE, TASK, camera_name, image_key, is_image_key
+from smolpilot.common.keys import STATE, TASK
 from smolpilot.common.text import shown
 from smolpilot.contracts.observation import Floats, Observation
 from smolpilot.contracts.policy import Leftover
+from smolpilot.smolvla.transforms.frame_cameras import camera_key, check_cameras, has_image
+
+__all__ = [
+    "check_cameras",
+    "has_image",
+    "read_image",
+    "read_instruction",
+    "read_state",
+    "refuse_previous",
+]
 
 
 def read_state(observation: Observation, width: int, names: Sequence[str] = ()) -> Floats:
@@ -39,35 +49,9 @@ def read_state(observation: Observation, width: int, names: Sequence[str] = ()) 
     return state
 
 
-def check_cameras(observation: Observation, camera_map: Mapping[str, str | None]) -> None:
-    """TransformError for a camera of the map (robot camera -> slot, None: not used) that is missing, or one beyond."""
-    cameras = [key for key in observation if is_image_key(key)]
-    missing = [camera for camera, slot in camera_map.items() if slot is not None and image_key(camera) not in cameras]
-    strange = [key for key in cameras if key not in {image_key(camera) for camera in camera_map}]
-    if not missing and not strange:
-        return
-    found, beyond = _quoted(map(camera_name, cameras)), _quoted(map(camera_name, strange))
-    parts = []
-    if missing:
-        parts.append(f"The observation lacks camera {_quoted(missing)}.")
-    if strange:
-        parts.append(f"The observation has camera {beyond}, which the policy does not know.")
-    used = [camera for camera, slot in camera_map.items() if slot is not None]
-    raise TransformError(
-        " ".join(parts),
-        expected=f"cameras {_quoted(used) or 'none'}; the observation has {found or 'none'}",
-        fix="name the camera as the policy does, or pair them: --camera-map CAMERA=SLOT",
-    )
-
-
-def has_picture(observation: Observation, camera: str) -> bool:
-    """False where the observation says that the camera delivers nothing (`..._padding_mask` is False)."""
-    return bool(np.asarray(observation.get(f"{image_key(camera)}{PADDING_MASK}", True)).all())
-
-
 def read_image(observation: Observation, camera: str) -> Any:
     """The image [h, w, 3] of a camera in 0..255, uint8 or (from floats [3, h, w] in [0, 1]) float32; TransformError."""
-    image = np.asarray(observation[image_key(camera)])
+    image = np.asarray(observation[camera_key(observation, camera)])
     what = f"The image of camera '{camera}' is {image.dtype} {list(image.shape)}"
     expected = "uint8 [h, w, 3], or float [3, h, w] in [0, 1]"
     if image.dtype == np.uint8:
@@ -100,7 +84,3 @@ def refuse_previous(previous: Leftover | None, name: str) -> None:
             f"previous is given, but {name} cannot be pulled towards the last chunk.",
             expected="a policy with the capability 'guided', such as the engine's",
         )
-
-
-def _quoted(names: Iterable[str]) -> str:
-    return ", ".join(f"'{name}'" for name in names)

@@ -41,10 +41,11 @@ from smolpilot.smolvla.checkpoint.locate import CONFIG
 from smolpilot.smolvla.loading import choose_device
 from smolpilot.smolvla.network.finite import finite_chunk
 from smolpilot.smolvla.policy import network_sizes
+from smolpilot.smolvla.transforms.camera_slots import pair_embodiment
+from smolpilot.smolvla.transforms.frame_cameras import camera_key
 from smolpilot.smolvla.transforms.images import to_unit_range
 
-from .checked_observations import check_cameras, has_picture, read_instruction, read_state, refuse_previous
-from .pairing import pair
+from .checked_observations import check_cameras, has_image, read_instruction, read_state, refuse_previous
 
 BEFORE, AFTER = "policy_preprocessor.json", "policy_postprocessor.json"
 _INSTALL = "pip install 'smolpilot[lerobot]'"
@@ -147,7 +148,7 @@ class LeRobotPolicy(Policy):
         for camera, slot in spec.facts.camera_map.items():
             if slot is None:
                 continue
-            image = to_unit_range(observation[image_key(camera)], camera)
+            image = to_unit_range(observation[camera_key(observation, camera)], camera)
             expected, found = self._sizes.get(camera), tuple(image.shape[1:])
             if expected is not None and found != expected:
                 raise TransformError(
@@ -156,7 +157,7 @@ class LeRobotPolicy(Policy):
                     fix="set the camera to that size",
                 )
             frame[image_key(slot)] = image
-            if not has_picture(observation, camera):
+            if not has_image(observation, camera):
                 if self._kind != "smolvla":
                     raise TransformError(
                         f"Camera '{camera}' delivers no image.", expected=f"one from each camera of {self._kind}"
@@ -408,7 +409,7 @@ def _spec(
     config, kind = network.config, str(network.config.type)
     # LeRobot fills the inputs of this name by itself (empty_cameras).
     images = {key: one.shape for key, one in config.image_features.items() if "empty_camera" not in key}
-    pairing = pair([camera_name(key) for key in images], options, embodiment)
+    pairing = pair_embodiment([camera_name(key) for key in images], embodiment, options.camera_map)
     used = {camera: slot for camera, slot in pairing.map.items() if slot is not None}
     body = embodiment if embodiment is not None else Embodiment("nobody")
     state_dim, action_dim = config.robot_state_feature.shape[0], config.action_feature.shape[0]

@@ -32,16 +32,16 @@ from smolpilot.contracts.policy import (
 )
 from smolpilot.robots import RobotProfile, list_profiles
 from smolpilot.robots.units import SPELLINGS
+from smolpilot.smolvla.transforms.camera_slots import pair_embodiment
 
 from .checked_observations import (
     check_cameras,
-    has_picture,
+    has_image,
     read_image,
     read_instruction,
     read_state,
     refuse_previous,
 )
-from .pairing import pair
 
 FACTS = "policy.json"
 _FORMAT = 1
@@ -84,7 +84,7 @@ class OnnxPolicy(Policy):
         for camera, slot in spec.facts.camera_map.items():
             if slot is None:
                 continue
-            if not has_picture(observation, camera):
+            if not has_image(observation, camera):
                 raise TransformError(
                     f"Camera '{camera}' delivers no image; an exported policy needs each of its cameras."
                 )
@@ -209,7 +209,7 @@ def _check_format(folder: Path) -> None:
 def _spec(facts: Mapping[str, Any], folder: Path, options: PolicyOptions, embodiment: Embodiment | None) -> PolicySpec:
     state, action = facts["state"]["joints"], facts["action"]["joints"]
     slots = [camera for camera in facts["slots"] if camera is not None]
-    pairing = pair(slots, options, embodiment)
+    pairing = pair_embodiment(slots, embodiment, options.camera_map)
     notes, profile = list(pairing.notes), None
     if facts["robot"] in list_profiles():
         shipped = RobotProfile.load(facts["robot"])
@@ -227,7 +227,7 @@ def _spec(facts: Mapping[str, Any], folder: Path, options: PolicyOptions, embodi
         state_dim=len(state),
         action_dim=len(action),
         chunk_size=facts["chunk"],
-        n_action_steps=facts["execution_horizon"],
+        n_action_steps=facts["n_action_steps"] if "n_action_steps" in facts else facts["execution_horizon"],
         cameras=tuple(camera for camera, slot in pairing.map.items() if slot is not None),
         profile=profile,
         action_names=tuple(action),

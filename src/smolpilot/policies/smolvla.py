@@ -15,7 +15,7 @@ from smolpilot.robots import JointLayout, map_joints
 from smolpilot.smolvla import Policy as SmolVLAPolicy
 from smolpilot.smolvla import load_policy
 from smolpilot.smolvla.create import randomize_weights
-from smolpilot.smolvla.transforms.cameras import TYPED, pair_cameras
+from smolpilot.smolvla.transforms.camera_slots import pair_embodiment
 
 _MODES: tuple[str, ...] = get_args(EngineMode.__value__)
 
@@ -24,7 +24,7 @@ def open_smolvla(source: str | Path, options: PolicyOptions, embodiment: Embodim
     """The SmolVLA policy of a bundle, checkpoint, run folder, adapter or hub id.
 
     A robot profile comes from the checkpoint only (`spec.profile`), not from the embodiment. Raises what `load_policy`,
-    `pair_cameras` and `prepare` raise, and ProfileError for an embodiment with other joints.
+    `pair_embodiment` and `prepare` raise, and ProfileError for an embodiment with other joints.
     """
     if options.engine not in _MODES:
         raise UsageError(f"There is no engine mode '{options.engine}'.", fix=did_you_mean(options.engine, _MODES))
@@ -35,9 +35,8 @@ def open_smolvla(source: str | Path, options: PolicyOptions, embodiment: Embodim
         policy.num_steps = options.num_steps
     if embodiment is not None:
         _check_joints(policy, embodiment)
-        pair_cameras(policy, embodiment.cameras, options.camera_map, owner=embodiment.owner)
-    elif options.camera_map:
-        pair_cameras(policy, list(options.camera_map), options.camera_map, owner=TYPED)
+    slots, saved = policy.config.real_cameras, policy.transforms_config.camera_map
+    policy.use_cameras(pair_embodiment(slots, embodiment, options.camera_map, saved))
     if options.untrained is not None:
         randomize_weights(policy, options.untrained)
     if options.engine == "plain":

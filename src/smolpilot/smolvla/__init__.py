@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .transforms.joints import FrameLayout
     from .transforms.tokenizer import PolicyTokenizer
     from .transforms.transform import Transform
-    from .transforms.transform_list import Transforms
+    from .transforms.transform_list import Transforms, TransformsConfig
 
 __all__ = [
     "PRESETS",
@@ -35,6 +35,7 @@ __all__ = [
     "SmolVLA",
     "Transform",
     "Transforms",
+    "TransformsConfig",
     "UntrainedInstructionWarning",
     "VLMConfig",
     "adapt_policy",
@@ -61,6 +62,6 @@ __getattr__, __dir__, _ = lazy_loader.attach(
         "policy": ["Policy"],
         "checkpoint.load_report": ["LoadReport"],
         "transforms.tokenizer": ["PolicyTokenizer"],
-        "transforms.transform_list": ["Transforms"],
+        "transforms.transform_list": ["Transforms", "TransformsConfig"],
     },
 )

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import errno
 import json
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import safetensors
 import torch
@@ -16,11 +14,9 @@ from safetensors.torch import save_file
 
 from smolpilot.common.atomic import atomic_folder
 from smolpilot.common.errors import CheckpointError, UsageError
-from smolpilot.common.text import shown
-from smolpilot.smolvla.policy import Policy
 from smolpilot.version import __version__
 
-from .checkpoint.lineage import LineageForm
+from .checkpoint.facts import Facts
 from .checkpoint.locate import CONFIG, existing, locate
 from .checkpoint.processors import PREPROCESSOR, read_processors, write_processors
 from .checkpoint.sealing import FACTS as FACTS
@@ -30,58 +26,8 @@ from .checkpoint.sealing import replace_files, with_digests
 from .checkpoint.weight_files import WEIGHTS
 from .checkpoint.weights import lerobot_weights
 from .config.json_file import read_json
-from .config.settings_form import check_fields, check_keys, formed, whole
 from .config.vlm_folder import VLMFolder
-
-FORMAT = 1
-_NEW_NAMES = {"execution_horizon": "n_action_steps"}
-_RESTORE = "copy the bundle again"
-
-
-@dataclass
-class Facts:
-    """`smolpilot.json`: what LeRobot's files have no place for."""
-
-    camera_map: dict[str, str | None]
-    instructions: list[str]
-    n_action_steps: Annotated[int, whole(1, 10_000)]
-    lineage: dict[str, Any] = field(default_factory=dict)
-    dtypes: dict[str, str] = field(default_factory=dict)
-    lerobot_keys: dict[str, Any] = field(default_factory=dict)  # of config.json, unknown to LeRobot 0.6.1
-    digests: dict[str, Any] = field(default_factory=dict)
-    smolpilot: str = __version__
-    format: int = FORMAT
-
-    @classmethod
-    def read(cls, folder: Path) -> Facts | None:
-        """The facts of a bundle, None for a checkpoint that is none; CheckpointError when damaged or newer."""
-        path = folder / FACTS
-        if not path.is_file():
-            return None
-        values = read_json(path)
-        if values.get("format") != FORMAT:
-            raise CheckpointError(
-                f"{path} is of format {shown(values.get('format'))}.",
-                expected=f"format {FORMAT}",
-                fix="update smolpilot to the version that wrote it, or a later one",
-            )
-        if "execution_horizon" in values and "n_action_steps" not in values:  # its name before 0.2
-            values = {_NEW_NAMES.get(key, key): value for key, value in values.items()}
-        fields = dataclasses.fields(cls)
-        check_keys(values, [item.name for item in fields], path)
-        missing = [
-            item.name
-            for item in fields
-            if item.name not in values
-            and item.default is dataclasses.MISSING
-            and item.default_factory is dataclasses.MISSING
-        ]
-        if missing:
-            raise CheckpointError(f"{path} lacks '{missing[0]}'.", expected=f"all of format {FORMAT}", fix=_RESTORE)
-        facts = cls(**values)
-        check_fields(facts, path)
-        formed(LineageForm, values, path)
-        return facts
+from .policy import Policy
 
 
 def save_bundle(policy: Policy, path: str | Path) -> Path:
@@ -91,8 +37,8 @@ def save_bundle(policy: Policy, path: str | Path) -> Path:
     does not take it.
     """
     target = Path(path).expanduser()
-    config, recipe = policy.config, policy.transforms.recipe
-    for transform in recipe.extra:
+    config, made_from = policy.config, policy.transforms.config
+    for transform in made_from.extra:
         raise UsageError(
             f"The transform '{transform.name}' cannot be saved: a bundle holds LeRobot's files, which do not know it.",
             expected="the list of SmolVLA, which LeRobot runs, too",
@@ -101,21 +47,21 @@ def save_bundle(policy: Policy, path: str | Path) -> Path:
     with atomic_folder(target) as folder:
         _write_json(folder / CONFIG, values)
         try:
-            save_file(lerobot_weights(policy.model, policy.carried), folder / WEIGHTS, metadata={"format": "pt"})
+            save_file(lerobot_weights(policy.model, policy.unused_weights), folder / WEIGHTS, metadata={"format": "pt"})
         except safetensors.SafetensorError as error:
             raise OSError(errno.EIO, f"the weights could not be written: {error}", str(target)) from error
         write_processors(
             folder,
             config,
-            recipe.statistics,
-            recipe.camera_map,
+            made_from.statistics,
+            made_from.camera_map,
             tokenizer_name=values["vlm_model_name"],
             device=values["device"],
-            eps=recipe.eps,
+            eps=made_from.eps,
         )
         vlm_files(policy).write(folder / VLM)
         facts = Facts(
-            camera_map=dict(recipe.camera_map),
+            camera_map=dict(made_from.camera_map),
             instructions=policy.instructions,
             n_action_steps=policy.n_action_steps,
             lineage={**policy.lineage, "smolpilot": __version__},
@@ -124,9 +70,7 @@ def save_bundle(policy: Policy, path: str | Path) -> Path:
         )
         if policy.profile is not None:
             (folder / ROBOT).write_text(policy.profile.to_yaml(), encoding="utf-8")
-        # Written only where there are some: an earlier reader of format 1 refuses keys that it does not know.
-        said = {key: value for key, value in vars(facts).items() if key != "lerobot_keys" or value}
-        _write_json(folder / FACTS, with_digests(said, folder))
+        _write_json(folder / FACTS, with_digests(facts.written(), folder))
         for path in folder.glob("*.safetensors"):
             # safetensors writes for the owner alone; a bundle is as readable as its other files.
             with contextlib.suppress(OSError):  # a disk without permissions

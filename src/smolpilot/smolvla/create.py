@@ -29,7 +29,7 @@ from .transforms.byte_tokenizer import SIZE, byte_level_folder
 from .transforms.camera_slots import Pairing, camera_text, resolve_camera_map
 from .transforms.joints import FrameLayout, check_dimensions, map_layout, to_policy_order
 from .transforms.tokenizer import PolicyTokenizer
-from .transforms.transform_list import Transforms
+from .transforms.transform_list import Transforms, TransformsConfig
 
 if TYPE_CHECKING:
     from smolpilot.datasets import DatasetMeta
@@ -69,15 +69,17 @@ def new_policy(
     model = SmolVLA(config)
     model.initialize(generator)
     model = model.to(choose_device(device)).eval()
-    transforms = Transforms.build(
-        config,
-        to_policy_order(
-            statistics if statistics is not None else meta.statistics, FrameLayout.of_dataset(meta), profile
-        ),
-        PolicyTokenizer(folder),
-        camera_map=cameras,
-        profile=profile,
-        instructions=texts,
+    transforms = Transforms(
+        TransformsConfig(
+            config,
+            to_policy_order(
+                statistics if statistics is not None else meta.statistics, FrameLayout.of_dataset(meta), profile
+            ),
+            PolicyTokenizer(folder),
+            camera_map=cameras,
+            profile=profile,
+            instructions=texts,
+        )
     )
     report = LoadReport(f"preset {preset_name}, seed {seed}", "from scratch", notes=[_cameras_note(cameras)])
     return Policy(
@@ -128,18 +130,20 @@ def adapt_policy(
     else:
         moved = to_policy_order(statistics, FrameLayout.of_dataset(meta), profile)
         notes.append("statistics: the given ones, not the parent's")
-    recipe = policy.recipe
+    parent = policy.transforms_config
     texts = _instructions(meta, instructions)
-    if recipe.tokenizer.vocab_size == SIZE and "tokenizer_max_length" not in chosen:
-        config = _with_tokenizer(config, recipe.tokenizer.folder, texts, fits=True)
-    transforms = Transforms.build(
-        config, moved, recipe.tokenizer, camera_map=cameras, profile=profile, instructions=texts, eps=recipe.eps,
-        extra=recipe.extra,
-    )  # fmt: skip
+    if parent.tokenizer.vocab_size == SIZE and "tokenizer_max_length" not in chosen:
+        config = _with_tokenizer(config, parent.tokenizer.folder, texts, fits=True)
+    transforms = Transforms(TransformsConfig(
+        config, moved, parent.tokenizer, camera_map=cameras, profile=profile, instructions=texts, eps=parent.eps,
+        extra=parent.extra,
+    ))  # fmt: skip
     model = _rebuilt(policy.model, config)
     report = LoadReport(policy.report.source, "fine-tuning of", found_dtypes=policy.report.found_dtypes, notes=notes)
     lineage = _lineage(meta, {"parent": {"source": policy.report.source, **policy.lineage}})
-    return Policy(model, transforms, lineage=lineage, report=fill_sizes(report, model), carried=policy.carried)
+    return Policy(
+        model, transforms, lineage=lineage, report=fill_sizes(report, model), unused_weights=policy.unused_weights
+    )
 
 
 def randomize_weights(policy: Policy, seed: int) -> None:
@@ -152,7 +156,7 @@ def randomize_weights(policy: Policy, seed: int) -> None:
 def pair_for_training(parent: Policy, cameras: Sequence[str], given: Mapping[str, str | None] | None = None) -> Pairing:
     """The cameras of a dataset in the slots of the policy that is fine-tuned on it (`resolve_camera_map`)."""
     return resolve_camera_map(
-        cameras, parent.config.real_cameras, given=given, saved=parent.recipe.camera_map, fine_tuning=True
+        cameras, parent.config.real_cameras, given=given, saved=parent.transforms_config.camera_map, fine_tuning=True
     )
 
 

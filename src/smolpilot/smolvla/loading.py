@@ -7,6 +7,7 @@ import shlex
 import time
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,14 +20,10 @@ from smolpilot.common.keys import ACTION, STATE
 from smolpilot.common.progress import working
 from smolpilot.common.statistics import Statistics
 from smolpilot.common.text import plain, shown
-from smolpilot.smolvla.config import PolicyConfig, VLMConfig
-from smolpilot.smolvla.policy import Policy, fill_sizes
-from smolpilot.smolvla.transforms.joints import FrameLayout, to_policy_order
-from smolpilot.smolvla.transforms.normalize import EPS
-from smolpilot.smolvla.transforms.tokenizer import PolicyTokenizer
-from smolpilot.smolvla.transforms.transform_list import Recipe, Transforms
+from smolpilot.robots import RobotProfile
 
-from .bundle import Facts, is_hub_name
+from .bundle import is_hub_name
+from .checkpoint.facts import Facts
 from .checkpoint.load_report import LoadReport
 from .checkpoint.locate import (
     CONFIG,
@@ -40,14 +37,28 @@ from .checkpoint.locate import (
 )
 from .checkpoint.lora_adapters import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Adapter
 from .checkpoint.processors import Processors, read_processors, statistic_of
-from .checkpoint.sealing import FACTS, ROBOT, VLM, check_digests, compared, renew
+from .checkpoint.sealing import FACTS, ROBOT, VLM, Comparison, check_digests, compared, renew
 from .checkpoint.statistics_binding import Bound, bind_statistics, check_agreement
 from .checkpoint.weight_files import WeightFile, has_weights, open_weights
-from .checkpoint.weights import Carried, Inventory, check_inventory, empty_model, is_unused, load_model, take_inventory
+from .checkpoint.weights import (
+    UnusedWeights,
+    WeightReport,
+    check_weights,
+    empty_model,
+    inspect_weights,
+    is_unused,
+    load_model,
+)
+from .config import PolicyConfig, VLMConfig
 from .config.json_file import read_json
 from .config.other_versions import NEWEST
 from .config.settings_form import Form, formed
 from .config.vlm_folder import VLMFolder
+from .policy import Policy, fill_sizes
+from .transforms.joints import FrameLayout, to_policy_order
+from .transforms.normalize import EPS
+from .transforms.tokenizer import PolicyTokenizer
+from .transforms.transform_list import Transforms, TransformsConfig
 
 # Its dimensions are VLMConfig's defaults, so that the network can be built without its config.json.
 _PUBLIC_VLM = "HuggingFaceTB/SmolVLM2-500M-Video-Instruct"
@@ -65,6 +76,7 @@ def load_policy(
     camera_map: Mapping[str, str | None] | None = None,
     need_statistics: bool = True,
     need_weights: bool = True,
+    compare_digests: bool = True,
 ) -> Policy:
     """Load a policy; `policy.report` says what was found.
 
@@ -73,15 +85,15 @@ def load_policy(
     checkpoint's. tokenizer_dir: folder with the tokenizer where the checkpoint carries none. camera_map: robot camera
     -> slot (None: not used), in place of the saved one. need_statistics: False loads a checkpoint without usable
     statistics too, as a parent for `adapt_policy`; it cannot run by itself then. need_weights: False leaves the weights
-    in the file (they are checked by name and shape): the policy has its transforms, but cannot run.
+    in the file (they are checked by name and shape): the policy has its transforms, but cannot run. compare_digests:
+    False for files that were changed on purpose.
     Raises UsageError (path, device, dtype), CheckpointError (incomplete, damaged, another policy), HubError.
     """
     begin = time.perf_counter()
-    place = choose_device(device)
-    located = locate(path_or_hub_id, revision)
-    with compared(located.folder) as comparison:
-        policy = load_located(
-            located, place, dtype=dtype, stats_from=stats_from, tokenizer_dir=tokenizer_dir, camera_map=camera_map,
+    place, located = choose_device(device), locate(path_or_hub_id, revision)
+    with compared(located.folder) if compare_digests else nullcontext(Comparison()) as comparison:
+        policy = _load(
+            located, place, dtype, stats_from, tokenizer_dir, camera_map,
             need_statistics=need_statistics, need_weights=need_weights,
         )  # fmt: skip
     policy.report.digests = comparison.text
@@ -89,18 +101,17 @@ def load_policy(
     return policy
 
 
-def load_located(
+def _load(
     located: Located,
     place: torch.device,
+    dtype: str | torch.dtype,
+    stats_from: str | Path | None,
+    tokenizer_dir: str | Path | None,
+    camera_map: Mapping[str, str | None] | None,
     *,
-    dtype: str | torch.dtype = "auto",
-    stats_from: str | Path | None = None,
-    tokenizer_dir: str | Path | None = None,
-    camera_map: Mapping[str, str | None] | None = None,
-    need_statistics: bool = True,
-    need_weights: bool = True,
+    need_statistics: bool,
+    need_weights: bool,
 ) -> Policy:
-    """`load_policy` for a checkpoint that was found, without a look at its digests."""
     parts = _open(located)
     if parts.base is not None:
         check_digests(parts.base)
@@ -110,16 +121,17 @@ def load_located(
     config = _config(parts, vlm, processors)
     if facts is not None:
         config = dataclasses.replace(config, newer=facts.lerobot_keys | config.newer)
-    stock = take_inventory(parts.weights, config)
-    check_inventory(stock, parts.weights)
-    kind = choose_dtype(dtype, place, stock)
+    found = inspect_weights(parts.weights, config)
+    check_weights(found, parts.weights)
+    kind = choose_dtype(dtype, place, found)
     adapter = parts.adapter
-    merge = adapter.merge if adapter is not None else None
-    report = LoadReport(located.source, _kind(parts, facts), harmless=stock.harmless,
-                        normalization=stock.normalization, found_dtypes=stock.dtypes)  # fmt: skip
-    bound = _statistics(parts, processors, stock, config, stats_from, profile, need=need_statistics)
+    what = "LoRA adapter" if adapter is not None else "bundle" if facts is not None else "LeRobot checkpoint"
+    report = LoadReport(
+        located.source, what, harmless=found.harmless, normalization=found.normalization, found_dtypes=found.dtypes
+    )
+    bound = _statistics(parts, processors, found, config, stats_from, profile, need=need_statistics)
     report.statistics = bound.origin
-    recipe = Recipe(
+    made_from = TransformsConfig(
         config,
         bound.statistics,
         PolicyTokenizer(vlm),
@@ -128,12 +140,14 @@ def load_located(
         instructions=tuple(facts.instructions) if facts else (),
         eps=processors.eps if processors else EPS,
     )
-    transforms = Transforms(recipe) if bound.problem is None else recipe
+    transforms = Transforms(made_from) if bound.problem is None else made_from
     if bound.problem is not None:
         report.statistics_problem = bound.problem
         report.notes.append(f"without statistics, so only good as a parent: {bound.problem}")
     if need_weights:
-        model = load_model(config, parts.weights, stock, device=place, dtype=kind, change=merge)
+        model = load_model(
+            config, parts.weights, found, device=place, dtype=kind, change=adapter.merge if adapter else None
+        )
     else:
         model = empty_model(config)
     _note_what_was_kept(report, parts, config, processors, merged=need_weights)
@@ -143,7 +157,7 @@ def load_located(
         transforms,
         lineage=facts.lineage if facts else {"parent": located.source},
         report=fill_sizes(report, model),
-        carried=Carried(parts.weights, stock.unused) if stock.unused else None,
+        unused_weights=UnusedWeights(parts.weights, found.unused) if found.unused else None,
     )
 
 
@@ -165,7 +179,7 @@ def seal_bundle(
             f"{located.folder} is no bundle: it has no {FACTS}, where digests are kept.",
             expected="a bundle, as training and save_bundle write it",
         )
-    check(load_located(located, torch.device("cpu")))
+    check(load_policy(located.folder, device="cpu", compare_digests=False))
     return located.folder, renew(located.folder)
 
 
@@ -187,14 +201,14 @@ def choose_device(device: str | torch.device) -> torch.device:
     return chosen
 
 
-def choose_dtype(dtype: str | torch.dtype, device: torch.device, stock: Inventory) -> torch.dtype:
+def choose_dtype(dtype: str | torch.dtype, device: torch.device, found: WeightReport) -> torch.dtype:
     """`auto`: float32 on the CPU, else the widest floating dtype in the file."""
     if isinstance(dtype, torch.dtype):
         chosen: Any = dtype
     elif dtype == "auto":
         if device.type == "cpu":
             return torch.float32
-        kinds = {kind for entry in stock.dtypes.values() for kind in entry.split("+")}
+        kinds = {kind for entry in found.dtypes.values() for kind in entry.split("+")}
         chosen = getattr(torch, next(iter(kinds))) if len(kinds) == 1 and kinds != {"float64"} else torch.float32
     else:
         chosen = getattr(torch, str(dtype).removeprefix("torch."), None)
@@ -280,12 +294,6 @@ def _base_of(adapter: Adapter, located: Located) -> Path:
     return locate(cached).folder
 
 
-def _kind(parts: _Parts, facts: Facts | None) -> str:
-    if parts.adapter is not None:
-        return "LoRA adapter"
-    return "bundle" if facts is not None else "LeRobot checkpoint"
-
-
 def _vlm_folder(parts: _Parts, located: Located, tokenizer_dir: str | Path | None) -> VLMFolder:
     """Tokenizer and config of the vision-language model: given, in the bundle, by path, in the cache, or by hub."""
     name = parts.vlm_name
@@ -341,9 +349,7 @@ def _config(parts: _Parts, vlm: VLMFolder, processors: Processors | None) -> Pol
     )
 
 
-def _profile(folder: Path) -> Any:
-    from smolpilot.robots import RobotProfile
-
+def _profile(folder: Path) -> RobotProfile | None:
     if not (folder / ROBOT).is_file():
         return None
     try:
@@ -357,16 +363,16 @@ def _profile(folder: Path) -> Any:
 def _statistics(
     parts: _Parts,
     processors: Processors | None,
-    stock: Inventory,
+    found: WeightReport,
     config: PolicyConfig,
     stats_from: str | Path | None,
-    profile: Any,
+    profile: RobotProfile | None,
     *,
     need: bool,
 ) -> Bound:
     if stats_from is not None:
         return Bound(*_dataset_statistics(stats_from, config, profile))
-    in_weights = {name: statistic_of(parts.weights, name) for name in stock.normalization}
+    in_weights = {name: statistic_of(parts.weights, name) for name in found.normalization}
     before, after = (processors.before, processors.after) if processors is not None else ({}, {})
     check_agreement(before, after, _joint_names(profile))
     try:
@@ -377,14 +383,16 @@ def _statistics(
         return Bound(problem=error.found)
 
 
-def _joint_names(profile: Any) -> dict[str, list[str]]:
+def _joint_names(profile: RobotProfile | None) -> dict[str, list[str]]:
     if profile is None:
         return {}
     pairs = ((STATE, profile.state_joints), (ACTION, profile.action_joints))
     return {feature: [joint.name for joint in joints] for feature, joints in pairs}
 
 
-def _dataset_statistics(path: str | Path, config: PolicyConfig, profile: Any) -> tuple[Statistics, dict[str, str]]:
+def _dataset_statistics(
+    path: str | Path, config: PolicyConfig, profile: RobotProfile | None
+) -> tuple[Statistics, dict[str, str]]:
     """Statistics of a dataset's state and action in the policy's joint order; CheckpointError when they do not fit."""
     from smolpilot.datasets.statistics.stored_statistics import folder_statistics
 
@@ -414,7 +422,7 @@ def _camera_map(facts: Facts | None, processors: Processors | None, config: Poli
 def _note_what_was_kept(
     report: LoadReport, parts: _Parts, config: PolicyConfig, processors: Processors | None, *, merged: bool
 ) -> None:
-    """Say what of the files was merged, carried along or left out."""
+    """Say what of the files was merged, kept or left out."""
     if parts.adapter is not None and merged:
         report.notes.append(f"LoRA adapter merged into {parts.adapter.base}")
         if dropped := parts.adapter.leftovers(lambda name: is_unused(name, config)):

@@ -25,18 +25,19 @@ from smolpilot.contracts import (
     PolicySpec,
     check_horizon,
 )
+from smolpilot.contracts import Policy as PolicyContract
 from smolpilot.contracts.observation import Floats
+from smolpilot.contracts.trained_on import trained_rate
 
-from .checkpoint.lineage import trained_rate
 from .checkpoint.load_report import LoadReport
-from .checkpoint.weights import Carried
+from .checkpoint.weights import UnusedWeights
 from .config import PolicyConfig, check_steps
 from .network.finite import finite_chunk
 from .network.model import SmolVLA
 from .network.noise import Noise, starting_noise
-from .transforms.cameras import Pairing, check_camera_map
+from .transforms.camera_slots import Pairing, check_camera_map
 from .transforms.tokenizer import PolicyTokenizer
-from .transforms.transform_list import Recipe, Transforms
+from .transforms.transform_list import Transforms, TransformsConfig
 
 if TYPE_CHECKING:
     from smolpilot.robots import RobotProfile
@@ -44,7 +45,55 @@ if TYPE_CHECKING:
 NAME = "smolvla"
 
 
-class Policy:
+class ChunkedPolicy(PolicyContract):
+    """What the plain policy and its engine share: settings of the steps, and one action at a time out of chunks."""
+
+    def __init__(self, n_action_steps: int, num_steps: int) -> None:
+        self._horizon, self._num_steps = n_action_steps, num_steps
+        self._queue: ActionQueue | None = None
+
+    @property
+    def transforms_config(self) -> TransformsConfig:
+        """What the transforms are built from."""
+        raise NotImplementedError
+
+    @property
+    def n_action_steps(self) -> int:
+        """How many actions of a chunk `select_action` hands out before it plans again."""
+        return self._horizon
+
+    @n_action_steps.setter
+    def n_action_steps(self, steps: int) -> None:
+        self._horizon = check_horizon(steps, self.transforms_config.policy.chunk_size)
+        self.reset()
+
+    @property
+    def num_steps(self) -> int:
+        """Denoising steps of a chunk; default the checkpoint's, or what an engine was prepared for."""
+        return self._num_steps
+
+    @num_steps.setter
+    def num_steps(self, steps: int) -> None:
+        self._num_steps = check_steps(steps)
+        self.reset()
+
+    def token_room(self, instruction: str) -> tuple[int, int]:
+        """Tokens of an instruction, and how many there is room for."""
+        config = self.transforms_config
+        return config.tokenizer.length(instruction), config.policy.tokenizer_max_length
+
+    def select_action(self, frame: Mapping[str, Any]) -> Tensor:
+        """The next action [A]: from the current chunk, or of a new one when `n_action_steps` are used up."""
+        if self._queue is None:
+            self._queue = ActionQueue(self)
+        return torch.from_numpy(self._queue.select_action(frame))
+
+    def reset(self) -> None:
+        """Forget the rest of the current chunk: call it at the start of an episode."""
+        self._queue = None
+
+
+class Policy(ChunkedPolicy):
     """The plain network as a `contracts.Policy`. Make one with `load_policy`, `new_policy` or `adapt_policy`.
 
     A frame is a dict: `observation.state` [S], `observation.images.<camera>` ([3, h, w] float in [0, 1], or
@@ -54,31 +103,30 @@ class Policy:
     def __init__(
         self,
         model: SmolVLA,
-        transforms: Transforms | Recipe,
+        transforms: Transforms | TransformsConfig,
         *,
         lineage: Mapping[str, Any] | None = None,
         report: LoadReport | None = None,
-        carried: Carried | None = None,
+        unused_weights: UnusedWeights | None = None,
     ) -> None:
+        super().__init__(model.config.n_action_steps, model.config.num_steps)
         self._model: SmolVLA | None = model
         self._transforms: Transforms | None = transforms if isinstance(transforms, Transforms) else None
-        self._recipe: Recipe = transforms.recipe if isinstance(transforms, Transforms) else transforms
+        self._transforms_config: TransformsConfig = (
+            transforms.config if isinstance(transforms, Transforms) else transforms
+        )
         self.lineage: dict[str, Any] = dict(lineage or {})
         self.report = report or LoadReport(source="", kind="policy")
-        self.carried = carried
+        self.unused_weights = unused_weights
         self.load_seconds = 0.0
-        self.pairing = Pairing(dict(self._recipe.camera_map))  # how the cameras came into the slots
-        self._horizon = model.config.n_action_steps
-        self._steps: int | None = None
-        self._queue: ActionQueue | None = None
+        self.pairing = Pairing(dict(self._transforms_config.camera_map))  # how the cameras came into the slots
         self._last_ms: dict[str, float] = {}
 
     @property
     def spec(self) -> PolicySpec:
         """What the policy is, as it stands now."""
-        return recipe_spec(
-            self._recipe,
-            self.config,
+        return policy_spec(
+            self._transforms_config,
             n_action_steps=self._horizon,
             lineage=self.lineage,
             facts=PolicyFacts(
@@ -116,12 +164,12 @@ class Policy:
                 raise CheckpointError(
                     self.report.statistics_problem, fix="give those of the recording: --policy-stats-from DATASET"
                 )
-            self._transforms = Transforms(self._recipe)
+            self._transforms = Transforms(self._transforms_config)
         return self._transforms
 
     @transforms.setter
     def transforms(self, transforms: Transforms) -> None:
-        self._transforms, self._recipe = transforms, transforms.recipe
+        self._transforms, self._transforms_config = transforms, transforms.config
 
     def use_cameras(self, camera_map: Mapping[str, str | None] | Pairing) -> None:
         """Take other cameras into the slots (robot camera -> slot; None: not used). TransformError for a wrong map.
@@ -129,61 +177,41 @@ class Policy:
         What a pairing decided is kept in `spec.facts`.
         """
         pairing = camera_map if isinstance(camera_map, Pairing) else Pairing(dict(camera_map))
-        recipe = dataclasses.replace(self._recipe, camera_map=dict(pairing.map))
+        config = dataclasses.replace(self._transforms_config, camera_map=dict(pairing.map))
         if self._transforms is not None:
-            self.transforms = Transforms(recipe)
+            self.transforms = Transforms(config)
         else:
-            check_camera_map(pairing.map, recipe.config)
-            self._recipe = recipe
+            check_camera_map(pairing.map, config.policy.real_cameras)
+            self._transforms_config = config
         self.pairing = pairing
 
     @property
     def profile(self) -> RobotProfile | None:
         """The robot that the policy drives; None for a checkpoint that does not say."""
-        return self._recipe.profile
+        return self._transforms_config.profile
 
     @property
     def statistics(self) -> Statistics:
         """Of `observation.state` and `action`, in the policy's joint order and units."""
-        return self._recipe.statistics
+        return self._transforms_config.statistics
 
     @property
     def tokenizer(self) -> PolicyTokenizer:
-        return self._recipe.tokenizer
+        return self._transforms_config.tokenizer
 
     @property
-    def recipe(self) -> Recipe:
+    def transforms_config(self) -> TransformsConfig:
         """What the transforms are built from."""
-        return self._recipe
+        return self._transforms_config
 
     @property
     def instructions(self) -> list[str]:
         """The texts that the policy was trained with."""
-        return list(self._recipe.instructions)
+        return list(self._transforms_config.instructions)
 
     @property
     def device(self) -> torch.device:
         return self.model.state_proj.weight.device
-
-    @property
-    def n_action_steps(self) -> int:
-        """Execution horizon: how many actions of a chunk `select_action` hands out before it plans again."""
-        return self._horizon
-
-    @n_action_steps.setter
-    def n_action_steps(self, steps: int) -> None:
-        self._horizon = check_horizon(steps, self.config.chunk_size)
-        self.reset()
-
-    @property
-    def num_steps(self) -> int:
-        """Denoising steps of a chunk; default the checkpoint's."""
-        return self.config.num_steps if self._steps is None else self._steps
-
-    @num_steps.setter
-    def num_steps(self, steps: int) -> None:
-        self._steps = check_steps(steps)
-        self.reset()
 
     @property
     def last_ms(self) -> dict[str, float]:
@@ -250,20 +278,6 @@ class Policy:
         self._last_ms = {"transforms": total - network, "network": network, "total": total}
         return chunks
 
-    def token_room(self, instruction: str) -> tuple[int, int]:
-        """Tokens of an instruction, and how many there is room for."""
-        return self.tokenizer.length(instruction), self.config.tokenizer_max_length
-
-    def select_action(self, frame: Mapping[str, Any]) -> Tensor:
-        """The next action [A]: from the current chunk, or of a new one when the execution horizon is used up."""
-        if self._queue is None:
-            self._queue = ActionQueue(self)
-        return torch.from_numpy(self._queue.select_action(frame))
-
-    def reset(self) -> None:
-        """Forget the rest of the current chunk: call it at the start of an episode."""
-        self._queue = None
-
     def close(self) -> None:
         """Let go of the network; the policy is not used afterwards."""
         self.reset()
@@ -277,14 +291,13 @@ class Policy:
         robot = self.profile.name if self.profile is not None else "unknown robot"
         return (
             f"Policy({robot}: state {self.config.state_dim}, action {self.config.action_dim}, "
-            f"cameras {', '.join(self._recipe.camera_map)}; chunk {self.config.chunk_size}, "
+            f"cameras {', '.join(self._transforms_config.camera_map)}; chunk {self.config.chunk_size}, "
             f"horizon {self._horizon}; {self.device})"
         )
 
 
-def recipe_spec(
-    recipe: Recipe,
-    config: PolicyConfig,
+def policy_spec(
+    made_from: TransformsConfig,
     *,
     n_action_steps: int,
     lineage: Mapping[str, Any],
@@ -297,11 +310,11 @@ def recipe_spec(
 
     slots: those that get an image, default all. facts: lineage and camera map are added here.
     """
-    profile, source = recipe.profile, recipe.source
+    config, profile, source = made_from.policy, made_from.profile, made_from.source
     joints = profile.action_joints if profile is not None else []
-    by_slot = {slot: camera for camera, slot in recipe.camera_map.items() if slot is not None}
+    by_slot = {slot: camera for camera, slot in made_from.camera_map.items() if slot is not None}
     filled = {by_slot[slot]: slot for slot in slots or config.real_cameras if slot in by_slot}
-    left_out = {camera: None for camera in recipe.camera_map if camera not in filled}
+    left_out = {camera: None for camera in made_from.camera_map if camera not in filled}
     return PolicySpec(
         name=name,
         state_dim=config.state_dim,
@@ -312,10 +325,10 @@ def recipe_spec(
         profile=profile,
         action_names=source.action.names if source is not None else tuple(joint.name for joint in joints),
         action_units=(source.action.units or ()) if source is not None else tuple(joint.unit for joint in joints),
-        instructions=tuple(recipe.instructions),
+        instructions=tuple(made_from.instructions),
         rate=trained_rate(lineage, profile.rate if profile is not None else None),
         image_sizes={camera: config.image_shapes[slot][1:] for camera, slot in filled.items()},
-        statistics=recipe.statistics,
+        statistics=made_from.statistics,
         capabilities=capabilities,
         facts=dataclasses.replace(facts, camera_map={**filled, **left_out}, lineage=dict(lineage)),
     )

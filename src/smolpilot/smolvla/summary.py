@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from smolpilot.common.keys import ACTION, STATE
-from smolpilot.smolvla.policy import Policy
+from smolpilot.datasets.splits import episode_ranges
 
-from .checkpoint.lineage import fact_text
+from .policy import Policy
+from .transforms.camera_slots import camera_text
 
 
 def summary(policy: Policy) -> dict[str, Any]:
@@ -17,7 +19,7 @@ def summary(policy: Policy) -> dict[str, Any]:
         "robot": profile.name if profile is not None else None,
         "state": _joints(policy, STATE),
         "action": _joints(policy, ACTION),
-        "camera_map": policy.recipe.camera_map,
+        "camera_map": policy.transforms_config.camera_map,
         "camera_slots": {name: list(shape) for name, shape in config.image_shapes.items()},
         "instructions": policy.instructions,
         "chunk_size": config.chunk_size,
@@ -39,8 +41,7 @@ def summary_text(policy: Policy) -> str:
     for what in ("state", "action"):
         joints = facts[what]
         lines.append(f"{what:<13} {len(joints)} joints: {', '.join(joints)}")
-    cameras = ", ".join(f"{camera} -> {slot or 'not used'}" for camera, slot in facts["camera_map"].items())
-    lines.append(f"cameras       {cameras}")
+    lines.append(f"cameras       {camera_text(facts['camera_map'])}")
     lines.append(
         f"chunk         {facts['chunk_size']} actions, {facts['execution_horizon']} of them run before planning again; "
         f"{facts['denoising_steps']} denoising steps"
@@ -49,7 +50,7 @@ def summary_text(policy: Policy) -> str:
     lines.append(
         f"instructions  {len(texts) or 'none'} recorded" + "".join(f"\n              {text}" for text in texts)
     )
-    lines += [f"lineage       {key}: {fact_text(value)}" for key, value in facts["lineage"].items()]
+    lines += [f"lineage       {key}: {_fact_text(value)}" for key, value in facts["lineage"].items()]
     return "\n".join(lines)
 
 
@@ -59,3 +60,12 @@ def _joints(policy: Policy, feature: str) -> list[str]:
         return [f"{joint.name} [{joint.unit}]" for joint in joints]
     dim = policy.config.state_dim if feature == STATE else policy.config.action_dim
     return [f"joint {i}" for i in range(dim)]
+
+
+def _fact_text(value: Any) -> str:
+    """A fact of a lineage on one line; lists of episodes as ranges."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_fact_text(inner)}" for key, inner in value.items())
+    if isinstance(value, list) and all(isinstance(item, int) for item in value):
+        return episode_ranges(value) or "none"
+    return str(value)

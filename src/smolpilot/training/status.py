@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 
 from smolpilot.common.json_input import read_json_file
-from smolpilot.common.paths import target_of
+from smolpilot.common.safe_paths import target_of
 
 from .options.train_options import TrainOptions
 from .run.metrics_log import read_metrics

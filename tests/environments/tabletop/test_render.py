@@ -11,7 +11,7 @@ import pytest
 from smolpilot.environments.tabletop import TabletopEnv, arm
 from smolpilot.environments.tabletop.colors import COLORS
 from smolpilot.environments.tabletop.render import Sprite, View, face, join, limb
-from smolpilot.environments.tabletop.scene import VIEWS, Block, RgbImage
+from smolpilot.environments.tabletop.scene import VIEWS, Block, SceneImage
 
 WHITE = (1.0, 1.0, 1.0)
 
@@ -44,13 +44,13 @@ def test_coverage_adds_up_to_the_area() -> None:
 
 
 def test_motion_of_a_tenth_of_a_pixel_shows() -> None:
-    def picture(x: float) -> float:
+    def image(x: float) -> float:
         image = _canvas()
         drawn(limb((x, 10.0), (x, 20.0), (3.0, 2.0), WHITE, 32), image)
         columns = image[..., 0].sum(axis=0)
         return float((columns * (np.arange(32) + 0.5)).sum() / columns.sum())
 
-    assert picture(12.1) - picture(12.0) == pytest.approx(0.1, abs=0.03)
+    assert image(12.1) - image(12.0) == pytest.approx(0.1, abs=0.03)
 
 
 def test_neighboring_faces_leave_no_seam() -> None:
@@ -73,12 +73,12 @@ def test_shapes_outside_the_picture_are_nothing() -> None:
 def test_blocks_show_their_color_where_they_stand(camera: str, color: str) -> None:
     block = Block(color, 0.28, -0.12, 0.3)
     raised = arm.inverse([0.17, 0.15, 0.25])
-    picture = RgbImage(VIEWS[camera], [block], 64).draw(raised).astype(float)
+    image = SceneImage(VIEWS[camera], [block], 64).draw(raised).astype(float)
     center = VIEWS[camera].project([[block.x, block.y, 0.05]], 64)[0][0]
     x, y = (int(value) for value in center)
-    np.testing.assert_allclose(picture[y, x], np.multiply(COLORS[color], 255), atol=2)
-    empty = RgbImage(VIEWS[camera], [], 64).draw(raised).astype(float)
-    changed = np.argwhere(np.abs(picture - empty).max(axis=2) > 60)
+    np.testing.assert_allclose(image[y, x], np.multiply(COLORS[color], 255), atol=2)
+    empty = SceneImage(VIEWS[camera], [], 64).draw(raised).astype(float)
+    changed = np.argwhere(np.abs(image - empty).max(axis=2) > 60)
     assert 6 <= np.ptp(changed[:, 1]) + 1 <= 16  # large enough for patches of 16 px to place it
 
 
@@ -86,8 +86,8 @@ def test_a_block_in_front_hides_the_tip_behind_it() -> None:
     behind = arm.inverse([0.19, 0.06, 0.02])
     x, y = (int(value) for value in VIEWS["side"].project([arm.tip_position(behind)], 256)[0][0])
     near = Block("red", 0.24, 0.02, 0.0)
-    seen = RgbImage(VIEWS["side"], [near], 256).draw(behind)[y, x].astype(float)
-    bare = RgbImage(VIEWS["side"], [], 256).draw(behind)[y, x].astype(float)
+    seen = SceneImage(VIEWS["side"], [near], 256).draw(behind)[y, x].astype(float)
+    bare = SceneImage(VIEWS["side"], [], 256).draw(behind)[y, x].astype(float)
     assert bare.max() < 40
     assert seen[0] > 100 > 40 > seen[2]
 
@@ -95,7 +95,7 @@ def test_a_block_in_front_hides_the_tip_behind_it() -> None:
 def test_pictures_of_any_size_are_the_same_scene() -> None:
     env = TabletopEnv()
     env.reset(seed=3)
-    small, large = env.picture("top", 64).astype(float), env.picture("top", 256).astype(float)
+    small, large = env.image("top", 64).astype(float), env.image("top", 256).astype(float)
     averaged = large.reshape(64, 4, 64, 4, 3).mean(axis=(1, 3))
     assert np.abs(small - averaged).mean() < 1.5
     assert env.render().shape == (256, 256, 3)

@@ -20,7 +20,7 @@ from smolpilot.inference.export import exporting
 from smolpilot.inference.export.exporting import export_policy
 from smolpilot.inference.export.parity import load_example
 from smolpilot.inference.onnx_graphs.runtimes import openvino_core
-from smolpilot.smolvla import Policy, SmolVLA, Transform, Transforms
+from smolpilot.smolvla import Policy, SmolVLA, Transform, Transforms, TransformsConfig
 from smolpilot.smolvla.config import PolicyConfig
 from smolpilot.smolvla.config.presets import preset
 from smolpilot.smolvla.transforms.byte_tokenizer import byte_level_tokenizer
@@ -41,13 +41,16 @@ def make_policy(cameras: int, **overrides: Any) -> Policy:
     model.initialize(torch.Generator().manual_seed(1))
     low, high = np.array([-1.0, 50.0, -180.0]), np.array([2.0, 90.0, 180.0])
     numbers = {"mean": (low + high) / 2, "std": (high - low) / 4, "min": low, "max": high}
-    return Policy(model, Transforms.build(config, {STATE: numbers, ACTION: numbers}, tokenizer))
+    return Policy(
+        model,
+        Transforms(TransformsConfig(config, {STATE: numbers, ACTION: numbers}, tokenizer, same_names(config))),
+    )
 
 
 def make_frame(cameras: int, text: str, seed: int = 0) -> dict[str, Any]:
     rng = np.random.default_rng(seed)
-    pictures = {image_key(f"camera{i}"): rng.integers(0, 256, (48, 64, 3), dtype=np.uint8) for i in range(cameras)}
-    return {STATE: rng.uniform((-1, 50, -180), (2, 90, 180)).astype(np.float32), TASK: text, **pictures}
+    images = {image_key(f"camera{i}"): rng.integers(0, 256, (48, 64, 3), dtype=np.uint8) for i in range(cameras)}
+    return {STATE: rng.uniform((-1, 50, -180), (2, 90, 180)).astype(np.float32), TASK: text, **images}
 
 
 def call(exported: Any, frame: dict[str, Any], noise: Any, **options: Any) -> Any:
@@ -126,11 +129,18 @@ def test_configurations(overrides: dict[str, Any], tmp_path: Path) -> None:
     assert export_policy(policy, tmp_path / "out", [make_frame(2, "fold the towel")])["sigma"] < 1e-4
 
 
+def same_names(config: PolicyConfig) -> dict[str, str | None]:
+    return {slot: slot for slot in config.real_cameras}
+
+
 def make_policy_like(policy: Policy, shapes: dict[str, tuple[int, int, int]]) -> Policy:
     import dataclasses
 
     config = dataclasses.replace(policy.config, image_shapes=shapes)
-    return Policy(policy.model.__class__(config), Transforms.build(config, policy.statistics, policy.tokenizer))
+    return Policy(
+        policy.model.__class__(config),
+        Transforms(TransformsConfig(config, policy.statistics, policy.tokenizer, same_names(config))),
+    )
 
 
 def test_instructions_of_1_to_48_tokens_and_other_step_counts(tmp_path: Path) -> None:
@@ -193,8 +203,8 @@ def test_openvino_runs_the_files(policy: Policy, exported_folder: Path, frames: 
     assert np.abs(exported.predict_chunk(images, frame[STATE], frame[TASK], noise) - expected).max() < 1e-4
 
 
-def to_bytes(picture: Any) -> Any:
-    return (picture.transpose(1, 2, 0) * 255).round().astype(np.uint8)
+def to_bytes(image: Any) -> Any:
+    return (image.transpose(1, 2, 0) * 255).round().astype(np.uint8)
 
 
 _NO_INT8 = pytest.mark.skipif(not has_dot_products(), reason="this processor has no 8-bit dot products")
@@ -240,7 +250,7 @@ def test_policy_json_is_what_earlier_readers_know(exported_folder: Path) -> None
     facts = json.loads((exported_folder / "policy.json").read_text())
     assert list(facts) == [
         "format", "smolpilot", "precision", "robot", "rate", "slots", "image_special_tokens", "image_size",
-        "max_tokens", "chunk", "execution_horizon", "num_steps", "max_state_dim", "max_action_dim", "frequencies",
+        "max_tokens", "chunk", "n_action_steps", "num_steps", "max_state_dim", "max_action_dim", "frequencies",
         "state", "action", "instructions", "digests", "digest",
     ]  # fmt: skip
     assert facts["format"] == 1

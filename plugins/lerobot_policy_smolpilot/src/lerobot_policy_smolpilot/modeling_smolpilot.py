@@ -16,7 +16,7 @@ from smolpilot.common.keys import PADDING_MASK, image_key
 from smolpilot.inference import prepare
 from smolpilot.inference.backends.guidance import make_guidance
 from smolpilot.smolvla.network.inputs import PolicyInputs
-from smolpilot.smolvla.transforms.after_lerobot import Processed
+from smolpilot.smolvla.transforms.after_lerobot import TransformsAfterLeRobot
 
 from .configuration_smolpilot import SmolpilotConfig
 
@@ -34,9 +34,10 @@ class SmolpilotPolicy(PreTrainedPolicy):
         if config.pretrained_path is None:
             raise ValueError(f"smolpilot has no policy to run. {_HOW}")
         self.config = config
+        mode: Any = config.mode  # draccus knows no Literal; `prepare` says which modes there are
         engine = prepare(
             str(config.pretrained_path),
-            engine=config.mode,
+            engine=mode,
             device=config.device or "auto",
             precision=config.precision,
             backend=config.backend,
@@ -46,7 +47,7 @@ class SmolpilotPolicy(PreTrainedPolicy):
         )
         # Not a module of this one: the engine has no parameters that LeRobot might move, cast or save.
         object.__setattr__(self, "engine", engine)
-        self._list = Processed(engine.transforms)
+        self._list = TransformsAfterLeRobot(engine.transforms)
         self._adopt(config)
         self.reset()
 
@@ -57,7 +58,9 @@ class SmolpilotPolicy(PreTrainedPolicy):
         """The engine for a bundle; the bundle's own config.json stays LeRobot's `smolvla`."""
         config = config or SmolpilotConfig()
         config.pretrained_path = Path(pretrained_name_or_path)
-        return cls(config).eval()
+        policy = cls(config)
+        policy.eval()
+        return policy
 
     def supports_rtc(self) -> bool:
         return True
@@ -112,9 +115,9 @@ class SmolpilotPolicy(PreTrainedPolicy):
     def _adopt(self, config: SmolpilotConfig) -> None:
         """What LeRobot asks a policy's config for, from the bundle."""
         ours = self.engine.settings.config
-        pictures = {image_key(slot): PolicyFeature(FeatureType.VISUAL, ours.image_shapes[slot])
+        images = {image_key(slot): PolicyFeature(FeatureType.VISUAL, ours.image_shapes[slot])
                     for slot in ours.real_cameras}  # fmt: skip
-        config.input_features = {OBS_STATE: PolicyFeature(FeatureType.STATE, (ours.state_dim,)), **pictures}
+        config.input_features = {OBS_STATE: PolicyFeature(FeatureType.STATE, (ours.state_dim,)), **images}
         config.output_features = {ACTION: PolicyFeature(FeatureType.ACTION, (ours.action_dim,))}
         config.chunk_size = ours.chunk_size
         config.num_steps = self.engine.num_steps
@@ -129,11 +132,11 @@ class SmolpilotPolicy(PreTrainedPolicy):
                 f"The batch lacks camera {', '.join(missing)}; it holds {sorted(batch)}. "
                 "Rename the robot's cameras: --rename_map"
             )
-        pictures = {slot: batch[image_key(slot)] for slot in slots}
+        images = {slot: batch[image_key(slot)] for slot in slots}
         masks = {slot: batch.get(f"{image_key(slot)}{PADDING_MASK}") for slot in slots}
         state = batch[OBS_STATE]
         return self._list.inputs(
-            {slot: (image[:, -1] if image.ndim == 5 else image).float() for slot, image in pictures.items()},
+            {slot: (image[:, -1] if image.ndim == 5 else image).float() for slot, image in images.items()},
             {slot: mask for slot, mask in masks.items() if mask is not None},
             (state[:, -1] if state.ndim > 2 else state).float(),
             batch[OBS_LANGUAGE_TOKENS],

@@ -58,12 +58,11 @@ def from_yaml[T](options: type[T], path: Path, *, verb: str = "") -> T:
     Keys of LeRobot and of other trainers are answered with those of `verb`.
     """
     # Loaded here: most commands have no YAML file, and a shell user waits for every import.
-    from smolpilot.common.yaml_lines import explained, read_mapping_file
+    from smolpilot.common.yaml_lines import read_yaml
 
     if not path.is_file():
         raise UsageError(f"The config file {path} does not exist.", fix="Check the path given to --config.")
-    with explained(str(path), holds="settings", expected="lines of the form `key: value`"):
-        values, _ = read_mapping_file(path)
+    values, _ = read_yaml(path, str(path), empty="settings")
     return from_mapping(options, values, where=str(path), verb=verb)
 
 

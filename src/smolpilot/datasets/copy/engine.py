@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from smolpilot.common.atomic import refuse_existing
 from smolpilot.common.errors import DatasetError, SmolpilotError, UsageError
-from smolpilot.common.paths import below
+from smolpilot.common.safe_paths import below
 from smolpilot.common.statistics import PackedStatistics
 from smolpilot.common.text import format_bytes
 from smolpilot.datasets.beside import files_beside

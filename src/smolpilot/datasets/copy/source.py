@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from smolpilot.common.errors import DatasetError, SmolpilotError
-from smolpilot.common.paths import OwnFiles, walk
+from smolpilot.common.safe_paths import OwnFiles, walk
 from smolpilot.common.statistics import PackedStatistics, StatisticsPacker, readable_statistics
 from smolpilot.datasets.format.episode_fields import is_own, own_fields
 from smolpilot.datasets.format.files import iter_jsonl, open_readable, read_json, read_meta_table, reading

@@ -17,7 +17,7 @@ from smolpilot.common.atomic import fsync, lock, refuse_existing, write_bytes_at
 from smolpilot.common.errors import FULL, MACHINE, DatasetError, UsageError
 from smolpilot.common.hashing import b2sum
 from smolpilot.common.json_input import parse_json
-from smolpilot.common.paths import below
+from smolpilot.common.safe_paths import below
 
 _STATE = "state"
 

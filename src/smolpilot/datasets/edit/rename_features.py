@@ -15,7 +15,7 @@ import pyarrow as pa
 from smolpilot.common.atomic import refuse_existing
 from smolpilot.common.errors import UsageError, did_you_mean
 from smolpilot.common.keys import ACTION, IMAGES, STATE
-from smolpilot.common.paths import below, why_no_name
+from smolpilot.common.safe_paths import below, why_no_name
 from smolpilot.common.text import plain
 from smolpilot.datasets.beside import files_beside
 from smolpilot.datasets.copy import CopyReport, EpisodePlan, Progress, copy_episodes

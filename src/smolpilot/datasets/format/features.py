@@ -10,7 +10,7 @@ from typing import Any
 
 from smolpilot.common.errors import DatasetError
 from smolpilot.common.keys import ACTION, IMAGES, STATE, camera_name
-from smolpilot.common.paths import why_no_name
+from smolpilot.common.safe_paths import why_no_name
 from smolpilot.common.text import plain, shown
 
 from .files import repair_advice

@@ -11,7 +11,7 @@ from typing import Any
 
 from smolpilot.common.errors import DatasetError, UsageError
 from smolpilot.common.keys import ACTION, STATE
-from smolpilot.common.paths import OwnFiles, require_utf8
+from smolpilot.common.safe_paths import OwnFiles, require_utf8
 from smolpilot.common.statistics import Statistics
 from smolpilot.common.text import plain
 

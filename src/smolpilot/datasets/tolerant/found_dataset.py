@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from smolpilot.common.paths import OwnFiles, require_readable
+from smolpilot.common.safe_paths import OwnFiles, require_readable
 from smolpilot.common.text import plain
 from smolpilot.datasets.format.metadata import Listing
 from smolpilot.datasets.format.versions import CURRENT, Format

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from smolpilot.common.errors import UsageError
-from smolpilot.common.paths import require_utf8
+from smolpilot.common.safe_paths import require_utf8
 from smolpilot.common.text import pluralize
 from smolpilot.datasets.format.files import read_json, without_footer
 from smolpilot.datasets.format.info_form import plain_info, read_fps

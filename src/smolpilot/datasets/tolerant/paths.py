@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Collection
 from pathlib import Path
 
-from smolpilot.common.paths import require_readable, walk
+from smolpilot.common.safe_paths import require_readable, walk
 from smolpilot.datasets.format.paths import DatasetPaths
 
 from .found_dataset import Camera, FoundDataset

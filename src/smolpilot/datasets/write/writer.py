@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from smolpilot.common.atomic import atomic_folder
 from smolpilot.common.errors import DatasetError, UsageError
 from smolpilot.common.keys import ACTION, STATE, TASK, image_key
-from smolpilot.common.paths import why_no_name
+from smolpilot.common.safe_paths import why_no_name
 from smolpilot.common.statistics import (
     Statistics,
     array_statistics,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,32 +14,18 @@ import numpy.typing as npt
 from smolpilot.common.errors import CheckpointError, SmolpilotError, UsageError
 from smolpilot.common.keys import TASK
 from smolpilot.common.machine import machine_facts
-from smolpilot.contracts import History, Image, UntrainedInstructionWarning, check_horizon
-from smolpilot.evaluation.asking import checked_chunks
+from smolpilot.contracts import History, UntrainedInstructionWarning, check_horizon
+from smolpilot.evaluation.checked_policy import checked_chunks
 from smolpilot.evaluation.provenance import describe_policy, instruction_warnings
 
+from .checked_environment import CheckedEnvironment, close_environment
 from .fit import check_fit
-from .playing import Play, close_environment
-from .results import summarize_runs
+from .results import Run, summarize_runs
 
 if TYPE_CHECKING:
     from smolpilot.contracts import Environment, EnvironmentSpec, EpisodeInfo, Observation, Outcome, Policy
 
 PARALLEL = 50  # environments stepped together: one forward pass plans for all of them
-
-
-@dataclass
-class Run:
-    """One episode: what was asked, how it ended (`label`, `facts`: the environment's words), in how many steps."""
-
-    seed: int
-    instruction: str
-    groups: Mapping[str, str] = field(default_factory=dict)
-    label: str = ""
-    success: bool = False
-    facts: Mapping[str, float] = field(default_factory=dict)
-    steps: int = 0
-    pictures: list[Image] = field(default_factory=list, repr=False)
 
 
 @dataclass(frozen=True)
@@ -68,8 +54,8 @@ def rollout(
     """Run `episodes` of the environment from the seeds `seed`, `seed + 1`, ...; the same arguments, the same result.
 
     make: a new environment; up to 50 run side by side. With `swap_instruction` each scene stays what it is, but its
-    first alternative is the instruction. `instruction` is said in place of the environment's own, whose goal stays.
-    The first `video_episodes` keep their pictures. `settings` (of the environment) and `untrained` (random weights)
+    first alternative is the instruction. `instruction` replaces the environment's own, whose goal stays.
+    The first `video_episodes` keep their images. `settings` (of the environment) and `untrained` (random weights)
     are written into the results. Raises UsageError for a horizon beyond the chunk, a policy that does not fit the
     environment and scenes without an alternative; SmolpilotError, with its seed, for an episode that the environment
     cannot finish.
@@ -77,24 +63,24 @@ def rollout(
     spec = policy.spec
     horizon = check_horizon(spec.n_action_steps if n_action_steps is None else n_action_steps, spec.chunk_size)
     runs: list[Run] = []
-    with _made(make, min(PARALLEL, episodes)) as worlds, warnings.catch_warnings():
+    with _made(make, min(PARALLEL, episodes)) as environments, warnings.catch_warnings():
         warnings.simplefilter("ignore", UntrainedInstructionWarning)  # the document says it
-        world = worlds[0].spec
-        check_fit(spec, world)
+        own = environments[0].spec
+        check_fit(spec, own)
         for start in range(0, episodes, PARALLEL):
             seeds = range(seed + start, seed + min(start + PARALLEL, episodes))
-            group = _Group(policy, worlds[: len(seeds)], list(seeds), max(0, video_episodes - start))
+            group = _Group(policy, environments[: len(seeds)], list(seeds), max(0, video_episodes - start))
             group.begin(swap_instruction, instruction)
             while group.active:
                 group.plan_and_act(horizon)
                 if progress is not None:
                     progress("episodes", start + len(seeds) - len(group.active), episodes)
             runs += group.runs
-    said = {
-        "env": world.name,
+    header = {
+        "env": own.name,
         "env_settings": dict(settings or {}),
-        "goal": world.goal,
-        "labels": dict(world.labels),
+        "goal": own.goal,
+        "labels": dict(own.labels),
         "seed": seed,
         "swap_instruction": swap_instruction,
         "untrained": untrained,
@@ -103,11 +89,11 @@ def rollout(
         "denoising_steps": spec.facts.num_steps,
         "video_episodes": min(video_episodes, episodes),
     }
-    document = summarize_runs(runs, said)
+    document = summarize_runs(runs, header)
     spec = policy.spec  # as it stands after the work: an engine may have fallen back on the way
     document["warnings"] = [*spec.facts.warnings, *instruction_warnings(spec, [run.instruction for run in runs])]
     document |= {"bundle": describe_policy(spec), "machine": machine_facts(spec.facts.device)}
-    return RolloutResult(runs, document, world)
+    return RolloutResult(runs, document, own)
 
 
 @contextmanager
@@ -119,32 +105,32 @@ def _made(make: Callable[[], Environment], count: int) -> Iterator[list[Environm
             made.append(make())  # one by one: what is there when one fails is closed
         yield made
     except BaseException:
-        for world in made:
+        for environment in made:
             with suppress(SmolpilotError):  # the first failure is the one to tell
-                close_environment(world)
+                close_environment(environment)
         raise
-    for world in made:
-        close_environment(world)
+    for environment in made:
+        close_environment(environment)
 
 
 class _Group:
     """Environments that run in step: every one plans at the same time, so that one batch serves all."""
 
-    def __init__(self, policy: Policy, worlds: list[Environment], seeds: list[int], recorded: int) -> None:
-        self._policy, self._worlds, self._seeds, self._recorded = policy, worlds, seeds, recorded
-        self._plays = [Play(world) for world in worlds]
+    def __init__(self, policy: Policy, environments: list[Environment], seeds: list[int], recorded: int) -> None:
+        self._policy, self._environments, self._seeds, self._recorded = policy, environments, seeds, recorded
+        self._plays = [CheckedEnvironment(environment) for environment in environments]
         self._observations: list[Observation] = []
         self._histories = [History(policy.spec.n_obs_steps) for _ in seeds]
         self._plans = 0
         self.runs: list[Run] = []
         self.active: list[int] = []
 
-    def begin(self, swap: bool, said: str | None) -> None:
-        """Start the episodes; `swap` names each scene's alternative, `said` is told in place of its instruction."""
+    def begin(self, swap: bool, instruction: str | None) -> None:
+        """Start the episodes; `swap` takes each scene's alternative, `instruction` replaces its own one."""
         self._policy.reset()
         for i, seed in enumerate(self._seeds):
             observation, run = self._reset(i, seed, swap)
-            run.instruction = said if said is not None else run.instruction
+            run.instruction = instruction if instruction is not None else run.instruction
             self.runs.append(run)
             self._observations.append(self._histories[i].add({**observation, TASK: run.instruction}))
             self._record(i)
@@ -173,7 +159,8 @@ class _Group:
             return observation, run
         if not others:
             raise UsageError(
-                f"The environment {self._worlds[i].spec.name} has no other instruction for the scene of seed {seed}.",
+                f"The environment {self._environments[i].spec.name} has no other instruction for the scene of "
+                f"seed {seed}.",
                 expected="scenes with more than one goal",
                 fix="leave --swap-instruction out",
             )
@@ -181,24 +168,24 @@ class _Group:
         return observation, run
 
     def _act(self, i: int, action: npt.NDArray[np.float32]) -> None:
-        run, world = self.runs[i], self._worlds[i]
+        run, environment = self.runs[i], self._environments[i]
         observation, outcome = self._plays[i].step(action)
         self._observations[i] = self._histories[i].add({**observation, TASK: run.instruction})
         run.steps += 1
         self._record(i)
         if outcome is not None:
-            _settle(run, outcome)
+            _finish(run, outcome)
             self.active.remove(i)
-        elif run.steps >= world.spec.max_steps:
+        elif run.steps >= environment.spec.max_steps:
             raise SmolpilotError(
-                f"The environment {world.spec.name} did not end the episode of seed {run.seed} within its own "
-                f"{world.spec.max_steps} steps.",
+                f"The environment {environment.spec.name} did not end the episode of seed {run.seed} within its own "
+                f"{environment.spec.max_steps} steps.",
                 expected="an Outcome from the step with which an episode ends",
             )
 
     def _record(self, i: int) -> None:
         if i < self._recorded:
-            self.runs[i].pictures.append(self._plays[i].render())
+            self.runs[i].images.append(self._plays[i].render())
 
 
 def _start(seed: int, observation: Observation, info: EpisodeInfo) -> tuple[Observation, Run, tuple[str, ...]]:
@@ -207,7 +194,7 @@ def _start(seed: int, observation: Observation, info: EpisodeInfo) -> tuple[Obse
     return {**observation}, Run(seed, info.instruction, groups), tuple(info.alternatives)
 
 
-def _settle(run: Run, outcome: Outcome) -> None:
+def _finish(run: Run, outcome: Outcome) -> None:
     run.label, run.success = str(outcome.label), bool(outcome.success)
     run.facts = {name: float(value) for name, value in outcome.facts.items()}
 

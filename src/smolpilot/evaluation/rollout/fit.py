@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from smolpilot.common.errors import SmolpilotError, UsageError
 from smolpilot.contracts import Embodiment, EnvironmentSpec
-from smolpilot.robots.mapping import made_up
+from smolpilot.robots.mapping import placeholder_names
 from smolpilot.robots.profile import spellings
 
 if TYPE_CHECKING:
@@ -15,51 +15,57 @@ if TYPE_CHECKING:
     from smolpilot.robots import Joint
 
 
-def embodiment_in(world: EnvironmentSpec) -> Embodiment:
+def embodiment_in(environment: EnvironmentSpec) -> Embodiment:
     """What a policy is opened for that will act in an environment."""
-    _check_spec(world)
-    profile = world.profile
+    _check_spec(environment)
+    profile = environment.profile
     return Embodiment(
-        owner=f"the environment {world.name}",
-        cameras=world.cameras,
+        owner=f"the environment {environment.name}",
+        cameras=environment.cameras,
         state_names=tuple(joint.name for joint in profile.state_joints),
         action_names=tuple(joint.name for joint in profile.action_joints),
         profile=profile,
-        rate=world.rate,
-        instructions=world.instructions,
+        rate=environment.rate,
+        instructions=environment.instructions,
     )
 
 
-def check_fit(spec: PolicySpec, world: EnvironmentSpec) -> None:
+def check_fit(spec: PolicySpec, environment: EnvironmentSpec) -> None:
     """UsageError, with both sides by name, when the policy is for other joints, units or cameras."""
-    _check_spec(world)
+    _check_spec(environment)
     own = spec.profile
     sides: tuple[tuple[str, int, Sequence[str], Sequence[Joint], Sequence[Joint]], ...] = (
-        ("state", spec.state_dim, (), own.state_joints if own else (), world.profile.state_joints),
-        ("action", spec.action_dim, spec.action_names, own.action_joints if own else (), world.profile.action_joints),
+        ("state", spec.state_dim, (), own.state_joints if own else (), environment.profile.state_joints),
+        (
+            "action",
+            spec.action_dim,
+            spec.action_names,
+            own.action_joints if own else (),
+            environment.profile.action_joints,
+        ),
     )
     for what, width, told, joints, wanted in sides:
         names = [joint.name for joint in joints] or list(told)
         if width != len(wanted) or not _same_names(names, wanted):
             raise UsageError(
-                f"The policy {spec.name} does not fit the environment {world.name}: its {what} has {width} values"
+                f"The policy {spec.name} does not fit the environment {environment.name}: its {what} has {width} values"
                 f"{_listed(names)}, the environment's {len(wanted)}{_listed([joint.name for joint in wanted])}.",
-                expected=f"a policy for the robot '{world.profile.name}', with its joints in that order",
-                fix="take the environment of the policy's robot (--env), or train on recordings of this one",
+                expected=f"a policy for the robot '{environment.profile.name}', with its joints in that order",
+                fix="take the environment of the policy's robot (--env), or train on datasets of this one",
             )
         for joint, other in zip(joints, wanted, strict=False):
             if joint.unit != other.unit and "unknown" not in (joint.unit, other.unit):
                 raise UsageError(
-                    f"The policy {spec.name} does not fit the environment {world.name}: its {what} has {joint.name} in "
-                    f"{joint.unit}, the environment's has it in {other.unit}.",
+                    f"The policy {spec.name} does not fit the environment {environment.name}: its {what} has "
+                    f"{joint.name} in {joint.unit}, the environment's has it in {other.unit}.",
                     expected="the same units on both sides",
-                    fix="train with --robot and --units that say the recording's units",
+                    fix="train with --robot and --units that say the dataset's units",
                 )
-    missing = [camera for camera in spec.cameras if camera not in world.cameras]
+    missing = [camera for camera in spec.cameras if camera not in environment.cameras]
     if missing:
         raise UsageError(
-            f"The policy {spec.name} reads the camera {', '.join(missing)}; the environment {world.name} has "
-            f"{', '.join(world.cameras) or 'none'}.",
+            f"The policy {spec.name} reads the camera {', '.join(missing)}; the environment {environment.name} has "
+            f"{', '.join(environment.cameras) or 'none'}.",
             expected=f"the cameras of the policy: {', '.join(spec.cameras)}",
             fix="say which of them takes its place: --camera-map NAME=SLOT ...",
         )
@@ -75,7 +81,7 @@ def _check_spec(found: object) -> None:
 
 def _same_names(names: Sequence[str], joints: Sequence[Joint]) -> bool:
     """Whether the names, where there are any that tell, are those of the joints in their order."""
-    if not names or made_up(names):
+    if not names or placeholder_names(names):
         return True
     return len(names) == len(joints) and all(
         bool({joint.name, *joint.aliases} & {name, *spellings(name)}) for name, joint in zip(names, joints, strict=True)

@@ -4,43 +4,56 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from smolpilot.common.errors import UsageError
 from smolpilot.common.json_input import read_json_file
-from smolpilot.evaluation.intervals import wilson
-
-if TYPE_CHECKING:
-    from .closed_loop import Run
+from smolpilot.contracts import Image
+from smolpilot.evaluation.metrics import wilson
 
 FORMAT = "smolpilot-rollout/2"
-RESULTS, VIDEO, REPORT = "results.json", "video.mp4", "report.html"
+RESULTS, VIDEO = "results.json", "video.mp4"
 _FIRST = "smolpilot-rollout/1"
 # What the first format called failures, and what they meant.
 _FIRST_LABELS = {"other": "reached another goal", "none": "reached none in time"}
 
 
-def summarize_runs(runs: Sequence[Run], said: Mapping[str, Any]) -> dict[str, Any]:
+@dataclass
+class Run:
+    """One episode: what was asked, how it ended (`label`, `facts`: the environment's words), in how many steps."""
+
+    seed: int
+    instruction: str
+    groups: Mapping[str, str] = field(default_factory=dict)
+    label: str = ""
+    success: bool = False
+    facts: Mapping[str, float] = field(default_factory=dict)
+    steps: int = 0
+    images: list[Image] = field(default_factory=list, repr=False)
+
+
+def summarize_runs(runs: Sequence[Run], header: Mapping[str, Any]) -> dict[str, Any]:
     """Success rate with its 95 % Wilson interval, failures by the environment's labels, and the same by group.
 
-    said: `env`, `goal`, `labels`, `untrained`, `swap_instruction` and the other settings of the run.
+    header: `env`, `goal`, `labels`, `untrained`, `swap_instruction` and the other settings of the run.
     """
     steps = [run.steps for run in runs if run.success]
-    labels = list(said["labels"])
+    labels = list(header["labels"])
     total = _count(runs, labels)
     low, high = total["interval"]
-    who = "the untrained policy" if said["untrained"] else "the policy"
-    swapped = " with the instruction swapped" if said["swap_instruction"] else ""
+    who = "the untrained policy" if header["untrained"] else "the policy"
+    swapped = " with the instruction swapped" if header["swap_instruction"] else ""
     return {
         "format": FORMAT,
-        **said,
+        **header,
         **total,
         "text": f"{who[0].upper()}{who[1:]} succeeded in {total['successes']} of {len(runs)} fresh episodes of "
-        f"{said['env']}{swapped} ({said['goal']}): {100 * total['success_rate']:.3g} %, 95 % interval {100 * low:.1f} "
-        f"to {100 * high:.1f} %.",
+        f"{header['env']}{swapped} ({header['goal']}): {100 * total['success_rate']:.3g} %, 95 % interval "
+        f"{100 * low:.1f} to {100 * high:.1f} %.",
         "mean_steps_to_success": float(np.mean(steps)) if steps else None,
         "by_group": [
             {"group": group, "value": value, **_count([run for run in runs if run.groups.get(group) == value], labels)}

@@ -4,7 +4,7 @@
     instruction ─────────────────────┴─ context ─► keys and values ─┐
     state, noise, left-over of the last chunk ──────────────────────┴─ denoise ─► normalized chunk
 
-The split is where the newest input comes in last: pictures and instruction are worked on before the joint state is
+The split is where the newest input comes in last: images and instruction are worked on before the joint state is
 read, a camera that did not change is not encoded again, and one context serves several states.
 Letters: B batch, C camera slots, N tokens of an image, T instruction tokens, H chunk, A max_action_dim, D text width.
 """
@@ -71,11 +71,11 @@ class Backend(Protocol):
         ...
 
     def vision(self, images: Tensor) -> Tensor:
-        """Image tokens, times sqrt(D), of pictures in [-1, 1]. [n, 3, h, w] -> [n, N, D]; n may change per call."""
+        """Image tokens, times sqrt(D), of images in [-1, 1]. [n, 3, h, w] -> [n, N, D]; n may change per call."""
         ...
 
     def context(self, image_tokens: Tensor, image_masks: Tensor, tokens: Tensor, token_mask: Tensor) -> Any:
-        """What the expert reads of pictures and instruction; only this backend's `denoise` takes it.
+        """What the expert reads of images and instruction; only this backend's `denoise` takes it.
 
         image_tokens [B, C, N, D] (rows of masked cameras hold anything), image_masks bool [B, C], tokens int64 [B, T],
         token_mask bool [B, T], the last three on the CPU. Masked cameras and padded tokens change no real token; with
@@ -99,7 +99,7 @@ class Backend(Protocol):
 class EngineSpec:
     """What an engine is built for. `mode` says the contract, the rest how it is met.
 
-    cameras: slots that will hold a picture, by index; others are masked in every frame. max_tokens: the longest
+    cameras: slots that will hold a image, by index; others are masked in every frame. max_tokens: the longest
     instruction. folder: where a backend may keep what it compiled, its own for these weights, this machine and these
     versions (it may not exist yet). calibration: real inputs, batch 1 each, for int8. threads: None is the default.
     """

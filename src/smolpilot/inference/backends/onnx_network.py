@@ -26,7 +26,7 @@ from smolpilot.smolvla.network.flow_matching import integrate
 from smolpilot.smolvla.network.model import SmolVLA
 
 from .backend import EngineSpec, Guidance, guide_on
-from .parity_check import VerdictStore
+from .parity_check import ParityStore
 
 Array = npt.NDArray[Any]
 EMBEDDINGS = "embeddings.npy"
@@ -34,7 +34,7 @@ EMBEDDINGS = "embeddings.npy"
 
 @dataclass
 class _Context:
-    """Pictures and instruction before the text model; the keys and values of the last state are kept."""
+    """Images and instruction before the text model; the keys and values of the last state are kept."""
 
     feed: dict[str, Array]
     state: Array | None = None
@@ -137,7 +137,7 @@ def open_network(spec: EngineSpec, load: Callable[[], SmolVLA], runtime: Runtime
             found = error.found
         print(f"engine cache: {folder} is damaged, so made anew ({found})", file=sys.stderr, flush=True)
         # What was measured with damaged graphs says nothing.
-        VerdictStore(spec.folder).forget()
+        ParityStore(spec.folder).forget()
         shutil.rmtree(folder)
     _write(folder, spec, load(), runtime)
     return GraphNetwork(folder, spec, runtime)

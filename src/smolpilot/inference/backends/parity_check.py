@@ -35,7 +35,7 @@ _PACKAGES = ("torch", "numpy", "openvino", "onnxruntime")
 
 
 @dataclass(frozen=True)
-class Verdict:
+class ParityReport:
     """How far an engine's chunks are from the plain network's, over `frames` frames.
 
     difference: largest difference per joint in robot units; sigma: the largest of all in the network's scale.
@@ -76,7 +76,7 @@ class Verdict:
 
 def compare(
     ours: Tensor, plain: Tensor, units: tuple[Tensor, Tensor], joints: Mapping[str, str], limit: float
-) -> Verdict:
+) -> ParityReport:
     """The verdict on normalized chunks [F, H, A] of both, and the same chunks in robot units; joints: name -> unit."""
     width = units[0].shape[-1]
     apart = (ours[..., :width].float().cpu() - plain[..., :width].float().cpu()).abs()
@@ -84,7 +84,7 @@ def compare(
     sigma = float(apart.max()) if bool(torch.isfinite(apart).all()) else float("inf")
     largest = (units[0] - units[1]).abs().amax(dim=(0, 1)).tolist()
     names = list(joints) if len(joints) == width else [f"dimension {i}" for i in range(width)]
-    return Verdict(
+    return ParityReport(
         sigma=sigma,
         limit=limit,
         difference=dict(zip(names, largest, strict=True)),
@@ -94,13 +94,13 @@ def compare(
     )
 
 
-class VerdictStore:
+class ParityStore:
     """One verdict in `folder`, which carries the key in its name; a damaged file counts as none."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "verdict.json"
 
-    def read(self, limit: float) -> Verdict | None:
+    def read(self, limit: float) -> ParityReport | None:
         """The stored verdict, judged by the limit of now."""
         try:
             values = read_json_file(self.path)
@@ -109,11 +109,11 @@ class VerdictStore:
             if values.pop("format") != FORMAT:
                 return None
             values.pop(DIGESTS)
-            return Verdict(**{**values, "limit": limit, "stored": True})
+            return ParityReport(**{**values, "limit": limit, "stored": True})
         except (OSError, ValueError, TypeError, KeyError):
             return None
 
-    def write(self, verdict: Verdict) -> None:
+    def write(self, verdict: ParityReport) -> None:
         values = sealed({"format": FORMAT, **dataclasses.asdict(verdict)}, self.path.name, {})
         write_text_atomic(self.path, json.dumps(values, indent=2) + "\n")
 

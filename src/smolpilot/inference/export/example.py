@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 
 
 class ExportedPolicy:
-    """Camera pictures, joint state and instruction in; the next actions, in the robot's units, out."""
+    """Camera images, joint state and instruction in; the next actions, in the robot's units, out."""
 
     def __init__(self, folder, providers=("CPUExecutionProvider",)):
         folder = Path(folder)
@@ -27,10 +27,10 @@ class ExportedPolicy:
         """images: {camera: uint8 [h, w, 3]}, state [S] in robot units -> float32 [H, A] in robot units."""
         facts, steps = self.facts, steps or self.facts["num_steps"]
         cameras = [camera for camera in facts["slots"] if camera is not None]
-        pictures = np.concatenate([letterbox(images[camera], facts["image_size"]) for camera in cameras])
+        pixels = np.concatenate([letterbox(images[camera], facts["image_size"]) for camera in cameras])
         slots = facts["slots"] if facts["image_special_tokens"] else cameras  # an empty slot changes nothing otherwise
         seen = np.array([[camera is not None for camera in slots]])
-        (tokens,) = self.vision.run(None, {"images": pictures})
+        (tokens,) = self.vision.run(None, {"images": pixels})
         spread = np.zeros((1, len(slots), *tokens.shape[1:]), np.float32)
         spread[seen] = tokens
         ids = self.tokenizer.encode(instruction if instruction.endswith("\n") else instruction + "\n").ids
@@ -67,9 +67,9 @@ def verified(folder):
     return facts
 
 
-def letterbox(picture, size):
+def letterbox(image, size):
     """uint8 [h, w, 3] -> float32 [1, 3, size, size] in [-1, 1]: bilinear, black on the top and left, as in training."""
-    image, shape = np.asarray(picture, np.float32) / 255, np.shape(picture)[:2]
+    image, shape = np.asarray(image, np.float32) / 255, np.shape(image)[:2]
     if size and shape != (size, size):
         fitted = [max(int(length / (max(shape) / size)), 1) for length in shape]
         for axis, (old, new) in enumerate(zip(shape, fitted, strict=True)):

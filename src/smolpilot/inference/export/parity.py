@@ -39,7 +39,7 @@ def parity(
         )
         images = {camera: as_bytes(frame[image_key(camera)], camera) for camera in exported.facts["slots"] if camera}
         state, text = np.asarray(frame[STATE], dtype=np.float32), str(frame[TASK])
-        seen = {STATE: state, TASK: text, **{image_key(camera): picture for camera, picture in images.items()}}
+        seen = {STATE: state, TASK: text, **{image_key(camera): image for camera, image in images.items()}}
         plain.append(policy.predict_chunk(seen, noise).numpy())
         try:
             ours.append(exported.predict_chunk(images, state, text, noise.numpy()))
@@ -49,10 +49,10 @@ def parity(
                 fix="export in another precision (--precision fp32)",
             ) from error
         if i == 0:
-            pictures: dict[str, Any] = {f"image.{camera}": picture for camera, picture in images.items()}
+            kept: dict[str, Any] = {f"image.{camera}": image for camera, image in images.items()}
             np.savez_compressed(
                 folder / "example_frame.npz", state=state, instruction=np.array(text), noise=noise.numpy(),
-                chunk=plain[0], **pictures,
+                chunk=plain[0], **kept,
             )  # fmt: skip
         progress("parity", i + 1, len(frames))
     return compare(np.stack(ours), np.stack(plain), exported.facts["action"])
@@ -88,11 +88,11 @@ def load_example(folder: Path) -> Any:
     return module
 
 
-def as_bytes(picture: Any, camera: str) -> npt.NDArray[np.uint8]:
-    """A picture as uint8 [h, w, 3]."""
-    if isinstance(picture, np.ndarray) and picture.dtype == np.uint8:
-        return picture
-    unit = to_unit_range(picture, camera).permute(1, 2, 0)
+def as_bytes(image: Any, camera: str) -> npt.NDArray[np.uint8]:
+    """An image as uint8 [h, w, 3]."""
+    if isinstance(image, np.ndarray) and image.dtype == np.uint8:
+        return image
+    unit = to_unit_range(image, camera).permute(1, 2, 0)
     return (unit * 255).round().to(torch.uint8).numpy()
 
 

@@ -38,7 +38,7 @@ def policy_facts(policy: Policy, precision: str) -> dict[str, Any]:
         "image_size": cameras["image_size"],
         "max_tokens": text["max_tokens"],
         "chunk": config.chunk_size,
-        "execution_horizon": policy.n_action_steps,
+        "n_action_steps": policy.n_action_steps,
         "num_steps": config.num_steps,
         "max_state_dim": widths["max_state_dim"],
         "max_action_dim": widths["max_action_dim"],

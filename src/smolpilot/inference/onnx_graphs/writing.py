@@ -65,7 +65,7 @@ def draw(name: str, builder: Builder, config: PolicyConfig, weights: Weights, *,
 
 
 def image_side(config: PolicyConfig) -> int:
-    """Pixels per side of the pictures that the vision tower sees."""
+    """Pixels per side of the images that the vision tower sees."""
     if config.resize_imgs_with_padding is not None:
         return config.resize_imgs_with_padding[0]
     return next(iter(config.image_shapes.values()))[1]

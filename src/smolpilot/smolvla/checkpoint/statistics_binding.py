@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,7 @@ from smolpilot.smolvla.transforms.normalize import (
     never_set,
     order_problem,
     statistic_problem,
+    statistics_problem,
 )
 
 from .processors import FlatStatistics
@@ -64,16 +66,16 @@ def bind_statistics(
         (ACTION, config.action_dim, (after, before, in_weights)),
     ):
         mode = feature_mode(config.normalization_mapping, feature)
-        needed = needed_statistics(mode)
+        names = (joints or {}).get(feature, ())
+        wrong = partial(statistics_problem, feature, mode, dim=dim, joints=names)
         groups = _groups(feature, sources)
-        proper, names = groups.get(feature), (joints or {}).get(feature, ())
-        if proper is not None and _fits(proper, needed, dim):
-            name, chosen = feature, proper
-        elif needed:
-            name, chosen = _only_candidate(_Wanted(feature, mode, needed, dim, names), groups)
+        if feature in groups and wrong(groups[feature]) is None:
+            name = feature
+        elif needed_statistics(mode):
+            name = _only_usable(feature, mode, groups, wrong)
         else:
             continue
-        bound.statistics[feature], bound.origin[feature] = _sound(feature, chosen, dim, names), name
+        bound.statistics[feature], bound.origin[feature] = _sound(feature, groups[name], dim, names), name
     return bound
 
 
@@ -135,63 +137,27 @@ def _groups(feature: str, sources: tuple[FlatStatistics, ...]) -> dict[str, Feat
     return groups
 
 
-def _fits(group: Mapping[str, npt.NDArray[np.float64]], needed: tuple[str, ...], dim: int) -> bool:
-    # Buffers that were never set hold infinity: the same as absent.
-    return all(name in group and statistic_problem("", name, group[name], dim) is None for name in needed)
-
-
-@dataclass(frozen=True)
-class _Wanted:
-    """What the normalization of one feature needs."""
-
-    feature: str
-    mode: str
-    statistics: tuple[str, ...]
-    dim: int
-    joints: Sequence[str]
-
-
-def _only_candidate(wanted: _Wanted, groups: Mapping[str, Feature]) -> tuple[str, Feature]:
-    needed, feature = wanted.statistics, wanted.feature
-    distinct: dict[str, Feature] = {}
-    for name, group in groups.items():
-        if _fits(group, needed, wanted.dim) and not any(
-            all(np.array_equal(group[key], other[key]) for key in needed) for other in distinct.values()
-        ):
-            distinct[name] = group
-    if len(distinct) == 1:
-        return next(iter(distinct.items()))
-    if distinct:
-        problem = f"The checkpoint has several statistics for '{feature}': {', '.join(map(repr, distinct))}."
+def _only_usable(feature: str, mode: str, groups: Mapping[str, Feature], wrong: Callable[[Feature], str | None]) -> str:
+    """The name of the one group that can normalize; groups that are equal count as one."""
+    needed = needed_statistics(mode)
+    problems = {name: wrong(group) for name, group in groups.items()}
+    usable: list[str] = []
+    for name in (name for name, problem in problems.items() if problem is None):
+        same = (all(np.array_equal(groups[name][key], groups[other][key]) for key in needed) for other in usable)
+        if not any(same):
+            usable.append(name)
+    if len(usable) == 1:
+        return usable[0]
+    if usable:
+        found = f"The checkpoint has several statistics for '{feature}': {', '.join(map(repr, usable))}."
     else:
-        problem = f"The checkpoint has no usable statistics for '{feature}': {_what_is_wrong(wanted, groups)}."
+        # The first defect of each group, the proper name's first.
+        order = sorted(problems, key=lambda name: (name != feature, name))[:3]
+        said = [f"{problems[name]}" + ("" if name == feature else f" (stored as '{name}')") for name in order]
+        found = f"The checkpoint has no usable statistics for '{feature}': {'; '.join(said) or 'none are stored'}."
     raise CheckpointError(
-        problem,
-        expected=f"one {' and '.join(needed)} of '{feature}' with {wanted.dim} values; without it actions would stay "
+        found,
+        expected=f"one {' and '.join(needed)} of '{feature}', each a number per joint; without it actions would stay "
         "normalized numbers",
         fix=_OTHERS,
     )
-
-
-def _what_is_wrong(wanted: _Wanted, groups: Mapping[str, Feature]) -> str:
-    """The first defect of each group of stored statistics, the proper name's first."""
-    if not groups:
-        return "none are stored"
-    order = sorted(groups, key=lambda name: (name != wanted.feature, name))
-    found = [(name, _defect(wanted, groups[name])) for name in order]
-    texts = [text if name == wanted.feature else f"{text} (stored as '{name}')" for name, text in found[:3]]
-    return "; ".join(texts)
-
-
-def _defect(wanted: _Wanted, group: Feature) -> str:
-    missing = [name for name in wanted.statistics if name not in group]
-    if missing:
-        stored = ", ".join(name for name in group if name != "count") or "nothing"
-        return (
-            f"its config normalizes '{wanted.feature}' by {wanted.mode}, which needs {' and '.join(wanted.statistics)};"
-            f" {' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not stored, only {stored}"
-        )
-    problems = (
-        statistic_problem(wanted.feature, name, group[name], wanted.dim, wanted.joints) for name in wanted.statistics
-    )
-    return next(problem for problem in problems if problem is not None)

@@ -27,7 +27,7 @@ _TEXT_LAYER = re.compile(r"text\.layers\.(\d{1,9})\.")
 
 
 @dataclass
-class Carried:
+class UnusedWeights:
     """Tensors that the network does not read but a saved checkpoint keeps (the language head), left in their file."""
 
     file: WeightFile
@@ -38,8 +38,8 @@ class Carried:
 
 
 @dataclass
-class Inventory:
-    """What a file holds, sorted: `found` maps our names to names in the file."""
+class WeightReport:
+    """What a file of weights holds, sorted: `found` maps our names to names in the file."""
 
     shapes: dict[str, tuple[int, ...]]  # what the network needs, by our names
     found: dict[str, str] = field(default_factory=dict)
@@ -51,40 +51,40 @@ class Inventory:
     dtypes: dict[str, str] = field(default_factory=dict)
 
 
-def take_inventory(file: WeightFile, config: PolicyConfig) -> Inventory:
+def inspect_weights(file: WeightFile, config: PolicyConfig) -> WeightReport:
     """Sort the names of a file by what the network of `config` needs."""
     _check_layers(file, config)
     expected = expected_shapes(config)
-    stock = Inventory(expected)
+    report = WeightReport(expected)
     for stored in file.names:
         clean = _WRAPPERS.sub("", stored).lstrip(".")
         ours = names.from_lerobot(clean)
         if ours in expected:
-            if ours in stock.found:
+            if ours in report.found:
                 raise CheckpointError(
-                    f"{file.path} holds {names.to_lerobot(ours)} twice, as {plain(stock.found[ours], 200)} and as "
+                    f"{file.path} holds {names.to_lerobot(ours)} twice, as {plain(report.found[ours], 200)} and as "
                     f"{plain(stored, 200)}.",
                     expected="each weight once",
                     fix="load the model before it was wrapped (torch.compile, DataParallel), and save it again",
                 )
-            stock.found[ours] = stored
+            report.found[ours] = stored
         elif clean in names.UNUSED:
-            stock.unused[clean] = stored
-            stock.harmless.append(stored)
+            report.unused[clean] = stored
+            report.harmless.append(stored)
         elif is_unused(clean, config):
-            stock.harmless.append(stored)
+            report.harmless.append(stored)
         elif _NORMALIZATION.search(clean):
-            stock.normalization.append(stored)
+            report.normalization.append(stored)
         else:
-            stock.unexpected.append(stored)
+            report.unexpected.append(stored)
     # Tied tensors are stored once; safetensors' save_model notes the twin in the metadata.
     for twin, kept in file.metadata.items():
         ours = names.from_lerobot(_WRAPPERS.sub("", twin).lstrip("."))
-        if ours in expected and ours not in stock.found and kept in file.names:
-            stock.found[ours] = kept
-    stock.missing = [name for name in expected if name not in stock.found]
-    stock.dtypes = _dtypes_per_module(file, stock.found)
-    return stock
+        if ours in expected and ours not in report.found and kept in file.names:
+            report.found[ours] = kept
+    report.missing = [name for name in expected if name not in report.found]
+    report.dtypes = _dtypes_per_module(file, report.found)
+    return report
 
 
 def _check_layers(file: WeightFile, config: PolicyConfig) -> None:
@@ -99,28 +99,29 @@ def _check_layers(file: WeightFile, config: PolicyConfig) -> None:
             )
 
 
-def check_inventory(stock: Inventory, file: WeightFile) -> None:
+def check_weights(report: WeightReport, file: WeightFile) -> None:
     """CheckpointError for missing weights, for weights of another network, of other shapes, and for integers."""
-    check_float(file, stock.found.values())
-    if stock.missing:
+    check_float(file, report.found.values())
+    if report.missing:
         left = f"; {_some(file.unlisted)} {'is' if len(file.unlisted) == 1 else 'are'} not in the index"
         raise CheckpointError(
-            f"{file.path} lacks {len(stock.missing)} of {len(stock.missing) + len(stock.found)} weights: "
-            f"{_some([names.to_lerobot(name) for name in stock.missing])}{left if file.unlisted else ''}.",
+            f"{file.path} lacks {len(report.missing)} of {len(report.missing) + len(report.found)} weights: "
+            f"{_some([names.to_lerobot(name) for name in report.missing])}{left if file.unlisted else ''}.",
             expected="every weight of the network; smolpilot never fills in random ones",
             fix="take the whole checkpoint, and the config.json that belongs to it",
         )
-    if stock.unexpected:
+    if report.unexpected:
         raise CheckpointError(
-            f"{file.path} holds {len(stock.unexpected)} weights that SmolVLA does not have: {_some(stock.unexpected)}.",
+            f"{file.path} holds {len(report.unexpected)} weights that SmolVLA does not have: "
+            f"{_some(report.unexpected)}.",
             expected="the weights of the network in config.json",
             fix="check that config.json belongs to these weights",
         )
-    for name, shape in stock.shapes.items():
-        found = file.shape(stock.found[name])
+    for name, shape in report.shapes.items():
+        found = file.shape(report.found[name])
         if found != shape:
             raise CheckpointError(
-                f"Weight {stock.found[name]} in {file.path} has shape {list(found)}.",
+                f"Weight {report.found[name]} in {file.path} has shape {list(found)}.",
                 expected=f"{list(shape)}, as config.json and the vision-language model's config say",
                 fix="check max_state_dim, max_action_dim and vlm_model_name in config.json",
             )
@@ -129,7 +130,7 @@ def check_inventory(stock: Inventory, file: WeightFile) -> None:
 def load_model(
     config: PolicyConfig,
     file: WeightFile,
-    stock: Inventory,
+    report: WeightReport,
     *,
     device: torch.device,
     dtype: torch.dtype,
@@ -142,7 +143,7 @@ def load_model(
     model = empty_model(config)
     state: dict[str, Tensor] = {}
     damaged: dict[str, str] = {}
-    for name, stored in stock.found.items():
+    for name, stored in report.found.items():
         value = file.tensor(stored)
         source = value
         if change is not None:
@@ -176,12 +177,12 @@ def _aligned(value: Tensor) -> Tensor:
     return value.clone() if value.device.type == "cpu" and value.data_ptr() % _ALIGNMENT else value
 
 
-def lerobot_weights(model: SmolVLA, carried: Carried | None) -> dict[str, Tensor]:
+def lerobot_weights(model: SmolVLA, unused_weights: UnusedWeights | None) -> dict[str, Tensor]:
     """All weights under LeRobot's names, on the CPU and contiguous, with the unused language head."""
     state = {
         names.to_lerobot(name): value.detach().to("cpu").contiguous() for name, value in model.state_dict().items()
     }
-    kept = carried.read() if carried is not None else {}
+    kept = unused_weights.read() if unused_weights is not None else {}
     text = model.config.vlm.text
     for name in names.UNUSED:
         # LeRobot loads it, though nothing reads it; a policy from scratch never had one.

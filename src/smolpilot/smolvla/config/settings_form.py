@@ -56,13 +56,20 @@ def refuse(expected: str) -> NoReturn:
     raise PydanticCustomError("form", "{expected}", {"expected": expected})
 
 
-def formed[M: BaseModel](model: type[M], values: object, where: object) -> M:
-    """The values of a file as `model` has them; CheckpointError names the file, the key, its value and what fits."""
+def formed[M](model: type[M], values: object, where: object) -> M:
+    """The values of a file as `model` (a form, or a dataclass) has them; CheckpointError names the file, the key, its
+    value and what fits.
+    """
     try:
-        return model.model_validate(values)
+        return _adapter(model).validate_python(values)
     except ValidationError as error:
         found, expected = _problem(error, values, where=f" in {where}")
         raise CheckpointError(found, expected=expected, fix=RESTORE) from None
+
+
+@functools.cache
+def _adapter[M](model: type[M]) -> TypeAdapter[M]:
+    return TypeAdapter(model)
 
 
 def check_fields(settings: Any, where: object = None) -> None:
@@ -133,6 +140,7 @@ _WORDS = {
     "bool_type": "true or false",
     "dict_type": "an object of keys and values",
     "model_type": "an object of keys and values",
+    "dataclass_type": "an object of keys and values",
     "model_attributes_type": "an object of keys and values",
     "list_type": "a list",
     "tuple_type": "a list",

@@ -8,28 +8,32 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
+from pydantic import Field, TypeAdapter
+
 from smolpilot.common.errors import CheckpointError
 from smolpilot.common.text import shown
 
-from .settings_form import RESTORE, Form, formed, real, whole
+from .settings_form import RESTORE, formed, real, whole
 
 Pixels = Annotated[int, whole(1, 8_192)]
 _Width = Annotated[int, whole(1, 65_536)]
 # Compared with the weights before anything is built; more than are in use may be said.
 _Layers = Annotated[int, whole(1, 10_000)]
+_Eps = Annotated[float, real(1e-30, 1)]
 
 
 @dataclass(frozen=True)
 class VisionConfig:
-    """Dimensions of the SigLIP-type vision tower."""
+    """Dimensions of the SigLIP-type vision tower, with transformers' names of them."""
 
-    width: int = 768
-    layers: int = 12
-    heads: int = 12
-    mlp_width: int = 3072
-    image_size: int = 512
-    patch_size: int = 16
-    eps: float = 1e-6
+    width: Annotated[_Width, Field(alias="hidden_size")] = 768
+    layers: Annotated[_Layers, Field(alias="num_hidden_layers")] = 12
+    heads: Annotated[_Width, Field(alias="num_attention_heads")] = 12
+    mlp_width: Annotated[_Width, Field(alias="intermediate_size")] = 3072
+    image_size: Pixels = 512
+    patch_size: Pixels = 16
+    eps: Annotated[_Eps, Field(alias="layer_norm_eps")] = 1e-6
+    hidden_act: Literal["gelu_pytorch_tanh"] = field(default="gelu_pytorch_tanh", repr=False)
 
     @property
     def patches_per_side(self) -> int:
@@ -40,23 +44,24 @@ class VisionConfig:
 class TextConfig:
     """Dimensions of the Llama-type text model; the expert shares its head layout."""
 
-    width: int = 960
-    layers: int = 32
-    heads: int = 15
-    kv_heads: int = 5
-    head_dim: int = 64
-    mlp_width: int = 2560
-    vocab_size: int = 49280
-    eps: float = 1e-5
+    width: Annotated[_Width, Field(alias="hidden_size")] = 960
+    layers: Annotated[_Layers, Field(alias="num_hidden_layers")] = 32
+    heads: Annotated[_Width, Field(alias="num_attention_heads")] = 15
+    kv_heads: Annotated[_Width, Field(alias="num_key_value_heads")] = 5
+    head_dim: _Width = 64
+    mlp_width: Annotated[int, whole(1, 1_000_000), Field(alias="intermediate_size")] = 2560
+    vocab_size: Annotated[int, whole(1, 10_000_000)] = 49280
+    eps: Annotated[_Eps, Field(alias="rms_norm_eps")] = 1e-5
+    hidden_act: Literal["silu"] = field(default="silu", repr=False)
 
 
 @dataclass(frozen=True)
 class VLMConfig:
     """The vision-language model under the policy: `config.json` of its folder."""
 
-    vision: VisionConfig = field(default_factory=VisionConfig)
-    text: TextConfig = field(default_factory=TextConfig)
-    scale_factor: int = 4  # pixel shuffle: scale_factor**2 patches become one image token
+    vision: Annotated[VisionConfig, Field(alias="vision_config")] = field(default_factory=VisionConfig)
+    text: Annotated[TextConfig, Field(alias="text_config")] = field(default_factory=TextConfig)
+    scale_factor: Annotated[int, whole(1, 64)] = 4  # pixel shuffle: scale_factor**2 patches become one image token
 
     @classmethod
     def from_json(cls, values: dict[str, Any], where: object = "config.json") -> VLMConfig:
@@ -70,31 +75,7 @@ class VLMConfig:
                 expected="model_type 'smolvlm' (SmolVLM2)",
                 fix="point vlm_model_name at a SmolVLM2 folder",
             )
-        read = formed(_VLMForm, values, where)
-        text, vision = read.text_config or _TextForm(), read.vision_config or _VisionForm()
-        heads = text.num_attention_heads
-        config = cls(
-            vision=VisionConfig(
-                width=vision.hidden_size,
-                layers=vision.num_hidden_layers,
-                heads=vision.num_attention_heads,
-                mlp_width=vision.intermediate_size,
-                image_size=vision.image_size,
-                patch_size=vision.patch_size,
-                eps=vision.layer_norm_eps,
-            ),
-            text=TextConfig(
-                width=text.hidden_size,
-                layers=text.num_hidden_layers,
-                heads=heads,
-                kv_heads=text.num_key_value_heads or heads,
-                head_dim=text.head_dim or text.hidden_size // heads,
-                mlp_width=text.intermediate_size,
-                vocab_size=text.vocab_size,
-                eps=text.rms_norm_eps,
-            ),
-            scale_factor=read.scale_factor,
-        )
+        config = formed(cls, _completed(values), where)
         config._check_sizes(where)
         return config
 
@@ -115,67 +96,44 @@ class VLMConfig:
 
     def to_json(self) -> dict[str, Any]:
         """The JSON that transformers (and `from_json`) read back as the same model, in float32."""
-        v, t = self.vision, self.text
+        own = TypeAdapter(VLMConfig).dump_python(self, by_alias=True)
+        fixed = {"attention_bias": False, "mlp_bias": False, "max_position_embeddings": 8192, "dtype": "float32"}
         return {
             "model_type": "smolvlm",
             "architectures": ["SmolVLMForConditionalGeneration"],
             "scale_factor": self.scale_factor,
             "tie_word_embeddings": False,
             "dtype": "float32",
-            "vision_config": {
-                "model_type": "smolvlm_vision",
-                "hidden_size": v.width,
-                "num_hidden_layers": v.layers,
-                "num_attention_heads": v.heads,
-                "intermediate_size": v.mlp_width,
-                "image_size": v.image_size,
-                "patch_size": v.patch_size,
-                "layer_norm_eps": v.eps,
-                "hidden_act": "gelu_pytorch_tanh",
-            },
-            "text_config": {
-                "model_type": "llama",
-                "hidden_size": t.width,
-                "num_hidden_layers": t.layers,
-                "num_attention_heads": t.heads,
-                "num_key_value_heads": t.kv_heads,
-                "head_dim": t.head_dim,
-                "intermediate_size": t.mlp_width,
-                "vocab_size": t.vocab_size,
-                "rms_norm_eps": t.eps,
-                "hidden_act": "silu",
-                "attention_bias": False,
-                "mlp_bias": False,
-                "max_position_embeddings": 8192,
-                "dtype": "float32",
-            },
+            "vision_config": {"model_type": "smolvlm_vision", **own["vision_config"]},
+            "text_config": {"model_type": "llama", **own["text_config"], **fixed},
         }
 
 
-class _VisionForm(Form):
-    hidden_size: _Width = 1152
-    num_hidden_layers: _Layers = 12
-    num_attention_heads: _Width = 16
-    intermediate_size: _Width = 3072
-    image_size: Pixels = 224
-    patch_size: Pixels = 32
-    layer_norm_eps: Annotated[float, real(1e-30, 1)] = 1e-6
-    hidden_act: Literal["gelu_pytorch_tanh"] = "gelu_pytorch_tanh"
+# What transformers' SmolVLMConfig takes for keys that are absent.
+_ABSENT: dict[str, dict[str, Any]] = {
+    "vision_config": {
+        "hidden_size": 1152, "num_hidden_layers": 12, "num_attention_heads": 16, "intermediate_size": 3072,
+        "image_size": 224, "patch_size": 32,
+    },
+    "text_config": {
+        "hidden_size": 2048, "num_hidden_layers": 32, "num_attention_heads": 32, "intermediate_size": 11008,
+        "vocab_size": 32000, "rms_norm_eps": 1e-6,
+    },
+}  # fmt: skip
 
 
-class _TextForm(Form):
-    hidden_size: _Width = 2048
-    num_hidden_layers: _Layers = 32
-    num_attention_heads: _Width = 32
-    num_key_value_heads: _Width | None = None
-    head_dim: _Width | None = None
-    intermediate_size: Annotated[int, whole(1, 1_000_000)] = 11008
-    vocab_size: Annotated[int, whole(1, 10_000_000)] = 32000
-    rms_norm_eps: Annotated[float, real(1e-30, 1)] = 1e-6
-    hidden_act: Literal["silu"] = "silu"
-
-
-class _VLMForm(Form):
-    text_config: _TextForm | None = None
-    vision_config: _VisionForm | None = None
-    scale_factor: Annotated[int, whole(1, 64)] = 2
+def _completed(values: dict[str, Any]) -> dict[str, Any]:
+    """The JSON with transformers' values for what it leaves out; what is no object is left to the form to refuse."""
+    found = {"scale_factor": 2, **values}
+    for key, absent in _ABSENT.items():
+        given = {} if found.get(key) is None else found[key]
+        found[key] = {**absent, **given} if isinstance(given, dict) else given
+    text = found["text_config"]
+    if isinstance(text, dict):
+        heads, width = text["num_attention_heads"], text["hidden_size"]
+        if text.get("num_key_value_heads") is None:
+            text["num_key_value_heads"] = heads
+        if text.get("head_dim") is None:
+            whole_numbers = isinstance(heads, int) and isinstance(width, int) and heads > 0
+            text["head_dim"] = width // heads if whole_numbers else heads
+    return found

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from smolpilot.common.errors import TransformError
 from smolpilot.smolvla.config import VisionConfig, VLMConfig
 
-_ROWS = 2048  # patches of two pictures of 512 pixels
+_ROWS = 2048  # patches of two images of 512 pixels
 
 
 class PatchEmbeddings(nn.Module):

@@ -14,10 +14,10 @@ from .transform import Transform
 from .transform_list import Transforms
 
 
-class Processed:
+class TransformsAfterLeRobot:
     """What is left of a list for batches that LeRobot's processors of the same bundle have made.
 
-    They normalize the state, tokenize the instruction and bring actions back to robot units; pictures they leave alone.
+    They normalize the state, tokenize the instruction and bring actions back to robot units; images they leave alone.
     UsageError names a transform whose place is before something that they do: it would come too late.
     """
 
@@ -25,26 +25,26 @@ class Processed:
         self._transforms = transforms
         self._numbers = _left(transforms)
         for transform in transforms:
-            if transform.has("text"):
+            if transform.has("instruction"):
                 raise _too_late(transform, "the instruction before it becomes tokens")
 
     def inputs(
         self,
-        pictures: Mapping[str, Tensor],
-        seen: Mapping[str, Tensor],
+        images: Mapping[str, Tensor],
+        present: Mapping[str, Tensor],
         state: Tensor,
         tokens: Tensor,
         token_mask: Tensor,
     ) -> PolicyInputs:
-        """pictures: slot -> float32 [B, 3, h, w] in [0, 1], all filled slots; seen: slot -> bool [B], absent: all.
+        """images: slot -> float32 [B, 3, h, w] in [0, 1], all filled slots; present: slot -> bool [B], absent: all.
 
         state [B, S] normalized; tokens and their mask [B, T].
         """
         everywhere = torch.ones(len(state), dtype=torch.bool)
-        masks = torch.stack([seen.get(slot, everywhere).bool().cpu() for slot in self._transforms.filled], dim=1)
-        images = {slot: self._transforms.pictures(slot, pictures[slot]) for slot in self._transforms.filled}
-        together, image_masks = self._transforms.together(images, masks)
-        return PolicyInputs(together, image_masks, tokens.cpu(), token_mask.bool().cpu(), self._on(state, None)[0])
+        masks = torch.stack([present.get(slot, everywhere).bool().cpu() for slot in self._transforms.filled], dim=1)
+        shown = {slot: self._transforms.images(slot, images[slot]) for slot in self._transforms.filled}
+        stacked, image_masks = self._transforms.stack_images(shown, masks)
+        return PolicyInputs(stacked, image_masks, tokens.cpu(), token_mask.bool().cpu(), self._on(state, None)[0])
 
     def actions(self, chunks: Tensor) -> Tensor:
         """Chunks of the network [B, H, max_action_dim] -> normalized [B, H, A], for LeRobot's post-processor."""
@@ -54,9 +54,9 @@ class Processed:
 
     def leftover(self, actions: Tensor) -> Tensor:
         """A part of an earlier chunk of `actions` [B, L, A] -> [B, L, max_action_dim], unless it is so wide already."""
-        if actions.shape[-1] != self._transforms.recipe.config.action_dim:
+        if actions.shape[-1] != self._transforms.config.policy.action_dim:
             return actions
-        state = torch.zeros(len(actions), self._transforms.recipe.config.state_dim)
+        state = torch.zeros(len(actions), self._transforms.config.policy.state_dim)
         moved = self._on(state, actions)[1]
         assert moved is not None
         return moved

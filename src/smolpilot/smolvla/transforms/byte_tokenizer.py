@@ -46,7 +46,7 @@ def byte_level_folder(config: VLMConfig) -> VLMFolder:
     }
     side = config.vision.patches_per_side // config.scale_factor
     edge = {"longest_edge": config.vision.image_size}
-    pictures = {
+    images = {
         "image_mean": [0.5, 0.5, 0.5],
         "image_std": [0.5, 0.5, 0.5],
         "max_image_size": edge,
@@ -57,11 +57,11 @@ def byte_level_folder(config: VLMConfig) -> VLMFolder:
         "tokenizer_config.json": tokenizer_config,
         "special_tokens_map.json": {**_ROLES, **_IMAGE_ROLES},
         "processor_config.json": {"image_seq_len": side * side, "processor_class": "SmolVLMProcessor"},
-        "preprocessor_config.json": {"image_processor_type": "SmolVLMImageProcessor", **pictures},
+        "preprocessor_config.json": {"image_processor_type": "SmolVLMImageProcessor", **images},
         "video_preprocessor_config.json": {
             "video_processor_type": "SmolVLMVideoProcessor",
             "video_sampling": {"fps": 1, "max_frames": 64, "video_size": edge},
-            **pictures,
+            **images,
         },
     }
     content = {name: _bytes(values) for name, values in files.items()}

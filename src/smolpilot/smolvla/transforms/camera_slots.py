@@ -1,16 +1,21 @@
-"""Which camera of a dataset (or robot, or environment) fills which camera slot of a policy: one rule for all verbs.
+"""Which camera of a dataset, robot or environment fills which camera slot of a policy: one rule for all verbs.
 
-SmolVLA has no weights per slot, but it sees the slots in one order: cameras that are exchanged are other inputs. So a
-pair comes from a name, or from the only possibility there is, or from the user; never from the order alone.
+SmolVLA has no weights per slot, but it sees the slots in one order: exchanged cameras are other inputs. So a pair comes
+from a name, from the only possibility there is, or from the user; never from the order alone. `resolve_camera_map`
+decides, the rest of this file says what it found. Loads no torch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from smolpilot.common.errors import UsageError, did_you_mean
+from smolpilot.common.errors import TransformError, UsageError, did_you_mean
 from smolpilot.common.keys import plain_camera
+
+if TYPE_CHECKING:
+    from smolpilot.contracts.policy import Embodiment
 
 # Robot camera -> slot; None: the robot has the camera, the policy does not use it.
 type CameraMap = dict[str, str | None]
@@ -67,24 +72,56 @@ def resolve_camera_map(
     that no name brings together; its fix is a `--camera-map` of the real names.
     """
     if not cameras:
-        raise UsageError(
-            f"{owner[0].upper()}{owner[1:]} has no camera.", expected="at least one: SmolVLA sees pictures"
-        )
-    search = _Search(list(cameras), slots, fine_tuning, owner)
+        raise UsageError(f"{owner[0].upper()}{owner[1:]} has no camera.", expected="at least one: SmolVLA sees images")
+    match = _Matching(list(cameras), slots, fine_tuning, owner)
     for camera, slot in (given or {}).items():
-        search.take_typed(camera, slot)
-    if slots is None:
-        return search.from_scratch(typed=bool(given))
+        match.take_typed(camera, slot)
     for camera, slot in (saved or {}).items():
-        search.take_saved(camera, slot)
-    for camera in search.left_cameras:
-        search.take_equal(camera)
-    search.take_the_only_one()
-    search.settle(typed=bool(given))
-    return search.pairing()
+        match.take_saved(camera, slot)
+    for camera in match.left_cameras:
+        match.take_equal(camera)
+    match.take_the_only_one()
+    match.finish(typed=bool(given))
+    return match.pairing()
 
 
-class _Search:
+def pair_embodiment(
+    slots: Sequence[str],
+    embodiment: Embodiment | None,
+    given: Mapping[str, str | None],
+    saved: Mapping[str, str | None] | None = None,
+) -> Pairing:
+    """The cameras of what a policy will drive in the policy's slots, by `resolve_camera_map`.
+
+    Without an embodiment the cameras are those that were typed; without any typed, the saved map or the slots' names.
+    """
+    if not slots:
+        return Pairing(dict.fromkeys(embodiment.cameras if embodiment is not None else ()))
+    if embodiment is not None:
+        return resolve_camera_map(embodiment.cameras, slots, given=given, saved=saved, owner=embodiment.owner)
+    if given:
+        return resolve_camera_map(list(given), slots, given=given, saved=saved, owner=TYPED)
+    return Pairing(dict(saved) if saved is not None else {slot: slot for slot in slots})
+
+
+def check_camera_map(camera_map: Mapping[str, str | None], slots: Sequence[str]) -> None:
+    """TransformError unless every camera of a whole map lands in one of `slots` and each of them is filled once."""
+    if not slots:
+        raise TransformError("The policy has no camera.", expected="at least one image input")
+    for camera, slot in camera_map.items():
+        if slot is not None and slot not in slots:
+            raise TransformError(
+                _no_slot(camera, slot), expected=f"one of {_listed(slots)}", fix=did_you_mean(slot, slots)
+            )
+    try:
+        if not camera_map:
+            raise _unfilled(slots, slots, TYPED, camera_map)
+        resolve_camera_map(list(camera_map), slots, given=camera_map, owner=TYPED)
+    except UsageError as error:
+        raise TransformError(error.found, expected=error.expected, fix=error.fix) from error
+
+
+class _Matching:
     """The pairs found so far, and what is left on both sides."""
 
     def __init__(self, cameras: list[str], slots: Sequence[str] | None, fine_tuning: bool, owner: str) -> None:
@@ -128,7 +165,7 @@ class _Search:
             more = f" (or {camera}={NEW}, for a further slot)" if self.fine_tuning else ""
             near = did_you_mean(slot_name, self.slots)
             raise UsageError(
-                f"Camera '{camera}' is mapped to '{slot_name}', which is no camera slot of the policy.",
+                _no_slot(camera, slot_name),
                 expected=f"one of {_listed(self.slots)}, or {UNUSED}",
                 fix=f"{near} As in --camera-map {self._example()}{more}",
             )
@@ -162,21 +199,19 @@ class _Search:
             why = "there is one camera" if alone else "no other is left"
             self.warnings.append(f"camera '{cameras[0]}' fills slot '{slots[0]}', since {why}: the names differ")
 
-    def settle(self, *, typed: bool) -> None:
-        """Ask where several pairs are possible; say what stays unused or empty."""
+    def finish(self, *, typed: bool) -> None:
+        """Refuse what several pairs are possible for; say what stays unused or empty."""
         cameras, slots = self.left_cameras, self.left_slots
+        if cameras and typed and (self.scratch or (self.fine_tuning and not slots)):
+            raise self._unsaid(cameras[0])
         if cameras and slots:
             raise self._undecided(cameras, slots)
         if slots and not self.fine_tuning:
-            raise UsageError(
-                f"No camera is mapped to slot {_listed(slots)}; {self.owner} has "
-                f"{_listed(self.cameras) or 'no camera'}.",
-                expected=f"a camera for each of {_listed(self.slots)}",
-                fix=self._more_cameras(),
-            )
-        if cameras and typed and self.fine_tuning:
-            raise self._unsaid(cameras[0])
+            raise _unfilled(slots, self.slots, self.owner, self.cameras, self._more_cameras())
         for camera in cameras:
+            if self.scratch:
+                self._pair(camera, camera)
+                continue
             self.found[camera] = None
             more = f" (--camera-map {camera}={NEW} adds one)" if self.fine_tuning else ""
             text = f"{self.owner}'s camera '{camera}' is not used: the policy has no slot for it{more}"
@@ -184,7 +219,7 @@ class _Search:
         if not self.filled:
             raise UsageError(
                 "The camera map uses no camera.",
-                expected="at least one camera -> slot: SmolVLA sees pictures",
+                expected="at least one camera -> slot: SmolVLA sees images",
                 fix=f"--camera-map {self._example()}",
             )
         if slots:
@@ -193,16 +228,9 @@ class _Search:
                 "policy has no such slot"
             )
 
-    def from_scratch(self, *, typed: bool) -> Pairing:
-        if typed and self.left_cameras:
-            raise self._unsaid(self.left_cameras[0])
-        for camera in self.left_cameras:
-            self._pair(camera, camera)
-        if not self.filled:
-            raise UsageError("The camera map uses no camera.", expected="at least one camera -> slot")
-        return Pairing(dict(self.found))
-
     def pairing(self) -> Pairing:
+        if self.scratch:
+            return Pairing(self.found)
         order = [*self.slots, *self.new]
         used = {self.filled[slot]: slot for slot in order if slot in self.filled}
         unused = dict.fromkeys(camera for camera in self.cameras if self.found[camera] is None)
@@ -236,11 +264,11 @@ class _Search:
     def _more_cameras(self) -> str:
         if self.owner == TYPED:
             return f"--camera-map CAMERA=SLOT for each of {_listed(self.slots)}"
-        example = " ".join(f"{camera}={slot}" for camera, slot in zip(self.cameras, self.slots, strict=False))
         if len(self.cameras) >= len(self.slots):
             return f"--camera-map {self._example()}"
+        example = " ".join(f"{camera}={slot}" for camera, slot in zip(self.cameras, self.slots, strict=False))
         return (
-            f"use recordings with all {len(self.slots)} cameras, or fine-tune the policy on these: smolpilot train "
+            f"use datasets with all {len(self.slots)} cameras, or fine-tune the policy on these: smolpilot train "
             f"--policy ... --dataset ... --camera-map {example}"
         )
 
@@ -264,6 +292,20 @@ class _Search:
 _OWN_MAP = "the policy's own camera map is kept"
 
 
+def _no_slot(camera: str, slot: str) -> str:
+    return f"Camera '{camera}' is mapped to '{slot}', which is no camera slot of the policy."
+
+
+def _unfilled(
+    slots: Sequence[str], needed: Sequence[str], owner: str, cameras: Iterable[str], fix: str = ""
+) -> UsageError:
+    return UsageError(
+        f"No camera is mapped to slot {_listed(slots)}; {owner} has {_listed(cameras) or 'no camera'}.",
+        expected=f"a camera for each of {_listed(needed)}",
+        fix=fix or f"--camera-map CAMERA=SLOT for each of {_listed(needed)}",
+    )
+
+
 def _same(name: str, names: Iterable[str]) -> str | None:
     """The one of `names` that means the same camera: by its whole name, else without `observation.(images.)`."""
     names = list(names)
@@ -273,5 +315,5 @@ def _same(name: str, names: Iterable[str]) -> str | None:
     return plain[0] if len(plain) == 1 else None
 
 
-def _listed(names: Sequence[str]) -> str:
+def _listed(names: Iterable[str]) -> str:
     return ", ".join(f"'{name}'" for name in names)

@@ -1,4 +1,4 @@
-"""Camera pictures: from what a camera or a dataset gives to what the vision tower sees."""
+"""Camera images: from what a camera or a dataset gives to what the vision tower sees."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from smolpilot.common.errors import TransformError
 _EXPECTED = "float [3, h, w] in [0, 1], or uint8 [h, w, 3] in 0..255 (numpy or torch)"
 
 
-def to_unit_range(picture: Any, camera: str) -> Tensor:
-    """One picture as float32 [3, h, w] in [0, 1]; raises TransformError for any other shape, dtype or range."""
-    image = torch.from_numpy(np.ascontiguousarray(picture)) if isinstance(picture, np.ndarray) else picture
+def to_unit_range(image: Any, camera: str) -> Tensor:
+    """One image as float32 [3, h, w] in [0, 1]; raises TransformError for any other shape, dtype or range."""
+    image = torch.from_numpy(np.ascontiguousarray(image)) if isinstance(image, np.ndarray) else image
     if not isinstance(image, Tensor):
-        raise TransformError(f"The picture of camera '{camera}' is a {type(picture).__name__}.", expected=_EXPECTED)
-    what = f"The picture of camera '{camera}' is {_name(image.dtype)} {list(image.shape)}"
+        raise TransformError(f"The image of camera '{camera}' is a {type(image).__name__}.", expected=_EXPECTED)
+    what = f"The image of camera '{camera}' is {_name(image.dtype)} {list(image.shape)}"
     if image.dtype == torch.uint8:
         if image.ndim != 3 or image.shape[-1] != 3:
             raise TransformError(
@@ -42,9 +42,9 @@ def to_unit_range(picture: Any, camera: str) -> Tensor:
     return image.to(torch.float32)
 
 
-def bytes_to_unit_range(pictures: Tensor) -> Tensor:
-    """Pictures of one size, uint8 [n, h, w, 3] -> float32 [n, 3, h, w] in [0, 1]."""
-    return pictures.permute(0, 3, 1, 2).contiguous().to(torch.float32) / 255
+def bytes_to_unit_range(images: Tensor) -> Tensor:
+    """Images of one size, uint8 [n, h, w, 3] -> float32 [n, 3, h, w] in [0, 1]."""
+    return images.permute(0, 3, 1, 2).contiguous().to(torch.float32) / 255
 
 
 def letterbox(images: Tensor, width: int, height: int) -> Tensor:
@@ -57,7 +57,7 @@ def letterbox(images: Tensor, width: int, height: int) -> Tensor:
     if (rows, columns) == (height, width):
         return images
     ratio = max(columns / width, rows / height)
-    # Truncation can lose the last pixel of the longer side; LeRobot trained with it, so it stays. A picture thinner
+    # Truncation can lose the last pixel of the longer side; LeRobot trained with it, so it stays. A image thinner
     # than one target pixel would vanish (and fails in LeRobot): it keeps one.
     size = (max(int(rows / ratio), 1), max(int(columns / ratio), 1))
     resized = F.interpolate(images, size=size, mode="bilinear", align_corners=False)

@@ -95,6 +95,21 @@ def statistic_problem(
     return None
 
 
+def statistics_problem(
+    feature: str, mode: str, group: Mapping[str, npt.NDArray[np.float64]], dim: int, joints: Sequence[str] = ()
+) -> str | None:
+    """Why statistics of a feature cannot normalize it by `mode`: one is missing, or no number; None where they can."""
+    needed = needed_statistics(mode)
+    if missing := [name for name in needed if name not in group]:
+        stored = ", ".join(name for name in group if name != "count") or "nothing"
+        return (
+            f"its config normalizes '{feature}' by {mode}, which needs {' and '.join(needed)};"
+            f" {' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not stored, only {stored}"
+        )
+    problems = (statistic_problem(feature, name, group[name], dim, joints) for name in needed)
+    return next((problem for problem in problems if problem is not None), None)
+
+
 def order_problem(
     feature: str, values: Mapping[str, npt.NDArray[np.float64]], joints: Sequence[str] = ()
 ) -> str | None:
@@ -145,7 +160,14 @@ class Normalizer:
         eps: float = EPS,
     ) -> None:
         self.feature, self.mode, self.dim, self.eps = feature, mode, dim, eps
-        tensors = [_statistic(feature, name, mode, statistics, dim) for name in needed_statistics(mode)]
+        group = {name: np.asarray(value, np.float64).reshape(-1) for name, value in statistics.get(feature, {}).items()}
+        if problem := statistics_problem(feature, mode, group, dim):
+            raise TransformError(
+                f"The statistics cannot be used: {problem}.",
+                expected=f"{' and '.join(needed_statistics(mode))} of '{feature}', {dim} finite numbers each",
+                fix="give the statistics of the dataset: --policy-stats-from DATASET (stats_from= in Python)",
+            )
+        tensors = [torch.from_numpy(group[name]).to(torch.float32) for name in needed_statistics(mode)]
         self.offset = self.scale = self.divisor = torch.zeros(0)
         if not tensors:
             return
@@ -212,7 +234,7 @@ class NormalizeTransform(Transform):
         if mapping.get("VISUAL", "IDENTITY") != "IDENTITY":
             raise TransformError(
                 f"The policy normalizes images by {mapping['VISUAL']}.",
-                expected="IDENTITY: SmolVLA's vision tower takes pictures in [-1, 1]",
+                expected="IDENTITY: SmolVLA's vision tower takes images in [-1, 1]",
             )
         self.state = Normalizer(STATE, feature_mode(mapping, STATE), statistics, config.state_dim, eps=eps)
         self.action = Normalizer(ACTION, feature_mode(mapping, ACTION), statistics, config.action_dim, eps=eps)
@@ -230,21 +252,3 @@ class NormalizeTransform(Transform):
         """x * scale + offset per joint: of the state towards the network, of the action on its way back."""
         maps = {"state": self.state.forward_affine(), "action": self.action.backward_affine()}
         return {key: {"scale": scale.tolist(), "offset": offset.tolist()} for key, (scale, offset) in maps.items()}
-
-
-def _statistic(
-    feature: str, name: str, mode: str, statistics: Mapping[str, Mapping[str, npt.NDArray[np.float64]]], dim: int
-) -> Tensor:
-    fix = "give the statistics of the recording: --policy-stats-from DATASET (stats_from= in Python)"
-    if name not in statistics.get(feature, {}):
-        found = f"there are statistics of {', '.join(sorted(statistics))}" if statistics else "there are no statistics"
-        raise TransformError(
-            f"The statistic '{name}' of '{feature}' is missing; {found}.",
-            expected=f"'{name}' of '{feature}', {dim} values: normalization {mode} cannot do without",
-            fix=fix,
-        )
-    value = np.asarray(statistics[feature][name], dtype=np.float64).reshape(-1)
-    problem = statistic_problem(feature, name, value, dim)
-    if problem is not None:
-        raise TransformError(f"The statistics cannot be used: {problem}.", expected=f"{dim} finite numbers", fix=fix)
-    return torch.from_numpy(value).to(torch.float32)

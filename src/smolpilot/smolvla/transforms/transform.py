@@ -10,7 +10,7 @@ from torch import Tensor
 from smolpilot.common.errors import TransformError
 from smolpilot.common.statistics import Statistics
 
-Form = Literal["numbers", "pictures", "text"]
+Form = Literal["numbers", "images", "instruction"]
 Size = tuple[int, int]  # width, height
 
 
@@ -18,7 +18,7 @@ class Transform:
     """What every transform may do; what it leaves out it leaves as it is. Picklable, without state of its own.
 
     A form is whole arrays of one kind, so that a frame, a batch and a whole dataset go through the same code:
-    `numbers` (and `backward`), `pictures` of one camera slot, `text`. `spec` is the transform as plain data.
+    `numbers` (and `backward`), `images` of one camera slot, `instruction`. `spec` is the transform as plain data.
     """
 
     name: ClassVar[str] = "transform"
@@ -55,17 +55,17 @@ class Transform:
             )
         return statistics
 
-    def pictures(self, images: Tensor, slot: str) -> Tensor:
-        """Pictures of one camera slot, float32 [n, 3, h, w]; in [0, 1] before the `cameras` transform."""
+    def images(self, images: Tensor, slot: str) -> Tensor:
+        """Images of one camera slot, float32 [n, 3, h, w]; in [0, 1] before the `cameras` transform."""
         return images
 
-    def encoded_size(self, size: Size) -> Size:
-        """(width, height) of what `pictures` makes of pictures of this size."""
+    def image_size(self, size: Size) -> Size:
+        """(width, height) of what `images` makes of images of this size."""
         return size
 
-    def text(self, text: str) -> str:
+    def instruction(self, instruction: str) -> str:
         """An instruction before it becomes tokens."""
-        return text
+        return instruction
 
     def spec(self) -> dict[str, Any] | None:
         """All that it depends on, as JSON has it; None where that is not said: then nothing is exported or cached."""

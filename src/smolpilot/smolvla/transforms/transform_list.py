@@ -4,8 +4,8 @@
     robot action ◄─ joint order, units ◄──────────────────── un-normalize ◄─ crop ◄────────────────────── network
 
 Training, evaluation, serving, the LeRobot plugin and export all use this list, each through the form of it that it
-needs: frames (`inputs`, `actions`), whole arrays (`numbers`), pictures of one slot (`pictures`), texts (`tokens`), or
-the list as plain data (`spec`). A transform refuses what it does not understand.
+needs: frames (`inputs`, `actions`), whole arrays (`numbers`), images of one slot (`images`), instructions (`tokens`),
+or the list as plain data (`spec`). A transform refuses what it does not understand.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from smolpilot.common.statistics import Statistics
 from smolpilot.smolvla.config import PolicyConfig
 from smolpilot.smolvla.network.inputs import PolicyInputs
 
-from .cameras import CameraMap, CamerasTransform
+from .camera_slots import CameraMap
+from .cameras import CamerasTransform
 from .frame_arrays import as_numbers, frame_actions, frame_states
 from .images import bytes_to_unit_range
 from .instruction import InstructionTransform, TokenTable
@@ -40,90 +41,62 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """What the list is built from (see `Transforms.build`), so that it can be built again in another setting."""
+class TransformsConfig:
+    """What the list is built from, so that it can be built again in another setting.
 
-    config: PolicyConfig
+    statistics: of `observation.state` and `action`, in the policy's own joint order and units (the profile's).
+    camera_map: robot camera -> slot, None for a camera that is left out on purpose.
+    source: joints of the frames where they are not in the profile's order and units, such as a dataset's; then
+    `actions` are given back in that order and those units, too.
+    instructions: those of the training; another one warns once.
+    extra: further transforms in order. They see states and actions in the policy's joint order and units, images in
+    [0, 1] as the camera gives them, and instructions. What has no place for one of them, such as a bundle, an export or
+    LeRobot's processors, refuses it by name.
+    """
+
+    policy: PolicyConfig
     statistics: Statistics
     tokenizer: PolicyTokenizer
-    camera_map: dict[str, str | None]
+    camera_map: CameraMap
     profile: RobotProfile | None = None
     source: FrameLayout | None = None
-    instructions: tuple[str, ...] = ()
+    instructions: Sequence[str] = ()
     eps: float = EPS
-    extra: tuple[Transform, ...] = ()
-
-    @property
-    def default_instruction(self) -> str | None:
-        return self.profile.default_instruction if self.profile is not None else None
+    extra: Sequence[Transform] = ()
 
 
 class Transforms:
     """The list as an object: `inputs` runs it forward on frames, `actions` backward on chunks. Picklable, on the CPU.
 
-    Build it with `Transforms.build`. Iterating gives the transforms in order: each has a name and `describe()`.
+    Iterating gives the transforms in order: each has a name and `describe()`. Raises TransformError for a missing
+    statistic or a camera that fits no slot, ProfileError for unknown joints.
     """
 
-    def __init__(self, recipe: Recipe) -> None:
-        self.recipe = recipe
-        config, statistics = recipe.config, recipe.statistics
-        for transform in recipe.extra:
+    def __init__(self, config: TransformsConfig) -> None:
+        self.config = config
+        policy, profile, statistics = config.policy, config.profile, config.statistics
+        for transform in config.extra:
             statistics = transform.statistics(statistics)
-        self._joints = JointsTransform(config.state_dim, config.action_dim, recipe.profile, recipe.source)
-        self._cameras = CamerasTransform(config, recipe.camera_map)
-        self._instruction = InstructionTransform(
-            config, recipe.tokenizer, recipe.instructions, recipe.default_instruction
-        )
+        self._joints = JointsTransform(policy.state_dim, policy.action_dim, profile, config.source)
+        self._cameras = CamerasTransform(policy, config.camera_map)
+        default = profile.default_instruction if profile is not None else None
+        self._instruction = InstructionTransform(policy, config.tokenizer, config.instructions, default)
         # The list is made here and nowhere else.
         self._list: list[Transform] = [
             self._joints,
-            *recipe.extra,
+            *config.extra,
             self._cameras,
-            NormalizeTransform(config, statistics, recipe.eps),
-            PadTransform(config),
+            NormalizeTransform(policy, statistics, config.eps),
+            PadTransform(policy),
             self._instruction,
         ]
         names = [transform.name for transform in self]
         if twice := [name for name in names if names.count(name) > 1]:
             raise TransformError(f"Two transforms have the name '{twice[0]}'.", expected="a name of its own for each")
 
-    @classmethod
-    def build(
-        cls,
-        config: PolicyConfig,
-        statistics: Statistics,
-        tokenizer: PolicyTokenizer,
-        *,
-        camera_map: Mapping[str, str | None] | None = None,
-        profile: RobotProfile | None = None,
-        source: FrameLayout | None = None,
-        instructions: Sequence[str] = (),
-        eps: float = EPS,
-        extra: Sequence[Transform] = (),
-    ) -> Transforms:
-        """Make the list.
-
-        statistics: of `observation.state` and `action`, in the policy's own joint order and units (the profile's).
-        camera_map: robot camera -> slot, None for a camera that is left out on purpose; default: the same names.
-        source: joints of the frames where they are not in the profile's order and units, such as a dataset's; then
-        `actions` are given back in that order and those units, too.
-        instructions: trained texts; another one warns once.
-        extra: further transforms in order. They see states and actions in the policy's joint order and units, pictures
-        in [0, 1] as the camera gives them, and texts. What has no place for one of them, such as a bundle, an export or
-        LeRobot's processors, refuses it by name.
-        Raises TransformError for a missing statistic or a camera that fits no slot, ProfileError for unknown joints.
-        """
-        if camera_map is None:
-            camera_map = {slot: slot for slot in config.real_cameras}
-        return cls(
-            Recipe(
-                config, statistics, tokenizer, dict(camera_map), profile, source, tuple(instructions), eps, tuple(extra)
-            )
-        )
-
     def for_source(self, source: FrameLayout | None) -> Transforms:
         """The same list for frames of another layout (None: the profile's own)."""
-        return Transforms(dataclasses.replace(self.recipe, source=source))
+        return Transforms(dataclasses.replace(self.config, source=source))
 
     def __iter__(self) -> Iterator[Transform]:
         return iter(self._list)
@@ -138,16 +111,16 @@ class Transforms:
         """Frames -> one batch on the CPU; with actions when every frame has `action` [H, A].
 
         Frames hold `observation.state` [S], `observation.images.<camera>` and `task`; `action_is_pad` [H] bool and
-        `observation.images.<camera>_padding_mask` (False: no picture) may be given. Camera slots in `unseen` hold no
-        picture whatever the frames say. Raises TransformError.
+        `observation.images.<camera>_padding_mask` (False: no image) may be given. Camera slots in `unseen` hold no
+        image whatever the frames say. Raises TransformError.
         """
         if isinstance(frames, Mapping) or not frames:
             raise TransformError("inputs() takes a list of frames.", fix="for one frame: inputs([frame])")
         states = frame_states(frames)
-        actions, is_pad = frame_actions(frames, self.recipe.config.chunk_size)
+        actions, is_pad = frame_actions(frames, self.config.policy.chunk_size)
         states, actions = self.numbers(states, actions)
-        pictures, seen = self._cameras.read(frames, unseen)
-        images, masks = self.together({slot: self._shown(slot, raw) for slot, raw in pictures.items()}, seen)
+        raw, present = self._cameras.read(frames, unseen)
+        images, masks = self.stack_images({slot: self._batch_of(slot, some) for slot, some in raw.items()}, present)
         tokens, token_mask = self.tokens(self._instruction.read(frames))
         return PolicyInputs(images, masks, tokens, token_mask, states, actions, is_pad)
 
@@ -157,7 +130,7 @@ class Transforms:
         states [..., S]: of the frames that the chunks are for, as the frames hold them. TransformError without them
         where a transform needs them.
         """
-        width = self.recipe.config.max_action_dim
+        width = self.config.policy.max_action_dim
         if normalized.shape[-1] != width:
             raise TransformError(
                 f"The chunk has {normalized.shape[-1]} dimensions.", expected=f"max_action_dim, {width}"
@@ -171,14 +144,14 @@ class Transforms:
         """The states of frames as they hold them, float32 [B, S]: what `actions` takes beside the chunks."""
         return frame_states(frames)
 
-    def _shown(self, slot: str, raw: list[Tensor]) -> Tensor:
-        """The pictures of one slot over the batch, as the network sees them [B, 3, h, w]."""
+    def _batch_of(self, slot: str, raw: list[Tensor]) -> Tensor:
+        """The images of one slot over the batch, as the network sees them [B, 3, h, w]."""
         if len({image.shape for image in raw}) == 1:
-            return self.pictures(slot, torch.stack(raw))
-        images = [self.pictures(slot, image[None]) for image in raw]
+            return self.images(slot, torch.stack(raw))
+        images = [self.images(slot, image[None]) for image in raw]
         if len({image.shape for image in images}) > 1:
             camera = self._cameras.filled[slot]
-            raise TransformError(f"Camera '{camera}' has pictures of different sizes in one batch.")
+            raise TransformError(f"Camera '{camera}' has images of different sizes in one batch.")
         return torch.cat(images)
 
     # -- whole arrays of states and actions --------------------------------------------------------------------------
@@ -198,7 +171,7 @@ class Transforms:
         return all(transform.per_row for transform in self)
 
     def state(self, state: Any) -> Tensor:
-        """One state [S] as the network takes it, [1, max_state_dim]: for a state that comes after the pictures."""
+        """One state [S] as the network takes it, [1, max_state_dim]: for a state that comes after the images."""
         return self.numbers(frame_states([{STATE: state}]))[0]
 
     def normalize(self, actions: Any, state: Any = None) -> Tensor:
@@ -211,7 +184,7 @@ class Transforms:
             raise TransformError(f"The actions have shape {list(rows.shape)}.", expected="[steps, joints]")
         if state is None:
             self._need_no_state()
-            state = torch.zeros(self.recipe.config.state_dim)
+            state = torch.zeros(self.config.policy.state_dim)
         moved = self.numbers(frame_states([{STATE: state}]), rows[None])[1]
         assert moved is not None
         return moved[0]
@@ -245,64 +218,64 @@ class Transforms:
                     expected="the state of the frame at which each chunk begins, in robot units",
                 )
 
-    # -- pictures ----------------------------------------------------------------------------------------------------
+    # -- images ------------------------------------------------------------------------------------------------------
 
     @property
     def camera_map(self) -> CameraMap:
-        return self.recipe.camera_map
+        return self.config.camera_map
 
     @property
     def filled(self) -> dict[str, str]:
         """Camera slot -> the robot camera that fills it, in the order of the slots."""
         return dict(self._cameras.filled)
 
-    def pictures(self, slot: str, images: Tensor) -> Tensor:
-        """Pictures of one slot, float32 [n, 3, h, w] in [0, 1] -> as the network sees them, [n, 3, H, W]."""
+    def images(self, slot: str, images: Tensor) -> Tensor:
+        """Images of one slot, float32 [n, 3, h, w] in [0, 1] -> as the network sees them, [n, 3, H, W]."""
         for transform in self:
-            images = transform.pictures(images, slot)
+            images = transform.images(images, slot)
         return images
 
-    def picture_bytes(self, slot: str, pictures: Tensor) -> Tensor:
-        """The same of pictures as cameras and videos give them, uint8 [n, h, w, 3]."""
-        return self.pictures(slot, bytes_to_unit_range(pictures))
+    def image_bytes(self, slot: str, images: Tensor) -> Tensor:
+        """The same of images as cameras and videos give them, uint8 [n, h, w, 3]."""
+        return self.images(slot, bytes_to_unit_range(images))
 
-    def encoded_size(self, size: Size) -> Size:
-        """(width, height) of what the network sees of pictures of this (width, height)."""
+    def image_size(self, size: Size) -> Size:
+        """(width, height) of what the network sees of images of this (width, height)."""
         for transform in self:
-            size = transform.encoded_size(size)
+            size = transform.image_size(size)
         return size
 
-    def together(self, pictures: Mapping[str, Tensor], seen: Tensor) -> tuple[Tensor, Tensor]:
-        """Pictures of the slots [B, 3, H, W], `seen` bool [B, filled slots] -> images [B, C, 3, H, W], masks [B, C].
+    def stack_images(self, images: Mapping[str, Tensor], present: Tensor) -> tuple[Tensor, Tensor]:
+        """Images of the slots [B, 3, H, W], `present` bool [B, filled slots] -> images [B, C, 3, H, W], masks [B, C].
 
-        Slots without pictures are -1 and the empty ones masked. No picture at all (a cache has what is made of them):
+        Slots without images are -1 and the empty ones masked. No image at all (a cache has what is made of them):
         images [B, C, 0].
         """
-        return self._cameras.together(pictures, seen)
+        return self._cameras.stack_images(images, present)
 
-    def picture_changes(self) -> list[str]:
-        """What is done to pictures besides letterbox and range, as text: names of caches are made of it.
+    def image_changes(self) -> list[str]:
+        """What is done to images besides letterbox and range, as text: names of caches are made of it.
 
         UsageError names a transform that cannot be told apart from another by its `spec`.
         """
-        changes = [transform for transform in self.recipe.extra if transform.has("pictures")]
+        changes = [transform for transform in self.config.extra if transform.has("images")]
         return [json.dumps(spec_of(transform, "be cached"), sort_keys=True) for transform in changes]
 
-    # -- texts -------------------------------------------------------------------------------------------------------
+    # -- instructions ------------------------------------------------------------------------------------------------
 
-    def tokens(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+    def tokens(self, instructions: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Tokens int64 [B, T] and mask bool [B, T] of instructions."""
-        return self._instruction.tokens([self._text(text) for text in texts])
+        return self._instruction.tokens([self._reworded(text) for text in instructions])
 
-    def token_table(self, texts: Sequence[str], device: torch.device) -> TokenTable:
-        """The tokens of texts that many frames share."""
-        return TokenTable(*self.tokens(texts), device, shorten=self._instruction.padding == "longest")
+    def token_table(self, instructions: Sequence[str], device: torch.device) -> TokenTable:
+        """The tokens of instructions that many frames share."""
+        return TokenTable(*self.tokens(instructions), device, shorten=self._instruction.padding == "longest")
 
-    def _text(self, text: str) -> str:
-        if isinstance(text, str):  # anything else the tokenizer refuses
+    def _reworded(self, instruction: str) -> str:
+        if isinstance(instruction, str):  # anything else the tokenizer refuses
             for transform in self:
-                text = transform.text(text)
-        return text
+                instruction = transform.instruction(instruction)
+        return instruction
 
     # -- data --------------------------------------------------------------------------------------------------------
 

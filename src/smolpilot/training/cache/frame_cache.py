@@ -222,7 +222,7 @@ class FrameCache:
         weights = {f"{name}.{key}": value for name, module in modules for key, value in module.state_dict().items()}
         base = content_name(
             FORMAT, self.spec.kind, self.spec.codec, tensors_digest(weights), policy.config.resize_imgs_with_padding,
-            policy.config.add_image_special_tokens, list(self._plans.items()), *policy.transforms.picture_changes(),
+            policy.config.add_image_special_tokens, list(self._plans.items()), *policy.transforms.image_changes(),
         )  # fmt: skip
         frames, episodes = self._dataset.frame_index, self._dataset.episode_index
         for episode in np.unique(episodes[rows]):

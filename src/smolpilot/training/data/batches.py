@@ -1,7 +1,7 @@
 """Batches as the network takes them, assembled with a handful of array operations.
 
 States, actions and tokens of all frames are transformed once where they can be; a batch only gathers rows. It equals
-`transforms.inputs` on the dataset's samples, number for number (tests/training/test_batches.py).
+`transforms.inputs` on the dataset's samples, number for number (tests/training/data/test_batches.py).
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ class Batches:
         last = numbers.last[index][:, None]
         tokens, mask = numbers.tokens(index, everything=all_tokens)
         filled = torch.ones(1, len(self._plans), dtype=torch.bool, device=self._device).expand(len(rows), -1)
-        images, seen = self._transforms.together(given, filled)
+        images, seen = self._transforms.stack_images(given, filled)
         states, actions = numbers.chunks(index, torch.minimum(wanted, last))
         return PolicyInputs(
             images=images,

@@ -43,9 +43,9 @@ def camera_plans(meta: DatasetMeta, transforms: Transforms) -> dict[str, CameraP
     plans = {}
     for slot, name in transforms.filled.items():
         camera = meta.cameras[name]
-        width, height = transforms.encoded_size((camera.width, camera.height))
+        width, height = transforms.image_size((camera.width, camera.height))
         native = (camera.width, camera.height) == (width, height)
-        plans[slot] = CameraPlan(name, height, width, native, partial(transforms.picture_bytes, slot))
+        plans[slot] = CameraPlan(name, height, width, native, partial(transforms.image_bytes, slot))
     return plans
 
 

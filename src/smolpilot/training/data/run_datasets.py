@@ -20,8 +20,8 @@ from smolpilot.datasets.read.joint_units import derive_profile, find_profile, wi
 from smolpilot.datasets.read.order import Rows
 from smolpilot.datasets.statistics.stored_statistics import exact_statistics
 from smolpilot.robots import RobotProfile
+from smolpilot.robots.layout import frame_layout
 from smolpilot.smolvla import FrameLayout
-from smolpilot.smolvla.dataset_units import frame_layout
 from smolpilot.training.options.sources import Source, titles
 
 

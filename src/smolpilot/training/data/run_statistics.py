@@ -13,11 +13,10 @@ from smolpilot.common.keys import ACTION, STATE
 from smolpilot.common.statistics import Statistics, merge_statistics, plain_statistics, statistics_from_json
 from smolpilot.datasets import DatasetMeta
 from smolpilot.robots import RobotProfile
+from smolpilot.robots.layout import map_layout, to_policy_order
 from smolpilot.robots.profile import spellings
 from smolpilot.smolvla import FrameLayout, Policy
 from smolpilot.smolvla.create import parent_statistics
-from smolpilot.smolvla.dataset_units import in_profile_units
-from smolpilot.smolvla.transforms.joints import map_layout, to_policy_order
 from smolpilot.smolvla.transforms.normalize import settle_still
 
 from .run_datasets import RunDataset
@@ -28,11 +27,10 @@ def own_statistics(datasets: Sequence[RunDataset], profile: RobotProfile) -> Sta
 
     Counted by frames, not by weights: a scale has to cover what is seldom drawn as well.
     """
-    if len(datasets) == 1:
-        return in_profile_units(datasets[0].meta, datasets[0].layout, profile)
-    merged = merge_statistics(
-        [to_policy_order(dataset.meta.statistics, dataset.layout, profile) for dataset in datasets]
-    )
+    if len(datasets) == 1 and datasets[0].layout.state.units is None:
+        return datasets[0].meta.statistics
+    moved = [to_policy_order(dataset.meta.statistics, dataset.layout, profile) for dataset in datasets]
+    merged = merge_statistics(moved) if len(moved) > 1 else moved[0]
     back = map_layout(FrameLayout.of_dataset(datasets[0].meta), profile)
     return {key: mapping.backward_statistics(merged[key]) for key, mapping in zip((STATE, ACTION), back, strict=True)}
 

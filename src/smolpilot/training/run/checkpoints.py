@@ -21,7 +21,7 @@ from smolpilot.common.atomic import as_others, atomic_folder, sweep, write_text_
 from smolpilot.common.errors import FULL, LIMITS, CheckpointError, TrainingError, explain
 from smolpilot.common.hashing import DIGESTS, Digests, differences, digests_of, is_sealed, sealed
 from smolpilot.common.json_input import read_json_file
-from smolpilot.common.paths import drop, point, target_of
+from smolpilot.common.safe_paths import drop, point, target_of
 from smolpilot.common.text import format_bytes, shown
 from smolpilot.smolvla import Policy, save_bundle
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from smolpilot.common.atomic import flush, write_text_atomic
 from smolpilot.common.errors import TrainingError
-from smolpilot.common.json_input import MAX_BYTES, parse_json
+from smolpilot.common.json_input import MAX_BYTES, parse_json, to_plain
 from smolpilot.common.text import format_bytes
 
 from .tracking import Tracker
@@ -38,7 +38,7 @@ class MetricsLog:
 
     def write(self, step: int, kind: str, values: dict[str, Any]) -> None:
         """Add one line; numbers also become TensorBoard scalars `<kind>/<name>`, and go to the tracker."""
-        self._file.write(json.dumps(_plain({"step": step, "kind": kind, **values})) + "\n")
+        self._file.write(json.dumps(to_plain({"step": step, "kind": kind, **values})) + "\n")
         self._file.flush()
         numbers = _flat(kind, values)
         for name, value in numbers:
@@ -75,13 +75,6 @@ class SilentLog(MetricsLog):
 
     def close(self) -> None:
         """Nothing."""
-
-
-def _plain(value: Any) -> Any:
-    """The value with null for NaN and infinity, which JSON does not have."""
-    if isinstance(value, dict):
-        return {key: _plain(inner) for key, inner in value.items()}
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read_metrics(path: Path, *, strict: bool = True) -> list[dict[str, Any]]:

@@ -12,16 +12,15 @@ from smolpilot.common.statistics import Statistics
 from smolpilot.compatibility.preflight import preflight_training
 from smolpilot.compatibility.statistics_distance import check_drift
 from smolpilot.compatibility.verdict import Line, Verb
+from smolpilot.contracts.trained_on import seen_episodes, trained_rate, trainings_on
 from smolpilot.datasets.read.joint_units import doubt_units
 from smolpilot.datasets.statistics.stored_statistics import outliers
 from smolpilot.robots import RobotProfile, is_shipped
+from smolpilot.robots.layout import frame_layout, to_policy_order
 from smolpilot.smolvla import FrameLayout, Policy, adapt_policy, load_policy, new_policy
-from smolpilot.smolvla.checkpoint.lineage import seen_episodes, trained_rate, trainings_on
 from smolpilot.smolvla.config.presets import preset
 from smolpilot.smolvla.create import pair_for_training, parent_statistics
-from smolpilot.smolvla.dataset_units import frame_layout
 from smolpilot.smolvla.transforms.camera_slots import Pairing, typed_camera_map
-from smolpilot.smolvla.transforms.joints import to_policy_order
 from smolpilot.training.data.run_datasets import (
     RunDataset,
     check_fingerprints,
@@ -93,12 +92,13 @@ def prepare(
     if doubt is not None and doubt.severity == "ok":  # a warning is preflight's to say
         notes.append(f"units: {doubt.text}")
     step("policy")
+    parent: Parent | None = None
+    stats: Stats = "dataset"
     if options.policy is None:
-        policy, parent, stats = _new(options, datasets, profile, notes), None, "dataset"
-        paired = Pairing(policy.recipe.camera_map)
+        policy = _new(options, datasets, profile, notes)
     else:
         policy, parent, stats = _fine_tuned(options, options.policy, datasets, profile, notes, step)
-        paired = parent.cameras
+    paired = Pairing(policy.transforms_config.camera_map) if parent is None else parent.cameras
     notes += policy.report.notes
     _note_seen(policy, datasets, notes)
     said: dict[str, Any] = {"seed": options.seed, "steps": options.steps, "ema": options.ema}

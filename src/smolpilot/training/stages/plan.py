@@ -28,7 +28,7 @@ from smolpilot.common.option_types import (
 )  # fmt: skip
 from smolpilot.common.renamed import renamed_keys
 from smolpilot.common.text import LIMIT, plain, shown
-from smolpilot.common.yaml_lines import Location, line_of, read_settings_file, spell, yaml_text
+from smolpilot.common.yaml_lines import Location, line_of, read_yaml, spell, yaml_text
 from smolpilot.training.options.train_options import TrainOptions
 
 PREVIOUS = "previous"
@@ -152,7 +152,7 @@ def load_plan(path: Path) -> Plan:
     """Read and check a stages file; a UsageError names the line, the key and what was meant."""
     if not path.is_file():
         raise UsageError(f"The stages file {path} does not exist.", fix="check the path given to --stages")
-    values, lines = read_settings_file(path, empty="stages: a list under `stages:`", first=1)
+    values, lines = read_yaml(path, str(path), empty="stages", expected="a list under `stages:`", first=1)
     values = _with_new_names(values)
     _move_old_settings(values, lines)
     _check_keys(values, path, lines)

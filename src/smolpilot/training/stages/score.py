@@ -24,7 +24,7 @@ from smolpilot.training.run.validation import in_one_number
 from .plan import Plan, Scoring, Simulation, Stage
 
 if TYPE_CHECKING:
-    from smolpilot.evaluation import Scored
+    from smolpilot.evaluation import Predictions
 
 Floats = npt.NDArray[np.float64]
 Progress = Callable[[str, int, int], None]
@@ -153,8 +153,8 @@ def check_simulation(stage: Stage, part: RunDataset, profile: RobotProfile) -> N
     if simulation is None:
         return
     from smolpilot.environments import make_environment
+    from smolpilot.evaluation.rollout.checked_environment import close_environment
     from smolpilot.evaluation.rollout.fit import check_fit
-    from smolpilot.evaluation.rollout.playing import close_environment
 
     assert simulation.env is not None
     state, action = len(profile.state_joints), len(profile.action_joints)
@@ -202,7 +202,7 @@ def check_references(plan: Plan, part: RunDataset, scale: Scale, device: str) ->
             ) from error
 
 
-def _places(scored: Scored, profile: RobotProfile, spec: PolicySpec) -> list[int]:
+def _places(scored: Predictions, profile: RobotProfile, spec: PolicySpec) -> list[int]:
     """Where the joints of the sequence's robot stand in what was scored; UsageError where they are others."""
     names = [joint.name for joint in profile.action_joints]
     if len(scored.joints) != len(names):

@@ -17,8 +17,8 @@ from smolpilot.common.atomic import write_text_atomic
 from smolpilot.common.errors import TrainingError, UsageError, check_seed
 from smolpilot.common.json_input import read_json_file
 from smolpilot.common.machine import run_environment
-from smolpilot.common.paths import point
 from smolpilot.common.progress import track
+from smolpilot.common.safe_paths import point
 from smolpilot.robots.layout import to_policy_order
 from smolpilot.smolvla import load_policy
 from smolpilot.training.data.run_statistics import save_statistics

@@ -12,9 +12,9 @@ from smolpilot.common.statistics import Statistics
 from smolpilot.compatibility.datasets_together import other_rates
 from smolpilot.compatibility.statistics_distance import check_drift
 from smolpilot.robots import RobotProfile, list_profiles
+from smolpilot.robots.layout import to_policy_order
 from smolpilot.smolvla import FrameLayout, load_policy
 from smolpilot.smolvla.create import parent_statistics
-from smolpilot.smolvla.transforms.joints import to_policy_order
 from smolpilot.training.data.run_datasets import RunDataset, open_datasets, shared_robot
 from smolpilot.training.data.run_statistics import merged_with_parent, own_statistics, same_robot
 from smolpilot.training.options.sources import Source

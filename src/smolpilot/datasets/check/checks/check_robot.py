@@ -17,8 +17,7 @@ from smolpilot.datasets.tolerant.found_dataset import FoundDataset, Vector
 from smolpilot.datasets.tolerant.rules import VIEW
 from smolpilot.robots import Joint, RobotProfile, UnitFinding, better_robot, choose_profile, unit_doubt, unit_findings
 from smolpilot.robots.layout import check_units, unit_of
-from smolpilot.robots.mapping import made_up
-from smolpilot.robots.units import factor
+from smolpilot.robots.mapping import placeholder_names
 
 from .check_numbers import counterparts
 
@@ -175,7 +174,7 @@ def _limit_fix(context: CheckContext) -> str | None:
 def _factor(context: CheckContext, name: str, joint: Joint | None) -> float:
     if joint is None or not context.units:
         return 1.0
-    return factor(unit_of(name, joint, context.units), joint) or 1.0
+    return joint.factor_from(unit_of(name, joint, context.units)) or 1.0
 
 
 def _names(dataset: FoundDataset, key: str) -> list[str]:
@@ -205,7 +204,7 @@ def _better(context: CheckContext) -> str | None:
 def match_joints(profile: RobotProfile, vector: Vector, key: str) -> list[Joint | None]:
     """The profile's joint of each dimension: by name or alias; by position where the dataset names none."""
     mine = profile.state_joints if key == STATE else profile.action_joints
-    if not vector.names or made_up(vector.names):
+    if not vector.names or placeholder_names(vector.names):
         return list(mine) if len(mine) == vector.shape[0] else [None] * vector.shape[0]
     return [profile.find(name) for name in vector.names]
 

@@ -14,7 +14,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 
 from smolpilot.common.errors import DatasetError
-from smolpilot.common.paths import OwnFiles
+from smolpilot.common.safe_paths import OwnFiles
 from smolpilot.common.text import shown
 from smolpilot.datasets.format.files import is_whole
 from smolpilot.datasets.format.parquet_files import parquet_file
