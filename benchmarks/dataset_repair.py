@@ -18,7 +18,9 @@ import shutil
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -78,17 +80,17 @@ def decode_all(root: Path) -> int:
 
 def decoded_by_scans(root: Path, target: Path) -> int:
     """Frames that whole-file scans hand out during a repair: source and copy."""
-    from smolpilot.datasets.check.scan import video_scans as footage
+    from smolpilot.datasets.check.scan import video_scans as video_scans
 
     scanned: list[int] = []
     module = (
-        footage
-        if hasattr(footage, "scan_video")
+        video_scans
+        if hasattr(video_scans, "scan_video")
         else __import__("smolpilot.datasets.check.scan.scan_pool", fromlist=["scan_video"])
     )
     original = module.scan_video
 
-    def counting(path: Path, **options: object):
+    def counting(path: Path, **options: object) -> Any:
         scan = original(path, **options)
         scanned.append(int(scan.decoded.sum()))
         return scan
@@ -102,7 +104,7 @@ def decoded_by_scans(root: Path, target: Path) -> int:
     return sum(scanned)
 
 
-def timed(work) -> float:
+def timed(work: Callable[[], object]) -> float:
     begin = time.perf_counter()
     work()
     return time.perf_counter() - begin

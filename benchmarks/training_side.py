@@ -27,7 +27,7 @@ from smolpilot.smolvla.config import PolicyConfig, TextConfig, VisionConfig, VLM
 from smolpilot.smolvla.network.inputs import PolicyInputs
 from smolpilot.smolvla.network.model import SmolVLA
 from smolpilot.smolvla.transforms.byte_tokenizer import byte_level_folder
-from smolpilot.training.cache.offload import park
+from smolpilot.training.cache.offload import offload
 from smolpilot.training.optimization.optimizer import build_optimizer
 from smolpilot.training.optimization.precision import clip_gradients
 
@@ -87,7 +87,7 @@ def run_side(given: argparse.Namespace) -> dict[str, Any]:
     name = given.side if cached else "inputs"
     batches = [load_inputs(path).to(given.device) for path in batch_paths(given, name) if path.exists()]
     if cached:
-        park(ours, "vision" if given.side == "vision" else "prefix")
+        offload(ours, "vision" if given.side == "vision" else "prefix")
     if given.device.startswith("cuda"):
         torch.cuda.reset_peak_memory_stats()
     optimizer = build_optimizer(ours, lr=1e-4, weight_decay=1e-10)
@@ -197,7 +197,7 @@ def take_steps(
             optimizer.zero_grad(set_to_none=True)
             with counter if number == 0 else nullcontext():  # the first step's time is not counted
                 loss = loss_of(number, noise, moment)
-                loss.backward()
+                loss.backward()  # type: ignore[no-untyped-call]
             clip(parameters, 10.0)
             optimizer.step()
             answer["losses"].append(loss.item())

@@ -7,15 +7,15 @@ stopped resumes where it was.
 import sys
 
 from smolpilot.datasets.convert import convert
-from smolpilot.datasets.copy import RewriteOptions
+from smolpilot.datasets.copy import CopyOptions
 
 
 def main(source: str, target: str, version: str = "v3.0") -> None:
-    report = convert(source, target, RewriteOptions(version=version, jobs=2))
+    report = convert(source, target, CopyOptions(version=version, jobs=2))
     print(f"{target}: LeRobot {version}, {report.episodes} episodes, {report.frames} frames")
     for warning in report.warnings:
         print(f"warning: {warning}")
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(*sys.argv[1:])  # type: ignore[arg-type]

@@ -53,15 +53,20 @@ def commands(text: str) -> list[str]:
             r"\s*(?:\$ )?(?:[A-Z_]+=\S+ )*(?:uv run (?:--[a-z-]+(?: [a-z]+)? )*)?smolpilot((?: .*)?)$", line
         )
         if match:
-            found.append(match.group(1).split(" #")[0].strip())
+            # A comment, and where the shell writes it, are no part of the command.
+            found.append(re.split(r" #| > ", match.group(1))[0].strip())
     return found
 
 
-def command_problem(command: str) -> str | None:
-    """What is wrong with a command (`train --dataset X`): an unknown verb or option, or None."""
+def command_problem(command: str, *, old: bool = False) -> str | None:
+    """What is wrong with a command (`train --dataset X`): an unknown verb or option, or None.
+
+    old: it may be spelled as an earlier version had it.
+    """
     from smolpilot.cli.parsing import verbs
     from smolpilot.cli.parsing.arguments import fields_of, is_known
     from smolpilot.common.errors import UsageError
+    from smolpilot.common.renamed import quiet, renamed_verb, renamed_words
 
     try:
         words = shlex.split(command)
@@ -70,7 +75,7 @@ def command_problem(command: str) -> str | None:
     if not words or words[0] in GLOBAL_OPTIONS or words[0] in ("VERB", "...", "…"):
         return None
     try:
-        name, rest = verbs.find(words)
+        name, rest = verbs.find(renamed_verb(words, say=quiet) if old else words)
     except UsageError as error:
         # A group with a placeholder for its verb.
         in_group = words[0] in verbs.GROUPS and (len(words) == 1 or not re.fullmatch(r"[a-z]+", words[1]))
@@ -78,6 +83,7 @@ def command_problem(command: str) -> str | None:
     if name in verbs.GROUPS:
         return None
     verb = verbs.load(name)
+    rest = renamed_words(name, rest, say=quiet) if old else rest
     fields = fields_of(verb.options)
     options = [word.strip("[]").split("=")[0] for word in rest if re.match(r"\[?--?[A-Za-z]", word)]
     known = ["-h", *(["--config"] if verb.config else [])]
@@ -92,7 +98,7 @@ def main() -> int:
         problems += broken_links(path)
         for command in commands(path.read_text(encoding="utf-8")):
             number += 1
-            problem = command_problem(command)
+            problem = command_problem(command, old=path.name == "CHANGELOG.md")
             problems += [f"{path.name}: {problem}"] if problem else []
     print(
         "\n".join(dict.fromkeys(problems))

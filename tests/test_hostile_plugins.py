@@ -14,7 +14,7 @@ from smolpilot.common.errors import SmolpilotError, UsageError
 from smolpilot.contracts import PolicyOptions, PolicySpec
 from smolpilot.environments import environment_factory, make_environment
 from smolpilot.environments.of_datasets import environment_of
-from smolpilot.evaluation.rollout.playing import close_environment
+from smolpilot.evaluation.rollout.checked_environment import close_environment
 from smolpilot.policies import open_policy
 from smolpilot.policies.opening import is_drive
 
@@ -91,11 +91,11 @@ import sys
 import numpy as np
 
 from smolpilot.contracts import Environment, EnvironmentSpec, EpisodeInfo, Outcome, make_observation
-from smolpilot.robots import Camera, Joint, RobotProfile
+from smolpilot.robots import CameraProfile, Joint, RobotProfile
 
 X = Joint(name="x", unit="m", position_limits=(-1.0, 1.0), velocity_limit=1.0)
 RAIL = RobotProfile(name="rail", description="a rail", rate=10, joints=[X],
-                    cameras=[Camera(name="front", width=8, height=8)])
+                    cameras=[CameraProfile(name="front", width=8, height=8)])
 
 
 class Fine(Environment):
@@ -270,7 +270,9 @@ def test_what_plugins_print_stays_out_of_json(
     assert "thinking in C\n" in found.err
 
 
-def test_plugins_check_goes_on_after_an_import_that_exits(installed: None, capsys: pytest.CaptureFixture[str]) -> None:
+def test_plugins_check_continues_after_an_import_that_exits(
+    installed: None, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["plugins", "--check", "--json"]) == 1
     rows = {row["name"]: row["problem"] for row in json.loads(capsys.readouterr().out)["plugins"]}
     assert "SystemExit" in rows["exits"]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from smolpilot.contracts.lineage import layout_for
+from smolpilot.contracts.trained_on import layout_for
 from smolpilot.datasets import read_meta
 from smolpilot.robots import RobotProfile
 from smolpilot.smolvla import load_policy, save_bundle

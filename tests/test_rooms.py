@@ -13,16 +13,35 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "smolpilot"
 
-# What a room may import of the package beside itself.
+# What a room may import of the package beside itself; a room stands below all that may import it.
 MAY = {
     "common": set(),
     "robots": {"common"},
     "contracts": {"common", "robots"},
-    "evaluation": {"common", "contracts", "datasets", "robots"},
+    "datasets": {"common", "robots"},
     "environments": {"common", "contracts", "datasets", "robots"},
-}
+    "smolvla": {"common", "contracts", "datasets", "robots"},
+    "inference": {"common", "contracts", "robots", "smolvla"},
+    "policies": {"common", "contracts", "datasets", "inference", "robots", "smolvla"},
+    "evaluation": {"common", "contracts", "datasets", "robots"},
+    "compatibility": {"common", "contracts", "datasets", "robots", "smolvla"},
+    "training": {"common", "compatibility", "contracts", "datasets", "environments", "evaluation", "policies", "robots",
+                 "smolvla"},
+    "selftest": {"common", "compatibility", "contracts", "datasets", "evaluation", "robots", "smolvla", "training"},
+}  # fmt: skip
+TOP = {"cli"}  # may import every room
 # `bench` measures policies side by side by their names, so it opens them itself.
 EXCEPT = {"evaluation/timing/bench.py": {"policies", "smolvla"}}
+LOOSE = {"__init__.py", "__main__.py", "version.py"}
+MOST_MODULES, MOST_LINES = 16, 600
+# Modules of one name in several rooms, and why: each is what its room calls so, and is imported with the room's name.
+SAME_NAME = {
+    "__init__": "a package",
+}
+BRITISH = r"colour|normalis|optimis|initialis|serialis|favour|behaviour|neighbour|centre\b|millimetre|grey\b"
+# Stored in files of before, or LeRobot's.
+BRITISH_STORED = {"normalised", "colours", "colour"}
+
 ROOMS = {path.name for path in SOURCE.iterdir() if (path / "__init__.py").is_file()}
 
 # Words of one task's world, and of one policy's network. `block` alone is also a part of the frame cache, of a
@@ -60,6 +79,126 @@ def lines_with(patterns: tuple[str, ...], folders: list[Path]) -> list[str]:
             if any(re.search(pattern, line) for pattern in patterns):
                 found.append(f"{path.relative_to(SOURCE)}:{number}: {line.strip()}")
     return found
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the package by its dotted name within it; a package by its folder's."""
+    found = {}
+    for path in sorted(SOURCE.rglob("*.py")):
+        parts = path.relative_to(SOURCE).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def arrows() -> dict[str, set[str]]:
+    """Module -> the modules of the package that it imports, also in functions and for type checkers.
+
+    A package imported for a name of its `__init__` counts as that package.
+    """
+    known = modules()
+    found: dict[str, set[str]] = {}
+    for name, path in known.items():
+        package = list(path.relative_to(SOURCE).parent.parts)
+        found[name] = set()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom):
+                base = package[: len(package) - node.level + 1] if node.level else []
+                parts = (node.module or "").split(".") if node.module else []
+                if not node.level:
+                    if parts[:1] != ["smolpilot"]:
+                        continue
+                    parts = parts[1:]
+                targets = [".".join([*base, *parts, alias.name]) for alias in node.names]
+            elif isinstance(node, ast.Import):
+                targets = [alias.name.partition(".")[2] for alias in node.names if alias.name.startswith("smolpilot.")]
+            else:
+                continue
+            for target in targets:
+                while target and target not in known:
+                    target = target.rpartition(".")[0]
+                if target and target != name:
+                    found[name].add(target)
+    return found
+
+
+def circle(graph: dict[str, set[str]]) -> list[str]:
+    """Names that lead back to the first one; empty without a circle."""
+    done: set[str] = set()
+
+    def walk(name: str, way: list[str]) -> list[str]:
+        if name in way:
+            return [*way[way.index(name) :], name]
+        if name in done:
+            return []
+        for other in sorted(graph.get(name, ())):
+            if found := walk(other, [*way, name]):
+                return found
+        done.add(name)
+        return []
+
+    return next((found for name in sorted(graph) if (found := walk(name, []))), [])
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    assert circle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c", "b"]
+    assert circle({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
+    assert circle(arrows()) == []
+
+
+def test_the_rooms_stand_in_an_order() -> None:
+    assert set(MAY) | TOP == ROOMS
+    assert circle({room: set(below) for room, below in MAY.items()}) == []
+    rooms: dict[str, set[str]] = {}
+    for name, others in arrows().items():
+        room = name.partition(".")[0]
+        rooms.setdefault(room, set()).update(other.partition(".")[0] for other in others)
+    inside = {room: others - {room} for room, others in rooms.items() if room in ROOMS}
+    assert circle(inside) == []
+
+
+def test_no_folder_holds_more_modules_than_a_reader_takes_in() -> None:
+    counts: dict[str, int] = {}
+    for path in SOURCE.rglob("*.py"):
+        if path.name != "__init__.py":
+            folder = path.parent.relative_to(SOURCE).as_posix()
+            counts[folder] = counts.get(folder, 0) + 1
+    assert {folder: count for folder, count in counts.items() if count > MOST_MODULES} == {}
+
+
+def test_no_module_is_longer_than_600_lines() -> None:
+    lengths = {name: path.read_text(encoding="utf-8").count("\n") for name, path in modules().items()}
+    assert {name: length for name, length in lengths.items() if length > MOST_LINES} == {}
+
+
+def test_nothing_lies_loose_beside_the_rooms() -> None:
+    assert {path.name for path in SOURCE.glob("*.py")} == LOOSE
+
+
+def test_a_name_of_a_module_says_which_one_is_meant() -> None:
+    by_name: dict[str, list[str]] = {}
+    for name in modules():
+        by_name.setdefault(name.rpartition(".")[2], []).append(name)
+    packages = {name for name, path in modules().items() if path.name == "__init__.py"}
+    several = {
+        name: found
+        for name, found in by_name.items()
+        if len([one for one in found if one not in packages or len(found) > 1]) > 1 and name not in SAME_NAME
+    }
+    assert several == {}
+    assert {name for name in SAME_NAME if name != "__init__" and len(by_name.get(name, [])) < 2} == set()
+
+
+def test_identifiers_are_spelled_as_the_field_spells_them() -> None:
+    wrong = []
+    for name, path in modules().items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            found = [
+                getattr(node, attribute)
+                for attribute in ("id", "attr", "arg", "name", "asname")
+                if isinstance(getattr(node, attribute, None), str)
+            ]
+            wrong += [f"{name}: {word}" for word in found if re.search(BRITISH, word, re.IGNORECASE)]
+    assert sorted(set(wrong)) == []
 
 
 @pytest.mark.parametrize("room", sorted(MAY))

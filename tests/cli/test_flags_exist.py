@@ -70,7 +70,7 @@ def test_help_names_flags_of_its_own_verb_only(name: str) -> None:
     verb = load(name)
     own = set(flags_of(verb)) | {"--help-all"}
     for everything in (True, False):
-        text = help_text(verb.options, name, examples=verb.examples, everything=everything, config=verb.config)
+        text = help_text(verb.options, name, everything=everything, config=verb.config)
         # Those of other verbs are named as such.
         text = re.sub(r"`smolpilot [^`]*`|--\w+\s+of\s+(the\s+train|train)", "", text)
         assert set(FLAG.findall(text)) <= own

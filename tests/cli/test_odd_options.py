@@ -13,7 +13,7 @@ import pytest
 from smolpilot.cli.main import main
 from smolpilot.cli.parsing.verbs import VERBS, load
 from smolpilot.common.option_types import Limit
-from smolpilot.training.data.sources import Source
+from smolpilot.training.options.sources import Source
 from smolpilot.training.stages.plan import Gate, Scoring, Simulation, Stage
 
 ROBOTS, CONFIG = ("robot", "profile", "check"), ("train", "--config")
@@ -87,7 +87,7 @@ def test_yaml_of_gigabytes_is_not_read(verb: tuple[str, ...], tmp_path: Path, ca
         ("lr", ".nan", "--lr is nan.\n  Expected: a finite number"),
         ("held_out", "-.inf", "--held-out is -inf.\n  Expected: a finite number"),
         ("augment", "{crop: 1e300}", "--augment crop is 1e+300.\n  Expected: at most 1e+09"),
-        ("mixture", "[{dataset: a, weight: 1e300}]", "--mixture weight is 1e+300.\n  Expected: at most 1e+09"),
+        ("mixture", "[{dataset: a, weight: 1e300}]", "--mixture.weight is 1e+300.\n  Expected: at most 1e+09"),
     ],
 )
 def test_numbers_beyond_use_in_a_config(key: str, value: Any, message: str, tmp_path: Path, capsys: Any) -> None:
@@ -102,11 +102,11 @@ def test_numbers_beyond_use_in_a_config(key: str, value: Any, message: str, tmp_
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("steps: 1" + "0" * 399, "stages steps is 1000"),
-        ("epochs: 1.0e+308", "stages epochs is 1e+308"),
-        ("epochs: .nan", "stages epochs is nan"),
-        ("steps: 5, gate: {new: 1, retries: 10000000}", "stages gate retries is 10000000"),
-        ("steps: 5, simulation: {episodes: 1000000000000}", "stages simulation episodes is 1000000000000"),
+        ("steps: 1" + "0" * 399, "(one): steps is 1000"),
+        ("epochs: 1.0e+308", "(one): epochs is 1e+308"),
+        ("epochs: .nan", "(one): epochs is nan"),
+        ("steps: 5, gate: {new: 1, retries: 10000000}", "(one): gate.retries is 10000000"),
+        ("steps: 5, simulation: {episodes: 1000000000000}", "(one): simulation.episodes is 1000000000000"),
         ("steps: [[[[[[[[[[1]]]]]]]]]]", "'stages[1].steps' is [[[[...]]]]"),
     ],
 )

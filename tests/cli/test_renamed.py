@@ -33,6 +33,8 @@ def test_an_old_option_is_the_new_one(
     verb: str, old: str, new: str, sign: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options, value = load(verb).options, VALUE[new]
+    found: Any
+    wanted: Any
     found, wanted = (
         parse(options, [*NEEDED[verb], *f"{flag(name)}{sign}{value}".split(" ")], verb=verb) for name in (old, new)
     )
@@ -116,3 +118,13 @@ def test_an_old_plan_of_stages_is_read(tmp_path: Path, capsys: pytest.CaptureFix
 def test_what_was_not_renamed_stays(values: dict[Any, Any], capsys: pytest.CaptureFixture[str]) -> None:
     assert renamed_keys("train", values) == values
     assert capsys.readouterr().err == ""
+
+
+def test_the_documents_list_every_name_that_changed() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "command-line.md").read_text(encoding="utf-8")
+    table = page.partition("## Names that changed")[2]
+    for _, old, new in OPTIONS:
+        assert f"| `{old}` | `{new}`" in table
+    for option, old in VALUES:
+        assert f"| `{option}: {old}` |" in table
+    assert all(f"`{old}`" in table.replace("robots check FILE", "robots check") for old in VERBS)

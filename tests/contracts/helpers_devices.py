@@ -13,8 +13,7 @@ from smolpilot.common.keys import STATE, TASK, image_key
 from smolpilot.contracts.camera import Camera, CameraSpec, CapturedImage
 from smolpilot.contracts.robot import Flag, Robot, RobotSpec, SentAction, Stop, StopCategory
 from smolpilot.contracts.teleoperator import Teleoperator, TeleoperatorReading, TeleoperatorSpec
-from smolpilot.robots import Camera as ProfileCamera
-from smolpilot.robots import Joint, RobotProfile
+from smolpilot.robots import CameraProfile, Joint, RobotProfile
 
 type Clock = Callable[[], float]
 
@@ -70,7 +69,7 @@ class LaggingArm:
                 Joint(name="pan", unit="deg", position_limits=(-90.0, 90.0), velocity_limit=None),
                 Joint(name="grip", unit="percent", position_limits=(0.0, 100.0), velocity_limit=None),
             ],
-            cameras=[ProfileCamera(name="front", width=8, height=6)],
+            cameras=[CameraProfile(name="front", width=8, height=6)],
         )  # fmt: skip
         self._camera = GrayCamera("front", clock)
         self.spec = RobotSpec("lagging", profile, (self._camera.spec,), rate=20.0)

@@ -24,7 +24,7 @@ from smolpilot.contracts import (
     PolicyOptions,
     PolicySpec,
     check_horizon,
-    made_up_observation,
+    example_observation,
     make_observation,
 )
 
@@ -142,12 +142,12 @@ def test_a_queue_gives_a_policy_the_steps_between_its_plans() -> None:
 def test_a_made_up_observation_fits_the_spec() -> None:
     spec = PolicySpec("p", 2, 2, 4, 2, cameras=("a", "b"), image_sizes={"b": (6, 8)}, instructions=("do it",),
                       statistics={STATE: {"mean": np.array([1.0, 2.0])}})  # fmt: skip
-    made = made_up_observation(spec, 3)
+    made = example_observation(spec, 3)
     assert made[STATE].tolist() == [1, 2]
     assert made[TASK] == "do it"
     assert made["observation.images.b"].shape == (6, 8, 3)
     assert made["observation.images.a"].shape == (480, 640, 3)
-    np.testing.assert_array_equal(made_up_observation(spec, 3)["observation.images.b"], made["observation.images.b"])
-    assert (made_up_observation(spec, 4)["observation.images.b"] != made["observation.images.b"]).any()
+    np.testing.assert_array_equal(example_observation(spec, 3)["observation.images.b"], made["observation.images.b"])
+    assert (example_observation(spec, 4)["observation.images.b"] != made["observation.images.b"]).any()
     assert HISTORY not in made
-    assert made_up_observation(PolicySpec("p", 2, 2, 4, 2, n_obs_steps=2))[HISTORY] == ()
+    assert example_observation(PolicySpec("p", 2, 2, 4, 2, n_obs_steps=2))[HISTORY] == ()

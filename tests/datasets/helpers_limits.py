@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from smolpilot.datasets import DatasetWriter
-from smolpilot.datasets.check import audit
+from smolpilot.datasets.check import check_dataset
 from smolpilot.datasets.tolerant.findings import Finding
 
 from .helpers_recordings import FPS, JOINTS, Take
@@ -41,7 +41,7 @@ def quiet(count: int = 10, length: int = LENGTH, *, pictures: bool = False) -> l
 
 def written(root: Path, made: list[Take], fps: float = FPS) -> Path:
     """A v3.0 folder of demonstrations, with those cameras that they have."""
-    cameras = {name: (film.shape[1], film.shape[2]) for name, film in made[0].pictures.items()}
+    cameras: dict[str, tuple[int, int]] = {name: film.shape[1:3] for name, film in made[0].pictures.items()}
     with DatasetWriter(root, fps=fps, state_names=JOINTS, action_names=JOINTS, cameras=cameras) as writer:
         for take in made:
             for i in range(len(take)):
@@ -58,4 +58,4 @@ def written(root: Path, made: list[Take], fps: float = FPS) -> Path:
 
 
 def findings(root: Path, code: str, **options: Any) -> list[Finding]:
-    return [one for one in audit(root, **options).findings if one.code == code]
+    return [one for one in check_dataset(root, **options).findings if one.code == code]

@@ -88,7 +88,7 @@ def camera(copy: Copy, name: str) -> Any:
 def trimmed(copy: Copy, words: str, counts: list[str]) -> bool:
     rows = sum(1 if count == "row" else int(count.split()[0]) for count in counts)
     old = {one.new: one.old for one in copy.report.plan.episodes}
-    whole = copy.report.before.recording.rows
+    whole = copy.report.before.dataset.rows
     return all(copy.lengths[new] == len(whole[old[new]]) - rows for new in copy.new(words))
 
 
@@ -188,7 +188,7 @@ CLAIMS: list[tuple[str, Callable[..., bool]]] = [
     (
         r"Episodes? ([\d, -]+): the place of the video of camera '(.+)' found by counting: .*",
         lambda c, words, name: all(
-            any(key.endswith(name) for key in c.report.after.recording.records[new].spans) for new in c.new(words)
+            any(key.endswith(name) for key in c.report.after.dataset.records[new].spans) for new in c.new(words)
         ),
     ),
     (r"Column '?([\w.]+)'? written as (\w+), .*", typed),

@@ -140,9 +140,9 @@ def test_torn_first_video_is_found_on_opening(copy: Path) -> None:
         open_dataset(copy)
 
 
-def test_broken_info(copy: Path) -> None:
+def test_info_that_is_no_json_is_refused(copy: Path) -> None:
     (copy / "meta" / "info.json").write_text('{"codebase_version": "v3.0", ')
-    with pytest.raises(DatasetError, match="not valid JSON"):
+    with pytest.raises(DatasetError, match=r"info\.json .*not valid JSON"):
         open_dataset(copy)
 
 

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from smolpilot.cli.main import main
-from smolpilot.datasets.check import audit
+from smolpilot.datasets.check import check_dataset
 from smolpilot.datasets.check.checks.check_instructions import estimate_tokens
 from smolpilot.datasets.tolerant.rules import GROUPS, RULES
 from smolpilot.robots import RobotProfile
@@ -49,7 +49,7 @@ def copy(sound: Path, tmp_path: Path) -> Path:
 
 def codes(root: Path, **options: Any) -> dict[str, list[int | None]]:
     found: dict[str, list[int | None]] = {}
-    for one in audit(root, **options).findings:
+    for one in check_dataset(root, **options).findings:
         found.setdefault(one.code, []).append(one.episode)
     return found
 
@@ -194,7 +194,7 @@ def test_waiting_is_found_with_its_first_and_last_frame(tmp_path: Path, head: bo
     made = takes()
     waiting(head)(made)
     write_v21(tmp_path / "set", made)
-    found = {one.code: one for one in audit(tmp_path / "set").findings}["idle-head" if head else "idle-tail"]
+    found = {one.code: one for one in check_dataset(tmp_path / "set").findings}["idle-head" if head else "idle-tail"]
     rows = len(made[1].state)
 
     assert found.episode == 1
@@ -212,7 +212,7 @@ def test_the_lag_of_the_states_behind_the_actions(tmp_path: Path, lag: int) -> N
             noise = np.random.default_rng(0).normal(0, 0.002, take.state.shape).astype(np.float32)
             take.action = np.concatenate([take.state[lag:], np.repeat(take.state[-1:], lag, axis=0)]) + noise
 
-    result = audit(write_v3(tmp_path / "lag", takes(shift)))
+    result = check_dataset(write_v3(tmp_path / "lag", takes(shift)))
     message = next(found.message for found in result.findings if found.code == "action-lag")
     assert f"by {lag} frames ({100 * lag} ms)" in message
 
@@ -228,11 +228,11 @@ def test_a_fractional_rate_is_sound(tmp_path: Path) -> None:
                 frame = {"observation.state": take.state[i], "action": take.action[i], "task": take.task}
                 writer.add_frame({**frame, "observation.images.front": take.pictures["front"][i]})
             writer.end_episode()
-    assert [f for f in audit(tmp_path / "ntsc").findings if f.severity != "info"] == []
+    assert [f for f in check_dataset(tmp_path / "ntsc").findings if f.severity != "info"] == []
 
 
 @pytest.mark.parametrize(("stated", "true"), [(29.97, 30), (30, 29.97), (30, 15)])
-def test_a_rate_that_is_nearly_right_is_named(tmp_path: Path, stated: float, true: float) -> None:
+def test_a_stated_rate_that_is_not_the_rate_of_the_data_is_named(tmp_path: Path, stated: float, true: float) -> None:
     from smolpilot.datasets import DatasetWriter
 
     with DatasetWriter(
@@ -244,7 +244,7 @@ def test_a_rate_that_is_nearly_right_is_named(tmp_path: Path, stated: float, tru
                 writer.add_frame({**frame, "observation.images.front": take.pictures["front"][i]})
             writer.end_episode()
     change_info(tmp_path / "rate", fps=stated)
-    result = audit(tmp_path / "rate")
+    result = check_dataset(tmp_path / "rate")
     message = next(found.message for found in result.findings if found.code == "fps-mismatch")
     assert f"says {stated:g} fps; the data have {true:g} frames" in message
 
@@ -268,7 +268,7 @@ def test_time_stamps_that_follow_an_uneven_video_are_a_warning(copy: Path) -> No
                     number += 1
         uneven.replace(path)
     change_table(table_v21(copy, 0), lambda columns: columns.update(timestamp=late.tolist()))
-    findings = [found for found in audit(copy).findings if found.episode == 0]
+    findings = [found for found in check_dataset(copy).findings if found.episode == 0]
     assert {f.severity for f in findings if f.code == "timestamp-off-grid"} == {"warning"}
     assert "timestamp-off-video" not in {found.code for found in findings}
     assert "video-grid" in {found.code for found in findings}
@@ -306,7 +306,7 @@ def test_a_recording_without_cameras(tmp_path: Path) -> None:
             for i in range(len(take)):
                 writer.add_frame({"observation.state": take.state[i], "action": take.action[i], "task": take.task})
             writer.end_episode()
-    assert [f for f in audit(tmp_path / "blind").findings if f.severity != "info"] == []
+    assert [f for f in check_dataset(tmp_path / "blind").findings if f.severity != "info"] == []
 
 
 def test_differences_that_mean_something_are_not_near_duplicates(copy: Path) -> None:

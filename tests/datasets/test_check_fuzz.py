@@ -21,9 +21,9 @@ from hypothesis import strategies as st
 
 from smolpilot.common.errors import SmolpilotError
 from smolpilot.datasets import DatasetWriter, open_dataset, read_meta
-from smolpilot.datasets.check import audit
-from smolpilot.datasets.check.context import Subject as CheckContext
-from smolpilot.datasets.check.run import make_subject
+from smolpilot.datasets.check import check_dataset
+from smolpilot.datasets.check.context import CheckContext
+from smolpilot.datasets.check.run import make_context
 from smolpilot.datasets.tolerant.findings import Finding
 
 from .helpers_recordings import write_lines
@@ -124,7 +124,7 @@ def survive(root: Path) -> Answers:
             reader(root)
         except SmolpilotError as error:
             refusals.append(str(error))
-    result = audit(root)
+    result = check_dataset(root)
     json.dumps(result.to_json())
     return Answers(refusals, result.findings)
 
@@ -271,6 +271,6 @@ def test_a_check_that_stumbles_stops_no_other(plain: dict[str, Path]) -> None:
         yield from ()
         raise ZeroDivisionError("surprise")
 
-    found = run_check(stumble, make_subject(plain["v3"]))
+    found = run_check(stumble, make_context(plain["v3"]))
     assert [(one.code, one.severity) for one in found] == [("check-failed", "warning")]
     assert "ZeroDivisionError: surprise" in found[0].message

@@ -18,7 +18,7 @@ import pytest
 
 from smolpilot.cli.main import main
 from smolpilot.datasets.convert import convert
-from smolpilot.datasets.copy import RewriteOptions
+from smolpilot.datasets.copy import CopyOptions
 from smolpilot.robots import RobotProfile
 
 from .helpers_damage import change_features, change_info, change_table, rows_of, table_v3
@@ -33,7 +33,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A quiet recording in each layout, with cameras and without, and with its pictures inside the tables."""
     base = tmp_path_factory.mktemp("quiet")
     found = {"v3": written(base / "v3", quiet(pictures=True)), "blind": written(base / "blind", quiet())}
-    convert(found["v3"], base / "v21", RewriteOptions(version="v2.1"))
+    convert(found["v3"], base / "v21", CopyOptions(version="v2.1"))
     made = quiet(10, 50)
     for take in made:
         frames = np.full((len(take), 48, 64, 3), 90, dtype=np.uint8)

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from smolpilot.cli.main import main
-from smolpilot.datasets.check import audit
+from smolpilot.datasets.check import check_dataset
 from smolpilot.robots import RobotProfile
 
 from .helpers_damage import (
@@ -302,7 +302,9 @@ def test_another_unit_is_not_a_hundred_warnings_of_speed(tmp_path: Path) -> None
     profile = RobotProfile.model_validate(
         {"name": "toy", "description": "", "rate": 10.0, "joints": joints, "gripper": ["gripper"]}
     )
-    codes = {found.code for found in audit(write_v21(tmp_path / "set", takes(in_degrees)), robot=profile).findings}
+    codes = {
+        found.code for found in check_dataset(write_v21(tmp_path / "set", takes(in_degrees)), robot=profile).findings
+    }
     assert "unit-mismatch" in codes
     assert codes & {"limit-position", "limit-velocity"} == set()
 
@@ -457,15 +459,15 @@ def test_videos_that_another_check_has_decoded_are_not_decoded_again(
     copy: Callable[[str], Path], tmp_path: Path
 ) -> None:
     root = copy("v21")
-    first = audit(root)
+    first = check_dataset(root)
     other = Path(shutil.copytree(root, tmp_path / "elsewhere"))
     write_video(video_v21(other, 1), takes()[0].pictures["front"])
-    again = audit(other, footage=first.footage)
-    looks = {path.relative_to(root).as_posix(): scan.look for path, scan in first.footage.scans.items()}
+    again = check_dataset(other, video_scans=first.video_scans)
+    looks = {path.relative_to(root).as_posix(): scan.look for path, scan in first.video_scans.scans.items()}
     fresh = [
         path.relative_to(other).as_posix()
-        for path, scan in again.footage.scans.items()
+        for path, scan in again.video_scans.scans.items()
         if scan.look is not looks[path.relative_to(other).as_posix()]
     ]
     assert fresh == [video_v21(other, 1).relative_to(other).as_posix()]
-    assert [f.code for f in again.findings] == [f.code for f in audit(other).findings]
+    assert [f.code for f in again.findings] == [f.code for f in check_dataset(other).findings]

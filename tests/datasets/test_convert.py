@@ -23,19 +23,20 @@ import pytest
 
 from smolpilot.cli.main import main
 from smolpilot.common.errors import DatasetError, UsageError
-from smolpilot.datasets import Dataset, open_dataset, read_meta
-from smolpilot.datasets.check import audit
+from smolpilot.datasets import open_dataset, read_meta
+from smolpilot.datasets.check import check_dataset
 from smolpilot.datasets.compare import compare
 from smolpilot.datasets.convert import convert
-from smolpilot.datasets.copy import MANIFEST, RewriteOptions, pool
+from smolpilot.datasets.copy import MANIFEST, CopyOptions, pool
 from smolpilot.datasets.copy import copy_plan as plan
 from smolpilot.datasets.copy.video import mux
 from smolpilot.datasets.media.video import probe as video_probe
+from smolpilot.datasets.read.reader import Dataset
 
 from .conftest import Build
 from .helpers_recordings import tree_hash
 
-V21 = RewriteOptions(version="v2.1")
+V21 = CopyOptions(version="v2.1")
 
 
 def packets(path: Path) -> list[tuple[bytes, float]]:
@@ -174,7 +175,7 @@ def test_size_limits_begin_new_files_and_folders(
 ) -> None:
     convert(tiny_dataset, tmp_path / "v21", V21)
     monkeypatch.setattr(plan, "_MB", 1000)
-    convert(tmp_path / "v21", tmp_path / "out", RewriteOptions(data_file_mb=4, video_file_mb=5, chunk_files=2))
+    convert(tmp_path / "v21", tmp_path / "out", CopyOptions(data_file_mb=4, video_file_mb=5, chunk_files=2))
     assert len(list((tmp_path / "out" / "data").rglob("file-*.parquet"))) > 2
     assert (tmp_path / "out" / "videos" / "observation.images.front" / "chunk-001").is_dir()
     assert compare(tiny_dataset, tmp_path / "out").equal
@@ -268,13 +269,13 @@ def test_what_is_encoded_again_is_declared_as_it_is(tiny_dataset: Path, tmp_path
     info = json.loads((root / "meta" / "info.json").read_text())
     info["features"]["observation.images.front"]["info"] |= {"video.codec": "mpeg4", "video.pix_fmt": "yuv420p"}
     (root / "meta" / "info.json").write_text(json.dumps(info))
-    report = convert(root, tmp_path / "out", RewriteOptions(version="v2.1", reencode=True))
+    report = convert(root, tmp_path / "out", CopyOptions(version="v2.1", reencode=True))
     assert len(report.reencoded) == 6, "also the first episode, which could have been copied"
     folder = tmp_path / "out" / "videos" / "chunk-000"
     assert {video_probe(path)[0] for path in (folder / "observation.images.front").glob("*.mp4")} == {"h264"}
     declared = json.loads((tmp_path / "out" / "meta" / "info.json").read_text())["features"]
     assert declared["observation.images.front"]["info"]["video.codec"] == "h264"
-    assert {"video-codec", "video-mixed"}.isdisjoint(one.code for one in audit(tmp_path / "out").findings)
+    assert {"video-codec", "video-mixed"}.isdisjoint(one.code for one in check_dataset(tmp_path / "out").findings)
 
 
 def test_cutting_needs_key_frames(tiny_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -313,7 +314,7 @@ def test_time_stamps_that_do_not_fit_are_refused(build_v21: Build, tmp_path: Pat
     with pytest.raises(DatasetError, match=r"episode 1 .*2\.200 s apart") as error:
         convert(source, tmp_path / "out")
     assert "repair" in error.value.fix
-    report = convert(source, tmp_path / "out", RewriteOptions(misaligned=True))
+    report = convert(source, tmp_path / "out", CopyOptions(misaligned=True))
     assert "off the videos" in report.warnings[0]
     assert compare(source, tmp_path / "out").equal
 
@@ -402,7 +403,7 @@ def test_targets_that_cannot_be(tiny_dataset: Path, tmp_path: Path) -> None:
 
 def test_a_full_disk_keeps_finished_parts(tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = 0
-    whole = mux.write_pieces
+    whole = mux.write_segments
 
     def full(target: Path, pieces: Any) -> None:
         nonlocal calls
@@ -411,7 +412,7 @@ def test_a_full_disk_keeps_finished_parts(tiny_dataset: Path, tmp_path: Path, mo
             raise OSError(errno.ENOSPC, "No space left on device", str(target))
         whole(target, pieces)
 
-    monkeypatch.setattr("smolpilot.datasets.copy.video.video_part.write_pieces", full)
+    monkeypatch.setattr("smolpilot.datasets.copy.video.mux.write_segments", full)
     with pytest.raises(DatasetError, match="disk is full") as error:
         convert(tiny_dataset, tmp_path / "out", V21)
     assert "run the same command again" in error.value.fix
@@ -433,12 +434,12 @@ def test_no_room_is_said_before_anything_is_written(
 def test_a_copy_that_went_wrong_is_not_put_in_place(
     tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = mux.write_pieces
+    whole = mux.write_segments
 
     def swapped(target: Path, pieces: Any) -> None:
         whole(target, [pieces[0], *pieces[:0:-1]])
 
-    monkeypatch.setattr("smolpilot.datasets.copy.video.video_part.write_pieces", swapped)
+    monkeypatch.setattr("smolpilot.datasets.copy.video.mux.write_segments", swapped)
     with pytest.raises(DatasetError, match="packet"):
         convert(tiny_dataset, tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -451,7 +452,7 @@ def test_threads_and_processes_write_the_same_bytes(
     convert(tiny_dataset, tmp_path / "one", V21)
     for name in ("_WORTH_A_THREAD", large):
         monkeypatch.setattr(pool, name, 1)
-    convert(tiny_dataset, tmp_path / "two", RewriteOptions(version="v2.1", jobs=2))
+    convert(tiny_dataset, tmp_path / "two", CopyOptions(version="v2.1", jobs=2))
     assert tree_hash(tmp_path / "one") == tree_hash(tmp_path / "two")
 
 

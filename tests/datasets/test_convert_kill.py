@@ -19,12 +19,12 @@ import pytest
 from smolpilot.datasets import read_meta
 from smolpilot.datasets.compare import compare
 from smolpilot.datasets.convert import convert
-from smolpilot.datasets.copy import RewriteOptions, work_folder
+from smolpilot.datasets.copy import CopyOptions, work_folder
 from smolpilot.datasets.edit.split import plan_parts, split
 
 from .helpers_recordings import tree_hash
 
-OPTIONS = RewriteOptions(version="v2.1")
+OPTIONS = CopyOptions(version="v2.1")
 # Everything that changes or opens a file, as Python reports it.
 EVENTS = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "shutil.rmtree")
 
@@ -156,12 +156,12 @@ def test_other_options_begin_anew(
     _, events, _ = finished
     target = tmp_path / "out"
     assert in_a_fork(counted(converting(tiny_dataset, target), target, events - 30)) == -signal.SIGKILL
-    report = convert(tiny_dataset, target, RewriteOptions(version="v3.0"))
+    report = convert(tiny_dataset, target, CopyOptions(version="v3.0"))
     assert report.resumed == 0
     assert not list(target.rglob("episode_*"))
 
 
-def test_a_split_that_is_killed_goes_on(tiny_dataset: Path, tmp_path: Path) -> None:
+def test_a_killed_split_resumes(tiny_dataset: Path, tmp_path: Path) -> None:
     (tmp_path / "whole").mkdir()
     out = tmp_path / "whole" / "out"
     assert in_a_fork(counted(splitting(tiny_dataset, out), out, 0, tmp_path / "events")) == 0

@@ -17,14 +17,14 @@ from smolpilot.common.errors import DatasetError, UsageError
 from smolpilot.datasets import read_meta
 from smolpilot.datasets.compare import compare
 from smolpilot.datasets.convert import convert
-from smolpilot.datasets.copy import EpisodePlan, RewriteOptions, rewrite
+from smolpilot.datasets.copy import CopyOptions, EpisodePlan, copy_episodes
 
 from .helpers_damage import change_table, rows_of, table_v3, table_v21, video_v21
 from .helpers_recordings import FPS, LENGTHS
 
 pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
 
-V21 = RewriteOptions(version="v2.1")
+V21 = CopyOptions(version="v2.1")
 
 
 def late(episode: int) -> npt.NDArray[Any]:
@@ -83,7 +83,7 @@ def test_a_row_that_does_not_fit_its_uneven_video(
     words = rf"time stamps of episode {episode} do not fit .* at frame 15 they are 0\.045 s apart"
     with pytest.raises(DatasetError, match=words):
         convert(root, tmp_path / "dst")
-    kept = convert(root, tmp_path / "dst", RewriteOptions(misaligned=True))
+    kept = convert(root, tmp_path / "dst", CopyOptions(misaligned=True))
     assert kept.off_video == pytest.approx(0.045, abs=1e-4)
 
 
@@ -106,26 +106,26 @@ def test_an_index_never_gets_two_texts(tiny_dataset: Path, tmp_path: Path) -> No
     meta = read_meta(tiny_dataset)
     plans = [EpisodePlan(meta, 0), EpisodePlan(meta, 2, tasks={0: "wave"}), EpisodePlan(meta, 4)]
     with pytest.raises(UsageError, match="Task 0 would have two texts: 'touch the red block' and 'wave'"):
-        rewrite(plans, tmp_path / "out")
+        copy_episodes(plans, tmp_path / "out")
     two = [EpisodePlan(meta, 0, tasks={0: "wave"}), EpisodePlan(meta, 2, tasks={0: "jump"})]
     with pytest.raises(UsageError, match="Task 0 would have two texts: 'wave' and 'jump'"):
-        rewrite(two, tmp_path / "out")
+        copy_episodes(two, tmp_path / "out")
     assert not (tmp_path / "out").exists()
     # Renumbered, or all of them alike, there is one text for each index.
-    rewrite(plans, tmp_path / "anew", renumber=True)
+    copy_episodes(plans, tmp_path / "anew", renumber=True)
     assert [one.tasks for one in read_meta(tmp_path / "anew").episodes] == [
         ["touch the red block"], ["wave"], ["touch the red block"],
     ]  # fmt: skip
-    rewrite([EpisodePlan(meta, index, tasks={0: "wave"}) for index in (0, 2)], tmp_path / "alike")
+    copy_episodes([EpisodePlan(meta, index, tasks={0: "wave"}) for index in (0, 2)], tmp_path / "alike")
     assert read_meta(tmp_path / "alike").tasks[0] == "wave"
 
 
 def test_an_episode_is_not_written_twice_under_one_number(tiny_dataset: Path, tmp_path: Path) -> None:
     meta = read_meta(tiny_dataset)
     with pytest.raises(UsageError, match="Two episodes have the same index"):
-        rewrite([EpisodePlan(meta, 0), EpisodePlan(meta, 1), EpisodePlan(meta, 1)], tmp_path / "out")
+        copy_episodes([EpisodePlan(meta, 0), EpisodePlan(meta, 1), EpisodePlan(meta, 1)], tmp_path / "out")
     with pytest.raises(UsageError, match="No episodes are left to write"):
-        rewrite([], tmp_path / "out")
+        copy_episodes([], tmp_path / "out")
 
 
 # -- what the system refuses -------------------------------------------------------------------------------------------

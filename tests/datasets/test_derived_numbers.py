@@ -18,7 +18,7 @@ from smolpilot.cli.main import main
 from smolpilot.datasets import read_meta
 from smolpilot.datasets.compare import compare
 from smolpilot.datasets.convert import convert
-from smolpilot.datasets.copy import RewriteOptions
+from smolpilot.datasets.copy import CopyOptions
 
 from .helpers_recordings import takes, write_lines, write_v3, write_v21
 
@@ -80,7 +80,7 @@ def whole(root: Path) -> dict[str, dict[str, npt.NDArray[Any]]]:
     return read_meta(root).statistics
 
 
-def require_right(result: Path, source: Path) -> None:
+def assert_right(result: Path, source: Path) -> None:
     """The result's statistics of numbers are those of the source's rows."""
     for name in (STATE, "action", "timestamp"):
         values = column(source, name).reshape(sum(LENGTHS), -1)
@@ -123,9 +123,9 @@ def test_statistics_of_the_whole_that_are_not_of_the_content(kind: str, to: Any,
     root = copied("v3.0")
     change, said = WRONG[kind]
     edit_whole(root, change)
-    report = convert(root, tmp_path / "out", RewriteOptions(version=to))
+    report = convert(root, tmp_path / "out", CopyOptions(version=to))
     assert any(said in note for note in report.notes), report.notes
-    require_right(tmp_path / "out", root)
+    assert_right(tmp_path / "out", root)
     assert "gone" not in whole(tmp_path / "out")
     assert np.allclose(whole(tmp_path / "out")[FRONT]["mean"].ravel(), 0.26, atol=0.15)
     # Only statistics differ from the source, and comparison says so.
@@ -137,7 +137,7 @@ def test_statistics_that_are_no_numbers_are_computed(unreadable: str, copied: An
     root = copied("v3.0")
     edit_whole(root, lambda s: s[STATE].update(mean="many" if unreadable == "text" else [[1.0], [1.0, 2.0]]))
     convert(root, tmp_path / "out")
-    require_right(tmp_path / "out", root)
+    assert_right(tmp_path / "out", root)
 
 
 def approximate(stats: Stats) -> None:
@@ -184,7 +184,7 @@ def test_statistics_of_episodes_that_are_not_of_the_content(kind: str, copied: A
     edit_episodes(root, lambda episode, stats: change(episode, stats) and None)
     report = convert(root, tmp_path / "out")
     assert any(said in note for note in report.notes) if said else report.notes == []
-    require_right(tmp_path / "out", root)
+    assert_right(tmp_path / "out", root)
     pictures = whole(tmp_path / "out")[FRONT]
     assert pictures["mean"].shape == (3, 1, 1)
     assert 0 < pictures["mean"].min() < pictures["mean"].max() < 1
@@ -202,9 +202,9 @@ def test_columns_of_statistics_that_only_some_episode_tables_have(copied: Any, t
     pq.write_table(table.slice(0, 2), path)
     pq.write_table(table.slice(2).drop_columns(lacking), path.with_name("file-001.parquet"))
     for to in ("v3.0", "v2.1"):
-        report = convert(root, tmp_path / f"to {to}", RewriteOptions(version=to))
+        report = convert(root, tmp_path / f"to {to}", CopyOptions(version=to))
         assert "action" in report.computed
-        require_right(tmp_path / f"to {to}", root)
+        assert_right(tmp_path / f"to {to}", root)
     assert main(["dataset", "merge", str(tmp_path / "union"), str(root), str(tmp_path / "to v2.1")]) == 0
     assert whole(tmp_path / "union")["action"]["count"].tolist() == [2 * sum(LENGTHS)]
 
@@ -224,7 +224,7 @@ def test_a_matrix_has_statistics_as_lerobot_counts_them(copied: Any, tmp_path: P
     found = whole(tmp_path / "out")["pose"]
     assert np.allclose(found["mean"], values.reshape(-1, 3).mean(0), atol=1e-5)
     assert found["count"].tolist() == [sum(LENGTHS)]
-    again = convert(tmp_path / "out", tmp_path / "again", RewriteOptions(version="v2.1"))
+    again = convert(tmp_path / "out", tmp_path / "again", CopyOptions(version="v2.1"))
     assert again.computed == []
 
 
@@ -253,7 +253,7 @@ def test_whole_numbers_are_written_as_such(rate: float, written: float, build_v2
     rows = [json.loads(line) for line in (root / "meta" / "episodes.jsonl").read_text().splitlines()]
     write_lines(root / "meta" / "episodes.jsonl", [{**row, "length": float(row["length"])} for row in rows])
     for to in ("v3.0", "v2.1"):
-        convert(root, tmp_path / to, RewriteOptions(version=to))
+        convert(root, tmp_path / to, CopyOptions(version=to))
         text = (tmp_path / to / "meta" / "info.json").read_text()
         found = json.loads(text)
         details = found["features"]["observation.images.top"]["info"]

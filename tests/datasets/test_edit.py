@@ -19,7 +19,7 @@ from smolpilot.cli.main import main
 from smolpilot.common.errors import DatasetError, UsageError
 from smolpilot.datasets import DatasetWriter, open_dataset, read_meta
 from smolpilot.datasets.compare import compare
-from smolpilot.datasets.copy import EpisodePlan, rewrite
+from smolpilot.datasets.copy import EpisodePlan, copy_episodes
 from smolpilot.datasets.edit import list_instructions, merge, plan_parts, read_history, rename_tasks, split
 from smolpilot.datasets.read.tables import load_tables
 from smolpilot.datasets.statistics.recompute import find_deviations, recompute_statistics
@@ -195,7 +195,7 @@ def test_help_says_that_no_part_is_the_default(capsys: Any) -> None:
     assert "(default: )" not in text
 
 
-def test_a_split_that_was_stopped_goes_on(tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stopped_split_resumes(tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module = sys.modules[split.__module__]
     meta = read_meta(tiny_dataset)
     parts = plan_parts(meta, {"a": "0-1", "b": "rest"})
@@ -244,7 +244,7 @@ def test_merge_joins_versions_and_equal_instructions(tiny_dataset: Path, tmp_pat
 
 def test_merge_of_one_recording_closes_gaps(tiny_dataset: Path, tmp_path: Path) -> None:
     meta = read_meta(tiny_dataset)
-    rewrite([EpisodePlan(meta, index) for index in (1, 4)], tmp_path / "gaps")
+    copy_episodes([EpisodePlan(meta, index) for index in (1, 4)], tmp_path / "gaps")
     assert [episode.index for episode in read_meta(tmp_path / "gaps").episodes] == [1, 4]
     assert main(["dataset", "merge", str(tmp_path / "out"), str(tmp_path / "gaps")]) == 0
     assert [content(tmp_path / "out", i) for i in (0, 1)] == [content(tiny_dataset, i) for i in (1, 4)]
@@ -382,7 +382,7 @@ def test_changes_are_not_undone_where_repair_left_episodes_out(tiny_dataset: Pat
 
 def test_new_numbers_are_said(tiny_dataset: Path, tmp_path: Path, build_v21: Any, capsys: Any) -> None:
     meta = read_meta(tiny_dataset)
-    rewrite([EpisodePlan(meta, index) for index in (1, 2, 5)], tmp_path / "gaps")
+    copy_episodes([EpisodePlan(meta, index) for index in (1, 2, 5)], tmp_path / "gaps")
     assert main(["dataset", "tasks", str(tmp_path / "gaps"), str(tmp_path / "out"), "--set", "1=wave"]) == 0
     text = words_of(capsys.readouterr().err)
     assert "Episodes are numbered anew: 1-2,5 are now 0-2" in text

@@ -74,7 +74,9 @@ def test_shares_of_a_batch_are_parts_of_it_with_their_places() -> None:
     shares = [whole.share(part) for part in (slice(0, 2), slice(2, 5))]
     for number in (0, 3, 9):
         assert np.concatenate([share.batch(number) for share in shares]).tolist() == whole.batch(number).tolist()
-        assert np.concatenate([share.places(number) for share in shares]).tolist() == whole.places(number).tolist()
+        assert (
+            np.concatenate([share.sample_ids(number) for share in shares]).tolist() == whole.sample_ids(number).tolist()
+        )
     assert [[rows.tolist() for rows in unit] for unit in shares[1].units(1, 2)] == [[whole.batch(1)[2:].tolist()]]
     assert shares[0].values() == whole.values()
 
@@ -93,7 +95,7 @@ def test_the_numbers_are_those_of_the_runs_before_there_was_one_order() -> None:
     ]  # fmt: skip
     share = order.share(slice(2, 4))
     assert share.batch(2).tolist() == [4, 1]
-    assert share.places(2).tolist() == [10, 11]
+    assert share.sample_ids(2).tolist() == [10, 11]
     assert share.values() == {"frames": 10, "batch_size": 4, "seed": 3}
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from smolpilot.common.errors import DatasetError, UsageError
 from smolpilot.datasets import Loader, open_dataset, read_meta
-from smolpilot.datasets.copy import RewriteOptions
+from smolpilot.datasets.copy import CopyOptions
 from smolpilot.datasets.media.video import VideoReader
 
 from .helpers_damage import change_info, change_lines
@@ -79,9 +79,9 @@ def test_numbers_that_lost_their_type_are_still_read(sound: dict[str, Path], tmp
 
 @pytest.mark.parametrize("changes", [{"version": "v1.6"}, {"jobs": 0}, {"data_file_mb": 0}, {"chunk_files": 0}])
 def test_options_of_a_rewrite(changes: dict[str, Any]) -> None:
-    RewriteOptions(jobs=1, data_file_mb=1, video_file_mb=1, chunk_files=1)
+    CopyOptions(jobs=1, data_file_mb=1, video_file_mb=1, chunk_files=1)
     with pytest.raises(UsageError, match=r"v1\.6|--(jobs|data-file-mb|chunk-files) is 0"):
-        RewriteOptions(**changes)
+        CopyOptions(**changes)
 
 
 def test_a_saved_place_is_one_that_can_have_been_saved(tiny_dataset: Path) -> None:

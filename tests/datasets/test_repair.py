@@ -13,7 +13,7 @@ import pytest
 from smolpilot.cli.main import main
 from smolpilot.common.errors import DatasetError, UsageError
 from smolpilot.datasets import open_dataset
-from smolpilot.datasets.check import audit
+from smolpilot.datasets.check import check_dataset
 from smolpilot.datasets.repair import repair
 
 from .helpers_damage import (
@@ -135,10 +135,9 @@ def test_a_sound_recording_stays_what_it_is(sound: dict[str, Path], tmp_path: Pa
     for layout, root in sound.items():
         report = repair(root, tmp_path / layout)
         assert (report.plan.actions, report.plan.dropped, report.complete) == ([], {}, True)
-        assert report.after is not None
-        assert report.after.recording.version == ("v3.0" if layout == "v3" else "v2.1")
+        assert report.after.dataset.version == ("v3.0" if layout == "v3" else "v2.1")
         for key in ("observation.state", "action", "index", "task_index", "timestamp"):
-            np.testing.assert_array_equal(report.before.recording.stacked(key), report.after.recording.stacked(key))
+            np.testing.assert_array_equal(report.before.dataset.stacked(key), report.after.dataset.stacked(key))
 
 
 def test_v20_gets_statistics_per_episode(tmp_path: Path) -> None:
@@ -156,7 +155,7 @@ def test_extra_columns_and_fields_of_episodes_stay(broken_v21: Path, tmp_path: P
     change_lines(broken_v21, "episodes.jsonl", lambda rows: [row.update(success=True) for row in rows] and None)
     change_info(broken_v21, total_frames=3)
     repair(broken_v21, tmp_path / "repaired")
-    found = audit(tmp_path / "repaired").recording
+    found = check_dataset(tmp_path / "repaired").dataset
     assert found.stacked("reward").tolist() == [[0.5]] * 159
     assert all(record.fields == {"success": True} for record in found.records.values())
 
@@ -201,7 +200,7 @@ def test_a_repair_that_failed_leaves_nothing_half_written(
     def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(run, "rewrite", stop)
+    monkeypatch.setattr(run, "copy_episodes", stop)
     with pytest.raises(KeyboardInterrupt):
         repair(broken_v21, tmp_path / "repaired")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["broken"]

@@ -28,7 +28,7 @@ from smolpilot import datasets
 from smolpilot.cli.main import main
 from smolpilot.datasets import DatasetWriter, SampleOrder, open_dataset, parse_episodes, split_episodes
 from smolpilot.datasets.convert import convert
-from smolpilot.datasets.copy import RewriteOptions
+from smolpilot.datasets.copy import CopyOptions
 
 SMALL, LARGE = 8, 32
 FRAMES = 3
@@ -161,7 +161,7 @@ def recordings(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
     for episodes in (SMALL, LARGE):
         root = found[episodes] = tmp_path_factory.mktemp(f"scale{episodes}")
         write(root / "v30", episodes)
-        convert(root / "v30", root / "v21", RewriteOptions(version="v2.1"))
+        convert(root / "v30", root / "v21", CopyOptions(version="v2.1"))
         convert(root / "v21", root / "copy")
     # Loads torch, which nobody wants to watch.
     open_dataset(found[SMALL] / "v30").batch_numbers(range(1))

@@ -132,6 +132,13 @@ COMMANDS: dict[str, Run | Read] = {
     "train --overfit --dataset DATA --policy lerobot/smolvla_base":
         Run({**HUB, "DATA": "data/red"}, "--steps 2 --device cpu", code=1),
     "train --help": Run(),
+    "train --help-all": Run(),
+    "--help": Run(),
+    "completion bash": Run(),
+    "schema train": Run(),
+    "schema stages": Run(),
+    "schema profile": Run(),
+    "schema profile --out profile.schema.json": Run(),
     "bundle DIR": Run(),
     "train --resume --out RUN": Run(),
     "watch RUN": Run(),

@@ -14,7 +14,7 @@ import pytest
 from smolpilot.common.keys import ACTION, STATE, TASK, image_key
 from smolpilot.contracts import RANDOM, Leftover, Observation, Policy, PolicyFacts, PolicySpec
 from smolpilot.datasets import Dataset, DatasetWriter, open_dataset
-from smolpilot.robots import Camera, Joint, RobotProfile
+from smolpilot.robots import CameraProfile, Joint, RobotProfile
 
 LENGTHS = (14, 9, 12, 11)
 FPS = 10.0
@@ -70,7 +70,7 @@ def profile() -> RobotProfile:
         description="a test",
         rate=FPS,
         joints=[Joint(name=n, unit=units[n], position_limits=limits[n], velocity_limit=None) for n in JOINTS],
-        cameras=[Camera(name="top", width=32, height=32, role="top")],
+        cameras=[CameraProfile(name="top", width=32, height=32, role="top")],
     )
 
 

@@ -12,7 +12,7 @@ from smolpilot.cli.bench import print_table
 from smolpilot.cli.main import main
 from smolpilot.common.errors import NotFiniteError
 from smolpilot.common.keys import STATE
-from smolpilot.contracts import made_up_observation
+from smolpilot.contracts import example_observation
 from smolpilot.datasets import open_dataset
 from smolpilot.environments import environment_factory
 from smolpilot.evaluation import evaluate, rollout
@@ -41,7 +41,7 @@ def bundle(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 def exported(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("bench") / "exported"
     policy = load_policy(bundle, device="cpu")
-    export_policy(policy, path, [made_up_observation(policy.spec)])
+    export_policy(policy, path, [example_observation(policy.spec)])
     return path
 
 
@@ -112,7 +112,7 @@ def test_any_policy_is_measured(tiny_dataset: Path, capsys: pytest.CaptureFixtur
         (["--against", "hold-state", "hold-state"], "hold-state is named twice"),
     ],
 )
-def test_what_does_not_go_together(
+def test_contradictory_options_of_bench(
     tiny_dataset: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["bench", "hold-state", "--dataset", str(tiny_dataset), "--repeats", "1", *arguments]) == 2
@@ -131,7 +131,9 @@ def test_a_policy_that_fails_is_said(
 
 
 def test_fewer_cameras_and_steps(bundle: Path) -> None:
-    document = bench(BenchOptions(str(bundle), modes=("plain", "fast"), cameras=1, steps=2, repeats=2, device="cpu"))
+    document = bench(
+        BenchOptions(str(bundle), engine=("plain", "fast"), cameras=1, num_steps=2, repeats=2, device="cpu")
+    )
     assert document["cameras"] == {"used": ["front"], "slots": ["front", "wrist"]}
     assert document["tokens"]["images"] == 16
     assert document["denoising_steps"] == 2
@@ -153,7 +155,7 @@ def test_the_command_prints_a_table_or_one_document(bundle: Path, capsys: pytest
     ("arguments", "message"),
     [
         (["--cameras", "5"], "at most 2"),
-        (["--steps", "0"], "--steps is 0"),
+        (["--num-steps", "0"], "--num-steps is 0"),
         (["--repeats", "0"], "--repeats is 0"),
         (["--precision", "int3"], "cannot compute in 'int3'"),
     ],

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 
 from smolpilot.evaluation.offline.summary import summarize
-from smolpilot.evaluation.predictions import Scored
+from smolpilot.evaluation.predictions import Predictions
 
 FRAMES, H = 200, 4
 NAMES = [f"joint_{number}" for number in range(8)]
@@ -31,7 +31,7 @@ def found(
     guess = truth.copy() if predicted is None else predicted(truth.copy())
     chunks, targets = (np.repeat(values[:, None], H, axis=1).astype(np.float32) for values in (guess, truth))
     rows = np.arange(FRAMES)
-    scored = Scored(
+    scored = Predictions(
         chunks, targets, np.zeros((FRAMES, H), dtype=bool), truth.astype(np.float32), truth.mean(axis=0),
         np.zeros(FRAMES, dtype=np.int64), rows, truth.astype(np.float32), np.zeros(FRAMES, dtype=np.int64), rows,
         names, ["rad"] * width, limits or [None] * width, 10.0, 2,

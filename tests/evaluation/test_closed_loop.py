@@ -156,7 +156,7 @@ class TestRefusals:
             ("render", lambda *_: 1 / 0, "fails in the episode of seed 1, at the start: ZeroDivisionError"),
         ],
     )
-    def test_what_is_no_answer_of_an_environment(
+    def test_a_wrong_answer_of_an_environment_names_it(
         self, method: str, answer: Any, message: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(Line, method, answer)
@@ -233,10 +233,10 @@ def test_report_and_video(tmp_path: Path) -> None:
     with av.open(str(tmp_path / "video.mp4")) as container:
         stream = container.streams.video[0]
         assert (stream.codec_context.name, stream.codec_context.pix_fmt) == ("h264", "yuv420p")
-        pictures = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
-    assert len(pictures) == 1 + 4 + 8  # start, four steps, 1.5 s at 5 frames a second
-    assert pictures[0].shape == (2 * 112, 3 * 72, 3)
-    red, green, _ = pictures[-1][2, 2].astype(int)
+        images = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    assert len(images) == 1 + 4 + 8  # start, four steps, 1.5 s at 5 frames a second
+    assert images[0].shape == (2 * 112, 3 * 72, 3)
+    red, green, _ = images[-1][2, 2].astype(int)
     assert green > red + 50  # the border of a success
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "data:video/mp4;base64," in page
@@ -340,6 +340,6 @@ def test_an_environment_may_write_into_its_action(monkeypatch: pytest.MonkeyPatc
 
 def test_pictures_are_kept_of_the_first_episodes_only() -> None:
     result = rollout(Driver(obedient), Line, episodes=3, seed=0, video_episodes=2)
-    assert [len(run.pictures) for run in result.runs] == [5, 5, 0]
+    assert [len(run.images) for run in result.runs] == [5, 5, 0]
     assert result.document["video_episodes"] == 2
-    assert result.runs[0].pictures[0].dtype == np.uint8
+    assert result.runs[0].images[0].dtype == np.uint8

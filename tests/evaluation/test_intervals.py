@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from smolpilot.evaluation.intervals import wilson
+from smolpilot.evaluation.metrics import wilson
 
 
 # Newcombe, Statistics in Medicine 17 (1998), table I, method 3 (score without continuity correction).

@@ -18,9 +18,8 @@ from smolpilot.common.keys import ACTION, STATE, image_key
 from smolpilot.contracts import HISTORY
 from smolpilot.datasets import Dataset
 from smolpilot.evaluation import embodiment_of, evaluate
-from smolpilot.evaluation.offline.calibration import frames_of, unscored_frames
-from smolpilot.evaluation.offline.dataset_adapter import bind
-from smolpilot.evaluation.offline.policy_frames import recorded_frames
+from smolpilot.evaluation.offline.dataset_adapter import adapt
+from smolpilot.evaluation.offline.policy_frames import calibration_frames, frames_of, recorded_frames
 from smolpilot.evaluation.offline.summary import to_json
 from smolpilot.robots import RobotProfile
 
@@ -138,12 +137,12 @@ def test_calibration_takes_frames_that_are_not_scored(
     dataset: Dataset, make_policy: Callable[..., StubPolicy], recording: Path
 ) -> None:
     policy = make_policy()  # held out: episodes 1 and 3
-    frames = unscored_frames(dataset, "held-out")(policy)
+    frames = calibration_frames(dataset, "held-out")(policy)
     assert {which_frame(frame)[0] for frame in frames} == {0, 2}
     assert len(frames) == 26  # all there are: no more than 32 are taken
     assert {which_frame(frame)[0] for frame in frames_of(recording)(policy)} == {0, 1, 2, 3}
     with pytest.raises(UsageError, match="every episode of this dataset is scored"):
-        unscored_frames(dataset, "all")(policy)
+        calibration_frames(dataset, "all")(policy)
 
 
 class TestEmbodiment:
@@ -234,25 +233,25 @@ def test_units_told_to_training_hold_for_its_own_dataset(
     units = ["deg", "normalized", "deg"]  # the recording's order: lift, grip, pan; the profile has pan in rad
     policy = make_policy()
     policy.lineage["dataset_units"] = {"state": units, "action": units}
-    moved = bind(policy, dataset.meta).action.forward(dataset.actions[3])
+    moved = adapt(policy, dataset.meta).action.forward(dataset.actions[3])
     np.testing.assert_allclose(moved, facts.action(0, 3) * [np.pi / 180, 1, 1], rtol=1e-5)
     policy.lineage["dataset_fingerprint"] = "another"
-    np.testing.assert_allclose(bind(policy, dataset.meta).action.forward(dataset.actions[3]), facts.action(0, 3))
+    np.testing.assert_allclose(adapt(policy, dataset.meta).action.forward(dataset.actions[3]), facts.action(0, 3))
 
 
 def test_units_can_be_told(dataset: Dataset, make_policy: Callable[..., StubPolicy], facts: SimpleNamespace) -> None:
     policy = make_policy()
-    told = bind(policy, dataset.meta, {"pan": "deg"}).action.forward(dataset.actions[3])
+    told = adapt(policy, dataset.meta, {"pan": "deg"}).action.forward(dataset.actions[3])
     np.testing.assert_allclose(told, facts.action(0, 3) * [np.pi / 180, 1, 1], rtol=1e-5)
     # What is told now holds, whatever training was told.
     policy.lineage["dataset_units"] = {"state": ["deg", "normalized", "deg"], "action": ["deg", "normalized", "deg"]}
-    plain = bind(policy, dataset.meta, {"pan": "rad"}).action.forward(dataset.actions[3])
+    plain = adapt(policy, dataset.meta, {"pan": "rad"}).action.forward(dataset.actions[3])
     np.testing.assert_allclose(plain, facts.action(0, 3), rtol=1e-5)
     with pytest.raises(UsageError, match="names the joint 'pam'"):
         evaluate(policy, dataset, units={"pam": "deg"}, latency=False)
     policy.profile = None
     with pytest.raises(UsageError, match="no robot profile"):
-        bind(policy, dataset.meta, {"pan": "deg"})
+        adapt(policy, dataset.meta, {"pan": "deg"})
 
 
 def test_a_still_joint_raises_no_alarm(

@@ -15,18 +15,18 @@ from matplotlib import image as pictures
 
 from smolpilot.datasets import Dataset
 from smolpilot.evaluation import evaluate, write_eval_report
-from smolpilot.evaluation.html_report import interval, number, percent
 from smolpilot.evaluation.metrics import chunk_targets
 from smolpilot.evaluation.offline.plots import panels
 from smolpilot.evaluation.offline.summary import summarize
-from smolpilot.evaluation.predictions import Scored, trajectory, typical_episode
+from smolpilot.evaluation.predictions import Predictions, trajectory, typical_episode
+from smolpilot.evaluation.reports import interval, number, percent
 
 from .conftest import StubPolicy
 
 EXTERNAL = re.compile(r"""(?:src|href|url\()\s*=?\s*["'(]?\s*(?:https?:)?//|@import|<link|<script""", re.IGNORECASE)
 
 
-def make_scored(joints: int, *, every: int = 1, noise: float = 0.01) -> Scored:
+def make_scored(joints: int, *, every: int = 1, noise: float = 0.01) -> Predictions:
     """Two episodes of sine waves with small errors."""
     rng = np.random.default_rng(0)
     t = np.arange(40)[:, None] / 10
@@ -38,7 +38,7 @@ def make_scored(joints: int, *, every: int = 1, noise: float = 0.01) -> Scored:
     # Episode 8 is the worse one.
     scale = np.where(episode[rows] == 8, 3 * noise, noise)[:, None, None]
     predicted = (target + scale * rng.normal(size=target.shape)).astype(np.float32)
-    return Scored(
+    return Predictions(
         predicted, target, is_pad, actions[rows], actions.mean(axis=0).astype(float), episode[rows], frame[rows],
         actions, episode, frame, [f"arm_<{a}>_joint" for a in range(joints)], ["rad"] * joints, [None] * joints,
         10.0, 5,

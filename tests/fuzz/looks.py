@@ -368,7 +368,7 @@ def train_options(place: Place) -> Values:
     """The settings of `train --config FILE`, with their defaults."""
     from smolpilot.cli.parsing.options import parse_with_config
     from smolpilot.training import TrainOptions
-    from smolpilot.training.train_options import check, resolve
+    from smolpilot.training.options.train_options import check, resolve
 
     said = io.StringIO()
     try:

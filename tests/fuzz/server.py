@@ -60,7 +60,7 @@ _MODULES = (
     "smolpilot.datasets.copy", "smolpilot.datasets.edit", "smolpilot.datasets.view", "smolpilot.datasets.summary",
     "smolpilot.datasets.compare", "smolpilot.inference.example_frame",
     "smolpilot.smolvla.loading", "smolpilot.smolvla.summary",
-    "smolpilot.robots", "smolpilot.training.train_options", "smolpilot.training.run.status",
+    "smolpilot.robots", "smolpilot.training.options.train_options", "smolpilot.training.status",
     "smolpilot.training.stages.plan",
     "smolpilot.training.run.run", "smolpilot.training.stages.sequence",
     "smolpilot.cli.dataset.compare", "smolpilot.cli.dataset.tasks", "smolpilot.cli.dataset.stats",

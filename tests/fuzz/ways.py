@@ -61,7 +61,7 @@ def behave(place: Place) -> Values:
 
 def _verb(place: Place, _: str) -> None:
     """`status` on something that prints a traceback on its way."""
-    import smolpilot.training.run.status as module
+    import smolpilot.training.status as module
 
     def failing(*_: object, **__: object) -> None:
         print("Traceback (most recent call last):", file=sys.stderr)

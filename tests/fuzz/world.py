@@ -209,8 +209,8 @@ def _policies(world: Path) -> None:
 def _runs(world: Path) -> None:
     """A run that stopped after two of its four steps, with what it measured and one checkpoint."""
     from smolpilot.training import TrainOptions
+    from smolpilot.training.options.train_options import resolve
     from smolpilot.training.run.run_folder import create
-    from smolpilot.training.train_options import resolve
 
     out = world / "run"
     options = TrainOptions(dataset=Path("v3"), out=Path("run"), policy="bundle", steps=4, batch_size=2, device="cpu")

@@ -13,9 +13,8 @@ from smolpilot.cli.main import main
 from smolpilot.datasets import open_dataset
 from smolpilot.robots import RobotProfile
 from smolpilot.smolvla import new_policy, save_bundle
-from smolpilot.training import TrainOptions
-from smolpilot.training.data.run_datasets import open_parts
-from smolpilot.training.data.sources import Source
+from smolpilot.training.data.run_datasets import open_datasets
+from smolpilot.training.options.sources import Source
 from smolpilot.training.stages.plan import Scoring
 from smolpilot.training.stages.score import Scale, open_reference, score_task
 
@@ -64,7 +63,7 @@ def test_the_table_is_printed_for_an_act(
 
 def test_stages_are_compared_with_an_act(act: Path, tiny_dataset: Path) -> None:
     source = Source(tiny_dataset, episodes="0,2,4", name="red")
-    part = open_parts(TrainOptions(mixture=(source,), held_out=0.34), [])[0]
+    part = open_datasets([source], held_out=0.34, seed=0, notes=[])[0]
     meta = part.meta
     profile = RobotProfile.from_features(meta.state_names, meta.cameras, meta.fps, action_names=meta.action_names)
     scale = Scale(profile, meta.statistics)

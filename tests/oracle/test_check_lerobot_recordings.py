@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from smolpilot.datasets.check import audit
+from smolpilot.datasets.check import check_dataset
 
 pytestmark = pytest.mark.oracle
 
@@ -78,7 +78,7 @@ def record(root: Path, episodes: int, *, dtype: str = "video", depth: bool = Fal
 
 
 def errors(root: Path) -> list[tuple[str, str]]:
-    result = audit(root)
+    result = check_dataset(root)
     assert [found.message for found in result.everything if found.code == "check-failed"] == []
     return [(found.code, found.message) for found in result.findings if found.severity == "error"]
 
@@ -123,7 +123,7 @@ def test_images_in_the_tables(tmp_path: Path) -> None:
 @pytest.mark.parametrize("dtype", ["video", "image"])
 def test_a_depth_camera_is_a_remark(tmp_path: Path, dtype: str) -> None:
     record(tmp_path / "set", 1, dtype=dtype, depth=True)
-    result = audit(tmp_path / "set")
+    result = check_dataset(tmp_path / "set")
     assert "LeRobot" not in result.unloadable
     # Whether smolpilot's reader opens it is for the reader's tests to say.
     assert {code for code, _ in errors(tmp_path / "set")} <= {"sample-unloadable"}

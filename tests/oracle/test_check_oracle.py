@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pytest
 
 from smolpilot.datasets import DatasetWriter
-from smolpilot.datasets.check import audit
+from smolpilot.datasets.check import check_dataset
 
 from .helpers_valid import SPOILS
 
@@ -93,7 +93,7 @@ def spoiled(name: str, sound: Path, root: Path) -> Path:
 @pytest.mark.parametrize("name", SPOILS)
 def test_check_and_lerobot_agree(name: str, sound: Path, tmp_path: Path) -> None:
     root = spoiled(name, sound, tmp_path / "copy")
-    result = audit(root)
+    result = check_dataset(root)
     reason = loads_in_lerobot(root)
     errors: list[Any] = [(found.code, found.message) for found in result.everything if found.severity == "error"]
     assert [found.message for found in result.everything if found.code == "check-failed"] == []

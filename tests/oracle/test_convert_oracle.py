@@ -14,7 +14,7 @@ import torch
 from smolpilot.datasets import open_dataset, read_meta
 from smolpilot.datasets.compare import compare
 from smolpilot.datasets.convert import convert
-from smolpilot.datasets.copy import EpisodePlan, RewriteOptions, rewrite
+from smolpilot.datasets.copy import CopyOptions, EpisodePlan, copy_episodes
 
 from .test_datasets_oracle import record_with_lerobot, record_with_ours
 
@@ -73,8 +73,8 @@ def test_both_converters_give_the_same_tensors(tmp_path: Path, dtype: str) -> No
     info = json.loads((meta.root / "meta" / "info.json").read_text())
     del info["features"][GRID]
     plans = [EpisodePlan(meta, episode.index, change=without_grid) for episode in meta.episodes]
-    rewrite(plans, tmp_path / "v21", RewriteOptions(version="v2.1"), info=info)
-    convert(tmp_path / "v21", tmp_path / "ours", RewriteOptions())
+    copy_episodes(plans, tmp_path / "v21", CopyOptions(version="v2.1"), info=info)
+    convert(tmp_path / "v21", tmp_path / "ours", CopyOptions())
     theirs = convert_with_lerobot(Path(shutil.copytree(tmp_path / "v21", tmp_path / "theirs")))
     assert assert_same_tensors(tmp_path / "ours", theirs) == 46
     assert compare(tmp_path / "v21", tmp_path / "ours").equal
@@ -83,27 +83,27 @@ def test_both_converters_give_the_same_tensors(tmp_path: Path, dtype: str) -> No
 
 def test_every_kind_of_column_comes_back_as_it_was(tmp_path: Path) -> None:
     record_with_lerobot(tmp_path / "recorded", small_files=True)
-    convert(tmp_path / "recorded", tmp_path / "v21", RewriteOptions(version="v2.1"))
-    convert(tmp_path / "v21", tmp_path / "ours", RewriteOptions())
+    convert(tmp_path / "recorded", tmp_path / "v21", CopyOptions(version="v2.1"))
+    convert(tmp_path / "v21", tmp_path / "ours", CopyOptions())
     assert assert_same_tensors(tmp_path / "ours", tmp_path / "recorded") == 46
 
 
 def test_a_recording_without_statistics_opens_in_lerobot(tmp_path: Path) -> None:
     """v2.0 has statistics of the whole recording only: those of the episodes are computed."""
     record_with_ours(tmp_path / "recorded", "h264")
-    convert(tmp_path / "recorded", tmp_path / "v20", RewriteOptions(version="v2.1"))
+    convert(tmp_path / "recorded", tmp_path / "v20", CopyOptions(version="v2.1"))
     info = json.loads((tmp_path / "v20" / "meta" / "info.json").read_text())
     (tmp_path / "v20" / "meta" / "info.json").write_text(json.dumps({**info, "codebase_version": "v2.0"}))
     (tmp_path / "v20" / "meta" / "episodes_stats.jsonl").unlink()
-    convert(tmp_path / "v20", tmp_path / "ours", RewriteOptions())
+    convert(tmp_path / "v20", tmp_path / "ours", CopyOptions())
     assert assert_same_tensors(tmp_path / "ours", tmp_path / "recorded", sampled=True) == 46
 
 
 def test_image_statistics_are_those_of_lerobot(tmp_path: Path) -> None:
     record_with_lerobot(tmp_path / "recorded")
-    convert(tmp_path / "recorded", tmp_path / "v21", RewriteOptions(version="v2.1"))
+    convert(tmp_path / "recorded", tmp_path / "v21", CopyOptions(version="v2.1"))
     (tmp_path / "v21" / "meta" / "episodes_stats.jsonl").unlink()
-    convert(tmp_path / "v21", tmp_path / "ours", RewriteOptions())
+    convert(tmp_path / "v21", tmp_path / "ours", CopyOptions())
     stored, computed = (open_dataset(tmp_path / name).meta.statistics for name in ("recorded", "ours"))
     for key in ("mean", "std", "min", "max"):
         # Theirs are of the pictures before, ours after encoding.
@@ -117,11 +117,11 @@ def test_image_statistics_are_those_of_lerobot(tmp_path: Path) -> None:
 @pytest.mark.real
 def test_a_real_recording(real_data: Path, tmp_path: Path) -> None:
     source = real_data / "g1_bottle_v21"
-    convert(source, tmp_path / "ours", RewriteOptions())
+    convert(source, tmp_path / "ours", CopyOptions())
     theirs = convert_with_lerobot(Path(shutil.copytree(source, tmp_path / "theirs")))
     # Theirs loses the license.
     assert [found.text for found in compare(tmp_path / "ours", theirs).differences] == [
-        "LICENSE: only in the first recording"
+        "LICENSE: only in the first dataset"
     ]
     from lerobot.datasets.lerobot_dataset import LeRobotDataset
 

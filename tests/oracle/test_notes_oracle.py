@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from smolpilot.datasets.convert import convert
-from smolpilot.datasets.copy import RewriteOptions
+from smolpilot.datasets.copy import CopyOptions
 
 pytestmark = pytest.mark.oracle
 NOTES = [1, "a", {"b": [10**30]}, None, 2.5, True]
@@ -23,7 +23,7 @@ def test_notes_of_several_types_are_texts_for_lerobot(
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
     old = tmp_path / "old"
-    convert(tiny_dataset, old, RewriteOptions(version="v2.1"))
+    convert(tiny_dataset, old, CopyOptions(version="v2.1"))
     rows = [json.loads(line) for line in (old / "meta" / "episodes.jsonl").read_text().splitlines()]
     lines = [json.dumps({**row, "note": note}) + "\n" for row, note in zip(rows, NOTES, strict=True)]
     (old / "meta" / "episodes.jsonl").write_text("".join(lines))

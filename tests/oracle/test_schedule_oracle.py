@@ -12,7 +12,7 @@ from lerobot.policies.smolvla.configuration_smolvla import SmolVLAConfig
 
 from smolpilot.training.optimization.optimizer import build_optimizer, set_rate
 from smolpilot.training.optimization.schedule import Schedule
-from smolpilot.training.train_options import TrainOptions, resolve
+from smolpilot.training.options.train_options import TrainOptions, resolve
 
 pytestmark = pytest.mark.oracle
 

@@ -14,14 +14,14 @@ import av.codec
 import pytest
 
 from smolpilot.cli.main import main
-from smolpilot.selftest import codec_samples as doctor_samples
+from smolpilot.selftest import codec_samples
 from smolpilot.selftest import machine as doctor
 from smolpilot.selftest.machine import Check
 
 Usage = collections.namedtuple("Usage", "total used free")
 
 
-@pytest.mark.parametrize("codec", doctor_samples.CODECS)
+@pytest.mark.parametrize("codec", codec_samples.CODECS)
 def test_every_codec_really_decodes_here(codec: str) -> None:
     check = doctor.check_codec(codec)
     assert check.verdict == "ok"
@@ -30,11 +30,11 @@ def test_every_codec_really_decodes_here(codec: str) -> None:
 
 def test_the_samples_are_in_the_codec_they_claim() -> None:
     for codec, fourcc in (("h264", b"avc1"), ("hevc", b"hev1"), ("av1", b"av01")):
-        assert fourcc in doctor_samples.sample(codec)
+        assert fourcc in codec_samples.sample(codec)
 
 
 def test_a_broken_decoder_is_an_error_with_a_fix(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor_samples, "sample", lambda codec: b"not a video")
+    monkeypatch.setattr(codec_samples, "sample", lambda codec: b"not a video")
     check = doctor.check_codec("h264")
     assert check.verdict == "error"
     assert "cannot be decoded" in check.found
@@ -42,7 +42,7 @@ def test_a_broken_decoder_is_an_error_with_a_fix(monkeypatch: pytest.MonkeyPatch
 
 
 def test_wrong_colors_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor_samples, "RED", (0, 255, 0))
+    monkeypatch.setattr(codec_samples, "RED", (0, 255, 0))
     assert "a color is off" in doctor.check_codec("hevc").found
 
 
@@ -112,7 +112,7 @@ def test_hub_offline_state_and_cache(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_one_frame_of_each_camera_of_a_dataset(tmp_path: Path) -> None:
     pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 4096\n"
-    for camera, data in (("good", doctor_samples.sample("av1")), ("pointer", pointer), ("torn", pointer[:20])):
+    for camera, data in (("good", codec_samples.sample("av1")), ("pointer", pointer), ("torn", pointer[:20])):
         folder = tmp_path / "videos" / f"observation.images.{camera}" / "chunk-000"
         folder.mkdir(parents=True)
         (folder / "file-000.mp4").write_bytes(data)

@@ -16,9 +16,9 @@ import pytest
 from smolpilot.cli.main import main
 from smolpilot.common.errors import UsageError
 from smolpilot.training import TrainOptions
-from smolpilot.training.run.run_folder import PROCESS, create, noted_process
-from smolpilot.training.run.status import run_status
-from smolpilot.training.train_options import resolve
+from smolpilot.training.options.train_options import resolve
+from smolpilot.training.run.run_folder import PROCESS, create, run_lock
+from smolpilot.training.status import run_status
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_a_healthy_run(run: Path) -> None:
     validate(run, [0.5, 0.4, 0.3])
     (run / "checkpoints" / "step_000040").mkdir()
     (run / "checkpoints" / "best").symlink_to("step_000040")
-    with noted_process(run):
+    with run_lock(run):
         status = run_status(run)
         assert status.state == "running"
     assert (status.step, status.steps, status.trend, status.best) == (40, 100, "falling", "step_000040")
@@ -76,7 +76,7 @@ def test_another_process_with_the_same_number_is_not_the_run(run: Path) -> None:
 def test_a_run_that_lives_but_says_nothing(run: Path) -> None:
     write(run, [1.0, 0.9])
     os.utime(run / "metrics.jsonl", (1e9, 1e9))
-    with noted_process(run):
+    with run_lock(run):
         status = run_status(run)
     assert status.state == "silent"
     assert "has written nothing for long" in json.dumps(status.warnings)
@@ -143,9 +143,9 @@ def test_status_loads_no_torch(run: Path) -> None:
     assert "1 of 100" in ended.stdout
 
 
-def test_what_a_living_run_uses(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_status_shows_memory_and_cores_of_a_running_run(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(run, [1.0, 0.9])
-    with noted_process(run):
+    with run_lock(run):
         status = run_status(run)
         assert status.cpu_cores is not None
         assert status.process_gb is not None
@@ -163,7 +163,7 @@ def test_a_gpu_is_asked_only_for_a_run_that_uses_one(
     tool.write_text("#!/bin/sh\necho '0, 87, 6123, 8192, 71'\n")
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", str(tool.parent), prepend=":")
-    with noted_process(run):
+    with run_lock(run):
         assert run_status(run).gpu is None
         (run / "environment.json").write_text(json.dumps({"device": "cuda:0"}))
         assert run_status(run).gpu == "GPU 0: 87 % busy, 6123 of 8192 MiB, 71 °C"
@@ -269,13 +269,13 @@ def test_silence_begins_after_two_minutes(run: Path, seconds: float, state: str)
     write(run, [1.0, 0.9])
     then = time.time() - seconds
     os.utime(run / "metrics.jsonl", (then, then))
-    with noted_process(run):
+    with run_lock(run):
         assert run_status(run).state == state
 
 
 def test_a_slow_run_may_be_silent_for_ten_of_its_steps(run: Path) -> None:
     write(run, [1.0, 0.9], samples_per_s=1.0)  # a batch of 32: a step takes 32 s
-    with noted_process(run):
+    with run_lock(run):
         for seconds, state in ((310, "running"), (330, "silent")):
             then = time.time() - seconds
             os.utime(run / "metrics.jsonl", (then, then))

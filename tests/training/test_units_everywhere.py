@@ -107,7 +107,7 @@ def verdicts(data: Path, robot: str, folder: Path, capsys: pytest.CaptureFixture
     words = ["train", "--dataset", str(data), "--robot", robot, "--preset", "tiny", "--from-scratch", "--steps", "1",
              "--chunk-size", "4", "--device", "cpu", "--batch-size", "2", "--held-out", "0"]  # fmt: skip
     out = folder / "run"
-    if errors:  # what passes is trained in test_preflight.py, which is slower
+    if errors:  # what passes is trained in test_preflight.py, which is slower (tests/selftest)
         assert main([*words, "--out", str(out), *more]) == 1
         said["train"] = " ".join(capsys.readouterr().err.split())
         assert not out.exists()
@@ -127,12 +127,11 @@ def verdicts(data: Path, robot: str, folder: Path, capsys: pytest.CaptureFixture
 def _train_verdict(words: list[str]) -> str:
     """The errors that stop `train`, by the functions that it calls before the first step."""
     from smolpilot.cli.parsing.options import parse_with_config
-    from smolpilot.compatibility.preflight import preflight_training
+    from smolpilot.training.options.train_options import TrainOptions
     from smolpilot.training.run.setup import prepare
-    from smolpilot.training.train_options import TrainOptions
 
     prepared = prepare(parse_with_config(TrainOptions, words[1:], verb="train"))
-    return " ".join(line.found for line in preflight_training(prepared) if line.verdict == "error")
+    return " ".join(line.found for line in prepared.preflight() if line.verdict == "error")
 
 
 @pytest.mark.parametrize("name", PAIRS)
@@ -227,7 +226,7 @@ def test_what_was_assumed_of_units_is_said(tmp_path: Path, capsys: pytest.Captur
     assert "so101" not in lines  # beyond 100: certainly degrees
     data = record(tmp_path / "koch", RobotProfile.load("koch").joints, robot_type="koch_follower")
     assert main(["preflight", "--dataset", str(data), "--json"]) == 0
-    assert "taken as -100..100; recordings made with use_degrees: true" in capsys.readouterr().out
+    assert "taken as -100..100; datasets made with use_degrees: true" in capsys.readouterr().out
 
 
 def test_a_recording_in_an_old_format_is_doubted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

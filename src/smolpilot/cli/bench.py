@@ -88,11 +88,4 @@ def _difference(row: dict[str, Any]) -> str:
     return f"differs from plain by at most {row['difference']:.2g} ({row['joint']}), {row['sigma']:.1g} sigma"
 
 
-VERB = Verb(
-    BenchOptions,
-    run,
-    (
-        "smolpilot bench runs/first",
-        "smolpilot bench runs/first --engine exact fast --against lerobot --dataset data/pick",
-    ),
-)
+VERB = Verb(BenchOptions, run)

@@ -100,10 +100,6 @@ def show(options: ShowOptions) -> None:
     print(json_text(summary(policy)) if options.json else summary_text(policy))
 
 
-VERB = Verb(ShowOptions, show, ("smolpilot bundle runs/first", "smolpilot bundle lerobot/smolvla_base --json"))
-SEAL = Verb(SealOptions, seal, ("smolpilot bundle seal bundles/pick", "smolpilot bundle seal runs/first"))
-LOCALIZE = Verb(
-    LocalizeOptions,
-    localize_bundle,
-    ("smolpilot bundle localize bundles/pick", "smolpilot bundle localize policy"),
-)
+VERB = Verb(ShowOptions, show)
+SEAL = Verb(SealOptions, seal)
+LOCALIZE = Verb(LocalizeOptions, localize_bundle)

@@ -28,4 +28,4 @@ def run(options: CompletionOptions) -> None:
     print(completion_script(options.shell))
 
 
-VERB = Verb(CompletionOptions, run, ("smolpilot completion bash", "smolpilot completion zsh"))
+VERB = Verb(CompletionOptions, run)

@@ -1,4 +1,4 @@
-"""`smolpilot demo`: the main job from recording to report, each step a public command that is printed first."""
+"""`smolpilot demo`: the whole way from recording to report, each step a public command that is printed first."""
 
 from __future__ import annotations
 
@@ -101,4 +101,4 @@ def _verdict(options: DemoOptions, report: Path, seconds: float, console: Termin
     return 0 if all_passed else 1
 
 
-VERB = Verb(DemoOptions, run, ("smolpilot demo", "smolpilot demo --out /tmp/demo --steps 3000 --seed 1"))
+VERB = Verb(DemoOptions, run)

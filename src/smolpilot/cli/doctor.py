@@ -56,4 +56,4 @@ def _print(check: Check) -> None:
         console.print(f"{'':<8} {'':<19} fix: {check.fix}")
 
 
-VERB = Verb(DoctorOptions, run, ("smolpilot doctor", "smolpilot doctor --dataset data/pick"))
+VERB = Verb(DoctorOptions, run)

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 def run(options: EvalOptions) -> int:
     """Score the policy; 0 when the report is written, whatever the errors are, 1 for a policy that predicts NaN."""
     from smolpilot.common.atomic import atomic_folder
-    from smolpilot.compatibility.preflight import preflight_policy, stop_on_errors
+    from smolpilot.compatibility.preflight import preflight_policy
+    from smolpilot.compatibility.verdict import stop_on_errors
     from smolpilot.datasets import open_dataset
     from smolpilot.evaluation import embodiment_of, evaluate, write_eval_report
     from smolpilot.evaluation.offline.summary import to_json
@@ -69,14 +70,14 @@ def run(options: EvalOptions) -> int:
 
 
 def _policy_options(options: EvalOptions, dataset: Dataset) -> PolicyOptions:
-    from smolpilot.evaluation.offline.calibration import frames_of, unscored_frames
+    from smolpilot.evaluation.offline.policy_frames import calibration_frames, frames_of
 
     calibration = None
     if options.engine == "int8":
         calibration = (
             frames_of(options.calibrate_on)
             if options.calibrate_on is not None
-            else unscored_frames(dataset, options.episodes, options.units)
+            else calibration_frames(dataset, options.episodes, options.units)
         )
     return policy_options(options, calibration)
 
@@ -94,7 +95,7 @@ def _check_robot(options: EvalOptions, policy: Policy, embodiment: Embodiment) -
 
 def _print(document: dict[str, Any], options: EvalOptions) -> None:
     from smolpilot.common.terminal import Terminal
-    from smolpilot.evaluation.html_report import number
+    from smolpilot.evaluation.reports import number
 
     console = Terminal()
     console.print(document["split"]["text"], soft_wrap=True)
@@ -123,11 +124,4 @@ def _print(document: dict[str, Any], options: EvalOptions) -> None:
     console.print(f"Report: {options.out / 'report.html'}", soft_wrap=True)
 
 
-VERB = Verb(
-    EvalOptions,
-    run,
-    (
-        "smolpilot eval runs/first --dataset data/pick --out reports/first",
-        "smolpilot eval runs/first --dataset data/pick --out reports/fast --episodes 0,3,7-9 --engine fast",
-    ),
-)
+VERB = Verb(EvalOptions, run)

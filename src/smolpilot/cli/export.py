@@ -131,11 +131,4 @@ def _print(document: dict[str, Any]) -> None:
     console.print(f"run it: python {Path(document['out']) / 'example.py'}", soft_wrap=True)
 
 
-VERB = Verb(
-    ExportOptions,
-    run,
-    (
-        "smolpilot export runs/first --out onnx/first --dataset data/pick",
-        "smolpilot export runs/first --out onnx/int8 --precision int8 --dataset data/pick",
-    ),
-)
+VERB = Verb(ExportOptions, run)

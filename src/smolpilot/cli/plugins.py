@@ -64,4 +64,4 @@ def _print(rows: list[dict[str, str]]) -> None:
     console.print(f"A package adds one by an entry point in one of the groups {groups}.", soft_wrap=True)
 
 
-VERB = Verb(PluginsOptions, run, ("smolpilot plugins", "smolpilot plugins --check"))
+VERB = Verb(PluginsOptions, run)

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Sequence
 
 from smolpilot.common.text import json_text, pluralize
-from smolpilot.compatibility.options import PreflightOptions
+from smolpilot.selftest.preflight_options import PreflightOptions
 
 from .parsing.verbs import Verb
 
@@ -15,7 +15,7 @@ _STYLES = {"ok": "green", "warning": "yellow", "error": "bold red"}
 
 def run(options: PreflightOptions) -> int:
     """Check; 1 when a line is an error, 0 otherwise."""
-    from smolpilot.compatibility.preflight import preflight
+    from smolpilot.selftest.preflight import preflight
 
     lines = preflight(options)
     if options.json:
@@ -61,11 +61,4 @@ def _print(lines: list[tuple[str, str, str, str]]) -> None:
     Terminal().print(table)
 
 
-VERB = Verb(
-    PreflightOptions,
-    run,
-    (
-        "smolpilot preflight --dataset data/pick --robot so101",
-        "smolpilot preflight --dataset data/pick --policy lerobot/smolvla_base --camera-map top=camera1 wrist=camera2",
-    ),
-)
+VERB = Verb(PreflightOptions, run)

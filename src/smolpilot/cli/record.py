@@ -43,8 +43,4 @@ def run(options: RecordOptions) -> None:
     )
 
 
-VERB = Verb(
-    RecordOptions,
-    run,
-    ("smolpilot record --out data/tabletop", "smolpilot record --out data/red --target red --episodes 100 --seed 7"),
-)
+VERB = Verb(RecordOptions, run)

@@ -129,10 +129,6 @@ def _print(rows: Table) -> None:
     (console if console.is_terminal else Terminal(width=160)).print(rows)
 
 
-LIST = Verb(ListOptions, list_profiles, ("smolpilot robot list", "smolpilot robot list --json"))
-SHOW = Verb(ShowOptions, show, ("smolpilot robot show so101", "smolpilot robot show my_arm.yaml --json"))
-CHECK = Verb(
-    CheckOptions,
-    check,
-    ("smolpilot robot profile check my_arm.yaml", "smolpilot robot profile check arms/left.yaml --json"),
-)
+LIST = Verb(ListOptions, list_profiles)
+SHOW = Verb(ShowOptions, show)
+CHECK = Verb(CheckOptions, check)

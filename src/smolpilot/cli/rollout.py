@@ -20,9 +20,9 @@ def run(options: RolloutOptions) -> None:
     from smolpilot.common.atomic import atomic_folder
     from smolpilot.environments import environment_factory
     from smolpilot.evaluation import embodiment_in, rollout, write_rollout_report
-    from smolpilot.evaluation.offline.calibration import frames_of
+    from smolpilot.evaluation.offline.policy_frames import frames_of
     from smolpilot.evaluation.offline.summary import to_json
-    from smolpilot.evaluation.rollout.playing import close_environment
+    from smolpilot.evaluation.rollout.checked_environment import close_environment
     from smolpilot.policies import open_policy
 
     with results_apart(options.json), atomic_folder(options.out) as folder, progress_bar() as progress:
@@ -60,7 +60,7 @@ def run(options: RolloutOptions) -> None:
 
 def _print(document: dict[str, Any], options: RolloutOptions) -> None:
     from smolpilot.common.terminal import Terminal
-    from smolpilot.evaluation.html_report import interval, percent
+    from smolpilot.evaluation.reports import interval, percent
 
     console = Terminal()
     labels = list(document["failures"])
@@ -84,11 +84,4 @@ def _print(document: dict[str, Any], options: RolloutOptions) -> None:
     console.print(f"Report: {options.out / 'report.html'}", soft_wrap=True)
 
 
-VERB = Verb(
-    RolloutOptions,
-    run,
-    (
-        "smolpilot rollout runs/first --out reports/closed_loop",
-        "smolpilot rollout runs/first --env pusht --episodes 50 --n-action-steps 8 --out reports/pusht",
-    ),
-)
+VERB = Verb(RolloutOptions, run)

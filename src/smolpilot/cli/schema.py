@@ -42,4 +42,4 @@ def run(options: SchemaOptions) -> None:
     print(f"{options.out}: put `# yaml-language-server: $schema={options.out}` at the top of your YAML file")
 
 
-VERB = Verb(SchemaOptions, run, ("smolpilot schema train", "smolpilot schema profile --out profile.schema.json"))
+VERB = Verb(SchemaOptions, run)

@@ -21,7 +21,7 @@ from smolpilot.common.text import json_text
 from .parsing.verbs import Verb
 
 if TYPE_CHECKING:
-    from smolpilot.training.run.status import RunStatus
+    from smolpilot.training.status import RunStatus
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +46,7 @@ class WatchOptions:
 
 def run(options: StatusOptions) -> int:
     """Print the status; 0 also for a run that has stopped, 1 when there are warnings."""
-    from smolpilot.training.run.status import run_status
+    from smolpilot.training.status import run_status
 
     status = run_status(options.run)
     if options.json:
@@ -58,7 +58,7 @@ def run(options: StatusOptions) -> int:
 
 def watch(options: WatchOptions) -> None:
     """Print the status until the run ends."""
-    from smolpilot.training.run.status import run_status
+    from smolpilot.training.status import run_status
 
     status = run_status(options.run, verb="watch")
     with Live(view(status), console=Terminal(), auto_refresh=False) as live:
@@ -145,5 +145,5 @@ def _clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
-VERB = Verb(StatusOptions, run, ("smolpilot status runs/first", "smolpilot status runs/first --json"))
-WATCH = Verb(WatchOptions, watch, ("smolpilot watch runs/first", "smolpilot watch runs/first --every 10"))
+VERB = Verb(StatusOptions, run)
+WATCH = Verb(WatchOptions, watch)

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from smolpilot.common.errors import UsageError
 from smolpilot.common.json_input import read_json_file
-from smolpilot.common.paths import followed
 from smolpilot.common.progress import working
 from smolpilot.common.renamed import renamed_words
+from smolpilot.common.safe_paths import followed
 from smolpilot.training import TrainOptions
 
 from .parsing.arguments import split_words
@@ -143,13 +143,4 @@ def _run_to_resume(out: Path) -> Path:
     return whole
 
 
-VERB = Verb(
-    TrainOptions,
-    run,
-    (
-        "smolpilot train --dataset data/pick --policy lerobot/smolvla_base --out runs/first --steps 20000",
-        "smolpilot train --resume --out runs/first",
-    ),
-    config=True,
-    read=read,
-)
+VERB = Verb(TrainOptions, run, config=True, read=read)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from .errors import UNSUPPORTED, UsageError, may
-from .paths import require_utf8
+from .safe_paths import require_utf8
 
 _MARKED = 4096  # bytes at the begin of a page in which its mark stands
 _DATASET = ("info.json", "tasks.jsonl", "tasks.parquet", "episodes.jsonl", "episodes", "episodes_stats.jsonl")

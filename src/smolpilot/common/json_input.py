@@ -1,8 +1,14 @@
-"""JSON that others wrote: parsed within limits of size and depth; a hostile file is one error, like a torn one."""
+"""JSON that others wrote, parsed within limits of size and depth: a hostile file is one error, like a torn one.
+
+Also our own values as JSON and YAML can hold them.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +51,25 @@ def read_json_file(path: Path) -> Any:
     if size > MAX_BYTES:
         raise ValueError(f"{format_bytes(size)} of JSON; at most {format_bytes(MAX_BYTES)} are read")
     return parse_json(path.read_bytes())
+
+
+def to_plain(value: Any) -> Any:
+    """The value as JSON and YAML can hold it: arrays and tuples are lists, paths texts, NaN and infinities null.
+
+    Of a dataclass what is open (None or empty) is left out.
+    """
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        entries = ((item.name, getattr(value, item.name)) for item in dataclasses.fields(value))
+        return {name: to_plain(entry) for name, entry in entries if entry is not None and entry not in ((), {})}
+    if isinstance(value, Mapping):
+        return {str(key): to_plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_plain(entry) for entry in value]
+    if hasattr(value, "tolist"):  # numpy's arrays and numbers
+        return to_plain(value.tolist())
+    if isinstance(value, Path):
+        return str(value)
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _check_depth(value: Any) -> None:

@@ -79,7 +79,7 @@ type _Found = tuple[str, int | float, Limit | None]
 def _numbers_of(options: Any, where: str, between: str) -> Iterator[_Found]:
     hints = typing.get_type_hints(type(options), include_extras=True)
     for item in dataclasses.fields(options):
-        name = item.name if between else item.name.replace("_", "-")
+        name = item.name.replace("_", "-") if where == "--" else item.name
         yield from _numbers(getattr(options, item.name), f"{where}{between}{name}", _limit(hints[item.name]))
 
 
@@ -94,7 +94,7 @@ def _numbers(value: Any, place: str, limit: Limit | None) -> Iterator[_Found]:
         for inner in value:
             yield from _numbers(inner, place, limit)
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-        yield from _numbers_of(value, place, " ")
+        yield from _numbers_of(value, place, ".")
 
 
 def _limit(hint: Any) -> Limit | None:

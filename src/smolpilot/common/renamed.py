@@ -38,7 +38,11 @@ def warn(text: str) -> None:
     print(f"warning: {text}; the old name works until smolpilot {UNTIL}", file=sys.stderr)
 
 
-def renamed_verb(words: Sequence[str]) -> list[str]:
+def quiet(text: str) -> None:
+    """Say nothing: for files that smolpilot wrote, which nobody has to change."""
+
+
+def renamed_verb(words: Sequence[str], say: Say = warn) -> list[str]:
     """The words of a command, its verb as it is called now."""
     for old, new in VERBS.items():
         pattern = old.split()
@@ -46,7 +50,7 @@ def renamed_verb(words: Sequence[str]) -> list[str]:
         if len(pairs) < len(pattern) or not all(_is(word, part) for word, part in pairs):
             continue
         named = {part: word for word, part in pairs}
-        warn(f"`smolpilot {old}` is now `smolpilot {new}`")
+        say(f"`smolpilot {old}` is now `smolpilot {new}`")
         return [*(named.get(part, part) for part in new.split()), *words[len(pattern) :]]
     return list(words)
 
@@ -86,19 +90,18 @@ def _value(option: str, word: str, say: Say) -> str:
     return f"{new}={rest}"
 
 
-def renamed_keys(verb: str, values: Mapping[str, Any], say: Say | None = warn) -> dict[str, Any]:
-    """A mapping of a verb's options, from YAML, with keys as they are called now. `say` None: without a warning."""
+def renamed_keys(verb: str, values: Mapping[str, Any], say: Say = warn) -> dict[str, Any]:
+    """A mapping of a verb's options, from YAML, with keys as they are called now."""
     found: dict[str, Any] = {}
     for key, value in values.items():
         new = renamed_option(verb, str(key).replace("-", "_"))
         if new is not None and new not in values:
-            if say is not None:
-                say(f"key `{key}` is now `{new}`")
+            say(f"key `{key}` is now `{new}`")
             key = new
         if isinstance(value, Mapping):
             names = {name: VALUES.get((str(key), str(name)), name) for name in value}
             for name, current in names.items():
-                if name != current and say is not None:
+                if name != current:
                     say(f"key `{key}.{name}` is now `{key}.{current}`")
             value = {names[name]: inner for name, inner in value.items()}
         found[key] = value

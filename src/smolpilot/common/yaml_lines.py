@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from .errors import UsageError
+from .json_input import to_plain
 from .text import LIMIT, format_bytes, plain
 
 MAX_BYTES = 1_000_000
@@ -34,6 +36,41 @@ class DoubledKeyError(Exception):
     def __init__(self, place: Location, line: int, first: int) -> None:
         super().__init__(f"key '{spell(place)}' stands in lines {first} and {line}")
         self.place, self.line, self.first = place, line, first
+
+
+def read_yaml(
+    source: Path | str,
+    where: str,
+    *,
+    empty: str,
+    expected: str = "lines of the form `key: value`",
+    error: type[UsageError] = UsageError,
+    first: int = 0,
+) -> tuple[dict[str, Any], dict[Location, int]]:
+    """A mapping that a person wrote, in a file or as text, and the line (from 1) of every key and list entry.
+
+    Raises `error`, with `where` and the line, for every defect. empty: what a file without a mapping `holds no` of, as
+    "settings"; expected: what it should hold. first: as in `spell`.
+    """
+    try:
+        return read_mapping(source) if isinstance(source, str) else read_mapping_file(source)
+    except UnicodeDecodeError:
+        raise error(f"{where} is not a text file.", expected="YAML in UTF-8") from None
+    except yaml.YAMLError as found:
+        problem, line = problem_of(found)
+        raise error(
+            f"{where}{'' if line is None else f':{line}'} is not valid YAML: {problem}.",
+            expected=expected,
+            fix="check indentation, brackets and quotes",
+        ) from None
+    except NoMappingError:
+        raise error(f"{where} holds no {empty}.", expected=expected) from None
+    except DoubledKeyError as twice:
+        raise error(
+            f"{where}:{twice.line}: key '{spell(twice.place, first=first)}' appears twice (first in line "
+            f"{twice.first}).",
+            fix="remove one of them",
+        ) from None
 
 
 def read_mapping_file(path: Path) -> tuple[dict[str, Any], dict[Location, int]]:
@@ -69,6 +106,12 @@ def read_mapping(text: str) -> tuple[dict[str, Any], dict[Location, int]]:
     if not isinstance(values, dict):  # a set is written as a mapping, too
         raise NoMappingError
     return values, lines
+
+
+def yaml_text(options: Any, *, without: Sequence[str] = ()) -> str:
+    """A dataclass of options as YAML that reads back, but for the fields `without`; what is open is left out."""
+    values = {key: value for key, value in to_plain(options).items() if key not in without}
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
 
 
 def line_of(place: Location, lines: Mapping[Location, int]) -> str:

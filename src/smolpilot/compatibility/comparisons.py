@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 from smolpilot.common.keys import ACTION, STATE
 from smolpilot.common.statistics import Statistics, is_still
 from smolpilot.contracts import TOKENS
-from smolpilot.contracts.lineage import other_rate, same_speed
+from smolpilot.contracts.trained_on import other_rate, same_speed
 from smolpilot.datasets.statistics.stored_statistics import disagreements, leave_out, outliers
 
 from .statistics_distance import hardly_moves, listed_far, measure, nearness
@@ -99,13 +99,13 @@ def rate_lines(trained: float | None, own: float, verb: Verb, who: str = "the po
     fix = (
         same_speed(trained)
         if verb == "eval"
-        else f"train on recordings of {trained:g} per second, or long enough to unlearn the old speed"
+        else f"train on datasets of {trained:g} frames per second, or long enough to unlearn the old speed"
     )
     yield Line("rate", "warning", text, fix)
 
 
 def instruction_lines(dataset: Dataset, policy: Policy | None, given: str | None, verb: Verb) -> Iterator[Line]:
-    """The recorded texts, and the given one: none empty, none too long, none unknown to policy and dataset."""
+    """The recorded instructions, and the given one: none empty, none too long, none unknown to policy and dataset."""
     recorded = [text.strip() for text in dataset.instructions]
     root = _root(dataset)
     if any(not text for text in recorded):
@@ -120,7 +120,7 @@ def instruction_lines(dataset: Dataset, policy: Policy | None, given: str | None
             yield Line("instruction", "ok", f"{len(recorded)} recorded: {'; '.join(recorded[:3])}"
                        + (" ..." if len(recorded) > 3 else ""))  # fmt: skip
     elif asked in known:
-        yield Line("instruction", "ok", f"“{asked}” is a trained text")
+        yield Line("instruction", "ok", f"“{asked}” is a trained instruction")
     else:
         nearest = difflib.get_close_matches(asked, known, n=1, cutoff=0.0)
         yield Line("instruction", "error", f"“{asked}” was never recorded or trained",

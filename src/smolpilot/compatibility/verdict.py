@@ -52,6 +52,6 @@ def stop_on_errors(lines: Iterable[Line], *, overruled: bool, say: Callable[[str
         return
     fixes = list(dict.fromkeys(line.fix for line in errors if line.fix))
     if not any(line.final for line in errors):
-        fixes.append("or --no-preflight, to go on all the same")
+        fixes.append("or --no-preflight, to ignore them")
     found = "; ".join(f"{line.topic}: {line.found}" for line in errors)
     raise DatasetError(f"Preflight found {pluralize(len(errors), 'error')}: {found}", fix="; ".join(fixes))

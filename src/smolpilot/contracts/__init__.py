@@ -1,10 +1,9 @@
 """What every policy, environment and robot plugs into: protocols and plain dataclasses on numpy. No torch."""
 
-from .action_queue import ActionQueue, check_horizon
+from .action_queue import ActionQueue, History, check_horizon
 from .camera import Camera, CameraSpec, CapturedImage
 from .environment import Environment, EnvironmentFactory, EnvironmentSpec, EpisodeInfo, Outcome
-from .example_observation import made_up_observation
-from .history import History
+from .example_observations import example_observation
 from .observation import CAPTURED_AT, HISTORY, Image, Observation, make_observation
 from .policy import (
     GUIDED,
@@ -83,7 +82,7 @@ __all__ = [
     "TwoStagePolicy",
     "UntrainedInstructionWarning",
     "check_horizon",
-    "made_up_observation",
+    "example_observation",
     "make_observation",
     "read_run_log",
 ]

@@ -1,4 +1,4 @@
-"""ActionQueue: one action at a time from a policy's chunks, as `select_action` gives them. For any Policy."""
+"""ActionQueue: one action at a time from any policy's chunks. History: each observation with those before it."""
 
 from __future__ import annotations
 
@@ -9,13 +9,36 @@ import numpy as np
 
 from smolpilot.common.errors import UsageError
 
-from .history import History
+from .observation import HISTORY, Observation
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from .observation import Observation
     from .policy import Policy
+
+
+class History:
+    """The last observations of an episode; one for each episode that runs."""
+
+    def __init__(self, n_obs_steps: int) -> None:
+        """n_obs_steps: `policy.spec.n_obs_steps`; with 1, observations pass unchanged and nothing is kept."""
+        self._before: deque[Observation] = deque(maxlen=n_obs_steps - 1)
+
+    def add(self, observation: Observation) -> Observation:
+        """The observation with its `history`: those added before, oldest first, at most n_obs_steps - 1.
+
+        Called once for each step of the control loop, also where no plan is due. At the start of an episode the history
+        is shorter; the policy fills it up as it did in training.
+        """
+        if not self._before.maxlen:
+            return observation
+        whole = {**observation, HISTORY: tuple(self._before)}
+        self._before.append(observation)
+        return whole
+
+    def clear(self) -> None:
+        """Forget all: at the start of an episode."""
+        self._before.clear()
 
 
 class ActionQueue:

@@ -1,4 +1,4 @@
-"""Camera: gives its newest image and when it was taken. A missing image is an age, never a black picture."""
+"""Camera: gives its newest image and when it was taken. A missing image is an age, never a black image."""
 
 from __future__ import annotations
 

@@ -101,7 +101,7 @@ class Environment(Protocol):
         ...
 
     def render(self) -> Image:
-        """A picture for people, uint8 [h, w, 3]; sides are even numbers, as video wants them."""
+        """An image for people, uint8 [h, w, 3]; sides are even numbers, as video wants them."""
         ...
 
     def close(self) -> None:

@@ -7,7 +7,7 @@ import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from smolpilot.common.paths import MAX_BYTES, OwnFiles, below, is_utf8, require_readable, walk
+from smolpilot.common.safe_paths import MAX_BYTES, OwnFiles, below, is_utf8, require_readable, walk
 from smolpilot.common.text import plain
 
 from .format.own_meta import OWN_META

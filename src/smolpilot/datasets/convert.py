@@ -1,4 +1,4 @@
-"""convert(): a recording of one LeRobot version as a new folder of another, proven equal."""
+"""convert(): a dataset of one LeRobot version as a new folder of another, proven equal."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from pathlib import Path
 
 from smolpilot.common.errors import DatasetError, UsageError
 
-from .copy import EpisodePlan, Progress, RewriteOptions, RewriteReport, rewrite
+from .copy import CopyOptions, CopyReport, EpisodePlan, Progress, copy_episodes
 from .format.meta import DatasetMeta, read_meta
 
 
 def convert(
     src: str | Path,
     dst: str | Path,
-    options: RewriteOptions | None = None,
+    options: CopyOptions | None = None,
     *,
     without: Collection[str] = (),
     progress: Progress | None = None,
-) -> RewriteReport:
+) -> CopyReport:
     """Write all episodes of `src` (v2.0, v2.1 or v3.0) as a new folder `dst`, with the indices they have.
 
-    `without` are keys of features that are left out. Raises as `read_meta` and `rewrite` do.
+    `without` are keys of features that are left out. Raises as `read_meta` and `copy_episodes` do.
     """
     meta = _read(Path(src).expanduser(), without)
     plans = [EpisodePlan(meta, episode.index) for episode in meta.episodes]
-    return rewrite(plans, dst, options, progress=progress)
+    return copy_episodes(plans, dst, options, progress=progress)
 
 
 def _read(src: Path, without: Collection[str]) -> DatasetMeta:
@@ -33,7 +33,7 @@ def _read(src: Path, without: Collection[str]) -> DatasetMeta:
     if src.is_file():
         raise UsageError(
             f"{src} is a file.",
-            expected="the folder of a recording",
+            expected="the folder of a dataset",
             fix="Name the folder that holds meta/, data/ and videos/.",
         )
     try:

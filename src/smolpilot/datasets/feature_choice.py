@@ -8,7 +8,7 @@ from pathlib import Path
 
 from smolpilot.common.errors import SmolpilotError, UsageError, did_you_mean
 from smolpilot.common.keys import ACTION, STATE, image_key
-from smolpilot.common.paths import OwnFiles
+from smolpilot.common.safe_paths import OwnFiles
 
 from .format.files import open_parquet, read_json
 from .format.own_meta import require_own_meta
@@ -52,9 +52,9 @@ class FeatureChoice:
 
 
 def dropped_features(choice: FeatureChoice, *paths: str | Path) -> frozenset[str]:
-    """What `choice` leaves out of the recordings at `paths`; a key has to be in one of them at least.
+    """What `choice` leaves out of the datasets at `paths`; a key has to be in one of them at least.
 
-    A path that is no recording counts as one without features: whoever reads it says what is wrong with it.
+    A path that is no dataset counts as one without features: whoever reads it says what is wrong with it.
     """
     if not choice.features and not choice.without:
         return frozenset()

@@ -1,4 +1,4 @@
-"""Which environment a recording is of, as environments themselves say: what stages ask when nobody names one.
+"""Which environment a dataset is of, as environments themselves say: what stages ask when nobody names one.
 
 A factory of an environment may carry two attributes:
 

@@ -1,4 +1,4 @@
-"""Metrics in physical units: offline against recordings, closed loop in environments, reports.
+"""Metrics in physical units: offline against datasets, closed loop in environments, reports.
 
 The names below load on first use, so that the options stay light (no torch, no matplotlib).
 """
@@ -10,26 +10,25 @@ from typing import TYPE_CHECKING
 import lazy_loader
 
 from .eval_options import EvalOptions, RolloutOptions
-from .intervals import wilson
 
 if TYPE_CHECKING:
-    from .demo_report import write_demo_report
-    from .html_report import write_eval_report
+    from .metrics import wilson
     from .offline.dataset_adapter import embodiment_of
     from .offline.scoring import Evaluation, evaluate
-    from .predictions import Scored
-    from .rollout.closed_loop import RolloutResult, Run, rollout
+    from .predictions import Predictions
+    from .reports import write_demo_report, write_eval_report, write_rollout_report
+    from .rollout.closed_loop import RolloutResult, rollout
     from .rollout.fit import embodiment_in
-    from .rollout.rollout_report import write_rollout_report
+    from .rollout.results import Run
     from .timing.latency import measure_latency
 
 __all__ = [
     "EvalOptions",
     "Evaluation",
+    "Predictions",
     "RolloutOptions",
     "RolloutResult",
     "Run",
-    "Scored",
     "embodiment_in",
     "embodiment_of",
     "evaluate",
@@ -45,13 +44,13 @@ __getattr__, __dir__, _ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "offline.dataset_adapter": ["embodiment_of"],
-        "rollout.closed_loop": ["RolloutResult", "Run", "rollout"],
-        "demo_report": ["write_demo_report"],
+        "rollout.closed_loop": ["RolloutResult", "rollout"],
+        "rollout.results": ["Run"],
+        "metrics": ["wilson"],
         "rollout.fit": ["embodiment_in"],
         "timing.latency": ["measure_latency"],
         "offline.scoring": ["Evaluation", "evaluate"],
-        "html_report": ["write_eval_report"],
-        "rollout.rollout_report": ["write_rollout_report"],
-        "predictions": ["Scored"],
+        "reports": ["write_demo_report", "write_eval_report", "write_rollout_report"],
+        "predictions": ["Predictions"],
     },
 )

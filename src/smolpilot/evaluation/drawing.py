@@ -1,4 +1,4 @@
-"""How every picture is drawn: names of joints, units, instructions and stages are texts, and only that."""
+"""How every figure is drawn: names of joints, units, instructions and stages are texts, and only that."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def drawing() -> Iterator[None]:
 
 
 def caption(name: str, length: int = 28) -> str:
-    """A name in a picture: in one line, and long ones lose their middle: side and number, which tell joints apart,
+    """A name in a figure: in one line, and long ones lose their middle: side and number, which tell joints apart,
     stand at the ends.
     """
     text = plain(name)

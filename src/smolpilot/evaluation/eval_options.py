@@ -76,7 +76,7 @@ class RolloutOptions:
     out: Path
     """New folder for results.json, video.mp4 and report.html."""
     env: str | None = None
-    """Environment, by a name that `smolpilot plugins` lists. Default: tabletop, that of `smolpilot record`."""
+    """Environment, by a name that `smolpilot plugins` lists. Default: that of `smolpilot record`."""
     env_settings: Pairs = field(default_factory=dict)
     """Settings of the environment, as `max_steps=100 NAME=a,b,c`."""
     episodes: Amount = 100

@@ -14,7 +14,7 @@ Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Scored:
+class Predictions:
     """Predictions at N scored frames with what was recorded; A joints in the robot's order, H steps a chunk.
 
     `hold` [N, A] is the state at each scored frame, nan for joints without a state of the same name. `recorded`,
@@ -53,6 +53,22 @@ class Scored:
         """Errors of the predictions."""
         return chunk_errors(self.predicted, self.target, self.is_pad)
 
+    def hold_errors(self) -> Errors | None:
+        """Errors of the baseline that commands the state read at each scored frame.
+
+        None when no joint has a state of the same name, nan for single ones without.
+        """
+        if np.isnan(self.hold).all():
+            return None
+        return chunk_errors(np.repeat(self.hold[:, None], self.horizon, axis=1), self.target, self.is_pad)
+
+    def mean_action_errors(self) -> Errors | None:
+        """Errors of the baseline that always commands the training's mean action; None where that is unknown."""
+        if np.isnan(self.mean_action).any():
+            return None
+        chunks = np.broadcast_to(self.mean_action.astype(np.float32), self.predicted.shape)
+        return chunk_errors(chunks, self.target, self.is_pad)
+
 
 @dataclass(frozen=True)
 class Trajectory:
@@ -65,7 +81,7 @@ class Trajectory:
     plans: list[tuple[Floats, F32]]  # (times [h], chunk [h, A]) of the scored frames, in-episode steps only
 
 
-def trajectory(scored: Scored, episode: int) -> Trajectory:
+def trajectory(scored: Predictions, episode: int) -> Trajectory:
     """Stitch the chunks of one episode: each runs for the execution horizon, then that of the next scored frame."""
     rows = scored.recorded_episode == episode
     truth, first = scored.recorded[rows], int(scored.recorded_frame[rows][0])
@@ -85,7 +101,7 @@ def trajectory(scored: Scored, episode: int) -> Trajectory:
     return Trajectory(episode, np.arange(length) / scored.fps, truth, executed, plans)
 
 
-def typical_episode(scored: Scored) -> int:
+def typical_episode(scored: Predictions) -> int:
     """The scored episode whose error is the median: a fair one to draw, neither the best nor the worst."""
     episodes = np.unique(scored.episode_index)
     errors = []

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from smolpilot.contracts import PolicySpec
-from smolpilot.contracts.lineage import other_rate, rate_of, same_speed
+from smolpilot.contracts.trained_on import other_rate, rate_of, same_speed
 
 
 def describe_policy(spec: PolicySpec) -> dict[str, Any]:

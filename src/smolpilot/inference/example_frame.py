@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from smolpilot.contracts import PolicyFacts, made_up_observation
+from smolpilot.contracts import PolicyFacts, example_observation
 
 if TYPE_CHECKING:
     from smolpilot.smolvla.transforms.transform_list import TransformsConfig
@@ -18,4 +18,4 @@ def example_frame(config: TransformsConfig, seed: int = 0) -> dict[str, Any]:
     from smolpilot.smolvla.policy import policy_spec
 
     spec = policy_spec(config, n_action_steps=config.policy.n_action_steps, lineage={}, facts=PolicyFacts())
-    return made_up_observation(spec, seed)
+    return example_observation(spec, seed)

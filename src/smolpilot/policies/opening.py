@@ -75,7 +75,7 @@ def _of_name(name: str, source: str, options: PolicyOptions, embodiment: Embodim
 
 def _open_folder(source: str, options: PolicyOptions, embodiment: Embodiment | None) -> Policy:
     """The policy of a folder, by the files that it holds."""
-    from smolpilot.common.paths import followed
+    from smolpilot.common.safe_paths import followed
     from smolpilot.smolvla.checkpoint.locate import EXPORT, locate
 
     folder = followed(Path(source).expanduser())

@@ -2,12 +2,12 @@
 
 from .choose import better_robot, choose_profile, findings_of, unit_doubt
 from .mapping import JointLayout, JointMapping, map_joints
-from .profile import Camera, CameraRole, Joint, RobotProfile, is_shipped, list_profiles
+from .profile import CameraProfile, CameraRole, Joint, RobotProfile, is_shipped, list_profiles
 from .unit_rules import UnitFinding, unit_findings
 from .units import Unit
 
 __all__ = [
-    "Camera",
+    "CameraProfile",
     "CameraRole",
     "Joint",
     "JointLayout",

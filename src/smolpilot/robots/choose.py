@@ -14,7 +14,7 @@ from smolpilot.common.errors import ProfileError
 from smolpilot.common.keys import ACTION, STATE
 
 from .layout import FrameLayout, map_layout
-from .mapping import JointLayout, made_up
+from .mapping import JointLayout, placeholder_names
 from .profile import RobotProfile, list_profiles, plain_type, spellings
 from .unit_rules import UnitFinding, unit_findings
 
@@ -31,7 +31,7 @@ _OF_DEGREES = ("sofollower", "bisofollower")
 
 @dataclass(frozen=True)
 class UnitDoubt:
-    """What a profile's units were assumed to be, where recordings of the same robot exist in two; with a reason to
+    """What a profile's units were assumed to be, where datasets of the same robot exist in two; with a reason to
     doubt it, `severity` is a warning."""
 
     severity: Literal["ok", "warning"]
@@ -80,7 +80,7 @@ def choose_profile(
     plain = plain_type(robot_type)
     profile = max(fitting, key=lambda candidate: (_exact(layout, candidate), plain_type(candidate.name) == plain))
     chosen, swap = _in_recorded_units(profile, layout, ranges)
-    by_place = "; its joints by their places, since the dataset names none" if made_up(state_names) else ""
+    by_place = "; its joints by their places, since the dataset names none" if placeholder_names(state_names) else ""
     notes.append(f"robot: {chosen.name}, {why}{by_place}{swap}")
     return chosen
 
@@ -94,12 +94,12 @@ def unit_doubt(
     action_names: Sequence[str],
     ranges: Ranges | None,
 ) -> UnitDoubt | None:
-    """What is assumed of a robot whose recordings exist in degrees and in -100..100; None for all others."""
+    """What is assumed of a robot whose datasets exist in degrees and in -100..100; None for all others."""
     if profile.other_units is None:
         return None
     other = f"--robot {profile.other_units}"
     if not any(joint.unit == "deg" for joint in profile.joints):
-        return UnitDoubt("ok", f"taken as -100..100; recordings made with use_degrees: true hold degrees ({other})", "")
+        return UnitDoubt("ok", f"taken as -100..100; datasets made with use_degrees: true hold degrees ({other})", "")
     layout = _layout(state_names, action_names)
     if layout is None or not _fits(layout, profile) or _beyond_servo_range(profile, layout, ranges):
         return None
@@ -110,7 +110,7 @@ def unit_doubt(
         reason = f"LeRobot wrote format {version} before 0.4"
     if reason:
         return UnitDoubt("warning", f"taken as deg; but {reason}, when it recorded -100..100 by default", other)
-    return UnitDoubt("ok", f"taken as deg; recordings made before LeRobot 0.6 may hold -100..100 ({other})", "")
+    return UnitDoubt("ok", f"taken as deg; datasets recorded before LeRobot 0.6 may hold -100..100 ({other})", "")
 
 
 def better_robot(
@@ -174,7 +174,7 @@ def _shipped() -> tuple[RobotProfile, ...]:
 
 
 def _originals() -> list[RobotProfile]:
-    """The shipped profiles that a recording can mean by its joints: not those of the same robot in another unit."""
+    """The shipped profiles that a dataset can mean by its joints: not those of the same robot in another unit."""
     return [profile for profile in _shipped() if profile.robot_types]
 
 
@@ -224,7 +224,7 @@ def _telling(names: Sequence[str]) -> bool:
         for name in names
         if not re.fullmatch(r"(?i)[a-z]|(motor|joint|axis|dim|dof|servo|j|m|l|q)?[ _.-]*\d+(\.pos)?", name)
     ]
-    return len(speaking) >= _FEW and not made_up(names)
+    return len(speaking) >= _FEW and not placeholder_names(names)
 
 
 def _nothing(robot_type: str | None, names: Sequence[str]) -> str:

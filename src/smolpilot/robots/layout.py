@@ -14,7 +14,7 @@ from smolpilot.common.text import listed_joints
 
 from .mapping import JointLayout, JointMapping, map_joints
 from .profile import Joint, RobotProfile, spellings
-from .units import SPELLINGS, Unit, factor, kind_of
+from .units import SPELLINGS, Unit, kind_of
 
 _ALL = "all"
 
@@ -56,12 +56,12 @@ def _mapped(what: str, source: JointLayout, joints: Sequence[Joint], *, derived:
     except ProfileError:
         if not derived:
             raise
-        # Made from a recording: nobody chose a profile, so none is to blame.
+        # Made from a dataset: nobody chose a profile, so none is to blame.
         raise ProfileError(
             f"The recorded {what} has {listed_joints(source.names)}, the policy's has "
             f"{listed_joints([joint.name for joint in joints])}: not one robot.",
             expected="the same joint names on both sides",
-            fix="use recordings of the robot that the policy is for; where two names mean one joint, train with a "
+            fix="use datasets of the robot that the policy is for; where two names mean one joint, train with a "
             "profile that lists the other as an alias (--robot PROFILE.yaml)",
         ) from None
 
@@ -123,7 +123,7 @@ def check_units(units: Mapping[str, str], names: Sequence[str], profile: RobotPr
             raise UsageError(
                 "--units all=normalized: no factor turns the servos' own -100..100 into angles, since it depends on "
                 "each arm's calibration.",
-                fix=f"--robot {profile.other_units}" if profile.other_units else "a profile in the recording's units",
+                fix=f"--robot {profile.other_units}" if profile.other_units else "a profile in the dataset's units",
             )
         if not any(_can_be(every, joint) for joint in profile.joints):
             own = ", ".join(sorted({joint.unit for joint in profile.joints}))
@@ -146,4 +146,4 @@ def unit_of(name: str, joint: Joint, units: Mapping[str, str]) -> Unit:
 
 
 def _can_be(unit: str, joint: Joint) -> bool:
-    return kind_of(unit) == kind_of(joint.unit) and factor(unit, joint) is not None
+    return kind_of(unit) == kind_of(joint.unit) and joint.factor_from(unit) is not None

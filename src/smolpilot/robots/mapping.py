@@ -13,7 +13,7 @@ import numpy.typing as npt
 from smolpilot.common.errors import ProfileError, did_you_mean
 
 from .profile import Joint, spellings
-from .units import SPELLINGS, Unit, factor
+from .units import SPELLINGS, Unit
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,9 @@ def map_joints(source: JointLayout, joints: Sequence[Joint], *, what: str = "the
     factor connects.
     """
     names = tuple(joint.name for joint in joints)
-    positional = made_up(source.names) and len(source.names) == len(joints) and not set(source.names) <= set(names)
+    positional = (
+        placeholder_names(source.names) and len(source.names) == len(joints) and not set(source.names) <= set(names)
+    )
     order = tuple(range(len(joints))) if positional else _order(source.names, joints, what)
     units: tuple[Unit, ...] = source.units or tuple("unknown" for _ in source.names)
     factors = tuple(_factor(units[i], joint, what) for i, joint in zip(order, joints, strict=True))
@@ -145,19 +147,19 @@ def _order(found: Sequence[str], joints: Sequence[Joint], what: str) -> tuple[in
     return tuple(place[d] for d in range(len(joints)))
 
 
-def made_up(names: Sequence[str]) -> bool:
+def placeholder_names(names: Sequence[str]) -> bool:
     """Whether the names are `joint_0`, `joint_1`, ...: what a dataset without names gets."""
     return len(names) > 0 and list(names) == [f"joint_{i}" for i in range(len(names))]
 
 
 def _factor(unit: Unit, joint: Joint, what: str) -> float:
-    found = factor(unit, joint)
+    found = joint.factor_from(unit)
     if found is None:
         raise ProfileError(
             f"Joint '{joint.name}' is in '{unit}' in {what} and in '{joint.unit}' in the profile.",
             expected="the same unit, or one that a factor converts: rad and deg, m and mm, fraction, percent and byte "
             "of a gripper's way",
-            fix="name the profile in the units of the recording with --robot, or write a copy in them",
+            fix="name the profile in the units of the dataset with --robot, or write a copy in them",
         )
     return found
 

@@ -13,11 +13,10 @@ import pydantic
 import yaml
 
 from smolpilot.common.errors import ProfileError, did_you_mean
-from smolpilot.common.text import format_bytes
-from smolpilot.common.yaml_lines import MAX_BYTES
+from smolpilot.common.yaml_lines import Location, read_yaml
 
-from ._yaml import find_problem, read_yaml
-from .units import SPELLINGS, Unit
+from .profile_errors import find_problem
+from .units import FACTORS, SCALES, SPELLINGS, Unit
 
 CameraRole = Literal["front", "top", "side", "wrist", "left_wrist", "right_wrist", "head", "other"]
 
@@ -72,9 +71,33 @@ class Joint(_Strict):
             raise ValueError(f"velocity_limit of joint '{self.name}' must be above 0, found {self.velocity_limit}")
         return self
 
+    @property
+    def full_scale(self) -> float | None:
+        """The end of the joint's own scale: 1, 100 or 255; None where neither its unit nor its limits say one."""
+        if self.unit in SCALES:
+            return SCALES[self.unit]
+        if self.unit != "normalized" or self.position_limits is None:
+            return None
+        low, high = self.position_limits
+        return high if high in SCALES.values() and low in (0.0, -high) else None
 
-class Camera(_Strict):
-    """One camera: its name in the dataset (`observation.images.<name>`), its picture in pixels, where it looks from."""
+    def factor_from(self, unit: str) -> float | None:
+        """What turns a value in `unit` into the joint's own unit; None where no factor does.
+
+        Degrees into the normalized -100..100 of a servo bus have none: that scale depends on each arm's calibration.
+        """
+        if unit == self.unit or "unknown" in (unit, self.unit):
+            return 1.0
+        if unit in SCALES:
+            end = self.full_scale
+            return None if end is None else end / SCALES[unit]
+        if unit == "normalized" and self.unit in SCALES:
+            return 1.0  # the device's own scale, whatever it is called
+        return FACTORS.get((unit, self.unit))
+
+
+class CameraProfile(_Strict):
+    """One camera: its name in the dataset (`observation.images.<name>`), its image in pixels, where it looks from."""
 
     name: _Name
     width: Annotated[int, pydantic.Field(gt=0, le=65_536)]
@@ -97,8 +120,8 @@ class RobotProfile(_Strict):
     """What a robot is: `joints` in order, `gripper` (names of joints), `cameras`, `rate` in Hz.
 
     `state` and `action` name the joints that are read and commanded, in the order of the vectors; None means all.
-    `robot_types` are the names under which recordings mean this robot (`robot_type` in LeRobot's meta/info.json).
-    `other_units` names the profile of the same robot in the other unit that its recordings may hold.
+    `robot_types` are the names under which datasets mean this robot (`robot_type` in LeRobot's meta/info.json).
+    `other_units` names the profile of the same robot in the other unit that its datasets may hold.
     """
 
     name: _Name
@@ -108,7 +131,7 @@ class RobotProfile(_Strict):
     rate: Annotated[float, pydantic.Field(gt=0, lt=1e6)]
     joints: Annotated[list[Joint], pydantic.Field(min_length=1)]
     gripper: list[str] = []
-    cameras: list[Camera] = []
+    cameras: list[CameraProfile] = []
     default_instruction: str | None = None
     state: list[str] | None = None
     action: list[str] | None = None
@@ -179,9 +202,15 @@ class RobotProfile(_Strict):
         return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120, default_flow_style=None)
 
     @classmethod
-    def from_yaml(cls, text: str, *, where: str = "the robot profile") -> RobotProfile:
-        """Read a profile; every defect is a ProfileError naming `where`, line, key, what was found and expected."""
-        values, lines = read_yaml(text, where)
+    def from_yaml(cls, source: str | Path, *, where: str = "the robot profile") -> RobotProfile:
+        """Read a profile, a text or a file; every defect is a ProfileError naming `where`, line, key, what was found
+        and expected."""
+        form = "keys such as `name:`, `rate:` and `joints:`"
+        values, lines = read_yaml(source, where, empty="robot profile", expected=form, error=ProfileError)
+        return cls._validated(values, where, lines)
+
+    @classmethod
+    def _validated(cls, values: Mapping[str, Any], where: str, lines: Mapping[Location, int]) -> RobotProfile:
         try:
             return cls.model_validate(values)
         except pydantic.ValidationError as error:
@@ -204,14 +233,7 @@ class RobotProfile(_Strict):
             )
         if not path.is_file():
             raise ProfileError(f"The robot profile {path} does not exist or is not a file.", fix="Check the path.")
-        if path.stat().st_size > MAX_BYTES:
-            raise ProfileError(
-                f"{path} has {format_bytes(path.stat().st_size)}.", expected="the YAML of a robot profile"
-            )
-        try:
-            return cls.from_yaml(path.read_text(encoding="utf-8-sig"), where=str(path))
-        except UnicodeDecodeError:
-            raise ProfileError(f"{path} is not a text file.", expected="a YAML file in UTF-8") from None
+        return cls.from_yaml(path, where=str(path))
 
     @classmethod
     def from_features(
@@ -245,10 +267,7 @@ class RobotProfile(_Strict):
             "state": None if list(names) == every else list(names),
             "action": None if actions == every else actions,
         }
-        try:
-            return cls.model_validate(values)
-        except pydantic.ValidationError as error:
-            raise find_problem(cls, error, "the robot profile made of the dataset", {}) from None
+        return cls._validated(values, "the robot profile made of the dataset", {})
 
 
 def list_profiles() -> list[str]:

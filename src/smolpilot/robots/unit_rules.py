@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .profile import Joint
-from .units import SCALES, full_scale, kind_of
+from .units import SCALES, kind_of
 
 _TURN = 180 / math.pi
 _ROOM = 0.02  # of the limits' span: what calibration and rounding add
@@ -206,8 +206,8 @@ def _lengths_in_millimeters(group: Group, commanded: bool) -> list[Doubt]:
 def _ways(group: Group, commanded: bool) -> list[Doubt]:
     """Scales of a gripper's or finger's way, 0..1, 0..100 and 0..255, taken for one another."""
     doubts = []
-    for end in sorted({float(full_scale(joint) or 0.0) for joint in group.joints}):
-        own = np.array([full_scale(joint) == end for joint in group.joints])
+    for end in sorted({float(joint.full_scale or 0.0) for joint in group.joints}):
+        own = np.array([joint.full_scale == end for joint in group.joints])
         moving = own & (group.span > 1e-3 * group.reach)
         larger = own & (group.high > 1.5 * end)
         for unit, scale in SCALES.items():
@@ -247,13 +247,13 @@ _RULES: tuple[tuple[Callable[[Joint], bool], Callable[[Group, bool], list[Doubt]
     (lambda joint: joint.unit == "m", _lengths_in_meters),
     (lambda joint: joint.unit == "mm", _lengths_in_millimeters),
     (lambda joint: _is_way(joint), _ways),
-    (lambda joint: full_scale(joint) is not None and not _is_way(joint), _servo_range),
+    (lambda joint: joint.full_scale is not None and not _is_way(joint), _servo_range),
 )
 
 
 def _is_way(joint: Joint) -> bool:
     """A scale from 0 on; -100..100 is not one."""
-    return full_scale(joint) is not None and joint.position_limits is not None and joint.position_limits[0] == 0
+    return joint.full_scale is not None and joint.position_limits is not None and joint.position_limits[0] == 0
 
 
 def _touching(group: Group, within: float = _EXACT) -> Which:
@@ -314,19 +314,19 @@ def _worded(group: Group, doubt: Doubt, what: str, chosen: bool, fix: str) -> Un
 
 
 def _name_of(joint: Joint) -> str:
-    end = full_scale(joint)
+    end = joint.full_scale
     return joint.unit if end is None else f"{-end if not _is_way(joint) else 0:g}..{end:g}"
 
 
 def _fix(group: Group, doubt: Doubt, other_units: str | None, *, first: bool) -> str:
     """The options that make it right; `all` can be said once, and angles come first."""
     unit = doubt.unit
-    another = f"--robot {other_units}" if other_units else "a copy of the profile in the recording's unit, with --robot"
+    another = f"--robot {other_units}" if other_units else "a copy of the profile in the dataset's unit, with --robot"
     if unit is None:
         return "compare with the robot's own software; `smolpilot dataset check` lists the frames of outliers"
     if unit == "normalized":
         return another
-    servo = [joint for joint in group.joints if full_scale(joint) is not None and not _is_way(joint)]
+    servo = [joint for joint in group.joints if joint.full_scale is not None and not _is_way(joint)]
     if servo and unit in ("deg", "rad"):
         return another + (" --units all=rad" if unit == "rad" and other_units else "")
     whole = bool(doubt.scope.all()) and (kind_of(unit) != "scale" or len(group.joints) > 3)

@@ -18,7 +18,7 @@ from typing import Any, Literal
 from smolpilot.common.text import format_bytes
 from smolpilot.version import __version__
 
-from . import codec_samples as doctor_samples
+from . import codec_samples
 
 Verdict = Literal["ok", "warning", "error"]
 GIGABYTE = 1e9
@@ -46,7 +46,7 @@ def run_checks(dataset: Path | None = None) -> Iterator[Check]:
     yield from _guarded("torch", _torch)
     yield from _guarded("device", _device)
     yield from _guarded("memory", _memory)
-    for codec in doctor_samples.CODECS:
+    for codec in codec_samples.CODECS:
         yield check_codec(codec)
     yield from _guarded("disk", _disk)
     yield from _guarded("hub", _hub)
@@ -62,7 +62,7 @@ def worst(checks: list[Check]) -> Verdict:
 
 
 def _guarded(name: str, check: Callable[[], list[Check]]) -> list[Check]:
-    """A check that breaks is itself a finding; the others go on."""
+    """A check that breaks is itself a finding; the others still run."""
     try:
         return check()
     except Exception as error:
@@ -137,7 +137,7 @@ def _cuda(torch: Any, index: int) -> Check:
     free, total = torch.cuda.mem_get_info(index)
     found = (
         f"GPU {index}: {properties.name}, compute capability {properties.major}.{properties.minor}, "
-        f"{_size(free)} of {_size(total)} free"
+        f"{format_bytes(free)} of {format_bytes(total)} free"
     )
     try:
         ones = torch.ones(8, 8, device=f"cuda:{index}")
@@ -159,7 +159,7 @@ def _memory() -> list[Check]:
     import psutil
 
     memory = psutil.virtual_memory()
-    found = f"{_size(memory.available)} of {_size(memory.total)} available"
+    found = f"{format_bytes(memory.available)} of {format_bytes(memory.total)} available"
     if memory.available < LOW_MEMORY:
         fix = "close other programs; the full model needs about 2 GB for inference, more for training"
         return [Check("memory", "warning", found, fix)]
@@ -170,7 +170,7 @@ def check_codec(codec: str) -> Check:
     """Decode a shipped frame of `codec`, compare its colors, then encode and decode one where an encoder exists."""
     name = f"video {codec}"
     try:
-        decoder = _decode(doctor_samples.sample(codec))
+        decoder = _decode(codec_samples.sample(codec))
     except Exception as error:
         return Check(name, "error", f"one frame cannot be decoded: {type(error).__name__}: {error}", _REINSTALL_AV)
     writable = [encoder for encoder in ENCODERS[codec] if _has_encoder(encoder)]
@@ -204,10 +204,10 @@ def _decode(data: bytes) -> str:
     with av.open(io.BytesIO(data), "r") as container:
         frame = next(container.decode(video=0)).to_ndarray(format="rgb24").astype(int)
         decoder = container.streams.video[0].codec_context.codec.name
-    size = doctor_samples.SIZE
+    size = codec_samples.SIZE
     if frame.shape != (size, size, 3):
         raise ValueError(f"the frame has shape {frame.shape}")
-    for x, color in ((size // 4, doctor_samples.RED), (3 * size // 4, doctor_samples.BLUE)):
+    for x, color in ((size // 4, codec_samples.RED), (3 * size // 4, codec_samples.BLUE)):
         difference = int(np.abs(frame[size // 2, x] - color).max())
         if difference > 20:
             raise ValueError(f"a color is off by {difference} of 255")
@@ -218,16 +218,16 @@ def _encode(encoder: str) -> bytes:
     import av
     import numpy as np
 
-    size, buffer = doctor_samples.SIZE, io.BytesIO()
-    picture = np.zeros((size, size, 3), np.uint8)
-    picture[:, : size // 2], picture[:, size // 2 :] = doctor_samples.RED, doctor_samples.BLUE
+    size, buffer = codec_samples.SIZE, io.BytesIO()
+    image = np.zeros((size, size, 3), np.uint8)
+    image[:, : size // 2], image[:, size // 2 :] = codec_samples.RED, codec_samples.BLUE
     os.environ.setdefault("SVT_LOG", "1")  # errors only: SVT-AV1 prints its settings otherwise
     with av.open(buffer, "w", format="mp4") as container:
         options = {"x265-params": "log-level=none"} if encoder == "libx265" else {}
         stream: Any = container.add_stream(encoder, rate=30, options=options)
         stream.width = stream.height = size
         stream.pix_fmt = "yuv420p"
-        for packet in stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")):
+        for packet in stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")):
             container.mux(packet)
         for packet in stream.encode():
             container.mux(packet)
@@ -271,7 +271,7 @@ def _disk() -> list[Check]:
     places = {"disk (this folder)": Path.cwd(), "disk (temporary)": Path(tempfile.gettempdir())}
     for name, place in places.items():
         free = shutil.disk_usage(place).free
-        found = f"{_size(free)} free at {place}"
+        found = f"{format_bytes(free)} free at {place}"
         if not os.access(place, os.W_OK):
             checks.append(Check(name, "warning", f"{found}, not writable", "give --out a folder you may write to"))
         elif free < LOW_DISK:
@@ -304,7 +304,3 @@ def _lerobot() -> list[Check]:
         fix = "formats are proven against 0.6.1: uv sync --extra lerobot"
         return [Check("lerobot", "warning", f"{version}, untested", fix)]
     return [Check("lerobot", "ok", version)]
-
-
-def _size(number: float) -> str:
-    return format_bytes(number)

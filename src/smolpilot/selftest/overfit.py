@@ -1,7 +1,7 @@
-"""The self-test `train --overfit`: can the policy learn a few frames of one episode by heart?
+"""The self-test `train --overfit`: can the policy overfit a few frames of one episode?
 
 A policy that cannot will not learn hundreds of episodes either. When it fails, the same network is given made-up motion
-over the same pictures: if it learns that, the recording is at fault, else the network or its settings are.
+over the same images: if it learns that, the dataset is at fault, else the network or its settings are.
 """
 
 from __future__ import annotations
@@ -20,15 +20,14 @@ from torch import Tensor
 
 from smolpilot.common.option_types import AUTO
 from smolpilot.common.progress import track
-from smolpilot.compatibility.preflight import preflight_training
 from smolpilot.evaluation.metrics import chunk_errors
 from smolpilot.smolvla import PolicyInputs
 from smolpilot.training.data.batches import Batches
 from smolpilot.training.optimization.optimizer import build_optimizer, set_rate
 from smolpilot.training.optimization.precision import Precision
+from smolpilot.training.options.train_options import TrainOptions, check, resolve
 from smolpilot.training.run.setup import Prepared, prepare
 from smolpilot.training.run.validation import spread
-from smolpilot.training.train_options import TrainOptions, check, resolve
 
 FRAMES = 8
 STEPS = 400
@@ -75,12 +74,12 @@ class OverfitResult:
         what = f"{self.frames} frames of episode {self.episode}"
         share = f"{self.ratio:.0%} of that of always answering with the mean action, {PASSED:.0%} would do"
         if self.passed:
-            return [*text, f"passed: the policy learns {what} by heart in {self.steps} steps. Its error is {share}."]
+            return [*text, f"passed: the policy overfits {what} in {self.steps} steps. Its error is {share}."]
         trouble = {"data": "The data is the likely trouble", "model": "The model or its settings are the trouble"}
         why = f"failed: after {self.steps} steps on {what} the error is {share}."
         if self.control is not None:
             learns = "learns" if self.control <= LEARNED else "does not learn"
-            why += f" The same network {learns} made-up motion over the same pictures ({self.control:.0%})."
+            why += f" The same network {learns} made-up motion over the same images ({self.control:.0%})."
         return [*text, why, f"{trouble[self.cause]}: {self.advice}", *(f"found: {line}" for line in self.findings)]
 
 
@@ -98,7 +97,7 @@ def overfit(options: TrainOptions) -> OverfitResult:
     torch.manual_seed(options.seed)
     prepared = prepare(options)
     test = _Test(prepared, options, steps)
-    findings = [f"{line.topic}: {line.found}" for line in preflight_training(prepared) if line.verdict == "error"]
+    findings = [f"{line.topic}: {line.found}" for line in prepared.preflight() if line.verdict == "error"]
     return test.run(findings)
 
 
@@ -106,12 +105,12 @@ class _Test:
     def __init__(self, prepared: Prepared, options: TrainOptions, steps: int) -> None:
         self.options, self.policy, self.steps = options, prepared.policy, steps
         self.device = torch.device(self.policy.device)
-        self.dataset = prepared.train
+        self.dataset = prepared.datasets[0].train
         self.episode = self.dataset.episodes[0]
         rows = np.flatnonzero(self.dataset.episode_index == self.episode)
         self.rows = rows[spread(len(rows), FRAMES)]
         batches = Batches(
-            self.dataset, self.policy.transforms.for_source(prepared.layout), self.device,
+            self.dataset, self.policy.transforms.for_source(prepared.datasets[0].layout), self.device,
             chunk_size=self.policy.config.chunk_size, rows=self.rows,
         )  # fmt: skip
         self.inputs, self.states = batches.batch(self.rows), batches.states(self.rows)
@@ -120,7 +119,7 @@ class _Test:
     def run(self, findings: list[str]) -> OverfitResult:
         findings = [*findings, *look_at(self.inputs, self.policy.config.action_dim, self._names())]
         start = copy.deepcopy(self.policy.model.state_dict())
-        steps, predicted = self._train(self.inputs, "learning one episode by heart")
+        steps, predicted = self._train(self.inputs, "overfitting one episode")
         result = self._result(steps, predicted)
         if result.passed:
             return result
@@ -209,7 +208,7 @@ class _Test:
 
 
 def look_at(inputs: PolicyInputs, width: int, joints: list[str]) -> list[str]:
-    """What can be seen in the frames themselves: nothing moves, a broken scale, blank pictures, contradictions."""
+    """What can be seen in the frames themselves: nothing moves, a broken scale, blank images, contradictions."""
     assert inputs.actions is not None
     actions, padded = inputs.actions[..., :width].float().cpu().numpy(), _padded(inputs)
     valid = actions[~padded]
@@ -224,7 +223,7 @@ def look_at(inputs: PolicyInputs, width: int, joints: list[str]) -> list[str]:
         found.append(f"camera slot {', '.join(map(str, blank))} shows one color only")
     if pairs := _contradictions(inputs, actions, padded):
         found.append(
-            f"{len(pairs)} pairs of these frames have the same pictures and state but other actions (such as number "
+            f"{len(pairs)} pairs of these frames have the same images and state but other actions (such as number "
             f"{pairs[0][0]} and {pairs[0][1]}): nothing in the input says which is right"
         )
     return found
@@ -242,10 +241,10 @@ def _blank_cameras(inputs: PolicyInputs) -> list[int]:
     return [c for c in range(images.shape[1]) if seen[c] and _is_blank(images[:, c])]
 
 
-def _is_blank(pictures: Tensor) -> bool:
-    """Whether pictures [N, 3, h, w] show one color inside the letterbox's border (-1 in all of them)."""
-    inside = ~(pictures == -1).flatten(0, 1).all(dim=0)
-    return not inside.any() or float(pictures[:, :, inside].std(dim=(0, 2)).max()) < _BLANK
+def _is_blank(images: Tensor) -> bool:
+    """Whether images [N, 3, h, w] show one color inside the letterbox's border (-1 in all of them)."""
+    inside = ~(images == -1).flatten(0, 1).all(dim=0)
+    return not inside.any() or float(images[:, :, inside].std(dim=(0, 2)).max()) < _BLANK
 
 
 def _contradictions(
@@ -265,7 +264,7 @@ def _contradictions(
 
 
 def _made_up(inputs: PolicyInputs, width: int) -> PolicyInputs:
-    """The same pictures and text with distinct states, and smooth actions that follow from them."""
+    """The same images and instructions with distinct states, and smooth actions that follow from them."""
     assert inputs.actions is not None
     generator = torch.Generator().manual_seed(2)
     count, horizon = inputs.actions.shape[:2]
@@ -309,7 +308,7 @@ def _advice(cause: Cause, options: TrainOptions, findings: list[str]) -> str:
     if cause == "data":
         return (
             ("see what was found below; " if findings else "")
-            + "look at the recording with `smolpilot dataset check` and `smolpilot dataset view`: pictures and actions "
+            + "look at the dataset with `smolpilot dataset check` and `smolpilot dataset view`: images and actions "
             "that belong together, time stamps, units (--units), joints that repeat their commands"
         )
     frozen = "; --train-expert-only may freeze what has to learn" if options.train_expert_only else ""

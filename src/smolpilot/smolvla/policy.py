@@ -26,8 +26,8 @@ from smolpilot.contracts import (
     check_horizon,
 )
 from smolpilot.contracts import Policy as PolicyContract
-from smolpilot.contracts.lineage import trained_rate
 from smolpilot.contracts.observation import Floats
+from smolpilot.contracts.trained_on import trained_rate
 
 from .checkpoint.load_report import LoadReport
 from .checkpoint.weights import UnusedWeights

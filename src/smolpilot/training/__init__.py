@@ -6,18 +6,18 @@ from typing import TYPE_CHECKING
 
 import lazy_loader
 
-from .train_options import TrainOptions
+from .options.train_options import TrainOptions
 
 if TYPE_CHECKING:
+    from .dispatch import train
     from .run.interrupts import TrainingStoppedError
-    from .run.run import train
 
 __all__ = ["TrainOptions", "TrainingStoppedError", "train"]
 
 __getattr__, __dir__, _ = lazy_loader.attach(
     __name__,
     submod_attrs={
+        "dispatch": ["train"],
         "run.interrupts": ["TrainingStoppedError"],
-        "run.run": ["train"],
     },
 )

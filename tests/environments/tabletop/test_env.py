@@ -21,7 +21,7 @@ from smolpilot.environments.tabletop.scene import BLOCK_SIDE
 class _Blind(TabletopEnv):
     """Without pictures, for tests of many episodes."""
 
-    def picture(self, camera: str, size: int) -> npt.NDArray[Any]:
+    def image(self, camera: str, size: int) -> npt.NDArray[Any]:
         return np.zeros((size, size, 3), dtype=np.uint8)
 
 
@@ -153,7 +153,7 @@ def test_the_arm_can_be_pushed_off_and_the_expert_recovers() -> None:
         ({"colors": ["red", "blue"], "target": "green"}, "not among the blocks"),
     ],
 )
-def test_wrong_options(options: dict[str, str] | dict[str, list[str]] | dict[str, object], says: str) -> None:
+def test_wrong_options(options: dict[str, Any], says: str) -> None:
     with pytest.raises(UsageError, match=says):
         TabletopEnv().reset(seed=0, options=options)
 
@@ -168,4 +168,4 @@ def test_wrong_actions() -> None:
     with pytest.raises(UsageError, match="not finite"):
         env.step([0.0, np.nan, 0.0])
     with pytest.raises(UsageError, match="Did you mean 'top'"):
-        env.picture("topp", 64)
+        env.image("topp", 64)

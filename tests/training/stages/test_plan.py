@@ -120,7 +120,7 @@ def test_the_command_line_wins_over_the_files_defaults(tmp_path: Path) -> None:
         ("    lr: 1e-3", "    init: previous", "no stage before it"),
         ("{new: 0.1, old: 0.2, retries: 2, otherwise: continue}", "{retries: 2}", "asks for nothing"),
         ("old: 0.2", "old: -1", "gate.old is -1.0"),
-        ("    dataset: data/red\n", "    dataset: data/red\n    dataset: x\n", r"'stages\[1\].dataset' stands twice"),
+        ("    dataset: data/red\n", "    dataset: data/red\n    dataset: x\n", r"'stages\[1\].dataset' appears twice"),
         ("steps: 20", "steps: !many 20", "not valid YAML: could not determine a constructor for the tag '!many'"),
     ],
 )  # fmt: skip
@@ -132,7 +132,7 @@ def test_what_is_not_understood_is_refused_with_its_place(tmp_path: Path, old: s
 
 @pytest.mark.parametrize(("text", "message"), [("[1, 2]", "holds no stages"), ("a: [", "not valid YAML"),
                                                ("stages: []", "holds no stages")])  # fmt: skip
-def test_what_is_no_plan_is_refused(tmp_path: Path, text: str, message: str) -> None:
+def test_a_broken_plan_is_refused_with_the_reason(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         load_plan(write(tmp_path, text))
     with pytest.raises(UsageError, match="does not exist"):

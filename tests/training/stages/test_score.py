@@ -12,9 +12,8 @@ from smolpilot.common.errors import UsageError
 from smolpilot.common.keys import ACTION, STATE, TASK, image_key
 from smolpilot.datasets import DatasetWriter, open_dataset
 from smolpilot.environments import shipped
-from smolpilot.training import TrainOptions
-from smolpilot.training.data.run_datasets import Part, open_parts
-from smolpilot.training.data.sources import Source
+from smolpilot.training.data.run_datasets import RunDataset, open_datasets
+from smolpilot.training.options.sources import Source
 from smolpilot.training.stages.plan import Plan, Scoring, Simulation, Stage
 from smolpilot.training.stages.score import (
     Scale,
@@ -50,12 +49,12 @@ def drives(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def part_of(path: Path, instruction: str | None = None) -> Part:
+def part_of(path: Path, instruction: str | None = None) -> RunDataset:
     source = Source(path, instruction=instruction, name="right")
-    return open_parts(TrainOptions(mixture=(source,), held_out=0.5), [])[0]
+    return open_datasets([source], held_out=0.5, seed=0, notes=[])[0]
 
 
-def scale_of(part: Part) -> Scale:
+def scale_of(part: RunDataset) -> Scale:
     return Scale(CART, part.meta.statistics)
 
 

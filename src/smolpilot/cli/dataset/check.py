@@ -15,7 +15,7 @@ from smolpilot.common.text import json_text, plain, pluralize
 from .edits import Place
 
 if TYPE_CHECKING:
-    from smolpilot.datasets.check import Audit, Finding
+    from smolpilot.datasets.check import CheckResult, Finding
 
 _STYLES = {"error": "bold red", "warning": "yellow", "info": "cyan"}
 _SHOWN = 3
@@ -52,12 +52,12 @@ class CheckOptions:
 def run(options: CheckOptions) -> int:
     """Check; 0 sound, 1 errors found."""
     from smolpilot.common.atomic import refuse_other_page, write_text_atomic
-    from smolpilot.datasets.check import audit
+    from smolpilot.datasets.check import check_dataset
 
     if options.html is not None:
         refuse_other_page(options.html, _GENERATOR, options.path.expanduser())
     with progress_bar() as progress:
-        result = audit(
+        result = check_dataset(
             options.path, robot=options.robot, units=options.units, progress=progress, jobs=options.jobs or None
         )
     failed = result.failed(strict=options.strict)
@@ -75,7 +75,7 @@ def run(options: CheckOptions) -> int:
     return 1 if failed else 0
 
 
-def _print(result: Audit, options: CheckOptions) -> None:
+def _print(result: CheckResult, options: CheckOptions) -> None:
     from rich.text import Text
 
     from smolpilot.common.terminal import Terminal
@@ -144,11 +144,4 @@ def _fixes(findings: list[Finding]) -> list[str]:
     return [one_fix(listed, sorted(set(episodes))).fix for listed, episodes in groups.values()]
 
 
-VERB = Verb(
-    CheckOptions,
-    run,
-    (
-        "smolpilot dataset check data/pick",
-        "smolpilot dataset check data/pick --strict --html findings.html",
-    ),
-)
+VERB = Verb(CheckOptions, run)

@@ -69,11 +69,4 @@ def _print(result: Comparison, options: CompareOptions) -> None:
         print("Equal in content (values, packets, images, instructions): only statistics differ.")
 
 
-VERB = Verb(
-    CompareOptions,
-    run,
-    (
-        "smolpilot dataset compare data/pick data/pick_v21",
-        "smolpilot dataset compare data/pick data/copy --first 100 --json",
-    ),
-)
+VERB = Verb(CompareOptions, run)

@@ -15,7 +15,7 @@ from .edits import CopyOptions, FeatureOptions, facts_of, first_ten, say_warning
 from .proof import print_proof
 
 if TYPE_CHECKING:
-    from smolpilot.datasets.copy import RewriteReport
+    from smolpilot.datasets.copy import CopyReport
 
 
 @dataclass(kw_only=True)
@@ -46,9 +46,9 @@ class ConvertOptions(FeatureOptions, CopyOptions):
 def run(options: ConvertOptions) -> None:
     """Convert and print the proof."""
     from smolpilot.datasets.convert import convert
-    from smolpilot.datasets.copy import RewriteOptions
+    from smolpilot.datasets.copy import CopyOptions
 
-    settings = RewriteOptions(
+    settings = CopyOptions(
         version=options.to,
         data_file_mb=options.data_file_mb,
         video_file_mb=options.video_file_mb,
@@ -77,7 +77,7 @@ def run(options: ConvertOptions) -> None:
     print(json_text(document))
 
 
-def _print(options: ConvertOptions, report: RewriteReport) -> None:
+def _print(options: ConvertOptions, report: CopyReport) -> None:
     resumed = f", {report.resumed} of {report.parts} parts from an earlier run" if report.resumed else ""
     print(
         f"{options.dst}: LeRobot {options.to}, {pluralize(report.episodes, 'episode')}, "
@@ -103,11 +103,4 @@ def _print(options: ConvertOptions, report: RewriteReport) -> None:
     print(f"{verdict} Content hashes of every file: meta/smolpilot_manifest.json".lstrip())
 
 
-VERB = Verb(
-    ConvertOptions,
-    run,
-    (
-        "smolpilot dataset convert data/pick_v21 data/pick",
-        "smolpilot dataset convert data/pick data/pick_v21 --to v2.1 --without observation.images.side",
-    ),
-)
+VERB = Verb(ConvertOptions, run)

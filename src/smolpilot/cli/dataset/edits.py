@@ -15,7 +15,7 @@ from smolpilot.common.option_types import Few, Flag
 from smolpilot.common.text import json_text, pluralize
 
 if TYPE_CHECKING:
-    from smolpilot.datasets.copy import RewriteReport
+    from smolpilot.datasets.copy import CopyReport
     from smolpilot.datasets.edit import EditSettings
 
 Place = tyro.conf.Positional[Path]
@@ -89,7 +89,7 @@ def settings_of(options: WriteOptions) -> EditSettings:
     return EditSettings(version=options.to, jobs=options.jobs or cores(), reencode=options.reencode)
 
 
-def facts_of(report: RewriteReport) -> dict[str, Any]:
+def facts_of(report: CopyReport) -> dict[str, Any]:
     """What was written, for JSON."""
     return {
         "episodes": report.episodes,
@@ -102,13 +102,13 @@ def facts_of(report: RewriteReport) -> dict[str, Any]:
     }
 
 
-def say_warnings(report: RewriteReport) -> None:
+def say_warnings(report: CopyReport) -> None:
     """The warnings of a copy, on standard error."""
     for warning in report.warnings:
         print(f"warning: {warning}", file=sys.stderr)
 
 
-def report_results(reports: dict[Path, RewriteReport], options: WriteOptions, **facts: Any) -> None:
+def report_results(reports: dict[Path, CopyReport], options: WriteOptions, **facts: Any) -> None:
     """Print what was written: each folder with its size and proof; `facts` go into the JSON document."""
     for report in reports.values():
         say_warnings(report)
@@ -129,7 +129,7 @@ def first_ten(names: Sequence[str]) -> str:
     return f"{'; '.join(names[:10])}{' …' if len(names) > 10 else ''}"
 
 
-def _proof(report: RewriteReport) -> str:
+def _proof(report: CopyReport) -> str:
     counts = report.proof.compared
     if not any(counts.values()):
         return "finished by an earlier run"

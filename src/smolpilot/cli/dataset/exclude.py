@@ -34,11 +34,4 @@ def run(options: ExcludeOptions) -> None:
     report_results({options.dst: report}, options, source=str(options.src), excluded=chosen)
 
 
-VERB = Verb(
-    ExcludeOptions,
-    run,
-    (
-        "smolpilot dataset exclude data/pick data/pick_good --episodes 3,7-9",
-        "smolpilot dataset exclude data/pick data/small --episodes 100-499 --without observation.images.side",
-    ),
-)
+VERB = Verb(ExcludeOptions, run)

@@ -135,6 +135,4 @@ def _statistics(summary: dict[str, Any]) -> list[Table]:
     return tables
 
 
-VERB = Verb(
-    InfoOptions, run, ("smolpilot dataset info data/pick", "smolpilot dataset info data/pick --robot so101 --json")
-)
+VERB = Verb(InfoOptions, run)

@@ -49,11 +49,4 @@ def run(options: MergeOptions) -> None:
     report_results({options.dst: report}, options, sources=[str(path) for path in options.src])
 
 
-VERB = Verb(
-    MergeOptions,
-    run,
-    (
-        "smolpilot dataset merge data/both data/monday data/tuesday",
-        "smolpilot dataset merge data/both data/monday data/tuesday --to v3.0 --robot-type so101",
-    ),
-)
+VERB = Verb(MergeOptions, run)

@@ -36,11 +36,4 @@ def run(options: RenameOptions) -> None:
         print(f"Renamed: {', '.join(f'{old} -> {new}' for old, new in options.feature.items())}")
 
 
-VERB = Verb(
-    RenameOptions,
-    run,
-    (
-        "smolpilot dataset rename data/theirs data/ours --feature state=observation.state actions=action",
-        "smolpilot dataset rename data/pick data/named --feature observation.images.a=observation.images.top",
-    ),
-)
+VERB = Verb(RenameOptions, run)

@@ -55,7 +55,7 @@ def _print(report: RepairReport, options: RepairOptions) -> None:
 
     console, plan = Terminal(), report.plan
     counts = count(report.before.findings)
-    total = len(report.before.recording.records)
+    total = len(report.before.dataset.records)
     console.print(
         f"{options.src}: {pluralize(total, 'episode')}, {pluralize(counts['error'], 'error')}, "
         f"{pluralize(counts['warning'], 'warning')}",
@@ -87,11 +87,4 @@ def _list(console: Terminal, head: str, lines: list[str]) -> None:
             console.print(f"  {line}", soft_wrap=True)
 
 
-VERB = Verb(
-    RepairOptions,
-    run,
-    (
-        "smolpilot dataset repair data/pick data/pick_repaired --dry-run",
-        "smolpilot dataset repair data/pick data/pick_repaired --without observation.images.side",
-    ),
-)
+VERB = Verb(RepairOptions, run)

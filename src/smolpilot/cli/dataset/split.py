@@ -48,11 +48,4 @@ def run(options: SplitOptions) -> None:
             print(f"  in no part: episodes {episode_ranges(parts.left_out)}")
 
 
-VERB = Verb(
-    SplitOptions,
-    run,
-    (
-        "smolpilot dataset split data/pick data/parts --parts train=0.8 val=0.2",
-        "smolpilot dataset split data/pick data/parts --parts val=0,3-5 train=rest",
-    ),
-)
+VERB = Verb(SplitOptions, run)

@@ -19,7 +19,7 @@ from smolpilot.common.text import json_text, plain
 from .edits import EditOptions, Place, report_results, settings_of, without_of
 
 if TYPE_CHECKING:
-    from smolpilot.datasets.copy import Progress, RewriteReport
+    from smolpilot.datasets.copy import CopyReport, Progress
     from smolpilot.datasets.edit import Instruction
     from smolpilot.datasets.format.meta import DatasetMeta
 
@@ -76,7 +76,7 @@ def run(options: TasksOptions) -> None:
         _list(found, False)
 
 
-def _change(meta: DatasetMeta, dst: Path, options: TasksOptions, progress: Progress) -> RewriteReport:
+def _change(meta: DatasetMeta, dst: Path, options: TasksOptions, progress: Progress) -> CopyReport:
     from smolpilot.datasets.edit import rename_tasks, set_tasks, undo_tasks
     from smolpilot.datasets.splits import parse_episodes
 
@@ -115,11 +115,4 @@ def _list(found: Sequence[Instruction], as_json: bool) -> None:
     Terminal().print(rows)
 
 
-VERB = Verb(
-    TasksOptions,
-    run,
-    (
-        "smolpilot dataset tasks data/pick",
-        "smolpilot dataset tasks data/pick data/renamed --rename '0=put the cube in the box'",
-    ),
-)
+VERB = Verb(TasksOptions, run)

@@ -60,9 +60,9 @@ def run(options: ViewOptions) -> None:
     findings = read_findings(options.findings) if options.findings is not None else None
     with progress_bar() as progress:
         if findings is None and options.check:
-            from smolpilot.datasets.check import audit
+            from smolpilot.datasets.check import check_dataset
 
-            findings = audit(options.path, robot=options.robot, progress=progress).findings
+            findings = check_dataset(options.path, robot=options.robot, progress=progress).findings
         summary = write_page(meta, out, episodes=chosen, findings=findings, profile=profile, progress=progress)
     _report(summary, options.json, None if findings is None else len(findings), notes)
     if options.open:
@@ -95,11 +95,4 @@ def _some(lines: Sequence[str], limit: int = 10) -> list[str]:
     return [*lines[:limit], f"… and {rest} more"] if rest > 0 else list(lines)
 
 
-VERB = Verb(
-    ViewOptions,
-    run,
-    (
-        "smolpilot dataset view data/pick --open",
-        "smolpilot dataset view data/pick --episodes 0,3,7-9 --no-check --out pages/pick",
-    ),
-)
+VERB = Verb(ViewOptions, run)

@@ -11,6 +11,7 @@ import itertools
 import shutil
 import textwrap
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from .arguments import Field, fields_of
@@ -53,11 +54,18 @@ def field_docs(options: type) -> dict[str, str]:
     return found
 
 
+def examples_of(verb: str) -> list[str]:
+    """Commands that show how a verb is used."""
+    import yaml
+
+    found: dict[str, list[str]] = yaml.safe_load(Path(__file__).with_name("examples.yaml").read_text(encoding="utf-8"))
+    return found.get(verb, [])
+
+
 def help_text(
     options: type,
     verb: str,
     *,
-    examples: tuple[str, ...] = (),
     everything: bool = True,
     config: bool = False,
     given: object = None,
@@ -89,7 +97,7 @@ def help_text(
         parts.append(_section(group, members, docs, width, given))
     if len(shown) < len(listed):
         parts.append(f"{len(listed) - len(shown)} more options: smolpilot {verb} --help-all")
-    if examples:
+    if examples := examples_of(verb):
         parts.append("\n".join(["examples:", *(f"  {example}" for example in examples)]))
     return "\n\n".join(parts)
 

@@ -1,4 +1,4 @@
-"""What the options of eval and rollout say about opening a policy, and what is said of the opened one."""
+"""How eval and rollout open a policy by their options, and what they report of the opened one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from smolpilot.contracts import PolicyFacts, PolicyOptions
     from smolpilot.evaluation import EvalOptions, RolloutOptions
-    from smolpilot.evaluation.offline.calibration import Calibration
+    from smolpilot.evaluation.offline.policy_frames import Calibration
 
 
 def policy_options(

@@ -35,12 +35,12 @@ def parse[T](options: type[T], args: Sequence[str], *, verb: str, default: T | N
 
 
 def print_help(options: type, verb: str, *, everything: bool, given: object = None) -> None:
-    """Print the help of a verb with its examples."""
+    """Print the help of a verb."""
     from .help import help_text
     from .verbs import VERBS, load
 
-    examples, config = (load(verb).examples, load(verb).config) if verb in VERBS else ((), False)
-    print(help_text(options, verb, examples=examples, everything=everything, config=config, given=given))
+    config = verb in VERBS and load(verb).config
+    print(help_text(options, verb, everything=everything, config=config, given=given))
 
 
 def parse_with_config[T](options: type[T], args: Sequence[str], *, verb: str) -> T:
@@ -58,27 +58,11 @@ def from_yaml[T](options: type[T], path: Path, *, verb: str = "") -> T:
     Keys of LeRobot and of other trainers are answered with those of `verb`.
     """
     # Loaded here: most commands have no YAML file, and a shell user waits for every import.
-    import yaml
-
-    from smolpilot.common.yaml_lines import DoubledKeyError, NoMappingError, problem_of, read_mapping_file, spell
+    from smolpilot.common.yaml_lines import read_yaml
 
     if not path.is_file():
         raise UsageError(f"The config file {path} does not exist.", fix="Check the path given to --config.")
-    try:
-        values, _ = read_mapping_file(path)
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is not a text file.", expected="YAML in UTF-8") from error
-    except yaml.YAMLError as error:
-        problem, line = problem_of(error)
-        where = f"{path}:{line}" if line is not None else str(path)
-        raise UsageError(f"{where} is not valid YAML: {problem}.", expected="lines of the form `key: value`") from error
-    except NoMappingError:
-        raise UsageError(f"{path} holds no settings.", expected="lines of the form `key: value`") from None
-    except DoubledKeyError as twice:
-        raise UsageError(
-            f"Key '{spell(twice.place)}' stands twice in {path}: lines {twice.first} and {twice.line}.",
-            fix="remove one of them",
-        ) from None
+    values, _ = read_yaml(path, str(path), empty="settings")
     return from_mapping(options, values, where=str(path), verb=verb)
 
 

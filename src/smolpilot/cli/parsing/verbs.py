@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from smolpilot.common.errors import UsageError, did_you_mean
@@ -13,16 +13,15 @@ from smolpilot.version import __version__
 
 @dataclass(frozen=True)
 class Verb:
-    """A verb as its module defines it: its options, the function that runs it, and two examples for its help.
+    """A verb as its module defines it: its options, and the function that runs it.
 
     `read`: makes the options of the words where it is not plain `parse`. `config`: it takes --config FILE.
     """
 
     options: type
     run: Callable[[Any], int | None]
-    examples: tuple[str, ...]
-    config: bool = False
-    read: Callable[[Sequence[str]], Any] | None = None
+    config: bool = field(default=False, kw_only=True)
+    read: Callable[[Sequence[str]], Any] | None = field(default=None, kw_only=True)
 
 
 # Name, module (and the attribute in it, where that is not VERB), purpose. A group's line comes before its verbs.

@@ -1,8 +1,8 @@
-"""Find what is wrong with a recording: `audit` for any LeRobot folder, damaged or not."""
+"""Find what is wrong with a dataset: `check_dataset` for any LeRobot folder, damaged or not."""
 
 from smolpilot.datasets.tolerant.findings import Finding, Severity
-from smolpilot.datasets.tolerant.found_dataset import Recording
+from smolpilot.datasets.tolerant.found_dataset import FoundDataset
 
-from .run import Audit, audit
+from .run import CheckResult, check_dataset
 
-__all__ = ["Audit", "Finding", "Recording", "Severity", "audit"]
+__all__ = ["CheckResult", "Finding", "FoundDataset", "Severity", "check_dataset"]

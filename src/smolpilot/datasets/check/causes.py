@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Callable, Sequence
 
 from smolpilot.datasets.tolerant.findings import Finding
-from smolpilot.datasets.tolerant.found_dataset import Recording
+from smolpilot.datasets.tolerant.found_dataset import FoundDataset
 from smolpilot.datasets.tolerant.rules import ANEW, VIEW
 
 _EXCLUDE = " dataset exclude "
@@ -17,7 +17,7 @@ _META = ("recording-empty", "recording-interrupted")
 _BASIC = ("structure", "schema", "indices", "time", "video", "instructions")
 
 
-def without_consequences(recording: Recording, findings: Sequence[Finding]) -> list[Finding]:
+def without_consequences(dataset: FoundDataset, findings: Sequence[Finding]) -> list[Finding]:
     """The findings that have a cause of their own."""
     for code in _META:
         alone = [found for found in findings if found.code == code]
@@ -123,7 +123,7 @@ _FOLLOWS: tuple[Callable[[Finding, _There], bool], ...] = (
 )
 
 
-def with_fixes_that_help(recording: Recording, findings: Sequence[Finding]) -> list[Finding]:
+def with_fixes_that_help(dataset: FoundDataset, findings: Sequence[Finding]) -> list[Finding]:
     """No fix leaves out an episode for a mere remark, nor more than half of all for anything; none repairs nothing."""
     hit: dict[str, set[int]] = {}
     lost: set[int] = set()
@@ -134,20 +134,20 @@ def with_fixes_that_help(recording: Recording, findings: Sequence[Finding]) -> l
             hit.setdefault(found.code, set()).add(found.episode)
         if found.code in _LOST and found.camera is None:
             lost.add(found.episode)
-    return [_helpful(recording, found, hit, lost) for found in findings]
+    return [_helpful(dataset, found, hit, lost) for found in findings]
 
 
-def _helpful(recording: Recording, found: Finding, hit: dict[str, set[int]], lost: set[int]) -> Finding:
-    most = found.episode is None or len(hit.get(found.code, ())) > len(recording.records) / 2
+def _helpful(dataset: FoundDataset, found: Finding, hit: dict[str, set[int]], lost: set[int]) -> Finding:
+    most = found.episode is None or len(hit.get(found.code, ())) > len(dataset.records) / 2
     if _EXCLUDE in found.fix and (most or found.severity == "info"):
         template = ANEW if found.severity == "error" else VIEW
-        return dataclasses.replace(found, fix=_whole_fix(recording, template))
-    if found.code in _LOST and len(lost) == len(recording.records):
+        return dataclasses.replace(found, fix=_whole_fix(dataset, template))
+    if found.code in _LOST and len(lost) == len(dataset.records):
         # Without any rows there is nothing that a repair could keep.
         return dataclasses.replace(found, fix=found.fix.partition(";")[0] + ".")
     return found
 
 
-def _whole_fix(recording: Recording, template: str) -> str:
+def _whole_fix(dataset: FoundDataset, template: str) -> str:
     """A fix for the whole recording."""
-    return template.replace("{path}", shlex.quote(str(recording.root)))
+    return template.replace("{path}", shlex.quote(str(dataset.root)))

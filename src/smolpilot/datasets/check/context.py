@@ -1,4 +1,4 @@
-"""Subject: what the checks look at."""
+"""CheckContext: what the checks look at."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from smolpilot.datasets.tolerant.findings import Finding, finding
-from smolpilot.datasets.tolerant.found_dataset import Recording
+from smolpilot.datasets.tolerant.found_dataset import FoundDataset
 from smolpilot.robots import RobotProfile
 
-from .scan.video_scans import Footage
+from .scan.video_scans import VideoScans
 
-type Check = Callable[["Subject"], Iterator[Finding]]
+type Check = Callable[["CheckContext"], Iterator[Finding]]
 
 
 @dataclass(frozen=True)
-class Subject:
-    """A recording, its videos, the robot it should fit (None: unknown), and the rate that the data really have.
+class CheckContext:
+    """A dataset, its videos, the robot it should fit (None: unknown), and the rate that the data really have.
 
-    `units`: those of the recording's joints where they differ from the profile's. `robot_named`: by the user, in the
+    `units`: those of the dataset's joints where they differ from the profile's. `robot_named`: by the user, in the
     word `robot`; else the profile was found by robot_type or joint names.
     """
 
-    recording: Recording
-    footage: Footage
+    dataset: FoundDataset
+    video_scans: VideoScans
     profile: RobotProfile | None
     fps: float
     units: Mapping[str, str] = field(default_factory=dict)
@@ -33,7 +33,7 @@ class Subject:
 
     def finding(self, code: str, message: str, **place: Any) -> Finding:
         """A finding about this recording."""
-        return finding(code, message, root=self.recording.root, **place)
+        return finding(code, message, root=self.dataset.root, **place)
 
 
 def named(episodes: list[int]) -> str:

@@ -11,10 +11,10 @@ from smolpilot.datasets.tolerant.findings import SEVERITIES, Finding, collapsed,
 from smolpilot.datasets.tolerant.rules import GROUPS, RULES
 
 from .context import ranges
-from .run import Audit
+from .run import CheckResult
 
 
-def render(result: Audit) -> str:
+def render(result: CheckResult) -> str:
     """The page; no script is needed to read it, one filters the findings by severity."""
     # The house look is kept in one place; its folder is found without importing that package.
     shared = Path(smolpilot.__file__).parent / "evaluation" / "templates"
@@ -29,7 +29,7 @@ def render(result: Audit) -> str:
         rules=RULES,
         groups=[_group(shown, name) for name in GROUPS],
         episodes=_episodes(result),
-        width=max(1, *(len(rows) for rows in result.recording.rows.values()), 1),
+        width=max(1, *(len(rows) for rows in result.dataset.rows.values()), 1),
     )
 
 
@@ -38,21 +38,21 @@ def _group(findings: list[Finding], name: str) -> dict[str, Any]:
     return {"title": GROUPS[name], "counts": count(mine), "codes": sorted({found.code for found in mine})}
 
 
-def _episodes(result: Audit) -> list[dict[str, Any]]:
+def _episodes(result: CheckResult) -> list[dict[str, Any]]:
     """Each episode with its findings, and where on its time line they begin."""
-    recording = result.recording
+    dataset = result.dataset
     listed = []
     by_episode: dict[int | None, list[Finding]] = {}
     for found in result.findings:
         by_episode.setdefault(found.episode, []).append(found)
-    for index in recording.episodes:
+    for index in dataset.episodes:
         mine = by_episode.get(index, [])
-        rows = recording.rows.get(index)
+        rows = dataset.rows.get(index)
         listed.append(
             {
                 "index": index,
                 "rows": len(rows) if rows is not None else 0,
-                "task": recording.task_of(index),
+                "task": dataset.task_of(index),
                 "counts": count(mine),
                 "codes": list(dict.fromkeys(found.code for found in mine)),
                 "marks": [found for found in mine if found.frame is not None and rows is not None],

@@ -1,4 +1,4 @@
-"""audit: run every check on a dataset folder, whatever its state."""
+"""check_dataset: run every check on a dataset folder, whatever its state."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from smolpilot.datasets.tolerant.findings import SEVERITIES, Finding, collapsed, count, finding, ordered
-from smolpilot.datasets.tolerant.found_dataset import Recording
-from smolpilot.datasets.tolerant.open import read_recording
+from smolpilot.datasets.tolerant.found_dataset import FoundDataset
+from smolpilot.datasets.tolerant.open import read_found_dataset
 from smolpilot.robots import RobotProfile
 
 from .causes import with_fixes_that_help, without_consequences
@@ -33,8 +33,8 @@ from .checks import (
 )
 from .checks import check_images as check_pictures
 from .checks.check_manifest import compare_manifest
-from .context import Check, Subject
-from .scan.video_scans import Footage, Progress, film
+from .context import Check, CheckContext
+from .scan.video_scans import Progress, VideoScans, scan_videos
 
 CHECKS: tuple[Check, ...] = (
     check_structure.totals,
@@ -84,14 +84,14 @@ CHECKS: tuple[Check, ...] = (
 
 
 @dataclass(frozen=True)
-class Audit:
+class CheckResult:
     """All findings that have a cause of their own, ordered, and what was looked at; `everything` has those that only
     follow from others, too. `unloadable` names the readers ("smolpilot", "LeRobot") that cannot load a sample, or give
     it another instruction."""
 
     findings: list[Finding]
-    recording: Recording
-    footage: Footage
+    dataset: FoundDataset
+    video_scans: VideoScans
     seconds: float
     everything: list[Finding] = field(default_factory=list)
     unloadable: tuple[str, ...] = ()
@@ -104,17 +104,17 @@ class Audit:
 
     def facts(self) -> dict[str, Any]:
         """What was looked at, in plain values."""
-        recording, scans = self.recording, self.footage.scans.values()
+        dataset, scans = self.dataset, self.video_scans.scans.values()
         return {
-            "path": str(recording.root),
-            "version": recording.version,
-            "stated_version": recording.stated_version,
-            "robot_type": recording.info.get("robot_type"),
+            "path": str(dataset.root),
+            "version": dataset.version,
+            "stated_version": dataset.stated_version,
+            "robot_type": dataset.info.get("robot_type"),
             "robot": self.profile.name if self.profile is not None else None,
-            "fps": recording.fps,
-            "episodes": len(recording.records),
-            "rows": sum(len(rows) for rows in recording.rows.values()),
-            "cameras": [camera.name for camera in recording.cameras.values()],
+            "fps": dataset.fps,
+            "episodes": len(dataset.records),
+            "rows": sum(len(rows) for rows in dataset.rows.values()),
+            "cameras": [camera.name for camera in dataset.cameras.values()],
             "video_files": len(scans),
             "decoded_frames": int(sum(int(scan.decoded.sum()) for scan in scans)),
             "unloadable": list(self.unloadable),
@@ -136,31 +136,31 @@ class Audit:
         }
 
 
-def audit(
+def check_dataset(
     path: str | Path,
     *,
     robot: RobotProfile | str | None = None,
     units: Mapping[str, str] | None = None,
     progress: Progress | None = None,
     jobs: int | None = None,
-    footage: Footage | None = None,
-) -> Audit:
+    video_scans: VideoScans | None = None,
+) -> CheckResult:
     """Check a LeRobot folder, damaged or not; each video is decoded once, and every file that a manifest lists is read.
 
-    robot: a profile, what `--robot` says (`none`: no profile), or None: by the recording's robot_type or joint names.
-    units: of the recording's joints where they differ from the profile's. `jobs` files are decoded at a time (None: one
-    per core), with the same result for any number. Videos whose content `footage` of another check has seen are not
+    robot: a profile, what `--robot` says (`none`: no profile), or None: by the dataset's robot_type or joint names.
+    units: of the dataset's joints where they differ from the profile's. `jobs` files are decoded at a time (None: one
+    per core), with the same result for any number. Videos whose content `video_scans` of another check has seen are not
     decoded again. Raises UsageError when the path is no dataset folder, for an unknown robot and for units of joints
     that are not there, and nothing else.
     """
     begin = time.monotonic()
-    subject = make_subject(path, robot=robot, units=units, progress=progress, jobs=jobs, footage=footage)
-    recording = subject.recording
-    compare_manifest(recording, progress, jobs)
-    found = list(recording.findings)
+    context = make_context(path, robot=robot, units=units, progress=progress, jobs=jobs, video_scans=video_scans)
+    dataset = context.dataset
+    compare_manifest(dataset, progress, jobs)
+    found = list(dataset.findings)
     obstacles: list[Finding] = []
-    for number, check in enumerate(() if recording.outcome == "empty" else CHECKS):
-        fresh = run_check(check, subject)
+    for number, check in enumerate(() if dataset.outcome == "empty" else CHECKS):
+        fresh = run_check(check, context)
         if check is lerobot_rules.obstacles:
             obstacles = fresh
             said = {(one.code, one.episode, one.camera) for one in found if one.severity == "error"}
@@ -169,15 +169,15 @@ def audit(
         if progress is not None:
             progress("checking", number + 1, len(CHECKS))
     everything = ordered(found)
-    findings = with_fixes_that_help(recording, without_consequences(recording, everything))
-    return Audit(
+    findings = with_fixes_that_help(dataset, without_consequences(dataset, everything))
+    return CheckResult(
         findings,
-        recording,
-        subject.footage,
+        dataset,
+        context.video_scans,
         time.monotonic() - begin,
         everything=everything,
         unloadable=_unloadable(everything, obstacles),
-        profile=subject.profile,
+        profile=context.profile,
     )
 
 
@@ -188,26 +188,26 @@ def _unloadable(everything: list[Finding], obstacles: list[Finding]) -> tuple[st
     return (*(("smolpilot",) if ours else ()), *(("LeRobot",) if theirs else ()))
 
 
-def make_subject(
+def make_context(
     path: str | Path,
     *,
     robot: RobotProfile | str | None = None,
     units: Mapping[str, str] | None = None,
     progress: Progress | None = None,
     jobs: int | None = None,
-    footage: Footage | None = None,
-) -> Subject:
-    """Read everything that the checks look at; the arguments as for `audit`."""
-    recording = read_recording(path, progress)
-    profile, named = check_robot.find_robot(recording, robot)
-    check_robot.check_given_units(recording, profile, units or {})
-    made = film(recording, progress, jobs=jobs, known=footage)
-    rate = check_time.true_rate(recording, made)
+    video_scans: VideoScans | None = None,
+) -> CheckContext:
+    """Read everything that the checks look at; the arguments as for `check_dataset`."""
+    dataset = read_found_dataset(path, progress)
+    profile, named = check_robot.find_robot(dataset, robot)
+    check_robot.check_given_units(dataset, profile, units or {})
+    made = scan_videos(dataset, progress, jobs=jobs, known=video_scans)
+    rate = check_time.true_rate(dataset, made)
     word = robot.name if isinstance(robot, RobotProfile) else robot
-    return Subject(recording, made, profile, rate, units or {}, named, word)
+    return CheckContext(dataset, made, profile, rate, units or {}, named, word)
 
 
-def run_check(check: Check, subject: Subject) -> list[Finding]:
+def run_check(check: Check, context: CheckContext) -> list[Finding]:
     """One check's findings; a check that stumbles over the data is itself a finding and stops no other."""
     found: list[Finding] = []
     name = f"{check.__module__.rsplit('.', 1)[-1].removeprefix('check_')}.{check.__name__}"
@@ -215,8 +215,8 @@ def run_check(check: Check, subject: Subject) -> list[Finding]:
         # Columns of NaN are what some checks are there to report: numpy's remarks on them help nobody.
         with np.errstate(all="ignore"), warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)
-            found += check(subject)
+            found += check(context)
     except Exception as error:
         message = f"The check {name} stopped: {type(error).__name__}: {error}"
-        found.append(finding("check-failed", message, root=subject.recording.root))
+        found.append(finding("check-failed", message, root=context.dataset.root))
     return found

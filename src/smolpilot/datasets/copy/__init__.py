@@ -1,9 +1,9 @@
-"""Writing recordings from planned episodes of others, losslessly: the engine behind convert, repair, split, merge."""
+"""Writing datasets from planned episodes of others, losslessly: the engine behind convert, repair, split, merge."""
 
 from smolpilot.datasets.beside import MANIFEST
 
-from .engine import RewriteReport, rewrite
-from .options import EpisodePlan, Progress, RewriteOptions
+from .engine import CopyReport, copy_episodes
+from .options import CopyOptions, EpisodePlan, Progress
 from .work import work_folder
 
-__all__ = ["MANIFEST", "EpisodePlan", "Progress", "RewriteOptions", "RewriteReport", "rewrite", "work_folder"]
+__all__ = ["MANIFEST", "CopyOptions", "CopyReport", "EpisodePlan", "Progress", "copy_episodes", "work_folder"]

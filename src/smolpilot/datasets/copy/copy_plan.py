@@ -15,7 +15,7 @@ import pyarrow as pa
 from smolpilot.common.errors import UsageError
 from smolpilot.datasets.format.meta import DatasetMeta
 
-from .options import EpisodePlan, RewriteOptions
+from .options import CopyOptions, EpisodePlan
 from .tables import RowReader, Rows, rows_of, stored
 from .video import mux
 from .video.packets import Clip
@@ -35,7 +35,7 @@ class Numbers:
 
 
 @dataclass
-class Placed:
+class PlacedEpisode:
     """Where an episode is in the result; `videos` per camera (file, offset in ticks, end in ticks)."""
 
     plan: EpisodePlan
@@ -52,11 +52,11 @@ class Placed:
         return self.encoded.get(camera, self.plan.origin.videos[camera].path)
 
 
-def place_episodes(plans: Sequence[EpisodePlan], *, renumber: bool) -> tuple[list[Placed], dict[int, str]]:
+def place_episodes(plans: Sequence[EpisodePlan], *, renumber: bool) -> tuple[list[PlacedEpisode], dict[int, str]]:
     """Give each episode its index and rows; also the task list of the result."""
     where = {id(meta): rows_of(meta) for meta in sources_of(plans)}
     if not renumber:
-        placed = [Placed(plan, plan.episode, where[id(plan.source)][plan.episode], None) for plan in plans]
+        placed = [PlacedEpisode(plan, plan.episode, where[id(plan.source)][plan.episode], None) for plan in plans]
         indices = [plan.episode for plan in plans]
         if len(set(indices)) != len(indices):
             raise UsageError("Two episodes have the same index.", fix="Number them anew.")
@@ -68,7 +68,7 @@ def place_episodes(plans: Sequence[EpisodePlan], *, renumber: bool) -> tuple[lis
         changed, texts = plan.tasks or {}, plan.source.tasks
         used = _used_tasks(plan, rows, reader)
         mapping = {old: tasks.setdefault(changed.get(old, texts.get(old, "")), len(tasks)) for old in used}
-        placed.append(Placed(plan, number, rows, Numbers(number, first_row, mapping)))
+        placed.append(PlacedEpisode(plan, number, rows, Numbers(number, first_row, mapping)))
         first_row += rows.length
     return placed, {index: text for text, index in tasks.items()}
 
@@ -78,9 +78,11 @@ def sources_of(plans: Sequence[EpisodePlan]) -> list[DatasetMeta]:
     return list({id(plan.source): plan.source for plan in plans}.values())
 
 
-def place_videos(placed: Sequence[Placed], camera: str, fps: float, options: RewriteOptions) -> list[list[mux.Piece]]:
+def place_videos(
+    placed: Sequence[PlacedEpisode], camera: str, fps: float, options: CopyOptions
+) -> list[list[mux.VideoSegment]]:
     """The pieces of each video file of a camera; notes in `placed` where each episode comes to lie."""
-    files: list[list[mux.Piece]] = []
+    files: list[list[mux.VideoSegment]] = []
     size, end = 0, 0
     for run in runs(placed, camera, options):
         clip, path = joined([one.clips[camera] for one in run]), run[0].video(camera)
@@ -93,7 +95,7 @@ def place_videos(placed: Sequence[Placed], camera: str, fps: float, options: Rew
         if not fits:
             files.append([])
             size, end = 0, 0
-        files[-1].append(mux.Piece(path, clip, end))
+        files[-1].append(mux.VideoSegment(path, clip, end))
         begins = [
             end + clip.lead + one.clips[camera].first_pts - clip.first_pts - one.clips[camera].lead for one in run
         ]
@@ -104,12 +106,12 @@ def place_videos(placed: Sequence[Placed], camera: str, fps: float, options: Rew
     return files
 
 
-def runs(placed: Sequence[Placed], camera: str, options: RewriteOptions) -> list[list[Placed]]:
+def runs(placed: Sequence[PlacedEpisode], camera: str, options: CopyOptions) -> list[list[PlacedEpisode]]:
     """Episodes whose packets are copied together: those that cannot be cut, with their neighbors in the source's file.
 
     Where the cut itself is asked for (`reencode`, or a file for each episode), each is alone.
     """
-    found: list[list[Placed]] = []
+    found: list[list[PlacedEpisode]] = []
     for one in placed:
         before = found[-1][-1] if found else None
         if before is not None and options.format.shared_files and not options.reencode and _bound(before, one, camera):
@@ -119,13 +121,13 @@ def runs(placed: Sequence[Placed], camera: str, options: RewriteOptions) -> list
     return [part for run in found for part in ([run] if _copied_as_one(run, camera) else [[one] for one in run])]
 
 
-def _bound(before: Placed, one: Placed, camera: str) -> bool:
+def _bound(before: PlacedEpisode, one: PlacedEpisode, camera: str) -> bool:
     first, second = before.clips[camera], one.clips[camera]
     neighbors = before.video(camera) == one.video(camera) and first.next_pts == second.first_pts
     return neighbors and bool(first.problem or second.problem)
 
 
-def _copied_as_one(run: Sequence[Placed], camera: str) -> bool:
+def _copied_as_one(run: Sequence[PlacedEpisode], camera: str) -> bool:
     """Whether a run begins with a key frame and its packets follow one another, without those of other episodes."""
     clips = [one.clips[camera] for one in run]
     begin, end = min(clip.first_packet for clip in clips), max(clip.last_packet for clip in clips)
@@ -158,7 +160,7 @@ class SourceFile:
     frames: int
 
 
-def source_files(placed: Sequence[Placed]) -> dict[Path, SourceFile]:
+def source_files(placed: Sequence[PlacedEpisode]) -> dict[Path, SourceFile]:
     """The data files of the placed episodes, each opened once."""
     found: dict[Path, SourceFile] = {}
     frames: dict[Path, int] = {}
@@ -174,10 +176,10 @@ def source_files(placed: Sequence[Placed]) -> dict[Path, SourceFile]:
 
 
 def place_rows(
-    placed: Sequence[Placed], files_there: Mapping[Path, SourceFile], options: RewriteOptions
-) -> list[list[Placed]]:
+    placed: Sequence[PlacedEpisode], files_there: Mapping[Path, SourceFile], options: CopyOptions
+) -> list[list[PlacedEpisode]]:
     """The episodes of each data file."""
-    files: list[list[Placed]] = []
+    files: list[list[PlacedEpisode]] = []
     size, before = 0.0, pa.schema([])
     for one in placed:
         source = files_there[one.rows.path]
@@ -197,7 +199,7 @@ def place_rows(
 
 def fingerprint(
     plans: Sequence[EpisodePlan],
-    options: RewriteOptions,
+    options: CopyOptions,
     info: Mapping[str, Any] | None,
     states: Mapping[int, str],
     renumber: bool,

@@ -46,7 +46,7 @@ class EpisodeRows:
 
 
 @dataclass(frozen=True)
-class DataPart:
+class DataFile:
     """A parquet file with one row group per episode."""
 
     name: str

@@ -1,4 +1,4 @@
-"""rewrite(): the steps from planned episodes to a proven folder, each of them resumable."""
+"""copy_episodes(): the steps from planned episodes to a proven folder, each of them resumable."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ import pyarrow.parquet as pq
 
 from smolpilot.common.atomic import refuse_existing
 from smolpilot.common.errors import DatasetError, SmolpilotError, UsageError
-from smolpilot.common.paths import below
+from smolpilot.common.safe_paths import below
 from smolpilot.common.statistics import PackedStatistics
 from smolpilot.common.text import format_bytes
 from smolpilot.datasets.beside import files_beside
 from smolpilot.datasets.format.meta import DatasetMeta, read_meta
 
 from . import copy_plan as planning
-from .data_file import DataPart, EpisodeRows
-from .episode_statistics import PicturesPart
+from .data_file import DataFile, EpisodeRows
+from .episode_statistics import CameraStatistics
 from .info import result_info, split_note
 from .manifest import write_manifest
 from .meta_files import EpisodeRecord, write_meta
-from .options import EpisodePlan, Progress, RewriteOptions
+from .options import CopyOptions, EpisodePlan, Progress
 from .pool import Pool, size_of
 from .proof.comparison import Comparison, compare_episodes, compare_fields, compare_files, compare_meta, compare_whole
-from .proof.content_digests import EpisodeFacts, Pictures, collect, scan_videos
+from .proof.content_digests import EpisodeDigests, Pictures, collect, digest_videos
 from .remarks import content_warnings, layout_notes
 from .source import Extras, read_extras, require_same_kind, state_of
 from .statistics_plan import StatisticsPlan
 from .tables import release_reader
-from .video.mux import VideoPart
+from .video.mux import JoinedVideo
 from .video.reencode import copyable
-from .work import NoRoomError, Part, WorkFolder, clear_errors, execute, locked, may_go_on, work_folder
+from .work import NoRoomError, OutputFile, WorkFolder, clear_errors, execute, locked, may_go_on, work_folder
 
 
 @dataclass
-class RewriteReport:
+class CopyReport:
     """What was done: `proof` compares the sources with the result; `off_video` is in seconds.
 
     `carried` and `computed` are features whose statistics are the source's or were computed from the content (of some
@@ -62,17 +62,17 @@ class RewriteReport:
     proof: Comparison = field(default_factory=Comparison)
 
 
-def rewrite(
+def copy_episodes(
     plans: Sequence[EpisodePlan],
     dst: str | Path,
-    options: RewriteOptions | None = None,
+    options: CopyOptions | None = None,
     *,
     info: Mapping[str, Any] | None = None,
     renumber: bool = False,
     files: Mapping[str, str] | None = None,
     progress: Progress | None = None,
-) -> RewriteReport:
-    """Write the planned episodes as a new recording: whole and proven, or not at all.
+) -> CopyReport:
+    """Write the planned episodes as a new dataset: whole and proven, or not at all.
 
     Video packets are copied; every column, dtype and value stays, but for what a plan changes; missing statistics are
     computed; card, license and other meta files of the first source come along. `info` replaces the first source's
@@ -85,7 +85,7 @@ def rewrite(
     if not plans:
         raise UsageError("No episodes are left to write.", expected="at least one")
     target = Path(dst).expanduser().absolute()
-    chosen = options or RewriteOptions()
+    chosen = options or CopyOptions()
     sources = planning.sources_of(plans)
     _check_target(target, sources)
     require_same_kind(sources)
@@ -111,7 +111,7 @@ class _Job:
         self,
         plans: Sequence[EpisodePlan],
         target: Path,
-        options: RewriteOptions,
+        options: CopyOptions,
         info: Mapping[str, Any] | None,
         renumber: bool,
         files: Mapping[str, str],
@@ -127,9 +127,9 @@ class _Job:
         self._work = WorkFolder(target, planning.fingerprint(plans, options, texts, states, renumber))
         self._states = states
         self._extras: dict[int, Extras] = {}
-        self._report = RewriteReport()
+        self._report = CopyReport()
 
-    def run(self) -> RewriteReport:
+    def run(self) -> CopyReport:
         # Before the work: a file that may not be read stops it.
         self._beside = files_beside(self._sources[0].root)
         self._extras = {id(meta): read_extras(meta) for meta in self._sources}
@@ -162,35 +162,35 @@ class _Job:
 
     def _read_sources(self) -> dict[tuple[int, str], Pictures]:
         pictures = {}
-        by_source: dict[int, list[planning.Placed]] = {}
+        by_source: dict[int, list[planning.PlacedEpisode]] = {}
         for one in self._placed:
             by_source.setdefault(id(one.plan.source), []).append(one)
         for meta in self._sources:
             mine = by_source[id(meta)]
-            found = scan_videos(meta, [one.plan.episode for one in mine], self._pool, self._progress, "read")
+            found = digest_videos(meta, [one.plan.episode for one in mine], self._pool, self._progress, "read")
             for one in mine:
                 for camera in one.plan.origin.videos:
                     one.clips[camera], pictures[one.index, camera] = found[camera, one.plan.episode]
         return pictures
 
-    def _video_parts(self) -> list[Part]:
-        parts: list[Part] = []
+    def _video_parts(self) -> list[OutputFile]:
+        parts: list[OutputFile] = []
         for camera, key in self._keys.items():
-            for number, pieces in enumerate(planning.place_videos(self._placed, camera, self._fps, self._options)):
+            for number, segments in enumerate(planning.place_videos(self._placed, camera, self._fps, self._options)):
                 first = self._placed[number].index
                 path = self._options.format.video_file(key, number, first, self._options.chunk_files)
-                parts.append(VideoPart(f"video {camera} {number}", f"result/{path}", pieces))
+                parts.append(JoinedVideo(f"video {camera} {number}", f"result/{path}", segments))
         return parts
 
-    def _data_parts(self, files: list[list[planning.Placed]]) -> list[Part]:
-        parts: list[Part] = []
+    def _data_parts(self, files: list[list[planning.PlacedEpisode]]) -> list[OutputFile]:
+        parts: list[OutputFile] = []
         for number, inside in enumerate(files):
             path = self._options.format.data_file(number, inside[0].index, self._options.chunk_files)
             episodes = [self._episode_rows(one) for one in inside]
-            parts.append(DataPart(f"data {number}", f"result/{path}", episodes, self._fps, self._options.misaligned))
+            parts.append(DataFile(f"data {number}", f"result/{path}", episodes, self._fps, self._options.misaligned))
         return parts
 
-    def _episode_rows(self, one: planning.Placed) -> EpisodeRows:
+    def _episode_rows(self, one: planning.PlacedEpisode) -> EpisodeRows:
         features = one.plan.source.features
         pictures = [name for name, feature in features.items() if feature.dtype == "image"]
         wanted = set(self._statistics.pictures(one))
@@ -205,16 +205,16 @@ class _Job:
             clips={camera: (one.video(camera), clip) for camera, clip in one.clips.items()},
         )
 
-    def _statistics_parts(self) -> list[Part]:
-        parts: list[Part] = []
+    def _statistics_parts(self) -> list[OutputFile]:
+        parts: list[OutputFile] = []
         for one in self._placed:
             wanted = set(self._statistics.pictures(one))
             for camera, clip in one.clips.items():
                 if self._keys[camera] in wanted:
-                    parts.append(PicturesPart(f"pictures {camera} {one.index}", one.video(camera), clip))
+                    parts.append(CameraStatistics(f"pictures {camera} {one.index}", one.video(camera), clip))
         return parts
 
-    def _execute(self, parts: Sequence[Part], what: str) -> None:
+    def _execute(self, parts: Sequence[OutputFile], what: str) -> None:
         """Run the parts that the journal does not have, largest kinds first, and note each as it is ready."""
         todo = [part for part in parts if part.name not in self._work.records]
         self._report.parts += len(parts)
@@ -227,10 +227,10 @@ class _Job:
             self._progress(what, done, len(parts))
 
     def _expected(
-        self, files: list[list[planning.Placed]], pictures: Mapping[tuple[int, str], Pictures]
-    ) -> list[EpisodeFacts]:
+        self, files: list[list[planning.PlacedEpisode]], pictures: Mapping[tuple[int, str], Pictures]
+    ) -> list[EpisodeDigests]:
         """What the result has to hold, by the sources and the journal."""
-        facts: list[EpisodeFacts] = []
+        facts: list[EpisodeDigests] = []
         not_finite: dict[str, None] = {}
         for number, inside in enumerate(files):
             found = self._work.take(f"data {number}")["episodes"]
@@ -238,7 +238,7 @@ class _Job:
                 self._report.off_video = max(self._report.off_video, rows["off_video"])
                 not_finite |= dict.fromkeys(rows["not_finite"])
                 facts.append(
-                    EpisodeFacts(
+                    EpisodeDigests(
                         index=one.index,
                         length=one.rows.length,
                         tasks=self._episode_tasks(one, rows["tasks"]),
@@ -258,7 +258,7 @@ class _Job:
         self._report.carried = list(self._statistics.derived.carried)
         return facts
 
-    def _episode_tasks(self, one: planning.Placed, used: list[int]) -> list[str]:
+    def _episode_tasks(self, one: planning.PlacedEpisode, used: list[int]) -> list[str]:
         if one.plan.change is None and one.numbers is None and one.plan.tasks is None and one.plan.origin.tasks:
             return one.plan.origin.tasks
         for index in used:
@@ -270,7 +270,7 @@ class _Job:
                 )
         return [self._tasks[index] for index in used]
 
-    def _episode_statistics(self, one: planning.Placed, rows: Mapping[str, Any]) -> PackedStatistics:
+    def _episode_statistics(self, one: planning.PlacedEpisode, rows: Mapping[str, Any]) -> PackedStatistics:
         found = dict(rows["statistics"])
         for camera in one.clips:
             name = f"pictures {camera} {one.index}"
@@ -278,7 +278,7 @@ class _Job:
                 found[self._keys[camera]] = self._work.take(name)["statistics"]
         return self._statistics.of_episode(one, found, rows["wrong_statistics"])
 
-    def _write_meta(self, expected: Sequence[EpisodeFacts]) -> None:
+    def _write_meta(self, expected: Sequence[EpisodeDigests]) -> None:
         first = self._sources[0]
         by_index = {facts.index: facts for facts in expected}
         records = []
@@ -308,7 +308,7 @@ class _Job:
                 found.add(key)
         return found
 
-    def _prove(self, expected: Sequence[EpisodeFacts]) -> None:
+    def _prove(self, expected: Sequence[EpisodeDigests]) -> None:
         """Read the whole result back and compare it with what was planned."""
         proof = self._report.proof
         try:
@@ -357,10 +357,10 @@ def _check_target(target: Path, sources: Sequence[DatasetMeta]) -> None:
     if target.exists() and leftover.is_dir() and not (leftover / "result").exists():
         # Killed between putting the result in place and tidying up.
         shutil.rmtree(leftover, ignore_errors=True)
-    refuse_existing(target, "recordings", *(meta.root for meta in sources))
+    refuse_existing(target, "datasets", *(meta.root for meta in sources))
 
 
-def _check_space(work: WorkFolder, placed: Sequence[planning.Placed]) -> None:
+def _check_space(work: WorkFolder, placed: Sequence[planning.PlacedEpisode]) -> None:
     videos = sum(clip.size for one in placed for clip in one.clips.values())
     tables = {one.rows.path: one.rows.path.stat().st_size for one in placed}
     there = sum(path.stat().st_size for path in work.folder.rglob("*") if path.is_file())

@@ -66,7 +66,7 @@ class LevelStatistics:
 
 
 @dataclass(frozen=True)
-class PicturesPart:
+class CameraStatistics:
     """Statistics of one camera in one episode, from its video."""
 
     name: str

@@ -16,16 +16,16 @@ from smolpilot.datasets.format.episodes import NEVER_RECORDED
 from smolpilot.datasets.format.features import INDEX_COLUMNS, MOST_NAMES, Feature, is_depth, usable_shape
 from smolpilot.datasets.format.versions import FORMATS
 
-from .copy_plan import Placed
-from .options import RewriteOptions
+from .copy_plan import PlacedEpisode
+from .options import CopyOptions
 from .video.packets import Clip
 
 
 def result_info(
     base: Mapping[str, Any],
-    placed: Sequence[Placed],
+    placed: Sequence[PlacedEpisode],
     tasks: Mapping[int, str],
-    options: RewriteOptions,
+    options: CopyOptions,
     clips: Mapping[str, Clip],
     schema: pa.Schema,
     recoded: Collection[str] = (),
@@ -96,7 +96,7 @@ def _plain_rates(features: Mapping[str, Any]) -> None:
                     details[key] = plain_number(value)
 
 
-def _splits(splits: Any, placed: Sequence[Placed]) -> dict[str, Any]:
+def _splits(splits: Any, placed: Sequence[PlacedEpisode]) -> dict[str, Any]:
     """The source's splits where it has the same episodes; otherwise everything is for training."""
     source = placed[0].plan.source
     whole = len(source.episodes) == len(placed) and all(one.plan.source is source for one in placed)

@@ -17,10 +17,10 @@ from smolpilot.datasets.format.meta import DatasetMeta
 from .work import WorkFolder
 
 if TYPE_CHECKING:
-    from .engine import RewriteReport
+    from .engine import CopyReport
 
 
-def write_manifest(work: WorkFolder, report: RewriteReport, sources: Sequence[DatasetMeta]) -> None:
+def write_manifest(work: WorkFolder, report: CopyReport, sources: Sequence[DatasetMeta]) -> None:
     """Write it last; nothing in it depends on when or where the result was made."""
     known = {record["output"]: record for record in work.records.values() if "output" in record}
     files: dict[str, Any] = {}

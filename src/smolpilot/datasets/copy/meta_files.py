@@ -14,9 +14,11 @@ from smolpilot.common.statistics import Statistics, plain_statistics, statistics
 from smolpilot.common.text import plain
 from smolpilot.datasets.format.episode_fields import FieldColumns, columns_of, plain_field
 from smolpilot.datasets.format.parquet_files import parquet_writer, tasks_table, write_parquet
+from smolpilot.datasets.format.versions import FORMATS
+from smolpilot.datasets.format.writing import episode_row, statistics_cells, write_lines
 
-from .copy_plan import Placed
-from .proof.content_digests import EpisodeFacts
+from .copy_plan import PlacedEpisode
+from .proof.content_digests import EpisodeDigests
 
 _BATCH = 512
 _AS_JSON = (
@@ -30,10 +32,10 @@ _AS_TEXT = "The values of '{name}' in the episode list have a type that JSON has
 class EpisodeRecord:
     """What the meta folder says of an episode: instructions, further fields of the source, statistics."""
 
-    placed: Placed
+    placed: PlacedEpisode
     tasks: list[str]
     fields: Mapping[str, Any]
-    facts: EpisodeFacts
+    facts: EpisodeDigests
 
     @property
     def statistics(self) -> Statistics:
@@ -63,15 +65,15 @@ def write_meta(
     meta = root / "meta"
     meta.mkdir(exist_ok=True)
     _write_text(meta / "info.json", json.dumps(info, indent=4, ensure_ascii=False))
-    if info["codebase_version"] == "v3.0":
+    if FORMATS[info["codebase_version"]].shared_files:
         write_parquet(tasks_table(tasks), meta / "tasks.parquet")
         _write_text(meta / "stats.json", statistics_to_json(whole))
         fields = columns_of([one.fields for one in records])
         _write_episodes(meta, records, keys, int(info["chunks_size"]), fields)
         return [_AS_JSON.format(name=plain(name, 100)) for name in sorted(fields.texts)]
     rows = [{"task_index": index, "task": text} for index, text in tasks.items()]
-    _write_lines(meta / "tasks.jsonl", rows)
-    _write_lines(
+    write_lines(meta / "tasks.jsonl", rows)
+    write_lines(
         meta / "episodes.jsonl",
         (
             {
@@ -83,7 +85,7 @@ def write_meta(
             for one in records
         ),
     )
-    _write_lines(
+    write_lines(
         meta / "episodes_stats.jsonl",
         ({"episode_index": one.placed.index, "stats": plain_statistics(one.statistics)} for one in records),
     )
@@ -126,29 +128,13 @@ def _episode_rows(
     first = 0
     for one in records:
         placed, length = one.placed, one.placed.rows.length
-        chunk, file = divmod(placed.data_file, chunk_files)
-        row: dict[str, Any] = {
-            "episode_index": placed.index,
-            "tasks": one.tasks,
-            "length": length,
-            "data/chunk_index": chunk,
-            "data/file_index": file,
-            "dataset_from_index": first,
-            "dataset_to_index": first + length,
+        videos = {
+            keys[camera]: (number, float(begin * placed.clips[camera].tick), float(end * placed.clips[camera].tick))
+            for camera, (number, begin, end) in placed.videos.items()
         }
-        for camera, (number, begin, end) in placed.videos.items():
-            chunk, file = divmod(number, chunk_files)
-            tick, prefix = placed.clips[camera].tick, f"videos/{keys[camera]}"
-            row |= {
-                f"{prefix}/chunk_index": chunk,
-                f"{prefix}/file_index": file,
-                f"{prefix}/from_timestamp": float(begin * tick),
-                f"{prefix}/to_timestamp": float(end * tick),
-            }
-        row |= own.row(one.fields)
-        for name, stats in plain_statistics(one.statistics).items():
-            row |= {f"stats/{name}/{key}": value for key, value in stats.items()}
-        yield {**row, "meta/episodes/chunk_index": 0, "meta/episodes/file_index": 0}
+        rows = range(first, first + length)
+        row = episode_row(placed.index, one.tasks, rows, placed.data_file, videos, chunk_files)
+        yield row | own.row(one.fields) | statistics_cells(one.statistics)
         first += length
 
 
@@ -161,12 +147,6 @@ def _batches(rows: Iterator[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
             batch = []
     if batch:
         yield batch
-
-
-def _write_lines(path: Path, rows: Any) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        for row in rows:
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
 def _write_text(path: Path, text: str) -> None:

@@ -1,4 +1,4 @@
-"""What to write: which episodes of which recordings, changed how, and in what format."""
+"""What to write: which episodes of which datasets, changed how, and in what format."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ class EpisodePlan:
 
 
 @dataclass(frozen=True)
-class RewriteOptions:
+class CopyOptions:
     """Format and file sizes (LeRobot's defaults), whether pictures may be encoded again, number of processes.
 
-    `misaligned` allows time stamps for which the video has no frame: such recordings cannot be loaded.
+    `misaligned` allows time stamps for which the video has no frame: such datasets cannot be loaded.
     """
 
     version: WrittenVersion = "v3.0"
@@ -72,9 +72,9 @@ class EditSettings:
     jobs: int = 1
     reencode: bool = False
 
-    def rewriting(self, sources: Sequence[DatasetMeta]) -> RewriteOptions:
+    def copying(self, sources: Sequence[DatasetMeta]) -> CopyOptions:
         """The options of the engine for these sources."""
         version = self.version
         if version == "same":
             version = written_as(meta.format for meta in sources)
-        return RewriteOptions(version=version, jobs=self.jobs, reencode=self.reencode)
+        return CopyOptions(version=version, jobs=self.jobs, reencode=self.reencode)

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 from smolpilot.datasets.format.episodes import NEVER_RECORDED
 from smolpilot.datasets.format.meta import DatasetMeta
 
-from .copy_plan import Placed, SourceFile
+from .copy_plan import PlacedEpisode, SourceFile
 from .tables import form_of
 
 if TYPE_CHECKING:
-    from .engine import RewriteReport
+    from .engine import CopyReport
 
 LEROBOT_TOLERANCE = 1e-4
 
 
-def content_warnings(placed: Sequence[Placed], tasks: Mapping[int, str], report: RewriteReport) -> list[str]:
+def content_warnings(placed: Sequence[PlacedEpisode], tasks: Mapping[int, str], report: CopyReport) -> list[str]:
     """What a reader of the result may stumble over, though it is equal to the source."""
     found = []
     indices = [one.index for one in placed]

@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from smolpilot.common.errors import DatasetError, SmolpilotError
-from smolpilot.common.paths import OwnFiles, walk
+from smolpilot.common.safe_paths import OwnFiles, walk
 from smolpilot.common.statistics import PackedStatistics, StatisticsPacker, readable_statistics
 from smolpilot.datasets.format.episode_fields import is_own, own_fields
 from smolpilot.datasets.format.files import iter_jsonl, open_readable, read_json, read_meta_table, reading
@@ -122,5 +122,5 @@ def require_same_kind(sources: Sequence[DatasetMeta]) -> None:
 def _unlike(first: DatasetMeta, other: DatasetMeta, what: str, mine: Any, theirs: Any) -> DatasetError:
     return DatasetError(
         f"{other.root.name} differs from {first.root.name} in {what}: {theirs}, not {mine}.",
-        expected="recordings of the same robot, cameras and rate",
+        expected="datasets of the same robot, cameras and rate",
     )

@@ -11,7 +11,7 @@ import numpy as np
 from smolpilot.common.statistics import PackedStatistics, Statistics, StatisticsPacker, merge_fitting
 from smolpilot.datasets.format.versions import FORMATS, WrittenVersion
 
-from .copy_plan import Placed, SourceFile
+from .copy_plan import PlacedEpisode, SourceFile
 from .proof.derived import Derived, depth_keys, in_lerobot_form, is_picture, judge_pictures, judge_whole, usable
 from .source import Extras
 
@@ -29,26 +29,26 @@ class StatisticsPlan:
         self._packer = StatisticsPacker()
         self.derived = Derived()
 
-    def stored(self, one: Placed) -> Statistics:
+    def stored(self, one: PlacedEpisode) -> Statistics:
         """The source's statistics of an episode that may still hold: those of columns are judged by their rows."""
         packed = self._kept.get(one.index)
         if packed is None:
             packed = self._kept[one.index] = self._packer.pack(dict(self._candidates(one)))
         return packed.unpack()
 
-    def columns(self, one: Placed) -> PackedStatistics:
+    def columns(self, one: PlacedEpisode) -> PackedStatistics:
         """Those of `stored` that are of table columns."""
         features = one.plan.source.features
         stored = self.stored(one)
         return self._packer.pack({name: stats for name, stats in stored.items() if not is_picture(name, features)})
 
-    def pictures(self, one: Placed) -> list[str]:
+    def pictures(self, one: PlacedEpisode) -> list[str]:
         """Keys of cameras whose statistics have to be computed; never of distances: those are not made up."""
         features, stored, depth = one.plan.source.features, self.stored(one), self._depth_of(one)
         return [n for n in features if is_picture(n, features) and n not in stored and n not in depth]
 
     def of_episode(
-        self, one: Placed, computed: Mapping[str, Mapping[str, Any]], wrong: Mapping[str, str]
+        self, one: PlacedEpisode, computed: Mapping[str, Mapping[str, Any]], wrong: Mapping[str, str]
     ) -> PackedStatistics:
         """Statistics of an episode in the order of the features: `computed` from its content, else as stored."""
         for name, reason in wrong.items():
@@ -66,7 +66,7 @@ class StatisticsPlan:
         return self._packer.pack({name: merged[name] for name in dict.fromkeys(order) if name in merged})
 
     def of_whole(
-        self, placed: Sequence[Placed], episodes: Iterable[Statistics], *, same: bool, version: WrittenVersion
+        self, placed: Sequence[PlacedEpisode], episodes: Iterable[Statistics], *, same: bool, version: WrittenVersion
     ) -> Statistics:
         """Statistics of all episodes; `same`: the source's own are kept where they are of its content.
 
@@ -96,10 +96,10 @@ class StatisticsPlan:
                 found[name] = {**merged[name], **in_lerobot_form(kept, picture=picture)}
         return found if FORMATS[version].whole_statistics else merged
 
-    def _candidates(self, one: Placed) -> Iterator[tuple[str, dict[str, Any]]]:
+    def _candidates(self, one: PlacedEpisode) -> Iterator[tuple[str, dict[str, Any]]]:
         source, depth = one.plan.source, self._depth_of(one)
         features = source.features
-        # Taken out: of large recordings they are most of what is in memory.
+        # Taken out: of large datasets they are most of what is in memory.
         packed = self._extras[id(source)].statistics.pop(one.plan.episode, None)
         for name, stats in packed.unpack().items() if packed is not None else ():
             if name in source.without:
@@ -119,7 +119,7 @@ class StatisticsPlan:
             else:
                 yield name, in_lerobot_form(stats, picture=picture)
 
-    def _depth_of(self, one: Placed) -> set[str]:
+    def _depth_of(self, one: PlacedEpisode) -> set[str]:
         source = one.plan.source
         found = self._depth.get(id(source))
         if found is None:

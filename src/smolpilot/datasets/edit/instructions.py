@@ -1,4 +1,4 @@
-"""The instructions of a recording: listed, renamed, given to episodes; every change can be undone."""
+"""The instructions of a dataset: listed, renamed, given to episodes; every change can be undone."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from smolpilot.common.errors import DatasetError, UsageError, did_you_mean
-from smolpilot.datasets.copy import EpisodePlan, Progress, RewriteReport, rewrite
+from smolpilot.datasets.copy import CopyReport, EpisodePlan, Progress, copy_episodes
 from smolpilot.datasets.copy.options import EditSettings
 from smolpilot.datasets.copy.tables import RowReader, rows_of
 from smolpilot.datasets.format.arrow import replace_column
@@ -59,10 +59,10 @@ def rename_tasks(
     settings: EditSettings | None = None,
     *,
     progress: Progress | None = None,
-) -> RewriteReport:
+) -> CopyReport:
     """Give instructions other texts; a key is the old text or its index. Texts that become equal become one task.
 
-    Raises UsageError for an unknown instruction and an empty text; otherwise as `rewrite` does.
+    Raises UsageError for an unknown instruction and an empty text; otherwise as `copy_episodes` does.
     """
     texts: dict[int, str] = {}
     for old, text in names.items():
@@ -83,10 +83,10 @@ def set_tasks(
     settings: EditSettings | None = None,
     *,
     progress: Progress | None = None,
-) -> RewriteReport:
+) -> CopyReport:
     """Give whole episodes (index values) an instruction.
 
-    Raises UsageError for an unknown episode and an empty text; otherwise as `rewrite` does.
+    Raises UsageError for an unknown episode and an empty text; otherwise as `copy_episodes` does.
     """
     new: dict[int, Runs] = {episode: _texts(meta, parts) for episode, parts in _runs(meta).items()}
     for episode, text in texts.items():
@@ -100,10 +100,10 @@ def set_tasks(
 
 def undo_tasks(
     meta: DatasetMeta, dst: str | Path, settings: EditSettings | None = None, *, progress: Progress | None = None
-) -> RewriteReport:
+) -> CopyReport:
     """Give back the instructions that the episodes had before the last change of instructions.
 
-    Raises UsageError when the recording's history has none since episodes were last numbered anew.
+    Raises UsageError when the dataset's history has none since episodes were last numbered anew.
     """
     number = _last_change(meta)
     edits = [edit for edit in read_history(meta) if edit.get("edit") == "tasks"]
@@ -149,7 +149,7 @@ def _last_change(meta: DatasetMeta) -> int:
 
 
 def _changed_in_sources(edit: Mapping[str, Any]) -> bool:
-    """Whether a recording that was merged here, or in one of those, had its instructions changed."""
+    """Whether a dataset that was merged here, or in one of those, had its instructions changed."""
     histories = [inner for source in edit.get("sources", ()) for inner in source.get("history", ())]
     return any(inner.get("edit") == "tasks" or _changed_in_sources(inner) for inner in histories)
 
@@ -166,7 +166,7 @@ def _write(
     details: dict[str, Any],
     settings: EditSettings | None,
     progress: Progress | None,
-) -> RewriteReport:
+) -> CopyReport:
     old = _runs(meta)
     changed = {episode: None for episode, runs in new.items() if _joined(runs) != _joined(_texts(meta, old[episode]))}
     if not changed:
@@ -181,8 +181,8 @@ def _write(
     place = {episode.index: number for number, episode in enumerate(meta.episodes)}
     before = _before([(place[episode], _joined(_texts(meta, old[episode]))) for episode in changed])
     files = with_edit(meta, "tasks", **details, **left_out(meta), before=before)
-    options = (settings or EditSettings()).rewriting([meta])
-    report = rewrite(plans, dst, options, renumber=True, files=files, progress=progress)
+    options = (settings or EditSettings()).copying([meta])
+    report = copy_episodes(plans, dst, options, renumber=True, files=files, progress=progress)
     report.warnings += _renumbered(meta, read_meta(dst, trainable=False))
     return report
 

@@ -1,4 +1,4 @@
-"""merge(): several recordings of one robot as one."""
+"""merge(): several datasets of one robot as one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from smolpilot.common.errors import DatasetError, UsageError
-from smolpilot.datasets.copy import EpisodePlan, Progress, RewriteReport, rewrite
+from smolpilot.datasets.copy import CopyReport, EpisodePlan, Progress, copy_episodes
 from smolpilot.datasets.copy.options import EditSettings
 from smolpilot.datasets.feature_choice import ALWAYS_KEPT
 from smolpilot.datasets.format.features import Feature
@@ -25,7 +25,7 @@ def merge(
     *,
     robot_type: str | None = None,
     progress: Progress | None = None,
-) -> RewriteReport:
+) -> CopyReport:
     """Write the episodes of all sources, in order, as the new folder `dst`; equal instructions become one task.
 
     The sources may be of different versions; a single one is numbered anew. `robot_type` is for robots whose names
@@ -37,7 +37,7 @@ def merge(
     roots = [meta.root for meta in sources]
     twice = next((root for root, count in Counter(roots).items() if count > 1), None)
     if twice is not None:
-        raise UsageError(f"{twice} is given twice.", expected="each recording once: its episodes would be doubled")
+        raise UsageError(f"{twice} is given twice.", expected="each dataset once: its episodes would be doubled")
     for other in sources[1:]:
         _require_same_kind(sources[0], other, robot_type)
     # Who is silent about the robot takes the name of those who are not.
@@ -46,11 +46,11 @@ def merge(
     # Numbers of the first source alone say nothing about the union.
     info.pop("splits", None)
     plans = [EpisodePlan(meta, episode.index) for meta in sources for episode in meta.episodes]
-    options = (settings or EditSettings()).rewriting(sources)
+    options = (settings or EditSettings()).copying(sources)
     without = sorted(set().union(*(meta.without for meta in sources)))
     details = {"without": without} if without else {}
     files = of_union(list(sources), robot_type=named, **details)
-    return rewrite(plans, dst, options, info=info, renumber=True, files=files, progress=progress)
+    return copy_episodes(plans, dst, options, info=info, renumber=True, files=files, progress=progress)
 
 
 def _require_same_kind(first: DatasetMeta, other: DatasetMeta, robot_type: str | None) -> None:
@@ -71,7 +71,7 @@ def _require_same_kind(first: DatasetMeta, other: DatasetMeta, robot_type: str |
             lacking, having = (first, other) if mine is None else (other, first)
             raise DatasetError(
                 f"{lacking.root.name} has no feature '{name}', {having.root.name} has one.",
-                expected="the same features in every recording",
+                expected="the same features in every dataset",
                 fix=_RECORD if name in ALWAYS_KEPT else f"Leave it out: --without {name}",
             )
         for what, one, two in _facets(mine, theirs):
@@ -85,13 +85,13 @@ def _facets(mine: Feature, theirs: Feature) -> list[tuple[str, Any, Any]]:
         ("dtype", mine.dtype, theirs.dtype),
         ("shape", list(mine.shape), list(theirs.shape)),
     ]
-    # Names of a picture's axes are spelled in many ways; a recording without names is taken at its word.
+    # Names of a picture's axes are spelled in many ways; a dataset without names is taken at its word.
     if mine.names and theirs.names and mine.dtype not in ("video", "image"):
         facets.append(("names", mine.names, theirs.names))
     return facets
 
 
-_RECORD = "Merge recordings of the same robot with the same cameras and rate."
+_RECORD = "Merge datasets of the same robot with the same cameras and rate."
 
 
 def _unlike(

@@ -1,4 +1,4 @@
-"""Other names for the features of a recording: state, action, cameras, further columns; nothing else changes."""
+"""Other names for the features of a dataset: state, action, cameras, further columns; nothing else changes."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ import pyarrow as pa
 from smolpilot.common.atomic import refuse_existing
 from smolpilot.common.errors import UsageError, did_you_mean
 from smolpilot.common.keys import ACTION, IMAGES, STATE
-from smolpilot.common.paths import below, why_no_name
+from smolpilot.common.safe_paths import below, why_no_name
 from smolpilot.common.text import plain
 from smolpilot.datasets.beside import files_beside
-from smolpilot.datasets.copy import EpisodePlan, Progress, RewriteReport, rewrite
+from smolpilot.datasets.copy import CopyReport, EpisodePlan, Progress, copy_episodes
 from smolpilot.datasets.copy.options import EditSettings
 from smolpilot.datasets.format.features import Feature, parse_cameras, parse_features
 from smolpilot.datasets.format.files import iter_jsonl, open_parquet, read_json, read_parquet, reading
 from smolpilot.datasets.format.meta import DatasetMeta
 from smolpilot.datasets.format.own_meta import OWN_META
 from smolpilot.datasets.format.parquet_files import parquet_writer, write_parquet
+from smolpilot.datasets.format.writing import write_lines
 
 from .history import with_edit
 
@@ -39,15 +40,15 @@ def rename_features(
     settings: EditSettings | None = None,
     *,
     progress: Progress | None = None,
-) -> RewriteReport:
+) -> CopyReport:
     """Write a copy in which features have other names: in `info.json`, tables, statistics, episode list and folders.
 
     `names` are old keys (cameras also by name) and new keys. Video packets and values are copied. Raises UsageError for
-    an unknown feature and for a name that cannot be; otherwise as `rewrite` does.
+    an unknown feature and for a name that cannot be; otherwise as `copy_episodes` does.
     """
     chosen = _checked(meta, names)
     target = Path(dst).expanduser().absolute()
-    refuse_existing(target, "recordings", meta.root)
+    refuse_existing(target, "datasets", meta.root)
     staging = target.parent / f".{target.name}.renamed-tables"
     target.parent.mkdir(parents=True, exist_ok=True)
     if staging.exists():
@@ -55,9 +56,9 @@ def rename_features(
     try:
         renamed = _stage(meta, chosen, staging, progress)
         plans = [EpisodePlan(renamed, episode.index) for episode in renamed.episodes]
-        options = (settings or EditSettings()).rewriting([renamed])
+        options = (settings or EditSettings()).copying([renamed])
         files = with_edit(meta, "rename", features=chosen)
-        report = rewrite(plans, target, options, files=files, progress=progress)
+        report = copy_episodes(plans, target, options, files=files, progress=progress)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     report.warnings += [*files_beside(meta.root).warnings(), *_still_named(meta, chosen)]
@@ -169,10 +170,10 @@ def _rename_meta(folder: Path, names: Mapping[str, str]) -> None:
     _write(folder / "info.json", info)
     if (folder / "stats.json").is_file():
         _write(folder / "stats.json", renamed(read_json(folder / "stats.json", "statistics")))
-    if (folder / "episodes_stats.jsonl").is_file():
-        rows = list(iter_jsonl(folder / "episodes_stats.jsonl", "statistics"))
-        lines = [json.dumps({**row, "stats": renamed(row.get("stats") or {})}, ensure_ascii=False) for row in rows]
-        (folder / "episodes_stats.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    path = folder / "episodes_stats.jsonl"
+    if path.is_file():
+        rows = list(iter_jsonl(path, "statistics"))
+        write_lines(path, [{**row, "stats": renamed(row.get("stats") or {})} for row in rows])
     for path in sorted((folder / "episodes").glob("*/*.parquet")):
         table = read_parquet(path, "episode table")
         columns = [_column(name, names) for name in table.column_names]
@@ -202,7 +203,7 @@ def _rename_table(path: Path, copy: Path, names: Mapping[str, str]) -> None:
 
 
 def _still_named(meta: DatasetMeta, names: Mapping[str, str]) -> list[str]:
-    """Files beside the recording that speak of the old names."""
+    """Files beside the dataset that speak of the old names."""
     found = []
     for relative in files_beside(meta.root).files:
         if relative.parts[0] == "meta" and relative.suffix == ".json" and "history" not in relative.name:

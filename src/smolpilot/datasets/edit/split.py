@@ -1,4 +1,4 @@
-"""split(): one recording as several, by shares of each task or by lists of episodes."""
+"""split(): one dataset as several, by shares of each task or by lists of episodes."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from pathlib import Path
 
 from smolpilot.common.atomic import refuse_existing
 from smolpilot.common.errors import UsageError
-from smolpilot.datasets.copy import MANIFEST, Progress, RewriteReport, work_folder
-from smolpilot.datasets.copy.engine import rewrite
+from smolpilot.datasets.copy import MANIFEST, CopyReport, Progress, work_folder
+from smolpilot.datasets.copy.engine import copy_episodes
 from smolpilot.datasets.copy.options import EditSettings, EpisodePlan
 from smolpilot.datasets.copy.work import may_go_on
 from smolpilot.datasets.format.meta import DatasetMeta, unknown_episode
@@ -38,7 +38,7 @@ class Parts:
 def plan_parts(meta: DatasetMeta, wishes: Mapping[str, str], *, seed: int = 0) -> Parts:
     """Episodes for parts such as `train=0.8 val=0.2` (shares of each task) or `val=0,3-5 train=rest` (lists).
 
-    The same recording, shares and seed give the same parts. Raises UsageError for shares over 1, for both kinds in
+    The same dataset, shares and seed give the same parts. Raises UsageError for shares over 1, for both kinds in
     one wish, an episode in two parts, and a part that would be empty.
     """
     if len(wishes) < 1:
@@ -82,13 +82,13 @@ def split(
     settings: EditSettings | None = None,
     *,
     progress: Progress | None = None,
-) -> dict[str, RewriteReport]:
+) -> dict[str, CopyReport]:
     """Write each part as a folder in the new folder `dst`: all of them, or `dst` does not appear.
 
     Stopped and run again it goes on: finished parts are kept beside `dst` until the last is ready.
     """
     target = Path(dst).expanduser().absolute()
-    refuse_existing(target, "recordings", meta.root)
+    refuse_existing(target, "datasets", meta.root)
     work = target.parent / f".{target.name}.smolpilot-split"
     _begin(work, meta, parts, settings or EditSettings())
     try:
@@ -105,13 +105,13 @@ def split(
 
 def _write_parts(
     meta: DatasetMeta, work: Path, parts: Parts, settings: EditSettings | None, progress: Progress | None
-) -> dict[str, RewriteReport]:
+) -> dict[str, CopyReport]:
     reports = {}
     for name, episodes in parts.episodes.items():
         if (work / name / MANIFEST).exists():
             # Killed between putting the part in place and tidying up.
             shutil.rmtree(work_folder(work / name), ignore_errors=True)
-            reports[name] = RewriteReport(episodes=len(episodes), frames=_frames(meta, episodes))
+            reports[name] = CopyReport(episodes=len(episodes), frames=_frames(meta, episodes))
             continue
         files = with_edit(meta, "split", part=name, episodes=episode_ranges(episodes), **left_out(meta))
         reports[name] = write_episodes(meta, work / name, episodes, files, settings, progress)
@@ -120,7 +120,7 @@ def _write_parts(
 
 def _begin(work: Path, meta: DatasetMeta, parts: Parts, settings: EditSettings) -> None:
     """Keep the parts that an equal split has finished; forget those of another."""
-    version, without = str(settings.rewriting([meta]).version), sorted(meta.without)
+    version, without = str(settings.copying([meta]).version), sorted(meta.without)
     text = json.dumps([str(meta.root), meta.fingerprint, parts.episodes, version, without])
     plan = hashlib.sha256(text.encode()).hexdigest()
     if work.exists() and (not (work / _PLAN).exists() or (work / _PLAN).read_text() != plan):
@@ -172,10 +172,10 @@ def exclude(
     settings: EditSettings | None = None,
     *,
     progress: Progress | None = None,
-) -> RewriteReport:
+) -> CopyReport:
     """Write all episodes but `episodes` (index values) as the new folder `dst`, numbered 0, 1, … in their order.
 
-    Raises UsageError for an unknown episode and when none would be left; otherwise as `rewrite` does.
+    Raises UsageError for an unknown episode and when none would be left; otherwise as `copy_episodes` does.
     """
     known = {episode.index for episode in meta.episodes}
     for index in episodes:
@@ -196,8 +196,8 @@ def write_episodes(
     files: Mapping[str, str],
     settings: EditSettings | None,
     progress: Progress | None,
-) -> RewriteReport:
-    """Write the episodes `kept`, in that order, as a recording of their own with this history."""
+) -> CopyReport:
+    """Write the episodes `kept`, in that order, as a dataset of their own with this history."""
     plans = [EpisodePlan(meta, index) for index in kept]
-    options = (settings or EditSettings()).rewriting([meta])
-    return rewrite(plans, dst, options, renumber=True, files=files, progress=progress)
+    options = (settings or EditSettings()).copying([meta])
+    return copy_episodes(plans, dst, options, renumber=True, files=files, progress=progress)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from smolpilot.common.errors import DatasetError
-from smolpilot.common.paths import OwnFiles
+from smolpilot.common.safe_paths import OwnFiles
 from smolpilot.common.statistics import Statistics
 
 from .completeness import Absent, require_complete, require_recorded

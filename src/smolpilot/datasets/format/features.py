@@ -10,7 +10,7 @@ from typing import Any
 
 from smolpilot.common.errors import DatasetError
 from smolpilot.common.keys import ACTION, IMAGES, STATE, camera_name
-from smolpilot.common.paths import why_no_name
+from smolpilot.common.safe_paths import why_no_name
 from smolpilot.common.text import plain, shown
 
 from .files import repair_advice
@@ -215,7 +215,7 @@ def dimension_names(feature: Feature) -> list[str]:
 
 
 def short_name(key: str) -> str:
-    # PushT and other old recordings have a single `observation.image`: that camera is called `image`.
+    # PushT and other old datasets have a single `observation.image`: that camera is called `image`.
     return camera_name(key).removeprefix("observation.")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from smolpilot.common.paths import OwnFiles, walk
+from smolpilot.common.safe_paths import OwnFiles, walk
 
 OWN_META = (
     "info.json",

@@ -92,6 +92,8 @@ INFO_KEYS = (
 """What meta/info.json says in one of the versions; other keys are its recorder's own."""
 FORMATS = {one.version: one for one in (_V20, _V21, _V30)}
 CURRENT = _V30
+SINGLE = _V21
+"""Written where each episode is to have a file of its own."""
 WRITTEN = ("v3.0", "v2.1")
 
 

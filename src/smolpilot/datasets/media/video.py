@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -132,15 +133,20 @@ class _Decoder:
         # Decoder threads work ahead of every jump: single frames take longer, and a fork could wait for them.
         self._codec.thread_count = 1
         self.reformatter = VideoReformatter()
-        self._file = path.open("rb", buffering=0)
+        self._open(path)
         self._at: int | None = None
         self._last: VideoFrame | None = None
         self._ready: deque[VideoFrame] = deque()
         self._packets: Iterator[av.Packet | None] = iter(())
 
+    def _open(self, path: Path) -> None:
+        self._file = path.open("rb", buffering=0)
+        # With the decoder the file goes, too, where a reader is dropped and not closed.
+        self._close_file = weakref.finalize(self, self._file.close)
+
     def close(self) -> None:
         self._stop()
-        self._file.close()
+        self._close_file()
         self._video.close()
 
     def reaches(self, index: VideoIndex, position: int) -> bool:
@@ -150,10 +156,11 @@ class _Decoder:
     def frame(self, path: Path, index: VideoIndex, position: int) -> VideoFrame:
         """Decode the frame at a position; DatasetError when the file is torn."""
         if path != self.path:
-            file = path.open("rb", buffering=0)
-            self._file.close()
+            close_before = self._close_file
+            self._open(path)
+            close_before()
             self._stop()
-            self.path, self._file = path, file
+            self.path = path
         try:
             if not self.reaches(index, position):
                 self._jump(index, int(index.keyframe[position]))

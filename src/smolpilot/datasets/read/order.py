@@ -74,7 +74,7 @@ class BatchOrder:
         """Frame numbers of batch `number` (0 is the first)."""
         return self.order.samples(number * self.batch_size, self.batch_size)[self.part]
 
-    def places(self, number: int) -> Rows:
+    def sample_ids(self, number: int) -> Rows:
         """Where the samples of batch `number` stand in the stream of all samples."""
         return np.arange(number * self.batch_size, (number + 1) * self.batch_size)[self.part]
 
@@ -269,7 +269,7 @@ def require_same(state: Any, settings: Mapping[str, Any]) -> None:
         if state[name] != value:
             raise UsageError(
                 f"The saved order has {name} {state[name]!r}, this one has {value!r}.",
-                expected="the same recording, episodes and settings as when the state was saved",
+                expected="the same dataset, episodes and settings as when the state was saved",
             )
 
 

@@ -1,4 +1,4 @@
-"""What the scans of a recording's videos say of a copy whose packets are the same: nothing is decoded twice."""
+"""What the scans of a dataset's videos say of a copy whose packets are the same: nothing is decoded twice."""
 
 from __future__ import annotations
 
@@ -8,30 +8,32 @@ from typing import Any
 
 import numpy as np
 
-from smolpilot.datasets.check import Audit
+from smolpilot.datasets.check import CheckResult
 from smolpilot.datasets.check.scan.scanning import VideoScan
-from smolpilot.datasets.check.scan.video_scans import Clip, Footage
+from smolpilot.datasets.check.scan.video_scans import Clip, VideoScans
 from smolpilot.datasets.media.video_file import VideoFile
-from smolpilot.datasets.tolerant.open import read_recording
+from smolpilot.datasets.tolerant.open import read_found_dataset
 
 from .repair_plan import EpisodeRepair, RepairPlan
 
 
-def copied_footage(before: Audit, plan: RepairPlan, target: Path) -> Footage:
+def copied_scans(before: CheckResult, plan: RepairPlan, target: Path) -> VideoScans:
     """The scans of the copy's video files, put together from those of the source's clips.
 
     The copy has been proven to hold the same packets, and what comes out of a decoder depends on nothing else. A file
     with another number of frames than its clips (frames beyond the rows were cut off) is left out: it is decoded.
     """
-    copy = read_recording(target)
+    copy = read_found_dataset(target)
     planned = {one.new: one for one in plan.episodes}
     files: dict[Path, list[tuple[float, Clip]]] = {}
     for new, record in copy.records.items():
         for key, span in record.spans.items():
-            clip = before.footage.clips.get((key, planned[new].old))
+            clip = before.video_scans.clips.get((key, planned[new].old))
             if clip is not None:
-                files.setdefault(span.path, []).append((span.start, _placed(clip, planned[new], key, before.footage)))
-    found = Footage()
+                files.setdefault(span.path, []).append(
+                    (span.start, _placed(clip, planned[new], key, before.video_scans))
+                )
+    found = VideoScans()
     for path, parts in files.items():
         clips = [clip for _, clip in sorted(parts, key=lambda part: part[0])]
         scan = _joined(path, clips)
@@ -40,10 +42,10 @@ def copied_footage(before: Audit, plan: RepairPlan, target: Path) -> Footage:
     return found
 
 
-def _placed(clip: Clip, planned: EpisodeRepair, key: str, footage: Footage) -> Clip:
+def _placed(clip: Clip, planned: EpisodeRepair, key: str, video_scans: VideoScans) -> Clip:
     """The frames that were copied: the clip's own, or those of the place that the plan gave the episode instead."""
     span = planned.spans[key]
-    scan = footage.scans[span.path]
+    scan = video_scans.scans[span.path]
     first = scan.nearest(span.start)
     if scan is clip.scan and first == clip.first:
         return clip

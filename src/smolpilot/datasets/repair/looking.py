@@ -1,4 +1,4 @@
-"""What a repair looks at: a recording with LeRobot's names, without what is left out, and every check of it."""
+"""What a repair looks at: a dataset with LeRobot's names, without what is left out, and every check of it."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from smolpilot.common.errors import DatasetError, UsageError, did_you_mean
 from smolpilot.common.keys import ACTION, STATE
 from smolpilot.common.text import pluralize
 from smolpilot.datasets.beside import files_beside
-from smolpilot.datasets.check import Audit
+from smolpilot.datasets.check import CheckResult
 from smolpilot.datasets.check.checks.check_time import true_rate
-from smolpilot.datasets.check.context import Subject, named
+from smolpilot.datasets.check.context import CheckContext, named
 from smolpilot.datasets.check.run import CHECKS, run_check
 from smolpilot.datasets.check.scan.scanning import scan_video
-from smolpilot.datasets.check.scan.video_scans import Footage, Progress, film
+from smolpilot.datasets.check.scan.video_scans import Progress, VideoScans, scan_videos
 from smolpilot.datasets.format.features import INDEX_COLUMNS, unusable_key, why_no_key
 from smolpilot.datasets.format.files import lfs_advice
 from smolpilot.datasets.format.own_meta import require_own_meta
 from smolpilot.datasets.tolerant.findings import ordered
-from smolpilot.datasets.tolerant.found_dataset import Camera, Recording
-from smolpilot.datasets.tolerant.open import read_recording
+from smolpilot.datasets.tolerant.found_dataset import Camera, FoundDataset
+from smolpilot.datasets.tolerant.open import read_found_dataset
 
 from .nested import left_aside, nested_recordings
 from .renaming import apply_names, usual_names
@@ -39,7 +39,7 @@ class Look:
     folder and belongs to no episode.
     """
 
-    audit: Audit
+    checked: CheckResult
     fps: float
     renames: dict[str, str] = field(default_factory=dict)
     left_out: set[str] = field(default_factory=set)
@@ -56,102 +56,102 @@ def look(
     jobs: int | None = None,
     progress: Progress | None = None,
 ) -> Look:
-    """Read and check a recording; each video is decoded once.
+    """Read and check a dataset; each video is decoded once.
 
     Raises UsageError when `src` is no dataset folder or an option names an unknown feature, DatasetError when there is
     nothing recorded in it.
     """
     begin = time.monotonic()
     _refuse_several(Path(src).expanduser())
-    recording = read_recording(src)
-    _refuse_empty(recording)
-    found = Look(Audit([], recording, Footage(), 0.0), 0.0)
-    _leave_out(recording, found, features, without)
-    _refuse_names(recording, found)
-    _refuse_links(recording)
-    footage = film(recording, progress, jobs=jobs)
-    _place(recording, footage, found)
-    found.aside = [*left_aside(recording, found.left_out), *files_beside(recording.root).warnings()]
-    _absent_cameras(recording, footage, found)
-    _sizes(recording, footage, found)
-    found.renames, found.impossible = usual_names(recording)
-    apply_names(recording, footage, found.renames)
+    dataset = read_found_dataset(src)
+    _refuse_empty(dataset)
+    found = Look(CheckResult([], dataset, VideoScans(), 0.0), 0.0)
+    _leave_out(dataset, found, features, without)
+    _refuse_names(dataset, found)
+    _refuse_links(dataset)
+    video_scans = scan_videos(dataset, progress, jobs=jobs)
+    _place(dataset, video_scans, found)
+    found.aside = [*left_aside(dataset, found.left_out), *files_beside(dataset.root).warnings()]
+    _absent_cameras(dataset, video_scans, found)
+    _sizes(dataset, video_scans, found)
+    found.renames, found.impossible = usual_names(dataset)
+    apply_names(dataset, video_scans, found.renames)
     found.actions += [f"Feature '{old}' is called '{new}', as LeRobot does." for old, new in found.renames.items()]
-    found.fps = true_rate(recording, footage)
-    subject = Subject(recording, footage, None, found.fps)
-    findings = list(recording.findings)
+    found.fps = true_rate(dataset, video_scans)
+    context = CheckContext(dataset, video_scans, None, found.fps)
+    findings = list(dataset.findings)
     for number, check in enumerate(CHECKS):
-        findings += run_check(check, subject)
+        findings += run_check(check, context)
         if progress is not None:
             progress("checking", number + 1, len(CHECKS))
-    found.audit = Audit(ordered(findings), recording, footage, time.monotonic() - begin)
+    found.checked = CheckResult(ordered(findings), dataset, video_scans, time.monotonic() - begin)
     return found
 
 
 def _refuse_several(root: Path) -> None:
-    """A folder of recordings is none."""
+    """A folder of datasets is none."""
     own = (root / "meta" / "info.json", root / "data", root / "meta" / "episodes")
     if not root.is_dir() or any(path.exists() for path in own):
         return
     inside = nested_recordings(root)
     if inside:
         raise UsageError(
-            f"{root} holds {pluralize(len(inside), 'recording')} and is none: "
+            f"{root} holds {pluralize(len(inside), 'dataset')} and is none: "
             f"{', '.join(path.relative_to(root).as_posix() for path in inside[:5])}.",
-            expected="the folder of one recording",
+            expected="the folder of one dataset",
             fix=f"smolpilot dataset repair {shlex.quote(str(inside[0]))} DST",
         )
 
 
-def _refuse_empty(recording: Recording) -> None:
-    """A recording that holds nothing yet is not damaged."""
-    root = recording.root
-    if recording.records or recording.rows:
+def _refuse_empty(dataset: FoundDataset) -> None:
+    """A dataset that holds nothing yet is not damaged."""
+    root = dataset.root
+    if dataset.records or dataset.rows:
         return
-    pointers = [found for found in recording.findings if found.code == "lfs-pointer"]
+    pointers = [found for found in dataset.findings if found.code == "lfs-pointer"]
     if pointers:
         raise DatasetError(
             f"{root} holds Git-LFS pointers instead of its files: {pointers[0].message}",
             expected="the files themselves",
             fix=lfs_advice(root),
         )
-    if not recording.info.get("total_episodes") and not any(root.glob("data/**/*.parquet")):
+    if not dataset.info.get("total_episodes") and not any(root.glob("data/**/*.parquet")):
         raise DatasetError(
-            f"The recording {root} has no episodes yet: there is nothing to repair.",
+            f"The dataset {root} has no episodes yet: there is nothing to repair.",
             expected="at least one recorded episode",
             fix="Record an episode into it first.",
         )
 
 
-def _refuse_names(recording: Recording, found: Look) -> None:
+def _refuse_names(dataset: FoundDataset, found: Look) -> None:
     """A feature whose name leads elsewhere, or is none, is in no copy: what it holds was not looked at."""
-    declared = recording.info.get("features")
+    declared = dataset.info.get("features")
     for key, entry in declared.items() if isinstance(declared, dict) else ():
         reason = why_no_key(key, None)
         if reason and key not in found.left_out and isinstance(entry, dict):
-            raise unusable_key(key, reason, recording.root / "meta" / "info.json", verb="repair")
+            raise unusable_key(key, reason, dataset.root / "meta" / "info.json", verb="repair")
 
 
-def _refuse_links(recording: Recording) -> None:
+def _refuse_links(dataset: FoundDataset) -> None:
     """What lies elsewhere is not missing: no episode is given up for it."""
-    require_own_meta(recording.root)
-    for record in recording.records.values():
+    require_own_meta(dataset.root)
+    for record in dataset.records.values():
         for path in (record.data_path, *(span.path for span in record.spans.values())):
             if path is not None:
-                recording.places.require(path, "file")
+                dataset.places.require(path, "file")
 
 
-def _leave_out(recording: Recording, found: Look, features: Sequence[str], without: Sequence[str]) -> None:
+def _leave_out(dataset: FoundDataset, found: Look, features: Sequence[str], without: Sequence[str]) -> None:
     """Features that the options leave out are not looked at: whatever is wrong with them does not matter."""
-    stored = {name for schema in recording.schemas.values() for name in schema.names}
-    declared = recording.info.get("features")
-    known = {*(declared if isinstance(declared, dict) else {}), *recording.vectors, *recording.cameras, *stored}
-    keys = {camera.name: key for key, camera in recording.cameras.items()} | {name: name for name in known}
+    stored = {name for schema in dataset.schemas.values() for name in schema.names}
+    declared = dataset.info.get("features")
+    known = {*(declared if isinstance(declared, dict) else {}), *dataset.vectors, *dataset.cameras, *stored}
+    keys = {camera.name: key for key, camera in dataset.cameras.items()} | {name: name for name in known}
     for option, names in (("--features", features), ("--without", without)):
         for name in names:
             if name not in keys:
                 raise UsageError(
-                    f"{option} names '{name}', which {recording.root} does not have.",
+                    f"{option} names '{name}', which {dataset.root} does not have.",
                     expected="features of meta/info.json, or cameras by name",
                     fix=did_you_mean(name, keys),
                 )
@@ -169,64 +169,64 @@ def _leave_out(recording: Recording, found: Look, features: Sequence[str], witho
         gone = known - kept - fixed
     for key in sorted(gone):
         found.actions.append(f"Feature '{key}' left out, as {'--features' if features else '--without'} says.")
-        _forget(recording, key, found)
+        _forget(dataset, key, found)
 
 
-def _forget(recording: Recording, key: str, found: Look) -> None:
+def _forget(dataset: FoundDataset, key: str, found: Look) -> None:
     """Drop a feature from what was read."""
     found.left_out.add(key)
-    camera = recording.cameras.pop(key, None)
-    recording.vectors.pop(key, None)
-    recording.video_files.pop(key, None)
-    recording.statistics.pop(key, None)
-    for record in recording.records.values():
+    camera = dataset.cameras.pop(key, None)
+    dataset.vectors.pop(key, None)
+    dataset.video_files.pop(key, None)
+    dataset.statistics.pop(key, None)
+    for record in dataset.records.values():
         record.spans.pop(key, None)
-    for rows in recording.rows.values():
+    for rows in dataset.rows.values():
         rows.columns.pop(key, None)
     name = camera.name if camera is not None else None
-    recording.findings = [
+    dataset.findings = [
         one
-        for one in recording.findings
+        for one in dataset.findings
         if not (one.camera is not None and one.camera == name) and f"column '{key}'" not in one.message
     ]
 
 
-def _place(recording: Recording, footage: Footage, found: Look) -> None:
+def _place(dataset: FoundDataset, video_scans: VideoScans, found: Look) -> None:
     """Episodes whose place in a shared video is not written down, placed by counting."""
-    if not recording.format.shared_files:
+    if not dataset.format.shared_files:
         return
-    for key, camera in recording.video_cameras.items():
-        lost = [index for index, record in recording.records.items() if key not in record.spans]
-        if not lost or not recording.video_files.get(key):
+    for key, camera in dataset.video_cameras.items():
+        lost = [index for index, record in dataset.records.items() if key not in record.spans]
+        if not lost or not dataset.video_files.get(key):
             continue
-        for path in recording.video_files[key]:
-            if path not in footage.scans:
-                footage.scans[path] = scan_video(path)
-        placed = place_unclaimed(recording, footage.scans, key)
+        for path in dataset.video_files[key]:
+            if path not in video_scans.scans:
+                video_scans.scans[path] = scan_video(path)
+        placed = place_unclaimed(dataset, video_scans.scans, key)
         if not placed:
             continue
-        cut_again(recording, footage, key)
+        cut_again(dataset, video_scans, key)
         found.actions.append(
             f"{named(placed)}: the place of the video of camera '{camera.name}' found by counting: these frames "
             "belong to no other episode."
         )
         known = set(placed)
-        recording.findings = [
+        dataset.findings = [
             one
-            for one in recording.findings
+            for one in dataset.findings
             if not (
                 one.episode in known and one.code in ("file-missing", "camera-absent") and one.camera == camera.name
             )
         ]
 
 
-def _absent_cameras(recording: Recording, footage: Footage, found: Look) -> None:
+def _absent_cameras(dataset: FoundDataset, video_scans: VideoScans, found: Look) -> None:
     """A camera that most episodes lack is left out; one that few lack costs these episodes."""
-    pointers = {(one.camera, one.episode) for one in recording.findings if one.code == "lfs-pointer"}
-    for key, camera in list(recording.cameras.items()):
-        episodes = recording.episodes
+    pointers = {(one.camera, one.episode) for one in dataset.findings if one.code == "lfs-pointer"}
+    for key, camera in list(dataset.cameras.items()):
+        episodes = dataset.episodes
         lacking = [
-            index for index in episodes if not _filmed(footage, key, index) and (camera.name, index) not in pointers
+            index for index in episodes if not _filmed(video_scans, key, index) and (camera.name, index) not in pointers
         ]
         if not lacking or 2 * len(lacking) <= len(episodes):
             continue
@@ -235,25 +235,25 @@ def _absent_cameras(recording: Recording, footage: Footage, found: Look) -> None
         if len(lacking) == len(episodes):
             why = f"no episode has {what}. If there are some elsewhere, copy them into the folder and repair again."
         found.actions.append(f"Camera '{camera.name}' left out: {why}")
-        footage.clips = {place: clip for place, clip in footage.clips.items() if place[0] != key}
-        footage.cameras.pop(key, None)
-        _forget(recording, key, found)
+        video_scans.clips = {place: clip for place, clip in video_scans.clips.items() if place[0] != key}
+        video_scans.cameras.pop(key, None)
+        _forget(dataset, key, found)
 
 
-def _filmed(footage: Footage, key: str, episode: int) -> bool:
-    clip = footage.clips.get((key, episode))
+def _filmed(video_scans: VideoScans, key: str, episode: int) -> bool:
+    clip = video_scans.clips.get((key, episode))
     if clip is None or not len(clip.scan.times):
         return False
     return clip.camera.is_video or bool(clip.scan.decoded[clip.first : clip.last].any())
 
 
-def _sizes(recording: Recording, footage: Footage, found: Look) -> None:
+def _sizes(dataset: FoundDataset, video_scans: VideoScans, found: Look) -> None:
     """A size that most videos, or pictures in the tables, have is the right one, whatever was declared."""
-    for key, camera in recording.cameras.items():
+    for key, camera in dataset.cameras.items():
         if not camera.is_video:
-            _picture_size(recording, footage, found, camera)
+            _picture_size(dataset, video_scans, found, camera)
             continue
-        sizes = [(clip.scan.height, clip.scan.width) for clip in footage.of(key) if clip.scan.height]
+        sizes = [(clip.scan.height, clip.scan.width) for clip in video_scans.of(key) if clip.scan.height]
         if camera.size is None or not sizes or camera.size in sizes:
             continue
         usual = Counter(sizes).most_common(1)[0][0]
@@ -262,13 +262,13 @@ def _sizes(recording: Recording, footage: Footage, found: Look) -> None:
             f"{camera.size[1]}x{camera.size[0]}."
         )
         camera.size = usual
-        _declare_size(recording, camera)
+        _declare_size(dataset, camera)
 
 
-def _picture_size(recording: Recording, footage: Footage, found: Look, camera: Camera) -> None:
+def _picture_size(dataset: FoundDataset, video_scans: VideoScans, found: Look, camera: Camera) -> None:
     shapes = [
         tuple(clip.scan.shapes[clip.first].tolist())
-        for clip in footage.of(camera.key)
+        for clip in video_scans.of(camera.key)
         if clip.frames and clip.first < len(clip.scan.shapes) and clip.scan.shapes[clip.first].all()
     ]
     if camera.size is None or not shapes or (*camera.size, 3) in shapes:
@@ -279,14 +279,14 @@ def _picture_size(recording: Recording, footage: Footage, found: Look, camera: C
         f"meta/info.json: camera '{camera.name}' is declared {width}x{height} with {channels} channels, as its "
         f"pictures are; it was {was[1]}x{was[0]} with 3."
     )
-    _declare_size(recording, camera, channels)
+    _declare_size(dataset, camera, channels)
     if channels != 3:
         # As a feature of that shape is read: samples leave it out.
         camera.size, camera.depth = None, True
 
 
-def _declare_size(recording: Recording, camera: Camera, channels: int = 3) -> None:
-    entry = recording.info["features"][camera.key]
+def _declare_size(dataset: FoundDataset, camera: Camera, channels: int = 3) -> None:
+    entry = dataset.info["features"][camera.key]
     height, width = camera.size or (0, 0)
     first = entry.get("shape", [0])[0] == 3
     shape = [channels, height, width] if first else [height, width, channels]
@@ -298,5 +298,5 @@ def _declare_size(recording: Recording, camera: Camera, channels: int = 3) -> No
         for part in ("info", "video_info")
         if isinstance(entry.get(part), dict)
     }
-    features = {**recording.info["features"], camera.key: {**entry, "shape": shape, **details}}
-    recording.info = {**recording.info, "features": features}
+    features = {**dataset.info["features"], camera.key: {**entry, "shape": shape, **details}}
+    dataset.info = {**dataset.info, "features": features}

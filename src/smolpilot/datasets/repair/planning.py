@@ -6,13 +6,13 @@ import numpy as np
 import numpy.typing as npt
 
 from smolpilot.common.keys import ACTION, STATE
-from smolpilot.datasets.check import Audit
+from smolpilot.datasets.check import CheckResult
 from smolpilot.datasets.check.context import named
 from smolpilot.datasets.check.scan.scanning import RATE_TOLERANCE
 from smolpilot.datasets.check.scan.video_scans import Clip
 from smolpilot.datasets.format.features import INDEX_COLUMNS
 from smolpilot.datasets.format.metadata import VideoSpan
-from smolpilot.datasets.tolerant.found_dataset import Recording
+from smolpilot.datasets.tolerant.found_dataset import FoundDataset
 
 from .looking import Look
 from .pairing import Trim, pictured_rows, unpaired, usable_rows
@@ -22,7 +22,7 @@ from .repaired_episodes import Order, fatal, lacking, new_times, order_rows, pla
 from .repaired_info import repair_info
 from .repaired_tasks import assign_tasks
 
-# Errors of kept episodes, or of the whole, that no copy of the recording can put right.
+# Errors of kept episodes, or of the whole, that no copy of the dataset can put right.
 _BEYOND = {
     "feature-missing": "There is no state or no action to train on.",
     "camera-black": "What a black camera did not see is not there: exclude the episode.",
@@ -34,28 +34,28 @@ _STATISTICS = ("statistics-missing", "statistics-damaged", "statistics-wrong", "
 
 def make_plan(seen: Look) -> RepairPlan:
     """What to do about the findings of a check; nothing is read or written here but the tables."""
-    result, recording = seen.audit, seen.audit.recording
-    plan = RepairPlan(recording.format.written, seen.fps)
+    result, dataset = seen.checked, seen.checked.dataset
+    plan = RepairPlan(dataset.format.written, seen.fps)
     plan.actions += seen.actions
     plan.impossible += seen.impossible
     plan.renames, plan.aside = dict(seen.renames), list(seen.aside)
-    declared = recording.info.get("features")
+    declared = dataset.info.get("features")
     declared = declared if isinstance(declared, dict) else {}
-    tables = Tables(recording, seen.renames, declared)
+    tables = Tables(dataset, seen.renames, declared)
     orders = _choose(result, plan, tables)
     lengths = {episode: len(order.positions) for episode, order in orders.items()}
     clips, placed = place_videos(result, lengths)
     plan.actions += placed
     trims = _pair(result, plan, tables, orders, clips)
-    _explain_orders(recording, plan, orders)
+    _explain_orders(dataset, plan, orders)
     _trim(plan, orders, trims)
     kept = sorted(orders)
     if not kept:
         return plan
-    _settle_rate(recording, plan, orders, clips)
-    _number(recording, plan, kept, orders, clips)
-    inside = {key for key, camera in recording.cameras.items() if not camera.is_video}
-    columns = plan_columns(tables, recording, kept, declared, inside, seen.left_out)
+    _settle_rate(dataset, plan, orders, clips)
+    _number(dataset, plan, kept, orders, clips)
+    inside = {key for key, camera in dataset.cameras.items() if not camera.is_video}
+    columns = plan_columns(tables, dataset, kept, declared, inside, seen.left_out)
     plan.columns, plan.widths = columns.kept, {name: tables.width(name, kept) for name in columns.kept}
     plan.left_out = {*columns.left_out, *seen.left_out}
     plan.actions += columns.actions
@@ -65,17 +65,17 @@ def make_plan(seen: Look) -> RepairPlan:
     return plan
 
 
-def _choose(result: Audit, plan: RepairPlan, tables: Tables) -> dict[int, Order]:
+def _choose(result: CheckResult, plan: RepairPlan, tables: Tables) -> dict[int, Order]:
     """The rows of every episode that can be kept, in order."""
-    recording = result.recording
+    dataset = result.dataset
     plan.dropped |= fatal(result)
-    for episode, reason in lacking(recording, tables).items():
+    for episode, reason in lacking(dataset, tables).items():
         plan.dropped.setdefault(episode, reason)
     orders: dict[int, Order] = {}
-    for episode in recording.episodes:
+    for episode in dataset.episodes:
         if episode in plan.dropped:
             continue
-        order = order_rows(recording.rows[episode])
+        order = order_rows(dataset.rows[episode])
         if order.problem:
             plan.dropped[episode] = order.problem
             continue
@@ -83,38 +83,38 @@ def _choose(result: Audit, plan: RepairPlan, tables: Tables) -> dict[int, Order]
     return orders
 
 
-def _explain_orders(recording: Recording, plan: RepairPlan, orders: dict[int, Order]) -> None:
+def _explain_orders(dataset: FoundDataset, plan: RepairPlan, orders: dict[int, Order]) -> None:
     for episode, order in orders.items():
         if order.what:
             plan.actions.append(f"Episode {episode}: {order.what}.")
-        own = recording.rows[episode].get("episode_index")
+        own = dataset.rows[episode].get("episode_index")
         if own is not None and own.dtype.kind in "iu" and bool((own != episode).any()):
             plan.actions.append(f"Episode {episode}: episode_index written anew.")
 
 
 def _pair(
-    result: Audit, plan: RepairPlan, tables: Tables, orders: dict[int, Order], clips: dict[tuple[str, int], Clip]
+    result: CheckResult, plan: RepairPlan, tables: Tables, orders: dict[int, Order], clips: dict[tuple[str, int], Clip]
 ) -> dict[int, Trim]:
     """Which rows of each episode stay; episodes whose rows cannot be put onto frames are dropped."""
-    recording = result.recording
+    dataset = result.dataset
     swapped = {found.episode for found in result.findings if found.code == "video-swapped"}
     widths = {name: tables.width(name, orders) for name in (STATE, ACTION)}
     trims: dict[int, Trim] = {}
     for episode in list(orders):
-        order, rows = orders[episode], recording.rows[episode]
+        order, rows = orders[episode], dataset.rows[episode]
         usable = usable_rows(tables, episode, order.positions, widths)
         reason = usable.problem
-        mine = {key: clips.get((key, episode)) for key in recording.cameras}
+        mine = {key: clips.get((key, episode)) for key in dataset.cameras}
         for key, clip in mine.items():
             if clip is None and not reason:
-                reason = f"nothing says where its video of camera '{recording.cameras[key].name}' is"
-        films = [clip for clip in mine.values() if clip is not None and clip.camera.is_video]
-        places = _places(recording, episode, order)
+                reason = f"nothing says where its video of camera '{dataset.cameras[key].name}' is"
+        video_clips = [clip for clip in mine.values() if clip is not None and clip.camera.is_video]
+        places = _places(dataset, episode, order)
         shown = Trim(0, len(places))
         if not reason:
-            shown = pictured_rows(rows, places, films, plan.fps)
+            shown = pictured_rows(rows, places, video_clips, plan.fps)
             reason = shown.problem
-        for clip in films if not reason else []:
+        for clip in video_clips if not reason else []:
             if clip.frames != len(places) and episode in swapped:
                 # Kept, it would look sound once the episode that it was exchanged with is gone.
                 reason = reason or f"its video of camera '{clip.camera.name}' seems to be another episode's"
@@ -149,28 +149,28 @@ def _rows(count: int) -> str:
 
 
 def _settle_rate(
-    recording: Recording, plan: RepairPlan, orders: dict[int, Order], clips: dict[tuple[str, int], Clip]
+    dataset: FoundDataset, plan: RepairPlan, orders: dict[int, Order], clips: dict[tuple[str, int], Clip]
 ) -> None:
     """Where all rows are put onto frames that come at another rate, that is the rate."""
     scans = {id(clip.scan): clip.scan for (_, episode), clip in clips.items() if episode in orders}
     rates = [
         scan.rate for scan in scans.values() if scan.path.suffix != ".parquet" and scan.rate > 0 and len(scan.times) > 1
     ]
-    film = float(np.median(rates)) if rates else plan.fps
-    if abs(film / plan.fps - 1) < RATE_TOLERANCE:
+    video_rate = float(np.median(rates)) if rates else plan.fps
+    if abs(video_rate / plan.fps - 1) < RATE_TOLERANCE:
         return
     found = []
     for episode, order in orders.items():
-        mine = [clips[key, episode] for key in recording.video_cameras]
-        times, _ = new_times(recording, recording.rows[episode], order, mine, plan.fps)
+        mine = [clips[key, episode] for key in dataset.video_cameras]
+        times, _ = new_times(dataset, dataset.rows[episode], order, mine, plan.fps)
         if times is not None and len(times) > 1 and times[-1] > times[0]:
             found.append((len(times) - 1) / float(times[-1] - times[0]))
-    if found and abs(float(np.median(found)) / film - 1) < 5e-3:
-        plan.fps = film
+    if found and abs(float(np.median(found)) / video_rate - 1) < 5e-3:
+        plan.fps = video_rate
 
 
 def _number(
-    recording: Recording,
+    dataset: FoundDataset,
     plan: RepairPlan,
     kept: list[int],
     orders: dict[int, Order],
@@ -182,13 +182,13 @@ def _number(
         plan.actions.append(
             f"Episodes numbered 0 to {len(kept) - 1}, as LeRobot finds them by position ({kept[first]} is now {first})."
         )
-    places = {episode: _places(recording, episode, orders[episode]) for episode in kept}
-    tasks = assign_tasks(recording, places, plan)
+    places = {episode: _places(dataset, episode, orders[episode]) for episode in kept}
+    tasks = assign_tasks(dataset, places, plan)
     start, retimed = 0, {}
     for new, episode in enumerate(kept):
-        order, rows = orders[episode], recording.rows[episode]
-        mine = {key: clips[key, episode] for key in recording.video_cameras}
-        times, off = new_times(recording, rows, order, list(mine.values()), plan.fps)
+        order, rows = orders[episode], dataset.rows[episode]
+        mine = {key: clips[key, episode] for key in dataset.video_cameras}
+        times, off = new_times(dataset, rows, order, list(mine.values()), plan.fps)
         if times is not None:
             retimed[episode] = off
         plan.episodes.append(
@@ -199,24 +199,24 @@ def _number(
                 first_row=start,
                 task_index=tasks[episode],
                 tasks=[plan.tasks[int(index)] for index in dict.fromkeys(tasks[episode].tolist())],
-                spans={key: _span(recording, clip, len(order.positions), plan.fps) for key, clip in mine.items()},
+                spans={key: _span(dataset, clip, len(order.positions), plan.fps) for key, clip in mine.items()},
                 times=times,
             )
         )
         start += len(order.positions)
     _explain_times(plan, retimed)
-    _explain_columns(recording, plan, kept)
+    _explain_columns(dataset, plan, kept)
 
 
-def _places(recording: Recording, episode: int, order: Order) -> npt.NDArray[np.int64]:
+def _places(dataset: FoundDataset, episode: int, order: Order) -> npt.NDArray[np.int64]:
     """The new order as places within the episode's rows, instead of within its file."""
-    return within(recording.rows[episode], order)
+    return within(dataset.rows[episode], order)
 
 
-def _span(recording: Recording, clip: Clip, rows: int, fps: float) -> VideoSpan:
+def _span(dataset: FoundDataset, clip: Clip, rows: int, fps: float) -> VideoSpan:
     times = clip.scan.times
     begin = float(times[clip.first])
-    if recording.format.shared_files:
+    if dataset.format.shared_files:
         return VideoSpan(clip.scan.path, begin, float(times[clip.first + rows - 1]) + 1 / fps)
     # A first frame that comes late by the file's clock is the first frame all the same.
     return VideoSpan(clip.scan.path, begin if begin > 0.4 / fps else 0.0)
@@ -237,26 +237,26 @@ def _explain_times(plan: RepairPlan, retimed: dict[int, float]) -> None:
         )
 
 
-def _explain_columns(recording: Recording, plan: RepairPlan, kept: list[int]) -> None:
+def _explain_columns(dataset: FoundDataset, plan: RepairPlan, kept: list[int]) -> None:
     for name in INDEX_COLUMNS:
-        without = [episode for episode in kept if name not in recording.rows[episode].columns]
+        without = [episode for episode in kept if name not in dataset.rows[episode].columns]
         if without and name not in ("timestamp", "task_index", "frame_index"):
             plan.actions.append(f"Column {name} made anew for {named(without).lower()}.")
     wrong = []
     for one in plan.episodes:
-        column = recording.rows[one.old].get("index")
+        column = dataset.rows[one.old].get("index")
         if column is not None and not np.array_equal(column.reshape(-1), one.first_row + np.arange(one.length)):
             wrong.append(one.old)
     if wrong:
         plan.actions.append(f"Column index counted anew for {named(wrong).lower()}.")
 
 
-def _statistics(result: Audit, plan: RepairPlan) -> None:
+def _statistics(result: CheckResult, plan: RepairPlan) -> None:
     """Stored statistics stay where the check has nothing against them and no value has changed."""
-    recording = result.recording
+    dataset = result.dataset
     against: dict[int, set[str | None]] = {}
     whole = False
-    names = {camera.name: key for key, camera in recording.cameras.items()}
+    names = {camera.name: key for key, camera in dataset.cameras.items()}
     swapped = {found.episode for found in result.findings if found.code == "video-swapped"}
     for found in result.findings:
         # Statistics of exchanged videos are the only witness of what they were.
@@ -268,15 +268,15 @@ def _statistics(result: Audit, plan: RepairPlan) -> None:
             against.setdefault(found.episode, set()).add(names.get(found.camera or ""))
     for one in plan.episodes:
         spoiled = against.get(one.old, set())
-        stored = recording.records[one.old].statistics
+        stored = dataset.records[one.old].statistics
         # Numbers are cheap to do again, and some of them may have changed; pictures have not.
-        one.keep_statistics = [key for key in recording.cameras if key in stored and key not in spoiled]
+        one.keep_statistics = [key for key in dataset.cameras if key in stored and key not in spoiled]
     if whole or against:
         where = f" of {named(list(against)).lower()}" if against and not whole else ""
         plan.actions.append(f"Statistics{where} computed anew from the data.")
 
 
-def _beyond(result: Audit, plan: RepairPlan, placed: bool) -> None:
+def _beyond(result: CheckResult, plan: RepairPlan, placed: bool) -> None:
     told = dict.fromkeys(plan.impossible)
     for found in result.findings:
         if found.code not in _BEYOND or found.severity != "error" or (placed and found.code == "video-swapped"):

@@ -33,7 +33,7 @@ from smolpilot.datasets.format.arrow import (
 from smolpilot.datasets.format.features import INDEX_COLUMNS
 from smolpilot.datasets.format.files import reading
 from smolpilot.datasets.format.parquet_files import parquet_file
-from smolpilot.datasets.tolerant.found_dataset import Recording
+from smolpilot.datasets.tolerant.found_dataset import FoundDataset
 
 type Mask = npt.NDArray[np.bool_]
 
@@ -72,12 +72,12 @@ class Columns:
 class Tables:
     """Looks at the columns of all files once; pictures stay where they are."""
 
-    def __init__(self, recording: Recording, renamed: Mapping[str, str], declared: Mapping[str, Any]) -> None:
-        self._recording = recording
+    def __init__(self, dataset: FoundDataset, renamed: Mapping[str, str], declared: Mapping[str, Any]) -> None:
+        self._recording = dataset
         wanted = {name: type_named(entry.get("dtype")) for name, entry in declared.items() if isinstance(entry, dict)}
-        inside = {key for key, camera in recording.cameras.items() if not camera.is_video}
+        inside = {key for key, camera in dataset.cameras.items() if not camera.is_video}
         self.facts: dict[Path, dict[str, Facts]] = {}
-        for path in dict.fromkeys(rows.path for rows in recording.rows.values()):
+        for path in dict.fromkeys(rows.path for rows in dataset.rows.values()):
             self.facts[path] = {name: facts for name, facts in _look(path, renamed, wanted) if name not in inside}
         self.names = list(dict.fromkeys(name for found in self.facts.values() for name in found))
 
@@ -170,7 +170,7 @@ def _facts(kind: pa.DataType, values: pa.Array, wanted: pa.DataType | None) -> F
 
 def plan_columns(
     tables: Tables,
-    recording: Recording,
+    dataset: FoundDataset,
     kept: list[int],
     declared: Mapping[str, Any],
     cameras: Collection[str],

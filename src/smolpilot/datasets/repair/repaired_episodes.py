@@ -13,12 +13,12 @@ import numpy.typing as npt
 
 from smolpilot.common.keys import ACTION, STATE
 from smolpilot.datasets.check.checks.check_time import TOLERANCE_S
-from smolpilot.datasets.check.run import Audit
+from smolpilot.datasets.check.run import CheckResult
 from smolpilot.datasets.check.scan.scanning import VideoScan
-from smolpilot.datasets.check.scan.video_scans import Clip, Footage
+from smolpilot.datasets.check.scan.video_scans import Clip, VideoScans
 from smolpilot.datasets.format.features import INDEX_COLUMNS
 from smolpilot.datasets.format.metadata import VideoSpan
-from smolpilot.datasets.tolerant.found_dataset import Array, Recording, Rows
+from smolpilot.datasets.tolerant.found_dataset import Array, FoundDataset, Rows
 
 from .pairing import countable, numbers
 from .repaired_columns import Tables
@@ -45,7 +45,7 @@ class Order:
     problem: str = ""
 
 
-def fatal(result: Audit) -> dict[int, str]:
+def fatal(result: CheckResult) -> dict[int, str]:
     """Why an episode cannot be kept, by the findings of the check."""
     reasons: dict[int, str] = {}
     for found in result.findings:
@@ -54,19 +54,19 @@ def fatal(result: Audit) -> dict[int, str]:
                 f" (camera '{found.camera}')" if found.camera else f" (joint '{found.joint}')" if found.joint else ""
             )
             reasons.setdefault(found.episode, _FATAL[found.code] + where)
-    for episode in result.recording.episodes:
-        if episode not in result.recording.rows:
+    for episode in result.dataset.episodes:
+        if episode not in result.dataset.rows:
             reasons.setdefault(episode, "it has no rows")
     return reasons
 
 
-def lacking(recording: Recording, tables: Tables) -> dict[int, str]:
+def lacking(dataset: FoundDataset, tables: Tables) -> dict[int, str]:
     """Episodes whose tables lack a column that most others have (index columns can be made anew)."""
-    features = [key for key in recording.vectors if key not in INDEX_COLUMNS]
+    features = [key for key in dataset.vectors if key not in INDEX_COLUMNS]
     reasons: dict[int, str] = {}
     for name in features:
-        without = [episode for episode in recording.rows if not tables.has(episode, name)]
-        if 0 < len(without) <= len(recording.rows) // 2 or (without and name in (STATE, ACTION)):
+        without = [episode for episode in dataset.rows if not tables.has(episode, name)]
+        if 0 < len(without) <= len(dataset.rows) // 2 or (without and name in (STATE, ACTION)):
             for episode in without:
                 reasons.setdefault(episode, f"its table has no column '{name}'")
     return reasons
@@ -99,7 +99,7 @@ def order_rows(rows: Rows) -> Order:
 
 
 def new_times(
-    recording: Recording, rows: Rows, order: Order, clips: list[Clip], fps: float
+    dataset: FoundDataset, rows: Rows, order: Order, clips: list[Clip], fps: float
 ) -> tuple[npt.NDArray[np.float64] | None, float]:
     """(time stamps of the rows, how far the recorded ones are off); None when those are right.
 
@@ -127,16 +127,16 @@ def within(rows: Rows, order: Order) -> npt.NDArray[np.int64]:
     return sorter[np.searchsorted(rows.positions, order.positions, sorter=sorter)]
 
 
-def place_videos(result: Audit, lengths: dict[int, int]) -> tuple[dict[tuple[str, int], Clip], list[str]]:
+def place_videos(result: CheckResult, lengths: dict[int, int]) -> tuple[dict[tuple[str, int], Clip], list[str]]:
     """The clips, with those of shared files laid out anew where that alone fits: one episode after the other."""
-    footage, recording = result.footage, result.recording
-    clips = dict(footage.clips)
+    video_scans, dataset = result.video_scans, result.dataset
+    clips = dict(video_scans.clips)
     actions: list[str] = []
-    if not recording.format.shared_files:
+    if not dataset.format.shared_files:
         return clips, actions
-    for key, camera in recording.video_cameras.items():
+    for key, camera in dataset.video_cameras.items():
         files: dict[Path, list[Clip]] = {}
-        for clip in footage.of(key):
+        for clip in video_scans.of(key):
             files.setdefault(clip.scan.path, []).append(clip)
         for path, mine in files.items():
             fits = all(clip.frames == lengths.get(clip.episode, clip.rows) for clip in mine)
@@ -147,8 +147,8 @@ def place_videos(result: Audit, lengths: dict[int, int]) -> tuple[dict[tuple[str
                 continue
             # A row that one episode lacks and another has too many of: the sum fits, the places between them do not.
             if any(
-                clip.episode in recording.rows
-                and not countable(recording.rows[clip.episode], lengths.get(clip.episode, clip.rows))
+                clip.episode in dataset.rows
+                and not countable(dataset.rows[clip.episode], lengths.get(clip.episode, clip.rows))
                 for clip in mine
             ):
                 continue
@@ -158,14 +158,14 @@ def place_videos(result: Audit, lengths: dict[int, int]) -> tuple[dict[tuple[str
                 span = VideoSpan(path, float(clip.scan.times[at]))
                 clips[key, clip.episode] = Clip(clip.episode, camera, span, clip.scan, at, at + count, count)
                 at += count
-            where = recording.relative(path)
+            where = dataset.relative(path)
             actions.append(
                 f"{where}: episodes placed one after the other by their numbers of rows, which fits exactly."
             )
     return clips, actions
 
 
-def _exchanged(result: Audit, camera: str, clips: list[Clip]) -> bool:
+def _exchanged(result: CheckResult, camera: str, clips: list[Clip]) -> bool:
     """Whether two episodes of the same length have each other's place: by their pictures, and out of order."""
     swapped = {
         found.episode
@@ -199,31 +199,31 @@ type Stretch = tuple[Path, int, int]
 type Place = tuple[float, float]
 
 
-def place_unclaimed(recording: Recording, scans: dict[Path, VideoScan], key: str) -> list[int]:
+def place_unclaimed(dataset: FoundDataset, scans: dict[Path, VideoScan], key: str) -> list[int]:
     """Give episodes without a place the frames that no other one claims; the episodes that were placed.
 
     Neighbors without a place are one run. It is placed where the free frames between the neighbors that have a place
     are exactly as many as its rows, or where one stretch of them is and no other.
     """
-    lengths = {index: len(rows) for index, rows in recording.rows.items()}
-    lost = {index for index, record in recording.records.items() if key not in record.spans}
+    lengths = {index: len(rows) for index, rows in dataset.rows.items()}
+    lost = {index for index, record in dataset.records.items() if key not in record.spans}
     if not lost or any(not lengths.get(index) for index in lost):
         return []
-    files = sorted(path for path in recording.video_files.get(key, []) if path in scans and len(scans[path].times))
-    claimed = _claimed(recording, scans, key, lengths)
+    files = sorted(path for path in dataset.video_files.get(key, []) if path in scans and len(scans[path].times))
+    claimed = _claimed(dataset, scans, key, lengths)
     free = [stretch for path in files for stretch in _free(path, len(scans[path].times), claimed.get(path, []))]
     order = {path: place for place, path in enumerate(files)}
     starts: list[Place] = [(order[path], first) for path, first, _ in free]
-    groups = [(gone, list(group)) for gone, group in groupby(recording.episodes, lambda index: index in lost)]
+    groups = [(gone, list(group)) for gone, group in groupby(dataset.episodes, lambda index: index in lost)]
     placed: list[int] = []
     for number, (gone, run) in enumerate(groups):
         if not gone:
             continue
         before, after = (-1.0, -1.0), (float("inf"), float("inf"))
         if number > 0:
-            before = _place(recording, scans, key, groups[number - 1][1][-1], order) or before
+            before = _place(dataset, scans, key, groups[number - 1][1][-1], order) or before
         if number + 1 < len(groups):
-            after = _place(recording, scans, key, groups[number + 1][1][0], order) or after
+            after = _place(dataset, scans, key, groups[number + 1][1][0], order) or after
         between = free[bisect_right(starts, before) : bisect_left(starts, after)]
         counts = [lengths[index] for index in run]
         spans = _laid_out(between, counts)
@@ -233,7 +233,7 @@ def place_unclaimed(recording: Recording, scans: dict[Path, VideoScan], key: str
         if spans is None:
             continue
         for index, (path, first) in zip(run, spans, strict=True):
-            recording.records[index].spans[key] = VideoSpan(path, float(scans[path].times[first]))
+            dataset.records[index].spans[key] = VideoSpan(path, float(scans[path].times[first]))
         placed += run
     return placed
 
@@ -254,10 +254,10 @@ def _laid_out(stretches: Sequence[Stretch], counts: Sequence[int]) -> list[tuple
 
 
 def _claimed(
-    recording: Recording, scans: dict[Path, VideoScan], key: str, lengths: dict[int, int]
+    dataset: FoundDataset, scans: dict[Path, VideoScan], key: str, lengths: dict[int, int]
 ) -> dict[Path, list[tuple[int, int]]]:
     found: dict[Path, list[tuple[int, int]]] = {}
-    for index, record in recording.records.items():
+    for index, record in dataset.records.items():
         span = record.spans.get(key)
         if span is not None and span.path in scans:
             first = scans[span.path].nearest(span.start)
@@ -276,29 +276,29 @@ def _free(path: Path, count: int, claimed: list[tuple[int, int]]) -> list[Stretc
 
 
 def _place(
-    recording: Recording, scans: dict[Path, VideoScan], key: str, index: int, order: dict[Path, int]
+    dataset: FoundDataset, scans: dict[Path, VideoScan], key: str, index: int, order: dict[Path, int]
 ) -> Place | None:
     """(file, frame) at which an episode begins; None when its file is not there."""
-    span = recording.records[index].spans.get(key)
+    span = dataset.records[index].spans.get(key)
     if span is None or span.path not in order:
         return None
     return order[span.path], scans[span.path].nearest(span.start)
 
 
-def cut_again(recording: Recording, footage: Footage, key: str) -> None:
+def cut_again(dataset: FoundDataset, video_scans: VideoScans, key: str) -> None:
     """The clips of a camera's shared files by the places that its episodes have now."""
-    camera = recording.cameras[key]
+    camera = dataset.cameras[key]
     files: dict[Path, list[int]] = {}
-    for index, record in recording.records.items():
-        if key in record.spans and record.spans[key].path in footage.scans:
+    for index, record in dataset.records.items():
+        if key in record.spans and record.spans[key].path in video_scans.scans:
             files.setdefault(record.spans[key].path, []).append(index)
-    footage.cameras[key] = sorted(files)
+    video_scans.cameras[key] = sorted(files)
     for path, episodes in files.items():
-        scan = footage.scans[path]
-        spans = {index: recording.records[index].spans[key] for index in episodes}
+        scan = video_scans.scans[path]
+        spans = {index: dataset.records[index].spans[key] for index in episodes}
         order = sorted(episodes, key=lambda index: (spans[index].start, index))
         starts = [scan.nearest(spans[index].start) for index in order]
         for index, first, after in zip(order, starts, [*starts[1:], len(scan.times)], strict=True):
-            rows = len(recording.rows[index]) if index in recording.rows else recording.records[index].length or 0
+            rows = len(dataset.rows[index]) if index in dataset.rows else dataset.records[index].length or 0
             clip = Clip(index, camera, spans[index], scan, first, max(after, first), rows)
-            footage.clips[key, index] = clip
+            video_scans.clips[key, index] = clip

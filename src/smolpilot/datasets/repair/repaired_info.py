@@ -10,36 +10,35 @@ from collections import Counter
 from typing import Any
 
 from smolpilot.common.text import LIMIT, plain
-from smolpilot.datasets.check import Audit
+from smolpilot.datasets.check import CheckResult
 from smolpilot.datasets.check.scan.scanning import RATE_TOLERANCE
 from smolpilot.datasets.format.arrow import LANGUAGE, is_list, leaf_of, word_of
 from smolpilot.datasets.format.features import INDEX_COLUMNS, flatten_names
-from smolpilot.datasets.tolerant.found_dataset import Recording
+from smolpilot.datasets.format.writing import INDEX_TYPES, index_feature
+from smolpilot.datasets.tolerant.found_dataset import FoundDataset
 
 from .repair_plan import RepairPlan
 from .repaired_columns import described
 
-_INDEX_TYPES = {"timestamp": "float32", **dict.fromkeys(INDEX_COLUMNS[1:], "int64")}
 
-
-def repair_info(result: Audit, plan: RepairPlan, kept: list[int]) -> None:
+def repair_info(result: CheckResult, plan: RepairPlan, kept: list[int]) -> None:
     """Fill `plan.info`: rate, features, names, camera details; totals, patterns and version are written anew anyway."""
-    recording = result.recording
-    info = copy.deepcopy(recording.info)
+    dataset = result.dataset
+    info = copy.deepcopy(dataset.info)
     if not info:
         pointer = any(one.code == "lfs-pointer" and "meta/info.json" in one.message for one in result.findings)
         why = " (it is a Git-LFS pointer: with `git lfs pull` before the repair nothing is lost)" if pointer else ""
         plan.actions.append(f"meta/info.json made anew from the files: robot_type is not known{why}.")
-    stated = recording.fps
+    stated = dataset.fps
     if stated is None or abs(stated / plan.fps - 1) > RATE_TOLERANCE:
         plan.actions.append(f"meta/info.json: fps {_stated(info, stated)} becomes {plan.fps:g}.")
         info["fps"] = int(plan.fps) if float(plan.fps).is_integer() else plan.fps
     plan.info = info
     raw = info.get("features")
     features: dict[str, Any] = raw if isinstance(raw, dict) else {}
-    info["features"] = _features(recording, plan, features)
+    info["features"] = _features(dataset, plan, features)
     _cameras(result, plan, info["features"], kept)
-    info["splits"] = _splits(recording, plan, kept)
+    info["splits"] = _splits(dataset, plan, kept)
     # The engine keeps splits of a description that speaks of as many episodes.
     info["total_episodes"] = len(kept)
     codes = {found.code for found in result.findings}
@@ -53,9 +52,9 @@ def repair_info(result: Audit, plan: RepairPlan, kept: list[int]) -> None:
             plan.actions.append(f"{match.group(1)}: {what}, the content kept.")
 
 
-def _splits(recording: Recording, plan: RepairPlan, kept: list[int]) -> dict[str, str]:
+def _splits(dataset: FoundDataset, plan: RepairPlan, kept: list[int]) -> dict[str, str]:
     """The stored ranges in the new numbers, without episodes that are not there; else all episodes for training."""
-    stated = recording.info.get("splits")
+    stated = dataset.info.get("splits")
     whole = {"train": f"0:{len(kept)}"}
     if not isinstance(stated, dict) or not stated:
         return whole
@@ -99,12 +98,12 @@ _SAID = {
 }
 
 
-def _features(recording: Recording, plan: RepairPlan, raw: dict[str, Any]) -> dict[str, Any]:
+def _features(dataset: FoundDataset, plan: RepairPlan, raw: dict[str, Any]) -> dict[str, Any]:
     features: dict[str, Any] = {}
     for key, entry in raw.items():
         if key in plan.left_out:
             continue
-        if not isinstance(entry, dict) or not (key in recording.cameras or key in plan.columns or key in INDEX_COLUMNS):
+        if not isinstance(entry, dict) or not (key in dataset.cameras or key in plan.columns or key in INDEX_COLUMNS):
             plan.actions.append(f"meta/info.json: feature '{key}' removed, no table has it.")
             continue
         features[key] = dict(entry)
@@ -113,14 +112,14 @@ def _features(recording: Recording, plan: RepairPlan, raw: dict[str, Any]) -> di
             continue
         entry = described(key, column, plan.widths.get(key))
         if entry is not None:
-            vector = recording.vectors.get(key)
+            vector = dataset.vectors.get(key)
             features[key] = {**entry, "names": vector.names if vector is not None else None}
             if raw:
                 plan.actions.append(f"meta/info.json: feature '{key}' added, the tables have it.")
     for name in INDEX_COLUMNS:
-        features.setdefault(name, {"dtype": _INDEX_TYPES[name], "shape": [1], "names": None})
+        features.setdefault(name, index_feature(name))
     for key, entry in features.items():
-        if key not in recording.cameras and key not in LANGUAGE:
+        if key not in dataset.cameras and key not in LANGUAGE:
             _correct(plan, key, entry)
     return features
 
@@ -128,7 +127,7 @@ def _features(recording: Recording, plan: RepairPlan, raw: dict[str, Any]) -> di
 def _correct(plan: RepairPlan, key: str, entry: dict[str, Any]) -> None:
     """Type and shape as the copy's tables have them, one name per dimension."""
     column = plan.columns.get(key)
-    word = _INDEX_TYPES.get(key) or (word_of(leaf_of(column.kind)) if column is not None else None)
+    word = INDEX_TYPES.get(key) or (word_of(leaf_of(column.kind)) if column is not None else None)
     if word is not None and entry.get("dtype") != word:
         why = "as the format wants" if key in INDEX_COLUMNS else "as it is stored"
         plan.actions.append(f"meta/info.json: '{key}' is declared {word}, {why}.")
@@ -156,16 +155,16 @@ def _correct(plan: RepairPlan, key: str, entry: dict[str, Any]) -> None:
         entry["names"] = names
 
 
-def _cameras(result: Audit, plan: RepairPlan, features: dict[str, Any], kept: list[int]) -> None:
+def _cameras(result: CheckResult, plan: RepairPlan, features: dict[str, Any], kept: list[int]) -> None:
     """Size, codec, pixel format and rate as the containers of the kept episodes have them; undeclared pictures."""
     chosen = set(kept)
-    for key, camera in result.recording.cameras.items():
-        shown = [clip for clip in result.footage.of(key) if clip.episode in chosen and clip.frames]
+    for key, camera in result.dataset.cameras.items():
+        shown = [clip for clip in result.video_scans.of(key) if clip.episode in chosen and clip.frames]
         if not camera.is_video and key not in features and shown:
             shape = shown[0].scan.shapes[shown[0].first].tolist()
             features[key] = {"dtype": "image", "shape": shape, "names": ["height", "width", "channels"]}
-    for key, camera in result.recording.video_cameras.items():
-        clips = [clip for clip in result.footage.of(key) if clip.episode in chosen and len(clip.scan.times)]
+    for key, camera in result.dataset.video_cameras.items():
+        clips = [clip for clip in result.video_scans.of(key) if clip.episode in chosen and len(clip.scan.times)]
         if not clips:
             continue
         scan = clips[0].scan

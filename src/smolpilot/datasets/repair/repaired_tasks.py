@@ -11,46 +11,46 @@ import pyarrow as pa
 from smolpilot.common.json_input import parse_json
 from smolpilot.datasets.check.context import named, ranges
 from smolpilot.datasets.format.parquet_files import broken_texts, parquet_file
-from smolpilot.datasets.tolerant.found_dataset import Recording
+from smolpilot.datasets.tolerant.found_dataset import FoundDataset
 
 from .repair_plan import RepairPlan
 
 UNKNOWN = "instruction unknown"
 
 
-def assign_tasks(recording: Recording, kept: dict[int, npt.NDArray[np.int64]], plan: RepairPlan) -> dict[int, Array]:
+def assign_tasks(dataset: FoundDataset, kept: dict[int, npt.NDArray[np.int64]], plan: RepairPlan) -> dict[int, Array]:
     """For each kept episode, whose rows are the given places within it, the new task index of each row.
 
     Fills `plan.tasks`: indices 0, 1, … without gaps, one per text; unchanged when they were that already.
     """
-    texts = _texts(recording, kept, plan)
+    texts = _texts(dataset, kept, plan)
     found: dict[int, list[str]] = {episode: texts[episode] for episode in kept}
-    intact = _intact(recording)
+    intact = _intact(dataset)
     if intact:
-        plan.tasks = dict(recording.tasks)
+        plan.tasks = dict(dataset.tasks)
     numbers = {text: index for index, text in plan.tasks.items()}
     for episode in kept:
         for text in dict.fromkeys(found[episode]):
             numbers.setdefault(text, len(numbers))
-    if not intact and recording.tasks:
+    if not intact and dataset.tasks:
         plan.actions.append("Task list: indices 0, 1, … without gaps, one per text; the rows follow.")
     plan.tasks = dict(sorted((index, text) for text, index in numbers.items()))
-    if recording.format.shared_files and recording.tasks and not _by_position(recording):
+    if dataset.format.shared_files and dataset.tasks and not _by_position(dataset):
         plan.actions.append(
             "meta/tasks.parquet written as LeRobot reads it: the texts are the index, each at the place of its number."
         )
     return {episode: np.array([numbers[text] for text in words], dtype=np.int64) for episode, words in found.items()}
 
 
-def _by_position(recording: Recording) -> bool:
+def _by_position(dataset: FoundDataset) -> bool:
     """Whether LeRobot finds each text: it takes the label that pandas gives the row at the place of the task's number.
 
     (LeRobot 0.6: `meta.tasks.iloc[task_index].name`.)
     """
-    if recording.task_labels is None:  # it cannot be read: that has been said
+    if dataset.task_labels is None:  # it cannot be read: that has been said
         return True
     try:
-        table = parquet_file(recording.root / "meta" / "tasks.parquet").read()
+        table = parquet_file(dataset.root / "meta" / "tasks.parquet").read()
     except (pa.ArrowException, OSError, ValueError):
         return True
     try:
@@ -67,31 +67,31 @@ def _by_position(recording: Recording) -> bool:
     if broken_texts(table):
         return False
     texts, numbers = table[labels[0]].to_pylist(), table["task_index"].to_pylist()
-    return bool(numbers == list(range(len(numbers))) and texts == [recording.tasks.get(number) for number in numbers])
+    return bool(numbers == list(range(len(numbers))) and texts == [dataset.tasks.get(number) for number in numbers])
 
 
 type Array = npt.NDArray[np.int64]
 
 
-def _intact(recording: Recording) -> bool:
+def _intact(dataset: FoundDataset) -> bool:
     """Whether the stored task list can stay: counted without gaps, no text twice, nothing said against it."""
-    spoiled = any(found.code == "task-duplicate" for found in recording.findings)
-    tasks = recording.tasks
+    spoiled = any(found.code == "task-duplicate" for found in dataset.findings)
+    tasks = dataset.tasks
     return sorted(tasks) == list(range(len(tasks))) and len(set(tasks.values())) == len(tasks) and not spoiled
 
 
-def _texts(recording: Recording, kept: dict[int, Array], plan: RepairPlan) -> dict[int, list[str]]:
-    learned = _learned(recording, kept)
+def _texts(dataset: FoundDataset, kept: dict[int, Array], plan: RepairPlan) -> dict[int, list[str]]:
+    learned = _learned(dataset, kept)
     result: dict[int, list[str]] = {}
     corrected: list[int] = []
     made: list[int] = []
     unknown: list[int] = []
     contradicted: dict[tuple[tuple[str, ...], tuple[str, ...]], list[int]] = {}
     for episode, places in kept.items():
-        rows, record = recording.rows[episode], recording.records[episode]
+        rows, record = dataset.rows[episode], dataset.records[episode]
         column = rows.get("task_index")
         told = record.tasks[0] if len(record.tasks) == 1 else None
-        only = next(iter(recording.tasks.values())) if len(recording.tasks) == 1 else None
+        only = next(iter(dataset.tasks.values())) if len(dataset.tasks) == 1 else None
         if column is None or column.size != len(rows) or column.dtype.kind not in "iuf":
             made.append(episode)
             text = told or only
@@ -101,7 +101,7 @@ def _texts(recording: Recording, kept: dict[int, Array], plan: RepairPlan) -> di
             continue
         words = []
         for value in column.reshape(-1)[places].tolist():
-            text = recording.tasks.get(int(value), learned.get(int(value)))
+            text = dataset.tasks.get(int(value), learned.get(int(value)))
             if text is None:
                 text = told
                 (corrected if told is not None else unknown).append(episode)
@@ -115,7 +115,7 @@ def _texts(recording: Recording, kept: dict[int, Array], plan: RepairPlan) -> di
             "The rows were followed and the episode list rewritten; look at the pictures (`smolpilot dataset view`), "
             "and if the list was right, set it with `smolpilot dataset tasks`."
         )
-    _explain(recording, plan, learned, made, corrected, unknown)
+    _explain(dataset, plan, learned, made, corrected, unknown)
     return result
 
 
@@ -123,28 +123,28 @@ def _quoted(texts: tuple[str, ...]) -> str:
     return ", ".join(f'"{text}"' for text in texts[:3]) + (", …" if len(texts) > 3 else "")
 
 
-def _learned(recording: Recording, kept: dict[int, Array]) -> dict[int, str]:
+def _learned(dataset: FoundDataset, kept: dict[int, Array]) -> dict[int, str]:
     """Texts of indices that the task list lacks: episodes with one index and one instruction tell them."""
     votes: dict[int, Counter[str]] = {}
     for episode in kept:
-        column = recording.rows[episode].get("task_index")
+        column = dataset.rows[episode].get("task_index")
         if column is None or column.dtype.kind not in "iuf" or not column.size:
             continue
-        values, texts = np.unique(column), recording.records[episode].tasks
-        if len(values) == 1 and len(texts) == 1 and int(values[0]) not in recording.tasks:
+        values, texts = np.unique(column), dataset.records[episode].tasks
+        if len(values) == 1 and len(texts) == 1 and int(values[0]) not in dataset.tasks:
             votes.setdefault(int(values[0]), Counter())[texts[0]] += 1
     return {value: counter.most_common(1)[0][0] for value, counter in votes.items()}
 
 
 def _explain(
-    recording: Recording,
+    dataset: FoundDataset,
     plan: RepairPlan,
     learned: dict[int, str],
     made: list[int],
     corrected: list[int],
     unknown: list[int],
 ) -> None:
-    if learned and not recording.tasks:
+    if learned and not dataset.tasks:
         plan.actions.append(f"Task list: {len(learned)} instructions taken from the episode list.")
     elif learned:
         plan.actions.append(f"Task list: task {ranges(list(learned))} added, with the text of the episode list.")

@@ -1,4 +1,4 @@
-"""repair: a sound copy of a damaged recording, as far as that can be had without inventing anything."""
+"""repair: a sound copy of a damaged dataset, as far as that can be had without inventing anything."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any
 from smolpilot.common.atomic import refuse_existing
 from smolpilot.common.errors import DatasetError
 from smolpilot.common.machine import cores
-from smolpilot.datasets.check import Audit, Finding, audit
+from smolpilot.datasets.check import CheckResult, Finding, check_dataset
 from smolpilot.datasets.check.scan.video_scans import Progress
-from smolpilot.datasets.copy import EpisodePlan, RewriteOptions, rewrite
+from smolpilot.datasets.copy import CopyOptions, EpisodePlan, copy_episodes
 from smolpilot.datasets.format.files import lfs_advice, without_footer
 
-from .copied import copied_footage
+from .copied import copied_scans
 from .looking import Look, look
 from .planning import make_plan
 from .repair_plan import RepairPlan
@@ -28,8 +28,8 @@ class RepairReport:
     """What was planned, and, unless it was a dry run, what a check of the result still finds."""
 
     plan: RepairPlan
-    before: Audit
-    after: Audit | None
+    before: CheckResult
+    after: CheckResult | None
 
     @property
     def remaining(self) -> list[Finding]:
@@ -44,7 +44,7 @@ class RepairReport:
     def to_json(self) -> dict[str, Any]:
         """Plan and outcome as plain values."""
         return {
-            "source": str(self.before.recording.root),
+            "source": str(self.before.dataset.root),
             **self.plan.to_json(),
             "written": self.after is not None,
             "remaining": [found.to_json() for found in self.remaining],
@@ -80,32 +80,36 @@ def repair(
     chosen = wishes or RepairWishes()
     target = Path(dst).expanduser().absolute()
     if not dry_run:
-        refuse_existing(target, "recordings", Path(src).expanduser())
+        refuse_existing(target, "datasets", Path(src).expanduser())
     seen = look(src, features=chosen.features, without=chosen.without, jobs=chosen.jobs, progress=progress)
     plan = make_plan(seen)
     if not plan.episodes:
         raise nothing_left(seen, plan)
     if dry_run:
-        return RepairReport(plan, seen.audit, None)
-    plan.reencoded = _write(seen.audit, plan, target, chosen, progress)
-    known = None if plan.reencoded else copied_footage(seen.audit, plan, target)
-    return RepairReport(plan, seen.audit, audit(target, jobs=chosen.jobs, footage=known, progress=progress))
+        return RepairReport(plan, seen.checked, None)
+    plan.reencoded = _write(seen.checked, plan, target, chosen, progress)
+    known = None if plan.reencoded else copied_scans(seen.checked, plan, target)
+    return RepairReport(
+        plan, seen.checked, check_dataset(target, jobs=chosen.jobs, video_scans=known, progress=progress)
+    )
 
 
-def _write(before: Audit, plan: RepairPlan, target: Path, wishes: RepairWishes, progress: Progress | None) -> list[str]:
+def _write(
+    before: CheckResult, plan: RepairPlan, target: Path, wishes: RepairWishes, progress: Progress | None
+) -> list[str]:
     staging = target.parent / f".{target.name}.repaired-tables"
     target.parent.mkdir(parents=True, exist_ok=True)
     if staging.exists():
         shutil.rmtree(staging)
     try:
-        meta = write_staging(before.recording, plan, staging)
+        meta = write_staging(before.dataset, plan, staging)
         plans = [EpisodePlan(meta, episode.index) for episode in meta.episodes]
-        options = RewriteOptions(
+        options = CopyOptions(
             version=plan.version,
             jobs=wishes.jobs or cores(),
             reencode=wishes.reencode,
         )
-        return rewrite(plans, target, options, info=plan.info, progress=progress).reencoded
+        return copy_episodes(plans, target, options, info=plan.info, progress=progress).reencoded
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 
@@ -115,8 +119,8 @@ _ABSENT = ("file-missing", "file-empty", "parquet-torn", "video-torn", "video-un
 
 def nothing_left(seen: Look, plan: RepairPlan) -> DatasetError:
     """Say why, and what can be done about it."""
-    root = seen.audit.recording.root
-    found = seen.audit.findings
+    root = seen.checked.dataset.root
+    found = seen.checked.findings
     reasons = "; ".join(f"episode {episode}: {reason}" for episode, reason in sorted(plan.dropped.items())[:5])
     where = shlex.quote(str(root))
     pointers = [one for one in found if one.code == "lfs-pointer"]
@@ -147,7 +151,7 @@ def nothing_left(seen: Look, plan: RepairPlan) -> DatasetError:
 
 def _interrupted(seen: Look) -> bool:
     """Whether the tables lack their end, which a recorder writes last."""
-    recording = seen.audit.recording
-    listed = [path for path in recording.root.glob("data/**/*.parquet") if path.is_file()]
-    tables = [path for path in listed if not recording.places.why_not(path) and path.stat().st_size > 4]
-    return bool(tables) and recording.format.shared_files and all(without_footer(path) for path in tables)
+    dataset = seen.checked.dataset
+    listed = [path for path in dataset.root.glob("data/**/*.parquet") if path.is_file()]
+    tables = [path for path in listed if not dataset.places.why_not(path) and path.stat().st_size > 4]
+    return bool(tables) and dataset.format.shared_files and all(without_footer(path) for path in tables)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,9 @@ from smolpilot.datasets.format.features import INDEX_COLUMNS, parse_cameras, par
 from smolpilot.datasets.format.meta import DatasetMeta
 from smolpilot.datasets.format.metadata import VideoSpan
 from smolpilot.datasets.format.parquet_files import parquet_file, write_parquet
-from smolpilot.datasets.tolerant.found_dataset import Recording
+from smolpilot.datasets.format.versions import SINGLE
+from smolpilot.datasets.format.writing import write_lines
+from smolpilot.datasets.tolerant.found_dataset import FoundDataset
 from smolpilot.datasets.tolerant.paths import VIDEO_ENDINGS
 
 from .nested import nested_recordings
@@ -29,14 +31,14 @@ from .repaired_columns import converted
 RECORDED = "recorded_timestamps.parquet"
 
 
-def write_staging(recording: Recording, plan: RepairPlan, folder: Path) -> DatasetMeta:
+def write_staging(dataset: FoundDataset, plan: RepairPlan, folder: Path) -> DatasetMeta:
     """Write tables, metadata and other files into `folder`; the videos stay where they are, in the source."""
-    features = parse_features(plan.info, recording.root / "meta" / "info.json")
-    cameras = parse_cameras(plan.info, features, recording.root / "meta" / "info.json", trainable=False)
+    features = parse_features(plan.info, dataset.root / "meta" / "info.json")
+    cameras = parse_cameras(plan.info, features, dataset.root / "meta" / "info.json", trainable=False)
     names = {camera.key: name for name, camera in cameras.items()}
     (folder / "meta").mkdir(parents=True)
     (folder / "data").mkdir()
-    tables = _Tables(recording, plan)
+    tables = _Tables(dataset, plan)
     episodes, recorded = [], []
     for one in plan.episodes:
         path = folder / "data" / f"episode_{one.new:06d}.parquet"
@@ -46,12 +48,12 @@ def write_staging(recording: Recording, plan: RepairPlan, folder: Path) -> Datas
         episodes.append(Episode(one.new, one.length, one.tasks, path, videos))
         if one.times is not None and (old := tables.recorded_times(one)) is not None:
             recorded.append(old)
-    _write_meta(recording, plan, folder, recorded)
-    _copy_extras(recording.root, folder)
+    _write_meta(dataset, plan, folder, recorded)
+    _copy_extras(dataset.root, folder)
     _settle(folder)
     return DatasetMeta(
         root=folder,
-        version="v2.1",
+        version=SINGLE.version,
         fps=plan.fps,
         robot_type=plan.info.get("robot_type"),
         features=features,
@@ -65,8 +67,8 @@ def write_staging(recording: Recording, plan: RepairPlan, folder: Path) -> Datas
 class _Tables:
     """Reads the source's tables, one file at a time."""
 
-    def __init__(self, recording: Recording, plan: RepairPlan) -> None:
-        self._recording, self._plan = recording, plan
+    def __init__(self, dataset: FoundDataset, plan: RepairPlan) -> None:
+        self._recording, self._plan = dataset, plan
         self._last: tuple[Path, pa.Table] | None = None
 
     def repaired(self, one: EpisodeRepair) -> pa.Table:
@@ -145,33 +147,29 @@ def _as_times(column: pa.ChunkedArray, scalar: bool) -> Any:
         return pa.nulls(len(column), pa.float64())
 
 
-def _write_meta(recording: Recording, plan: RepairPlan, folder: Path, recorded: list[pa.Table]) -> None:
+def _write_meta(dataset: FoundDataset, plan: RepairPlan, folder: Path, recorded: list[pa.Table]) -> None:
     meta = folder / "meta"
     (meta / "info.json").write_text(json.dumps(plan.info, indent=4), encoding="utf-8")
-    _lines(meta / "tasks.jsonl", [{"task_index": index, "task": text} for index, text in plan.tasks.items()])
+    write_lines(meta / "tasks.jsonl", [{"task_index": index, "task": text} for index, text in plan.tasks.items()])
     episodes, statistics = [], []
     for one in plan.episodes:
-        record = recording.records[one.old]
+        record = dataset.records[one.old]
         episodes.append({"episode_index": one.new, "tasks": one.tasks, "length": one.length, **record.fields})
         stats = {key: {k: v.tolist() for k, v in record.statistics[key].items()} for key in one.keep_statistics}
         statistics.append({"episode_index": one.new, "stats": stats})
-    _lines(meta / "episodes.jsonl", episodes)
-    _lines(meta / "episodes_stats.jsonl", statistics)
+    write_lines(meta / "episodes.jsonl", episodes)
+    write_lines(meta / "episodes_stats.jsonl", statistics)
     if recorded:
         write_parquet(pa.concat_tables(recorded), meta / RECORDED)
 
 
-def _lines(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    path.write_text("".join(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in rows), encoding="utf-8")
-
-
 def _copy_extras(root: Path, folder: Path) -> None:
-    """Card, license and other meta files; not recordings in folders of an unusual name, nor recordings inside."""
+    """Card, license and other meta files; not datasets in folders of an unusual name, nor datasets inside."""
     inside = set(nested_recordings(root))
     beside = files_beside(root)
     for relative in list(beside.files):
-        recording = relative.suffix == ".parquet" or relative.suffix.lower() in VIDEO_ENDINGS
-        if (recording and relative.parts[0] != "meta") or not inside.isdisjoint((root / relative).parents):
+        dataset = relative.suffix == ".parquet" or relative.suffix.lower() in VIDEO_ENDINGS
+        if (dataset and relative.parts[0] != "meta") or not inside.isdisjoint((root / relative).parents):
             del beside.files[relative]
     beside.copy_to(folder)
 

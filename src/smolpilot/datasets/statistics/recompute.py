@@ -1,35 +1,30 @@
-"""The stored statistics of a recording against those of its own numbers."""
+"""The stored statistics of a dataset against those of its own numbers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from smolpilot.common.keys import ACTION, STATE
-from smolpilot.common.statistics import QUANTILES, Statistics, array_statistics, merge_statistics
+from smolpilot.common.statistics import Statistics, array_statistics
+from smolpilot.datasets.format.features import INDEX_COLUMNS
 from smolpilot.datasets.format.meta import DatasetMeta
 from smolpilot.datasets.read.reader import open_dataset
 from smolpilot.datasets.read.tables import Tables
 
 from .image_statistics import ImageStatistics
-from .rounding import true_statistics
+from .rounding import Stored, flat, is_quantile, wrong_statistics
 
-# As `dataset check` judges: of the joint's standard deviation; recorders compute in float32.
-_TOLERANCE = 0.01
-# Of the joint's range: LeRobot's quantiles are merged from those of episodes, out of coarse histograms.
-_QUANTILE_TOLERANCE = 0.1
 # Cameras: of values from 0 to 1, over other frames and pixels than those that were counted while recording.
 _CAMERA_TOLERANCE = 0.08
 _CAMERA_FRAMES, _CAMERA_EPISODES = 48, 12
 # Neighboring frames that one thread decodes.
 _TOGETHER = 4
-_INDEX_COLUMNS = ("index", "episode_index", "frame_index", "task_index", "timestamp")
 
 
 @dataclass(frozen=True)
@@ -83,42 +78,37 @@ def recompute_statistics(
     return statistics
 
 
-def _column_statistics(column: npt.NDArray[Any], stored: Stored) -> dict[str, npt.NDArray[np.float64]]:
-    return {**array_statistics(flat(column, stored)), "count": np.array([len(column)], dtype=np.float64)}
-
-
 def find_deviations(meta: DatasetMeta, tables: Tables, data: Statistics, *, jobs: int = 1) -> list[Deviation]:
     """Stored statistics that `data` contradicts beyond tolerance, or that state, action and cameras lack."""
     cameras = {camera.key for camera in meta.cameras.values()}
+    frames = [stop - start for start, stop in sorted(tables.spans.values())]
 
     def look(name: str) -> list[Deviation]:
         computed, stored = data[name], meta.statistics.get(name, {})
-        needed = name in (STATE, ACTION) or name in cameras
-        if not stored and not needed:
-            return []
         if name in cameras:
             return _camera_deviations(name, stored, computed)
-        merged: dict[str, npt.NDArray[np.float64]] | None = None
-        found: list[Deviation] = []
-        for stat, values in computed.items():
-            # Quantiles are younger than the format: recordings without them are whole.
-            if stat not in stored and (not needed or stat.startswith("q")):
-                continue
-            wrong = _compare(name, stat, stored.get(stat), values, _tolerance(computed, stat), None)
-            if wrong and stat.startswith("q"):
-                # Only now: they are counted episode by episode.
-                merged = merged or _merged_quantiles(meta, tables, name)
-                wrong = _compare(name, stat, stored.get(stat), values, _tolerance(computed, stat), merged.get(stat))
-            elif wrong and stat in ("mean", "std"):
-                # As `dataset check` judges: the writer's float32 sums, of which a joint at rest shows the most.
-                rows = flat(tables.array(name), stored).astype(np.float64)
-                room = true_statistics(rows, len(rows)).allowed(stat)
-                wrong = _compare(name, stat, stored.get(stat), values, room, None)
-            found += _surely_wrong(wrong, meta, tables, computed)
-        return found
+        # Quantiles are younger than the format: datasets without them are whole.
+        needed = [stat for stat in computed if name in (STATE, ACTION) and not is_quantile(stat)]
+        read = {stat: stored[stat].ravel() for stat in computed if stat in stored}
+        lacking = [
+            stat
+            for stat in {**dict.fromkeys(needed), **read}
+            if stat not in read or read[stat].size != len(computed[stat])
+        ]
+        found = _lacking(name, lacking, computed)
+        column = tables.array(name)
+        rows = flat(column, stored)
+        fitting = {stat: values for stat, values in read.items() if stat not in lacking}
+        lengths = [length * (len(rows) // len(column)) for length in frames]
+        wrong = wrong_statistics(fitting, rows, lengths, count=len(column))
+        return found + [Deviation(name, one.place, one.statistic, one.stored, one.true) for one in wrong]
 
     with ThreadPoolExecutor(jobs) as pool:
         return [one for found in pool.map(look, data) for one in found]
+
+
+def _lacking(name: str, stats: Iterable[str], computed: Stored) -> list[Deviation]:
+    return [Deviation(name, i, stat, None, float(value)) for stat in stats for i, value in enumerate(computed[stat])]
 
 
 def _side_by_side(
@@ -156,23 +146,6 @@ def _camera_statistics(
     return statistics
 
 
-def _surely_wrong(wrong: list[Deviation], meta: DatasetMeta, tables: Tables, computed: Stored) -> list[Deviation]:
-    """Without quantiles that a coarse histogram may give for values that jump."""
-    if not wrong or not wrong[0].stat.startswith("q"):
-        return wrong
-    name, stat = wrong[0].feature, wrong[0].stat
-    column, stored = tables.array(name), meta.statistics.get(name, {})
-    spans = (slice(*tables.spans[episode.index]) for episode in meta.episodes)
-    low, high = quantile_band([flat(column[span], stored) for span in spans], stat)
-    slack = _tolerance(computed, stat)
-    return [
-        one
-        for one in wrong
-        if one.stored is None
-        or not low[one.place] - slack[one.place] <= one.stored <= high[one.place] + slack[one.place]
-    ]
-
-
 def joint_names(meta: DatasetMeta, feature: str, size: int | None = None) -> list[str]:
     """A name for each dimension of a feature's statistics; `size` is how many they have, where that is known."""
     entry = meta.features[feature]
@@ -191,89 +164,16 @@ def joint_names(meta: DatasetMeta, feature: str, size: int | None = None) -> lis
 
 def is_index(feature: str) -> bool:
     """Whether a feature only numbers frames: its statistics interest nobody."""
-    return feature in _INDEX_COLUMNS
+    return feature in INDEX_COLUMNS
 
 
-def _tolerance(computed: dict[str, npt.NDArray[np.float64]], stat: str) -> npt.NDArray[np.float64]:
-    low, high, spread = computed["min"], computed["max"], computed["std"]
-    if stat == "count":
-        return np.zeros_like(low)
-    # A joint that never moves still has the rounding of its numbers.
-    rounding = 1e-6 + 1e-4 * np.maximum(np.abs(low), np.abs(high))
-    scale = _TOLERANCE * np.maximum(spread, rounding)
-    return np.asarray(_QUANTILE_TOLERANCE * (high - low) + scale if stat.startswith("q") else scale, dtype=np.float64)
-
-
-def _compare(
-    name: str,
-    stat: str,
-    stored: npt.NDArray[np.float64] | None,
-    computed: npt.NDArray[np.float64],
-    tolerance: npt.NDArray[np.float64],
-    merged: npt.NDArray[np.float64] | None,
-) -> list[Deviation]:
-    values = None if stored is None else stored.ravel()
-    if values is None or len(values) != len(computed):
-        return [Deviation(name, i, stat, None, float(value)) for i, value in enumerate(computed)]
-    close = np.abs(values - computed) <= tolerance[: len(computed)]
-    if merged is not None:
-        close |= np.abs(values - merged) <= tolerance
-    return [Deviation(name, int(i), stat, float(values[i]), float(computed[i])) for i in np.flatnonzero(~close)]
-
-
-def _merged_quantiles(meta: DatasetMeta, tables: Tables, name: str) -> dict[str, npt.NDArray[np.float64]]:
-    """Quantiles as LeRobot merges them: the mean of the episodes' own, weighted by length."""
-    column, stored = tables.array(name), meta.statistics.get(name, {})
-    spans = (slice(*tables.spans[episode.index]) for episode in meta.episodes)
-    parts = [{name: _column_statistics(column[span], stored)} for span in spans]
-    return {stat: values for stat, values in merge_statistics(parts)[name].items() if stat.startswith("q")}
-
-
-def _camera_deviations(
-    name: str, stored: dict[str, npt.NDArray[np.float64]], computed: dict[str, npt.NDArray[np.float64]]
-) -> list[Deviation]:
+def _camera_deviations(name: str, stored: Stored, computed: Stored) -> list[Deviation]:
     found = []
     for stat in ("mean", "std"):
-        values = computed[stat].ravel()
-        tolerance = np.full(len(values), _CAMERA_TOLERANCE)
-        found += _compare(name, stat, stored.get(stat), values, tolerance, None)
+        told, true = stored.get(stat), computed[stat].ravel()
+        if told is None or np.size(told) != len(true):
+            found += _lacking(name, [stat], {stat: true})
+            continue
+        far = np.flatnonzero(~(np.abs(told.ravel() - true) <= _CAMERA_TOLERANCE))
+        found += [Deviation(name, int(i), stat, float(told.ravel()[i]), float(true[i])) for i in far]
     return found
-
-
-type Stored = dict[str, npt.NDArray[Any]]
-
-# Of the rows: within that share of ranks beside a quantile, a histogram's answer may be the neighboring value.
-_RANKS = 0.02
-
-
-def flat(column: npt.NDArray[Any], stored: Stored) -> npt.NDArray[Any]:
-    """The rows `[M, D]` over which the statistics of a column `[N, …]` are made.
-
-    LeRobot (compute_stats.py, RunningQuantileStats.update) puts the rows of a matrix, and of a tensor, among those of
-    all frames: D is its last dimension. Where the stored statistics have an entry per place, D is all places.
-    """
-    per_place = "mean" in stored and stored["mean"].size == column[0].size
-    if column.ndim > 2 and not per_place:
-        return column.reshape(-1, column.shape[-1])
-    return column.reshape(len(column), -1)
-
-
-def quantile_band(
-    episodes: Sequence[npt.NDArray[Any]], stat: str
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """The least and the greatest value `[D]` that a quantile made from coarse histograms of episodes can have.
-
-    Matters where values jump (grippers, flags): there the exact quantile of half the rows is any value between.
-    """
-    weights = np.array([len(rows) for rows in episodes], dtype=np.float64)
-    bounds = np.stack([_neighbors(rows, QUANTILES[stat]) for rows in episodes])
-    low, high = np.tensordot(weights / weights.sum(), bounds, axes=1)
-    return low, high
-
-
-def _neighbors(rows: npt.NDArray[Any], share: float) -> npt.NDArray[np.float64]:
-    room = max(_RANKS, 1 / len(rows))
-    at = np.clip([share - room, share + room], 0, 1)
-    values = np.asarray(rows, dtype=np.float64)
-    low = np.quantile(values, at[0], axis=0, method="lower")
-    return np.stack([low, np.quantile(values, at[1], axis=0, method="higher")])

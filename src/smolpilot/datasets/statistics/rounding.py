@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from smolpilot.common.statistics import QUANTILES
+
 type Values = npt.NDArray[np.float64]
+type Stored = Mapping[str, npt.NDArray[Any]]
 
 # Relative, as a part of the feature's largest magnitude: statistics kept as float32 and printed with 5 digits or more.
 TOLERANCE = 1e-5
@@ -25,6 +28,10 @@ _OF_SPREAD = 0.01
 # The unit roundoff of float32, in which LeRobot sums (lerobot/datasets/compute_stats.py, RunningQuantileStats).
 _ROUNDOFF = 2.0**-24
 _MANY = 65536
+# Episodes: sorting each of more takes longer than it tells.
+_EPISODES = 1000
+# Of the rows: within that share of ranks beside a quantile, a histogram's answer may be the neighboring value.
+_RANKS = 0.02
 
 
 def magnitude(*sides: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.float64] | float:
@@ -141,3 +148,88 @@ def true_statistics(values: Values, summed: int) -> TrueStatistics:
     found = {name: getattr(values, name)(axis=0) for name in ("mean", "std", "min", "max")}
     mean = (rows / 3 + 8) * _ROUNDOFF * np.abs(values).mean(axis=0)
     return TrueStatistics(found, scale, mean, (rows + 32) * _ROUNDOFF * squares, len(values))
+
+
+@dataclass(frozen=True)
+class Wrong:
+    """A stored statistic, of a feature's dimension `place`, that is not that of the data."""
+
+    statistic: str
+    place: int
+    stored: float
+    true: float
+
+
+def wrong_statistics(
+    stored: Stored, values: npt.NDArray[Any], lengths: Sequence[int], *, count: int, quantile: float = _QUANTILE
+) -> list[Wrong]:
+    """Stored statistics `[D]` that `values` `[N, D]` contradict, in the order of `stored`.
+
+    What a writer's float32 sums and rounded digits do is no contradiction. A quantile may be anywhere that one merged
+    from those of the episodes, of so many rows (`lengths`), can be; `quantile` is the share of the range by which a
+    histogram may be off. `count` is the right count. Works joint by joint, to save memory.
+    """
+    found = [] if count == stored.get("count", [count])[0] else [Wrong("count", 0, float(stored["count"][0]), count)]
+    for place in range(values.shape[1]):
+        column = np.asarray(values[:, place : place + 1], dtype=np.float64)
+        true = true_statistics(column, len(column))
+        for name, told in stored.items():
+            if name in true.values:
+                exact = float(true.values[name][0])
+                low, high = exact - float(true.allowed(name)[0]), exact + float(true.allowed(name)[0])
+            elif is_quantile(name):
+                exact = float(np.quantile(column, QUANTILES[name]))
+                room = float(quantile * np.ptp(column) + _OF_SPREAD * true.scale[0])
+                low, high = exact - room, exact + room
+                if not low <= told[place] <= high:
+                    first, last = quantile_band(column, lengths, QUANTILES[name])
+                    low, high = min(low, first - room), max(high, last + room)
+            else:
+                continue
+            if not low <= told[place] <= high:
+                found.append(Wrong(name, place, float(told[place]), exact))
+    order = list(stored)
+    return sorted(found, key=lambda one: order.index(one.statistic))
+
+
+def unlike(one: float, other: float) -> tuple[str, str]:
+    """Two different numbers in as few digits as tell them apart."""
+    for digits in (4, 6, 9, 17):
+        texts = f"{one:.{digits}g}", f"{other:.{digits}g}"
+        if texts[0] != texts[1]:
+            break
+    return texts
+
+
+def flat(column: npt.NDArray[Any], stored: Stored) -> npt.NDArray[Any]:
+    """The rows `[M, D]` over which the statistics of a column `[N, …]` are made.
+
+    LeRobot (compute_stats.py, RunningQuantileStats.update) puts the rows of a matrix, and of a tensor, among those of
+    all frames: D is its last dimension. Where the stored statistics have an entry per place, D is all places.
+    """
+    per_place = "mean" in stored and stored["mean"].size == column[0].size
+    if column.ndim > 2 and not per_place:
+        return column.reshape(-1, column.shape[-1])
+    return column.reshape(len(column), -1)
+
+
+def quantile_band(column: Values, lengths: Sequence[int], share: float) -> tuple[float, float]:
+    """The least and the greatest value that a quantile made from coarse histograms of episodes can have.
+
+    Matters where values jump (grippers, flags): there the exact quantile of half the rows is any value between.
+    """
+    if len(lengths) > _EPISODES:
+        return float(column.min()), float(column.max())
+    weights = np.array(lengths, dtype=np.float64)
+    bounds = np.stack([beside_quantile(rows, share) for rows in np.split(column[:, 0], np.cumsum(lengths)[:-1])])
+    low, high = weights @ bounds / weights.sum()
+    return float(low), float(high)
+
+
+def beside_quantile(rows: npt.NDArray[Any], share: float) -> npt.NDArray[np.float64]:
+    """The values `[2, …]` beside a quantile: out of a histogram, or of few or jumping numbers, either is honest."""
+    room = max(_RANKS, 1 / len(rows))
+    at = np.clip([share - room, share + room], 0, 1)
+    values = np.asarray(rows, dtype=np.float64)
+    low = np.quantile(values, at[0], axis=0, method="lower")
+    return np.stack([low, np.quantile(values, at[1], axis=0, method="higher")])

@@ -6,7 +6,7 @@ their `meta/stats.json` stays. Loads no torch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,19 +17,18 @@ import numpy.typing as npt
 from smolpilot.common.keys import ACTION, STATE
 from smolpilot.common.statistics import QUANTILES, Statistics, array_statistics
 
+from .rounding import Wrong, unlike, wrong_statistics
+
 if TYPE_CHECKING:
     from smolpilot.datasets.format.meta import DatasetMeta
     from smolpilot.datasets.read.reader import Dataset
 
 type Values = npt.NDArray[np.floating]
 
-_HALF_BIT = 2.0**-24  # the rounding of one float32 operation, relative
-_STAGNATION = 0.3  # of a half bit per row: the worst that adding rows one by one does to a constant column (measured)
-_OF_SPREAD = 0.01  # of a standard deviation: rounded digits, n - 1 for n, a frame more or less
+_GRAVEST = ("std", "mean", "min", "max", *QUANTILES)
 _OF_RANGE = 0.01  # of the range: quantiles are read from histograms
 _USUAL = 0.01  # share of the frames at each end of a joint's range that may be anything
 _FAR, _ABSURD = 10.0, 100.0  # usual ranges away from the usual range: seen, and stopped
-_MANY = 1000  # episodes: sorting each of them takes longer than it tells
 _ALONE = 3  # frames: what stays away for longer is another pose
 
 
@@ -88,7 +87,7 @@ def column_statistics(values: Values) -> dict[str, npt.NDArray[np.float64]]:
 
 
 def folder_statistics(path: str | Path) -> tuple[DatasetMeta, Statistics]:
-    """A recording's facts and the statistics of its frames; only the tables are read.
+    """A dataset's facts and the statistics of its frames; only the tables are read.
 
     Raises what `read_meta` raises, and DatasetError for tables that cannot be read.
     """
@@ -116,88 +115,29 @@ def disagreements(stored: Statistics, computed: Statistics, dataset: Dataset) ->
     no disagreement (docs/dataset-checks.md); statistics that are not stored, or of another shape, are left to others.
     """
     found: list[Disagreement] = []
+    lengths = [len(part) for part in np.split(dataset.episode_index, _starts(dataset.episode_index))]
     for key, values in ((STATE, dataset.states), (ACTION, dataset.actions)):
-        ranges = _allowed(computed[key], values, dataset.episode_index)
-        seen: set[int] = set()
-        for name, allowed in ranges:
-            told = stored.get(key, {}).get(name)
-            if told is None or told.shape != (values.shape[1],) or not np.isfinite(told).all():
-                continue
-            low, high = allowed(told)
-            for joint in np.flatnonzero((told < low) | (told > high)).tolist():
-                if joint not in seen:
-                    seen.add(joint)
-                    joint_name = _names(dataset.meta, key)[joint]
-                    found.append(
-                        Disagreement(key, joint_name, name, float(told[joint]), float(computed[key][name][joint]))
-                    )
+        told = {name: one for name, one in stored.get(key, {}).items() if one.shape == (values.shape[1],)}
+        fitting = {name: told[name] for name in _GRAVEST if name in told and np.isfinite(told[name]).all()}
+        seen: dict[int, Wrong] = {}
+        for wrong in wrong_statistics(fitting, values, lengths, count=len(values), quantile=_OF_RANGE):
+            seen.setdefault(wrong.place, wrong)
+        names = _names(dataset.meta, key)
+        for place, wrong in seen.items():
+            true = float(computed[key][wrong.statistic][place])
+            found.append(Disagreement(key, names[place], wrong.statistic, wrong.stored, true))
     return found
+
+
+def _starts(episode_index: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Where each episode but the first begins."""
+    return np.flatnonzero(np.diff(episode_index)) + 1
 
 
 def outliers(dataset: Dataset) -> list[Outlier]:
     """Joints of state and action that leave their usual range for a few frames in a row, far and alone."""
     return [found for key, values in ((STATE, dataset.states), (ACTION, dataset.actions))
             for found in _outliers(dataset, key, values)]  # fmt: skip
-
-
-def unlike(left: float, right: float) -> tuple[str, str]:
-    """Two different numbers in as few digits as show that they differ."""
-    for digits in (4, 6, 9, 17):
-        texts = f"{left:.{digits}g}", f"{right:.{digits}g}"
-        if texts[0] != texts[1]:
-            break
-    return texts
-
-
-type _Column = npt.NDArray[np.float64]
-type _Range = tuple[_Column, _Column]
-
-
-def _allowed(
-    own: dict[str, _Column], values: Values, episode_index: npt.NDArray[np.int64]
-) -> list[tuple[str, Callable[[_Column], _Range]]]:
-    """For each statistic what gives the range [D], [D] in which a stored one may lie; gravest first."""
-    rows = len(values)
-    largest = np.maximum(np.abs(own["min"]), np.abs(own["max"]))
-    summed = (_STAGNATION * rows + 8) * _HALF_BIT * largest
-    slack = _OF_SPREAD * np.maximum(own["std"], 1e-6 + 1e-4 * largest)
-    # Mean of squares minus square of the mean, both from float32 sums: where a joint hardly moves, nothing is left.
-    variance = 3 * (_STAGNATION * rows + 8) * _HALF_BIT * largest**2
-    unbiased = np.sqrt(rows / max(rows - 1, 1))
-
-    def around(name: str, room: _Column) -> Callable[[_Column], _Range]:
-        return lambda told: (own[name] - room, own[name] + room)
-
-    def spread(told: _Column) -> _Range:
-        low = np.sqrt(np.maximum(own["std"] ** 2 - variance, 0))
-        return low - slack, np.sqrt(own["std"] ** 2 + variance) * unbiased + slack
-
-    def quantile(name: str) -> Callable[[_Column], _Range]:
-        def between(told: _Column) -> _Range:
-            room = _OF_RANGE * (own["max"] - own["min"]) + slack
-            if bool((np.abs(told - own[name]) <= room).all()):
-                return told, told
-            # Merged from episodes it is their weighted mean: between the least and the most of theirs.
-            low, high = _by_episode(values, episode_index, QUANTILES[name])
-            return np.minimum(low, own[name]) - room, np.maximum(high, own[name]) + room
-
-        return between
-
-    edge = 4 * _HALF_BIT * largest + slack
-    return [
-        ("std", spread), ("mean", around("mean", summed + slack)),
-        ("min", around("min", edge)), ("max", around("max", edge)), *((name, quantile(name)) for name in QUANTILES),
-    ]  # fmt: skip
-
-
-def _by_episode(values: Values, episode_index: npt.NDArray[np.int64], share: float) -> _Range:
-    """The smallest and the largest of the episodes' quantiles, [D] each; of many episodes those of all values."""
-    if len(np.unique(episode_index)) > _MANY:
-        return values.min(axis=0).astype(np.float64), values.max(axis=0).astype(np.float64)
-    starts = np.flatnonzero(np.diff(episode_index, prepend=episode_index[0] - 1))
-    parts = np.split(values, starts[1:])
-    own = np.stack([np.quantile(part, share, axis=0) for part in parts])
-    return own.min(axis=0).astype(np.float64), own.max(axis=0).astype(np.float64)
 
 
 def _outliers(dataset: Dataset, key: str, values: Values) -> list[Outlier]:

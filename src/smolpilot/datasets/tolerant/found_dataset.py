@@ -1,4 +1,4 @@
-"""Recording: a dataset folder as it is, damaged or not. Reading one never raises; what was wrong is in `findings`."""
+"""FoundDataset: a dataset folder as it is, damaged or not. What was wrong is in `findings`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from smolpilot.common.paths import OwnFiles, require_readable
+from smolpilot.common.safe_paths import OwnFiles, require_readable
 from smolpilot.common.text import plain
 from smolpilot.datasets.format.metadata import Listing
 from smolpilot.datasets.format.versions import CURRENT, Format
@@ -71,7 +71,7 @@ class Rows:
 
 
 @dataclass
-class Recording(Listing):
+class FoundDataset(Listing):
     """A dataset folder. `format` is the layout found in the files, `stated_version` what `info.json` claims.
 
     `nulls` has the rows without a value of each (data file, column) that has some. `outcome` is "empty" or

@@ -1,4 +1,4 @@
-"""Where the files of a recording are: by the patterns of `info.json`, or else by their names and folders."""
+"""Where the files of a dataset are: by the patterns of `info.json`, or else by their names and folders."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections import Counter
 from collections.abc import Collection
 from pathlib import Path
 
-from smolpilot.common.paths import require_readable, walk
+from smolpilot.common.safe_paths import require_readable, walk
 from smolpilot.datasets.format.paths import DatasetPaths
 
-from .found_dataset import Camera, Recording
+from .found_dataset import Camera, FoundDataset
 
 VIDEO_ENDINGS = (".mp4", ".mkv", ".mov", ".avi", ".webm")
 
@@ -18,10 +18,10 @@ VIDEO_ENDINGS = (".mp4", ".mkv", ".mov", ".avi", ".webm")
 class Locator(DatasetPaths):
     """Finds data and video files; notes which lie elsewhere than the patterns say."""
 
-    def __init__(self, recording: Recording) -> None:
-        super().__init__(recording.root, recording.info, recording.format, recording)
-        self._recording = recording
-        files = sorted(_files(recording))
+    def __init__(self, dataset: FoundDataset) -> None:
+        super().__init__(dataset.root, dataset.info, dataset.format, dataset)
+        self._recording = dataset
+        files = sorted(_files(dataset))
         self.tables = [path for path in files if path.suffix == ".parquet"]
         self.videos = [path for path in files if path.suffix.lower() in VIDEO_ENDINGS]
         self._numbered: dict[str | None, dict[int, Path]] = {None: _by_number(self.tables)}
@@ -75,7 +75,7 @@ class Locator(DatasetPaths):
                 )
 
     def camera_keys(self) -> list[str]:
-        """Camera names as the folders of the videos tell them, for a recording that declares no features."""
+        """Camera names as the folders of the videos tell them, for a dataset that declares no features."""
         keys = [part for path in self.videos for part in path.relative_to(self.root).parts[:-1]]
         return sorted({part for part in keys if part.startswith("observation.image")})
 
@@ -93,11 +93,11 @@ def _by_number(paths: list[Path]) -> dict[int, Path]:
     return {number: path for path, number in numbers.items() if number is not None and counts[number] == 1}
 
 
-def _files(recording: Recording) -> list[Path]:
+def _files(dataset: FoundDataset) -> list[Path]:
     """Tables and videos, wherever they are. PermissionError for one that may not be read: it is there, not missing."""
-    root, found = recording.root, []
+    root, found = dataset.root, []
     for folder, folders, names in walk(root):
-        # A recording inside of another one's folder is none of its files.
+        # A dataset inside of another one's folder is none of its files.
         folders[:] = [
             name for name in folders if not name.startswith(".") and not (folder / name / "meta" / "info.json").exists()
         ]
@@ -107,7 +107,7 @@ def _files(recording: Recording) -> list[Path]:
             path = folder / name
             if name.startswith(".") or path.suffix.lower() not in (".parquet", *VIDEO_ENDINGS):
                 continue
-            if path.is_file() and not recording.places.why_not(path):
+            if path.is_file() and not dataset.places.why_not(path):
                 require_readable(path)
                 found.append(path)
     return found

@@ -14,73 +14,73 @@ from smolpilot.datasets.format.files import absurd_content, is_whole, torn_words
 from smolpilot.datasets.format.metadata import Record
 from smolpilot.datasets.format.parquet_files import broken_texts, mended, parquet_file
 
-from .found_dataset import Array, Progress, Recording, Rows
+from .found_dataset import Array, FoundDataset, Progress, Rows
 from .paths import Locator
 
 
-def load_rows(recording: Recording, locator: Locator, progress: Progress | None = None) -> None:
-    """Fill `recording.rows`; pictures inside the tables stay where they are."""
-    skip = {key for key, camera in recording.cameras.items() if not camera.is_video}
-    if recording.format.shared_files:
-        _shared_tables(recording, locator, skip, progress)
+def load_rows(dataset: FoundDataset, locator: Locator, progress: Progress | None = None) -> None:
+    """Fill `dataset.rows`; pictures inside the tables stay where they are."""
+    skip = {key for key, camera in dataset.cameras.items() if not camera.is_video}
+    if dataset.format.shared_files:
+        _shared_tables(dataset, locator, skip, progress)
     else:
-        _own_tables(recording, skip, progress)
+        _own_tables(dataset, skip, progress)
 
 
-def _own_tables(recording: Recording, skip: set[str], progress: Progress | None) -> None:
-    for number, (index, record) in enumerate(recording.records.items(), 1):
+def _own_tables(dataset: FoundDataset, skip: set[str], progress: Progress | None) -> None:
+    for number, (index, record) in enumerate(dataset.records.items(), 1):
         if progress is not None:
-            progress("reading tables", number, len(recording.records))
+            progress("reading tables", number, len(dataset.records))
         if record.data_path is None:
-            recording.report("file-missing", f"Episode {index} has no data file.", episode=index)
+            dataset.report("file-missing", f"Episode {index} has no data file.", episode=index)
             continue
-        before = len(recording.findings)
-        columns = _data_table(recording, record.data_path, skip)
-        _name_episode(recording, before, [index])
+        before = len(dataset.findings)
+        columns = _data_table(dataset, record.data_path, skip)
+        _name_episode(dataset, before, [index])
         if columns is not None:
-            recording.rows[index] = _rows(record.data_path, columns, None)
+            dataset.rows[index] = _rows(record.data_path, columns, None)
 
 
-def _shared_tables(recording: Recording, locator: Locator, skip: set[str], progress: Progress | None) -> None:
+def _shared_tables(dataset: FoundDataset, locator: Locator, skip: set[str], progress: Progress | None) -> None:
     by_path: dict[Path, list[Record]] = {}
-    for record in recording.records.values():
+    for record in dataset.records.values():
         if record.data_path is not None:
             by_path.setdefault(record.data_path, []).append(record)
-    listed_episodes = list(recording.records)
+    listed_episodes = list(dataset.records)
     paths = [*by_path, *(path for path in locator.tables if path not in by_path)]
     for number, path in enumerate(paths, 1):
         if progress is not None:
             progress("reading tables", number, len(paths))
-        if number == len(by_path) + 1 and listed_episodes and all(i in recording.rows for i in listed_episodes):
+        if number == len(by_path) + 1 and listed_episodes and all(i in dataset.rows for i in listed_episodes):
             # Every episode has its rows: what else lies about is a stray file.
             return
-        before = len(recording.findings)
-        columns = _data_table(recording, path, skip)
+        before = len(dataset.findings)
+        columns = _data_table(dataset, path, skip)
         listed = by_path.get(path, [])
-        _name_episode(recording, before, [record.index for record in listed])
+        _name_episode(dataset, before, [record.index for record in listed])
         if columns is not None:
-            _split(recording, path, columns, listed)
+            _split(dataset, path, columns, listed)
 
 
-def _split(recording: Recording, path: Path, columns: dict[str, Array], listed: list[Record]) -> None:
+def _split(dataset: FoundDataset, path: Path, columns: dict[str, Array], listed: list[Record]) -> None:
     index = columns.get("episode_index")
     numbers = index is not None and index.dtype.kind in "iuf" and index.ndim == 1
     if index is None or not numbers or not np.isfinite(index).all() or (index != np.round(index)).any():
-        _split_by_span(recording, path, columns, listed)
+        _split_by_span(dataset, path, columns, listed)
         return
     # Sorted once: a search through all rows for each episode would take the square of their number.
     order = np.argsort(index, kind="stable")
     values, starts = np.unique(index[order], return_index=True)
     for value, places in zip(values.tolist(), np.split(order, starts[1:]), strict=False):
         episode = int(value)
-        if episode in recording.rows:
+        if episode in dataset.rows:
             continue
-        if episode not in recording.records:
-            recording.records[episode] = Record(episode, data_path=path, listed=False)
-        recording.rows[episode] = _rows(path, columns, places)
+        if episode not in dataset.records:
+            dataset.records[episode] = Record(episode, data_path=path, listed=False)
+        dataset.rows[episode] = _rows(path, columns, places)
 
 
-def _split_by_span(recording: Recording, path: Path, columns: dict[str, Array], listed: list[Record]) -> None:
+def _split_by_span(dataset: FoundDataset, path: Path, columns: dict[str, Array], listed: list[Record]) -> None:
     """Without the column `episode_index`: by the places that the episode table states."""
     starts = [record.first for record in listed if record.first is not None]
     count = len(next(iter(columns.values()), ()))
@@ -88,7 +88,7 @@ def _split_by_span(recording: Recording, path: Path, columns: dict[str, Array], 
         if record.first is not None and record.last is not None:
             first = record.first - min(starts)
             places = np.arange(max(first, 0), min(first + record.last - record.first, count))
-            recording.rows[record.index] = _rows(path, columns, places)
+            dataset.rows[record.index] = _rows(path, columns, places)
 
 
 def _rows(path: Path, columns: dict[str, Array], places: Array | None) -> Rows:
@@ -102,21 +102,21 @@ def _rows(path: Path, columns: dict[str, Array], places: Array | None) -> Rows:
     return Rows(path, chosen.astype(np.int64), {name: values[part] for name, values in columns.items()})
 
 
-def _name_episode(recording: Recording, before: int, episodes: list[int]) -> None:
+def _name_episode(dataset: FoundDataset, before: int, episodes: list[int]) -> None:
     """Findings about a file are findings about the episodes in it."""
-    fresh = recording.findings[before:]
-    del recording.findings[before:]
+    fresh = dataset.findings[before:]
+    del dataset.findings[before:]
     for found in fresh:
         if not episodes:
-            recording.findings.append(found)
+            dataset.findings.append(found)
         for index in episodes:
             fix = found.fix.replace("--episodes N", f"--episodes {index}")
-            recording.findings.append(replace(found, episode=index, fix=fix))
+            dataset.findings.append(replace(found, episode=index, fix=fix))
 
 
-def _data_table(recording: Recording, path: Path, skip: set[str]) -> dict[str, Array] | None:
+def _data_table(dataset: FoundDataset, path: Path, skip: set[str]) -> dict[str, Array] | None:
     """The columns of a data file as arrays `[N, …]`, those in `skip` left out; None when the file is damaged."""
-    if path in recording.schemas or not is_whole(path, "data file", recording):
+    if path in dataset.schemas or not is_whole(path, "data file", dataset):
         return None
     try:
         file = parquet_file(path)
@@ -125,33 +125,33 @@ def _data_table(recording: Recording, path: Path, skip: set[str]) -> dict[str, A
         columns_wanted = [name for name in schema.names if name not in skip and name not in LANGUAGE]
         absurd = absurd_content(path, file, columns_wanted)
         if absurd:
-            recording.report("parquet-torn", f"The data file {recording.relative(path)} {absurd}.")
+            dataset.report("parquet-torn", f"The data file {dataset.relative(path)} {absurd}.")
             return None
         table = file.read(columns=columns_wanted, use_threads=path.stat().st_size > LARGE)
-        recording.schemas[path] = schema
+        dataset.schemas[path] = schema
     except (pa.ArrowException, OSError, ValueError) as error:
-        found, _, _ = torn_words(path, "data file", error, recording.relative(path))
-        recording.report("parquet-torn", found)
+        found, _, _ = torn_words(path, "data file", error, dataset.relative(path))
+        dataset.report("parquet-torn", found)
         return None
     columns: dict[str, Array] = {}
     for name in dict.fromkeys(table.column_names):
         if table.column_names.count(name) > 1:
-            recording.report("column-undeclared", f"{recording.relative(path)} has the column '{name}' twice.")
+            dataset.report("column-undeclared", f"{dataset.relative(path)} has the column '{name}' twice.")
             continue
-        values = _array(recording, path, name, table[name])
+        values = _array(dataset, path, name, table[name])
         if values is not None:
             columns[name] = values
     return columns
 
 
-def _array(recording: Recording, path: Path, name: str, column: pa.ChunkedArray) -> Array | None:
+def _array(dataset: FoundDataset, path: Path, name: str, column: pa.ChunkedArray) -> Array | None:
     """A column as numbers; an object array for texts; None (with a finding) when its rows have different lengths."""
     values = one_array(column)
     count = len(values)
-    where = f"The column '{name}' of {recording.relative(path)}"
+    where = f"The column '{name}' of {dataset.relative(path)}"
     if values.null_count:
         empty = np.asarray(values.is_null().to_numpy(zero_copy_only=False))
-        recording.nulls[path, name] = np.flatnonzero(empty).astype(np.int64)
+        dataset.nulls[path, name] = np.flatnonzero(empty).astype(np.int64)
         if not (pa.types.is_floating(values.type) or pa.types.is_integer(values.type)):
             return None
     width: list[int] = []
@@ -161,7 +161,7 @@ def _array(recording: Recording, path: Path, name: str, column: pa.ChunkedArray)
         lengths = None if pa.types.is_fixed_size_list(values.type) else values.value_lengths().to_numpy(False)
         if lengths is not None and len(lengths) and (lengths != lengths[0]).any():
             row = int(np.flatnonzero(lengths != lengths[0])[0])
-            recording.report(
+            dataset.report(
                 "column-shape",
                 f"{where} has rows of different lengths: {lengths[0]} numbers, then {lengths[row]} in row {row}.",
             )

@@ -1,1 +1,1 @@
-"""Recording a dataset."""
+"""Writing a dataset."""

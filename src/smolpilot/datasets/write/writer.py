@@ -17,16 +17,18 @@ import pyarrow.parquet as pq
 from smolpilot.common.atomic import atomic_folder
 from smolpilot.common.errors import DatasetError, UsageError
 from smolpilot.common.keys import ACTION, STATE, TASK, image_key
-from smolpilot.common.paths import why_no_name
+from smolpilot.common.safe_paths import why_no_name
 from smolpilot.common.statistics import (
     Statistics,
     array_statistics,
     merge_statistics,
-    plain_value,
     statistics_to_json,
 )
 from smolpilot.common.text import plain
+from smolpilot.datasets.format.features import INDEX_COLUMNS
 from smolpilot.datasets.format.parquet_files import parquet_writer, tasks_table, write_parquet
+from smolpilot.datasets.format.versions import CURRENT
+from smolpilot.datasets.format.writing import episode_row, index_feature, statistics_cells
 from smolpilot.datasets.media.encode import (
     CRF,
     GROUP_SIZE,
@@ -39,11 +41,8 @@ from smolpilot.datasets.media.encode import (
 from smolpilot.datasets.media.video import Picture
 from smolpilot.datasets.statistics.image_statistics import ImageStatistics
 
-_DATA_PATH = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
-_VIDEO_PATH = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
 _EPISODES_PATH = "meta/episodes/chunk-000/file-000.parquet"
 _FILES_PER_CHUNK = 1000
-_INDEX_COLUMNS = ("timestamp", "frame_index", "episode_index", "index", "task_index")
 
 
 class DatasetWriter:
@@ -148,27 +147,18 @@ class DatasetWriter:
             statistics[image_key(name)] = pictures.result()
         self._statistics.append(statistics)
         texts = {number: text for text, number in self._tasks.items()}
-        record: dict[str, Any] = {
-            "episode_index": index,
-            "tasks": [texts[number] for number in dict.fromkeys(columns["task_index"].tolist())],
-            "length": length,
-            "data/chunk_index": 0,
-            "data/file_index": 0,
-            "dataset_from_index": self._total,
-            "dataset_to_index": self._total + length,
+        tasks = [texts[number] for number in dict.fromkeys(columns["task_index"].tolist())]
+        videos = {
+            image_key(name): (
+                self._video_files[name],
+                (encoder.frames - length) / self._fps,
+                encoder.frames / self._fps,
+            )
+            for name, encoder in self._encoders.items()
         }
-        for name, encoder in self._encoders.items():
-            chunk, file = divmod(self._video_files[name], _FILES_PER_CHUNK)
-            prefix = f"videos/{image_key(name)}"
-            record |= {
-                f"{prefix}/chunk_index": chunk,
-                f"{prefix}/file_index": file,
-                f"{prefix}/from_timestamp": (encoder.frames - length) / self._fps,
-                f"{prefix}/to_timestamp": encoder.frames / self._fps,
-            }
-        for name, stats in statistics.items():
-            record |= {f"stats/{name}/{key}": plain_value(key, value) for key, value in stats.items()}
-        self._episodes.append({**record, "meta/episodes/chunk_index": 0, "meta/episodes/file_index": 0})
+        rows = range(self._total, self._total + length)
+        record = episode_row(index, tasks, rows, 0, videos, _FILES_PER_CHUNK)
+        self._episodes.append(record | statistics_cells(statistics))
         self._total += length
         self._rows = []
 
@@ -206,6 +196,7 @@ class DatasetWriter:
                 raise
 
     def _begin_episode(self) -> None:
+        index = len(self._episodes)
         for name, (height, width) in self._cameras.items():
             self._pictures[name] = ImageStatistics()
             encoder = self._encoders.get(name)
@@ -214,8 +205,7 @@ class DatasetWriter:
             if encoder is not None:
                 encoder.close()
             self._video_files[name] += 1
-            chunk, file = divmod(self._video_files[name], _FILES_PER_CHUNK)
-            relative = _VIDEO_PATH.format(video_key=image_key(name), chunk_index=chunk, file_index=file)
+            relative = CURRENT.video_file(image_key(name), self._video_files[name], index, _FILES_PER_CHUNK)
             self._encoders[name] = VideoEncoder(
                 self._root / relative, width=width, height=height, fps=self._fps, codec=self._codec
             )
@@ -231,7 +221,7 @@ class DatasetWriter:
                 arrays[name] = pa.array(values.ravel())
         table = pa.table(arrays)
         if self._table is None:
-            path = self._root / _DATA_PATH.format(chunk_index=0, file_index=0)
+            path = self._root / CURRENT.data_file(0, 0, _FILES_PER_CHUNK)
             path.parent.mkdir(parents=True)
             self._table = parquet_writer(path, table.schema)
         self._table.write_table(table)
@@ -268,11 +258,9 @@ class DatasetWriter:
                     "is_depth_map": False,
                 },
             }
-        for name in _INDEX_COLUMNS:
-            dtype = "float32" if name == "timestamp" else "int64"
-            features[name] = {"dtype": dtype, "shape": [1], "names": None}
+        features |= {name: index_feature(name) for name in INDEX_COLUMNS}
         return {
-            "codebase_version": "v3.0",
+            "codebase_version": CURRENT.version,
             "robot_type": self._robot_type,
             "total_episodes": len(self._episodes),
             "total_frames": self._total,
@@ -282,8 +270,8 @@ class DatasetWriter:
             "video_files_size_in_mb": 200,
             "fps": fps,
             "splits": {"train": f"0:{len(self._episodes)}"},
-            "data_path": _DATA_PATH,
-            "video_path": _VIDEO_PATH if self._cameras else None,
+            "data_path": CURRENT.data_path,
+            "video_path": CURRENT.video_path if self._cameras else None,
             "features": features,
         }
 

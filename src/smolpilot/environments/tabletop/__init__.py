@@ -12,11 +12,11 @@ import lazy_loader
 if TYPE_CHECKING:
     from .adapter import make_tabletop
     from .env import TabletopEnv
-    from .expert import ScriptedExpert
+    from .scripted_expert import ScriptedExpert
 
 __all__ = ["ScriptedExpert", "TabletopEnv", "make_tabletop"]
 
 __getattr__, __dir__, _ = lazy_loader.attach(
     __name__,
-    submod_attrs={"adapter": ["make_tabletop"], "env": ["TabletopEnv"], "expert": ["ScriptedExpert"]},
+    submod_attrs={"adapter": ["make_tabletop"], "env": ["TabletopEnv"], "scripted_expert": ["ScriptedExpert"]},
 )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy.typing as npt
@@ -13,10 +14,12 @@ from smolpilot.common.text import shown
 from smolpilot.contracts import Environment, EnvironmentSpec, EpisodeInfo, Image, Observation, Outcome
 from smolpilot.robots import RobotProfile
 
-from .colors import DEFAULT_COLORS
+from .colors import COLORS, DEFAULT_COLORS
 from .env import RATE, TIME_LIMIT, TabletopEnv, instruction_of
-from .own_datasets import OLD_SETTINGS, for_recording
 
+# As stages files up to the contracts wrote them, beside `env`.
+OLD_SETTINGS = {"target": "target", "colors": "colors", "colours": "colors"}
+_NAMED = re.compile(r"touch the (\w+) block")
 _LABELS = {"other": "touched another block", "none": "ran out of time"}
 
 
@@ -31,7 +34,15 @@ def make_tabletop(colors: tuple[str, ...] | None = None, target: str | None = No
     return Tabletop(TabletopEnv(colors=colors, target=target), colors if target is None else (target,))
 
 
-# What stages of training ask: see environments.recordings.
+def for_recording(robot_type: str | None, instructions: Sequence[str]) -> Mapping[str, str] | None:
+    """The color that a dataset of one task names; None for other robots, and for datasets of several tasks."""
+    if robot_type != "tabletop" or len(instructions) != 1:
+        return None
+    match = _NAMED.fullmatch(instructions[0])
+    return {"target": match[1]} if match is not None and match[1] in COLORS else None
+
+
+# What stages of training ask: see environments.of_datasets.
 make_tabletop.for_recording = for_recording  # type: ignore[attr-defined]
 make_tabletop.old_settings = OLD_SETTINGS  # type: ignore[attr-defined]
 

@@ -20,7 +20,7 @@ from smolpilot.environments.actions import checked_action
 
 from . import arm
 from .colors import COLORS, DEFAULT_COLORS
-from .scene import VIEWS, Block, Picture
+from .scene import VIEWS, Block, SceneImage
 
 RATE = 10  # frames per second
 IMAGE_SIZE = 64
@@ -84,7 +84,7 @@ class TabletopEnv(gymnasium.Env[Frame, npt.NDArray[np.float32]]):
         self.joints: npt.NDArray[np.float64] = np.zeros(3)
         self._steps = 0
         self._reached: str | None = None
-        self._pictures: dict[tuple[str, int], Picture] = {}
+        self._images: dict[tuple[str, int], SceneImage] = {}
 
     def reset(
         self, *, seed: int | None = None, options: Mapping[str, Any] | None = None
@@ -104,7 +104,7 @@ class TabletopEnv(gymnasium.Env[Frame, npt.NDArray[np.float32]]):
             )
         self.joints = arm.inverse([self.np_random.uniform(low, high) for low, high in _START])
         self._steps, self._reached = 0, None
-        self._pictures = {}
+        self._images = {}
         return self._frame(), self._info()
 
     def name(self, color: str) -> tuple[Frame, dict[str, Any]]:
@@ -131,15 +131,15 @@ class TabletopEnv(gymnasium.Env[Frame, npt.NDArray[np.float32]]):
 
     def render(self) -> npt.NDArray[np.uint8]:
         """The side view for people, `[256, 256, 3]`."""
-        return self.picture("side", RENDER_SIZE)
+        return self.image("side", RENDER_SIZE)
 
-    def picture(self, camera: str, size: int) -> npt.NDArray[np.uint8]:
+    def image(self, camera: str, size: int) -> npt.NDArray[np.uint8]:
         """What a camera sees, `[size, size, 3]`."""
         if camera not in VIEWS:
             raise UsageError(f"The tabletop has no camera '{camera}'.", fix=did_you_mean(camera, VIEWS))
-        if (camera, size) not in self._pictures:
-            self._pictures[camera, size] = Picture(VIEWS[camera], self.blocks, size)
-        return self._pictures[camera, size].draw(self.joints)
+        if (camera, size) not in self._images:
+            self._images[camera, size] = SceneImage(VIEWS[camera], self.blocks, size)
+        return self._images[camera, size].draw(self.joints)
 
     @property
     def tip(self) -> npt.NDArray[np.float64]:
@@ -161,7 +161,7 @@ class TabletopEnv(gymnasium.Env[Frame, npt.NDArray[np.float32]]):
     def _frame(self) -> Frame:
         return {
             STATE: self.joints.astype(np.float32),
-            **{image_key(camera): self.picture(camera, IMAGE_SIZE) for camera in CAMERAS},
+            **{image_key(camera): self.image(camera, IMAGE_SIZE) for camera in CAMERAS},
             TASK: instruction_of(self.target),
         }
 

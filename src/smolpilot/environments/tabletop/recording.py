@@ -18,7 +18,7 @@ from smolpilot.common.keys import ACTION, TASK
 from . import arm
 from .colors import DEFAULT_COLORS
 from .env import BLOCKS_PER_SCENE, CAMERAS, IMAGE_SIZE, RATE, Frame, TabletopEnv
-from .expert import ScriptedExpert
+from .scripted_expert import ScriptedExpert
 
 ROBOT_TYPE = "tabletop"
 _NOISE_MEMORY = 0.8  # share of a push that is left one frame later
@@ -60,7 +60,7 @@ def record(
 ) -> RecordSummary:
     """Write `episodes` successful demonstrations to the new folder `path`.
 
-    Consecutive demonstrations share a scene, once for each of its blocks: pictures alone then never tell the goal, and
+    Consecutive demonstrations share a scene, once for each of its blocks: images alone then never tell the goal, and
     a policy that learned scenes by heart would fail half of them. `noise` (rad) pushes the executed joint targets while
     the clean ones are recorded, after DART (Laskey et al. 2017): the data then shows how to come back from small
     errors. With a `target` color only the demonstrations that go there are kept: one task of several, recorded in the

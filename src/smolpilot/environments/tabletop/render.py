@@ -23,7 +23,7 @@ _ZERO, _ONE = np.float32(0.0), np.float32(1.0)
 class View:
     """A pinhole camera in the world: where it stands, what it looks at; lengths in m.
 
-    `up` is the world direction that points up in the picture, `extent` the width seen at the distance of `target`.
+    `up` is the world direction that points up in the image, `extent` the width seen at the distance of `target`.
     """
 
     position: tuple[float, float, float]
@@ -61,7 +61,7 @@ def _as_array(color: Color) -> Image:
 
 
 class Sprite:
-    """One shape, drawn once: its coverage `[h, w, 1]` and color in a window of the picture."""
+    """One shape, drawn once: its coverage `[h, w, 1]` and color in a window of the image."""
 
     def __init__(self, window: tuple[slice, slice], coverage: Image, color: Image) -> None:
         self.window, self.coverage, self.color = window, coverage, color
@@ -77,7 +77,7 @@ class Sprite:
 
 
 def face(corners: npt.NDArray[np.float64], color: Color, size: int) -> Sprite | None:
-    """A convex polygon from pixel corners `[N, 2]`; None outside the picture."""
+    """A convex polygon from pixel corners `[N, 2]`; None outside the image."""
     window = _window(corners[:, 0].tolist(), corners[:, 1].tolist(), 1.0, size)
     if window is None:
         return None
@@ -146,12 +146,12 @@ def join(sprites: list[Sprite]) -> Sprite:
 
 
 def to_uint8(image: Image) -> npt.NDArray[np.uint8]:
-    """The picture in [0, 1] as 8-bit values, rounded."""
+    """The image in [0, 1] as 8-bit values, rounded."""
     return (image * np.float32(255) + np.float32(0.5)).astype(np.uint8)
 
 
 def _window(x: Sequence[float], y: Sequence[float], margin: float, size: int) -> tuple[slice, slice] | None:
-    """Rows and columns of the picture that hold these pixel coordinates; None when all lie outside."""
+    """Rows and columns of the image that hold these pixel coordinates; None when all lie outside."""
     left, right = max(0, math.floor(min(x) - margin)), min(size, math.ceil(max(x) + margin))
     top, bottom = max(0, math.floor(min(y) - margin)), min(size, math.ceil(max(y) + margin))
     return (slice(top, bottom), slice(left, right)) if left < right and top < bottom else None

@@ -18,7 +18,7 @@ VIEWS = {
     "side": View(position=(0.72, -0.42, 0.50), target=(0.20, 0.0, 0.10), up=(0.0, 0.0, 1.0), extent=0.68),
 }
 BLOCK_SIDE, BLOCK_HEIGHT = 0.075, 0.05
-# Near mid-gray, the zero of a normalized picture: what stands out to a small network is the blocks.
+# Near mid-gray, the zero of a normalized image: what stands out to a small network is the blocks.
 _TABLE: Color = (0.52, 0.52, 0.51)
 _FLOOR: Color = (0.44, 0.45, 0.47)
 _LINK: Color = (0.66, 0.67, 0.70)
@@ -64,8 +64,8 @@ class Block:
         return np.column_stack([turned, np.full(4, height)])
 
 
-class Picture:
-    """One camera's picture of one scene: what stands still is drawn once, the arm at every call."""
+class SceneImage:
+    """One camera's image of one scene: what stands still is drawn once, the arm at every call."""
 
     def __init__(self, view: View, blocks: Sequence[Block], size: int) -> None:
         self._view, self._size = view, size
@@ -76,7 +76,7 @@ class Picture:
         )
 
     def draw(self, joints: npt.ArrayLike) -> npt.NDArray[np.uint8]:
-        """The picture `[size, size, 3]` with the arm at the joint angles `[3]`."""
+        """The image `[size, size, 3]` with the arm at the joint angles `[3]`."""
         image = self._background.copy()
         limbs = self._arm(skeleton(joints), image)
         for _, sprite in sorted([*limbs, *self._blocks], key=_first, reverse=True):

@@ -12,7 +12,7 @@ from smolpilot.common.errors import UsageError
 from smolpilot.common.keys import ACTION, STATE
 from smolpilot.common.statistics import Statistics
 from smolpilot.contracts import Embodiment
-from smolpilot.contracts.lineage import layout_for
+from smolpilot.contracts.trained_on import layout_for
 from smolpilot.datasets.read.joint_units import find_profile, joint_units
 from smolpilot.evaluation.metrics import Floats
 from smolpilot.evaluation.predictions import F32
@@ -28,7 +28,7 @@ UNKNOWN_UNIT = "dataset units"  # LeRobot datasets carry no units; a profile der
 
 
 @dataclass(frozen=True)
-class Binding:
+class DatasetAdapter:
     """The dataset's vectors -> the policy's (`state`, `action`), the cameras to hand over, the action's joints."""
 
     state: JointMapping
@@ -50,9 +50,9 @@ class Binding:
         return held
 
 
-def bind(
+def adapt(
     policy: Policy, meta: DatasetMeta, units: Mapping[str, str] | None = None, *, robot: str | None = None
-) -> Binding:
+) -> DatasetAdapter:
     """Match joints by name, and see that the policy's cameras are there.
 
     `units` of the dataset's joints where they differ from the profile's, as for training; without them those that
@@ -66,7 +66,7 @@ def bind(
     if profile is not None:
         state_joints, action_joints = profile.state_joints, profile.action_joints
     else:
-        # Without a profile the policy's own order is the recording's, as LeRobot takes it.
+        # Without a profile the policy's own order is the dataset's, as LeRobot takes it.
         state_joints, action_joints = _as_recorded(meta, robot)
     layout = layout_for(profile, spec.facts.lineage, meta, units)
     state = map_joints(layout.state, state_joints, what="the recorded state")
@@ -74,7 +74,7 @@ def bind(
     _check_width("state", spec.state_dim, state.names, meta)
     _check_width("action", spec.action_dim, action.names, meta)
     places = {name: s for s, name in enumerate(state.names)}
-    return Binding(
+    return DatasetAdapter(
         state=state,
         action=action,
         cameras=_cameras(spec, meta),
@@ -113,7 +113,7 @@ def _check_width(what: str, expected: int, names: Sequence[str], meta: DatasetMe
     if len(names) != expected:
         raise UsageError(
             f"The {what} of {meta.root} has {len(names)} joints ({', '.join(names)}), the policy's has {expected}.",
-            fix="evaluate on recordings of the robot that the policy was trained for",
+            fix="evaluate on datasets of the robot that the policy was trained for",
         )
 
 
@@ -149,7 +149,7 @@ def embodiment_of(meta: DatasetMeta, robot: str | None = None, units: Mapping[st
 
     robot: the profile that names the units, as `--robot` says it; None: by robot_type or joint names. Where the
     dataset has that profile's joints in its order and units, the profile goes along, else the order is the dataset's.
-    Joints are spelled as the dataset does. units: of its joints where they differ, as in `bind`; the profile and its
+    Joints are spelled as the dataset does. units: of its joints where they differ, as in `adapt`; the profile and its
     order are then what policies see. Raises ProfileError for an unknown or unfit `robot`, UsageError for a joint that
     `units` should not name.
     """

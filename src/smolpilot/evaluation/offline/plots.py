@@ -1,4 +1,4 @@
-"""Pictures of an offline evaluation: the six panels, and one picture per joint. All return PNG bytes."""
+"""Figures of an offline evaluation: the six panels, and one per joint. All return PNG bytes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from smolpilot.common.text import pluralize
 from smolpilot.evaluation.drawing import caption, drawing, log_scale
-from smolpilot.evaluation.predictions import Scored, Trajectory, trajectory, typical_episode
+from smolpilot.evaluation.predictions import Predictions, Trajectory, trajectory, typical_episode
 
 # Okabe and Ito's palette: told apart by color-blind readers, and in print.
 TRUTH, PREDICTED, PLAN, HOLD, MEAN = "#1a1a1a", "#d55e00", "#56b4e9", "#009e73", "#cc79a7"
@@ -23,7 +23,7 @@ _PLANS_DRAWN = 40
 
 
 @drawing()
-def panels(scored: Scored, document: dict[str, Any]) -> bytes:
+def panels(scored: Predictions, document: dict[str, Any]) -> bytes:
     """The six panels: latency, the first two joints over an episode, error per joint, two scatter plots."""
     figure = Figure(figsize=PANEL_SIZE, dpi=_DPI, layout="constrained")
     axes = figure.subplots(2, 3)
@@ -51,7 +51,7 @@ def panels(scored: Scored, document: dict[str, Any]) -> bytes:
 
 
 @drawing()
-def joint_panel(scored: Scored, document: dict[str, Any], joint: int, shown: Trajectory) -> bytes:
+def joint_panel(scored: Predictions, document: dict[str, Any], joint: int, shown: Trajectory) -> bytes:
     """One joint: an episode with its plans, and the error by horizon step against both baselines."""
     figure = Figure(figsize=(12.0, 3.1), dpi=_DPI)
     # Fixed margins: a computed layout takes twice as long, and there may be 64 of these.
@@ -69,7 +69,7 @@ def joint_panel(scored: Scored, document: dict[str, Any], joint: int, shown: Tra
 
 
 @drawing()
-def horizon_panel(scored: Scored, document: dict[str, Any]) -> bytes:
+def horizon_panel(scored: Predictions, document: dict[str, Any]) -> bytes:
     """The error by horizon step averaged over joints, against both baselines."""
     figure = Figure(figsize=(12.0, 3.4), dpi=_DPI, layout="constrained")
     steps = document["by_step"]
@@ -101,7 +101,7 @@ def _latency(axes: Axes, latency: dict[str, Any] | None) -> None:
     axes.legend(fontsize=9)
 
 
-def _trajectory(axes: Axes, scored: Scored, shown: Trajectory, joint: int, *, plans: bool = False) -> None:
+def _trajectory(axes: Axes, scored: Predictions, shown: Trajectory, joint: int, *, plans: bool = False) -> None:
     if plans:
         step = max(1, -(-len(shown.plans) // _PLANS_DRAWN))
         for i, (times, chunk) in enumerate(shown.plans[::step]):
@@ -117,7 +117,7 @@ def _trajectory(axes: Axes, scored: Scored, shown: Trajectory, joint: int, *, pl
 
 
 def _frame_values(axes: Axes, shown: Trajectory, joint: int) -> None:
-    """Limit the axis to what matters: one wild plan must not flatten the recording."""
+    """Limit the axis to what matters: one wild plan must not flatten the recorded motion."""
     recorded = shown.truth[:, joint]
     values = np.concatenate([recorded, shown.executed[:, joint]])
     values = values[np.isfinite(values)]
@@ -154,7 +154,7 @@ def _error_per_joint(axes: Axes, document: dict[str, Any]) -> None:
     axes.grid(axis="y", alpha=0.25)
 
 
-def _scatter(axes: Axes, scored: Scored, joint: int) -> None:
+def _scatter(axes: Axes, scored: Predictions, joint: int) -> None:
     inside = ~scored.is_pad
     truth, predicted = scored.target[inside][:, joint], scored.predicted[inside][:, joint]
     step = max(1, -(-len(truth) // _SCATTER_POINTS))
@@ -192,7 +192,7 @@ def _by_step(
 
 
 def _legend_above(axes: Axes, *, side: Literal["left", "right"] = "right") -> None:
-    """One line above the picture: it hides nothing, and no best place has to be searched among thousands of points."""
+    """One line above the axes: it hides nothing, and no best place has to be searched among thousands of points."""
     corner = (1.0 if side == "right" else 0.0, 1.0)
     axes.legend(
         fontsize=8, ncols=4, loc="lower left" if side == "left" else "lower right", bbox_to_anchor=corner,
@@ -200,7 +200,7 @@ def _legend_above(axes: Axes, *, side: Literal["left", "right"] = "right") -> No
     )  # fmt: skip
 
 
-def _quantity(scored: Scored, joint: int) -> str:
+def _quantity(scored: Predictions, joint: int) -> str:
     return f"{caption(scored.joints[joint])} ({scored.units[joint]})"
 
 

@@ -3,31 +3,36 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from smolpilot.common.errors import UsageError
 from smolpilot.common.progress import working
 from smolpilot.contracts import HISTORY, make_observation
 from smolpilot.evaluation.predictions import F32
 
-from .dataset_adapter import Binding, bind
+from .dataset_adapter import DatasetAdapter, adapt
+from .selection import choose_episodes
 
 if TYPE_CHECKING:
-    from smolpilot.contracts import Policy, PolicySpec
+    from smolpilot.contracts import Observation, Policy, PolicySpec
     from smolpilot.datasets import Dataset
 
 CALIBRATION_FRAMES = 32
+
+type Calibration = Callable[[Policy], Sequence[Observation]]
+"""The frames on which an engine's 8-bit mode is calibrated, for whatever policy asks: never those that are scored."""
 
 
 class RobotFrames:
     """A dataset's frames in a policy's joint order and units, with the cameras and the history that it reads."""
 
-    def __init__(self, dataset: Dataset, bound: Binding, spec: PolicySpec) -> None:
-        self._dataset, self._bound = dataset, bound
-        self.states: F32 = bound.state.forward(dataset.states)
+    def __init__(self, dataset: Dataset, adapter: DatasetAdapter, spec: PolicySpec) -> None:
+        self._dataset, self._adapter = dataset, adapter
+        self.states: F32 = adapter.state.forward(dataset.states)
         self._before = spec.n_obs_steps - 1
         starts = np.flatnonzero(np.diff(dataset.episode_index, prepend=-1))
         self._start_of = starts[np.searchsorted(starts, np.arange(len(dataset)), side="right") - 1]
@@ -43,7 +48,7 @@ class RobotFrames:
 
     def _single(self, row: int) -> dict[str, Any]:
         if row not in self._kept:
-            seen = {camera: self._dataset.image(row, camera) for camera in self._bound.cameras}
+            seen = {camera: self._dataset.image(row, camera) for camera in self._adapter.cameras}
             self._kept[row] = make_observation(self.states[row].copy(), seen, self._dataset.instruction(row))
             while len(self._kept) > self._before + 1:
                 self._kept.popitem(last=False)
@@ -53,7 +58,7 @@ class RobotFrames:
 @working("reading recorded frames")
 def recorded_frames(
     policy: Policy,
-    recording: Path | Dataset,
+    dataset: Path | Dataset,
     count: int,
     *,
     units: Mapping[str, str] | None = None,
@@ -61,18 +66,42 @@ def recorded_frames(
 ) -> list[dict[str, Any]]:
     """`count` frames spread evenly over a dataset; states in the policy's own joint order and units.
 
-    units: as in `bind`.
+    units: as in `adapt`.
     beside: as many frames as another call takes to measure on; none of those is given, so that calibrating and
-    measuring use different ones (where the recording has more than those). Raises what `open_dataset` and `bind` raise.
+    measuring use different ones (where the dataset has more than those). Raises what `open_dataset` and `adapt` raise.
     """
     from smolpilot.datasets import open_dataset
 
-    dataset = open_dataset(recording) if isinstance(recording, Path) else recording
-    bound = bind(policy, dataset.meta, units)
-    robot = RobotFrames(dataset, bound, policy.spec)
+    dataset = open_dataset(dataset) if isinstance(dataset, Path) else dataset
+    adapter = adapt(policy, dataset.meta, units)
+    robot = RobotFrames(dataset, adapter, policy.spec)
     rows = np.arange(len(dataset))
     left = np.setdiff1d(rows, _spread(rows, beside)) if beside else rows
     return [robot.observation(row) for row in _spread(left if len(left) else rows, count).tolist()]
+
+
+def frames_of(dataset: Path | Dataset, units: Mapping[str, str] | None = None) -> Calibration:
+    """Frames spread over a dataset, in the joint order and units of whatever policy asks; `units` as in `adapt`."""
+    return lambda policy: recorded_frames(policy, dataset, CALIBRATION_FRAMES, units=units)
+
+
+def calibration_frames(dataset: Dataset, episodes: str, units: Mapping[str, str] | None = None) -> Calibration:
+    """Frames of the episodes that an evaluation on `episodes` leaves out; UsageError, when asked, where none are."""
+    return lambda policy: recorded_frames(
+        policy, calibration_split(policy.spec, dataset, episodes), CALIBRATION_FRAMES, units=units
+    )
+
+
+def calibration_split(spec: PolicySpec, dataset: Dataset, episodes: str) -> Dataset:
+    """The episodes that an evaluation on `episodes` leaves out; UsageError where there are none."""
+    scored = set(choose_episodes(episodes, dataset.meta, spec.facts.lineage).episodes)
+    others = [episode.index for episode in dataset.meta.episodes if episode.index not in scored]
+    if not others:
+        raise UsageError(
+            "--engine int8 is calibrated on recorded frames, and every episode of this dataset is scored.",
+            fix="name another dataset of this robot (--calibrate-on DIR), or score fewer episodes (--episodes)",
+        )
+    return dataset.select(others)
 
 
 def _spread(rows: Any, count: int) -> Any:

@@ -1,4 +1,4 @@
-"""Offline evaluation: a new chunk at every scored frame, compared with the recording in robot units."""
+"""Offline evaluation: a new chunk at every scored frame, compared with the recorded actions in robot units."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from smolpilot.common.errors import NotFiniteError
+from smolpilot.common.json_input import to_plain
 from smolpilot.common.machine import device_name, machine_facts
 from smolpilot.contracts import UntrainedInstructionWarning
-from smolpilot.evaluation.asking import checked_chunks
+from smolpilot.evaluation.checked_policy import checked_chunks
 from smolpilot.evaluation.metrics import chunk_targets
-from smolpilot.evaluation.predictions import F32, Ints, Scored
+from smolpilot.evaluation.predictions import F32, Ints, Predictions
 from smolpilot.evaluation.provenance import describe_policy, instruction_warnings, rate_warnings
 from smolpilot.evaluation.timing.latency import measure_latency
 
-from .dataset_adapter import Binding, bind
+from .dataset_adapter import DatasetAdapter, adapt
 from .policy_frames import RobotFrames
 from .selection import HELD_OUT, Split, choose_episodes, choose_rows
-from .summary import plain, summarize
+from .summary import summarize
 
 if TYPE_CHECKING:
     from smolpilot.contracts import Policy, PolicySpec
@@ -35,7 +36,7 @@ Progress = Callable[[str, int, int], None]
 class Evaluation:
     """The measured chunks and the metrics document made from them."""
 
-    scored: Scored
+    scored: Predictions
     document: dict[str, Any]
 
 
@@ -56,21 +57,21 @@ def evaluate(
     """Score a policy on `episodes` of `dataset`: `held-out`, `all` or a list (`0,3,7-9`).
 
     What is drawn for a frame depends on `seed` and the frame alone, so batch size does not change a number beyond
-    rounding. `units` and `robot` as in `bind`. Raises UsageError for episodes that are unknown, ProfileError and
+    rounding. `units` and `robot` as in `adapt`. Raises UsageError for episodes that are unknown, ProfileError and
     TransformError for a dataset whose joints or cameras do not fit the policy.
     """
     split = choose_episodes(episodes, dataset.meta, policy.spec.facts.lineage)
-    bound = bind(policy, dataset.meta, units, robot=robot)
-    recording = _Recording(dataset.select(split.episodes), bound, policy.spec)
-    rows = choose_rows(recording.episode_index, recording.frame_index, every, max_frames)
+    adapter = adapt(policy, dataset.meta, units, robot=robot)
+    scored_dataset = _ScoredDataset(dataset.select(split.episodes), adapter, policy.spec)
+    rows = choose_rows(scored_dataset.episode_index, scored_dataset.frame_index, every, max_frames)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UntrainedInstructionWarning)  # the document says it
-        predicted = _predict(policy, recording, rows, seed, batch_size, progress)
-        scored = _collect(policy.spec, recording, rows, predicted)
+        predicted = _predict(policy, scored_dataset, rows, seed, batch_size, progress)
+        scored = _collect(policy.spec, scored_dataset, rows, predicted)
         document = summarize(scored)
         document["latency"] = None
         if latency and not document["verdict"]["fails"]:
-            measured = measure_latency(policy, recording.frames.observation(int(rows[0])))
+            measured = measure_latency(policy, scored_dataset.frames.observation(int(rows[0])))
             document["latency"] = measured | {"device": device_name(policy.spec.facts.device)}
     spec = policy.spec  # as it stands after the work: an engine may have fallen back on the way
     settings = {
@@ -80,7 +81,7 @@ def evaluate(
         "batch_size": batch_size,
         "denoising_steps": spec.facts.num_steps,
     }
-    document |= _origin(spec, dataset, split, settings, bound)
+    document |= _provenance(spec, dataset, split, settings, adapter)
     document["warnings"] += [*spec.facts.warnings, *instruction_warnings(spec, scored.instructions.values())]
     document["warnings"] += rate_warnings(spec, dataset.meta.fps)
     if split.trained_on:
@@ -88,16 +89,16 @@ def evaluate(
             f"{len(split.trained_on)} of the {len(split.episodes)} scored episodes were trained on: their errors say "
             "how well the policy remembers, not how well it generalizes."
         )
-    return Evaluation(scored, plain(document))
+    return Evaluation(scored, to_plain(document))
 
 
-class _Recording:
+class _ScoredDataset:
     """The chosen episodes as the robot would hand them over: its joint order and units, its cameras."""
 
-    def __init__(self, dataset: Dataset, bound: Binding, spec: PolicySpec) -> None:
-        self.dataset, self.bound = dataset, bound
-        self.frames = RobotFrames(dataset, bound, spec)
-        self.actions: F32 = bound.action.forward(dataset.actions)
+    def __init__(self, dataset: Dataset, adapter: DatasetAdapter, spec: PolicySpec) -> None:
+        self.dataset, self.adapter = dataset, adapter
+        self.frames = RobotFrames(dataset, adapter, spec)
+        self.actions: F32 = adapter.action.forward(dataset.actions)
         self.episode_index, self.frame_index = dataset.episode_index, dataset.frame_index
 
     def seed(self, row: int, seed: int) -> int:
@@ -108,21 +109,21 @@ class _Recording:
 
 def _predict(
     policy: Policy,
-    recording: _Recording,
+    scored_dataset: _ScoredDataset,
     rows: Ints,
     seed: int,
     batch_size: int,
     progress: Progress | None,
 ) -> F32:
     """Chunks [N, H, A] of the scored rows; frames are decoded in order."""
-    horizon, width = policy.spec.chunk_size, len(recording.bound.joints)
+    horizon, width = policy.spec.chunk_size, len(scored_dataset.adapter.joints)
     predicted = np.empty((len(rows), horizon, width), dtype=np.float32)
     policy.reset()
     for start in range(0, len(rows), batch_size):
         batch = [int(row) for row in rows[start : start + batch_size]]
-        frames = [recording.frames.observation(row) for row in batch]
+        frames = [scored_dataset.frames.observation(row) for row in batch]
         try:
-            chunks = checked_chunks(policy, frames, [recording.seed(row, seed) for row in batch])
+            chunks = checked_chunks(policy, frames, [scored_dataset.seed(row, seed) for row in batch])
             predicted[start : start + len(batch)] = chunks
         except NotFiniteError:  # the report says that the policy fails
             predicted[start : start + len(batch)] = np.nan
@@ -131,24 +132,24 @@ def _predict(
     return predicted
 
 
-def _collect(spec: PolicySpec, recording: _Recording, rows: Ints, predicted: F32) -> Scored:
-    bound, dataset, episode_index = recording.bound, recording.dataset, recording.episode_index
-    target, is_pad = chunk_targets(recording.actions, episode_index, rows, spec.chunk_size)
-    return Scored(
+def _collect(spec: PolicySpec, scored_dataset: _ScoredDataset, rows: Ints, predicted: F32) -> Predictions:
+    adapter, dataset, episode_index = scored_dataset.adapter, scored_dataset.dataset, scored_dataset.episode_index
+    target, is_pad = chunk_targets(scored_dataset.actions, episode_index, rows, spec.chunk_size)
+    return Predictions(
         predicted=predicted,
         target=target,
         is_pad=is_pad,
-        hold=bound.hold(recording.frames.states[rows]),
-        mean_action=bound.mean_action,
-        trained_span=bound.trained_span,
+        hold=adapter.hold(scored_dataset.frames.states[rows]),
+        mean_action=adapter.mean_action,
+        trained_span=adapter.trained_span,
         episode_index=episode_index[rows],
-        frame_index=recording.frame_index[rows],
-        recorded=recording.actions,
+        frame_index=scored_dataset.frame_index[rows],
+        recorded=scored_dataset.actions,
         recorded_episode=episode_index,
-        recorded_frame=recording.frame_index,
-        joints=bound.joints,
-        units=bound.units,
-        limits=bound.limits,
+        recorded_frame=scored_dataset.frame_index,
+        joints=adapter.joints,
+        units=adapter.units,
+        limits=adapter.limits,
         fps=dataset.meta.fps,
         execution_horizon=spec.n_action_steps,
         instructions={
@@ -158,8 +159,8 @@ def _collect(spec: PolicySpec, recording: _Recording, rows: Ints, predicted: F32
     )
 
 
-def _origin(
-    spec: PolicySpec, dataset: Dataset, split: Split, settings: dict[str, Any], bound: Binding
+def _provenance(
+    spec: PolicySpec, dataset: Dataset, split: Split, settings: dict[str, Any], adapter: DatasetAdapter
 ) -> dict[str, Any]:
     meta = dataset.meta
     return {
@@ -172,7 +173,7 @@ def _origin(
             "frames_per_second": meta.fps,
             "episodes": len(meta.episodes),
             "frames": meta.total_frames,
-            "cameras": bound.cameras,
+            "cameras": adapter.cameras,
         },
         "split": {
             "requested": split.requested,

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from smolpilot.common.errors import UsageError
-from smolpilot.contracts.lineage import seen_episodes, trained_fingerprint, trainings_on
+from smolpilot.contracts.trained_on import seen_episodes, trained_fingerprint, trainings_on
 from smolpilot.datasets import parse_episodes
 
 if TYPE_CHECKING:

@@ -8,19 +8,19 @@ from typing import Any
 
 import numpy as np
 
+from smolpilot.common.json_input import to_plain
 from smolpilot.common.text import pluralize
 from smolpilot.evaluation.metrics import Errors, Motion, Ranges, motion, ranges
-from smolpilot.evaluation.predictions import Scored
+from smolpilot.evaluation.predictions import Predictions
 
-from .baselines import hold_errors, mean_errors
 from .suspects import find_suspects, find_warnings
 
 FORMAT = "smolpilot-eval/1"
 
 
-def summarize(scored: Scored) -> dict[str, Any]:
+def summarize(scored: Predictions) -> dict[str, Any]:
     """Errors, baselines, verdict, ranges, motion and warnings. Lengths: A joints, H horizon steps; nan becomes null."""
-    errors, hold, mean = scored.errors(), hold_errors(scored), mean_errors(scored)
+    errors, hold, mean = scored.errors(), scored.hold_errors(), scored.mean_action_errors()
     found = ranges(scored.predicted, scored.target, scored.is_pad, scored.limits)
     moved = motion(scored.predicted, scored.is_pad, scored.fps), motion(scored.target, scored.is_pad, scored.fps)
     inside = scored.predicted[~scored.is_pad]
@@ -46,28 +46,13 @@ def summarize(scored: Scored) -> dict[str, Any]:
         "non_finite": {"nan": nan, "infinite": infinite},
         "warnings": find_warnings(scored, found, nan, infinite),
     }
-    cleaned: dict[str, Any] = plain(document)
+    cleaned: dict[str, Any] = to_plain(document)
     return cleaned
-
-
-def plain(value: Any) -> Any:
-    """The value as JSON can hold it: arrays to lists, nan and infinities to null."""
-    if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    if isinstance(value, np.ndarray):
-        return plain(value.tolist())
-    if isinstance(value, np.generic):
-        return plain(value.item())
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
 
 
 def to_json(document: dict[str, Any]) -> str:
     """The document as JSON text; never NaN, which JSON does not know."""
-    return json.dumps(plain(document), indent=2, allow_nan=False) + "\n"
+    return json.dumps(to_plain(document), indent=2, allow_nan=False) + "\n"
 
 
 def _baseline(errors: Errors | None) -> dict[str, Any]:
@@ -77,7 +62,7 @@ def _baseline(errors: Errors | None) -> dict[str, Any]:
 
 
 def _joint(
-    scored: Scored,
+    scored: Predictions,
     a: int,
     errors: Errors,
     hold: Errors | None,
@@ -131,7 +116,7 @@ def _by_step(errors: Errors, hold: Errors | None, mean: Errors | None) -> dict[s
     }
 
 
-def _verdict(scored: Scored, errors: Errors, hold: Errors | None, mean: Errors | None) -> dict[str, Any]:
+def _verdict(scored: Predictions, errors: Errors, hold: Errors | None, mean: Errors | None) -> dict[str, Any]:
     """Beats both baselines on the MAE averaged over joints; null when a baseline cannot be computed."""
     own, joints = errors.mean_mae, len(scored.joints)
     beats_hold, beats_mean = _beats(errors, hold), _beats(errors, mean)

@@ -8,7 +8,7 @@ import numpy as np
 
 from smolpilot.common.statistics import is_still, still_range
 from smolpilot.evaluation.metrics import Floats, Ranges
-from smolpilot.evaluation.predictions import Scored
+from smolpilot.evaluation.predictions import Predictions
 
 SPAN_RATIO = (0.2, 5.0)  # predicted span / recorded span that passes without a word
 _APART = 0.5  # gap between predictions and recording, in ranges of the joint
@@ -30,7 +30,7 @@ class Suspects:
         return {*self.low, *self.high, *self.apart}
 
 
-def find_suspects(scored: Scored, found: Ranges) -> Suspects:
+def find_suspects(scored: Predictions, found: Ranges) -> Suspects:
     """Compare spans on joints that move in the scored episodes; a still joint's noise is no yardstick."""
     # Float noise of a parked joint is no range that a prediction could be measured by.
     recorded = np.where(is_still(found.target_min, found.target_max), 0.0, found.target_max - found.target_min)
@@ -46,14 +46,14 @@ def find_suspects(scored: Scored, found: Ranges) -> Suspects:
     )
 
 
-def _moving_span(scored: Scored) -> Floats:
+def _moving_span(scored: Predictions) -> Floats:
     """The range of each joint in training, 0 where that is float noise around the recorded values."""
     assert scored.trained_span is not None
     noise = still_range(scored.recorded.min(axis=0), scored.recorded.max(axis=0))
     return np.where(scored.trained_span <= noise, 0.0, scored.trained_span)
 
 
-def find_warnings(scored: Scored, found: Ranges, nan: int, infinite: int) -> list[str]:
+def find_warnings(scored: Predictions, found: Ranges, nan: int, infinite: int) -> list[str]:
     """The findings, gravest first; an empty list when all is well."""
     findings = []
     if nan or infinite:
@@ -91,7 +91,7 @@ def find_warnings(scored: Scored, found: Ranges, nan: int, infinite: int) -> lis
     return findings
 
 
-def _names(scored: Scored, found: Ranges | None, joints: list[int]) -> str:
+def _names(scored: Predictions, found: Ranges | None, joints: list[int]) -> str:
     def name(joint: int) -> str:
         ratio = float("nan") if found is None else found.span_ratio[joint]
         return scored.joints[joint] + (f" (×{ratio:.2g})" if np.isfinite(ratio) else "")

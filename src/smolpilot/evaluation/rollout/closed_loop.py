@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,32 +14,18 @@ import numpy.typing as npt
 from smolpilot.common.errors import CheckpointError, SmolpilotError, UsageError
 from smolpilot.common.keys import TASK
 from smolpilot.common.machine import machine_facts
-from smolpilot.contracts import History, Image, UntrainedInstructionWarning, check_horizon
-from smolpilot.evaluation.asking import checked_chunks
+from smolpilot.contracts import History, UntrainedInstructionWarning, check_horizon
+from smolpilot.evaluation.checked_policy import checked_chunks
 from smolpilot.evaluation.provenance import describe_policy, instruction_warnings
 
+from .checked_environment import CheckedEnvironment, close_environment
 from .fit import check_fit
-from .playing import Play, close_environment
-from .results import summarize_runs
+from .results import Run, summarize_runs
 
 if TYPE_CHECKING:
     from smolpilot.contracts import Environment, EnvironmentSpec, EpisodeInfo, Observation, Outcome, Policy
 
 PARALLEL = 50  # environments stepped together: one forward pass plans for all of them
-
-
-@dataclass
-class Run:
-    """One episode: what was asked, how it ended (`label`, `facts`: the environment's words), in how many steps."""
-
-    seed: int
-    instruction: str
-    groups: Mapping[str, str] = field(default_factory=dict)
-    label: str = ""
-    success: bool = False
-    facts: Mapping[str, float] = field(default_factory=dict)
-    steps: int = 0
-    pictures: list[Image] = field(default_factory=list, repr=False)
 
 
 @dataclass(frozen=True)
@@ -69,7 +55,7 @@ def rollout(
 
     make: a new environment; up to 50 run side by side. With `swap_instruction` each scene stays what it is, but its
     first alternative is the instruction. `instruction` is said in place of the environment's own, whose goal stays.
-    The first `video_episodes` keep their pictures. `settings` (of the environment) and `untrained` (random weights)
+    The first `video_episodes` keep their images. `settings` (of the environment) and `untrained` (random weights)
     are written into the results. Raises UsageError for a horizon beyond the chunk, a policy that does not fit the
     environment and scenes without an alternative; SmolpilotError, with its seed, for an episode that the environment
     cannot finish.
@@ -132,7 +118,7 @@ class _Group:
 
     def __init__(self, policy: Policy, worlds: list[Environment], seeds: list[int], recorded: int) -> None:
         self._policy, self._worlds, self._seeds, self._recorded = policy, worlds, seeds, recorded
-        self._plays = [Play(world) for world in worlds]
+        self._plays = [CheckedEnvironment(world) for world in worlds]
         self._observations: list[Observation] = []
         self._histories = [History(policy.spec.n_obs_steps) for _ in seeds]
         self._plans = 0
@@ -187,7 +173,7 @@ class _Group:
         run.steps += 1
         self._record(i)
         if outcome is not None:
-            _settle(run, outcome)
+            _finish(run, outcome)
             self.active.remove(i)
         elif run.steps >= world.spec.max_steps:
             raise SmolpilotError(
@@ -198,7 +184,7 @@ class _Group:
 
     def _record(self, i: int) -> None:
         if i < self._recorded:
-            self.runs[i].pictures.append(self._plays[i].render())
+            self.runs[i].images.append(self._plays[i].render())
 
 
 def _start(seed: int, observation: Observation, info: EpisodeInfo) -> tuple[Observation, Run, tuple[str, ...]]:
@@ -207,7 +193,7 @@ def _start(seed: int, observation: Observation, info: EpisodeInfo) -> tuple[Obse
     return {**observation}, Run(seed, info.instruction, groups), tuple(info.alternatives)
 
 
-def _settle(run: Run, outcome: Outcome) -> None:
+def _finish(run: Run, outcome: Outcome) -> None:
     run.label, run.success = str(outcome.label), bool(outcome.success)
     run.facts = {name: float(value) for name, value in outcome.facts.items()}
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from smolpilot.common.errors import SmolpilotError, UsageError
 from smolpilot.contracts import Embodiment, EnvironmentSpec
-from smolpilot.robots.mapping import made_up
+from smolpilot.robots.mapping import placeholder_names
 from smolpilot.robots.profile import spellings
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def check_fit(spec: PolicySpec, world: EnvironmentSpec) -> None:
                 f"The policy {spec.name} does not fit the environment {world.name}: its {what} has {width} values"
                 f"{_listed(names)}, the environment's {len(wanted)}{_listed([joint.name for joint in wanted])}.",
                 expected=f"a policy for the robot '{world.profile.name}', with its joints in that order",
-                fix="take the environment of the policy's robot (--env), or train on recordings of this one",
+                fix="take the environment of the policy's robot (--env), or train on datasets of this one",
             )
         for joint, other in zip(joints, wanted, strict=False):
             if joint.unit != other.unit and "unknown" not in (joint.unit, other.unit):
@@ -53,7 +53,7 @@ def check_fit(spec: PolicySpec, world: EnvironmentSpec) -> None:
                     f"The policy {spec.name} does not fit the environment {world.name}: its {what} has {joint.name} in "
                     f"{joint.unit}, the environment's has it in {other.unit}.",
                     expected="the same units on both sides",
-                    fix="train with --robot and --units that say the recording's units",
+                    fix="train with --robot and --units that say the dataset's units",
                 )
     missing = [camera for camera in spec.cameras if camera not in world.cameras]
     if missing:
@@ -75,7 +75,7 @@ def _check_spec(found: object) -> None:
 
 def _same_names(names: Sequence[str], joints: Sequence[Joint]) -> bool:
     """Whether the names, where there are any that tell, are those of the joints in their order."""
-    if not names or made_up(names):
+    if not names or placeholder_names(names):
         return True
     return len(names) == len(joints) and all(
         bool({joint.name, *joint.aliases} & {name, *spellings(name)}) for name, joint in zip(names, joints, strict=True)

@@ -4,23 +4,36 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from smolpilot.common.errors import UsageError
 from smolpilot.common.json_input import read_json_file
-from smolpilot.evaluation.intervals import wilson
-
-if TYPE_CHECKING:
-    from .closed_loop import Run
+from smolpilot.contracts import Image
+from smolpilot.evaluation.metrics import wilson
 
 FORMAT = "smolpilot-rollout/2"
-RESULTS, VIDEO, REPORT = "results.json", "video.mp4", "report.html"
+RESULTS, VIDEO = "results.json", "video.mp4"
 _FIRST = "smolpilot-rollout/1"
 # What the first format called failures, and what they meant.
 _FIRST_LABELS = {"other": "reached another goal", "none": "reached none in time"}
+
+
+@dataclass
+class Run:
+    """One episode: what was asked, how it ended (`label`, `facts`: the environment's words), in how many steps."""
+
+    seed: int
+    instruction: str
+    groups: Mapping[str, str] = field(default_factory=dict)
+    label: str = ""
+    success: bool = False
+    facts: Mapping[str, float] = field(default_factory=dict)
+    steps: int = 0
+    images: list[Image] = field(default_factory=list, repr=False)
 
 
 def summarize_runs(runs: Sequence[Run], said: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,25 +15,25 @@ from matplotlib.figure import Figure
 from smolpilot.contracts import Image
 from smolpilot.evaluation.drawing import caption, drawing
 
-from .closed_loop import Run
+from .results import Run
 
 _COLUMNS = 3
 _CAPTION = 40  # pixels above each tile
 _BORDER = 4
-_HOLD_SECONDS = 1.5  # the last picture stays, so that the outcome can be read
+_HOLD_SECONDS = 1.5  # the last image stays, so that the outcome can be read
 _GREEN, _RED, _GRAY = "#0b7a4b", "#b3261e", "#3a4350"
 
 
 def write_video(path: Path, runs: list[Run], frames_per_second: float, labels: Mapping[str, str]) -> None:
-    """Write an mp4 (h264, yuv420p, index first: plays in browsers) of the runs that kept their pictures.
+    """Write an mp4 (h264, yuv420p, index first: plays in browsers) of the runs that kept their images.
 
     labels: what each label of a failure says.
     """
-    shown = [run for run in runs if run.pictures]
+    shown = [run for run in runs if run.images]
     if not shown:
-        raise ValueError("no run kept its pictures")
+        raise ValueError("no run kept its images")
     tiles = [_Tile(run, labels) for run in shown]
-    length = max(len(run.pictures) for run in shown) + math.ceil(_HOLD_SECONDS * frames_per_second)
+    length = max(len(run.images) for run in shown) + math.ceil(_HOLD_SECONDS * frames_per_second)
     columns = min(_COLUMNS, len(tiles))
     rows = math.ceil(len(tiles) / columns)
     height, width = tiles[0].shape
@@ -52,27 +52,27 @@ def write_video(path: Path, runs: list[Run], frames_per_second: float, labels: M
 
 
 class _Tile:
-    """One episode: its pictures with a border and a caption."""
+    """One episode: its images with a border and a caption."""
 
     def __init__(self, run: Run, labels: Mapping[str, str]) -> None:
-        self._pictures = run.pictures
-        height, width = run.pictures[0].shape[:2]
+        self._images = run.images
+        height, width = run.images[0].shape[:2]
         self.shape = (height + 2 * _BORDER + _CAPTION, width + 2 * _BORDER)
         ended = labels.get(run.label, "success" if run.success else run.label)
         self._running = _caption(f"“{run.instruction}”", "", self.shape[1], _GRAY)
         self._over = _caption(f"“{run.instruction}”", ended, self.shape[1], _GREEN if run.success else _RED)
 
     def at(self, step: int) -> Image:
-        """The tile at a step; after the end its last picture."""
-        over = step >= len(self._pictures) - 1
+        """The tile at a step; after the end its last image."""
+        over = step >= len(self._images) - 1
         strip = self._over if over else self._running
         tile = np.empty((*self.shape, 3), dtype=np.uint8)
         tile[:] = strip[0, 0]  # the border is that of the caption
-        picture = self._pictures[min(step, len(self._pictures) - 1)]
+        image = self._images[min(step, len(self._images) - 1)]
         # The caption stands above: a player's controls hide the lower edge.
         tile[:_CAPTION] = strip
         top = _CAPTION + _BORDER
-        tile[top : top + picture.shape[0], _BORDER : _BORDER + picture.shape[1]] = picture
+        tile[top : top + image.shape[0], _BORDER : _BORDER + image.shape[1]] = image
         return tile
 
 

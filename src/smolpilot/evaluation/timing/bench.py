@@ -28,10 +28,10 @@ from smolpilot.contracts import (
     PolicyOptions,
     PolicySpec,
     TimedPolicy,
-    made_up_observation,
+    example_observation,
 )
 from smolpilot.datasets import open_dataset
-from smolpilot.evaluation.asking import checked_chunks
+from smolpilot.evaluation.checked_policy import checked_chunks
 from smolpilot.evaluation.offline.dataset_adapter import embodiment_of
 from smolpilot.evaluation.offline.policy_frames import CALIBRATION_FRAMES, recorded_frames
 from smolpilot.evaluation.predictions import F32
@@ -226,13 +226,13 @@ class _Lineup:
     def _observations(self, policy: Policy) -> list[Observation]:
         """As many as chunks, spread over the dataset or made up."""
         if self._dataset is None:
-            return [made_up_observation(policy.spec, seed) for seed in range(self.count)]
+            return [example_observation(policy.spec, seed) for seed in range(self.count)]
         return _as_many(recorded_frames(policy, self._dataset, self.count), self.count)
 
     def _calibration(self) -> list[Observation]:
         """Beside the measured ones: calibrated on those, int8 would look better than it is."""
         if self._dataset is None:
-            return self._masked([made_up_observation(self.policy.spec, self.count + i) for i in range(self.count)])
+            return self._masked([example_observation(self.policy.spec, self.count + i) for i in range(self.count)])
         return self._masked(recorded_frames(self.policy, self._dataset, CALIBRATION_FRAMES, beside=self.count))
 
     def _masked(self, frames: Sequence[Observation]) -> list[Observation]:

@@ -23,7 +23,7 @@ def measure_latency(policy: Policy, observation: Observation) -> dict[str, Any]:
 
     A chunk is a forward pass with all denoising steps, until its numbers are in main memory; a pop takes the next
     action of a chunk predicted before, as `select_action` does between plans. Averaging the two, as some benchmarks do,
-    describes neither. A policy forgets the frame in between: on a robot no picture comes twice.
+    describes neither. A policy forgets the frame in between: on a robot no image comes twice.
     """
 
     def anew() -> None:

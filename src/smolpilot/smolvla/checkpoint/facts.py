@@ -61,7 +61,7 @@ class _Dataset(Form):
 
 
 class _Training(Form):
-    """What is read of one training (`contracts.lineage`); a bundle may say more."""
+    """What is read of one training (`contracts.trained_on`); a bundle may say more."""
 
     dataset: _Dataset | None = None
     dataset_fingerprint: str | None = None

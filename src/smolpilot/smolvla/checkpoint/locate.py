@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from smolpilot.common.errors import CheckpointError, HubError, UsageError
-from smolpilot.common.paths import followed, require_readable
+from smolpilot.common.safe_paths import followed, require_readable
 from smolpilot.common.text import LIMIT, plain
 
 CONFIG = "config.json"

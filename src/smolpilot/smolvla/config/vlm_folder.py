@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from smolpilot.common.errors import CheckpointError
-from smolpilot.common.paths import OwnFiles
+from smolpilot.common.safe_paths import OwnFiles
 from smolpilot.common.text import format_bytes
 
 from .json_file import is_pointer, parse_object

@@ -1,4 +1,4 @@
-"""The numbers of a cached frame as bytes: as they are, or coarser, with a scale beside them.
+"""How the tensors of a cached frame are stored: as they are, or in lower precision with a scale beside them.
 
 fp8 (four bits of exponent, three of mantissa) and int8 keep one float32 scale for each channel of a frame, over its
 tokens: keys have channels that are ten times as large as the others, and one scale for all would round those away.
@@ -21,18 +21,22 @@ _DTYPES: dict[CacheDtype, torch.dtype] = {
 _LARGEST = {torch.float8_e4m3fn: 448.0, torch.int8: 127.0}
 
 
-@dataclass(frozen=True)
-class Numbers:
-    """Rows of `shape`, kept as `dtype`; `tokens` is the axis of the shape over which a scale holds."""
+@dataclass(frozen=True, repr=False)
+class CacheCodec:
+    """Rows of `shape`, stored as `dtype`; `tokens` is the axis of the shape over which a scale holds."""
 
     shape: tuple[int, ...]
     dtype: torch.dtype
     tokens: int
 
     @classmethod
-    def of(cls, shape: tuple[int, ...], tokens: int, dtype: CacheDtype | None, own: torch.dtype) -> Numbers:
-        """Numbers of the named dtype, or of the model's own."""
+    def of(cls, shape: tuple[int, ...], tokens: int, dtype: CacheDtype | None, own: torch.dtype) -> CacheCodec:
+        """The codec of the named dtype, or of the model's own."""
         return cls(shape, _DTYPES[dtype] if dtype else own, tokens)
+
+    def __repr__(self) -> str:
+        """Part of the names of cache blocks: spelled as in the first version, for ever."""
+        return f"Numbers(shape={self.shape!r}, dtype={self.dtype!r}, tokens={self.tokens!r})"
 
     @property
     def row_bytes(self) -> int:

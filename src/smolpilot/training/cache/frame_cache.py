@@ -1,14 +1,14 @@
 """The frame cache: what a frozen vision-language model makes of each frame, computed once and read from disk.
 
 `vision` keeps the image tokens [C, N, D]; `prefix` the keys and values of images and instruction of every text layer
-[L, 2, K, G, E], so that a training step runs the state token and the expert alone. Both are kept in the model's own
-dtype unless a coarser one is asked for (`cache_numbers`), and also what was just computed is used as the cache would
-give it back: a run does not depend on what was cached before. Nothing of it is an approximation
-(docs/architecture.md).
+[L, 2, K, G, E], so that a training step runs only the state token and the expert. Both are stored in the model's own
+dtype unless a lower precision is asked for (`codec`). Fresh tensors are read back from the cache, too, so that a run
+does not depend on what was cached before. Nothing of it is an approximation (docs/architecture.md).
 """
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -29,12 +29,11 @@ from smolpilot.datasets import Dataset
 from smolpilot.smolvla import Policy
 from smolpilot.smolvla.network.inputs import PolicyInputs
 from smolpilot.training.data.augment import Augmentation
-from smolpilot.training.data.frames import CameraPlan
-from smolpilot.training.data.image_prefetch import to_device
+from smolpilot.training.data.frames import CameraPlan, Decoder, to_device
 
 from .block_store import BlockStore
 from .build import build
-from .codec import CacheDtype, Numbers
+from .codec import CacheCodec, CacheDtype
 
 Kind = Literal["vision", "prefix"]
 Rows = npt.NDArray[np.int64]
@@ -58,19 +57,19 @@ def free_gb(folder: Path) -> float:
 
 @dataclass(frozen=True)
 class CacheSpec:
-    """What is kept of a frame: its numbers, in `views` changed pictures of it (1: the picture as it is, or one)."""
+    """What is kept of a frame, in `views` augmented versions of its images (1: as they are, or one)."""
 
     kind: Kind
-    numbers: Numbers
+    codec: CacheCodec
     views: int = 1
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return self.numbers.shape
+        return self.codec.shape
 
     def gigabytes(self, rows: int) -> float:
         """Room on disk of `rows` frames."""
-        return rows * self.views * self.numbers.row_bytes / 1e9
+        return rows * self.views * self.codec.row_bytes / 1e9
 
 
 def cache_spec(
@@ -92,7 +91,7 @@ def cache_spec(
         special = 3 * len(config.image_shapes) if config.add_image_special_tokens else 0
         shape = (model.expert.text_layers_read, 2, sum(per_image) + special + tokens, text.kv_heads, text.head_dim)
     axis = 1 if kind == "vision" else 2
-    return CacheSpec(kind, Numbers.of(shape, axis, dtype, own_dtype(policy, kind)), views)
+    return CacheSpec(kind, CacheCodec.of(shape, axis, dtype, own_dtype(policy, kind)), views)
 
 
 def own_dtype(policy: Policy, kind: Kind) -> torch.dtype:
@@ -104,7 +103,7 @@ def own_dtype(policy: Policy, kind: Kind) -> torch.dtype:
 class FrameCache:
     """The cached tensors of the `rows` of a dataset; built on first use, verified, shared between runs.
 
-    With an augmentation each frame is kept in `spec.views` changed pictures, else once as it is.
+    With an augmentation each frame is kept in `spec.views` augmented versions, else once as it is.
     """
 
     def __init__(
@@ -112,8 +111,9 @@ class FrameCache:
         assemble: Assemble, folder: Path, augmentation: Augmentation | None = None,
     ) -> None:  # fmt: skip
         self.spec, self.policy, self._dataset, self._plans = spec, policy, dataset, dict(plans)
+        self._decoder, self._device = Decoder(dataset, plans), torch.device(policy.device)
         self._assemble, self._augmentation = assemble, augmentation
-        self._store = BlockStore(folder, (spec.numbers.row_bytes,), torch.uint8)
+        self._store = BlockStore(folder, (spec.codec.row_bytes,), torch.uint8)
         with working("reading the videos' fingerprints for the frame cache"):
             self._blocks = list(self._plan_blocks(rows))
         self._place = np.full((len(dataset), 2), -1, dtype=np.int64)
@@ -121,7 +121,7 @@ class FrameCache:
             self._place[members] = np.stack([np.full(len(members), number), np.arange(len(members))], axis=1)
 
     def build(self, turn: int = 0) -> int:
-        """Compute and store what is missing; returns the number of computed blocks. TrainingError: no room.
+        """Compute and store what is missing; returns the number of computed blocks. TrainingError: the disk is full.
 
         Several processes may do so at once; another `turn` begins at another block.
         """
@@ -139,31 +139,43 @@ class FrameCache:
             [*missing[first:], *missing[:first]],
             path=lambda job: self._store.path(self._name(job)),
             there=self._there,
-            load=lambda job: self.pictures(self._blocks[job[1]][1]),
+            load=lambda job: self._images(self._blocks[job[1]][1]),
             compute=self._write,
             text=f"{self.spec.kind} cache",
         )
 
     def fields(self, rows: Rows, device: torch.device, views: Rows | None = None) -> dict[str, Tensor]:
-        """The cached fields of PolicyInputs for `rows`, of the view of each (open: the first)."""
+        """The cached fields of PolicyInputs for `rows`, of the view of each (default: the first)."""
         tensors = []
         for (block, place), view in zip(
             self._place[rows], np.zeros_like(rows) if views is None else views, strict=True
         ):
             tensors.append(self._block((int(view), int(block)))[place])
         stacked = to_device(torch.stack(tensors), device)
-        wide = self.spec.numbers.unpack(stacked, own_dtype(self.policy, self.spec.kind))
+        wide = self.spec.codec.unpack(stacked, own_dtype(self.policy, self.spec.kind))
         return {"image_tokens" if self.spec.kind == "vision" else "context": wide}
 
-    def views(self, places: Rows | None) -> Rows | None:
-        """Which view of its frame the sample at each place takes; None where there is but one."""
-        if self._augmentation is None or places is None:
-            return None
-        return self._augmentation.draws.views(places, self.spec.views)
+    @property
+    def all_tokens(self) -> bool:
+        """Whether instructions have to be padded to the longest one: keys and values are kept for all its tokens."""
+        return self.spec.kind == "prefix"
+
+    def fill(self, inputs: PolicyInputs, rows: Rows, sample_ids: Rows | None = None) -> PolicyInputs:
+        """The inputs of the frames `rows` with the cached tensors in place of images; each sample draws its view."""
+        views = None
+        if self._augmentation is not None and sample_ids is not None:
+            views = self._augmentation.rng.views(sample_ids, self.spec.views)
+        fields = self.fields(rows, inputs.token_mask.device, views)
+        if self.spec.kind == "prefix":
+            # Images and special tokens come first, and are all seen.
+            before = self.spec.shape[2] - inputs.token_mask.shape[1]
+            seen = torch.ones(len(rows), before, dtype=torch.bool, device=inputs.token_mask.device)
+            fields["context_mask"] = torch.cat([seen, inputs.token_mask], dim=1)
+        return dataclasses.replace(inputs, **fields)
 
     def exact(self, rows: Rows, view: int = 0) -> PolicyInputs:
-        """What the cache stands in for: inputs with the pictures of a view, computed anew."""
-        return self._inputs(rows, self.pictures(rows), view)
+        """What the cache stands in for: inputs with the images of a view, computed anew."""
+        return self._inputs(rows, self._images(rows), view)
 
     def _there(self, job: Job) -> bool:
         return self._store.read(self._name(job), len(self._blocks[job[1]][1])) is not None
@@ -172,7 +184,7 @@ class FrameCache:
         name, members = self._name(job), self._blocks[job[1]][1]
         found = self._store.read(name, len(members))
         if found is None:  # removed or damaged since it was built
-            self._write(job, self.pictures(members))
+            self._write(job, self._images(members))
             found = self._store.read(name, len(members))
         assert found is not None, "it was read back"
         return found
@@ -183,11 +195,9 @@ class FrameCache:
             return self._blocks[block][0]
         return content_name(self._blocks[block][0], self._augmentation.describe(), view)
 
-    def _write(self, job: Job, pictures: Mapping[str, Tensor]) -> None:
+    def _write(self, job: Job, images: Mapping[str, Tensor]) -> None:
         view, block = job
-        self._store.write(
-            self._name(job), self.spec.numbers.pack(self._compute(self._blocks[block][1], pictures, view))
-        )
+        self._store.write(self._name(job), self.spec.codec.pack(self._compute(self._blocks[block][1], images, view)))
         if not self._there(job):
             raise TrainingError(
                 f"A block of the cache in {self._store.folder} does not read back as it was written.",
@@ -211,7 +221,7 @@ class FrameCache:
             modules.append(("text", model.text))
         weights = {f"{name}.{key}": value for name, module in modules for key, value in module.state_dict().items()}
         base = content_name(
-            FORMAT, self.spec.kind, self.spec.numbers, tensors_digest(weights), policy.config.resize_imgs_with_padding,
+            FORMAT, self.spec.kind, self.spec.codec, tensors_digest(weights), policy.config.resize_imgs_with_padding,
             policy.config.add_image_special_tokens, list(self._plans.items()), *policy.transforms.image_changes(),
         )  # fmt: skip
         frames, episodes = self._dataset.frame_index, self._dataset.episode_index
@@ -239,13 +249,13 @@ class FrameCache:
         return inputs.tokens.cpu().numpy().tobytes() + inputs.token_mask.cpu().numpy().tobytes()
 
     @torch.no_grad()
-    def _compute(self, rows: Rows, pictures: Mapping[str, Tensor], view: int) -> Tensor:
+    def _compute(self, rows: Rows, images: Mapping[str, Tensor], view: int) -> Tensor:
         """The tensors of the frames `rows`, as the model gives them."""
         model = self.policy.model
         training = model.training
         model.eval()
         try:
-            inputs = self._inputs(rows, pictures, view)
+            inputs = self._inputs(rows, images, view)
             parts = []
             for first in range(0, len(rows), 8):
                 part = inputs[first : first + 8]
@@ -254,12 +264,12 @@ class FrameCache:
             model.train(training)
         return torch.cat(parts)
 
-    def _inputs(self, rows: Rows, pictures: Mapping[str, Tensor], view: int) -> PolicyInputs:
-        inputs = self._assemble(rows, pictures)
+    def _inputs(self, rows: Rows, images: Mapping[str, Tensor], view: int) -> PolicyInputs:
+        inputs = self._assemble(rows, images)
         if self._augmentation is None:
             return inputs
-        places = [self._dataset.episode_index[rows], self._dataset.frame_index[rows], np.full(len(rows), view)]
-        return self._augmentation(inputs, np.stack(places, axis=1).astype(np.int64))
+        ids = [self._dataset.episode_index[rows], self._dataset.frame_index[rows], np.full(len(rows), view)]
+        return self._augmentation(inputs, np.stack(ids, axis=1).astype(np.int64))
 
     @torch.no_grad()
     def tensor(self, inputs: PolicyInputs) -> Tensor:
@@ -271,12 +281,6 @@ class FrameCache:
         tokens = model.embed_images(inputs.images[:, :real].flatten(0, 1))
         return tokens.reshape(len(inputs), real, *tokens.shape[1:])
 
-    def pictures(self, rows: Rows) -> dict[str, Tensor]:
+    def _images(self, rows: Rows) -> dict[str, Tensor]:
         """The images of the camera slots, decoded anew: what the cache is computed from."""
-        device = torch.device(self.policy.device)
-        return {slot: self._pictures(plan, rows).to(device) for slot, plan in self._plans.items()}
-
-    def _pictures(self, plan: CameraPlan, rows: Rows) -> Tensor:
-        """Images of one camera, decoded in order. [n, 3, h, w]"""
-        pictures = [self._dataset.image(int(row), plan.camera) for row in rows]
-        return plan.prepare(torch.from_numpy(np.stack(pictures)))
+        return {slot: self._decoder.images(slot, rows, self._device) for slot in self._plans}

@@ -19,7 +19,7 @@ def idle_parts(model: SmolVLA, kind: Kind) -> dict[str, nn.Module]:
     return parts
 
 
-def park(model: SmolVLA, kind: Kind, *, away: str = "cpu") -> float:
+def offload(model: SmolVLA, kind: Kind, *, away: str = "cpu") -> float:
     """Move the idle parts `away` from a GPU; returns the freed memory in GB (0 when they are there already)."""
     freed = 0.0
     for part in idle_parts(model, kind).values():

@@ -1,8 +1,8 @@
-"""Image augmentation: every picture is changed by itself, the same way whenever the run comes to that sample.
+"""Image augmentation: every image is changed by itself, the same way whenever the run comes to that sample.
 
-A few dozen demonstrations are remembered by their pictures; changed pictures cannot be. Kinds, each with its own
-probability per picture: `color` (brightness, contrast, saturation within 20 %), `crop` (a window of 85 to 100 % of
-the picture, anywhere, scaled back), `blur` (3 x 3), `erase` (a gray rectangle of 2 to 10 % of the area).
+It keeps a policy from memorizing the images of a few dozen demonstrations. Kinds, each with its own probability per
+image: `color` (brightness, contrast, saturation within 20 %), `crop` (a window of 85 to 100 % of the image,
+anywhere, scaled back), `blur` (3 x 3), `erase` (a gray rectangle of 2 to 10 % of the area).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from smolpilot.smolvla import PolicyInputs
 
-from .sample_rng import AUGMENT, Draws, Places
+from .sample_rng import AUGMENT, SampleIds, SampleRng
 
 _GRAY = (0.299, 0.587, 0.114)  # luminance of red, green, blue (ITU-R BT.601)
 
@@ -24,23 +24,22 @@ _GRAY = (0.299, 0.587, 0.114)  # luminance of red, green, blue (ITU-R BT.601)
 class Augmentation:
     """Changes the images of samples; `kinds` maps color, crop, blur, erase to probabilities."""
 
-    def __init__(self, kinds: Mapping[str, float], draws: Draws) -> None:
+    def __init__(self, kinds: Mapping[str, float], rng: SampleRng) -> None:
         self._kinds = {kind: p for kind, p in kinds.items() if p > 0}
-        self.draws = draws
+        self.rng = rng
 
     def __bool__(self) -> bool:
         return bool(self._kinds)
 
     def describe(self) -> str:
-        """All that the changes depend on, besides the places."""
-        # Names of cached blocks follow from it: `color` is spelled as it was when the first ones were written.
-        kinds = {"colour" if kind == "color" else kind: p for kind, p in self._kinds.items()}
-        return f"{sorted(kinds.items())} seed {self.draws.seed}"
+        """All that the changes depend on besides the sample; caches are named by it, so `color` keeps its spelling."""
+        kinds = {"colour" if kind == "color" else kind: share for kind, share in self._kinds.items()}
+        return f"{sorted(kinds.items())} seed {self.rng.seed}"
 
-    def __call__(self, inputs: PolicyInputs, places: Places) -> PolicyInputs:
+    def __call__(self, inputs: PolicyInputs, sample_ids: SampleIds) -> PolicyInputs:
         """The inputs with changed images [B, C, 3, h, w] in [-1, 1]; empty camera slots stay as they are.
 
-        `places` [B] or [B, m]: what the random numbers of each sample follow from, see `Draws`.
+        `sample_ids` [B] or [B, m]: what the random numbers of each sample follow from, see `SampleRng`.
         """
         if not self._kinds:
             return inputs
@@ -48,7 +47,7 @@ class Augmentation:
         there = inputs.image_masks.flatten()
         images = inputs.images.flatten(0, 1)[there]  # [N, 3, h, w]
         # Each kind has its own numbers whether it is on or not, so that switching one leaves the others.
-        drawn = self.draws.uniform(AUGMENT, places, (shape[1], len(_CHANGES), 5)).flatten(0, 1)[there.cpu()]
+        drawn = self.rng.uniform(AUGMENT, sample_ids, (shape[1], len(_CHANGES), 5)).flatten(0, 1)[there.cpu()]
         for number, (kind, change) in enumerate(_CHANGES.items()):
             chosen, numbers = drawn[:, number, 0] < self._kinds.get(kind, 0.0), drawn[:, number, 1:]
             if chosen.any():
@@ -60,9 +59,9 @@ class Augmentation:
 
 
 def _crop(images: Tensor, numbers: Tensor) -> Tensor:
-    """A window of 85 to 100 % of each side, scaled back to the picture's size."""
+    """A window of 85 to 100 % of each side, scaled back to the image's size."""
     scale = 1 - 0.15 * numbers[:, 0]
-    room = 1 - scale  # in units of half a picture
+    room = 1 - scale  # in units of half an image
     theta = torch.zeros(len(images), 2, 3, device=images.device)
     theta[:, 0, 0] = theta[:, 1, 1] = scale
     theta[:, 0, 2] = room * (2 * numbers[:, 1] - 1)

@@ -1,14 +1,12 @@
 """Batches as the network takes them, assembled with a handful of array operations.
 
 States, actions and tokens of all frames are transformed once where they can be; a batch only gathers rows. It equals
-`transforms.inputs` on the dataset's samples, number for number (tests/training/test_batches.py).
+`transforms.inputs` on the dataset's samples, number for number (tests/training/data/test_batches.py).
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Generator, Mapping, Sequence
-from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -20,33 +18,10 @@ from smolpilot.datasets import Dataset, SampleOrder
 from smolpilot.datasets.read.order import WINDOW, BatchOrder, OrderKind, Rows, whole_batches
 from smolpilot.smolvla.network.inputs import PolicyInputs
 from smolpilot.smolvla.transforms.transform_list import Transforms
-from smolpilot.training.cache.frame_cache import FrameCache
 
-from .frames import CameraPlan, Decoder, FrameStore, camera_plans, predicted_gb
-from .image_prefetch import Pictures, stream, to_device
-
-
-class Feed(Protocol):
-    """What the loop draws batches from: one dataset (`Batches`) or several (`Mixture`)."""
-
-    def __len__(self) -> int: ...
-
-    def order(self, batch_size: int, seed: int, kind: OrderKind = "random") -> BatchOrder:
-        """The order of the samples."""
-        ...
-
-    @property
-    def is_cached(self) -> bool:
-        """Whether a frame cache stands in for the pictures."""
-        ...
-
-    def batch(self, rows: Sequence[int] | Rows, places: Rows | None = None) -> PolicyInputs:
-        """The frames `rows`, with their action chunks; `places` decide which cached views are taken."""
-        ...
-
-    def stream(self, order: BatchOrder, start: int, stop: int) -> Generator[PolicyInputs]:
-        """Batches number `start` to `stop` (excluded)."""
-        ...
+from .batch_source import CachedFrames
+from .frames import CameraPlan, Decoder, FrameStore, camera_plans, predicted_gb, to_device
+from .image_prefetch import Images, ImageSource, stream
 
 
 class Batches:
@@ -66,7 +41,7 @@ class Batches:
         rows: Rows | None = None,
         memory_gb: float | None = None,
         workers: int = 0,
-        cache: Callable[[Batches, Rows], FrameCache] | None = None,
+        cache: Callable[[Batches, Rows], CachedFrames] | None = None,
     ) -> None:
         self.dataset, self._device, self._workers = dataset, device, workers
         self._transforms = transforms
@@ -96,23 +71,24 @@ class Batches:
 
     @property
     def is_cached(self) -> bool:
-        """Whether a frame cache stands in for the pictures."""
+        """Whether a frame cache stands in for the images."""
         return self._cache is not None
 
-    def batch(self, rows: Sequence[int] | Rows, places: Rows | None = None) -> PolicyInputs:
-        """The frames `rows` of the dataset, with their action chunks; `places` decide which cached views are taken."""
+    def batch(self, rows: Sequence[int] | Rows, sample_ids: Rows | None = None) -> PolicyInputs:
+        """The frames `rows` with their action chunks; `sample_ids` decide which cached views are taken."""
         index = np.asarray(rows, dtype=np.int64)
         if self._cache is not None:
-            return self.cached(index, self._cache, places)
+            return self.cached(index, self._cache, sample_ids)
         return self._assemble(index, {slot: self._images.images(slot, index, self._device) for slot in self._plans})
 
     def stream(self, order: BatchOrder, start: int, stop: int) -> Generator[PolicyInputs]:
         """Batches number `start` to `stop` (excluded)."""
 
-        def of_pictures(rows: Rows, found: Pictures) -> PolicyInputs:
-            return self.batch(rows) if found[0] is None else self.of_pictures(rows, found[0])
+        def assemble(rows: Rows, found: Images) -> PolicyInputs:
+            return self.with_images(rows, found[0])
 
-        return stream(self, [self], of_pictures, order, range(start, stop), self._workers)
+        span = range(start, stop)
+        return stream(self, [self.images], assemble, order, span, device=self._device, workers=self._workers)
 
     @property
     def device(self) -> torch.device:
@@ -120,12 +96,15 @@ class Batches:
         return self._device
 
     @property
-    def decoder(self) -> Decoder | None:
-        """What reads the pictures while training, None where they are in memory or a cache serves."""
-        return self._images if self._cache is None and isinstance(self._images, Decoder) else None
+    def images(self) -> ImageSource:
+        """Where the images come from while training."""
+        decoded = self._cache is None and isinstance(self._images, Decoder)
+        return ImageSource(self.dataset, self._plans, decoded)
 
-    def of_pictures(self, rows: Rows, images: Mapping[str, Tensor]) -> PolicyInputs:
-        """The frames `rows` with pictures that were decoded elsewhere."""
+    def with_images(self, rows: Rows, images: Mapping[str, Tensor] | None) -> PolicyInputs:
+        """The frames `rows` with images that were decoded elsewhere; None: with their own."""
+        if images is None:
+            return self.batch(rows)
         return self._assemble(rows, {slot: to_device(value, self._device) for slot, value in images.items()})
 
     @property
@@ -142,30 +121,24 @@ class Batches:
         """Inputs of given images, with every instruction padded to the longest: what a cache is computed from."""
         return self._assemble(rows, images, all_tokens=True)
 
-    def cached(self, rows: Rows, cache: FrameCache, places: Rows | None = None) -> PolicyInputs:
-        """Inputs without images, with what the cache keeps of them (of one view each, drawn by place)."""
-        fields: dict[str, Any] = cache.fields(rows, self._device, cache.views(places))
-        inputs = self._assemble(rows, {}, all_tokens=cache.spec.kind == "prefix")
-        if cache.spec.kind == "prefix":
-            special = cache.spec.shape[2] - self.token_width
-            seen = torch.ones(len(rows), special, dtype=torch.bool, device=self._device)
-            fields["context_mask"] = torch.cat([seen, inputs.token_mask], dim=1)
-        return dataclasses.replace(inputs, **fields)
+    def cached(self, rows: Rows, cache: CachedFrames, sample_ids: Rows | None = None) -> PolicyInputs:
+        """Inputs without images, with what the cache keeps of them (of one view each, drawn by sample)."""
+        return cache.fill(self._assemble(rows, {}, all_tokens=cache.all_tokens), rows, sample_ids)
 
     def states(self, rows: Rows) -> Tensor:
         """States of the frames `rows` in the policy's own joint order and units [n, S]: for the actions' way back."""
         return self._numbers.robot_states(rows)
 
-    def _assemble(self, rows: Rows, images: Mapping[str, Tensor], *, all_tokens: bool = False) -> PolicyInputs:
+    def _assemble(self, rows: Rows, given: Mapping[str, Tensor], *, all_tokens: bool = False) -> PolicyInputs:
         numbers, index = self._numbers, torch.from_numpy(rows).to(self._device)
         wanted = index[:, None] + numbers.ahead  # [B, H]
         last = numbers.last[index][:, None]
         tokens, mask = numbers.tokens(index, everything=all_tokens)
         filled = torch.ones(1, len(self._plans), dtype=torch.bool, device=self._device).expand(len(rows), -1)
-        pictures, seen = self._transforms.stack_images(images, filled)
+        images, seen = self._transforms.stack_images(given, filled)
         states, actions = numbers.chunks(index, torch.minimum(wanted, last))
         return PolicyInputs(
-            images=pictures,
+            images=images,
             image_masks=seen,
             tokens=tokens,
             token_mask=mask,

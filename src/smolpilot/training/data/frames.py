@@ -1,14 +1,15 @@
-"""Decoded video in memory: each episode is decoded once, in order, into exactly what the transforms make of it.
+"""Images of a dataset's frames as the transforms make them: decoded once into memory, or whenever asked for.
 
-A tiny policy takes thousands of samples a second; decoding at random positions gives tens. Pictures that already have
-the policy's size stay uint8, which is a quarter of the room; others are kept as float32, as the network sees them.
+A tiny policy takes thousands of samples a second; decoding at random positions gives tens. In memory, images that
+already have the policy's size stay uint8, a quarter of the size of float32; others are kept as the network sees them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import batched
 
 import numpy as np
 import numpy.typing as npt
@@ -19,17 +20,15 @@ from smolpilot.common.progress import track
 from smolpilot.datasets import Dataset, DatasetMeta
 from smolpilot.smolvla.transforms.transform_list import Transforms
 
-from .image_prefetch import to_device
-
 
 @dataclass(frozen=True)
 class CameraPlan:
-    """How the pictures of one dataset camera become images of the policy's size."""
+    """How the images of one dataset camera become images of the policy's size."""
 
     camera: str
     height: int
     width: int
-    native: bool  # the camera's pictures have the policy's size already
+    native: bool  # the camera's images have the policy's size already
     # uint8 [n, h, w, 3] -> what the network sees, float32 [n, 3, height, width]. Names of cache blocks hold the rest of
     # a plan as it prints itself.
     prepare: Callable[[Tensor], Tensor] = field(repr=False, compare=False)
@@ -56,13 +55,13 @@ def predicted_gb(plans: list[CameraPlan], frames: int) -> float:
 
 
 class FrameStore:
-    """Pictures of `rows` of a dataset, per camera slot; `images` gives them as the transforms would."""
+    """Images of `rows` of a dataset, per camera slot; each episode is decoded once, in order."""
 
     def __init__(self, dataset: Dataset, plans: Mapping[str, CameraPlan], rows: npt.NDArray[np.int64]) -> None:
         self._plans = dict(plans)
         self._place = np.full(len(dataset), -1, dtype=np.int64)
         self._place[rows] = np.arange(len(rows))
-        self._pictures = {slot: _empty(plan, len(rows)) for slot, plan in self._plans.items()}
+        self._stored = {slot: _empty(plan, len(rows)) for slot, plan in self._plans.items()}
         jobs = [(slot, episode) for slot in self._plans for episode in dataset.episodes]
         wanted = [job for job in jobs if self._rows_of(dataset, job[1]).size]
         for slot, episode in track(wanted, len(wanted), "decoding video"):
@@ -71,7 +70,7 @@ class FrameStore:
     def images(self, slot: str, rows: npt.NDArray[np.int64], device: torch.device) -> Tensor:
         """Images of a camera slot, float32 [n, 3, H, W] on `device`."""
         plan = self._plans[slot]
-        chosen = self._pictures[slot][torch.from_numpy(self._place[rows])]
+        chosen = self._stored[slot][torch.from_numpy(self._place[rows])]
         moved = to_device(chosen, device)
         return plan.prepare(moved) if plan.native else moved
 
@@ -80,15 +79,16 @@ class FrameStore:
         return rows[self._place[rows] >= 0]
 
     def _fill(self, dataset: Dataset, slot: str, episode: int) -> None:
-        plan, target = self._plans[slot], self._pictures[slot]
+        plan, target = self._plans[slot], self._stored[slot]
         rows = np.flatnonzero(dataset.episode_index == episode)
-        for start, pictures in _blocks(dataset.decode_episode(plan.camera, episode), 64):
-            places = self._place[rows[start : start + len(pictures)]]
-            kept = np.flatnonzero(places >= 0)
+        decoded = dataset.decode_episode(plan.camera, episode)
+        for some, images in zip(batched(rows, 64), batched(decoded, 64), strict=True):
+            positions = self._place[list(some)]
+            kept = np.flatnonzero(positions >= 0)
             if not kept.size:
                 continue
-            block = torch.from_numpy(np.stack([pictures[i] for i in kept]))
-            target[torch.from_numpy(places[kept])] = block if plan.native else plan.prepare(block)
+            block = torch.from_numpy(np.stack([images[i] for i in kept]))
+            target[torch.from_numpy(positions[kept])] = block if plan.native else plan.prepare(block)
 
 
 def _empty(plan: CameraPlan, count: int) -> Tensor:
@@ -97,20 +97,8 @@ def _empty(plan: CameraPlan, count: int) -> Tensor:
     return torch.empty(count, 3, plan.height, plan.width, dtype=torch.float32)
 
 
-def _blocks[T](items: Iterator[T], size: int) -> Iterator[tuple[int, list[T]]]:
-    """Lists of up to `size` items with the number of their first."""
-    start, block = 0, []
-    for item in items:
-        block.append(item)
-        if len(block) == size:
-            yield start, block
-            start, block = start + size, []
-    if block:
-        yield start, block
-
-
 class Decoder:
-    """The same images, decoded when asked for: for recordings that do not fit into memory."""
+    """The same images, decoded when asked for: for datasets that do not fit into memory."""
 
     def __init__(self, dataset: Dataset, plans: Mapping[str, CameraPlan]) -> None:
         self._dataset, self._plans = dataset, dict(plans)
@@ -118,5 +106,12 @@ class Decoder:
     def images(self, slot: str, rows: npt.NDArray[np.int64], device: torch.device) -> Tensor:
         """Images of a camera slot, float32 [n, 3, H, W] on `device`."""
         plan = self._plans[slot]
-        pictures = torch.from_numpy(self._dataset.pictures(rows, plan.camera))
-        return to_device(plan.prepare(pictures.permute(0, 2, 3, 1)), device)
+        decoded = torch.from_numpy(self._dataset.pictures(rows, plan.camera))
+        return to_device(plan.prepare(decoded.permute(0, 2, 3, 1)), device)
+
+
+def to_device(value: Tensor, device: torch.device) -> Tensor:
+    """The tensor on `device`; to a GPU without waiting for the copy."""
+    if device.type != "cuda" or value.device.type != "cpu":
+        return value.to(device)
+    return value.pin_memory().to(device, non_blocking=True)

@@ -15,7 +15,7 @@ from smolpilot.datasets.read.order import WINDOW, BatchOrder, OrderKind, Rows, W
 from smolpilot.smolvla.network.inputs import PolicyInputs
 
 from .batches import Batches
-from .image_prefetch import Pictures, split, stream
+from .image_prefetch import Images, split, stream
 
 
 class Mixture:
@@ -41,37 +41,41 @@ class Mixture:
 
     @property
     def is_cached(self) -> bool:
-        """Whether frame caches stand in for the pictures."""
+        """Whether frame caches stand in for the images."""
         return all(part.is_cached for part in self.parts)
 
-    def batch(self, rows: Sequence[int] | Rows, places: Rows | None = None) -> PolicyInputs:
-        """The frames `rows`, with their action chunks; `places` decide which cached views are taken."""
+    def batch(self, rows: Sequence[int] | Rows, sample_ids: Rows | None = None) -> PolicyInputs:
+        """The frames `rows` with their action chunks; `sample_ids` decide which cached views are taken."""
         found = split(np.asarray(rows, dtype=np.int64), self._ends)
-        inputs = [self.parts[part].batch(mine, None if places is None else places[at]) for part, mine, at in found]
-        return join(inputs, [at for _, _, at in found])
+        inputs = [
+            self.parts[number].batch(own, None if sample_ids is None else sample_ids[positions])
+            for number, own, positions in found
+        ]
+        return join(inputs, [positions for _, _, positions in found])
 
     def stream(self, order: BatchOrder, start: int, stop: int) -> Generator[PolicyInputs]:
         """Batches number `start` to `stop` (excluded)."""
-        return stream(self, self.parts, self._of_pictures, order, range(start, stop), self._workers)
+        images, span = [part.images for part in self.parts], range(start, stop)
+        device = self.parts[0].device
+        return stream(self, images, self._with_images, order, span, device=device, workers=self._workers)
 
-    def _of_pictures(self, rows: Rows, pictures: Pictures) -> PolicyInputs:
+    def _with_images(self, rows: Rows, images: Images) -> PolicyInputs:
         found = split(rows, self._ends)
         inputs = [
-            self.parts[part].batch(mine) if images is None else self.parts[part].of_pictures(mine, images)
-            for (part, mine, _), images in zip(found, pictures, strict=True)
+            self.parts[number].with_images(own, image) for (number, own, _), image in zip(found, images, strict=True)
         ]
-        return join(inputs, [places for _, _, places in found])
+        return join(inputs, [positions for _, _, positions in found])
 
 
-def join(inputs: Sequence[PolicyInputs], places: Sequence[Rows]) -> PolicyInputs:
-    """One batch of several; `places[i]` says where the samples of `inputs[i]` go in it.
+def join(inputs: Sequence[PolicyInputs], positions: Sequence[Rows]) -> PolicyInputs:
+    """One batch of several; `positions[i]` says where the samples of `inputs[i]` go in it.
 
     Instructions are padded to the longest, and so are cached keys and values: masked tokens, that nobody reads.
     """
     tokens = max(part.tokens.shape[1] for part in inputs)
     seen = max(0 if part.context_mask is None else part.context_mask.shape[1] for part in inputs)
     wide = [_widened(part, tokens, seen) for part in inputs]
-    order = torch.from_numpy(np.argsort(np.concatenate(places)))
+    order = torch.from_numpy(np.argsort(np.concatenate(positions)))
     fields: dict[str, Any] = {}
     for field in dataclasses.fields(PolicyInputs):
         values = [getattr(part, field.name) for part in wide]

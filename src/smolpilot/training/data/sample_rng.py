@@ -2,7 +2,7 @@
 
 Each sample has a place, its number in the endless stream of samples (step * batch size + number in the batch). What is
 drawn for it comes from a counter-based generator (Philox) whose counter is that place, so that neither the order of
-drawing nor how the batch is shared out changes a number, and a run that goes on needs no generator's state.
+drawing nor how the batch is shared out changes a number, and a resumed run needs no generator's state.
 """
 
 from __future__ import annotations
@@ -14,39 +14,39 @@ from torch import Tensor
 
 from smolpilot.smolvla.network.flow_matching import time_of_uniform
 
-Places = npt.NDArray[np.int64]
+SampleIds = npt.NDArray[np.int64]
 
 # What is drawn; each has numbers of its own, so that switching one off leaves the others as they were.
 NOISE, TIME, AUGMENT, VIEW = range(4)
 
 
-class Draws:
-    """The random numbers of the run with `seed`. `places` [n], or [n, m] for what more than a place identifies
+class SampleRng:
+    """The random numbers of the run with `seed`. `sample_ids` [n], or [n, m] for what more than a place identifies
     (m up to 3)."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
 
-    def noise(self, places: Places, shape: tuple[int, ...]) -> Tensor:
+    def noise(self, sample_ids: SampleIds, shape: tuple[int, ...]) -> Tensor:
         """Standard normal numbers, float32 [n, *shape]."""
-        out = np.empty((len(places), *shape), dtype=np.float32)
-        for row, generator in enumerate(_Generators(self.seed, NOISE, places)):
+        out = np.empty((len(sample_ids), *shape), dtype=np.float32)
+        for row, generator in enumerate(_Generators(self.seed, NOISE, sample_ids)):
             generator.standard_normal(out=out[row], dtype=np.float32)
         return torch.from_numpy(out)
 
-    def times(self, places: Places) -> Tensor:
+    def times(self, sample_ids: SampleIds) -> Tensor:
         """Times of the flow, float32 [n], distributed as `draw_time` says."""
         # In float64: in float32 a number's last bit depends on where it stands in the batch, on some processors.
-        return time_of_uniform(self.uniform(TIME, places, (1,))[:, 0].double()).float()
+        return time_of_uniform(self.uniform(TIME, sample_ids, (1,))[:, 0].double()).float()
 
-    def views(self, places: Places, count: int) -> Places:
+    def views(self, sample_ids: SampleIds, count: int) -> SampleIds:
         """One of `count` cached views for each sample, int [n]."""
-        return (self.uniform(VIEW, places, (1,))[:, 0].numpy() * count).astype(np.int64)
+        return (self.uniform(VIEW, sample_ids, (1,))[:, 0].numpy() * count).astype(np.int64)
 
-    def uniform(self, purpose: int, places: Places, shape: tuple[int, ...]) -> Tensor:
+    def uniform(self, purpose: int, sample_ids: SampleIds, shape: tuple[int, ...]) -> Tensor:
         """Numbers from 0 to below 1, float32 [n, *shape]."""
-        out = np.empty((len(places), *shape), dtype=np.float32)
-        for row, generator in enumerate(_Generators(self.seed, purpose, places)):
+        out = np.empty((len(sample_ids), *shape), dtype=np.float32)
+        for row, generator in enumerate(_Generators(self.seed, purpose, sample_ids)):
             generator.random(out=out[row], dtype=np.float32)
         return torch.from_numpy(out)
 
@@ -54,12 +54,12 @@ class Draws:
 class _Generators:
     """One generator, set to the counter of each place in turn (a new one each time would cost thrice as much)."""
 
-    def __init__(self, seed: int, purpose: int, places: Places) -> None:
+    def __init__(self, seed: int, purpose: int, sample_ids: SampleIds) -> None:
         self._bits = np.random.Philox(key=np.array([seed, purpose], dtype=np.uint64))
         self._generator = np.random.Generator(self._bits)
         # The lowest word of the counter counts what is drawn for one place.
-        self._counters = np.zeros((len(places), 4), dtype=np.uint64)
-        wide = places.reshape(len(places), -1)
+        self._counters = np.zeros((len(sample_ids), 4), dtype=np.uint64)
+        wide = sample_ids.reshape(len(sample_ids), -1)
         self._counters[:, 1 : 1 + wide.shape[1]] = wide
 
     def __iter__(self) -> _Generators:

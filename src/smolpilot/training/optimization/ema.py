@@ -1,4 +1,4 @@
-"""A running average of the trained weights (EMA): smoother than the last step's, and usually closer to the recordings.
+"""A running average of the trained weights (EMA): smoother than the last step's, and mostly nearer the demonstrations.
 
 Source: Polyak averaging as used by diffusion policies; the warm-up is that of TensorFlow's ExponentialMovingAverage.
 """

@@ -1,7 +1,7 @@
 """Arithmetic of training: float32, or mixed precision with weights and optimizer in float32.
 
 float16 has no room for small gradients, so the loss is scaled up before the backward pass and a step whose gradients
-overflow is left out (torch's GradScaler); bfloat16 needs none of it.
+overflow is skipped (torch's GradScaler); bfloat16 needs none of it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Precision:
 
     @property
     def may_skip(self) -> bool:
-        """Whether gradients that overflow are ordinary: the step is left out and the scale halved."""
+        """Whether gradients that overflow are ordinary: the step is skipped and the scale halved."""
         return self._scaler is not None
 
     def autocast(self) -> torch.autocast:
@@ -54,7 +54,7 @@ class Precision:
         return clip_gradients(parameters, largest)
 
     def step(self, optimizer: torch.optim.Optimizer) -> None:
-        """The optimizer's step; left out where float16 gradients overflowed."""
+        """The optimizer's step; skipped where float16 gradients overflowed."""
         if self._scaler is None:
             optimizer.step()
             return

@@ -1,4 +1,4 @@
-"""Checkpoints of a run: whole bundles with the state that training needs to go on, `last` and `best`."""
+"""Checkpoints of a run: whole bundles with the training state to resume from, `last` and `best`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from smolpilot.common.atomic import as_others, atomic_folder, sweep, write_text_
 from smolpilot.common.errors import FULL, LIMITS, CheckpointError, TrainingError, explain
 from smolpilot.common.hashing import DIGESTS, Digests, differences, digests_of, is_sealed, sealed
 from smolpilot.common.json_input import read_json_file
-from smolpilot.common.paths import drop, point, target_of
+from smolpilot.common.safe_paths import drop, point, target_of
 from smolpilot.common.text import format_bytes, shown
 from smolpilot.smolvla import Policy, save_bundle
 
@@ -86,7 +86,7 @@ class Checkpoints:
         self._drop_old()
         return path
 
-    def settle(self, state: TrainingState) -> None:
+    def finalize(self, state: TrainingState) -> None:
         """Finish what a kill left half done: `last` and `best` point where `state` says, torn folders are gone."""
         for entry in self.folder.glob(".step_*.partial"):
             shutil.rmtree(entry, ignore_errors=True)
@@ -181,7 +181,7 @@ def _state_of(values: dict[str, Any]) -> TrainingState:
 
 
 def rng_tensors() -> dict[str, Tensor]:
-    """State of torch's own generator; what a step draws needs none (see `draws`)."""
+    """State of torch's own generator; what a step draws needs none (see `sample_rng`)."""
     return {"rng/torch": torch.get_rng_state()}
 
 

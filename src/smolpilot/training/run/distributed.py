@@ -1,7 +1,7 @@
-"""Several processes that train as one: started by torchrun, on one machine or several, on CPUs or one GPU each.
+"""Data-parallel training: processes started by torchrun, on one machine or several, on CPUs or one GPU each.
 
 Each process takes its part of every batch; gradients and losses are summed, so all hold the same weights after every
-step. Process 0 alone validates, writes and speaks. torch's DistributedDataParallel is not used: it takes means, where
+step. Rank 0 alone validates, writes and logs. torch's DistributedDataParallel is not used: it averages gradients, but
 padded chunks need sums over the whole batch; it must know which parameters get no gradient; and it renames the rest.
 """
 
@@ -32,8 +32,8 @@ _BUCKET = 2**25  # numbers summed at once
 _PATIENCE = datetime.timedelta(hours=24)
 
 
-class World:
-    """The processes of a run. One process alone is a world of size 1, and all of this costs nothing.
+class DistributedContext:
+    """The processes of a run. One process alone is a group of size 1, and all of this costs nothing.
 
     As a context, it ends with all processes: those that only learn of another's failure end quietly.
     """
@@ -42,9 +42,14 @@ class World:
         self.rank, self.size, self.local_rank, self.local_size = rank, size, local_rank, local_size
         self._context = contextlib.ExitStack()
 
+    @property
+    def is_zero(self) -> bool:
+        """Whether this is rank 0, which alone validates, writes and logs."""
+        return self.rank == 0
+
     @classmethod
-    def of_environment(cls) -> World:
-        """The world that torchrun describes in the environment, or one process alone."""
+    def from_environment(cls) -> DistributedContext:
+        """The processes that torchrun describes in the environment, or one process alone."""
         names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
         values = [os.environ.get(name) for name in names]
         if values[1] is None or values[1] == "1":
@@ -57,7 +62,7 @@ class World:
             )
         return cls(*(int(value or 0) for value in values))
 
-    def __enter__(self) -> World:
+    def __enter__(self) -> DistributedContext:
         if self.size == 1:
             return self
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
@@ -76,9 +81,11 @@ class World:
     ) -> None:
         with self._context:
             if self.size > 1 and (error is None or isinstance(error, TrainingStoppedError)):
-                self.together(lambda: None)  # torchrun ends all as soon as one has ended: process 0 may still write
+                self.run_on_all_ranks(
+                    lambda: None
+                )  # torchrun ends all as soon as one has ended: rank 0 may still write
         if isinstance(error, _SaidElsewhereError):
-            time.sleep(1)  # the same: the process that knows the reason says it first
+            time.sleep(1)  # the same: the rank that failed reports first
             raise SystemExit(error.exit_code) from None
 
     def device(self, wanted: str) -> str:
@@ -98,7 +105,7 @@ class World:
         return f"cuda:{self.local_rank}"
 
     def part(self, count: int) -> slice:
-        """This process's part of a batch of `count` samples; UsageError when there are fewer than processes."""
+        """This rank's part of a batch of `count` samples; UsageError when there are fewer than processes."""
         if count < self.size:
             raise UsageError(f"--batch-size {count} cannot be shared by {self.size} processes.", expected="one each")
         return slice(count * self.rank // self.size, count * (self.rank + 1) // self.size)
@@ -133,8 +140,8 @@ class World:
             for gradient, summed in zip(bucket, torch.split(flat, [g.numel() for g in bucket]), strict=True):
                 gradient.copy_(summed.view_as(gradient))
 
-    def any_of(self, reason: str) -> str:
-        """The first reason that a process gives, in every process; empty when none has one."""
+    def first_stop_reason(self, reason: str) -> str:
+        """The first reason to stop that a rank gives, on every rank; empty when none has one."""
         if self.size == 1:
             return reason
         if not int(self.sum(torch.tensor([int(bool(reason))]))):
@@ -142,10 +149,10 @@ class World:
         given: list[str] = self._gather(reason)
         return next(filter(None, given))
 
-    # -- stages ----------------------------------------------------------------------------------------------------
+    # -- work on some or all ranks ---------------------------------------------------------------------------------
 
-    def together[T](self, work: Callable[[], T]) -> T:
-        """Do `work` in every process and wait for all; where one fails all end, and one of those says why."""
+    def run_on_all_ranks[T](self, work: Callable[[], T]) -> T:
+        """Do `work` on every rank and wait for all; where one fails all end, and one that failed reports the error."""
         if self.size == 1:
             return work()
         caught: Exception | None = None
@@ -163,28 +170,26 @@ class World:
             raise caught
         raise _SaidElsewhereError(states[failed[0]][1])
 
-    def first[T](self, work: Callable[[], T]) -> T:
-        """Do `work` in process 0 alone; all get its result."""
-        if self.size == 1:
-            return work()
-        box = [work() if self.rank == 0 else None]
-        with self._others():
-            dist.broadcast_object_list(box, src=0)
+    def on_rank_zero[T](self, work: Callable[[], T]) -> T | None:
+        """Do `work` on rank 0 while the others wait; where it fails all end. The others get None."""
+        return self.run_on_all_ranks(lambda: work() if self.is_zero else None)
+
+    def broadcast[T](self, work: Callable[[], T]) -> T:
+        """Do `work` on rank 0 while the others wait, and give all its result; where it fails all end."""
+        box = [self.on_rank_zero(work)]
+        if self.size > 1:
+            with self._others():
+                dist.broadcast_object_list(box, src=0)
         return box[0]  # type: ignore[return-value]
 
-    def decide[T](self, work: Callable[[], T]) -> T:
-        """Do `work` in process 0 while the others wait, and give all its result; where it fails all end."""
-        value = self.together(lambda: work() if self.rank == 0 else None)
-        return self.first(lambda: value)  # type: ignore[return-value]
-
-    def in_turn[T](self, work: Callable[[], T]) -> T:
-        """Do `work` in process 0, then in the others."""
-        early = self.together(lambda: work() if self.rank == 0 else None)
-        late = self.together(lambda: work() if self.rank else None) if self.size > 1 else None
-        return early if self.rank == 0 else late  # type: ignore[return-value]
+    def rank_zero_first[T](self, work: Callable[[], T]) -> T:
+        """Do `work` on rank 0, then on the others."""
+        early = self.on_rank_zero(work)
+        late = self.run_on_all_ranks(lambda: None if self.is_zero else work()) if self.size > 1 else None
+        return early if self.is_zero else late  # type: ignore[return-value]
 
     def require_equal(self, facts: dict[str, Any]) -> None:
-        """TrainingError in every process when the processes differ in a fact."""
+        """TrainingError on every rank when the ranks differ in a fact."""
         if self.size == 1:
             return
         everywhere = self._gather(facts)
@@ -197,7 +202,7 @@ class World:
                     expected="the same files and the same version on every machine",
                 )
 
-        self.together(check)
+        self.run_on_all_ranks(check)
 
     def _gather(self, value: Any) -> list[Any]:
         found: list[Any] = [None] * self.size
@@ -214,12 +219,12 @@ class World:
             raise TrainingError(
                 f"Process {self.rank} of {self.size} stops: another one has ended ({str(error).splitlines()[0]}).",
                 expected="its own message says why. Earlier checkpoints are whole",
-                fix="go on with the same torchrun command and --resume",
+                fix="resume with the same torchrun command and --resume",
             ) from error
 
 
 class _SaidElsewhereError(SmolpilotError):
-    """Another process says what is wrong."""
+    """Another rank reports the error."""
 
     def __init__(self, code: int) -> None:
         super().__init__("another process says why")

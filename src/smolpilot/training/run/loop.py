@@ -15,8 +15,8 @@ from smolpilot.common.errors import TrainingError
 from smolpilot.common.machine import memory_gb
 from smolpilot.smolvla import Policy, PolicyInputs
 from smolpilot.training.data.augment import Augmentation
-from smolpilot.training.data.batches import Feed
-from smolpilot.training.data.sample_rng import Draws
+from smolpilot.training.data.batch_source import BatchSource
+from smolpilot.training.data.sample_rng import SampleRng
 from smolpilot.training.optimization.compiled import compile_expert
 from smolpilot.training.optimization.ema import Ema
 from smolpilot.training.optimization.optimizer import (
@@ -27,19 +27,19 @@ from smolpilot.training.optimization.optimizer import (
 )
 from smolpilot.training.optimization.precision import Precision
 from smolpilot.training.optimization.schedule import Schedule
-from smolpilot.training.train_options import TrainOptions
+from smolpilot.training.options.train_options import TrainOptions
 
 from .checkpoints import Checkpoints, TrainingState, load_rng, rng_tensors
-from .distributed import World
-from .exported_weights import Outcome
+from .distributed import DistributedContext
+from .exported_weights import ExportedWeights
 from .interrupts import Interrupts, TrainingStoppedError
 from .metrics_log import MetricsLog
 from .progress import RunProgress
-from .validation import Scorer
+from .validation import Validator
 
 
 @dataclass
-class Surroundings:
+class TrainerOutputs:
     """What the loop writes to."""
 
     checkpoints: Checkpoints
@@ -51,32 +51,32 @@ class Trainer:
     """Trains `policy` in place over `options.steps` steps; `options` are resolved."""
 
     def __init__(
-        self, options: TrainOptions, policy: Policy, batches: Feed, validator: Scorer | None, dataset: str,
-        world: World | None = None,
+        self, options: TrainOptions, policy: Policy, batches: BatchSource, validator: Validator | None, dataset: str,
+        ranks: DistributedContext | None = None,
     ) -> None:  # fmt: skip
         self.options, self.policy, self.batches, self.validator = options, policy, batches, validator
         self.model, self.device = policy.model, torch.device(policy.device)
         self.state = TrainingState(dataset=dataset)
         steps, batch_size = options.steps or 0, options.batch_size or 0
         self.steps = steps
-        self.world = world or World()
-        self.order = batches.order(batch_size, options.seed, options.order).share(self.world.part(batch_size))
+        self.ranks = ranks or DistributedContext()
+        self.order = batches.order(batch_size, options.seed, options.order).share(self.ranks.part(batch_size))
         self.schedule = Schedule(options.lr or 0.0, options.decay_lr or 0.0, options.warmup_steps or 0, steps)
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = build_optimizer(self.model, lr=self.schedule.peak, weight_decay=options.weight_decay)
         self.precision = Precision(options.dtype or "float32", self.device)
         if options.compile:
             compile_expert(self.model, self.device)
-        self.draws = Draws(options.seed)
-        # Of cached frames the changed pictures are cached.
-        self.augmentation = Augmentation({} if batches.is_cached else options.augment, self.draws)
+        self.rng = SampleRng(options.seed)
+        # Cached frames are augmented in the cache.
+        self.augmentation = Augmentation({} if batches.is_cached else options.augment, self.rng)
         self.ema = Ema(self.model, options.ema) if options.ema is not None else None
-        self.outcome = Outcome(policy, self.ema)
+        self.exported = ExportedWeights(policy, self.ema)
         self._losses: list[Tensor] = []
         self._norms: list[Tensor] = []
 
     def load(self, state: TrainingState, tensors: dict[str, Tensor]) -> None:
-        """Go on from a saved state; the policy holds the saved weights already."""
+        """Resume from a saved state; the policy holds the saved weights already."""
         expected = self.order.values()
         if state.sampler != expected:
             raise TrainingError(
@@ -84,18 +84,18 @@ class Trainer:
                 fix="restore the dataset, or start a new run from the checkpoint with --policy",
             )
         self.state = state
-        rest = self.outcome.load(self.precision.load(load_rng(tensors)))
+        rest = self.exported.load(self.precision.load(load_rng(tensors)))
         load_optimizer_tensors(self.model, self.optimizer, rest)
 
-    def run(self, around: Surroundings, interrupts: Interrupts) -> None:
+    def run(self, outputs: TrainerOutputs, interrupts: Interrupts) -> None:
         """Train to the end; TrainingStoppedError after a signal, once the run is saved."""
         stream = self.batches.stream(self.order, self.state.step, self.steps)
         clock, start = _Clock(self.options.batch_size or 1), self.state.step
         try:
             while True:
-                if reason := self.world.any_of(interrupts.requested):
-                    self._stop(around, reason)
-                self._evaluate_and_save(around, interrupts)
+                if reason := self.ranks.first_stop_reason(interrupts.requested):
+                    self._stop(outputs, reason)
+                self._evaluate_and_save(outputs, interrupts)
                 clock.pause_over()
                 if self.state.step == self.steps or self._is_over(self.state):
                     return
@@ -103,11 +103,11 @@ class Trainer:
                 clock.data_ready()
                 with contextlib.ExitStack() as stack:
                     if self.state.step == start:
-                        stack.enter_context(around.progress.waiting(self._first_step()))
-                    self._step(self.augmentation(inputs, self.order.places(self.state.step)))
+                        stack.enter_context(outputs.progress.waiting(self._first_step()))
+                    self._step(self.augmentation(inputs, self.order.sample_ids(self.state.step)))
                 clock.step_done()
                 if self._due(self.options.log_every):
-                    self._log(around, clock)
+                    self._log(outputs, clock)
         finally:
             stream.close()
 
@@ -118,8 +118,8 @@ class Trainer:
     def _step(self, inputs: PolicyInputs) -> None:
         if inputs.actions is None:
             raise TrainingError("A batch holds no actions.")
-        places = self.order.places(self.state.step)
-        noise, when = self.draws.noise(places, tuple(inputs.actions.shape[1:])), self.draws.times(places)
+        ids = self.order.sample_ids(self.state.step)
+        noise, when = self.rng.noise(ids, tuple(inputs.actions.shape[1:])), self.rng.times(ids)
         set_rate(self.optimizer, self.schedule.rate(self.state.step))
         self.optimizer.zero_grad(set_to_none=True)
         loss = self._gradients(inputs, noise.to(self.device), when.to(self.device))
@@ -136,7 +136,7 @@ class Trainer:
     def _gradients(self, inputs: PolicyInputs, noise: Tensor, when: Tensor) -> Tensor:
         """Loss of the batch, with the gradients added up over its micro-batches."""
         size = self.options.micro_batch or len(inputs)
-        if size >= len(inputs) and self.world.size == 1:
+        if size >= len(inputs) and self.ranks.size == 1:
             with self.precision.autocast():
                 loss = self.model.loss(inputs, noise, when)
             self.precision.backward(loss)
@@ -146,7 +146,7 @@ class Trainer:
         valid = torch.ones(noise.shape[:2], device=self.device)
         if inputs.action_is_pad is not None:
             valid = (~inputs.action_is_pad).to(valid.dtype)
-        count = (self.world.sum(valid.sum()) * self.model.config.action_dim).clamp_min(1)
+        count = (self.ranks.sum(valid.sum()) * self.model.config.action_dim).clamp_min(1)
         total = torch.zeros((), device=self.device)
         for first in range(0, len(inputs), size):
             part = slice(first, first + size)
@@ -155,8 +155,8 @@ class Trainer:
                 loss = (errors * valid[part, :, None]).sum() / count
             self.precision.backward(loss)
             total = total + loss.detach()
-        self.world.sum_gradients(self.parameters)
-        return self.world.sum(total)
+        self.ranks.sum_gradients(self.parameters)
+        return self.ranks.sum(total)
 
     def _refuse_nan(self, losses: list[Tensor], norms: list[Tensor]) -> None:
         """A NaN spreads to every weight: stop before it is saved. A GPU is asked only when a line is due."""
@@ -171,35 +171,35 @@ class Trainer:
                     fix="lower --lr (or --clip), and look at the data's statistics with `smolpilot dataset info`",
                 )
 
-    def _evaluate_and_save(self, around: Surroundings, interrupts: Interrupts) -> None:
+    def _evaluate_and_save(self, outputs: TrainerOutputs, interrupts: Interrupts) -> None:
         step, improved = self.state.step, False
         if step == 0:
             return
         if self.validator is not None and self.state.validated_at != step and self._due(self.options.eval_every):
-            improved = self._validate(self.validator, around, interrupts)
+            improved = self._validate(self.validator, outputs, interrupts)
         if improved or self._due(self.options.save_every) or self._is_over(self.state):
-            self.save(around)
+            self.save(outputs)
 
-    def _validate(self, validator: Scorer, around: Surroundings, interrupts: Interrupts) -> bool:
+    def _validate(self, validator: Validator, outputs: TrainerOutputs, interrupts: Interrupts) -> bool:
         """Score the held-out frames; True when this is the best score so far."""
-        self._settle()
-        with around.progress.waiting(f"step {self.state.step}: scoring held-out frames"):
-            result = self.world.first(lambda: validator.run(self.outcome.policy(), lambda: interrupts.requested))
+        self._collect()
+        with outputs.progress.waiting(f"step {self.state.step}: scoring held-out frames"):
+            result = self.ranks.broadcast(lambda: validator.run(self.exported.policy(), lambda: interrupts.requested))
         if result is None:
-            self._stop(around, self.world.any_of(interrupts.requested))
+            self._stop(outputs, self.ranks.first_stop_reason(interrupts.requested))
         self.state.validated_at = self.state.step
-        around.log.write(self.state.step, "validation", result.values())
+        outputs.log.write(self.state.step, "validation", result.values())
         best = self.state.best_score
         improved = math.isfinite(result.score) and (best is None or result.score < best)
         if improved:
             self.state.best_score, self.state.best_step = result.score, self.state.step
         self.state.without_gain = 0 if improved else self.state.without_gain + 1
         mark = "  (best so far)" if improved else "" if math.isfinite(result.score) else "  (never the best)"
-        around.progress.note(f"step {self.state.step}: held-out error {result.text()}{mark}")
+        outputs.progress.note(f"step {self.state.step}: held-out error {result.text()}{mark}")
         if self._is_over(self.state) and self.state.step < self.steps:
             values = {"best_step": self.state.best_step, "patience": self.options.patience}
-            around.log.write(self.state.step, "stopped_early", values)
-            around.progress.note(
+            outputs.log.write(self.state.step, "stopped_early", values)
+            outputs.progress.note(
                 f"step {self.state.step}: stopped early, no gain in {self.state.without_gain} validations"
                 + (f" since step {self.state.best_step}" if self.state.best_step is not None else "")
             )
@@ -209,27 +209,27 @@ class Trainer:
         """Whether --patience ends the run here."""
         return self.options.patience is not None and state.without_gain >= self.options.patience
 
-    def save(self, around: Surroundings) -> None:
+    def save(self, outputs: TrainerOutputs) -> None:
         """Write the checkpoint of this step."""
-        self._settle()
+        self._collect()
         self.state.sampler = self.order.values()
         self.policy.lineage["step"] = self.state.step
-        if self.world.rank:
+        if not self.ranks.is_zero:
             return
         tensors = optimizer_tensors(self.model, self.optimizer) | rng_tensors() | self.precision.tensors()
-        with around.progress.waiting(f"step {self.state.step}: saving the checkpoint"):
-            around.checkpoints.save(self.outcome.policy(), self.state, tensors | self.outcome.tensors())
+        with outputs.progress.waiting(f"step {self.state.step}: saving the checkpoint"):
+            outputs.checkpoints.save(self.exported.policy(), self.state, tensors | self.exported.tensors())
 
-    def _stop(self, around: Surroundings, reason: str) -> NoReturn:
+    def _stop(self, outputs: TrainerOutputs, reason: str) -> NoReturn:
         if self.state.step:
-            self.save(around)
+            self.save(outputs)
         raise TrainingStoppedError(
             f"{reason}: stopped after step {self.state.step} of {self.steps}; everything is saved.",
-            fix=f"go on with: smolpilot train --resume --out {self.options.out}",
+            fix=f"resume with: smolpilot train --resume --out {self.options.out}",
         )
 
-    def _log(self, around: Surroundings, clock: _Clock) -> None:
-        self._settle()
+    def _log(self, outputs: TrainerOutputs, clock: _Clock) -> None:
+        self._collect()
         pending, step = self.state.pending, self.state.step
         count = pending["count"]
         values = {
@@ -243,10 +243,10 @@ class Trainer:
         if self.precision.may_skip:
             values["skipped_steps"] = pending["skipped"]
         self.state.pending = {}
-        around.log.write(step, "train", values)
-        around.progress.update(step, values)
+        outputs.log.write(step, "train", values)
+        outputs.progress.update(step, values)
 
-    def _settle(self) -> None:
+    def _collect(self) -> None:
         """Move the losses since the last call into the state, as plain numbers."""
         self._refuse_nan(self._losses, self._norms)
         self.precision.refuse_collapse(self.state.step)

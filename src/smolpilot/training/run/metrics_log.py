@@ -9,7 +9,7 @@ from typing import Any
 
 from smolpilot.common.atomic import flush, write_text_atomic
 from smolpilot.common.errors import TrainingError
-from smolpilot.common.json_input import MAX_BYTES, parse_json
+from smolpilot.common.json_input import MAX_BYTES, parse_json, to_plain
 from smolpilot.common.text import format_bytes
 
 from .tracking import Tracker
@@ -18,7 +18,7 @@ _OF_VALIDATION = ("validation", "stopped_early")
 
 
 class MetricsLog:
-    """Appends {"step", "kind", ...} lines; a run that goes on at `step` first drops the lines beyond it.
+    """Appends {"step", "kind", ...} lines; a run that resumes at `step` first drops the lines beyond it.
 
     `validated_at` is the last step whose validation the run knows of; a later one is made again. None: `step`.
     """
@@ -38,13 +38,13 @@ class MetricsLog:
 
     def write(self, step: int, kind: str, values: dict[str, Any]) -> None:
         """Add one line; numbers also become TensorBoard scalars `<kind>/<name>`, and go to the tracker."""
-        self._file.write(json.dumps(_plain({"step": step, "kind": kind, **values})) + "\n")
+        self._file.write(json.dumps(to_plain({"step": step, "kind": kind, **values})) + "\n")
         self._file.flush()
         numbers = _flat(kind, values)
         for name, value in numbers:
             self._board.add_scalar(name, value, step)
         if self._tracker is not None:
-            self._tracker.write(step, dict(numbers))
+            self._tracker.log(dict(numbers), step=step)
 
     def close(self) -> None:
         """Put everything on disk."""
@@ -52,7 +52,7 @@ class MetricsLog:
         self._file.close()
         self._board.close()
         if self._tracker is not None:
-            self._tracker.close()
+            self._tracker.finish()
 
     def _cut(self, step: int, validated_at: int) -> None:
         # Training lines of the step come before its checkpoint; its validation may come after.
@@ -65,7 +65,7 @@ class MetricsLog:
 
 
 class SilentLog(MetricsLog):
-    """Keeps nothing: of several processes, one writes."""
+    """Writes nothing: only rank 0 logs."""
 
     def __init__(self) -> None:
         pass
@@ -75,13 +75,6 @@ class SilentLog(MetricsLog):
 
     def close(self) -> None:
         """Nothing."""
-
-
-def _plain(value: Any) -> Any:
-    """The value with null for NaN and infinity, which JSON does not have."""
-    if isinstance(value, dict):
-        return {key: _plain(inner) for key, inner in value.items()}
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read_metrics(path: Path, *, strict: bool = True) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on: a live line on a terminal, a plain line now and then elsewhere."""
+"""What a person sees of a run: a live line on a terminal, a plain line now and then elsewhere."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class RunProgress:
 
     @contextmanager
     def waiting(self, text: str) -> Iterator[None]:
-        """Say what goes on while no step is made: in the live line, elsewhere as `working` does."""
+        """Say what is done while no step is made: in the live line, elsewhere as `working` does."""
         if self._live is None:
             with contextlib.nullcontext() if self._silent else working(text):
                 yield

@@ -1,4 +1,4 @@
-"""train: a run from options to its folder, new or gone on with."""
+"""A run from its options to its folder: datasets, policy, cache, batches, optimizer, loop, checkpoints."""
 
 from __future__ import annotations
 
@@ -14,119 +14,152 @@ import yaml
 from torch import Tensor
 
 from smolpilot.common.atomic import refuse_inside_dataset
-from smolpilot.common.errors import CheckpointError, UsageError, check_seed, too_many_files
+from smolpilot.common.errors import CheckpointError, UsageError, too_many_files
 from smolpilot.common.hashing import tensors_digest
 from smolpilot.common.machine import run_environment
-from smolpilot.common.option_types import AUTO
 from smolpilot.common.progress import working
-from smolpilot.compatibility.preflight import preflight_training, stop_on_errors
+from smolpilot.compatibility.verdict import stop_on_errors
 from smolpilot.smolvla import Policy
 from smolpilot.training.cache.choice import choose_cache
-from smolpilot.training.data.batch_source import build_feed
-from smolpilot.training.data.batches import Feed
-from smolpilot.training.data.run_datasets import describe_parts
-from smolpilot.training.optimization.main_memory import fit_batch, memory_errors
-from smolpilot.training.optimization.micro_batch import probe
+from smolpilot.training.data.augment import Augmentation
+from smolpilot.training.data.run_datasets import describe_datasets
+from smolpilot.training.data.sample_rng import SampleRng
+from smolpilot.training.optimization.memory import choose_micro_batch, memory_errors
 from smolpilot.training.optimization.precision import Precision
-from smolpilot.training.train_options import TrainOptions, check, check_resume, resolve
+from smolpilot.training.options.train_options import TrainOptions, absolute_paths, check, resolve
 
 from . import run_folder
+from .batch_setup import build_batches, build_validator
 from .checkpoints import Checkpoints, TrainingState, load_state
-from .distributed import World
+from .distributed import DistributedContext
 from .interrupts import Interrupts
-from .loop import Surroundings, Trainer
+from .loop import Trainer, TrainerOutputs
 from .metrics_log import MetricsLog, SilentLog
 from .progress import RunProgress
 from .setup import Prepared, prepare, prepare_resumed
 from .tracking import open_tracker, require
 
 
-def train(options: TrainOptions, *, lineage: Mapping[str, Any] | None = None, world: World | None = None) -> Path:
-    """Train as the options say and return the run folder; its `checkpoints/best` is the bundle to use.
+def train(options: TrainOptions, ranks: DistributedContext, lineage: Mapping[str, Any] | None = None) -> Path:
+    """Train a new run as the options say and return its folder; its `checkpoints/best` is the bundle to use.
 
-    With `stages` it is a sequence of runs. `lineage`: more for the bundles to say of where they come from. `world`: the
-    processes that train, where the caller has joined them already.
-    Raises UsageError for options that cannot be meant, DatasetError, CheckpointError, ProfileError for input that
-    does not fit, TrainingError for NaN or a full disk, TrainingStoppedError after Ctrl-C (saved; `resume` goes on).
+    lineage: more for the bundles to say of where they come from. Raises UsageError for contradictory options,
+    DatasetError, CheckpointError, ProfileError for input that does not fit, TrainingError for NaN or a full disk,
+    TrainingStoppedError after Ctrl-C (saved; `resume` continues).
     """
-    with contextlib.ExitStack() as stack:
-        joined = world if world is not None else stack.enter_context(World.of_environment())
-        if options.stages is not None or (options.resume and _is_sequence(options.out)):
-            from smolpilot.training.stages.sequence import resume_stages, train_stages
 
-            return resume_stages(options, joined) if options.resume else train_stages(options, joined)
-        return _go_on(options, joined, lineage) if options.resume else _begin(options, joined, lineage)
-
-
-def _is_sequence(out: Path | None) -> bool:
-    """Whether the run to go on with is a sequence of stages."""
-    return out is not None and (out.expanduser() / "stages.yaml").is_file()
-
-
-def _begin(options: TrainOptions, world: World, lineage: Mapping[str, Any] | None) -> Path:
-    def checked() -> TrainOptions:
-        found = resolve(run_folder.absolute_paths(check(options)))
-        assert found.out is not None
-        run_folder.refuse_existing(found.out)
-        if found.cache_dir is not None:
-            refuse_inside_dataset(found.cache_dir)
-        if found.track != "none":
-            require(found.track)
-        return dataclasses.replace(found, device=world.device(found.device))
-
-    def make() -> tuple[Prepared, Trainer]:
-        torch.manual_seed(found.seed)
+    def build() -> Trainer:
+        torch.manual_seed(options.seed)
         with working("opening the dataset and the policy"):
-            prepared = prepare(found, lineage)
+            prepared = prepare(resolved, lineage)
         _announce(prepared)
-        stop_on_errors(preflight_training(prepared), overruled=not options.preflight, say=print)
-        return prepared, _trainer(prepared, world)
+        stop_on_errors(prepared.preflight(), overruled=not options.preflight, say=print)
+        return build_trainer(prepared, ranks)
 
-    found = world.together(checked)
-    out = found.out
-    assert out is not None
+    resolved, out = ranks.run_on_all_ranks(lambda: _resolved(options, ranks))
     with contextlib.ExitStack() as stack:
-        mark = run_folder.preparing(out, found.steps)
-        world.together(lambda: None if world.rank else stack.enter_context(mark))
-        prepared, trainer = world.together(make)
-        settled = dataclasses.replace(prepared.options, device=options.device)
-        surroundings = run_environment(prepared.policy.device) | {"processes": world.size}
-        world.together(lambda: None if world.rank else run_folder.create(out, settled, surroundings))
+        ranks.on_rank_zero(lambda: stack.enter_context(run_folder.preparing(out, resolved.steps)))
+        trainer = ranks.run_on_all_ranks(build)
+        kept = dataclasses.replace(trainer.options, device=options.device)
+        about = run_environment(trainer.device) | {"processes": ranks.size}
+        ranks.on_rank_zero(lambda: run_folder.create(out, kept, about))
     return _run(trainer, out)
 
 
-def _go_on(given: TrainOptions, world: World, lineage: Mapping[str, Any] | None) -> Path:
-    out, options = world.together(lambda: _saved(given, world))
+def resume(given: TrainOptions, ranks: DistributedContext, lineage: Mapping[str, Any] | None = None) -> Path:
+    """Continue the run in `given.out` from its newest readable checkpoint; returns its folder."""
+
+    def build() -> Trainer:
+        # Stopped before the first checkpoint: nothing is lost by beginning again.
+        prepared = prepare(options, lineage) if found is None else found[0]
+        _announce(prepared)
+        trainer = build_trainer(prepared, ranks, resumed=found is not None)
+        if found is not None:
+            trainer.load(*found[1])
+        return trainer
+
+    saved, out = ranks.run_on_all_ranks(lambda: run_folder.resumed_options(given))
+    options = dataclasses.replace(saved, device=ranks.run_on_all_ranks(lambda: ranks.device(saved.device)))
     torch.manual_seed(options.seed)
     with contextlib.ExitStack() as stack:
-        # Noted first: nothing is touched while another process writes into the folder.
-        noted = run_folder.noted_process(out, ready=False)
-        world.together(lambda: None if world.rank else stack.enter_context(noted))
-        # In turn: process 0 sets damaged checkpoints aside before the others look.
-        found = world.in_turn(lambda: _newest_whole(options, out))
-
-        def make() -> Trainer:
-            # Stopped before the first checkpoint: nothing is lost by beginning again.
-            prepared = prepare(options, lineage) if found is None else found[0]
-            _announce(prepared)
-            trainer = _trainer(prepared, world, resumed=found is not None)
-            if found is not None:
-                trainer.load(*found[1])
-            return trainer
-
-        return _run(world.together(make), out)
+        # Locked first: nothing is touched while another process writes into the folder.
+        ranks.on_rank_zero(lambda: stack.enter_context(run_folder.run_lock(out, ready=False)))
+        # Rank 0 first: it sets damaged checkpoints aside before the others look.
+        found = ranks.rank_zero_first(lambda: _newest_whole(options, out))
+        return _run(ranks.run_on_all_ranks(build), out)
 
 
-def _saved(given: TrainOptions, world: World) -> tuple[Path, TrainOptions]:
-    """The run that is to go on and its options, with what may differ as given."""
-    if given.out is None:
-        raise UsageError("--resume needs the run.", fix="name it with --out, for example --out runs/first")
-    out = given.out.expanduser().absolute()
-    saved = run_folder.load_config(out)
-    bare = TrainOptions(out=given.out, resume=True)
-    options = saved if given == bare else check_resume(run_folder.absolute_paths(given), saved)
-    check_seed(options.seed)
-    return out, dataclasses.replace(options, device=world.device(options.device))
+def build_trainer(prepared: Prepared, ranks: DistributedContext, *, resumed: bool = False) -> Trainer:
+    """The loop over the datasets' batches, from the cache or decoded, with what scores and saves the policy."""
+    options, policy, datasets = prepared.options, prepared.policy, prepared.datasets
+    assert options.batch_size is not None
+    assert options.steps is not None
+    cache = choose_cache(
+        policy, datasets, options.cache, augmentation=Augmentation(options.augment, SampleRng(options.seed)),
+        dtype=options.cache_dtype, views=options.cache_views, folder=options.cache_dir,
+        samples=options.steps * options.batch_size, turn=ranks.local_rank,
+    )  # fmt: skip
+    batches = build_batches(
+        policy, datasets, cache, balance=options.balance, frames_gb=options.frames_gb, workers=options.workers or 0,
+        sharers=ranks.local_size,
+    )  # fmt: skip
+    validator = build_validator(
+        policy, datasets, cache, frames=options.eval_frames, batch_size=options.batch_size, seed=options.seed
+    )
+    if validator is None and options.patience is not None:
+        raise UsageError(
+            "--patience waits for the held-out error, and no episode is held out.",
+            expected="a dataset of at least two episodes",
+            fix="leave --patience out",
+        )
+    if cache is not None:
+        cache.offload()
+    share = ranks.part(options.batch_size)
+    order = batches.order(options.batch_size, options.seed, options.order).share(share)
+    micro_batch, said = choose_micro_batch(
+        policy, batches, order, Precision(options.dtype or "float32", policy.device), asked=options.micro_batch,
+        copies=2 + (options.ema is not None), sharers=ranks.local_size, resumed=resumed,
+    )  # fmt: skip
+    if said:
+        print(said, flush=True)
+    kept = dataclasses.replace(options, cache=cache.kind if cache is not None else "none", micro_batch=micro_batch)
+    print(run_folder.config_text(dataclasses.replace(kept, resume=False)), flush=True)
+    return Trainer(kept, policy, batches, validator, datasets[0].meta.fingerprint, ranks)
+
+
+def _run(trainer: Trainer, out: Path) -> Path:
+    """Run the loop to its end, with the outputs of rank 0 in the run folder."""
+    state, ranks = trainer.state, trainer.ranks
+    checkpoints = Checkpoints(out / "checkpoints", keep=trainer.options.keep)
+    if ranks.size > 1:
+        ranks.require_equal({"dataset": state.dataset, "weights": tensors_digest(dict(trainer.model.state_dict()))})
+    with contextlib.ExitStack() as stack:
+        ranks.on_rank_zero(lambda: stack.enter_context(run_folder.run_lock(out)))
+        interrupts = stack.enter_context(Interrupts())
+        if state.step and ranks.is_zero:
+            checkpoints.finalize(state)
+        log = _log(trainer, out) if ranks.is_zero else SilentLog()
+        progress = RunProgress(trainer.steps, start=state.step, silent=not ranks.is_zero)
+        trainer.model.train()
+        try:
+            with memory_errors(trainer.options.micro_batch or trainer.options.batch_size or 1):
+                trainer.run(TrainerOutputs(checkpoints, log, progress), interrupts)
+        finally:
+            progress.close()
+            log.close()
+    return out
+
+
+def _resolved(options: TrainOptions, ranks: DistributedContext) -> tuple[TrainOptions, Path]:
+    """The options with nothing left open that the dataset does not decide, and the folder of the new run."""
+    found = resolve(absolute_paths(check(options)))
+    assert found.out is not None
+    run_folder.refuse_existing(found.out)
+    if found.cache_dir is not None:
+        refuse_inside_dataset(found.cache_dir)
+    if found.track != "none":
+        require(found.track)
+    return dataclasses.replace(found, device=ranks.device(found.device)), found.out
 
 
 def _newest_whole(options: TrainOptions, out: Path) -> tuple[Prepared, tuple[TrainingState, dict[str, Tensor]]] | None:
@@ -157,32 +190,6 @@ def _set_aside(out: Path, *, above: int) -> None:
             path.rename(path.with_name(f"damaged_{path.name}"))
 
 
-def _run(trainer: Trainer, out: Path) -> Path:
-    checkpoints, state, world = (
-        Checkpoints(out / "checkpoints", keep=trainer.options.keep),
-        trainer.state,
-        trainer.world,
-    )
-    if world.size > 1:
-        world.require_equal({"dataset": state.dataset, "weights": tensors_digest(dict(trainer.model.state_dict()))})
-    main = world.rank == 0
-    with contextlib.ExitStack() as stack:
-        world.together(lambda: stack.enter_context(run_folder.noted_process(out)) if main else None)
-        interrupts = stack.enter_context(Interrupts())
-        if state.step and main:
-            checkpoints.settle(state)
-        log = _log(trainer, out) if main else SilentLog()
-        progress = RunProgress(trainer.steps, start=state.step, silent=not main)
-        trainer.model.train()
-        try:
-            with memory_errors(trainer.options):
-                trainer.run(Surroundings(checkpoints, log, progress), interrupts)
-        finally:
-            progress.close()
-            log.close()
-    return out
-
-
 def _log(trainer: Trainer, out: Path) -> MetricsLog:
     options, state = trainer.options, trainer.state
     tracker = None
@@ -192,57 +199,11 @@ def _log(trainer: Trainer, out: Path) -> MetricsLog:
     return MetricsLog(out, step=state.step, validated_at=state.validated_at, tracker=tracker)
 
 
-def _trainer(prepared: Prepared, world: World, *, resumed: bool = False) -> Trainer:
-    cache = choose_cache(prepared, world.local_rank)
-    feed, scorer = build_feed(prepared, cache, sharers=world.local_size)
-    if cache is not None:
-        cache.park()
-    if scorer is None and prepared.options.patience is not None:
-        raise UsageError(
-            "--patience waits for the held-out error, and no episode is held out.",
-            expected="a dataset of at least two episodes",
-            fix="leave --patience out",
-        )
-    _fit(prepared, feed, world, resumed=resumed)
-    # With what the cache and the memory decided.
-    print(run_folder.config_text(dataclasses.replace(prepared.options, resume=False)), flush=True)
-    return Trainer(prepared.options, prepared.policy, feed, scorer, prepared.parts[0].meta.fingerprint, world)
-
-
-def _fit(prepared: Prepared, feed: Feed, world: World, *, resumed: bool) -> None:
-    """Settle how many samples go through the network at once."""
-    options = prepared.options
-    size = options.batch_size or 1
-    part = world.part(size)
-    with working("finding out how much memory a batch takes"):
-        micro, said = fit_batch(
-            options, prepared.policy, feed, batch=part.stop - part.start, sharers=world.local_size, resumed=resumed
-        )
-        if said:
-            print(said, flush=True)
-        if micro == AUTO:
-            micro = _micro_batch(prepared, feed, world)
-    prepared.options = dataclasses.replace(options, micro_batch=micro)
-
-
-def _micro_batch(prepared: Prepared, feed: Feed, world: World) -> int:
-    """How many samples of this process's share of a batch fit at once, by trying; the same in all processes."""
-    options, policy = prepared.options, prepared.policy
-    batch = options.batch_size or 1
-    order = feed.order(batch, options.seed, options.order).share(world.part(batch))
-    inputs = feed.batch(order.batch(0), order.places(0))
-    precision = Precision(options.dtype or "float32", torch.device(policy.device))
-    copies = 2 + (options.ema is not None)
-    size, said = probe(policy, inputs, precision, copies=copies, sharers=world.local_size)
-    print(said, flush=True)
-    return size
-
-
 def _announce(prepared: Prepared) -> None:
     """Say what is about to happen: what is trained, on what."""
     policy = prepared.policy
     print(_size(policy))
-    for line in describe_parts(prepared.parts):
+    for line in describe_datasets(prepared.datasets):
         print(line)
     print(policy.transforms.describe())
     for note in prepared.notes:

@@ -11,18 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import pydantic
-import yaml
 
 from smolpilot.common.atomic import atomic_folder, fsync, refuse_inside_dataset, refuse_unwritable, write_text_atomic
-from smolpilot.common.errors import UsageError, did_you_mean
+from smolpilot.common.errors import UsageError, check_seed, did_you_mean
 from smolpilot.common.json_input import read_json_file
-from smolpilot.common.option_types import check_truths
-from smolpilot.common.renamed import renamed_keys
-from smolpilot.common.text import LIMIT, plain, shown
-from smolpilot.common.yaml_lines import DoubledKeyError, NoMappingError, problem_of, read_mapping_file
-from smolpilot.training.data.sources import Source
-from smolpilot.training.train_options import TrainOptions
+from smolpilot.common.renamed import quiet, renamed_keys
+from smolpilot.common.text import LIMIT, plain
+from smolpilot.common.yaml_lines import read_yaml, yaml_text
+from smolpilot.training.options.train_options import TrainOptions, absolute_paths, check_resume, options_of
 
 from .run_paths import CONFIG as CONFIG
 from .run_paths import PREPARING as PREPARING
@@ -91,7 +87,7 @@ def _clear_unfinished(out: Path) -> None:
 
 
 @contextmanager
-def noted_process(out: Path, *, ready: bool = True) -> Iterator[None]:
+def run_lock(out: Path, *, ready: bool = True) -> Iterator[None]:
     """Note in the run folder which process trains, so that `smolpilot status` can tell whether it lives.
 
     `ready`: it trains already; otherwise it still prepares. UsageError while another process trains there: two would
@@ -137,7 +133,7 @@ def read_note(out: Path, note: str) -> dict[str, Any]:
 
 
 def refuse_existing(out: Path) -> None:
-    """A run never writes into a folder that is there already, unless it goes on with it; nor where it may not."""
+    """A run never writes into a folder that is there already, unless it resumes it; nor where it may not."""
     refuse_inside_dataset(out)
     if living_process(out, PREPARING) is None:
         _clear_unfinished(out)
@@ -147,7 +143,7 @@ def refuse_existing(out: Path) -> None:
     if (out / CONFIG).is_file():
         raise UsageError(
             f"{out} holds a run already.",
-            fix=f"go on with it: smolpilot train --resume --out {out}; or choose another --out",
+            fix=f"resume it: smolpilot train --resume --out {out}; or choose another --out",
         )
     if other := living_process(out, PREPARING):
         raise UsageError(
@@ -161,22 +157,7 @@ def refuse_existing(out: Path) -> None:
 
 def config_text(options: TrainOptions) -> str:
     """The options as YAML that `--config` reads back; keys without a value are left out."""
-    values: dict[str, Any] = {}
-    for item in dataclasses.fields(options):
-        value = getattr(options, item.name)
-        if item.name not in ("resume", "overfit") and value is not None and value not in ({}, ()):
-            values[item.name] = _plain(value)
-    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
-
-
-def _plain(value: Any) -> Any:
-    """A value as YAML knows it; what is open in a source is left out."""
-    if isinstance(value, Path):
-        return str(value)
-    if isinstance(value, Source):
-        entries = ((item.name, getattr(value, item.name)) for item in dataclasses.fields(value))
-        return {name: _plain(entry) for name, entry in entries if entry is not None}
-    return [_plain(entry) for entry in value] if isinstance(value, tuple) else value
+    return yaml_text(options, without=("resume", "overfit"))
 
 
 def load_config(out: Path, *, verb: str = "train --resume") -> TrainOptions:
@@ -190,43 +171,24 @@ def load_config(out: Path, *, verb: str = "train --resume") -> TrainOptions:
             )
         raise no_run(out, verb=verb)
     try:
-        values = renamed_keys("train", read_mapping_file(path)[0], say=None)
-        known = {item.name for item in dataclasses.fields(TrainOptions)}
-        for key in values:
-            if key not in known:
-                raise UsageError(f"Unknown key '{plain(key, LIMIT)}' in {path}.", fix=did_you_mean(str(key), known))
-        options: TrainOptions = pydantic.TypeAdapter(TrainOptions).validate_python(values)
-        check_truths(values, options, where=f"{path}: ")
-    except NoMappingError as error:
-        raise _damaged(path, "it is not a list of `key: value` lines") from error
-    except yaml.YAMLError as error:
-        raise _damaged(path, problem_of(error)[0]) from error
-    except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"]))
-        raise _damaged(path, f"'{key}' is {shown(first['input'])}: {first['msg']}") from error
-    except (OSError, UnicodeDecodeError, DoubledKeyError) as error:
-        raise _damaged(path, str(error)) from error
+        values = renamed_keys("train", read_yaml(path, str(path), empty="options")[0], say=quiet)
+        options = options_of(values)
+    except (OSError, UsageError) as error:
+        raise UsageError(f"{path} cannot be read: {error}", fix="restore it, or start a new run") from error
+    known = {item.name for item in dataclasses.fields(TrainOptions)}
+    for key in values:
+        if key not in known:
+            raise UsageError(f"Unknown key '{plain(key, LIMIT)}' in {path}.", fix=did_you_mean(str(key), known))
     return dataclasses.replace(options, out=out)
 
 
-def _damaged(path: Path, why: str) -> UsageError:
-    return UsageError(f"{path} cannot be read: {why}", fix="restore it, or start a new run")
-
-
-def absolute_paths(options: TrainOptions) -> TrainOptions:
-    """The options with paths that hold from any working directory."""
-    changes: dict[str, Any] = {}
-    for item in dataclasses.fields(options):
-        value = getattr(options, item.name)
-        if isinstance(value, Path):
-            changes[item.name] = value.expanduser().absolute()
-    changes["mixture"] = tuple(
-        dataclasses.replace(source, dataset=source.dataset.expanduser().absolute()) for source in options.mixture
-    )
-    # A hub id or a shipped robot's name is no path, even where a folder of that name lies here.
-    if options.policy is not None and Path(options.policy).expanduser().exists():
-        changes["policy"] = str(Path(options.policy).expanduser().absolute())
-    if options.robot is not None and (options.robot.endswith((".yaml", ".yml")) or "/" in options.robot):
-        changes["robot"] = str(Path(options.robot).expanduser().absolute())
-    return dataclasses.replace(options, **changes)
+def resumed_options(given: TrainOptions) -> tuple[TrainOptions, Path]:
+    """The options of the run that is to be resumed, with those as given that may differ; its folder."""
+    if given.out is None:
+        raise UsageError("--resume needs the run.", fix="name it with --out, for example --out runs/first")
+    out = given.out.expanduser().absolute()
+    saved = load_config(out)
+    bare = TrainOptions(out=given.out, resume=True)
+    options = saved if given == bare else check_resume(absolute_paths(given), saved)
+    check_seed(options.seed)
+    return options, out

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from smolpilot.common.errors import CheckpointError, UsageError
-from smolpilot.common.paths import followed
+from smolpilot.common.safe_paths import followed
 
 CONFIG = "config.yaml"
 PREPARING = "preparing.json"

@@ -1,4 +1,4 @@
-"""From options to what a run trains: robot, policy, statistics, the two halves of the dataset; all checked here."""
+"""From options to what a run trains: datasets, robot, statistics and policy; all checked here, nothing written."""
 
 from __future__ import annotations
 
@@ -8,38 +8,39 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from smolpilot.common.errors import TrainingError
-from smolpilot.common.keys import ACTION, STATE
-from smolpilot.common.statistics import Statistics, merge_statistics
-from smolpilot.compatibility.datasets_together import check_joints
+from smolpilot.common.statistics import Statistics
+from smolpilot.compatibility.preflight import preflight_training
 from smolpilot.compatibility.statistics_distance import check_drift
-from smolpilot.contracts.lineage import seen_episodes, trained_rate, trainings_on
-from smolpilot.datasets import Dataset, DatasetMeta
-from smolpilot.datasets.read.joint_units import check_joints as check_own_joints
-from smolpilot.datasets.read.joint_units import derive_profile, doubt_units, find_profile, with_cameras
+from smolpilot.compatibility.verdict import Line, Verb
+from smolpilot.contracts.trained_on import seen_episodes, trained_rate, trainings_on
+from smolpilot.datasets.read.joint_units import doubt_units
 from smolpilot.datasets.statistics.stored_statistics import outliers
 from smolpilot.robots import RobotProfile, is_shipped
-from smolpilot.robots.layout import map_layout, to_policy_order
-from smolpilot.robots.profile import spellings
+from smolpilot.robots.layout import frame_layout, to_policy_order
 from smolpilot.smolvla import FrameLayout, Policy, adapt_policy, load_policy, new_policy
 from smolpilot.smolvla.config.presets import preset
 from smolpilot.smolvla.create import pair_for_training, parent_statistics
 from smolpilot.smolvla.transforms.camera_slots import Pairing, typed_camera_map
-from smolpilot.smolvla.transforms.normalize import settle_still
 from smolpilot.training.data.run_datasets import (
-    Part,
+    RunDataset,
     check_fingerprints,
     instructions_of,
     lineage_of,
-    open_parts,
-    own_statistics,
-    set_layouts,
+    open_datasets,
+    shared_robot,
 )
-from smolpilot.training.data.shared_statistics import load_statistics
+from smolpilot.training.data.run_statistics import (
+    load_statistics,
+    merged_with_parent,
+    own_statistics,
+    same_robot,
+    settle_statistics,
+)
 from smolpilot.training.optimization.lora import add_lora
-from smolpilot.training.train_options import TrainOptions
+from smolpilot.training.options.train_options import TrainOptions
 
 Stats = Literal["parent", "dataset", "merged"]
+Step = Callable[[str], object]
 _HORIZON = 10  # execution horizon where none is given
 
 
@@ -58,73 +59,52 @@ class Prepared:
 
     options: TrainOptions
     policy: Policy
-    parts: list[Part]
+    datasets: list[RunDataset]
     notes: list[str] = field(default_factory=list)
     robot_named: bool = True  # by the user; else it was found by the dataset's robot_type or joint names
     robot_known: bool = True  # by name or found; else the profile is derived from the dataset
     parent: Parent | None = None
     stats: Stats = "dataset"  # whose statistics the policy normalizes with
 
-    @property
-    def train(self) -> Dataset:
-        """Training frames of the first (mostly the only) dataset; so are `held_out` and `layout` of it."""
-        return self.parts[0].train
-
-    @property
-    def held_out(self) -> Dataset | None:
-        return self.parts[0].held_out
-
-    @property
-    def layout(self) -> FrameLayout:
-        return self.parts[0].layout
-
-    @property
-    def instructions(self) -> list[str]:
-        return instructions_of(self.parts)
-
-    @property
-    def frames(self) -> int:
-        """Frames to train on."""
-        return sum(len(part.train) for part in self.parts)
+    def preflight(self, instruction: str | None = None, *, verb: Verb = "train") -> list[Line]:
+        """What `preflight` says of this run, as far as preparing has not refused it already."""
+        return preflight_training(
+            self.datasets, self.policy, parent_rate=self.parent.rate if self.parent is not None else None,
+            units_given=bool(self.options.units), robot_named=self.robot_named, instruction=instruction, verb=verb,
+        )  # fmt: skip
 
 
 def prepare(
-    options: TrainOptions,
-    lineage: Mapping[str, Any] | None = None,
-    *,
-    step: Callable[[str], object] = lambda name: None,
+    options: TrainOptions, lineage: Mapping[str, Any] | None = None, *, step: Step = lambda name: None
 ) -> Prepared:
-    """Open, check and build everything for a new run; nothing is written.
+    """Open, check and build everything for a new run.
 
     lineage: more for the bundles to say. step: told what is being looked at, so that `preflight` can say where an error
     comes from.
     """
     notes: list[str] = []
     step("dataset")
-    parts = open_parts(options, notes)
-    for part in parts:
-        part.whole.check_videos()
-    meta = parts[0].meta
-    step("robot")
-    found = find_profile(meta, options.robot, notes)
-    profile, known = found or derive_profile(meta), found is not None
-    if options.units:
-        check_own_joints(meta, profile)
-    doubt = None if options.units else doubt_units(meta, profile)
+    datasets = open_datasets(options.sources, held_out=options.held_out, seed=options.seed, notes=notes)
+    for dataset in datasets:
+        dataset.whole.check_videos()
+    profile, known = shared_robot(datasets, options.robot, options.units, notes, step)
+    doubt = None if options.units else doubt_units(datasets[0].meta, profile)
     if doubt is not None and doubt.severity == "ok":  # a warning is preflight's to say
         notes.append(f"units: {doubt.text}")
-    profile = with_cameras(profile, meta, notes, named=options.robot is not None)
-    set_layouts(parts, profile, options.units)
-    step("joints")
-    check_joints(parts, profile, named=options.robot is not None)
     step("policy")
-    policy, stats, parent = _policy(options, parts, profile, notes, step)
+    parent: Parent | None = None
+    stats: Stats = "dataset"
+    if options.policy is None:
+        policy = _new(options, datasets, profile, notes)
+    else:
+        policy, parent, stats = _fine_tuned(options, options.policy, datasets, profile, notes, step)
     paired = Pairing(policy.transforms_config.camera_map) if parent is None else parent.cameras
-    _note_seen(policy, parts, notes)
+    notes += policy.report.notes
+    _note_seen(policy, datasets, notes)
     said: dict[str, Any] = {"seed": options.seed, "steps": options.steps, "ema": options.ema}
     said["lora"] = _adapt(policy, options)
-    policy.lineage |= lineage_of(parts, options) | said | dict(lineage or {})
-    settled = dataclasses.replace(
+    policy.lineage |= lineage_of(datasets, units_given=bool(options.units)) | said | dict(lineage or {})
+    resolved = dataclasses.replace(
         options,
         robot=options.robot or (profile.name if is_shipped(profile) else None),
         chunk_size=policy.config.chunk_size,
@@ -132,20 +112,19 @@ def prepare(
         camera_map=paired.options,
         norm_stats=stats if options.policy is not None and options.norm_stats_file is None else None,
     )
-    return Prepared(
-        settled, policy, parts, notes, options.robot is not None, known or options.robot is not None, parent, stats
-    )
+    return Prepared(resolved, policy, datasets, notes, options.robot is not None, known, parent, stats)
 
 
 def prepare_resumed(options: TrainOptions, checkpoint: Path) -> Prepared:
     """The policy of a checkpoint with the same frames as before; a changed dataset is a DatasetError."""
     policy = load_policy(checkpoint, device=options.device, dtype="float32")
     notes: list[str] = []
-    parts = open_parts(options, notes)
-    check_fingerprints(parts, policy.lineage)
-    set_layouts(parts, policy.profile, options.units)
+    datasets = open_datasets(options.sources, held_out=options.held_out, seed=options.seed, notes=notes)
+    check_fingerprints(datasets, policy.lineage)
+    for dataset in datasets:
+        dataset.layout = frame_layout(dataset.meta, policy.profile, options.units)
     _adapt(policy, options)
-    return Prepared(options, policy, parts, notes)
+    return Prepared(options, policy, datasets, notes)
 
 
 def _adapt(policy: Policy, options: TrainOptions) -> dict[str, Any] | None:
@@ -157,76 +136,74 @@ def _adapt(policy: Policy, options: TrainOptions) -> dict[str, Any] | None:
     return {"rank": options.lora, "alpha": alpha, "layers": len(names)}
 
 
-def _note_seen(policy: Policy, parts: list[Part], notes: list[str]) -> None:
-    for part in parts:
-        held = part.held_out_episodes
-        ancestors = trainings_on(part.meta.fingerprint, policy.lineage.get("parent") or {})
-        if met := set(held) & (seen_episodes(part.meta, ancestors) or set()):
+def _note_seen(policy: Policy, datasets: list[RunDataset], notes: list[str]) -> None:
+    for dataset in datasets:
+        held = dataset.held_out_episodes
+        ancestors = trainings_on(dataset.meta.fingerprint, policy.lineage.get("parent") or {})
+        if met := set(held) & (seen_episodes(dataset.meta, ancestors) or set()):
             notes.append(
                 f"held out: the parent was trained on {len(met)} of these {len(held)} episodes, so its errors on them "
                 "flatter (--seed and --held-out of the parent's training keep the same ones back)"
             )
 
 
-def choose_profile(robot: str | None, meta: DatasetMeta, notes: list[str]) -> RobotProfile:
-    """The profile that every verb takes for the dataset, else one derived from it; ProfileError where it has others."""
-    profile = find_profile(meta, robot, notes)
-    if profile is None:
-        return derive_profile(meta)
-    check_own_joints(meta, profile)
-    return profile
+def _new(options: TrainOptions, datasets: list[RunDataset], profile: RobotProfile, notes: list[str]) -> Policy:
+    """A policy with random weights."""
+    assert options.preset is not None
+    meta = datasets[0].meta
+    statistics = _statistics(options, datasets, profile)
+    fresh = preset(options.preset).normalization_mapping
+    return new_policy(
+        options.preset, meta=meta, statistics=settle_statistics(statistics, fresh, meta, notes), profile=profile,
+        camera_map=_camera_map(options), tokenizer_dir=options.tokenizer, instructions=instructions_of(datasets),
+        seed=options.seed, overrides=_overrides(options), device=options.device,
+    )  # fmt: skip
 
 
-def _policy(
-    options: TrainOptions,
-    parts: list[Part],
-    profile: RobotProfile,
-    notes: list[str],
-    step: Callable[[str], object],
-) -> tuple[Policy, Stats, Parent | None]:
-    """The policy to train, whose statistics it normalizes with, and its parent."""
-    meta, texts = parts[0].meta, instructions_of(parts)
-    cameras = typed_camera_map(options.camera_map) if options.camera_map else None
-    own_frames = own_statistics(parts, profile)
-    statistics = (
-        own_frames if options.norm_stats_file is None else load_statistics(options.norm_stats_file, meta, profile)
-    )
-    if options.policy is None:
-        assert options.preset is not None
-        fresh = preset(options.preset).normalization_mapping
-        policy = new_policy(
-            options.preset, meta=meta, statistics=_settled(statistics, fresh, meta, notes), profile=profile,
-            camera_map=cameras, tokenizer_dir=options.tokenizer, instructions=texts, seed=options.seed,
-            overrides=_overrides(options), device=options.device,
-        )  # fmt: skip
-        notes += policy.report.notes
-        return policy, "dataset", None
+def _fine_tuned(
+    options: TrainOptions, init: str, datasets: list[RunDataset], profile: RobotProfile, notes: list[str], step: Step
+) -> tuple[Policy, Parent, Stats]:
+    """The trained policy `init` made ready for the datasets, what it was, and whose statistics it normalizes with."""
+    meta = datasets[0].meta
     parent = load_policy(
-        options.policy, device=options.device, dtype="float32", stats_from=options.policy_stats_from,
+        init, device=options.device, dtype="float32", stats_from=options.policy_stats_from,
         tokenizer_dir=options.tokenizer, need_statistics=False,
     )  # fmt: skip
     step("statistics")
-    own = _whose(options, parent, profile, notes)
-    if own == "merged":
-        statistics = merged_with_parent(parent, meta, own_frames, profile)
-    if own == "parent":
+    stats = _whose(options, parent, profile, notes)
+    statistics: Statistics | None = None
+    if stats == "parent":
         # First: what follows would blame something else for statistics that are missing or far off.
-        moved = to_policy_order(own_frames, FrameLayout.of_dataset(meta), profile)
+        moved = to_policy_order(own_statistics(datasets, profile), FrameLayout.of_dataset(meta), profile)
         # One absurd number moves a mean: preflight names it, with the frame, and stops.
-        broken = options.preflight and any(one.absurd for part in parts for one in outliers(part.whole))
+        broken = options.preflight and any(one.absurd for dataset in datasets for one in outliers(dataset.whole))
         if not broken:
             check_drift(parent_statistics(parent, profile), moved, profile, notes, stop=options.norm_stats is None)
     else:
-        statistics = _settled(statistics, parent.config.normalization_mapping, meta, notes)
+        statistics = _statistics(options, datasets, profile)
+        if stats == "merged":
+            statistics = merged_with_parent(parent, meta, statistics, profile)
+        statistics = settle_statistics(statistics, parent.config.normalization_mapping, meta, notes)
     step("cameras")
+    cameras = _camera_map(options)
     paired = pair_for_training(parent, meta.camera_names, cameras)
     rate = trained_rate(parent.lineage, parent.profile.rate if parent.profile is not None else None)
     policy = adapt_policy(
-        parent, meta=meta, statistics=None if own == "parent" else statistics, profile=profile,
-        camera_map=cameras, instructions=texts, overrides=_overrides(options),
+        parent, meta=meta, statistics=statistics, profile=profile, camera_map=cameras,
+        instructions=instructions_of(datasets), overrides=_overrides(options),
     )  # fmt: skip
-    notes += policy.report.notes
-    return policy, own, Parent(parent, rate, paired)
+    return policy, Parent(parent, rate, paired), stats
+
+
+def _statistics(options: TrainOptions, datasets: list[RunDataset], profile: RobotProfile) -> Statistics:
+    """Those of --norm-stats-file, else of all frames of the run."""
+    if options.norm_stats_file is None:
+        return own_statistics(datasets, profile)
+    return load_statistics(options.norm_stats_file, datasets[0].meta, profile)
+
+
+def _camera_map(options: TrainOptions) -> dict[str, str | None] | None:
+    return typed_camera_map(options.camera_map) if options.camera_map else None
 
 
 def _overrides(options: TrainOptions) -> dict[str, Any]:
@@ -260,39 +237,3 @@ def _whose(options: TrainOptions, parent: Policy, profile: RobotProfile, notes: 
         notes.append(f"statistics: the dataset's, since the parent's cannot be used: {problem}")
         return "dataset"
     return "parent" if options.policy_stats_from is not None or same_robot(parent, profile) else "dataset"
-
-
-def _settled(statistics: Statistics, mapping: Mapping[str, str], meta: DatasetMeta, notes: list[str]) -> Statistics:
-    """Statistics in the dataset's joint order with a scale for joints that never move; notes name those."""
-    settled, still = settle_still(statistics, mapping)
-    for feature, joints in still.items():
-        names = meta.state_names if feature == STATE else meta.action_names
-        listed = ", ".join(names[joint] for joint in joints)
-        notes.append(f"{feature}: {listed} never moves (float noise at most): its noise is not scaled up to a motion")
-    return settled
-
-
-def merged_with_parent(parent: Policy, meta: DatasetMeta, own_frames: Statistics, profile: RobotProfile) -> Statistics:
-    """Statistics of the parent's frames and `own_frames` together, in the dataset's order and the profile's units."""
-    before, own = parent_statistics(parent, profile), to_policy_order(own_frames, FrameLayout.of_dataset(meta), profile)
-    back = map_layout(FrameLayout.of_dataset(meta), profile)
-    merged: Statistics = {}
-    for feature, mapping in zip((STATE, ACTION), back, strict=True):
-        for whose, statistics in (("parent", before), ("dataset", own)):
-            if "count" not in statistics.get(feature, {}):
-                raise TrainingError(
-                    f"The {whose}'s statistics of {feature} do not say of how many frames they are.",
-                    expected="a count, to weigh the parent's frames against the dataset's",
-                    fix="--norm-stats parent keeps the parent's, --norm-stats dataset takes the dataset's",
-                )
-        whole = merge_statistics([{feature: before[feature]}, {feature: own[feature]}])
-        merged[feature] = mapping.backward_statistics(whole[feature])
-    return merged
-
-
-def same_robot(parent: Policy, profile: RobotProfile) -> bool:
-    """Whether the parent drives the same joints; LeRobot's `NAME.pos` is joint NAME."""
-    if parent.profile is None:
-        return False
-    before, now = ([spellings(joint.name)[-1] for joint in p.action_joints] for p in (parent.profile, profile))
-    return before == now

@@ -17,18 +17,18 @@ from smolpilot.common.errors import TrainingError
 from smolpilot.common.json_input import read_json_file
 
 Track = Literal["wandb", "trackio"]
-_NOTE = "tracking.json"  # the run's number at the tracker, so that a resumed run goes on in the same one
+_NOTE = "tracking.json"  # the run's number at the tracker, so that a resumed run continues in the same one
 PROJECT = "smolpilot"
 
 
 class Tracker(Protocol):
-    """Takes numbers by step."""
+    """A run at the tracker: wandb's, or trackio itself."""
 
-    def write(self, step: int, values: dict[str, float]) -> None:
+    def log(self, values: dict[str, float], *, step: int) -> object:
         """Add the numbers of a step."""
         ...
 
-    def close(self) -> None:
+    def finish(self) -> object:
         """Put everything where it belongs."""
         ...
 
@@ -38,7 +38,7 @@ def open_tracker(kind: Track, out: Path, config: dict[str, Any]) -> Tracker:
     module = require(kind)
     number = _number(out)
     try:
-        return _Wandb(module, out, number, config) if kind == "wandb" else _Trackio(module, out, number, config)
+        return (_wandb if kind == "wandb" else _trackio)(module, out, number, config)
     except Exception as error:  # whatever the package raises: a run should say it in one line
         raise TrainingError(
             f"{kind} does not start: {str(error).splitlines()[0] if str(error) else type(error).__name__}",
@@ -57,36 +57,24 @@ def require(kind: Track) -> Any:
         ) from error
 
 
-class _Wandb:
-    def __init__(self, wandb: Any, out: Path, number: str, config: dict[str, Any]) -> None:
-        mode = os.environ.get("WANDB_MODE", "offline")
-        settings = wandb.Settings(console="off", silent=True)
-        self._run = wandb.init(
-            project=os.environ.get("WANDB_PROJECT", PROJECT), name=out.name, id=number, dir=str(out), mode=mode,
-            resume=None if mode == "offline" else "allow", config=config, settings=settings,
-        )  # fmt: skip
-
-    def write(self, step: int, values: dict[str, float]) -> None:
-        self._run.log(values, step=step)
-
-    def close(self) -> None:
-        self._run.finish()
+def _wandb(wandb: Any, out: Path, number: str, config: dict[str, Any]) -> Tracker:
+    mode = os.environ.get("WANDB_MODE", "offline")
+    run: Tracker = wandb.init(
+        project=os.environ.get("WANDB_PROJECT", PROJECT), name=out.name, id=number, dir=str(out), mode=mode,
+        resume=None if mode == "offline" else "allow", config=config,
+        settings=wandb.Settings(console="off", silent=True),
+    )  # fmt: skip
+    return run
 
 
-class _Trackio:
-    def __init__(self, trackio: Any, out: Path, number: str, config: dict[str, Any]) -> None:
-        space = os.environ.get("TRACKIO_SPACE_ID")
-        self._trackio = trackio
-        trackio.init(
-            project=os.environ.get("TRACKIO_PROJECT", PROJECT), name=f"{out.name}-{number}", config=config,
-            resume="allow", **({"space_id": space} if space else {}),
-        )  # fmt: skip
-
-    def write(self, step: int, values: dict[str, float]) -> None:
-        self._trackio.log(values, step=step)
-
-    def close(self) -> None:
-        self._trackio.finish()
+def _trackio(trackio: Any, out: Path, number: str, config: dict[str, Any]) -> Tracker:
+    space = os.environ.get("TRACKIO_SPACE_ID")
+    trackio.init(
+        project=os.environ.get("TRACKIO_PROJECT", PROJECT), name=f"{out.name}-{number}", config=config,
+        resume="allow", **({"space_id": space} if space else {}),
+    )  # fmt: skip
+    tracker: Tracker = trackio
+    return tracker
 
 
 def _number(out: Path) -> str:
@@ -97,7 +85,7 @@ def _number(out: Path) -> str:
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise TrainingError(
                 f"The name of the run on the tracker, {path}, cannot be read: {error}",
-                fix="remove the file: the metrics go on as a new run there",
+                fix="remove the file: the metrics continue as a new run there",
             ) from error
     number = uuid.uuid4().hex[:8]
     write_text_atomic(path, json.dumps({"id": number}) + "\n")

@@ -11,22 +11,25 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pydantic
-import yaml
 
 from smolpilot.common.errors import UsageError, did_you_mean
-from smolpilot.common.option_types import Amount, Few, Limit, Rate, Seed, Size, Steps, check_numbers, check_truths
+from smolpilot.common.option_types import (
+    Amount,
+    AnySteps,
+    Few,
+    Limit,
+    PositiveRate,
+    PositiveSize,
+    Rate,
+    Seed,
+    Steps,
+    check_numbers,
+    check_truths,
+)  # fmt: skip
 from smolpilot.common.renamed import renamed_keys
 from smolpilot.common.text import LIMIT, plain, shown
-from smolpilot.common.yaml_lines import (
-    DoubledKeyError,
-    Location,
-    NoMappingError,
-    line_of,
-    problem_of,
-    read_mapping_file,
-    spell,
-)
-from smolpilot.training.train_options import TrainOptions
+from smolpilot.common.yaml_lines import Location, line_of, read_yaml, spell, yaml_text
+from smolpilot.training.options.train_options import TrainOptions
 
 PREVIOUS = "previous"
 # A sequence decides these itself, or they must be the same in all of its stages.
@@ -37,18 +40,9 @@ NOT_IN_OPTIONS = frozenset(
 )  # fmt: skip
 # Some of them hold for the whole sequence, and may stand under `defaults:`.
 NOT_IN_DEFAULTS = NOT_IN_OPTIONS - {
-    "policy",
-    "preset",
-    "from_scratch",
-    "tokenizer",
-    "robot",
-    "units",
-    "norm_stats",
-    "policy_stats_from",
-    "seed",
-    "held_out",
-    "lr",
-}
+    "policy", "preset", "from_scratch", "tokenizer", "robot", "units", "norm_stats", "policy_stats_from", "seed",
+    "held_out", "lr",
+}  # fmt: skip
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
 
 
@@ -56,15 +50,15 @@ _NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
 class Gate:
     """Errors above which a stage counts as failed, in the unit of the report (robot units where joints share one)."""
 
-    new: Size | None = None
+    new: PositiveSize | None = None
     """Largest action error on the stage's own held-out episodes."""
-    old: Size | None = None
+    old: PositiveSize | None = None
     """Largest action error on those of any earlier stage."""
     retries: Few = 0
     """How often a failed stage is trained again from where it began."""
-    retry_lr: Rate = 0.5
+    retry_lr: PositiveRate = 0.5
     """Factor on the learning rate at each retry."""
-    retry_steps: Rate = 1.0
+    retry_steps: PositiveRate = 1.0
     """Factor on the steps at each retry."""
     otherwise: Literal["stop", "continue"] = "stop"
     """What happens when the last try has failed."""
@@ -113,13 +107,13 @@ class Stage:
     init: str | None = None
     """`previous` (the stage before, its best checkpoint), a bundle or a hub id. Default: `previous`; in the first stage
     the --policy or --preset of the command."""
-    lr: Rate | None = None
+    lr: PositiveRate | None = None
     """Peak learning rate."""
-    warmup_steps: Steps | None = None
+    warmup_steps: AnySteps | None = None
     """Steps of linear warm-up."""
     decay_lr: Rate | None = None
     """Learning rate at the last step."""
-    epochs: Size | None = None
+    epochs: PositiveSize | None = None
     """Length in passes over the stage's own training frames (replayed samples come on top)."""
     steps: Steps | None = None
     """Length in optimizer steps; this or epochs."""
@@ -158,7 +152,7 @@ def load_plan(path: Path) -> Plan:
     """Read and check a stages file; a UsageError names the line, the key and what was meant."""
     if not path.is_file():
         raise UsageError(f"The stages file {path} does not exist.", fix="check the path given to --stages")
-    values, lines = _read(path)
+    values, lines = read_yaml(path, str(path), empty="stages", expected="a list under `stages:`", first=1)
     values = _with_new_names(values)
     _move_old_settings(values, lines)
     _check_keys(values, path, lines)
@@ -174,13 +168,13 @@ def load_plan(path: Path) -> Plan:
             f"{path}{line_of(place, lines)}: '{_spell(place)}' is {shown(first['input'])}: {first['msg']}."
         ) from error
     check_truths(values, plan, where=f"{path}: ")
-    check_numbers(plan, where=f"{path}: ")
-    return check_plan(plan, str(path))
+    check_plan(plan, str(path))
+    return plan
 
 
 def plan_text(plan: Plan) -> str:
     """The plan as YAML that `load_plan` reads back, with absolute paths; what is open is left out."""
-    return yaml.safe_dump(_plain(plan), sort_keys=False, allow_unicode=True)
+    return yaml_text(plan)
 
 
 def absolute(plan: Plan) -> Plan:
@@ -195,8 +189,8 @@ def absolute(plan: Plan) -> Plan:
     return dataclasses.replace(plan, stages=tuple(moved(stage) for stage in plan.stages))
 
 
-def check_plan(plan: Plan, where: str) -> Plan:
-    """Refuse what cannot be meant; returns the plan."""
+def check_plan(plan: Plan, where: str) -> None:
+    """Refuse contradictions and numbers out of range."""
     if not plan.stages:
         raise UsageError(f"{where} holds no stages.", expected="a list under `stages:`")
     _check_options(plan.defaults, f"{where}: defaults", NOT_IN_DEFAULTS)
@@ -207,34 +201,23 @@ def check_plan(plan: Plan, where: str) -> Plan:
             raise UsageError(f"{place}: the name cannot be a folder's.", expected="letters, digits, `-`, `_`, `.`")
         if names.count(stage.name) > 1:
             raise UsageError(f"{where}: two stages are called '{stage.name}'.", fix="give each its own name")
-        _check_length(stage, place)
+        check_numbers(stage, where=f"{place}: ")
+        if (stage.epochs is None) == (stage.steps is None):
+            raise UsageError(f"{place} needs either `steps` or `epochs`.", fix="say how long it trains, in one of them")
+        if stage.gate is not None and stage.gate.new is None and stage.gate.old is None:
+            raise UsageError(f"{place}: the gate asks for nothing.", fix="give it `new` or `old`, or leave it out")
         _check_replay(stage, number, place)
-        _check_gate(stage.gate, place)
         _check_options(stage.options, f"{place}: options", NOT_IN_OPTIONS)
         if number == 0 and stage.init == PREVIOUS:
             raise UsageError(f"{place}: there is no stage before it.", fix="leave `init` out, or name a policy")
         if stage.instruction is not None and not stage.instruction.strip():
             raise UsageError(f"{place}: the instruction is empty.", fix="leave it out, or say what the robot does")
-        if isinstance(stage.simulation, Simulation) and stage.simulation.episodes < 1:
-            raise UsageError(f"{place}: simulation.episodes is {stage.simulation.episodes}.", expected="at least 1")
         if isinstance(stage.simulation, Simulation) and not (stage.simulation.instruction or "-").strip():
             raise UsageError(f"{place}: simulation.instruction is empty.", fix="leave it out, or say a text")
-    for name in ("frames", "resamples"):
-        if (value := getattr(plan.evaluation, name)) < 1:
-            raise UsageError(f"{where}: evaluation.{name} is {value}.", expected="at least 1")
+    check_numbers(plan.evaluation, where=f"{where}: evaluation.")
     against = plan.evaluation.against
     if len(set(against)) < len(against) or not all(name.strip() for name in against):
         raise UsageError(f"{where}: evaluation.against is {list(against)}.", expected="names of policies, each once")
-    return plan
-
-
-def _check_length(stage: Stage, place: str) -> None:
-    if (stage.epochs is None) == (stage.steps is None):
-        raise UsageError(f"{place} needs either `steps` or `epochs`.", fix="say how long it trains, in one of them")
-    for name in ("epochs", "steps", "lr"):
-        value = getattr(stage, name)
-        if value is not None and not (value > 0 and math.isfinite(value)):
-            raise UsageError(f"{place}: {name} is {value}.", expected="a number above 0")
 
 
 def _check_replay(stage: Stage, number: int, place: str) -> None:
@@ -251,19 +234,6 @@ def _check_replay(stage: Stage, number: int, place: str) -> None:
         raise UsageError(f"{place}: the shares of replay add up to {sum(stage.replay):g}.", expected="1")
 
 
-def _check_gate(gate: Gate | None, place: str) -> None:
-    if gate is None:
-        return
-    if gate.new is None and gate.old is None:
-        raise UsageError(f"{place}: the gate asks for nothing.", fix="give it `new` or `old`, or leave it out")
-    for name in ("new", "old", "retry_lr", "retry_steps"):
-        value = getattr(gate, name)
-        if value is not None and not value > 0:
-            raise UsageError(f"{place}: gate.{name} is {value}.", expected="a number above 0")
-    if gate.retries < 0:
-        raise UsageError(f"{place}: gate.retries is {gate.retries}.", expected="0 or more")
-
-
 def _check_options(options: Mapping[str, Any], place: str, refused: Iterable[str]) -> None:
     known = {item.name for item in dataclasses.fields(TrainOptions)}
     for key in options:
@@ -277,25 +247,6 @@ def _check_options(options: Mapping[str, Any], place: str, refused: Iterable[str
                 expected="an option that may differ between stages; the others are keys of the stage, or given once "
                 "for all stages on the command line or under `defaults:`",
             )
-
-
-def _read(path: Path) -> tuple[dict[str, Any], dict[Location, int]]:
-    """The mapping of a YAML file, and the line of each key; UsageError for bad syntax and keys that stand twice."""
-    try:
-        return read_mapping_file(path)
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is not a text file.", expected="YAML in UTF-8") from error
-    except yaml.YAMLError as error:
-        problem, line = problem_of(error)
-        where = f"{path}:{line}" if line is not None else str(path)
-        raise UsageError(f"{where} is not valid YAML: {problem}.", expected="lines of the form `key: value`") from error
-    except NoMappingError:
-        raise UsageError(f"{path} holds no stages.", expected="a list under `stages:`") from None
-    except DoubledKeyError as twice:
-        raise UsageError(
-            f"{path}:{twice.line}: '{_spell(twice.place)}' stands twice (first in line {twice.first}).",
-            fix="remove one of them",
-        ) from None
 
 
 def _with_new_names(values: dict[str, Any]) -> dict[str, Any]:
@@ -366,14 +317,3 @@ def _known_keys(values: Mapping[str, Any], kind: type, place: Location, path: Pa
 def _spell(place: Location) -> str:
     """`("stages", 1, "lr")` -> `stages[2].lr`: stages are counted from 1, as everywhere else."""
     return spell(place, first=1)
-
-
-def _plain(value: Any) -> Any:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        entries = ((item, getattr(value, item.name)) for item in dataclasses.fields(value))
-        return {item.name: _plain(entry) for item, entry in entries if entry is not None and entry not in ((), {})}
-    if isinstance(value, Mapping):
-        return {str(key): _plain(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(entry) for entry in value]
-    return str(value) if isinstance(value, Path) else value

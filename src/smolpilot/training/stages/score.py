@@ -18,13 +18,13 @@ from smolpilot.evaluation import evaluate, rollout
 from smolpilot.evaluation.metrics import chunk_errors
 from smolpilot.robots import RobotProfile
 from smolpilot.robots.layout import map_layout
-from smolpilot.training.data.run_datasets import Part
+from smolpilot.training.data.run_datasets import RunDataset
 from smolpilot.training.run.validation import in_one_number
 
 from .plan import Plan, Scoring, Simulation, Stage
 
 if TYPE_CHECKING:
-    from smolpilot.evaluation import Scored
+    from smolpilot.evaluation import Predictions
 
 Floats = npt.NDArray[np.float64]
 Progress = Callable[[str, int, int], None]
@@ -77,7 +77,7 @@ class Scale:
 
 def score_task(
     policy: Policy,
-    part: Part,
+    part: RunDataset,
     scoring: Scoring,
     simulation: Simulation | None,
     scale: Scale,
@@ -121,10 +121,10 @@ def score_task(
     )  # fmt: skip
 
 
-def simulation_of(stage: Stage, part: Part) -> Simulation | None:
-    """Where success at a task is counted, complete: as the stage says, else where the recording is from.
+def simulation_of(stage: Stage, part: RunDataset) -> Simulation | None:
+    """Where success at a task is counted, complete: as the stage says, else where the dataset was recorded.
 
-    UsageError for a stage that asks for a simulation without naming it, of a recording that no environment knows.
+    UsageError for a stage that asks for a simulation without naming it, of a dataset that no environment knows.
     """
     if stage.simulation is False:
         return None
@@ -147,14 +147,14 @@ def simulation_of(stage: Stage, part: Part) -> Simulation | None:
     return dataclasses.replace(asked, env=name, settings={**settings, **asked.settings}, instruction=said)
 
 
-def check_simulation(stage: Stage, part: Part, profile: RobotProfile) -> None:
+def check_simulation(stage: Stage, part: RunDataset, profile: RobotProfile) -> None:
     """UsageError where a stage's environment cannot be made, has other settings or another robot than the stages."""
     simulation = simulation_of(stage, part)
     if simulation is None:
         return
     from smolpilot.environments import make_environment
+    from smolpilot.evaluation.rollout.checked_environment import close_environment
     from smolpilot.evaluation.rollout.fit import check_fit
-    from smolpilot.evaluation.rollout.playing import close_environment
 
     assert simulation.env is not None
     state, action = len(profile.state_joints), len(profile.action_joints)
@@ -169,7 +169,7 @@ def check_simulation(stage: Stage, part: Part, profile: RobotProfile) -> None:
         raise UsageError(f"Stage {stage.name}: {error.found}", expected=error.expected, fix=error.fix) from error
 
 
-def open_reference(name: str, part: Part, scale: Scale, device: str) -> Policy:
+def open_reference(name: str, part: RunDataset, scale: Scale, device: str) -> Policy:
     """A policy that stages are compared with, opened for the robot of the sequence and a task's cameras."""
     from smolpilot.policies import open_policy
 
@@ -191,7 +191,7 @@ def open_reference(name: str, part: Part, scale: Scale, device: str) -> Policy:
     return open_policy(name, PolicyOptions(device=device), embodiment)
 
 
-def check_references(plan: Plan, part: Part, scale: Scale, device: str) -> None:
+def check_references(plan: Plan, part: RunDataset, scale: Scale, device: str) -> None:
     """Open and close each policy of `evaluation.against`: that one cannot be opened is no news for after training."""
     for name in plan.evaluation.against:
         try:
@@ -202,7 +202,7 @@ def check_references(plan: Plan, part: Part, scale: Scale, device: str) -> None:
             ) from error
 
 
-def _places(scored: Scored, profile: RobotProfile, spec: PolicySpec) -> list[int]:
+def _places(scored: Predictions, profile: RobotProfile, spec: PolicySpec) -> list[int]:
     """Where the joints of the sequence's robot stand in what was scored; UsageError where they are others."""
     names = [joint.name for joint in profile.action_joints]
     if len(scored.joints) != len(names):

@@ -1,4 +1,4 @@
-"""train_stages: run after run, each judged on every task so far; goes on where it was cut off."""
+"""train_stages: run after run, each judged on every task so far; resumes where it was interrupted."""
 
 from __future__ import annotations
 
@@ -17,68 +17,59 @@ from smolpilot.common.atomic import write_text_atomic
 from smolpilot.common.errors import TrainingError, UsageError, check_seed
 from smolpilot.common.json_input import read_json_file
 from smolpilot.common.machine import run_environment
-from smolpilot.common.paths import point
 from smolpilot.common.progress import track
+from smolpilot.common.safe_paths import point
 from smolpilot.robots.layout import to_policy_order
 from smolpilot.smolvla import load_policy
-from smolpilot.training.data.shared_statistics import save_statistics
+from smolpilot.training.data.run_statistics import save_statistics
+from smolpilot.training.options.train_options import TrainOptions, absolute_paths
 from smolpilot.training.run import run_folder
-from smolpilot.training.run.distributed import World
+from smolpilot.training.run.distributed import DistributedContext
 from smolpilot.training.run.interrupts import TrainingStoppedError
-from smolpilot.training.run.run import train
+from smolpilot.training.run.run import resume, train
 from smolpilot.training.run.run_paths import best_checkpoint
-from smolpilot.training.train_options import TrainOptions, check_resume
 
 from .plan import Plan, absolute, load_plan, plan_text
 from .score import Scale, TaskScore, check_references, check_simulation, open_reference, score_task, simulation_of
-from .sequence_paths import RESULT, Places
-from .stage_options import Opened, check_stages, merge_defaults, open_stages, shared_statistics, stage_options
+from .sequence_paths import RESULT, SequencePaths
+from .stage_options import OpenedStages, check_stages, merge_defaults, open_stages, shared_statistics, stage_options
 from .stages_report import write_report
 
 
-def train_stages(options: TrainOptions, world: World) -> Path:
+def train_stages(options: TrainOptions, ranks: DistributedContext) -> Path:
     """Train all stages of `options.stages` into the new folder `options.out`; returns it.
 
     Each stage is an ordinary run below `stages/`; `checkpoints` points at the last finished one, so that the folder
     stands for its best policy. Raises what `train` raises, TrainingError when a stage fails its gate.
     """
-
-    def make() -> _Sequence:
-        places = Places(_out(defaults))
-        opened = open_stages(plan, defaults)
-        check_stages(plan, defaults, opened, places)
-        _check_judges(plan, defaults, opened, world)
-        return _Sequence(plan, defaults, opened, places, world)
-
-    plan, defaults = world.together(lambda: _checked(options))
+    plan, defaults = ranks.run_on_all_ranks(lambda: _checked(options))
     with contextlib.ExitStack() as stack:
-        mark = run_folder.preparing(_out(defaults), None)
-        world.together(lambda: None if world.rank else stack.enter_context(mark))
-        sequence = world.together(make)
-        world.together(sequence.create if world.rank == 0 else lambda: None)
+        ranks.on_rank_zero(lambda: stack.enter_context(run_folder.preparing(_out(defaults), None)))
+        sequence = ranks.run_on_all_ranks(lambda: _opened(plan, defaults, ranks))
+        ranks.on_rank_zero(sequence.create)
     return sequence.run()
 
 
-def resume_stages(given: TrainOptions, world: World) -> Path:
-    """Go on with the sequence in `given.out`, in the stage where it was cut off.
+def resume_stages(given: TrainOptions, ranks: DistributedContext) -> Path:
+    """Resume the sequence in `given.out` in the stage where it was interrupted.
 
     Its own stages.yaml holds: gates and stages that have not begun may be edited there.
     """
 
-    def make() -> _Sequence:
-        out = _out(given)
-        saved = run_folder.load_config(out)
-        bare = TrainOptions(out=given.out, resume=True)
-        options = saved if given == bare else check_resume(run_folder.absolute_paths(given), saved)
-        check_seed(options.seed)
-        plan = load_plan(Places(out).plan)
-        defaults = dataclasses.replace(options, resume=False, stages=Places(out).plan, out=out)
-        opened = open_stages(plan, defaults)
-        check_stages(plan, defaults, opened, Places(out))
-        _check_judges(plan, defaults, opened, world)
-        return _Sequence(plan, defaults, opened, Places(out), world)
+    def reopened() -> _Sequence:
+        options, out = run_folder.resumed_options(given)
+        defaults = dataclasses.replace(options, resume=False, stages=SequencePaths(out).plan, out=out)
+        return _opened(load_plan(SequencePaths(out).plan), defaults, ranks)
 
-    return world.together(make).run()
+    return ranks.run_on_all_ranks(reopened).run()
+
+
+def _opened(plan: Plan, defaults: TrainOptions, ranks: DistributedContext) -> _Sequence:
+    opened = open_stages(plan, defaults, SequencePaths(_out(defaults)))
+    check_stages(opened)
+    if ranks.is_zero:
+        _check_judges(opened)
+    return _Sequence(opened, ranks)
 
 
 def _checked(options: TrainOptions) -> tuple[Plan, TrainOptions]:
@@ -93,19 +84,17 @@ def _checked(options: TrainOptions) -> tuple[Plan, TrainOptions]:
             )
     check_seed(options.seed)
     plan = load_plan(options.stages)
-    return absolute(plan), run_folder.absolute_paths(merge_defaults(plan, options))
+    return absolute(plan), absolute_paths(merge_defaults(plan, options))
 
 
-def _check_judges(plan: Plan, defaults: TrainOptions, opened: Opened, world: World) -> None:
-    """Find now what would stop the judging after hours of training; one process is enough."""
-    if world.rank:
-        return
+def _check_judges(opened: OpenedStages) -> None:
+    """Find now what would stop the judging after hours of training."""
     profile = opened.profile
-    for stage, part in zip(plan.stages, opened.parts, strict=True):
-        check_simulation(stage, part, profile)
-    part = opened.parts[0]
-    own = to_policy_order(part.meta.statistics, part.layout, profile)
-    check_references(plan, part, Scale(profile, own), "cpu")
+    for stage, dataset in zip(opened.plan.stages, opened.datasets, strict=True):
+        check_simulation(stage, dataset, profile)
+    first = opened.datasets[0]
+    own = to_policy_order(first.meta.statistics, first.layout, profile)
+    check_references(opened.plan, first, Scale(profile, own), "cpu")
 
 
 def _out(options: TrainOptions) -> Path:
@@ -116,88 +105,88 @@ def _out(options: TrainOptions) -> Path:
 class _Sequence:
     """A sequence on disk: what is finished there is not done again."""
 
-    def __init__(self, plan: Plan, defaults: TrainOptions, opened: Opened, places: Places, world: World) -> None:
-        self.plan, self.defaults, self.opened, self.places, self.world = plan, defaults, opened, places, world
+    def __init__(self, opened: OpenedStages, ranks: DistributedContext) -> None:
+        self.opened, self.ranks = opened, ranks
+        self.plan, self.defaults, self.paths = opened.plan, opened.defaults, opened.paths
 
     def create(self) -> None:
         """Settle what all stages share and put the folder in place."""
-        places = self.places
-        statistics, origin = shared_statistics(self.plan, self.defaults, self.opened)
-        with run_folder.filled(places.out) as beside:
-            settled = dataclasses.replace(self.defaults, stages=places.plan)
+        paths = self.paths
+        statistics, origin = shared_statistics(self.opened)
+        with run_folder.filled(paths.out) as beside:
+            settled = dataclasses.replace(self.defaults, stages=paths.plan)
             (beside / run_folder.CONFIG).write_text(run_folder.config_text(settled), encoding="utf-8")
-            (beside / places.plan.name).write_text(plan_text(self.plan), encoding="utf-8")
-            (beside / places.robot.name).write_text(self.opened.profile.to_yaml(), encoding="utf-8")
-            save_statistics(beside / places.statistics.name, statistics, self.opened.profile, origin)
-            about = json.dumps(run_environment(torch.device("cpu")) | {"processes": self.world.size}, indent=2)
+            (beside / paths.plan.name).write_text(plan_text(self.plan), encoding="utf-8")
+            (beside / paths.robot.name).write_text(self.opened.profile.to_yaml(), encoding="utf-8")
+            save_statistics(beside / paths.statistics.name, statistics, self.opened.profile, origin)
+            about = json.dumps(run_environment(torch.device("cpu")) | {"processes": self.ranks.size}, indent=2)
             (beside / "environment.json").write_text(about + "\n", encoding="utf-8")
             (beside / "stages").mkdir()
         print(f"statistics: {origin}, the same in every stage")
 
     def run(self) -> Path:
-        """Train what is not finished. Of several processes number 0 decides, judges and writes, all of them train."""
+        """Train what is not finished. Rank 0 decides, judges and writes, all ranks train."""
         with contextlib.ExitStack() as stack:
-            noted = run_folder.noted_process(self.places.out)
-            self.world.together(lambda: stack.enter_context(noted) if self.world.rank == 0 else None)
+            self.ranks.on_rank_zero(lambda: stack.enter_context(run_folder.run_lock(self.paths.out)))
             for note in self.opened.notes:
                 print(f"note: {note}")
             for number in range(1, len(self.plan.stages) + 1):
                 self._stage(number)
-        return self.places.out
+        return self.paths.out
 
     def _stage(self, number: int) -> None:
         """Train and judge a stage until it passes its gate, or may not be tried again."""
-        stage, folder, decide = self.plan.stages[number - 1], self._folder(number), self.world.decide
+        stage, folder, broadcast = self.plan.stages[number - 1], self._folder(number), self.ranks.broadcast
         while True:
-            attempt = decide(lambda: self._attempt(number))
-            if not decide(lambda: (folder / RESULT).exists()):
+            attempt = broadcast(lambda: self._attempt(number))
+            if not broadcast(lambda: (folder / RESULT).exists()):
                 self._train(number, attempt)
-                decide(partial(self._judge, number, attempt))
-            failed = decide(lambda: self._report(number))
+                broadcast(partial(self._judge, number, attempt))
+            failed = broadcast(lambda: self._report(number))
             if failed is None:
                 break
             gate = stage.gate
             assert gate is not None
             if attempt <= gate.retries:
                 print(f"stage {stage.name}: {failed} Attempt {attempt + 1} of {gate.retries + 1} follows.", flush=True)
-                decide(partial(folder.rename, self.places.failed(number, stage, attempt)))
+                broadcast(partial(folder.rename, self.paths.failed(number, stage, attempt)))
                 continue
             if gate.otherwise == "continue":
-                print(f"WARNING: stage {stage.name}: {failed} The sequence goes on all the same.", flush=True)
+                print(f"WARNING: stage {stage.name}: {failed} The sequence continues all the same.", flush=True)
                 break
-            decide(partial(self._stop, number, attempt, failed))
-        decide(lambda: self._point_at(folder))
+            broadcast(partial(self._stop, number, attempt, failed))
+        broadcast(lambda: self._point_at(folder))
 
     def _stop(self, number: int, attempt: int, failed: str) -> None:
         stage, folder = self.plan.stages[number - 1], self._folder(number)
         raise TrainingError(
             f"Stage {stage.name} did not pass its gate: {failed}",
             expected=f"within its gate after {attempt} {'attempt' if attempt == 1 else 'attempts'}; everything is "
-            f"saved in {self.places.out}",
-            fix=f"change the gate or the stage in {self.places.plan} (to train it anew, remove {folder}), then: "
-            f"smolpilot train --resume --out {self.places.out}",
+            f"saved in {self.paths.out}",
+            fix=f"change the gate or the stage in {self.paths.plan} (to train it anew, remove {folder}), then: "
+            f"smolpilot train --resume --out {self.paths.out}",
         )
 
     def _point_at(self, folder: Path) -> None:
         """`checkpoints` of the sequence is that of its newest finished stage."""
-        point(self.places.out / "checkpoints", f"stages/{folder.name}/checkpoints")
+        point(self.paths.out / "checkpoints", f"stages/{folder.name}/checkpoints")
 
     def _train(self, number: int, attempt: int) -> None:
         stage, folder = self.plan.stages[number - 1], self._folder(number)
-        again = self.world.decide(lambda: (folder / run_folder.CONFIG).is_file())
-        options = stage_options(self.plan, self.defaults, self.opened, self.places, number, attempt)
+        again = self.ranks.broadcast(lambda: (folder / run_folder.CONFIG).is_file())
+        options = stage_options(self.opened, number, attempt)
         count = len(self.plan.stages)
         print(f"\n== stage {number} of {count}: {stage.name}{f', attempt {attempt}' if attempt > 1 else ''} ==\n")
         lineage = {"stages": self._lineage(number, attempt)}
         try:
             if again:
-                train(TrainOptions(out=folder, resume=True), lineage=lineage, world=self.world)
+                resume(TrainOptions(out=folder, resume=True), self.ranks, lineage)
             else:
-                train(options, lineage=lineage, world=self.world)
+                train(options, self.ranks, lineage)
         except TrainingStoppedError as stopped:
             raise TrainingStoppedError(
                 f"Stage {stage.name}: {stopped.found}",
-                fix=f"go on with: smolpilot train --resume --out {self.places.out}",
+                fix=f"resume with: smolpilot train --resume --out {self.paths.out}",
             ) from stopped
 
     def _judge(self, number: int, attempt: int) -> None:
@@ -207,7 +196,7 @@ class _Sequence:
         policy = load_policy(best, device=self.defaults.device)
         scale = Scale(self.opened.profile, policy.statistics)
         scores = []
-        tasks = list(zip(self.plan.stages[:number], self.opened.parts, strict=False))
+        tasks = list(zip(self.plan.stages[:number], self.opened.datasets, strict=False))
         for stage, part in track(tasks, len(tasks), "evaluating every task so far", stream=sys.stderr):
             simulation = simulation_of(stage, part)
             scores.append(score_task(policy, part, self.plan.evaluation, simulation, scale, seed=self.defaults.seed))
@@ -221,10 +210,10 @@ class _Sequence:
 
     def _references(self, number: int, attempt: int, scale: Scale) -> dict[str, Any]:
         """Policy of `evaluation.against` -> its score on the stage's own task; what an earlier attempt scored stays."""
-        stage, part = self.plan.stages[number - 1], self.opened.parts[number - 1]
+        stage, part = self.plan.stages[number - 1], self.opened.datasets[number - 1]
         known: dict[str, Any] = {}
         if attempt > 1:
-            known = dict(read_json_file(self.places.failed(number, stage, attempt - 1) / RESULT).get("references", {}))
+            known = dict(read_json_file(self.paths.failed(number, stage, attempt - 1) / RESULT).get("references", {}))
         found = {}
         for name in self.plan.evaluation.against:
             if name not in known:
@@ -249,7 +238,7 @@ class _Sequence:
             for result in results
         ]
         document = write_report(
-            self.places.out, scores, [result["stage"] for result in results], self.plan.evaluation.resamples, references
+            self.paths.out, scores, [result["stage"] for result in results], self.plan.evaluation.resamples, references
         )
         for line in _last_row(document):
             print(line, flush=True)
@@ -273,8 +262,8 @@ class _Sequence:
     def _lineage(self, number: int, attempt: int) -> list[dict[str, Any]]:
         """What every bundle of stage `number` says of the stages up to it."""
         done = [self._result(one)["stage"] for one in range(1, number)]
-        stage, part = self.plan.stages[number - 1], self.opened.parts[number - 1]
-        options = stage_options(self.plan, self.defaults, self.opened, self.places, number, attempt)
+        stage, part = self.plan.stages[number - 1], self.opened.datasets[number - 1]
+        options = stage_options(self.opened, number, attempt)
         own = {
             "name": stage.name,
             "dataset": part.meta.root.name,
@@ -293,7 +282,7 @@ class _Sequence:
     def _attempt(self, number: int) -> int:
         """Number of the present attempt at a stage; failed ones are kept beside it."""
         stage, attempt = self.plan.stages[number - 1], 1
-        while self.places.failed(number, stage, attempt).exists():
+        while self.paths.failed(number, stage, attempt).exists():
             attempt += 1
         return attempt
 
@@ -301,7 +290,7 @@ class _Sequence:
         return number <= len(self.plan.stages) and (self._folder(number) / run_folder.CONFIG).is_file()
 
     def _folder(self, number: int) -> Path:
-        return self.places.stage(number, self.plan.stages[number - 1])
+        return self.paths.stage(number, self.plan.stages[number - 1])
 
     def _result(self, number: int) -> Mapping[str, Any]:
         path = self._folder(number) / RESULT

@@ -14,7 +14,7 @@ RESULT = "stage.json"
 
 
 @dataclass(frozen=True)
-class Places:
+class SequencePaths:
     """Folders and files of a sequence."""
 
     out: Path
@@ -40,18 +40,23 @@ class Places:
         return self.out / "stages" / f"{number}_{stage.name}.attempt{attempt}"
 
 
+def is_sequence(out: Path) -> bool:
+    """Whether the folder is a sequence of stages, and not a single run."""
+    return SequencePaths(out).plan.is_file()
+
+
 def stage_of(out: Path) -> tuple[Path, str, bool] | None:
     """The run in which the sequence in `out` stands, `stage 2 of 3: blue`, and whether all stages are finished.
 
     None before its first stage.
     """
     try:
-        plan = load_plan(Places(out).plan)
+        plan = load_plan(SequencePaths(out).plan)
     except SmolpilotError:
         return None
     found = None
     for number, stage in enumerate(plan.stages, 1):
-        folder = Places(out).stage(number, stage)
+        folder = SequencePaths(out).stage(number, stage)
         if (folder / CONFIG).is_file():
             last = number == len(plan.stages) and (folder / RESULT).is_file()
             found = folder, f"stage {number} of {len(plan.stages)}: {stage.name}", last

@@ -19,7 +19,7 @@ from smolpilot.evaluation.drawing import caption, drawing
 from .forgetting import Estimate, Kept, kept, matrix
 from .score import TaskScore
 
-JSON, MARKDOWN, PICTURE = "report.json", "report.md", "report.png"
+JSON, MARKDOWN, IMAGE = "report.json", "report.md", "report.png"
 FORMAT = "smolpilot-stages/1"
 Scores = Sequence[Sequence[TaskScore]]  # [after stage i][task j <= i]
 References = Sequence[Mapping[str, TaskScore]]  # [task j][policy]
@@ -32,7 +32,7 @@ def write_report(
     document = make_document(scores, lineage, resamples, references)
     write_text_atomic(out / JSON, json.dumps(document, indent=2) + "\n")
     write_text_atomic(out / MARKDOWN, markdown(document))
-    write_bytes_atomic(out / PICTURE, picture(document))
+    write_bytes_atomic(out / IMAGE, image(document))
     return document
 
 
@@ -158,7 +158,7 @@ def tables(document: dict[str, Any]) -> list[tuple[str, list[str], list[list[str
 
 def markdown(document: dict[str, Any]) -> str:
     """The report for people."""
-    lines = ["# Stages in sequence", "", f"![results after each stage]({PICTURE})", ""]
+    lines = ["# Stages in sequence", "", f"![results after each stage]({IMAGE})", ""]
     for title, columns, rows in tables(document):
         lines += [f"## {title}", "", _row(columns), f"|{' --- |' * len(columns)}"]
         lines += [*map(_row, rows), ""]
@@ -187,7 +187,7 @@ def _row(cells: Sequence[object]) -> str:
 
 
 @drawing()
-def picture(document: dict[str, Any]) -> bytes:
+def image(document: dict[str, Any]) -> bytes:
     """One curve for each task over the stages: its error, and its success where it was counted. PNG."""
     import io
 

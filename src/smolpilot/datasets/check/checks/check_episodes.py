@@ -10,7 +10,7 @@ import numpy as np
 
 from smolpilot.common.keys import ACTION, STATE
 from smolpilot.common.text import pluralize
-from smolpilot.datasets.check.context import Subject
+from smolpilot.datasets.check.context import CheckContext
 from smolpilot.datasets.tolerant.findings import Finding
 from smolpilot.datasets.tolerant.found_dataset import Array
 
@@ -25,56 +25,56 @@ _NEAR = 1e-4
 _NEIGHBORS = 1000
 
 
-def idle(subject: Subject) -> Iterator[Finding]:
+def idle(context: CheckContext) -> Iterator[Finding]:
     """Starts and ends in which no joint leaves its pose, long enough to teach waiting."""
-    whole = subject.recording.stacked(STATE)
+    whole = context.dataset.stacked(STATE)
     if not len(whole):
         return
     reach = np.nanmax(whole, axis=0) - np.nanmin(whole, axis=0)
     used = reach > 0
     if not used.any():
         return
-    for episode, values in subject.recording.values(STATE):
+    for episode, values in context.dataset.values(STATE):
         if len(values) < 3 or not np.isfinite(values).all():
             continue
         for code, word, ordered in (("idle-head", "first", values), ("idle-tail", "last", values[::-1])):
             away = (np.abs(ordered - ordered[0])[:, used] / reach[used]).max(axis=1) > _IDLE
             still = int(away.argmax()) if away.any() else len(values)
-            if still >= _IDLE_S * subject.fps and still >= _IDLE_SHARE * len(values):
+            if still >= _IDLE_S * context.fps and still >= _IDLE_SHARE * len(values):
                 message = (
-                    f"Nothing moves in the {word} {still} frames ({still / subject.fps:.1f} s) of episode {episode}."
+                    f"Nothing moves in the {word} {still} frames ({still / context.fps:.1f} s) of episode {episode}."
                 )
                 frame = 0 if word == "first" else len(values) - still
-                yield subject.finding(code, message, episode=episode, frame=frame, last=frame + still - 1)
+                yield context.finding(code, message, episode=episode, frame=frame, last=frame + still - 1)
                 if still == len(values):
                     break
 
 
-def lengths(subject: Subject) -> Iterator[Finding]:
+def lengths(context: CheckContext) -> Iterator[Finding]:
     """Very short episodes, and those far from the usual length."""
-    counts = {episode: len(rows) for episode, rows in subject.recording.rows.items()}
+    counts = {episode: len(rows) for episode, rows in context.dataset.rows.items()}
     if not counts:
         return
     usual = float(np.median(list(counts.values())))
     brief = []
     for episode, length in counts.items():
-        if length < subject.fps:
-            message = f"Episode {episode} has {length} frames ({length / subject.fps:.1f} s)."
-            yield subject.finding("episode-short", message, episode=episode)
+        if length < context.fps:
+            message = f"Episode {episode} has {length} frames ({length / context.fps:.1f} s)."
+            yield context.finding("episode-short", message, episode=episode)
         elif len(counts) >= 3 and not usual / 3 <= length <= usual * 3:
             message = f"Episode {episode} has {length} frames, {usual:g} are usual."
-            yield subject.finding("length-spread", message, episode=episode)
+            yield context.finding("length-spread", message, episode=episode)
         if length < _CHUNK:
             brief.append(episode)
     if brief:
         message = f"{len(brief)} of {len(counts)} episodes are shorter than a chunk of {_CHUNK} actions."
-        yield subject.finding("chunk-short", message, episode=brief[0] if len(brief) == 1 else None)
+        yield context.finding("chunk-short", message, episode=brief[0] if len(brief) == 1 else None)
 
 
-def duplicates(subject: Subject) -> Iterator[Finding]:
+def duplicates(context: CheckContext) -> Iterator[Finding]:
     """Episodes with the same states and actions, bit by bit or nearly."""
-    states, actions = dict(subject.recording.values(STATE)), dict(subject.recording.values(ACTION))
-    whole = subject.recording.stacked(STATE)
+    states, actions = dict(context.dataset.values(STATE)), dict(context.dataset.values(ACTION))
+    whole = context.dataset.stacked(STATE)
     if not len(whole):
         return
     reach = np.maximum(np.nanmax(whole, axis=0) - np.nanmin(whole, axis=0), 1e-12)
@@ -88,12 +88,12 @@ def duplicates(subject: Subject) -> Iterator[Finding]:
         digest.update(actions[episode].tobytes() if episode in actions else b"")
         first = exact.setdefault(digest.digest(), episode)
         if first != episode:
-            yield _twins(subject, episode, first, "has the same states and actions as")
+            yield _twins(context, episode, first, "has the same states and actions as")
             continue
         by_length.setdefault(len(values), []).append(episode)
     for episodes in by_length.values():
         for episode, other in _near(episodes, states, reach):
-            yield _twins(subject, episode, other, "is nearly the same as")
+            yield _twins(context, episode, other, "is nearly the same as")
 
 
 def _near(episodes: list[int], states: dict[int, Array], reach: Array) -> Iterator[tuple[int, int]]:
@@ -117,33 +117,33 @@ def _near(episodes: list[int], states: dict[int, Array], reach: Array) -> Iterat
     yield from sorted(found.items())
 
 
-def _twins(subject: Subject, episode: int, other: int, words: str) -> Finding:
-    return subject.finding("episode-duplicated", f"Episode {episode} {words} episode {other}.", episode=episode)
+def _twins(context: CheckContext, episode: int, other: int, words: str) -> Finding:
+    return context.finding("episode-duplicated", f"Episode {episode} {words} episode {other}.", episode=episode)
 
 
-def variety(subject: Subject) -> Iterator[Finding]:
-    """Start poses that are all the same, a drift over the recording, few or unevenly many demonstrations."""
-    parts = dict(subject.recording.values(STATE))
-    whole = subject.recording.stacked(STATE)
+def variety(context: CheckContext) -> Iterator[Finding]:
+    """Start poses that are all the same, a drift over the dataset, few or unevenly many demonstrations."""
+    parts = dict(context.dataset.values(STATE))
+    whole = context.dataset.stacked(STATE)
     if len(parts) >= 5 and len(whole):
         reach = np.nanmax(whole, axis=0) - np.nanmin(whole, axis=0)
         starts = np.array([values[0] for values in parts.values()])
         spread = np.nanstd(starts, axis=0)[reach > 0] / reach[reach > 0]
         if len(spread) and spread.max() < 0.01:
             message = f"All {len(parts)} episodes start within {100 * spread.max():.2g} % of the joints' ranges."
-            yield subject.finding("start-poses", message)
+            yield context.finding("start-poses", message)
     if len(parts) >= 12 and len(whole):
-        yield from _drift(subject, list(parts.values()))
-    texts = Counter(subject.recording.task_of(episode) for episode in subject.recording.rows)
+        yield from _drift(context, list(parts.values()))
+    texts = Counter(context.dataset.task_of(episode) for episode in context.dataset.rows)
     few = [(number, text) for text, number in texts.items() if number < _FEW and text]
     for number, text in few[:_SINGLE]:
-        yield subject.finding("few-episodes", f'"{text}" has {pluralize(number, "demonstration")}.')
+        yield context.finding("few-episodes", f'"{text}" has {pluralize(number, "demonstration")}.')
     if len(few) > _SINGLE:
         message = f"{len(few) - _SINGLE} more instructions have fewer than {_FEW} demonstrations."
-        yield subject.finding("few-episodes", message)
+        yield context.finding("few-episodes", message)
 
 
-def _drift(subject: Subject, parts: list[np.ndarray]) -> Iterator[Finding]:  # type: ignore[type-arg]
+def _drift(context: CheckContext, parts: list[np.ndarray]) -> Iterator[Finding]:  # type: ignore[type-arg]
     quarter = len(parts) // 4
     first, last = np.concatenate(parts[:quarter]), np.concatenate(parts[-quarter:])
     spread = np.nanstd(first, axis=0)
@@ -152,6 +152,6 @@ def _drift(subject: Subject, parts: list[np.ndarray]) -> Iterator[Finding]:  # t
     shift[used] = np.abs(np.nanmean(last, axis=0) - np.nanmean(first, axis=0))[used] / spread[used]
     if shift.max() > 3:
         joint = int(shift.argmax())
-        name = subject.recording.vectors[STATE].name(joint)
+        name = context.dataset.vectors[STATE].name(joint)
         message = f"The state of joint '{name}' moved by {shift[joint]:.1f} sigma between the first and last quarter."
-        yield subject.finding("drift", message, joint=name)
+        yield context.finding("drift", message, joint=name)

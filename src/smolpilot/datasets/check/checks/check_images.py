@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from smolpilot.common.keys import STATE
-from smolpilot.datasets.check.context import Subject
+from smolpilot.datasets.check.context import CheckContext
 from smolpilot.datasets.check.scan.video_scans import Clip
 from smolpilot.datasets.tolerant.findings import Finding
 from smolpilot.datasets.tolerant.found_dataset import Camera
@@ -24,32 +24,32 @@ _SPREAD = 50.0
 _COLOR = 0.04
 
 
-def black(subject: Subject) -> Iterator[Finding]:
+def black(context: CheckContext) -> Iterator[Finding]:
     """Stretches without a lit spot."""
-    for clip in _clips(subject):
+    for clip in _clips(context):
         dark = clip.peak() <= _BLACK_PEAK
         if not dark.any():
             continue
         first, length = _longest(dark)
         place = {"episode": clip.episode, "camera": clip.camera.name, "frame": first}
         if dark.mean() > 0.9:
-            yield subject.finding(
+            yield context.finding(
                 "camera-black", f"Camera '{clip.camera.name}' is black in episode {clip.episode}.", **place
             )
-        elif length >= max(3, 0.2 * subject.fps):
+        elif length >= max(3, 0.2 * context.fps):
             last = first + length - 1
             message = f"Camera '{clip.camera.name}' is black from frame {first} to {last} of episode {clip.episode}."
-            yield subject.finding("camera-black", message, severity="warning", **place)
+            yield context.finding("camera-black", message, severity="warning", **place)
 
 
-def frozen(subject: Subject) -> Iterator[Finding]:
+def frozen(context: CheckContext) -> Iterator[Finding]:
     """The same picture for long while the joints move."""
-    states = dict(subject.recording.values(STATE))
-    whole = subject.recording.stacked(STATE)
+    states = dict(context.dataset.values(STATE))
+    whole = context.dataset.stacked(STATE)
     if not len(whole):
         return
     reach = np.nanmax(whole, axis=0) - np.nanmin(whole, axis=0)
-    for clip in _clips(subject):
+    for clip in _clips(context):
         values = states.get(clip.episode)
         if values is None or clip.frames < 2 or np.nanmax(clip.peak()) <= _BLACK_PEAK:
             continue
@@ -57,7 +57,7 @@ def frozen(subject: Subject) -> Iterator[Finding]:
         still = np.arange(len(since)) - np.maximum(since, 0)
         last = int(still.argmax())
         first, length = last - int(still[last]), int(still[last]) + 1
-        long_enough = length >= _FROZEN_S * subject.fps or (length >= subject.fps and length > 0.5 * clip.frames)
+        long_enough = length >= _FROZEN_S * context.fps or (length >= context.fps and length > 0.5 * clip.frames)
         part = values[first : last + 1]
         if not long_enough or len(part) < 2:
             continue
@@ -66,16 +66,16 @@ def frozen(subject: Subject) -> Iterator[Finding]:
         if moved > _MOVED:
             message = (
                 f"Camera '{clip.camera.name}' shows the same picture from frame {first} to {last} of episode "
-                f"{clip.episode} ({length / subject.fps:.1f} s) while a joint moves {100 * moved:.0f} % of its range."
+                f"{clip.episode} ({length / context.fps:.1f} s) while a joint moves {100 * moved:.0f} % of its range."
             )
-            yield subject.finding("camera-frozen", message, episode=clip.episode, frame=first, camera=clip.camera.name)
+            yield context.finding("camera-frozen", message, episode=clip.episode, frame=first, camera=clip.camera.name)
 
 
-def exposure(subject: Subject) -> Iterator[Finding]:
+def exposure(context: CheckContext) -> Iterator[Finding]:
     """Brightness that jumps within an episode, and episodes far from the others."""
-    for key, camera in _color_cameras(subject):
+    for key, camera in _color_cameras(context):
         means: dict[int, float] = {}
-        for clip in subject.footage.of(key):
+        for clip in context.video_scans.of(key):
             light = clip.light()
             light = light[np.isfinite(light)]
             if len(light) < 2 or clip.peak().max(initial=0) <= _BLACK_PEAK:
@@ -89,17 +89,17 @@ def exposure(subject: Subject) -> Iterator[Finding]:
                     f"Camera '{camera.name}' goes from brightness {light[frame - 1]:.0f} to {light[frame]:.0f} (of "
                     f"255) at frame {frame} of episode {clip.episode}."
                 )
-                yield subject.finding("exposure-jump", message, episode=clip.episode, frame=frame, camera=camera.name)
+                yield context.finding("exposure-jump", message, episode=clip.episode, frame=frame, camera=camera.name)
         usual = float(np.median(list(means.values()))) if means else 0.0
         for episode, mean in means.items():
             if abs(mean - usual) > _SPREAD:
                 message = f"Camera '{camera.name}' has brightness {mean:.0f} in episode {episode}, {usual:.0f} usually."
-                yield subject.finding("exposure-spread", message, episode=episode, camera=camera.name)
+                yield context.finding("exposure-spread", message, episode=episode, camera=camera.name)
 
 
-def shapes(subject: Subject) -> Iterator[Finding]:
+def shapes(context: CheckContext) -> Iterator[Finding]:
     """Pictures in the tables of another size or number of channels than declared: no batch can be made of them."""
-    for clip in subject.footage.color():
+    for clip in context.video_scans.color():
         size = clip.camera.size
         if clip.camera.is_video or size is None or not clip.frames:
             continue
@@ -112,35 +112,35 @@ def shapes(subject: Subject) -> Iterator[Finding]:
                 f"The picture of camera '{clip.camera.name}' at frame {frame} of episode {clip.episode} is "
                 f"{width}x{height} with {channels} channels; declared are {size[1]}x{size[0]} with 3."
             )
-            yield subject.finding("video-size", message, episode=clip.episode, frame=frame, camera=clip.camera.name)
+            yield context.finding("video-size", message, episode=clip.episode, frame=frame, camera=clip.camera.name)
 
 
-def statistics(subject: Subject) -> Iterator[Finding]:
+def statistics(context: CheckContext) -> Iterator[Finding]:
     """The stored mean of each color against the video's."""
-    recording = subject.recording
-    for key, camera in _color_cameras(subject):
-        clips = [clip for clip in subject.footage.of(key) if clip.frames]
+    dataset = context.dataset
+    for key, camera in _color_cameras(context):
+        clips = [clip for clip in context.video_scans.of(key) if clip.frames]
         for clip in clips:
-            seen, told = clip.color(), stored_color(subject, key, clip.episode)
+            seen, told = clip.color(), stored_color(context, key, clip.episode)
             if seen is not None and told is not None and np.abs(seen - told).max() > _COLOR:
                 message = _differ(f"episode {clip.episode}", camera.name, told, seen)
-                yield subject.finding("statistics-pictures", message, episode=clip.episode, camera=camera.name)
-        if larger_set(subject) is not None:
+                yield context.finding("statistics-pictures", message, episode=clip.episode, camera=camera.name)
+        if larger_set(context) is not None:
             continue
-        told = recording.statistics.get(key, {}).get("mean")
+        told = dataset.statistics.get(key, {}).get("mean")
         parts = [(clip.color(), clip.frames) for clip in clips]
         known = [(color, frames) for color, frames in parts if color is not None]
-        if told is None or told.size != 3 or not known or len(known) < len(recording.episodes):
+        if told is None or told.size != 3 or not known or len(known) < len(dataset.episodes):
             continue
         seen = np.average([color for color, _ in known], axis=0, weights=[frames for _, frames in known])
         if np.abs(seen - told.reshape(3)).max() > _COLOR:
-            yield subject.finding(
+            yield context.finding(
                 "statistics-pictures", _differ("the dataset", camera.name, told, seen), camera=camera.name
             )
 
 
-def _color_cameras(subject: Subject) -> list[tuple[str, Camera]]:
-    return [(key, camera) for key, camera in subject.recording.cameras.items() if camera.color]
+def _color_cameras(context: CheckContext) -> list[tuple[str, Camera]]:
+    return [(key, camera) for key, camera in context.dataset.cameras.items() if camera.color]
 
 
 def _differ(where: str, camera: str, told: npt.NDArray[np.float64], seen: npt.NDArray[np.float64]) -> str:
@@ -156,7 +156,7 @@ def _longest(flags: npt.NDArray[np.bool_]) -> tuple[int, int]:
     return int(starts[longest]), int(stops[longest] - starts[longest])
 
 
-def _clips(subject: Subject) -> Iterator[Clip]:
-    for clip in subject.footage.color():
+def _clips(context: CheckContext) -> Iterator[Clip]:
+    for clip in context.video_scans.color():
         if clip.frames and np.isfinite(clip.peak()).any():
             yield clip

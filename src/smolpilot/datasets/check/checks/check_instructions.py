@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 from smolpilot.common.text import LIMIT
 from smolpilot.common.text import plain as cut
-from smolpilot.datasets.check.context import Subject, ranges
+from smolpilot.datasets.check.context import CheckContext, ranges
 from smolpilot.datasets.tolerant.findings import Finding
-from smolpilot.datasets.tolerant.found_dataset import Recording
+from smolpilot.datasets.tolerant.found_dataset import FoundDataset
 
 _PLACEHOLDERS = {
     "test",
@@ -34,44 +34,44 @@ _READ, _COMPARED = 10_000, 1_000
 _LONGEST_WORD = 40  # whose misspellings are looked for: their number grows with the square
 
 
-def texts(subject: Subject) -> Iterator[Finding]:
+def texts(context: CheckContext) -> Iterator[Finding]:
     """Each instruction that rows use, on its own and against the others."""
-    recording = subject.recording
-    used = _used(recording)
-    for index, text in recording.tasks.items():
+    dataset = context.dataset
+    used = _used(dataset)
+    for index, text in dataset.tasks.items():
         episodes = used.get(index, [])
         place = {"episode": episodes[0] if episodes else None}
         where = f"Task {index}" + (f" (episodes {ranges(episodes)})" if episodes else "")
         plain = text.strip()[:_READ]
         if not plain:
-            yield subject.finding("instruction-empty", f"{where} has an empty instruction.", **place)
+            yield context.finding("instruction-empty", f"{where} has an empty instruction.", **place)
             continue
         if plain.lower() in _PLACEHOLDERS or len(plain) < 3 or not any(c.isalpha() for c in plain):
-            yield subject.finding(
+            yield context.finding(
                 "instruction-placeholder", f'{where} has the instruction "{cut(plain, LIMIT)}".', **place
             )
         tokens = round(estimate_tokens(plain) * max(len(text) / _READ, 1))
         if tokens > TOKENS:
             message = f'{where}: "{plain[:40]}…" has about {tokens} tokens (estimated), SmolVLA reads {TOKENS}.'
-            yield subject.finding("instruction-long", message, **place)
+            yield context.finding("instruction-long", message, **place)
         share = _foreign(plain)
         if share > 0.1:
             message = f'{where}: {100 * share:.0f} % of the letters of "{plain[:40]}" are not Latin.'
-            yield subject.finding("instruction-script", message, **place)
-    yield from _alike(subject)
+            yield context.finding("instruction-script", message, **place)
+    yield from _alike(context)
 
 
-def _alike(subject: Subject) -> Iterator[Finding]:
+def _alike(context: CheckContext) -> Iterator[Finding]:
     """Instructions that are the same, or differ by writing only: found by what is left without the difference."""
     same: dict[str, int] = {}
     words: dict[tuple[str, ...], list[int]] = {}
-    tasks = subject.recording.tasks
+    tasks = context.dataset.tasks
     for index, text in tasks.items():
         if not text.strip():
             continue
         if text in same:
             message = f'Tasks {same[text]} and {index} have the same text "{cut(text, LIMIT)}".'
-            yield subject.finding("instruction-duplicate", message)
+            yield context.finding("instruction-duplicate", message)
             continue
         same[text] = index
         if len(text) <= _COMPARED:
@@ -83,7 +83,7 @@ def _alike(subject: Subject) -> Iterator[Finding]:
     near |= {(words[one][0], words[two][0]) for one, two in _slips(list(words))}
     for one, two in sorted((min(pair), max(pair)) for pair in near):
         message = f'Tasks {one} and {two} differ little: "{cut(tasks[one], LIMIT)}", "{cut(tasks[two], LIMIT)}".'
-        yield subject.finding("instruction-near", message)
+        yield context.finding("instruction-near", message)
 
 
 def _slips(texts: list[tuple[str, ...]]) -> set[tuple[tuple[str, ...], tuple[str, ...]]]:
@@ -115,9 +115,9 @@ def estimate_tokens(text: str) -> int:
     return count
 
 
-def _used(recording: Recording) -> dict[int, list[int]]:
+def _used(dataset: FoundDataset) -> dict[int, list[int]]:
     used: dict[int, list[int]] = {}
-    for episode, rows in recording.rows.items():
+    for episode, rows in dataset.rows.items():
         column = rows.get("task_index")
         if column is not None and column.dtype.kind in "iu":
             for value in set(column.reshape(-1).tolist()):

@@ -7,30 +7,30 @@ from collections.abc import Iterator
 import numpy as np
 
 from smolpilot.common.errors import SmolpilotError
-from smolpilot.datasets.check.context import Subject
+from smolpilot.datasets.check.context import CheckContext
 from smolpilot.datasets.read.reader import Dataset, open_dataset
 from smolpilot.datasets.tolerant.findings import Finding
 
-# Of so many episodes, spread over the recording, samples are loaded: every frame has been decoded before.
+# Of so many episodes, spread over the dataset, samples are loaded: every frame has been decoded before.
 _EPISODES = 64
 
 
-def samples(subject: Subject) -> Iterator[Finding]:
+def samples(context: CheckContext) -> Iterator[Finding]:
     """Open as for training, load real samples with their images and instructions, look up what the scan decoded."""
-    root = subject.recording.root
-    dataset = None
+    root = context.dataset.root
+    opened = None
     try:
-        dataset = open_dataset(root)
-        dataset.check_videos(images=False)  # the scan has seen them all
-        yield from _loaded(subject, dataset)
+        opened = open_dataset(root)
+        opened.check_videos(images=False)  # the scan has seen them all
+        yield from _loaded(context, opened)
     except SmolpilotError as error:
         text = error.found.replace(f"{root}/", "").replace(str(root), "the dataset")
-        yield subject.finding("sample-unloadable", f"smolpilot's reader refuses the dataset: {text}")
+        yield context.finding("sample-unloadable", f"smolpilot's reader refuses the dataset: {text}")
         return
     finally:
-        if dataset is not None:
-            dataset.close()
-    for (_, episode), clip in sorted(subject.footage.clips.items()):
+        if opened is not None:
+            opened.close()
+    for (_, episode), clip in sorted(context.video_scans.clips.items()):
         if not clip.camera.color:
             continue
         inside = clip.scan.decoded[clip.first : clip.first + clip.rows]
@@ -40,12 +40,12 @@ def samples(subject: Subject) -> Iterator[Finding]:
         if not inside.all():
             frame = int(np.flatnonzero(~inside)[0])
             message = f"Sample {frame} of episode {episode} has no picture of camera '{clip.camera.name}' to batch."
-            yield subject.finding("sample-unloadable", message, episode=episode, frame=frame, camera=clip.camera.name)
+            yield context.finding("sample-unloadable", message, episode=episode, frame=frame, camera=clip.camera.name)
 
 
-def _loaded(subject: Subject, dataset: Dataset) -> Iterator[Finding]:
+def _loaded(context: CheckContext, opened: Dataset) -> Iterator[Finding]:
     """The first and the last frame of episodes, as training takes them: images, numbers, the recorded instruction."""
-    numbers = dataset.episode_index
+    numbers = opened.episode_index
     episodes, starts = np.unique(numbers, return_index=True)
     stops = np.append(starts[1:], len(numbers))
     chosen = np.unique(np.linspace(0, len(episodes) - 1, min(len(episodes), _EPISODES)).astype(int))
@@ -54,14 +54,14 @@ def _loaded(subject: Subject, dataset: Dataset) -> Iterator[Finding]:
         for i in sorted({int(starts[place]), int(stops[place]) - 1}):
             frame = i - int(starts[place])
             try:
-                dataset.images(i)
-                dataset.chunk(i)
-                text = dataset.instruction(i)
+                opened.images(i)
+                opened.chunk(i)
+                text = opened.instruction(i)
             except SmolpilotError as error:
                 message = f"Sample {frame} of episode {episode} does not load: {error.found}"
-                yield subject.finding("sample-unloadable", message, episode=episode, frame=frame)
+                yield context.finding("sample-unloadable", message, episode=episode, frame=frame)
                 continue
-            recorded = subject.recording.task_at(episode, frame)
+            recorded = context.dataset.task_at(episode, frame)
             if recorded is not None and text != recorded:
                 message = f'Sample {frame} of episode {episode} has the instruction "{text}", recorded is "{recorded}".'
-                yield subject.finding("sample-unloadable", message, episode=episode, frame=frame)
+                yield context.finding("sample-unloadable", message, episode=episode, frame=frame)

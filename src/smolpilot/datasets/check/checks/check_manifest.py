@@ -15,7 +15,7 @@ from smolpilot.common.json_input import read_json_file
 from smolpilot.common.machine import cores
 from smolpilot.common.text import plain
 from smolpilot.datasets.beside import MANIFEST
-from smolpilot.datasets.tolerant.found_dataset import Progress, Recording
+from smolpilot.datasets.tolerant.found_dataset import FoundDataset, Progress
 
 FORMAT = 1
 # What a person edits, and no program reads: a card, a license.
@@ -25,37 +25,37 @@ _NAMED = 5
 _SAID = ("lfs-pointer", "file-empty", "file-missing", "parquet-torn", "meta-damaged", "info-damaged")
 
 
-def compare_manifest(recording: Recording, progress: Progress | None = None, jobs: int | None = None) -> None:
+def compare_manifest(dataset: FoundDataset, progress: Progress | None = None, jobs: int | None = None) -> None:
     """Note each file that is not what the manifest says; nothing where there is none. Reads every byte, once.
 
     `jobs` files are read at a time (None: one per core).
     """
-    path = recording.root / MANIFEST
+    path = dataset.root / MANIFEST
     if not path.is_file():
         return
     try:
         stated = _stated(read_json_file(path))
     except (ValueError, OSError) as error:
         reason = plain(str(error).splitlines()[0] if str(error) else type(error).__name__, 160)
-        recording.report("manifest-damaged", f"{MANIFEST} cannot be read: {reason}.")
+        dataset.report("manifest-damaged", f"{MANIFEST} cannot be read: {reason}.")
         return
     # Only files that are there are opened: no name in the manifest becomes a path.
-    there = _files(recording.root)
+    there = _files(dataset.root)
     changed = _changed([(there[name], *stated[name]) for name in sorted(stated.keys() & there.keys())], progress, jobs)
-    said = "\n".join(one.message for one in recording.findings if one.code in _SAID)
-    for name in sorted(recording.relative(one) for one in changed):
+    said = "\n".join(one.message for one in dataset.findings if one.code in _SAID)
+    for name in sorted(dataset.relative(one) for one in changed):
         if name in said:
             continue
         data = name.partition("/")[0] in _DATA
         message = f"{plain(name)} is not what was written: its content differs from {MANIFEST}."
-        recording.report("manifest-changed", message, severity=None if data else "info")
+        dataset.report("manifest-changed", message, severity=None if data else "info")
     missing = sorted(name for name in stated.keys() - there.keys() if name not in said)
     if missing:
         verb = "is" if len(missing) == 1 else "are"
-        recording.report("manifest-missing", f"{MANIFEST} lists {_some(missing)}, which {verb} not here.")
+        dataset.report("manifest-missing", f"{MANIFEST} lists {_some(missing)}, which {verb} not here.")
     added = sorted(name for name in there.keys() - stated.keys() if name != MANIFEST)
     if added:
-        recording.report("manifest-added", f"{MANIFEST} does not list {_some(added)}.")
+        dataset.report("manifest-added", f"{MANIFEST} does not list {_some(added)}.")
 
 
 def _some(names: Sequence[str]) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from smolpilot.common.keys import ACTION, STATE
-from smolpilot.datasets.check.context import Subject
+from smolpilot.datasets.check.context import CheckContext
 from smolpilot.datasets.tolerant.findings import Finding
 from smolpilot.datasets.tolerant.found_dataset import Vector
 from smolpilot.datasets.tolerant.rules import WITHOUT
@@ -22,19 +22,19 @@ _FEW_LEVELS = 12
 _NOISE = 0.01
 
 
-def finite(subject: Subject) -> Iterator[Finding]:
+def finite(context: CheckContext) -> Iterator[Finding]:
     """NaN and infinity in any float feature."""
-    for key, vector in subject.recording.vectors.items():
+    for key, vector in context.dataset.vectors.items():
         if key == "timestamp":
             continue
         used = key in (STATE, ACTION)
-        for episode, values in subject.recording.values(key):
+        for episode, values in context.dataset.values(key):
             wrong = ~np.isfinite(values)
             if not wrong.any():
                 continue
-            rows = subject.recording.rows[episode]
+            rows = context.dataset.rows[episode]
             # A cell without a value reads as NaN, and has a finding of its own.
-            empty = subject.recording.nulls.get((rows.path, key))
+            empty = context.dataset.nulls.get((rows.path, key))
             if empty is not None:
                 wrong[without_value(rows.positions, empty)] = False
             bad = np.argwhere(wrong)
@@ -46,14 +46,14 @@ def finite(subject: Subject) -> Iterator[Finding]:
                 )
                 place = {"episode": episode, "frame": frame, "joint": vector.name(joint)}
                 fix = {} if used else {"severity": "info", "fix": WITHOUT, "key": key}
-                yield subject.finding("not-finite", message, **place, **fix)
+                yield context.finding("not-finite", message, **place, **fix)
 
 
-def dead(subject: Subject) -> Iterator[Finding]:
+def dead(context: CheckContext) -> Iterator[Finding]:
     """Joints that stand still: although commanded (a broken sensor or motor), or because nobody uses them."""
-    recording = subject.recording
-    states, actions = recording.vectors.get(STATE), recording.vectors.get(ACTION)
-    whole, commands = recording.stacked(STATE), recording.stacked(ACTION)
+    dataset = context.dataset
+    states, actions = dataset.vectors.get(STATE), dataset.vectors.get(ACTION)
+    whole, commands = dataset.stacked(STATE), dataset.stacked(ACTION)
     if states is None or not len(whole):
         return
     match = _counterparts(states, actions)
@@ -67,21 +67,21 @@ def dead(subject: Subject) -> Iterator[Finding]:
             unused.append(name)
             continue
         message = f"The state of joint '{name}' is {whole[0, joint]:g} in all episodes while its action moves."
-        yield subject.finding("joint-dead", message, joint=name)
+        yield context.finding("joint-dead", message, joint=name)
     if unused:
         names = ", ".join(unused[:6]) + (", …" if len(unused) > 6 else "")
-        yield subject.finding("joint-constant", f"{len(unused)} joints never move: {names}.")
-    yield from _dead_in_episode(subject, states, match, whole, commands)
+        yield context.finding("joint-constant", f"{len(unused)} joints never move: {names}.")
+    yield from _dead_in_episode(context, states, match, whole, commands)
 
 
 def _dead_in_episode(
-    subject: Subject, vector: Vector, match: dict[int, int], whole: Values, commands: Values
+    context: CheckContext, vector: Vector, match: dict[int, int], whole: Values, commands: Values
 ) -> Iterator[Finding]:
     if not len(commands):
         return
     reach, commanded = np.ptp(whole, axis=0), np.ptp(commands, axis=0)
-    actions = dict(subject.recording.values(ACTION))
-    for episode, values in subject.recording.values(STATE):
+    actions = dict(context.dataset.values(ACTION))
+    for episode, values in context.dataset.values(STATE):
         action = actions.get(episode)
         if action is None or len(values) < 5 or len(action) != len(values):
             continue
@@ -91,13 +91,13 @@ def _dead_in_episode(
                 name = vector.name(joint)
                 message = f"The state of joint '{name}' stands at {values[0, joint]:g} all through episode {episode} "
                 message += "while its action moves."
-                yield subject.finding("joint-dead", message, episode=episode, joint=name)
+                yield context.finding("joint-dead", message, episode=episode, joint=name)
 
 
-def saturated(subject: Subject) -> Iterator[Finding]:
+def saturated(context: CheckContext) -> Iterator[Finding]:
     """Joints at exactly one end of their range for most of an episode while others move."""
-    recording = subject.recording
-    vector, whole = recording.vectors.get(STATE), recording.stacked(STATE)
+    dataset = context.dataset
+    vector, whole = dataset.vectors.get(STATE), dataset.stacked(STATE)
     if vector is None or not len(whole):
         return
     low, high = np.nanmin(whole, axis=0), np.nanmax(whole, axis=0)
@@ -105,8 +105,8 @@ def saturated(subject: Subject) -> Iterator[Finding]:
     continuous = [
         j for j in range(whole.shape[1]) if len(np.unique(whole[:: max(1, len(whole) // 5000), j])) > _FEW_LEVELS
     ]
-    for episode, values in recording.values(STATE):
-        least = max(subject.fps, 0.3 * len(values))
+    for episode, values in dataset.values(STATE):
+        least = max(context.fps, 0.3 * len(values))
         often = ((values == low).sum(axis=0) > least) | ((values == high).sum(axis=0) > least)
         for joint in (joint for joint in continuous if often[joint]):
             column = values[:, joint]
@@ -121,22 +121,22 @@ def saturated(subject: Subject) -> Iterator[Finding]:
                         f"Joint '{name}' stays at {end:g}, the end of its range, for {run} frames of episode {episode}."
                     )
                     frame = int(np.flatnonzero(pinned)[0])
-                    yield subject.finding("joint-saturated", message, episode=episode, frame=frame, joint=name)
+                    yield context.finding("joint-saturated", message, episode=episode, frame=frame, joint=name)
 
 
-def outliers(subject: Subject) -> Iterator[Finding]:
+def outliers(context: CheckContext) -> Iterator[Finding]:
     """Single numbers far outside of where a joint usually is."""
-    recording = subject.recording
+    dataset = context.dataset
     for key in (STATE, ACTION):
-        vector, whole = recording.vectors.get(key), recording.stacked(key)
+        vector, whole = dataset.vectors.get(key), dataset.stacked(key)
         if vector is None or len(whole) < 50:
             continue
         low, high = np.nanquantile(whole, [0.01, 0.99], axis=0)
         margin = 5 * (high - low)
         bad = ((whole < low - margin) | (whole > high + margin)) & np.isfinite(whole)
-        bad &= (margin > 0) & moving_joints(subject, key)
+        bad &= (margin > 0) & moving_joints(context, key)
         found: list[Finding] = []
-        for episode, values, wrong in _concerned(recording.values(key), bad):
+        for episode, values, wrong in _concerned(dataset.values(key), bad):
             for joint in np.flatnonzero(wrong.any(axis=0)).tolist():
                 frames = np.flatnonzero(wrong[:, joint])
                 frame, name = int(frames[0]), vector.name(joint)
@@ -147,8 +147,8 @@ def outliers(subject: Subject) -> Iterator[Finding]:
                     f"'{key}', joint '{name}', is {values[frame, joint]:.4g} at frame {frame} of episode {episode}; "
                     f"98 % of all values are within {low[joint]:.4g} to {high[joint]:.4g}."
                 )
-                found.append(subject.finding("outlier", message, episode=episode, frame=frame, joint=name))
-        yield from _rare(subject, found)
+                found.append(context.finding("outlier", message, episode=episode, frame=frame, joint=name))
+        yield from _rare(context, found)
 
 
 def _concerned(
@@ -165,13 +165,13 @@ def _concerned(
         start = stop
 
 
-def moving_joints(subject: Subject, key: str) -> npt.NDArray[np.bool_]:
+def moving_joints(context: CheckContext, key: str) -> npt.NDArray[np.bool_]:
     """For each joint whether its values are motion, `[D]`: not so where its whole range is noise.
 
     Noise is what is small next to the other joints' ranges, or next to the value itself in float32, and does not
     follow from frame to frame: steps between frames as large as the spread of all values.
     """
-    parts = [values for _, values in subject.recording.values(key)]
+    parts = [values for _, values in context.dataset.values(key)]
     whole = np.concatenate(parts)
     reach = np.nanmax(whole, axis=0) - np.nanmin(whole, axis=0)
     small = reach < _NOISE * np.nanmax(reach)
@@ -185,31 +185,31 @@ def moving_joints(subject: Subject, key: str) -> npt.NDArray[np.bool_]:
     return moving
 
 
-def _rare(subject: Subject, found: list[Finding]) -> Iterator[Finding]:
+def _rare(context: CheckContext, found: list[Finding]) -> Iterator[Finding]:
     """Findings of a joint in at most half of the episodes: what most of them have is how that joint moves."""
     episodes: dict[tuple[str, str | None], set[int | None]] = {}
     for one in found:
         episodes.setdefault((one.code, one.joint), set()).add(one.episode)
-    count = len(subject.recording.rows)
+    count = len(context.dataset.rows)
     yield from (one for one in found if len(episodes[one.code, one.joint]) <= max(1, count // 2))
 
 
-def jumps(subject: Subject) -> Iterator[Finding]:
+def jumps(context: CheckContext) -> Iterator[Finding]:
     """A state that changes within one frame by far more than it ever does otherwise."""
-    recording = subject.recording
-    vector, whole = recording.vectors.get(STATE), recording.stacked(STATE)
+    dataset = context.dataset
+    vector, whole = dataset.vectors.get(STATE), dataset.stacked(STATE)
     if vector is None or len(whole) < 20:
         return
     reach = np.nanmax(whole, axis=0) - np.nanmin(whole, axis=0)
-    steps = [np.abs(np.diff(values, axis=0)) for _, values in recording.values(STATE) if len(values) > 1]
+    steps = [np.abs(np.diff(values, axis=0)) for _, values in dataset.values(STATE) if len(values) > 1]
     if not steps:
         return
     usual = np.nanquantile(np.concatenate(steps), 0.99, axis=0)
     sampled = whole[:: max(1, len(whole) // 5000)]
     continuous = np.array([len(np.unique(sampled[:, j])) > _FEW_LEVELS for j in range(whole.shape[1])])
-    continuous &= moving_joints(subject, STATE)
+    continuous &= moving_joints(context, STATE)
     found: list[Finding] = []
-    for episode, values in recording.values(STATE):
+    for episode, values in dataset.values(STATE):
         if len(values) < 2:
             continue
         change = np.abs(np.diff(values, axis=0))
@@ -223,40 +223,40 @@ def jumps(subject: Subject) -> Iterator[Finding]:
                 f"{' (about one turn: an encoder that wraps around?)' if turn else ''}; 99 % of its steps are below "
                 f"{usual[joint]:.3g}."
             )
-            found.append(subject.finding("jump", message, episode=episode, frame=frame, joint=name))
-    yield from _rare(subject, found)
+            found.append(context.finding("jump", message, episode=episode, frame=frame, joint=name))
+    yield from _rare(context, found)
 
 
-def frozen(subject: Subject) -> Iterator[Finding]:
+def frozen(context: CheckContext) -> Iterator[Finding]:
     """All states repeat bit by bit while the actions go on: the recorder or the bus hung."""
-    recording = subject.recording
-    commands = recording.stacked(ACTION)
+    dataset = context.dataset
+    commands = dataset.stacked(ACTION)
     if not len(commands):
         return
-    reach, actions = np.ptp(commands, axis=0), dict(recording.values(ACTION))
+    reach, actions = np.ptp(commands, axis=0), dict(dataset.values(ACTION))
     if not (reach > 0).any():
         return
-    for episode, values in recording.values(STATE):
+    for episode, values in dataset.values(STATE):
         action = actions.get(episode)
         if action is None or len(action) != len(values) or len(values) < 5:
             continue
         same = (np.diff(values, axis=0) == 0).all(axis=1)
         first, length = _run(same)
-        if length < max(5, 0.5 * subject.fps):
+        if length < max(5, 0.5 * context.fps):
             continue
         part = action[first : first + length + 1]
         moved = float((np.ptp(part, axis=0)[reach > 0] / reach[reach > 0]).max())
         if moved > 0.1:
             message = (
                 f"All states repeat from frame {first} to {first + length} of episode {episode} "
-                f"({length / subject.fps:.1f} s) while an action moves {100 * moved:.0f} % of its range."
+                f"({length / context.fps:.1f} s) while an action moves {100 * moved:.0f} % of its range."
             )
-            yield subject.finding("state-frozen", message, episode=episode, frame=first)
+            yield context.finding("state-frozen", message, episode=episode, frame=first)
 
 
-def counterparts(subject: Subject) -> dict[int, int]:
+def counterparts(context: CheckContext) -> dict[int, int]:
     """For each dimension of the state the action's dimension that commands it."""
-    states, actions = (subject.recording.vectors.get(key) for key in (STATE, ACTION))
+    states, actions = (context.dataset.vectors.get(key) for key in (STATE, ACTION))
     return _counterparts(states, actions) if states is not None else {}
 
 

@@ -12,12 +12,12 @@ import pyarrow as pa
 from smolpilot.common.keys import ACTION, STATE
 from smolpilot.common.text import shown
 from smolpilot.datasets.beside import files_beside
-from smolpilot.datasets.check.context import Subject, gaps, ranges
+from smolpilot.datasets.check.context import CheckContext, gaps, ranges
 from smolpilot.datasets.format.arrow import is_list
 from smolpilot.datasets.format.features import INDEX_COLUMNS
 from smolpilot.datasets.format.metadata import whole_number
 from smolpilot.datasets.tolerant.findings import Finding
-from smolpilot.datasets.tolerant.found_dataset import Recording, Vector
+from smolpilot.datasets.tolerant.found_dataset import FoundDataset, Vector
 
 from .lerobot_rules import harmful_strays
 
@@ -30,104 +30,104 @@ _TYPES = {
 }
 
 
-def totals(subject: Subject) -> Iterator[Finding]:
+def totals(context: CheckContext) -> Iterator[Finding]:
     """info's totals against what is there."""
-    recording = subject.recording
-    if not recording.info:
+    dataset = context.dataset
+    if not dataset.info:
         return
     true = {
-        "total_episodes": len(recording.records),
-        "total_frames": sum(len(rows) for rows in recording.rows.values()),
-        "total_tasks": len(recording.tasks),
+        "total_episodes": len(dataset.records),
+        "total_frames": sum(len(rows) for rows in dataset.rows.values()),
+        "total_tasks": len(dataset.tasks),
     }
-    absent = [name for name in true if name not in recording.info]
+    absent = [name for name in true if name not in dataset.info]
     if absent:
-        severity = None if recording.format.loadable else "warning"
+        severity = None if dataset.format.loadable else "warning"
         message = f"meta/info.json does not state {', '.join(absent)}."
-        yield subject.finding("totals-missing", message, severity=severity)
+        yield context.finding("totals-missing", message, severity=severity)
     for name, value in true.items():
         # Rows that could not be read are no proof against the total.
-        unread = name == "total_frames" and len(recording.rows) < len(recording.records)
-        stated = recording.info.get(name)
-        if name in recording.info and stated != value and value and not unread:
-            yield subject.finding("totals-wrong", f"meta/info.json says {name} {shown(stated)}; there are {value}.")
+        unread = name == "total_frames" and len(dataset.rows) < len(dataset.records)
+        stated = dataset.info.get(name)
+        if name in dataset.info and stated != value and value and not unread:
+            yield context.finding("totals-wrong", f"meta/info.json says {name} {shown(stated)}; there are {value}.")
 
 
-def splits(subject: Subject) -> Iterator[Finding]:
+def splits(context: CheckContext) -> Iterator[Finding]:
     """Ranges such as `0:50` within the episodes that exist."""
-    stated = subject.recording.info.get("splits")
-    episodes = subject.recording.episodes
+    stated = context.dataset.info.get("splits")
+    episodes = context.dataset.episodes
     if not isinstance(stated, dict) or not episodes:
         return
     for name, value in stated.items():
         parts = str(value).split(":")
         if len(parts) == 2 and all(part.strip().isdecimal() for part in parts) and int(parts[1]) > len(episodes):
-            yield subject.finding(
+            yield context.finding(
                 "splits-wrong", f"The split '{name}' is {shown(value)}; there are {len(episodes)} episodes."
             )
 
 
-def files(subject: Subject) -> Iterator[Finding]:
+def files(context: CheckContext) -> Iterator[Finding]:
     """Files that nobody uses, and very large ones."""
-    recording = subject.recording
-    used: set[Path] = set(recording.schemas)
-    for record in recording.records.values():
+    dataset = context.dataset
+    used: set[Path] = set(dataset.schemas)
+    for record in dataset.records.values():
         used |= {span.path for span in record.spans.values()}
         used |= {record.data_path} if record.data_path else set()
-    for message in files_beside(recording.root).warnings():
-        yield subject.finding("file-left-out", message, severity="info" if "is a hidden" in message else None)
-    stray, harmful = [], set(harmful_strays(recording))
+    for message in files_beside(dataset.root).warnings():
+        yield context.finding("file-left-out", message, severity="info" if "is a hidden" in message else None)
+    stray, harmful = [], set(harmful_strays(dataset))
     for folder in ("data", "videos"):
-        for path in sorted((recording.root / folder).rglob("*")):
-            hidden = any(part.startswith(".") for part in path.relative_to(recording.root).parts)
+        for path in sorted((dataset.root / folder).rglob("*")):
+            hidden = any(part.startswith(".") for part in path.relative_to(dataset.root).parts)
             if not path.is_file() or hidden:
                 continue
             if path.stat().st_size > _LARGE:
                 size = path.stat().st_size / 1024**3
-                yield subject.finding("file-large", f"{recording.relative(path)} has {size:.1f} GB.")
+                yield context.finding("file-large", f"{dataset.relative(path)} has {size:.1f} GB.")
             if path not in used and path not in harmful:
                 stray.append(path)
-    if stray and recording.records:
+    if stray and dataset.records:
         more = f" and {len(stray) - 1} more" if len(stray) > 1 else ""
-        yield subject.finding("file-stray", f"No episode uses {recording.relative(stray[0])}{more}.")
+        yield context.finding("file-stray", f"No episode uses {dataset.relative(stray[0])}{more}.")
 
 
-def columns(subject: Subject) -> Iterator[Finding]:
+def columns(context: CheckContext) -> Iterator[Finding]:
     """Each table's columns against the features: present, declared, of their type and width."""
-    recording = subject.recording
-    inside = {key for key, camera in recording.cameras.items() if not camera.is_video}
-    declared = {*recording.vectors, *inside}
+    dataset = context.dataset
+    inside = {key for key, camera in dataset.cameras.items() if not camera.is_video}
+    declared = {*dataset.vectors, *inside}
     required = {*declared, *INDEX_COLUMNS}
     grouped: dict[tuple[str, str], list[Path]] = {}
-    for path, schema in recording.schemas.items():
+    for path, schema in dataset.schemas.items():
         names = set(schema.names)
         for name in sorted(required - names):
             grouped.setdefault(("column-missing", f"have no column '{name}'"), []).append(path)
-        if recording.vectors.keys() > set(INDEX_COLUMNS) and not recording.format.loadable:
+        if dataset.vectors.keys() > set(INDEX_COLUMNS) and not dataset.format.loadable:
             # In v3.0 it keeps LeRobot from opening the file: lerobot_rules says so.
-            for name in sorted(names - required - set(recording.video_cameras)):
+            for name in sorted(names - required - set(dataset.video_cameras)):
                 grouped.setdefault(("column-undeclared", f"have a column '{name}' that is no feature"), []).append(path)
-        for name in sorted(names & set(recording.vectors)):
-            wrong = _type_problem(recording.vectors[name], schema.field(name).type)
+        for name in sorted(names & set(dataset.vectors)):
+            wrong = _type_problem(dataset.vectors[name], schema.field(name).type)
             if wrong:
                 grouped.setdefault(("column-type", wrong), []).append(path)
     for (code, text), paths in grouped.items():
-        yield from _per_episode(subject, code, text, paths)
-    yield from _shapes(subject)
+        yield from _per_episode(context, code, text, paths)
+    yield from _shapes(context)
 
 
-def _per_episode(subject: Subject, code: str, text: str, paths: list[Path]) -> Iterator[Finding]:
+def _per_episode(context: CheckContext, code: str, text: str, paths: list[Path]) -> Iterator[Finding]:
     """One finding when all tables have it, else one for each episode in the tables that do."""
-    recording = subject.recording
+    dataset = context.dataset
     severity = None if code == "column-missing" else "warning"
-    if len(paths) == len(recording.schemas):
-        yield subject.finding(code, f"The data files {text}.", severity=severity)
+    if len(paths) == len(dataset.schemas):
+        yield context.finding(code, f"The data files {text}.", severity=severity)
         return
     among = set(paths)
-    for episode, rows in recording.rows.items():
+    for episode, rows in dataset.rows.items():
         if rows.path in among:
-            message = f"The data files {text}: {recording.relative(rows.path)}."
-            yield subject.finding(code, message, episode=episode, severity=severity)
+            message = f"The data files {text}: {dataset.relative(rows.path)}."
+            yield context.finding(code, message, episode=episode, severity=severity)
 
 
 def _type_problem(vector: Vector, kind: pa.DataType) -> str:
@@ -144,14 +144,14 @@ def _type_problem(vector: Vector, kind: pa.DataType) -> str:
     return ""
 
 
-def _shapes(subject: Subject) -> Iterator[Finding]:
-    recording: Recording = subject.recording
-    for key, vector in recording.vectors.items():
+def _shapes(context: CheckContext) -> Iterator[Finding]:
+    dataset: FoundDataset = context.dataset
+    for key, vector in dataset.vectors.items():
         expected = 1
         for size in vector.shape:
             expected *= size
         wrong: dict[int, list[int]] = {}
-        for episode, rows in recording.rows.items():
+        for episode, rows in dataset.rows.items():
             column = rows.get(key)
             if (
                 column is not None
@@ -162,24 +162,24 @@ def _shapes(subject: Subject) -> Iterator[Finding]:
                 wrong.setdefault(column.size // len(column), []).append(episode)
         for size, episodes in wrong.items():
             text = f"'{key}' has {size} numbers per row, the feature's shape is {list(vector.shape)}"
-            if len(episodes) == len(recording.rows):
-                yield subject.finding("column-shape", f"{text}.")
+            if len(episodes) == len(dataset.rows):
+                yield context.finding("column-shape", f"{text}.")
                 continue
             for episode in episodes:
-                yield subject.finding("column-shape", f"{text}, in episode {episode}.", episode=episode)
+                yield context.finding("column-shape", f"{text}, in episode {episode}.", episode=episode)
 
 
-def empty_cells(subject: Subject) -> Iterator[Finding]:
+def empty_cells(context: CheckContext) -> Iterator[Finding]:
     """Rows without a value: by episode where a sample needs it, once for a column that no policy reads."""
-    recording = subject.recording
-    needed = {STATE, ACTION, *INDEX_COLUMNS, *recording.cameras}
+    dataset = context.dataset
+    needed = {STATE, ACTION, *INDEX_COLUMNS, *dataset.cameras}
     unread: dict[str, tuple[int, list[int]]] = {}
     by_path: dict[Path, list[int]] = {}
-    for episode, rows in recording.rows.items():
+    for episode, rows in dataset.rows.items():
         by_path.setdefault(rows.path, []).append(episode)
-    for (path, name), places in recording.nulls.items():
+    for (path, name), places in dataset.nulls.items():
         for episode in by_path.get(path, ()):
-            frames = np.flatnonzero(without_value(recording.rows[episode].positions, places))
+            frames = np.flatnonzero(without_value(dataset.rows[episode].positions, places))
             if not len(frames):
                 continue
             if name not in needed:
@@ -189,12 +189,12 @@ def empty_cells(subject: Subject) -> Iterator[Finding]:
                 unread[name] = (count + len(frames), episodes)
                 continue
             message = f"The column '{name}' has {len(frames)} rows without a value in episode {episode}."
-            yield subject.finding("column-empty", message, episode=episode, frame=int(frames[0]))
+            yield context.finding("column-empty", message, episode=episode, frame=int(frames[0]))
     for name, (count, episodes) in unread.items():
         where = f"episode{'s' if len(episodes) > 1 else ''} {ranges(episodes)}"
         message = f"The column '{name}', which no policy reads, has {count} rows without a value ({where}): LeRobot "
         message += "cannot make batches of them."
-        yield subject.finding("column-empty", message)
+        yield context.finding("column-empty", message)
 
 
 def without_value(positions: npt.NDArray[np.int64], empty: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
@@ -208,17 +208,17 @@ def without_value(positions: npt.NDArray[np.int64], empty: npt.NDArray[np.int64]
     return np.isin(positions, empty[low:high], assume_unique=True)
 
 
-def unlisted(subject: Subject) -> Iterator[Finding]:
+def unlisted(context: CheckContext) -> Iterator[Finding]:
     """Episodes that have data but no entry, and gaps in their numbers."""
-    recording = subject.recording
-    for index, record in recording.records.items():
+    dataset = context.dataset
+    for index, record in dataset.records.items():
         if not record.listed:
             message = f"Episode {index} has data, but is not in the episode list."
-            yield subject.finding("episode-unlisted", message, episode=index)
-    episodes = recording.episodes
+            yield context.finding("episode-unlisted", message, episode=index)
+    episodes = dataset.episodes
     if episodes and episodes != list(range(len(episodes))):
         message = f"There is no episode {ranges(gaps(episodes))}, but an episode {episodes[-1]}."
-        yield subject.finding("episode-gaps", message)
+        yield context.finding("episode-gaps", message)
 
 
 def rate(value: object) -> float | None:

@@ -1,7 +1,7 @@
-"""What LeRobot 0.6 needs to open a recording and to load its samples with the same instructions: our own description.
+"""What LeRobot 0.6 needs to open a dataset and to load its samples with the same instructions: our own description.
 
 Read off its sources (lerobot/datasets/{dataset_metadata,dataset_reader,io_utils,feature_utils,utils}.py, 0.6.1) and
-compared with them on many recordings in tests/oracle/test_check_oracle.py. What it looks up by position: episodes in
+compared with them on many datasets in tests/oracle/test_check_oracle.py. What it looks up by position: episodes in
 the episode table, rows by `index`, texts by the row of meta/tasks.parquet. By name: the columns of a table, each of
 which must be a feature. By cast: every column to the type and shape that its feature declares.
 
@@ -19,11 +19,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from smolpilot.common.text import shown
-from smolpilot.datasets.check.context import Subject, named, ranges
+from smolpilot.datasets.check.context import CheckContext, named, ranges
 from smolpilot.datasets.format.arrow import LANGUAGE, WORDS, is_list, is_text, one_array, storage
 from smolpilot.datasets.format.parquet_files import parquet_file
 from smolpilot.datasets.tolerant.findings import Finding
-from smolpilot.datasets.tolerant.found_dataset import Recording
+from smolpilot.datasets.tolerant.found_dataset import FoundDataset
 
 from .check_time import TOLERANCE_S, allowed
 
@@ -61,26 +61,26 @@ BLOCKING = frozenset(
 )
 
 
-def obstacles(subject: Subject) -> Iterator[Finding]:
+def obstacles(context: CheckContext) -> Iterator[Finding]:
     """What keeps LeRobot from loading a sample, or gives it another instruction; nothing when it loads them all."""
-    yield from _description(subject)
-    yield from _columns(subject)
-    if not subject.recording.format.loadable:
+    yield from _description(context)
+    yield from _columns(context)
+    if not context.dataset.format.loadable:
         return
-    yield from _totals(subject)
-    yield from _tables(subject)
-    yield from _episodes(subject)
-    yield from _texts(subject)
-    yield from _pictures(subject)
+    yield from _totals(context)
+    yield from _tables(context)
+    yield from _episodes(context)
+    yield from _texts(context)
+    yield from _pictures(context)
 
 
-def _description(subject: Subject) -> Iterator[Finding]:
+def _description(context: CheckContext) -> Iterator[Finding]:
     """meta/info.json: types that can be cast to, shapes, positive sizes."""
-    info = subject.recording.info
+    info = context.dataset.info
     for name in _COUNTED:
         value = info.get(name, 1)
         if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
-            yield subject.finding(
+            yield context.finding(
                 "info-damaged", f"meta/info.json has {name} {shown(value)}; LeRobot needs a number above 0."
             )
     features = info.get("features")
@@ -89,15 +89,15 @@ def _description(subject: Subject) -> Iterator[Finding]:
         if key in LANGUAGE or dtype in ("video", "image") or shape is None:
             continue
         if not known_type(dtype):
-            yield subject.finding(
+            yield context.finding(
                 "features-damaged", f"The feature '{key}' has dtype '{dtype}', which LeRobot does not know."
             )
         elif not 1 <= len(shape) <= 5:
             message = f"The feature '{key}' has {len(shape)} dimensions; LeRobot reads one to five."
-            yield subject.finding("features-damaged", message)
+            yield context.finding("features-damaged", message)
         elif key in _LOOKED_UP and not dtype.startswith(("int", "uint")):
             message = f"'{key}' is declared as {dtype}: LeRobot looks rows up by it, and a {dtype} is no place."
-            yield subject.finding("column-type", message)
+            yield context.finding("column-type", message)
 
 
 def _declared(entry: Any) -> tuple[str, tuple[int, ...] | None]:
@@ -109,17 +109,17 @@ def _declared(entry: Any) -> tuple[str, tuple[int, ...] | None]:
     return str(entry.get("dtype")), tuple(shape) if sized and isinstance(shape, list) else None
 
 
-def _columns(subject: Subject) -> Iterator[Finding]:
+def _columns(context: CheckContext) -> Iterator[Finding]:
     """Every column a feature, every feature a column, and each cell castable to what is declared."""
-    recording = subject.recording
-    features = recording.info.get("features")
+    dataset = context.dataset
+    features = dataset.info.get("features")
     if not isinstance(features, dict) or not features:
         return
     wanted = {key: _declared(entry) for key, entry in features.items() if _declared(entry)[0] != "video"}
-    strict = recording.format.loadable
+    strict = dataset.format.loadable
     strange: dict[str, list[Path]] = {}
     wrong: dict[str, list[Path]] = {}
-    for path, schema in recording.schemas.items():
+    for path, schema in dataset.schemas.items():
         for name in schema.names:
             if name not in wanted:
                 if strict:
@@ -132,74 +132,74 @@ def _columns(subject: Subject) -> Iterator[Finding]:
                     wrong.setdefault(f"have '{name}' as {text}", []).append(path)
     for name, paths in strange.items():
         text = f"have a column '{name}' that is no feature: LeRobot cannot open them"
-        yield subject.finding("column-undeclared", f"The data files {text}{_of(recording, paths)}.")
+        yield context.finding("column-undeclared", f"The data files {text}{_of(dataset, paths)}.")
     for text, paths in wrong.items():
-        yield from _per_episode(subject, f"The data files {text}{_of(recording, paths)}.", paths)
+        yield from _per_episode(context, f"The data files {text}{_of(dataset, paths)}.", paths)
 
 
-def _per_episode(subject: Subject, message: str, paths: list[Path]) -> Iterator[Finding]:
+def _per_episode(context: CheckContext, message: str, paths: list[Path]) -> Iterator[Finding]:
     """One finding when all tables have it, else one for each episode in the tables that do."""
-    recording = subject.recording
-    if len(paths) == len(recording.schemas):
-        yield subject.finding("column-type", message)
+    dataset = context.dataset
+    if len(paths) == len(dataset.schemas):
+        yield context.finding("column-type", message)
         return
     among = set(paths)
-    for episode, rows in recording.rows.items():
+    for episode, rows in dataset.rows.items():
         if rows.path in among:
-            yield subject.finding("column-type", message, episode=episode)
+            yield context.finding("column-type", message, episode=episode)
 
 
-def _of(recording: Recording, paths: list[Path]) -> str:
-    if len(paths) == len(recording.schemas):
+def _of(dataset: FoundDataset, paths: list[Path]) -> str:
+    if len(paths) == len(dataset.schemas):
         return ""
-    return f" ({recording.relative(paths[0])}" + (f" and {len(paths) - 1} more)" if len(paths) > 1 else ")")
+    return f" ({dataset.relative(paths[0])}" + (f" and {len(paths) - 1} more)" if len(paths) > 1 else ")")
 
 
-def _totals(subject: Subject) -> Iterator[Finding]:
+def _totals(context: CheckContext) -> Iterator[Finding]:
     """LeRobot takes lengths from meta/info.json: with none it reads no episode list, with others no or other rows."""
-    recording = subject.recording
-    if not recording.info:
+    dataset = context.dataset
+    if not dataset.info:
         return
-    rows = sum(len(one) for one in recording.rows.values())
-    whole = len(recording.rows) == len(recording.records)
-    for name, true in (("total_episodes", len(recording.rows)), ("total_frames", rows), ("total_tasks", None)):
-        stated = recording.info.get(name)
-        if name not in recording.info:
-            yield subject.finding("totals-missing", f"meta/info.json does not state {name}.")
+    rows = sum(len(one) for one in dataset.rows.values())
+    whole = len(dataset.rows) == len(dataset.records)
+    for name, true in (("total_episodes", len(dataset.rows)), ("total_frames", rows), ("total_tasks", None)):
+        stated = dataset.info.get(name)
+        if name not in dataset.info:
+            yield context.finding("totals-missing", f"meta/info.json does not state {name}.")
         elif true is None and (not isinstance(stated, int | float) or stated <= 0):
-            yield subject.finding(
+            yield context.finding(
                 "totals-wrong", f"meta/info.json says {name} {stated}: LeRobot reads no task list then."
             )
         elif true is not None and whole and stated != true and true:
-            yield subject.finding("totals-wrong", f"meta/info.json says {name} {stated}; there are {true}.")
+            yield context.finding("totals-wrong", f"meta/info.json says {name} {stated}; there are {true}.")
 
 
-def _tables(subject: Subject) -> Iterator[Finding]:
+def _tables(context: CheckContext) -> Iterator[Finding]:
     """All tables two folders deep under data/ are read, in the order of their names, and `index` is a row's place."""
-    recording = subject.recording
-    read = sorted(recording.root.glob("data/*/*.parquet"))
-    used = set(recording.schemas)
-    stray = harmful_strays(recording)
+    dataset = context.dataset
+    read = sorted(dataset.root.glob("data/*/*.parquet"))
+    used = set(dataset.schemas)
+    stray = harmful_strays(dataset)
     if stray:
         more = f" and {len(stray) - 1} more" if len(stray) > 1 else ""
-        message = f"No episode uses {recording.relative(stray[0])}{more}; LeRobot reads it all the same."
-        yield subject.finding("table-stray", message)
+        message = f"No episode uses {dataset.relative(stray[0])}{more}; LeRobot reads it all the same."
+        yield context.finding("table-stray", message)
     there = set(read)
     elsewhere = [path for path in used if path not in there]
     if elsewhere:
-        message = f"The table is at {recording.relative(elsewhere[0])}; LeRobot reads data/*/*.parquet only."
-        yield subject.finding("path-unusual", message)
+        message = f"The table is at {dataset.relative(elsewhere[0])}; LeRobot reads data/*/*.parquet only."
+        yield context.finding("path-unusual", message)
     if stray or elsewhere:
         return
     read = [path for path in read if path in used]
     start = 0
     by_path: dict[Path, list[int]] = {}
-    for episode, rows in recording.rows.items():
+    for episode, rows in dataset.rows.items():
         by_path.setdefault(rows.path, []).append(episode)
     for path in read:
         episodes = by_path.get(path, [])
         for episode in episodes:
-            rows = recording.rows[episode]
+            rows = dataset.rows[episode]
             index = rows.get("index")
             if index is None or index.dtype.kind not in "iuf" or index.shape != rows.positions.shape:
                 continue
@@ -208,30 +208,28 @@ def _tables(subject: Subject) -> Iterator[Finding]:
                 frame = int(wrong[0])
                 place = int(rows.positions[frame]) + start
                 message = f"`index` is {index[frame]:g} at frame {frame} of episode {episode}, which is row {place}."
-                yield subject.finding("index-wrong", message, episode=episode, frame=frame)
+                yield context.finding("index-wrong", message, episode=episode, frame=frame)
                 return
-        start += sum(len(recording.rows[episode]) for episode in episodes)
+        start += sum(len(dataset.rows[episode]) for episode in episodes)
 
 
-def harmful_strays(recording: Recording) -> list[Path]:
+def harmful_strays(dataset: FoundDataset) -> list[Path]:
     """Tables that no episode uses, and that LeRobot cannot open or takes for others' rows.
 
     One that comes last by its name and looks like the others does no harm: its rows are beyond all counted ones.
     """
-    if not recording.format.loadable or not recording.schemas:
+    if not dataset.format.loadable or not dataset.schemas:
         return []
-    used = set(recording.schemas)
+    used = set(dataset.schemas)
     last = max(used)
-    said = {
-        found.message for found in recording.findings if found.code in ("parquet-torn", "file-empty", "lfs-pointer")
-    }
+    said = {found.message for found in dataset.findings if found.code in ("parquet-torn", "file-empty", "lfs-pointer")}
     found = []
-    for path in sorted(recording.root.glob("data/*/*.parquet")):
-        own = path.is_file() and not recording.places.why_not(path)
-        if not own or path in used or any(recording.relative(path) in message for message in said):
+    for path in sorted(dataset.root.glob("data/*/*.parquet")):
+        own = path.is_file() and not dataset.places.why_not(path)
+        if not own or path in used or any(dataset.relative(path) in message for message in said):
             continue
         try:
-            alike = pq.read_schema(path).remove_metadata() == next(iter(recording.schemas.values())).remove_metadata()
+            alike = pq.read_schema(path).remove_metadata() == next(iter(dataset.schemas.values())).remove_metadata()
         except (pa.ArrowException, OSError, ValueError):
             alike = False
         if not alike or path < last:
@@ -239,53 +237,51 @@ def harmful_strays(recording: Recording) -> list[Path]:
     return found
 
 
-def _episodes(subject: Subject) -> Iterator[Finding]:
+def _episodes(context: CheckContext) -> Iterator[Finding]:
     """Episode n is row n of the episode table, and that row says where its rows and videos are."""
-    recording = subject.recording
-    if not recording.order:
+    dataset = context.dataset
+    if not dataset.order:
         return
-    order = recording.order
-    lost = [index for index in recording.rows if not (index < len(order) and order[index] == index)]
+    order = dataset.order
+    lost = [index for index in dataset.rows if not (index < len(order) and order[index] == index)]
     if lost:
         message = f"{named(lost)} {'is' if len(lost) == 1 else 'are'} not at that place of the episode table: LeRobot "
         message += "looks them up by position."
-        yield subject.finding("episode-lookup", message, episode=lost[0] if len(lost) == 1 else None)
-    silent = [
-        index for index in recording.rows if None in (recording.records[index].first, recording.records[index].last)
-    ]
-    silent = [index for index in silent if recording.records[index].listed]
+        yield context.finding("episode-lookup", message, episode=lost[0] if len(lost) == 1 else None)
+    silent = [index for index in dataset.rows if None in (dataset.records[index].first, dataset.records[index].last)]
+    silent = [index for index in silent if dataset.records[index].listed]
     if silent:
         message = f"The episode table does not say at which rows episodes {ranges(silent)} begin and end."
-        yield subject.finding("episode-span", message)
+        yield context.finding("episode-span", message)
 
 
-def _texts(subject: Subject) -> Iterator[Finding]:
+def _texts(context: CheckContext) -> Iterator[Finding]:
     """The instruction is the label of the row at the place `task_index`."""
-    recording = subject.recording
-    labels = recording.task_labels
+    dataset = context.dataset
+    labels = dataset.task_labels
     if labels is None:
         return
     used: set[int] = set()
-    for rows in recording.rows.values():
+    for rows in dataset.rows.values():
         column = rows.get("task_index")
         if column is not None and column.dtype.kind in "iuf" and np.isfinite(column).all():
             used |= {int(value) for value in np.unique(column).tolist()}
     for value in sorted(used):
-        true = recording.tasks.get(value)
+        true = dataset.tasks.get(value)
         given = labels[value] if -len(labels) <= value < len(labels) else None
         if true is not None and given != true:
             what = f"gives {given!r}" if given is not None else "gives none"
             message = f'Task {value} is "{true}"; LeRobot {what}: it takes the index label of row {value} of '
             message += "meta/tasks.parquet."
-            yield subject.finding("task-lookup", message)
+            yield context.finding("task-lookup", message)
             return
 
 
-def _pictures(subject: Subject) -> Iterator[Finding]:
+def _pictures(context: CheckContext) -> Iterator[Finding]:
     """A frame for each row within LeRobot's tolerance, decodable; a picture in a table with its bytes."""
-    recording = subject.recording
-    times = {episode: values[:, 0] for episode, values in recording.values("timestamp") if values.shape[1] == 1}
-    for (_, episode), clip in sorted(subject.footage.clips.items()):
+    dataset = context.dataset
+    times = {episode: values[:, 0] for episode, values in dataset.values("timestamp") if values.shape[1] == 1}
+    for (_, episode), clip in sorted(context.video_scans.clips.items()):
         place = {"episode": episode, "camera": clip.camera.name}
         if not clip.camera.is_video:
             linked = np.flatnonzero(clip.scan.by_path[clip.first : clip.last])
@@ -294,7 +290,7 @@ def _pictures(subject: Subject) -> Iterator[Finding]:
                     f"The picture at frame {linked[0]} of episode {episode} is a path only: LeRobot looks for it in "
                 )
                 message += "the working folder."
-                yield subject.finding("picture-outside", message, frame=int(linked[0]), **place)
+                yield context.finding("picture-outside", message, frame=int(linked[0]), **place)
             continue
         shown = clip.scan.times
         if episode not in times or not len(shown):
@@ -312,7 +308,7 @@ def _pictures(subject: Subject) -> Iterator[Finding]:
                 f"Camera '{clip.camera.name}', episode {episode}: the video frame nearest to frame {frame} is "
                 f"{1000 * off[frame]:.3g} ms away; LeRobot allows {1000 * TOLERANCE_S:g} ms."
             )
-            yield subject.finding("timestamp-off-video", message, frame=frame, **place)
+            yield context.finding("timestamp-off-video", message, frame=frame, **place)
 
 
 _TYPES: dict[str, pa.DataType] = {

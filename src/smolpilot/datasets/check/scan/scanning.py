@@ -14,13 +14,13 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 
 from smolpilot.common.errors import DatasetError
-from smolpilot.common.paths import OwnFiles
+from smolpilot.common.safe_paths import OwnFiles
 from smolpilot.common.text import shown
 from smolpilot.datasets.format.files import is_whole
 from smolpilot.datasets.format.parquet_files import parquet_file
 from smolpilot.datasets.media.image_formats import PictureError, Size, decoded, header_size, rgb
 from smolpilot.datasets.media.video_file import VideoError, VideoFile, reason_of
-from smolpilot.datasets.tolerant.found_dataset import Recording
+from smolpilot.datasets.tolerant.found_dataset import FoundDataset
 
 # Pictures are looked at in blocks: noise of sensor and codec averages out, a moving gripper does not.
 _BLOCKS = 48
@@ -339,14 +339,14 @@ def _only_here(value: Any) -> bool:
     return isinstance(value, dict) and value.get("bytes") is None and bool(value.get("path"))
 
 
-def readable_video(recording: Recording, path: Path, episodes: list[int], camera: str) -> bool:
+def readable_video(dataset: FoundDataset, path: Path, episodes: list[int], camera: str) -> bool:
     """Whether a video is there at all; otherwise one finding for each episode in it."""
-    before = len(recording.findings)
-    if is_whole(path, "video", recording):
+    before = len(dataset.findings)
+    if is_whole(path, "video", dataset):
         return True
-    found = recording.findings[before:]
-    del recording.findings[before:]
+    found = dataset.findings[before:]
+    del dataset.findings[before:]
     for each in found:
         for episode in episodes:
-            recording.report(each.code, each.message, episode=episode, camera=camera, fix=each.fix)
+            dataset.report(each.code, each.message, episode=episode, camera=camera, fix=each.fix)
     return False

@@ -1,4 +1,4 @@
-"""Footage: which frames of which video belong to which episode, after every video was scanned once."""
+"""VideoScans: which frames of which video belong to which episode, after every video was scanned once."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from smolpilot.datasets.format.metadata import VideoSpan
-from smolpilot.datasets.tolerant.found_dataset import Camera, Recording
+from smolpilot.datasets.tolerant.found_dataset import Camera, FoundDataset
 from smolpilot.datasets.tolerant.found_dataset import Progress as Progress
 
 from .scan_pool import ScanTask, scan_all
@@ -49,7 +49,7 @@ class Clip:
 
 
 @dataclass
-class Footage:
+class VideoScans:
     """All scanned videos, and the clips of the episodes, by (camera key, episode); `pictures` has the scanned tables
     of cameras that are stored there, by (camera key, file)."""
 
@@ -67,43 +67,43 @@ class Footage:
         return [clip for _, clip in sorted(self.clips.items()) if clip.camera.color]
 
 
-def film(
-    recording: Recording, progress: Progress | None = None, *, jobs: int | None = None, known: Footage | None = None
-) -> Footage:
-    """Scan every video of the recording once; files that are missing or empty become findings.
+def scan_videos(
+    dataset: FoundDataset, progress: Progress | None = None, *, jobs: int | None = None, known: VideoScans | None = None
+) -> VideoScans:
+    """Scan every video of the dataset once; files that are missing or empty become findings.
 
     `jobs` files are decoded at a time (None: one per core), with the same result for any number. Videos whose content
     `known` has scanned before, under whatever name, are not decoded again.
     """
-    wanted = _files(recording)
+    wanted = _files(dataset)
     tasks: dict[Path, ScanTask] = {}
     pictures: dict[tuple[str, Path], ScanTask] = {}
     for key, files in wanted.items():
-        camera = recording.cameras[key]
+        camera = dataset.cameras[key]
         if camera.is_video:
-            for path in [path for path in files if not readable_video(recording, path, files[path], camera.name)]:
+            for path in [path for path in files if not readable_video(dataset, path, files[path], camera.name)]:
                 del files[path]
-            counted = recording.video_files.get(key, []) if _countable(recording, key) else []
+            counted = dataset.video_files.get(key, []) if _countable(dataset, key) else []
             tasks |= {path: ScanTask(path, None, camera.depth, camera.size) for path in (*files, *counted)}
         else:
-            for path in [path for path in files if path in recording.schemas]:
+            for path in [path for path in files if path in dataset.schemas]:
                 pictures[key, path] = ScanTask(path, key, camera.depth, camera.size)
-    jobs_done = scan_all([*tasks.values(), *pictures.values()], recording.root, jobs, known, progress)
-    footage = Footage(dict(zip(tasks, jobs_done, strict=False)))
-    footage.pictures = dict(zip(pictures, jobs_done[len(tasks) :], strict=True))
-    for key, camera in recording.cameras.items():
-        if _countable(recording, key):
-            _place_by_count(recording, footage, key)
-            wanted[key] = {path: found for path, found in _files(recording)[key].items() if path in footage.scans}
-        footage.cameras[key] = list(wanted[key])
+    jobs_done = scan_all([*tasks.values(), *pictures.values()], dataset.root, jobs, known, progress)
+    video_scans = VideoScans(dict(zip(tasks, jobs_done, strict=False)))
+    video_scans.pictures = dict(zip(pictures, jobs_done[len(tasks) :], strict=True))
+    for key, camera in dataset.cameras.items():
+        if _countable(dataset, key):
+            _place_by_count(dataset, video_scans, key)
+            wanted[key] = {path: found for path, found in _files(dataset)[key].items() if path in video_scans.scans}
+        video_scans.cameras[key] = list(wanted[key])
         for path, episodes in wanted[key].items():
             if camera.is_video:
-                _cut_video(recording, footage, camera, path, episodes)
-            elif (key, path) in footage.pictures:
-                _cut_pictures(recording, footage, camera, footage.pictures[key, path], episodes)
+                _cut_video(dataset, video_scans, camera, path, episodes)
+            elif (key, path) in video_scans.pictures:
+                _cut_pictures(dataset, video_scans, camera, video_scans.pictures[key, path], episodes)
         if camera.size is None and not camera.depth:
-            camera.depth = _one_channel(footage.of(key))
-    return footage
+            camera.depth = _one_channel(video_scans.of(key))
+    return video_scans
 
 
 def _one_channel(clips: list[Clip]) -> bool:
@@ -119,22 +119,22 @@ def _one_channel(clips: list[Clip]) -> bool:
     return False
 
 
-def _countable(recording: Recording, key: str) -> bool:
+def _countable(dataset: FoundDataset, key: str) -> bool:
     """Whether nothing but counting can tell where the episodes of this camera are: there is no episode table."""
-    records = list(recording.records.values())
+    records = list(dataset.records.values())
     placed = any(record.listed or key in record.spans for record in records)
-    return recording.format.shared_files and recording.cameras[key].is_video and bool(records) and not placed
+    return dataset.format.shared_files and dataset.cameras[key].is_video and bool(records) and not placed
 
 
-def _place_by_count(recording: Recording, footage: Footage, key: str) -> None:
+def _place_by_count(dataset: FoundDataset, video_scans: VideoScans, key: str) -> None:
     """Without an episode table: one episode after the other, if that uses up every file exactly."""
-    records = [recording.records[index] for index in recording.episodes]
-    scans = {path: footage.scans[path] for path in recording.video_files.get(key, [])}
+    records = [dataset.records[index] for index in dataset.episodes]
+    scans = {path: video_scans.scans[path] for path in dataset.video_files.get(key, [])}
     spans: dict[int, VideoSpan] = {}
     files = iter(scans.values())
     scan, at = next(files, None), 0
     for record in records:
-        rows = _length(recording, record.index)
+        rows = _length(dataset, record.index)
         if scan is not None and at == len(scan.times):
             scan, at = next(files, None), 0
         if scan is None or not rows or at + rows > len(scan.times):
@@ -146,45 +146,47 @@ def _place_by_count(recording: Recording, footage: Footage, key: str) -> None:
             record.spans[key] = spans[record.index]
 
 
-def _files(recording: Recording) -> dict[str, dict[Path, list[int]]]:
+def _files(dataset: FoundDataset) -> dict[str, dict[Path, list[int]]]:
     """For each camera its files and the episodes in them."""
     wanted: dict[str, dict[Path, list[int]]] = {}
-    for key, camera in recording.cameras.items():
+    for key, camera in dataset.cameras.items():
         files = wanted.setdefault(key, {})
-        for index in recording.episodes:
-            record = recording.records[index]
+        for index in dataset.episodes:
+            record = dataset.records[index]
             if camera.is_video:
                 span = record.spans.get(key)
                 if span is not None:
                     files.setdefault(span.path, []).append(index)
-            elif index in recording.rows:
-                files.setdefault(recording.rows[index].path, []).append(index)
+            elif index in dataset.rows:
+                files.setdefault(dataset.rows[index].path, []).append(index)
     return wanted
 
 
-def _cut_video(recording: Recording, footage: Footage, camera: Camera, path: Path, episodes: list[int]) -> None:
-    scan = footage.scans[path]
-    spans = {index: recording.records[index].spans[camera.key] for index in episodes}
+def _cut_video(dataset: FoundDataset, video_scans: VideoScans, camera: Camera, path: Path, episodes: list[int]) -> None:
+    scan = video_scans.scans[path]
+    spans = {index: dataset.records[index].spans[camera.key] for index in episodes}
     order = sorted(episodes, key=lambda index: (spans[index].start, index))
     # A file of one episode is all its own; in a shared one an episode reaches to the next one's start.
-    alone = not recording.format.shared_files
+    alone = not dataset.format.shared_files
     starts = [0 if alone else scan.nearest(spans[index].start) for index in order]
     for index, first, after in zip(order, starts, [*starts[1:], len(scan.times)], strict=True):
-        rows = _length(recording, index)
+        rows = _length(dataset, index)
         last = len(scan.times) if alone else max(after, first)
-        footage.clips[camera.key, index] = Clip(index, camera, spans[index], scan, first, last, rows)
+        video_scans.clips[camera.key, index] = Clip(index, camera, spans[index], scan, first, last, rows)
 
 
-def _cut_pictures(recording: Recording, footage: Footage, camera: Camera, scan: VideoScan, episodes: list[int]) -> None:
+def _cut_pictures(
+    dataset: FoundDataset, video_scans: VideoScans, camera: Camera, scan: VideoScan, episodes: list[int]
+) -> None:
     for index in episodes:
-        positions = recording.rows[index].positions
+        positions = dataset.rows[index].positions
         first, last = (int(positions[0]), int(positions[-1]) + 1) if len(positions) else (0, 0)
         span = VideoSpan(scan.path, float(first))
-        footage.clips[camera.key, index] = Clip(index, camera, span, scan, first, last, len(positions))
+        video_scans.clips[camera.key, index] = Clip(index, camera, span, scan, first, last, len(positions))
 
 
-def _length(recording: Recording, episode: int) -> int:
-    rows = recording.rows.get(episode)
+def _length(dataset: FoundDataset, episode: int) -> int:
+    rows = dataset.rows.get(episode)
     if rows is not None:
         return len(rows)
-    return recording.records[episode].length or 0
+    return dataset.records[episode].length or 0

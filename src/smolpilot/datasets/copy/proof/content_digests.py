@@ -1,4 +1,4 @@
-"""What a recording holds, as hashes per episode: the common ground of conversion, proof and comparison."""
+"""What a dataset holds, as hashes per episode: the common ground of conversion, proof and comparison."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class ScanTask:
 
 
 @dataclass
-class EpisodeFacts:
+class EpisodeDigests:
     """One episode: `columns` [type, hash], `clips` and `pictures` by camera, its stored statistics, packed.
 
     `encoded` are cameras whose clips are not the source's but were encoded again.
@@ -88,7 +88,7 @@ def _scan_pictures(task: PicturesTask) -> list[Pictures]:
     return picture_digests(task.path, task.packets, task.clips, task.before)
 
 
-def scan_videos(
+def digest_videos(
     meta: DatasetMeta, episodes: Sequence[int], pool: Pool, progress: Progress, what: str
 ) -> dict[tuple[str, int], tuple[Clip, Pictures]]:
     """The clips of some episodes of a dataset, by camera and episode."""
@@ -152,9 +152,9 @@ def digest_rows(rows: list[Rows]) -> list[dict[str, list[str]]]:
     return [column_digests(reader.read(one)) for one in rows]
 
 
-def collect(meta: DatasetMeta, pool: Pool, progress: Progress, what: str) -> list[EpisodeFacts]:
+def collect(meta: DatasetMeta, pool: Pool, progress: Progress, what: str) -> list[EpisodeDigests]:
     """The facts of all episodes of a dataset; reads everything once."""
-    videos = scan_videos(meta, [episode.index for episode in meta.episodes], pool, progress, f"{what}: videos")
+    videos = digest_videos(meta, [episode.index for episode in meta.episodes], pool, progress, f"{what}: videos")
     files: dict[Path, list[Rows]] = {}
     for index, rows in rows_of(meta).items():
         files.setdefault(meta.episode(index).data_path, []).append(rows)
@@ -168,7 +168,7 @@ def collect(meta: DatasetMeta, pool: Pool, progress: Progress, what: str) -> lis
     for episode in meta.episodes:
         mine = {camera: videos[camera, episode.index] for camera in episode.videos}
         found.append(
-            EpisodeFacts(
+            EpisodeDigests(
                 index=episode.index,
                 length=episode.length,
                 tasks=episode.tasks,

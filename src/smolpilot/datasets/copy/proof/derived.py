@@ -11,14 +11,13 @@ import numpy.typing as npt
 
 from smolpilot.common.statistics import array_statistics
 from smolpilot.datasets.format.features import Feature, is_depth
-from smolpilot.datasets.statistics.rounding import is_quantile, magnitude, within_rounding
+from smolpilot.datasets.statistics.rounding import beside_quantile, is_quantile, magnitude, within_rounding
 
 REQUIRED = ("mean", "std", "min", "max", "count")
 # Looser than for a comparison: any writer's way of summing up will do, another set of numbers will not.
 _TOLERANCE = 1e-4
 _QUANTILE = 0.1
-_RANKS = 0.02  # of the rows
-# Of a whole recording, as `dataset check` judges: of the standard deviation, and for pictures of 0 to 1.
+# Of a whole dataset, as `dataset check` judges: of the standard deviation, and for pictures of 0 to 1.
 _OF_STD, _PICTURE = 0.01, 0.08
 
 type Values = npt.NDArray[np.float64]
@@ -89,13 +88,12 @@ def judge_column(stats: FeatureStatistics, content: Values, frames: Collection[i
             return _differs(key, stats[key].ravel(), value, close)
     quantiles = [key for key in stats if is_quantile(key)]
     if quantiles:
-        ordered, room = np.sort(content, axis=0), _QUANTILE * (true["max"] - true["min"]) + 1e-6 * scale + 1e-9
+        room = _QUANTILE * (true["max"] - true["min"]) + 1e-6 * scale + 1e-9
         for key in quantiles:
-            value = _quantile(ordered, float(f"0.{key[1:]}"))
-            low, high = _beside(ordered, float(f"0.{key[1:]}"))
+            low, high = beside_quantile(content, float(f"0.{key[1:]}"))
             close = (stats[key].ravel() >= low - room) & (stats[key].ravel() <= high + room)
             if not close.all():
-                return _differs(key, stats[key].ravel(), value, close)
+                return _differs(key, stats[key].ravel(), np.quantile(content, float(f"0.{key[1:]}"), axis=0), close)
     return ""
 
 
@@ -115,7 +113,7 @@ def judge_pictures(stats: FeatureStatistics, *, depth: bool) -> str:
 
 
 def judge_whole(stats: FeatureStatistics, content: FeatureStatistics, *, picture: bool) -> str:
-    """Why statistics of a whole recording are not those of its episodes, merged in `content`; nothing if they are."""
+    """Why statistics of a whole dataset are not those of its episodes, merged in `content`; nothing if they are."""
     if not usable(stats):
         return "lacked numbers, or held NaN or infinity"
     for key in ("mean", "std", "min", "max"):
@@ -174,21 +172,6 @@ def in_lerobot_form(stats: Mapping[str, Any], *, picture: bool) -> dict[str, Val
     """Of pictures `[C, 1, 1]`, of columns `[D]`; the count is one number."""
     shape = (-1, 1, 1) if picture else (-1,)
     return {key: value if key == "count" else value.reshape(shape) for key, value in stats.items()}
-
-
-def _quantile(ordered: Values, share: float) -> Values:
-    place = share * (len(ordered) - 1)
-    low = int(place)
-    high = min(low + 1, len(ordered) - 1)
-    return np.asarray(ordered[low] + (place - low) * (ordered[high] - ordered[low]), dtype=np.float64)
-
-
-def _beside(ordered: Values, share: float) -> tuple[Values, Values]:
-    """The values beside a quantile: out of a histogram, or of few or jumping numbers, either is an honest answer."""
-    last = len(ordered) - 1
-    room = max(_RANKS, 1 / len(ordered))
-    first, after = int(np.floor((share - room) * last)), int(np.ceil((share + room) * last))
-    return ordered[max(first, 0)], ordered[min(after, last)]
 
 
 def _outside(value: Values, low: Values, high: Values, room: Values | float) -> bool:

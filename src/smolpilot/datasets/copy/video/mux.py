@@ -19,7 +19,7 @@ from .packets import Clip
 
 
 @dataclass(frozen=True)
-class Piece:
+class VideoSegment:
     """A clip of a source file, and the time in ticks at which its episode begins in the new file."""
 
     path: Path
@@ -32,15 +32,15 @@ def place(clip: Clip, fps: float, offset: int) -> int:
     return offset + clip.lead + max(round(clip.frames / fps / float(clip.tick)), clip.last + clip.step)
 
 
-def follows(before: Piece, clip: Clip, offset: int) -> bool:
+def follows(before: VideoSegment, clip: Clip, offset: int) -> bool:
     """Whether a clip can come behind a piece in the same file: equal coding, decoding times in order."""
     last_decode = before.offset + before.clip.lead + before.clip.last_decode
     return clip.coding == before.clip.coding and offset + clip.lead + clip.first_decode > last_decode
 
 
-def write_pieces(target: Path, pieces: Sequence[Piece]) -> None:
+def write_segments(target: Path, segments: Sequence[VideoSegment]) -> None:
     """Write the packets of the pieces, one after another, into a new mp4 file."""
-    tick = pieces[0].clip.tick
+    tick = segments[0].clip.tick
     options = {"movflags": "faststart"}
     if tick.numerator == 1:
         # Otherwise the writer picks a clock of its own.
@@ -48,11 +48,11 @@ def write_pieces(target: Path, pieces: Sequence[Piece]) -> None:
     try:
         with av.open(str(target), "w", format="mp4", options=options) as output:
             stream: Any = None
-            for piece, source, packets in _sources(pieces):
+            for segment, source, packets in _sources(segments):
                 if stream is None:
                     stream = output.add_stream_from_template(source, opaque=True)
                     stream.time_base = source.time_base
-                shift = piece.offset + piece.clip.lead - piece.clip.first_pts
+                shift = segment.offset + segment.clip.lead - segment.clip.first_pts
                 for packet in packets:
                     packet.pts += shift
                     packet.dts = (packet.dts if packet.dts is not None else packet.pts - shift) + shift
@@ -63,34 +63,34 @@ def write_pieces(target: Path, pieces: Sequence[Piece]) -> None:
         if number in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EIO, errno.EROFS, errno.EFBIG):
             raise OSError(number, os.strerror(number), str(target)) from error
         raise DatasetError(
-            f"The packets of {pieces[0].path} cannot be written as mp4: {error}.",
+            f"The packets of {segments[0].path} cannot be written as mp4: {error}.",
             expected="a codec that mp4 files can hold, such as h264, hevc or av1",
             fix="Run again with --reencode.",
         ) from error
 
 
-def _sources(pieces: Sequence[Piece]) -> Iterator[tuple[Piece, Any, Iterator[Any]]]:
+def _sources(segments: Sequence[VideoSegment]) -> Iterator[tuple[VideoSegment, Any, Iterator[Any]]]:
     """Each piece with its stream and packets; neighboring pieces of one file are read on without a seek."""
     with ExitStack() as stack:
         path: Path | None = None
         video: VideoFile | None = None
         packets: Iterator[Any] | None = None
         reached = None
-        for piece in pieces:
-            if video is None or piece.path != path:
+        for segment in segments:
+            if video is None or segment.path != path:
                 stack.close()
-                video = stack.enter_context(VideoFile(piece.path))
-                path, packets, reached = piece.path, None, None
-            if packets is None or reached is None or piece.clip.first_dts <= reached:
-                if packets is not None or piece.clip.first_pts > 0:
-                    video.seek(piece.clip.first_dts)
+                video = stack.enter_context(VideoFile(segment.path))
+                path, packets, reached = segment.path, None, None
+            if packets is None or reached is None or segment.clip.first_dts <= reached:
+                if packets is not None or segment.clip.first_pts > 0:
+                    video.seek(segment.clip.first_dts)
                 packets = video.packets()
-            yield piece, video.stream, _take(piece, packets)
-            reached = piece.clip.first_pts + piece.clip.last_decode
+            yield segment, video.stream, _take(segment, packets)
+            reached = segment.clip.first_pts + segment.clip.last_decode
 
 
-def _take(piece: Piece, packets: Iterator[Any]) -> Iterator[Any]:
-    clip, taken = piece.clip, 0
+def _take(segment: VideoSegment, packets: Iterator[Any]) -> Iterator[Any]:
+    clip, taken = segment.clip, 0
     for packet in packets:
         if packet.pts is None or packet.is_discard or packet.is_corrupt:
             continue
@@ -101,19 +101,19 @@ def _take(piece: Piece, packets: Iterator[Any]) -> Iterator[Any]:
         if taken == clip.frames:
             return
     raise DatasetError(
-        f"The video {piece.path} changed while it was read.", expected="a recording that nothing else writes to"
+        f"The video {segment.path} changed while it was read.", expected="a dataset that nothing else writes to"
     )
 
 
 @dataclass(frozen=True)
-class VideoPart:
+class JoinedVideo:
     """An mp4 file made of pieces of other files."""
 
     name: str
     output: str
-    pieces: list[Piece]
+    segments: list[VideoSegment]
 
     def write(self, target: Path) -> dict[str, Any]:
         """Write the file."""
-        write_pieces(target, self.pieces)
+        write_segments(target, self.segments)
         return {}

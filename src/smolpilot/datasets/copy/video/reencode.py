@@ -12,8 +12,8 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 
 from smolpilot.common.errors import DatasetError, SmolpilotError
-from smolpilot.datasets.copy.copy_plan import Placed, runs
-from smolpilot.datasets.copy.options import RewriteOptions
+from smolpilot.datasets.copy.copy_plan import PlacedEpisode, runs
+from smolpilot.datasets.copy.options import CopyOptions
 from smolpilot.datasets.copy.proof.content_digests import Pictures, ScanTask, scan
 from smolpilot.datasets.copy.work import WorkFolder
 from smolpilot.datasets.media.encode import Codec, VideoEncoder, find_encoder
@@ -23,14 +23,14 @@ from smolpilot.datasets.read.media_sizes import other_size
 from .packets import Clip, Span
 
 if TYPE_CHECKING:
-    from smolpilot.datasets.copy.engine import RewriteReport
+    from smolpilot.datasets.copy.engine import CopyReport
 
 # Mean difference of encoded to original pictures, of 255, above which they are not the same picture.
 _CLOSE = 8.0
 
 
 @dataclass(frozen=True)
-class EncodePart:
+class EncodedVideo:
     """One episode of one camera, decoded and encoded again with a key frame at its start."""
 
     name: str
@@ -65,12 +65,12 @@ class EncodePart:
 
 
 def copyable(
-    placed: Sequence[Placed],
+    placed: Sequence[PlacedEpisode],
     fps: float,
-    options: RewriteOptions,
+    options: CopyOptions,
     execute: Callable[[Sequence[Any], str], None],
     work: WorkFolder,
-    report: RewriteReport,
+    report: CopyReport,
 ) -> dict[tuple[int, str], Pictures]:
     """Make sure that every clip can be copied; gives the pictures of those that were encoded again."""
     bad = _uncopyable(placed, options)
@@ -97,7 +97,7 @@ def copyable(
             path = one.plan.origin.videos[camera].path
             raise other_size(one.plan.source, what, info, f"{coding.width}x{coding.height}", path)
     parts = [
-        EncodePart(
+        EncodedVideo(
             f"encode {camera} {one.index}",
             # By number: a camera may be called anything.
             f"state/encoded/{list(one.clips).index(camera)}-{one.index}.mp4",
@@ -120,7 +120,7 @@ def copyable(
     return pictures
 
 
-def _uncopyable(placed: Sequence[Placed], options: RewriteOptions) -> list[tuple[Placed, str]]:
+def _uncopyable(placed: Sequence[PlacedEpisode], options: CopyOptions) -> list[tuple[PlacedEpisode, str]]:
     """Videos that cannot be copied, neither alone nor together with their neighbors."""
     found = []
     for camera in placed[0].clips if placed else ():

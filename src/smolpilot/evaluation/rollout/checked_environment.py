@@ -1,0 +1,123 @@
+"""Playing in an environment: what it answers is looked at, since anybody may have written it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from smolpilot.common.errors import SmolpilotError
+from smolpilot.common.keys import STATE, image_key
+from smolpilot.common.text import shown
+from smolpilot.contracts import EpisodeInfo, Image, Outcome
+from smolpilot.contracts.plugins import blamed
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from smolpilot.contracts import Environment, Observation
+
+
+class CheckedEnvironment:
+    """One episode after the other in an environment; SmolpilotError, with seed and step, for what breaks the contract.
+
+    `UsageError`s of the environment pass as they are.
+    """
+
+    def __init__(self, world: Environment) -> None:
+        self.world, self._seed, self._step = world, 0, 0
+        self._shape: tuple[int, ...] | None = None
+
+    def reset(self, seed: int, instruction: str | None = None) -> tuple[Observation, EpisodeInfo]:
+        """The start of the episode of that seed."""
+        self._seed, self._step, self._shape = seed, 0, None
+        with self._named():
+            found = self.world.reset(seed) if instruction is None else self.world.reset(seed, instruction=instruction)
+            observation, info = found
+        self._check(isinstance(info, EpisodeInfo), "reset", info, "an observation and an EpisodeInfo")
+        self._check(isinstance(info.instruction, str), "EpisodeInfo.instruction", info.instruction, "a text")
+        self._check(
+            isinstance(info.groups, Mapping), "EpisodeInfo.groups", info.groups, "group -> this episode's value"
+        )
+        several = not isinstance(info.alternatives, str)
+        self._check(several, "EpisodeInfo.alternatives", info.alternatives, "a tuple of texts")
+        return self._seen(observation), info
+
+    def step(self, action: npt.NDArray[np.float32]) -> tuple[Observation, Outcome | None]:
+        """The environment's answer to an action."""
+        self._step += 1
+        with self._named():
+            # A copy: what a world does with its action is no matter of the plan's other steps.
+            observation, outcome = self.world.step(action.copy())
+        if outcome is not None:
+            self._check(isinstance(outcome, Outcome), "step", outcome, "an observation, and an Outcome or None")
+            truth = isinstance(outcome.success, bool | np.bool_)
+            self._check(truth, "Outcome.success", outcome.success, "True or False")
+            self._check(isinstance(outcome.facts, Mapping), "Outcome.facts", outcome.facts, "name -> number")
+            for name, value in outcome.facts.items():
+                self._check(_is_number(value), f"Outcome.facts[{name!r}]", value, "a finite number")
+        return self._seen(observation), outcome
+
+    def render(self) -> Image:
+        """An image of now, as large as the others of the episode."""
+        with self._named():
+            image = np.asarray(self.world.render())
+        good = image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3 and min(image.shape) > 0
+        self._check(good, "render", _form(image), "an image uint8 [h, w, 3]")
+        self._shape = self._shape or image.shape
+        self._check(image.shape == self._shape, "render", _form(image), f"{list(self._shape)} in the whole episode")
+        return image
+
+    def _seen(self, observation: Any) -> Observation:
+        """The observation, where it holds what the profile promises."""
+        self._check(isinstance(observation, Mapping), "the observation", observation, "a mapping with LeRobot's keys")
+        profile = self.world.spec.profile
+        for key in (STATE, *(image_key(camera.name) for camera in profile.cameras)):
+            self._check(key in observation, "the observation", sorted(map(str, observation)), f"{key} among its keys")
+        for camera in profile.cameras:
+            key, wanted = image_key(camera.name), (camera.height, camera.width, 3)
+            image = np.asarray(observation[key])
+            self._check(image.dtype == np.uint8 and image.shape == wanted, key, _form(image),
+                        f"an image uint8 {list(wanted)}, by the robot profile '{profile.name}'")  # fmt: skip
+        found: Observation = observation
+        return found
+
+    def _check(self, holds: bool, what: str, found: Any, expected: str) -> None:
+        if not holds:
+            raise SmolpilotError(
+                f"The environment {self.world.spec.name} breaks its contract in the episode of seed {self._seed}, at "
+                f"{self._where()}: {what} is {shown(found)}.",
+                expected=expected,
+            )
+
+    def _where(self) -> str:
+        return f"step {self._step}" if self._step else "the start"
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        name = self.world.spec.name
+        fix = f"report it to the makers of {name} (SMOLPILOT_TRACEBACK=1 shows where), or start from another seed"
+        at = f"at {self._where()}"
+        with blamed(f"The environment {name} fails in the episode of seed {self._seed}, {at}", fix=fix):
+            yield
+
+
+def close_environment(world: Environment) -> None:
+    """Close it; SmolpilotError where that fails."""
+    name = getattr(world.spec, "name", type(world).__name__)  # a spec that is none was told of before
+    with blamed(f"The environment {name} fails in close", fix="SMOLPILOT_TRACEBACK=1 shows where"):
+        world.close()
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        return math.isfinite(float(value)) and not isinstance(value, str)
+    except (TypeError, ValueError, OverflowError):
+        return False
+
+
+def _form(image: npt.NDArray[Any]) -> str:
+    return f"{image.dtype} {list(image.shape)}"
