@@ -44,7 +44,8 @@ def scene() -> npt.NDArray[Any]:
         np.kron(generator.normal(0, strength, (960 // cell, 1280 // cell, 3)), np.ones((cell, cell, 1)))
         for cell, strength in ((2, 1.2), (8, 4), (32, 12), (80, 20))
     ]
-    return np.clip(np.sum(layers, axis=0) + 120, 0, 255).astype(np.uint8)
+    detail: npt.NDArray[Any] = np.clip(np.sum(layers, axis=0) + 120, 0, 255).astype(np.uint8)
+    return detail
 
 
 def view(picture: npt.NDArray[Any], camera: int, number: int, height: int, width: int) -> npt.NDArray[Any]:

@@ -129,7 +129,7 @@ def with_workers(dataset: Any, samples: int, mode: str = "standard") -> Burst:
     return burst
 
 
-def with_loader(dataset: Any, samples: int, order: str, images: str = "float32", workers: int = 0) -> Burst:
+def with_loader(dataset: Any, samples: int, order: Any, images: Any = "float32", workers: int = 0) -> Burst:
     from smolpilot.datasets import Loader
 
     def burst(generator: np.random.Generator) -> float:

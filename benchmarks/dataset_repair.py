@@ -18,7 +18,9 @@ import shutil
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -88,7 +90,7 @@ def decoded_by_scans(root: Path, target: Path) -> int:
     )
     original = module.scan_video
 
-    def counting(path: Path, **options: object):
+    def counting(path: Path, **options: object) -> Any:
         scan = original(path, **options)
         scanned.append(int(scan.decoded.sum()))
         return scan
@@ -102,7 +104,7 @@ def decoded_by_scans(root: Path, target: Path) -> int:
     return sum(scanned)
 
 
-def timed(work) -> float:
+def timed(work: Callable[[], object]) -> float:
     begin = time.perf_counter()
     work()
     return time.perf_counter() - begin

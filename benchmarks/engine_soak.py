@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -49,7 +50,8 @@ def main() -> int:
             frame = frames[i % len(frames)]
             if i % 10 == 9:
                 engine.begin(frame)
-                last = engine.finish(frame["observation.state"], seed=i, previous=Leftover(last[4:].numpy(), delay=1))
+                state: Any = frame["observation.state"]
+                last = engine.finish(state, seed=i, previous=Leftover(last[4:].numpy(), delay=1))
             else:
                 last = engine.predict_chunk(frame, seed=i)
             if i % (arguments.chunks // 10) == arguments.chunks // 10 - 1:

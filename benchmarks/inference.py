@@ -112,8 +112,8 @@ def main() -> int:
         options = BenchOptions(
             str(bundle),
             against=() if arguments.no_peer else ("lerobot",),
-            modes=tuple(arguments.modes),
-            steps=arguments.steps,
+            engine=tuple(arguments.modes),
+            num_steps=arguments.steps,
             repeats=arguments.repeats,
             precision=arguments.precision,
             backend=arguments.backend,

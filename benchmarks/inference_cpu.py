@@ -33,7 +33,7 @@ from startup import machine
 
 from smolpilot.inference.backends import load_backend
 from smolpilot.inference.backends.backend import Backend, EngineSpec
-from smolpilot.inference.backends.onnx_network import open_network
+from smolpilot.inference.onnx_graphs import open_network
 from smolpilot.smolvla import Policy, Transforms, TransformsConfig
 from smolpilot.smolvla.config import PolicyConfig, VLMConfig
 from smolpilot.smolvla.network.inputs import PolicyInputs
@@ -52,10 +52,12 @@ def other_pictures(data: dict[str, Any], seed: int) -> dict[str, Any]:
 
 
 def make_backend(name: str, model: SmolVLA, folder: Path, calibration: list[PolicyInputs]) -> Backend:
+    mode: Any
+    runtime: Any
     mode, runtime = name.split()
     spec = EngineSpec(
         config=model.config,
-        mode=mode,  # type: ignore[arg-type]
+        mode=mode,
         device=torch.device("cpu"),
         precision="int8" if mode == "int8" else "float32",
         cameras=tuple(range(len(model.config.real_cameras))),
@@ -66,7 +68,7 @@ def make_backend(name: str, model: SmolVLA, folder: Path, calibration: list[Poli
     )
     if runtime == "torch":
         return load_backend("torch")(spec, lambda: model)
-    return open_network(spec, lambda: model, runtime)  # type: ignore[arg-type]
+    return open_network(spec, lambda: model, runtime)
 
 
 def run_backend(backend: Backend, inputs: PolicyInputs, noise: torch.Tensor) -> torch.Tensor:

@@ -140,7 +140,7 @@ def measure(device: str, batch: int, cameras: int, repeats: int) -> dict[str, An
     def our_step() -> None:
         ours.zero_grad(set_to_none=True)
         loss = ours.loss(inputs, noise, moment)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         losses["ours"] = loss.item()
 
     def their_step() -> None:

@@ -197,7 +197,7 @@ def take_steps(
             optimizer.zero_grad(set_to_none=True)
             with counter if number == 0 else nullcontext():  # the first step's time is not counted
                 loss = loss_of(number, noise, moment)
-                loss.backward()
+                loss.backward()  # type: ignore[no-untyped-call]
             clip(parameters, 10.0)
             optimizer.step()
             answer["losses"].append(loss.item())

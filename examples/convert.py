@@ -18,4 +18,4 @@ def main(source: str, target: str, version: str = "v3.0") -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(*sys.argv[1:])  # type: ignore[arg-type]

@@ -1,15 +1,20 @@
 """The nearest recorded state's next actions: a policy of your own. docs/own-policy.md makes it a package."""
 
+from collections.abc import Sequence
+
 import numpy as np
+import numpy.typing as npt
 
 from smolpilot.common.errors import UsageError
-from smolpilot.contracts import Policy, PolicyFacts, PolicySpec
+from smolpilot.contracts import Embodiment, Leftover, Observation, Policy, PolicyFacts, PolicyOptions, PolicySpec
 from smolpilot.datasets import open_dataset
 from smolpilot.policies.checked_observations import read_state, refuse_previous
 
 
 class Nearest(Policy):
-    def __init__(self, source, options, embodiment):
+    spec: PolicySpec
+
+    def __init__(self, source: str, options: PolicyOptions, embodiment: Embodiment | None) -> None:
         """source: a LeRobot dataset folder, as in `nearest:DATASET`."""
         options.only("nearest", "device", "camera_map")
         if not source:
@@ -24,7 +29,8 @@ class Nearest(Policy):
             statistics=data.meta.statistics, facts=PolicyFacts(source=source, kind="nearest"),
         )  # fmt: skip
 
-    def predict(self, observations, *, seeds=None, previous=None):
+    def predict(self, observations: Sequence[Observation], *, seeds: Sequence[int] | None = None,
+                previous: Leftover | None = None) -> npt.NDArray[np.float32]:  # fmt: skip
         refuse_previous(previous, "nearest")
         chunks = np.empty((len(observations), 20, self.actions.shape[1]), np.float32)
         for i, observation in enumerate(observations):

@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 
 from smolpilot.datasets import open_dataset
-from smolpilot.robots import JointLayout, RobotProfile, map_joints
+from smolpilot.robots import JointLayout, RobotProfile, Unit, map_joints
 
 
-def main(folder: str, file: str = str(Path(__file__).with_name("own_robot.yaml")), unit: str = "rad") -> None:
+def main(folder: str, file: str = str(Path(__file__).with_name("own_robot.yaml")), unit: Unit = "rad") -> None:
     profile = RobotProfile.load(file)
     dataset = open_dataset(folder)
     names = tuple(dataset.meta.state_names)
@@ -27,4 +27,4 @@ def main(folder: str, file: str = str(Path(__file__).with_name("own_robot.yaml")
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(*sys.argv[1:])  # type: ignore[arg-type]

@@ -33,6 +33,8 @@ def test_an_old_option_is_the_new_one(
     verb: str, old: str, new: str, sign: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options, value = load(verb).options, VALUE[new]
+    found: Any
+    wanted: Any
     found, wanted = (
         parse(options, [*NEEDED[verb], *f"{flag(name)}{sign}{value}".split(" ")], verb=verb) for name in (old, new)
     )

@@ -354,6 +354,7 @@ def test_a_file_that_is_none_is_refused(tmp_path: Path, content: bytes) -> None:
         read_run_log(tmp_path / "run.jsonl")
 
 
+ONE = np.ones(1, np.float32)
 WRONG_TICKS: dict[str, tuple[dict[str, Any], str]] = {
     "the number again": ({"number": 1}, "tick 1 follows tick 1"),
     "an earlier episode": ({"episode": -1}, "episode -1"),
@@ -361,7 +362,7 @@ WRONG_TICKS: dict[str, tuple[dict[str, Any], str]] = {
     "an unknown camera": ({"captured_at": {"observation.images.up": 1.0}}, r"captured_at names 'observation\.images"),
     "a time that is none": ({"captured_at": {STATE: math.nan}}, "captured_at of observation.state is nan"),
     "a chunk of no time": ({"chunk": ChunkStep(0, 0, math.inf)}, "step 0 of a chunk of inf"),
-    "other joints": ({"sent": SentAction(*np.ones((2, 1), np.float32), 2_000.0)}, r"commanded has 1 values"),
+    "other joints": ({"sent": SentAction(ONE, ONE, 2_000.0)}, r"commanded has 1 values"),
 }  # fmt: skip
 
 

@@ -41,9 +41,7 @@ def quiet(count: int = 10, length: int = LENGTH, *, pictures: bool = False) -> l
 
 def written(root: Path, made: list[Take], fps: float = FPS) -> Path:
     """A v3.0 folder of demonstrations, with those cameras that they have."""
-    cameras: dict[str, tuple[int, int]] = {
-        name: scan_videos.shape[1:3] for name, scan_videos in made[0].pictures.items()
-    }
+    cameras: dict[str, tuple[int, int]] = {name: film.shape[1:3] for name, film in made[0].pictures.items()}
     with DatasetWriter(root, fps=fps, state_names=JOINTS, action_names=JOINTS, cameras=cameras) as writer:
         for take in made:
             for i in range(len(take)):
@@ -53,8 +51,7 @@ def written(root: Path, made: list[Take], fps: float = FPS) -> Path:
                     "task": take.task,
                 }
                 writer.add_frame(
-                    frame
-                    | {f"observation.images.{name}": scan_videos[i] for name, scan_videos in take.pictures.items()}
+                    frame | {f"observation.images.{name}": film[i] for name, film in take.pictures.items()}
                 )
             writer.end_episode()
     return root

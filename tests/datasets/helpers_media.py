@@ -76,7 +76,7 @@ def put_image(root: Path, episode: int, frame: int, content: bytes | None, path:
     pq.write_table(table.set_column(table.column_names.index(KEY), KEY, pa.array(cells)), file)
 
 
-def scan_videos(path: Path, codec: str, fmt: str, size: tuple[int, int] = (64, 48), frames: int = 24) -> None:
+def film(path: Path, codec: str, fmt: str, size: tuple[int, int] = (64, 48), frames: int = 24) -> None:
     """A video in any container and codec that FFmpeg writes."""
     with av.open(str(path), "w", format=fmt) as container:
         stream: Any = container.add_stream(codec, rate=10)
@@ -95,7 +95,7 @@ def grown(path: Path) -> None:
     parts = []
     for size in ((64, 48), (128, 96)):
         part = path.with_name(f"part_{size[0]}.mp4")
-        scan_videos(part, "libvpx-vp9", "mp4", size, frames=12)
+        film(part, "libvpx-vp9", "mp4", size, frames=12)
         parts.append(part)
     with av.open(str(parts[0])) as first, av.open(str(path), "w", format="mp4") as out:
         stream = out.add_stream_from_template(first.streams.video[0], opaque=True)
@@ -170,9 +170,9 @@ NO_VIDEOS: dict[str, tuple[Callable[[Path], object], str]] = {
     "an SDP": (_written(b"v=0\no=- 0 0 IN IP4 127.0.0.1\nm=video 5004 RTP/AVP 96\n"), "SDP"),
     "an image": (_written(encoded((64, 48))), "PNG"),
     "text": (_written(b"frame 1, frame 2"), "no known format"),
-    "AVI": (lambda path: scan_videos(path, "libx264", "avi"), "AVI"),
-    "a transport stream": (lambda path: scan_videos(path, "libx264", "mpegts"), "MPEG transport stream"),
-    "another codec": (lambda path: scan_videos(path, "mjpeg", "mp4"), "coded as mjpeg"),
+    "AVI": (lambda path: film(path, "libx264", "avi"), "AVI"),
+    "a transport stream": (lambda path: film(path, "libx264", "mpegts"), "MPEG transport stream"),
+    "another codec": (lambda path: film(path, "mjpeg", "mp4"), "coded as mjpeg"),
     "no codec": (_without_codec, "coded as something that FFmpeg lacks"),
     "sound only": (_no_video, "no video stream"),
     "a huge header": (_large_header, "8192x8320"),

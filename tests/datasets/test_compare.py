@@ -133,7 +133,7 @@ def test_own_fields_splits_attributes_and_files(tiny_dataset: Path, other: Path)
     assert any(text.startswith("description: splits: ") for text in found)
     assert f"description: 'video.codec' of feature '{VIDEO}': 'h264' and 'av1'" in found
     assert "episodes: episode 3: field 'operator': nothing and 'ann'" in found
-    assert "files: README.md: only in the second recording" in found
+    assert "files: README.md: only in the second dataset" in found
     assert len(found) == 3 + 6 + 1
     same = Path(shutil.copytree(other, other.parent / "same"))
     assert compare(other, same).equal
@@ -171,8 +171,8 @@ def test_statistics(tiny_dataset: Path, other: Path) -> None:
 def test_missing_episodes_and_other_lengths(tiny_dataset: Path, other: Path) -> None:
     path = other / "meta" / "episodes.jsonl"
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:5]))
-    assert "episodes: episode 5: only in the first recording" in texts(tiny_dataset, other)
-    assert "episodes: episode 5: only in the second recording" in texts(other, tiny_dataset)
+    assert "episodes: episode 5: only in the first dataset" in texts(tiny_dataset, other)
+    assert "episodes: episode 5: only in the second dataset" in texts(other, tiny_dataset)
 
 
 def test_command(tiny_dataset: Path, other: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -264,8 +264,8 @@ def test_what_is_encoded_again_is_declared_as_it_is(tiny_dataset: Path, tmp_path
     root = Path(shutil.copytree(tiny_dataset, tmp_path / "long"))
     dataset = open_dataset(tiny_dataset)
     pictures = [dataset.image(i, "front") for i in range(len(dataset))]
-    scan_videos = root / "videos" / "observation.images.front" / "chunk-000" / "file-000.mp4"
-    encode(scan_videos, pictures, codec="mpeg4", g="600", bf="0", sc_threshold="1000000000")
+    film = root / "videos" / "observation.images.front" / "chunk-000" / "file-000.mp4"
+    encode(film, pictures, codec="mpeg4", g="600", bf="0", sc_threshold="1000000000")
     info = json.loads((root / "meta" / "info.json").read_text())
     info["features"]["observation.images.front"]["info"] |= {"video.codec": "mpeg4", "video.pix_fmt": "yuv420p"}
     (root / "meta" / "info.json").write_text(json.dumps(info))

@@ -80,7 +80,7 @@ def whole(root: Path) -> dict[str, dict[str, npt.NDArray[Any]]]:
     return read_meta(root).statistics
 
 
-def require_right(result: Path, source: Path) -> None:
+def assert_right(result: Path, source: Path) -> None:
     """The result's statistics of numbers are those of the source's rows."""
     for name in (STATE, "action", "timestamp"):
         values = column(source, name).reshape(sum(LENGTHS), -1)
@@ -125,7 +125,7 @@ def test_statistics_of_the_whole_that_are_not_of_the_content(kind: str, to: Any,
     edit_whole(root, change)
     report = convert(root, tmp_path / "out", CopyOptions(version=to))
     assert any(said in note for note in report.notes), report.notes
-    require_right(tmp_path / "out", root)
+    assert_right(tmp_path / "out", root)
     assert "gone" not in whole(tmp_path / "out")
     assert np.allclose(whole(tmp_path / "out")[FRONT]["mean"].ravel(), 0.26, atol=0.15)
     # Only statistics differ from the source, and comparison says so.
@@ -137,7 +137,7 @@ def test_statistics_that_are_no_numbers_are_computed(unreadable: str, copied: An
     root = copied("v3.0")
     edit_whole(root, lambda s: s[STATE].update(mean="many" if unreadable == "text" else [[1.0], [1.0, 2.0]]))
     convert(root, tmp_path / "out")
-    require_right(tmp_path / "out", root)
+    assert_right(tmp_path / "out", root)
 
 
 def approximate(stats: Stats) -> None:
@@ -184,7 +184,7 @@ def test_statistics_of_episodes_that_are_not_of_the_content(kind: str, copied: A
     edit_episodes(root, lambda episode, stats: change(episode, stats) and None)
     report = convert(root, tmp_path / "out")
     assert any(said in note for note in report.notes) if said else report.notes == []
-    require_right(tmp_path / "out", root)
+    assert_right(tmp_path / "out", root)
     pictures = whole(tmp_path / "out")[FRONT]
     assert pictures["mean"].shape == (3, 1, 1)
     assert 0 < pictures["mean"].min() < pictures["mean"].max() < 1
@@ -204,7 +204,7 @@ def test_columns_of_statistics_that_only_some_episode_tables_have(copied: Any, t
     for to in ("v3.0", "v2.1"):
         report = convert(root, tmp_path / f"to {to}", CopyOptions(version=to))
         assert "action" in report.computed
-        require_right(tmp_path / f"to {to}", root)
+        assert_right(tmp_path / f"to {to}", root)
     assert main(["dataset", "merge", str(tmp_path / "union"), str(root), str(tmp_path / "to v2.1")]) == 0
     assert whole(tmp_path / "union")["action"]["count"].tolist() == [2 * sum(LENGTHS)]
 

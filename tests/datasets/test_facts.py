@@ -14,7 +14,7 @@ from smolpilot.datasets import read_meta
 from smolpilot.datasets.copy import pool
 from smolpilot.datasets.copy.pool import Pool
 from smolpilot.datasets.copy.proof import content_digests as facts
-from smolpilot.datasets.copy.proof.content_digests import ScanTask, scan, scan_videos
+from smolpilot.datasets.copy.proof.content_digests import ScanTask, digest_videos, scan
 from smolpilot.datasets.copy.video import proof_images as pictures
 from smolpilot.datasets.copy.video.packets import Span, clips_of, read_packets
 
@@ -35,7 +35,7 @@ def test_spreading_the_pictures_of_one_file_changes_nothing(
     monkeypatch.setattr(facts, "_TOGETHER", together)
     reports = []
     with Pool(jobs, size=100) as workers:
-        found = scan_videos(meta, range(6), workers, lambda *what: reports.append(what), "read")
+        found = digest_videos(meta, range(6), workers, lambda *what: reports.append(what), "read")
     assert [found["front", episode] for episode in range(6)] == whole
     assert len({first for _, (first, _) in whole}) == 6, "each episode begins with another picture"
     assert reports[-1][1] == reports[-1][2]
@@ -90,5 +90,5 @@ def test_a_picture_of_a_later_group_that_cannot_be_decoded_is_named(
     content[place : place + size] = bytes(size)
     path.write_bytes(content)
     with Pool(1, size=0) as workers, pytest.raises(DatasetError) as caught:
-        scan_videos(read_meta(root), range(6), workers, lambda *what: None, "read")
+        digest_videos(read_meta(root), range(6), workers, lambda *what: None, "read")
     assert f"The frame at {start:.3f} s" in caught.value.found

@@ -18,7 +18,7 @@ from smolpilot.common.errors import DatasetError
 from smolpilot.datasets import open_dataset
 
 from .helpers_damage import change_info, video_v3, video_v21
-from .helpers_media import KEY, NO_IMAGES, NO_VIDEOS, encoded, grown, huge_jpeg, huge_png, put_image, scan_videos
+from .helpers_media import KEY, NO_IMAGES, NO_VIDEOS, encoded, film, grown, huge_jpeg, huge_png, put_image
 from .helpers_recordings import write_video
 
 type Build = Callable[..., Path]
@@ -182,7 +182,7 @@ def test_only_videos_that_recorders_write_are_decoded(
 )
 def test_videos_that_recorders_write_are_decoded(broken: Callable[[str], Path], codec: str, fmt: str) -> None:
     root = broken("v21")
-    scan_videos(video_v21(root, 0), codec, fmt)
+    film(video_v21(root, 0), codec, fmt)
     dataset = open_dataset(root, episodes=[0])
     dataset.check_videos()
     assert abs(int(dataset.image(4, "front").mean()) - 68) < 4
@@ -273,7 +273,7 @@ def test_nothing_of_another_size_is_encoded_again(
 ) -> None:
     root = broken("v3")
     # A key frame every twelve frames: the third episode cannot be cut out of the file.
-    scan_videos(video_v3(root, 0), "mpeg4", "mp4", (128, 96), frames=24 + 27 + 27)
+    film(video_v3(root, 0), "mpeg4", "mp4", (128, 96), frames=24 + 27 + 27)
     assert main(["dataset", "convert", str(root), str(tmp_path / "out"), "--to", "v2.1", "--reencode"]) == 1
     assert "in episode 0 is 128x96, meta/info.json says 64x48" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

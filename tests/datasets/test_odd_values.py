@@ -49,7 +49,7 @@ def put(root: Path, *path: str, value: Any) -> None:
     file.write_text(json.dumps(info))
 
 
-def refused(root: Path, message: str, out: Path, capsys: Any, *, verbs: tuple[str, ...] = ("info",)) -> None:
+def assert_refused(root: Path, message: str, out: Path, capsys: Any, *, verbs: tuple[str, ...] = ("info",)) -> None:
     """The verbs refuse it in one short sentence and leave nothing; nobody changes the source."""
     before = tree_hash(root)
     for verb in verbs:
@@ -65,7 +65,7 @@ def refused(root: Path, message: str, out: Path, capsys: Any, *, verbs: tuple[st
     assert list(out.iterdir()) == [root]
 
 
-def found_and_mended(root: Path, code: str, words: str | list[str], capsys: Any) -> Path:
+def assert_found_and_mended(root: Path, code: str, words: str | list[str], capsys: Any) -> Path:
     """`check` names all of it, `repair` writes a copy without, which opens."""
     assert main(["dataset", "check", str(root), "--json", "--jobs", "1"]) == 1
     findings = json.loads(capsys.readouterr().out)["findings"]
@@ -75,7 +75,9 @@ def found_and_mended(root: Path, code: str, words: str | list[str], capsys: Any)
     mended = root.parent / "mended"
     main(["dataset", "repair", str(root), str(mended), "--jobs", "1"])
     capsys.readouterr()
-    open_dataset(mended)
+    main(["dataset", "check", str(mended), "--json", "--jobs", "1"])
+    assert code not in {one["code"] for one in json.loads(capsys.readouterr().out)["findings"]}
+    assert len(open_dataset(mended)) > 0
     return mended
 
 
@@ -109,7 +111,7 @@ def test_a_description_that_no_recorder_writes(
     path, value, message = INFO[kind]
     root = odd("v3" if len(kind) % 2 else "v21")
     put(root, *path, value=value)
-    refused(root, message, tmp_path, capsys)
+    assert_refused(root, message, tmp_path, capsys)
 
 
 @pytest.mark.parametrize(("layout", "part"), [("v3", 0), ("v21", 1)])
@@ -123,7 +125,7 @@ def test_descriptions_of_many_oddities_are_found_and_mended(
             seen.add(path)
             messages.append(message)
     assert len(messages) > 5
-    found_and_mended(root, "info-damaged", messages, capsys)
+    assert_found_and_mended(root, "info-damaged", messages, capsys)
 
 
 FIELDS: dict[str, tuple[tuple[str, ...], Any, str, str]] = {
@@ -144,16 +146,16 @@ def test_fields_that_have_findings_of_their_own(
     path, value, message, code = FIELDS[kind]
     root = odd("v21")
     put(root, *path, value=value)
-    refused(root, message, tmp_path, capsys)
+    assert_refused(root, message, tmp_path, capsys)
     if kind in ("rate of 400 digits", "a billion dimensions", "a shape in text"):
-        found_and_mended(root, code, message, capsys)
+        assert_found_and_mended(root, code, message, capsys)
 
 
 @pytest.mark.parametrize("value", [0, -5, "many", [1], True, float("inf"), 10**400])
 def test_episodes_in_a_folder(value: Any, odd: Callable[[str], Path], tmp_path: Path, capsys: Any) -> None:
     root = odd("v21")
     put(root, "chunks_size", value=value)
-    refused(root, "has chunks_size ", tmp_path, capsys)
+    assert_refused(root, "has chunks_size ", tmp_path, capsys)
 
 
 def test_a_feature_of_a_billion_dimensions_gets_no_names(odd: Callable[[str], Path], capsys: Any) -> None:
@@ -201,16 +203,16 @@ def test_patterns_that_lerobot_does_not_write(
 ) -> None:
     root = odd(layout)
     put(root, "data_path", value=TEMPLATES[kind].replace("INDEX", index))
-    refused(root, "The 'data_path' of ", tmp_path, capsys)
+    assert_refused(root, "The 'data_path' of ", tmp_path, capsys)
     if layout == "v21" and kind in ("an attribute", "a width of gigabytes", "NUL"):
-        found_and_mended(root, "template-unusable", "The 'data_path' of meta/info.json ", capsys)
+        assert_found_and_mended(root, "template-unusable", "The 'data_path' of meta/info.json ", capsys)
 
 
 def test_a_camera_has_no_width(odd: Callable[[str], Path], tmp_path: Path, capsys: Any) -> None:
     root = odd("v3")
     put(root, "video_path", value="videos/{video_key:099}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4")
-    refused(root, "The 'video_path' of ", tmp_path, capsys)
-    found_and_mended(root, "template-unusable", "fills 'video_key' in a form", capsys)
+    assert_refused(root, "The 'video_path' of ", tmp_path, capsys)
+    assert_found_and_mended(root, "template-unusable", "fills 'video_key' in a form", capsys)
 
 
 NO_TEXTS = {"null": None, "a number": 5, "a list": ["a"], "NaN": float("nan"), "an object": {"a": 1}, "truth": True}
@@ -220,10 +222,12 @@ NO_TEXTS = {"null": None, "a number": 5, "a list": ["a"], "NaN": float("nan"), "
 def test_a_task_that_is_no_text(kind: str, odd: Callable[[str], Path], tmp_path: Path, capsys: Any) -> None:
     root = odd("v21")
     change_lines(root, "tasks.jsonl", lambda rows: rows[0].update(task=NO_TEXTS[kind]))
-    refused(root, "as its instruction, which is no text", tmp_path, capsys, verbs=("info", "tasks", "convert", "stats"))
+    assert_refused(
+        root, "as its instruction, which is no text", tmp_path, capsys, verbs=("info", "tasks", "convert", "stats")
+    )
     if kind not in ("null", "a list"):
         return
-    mended = found_and_mended(root, "meta-damaged", "as its instruction, which is no text", capsys)
+    mended = assert_found_and_mended(root, "meta-damaged", "as its instruction, which is no text", capsys)
     # The episode list still has the text.
     assert set(open_dataset(mended).instructions) == set(TASKS)
 
@@ -237,10 +241,10 @@ def test_a_task_of_a_table_that_is_no_text(
     table = pq.read_table(path)
     changed = pa.table({"task_index": table["task_index"], "task": pa.array(values)})
     pq.write_table(changed.replace_schema_metadata(table.schema.metadata), path)
-    refused(root, "as its instruction, which is no text", tmp_path, capsys)
+    assert_refused(root, "as its instruction, which is no text", tmp_path, capsys)
     if values[0] is not None:
         return
-    mended = found_and_mended(root, "meta-damaged", "as its instruction, which is no text", capsys)
+    mended = assert_found_and_mended(root, "meta-damaged", "as its instruction, which is no text", capsys)
     assert "None" not in open_dataset(mended).instructions
 
 
@@ -250,9 +254,9 @@ def test_an_instruction_of_the_episode_list_that_is_no_text(
 ) -> None:
     root = odd("v21")
     change_lines(root, "episodes.jsonl", lambda rows: rows[0].update(tasks=value))
-    refused(root, "as an instruction of episode 0, which is no text", tmp_path, capsys)
+    assert_refused(root, "as an instruction of episode 0, which is no text", tmp_path, capsys)
     if value in ([5], 5):
-        mended = found_and_mended(root, "meta-damaged", "which is no text", capsys)
+        mended = assert_found_and_mended(root, "meta-damaged", "which is no text", capsys)
         assert set(open_dataset(mended).instructions) == set(TASKS)
 
 
@@ -261,8 +265,8 @@ def test_an_episode_table_whose_instructions_are_numbers(
 ) -> None:
     root = odd("v3")
     _change_table(root, "tasks", pa.array([[5], [6]]))
-    refused(root, "as an instruction of episode 0, which is no text", tmp_path, capsys)
-    found_and_mended(root, "meta-damaged", "which is no text", capsys)
+    assert_refused(root, "as an instruction of episode 0, which is no text", tmp_path, capsys)
+    assert_found_and_mended(root, "meta-damaged", "which is no text", capsys)
 
 
 def _change_table(root: Path, name: str, column: pa.Array) -> None:
@@ -287,7 +291,7 @@ def test_places_that_are_none(
 ) -> None:
     root = odd("v3")
     _change_table(root, name, pa.array([value, value]))
-    refused(root, message, tmp_path, capsys)
+    assert_refused(root, message, tmp_path, capsys)
     if value != -1 and value != 2**60:
         return
     assert main(["dataset", "check", str(root), "--json", "--jobs", "1"]) == 1
@@ -319,7 +323,7 @@ def test_statistics_that_are_no_numbers(value: Any, odd: Callable[[str], Path], 
     dataset = open_dataset(root)
     np.testing.assert_allclose(dataset.meta.statistics["action"]["mean"], dataset.actions.mean(axis=0), atol=1e-5)
     if isinstance(value, int):
-        found_and_mended(root, "statistics-damaged", "holds no numbers", capsys)
+        assert_found_and_mended(root, "statistics-damaged", "holds no numbers", capsys)
 
 
 DEEP = "[" * 100_000 + "]" * 100_000
@@ -331,15 +335,15 @@ def test_brackets_without_end(odd: Callable[[str], Path], tmp_path: Path, capsys
     for name, text in whole.items():
         deep = text.rstrip()[:-1] + f', "x": {DEEP}}}\n'
         (root / "meta" / name).write_text(deep)
-        refused(root, "deeper than 100", tmp_path, capsys)
+        assert_refused(root, "deeper than 100", tmp_path, capsys)
         assert main(["dataset", "check", str(root), "--json", "--jobs", "1"]) == 1
         codes = {one["code"] for one in json.loads(capsys.readouterr().out)["findings"]}
         assert ("info-damaged" if name == "info.json" else "meta-damaged") in codes
         assert "check-failed" not in codes
         (root / "meta" / name).write_text(text)
     put(root, "features", "action", "names", value=json.loads("[" * 900 + "]" * 900))
-    refused(root, "deeper than 100", tmp_path, capsys)
-    found_and_mended(root, "info-damaged", "deeper than 100", capsys)
+    assert_refused(root, "deeper than 100", tmp_path, capsys)
+    assert_found_and_mended(root, "info-damaged", "deeper than 100", capsys)
 
 
 @pytest.mark.parametrize("text", [f'{{"edits": {DEEP}}}', '{"edits": 5}', '{"edits": [5]}', "[]", "\0"])

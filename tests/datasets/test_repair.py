@@ -200,7 +200,7 @@ def test_a_repair_that_failed_leaves_nothing_half_written(
     def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(run, "rewrite", stop)
+    monkeypatch.setattr(run, "copy_episodes", stop)
     with pytest.raises(KeyboardInterrupt):
         repair(broken_v21, tmp_path / "repaired")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["broken"]

@@ -81,7 +81,7 @@ def test_an_interrupted_recording_of_which_nothing_is_closed(spoiled: Callable[[
 def test_a_folder_of_two_recordings_is_refused(ours: dict[str, Path], tmp_path: Path) -> None:
     for name in ("one", "two"):
         shutil.copytree(ours["v3"], tmp_path / "both" / name)
-    with pytest.raises(UsageError, match="holds 2 recordings and is none: one, two") as error:
+    with pytest.raises(UsageError, match="holds 2 datasets and is none: one, two") as error:
         repair(tmp_path / "both", tmp_path / "dst")
     words = shlex.split(error.value.fix)[1:]
     assert main([str(tmp_path / "dst") if word == "DST" else word for word in words]) == 0

@@ -12,12 +12,12 @@ import pytest
 from smolpilot.common.keys import ACTION, STATE
 from smolpilot.common.statistics import Statistics, array_statistics, is_still, merge_statistics
 from smolpilot.datasets import Dataset, DatasetWriter, open_dataset
+from smolpilot.datasets.statistics.rounding import unlike
 from smolpilot.datasets.statistics.stored_statistics import (
     disagreements,
     exact_statistics,
     folder_statistics,
     outliers,
-    unlike,
 )
 
 JOINTS = ["pan", "lift", "grip"]

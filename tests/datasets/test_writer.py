@@ -156,9 +156,7 @@ def test_a_killed_recording_leaves_no_dataset_and_the_next_cleans_up(tmp_path: P
         ({"observation.images.front": np.zeros((32, 48, 3))}, "float64"),
     ],
 )
-def test_frames_that_do_not_fit(
-    tmp_path: Path, changes: dict[str, list[float]] | dict[str, str] | dict[str, object], message: str
-) -> None:
+def test_frames_that_do_not_fit(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(DatasetError, match=message), writer(tmp_path / "d") as recording:  # noqa: PT012
         recording.add_frame(frame(0))
         recording.add_frame(frame(1, **changes))
@@ -174,15 +172,21 @@ def test_frames_with_something_missing(tmp_path: Path, key: str) -> None:
         recording.add_frame(incomplete)
 
 
-def test_wrong_settings(tmp_path: Path) -> None:
-    for changes, words in (
-        ({"fps": 0}, "fps is 0"),
-        ({"fps": float("nan")}, "fps is nan"),
-        ({"codec": "vp9"}, "'vp9'"),
-        ({"codec": "hevc"}, "hevc"),
-    ):
-        with pytest.raises(UsageError, match=words):
-            writer(tmp_path / "d", **changes)
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"fps": 0}, r"fps is 0\."),
+        ({"fps": float("nan")}, r"fps is nan\."),
+        ({"codec": "vp9"}, r"Unknown video codec 'vp9'"),
+        ({"codec": "hevc"}, r"hevc cannot encode pictures 48 pixels wide\.\nExpected: 64 or more\nFix: Use h264\."),
+    ],
+    ids=["no rate", "a rate that is no number", "unknown codec", "too narrow for hevc"],
+)
+def test_settings_that_cannot_be_are_refused_and_leave_nothing(
+    tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        writer(tmp_path / "d", **changes)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -48,6 +48,7 @@ COMMANDS: dict[str, Run | Read] = {
     # README
     "doctor": Run(),
     "robot list": Run(),
+    "robot show NAME": Run({"NAME": "so101"}),
     "dataset info DATA": Run(),
     "dataset info PATH": Run(),
     "preflight --dataset DATA": Run(),

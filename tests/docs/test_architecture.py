@@ -10,6 +10,8 @@ import pytest
 
 from smolpilot.contracts import REGISTRIES
 
+from ..test_rooms import imports
+
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "src" / "smolpilot"
 DOCS = ROOT / "docs"
@@ -144,11 +146,26 @@ def test_twelve_questions_are_answered_by_links() -> None:
         assert re.search(r"\]\([^)]+\)", answer), question
 
 
+def tree_lines() -> list[str]:
+    text = ARCHITECTURE.read_text(encoding="utf-8")
+    return text.partition("```\nsrc/smolpilot/\n")[2].partition("```")[0].splitlines()
+
+
+def test_packages_import_only_what_is_listed_above_them() -> None:
+    order = [line.split()[0].rstrip("/") for line in tree_lines() if re.match(r"  \w", line)]
+    upward = []
+    for path in sorted(path for name in order for path in (SOURCE / name).rglob("*.py")):
+        place = path.relative_to(SOURCE)
+        above = order[: order.index(place.parts[0]) + 1]
+        found = imports(place.parent.parts, path.read_text(encoding="utf-8"))
+        upward += [f"{place}:{line}: {name}" for line, name in found if name in PACKAGES and name not in above]
+    assert upward == []
+
+
 def test_the_tree_shows_every_package_and_no_other() -> None:
-    tree = ARCHITECTURE.read_text(encoding="utf-8").partition("```\nsrc/smolpilot/\n")[2].partition("```")[0]
     shown: set[str] = set()
     room = ""
-    for line in tree.splitlines():
+    for line in tree_lines():
         indent, name = len(line) - len(line.lstrip()), line.split()[0].rstrip("/")
         room = name if indent == 2 else room
         shown.add(name if indent == 2 else f"{room}/{name}")

@@ -106,7 +106,7 @@ def test_the_dataset_check(module: Load, tmp_path: Path, monkeypatch: pytest.Mon
                 value = np.array([frame], np.float32)
                 writer.add_frame({"observation.state": value, "action": value * episode, "task": "move"})
             writer.end_episode()
-    (found,) = run.run_check(check, run.make_subject(tmp_path / "data"))
+    (found,) = run.run_check(check, run.make_context(tmp_path / "data"))
     assert (found.code, found.severity, found.episode) == ("action-zero", "warning", 0)
     assert found.fix == f"smolpilot dataset exclude {tmp_path / 'data'} DST --episodes 0"
 

@@ -29,6 +29,7 @@ def test_recorded_chunks(name: str) -> None:
     device, steps = torch.device("cuda"), config.num_steps
     model = make_model(config).to(device)
     exact, fast = Graphed(PlainNetwork(model)), Graphed(FastNetwork(model, device, torch.float32))
+    assert config.resize_imgs_with_padding is not None
     side = config.resize_imgs_with_padding[0]
     pull = make_guidance(torch.ones(1, 6, 3), chunk_size=12, action_dim=32, steps=steps, delay=2)
     for seed, length in enumerate((5, 8, 6, 20, 5)):

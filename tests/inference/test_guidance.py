@@ -85,6 +85,7 @@ def test_modes_agree_under_guidance(policy: Policy, frames: Frames, tmp_path: Pa
 
 def test_a_leftover_that_does_not_fit_is_told(policy: Policy, frames: Frames, tmp_path: Path) -> None:
     engine = prepare(policy, engine="fast", check=False, cache_dir=tmp_path)
+    options: Any
     for leftover, options, error, message in [
         (torch.zeros(13, 3), {}, UsageError, "left-over has 13 steps"),
         (torch.zeros(0, 3), {}, UsageError, "left-over has 0 steps"),

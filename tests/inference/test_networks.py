@@ -85,6 +85,7 @@ def test_one_context_serves_many_states_and_stays_what_it_was() -> None:
     model = make_model(make_config())
     first, second = make_inputs(), make_inputs(seed=5)
     noise = make_noise()
+    network: Any
     for network in (PlainNetwork(model), FastNetwork(model, CPU, torch.float32)):
         tokens = network.vision(first.images[0])[None]
         context = network.context(tokens, first.image_masks, first.tokens, first.token_mask)

@@ -121,7 +121,7 @@ def test_a_real_recording(real_data: Path, tmp_path: Path) -> None:
     theirs = convert_with_lerobot(Path(shutil.copytree(source, tmp_path / "theirs")))
     # Theirs loses the license.
     assert [found.text for found in compare(tmp_path / "ours", theirs).differences] == [
-        "LICENSE: only in the first recording"
+        "LICENSE: only in the first dataset"
     ]
     from lerobot.datasets.lerobot_dataset import LeRobotDataset
 

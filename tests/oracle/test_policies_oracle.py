@@ -422,7 +422,7 @@ def test_smolvla_starts_from_the_same_noise_as_ours(tiny_dataset: Path, tmp_path
     np.testing.assert_allclose(beside.predict(seen, seeds=seeds), ours.predict(seen, seeds=seeds), rtol=0, atol=1e-5)
     check_policy(theirs, seen)
     act = write_checkpoint(tmp_path / "act", act_config())
-    options = BenchOptions(str(bundle), against=("lerobot", str(act), "hold-state"), modes=("plain",), repeats=1,
+    options = BenchOptions(str(bundle), against=("lerobot", str(act), "hold-state"), engine=("plain",), repeats=1,
                            dataset=tiny_dataset, device="cpu")  # fmt: skip
     document = bench(options)
     rows = {row["name"]: row for row in document["rows"]}

@@ -42,7 +42,7 @@ RUNNERS = ("plain", "exact", "fast")
 def runners(smolvla: SmolVLAPolicy, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     cache = tmp_path_factory.mktemp("engines")
     engines = {mode: prepare(smolvla, engine=mode, backend="torch", precision="float32", check=False, cache_dir=cache)
-               for mode in ("exact", "fast")}  # type: ignore[arg-type] # fmt: skip
+               for mode in ("exact", "fast")}  # fmt: skip
     return {"plain": smolvla, **engines}
 
 

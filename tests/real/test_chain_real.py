@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from smolpilot.cli.main import main
 from smolpilot.smolvla import load_policy
@@ -48,13 +49,27 @@ def test_the_loss_falls_and_the_error_is_in_the_robots_joints(run: Path) -> None
     assert {"left_elbow", "right_thumb_rotation"} <= mae.keys()
 
 
-def test_the_bundle_works_on_raw_frames(run: Path, recording: Path) -> None:
+def test_chunks_for_raw_frames_are_in_the_recordings_units_and_come_from_image_state_and_noise(
+    run: Path, recording: Path
+) -> None:
     from smolpilot.datasets import open_dataset
 
     policy = load_policy(run)
-    chunk = policy.predict_chunk(open_dataset(recording, episodes=[5])[100])
+    dataset = open_dataset(recording, episodes=[5], chunk_size=50)
+    frame = dataset[100]
+    noise = torch.randn(50, policy.config.max_action_dim, generator=torch.Generator().manual_seed(0))
+    chunk = policy.predict_chunk(frame, noise)
     assert chunk.shape == (50, 26)
-    assert chunk.isfinite().all()
+    # 60 steps teach little, but in the right units: each joint stays near where the training data had it.
+    statistics = policy.statistics["action"]
+    spread = statistics["max"] - statistics["min"]
+    assert (chunk.numpy() > statistics["min"] - spread).all()
+    assert (chunk.numpy() < statistics["max"] + spread).all()
+    assert torch.equal(policy.predict_chunk(frame, noise), chunk)
+    dark = torch.zeros_like(frame["observation.images.cam_high"])
+    for change in ({"observation.images.cam_high": dark}, {"observation.state": -frame["observation.state"]}):
+        assert not torch.equal(policy.predict_chunk({**frame, **change}, noise), chunk), change.keys()
+    assert not torch.equal(policy.predict_chunk(frame, -noise), chunk)
 
 
 def test_evaluation_on_the_held_out_episode(run: Path, recording: Path, tmp_path: Path) -> None:

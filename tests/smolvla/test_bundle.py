@@ -78,11 +78,17 @@ class TestRoundTrip:
         assert all(name.startswith("model.") for name in names)
         assert "model.vlm_with_expert.vlm.lm_head.weight" in names
 
+    @pytest.mark.oracle
     def test_config_has_lerobots_keys_only(self, bundle: Path) -> None:
+        from lerobot.policies.smolvla.configuration_smolvla import SmolVLAConfig
+
+        keys = json.loads((bundle / "config.json").read_text()).keys()
+        assert keys - {field.name for field in dataclasses.fields(SmolVLAConfig)} == {"type"}
+
+    def test_lerobot_neither_fetches_other_weights_nor_pushes_these(self, bundle: Path) -> None:
         values = json.loads((bundle / "config.json").read_text())
-        assert not any("smolpilot" in key for key in values)
-        assert values["load_vlm_weights"] is False
-        assert values["push_to_hub"] is False
+        assert (values["type"], values["load_vlm_weights"], values["push_to_hub"]) == ("smolvla", False, False)
+        assert not {"pretrained_path", "pretrained_revision"} & values.keys()
 
     def test_head_is_carried_from_the_file_not_from_memory(self, bundle: Path, tmp_path: Path) -> None:
         from safetensors.torch import save_file

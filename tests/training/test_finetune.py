@@ -93,7 +93,7 @@ def test_the_same_robot_keeps_the_parents_statistics_and_says_how_far_the_data_l
 ) -> None:
     near = record(tmp_path / "near", shift=0.2)
     result = prepared(near, parent, profile)
-    assert result.options.stats == "parent"
+    assert result.options.norm_stats == "parent"
     np.testing.assert_allclose(
         result.policy.statistics["action"]["mean"], load_policy(parent).statistics["action"]["mean"], atol=1e-6
     )
@@ -271,7 +271,7 @@ def test_merged_statistics_are_those_of_both_recordings_together(parent: Path, p
     result = prepared(near, parent, profile, norm_stats="merged")
     old, new = load_policy(parent).statistics["action"], open_dataset(near).meta.statistics["action"]
     found = result.policy.statistics["action"]
-    assert result.options.stats == "merged"
+    assert result.options.norm_stats == "merged"
     np.testing.assert_allclose(found["mean"], (old["mean"] + new["mean"]) / 2, atol=1e-6)
     spread = (old["std"] ** 2 + new["std"] ** 2) / 2 + ((old["mean"] - new["mean"]) / 2) ** 2
     np.testing.assert_allclose(found["std"], np.sqrt(spread), rtol=1e-5)

@@ -1,4 +1,4 @@
-"""`smolpilot demo`: the main job from recording to report, each step a public command that is printed first."""
+"""`smolpilot demo`: the whole way from recording to report, each step a public command that is printed first."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Comparing two recordings of any version: every value, every video packet, boundary frames, statistics."""
+"""Comparing two datasets of any version: every value, every video packet, boundary frames, statistics."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ __all__ = ["TOLERANCE", "Comparison", "Difference", "compare"]
 def compare(
     a: str | Path, b: str | Path, *, jobs: int = 1, tolerance: float = TOLERANCE, progress: Progress | None = None
 ) -> Comparison:
-    """Compare two recordings of any version, streaming.
+    """Compare two datasets of any version, streaming.
 
     Joined files, other list types and other file limits are no difference; values, dtypes, packets, time stamps
     relative to the episode's start, pictures, tasks, own fields, other files and statistics (to `tolerance` and the

@@ -1,4 +1,4 @@
-"""convert(): a recording of one LeRobot version as a new folder of another, proven equal."""
+"""convert(): a dataset of one LeRobot version as a new folder of another, proven equal."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _read(src: Path, without: Collection[str]) -> DatasetMeta:
     if src.is_file():
         raise UsageError(
             f"{src} is a file.",
-            expected="the folder of a recording",
+            expected="the folder of a dataset",
             fix="Name the folder that holds meta/, data/ and videos/.",
         )
     try:

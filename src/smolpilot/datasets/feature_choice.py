@@ -52,9 +52,9 @@ class FeatureChoice:
 
 
 def dropped_features(choice: FeatureChoice, *paths: str | Path) -> frozenset[str]:
-    """What `choice` leaves out of the recordings at `paths`; a key has to be in one of them at least.
+    """What `choice` leaves out of the datasets at `paths`; a key has to be in one of them at least.
 
-    A path that is no recording counts as one without features: whoever reads it says what is wrong with it.
+    A path that is no dataset counts as one without features: whoever reads it says what is wrong with it.
     """
     if not choice.features and not choice.without:
         return frozenset()

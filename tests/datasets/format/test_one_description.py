@@ -6,6 +6,7 @@ import ast
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,6 +20,7 @@ PATTERN = re.compile(r"\{(chunk_index|file_index|episode_chunk|episode_index)[:}
 
 def branches(text: str) -> Iterator[int]:
     """Lines at which code compares with a version's name, as `==`, `in` or a case."""
+    node: Any
     for node in ast.walk(ast.parse(text)):
         compared: list[ast.expr] = []
         if isinstance(node, ast.Compare):

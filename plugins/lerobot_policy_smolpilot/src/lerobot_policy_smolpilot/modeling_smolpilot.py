@@ -34,9 +34,10 @@ class SmolpilotPolicy(PreTrainedPolicy):
         if config.pretrained_path is None:
             raise ValueError(f"smolpilot has no policy to run. {_HOW}")
         self.config = config
+        mode: Any = config.mode  # draccus knows no Literal; `prepare` says which modes there are
         engine = prepare(
             str(config.pretrained_path),
-            engine=config.mode,
+            engine=mode,
             device=config.device or "auto",
             precision=config.precision,
             backend=config.backend,
@@ -57,7 +58,9 @@ class SmolpilotPolicy(PreTrainedPolicy):
         """The engine for a bundle; the bundle's own config.json stays LeRobot's `smolvla`."""
         config = config or SmolpilotConfig()
         config.pretrained_path = Path(pretrained_name_or_path)
-        return cls(config).eval()
+        policy = cls(config)
+        policy.eval()
+        return policy
 
     def supports_rtc(self) -> bool:
         return True

@@ -41,7 +41,7 @@ def _training(options: type, path: Path, values: dict[str, Any], verb: str) -> U
     beside = [name for name in ("model.safetensors", "adapter_model.safetensors") if (path.parent / name).is_file()]
     for name in ("policy.path", "policy.pretrained_path"):
         flat.pop(name, None) if beside else None
-    # Its own weights lie beside it: that is what one goes on from.
+    # Its own weights lie beside it: a new run starts from them.
     first = {"policy.path": str(path.parent)} if beside else {}
     # A resolved configuration holds every default, and much that is switched off.
     lines, command = translated({**first, **_wanted(flat)}, options, verb=verb)

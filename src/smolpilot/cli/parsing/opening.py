@@ -1,4 +1,4 @@
-"""What the options of eval and rollout say about opening a policy, and what is said of the opened one."""
+"""How eval and rollout open a policy by their options, and what they report of the opened one."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from smolpilot.common.errors import UsageError, did_you_mean
@@ -20,8 +20,8 @@ class Verb:
 
     options: type
     run: Callable[[Any], int | None]
-    config: bool = False
-    read: Callable[[Sequence[str]], Any] | None = None
+    config: bool = field(default=False, kw_only=True)
+    read: Callable[[Sequence[str]], Any] | None = field(default=None, kw_only=True)
 
 
 # Name, module (and the attribute in it, where that is not VERB), purpose. A group's line comes before its verbs.

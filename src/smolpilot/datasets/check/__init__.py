@@ -1,4 +1,4 @@
-"""Find what is wrong with a recording: `check_dataset` for any LeRobot folder, damaged or not."""
+"""Find what is wrong with a dataset: `check_dataset` for any LeRobot folder, damaged or not."""
 
 from smolpilot.datasets.tolerant.findings import Finding, Severity
 from smolpilot.datasets.tolerant.found_dataset import FoundDataset

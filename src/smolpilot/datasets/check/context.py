@@ -17,9 +17,9 @@ type Check = Callable[["CheckContext"], Iterator[Finding]]
 
 @dataclass(frozen=True)
 class CheckContext:
-    """A recording, its videos, the robot it should fit (None: unknown), and the rate that the data really have.
+    """A dataset, its videos, the robot it should fit (None: unknown), and the rate that the data really have.
 
-    `units`: those of the recording's joints where they differ from the profile's. `robot_named`: by the user, in the
+    `units`: those of the dataset's joints where they differ from the profile's. `robot_named`: by the user, in the
     word `robot`; else the profile was found by robot_type or joint names.
     """
 

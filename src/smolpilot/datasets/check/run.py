@@ -147,8 +147,8 @@ def check_dataset(
 ) -> CheckResult:
     """Check a LeRobot folder, damaged or not; each video is decoded once, and every file that a manifest lists is read.
 
-    robot: a profile, what `--robot` says (`none`: no profile), or None: by the recording's robot_type or joint names.
-    units: of the recording's joints where they differ from the profile's. `jobs` files are decoded at a time (None: one
+    robot: a profile, what `--robot` says (`none`: no profile), or None: by the dataset's robot_type or joint names.
+    units: of the dataset's joints where they differ from the profile's. `jobs` files are decoded at a time (None: one
     per core), with the same result for any number. Videos whose content `video_scans` of another check has seen are not
     decoded again. Raises UsageError when the path is no dataset folder, for an unknown robot and for units of joints
     that are not there, and nothing else.

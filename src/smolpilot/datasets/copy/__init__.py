@@ -1,4 +1,4 @@
-"""Writing recordings from planned episodes of others, losslessly: the engine behind convert, repair, split, merge."""
+"""Writing datasets from planned episodes of others, losslessly: the engine behind convert, repair, split, merge."""
 
 from smolpilot.datasets.beside import MANIFEST
 

@@ -72,7 +72,7 @@ def copy_episodes(
     files: Mapping[str, str] | None = None,
     progress: Progress | None = None,
 ) -> CopyReport:
-    """Write the planned episodes as a new recording: whole and proven, or not at all.
+    """Write the planned episodes as a new dataset: whole and proven, or not at all.
 
     Video packets are copied; every column, dtype and value stays, but for what a plan changes; missing statistics are
     computed; card, license and other meta files of the first source come along. `info` replaces the first source's
@@ -357,7 +357,7 @@ def _check_target(target: Path, sources: Sequence[DatasetMeta]) -> None:
     if target.exists() and leftover.is_dir() and not (leftover / "result").exists():
         # Killed between putting the result in place and tidying up.
         shutil.rmtree(leftover, ignore_errors=True)
-    refuse_existing(target, "recordings", *(meta.root for meta in sources))
+    refuse_existing(target, "datasets", *(meta.root for meta in sources))
 
 
 def _check_space(work: WorkFolder, placed: Sequence[planning.PlacedEpisode]) -> None:

@@ -1,4 +1,4 @@
-"""What to write: which episodes of which recordings, changed how, and in what format."""
+"""What to write: which episodes of which datasets, changed how, and in what format."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class EpisodePlan:
 class CopyOptions:
     """Format and file sizes (LeRobot's defaults), whether pictures may be encoded again, number of processes.
 
-    `misaligned` allows time stamps for which the video has no frame: such recordings cannot be loaded.
+    `misaligned` allows time stamps for which the video has no frame: such datasets cannot be loaded.
     """
 
     version: WrittenVersion = "v3.0"

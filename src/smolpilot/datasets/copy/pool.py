@@ -72,7 +72,7 @@ class Pool:
     def _start(self) -> Executor:
         if not self._processes:
             return ThreadPoolExecutor(self.jobs)
-        # Small recordings never come here, and loading these takes longer than converting some of them.
+        # Small datasets never come here, and loading these takes longer than converting some of them.
         import multiprocessing
         from concurrent.futures import ProcessPoolExecutor
 

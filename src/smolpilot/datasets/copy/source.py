@@ -122,5 +122,5 @@ def require_same_kind(sources: Sequence[DatasetMeta]) -> None:
 def _unlike(first: DatasetMeta, other: DatasetMeta, what: str, mine: Any, theirs: Any) -> DatasetError:
     return DatasetError(
         f"{other.root.name} differs from {first.root.name} in {what}: {theirs}, not {mine}.",
-        expected="recordings of the same robot, cameras and rate",
+        expected="datasets of the same robot, cameras and rate",
     )

@@ -99,7 +99,7 @@ class StatisticsPlan:
     def _candidates(self, one: PlacedEpisode) -> Iterator[tuple[str, dict[str, Any]]]:
         source, depth = one.plan.source, self._depth_of(one)
         features = source.features
-        # Taken out: of large recordings they are most of what is in memory.
+        # Taken out: of large datasets they are most of what is in memory.
         packed = self._extras[id(source)].statistics.pop(one.plan.episode, None)
         for name, stats in packed.unpack().items() if packed is not None else ():
             if name in source.without:

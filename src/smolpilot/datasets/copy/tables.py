@@ -23,7 +23,7 @@ from smolpilot.datasets.format.files import GET_AGAIN, dataset_root, open_parque
 from smolpilot.datasets.format.meta import DatasetMeta
 
 _INDEX = "episode_index"
-# What pandas leaves of a table's row numbers; no feature of a recording unless info.json says so.
+# What pandas leaves of a table's row numbers; no feature of a dataset unless info.json says so.
 _PANDAS_INDEX = re.compile(r"__index_level_\d+__")
 # Row groups that are read in one go: a file of ours has one for each episode.
 _RUN_ROWS, _RUN_BYTES = 4096, 16 * 1024 * 1024
@@ -31,7 +31,7 @@ _RUN_ROWS, _RUN_BYTES = 4096, 16 * 1024 * 1024
 
 @dataclass(frozen=True)
 class TableForm:
-    """How a recording's tables are read: `scalars` are features of one number, `without` columns that are left out."""
+    """How a dataset's tables are read: `scalars` are features of one number, `without` columns that are left out."""
 
     declared: frozenset[str] = frozenset()
     scalars: frozenset[str] = frozenset()
@@ -94,7 +94,7 @@ class RowReader:
     def read(self, rows: Rows, columns: list[str] | None = None) -> pa.Table:
         """The rows of one episode, in order; raises DatasetError when there are not as many as the meta data says.
 
-        Columns that the recording's form leaves out are not read; lists of one number of a feature that is one number
+        Columns that the dataset's form leaves out are not read; lists of one number of a feature that is one number
         become plain numbers.
         """
         if self._file is None or self._path != rows.path:

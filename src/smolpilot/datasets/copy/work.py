@@ -117,7 +117,7 @@ class WorkFolder:
         for path in sorted(self.root.rglob("*"), reverse=True):
             fsync(path)
         fsync(self.root)
-        refuse_existing(self.target, "recordings")
+        refuse_existing(self.target, "datasets")
         self.root.rename(self.target)
         fsync(self.target.parent)
         shutil.rmtree(self.folder)
@@ -201,7 +201,7 @@ def clear_errors(target: Path) -> Iterator[None]:
         if error.errno in FULL:
             raise DatasetError(
                 f"The disk is full: {target} could not be finished.",
-                expected="room for a second copy of the recording",
+                expected="room for a second copy of the dataset",
                 fix=f"Free some space and run the same command again: {work_folder(target)} keeps finished parts.",
             ) from error
         if error.errno in (errno.ENOTDIR, errno.EEXIST):
@@ -211,7 +211,7 @@ def clear_errors(target: Path) -> Iterator[None]:
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise UsageError(
                 f"No permission: {error.filename or target}.",
-                expected="a readable recording, and a folder that may be written to",
+                expected="a readable dataset, and a folder that may be written to",
                 fix="Choose another output folder, or change the permissions.",
             ) from error
         raise

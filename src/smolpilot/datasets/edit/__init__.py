@@ -1,4 +1,4 @@
-"""Edits of recordings, each into a new folder: instructions, parts, unions, fewer episodes."""
+"""Edits of datasets, each into a new folder: instructions, parts, unions, fewer episodes."""
 
 from smolpilot.datasets.copy.options import EditSettings
 

@@ -1,4 +1,4 @@
-"""`meta/smolpilot_history.json`: what was done to a recording on the way here, oldest first."""
+"""`meta/smolpilot_history.json`: what was done to a dataset on the way here, oldest first."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ HISTORY = "meta/smolpilot_history.json"
 
 
 def read_history(meta: DatasetMeta) -> list[dict[str, Any]]:
-    """The edits of a recording; empty for one that was never edited. DatasetError when the file is damaged."""
+    """The edits of a dataset; empty for one that was never edited. DatasetError when the file is damaged."""
     path = meta.root / HISTORY
     if not path.exists():
         return []
@@ -39,7 +39,7 @@ def with_edit(meta: DatasetMeta, verb: str, **details: Any) -> dict[str, str]:
 
 
 def of_union(sources: list[DatasetMeta], **details: Any) -> dict[str, str]:
-    """The history of a recording made of several, with the histories of those."""
+    """The history of a dataset made of several, with the histories of those."""
     parts = [{**describe(meta), "history": read_history(meta)} for meta in sources]
     return _file([{"edit": "merge", "sources": parts, **details, "smolpilot": __version__}])
 
@@ -50,7 +50,7 @@ def left_out(meta: DatasetMeta) -> dict[str, Any]:
 
 
 def describe(meta: DatasetMeta) -> dict[str, Any]:
-    """A recording by name, size and content."""
+    """A dataset by name, size and content."""
     return {
         "name": meta.root.name,
         "version": meta.version,

@@ -1,4 +1,4 @@
-"""The instructions of a recording: listed, renamed, given to episodes; every change can be undone."""
+"""The instructions of a dataset: listed, renamed, given to episodes; every change can be undone."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def undo_tasks(
 ) -> CopyReport:
     """Give back the instructions that the episodes had before the last change of instructions.
 
-    Raises UsageError when the recording's history has none since episodes were last numbered anew.
+    Raises UsageError when the dataset's history has none since episodes were last numbered anew.
     """
     number = _last_change(meta)
     edits = [edit for edit in read_history(meta) if edit.get("edit") == "tasks"]
@@ -149,7 +149,7 @@ def _last_change(meta: DatasetMeta) -> int:
 
 
 def _changed_in_sources(edit: Mapping[str, Any]) -> bool:
-    """Whether a recording that was merged here, or in one of those, had its instructions changed."""
+    """Whether a dataset that was merged here, or in one of those, had its instructions changed."""
     histories = [inner for source in edit.get("sources", ()) for inner in source.get("history", ())]
     return any(inner.get("edit") == "tasks" or _changed_in_sources(inner) for inner in histories)
 

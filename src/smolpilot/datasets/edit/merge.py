@@ -1,4 +1,4 @@
-"""merge(): several recordings of one robot as one."""
+"""merge(): several datasets of one robot as one."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def merge(
     roots = [meta.root for meta in sources]
     twice = next((root for root, count in Counter(roots).items() if count > 1), None)
     if twice is not None:
-        raise UsageError(f"{twice} is given twice.", expected="each recording once: its episodes would be doubled")
+        raise UsageError(f"{twice} is given twice.", expected="each dataset once: its episodes would be doubled")
     for other in sources[1:]:
         _require_same_kind(sources[0], other, robot_type)
     # Who is silent about the robot takes the name of those who are not.
@@ -71,7 +71,7 @@ def _require_same_kind(first: DatasetMeta, other: DatasetMeta, robot_type: str |
             lacking, having = (first, other) if mine is None else (other, first)
             raise DatasetError(
                 f"{lacking.root.name} has no feature '{name}', {having.root.name} has one.",
-                expected="the same features in every recording",
+                expected="the same features in every dataset",
                 fix=_RECORD if name in ALWAYS_KEPT else f"Leave it out: --without {name}",
             )
         for what, one, two in _facets(mine, theirs):
@@ -85,13 +85,13 @@ def _facets(mine: Feature, theirs: Feature) -> list[tuple[str, Any, Any]]:
         ("dtype", mine.dtype, theirs.dtype),
         ("shape", list(mine.shape), list(theirs.shape)),
     ]
-    # Names of a picture's axes are spelled in many ways; a recording without names is taken at its word.
+    # Names of a picture's axes are spelled in many ways; a dataset without names is taken at its word.
     if mine.names and theirs.names and mine.dtype not in ("video", "image"):
         facets.append(("names", mine.names, theirs.names))
     return facets
 
 
-_RECORD = "Merge recordings of the same robot with the same cameras and rate."
+_RECORD = "Merge datasets of the same robot with the same cameras and rate."
 
 
 def _unlike(

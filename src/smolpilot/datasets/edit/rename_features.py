@@ -1,4 +1,4 @@
-"""Other names for the features of a recording: state, action, cameras, further columns; nothing else changes."""
+"""Other names for the features of a dataset: state, action, cameras, further columns; nothing else changes."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def rename_features(
     """
     chosen = _checked(meta, names)
     target = Path(dst).expanduser().absolute()
-    refuse_existing(target, "recordings", meta.root)
+    refuse_existing(target, "datasets", meta.root)
     staging = target.parent / f".{target.name}.renamed-tables"
     target.parent.mkdir(parents=True, exist_ok=True)
     if staging.exists():
@@ -203,7 +203,7 @@ def _rename_table(path: Path, copy: Path, names: Mapping[str, str]) -> None:
 
 
 def _still_named(meta: DatasetMeta, names: Mapping[str, str]) -> list[str]:
-    """Files beside the recording that speak of the old names."""
+    """Files beside the dataset that speak of the old names."""
     found = []
     for relative in files_beside(meta.root).files:
         if relative.parts[0] == "meta" and relative.suffix == ".json" and "history" not in relative.name:

@@ -1,4 +1,4 @@
-"""split(): one recording as several, by shares of each task or by lists of episodes."""
+"""split(): one dataset as several, by shares of each task or by lists of episodes."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Parts:
 def plan_parts(meta: DatasetMeta, wishes: Mapping[str, str], *, seed: int = 0) -> Parts:
     """Episodes for parts such as `train=0.8 val=0.2` (shares of each task) or `val=0,3-5 train=rest` (lists).
 
-    The same recording, shares and seed give the same parts. Raises UsageError for shares over 1, for both kinds in
+    The same dataset, shares and seed give the same parts. Raises UsageError for shares over 1, for both kinds in
     one wish, an episode in two parts, and a part that would be empty.
     """
     if len(wishes) < 1:
@@ -88,7 +88,7 @@ def split(
     Stopped and run again it goes on: finished parts are kept beside `dst` until the last is ready.
     """
     target = Path(dst).expanduser().absolute()
-    refuse_existing(target, "recordings", meta.root)
+    refuse_existing(target, "datasets", meta.root)
     work = target.parent / f".{target.name}.smolpilot-split"
     _begin(work, meta, parts, settings or EditSettings())
     try:
@@ -197,7 +197,7 @@ def write_episodes(
     settings: EditSettings | None,
     progress: Progress | None,
 ) -> CopyReport:
-    """Write the episodes `kept`, in that order, as a recording of their own with this history."""
+    """Write the episodes `kept`, in that order, as a dataset of their own with this history."""
     plans = [EpisodePlan(meta, index) for index in kept]
     options = (settings or EditSettings()).copying([meta])
     return copy_episodes(plans, dst, options, renumber=True, files=files, progress=progress)

@@ -215,7 +215,7 @@ def dimension_names(feature: Feature) -> list[str]:
 
 
 def short_name(key: str) -> str:
-    # PushT and other old recordings have a single `observation.image`: that camera is called `image`.
+    # PushT and other old datasets have a single `observation.image`: that camera is called `image`.
     return camera_name(key).removeprefix("observation.")
 
 

@@ -1,4 +1,4 @@
-"""DatasetMeta: what a dataset is, read from its meta folder without opening the recordings."""
+"""DatasetMeta: what a dataset is, read from its meta folder without opening tables and videos."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def read_meta(
     """Read the meta folder of a LeRobot v2.0, v2.1 or v3.0 dataset.
 
     `trainable` False also takes what no policy here can be trained on, but what can be copied and compared: depth
-    cameras, recordings without state or action. `complete` False lists data and video files that are not on this
+    cameras, datasets without state or action. `complete` False lists data and video files that are not on this
     machine in `absent`; they are an error otherwise. `without` are keys of features that are read as if they were not
     there, whatever is wrong with them.
 

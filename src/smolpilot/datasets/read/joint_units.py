@@ -78,7 +78,7 @@ def check_joints(meta: DatasetMeta, profile: RobotProfile) -> None:
 
 
 def doubt_units(meta: DatasetMeta, profile: RobotProfile) -> UnitDoubt | None:
-    """What is assumed of units in which recordings of this robot differ; None where they do not."""
+    """What is assumed of units in which datasets of this robot differ; None where they do not."""
     from smolpilot.robots import unit_doubt
 
     return unit_doubt(

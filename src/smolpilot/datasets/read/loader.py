@@ -1,4 +1,4 @@
-"""Loader: batches of a recording for a training loop, decoded ahead by threads, in an order that can be resumed."""
+"""Loader: batches of a dataset for a training loop, decoded ahead by threads, in an order that can be resumed."""
 
 from __future__ import annotations
 

@@ -269,7 +269,7 @@ def require_same(state: Any, settings: Mapping[str, Any]) -> None:
         if state[name] != value:
             raise UsageError(
                 f"The saved order has {name} {state[name]!r}, this one has {value!r}.",
-                expected="the same recording, episodes and settings as when the state was saved",
+                expected="the same dataset, episodes and settings as when the state was saved",
             )
 
 

@@ -1,4 +1,4 @@
-"""open_dataset and Dataset: frames of a LeRobot recording with the action chunk that follows each of them."""
+"""open_dataset and Dataset: frames of a LeRobot dataset with the action chunk that follows each of them."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class Dataset:
         return split_batch({**self.batch_pictures(indices), **self.batch_numbers(indices)})
 
     def select(self, episodes: Sequence[int]) -> Dataset:
-        """The same recording, other episodes; tables and open videos are shared."""
+        """The same dataset, other episodes; tables and open videos are shared."""
         chosen = _known(self.meta, episodes)
         tables = self._tables
         if any(index not in tables.spans for index in chosen):

@@ -1,4 +1,4 @@
-"""Make a sound copy of a damaged recording: `repair`."""
+"""Make a sound copy of a damaged dataset: `repair`."""
 
 from .repair_plan import EpisodeRepair, RepairPlan
 from .repairing import RepairReport, RepairWishes, repair

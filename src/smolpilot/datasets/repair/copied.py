@@ -1,4 +1,4 @@
-"""What the scans of a recording's videos say of a copy whose packets are the same: nothing is decoded twice."""
+"""What the scans of a dataset's videos say of a copy whose packets are the same: nothing is decoded twice."""
 
 from __future__ import annotations
 

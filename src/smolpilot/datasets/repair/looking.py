@@ -1,4 +1,4 @@
-"""What a repair looks at: a recording with LeRobot's names, without what is left out, and every check of it."""
+"""What a repair looks at: a dataset with LeRobot's names, without what is left out, and every check of it."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def look(
     jobs: int | None = None,
     progress: Progress | None = None,
 ) -> Look:
-    """Read and check a recording; each video is decoded once.
+    """Read and check a dataset; each video is decoded once.
 
     Raises UsageError when `src` is no dataset folder or an option names an unknown feature, DatasetError when there is
     nothing recorded in it.
@@ -89,22 +89,22 @@ def look(
 
 
 def _refuse_several(root: Path) -> None:
-    """A folder of recordings is none."""
+    """A folder of datasets is none."""
     own = (root / "meta" / "info.json", root / "data", root / "meta" / "episodes")
     if not root.is_dir() or any(path.exists() for path in own):
         return
     inside = nested_recordings(root)
     if inside:
         raise UsageError(
-            f"{root} holds {pluralize(len(inside), 'recording')} and is none: "
+            f"{root} holds {pluralize(len(inside), 'dataset')} and is none: "
             f"{', '.join(path.relative_to(root).as_posix() for path in inside[:5])}.",
-            expected="the folder of one recording",
+            expected="the folder of one dataset",
             fix=f"smolpilot dataset repair {shlex.quote(str(inside[0]))} DST",
         )
 
 
 def _refuse_empty(dataset: FoundDataset) -> None:
-    """A recording that holds nothing yet is not damaged."""
+    """A dataset that holds nothing yet is not damaged."""
     root = dataset.root
     if dataset.records or dataset.rows:
         return
@@ -117,7 +117,7 @@ def _refuse_empty(dataset: FoundDataset) -> None:
         )
     if not dataset.info.get("total_episodes") and not any(root.glob("data/**/*.parquet")):
         raise DatasetError(
-            f"The recording {root} has no episodes yet: there is nothing to repair.",
+            f"The dataset {root} has no episodes yet: there is nothing to repair.",
             expected="at least one recorded episode",
             fix="Record an episode into it first.",
         )

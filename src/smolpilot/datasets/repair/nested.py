@@ -1,4 +1,4 @@
-"""Recordings inside a recording's folder, and files that belong to no recording: named, copied nowhere."""
+"""Datasets inside a dataset's folder, and files that belong to no dataset: named, copied nowhere."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from smolpilot.datasets.tolerant.paths import VIDEO_ENDINGS
 
 
 def nested_recordings(root: Path) -> list[Path]:
-    """Folders below `root` that are recordings of their own."""
+    """Folders below `root` that are datasets of their own."""
     found = []
     for folder, folders, _ in root.walk():
         here = sorted(name for name in folders if not name.startswith("."))
@@ -26,7 +26,7 @@ def left_aside(dataset: FoundDataset, left_out: Collection[str]) -> list[str]:
     root = dataset.root
     nested = nested_recordings(root)
     others = set(nested)
-    words = [f"{dataset.relative(path)}/ is a recording of its own." for path in nested]
+    words = [f"{dataset.relative(path)}/ is a dataset of its own." for path in nested]
     used = {record.data_path for record in dataset.records.values()} | {rows.path for rows in dataset.rows.values()}
     for record in dataset.records.values():
         used |= {span.path for span in record.spans.values()}

@@ -22,7 +22,7 @@ from .repaired_episodes import Order, fatal, lacking, new_times, order_rows, pla
 from .repaired_info import repair_info
 from .repaired_tasks import assign_tasks
 
-# Errors of kept episodes, or of the whole, that no copy of the recording can put right.
+# Errors of kept episodes, or of the whole, that no copy of the dataset can put right.
 _BEYOND = {
     "feature-missing": "There is no state or no action to train on.",
     "camera-black": "What a black camera did not see is not there: exclude the episode.",

@@ -1,4 +1,4 @@
-"""repair: a sound copy of a damaged recording, as far as that can be had without inventing anything."""
+"""repair: a sound copy of a damaged dataset, as far as that can be had without inventing anything."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def repair(
     chosen = wishes or RepairWishes()
     target = Path(dst).expanduser().absolute()
     if not dry_run:
-        refuse_existing(target, "recordings", Path(src).expanduser())
+        refuse_existing(target, "datasets", Path(src).expanduser())
     seen = look(src, features=chosen.features, without=chosen.without, jobs=chosen.jobs, progress=progress)
     plan = make_plan(seen)
     if not plan.episodes:

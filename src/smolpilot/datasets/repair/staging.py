@@ -164,7 +164,7 @@ def _write_meta(dataset: FoundDataset, plan: RepairPlan, folder: Path, recorded:
 
 
 def _copy_extras(root: Path, folder: Path) -> None:
-    """Card, license and other meta files; not recordings in folders of an unusual name, nor recordings inside."""
+    """Card, license and other meta files; not datasets in folders of an unusual name, nor datasets inside."""
     inside = set(nested_recordings(root))
     beside = files_beside(root)
     for relative in list(beside.files):

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from smolpilot.common.statistics import QUANTILES
 
-# Normalization of pictures is by channel over a whole recording: a sample of its frames and pixels says as much.
+# Normalization of pictures is by channel over a whole dataset: a sample of its frames and pixels says as much.
 _EVERY = 4
 _SIDE = 128
 

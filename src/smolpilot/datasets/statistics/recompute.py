@@ -1,4 +1,4 @@
-"""The stored statistics of a recording against those of its own numbers."""
+"""The stored statistics of a dataset against those of its own numbers."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ def _camera_deviations(name: str, stored: Stored, computed: Stored) -> list[Devi
     found = []
     for stat in ("mean", "std"):
         told, true = stored.get(stat), computed[stat].ravel()
-        if np.size(told) != len(true) or told is None:
+        if told is None or np.size(told) != len(true):
             found += _lacking(name, [stat], {stat: true})
             continue
         far = np.flatnonzero(~(np.abs(told.ravel() - true) <= _CAMERA_TOLERANCE))

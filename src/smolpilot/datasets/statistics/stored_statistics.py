@@ -87,7 +87,7 @@ def column_statistics(values: Values) -> dict[str, npt.NDArray[np.float64]]:
 
 
 def folder_statistics(path: str | Path) -> tuple[DatasetMeta, Statistics]:
-    """A recording's facts and the statistics of its frames; only the tables are read.
+    """A dataset's facts and the statistics of its frames; only the tables are read.
 
     Raises what `read_meta` raises, and DatasetError for tables that cannot be read.
     """

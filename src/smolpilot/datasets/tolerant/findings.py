@@ -1,4 +1,4 @@
-"""Finding: one thing that is wrong or remarkable in a recording, and the rules that name all of them."""
+"""Finding: one thing that is wrong or remarkable in a dataset, and the rules that name all of them."""
 
 from __future__ import annotations
 

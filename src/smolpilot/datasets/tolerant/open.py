@@ -1,4 +1,4 @@
-"""read_recording: open a dataset folder of any LeRobot version, whatever is wrong with it."""
+"""read_found_dataset: open a dataset folder of any LeRobot version, whatever is wrong with it."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def _read_lists(dataset: FoundDataset, locator: Locator) -> None:
 
 
 def note_outcome(dataset: FoundDataset, locator: Locator) -> None:
-    """Report a recording without any episode, and one whose recorder was stopped before it closed its files."""
+    """Report a dataset without any episode, and one whose recorder was stopped before it closed its files."""
     if dataset.info and not locator.tables and not dataset.records and not _stated(dataset):
         dataset.outcome = "empty"
         dataset.report("recording-empty", "The dataset has no episodes yet: nothing has been recorded into it.")

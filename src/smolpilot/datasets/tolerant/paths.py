@@ -1,4 +1,4 @@
-"""Where the files of a recording are: by the patterns of `info.json`, or else by their names and folders."""
+"""Where the files of a dataset are: by the patterns of `info.json`, or else by their names and folders."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Locator(DatasetPaths):
                 )
 
     def camera_keys(self) -> list[str]:
-        """Camera names as the folders of the videos tell them, for a recording that declares no features."""
+        """Camera names as the folders of the videos tell them, for a dataset that declares no features."""
         keys = [part for path in self.videos for part in path.relative_to(self.root).parts[:-1]]
         return sorted({part for part in keys if part.startswith("observation.image")})
 
@@ -97,7 +97,7 @@ def _files(dataset: FoundDataset) -> list[Path]:
     """Tables and videos, wherever they are. PermissionError for one that may not be read: it is there, not missing."""
     root, found = dataset.root, []
     for folder, folders, names in walk(root):
-        # A recording inside of another one's folder is none of its files.
+        # A dataset inside of another one's folder is none of its files.
         folders[:] = [
             name for name in folders if not name.startswith(".") and not (folder / name / "meta" / "info.json").exists()
         ]

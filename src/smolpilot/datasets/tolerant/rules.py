@@ -246,7 +246,7 @@ RULES: dict[str, Rule] = {
     "unit-assumed": Rule(
         "info",
         "numbers",
-        "which unit the joints are taken to be in, where recordings of the same robot come in two (a warning where "
+        "which unit the joints are taken to be in, where datasets of the same robot come in two (a warning where "
         "version, robot_type or values speak for the other)",
         "Name the right --robot.",
     ),

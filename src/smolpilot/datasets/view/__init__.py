@@ -1,4 +1,4 @@
-"""A page for the browser that shows a recording: videos, curves and findings, without a network."""
+"""A page for the browser that shows a dataset: videos, curves and findings, without a network."""
 
 from .shown_findings import read_findings
 from .view_page import PageSummary, write_page

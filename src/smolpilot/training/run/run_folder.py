@@ -15,7 +15,7 @@ import psutil
 from smolpilot.common.atomic import atomic_folder, fsync, refuse_inside_dataset, refuse_unwritable, write_text_atomic
 from smolpilot.common.errors import UsageError, check_seed, did_you_mean
 from smolpilot.common.json_input import read_json_file
-from smolpilot.common.renamed import renamed_keys
+from smolpilot.common.renamed import quiet, renamed_keys
 from smolpilot.common.text import LIMIT, plain
 from smolpilot.common.yaml_lines import read_yaml, yaml_text
 from smolpilot.training.options.train_options import TrainOptions, absolute_paths, check_resume, options_of
@@ -171,7 +171,7 @@ def load_config(out: Path, *, verb: str = "train --resume") -> TrainOptions:
             )
         raise no_run(out, verb=verb)
     try:
-        values = renamed_keys("train", read_yaml(path, str(path), empty="options")[0], say=None)
+        values = renamed_keys("train", read_yaml(path, str(path), empty="options")[0], say=quiet)
         options = options_of(values)
     except (OSError, UsageError) as error:
         raise UsageError(f"{path} cannot be read: {error}", fix="restore it, or start a new run") from error

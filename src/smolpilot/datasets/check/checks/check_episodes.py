@@ -122,7 +122,7 @@ def _twins(context: CheckContext, episode: int, other: int, words: str) -> Findi
 
 
 def variety(context: CheckContext) -> Iterator[Finding]:
-    """Start poses that are all the same, a drift over the recording, few or unevenly many demonstrations."""
+    """Start poses that are all the same, a drift over the dataset, few or unevenly many demonstrations."""
     parts = dict(context.dataset.values(STATE))
     whole = context.dataset.stacked(STATE)
     if len(parts) >= 5 and len(whole):

@@ -11,7 +11,7 @@ from smolpilot.datasets.check.context import CheckContext
 from smolpilot.datasets.read.reader import Dataset, open_dataset
 from smolpilot.datasets.tolerant.findings import Finding
 
-# Of so many episodes, spread over the recording, samples are loaded: every frame has been decoded before.
+# Of so many episodes, spread over the dataset, samples are loaded: every frame has been decoded before.
 _EPISODES = 64
 
 

@@ -28,7 +28,7 @@ _LONGEST_LAG_S = 1.0
 
 
 def find_robot(dataset: FoundDataset, robot: RobotProfile | str | None) -> tuple[RobotProfile | None, bool]:
-    """The profile to hold the recording against, and whether the user named it; None: none fits, or `none`.
+    """The profile to hold the dataset against, and whether the user named it; None: none fits, or `none`.
 
     Chosen by the same function as in every other verb. Raises ProfileError for an unknown name or a faulty file.
     """
@@ -52,7 +52,7 @@ def find_robot(dataset: FoundDataset, robot: RobotProfile | str | None) -> tuple
 
 
 def check_given_units(dataset: FoundDataset, profile: RobotProfile | None, units: Mapping[str, str]) -> None:
-    """UsageError for `--units` of a joint that the recording does not have, or without a profile to convert into."""
+    """UsageError for `--units` of a joint that the dataset does not have, or without a profile to convert into."""
     if not units:
         return
     if profile is None:
@@ -106,7 +106,7 @@ def limits(context: CheckContext) -> Iterator[Finding]:
 
 
 def assumed_units(context: CheckContext) -> Iterator[Finding]:
-    """Which unit the joints are taken to be in, where recordings of the same robot come in two."""
+    """Which unit the joints are taken to be in, where datasets of the same robot come in two."""
     dataset, profile = context.dataset, context.profile
     if profile is None or context.units:
         return
@@ -178,7 +178,7 @@ def _factor(context: CheckContext, name: str, joint: Joint | None) -> float:
 
 
 def _names(dataset: FoundDataset, key: str) -> list[str]:
-    """The names of a vector's dimensions; made-up ones for a recording that has none."""
+    """The names of a vector's dimensions; made-up ones for a dataset that has none."""
     vector = dataset.vectors.get(key)
     if vector is None:
         return []

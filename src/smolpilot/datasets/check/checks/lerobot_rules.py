@@ -1,7 +1,7 @@
-"""What LeRobot 0.6 needs to open a recording and to load its samples with the same instructions: our own description.
+"""What LeRobot 0.6 needs to open a dataset and to load its samples with the same instructions: our own description.
 
 Read off its sources (lerobot/datasets/{dataset_metadata,dataset_reader,io_utils,feature_utils,utils}.py, 0.6.1) and
-compared with them on many recordings in tests/oracle/test_check_oracle.py. What it looks up by position: episodes in
+compared with them on many datasets in tests/oracle/test_check_oracle.py. What it looks up by position: episodes in
 the episode table, rows by `index`, texts by the row of meta/tasks.parquet. By name: the columns of a table, each of
 which must be a feature. By cast: every column to the type and shape that its feature declares.
 

@@ -70,7 +70,7 @@ class VideoScans:
 def scan_videos(
     dataset: FoundDataset, progress: Progress | None = None, *, jobs: int | None = None, known: VideoScans | None = None
 ) -> VideoScans:
-    """Scan every video of the recording once; files that are missing or empty become findings.
+    """Scan every video of the dataset once; files that are missing or empty become findings.
 
     `jobs` files are decoded at a time (None: one per core), with the same result for any number. Videos whose content
     `known` has scanned before, under whatever name, are not decoded again.

@@ -1,4 +1,4 @@
-"""The outcome of a comparison, and the comparison of what has been read of two recordings."""
+"""The outcome of a comparison, and the comparison of what has been read of two datasets."""
 
 from __future__ import annotations
 
@@ -145,13 +145,13 @@ def compare_meta(a: DatasetMeta, b: DatasetMeta, result: Comparison, tolerance: 
         result.compared["tasks"] += 1
         if a.tasks.get(index) != b.tasks.get(index):
             result.add("tasks", f"task {index}: {a.tasks.get(index)!r} and {b.tasks.get(index)!r}")
-    # v2.0 counted otherwise, and only for the whole recording: what is computed anew cannot be equal to it.
+    # v2.0 counted otherwise, and only for the whole dataset: what is computed anew cannot be equal to it.
     if a.format.comparable_statistics and b.format.comparable_statistics:
         _compare_statistics(a.statistics, b.statistics, None, result, tolerance, picture_keys(a))
 
 
 def compare_whole(a: Statistics, b: Statistics, result: Comparison) -> None:
-    """Statistics of a whole recording as they were to be written with those that were read back."""
+    """Statistics of a whole dataset as they were to be written with those that were read back."""
     _compare_statistics(a, b, None, result, TOLERANCE, None)
 
 
@@ -176,7 +176,7 @@ def compare_episodes(
     for index in sorted({**mine, **theirs}):
         result.compared["episodes"] += 1
         if index not in mine or index not in theirs:
-            result.add("episodes", f"only in the {'first' if index in mine else 'second'} recording", index)
+            result.add("episodes", f"only in the {'first' if index in mine else 'second'} dataset", index)
             continue
         one, other = mine[index], theirs[index]
         if one.length != other.length:
@@ -218,7 +218,7 @@ def _compare_videos(one: EpisodeDigests, other: EpisodeDigests, result: Comparis
         mine, theirs = one.clips.get(camera), other.clips.get(camera)
         if mine is None or theirs is None:
             which = "second" if mine is None else "first"
-            result.add("packets", f"video of '{camera}' only in the {which} recording", one.index)
+            result.add("packets", f"video of '{camera}' only in the {which} dataset", one.index)
             continue
         encoded = camera in one.encoded
         result.count("packets", mine.frames, encoded=encoded)
@@ -309,7 +309,7 @@ def compare_descriptions(a: Extras, b: Extras, result: Comparison) -> None:
 
 
 def _has_splits(which: str, side: Extras, result: Comparison) -> bool:
-    """Whether a recording states splits that are of its episodes; others are stale, not content."""
+    """Whether a dataset states splits that are of its episodes; others are stale, not content."""
     splits = side.info.get("splits")
     if not splits or splits_fit(splits, len(side.fields)):
         return bool(splits)
@@ -334,13 +334,13 @@ def compare_files(a: Path, b: Path, result: Comparison) -> None:
     for name in sorted(mine.keys() | theirs.keys()):
         result.count("files", 1)
         if name not in mine or name not in theirs:
-            result.add("files", f"{name}: only in the {'first' if name in mine else 'second'} recording")
+            result.add("files", f"{name}: only in the {'first' if name in mine else 'second'} dataset")
         elif file_digest(mine[name]) != file_digest(theirs[name]):
             result.add("files", f"{name} differs")
 
 
 def not_compared(metas: Sequence[DatasetMeta], facts: Sequence[Sequence[EpisodeDigests]]) -> list[str]:
-    """What two recordings can differ in all the same, and statistics that one of them lacks."""
+    """What two datasets can differ in all the same, and statistics that one of them lacks."""
     found = list(_NEVER)
     levels = {
         "in all": [set(meta.statistics) for meta in metas],

@@ -1,4 +1,4 @@
-"""What a recording holds, as hashes per episode: the common ground of conversion, proof and comparison."""
+"""What a dataset holds, as hashes per episode: the common ground of conversion, proof and comparison."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ REQUIRED = ("mean", "std", "min", "max", "count")
 # Looser than for a comparison: any writer's way of summing up will do, another set of numbers will not.
 _TOLERANCE = 1e-4
 _QUANTILE = 0.1
-# Of a whole recording, as `dataset check` judges: of the standard deviation, and for pictures of 0 to 1.
+# Of a whole dataset, as `dataset check` judges: of the standard deviation, and for pictures of 0 to 1.
 _OF_STD, _PICTURE = 0.01, 0.08
 
 type Values = npt.NDArray[np.float64]
@@ -113,7 +113,7 @@ def judge_pictures(stats: FeatureStatistics, *, depth: bool) -> str:
 
 
 def judge_whole(stats: FeatureStatistics, content: FeatureStatistics, *, picture: bool) -> str:
-    """Why statistics of a whole recording are not those of its episodes, merged in `content`; nothing if they are."""
+    """Why statistics of a whole dataset are not those of its episodes, merged in `content`; nothing if they are."""
     if not usable(stats):
         return "lacked numbers, or held NaN or infinity"
     for key in ("mean", "std", "min", "max"):

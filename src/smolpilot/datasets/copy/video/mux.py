@@ -101,7 +101,7 @@ def _take(segment: VideoSegment, packets: Iterator[Any]) -> Iterator[Any]:
         if taken == clip.frames:
             return
     raise DatasetError(
-        f"The video {segment.path} changed while it was read.", expected="a recording that nothing else writes to"
+        f"The video {segment.path} changed while it was read.", expected="a dataset that nothing else writes to"
     )
 
 
