@@ -5,7 +5,6 @@ stopped resumes where it was.
 """
 
 import sys
-
 from typing import Literal
 
 from smolpilot.datasets.convert import convert
