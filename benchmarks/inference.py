@@ -1,6 +1,6 @@
 """Milliseconds per chunk of the 450 M model by mode of the engine, beside LeRobot in the same process.
 
-    uv run --group test python benchmarks/inference.py [--device cpu] [--cameras 2] [--modes fast ...]
+    uv run --group test python benchmarks/inference.py [--device cpu] [--cameras 2] [--engine fast ...]
         [--repeats 5] [--no-peer] [--empty 0] [--json]
 
 Weights are random (time does not depend on their values), frames are noise, instructions have the public tokenizer's
@@ -99,10 +99,10 @@ def main() -> int:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--cameras", type=int, default=2, help="cameras that deliver pictures")
     parser.add_argument("--empty", type=int, default=0, help="declared empty slots beside them")
-    parser.add_argument("--modes", nargs="+", default=["plain", "exact", "fast"])
+    parser.add_argument("--engine", nargs="+", default=["plain", "exact", "fast"])
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--backend", default="auto")
-    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--num-steps", type=int, default=10)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--no-peer", action="store_true")
     parser.add_argument("--json", action="store_true")
@@ -112,8 +112,8 @@ def main() -> int:
         options = BenchOptions(
             str(bundle),
             against=() if arguments.no_peer else ("lerobot",),
-            engine=tuple(arguments.modes),
-            num_steps=arguments.steps,
+            engine=tuple(arguments.engine),
+            num_steps=arguments.num_steps,
             repeats=arguments.repeats,
             precision=arguments.precision,
             backend=arguments.backend,
@@ -123,7 +123,7 @@ def main() -> int:
     if arguments.device.startswith("cuda"):
         words = document["tokens"]["instruction"]
         name = torch.cuda.get_device_name()
-        document["roofline"] = roofline(PolicyConfig(), arguments.cameras, words, arguments.steps, name)
+        document["roofline"] = roofline(PolicyConfig(), arguments.cameras, words, arguments.num_steps, name)
     if arguments.json:
         print(json.dumps(document, indent=2))
         return 0

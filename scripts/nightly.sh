@@ -27,7 +27,7 @@ ORDER=(documents site workflows pins network kills long fuzz demo python313)
 demo() { in_test_env smolpilot demo --out "$LOGS/demo"; }
 kills() {
   for _ in 1 2 3 4 5; do
-    in_test_env pytest tests/datasets/test_convert_kill.py tests/training/test_sigkill.py || return 1
+    in_test_env pytest tests/datasets/test_convert_kill.py tests/training/run/test_sigkill.py || return 1
   done
 }
 fuzz() { SMOLPILOT_FUZZ_SECONDS="${NIGHTLY_FUZZ_SECONDS:-600}" in_test_env pytest -n 0 tests/fuzz; }

@@ -88,7 +88,7 @@ def test_the_run_folder_itself_stands_for_its_best_checkpoint() -> None:
     assert load_policy(BEFORE / "run" / "checkpoints" / "last", device="cpu").lineage["step"] == 4
 
 
-def test_a_run_of_before_goes_on_with_its_cache_and_gives_the_same_losses(
+def test_a_run_of_before_resumes_with_its_cache_and_gives_the_same_losses(
     copied: Callable[[str], Path], expected: dict[str, Any]
 ) -> None:
     run, cache, dataset = copied("run"), copied("cache"), copied("dataset")
@@ -126,7 +126,7 @@ def test_a_block_that_is_missing_is_computed_as_it_was(copied: Callable[[str], P
     np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5)
 
 
-def test_a_sequence_of_stages_goes_on_in_the_stage_where_it_was_stopped(
+def test_a_sequence_of_stages_resumes_in_the_stage_where_it_was_stopped(
     copied: Callable[[str], Path], expected: dict[str, Any], tmp_path: Path
 ) -> None:
     sequence = copied("sequence")

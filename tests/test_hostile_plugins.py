@@ -270,7 +270,9 @@ def test_what_plugins_print_stays_out_of_json(
     assert "thinking in C\n" in found.err
 
 
-def test_plugins_check_goes_on_after_an_import_that_exits(installed: None, capsys: pytest.CaptureFixture[str]) -> None:
+def test_plugins_check_continues_after_an_import_that_exits(
+    installed: None, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["plugins", "--check", "--json"]) == 1
     rows = {row["name"]: row["problem"] for row in json.loads(capsys.readouterr().out)["plugins"]}
     assert "SystemExit" in rows["exits"]

@@ -22,7 +22,7 @@ PY
 timeout 90 uv run --group test pytest -q -n 0 tests/inference/test_cuda.py || echo "tests/inference/test_cuda.py: failed"
 run two-cameras 120 --cameras 2 --repeats 30
 run one-of-three 100 --cameras 1 --empty 2 --repeats 20
-run float16 60 --cameras 2 --modes plain fast --precision float16 --repeats 30 --no-peer
-run float32 60 --cameras 2 --modes plain fast --precision float32 --repeats 30 --no-peer
-run three-cameras 60 --cameras 3 --modes plain exact fast --repeats 20 --no-peer
-run four-steps 45 --cameras 2 --modes plain fast --steps 4 --repeats 20 --no-peer
+run float16 60 --cameras 2 --engine plain fast --precision float16 --repeats 30 --no-peer
+run float32 60 --cameras 2 --engine plain fast --precision float32 --repeats 30 --no-peer
+run three-cameras 60 --cameras 3 --engine plain exact fast --repeats 20 --no-peer
+run four-steps 45 --cameras 2 --engine plain fast --num-steps 4 --repeats 20 --no-peer

@@ -54,7 +54,7 @@ def test_again_does_nothing_twice_and_gives_the_same_verdict(
     assert (out / "run" / "metrics.jsonl").read_bytes() == before
 
 
-def test_a_demo_that_was_cut_off_goes_on(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_interrupted_demo_resumes(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = copy(finished, tmp_path)
     for folder in ("eval", "rollout", "swapped", "untrained", "hold-state"):
         shutil.rmtree(out / folder)

@@ -123,7 +123,7 @@ def test_help_loads_no_torch(name: str) -> None:
         (["--train-expert-only", "none"], None), ([], None),
     ],
 )  # fmt: skip
-def test_a_flag_with_an_open_default(words: list[str], value: bool | None) -> None:
+def test_a_flag_without_default_is_true_false_or_unset(words: list[str], value: bool | None) -> None:
     assert parse(TrainOptions, words, verb="train").train_expert_only is value
 
 

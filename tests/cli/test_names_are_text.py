@@ -152,7 +152,7 @@ def show_warnings() -> Iterator[None]:
 
 def test_lines_in_a_running_bar_and_warnings(monkeypatch: pytest.MonkeyPatch) -> None:
     """rich takes the streams over while a bar runs, and would obey what is printed then."""
-    monkeypatch.setattr("smolpilot.cli.parsing.progress._SHOW_AFTER_S", -1.0)
+    monkeypatch.setattr("smolpilot.common.progress._SHOW_AFTER_S", -1.0)
     monkeypatch.setattr("smolpilot.common.progress.SAY_AFTER_S", 0.0)
     with screens() as (out, err), guarded(), warnings.catch_warnings(), show_warnings():
         warnings.simplefilter("always")

@@ -82,7 +82,7 @@ def test_a_negative_number_of_processes(
     ],
     ids=lambda value: None if isinstance(value, str) else " ".join(value[:2] + value[-2:]),
 )  # fmt: skip
-def test_what_cannot_be_meant(
+def test_contradictory_options(
     words: list[str], message: str, tiny_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code, text = said(words, tiny_dataset, tmp_path, capsys)

@@ -62,7 +62,7 @@ NO_IMAGES: dict[str, tuple[bytes, str]] = {
     "PSD": (b"8BPS\x00\x01" + bytes(40), "PSD"),
     "FITS": (b"SIMPLE  =                    T" + bytes(50), "FITS"),
     "WMF": (b"\xd7\xcd\xc6\x9a" + bytes(40), "WMF"),
-    "text": (b"picture 7", "no known format"),
+    "text": (b"image 7", "no known format"),
     "nothing": (b"", "empty"),
 }
 

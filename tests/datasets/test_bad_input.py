@@ -140,9 +140,9 @@ def test_torn_first_video_is_found_on_opening(copy: Path) -> None:
         open_dataset(copy)
 
 
-def test_broken_info(copy: Path) -> None:
+def test_info_that_is_no_json_is_refused(copy: Path) -> None:
     (copy / "meta" / "info.json").write_text('{"codebase_version": "v3.0", ')
-    with pytest.raises(DatasetError, match="not valid JSON"):
+    with pytest.raises(DatasetError, match=r"info\.json .*not valid JSON"):
         open_dataset(copy)
 
 
@@ -234,7 +234,7 @@ def test_a_video_shorter_than_its_table(build_v21: Build) -> None:
 
 
 def test_a_joined_video_with_too_few_frames(copy: Path) -> None:
-    """Two episodes overlap in the file: each finds frames, but one of them would see the other's pictures."""
+    """Two episodes overlap in the file: each finds frames, but one of them would see the other's images."""
     table = pq.read_table(the_episodes(copy))
     column = "videos/observation.images.front/from_timestamp"
     starts = table[column].to_pylist()
@@ -315,7 +315,7 @@ def test_a_torn_picture_in_a_table(build_v21: Build) -> None:
     pq.write_table(table.set_column(table.column_names.index(key), key, pa.array(cells)), path)
     dataset = open_dataset(root)
     assert dataset.images(1)["top"].shape == (32, 32, 3)
-    with pytest.raises(DatasetError, match=r"Row 2 of column 'observation\.images\.top' .* torn picture"):
+    with pytest.raises(DatasetError, match=r"Row 2 of column 'observation\.images\.top' .* torn image"):
         dataset.images(2)
 
 

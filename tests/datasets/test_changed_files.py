@@ -133,7 +133,7 @@ def test_what_was_written_fits_its_manifest(
 
 
 def _pixel(root: Path) -> str:
-    """A byte in the middle of the pictures: they still decode, as others."""
+    """A byte in the middle of the images: they still decode, as others."""
     path = sorted((root / "videos").rglob("*.mp4"))[0]
     flip(path, path.read_bytes().index(b"mdat") + 900)
     return path.relative_to(root).as_posix()

@@ -232,7 +232,7 @@ def test_a_fractional_rate_is_sound(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("stated", "true"), [(29.97, 30), (30, 29.97), (30, 15)])
-def test_a_rate_that_is_nearly_right_is_named(tmp_path: Path, stated: float, true: float) -> None:
+def test_a_stated_rate_that_is_not_the_rate_of_the_data_is_named(tmp_path: Path, stated: float, true: float) -> None:
     from smolpilot.datasets import DatasetWriter
 
     with DatasetWriter(
@@ -275,7 +275,7 @@ def test_time_stamps_that_follow_an_uneven_video_are_a_warning(copy: Path) -> No
 
 
 def test_pictures_inside_the_tables(tmp_path: Path, copy: Path) -> None:
-    """Image datasets get the same looks: one undecodable picture and one black camera are found."""
+    """Image datasets get the same looks: one undecodable image and one black camera are found."""
     import io
 
     from PIL import Image

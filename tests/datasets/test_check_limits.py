@@ -30,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
 
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A quiet recording in each layout, with cameras and without, and with its pictures inside the tables."""
+    """A quiet recording in each layout, with cameras and without, and with its images inside the tables."""
     base = tmp_path_factory.mktemp("quiet")
     found = {"v3": written(base / "v3", quiet(pictures=True)), "blind": written(base / "blind", quiet())}
     convert(found["v3"], base / "v21", CopyOptions(version="v2.1"))
@@ -403,11 +403,11 @@ def test_the_episodes_after_one_without_time_are_looked_at_too(tmp_path: Path) -
     assert "is nan" in found[0].message
 
 
-# -- pictures ----------------------------------------------------------------------------------------------------------
+# -- images ----------------------------------------------------------------------------------------------------------
 
 
 def plain(brightness: dict[int, float], length: int = 24) -> list[Take]:
-    """Four short demonstrations whose pictures have one brightness each (100 where none is given)."""
+    """Four short demonstrations whose images have one brightness each (100 where none is given)."""
     made = quiet(4, length, pictures=True)
     for number, take in enumerate(made):
         take.pictures["front"][:] = round(brightness.get(number, 100))

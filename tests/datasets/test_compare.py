@@ -101,7 +101,7 @@ def test_swapped_videos_are_found(tiny_dataset: Path, other: Path) -> None:
     shutil.copy(folder / "observation.images.wrist" / "episode_000004.mp4", folder / VIDEO / "episode_000004.mp4")
     found = texts(tiny_dataset, other)
     assert any("packets: episode 4: video of 'front' differs: packet 0 has another content" in text for text in found)
-    assert any("pictures: episode 4: the first picture of 'front' differs" in text for text in found)
+    assert any("pictures: episode 4: the first image of 'front' differs" in text for text in found)
 
 
 def rewrite_lines(path: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:

@@ -161,7 +161,7 @@ def test_other_options_begin_anew(
     assert not list(target.rglob("episode_*"))
 
 
-def test_a_split_that_is_killed_goes_on(tiny_dataset: Path, tmp_path: Path) -> None:
+def test_a_killed_split_resumes(tiny_dataset: Path, tmp_path: Path) -> None:
     (tmp_path / "whole").mkdir()
     out = tmp_path / "whole" / "out"
     assert in_a_fork(counted(splitting(tiny_dataset, out), out, 0, tmp_path / "events")) == 0

@@ -110,7 +110,7 @@ WRONG: dict[str, tuple[Callable[[Stats], Any], str]] = {
     "null": (lambda s: s[STATE].update(min=[None, 0.0, 0.0]), "NaN or infinity"),
     "other shape": (lambda s: s[STATE].update(mean=[0.0] * 7), "7 numbers as mean where there are 3"),
     "lacking": (lambda s: s[STATE].pop("count"), "lacked numbers"),
-    "ImageNet's": (imagenet, "other pictures, or made in another way"),
+    "ImageNet's": (imagenet, "other images, or made in another way"),
     "quantiles beyond": (lambda s: s["action"].update(q99=[50.0] * 3), "q99 beyond minimum and maximum"),
     "of no feature": (lambda s: s.update(gone=dict(s[STATE])), "'gone' belong to no feature"),
 }
@@ -141,7 +141,7 @@ def test_statistics_that_are_no_numbers_are_computed(unreadable: str, copied: An
 
 
 def approximate(stats: Stats) -> None:
-    """What LeRobot's versions write: quantiles of histograms, float32 sums, pictures counted in all frames."""
+    """What LeRobot's versions write: quantiles of histograms, float32 sums, images counted in all frames."""
     spread = np.array(stats[STATE]["max"]) - np.array(stats[STATE]["min"])
     stats[STATE]["q50"] = (np.array(stats[STATE]["q50"]) + 0.05 * spread).tolist()
     stats["action"]["mean"] = (np.array(stats["action"]["mean"]) * (1 + 3e-5)).tolist()
@@ -172,7 +172,7 @@ EPISODES: dict[str, tuple[Callable[[int, Stats], Any], str]] = {
     "nested": (lambda e, s: s["action"].update({k: [v] for k, v in s["action"].items() if k != "count"}), ""),
     "counted otherwise": (lambda e, s: s["action"].update(count=[3]), "counted over 3 frames"),
     "pictures of 0 to 255": (lambda e, s: s[FRONT].update(mean=[[[90.0]]] * 3, max=[[[255.0]]] * 3), "beyond 0 to 1"),
-    "flat pictures": (lambda e, s: s[FRONT].update({k: np.ravel(v).tolist() for k, v in s[FRONT].items()}), ""),
+    "flat images": (lambda e, s: s[FRONT].update({k: np.ravel(v).tolist() for k, v in s[FRONT].items()}), ""),
     "of no feature": (lambda e, s: s.update(gone=dict(s["action"])), "'gone' belong to no feature"),
 }
 

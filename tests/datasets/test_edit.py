@@ -195,7 +195,7 @@ def test_help_says_that_no_part_is_the_default(capsys: Any) -> None:
     assert "(default: )" not in text
 
 
-def test_a_split_that_was_stopped_goes_on(tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stopped_split_resumes(tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module = sys.modules[split.__module__]
     meta = read_meta(tiny_dataset)
     parts = plan_parts(meta, {"a": "0-1", "b": "rest"})

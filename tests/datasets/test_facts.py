@@ -37,7 +37,7 @@ def test_spreading_the_pictures_of_one_file_changes_nothing(
     with Pool(jobs, size=100) as workers:
         found = digest_videos(meta, range(6), workers, lambda *what: reports.append(what), "read")
     assert [found["front", episode] for episode in range(6)] == whole
-    assert len({first for _, (first, _) in whole}) == 6, "each episode begins with another picture"
+    assert len({first for _, (first, _) in whole}) == 6, "each episode begins with another image"
     assert reports[-1][1] == reports[-1][2]
 
 
@@ -50,10 +50,10 @@ def test_the_seam_in_front_of_a_group_is_played_through(tiny_dataset: Path, monk
     seeks = []
     seek = pictures._Player._seek
     monkeypatch.setattr(pictures._Player, "_seek", lambda self, place: (seeks.append(place), seek(self, place))[1])
-    alone = pictures.picture_digests(path, packets, clips[3:4])
+    alone = pictures.image_digests(path, packets, clips[3:4])
     sought_alone = seeks.copy()
     seeks.clear()
-    played = pictures.picture_digests(path, packets, clips[3:4], before=clips[2])
+    played = pictures.image_digests(path, packets, clips[3:4], before=clips[2])
     assert played == alone
     first = int(np.flatnonzero(packets.pts == clips[3].first_pts)[0])
     assert first in sought_alone
@@ -69,8 +69,8 @@ def test_planes_are_hashed_without_their_padding(tiny_dataset: Path) -> None:
     other = frame.to_ndarray()
     other[-1, -1] ^= 1
     changed = av.VideoFrame.from_ndarray(other, format="yuv420p")
-    assert pictures.picture_digest(frame) == pictures.picture_digest(fresh)
-    assert pictures.picture_digest(frame) != pictures.picture_digest(changed)
+    assert pictures.image_digest(frame) == pictures.image_digest(fresh)
+    assert pictures.image_digest(frame) != pictures.image_digest(changed)
 
 
 def test_a_picture_of_a_later_group_that_cannot_be_decoded_is_named(

@@ -68,7 +68,7 @@ def test_what_cannot_be_read_is_left_out(messy: Path, to: str, tmp_path: Path, c
 
 
 @pytest.mark.parametrize("verb", ["exclude", "split", "merge", "tasks"])
-def test_every_edit_chooses(verb: str, tiny_dataset: Path, tmp_path: Path) -> None:
+def test_every_edit_verb_keeps_only_the_chosen_features(verb: str, tiny_dataset: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     words: dict[str, list[Any]] = {
         "exclude": ["exclude", tiny_dataset, out, "--episodes", "1,3"],

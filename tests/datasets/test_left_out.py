@@ -92,7 +92,7 @@ def test_what_samples_cannot_carry_is_left_out_and_said(copy: Path, kind: str, c
     assert f"--without {key}" in document["notes"][-1]
 
 
-def test_every_verb_that_reads_goes_on_and_says_it_once(copy: Path, tmp_path: Path, capsys: Any) -> None:
+def test_every_verb_that_reads_continues_and_says_it_once(copy: Path, tmp_path: Path, capsys: Any) -> None:
     values, declared, reason = LEFT_OUT["ragged lists"]
     add(copy, "extra", values, declared)
     for command in (

@@ -89,7 +89,7 @@ def test_images_that_recorders_write_are_decoded(images: Path) -> None:
 def test_a_depth_image_in_a_color_camera_is_found_first(images: Path) -> None:
     put_image(images, 2, 4, encoded(mode="I;16"))
     said = refused(images)
-    assert "frame 4 of episode 2 cannot be decoded: it is a depth picture" in said
+    assert "frame 4 of episode 2 cannot be decoded: it is a depth image" in said
 
 
 @pytest.mark.parametrize("fmt", ["TIFF", "PNG"])
@@ -152,7 +152,7 @@ def test_an_image_that_is_a_path_to_no_file_is_not_waited_for(images: Path, caps
     os.mkfifo(images / "pipe")
     put_image(images, 0, 2, None, path=str(images / "pipe"))
     (found,) = findings(images, capsys, "picture-undecodable")
-    assert "it is a path to no picture of the dataset" in found["message"]
+    assert "it is a path to no image of the dataset" in found["message"]
 
 
 @pytest.mark.parametrize("name", NO_VIDEOS)

@@ -58,7 +58,7 @@ def test_what_a_cache_holds_is_named(tiny_dataset: Path, tmp_path: Path, place: 
     assert "hf download" not in str(caught.value)
 
 
-def test_a_mistyped_folder_is_a_mistyped_folder(tiny_dataset: Path) -> None:
+def test_a_mistyped_folder_does_not_exist_and_is_taken_for_no_hub_name(tiny_dataset: Path) -> None:
     shutil.copytree(tiny_dataset, Path("data/rec"))
     with pytest.raises(UsageError, match="does not exist") as caught:
         open_dataset("data/reg")

@@ -134,7 +134,7 @@ FIELDS: dict[str, tuple[tuple[str, ...], Any, str, str]] = {
     "rate in text": (("fps",), "10", "has fps '10'", "fps-invalid"),
     "a billion dimensions": (("features", "action", "shape"), [10**9], "'action'", "features-damaged"),
     "no dimension": (("features", "action", "shape"), [0], "'action'", "features-damaged"),
-    "a picture without end": (("features", CAMERA, "shape"), [10**6, 10**6, 3], f"'{CAMERA}'", "features-damaged"),
+    "an image without end": (("features", CAMERA, "shape"), [10**6, 10**6, 3], f"'{CAMERA}'", "features-damaged"),
     "a shape in text": (("features", "action", "shape"), "3", "'action'", "features-damaged"),
 }
 

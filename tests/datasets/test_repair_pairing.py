@@ -43,7 +43,7 @@ def without(episode: int, frame: int) -> Callable[[dict[str, list[Any]]], object
 
 
 def rows_and_pictures_agree(root: Path, kept: dict[int, int]) -> None:
-    """Each kept episode (new number: old number) has its own rows, and the first picture is its own, too."""
+    """Each kept episode (new number: old number) has its own rows, and the first image is its own, too."""
     made = takes()
     dataset = open_dataset(root)
     assert dataset.episodes == sorted(kept)

@@ -24,7 +24,7 @@ JOINTS = ["pan", "lift", "grip"]
 
 
 def record(path: Path, values: list[npt.NDArray[Any]]) -> Dataset:
-    """A recording without pictures; `values`: one [L, 3] of state and action for each episode."""
+    """A recording without images; `values`: one [L, 3] of state and action for each episode."""
     with DatasetWriter(path, fps=10, state_names=JOINTS, action_names=JOINTS, cameras={}) as writer:
         for episode in values:
             for row in episode.astype(np.float32):

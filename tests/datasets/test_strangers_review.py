@@ -200,7 +200,7 @@ def test_a_repair_beside_a_pointer_says_what_the_pointer_would_bring(
 
 
 def pictures(kind: str, size: tuple[int, int]) -> Callable[[int], list[Any]]:
-    """A column of pictures as LeRobot stores them, for the 106 rows; of 16 bits and one channel, or 8 and three."""
+    """A column of images as LeRobot stores them, for the 106 rows; of 16 bits and one channel, or 8 and three."""
 
     def one(number: int) -> dict[str, Any]:
         deep = kind == "depth"

@@ -17,7 +17,7 @@ from smolpilot.datasets.media.video import VideoReader, decode_positions, probe,
 
 
 def pictures(count: int, size: tuple[int, int] = (48, 64)) -> list[npt.NDArray[Any]]:
-    """Pictures whose level tells their number."""
+    """Images whose level tells their number."""
     return [np.full((*size, 3), 5 + 4 * number, dtype=np.uint8) for number in range(count)]
 
 
@@ -97,7 +97,7 @@ def test_torn_and_foreign_files(tmp_path: Path) -> None:
 
 
 def test_sizes_that_an_encoder_cannot_take(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="hevc cannot encode pictures 47 pixels wide"):
+    with pytest.raises(UsageError, match="hevc cannot encode images 47 pixels wide"):
         VideoEncoder(tmp_path / "v.mp4", width=47, height=48, fps=10, codec="hevc")
     with pytest.raises(UsageError, match="av1 cannot encode 65x48"):
         VideoEncoder(tmp_path / "v.mp4", width=65, height=48, fps=10, codec="av1")

@@ -1,4 +1,4 @@
-"""The page's files: clips hold the right packets or pictures, curves the right numbers, damage is named."""
+"""The page's files: clips hold the right packets or images, curves the right numbers, damage is named."""
 
 from __future__ import annotations
 

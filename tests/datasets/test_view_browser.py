@@ -110,7 +110,7 @@ def shown(page: Any, camera: str, wanted: float) -> float:
 
 
 def expect_frame(page: Any, episode: int, frame: int) -> None:
-    """Read-out, time of the videos, their pictures and the values beside the curves are those of this frame."""
+    """Read-out, time of the videos, their images and the values beside the curves are those of this frame."""
     settled(page)
     assert page.locator("#title").text_content() == f"Episode {episode}"
     last = LENGTHS[episode] - 1
@@ -226,7 +226,7 @@ def test_a_video_that_ends_before_the_others_does_not_stop_them(page: Any) -> No
 
 
 def test_findings_are_on_the_time_line_in_the_list_and_in_words(page: Any) -> None:
-    assert page.locator("#general summary").text_content() == "1 about the whole recording"
+    assert page.locator("#general summary").text_content() == "1 about the whole dataset"
     assert "few <b>instructions</b>" in page.locator("#general li").text_content()
     assert page.locator("#episodes .count").all_text_contents() == ["", " ▲1 ◆1 ●1", ""]
     assert page.locator("#timeline .mark").count() == 0

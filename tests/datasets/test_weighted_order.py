@@ -59,7 +59,7 @@ def test_every_row_of_a_group_comes_once_before_any_comes_again(kind: OrderKind)
 
 @pytest.mark.parametrize("kind", ["random", "local"])
 @pytest.mark.parametrize("start", [1, 511, 512, 1300])
-def test_a_run_that_goes_on_draws_what_the_first_would_have(start: int, kind: OrderKind) -> None:
+def test_a_resumed_run_draws_what_the_first_would_have(start: int, kind: OrderKind) -> None:
     # A batch of 7 straddles the blocks of 4096 samples.
     straight = drawn(order(7, kind=kind), 0, start + 5)[start * 7 :]
     assert np.array_equal(drawn(order(7, kind=kind), start, start + 5), straight)

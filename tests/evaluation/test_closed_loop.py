@@ -156,7 +156,7 @@ class TestRefusals:
             ("render", lambda *_: 1 / 0, "fails in the episode of seed 1, at the start: ZeroDivisionError"),
         ],
     )
-    def test_what_is_no_answer_of_an_environment(
+    def test_a_wrong_answer_of_an_environment_names_it(
         self, method: str, answer: Any, message: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(Line, method, answer)

@@ -226,6 +226,15 @@ def test_wrong_use_is_told(engine: Engine, bundle: Path, frames: Frames, tmp_pat
             prepare(bundle, **{"device": "cpu", "cache_dir": tmp_path, **options})
 
 
+def test_the_engine_goes_by_its_old_name_for_one_version(bundle: Path, tmp_path: Path) -> None:
+    options: Any = {"device": "cpu", "cache_dir": tmp_path, "check": False, "warm_up": False}
+    with pytest.warns(DeprecationWarning, match=r"prepare\(mode=...\) is now prepare\(engine=...\)"):
+        engine = prepare(bundle, mode="exact", **options)
+    assert engine.settings.mode == "exact"
+    engine.stop()
+    assert prepare(bundle, engine="exact", **options).settings.mode == "exact"
+
+
 def test_a_given_policy_keeps_its_weights(policy: Policy, frames: Frames, tmp_path: Path) -> None:
     before = policy.predict_chunk(frames[0], noise(0))
     with warnings.catch_warnings():

@@ -58,7 +58,7 @@ def assert_same_tensors(ours: Path, theirs: Path, *, sampled: bool = False) -> i
             else:
                 assert value == other[key], (i, key)
     for name, stats in expected.meta.stats.items():
-        # Statistics of pictures depend on which frames are looked at, before or after encoding.
+        # Statistics of images depend on which frames are looked at, before or after encoding.
         for key, value in () if sampled and "image" in name else stats.items():
             np.testing.assert_allclose(found.meta.stats[name][key], value, rtol=1e-5, atol=1e-6)
     return len(expected)
@@ -106,7 +106,7 @@ def test_image_statistics_are_those_of_lerobot(tmp_path: Path) -> None:
     convert(tmp_path / "v21", tmp_path / "ours", CopyOptions())
     stored, computed = (open_dataset(tmp_path / name).meta.statistics for name in ("recorded", "ours"))
     for key in ("mean", "std", "min", "max"):
-        # Theirs are of the pictures before, ours after encoding.
+        # Theirs are of the images before, ours after encoding.
         np.testing.assert_allclose(
             computed["observation.images.side"][key], stored["observation.images.side"][key], atol=0.1
         )

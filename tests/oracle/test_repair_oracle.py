@@ -54,7 +54,7 @@ def loaded(root: Path, work: Path) -> Any:
 
 
 def assert_loads(dataset: Any, stranger: Stranger | None = None) -> None:
-    """Every row, and the pictures of the first and last frame of each episode."""
+    """Every row, and the images of the first and last frame of each episode."""
     made = recorded()
     kept = [episode for episode in range(len(made)) if stranger is None or episode not in stranger.dropped]
     assert dataset.num_episodes == len(kept)

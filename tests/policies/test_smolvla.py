@@ -120,7 +120,7 @@ class TestPrevious:
             smolvla.predict(observations[:1], previous=leftover)
 
     @pytest.mark.parametrize("mode", ["exact", "fast"])
-    def test_the_engine_goes_on_from_it(
+    def test_the_engine_resumes_from_it(
         self, mode: str, runners: dict[str, Any], observations: list[Observation]
     ) -> None:
         engine = runners[mode]

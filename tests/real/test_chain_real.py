@@ -77,6 +77,7 @@ def test_evaluation_on_the_held_out_episode(run: Path, recording: Path, tmp_path
     args = ["eval", str(run), "--dataset", str(recording), "--out", str(out), "--max-frames", "24"]
     assert main([*args, "--json"]) == 0
     document = json.loads((out / "metrics.json").read_text())
+    assert document["split"]["episodes"] == load_policy(run).lineage["held_out_episodes"]
     assert len(document["split"]["episodes"]) == 1
     assert document["split"]["trained_on"] == []
     assert len(document["joints"]) == 26

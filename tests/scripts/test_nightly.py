@@ -52,7 +52,7 @@ def test_the_tests_that_it_names_exist() -> None:
     assert [name for name in named if not (SCRIPT.parents[1] / name).exists()] == []
 
 
-def test_single_parts_and_what_is_no_part(tools: Path, tmp_path: Path) -> None:
+def test_named_parts_run_alone_and_an_unknown_part_is_refused(tools: Path, tmp_path: Path) -> None:
     done = nightly(tools, "documents", "pins")
     assert done.returncode == 0, done.stdout
     assert [path.name for path in sorted((tmp_path / "logs").iterdir())] == ["documents.log", "pins.log"]

@@ -167,10 +167,10 @@ class TestAdapt:
         expected = parent.predict_chunk(frame, noise)
         assert torch.equal(adapt_policy(parent, meta=meta).predict_chunk(frame, noise), expected)
 
-    def test_long_instructions_find_room_here_too(self, parent: Policy, tmp_path: Path) -> None:
+    def test_adapting_makes_room_for_long_instructions(self, parent: Policy, tmp_path: Path) -> None:
         text = "put the very small red block into the large blue box on the left"
         child = adapt_policy(parent, meta=record(tmp_path / "data", ["a", "b", "c"], ("front", "wrist"), task=text))
-        assert child.config.tokenizer_max_length == 80
+        assert (parent.config.tokenizer_max_length, child.config.tokenizer_max_length) == (48, 80)
 
     def test_architecture_cannot_be_overridden(self, parent: Policy, meta: DatasetMeta) -> None:
         with pytest.raises(UsageError, match="num_vlm_layers"):

@@ -135,12 +135,18 @@ def test_same_noise_same_chunk_and_initialize_is_reproducible() -> None:
     assert not torch.equal(first.sample(inputs, noise), other.sample(inputs, noise))
 
 
-def test_non_square_and_odd_images_are_refused_with_the_fix() -> None:
+def test_images_that_make_no_square_of_patches_are_refused_with_the_fix() -> None:
     model, inputs = make_model(), make_inputs()
-    with pytest.raises(TransformError, match=r"square"):
+    with pytest.raises(TransformError, match=r"images of 32x64 pixels\.\nExpected: square") as caught:
         model.sample(changed(inputs, images=inputs.images[..., :32]))
+    assert caught.value.fix == "set resize_imgs_with_padding to a square"
+    with pytest.raises(TransformError, match=r"images of 3x3 pixels\.\nExpected: at least one patch"):
+        model.sample(changed(inputs, images=inputs.images[..., :3, :3]))
+
+
+def test_a_loss_needs_actions() -> None:
     with pytest.raises(TransformError, match="no actions"):
-        model.loss(changed(inputs, actions=None))
+        make_model().loss(changed(make_inputs(), actions=None))
 
 
 def test_time_is_beta_distributed_within_its_range() -> None:

@@ -15,8 +15,8 @@ import torch
 from smolpilot.common.errors import TransformError, UsageError
 from smolpilot.datasets import open_dataset
 from smolpilot.robots import JointLayout
+from smolpilot.robots.layout import FrameLayout
 from smolpilot.smolvla import Policy, adapt_policy, new_policy, save_bundle
-from smolpilot.smolvla.transforms.joints import FrameLayout
 
 from .helpers_new_transforms import Crop, DeltaActions, Politely, Silent, UpsideDown, turned, with_extra
 from .helpers_transforms import frame, statistics, tiny_config, transforms
@@ -176,7 +176,7 @@ class TestPolicy:
         )
         assert [transform.name for transform in child.transforms_config.extra] == ["delta_actions"]
 
-    def test_a_bundle_cannot_hold_it(self, policy: Policy, tmp_path: Path) -> None:
+    def test_a_bundle_cannot_hold_a_transform_of_ones_own(self, policy: Policy, tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="'upside_down' cannot be saved"):
             save_bundle(with_extra(policy, UpsideDown("front")), tmp_path / "bundle")
         assert not list(tmp_path.iterdir())

@@ -143,7 +143,7 @@ def test_status_loads_no_torch(run: Path) -> None:
     assert "1 of 100" in ended.stdout
 
 
-def test_what_a_living_run_uses(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_status_shows_memory_and_cores_of_a_running_run(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(run, [1.0, 0.9])
     with run_lock(run):
         status = run_status(run)

@@ -107,7 +107,7 @@ def verdicts(data: Path, robot: str, folder: Path, capsys: pytest.CaptureFixture
     words = ["train", "--dataset", str(data), "--robot", robot, "--preset", "tiny", "--from-scratch", "--steps", "1",
              "--chunk-size", "4", "--device", "cpu", "--batch-size", "2", "--held-out", "0"]  # fmt: skip
     out = folder / "run"
-    if errors:  # what passes is trained in test_preflight.py, which is slower
+    if errors:  # what passes is trained in test_preflight.py, which is slower (tests/selftest)
         assert main([*words, "--out", str(out), *more]) == 1
         said["train"] = " ".join(capsys.readouterr().err.split())
         assert not out.exists()

@@ -14,12 +14,12 @@ from .copy.pool import Pool, size_of
 from .copy.proof.comparison import (
     Comparison,
     Difference,
+    camera_feature_keys,
     compare_descriptions,
     compare_episodes,
     compare_files,
     compare_meta,
     not_compared,
-    picture_keys,
 )
 from .copy.proof.content_digests import collect
 from .copy.source import read_extras
@@ -38,7 +38,7 @@ def compare(
     """Compare two datasets of any version, streaming.
 
     Joined files, other list types and other file limits are no difference; values, dtypes, packets, time stamps
-    relative to the episode's start, pictures, tasks, own fields, other files and statistics (to `tolerance` and the
+    relative to the episode's start, images, tasks, own fields, other files and statistics (to `tolerance` and the
     rounding of their writers, see docs/dataset-checks.md) are.
     Raises DatasetError when one of them cannot be read.
     """
@@ -49,7 +49,7 @@ def compare(
         facts = [collect(meta, pool, report, f"read {meta.root.name}") for meta in metas]
     result = Comparison()
     compare_meta(metas[0], metas[1], result, tolerance)
-    compare_episodes(facts[0], facts[1], result, tolerance, picture_keys(metas[0]))
+    compare_episodes(facts[0], facts[1], result, tolerance, camera_feature_keys(metas[0]))
     compare_descriptions(read_extras(metas[0]), read_extras(metas[1]), result)
     compare_files(metas[0].root, metas[1].root, result)
     result.not_compared = not_compared(metas, facts)

@@ -132,7 +132,7 @@ def test_what_is_not_understood_is_refused_with_its_place(tmp_path: Path, old: s
 
 @pytest.mark.parametrize(("text", "message"), [("[1, 2]", "holds no stages"), ("a: [", "not valid YAML"),
                                                ("stages: []", "holds no stages")])  # fmt: skip
-def test_what_is_no_plan_is_refused(tmp_path: Path, text: str, message: str) -> None:
+def test_a_broken_plan_is_refused_with_the_reason(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         load_plan(write(tmp_path, text))
     with pytest.raises(UsageError, match="does not exist"):

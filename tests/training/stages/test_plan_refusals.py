@@ -60,7 +60,7 @@ def test_a_stage_behind_a_sound_one_is_refused(tmp_path: Path, old: str, new: st
         load(tmp_path, GOOD.replace(old, new, 1))
 
 
-def test_what_lies_just_inside_is_taken(tmp_path: Path) -> None:
+def test_values_at_the_edge_of_what_is_allowed_are_taken(tmp_path: Path) -> None:
     for shares in ([0.0, 1.0], [0.5, 0.5000009]):
         stage = load(tmp_path, GOOD.replace("[0.5, 0.5]", str(shares))).stages[1]
         assert list(stage.replay) == shares

@@ -157,7 +157,7 @@ def test_its_status_is_that_of_the_stage_it_stands_in(finished: Path, tmp_path: 
 
 
 @pytest.mark.parametrize(("stage", "step"), [("1_red", 1), ("2_blue", 3)])
-def test_a_killed_sequence_goes_on_in_its_stage_and_ends_in_the_same_bits(
+def test_a_killed_sequence_resumes_in_its_stage_and_ends_in_the_same_bits(
     finished: Path, tiny_dataset: Path, tmp_path: Path, stage: str, step: int
 ) -> None:
     out = tmp_path / "out"
@@ -251,7 +251,7 @@ def test_a_gate_on_old_tasks_may_let_the_sequence_go_on(
         ({"clip": -1.0}, "Stage red: --clip is -1.0"),
     ],
 )
-def test_what_cannot_be_meant_is_refused_before_anything_is_trained(
+def test_contradictory_options_are_refused_before_anything_is_trained(
     tiny_dataset: Path, tmp_path: Path, changes: dict[str, Any], message: str
 ) -> None:
     options = TrainOptions(stages=plan_file(tmp_path, tiny_dataset), out=tmp_path / "out")
@@ -273,7 +273,7 @@ def test_an_existing_folder_is_not_written_into(finished: Path, tiny_dataset: Pa
     assert "--resume" in error.value.fix
 
 
-def test_the_command_prints_the_tables_and_goes_on(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_prints_the_tables_and_resumes(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "--resume", "--out", str(finished)]) == 0
     out = capsys.readouterr().out
     assert "after stage" in out

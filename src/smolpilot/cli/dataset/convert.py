@@ -71,7 +71,7 @@ def run(options: ConvertOptions) -> None:
         **facts_of(report),
         "parts": report.parts,
         "parts_resumed": report.resumed,
-        "picture_difference": report.picture_difference if report.reencoded else None,
+        "picture_difference": report.image_difference if report.reencoded else None,
         "warnings": report.warnings,
     }
     print(json_text(document))
@@ -97,7 +97,7 @@ def _print(options: ConvertOptions, report: CopyReport) -> None:
         print(
             f"Equal, except for {report.proof.encoded['packets']:,} packets that were encoded again: the first and "
             "last images of these episodes differ from the source by up to "
-            f"{report.picture_difference:.2f} of 255 (mean absolute)."
+            f"{report.image_difference:.2f} of 255 (mean absolute)."
         )
         verdict = ""
     print(f"{verdict} Content hashes of every file: meta/smolpilot_manifest.json".lstrip())

@@ -138,6 +138,6 @@ def _proof(report: CopyReport) -> str:
         again = report.proof.encoded
         return (
             f"read back and equal to the source ({shown}), but for {pluralize(again['packets'], 'packet')} that were "
-            f"encoded again: first and last images differ by up to {report.picture_difference:.2f} of 255"
+            f"encoded again: first and last images differ by up to {report.image_difference:.2f} of 255"
         )
     return f"read back and equal to the source ({shown})"

@@ -31,7 +31,7 @@ _FIX = "See `smolpilot dataset check`; `smolpilot dataset repair` makes a copy t
 class EpisodeRows:
     """One episode of a data file.
 
-    `stored` are the source's statistics of its columns, `skipped` columns that need none, `pictures` picture columns
+    `stored` are the source's statistics of its columns, `skipped` columns that need none, `pictures` image columns
     of which some are wanted.
     """
 

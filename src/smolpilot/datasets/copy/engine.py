@@ -27,7 +27,7 @@ from .meta_files import EpisodeRecord, write_meta
 from .options import CopyOptions, EpisodePlan, Progress
 from .pool import Pool, size_of
 from .proof.comparison import Comparison, compare_episodes, compare_fields, compare_files, compare_meta, compare_whole
-from .proof.content_digests import EpisodeDigests, Pictures, collect, digest_videos
+from .proof.content_digests import BoundaryImages, EpisodeDigests, collect, digest_videos
 from .remarks import content_warnings, layout_notes
 from .source import Extras, read_extras, require_same_kind, state_of
 from .statistics_plan import StatisticsPlan
@@ -42,8 +42,8 @@ class CopyReport:
     """What was done: `proof` compares the sources with the result; `off_video` is in seconds.
 
     `carried` and `computed` are features whose statistics are the source's or were computed from the content (of some
-    episodes or of all); `notes` say what is otherwise in the result than in the source, and why. `picture_difference`
-    is the largest mean absolute difference, of 255, that encoding again made to the first or last picture of an
+    episodes or of all); `notes` say what is otherwise in the result than in the source, and why. `image_difference`
+    is the largest mean absolute difference, of 255, that encoding again made to the first or last image of an
     episode.
     """
 
@@ -52,7 +52,7 @@ class CopyReport:
     resumed: int = 0
     parts: int = 0
     reencoded: list[str] = field(default_factory=list)
-    picture_difference: float = 0.0
+    image_difference: float = 0.0
     computed: list[str] = field(default_factory=list)
     carried: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -160,7 +160,7 @@ class _Job:
         self._report.notes += self._statistics.derived.notes(len(self._placed))
         return self._report
 
-    def _read_sources(self) -> dict[tuple[int, str], Pictures]:
+    def _read_sources(self) -> dict[tuple[int, str], BoundaryImages]:
         pictures = {}
         by_source: dict[int, list[planning.PlacedEpisode]] = {}
         for one in self._placed:
@@ -227,7 +227,7 @@ class _Job:
             self._progress(what, done, len(parts))
 
     def _expected(
-        self, files: list[list[planning.PlacedEpisode]], pictures: Mapping[tuple[int, str], Pictures]
+        self, files: list[list[planning.PlacedEpisode]], pictures: Mapping[tuple[int, str], BoundaryImages]
     ) -> list[EpisodeDigests]:
         """What the result has to hold, by the sources and the journal."""
         facts: list[EpisodeDigests] = []
@@ -342,7 +342,7 @@ def _unequal(proof: Comparison, changed: list[str]) -> DatasetError:
         )
     return DatasetError(
         f"The result is not equal to its source, and has been removed: {shown}.",
-        expected="equal values, packets, pictures and instructions, and the statistics that were written",
+        expected="equal values, packets, images and instructions, and the statistics that were written",
         fix="Every file reads as it was written: this is a fault of smolpilot. Report it with this message.",
     )
 

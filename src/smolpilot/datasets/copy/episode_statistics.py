@@ -30,14 +30,14 @@ def sampled(length: int) -> list[int]:
 
 
 class LevelStatistics:
-    """Statistics per channel of 8-bit pictures, exact over the pixels that LeRobot looks at, of values in [0, 1]."""
+    """Statistics per channel of 8-bit images, exact over the pixels that LeRobot looks at, of values in [0, 1]."""
 
     def __init__(self) -> None:
         self._levels = np.zeros((3, 256), dtype=np.int64)
         self._count = 0
 
     def add(self, picture: npt.NDArray[np.uint8]) -> None:
-        """Count in a picture `[h, w, 3]`; large ones are thinned out as LeRobot does it."""
+        """Count in an image `[h, w, 3]`; large ones are thinned out as LeRobot does it."""
         height, width = picture.shape[:2]
         if max(height, width) >= _SMALL:
             step = int(max(height, width) / _TARGET)
@@ -47,7 +47,7 @@ class LevelStatistics:
         self._count += 1
 
     def result(self) -> dict[str, Any]:
-        """mean, std, min, max, quantiles `[3, 1, 1]`, and the number of pictures `[1]`."""
+        """mean, std, min, max, quantiles `[3, 1, 1]`, and the number of images `[1]`."""
         values = np.arange(256) / 255.0
         share = self._levels / self._levels.sum(axis=1, keepdims=True)
         mean = share @ values
@@ -107,7 +107,7 @@ class TableStatistics:
 def table_statistics(
     table: pa.Table, stored: Statistics, skipped: Collection[str], pictures: Iterable[str]
 ) -> TableStatistics:
-    """Statistics of all columns that hold numbers but for the `skipped` ones, and of the picture columns `pictures`.
+    """Statistics of all columns that hold numbers but for the `skipped` ones, and of the image columns `pictures`.
 
     Those of `stored` that are of the rows are not computed again.
     """
@@ -130,7 +130,7 @@ def table_statistics(
             computed[name] = {key: [len(table)] if key == "count" else value.tolist() for key, value in stats.items()}
     for name in pictures:
         if name in table.column_names:
-            computed[name] = _picture_statistics(table[name])
+            computed[name] = _image_statistics(table[name])
     return TableStatistics(computed, wrong)
 
 
@@ -168,8 +168,8 @@ def _judge(stored: Mapping[str, npt.NDArray[np.float64]], values: npt.NDArray[np
     return judge_column(stored, rest, [frames, len(rest)]) if len(rest) else ""
 
 
-def _picture_statistics(column: pa.ChunkedArray) -> dict[str, Any]:
-    from smolpilot.datasets.media.image_formats import PictureError, decoded, rgb
+def _image_statistics(column: pa.ChunkedArray) -> dict[str, Any]:
+    from smolpilot.datasets.media.image_formats import ImageError, decoded, rgb
 
     levels = LevelStatistics()
     for i in sampled(len(column)):
@@ -177,9 +177,9 @@ def _picture_statistics(column: pa.ChunkedArray) -> dict[str, Any]:
         content = cell.get("bytes") if isinstance(cell, dict) else cell
         try:
             levels.add(rgb(decoded(content)))
-        except PictureError as error:
+        except ImageError as error:
             raise DatasetError(
-                f"The picture in row {i} of an episode cannot be decoded: {error}.",
+                f"The image in row {i} of an episode cannot be decoded: {error}.",
                 fix="See `smolpilot dataset check`; `smolpilot dataset repair` leaves such episodes out.",
             ) from error
     return levels.result()

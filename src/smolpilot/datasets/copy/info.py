@@ -88,7 +88,7 @@ def split_note(before: Any, after: Mapping[str, str], renumbered: bool) -> list[
 
 
 def _plain_rates(features: Mapping[str, Any]) -> None:
-    """Rates and sizes of pictures that were written as 30.0 or 480.0."""
+    """Rates and sizes of images that were written as 30.0 or 480.0."""
     for feature in features.values():
         for details in (feature, feature.get("info"), feature.get("video_info")):
             for key, value in details.items() if isinstance(details, dict) else ():

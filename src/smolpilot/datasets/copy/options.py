@@ -38,7 +38,7 @@ class EpisodePlan:
 
 @dataclass(frozen=True)
 class CopyOptions:
-    """Format and file sizes (LeRobot's defaults), whether pictures may be encoded again, number of processes.
+    """Format and file sizes (LeRobot's defaults), whether images may be encoded again, number of processes.
 
     `misaligned` allows time stamps for which the video has no frame: such datasets cannot be loaded.
     """

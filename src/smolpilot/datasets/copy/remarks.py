@@ -29,7 +29,7 @@ def content_warnings(placed: Sequence[PlacedEpisode], tasks: Mapping[int, str], 
             "`smolpilot dataset merge` numbers them anew."
         )
     if any(clip.others for one in placed for clip in one.clips.values()):
-        found.append("Sound and other tracks beside the pictures have been left out: no LeRobot reader uses them.")
+        found.append("Sound and other tracks beside the images have been left out: no LeRobot reader uses them.")
     if report.not_finite:
         found.append(
             f"The source holds NaN or infinite numbers in {', '.join(report.not_finite)}: "

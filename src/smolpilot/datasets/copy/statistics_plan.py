@@ -12,7 +12,7 @@ from smolpilot.common.statistics import PackedStatistics, Statistics, Statistics
 from smolpilot.datasets.format.versions import FORMATS, WrittenVersion
 
 from .copy_plan import PlacedEpisode, SourceFile
-from .proof.derived import Derived, depth_keys, in_lerobot_form, is_picture, judge_pictures, judge_whole, usable
+from .proof.derived import Derived, depth_keys, in_lerobot_form, is_image, judge_images, judge_whole, usable
 from .source import Extras
 
 _RENUMBERED = ("index", "episode_index", "task_index")
@@ -40,12 +40,12 @@ class StatisticsPlan:
         """Those of `stored` that are of table columns."""
         features = one.plan.source.features
         stored = self.stored(one)
-        return self._packer.pack({name: stats for name, stats in stored.items() if not is_picture(name, features)})
+        return self._packer.pack({name: stats for name, stats in stored.items() if not is_image(name, features)})
 
     def pictures(self, one: PlacedEpisode) -> list[str]:
         """Keys of cameras whose statistics have to be computed; never of distances: those are not made up."""
         features, stored, depth = one.plan.source.features, self.stored(one), self._depth_of(one)
-        return [n for n in features if is_picture(n, features) and n not in stored and n not in depth]
+        return [n for n in features if is_image(n, features) and n not in stored and n not in depth]
 
     def of_episode(
         self, one: PlacedEpisode, computed: Mapping[str, Mapping[str, Any]], wrong: Mapping[str, str]
@@ -79,7 +79,7 @@ class StatisticsPlan:
         features, depth = source.features, self._depth_of(placed[0])
         found = dict(merged)
         for name, stats in source.statistics.items():
-            picture = is_picture(name, features)
+            picture = is_image(name, features)
             if name not in features:
                 self.derived.unused[name] = None
                 continue
@@ -107,13 +107,13 @@ class StatisticsPlan:
             if name not in features and self._files[one.rows.path].schema.get_field_index(name) < 0:
                 self.derived.unused[name] = None
                 continue
-            picture = is_picture(name, features)
+            picture = is_image(name, features)
             changed = one.plan.change is not None or (one.numbers is not None and name in _RENUMBERED)
             if changed and not picture:
                 continue
             reason = "" if usable(stats) else _LACKING
             if picture and not reason:
-                reason = judge_pictures(stats, depth=name in depth)
+                reason = judge_images(stats, depth=name in depth)
             if reason:
                 self.derived.note_wrong(name, reason)
             else:

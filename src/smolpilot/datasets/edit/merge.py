@@ -85,7 +85,7 @@ def _facets(mine: Feature, theirs: Feature) -> list[tuple[str, Any, Any]]:
         ("dtype", mine.dtype, theirs.dtype),
         ("shape", list(mine.shape), list(theirs.shape)),
     ]
-    # Names of a picture's axes are spelled in many ways; a dataset without names is taken at its word.
+    # Names of an image's axes are spelled in many ways; a dataset without names is taken at its word.
     if mine.names and theirs.names and mine.dtype not in ("video", "image"):
         facets.append(("names", mine.names, theirs.names))
     return facets

@@ -51,7 +51,7 @@ class Feature:
 class CameraInfo:
     """One camera: its feature key, image size in pixels, and how its images are stored.
 
-    `codec` is `h264`, `hevc`, `av1`, … for video, `image` for pictures inside the tables.
+    `codec` is `h264`, `hevc`, `av1`, … for video, `image` for images inside the tables.
     """
 
     key: str
@@ -282,7 +282,7 @@ def _is_vector(name: str, feature: Feature) -> bool:
 
 
 def usable_shape(name: str, shape: list[Any]) -> bool:
-    """Whether a shape of info.json is a list of sizes with no more numbers than a picture has; a vector that a policy
+    """Whether a shape of info.json is a list of sizes with no more numbers than an image has; a vector that a policy
     reads, and a column of running numbers, has fewer.
     """
     if len(shape) > _MOST_DIMENSIONS:

@@ -103,15 +103,15 @@ class DatasetMeta:
         digest, places = hashlib.sha256(), OwnFiles(self.root)
         # The same for a reader that opens depth cameras, too, and for one that leaves them out.
         cameras = {name for name, camera in self.cameras.items() if camera.key not in self.left_out}
-        pictures_inside = any(feature.dtype == "image" for feature in self.features.values())
+        images_inside = any(feature.dtype == "image" for feature in self.features.values())
         tables = sorted({episode.data_path for episode in self.episodes})
         used = (episode.videos.items() for episode in self.episodes)
         videos = sorted({span.path for spans in used for name, span in spans if name in cameras})
         meta = sorted(path for path in (self.root / "meta").rglob("*") if path.is_file() and not places.why_not(path))
-        sizes_only = {*videos, *(tables if pictures_inside else ())}
+        sizes_only = {*videos, *(tables if images_inside else ())}
         for path in [*meta, *tables, *videos]:
             digest.update(f"{path.relative_to(self.root).as_posix()} {path.stat().st_size}\n".encode())
-            # Tables with pictures inside are as large as videos: their size has to do, too.
+            # Tables with images inside are as large as videos: their size has to do, too.
             if path in sizes_only:
                 continue
             with path.open("rb") as file:

@@ -32,7 +32,7 @@ _OPTIONS = {
 
 
 class VideoEncoder:
-    """Encodes `[h, w, 3]` uint8 pictures at constant rate `fps` into one mp4 file."""
+    """Encodes `[h, w, 3]` uint8 images at constant rate `fps` into one mp4 file."""
 
     def __init__(self, path: Path, *, width: int, height: int, fps: float, codec: Codec) -> None:
         encoder = find_encoder(codec)
@@ -55,7 +55,7 @@ class VideoEncoder:
         self._stream = stream
 
     def add(self, picture: npt.NDArray[np.uint8], *, key_frame: bool = False) -> None:
-        """Append one picture; `key_frame` makes the file cuttable here without encoding again."""
+        """Append one image; `key_frame` makes the file cuttable here without encoding again."""
         frame = VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
         frame.pts = self.frames
         frame.time_base = self._stream.codec_context.time_base
@@ -93,10 +93,10 @@ def pixel_format(width: int, height: int) -> str:
 
 
 def require_size(codec: Codec, width: int, height: int) -> None:
-    """Raise UsageError for picture sizes that the encoders of `codec` cannot take."""
+    """Raise UsageError for image sizes that the encoders of `codec` cannot take."""
     # x265 writes beyond its buffers for widths of 33 to 48 pixels: the process would abort.
     if codec == "hevc" and width < 64:
-        raise UsageError(f"hevc cannot encode pictures {width} pixels wide.", expected="64 or more", fix="Use h264.")
+        raise UsageError(f"hevc cannot encode images {width} pixels wide.", expected="64 or more", fix="Use h264.")
     if codec == "av1" and (width % 2 or height % 2):
         raise UsageError(f"av1 cannot encode {width}x{height} pictures.", expected="even sides", fix="Use h264.")
 

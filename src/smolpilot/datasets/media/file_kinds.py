@@ -1,11 +1,11 @@
-"""What a file or a picture is by its first bytes, for errors that name what was found; and how large one may be."""
+"""What a file or an image is by its first bytes, for errors that name what was found; and how large one may be."""
 
 from __future__ import annotations
 
 import re
 
 MAX_PIXELS = 2**26
-"""Of one picture or video frame: twice those of an 8K camera. More is an attack on the memory, not a recording."""
+"""Of one image or video frame: twice those of an 8K camera. More is an attack on the memory, not a recording."""
 
 _KINDS: tuple[tuple[bytes, str], ...] = (
     (rb"\x89PNG\r\n\x1a\n", "PNG"),
@@ -66,5 +66,5 @@ def kind_words(head: bytes) -> str:
 
 
 def size_words(width: int, height: int) -> str:
-    """Why a picture of this size is not decoded."""
+    """Why an image of this size is not decoded."""
     return f"it has {width}x{height} pixels; at most {MAX_PIXELS:,} in all are decoded"

@@ -1,6 +1,6 @@
-"""Decoding a picture of a table: the one place where Pillow gets at bytes, and only at the formats that LeRobot writes.
+"""Decoding an image of a table: the one place where Pillow gets at bytes, and only at the formats that LeRobot writes.
 
-Pillow knows dozens of formats, some of which start other programs (EPS: Ghostscript). What a picture is, and how large,
+Pillow knows dozens of formats, some of which start other programs (EPS: Ghostscript). What an image is, and how large,
 is read from its first bytes, before anything is decoded.
 """
 
@@ -29,8 +29,8 @@ DEPTH_FORMATS = ("PNG", "JPEG", "TIFF")
 type Size = tuple[int, int]
 
 
-class PictureError(ValueError):
-    """Why bytes are no picture that is decoded. `size` is the (height, width) of its header where that is the reason:
+class ImageError(ValueError):
+    """Why bytes are no image that is decoded. `size` is the (height, width) of its header where that is the reason:
     it is too large, or not the one that was expected."""
 
     def __init__(self, reason: str, size: Size | None = None) -> None:
@@ -38,25 +38,25 @@ class PictureError(ValueError):
         self.size = size
 
 
-def picture_size(content: object) -> Size:
-    """(height, width) of a PNG or JPEG picture of colors by its header; nothing is decoded. Raises PictureError."""
+def encoded_size(content: object) -> Size:
+    """(height, width) of a PNG or JPEG image of colors by its header; nothing is decoded. Raises ImageError."""
     bytes_of, kind = _checked(content, COLOR_FORMATS)
     size = _header_size(bytes_of, kind)
     if kind == "PNG" and bytes_of[24:26] == b"\x10\x00":
-        raise PictureError("it is a depth picture (gray of 16 bits), not one of 8-bit colors")
+        raise ImageError("it is a depth image (gray of 16 bits), not one of 8-bit colors")
     return size
 
 
 def header_size(content: bytes) -> Size | None:
-    """(height, width) of a PNG or JPEG picture by its header; None for anything else."""
+    """(height, width) of a PNG or JPEG image by its header; None for anything else."""
     try:
-        return picture_size(content)
-    except PictureError:
+        return encoded_size(content)
+    except ImageError:
         return None
 
 
 def decoded(content: object, *, depth: bool = False, size: Size | None = None) -> Image.Image:
-    """A picture, decoded as it is stored. Raises PictureError for whatever is wrong with it.
+    """An image, decoded as it is stored. Raises ImageError for whatever is wrong with it.
 
     depth: of a depth camera. size: the (height, width) that it has to have, compared before decoding.
     """
@@ -68,43 +68,43 @@ def decoded(content: object, *, depth: bool = False, size: Size | None = None) -
         picture = _READERS[kind](io.BytesIO(bytes_of))
         _check((picture.height, picture.width), size)
         picture.load()
-    except PictureError:
+    except ImageError:
         raise
     except Exception as error:  # a decoder of foreign bytes: of values, indices, types, memory
-        raise PictureError(_torn(kind, str(error) or type(error).__name__)) from error
+        raise ImageError(_torn(kind, str(error) or type(error).__name__)) from error
     return picture
 
 
 def rgb(picture: Image.Image) -> npt.NDArray[np.uint8]:
-    """A decoded picture as `[h, w, 3]`: red, green, blue. Raises PictureError."""
+    """A decoded image as `[h, w, 3]`: red, green, blue. Raises ImageError."""
     try:
         return np.array(picture.convert("RGB"), dtype=np.uint8)
     except Exception as error:
-        raise PictureError(_torn(str(picture.mode), str(error))) from error
+        raise ImageError(_torn(str(picture.mode), str(error))) from error
 
 
 def _checked(content: object, formats: tuple[str, ...]) -> tuple[bytes, str]:
     if not isinstance(content, bytes):
-        raise PictureError("there is no picture")
+        raise ImageError("there is no image")
     kind = kind_of(content[:256])
     if kind not in formats:
-        raise PictureError(f"it is {kind_words(content[:256])}; {' and '.join(formats)} are decoded")
+        raise ImageError(f"it is {kind_words(content[:256])}; {' and '.join(formats)} are decoded")
     return content, kind
 
 
 def _check(found: Size, expected: Size | None) -> None:
     height, width = found
     if height * width > MAX_PIXELS:
-        raise PictureError(size_words(width, height), found)
+        raise ImageError(size_words(width, height), found)
     if expected is not None and found != expected:
-        raise PictureError(f"it is {width}x{height}, not {expected[1]}x{expected[0]}", found)
+        raise ImageError(f"it is {width}x{height}, not {expected[1]}x{expected[0]}", found)
 
 
 def _header_size(content: bytes, kind: str) -> Size:
     if kind == "JPEG":
         return _jpeg_size(content)
     if content[12:16] != b"IHDR" or len(content) < 24:
-        raise PictureError(_torn(kind, "it has no header"))
+        raise ImageError(_torn(kind, "it has no header"))
     return int.from_bytes(content[20:24]), int.from_bytes(content[16:20])
 
 
@@ -121,8 +121,8 @@ def _jpeg_size(content: bytes) -> Size:
             return int.from_bytes(content[at + 5 : at + 7]), int.from_bytes(content[at + 7 : at + 9])
         else:
             at += 2 + int.from_bytes(content[at + 2 : at + 4])
-    raise PictureError(_torn("JPEG", "it has no frame header"))
+    raise ImageError(_torn("JPEG", "it has no frame header"))
 
 
 def _torn(kind: str, reason: str) -> str:
-    return f"torn picture ({kind}): {plain(reason.splitlines()[0] if reason else 'nothing is known of it', 160)}"
+    return f"torn image ({kind}): {plain(reason.splitlines()[0] if reason else 'nothing is known of it', 160)}"

@@ -10,14 +10,14 @@ import numpy.typing as npt
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 
-type Picture = npt.NDArray[np.uint8]
+type RgbImage = npt.NDArray[np.uint8]
 
 # The planes of format gbrp that hold red, green and blue.
 _PLANES = (2, 0, 1)
 _FULL = np.float32(255)
 
 
-def to_rgb(frame: VideoFrame, reformatter: VideoReformatter) -> Picture:
+def to_rgb(frame: VideoFrame, reformatter: VideoReformatter) -> RgbImage:
     """One decoded frame as `[h, w, 3]` uint8, with the conversion that LeRobot's PyAV backend uses."""
     return np.asarray(reformatter.reformat(frame, format="rgb24").to_ndarray(), dtype=np.uint8)
 
@@ -26,7 +26,7 @@ def fill_from_frame(frame: VideoFrame, reformatter: VideoReformatter, out: npt.N
     """Write a decoded frame into `out` `[3, h, w]`, as uint8 or as float32 in [0, 1]; the same values as `to_rgb`.
 
     Separate planes come straight out of the color conversion where it gives the same values: that saves turning the
-    picture round, and the division writes to its place.
+    image round, and the division writes to its place.
     """
     if not _planes_agree(frame.format.name, frame.width, frame.height, int(frame.color_range), int(frame.colorspace)):
         fill(to_rgb(frame, reformatter), out)
@@ -38,8 +38,8 @@ def fill_from_frame(frame: VideoFrame, reformatter: VideoReformatter, out: npt.N
         _copy(rows, out[channel])
 
 
-def fill(picture: Picture, out: npt.NDArray[Any]) -> None:
-    """Write a picture `[h, w, 3]` into `out` `[3, h, w]`, as uint8 or as float32 in [0, 1]."""
+def fill(picture: RgbImage, out: npt.NDArray[Any]) -> None:
+    """Write an image `[h, w, 3]` into `out` `[3, h, w]`, as uint8 or as float32 in [0, 1]."""
     for channel in range(3):
         _copy(picture[..., channel], out[channel])
 

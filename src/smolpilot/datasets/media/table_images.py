@@ -1,4 +1,4 @@
-"""Pictures stored inside the tables (features of dtype `image`), read by row group so that memory stays bounded."""
+"""Images stored inside the tables (features of dtype `image`), read by row group so that memory stays bounded."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ import numpy.typing as npt
 from smolpilot.common.errors import DatasetError
 from smolpilot.datasets.format.files import dataset_root, open_parquet, reading, repair_advice
 
-from .image_formats import PictureError, decoded, rgb
+from .image_formats import ImageError, decoded, rgb
 
 _GROUPS_KEPT = 4
 
 
-class PictureReader:
-    """Decodes pictures of parquet columns; keeps the encoded bytes of a few row groups."""
+class TableImageReader:
+    """Decodes images of parquet columns; keeps the encoded bytes of a few row groups."""
 
     def __init__(self) -> None:
         self._starts: dict[Path, npt.NDArray[np.int64]] = {}
@@ -34,7 +34,7 @@ class PictureReader:
         self._forget()
 
     def picture(self, path: Path, key: str, row: int, size: tuple[int, int] | None = None) -> npt.NDArray[np.uint8]:
-        """The picture in column `key`, row `row` of the file: `[h, w, 3]` uint8.
+        """The image in column `key`, row `row` of the file: `[h, w, 3]` uint8.
 
         Raises DatasetError when it cannot be decoded, and when it is not of the `size` (height, width).
         """
@@ -47,18 +47,18 @@ class PictureReader:
         content = cell.get("bytes") if isinstance(cell, dict) else cell
         if not isinstance(content, bytes):
             raise DatasetError(
-                f"Row {row} of column '{key}' in {path} holds no picture.",
-                expected="encoded pictures inside the table, not links to files",
+                f"Row {row} of column '{key}' in {path} holds no image.",
+                expected="encoded images inside the table, not links to files",
             )
         try:
             picture = decoded(content, size=size)
             if picture.mode.startswith(("I", "F")):
-                raise PictureError(f"it is a depth or float picture (mode {picture.mode}), not one of 8-bit colors")
+                raise ImageError(f"it is a depth or float image (mode {picture.mode}), not one of 8-bit colors")
             return rgb(picture)
-        except PictureError as error:
+        except ImageError as error:
             raise DatasetError(
                 f"Row {row} of column '{key}' in {path} cannot be decoded: {error}.",
-                expected="a PNG or JPEG picture of 8-bit colors, of the size that the features state",
+                expected="a PNG or JPEG image of 8-bit colors, of the size that the features state",
                 fix=repair_advice(dataset_root(path), "leaves its episode out"),
             ) from error
 

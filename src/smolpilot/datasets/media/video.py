@@ -20,10 +20,10 @@ import numpy.typing as npt
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 
-from .pixels import Picture, fill_from_frame, to_rgb
+from .pixels import RgbImage, fill_from_frame, to_rgb
 from .video_file import VideoError, VideoFile, reason_of
 
-__all__ = ["Picture", "VideoIndex", "VideoReader", "decode_positions", "probe", "read_index", "to_rgb"]
+__all__ = ["RgbImage", "VideoIndex", "VideoReader", "decode_positions", "probe", "read_index", "to_rgb"]
 
 _OPEN_FILES = 8
 
@@ -58,7 +58,7 @@ class VideoReader:
                     self._indexes[path] = read_index(path)
         return self._indexes[path]
 
-    def frame(self, path: Path, position: int) -> Picture:
+    def frame(self, path: Path, position: int) -> RgbImage:
         """The frame at a position of the file's index: `[h, w, 3]` uint8, red, green, blue."""
         with self._decoder(path, position) as decoder:
             return to_rgb(decoder.frame(path, self.index(path), position), decoder.reformatter)
@@ -236,7 +236,7 @@ def probe(path: Path) -> tuple[str, str, int, int]:
         return video.codec, video.pix_fmt, video.width, video.height
 
 
-def decode_positions(path: Path, index: VideoIndex, positions: npt.NDArray[np.int64]) -> Iterator[Picture]:
+def decode_positions(path: Path, index: VideoIndex, positions: npt.NDArray[np.int64]) -> Iterator[RgbImage]:
     """The frames at increasing positions, in order, decoded with all cores in a container of its own."""
     reformatter = VideoReformatter()
     wanted = [int(pts) for pts in index.pts[positions]]

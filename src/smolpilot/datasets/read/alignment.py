@@ -66,7 +66,7 @@ def _frames_of(index: VideoIndex, span: VideoSpan, fps: float) -> int:
 def require_room(videos: VideoReader, episodes: Sequence[Episode], paths: set[Path], root: Path) -> None:
     """Check that between the starts of two episodes in one of the files there are as many frames as rows.
 
-    Otherwise an episode would show pictures of the next one, without any time stamp being wrong.
+    Otherwise an episode would show images of the next one, without any time stamp being wrong.
     """
     places: dict[tuple[str, Path], list[Episode]] = {}
     for episode in episodes:

@@ -1,4 +1,4 @@
-"""Checks of what callers hand to Dataset, SampleOrder and Loader: whole numbers, kinds of pictures, frame indices."""
+"""Checks of what callers hand to Dataset, SampleOrder and Loader: whole numbers, kinds of images, frame indices."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def whole_number(name: str, value: Any, *, least: int) -> int:
 
 
 def check_images(images: Any) -> None:
-    """UsageError unless `images` is a kind of pictures, or None for no pictures."""
+    """UsageError unless `images` is a kind of images, or None for no images."""
     if images is not None and not (isinstance(images, str) and images in _IMAGES):
-        raise UsageError(f"images is {images!r}.", expected="'float32', 'uint8' or None for no pictures")
+        raise UsageError(f"images is {images!r}.", expected="'float32', 'uint8' or None for no images")
 
 
 def check_threads(threads: Any) -> None:

@@ -1,4 +1,4 @@
-"""Pictures of many frames at once: each video read forwards, on several cores, straight into the batch's memory."""
+"""Images of many frames at once: each video read forwards, on several cores, straight into the batch's memory."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from typing import Any
 import numpy.typing as npt
 
 from smolpilot.common.machine import cores
-from smolpilot.datasets.media.pixels import Picture, fill
-from smolpilot.datasets.media.table_images import PictureReader
+from smolpilot.datasets.media.pixels import RgbImage, fill
+from smolpilot.datasets.media.table_images import TableImageReader
 from smolpilot.datasets.media.video import VideoReader
 
 # Frames in one piece of work: long enough for reading forwards, short enough for all cores to finish together.
@@ -25,7 +25,7 @@ _PIECE = 8
 
 @dataclass(frozen=True, order=True)
 class Place:
-    """Where a picture is: the frame at `number` of a video file, or the row of that number in a table's column."""
+    """Where an image is: the frame at `number` of a video file, or the row of that number in a table's column."""
 
     path: Path
     column: str | None
@@ -37,16 +37,16 @@ class Media:
     """The open files of a dataset. Pickles without them; several threads and forked processes may use it."""
 
     videos: VideoReader = field(default_factory=VideoReader)
-    pictures: PictureReader = field(default_factory=PictureReader)
+    pictures: TableImageReader = field(default_factory=TableImageReader)
 
-    def picture(self, place: Place) -> Picture:
-        """One picture, `[h, w, 3]` uint8."""
+    def picture(self, place: Place) -> RgbImage:
+        """One image, `[h, w, 3]` uint8."""
         if place.column is None:
             return self.videos.frame(place.path, place.number)
         return self.pictures.picture(place.path, place.column, place.number)
 
     def fill(self, jobs: Sequence[tuple[Place, npt.NDArray[Any]]], threads: int) -> None:
-        """Write each place's picture into its array `[3, h, w]`, uint8 or float32 in [0, 1].
+        """Write each place's image into its array `[3, h, w]`, uint8 or float32 in [0, 1].
 
         The places are read in their order in the files, whatever the order of the jobs.
         """

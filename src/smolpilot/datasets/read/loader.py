@@ -23,7 +23,7 @@ class Loader:
     """One epoch of batches per iteration, each as `Dataset.batch` gives it, decoded while the training works.
 
     Decoding runs in `threads` of this process (all cores by default), outside Python's lock, or in `workers` processes
-    of torch's DataLoader, where only pictures as uint8 cross over. A unit of work is a batch in "random" and
+    of torch's DataLoader, where only images as uint8 cross over. A unit of work is a batch in "random" and
     "sequential" order, and a window of the "local" order, rounded up to whole batches. Memory holds `ahead` + 1 units
     (with workers `ahead` x `workers` + 1; in "local" order two, with workers two each): 0.92 MB per sample and 480x640
     camera, 3.7 MB where it is a batch of float32. `images` as in `Dataset.batch`. The last batch of an epoch is shorter
@@ -107,7 +107,7 @@ class Loader:
         # Workers hand over bytes, a quarter of the memory, and windows are kept as such.
         read: Images = "uint8" if self._local or self._workers else self.images
         made: Images = "uint8" if self._workers else self.images
-        reader = _Pictures(self.dataset, read, made, self._threads)
+        reader = _Images(self.dataset, read, made, self._threads)
         stream = read_units(
             reader,
             list(self._units(indices, start)),
@@ -131,24 +131,24 @@ class Loader:
             start += len(unit)
 
     def _finish(self, pictures: Tensor) -> Tensor:
-        """The pictures of one batch, of the type that was asked for."""
+        """The images of one batch, of the type that was asked for."""
         import torch
 
         return as_float(pictures) if self.images == "float32" and pictures.dtype == torch.uint8 else pictures
 
 
-class _Pictures:
-    """Reads the pictures of a dataset as `read` and makes batches of them as `made`; numbers need no reading ahead."""
+class _Images:
+    """Reads the images of a dataset as `read` and makes batches of them as `made`; numbers need no reading ahead."""
 
     def __init__(self, dataset: Dataset, read: Images, made: Images, threads: int | None) -> None:
         self._dataset, self._read, self._made, self._threads = dataset, read, made, threads
 
     def read(self, rows: Rows, *, whole: bool) -> dict[str, Tensor]:
-        """The pictures of some frames, `[n, 3, h, w]` of each camera; `whole`: of one batch."""
-        return self._dataset.batch_pictures(rows, images=self._read, threads=self._threads, shared=whole)
+        """The images of some frames, `[n, 3, h, w]` of each camera; `whole`: of one batch."""
+        return self._dataset.batch_images(rows, images=self._read, threads=self._threads, shared=whole)
 
     def batch(self, read: dict[str, Tensor], part: slice) -> dict[str, Tensor]:
-        """The pictures of one batch of them."""
+        """The images of one batch of them."""
         return {name: self._part_of(pictures, part) for name, pictures in read.items()}
 
     def _part_of(self, pictures: Tensor, part: slice) -> Tensor:

@@ -16,7 +16,7 @@ from smolpilot.datasets.format.episodes import Episode
 from smolpilot.datasets.format.features import CameraInfo
 from smolpilot.datasets.format.files import file_state, open_parquet, reading, repair_advice
 from smolpilot.datasets.format.meta import DatasetMeta
-from smolpilot.datasets.media.image_formats import PictureError, picture_size
+from smolpilot.datasets.media.image_formats import ImageError, encoded_size
 from smolpilot.datasets.media.video import VideoReader, probe
 from smolpilot.datasets.media.video_file import VideoError
 
@@ -159,10 +159,10 @@ def _check_image(
     where = f"The image of camera '{name}' at frame {place[1]} of episode {place[0]}"
     try:
         try:
-            height, width = picture_size(head)
-        except PictureError:
-            height, width = picture_size(cells[number].as_py() if head is not None else None)
-    except PictureError as error:
+            height, width = encoded_size(head)
+        except ImageError:
+            height, width = encoded_size(cells[number].as_py() if head is not None else None)
+    except ImageError as error:
         raise DatasetError(
             f"{where} cannot be decoded: {error} ({path}).",
             expected="an encoded PNG or JPEG image in every row",

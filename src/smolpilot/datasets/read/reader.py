@@ -17,14 +17,14 @@ from smolpilot.common.statistics import Statistics, array_statistics
 from smolpilot.datasets.format.episodes import Episode
 from smolpilot.datasets.format.files import repair_advice
 from smolpilot.datasets.format.meta import DatasetMeta, read_meta, unknown_episode, usable
-from smolpilot.datasets.media.video import Picture, decode_positions, probe
+from smolpilot.datasets.media.video import RgbImage, decode_positions, probe
 
 from .alignment import match_frames, require_room
 from .arguments import check_images, check_threads, plain_indices
 from .gather import Media, Place, default_threads
 from .media_sizes import check_image_sizes, check_video_sizes, other_size
 from .tables import Tables, load_tables, ranges
-from .tensors import Images, chunks, picture_memory, split_batch, table_tensors
+from .tensors import Images, chunks, image_memory, split_batch, table_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -58,7 +58,7 @@ class Dataset:
     """Frames of the selected episodes, in order of episode and frame.
 
     `dataset[i]` has LeRobot's keys, see `sample`; `dataset[[i, j, …]]` is a batch, see `batch`; so are a slice, a 1-d
-    array or tensor of integers and a mask of booleans. Numbers are kept in memory, pictures are decoded when asked
+    array or tensor of integers and a mask of booleans. Numbers are kept in memory, images are decoded when asked
     for. Pickles without open files; works in forked and spawned loader processes, and several threads may read at once.
     """
 
@@ -81,7 +81,7 @@ class Dataset:
     def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
         """The samples of several frames, read together; torch's DataLoader asks for its batches in this way."""
         # DataLoader copies them into shared memory when it stacks them: no need to be there before.
-        return split_batch({**self.batch_pictures(indices), **self.batch_numbers(indices)})
+        return split_batch({**self.batch_images(indices), **self.batch_numbers(indices)})
 
     def select(self, episodes: Sequence[int]) -> Dataset:
         """The same dataset, other episodes; tables and open videos are shared."""
@@ -148,17 +148,17 @@ class Dataset:
         rows = row + np.arange(self.chunk_size)
         return self._tables.array(ACTION)[np.minimum(rows, stop - 1)], rows >= stop
 
-    def images(self, i: int) -> dict[str, Picture]:
-        """The pictures of frame `i` by camera name, `[h, w, 3]` uint8."""
+    def images(self, i: int) -> dict[str, RgbImage]:
+        """The images of frame `i` by camera name, `[h, w, 3]` uint8."""
         return {name: self._picture(name, self._row(i)) for name in self.meta.cameras}
 
-    def image(self, i: int, camera: str) -> Picture:
-        """The picture of one camera of frame `i`, `[h, w, 3]` uint8; UsageError for an unknown camera."""
+    def image(self, i: int, camera: str) -> RgbImage:
+        """The image of one camera of frame `i`, `[h, w, 3]` uint8; UsageError for an unknown camera."""
         self._require_camera(camera)
         return self._picture(camera, self._row(i))
 
     def pictures(self, indices: Indices, camera: str) -> npt.NDArray[np.uint8]:
-        """The pictures of one camera of several frames, `[n, 3, h, w]` uint8, decoded together."""
+        """The images of one camera of several frames, `[n, 3, h, w]` uint8, decoded together."""
         self._require_camera(camera)
         info = self.meta.cameras[camera]
         places = [self._place(camera, row) for row in self._chosen(indices)]
@@ -171,9 +171,9 @@ class Dataset:
 
         `observation.state` `[S]`, `action` `[H, A]`, `action_is_pad` `[H]`, `observation.images.<camera>`
         `[3, h, w]` float in [0, 1], `task` text, the index columns and every other column of the tables. States and
-        actions are vectors also with one joint (LeRobot: scalars). Pictures are left out with `images=False`.
+        actions are vectors also with one joint (LeRobot: scalars). Images are left out with `images=False`.
         """
-        return split_batch({**(self.batch_pictures([i]) if images else {}), **self.batch_numbers([i])})[0]
+        return split_batch({**(self.batch_images([i]) if images else {}), **self.batch_numbers([i])})[0]
 
     def batch(
         self,
@@ -185,13 +185,13 @@ class Dataset:
         """Several samples, stacked: what torch's `default_collate` makes of them, texts as lists.
 
         The frames of a batch are decoded in their order in the files, neighbors in one go. `images`: "float32" in
-        [0, 1]; "uint8" leaves the division by 255 (and four times the memory) to the device; None leaves pictures
+        [0, 1]; "uint8" leaves the division by 255 (and four times the memory) to the device; None leaves images
         out. `threads` decode at once: all cores by default, one in a worker process.
         """
-        pictures = {} if images is None else self.batch_pictures(indices, images=images, threads=threads, shared=True)
+        pictures = {} if images is None else self.batch_images(indices, images=images, threads=threads, shared=True)
         return {**pictures, **self.batch_numbers(indices)}
 
-    def batch_pictures(
+    def batch_images(
         self,
         indices: Indices,
         *,
@@ -212,7 +212,7 @@ class Dataset:
         for name in self.meta.cameras if cameras is None else cameras:
             self._require_camera(name)
             camera = self.meta.cameras[name]
-            tensor = picture_memory((len(rows), 3, camera.height, camera.width), images, shared=shared)
+            tensor = image_memory((len(rows), 3, camera.height, camera.width), images, shared=shared)
             found[camera.key] = tensor
             found.setdefault(image_key(name), tensor)
             jobs += [(self._place(name, row), out) for row, out in zip(rows, tensor.numpy(), strict=True)]
@@ -226,8 +226,8 @@ class Dataset:
         tasks = [self.meta.tasks[int(index)] for index in self._tables.array("task_index")[rows]]
         return {**table_tensors(self._tables, rows), ACTION: actions, ACTION_IS_PAD: is_pad, TASK: tasks}
 
-    def decode_episode(self, camera: str, episode: int) -> Iterator[Picture]:
-        """All pictures of one camera and episode in order, `[h, w, 3]` uint8; the fast way to see every frame."""
+    def decode_episode(self, camera: str, episode: int) -> Iterator[RgbImage]:
+        """All images of one camera and episode in order, `[h, w, 3]` uint8; the fast way to see every frame."""
         self._require_camera(camera)
         info = self.meta.episode(episode)
         if episode not in self._tables.spans:
@@ -304,7 +304,7 @@ class Dataset:
         values: npt.NDArray[Any] = self._tables.array(name)[self._rows]
         return values
 
-    def _picture(self, camera: str, row: int) -> Picture:
+    def _picture(self, camera: str, row: int) -> RgbImage:
         return self._media.picture(self._place(camera, row))
 
     def _place(self, camera: str, row: int) -> Place:

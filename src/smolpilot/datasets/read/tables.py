@@ -50,7 +50,7 @@ class Tables:
 
 
 def load_tables(meta: DatasetMeta, episodes: list[Episode], *, trainable: bool = True) -> Tables:
-    """Load all columns but the pictures of `episodes`.
+    """Load all columns but the images of `episodes`.
 
     What no policy reads and no sample can carry goes into `left_out`: empty cells, lists of varying length, nested
     entries, columns that only some tables have. Raises DatasetError when a file is torn, a column that is needed is

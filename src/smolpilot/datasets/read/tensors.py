@@ -46,7 +46,7 @@ def chunks(tables: Tables, rows: npt.NDArray[np.int64], size: int) -> tuple[Tens
     return torch.from_numpy(actions), torch.from_numpy(is_pad)
 
 
-def picture_memory(shape: tuple[int, ...], images: Images, *, shared: bool = False) -> Tensor:
+def image_memory(shape: tuple[int, ...], images: Images, *, shared: bool = False) -> Tensor:
     """An empty tensor; `shared` between processes, if this is a DataLoader's worker."""
     import torch
 
@@ -58,7 +58,7 @@ def picture_memory(shape: tuple[int, ...], images: Images, *, shared: bool = Fal
 
 
 def shared_copy(pictures: Tensor) -> Tensor:
-    """The pictures once more, to keep; in a DataLoader's worker, where its parent process can read them."""
+    """The images once more, to keep; in a DataLoader's worker, where its parent process can read them."""
     import torch
 
     if torch.utils.data.get_worker_info() is None:
@@ -75,7 +75,7 @@ def _shared(shape: tuple[int, ...], kind: torch.dtype) -> Tensor:
 
 
 def as_float(pictures: Tensor) -> Tensor:
-    """uint8 pictures as float32 in [0, 1], with torch's rounding."""
+    """uint8 images as float32 in [0, 1], with torch's rounding."""
     tensor = float_memory.tensor(tuple(pictures.shape))
     np.divide(pictures.numpy(), np.float32(255), out=tensor.numpy())
     return tensor
@@ -84,7 +84,7 @@ def as_float(pictures: Tensor) -> Tensor:
 class _Memory:
     """Memory of batches that nobody holds any more, for the next ones.
 
-    A batch of float32 pictures is tens of megabytes: fetched from the system page by page for every batch, that takes
+    A batch of float32 images is tens of megabytes: fetched from the system page by page for every batch, that takes
     a quarter of the time of reading it.
     """
 

@@ -1,6 +1,6 @@
 """Worker processes that read ahead: each a torch DataLoader of its own, so that it may hold a unit of several batches.
 
-One DataLoader of several workers deals out its items in turns and hands them over whole: a window of pictures would
+One DataLoader of several workers deals out its items in turns and hands them over whole: a window of images would
 cross over at once, or every worker would read every window.
 """
 

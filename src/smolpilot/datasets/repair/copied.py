@@ -68,7 +68,7 @@ def _joined(path: Path, clips: list[Clip]) -> VideoScan | None:
 
 
 def _looks(clips: list[Clip]) -> Any:
-    """The looks of the frames, one clip after another; a run of equal pictures begins anew with each."""
+    """The looks of the frames, one clip after another; a run of equal images begins anew with each."""
     kind: Any = type(clips[0].scan.look)
     values: dict[str, list[Any]] = {}
     at = 0

@@ -248,10 +248,10 @@ def _filmed(video_scans: VideoScans, key: str, episode: int) -> bool:
 
 
 def _sizes(dataset: FoundDataset, video_scans: VideoScans, found: Look) -> None:
-    """A size that most videos, or pictures in the tables, have is the right one, whatever was declared."""
+    """A size that most videos, or images in the tables, have is the right one, whatever was declared."""
     for key, camera in dataset.cameras.items():
         if not camera.is_video:
-            _picture_size(dataset, video_scans, found, camera)
+            _table_image_size(dataset, video_scans, found, camera)
             continue
         sizes = [(clip.scan.height, clip.scan.width) for clip in video_scans.of(key) if clip.scan.height]
         if camera.size is None or not sizes or camera.size in sizes:
@@ -265,7 +265,7 @@ def _sizes(dataset: FoundDataset, video_scans: VideoScans, found: Look) -> None:
         _declare_size(dataset, camera)
 
 
-def _picture_size(dataset: FoundDataset, video_scans: VideoScans, found: Look, camera: Camera) -> None:
+def _table_image_size(dataset: FoundDataset, video_scans: VideoScans, found: Look, camera: Camera) -> None:
     shapes = [
         tuple(clip.scan.shapes[clip.first].tolist())
         for clip in video_scans.of(camera.key)

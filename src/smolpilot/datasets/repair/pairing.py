@@ -127,7 +127,7 @@ def usable_rows(tables: Tables, episode: int, positions: npt.NDArray[np.int64], 
     return Trim(0, count, problem=f"{why} (frame {ranges([int(place) for place in places[:1000]])})")
 
 
-def pictured_rows(rows: Rows, places: Array, clips: list[Clip], fps: float) -> Trim:
+def rows_with_images(rows: Rows, places: Array, clips: list[Clip], fps: float) -> Trim:
     """Rows that have a frame in every video, where row and frame times agree: the others are at one end.
 
     `places` are the rows in order. Too many frames are no matter here. Raises nothing: `problem` says which camera has

@@ -15,7 +15,7 @@ from smolpilot.datasets.format.metadata import VideoSpan
 from smolpilot.datasets.tolerant.found_dataset import FoundDataset
 
 from .looking import Look
-from .pairing import Trim, pictured_rows, unpaired, usable_rows
+from .pairing import Trim, rows_with_images, unpaired, usable_rows
 from .repair_plan import EpisodeRepair, RepairPlan
 from .repaired_columns import Tables, plan_columns
 from .repaired_episodes import Order, fatal, lacking, new_times, order_rows, place_videos, within
@@ -112,7 +112,7 @@ def _pair(
         places = _places(dataset, episode, order)
         shown = Trim(0, len(places))
         if not reason:
-            shown = pictured_rows(rows, places, video_clips, plan.fps)
+            shown = rows_with_images(rows, places, video_clips, plan.fps)
             reason = shown.problem
         for clip in video_clips if not reason else []:
             if clip.frames != len(places) and episode in swapped:
@@ -269,7 +269,7 @@ def _statistics(result: CheckResult, plan: RepairPlan) -> None:
     for one in plan.episodes:
         spoiled = against.get(one.old, set())
         stored = dataset.records[one.old].statistics
-        # Numbers are cheap to do again, and some of them may have changed; pictures have not.
+        # Numbers are cheap to do again, and some of them may have changed; images have not.
         one.keep_statistics = [key for key in dataset.cameras if key in stored and key not in spoiled]
     if whole or against:
         where = f" of {named(list(against)).lower()}" if against and not whole else ""

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from smolpilot.datasets.format.metadata import VideoSpan
+from smolpilot.datasets.format.versions import WrittenVersion
 
 from .repaired_columns import Column
 
@@ -46,7 +47,7 @@ class RepairPlan:
     of an episode that stays. `aside` names what lies in the source's folder and belongs to no episode.
     """
 
-    version: str
+    version: WrittenVersion
     fps: float
     info: dict[str, Any] = field(default_factory=dict)
     tasks: dict[int, str] = field(default_factory=dict)

@@ -70,7 +70,7 @@ class Columns:
 
 
 class Tables:
-    """Looks at the columns of all files once; pictures stay where they are."""
+    """Looks at the columns of all files once; images stay where they are."""
 
     def __init__(self, dataset: FoundDataset, renamed: Mapping[str, str], declared: Mapping[str, Any]) -> None:
         self._recording = dataset
@@ -178,7 +178,7 @@ def plan_columns(
 ) -> Columns:
     """Decide for every column of the kept episodes' tables; the rules stand in docs/dataset-checks.md.
 
-    `cameras` are keys of pictures inside the tables, which stay as they are; `gone` what has been left out already.
+    `cameras` are keys of images inside the tables, which stay as they are; `gone` what has been left out already.
     """
     result = Columns()
     for name in tables.names:

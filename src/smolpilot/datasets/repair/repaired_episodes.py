@@ -28,11 +28,11 @@ _FATAL = {
     "parquet-torn": "its data file is torn",
     "video-torn": "its video cannot be opened",
     "video-undecodable": "some of its video frames cannot be decoded",
-    "picture-undecodable": "one of its pictures cannot be decoded",
+    "picture-undecodable": "one of its images cannot be decoded",
     "file-missing": "a file is missing",
     "file-empty": "a file is empty",
     "lfs-pointer": "a file is a Git-LFS pointer (`git lfs pull` may bring it back)",
-    "video-size": "its pictures have another size",
+    "video-size": "its images have another size",
 }
 
 
@@ -166,7 +166,7 @@ def place_videos(result: CheckResult, lengths: dict[int, int]) -> tuple[dict[tup
 
 
 def _exchanged(result: CheckResult, camera: str, clips: list[Clip]) -> bool:
-    """Whether two episodes of the same length have each other's place: by their pictures, and out of order."""
+    """Whether two episodes of the same length have each other's place: by their images, and out of order."""
     swapped = {
         found.episode
         for found in result.findings

@@ -156,7 +156,7 @@ def _correct(plan: RepairPlan, key: str, entry: dict[str, Any]) -> None:
 
 
 def _cameras(result: CheckResult, plan: RepairPlan, features: dict[str, Any], kept: list[int]) -> None:
-    """Size, codec, pixel format and rate as the containers of the kept episodes have them; undeclared pictures."""
+    """Size, codec, pixel format and rate as the containers of the kept episodes have them; undeclared images."""
     chosen = set(kept)
     for key, camera in result.dataset.cameras.items():
         shown = [clip for clip in result.video_scans.of(key) if clip.episode in chosen and clip.frames]

@@ -112,7 +112,7 @@ def _texts(dataset: FoundDataset, kept: dict[int, Array], plan: RepairPlan) -> d
     for (stated, chosen), episodes in contradicted.items():
         plan.actions.append(
             f"{named(episodes)}: the episode list says {_quoted(stated)}, the rows say {_quoted(chosen)}. "
-            "The rows were followed and the episode list rewritten; look at the pictures (`smolpilot dataset view`), "
+            "The rows were followed and the episode list rewritten; look at the images (`smolpilot dataset view`), "
             "and if the list was right, set it with `smolpilot dataset tasks`."
         )
     _explain(dataset, plan, learned, made, corrected, unknown)

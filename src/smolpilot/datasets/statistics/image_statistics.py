@@ -1,4 +1,4 @@
-"""Statistics of pictures, per channel, from exact histograms of their 256 levels."""
+"""Statistics of images, per channel, from exact histograms of their 256 levels."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ import numpy.typing as npt
 
 from smolpilot.common.statistics import QUANTILES
 
-# Normalization of pictures is by channel over a whole dataset: a sample of its frames and pixels says as much.
+# Normalization of images is by channel over a whole dataset: a sample of its frames and pixels says as much.
 _EVERY = 4
 _SIDE = 128
 
 
 class ImageStatistics:
-    """Collects `[h, w, 3]` uint8 pictures; gives statistics of values in [0, 1], each of shape `[3, 1, 1]`."""
+    """Collects `[h, w, 3]` uint8 images; gives statistics of values in [0, 1], each of shape `[3, 1, 1]`."""
 
     def __init__(self) -> None:
         self._levels = np.zeros((3, 256), dtype=np.int64)
         self._count = 0
 
     def add(self, picture: npt.NDArray[np.uint8], number: int) -> None:
-        """Count a picture in, if its number in the episode is one of those sampled."""
+        """Count an image in, if its number in the episode is one of those sampled."""
         if number % _EVERY:
             return
         step = max(1, max(picture.shape[:2]) // _SIDE)
@@ -35,7 +35,7 @@ class ImageStatistics:
         self._count += other._count
 
     def result(self) -> dict[str, npt.NDArray[np.float64]]:
-        """mean, std, min, max, quantiles and the number of pictures counted."""
+        """mean, std, min, max, quantiles and the number of images counted."""
         values = np.arange(256) / 255.0
         share = self._levels / self._levels.sum(axis=1, keepdims=True)
         mean = share @ values

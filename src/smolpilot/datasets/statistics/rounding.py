@@ -88,7 +88,7 @@ def within_method(
     """Where two values differ no more than two ways of computing them do, `[D]`.
 
     Quantiles out of histograms are within a tenth of the range `spread`; `merged` from those of episodes, as LeRobot
-    does it, they may be anywhere in it. Pictures are counted over other frames and pixels: of values from 0 to 1, mean
+    does it, they may be anywhere in it. Images are counted over other frames and pixels: of values from 0 to 1, mean
     and std within 0.01, and any count.
     """
     with np.errstate(invalid="ignore"):

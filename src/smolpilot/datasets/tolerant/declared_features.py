@@ -54,7 +54,7 @@ def read_features(dataset: FoundDataset, locator: Locator) -> None:
     if not dataset.cameras and not raw:
         for key in locator.camera_keys():
             dataset.cameras[key] = Camera(key, short_name(key), True, None, {})
-        for key in _picture_columns(locator):
+        for key in _image_columns(locator):
             dataset.cameras.setdefault(key, Camera(key, short_name(key), False, None, {}))
     _from_tables(dataset, locator)
     _missing(dataset)
@@ -136,8 +136,8 @@ def _from_tables(dataset: FoundDataset, locator: Locator) -> None:
         return
 
 
-def _picture_columns(locator: Locator) -> list[str]:
-    """Columns that hold pictures as LeRobot stores them, `{bytes, path}`, of the first table that can be read."""
+def _image_columns(locator: Locator) -> list[str]:
+    """Columns that hold images as LeRobot stores them, `{bytes, path}`, of the first table that can be read."""
     for path in locator.tables:
         try:
             schema = pq.read_schema(path)

@@ -36,7 +36,7 @@ class Camera:
 
     @property
     def color(self) -> bool:
-        """Whether it gives the pictures that samples have: a depth camera's are left out of them."""
+        """Whether it gives the images that samples have: a depth camera's are left out of them."""
         return not self.depth
 
 

@@ -19,7 +19,7 @@ from .paths import Locator
 
 
 def load_rows(dataset: FoundDataset, locator: Locator, progress: Progress | None = None) -> None:
-    """Fill `dataset.rows`; pictures inside the tables stay where they are."""
+    """Fill `dataset.rows`; images inside the tables stay where they are."""
     skip = {key for key, camera in dataset.cameras.items() if not camera.is_video}
     if dataset.format.shared_files:
         _shared_tables(dataset, locator, skip, progress)

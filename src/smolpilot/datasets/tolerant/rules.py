@@ -143,7 +143,7 @@ RULES: dict[str, Rule] = {
     "camera-unusable": Rule(
         "warning",
         "schema",
-        "a depth camera, or pictures that are not three 8-bit colors: samples leave it out",
+        "a depth camera, or images that are not three 8-bit colors: samples leave it out",
         WITHOUT,
     ),
     # indices
@@ -202,7 +202,7 @@ RULES: dict[str, Rule] = {
         "error", "video", "pictures of another size or number of channels than the features state", EXCLUDE
     ),
     "picture-outside": Rule(
-        "error", "video", "a picture in the tables is a path only: LeRobot looks for it in the working folder", REPAIR
+        "error", "video", "an image in the tables is a path only: LeRobot looks for it in the working folder", REPAIR
     ),
     "video-codec": Rule("warning", "video", "codec or pixel format is not the declared one", REPAIR),
     "video-mixed": Rule("warning", "video", "one camera's files differ in codec, pixel format or size", EXCLUDE),
@@ -214,9 +214,9 @@ RULES: dict[str, Rule] = {
         "an episode does not begin with a key frame: it cannot be cut out without encoding again",
         "smolpilot dataset convert {path} DST --reencode",
     ),
-    "picture-undecodable": Rule("error", "video", "a picture inside the tables cannot be decoded", EXCLUDE),
+    "picture-undecodable": Rule("error", "video", "an image inside the tables cannot be decoded", EXCLUDE),
     "camera-black": Rule("error", "video", "a camera is black", EXCLUDE),
-    "camera-frozen": Rule("warning", "video", "a camera shows the same picture while the robot moves", EXCLUDE),
+    "camera-frozen": Rule("warning", "video", "a camera shows the same image while the robot moves", EXCLUDE),
     "exposure-jump": Rule("warning", "video", "the brightness jumps within an episode", EXCLUDE),
     "exposure-spread": Rule("info", "video", "an episode is much darker or brighter than the others", VIEW),
     # statistics
@@ -230,9 +230,7 @@ RULES: dict[str, Rule] = {
         "stored statistics are not those of the data: policies are normalized with them (unused features: info)",
         REPAIR,
     ),
-    "statistics-pictures": Rule(
-        "warning", "statistics", "stored picture statistics are not those of the video", REPAIR
-    ),
+    "statistics-pictures": Rule("warning", "statistics", "stored image statistics are not those of the video", REPAIR),
     # numbers
     "not-finite": Rule("error", "numbers", "NaN or infinite numbers (in an unused feature: info)", EXCLUDE),
     "joint-dead": Rule("warning", "numbers", "a joint's state stands still while its action moves", EXCLUDE),

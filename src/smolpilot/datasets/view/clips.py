@@ -13,7 +13,7 @@ import numpy.typing as npt
 from smolpilot.common.errors import DatasetError
 from smolpilot.datasets.format.metadata import VideoSpan
 from smolpilot.datasets.media.encode import VideoEncoder
-from smolpilot.datasets.media.video import Picture, VideoIndex, decode_positions, probe
+from smolpilot.datasets.media.video import RgbImage, VideoIndex, decode_positions, probe
 from smolpilot.datasets.media.video_file import VideoFile
 
 # What Chromium, Firefox and Safari all decode; hevc depends on the machine, other formats play nowhere.
@@ -49,8 +49,8 @@ def write_clip(span: VideoSpan, index: VideoIndex, length: int, fps: float, targ
     return Clip(len(positions), fps, reason)
 
 
-def encode_clip(pictures: Iterable[Picture], target: Path, *, width: int, height: int, fps: float) -> int:
-    """Encode pictures `[h, w, 3]` as h264 with even sides (the last row or column is doubled); their number."""
+def encode_clip(pictures: Iterable[RgbImage], target: Path, *, width: int, height: int, fps: float) -> int:
+    """Encode images `[h, w, 3]` as h264 with even sides (the last row or column is doubled); their number."""
     padding = ((0, height % 2), (0, width % 2), (0, 0))
     target.parent.mkdir(parents=True, exist_ok=True)
     encoder = VideoEncoder(target, width=width + width % 2, height=height + height % 2, fps=fps, codec="h264")

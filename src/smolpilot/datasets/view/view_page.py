@@ -16,7 +16,7 @@ from smolpilot.common.text import page_texts
 from smolpilot.datasets.format.episodes import Episode
 from smolpilot.datasets.format.features import CameraInfo
 from smolpilot.datasets.format.meta import DatasetMeta
-from smolpilot.datasets.media.table_images import PictureReader
+from smolpilot.datasets.media.table_images import TableImageReader
 from smolpilot.datasets.media.video import VideoIndex, read_index
 from smolpilot.datasets.read.joint_units import joint_units
 from smolpilot.datasets.tolerant.findings import SEVERITIES, Finding
@@ -81,7 +81,7 @@ class _EpisodeWriter:
         for finding in findings:
             self._findings.setdefault(finding.episode, []).append(finding)
         self._curves = CurveReader(meta)
-        self._pictures = PictureReader()
+        self._pictures = TableImageReader()
         self._indexes: dict[str, tuple[Path, VideoIndex]] = {}
 
     def write(self, episode: Episode) -> dict[str, Any]:

@@ -38,7 +38,7 @@ from smolpilot.datasets.media.encode import (
     pixel_format,
     require_size,
 )
-from smolpilot.datasets.media.video import Picture
+from smolpilot.datasets.media.video import RgbImage
 from smolpilot.datasets.statistics.image_statistics import ImageStatistics
 
 _EPISODES_PATH = "meta/episodes/chunk-000/file-000.parquet"
@@ -109,9 +109,9 @@ class DatasetWriter:
         return len(self._episodes)
 
     def add_frame(self, frame: Mapping[str, Any]) -> None:
-        """Add one frame: `observation.state` `[S]`, `action` `[A]`, `task`, and each camera's picture.
+        """Add one frame: `observation.state` `[S]`, `action` `[A]`, `task`, and each camera's image.
 
-        Pictures are `[h, w, 3]` uint8, or `[3, h, w]` float in [0, 1]. Raises DatasetError for a missing key, a
+        Images are `[h, w, 3]` uint8, or `[3, h, w]` float in [0, 1]. Raises DatasetError for a missing key, a
         wrong shape, or a number that is not finite.
         """
         state, action = self._vector(frame, STATE), self._vector(frame, ACTION)
@@ -286,18 +286,18 @@ class DatasetWriter:
             raise DatasetError(f"'{key}' is not finite at joint '{joint}'.", expected="finite numbers")
         return value
 
-    def _picture(self, frame: Mapping[str, Any], name: str, size: tuple[int, int]) -> Picture:
+    def _picture(self, frame: Mapping[str, Any], name: str, size: tuple[int, int]) -> RgbImage:
         key = image_key(name)
         if key not in frame:
-            raise DatasetError(f"The frame has no picture '{key}'.", expected=f"{size[0]}x{size[1]} pixels")
+            raise DatasetError(f"The frame has no image '{key}'.", expected=f"{size[0]}x{size[1]} pixels")
         value = np.asarray(frame[key])
         if value.dtype != np.uint8 and value.shape == (3, *size):
             if value.dtype.kind != "f" or float(value.min()) < 0 or float(value.max()) > 1:
-                raise DatasetError(f"The picture '{key}' has values outside [0, 1].", expected="float in [0, 1]")
+                raise DatasetError(f"The image '{key}' has values outside [0, 1].", expected="float in [0, 1]")
             value = np.round(value.transpose(1, 2, 0) * 255).astype(np.uint8)
         if value.dtype != np.uint8 or value.shape != (*size, 3):
             raise DatasetError(
-                f"The picture '{key}' has shape {list(value.shape)} and type {value.dtype}.",
+                f"The image '{key}' has shape {list(value.shape)} and type {value.dtype}.",
                 expected=f"[{size[0]}, {size[1]}, 3] uint8, or [3, {size[0]}, {size[1]}] float in [0, 1]",
             )
         return value

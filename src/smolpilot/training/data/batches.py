@@ -1,7 +1,7 @@
 """Batches as the network takes them, assembled with a handful of array operations.
 
 States, actions and tokens of all frames are transformed once where they can be; a batch only gathers rows. It equals
-`transforms.inputs` on the dataset's samples, number for number (tests/training/test_batches.py).
+`transforms.inputs` on the dataset's samples, number for number (tests/training/data/test_batches.py).
 """
 
 from __future__ import annotations

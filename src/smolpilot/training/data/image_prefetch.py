@@ -35,7 +35,7 @@ class ImageSource:
     def read(self, rows: Rows) -> dict[str, Tensor]:
         """Images by slot, uint8 [n, 3, h, w]."""
         cameras = {slot: plan.camera for slot, plan in self.plans.items()}
-        found = self.dataset.batch_pictures(rows, images="uint8", cameras=list(cameras.values()))
+        found = self.dataset.batch_images(rows, images="uint8", cameras=list(cameras.values()))
         return {slot: found[self.dataset.meta.cameras[camera].key] for slot, camera in cameras.items()}
 
 

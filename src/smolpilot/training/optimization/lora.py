@@ -11,13 +11,12 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from smolpilot.common.errors import CheckpointError, TrainingError, UsageError
+from smolpilot.common.errors import TrainingError, UsageError
 from smolpilot.smolvla import SmolVLA
 
 # The expert's attention and MLP; the projections around it are small and trained whole, as a new robot needs them.
 TARGETS = r"expert\..*_proj"
 PROJECTIONS = ("state_proj", "action_in_proj", "action_out_proj", "action_time_mlp_in", "action_time_mlp_out")
-_BASE = "base/"  # names of the weights under the adapters, beside the merged ones of the bundle
 _ADAPTER = "default"
 
 
@@ -98,28 +97,9 @@ def merged(model: SmolVLA, values: dict[str, Tensor]) -> dict[str, Tensor]:
     return plain
 
 
-def base_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """The weights under the adapters, `base/<name>`: merging cannot be undone to the last bit."""
-    return {
-        _BASE + name: value.detach().cpu().contiguous()
-        for name, value in model.state_dict().items()
-        if name.endswith(".base_layer.weight")
-    }
-
-
-@torch.no_grad()
-def load_base(model: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Put back what `base_tensors` gave; returns the other tensors."""
-    saved = {name.removeprefix(_BASE): value for name, value in tensors.items() if name.startswith(_BASE)}
-    own = {name: value for name, value in model.state_dict().items() if name.endswith(".base_layer.weight")}
-    if saved.keys() != own.keys():
-        raise CheckpointError(
-            f"The training state holds {len(saved)} weights under adapters, the run has {len(own)}.",
-            fix="the checkpoint belongs to another run; start a new run from it with --policy",
-        )
-    for name, value in own.items():
-        value.copy_(saved[name])
-    return {name: value for name, value in tensors.items() if not name.startswith(_BASE)}
+def base_weights(model: nn.Module) -> dict[str, Tensor]:
+    """The weights under the adapters, which merging loses to the last bit."""
+    return {name: value for name, value in model.state_dict().items() if name.endswith(".base_layer.weight")}
 
 
 def _peft() -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Annotated, Any, ClassVar
 import tyro
 
 from smolpilot.common.errors import UsageError
-from smolpilot.common.option_types import Size
+from smolpilot.common.option_types import PositiveSize
 
 
 @dataclass(frozen=True)
@@ -22,7 +21,7 @@ class Source:
 
     dataset: Path
     """Folder of a LeRobot dataset."""
-    weight: Size | None = None
+    weight: PositiveSize | None = None
     """Share of the samples, relative to the other sources. Default (for all of them): by their number of frames."""
     episodes: str | None = None
     """Episodes to use, such as `0-40,45`. Default: all."""
@@ -42,8 +41,6 @@ def check_sources(sources: Sequence[Source]) -> None:
     if any(weight is None for weight in weights) and any(weight is not None for weight in weights):
         raise UsageError("--mixture gives a weight to some of its datasets only.", fix="weigh all of them, or none")
     for source in sources:
-        if source.weight is not None and not (math.isfinite(source.weight) and source.weight > 0):
-            raise UsageError(f"--mixture weighs {source.dataset} by {source.weight}.", expected="a number above 0")
         if source.instruction is not None and not source.instruction.strip():
             raise UsageError(f"--mixture gives {source.dataset} an empty instruction.", fix="leave it out")
     places = [(source.dataset.expanduser().absolute(), source.episodes) for source in sources]

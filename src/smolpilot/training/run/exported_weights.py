@@ -7,6 +7,8 @@ state of training is kept beside it, so that a resumed run has the same bits.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -14,9 +16,9 @@ from smolpilot.common.errors import CheckpointError
 from smolpilot.smolvla import Policy
 from smolpilot.smolvla.checkpoint.weights import empty_model
 from smolpilot.training.optimization.ema import Ema
-from smolpilot.training.optimization.lora import base_tensors, has_lora, load_base, merged
+from smolpilot.training.optimization.lora import base_weights, has_lora, merged
 
-_TRAINED, _AVERAGE = "trained/", "average/"
+_TRAINED, _AVERAGE, _BASE = "trained/", "average/", "base/"
 
 
 class ExportedWeights:
@@ -51,11 +53,11 @@ class ExportedWeights:
         """What the bundle does not hold: the weights in training, those under adapters, averages of adapters."""
         found: dict[str, Tensor] = {}
         if self._ema is not None or self._lora:
-            found |= {_TRAINED + name: _stored(value) for name, value in self._weights().items()}
+            found |= _stored(_TRAINED, self._weights())
         if self._lora:
-            found |= base_tensors(self._training.model)
+            found |= _stored(_BASE, base_weights(self._training.model))
         if self._lora and self._ema is not None:
-            found |= {_AVERAGE + name: _stored(value) for name, value in self._ema.average.items()}
+            found |= _stored(_AVERAGE, self._ema.average)
         return found
 
     @torch.no_grad()
@@ -66,30 +68,32 @@ class ExportedWeights:
         """
         if self._ema is None and not self._lora:
             return tensors
-        weights = self._weights()
-        saved = _with(_TRAINED, tensors)
-        if saved.keys() != weights.keys():
-            raise CheckpointError(
-                f"The training state holds {len(saved)} weights in training beside the bundle, the run trains "
-                f"{len(weights)}.",
-                fix="the checkpoint belongs to another run; start a new run from it with --policy",
-            )
-        if self._ema is not None:
-            averages = _with(_AVERAGE, tensors) if self._lora else weights
-            for name, value in averages.items():
-                self._ema.average[name].copy_(value)
-        for name, weight in weights.items():
-            weight.copy_(saved[name])
-        rest = load_base(self._training.model, tensors) if self._lora else tensors
-        return {name: value for name, value in rest.items() if not name.startswith((_TRAINED, _AVERAGE))}
+        if self._ema is not None and not self._lora:  # the bundle holds the averages
+            for name, weight in self._weights().items():
+                self._ema.average[name].copy_(weight)
+        rest = _restored(_TRAINED, tensors, self._weights(), "weights in training beside the bundle")
+        if self._lora:
+            rest = _restored(_BASE, rest, base_weights(self._training.model), "weights under adapters")
+            average = self._ema.average if self._ema is not None else {}
+            rest = _restored(_AVERAGE, rest, average, "averages of adapters")
+        return rest
 
     def _weights(self) -> dict[str, Tensor]:
         return {name: p for name, p in self._training.model.named_parameters() if p.requires_grad}
 
 
-def _stored(value: Tensor) -> Tensor:
-    return value.detach().cpu().contiguous()
+def _stored(prefix: str, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {prefix + name: value.detach().cpu().contiguous() for name, value in values.items()}
 
 
-def _with(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+def _restored(prefix: str, tensors: Mapping[str, Tensor], into: Mapping[str, Tensor], what: str) -> dict[str, Tensor]:
+    """Copy the tensors under a prefix into those of the same names; returns the others."""
+    saved = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+    if saved.keys() != into.keys():
+        raise CheckpointError(
+            f"The training state holds {len(saved)} {what}, the run has {len(into)}.",
+            fix="the checkpoint belongs to another run; start a new run from it with --policy",
+        )
+    for name, value in into.items():
+        value.copy_(saved[name])
+    return {name: value for name, value in tensors.items() if not name.startswith(prefix)}

@@ -92,12 +92,13 @@ def prepare(
     if doubt is not None and doubt.severity == "ok":  # a warning is preflight's to say
         notes.append(f"units: {doubt.text}")
     step("policy")
+    parent: Parent | None = None
+    stats: Stats = "dataset"
     if options.policy is None:
-        policy, parent, stats = _new(options, datasets, profile, notes), None, "dataset"
-        paired = Pairing(policy.transforms_config.camera_map)
+        policy = _new(options, datasets, profile, notes)
     else:
         policy, parent, stats = _fine_tuned(options, options.policy, datasets, profile, notes, step)
-        paired = parent.cameras
+    paired = Pairing(policy.transforms_config.camera_map) if parent is None else parent.cameras
     notes += policy.report.notes
     _note_seen(policy, datasets, notes)
     said: dict[str, Any] = {"seed": options.seed, "steps": options.steps, "ema": options.ema}

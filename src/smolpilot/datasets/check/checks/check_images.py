@@ -1,4 +1,4 @@
-"""What the cameras show: black, frozen, suddenly brighter; and the stored picture statistics."""
+"""What the cameras show: black, frozen, suddenly brighter; and the stored image statistics."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def black(context: CheckContext) -> Iterator[Finding]:
 
 
 def frozen(context: CheckContext) -> Iterator[Finding]:
-    """The same picture for long while the joints move."""
+    """The same image for long while the joints move."""
     states = dict(context.dataset.values(STATE))
     whole = context.dataset.stacked(STATE)
     if not len(whole):
@@ -65,7 +65,7 @@ def frozen(context: CheckContext) -> Iterator[Finding]:
             moved = np.nanmax((part.max(axis=0) - part.min(axis=0)) / np.where(reach > 0, reach, np.nan), initial=0.0)
         if moved > _MOVED:
             message = (
-                f"Camera '{clip.camera.name}' shows the same picture from frame {first} to {last} of episode "
+                f"Camera '{clip.camera.name}' shows the same image from frame {first} to {last} of episode "
                 f"{clip.episode} ({length / context.fps:.1f} s) while a joint moves {100 * moved:.0f} % of its range."
             )
             yield context.finding("camera-frozen", message, episode=clip.episode, frame=first, camera=clip.camera.name)
@@ -98,7 +98,7 @@ def exposure(context: CheckContext) -> Iterator[Finding]:
 
 
 def shapes(context: CheckContext) -> Iterator[Finding]:
-    """Pictures in the tables of another size or number of channels than declared: no batch can be made of them."""
+    """Images in the tables of another size or number of channels than declared: no batch can be made of them."""
     for clip in context.video_scans.color():
         size = clip.camera.size
         if clip.camera.is_video or size is None or not clip.frames:
@@ -109,7 +109,7 @@ def shapes(context: CheckContext) -> Iterator[Finding]:
             frame = int(wrong[0])
             height, width, channels = found[frame].tolist()
             message = (
-                f"The picture of camera '{clip.camera.name}' at frame {frame} of episode {clip.episode} is "
+                f"The image of camera '{clip.camera.name}' at frame {frame} of episode {clip.episode} is "
                 f"{width}x{height} with {channels} channels; declared are {size[1]}x{size[0]} with 3."
             )
             yield context.finding("video-size", message, episode=clip.episode, frame=frame, camera=clip.camera.name)
@@ -145,7 +145,7 @@ def _color_cameras(context: CheckContext) -> list[tuple[str, Camera]]:
 
 def _differ(where: str, camera: str, told: npt.NDArray[np.float64], seen: npt.NDArray[np.float64]) -> str:
     words = [", ".join(f"{value:.2f}" for value in values.reshape(-1)) for values in (told, seen)]
-    return f"The stored mean color of camera '{camera}' in {where} is {words[0]}; the pictures have {words[1]}."
+    return f"The stored mean color of camera '{camera}' in {where} is {words[0]}; the images have {words[1]}."
 
 
 def _longest(flags: npt.NDArray[np.bool_]) -> tuple[int, int]:

@@ -39,7 +39,7 @@ def samples(context: CheckContext) -> Iterator[Finding]:
             inside = inside & (shapes[:, :2] == clip.camera.size).all(axis=1)
         if not inside.all():
             frame = int(np.flatnonzero(~inside)[0])
-            message = f"Sample {frame} of episode {episode} has no picture of camera '{clip.camera.name}' to batch."
+            message = f"Sample {frame} of episode {episode} has no image of camera '{clip.camera.name}' to batch."
             yield context.finding("sample-unloadable", message, episode=episode, frame=frame, camera=clip.camera.name)
 
 

@@ -22,7 +22,7 @@ _MOST = 200
 
 
 def swapped(context: CheckContext) -> Iterator[Finding]:
-    """Videos of two episodes exchanged: told by their numbers of frames, or by the stored picture statistics."""
+    """Videos of two episodes exchanged: told by their numbers of frames, or by the stored image statistics."""
     named: set[tuple[int, int]] = set()
     for key, camera in context.dataset.cameras.items():
         clips = [clip for clip in context.video_scans.of(key) if clip.frames and clip.episode in context.dataset.rows]
@@ -35,7 +35,7 @@ def swapped(context: CheckContext) -> Iterator[Finding]:
             continue
         for one, other in _by_color(context, key, clips):
             if (one.episode, other.episode) not in named:
-                reason = f"the stored picture statistics of each fit the video of the other (camera '{camera.name}')"
+                reason = f"the stored image statistics of each fit the video of the other (camera '{camera.name}')"
                 yield from _pair(context, one, other, reason)
     yield from _cameras(context)
     if context.dataset.format.shared_files:
@@ -76,7 +76,7 @@ def _by_color(context: CheckContext, key: str, clips: list[Clip]) -> Iterator[tu
     told = told - offset
     alone = np.linalg.norm(told - seen, axis=1)
     odd = np.flatnonzero(alone > _ODD)
-    # Where most stored means fit nothing, they are of other pictures, and two that fit one another do so by chance.
+    # Where most stored means fit nothing, they are of other images, and two that fit one another do so by chance.
     if np.abs(offset).max() > _OFFSET or not 2 <= len(odd) <= min(_MOST, max(2, len(pairs) // 3)):
         return
     apart = np.linalg.norm(told[odd][:, None] - seen[odd][None], axis=2)
@@ -95,9 +95,7 @@ def _cameras(context: CheckContext) -> Iterator[Finding]:
         for episode in context.dataset.episodes:
             if not _crossed(context, one, other, episode):
                 continue
-            message = (
-                f"Cameras '{one.name}' and '{other.name}' seem exchanged in episode {episode}: the stored picture "
-            )
+            message = f"Cameras '{one.name}' and '{other.name}' seem exchanged in episode {episode}: the stored image "
             message += "statistics of each fit the video of the other."
             for camera in (one, other):
                 yield context.finding("video-swapped", message, episode=episode, camera=camera.name)

@@ -51,7 +51,7 @@ def files(context: CheckContext) -> Iterator[Finding]:
 
 
 def _other_size(clip: Clip) -> npt.NDArray[np.bool_]:
-    """The pictures in a table whose headers tell another size than declared: `video-size` says it of them."""
+    """The images in a table whose headers tell another size than declared: `video-size` says it of them."""
     shapes = clip.scan.shapes[clip.first : clip.last]
     if clip.camera.is_video or clip.camera.size is None or len(shapes) != clip.frames:
         return np.zeros(clip.frames, dtype=np.bool_)

@@ -278,7 +278,7 @@ def _texts(context: CheckContext) -> Iterator[Finding]:
 
 
 def _pictures(context: CheckContext) -> Iterator[Finding]:
-    """A frame for each row within LeRobot's tolerance, decodable; a picture in a table with its bytes."""
+    """A frame for each row within LeRobot's tolerance, decodable; an image in a table with its bytes."""
     dataset = context.dataset
     times = {episode: values[:, 0] for episode, values in dataset.values("timestamp") if values.shape[1] == 1}
     for (_, episode), clip in sorted(context.video_scans.clips.items()):
@@ -287,7 +287,7 @@ def _pictures(context: CheckContext) -> Iterator[Finding]:
             linked = np.flatnonzero(clip.scan.by_path[clip.first : clip.last])
             if len(linked):
                 message = (
-                    f"The picture at frame {linked[0]} of episode {episode} is a path only: LeRobot looks for it in "
+                    f"The image at frame {linked[0]} of episode {episode} is a path only: LeRobot looks for it in "
                 )
                 message += "the working folder."
                 yield context.finding("picture-outside", message, frame=int(linked[0]), **place)
@@ -329,7 +329,7 @@ def misfit(path: Path, schema: pa.Schema, name: str, dtype: str, shape: tuple[in
     """Why a column cannot be cast to its feature, in words; empty when it can. Cells are read where types differ."""
     kind = storage(schema.field(name).type)
     if dtype == "image":
-        return "" if _is_picture(kind) else f"{str(kind)[:60]}; a picture is a struct of bytes and path"
+        return "" if _is_image(kind) else f"{str(kind)[:60]}; an image is a struct of bytes and path"
     depth = 0 if shape == (1,) else len(shape)
     inner, lists = kind, 0
     while is_list(inner):
@@ -362,7 +362,7 @@ def _cast_problem(path: Path, name: str, target: pa.DataType, dtype: str) -> str
     return ""
 
 
-def _is_picture(kind: pa.DataType) -> bool:
+def _is_image(kind: pa.DataType) -> bool:
     if pa.types.is_struct(kind):
         return bool({field.name for field in kind} & {"bytes", "path"})
     text = is_text(kind) or pa.types.is_null(kind)

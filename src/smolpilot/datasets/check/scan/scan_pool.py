@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from smolpilot.common.hashing import file_digest
 from smolpilot.common.machine import cores
 
-from .scanning import VideoScan, scan_pictures, scan_video
+from .scanning import VideoScan, scan_images, scan_video
 
 if TYPE_CHECKING:
     from .video_scans import Progress, VideoScans
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ScanTask:
-    """One file to scan: a video, or the pictures of one camera (`key`) in a table; `size` is the declared one."""
+    """One file to scan: a video, or the images of one camera (`key`) in a table; `size` is the declared one."""
 
     path: Path
     key: str | None
@@ -39,7 +39,7 @@ def scan_all(
 
     def scan(task: ScanTask) -> VideoScan:
         if task.key is not None:
-            return scan_pictures(root, task.path, task.key, depth=task.depth, size=task.size)
+            return scan_images(root, task.path, task.key, depth=task.depth, size=task.size)
         before = found.scan_of(task)
         return before if before is not None else _scan_video(task, threads)
 

@@ -18,18 +18,18 @@ from smolpilot.common.safe_paths import OwnFiles
 from smolpilot.common.text import shown
 from smolpilot.datasets.format.files import is_whole
 from smolpilot.datasets.format.parquet_files import parquet_file
-from smolpilot.datasets.media.image_formats import PictureError, Size, decoded, header_size, rgb
+from smolpilot.datasets.media.image_formats import ImageError, Size, decoded, header_size, rgb
 from smolpilot.datasets.media.video_file import VideoError, VideoFile, reason_of
 from smolpilot.datasets.tolerant.found_dataset import FoundDataset
 
-# Pictures are looked at in blocks: noise of sensor and codec averages out, a moving gripper does not.
+# Images are looked at in blocks: noise of sensor and codec averages out, a moving gripper does not.
 _BLOCKS = 48
 _SAME = 3.0
 _COLORS_EVERY = 4
 _SMALL = 256 * 256
 # Beyond it, what is not of the declared size is not decoded: 4096x4096.
 _LARGE = 2**24
-# Of a picture that is only a path: more is none.
+# Of an image that is only a path: more is none.
 _FILE_BYTES = 256_000_000
 # 30 and 29.97 differ by 0.1 %: rates that are nearer to one another are the same.
 RATE_TOLERANCE = 9e-4
@@ -136,7 +136,7 @@ class VideoScan:
     """A video file, read once. `times` are the packets' time stamps in seconds, sorted; `decoded[i]` whether frame i
     came out of the decoder; `refused` why some did not, by place, where that is known.
 
-    Of pictures in a table, `by_path[i]` says that only a path is stored, one that leads nowhere from another folder;
+    Of images in a table, `by_path[i]` says that only a path is stored, one that leads nowhere from another folder;
     `shapes[i]` is (height, width, channels), zeros where nothing is known of it."""
 
     path: Path
@@ -259,10 +259,10 @@ def _aligned(look: Look, pts: npt.NDArray[np.int64], shown: npt.NDArray[np.int64
     return look.placed(np.array([place.get(value, -1) for value in pts.tolist()], dtype=np.int64))
 
 
-def scan_pictures(root: Path, path: Path, key: str, *, depth: bool = False, size: Size | None = None) -> VideoScan:
-    """The pictures of one camera inside a table, as if they were a video; `times` count rows.
+def scan_images(root: Path, path: Path, key: str, *, depth: bool = False, size: Size | None = None) -> VideoScan:
+    """The images of one camera inside a table, as if they were a video; `times` count rows.
 
-    `size` is the declared (height, width): large pictures of another are not decoded.
+    `size` is the declared (height, width): large images of another are not decoded.
     """
     scan = VideoScan(path, codec="image", pix_fmt="rgb24")
     decodes: list[bool] = []
@@ -279,7 +279,7 @@ def scan_pictures(root: Path, path: Path, key: str, *, depth: bool = False, size
                 try:
                     shapes[-1] = _look_at(_content(places, value), looker, depth, size)
                     decodes.append(True)
-                except PictureError as error:
+                except ImageError as error:
                     if error.size is not None:
                         shapes[-1] = (*error.size, 3)
                     scan.refused[len(decodes)] = str(error)
@@ -305,11 +305,11 @@ def scan_pictures(root: Path, path: Path, key: str, *, depth: bool = False, size
 
 
 def _look_at(content: object, looker: Looker, depth: bool, size: Size | None) -> tuple[int, int, int]:
-    """The (height, width, channels) of a picture, decoded and looked at."""
+    """The (height, width, channels) of an image, decoded and looked at."""
     if size is not None and isinstance(content, bytes):
         found = header_size(content)
         if found is not None and found != size and found[0] * found[1] > _LARGE:
-            raise PictureError(_too_large(*found, size), found)
+            raise ImageError(_too_large(*found, size), found)
     picture = decoded(content, depth=depth)
     shape = (picture.height, picture.width, len(picture.getbands()))
     if depth:
@@ -320,7 +320,7 @@ def _look_at(content: object, looker: Looker, depth: bool, size: Size | None) ->
 
 
 def _content(places: OwnFiles, value: Any) -> Any:
-    """The encoded picture of a cell; of one that is only a path, the file's, where it lies in the dataset."""
+    """The encoded image of a cell; of one that is only a path, the file's, where it lies in the dataset."""
     if not isinstance(value, dict):
         return value
     if value.get("bytes") is not None or not value.get("path"):
@@ -330,12 +330,12 @@ def _content(places: OwnFiles, value: Any) -> Any:
         if not places.why_not(file) and file.is_file() and file.stat().st_size <= _FILE_BYTES:
             return file.read_bytes()
     except (OSError, ValueError) as error:
-        raise PictureError(f"its file cannot be read: {reason_of(error)}") from error
-    raise PictureError(f"it is a path to no picture of the dataset: {shown(value['path'])}")
+        raise ImageError(f"its file cannot be read: {reason_of(error)}") from error
+    raise ImageError(f"it is a path to no image of the dataset: {shown(value['path'])}")
 
 
 def _only_here(value: Any) -> bool:
-    """Whether a picture is a path: it is not found from everywhere, and no policy reads it."""
+    """Whether an image is a path: it is not found from everywhere, and no policy reads it."""
     return isinstance(value, dict) and value.get("bytes") is None and bool(value.get("path"))
 
 

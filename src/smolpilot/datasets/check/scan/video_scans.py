@@ -63,7 +63,7 @@ class VideoScans:
         return [clip for (camera, _), clip in sorted(self.clips.items()) if camera == key]
 
     def color(self) -> list[Clip]:
-        """The clips of all cameras whose pictures samples have."""
+        """The clips of all cameras whose images samples have."""
         return [clip for _, clip in sorted(self.clips.items()) if clip.camera.color]
 
 
@@ -100,7 +100,7 @@ def scan_videos(
             if camera.is_video:
                 _cut_video(dataset, video_scans, camera, path, episodes)
             elif (key, path) in video_scans.pictures:
-                _cut_pictures(dataset, video_scans, camera, video_scans.pictures[key, path], episodes)
+                _cut_images(dataset, video_scans, camera, video_scans.pictures[key, path], episodes)
         if camera.size is None and not camera.depth:
             camera.depth = _one_channel(video_scans.of(key))
     return video_scans
@@ -109,7 +109,7 @@ def scan_videos(
 def _one_channel(clips: list[Clip]) -> bool:
     """Whether what a camera without a declared size shows is a depth map: one channel of more than 8 bits.
 
-    Such pictures say nothing by their brightness: in meters they look black.
+    Such images say nothing by their brightness: in meters they look black.
     """
     for clip in clips:
         if clip.camera.is_video:
@@ -175,7 +175,7 @@ def _cut_video(dataset: FoundDataset, video_scans: VideoScans, camera: Camera, p
         video_scans.clips[camera.key, index] = Clip(index, camera, spans[index], scan, first, last, rows)
 
 
-def _cut_pictures(
+def _cut_images(
     dataset: FoundDataset, video_scans: VideoScans, camera: Camera, scan: VideoScan, episodes: list[int]
 ) -> None:
     for index in episodes:

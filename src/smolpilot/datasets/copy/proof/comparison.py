@@ -147,7 +147,7 @@ def compare_meta(a: DatasetMeta, b: DatasetMeta, result: Comparison, tolerance: 
             result.add("tasks", f"task {index}: {a.tasks.get(index)!r} and {b.tasks.get(index)!r}")
     # v2.0 counted otherwise, and only for the whole dataset: what is computed anew cannot be equal to it.
     if a.format.comparable_statistics and b.format.comparable_statistics:
-        _compare_statistics(a.statistics, b.statistics, None, result, tolerance, picture_keys(a))
+        _compare_statistics(a.statistics, b.statistics, None, result, tolerance, camera_feature_keys(a))
 
 
 def compare_whole(a: Statistics, b: Statistics, result: Comparison) -> None:
@@ -155,8 +155,8 @@ def compare_whole(a: Statistics, b: Statistics, result: Comparison) -> None:
     _compare_statistics(a, b, None, result, TOLERANCE, None)
 
 
-def picture_keys(meta: DatasetMeta) -> set[str]:
-    """Features whose statistics are counted over some of their pictures."""
+def camera_feature_keys(meta: DatasetMeta) -> set[str]:
+    """Features whose statistics are counted over some of their images."""
     return {name for name, feature in meta.features.items() if feature.dtype in ("video", "image")}
 
 
@@ -167,9 +167,9 @@ def compare_episodes(
     tolerance: float = TOLERANCE,
     pictures: Collection[str] | None = None,
 ) -> None:
-    """Episodes with the same index value: lengths, instructions, columns, packets, pictures, statistics.
+    """Episodes with the same index value: lengths, instructions, columns, packets, images, statistics.
 
-    `pictures` are the features of pictures; None where statistics have to be the same numbers, not only of the same
+    `pictures` are the features of images; None where statistics have to be the same numbers, not only of the same
     content.
     """
     mine, theirs = ({one.index: one for one in side} for side in (a, b))
@@ -234,7 +234,7 @@ def _compare_videos(one: EpisodeDigests, other: EpisodeDigests, result: Comparis
         for which, first, second in zip(("first", "last"), one.pictures[camera], other.pictures[camera], strict=True):
             result.count("pictures", 1, encoded=encoded)
             if first != second:
-                result.add("pictures", f"the {which} picture of '{camera}' differs", one.index)
+                result.add("pictures", f"the {which} image of '{camera}' differs", one.index)
 
 
 def _compare_statistics(

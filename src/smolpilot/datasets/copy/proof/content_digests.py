@@ -12,19 +12,19 @@ from smolpilot.datasets.copy.pool import Pool
 from smolpilot.datasets.copy.source import read_extras
 from smolpilot.datasets.copy.tables import RowReader, Rows, column_digests, rows_of
 from smolpilot.datasets.copy.video.packets import Clip, Packets, Span, clips_of, read_packets
-from smolpilot.datasets.copy.video.proof_images import picture_digests
+from smolpilot.datasets.copy.video.proof_images import image_digests
 from smolpilot.datasets.format.meta import DatasetMeta
 
-type Pictures = tuple[str, str]
-type Scanned = tuple[Clip, Pictures]
+type BoundaryImages = tuple[str, str]
+type Scanned = tuple[Clip, BoundaryImages]
 
-# Of files with more episodes, the pictures are decoded in several tasks: one file alone would occupy one core.
+# Of files with more episodes, the images are decoded in several tasks: one file alone would occupy one core.
 _TOGETHER = 4
 
 
 @dataclass(frozen=True)
 class ScanTask:
-    """Read a video file: the clips of some of its episodes, and their first and last pictures."""
+    """Read a video file: the clips of some of its episodes, and their first and last images."""
 
     path: Path
     spans: list[Span]
@@ -44,7 +44,7 @@ class EpisodeDigests:
     tasks: list[str]
     columns: dict[str, list[str]]
     clips: dict[str, Clip] = field(default_factory=dict)
-    pictures: dict[str, Pictures] = field(default_factory=dict)
+    pictures: dict[str, BoundaryImages] = field(default_factory=dict)
     packed: PackedStatistics | None = None
     encoded: set[str] = field(default_factory=set)
 
@@ -55,8 +55,8 @@ class EpisodeDigests:
 
 
 @dataclass(frozen=True)
-class PicturesTask:
-    """Decode the first and last pictures of some clips of a file; `numbers` are their places among its wanted ones."""
+class ImagesTask:
+    """Decode the first and last images of some clips of a file; `numbers` are their places among its wanted ones."""
 
     path: Path
     packets: Packets
@@ -66,9 +66,9 @@ class PicturesTask:
 
 
 def scan(task: ScanTask) -> list[Scanned]:
-    """Clip and hashes of first and last picture of each wanted episode."""
+    """Clip and hashes of first and last image of each wanted episode."""
     packets, clips = _scan_packets(task)
-    return list(zip(clips, picture_digests(task.path, packets, clips), strict=True))
+    return list(zip(clips, image_digests(task.path, packets, clips), strict=True))
 
 
 def _scan_packets(task: ScanTask) -> tuple[Packets, list[Clip]]:
@@ -77,20 +77,20 @@ def _scan_packets(task: ScanTask) -> tuple[Packets, list[Clip]]:
 
 
 def _scan_file(task: ScanTask) -> list[Scanned] | tuple[Packets, list[Clip]]:
-    """Everything of a file of few episodes; of others what the tasks for their pictures need."""
+    """Everything of a file of few episodes; of others what the tasks for their images need."""
     if len(task.spans) <= _TOGETHER:
         return scan(task)
     packets, clips = _scan_packets(task)
     return replace(packets, digests=[]), clips
 
 
-def _scan_pictures(task: PicturesTask) -> list[Pictures]:
-    return picture_digests(task.path, task.packets, task.clips, task.before)
+def _digest_images(task: ImagesTask) -> list[BoundaryImages]:
+    return image_digests(task.path, task.packets, task.clips, task.before)
 
 
 def digest_videos(
     meta: DatasetMeta, episodes: Sequence[int], pool: Pool, progress: Progress, what: str
-) -> dict[tuple[str, int], tuple[Clip, Pictures]]:
+) -> dict[tuple[str, int], tuple[Clip, BoundaryImages]]:
     """The clips of some episodes of a dataset, by camera and episode."""
     tasks: dict[tuple[str, Path], ScanTask] = {}
     wanted = set(episodes)
@@ -122,13 +122,13 @@ def _scan_files(files: Sequence[ScanTask], pool: Pool, progress: Progress, what:
         progress(what, done + 1, len(files))
     if not opened:
         return results
-    tasks = [(number, task) for number in opened for task in _picture_tasks(files[number], *opened[number], pool.jobs)]
-    pictures: dict[int, dict[int, Pictures]] = {number: {} for number in opened}
+    tasks = [(number, task) for number in opened for task in _image_tasks(files[number], *opened[number], pool.jobs)]
+    pictures: dict[int, dict[int, BoundaryImages]] = {number: {} for number in opened}
     done = 0
     total = sum(len(clips) for _, clips in opened.values())
-    for which, found_pictures in pool.run(_scan_pictures, [task for _, task in tasks]):
+    for which, found_images in pool.run(_digest_images, [task for _, task in tasks]):
         number, task = tasks[which]
-        pictures[number] |= dict(zip(task.numbers, found_pictures, strict=True))
+        pictures[number] |= dict(zip(task.numbers, found_images, strict=True))
         done += len(task.numbers)
         progress(f"{what}, boundary frames", done, total)
     for number, (_, clips) in opened.items():
@@ -136,14 +136,14 @@ def _scan_files(files: Sequence[ScanTask], pool: Pool, progress: Progress, what:
     return results
 
 
-def _picture_tasks(file: ScanTask, packets: Packets, clips: list[Clip], jobs: int) -> Iterator[PicturesTask]:
+def _image_tasks(file: ScanTask, packets: Packets, clips: list[Clip], jobs: int) -> Iterator[ImagesTask]:
     """Neighboring clips together: from one to the next the decoder plays on."""
     order = sorted(range(len(clips)), key=lambda number: clips[number].first_pts)
     share = max(_TOGETHER, -(-len(order) // (2 * jobs)))
     for first in range(0, len(order), share):
         numbers = order[first : first + share]
         before = clips[order[first - 1]] if first else None
-        yield PicturesTask(file.path, packets, [clips[number] for number in numbers], before, numbers)
+        yield ImagesTask(file.path, packets, [clips[number] for number in numbers], before, numbers)
 
 
 def digest_rows(rows: list[Rows]) -> list[dict[str, list[str]]]:

@@ -17,7 +17,7 @@ REQUIRED = ("mean", "std", "min", "max", "count")
 # Looser than for a comparison: any writer's way of summing up will do, another set of numbers will not.
 _TOLERANCE = 1e-4
 _QUANTILE = 0.1
-# Of a whole dataset, as `dataset check` judges: of the standard deviation, and for pictures of 0 to 1.
+# Of a whole dataset, as `dataset check` judges: of the standard deviation, and for images of 0 to 1.
 _OF_STD, _PICTURE = 0.01, 0.08
 
 type Values = npt.NDArray[np.float64]
@@ -97,8 +97,8 @@ def judge_column(stats: FeatureStatistics, content: Values, frames: Collection[i
     return ""
 
 
-def judge_pictures(stats: FeatureStatistics, *, depth: bool) -> str:
-    """Why statistics of pictures cannot be right, whatever frames they were counted over; nothing when they can."""
+def judge_images(stats: FeatureStatistics, *, depth: bool) -> str:
+    """Why statistics of images cannot be right, whatever frames they were counted over; nothing when they can."""
     sizes = {value.size for key, value in stats.items() if key != "count"}
     if len(sizes) > 1 or not sizes <= {1, 3, 4}:
         return f"{sorted(sizes)} numbers where there is one for each channel"
@@ -106,7 +106,7 @@ def judge_pictures(stats: FeatureStatistics, *, depth: bool) -> str:
         return ""
     flat = {key: value.ravel() for key, value in stats.items() if key != "count"}
     if any((value < -1e-3).any() or (value > 1 + 1e-3).any() for value in flat.values()):
-        return "values beyond 0 to 1, of pictures that were not scaled"
+        return "values beyond 0 to 1, of images that were not scaled"
     if (flat["mean"] < flat["min"] - 1e-3).any() or (flat["mean"] > flat["max"] + 1e-3).any():
         return "a mean beyond minimum and maximum"
     return ""
@@ -133,7 +133,7 @@ def judge_whole(stats: FeatureStatistics, content: FeatureStatistics, *, picture
             if key in ("mean", "std"):
                 close |= np.abs(mine - true) <= _OF_STD * content["std"].ravel()
         if not close.all():
-            how = "were those of other pictures, or made in another way" if picture else "were those of another set"
+            how = "were those of other images, or made in another way" if picture else "were those of another set"
             return f"{how} ({_differs(key, mine, true, close)})"
     low, high = (content[key].ravel() for key in ("min", "max"))
     for key, value in stats.items():
@@ -156,20 +156,20 @@ def column_statistics(content: Values) -> dict[str, Values] | None:
     return {**merged, "count": np.array([len(content)], dtype=np.float64)}
 
 
-def is_picture(name: str, features: Mapping[str, Feature]) -> bool:
-    """Whether a feature is pictures, whose statistics are counted over some of them."""
+def is_image(name: str, features: Mapping[str, Feature]) -> bool:
+    """Whether a feature is images, whose statistics are counted over some of them."""
     return name in features and features[name].dtype in ("video", "image")
 
 
 def depth_keys(info: Mapping[str, Any], features: Mapping[str, Feature]) -> set[str]:
     """Features that hold distances: their statistics are in units, and not made up."""
     raw = info.get("features", {})
-    pictures = {name: one for name, one in features.items() if is_picture(name, features)}
+    pictures = {name: one for name, one in features.items() if is_image(name, features)}
     return {name for name, one in pictures.items() if isinstance(raw.get(name), dict) and is_depth(raw[name], one)}
 
 
 def in_lerobot_form(stats: Mapping[str, Any], *, picture: bool) -> dict[str, Values]:
-    """Of pictures `[C, 1, 1]`, of columns `[D]`; the count is one number."""
+    """Of images `[C, 1, 1]`, of columns `[D]`; the count is one number."""
     shape = (-1, 1, 1) if picture else (-1,)
     return {key: value if key == "count" else value.reshape(shape) for key, value in stats.items()}
 

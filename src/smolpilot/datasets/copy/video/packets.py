@@ -54,7 +54,7 @@ class Clip:
     `last` and `first_decode`, `last_decode` are relative to the first frame. `digest` is a hash of every packet's
     content and time stamp relative to the first frame's; `off_grid` the largest distance in seconds of a frame from the
     constant rate; `problem` says why the packets cannot be copied, or nothing;
-    `others` counts the file's streams beside the picture (sound). `first_packet` and `last_packet` are its places in
+    `others` counts the file's streams beside the image (sound). `first_packet` and `last_packet` are its places in
     the file's decoding order, `next_pts` is the frame behind it (None: it is the last); `ordered` says that nothing
     but other episodes' packets is in the way of a copy: together with its neighbors it can be copied. `key`: it begins
     with a key frame.

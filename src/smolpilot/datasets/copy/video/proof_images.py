@@ -22,7 +22,7 @@ _PLAY_ON = 3
 _PLANAR = ("yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p")
 
 
-def picture_digests(
+def image_digests(
     path: Path, packets: Packets, clips: Sequence[Clip], before: Clip | None = None
 ) -> list[tuple[str, str]]:
     """Hashes of the decoded first and last frame of each clip; raises DatasetError when one cannot be decoded.
@@ -45,11 +45,11 @@ def picture_digests(
                     expected="a decodable first and last frame of each episode",
                     fix="See `smolpilot dataset check`; `smolpilot dataset repair` leaves such episodes out.",
                 )
-            found[pts] = picture_digest(frame)
+            found[pts] = image_digest(frame)
     return [(found[clip.first_pts], found[clip.first_pts + clip.last]) for clip in clips]
 
 
-def picture_digest(frame: VideoFrame) -> str:
+def image_digest(frame: VideoFrame) -> str:
     """Hash of a frame's pixels in the format it was decoded to."""
     if frame.format.name not in _PLANAR:
         return xxhash.xxh3_128_hexdigest(np.ascontiguousarray(pixels(frame)))

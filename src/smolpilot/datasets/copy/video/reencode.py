@@ -14,7 +14,7 @@ from av.video.reformatter import VideoReformatter
 from smolpilot.common.errors import DatasetError, SmolpilotError
 from smolpilot.datasets.copy.copy_plan import PlacedEpisode, runs
 from smolpilot.datasets.copy.options import CopyOptions
-from smolpilot.datasets.copy.proof.content_digests import Pictures, ScanTask, scan
+from smolpilot.datasets.copy.proof.content_digests import BoundaryImages, ScanTask, scan
 from smolpilot.datasets.copy.work import WorkFolder
 from smolpilot.datasets.media.encode import Codec, VideoEncoder, find_encoder
 from smolpilot.datasets.media.video_file import VideoFile
@@ -25,7 +25,7 @@ from .packets import Clip, Span
 if TYPE_CHECKING:
     from smolpilot.datasets.copy.engine import CopyReport
 
-# Mean difference of encoded to original pictures, of 255, above which they are not the same picture.
+# Mean difference of encoded to original images, of 255, above which they are not the same image.
 _CLOSE = 8.0
 
 
@@ -40,7 +40,7 @@ class EncodedVideo:
     fps: float
 
     def write(self, target: Path) -> dict[str, Any]:
-        """Encode; gives the largest mean difference of any, and of the first and last picture, of 255."""
+        """Encode; gives the largest mean difference of any, and of the first and last image, of 255."""
         codec = _codec(self.clip.coding.codec)
         movie = target.with_name(f"{target.name}.mp4")
         encoder = VideoEncoder(
@@ -71,8 +71,8 @@ def copyable(
     execute: Callable[[Sequence[Any], str], None],
     work: WorkFolder,
     report: CopyReport,
-) -> dict[tuple[int, str], Pictures]:
-    """Make sure that every clip can be copied; gives the pictures of those that were encoded again."""
+) -> dict[tuple[int, str], BoundaryImages]:
+    """Make sure that every clip can be copied; gives the images of those that were encoded again."""
     bad = _uncopyable(placed, options)
     if not bad:
         return {}
@@ -112,7 +112,7 @@ def copyable(
     for (one, camera), part in zip(bad, parts, strict=True):
         path = work.folder / part.output
         shown = work.records[part.name]["facts"]["shown"]
-        report.picture_difference = max(report.picture_difference, shown)
+        report.image_difference = max(report.image_difference, shown)
         span = Span(one.plan.episode, 0.0, None, one.clips[camera].frames)
         one.clips[camera], pictures[one.index, camera] = scan(ScanTask(path, [span], [0.0], fps))[0]
         one.encoded[camera] = path
@@ -142,7 +142,7 @@ def _codec(name: str) -> Codec:
 
 
 def _difference(path: Path, clip: Clip, encoded: Path) -> dict[str, float]:
-    """Compare all pictures of both videos, and refuse what is not the same scene."""
+    """Compare all images of both videos, and refuse what is not the same scene."""
     worst, shown = 0.0, []
     with VideoFile(path) as old, VideoFile(encoded) as new:
         originals = (f for f in old.frames() if f.pts is not None and f.pts >= clip.first_pts)
@@ -152,7 +152,7 @@ def _difference(path: Path, clip: Clip, encoded: Path) -> dict[str, float]:
                 shown.append(_mean_difference(*frames, "rgb24"))
     if worst > _CLOSE:
         raise DatasetError(
-            f"Encoding {path} again changed a picture by {worst:.1f} of 255 on average.",
+            f"Encoding {path} again changed an image by {worst:.1f} of 255 on average.",
             expected=f"at most {_CLOSE:g}",
             fix="Leave the episode out.",
         )

@@ -96,7 +96,7 @@ const smolpilot = {
   showGeneral() {
     const found = this.facts.findings;
     byId("general").hidden = !found.length;
-    byId("general").querySelector("summary").textContent = `${found.length} about the whole recording`;
+    byId("general").querySelector("summary").textContent = `${found.length} about the whole dataset`;
     byId("general").querySelector("ul").replaceChildren(...found.map(finding => this.findingItem({...finding, frame: null})));
   },
 

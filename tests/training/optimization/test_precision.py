@@ -54,7 +54,7 @@ def test_losses_stay_near_those_of_float32(dtype: str, exact: list[float], tiny_
     assert ("scaler/scale" in state(run)) == (dtype == "float16")
 
 
-def test_float16_goes_on_where_it_was_with_its_scale(
+def test_float16_resumes_with_its_loss_scale(
     tiny_dataset: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

@@ -95,7 +95,7 @@ def test_batches_equal_the_transforms(dataset: Dataset, memory_gb: float | None,
 
 
 @pytest.mark.parametrize("size", [None, (48, 48)], ids=["native", "smaller"])
-def test_pictures_of_the_policys_size_are_kept_as_bytes_and_give_the_same(
+def test_kept_images_are_bytes_at_the_policys_size_floats_else_and_give_the_same_batch(
     dataset: Dataset, square: Dataset, size: tuple[int, int] | None
 ) -> None:
     dataset = square if size is None else dataset

@@ -80,13 +80,13 @@ def test_of_a_local_window_no_picture_is_decoded_twice(
     dataset: Dataset, policy: Policy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[list[int]] = []
-    plain = Dataset.batch_pictures
+    plain = Dataset.batch_images
 
     def counted(self: Dataset, indices: Any, **settings: Any) -> dict[str, Any]:
         asked.append(sorted(indices.tolist()))
         return plain(self, indices, **settings)
 
-    monkeypatch.setattr(Dataset, "batch_pictures", counted)
+    monkeypatch.setattr(Dataset, "batch_images", counted)
     made = batches(dataset, policy, memory_gb=0.0)
     order = made.order(32, 0, "local")
     assert len(list(made.stream(order, 0, 24))) == 24
@@ -100,13 +100,13 @@ def test_of_a_local_window_no_picture_is_decoded_twice(
 
 def test_only_the_cameras_that_fill_a_slot_are_decoded(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
-    plain = Dataset.batch_pictures
+    plain = Dataset.batch_images
 
     def noted(self: Dataset, indices: Any, **settings: Any) -> dict[str, Any]:
         asked.append(settings["cameras"])
         return plain(self, indices, **settings)
 
-    monkeypatch.setattr(Dataset, "batch_pictures", noted)
+    monkeypatch.setattr(Dataset, "batch_images", noted)
     front: Any = {"front": "top", "wrist": None}
     made = batches(dataset, new_policy("tiny", meta=dataset.meta, camera_map=front, device="cpu"), memory_gb=0.0)
     assert list(made.plans) == ["top"]

@@ -175,7 +175,7 @@ def test_the_runs_config_is_read_back_whole(finished: Path) -> None:
     assert all(source.dataset.is_absolute() for source in saved.mixture)
 
 
-def test_a_stopped_run_that_goes_on_equals_an_uninterrupted_one(
+def test_a_resumed_run_equals_an_uninterrupted_one(
     finished: Path, tiny_dataset: Path, tmp_path: Path, interrupted_after: Callable[..., AbstractContextManager[None]]
 ) -> None:
     with interrupted_after(4), pytest.raises(TrainingStoppedError, match="after step 4 of 6"):
@@ -186,7 +186,7 @@ def test_a_stopped_run_that_goes_on_equals_an_uninterrupted_one(
     assert metrics(run) == metrics(finished)
 
 
-def test_a_decoded_mixture_in_local_order_goes_on(
+def test_a_decoded_mixture_in_local_order_resumes(
     tiny_dataset: Path, tmp_path: Path, interrupted_after: Callable[..., AbstractContextManager[None]]
 ) -> None:
     local = {"order": "local", "frames_gb": 0.0, "workers": 0, "eval_every": 6}
@@ -250,12 +250,12 @@ def test_balanced_tasks_of_one_dataset(tiny_dataset: Path, tmp_path: Path) -> No
         ({"dataset": Path("x")}, "exclude each other"),
         ({"episodes": "0-3"}, "--episodes belongs to --dataset"),
         ({"mixture": (Source(Path("a"), 1.0), Source(Path("b")))}, "some of its datasets only"),
-        ({"mixture": (Source(Path("a"), -1.0), Source(Path("b"), 2.0))}, "weighs a by -1.0"),
+        ({"mixture": (Source(Path("a"), -1.0), Source(Path("b"), 2.0))}, "--mixture.weight is -1.0"),
         ({"mixture": (Source(Path("a")), Source(Path("a")))}, "same episodes of a dataset twice"),
-        ({"statistics": Path("s.json"), "stats": "dataset"}, "exclude each other"),
+        ({"norm_stats_file": Path("s.json"), "norm_stats": "dataset"}, "--norm-stats-file excludes"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(tiny_dataset: Path, changes: dict[str, Any], message: str) -> None:
+def test_contradictory_options_are_refused(tiny_dataset: Path, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         check(dataclasses.replace(options(tiny_dataset, Path("out")), **changes))
 

@@ -51,9 +51,7 @@ def test_resume_takes_a_checkpoint_for_its_run_and_others_spellings(finished: Pa
     assert (run / "checkpoints" / "step_000004").is_dir()
 
 
-def test_an_older_checkpoint_is_not_what_resume_goes_on_from(
-    finished: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_resume_takes_no_older_checkpoint(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     old = finished / "checkpoints" / "step_000001"
     said = refused(capsys, ["train", "--resume", "--out", str(old)])
     assert f"--policy {old}" in said

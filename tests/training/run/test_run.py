@@ -114,7 +114,7 @@ def test_best_is_the_checkpoint_with_the_smallest_held_out_error(finished: Path)
 
 
 @pytest.mark.parametrize("stop", [4, 3], ids=["between two lines", "where a validation is due"])
-def test_a_stopped_run_that_goes_on_equals_an_uninterrupted_one(
+def test_a_resumed_run_equals_an_uninterrupted_one(
     finished: Path,
     tiny_dataset: Path,
     tmp_path: Path,
@@ -138,7 +138,7 @@ def test_a_stopped_run_that_goes_on_equals_an_uninterrupted_one(
     assert points_at(run, "best") == points_at(finished, "best")
 
 
-def test_a_killed_run_goes_on_from_its_last_checkpoint_without_doubled_lines(
+def test_a_killed_run_resumes_from_its_last_checkpoint_without_doubled_lines(
     finished: Path, tiny_dataset: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
@@ -178,7 +178,7 @@ def test_a_run_stopped_before_its_first_checkpoint_begins_again(
     assert metrics(run) == metrics(finished)
 
 
-def test_a_decoded_run_in_local_order_goes_on_like_an_uninterrupted_one(
+def test_a_resumed_run_in_local_order_equals_an_uninterrupted_one(
     tiny_dataset: Path,
     tmp_path: Path,
     interrupted_after: Callable[..., AbstractContextManager[None]],
@@ -250,7 +250,7 @@ def test_resume_refuses_another_dataset(finished: Path, tmp_path: Path) -> None:
         train(TrainOptions(out=run, resume=True))
 
 
-def test_a_broken_episode_can_be_left_out_also_when_the_run_goes_on(tiny_dataset: Path, tmp_path: Path) -> None:
+def test_a_broken_episode_can_be_left_out_also_when_resuming(tiny_dataset: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken"
     shutil.copytree(tiny_dataset, broken)
     (table,) = (broken / "data").rglob("*.parquet")

@@ -48,7 +48,7 @@ CASES = [(verb, name) for verb, (options, _) in VERBS.items() for name in floats
     [*((verb, name, "nan") for verb, name in CASES), *((verb, name, "inf") for verb, name in CASES[::3]),
      ("train", "lr", "inf"), ("train", "lr", "-inf")],
 )  # fmt: skip
-def test_every_decimal_option_of_every_verb_refuses_it(
+def test_every_decimal_option_of_every_verb_refuses_nan_and_infinity(
     capsys: pytest.CaptureFixture[str], verb: str, name: str, value: str
 ) -> None:
     options, needed = VERBS[verb]

@@ -275,7 +275,7 @@ def test_nan_in_the_parents_statistics_is_named_alike_everywhere(
     ],
     ids=["joints", "cameras", "camera map", "units", "chunk"],
 )
-def test_what_does_not_fit_stops_both(
+def test_options_that_do_not_fit_stop_both_processes(
     tmp_path: Path, bundle: Path, profile: Path, changes: dict[str, Any], words: str
 ) -> None:
     changes = dict(changes)

@@ -53,7 +53,7 @@ def test_last_and_best_are_small_files_that_every_verb_reads(
     assert main(["eval", str(without), "--dataset", str(tiny_dataset), "--out", str(out), "--max-frames", "2"]) == 0
 
 
-def test_it_goes_on_and_from_there_on_another_disk_too(
+def test_a_run_resumes_on_a_disk_without_links_and_after_a_move_to_another(
     without: Path,
     tiny_dataset: Path,
     tmp_path: Path,

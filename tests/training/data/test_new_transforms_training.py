@@ -17,7 +17,7 @@ from smolpilot.smolvla import Transform, Transforms, new_policy
 from smolpilot.training.data.batches import Batches
 from smolpilot.training.run.validation import Validator
 
-from ..smolvla.helpers_new_transforms import Crop, DeltaActions, Politely, UpsideDown, with_extra
+from ...smolvla.helpers_new_transforms import Crop, DeltaActions, Politely, UpsideDown, with_extra
 from .test_batches import CPU, H, assert_equal
 from .test_batches import dataset as dataset
 from .test_batches import square as square

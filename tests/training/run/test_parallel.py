@@ -203,7 +203,7 @@ def test_resume_with_another_number_of_processes(pair: Path, tmp_path: Path) -> 
     assert differences(run, pair) == []
 
 
-def test_a_stopped_run_is_saved_and_goes_on_bit_for_bit(tiny_dataset: Path, tmp_path: Path, pair: Path) -> None:
+def test_a_stopped_run_is_saved_and_resumes_bit_for_bit(tiny_dataset: Path, tmp_path: Path, pair: Path) -> None:
     run = tmp_path / "run"
     processes = launch(*command(tiny_dataset, run))
     deadline = time.monotonic() + 120
@@ -260,7 +260,7 @@ def test_when_one_process_dies_the_other_says_so(tiny_dataset: Path, tmp_path: P
     assert [path.name for path in (run / "checkpoints").glob("step_*")] == ["step_000006"]
 
 
-def test_what_is_refused_is_said_once(tiny_dataset: Path, tmp_path: Path) -> None:
+def test_a_refusal_is_said_by_rank_0_alone(tiny_dataset: Path, tmp_path: Path) -> None:
     results = ended(launch(*command(tiny_dataset, tmp_path / "run", "--episodes", "0-99")))
     assert [code for code, _, _ in results] == [results[0][0]] * 2
     assert results[0][0] in (1, 2)

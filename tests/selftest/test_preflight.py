@@ -63,7 +63,7 @@ def of(found: list[Line], topic: str) -> list[Line]:
     return [line for line in found if line.topic == topic]
 
 
-def test_what_goes_together_has_no_error(data: Path, profile: Path, bundle: Path) -> None:
+def test_a_dataset_robot_and_policy_that_fit_have_no_error(data: Path, profile: Path, bundle: Path) -> None:
     found = lines(data, profile, policy=str(bundle), instruction="swing it")
     assert {line.verdict for line in found} == {"ok", "warning"}
     assert [line.found for line in found if line.verdict == "warning"] == [

@@ -84,7 +84,7 @@ def test_training_is_the_same_with_and_without_an_average(averaged: Path, tiny_d
 
 def test_the_bundle_holds_the_average_and_validation_scores_it(averaged: Path, tiny_dataset: Path) -> None:
     from smolpilot.training.run.distributed import DistributedContext
-    from smolpilot.training.run.run import _trainer
+    from smolpilot.training.run.run import build_trainer
     from smolpilot.training.run.run_folder import load_config
     from smolpilot.training.run.setup import prepare_resumed
 
@@ -96,7 +96,7 @@ def test_the_bundle_holds_the_average_and_validation_scores_it(averaged: Path, t
     assert not torch.equal(average, trained[f"trained/{name}"])
     assert torch.allclose(average, trained[f"trained/{name}"], atol=0.05)
     assert policy.lineage["ema"] == 0.9
-    validator = _trainer(prepare_resumed(load_config(averaged), last), DistributedContext()).validator
+    validator = build_trainer(prepare_resumed(load_config(averaged), last), DistributedContext()).validator
     assert validator is not None
     line = [line for line in metrics(averaged) if line["kind"] == "validation"][-1]
     result = validator.run(policy)
@@ -105,7 +105,7 @@ def test_the_bundle_holds_the_average_and_validation_scores_it(averaged: Path, t
 
 
 @pytest.mark.parametrize("stop", [2, 4])
-def test_a_stopped_run_goes_on_with_weights_and_average(
+def test_a_stopped_run_resumes_with_weights_and_average(
     averaged: Path,
     tiny_dataset: Path,
     tmp_path: Path,
@@ -130,7 +130,7 @@ def test_a_state_without_the_weights_is_refused(averaged: Path) -> None:
 
 
 @pytest.mark.parametrize("decay", [0.0, 1.0, -1.0])
-def test_a_decay_that_cannot_be_meant(decay: float, tmp_path: Path) -> None:
+def test_a_decay_out_of_range_is_refused(decay: float, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--ema"):
         check(options(tmp_path, tmp_path / "out", ema=decay))
 

@@ -9,7 +9,7 @@ from smolpilot.common.errors import TrainingError
 from smolpilot.training.run.metrics_log import MetricsLog, read_metrics
 
 
-def test_a_run_that_goes_on_drops_the_lines_beyond_its_checkpoint(tmp_path: Path) -> None:
+def test_a_resumed_run_drops_the_lines_beyond_its_checkpoint(tmp_path: Path) -> None:
     log = MetricsLog(tmp_path, step=0)
     for step in (10, 20, 30):
         log.write(step, "train", {"loss": step / 10, "mae": {"pan": 0.5}})

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from smolpilot.training.optimization.micro_batch import fill_memory, largest_that_fits
 
 from smolpilot.cli.main import main
 from smolpilot.common.errors import TrainingError, UsageError
@@ -21,6 +20,8 @@ from smolpilot.robots import Joint, RobotProfile
 from smolpilot.selftest.preflight import PreflightOptions, preflight
 from smolpilot.smolvla import load_policy, new_policy, save_bundle
 from smolpilot.training import TrainOptions, train
+from smolpilot.training.optimization.memory import largest_that_fits
+from smolpilot.training.options.memory_presets import fill_memory
 from smolpilot.training.options.train_options import AUGMENTATIONS, check, resolve
 
 NAMES = ["pan", "lift", "roll"]
@@ -192,7 +193,7 @@ def test_a_resumed_run_needs_its_folder() -> None:
         train(TrainOptions(resume=True))
 
 
-def test_what_is_left_open_is_pinned() -> None:
+def test_the_defaults_of_a_run_that_names_nothing_but_its_steps() -> None:
     """The recipe of a run that names nothing but its steps."""
     found = resolve(TrainOptions(policy="p", steps=30_000))
     assert (found.lr, found.decay_lr, found.warmup_steps, found.log_every) == (1e-4, 2.5e-6, 1000, 50)

@@ -29,7 +29,7 @@ def test_a_frozen_random_vision_language_model_is_refused() -> None:
         ({"policy": "p"}, "exclude each other"),
         ({"preset": None, "from_scratch": False}, "nothing to train"),
         ({"preset": "smolvla"}, "tokenizer"),
-        ({"stats": "parent"}, "fine-tuning"),
+        ({"norm_stats": "parent"}, "fine-tuning"),
         ({"held_out": 1.0}, "--held-out"),
         ({"batch_size": -1}, "--batch-size"),
         ({"lr": float("nan")}, "--lr"),

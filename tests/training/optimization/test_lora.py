@@ -18,7 +18,7 @@ from smolpilot.common.errors import CheckpointError, TrainingError, UsageError
 from smolpilot.datasets import open_dataset
 from smolpilot.smolvla import load_policy, new_policy, save_bundle
 from smolpilot.training import TrainingStoppedError, TrainOptions, train
-from smolpilot.training.optimization.lora import TARGETS, add_lora, load_base, matching
+from smolpilot.training.optimization.lora import TARGETS, add_lora, base_weights, matching
 from smolpilot.training.options.train_options import check
 from smolpilot.training.run.checkpoints import load_state
 from smolpilot.training.run.exported_weights import ExportedWeights
@@ -89,12 +89,13 @@ def test_the_bundle_is_plain_and_equals_the_adapter_network(finished: Path, tiny
     # The network in training, with the averaged adapters in it.
     prepared = prepare_resumed(load_config(finished), last)
     _, tensors = load_state(last)
-    values = dict(prepared.policy.model.named_parameters())
-    load_base(prepared.policy.model, tensors)
+    model = prepared.policy.model
+    values = {"average": dict(model.named_parameters()), "base": base_weights(model)}
     with torch.no_grad():
         for name, value in tensors.items():
-            if name.startswith("average/"):
-                values[name.removeprefix("average/")].copy_(value)
+            kind, _, own = name.partition("/")
+            if kind in values:
+                values[kind][own].copy_(value)
     dataset = open_dataset(tiny_dataset)
     frames = [dataset[row] for row in (0, 30, 60)]
     noise = torch.randn(3, 5, 32, generator=torch.Generator().manual_seed(0))
@@ -105,7 +106,7 @@ def test_the_bundle_is_plain_and_equals_the_adapter_network(finished: Path, tiny
 
 
 @pytest.mark.parametrize("ema", [0.9, None])
-def test_a_stopped_run_goes_on_with_the_same_bits(
+def test_a_stopped_run_resumes_with_the_same_bits(
     finished: Path,
     tiny_dataset: Path,
     parent: Path,
@@ -132,11 +133,12 @@ def test_a_state_of_another_run_is_refused(finished: Path) -> None:
     add_lora(policy.model, rank=4, alpha=8, targets=None, seed=0)
     with pytest.raises(CheckpointError, match="0 weights in training"):
         ExportedWeights(policy, None).load({})
+    trained = {f"trained/{name}": p.detach() for name, p in policy.model.named_parameters() if p.requires_grad}
     with pytest.raises(CheckpointError, match="0 weights under adapters"):
-        load_base(policy.model, {})
+        ExportedWeights(policy, None).load(trained)
 
 
-def test_what_cannot_be_meant(parent: Path, tmp_path: Path) -> None:
+def test_contradictory_options(parent: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="belong to --lora"):
         check(options(tmp_path, parent, tmp_path, lora=None))
     with pytest.raises(UsageError, match="--from-scratch are random"):

@@ -28,7 +28,7 @@ from smolpilot.training.data.batches import Batches
 from smolpilot.training.data.sample_rng import SampleRng
 from smolpilot.training.run.metrics_log import read_metrics
 
-from ..smolvla.helpers_new_transforms import Politely, UpsideDown, with_extra
+from ...smolvla.helpers_new_transforms import Politely, UpsideDown, with_extra
 
 H = 5
 CPU = torch.device("cpu")
@@ -335,7 +335,7 @@ def test_two_processes_build_one_cache_together(parent: Path, tiny_dataset: Path
     assert not list(folder.rglob("*.partial"))
 
 
-def test_a_killed_build_goes_on_where_it_was(
+def test_a_killed_build_resumes_where_it_was(
     policy: Policy, tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, cache = batches(policy, tiny_dataset, "vision", tmp_path)
