@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from smolpilot.cli.main import main
 from smolpilot.common.errors import SmolpilotError
-from smolpilot.compatibility.preflight import preflight_policy
+from smolpilot.compatibility.preflight_checks import preflight_policy
 from smolpilot.compatibility.verdict import stop_on_errors
 from smolpilot.datasets import DatasetWriter, open_dataset
 from smolpilot.evaluation import evaluate

@@ -21,7 +21,7 @@ from smolpilot.datasets.check.scan.scanning import scan_video
 from smolpilot.datasets.check.scan.video_scans import Progress, VideoScans, scan_videos
 from smolpilot.datasets.format.features import INDEX_COLUMNS, unusable_key, why_no_key
 from smolpilot.datasets.format.files import lfs_advice
-from smolpilot.datasets.format.own_meta import require_own_meta
+from smolpilot.datasets.format.paths import require_own_meta
 from smolpilot.datasets.tolerant.findings import ordered
 from smolpilot.datasets.tolerant.found_dataset import Camera, FoundDataset
 from smolpilot.datasets.tolerant.open import read_found_dataset
