@@ -118,7 +118,7 @@ def test_what_a_document_names_is_there(page: Path) -> None:
 def test_the_search_finds_what_is_not_there(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(
-        "`robots/units.py:factor` `robots/units.py:_FACTORS` `robots/profile.py:RobotProfile.load` `tests/cli`\n"
+        "`robots/units.py:kind_of` `robots/units.py:Unit` `robots/profile.py:RobotProfile.load` `tests/cli`\n"
         "`robots/profiles/*.yaml` `smolpilot.contracts.Policy` `meta/info.json` `policy.model`\n"
         "`smolpilot.cameras`\n```\n`robots/no.py`\n```\n"
         "`robots/units.py:gone` `robots/profile.py:RobotProfile.gone` `robots/gone.py` `src/gone/` `robots/gone/*.py`\n"

@@ -21,7 +21,7 @@ from smolpilot.evaluation.timing.bench import bench, verdict
 from smolpilot.evaluation.timing.bench_options import BenchOptions
 from smolpilot.inference import prepare
 from smolpilot.inference.export.exporting import export_policy
-from smolpilot.policies.baselines import HoldState
+from smolpilot.policies.baselines import Baseline
 from smolpilot.smolvla import Policy, load_policy, new_policy, save_bundle
 
 from ..inference.helpers_engine import has_dot_products
@@ -125,7 +125,7 @@ def test_a_policy_that_fails_is_said(
     def fails(self: Any, observations: Any, **_: Any) -> Any:
         raise NotFiniteError("The policy computes NaN.")
 
-    monkeypatch.setattr(HoldState, "predict", fails)
+    monkeypatch.setattr(Baseline, "predict", fails)
     assert main(["bench", "hold-state", "--dataset", str(tiny_dataset), "--repeats", "1"]) == 1
     assert "its actions hold NaN or infinite values: the policy fails" in capsys.readouterr().out
 

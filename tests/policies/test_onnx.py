@@ -33,7 +33,7 @@ def folder(exported: Path, tmp_path: Path) -> Path:
 
 def reseal(folder: Path, **changes: Any) -> None:
     """Other facts with the digest that fits them: what a hand has changed, not a disk."""
-    from smolpilot.inference.export.policy_json import with_digests
+    from smolpilot.inference.export.exporting import with_digests
 
     facts = json.loads((folder / "policy.json").read_text())
     for key in ("digest", "digests"):

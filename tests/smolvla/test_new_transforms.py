@@ -15,8 +15,8 @@ import torch
 from smolpilot.common.errors import TransformError, UsageError
 from smolpilot.datasets import open_dataset
 from smolpilot.robots import JointLayout
+from smolpilot.robots.layout import FrameLayout
 from smolpilot.smolvla import Policy, adapt_policy, new_policy, save_bundle
-from smolpilot.smolvla.transforms.joints import FrameLayout
 
 from .helpers_new_transforms import Crop, DeltaActions, Politely, Silent, UpsideDown, turned, with_extra
 from .helpers_transforms import frame, statistics, tiny_config, transforms

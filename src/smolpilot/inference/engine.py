@@ -27,8 +27,7 @@ from smolpilot.contracts import (
 )
 from smolpilot.contracts.observation import Floats
 from smolpilot.smolvla.config import check_steps
-from smolpilot.smolvla.network.finite import finite_chunk, finite_input
-from smolpilot.smolvla.network.noise import Noise, starting_noise
+from smolpilot.smolvla.network.noise import Noise, finite_chunk, finite_input, starting_noise
 from smolpilot.smolvla.policy import NAME, ChunkedPolicy, policy_spec
 from smolpilot.smolvla.transforms.transform_list import Transforms, TransformsConfig
 

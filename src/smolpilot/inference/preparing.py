@@ -209,17 +209,13 @@ def _slots(policy: Policy, cameras: Sequence[str] | None) -> tuple[int, ...]:
 
 
 def _tokens(asked: int | None, most: int) -> int:
-    count = _positive("max_instruction_tokens", asked, most)
-    if count > most:
-        raise UsageError(f"max_instruction_tokens is {count}.", expected=f"at most {most}, as the policy was trained")
-    return count
-
-
-def _positive(name: str, asked: int | None, default: int) -> int:
     if asked is None:
-        return default
-    if isinstance(asked, bool) or not isinstance(asked, int) or asked < 1:
-        raise UsageError(f"{name} is {asked!r}.", expected="a whole number of at least 1")
+        return most
+    if isinstance(asked, bool) or not isinstance(asked, int) or not 1 <= asked <= most:
+        raise UsageError(
+            f"max_instruction_tokens is {asked!r}.",
+            expected=f"a whole number of at least 1 and at most {most}, as the policy was trained",
+        )
     return asked
 
 

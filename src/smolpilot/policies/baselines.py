@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,12 +20,12 @@ CHUNK_SIZE = 50
 N_ACTION_STEPS = 10
 
 
-class HoldState(Policy):
-    """Commands the state that was read, through the whole chunk."""
+class Baseline(Policy):
+    """Commands one action, made of the state that was read, through the whole chunk."""
 
-    def __init__(self, spec: PolicySpec, state_names: Sequence[str], places: Sequence[int]) -> None:
-        """places [A]: where in the state the joint of each action stands."""
-        self._spec, self._names, self._places = spec, tuple(state_names), np.asarray(places, dtype=np.int64)
+    def __init__(self, spec: PolicySpec, state_names: Sequence[str], action: Callable[[Floats], Floats]) -> None:
+        """action: state [S] -> action [A]."""
+        self._spec, self._names, self._action = spec, tuple(state_names), action
 
     @property
     def spec(self) -> PolicySpec:
@@ -40,33 +40,9 @@ class HoldState(Policy):
     ) -> Floats:
         """As the contract says; the images and the instruction are not looked at."""
         refuse_previous(previous, self._spec.name)
-        states = [read_state(one, self._spec.state_dim, self._names)[self._places] for one in observations]
-        return np.repeat(_stacked(states, self._spec.action_dim)[:, None], CHUNK_SIZE, axis=1)
-
-
-class MeanAction(Policy):
-    """Commands the mean action of the demonstrations, whatever it sees."""
-
-    def __init__(self, spec: PolicySpec, state_names: Sequence[str], mean: Floats) -> None:
-        self._spec, self._names, self._mean = spec, tuple(state_names), mean
-
-    @property
-    def spec(self) -> PolicySpec:
-        return self._spec
-
-    def predict(
-        self,
-        observations: Sequence[Observation],
-        *,
-        seeds: Sequence[int] | None = None,
-        previous: Leftover | None = None,
-    ) -> Floats:
-        """As the contract says; of an observation only the state is checked."""
-        refuse_previous(previous, self._spec.name)
-        for one in observations:
-            read_state(one, self._spec.state_dim, self._names)
-        means = _stacked([self._mean] * len(observations), self._spec.action_dim)
-        return np.repeat(means[:, None], CHUNK_SIZE, axis=1)
+        states = [read_state(one, self._spec.state_dim, self._names) for one in observations]
+        rows = np.array([self._action(state) for state in states], dtype=np.float32)
+        return np.repeat(rows.reshape(-1, 1, self._spec.action_dim), CHUNK_SIZE, axis=1)
 
 
 def hold_state(source: str, options: PolicyOptions, embodiment: Embodiment | None) -> Policy:
@@ -83,7 +59,8 @@ def hold_state(source: str, options: PolicyOptions, embodiment: Embodiment | Non
             expected=f"each commanded joint among those that are read: {', '.join(joints.state)}",
             fix="take mean-action as the baseline",
         )
-    return HoldState(joints.spec("hold-state"), joints.state, [places[name] for name in joints.action])
+    order = [places[name] for name in joints.action]
+    return Baseline(joints.spec("hold-state"), joints.state, lambda state: state[order])
 
 
 def mean_action(source: str, options: PolicyOptions, embodiment: Embodiment | None) -> Policy:
@@ -109,7 +86,7 @@ def mean_action(source: str, options: PolicyOptions, embodiment: Embodiment | No
             expected=f"{len(joints.action)} finite numbers: {', '.join(joints.action)}",
             fix="name a dataset of this robot: --policy-stats-from DATASET",
         )
-    return MeanAction(joints.spec("mean-action", statistics), joints.state, values)
+    return Baseline(joints.spec("mean-action", statistics), joints.state, lambda state: values)
 
 
 @dataclass(frozen=True)
@@ -174,7 +151,3 @@ def _statistics_of(dataset: Path, joints: _Joints) -> Statistics:
             fix="name a dataset of this robot: --policy-stats-from DATASET",
         )
     return to_policy_order(computed, FrameLayout.of_dataset(meta), profile)
-
-
-def _stacked(rows: Sequence[Floats], width: int) -> Floats:
-    return np.stack(rows).astype(np.float32) if rows else np.zeros((0, width), dtype=np.float32)

@@ -39,7 +39,7 @@ from smolpilot.contracts.policy import (
 )
 from smolpilot.smolvla.checkpoint.locate import CONFIG
 from smolpilot.smolvla.loading import choose_device
-from smolpilot.smolvla.network.finite import finite_chunk
+from smolpilot.smolvla.network.noise import finite_chunk
 from smolpilot.smolvla.policy import network_sizes
 from smolpilot.smolvla.transforms.camera_slots import pair_embodiment
 from smolpilot.smolvla.transforms.frame_cameras import camera_key

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import lazy_loader
 
 if TYPE_CHECKING:
+    from smolpilot.robots.layout import FrameLayout
+
     from .bundle import localize, save_bundle
     from .checkpoint.load_report import LoadReport
     from .config import PRESETS, PolicyConfig, VLMConfig, preset
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
     from .network.model import SmolVLA
     from .policy import Policy
     from .transforms.instruction import UntrainedInstructionWarning
-    from .transforms.joints import FrameLayout
     from .transforms.tokenizer import PolicyTokenizer
     from .transforms.transform import Transform
     from .transforms.transform_list import Transforms, TransformsConfig
@@ -55,9 +56,9 @@ __getattr__, __dir__, _ = lazy_loader.attach(
         "create": ["adapt_policy", "new_policy"],
         "network.inputs": ["PolicyInputs"],
         "transforms.instruction": ["UntrainedInstructionWarning"],
-        "transforms.joints": ["FrameLayout"],
         "loading": ["load_policy", "seal_bundle"],
         "network.model": ["SmolVLA"],
+        "transforms.joints": ["FrameLayout"],
         "transforms.transform": ["Transform"],
         "policy": ["Policy"],
         "checkpoint.load_report": ["LoadReport"],

@@ -15,6 +15,7 @@ from smolpilot.common.statistics import Statistics
 from smolpilot.common.text import listed_joints
 from smolpilot.datasets.read.joint_units import derive_profile, with_cameras
 from smolpilot.robots import Joint, JointLayout, RobotProfile
+from smolpilot.robots.layout import FrameLayout, check_dimensions, map_layout, to_policy_order
 from smolpilot.version import __version__
 
 from .checkpoint.load_report import LoadReport
@@ -27,7 +28,6 @@ from .network.model import SmolVLA
 from .policy import Policy, fill_sizes
 from .transforms.byte_tokenizer import SIZE, byte_level_folder
 from .transforms.camera_slots import Pairing, camera_text, resolve_camera_map
-from .transforms.joints import FrameLayout, check_dimensions, map_layout, to_policy_order
 from .transforms.tokenizer import PolicyTokenizer
 from .transforms.transform_list import Transforms, TransformsConfig
 

@@ -21,6 +21,7 @@ from smolpilot.common.progress import working
 from smolpilot.common.statistics import Statistics
 from smolpilot.common.text import plain, shown
 from smolpilot.robots import RobotProfile
+from smolpilot.robots.layout import FrameLayout, to_policy_order
 
 from .bundle import is_hub_name
 from .checkpoint.facts import Facts
@@ -55,7 +56,6 @@ from .config.other_versions import NEWEST
 from .config.settings_form import Form, formed
 from .config.vlm_folder import VLMFolder
 from .policy import Policy, fill_sizes
-from .transforms.joints import FrameLayout, to_policy_order
 from .transforms.normalize import EPS
 from .transforms.tokenizer import PolicyTokenizer
 from .transforms.transform_list import Transforms, TransformsConfig

@@ -32,9 +32,8 @@ from smolpilot.contracts.trained_on import trained_rate
 from .checkpoint.load_report import LoadReport
 from .checkpoint.weights import UnusedWeights
 from .config import PolicyConfig, check_steps
-from .network.finite import finite_chunk
 from .network.model import SmolVLA
-from .network.noise import Noise, starting_noise
+from .network.noise import Noise, finite_chunk, starting_noise
 from .transforms.camera_slots import Pairing, check_camera_map
 from .transforms.tokenizer import PolicyTokenizer
 from .transforms.transform_list import Transforms, TransformsConfig
@@ -162,7 +161,7 @@ class Policy(ChunkedPolicy):
         if self._transforms is None:
             if self.report.statistics_problem:
                 raise CheckpointError(
-                    self.report.statistics_problem, fix="give those of the recording: --policy-stats-from DATASET"
+                    self.report.statistics_problem, fix="give those of the dataset: --policy-stats-from DATASET"
                 )
             self._transforms = Transforms(self._transforms_config)
         return self._transforms

@@ -84,7 +84,7 @@ def test_training_is_the_same_with_and_without_an_average(averaged: Path, tiny_d
 
 def test_the_bundle_holds_the_average_and_validation_scores_it(averaged: Path, tiny_dataset: Path) -> None:
     from smolpilot.training.run.distributed import DistributedContext
-    from smolpilot.training.run.run import _trainer
+    from smolpilot.training.run.run import build_trainer
     from smolpilot.training.run.run_folder import load_config
     from smolpilot.training.run.setup import prepare_resumed
 
@@ -96,7 +96,7 @@ def test_the_bundle_holds_the_average_and_validation_scores_it(averaged: Path, t
     assert not torch.equal(average, trained[f"trained/{name}"])
     assert torch.allclose(average, trained[f"trained/{name}"], atol=0.05)
     assert policy.lineage["ema"] == 0.9
-    validator = _trainer(prepare_resumed(load_config(averaged), last), DistributedContext()).validator
+    validator = build_trainer(prepare_resumed(load_config(averaged), last), DistributedContext()).validator
     assert validator is not None
     line = [line for line in metrics(averaged) if line["kind"] == "validation"][-1]
     result = validator.run(policy)

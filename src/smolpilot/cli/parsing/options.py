@@ -69,7 +69,7 @@ def from_yaml[T](options: type[T], path: Path, *, verb: str = "") -> T:
 def from_mapping[T](options: type[T], values: dict[str, Any], *, where: str, verb: str = "") -> T:
     """Build a dataclass from a mapping, strictly: unknown keys and wrong types name the key.
 
-    `batch-size` is the same key as `batch_size`.
+    `batch-size` is the same key as `batch_size`. Numbers are checked by `parse`, as the command line may replace them.
     """
     import pydantic
 
@@ -85,7 +85,6 @@ def from_mapping[T](options: type[T], values: dict[str, Any], *, where: str, ver
     try:
         found = pydantic.TypeAdapter(options).validate_python(values)
         check_truths(values, found, where=f"{where}: ")
-        check_numbers(found)
         return found
     except pydantic.ValidationError as error:
         first = error.errors()[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -10,17 +11,21 @@ from typing import TYPE_CHECKING, Any
 
 from smolpilot.common.atomic import atomic_folder
 from smolpilot.common.errors import CheckpointError, UsageError
+from smolpilot.common.hashing import b2sum
 from smolpilot.common.keys import ACTION
 from smolpilot.smolvla.config.vlm_folder import TOKENIZER
+from smolpilot.smolvla.network.flow_matching import frequencies
+from smolpilot.version import __version__
 
-from .parity import parity, write_parity
-from .policy_json import policy_facts, with_digests
+from .parity import parity
 
 if TYPE_CHECKING:
     from smolpilot.inference.onnx_graphs.builder import Precision
     from smolpilot.smolvla import Policy
 
 Frame = Mapping[str, Any]
+FORMAT = 1
+_KNOWN = ("joints", "cameras", "normalize", "pad", "instruction")
 # Above this an fp32 export computes something else than the policy.
 _LARGEST_FP32 = 1e-3
 
@@ -73,7 +78,7 @@ def export_policy(
         shutil.rmtree(folder / "__pycache__", ignore_errors=True)
         files = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
         report = {"precision": precision, "frames_are": frames_are, **report}
-        write_parity(folder, report)
+        (folder / "parity.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     return {"out": str(out), **report, "bytes": files}
 
 
@@ -87,3 +92,57 @@ def _need_packages() -> Any:
             f"Export needs the packages onnx and onnxruntime ({error}).", fix="pip install 'smolpilot[export]'"
         ) from error
     return onnx_graphs
+
+
+def policy_facts(policy: Policy, precision: str) -> dict[str, Any]:
+    """The content of `policy.json`. UsageError names a transform that this format has no place for.
+
+    `state` and `action`: x * scale + offset, per joint, in the robot's order (forward for the state, backward for the
+    action). `slots`: the robot camera of each slot, null for a slot without camera. `image_size`: of the letterbox.
+    """
+    config = policy.config
+    joints, cameras, scales, widths, text = _specs(policy)
+    return {
+        "format": FORMAT,
+        "smolpilot": __version__,
+        "precision": precision,
+        "robot": policy.profile.name if policy.profile is not None else None,
+        "rate": policy.profile.rate if policy.profile is not None else None,
+        "slots": cameras["slots"],
+        "image_special_tokens": config.add_image_special_tokens,
+        "image_size": cameras["image_size"],
+        "max_tokens": text["max_tokens"],
+        "chunk": config.chunk_size,
+        "n_action_steps": policy.n_action_steps,
+        "num_steps": config.num_steps,
+        "max_state_dim": widths["max_state_dim"],
+        "max_action_dim": widths["max_action_dim"],
+        "frequencies": frequencies(config.expert_width, config.min_period, config.max_period).tolist(),
+        "state": {**joints["state"], **scales["state"]},
+        "action": {**joints["action"], **scales["action"]},
+        "instructions": policy.instructions,
+    }
+
+
+def with_digests(facts: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """`policy.json` with the BLAKE2b-256 of the other files that are there, as `b2sum -l 256` prints it.
+
+    `digest` is that of the rest of `policy.json`, as JSON with sorted keys. `example.py` compares all of them.
+    """
+    digests = {path.name: b2sum(path) for path in sorted(folder.iterdir())}
+    content = json.loads(json.dumps({**facts, "digests": digests}))
+    own = hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=32).hexdigest()
+    return {**content, "digest": own}
+
+
+def _specs(policy: Policy) -> list[dict[str, Any]]:
+    """The transforms that the format has a place for, and `example.py` runs, as data in the order of `_KNOWN`."""
+    for transform in policy.transforms:
+        if transform.name not in _KNOWN:
+            raise UsageError(
+                f"The policy cannot be exported: policy.json has no place for its transform '{transform.name}', and "
+                "example.py would leave it out.",
+                expected=f"the transforms {', '.join(_KNOWN)}",
+            )
+    specs = policy.transforms.spec()
+    return [specs[name] for name in _KNOWN]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -94,8 +93,3 @@ def as_bytes(image: Any, camera: str) -> npt.NDArray[np.uint8]:
         return image
     unit = to_unit_range(image, camera).permute(1, 2, 0)
     return (unit * 255).round().to(torch.uint8).numpy()
-
-
-def write_parity(folder: Path, report: Mapping[str, Any]) -> None:
-    """`parity.json`."""
-    (folder / "parity.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")

@@ -34,7 +34,7 @@ _NAME = re.compile(
 )
 
 
-_OTHERS = "give those of the recording: --policy-stats-from DATASET (load_policy(..., stats_from=DATASET))"
+_OTHERS = "give those of the dataset: --policy-stats-from DATASET (load_policy(..., stats_from=DATASET))"
 
 
 @dataclass

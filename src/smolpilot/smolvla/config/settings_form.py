@@ -61,14 +61,15 @@ def formed[M](model: type[M], values: object, where: object) -> M:
     value and what fits.
     """
     try:
-        return _adapter(model).validate_python(values)
+        read: M = _adapter(model).validate_python(values)
     except ValidationError as error:
         found, expected = _problem(error, values, where=f" in {where}")
         raise CheckpointError(found, expected=expected, fix=RESTORE) from None
+    return read
 
 
 @functools.cache
-def _adapter[M](model: type[M]) -> TypeAdapter[M]:
+def _adapter(model: Any) -> TypeAdapter[Any]:
     return TypeAdapter(model)
 
 

@@ -41,15 +41,7 @@ class Expert(nn.Module):
         self.stride = config.text_layers // config.expert_layers
         self.self_attention = [config.is_self_attention(i * self.stride) for i in range(config.expert_layers)]
         self.layers = nn.ModuleList(
-            Layer(
-                width,
-                text.heads,
-                text.kv_heads,
-                text.head_dim,
-                config.expert_mlp_width,
-                text.eps,
-                kv_input_width=None if own else text.kv_heads * text.head_dim,
-            )
+            Layer(text, width, config.expert_mlp_width, kv_input_width=None if own else text.kv_heads * text.head_dim)
             for own in self.self_attention
         )
         self.norm = RMSNorm(width, text.eps)

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from smolpilot.smolvla.config import TextConfig
+
 ROPE_BASE = 10_000.0  # SmolVLA's own; the vision-language model was trained with 100,000
 
 
@@ -47,16 +49,14 @@ class Attention(nn.Module):
     `kv_input_width` differs from `width` where keys and values are made from the text model's (cross-attention).
     """
 
-    def __init__(
-        self, width: int, heads: int, kv_heads: int, head_dim: int, *, kv_input_width: int | None = None
-    ) -> None:
+    def __init__(self, text: TextConfig, width: int, *, kv_input_width: int | None = None) -> None:
         super().__init__()
         kv_input = width if kv_input_width is None else kv_input_width
-        self.head_dim = head_dim
-        self.q_proj = nn.Linear(width, heads * head_dim, bias=False)
-        self.k_proj = nn.Linear(kv_input, kv_heads * head_dim, bias=False)
-        self.v_proj = nn.Linear(kv_input, kv_heads * head_dim, bias=False)
-        self.o_proj = nn.Linear(heads * head_dim, width, bias=False)
+        self.head_dim = text.head_dim
+        self.q_proj = nn.Linear(width, text.heads * text.head_dim, bias=False)
+        self.k_proj = nn.Linear(kv_input, text.kv_heads * text.head_dim, bias=False)
+        self.v_proj = nn.Linear(kv_input, text.kv_heads * text.head_dim, bias=False)
+        self.o_proj = nn.Linear(text.heads * text.head_dim, width, bias=False)
 
     def queries(self, x: Tensor) -> Tensor:
         """[B, L, D] -> [B, L, N, E]."""
@@ -74,21 +74,12 @@ class Attention(nn.Module):
 class Layer(nn.Module):
     """One pre-norm layer of the text model or the expert. [B, L, D] -> [B, L, D]."""
 
-    def __init__(
-        self,
-        width: int,
-        heads: int,
-        kv_heads: int,
-        head_dim: int,
-        mlp_width: int,
-        eps: float,
-        *,
-        kv_input_width: int | None = None,
-    ) -> None:
+    def __init__(self, text: TextConfig, width: int, mlp_width: int, *, kv_input_width: int | None = None) -> None:
+        """text: head layout and eps, which the expert shares with the text model."""
         super().__init__()
-        self.input_layernorm = RMSNorm(width, eps)
-        self.self_attn = Attention(width, heads, kv_heads, head_dim, kv_input_width=kv_input_width)
-        self.post_attention_layernorm = RMSNorm(width, eps)
+        self.input_layernorm = RMSNorm(width, text.eps)
+        self.self_attn = Attention(text, width, kv_input_width=kv_input_width)
+        self.post_attention_layernorm = RMSNorm(width, text.eps)
         self.mlp = MLP(width, mlp_width)
 
     def finish(self, x: Tensor, attended: Tensor) -> Tensor:

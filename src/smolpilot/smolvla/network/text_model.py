@@ -28,10 +28,7 @@ class TextModel(nn.Module):
         text = config.vlm.text
         self.head_dim = text.head_dim
         self.embed_tokens = nn.Embedding(text.vocab_size, text.width)
-        self.layers = nn.ModuleList(
-            Layer(text.width, text.heads, text.kv_heads, text.head_dim, text.mlp_width, text.eps)
-            for _ in range(config.text_layers)
-        )
+        self.layers = nn.ModuleList(Layer(text, text.width, text.mlp_width) for _ in range(config.text_layers))
         self.norm = RMSNorm(text.width, text.eps)  # in every checkpoint; its output is read by nobody
 
     def encode(self, x: Tensor, positions: Tensor, mask: Tensor, layers: int) -> list[KeysValues]:

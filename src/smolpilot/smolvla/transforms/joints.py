@@ -11,14 +11,12 @@ from torch import Tensor
 from smolpilot.common.errors import TransformError
 from smolpilot.common.keys import ACTION, STATE
 from smolpilot.robots import JointLayout, JointMapping
-from smolpilot.robots.layout import FrameLayout, check_dimensions, map_layout, to_policy_order
+from smolpilot.robots.layout import FrameLayout, check_dimensions, map_layout
 
 from .transform import Transform
 
 if TYPE_CHECKING:
     from smolpilot.robots import Joint, RobotProfile
-
-__all__ = ["FrameLayout", "JointsTransform", "check_dimensions", "map_layout", "to_policy_order"]
 
 
 class JointsTransform(Transform):
@@ -96,5 +94,5 @@ def _check(values: Tensor, key: str, dim: int, names: tuple[str, ...]) -> None:
         raise TransformError(
             f"'{key}' is {what} for joint {named}.",
             expected="finite numbers",
-            fix="check the sensor; for a recording, look at that joint with `smolpilot dataset info`",
+            fix="check the sensor; for a dataset, look at that joint with `smolpilot dataset info`",
         )
