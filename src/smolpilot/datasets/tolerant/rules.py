@@ -199,7 +199,7 @@ RULES: dict[str, Rule] = {
     "video-span": Rule("error", "video", "the episode table places an episode's video on another one's frames", REPAIR),
     "video-swapped": Rule("error", "video", "the videos of two episodes or cameras seem to be exchanged", EXCLUDE),
     "video-size": Rule(
-        "error", "video", "pictures of another size or number of channels than the features state", EXCLUDE
+        "error", "video", "images of another size or number of channels than the features state", EXCLUDE
     ),
     "picture-outside": Rule(
         "error", "video", "an image in the tables is a path only: LeRobot looks for it in the working folder", REPAIR
