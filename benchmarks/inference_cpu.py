@@ -24,6 +24,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from smolpilot.common.statistics import Statistics
+
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import numpy as np
@@ -161,7 +163,7 @@ def full_policy() -> Policy:
     config = PolicyConfig(image_shapes={"front": (3, 480, 640), "wrist": (3, 480, 640)})
     model = SmolVLA(config)
     model.initialize(torch.Generator().manual_seed(0))
-    statistics = {key: {"mean": np.zeros(6), "std": np.ones(6)} for key in ("observation.state", "action")}
+    statistics: Statistics = {key: {"mean": np.zeros(6), "std": np.ones(6)} for key in ("observation.state", "action")}
     return Policy(
         model,
         Transforms(
