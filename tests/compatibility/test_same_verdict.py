@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from smolpilot.cli.main import main
 from smolpilot.common.errors import SmolpilotError
-from smolpilot.compatibility.preflight import preflight_policy
+from smolpilot.compatibility.preflight_checks import preflight_policy
 from smolpilot.compatibility.verdict import stop_on_errors
 from smolpilot.datasets import DatasetWriter, open_dataset
 from smolpilot.evaluation import evaluate
@@ -171,7 +171,7 @@ def test_the_same_robot_far_away_stops_both(tmp_path: Path, bundle: Path) -> Non
     assert verdicts(tmp_path / "far", bundle, norm_stats="dataset")[:2] == ("ok", "ok")
     tiny = verdicts(record(tmp_path / "tiny", scale=1 / 57.3), bundle)
     assert tiny[:2] == ("ok", "ok")
-    assert any("hardly any motion" in warning for warning in tiny[2])
+    assert any("radians where degrees are expected" in warning for warning in tiny[2])
 
 
 def test_statistics_that_are_not_the_frames_stop_both_and_are_never_used(
@@ -224,7 +224,7 @@ def test_a_long_instruction_stops_both_and_room_can_be_made(
     long = record(tmp_path / "long", text=LONG)
     told, trained, _ = verdicts(long, base)
     tokens = len(LONG) + 1
-    assert f"an instruction has {tokens} tokens, the policy has room for 48" in told
+    assert f"an instruction has {tokens} tokens, the policy reads at most 48" in told
     assert told in trained
     assert verdicts(long, base, max_tokens=tokens)[:2] == ("ok", "ok")
     assert verdicts(long, base, max_tokens=tokens - 1)[0] != "ok"
@@ -376,9 +376,9 @@ def test_a_deviation_of_zero_is_no_scale_even_for_the_one_who_asks(data: Path, b
     stored(bundle, lambda values: values["action.std"].__setitem__(1, 0.0))
     options = PreflightOptions(dataset=data, policy=str(bundle), norm_stats="parent")
     (line,) = [line for line in preflight(options) if line.verdict == "error"]
-    assert "lift: the policy's deviation is 0" in line.found
+    assert "lift: the joint never moved in the policy's training data" in line.found
     assert "--norm-stats dataset" in line.fix
-    with pytest.raises(SmolpilotError, match="lift: the policy's deviation is 0"):
+    with pytest.raises(SmolpilotError, match="lift: the joint never moved in the policy's training data"):
         prepare(check(options_of(options)))
     taken = dataclasses.replace(options, norm_stats="dataset")
     assert not [line for line in preflight(taken) if line.verdict == "error"]

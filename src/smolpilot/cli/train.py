@@ -115,7 +115,7 @@ def _resumed(words: list[str]) -> TrainOptions:
         raise UsageError("--resume takes the run's own config.yaml, not --config.", fix="leave --config out")
     out = parse(TrainOptions, words, verb="train").out
     if out is None:
-        raise UsageError("--resume needs the run.", fix="name it with --out, for example --out runs/first")
+        raise UsageError("--resume needs the run folder.", fix="add --out, for example --out runs/first")
     from smolpilot.training.run.run_folder import load_config
 
     run = _run_to_resume(out)

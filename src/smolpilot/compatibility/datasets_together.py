@@ -46,7 +46,7 @@ def check_cameras(datasets: Sequence[OpenedDataset]) -> None:
         if set(meta.camera_names) != set(own.camera_names):
             raise UsageError(
                 f"{name} has the cameras {', '.join(meta.camera_names)}, {first} has {', '.join(own.camera_names)}.",
-                expected="datasets of one robot: the same camera names in all of them",
+                expected="datasets of one robot: the same camera names in every dataset of the mixture",
             )
         for key, camera in meta.cameras.items():
             other = own.cameras[key]
@@ -96,7 +96,10 @@ def other_rates(datasets: Sequence[OpenedDataset]) -> str:
     if not any(differs(dataset.meta.fps, first) for dataset in datasets):
         return ""
     listed = ", ".join(f"“{dataset.title}” has {dataset.meta.fps:g}" for dataset in datasets)
-    return f"the datasets differ in frames per second: {listed}. One policy has one rate: motions mix two speeds"
+    return (
+        f"the datasets differ in frames per second: {listed}. A policy has one rate, so motions would have different "
+        "speeds"
+    )
 
 
 def other_units(datasets: Sequence[OpenedDataset]) -> str:

@@ -35,10 +35,11 @@ class Drift:
     def text(self) -> str:
         """Of a joint that lies far: the measure that does, not the other one."""
         said = [f"mean {self.sigma:.1f} sigma away"] if self.sigma > FAR and not self.rested else []
+        never = "the joint never moved in the policy's training data (standard deviation 0) and"
         if self.rested and self.sigma > FAR >= self.ratio:
-            said.append("the policy's deviation is 0, as of a joint that never moved, and it rests elsewhere here")
+            said.append(f"{never} rests at another position here")
         if self.ratio > FAR and self.rested:
-            said.append("the policy's deviation is 0, as of a joint that never moved, and it moves here")
+            said.append(f"{never} moves here")
         elif self.ratio > FAR:
             said.append(f"deviation {self.ratio:.1f} times the policy's")
         return f"{self.joint}: {', '.join(said)}"
@@ -75,8 +76,8 @@ def hardly_moves(found: Sequence[Drift]) -> str:
     if ratio >= _TINY:
         return ""
     return (
-        f"{found[0].feature}: most joints move less than {max(ratio, 1e-3):.2g} times as much as the policy's "
-        "statistics say, so the policy sees hardly any motion: radians for degrees look like this"
+        f"{found[0].feature}: most joints move less than {max(ratio, 1e-3):.2g} times as much as in the "
+        "policy's statistics: are the values radians where degrees are expected?"
     )
 
 
@@ -101,16 +102,17 @@ def check_drift(policy: Statistics, own: Statistics, profile: RobotProfile, note
     listed = listed_far(far)
     if lost := [one for one in far if one.ratio > HOPELESS and one.feature == ACTION]:
         raise TrainingError(
-            f"The parent's statistics cannot scale this dataset: {listed_far(lost)}.",
-            expected=f"deviations up to {HOPELESS:g} times the parent's: beyond, no loss means anything",
-            fix="check the units of both first (--units); then --norm-stats dataset normalizes by the new dataset",
+            f"The dataset cannot be normalized with the parent's statistics: {listed_far(lost)}.",
+            expected=f"standard deviations at most {HOPELESS:g} times the parent's; above that the loss is meaningless",
+            fix="check the units (--units). Then --norm-stats dataset normalizes with the new dataset",
         )
     if stop:
         raise TrainingError(
-            f"The dataset lies far from the parent's statistics: {listed}.",
-            expected=f"within {FAR:g} standard deviations, deviations up to {FAR:g} times",
-            fix="check the units of both first (--units); then --norm-stats dataset normalizes by the new dataset (the "
-            "parent's skills suffer), --norm-stats parent keeps the parent's statistics all the same",
+            f"The dataset differs too much from the parent's statistics: {listed}.",
+            expected=f"means within {FAR:g} standard deviations, standard deviations at most {FAR:g} times the "
+            "parent's",
+            fix="check the units (--units). Then --norm-stats dataset normalizes with the new dataset (the policy "
+            "forgets more of the parent), --norm-stats parent keeps the parent's",
         )
     notes.append(f"WARNING: far from the parent's statistics: {listed}")
 

@@ -89,7 +89,7 @@ def test_the_datasets_or_both_on_request(place: Path) -> None:
 
 
 def test_a_later_stage_far_from_the_parent_stops_the_command_by_its_name(place: Path) -> None:
-    with pytest.raises(TrainingError, match=r"Stage far: .*far from the parent's statistics"):
+    with pytest.raises(TrainingError, match=r"Stage far: .*differs too much from the parent's statistics"):
         settled(place, "red", "far", "blue", policy=str(place / "parent"))
     # Asked for by name, it is a warning.
     notes = settled(place, "red", "far", policy=str(place / "parent"), norm_stats="parent")[2]

@@ -113,7 +113,7 @@ def test_a_stopped_run_resumes_with_weights_and_average(
     stop: int,
 ) -> None:
     run = tmp_path / "run"
-    with interrupted_after(stop), pytest.raises(TrainingStoppedError, match="stopped after step"):
+    with interrupted_after(stop), pytest.raises(TrainingStoppedError, match="Stopped after step"):
         train(options(tiny_dataset, run))
     train(TrainOptions(out=run, resume=True))
     for read in (bundle, state):
@@ -125,7 +125,7 @@ def test_a_stopped_run_resumes_with_weights_and_average(
 
 def test_a_state_without_the_weights_is_refused(averaged: Path) -> None:
     policy = load_policy(averaged / "checkpoints" / "last", device="cpu")
-    with pytest.raises(CheckpointError, match="0 weights in training beside the bundle"):
+    with pytest.raises(CheckpointError, match=r"0 raw \(non-EMA or LoRA\) weights"):
         ExportedWeights(policy, Ema(policy.model, 0.9)).load({"rng/noise": torch.zeros(1)})
 
 
@@ -174,7 +174,7 @@ def test_patience_survives_a_stop(
     ended: Path, tiny_dataset: Path, tmp_path: Path, interrupted_after: Callable[..., AbstractContextManager[None]]
 ) -> None:
     run, end = tmp_path / "run", metrics(ended)[-1]["step"]
-    with interrupted_after(end - 1), pytest.raises(TrainingStoppedError, match="stopped after step"):
+    with interrupted_after(end - 1), pytest.raises(TrainingStoppedError, match="Stopped after step"):
         train(ruinous(tiny_dataset, run))
     saved = json.loads((run / "checkpoints" / "last" / "training_state" / "state.json").read_text())
     assert saved["without_gain"] == 2

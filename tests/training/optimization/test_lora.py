@@ -116,7 +116,7 @@ def test_a_stopped_run_resumes_with_the_same_bits(
 ) -> None:
     whole = finished if ema else train(options(tiny_dataset, parent, tmp_path / "whole", ema=None))
     run = tmp_path / "run"
-    with interrupted_after(3), pytest.raises(TrainingStoppedError, match="stopped after step"):
+    with interrupted_after(3), pytest.raises(TrainingStoppedError, match="Stopped after step"):
         train(options(tiny_dataset, parent, run, ema=ema))
     train(TrainOptions(out=run, resume=True))
     expected, found = files(whole), files(run)
@@ -134,7 +134,7 @@ def test_a_state_of_another_run_is_refused(finished: Path) -> None:
     with pytest.raises(CheckpointError, match="0 weights in training"):
         ExportedWeights(policy, None).load({})
     trained = {f"trained/{name}": p.detach() for name, p in policy.model.named_parameters() if p.requires_grad}
-    with pytest.raises(CheckpointError, match="0 weights under adapters"):
+    with pytest.raises(CheckpointError, match="0 weights under LoRA adapters"):
         ExportedWeights(policy, None).load(trained)
 
 

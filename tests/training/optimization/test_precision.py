@@ -71,7 +71,7 @@ def test_float16_resumes_with_its_loss_scale(
     monkeypatch.setattr(Precision, "__init__", init)
     whole = train(options(tiny_dataset, tmp_path / "whole", dtype="float16"))
     run = tmp_path / "run"
-    with interrupted_after(2), pytest.raises(TrainingStoppedError, match="stopped after step"):
+    with interrupted_after(2), pytest.raises(TrainingStoppedError, match="Stopped after step"):
         train(options(tiny_dataset, run, dtype="float16"))
     train(TrainOptions(out=run, resume=True))
     expected, found = state(whole), state(run)

@@ -61,7 +61,7 @@ def test_a_dataset_three_deviations_away_stops_a_run(mean: list[float], std: lis
     if words is None:
         check_drift(PARENT, own, PROFILE, [], stop=True)
         return
-    with pytest.raises(TrainingError, match=f"far from the parent's statistics: .*{words}"):
+    with pytest.raises(TrainingError, match=f"differs too much from the parent's statistics: .*{words}"):
         check_drift(PARENT, own, PROFILE, [], stop=True)
     notes: list[str] = []
     check_drift(PARENT, own, PROFILE, notes, stop=False)
@@ -70,7 +70,9 @@ def test_a_dataset_three_deviations_away_stops_a_run(mean: list[float], std: lis
 
 def test_beyond_a_thousand_times_nothing_helps() -> None:
     check_drift(PARENT, numbers([0] * 3, [1, 999, 1]), PROFILE, [], stop=False)
-    with pytest.raises(TrainingError, match=r"cannot scale this dataset: lift: deviation 1001\.0 times"):
+    with pytest.raises(
+        TrainingError, match=r"cannot be normalized with the parent's statistics: lift: deviation 1001\.0 times"
+    ):
         check_drift(PARENT, numbers([0] * 3, [1, 1001, 1]), PROFILE, [], stop=False)
     # Only targets cannot be learned; a state that far is an input like any other.
     state = {**numbers([0] * 3, [1, 1, 1]), STATE: numbers([0] * 3, [1, 1001, 1])[STATE]}
@@ -89,10 +91,9 @@ def test_a_joint_that_rested_in_the_parent_is_called_that() -> None:
     parent = numbers([0, 0, 0], [1, 0, 0])
     far = [one for one in measure(parent, numbers([0, 0, 0.5], [1, 1, 0]), STATE, NAMES) if one.far]
     assert [(one.joint, one.rested) for one in far] == [("lift", True), ("roll", True)]
-    assert "lift: the policy's deviation is 0, as of a joint that never moved, and it moves here" in listed_far(far)
-    assert "roll: the policy's deviation is 0, as of a joint that never moved, and it rests elsewhere" in listed_far(
-        far
-    )
+    never = "the joint never moved in the policy's training data (standard deviation 0) and"
+    assert f"lift: {never} moves here" in listed_far(far)
+    assert f"roll: {never} rests at another position here" in listed_far(far)
 
 
 @pytest.mark.parametrize(
@@ -154,7 +155,7 @@ def given(**changes: Any) -> TrainOptions:
         ({"ema": 1.0}, r"--ema is 1\.0"),
         ({"ema": 0.0}, r"--ema is 0\.0"),
         ({"ema": 0.999}, None),
-        ({"patience": 2, "held_out": 0.0}, "--patience waits for the held-out error"),
+        ({"patience": 2, "held_out": 0.0}, "--patience needs a held-out error"),
         ({"held_out": 1.0}, r"--held-out is 1\.0"),
         ({"held_out": -0.1}, r"--held-out is -0\.1"),
         ({"held_out": 0.99}, None),
@@ -190,7 +191,7 @@ def test_options_from_both_sides(changes: dict[str, Any], message: str | None) -
 
 
 def test_a_resumed_run_needs_its_folder() -> None:
-    with pytest.raises(UsageError, match=r"--resume needs the run\.\nFix: name it with --out"):
+    with pytest.raises(UsageError, match=r"--resume needs the run folder\.\nFix: add --out"):
         train(TrainOptions(resume=True))
 
 

@@ -220,7 +220,9 @@ def test_resume_refuses_another_order(finished: Path, tiny_dataset: Path, tmp_pa
         train(given)
     config = run / "config.yaml"
     config.write_text(config.read_text().replace("order: random", "order: local"))
-    with pytest.raises(TrainingError, match=r"The run drew its samples with .* now give .*'order': 'local'"):
+    with pytest.raises(
+        TrainingError, match=r"sample order of this run has changed: the checkpoint has .* now give .*'order': 'local'"
+    ):
         train(TrainOptions(out=run, resume=True))
 
 
@@ -356,7 +358,7 @@ def test_a_full_disk_is_one_clear_error_and_the_earlier_checkpoint_stays_whole(
 
 
 def test_a_folder_that_is_there_is_refused_before_any_work(finished: Path, tiny_dataset: Path) -> None:
-    with pytest.raises(UsageError, match="holds a run already"):
+    with pytest.raises(UsageError, match="already contains a run"):
         train(options(tiny_dataset, finished))
 
 

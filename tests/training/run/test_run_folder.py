@@ -34,7 +34,7 @@ def test_a_folder_that_exists_is_refused_and_a_run_names_resume(tmp_path: Path) 
         refuse_existing(tmp_path)
     out = tmp_path / "run"
     create(out, resolve(TrainOptions(dataset=tmp_path, out=out, policy="p", steps=5)), {})
-    with pytest.raises(UsageError, match="holds a run already") as caught:
+    with pytest.raises(UsageError, match="already contains a run") as caught:
         create(out, TrainOptions(out=out), {})
     assert "--resume" in caught.value.fix
 

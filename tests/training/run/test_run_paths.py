@@ -128,7 +128,7 @@ def test_a_run_that_prepares_is_there_and_says_so(
     assert code == 0
     assert "preparing" in shown
     assert again == 2
-    assert "prepares a run" in said
+    assert "is preparing a run" in said
     assert sorted(path.name for path in run.iterdir()) == [
         "checkpoints", "config.yaml", "environment.json", "metrics.jsonl", "tensorboard",
     ]  # fmt: skip

@@ -103,7 +103,7 @@ def test_the_same_robot_keeps_the_parents_statistics_and_says_how_far_the_data_l
 
 def test_a_large_drift_stops_unless_the_user_chose(parent: Path, profile: Path, tmp_path: Path) -> None:
     far = record(tmp_path / "far", shift=50.0)
-    with pytest.raises(TrainingError, match="far from the parent's statistics") as caught:
+    with pytest.raises(TrainingError, match="differs too much from the parent's statistics") as caught:
         prepared(far, parent, profile)
     assert "--norm-stats dataset" in caught.value.fix
     own = prepared(far, parent, profile, norm_stats="dataset")

@@ -232,7 +232,7 @@ def test_two_processes_never_train_in_one_folder(whole: Path, tmp_path: Path) ->
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
         created = psutil.Process(other.pid).create_time()
         (run / PROCESS).write_text(json.dumps({"pid": other.pid, "created": created}))
-        with pytest.raises(UsageError, match=f"Process {other.pid} trains in"):
+        with pytest.raises(UsageError, match=f"Process {other.pid} is already training in"):
             train(TrainOptions(out=run, resume=True))
         other.communicate(b"\n")
     assert (run / "metrics.jsonl").read_bytes() == before

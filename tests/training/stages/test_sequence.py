@@ -268,7 +268,7 @@ def test_a_stage_without_held_out_episodes_is_refused(tiny_dataset: Path, tmp_pa
 
 
 def test_an_existing_folder_is_not_written_into(finished: Path, tiny_dataset: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="holds a run already") as error:
+    with pytest.raises(UsageError, match="already contains a run") as error:
         train(TrainOptions(stages=plan_file(tmp_path, tiny_dataset), out=finished))
     assert "--resume" in error.value.fix
 

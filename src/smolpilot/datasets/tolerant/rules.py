@@ -43,16 +43,16 @@ RULES: dict[str, Rule] = {
     # structure
     "recording-empty": Rule("error", "structure", "no episode has been recorded yet", "Record episodes into it."),
     "recording-interrupted": Rule(
-        "error", "structure", "the recorder was stopped before it closed its files: they have no end", REPAIR
+        "error", "structure", "the recorder was stopped before it closed its files, so they are incomplete", REPAIR
     ),
     "info-damaged": Rule(
         "error",
         "structure",
-        "meta/info.json is missing, torn, not a JSON object, or says what LeRobot does not take",
+        "meta/info.json is missing, truncated, not a JSON object, or has a value that LeRobot does not accept",
         REPAIR,
     ),
     "version-unknown": Rule(
-        "error", "structure", "codebase_version is missing, unknown, or not the layout of the files", REPAIR
+        "error", "structure", "codebase_version is missing, unknown, or does not match the files", REPAIR
     ),
     "meta-damaged": Rule(
         "error",
@@ -63,18 +63,16 @@ RULES: dict[str, Rule] = {
     "lfs-pointer": Rule("error", "structure", "a file is a Git-LFS pointer, not the content", "git -C {path} lfs pull"),
     "file-missing": Rule("error", "structure", "a data or video file that the metadata names does not exist", AGAIN),
     "file-empty": Rule("error", "structure", "a file has 0 bytes", AGAIN),
-    "parquet-torn": Rule("error", "structure", "a data file is not a whole parquet file", AGAIN),
+    "parquet-torn": Rule("error", "structure", "a data file is not a complete parquet file", AGAIN),
     "template-unusable": Rule(
-        "error", "structure", "data_path or video_path is missing, no pattern, or points out of the folder", REPAIR
+        "error", "structure", "data_path or video_path is missing, not a template, or points out of the folder", REPAIR
     ),
     "path-unusual": Rule("error", "structure", "the files exist, but not where data_path and video_path say", REPAIR),
     "fps-invalid": Rule("error", "structure", "info's fps is missing or not a number above 0", REPAIR),
     "totals-wrong": Rule(
         "error", "structure", "total_episodes, total_frames or total_tasks of info differ from the data", REPAIR
     ),
-    "totals-missing": Rule(
-        "error", "structure", "info states no totals, by which LeRobot counts (v2.x: a warning)", REPAIR
-    ),
+    "totals-missing": Rule("error", "structure", "info has no totals, which LeRobot needs (v2.x: a warning)", REPAIR),
     "splits-wrong": Rule("info", "structure", "info's splits name episodes that are not there", REPAIR),
     "file-stray": Rule(
         "info", "structure", "a file in data/ or videos/ that no episode uses", "Remove it from a copy."
@@ -82,20 +80,21 @@ RULES: dict[str, Rule] = {
     "file-left-out": Rule(
         "warning",
         "structure",
-        "a file beside the data that copies leave out: a link out of the dataset, no regular file, hidden (info), or "
-        "one whose name is no UTF-8 (renamed)",
+        "a file that copies leave out: a link out of the dataset, not a regular file, hidden (info), or with a name "
+        "that is not UTF-8 (renamed)",
         "Put the file itself in its place, or remove it from a copy.",
     ),
     "table-stray": Rule(
         "error",
         "structure",
-        "a table in data/ that no episode uses: LeRobot reads it all the same",
+        "a table in data/ that no episode uses: LeRobot reads it anyway",
         "Remove the file, or leave it out of a copy: " + REPAIR,
     ),
     "manifest-changed": Rule(
         "error",
         "structure",
-        "a file is not what smolpilot wrote, by meta/smolpilot_manifest.json (beside meta/, data/ and videos/: info)",
+        "a file has changed since smolpilot wrote it, by meta/smolpilot_manifest.json (beside meta/, data/ and "
+        "videos/: info)",
         CHANGED,
     ),
     "manifest-missing": Rule("warning", "structure", "meta/smolpilot_manifest.json lists a file that is gone", CHANGED),
@@ -105,7 +104,7 @@ RULES: dict[str, Rule] = {
     "manifest-damaged": Rule(
         "warning",
         "structure",
-        "meta/smolpilot_manifest.json cannot be read, so that nothing tells whether files have changed",
+        "meta/smolpilot_manifest.json cannot be read, so changes of files cannot be detected",
         REPAIR,
     ),
     "file-large": Rule("info", "structure", "a file of more than 5 GB", "smolpilot dataset convert {path} DST"),
@@ -121,7 +120,7 @@ RULES: dict[str, Rule] = {
     ),
     "names-nested": Rule("info", "schema", "joint names are nested or keyed; smolpilot flattens them", REPAIR),
     "names-missing": Rule("info", "schema", "joints have no names", REPAIR),
-    "names-wrong": Rule("warning", "schema", "there is not one name per joint, or a name stands twice", REPAIR),
+    "names-wrong": Rule("warning", "schema", "there is not one name per joint, or a name appears twice", REPAIR),
     "column-missing": Rule("error", "schema", "a data file lacks a column that the features or LeRobot need", REPAIR),
     "column-undeclared": Rule(
         "error",
@@ -132,13 +131,11 @@ RULES: dict[str, Rule] = {
     "column-type": Rule(
         "error",
         "schema",
-        "a column is not of the type that the features declare (a warning where LeRobot's cast takes it)",
+        "a column is not of the type that the features declare (a warning if LeRobot casts it)",
         REPAIR,
     ),
     "column-shape": Rule("error", "schema", "a column has more or fewer numbers per row than its feature", REPAIR),
-    "column-empty": Rule(
-        "error", "schema", "a column has rows without a value: LeRobot makes no batch of them", REPAIR
-    ),
+    "column-empty": Rule("error", "schema", "a column has rows without a value: LeRobot cannot batch them", REPAIR),
     "camera-absent": Rule("error", "schema", "a camera is declared, and no episode has a video of it", REPAIR),
     "camera-unusable": Rule(
         "warning",
@@ -162,20 +159,20 @@ RULES: dict[str, Rule] = {
     ),
     "episode-index-wrong": Rule("error", "indices", "rows carry the number of another episode", REPAIR),
     "frame-index-wrong": Rule("error", "indices", "frames are not numbered 0, 1, 2, … in order", REPAIR),
-    "rows-duplicated": Rule("error", "indices", "the same frame stands more than once in the table", REPAIR),
-    "index-wrong": Rule("error", "indices", "the running number `index` does not count all rows in order", REPAIR),
-    "task-unknown": Rule("error", "indices", "rows point to a task that has no text", REPAIR),
+    "rows-duplicated": Rule("error", "indices", "the same frame appears more than once in the table", REPAIR),
+    "index-wrong": Rule("error", "indices", "`index` does not number all rows in order", REPAIR),
+    "task-unknown": Rule("error", "indices", "rows point to a task that has no instruction", REPAIR),
     "task-mismatch": Rule(
         "warning", "indices", "the instruction in the episode list is not the one of its rows", REPAIR
     ),
-    "task-duplicate": Rule("error", "indices", "a task index stands twice in the task list", REPAIR),
+    "task-duplicate": Rule("error", "indices", "a task index appears twice in the task list", REPAIR),
     "task-gaps": Rule(
         "warning", "indices", "task indices have gaps (v2.x: an error where rows use one beyond them)", REPAIR
     ),
     "task-lookup": Rule(
         "error",
         "indices",
-        "LeRobot gives another instruction: it takes the index of meta/tasks.parquet, at row `task_index`",
+        "LeRobot reads another instruction, because it uses the index of meta/tasks.parquet, at row `task_index`",
         REPAIR,
     ),
     "task-unused": Rule("info", "indices", "a task that no row uses", "Nothing needs to be done."),
@@ -195,11 +192,13 @@ RULES: dict[str, Rule] = {
     "video-torn": Rule("error", "video", "a video cannot be opened", AGAIN),
     "video-undecodable": Rule("error", "video", "some frames of a video cannot be decoded", REPAIR),
     "video-short": Rule("error", "video", "fewer video frames than rows", REPAIR),
-    "video-long": Rule("warning", "video", "more video frames than rows: nobody knows which ones have no row", EXCLUDE),
+    "video-long": Rule(
+        "warning", "video", "more video frames than rows: it is unknown which frames have no row", EXCLUDE
+    ),
     "video-span": Rule("error", "video", "the episode table places an episode's video on another one's frames", REPAIR),
-    "video-swapped": Rule("error", "video", "the videos of two episodes or cameras seem to be exchanged", EXCLUDE),
+    "video-swapped": Rule("error", "video", "the videos of two episodes or cameras seem to be swapped", EXCLUDE),
     "video-size": Rule(
-        "error", "video", "pictures of another size or number of channels than the features state", EXCLUDE
+        "error", "video", "images of another size or number of channels than the features state", EXCLUDE
     ),
     "picture-outside": Rule(
         "error", "video", "an image in the tables is a path only: LeRobot looks for it in the working folder", REPAIR
@@ -207,7 +206,7 @@ RULES: dict[str, Rule] = {
     "video-codec": Rule("warning", "video", "codec or pixel format is not the declared one", REPAIR),
     "video-mixed": Rule("warning", "video", "one camera's files differ in codec, pixel format or size", EXCLUDE),
     "video-rate": Rule("warning", "video", "the video's frame rate is not the camera's declared one", REPAIR),
-    "video-grid": Rule("warning", "video", "frames of a video do not come at constant steps", EXCLUDE),
+    "video-grid": Rule("warning", "video", "frames of a video are not evenly spaced in time", EXCLUDE),
     "video-keyframe": Rule(
         "info",
         "video",
@@ -239,20 +238,20 @@ RULES: dict[str, Rule] = {
     "limit-position": Rule("warning", "numbers", "values outside the robot profile's limits", EXCLUDE),
     "limit-velocity": Rule("warning", "numbers", "movements faster than the robot profile allows", EXCLUDE),
     "unit-mismatch": Rule(
-        "error", "numbers", "values seem to be in another unit than the robot profile's", "Name the right --robot."
+        "error", "numbers", "values seem to be in another unit than the robot profile's", "Choose the right --robot."
     ),
     "unit-assumed": Rule(
         "info",
         "numbers",
-        "which unit the joints are taken to be in, where datasets of the same robot come in two (a warning where "
-        "version, robot_type or values speak for the other)",
-        "Name the right --robot.",
+        "the assumed unit, where datasets of this robot come in two (a warning where version, robot_type or values "
+        "speak for the other)",
+        "Choose the right --robot.",
     ),
     "profile-mismatch": Rule(
         "error",
         "numbers",
         "the robot profile's joints are not the dataset's",
-        "Name another --robot: smolpilot robot list",
+        "Choose another --robot: smolpilot robot list",
     ),
     "outlier": Rule("warning", "numbers", "a number far outside the joint's usual range", EXCLUDE),
     "jump": Rule("warning", "numbers", "a state jumps from one frame to the next", EXCLUDE),
@@ -271,8 +270,8 @@ RULES: dict[str, Rule] = {
         "info", "numbers", "a joint's action and state have very different ranges", "Check units and calibration."
     ),
     # episodes
-    "idle-head": Rule("warning", "episodes", "nothing moves for long at the start", EXCLUDE),
-    "idle-tail": Rule("warning", "episodes", "nothing moves for long at the end", EXCLUDE),
+    "idle-head": Rule("warning", "episodes", "nothing moves for a long time at the start", EXCLUDE),
+    "idle-tail": Rule("warning", "episodes", "nothing moves for a long time at the end", EXCLUDE),
     "episode-short": Rule("warning", "episodes", "an episode of less than a second", EXCLUDE),
     "episode-duplicated": Rule("warning", "episodes", "two episodes have the same states and actions", EXCLUDE),
     "length-spread": Rule("info", "episodes", "an episode is much longer or shorter than the others", VIEW),
@@ -286,18 +285,18 @@ RULES: dict[str, Rule] = {
     "few-episodes": Rule("info", "episodes", "few demonstrations of an instruction", "Record more."),
     "gripper-inert": Rule("info", "episodes", "the gripper never moves in an episode", VIEW),
     # instructions
-    "instruction-empty": Rule("error", "instructions", "an instruction without text", RENAME),
+    "instruction-empty": Rule("error", "instructions", "an empty instruction", RENAME),
     "instruction-placeholder": Rule(
         "warning",
         "instructions",
         "an instruction such as `test` or `task`",
         RENAME,
     ),
-    "instruction-duplicate": Rule("warning", "instructions", "the same text under two task indices", REPAIR),
+    "instruction-duplicate": Rule("warning", "instructions", "the same instruction under two task indices", REPAIR),
     "instruction-near": Rule(
         "warning",
         "instructions",
-        "two texts that differ in case, punctuation or a typing error only",
+        "two instructions that differ in case, punctuation or a typing error only",
         RENAME,
     ),
     "instruction-long": Rule(
@@ -315,6 +314,6 @@ RULES: dict[str, Rule] = {
     # loading
     "sample-unloadable": Rule("error", "loading", "smolpilot's reader cannot load the dataset or a sample", REPAIR),
     "check-failed": Rule(
-        "warning", "loading", "a check could not be carried out on this data", "Please report it, with the message."
+        "warning", "loading", "a check failed to run on this dataset", "Please report it, with the message."
     ),
 }

@@ -56,8 +56,8 @@ def merged_with_parent(parent: Policy, meta: DatasetMeta, own_frames: Statistics
         for whose, statistics in (("parent", before), ("dataset", own)):
             if "count" not in statistics.get(feature, {}):
                 raise TrainingError(
-                    f"The {whose}'s statistics of {feature} do not say of how many frames they are.",
-                    expected="a count, to weigh the parent's frames against the dataset's",
+                    f"The {whose}'s statistics of {feature} have no frame count.",
+                    expected="a count: --norm-stats merged weights parent and dataset by their frames",
                     fix="--norm-stats parent keeps the parent's, --norm-stats dataset takes the dataset's",
                 )
         whole = merge_statistics([{feature: before[feature]}, {feature: own[feature]}])

@@ -208,7 +208,7 @@ def memory_errors(size: int) -> Iterator[None]:
         if "DataLoader worker" in str(error):
             raise TrainingError(
                 f"A process that decodes video ahead has ended: {str(error).splitlines()[0]}",
-                expected="Earlier checkpoints are whole. A system whose memory is used up ends processes so",
+                expected="Earlier checkpoints are complete. A system whose memory is used up ends processes so",
                 fix="resume with --resume and --workers 0 (threads of this process decode then), or --workers 1",
             ) from error
         if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "allocate memory" not in str(error):
@@ -216,7 +216,7 @@ def memory_errors(size: int) -> Iterator[None]:
         reason = str(error).strip().splitlines()
         raise TrainingError(
             f"The memory does not suffice for {size} samples at once: {reason[0] if reason else 'it ran out'}",
-            expected="Nothing of this step is saved; earlier checkpoints are whole",
+            expected="this step is not saved, earlier checkpoints are complete",
             fix="--micro-batch auto (or a smaller number), --dtype bfloat16, --lora 32, or --memory GB",
         ) from error
 

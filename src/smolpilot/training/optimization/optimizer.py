@@ -49,7 +49,7 @@ def load_optimizer_tensors(model: nn.Module, optimizer: torch.optim.AdamW, tenso
     if saved and set(saved) - set(trained):
         raise CheckpointError(
             f"The optimizer state names parameters that are not trained: {sorted(set(saved) - set(trained))[:3]}.",
-            fix="the checkpoint belongs to another run; start a new run from it with --policy",
+            fix="the checkpoint is from another run: start a new run from it with --policy",
         )
     for name, parts in saved.items():
         parameter = trained[name]

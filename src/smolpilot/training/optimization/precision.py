@@ -67,7 +67,7 @@ class Precision:
             raise TrainingError(
                 f"The gradients overflow float16 at every step (step {step}, loss scaled by "
                 f"{self._scaler.get_scale():.1e}).",
-                expected="finite gradients. Earlier checkpoints are whole",
+                expected="finite gradients; earlier checkpoints are complete",
                 fix="--dtype float32, or bfloat16 where the device has it; lower --lr",
             )
 

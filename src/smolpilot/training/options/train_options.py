@@ -255,7 +255,7 @@ def _check_average_and_patience(options: TrainOptions) -> None:
         raise UsageError(f"--ema is {options.ema}.", expected="a decay between 0 and 1, such as 0.999")
     if options.patience is not None and options.held_out == 0:
         raise UsageError(
-            "--patience waits for the held-out error, and --held-out 0 keeps no episode back.",
+            "--patience needs a held-out error, but --held-out 0 holds out no episode.",
             fix="leave one of the two out",
         )
 

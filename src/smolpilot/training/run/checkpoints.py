@@ -158,7 +158,7 @@ def load_state(checkpoint: Path) -> tuple[TrainingState, dict[str, Tensor]]:
         if is_sealed(values):
             found = differences(values, _STATE, folder, [_TENSORS] if (folder / _TENSORS).is_file() else [])
             if found:
-                raise ValueError(f"not as it was written ({found.text()})")
+                raise ValueError(f"its content does not match its digests ({found.text()})")
             values = {key: value for key, value in values.items() if key != DIGESTS}
         state = _state_of(values)
         return state, load_file(folder / _TENSORS)

@@ -94,7 +94,7 @@ class DistributedContext:
             return wanted
         if wanted not in ("auto", "cuda") and not wanted.startswith("cuda:"):
             raise UsageError(
-                f"--device {wanted} cannot be shared by {self.size} processes.", expected="auto, cpu or cuda"
+                f"--device {wanted} does not work with {self.size} processes.", expected="auto, cpu or cuda"
             )
         count = torch.cuda.device_count()
         if self.local_rank >= count:
@@ -107,7 +107,10 @@ class DistributedContext:
     def part(self, count: int) -> slice:
         """This rank's part of a batch of `count` samples; UsageError when there are fewer than processes."""
         if count < self.size:
-            raise UsageError(f"--batch-size {count} cannot be shared by {self.size} processes.", expected="one each")
+            raise UsageError(
+                f"--batch-size {count} is smaller than the number of processes ({self.size}).",
+                expected="at least one sample per process",
+            )
         return slice(count * self.rank // self.size, count * (self.rank + 1) // self.size)
 
     # -- one step --------------------------------------------------------------------------------------------------
@@ -198,8 +201,9 @@ class DistributedContext:
         def check() -> None:
             if differing:
                 raise TrainingError(
-                    f"The processes do not hold the same {' and '.join(differing)}.",
+                    f"The ranks see different {' and '.join(differing)}.",
                     expected="the same files and the same version on every machine",
+                    fix="copy dataset and policy to every machine, and install the same smolpilot version",
                 )
 
         self.run_on_all_ranks(check)
@@ -217,8 +221,9 @@ class DistributedContext:
             yield
         except RuntimeError as error:
             raise TrainingError(
-                f"Process {self.rank} of {self.size} stops: another one has ended ({str(error).splitlines()[0]}).",
-                expected="its own message says why. Earlier checkpoints are whole",
+                f"Rank {self.rank} of {self.size} stops because another rank has exited "
+                f"({str(error).splitlines()[0]}).",
+                expected="the other rank's message gives the cause; earlier checkpoints are complete",
                 fix="resume with the same torchrun command and --resume",
             ) from error
 

@@ -71,11 +71,11 @@ class ExportedWeights:
         if self._ema is not None and not self._lora:  # the bundle holds the averages
             for name, weight in self._weights().items():
                 self._ema.average[name].copy_(weight)
-        rest = _restored(_TRAINED, tensors, self._weights(), "weights in training beside the bundle")
+        rest = _restored(_TRAINED, tensors, self._weights(), "raw (non-EMA or LoRA) weights")
         if self._lora:
-            rest = _restored(_BASE, rest, base_weights(self._training.model), "weights under adapters")
+            rest = _restored(_BASE, rest, base_weights(self._training.model), "weights under LoRA adapters")
             average = self._ema.average if self._ema is not None else {}
-            rest = _restored(_AVERAGE, rest, average, "averages of adapters")
+            rest = _restored(_AVERAGE, rest, average, "EMA weights of LoRA adapters")
         return rest
 
     def _weights(self) -> dict[str, Tensor]:
@@ -91,8 +91,8 @@ def _restored(prefix: str, tensors: Mapping[str, Tensor], into: Mapping[str, Ten
     saved = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
     if saved.keys() != into.keys():
         raise CheckpointError(
-            f"The training state holds {len(saved)} {what}, the run has {len(into)}.",
-            fix="the checkpoint belongs to another run; start a new run from it with --policy",
+            f"The training state has {len(saved)} {what}, but this run has {len(into)}.",
+            fix="the checkpoint is from another run: start a new run from it with --policy",
         )
     for name, value in into.items():
         value.copy_(saved[name])

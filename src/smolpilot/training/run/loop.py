@@ -34,7 +34,7 @@ from .distributed import DistributedContext
 from .exported_weights import ExportedWeights
 from .interrupts import Interrupts, TrainingStoppedError
 from .metrics_log import MetricsLog
-from .progress import RunProgress
+from .run_progress import RunProgress
 from .validation import Validator
 
 
@@ -80,7 +80,8 @@ class Trainer:
         expected = self.order.values()
         if state.sampler != expected:
             raise TrainingError(
-                f"The run drew its samples with {state.sampler}, the dataset and config now give {expected}.",
+                f"The sample order of this run has changed: the checkpoint has {state.sampler}, dataset and config now "
+                f"give {expected}.",
                 fix="restore the dataset, or start a new run from the checkpoint with --policy",
             )
         self.state = state
@@ -167,8 +168,8 @@ class Trainer:
                 raise TrainingError(
                     f"The {name} is {bad[0]} at step {self.state.step} (learning rate "
                     f"{self.schedule.rate(self.state.step):.1e}).",
-                    expected="a finite number. Nothing of this is saved; earlier checkpoints are whole",
-                    fix="lower --lr (or --clip), and look at the data's statistics with `smolpilot dataset info`",
+                    expected="a finite number; this step is not saved, earlier checkpoints are complete",
+                    fix="lower --lr (or --clip), and check the dataset's statistics: smolpilot dataset info DATA",
                 )
 
     def _evaluate_and_save(self, outputs: TrainerOutputs, interrupts: Interrupts) -> None:
@@ -221,10 +222,12 @@ class Trainer:
             outputs.checkpoints.save(self.exported.policy(), self.state, tensors | self.exported.tensors())
 
     def _stop(self, outputs: TrainerOutputs, reason: str) -> NoReturn:
+        saved = "There was nothing to save yet."
         if self.state.step:
             self.save(outputs)
+            saved = "A checkpoint was saved."
         raise TrainingStoppedError(
-            f"{reason}: stopped after step {self.state.step} of {self.steps}; everything is saved.",
+            f"Stopped after step {self.state.step} of {self.steps} ({reason}). {saved}",
             fix=f"resume with: smolpilot train --resume --out {self.options.out}",
         )
 

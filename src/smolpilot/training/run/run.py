@@ -35,7 +35,7 @@ from .distributed import DistributedContext
 from .interrupts import Interrupts
 from .loop import Trainer, TrainerOutputs
 from .metrics_log import MetricsLog, SilentLog
-from .progress import RunProgress
+from .run_progress import RunProgress
 from .setup import Prepared, prepare, prepare_resumed
 from .tracking import open_tracker, require
 
@@ -108,7 +108,7 @@ def build_trainer(prepared: Prepared, ranks: DistributedContext, *, resumed: boo
     )
     if validator is None and options.patience is not None:
         raise UsageError(
-            "--patience waits for the held-out error, and no episode is held out.",
+            "--patience needs a held-out error, but no episode is held out.",
             expected="a dataset of at least two episodes",
             fix="leave --patience out",
         )

@@ -96,8 +96,8 @@ def run_lock(out: Path, *, ready: bool = True) -> Iterator[None]:
     process, other = psutil.Process(), living_process(out)
     if other is not None and other.pid != process.pid:
         raise UsageError(
-            f"Process {other.pid} trains in {out} already.",
-            expected="one process for a run",
+            f"Process {other.pid} is already training in {out}.",
+            expected="one training per run folder",
             fix=f"look at it with `smolpilot status {out}`, or stop it first",
         )
     write_text_atomic(out / PROCESS, json.dumps({**_identity(), "ready": ready}) + "\n")
@@ -142,12 +142,12 @@ def refuse_existing(out: Path) -> None:
         return
     if (out / CONFIG).is_file():
         raise UsageError(
-            f"{out} holds a run already.",
+            f"{out} already contains a run.",
             fix=f"resume it: smolpilot train --resume --out {out}; or choose another --out",
         )
     if other := living_process(out, PREPARING):
         raise UsageError(
-            f"Process {other.pid} prepares a run in {out} at this moment.",
+            f"Process {other.pid} is preparing a run in {out}.",
             fix=f"look at it with `smolpilot status {out}`, or choose another --out",
         )
     if run := run_above(out):
@@ -185,7 +185,7 @@ def load_config(out: Path, *, verb: str = "train --resume") -> TrainOptions:
 def resumed_options(given: TrainOptions) -> tuple[TrainOptions, Path]:
     """The options of the run that is to be resumed, with those as given that may differ; its folder."""
     if given.out is None:
-        raise UsageError("--resume needs the run.", fix="name it with --out, for example --out runs/first")
+        raise UsageError("--resume needs the run folder.", fix="add --out, for example --out runs/first")
     out = given.out.expanduser().absolute()
     saved = load_config(out)
     bare = TrainOptions(out=given.out, resume=True)

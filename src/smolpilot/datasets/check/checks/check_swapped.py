@@ -95,7 +95,7 @@ def _cameras(context: CheckContext) -> Iterator[Finding]:
         for episode in context.dataset.episodes:
             if not _crossed(context, one, other, episode):
                 continue
-            message = f"Cameras '{one.name}' and '{other.name}' seem exchanged in episode {episode}: the stored image "
+            message = f"Cameras '{one.name}' and '{other.name}' seem swapped in episode {episode}: the stored image "
             message += "statistics of each fit the video of the other."
             for camera in (one, other):
                 yield context.finding("video-swapped", message, episode=episode, camera=camera.name)
@@ -156,7 +156,7 @@ def _belongs(context: CheckContext, key: str, mine: Clip, there: Clip) -> bool |
 
 
 def _pair(context: CheckContext, one: Clip, other: Clip, reason: str) -> Iterator[Finding]:
-    message = f"The '{one.camera.name}' videos of episodes {one.episode} and {other.episode} seem exchanged: {reason}."
+    message = f"The '{one.camera.name}' videos of episodes {one.episode} and {other.episode} seem swapped: {reason}."
     # Places in a shared file, out of order: `repair` puts them one after the other again.
     in_file = one.scan.path == other.scan.path and one.camera.is_video
     fix = REPAIR if in_file and (one.span.start < other.span.start) != (one.episode < other.episode) else None

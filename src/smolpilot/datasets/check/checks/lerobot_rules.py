@@ -182,7 +182,7 @@ def _tables(context: CheckContext) -> Iterator[Finding]:
     stray = harmful_strays(dataset)
     if stray:
         more = f" and {len(stray) - 1} more" if len(stray) > 1 else ""
-        message = f"No episode uses {dataset.relative(stray[0])}{more}; LeRobot reads it all the same."
+        message = f"No episode uses {dataset.relative(stray[0])}{more}; LeRobot reads it anyway."
         yield context.finding("table-stray", message)
     there = set(read)
     elsewhere = [path for path in used if path not in there]

@@ -101,7 +101,7 @@ def preflight_policy(
         own = to_policy_order(computed, layout, profile)
         lines += drift_lines(spec.statistics, own, state, action, "eval", sure=profile is not None and not same)
     else:
-        lines.append(Line("statistics", "ok", f"{spec.name} states none of its training, so none are compared"))
+        lines.append(Line("statistics", "ok", f"{spec.name} has no training statistics, so they are not compared"))
     return [*lines, *instruction_lines(dataset, policy, instruction, "eval")]
 
 
@@ -172,23 +172,26 @@ def range_lines(
         if not known:
             if unknown:
                 yield Line(
-                    "ranges", "warning", f"{key}: the profile knows no limits", "add position_limits to the profile"
+                    "ranges",
+                    "warning",
+                    f"{key}: the profile has no position limits",
+                    "add position_limits to the profile",
                 )
         elif outside:
-            yield Line("ranges", "warning", f"{key} leaves the limits: {'; '.join(outside[:3])}"
+            yield Line("ranges", "warning", f"{key} is outside the limits: {'; '.join(outside[:3])}"
                        + (f" and {len(outside) - 3} more" if len(outside) > 3 else ""),
                        "check units (--units) and the profile's limits")  # fmt: skip
         elif not findings[key]:
-            yield Line("ranges", "ok", f"{key}: all of {known} joints with limits lie within them")
+            yield Line("ranges", "ok", f"{key}: all {known} joints with limits are within them")
 
 
 def chunk_lines(meta: DatasetMeta, profile: RobotProfile, chunk: int = 50, horizon: int = 10) -> Iterator[Line]:
     """Frames per second, and how long a chunk and the execution horizon last."""
     if abs(meta.fps - profile.rate) > 0.05 * profile.rate:
         yield Line("rate", "warning", f"recorded at {meta.fps:g} per second, the robot runs at {profile.rate:g} Hz",
-                   "a policy repeats the motion at the rate of its dataset: run it at that rate")  # fmt: skip
+                   "run the robot at the dataset's rate: a policy reproduces the recorded speed")  # fmt: skip
     text = f"a chunk of {chunk} lasts {chunk / meta.fps:.2f} s, {horizon} actions run before planning again " \
            f"({horizon / meta.fps:.2f} s)"  # fmt: skip
     short = chunk / meta.fps < 0.3
-    yield Line("rate", "warning" if short else "ok", text, "--chunk-size larger: motion hardly shows in so short a time"
-               if short else "")  # fmt: skip
+    fix = "use a larger --chunk-size: there is hardly any motion in so short a time" if short else ""
+    yield Line("rate", "warning" if short else "ok", text, fix)
