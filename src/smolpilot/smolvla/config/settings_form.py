@@ -61,7 +61,7 @@ def formed[M](model: type[M], values: object, where: object) -> M:
     value and what fits.
     """
     try:
-        read: M = _adapter(model).validate_python(values)
+        read: M = _adapter(model).validate_python(values)  # type: ignore[arg-type]  # a class is hashable
     except ValidationError as error:
         found, expected = _problem(error, values, where=f" in {where}")
         raise CheckpointError(found, expected=expected, fix=RESTORE) from None
