@@ -178,7 +178,7 @@ def test_frames_with_something_missing(tmp_path: Path, key: str) -> None:
         ({"fps": 0}, r"fps is 0\."),
         ({"fps": float("nan")}, r"fps is nan\."),
         ({"codec": "vp9"}, r"Unknown video codec 'vp9'"),
-        ({"codec": "hevc"}, r"hevc cannot encode pictures 48 pixels wide\.\nExpected: 64 or more\nFix: Use h264\."),
+        ({"codec": "hevc"}, r"hevc cannot encode images 48 pixels wide\.\nExpected: 64 or more\nFix: Use h264\."),
     ],
     ids=["no rate", "a rate that is no number", "unknown codec", "too narrow for hevc"],
 )
