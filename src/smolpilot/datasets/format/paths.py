@@ -15,7 +15,6 @@ from .files import repair_advice
 from .problems import Problems
 from .versions import Format
 
-
 OWN_META = (
     "info.json",
     "tasks.jsonl",
