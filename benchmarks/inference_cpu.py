@@ -35,7 +35,7 @@ from startup import machine
 
 from smolpilot.inference.backends import load_backend
 from smolpilot.inference.backends.backend import Backend, EngineSpec
-from smolpilot.inference.onnx_graphs import open_network
+from smolpilot.inference.backends.onnx_network import open_network
 from smolpilot.smolvla import Policy, Transforms, TransformsConfig
 from smolpilot.smolvla.config import PolicyConfig, VLMConfig
 from smolpilot.smolvla.network.inputs import PolicyInputs

@@ -90,7 +90,7 @@ def test_the_bundle_is_plain_and_equals_the_adapter_network(finished: Path, tiny
     prepared = prepare_resumed(load_config(finished), last)
     _, tensors = load_state(last)
     model = prepared.policy.model
-    values = {"average": dict(model.named_parameters()), "base": base_weights(model)}
+    values: dict[str, Any] = {"average": dict(model.named_parameters()), "base": base_weights(model)}
     with torch.no_grad():
         for name, value in tensors.items():
             kind, _, own = name.partition("/")

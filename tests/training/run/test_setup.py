@@ -85,7 +85,7 @@ def prepared(dataset: Path, parent: Path | None, profile: Path | None, **changes
 
 
 def _observation(result: Prepared) -> dict[str, Any]:
-    return {key: value for key, value in result.train[3].items() if not key.startswith("action")}
+    return {key: value for key, value in result.datasets[0].train[3].items() if not key.startswith("action")}
 
 
 def test_the_same_robot_keeps_the_parents_statistics_and_says_how_far_the_data_lies(
@@ -162,14 +162,14 @@ def test_a_recording_in_degrees_trains_a_policy_in_the_profiles_radians(
         ours.policy.statistics["action"]["std"], plain.policy.statistics["action"]["std"], rtol=1e-5
     )
     left, right = (
-        result.policy.transforms.for_source(result.layout).inputs([_observation(result)]).state
+        result.policy.transforms.for_source(result.datasets[0].layout).inputs([_observation(result)]).state
         for result in (ours, plain)
     )
     np.testing.assert_allclose(left.numpy(), right.numpy(), atol=1e-5)
     # Evaluation converts the same recording the same way.
-    binding = adapt(ours.policy, ours.train.meta)
+    binding = adapt(ours.policy, ours.datasets[0].train.meta)
     np.testing.assert_allclose(binding.action.factors, [math.pi / 180] * 2)
-    assert adapt(plain.policy, plain.train.meta).action.factors == (1.0, 1.0)
+    assert adapt(plain.policy, plain.datasets[0].train.meta).action.factors == (1.0, 1.0)
     with pytest.raises(UsageError, match="the unit 'degrees'"):
         prepared(degrees, None, profile, units={"all": "degrees"})
     with pytest.raises(UsageError, match="joint 'elbow'"):
@@ -251,8 +251,9 @@ def test_chosen_episodes_alone_give_frames_statistics_and_lineage(profile: Path,
     held = result.policy.lineage["held_out_episodes"]
     assert sorted(held + result.policy.lineage["trained_episodes"]) == [0, 2, 3]
     assert len(held) == 1
-    assert result.held_out is not None
-    assert (result.train.episodes, result.held_out.episodes) == (result.policy.lineage["trained_episodes"], held)
+    (used,) = result.datasets
+    assert used.held_out is not None
+    assert (used.train.episodes, used.held_out.episodes) == (result.policy.lineage["trained_episodes"], held)
     np.testing.assert_allclose(result.policy.statistics["action"]["mean"], [3.5, 0.875], rtol=1e-6)
     np.testing.assert_allclose(result.policy.statistics["observation.state"]["max"], [7, 2], rtol=1e-6)
 
