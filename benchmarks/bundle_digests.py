@@ -24,6 +24,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from smolpilot.common.statistics import Statistics
+
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import numpy as np
@@ -68,7 +70,7 @@ def make_bundle(folder: Path, vlm: VLMConfig) -> int:
     model = SmolVLA(config)
     model.initialize(torch.Generator().manual_seed(0))
     values = {"mean": 0.0, "std": 1.0, "min": -1.0, "max": 1.0}
-    numbers = {key: {name: np.full(6, value) for name, value in values.items()} for key in (STATE, ACTION)}
+    numbers: Statistics = {key: {name: np.full(6, value) for name, value in values.items()} for key in (STATE, ACTION)}
     transforms = Transforms(
         TransformsConfig(config, numbers, byte_level_tokenizer(vlm), {slot: slot for slot in config.real_cameras})
     )

@@ -83,7 +83,7 @@ def decoded_by_scans(root: Path, target: Path) -> int:
     from smolpilot.datasets.check.scan import video_scans as video_scans
 
     scanned: list[int] = []
-    module = (
+    module: Any = (
         video_scans
         if hasattr(video_scans, "scan_video")
         else __import__("smolpilot.datasets.check.scan.scan_pool", fromlist=["scan_video"])

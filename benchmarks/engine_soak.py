@@ -44,7 +44,9 @@ def main() -> int:
         policy = new_policy("tiny", meta=open_dataset(data).meta, overrides={"num_vlm_layers": 1, "num_steps": 1})
         engine = prepare(policy, engine=arguments.mode, backend=arguments.backend, cache_dir=temporary)
         frames = [example_frame(policy.transforms_config, seed) for seed in range(50)]
-        process, sizes, last = psutil.Process(), [], None
+        process = psutil.Process()
+        sizes: list[float] = []
+        last: Any = None
         begin = time.perf_counter()
         for i in range(arguments.chunks):
             frame = frames[i % len(frames)]

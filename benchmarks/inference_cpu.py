@@ -24,6 +24,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from smolpilot.common.statistics import Statistics
+
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import numpy as np
@@ -33,7 +35,7 @@ from startup import machine
 
 from smolpilot.inference.backends import load_backend
 from smolpilot.inference.backends.backend import Backend, EngineSpec
-from smolpilot.inference.backends.onnx_network import open_network
+from smolpilot.inference.onnx_graphs import open_network
 from smolpilot.smolvla import Policy, Transforms, TransformsConfig
 from smolpilot.smolvla.config import PolicyConfig, VLMConfig
 from smolpilot.smolvla.network.inputs import PolicyInputs
@@ -161,7 +163,7 @@ def full_policy() -> Policy:
     config = PolicyConfig(image_shapes={"front": (3, 480, 640), "wrist": (3, 480, 640)})
     model = SmolVLA(config)
     model.initialize(torch.Generator().manual_seed(0))
-    statistics = {key: {"mean": np.zeros(6), "std": np.ones(6)} for key in ("observation.state", "action")}
+    statistics: Statistics = {key: {"mean": np.zeros(6), "std": np.ones(6)} for key in ("observation.state", "action")}
     return Policy(
         model,
         Transforms(

@@ -5,12 +5,13 @@ stopped resumes where it was.
 """
 
 import sys
+from typing import Literal
 
 from smolpilot.datasets.convert import convert
 from smolpilot.datasets.copy import CopyOptions
 
 
-def main(source: str, target: str, version: str = "v3.0") -> None:
+def main(source: str, target: str, version: Literal["v3.0", "v2.1"] = "v3.0") -> None:
     report = convert(source, target, CopyOptions(version=version, jobs=2))
     print(f"{target}: LeRobot {version}, {report.episodes} episodes, {report.frames} frames")
     for warning in report.warnings:

@@ -36,7 +36,17 @@ LOOSE = {"__init__.py", "__main__.py", "version.py"}
 MOST_MODULES, MOST_LINES = 16, 600
 # Modules of one name in several rooms, and why: each is what its room calls so, and is imported with the room's name.
 SAME_NAME = {
-    "__init__": "a package",
+    "engine": "what copies datasets; what runs policies",
+    "options": "of a copy of a dataset; the package of train's",
+    "paths": "LeRobot's templates; where the files of a dataset with findings really lie",
+    "policy": "the contract; SmolVLA behind it",
+    "run": "of all dataset checks; the package of a training run, and the run itself",
+    "shipped": "what comes with smolpilot: environments, policies",
+    "smolvla": "the room; its entry in the list of policies",
+    "statistics": "the numbers that all rooms share; the package that makes a dataset's",
+    "summary": "of a dataset; of a checkpoint",
+    "tables": "of the reader; of a copy",
+    "video": "the reader's; the package of a copy's",
 }
 BRITISH = r"colour|normalis|optimis|initialis|serialis|favour|behaviour|neighbour|centre\b|millimetre|grey\b"
 # Stored in files of before, or LeRobot's.
@@ -177,15 +187,11 @@ def test_nothing_lies_loose_beside_the_rooms() -> None:
 def test_a_name_of_a_module_says_which_one_is_meant() -> None:
     by_name: dict[str, list[str]] = {}
     for name in modules():
-        by_name.setdefault(name.rpartition(".")[2], []).append(name)
-    packages = {name for name, path in modules().items() if path.name == "__init__.py"}
-    several = {
-        name: found
-        for name, found in by_name.items()
-        if len([one for one in found if one not in packages or len(found) > 1]) > 1 and name not in SAME_NAME
-    }
-    assert several == {}
-    assert {name for name in SAME_NAME if name != "__init__" and len(by_name.get(name, [])) < 2} == set()
+        if name.partition(".")[0] not in TOP:  # verbs are called as what they show
+            by_name.setdefault(name.rpartition(".")[2], []).append(name)
+    several = {name: found for name, found in by_name.items() if len(found) > 1}
+    assert {name: found for name, found in several.items() if name not in SAME_NAME} == {}
+    assert SAME_NAME.keys() - several.keys() == set(), "a name of the list is one module's alone"
 
 
 def test_identifiers_are_spelled_as_the_field_spells_them() -> None:

@@ -18,13 +18,14 @@ from safetensors.torch import load_file, save_file
 
 from smolpilot.cli.main import main
 from smolpilot.common.errors import SmolpilotError
-from smolpilot.compatibility.preflight import preflight_policy
+from smolpilot.compatibility.preflight_checks import preflight_policy
 from smolpilot.compatibility.verdict import stop_on_errors
 from smolpilot.datasets import DatasetWriter, open_dataset
 from smolpilot.evaluation import evaluate
 from smolpilot.robots import CameraProfile, Joint, RobotProfile
-from smolpilot.selftest.preflight import PreflightOptions, preflight
+from smolpilot.selftest.preflight import preflight
 from smolpilot.selftest.preflight import training_options as options_of
+from smolpilot.selftest.preflight_options import PreflightOptions
 from smolpilot.smolvla import load_policy, new_policy, save_bundle
 from smolpilot.training.options.train_options import check
 from smolpilot.training.run.setup import prepare

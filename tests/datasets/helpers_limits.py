@@ -41,7 +41,7 @@ def quiet(count: int = 10, length: int = LENGTH, *, pictures: bool = False) -> l
 
 def written(root: Path, made: list[Take], fps: float = FPS) -> Path:
     """A v3.0 folder of demonstrations, with those cameras that they have."""
-    cameras: dict[str, tuple[int, int]] = {name: film.shape[1:3] for name, film in made[0].pictures.items()}
+    cameras = {name: (film.shape[1], film.shape[2]) for name, film in made[0].pictures.items()}
     with DatasetWriter(root, fps=fps, state_names=JOINTS, action_names=JOINTS, cameras=cameras) as writer:
         for take in made:
             for i in range(len(take)):

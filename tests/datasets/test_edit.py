@@ -188,11 +188,11 @@ def test_a_part_named_twice_is_misuse(tiny_dataset: Path, tmp_path: Path, capsys
     assert not (tmp_path / "out").exists()
 
 
-def test_help_says_that_no_part_is_the_default(capsys: Any) -> None:
+def test_help_shows_no_empty_default(capsys: Any) -> None:
     assert run(["dataset", "split", "--help"]) == 0
     text = words_of(capsys.readouterr().out)
-    assert "train=rest. (default: none)" in text
-    assert "(default: )" not in text
+    assert "val=0,3-5 train=rest. --seed" in text
+    assert "Default: 0." in text
 
 
 def test_a_stopped_split_resumes(tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,8 @@ import pytest
 
 from smolpilot.common.errors import DatasetError
 from smolpilot.datasets.read.order import Rows
-from smolpilot.datasets.read.prefetch import THREAD, ahead, read_units
+from smolpilot.datasets.read.prefetch import THREAD, ahead
+from smolpilot.datasets.read.read_units import read_units
 
 
 def threads() -> int:

@@ -135,6 +135,7 @@ def test_a_sound_recording_stays_what_it_is(sound: dict[str, Path], tmp_path: Pa
     for layout, root in sound.items():
         report = repair(root, tmp_path / layout)
         assert (report.plan.actions, report.plan.dropped, report.complete) == ([], {}, True)
+        assert report.after is not None
         assert report.after.dataset.version == ("v3.0" if layout == "v3" else "v2.1")
         for key in ("observation.state", "action", "index", "task_index", "timestamp"):
             np.testing.assert_array_equal(report.before.dataset.stacked(key), report.after.dataset.stacked(key))

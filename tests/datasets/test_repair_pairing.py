@@ -75,6 +75,7 @@ def test_surplus_frames_at_the_end_cost_nothing(broken: Callable[[str], Path], t
     change_table(table_v3(root) if layout == "v3" else table_v21(root, 1), without(1, 26))
     report = repair(root, tmp_path / "repaired")
     assert report.plan.dropped == {}
+    assert report.after is not None
     assert report.after.dataset.rows[1].positions.size == 26
     rows_and_pictures_agree(tmp_path / "repaired", {episode: episode for episode in range(6)})
 

@@ -116,6 +116,7 @@ def test_features_by_hand(spoiled: Callable[[str], Path], tmp_path: Path, capsys
     wishes = RepairWishes(without=("wrist",))
     report = repair(root, tmp_path / "dst", wishes)
     assert (report.plan.dropped, report.complete) == ({}, True)
+    assert report.after is not None
     assert report.after.dataset.cameras.keys() == {"observation.images.front"}
     assert main(["dataset", "repair", str(root), str(tmp_path / "two"), "--features", "frnt"]) == 2
     assert "Did you mean 'front'?" in capsys.readouterr().err

@@ -114,7 +114,7 @@ def test_a_start_without_key_frame_is_encoded_from_there(tiny_dataset: Path, tmp
 
 def test_pictures_in_tables_become_a_video(build_v21: Any, tmp_path: Path) -> None:
     summary = view(read_meta(build_v21(pictures_in_table=True)), tmp_path / "page")
-    assert summary.encoded == {"pictures in the tables are no video": 3}
+    assert summary.encoded == {"images in the tables are no video": 3}
     clip = frames(tmp_path / "page" / "videos" / "camera_0" / "episode_000001.mp4")
     np.testing.assert_allclose(clip.mean(axis=(1, 2, 3)), 60 + 10 * np.arange(9), atol=3)
 

@@ -13,7 +13,8 @@ from smolpilot.cli.main import main
 from smolpilot.compatibility.verdict import Line
 from smolpilot.datasets import DatasetWriter, open_dataset
 from smolpilot.robots import CameraProfile, Joint, RobotProfile
-from smolpilot.selftest.preflight import PreflightOptions, preflight
+from smolpilot.selftest.preflight import preflight
+from smolpilot.selftest.preflight_options import PreflightOptions
 from smolpilot.smolvla import new_policy, save_bundle
 
 JOINTS = ["pan", "lift", "roll"]

@@ -58,7 +58,7 @@ class UpsideDown(Transform):
 
 
 class Crop(Transform):
-    """The middle half of a image's width: images of another size."""
+    """The middle half of an image's width: images of another size."""
 
     name = "crop"
 

@@ -13,7 +13,7 @@ from smolpilot.common.text import json_text
 from .parsing.verbs import Verb
 
 if TYPE_CHECKING:
-    from smolpilot.selftest.machine import Check
+    from smolpilot.selftest.machine_checks import Check
 
 
 @dataclass(kw_only=True)
@@ -28,7 +28,7 @@ class DoctorOptions:
 
 def run(options: DoctorOptions) -> int:
     """Check: 0 when nothing is broken (warnings are allowed), else 1."""
-    from smolpilot.selftest.machine import run_checks, worst
+    from smolpilot.selftest.machine_checks import run_checks, worst
 
     checks = []
     for check in run_checks(options.dataset):

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def run(options: EvalOptions) -> int:
     """Score the policy; 0 when the report is written, whatever the errors are, 1 for a policy that predicts NaN."""
     from smolpilot.common.atomic import atomic_folder
-    from smolpilot.compatibility.preflight import preflight_policy
+    from smolpilot.compatibility.preflight_checks import preflight_policy
     from smolpilot.compatibility.verdict import stop_on_errors
     from smolpilot.datasets import open_dataset
     from smolpilot.evaluation import embodiment_of, evaluate, write_eval_report

@@ -10,7 +10,7 @@ from pathlib import Path
 from smolpilot.common.safe_paths import MAX_BYTES, OwnFiles, below, is_utf8, require_readable, walk
 from smolpilot.common.text import plain
 
-from .format.own_meta import OWN_META
+from .format.paths import OWN_META
 
 MANIFEST = "meta/smolpilot_manifest.json"
 """Digests of all files of a dataset that smolpilot wrote."""

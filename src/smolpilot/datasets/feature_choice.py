@@ -11,7 +11,7 @@ from smolpilot.common.keys import ACTION, STATE, image_key
 from smolpilot.common.safe_paths import OwnFiles
 
 from .format.files import open_parquet, read_json
-from .format.own_meta import require_own_meta
+from .format.paths import require_own_meta
 
 INDEX_COLUMNS = ("timestamp", "frame_index", "episode_index", "index", "task_index")
 ALWAYS_KEPT = (STATE, ACTION, *INDEX_COLUMNS)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from smolpilot.common.errors import SmolpilotError
 from smolpilot.compatibility.comparisons import drift_lines, instruction_lines, number_lines
-from smolpilot.compatibility.preflight import (
+from smolpilot.compatibility.preflight_checks import (
     chunk_lines,
     dataset_line,
     joint_lines,

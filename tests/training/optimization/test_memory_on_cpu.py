@@ -90,7 +90,7 @@ def test_what_is_free_is_at_most_what_the_machine_or_the_container_has() -> None
 def test_main_memory_is_reported_inside_a_limit(tmp_path: Path) -> None:
     """A limit of the system: Python's own allocation fails, and the command line says so."""
     code = (
-        "import sys\nimport smolpilot.cli.main as m\nimport smolpilot.selftest.machine as machine\n"
+        "import sys\nimport smolpilot.cli.main as m\nimport smolpilot.selftest.machine_checks as machine\n"
         "machine.run_checks = lambda *args: bytearray(2**40)\nsys.exit(m.main(['doctor']))\n"
     )
     done = subprocess.run(

@@ -17,7 +17,8 @@ from smolpilot.compatibility.statistics_distance import check_drift, hardly_move
 from smolpilot.contracts.trained_on import differs
 from smolpilot.datasets import DatasetWriter, open_dataset
 from smolpilot.robots import Joint, RobotProfile
-from smolpilot.selftest.preflight import PreflightOptions, preflight
+from smolpilot.selftest.preflight import preflight
+from smolpilot.selftest.preflight_options import PreflightOptions
 from smolpilot.smolvla import load_policy, new_policy, save_bundle
 from smolpilot.training import TrainOptions, train
 from smolpilot.training.optimization.memory import largest_that_fits

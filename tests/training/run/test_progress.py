@@ -3,7 +3,7 @@ from __future__ import annotations
 import io
 
 from smolpilot.common.progress import track
-from smolpilot.training.run.progress import RunProgress
+from smolpilot.training.run.run_progress import RunProgress
 
 VALUES = {"loss": 0.5, "lr": 1e-3, "samples_per_s": 812.0, "data_wait": 0.021, "memory_gb": 0.6}
 

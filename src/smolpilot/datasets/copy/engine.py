@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from .options import CopyOptions, EpisodePlan, Progress
 from .pool import Pool, size_of
 from .proof.comparison import Comparison, compare_episodes, compare_fields, compare_files, compare_meta, compare_whole
 from .proof.content_digests import BoundaryImages, EpisodeDigests, collect, digest_videos
+from .proof.copy_report import CopyReport
 from .remarks import content_warnings, layout_notes
 from .source import Extras, read_extras, require_same_kind, state_of
 from .statistics_plan import StatisticsPlan
@@ -35,31 +36,6 @@ from .tables import release_reader
 from .video.mux import JoinedVideo
 from .video.reencode import copyable
 from .work import NoRoomError, OutputFile, WorkFolder, clear_errors, execute, locked, may_go_on, work_folder
-
-
-@dataclass
-class CopyReport:
-    """What was done: `proof` compares the sources with the result; `off_video` is in seconds.
-
-    `carried` and `computed` are features whose statistics are the source's or were computed from the content (of some
-    episodes or of all); `notes` say what is otherwise in the result than in the source, and why. `image_difference`
-    is the largest mean absolute difference, of 255, that encoding again made to the first or last image of an
-    episode.
-    """
-
-    episodes: int = 0
-    frames: int = 0
-    resumed: int = 0
-    parts: int = 0
-    reencoded: list[str] = field(default_factory=list)
-    image_difference: float = 0.0
-    computed: list[str] = field(default_factory=list)
-    carried: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    off_video: float = 0.0
-    not_finite: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    proof: Comparison = field(default_factory=Comparison)
 
 
 def copy_episodes(

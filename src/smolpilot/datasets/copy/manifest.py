@@ -17,7 +17,7 @@ from smolpilot.datasets.format.meta import DatasetMeta
 from .work import WorkFolder
 
 if TYPE_CHECKING:
-    from .engine import CopyReport
+    from .proof.copy_report import CopyReport
 
 
 def write_manifest(work: WorkFolder, report: CopyReport, sources: Sequence[DatasetMeta]) -> None:

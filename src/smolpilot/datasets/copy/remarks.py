@@ -13,7 +13,7 @@ from .copy_plan import PlacedEpisode, SourceFile
 from .tables import form_of
 
 if TYPE_CHECKING:
-    from .engine import CopyReport
+    from .proof.copy_report import CopyReport
 
 LEROBOT_TOLERANCE = 1e-4
 

@@ -23,8 +23,8 @@ from smolpilot.datasets.copy.options import EditSettings
 from smolpilot.datasets.format.features import Feature, parse_cameras, parse_features
 from smolpilot.datasets.format.files import iter_jsonl, open_parquet, read_json, read_parquet, reading
 from smolpilot.datasets.format.meta import DatasetMeta
-from smolpilot.datasets.format.own_meta import OWN_META
 from smolpilot.datasets.format.parquet_files import parquet_writer, write_parquet
+from smolpilot.datasets.format.paths import OWN_META
 from smolpilot.datasets.format.writing import write_lines
 
 from .history import with_edit

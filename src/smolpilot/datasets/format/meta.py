@@ -21,7 +21,7 @@ from .features import CameraInfo, Feature, dimension_names, motion_keys, parse_c
 from .files import read_json, repair_advice
 from .info_form import plain_info, read_fps
 from .missing import missing_dataset
-from .own_meta import require_own_meta
+from .paths import require_own_meta
 from .versions import FORMATS, Format, format_of
 
 

@@ -8,11 +8,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from smolpilot.common.safe_paths import OwnFiles, walk
 from smolpilot.common.text import LIMIT, plain, shown
 
 from .files import repair_advice
 from .problems import Problems
 from .versions import Format
+
+OWN_META = (
+    "info.json",
+    "tasks.jsonl",
+    "tasks.parquet",
+    "episodes.jsonl",
+    "episodes_stats.jsonl",
+    "stats.json",
+    "smolpilot_history.json",
+    "smolpilot_manifest.json",
+)
+"""The files of a meta folder that say what a dataset is, beside the folder `episodes`; others are its owner's notes."""
 
 
 class DatasetPaths:
@@ -103,3 +116,15 @@ def fill_template(template: str, names: Mapping[str, int | str]) -> Path:
     if found.is_absolute() or ".." in found.parts:
         raise ValueError("points out of the dataset")
     return found
+
+
+def require_own_meta(root: Path) -> None:
+    """Refuse a meta folder whose files are not the dataset's own, before any of them is opened."""
+    places, meta = OwnFiles(root), root / "meta"
+    if not meta.is_dir():
+        return
+    places.require(meta, "meta folder")
+    for folder, _, names in walk(meta):
+        for name in names:
+            if folder != meta or name in OWN_META or name == "episodes":
+                places.require(folder / name, "file")

@@ -10,7 +10,8 @@ from smolpilot.common.errors import UsageError
 
 from .arguments import check_images, check_threads, whole_number
 from .order import RUN, WINDOW, OrderKind, Rows, SampleOrder, require_same, whole_batches
-from .prefetch import StartMethod, read_units
+from .prefetch import StartMethod
+from .read_units import read_units
 from .tensors import Images, as_float, shared_copy
 
 if TYPE_CHECKING:

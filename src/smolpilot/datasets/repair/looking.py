@@ -21,7 +21,7 @@ from smolpilot.datasets.check.scan.scanning import scan_video
 from smolpilot.datasets.check.scan.video_scans import Progress, VideoScans, scan_videos
 from smolpilot.datasets.format.features import INDEX_COLUMNS, unusable_key, why_no_key
 from smolpilot.datasets.format.files import lfs_advice
-from smolpilot.datasets.format.own_meta import require_own_meta
+from smolpilot.datasets.format.paths import require_own_meta
 from smolpilot.datasets.tolerant.findings import ordered
 from smolpilot.datasets.tolerant.found_dataset import Camera, FoundDataset
 from smolpilot.datasets.tolerant.open import read_found_dataset
@@ -230,7 +230,7 @@ def _absent_cameras(dataset: FoundDataset, video_scans: VideoScans, found: Look)
         ]
         if not lacking or 2 * len(lacking) <= len(episodes):
             continue
-        what = "a video of it" if camera.is_video else "pictures of it"
+        what = "a video of it" if camera.is_video else "images of it"
         why = f"{len(lacking)} of {len(episodes)} episodes lack {what}."
         if len(lacking) == len(episodes):
             why = f"no episode has {what}. If there are some elsewhere, copy them into the folder and repair again."
@@ -277,7 +277,7 @@ def _table_image_size(dataset: FoundDataset, video_scans: VideoScans, found: Loo
     was, camera.size = camera.size, (height, width)
     found.actions.append(
         f"meta/info.json: camera '{camera.name}' is declared {width}x{height} with {channels} channels, as its "
-        f"pictures are; it was {was[1]}x{was[0]} with 3."
+        f"images are; it was {was[1]}x{was[0]} with 3."
     )
     _declare_size(dataset, camera, channels)
     if channels != 3:

@@ -147,7 +147,7 @@ class _EpisodeWriter:
             size = (camera.height, camera.width)
             pictures = (self._pictures.picture(episode.data_path, camera.key, int(row), size) for row in rows)
             frames = encode_clip(pictures, target, width=camera.width, height=camera.height, fps=self._meta.fps)
-            reason = "pictures in the tables are no video"
+            reason = "images in the tables are no video"
         self._summary.videos += 1
         if reason:
             self._summary.encoded[reason] = self._summary.encoded.get(reason, 0) + 1

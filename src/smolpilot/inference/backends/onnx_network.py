@@ -19,9 +19,9 @@ from smolpilot.common.errors import CheckpointError, UsageError
 from smolpilot.common.hashing import folder_differences, seal_folder
 from smolpilot.inference.onnx_graphs.builder import Precision
 from smolpilot.inference.onnx_graphs.denoise_graph import clock_table
+from smolpilot.inference.onnx_graphs.graph_writing import GRAPHS, network_weights, write_graphs
 from smolpilot.inference.onnx_graphs.int8_calibration import calibrate
 from smolpilot.inference.onnx_graphs.runtimes import Graph, Runtime, open_graph
-from smolpilot.inference.onnx_graphs.writing import GRAPHS, network_weights, write_graphs
 from smolpilot.smolvla.network.flow_matching import integrate
 from smolpilot.smolvla.network.model import SmolVLA
 

@@ -16,9 +16,9 @@ from smolpilot.smolvla.network.inputs import PolicyInputs
 from .blocks import Weights
 from .builder import TAP, Builder
 from .denoise_graph import clock_table
+from .graph_writing import GRAPHS, draw
 from .ranges import Ranges, smoothing_of
 from .runtimes import Graph, Runtime, open_graph
-from .writing import GRAPHS, draw
 
 Array = npt.NDArray[Any]
 STRENGTH = 0.5  # of the smoothing; the SmoothQuant paper's value

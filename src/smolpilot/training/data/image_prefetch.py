@@ -11,7 +11,8 @@ from torch import Tensor
 
 from smolpilot.datasets import Dataset
 from smolpilot.datasets.read.order import BatchOrder, Rows
-from smolpilot.datasets.read.prefetch import ahead, read_units
+from smolpilot.datasets.read.prefetch import ahead
+from smolpilot.datasets.read.read_units import read_units
 from smolpilot.smolvla.network.inputs import PolicyInputs
 
 from .batch_source import BatchSource

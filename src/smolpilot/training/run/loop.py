@@ -34,7 +34,7 @@ from .distributed import DistributedContext
 from .exported_weights import ExportedWeights
 from .interrupts import Interrupts, TrainingStoppedError
 from .metrics_log import MetricsLog
-from .progress import RunProgress
+from .run_progress import RunProgress
 from .validation import Validator
 
 

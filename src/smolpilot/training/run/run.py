@@ -35,7 +35,7 @@ from .distributed import DistributedContext
 from .interrupts import Interrupts
 from .loop import Trainer, TrainerOutputs
 from .metrics_log import MetricsLog, SilentLog
-from .progress import RunProgress
+from .run_progress import RunProgress
 from .setup import Prepared, prepare, prepare_resumed
 from .tracking import open_tracker, require
 

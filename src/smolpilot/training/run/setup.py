@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from smolpilot.common.statistics import Statistics
-from smolpilot.compatibility.preflight import preflight_training
+from smolpilot.compatibility.preflight_checks import preflight_training
 from smolpilot.compatibility.statistics_distance import check_drift
 from smolpilot.compatibility.verdict import Line, Verb
 from smolpilot.contracts.trained_on import seen_episodes, trained_rate, trainings_on

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from smolpilot.common.hashing import file_digest
 from smolpilot.common.machine import cores
+from smolpilot.datasets.tolerant.found_dataset import Progress
 
 from .scanning import VideoScan, scan_images, scan_video
-
-if TYPE_CHECKING:
-    from .video_scans import Progress, VideoScans
 
 
 @dataclass(frozen=True)
@@ -29,7 +26,11 @@ class ScanTask:
 
 
 def scan_all(
-    tasks: Sequence[ScanTask], root: Path, jobs: int | None, known: VideoScans | None, progress: Progress | None
+    tasks: Sequence[ScanTask],
+    root: Path,
+    jobs: int | None,
+    known: Mapping[Path, VideoScan],
+    progress: Progress | None,
 ) -> list[VideoScan]:
     """The scan of each task, in order. Decoding lets go of Python's lock: `jobs` threads decode `jobs` files."""
     many = max(1, min(jobs or cores(), len(tasks)))
@@ -66,11 +67,11 @@ def _told(scan: VideoScan, number: int, total: int, progress: Progress | None) -
 class _Known:
     """Videos that were scanned before, found by their content; files of other sizes are never read for it."""
 
-    def __init__(self, video_scans: VideoScans | None) -> None:
-        self._by_path = dict(video_scans.scans) if video_scans is not None else {}
+    def __init__(self, scans: Mapping[Path, VideoScan]) -> None:
+        self._by_path = dict(scans)
         self._by_size: dict[int, list[VideoScan]] = {}
         self._digests: dict[Path, str] = {}
-        for scan in video_scans.scans.values() if video_scans is not None else ():
+        for scan in scans.values():
             if scan.path.is_file():
                 self._by_size.setdefault(scan.path.stat().st_size, []).append(scan)
 

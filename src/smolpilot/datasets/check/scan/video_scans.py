@@ -88,7 +88,9 @@ def scan_videos(
         else:
             for path in [path for path in files if path in dataset.schemas]:
                 pictures[key, path] = ScanTask(path, key, camera.depth, camera.size)
-    jobs_done = scan_all([*tasks.values(), *pictures.values()], dataset.root, jobs, known, progress)
+    jobs_done = scan_all(
+        [*tasks.values(), *pictures.values()], dataset.root, jobs, known.scans if known is not None else {}, progress
+    )
     video_scans = VideoScans(dict(zip(tasks, jobs_done, strict=False)))
     video_scans.pictures = dict(zip(pictures, jobs_done[len(tasks) :], strict=True))
     for key, camera in dataset.cameras.items():

@@ -23,7 +23,7 @@ from smolpilot.datasets.read.media_sizes import other_size
 from .packets import Clip, Span
 
 if TYPE_CHECKING:
-    from smolpilot.datasets.copy.engine import CopyReport
+    from smolpilot.datasets.copy.proof.copy_report import CopyReport
 
 # Mean difference of encoded to original images, of 255, above which they are not the same image.
 _CLOSE = 8.0

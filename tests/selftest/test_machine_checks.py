@@ -15,8 +15,8 @@ import pytest
 
 from smolpilot.cli.main import main
 from smolpilot.selftest import codec_samples
-from smolpilot.selftest import machine as doctor
-from smolpilot.selftest.machine import Check
+from smolpilot.selftest import machine_checks as doctor
+from smolpilot.selftest.machine_checks import Check
 
 Usage = collections.namedtuple("Usage", "total used free")
 
