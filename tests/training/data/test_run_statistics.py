@@ -52,8 +52,8 @@ def plan_of(place: Path, *names: str) -> Plan:
 def settled(place: Path, *names: str, **options: object) -> tuple[Statistics, str, list[str]]:
     plan = plan_of(place, *names)
     defaults = TrainOptions(held_out=0.5, **options)  # type: ignore[arg-type]
-    opened = open_stages(plan, defaults)
-    statistics, origin = shared_statistics(plan, defaults, opened)
+    opened = open_stages(plan, defaults, SequencePaths(place / "run"))
+    statistics, origin = shared_statistics(opened)
     return statistics, origin, opened.notes
 
 
@@ -119,11 +119,11 @@ def test_each_try_of_a_stage_is_longer_and_slower(place: Path, tmp_path: Path) -
     )
     (place / "tries.yaml").write_text(text)
     plan, defaults = load_plan(place / "tries.yaml"), TrainOptions(held_out=0.5, preset="tiny", from_scratch=True)
-    opened = open_stages(plan, defaults)
-    tries = [stage_options(plan, defaults, opened, SequencePaths(tmp_path), 2, attempt) for attempt in (1, 2, 3)]
+    opened = open_stages(plan, defaults, SequencePaths(tmp_path))
+    tries = [stage_options(opened, 2, attempt) for attempt in (1, 2, 3)]
     assert [one.steps for one in tries] == [10, 15, round(22.5)]
     assert [one.lr for one in tries] == pytest.approx([0.01, 0.005, 0.0025])
-    first = stage_options(plan, defaults, opened, SequencePaths(tmp_path), 1, 3)
+    first = stage_options(opened, 1, 3)
     assert (first.steps, first.lr) == (10, 0.01), "a stage without a gate is not tried again"
     # Its own dataset first, then what it replays.
     assert [(one.dataset.name, one.weight) for one in tries[0].mixture] == [("blue", 0.75), ("red", 0.25)]
