@@ -22,6 +22,7 @@ from torch import Tensor
 from smolpilot.common.errors import TransformError, UsageError
 from smolpilot.common.keys import ACTION, STATE
 from smolpilot.common.statistics import Statistics
+from smolpilot.robots.layout import FrameLayout
 from smolpilot.smolvla.config import PolicyConfig
 from smolpilot.smolvla.network.inputs import PolicyInputs
 
@@ -30,7 +31,7 @@ from .cameras import CamerasTransform
 from .frame_arrays import as_numbers, frame_actions, frame_states
 from .images import bytes_to_unit_range
 from .instruction import InstructionTransform, TokenTable
-from .joints import FrameLayout, JointsTransform
+from .joints import JointsTransform
 from .normalize import EPS, NormalizeTransform
 from .padding import PadTransform
 from .tokenizer import PolicyTokenizer
