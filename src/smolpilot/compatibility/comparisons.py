@@ -144,7 +144,7 @@ def length_lines(dataset: Dataset, texts: Sequence[str], policy: Policy, verb: V
     rename = f"smolpilot dataset tasks {_root(dataset)} NEW --rename {number}='shorter text'"
     raised = f"or make room for it: --max-tokens {-(-longest // 16) * 16}"
     who = "an instruction" if len(long) == 1 else f"{len(long)} of {len(set(texts))} instructions: the longest"
-    more = " (the limit was set in training: --max-tokens)" if verb == "eval" else f"; {raised}"
+    more = " (the limit was set in training)" if verb == "eval" else f"; {raised}"
     found = f"{who} has {longest} tokens, the policy reads at most {room}: “{text}”"
     shorten = "use a shorter --instruction" if number is None else f"shorten it: {rename}"
     yield Line("instruction", "error", found, f"{shorten}{more}", final=True)

@@ -261,8 +261,8 @@ def test_each_view_is_another_picture_of_the_frame_and_the_same_in_every_run(
         assert torch.equal(views[view], again.fields(rows, CPU, np.full(3, view))["image_tokens"])
         assert not torch.equal(inputs.images[:, 0], cache.exact(rows, (view + 1) % 3).images[:, 0])
     places = np.arange(30, 33)
-    drawn = cache.views(places)
-    assert drawn is not None
+    assert cache._augmentation is not None
+    drawn = cache._augmentation.rng.views(places, 3)
     batch = own.batch(rows, places)
     assert batch.image_tokens is not None
     for number, view in enumerate(drawn):

@@ -52,7 +52,7 @@ def plan_of(place: Path, *names: str) -> Plan:
 def settled(place: Path, *names: str, **options: object) -> tuple[Statistics, str, list[str]]:
     plan = plan_of(place, *names)
     defaults = TrainOptions(held_out=0.5, **options)  # type: ignore[arg-type]
-    opened = open_stages(plan, defaults, SequencePaths(place))
+    opened = open_stages(plan, defaults, SequencePaths(place / "run"))
     statistics, origin = shared_statistics(opened)
     return statistics, origin, opened.notes
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterable
-from typing import Any, NoReturn, get_type_hints
+from collections.abc import Hashable, Iterable
+from typing import Any, NoReturn, cast, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, PlainValidator, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
@@ -61,7 +61,7 @@ def formed[M](model: type[M], values: object, where: object) -> M:
     value and what fits.
     """
     try:
-        read: M = _adapter(model).validate_python(values)  # type: ignore[arg-type]  # a class is hashable
+        read: M = _adapter(cast(Hashable, model)).validate_python(values)
     except ValidationError as error:
         found, expected = _problem(error, values, where=f" in {where}")
         raise CheckpointError(found, expected=expected, fix=RESTORE) from None
