@@ -270,7 +270,9 @@ LIMITS: list[tuple[str, Callable[[Any], Change], float, float]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("code", "change", "passes", "named"), LIMITS, ids=lambda v: getattr(v, "__name__", str(v)))
+@pytest.mark.parametrize(
+    ("code", "change", "passes", "named"), LIMITS, ids=lambda v: getattr(getattr(v, "func", v), "__name__", str(v))
+)
 def test_a_limit_from_both_sides(
     tmp_path: Path, code: str, change: Callable[[Any], Change], passes: float, named: float
 ) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import smolpilot
 from smolpilot.common.text import page_environment
 from smolpilot.datasets.tolerant.findings import SEVERITIES, Finding, collapsed, count
 from smolpilot.datasets.tolerant.rules import GROUPS, RULES
@@ -17,7 +16,7 @@ from .run import CheckResult
 def render(result: CheckResult) -> str:
     """The page; no script is needed to read it, one filters the findings by severity."""
     # The house look is kept in one place; its folder is found without importing that package.
-    shared = Path(smolpilot.__file__).parent / "evaluation" / "templates"
+    shared = Path(__file__).parents[2] / "evaluation" / "templates"
     template = page_environment(Path(__file__).parent / "templates", shared).get_template("check.html.j2")
     together = collapsed(result.findings)
     shown = [found for found, _ in together]
