@@ -453,7 +453,7 @@ def test_a_run_with_cached_views_and_coarse_numbers_is_exact_to_resume_and_valid
 
 @pytest.mark.parametrize(
     ("changes", "words"),
-    [({"cache_views": 2}, "no picture is changed"), ({"cache_views": 0, "augment": {"crop": 0.5}}, "--cache-views"),
+    [({"cache_views": 2}, "no image is changed"), ({"cache_views": 0, "augment": {"crop": 0.5}}, "--cache-views"),
      ({"cache_views": 2, "augment": {"crop": 0.5}, "train_expert_only": False}, "model is trained")],
 )  # fmt: skip
 def test_views_that_cannot_be_are_refused(
