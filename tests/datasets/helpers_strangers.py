@@ -463,5 +463,5 @@ STRANGERS = [
         "'action' is declared with shape [3]",
     ),
     Stranger("stray files", V21, stray_table, "extra_000017.parquet"),
-    Stranger("a recording inside", V3, nested, "backup/ is a recording of its own"),
+    Stranger("a recording inside", V3, nested, "backup/ is a dataset of its own"),
 ]
