@@ -217,7 +217,7 @@ def test_what_was_assumed_of_units_is_said(tmp_path: Path, capsys: pytest.Captur
             if line["topic"] == "units":
                 lines[kind] = line
     assert lines["so_follower"]["verdict"] == "ok"
-    assert "taken as deg; recordings made before LeRobot 0.6 may hold -100..100" in lines["so_follower"]["found"]
+    assert "taken as deg; datasets recorded before LeRobot 0.6 may hold -100..100" in lines["so_follower"]["found"]
     # LeRobot wrote that type only while -100..100 was its default.
     assert (lines["so101_follower"]["verdict"], lines["so101_follower"]["fix"]) == (
         "warning",
