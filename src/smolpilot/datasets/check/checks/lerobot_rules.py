@@ -367,7 +367,3 @@ def _is_image(kind: pa.DataType) -> bool:
         return bool({field.name for field in kind} & {"bytes", "path"})
     text = is_text(kind) or pa.types.is_null(kind)
     return bool(text or pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or is_list(kind))
-
-
-def _word(kind: pa.DataType) -> str:
-    return str(kind)[:60]
