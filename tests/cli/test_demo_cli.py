@@ -49,7 +49,7 @@ def test_again_does_nothing_twice_and_gives_the_same_verdict(
     before = (out / "run" / "metrics.jsonl").read_bytes()
     assert main(["demo", "--out", str(out), *SIZES]) == 1
     said = capsys.readouterr().err
-    assert said.count("is there already: skipped") == 7
+    assert said.count(" exists: skipped") == 7
     assert "at least 90%: NO" in said
     assert (out / "run" / "metrics.jsonl").read_bytes() == before
 

@@ -59,9 +59,9 @@ def run_case(
     rng = random.Random(f"{kind.name} {seed}")
     with tempfile.TemporaryDirectory(dir=world / "cases") as made:
         place = new_place(kind, Path(made), world)
-        file, change = apply(kind, rng, place, world)
+        file, change = apply(kind, rng, place)
         result = Result(kind.name, seed, file, change.what, change.text, "right")
-        before, outside = state(place.given), state(world / "outside")
+        before, outside = state(place.given), state(place.outside)
         looks = kind.looks_of(seed, deep=deep)
         for look in looks:
             result.refused = False
@@ -73,7 +73,7 @@ def run_case(
                 looks.append(kind.judge)  # does anything say it?
         if state(place.given) != before and not kind.written:
             _fail(result, "traceback", "source", "the source was changed")
-        strays, after = _strays(place, world), state(world / "outside")
+        strays, after = _strays(place, world), state(place.outside)
         if after != outside or strays:
             changed = sorted(bytes.fromhex(name) for name in dict(outside.items() ^ after.items()))
             _fail(result, "traceback", "paths", f"a file outside the output: {strays or changed}")
@@ -129,6 +129,7 @@ def new_place(kind: Kind, root: Path, world: Path) -> Place:
     else:
         shutil.copy(source, given)
     place = Place(root, given, world)
+    place.outside.mkdir(exist_ok=True)
     for name in ("out", "home", "tmp"):
         (root / name).mkdir()
     (root / "v3").symlink_to(world / "v3")  # what plans and settings name
@@ -139,7 +140,7 @@ def new_place(kind: Kind, root: Path, world: Path) -> Place:
     return place
 
 
-def apply(kind: Kind, rng: random.Random, place: Place, world: Path) -> tuple[str, Change]:
+def apply(kind: Kind, rng: random.Random, place: Place) -> tuple[str, Change]:
     """Change one file of the copy."""
     files = sorted(
         path for pattern in kind.files for path in ([place.given] if not pattern else place.given.glob(pattern))
@@ -148,9 +149,9 @@ def apply(kind: Kind, rng: random.Random, place: Place, world: Path) -> tuple[st
     path = rng.choice(files)
     name = path.relative_to(place.given).as_posix()
     if kind.entries and rng.random() < 0.1:
-        return name, change_entry(rng, path, world / "secret.txt", alone=path == place.given)
+        return name, change_entry(rng, path, place.world / "secret.txt", alone=path == place.given)
     change, content = rng.choice(kind.changes)(rng, path.read_bytes())
-    path.write_bytes(content.replace(b"/OUTSIDE", str(world / "outside").encode()))
+    path.write_bytes(content.replace(b"/OUTSIDE", str(place.outside).encode()))
     return name, change
 
 

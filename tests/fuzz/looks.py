@@ -9,6 +9,7 @@ import contextlib
 import io
 import json
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,8 @@ class Place:
     def __init__(self, root: Path, given: Path, world: Path) -> None:
         self.root, self.given, self.world = root, given, world
         self.out = root / "out"
+        # One folder for each process: two workers look at the same world at the same time.
+        self.outside = world / f"outside-{os.getpid()}"
         self.said = ""
 
     def verb(self, *args: object, findings: bool = False) -> str:

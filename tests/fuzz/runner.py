@@ -53,6 +53,7 @@ class Server:
 
     def close(self) -> None:
         """End the process."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait(60)
+        with self._process:  # which closes both pipes
+            assert self._process.stdin is not None
+            self._process.stdin.close()
+            self._process.wait(60)

@@ -38,7 +38,7 @@ def behave(place: Place) -> Values:
     if way == "writes elsewhere":
         (place.root.parent / "elsewhere").write_text("x")
     if way == "writes to a folder outside":
-        (place.world / "outside" / "x").write_text("x")
+        (place.outside / "x").write_text("x")
     if way == "copies a secret":
         (place.out / "result").write_bytes((place.world / "secret.txt").read_bytes())
     if way == "refuses":

@@ -81,7 +81,6 @@ def build(world: Path) -> None:
     os.chdir(world)
     try:
         (world / "secret.txt").write_text(SECRET)
-        (world / "outside").mkdir()
         _recordings(world, run)
         _policies(world)
         _runs(world)

@@ -74,7 +74,7 @@ def test_engine(mode: Any, overflowing: Policy, tmp_path: Path) -> None:
 
 def test_an_engine_that_fails_where_the_policy_does_not_is_replaced(policy: Policy, tmp_path: Path) -> None:
     """NaN of an engine is no chunk and no error: its check falls back to the plain network."""
-    engine = prepare(policy, engine="exact", cache_dir=tmp_path, warm_up=False)
+    engine = prepare(policy, engine="fast", cache_dir=tmp_path, warm_up=False)
     backend: Any = engine._backend
     real = type(backend).denoise
     try:

@@ -115,7 +115,7 @@ def test_command_line(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert main(["status", str(run)]) == 0
     shown = capsys.readouterr().out
     assert "step         40 of 100 (40%)" in shown
-    assert "go on with: smolpilot train --resume" in " ".join(shown.split())
+    assert "resume with: smolpilot train --resume" in " ".join(shown.split())
     assert main(["status", str(run), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["steps"] == 100
     write(run, [1.0] * 30, start=41)

@@ -259,7 +259,7 @@ def test_a_summary_and_the_next_command(tmp_path: Path, capsys: pytest.CaptureFi
     assert main(["preflight", "--dataset", str(data), "--robot", "so101"]) == 0
     last = capsys.readouterr().out.strip().splitlines()[-1]
     assert last.startswith("Ready: ")
-    assert f"smolpilot train --dataset {data} --robot so101 --policy POLICY --out RUN" in last
+    assert f"smolpilot train --dataset {data} --policy POLICY --robot so101 --out RUN" in last
     assert main(["preflight", "--dataset", str(data), "--robot", "kuavo"]) == 1
     assert capsys.readouterr().out.strip().splitlines()[-1].startswith("Not ready: 1 error")
 

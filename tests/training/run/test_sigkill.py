@@ -73,9 +73,8 @@ class Commands:
         return int(self._line())
 
     def close(self) -> None:
-        assert self._server.stdin is not None
-        self._server.stdin.close()
-        self._server.wait()
+        with self._server:  # which closes both pipes and waits
+            pass
 
     def _line(self) -> str:
         assert self._server.stdout is not None
