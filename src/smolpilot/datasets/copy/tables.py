@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from smolpilot.common.errors import DatasetError
 from smolpilot.datasets.format.arrow import LARGE, is_list, leaf_of, list_items, list_lengths, numbers_of, plain_column
@@ -235,12 +234,7 @@ def _require_numbers(schema: pa.Schema, path: Path) -> None:
 def stored(path: Path) -> tuple[int, pa.Schema]:
     """Uncompressed bytes of a parquet file's columns, which LeRobot's limit counts, and their dtypes: its footer."""
     file = open_parquet(path, "data file")
-    meta: pq.FileMetaData = file.metadata
-    size = sum(
-        meta.row_group(i).column(j).total_uncompressed_size
-        for i in range(meta.num_row_groups)
-        for j in range(meta.num_columns)
-    )
+    size = sum(file.metadata.row_group(group).total_byte_size for group in range(file.num_row_groups))
     return size, file.schema_arrow
 
 

@@ -21,7 +21,7 @@ from smolpilot.common.errors import DatasetError
 from smolpilot.common.json_input import MAX_BYTES, MAX_LINE, MAX_LINES_BYTES, parse_json
 from smolpilot.common.text import format_bytes, plain
 
-from .parquet_files import DAMAGED, broken_texts, mended, parquet_file
+from .parquet_files import DAMAGED, broken_texts, column_facts, mended, parquet_file
 from .problems import REFUSE, Problems
 
 # How it came to this is not known here: the same file may be as bad where it comes from.
@@ -278,7 +278,8 @@ def read_meta_table(
 def open_readable(path: Path, what: str, columns: list[str] | None = None) -> pq.ParquetFile:
     """Open a parquet file whose content, or some columns of it, is to be read: not one that would fill the memory."""
     file = open_parquet(path, what)
-    absurd = absurd_content(path, file, columns)
+    with reading(path, what):
+        absurd = absurd_content(path, file, columns)
     if absurd:
         raise DatasetError(
             f"The {what} {path} {absurd}.",
@@ -298,9 +299,8 @@ def absurd_content(path: Path, file: pq.ParquetFile, columns: Collection[str] | 
     # A column of lists or of structs has its parts below its name, which may hold a dot of its own.
     places = [i for i in range(footer.num_columns) if _top(footer.schema.column(i).path, inside)]
     for group in range(footer.num_row_groups):
-        part = footer.row_group(group)
         for place in places:
-            column = part.column(place)
+            column = column_facts(file, group, place)
             values += column.num_values
             content += column.total_uncompressed_size
     if values > max(_MANY_VALUES, _VALUES_PER_BYTE * size):

@@ -19,6 +19,17 @@ def parquet_file(path: Path) -> pq.ParquetFile:
     return pq.ParquetFile(path, page_checksum_verification=True)
 
 
+def column_facts(file: pq.ParquetFile, group: int, place: int) -> pq.ColumnChunkMetaData:
+    """What the footer says of a column, by its place, in a row group.
+
+    OSError for a footer that contradicts itself: `ColumnChunkMetaData` would end the whole process (Arrow 26), which
+    reading a row does not.
+    """
+    path = file.metadata.schema.column(place).path
+    next(file.iter_batches(1, row_groups=[group], columns=[path], use_threads=False), None)
+    return file.metadata.row_group(group).column(place)
+
+
 def parquet_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
     """A writer of a parquet file, a table after the other."""
     return pq.ParquetWriter(path, schema, write_page_checksum=True)

@@ -18,8 +18,9 @@ from smolpilot.common.keys import ACTION, STATE
 from smolpilot.common.text import pluralize
 from smolpilot.datasets.format.episodes import Episode
 from smolpilot.datasets.format.features import NEEDED
-from smolpilot.datasets.format.files import dataset_root, open_parquet, read_parquet, repair_advice
+from smolpilot.datasets.format.files import dataset_root, open_parquet, read_parquet, reading, repair_advice
 from smolpilot.datasets.format.meta import DatasetMeta
+from smolpilot.datasets.format.parquet_files import column_facts
 
 from .columns import Column, UnusableError, needed_column, optional_column, why_unusable
 
@@ -111,7 +112,8 @@ class _FileReader:
                 fix=repair_advice(dataset_root(path), "keeps the episodes of the other files"),
             )
         schema = file.schema_arrow
-        self.images.see(path, file)
+        with reading(path, "data file"):
+            self.images.see(path, file)
         for name in self._needed:
             if name not in schema.names:
                 raise DatasetError(
@@ -315,7 +317,7 @@ class ImageColumns:
 def _empty_cells(file: pq.ParquetFile, place: int) -> int:
     holes = 0
     for group in range(file.metadata.num_row_groups):
-        statistics = file.metadata.row_group(group).column(place).statistics
+        statistics = column_facts(file, group, place).statistics
         if statistics is not None and statistics.has_null_count:
             holes += statistics.null_count
     return holes
