@@ -6,13 +6,12 @@ import shlex
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from smolpilot.datasets.format.files import lfs_advice
 
 from .rules import RULES
-
-type Severity = Literal["error", "warning", "info"]
+from .rules import Severity as Severity
 
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "info")
 
