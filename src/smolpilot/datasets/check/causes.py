@@ -17,7 +17,7 @@ _META = ("recording-empty", "recording-interrupted")
 _BASIC = ("structure", "schema", "indices", "time", "video", "instructions")
 
 
-def without_consequences(dataset: FoundDataset, findings: Sequence[Finding]) -> list[Finding]:
+def without_consequences(findings: Sequence[Finding]) -> list[Finding]:
     """The findings that have a cause of their own."""
     for code in _META:
         alone = [found for found in findings if found.code == code]
@@ -141,13 +141,8 @@ def _helpful(dataset: FoundDataset, found: Finding, hit: dict[str, set[int]], lo
     most = found.episode is None or len(hit.get(found.code, ())) > len(dataset.records) / 2
     if _EXCLUDE in found.fix and (most or found.severity == "info"):
         template = ANEW if found.severity == "error" else VIEW
-        return dataclasses.replace(found, fix=_whole_fix(dataset, template))
+        return dataclasses.replace(found, fix=template.replace("{path}", shlex.quote(str(dataset.root))))
     if found.code in _LOST and len(lost) == len(dataset.records):
         # Without any rows there is nothing that a repair could keep.
         return dataclasses.replace(found, fix=found.fix.partition(";")[0] + ".")
     return found
-
-
-def _whole_fix(dataset: FoundDataset, template: str) -> str:
-    """A fix for the whole recording."""
-    return template.replace("{path}", shlex.quote(str(dataset.root)))

@@ -154,8 +154,13 @@ def check_dataset(
     that are not there, and nothing else.
     """
     begin = time.monotonic()
-    context = make_context(path, robot=robot, units=units, progress=progress, jobs=jobs, video_scans=video_scans)
-    dataset = context.dataset
+    dataset = read_found_dataset(path, progress)
+    profile, named = check_robot.find_robot(dataset, robot)
+    check_robot.check_given_units(dataset, profile, units or {})
+    scans = scan_videos(dataset, progress, jobs=jobs, known=video_scans)
+    rate = check_time.true_rate(dataset, scans)
+    word = robot.name if isinstance(robot, RobotProfile) else robot
+    context = CheckContext(dataset, scans, profile, rate, units or {}, named, word)
     compare_manifest(dataset, progress, jobs)
     found = list(dataset.findings)
     obstacles: list[Finding] = []
@@ -169,15 +174,15 @@ def check_dataset(
         if progress is not None:
             progress("checking", number + 1, len(CHECKS))
     everything = ordered(found)
-    findings = with_fixes_that_help(dataset, without_consequences(dataset, everything))
+    findings = with_fixes_that_help(dataset, without_consequences(everything))
     return CheckResult(
         findings,
         dataset,
-        context.video_scans,
+        scans,
         time.monotonic() - begin,
         everything=everything,
         unloadable=_unloadable(everything, obstacles),
-        profile=context.profile,
+        profile=profile,
     )
 
 
@@ -186,25 +191,6 @@ def _unloadable(everything: list[Finding], obstacles: list[Finding]) -> tuple[st
     ours = bool(codes & {"sample-unloadable", "recording-empty"})
     theirs = any(found.code != "check-failed" for found in obstacles) or bool(codes & lerobot_rules.BLOCKING)
     return (*(("smolpilot",) if ours else ()), *(("LeRobot",) if theirs else ()))
-
-
-def make_context(
-    path: str | Path,
-    *,
-    robot: RobotProfile | str | None = None,
-    units: Mapping[str, str] | None = None,
-    progress: Progress | None = None,
-    jobs: int | None = None,
-    video_scans: VideoScans | None = None,
-) -> CheckContext:
-    """Read everything that the checks look at; the arguments as for `check_dataset`."""
-    dataset = read_found_dataset(path, progress)
-    profile, named = check_robot.find_robot(dataset, robot)
-    check_robot.check_given_units(dataset, profile, units or {})
-    made = scan_videos(dataset, progress, jobs=jobs, known=video_scans)
-    rate = check_time.true_rate(dataset, made)
-    word = robot.name if isinstance(robot, RobotProfile) else robot
-    return CheckContext(dataset, made, profile, rate, units or {}, named, word)
 
 
 def run_check(check: Check, context: CheckContext) -> list[Finding]:

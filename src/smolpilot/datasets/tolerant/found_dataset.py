@@ -69,6 +69,13 @@ class Rows:
         """A column, None when the file lacks it or holds no numbers there."""
         return self.columns.get(name)
 
+    def numbers(self, name: str) -> Array | None:
+        """A column of one finite number per row, `[N]`; None when it is anything else."""
+        column = self.columns.get(name)
+        if column is None or column.dtype.kind not in "iuf" or column.size != len(self) or not len(self):
+            return None
+        return column.reshape(-1) if np.isfinite(column).all() else None
+
 
 @dataclass
 class FoundDataset(Listing):
@@ -171,20 +178,17 @@ class FoundDataset(Listing):
 
     def task_of(self, episode: int) -> str:
         """The instruction of an episode: of its rows' task, else of the episode list, else none."""
-        rows = self.rows.get(episode)
-        column = rows.get("task_index") if rows is not None else None
-        if column is not None and column.size and column.dtype.kind in "iu":
-            text = self.tasks.get(int(column.flat[0]))
-            if text is not None:
-                return text
+        text = self.task_at(episode, 0)
+        if text is not None:
+            return text
         record = self.records.get(episode)
         return record.tasks[0] if record and record.tasks else ""
 
     def task_at(self, episode: int, frame: int) -> str | None:
         """The instruction of one row, None where the tables do not tell."""
         rows = self.rows.get(episode)
-        column = rows.get("task_index") if rows is not None else None
-        if column is None or column.dtype.kind not in "iuf" or frame >= column.size:
+        column = rows.numbers("task_index") if rows is not None else None
+        if column is None or frame >= len(column):
             return None
-        value = float(column.reshape(-1)[frame])
+        value = float(column[frame])
         return self.tasks.get(int(value)) if value.is_integer() else None

@@ -13,6 +13,7 @@ from smolpilot.datasets.check.scan.video_scans import Clip
 from smolpilot.datasets.tolerant.findings import Finding
 from smolpilot.datasets.tolerant.found_dataset import Camera
 
+from .check_numbers import longest_run
 from .check_statistics import larger_set
 from .check_swapped import stored_color
 
@@ -30,7 +31,7 @@ def black(context: CheckContext) -> Iterator[Finding]:
         dark = clip.peak() <= _BLACK_PEAK
         if not dark.any():
             continue
-        first, length = _longest(dark)
+        first, length = longest_run(dark)
         place = {"episode": clip.episode, "camera": clip.camera.name, "frame": first}
         if dark.mean() > 0.9:
             yield context.finding(
@@ -146,14 +147,6 @@ def _color_cameras(context: CheckContext) -> list[tuple[str, Camera]]:
 def _differ(where: str, camera: str, told: npt.NDArray[np.float64], seen: npt.NDArray[np.float64]) -> str:
     words = [", ".join(f"{value:.2f}" for value in values.reshape(-1)) for values in (told, seen)]
     return f"The stored mean color of camera '{camera}' in {where} is {words[0]}; the images have {words[1]}."
-
-
-def _longest(flags: npt.NDArray[np.bool_]) -> tuple[int, int]:
-    """(start, length) of the longest run of True."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], flags.astype(np.int8), [0]])))
-    starts, stops = edges[::2], edges[1::2]
-    longest = int((stops - starts).argmax())
-    return int(starts[longest]), int(stops[longest] - starts[longest])
 
 
 def _clips(context: CheckContext) -> Iterator[Clip]:

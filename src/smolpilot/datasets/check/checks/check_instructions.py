@@ -7,6 +7,8 @@ import re
 import unicodedata
 from collections.abc import Iterator
 
+import numpy as np
+
 from smolpilot.common.text import LIMIT
 from smolpilot.common.text import plain as cut
 from smolpilot.datasets.check.context import CheckContext, ranges
@@ -118,10 +120,9 @@ def estimate_tokens(text: str) -> int:
 def _used(dataset: FoundDataset) -> dict[int, list[int]]:
     used: dict[int, list[int]] = {}
     for episode, rows in dataset.rows.items():
-        column = rows.get("task_index")
-        if column is not None and column.dtype.kind in "iu":
-            for value in set(column.reshape(-1).tolist()):
-                used.setdefault(int(value), []).append(episode)
+        numbers = rows.numbers("task_index")
+        for value in () if numbers is None else np.unique(numbers).tolist():
+            used.setdefault(int(value), []).append(episode)
     return used
 
 

@@ -114,7 +114,7 @@ def saturated(context: CheckContext) -> Iterator[Finding]:
             for end in (low[joint], high[joint]):
                 pinned = column == end
                 # Clipping shows in both: the value is reached while moving, and kept.
-                run = _longest_run(pinned)
+                run = longest_run(pinned)[1]
                 if run > least and inner.any() and pinned[0] != pinned[-1]:
                     name = vector.name(joint)
                     message = (
@@ -241,7 +241,7 @@ def frozen(context: CheckContext) -> Iterator[Finding]:
         if action is None or len(action) != len(values) or len(values) < 5:
             continue
         same = (np.diff(values, axis=0) == 0).all(axis=1)
-        first, length = _run(same)
+        first, length = longest_run(same)
         if length < max(5, 0.5 * context.fps):
             continue
         part = action[first : first + length + 1]
@@ -269,11 +269,8 @@ def _counterparts(states: Vector, actions: Vector | None) -> dict[int, int]:
     return {i: i for i in range(states.shape[0])} if states.shape == actions.shape else {}
 
 
-def _longest_run(flags: npt.NDArray[np.bool_]) -> int:
-    return _run(flags)[1]
-
-
-def _run(flags: npt.NDArray[np.bool_]) -> tuple[int, int]:
+def longest_run(flags: npt.NDArray[np.bool_]) -> tuple[int, int]:
+    """(start, length) of the longest run of True; zeros without any."""
     edges = np.flatnonzero(np.diff(np.concatenate([[0], flags.astype(np.int8), [0]])))
     if not len(edges):
         return 0, 0

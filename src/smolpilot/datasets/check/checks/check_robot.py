@@ -39,10 +39,9 @@ def find_robot(dataset: FoundDataset, robot: RobotProfile | str | None) -> tuple
         ends = _ends(dataset, key)
         if ends is not None and len(ends[0]) == len(_names(dataset, key)) and np.isfinite(ends).all():
             ranges[key] = ends
-    stated = dataset.info.get("robot_type")
     profile = choose_profile(
         robot,
-        robot_type=stated if isinstance(stated, str) else None,
+        robot_type=dataset.info.get("robot_type"),
         state_names=_names(dataset, STATE),
         action_names=_names(dataset, ACTION),
         notes=[],
@@ -110,11 +109,10 @@ def assumed_units(context: CheckContext) -> Iterator[Finding]:
     dataset, profile = context.dataset, context.profile
     if profile is None or context.units:
         return
-    stated = dataset.info.get("robot_type")
     ends = _ends(dataset, STATE)
     doubt = unit_doubt(
         profile,
-        robot_type=stated if isinstance(stated, str) else None,
+        robot_type=dataset.info.get("robot_type"),
         version=dataset.version,
         state_names=_names(dataset, STATE),
         action_names=_names(dataset, ACTION),
@@ -190,15 +188,10 @@ def _names(dataset: FoundDataset, key: str) -> list[str]:
 
 def _better(context: CheckContext) -> str | None:
     """The profile that fits instead; None: what the rule says."""
-    stated = context.dataset.info.get("robot_type")
+    dataset = context.dataset
     assert context.profile is not None
-    hint = better_robot(
-        context.profile,
-        stated if isinstance(stated, str) else None,
-        _names(context.dataset, STATE),
-        _names(context.dataset, ACTION),
-    )
-    return hint or None
+    stated = dataset.info.get("robot_type")
+    return better_robot(context.profile, stated, _names(dataset, STATE), _names(dataset, ACTION)) or None
 
 
 def match_joints(profile: RobotProfile, vector: Vector, key: str) -> list[Joint | None]:

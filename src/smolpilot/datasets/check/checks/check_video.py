@@ -12,8 +12,6 @@ from smolpilot.datasets.check.scan.scanning import RATE_TOLERANCE
 from smolpilot.datasets.check.scan.video_scans import Clip
 from smolpilot.datasets.tolerant.findings import Finding
 
-from .check_structure import rate as declared_rate
-
 _ALIASES = {
     "libx264": "h264",
     "avc": "h264",
@@ -129,7 +127,7 @@ def containers(context: CheckContext) -> Iterator[Finding]:
                 message = f"Camera '{camera.name}' is {size[1]}x{size[0]} in episode {clip.episode}, "
                 message += f"declared are {camera.size[1]}x{camera.size[0]}."
                 yield context.finding("video-size", message, episode=clip.episode, camera=camera.name)
-        stated, rates = declared_rate(camera.declared.get("video.fps")), [c.scan.rate for c in clips if c.scan.rate > 0]
+        stated, rates = camera.declared.get("video.fps"), [c.scan.rate for c in clips if c.scan.rate > 0]
         found = float(np.median(rates)) if rates else None
         if stated is not None and found is not None and abs(found / stated - 1) > RATE_TOLERANCE:
             message = f"Camera '{camera.name}' is declared with {stated:g} fps; its videos have {found:g}."

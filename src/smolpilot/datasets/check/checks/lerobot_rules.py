@@ -134,18 +134,8 @@ def _columns(context: CheckContext) -> Iterator[Finding]:
         text = f"have a column '{name}' that is no feature: LeRobot cannot open them"
         yield context.finding("column-undeclared", f"The data files {text}{_of(dataset, paths)}.")
     for text, paths in wrong.items():
-        yield from _per_episode(context, f"The data files {text}{_of(dataset, paths)}.", paths)
-
-
-def _per_episode(context: CheckContext, message: str, paths: list[Path]) -> Iterator[Finding]:
-    """One finding when all tables have it, else one for each episode in the tables that do."""
-    dataset = context.dataset
-    if len(paths) == len(dataset.schemas):
-        yield context.finding("column-type", message)
-        return
-    among = set(paths)
-    for episode, rows in dataset.rows.items():
-        if rows.path in among:
+        message = f"The data files {text}{_of(dataset, paths)}."
+        for episode in context.episodes_in(paths):
             yield context.finding("column-type", message, episode=episode)
 
 
@@ -200,8 +190,8 @@ def _tables(context: CheckContext) -> Iterator[Finding]:
         episodes = by_path.get(path, [])
         for episode in episodes:
             rows = dataset.rows[episode]
-            index = rows.get("index")
-            if index is None or index.dtype.kind not in "iuf" or index.shape != rows.positions.shape:
+            index = rows.numbers("index")
+            if index is None:
                 continue
             wrong = np.flatnonzero(index != rows.positions + start)
             if len(wrong):
@@ -263,9 +253,8 @@ def _texts(context: CheckContext) -> Iterator[Finding]:
         return
     used: set[int] = set()
     for rows in dataset.rows.values():
-        column = rows.get("task_index")
-        if column is not None and column.dtype.kind in "iuf" and np.isfinite(column).all():
-            used |= {int(value) for value in np.unique(column).tolist()}
+        numbers = rows.numbers("task_index")
+        used |= set() if numbers is None else {int(value) for value in np.unique(numbers).tolist()}
     for value in sorted(used):
         true = dataset.tasks.get(value)
         given = labels[value] if -len(labels) <= value < len(labels) else None
