@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from smolpilot.common.errors import DatasetError
+from smolpilot.common.machine import in_threads
 from smolpilot.datasets.format.episodes import Episode
 from smolpilot.datasets.format.features import CameraInfo
 from smolpilot.datasets.format.files import file_state, open_parquet, reading, repair_advice
@@ -75,12 +75,8 @@ def check_image_sizes(
             _check_column(meta, path, name, camera, places)
 
     # Reading lets go of Python's lock.
-    pool = ThreadPoolExecutor(min(default_threads(), len(by_file)))
-    try:
-        for _ in pool.map(check, by_file):
-            pass
-    finally:
-        pool.shutdown(cancel_futures=True)
+    for _ in in_threads(check, list(by_file), default_threads()):
+        pass
 
 
 def size_note(meta: DatasetMeta) -> str:

@@ -6,13 +6,12 @@ mp4 and most parquet files have no checksum of their own: a flipped bit gives ot
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from smolpilot.common.hashing import b2sum
 from smolpilot.common.json_input import read_json_file
-from smolpilot.common.machine import cores
+from smolpilot.common.machine import cores, in_threads
 from smolpilot.common.text import plain
 from smolpilot.datasets.beside import MANIFEST
 from smolpilot.datasets.tolerant.found_dataset import FoundDataset, Progress
@@ -100,13 +99,9 @@ def _changed(files: list[tuple[Path, int, str]], progress: Progress | None, jobs
             return False
 
     found = []
-    pool = ThreadPoolExecutor(max(1, min(jobs or cores(), len(files))))
-    try:
-        for number, (task, changed) in enumerate(zip(files, pool.map(differs, files), strict=True), 1):
-            if changed:
-                found.append(task[0])
-            if progress is not None:
-                progress("comparing with the manifest", number, len(files))
-    finally:
-        pool.shutdown(cancel_futures=True)
+    for number, changed in enumerate(in_threads(differs, files, jobs or cores())):
+        if changed:
+            found.append(files[number][0])
+        if progress is not None:
+            progress("comparing with the manifest", number + 1, len(files))
     return found

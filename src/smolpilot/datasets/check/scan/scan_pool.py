@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from smolpilot.common.hashing import file_digest
-from smolpilot.common.machine import cores
+from smolpilot.common.machine import cores, in_threads
 from smolpilot.datasets.tolerant.found_dataset import Progress
 
 from .scanning import VideoScan, scan_images, scan_video
@@ -42,26 +41,14 @@ def scan_all(
         if task.key is not None:
             return scan_images(root, task.path, task.key, depth=task.depth, size=task.size)
         before = found.scan_of(task)
-        return before if before is not None else _scan_video(task, threads)
+        return before or scan_video(task.path, depth=task.depth, threads=threads, size=task.size)
 
-    if many == 1:
-        return [_told(scan(task), i, len(tasks), progress) for i, task in enumerate(tasks)]
-    pool = ThreadPoolExecutor(many)
-    try:
-        return [_told(made, i, len(tasks), progress) for i, made in enumerate(pool.map(scan, tasks))]
-    finally:
-        # An interrupt waits for the files in hand, not for all of them.
-        pool.shutdown(cancel_futures=True)
-
-
-def _scan_video(task: ScanTask, threads: int) -> VideoScan:
-    return scan_video(task.path, depth=task.depth, threads=threads, size=task.size)
-
-
-def _told(scan: VideoScan, number: int, total: int, progress: Progress | None) -> VideoScan:
-    if progress is not None:
-        progress("reading videos", number + 1, total)
-    return scan
+    scans: list[VideoScan] = []
+    for made in map(scan, tasks) if many == 1 else in_threads(scan, tasks, many):
+        scans.append(made)
+        if progress is not None:
+            progress("reading videos", len(scans), len(tasks))
+    return scans
 
 
 class _Known:
