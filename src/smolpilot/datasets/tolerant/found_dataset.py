@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,18 @@ class FoundDataset(Listing):
         if camera is not None:
             place.setdefault("camera", camera.name)
         self.findings.append(finding(code, message, root=self.root, **place))
+
+    @contextmanager
+    def about(self, episodes: Sequence[int], **place: Any) -> Iterator[None]:
+        """What is found meanwhile, about a file, is about each of the episodes in it; it stays as it is without any."""
+        before = len(self.findings)
+        yield
+        fresh = self.findings[before:] if episodes else []
+        del self.findings[len(self.findings) - len(fresh) :]
+        for found in fresh:
+            for index in episodes:
+                fix = found.fix.replace("--episodes N", f"--episodes {index}")
+                self.findings.append(replace(found, episode=index, fix=fix, **place))
 
     def remark(self, code: str, message: str, **place: Any) -> None:
         """Note what only a tolerant reader tells."""

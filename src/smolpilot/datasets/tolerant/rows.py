@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -34,9 +33,8 @@ def _own_tables(dataset: FoundDataset, skip: set[str], progress: Progress | None
         if record.data_path is None:
             dataset.report("file-missing", f"Episode {index} has no data file.", episode=index)
             continue
-        before = len(dataset.findings)
-        columns = _data_table(dataset, record.data_path, skip)
-        _name_episode(dataset, before, [index])
+        with dataset.about([index]):
+            columns = _data_table(dataset, record.data_path, skip)
         if columns is not None:
             dataset.rows[index] = _rows(record.data_path, columns, None)
 
@@ -54,10 +52,9 @@ def _shared_tables(dataset: FoundDataset, locator: Locator, skip: set[str], prog
         if number == len(by_path) + 1 and listed_episodes and all(i in dataset.rows for i in listed_episodes):
             # Every episode has its rows: what else lies about is a stray file.
             return
-        before = len(dataset.findings)
-        columns = _data_table(dataset, path, skip)
         listed = by_path.get(path, [])
-        _name_episode(dataset, before, [record.index for record in listed])
+        with dataset.about([record.index for record in listed]):
+            columns = _data_table(dataset, path, skip)
         if columns is not None:
             _split(dataset, path, columns, listed)
 
@@ -100,18 +97,6 @@ def _rows(path: Path, columns: dict[str, Array], places: Array | None) -> Rows:
     )
     part = slice(int(chosen[0]), int(chosen[-1]) + 1) if together else chosen
     return Rows(path, chosen.astype(np.int64), {name: values[part] for name, values in columns.items()})
-
-
-def _name_episode(dataset: FoundDataset, before: int, episodes: list[int]) -> None:
-    """Findings about a file are findings about the episodes in it."""
-    fresh = dataset.findings[before:]
-    del dataset.findings[before:]
-    for found in fresh:
-        if not episodes:
-            dataset.findings.append(found)
-        for index in episodes:
-            fix = found.fix.replace("--episodes N", f"--episodes {index}")
-            dataset.findings.append(replace(found, episode=index, fix=fix))
 
 
 def _data_table(dataset: FoundDataset, path: Path, skip: set[str]) -> dict[str, Array] | None:

@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from smolpilot.datasets.format.files import is_whole
 from smolpilot.datasets.format.metadata import VideoSpan
 from smolpilot.datasets.tolerant.found_dataset import Camera, FoundDataset
 from smolpilot.datasets.tolerant.found_dataset import Progress as Progress
 
 from .scan_pool import ScanTask, scan_all
-from .scanning import VideoScan, readable_video
+from .scanning import VideoScan
 
 
 @dataclass
@@ -81,8 +82,10 @@ def scan_videos(
     for key, files in wanted.items():
         camera = dataset.cameras[key]
         if camera.is_video:
-            for path in [path for path in files if not readable_video(dataset, path, files[path], camera.name)]:
-                del files[path]
+            for path, episodes in list(files.items()):
+                with dataset.about(episodes, camera=camera.name):
+                    if not is_whole(path, "video", dataset):
+                        del files[path]
             counted = dataset.video_files.get(key, []) if _countable(dataset, key) else []
             tasks |= {path: ScanTask(path, None, camera.depth, camera.size) for path in (*files, *counted)}
         else:
