@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from smolpilot.common.errors import SmolpilotError, UsageError, did_you_mean
-from smolpilot.common.keys import ACTION, STATE, image_key
+from smolpilot.common.keys import image_key
 from smolpilot.common.safe_paths import OwnFiles
 
+from .format.features import NEEDED
 from .format.files import open_parquet, read_json
 from .format.paths import require_own_meta
 
-INDEX_COLUMNS = ("timestamp", "frame_index", "episode_index", "index", "task_index")
-ALWAYS_KEPT = (STATE, ACTION, *INDEX_COLUMNS)
+ALWAYS_KEPT = NEEDED
 
 
 @dataclass(frozen=True)
