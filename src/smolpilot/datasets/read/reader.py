@@ -16,7 +16,7 @@ from smolpilot.common.progress import working
 from smolpilot.common.statistics import Statistics, array_statistics
 from smolpilot.datasets.format.episodes import Episode
 from smolpilot.datasets.format.files import repair_advice
-from smolpilot.datasets.format.meta import DatasetMeta, read_meta, unknown_episode, usable
+from smolpilot.datasets.format.meta import DatasetMeta, read_meta, usable
 from smolpilot.datasets.media.video import RgbImage, decode_positions, probe
 
 from .alignment import match_frames, require_room
@@ -328,12 +328,9 @@ class Dataset:
 
 
 def _known(meta: DatasetMeta, episodes: Sequence[int]) -> list[int]:
-    for index in episodes:
-        if not meta.has_episode(index):
-            raise unknown_episode(meta, index)
     if not len(episodes):
         raise UsageError("No episodes were selected.", expected="at least one episode index")
-    return sorted({int(index) for index in episodes})
+    return sorted({meta.episode(index).index for index in episodes})
 
 
 def _probe_cameras(meta: DatasetMeta) -> DatasetMeta:

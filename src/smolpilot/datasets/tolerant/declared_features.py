@@ -24,7 +24,7 @@ from smolpilot.datasets.format.features import (
 from smolpilot.datasets.format.files import absurd_content
 from smolpilot.datasets.format.parquet_files import parquet_file
 
-from .found_dataset import Camera, FoundDataset, Vector
+from .found_dataset import Camera, FoundDataset
 from .paths import Locator
 from .rules import RENAME_FEATURE
 
@@ -49,7 +49,7 @@ def read_features(dataset: FoundDataset, locator: Locator) -> None:
         if entry.get("dtype") in CAMERA_TYPES or key.startswith(f"{IMAGES}."):
             dataset.cameras[key] = _camera(dataset, key, entry, feature if sized else None)
         elif feature is not None and sized and feature.shape:
-            dataset.vectors[key] = Vector(key, feature.dtype, feature.shape, feature.names)
+            dataset.vectors[key] = feature
             _check_names(dataset, key, entry.get("names"), feature.names)
     if not dataset.cameras and not raw:
         for key in locator.camera_keys():
@@ -132,7 +132,7 @@ def _from_tables(dataset: FoundDataset, locator: Locator) -> None:
                 size = _first_length(path, field.name)
             if size and pa.types.is_floating(field.type.value_type):
                 word = word_of(field.type.value_type) or "float32"
-                dataset.vectors[field.name] = Vector(field.name, word, (size,), None)
+                dataset.vectors[field.name] = Feature(word, (size,), None)
         return
 
 

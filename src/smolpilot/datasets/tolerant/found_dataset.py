@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from smolpilot.common.safe_paths import OwnFiles, require_readable
 from smolpilot.common.text import plain
+from smolpilot.datasets.format.features import Feature
 from smolpilot.datasets.format.metadata import Listing
 from smolpilot.datasets.format.versions import CURRENT, Format
 
@@ -39,20 +40,6 @@ class Camera:
     def color(self) -> bool:
         """Whether it gives the images that samples have: a depth camera's are left out of them."""
         return not self.depth
-
-
-@dataclass
-class Vector:
-    """A numeric feature: width of its rows and flattened names (None when it has none)."""
-
-    key: str
-    dtype: str
-    shape: tuple[int, ...]
-    names: list[str] | None
-
-    def name(self, i: int) -> str:
-        """The name of a dimension."""
-        return self.names[i] if self.names and i < len(self.names) else f"joint_{i}"
 
 
 @dataclass
@@ -91,7 +78,7 @@ class FoundDataset(Listing):
     format: Format = CURRENT
     stated_version: str = ""
     fps: float | None = None
-    vectors: dict[str, Vector] = field(default_factory=dict)
+    vectors: dict[str, Feature] = field(default_factory=dict)
     cameras: dict[str, Camera] = field(default_factory=dict)
     rows: dict[int, Rows] = field(default_factory=dict)
     schemas: dict[Path, pa.Schema] = field(default_factory=dict)

@@ -9,8 +9,8 @@ import numpy.typing as npt
 
 from smolpilot.common.keys import ACTION, STATE
 from smolpilot.datasets.check.context import CheckContext
+from smolpilot.datasets.format.features import Feature
 from smolpilot.datasets.tolerant.findings import Finding
-from smolpilot.datasets.tolerant.found_dataset import Vector
 from smolpilot.datasets.tolerant.rules import WITHOUT
 
 from .check_structure import without_value
@@ -75,7 +75,7 @@ def dead(context: CheckContext) -> Iterator[Finding]:
 
 
 def _dead_in_episode(
-    context: CheckContext, vector: Vector, match: dict[int, int], whole: Values, commands: Values
+    context: CheckContext, vector: Feature, match: dict[int, int], whole: Values, commands: Values
 ) -> Iterator[Finding]:
     if not len(commands):
         return
@@ -260,7 +260,7 @@ def counterparts(context: CheckContext) -> dict[int, int]:
     return _counterparts(states, actions) if states is not None else {}
 
 
-def _counterparts(states: Vector, actions: Vector | None) -> dict[int, int]:
+def _counterparts(states: Feature, actions: Feature | None) -> dict[int, int]:
     if actions is None:
         return {}
     if states.names and actions.names:

@@ -12,8 +12,9 @@ from smolpilot.common.errors import UsageError
 from smolpilot.common.keys import ACTION, STATE
 from smolpilot.common.text import pluralize
 from smolpilot.datasets.check.context import CheckContext
+from smolpilot.datasets.format.features import Feature, dimension_names
 from smolpilot.datasets.tolerant.findings import Finding
-from smolpilot.datasets.tolerant.found_dataset import FoundDataset, Vector
+from smolpilot.datasets.tolerant.found_dataset import FoundDataset
 from smolpilot.datasets.tolerant.rules import VIEW
 from smolpilot.robots import Joint, RobotProfile, UnitFinding, better_robot, choose_profile, unit_doubt, unit_findings
 from smolpilot.robots.layout import check_units, unit_of
@@ -178,12 +179,7 @@ def _factor(context: CheckContext, name: str, joint: Joint | None) -> float:
 def _names(dataset: FoundDataset, key: str) -> list[str]:
     """The names of a vector's dimensions; made-up ones for a dataset that has none."""
     vector = dataset.vectors.get(key)
-    if vector is None:
-        return []
-    if vector.names:
-        return list(vector.names)
-    width = next((values.shape[1] for _, values in dataset.values(key)), 0)
-    return [f"joint_{i}" for i in range(width)]
+    return [] if vector is None else dimension_names(vector)
 
 
 def _better(context: CheckContext) -> str | None:
@@ -194,7 +190,7 @@ def _better(context: CheckContext) -> str | None:
     return better_robot(context.profile, stated, _names(dataset, STATE), _names(dataset, ACTION)) or None
 
 
-def match_joints(profile: RobotProfile, vector: Vector, key: str) -> list[Joint | None]:
+def match_joints(profile: RobotProfile, vector: Feature, key: str) -> list[Joint | None]:
     """The profile's joint of each dimension: by name or alias; by position where the dataset names none."""
     mine = profile.state_joints if key == STATE else profile.action_joints
     if not vector.names or placeholder_names(vector.names):
@@ -221,7 +217,7 @@ def _positions(context: CheckContext, key: str, i: int, name: str, joint: Joint,
 
 
 def _speeds(
-    context: CheckContext, key: str, vector: Vector, joints: list[Joint | None], factors: Values
+    context: CheckContext, key: str, vector: Feature, joints: list[Joint | None], factors: Values
 ) -> Iterator[Finding]:
     for episode, values in context.dataset.values(key):
         if len(values) < 2:

@@ -15,9 +15,8 @@ from smolpilot.common.text import shown
 from smolpilot.datasets.beside import files_beside
 from smolpilot.datasets.check.context import CheckContext, gaps, ranges
 from smolpilot.datasets.format.arrow import is_list, word_of
-from smolpilot.datasets.format.features import INDEX_COLUMNS
+from smolpilot.datasets.format.features import INDEX_COLUMNS, Feature
 from smolpilot.datasets.tolerant.findings import Finding
-from smolpilot.datasets.tolerant.found_dataset import Vector
 
 from .lerobot_rules import harmful_strays
 
@@ -103,7 +102,7 @@ def columns(context: CheckContext) -> Iterator[Finding]:
             for name in sorted(names - required - set(dataset.video_cameras)):
                 grouped.setdefault(("column-undeclared", f"have a column '{name}' that is no feature"), []).append(path)
         for name in sorted(names & set(dataset.vectors)):
-            wrong = _type_problem(dataset.vectors[name], schema.field(name).type)
+            wrong = _type_problem(name, dataset.vectors[name], schema.field(name).type)
             if wrong:
                 grouped.setdefault(("column-type", wrong), []).append(path)
     for (code, text), paths in grouped.items():
@@ -114,13 +113,13 @@ def columns(context: CheckContext) -> Iterator[Finding]:
     yield from _shapes(context)
 
 
-def _type_problem(vector: Vector, kind: pa.DataType) -> str:
+def _type_problem(key: str, vector: Feature, kind: pa.DataType) -> str:
     while is_list(kind):
         kind = kind.value_type
     named = word_of(kind) or str(kind)
     if isinstance(kind, pa.BaseExtensionType) or not vector.dtype.startswith(_TYPES) or named == vector.dtype:
         return ""
-    return f"have '{vector.key}' as {named}, declared is {vector.dtype}"
+    return f"have '{key}' as {named}, declared is {vector.dtype}"
 
 
 def _shapes(context: CheckContext) -> Iterator[Finding]:
