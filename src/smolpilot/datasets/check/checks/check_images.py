@@ -32,15 +32,13 @@ def black(context: CheckContext) -> Iterator[Finding]:
         if not dark.any():
             continue
         first, length = longest_run(dark)
-        place = {"episode": clip.episode, "camera": clip.camera.name, "frame": first}
         if dark.mean() > 0.9:
-            yield context.finding(
-                "camera-black", f"Camera '{clip.camera.name}' is black in episode {clip.episode}.", **place
-            )
+            message = f"Camera '{clip.camera.name}' is black in episode {clip.episode}."
+            yield context.finding("camera-black", message, frame=first, **clip.place)
         elif length >= max(3, 0.2 * context.fps):
             last = first + length - 1
             message = f"Camera '{clip.camera.name}' is black from frame {first} to {last} of episode {clip.episode}."
-            yield context.finding("camera-black", message, severity="warning", **place)
+            yield context.finding("camera-black", message, severity="warning", frame=first, **clip.place)
 
 
 def frozen(context: CheckContext) -> Iterator[Finding]:
@@ -69,7 +67,7 @@ def frozen(context: CheckContext) -> Iterator[Finding]:
                 f"Camera '{clip.camera.name}' shows the same image from frame {first} to {last} of episode "
                 f"{clip.episode} ({length / context.fps:.1f} s) while a joint moves {100 * moved:.0f} % of its range."
             )
-            yield context.finding("camera-frozen", message, episode=clip.episode, frame=first, camera=clip.camera.name)
+            yield context.finding("camera-frozen", message, frame=first, **clip.place)
 
 
 def exposure(context: CheckContext) -> Iterator[Finding]:
@@ -90,7 +88,7 @@ def exposure(context: CheckContext) -> Iterator[Finding]:
                     f"Camera '{camera.name}' goes from brightness {light[frame - 1]:.0f} to {light[frame]:.0f} (of "
                     f"255) at frame {frame} of episode {clip.episode}."
                 )
-                yield context.finding("exposure-jump", message, episode=clip.episode, frame=frame, camera=camera.name)
+                yield context.finding("exposure-jump", message, frame=frame, **clip.place)
         usual = float(np.median(list(means.values()))) if means else 0.0
         for episode, mean in means.items():
             if abs(mean - usual) > _SPREAD:
@@ -113,7 +111,7 @@ def shapes(context: CheckContext) -> Iterator[Finding]:
                 f"The image of camera '{clip.camera.name}' at frame {frame} of episode {clip.episode} is "
                 f"{width}x{height} with {channels} channels; declared are {size[1]}x{size[0]} with 3."
             )
-            yield context.finding("video-size", message, episode=clip.episode, frame=frame, camera=clip.camera.name)
+            yield context.finding("video-size", message, frame=frame, **clip.place)
 
 
 def statistics(context: CheckContext) -> Iterator[Finding]:
@@ -125,7 +123,7 @@ def statistics(context: CheckContext) -> Iterator[Finding]:
             seen, told = clip.color(), stored_color(context, key, clip.episode)
             if seen is not None and told is not None and np.abs(seen - told).max() > _COLOR:
                 message = _differ(f"episode {clip.episode}", camera.name, told, seen)
-                yield context.finding("statistics-pictures", message, episode=clip.episode, camera=camera.name)
+                yield context.finding("statistics-pictures", message, **clip.place)
         if larger_set(context) is not None:
             continue
         told = dataset.statistics.get(key, {}).get("mean")

@@ -15,21 +15,7 @@ from smolpilot.datasets.check.context import CheckContext, ranges
 from smolpilot.datasets.tolerant.findings import Finding
 from smolpilot.datasets.tolerant.found_dataset import FoundDataset
 
-_PLACEHOLDERS = {
-    "test",
-    "task",
-    "asdf",
-    "todo",
-    "tbd",
-    "n/a",
-    "na",
-    "none",
-    "null",
-    "xxx",
-    "placeholder",
-    "default",
-    "instruction",
-}
+_PLACEHOLDER = re.compile("test|task|asdf|todo|tbd|n/a|na|none|null|xxx|placeholder|default|instruction")
 TOKENS = 48
 # Letters of an instruction that are looked at, and up to which two of them are compared word by word.
 _READ, _COMPARED = 10_000, 1_000
@@ -48,7 +34,7 @@ def texts(context: CheckContext) -> Iterator[Finding]:
         if not plain:
             yield context.finding("instruction-empty", f"{where} has an empty instruction.", **place)
             continue
-        if plain.lower() in _PLACEHOLDERS or len(plain) < 3 or not any(c.isalpha() for c in plain):
+        if _PLACEHOLDER.fullmatch(plain.lower()) or len(plain) < 3 or not any(c.isalpha() for c in plain):
             yield context.finding(
                 "instruction-placeholder", f'{where} has the instruction "{cut(plain, LIMIT)}".', **place
             )

@@ -30,17 +30,15 @@ def samples(context: CheckContext) -> Iterator[Finding]:
     finally:
         if opened is not None:
             opened.close()
-    for (_, episode), clip in sorted(context.video_scans.clips.items()):
-        if not clip.camera.color:
-            continue
+    for clip in context.video_scans.color():
         inside = clip.scan.decoded[clip.first : clip.first + clip.rows]
         if not clip.camera.is_video and clip.camera.size is not None:
             shapes = clip.scan.shapes[clip.first : clip.first + clip.rows]
             inside = inside & (shapes[:, :2] == clip.camera.size).all(axis=1)
         if not inside.all():
             frame = int(np.flatnonzero(~inside)[0])
-            message = f"Sample {frame} of episode {episode} has no image of camera '{clip.camera.name}' to batch."
-            yield context.finding("sample-unloadable", message, episode=episode, frame=frame, camera=clip.camera.name)
+            message = f"Sample {frame} of episode {clip.episode} has no image of camera '{clip.camera.name}' to batch."
+            yield context.finding("sample-unloadable", message, frame=frame, **clip.place)
 
 
 def _loaded(context: CheckContext, opened: Dataset) -> Iterator[Finding]:

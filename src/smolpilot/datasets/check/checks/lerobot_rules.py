@@ -270,8 +270,8 @@ def _pictures(context: CheckContext) -> Iterator[Finding]:
     """A frame for each row within LeRobot's tolerance, decodable; an image in a table with its bytes."""
     dataset = context.dataset
     times = {episode: values[:, 0] for episode, values in dataset.values("timestamp") if values.shape[1] == 1}
-    for (_, episode), clip in sorted(context.video_scans.clips.items()):
-        place = {"episode": episode, "camera": clip.camera.name}
+    for clip in context.video_scans.all():
+        episode = clip.episode
         if not clip.camera.is_video:
             linked = np.flatnonzero(clip.scan.by_path[clip.first : clip.last])
             if len(linked):
@@ -279,7 +279,7 @@ def _pictures(context: CheckContext) -> Iterator[Finding]:
                     f"The image at frame {linked[0]} of episode {episode} is a path only: LeRobot looks for it in "
                 )
                 message += "the working folder."
-                yield context.finding("picture-outside", message, frame=int(linked[0]), **place)
+                yield context.finding("picture-outside", message, frame=int(linked[0]), **clip.place)
             continue
         shown = clip.scan.times
         if episode not in times or not len(shown):
@@ -297,7 +297,7 @@ def _pictures(context: CheckContext) -> Iterator[Finding]:
                 f"Camera '{clip.camera.name}', episode {episode}: the video frame nearest to frame {frame} is "
                 f"{1000 * off[frame]:.3g} ms away; LeRobot allows {1000 * TOLERANCE_S:g} ms."
             )
-            yield context.finding("timestamp-off-video", message, frame=frame, **place)
+            yield context.finding("timestamp-off-video", message, frame=frame, **clip.place)
 
 
 _TYPES: dict[str, pa.DataType] = {

@@ -205,17 +205,11 @@ def _rate(scan: VideoScan) -> float:
 
 
 def _packets(scan: VideoScan, video: VideoFile) -> Iterator[Any]:
-    packets = video.packets()
-    while True:
-        try:
-            packet = next(packets)
-        except StopIteration:
-            return
-        except VideoError as error:
-            # What came before the damage is known all the same.
-            scan.problem = f"its end cannot be read ({error.reason})"
-            return
-        yield packet
+    try:
+        yield from video.packets()
+    except VideoError as error:
+        # What came before the damage is known all the same.
+        scan.problem = f"its end cannot be read ({error.reason})"
 
 
 def _too_large(height: int, width: int, size: Size) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +35,11 @@ class Clip:
         """Number of frames."""
         return self.last - self.first
 
+    @property
+    def place(self) -> dict[str, Any]:
+        """What a finding about it says of where it is."""
+        return {"episode": self.episode, "camera": self.camera.name}
+
     def light(self) -> npt.NDArray[np.float64]:
         """Mean brightness of each frame."""
         return self.scan.look.light[self.first : self.last].astype(np.float64)
@@ -59,13 +65,17 @@ class VideoScans:
     cameras: dict[str, list[Path]] = field(default_factory=dict)
     pictures: dict[tuple[str, Path], VideoScan] = field(default_factory=dict)
 
+    def all(self) -> list[Clip]:
+        """The clips of all cameras, by camera and episode."""
+        return [clip for _, clip in sorted(self.clips.items())]
+
     def of(self, key: str) -> list[Clip]:
         """The clips of one camera, by episode."""
         return [clip for (camera, _), clip in sorted(self.clips.items()) if camera == key]
 
     def color(self) -> list[Clip]:
         """The clips of all cameras whose images samples have."""
-        return [clip for _, clip in sorted(self.clips.items()) if clip.camera.color]
+        return [clip for clip in self.all() if clip.camera.color]
 
 
 def scan_videos(
