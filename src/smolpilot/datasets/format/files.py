@@ -315,6 +315,11 @@ def _top(path: str, names: set[str]) -> bool:
     return any(".".join(parts[:count]) in names for count in range(1, len(parts) + 1))
 
 
+def has_files(folder: Path) -> bool:
+    """Whether any file lies in a folder or below it."""
+    return folder.is_dir() and any(path.is_file() for path in folder.rglob("*"))
+
+
 def has_footer(path: Path) -> bool:
     """Whether a parquet file was written to its end: its last bytes are those of a footer."""
     return file_state(path) == "whole" and _ends(path) == (True, True)
@@ -358,7 +363,7 @@ def _unfinished(root: Path, path: Path, what: str, name: str) -> tuple[str, str,
     """A parquet file without its end: recorders write it when the recording is finished."""
     left = root / "images"
     alone = not _whole_tables(root)
-    seen = left.is_dir() and any(path.is_file() for path in left.rglob("*"))
+    seen = has_files(left)
     found = f"The {what} {name} is torn: it has no footer. "
     if alone or seen:
         found += "The recording was interrupted" + (

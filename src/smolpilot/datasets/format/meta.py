@@ -61,12 +61,12 @@ class DatasetMeta:
     @property
     def state_names(self) -> list[str]:
         """Names of the state's dimensions, whatever the feature is called; none where there is no state."""
-        return self._names(STATE)
+        return self.names_of(STATE)
 
     @property
     def action_names(self) -> list[str]:
         """Names of the action's dimensions, whatever the feature is called; none where there is no action."""
-        return self._names(ACTION)
+        return self.names_of(ACTION)
 
     @property
     def total_frames(self) -> int:
@@ -85,7 +85,8 @@ class DatasetMeta:
         """Index values of the episodes, in order."""
         return sorted(self._by_index)
 
-    def _names(self, key: str) -> list[str]:
+    def names_of(self, key: str) -> list[str]:
+        """Names of the dimensions of state or action; none where there is none."""
         found = motion_keys(self.features).get(key)
         return [] if found is None else dimension_names(self.features[found])
 

@@ -27,8 +27,8 @@ def find_profile(meta: DatasetMeta, robot: str | None, notes: list[str]) -> Robo
     return choose_profile(
         robot,
         robot_type=meta.robot_type,
-        state_names=_names(meta, STATE),
-        action_names=_names(meta, ACTION),
+        state_names=meta.state_names,
+        action_names=meta.action_names,
         notes=notes,
         ranges=stated_ranges(meta),
     )
@@ -73,7 +73,7 @@ def check_joints(meta: DatasetMeta, profile: RobotProfile) -> None:
     try:
         map_layout(FrameLayout.of_dataset(meta), profile)
     except ProfileError as error:
-        hint = better_robot(profile, meta.robot_type, _names(meta, STATE), _names(meta, ACTION))
+        hint = better_robot(profile, meta.robot_type, meta.state_names, meta.action_names)
         raise ProfileError(error.found, expected=error.expected, fix=hint or error.fix) from None
 
 
@@ -85,8 +85,8 @@ def doubt_units(meta: DatasetMeta, profile: RobotProfile) -> UnitDoubt | None:
         profile,
         robot_type=meta.robot_type,
         version=meta.version,
-        state_names=_names(meta, STATE),
-        action_names=_names(meta, ACTION),
+        state_names=meta.state_names,
+        action_names=meta.action_names,
         ranges=stated_ranges(meta),
     )
 
@@ -95,7 +95,7 @@ def stated_ranges(meta: DatasetMeta) -> Ranges:
     """Minimum and maximum of state and action by the stored statistics, as far as they are there and finite."""
     found = {}
     for key in (STATE, ACTION):
-        names, stored = _names(meta, key), meta.statistics.get(motion_keys(meta.features).get(key, key), {})
+        names, stored = meta.names_of(key), meta.statistics.get(motion_keys(meta.features).get(key, key), {})
         low, high = (np.asarray(stored.get(word, ()), np.float64).reshape(-1) for word in ("min", "max"))
         if 0 < len(low) == len(high) == len(names) and np.isfinite(low).all() and np.isfinite(high).all():
             found[key] = (low, high)
@@ -111,7 +111,7 @@ def joint_units(
     than the profile's: `notes` says so. chosen: the user named the profile. Raises ProfileError when the profile's
     joints are not the dataset's.
     """
-    units: dict[str, list[str | None]] = {key: [None] * len(_names(meta, key)) for key in (STATE, ACTION)}
+    units: dict[str, list[str | None]] = {key: [None] * len(meta.names_of(key)) for key in (STATE, ACTION)}
     if profile is None or (not chosen and not all(units.values())):
         return units
     from smolpilot.robots import findings_of
@@ -130,8 +130,3 @@ def joint_units(
         if notes is not None:
             notes += [f"units: {finding.text} ({finding.fix})" for finding in found.get(key, ())]
     return units
-
-
-def _names(meta: DatasetMeta, key: str) -> list[str]:
-    """The names of state or action, whatever the feature is called; none where the dataset lacks it."""
-    return meta.state_names if key == STATE else meta.action_names

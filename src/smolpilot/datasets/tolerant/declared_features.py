@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import shlex
 from collections import Counter
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -118,40 +120,37 @@ def _from_tables(dataset: FoundDataset, locator: Locator) -> None:
     """Vectors that the tables hold and the features do not name; needed to go on without features."""
     if STATE in dataset.vectors and ACTION in dataset.vectors:
         return
-    for path in locator.tables:
-        try:
-            schema = pq.read_schema(path)
-        except (pa.ArrowException, OSError, ValueError):
+    path, schema = _readable_table(locator)
+    for field in schema:
+        size = getattr(field.type, "list_size", None)
+        listed = pa.types.is_list(field.type) or size is not None
+        if field.name in dataset.vectors or field.name in dataset.cameras or not listed:
             continue
-        for field in schema:
-            size = getattr(field.type, "list_size", None)
-            listed = pa.types.is_list(field.type) or size is not None
-            if field.name in dataset.vectors or field.name in dataset.cameras or not listed:
-                continue
-            if size is None:
-                size = _first_length(path, field.name)
-            if size and pa.types.is_floating(field.type.value_type):
-                word = word_of(field.type.value_type) or "float32"
-                dataset.vectors[field.name] = Feature(word, (size,), None)
-        return
+        if size is None:
+            size = _first_length(path, field.name)
+        if size and pa.types.is_floating(field.type.value_type):
+            word = word_of(field.type.value_type) or "float32"
+            dataset.vectors[field.name] = Feature(word, (size,), None)
 
 
 def _image_columns(locator: Locator) -> list[str]:
-    """Columns that hold images as LeRobot stores them, `{bytes, path}`, of the first table that can be read."""
+    """Columns that hold images as LeRobot stores them, `{bytes, path}`."""
+    return [
+        field.name
+        for field in _readable_table(locator)[1]
+        if pa.types.is_struct(field.type) and {one.name for one in field.type} == {"bytes", "path"}
+    ]
+
+
+def _readable_table(locator: Locator) -> tuple[Path, pa.Schema]:
+    """The first table whose columns can be read, and its columns; none of them without such a table."""
     for path in locator.tables:
-        try:
-            schema = pq.read_schema(path)
-        except (pa.ArrowException, OSError, ValueError):
-            continue
-        return [
-            field.name
-            for field in schema
-            if pa.types.is_struct(field.type) and {one.name for one in field.type} == {"bytes", "path"}
-        ]
-    return []
+        with suppress(pa.ArrowException, OSError, ValueError):
+            return path, pq.read_schema(path)
+    return locator.root, pa.schema([])
 
 
-def _first_length(path: Any, name: str) -> int:
+def _first_length(path: Path, name: str) -> int:
     try:
         file = parquet_file(path)
         if absurd_content(path, file, [name]):

@@ -51,17 +51,14 @@ def finding(
     *,
     root: Path,
     episode: int | None = None,
-    frame: int | None = None,
-    camera: str | None = None,
-    joint: str | None = None,
-    last: int | None = None,
     severity: Severity | None = None,
     fix: str | None = None,
     key: str | None = None,
+    **place: Any,
 ) -> Finding:
     """A finding of a known code, with the severity and the fix that its rule states unless told otherwise.
 
-    `key` is the feature that the fix names.
+    `key` is the feature that the fix names; `place` what else a finding says of where it is.
     """
     rule = RULES[code]
     if code == "lfs-pointer" and fix is None:
@@ -71,7 +68,7 @@ def finding(
     where = shlex.quote(str(root))
     text = template.replace("{path}", where).replace("{episode}", "N" if episode is None else str(episode))
     text = text.replace("{key}", "KEY" if key is None else shlex.quote(key))
-    return Finding(code, severity or rule.severity, message, text, episode, frame, camera, joint, last)
+    return Finding(code, severity or rule.severity, message, text, episode, **place)
 
 
 def ordered(findings: Iterable[Finding]) -> list[Finding]:

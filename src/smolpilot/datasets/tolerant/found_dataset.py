@@ -134,12 +134,6 @@ class FoundDataset(Listing):
             require_readable(path)
         return not reason
 
-    def report_absent(self, key: str) -> None:
-        """Note a camera that is declared, and of which no episode has a video."""
-        name = self.cameras[key].name
-        message = f"No episode has a video of camera '{name}', which meta/info.json declares."
-        self.report("camera-absent", message, camera=name)
-
     def relative(self, path: Path) -> str:
         """A path as the findings name it: from the dataset's folder on."""
         if path not in self._names:

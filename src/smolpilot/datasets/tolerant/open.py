@@ -77,7 +77,9 @@ def _read_lists(dataset: FoundDataset, locator: Locator) -> None:
     for key in never:
         for record in dataset.records.values():
             record.spans.pop(key, None)
-        dataset.report_absent(key)
+        name = dataset.cameras[key].name
+        message = f"No episode has a video of camera '{name}', which meta/info.json declares."
+        dataset.report("camera-absent", message, camera=name)
 
 
 def note_outcome(dataset: FoundDataset, locator: Locator) -> None:
