@@ -17,6 +17,7 @@ from smolpilot.common.safe_paths import OwnFiles, require_readable
 from smolpilot.common.text import plain
 from smolpilot.datasets.format.features import Feature
 from smolpilot.datasets.format.metadata import Listing
+from smolpilot.datasets.format.problems import Problems
 from smolpilot.datasets.format.versions import CURRENT, Format
 
 from .findings import Finding, finding
@@ -66,7 +67,7 @@ class Rows:
 
 
 @dataclass
-class FoundDataset(Listing):
+class FoundDataset(Listing, Problems):
     """A dataset folder. `format` is the layout found in the files, `stated_version` what `info.json` claims.
 
     `nulls` has the rows without a value of each (data file, column) that has some. `outcome` is "empty" or
