@@ -4,44 +4,37 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from smolpilot.common.hashing import file_digest
 from smolpilot.common.machine import cores, in_threads
-from smolpilot.datasets.tolerant.found_dataset import Progress
+from smolpilot.datasets.tolerant.found_dataset import Camera, Progress
 
 from .scanning import VideoScan, scan_images, scan_video
 
 
-@dataclass(frozen=True)
-class ScanTask:
-    """One file to scan: a video, or the images of one camera (`key`) in a table; `size` is the declared one."""
-
-    path: Path
-    key: str | None
-    depth: bool
-    size: tuple[int, int] | None = None
-
-
 def scan_all(
-    tasks: Sequence[ScanTask],
+    tasks: Sequence[tuple[Path, Camera]],
     root: Path,
     jobs: int | None,
     known: Mapping[Path, VideoScan],
     progress: Progress | None,
 ) -> list[VideoScan]:
-    """The scan of each task, in order. Decoding lets go of Python's lock: `jobs` threads decode `jobs` files."""
+    """The scan of each task, in order: a video, or the images of a camera in a table.
+
+    Decoding lets go of Python's lock: `jobs` threads decode `jobs` files.
+    """
     many = max(1, min(jobs or cores(), len(tasks)))
     # Few large files: the decoder's own threads take the cores that are left.
     threads = max(1, (jobs or cores()) // many)
     found = _Known(known)
 
-    def scan(task: ScanTask) -> VideoScan:
-        if task.key is not None:
-            return scan_images(root, task.path, task.key, depth=task.depth, size=task.size)
-        before = found.scan_of(task)
-        return before or scan_video(task.path, depth=task.depth, threads=threads, size=task.size)
+    def scan(task: tuple[Path, Camera]) -> VideoScan:
+        path, camera = task
+        if not camera.is_video:
+            return scan_images(root, path, camera.key, depth=camera.depth, size=camera.size)
+        before = found.scan_of(path, camera.depth)
+        return before or scan_video(path, depth=camera.depth, threads=threads, size=camera.size)
 
     scans: list[VideoScan] = []
     for made in map(scan, tasks) if many == 1 else in_threads(scan, tasks, many):
@@ -62,15 +55,15 @@ class _Known:
             if scan.path.is_file():
                 self._by_size.setdefault(scan.path.stat().st_size, []).append(scan)
 
-    def scan_of(self, task: ScanTask) -> VideoScan | None:
-        same = self._by_path.get(task.path)
-        if same is not None and same.depth == task.depth:
+    def scan_of(self, path: Path, depth: bool) -> VideoScan | None:
+        same = self._by_path.get(path)
+        if same is not None and same.depth == depth:
             return same
-        candidates = self._by_size.get(task.path.stat().st_size, []) if self._by_size else []
-        mine = file_digest(task.path) if candidates else ""
+        candidates = self._by_size.get(path.stat().st_size, []) if self._by_size else []
+        mine = file_digest(path) if candidates else ""
         for scan in candidates:
             if self._digests.get(scan.path) is None:
                 self._digests[scan.path] = file_digest(scan.path)
-            if self._digests[scan.path] == mine and scan.depth == task.depth:
-                return dataclasses.replace(scan, path=task.path)
+            if self._digests[scan.path] == mine and scan.depth == depth:
+                return dataclasses.replace(scan, path=path)
         return None

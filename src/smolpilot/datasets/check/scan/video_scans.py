@@ -14,7 +14,7 @@ from smolpilot.datasets.format.metadata import VideoSpan
 from smolpilot.datasets.tolerant.found_dataset import Camera, FoundDataset
 from smolpilot.datasets.tolerant.found_dataset import Progress as Progress
 
-from .scan_pool import ScanTask, scan_all
+from .scan_pool import scan_all
 from .scanning import VideoScan
 
 
@@ -87,8 +87,8 @@ def scan_videos(
     `known` has scanned before, under whatever name, are not decoded again.
     """
     wanted = _files(dataset)
-    tasks: dict[Path, ScanTask] = {}
-    pictures: dict[tuple[str, Path], ScanTask] = {}
+    videos: dict[Path, Camera] = {}
+    pictures: list[tuple[str, Path]] = []
     for key, files in wanted.items():
         camera = dataset.cameras[key]
         if camera.is_video:
@@ -97,15 +97,13 @@ def scan_videos(
                     if not is_whole(path, "video", dataset):
                         del files[path]
             counted = dataset.video_files.get(key, []) if _countable(dataset, key) else []
-            tasks |= {path: ScanTask(path, None, camera.depth, camera.size) for path in (*files, *counted)}
+            videos |= dict.fromkeys((*files, *counted), camera)
         else:
-            for path in [path for path in files if path in dataset.schemas]:
-                pictures[key, path] = ScanTask(path, key, camera.depth, camera.size)
-    jobs_done = scan_all(
-        [*tasks.values(), *pictures.values()], dataset.root, jobs, known.scans if known is not None else {}, progress
-    )
-    video_scans = VideoScans(dict(zip(tasks, jobs_done, strict=False)))
-    video_scans.pictures = dict(zip(pictures, jobs_done[len(tasks) :], strict=True))
+            pictures += [(key, path) for path in files if path in dataset.schemas]
+    tasks = [*videos.items(), *((path, dataset.cameras[key]) for key, path in pictures)]
+    scans = scan_all(tasks, dataset.root, jobs, known.scans if known is not None else {}, progress)
+    video_scans = VideoScans(dict(zip(videos, scans, strict=False)))
+    video_scans.pictures = dict(zip(pictures, scans[len(videos) :], strict=True))
     for key, camera in dataset.cameras.items():
         if _countable(dataset, key):
             _place_by_count(dataset, video_scans, key)
