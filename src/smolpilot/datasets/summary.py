@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import math
 import shlex
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+import pyarrow as pa
 
 from smolpilot.common.progress import working
 from smolpilot.common.statistics import Statistics, array_statistics
@@ -109,30 +110,28 @@ def _instructions(meta: DatasetMeta, tables: Tables | None) -> list[dict[str, An
     """Episodes and frames of each instruction; by the episode list where the tables are not there."""
     if tables is None:
         return _listed_instructions(meta)
-    tasks, episodes = tables.array("task_index"), tables.array("episode_index")
-    values, place, frames = np.unique(tasks, return_inverse=True, return_counts=True)
-    pairs = np.unique(np.stack([place, _numbered(episodes)]), axis=1)
-    counts = np.bincount(pairs[0], minlength=len(values))
+    rows = pa.table({name: tables.array(f"{name}_index") for name in ("task", "episode")})
+    counted = rows.group_by("task").aggregate([("episode", "count_distinct"), ("episode", "count")]).sort_by("task")
     return [
-        {"task_index": int(value), "text": meta.tasks[int(value)], "episodes": int(count), "frames": int(rows)}
-        for value, count, rows in zip(values, counts, frames, strict=True)
+        {
+            "task_index": row["task"],
+            "text": meta.tasks[row["task"]],
+            "episodes": row["episode_count_distinct"],
+            "frames": row["episode_count"],
+        }
+        for row in counted.to_pylist()
     ]
 
 
 def _listed_instructions(meta: DatasetMeta) -> list[dict[str, Any]]:
-    indices = {text: index for index, text in meta.tasks.items()}
-    found: dict[str, dict[str, Any]] = {}
-    for episode in meta.episodes:
-        for text in episode.tasks:
-            row = found.setdefault(text, {"task_index": indices.get(text), "text": text, "episodes": 0, "frames": None})
-            row["episodes"] += 1
     if not meta.episodes:
         return [{"task_index": i, "text": text, "episodes": None, "frames": None} for i, text in meta.tasks.items()]
-    return list(found.values())
-
-
-def _numbered(values: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
-    return np.asarray(np.unique(values, return_inverse=True)[1], dtype=np.int64)
+    indices = {text: index for index, text in meta.tasks.items()}
+    counted = Counter(text for episode in meta.episodes for text in episode.tasks)
+    return [
+        {"task_index": indices.get(text), "text": text, "episodes": count, "frames": None}
+        for text, count in counted.items()
+    ]
 
 
 def _statistics(meta: DatasetMeta, tables: Tables | None) -> Statistics:

@@ -88,7 +88,7 @@ def _description(context: CheckContext) -> Iterator[Finding]:
         dtype, shape = _declared(entry)
         if key in LANGUAGE or dtype in ("video", "image") or shape is None:
             continue
-        if not known_type(dtype):
+        if dtype not in _TYPES:
             yield context.finding(
                 "features-damaged", f"The feature '{key}' has dtype '{dtype}', which LeRobot does not know."
             )
@@ -126,7 +126,7 @@ def _columns(context: CheckContext) -> Iterator[Finding]:
                     strange.setdefault(name, []).append(path)
                 continue
             dtype, shape = wanted[name]
-            if name not in LANGUAGE and shape is not None and (dtype == "image" or known_type(dtype)):
+            if name not in LANGUAGE and shape is not None and (dtype == "image" or dtype in _TYPES):
                 text = misfit(path, schema, name, dtype, shape)
                 if text:
                     wrong.setdefault(f"have '{name}' as {text}", []).append(path)
@@ -156,10 +156,9 @@ def _totals(context: CheckContext) -> Iterator[Finding]:
         stated = dataset.info.get(name)
         if name not in dataset.info:
             yield context.finding("totals-missing", f"meta/info.json does not state {name}.")
-        elif true is None and (not isinstance(stated, int | float) or stated <= 0):
-            yield context.finding(
-                "totals-wrong", f"meta/info.json says {name} {stated}: LeRobot reads no task list then."
-            )
+        elif true is None and not stated:
+            message = f"meta/info.json says {name} {stated}: LeRobot reads no task list then."
+            yield context.finding("totals-wrong", message)
         elif true is not None and whole and stated != true and true:
             yield context.finding("totals-wrong", f"meta/info.json says {name} {stated}; there are {true}.")
 
@@ -307,11 +306,6 @@ _TYPES: dict[str, pa.DataType] = {
     "large_string": pa.large_string(),
     "binary": pa.binary(),
 }
-
-
-def known_type(dtype: str) -> bool:
-    """Whether a feature can have this dtype."""
-    return dtype in _TYPES
 
 
 def misfit(path: Path, schema: pa.Schema, name: str, dtype: str, shape: tuple[int, ...]) -> str:
