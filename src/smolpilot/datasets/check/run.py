@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from smolpilot.datasets.tolerant.findings import SEVERITIES, Finding, collapsed, count, finding, ordered
+from smolpilot.datasets.tolerant.findings import Finding, collapsed, count, finding, ordered
 from smolpilot.datasets.tolerant.found_dataset import FoundDataset
 from smolpilot.datasets.tolerant.open import read_found_dataset
+from smolpilot.datasets.tolerant.rules import RULES
 from smolpilot.robots import RobotProfile
 
 from .causes import with_fixes_that_help, without_consequences
@@ -125,10 +126,9 @@ class CheckResult:
     def to_json(self) -> dict[str, Any]:
         """Everything as one document."""
         together = collapsed(self.findings)
-        counts = count(found for found, _ in together)
         return {
             **self.facts(),
-            "counts": {severity: counts[severity] for severity in SEVERITIES},
+            "counts": count(found for found, _ in together),
             "findings": [
                 {**found.to_json(), **({"episodes": episodes} if len(episodes) > 1 else {})}
                 for found, episodes in together
@@ -189,7 +189,7 @@ def check_dataset(
 def _unloadable(everything: list[Finding], obstacles: list[Finding]) -> tuple[str, ...]:
     codes = {found.code for found in everything if found.severity == "error"}
     ours = bool(codes & {"sample-unloadable", "recording-empty"})
-    theirs = any(found.code != "check-failed" for found in obstacles) or bool(codes & lerobot_rules.BLOCKING)
+    theirs = any(found.code != "check-failed" for found in obstacles) or any(RULES[code].blocking for code in codes)
     return (*(("smolpilot",) if ours else ()), *(("LeRobot",) if theirs else ()))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -110,7 +111,5 @@ def one_fix(findings: list[Finding], episodes: list[int]) -> Finding:
 
 def count(findings: Iterable[Finding]) -> dict[Severity, int]:
     """How many of each severity."""
-    counts: dict[Severity, int] = dict.fromkeys(SEVERITIES, 0)
-    for found in findings:
-        counts[found.severity] += 1
-    return counts
+    counts = Counter(found.severity for found in findings)
+    return {severity: counts[severity] for severity in SEVERITIES}

@@ -33,44 +33,53 @@ GROUPS: dict[str, str] = {
 
 @dataclass(frozen=True)
 class Rule:
-    """What a code means; `fix` may name {path} and {episode}."""
+    """What a code means; `fix` may name {path} and {episode}. `blocking`: as an error, it stops LeRobot as well."""
 
     severity: Severity
     group: str
     meaning: str
     fix: str
+    blocking: bool = False
 
 
-def _error(meaning: str, fix: str = REPAIR) -> tuple[Severity, str, str]:
-    return "error", meaning, fix
+def _blocking(meaning: str, fix: str = REPAIR, severity: Severity = "error") -> tuple[Severity, str, str, bool]:
+    return severity, meaning, fix, True
 
 
-def _warning(meaning: str, fix: str = REPAIR) -> tuple[Severity, str, str]:
-    return "warning", meaning, fix
+def _error(meaning: str, fix: str = REPAIR) -> tuple[Severity, str, str, bool]:
+    return "error", meaning, fix, False
 
 
-def _info(meaning: str, fix: str = REPAIR) -> tuple[Severity, str, str]:
-    return "info", meaning, fix
+def _warning(meaning: str, fix: str = REPAIR) -> tuple[Severity, str, str, bool]:
+    return "warning", meaning, fix, False
+
+
+def _info(meaning: str, fix: str = REPAIR) -> tuple[Severity, str, str, bool]:
+    return "info", meaning, fix, False
 
 
 _RULES = {
     "structure": {
-        "recording-empty": _error("no episode has been recorded yet", "Record episodes into it."),
-        "recording-interrupted": _error("the recorder was stopped before it closed its files, so they are incomplete"),
-        "info-damaged": _error(
+        "recording-empty": _blocking("no episode has been recorded yet", "Record episodes into it."),
+        "recording-interrupted": _blocking(
+            "the recorder was stopped before it closed its files, so they are incomplete"
+        ),
+        "info-damaged": _blocking(
             "meta/info.json is missing, truncated, not a JSON object, or has a value that LeRobot does not accept"
         ),
         "version-unknown": _error("codebase_version is missing, unknown, or does not match the files"),
-        "meta-damaged": _error(
+        "meta-damaged": _blocking(
             "a file of the meta folder (episodes, tasks, statistics) is missing, torn or unreadable"
         ),
-        "lfs-pointer": _error("a file is a Git-LFS pointer, not the content", "git -C {path} lfs pull"),
-        "file-missing": _error("a data or video file that the metadata names does not exist", AGAIN),
-        "file-empty": _error("a file has 0 bytes", AGAIN),
-        "parquet-torn": _error("a data file is not a complete parquet file", AGAIN),
-        "template-unusable": _error("data_path or video_path is missing, not a template, or points out of the folder"),
+        "lfs-pointer": _blocking("a file is a Git-LFS pointer, not the content", "git -C {path} lfs pull"),
+        "file-missing": _blocking("a data or video file that the metadata names does not exist", AGAIN),
+        "file-empty": _blocking("a file has 0 bytes", AGAIN),
+        "parquet-torn": _blocking("a data file is not a complete parquet file", AGAIN),
+        "template-unusable": _blocking(
+            "data_path or video_path is missing, not a template, or points out of the folder"
+        ),
         "path-unusual": _error("the files exist, but not where data_path and video_path say"),
-        "fps-invalid": _error("info's fps is missing or not a number above 0"),
+        "fps-invalid": _blocking("info's fps is missing or not a number above 0"),
         "totals-wrong": _error("total_episodes, total_frames or total_tasks of info differ from the data"),
         "totals-missing": _error("info has no totals, which LeRobot needs (v2.x: a warning)"),
         "splits-wrong": _info("info's splits name episodes that are not there"),
@@ -97,19 +106,19 @@ _RULES = {
         "file-large": _info("a file of more than 5 GB", "smolpilot dataset convert {path} DST"),
     },
     "schema": {
-        "features-damaged": _error("info's features are missing, or one has no dtype and shape that LeRobot knows"),
+        "features-damaged": _blocking("info's features are missing, or one has no dtype and shape that LeRobot knows"),
         "feature-missing": _error("there is no observation.state or no action", RENAME_FEATURE),
         "names-nested": _info("joint names are nested or keyed; smolpilot flattens them"),
         "names-missing": _info("joints have no names"),
         "names-wrong": _warning("there is not one name per joint, or a name appears twice"),
-        "column-missing": _error("a data file lacks a column that the features or LeRobot need"),
+        "column-missing": _blocking("a data file lacks a column that the features or LeRobot need"),
         "column-undeclared": _error(
             "a data file has a column that the features do not name: LeRobot cannot open it (v2.x: a warning)"
         ),
         "column-type": _error("a column is not of the type that the features declare (a warning if LeRobot casts it)"),
-        "column-shape": _error("a column has more or fewer numbers per row than its feature"),
-        "column-empty": _error("a column has rows without a value: LeRobot cannot batch them"),
-        "camera-absent": _error("a camera is declared, and no episode has a video of it"),
+        "column-shape": _blocking("a column has more or fewer numbers per row than its feature"),
+        "column-empty": _blocking("a column has rows without a value: LeRobot cannot batch them"),
+        "camera-absent": _blocking("a camera is declared, and no episode has a video of it"),
         "camera-unusable": _warning(
             "a depth camera, or images that are not three 8-bit colors: samples leave it out", WITHOUT
         ),
@@ -117,20 +126,22 @@ _RULES = {
     "indices": {
         "episode-duplicate": _error("the metadata list an episode twice"),
         "episode-unlisted": _error("an episode has data, but the metadata do not list it"),
-        "episode-gaps": _error("episode numbers have gaps: LeRobot looks them up by position"),
+        "episode-gaps": _blocking("episode numbers have gaps: LeRobot looks them up by position"),
         "episode-lookup": _error(
             "the episode table is not in the order of its episodes: LeRobot looks them up by position"
         ),
         "episode-length": _error("an episode has more or fewer rows than the metadata say"),
-        "episode-span": _error("dataset_from_index and dataset_to_index are not where the episode's rows are"),
+        "episode-span": _blocking("dataset_from_index and dataset_to_index are not where the episode's rows are"),
         "episode-index-wrong": _error("rows carry the number of another episode"),
         "frame-index-wrong": _error("frames are not numbered 0, 1, 2, … in order"),
         "rows-duplicated": _error("the same frame appears more than once in the table"),
-        "index-wrong": _error("`index` does not number all rows in order"),
-        "task-unknown": _error("rows point to a task that has no instruction"),
+        "index-wrong": _blocking("`index` does not number all rows in order"),
+        "task-unknown": _blocking("rows point to a task that has no instruction"),
         "task-mismatch": _warning("the instruction in the episode list is not the one of its rows"),
         "task-duplicate": _error("a task index appears twice in the task list"),
-        "task-gaps": _warning("task indices have gaps (v2.x: an error where rows use one beyond them)"),
+        "task-gaps": _blocking(
+            "task indices have gaps (v2.x: an error where rows use one beyond them)", severity="warning"
+        ),
         "task-lookup": _error(
             "LeRobot reads another instruction, because it uses the index of meta/tasks.parquet, at row `task_index`"
         ),
@@ -145,9 +156,9 @@ _RULES = {
         ),
     },
     "video": {
-        "video-torn": _error("a video cannot be opened", AGAIN),
-        "video-undecodable": _error("some frames of a video cannot be decoded"),
-        "video-short": _error("fewer video frames than rows"),
+        "video-torn": _blocking("a video cannot be opened", AGAIN),
+        "video-undecodable": _blocking("some frames of a video cannot be decoded"),
+        "video-short": _blocking("fewer video frames than rows"),
         "video-long": _warning("more video frames than rows: it is unknown which frames have no row", EXCLUDE),
         "video-span": _error("the episode table places an episode's video on another one's frames"),
         "video-swapped": _error("the videos of two episodes or cameras seem to be swapped", EXCLUDE),
@@ -161,7 +172,7 @@ _RULES = {
             "an episode does not begin with a key frame: it cannot be cut out without encoding again",
             "smolpilot dataset convert {path} DST --reencode",
         ),
-        "picture-undecodable": _error("an image inside the tables cannot be decoded", EXCLUDE),
+        "picture-undecodable": _blocking("an image inside the tables cannot be decoded", EXCLUDE),
         "camera-black": _error("a camera is black", EXCLUDE),
         "camera-frozen": _warning("a camera shows the same image while the robot moves", EXCLUDE),
         "exposure-jump": _warning("the brightness jumps within an episode", EXCLUDE),
@@ -237,7 +248,7 @@ _RULES = {
 """The codes by group: severity, meaning and, where it is not `repair`, what to do."""
 
 RULES = {
-    code: Rule(severity, group, meaning, fix)
+    code: Rule(severity, group, meaning, fix, blocking)
     for group, rules in _RULES.items()
-    for code, (severity, meaning, fix) in rules.items()
+    for code, (severity, meaning, fix, blocking) in rules.items()
 }

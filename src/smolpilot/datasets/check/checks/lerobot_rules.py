@@ -30,36 +30,6 @@ from .check_time import TOLERANCE_S, allowed
 _COUNTED = ("chunks_size", "data_files_size_in_mb", "video_files_size_in_mb")
 _LOOKED_UP = ("episode_index", "task_index")
 
-# Errors of other checks that LeRobot stumbles over as well.
-BLOCKING = frozenset(
-    [
-        "recording-empty",
-        "recording-interrupted",
-        "info-damaged",
-        "meta-damaged",
-        "lfs-pointer",
-        "file-missing",
-        "file-empty",
-        "parquet-torn",
-        "template-unusable",
-        "fps-invalid",
-        "features-damaged",
-        "camera-absent",
-        "column-missing",
-        "column-shape",
-        "column-empty",
-        "episode-gaps",
-        "episode-span",
-        "index-wrong",
-        "task-unknown",
-        "task-gaps",
-        "video-torn",
-        "video-undecodable",
-        "video-short",
-        "picture-undecodable",
-    ]
-)
-
 
 def obstacles(context: CheckContext) -> Iterator[Finding]:
     """What keeps LeRobot from loading a sample, or gives it another instruction; nothing when it loads them all."""
