@@ -13,7 +13,7 @@ from smolpilot.common.hashing import b2sum
 from smolpilot.common.json_input import read_json_file
 from smolpilot.common.machine import cores, in_threads
 from smolpilot.common.text import plain
-from smolpilot.datasets.beside import MANIFEST
+from smolpilot.datasets.beside import MANIFEST, visible_files
 from smolpilot.datasets.tolerant.found_dataset import FoundDataset, Progress
 
 FORMAT = 1
@@ -39,7 +39,7 @@ def compare_manifest(dataset: FoundDataset, progress: Progress | None = None, jo
         dataset.report("manifest-damaged", f"{MANIFEST} cannot be read: {reason}.")
         return
     # Only files that are there are opened: no name in the manifest becomes a path.
-    there = _files(dataset.root)
+    there = {path.relative_to(dataset.root).as_posix(): path for path in visible_files(dataset.root)}
     changed = _changed([(there[name], *stated[name]) for name in sorted(stated.keys() & there.keys())], progress, jobs)
     said = "\n".join(one.message for one in dataset.findings if one.code in _SAID)
     for name in sorted(dataset.relative(one) for one in changed):
@@ -75,18 +75,6 @@ def _stated(document: Any) -> dict[str, tuple[int, str]]:
         if not isinstance(size, int) or not isinstance(digest, str):
             raise ValueError(f"it has no size and digest of {plain(name, 80)}")
         found[name] = (size, digest)
-    return found
-
-
-def _files(root: Path) -> dict[str, Path]:
-    """The files of a dataset by relative path, those of hidden folders (.git, .cache) left out."""
-    found = {}
-    for folder, folders, names in root.walk():
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in names:
-            path = folder / name
-            if not name.startswith(".") and path.is_file():
-                found[path.relative_to(root).as_posix()] = path
     return found
 
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from smolpilot.common.keys import ACTION, STATE
 from smolpilot.common.text import shown
-from smolpilot.datasets.beside import files_beside
+from smolpilot.datasets.beside import files_beside, visible_files
 from smolpilot.datasets.check.context import CheckContext, gaps, ranges
 from smolpilot.datasets.format.arrow import is_list, word_of
 from smolpilot.datasets.format.features import INDEX_COLUMNS, Feature
@@ -72,10 +72,7 @@ def files(context: CheckContext) -> Iterator[Finding]:
         yield context.finding("file-left-out", message, severity="info" if "is a hidden" in message else None)
     stray, harmful = [], set(harmful_strays(dataset))
     for folder in ("data", "videos"):
-        for path in sorted((dataset.root / folder).rglob("*")):
-            hidden = any(part.startswith(".") for part in path.relative_to(dataset.root).parts)
-            if not path.is_file() or hidden:
-                continue
+        for path in visible_files(dataset.root / folder):
             if path.stat().st_size > _LARGE:
                 size = path.stat().st_size / 1024**3
                 yield context.finding("file-large", f"{dataset.relative(path)} has {size:.1f} GB.")
@@ -117,7 +114,9 @@ def _type_problem(key: str, vector: Feature, kind: pa.DataType) -> str:
     while is_list(kind):
         kind = kind.value_type
     named = word_of(kind) or str(kind)
-    if isinstance(kind, pa.BaseExtensionType) or not vector.dtype.startswith(_TYPES) or named == vector.dtype:
+    if isinstance(kind, pa.BaseExtensionType) or not vector.dtype.startswith(_TYPES):
+        return ""
+    if vector.dtype in (named, str(kind)):
         return ""
     return f"have '{key}' as {named}, declared is {vector.dtype}"
 
