@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,10 +10,9 @@ from smolpilot.common.errors import ProfileError
 from smolpilot.common.keys import ACTION, STATE
 from smolpilot.datasets.format.features import motion_keys
 from smolpilot.datasets.format.meta import DatasetMeta
-
-if TYPE_CHECKING:
-    from smolpilot.robots import RobotProfile
-    from smolpilot.robots.choose import Ranges, UnitDoubt
+from smolpilot.robots import RobotProfile, better_robot, choose_profile, findings_of, is_shipped, unit_doubt
+from smolpilot.robots.choose import Ranges, UnitDoubt
+from smolpilot.robots.layout import FrameLayout, map_layout
 
 
 def find_profile(meta: DatasetMeta, robot: str | None, notes: list[str]) -> RobotProfile | None:
@@ -22,8 +20,6 @@ def find_profile(meta: DatasetMeta, robot: str | None, notes: list[str]) -> Robo
 
     robot: what `--robot` says, or None. Raises ProfileError for an unknown name or a file with a mistake.
     """
-    from smolpilot.robots import choose_profile
-
     return choose_profile(
         robot,
         robot_type=meta.robot_type,
@@ -36,8 +32,6 @@ def find_profile(meta: DatasetMeta, robot: str | None, notes: list[str]) -> Robo
 
 def derive_profile(meta: DatasetMeta) -> RobotProfile:
     """A profile with the joint names and cameras of a dataset; units and limits unknown."""
-    from smolpilot.robots import RobotProfile
-
     return RobotProfile.from_features(
         meta.state_names,
         meta.cameras,
@@ -55,8 +49,6 @@ def with_cameras(
     The cameras of a shipped profile are an example, and a profile that nobody named forbids none. used: the cameras
     that a policy sees, default all of the dataset's.
     """
-    from smolpilot.robots import is_shipped
-
     if not profile.cameras or set(meta.camera_names if used is None else used) <= set(profile.camera_names):
         return profile
     if named and not is_shipped(profile):
@@ -67,9 +59,6 @@ def with_cameras(
 
 def check_joints(meta: DatasetMeta, profile: RobotProfile) -> None:
     """ProfileError where the profile's joints are not the dataset's; its fix names the profile that fits."""
-    from smolpilot.robots import better_robot
-    from smolpilot.robots.layout import FrameLayout, map_layout
-
     try:
         map_layout(FrameLayout.of_dataset(meta), profile)
     except ProfileError as error:
@@ -79,8 +68,6 @@ def check_joints(meta: DatasetMeta, profile: RobotProfile) -> None:
 
 def doubt_units(meta: DatasetMeta, profile: RobotProfile) -> UnitDoubt | None:
     """What is assumed of units in which datasets of this robot differ; None where they do not."""
-    from smolpilot.robots import unit_doubt
-
     return unit_doubt(
         profile,
         robot_type=meta.robot_type,
@@ -114,9 +101,6 @@ def joint_units(
     units: dict[str, list[str | None]] = {key: [None] * len(meta.names_of(key)) for key in (STATE, ACTION)}
     if profile is None or (not chosen and not all(units.values())):
         return units
-    from smolpilot.robots import findings_of
-    from smolpilot.robots.layout import FrameLayout, map_layout
-
     check_joints(meta, profile)
     layout = FrameLayout.of_dataset(meta)
     found = findings_of(profile, layout, stated_ranges(meta), chosen=chosen)
