@@ -119,13 +119,14 @@ def _foreign(text: str) -> float:
 
 
 def _one_slip(a: str, b: str) -> bool:
-    """One letter added, dropped or changed, or two neighbors exchanged."""
-    if len(a) > len(b):
-        a, b = b, a
-    if len(a) == len(b):
-        apart = [i for i in range(len(a)) if a[i] != b[i]]
-        swapped = (
-            len(apart) == 2 and apart[1] == apart[0] + 1 and a[apart[0]] == b[apart[1]] and a[apart[1]] == b[apart[0]]
-        )
-        return len(apart) == 1 or swapped
-    return len(b) == len(a) + 1 and any(b[:i] + b[i + 1 :] == a for i in range(len(b)))
+    """Of two words that share one of a letter less: one letter added, dropped or changed, or two neighbors exchanged.
+
+    A letter that moved further is no slip: `stone` and `tones`.
+    """
+    if len(a) != len(b):
+        return True
+    apart = [i for i in range(len(a)) if a[i] != b[i]]
+    if len(apart) == 2:
+        one, two = apart
+        return two == one + 1 and (a[one], a[two]) == (b[two], b[one])
+    return len(apart) == 1

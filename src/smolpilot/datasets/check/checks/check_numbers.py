@@ -52,11 +52,11 @@ def finite(context: CheckContext) -> Iterator[Finding]:
 def dead(context: CheckContext) -> Iterator[Finding]:
     """Joints that stand still: although commanded (a broken sensor or motor), or because nobody uses them."""
     dataset = context.dataset
-    states, actions = dataset.vectors.get(STATE), dataset.vectors.get(ACTION)
+    states = dataset.vectors.get(STATE)
     whole, commands = dataset.stacked(STATE), dataset.stacked(ACTION)
     if states is None or not len(whole):
         return
-    match = _counterparts(states, actions)
+    match = counterparts(context)
     unused = []
     for joint in range(whole.shape[1]):
         name, other = states.name(joint), match.get(joint)
@@ -102,9 +102,7 @@ def saturated(context: CheckContext) -> Iterator[Finding]:
         return
     low, high = np.nanmin(whole, axis=0), np.nanmax(whole, axis=0)
     # A gripper that is open or closed, a joint that rests: ends are where those belong.
-    continuous = [
-        j for j in range(whole.shape[1]) if len(np.unique(whole[:: max(1, len(whole) // 5000), j])) > _FEW_LEVELS
-    ]
+    continuous = np.flatnonzero(_continuous(whole)).tolist()
     for episode, values in dataset.values(STATE):
         least = max(context.fps, 0.3 * len(values))
         often = ((values == low).sum(axis=0) > least) | ((values == high).sum(axis=0) > least)
@@ -122,6 +120,12 @@ def saturated(context: CheckContext) -> Iterator[Finding]:
                     )
                     frame = int(np.flatnonzero(pinned)[0])
                     yield context.finding("joint-saturated", message, episode=episode, frame=frame, joint=name)
+
+
+def _continuous(whole: Values) -> npt.NDArray[np.bool_]:
+    """For each joint whether it takes more than a few values, `[D]`."""
+    sampled = whole[:: max(1, len(whole) // 5000)]
+    return np.array([len(np.unique(column)) > _FEW_LEVELS for column in sampled.T])
 
 
 def outliers(context: CheckContext) -> Iterator[Finding]:
@@ -205,9 +209,7 @@ def jumps(context: CheckContext) -> Iterator[Finding]:
     if not steps:
         return
     usual = np.nanquantile(np.concatenate(steps), 0.99, axis=0)
-    sampled = whole[:: max(1, len(whole) // 5000)]
-    continuous = np.array([len(np.unique(sampled[:, j])) > _FEW_LEVELS for j in range(whole.shape[1])])
-    continuous &= moving_joints(context, STATE)
+    continuous = _continuous(whole) & moving_joints(context, STATE)
     found: list[Finding] = []
     for episode, values in dataset.values(STATE):
         if len(values) < 2:
@@ -257,11 +259,7 @@ def frozen(context: CheckContext) -> Iterator[Finding]:
 def counterparts(context: CheckContext) -> dict[int, int]:
     """For each dimension of the state the action's dimension that commands it."""
     states, actions = (context.dataset.vectors.get(key) for key in (STATE, ACTION))
-    return _counterparts(states, actions) if states is not None else {}
-
-
-def _counterparts(states: Feature, actions: Feature | None) -> dict[int, int]:
-    if actions is None:
+    if states is None or actions is None:
         return {}
     if states.names and actions.names:
         found = {name: i for i, name in enumerate(actions.names)}

@@ -142,17 +142,8 @@ def _units(
 
 def _ends(dataset: FoundDataset, key: str) -> tuple[Values, Values] | None:
     """Smallest and largest value of each dimension, NaN aside; None without rows, or where their widths differ."""
-    low: Values | None = None
-    high: Values | None = None
-    for _, values in dataset.values(key):
-        first, last = np.fmin.reduce(values, axis=0), np.fmax.reduce(values, axis=0)
-        if low is None or high is None:
-            low, high = first, last
-        elif len(first) != len(low):
-            return None
-        else:
-            low, high = np.fmin(low, first), np.fmax(high, last)
-    return None if low is None or high is None else (low, high)
+    whole = dataset.stacked(key)
+    return (np.fmin.reduce(whole, axis=0), np.fmax.reduce(whole, axis=0)) if len(whole) else None
 
 
 def _command(context: CheckContext, options: str) -> str:
@@ -220,28 +211,21 @@ def _speeds(
     context: CheckContext, key: str, vector: Feature, joints: list[Joint | None], factors: Values
 ) -> Iterator[Finding]:
     for episode, values in context.dataset.values(key):
-        if len(values) < 2:
-            continue
-        if values.shape[1] != len(factors):
+        if len(values) < 2 or values.shape[1] != len(factors):
             continue
         speed = np.abs(np.diff(values * factors, axis=0)) * context.fps
         for i, joint in enumerate(joints):
-            if joint is None or joint.velocity_limit is None or i >= speed.shape[1]:
+            if joint is None or joint.velocity_limit is None:
                 continue
             bad = np.flatnonzero(speed[:, i] > joint.velocity_limit * (1 + _SLACK))
             if len(bad):
-                frame = int(bad[speed[bad, i].argmax()]) + 1
+                frame, name = int(bad[speed[bad, i].argmax()]) + 1, vector.name(i)
                 message = (
-                    f"'{key}', joint '{vector.name(i)}', moves at {speed[frame - 1, i]:.4g} {joint.unit}/s at frame "
+                    f"'{key}', joint '{name}', moves at {speed[frame - 1, i]:.4g} {joint.unit}/s at frame "
                     f"{frame} of episode {episode}; its limit is {joint.velocity_limit:g} ({len(bad)} frames)."
                 )
                 yield context.finding(
-                    "limit-velocity",
-                    message,
-                    episode=episode,
-                    frame=frame,
-                    joint=vector.name(i),
-                    fix=_limit_fix(context),
+                    "limit-velocity", message, episode=episode, frame=frame, joint=name, fix=_limit_fix(context)
                 )
 
 

@@ -86,8 +86,7 @@ def missing(context: CheckContext) -> Iterator[Finding]:
                 severity: Severity | None = None if used else "info"
                 message = f"The statistics have nothing on '{key}'."
                 yield context.finding("statistics-missing", message, severity=severity)
-    with_some = [index for index, record in dataset.records.items() if record.statistics]
-    if not with_some:
+    if not any(record.statistics for record in dataset.records.values()):
         return
     for index, record in dataset.records.items():
         if record.listed and not record.statistics:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -50,7 +51,7 @@ class _Known:
     def __init__(self, scans: Mapping[Path, VideoScan]) -> None:
         self._by_path = dict(scans)
         self._by_size: dict[int, list[VideoScan]] = {}
-        self._digests: dict[Path, str] = {}
+        self._digest = functools.cache(file_digest)
         for scan in scans.values():
             if scan.path.is_file():
                 self._by_size.setdefault(scan.path.stat().st_size, []).append(scan)
@@ -60,10 +61,7 @@ class _Known:
         if same is not None and same.depth == depth:
             return same
         candidates = self._by_size.get(path.stat().st_size, []) if self._by_size else []
-        mine = file_digest(path) if candidates else ""
         for scan in candidates:
-            if self._digests.get(scan.path) is None:
-                self._digests[scan.path] = file_digest(scan.path)
-            if self._digests[scan.path] == mine and scan.depth == depth:
+            if scan.depth == depth and self._digest(scan.path) == self._digest(path):
                 return dataclasses.replace(scan, path=path)
         return None

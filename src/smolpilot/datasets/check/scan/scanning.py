@@ -33,10 +33,6 @@ _FILE_BYTES = 256_000_000
 RATE_TOLERANCE = 9e-4
 
 
-def _none() -> npt.NDArray[np.float32]:
-    return np.zeros(0, dtype=np.float32)
-
-
 @dataclass
 class Look:
     """Frames in order, `[N]` each: mean and largest brightness (0 to 255), and where stillness began.
@@ -45,10 +41,10 @@ class Look:
     red, green and blue in [0, 1] of some frames, NaN for the others. A frame that did not decode has NaN.
     """
 
-    light: npt.NDArray[np.float32] = field(default_factory=_none)
-    peak: npt.NDArray[np.float32] = field(default_factory=_none)
-    still_since: npt.NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, dtype=np.int32))
-    colors: npt.NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 3), dtype=np.float32))
+    light: npt.NDArray[np.float32]
+    peak: npt.NDArray[np.float32]
+    still_since: npt.NDArray[np.int32]
+    colors: npt.NDArray[np.float32]
 
     def placed(self, places: npt.NDArray[np.int64]) -> Look:
         """The looks in another order: `places[i]` is the old place of frame i, -1 where it has none."""
@@ -119,20 +115,16 @@ class VideoScan:
     times: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     keys: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=bool))
     decoded: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=bool))
-    look: Look = field(default_factory=Look)
+    look: Look = field(default_factory=lambda: Looker().result())
     by_path: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=bool))
     shapes: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 3), dtype=np.int64))
     refused: dict[int, str] = field(default_factory=dict)
 
     def nearest(self, time: float) -> int:
         """The position of the frame nearest to a time in seconds."""
-        if not len(self.times):
+        if len(self.times) < 2:
             return 0
-        right = int(np.searchsorted(self.times, time))
-        if right == 0:
-            return 0
-        if right == len(self.times):
-            return right - 1
+        right = int(np.clip(np.searchsorted(self.times, time), 1, len(self.times) - 1))
         return right - 1 if time - self.times[right - 1] <= self.times[right] - time else right
 
 
