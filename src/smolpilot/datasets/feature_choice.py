@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,12 +75,9 @@ def _keys(root: Path) -> list[str]:
     found = list(features) if isinstance(features, dict) else []
     places = OwnFiles(root)
     for path in (root / "data").rglob("*.parquet"):
-        if places.why_not(path):
-            continue
-        try:
-            return [*found, *open_parquet(path, "data file").schema_arrow.names]
-        except SmolpilotError:
-            continue
+        if not places.why_not(path):
+            with suppress(SmolpilotError):
+                return [*found, *open_parquet(path, "data file").schema_arrow.names]
     return found
 
 

@@ -128,17 +128,14 @@ def _shortened(episodes: Sequence[int], limit: int = 10) -> str:
 
 
 def _empty(root: Path, left: Path | None) -> DatasetError:
+    why, advice = "it was created, but nothing has been recorded into it", "Record into it"
     if left is not None:
-        return DatasetError(
-            f"The dataset {root} has no episodes yet: the recording of the first one was interrupted; its images are "
-            f"left in {left}, without states and actions.",
-            expected="at least one episode",
-            fix="Record it anew, and finish the recording (LeRobot 0.6: `save_episode()`, then `finalize()`).",
-        )
+        images = f"its images are left in {left}, without states and actions"
+        why, advice = f"the recording of the first one was interrupted; {images}", "Record it anew"
     return DatasetError(
-        f"The dataset {root} has no episodes yet: it was created, but nothing has been recorded into it.",
+        f"The dataset {root} has no episodes yet: {why}.",
         expected="at least one episode",
-        fix="Record into it, and finish the recording (LeRobot 0.6: `save_episode()`, then `finalize()`).",
+        fix=f"{advice}, and finish the recording (LeRobot 0.6: `save_episode()`, then `finalize()`).",
     )
 
 

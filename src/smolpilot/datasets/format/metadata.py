@@ -354,7 +354,7 @@ class _Columns:
     """The columns of an episode table as lists of plain numbers, None where there is none that can be meant."""
 
     def __init__(self, table: pa.Table, path: Path, problems: Problems, root: Path) -> None:
-        self._table, self._path, self._problems = table, path, problems
+        self._table, self._problems, self._named = table, problems, problems.named(path)
         self._advice = repair_advice(root, "makes the table anew from the data")
 
     def needed(self, name: str, indices: Sequence[int | None]) -> list[int | None]:
@@ -373,10 +373,6 @@ class _Columns:
     def seconds(self, name: str) -> list[float | None]:
         """Finite numbers."""
         return self._read(name, needed=False, seconds=True)
-
-    @property
-    def _named(self) -> str:
-        return self._problems.named(self._path)
 
     def _read(self, name: str, *, needed: bool, seconds: bool) -> list[Any]:
         nothing: list[Any] = [None] * len(self._table)

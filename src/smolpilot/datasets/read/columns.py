@@ -21,6 +21,7 @@ type Column = npt.NDArray[Any] | list[Any]
 
 # All numbers are kept in memory; what has more of them in a frame (images as numbers) would not fit.
 _MOST_NUMBERS = 1 << 16
+_NUMERIC = ("float", "int", "uint", "bool")
 
 
 class UnusableError(Exception):
@@ -42,7 +43,7 @@ def why_unusable(kind: pa.DataType, feature: Feature) -> str:
         return f"values of type {kind}, neither numbers nor texts"
     if listed:
         return "lists of texts"
-    return f"texts, where meta/info.json says {feature.dtype}" if _is_numeric(feature.dtype) else ""
+    return f"texts, where meta/info.json says {feature.dtype}" if feature.dtype.startswith(_NUMERIC) else ""
 
 
 def needed_column(values: pa.ChunkedArray, name: str, feature: Feature | None, path: Path) -> npt.NDArray[Any]:
@@ -130,7 +131,3 @@ def _whole(numbers: npt.NDArray[Any], name: str, path: Path, fix: str) -> npt.ND
             f"The column '{name}' of {path} is of type {numbers.dtype}.", expected="whole numbers", fix=fix
         )
     return numbers.astype(np.int64, copy=False)
-
-
-def _is_numeric(dtype: str) -> bool:
-    return dtype.startswith(("float", "int", "uint", "bool"))

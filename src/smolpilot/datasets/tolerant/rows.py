@@ -142,7 +142,6 @@ def _array(dataset: FoundDataset, path: Path, name: str, column: pa.ChunkedArray
     width: list[int] = []
     while is_list(values.type):
         inner = values.flatten()
-        per_row = len(inner) / max(len(values), 1)
         lengths = None if pa.types.is_fixed_size_list(values.type) else values.value_lengths().to_numpy(False)
         if lengths is not None and len(lengths) and (lengths != lengths[0]).any():
             row = int(np.flatnonzero(lengths != lengths[0])[0])
@@ -151,7 +150,7 @@ def _array(dataset: FoundDataset, path: Path, name: str, column: pa.ChunkedArray
                 f"{where} has rows of different lengths: {lengths[0]} numbers, then {lengths[row]} in row {row}.",
             )
             return None
-        width.append(round(per_row))
+        width.append(round(len(inner) / max(len(values), 1)))
         values = inner
     if not is_number(values.type):
         return _texts(column) if not width else None
