@@ -73,7 +73,7 @@ def require_recorded(root: Path, form: Format, info: dict[str, Any], *, complete
 def require_complete(root: Path, absent: Sequence[Absent], episodes: int) -> None:
     """Raise DatasetError that says which files of a dataset are not there, for which episodes, how to get them."""
     first = next((one for state in ("pointer", "missing", "empty") for one in absent if one.state == state), absent[0])
-    error = absent_file(first.path, first.what, first.state)
+    error = absent_file(first.path, first.what, first.state, str(first.path))
     if len(absent) == 1 and len(first.episodes) == episodes == 1:
         raise error
     same = [one for one in absent if one.state == first.state and one.what == first.what]

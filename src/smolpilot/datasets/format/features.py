@@ -88,15 +88,13 @@ def parse_features(
     for key, entry in raw.items():
         described = entry if isinstance(entry, dict) else {}
         dtype, shape = described.get("dtype"), described.get("shape")
-        reason = ""
         if why := why_no_key(key, dtype):
-            reason = f"a name that none can have: {why}"
             _report_key(key, dtype, why, path, problems)
             if why_no_key(key, None):
-                noted[key] = reason
+                noted[key] = f"a name that none can have: {why}"
                 continue
         if not isinstance(dtype, str) or not isinstance(shape, list) or not usable_shape(key, shape):
-            reason = "meta/info.json gives it no dtype, or no fixed shape of a size that can be meant"
+            noted[key] = "meta/info.json gives it no dtype, or no fixed shape of a size that can be meant"
             message = f"The feature '{key}' in {name} is incomplete: it lacks its dtype or shape."
             if key in NEEDED or dtype in CAMERA_TYPES:
                 expected = f"a dtype, and a list of numbers as shape, with at most {MOST_NUMBERS:,} numbers a frame"
@@ -104,7 +102,6 @@ def parse_features(
                 problems.report("features-damaged", message, expected=expected, advice=advice)
             else:
                 problems.remark("features-damaged", message)
-            noted[key] = reason
             continue
         features[key] = Feature(dtype, tuple(shape), flatten_names(described.get("names"), shape))
     return features
@@ -114,7 +111,7 @@ def _report_key(key: str, dtype: Any, why: str, path: Path, problems: Problems) 
     """Videos lie in a folder of that name; nobody needs another feature that cannot be called that."""
     error = unusable_key(key, why, path, name=problems.named(path))
     if dtype == "video":
-        problems.report("features-damaged", error.found, expected=error.expected, advice=error.fix, key=key)
+        problems.report_error("features-damaged", error, key=key)
     else:
         problems.remark("features-damaged", error.found, key=key)
 
@@ -272,12 +269,7 @@ def _candidates(features: dict[str, Feature], key: str) -> list[str]:
 
 def _is_vector(name: str, feature: Feature) -> bool:
     numeric = feature.dtype.startswith(("float", "int", "uint"))
-    return (
-        numeric
-        and len(feature.shape) == 1
-        and 0 < feature.shape[0] <= MOST_NAMES
-        and name not in (*NEEDED, STATE, ACTION)
-    )
+    return numeric and len(feature.shape) == 1 and 0 < feature.shape[0] <= MOST_NAMES and name not in NEEDED
 
 
 def usable_shape(name: str, shape: list[Any]) -> bool:

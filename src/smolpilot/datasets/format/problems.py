@@ -18,6 +18,10 @@ class Problems:
         """Something that a dataset cannot be trained on with; `advice` says what to do about it."""
         raise DatasetError(message, expected=expected, fix=advice)
 
+    def report_error(self, code: str, error: DatasetError, **place: Any) -> None:
+        """The same of what stands in an error."""
+        self.report(code, error.found, expected=error.expected, advice=error.fix, **place)
+
     def remark(self, code: str, message: str, **place: Any) -> None:
         """Something that a strict reader can do without."""
 

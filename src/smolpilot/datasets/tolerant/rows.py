@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from smolpilot.datasets.format.arrow import LANGUAGE, LARGE, is_list, is_number, one_array
-from smolpilot.datasets.format.files import absurd_content, is_whole, torn_words
+from smolpilot.datasets.format.files import absurd_content, is_whole, torn_file
 from smolpilot.datasets.format.metadata import Record
 from smolpilot.datasets.format.parquet_files import broken_texts, mended, parquet_file
 
@@ -115,8 +115,7 @@ def _data_table(dataset: FoundDataset, path: Path, skip: set[str]) -> dict[str, 
         table = file.read(columns=columns_wanted, use_threads=path.stat().st_size > LARGE)
         dataset.schemas[path] = schema
     except (pa.ArrowException, OSError, ValueError) as error:
-        found, _, _ = torn_words(path, "data file", error, dataset.relative(path))
-        dataset.report("parquet-torn", found)
+        dataset.report_error("parquet-torn", torn_file(path, "data file", error, dataset.relative(path)))
         return None
     columns: dict[str, Array] = {}
     for name in dict.fromkeys(table.column_names):
