@@ -114,12 +114,11 @@ class _FileReader:
         self.images.see(path, file)
         for name in self._needed:
             if name not in schema.names:
+                advice = repair_advice(dataset_root(path), "makes index columns anew")
                 raise DatasetError(
                     f"The data file {path} has no column '{name}'.",
                     expected="the columns that meta/info.json names, and LeRobot's index columns",
-                    fix=""
-                    if name in (STATE, ACTION)
-                    else repair_advice(dataset_root(path), "makes index columns anew"),
+                    fix="" if name in (STATE, ACTION) else advice,
                 )
         wanted = [name for name in schema.names if self._is_wanted(name, schema)]
         table = read_parquet(path, "data file", wanted)
@@ -226,7 +225,6 @@ def _join(parts: list[Column]) -> Column:
 
 
 def _require_finite(tables: Tables, meta: DatasetMeta) -> None:
-    names = {STATE: meta.state_names, ACTION: meta.action_names}
     words = {STATE: "state", ACTION: "action", "timestamp": "time stamp"}
     for key, word in words.items():
         if key not in tables.columns:
@@ -235,7 +233,7 @@ def _require_finite(tables: Tables, meta: DatasetMeta) -> None:
         if bad.any():
             row, *joint = (int(i) for i in np.argwhere(bad)[0])
             value = float(tables.array(key)[(row, *joint)])
-            known = names.get(key, [])
+            known = meta.names_of(key)
             where = f", joint '{known[joint[0]]}'" if joint and joint[0] < len(known) else ""
             raise DatasetError(
                 f"The {word} is {value} in episode {int(tables.array('episode_index')[row])}, "

@@ -16,7 +16,7 @@ from smolpilot.common.keys import ACTION, IMAGES, STATE
 from smolpilot.datasets.format.arrow import word_of
 from smolpilot.datasets.format.features import (
     CAMERA_TYPES,
-    INDEX_COLUMNS,
+    NEEDED,
     Feature,
     parse_features,
     short_name,
@@ -59,14 +59,12 @@ def read_features(dataset: FoundDataset, locator: Locator) -> None:
         for key in _image_columns(locator):
             dataset.cameras.setdefault(key, Camera(key, short_name(key), False, None, {}))
     _from_tables(dataset, locator)
-    _missing(dataset)
+    _missing(dataset, raw)
 
 
-def _missing(dataset: FoundDataset) -> None:
+def _missing(dataset: FoundDataset, declared: dict[str, Any]) -> None:
     """No state or no action. Others call it `state`, `qpos`, `actions`: then it has to be renamed."""
-    features = dataset.info.get("features")
-    declared = features if isinstance(features, dict) else {}
-    named = [name for name in dataset.vectors if name in declared and name not in (STATE, ACTION, *INDEX_COLUMNS)]
+    named = [name for name in dataset.vectors if name in declared and name not in NEEDED]
     plain = {name: re.sub(r"[^a-z]", "", name.lower().removeprefix("observation.")) for name in named}
     wanted = {STATE: "state", ACTION: "action"}
     candidates = {

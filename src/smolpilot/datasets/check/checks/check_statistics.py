@@ -104,11 +104,8 @@ def _compare(
     width = values.shape[1]
     told = {name: stats[name].reshape(-1) for name in _CHECKED if name in stats}
     # Of a matrix, LeRobot keeps the statistics of its columns.
-    columns = (
-        vector.shape[-1]
-        if len(vector.shape) > 1 and told and {one.size for one in told.values()} == {vector.shape[-1]}
-        else width
-    )
+    of_columns = len(vector.shape) > 1 and {one.size for one in told.values()} == {vector.shape[-1]}
+    columns = vector.shape[-1] if of_columns else width
     for name, value in told.items():
         if value.size != columns or not np.isfinite(value).all():
             found = "numbers that are not finite" if value.size == columns else f"shape {list(stats[name].shape)}"

@@ -134,9 +134,10 @@ def _shapes(context: CheckContext) -> Iterator[Finding]:
                 wrong.setdefault(column.size // len(column), []).append(episode)
         for size, episodes in wrong.items():
             text = f"'{key}' has {size} numbers per row, the feature's shape is {list(vector.shape)}"
-            for episode in episodes if len(episodes) < len(dataset.rows) else [None]:
-                where = "" if episode is None else f", in episode {episode}"
-                yield context.finding("column-shape", f"{text}{where}.", episode=episode)
+            concerned: list[int | None] = [*episodes] if len(episodes) < len(dataset.rows) else [None]
+            for one in concerned:
+                where = "" if one is None else f", in episode {one}"
+                yield context.finding("column-shape", f"{text}{where}.", episode=one)
 
 
 def empty_cells(context: CheckContext) -> Iterator[Finding]:

@@ -53,9 +53,7 @@ def _description(context: CheckContext) -> Iterator[Finding]:
             yield context.finding(
                 "info-damaged", f"meta/info.json has {name} {shown(value)}; LeRobot needs a number above 0."
             )
-    features = info.get("features")
-    for key, entry in features.items() if isinstance(features, dict) else ():
-        dtype, shape = _declared(entry)
+    for key, (dtype, shape) in _declared(info).items():
         if key in LANGUAGE or dtype in ("video", "image") or shape is None:
             continue
         if dtype not in _TYPES:
@@ -70,22 +68,23 @@ def _description(context: CheckContext) -> Iterator[Finding]:
             yield context.finding("column-type", message)
 
 
-def _declared(entry: Any) -> tuple[str, tuple[int, ...] | None]:
-    """(dtype, shape) of a feature; no shape when it has none that makes sense, which is said elsewhere."""
-    if not isinstance(entry, dict):
-        return "", None
-    shape = entry.get("shape")
-    sized = isinstance(shape, list) and all(isinstance(n, int) and not isinstance(n, bool) for n in shape)
-    return str(entry.get("dtype")), tuple(shape) if sized and isinstance(shape, list) else None
+def _declared(info: dict[str, Any]) -> dict[str, tuple[str, tuple[int, ...] | None]]:
+    """(dtype, shape) of each feature; no shape when it has none that makes sense, which is said elsewhere."""
+    features, found = info.get("features"), {}
+    for key, entry in features.items() if isinstance(features, dict) else ():
+        shape = entry.get("shape")
+        sized = isinstance(shape, list) and all(isinstance(n, int) and not isinstance(n, bool) for n in shape)
+        found[key] = str(entry.get("dtype")), tuple(shape) if sized else None
+    return found
 
 
 def _columns(context: CheckContext) -> Iterator[Finding]:
     """Every column a feature, every feature a column, and each cell castable to what is declared."""
     dataset = context.dataset
-    features = dataset.info.get("features")
-    if not isinstance(features, dict) or not features:
+    declared = _declared(dataset.info)
+    if not declared:
         return
-    wanted = {key: _declared(entry) for key, entry in features.items() if _declared(entry)[0] != "video"}
+    wanted = {key: described for key, described in declared.items() if described[0] != "video"}
     strict = dataset.format.loadable
     strange: dict[str, list[Path]] = {}
     wrong: dict[str, list[Path]] = {}
