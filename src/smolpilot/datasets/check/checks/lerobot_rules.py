@@ -158,8 +158,8 @@ def _tables(context: CheckContext) -> Iterator[Finding]:
         episodes = by_path.get(path, [])
         for episode in episodes:
             rows = dataset.rows[episode]
-            index = rows.numbers("index")
-            if index is None:
+            index = rows.get("index")
+            if index is None or index.dtype.kind not in "iuf" or index.shape != rows.positions.shape:
                 continue
             wrong = np.flatnonzero(index != rows.positions + start)
             if len(wrong):
