@@ -23,8 +23,9 @@ from smolpilot.common.errors import SmolpilotError
 from smolpilot.datasets import DatasetWriter, open_dataset, read_meta
 from smolpilot.datasets.check import check_dataset
 from smolpilot.datasets.check.context import CheckContext
-from smolpilot.datasets.check.run import make_context
+from smolpilot.datasets.check.scan.video_scans import VideoScans
 from smolpilot.datasets.tolerant.findings import Finding
+from smolpilot.datasets.tolerant.open import read_found_dataset
 
 from .helpers_recordings import write_lines
 
@@ -271,6 +272,6 @@ def test_a_check_that_stumbles_stops_no_other(plain: dict[str, Path]) -> None:
         yield from ()
         raise ZeroDivisionError("surprise")
 
-    found = run_check(stumble, make_context(plain["v3"]))
+    found = run_check(stumble, CheckContext(read_found_dataset(plain["v3"]), VideoScans(), None, 30.0))
     assert [(one.code, one.severity) for one in found] == [("check-failed", "warning")]
     assert "ZeroDivisionError: surprise" in found[0].message

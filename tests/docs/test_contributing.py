@@ -16,7 +16,10 @@ from smolpilot.cli.main import main
 from smolpilot.cli.parsing.verbs import VERBS
 from smolpilot.contracts import Embodiment, PolicyOptions
 from smolpilot.datasets import DatasetWriter, open_dataset
-from smolpilot.datasets.check import run
+from smolpilot.datasets.check.context import CheckContext
+from smolpilot.datasets.check.run import run_check
+from smolpilot.datasets.check.scan.video_scans import VideoScans
+from smolpilot.datasets.tolerant.open import read_found_dataset
 from smolpilot.datasets.tolerant.rules import RULES
 from smolpilot.inference import backends, prepare
 from smolpilot.robots import RobotProfile
@@ -106,7 +109,8 @@ def test_the_dataset_check(module: Load, tmp_path: Path, monkeypatch: pytest.Mon
                 value = np.array([frame], np.float32)
                 writer.add_frame({"observation.state": value, "action": value * episode, "task": "move"})
             writer.end_episode()
-    (found,) = run.run_check(check, run.make_context(tmp_path / "data"))
+    context = CheckContext(read_found_dataset(tmp_path / "data"), VideoScans(), None, fps=10.0)
+    (found,) = run_check(check, context)
     assert (found.code, found.severity, found.episode) == ("action-zero", "warning", 0)
     assert found.fix == f"smolpilot dataset exclude {tmp_path / 'data'} DST --episodes 0"
 

@@ -6,7 +6,8 @@ import importlib.metadata
 import os
 import platform
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,16 @@ _FILES = (
 def cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def in_threads[Task, Result](function: Callable[[Task], Result], tasks: Sequence[Task], most: int) -> Iterator[Result]:
+    """What the function makes of each task, in order; so many tasks at once at most."""
+    pool = ThreadPoolExecutor(max(1, min(most, len(tasks))))
+    try:
+        yield from pool.map(function, tasks)
+    finally:
+        # An interrupt waits for the tasks in hand, not for all of them.
+        pool.shutdown(cancel_futures=True)
 
 
 def machine_facts(device: object) -> dict[str, Any]:

@@ -79,6 +79,15 @@ def files_beside(root: Path) -> Beside:
     return _without_doubles(found)
 
 
+def visible_files(folder: Path) -> list[Path]:
+    """All files in a folder and below it, sorted; those that are hidden (.git, .cache) left out."""
+    found = []
+    for place, folders, names in folder.walk():
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [place / name for name in names if not name.startswith(".")]
+    return sorted(path for path in found if path.is_file())
+
+
 def _why_not(places: OwnFiles, path: Path) -> str:
     if path.name.startswith(".") and path.name not in _KEPT_HIDDEN:
         return "is a hidden file"

@@ -7,8 +7,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from smolpilot.datasets.copy.video.packets import Clip, Packets
-
 from .copy.options import Progress
 from .copy.pool import Pool, size_of
 from .copy.proof.comparison import (
@@ -96,17 +94,13 @@ def first_packet_difference(a: DatasetMeta, b: DatasetMeta, episode: int, camera
         starts = [e.videos[camera].start for e in meta.episodes if e.videos[camera].path == span.path]
         packets = read_packets(span.path)
         wanted = [Span(episode, span.start, span.stop, meta.episode(episode).length)]
-        found.append(_rows(packets, clips_of(span.path, packets, wanted, starts, meta.fps)[0]))
+        found.append(packet_rows(packets, clips_of(span.path, packets, wanted, starts, meta.fps)[0]))
     for number, (mine, theirs) in enumerate(zip(*found, strict=False)):
         if mine[1] != theirs[1]:
             return f"packet {number} has another content"
         if mine[0] != theirs[0]:
             return f"packet {number} is shown at {mine[0] / 1e9:.6f} s and {theirs[0] / 1e9:.6f} s"
     return ""
-
-
-def _rows(packets: Packets, clip: Clip) -> list[tuple[int, bytes]]:
-    return packet_rows(packets, clip)
 
 
 def _shown(a: pa.Array, b: pa.Array) -> str:

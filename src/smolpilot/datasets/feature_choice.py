@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from smolpilot.common.errors import SmolpilotError, UsageError, did_you_mean
-from smolpilot.common.keys import ACTION, STATE, image_key
+from smolpilot.common.keys import image_key
 from smolpilot.common.safe_paths import OwnFiles
 
+from .format.features import NEEDED
 from .format.files import open_parquet, read_json
 from .format.paths import require_own_meta
 
-INDEX_COLUMNS = ("timestamp", "frame_index", "episode_index", "index", "task_index")
-ALWAYS_KEPT = (STATE, ACTION, *INDEX_COLUMNS)
+ALWAYS_KEPT = NEEDED
 
 
 @dataclass(frozen=True)
@@ -74,12 +75,9 @@ def _keys(root: Path) -> list[str]:
     found = list(features) if isinstance(features, dict) else []
     places = OwnFiles(root)
     for path in (root / "data").rglob("*.parquet"):
-        if places.why_not(path):
-            continue
-        try:
-            return [*found, *open_parquet(path, "data file").schema_arrow.names]
-        except SmolpilotError:
-            continue
+        if not places.why_not(path):
+            with suppress(SmolpilotError):
+                return [*found, *open_parquet(path, "data file").schema_arrow.names]
     return found
 
 

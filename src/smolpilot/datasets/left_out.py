@@ -25,8 +25,13 @@ def left_out_note(meta: DatasetMeta) -> str:
     )
 
 
+def notes_of_gaps(meta: DatasetMeta) -> list[str]:
+    """What samples leave out, and which files are not there."""
+    notes = (left_out_note(meta), absent_note(meta.root, meta.absent, len(meta.episodes)))
+    return [note for note in notes if note]
+
+
 def say_left_out(meta: DatasetMeta) -> None:
     """Say on standard error what samples leave out, and which files are not there."""
-    for note in (left_out_note(meta), absent_note(meta.root, meta.absent, len(meta.episodes))):
-        if note:
-            print(f"note: {note}", file=sys.stderr)
+    for note in notes_of_gaps(meta):
+        print(f"note: {note}", file=sys.stderr)

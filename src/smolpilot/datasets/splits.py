@@ -34,7 +34,7 @@ def parse_episodes(text: str, meta: DatasetMeta, *, words: str = "", option: str
         first, last = int(match[1]), int(match[2] or match[1])
         if last < first:
             raise UsageError(f"{option}: {part} ends before it begins.", fix=f"write {last}-{first}")
-        missing = next((index for index in (first, last) if not _among(index, known)), None)
+        missing = next((n for n in (first, last) if bisect_left(known, n) == bisect_right(known, n)), None)
         if missing is not None:
             raise UsageError(
                 f"The dataset {meta.root} has no episode {missing}.",
@@ -42,11 +42,6 @@ def parse_episodes(text: str, meta: DatasetMeta, *, words: str = "", option: str
             )
         chosen |= set(known[bisect_left(known, first) : bisect_right(known, last)])
     return sorted(chosen)
-
-
-def _among(index: int, known: list[int]) -> bool:
-    place = bisect_left(known, index)
-    return place < len(known) and known[place] == index
 
 
 def episode_ranges(episodes: Iterable[int]) -> str:

@@ -5,23 +5,24 @@ from __future__ import annotations
 import dataclasses
 import math
 import shlex
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+import pyarrow as pa
 
 from smolpilot.common.progress import working
 from smolpilot.common.statistics import Statistics, array_statistics
 
-from .format.completeness import Absent, absent_note
+from .format.completeness import Absent
 from .format.features import MOST_NAMES, CameraInfo, Feature, dimension_names, motion_keys
 from .format.files import file_state, read_json
 from .format.meta import DatasetMeta, read_meta
-from .left_out import left_out_note
+from .left_out import notes_of_gaps
 from .media.video import probe
 from .read.joint_units import doubt_units, find_profile, joint_units
-from .read.media_sizes import other_size, size_note
+from .read.media_sizes import require_size, size_note
 from .read.tables import Tables, load_tables
 
 
@@ -94,58 +95,55 @@ def _is_named(feature: Feature) -> bool:
 
 def _camera(meta: DatasetMeta, name: str, camera: CameraInfo) -> dict[str, Any]:
     """As the first video says, where there is one: the meta folder may be silent or wrong about codec and format."""
-    codec, pix_fmt, width, height = camera.codec, camera.pix_fmt, camera.width, camera.height
+    codec, pix_fmt = camera.codec, camera.pix_fmt
     paths = dict.fromkeys(episode.videos[name].path for episode in meta.episodes if name in episode.videos)
     first = next((path for path in paths if file_state(path) == "whole"), None)
     if first is not None:
-        codec, pix_fmt, found_width, found_height = probe(first)
-        if (found_width, found_height) != (width, height) and camera.key not in meta.left_out:
-            raise other_size(meta, f"The video {first.name}", camera, f"{found_width}x{found_height}", first)
-    return {"width": width, "height": height, "codec": codec, "pixel_format": pix_fmt, "fps": camera.fps}
+        codec, pix_fmt, width, height = probe(first)
+        if camera.key not in meta.left_out:
+            require_size(meta, f"The video {first.name}", camera, (width, height), first)
+    size = {"width": camera.width, "height": camera.height}
+    return {**size, "codec": codec, "pixel_format": pix_fmt, "fps": camera.fps}
 
 
 def _instructions(meta: DatasetMeta, tables: Tables | None) -> list[dict[str, Any]]:
     """Episodes and frames of each instruction; by the episode list where the tables are not there."""
     if tables is None:
         return _listed_instructions(meta)
-    tasks, episodes = tables.array("task_index"), tables.array("episode_index")
-    values, place, frames = np.unique(tasks, return_inverse=True, return_counts=True)
-    pairs = np.unique(np.stack([place, _numbered(episodes)]), axis=1)
-    counts = np.bincount(pairs[0], minlength=len(values))
+    rows = pa.table({name: tables.array(f"{name}_index") for name in ("task", "episode")})
+    counted = rows.group_by("task").aggregate([("episode", "count_distinct"), ("episode", "count")]).sort_by("task")
     return [
-        {"task_index": int(value), "text": meta.tasks[int(value)], "episodes": int(count), "frames": int(rows)}
-        for value, count, rows in zip(values, counts, frames, strict=True)
+        {
+            "task_index": row["task"],
+            "text": meta.tasks[row["task"]],
+            "episodes": row["episode_count_distinct"],
+            "frames": row["episode_count"],
+        }
+        for row in counted.to_pylist()
     ]
 
 
 def _listed_instructions(meta: DatasetMeta) -> list[dict[str, Any]]:
-    indices = {text: index for index, text in meta.tasks.items()}
-    found: dict[str, dict[str, Any]] = {}
-    for episode in meta.episodes:
-        for text in episode.tasks:
-            row = found.setdefault(text, {"task_index": indices.get(text), "text": text, "episodes": 0, "frames": None})
-            row["episodes"] += 1
     if not meta.episodes:
         return [{"task_index": i, "text": text, "episodes": None, "frames": None} for i, text in meta.tasks.items()]
-    return list(found.values())
-
-
-def _numbered(values: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
-    return np.asarray(np.unique(values, return_inverse=True)[1], dtype=np.int64)
+    indices = {text: index for index, text in meta.tasks.items()}
+    counted = Counter(text for episode in meta.episodes for text in episode.tasks)
+    return [
+        {"task_index": indices.get(text), "text": text, "episodes": count, "frames": None}
+        for text, count in counted.items()
+    ]
 
 
 def _statistics(meta: DatasetMeta, tables: Tables | None) -> Statistics:
     """The stored ones; those of state and action computed where they are missing."""
     statistics = dict(meta.statistics)
     for key in motion_keys(meta.features).values():
-        stored = statistics.get(key, {})
-        whole = all(name in stored and np.isfinite(stored[name]).all() for name in ("mean", "std", "min", "max"))
-        fits = whole and all(
-            stored[name].size == math.prod(meta.features[key].shape) for name in ("mean", "std", "min", "max")
-        )
-        if not fits:
-            statistics.pop(key, None)
-        if not fits and tables is not None and isinstance(tables.columns.get(key), np.ndarray):
+        size = math.prod(meta.features[key].shape)
+        stored = [statistics.get(key, {}).get(name) for name in ("mean", "std", "min", "max")]
+        if all(one is not None and one.size == size and np.isfinite(one).all() for one in stored):
+            continue
+        statistics.pop(key, None)
+        if tables is not None and isinstance(tables.columns.get(key), np.ndarray):
             column = tables.array(key)
             statistics[key] = array_statistics(column.reshape(len(column), -1))
     return statistics
@@ -183,12 +181,7 @@ def _notes(meta: DatasetMeta) -> list[str]:
             f"What a policy needs has other names here: `smolpilot dataset rename {shlex.quote(str(meta.root))} DST "
             f"--feature {pairs}` gives it LeRobot's in a copy."
         )
-    note = left_out_note(meta)
-    if note:
-        notes.append(note)
-    note = absent_note(meta.root, meta.absent, len(meta.episodes))
-    if note:
-        notes.append(note)
+    notes += notes_of_gaps(meta)
     note = size_note(meta)
     if note:
         notes.append(f"{note} `smolpilot dataset check {shlex.quote(str(meta.root))}` names all such videos.")

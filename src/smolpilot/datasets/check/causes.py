@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Literal
 
 from smolpilot.datasets.tolerant.findings import Finding
 from smolpilot.datasets.tolerant.found_dataset import FoundDataset
@@ -15,9 +16,11 @@ _LOST = ("file-missing", "file-empty", "parquet-torn")
 _META = ("recording-empty", "recording-interrupted")
 # Errors after which nobody expects a sample to load: that it does not is no news.
 _BASIC = ("structure", "schema", "indices", "time", "video", "instructions")
+# What is said of the lists of the meta folder.
+_LISTED, _OF_LISTS = ("indices", "statistics", "instructions", "schema"), ("totals-wrong", "meta-damaged")
 
 
-def without_consequences(dataset: FoundDataset, findings: Sequence[Finding]) -> list[Finding]:
+def without_consequences(findings: Sequence[Finding]) -> list[Finding]:
     """The findings that have a cause of their own."""
     for code in _META:
         alone = [found for found in findings if found.code == code]
@@ -27,100 +30,70 @@ def without_consequences(dataset: FoundDataset, findings: Sequence[Finding]) -> 
             )
             return [*alone[:1], *(found for found in findings if found.code in others)]
     there = _There(findings)
-    return [found for found in findings if not any(follows(found, there) for follows in _FOLLOWS)]
+    return [found for found in findings if not there.explains(found)]
+
+
+_FOLLOWS: tuple[tuple[tuple[str, ...], Literal["dataset", "episode", "camera", "clip"], tuple[str, ...]], ...] = (
+    (
+        ("timestamp-off-grid", "timestamp-off-video", "video-grid", "video-rate", "video-span"),
+        "dataset",
+        ("fps-mismatch",),
+    ),
+    # Rows and frames are compared by their times: a wrong time is off in every comparison.
+    (("timestamp-off-video", "timestamp-off-grid"), "episode", ("timestamp-backwards",)),
+    (("timestamp-off-video",), "clip", ("video-short", "video-span", "video-torn", "video-swapped")),
+    (("video-grid",), "clip", ("timestamp-off-video",)),
+    (("video-grid",), "episode", ("timestamp-off-grid",)),
+    (("video-rate",), "camera", ("timestamp-off-video",)),
+    # Too few or too many frames, because they are another episode's.
+    (("video-short", "video-long", "statistics-pictures"), "clip", ("video-swapped",)),
+    (("episode-span",), "episode", ("episode-length",)),
+    # LeRobot looks up by position: the cause is the gap, or the order.
+    (("episode-lookup",), "dataset", ("episode-gaps", "episode-unlisted", "episode-duplicate")),
+    (("task-gaps",), "dataset", ("task-lookup",)),
+    (("task-lookup",), "dataset", ("task-duplicate",)),
+)
+"""Codes that say nothing new where one of other codes was found, in the same place: as an error, but for a clip."""
 
 
 class _There:
     """What has been found, for quick questions."""
 
     def __init__(self, findings: Sequence[Finding]) -> None:
-        self.codes = {found.code for found in findings}
-        self.errors = {found.code for found in findings if found.severity == "error"}
-        self.basic = any(
-            found.severity == "error" and found.group in _BASIC and found.code != "sample-unloadable"
-            for found in findings
-        )
-        self.places = {(found.code, found.episode, found.camera) for found in findings}
-        self.episodes = {(found.code, found.episode) for found in findings if found.severity == "error"}
-        self.cameras = {(found.code, found.camera) for found in findings}
-        pointers = [found.message for found in findings if found.code == "lfs-pointer"]
-        self.meta_pointer = any(" meta/" in message for message in pointers)
+        errors = [found for found in findings if found.severity == "error"]
+        self._codes = {found.code for found in errors}
+        self._episodes = {(found.code, found.episode) for found in errors}
+        self._cameras = {(found.code, found.camera) for found in errors}
+        self._clips = {(found.code, found.episode, found.camera) for found in findings}
+        self._basic = any(found.group in _BASIC and found.code != "sample-unloadable" for found in errors)
+        # A list that is gone takes everything with it that it lists.
+        self._lists_gone = any(found.code == "lfs-pointer" and " meta/" in found.message for found in findings)
 
-    def at(self, codes: Sequence[str], found: Finding) -> bool:
-        """Whether one of the codes was found for the same episode and camera, or for the whole of them."""
-        episodes, cameras = (found.episode, None), (found.camera, None)
+    def explains(self, found: Finding) -> bool:
+        """Whether a finding only follows from another one."""
+        code = found.code
+        if self._lists_gone and code != "lfs-pointer" and (found.group in _LISTED or code in _OF_LISTS):
+            return True
+        if code == "sample-unloadable":
+            return self._basic
+        if code == "column-type" and found.severity == "warning":
+            return code in self._codes
+        if code == "episode-span" and found.episode is not None and "episode-lookup" in self._codes:
+            return True
         return any(
-            (code, episode, camera) in self.places for code in codes for episode in episodes for camera in cameras
+            code in followers and any(self._has(cause, place, found) for cause in causes)
+            for followers, place, causes in _FOLLOWS
         )
 
-
-def _unloadable(found: Finding, there: _There) -> bool:
-    return found.code == "sample-unloadable" and there.basic
-
-
-def _rate(found: Finding, there: _There) -> bool:
-    followers = ("timestamp-off-grid", "timestamp-off-video", "video-grid", "video-rate", "video-span")
-    return found.code in followers and "fps-mismatch" in there.codes and found.code != "fps-mismatch"
-
-
-def _clock(found: Finding, there: _There) -> bool:
-    """Rows and frames are compared by their times: a wrong time is off in every comparison."""
-    if found.code == "timestamp-off-video":
-        lost = there.at(("video-short", "video-span", "video-torn", "video-swapped"), found)
-        return lost or ("timestamp-backwards", found.episode) in there.episodes
-    if found.code == "timestamp-off-grid":
-        return ("timestamp-backwards", found.episode) in there.episodes
-    if found.code == "video-grid":
-        return there.at(("timestamp-off-video",), found) or ("timestamp-off-grid", found.episode) in there.episodes
-    if found.code == "video-rate":
-        return ("timestamp-off-video", found.camera) in there.cameras
-    return False
-
-
-def _length(found: Finding, there: _There) -> bool:
-    """Too few or too many frames, because they are another episode's."""
-    if found.code in ("video-short", "video-long", "statistics-pictures"):
-        return ("video-swapped", found.episode, found.camera) in there.places
-    if found.code == "episode-span" and found.episode is not None:
-        return "episode-lookup" in there.codes or ("episode-length", found.episode) in there.episodes
-    return False
-
-
-def _lists(found: Finding, there: _There) -> bool:
-    """A list that is gone takes everything with it that it lists."""
-    if found.code == "lfs-pointer" or not there.meta_pointer:
-        return False
-    return found.group in ("indices", "statistics", "instructions", "schema") or found.code in (
-        "totals-wrong",
-        "meta-damaged",
-    )
-
-
-def _gaps(found: Finding, there: _There) -> bool:
-    """LeRobot's looking up by position: the cause is the gap, or the order."""
-    if found.code == "episode-lookup":
-        return bool({"episode-gaps", "episode-unlisted", "episode-duplicate"} & there.errors)
-    if found.code == "task-gaps":
-        return "task-lookup" in there.errors
-    if found.code == "task-lookup":
-        return "task-duplicate" in there.errors
-    return False
-
-
-def _warned(found: Finding, there: _There) -> bool:
-    """The same code as a warning beside an error."""
-    return found.code == "column-type" and found.severity == "warning" and "column-type" in there.errors
-
-
-_FOLLOWS: tuple[Callable[[Finding, _There], bool], ...] = (
-    _unloadable,
-    _rate,
-    _clock,
-    _length,
-    _lists,
-    _gaps,
-    _warned,
-)
+    def _has(self, code: str, place: str, found: Finding) -> bool:
+        if place == "dataset":
+            return code in self._codes
+        if place == "episode":
+            return (code, found.episode) in self._episodes
+        if place == "camera":
+            return (code, found.camera) in self._cameras
+        places = ((code, episode, camera) for episode in (found.episode, None) for camera in (found.camera, None))
+        return not self._clips.isdisjoint(places)
 
 
 def with_fixes_that_help(dataset: FoundDataset, findings: Sequence[Finding]) -> list[Finding]:
@@ -141,13 +114,8 @@ def _helpful(dataset: FoundDataset, found: Finding, hit: dict[str, set[int]], lo
     most = found.episode is None or len(hit.get(found.code, ())) > len(dataset.records) / 2
     if _EXCLUDE in found.fix and (most or found.severity == "info"):
         template = ANEW if found.severity == "error" else VIEW
-        return dataclasses.replace(found, fix=_whole_fix(dataset, template))
+        return dataclasses.replace(found, fix=template.replace("{path}", shlex.quote(str(dataset.root))))
     if found.code in _LOST and len(lost) == len(dataset.records):
         # Without any rows there is nothing that a repair could keep.
         return dataclasses.replace(found, fix=found.fix.partition(";")[0] + ".")
     return found
-
-
-def _whole_fix(dataset: FoundDataset, template: str) -> str:
-    """A fix for the whole recording."""
-    return template.replace("{path}", shlex.quote(str(dataset.root)))

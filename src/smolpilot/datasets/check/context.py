@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from smolpilot.datasets.splits import episode_ranges
 from smolpilot.datasets.tolerant.findings import Finding, finding
 from smolpilot.datasets.tolerant.found_dataset import FoundDataset
 from smolpilot.robots import RobotProfile
@@ -35,6 +37,13 @@ class CheckContext:
         """A finding about this recording."""
         return finding(code, message, root=self.dataset.root, **place)
 
+    def episodes_in(self, tables: Collection[Path]) -> list[int | None]:
+        """The episodes in some of the tables; only None, for the whole dataset, where these are all of its tables."""
+        if len(tables) == len(self.dataset.schemas):
+            return [None]
+        among = set(tables)
+        return [episode for episode, rows in self.dataset.rows.items() if rows.path in among]
+
 
 def named(episodes: list[int]) -> str:
     """`Episode 3` or `Episodes 0-3, 5`."""
@@ -53,13 +62,4 @@ def gaps(numbers: list[int], most: int = 1000) -> list[int]:
 
 def ranges(numbers: list[int]) -> str:
     """`0-3, 5` for 0, 1, 2, 3, 5."""
-    parts: list[str] = []
-    start = previous = None
-    for number in [*sorted(set(numbers)), None]:
-        if previous is not None and number == previous + 1:
-            previous = number
-            continue
-        if start is not None:
-            parts.append(str(start) if start == previous else f"{start}-{previous}")
-        start = previous = number
-    return ", ".join(parts)
+    return episode_ranges(set(numbers)).replace(",", ", ")

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from smolpilot.datasets.tolerant.findings import SEVERITIES, Finding, collapsed, count, finding, ordered
+from smolpilot.datasets.tolerant.findings import Finding, collapsed, count, finding, ordered
 from smolpilot.datasets.tolerant.found_dataset import FoundDataset
 from smolpilot.datasets.tolerant.open import read_found_dataset
+from smolpilot.datasets.tolerant.rules import RULES
 from smolpilot.robots import RobotProfile
 
 from .causes import with_fixes_that_help, without_consequences
@@ -125,10 +126,9 @@ class CheckResult:
     def to_json(self) -> dict[str, Any]:
         """Everything as one document."""
         together = collapsed(self.findings)
-        counts = count(found for found, _ in together)
         return {
             **self.facts(),
-            "counts": {severity: counts[severity] for severity in SEVERITIES},
+            "counts": count(found for found, _ in together),
             "findings": [
                 {**found.to_json(), **({"episodes": episodes} if len(episodes) > 1 else {})}
                 for found, episodes in together
@@ -154,8 +154,13 @@ def check_dataset(
     that are not there, and nothing else.
     """
     begin = time.monotonic()
-    context = make_context(path, robot=robot, units=units, progress=progress, jobs=jobs, video_scans=video_scans)
-    dataset = context.dataset
+    dataset = read_found_dataset(path, progress)
+    profile, named = check_robot.find_robot(dataset, robot)
+    check_robot.check_given_units(dataset, profile, units or {})
+    scans = scan_videos(dataset, progress, jobs=jobs, known=video_scans)
+    rate = check_time.true_rate(dataset, scans)
+    word = robot.name if isinstance(robot, RobotProfile) else robot
+    context = CheckContext(dataset, scans, profile, rate, units or {}, named, word)
     compare_manifest(dataset, progress, jobs)
     found = list(dataset.findings)
     obstacles: list[Finding] = []
@@ -169,42 +174,23 @@ def check_dataset(
         if progress is not None:
             progress("checking", number + 1, len(CHECKS))
     everything = ordered(found)
-    findings = with_fixes_that_help(dataset, without_consequences(dataset, everything))
+    findings = with_fixes_that_help(dataset, without_consequences(everything))
     return CheckResult(
         findings,
         dataset,
-        context.video_scans,
+        scans,
         time.monotonic() - begin,
         everything=everything,
         unloadable=_unloadable(everything, obstacles),
-        profile=context.profile,
+        profile=profile,
     )
 
 
 def _unloadable(everything: list[Finding], obstacles: list[Finding]) -> tuple[str, ...]:
     codes = {found.code for found in everything if found.severity == "error"}
     ours = bool(codes & {"sample-unloadable", "recording-empty"})
-    theirs = any(found.code != "check-failed" for found in obstacles) or bool(codes & lerobot_rules.BLOCKING)
+    theirs = any(found.code != "check-failed" for found in obstacles) or any(RULES[code].blocking for code in codes)
     return (*(("smolpilot",) if ours else ()), *(("LeRobot",) if theirs else ()))
-
-
-def make_context(
-    path: str | Path,
-    *,
-    robot: RobotProfile | str | None = None,
-    units: Mapping[str, str] | None = None,
-    progress: Progress | None = None,
-    jobs: int | None = None,
-    video_scans: VideoScans | None = None,
-) -> CheckContext:
-    """Read everything that the checks look at; the arguments as for `check_dataset`."""
-    dataset = read_found_dataset(path, progress)
-    profile, named = check_robot.find_robot(dataset, robot)
-    check_robot.check_given_units(dataset, profile, units or {})
-    made = scan_videos(dataset, progress, jobs=jobs, known=video_scans)
-    rate = check_time.true_rate(dataset, made)
-    word = robot.name if isinstance(robot, RobotProfile) else robot
-    return CheckContext(dataset, made, profile, rate, units or {}, named, word)
 
 
 def run_check(check: Check, context: CheckContext) -> list[Finding]:

@@ -131,7 +131,7 @@ def _stage(meta: DatasetMeta, names: Mapping[str, str], folder: Path, progress: 
     info = read_json(folder / "meta" / "info.json", "dataset description")
     features = parse_features(info, folder / "meta" / "info.json")
     features = {key: one for key, one in features.items() if key in {names.get(old, old) for old in meta.features}}
-    cameras = parse_cameras(info, features, folder / "meta" / "info.json", trainable=False)
+    cameras = parse_cameras(info, features, trainable=False)
     if len(cameras) != len(meta.cameras):
         raise UsageError("Two cameras would have the same name.", expected="another name for each camera")
     short = {camera.key: name for name, camera in cameras.items()}

@@ -16,6 +16,7 @@ from .files import (
     absent_file,
     fetch_advice,
     file_state,
+    has_files,
     has_footer,
     lfs_advice,
     repair_advice,
@@ -62,14 +63,19 @@ def require_recorded(root: Path, form: Format, info: dict[str, Any], *, complete
     written = [path for path in (*data, *tables) if path.stat().st_size]
     if data and all(without_footer(path) for path in written):
         rest = f", and images of an episode that was not finished are left in {left}" if began else ""
-        raise _interrupted(root, "its tables have no footer", f"they cannot be read{rest}")
+        raise DatasetError(
+            f"The recording of {root} was interrupted: its tables have no footer; they cannot be read{rest}.",
+            expected="a finished recording: LeRobot 0.6 writes the end of its tables in `finalize()`",
+            fix="Record it anew into another folder: without their footer no program can read the tables.",
+        )
 
 
 def require_complete(root: Path, absent: Sequence[Absent], episodes: int) -> None:
     """Raise DatasetError that says which files of a dataset are not there, for which episodes, how to get them."""
     first = next((one for state in ("pointer", "missing", "empty") for one in absent if one.state == state), absent[0])
+    error = absent_file(first.path, first.what, first.state, str(first.path))
     if len(absent) == 1 and len(first.episodes) == episodes == 1:
-        raise absent_file(first.path, first.what, first.state)
+        raise error
     same = [one for one in absent if one.state == first.state and one.what == first.what]
     hit = sorted({index for one in same for index in one.episodes})
     others = len(absent) - len(same)
@@ -77,7 +83,7 @@ def require_complete(root: Path, absent: Sequence[Absent], episodes: int) -> Non
     which = (
         "all episodes" if len(hit) == episodes else f"episodes {_shortened(hit)}" if hit[1:] else f"episode {hit[0]}"
     )
-    found = f"The {first.what} {first.path} {_words(first)}. That concerns {which}.{more if others else ''}"
+    found = f"{error.found} That concerns {which}.{more if others else ''}"
     expected = "the file that the pointer stands for" if first.state == "pointer" else "every file that meta/ names"
     raise DatasetError(found, expected=expected, fix=absent_advice(root, absent, episodes))
 
@@ -117,44 +123,22 @@ def _elsewhere(root: Path, path: Path) -> Path | None:
     return found[0] if len(found) == 1 and file_state(found[0]) == "whole" else None
 
 
-def _words(absent: Absent) -> str:
-    if absent.state == "pointer":
-        return f"is a Git-LFS pointer of {absent.path.stat().st_size} bytes, not the file itself"
-    return "is empty (0 bytes)" if absent.state == "empty" else "is missing"
-
-
 def _shortened(episodes: Sequence[int], limit: int = 10) -> str:
     return ", ".join(map(str, episodes[:limit])) + (f", … ({len(episodes)} in all)" if len(episodes) > limit else "")
 
 
 def _empty(root: Path, left: Path | None) -> DatasetError:
+    why, advice = "it was created, but nothing has been recorded into it", "Record into it"
     if left is not None:
-        return DatasetError(
-            f"The dataset {root} has no episodes yet: the recording of the first one was interrupted; its images are "
-            f"left in {left}, without states and actions.",
-            expected="at least one episode",
-            fix="Record it anew, and finish the recording (LeRobot 0.6: `save_episode()`, then `finalize()`).",
-        )
+        images = f"its images are left in {left}, without states and actions"
+        why, advice = f"the recording of the first one was interrupted; {images}", "Record it anew"
     return DatasetError(
-        f"The dataset {root} has no episodes yet: it was created, but nothing has been recorded into it.",
+        f"The dataset {root} has no episodes yet: {why}.",
         expected="at least one episode",
-        fix="Record into it, and finish the recording (LeRobot 0.6: `save_episode()`, then `finalize()`).",
-    )
-
-
-def _interrupted(root: Path, why: str, left: str) -> DatasetError:
-    return DatasetError(
-        f"The recording of {root} was interrupted: {why}; {left}.",
-        expected="a finished recording: LeRobot 0.6 writes the end of its tables in `finalize()`",
-        fix="Record it anew into another folder: without their footer no program can read the tables.",
+        fix=f"{advice}, and finish the recording (LeRobot 0.6: `save_episode()`, then `finalize()`).",
     )
 
 
 def _tables(root: Path, folder: str) -> list[Path]:
     places, found = OwnFiles(root), (root / folder).rglob("*.parquet")
     return sorted(path for path in found if path.is_file() and not places.why_not(path))
-
-
-def has_files(folder: Path) -> bool:
-    """Whether any file lies in a folder or below it."""
-    return folder.is_dir() and any(path.is_file() for path in folder.rglob("*"))

@@ -12,6 +12,7 @@ import io
 import json
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
@@ -52,10 +53,8 @@ def own_fields(row: Mapping[str, Any], schema: pa.Schema | None = None) -> dict[
         place = schema.get_field_index(name)
         marked = place >= 0 and (schema.field(place).metadata or {}).get(b"smolpilot") == b"json"
         if marked and isinstance(fields[name], str):
-            try:
+            with suppress(ValueError, RecursionError):
                 fields[name] = json.loads(fields[name])
-            except (ValueError, RecursionError):
-                continue
     return fields
 
 

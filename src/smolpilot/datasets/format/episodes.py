@@ -9,7 +9,6 @@ from typing import Any
 
 from smolpilot.common.errors import DatasetError
 from smolpilot.common.safe_paths import OwnFiles
-from smolpilot.common.statistics import Statistics
 
 from .completeness import Absent, require_complete, require_recorded
 from .features import CameraInfo
@@ -38,24 +37,10 @@ class Episode:
         return [self.data_path, *(span.path for span in self.videos.values())]
 
 
-@dataclass(frozen=True)
-class Contents:
-    """What the meta folder lists, videos by camera name; absolute paths.
-
-    `never_recorded` are cameras that no episode has; `absent` files that are named but are not there.
-    """
-
-    tasks: dict[int, str]
-    episodes: list[Episode]
-    statistics: Statistics
-    never_recorded: list[str]
-    absent: list[Absent]
-
-
 def read_contents(
     root: Path, form: Format, info: dict[str, Any], cameras: Mapping[str, CameraInfo], *, complete: bool = True
-) -> Contents:
-    """Read tasks, episodes and statistics.
+) -> tuple[Listing, list[Episode]]:
+    """Read tasks, episodes and statistics; `never_recorded` has the cameras that no episode has a video of.
 
     Raises DatasetError for a dataset without episodes, and for files that are not there; with `complete` False those
     files are listed in `absent` instead.
@@ -66,13 +51,13 @@ def read_contents(
     listing = MetadataReader(info, paths, list(names), REFUSE, complete=complete).read()
     if not listing.records and complete:
         raise DatasetError(f"The dataset {root} has no episodes.", fix="Record at least one.")
-    never = _never_recorded(listing, form, info, names)
-    recorded = {key: name for key, name in names.items() if key not in never}
+    listing.never_recorded = _never_recorded(listing, form, info, names)
+    recorded = {key: name for key, name in names.items() if key not in listing.never_recorded}
     episodes = [_episode(listing.records[index], recorded) for index in sorted(listing.records)]
-    absent = [*listing.absent, *_absent_files(root, episodes)]
-    if complete and absent:
-        require_complete(root, absent, len(episodes))
-    return Contents(listing.tasks, episodes, listing.statistics, sorted(names[key] for key in never), absent)
+    listing.absent += _absent_files(root, episodes)
+    if complete and listing.absent:
+        require_complete(root, listing.absent, len(episodes))
+    return listing, episodes
 
 
 def _episode(record: Record, cameras: Mapping[str, str]) -> Episode:
@@ -82,7 +67,7 @@ def _episode(record: Record, cameras: Mapping[str, str]) -> Episode:
     return Episode(record.index, record.length, record.tasks, record.data_path, videos)
 
 
-def _never_recorded(listing: Listing, form: Format, info: Mapping[str, Any], keys: Mapping[str, str]) -> set[str]:
+def _never_recorded(listing: Listing, form: Format, info: Mapping[str, Any], keys: Mapping[str, str]) -> list[str]:
     """Keys of cameras that no episode has a video of, though info.json declares them.
 
     Where episode tables say which videos there are, they decide. Else a camera with statistics was recorded: its files
@@ -90,11 +75,11 @@ def _never_recorded(listing: Listing, form: Format, info: Mapping[str, Any], key
     """
     records = listing.records.values()
     if form.shared_files or not records:
-        return set(listing.never_recorded)
-    unseen = {key for key in keys if not any(record.spans[key].path.exists() for record in records)}
+        return listing.never_recorded
+    unseen = [key for key in keys if not any(record.spans[key].path.exists() for record in records)]
     if len(unseen) == len(keys) and info.get("total_videos") != 0:
-        return set()
-    return {key for key in unseen if key not in listing.statistics}
+        return []
+    return [key for key in unseen if key not in listing.statistics]
 
 
 def _absent_files(root: Path, episodes: list[Episode]) -> list[Absent]:

@@ -11,7 +11,7 @@ from typing import Any
 from smolpilot.common.errors import DatasetError
 from smolpilot.common.keys import ACTION, IMAGES, STATE, camera_name
 from smolpilot.common.safe_paths import why_no_name
-from smolpilot.common.text import plain, shown
+from smolpilot.common.text import plain
 
 from .files import repair_advice
 from .problems import REFUSE, Problems
@@ -45,6 +45,10 @@ class Feature:
     dtype: str
     shape: tuple[int, ...]
     names: list[str] | None
+
+    def name(self, i: int) -> str:
+        """The name of a dimension; made up where the dataset does not name it."""
+        return self.names[i] if self.names and i < len(self.names) else f"joint_{i}"
 
 
 @dataclass(frozen=True)
@@ -80,19 +84,17 @@ def parse_features(
         message = f"{name} names no features."
         problems.report("features-damaged", message, expected=expected, advice=repair_advice(root, advice))
         return {}
-    features = {}
+    features, noted = {}, {} if left_out is None else left_out
     for key, entry in raw.items():
         described = entry if isinstance(entry, dict) else {}
         dtype, shape = described.get("dtype"), described.get("shape")
-        reason = ""
         if why := why_no_key(key, dtype):
-            reason = f"a name that none can have: {why}"
             _report_key(key, dtype, why, path, problems)
             if why_no_key(key, None):
-                _note(left_out, key, reason)
+                noted[key] = f"a name that none can have: {why}"
                 continue
         if not isinstance(dtype, str) or not isinstance(shape, list) or not usable_shape(key, shape):
-            reason = "meta/info.json gives it no dtype, or no fixed shape of a size that can be meant"
+            noted[key] = "meta/info.json gives it no dtype, or no fixed shape of a size that can be meant"
             message = f"The feature '{key}' in {name} is incomplete: it lacks its dtype or shape."
             if key in NEEDED or dtype in CAMERA_TYPES:
                 expected = f"a dtype, and a list of numbers as shape, with at most {MOST_NUMBERS:,} numbers a frame"
@@ -100,22 +102,16 @@ def parse_features(
                 problems.report("features-damaged", message, expected=expected, advice=advice)
             else:
                 problems.remark("features-damaged", message)
-            _note(left_out, key, reason)
             continue
         features[key] = Feature(dtype, tuple(shape), flatten_names(described.get("names"), shape))
     return features
-
-
-def _note(left_out: dict[str, str] | None, key: str, reason: str) -> None:
-    if left_out is not None:
-        left_out[key] = reason
 
 
 def _report_key(key: str, dtype: Any, why: str, path: Path, problems: Problems) -> None:
     """Videos lie in a folder of that name; nobody needs another feature that cannot be called that."""
     error = unusable_key(key, why, path, name=problems.named(path))
     if dtype == "video":
-        problems.report("features-damaged", error.found, expected=error.expected, advice=error.fix, key=key)
+        problems.report_error("features-damaged", error, key=key)
     else:
         problems.remark("features-damaged", error.found, key=key)
 
@@ -160,7 +156,6 @@ def flatten_names(names: Any, shape: list[int]) -> list[str] | None:
 def parse_cameras(
     info: dict[str, Any],
     features: dict[str, Feature],
-    path: Path,
     *,
     trainable: bool = True,
     left_out: dict[str, str] | None = None,
@@ -171,18 +166,19 @@ def parse_cameras(
     leaves them out of the result, too.
     """
     cameras: dict[str, CameraInfo] = {}
+    noted = {} if left_out is None else left_out
     for key, feature in features.items():
         if feature.dtype not in CAMERA_TYPES:
-            if key.startswith(f"{IMAGES}.") and left_out is not None:
-                left_out[key] = f"images as {feature.dtype} numbers: a policy sees 8-bit colors (dtype video or image)"
+            if key.startswith(f"{IMAGES}."):
+                noted[key] = f"images as {feature.dtype} numbers: a policy sees 8-bit colors (dtype video or image)"
             continue
         entry = info["features"][key]
         details = video_details(entry)
         reason = _why_unusable(entry, feature)
-        if reason and left_out is not None:
-            left_out[key] = reason
-        if reason and trainable:
-            continue
+        if reason:
+            noted[key] = reason
+            if trainable:
+                continue
         height, width = image_size(feature)
         rate = info["fps"] if reason else details.get("video.fps") or info["fps"]
         cameras[short_name(key)] = CameraInfo(
@@ -191,7 +187,7 @@ def parse_cameras(
             height=height,
             codec=str(details.get("video.codec", "unknown")) if feature.dtype == "video" else "image",
             pix_fmt=str(details.get("video.pix_fmt", "unknown")) if feature.dtype == "video" else "rgb24",
-            fps=_camera_rate(rate, path, key),
+            fps=float(rate),
         )
     return cameras
 
@@ -273,12 +269,7 @@ def _candidates(features: dict[str, Feature], key: str) -> list[str]:
 
 def _is_vector(name: str, feature: Feature) -> bool:
     numeric = feature.dtype.startswith(("float", "int", "uint"))
-    return (
-        numeric
-        and len(feature.shape) == 1
-        and 0 < feature.shape[0] <= MOST_NAMES
-        and name not in (*NEEDED, STATE, ACTION)
-    )
+    return numeric and len(feature.shape) == 1 and 0 < feature.shape[0] <= MOST_NAMES and name not in NEEDED
 
 
 def usable_shape(name: str, shape: list[Any]) -> bool:
@@ -290,14 +281,6 @@ def usable_shape(name: str, shape: list[Any]) -> bool:
     least, most = int(name in (STATE, ACTION)), MOST_NAMES if name in NEEDED else MOST_NUMBERS
     sizes = all(isinstance(n, int) and not isinstance(n, bool) and least <= n <= most for n in shape)
     return sizes and math.prod(shape) <= most
-
-
-def _camera_rate(rate: Any, path: Path, key: str) -> float:
-    if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < 1e6:
-        raise DatasetError(
-            f"The camera '{key}' in {path} has fps {shown(rate)}.", expected="frames per second, above 0"
-        )
-    return float(rate)
 
 
 def is_depth(entry: dict[str, Any], feature: Feature) -> bool:

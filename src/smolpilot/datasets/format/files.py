@@ -69,25 +69,19 @@ def is_whole(
         return False
     if state != "whole":
         code = {"missing": missing, "empty": "file-empty", "pointer": "lfs-pointer"}[state]
-        words = _absent_words(path, what, state, problems.named(path))
-        problems.report(code, words[0], expected=words[1], advice=words[2], **place)
+        problems.report_error(code, absent_file(path, what, state, problems.named(path)), **place)
     return state == "whole"
 
 
-def absent_file(path: Path, what: str, state: FileState) -> DatasetError:
-    """The error for one file that is missing, empty or a Git-LFS pointer."""
-    found, expected, fix = _absent_words(path, what, state, str(path))
-    return DatasetError(found, expected=expected, fix=fix)
-
-
-def _absent_words(path: Path, what: str, state: FileState, name: str) -> tuple[str, str, str]:
+def absent_file(path: Path, what: str, state: FileState, name: str) -> DatasetError:
+    """The error for one file, called `name` in it, that is missing, empty or a Git-LFS pointer."""
     if state == "pointer":
         found = f"The {what} {name} is a Git-LFS pointer of {path.stat().st_size} bytes, not the file itself."
-        return found, "the file that the pointer stands for", lfs_advice(path)
+        return DatasetError(found, expected="the file that the pointer stands for", fix=lfs_advice(path))
+    found, expected = f"The {what} {name} is missing.", "every file that the dataset's meta folder names"
     if state == "empty":
-        return f"The {what} {name} is empty (0 bytes).", "a whole file", fetch_advice(dataset_root(path))
-    expected = "every file that the dataset's meta folder names"
-    return f"The {what} {name} is missing.", expected, fetch_advice(dataset_root(path))
+        found, expected = f"The {what} {name} is empty (0 bytes).", "a whole file"
+    return DatasetError(found, expected=expected, fix=fetch_advice(dataset_root(path)))
 
 
 def dataset_root(path: Path) -> Path:
@@ -235,8 +229,7 @@ def reading(path: Path, what: str) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError, ValueError) as error:
-        found, expected, fix = torn_words(path, what, error, str(path))
-        raise DatasetError(found, expected=expected, fix=fix) from error
+        raise torn_file(path, what, error, str(path)) from error
 
 
 def read_meta_table(
@@ -259,8 +252,7 @@ def read_meta_table(
             return None
         table = file.read(columns=None if columns is None else wanted)
     except (pa.ArrowException, OSError, ValueError) as error:
-        found, expected, advice = torn_words(path, what, error, name)
-        problems.report("meta-damaged", found, expected=expected, advice=advice)
+        problems.report_error("meta-damaged", torn_file(path, what, error, name))
         return None
     _refuse_doubled(names, path, what, problems)
     for broken in broken_texts(table):
@@ -315,6 +307,11 @@ def _top(path: str, names: set[str]) -> bool:
     return any(".".join(parts[:count]) in names for count in range(1, len(parts) + 1))
 
 
+def has_files(folder: Path) -> bool:
+    """Whether any file lies in a folder or below it."""
+    return folder.is_dir() and any(path.is_file() for path in folder.rglob("*"))
+
+
 def has_footer(path: Path) -> bool:
     """Whether a parquet file was written to its end: its last bytes are those of a footer."""
     return file_state(path) == "whole" and _ends(path) == (True, True)
@@ -336,16 +333,16 @@ def _ends(path: Path) -> tuple[bool, bool]:
         return False, False
 
 
-def torn_words(path: Path, what: str, error: Exception, name: str) -> tuple[str, str, str]:
-    """(what was found, what was expected, what to do) for a parquet file that cannot be read."""
+def torn_file(path: Path, what: str, error: Exception, name: str) -> DatasetError:
+    """The error for a parquet file, called `name` in it, that cannot be read."""
     root = dataset_root(path)
     if without_footer(path):
         return _unfinished(root, path, what, name)
     why = "is torn or not a parquet file"
     if DAMAGED in str(error):
         why = "is damaged: a part of it is not what was written, by its checksum"
-    fix = _others(root, path) or _again(path)
-    return f"The {what} {name} {why}: {_reason(error)}.", "a complete parquet file", fix
+    found = f"The {what} {name} {why}: {_reason(error)}."
+    return DatasetError(found, expected="a complete parquet file", fix=_others(root, path) or _again(path))
 
 
 def _reason(error: Exception) -> str:
@@ -354,11 +351,11 @@ def _reason(error: Exception) -> str:
     return re.sub(r"Could not open Parquet input source '[^']*': ", "", text).split(". ")[0].rstrip(".")[:160]
 
 
-def _unfinished(root: Path, path: Path, what: str, name: str) -> tuple[str, str, str]:
+def _unfinished(root: Path, path: Path, what: str, name: str) -> DatasetError:
     """A parquet file without its end: recorders write it when the recording is finished."""
     left = root / "images"
     alone = not _whole_tables(root)
-    seen = left.is_dir() and any(path.is_file() for path in left.rglob("*"))
+    seen = has_files(left)
     found = f"The {what} {name} is torn: it has no footer. "
     if alone or seen:
         found += "The recording was interrupted" + (
@@ -371,7 +368,7 @@ def _unfinished(root: Path, path: Path, what: str, name: str) -> tuple[str, str,
         "If the file is longer elsewhere, copy it again; otherwise record the episodes anew: "
         "without its footer a table cannot be read."
     )
-    return found, expected, _others(root, path) or fix
+    return DatasetError(found, expected=expected, fix=_others(root, path) or fix)
 
 
 def _whole_tables(root: Path) -> list[Path]:

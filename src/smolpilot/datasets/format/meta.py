@@ -61,12 +61,12 @@ class DatasetMeta:
     @property
     def state_names(self) -> list[str]:
         """Names of the state's dimensions, whatever the feature is called; none where there is no state."""
-        return self._names(STATE)
+        return self.names_of(STATE)
 
     @property
     def action_names(self) -> list[str]:
         """Names of the action's dimensions, whatever the feature is called; none where there is no action."""
-        return self._names(ACTION)
+        return self.names_of(ACTION)
 
     @property
     def total_frames(self) -> int:
@@ -85,11 +85,8 @@ class DatasetMeta:
         """Index values of the episodes, in order."""
         return sorted(self._by_index)
 
-    def has_episode(self, index: int) -> bool:
-        """Whether there is an episode with this index value."""
-        return index in self._by_index
-
-    def _names(self, key: str) -> list[str]:
+    def names_of(self, key: str) -> list[str]:
+        """Names of the dimensions of state or action; none where there is none."""
         found = motion_keys(self.features).get(key)
         return [] if found is None else dimension_names(self.features[found])
 
@@ -165,22 +162,22 @@ def read_meta(
     features = parse_features(info, info_path, left_out=left_out)
     if trainable:
         require_vectors(features, info_path)
-    cameras = parse_cameras(info, features, info_path, trainable=trainable, left_out=left_out)
-    contents = read_contents(root, form, info, cameras, complete=complete)
-    left_out |= {cameras[name].key: NEVER_RECORDED for name in contents.never_recorded}
+    cameras = parse_cameras(info, features, trainable=trainable, left_out=left_out)
+    listing, episodes = read_contents(root, form, info, cameras, complete=complete)
+    left_out |= dict.fromkeys(sorted(listing.never_recorded), NEVER_RECORDED)
     return DatasetMeta(
         root=root,
         version=form.version,
         fps=fps,
         robot_type=info.get("robot_type"),
         features=features,
-        cameras={name: camera for name, camera in cameras.items() if name not in contents.never_recorded},
-        tasks=contents.tasks,
-        episodes=contents.episodes,
-        statistics={name: stats for name, stats in contents.statistics.items() if name not in without},
+        cameras={name: camera for name, camera in cameras.items() if camera.key not in listing.never_recorded},
+        tasks=listing.tasks,
+        episodes=episodes,
+        statistics={name: stats for name, stats in listing.statistics.items() if name not in without},
         without=frozenset(without),
         left_out=left_out,
-        absent=contents.absent,
+        absent=listing.absent,
     )
 
 

@@ -122,9 +122,9 @@ class MetadataReader:
     def place(self, record: Record, per_chunk: int) -> None:
         """Fill in where an episode with files of its own has them."""
         chunk = record.index // per_chunk
-        record.data_path = self._paths.data(chunk, record.index)
+        record.data_path = self._paths.file(None, chunk, record.index)
         for key in self._cameras:
-            video = self._paths.video(key, chunk, record.index)
+            video = self._paths.file(key, chunk, record.index)
             if video is not None:
                 record.spans[key] = VideoSpan(video)
 
@@ -222,7 +222,7 @@ class MetadataReader:
             record = Record(index, length[row], self._texts(tasks[row], index, path), first=first[row], last=last[row])
             folder, file = chunk[row], number[row]
             if folder is not None and file is not None:
-                record.data_path = self._paths.data(folder, file)
+                record.data_path = self._paths.file(None, folder, file)
             record.spans = {key: span for key, of_rows in spans.items() if (span := of_rows[row]) is not None}
             if own is not None:
                 record.fields, record.statistics = own_fields(fields[row], own.schema), RowStatistics(stored, row)
@@ -245,7 +245,7 @@ class MetadataReader:
                     )
                     self.found.unplaced.setdefault(key, {})[index] = empty
                 continue
-            path = self._paths.video(key, folder, file)
+            path = self._paths.file(key, folder, file)
             found.append(None if path is None else VideoSpan(path, begin, stop[row]))
         return found
 
@@ -354,7 +354,7 @@ class _Columns:
     """The columns of an episode table as lists of plain numbers, None where there is none that can be meant."""
 
     def __init__(self, table: pa.Table, path: Path, problems: Problems, root: Path) -> None:
-        self._table, self._path, self._problems = table, path, problems
+        self._table, self._problems, self._named = table, problems, problems.named(path)
         self._advice = repair_advice(root, "makes the table anew from the data")
 
     def needed(self, name: str, indices: Sequence[int | None]) -> list[int | None]:
@@ -373,10 +373,6 @@ class _Columns:
     def seconds(self, name: str) -> list[float | None]:
         """Finite numbers."""
         return self._read(name, needed=False, seconds=True)
-
-    @property
-    def _named(self) -> str:
-        return self._problems.named(self._path)
 
     def _read(self, name: str, *, needed: bool, seconds: bool) -> list[Any]:
         nothing: list[Any] = [None] * len(self._table)

@@ -41,13 +41,12 @@ class DatasetPaths:
         """Fill the patterns of this description."""
         self._info, self.form = info, form
 
-    def data(self, chunk: int, number: int) -> Path | None:
-        """The table with this number in this folder; the number is the episode's where each has a table."""
-        return self._place(None, chunk, number)
-
-    def video(self, key: str, chunk: int, number: int) -> Path | None:
-        """The video of a camera with this number in this folder."""
-        return self._place(key, chunk, number)
+    def file(self, key: str | None, chunk: int, number: int) -> Path | None:
+        """The video of a camera, or the table, with this number in this folder: the episode's where each has files."""
+        place = (key, chunk, number)
+        if place not in self._known:
+            self._known[place] = self.found(*place)
+        return self._known[place]
 
     def pattern(self, key: str | None, chunk: int, number: int) -> Path | None:
         """The path that the pattern gives; None, with a report, when there is no usable pattern."""
@@ -74,12 +73,6 @@ class DatasetPaths:
     def found(self, key: str | None, chunk: int, number: int) -> Path | None:
         """Where the file is: where the pattern says."""
         return self.pattern(key, chunk, number)
-
-    def _place(self, key: str | None, chunk: int, number: int) -> Path | None:
-        place = (key, chunk, number)
-        if place not in self._known:
-            self._known[place] = self.found(*place)
-        return self._known[place]
 
 
 _SPEC = re.compile(r"(0?[1-9])?d?", re.ASCII)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -55,10 +56,8 @@ class RowStatistics(Mapping[str, Mapping[str, npt.NDArray[np.float64]]]):
         for name, values in self._columns[key].items():
             value = values[self._place]
             if value is not None:
-                try:
+                with suppress(ValueError):
                     found[name] = statistic_values(value)
-                except ValueError:
-                    continue
         if not found:
             raise KeyError(key)
         return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -42,16 +42,14 @@ class Format:
 
     def data_file(self, number: int, episode: int, per_chunk: int) -> str:
         """The path of data file `number`, relative to the dataset; `episode` is the index of the first one in it."""
-        place = number if self.shared_files else episode
-        return self.data_path.format(**self.names(place // per_chunk, self._within(place, per_chunk)))
+        return self.data_path.format(**self.names(*self._place(number, episode, per_chunk)))
 
     def video_file(self, key: str, number: int, episode: int, per_chunk: int) -> str:
         """The path of video file `number` of a camera, relative to the dataset."""
-        place = number if self.shared_files else episode
-        return self.video_path.format(**self.names(place // per_chunk, self._within(place, per_chunk), key))
+        return self.video_path.format(**self.names(*self._place(number, episode, per_chunk), key))
 
-    def _within(self, place: int, per_chunk: int) -> int:
-        return place % per_chunk if self.shared_files else place
+    def _place(self, number: int, episode: int, per_chunk: int) -> tuple[int, int]:
+        return divmod(number, per_chunk) if self.shared_files else (episode // per_chunk, episode)
 
 
 _V21 = Format(
@@ -65,15 +63,7 @@ _V21 = Format(
     comparable_statistics=True,
     totals=("total_videos", "total_chunks"),
 )
-_V20 = Format(
-    **{
-        **vars(_V21),
-        "version": "v2.0",
-        "episode_statistics": False,
-        "whole_statistics": True,
-        "comparable_statistics": False,
-    }
-)
+_V20 = replace(_V21, version="v2.0", episode_statistics=False, whole_statistics=True, comparable_statistics=False)
 _V30 = Format(
     version="v3.0",
     data_path="data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet",
@@ -94,7 +84,7 @@ FORMATS = {one.version: one for one in (_V20, _V21, _V30)}
 CURRENT = _V30
 SINGLE = _V21
 """Written where each episode is to have a file of its own."""
-WRITTEN = ("v3.0", "v2.1")
+WRITTEN = (CURRENT.version, SINGLE.version)
 
 
 def format_of(version: Any) -> Format | None:

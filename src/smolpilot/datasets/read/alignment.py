@@ -43,11 +43,9 @@ def match_frames(
     frames = _frames_of(index, episode.videos[camera], fps)
     if frames < episode.length and times[-1] > index.seconds(len(index.pts) - 1) + _TOLERANCE / fps:
         raise _too_short(camera, episode, min(first, frames), root)
-    count = (
-        f"it has {frames} frames for {episode.length} rows"
-        if frames != episode.length
-        else (f"the video has {frames} frames, as many as the table has rows")
-    )
+    count = f"it has {frames} frames for {episode.length} rows"
+    if frames == episode.length:
+        count = f"the video has {frames} frames, as many as the table has rows"
     raise DatasetError(
         f"The time stamps of episode {episode.index} do not fit the video of camera '{camera}': it has no frame of its "
         f"own for frame {first} of episode {episode.index}, the nearest is {1000 * float(off[first]):.1f} ms away; "

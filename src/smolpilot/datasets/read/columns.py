@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from smolpilot.common.errors import DatasetError
 from smolpilot.common.keys import ACTION, STATE
-from smolpilot.datasets.format.arrow import is_list, is_number, is_text, one_array, storage, without_dictionary
+from smolpilot.datasets.format.arrow import is_list, is_number, is_text, leaf_of, one_array, storage, without_dictionary
 from smolpilot.datasets.format.features import INDEX_COLUMNS, Feature
 from smolpilot.datasets.format.files import dataset_root, repair_advice
 
@@ -21,6 +21,7 @@ type Column = npt.NDArray[Any] | list[Any]
 
 # All numbers are kept in memory; what has more of them in a frame (images as numbers) would not fit.
 _MOST_NUMBERS = 1 << 16
+_NUMERIC = ("float", "int", "uint", "bool")
 
 
 class UnusableError(Exception):
@@ -31,23 +32,18 @@ def why_unusable(kind: pa.DataType, feature: Feature) -> str:
     """What can be told before a column is read: from its type and its feature; empty when samples may carry it."""
     if math.prod(feature.shape) > _MOST_NUMBERS:
         return f"{math.prod(feature.shape):,} numbers in a frame: too many to keep in memory"
-    depth = 0
-    kind = storage(kind)
-    while is_list(kind):
-        kind, depth = storage(kind.value_type), depth + 1
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
+    listed, kind = is_list(storage(kind)), leaf_of(kind)
     if is_number(kind):
         return ""
     if pa.types.is_struct(kind) or pa.types.is_map(kind):
         return "nested entries, not numbers of a fixed shape"
     if pa.types.is_null(kind):
         return "a column without any value"
-    if not (is_text(kind)):
+    if not is_text(kind):
         return f"values of type {kind}, neither numbers nor texts"
-    if depth:
+    if listed:
         return "lists of texts"
-    return f"texts, where meta/info.json says {feature.dtype}" if _is_numeric(feature.dtype) else ""
+    return f"texts, where meta/info.json says {feature.dtype}" if feature.dtype.startswith(_NUMERIC) else ""
 
 
 def needed_column(values: pa.ChunkedArray, name: str, feature: Feature | None, path: Path) -> npt.NDArray[Any]:
@@ -90,8 +86,7 @@ def optional_column(values: pa.ChunkedArray, feature: Feature) -> Column:
     found = one_array(values)
     if found.null_count:
         raise UnusableError(f"empty cells in {found.null_count} of {len(found)} rows")
-    kind = found.type.value_type if pa.types.is_dictionary(found.type) else found.type
-    if is_text(kind):
+    if is_text(leaf_of(found.type)):
         try:
             return list(found.to_pylist())
         except UnicodeDecodeError:
@@ -136,7 +131,3 @@ def _whole(numbers: npt.NDArray[Any], name: str, path: Path, fix: str) -> npt.ND
             f"The column '{name}' of {path} is of type {numbers.dtype}.", expected="whole numbers", fix=fix
         )
     return numbers.astype(np.int64, copy=False)
-
-
-def _is_numeric(dtype: str) -> bool:
-    return dtype.startswith(("float", "int", "uint", "bool"))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
 import os
-import threading
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -54,7 +54,7 @@ class Media:
         pieces = _pieces(jobs, self.videos, max(1, min(_PIECE, -(-len(jobs) // threads))))
         queue = deque(pieces)
         # The caller works too: a thread that only waited would cost a switch to another one per sample.
-        helpers = [_pool(threads).submit(self._work, queue) for _ in range(min(threads, len(pieces)) - 1)]
+        helpers = [_pool(os.getpid(), threads).submit(self._work, queue) for _ in range(min(threads, len(pieces)) - 1)]
         try:
             self._work(queue)
         finally:
@@ -106,24 +106,7 @@ def _pieces[T](jobs: Sequence[tuple[Place, T]], videos: VideoReader, size: int) 
     return pieces
 
 
-_pools: dict[tuple[int, int], ThreadPoolExecutor] = {}
-_pools_lock = threading.Lock()
-
-
-def _pool(threads: int) -> ThreadPoolExecutor:
+@functools.cache
+def _pool(process: int, threads: int) -> ThreadPoolExecutor:
     # Threads do not live on in a forked child: it makes its own.
-    place = (os.getpid(), threads)
-    with _pools_lock:
-        if place not in _pools:
-            _pools[place] = ThreadPoolExecutor(threads, thread_name_prefix="smolpilot-decode")
-        return _pools[place]
-
-
-def _renew_lock() -> None:
-    global _pools_lock
-    _pools_lock = threading.Lock()
-    _pools.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_lock)
+    return ThreadPoolExecutor(threads, thread_name_prefix="smolpilot-decode")

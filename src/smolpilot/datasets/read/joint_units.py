@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,10 +10,9 @@ from smolpilot.common.errors import ProfileError
 from smolpilot.common.keys import ACTION, STATE
 from smolpilot.datasets.format.features import motion_keys
 from smolpilot.datasets.format.meta import DatasetMeta
-
-if TYPE_CHECKING:
-    from smolpilot.robots import RobotProfile
-    from smolpilot.robots.choose import Ranges, UnitDoubt
+from smolpilot.robots import RobotProfile, better_robot, choose_profile, findings_of, is_shipped, unit_doubt
+from smolpilot.robots.choose import Ranges, UnitDoubt
+from smolpilot.robots.layout import FrameLayout, map_layout
 
 
 def find_profile(meta: DatasetMeta, robot: str | None, notes: list[str]) -> RobotProfile | None:
@@ -22,13 +20,11 @@ def find_profile(meta: DatasetMeta, robot: str | None, notes: list[str]) -> Robo
 
     robot: what `--robot` says, or None. Raises ProfileError for an unknown name or a file with a mistake.
     """
-    from smolpilot.robots import choose_profile
-
     return choose_profile(
         robot,
         robot_type=meta.robot_type,
-        state_names=_names(meta, STATE),
-        action_names=_names(meta, ACTION),
+        state_names=meta.state_names,
+        action_names=meta.action_names,
         notes=notes,
         ranges=stated_ranges(meta),
     )
@@ -36,8 +32,6 @@ def find_profile(meta: DatasetMeta, robot: str | None, notes: list[str]) -> Robo
 
 def derive_profile(meta: DatasetMeta) -> RobotProfile:
     """A profile with the joint names and cameras of a dataset; units and limits unknown."""
-    from smolpilot.robots import RobotProfile
-
     return RobotProfile.from_features(
         meta.state_names,
         meta.cameras,
@@ -55,8 +49,6 @@ def with_cameras(
     The cameras of a shipped profile are an example, and a profile that nobody named forbids none. used: the cameras
     that a policy sees, default all of the dataset's.
     """
-    from smolpilot.robots import is_shipped
-
     if not profile.cameras or set(meta.camera_names if used is None else used) <= set(profile.camera_names):
         return profile
     if named and not is_shipped(profile):
@@ -67,26 +59,21 @@ def with_cameras(
 
 def check_joints(meta: DatasetMeta, profile: RobotProfile) -> None:
     """ProfileError where the profile's joints are not the dataset's; its fix names the profile that fits."""
-    from smolpilot.robots import better_robot
-    from smolpilot.robots.layout import FrameLayout, map_layout
-
     try:
         map_layout(FrameLayout.of_dataset(meta), profile)
     except ProfileError as error:
-        hint = better_robot(profile, meta.robot_type, _names(meta, STATE), _names(meta, ACTION))
+        hint = better_robot(profile, meta.robot_type, meta.state_names, meta.action_names)
         raise ProfileError(error.found, expected=error.expected, fix=hint or error.fix) from None
 
 
 def doubt_units(meta: DatasetMeta, profile: RobotProfile) -> UnitDoubt | None:
     """What is assumed of units in which datasets of this robot differ; None where they do not."""
-    from smolpilot.robots import unit_doubt
-
     return unit_doubt(
         profile,
         robot_type=meta.robot_type,
         version=meta.version,
-        state_names=_names(meta, STATE),
-        action_names=_names(meta, ACTION),
+        state_names=meta.state_names,
+        action_names=meta.action_names,
         ranges=stated_ranges(meta),
     )
 
@@ -95,7 +82,7 @@ def stated_ranges(meta: DatasetMeta) -> Ranges:
     """Minimum and maximum of state and action by the stored statistics, as far as they are there and finite."""
     found = {}
     for key in (STATE, ACTION):
-        names, stored = _names(meta, key), meta.statistics.get(motion_keys(meta.features).get(key, key), {})
+        names, stored = meta.names_of(key), meta.statistics.get(motion_keys(meta.features).get(key, key), {})
         low, high = (np.asarray(stored.get(word, ()), np.float64).reshape(-1) for word in ("min", "max"))
         if 0 < len(low) == len(high) == len(names) and np.isfinite(low).all() and np.isfinite(high).all():
             found[key] = (low, high)
@@ -111,12 +98,9 @@ def joint_units(
     than the profile's: `notes` says so. chosen: the user named the profile. Raises ProfileError when the profile's
     joints are not the dataset's.
     """
-    units: dict[str, list[str | None]] = {key: [None] * len(_names(meta, key)) for key in (STATE, ACTION)}
+    units: dict[str, list[str | None]] = {key: [None] * len(meta.names_of(key)) for key in (STATE, ACTION)}
     if profile is None or (not chosen and not all(units.values())):
         return units
-    from smolpilot.robots import findings_of
-    from smolpilot.robots.layout import FrameLayout, map_layout
-
     check_joints(meta, profile)
     layout = FrameLayout.of_dataset(meta)
     found = findings_of(profile, layout, stated_ranges(meta), chosen=chosen)
@@ -130,8 +114,3 @@ def joint_units(
         if notes is not None:
             notes += [f"units: {finding.text} ({finding.fix})" for finding in found.get(key, ())]
     return units
-
-
-def _names(meta: DatasetMeta, key: str) -> list[str]:
-    """The names of state or action, whatever the feature is called; none where the dataset lacks it."""
-    return meta.state_names if key == STATE else meta.action_names

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +11,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from smolpilot.common.errors import DatasetError
+from smolpilot.common.machine import in_threads
 from smolpilot.datasets.format.episodes import Episode
 from smolpilot.datasets.format.features import CameraInfo
 from smolpilot.datasets.format.files import file_state, open_parquet, reading, repair_advice
 from smolpilot.datasets.format.meta import DatasetMeta
-from smolpilot.datasets.media.image_formats import ImageError, encoded_size
+from smolpilot.datasets.media.image_formats import ImageError, Size, encoded_size
 from smolpilot.datasets.media.video import VideoReader, probe
 from smolpilot.datasets.media.video_file import VideoError
 
@@ -42,9 +42,8 @@ def check_video_sizes(meta: DatasetMeta, episodes: Iterable[Episode], videos: Vi
             except VideoError as error:
                 words = f"{error.reason} (episode {episode.index}, camera '{name}')"
                 raise VideoError(span.path, words) from error
-            if (index.width, index.height) != (camera.width, camera.height):
-                what = f"The video of camera '{name}' in episode {episode.index}"
-                raise other_size(meta, what, camera, f"{index.width}x{index.height}", span.path)
+            what = f"The video of camera '{name}' in episode {episode.index}"
+            require_size(meta, what, camera, (index.width, index.height), span.path)
 
 
 def check_image_sizes(
@@ -75,12 +74,8 @@ def check_image_sizes(
             _check_column(meta, path, name, camera, places)
 
     # Reading lets go of Python's lock.
-    pool = ThreadPoolExecutor(min(default_threads(), len(by_file)))
-    try:
-        for _ in pool.map(check, by_file):
-            pass
-    finally:
-        pool.shutdown(cancel_futures=True)
+    for _ in in_threads(check, list(by_file), default_threads()):
+        pass
 
 
 def size_note(meta: DatasetMeta) -> str:
@@ -94,15 +89,18 @@ def size_note(meta: DatasetMeta) -> str:
     if len(files) > _FEW:
         return ""
     for path, (episode, name) in sorted(files.items()):
-        camera = meta.cameras[name]
+        what = f"The video of camera '{name}' in episode {episode}"
         try:
-            _, _, width, height = probe(path)
-        except VideoError as error:
+            require_size(meta, what, meta.cameras[name], probe(path)[2:], path)
+        except DatasetError as error:
             return error.found
-        if (width, height) != (camera.width, camera.height):
-            what = f"The video of camera '{name}' in episode {episode}"
-            return other_size(meta, what, camera, f"{width}x{height}", path).found
     return ""
+
+
+def require_size(meta: DatasetMeta, what: str, camera: CameraInfo, found: tuple[int, int], path: Path) -> None:
+    """DatasetError for a video or image (`what`) of another width and height (`found`) than the features state."""
+    if found != (camera.width, camera.height):
+        raise other_size(meta, what, camera, f"{found[0]}x{found[1]}", path)
 
 
 def other_size(meta: DatasetMeta, what: str, camera: CameraInfo, found: str, path: Path) -> DatasetError:
@@ -126,9 +124,11 @@ def _check_column(
             for batch in file.iter_batches(_ROWS, row_groups=[group], columns=[camera.key]):
                 cells = _contents(batch.column(0))
                 for number, head in enumerate(_heads(cells)):
-                    place = places.get(row + number)
-                    if place is not None:
-                        _check_image(meta, path, name, camera, place, head, cells, number)
+                    if row + number in places:
+                        episode, frame = places[row + number]
+                        where = f"The image of camera '{name}' at frame {frame} of episode {episode}"
+                        height, width = _image_size(meta, path, where, head, cells[number])
+                        require_size(meta, where, camera, (width, height), path)
                 row += len(cells)
 
 
@@ -146,27 +146,15 @@ def _heads(cells: pa.Array) -> list[object]:
     return [None] * len(cells)
 
 
-def _check_image(
-    meta: DatasetMeta,
-    path: Path,
-    name: str,
-    camera: CameraInfo,
-    place: tuple[int, int],
-    head: object,
-    cells: pa.Array,
-    number: int,
-) -> None:
-    where = f"The image of camera '{name}' at frame {place[1]} of episode {place[0]}"
+def _image_size(meta: DatasetMeta, path: Path, where: str, head: object, cell: pa.Scalar) -> Size:
     try:
         try:
-            height, width = encoded_size(head)
+            return encoded_size(head)
         except ImageError:
-            height, width = encoded_size(cells[number].as_py() if head is not None else None)
+            return encoded_size(cell.as_py() if head is not None else None)
     except ImageError as error:
         raise DatasetError(
             f"{where} cannot be decoded: {error} ({path}).",
             expected="an encoded PNG or JPEG image in every row",
             fix=repair_advice(meta.root, "leaves such episodes out"),
         ) from error
-    if (width, height) != (camera.width, camera.height):
-        raise other_size(meta, where, camera, f"{width}x{height}", path)

@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -26,32 +26,8 @@ type Rows = npt.NDArray[np.int64]
 RUN, WINDOW = 2, 256  # of the local order: frames that stay together at least, samples that are shuffled together
 _KINDS = ("random", "local", "sequential")
 
-
-class Order(Protocol):
-    """An endless stream of samples: sample number g follows from the order's settings and g alone."""
-
-    @property
-    def size(self) -> int:
-        """Frames to draw from: as many samples are an epoch."""
-        ...
-
-    @property
-    def seed(self) -> int:
-        """Decides the order with the settings."""
-        ...
-
-    @property
-    def together(self) -> int:
-        """Samples, from a multiple of this number on, that are cheapest read together; 1 where it does not matter."""
-        ...
-
-    def samples(self, first: int, count: int) -> Rows:
-        """The frames of the samples number `first` to `first + count` (excluded), `[count]`."""
-        ...
-
-    def values(self) -> dict[str, Any]:
-        """What decides the order besides size and seed, as a checkpoint keeps it."""
-        ...
+type Order = SampleOrder | WeightedOrder
+"""An endless stream of samples: sample number g follows from the order's settings and g alone."""
 
 
 @dataclass(frozen=True)

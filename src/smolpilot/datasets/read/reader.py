@@ -16,13 +16,13 @@ from smolpilot.common.progress import working
 from smolpilot.common.statistics import Statistics, array_statistics
 from smolpilot.datasets.format.episodes import Episode
 from smolpilot.datasets.format.files import repair_advice
-from smolpilot.datasets.format.meta import DatasetMeta, read_meta, unknown_episode, usable
+from smolpilot.datasets.format.meta import DatasetMeta, read_meta, usable
 from smolpilot.datasets.media.video import RgbImage, decode_positions, probe
 
 from .alignment import match_frames, require_room
 from .arguments import check_images, check_threads, plain_indices
 from .gather import Media, Place, default_threads
-from .media_sizes import check_image_sizes, check_video_sizes, other_size
+from .media_sizes import check_image_sizes, check_video_sizes, require_size
 from .tables import Tables, load_tables, ranges
 from .tensors import Images, chunks, image_memory, split_batch, table_tensors
 
@@ -328,12 +328,9 @@ class Dataset:
 
 
 def _known(meta: DatasetMeta, episodes: Sequence[int]) -> list[int]:
-    for index in episodes:
-        if not meta.has_episode(index):
-            raise unknown_episode(meta, index)
     if not len(episodes):
         raise UsageError("No episodes were selected.", expected="at least one episode index")
-    return sorted({int(index) for index in episodes})
+    return sorted({meta.episode(index).index for index in episodes})
 
 
 def _probe_cameras(meta: DatasetMeta) -> DatasetMeta:
@@ -345,9 +342,8 @@ def _probe_cameras(meta: DatasetMeta) -> DatasetMeta:
         first = meta.episodes[0]
         path = first.videos[name].path
         codec, pix_fmt, width, height = probe(path)
-        if (width, height) != (camera.width, camera.height):
-            what = f"The video of camera '{name}' in episode {first.index}"
-            raise other_size(meta, what, camera, f"{width}x{height}", path)
+        what = f"The video of camera '{name}' in episode {first.index}"
+        require_size(meta, what, camera, (width, height), path)
         cameras[name] = dataclasses.replace(camera, codec=codec, pix_fmt=pix_fmt)
     return dataclasses.replace(meta, cameras=cameras)
 

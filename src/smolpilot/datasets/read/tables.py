@@ -116,12 +116,11 @@ class _FileReader:
             self.images.see(path, file)
         for name in self._needed:
             if name not in schema.names:
+                advice = repair_advice(dataset_root(path), "makes index columns anew")
                 raise DatasetError(
                     f"The data file {path} has no column '{name}'.",
                     expected="the columns that meta/info.json names, and LeRobot's index columns",
-                    fix=""
-                    if name in (STATE, ACTION)
-                    else repair_advice(dataset_root(path), "makes index columns anew"),
+                    fix="" if name in (STATE, ACTION) else advice,
                 )
         wanted = [name for name in schema.names if self._is_wanted(name, schema)]
         table = read_parquet(path, "data file", wanted)
@@ -228,7 +227,6 @@ def _join(parts: list[Column]) -> Column:
 
 
 def _require_finite(tables: Tables, meta: DatasetMeta) -> None:
-    names = {STATE: meta.state_names, ACTION: meta.action_names}
     words = {STATE: "state", ACTION: "action", "timestamp": "time stamp"}
     for key, word in words.items():
         if key not in tables.columns:
@@ -237,7 +235,7 @@ def _require_finite(tables: Tables, meta: DatasetMeta) -> None:
         if bad.any():
             row, *joint = (int(i) for i in np.argwhere(bad)[0])
             value = float(tables.array(key)[(row, *joint)])
-            known = names.get(key, [])
+            known = meta.names_of(key)
             where = f", joint '{known[joint[0]]}'" if joint and joint[0] < len(known) else ""
             raise DatasetError(
                 f"The {word} is {value} in episode {int(tables.array('episode_index')[row])}, "
@@ -265,37 +263,32 @@ class ImageColumns:
     def __init__(self, meta: DatasetMeta) -> None:
         self._meta = meta
         self._cameras = {camera.key: name for name, camera in meta.cameras.items() if not camera.is_video}
-        self._files: list[Path] = []
+        self._files = 0
         self._without: dict[str, list[Path]] = {key: [] for key in self._cameras}
-        self._holes: dict[str, list[tuple[Path, int]]] = {key: [] for key in self._cameras}
+        self._holes: dict[str, tuple[Path, int]] = {}
 
     def see(self, path: Path, file: pq.ParquetFile) -> None:
         """Take note of a data file."""
-        if not self._cameras:
-            return
-        self._files.append(path)
-        places = {file.schema.column(i).path: i for i in range(len(file.schema))}
+        self._files += 1
+        places = {file.schema.column(i).path: i for i in range(len(file.schema))} if self._cameras else {}
         for key in self._cameras:
             place = places.get(f"{key}.bytes", places.get(key))
-            if place is None:
-                self._without[key].append(path)
-                continue
-            holes = _empty_cells(file, place)
-            if holes == file.metadata.num_rows and holes:
+            holes = 0 if place is None else _empty_cells(file, place)
+            if place is None or 0 < holes == file.metadata.num_rows:
                 self._without[key].append(path)
             elif holes:
-                self._holes[key].append((path, holes))
+                self._holes.setdefault(key, (path, holes))
 
     def never_recorded(self, *, strict: bool) -> dict[str, str]:
         """The cameras that no file has an image of, by key; with `strict` a DatasetError for those that some have."""
         found = {}
         for key, name in self._cameras.items():
-            if len(self._without[key]) == len(self._files):
+            if len(self._without[key]) == self._files:
                 found[key] = "a camera of which no table holds an image"
             elif strict and self._without[key]:
                 raise self._lacking(name, self._without[key])
-            elif strict and self._holes[key]:
-                path, holes = self._holes[key][0]
+            elif strict and key in self._holes:
+                path, holes = self._holes[key]
                 raise DatasetError(
                     f"The camera '{name}' has no image in {pluralize(holes, 'row')} of {path}.",
                     expected="an image in every row",

@@ -78,7 +78,7 @@ def apply_names(dataset: FoundDataset, video_scans: VideoScans, renames: Mapping
 
     if isinstance(dataset.info.get("features"), dict):
         dataset.info = {**dataset.info, "features": {new(k): v for k, v in dataset.info["features"].items()}}
-    dataset.vectors = {new(key): replace(vector, key=new(key)) for key, vector in dataset.vectors.items()}
+    dataset.vectors = {new(key): vector for key, vector in dataset.vectors.items()}
     shown: dict[str, str] = {}
     for key, camera in dataset.cameras.items():
         if new(key) != key:

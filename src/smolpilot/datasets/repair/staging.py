@@ -34,7 +34,7 @@ RECORDED = "recorded_timestamps.parquet"
 def write_staging(dataset: FoundDataset, plan: RepairPlan, folder: Path) -> DatasetMeta:
     """Write tables, metadata and other files into `folder`; the videos stay where they are, in the source."""
     features = parse_features(plan.info, dataset.root / "meta" / "info.json")
-    cameras = parse_cameras(plan.info, features, dataset.root / "meta" / "info.json", trainable=False)
+    cameras = parse_cameras(plan.info, features, trainable=False)
     names = {camera.key: name for name, camera in cameras.items()}
     (folder / "meta").mkdir(parents=True)
     (folder / "data").mkdir()

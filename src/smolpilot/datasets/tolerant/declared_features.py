@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import shlex
 from collections import Counter
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -14,7 +16,7 @@ from smolpilot.common.keys import ACTION, IMAGES, STATE
 from smolpilot.datasets.format.arrow import word_of
 from smolpilot.datasets.format.features import (
     CAMERA_TYPES,
-    INDEX_COLUMNS,
+    NEEDED,
     Feature,
     parse_features,
     short_name,
@@ -24,7 +26,7 @@ from smolpilot.datasets.format.features import (
 from smolpilot.datasets.format.files import absurd_content
 from smolpilot.datasets.format.parquet_files import parquet_file
 
-from .found_dataset import Camera, FoundDataset, Vector
+from .found_dataset import Camera, FoundDataset
 from .paths import Locator
 from .rules import RENAME_FEATURE
 
@@ -49,7 +51,7 @@ def read_features(dataset: FoundDataset, locator: Locator) -> None:
         if entry.get("dtype") in CAMERA_TYPES or key.startswith(f"{IMAGES}."):
             dataset.cameras[key] = _camera(dataset, key, entry, feature if sized else None)
         elif feature is not None and sized and feature.shape:
-            dataset.vectors[key] = Vector(key, feature.dtype, feature.shape, feature.names)
+            dataset.vectors[key] = feature
             _check_names(dataset, key, entry.get("names"), feature.names)
     if not dataset.cameras and not raw:
         for key in locator.camera_keys():
@@ -57,14 +59,12 @@ def read_features(dataset: FoundDataset, locator: Locator) -> None:
         for key in _image_columns(locator):
             dataset.cameras.setdefault(key, Camera(key, short_name(key), False, None, {}))
     _from_tables(dataset, locator)
-    _missing(dataset)
+    _missing(dataset, raw)
 
 
-def _missing(dataset: FoundDataset) -> None:
+def _missing(dataset: FoundDataset, declared: dict[str, Any]) -> None:
     """No state or no action. Others call it `state`, `qpos`, `actions`: then it has to be renamed."""
-    features = dataset.info.get("features")
-    declared = features if isinstance(features, dict) else {}
-    named = [name for name in dataset.vectors if name in declared and name not in (STATE, ACTION, *INDEX_COLUMNS)]
+    named = [name for name in dataset.vectors if name in declared and name not in NEEDED]
     plain = {name: re.sub(r"[^a-z]", "", name.lower().removeprefix("observation.")) for name in named}
     wanted = {STATE: "state", ACTION: "action"}
     candidates = {
@@ -118,40 +118,37 @@ def _from_tables(dataset: FoundDataset, locator: Locator) -> None:
     """Vectors that the tables hold and the features do not name; needed to go on without features."""
     if STATE in dataset.vectors and ACTION in dataset.vectors:
         return
-    for path in locator.tables:
-        try:
-            schema = pq.read_schema(path)
-        except (pa.ArrowException, OSError, ValueError):
+    path, schema = _readable_table(locator)
+    for field in schema:
+        size = getattr(field.type, "list_size", None)
+        listed = pa.types.is_list(field.type) or size is not None
+        if field.name in dataset.vectors or field.name in dataset.cameras or not listed:
             continue
-        for field in schema:
-            size = getattr(field.type, "list_size", None)
-            listed = pa.types.is_list(field.type) or size is not None
-            if field.name in dataset.vectors or field.name in dataset.cameras or not listed:
-                continue
-            if size is None:
-                size = _first_length(path, field.name)
-            if size and pa.types.is_floating(field.type.value_type):
-                word = word_of(field.type.value_type) or "float32"
-                dataset.vectors[field.name] = Vector(field.name, word, (size,), None)
-        return
+        if size is None:
+            size = _first_length(path, field.name)
+        if size and pa.types.is_floating(field.type.value_type):
+            word = word_of(field.type.value_type) or "float32"
+            dataset.vectors[field.name] = Feature(word, (size,), None)
 
 
 def _image_columns(locator: Locator) -> list[str]:
-    """Columns that hold images as LeRobot stores them, `{bytes, path}`, of the first table that can be read."""
+    """Columns that hold images as LeRobot stores them, `{bytes, path}`."""
+    return [
+        field.name
+        for field in _readable_table(locator)[1]
+        if pa.types.is_struct(field.type) and {one.name for one in field.type} == {"bytes", "path"}
+    ]
+
+
+def _readable_table(locator: Locator) -> tuple[Path, pa.Schema]:
+    """The first table whose columns can be read, and its columns; none of them without such a table."""
     for path in locator.tables:
-        try:
-            schema = pq.read_schema(path)
-        except (pa.ArrowException, OSError, ValueError):
-            continue
-        return [
-            field.name
-            for field in schema
-            if pa.types.is_struct(field.type) and {one.name for one in field.type} == {"bytes", "path"}
-        ]
-    return []
+        with suppress(pa.ArrowException, OSError, ValueError):
+            return path, pq.read_schema(path)
+    return locator.root, pa.schema([])
 
 
-def _first_length(path: Any, name: str) -> int:
+def _first_length(path: Path, name: str) -> int:
     try:
         file = parquet_file(path)
         if absurd_content(path, file, [name]):

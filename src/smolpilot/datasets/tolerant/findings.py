@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from smolpilot.datasets.format.files import lfs_advice
 
 from .rules import RULES
-
-type Severity = Literal["error", "warning", "info"]
+from .rules import Severity as Severity
 
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "info")
 
@@ -52,17 +52,14 @@ def finding(
     *,
     root: Path,
     episode: int | None = None,
-    frame: int | None = None,
-    camera: str | None = None,
-    joint: str | None = None,
-    last: int | None = None,
     severity: Severity | None = None,
     fix: str | None = None,
     key: str | None = None,
+    **place: Any,
 ) -> Finding:
     """A finding of a known code, with the severity and the fix that its rule states unless told otherwise.
 
-    `key` is the feature that the fix names.
+    `key` is the feature that the fix names; `place` what else a finding says of where it is.
     """
     rule = RULES[code]
     if code == "lfs-pointer" and fix is None:
@@ -72,7 +69,7 @@ def finding(
     where = shlex.quote(str(root))
     text = template.replace("{path}", where).replace("{episode}", "N" if episode is None else str(episode))
     text = text.replace("{key}", "KEY" if key is None else shlex.quote(key))
-    return Finding(code, severity or rule.severity, message, text, episode, frame, camera, joint, last)
+    return Finding(code, severity or rule.severity, message, text, episode, **place)
 
 
 def ordered(findings: Iterable[Finding]) -> list[Finding]:
@@ -114,7 +111,5 @@ def one_fix(findings: list[Finding], episodes: list[int]) -> Finding:
 
 def count(findings: Iterable[Finding]) -> dict[Severity, int]:
     """How many of each severity."""
-    counts: dict[Severity, int] = dict.fromkeys(SEVERITIES, 0)
-    for found in findings:
-        counts[found.severity] += 1
-    return counts
+    counts = Counter(found.severity for found in findings)
+    return {severity: counts[severity] for severity in SEVERITIES}

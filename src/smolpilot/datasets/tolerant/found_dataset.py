@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ import pyarrow as pa
 
 from smolpilot.common.safe_paths import OwnFiles, require_readable
 from smolpilot.common.text import plain
+from smolpilot.datasets.format.features import Feature
 from smolpilot.datasets.format.metadata import Listing
+from smolpilot.datasets.format.problems import Problems
 from smolpilot.datasets.format.versions import CURRENT, Format
 
 from .findings import Finding, finding
@@ -41,20 +44,6 @@ class Camera:
 
 
 @dataclass
-class Vector:
-    """A numeric feature: width of its rows and flattened names (None when it has none)."""
-
-    key: str
-    dtype: str
-    shape: tuple[int, ...]
-    names: list[str] | None
-
-    def name(self, i: int) -> str:
-        """The name of a dimension."""
-        return self.names[i] if self.names and i < len(self.names) else f"joint_{i}"
-
-
-@dataclass
 class Rows:
     """The rows of one episode, in the order of the file; `positions` are their places in it."""
 
@@ -69,9 +58,16 @@ class Rows:
         """A column, None when the file lacks it or holds no numbers there."""
         return self.columns.get(name)
 
+    def numbers(self, name: str) -> Array | None:
+        """A column of one finite number per row, `[N]`; None when it is anything else."""
+        column = self.columns.get(name)
+        if column is None or column.dtype.kind not in "iuf" or column.size != len(self) or not len(self):
+            return None
+        return column.reshape(-1) if np.isfinite(column).all() else None
+
 
 @dataclass
-class FoundDataset(Listing):
+class FoundDataset(Listing, Problems):
     """A dataset folder. `format` is the layout found in the files, `stated_version` what `info.json` claims.
 
     `nulls` has the rows without a value of each (data file, column) that has some. `outcome` is "empty" or
@@ -83,7 +79,7 @@ class FoundDataset(Listing):
     format: Format = CURRENT
     stated_version: str = ""
     fps: float | None = None
-    vectors: dict[str, Vector] = field(default_factory=dict)
+    vectors: dict[str, Feature] = field(default_factory=dict)
     cameras: dict[str, Camera] = field(default_factory=dict)
     rows: dict[int, Rows] = field(default_factory=dict)
     schemas: dict[Path, pa.Schema] = field(default_factory=dict)
@@ -109,6 +105,18 @@ class FoundDataset(Listing):
             place.setdefault("camera", camera.name)
         self.findings.append(finding(code, message, root=self.root, **place))
 
+    @contextmanager
+    def about(self, episodes: Sequence[int], **place: Any) -> Iterator[None]:
+        """What is found meanwhile, about a file, is about each of the episodes in it; it stays as it is without any."""
+        before = len(self.findings)
+        yield
+        fresh = self.findings[before:] if episodes else []
+        del self.findings[len(self.findings) - len(fresh) :]
+        for found in fresh:
+            for index in episodes:
+                fix = found.fix.replace("--episodes N", f"--episodes {index}")
+                self.findings.append(replace(found, episode=index, fix=fix, **place))
+
     def remark(self, code: str, message: str, **place: Any) -> None:
         """Note what only a tolerant reader tells."""
         self.report(code, message, **place)
@@ -126,12 +134,6 @@ class FoundDataset(Listing):
         else:
             require_readable(path)
         return not reason
-
-    def report_absent(self, key: str) -> None:
-        """Note a camera that is declared, and of which no episode has a video."""
-        name = self.cameras[key].name
-        message = f"No episode has a video of camera '{name}', which meta/info.json declares."
-        self.report("camera-absent", message, camera=name)
 
     def relative(self, path: Path) -> str:
         """A path as the findings name it: from the dataset's folder on."""
@@ -171,20 +173,17 @@ class FoundDataset(Listing):
 
     def task_of(self, episode: int) -> str:
         """The instruction of an episode: of its rows' task, else of the episode list, else none."""
-        rows = self.rows.get(episode)
-        column = rows.get("task_index") if rows is not None else None
-        if column is not None and column.size and column.dtype.kind in "iu":
-            text = self.tasks.get(int(column.flat[0]))
-            if text is not None:
-                return text
+        text = self.task_at(episode, 0)
+        if text is not None:
+            return text
         record = self.records.get(episode)
         return record.tasks[0] if record and record.tasks else ""
 
     def task_at(self, episode: int, frame: int) -> str | None:
         """The instruction of one row, None where the tables do not tell."""
         rows = self.rows.get(episode)
-        column = rows.get("task_index") if rows is not None else None
-        if column is None or column.dtype.kind not in "iuf" or frame >= column.size:
+        column = rows.numbers("task_index") if rows is not None else None
+        if column is None or frame >= len(column):
             return None
-        value = float(column.reshape(-1)[frame])
+        value = float(column[frame])
         return self.tasks.get(int(value)) if value.is_integer() else None

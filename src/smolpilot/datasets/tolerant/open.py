@@ -77,12 +77,16 @@ def _read_lists(dataset: FoundDataset, locator: Locator) -> None:
     for key in never:
         for record in dataset.records.values():
             record.spans.pop(key, None)
-        dataset.report_absent(key)
+        name = dataset.cameras[key].name
+        message = f"No episode has a video of camera '{name}', which meta/info.json declares."
+        dataset.report("camera-absent", message, camera=name)
 
 
 def note_outcome(dataset: FoundDataset, locator: Locator) -> None:
     """Report a dataset without any episode, and one whose recorder was stopped before it closed its files."""
-    if dataset.info and not locator.tables and not dataset.records and not _stated(dataset):
+    # Where info.json says that there are episodes, they have been lost.
+    stated = dataset.info.get("total_episodes") or dataset.info.get("total_frames")
+    if dataset.info and not locator.tables and not dataset.records and not stated:
         dataset.outcome = "empty"
         dataset.report("recording-empty", "The dataset has no episodes yet: nothing has been recorded into it.")
         return
@@ -101,9 +105,3 @@ def note_outcome(dataset: FoundDataset, locator: Locator) -> None:
         )
         fix = None if kept else "Record these episodes anew: a parquet file without its end holds no readable rows."
         dataset.report("recording-interrupted", message, fix=fix)
-
-
-def _stated(dataset: FoundDataset) -> bool:
-    """Whether info.json says that there are episodes: then they have been lost."""
-    totals = [dataset.info.get(name) for name in ("total_episodes", "total_frames")]
-    return any(isinstance(total, int | float) and total > 0 for total in totals)

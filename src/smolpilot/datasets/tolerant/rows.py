@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
 from smolpilot.datasets.format.arrow import LANGUAGE, LARGE, is_list, is_number, one_array
-from smolpilot.datasets.format.files import absurd_content, is_whole, torn_words
+from smolpilot.datasets.format.files import absurd_content, is_whole, torn_file
 from smolpilot.datasets.format.metadata import Record
 from smolpilot.datasets.format.parquet_files import broken_texts, mended, parquet_file
 
@@ -34,9 +33,8 @@ def _own_tables(dataset: FoundDataset, skip: set[str], progress: Progress | None
         if record.data_path is None:
             dataset.report("file-missing", f"Episode {index} has no data file.", episode=index)
             continue
-        before = len(dataset.findings)
-        columns = _data_table(dataset, record.data_path, skip)
-        _name_episode(dataset, before, [index])
+        with dataset.about([index]):
+            columns = _data_table(dataset, record.data_path, skip)
         if columns is not None:
             dataset.rows[index] = _rows(record.data_path, columns, None)
 
@@ -54,10 +52,9 @@ def _shared_tables(dataset: FoundDataset, locator: Locator, skip: set[str], prog
         if number == len(by_path) + 1 and listed_episodes and all(i in dataset.rows for i in listed_episodes):
             # Every episode has its rows: what else lies about is a stray file.
             return
-        before = len(dataset.findings)
-        columns = _data_table(dataset, path, skip)
         listed = by_path.get(path, [])
-        _name_episode(dataset, before, [record.index for record in listed])
+        with dataset.about([record.index for record in listed]):
+            columns = _data_table(dataset, path, skip)
         if columns is not None:
             _split(dataset, path, columns, listed)
 
@@ -102,18 +99,6 @@ def _rows(path: Path, columns: dict[str, Array], places: Array | None) -> Rows:
     return Rows(path, chosen.astype(np.int64), {name: values[part] for name, values in columns.items()})
 
 
-def _name_episode(dataset: FoundDataset, before: int, episodes: list[int]) -> None:
-    """Findings about a file are findings about the episodes in it."""
-    fresh = dataset.findings[before:]
-    del dataset.findings[before:]
-    for found in fresh:
-        if not episodes:
-            dataset.findings.append(found)
-        for index in episodes:
-            fix = found.fix.replace("--episodes N", f"--episodes {index}")
-            dataset.findings.append(replace(found, episode=index, fix=fix))
-
-
 def _data_table(dataset: FoundDataset, path: Path, skip: set[str]) -> dict[str, Array] | None:
     """The columns of a data file as arrays `[N, …]`, those in `skip` left out; None when the file is damaged."""
     if path in dataset.schemas or not is_whole(path, "data file", dataset):
@@ -130,8 +115,7 @@ def _data_table(dataset: FoundDataset, path: Path, skip: set[str]) -> dict[str, 
         table = file.read(columns=columns_wanted, use_threads=path.stat().st_size > LARGE)
         dataset.schemas[path] = schema
     except (pa.ArrowException, OSError, ValueError) as error:
-        found, _, _ = torn_words(path, "data file", error, dataset.relative(path))
-        dataset.report("parquet-torn", found)
+        dataset.report_error("parquet-torn", torn_file(path, "data file", error, dataset.relative(path)))
         return None
     columns: dict[str, Array] = {}
     for name in dict.fromkeys(table.column_names):
@@ -157,7 +141,6 @@ def _array(dataset: FoundDataset, path: Path, name: str, column: pa.ChunkedArray
     width: list[int] = []
     while is_list(values.type):
         inner = values.flatten()
-        per_row = len(inner) / max(len(values), 1)
         lengths = None if pa.types.is_fixed_size_list(values.type) else values.value_lengths().to_numpy(False)
         if lengths is not None and len(lengths) and (lengths != lengths[0]).any():
             row = int(np.flatnonzero(lengths != lengths[0])[0])
@@ -166,7 +149,7 @@ def _array(dataset: FoundDataset, path: Path, name: str, column: pa.ChunkedArray
                 f"{where} has rows of different lengths: {lengths[0]} numbers, then {lengths[row]} in row {row}.",
             )
             return None
-        width.append(round(per_row))
+        width.append(round(len(inner) / max(len(values), 1)))
         values = inner
     if not is_number(values.type):
         return _texts(column) if not width else None

@@ -13,6 +13,7 @@ from smolpilot.datasets.check.scan.video_scans import Clip
 from smolpilot.datasets.tolerant.findings import Finding
 from smolpilot.datasets.tolerant.found_dataset import Camera
 
+from .check_numbers import longest_run
 from .check_statistics import larger_set
 from .check_swapped import stored_color
 
@@ -30,16 +31,14 @@ def black(context: CheckContext) -> Iterator[Finding]:
         dark = clip.peak() <= _BLACK_PEAK
         if not dark.any():
             continue
-        first, length = _longest(dark)
-        place = {"episode": clip.episode, "camera": clip.camera.name, "frame": first}
+        first, length = longest_run(dark)
         if dark.mean() > 0.9:
-            yield context.finding(
-                "camera-black", f"Camera '{clip.camera.name}' is black in episode {clip.episode}.", **place
-            )
+            message = f"Camera '{clip.camera.name}' is black in episode {clip.episode}."
+            yield context.finding("camera-black", message, frame=first, **clip.place)
         elif length >= max(3, 0.2 * context.fps):
             last = first + length - 1
             message = f"Camera '{clip.camera.name}' is black from frame {first} to {last} of episode {clip.episode}."
-            yield context.finding("camera-black", message, severity="warning", **place)
+            yield context.finding("camera-black", message, severity="warning", frame=first, **clip.place)
 
 
 def frozen(context: CheckContext) -> Iterator[Finding]:
@@ -68,7 +67,7 @@ def frozen(context: CheckContext) -> Iterator[Finding]:
                 f"Camera '{clip.camera.name}' shows the same image from frame {first} to {last} of episode "
                 f"{clip.episode} ({length / context.fps:.1f} s) while a joint moves {100 * moved:.0f} % of its range."
             )
-            yield context.finding("camera-frozen", message, episode=clip.episode, frame=first, camera=clip.camera.name)
+            yield context.finding("camera-frozen", message, frame=first, **clip.place)
 
 
 def exposure(context: CheckContext) -> Iterator[Finding]:
@@ -89,7 +88,7 @@ def exposure(context: CheckContext) -> Iterator[Finding]:
                     f"Camera '{camera.name}' goes from brightness {light[frame - 1]:.0f} to {light[frame]:.0f} (of "
                     f"255) at frame {frame} of episode {clip.episode}."
                 )
-                yield context.finding("exposure-jump", message, episode=clip.episode, frame=frame, camera=camera.name)
+                yield context.finding("exposure-jump", message, frame=frame, **clip.place)
         usual = float(np.median(list(means.values()))) if means else 0.0
         for episode, mean in means.items():
             if abs(mean - usual) > _SPREAD:
@@ -112,7 +111,7 @@ def shapes(context: CheckContext) -> Iterator[Finding]:
                 f"The image of camera '{clip.camera.name}' at frame {frame} of episode {clip.episode} is "
                 f"{width}x{height} with {channels} channels; declared are {size[1]}x{size[0]} with 3."
             )
-            yield context.finding("video-size", message, episode=clip.episode, frame=frame, camera=clip.camera.name)
+            yield context.finding("video-size", message, frame=frame, **clip.place)
 
 
 def statistics(context: CheckContext) -> Iterator[Finding]:
@@ -124,7 +123,7 @@ def statistics(context: CheckContext) -> Iterator[Finding]:
             seen, told = clip.color(), stored_color(context, key, clip.episode)
             if seen is not None and told is not None and np.abs(seen - told).max() > _COLOR:
                 message = _differ(f"episode {clip.episode}", camera.name, told, seen)
-                yield context.finding("statistics-pictures", message, episode=clip.episode, camera=camera.name)
+                yield context.finding("statistics-pictures", message, **clip.place)
         if larger_set(context) is not None:
             continue
         told = dataset.statistics.get(key, {}).get("mean")
@@ -146,14 +145,6 @@ def _color_cameras(context: CheckContext) -> list[tuple[str, Camera]]:
 def _differ(where: str, camera: str, told: npt.NDArray[np.float64], seen: npt.NDArray[np.float64]) -> str:
     words = [", ".join(f"{value:.2f}" for value in values.reshape(-1)) for values in (told, seen)]
     return f"The stored mean color of camera '{camera}' in {where} is {words[0]}; the images have {words[1]}."
-
-
-def _longest(flags: npt.NDArray[np.bool_]) -> tuple[int, int]:
-    """(start, length) of the longest run of True."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], flags.astype(np.int8), [0]])))
-    starts, stops = edges[::2], edges[1::2]
-    longest = int((stops - starts).argmax())
-    return int(starts[longest]), int(stops[longest] - starts[longest])
 
 
 def _clips(context: CheckContext) -> Iterator[Clip]:

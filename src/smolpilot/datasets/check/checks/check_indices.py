@@ -8,7 +8,6 @@ import numpy as np
 
 from smolpilot.datasets.check.context import CheckContext, gaps, ranges
 from smolpilot.datasets.tolerant.findings import Finding
-from smolpilot.datasets.tolerant.found_dataset import Array, Rows
 
 
 def lengths(context: CheckContext) -> Iterator[Finding]:
@@ -37,19 +36,20 @@ def missing_rows(context: CheckContext) -> Iterator[Finding]:
 def frames(context: CheckContext) -> Iterator[Finding]:
     """Frames 0, 1, 2, … in order; none twice; rows of this episode only."""
     for episode, rows in context.dataset.rows.items():
-        own = _numbers(rows, "episode_index")
+        own = rows.numbers("episode_index")
         if own is not None:
             strange = np.flatnonzero(own != episode)
             if len(strange):
                 frame = int(strange[0])
                 message = f"{len(strange)} rows of episode {episode} carry the episode number {int(own[frame])}."
                 yield context.finding("episode-index-wrong", message, episode=episode, frame=frame)
-        number = _numbers(rows, "frame_index")
+        number = rows.numbers("frame_index")
         if number is None or np.array_equal(number, np.arange(len(rows))):
             continue
-        twice = _repeated(number)
-        if twice is not None:
-            count = len(number) - len(np.unique(number))
+        first = np.unique(number, return_index=True)[1]
+        count = len(number) - len(first)
+        if count:
+            twice = int(np.setdiff1d(np.arange(len(number)), first)[0])
             message = f"Frame {int(number[twice])} of episode {episode} stands twice ({count} rows too many)."
             yield context.finding("rows-duplicated", message, episode=episode, frame=twice)
             continue
@@ -70,7 +70,7 @@ def running_index(context: CheckContext) -> Iterator[Finding]:
                 return
             start += record.length
             continue
-        numbers = _numbers(rows, "index")
+        numbers = rows.numbers("index")
         expected = np.arange(start, start + len(rows))
         if numbers is not None and not np.array_equal(numbers, expected):
             frame = int(np.flatnonzero(numbers != expected)[0])
@@ -95,7 +95,7 @@ def tasks(context: CheckContext) -> Iterator[Finding]:
     dataset = context.dataset
     used: set[int] = set()
     for episode, rows in dataset.rows.items():
-        numbers = _numbers(rows, "task_index")
+        numbers = rows.numbers("task_index")
         if numbers is None:
             continue
         values = [int(value) for value in np.unique(numbers)]
@@ -121,20 +121,3 @@ def tasks(context: CheckContext) -> Iterator[Finding]:
     unused = sorted(set(indices) - used)
     if unused and used:
         yield context.finding("task-unused", f"No row uses task {ranges(unused)}.")
-
-
-def _numbers(rows: Rows, name: str) -> Array | None:
-    column = rows.get(name)
-    if column is None or column.dtype.kind not in "iuf" or column.size != len(rows) or not len(rows):
-        return None
-    return column.reshape(-1) if np.isfinite(column).all() else None
-
-
-def _repeated(numbers: Array) -> int | None:
-    """The place of the first value that stood before."""
-    seen: set[int] = set()
-    for place, value in enumerate(numbers.tolist()):
-        if value in seen:
-            return place
-        seen.add(value)
-    return None

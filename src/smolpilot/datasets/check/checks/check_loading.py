@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 
 import numpy as np
 
@@ -18,29 +19,23 @@ _EPISODES = 64
 def samples(context: CheckContext) -> Iterator[Finding]:
     """Open as for training, load real samples with their images and instructions, look up what the scan decoded."""
     root = context.dataset.root
-    opened = None
     try:
-        opened = open_dataset(root)
-        opened.check_videos(images=False)  # the scan has seen them all
-        yield from _loaded(context, opened)
+        with closing(open_dataset(root)) as opened:
+            opened.check_videos(images=False)  # the scan has seen them all
+            yield from _loaded(context, opened)
     except SmolpilotError as error:
         text = error.found.replace(f"{root}/", "").replace(str(root), "the dataset")
         yield context.finding("sample-unloadable", f"smolpilot's reader refuses the dataset: {text}")
         return
-    finally:
-        if opened is not None:
-            opened.close()
-    for (_, episode), clip in sorted(context.video_scans.clips.items()):
-        if not clip.camera.color:
-            continue
+    for clip in context.video_scans.color():
         inside = clip.scan.decoded[clip.first : clip.first + clip.rows]
         if not clip.camera.is_video and clip.camera.size is not None:
             shapes = clip.scan.shapes[clip.first : clip.first + clip.rows]
             inside = inside & (shapes[:, :2] == clip.camera.size).all(axis=1)
         if not inside.all():
             frame = int(np.flatnonzero(~inside)[0])
-            message = f"Sample {frame} of episode {episode} has no image of camera '{clip.camera.name}' to batch."
-            yield context.finding("sample-unloadable", message, episode=episode, frame=frame, camera=clip.camera.name)
+            message = f"Sample {frame} of episode {clip.episode} has no image of camera '{clip.camera.name}' to batch."
+            yield context.finding("sample-unloadable", message, frame=frame, **clip.place)
 
 
 def _loaded(context: CheckContext, opened: Dataset) -> Iterator[Finding]:

@@ -6,15 +6,14 @@ mp4 and most parquet files have no checksum of their own: a flipped bit gives ot
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from smolpilot.common.hashing import b2sum
 from smolpilot.common.json_input import read_json_file
-from smolpilot.common.machine import cores
+from smolpilot.common.machine import cores, in_threads
 from smolpilot.common.text import plain
-from smolpilot.datasets.beside import MANIFEST
+from smolpilot.datasets.beside import MANIFEST, visible_files
 from smolpilot.datasets.tolerant.found_dataset import FoundDataset, Progress
 
 FORMAT = 1
@@ -40,7 +39,7 @@ def compare_manifest(dataset: FoundDataset, progress: Progress | None = None, jo
         dataset.report("manifest-damaged", f"{MANIFEST} cannot be read: {reason}.")
         return
     # Only files that are there are opened: no name in the manifest becomes a path.
-    there = _files(dataset.root)
+    there = {path.relative_to(dataset.root).as_posix(): path for path in visible_files(dataset.root)}
     changed = _changed([(there[name], *stated[name]) for name in sorted(stated.keys() & there.keys())], progress, jobs)
     said = "\n".join(one.message for one in dataset.findings if one.code in _SAID)
     for name in sorted(dataset.relative(one) for one in changed):
@@ -79,18 +78,6 @@ def _stated(document: Any) -> dict[str, tuple[int, str]]:
     return found
 
 
-def _files(root: Path) -> dict[str, Path]:
-    """The files of a dataset by relative path, those of hidden folders (.git, .cache) left out."""
-    found = {}
-    for folder, folders, names in root.walk():
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in names:
-            path = folder / name
-            if not name.startswith(".") and path.is_file():
-                found[path.relative_to(root).as_posix()] = path
-    return found
-
-
 def _changed(files: list[tuple[Path, int, str]], progress: Progress | None, jobs: int | None) -> list[Path]:
     def differs(task: tuple[Path, int, str]) -> bool:
         path, size, digest = task
@@ -100,13 +87,9 @@ def _changed(files: list[tuple[Path, int, str]], progress: Progress | None, jobs
             return False
 
     found = []
-    pool = ThreadPoolExecutor(max(1, min(jobs or cores(), len(files))))
-    try:
-        for number, (task, changed) in enumerate(zip(files, pool.map(differs, files), strict=True), 1):
-            if changed:
-                found.append(task[0])
-            if progress is not None:
-                progress("comparing with the manifest", number, len(files))
-    finally:
-        pool.shutdown(cancel_futures=True)
+    for number, changed in enumerate(in_threads(differs, files, jobs or cores())):
+        if changed:
+            found.append(files[number][0])
+        if progress is not None:
+            progress("comparing with the manifest", number + 1, len(files))
     return found

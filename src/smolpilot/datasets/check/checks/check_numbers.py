@@ -9,8 +9,8 @@ import numpy.typing as npt
 
 from smolpilot.common.keys import ACTION, STATE
 from smolpilot.datasets.check.context import CheckContext
+from smolpilot.datasets.format.features import Feature
 from smolpilot.datasets.tolerant.findings import Finding
-from smolpilot.datasets.tolerant.found_dataset import Vector
 from smolpilot.datasets.tolerant.rules import WITHOUT
 
 from .check_structure import without_value
@@ -52,11 +52,11 @@ def finite(context: CheckContext) -> Iterator[Finding]:
 def dead(context: CheckContext) -> Iterator[Finding]:
     """Joints that stand still: although commanded (a broken sensor or motor), or because nobody uses them."""
     dataset = context.dataset
-    states, actions = dataset.vectors.get(STATE), dataset.vectors.get(ACTION)
+    states = dataset.vectors.get(STATE)
     whole, commands = dataset.stacked(STATE), dataset.stacked(ACTION)
     if states is None or not len(whole):
         return
-    match = _counterparts(states, actions)
+    match = counterparts(context)
     unused = []
     for joint in range(whole.shape[1]):
         name, other = states.name(joint), match.get(joint)
@@ -75,7 +75,7 @@ def dead(context: CheckContext) -> Iterator[Finding]:
 
 
 def _dead_in_episode(
-    context: CheckContext, vector: Vector, match: dict[int, int], whole: Values, commands: Values
+    context: CheckContext, vector: Feature, match: dict[int, int], whole: Values, commands: Values
 ) -> Iterator[Finding]:
     if not len(commands):
         return
@@ -102,9 +102,7 @@ def saturated(context: CheckContext) -> Iterator[Finding]:
         return
     low, high = np.nanmin(whole, axis=0), np.nanmax(whole, axis=0)
     # A gripper that is open or closed, a joint that rests: ends are where those belong.
-    continuous = [
-        j for j in range(whole.shape[1]) if len(np.unique(whole[:: max(1, len(whole) // 5000), j])) > _FEW_LEVELS
-    ]
+    continuous = np.flatnonzero(_continuous(whole)).tolist()
     for episode, values in dataset.values(STATE):
         least = max(context.fps, 0.3 * len(values))
         often = ((values == low).sum(axis=0) > least) | ((values == high).sum(axis=0) > least)
@@ -114,7 +112,7 @@ def saturated(context: CheckContext) -> Iterator[Finding]:
             for end in (low[joint], high[joint]):
                 pinned = column == end
                 # Clipping shows in both: the value is reached while moving, and kept.
-                run = _longest_run(pinned)
+                run = longest_run(pinned)[1]
                 if run > least and inner.any() and pinned[0] != pinned[-1]:
                     name = vector.name(joint)
                     message = (
@@ -122,6 +120,12 @@ def saturated(context: CheckContext) -> Iterator[Finding]:
                     )
                     frame = int(np.flatnonzero(pinned)[0])
                     yield context.finding("joint-saturated", message, episode=episode, frame=frame, joint=name)
+
+
+def _continuous(whole: Values) -> npt.NDArray[np.bool_]:
+    """For each joint whether it takes more than a few values, `[D]`."""
+    sampled = whole[:: max(1, len(whole) // 5000)]
+    return np.array([len(np.unique(column)) > _FEW_LEVELS for column in sampled.T])
 
 
 def outliers(context: CheckContext) -> Iterator[Finding]:
@@ -205,9 +209,7 @@ def jumps(context: CheckContext) -> Iterator[Finding]:
     if not steps:
         return
     usual = np.nanquantile(np.concatenate(steps), 0.99, axis=0)
-    sampled = whole[:: max(1, len(whole) // 5000)]
-    continuous = np.array([len(np.unique(sampled[:, j])) > _FEW_LEVELS for j in range(whole.shape[1])])
-    continuous &= moving_joints(context, STATE)
+    continuous = _continuous(whole) & moving_joints(context, STATE)
     found: list[Finding] = []
     for episode, values in dataset.values(STATE):
         if len(values) < 2:
@@ -241,7 +243,7 @@ def frozen(context: CheckContext) -> Iterator[Finding]:
         if action is None or len(action) != len(values) or len(values) < 5:
             continue
         same = (np.diff(values, axis=0) == 0).all(axis=1)
-        first, length = _run(same)
+        first, length = longest_run(same)
         if length < max(5, 0.5 * context.fps):
             continue
         part = action[first : first + length + 1]
@@ -257,11 +259,7 @@ def frozen(context: CheckContext) -> Iterator[Finding]:
 def counterparts(context: CheckContext) -> dict[int, int]:
     """For each dimension of the state the action's dimension that commands it."""
     states, actions = (context.dataset.vectors.get(key) for key in (STATE, ACTION))
-    return _counterparts(states, actions) if states is not None else {}
-
-
-def _counterparts(states: Vector, actions: Vector | None) -> dict[int, int]:
-    if actions is None:
+    if states is None or actions is None:
         return {}
     if states.names and actions.names:
         found = {name: i for i, name in enumerate(actions.names)}
@@ -269,11 +267,8 @@ def _counterparts(states: Vector, actions: Vector | None) -> dict[int, int]:
     return {i: i for i in range(states.shape[0])} if states.shape == actions.shape else {}
 
 
-def _longest_run(flags: npt.NDArray[np.bool_]) -> int:
-    return _run(flags)[1]
-
-
-def _run(flags: npt.NDArray[np.bool_]) -> tuple[int, int]:
+def longest_run(flags: npt.NDArray[np.bool_]) -> tuple[int, int]:
+    """(start, length) of the longest run of True; zeros without any."""
     edges = np.flatnonzero(np.diff(np.concatenate([[0], flags.astype(np.int8), [0]])))
     if not len(edges):
         return 0, 0

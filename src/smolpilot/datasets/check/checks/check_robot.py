@@ -12,8 +12,9 @@ from smolpilot.common.errors import UsageError
 from smolpilot.common.keys import ACTION, STATE
 from smolpilot.common.text import pluralize
 from smolpilot.datasets.check.context import CheckContext
+from smolpilot.datasets.format.features import Feature, dimension_names
 from smolpilot.datasets.tolerant.findings import Finding
-from smolpilot.datasets.tolerant.found_dataset import FoundDataset, Vector
+from smolpilot.datasets.tolerant.found_dataset import FoundDataset
 from smolpilot.datasets.tolerant.rules import VIEW
 from smolpilot.robots import Joint, RobotProfile, UnitFinding, better_robot, choose_profile, unit_doubt, unit_findings
 from smolpilot.robots.layout import check_units, unit_of
@@ -39,10 +40,9 @@ def find_robot(dataset: FoundDataset, robot: RobotProfile | str | None) -> tuple
         ends = _ends(dataset, key)
         if ends is not None and len(ends[0]) == len(_names(dataset, key)) and np.isfinite(ends).all():
             ranges[key] = ends
-    stated = dataset.info.get("robot_type")
     profile = choose_profile(
         robot,
-        robot_type=stated if isinstance(stated, str) else None,
+        robot_type=dataset.info.get("robot_type"),
         state_names=_names(dataset, STATE),
         action_names=_names(dataset, ACTION),
         notes=[],
@@ -110,11 +110,10 @@ def assumed_units(context: CheckContext) -> Iterator[Finding]:
     dataset, profile = context.dataset, context.profile
     if profile is None or context.units:
         return
-    stated = dataset.info.get("robot_type")
     ends = _ends(dataset, STATE)
     doubt = unit_doubt(
         profile,
-        robot_type=stated if isinstance(stated, str) else None,
+        robot_type=dataset.info.get("robot_type"),
         version=dataset.version,
         state_names=_names(dataset, STATE),
         action_names=_names(dataset, ACTION),
@@ -143,17 +142,8 @@ def _units(
 
 def _ends(dataset: FoundDataset, key: str) -> tuple[Values, Values] | None:
     """Smallest and largest value of each dimension, NaN aside; None without rows, or where their widths differ."""
-    low: Values | None = None
-    high: Values | None = None
-    for _, values in dataset.values(key):
-        first, last = np.fmin.reduce(values, axis=0), np.fmax.reduce(values, axis=0)
-        if low is None or high is None:
-            low, high = first, last
-        elif len(first) != len(low):
-            return None
-        else:
-            low, high = np.fmin(low, first), np.fmax(high, last)
-    return None if low is None or high is None else (low, high)
+    whole = dataset.stacked(key)
+    return (np.fmin.reduce(whole, axis=0), np.fmax.reduce(whole, axis=0)) if len(whole) else None
 
 
 def _command(context: CheckContext, options: str) -> str:
@@ -180,28 +170,18 @@ def _factor(context: CheckContext, name: str, joint: Joint | None) -> float:
 def _names(dataset: FoundDataset, key: str) -> list[str]:
     """The names of a vector's dimensions; made-up ones for a dataset that has none."""
     vector = dataset.vectors.get(key)
-    if vector is None:
-        return []
-    if vector.names:
-        return list(vector.names)
-    width = next((values.shape[1] for _, values in dataset.values(key)), 0)
-    return [f"joint_{i}" for i in range(width)]
+    return [] if vector is None else dimension_names(vector)
 
 
 def _better(context: CheckContext) -> str | None:
     """The profile that fits instead; None: what the rule says."""
-    stated = context.dataset.info.get("robot_type")
+    dataset = context.dataset
     assert context.profile is not None
-    hint = better_robot(
-        context.profile,
-        stated if isinstance(stated, str) else None,
-        _names(context.dataset, STATE),
-        _names(context.dataset, ACTION),
-    )
-    return hint or None
+    stated = dataset.info.get("robot_type")
+    return better_robot(context.profile, stated, _names(dataset, STATE), _names(dataset, ACTION)) or None
 
 
-def match_joints(profile: RobotProfile, vector: Vector, key: str) -> list[Joint | None]:
+def match_joints(profile: RobotProfile, vector: Feature, key: str) -> list[Joint | None]:
     """The profile's joint of each dimension: by name or alias; by position where the dataset names none."""
     mine = profile.state_joints if key == STATE else profile.action_joints
     if not vector.names or placeholder_names(vector.names):
@@ -228,31 +208,24 @@ def _positions(context: CheckContext, key: str, i: int, name: str, joint: Joint,
 
 
 def _speeds(
-    context: CheckContext, key: str, vector: Vector, joints: list[Joint | None], factors: Values
+    context: CheckContext, key: str, vector: Feature, joints: list[Joint | None], factors: Values
 ) -> Iterator[Finding]:
     for episode, values in context.dataset.values(key):
-        if len(values) < 2:
-            continue
-        if values.shape[1] != len(factors):
+        if len(values) < 2 or values.shape[1] != len(factors):
             continue
         speed = np.abs(np.diff(values * factors, axis=0)) * context.fps
         for i, joint in enumerate(joints):
-            if joint is None or joint.velocity_limit is None or i >= speed.shape[1]:
+            if joint is None or joint.velocity_limit is None:
                 continue
             bad = np.flatnonzero(speed[:, i] > joint.velocity_limit * (1 + _SLACK))
             if len(bad):
-                frame = int(bad[speed[bad, i].argmax()]) + 1
+                frame, name = int(bad[speed[bad, i].argmax()]) + 1, vector.name(i)
                 message = (
-                    f"'{key}', joint '{vector.name(i)}', moves at {speed[frame - 1, i]:.4g} {joint.unit}/s at frame "
+                    f"'{key}', joint '{name}', moves at {speed[frame - 1, i]:.4g} {joint.unit}/s at frame "
                     f"{frame} of episode {episode}; its limit is {joint.velocity_limit:g} ({len(bad)} frames)."
                 )
                 yield context.finding(
-                    "limit-velocity",
-                    message,
-                    episode=episode,
-                    frame=frame,
-                    joint=vector.name(i),
-                    fix=_limit_fix(context),
+                    "limit-velocity", message, episode=episode, frame=frame, joint=name, fix=_limit_fix(context)
                 )
 
 

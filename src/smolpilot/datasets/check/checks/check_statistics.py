@@ -14,7 +14,6 @@ from smolpilot.datasets.format.features import INDEX_COLUMNS
 from smolpilot.datasets.format.statistics_columns import Stored
 from smolpilot.datasets.statistics.rounding import true_statistics, unlike
 from smolpilot.datasets.tolerant.findings import Finding, Severity
-from smolpilot.datasets.tolerant.found_dataset import Vector
 from smolpilot.datasets.tolerant.rules import WITHOUT
 
 type Values = npt.NDArray[np.float64]
@@ -29,19 +28,19 @@ def vectors(context: CheckContext) -> Iterator[Finding]:
     larger = larger_set(context) if complete else None
     if larger is not None:
         yield larger
-    for key, vector in dataset.vectors.items():
+    for key in dataset.vectors:
         if key in INDEX_COLUMNS:
             continue
         parts = dict(dataset.values(key))
         for episode, values in parts.items():
             stored = dataset.records[episode].statistics
             if stored and key in stored and np.isfinite(values).all():
-                yield from _compare(context, vector, stored, values, len(values), episode)
+                yield from _compare(context, key, stored, values, len(values), episode)
         if not complete or larger is not None or key not in dataset.statistics or not parts:
             continue
         whole = dataset.stacked(key)
         if len(whole) and np.isfinite(whole).all():
-            yield from _compare(context, vector, dataset.statistics, whole, len(whole), None)
+            yield from _compare(context, key, dataset.statistics, whole, len(whole), None)
 
 
 def larger_set(context: CheckContext) -> Finding | None:
@@ -59,8 +58,7 @@ def larger_set(context: CheckContext) -> Finding | None:
     if count is None:
         count = dataset.info.get("total_frames")
         wrong = any(
-            len(whole := dataset.stacked(key))
-            and list(_compare(context, dataset.vectors[key], dataset.statistics, whole, rows, None))
+            len(whole := dataset.stacked(key)) and list(_compare(context, key, dataset.statistics, whole, rows, None))
             for key in read
         )
         if not isinstance(count, int) or not wrong:
@@ -88,8 +86,7 @@ def missing(context: CheckContext) -> Iterator[Finding]:
                 severity: Severity | None = None if used else "info"
                 message = f"The statistics have nothing on '{key}'."
                 yield context.finding("statistics-missing", message, severity=severity)
-    with_some = [index for index, record in dataset.records.items() if record.statistics]
-    if not with_some:
+    if not any(record.statistics for record in dataset.records.values()):
         return
     for index, record in dataset.records.items():
         if record.listed and not record.statistics:
@@ -97,25 +94,22 @@ def missing(context: CheckContext) -> Iterator[Finding]:
 
 
 def _compare(
-    context: CheckContext, vector: Vector, stored: Stored, values: Values, summed: int, episode: int | None
+    context: CheckContext, key: str, stored: Stored, values: Values, summed: int, episode: int | None
 ) -> Iterator[Finding]:
-    stats = stored.get(vector.key, {})
+    stats, vector = stored.get(key, {}), context.dataset.vectors[key]
     where = "the dataset" if episode is None else f"episode {episode}"
-    used = vector.key in (STATE, ACTION)
-    options: dict[str, Any] = {} if used else {"severity": "info", "fix": WITHOUT, "key": vector.key}
+    used = key in (STATE, ACTION)
+    options: dict[str, Any] = {} if used else {"severity": "info", "fix": WITHOUT, "key": key}
     options |= {} if episode is None else {"episode": episode}
     width = values.shape[1]
     told = {name: stats[name].reshape(-1) for name in _CHECKED if name in stats}
     # Of a matrix, LeRobot keeps the statistics of its columns.
-    columns = (
-        vector.shape[-1]
-        if len(vector.shape) > 1 and told and {one.size for one in told.values()} == {vector.shape[-1]}
-        else width
-    )
+    of_columns = len(vector.shape) > 1 and {one.size for one in told.values()} == {vector.shape[-1]}
+    columns = vector.shape[-1] if of_columns else width
     for name, value in told.items():
         if value.size != columns or not np.isfinite(value).all():
             found = "numbers that are not finite" if value.size == columns else f"shape {list(stats[name].shape)}"
-            message = f"The stored {name} of '{vector.key}' for {where} has {found}."
+            message = f"The stored {name} of '{key}' for {where} has {found}."
             yield context.finding("statistics-damaged", message, **options)
             return
     if not told:
@@ -128,14 +122,10 @@ def _compare(
             joint = int(np.argmax(excess / true.scale))
             first, second = unlike(float(value[joint]), float(true.values[name][joint]))
             named = vector.name(joint) if columns == width else f"column {joint}"
-            message = (
-                f"The stored {name} of '{vector.key}', joint '{named}', for {where} is {first}; the data have {second}."
-            )
+            message = f"The stored {name} of '{key}', joint '{named}', for {where} is {first}; the data have {second}."
             yield context.finding("statistics-wrong", message, **options, joint=named)
             return
     counted = stats.get("count")
     if counted is not None and counted.size == 1 and counted.flat[0] != len(values):
-        message = (
-            f"The statistics of '{vector.key}' for {where} count {counted.flat[0]:g} rows; there are {len(values)}."
-        )
+        message = f"The statistics of '{key}' for {where} count {counted.flat[0]:g} rows; there are {len(values)}."
         yield context.finding("statistics-wrong", message, **options)

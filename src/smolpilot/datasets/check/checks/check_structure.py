@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,23 +12,16 @@ import pyarrow as pa
 
 from smolpilot.common.keys import ACTION, STATE
 from smolpilot.common.text import shown
-from smolpilot.datasets.beside import files_beside
+from smolpilot.datasets.beside import files_beside, visible_files
 from smolpilot.datasets.check.context import CheckContext, gaps, ranges
-from smolpilot.datasets.format.arrow import is_list
-from smolpilot.datasets.format.features import INDEX_COLUMNS
-from smolpilot.datasets.format.metadata import whole_number
+from smolpilot.datasets.format.arrow import is_list, word_of
+from smolpilot.datasets.format.features import INDEX_COLUMNS, Feature
 from smolpilot.datasets.tolerant.findings import Finding
-from smolpilot.datasets.tolerant.found_dataset import FoundDataset, Vector
 
 from .lerobot_rules import harmful_strays
 
 _LARGE = 5 * 1024**3
-_TYPES = {
-    "float": pa.types.is_floating,
-    "int": pa.types.is_integer,
-    "uint": pa.types.is_integer,
-    "bool": pa.types.is_boolean,
-}
+_TYPES = ("float", "int", "uint", "bool")
 
 
 def totals(context: CheckContext) -> Iterator[Finding]:
@@ -78,10 +72,7 @@ def files(context: CheckContext) -> Iterator[Finding]:
         yield context.finding("file-left-out", message, severity="info" if "is a hidden" in message else None)
     stray, harmful = [], set(harmful_strays(dataset))
     for folder in ("data", "videos"):
-        for path in sorted((dataset.root / folder).rglob("*")):
-            hidden = any(part.startswith(".") for part in path.relative_to(dataset.root).parts)
-            if not path.is_file() or hidden:
-                continue
+        for path in visible_files(dataset.root / folder):
             if path.stat().st_size > _LARGE:
                 size = path.stat().st_size / 1024**3
                 yield context.finding("file-large", f"{dataset.relative(path)} has {size:.1f} GB.")
@@ -108,65 +99,45 @@ def columns(context: CheckContext) -> Iterator[Finding]:
             for name in sorted(names - required - set(dataset.video_cameras)):
                 grouped.setdefault(("column-undeclared", f"have a column '{name}' that is no feature"), []).append(path)
         for name in sorted(names & set(dataset.vectors)):
-            wrong = _type_problem(dataset.vectors[name], schema.field(name).type)
+            wrong = _type_problem(name, dataset.vectors[name], schema.field(name).type)
             if wrong:
                 grouped.setdefault(("column-type", wrong), []).append(path)
     for (code, text), paths in grouped.items():
-        yield from _per_episode(context, code, text, paths)
+        severity = None if code == "column-missing" else "warning"
+        for episode in context.episodes_in(paths):
+            where = "" if episode is None else f": {dataset.relative(dataset.rows[episode].path)}"
+            yield context.finding(code, f"The data files {text}{where}.", episode=episode, severity=severity)
     yield from _shapes(context)
 
 
-def _per_episode(context: CheckContext, code: str, text: str, paths: list[Path]) -> Iterator[Finding]:
-    """One finding when all tables have it, else one for each episode in the tables that do."""
-    dataset = context.dataset
-    severity = None if code == "column-missing" else "warning"
-    if len(paths) == len(dataset.schemas):
-        yield context.finding(code, f"The data files {text}.", severity=severity)
-        return
-    among = set(paths)
-    for episode, rows in dataset.rows.items():
-        if rows.path in among:
-            message = f"The data files {text}: {dataset.relative(rows.path)}."
-            yield context.finding(code, message, episode=episode, severity=severity)
-
-
-def _type_problem(vector: Vector, kind: pa.DataType) -> str:
+def _type_problem(key: str, vector: Feature, kind: pa.DataType) -> str:
     while is_list(kind):
         kind = kind.value_type
-    if isinstance(kind, pa.BaseExtensionType):
+    named = word_of(kind) or str(kind)
+    if isinstance(kind, pa.BaseExtensionType) or not vector.dtype.startswith(_TYPES):
         return ""
-    test = next((test for word, test in _TYPES.items() if vector.dtype.startswith(word)), None)
-    if test is not None and (not test(kind) or (vector.dtype != str(kind) and not pa.types.is_boolean(kind))):
-        name = str(kind).replace("double", "float64").replace("halffloat", "float16")
-        name = "float32" if name == "float" else name
-        if name != vector.dtype:
-            return f"have '{vector.key}' as {name}, declared is {vector.dtype}"
-    return ""
+    if vector.dtype in (named, str(kind)):
+        return ""
+    return f"have '{key}' as {named}, declared is {vector.dtype}"
 
 
 def _shapes(context: CheckContext) -> Iterator[Finding]:
-    dataset: FoundDataset = context.dataset
+    dataset = context.dataset
     for key, vector in dataset.vectors.items():
-        expected = 1
-        for size in vector.shape:
-            expected *= size
+        expected = math.prod(vector.shape)
         wrong: dict[int, list[int]] = {}
         for episode, rows in dataset.rows.items():
             column = rows.get(key)
-            if (
-                column is not None
-                and len(column)
-                and column.dtype.kind in "fiub"
-                and column.size != len(column) * expected
-            ):
+            if column is None or not len(column) or column.dtype.kind not in "fiub":
+                continue
+            if column.size != len(column) * expected:
                 wrong.setdefault(column.size // len(column), []).append(episode)
         for size, episodes in wrong.items():
             text = f"'{key}' has {size} numbers per row, the feature's shape is {list(vector.shape)}"
-            if len(episodes) == len(dataset.rows):
-                yield context.finding("column-shape", f"{text}.")
-                continue
-            for episode in episodes:
-                yield context.finding("column-shape", f"{text}, in episode {episode}.", episode=episode)
+            concerned: list[int | None] = [*episodes] if len(episodes) < len(dataset.rows) else [None]
+            for one in concerned:
+                where = "" if one is None else f", in episode {one}"
+                yield context.finding("column-shape", f"{text}{where}.", episode=one)
 
 
 def empty_cells(context: CheckContext) -> Iterator[Finding]:
@@ -219,11 +190,3 @@ def unlisted(context: CheckContext) -> Iterator[Finding]:
     if episodes and episodes != list(range(len(episodes))):
         message = f"There is no episode {ranges(gaps(episodes))}, but an episode {episodes[-1]}."
         yield context.finding("episode-gaps", message)
-
-
-def rate(value: object) -> float | None:
-    """A frame rate as declared, None when it is no number above 0."""
-    number = whole_number(value)
-    if number is None and isinstance(value, float):
-        return value if 0 < value < 1e6 else None
-    return float(number) if number and 0 < number < 1e6 else None

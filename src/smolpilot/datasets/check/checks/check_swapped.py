@@ -128,14 +128,8 @@ def _out_of_order(context: CheckContext) -> Iterator[Finding]:
             if known:
                 continue
             message = f"The '{camera.name}' video of episode {clips[i].episode} is not in the order of the episodes."
-            yield context.finding(
-                "video-swapped",
-                message,
-                episode=clips[i].episode,
-                camera=camera.name,
-                severity="warning" if known is None else None,
-                fix=REPAIR if known is False else VIEW,
-            )
+            severity, fix = ("warning", VIEW) if known is None else (None, REPAIR)
+            yield context.finding("video-swapped", message, severity=severity, fix=fix, **clips[i].place)
 
 
 def _place(clip: Clip) -> tuple[str, float]:
@@ -161,4 +155,4 @@ def _pair(context: CheckContext, one: Clip, other: Clip, reason: str) -> Iterato
     in_file = one.scan.path == other.scan.path and one.camera.is_video
     fix = REPAIR if in_file and (one.span.start < other.span.start) != (one.episode < other.episode) else None
     for clip in (one, other):
-        yield context.finding("video-swapped", message, episode=clip.episode, camera=clip.camera.name, fix=fix)
+        yield context.finding("video-swapped", message, fix=fix, **clip.place)

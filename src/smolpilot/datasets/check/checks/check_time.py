@@ -83,7 +83,8 @@ def grid(context: CheckContext) -> Iterator[Finding]:
 def against_videos(context: CheckContext) -> Iterator[Finding]:
     """The time stamp of each row against the one of the video frame that is its own by count."""
     times = dict(_times(context.dataset))
-    for (_, episode), clip in sorted(context.video_scans.clips.items()):
+    for clip in context.video_scans.all():
+        episode = clip.episode
         if not clip.camera.is_video or episode not in times or not len(clip.scan.times):
             continue
         off = offsets(clip, times[episode])
@@ -95,7 +96,7 @@ def against_videos(context: CheckContext) -> Iterator[Finding]:
             f"Camera '{clip.camera.name}', episode {episode}: rows and video frames are up to {_span(worst)} apart, "
             f"from frame {frame} on ({len(bad)} of {len(off)} rows); LeRobot allows {1000 * TOLERANCE_S:g} ms."
         )
-        yield context.finding("timestamp-off-video", message, episode=episode, frame=frame, camera=clip.camera.name)
+        yield context.finding("timestamp-off-video", message, frame=frame, **clip.place)
 
 
 def _with_videos(context: CheckContext, episode: int, times: npt.NDArray[np.float64]) -> bool:
@@ -121,19 +122,21 @@ def _times(dataset: FoundDataset) -> Iterator[tuple[int, npt.NDArray[np.float64]
 
 
 def _row_rate(dataset: FoundDataset) -> float | None:
-    rates = []
-    for _, times in _times(dataset):
-        if len(times) > 1 and np.isfinite(times).all() and times[-1] > times[0]:
-            rates.append((len(times) - 1) / (times[-1] - times[0]))
+    rates = [
+        (len(times) - 1) / (times[-1] - times[0])
+        for _, times in _times(dataset)
+        if len(times) > 1 and np.isfinite(times).all() and times[-1] > times[0]
+    ]
     return float(np.median(rates)) if rates else None
 
 
 def _steady(dataset: FoundDataset, rate: float) -> bool:
     """Whether most episodes' steps are all the same: a clock's would not be."""
-    steady = []
-    for _, times in _times(dataset):
-        if len(times) > 1:
-            steady.append(bool((np.abs(times - times[0] - np.arange(len(times)) / rate) < TOLERANCE_S * 5).all()))
+    steady = [
+        (np.abs(times - times[0] - np.arange(len(times)) / rate) < TOLERANCE_S * 5).all()
+        for _, times in _times(dataset)
+        if len(times) > 1
+    ]
     return bool(steady) and float(np.mean(steady)) > 0.5
 
 

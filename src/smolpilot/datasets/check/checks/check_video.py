@@ -12,33 +12,23 @@ from smolpilot.datasets.check.scan.scanning import RATE_TOLERANCE
 from smolpilot.datasets.check.scan.video_scans import Clip
 from smolpilot.datasets.tolerant.findings import Finding
 
-from .check_structure import rate as declared_rate
-
 _ALIASES = {
-    "libx264": "h264",
-    "avc": "h264",
-    "avc1": "h264",
-    "h.264": "h264",
-    "libx265": "hevc",
-    "h265": "hevc",
-    "hvc1": "hevc",
-    "h.265": "hevc",
-    "libsvtav1": "av1",
-    "libaom-av1": "av1",
-    "libdav1d": "av1",
-    "av01": "av1",
-    "mp4v": "mpeg4",
+    "h264": ("libx264", "avc", "avc1", "h.264"),
+    "hevc": ("libx265", "h265", "hvc1", "h.265"),
+    "av1": ("libsvtav1", "libaom-av1", "libdav1d", "av01"),
+    "mpeg4": ("mp4v",),
 }
 
 
 def files(context: CheckContext) -> Iterator[Finding]:
     """Files that cannot be opened or decoded, by episode."""
-    for clip in _clips(context):
-        scan, name = clip.scan, clip.camera.name
+    for clip in context.video_scans.all():
+        scan = clip.scan
         where = context.dataset.relative(scan.path)
-        place = {"episode": clip.episode, "camera": name}
         if not len(scan.times):
-            yield context.finding("video-torn", f"{where} cannot be opened: {scan.problem or 'it is empty'}.", **place)
+            yield context.finding(
+                "video-torn", f"{where} cannot be opened: {scan.problem or 'it is empty'}.", **clip.place
+            )
             continue
         inside = scan.decoded[clip.first : clip.last] | _other_size(clip)
         if not inside.all():
@@ -47,7 +37,7 @@ def files(context: CheckContext) -> Iterator[Finding]:
             reason = scan.refused.get(clip.first + frame, "")
             message = f"{int((~inside).sum())} of {len(inside)} frames of episode {clip.episode} in {where} do not "
             message += f"decode: {reason}." if reason else "decode."
-            yield context.finding(code, message, frame=frame, **place)
+            yield context.finding(code, message, frame=frame, **clip.place)
 
 
 def _other_size(clip: Clip) -> npt.NDArray[np.bool_]:
@@ -62,18 +52,17 @@ def counts(context: CheckContext) -> Iterator[Finding]:
     """As many frames as rows in each episode; no episode on another one's frames."""
     half = 0.5 / context.fps
     lost = _shortest_lost(context)
-    for clip in _clips(context):
+    for clip in context.video_scans.all():
         scan = clip.scan
         if not clip.camera.is_video or not len(scan.times):
             continue
         where, name = context.dataset.relative(scan.path), clip.camera.name
-        place = {"episode": clip.episode, "camera": name}
         known = clip.episode in context.dataset.rows
         start = clip.span.start
         beyond = start > scan.times[-1] + half
         if context.dataset.format.shared_files and not beyond and abs(scan.times[clip.first] - start) > half / 2:
             message = f"Episode {clip.episode} starts at {start:.3f} s in {where}, between two frames."
-            yield context.finding("video-span", message, **place)
+            yield context.finding("video-span", message, **clip.place)
         if clip.frames < clip.rows or beyond:
             frames = 0 if beyond else clip.frames
             message = (
@@ -81,18 +70,18 @@ def counts(context: CheckContext) -> Iterator[Finding]:
             )
             # Cut off by the next episode's start, or by the end of the file?
             code = "video-span" if clip.last < len(scan.times) and not beyond else "video-short"
-            yield context.finding(code, message, frame=frames, **place)
+            yield context.finding(code, message, frame=frames, **clip.place)
         elif clip.frames > clip.rows and known and not clip.frames - clip.rows >= lost.get(clip.camera.key, np.inf):
             both = f"{clip.frames} frames for the {clip.rows} rows of episode {clip.episode}"
             message = f"Camera '{name}' has {both} ({where})."
-            yield context.finding("video-long", message, frame=clip.rows, **place)
+            yield context.finding("video-long", message, frame=clip.rows, **clip.place)
         stop = clip.span.stop
         if stop is not None and clip.rows and abs(stop - start - clip.rows / context.fps) > half:
             message = (
                 f"The video of episode {clip.episode} should end at {stop:.3f} s, but its {clip.rows} rows end at "
                 f"{start + clip.rows / context.fps:.3f} s ('{name}')."
             )
-            yield context.finding("video-span", message, severity="warning", **place)
+            yield context.finding("video-span", message, severity="warning", **clip.place)
 
 
 def _shortest_lost(context: CheckContext) -> dict[str, int]:
@@ -128,8 +117,8 @@ def containers(context: CheckContext) -> Iterator[Finding]:
             if camera.size is not None and size != camera.size:
                 message = f"Camera '{camera.name}' is {size[1]}x{size[0]} in episode {clip.episode}, "
                 message += f"declared are {camera.size[1]}x{camera.size[0]}."
-                yield context.finding("video-size", message, episode=clip.episode, camera=camera.name)
-        stated, rates = declared_rate(camera.declared.get("video.fps")), [c.scan.rate for c in clips if c.scan.rate > 0]
+                yield context.finding("video-size", message, **clip.place)
+        stated, rates = camera.declared.get("video.fps"), [c.scan.rate for c in clips if c.scan.rate > 0]
         found = float(np.median(rates)) if rates else None
         if stated is not None and found is not None and abs(found / stated - 1) > RATE_TOLERANCE:
             message = f"Camera '{camera.name}' is declared with {stated:g} fps; its videos have {found:g}."
@@ -138,11 +127,10 @@ def containers(context: CheckContext) -> Iterator[Finding]:
 
 def steps(context: CheckContext) -> Iterator[Finding]:
     """Frames at constant steps, and a key frame at each episode's start."""
-    for clip in _clips(context):
+    for clip in context.video_scans.all():
         if not clip.camera.is_video or clip.frames < 2 or not len(clip.scan.times):
             continue
         times = clip.scan.times[clip.first : clip.first + min(clip.frames, clip.rows or clip.frames)]
-        place = {"episode": clip.episode, "camera": clip.camera.name}
         off = np.abs(np.diff(times) - 1 / context.fps)
         # A container's clock ticks: half a per cent of a step is rounding.
         bad = np.flatnonzero(off > max(1e-3, 0.005 / context.fps))
@@ -152,10 +140,10 @@ def steps(context: CheckContext) -> Iterator[Finding]:
                 f"Camera '{clip.camera.name}', episode {clip.episode}: {1000 * (times[frame] - times[frame - 1]):.1f} "
                 f"ms from frame {frame - 1} to {frame}, expected {1000 / context.fps:.1f} ms ({len(bad)} such steps)."
             )
-            yield context.finding("video-grid", message, frame=frame, **place)
+            yield context.finding("video-grid", message, frame=frame, **clip.place)
         if not clip.scan.keys[clip.first]:
             message = f"Episode {clip.episode} does not begin with a key frame in camera '{clip.camera.name}'."
-            yield context.finding("video-keyframe", message, frame=0, **place)
+            yield context.finding("video-keyframe", message, frame=0, **clip.place)
 
 
 def _declared(
@@ -173,13 +161,8 @@ def _declared(
 
 def plain_codec(codec: str) -> str:
     """One name for a codec, whatever encoder or tag it is declared by: `libsvtav1` and `av01` are `av1`."""
-    return _ALIASES.get(codec.lower(), codec.lower())
+    return next((name for name, aliases in _ALIASES.items() if codec.lower() in aliases), codec.lower())
 
 
 def _words(kind: tuple[str, str, int, int]) -> str:
     return f"{kind[0]} {kind[1]} {kind[2]}x{kind[3]}"
-
-
-def _clips(context: CheckContext) -> Iterator[Clip]:
-    for _, clip in sorted(context.video_scans.clips.items()):
-        yield clip

@@ -30,36 +30,6 @@ from .check_time import TOLERANCE_S, allowed
 _COUNTED = ("chunks_size", "data_files_size_in_mb", "video_files_size_in_mb")
 _LOOKED_UP = ("episode_index", "task_index")
 
-# Errors of other checks that LeRobot stumbles over as well.
-BLOCKING = frozenset(
-    [
-        "recording-empty",
-        "recording-interrupted",
-        "info-damaged",
-        "meta-damaged",
-        "lfs-pointer",
-        "file-missing",
-        "file-empty",
-        "parquet-torn",
-        "template-unusable",
-        "fps-invalid",
-        "features-damaged",
-        "camera-absent",
-        "column-missing",
-        "column-shape",
-        "column-empty",
-        "episode-gaps",
-        "episode-span",
-        "index-wrong",
-        "task-unknown",
-        "task-gaps",
-        "video-torn",
-        "video-undecodable",
-        "video-short",
-        "picture-undecodable",
-    ]
-)
-
 
 def obstacles(context: CheckContext) -> Iterator[Finding]:
     """What keeps LeRobot from loading a sample, or gives it another instruction; nothing when it loads them all."""
@@ -83,12 +53,10 @@ def _description(context: CheckContext) -> Iterator[Finding]:
             yield context.finding(
                 "info-damaged", f"meta/info.json has {name} {shown(value)}; LeRobot needs a number above 0."
             )
-    features = info.get("features")
-    for key, entry in features.items() if isinstance(features, dict) else ():
-        dtype, shape = _declared(entry)
+    for key, (dtype, shape) in _declared(info).items():
         if key in LANGUAGE or dtype in ("video", "image") or shape is None:
             continue
-        if not known_type(dtype):
+        if dtype not in _TYPES:
             yield context.finding(
                 "features-damaged", f"The feature '{key}' has dtype '{dtype}', which LeRobot does not know."
             )
@@ -100,22 +68,23 @@ def _description(context: CheckContext) -> Iterator[Finding]:
             yield context.finding("column-type", message)
 
 
-def _declared(entry: Any) -> tuple[str, tuple[int, ...] | None]:
-    """(dtype, shape) of a feature; no shape when it has none that makes sense, which is said elsewhere."""
-    if not isinstance(entry, dict):
-        return "", None
-    shape = entry.get("shape")
-    sized = isinstance(shape, list) and all(isinstance(n, int) and not isinstance(n, bool) for n in shape)
-    return str(entry.get("dtype")), tuple(shape) if sized and isinstance(shape, list) else None
+def _declared(info: dict[str, Any]) -> dict[str, tuple[str, tuple[int, ...] | None]]:
+    """(dtype, shape) of each feature; no shape when it has none that makes sense, which is said elsewhere."""
+    features, found = info.get("features"), {}
+    for key, entry in features.items() if isinstance(features, dict) else ():
+        shape = entry.get("shape")
+        sized = isinstance(shape, list) and all(isinstance(n, int) and not isinstance(n, bool) for n in shape)
+        found[key] = str(entry.get("dtype")), tuple(shape) if sized else None
+    return found
 
 
 def _columns(context: CheckContext) -> Iterator[Finding]:
     """Every column a feature, every feature a column, and each cell castable to what is declared."""
     dataset = context.dataset
-    features = dataset.info.get("features")
-    if not isinstance(features, dict) or not features:
+    declared = _declared(dataset.info)
+    if not declared:
         return
-    wanted = {key: _declared(entry) for key, entry in features.items() if _declared(entry)[0] != "video"}
+    wanted = {key: described for key, described in declared.items() if described[0] != "video"}
     strict = dataset.format.loadable
     strange: dict[str, list[Path]] = {}
     wrong: dict[str, list[Path]] = {}
@@ -126,7 +95,7 @@ def _columns(context: CheckContext) -> Iterator[Finding]:
                     strange.setdefault(name, []).append(path)
                 continue
             dtype, shape = wanted[name]
-            if name not in LANGUAGE and shape is not None and (dtype == "image" or known_type(dtype)):
+            if name not in LANGUAGE and shape is not None and (dtype == "image" or dtype in _TYPES):
                 text = misfit(path, schema, name, dtype, shape)
                 if text:
                     wrong.setdefault(f"have '{name}' as {text}", []).append(path)
@@ -134,18 +103,8 @@ def _columns(context: CheckContext) -> Iterator[Finding]:
         text = f"have a column '{name}' that is no feature: LeRobot cannot open them"
         yield context.finding("column-undeclared", f"The data files {text}{_of(dataset, paths)}.")
     for text, paths in wrong.items():
-        yield from _per_episode(context, f"The data files {text}{_of(dataset, paths)}.", paths)
-
-
-def _per_episode(context: CheckContext, message: str, paths: list[Path]) -> Iterator[Finding]:
-    """One finding when all tables have it, else one for each episode in the tables that do."""
-    dataset = context.dataset
-    if len(paths) == len(dataset.schemas):
-        yield context.finding("column-type", message)
-        return
-    among = set(paths)
-    for episode, rows in dataset.rows.items():
-        if rows.path in among:
+        message = f"The data files {text}{_of(dataset, paths)}."
+        for episode in context.episodes_in(paths):
             yield context.finding("column-type", message, episode=episode)
 
 
@@ -166,10 +125,9 @@ def _totals(context: CheckContext) -> Iterator[Finding]:
         stated = dataset.info.get(name)
         if name not in dataset.info:
             yield context.finding("totals-missing", f"meta/info.json does not state {name}.")
-        elif true is None and (not isinstance(stated, int | float) or stated <= 0):
-            yield context.finding(
-                "totals-wrong", f"meta/info.json says {name} {stated}: LeRobot reads no task list then."
-            )
+        elif true is None and not stated:
+            message = f"meta/info.json says {name} {stated}: LeRobot reads no task list then."
+            yield context.finding("totals-wrong", message)
         elif true is not None and whole and stated != true and true:
             yield context.finding("totals-wrong", f"meta/info.json says {name} {stated}; there are {true}.")
 
@@ -263,9 +221,8 @@ def _texts(context: CheckContext) -> Iterator[Finding]:
         return
     used: set[int] = set()
     for rows in dataset.rows.values():
-        column = rows.get("task_index")
-        if column is not None and column.dtype.kind in "iuf" and np.isfinite(column).all():
-            used |= {int(value) for value in np.unique(column).tolist()}
+        numbers = rows.numbers("task_index")
+        used |= set() if numbers is None else {int(value) for value in np.unique(numbers).tolist()}
     for value in sorted(used):
         true = dataset.tasks.get(value)
         given = labels[value] if -len(labels) <= value < len(labels) else None
@@ -281,8 +238,8 @@ def _pictures(context: CheckContext) -> Iterator[Finding]:
     """A frame for each row within LeRobot's tolerance, decodable; an image in a table with its bytes."""
     dataset = context.dataset
     times = {episode: values[:, 0] for episode, values in dataset.values("timestamp") if values.shape[1] == 1}
-    for (_, episode), clip in sorted(context.video_scans.clips.items()):
-        place = {"episode": episode, "camera": clip.camera.name}
+    for clip in context.video_scans.all():
+        episode = clip.episode
         if not clip.camera.is_video:
             linked = np.flatnonzero(clip.scan.by_path[clip.first : clip.last])
             if len(linked):
@@ -290,7 +247,7 @@ def _pictures(context: CheckContext) -> Iterator[Finding]:
                     f"The image at frame {linked[0]} of episode {episode} is a path only: LeRobot looks for it in "
                 )
                 message += "the working folder."
-                yield context.finding("picture-outside", message, frame=int(linked[0]), **place)
+                yield context.finding("picture-outside", message, frame=int(linked[0]), **clip.place)
             continue
         shown = clip.scan.times
         if episode not in times or not len(shown):
@@ -308,7 +265,7 @@ def _pictures(context: CheckContext) -> Iterator[Finding]:
                 f"Camera '{clip.camera.name}', episode {episode}: the video frame nearest to frame {frame} is "
                 f"{1000 * off[frame]:.3g} ms away; LeRobot allows {1000 * TOLERANCE_S:g} ms."
             )
-            yield context.finding("timestamp-off-video", message, frame=frame, **place)
+            yield context.finding("timestamp-off-video", message, frame=frame, **clip.place)
 
 
 _TYPES: dict[str, pa.DataType] = {
@@ -318,11 +275,6 @@ _TYPES: dict[str, pa.DataType] = {
     "large_string": pa.large_string(),
     "binary": pa.binary(),
 }
-
-
-def known_type(dtype: str) -> bool:
-    """Whether a feature can have this dtype."""
-    return dtype in _TYPES
 
 
 def misfit(path: Path, schema: pa.Schema, name: str, dtype: str, shape: tuple[int, ...]) -> str:

@@ -3,65 +3,46 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 from smolpilot.common.hashing import file_digest
-from smolpilot.common.machine import cores
-from smolpilot.datasets.tolerant.found_dataset import Progress
+from smolpilot.common.machine import cores, in_threads
+from smolpilot.datasets.tolerant.found_dataset import Camera, Progress
 
 from .scanning import VideoScan, scan_images, scan_video
 
 
-@dataclass(frozen=True)
-class ScanTask:
-    """One file to scan: a video, or the images of one camera (`key`) in a table; `size` is the declared one."""
-
-    path: Path
-    key: str | None
-    depth: bool
-    size: tuple[int, int] | None = None
-
-
 def scan_all(
-    tasks: Sequence[ScanTask],
+    tasks: Sequence[tuple[Path, Camera]],
     root: Path,
     jobs: int | None,
     known: Mapping[Path, VideoScan],
     progress: Progress | None,
 ) -> list[VideoScan]:
-    """The scan of each task, in order. Decoding lets go of Python's lock: `jobs` threads decode `jobs` files."""
+    """The scan of each task, in order: a video, or the images of a camera in a table.
+
+    Decoding lets go of Python's lock: `jobs` threads decode `jobs` files.
+    """
     many = max(1, min(jobs or cores(), len(tasks)))
     # Few large files: the decoder's own threads take the cores that are left.
     threads = max(1, (jobs or cores()) // many)
     found = _Known(known)
 
-    def scan(task: ScanTask) -> VideoScan:
-        if task.key is not None:
-            return scan_images(root, task.path, task.key, depth=task.depth, size=task.size)
-        before = found.scan_of(task)
-        return before if before is not None else _scan_video(task, threads)
+    def scan(task: tuple[Path, Camera]) -> VideoScan:
+        path, camera = task
+        if not camera.is_video:
+            return scan_images(root, path, camera.key, depth=camera.depth, size=camera.size)
+        before = found.scan_of(path, camera.depth)
+        return before or scan_video(path, depth=camera.depth, threads=threads, size=camera.size)
 
-    if many == 1:
-        return [_told(scan(task), i, len(tasks), progress) for i, task in enumerate(tasks)]
-    pool = ThreadPoolExecutor(many)
-    try:
-        return [_told(made, i, len(tasks), progress) for i, made in enumerate(pool.map(scan, tasks))]
-    finally:
-        # An interrupt waits for the files in hand, not for all of them.
-        pool.shutdown(cancel_futures=True)
-
-
-def _scan_video(task: ScanTask, threads: int) -> VideoScan:
-    return scan_video(task.path, depth=task.depth, threads=threads, size=task.size)
-
-
-def _told(scan: VideoScan, number: int, total: int, progress: Progress | None) -> VideoScan:
-    if progress is not None:
-        progress("reading videos", number + 1, total)
-    return scan
+    scans: list[VideoScan] = []
+    for made in map(scan, tasks) if many == 1 else in_threads(scan, tasks, many):
+        scans.append(made)
+        if progress is not None:
+            progress("reading videos", len(scans), len(tasks))
+    return scans
 
 
 class _Known:
@@ -70,20 +51,17 @@ class _Known:
     def __init__(self, scans: Mapping[Path, VideoScan]) -> None:
         self._by_path = dict(scans)
         self._by_size: dict[int, list[VideoScan]] = {}
-        self._digests: dict[Path, str] = {}
+        self._digest = functools.cache(file_digest)
         for scan in scans.values():
             if scan.path.is_file():
                 self._by_size.setdefault(scan.path.stat().st_size, []).append(scan)
 
-    def scan_of(self, task: ScanTask) -> VideoScan | None:
-        same = self._by_path.get(task.path)
-        if same is not None and same.depth == task.depth:
+    def scan_of(self, path: Path, depth: bool) -> VideoScan | None:
+        same = self._by_path.get(path)
+        if same is not None and same.depth == depth:
             return same
-        candidates = self._by_size.get(task.path.stat().st_size, []) if self._by_size else []
-        mine = file_digest(task.path) if candidates else ""
+        candidates = self._by_size.get(path.stat().st_size, []) if self._by_size else []
         for scan in candidates:
-            if self._digests.get(scan.path) is None:
-                self._digests[scan.path] = file_digest(scan.path)
-            if self._digests[scan.path] == mine and scan.depth == task.depth:
-                return dataclasses.replace(scan, path=task.path)
+            if scan.depth == depth and self._digest(scan.path) == self._digest(path):
+                return dataclasses.replace(scan, path=path)
         return None

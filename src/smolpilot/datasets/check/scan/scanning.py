@@ -16,11 +16,9 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from smolpilot.common.errors import DatasetError
 from smolpilot.common.safe_paths import OwnFiles
 from smolpilot.common.text import shown
-from smolpilot.datasets.format.files import is_whole
 from smolpilot.datasets.format.parquet_files import parquet_file
 from smolpilot.datasets.media.image_formats import ImageError, Size, decoded, header_size, rgb
 from smolpilot.datasets.media.video_file import VideoError, VideoFile, reason_of
-from smolpilot.datasets.tolerant.found_dataset import FoundDataset
 
 # Images are looked at in blocks: noise of sensor and codec averages out, a moving gripper does not.
 _BLOCKS = 48
@@ -35,10 +33,6 @@ _FILE_BYTES = 256_000_000
 RATE_TOLERANCE = 9e-4
 
 
-def _none() -> npt.NDArray[np.float32]:
-    return np.zeros(0, dtype=np.float32)
-
-
 @dataclass
 class Look:
     """Frames in order, `[N]` each: mean and largest brightness (0 to 255), and where stillness began.
@@ -47,48 +41,28 @@ class Look:
     red, green and blue in [0, 1] of some frames, NaN for the others. A frame that did not decode has NaN.
     """
 
-    light: npt.NDArray[np.float32] = field(default_factory=_none)
-    peak: npt.NDArray[np.float32] = field(default_factory=_none)
-    still_since: npt.NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, dtype=np.int32))
-    colors: npt.NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 3), dtype=np.float32))
+    light: npt.NDArray[np.float32]
+    peak: npt.NDArray[np.float32]
+    still_since: npt.NDArray[np.int32]
+    colors: npt.NDArray[np.float32]
 
     def placed(self, places: npt.NDArray[np.int64]) -> Look:
         """The looks in another order: `places[i]` is the old place of frame i, -1 where it has none."""
-        known = places >= 0
-        old = np.where(known, places, 0)
-        light, peak = (
-            np.where(known, values[old], np.nan) if len(values) else np.full(len(places), np.nan)
-            for values in (self.light, self.peak)
-        )
-        colors = (
-            np.where(known[:, None], self.colors[old], np.nan)
-            if len(self.colors)
-            else np.full((len(places), 3), np.nan)
-        )
-        moved = ~known
-        if len(self.still_since):
-            moved |= self.still_since[old] == old
+        # One more at the end stands for those without a place: number -1.
+        nothing = np.full((1, 3), np.nan, dtype=np.float32)
+        light, peak = (np.append(values, nothing[0, 0])[places] for values in (self.light, self.peak))
+        moved = np.append(self.still_since, -1)[places] == places
         moved[:1] = True
-        since = np.maximum.accumulate(np.where(moved, np.arange(len(places)), 0))
-        return Look(
-            light.astype(np.float32), peak.astype(np.float32), since.astype(np.int32), colors.astype(np.float32)
-        )
-
-
-def unseen(count: int) -> Look:
-    """The look of frames that nobody looked at: a depth map has no brightness or color."""
-    nothing = np.full(count, np.nan, dtype=np.float32)
-    return Look(nothing, nothing, np.arange(count, dtype=np.int32), np.full((count, 3), np.nan, dtype=np.float32))
+        since = np.maximum.accumulate(np.where(moved, np.arange(len(places)), 0)).astype(np.int32)
+        return Look(light, peak, since, np.concatenate([self.colors, nothing])[places])
 
 
 class Looker:
     """Looks at one frame after the other."""
 
     def __init__(self) -> None:
-        self._light: list[float] = []
-        self._peak: list[float] = []
         self._since: list[int] = []
-        self._colors: list[tuple[float, float, float]] = []
+        self._rows: list[tuple[float, ...]] = []  # brightness, brightest block, red, green, blue
         self._anchor: npt.NDArray[np.int16] | None = None
         self._reformatter = VideoReformatter()
 
@@ -98,37 +72,28 @@ class Looker:
         size = {"width": max(1, frame.width // block), "height": max(1, frame.height // block)}
         small = self._reformatter.reformat(frame, format="gray", interpolation=Interpolation.AREA, **size)
         gray: npt.NDArray[np.int16] = small.to_ndarray().astype(np.int16)
-        number = len(self._light)
-        self._light.append(float(gray.mean()))
-        self._peak.append(float(gray.max()))
+        number = len(self._since)
         same = self._anchor is not None and self._anchor.shape == gray.shape
         if same and self._anchor is not None and float(np.abs(gray - self._anchor).max()) < _SAME:
             self._since.append(self._since[-1])
         else:
             self._since.append(number)
             self._anchor = gray
-        if number % _COLORS_EVERY:
-            self._colors.append((np.nan, np.nan, np.nan))
-            return
-        rgb = self._reformatter.reformat(frame, format="rgb24", interpolation=Interpolation.AREA, **size)
-        red, green, blue = (rgb.to_ndarray().reshape(-1, 3).mean(axis=0) / 255).tolist()
-        self._colors.append((red, green, blue))
+        color = [np.nan] * 3
+        if number % _COLORS_EVERY == 0:
+            rgb = self._reformatter.reformat(frame, format="rgb24", interpolation=Interpolation.AREA, **size)
+            color = (rgb.to_ndarray().reshape(-1, 3).mean(axis=0) / 255).tolist()
+        self._rows.append((float(gray.mean()), float(gray.max()), *color))
 
     def skip(self) -> None:
-        """A frame that cannot be seen."""
-        self._light.append(np.nan)
-        self._peak.append(np.nan)
+        """A frame that cannot be seen, or a depth map, which has no brightness or color."""
         self._since.append(len(self._since))
-        self._colors.append((np.nan, np.nan, np.nan))
+        self._rows.append((np.nan,) * 5)
 
     def result(self) -> Look:
         """The numbers of all frames so far."""
-        return Look(
-            np.array(self._light, dtype=np.float32),
-            np.array(self._peak, dtype=np.float32),
-            np.array(self._since, dtype=np.int32),
-            np.array(self._colors, dtype=np.float32).reshape(-1, 3),
-        )
+        rows = np.array(self._rows, dtype=np.float32).reshape(-1, 5)
+        return Look(rows[:, 0], rows[:, 1], np.array(self._since, dtype=np.int32), rows[:, 2:])
 
 
 @dataclass
@@ -150,20 +115,16 @@ class VideoScan:
     times: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     keys: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=bool))
     decoded: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=bool))
-    look: Look = field(default_factory=Look)
+    look: Look = field(default_factory=lambda: Looker().result())
     by_path: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=bool))
     shapes: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 3), dtype=np.int64))
     refused: dict[int, str] = field(default_factory=dict)
 
     def nearest(self, time: float) -> int:
         """The position of the frame nearest to a time in seconds."""
-        if not len(self.times):
+        if len(self.times) < 2:
             return 0
-        right = int(np.searchsorted(self.times, time))
-        if right == 0:
-            return 0
-        if right == len(self.times):
-            return right - 1
+        right = int(np.clip(np.searchsorted(self.times, time), 1, len(self.times) - 1))
         return right - 1 if time - self.times[right - 1] <= self.times[right] - time else right
 
 
@@ -206,7 +167,9 @@ def _read(scan: VideoScan, video: VideoFile, depth: bool, threads: int, size: Si
                 if frame.pts is None or frame.is_corrupt:
                     continue
                 video.check(frame)
-                if not depth:
+                if depth:
+                    looker.skip()
+                else:
                     looker.add(frame)
                 shown.append(frame.pts)
         except VideoError as error:
@@ -219,7 +182,7 @@ def _read(scan: VideoScan, video: VideoFile, depth: bool, threads: int, size: Si
     scan.rate = _rate(scan)
     scan.keys = np.array([packets[value] for value in pts.tolist()], dtype=bool)
     scan.decoded = np.isin(pts, shown)
-    scan.look = unseen(len(pts)) if depth else _aligned(looker.result(), pts, np.array(shown, dtype=np.int64))
+    scan.look = _aligned(looker.result(), pts, np.array(shown, dtype=np.int64))
 
 
 def _rate(scan: VideoScan) -> float:
@@ -234,17 +197,11 @@ def _rate(scan: VideoScan) -> float:
 
 
 def _packets(scan: VideoScan, video: VideoFile) -> Iterator[Any]:
-    packets = video.packets()
-    while True:
-        try:
-            packet = next(packets)
-        except StopIteration:
-            return
-        except VideoError as error:
-            # What came before the damage is known all the same.
-            scan.problem = f"its end cannot be read ({error.reason})"
-            return
-        yield packet
+    try:
+        yield from video.packets()
+    except VideoError as error:
+        # What came before the damage is known all the same.
+        scan.problem = f"its end cannot be read ({error.reason})"
 
 
 def _too_large(height: int, width: int, size: Size) -> str:
@@ -265,42 +222,34 @@ def scan_images(root: Path, path: Path, key: str, *, depth: bool = False, size: 
     `size` is the declared (height, width): large images of another are not decoded.
     """
     scan = VideoScan(path, codec="image", pix_fmt="rgb24")
-    decodes: list[bool] = []
-    by_path: list[bool] = []
-    shapes: list[tuple[int, int, int]] = []
-    looker, places, rows = Looker(), OwnFiles(root), 0
+    looker, places, number = Looker(), OwnFiles(root), 0
     try:
         file = parquet_file(path)
         rows = file.metadata.num_rows
+        scan.times, scan.keys = np.arange(rows, dtype=np.float64), np.ones(rows, dtype=bool)
+        scan.decoded, scan.by_path = np.zeros(rows, dtype=bool), np.zeros(rows, dtype=bool)
+        scan.shapes = np.zeros((rows, 3), dtype=np.int64)
         for batch in file.iter_batches(batch_size=64, columns=[key]):
             for value in batch.column(key).to_pylist():  # KeyError where the table has no such column
-                by_path.append(_only_here(value))
-                shapes.append((0, 0, 0))
+                scan.by_path[number] = _only_here(value)
                 try:
-                    shapes[-1] = _look_at(_content(places, value), looker, depth, size)
-                    decodes.append(True)
+                    scan.shapes[number] = _look_at(_content(places, value), looker, depth, size)
+                    scan.decoded[number] = True
                 except ImageError as error:
                     if error.size is not None:
-                        shapes[-1] = (*error.size, 3)
-                    scan.refused[len(decodes)] = str(error)
+                        scan.shapes[number] = (*error.size, 3)
+                    scan.refused[number] = str(error)
                     looker.skip()
-                    decodes.append(False)
+                number += 1
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         scan.problem = reason_of(error)
-        scan.refused[len(decodes)] = scan.problem
-    for _ in range(rows - len(decodes)):
-        by_path.append(False)
-        shapes.append((0, 0, 0))
+        scan.refused[number] = scan.problem
+    for _ in range(len(scan.times) - number):
         looker.skip()
-        decodes.append(False)
-    seen = [shape for shape in shapes if all(shape)]
-    if seen:
-        scan.height, scan.width, _ = seen[-1]
+    seen = scan.shapes[scan.shapes.all(axis=1)]
+    if len(seen):
+        scan.height, scan.width, _ = seen[-1].tolist()
     scan.look = looker.result()
-    scan.decoded, scan.by_path = np.array(decodes, dtype=bool), np.array(by_path, dtype=bool)
-    scan.shapes = np.array(shapes, dtype=np.int64).reshape(-1, 3)
-    scan.times = np.arange(len(decodes), dtype=np.float64)
-    scan.keys = np.ones(len(decodes), dtype=bool)
     return scan
 
 
@@ -337,16 +286,3 @@ def _content(places: OwnFiles, value: Any) -> Any:
 def _only_here(value: Any) -> bool:
     """Whether an image is a path: it is not found from everywhere, and no policy reads it."""
     return isinstance(value, dict) and value.get("bytes") is None and bool(value.get("path"))
-
-
-def readable_video(dataset: FoundDataset, path: Path, episodes: list[int], camera: str) -> bool:
-    """Whether a video is there at all; otherwise one finding for each episode in it."""
-    before = len(dataset.findings)
-    if is_whole(path, "video", dataset):
-        return True
-    found = dataset.findings[before:]
-    del dataset.findings[before:]
-    for each in found:
-        for episode in episodes:
-            dataset.report(each.code, each.message, episode=episode, camera=camera, fix=each.fix)
-    return False

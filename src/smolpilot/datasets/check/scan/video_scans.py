@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from smolpilot.datasets.format.files import is_whole
 from smolpilot.datasets.format.metadata import VideoSpan
 from smolpilot.datasets.tolerant.found_dataset import Camera, FoundDataset
 from smolpilot.datasets.tolerant.found_dataset import Progress as Progress
 
-from .scan_pool import ScanTask, scan_all
-from .scanning import VideoScan, readable_video
+from .scan_pool import scan_all
+from .scanning import VideoScan
 
 
 @dataclass
@@ -32,6 +34,11 @@ class Clip:
     def frames(self) -> int:
         """Number of frames."""
         return self.last - self.first
+
+    @property
+    def place(self) -> dict[str, Any]:
+        """What a finding about it says of where it is."""
+        return {"episode": self.episode, "camera": self.camera.name}
 
     def light(self) -> npt.NDArray[np.float64]:
         """Mean brightness of each frame."""
@@ -58,13 +65,17 @@ class VideoScans:
     cameras: dict[str, list[Path]] = field(default_factory=dict)
     pictures: dict[tuple[str, Path], VideoScan] = field(default_factory=dict)
 
+    def all(self) -> list[Clip]:
+        """The clips of all cameras, by camera and episode."""
+        return [clip for _, clip in sorted(self.clips.items())]
+
     def of(self, key: str) -> list[Clip]:
         """The clips of one camera, by episode."""
         return [clip for (camera, _), clip in sorted(self.clips.items()) if camera == key]
 
     def color(self) -> list[Clip]:
         """The clips of all cameras whose images samples have."""
-        return [clip for _, clip in sorted(self.clips.items()) if clip.camera.color]
+        return [clip for clip in self.all() if clip.camera.color]
 
 
 def scan_videos(
@@ -76,23 +87,23 @@ def scan_videos(
     `known` has scanned before, under whatever name, are not decoded again.
     """
     wanted = _files(dataset)
-    tasks: dict[Path, ScanTask] = {}
-    pictures: dict[tuple[str, Path], ScanTask] = {}
+    videos: dict[Path, Camera] = {}
+    pictures: list[tuple[str, Path]] = []
     for key, files in wanted.items():
         camera = dataset.cameras[key]
         if camera.is_video:
-            for path in [path for path in files if not readable_video(dataset, path, files[path], camera.name)]:
-                del files[path]
+            for path, episodes in list(files.items()):
+                with dataset.about(episodes, camera=camera.name):
+                    if not is_whole(path, "video", dataset):
+                        del files[path]
             counted = dataset.video_files.get(key, []) if _countable(dataset, key) else []
-            tasks |= {path: ScanTask(path, None, camera.depth, camera.size) for path in (*files, *counted)}
+            videos |= dict.fromkeys((*files, *counted), camera)
         else:
-            for path in [path for path in files if path in dataset.schemas]:
-                pictures[key, path] = ScanTask(path, key, camera.depth, camera.size)
-    jobs_done = scan_all(
-        [*tasks.values(), *pictures.values()], dataset.root, jobs, known.scans if known is not None else {}, progress
-    )
-    video_scans = VideoScans(dict(zip(tasks, jobs_done, strict=False)))
-    video_scans.pictures = dict(zip(pictures, jobs_done[len(tasks) :], strict=True))
+            pictures += [(key, path) for path in files if path in dataset.schemas]
+    tasks = [*videos.items(), *((path, dataset.cameras[key]) for key, path in pictures)]
+    scans = scan_all(tasks, dataset.root, jobs, known.scans if known is not None else {}, progress)
+    video_scans = VideoScans(dict(zip(videos, scans, strict=False)))
+    video_scans.pictures = dict(zip(pictures, scans[len(videos) :], strict=True))
     for key, camera in dataset.cameras.items():
         if _countable(dataset, key):
             _place_by_count(dataset, video_scans, key)
