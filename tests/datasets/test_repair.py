@@ -215,3 +215,16 @@ def test_a_shared_table_keeps_its_other_columns(tmp_path: Path) -> None:
     change_info(root, total_frames=1)
     repair(root, tmp_path / "repaired")
     assert set(pq.read_table(table_v3(tmp_path / "repaired"))["note"].to_pylist()) == {"a"}
+
+
+@pytest.mark.parametrize("dtype", [["a", 1], "float32", None, 7])
+@pytest.mark.parametrize("version", ["v21", "v3"])
+def test_a_camera_of_no_camera_type_is_declared_as_it_is_stored(
+    dtype: object, version: str, broken: Callable[[str], Path], tmp_path: Path
+) -> None:
+    source = broken(version)
+    change_features(source, lambda features: features["observation.images.front"].update(dtype=dtype))
+    report = repair(source, tmp_path / "repaired")
+    assert any("camera 'front' is declared video, as it is stored" in action for action in report.plan.actions)
+    assert "front" in open_dataset(tmp_path / "repaired").meta.camera_names
+    assert report.complete

@@ -76,7 +76,12 @@ _STATED = "statistics stand in one place only: training computes them anew and s
 _UNSEALED = "weights, statistics and settings of a folder without digests: another valid value is another policy"
 _SETTING = "a file of settings: another valid value is another setting of its writer"
 _LOG = "the log of a run: what is damaged in it is left out, and another number is another measurement"
-_INFO = _of(_FREE_TEXT, "robot", "joints") | _of(_NUMBERED, "joints", what=("type",))
+_NOT_ONE_EACH = 'names that are not one for each dimension are none (`["motors"]` for 14); `dataset check` says so'
+_INFO = (
+    _of(_FREE_TEXT, "robot", "joints")
+    | _of(_NUMBERED, "joints", what=("type",))
+    | _of(_NOT_ONE_EACH, "joints", what=("size",))
+)
 _TASKS = _of(_FREE_TEXT, "instructions")
 _STATS = _of(_STATED, "statistics")
 _DATA = _of(

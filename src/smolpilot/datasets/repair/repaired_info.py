@@ -13,7 +13,7 @@ from smolpilot.common.text import LIMIT, plain
 from smolpilot.datasets.check import CheckResult
 from smolpilot.datasets.check.scan.scanning import RATE_TOLERANCE
 from smolpilot.datasets.format.arrow import LANGUAGE, is_list, leaf_of, word_of
-from smolpilot.datasets.format.features import INDEX_COLUMNS, flatten_names
+from smolpilot.datasets.format.features import CAMERA_TYPES, INDEX_COLUMNS, flatten_names
 from smolpilot.datasets.format.writing import INDEX_TYPES, index_feature
 from smolpilot.datasets.tolerant.found_dataset import FoundDataset
 
@@ -169,6 +169,9 @@ def _cameras(result: CheckResult, plan: RepairPlan, features: dict[str, Any], ke
             continue
         scan = clips[0].scan
         entry = features.setdefault(key, {"dtype": "video"})
+        if entry.get("dtype") not in CAMERA_TYPES:
+            plan.actions.append(f"meta/info.json: camera '{camera.name}' is declared video, as it is stored.")
+            entry["dtype"] = "video"
         if camera.size is None and not (camera.depth and "shape" in entry):
             # A depth map stays one: as a color camera it would look black.
             channels = 1 if camera.depth else 3
