@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from smolpilot.common.atomic import scratch_folder
-from smolpilot.common.errors import NotFiniteError, SmolpilotError, UsageError
+from smolpilot.common.errors import NotFiniteError, UsageError, errors_of
 from smolpilot.common.keys import ACTION, PADDING_MASK, image_key
 from smolpilot.common.machine import machine_facts
 from smolpilot.common.progress import working
@@ -193,10 +193,8 @@ class _Lineup:
         """Another policy, on observations of its own: its cameras may have other names."""
         from smolpilot.policies.contenders import Contender
 
-        try:
+        with errors_of(f"--against {source}"):
             other = open_policy(source, PolicyOptions(device=self._options.device), self._embodiment(source))
-        except SmolpilotError as error:
-            raise type(error)(f"--against {source}: {error.found}", expected=error.expected, fix=error.fix) from error
         spec = other.spec
         taken = {contender.name for contender in self.contenders}
         name = spec.name if spec.name not in taken else source

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from smolpilot.common.errors import UsageError
+from smolpilot.common.errors import UsageError, errors_of
 from smolpilot.common.statistics import Statistics
 from smolpilot.contracts import Embodiment, Policy, PolicyOptions, PolicySpec
 from smolpilot.datasets.splits import episode_ranges
@@ -159,14 +159,12 @@ def check_simulation(stage: Stage, part: RunDataset, profile: RobotProfile) -> N
     assert simulation.env is not None
     state, action = len(profile.state_joints), len(profile.action_joints)
     trained = PolicySpec("of the stages", state, action, chunk_size=1, n_action_steps=1, profile=profile)
-    try:
+    with errors_of(f"Stage {stage.name}", UsageError):
         world = make_environment(simulation.env, simulation.settings)
         try:
             check_fit(trained, world.spec)
         finally:
             close_environment(world)
-    except UsageError as error:
-        raise UsageError(f"Stage {stage.name}: {error.found}", expected=error.expected, fix=error.fix) from error
 
 
 def open_reference(name: str, part: RunDataset, scale: Scale, device: str) -> Policy:
@@ -191,15 +189,11 @@ def open_reference(name: str, part: RunDataset, scale: Scale, device: str) -> Po
     return open_policy(name, PolicyOptions(device=device), embodiment)
 
 
-def check_references(plan: Plan, part: RunDataset, scale: Scale, device: str) -> None:
+def check_references(plan: Plan, part: RunDataset, scale: Scale) -> None:
     """Open and close each policy of `evaluation.against`: that one cannot be opened is no news for after training."""
     for name in plan.evaluation.against:
-        try:
-            open_reference(name, part, scale, device).close()
-        except UsageError as error:
-            raise UsageError(
-                f"evaluation.against, {name}: {error.found}", expected=error.expected, fix=error.fix
-            ) from error
+        with errors_of(f"evaluation.against, {name}", UsageError):
+            open_reference(name, part, scale, "cpu").close()
 
 
 def _places(scored: Predictions, profile: RobotProfile, spec: PolicySpec) -> list[int]:

@@ -94,7 +94,7 @@ def _check_judges(opened: OpenedStages) -> None:
         check_simulation(stage, dataset, profile)
     first = opened.datasets[0]
     own = to_policy_order(first.meta.statistics, first.layout, profile)
-    check_references(opened.plan, first, Scale(profile, own), "cpu")
+    check_references(opened.plan, first, Scale(profile, own))
 
 
 def _out(options: TrainOptions) -> Path:
