@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -45,20 +45,11 @@ class TaskScore:
     unit: str
     joints: list[str]
     joint_units: list[str]
-    success: list[bool] | None
+    success: Sequence[int] | None
 
     def to_json(self) -> dict[str, Any]:
         """As plain values."""
-        return {
-            "name": self.name,
-            "episodes": self.episodes,
-            "unit": self.unit,
-            "error": self.error.tolist(),
-            "joints": self.joints,
-            "joint_units": self.joint_units,
-            "mae": self.mae.tolist(),
-            "success": None if self.success is None else [int(one) for one in self.success],
-        }
+        return {**vars(self), "error": self.error.tolist(), "mae": self.mae.tolist()}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> TaskScore:
@@ -114,7 +105,7 @@ def score_task(
             policy, environment_factory(simulation.env, simulation.settings), episodes=simulation.episodes,
             seed=simulation.seed, settings=simulation.settings, instruction=simulation.instruction, progress=progress,
         ).runs  # fmt: skip
-        success = [run.success for run in runs]
+        success = [int(run.success) for run in runs]
     return TaskScore(
         part.title, [int(episode) for episode in episodes], mae, np.array([number for number, _ in numbers]),
         numbers[0][1], [scored.joints[place] for place in places], [scored.units[place] for place in places], success,

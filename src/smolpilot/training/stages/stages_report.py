@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from smolpilot.common.text import plain
 from smolpilot.evaluation import wilson
 from smolpilot.evaluation.drawing import caption, drawing
 
-from .forgetting import Estimate, Kept, kept, matrix
+from .forgetting import Estimate, kept, matrix
 from .score import TaskScore
 
 JSON, MARKDOWN, IMAGE = "report.json", "report.md", "report.png"
@@ -74,9 +75,9 @@ def _reference(name: str, references: References, resamples: int) -> dict[str, A
     success: list[Any] = []
     for task in references:
         score = task.get(name)
-        error.append(None if score is None else _estimates([[score.error]], resamples, higher=False)[0][0].to_json())
+        error.append(None if score is None else asdict(_estimates([[score.error]], resamples, higher=False)[0][0]))
         counted = None if score is None or score.success is None else np.array(score.success, dtype=np.float64)
-        success.append(None if counted is None else _estimates([[counted]], resamples, higher=True)[0][0].to_json())
+        success.append(None if counted is None else asdict(_estimates([[counted]], resamples, higher=True)[0][0]))
     return {"policy": name, "error": error, "success": success}
 
 
@@ -93,28 +94,16 @@ def _estimates(values: Any, resamples: int, *, higher: bool) -> list[list[Estima
 
 def _block(values: Any, resamples: int, *, higher: bool) -> dict[str, Any]:
     rows = _estimates(values, resamples, higher=higher)
-    result: dict[str, Any] = {"matrix": [[one.to_json() for one in row] for row in rows]}
+    result: dict[str, Any] = {"matrix": [[asdict(one) for one in row] for row in rows]}
     left = kept(values, resamples, higher_is_better=higher)
     if left is not None:
-        result |= _kept(left)
+        result |= asdict(left)
         if higher:
             result["kept"] = [
                 rows[-1][task].value / rows[task][task].value if rows[task][task].value else None
                 for task in range(len(rows) - 1)
             ]
     return result
-
-
-def _kept(left: Kept) -> dict[str, Any]:
-    def listed(estimates: Sequence[Estimate]) -> list[Any]:
-        return [one.to_json() for one in estimates]
-
-    return {
-        "forgetting": listed(left.forgetting),
-        "backward_transfer": listed(left.transfer),
-        "mean_forgetting": left.mean_forgetting.to_json(),
-        "mean_backward_transfer": left.mean_transfer.to_json(),
-    }
 
 
 def number_text(one: dict[str, Any] | None, unit: str) -> str:
