@@ -7,6 +7,7 @@ States, actions and tokens of all frames are transformed once where they can be;
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -19,9 +20,21 @@ from smolpilot.datasets.read.order import WINDOW, BatchOrder, OrderKind, Rows, w
 from smolpilot.smolvla.network.inputs import PolicyInputs
 from smolpilot.smolvla.transforms.transform_list import Transforms
 
-from .batch_source import CachedFrames
 from .frames import CameraPlan, Decoder, FrameStore, camera_plans, predicted_gb, to_device
 from .image_prefetch import Images, ImageSource, stream
+
+
+class CachedFrames(Protocol):
+    """What was computed of the frames of a dataset before (`FrameCache`)."""
+
+    @property
+    def all_tokens(self) -> bool:
+        """Whether instructions have to be padded to the longest one of the dataset."""
+        ...
+
+    def fill(self, inputs: PolicyInputs, rows: Rows, sample_ids: Rows | None = None) -> PolicyInputs:
+        """The inputs of the frames `rows`, which lack images, with what is cached of them."""
+        ...
 
 
 class Batches:
@@ -88,7 +101,7 @@ class Batches:
             return self.with_images(rows, found[0])
 
         span = range(start, stop)
-        return stream(self, [self.images], assemble, order, span, device=self._device, workers=self._workers)
+        return stream(self.batch, [self.images], assemble, order, span, device=self._device, workers=self._workers)
 
     @property
     def device(self) -> torch.device:

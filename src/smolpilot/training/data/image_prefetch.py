@@ -15,7 +15,6 @@ from smolpilot.datasets.read.prefetch import ahead
 from smolpilot.datasets.read.read_units import read_units
 from smolpilot.smolvla.network.inputs import PolicyInputs
 
-from .batch_source import BatchSource
 from .frames import CameraPlan
 
 # Images that are prepared at once: what is computed on the way stays in the processor's cache.
@@ -41,7 +40,7 @@ class ImageSource:
 
 
 def stream(
-    batches: BatchSource,
+    gather: Callable[[Rows, Rows], PolicyInputs],
     sources: Sequence[ImageSource],
     assemble: Callable[[Rows, Images], PolicyInputs],
     order: BatchOrder,
@@ -50,14 +49,15 @@ def stream(
     device: torch.device,
     workers: int,
 ) -> Generator[PolicyInputs]:
-    """The batches `span`, whose images come from `sources`; what takes long is done ahead.
+    """The batches `span`, whose images come from `sources` (`gather`: where none is decoded); what takes long is done
+    ahead.
 
     Images are decoded and prepared by a thread (on all cores), or by `workers` processes. A unit of work is a batch,
     and in the local order the batches of a window: no frame of it is decoded twice. `assemble` makes a batch of rows
     and what was read for them.
     """
     if not any(source.decoded for source in sources):
-        gathered = (batches.batch(order.batch(number), order.sample_ids(number)) for number in span)
+        gathered = (gather(order.batch(number), order.sample_ids(number)) for number in span)
         return ahead(gathered) if device.type == "cuda" else gathered
     windows = order.order.together > 1
     # A window is large and takes long: the next one is decoded while this one is used, that suffices.
