@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import math
 import types
 import typing
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -13,7 +12,7 @@ from typing import Any, Literal
 import pydantic
 
 from smolpilot.common.errors import SmolpilotError, UsageError, did_you_mean
-from smolpilot.common.option_types import check_truths
+from smolpilot.common.option_types import check_finite, check_truths
 from smolpilot.common.text import LIMIT, plain, shown
 from smolpilot.contracts import ENVIRONMENTS, Environment
 from smolpilot.contracts.plugins import blamed
@@ -114,9 +113,7 @@ def _value(value: Any, kind: Any, key: str, whose: str) -> Any:
         first = error.errors()[0]
         raise UsageError(f"{where}: {first['msg']} (found {shown(value)}).") from None
     check_truths(value, made, where=f"{whose[0].upper()}{whose[1:]}: ", place=key)
-    for number in _numbers(made):
-        if not math.isfinite(number):
-            raise UsageError(f"{where} is {number}.", expected="a finite number")
+    check_finite(made, where)
     return made
 
 
@@ -153,14 +150,3 @@ def _kinds(kind: Any) -> Iterator[Any]:
         yield from {type(value) for value in typing.get_args(kind)}
     else:
         yield kind
-
-
-def _numbers(value: Any) -> Iterator[float]:
-    if isinstance(value, float):
-        yield value
-    elif isinstance(value, Mapping):
-        for one in value.values():
-            yield from _numbers(one)
-    elif isinstance(value, list | tuple | set | frozenset):
-        for one in value:
-            yield from _numbers(one)
