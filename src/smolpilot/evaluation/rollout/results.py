@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from smolpilot.common.errors import UsageError
-from smolpilot.common.json_input import read_json_file
+from smolpilot.common.json_input import read_json_object
 from smolpilot.contracts import Image
 from smolpilot.evaluation.metrics import wilson
 
@@ -87,12 +87,9 @@ def read_results(folder: Path) -> dict[str, Any]:
 def read_document(folder: Path, name: str) -> dict[str, Any]:
     """The JSON object in a file of a folder; UsageError where there is none that can be read."""
     try:
-        content = read_json_file(folder / name)
-        if not isinstance(content, dict):
-            raise ValueError("it is no JSON object")
+        return read_json_object(folder / name)
     except (OSError, ValueError) as error:
         raise _unreadable(folder, name) from error
-    return content
 
 
 def failure_text(result: Mapping[str, Any], label: str) -> str:

@@ -15,7 +15,7 @@ import torch
 
 from smolpilot.common.atomic import write_text_atomic
 from smolpilot.common.errors import TrainingError, UsageError, check_seed
-from smolpilot.common.json_input import read_json_file
+from smolpilot.common.json_input import read_json_file, read_json_object
 from smolpilot.common.machine import run_environment
 from smolpilot.common.progress import track
 from smolpilot.common.safe_paths import point
@@ -295,15 +295,24 @@ class _Sequence:
     def _result(self, number: int) -> Mapping[str, Any]:
         path = self._folder(number) / RESULT
         try:
-            values = read_json_file(path)
-            if not isinstance(values, dict):
-                raise ValueError("it is no JSON object")
+            return read_json_object(path)
         except (OSError, ValueError) as error:
             raise TrainingError(
                 f"The result of an earlier stage, {path}, cannot be read: {error}",
                 fix="remove the file: the stage is evaluated anew on --resume",
             ) from error
-        return values
+
+
+def _missed(gate: Gate, tasks: Sequence[TaskScore]) -> str | None:
+    """What a stage misses of its gate on the tasks so far, its own last; None when it passes."""
+    limits = [gate.old] * (len(tasks) - 1) + [gate.new]
+    missed = [
+        f"the error on {task.name} is {task.error.mean():.4g} {task.unit}, its gate {limit:g}"
+        for task, limit in zip(tasks, limits, strict=True)
+        # A policy that predicts NaN passes no gate.
+        if limit is not None and not task.error.mean() <= limit
+    ]
+    return "; ".join(missed) + "." if missed else None
 
 
 def _last_row(document: dict[str, Any]) -> list[str]:
