@@ -40,6 +40,7 @@ from smolpilot.smolvla.transforms.camera_slots import typed_camera_map
 
 from .bench_options import LEROBOT, BenchOptions
 
+from .latency import percentiles
 if TYPE_CHECKING:
     from smolpilot.datasets import Dataset
     from smolpilot.policies.contenders import Contender
@@ -310,18 +311,17 @@ class _Take:
     def row(self, observation: Observation, plain: _Take | None) -> Row:
         contender, policy = self.contender, self.contender.policy
         spec = policy.spec
-        t50, t95 = np.percentile(self.totals, [50, 95])
-        n50, n95 = np.percentile(self.networks, [50, 95]) if self.timed else (None, None)
+        total, network = percentiles(self.totals), percentiles(self.networks) if self.timed else {}
         row = Row(
             contender.name,
             spec.facts.precision,
-            float(t50),
-            float(t95),
-            None if n50 is None else float(n50),
-            None if n95 is None else float(n95),
+            total["p50_ms"],
+            total["p95_ms"],
+            network.get("p50_ms"),
+            network.get("p95_ms"),
             spec.facts.memory_bytes / 1e6 if spec.facts.memory_bytes else None,
             contender.load_seconds,
-            stages={stage: _percentiles(values) for stage, values in self.stages.items()},
+            stages={stage: percentiles(values) for stage, values in self.stages.items()},
             source=spec.facts.source,
         )
         if contender.same and plain is not None and plain is not self:
@@ -335,11 +335,6 @@ class _Take:
             row.finite = False
             row.note = "; ".join(filter(None, [row.note, "its actions hold NaN or infinite values: the policy fails"]))
         return row
-
-
-def _percentiles(values: Sequence[float]) -> dict[str, float]:
-    p50, p95 = np.percentile(values, [50, 95])
-    return {"p50_ms": float(p50), "p95_ms": float(p95)}
 
 
 def _difference(spec: PolicySpec, ours: list[F32], plain: list[F32]) -> tuple[float, str, float]:
