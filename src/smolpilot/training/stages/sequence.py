@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from smolpilot.training.run.interrupts import TrainingStoppedError
 from smolpilot.training.run.run import resume, train
 from smolpilot.training.run.run_paths import best_checkpoint
 
-from .plan import Plan, absolute, load_plan, plan_text
+from .plan import Gate, Plan, absolute, load_plan, plan_text
 from .score import Scale, TaskScore, check_references, check_simulation, open_reference, score_task, simulation_of
 from .sequence_paths import RESULT, SequencePaths
 from .stage_options import OpenedStages, check_stages, merge_defaults, open_stages, shared_statistics, stage_options
@@ -242,22 +242,8 @@ class _Sequence:
         )
         for line in _last_row(document):
             print(line, flush=True)
-        return None if self._begun(number + 1) else self._fails(number)
-
-    def _fails(self, number: int) -> str | None:
-        """What the stage misses of its gate, None when it passes."""
-        stage = self.plan.stages[number - 1]
-        if stage.gate is None:
-            return None
-        tasks = [TaskScore.from_json(task) for task in self._result(number)["tasks"]]
-        limits = [stage.gate.old] * (number - 1) + [stage.gate.new]
-        missed = [
-            f"the error on {task.name} is {task.error.mean():.4g} {task.unit}, its gate {limit:g}"
-            for task, limit in zip(tasks, limits, strict=True)
-            # A policy that predicts NaN passes no gate.
-            if limit is not None and not task.error.mean() <= limit
-        ]
-        return "; ".join(missed) + "." if missed else None
+        gate = self.plan.stages[number - 1].gate
+        return None if gate is None or self._begun(number + 1) else _missed(gate, scores[-1])
 
     def _lineage(self, number: int, attempt: int) -> list[dict[str, Any]]:
         """What every bundle of stage `number` says of the stages up to it."""
