@@ -11,7 +11,7 @@ from smolpilot.common.progress import progress_bar
 from smolpilot.common.streams import results_apart
 from smolpilot.evaluation.eval_options import EvalOptions
 
-from .parsing.opening import policy_options, say_cameras, say_opened
+from .parsing.opening import policy_options, print_end, say_cameras, say_opened
 from .parsing.tables import table
 from .parsing.verbs import Verb
 
@@ -116,12 +116,7 @@ def _print(document: dict[str, Any], options: EvalOptions) -> None:
             f"counted); of a queue pop, apart: p50 {number(latency['queue_pop']['p50_ms'])} ms",
             soft_wrap=True,
         )
-    if document["bundle"]["engine"]:
-        console.print("Computed by the engine, {mode} in {precision}.".format(**document["bundle"]["engine"]))
-    for warning in document["warnings"]:
-        console.print(f"warning: {warning}", style="yellow", soft_wrap=True)
-    console.print(f"The policy {document['verdict']['text']}.", style="bold", soft_wrap=True)
-    console.print(f"Report: {options.out / 'report.html'}", soft_wrap=True)
+    print_end(console, document, f"The policy {document['verdict']['text']}.", options.out)
 
 
 VERB = Verb(EvalOptions, run)

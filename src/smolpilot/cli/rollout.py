@@ -8,7 +8,7 @@ from smolpilot.common.progress import progress_bar
 from smolpilot.common.streams import results_apart
 from smolpilot.evaluation.eval_options import RolloutOptions
 
-from .parsing.opening import policy_options, say_cameras, say_opened
+from .parsing.opening import policy_options, print_end, say_cameras, say_opened
 from .parsing.tables import table
 from .parsing.verbs import Verb
 
@@ -76,12 +76,7 @@ def _print(document: dict[str, Any], options: RolloutOptions) -> None:
             *(str(row["failures"].get(label, 0)) for label in labels),
         )
     console.print(rows)
-    if document["bundle"]["engine"]:
-        console.print("Computed by the engine, {mode} in {precision}.".format(**document["bundle"]["engine"]))
-    for warning in document["warnings"]:
-        console.print(f"warning: {warning}", style="yellow", soft_wrap=True)
-    console.print(document["text"], style="bold", soft_wrap=True)
-    console.print(f"Report: {options.out / 'report.html'}", soft_wrap=True)
+    print_end(console, document, document["text"], options.out)
 
 
 VERB = Verb(RolloutOptions, run)
