@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from smolpilot.common.errors import UsageError
@@ -35,8 +36,7 @@ def run(options: EvalOptions) -> int:
         dataset = open_dataset(options.dataset)
         dataset.check_videos()
         embodiment = embodiment_of(dataset.meta, options.robot, options.units)
-        policy = open_policy(options.policy, _policy_options(options, dataset), embodiment)
-        try:
+        with closing(open_policy(options.policy, _policy_options(options, dataset), embodiment)) as policy:
             _check_robot(options, policy, embodiment)
             stop_on_errors(
                 preflight_policy(policy, dataset, units=options.units, robot=options.robot),
@@ -57,8 +57,6 @@ def run(options: EvalOptions) -> int:
                 robot=options.robot,
                 progress=progress,
             )
-        finally:
-            policy.close()
         write_eval_report(folder, result.scored, result.document, progress=progress)
     if options.json:
         print(to_json(result.document), end="")

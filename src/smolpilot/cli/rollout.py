@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import Any
 
 from smolpilot.common.progress import progress_bar
@@ -32,10 +33,9 @@ def run(options: RolloutOptions) -> None:
         close_environment(world)
         calibration = frames_of(options.calibrate_on) if options.calibrate_on is not None else None
         asked = policy_options(options, calibration, untrained=options.seed if options.untrained else None)
-        policy = open_policy(options.policy, asked, embodiment)
-        opened = policy.spec.facts
-        say_opened(opened)
-        try:
+        with closing(open_policy(options.policy, asked, embodiment)) as policy:
+            opened = policy.spec.facts
+            say_opened(opened)
             result = rollout(
                 policy,
                 make,
@@ -48,8 +48,6 @@ def run(options: RolloutOptions) -> None:
                 untrained=options.untrained,
                 progress=progress,
             )
-        finally:
-            policy.close()
         write_rollout_report(folder, result)
     if options.json:
         print(to_json(result.document), end="")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -39,8 +40,8 @@ from smolpilot.policies import open_policy
 from smolpilot.smolvla.transforms.camera_slots import typed_camera_map
 
 from .bench_options import LEROBOT, BenchOptions
-
 from .latency import percentiles
+
 if TYPE_CHECKING:
     from smolpilot.datasets import Dataset
     from smolpilot.policies.contenders import Contender
@@ -78,21 +79,16 @@ class Row:
 def bench(options: BenchOptions, progress: Progress | None = None) -> dict[str, Any]:
     """Measure and return the document that `smolpilot bench` prints. Raises what `open_policy` raises."""
     dataset = open_dataset(options.dataset) if options.dataset is not None else None
-    policy = open_policy(options.policy, _opened(options), embodiment_of(dataset.meta) if dataset is not None else None)
-    try:
-        with scratch_folder("bench") as temporary:
-            lineup = _Lineup(options, policy, dataset, temporary)
-            try:
-                with working("preparing what is measured"):
-                    lineup.line_up()
-                rows = _measure(lineup.contenders, lineup.frames, progress)
-                return _document(options, lineup, rows)
-            finally:
-                for contender in lineup.contenders:
-                    if contender.policy is not policy:
-                        contender.policy.close()
-    finally:
-        policy.close()
+    embodiment = embodiment_of(dataset.meta) if dataset is not None else None
+    with (
+        closing(open_policy(options.policy, _opened(options), embodiment)) as policy,
+        scratch_folder("bench") as temporary,
+        closing(_Lineup(options, policy, dataset, temporary)) as lineup,
+    ):
+        with working("preparing what is measured"):
+            lineup.line_up()
+        rows = _measure(lineup.contenders, lineup.frames, progress)
+        return _document(options, lineup, rows)
 
 
 def verdict(p95_ms: float, rate: float | None, horizon: int) -> str:
@@ -131,6 +127,12 @@ class _Lineup:
                 self._with_lerobot(own)
             else:
                 self._other(source)
+
+    def close(self) -> None:
+        """Close all but the policy itself."""
+        for contender in self.contenders:
+            if contender.policy is not self.policy:
+                contender.policy.close()
 
     def _add(self, contender: Contender, frames: list[Observation]) -> None:
         self.contenders.append(contender)

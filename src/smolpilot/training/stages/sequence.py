@@ -217,14 +217,11 @@ class _Sequence:
         found = {}
         for name in self.plan.evaluation.against:
             if name not in known:
-                policy = open_reference(name, part, scale, self.defaults.device)
-                try:
+                with contextlib.closing(open_reference(name, part, scale, self.defaults.device)) as policy:
                     score = score_task(
                         policy, part, self.plan.evaluation, simulation_of(stage, part), scale,
                         seed=self.defaults.seed, units=None if policy.spec.profile is None else self.defaults.units,
                     )  # fmt: skip
-                finally:
-                    policy.close()
                 known[name] = score.to_json()
             found[name] = known[name]
         return found
