@@ -120,12 +120,9 @@ def _text(value: Any) -> str:
 
 def _mapping(path: Path) -> dict[str, Any] | None:
     """The file as a mapping; None for what is none, or cannot be read: the reader of YAML says why."""
-    import yaml
-
-    from smolpilot.common.yaml_lines import DoubledKeyError, NoMappingError, read_mapping_file
+    from smolpilot.common.yaml_lines import read_yaml
 
     try:
-        values, _ = read_mapping_file(path)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, NoMappingError, DoubledKeyError):
+        return read_yaml(path, str(path), empty="settings")[0]
+    except (OSError, UsageError):
         return None
-    return values
