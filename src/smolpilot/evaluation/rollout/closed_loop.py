@@ -15,7 +15,7 @@ from smolpilot.common.errors import CheckpointError, SmolpilotError, UsageError
 from smolpilot.common.keys import TASK
 from smolpilot.common.machine import machine_facts
 from smolpilot.contracts import History, UntrainedInstructionWarning, check_horizon
-from smolpilot.evaluation.checked_policy import checked_chunks
+from smolpilot.evaluation.checked_policy import checked_chunks, seed_of
 from smolpilot.evaluation.provenance import describe_policy, instruction_warnings
 
 from .checked_environment import CheckedEnvironment, close_environment
@@ -138,7 +138,7 @@ class _Group:
 
     def plan_and_act(self, horizon: int) -> None:
         """Plan for every episode that still runs, and execute `horizon` actions of each plan."""
-        seeds = [_plan_seed(self._seeds[i], self._plans) for i in self.active]
+        seeds = [seed_of(self._seeds[i], self._plans) for i in self.active]  # whatever else runs beside it
         chunks = checked_chunks(self._policy, [self._observations[i] for i in self.active], seeds)
         self._plans += 1
         if not np.isfinite(chunks).all():
@@ -186,19 +186,3 @@ class _Group:
     def _record(self, i: int) -> None:
         if i < self._recorded:
             self.runs[i].images.append(self._plays[i].render())
-
-
-def _start(seed: int, observation: Observation, info: EpisodeInfo) -> tuple[Observation, Run, tuple[str, ...]]:
-    """An episode's first observation, its run, and the other instructions that its scene could be given."""
-    groups = {str(group): str(value) for group, value in info.groups.items()}
-    return {**observation}, Run(seed, info.instruction, groups), tuple(info.alternatives)
-
-
-def _finish(run: Run, outcome: Outcome) -> None:
-    run.label, run.success = str(outcome.label), bool(outcome.success)
-    run.facts = {name: float(value) for name, value in outcome.facts.items()}
-
-
-def _plan_seed(episode: int, number: int) -> int:
-    """A seed of the plan's own, 63 bits: it does not depend on how many episodes run beside it."""
-    return int(np.random.SeedSequence([episode, number]).generate_state(1, np.uint64)[0] >> np.uint64(1))
