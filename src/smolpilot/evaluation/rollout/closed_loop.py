@@ -23,7 +23,7 @@ from .fit import check_fit
 from .results import Run, summarize_runs
 
 if TYPE_CHECKING:
-    from smolpilot.contracts import Environment, EnvironmentSpec, EpisodeInfo, Observation, Outcome, Policy
+    from smolpilot.contracts import Environment, EnvironmentSpec, Observation, Policy
 
 PARALLEL = 50  # environments stepped together: one forward pass plans for all of them
 
@@ -154,18 +154,19 @@ class _Group:
 
     def _reset(self, i: int, seed: int, swap: bool) -> tuple[Observation, Run]:
         play = self._plays[i]
-        observation, run, others = _start(seed, *play.reset(seed))
-        if not swap:
-            return observation, run
-        if not others:
-            raise UsageError(
-                f"The environment {self._environments[i].spec.name} has no other instruction for the scene of "
-                f"seed {seed}.",
-                expected="scenes with more than one goal",
-                fix="leave --swap-instruction out",
-            )
-        observation, run, _ = _start(seed, *play.reset(seed, others[0]))
-        return observation, run
+        observation, info = play.reset(seed)
+        if swap:
+            others = tuple(info.alternatives)
+            if not others:
+                raise UsageError(
+                    f"The environment {self._environments[i].spec.name} has no other instruction for the scene of "
+                    f"seed {seed}.",
+                    expected="scenes with more than one goal",
+                    fix="leave --swap-instruction out",
+                )
+            observation, info = play.reset(seed, others[0])
+        groups = {str(group): str(value) for group, value in info.groups.items()}
+        return {**observation}, Run(seed, info.instruction, groups)
 
     def _act(self, i: int, action: npt.NDArray[np.float32]) -> None:
         run, environment = self.runs[i], self._environments[i]
@@ -174,7 +175,8 @@ class _Group:
         run.steps += 1
         self._record(i)
         if outcome is not None:
-            _finish(run, outcome)
+            run.label, run.success = str(outcome.label), bool(outcome.success)
+            run.facts = {name: float(value) for name, value in outcome.facts.items()}
             self.active.remove(i)
         elif run.steps >= environment.spec.max_steps:
             raise SmolpilotError(

@@ -31,8 +31,8 @@ class Run:
     groups: Mapping[str, str] = field(default_factory=dict)
     label: str = ""
     success: bool = False
-    facts: Mapping[str, float] = field(default_factory=dict)
     steps: int = 0
+    facts: Mapping[str, float] = field(default_factory=dict)
     images: list[Image] = field(default_factory=list, repr=False)
 
 
@@ -60,18 +60,7 @@ def summarize_runs(runs: Sequence[Run], header: Mapping[str, Any]) -> dict[str, 
             for group, values in _groups_of(runs).items()
             for value in values
         ],
-        "runs": [
-            {
-                "seed": run.seed,
-                "instruction": run.instruction,
-                "groups": dict(run.groups),
-                "label": run.label,
-                "success": run.success,
-                "steps": run.steps,
-                "facts": dict(run.facts),
-            }
-            for run in runs
-        ],
+        "runs": [{name: value for name, value in vars(run).items() if name != "images"} for run in runs],
     }
 
 
