@@ -15,7 +15,6 @@ from smolpilot.common.statistics import Statistics
 from smolpilot.contracts import Embodiment, Policy, PolicyOptions, PolicySpec
 from smolpilot.datasets.splits import episode_ranges
 from smolpilot.evaluation import evaluate, rollout
-from smolpilot.evaluation.metrics import chunk_errors
 from smolpilot.robots import RobotProfile
 from smolpilot.robots.layout import map_layout
 from smolpilot.training.data.run_datasets import RunDataset
@@ -86,15 +85,9 @@ def score_task(
         policy, part.held_out, episode_ranges(part.held_out.episodes), max_frames=scoring.frames, seed=seed,
         batch_size=32, latency=False, units=units, progress=progress,
     ).scored  # fmt: skip
-    episodes = np.unique(scored.episode_index)
-    mae = np.stack(
-        [
-            chunk_errors(scored.predicted[rows], scored.target[rows], scored.is_pad[rows]).mae
-            for rows in (scored.episode_index == episode for episode in episodes)
-        ]
-    )
+    errors = scored.errors_by_episode()
     places = _places(scored, scale.profile, policy.spec)
-    mae = mae[:, places]
+    mae = np.stack([one.mae[places] for one in errors.values()])
     numbers = [in_one_number(scale.profile, scale.statistics, own) for own in mae]
     success = None
     if simulation is not None:
@@ -107,7 +100,7 @@ def score_task(
         ).runs  # fmt: skip
         success = [int(run.success) for run in runs]
     return TaskScore(
-        part.title, [int(episode) for episode in episodes], mae, np.array([number for number, _ in numbers]),
+        part.title, list(errors), mae, np.array([number for number, _ in numbers]),
         numbers[0][1], [scored.joints[place] for place in places], [scored.units[place] for place in places], success,
     )  # fmt: skip
 
