@@ -15,7 +15,7 @@ import numpy as np
 from smolpilot.common.atomic import write_bytes_atomic, write_text_atomic
 from smolpilot.common.text import plain
 from smolpilot.evaluation import wilson
-from smolpilot.evaluation.drawing import caption, drawing
+from smolpilot.evaluation.drawing import caption, drawing, png
 
 from .forgetting import Estimate, kept, matrix
 from .score import TaskScore
@@ -178,9 +178,6 @@ def _row(cells: Sequence[object]) -> str:
 @drawing()
 def image(document: dict[str, Any]) -> bytes:
     """One curve for each task over the stages: its error, and its success where it was counted. PNG."""
-    import io
-
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     tasks = document["tasks"]
@@ -188,7 +185,6 @@ def image(document: dict[str, Any]) -> bytes:
     if document["success"] is not None:
         blocks.append((document["success"], "success in simulation (%)", 100.0))
     figure = Figure(figsize=(5.6 * len(blocks), 4.0), dpi=130, layout="constrained")
-    FigureCanvasAgg(figure)
     for axes, (block, quantity, scale) in zip(figure.subplots(1, len(blocks), squeeze=False)[0], blocks, strict=True):
         for task, name in enumerate(tasks):
             column = [row[task] for row in block["matrix"][task:]]
@@ -198,15 +194,11 @@ def image(document: dict[str, Any]) -> bytes:
             ends = [one["interval"] or (np.nan, np.nan) for one in column]
             axes.vlines(places, *(scale * np.array(ends).T), color=f"C{task}", linewidth=1.2, alpha=0.6)
         axes.set_xticks(range(len(tasks)), list(map(caption, tasks)))
-        axes.set_xlim(-0.4, len(tasks) - 0.6)
-        axes.set_xlabel("after stage")
-        axes.set_ylabel(quantity)
-        axes.set_ylim(bottom=0, top=105 if scale == 100 else None)
+        top = 105 if scale == 100 else None
+        axes.set(xlim=(-0.4, len(tasks) - 0.6), ylim=(0, top), xlabel="after stage", ylabel=quantity)
         axes.grid(alpha=0.25)
         axes.legend(
             title="task (bars: 95 % interval)", fontsize=8, title_fontsize=8, ncols=len(tasks), frameon=False,
             loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2,
         )  # fmt: skip
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()
+    return png(figure)
