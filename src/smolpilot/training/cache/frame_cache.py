@@ -63,10 +63,6 @@ class CacheSpec:
     codec: CacheCodec
     views: int = 1
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.codec.shape
-
     def gigabytes(self, rows: int) -> float:
         """Room on disk of `rows` frames."""
         return rows * self.views * self.codec.row_bytes / 1e9
@@ -168,7 +164,7 @@ class FrameCache:
         fields = self.fields(rows, inputs.token_mask.device, views)
         if self.spec.kind == "prefix":
             # Images and special tokens come first, and are all seen.
-            before = self.spec.shape[2] - inputs.token_mask.shape[1]
+            before = self.spec.codec.shape[2] - inputs.token_mask.shape[1]
             seen = torch.ones(len(rows), before, dtype=torch.bool, device=inputs.token_mask.device)
             fields["context_mask"] = torch.cat([seen, inputs.token_mask], dim=1)
         return dataclasses.replace(inputs, **fields)
