@@ -87,7 +87,7 @@ def bench(options: BenchOptions, progress: Progress | None = None) -> dict[str, 
     ):
         with working("preparing what is measured"):
             lineup.line_up()
-        rows = _measure(lineup.contenders, lineup.frames, progress)
+        rows = _measure(lineup.takes, progress)
         return _document(options, lineup, rows)
 
 
@@ -112,8 +112,7 @@ class _Lineup:
         self.policy = policy
         self.of_smolvla = policy.spec.facts.kind == SMOLVLA
         self.cameras = _cameras(policy.spec, options.cameras)
-        self.contenders: list[Contender] = []
-        self.frames: list[list[Observation]] = []  # of each contender
+        self.takes: list[_Take] = []
         self.count = options.repeats + WARM_UP
 
     def line_up(self) -> None:
@@ -121,7 +120,7 @@ class _Lineup:
         options = self._options
         own = self._masked(self._observations(self.policy))
         for contender in self._modes(own[0]) if self.of_smolvla else self._alone():
-            self._add(contender, own)
+            self.takes.append(_Take(contender, own))
         for source in options.against:
             if source == LEROBOT:
                 self._with_lerobot(own)
@@ -130,13 +129,9 @@ class _Lineup:
 
     def close(self) -> None:
         """Close all but the policy itself."""
-        for contender in self.contenders:
-            if contender.policy is not self.policy:
-                contender.policy.close()
-
-    def _add(self, contender: Contender, frames: list[Observation]) -> None:
-        self.contenders.append(contender)
-        self.frames.append(frames)
+        for take in self.takes:
+            if take.contender.policy is not self.policy:
+                take.contender.policy.close()
 
     def _alone(self) -> list[Contender]:
         from smolpilot.policies.contenders import Contender
@@ -190,7 +185,7 @@ class _Lineup:
                 fix="leave it out; other policies are named by their folder or name",
             )
         for contender in with_lerobot(self.policy, self._temporary, self._options.device, self._options.num_steps):
-            self._add(contender, own)
+            self.takes.append(_Take(contender, own))
 
     def _other(self, source: str) -> None:
         """Another policy, on observations of its own: its cameras may have other names."""
@@ -199,12 +194,12 @@ class _Lineup:
         with errors_of(f"--against {source}"):
             other = open_policy(source, PolicyOptions(device=self._options.device), self._embodiment(source))
         spec = other.spec
-        taken = {contender.name for contender in self.contenders}
+        taken = {take.contender.name for take in self.takes}
         name = spec.name if spec.name not in taken else source
         if name in taken:
             other.close()
             raise UsageError(f"{source} is named twice.", expected="each policy once")
-        self._add(Contender(name, other, spec.facts.load_seconds), self._observations(other))
+        self.takes.append(_Take(Contender(name, other, spec.facts.load_seconds), self._observations(other)))
 
     def _embodiment(self, source: str) -> Embodiment | None:
         if self._dataset is not None:
@@ -266,37 +261,34 @@ def _as_many(frames: Sequence[Observation], count: int) -> list[Observation]:
     return [frames[i % len(frames)] for i in range(count)]
 
 
-def _measure(
-    contenders: Sequence[Contender], frames: Sequence[Sequence[Observation]], progress: Progress | None
-) -> list[Row]:
+def _measure(takes: Sequence[_Take], progress: Progress | None) -> list[Row]:
     """All in turns, each on its own observations; the chunk of turn i is drawn by the seed i."""
-    turns = len(frames[0])
-    takes = [_Take(contender) for contender in contenders]
+    turns = len(takes[0].frames)
     for turn in range(turns):
-        for take, own in zip(takes, frames, strict=True):
-            take.run(own[turn], turn, counted=turn >= WARM_UP)
+        for take in takes:
+            take.run(turn, counted=turn >= WARM_UP)
         if progress is not None:
             progress("chunks", turn + 1, turns)
     plain = next((take for take in takes if take.contender.same and take.contender.name == "plain"), None)
-    return [take.row(own[0], plain) for take, own in zip(takes, frames, strict=True)]
+    return [take.row(plain) for take in takes]
 
 
 class _Take:
-    """One policy's chunks and their times."""
+    """One policy's chunks for its own observations, and their times."""
 
-    def __init__(self, contender: Contender) -> None:
-        self.contender = contender
+    def __init__(self, contender: Contender, frames: Sequence[Observation]) -> None:
+        self.contender, self.frames = contender, frames
         self.timed = TIMED in contender.policy.spec.capabilities
         self.totals: list[float] = []
         self.networks: list[float] = []
         self.stages: dict[str, list[float]] = {}
         self.chunks: list[F32] = []
 
-    def run(self, observation: Observation, seed: int, *, counted: bool) -> None:
+    def run(self, turn: int, *, counted: bool) -> None:
         policy = self.contender.policy
         begin = time.perf_counter()
         try:
-            (chunk,) = checked_chunks(policy, [observation], [seed])
+            (chunk,) = checked_chunks(policy, [self.frames[turn]], [turn])
         except NotFiniteError:  # the table says that the policy fails
             chunk = np.full((policy.spec.chunk_size, policy.spec.action_dim), np.nan, dtype=np.float32)
         total = (time.perf_counter() - begin) * 1e3
@@ -310,7 +302,7 @@ class _Take:
             for stage, value in took.items():
                 self.stages.setdefault(stage, []).append(value)
 
-    def row(self, observation: Observation, plain: _Take | None) -> Row:
+    def row(self, plain: _Take | None) -> Row:
         contender, policy = self.contender, self.contender.policy
         spec = policy.spec
         total, network = percentiles(self.totals), percentiles(self.networks) if self.timed else {}
@@ -329,7 +321,7 @@ class _Take:
         if contender.same and plain is not None and plain is not self:
             row.difference, row.joint, row.sigma = _difference(plain.contender.policy.spec, self.chunks, plain.chunks)
         if contender.tell is not None:
-            told = contender.tell(observation)
+            told = contender.tell(self.frames[0])
             row.precision, row.stages, row.note = told.precision, dict(told.stages), told.note
             if plain is None and told.checked is not None:
                 row.joint, row.difference, row.sigma = told.checked
@@ -349,8 +341,7 @@ def _difference(spec: PolicySpec, ours: list[F32], plain: list[F32]) -> tuple[fl
 
 
 def _document(options: BenchOptions, measured: _Lineup, rows: list[Row]) -> dict[str, Any]:
-    policy, contenders = measured.policy, measured.contenders
-    spec = policy.spec
+    spec, contenders = measured.policy.spec, [take.contender for take in measured.takes]
     peers = [row for row, one in zip(rows, contenders, strict=True) if one.peer]
     plain = [row for row in rows if row.name == "plain"]
     # The engine's modes alone have nothing in the table that they could be compared with.
@@ -367,7 +358,7 @@ def _document(options: BenchOptions, measured: _Lineup, rows: list[Row]) -> dict
     if measured.of_smolvla:
         from smolpilot.policies.contenders import network_facts
 
-        network = network_facts(policy, measured.frames[0][0])
+        network = network_facts(measured.policy, measured.takes[0].frames[0])
     return {
         "format": FORMAT,
         "machine": machine_facts(spec.facts.device),
