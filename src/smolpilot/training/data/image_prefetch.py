@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,11 +71,9 @@ def stream(
 def _assembled(
     images: Generator[tuple[Rows, Images]], assemble: Callable[[Rows, Images], PolicyInputs]
 ) -> Generator[PolicyInputs]:
-    try:
+    with closing(images):
         for rows, found in images:
             yield assemble(rows, found)
-    finally:
-        images.close()
 
 
 def split(rows: Rows, ends: Rows) -> list[tuple[int, Rows, Rows]]:
