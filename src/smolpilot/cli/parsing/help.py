@@ -142,7 +142,7 @@ def _place(field: Field) -> str:
 
 def _typed(field: Field) -> str:
     if field.is_flag:
-        return f"{field.option}, --no-{field.option[2:]}" if field.has_no else field.option
+        return ", ".join(field.spellings)
     return f"{field.option} {field.metavar}"
 
 
