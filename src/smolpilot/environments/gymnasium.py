@@ -24,7 +24,7 @@ from smolpilot.contracts import (
     Outcome,
     make_observation,
 )
-from smolpilot.robots import RobotProfile
+from smolpilot.robots import CameraProfile, RobotProfile
 
 from .actions import checked_action
 
@@ -178,17 +178,16 @@ class GymnasiumEnvironment(Environment):
                 expected=f"{wanted}: the joints of the profile '{self.spec.profile.name}'",
                 fix="choose the key of the state, or another profile",
             )
-        images = {camera.name: self._image(seen, camera.name) for camera in self.spec.profile.cameras}
+        images = {camera.name: self._image(seen, camera) for camera in self.spec.profile.cameras}
         return make_observation(state, images, self.spec.instructions[0])
 
-    def _image(self, seen: Any, camera: str) -> Image:
-        key = self._wiring.images[camera]
+    def _image(self, seen: Any, camera: CameraProfile) -> Image:
+        key = self._wiring.images[camera.name]
         image = self._rendered() if key == RENDER else np.asarray(self._find(seen, key))
-        size = next(one for one in self.spec.profile.cameras if one.name == camera)
-        if image.dtype != np.uint8 or image.shape != (size.height, size.width, 3):
+        if image.dtype != np.uint8 or image.shape != (camera.height, camera.width, 3):
             raise UsageError(
-                f"Camera '{camera}' of {self.spec.name} gives {image.dtype} {image.shape}.",
-                expected=f"uint8 ({size.height}, {size.width}, 3), as the profile '{self.spec.profile.name}' says",
+                f"Camera '{camera.name}' of {self.spec.name} gives {image.dtype} {image.shape}.",
+                expected=f"uint8 ({camera.height}, {camera.width}, 3), as the profile '{self.spec.profile.name}' says",
             )
         # Some environments draw into one buffer.
         return image.copy()
