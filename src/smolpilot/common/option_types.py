@@ -52,7 +52,7 @@ def check_numbers(options: Any, *, where: str = "--") -> None:
     stands before the name in the error.
     """
     for place, value, limit in _numbers_of(options, where, ""):
-        _check_finite(place, value)
+        check_finite(value, place)
         if limit is not None and value != AUTO and (expected := limit.missed(value)):
             raise UsageError(f"{place} is {shown(value)}.", expected=expected)
 
@@ -60,12 +60,8 @@ def check_numbers(options: Any, *, where: str = "--") -> None:
 def check_finite(value: Any, place: str) -> None:
     """Refuse NaN and infinity in a value, also inside mappings and lists: UsageError, with `place` before it."""
     for _, number, _ in _numbers(value, place, None):
-        _check_finite(place, number)
-
-
-def _check_finite(place: str, value: float) -> None:
-    if isinstance(value, float) and not math.isfinite(value):
-        raise UsageError(f"{place} is {value}.", expected="a finite number")
+        if isinstance(number, float) and not math.isfinite(number):
+            raise UsageError(f"{place} is {number}.", expected="a finite number")
 
 
 def check_truths(values: Any, made: Any, *, where: str, place: str = "") -> None:
@@ -159,9 +155,7 @@ AUTO = -(2**62)  # a number that the run finds out by itself
 
 def _read_count(words: list[str]) -> int:
     (word,) = words
-    if word == "auto":
-        return AUTO
-    return int(word)
+    return AUTO if word == "auto" else int(word)
 
 
 class _AutoInYaml:
