@@ -70,14 +70,10 @@ def run(options: EvalOptions) -> int:
 def _policy_options(options: EvalOptions, dataset: Dataset) -> PolicyOptions:
     from smolpilot.evaluation.offline.policy_frames import calibration_frames, frames_of
 
-    calibration = None
-    if options.engine == "int8":
-        calibration = (
-            frames_of(options.calibrate_on)
-            if options.calibrate_on is not None
-            else calibration_frames(dataset, options.episodes, options.units)
-        )
-    return policy_options(options, calibration)
+    if options.calibrate_on is not None:
+        return policy_options(options, frames_of(options.calibrate_on))
+    own = calibration_frames(dataset, options.episodes, options.units)
+    return policy_options(options, own if options.engine == "int8" else None)
 
 
 def _check_robot(options: EvalOptions, policy: Policy, embodiment: Embodiment) -> None:

@@ -61,11 +61,9 @@ def translated(values: dict[str, str], options: type, *, verb: str) -> tuple[lis
         else _answer(one, table, fields, verb, given)
         for one in given
     ]
-    found = [line for line in lines if line is not None and line.words]
-    texts = [
-        f"{one.name}{line.text}" for one, line in zip(given, lines, strict=True) if line is not None and line.words
-    ]
-    return texts, _command(verb, fields, [], [], found)
+    found = [(one, line) for one, line in zip(given, lines, strict=True) if line is not None and line.words]
+    command = _command(verb, fields, [], [], [line for _, line in found])
+    return [f"{one.name}{line.text}" for one, line in found], command
 
 
 def answer_key(key: str, options: type, *, verb: str) -> str:

@@ -34,11 +34,7 @@ def measure_latency(policy: Policy, observation: Observation) -> dict[str, Any]:
     policy.reset()
     queue = ActionQueue(policy)
     queue.select_action(observation)
-    pops = []
-    for _ in range(len(queue)):
-        start = time.perf_counter()
-        queue.select_action(observation)
-        pops.append((time.perf_counter() - start) * 1e3)
+    pops = [_milliseconds(lambda: queue.select_action(observation)) for _ in range(len(queue))]
     policy.reset()
     return {"warm_up": WARM_UP, "batch": 1, "chunk": _describe(chunks), "queue_pop": _describe(pops)}
 
@@ -55,10 +51,14 @@ def _sample(call: Callable[[], object]) -> list[float]:
         call()
     samples: list[float] = []
     while len(samples) < _FEWEST or (len(samples) < _REPEATS and time.perf_counter() - begin < _BUDGET_S):
-        start = time.perf_counter()
-        call()
-        samples.append((time.perf_counter() - start) * 1e3)
+        samples.append(_milliseconds(call))
     return samples
+
+
+def _milliseconds(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return (time.perf_counter() - start) * 1e3
 
 
 def _describe(samples: list[float]) -> dict[str, Any]:

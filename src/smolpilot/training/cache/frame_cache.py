@@ -142,11 +142,9 @@ class FrameCache:
 
     def fields(self, rows: Rows, device: torch.device, views: Rows | None = None) -> dict[str, Tensor]:
         """The cached fields of PolicyInputs for `rows`, of the view of each (default: the first)."""
-        tensors = []
-        for (block, place), view in zip(
-            self._place[rows], np.zeros_like(rows) if views is None else views, strict=True
-        ):
-            tensors.append(self._block((int(view), int(block)))[place])
+        views = np.zeros_like(rows) if views is None else views
+        places = zip(self._place[rows], views, strict=True)
+        tensors = [self._block((int(view), int(block)))[place] for (block, place), view in places]
         stacked = to_device(torch.stack(tensors), device)
         wide = self.spec.codec.unpack(stacked, own_dtype(self.policy, self.spec.kind))
         return {"image_tokens" if self.spec.kind == "vision" else "context": wide}
@@ -252,13 +250,9 @@ class FrameCache:
         model.eval()
         try:
             inputs = self._inputs(rows, images, view)
-            parts = []
-            for first in range(0, len(rows), 8):
-                part = inputs[first : first + 8]
-                parts.append(self.tensor(part))
+            return torch.cat([self.tensor(inputs[first : first + 8]) for first in range(0, len(rows), 8)])
         finally:
             model.train(training)
-        return torch.cat(parts)
 
     def _inputs(self, rows: Rows, images: Mapping[str, Tensor], view: int) -> PolicyInputs:
         inputs = self._assemble(rows, images)
