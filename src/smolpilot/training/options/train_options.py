@@ -347,11 +347,8 @@ def options_of(values: Mapping[str, Any], where: str = "") -> TrainOptions:
 
 def absolute_paths(options: TrainOptions) -> TrainOptions:
     """The options with paths that hold from any working directory."""
-    changes: dict[str, Any] = {}
-    for item in dataclasses.fields(options):
-        value = getattr(options, item.name)
-        if isinstance(value, Path):
-            changes[item.name] = value.expanduser().absolute()
+    paths = {name: value for name, value in vars(options).items() if isinstance(value, Path)}
+    changes: dict[str, Any] = {name: path.expanduser().absolute() for name, path in paths.items()}
     changes["mixture"] = tuple(
         dataclasses.replace(source, dataset=source.dataset.expanduser().absolute()) for source in options.mixture
     )
@@ -365,13 +362,13 @@ def absolute_paths(options: TrainOptions) -> TrainOptions:
 
 def check_resume(given: TrainOptions, saved: TrainOptions) -> TrainOptions:
     """The saved options with the free ones of `given`; another difference is a UsageError."""
-    changed = [
-        item.name
-        for item in dataclasses.fields(TrainOptions)
-        if item.name not in FREE_ON_RESUME and getattr(given, item.name) != getattr(saved, item.name)
-    ]
+    changed = {
+        name: f"{value} -> {getattr(given, name)}"
+        for name, value in vars(saved).items()
+        if name not in FREE_ON_RESUME and getattr(given, name) != value
+    }
     if changed:
-        text = ", ".join(f"{_flag(name)} {getattr(saved, name)} -> {getattr(given, name)}" for name in changed)
+        text = ", ".join(f"--{name.replace('_', '-')} {change}" for name, change in changed.items())
         raise UsageError(
             f"--resume continues the run as it was, but these differ: {text}.",
             fix="leave them out, or start a new run from the checkpoint: --policy OUT/checkpoints/last --out NEW",
@@ -381,7 +378,3 @@ def check_resume(given: TrainOptions, saved: TrainOptions) -> TrainOptions:
 
 def _open[T](value: T | None, default: T) -> T:
     return default if value is None else value
-
-
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
