@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import types
 import typing
@@ -36,26 +37,20 @@ def environment_factory(name: str, settings: Mapping[str, Any] | None = None) ->
     unknown name or setting (with the nearest and all that are known), and for a value of another type.
     """
     factory = ENVIRONMENTS.get(name)
-    checked = _checked(name, factory, settings or {})
-
-    def make() -> Environment:
-        return _made(name, factory, checked)
-
-    return make
+    return functools.partial(_made, name, factory, _checked(name, factory, settings or {}))
 
 
 def _made(name: str, factory: Callable[..., Any], settings: Mapping[str, Any]) -> Environment:
     whose = f"The environment '{plain(name, LIMIT)}'"
     with nullcontext() if name in SHIPPED else blamed(f"{whose} cannot be made"):
-        made = factory(**settings)
+        made: Environment = factory(**settings)
     lacking = [part for part in ("spec", "reset", "step", "render", "close") if not hasattr(made, part)]
     if lacking:
         raise SmolpilotError(
             f"{whose} is a {type(made).__name__} without {', '.join(lacking)}.",
             expected="an Environment (smolpilot.contracts)",
         )
-    environment: Environment = made
-    return environment
+    return made
 
 
 def _checked(name: str, factory: Callable[..., Any], settings: Mapping[str, Any]) -> dict[str, Any]:

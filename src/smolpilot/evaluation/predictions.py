@@ -113,4 +113,4 @@ def typical_episode(scored: Predictions) -> int:
     """The scored episode whose error is the median: a fair one to draw, neither the best nor the worst."""
     errors = {episode: own.mean_mae for episode, own in scored.errors_by_episode().items()}
     order = np.argsort(np.nan_to_num(list(errors.values()), nan=np.inf), kind="stable")
-    return list(errors)[order[(len(order) - 1) // 2]]
+    return list(errors)[int(order[(len(order) - 1) // 2])]

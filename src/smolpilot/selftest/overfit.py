@@ -40,6 +40,8 @@ _SAME, _OTHER = 0.02, 0.3  # inputs this near (of their range), actions this far
 _BLANK = 2 / 255
 _HUGE = 30.0  # standard deviations
 
+_NONE_MOVES = "no joint moves"
+
 Cause = Literal["none", "data", "model"]
 Floats = npt.NDArray[np.float64]
 
@@ -125,7 +127,7 @@ class _Test:
         result = self._result(steps, predicted)
         if result.passed:
             return result
-        if not math.isfinite(result.ratio) and not any(_is_still(finding) for finding in findings):
+        if not math.isfinite(result.ratio) and not any(one.startswith(_NONE_MOVES) for one in findings):
             result.cause, result.advice = "model", "the loss is no finite number; lower --lr (or --clip)"
             return result
         self.policy.model.load_state_dict(start)
@@ -209,7 +211,7 @@ def look_at(inputs: PolicyInputs, width: int, joints: list[str]) -> list[str]:
     valid = actions[~padded]
     found = []
     if valid.std(axis=0).max() < _STILL:
-        found.append("no joint moves in these frames: choose another episode with --episodes")
+        found.append(f"{_NONE_MOVES} in these frames: choose another episode with --episodes")
     if (worst := np.abs(valid).max(axis=0)).max() > _HUGE:
         name = joints[int(worst.argmax())]
         found.append(f"{name} lies {worst.max():.0f} standard deviations from its mean: statistics or units are wrong")
@@ -222,10 +224,6 @@ def look_at(inputs: PolicyInputs, width: int, joints: list[str]) -> list[str]:
             f"{pairs[0][0]} and {pairs[0][1]}): nothing in the input says which is right"
         )
     return found
-
-
-def _is_still(finding: str) -> bool:
-    return finding.startswith("no joint moves")
 
 
 def _blank_cameras(inputs: PolicyInputs) -> list[int]:

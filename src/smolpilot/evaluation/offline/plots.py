@@ -67,8 +67,8 @@ def joint_panel(scored: Predictions, document: dict[str, Any], joint: int, shown
 def horizon_panel(scored: Predictions, document: dict[str, Any]) -> bytes:
     """The error by horizon step averaged over joints, against both baselines."""
     figure = Figure(figsize=(12.0, 3.4), dpi=_DPI, layout="constrained")
-    columns = (document["by_step"][key] for key in ("mean_mae", "hold_mean_mae", "mean_action_mean_mae"))
-    _by_step(figure.subplots(), *columns, scored.unit, scored.execution_horizon)
+    own, hold, mean = (document["by_step"][key] for key in ("mean_mae", "hold_mean_mae", "mean_action_mean_mae"))
+    _by_step(figure.subplots(), own, hold, mean, scored.unit, scored.execution_horizon)
     return png(figure)
 
 
@@ -91,7 +91,7 @@ def _trajectory(axes: Axes, scored: Predictions, shown: Trajectory, joint: int, 
     if plans:
         step = max(1, -(-len(shown.plans) // _PLANS_DRAWN))
         for i, (times, chunk) in enumerate(shown.plans[::step]):
-            axes.plot(times, chunk[:, joint], color=PLAN, linewidth=0.7, alpha=0.55, label=_once("chunks", i))
+            axes.plot(times, chunk[:, joint], color=PLAN, linewidth=0.7, alpha=0.55, label="_chunks" if i else "chunks")
     axes.plot(shown.times, shown.truth[:, joint], color=TRUTH, linewidth=1.8, label="recorded")
     label = f"predicted, planned anew every {_frames(scored.execution_horizon)}"
     axes.plot(shown.times, shown.executed[:, joint], color=PREDICTED, linewidth=1.3, label=label)
@@ -181,10 +181,6 @@ def _legend_above(axes: Axes, *, side: Literal["left", "right"] = "right") -> No
 
 def _frames(count: int) -> str:
     return "frame" if count == 1 else f"{count} frames"
-
-
-def _once(label: str, i: int) -> str:
-    return label if i == 0 else "_" + label
 
 
 def _empty(axes: Axes, text: str) -> None:

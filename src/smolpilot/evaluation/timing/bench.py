@@ -223,7 +223,9 @@ class _Lineup:
         """As many as chunks, spread over the dataset or made up."""
         if self._dataset is None:
             return [example_observation(policy.spec, seed) for seed in range(self.count)]
-        return _as_many(recorded_frames(policy, self._dataset, self.count), self.count)
+        recorded = recorded_frames(policy, self._dataset, self.count)
+        # A dataset may have fewer frames than chunks are asked for.
+        return [recorded[i % len(recorded)] for i in range(self.count)]
 
     def _calibration(self) -> list[Observation]:
         """Beside the measured ones: calibrated on those, int8 would look better than it is."""
@@ -254,11 +256,6 @@ def _cameras(spec: PolicySpec, count: int | None) -> list[str]:
     if count is not None and count > len(known):
         raise UsageError(f"--cameras is {count}.", expected=f"at most {len(known)}: the policy has {', '.join(known)}")
     return known[:count]
-
-
-def _as_many(frames: Sequence[Observation], count: int) -> list[Observation]:
-    """A dataset may have fewer frames than chunks are asked for."""
-    return [frames[i % len(frames)] for i in range(count)]
 
 
 def _measure(takes: Sequence[_Take], progress: Progress | None) -> list[Row]:
@@ -351,10 +348,8 @@ def _document(options: BenchOptions, measured: _Lineup, rows: list[Row]) -> dict
         own = contender.policy.spec
         row.ratio = reference.total_p50_ms / row.total_p50_ms if reference is not None else None
         row.verdict = verdict(row.total_p95_ms, own.rate or spec.rate, own.n_action_steps)
-    network: dict[str, Any] = {
-        "slots": [slot for slot in spec.facts.camera_map.values() if slot is not None],
-        "tokens": None,
-    }
+    slots = [slot for slot in spec.facts.camera_map.values() if slot is not None]
+    network: dict[str, Any] = {"slots": slots, "tokens": None}
     if measured.of_smolvla:
         from smolpilot.policies.contenders import network_facts
 

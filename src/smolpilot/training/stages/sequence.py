@@ -155,7 +155,8 @@ class _Sequence:
                 print(f"WARNING: stage {stage.name}: {failed} The sequence continues all the same.", flush=True)
                 break
             broadcast(partial(self._stop, number, attempt, failed))
-        broadcast(lambda: self._point_at(folder))
+        # `checkpoints` of the sequence is that of its newest finished stage.
+        broadcast(partial(point, self.paths.out / "checkpoints", f"stages/{folder.name}/checkpoints"))
 
     def _stop(self, number: int, attempt: int, failed: str) -> None:
         stage, folder = self.plan.stages[number - 1], self._folder(number)
@@ -166,10 +167,6 @@ class _Sequence:
             fix=f"change the gate or the stage in {self.paths.plan} (to train it anew, remove {folder}), then: "
             f"smolpilot train --resume --out {self.paths.out}",
         )
-
-    def _point_at(self, folder: Path) -> None:
-        """`checkpoints` of the sequence is that of its newest finished stage."""
-        point(self.paths.out / "checkpoints", f"stages/{folder.name}/checkpoints")
 
     def _train(self, number: int, attempt: int) -> None:
         stage, folder = self.plan.stages[number - 1], self._folder(number)
