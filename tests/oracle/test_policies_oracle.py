@@ -33,8 +33,8 @@ from smolpilot.contracts import (
 )
 from smolpilot.datasets import open_dataset
 from smolpilot.evaluation import evaluate, rollout
+from smolpilot.evaluation.checked_policy import seed_of
 from smolpilot.evaluation.offline.dataset_adapter import embodiment_of
-from smolpilot.evaluation.rollout.closed_loop import _plan_seed
 from smolpilot.evaluation.timing.bench import bench
 from smolpilot.evaluation.timing.bench_options import BenchOptions
 from smolpilot.policies.lerobot import open_beside, open_lerobot
@@ -204,7 +204,7 @@ class Looking(Environment):
 def test_a_rollout_gives_the_actions_of_lerobots_own_loop(vqbet: Path) -> None:
     world = Looking()
     rollout(open_lerobot(vqbet, PLAIN, None), lambda: world, episodes=1, seed=5)
-    plans = {4 * number: _plan_seed(5, number) for number in range(3)}
+    plans = {4 * number: seed_of(5, number) for number in range(3)}
     with pytest.warns(UserWarning, match="pretrained Residual VQ"):
         expected = Peer(vqbet).actions([dict(one) for one in world.seen[:10]], plans)
     np.testing.assert_allclose(np.stack(world.done), expected, rtol=0, atol=1e-6)

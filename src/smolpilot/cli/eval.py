@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from smolpilot.common.errors import UsageError
@@ -11,7 +12,7 @@ from smolpilot.common.progress import progress_bar
 from smolpilot.common.streams import results_apart
 from smolpilot.evaluation.eval_options import EvalOptions
 
-from .parsing.opening import policy_options, say_cameras, say_opened
+from .parsing.opening import policy_options, print_end, say_cameras, say_opened
 from .parsing.tables import table
 from .parsing.verbs import Verb
 
@@ -35,8 +36,7 @@ def run(options: EvalOptions) -> int:
         dataset = open_dataset(options.dataset)
         dataset.check_videos()
         embodiment = embodiment_of(dataset.meta, options.robot, options.units)
-        policy = open_policy(options.policy, _policy_options(options, dataset), embodiment)
-        try:
+        with closing(open_policy(options.policy, _policy_options(options, dataset), embodiment)) as policy:
             _check_robot(options, policy, embodiment)
             stop_on_errors(
                 preflight_policy(policy, dataset, units=options.units, robot=options.robot),
@@ -57,8 +57,6 @@ def run(options: EvalOptions) -> int:
                 robot=options.robot,
                 progress=progress,
             )
-        finally:
-            policy.close()
         write_eval_report(folder, result.scored, result.document, progress=progress)
     if options.json:
         print(to_json(result.document), end="")
@@ -72,14 +70,10 @@ def run(options: EvalOptions) -> int:
 def _policy_options(options: EvalOptions, dataset: Dataset) -> PolicyOptions:
     from smolpilot.evaluation.offline.policy_frames import calibration_frames, frames_of
 
-    calibration = None
-    if options.engine == "int8":
-        calibration = (
-            frames_of(options.calibrate_on)
-            if options.calibrate_on is not None
-            else calibration_frames(dataset, options.episodes, options.units)
-        )
-    return policy_options(options, calibration)
+    if options.calibrate_on is not None:
+        return policy_options(options, frames_of(options.calibrate_on))
+    own = calibration_frames(dataset, options.episodes, options.units)
+    return policy_options(options, own if options.engine == "int8" else None)
 
 
 def _check_robot(options: EvalOptions, policy: Policy, embodiment: Embodiment) -> None:
@@ -116,12 +110,7 @@ def _print(document: dict[str, Any], options: EvalOptions) -> None:
             f"counted); of a queue pop, apart: p50 {number(latency['queue_pop']['p50_ms'])} ms",
             soft_wrap=True,
         )
-    if document["bundle"]["engine"]:
-        console.print("Computed by the engine, {mode} in {precision}.".format(**document["bundle"]["engine"]))
-    for warning in document["warnings"]:
-        console.print(f"warning: {warning}", style="yellow", soft_wrap=True)
-    console.print(f"The policy {document['verdict']['text']}.", style="bold", soft_wrap=True)
-    console.print(f"Report: {options.out / 'report.html'}", soft_wrap=True)
+    print_end(console, document, f"The policy {document['verdict']['text']}.", options.out)
 
 
 VERB = Verb(EvalOptions, run)

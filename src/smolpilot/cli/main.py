@@ -9,6 +9,7 @@ import warnings
 
 from smolpilot.common.errors import Refusal, SmolpilotError, UsageError, exit_code, explain, too_many_files
 from smolpilot.common.renamed import renamed_verb
+from smolpilot.common.safe_paths import is_utf8
 from smolpilot.common.streams import guarded
 from smolpilot.common.text import plain
 from smolpilot.version import __version__
@@ -77,14 +78,12 @@ def _verb(args: list[str]) -> int:
 def _refuse_other_encodings(args: list[str]) -> None:
     """A name from a disk in another encoding cannot be opened by all that reads here, nor written into a file."""
     for argument in args:
-        try:
-            argument.encode()
-        except UnicodeEncodeError as error:
+        if not is_utf8(argument):
             raise UsageError(
                 f"The argument {plain(argument, 200)} is no UTF-8.",
                 expected="paths and texts in UTF-8",
                 fix="rename the file or folder; `ls -b` shows the bytes of a name",
-            ) from error
+            )
 
 
 def _refusal(refusal: Refusal) -> str:

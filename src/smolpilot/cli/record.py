@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from smolpilot.common.progress import progress_bar
 from smolpilot.common.text import json_text, pluralize
 from smolpilot.environments.tabletop.record_options import RecordOptions
@@ -25,7 +27,7 @@ def run(options: RecordOptions) -> None:
             progress=progress,
         )
     if options.json:
-        print(json_text(summary.to_json()))
+        print(json_text(asdict(summary)))
         return
     print(
         f"{summary.path}: LeRobot v3.0, robot {summary.robot_type}, {pluralize(summary.episodes, 'episode')} of "

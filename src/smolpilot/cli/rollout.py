@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import Any
 
 from smolpilot.common.progress import progress_bar
 from smolpilot.common.streams import results_apart
 from smolpilot.evaluation.eval_options import RolloutOptions
 
-from .parsing.opening import policy_options, say_cameras, say_opened
+from .parsing.opening import policy_options, print_end, say_cameras, say_opened
 from .parsing.tables import table
 from .parsing.verbs import Verb
 
@@ -32,10 +33,9 @@ def run(options: RolloutOptions) -> None:
         close_environment(world)
         calibration = frames_of(options.calibrate_on) if options.calibrate_on is not None else None
         asked = policy_options(options, calibration, untrained=options.seed if options.untrained else None)
-        policy = open_policy(options.policy, asked, embodiment)
-        opened = policy.spec.facts
-        say_opened(opened)
-        try:
+        with closing(open_policy(options.policy, asked, embodiment)) as policy:
+            opened = policy.spec.facts
+            say_opened(opened)
             result = rollout(
                 policy,
                 make,
@@ -48,8 +48,6 @@ def run(options: RolloutOptions) -> None:
                 untrained=options.untrained,
                 progress=progress,
             )
-        finally:
-            policy.close()
         write_rollout_report(folder, result)
     if options.json:
         print(to_json(result.document), end="")
@@ -76,12 +74,7 @@ def _print(document: dict[str, Any], options: RolloutOptions) -> None:
             *(str(row["failures"].get(label, 0)) for label in labels),
         )
     console.print(rows)
-    if document["bundle"]["engine"]:
-        console.print("Computed by the engine, {mode} in {precision}.".format(**document["bundle"]["engine"]))
-    for warning in document["warnings"]:
-        console.print(f"warning: {warning}", style="yellow", soft_wrap=True)
-    console.print(document["text"], style="bold", soft_wrap=True)
-    console.print(f"Report: {options.out / 'report.html'}", soft_wrap=True)
+    print_end(console, document, document["text"], options.out)
 
 
 VERB = Verb(RolloutOptions, run)

@@ -114,10 +114,8 @@ def view(status: RunStatus) -> RenderableType:
         table.add_row("patience", f"{status.patience} validations without a smaller held-out error")
     if status.ema is not None:
         table.add_row("weights", f"validated and saved: the running average (EMA {status.ema:g})")
-    lines: list[RenderableType] = [table]
-    for warning in status.warnings:
-        lines.append(Text(f"warning: {warning['what']} {warning['advice']}", style="yellow"))
-    return Group(*lines)
+    warnings = [f"warning: {warning['what']} {warning['advice']}" for warning in status.warnings]
+    return Group(table, *(Text(warning, style="yellow") for warning in warnings))
 
 
 def _state_text(status: RunStatus) -> str:

@@ -50,8 +50,8 @@ def run(options: TrainOptions) -> int:
         return 0
     if options.stages is not None:
         _print_sequence(folder)
-        return 0
-    print(f"\nThe run is in {folder}. Next, see how good it is:\n  {_next_command(folder, options)}")
+    else:
+        print(f"\nThe run is in {folder}. Next, see how good it is:\n  {_next_command(folder, options)}")
     return 0
 
 

@@ -234,8 +234,6 @@ def _writing(pid: int, token: str, written: float) -> bool:
     """Whether the process that wrote at a time is alive: a later one may have its number."""
     if pid == os.getpid():
         return token == _TOKEN
-    if not _alive(pid):
-        return False
     import psutil
 
     try:
@@ -245,16 +243,6 @@ def _writing(pid: int, token: str, written: float) -> bool:
         return False
     except psutil.Error:
         return True
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
 
 
 def _fsync_tree(folder: Path) -> None:

@@ -11,7 +11,8 @@ from __future__ import annotations
 import difflib
 import errno
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -74,6 +75,15 @@ class DeviceError(SmolpilotError):
 
 class RunLogError(SmolpilotError):
     """A run log is damaged, of a newer format, or would hold what it may not."""
+
+
+@contextmanager
+def errors_of(what: str, kind: type[SmolpilotError] = SmolpilotError) -> Iterator[None]:
+    """Put `what` before what the block's errors of a kind have found."""
+    try:
+        yield
+    except kind as error:
+        raise type(error)(f"{what}: {error.found}", expected=error.expected, fix=error.fix) from error
 
 
 def check_seed(seed: int) -> None:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import xxhash
 
-from .json_input import read_json_file
+from .json_input import read_json_object
 
 if TYPE_CHECKING:  # what needs no tensors is spared the import of torch
     from torch import Tensor
@@ -189,12 +189,10 @@ def seal_folder(folder: Path) -> None:
 def folder_differences(folder: Path) -> Differences:
     """What is not as `digests.json` says; a damaged or missing one is itself what differs. Raises OSError."""
     try:
-        document = read_json_file(folder / DOCUMENT)
+        document = read_json_object(folder / DOCUMENT)
     except FileNotFoundError:
         return Differences(missing=(DOCUMENT,))
     except ValueError:
-        return Differences(changed=(DOCUMENT,))
-    if not isinstance(document, dict):
         return Differences(changed=(DOCUMENT,))
     return differences(document, DOCUMENT, folder, _files(folder))
 

@@ -53,6 +53,14 @@ def read_json_file(path: Path) -> Any:
     return parse_json(path.read_bytes())
 
 
+def read_json_object(path: Path) -> dict[str, Any]:
+    """The value of a file as `read_json_file` reads it; ValueError also where it is no object."""
+    value = read_json_file(path)
+    if not isinstance(value, dict):
+        raise ValueError("it is no JSON object")
+    return value
+
+
 def to_plain(value: Any) -> Any:
     """The value as JSON and YAML can hold it: arrays and tuples are lists, paths texts, NaN and infinities null.
 

@@ -52,10 +52,16 @@ def check_numbers(options: Any, *, where: str = "--") -> None:
     stands before the name in the error.
     """
     for place, value, limit in _numbers_of(options, where, ""):
-        if isinstance(value, float) and not math.isfinite(value):
-            raise UsageError(f"{place} is {value}.", expected="a finite number")
+        check_finite(value, place)
         if limit is not None and value != AUTO and (expected := limit.missed(value)):
             raise UsageError(f"{place} is {shown(value)}.", expected=expected)
+
+
+def check_finite(value: Any, place: str) -> None:
+    """Refuse NaN and infinity in a value, also inside mappings and lists: UsageError, with `place` before it."""
+    for _, number, _ in _numbers(value, place, None):
+        if isinstance(number, float) and not math.isfinite(number):
+            raise UsageError(f"{place} is {number}.", expected="a finite number")
 
 
 def check_truths(values: Any, made: Any, *, where: str, place: str = "") -> None:
@@ -90,7 +96,7 @@ def _numbers(value: Any, place: str, limit: Limit | None) -> Iterator[_Found]:
     elif isinstance(value, Mapping):
         for key, inner in value.items():
             yield from _numbers(inner, f"{place} {key}", limit)
-    elif isinstance(value, list | tuple):
+    elif isinstance(value, list | tuple | set | frozenset):
         for inner in value:
             yield from _numbers(inner, place, limit)
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -149,9 +155,7 @@ AUTO = -(2**62)  # a number that the run finds out by itself
 
 def _read_count(words: list[str]) -> int:
     (word,) = words
-    if word == "auto":
-        return AUTO
-    return int(word)
+    return AUTO if word == "auto" else int(word)
 
 
 class _AutoInYaml:

@@ -24,7 +24,7 @@ from smolpilot.contracts import (
     Outcome,
     make_observation,
 )
-from smolpilot.robots import RobotProfile
+from smolpilot.robots import CameraProfile, RobotProfile
 
 from .actions import checked_action
 
@@ -119,28 +119,26 @@ def quiet() -> Iterator[None]:
 class GymnasiumEnvironment(Environment):
     """A gymnasium environment behind the contract. Actions pass as they are: no scaling and no clipping."""
 
+    spec: EnvironmentSpec
+
     def __init__(self, env: gymnasium.Env[Any, Any], spec: EnvironmentSpec, wiring: Wiring) -> None:
         """spec: its only instruction is every episode's. UsageError where environment, profile and wiring differ."""
-        self._env, self._spec, self._wiring = env, spec, wiring
+        self._env, self.spec, self._wiring = env, spec, wiring
         self._size = len(spec.profile.action_joints)
         self._steps: int | None = None
         self._peaks: dict[str, float] = {}
         self._closed = False
         _check_fit(env, spec, wiring)
 
-    @property
-    def spec(self) -> EnvironmentSpec:
-        return self._spec
-
     def reset(self, seed: int, *, instruction: str | None = None) -> tuple[Observation, EpisodeInfo]:
-        if instruction not in (None, *self._spec.instructions):
+        if instruction not in (None, *self.spec.instructions):
             raise UsageError(
-                f"The environment {self._spec.name} has no instruction {shown(instruction)}.",
-                expected=f"'{self._spec.instructions[0]}': the only one",
+                f"The environment {self.spec.name} has no instruction {shown(instruction)}.",
+                expected=f"'{self.spec.instructions[0]}': the only one",
             )
         seen, _ = self._env.reset(seed=seed)
         self._steps, self._peaks = 0, {}
-        return self._observation(seen), EpisodeInfo(self._spec.instructions[0])
+        return self._observation(seen), EpisodeInfo(self.spec.instructions[0])
 
     def step(self, action: npt.ArrayLike) -> tuple[Observation, Outcome | None]:
         values = checked_action(action, self._size)
@@ -151,7 +149,7 @@ class GymnasiumEnvironment(Environment):
         self._steps += 1
         for name, key in self._wiring.peaks.items():
             self._peaks[name] = max(self._peaks.get(name, -np.inf), self._number(info, key))
-        late = truncated or self._steps >= self._spec.max_steps
+        late = truncated or self._steps >= self.spec.max_steps
         success = self._success(info, float(reward), last=bool(terminated or late))
         if not (success or terminated or late):
             return self._observation(seen), None
@@ -171,26 +169,25 @@ class GymnasiumEnvironment(Environment):
         found = self._find(seen, self._wiring.state)
         if isinstance(found, Mapping):
             keys = ", ".join(plain(f"{self._wiring.state}.{key}".strip("."), LIMIT) for key in found)
-            raise UsageError(f"The state of {self._spec.name} is a mapping.", fix=f"choose one of its keys: {keys}")
+            raise UsageError(f"The state of {self.spec.name} is a mapping.", fix=f"choose one of its keys: {keys}")
         state = np.asarray(found, dtype=np.float32)
-        wanted = (len(self._spec.profile.state_joints),)
+        wanted = (len(self.spec.profile.state_joints),)
         if state.shape != wanted:
             raise UsageError(
-                f"The state of {self._spec.name} has shape {state.shape}.",
-                expected=f"{wanted}: the joints of the profile '{self._spec.profile.name}'",
+                f"The state of {self.spec.name} has shape {state.shape}.",
+                expected=f"{wanted}: the joints of the profile '{self.spec.profile.name}'",
                 fix="choose the key of the state, or another profile",
             )
-        images = {camera.name: self._image(seen, camera.name) for camera in self._spec.profile.cameras}
-        return make_observation(state, images, self._spec.instructions[0])
+        images = {camera.name: self._image(seen, camera) for camera in self.spec.profile.cameras}
+        return make_observation(state, images, self.spec.instructions[0])
 
-    def _image(self, seen: Any, camera: str) -> Image:
-        key = self._wiring.images[camera]
+    def _image(self, seen: Any, camera: CameraProfile) -> Image:
+        key = self._wiring.images[camera.name]
         image = self._rendered() if key == RENDER else np.asarray(self._find(seen, key))
-        size = next(one for one in self._spec.profile.cameras if one.name == camera)
-        if image.dtype != np.uint8 or image.shape != (size.height, size.width, 3):
+        if image.dtype != np.uint8 or image.shape != (camera.height, camera.width, 3):
             raise UsageError(
-                f"Camera '{camera}' of {self._spec.name} gives {image.dtype} {image.shape}.",
-                expected=f"uint8 ({size.height}, {size.width}, 3), as the profile '{self._spec.profile.name}' says",
+                f"Camera '{camera.name}' of {self.spec.name} gives {image.dtype} {image.shape}.",
+                expected=f"uint8 ({camera.height}, {camera.width}, 3), as the profile '{self.spec.profile.name}' says",
             )
         # Some environments draw into one buffer.
         return image.copy()
@@ -199,7 +196,7 @@ class GymnasiumEnvironment(Environment):
         image = self._env.render()
         if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             raise UsageError(
-                f"{self._spec.name} renders {type(image).__name__} {getattr(image, 'shape', '')}.",
+                f"{self.spec.name} renders {type(image).__name__} {getattr(image, 'shape', '')}.",
                 expected="an image [h, w, 3] uint8 with render_mode rgb_array",
             )
         return image
@@ -209,7 +206,7 @@ class GymnasiumEnvironment(Environment):
             if not isinstance(seen, Mapping) or part not in seen:
                 there = list(map(str, seen)) if isinstance(seen, Mapping) else []
                 raise UsageError(
-                    f"The observation of {self._spec.name} has no '{plain(key, LIMIT)}'.",
+                    f"The observation of {self.spec.name} has no '{plain(key, LIMIT)}'.",
                     expected=f"one of {', '.join(there)}" if there else "no key: the observation is one array",
                     fix=did_you_mean(part, there) if there else "",
                 )
@@ -229,7 +226,7 @@ class GymnasiumEnvironment(Environment):
     def _told(self, info: Mapping[str, Any], key: str) -> Any:
         if key not in info:
             raise UsageError(
-                f"The info of {self._spec.name} has no '{plain(key, LIMIT)}'.",
+                f"The info of {self.spec.name} has no '{plain(key, LIMIT)}'.",
                 expected=f"one of {', '.join(map(str, info))}" if info else "an info with anything in it",
                 fix=did_you_mean(key, map(str, info)),
             )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
-import math
 import types
 import typing
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -13,7 +13,7 @@ from typing import Any, Literal
 import pydantic
 
 from smolpilot.common.errors import SmolpilotError, UsageError, did_you_mean
-from smolpilot.common.option_types import check_truths
+from smolpilot.common.option_types import check_finite, check_truths
 from smolpilot.common.text import LIMIT, plain, shown
 from smolpilot.contracts import ENVIRONMENTS, Environment
 from smolpilot.contracts.plugins import blamed
@@ -37,26 +37,20 @@ def environment_factory(name: str, settings: Mapping[str, Any] | None = None) ->
     unknown name or setting (with the nearest and all that are known), and for a value of another type.
     """
     factory = ENVIRONMENTS.get(name)
-    checked = _checked(name, factory, settings or {})
-
-    def make() -> Environment:
-        return _made(name, factory, checked)
-
-    return make
+    return functools.partial(_made, name, factory, _checked(name, factory, settings or {}))
 
 
 def _made(name: str, factory: Callable[..., Any], settings: Mapping[str, Any]) -> Environment:
     whose = f"The environment '{plain(name, LIMIT)}'"
     with nullcontext() if name in SHIPPED else blamed(f"{whose} cannot be made"):
-        made = factory(**settings)
+        made: Environment = factory(**settings)
     lacking = [part for part in ("spec", "reset", "step", "render", "close") if not hasattr(made, part)]
     if lacking:
         raise SmolpilotError(
             f"{whose} is a {type(made).__name__} without {', '.join(lacking)}.",
             expected="an Environment (smolpilot.contracts)",
         )
-    environment: Environment = made
-    return environment
+    return made
 
 
 def _checked(name: str, factory: Callable[..., Any], settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -114,9 +108,7 @@ def _value(value: Any, kind: Any, key: str, whose: str) -> Any:
         first = error.errors()[0]
         raise UsageError(f"{where}: {first['msg']} (found {shown(value)}).") from None
     check_truths(value, made, where=f"{whose[0].upper()}{whose[1:]}: ", place=key)
-    for number in _numbers(made):
-        if not math.isfinite(number):
-            raise UsageError(f"{where} is {number}.", expected="a finite number")
+    check_finite(made, where)
     return made
 
 
@@ -153,14 +145,3 @@ def _kinds(kind: Any) -> Iterator[Any]:
         yield from {type(value) for value in typing.get_args(kind)}
     else:
         yield kind
-
-
-def _numbers(value: Any) -> Iterator[float]:
-    if isinstance(value, float):
-        yield value
-    elif isinstance(value, Mapping):
-        for one in value.values():
-            yield from _numbers(one)
-    elif isinstance(value, list | tuple | set | frozenset):
-        for one in value:
-            yield from _numbers(one)

@@ -46,3 +46,8 @@ def checked_chunks(policy: Policy, observations: Sequence[Observation], seeds: S
             expected=f"{list(expected)}: for each observation chunk_size actions of action_dim values, by its spec",
         )
     return chunks
+
+
+def seed_of(*key: int) -> int:
+    """A seed of its own, 63 bits, for the plan or frame that these numbers name."""
+    return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> np.uint64(1))

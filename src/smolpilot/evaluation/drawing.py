@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import matplotlib
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
 
 from smolpilot.common.text import plain
@@ -34,6 +37,14 @@ def caption(name: str, length: int = 28) -> str:
         text = f"{text[: length - 1 - tail]}…{text[-tail:]}"
     # Matplotlib leaves labels that begin with an underscore out of legends.
     return f" {text}" if text.startswith("_") else text
+
+
+def png(figure: Figure) -> bytes:
+    """The figure as an image file."""
+    buffer = io.BytesIO()
+    FigureCanvasAgg(figure)
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()
 
 
 def log_scale(axes: Axes) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from numpy.lib.stride_tricks import sliding_window_view
 
 from smolpilot.common.statistics import is_still
 
@@ -176,10 +177,7 @@ def _mean_difference(values: Floats, inside: Bools, order: int, fps: float) -> F
     """Mean absolute `order`-th difference per joint, per second^order; nan when no window is long enough."""
     if values.shape[1] <= order:
         return np.full(values.shape[2], np.nan)
-    length = values.shape[1] - order
-    whole = np.ones_like(inside[:, :length])
-    for shift in range(order + 1):
-        whole &= inside[:, shift : shift + length]
+    whole = sliding_window_view(inside, order + 1, axis=1).all(axis=-1)
     difference = np.abs(np.diff(np.where(inside, values, 0.0), n=order, axis=1)) * fps**order
     return _divide(np.where(whole, difference, 0.0).sum(axis=(0, 1)), whole.sum(axis=(0, 1)))
 

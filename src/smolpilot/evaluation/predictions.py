@@ -53,6 +53,14 @@ class Predictions:
         """Errors of the predictions."""
         return chunk_errors(self.predicted, self.target, self.is_pad)
 
+    def errors_by_episode(self) -> dict[int, Errors]:
+        """The same for each scored episode by itself."""
+        rows_of = {int(episode): self.episode_index == episode for episode in np.unique(self.episode_index)}
+        return {
+            episode: chunk_errors(self.predicted[rows], self.target[rows], self.is_pad[rows])
+            for episode, rows in rows_of.items()
+        }
+
     def hold_errors(self) -> Errors | None:
         """Errors of the baseline that commands the state read at each scored frame.
 
@@ -103,10 +111,6 @@ def trajectory(scored: Predictions, episode: int) -> Trajectory:
 
 def typical_episode(scored: Predictions) -> int:
     """The scored episode whose error is the median: a fair one to draw, neither the best nor the worst."""
-    episodes = np.unique(scored.episode_index)
-    errors = []
-    for episode in episodes:
-        rows = scored.episode_index == episode
-        errors.append(chunk_errors(scored.predicted[rows], scored.target[rows], scored.is_pad[rows]).mean_mae)
-    order = np.argsort(np.nan_to_num(errors, nan=np.inf), kind="stable")
-    return int(episodes[order[(len(order) - 1) // 2]])
+    errors = {episode: own.mean_mae for episode, own in scored.errors_by_episode().items()}
+    order = np.argsort(np.nan_to_num(list(errors.values()), nan=np.inf), kind="stable")
+    return list(errors)[int(order[(len(order) - 1) // 2])]

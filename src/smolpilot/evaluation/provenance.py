@@ -35,13 +35,11 @@ def instruction_warnings(spec: PolicySpec, instructions: Iterable[str]) -> list[
     known = list(spec.instructions)
     if not known:
         return []
-    findings = []
-    for text in sorted(set(instructions) - set(known)):
-        near = difflib.get_close_matches(text, known, n=1, cutoff=0.0)
-        findings.append(
-            f"The policy was not trained on “{text}”; the nearest instruction that it knows is “{near[0]}”."
-        )
-    return findings
+    return [
+        f"The policy was not trained on “{text}”; the nearest instruction that it knows is “{near}”."
+        for text in sorted(set(instructions) - set(known))
+        for near in difflib.get_close_matches(text, known, n=1, cutoff=0.0)
+    ]
 
 
 def rate_warnings(spec: PolicySpec, fps: float) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -180,10 +181,8 @@ def _training(path: Path | None) -> dict[str, Any] | None:
         return None
     lines = []
     for line in path.read_text(encoding="utf-8").splitlines():
-        try:
+        with suppress(ValueError):  # the torn last line of a run that was killed
             lines.append(json.loads(line))
-        except ValueError:
-            continue  # the torn last line of a run that was killed
     steps = [line for line in lines if line.get("kind") == "train" and "loss" in line]
     if not steps:
         return None

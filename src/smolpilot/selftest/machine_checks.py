@@ -227,10 +227,8 @@ def _encode(encoder: str) -> bytes:
         stream: Any = container.add_stream(encoder, rate=30, options=options)
         stream.width = stream.height = size
         stream.pix_fmt = "yuv420p"
-        for packet in stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")):
-            container.mux(packet)
-        for packet in stream.encode():
-            container.mux(packet)
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode())
     return buffer.getvalue()
 
 

@@ -40,6 +40,8 @@ _SAME, _OTHER = 0.02, 0.3  # inputs this near (of their range), actions this far
 _BLANK = 2 / 255
 _HUGE = 30.0  # standard deviations
 
+_NONE_MOVES = "no joint moves"
+
 Cause = Literal["none", "data", "model"]
 Floats = npt.NDArray[np.float64]
 
@@ -115,21 +117,23 @@ class _Test:
         )  # fmt: skip
         self.inputs, self.states = batches.batch(self.rows), batches.states(self.rows)
         self.precision = Precision(options.dtype or "float32", self.device)
+        assert self.policy.profile is not None
+        self.joints, self.width = self.policy.profile.action_joints, self.policy.config.action_dim
 
     def run(self, findings: list[str]) -> OverfitResult:
-        findings = [*findings, *look_at(self.inputs, self.policy.config.action_dim, self._names())]
+        findings = [*findings, *look_at(self.inputs, self.width, [joint.name for joint in self.joints])]
         start = copy.deepcopy(self.policy.model.state_dict())
         steps, predicted = self._train(self.inputs, "overfitting one episode")
         result = self._result(steps, predicted)
         if result.passed:
             return result
-        if not math.isfinite(result.ratio) and not any(_is_still(finding) for finding in findings):
+        if not math.isfinite(result.ratio) and not any(one.startswith(_NONE_MOVES) for one in findings):
             result.cause, result.advice = "model", "the loss is no finite number; lower --lr (or --clip)"
             return result
         self.policy.model.load_state_dict(start)
-        made_up = _made_up(self.inputs, self.policy.config.action_dim)
+        made_up = _made_up(self.inputs, self.width)
         _, predicted = self._train(made_up, "the same with made-up motion", enough=LEARNED / 2)
-        result.control = _share(predicted, made_up, self.policy.config.action_dim)
+        result.control = _share(predicted, made_up, self.width)
         result.cause = "data" if result.control <= LEARNED else "model"
         result.findings, result.advice = findings, _advice(result.cause, self.options, findings)
         return result
@@ -166,7 +170,7 @@ class _Test:
             self.precision.step(optimizer)
             if (step + 1) % _LOOK_EVERY == 0 or step + 1 == self.steps:
                 predicted = self._sample(inputs)
-                share = _share(predicted, inputs, self.policy.config.action_dim)
+                share = _share(predicted, inputs, self.width)
                 if share <= enough or not math.isfinite(share):
                     return step + 1, predicted
         return self.steps, predicted
@@ -181,40 +185,33 @@ class _Test:
         return chunks
 
     def _result(self, steps: int, predicted: Tensor) -> OverfitResult:
-        profile, actions = self.policy.profile, self.inputs.actions
-        assert profile is not None
+        back, actions = self.policy.transforms.actions, self.inputs.actions
         assert actions is not None
-        back = self.policy.transforms.actions
         recorded = back(actions.float().cpu(), self.states).numpy()
-        padded = _padded(self.inputs)
+        _, padded = _actions(self.inputs, self.width)
         blind = np.broadcast_to(recorded[~padded].mean(axis=0), recorded.shape)
         mae = chunk_errors(back(predicted.float().cpu(), self.states).numpy(), recorded, padded).mae
-        share = _share(predicted, self.inputs, self.policy.config.action_dim)
+        share = _share(predicted, self.inputs, self.width)
         return OverfitResult(
             cause="none" if share <= PASSED else "data",
             steps=steps,
             frames=len(self.rows),
             episode=self.episode,
-            joints=[joint.name for joint in profile.action_joints],
-            units=["dataset units" if joint.unit == "unknown" else joint.unit for joint in profile.action_joints],
+            joints=[joint.name for joint in self.joints],
+            units=["dataset units" if joint.unit == "unknown" else joint.unit for joint in self.joints],
             mae=mae,
             blind=chunk_errors(blind, recorded, padded).mae,
             ratio=share,
         )
 
-    def _names(self) -> list[str]:
-        assert self.policy.profile is not None
-        return [joint.name for joint in self.policy.profile.action_joints]
-
 
 def look_at(inputs: PolicyInputs, width: int, joints: list[str]) -> list[str]:
     """What can be seen in the frames themselves: nothing moves, a broken scale, blank images, contradictions."""
-    assert inputs.actions is not None
-    actions, padded = inputs.actions[..., :width].float().cpu().numpy(), _padded(inputs)
+    actions, padded = _actions(inputs, width)
     valid = actions[~padded]
     found = []
     if valid.std(axis=0).max() < _STILL:
-        found.append("no joint moves in these frames: choose another episode with --episodes")
+        found.append(f"{_NONE_MOVES} in these frames: choose another episode with --episodes")
     if (worst := np.abs(valid).max(axis=0)).max() > _HUGE:
         name = joints[int(worst.argmax())]
         found.append(f"{name} lies {worst.max():.0f} standard deviations from its mean: statistics or units are wrong")
@@ -227,10 +224,6 @@ def look_at(inputs: PolicyInputs, width: int, joints: list[str]) -> list[str]:
             f"{pairs[0][0]} and {pairs[0][1]}): nothing in the input says which is right"
         )
     return found
-
-
-def _is_still(finding: str) -> bool:
-    return finding.startswith("no joint moves")
 
 
 def _blank_cameras(inputs: PolicyInputs) -> list[int]:
@@ -247,9 +240,7 @@ def _is_blank(images: Tensor) -> bool:
     return not inside.any() or float(images[:, :, inside].std(dim=(0, 2)).max()) < _BLANK
 
 
-def _contradictions(
-    inputs: PolicyInputs, actions: npt.NDArray[np.float32], padded: npt.NDArray[np.bool_]
-) -> list[tuple[int, int]]:
+def _contradictions(inputs: PolicyInputs, actions: Floats, padded: npt.NDArray[np.bool_]) -> list[tuple[int, int]]:
     states, images = inputs.state.float().cpu().numpy(), inputs.images.float().cpu()
     pairs = []
     for i in range(len(states)):
@@ -280,9 +271,8 @@ def _made_up(inputs: PolicyInputs, width: int) -> PolicyInputs:
 
 def _share(predicted: Tensor, inputs: PolicyInputs, width: int) -> float:
     """Error relative to that of always answering with the mean action, over the joints that move; inf without any."""
-    assert inputs.actions is not None
-    recorded = inputs.actions[..., :width].double().cpu().numpy()
-    chunks, padded = predicted[..., :width].double().cpu().numpy(), _padded(inputs)
+    recorded, padded = _actions(inputs, width)
+    chunks = predicted[..., :width].double().cpu().numpy()
     blind = np.abs(recorded - recorded[~padded].mean(axis=0))[~padded].mean(axis=0)
     moves = blind > _STILL
     if not moves.any() or not np.isfinite(chunks).all():
@@ -291,12 +281,13 @@ def _share(predicted: Tensor, inputs: PolicyInputs, width: int) -> float:
     return float((own[moves] / blind[moves]).mean())
 
 
-def _padded(inputs: PolicyInputs) -> npt.NDArray[np.bool_]:
+def _actions(inputs: PolicyInputs, width: int) -> tuple[Floats, npt.NDArray[np.bool_]]:
+    """The recorded actions [B, H, width], and which of their steps lie behind the end of the episode [B, H]."""
     assert inputs.actions is not None
+    actions = inputs.actions[..., :width].double().cpu().numpy()
     if inputs.action_is_pad is None:
-        return np.zeros(inputs.actions.shape[:2], dtype=np.bool_)
-    padded: npt.NDArray[np.bool_] = inputs.action_is_pad.cpu().numpy()
-    return padded
+        return actions, np.zeros(actions.shape[:2], dtype=np.bool_)
+    return actions, inputs.action_is_pad.cpu().numpy()
 
 
 def _at_once(options: TrainOptions) -> int:

@@ -72,12 +72,8 @@ def preflight(options: PreflightOptions) -> list[Line]:
 
 def training_options(options: PreflightOptions) -> TrainOptions:
     """The training that a preflight with a policy stands for."""
-    return TrainOptions(
-        dataset=options.dataset, policy=options.policy, out=Path("never"), steps=1, robot=options.robot,
-        units=options.units, norm_stats=options.norm_stats, policy_stats_from=options.policy_stats_from,
-        tokenizer=options.tokenizer, camera_map=options.camera_map, chunk_size=options.chunk_size,
-        max_tokens=options.max_tokens, episodes=options.episodes, device="cpu",
-    )  # fmt: skip
+    shared = {name: value for name, value in vars(options).items() if name not in ("instruction", "json")}
+    return TrainOptions(**shared, out=Path("never"), steps=1, device="cpu")
 
 
 def _preflight_dataset(options: PreflightOptions) -> list[Line]:

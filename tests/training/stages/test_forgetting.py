@@ -29,9 +29,9 @@ def test_the_numbers_of_a_known_sequence() -> None:
     assert left is not None
     # The best earlier result counts for forgetting, the first one for transfer.
     assert [one.value for one in left.forgetting] == pytest.approx([0.65, 0.1])
-    assert [one.value for one in left.transfer] == pytest.approx([-0.6, -0.1])
+    assert [one.value for one in left.backward_transfer] == pytest.approx([-0.6, -0.1])
     assert left.mean_forgetting.value == pytest.approx(0.375)
-    assert left.mean_transfer.value == pytest.approx(-0.35)
+    assert left.mean_backward_transfer.value == pytest.approx(-0.35)
     # Without spread there is no doubt.
     assert left.forgetting[0].interval == pytest.approx((0.65, 0.65))
 
@@ -41,11 +41,11 @@ def test_errors_count_the_other_way_round() -> None:
     left = kept(errors, 50, higher_is_better=False)
     assert left is not None
     assert left.forgetting[0].value == pytest.approx(0.3)
-    assert left.transfer[0].value == pytest.approx(-0.3)
+    assert left.backward_transfer[0].value == pytest.approx(-0.3)
     better = kept([[constant(0.5)], [constant(0.2), constant(0.1)]], 50, higher_is_better=False)
     assert better is not None
     assert better.forgetting[0].value == pytest.approx(-0.3)
-    assert better.transfer[0].value == pytest.approx(0.3)
+    assert better.backward_transfer[0].value == pytest.approx(0.3)
 
 
 def test_one_stage_or_one_episode_promises_nothing() -> None:
@@ -71,7 +71,7 @@ def test_an_interval_covers_the_truth_about_as_often_as_it_says() -> None:
         before, after = generator.normal(1.0, 0.3, 40), generator.normal(0.6, 0.3, 40)
         left = kept([[before], [after, before]], 300, higher_is_better=True, seed=trial)
         assert left is not None
-        assert left.transfer[0].interval is not None
-        low, high = left.transfer[0].interval
+        assert left.backward_transfer[0].interval is not None
+        low, high = left.backward_transfer[0].interval
         hits += low <= -0.4 <= high
     assert 0.88 <= hits / 200 <= 0.99

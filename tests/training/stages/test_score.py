@@ -79,9 +79,9 @@ def test_a_reference_is_opened_for_the_robot_of_the_stages(drives: Path) -> None
     score = score_task(held, part, Scoring(frames=20), None, scale_of(part), seed=0)
     expected = np.mean([0.2 * (h + 1) for step in range(6) for h in range(6 - step)])  # what is left of each episode
     assert score.error.tolist() == pytest.approx([expected] * 3, rel=1e-3)
-    check_references(Plan((), evaluation=Scoring(against=("hold-state",))), part, scale_of(part), "cpu")
+    check_references(Plan((), evaluation=Scoring(against=("hold-state",))), part, scale_of(part))
     with pytest.raises(UsageError, match=r"evaluation\.against, hold-stat: .*no policy goes by that name"):
-        check_references(Plan((), evaluation=Scoring(against=("hold-stat",))), part, scale_of(part), "cpu")
+        check_references(Plan((), evaluation=Scoring(against=("hold-stat",))), part, scale_of(part))
 
 
 def test_the_simulation_follows_from_the_recording(drives: Path, monkeypatch: pytest.MonkeyPatch) -> None:

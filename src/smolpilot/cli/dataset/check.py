@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from smolpilot.cli.parsing.verbs import Verb
 from smolpilot.common.option_types import Few, Flag, Pairs
@@ -84,9 +84,10 @@ def _print(result: CheckResult, options: CheckOptions) -> None:
 
     console = Terminal()
     facts = result.facts()
+    robot = f"robot {facts['robot']}, " if facts["robot"] else ""
     console.print(facts["path"], style="bold", soft_wrap=True)
     console.print(
-        f"LeRobot {facts['version']}, {_robot(facts)}{facts['episodes']} episodes, {facts['rows']:,} rows, "
+        f"LeRobot {facts['version']}, {robot}{facts['episodes']} episodes, {facts['rows']:,} rows, "
         f"{pluralize(len(facts['cameras']), 'camera')}, {facts['decoded_frames']:,} frames decoded, "
         f"{facts['checks']} checks in {facts['seconds']:.1f} s",
         soft_wrap=True,
@@ -118,10 +119,6 @@ def _print(result: CheckResult, options: CheckOptions) -> None:
         console.print(f"Samples do not load, or not as recorded, in: {', '.join(result.unloadable)}.")
     if options.html is not None:
         console.print(f"Page: {options.html}", soft_wrap=True)
-
-
-def _robot(facts: dict[str, Any]) -> str:
-    return f"robot {facts['robot']}, " if facts["robot"] else ""
 
 
 def _episodes(numbers: list[int]) -> str:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
@@ -71,7 +71,7 @@ def run(options: TasksOptions) -> None:
     with progress_bar() as progress:
         report = _change(meta, options.dst, options, progress)
     found = list_instructions(read_meta(options.dst, trainable=False))
-    report_results({options.dst: report}, options, source=str(options.path), instructions=_document(found))
+    report_results({options.dst: report}, options, source=str(options.path), instructions=list(map(asdict, found)))
     if not options.json:
         _list(found, False)
 
@@ -93,13 +93,9 @@ def _change(meta: DatasetMeta, dst: Path, options: TasksOptions, progress: Progr
     return set_tasks(meta, dst, texts, settings, progress=progress)
 
 
-def _document(found: Sequence[Instruction]) -> list[dict[str, Any]]:
-    return [{"index": one.index, "text": one.text, "episodes": one.episodes, "frames": one.frames} for one in found]
-
-
 def _list(found: Sequence[Instruction], as_json: bool) -> None:
     if as_json:
-        print(json_text({"instructions": _document(found)}))
+        print(json_text({"instructions": list(map(asdict, found))}))
         return
     from smolpilot.common.terminal import Terminal
     from smolpilot.datasets.splits import episode_ranges

@@ -74,6 +74,11 @@ class Field:
         """As it is typed."""
         return "--" + self.name.replace("_", "-")
 
+    @property
+    def spellings(self) -> list[str]:
+        """All ways to type it: a flag may have a `--no-` form, too."""
+        return [self.option, *([f"--no-{self.option[2:]}"] if self.has_no else [])]
+
 
 _METAVARS = {int: "INT", float: "NUMBER", str: "TEXT", Path: "PATH"}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Literal
 
 from .arguments import Field, fields_of
@@ -52,7 +51,7 @@ def completion_script(shell: Shell) -> str:
             if field.choices or field.name == "robot" or (name, field.name) == ("robot show", "name"):
                 place = field.option if not field.positional else name.split()[-1]
                 values.append(_case(8, f"{name}:{place}", _choices(field)))
-        typed = [word for field in fields.values() for word in _typed(field)]
+        typed = [word for field in fields.values() if not field.positional for word in field.spellings]
         more = ["--config"] if verb.config else []
         options.append(_case(16, name, ["--help", "--help-all", *more, *typed]))
     options += [_case(16, group, verbs) for group, verbs in below.items()]
@@ -72,10 +71,3 @@ def _choices(field: Field) -> list[str]:
     from smolpilot.robots import list_profiles
 
     return list_profiles()
-
-
-def _typed(field: Field) -> Iterator[str]:
-    if not field.positional:
-        yield field.option
-        if field.has_no:
-            yield f"--no-{field.option[2:]}"

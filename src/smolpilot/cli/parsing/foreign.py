@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from smolpilot.common.errors import UsageError, did_you_mean
 
 from .arguments import Field, Given, fields_of, is_known, split_words
-from .foreign_table import Absent, Answer, Ours, Table, Unneeded, table_of
+from .foreign_table import Absent, Entry, Ours, Table, Unneeded, answer, table_of
 
 
 class Line(NamedTuple):
@@ -61,11 +61,9 @@ def translated(values: dict[str, str], options: type, *, verb: str) -> tuple[lis
         else _answer(one, table, fields, verb, given)
         for one in given
     ]
-    found = [line for line in lines if line is not None and line.words]
-    texts = [
-        f"{one.name}{line.text}" for one, line in zip(given, lines, strict=True) if line is not None and line.words
-    ]
-    return texts, _command(verb, fields, [], [], found)
+    found = [(one, line) for one, line in zip(given, lines, strict=True) if line is not None and line.words]
+    command = _command(verb, fields, [], [], [line for _, line in found])
+    return [f"{one.name}{line.text}" for one, line in found], command
 
 
 def answer_key(key: str, options: type, *, verb: str) -> str:
@@ -80,12 +78,11 @@ def answer_key(key: str, options: type, *, verb: str) -> str:
 
 def _answer(one: Given, table: Table, fields: dict[str, Field], verb: str, given: Sequence[Given]) -> Line | None:
     """The answer to a foreign option; None for one that nobody knows."""
-    found = table.get(one.key) or _by_group(one.key, table)
-    value = " ".join(one.values)
-    if callable(found):
-        found = found(value)
-    if found is None:
+    entry = table.get(one.key) or _by_group(one.key, table)
+    if entry is None:
         return None
+    value = " ".join(one.values)
+    found = answer(entry, value)
     if isinstance(found, Unneeded):
         return Line(f": not needed ({found.why})", [])
     if isinstance(found, Absent):
@@ -111,8 +108,8 @@ def _trains(found: Ours) -> bool:
     return len(found.names) == 1 and found.names[0] in fields_of(TrainOptions)
 
 
-def _by_group(key: str, table: Table) -> Answer | Callable[[str], Answer] | None:
-    """The answer for a whole group, as `env.*`; the longest one."""
+def _by_group(key: str, table: Table) -> Entry | None:
+    """The entry of a whole group, as `env.*`; the longest one."""
     parts = key.split(".")
     groups = (".".join([*parts[:count], "*"]) for count in range(len(parts) - 1, 0, -1))
     return next((table[group] for group in groups if group in table), None)
@@ -130,7 +127,7 @@ def _in_our_words(found: Ours, field: Field, value: str) -> list[str]:
         return [field.option] if on else [f"--no-{field.option[2:]}"] if field.has_no else []
     if value.strip().lower() in ("none", "null"):
         return []
-    values = found.value(value) if found.value else [value] if value else []
+    values = [value] if found.words is None and value else found.words or []
     return values if field.positional else [field.option, *values] if values else []
 
 

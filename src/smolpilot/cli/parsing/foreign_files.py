@@ -16,13 +16,16 @@ _LEFT_OUT = ("dataset.image_transforms.tfs", "checkpoint_path")
 
 def refuse_foreign_file(options: type, path: Path, *, verb: str) -> None:
     """UsageError for LeRobot's train_config.json, or a policy's config.json, given as --config: with our command."""
+    from smolpilot.common.yaml_lines import read_yaml  # most commands read no YAML
+
     if path.is_dir():
         for name in ("train_config.json", "pretrained_model/train_config.json"):
             if (path / name).is_file():
                 return refuse_foreign_file(options, path / name, verb=verb)
         raise UsageError(f"--config {path} is a folder.", expected="a YAML file of options")
-    values = _mapping(path)
-    if values is None:
+    try:
+        values = read_yaml(path, str(path), empty="settings")[0]
+    except (OSError, UsageError):  # no mapping, or not to be read: the reader of YAML says why
         return None
     policy, dataset = values.get("policy"), values.get("dataset")
     if isinstance(dataset, dict) and ("repo_id" in dataset or isinstance(policy, dict)):
@@ -116,16 +119,3 @@ def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, str]:
 
 def _text(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) or value is None else str(value)
-
-
-def _mapping(path: Path) -> dict[str, Any] | None:
-    """The file as a mapping; None for what is none, or cannot be read: the reader of YAML says why."""
-    import yaml
-
-    from smolpilot.common.yaml_lines import DoubledKeyError, NoMappingError, read_mapping_file
-
-    try:
-        values, _ = read_mapping_file(path)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, NoMappingError, DoubledKeyError):
-        return None
-    return values

@@ -9,17 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from smolpilot.common.json_input import parse_json
 
 
 @dataclass(frozen=True)
 class Ours:
-    """The first of `names` that the verb has; `value` makes our words of theirs. `otherwise`: where it has none."""
+    """The first of `names` that the verb has, with `words` for its value (None: as it was). `otherwise`: where it has
+    none."""
 
     names: tuple[str, ...]
-    value: Callable[[str], list[str]] | None = None
+    words: list[str] | None = None
     otherwise: str = ""
 
 
@@ -38,26 +38,33 @@ class Absent:
 
 
 Answer = Ours | Unneeded | Absent
-Table = dict[str, "Answer | Callable[[str], Answer]"]
+Entry = dict[str, str]
+Table = dict[str, Entry]
 _OFF = ("false", "no", "none", "off", "0")
 _POLICY, _DATASET = ("policy", "bundle", "path"), ("dataset", "path", "src")
 
 
 def table_of(verb: str) -> Table:
-    """The answers for a verb: its own first, then what holds for all."""
+    """The entries for a verb by the names that they answer for: its own first, then what holds for all."""
     import yaml
 
     sections = yaml.safe_load(Path(__file__).with_name("foreign.yaml").read_text(encoding="utf-8"))
     own = sections.get("dataset" if verb.startswith("dataset") else verb, [])
-    return {name: _answer(entry) for entry in [*sections["all"], *own] for name in entry["names"].split()}
+    return {name: entry for entry in [*sections["all"], *own] for name in entry["names"].split()}
 
 
-def _answer(entry: dict[str, Any]) -> Answer | Callable[[str], Answer]:
-    if "ours" in entry:
-        value = _VALUES[entry["value"]] if "value" in entry else None
-        return Ours(tuple(entry["ours"].split()), value, entry.get("otherwise", ""))
+def answer(entry: Entry, value: str) -> Answer:
+    """What an entry says of an option with this value."""
     if "computed" in entry:
-        return _COMPUTED[entry["computed"]]
+        return _COMPUTED[entry["computed"]](value)
+    if "without" in entry and value.lower() in _OFF:
+        return Unneeded(entry["without"])
+    if "ours" in entry:
+        words = _VALUES[entry["value"]](value) if "value" in entry else None
+        words = entry["words"].split() if "words" in entry else words
+        return Ours(tuple(entry["ours"].split()), words, entry.get("otherwise", ""))
+    if "for" in entry and value.lower() not in ("", entry["for"]):
+        return Absent(f"{entry['absent']}, not {value}")
     return Unneeded(entry["unneeded"]) if "unneeded" in entry else Absent(entry["absent"])
 
 
@@ -69,7 +76,7 @@ def _dataset_id(value: str) -> Answer:
     from smolpilot.datasets.format.missing import cached_folder
 
     found = cached_folder(value) if value else None
-    return Ours(_DATASET, (lambda _: [str(found)]) if found else None)
+    return Ours(_DATASET, [str(found)] if found else None)
 
 
 def _configuration(value: str) -> Answer:
@@ -78,42 +85,18 @@ def _configuration(value: str) -> Answer:
 
     weights = lerobot_checkpoint(Path(value)) if value else None
     if weights is not None:
-        return Ours(_POLICY, lambda _: [str(weights)])
+        return Ours(_POLICY, [str(weights)])
     return Absent(f"--config {value or 'FILE'} says what LeRobot's training configuration is in smolpilot's options")
-
-
-def _policy_type(value: str) -> Answer:
-    if value.lower() in ("smolvla", ""):
-        return Unneeded("only SmolVLA is trained; name the weights to start from with --policy")
-    return Absent(f"only SmolVLA is trained, not {value}")
 
 
 def _mixed(value: str) -> Answer:
     on = value.lower() not in (*_OFF, "float32", "fp32", "32")
     half = "float16" if value.lower() in ("fp16", "float16", "16") else "bfloat16"
-    return Ours(("dtype",), lambda _: [half if on else "float32"])
+    return Ours(("dtype",), [half if on else "float32"])
 
 
 def _half(value: str) -> Answer:
     return _mixed(value if value.lower() in _OFF else "float16")
-
-
-def _lora(value: str) -> Answer:
-    if value.lower() in _OFF:
-        return Unneeded("without --lora no adapters are trained")
-    return Ours(("lora",), lambda _: ["16"])
-
-
-def _augmented(value: str) -> Answer:
-    if value.lower() in _OFF:
-        return Unneeded("without --augment images stay as they are")
-    return Ours(("augment",), lambda _: ["crop=0.8", "color=0.8"])
-
-
-def _tracked(value: str) -> Answer:
-    if value.lower() in _OFF:
-        return Unneeded("without --track nothing is sent")
-    return Ours(("track",), lambda _: ["trackio" if value.lower() == "trackio" else "wandb"])
 
 
 def _checkpoints(value: str) -> Answer:
@@ -122,23 +105,12 @@ def _checkpoints(value: str) -> Answer:
     return Unneeded("checkpoints are always saved")
 
 
-def _method(value: str) -> Answer:
-    if value.upper() in ("LORA", ""):
-        return Unneeded("--lora RANK is LoRA")
-    return Absent(f"adapters are LoRA (--lora), not {value}")
-
-
 _COMPUTED: dict[str, Callable[[str], Answer]] = {
     "configuration": _configuration,
     "dataset_id": _dataset_id,
-    "policy_type": _policy_type,
     "mixed": _mixed,
     "half": _half,
-    "lora": _lora,
-    "augmented": _augmented,
-    "tracked": _tracked,
     "checkpoints": _checkpoints,
-    "method": _method,
 }
 
 # -- values of other programs in our form ------------------------------------------------------------------------------
@@ -165,6 +137,6 @@ def _short(key: str) -> str:
 _VALUES: dict[str, Callable[[str], list[str]]] = {
     "listed": _listed,
     "renamed_cameras": _renamed_cameras,
-    "usual_ema": lambda _: ["0.999"],
+    "tracker": lambda value: ["trackio" if value.lower() == "trackio" else "wandb"],
     "palette": lambda value: [f"colors={','.join(value.split()) or 'red,blue'}"],
 }

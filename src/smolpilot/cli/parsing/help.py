@@ -83,13 +83,9 @@ def help_text(
         docs["config"] = "YAML file of options; those on the command line win. See smolpilot schema train."
     needed = [f"{field.option} {field.metavar}" for field in listed if field.required]
     shown = [field for field in listed if everything or len(listed) < _MANY or field.name in ESSENTIAL]
-    words = [
-        "smolpilot",
-        verb,
-        *map(_place, positional),
-        *needed,
-        *(["[options]"] if len(listed) > len(needed) else []),
-    ]
+    words = ["smolpilot", verb, *map(_place, positional), *needed]
+    if len(listed) > len(needed):
+        words.append("[options]")
     parts = [f"usage: {' '.join(words)}", *_paragraphs(options, width)]
     if positional:
         parts.append(_section("arguments", positional, docs, width, given))
@@ -142,7 +138,7 @@ def _place(field: Field) -> str:
 
 def _typed(field: Field) -> str:
     if field.is_flag:
-        return f"{field.option}, --no-{field.option[2:]}" if field.has_no else field.option
+        return ", ".join(field.spellings)
     return f"{field.option} {field.metavar}"
 
 

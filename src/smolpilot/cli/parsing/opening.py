@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from smolpilot.common.terminal import Terminal
     from smolpilot.contracts import PolicyFacts, PolicyOptions
     from smolpilot.evaluation import EvalOptions, RolloutOptions
     from smolpilot.evaluation.offline.policy_frames import Calibration
@@ -46,3 +48,13 @@ def say_opened(facts: PolicyFacts) -> None:
     for kind, said in (("note", facts.notes), ("warning", facts.warnings)):
         for text in said:
             print(f"{kind}: {text}", file=sys.stderr)
+
+
+def print_end(console: Terminal, document: dict[str, Any], verdict: str, out: Path) -> None:
+    """What a printed result ends with: the engine, the warnings, the verdict, where the report is."""
+    if document["bundle"]["engine"]:
+        console.print("Computed by the engine, {mode} in {precision}.".format(**document["bundle"]["engine"]))
+    for warning in document["warnings"]:
+        console.print(f"warning: {warning}", style="yellow", soft_wrap=True)
+    console.print(verdict, style="bold", soft_wrap=True)
+    console.print(f"Report: {out / 'report.html'}", soft_wrap=True)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
-import typing
-from collections.abc import Iterator
 from typing import Any
 
 import pydantic
 
 from smolpilot.robots import RobotProfile
 from smolpilot.training import TrainOptions
-from smolpilot.training.stages.plan import NOT_IN_DEFAULTS, NOT_IN_OPTIONS, Plan
+from smolpilot.training.options.sources import Source
+from smolpilot.training.stages.plan import NOT_IN_DEFAULTS, NOT_IN_OPTIONS, Gate, Plan, Scoring, Simulation, Stage
 
 from .help import field_docs
 
@@ -28,15 +26,16 @@ def schema_of(name: str) -> dict[str, Any]:
     if name == "profile":
         found = RobotProfile.model_json_schema()
     elif name == "train":
-        found = _of_dataclass(TrainOptions)
+        found = _of_dataclass(TrainOptions, Source)
     else:
         found = _stages()
     return {"$schema": _DIALECT, **found, "title": TITLES[name]}
 
 
-def _of_dataclass(kind: type) -> dict[str, Any]:
+def _of_dataclass(kind: type, *parts: type) -> dict[str, Any]:
+    """parts: the other dataclasses in it."""
     found: dict[str, Any] = pydantic.TypeAdapter(kind).json_schema()
-    for part in set(_dataclasses(kind)):
+    for part in (kind, *parts):
         schema = found if part is kind else found["$defs"][part.__name__]
         schema["additionalProperties"] = False
         for name, doc in field_docs(part).items():
@@ -46,20 +45,10 @@ def _of_dataclass(kind: type) -> dict[str, Any]:
 
 def _stages() -> dict[str, Any]:
     """A stages file, with the options of `train` that may stand in `defaults`, and in a stage's `options`."""
-    found, train = _of_dataclass(Plan), _of_dataclass(TrainOptions)
+    found, train = _of_dataclass(Plan, Stage, Gate, Simulation, Scoring), _of_dataclass(TrainOptions, Source)
     found["$defs"] |= train["$defs"]
     for schema, refused in ((found["properties"]["defaults"], NOT_IN_DEFAULTS),
                             (found["$defs"]["Stage"]["properties"]["options"], NOT_IN_OPTIONS)):  # fmt: skip
         schema["additionalProperties"] = False
         schema["properties"] = {name: value for name, value in train["properties"].items() if name not in refused}
     return found
-
-
-def _dataclasses(hint: Any) -> Iterator[type]:
-    """All dataclasses in a type."""
-    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-        yield hint
-        for inner in typing.get_type_hints(hint).values():
-            yield from _dataclasses(inner)
-    for inner in typing.get_args(hint):
-        yield from _dataclasses(inner)

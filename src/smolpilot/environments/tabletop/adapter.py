@@ -55,10 +55,12 @@ def _profile() -> RobotProfile:
 class Tabletop(Environment):
     """The gymnasium environment behind the contract."""
 
+    spec: EnvironmentSpec
+
     def __init__(self, env: TabletopEnv, named: Sequence[str] = DEFAULT_COLORS) -> None:
         """named: the colors that instructions name."""
         self._env = env
-        self._spec = EnvironmentSpec(
+        self.spec = EnvironmentSpec(
             name="tabletop",
             profile=_profile(),
             rate=RATE,
@@ -67,10 +69,6 @@ class Tabletop(Environment):
             instructions=tuple(map(instruction_of, named)),
             labels=_LABELS,
         )
-
-    @property
-    def spec(self) -> EnvironmentSpec:
-        return self._spec
 
     def reset(self, seed: int, *, instruction: str | None = None) -> tuple[Observation, EpisodeInfo]:
         frame, info = self._env.reset(seed=seed)

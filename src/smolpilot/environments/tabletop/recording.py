@@ -5,9 +5,9 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -41,10 +41,6 @@ class RecordSummary:
     longest: int
     discarded: int
     instructions: dict[str, int]
-
-    def to_json(self) -> dict[str, Any]:
-        """The summary as plain JSON values."""
-        return asdict(self)
 
 
 def record(

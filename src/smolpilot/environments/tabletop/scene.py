@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 
 import numpy as np
 import numpy.typing as npt
@@ -72,14 +73,14 @@ class SceneImage:
         self._background = self._table(blocks)
         # Far to near: a block is drawn again after the limbs that lie behind it.
         self._blocks = sorted(
-            ((_depth(view, np.array([b.x, b.y, BLOCK_HEIGHT / 2])), self._block(b)) for b in blocks), key=_first
+            ((_depth(view, np.array([b.x, b.y, BLOCK_HEIGHT / 2])), self._block(b)) for b in blocks), key=itemgetter(0)
         )
 
     def draw(self, joints: npt.ArrayLike) -> npt.NDArray[np.uint8]:
         """The image `[size, size, 3]` with the arm at the joint angles `[3]`."""
         image = self._background.copy()
         limbs = self._arm(skeleton(joints), image)
-        for _, sprite in sorted([*limbs, *self._blocks], key=_first, reverse=True):
+        for _, sprite in sorted([*limbs, *self._blocks], key=itemgetter(0), reverse=True):
             sprite.draw(image)
         return to_uint8(image)
 
@@ -135,10 +136,6 @@ class SceneImage:
             sprites.append(face(corners, _scaled(color, shade), size))
         sprites.append(face(self._view.project(top, size)[0], color, size))
         return join([sprite for sprite in sprites if sprite is not None])
-
-
-def _first(item: tuple[float, Sprite]) -> float:
-    return item[0]
 
 
 def _depth(view: View, point: npt.NDArray[np.float64]) -> float:

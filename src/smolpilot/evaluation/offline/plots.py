@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import io
 from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from smolpilot.common.text import pluralize
-from smolpilot.evaluation.drawing import caption, drawing, log_scale
+from smolpilot.evaluation.drawing import caption, drawing, log_scale, png
 from smolpilot.evaluation.predictions import Predictions, Trajectory, trajectory, typical_episode
 
 # Okabe and Ito's palette: told apart by color-blind readers, and in print.
@@ -29,25 +27,22 @@ def panels(scored: Predictions, document: dict[str, Any]) -> bytes:
     axes = figure.subplots(2, 3)
     shown = trajectory(scored, typical_episode(scored))
     _latency(axes[0, 0], document.get("latency"))
-    for place, joint in ((axes[0, 1], 0), (axes[0, 2], 1)):
-        if joint < len(scored.joints):
-            _trajectory(place, scored, shown, joint)
-            place.set_title(f"{caption(scored.joints[joint])}, episode {shown.episode}", pad=20)
-        else:
-            _empty(place, "the robot has one joint")
     _error_per_joint(axes[1, 0], document)
-    for place, joint in ((axes[1, 1], 0), (axes[1, 2], 1)):
+    for joint, (above, below) in enumerate(axes[:, 1:].T):
         if joint < len(scored.joints):
-            _scatter(place, scored, joint)
+            _trajectory(above, scored, shown, joint)
+            above.set_title(f"{caption(scored.joints[joint])}, episode {shown.episode}", pad=20)
+            _scatter(below, scored, joint)
         else:
-            _empty(place, "the robot has one joint")
+            _empty(above, "the robot has one joint")
+            _empty(below, "the robot has one joint")
     frames, episodes = document["frames"], len(document["episodes"])
     figure.suptitle(
         f"{frames} scored frames of {pluralize(episodes, 'episode')}, chunks of {scored.horizon}, "
         f"robot units; {document['verdict']['text'].split(':')[0]}",
         fontsize=13,
     )
-    return _png(figure)
+    return png(figure)
 
 
 @drawing()
@@ -65,24 +60,16 @@ def joint_panel(scored: Predictions, document: dict[str, Any], joint: int, shown
 
     own, hold, mean = column("mae"), column("hold_mae"), column("mean_action_mae")
     _by_step(right, own or [], hold, mean, scored.units[joint], scored.execution_horizon)
-    return _png(figure)
+    return png(figure)
 
 
 @drawing()
 def horizon_panel(scored: Predictions, document: dict[str, Any]) -> bytes:
     """The error by horizon step averaged over joints, against both baselines."""
     figure = Figure(figsize=(12.0, 3.4), dpi=_DPI, layout="constrained")
-    steps = document["by_step"]
-    axes = figure.subplots()
-    _by_step(
-        axes,
-        steps["mean_mae"],
-        steps["hold_mean_mae"],
-        steps["mean_action_mean_mae"],
-        scored.unit,
-        scored.execution_horizon,
-    )
-    return _png(figure)
+    own, hold, mean = (document["by_step"][key] for key in ("mean_mae", "hold_mean_mae", "mean_action_mean_mae"))
+    _by_step(figure.subplots(), own, hold, mean, scored.unit, scored.execution_horizon)
+    return png(figure)
 
 
 def _latency(axes: Axes, latency: dict[str, Any] | None) -> None:
@@ -96,8 +83,7 @@ def _latency(axes: Axes, latency: dict[str, Any] | None) -> None:
     axes.axvline(chunk["p95_ms"], color=PREDICTED, linestyle="--", label=f"p95 {chunk['p95_ms']:.3g} ms")
     if pop["p50_ms"] is not None:
         axes.plot([], [], " ", label=f"queue pop, apart: p50 {pop['p50_ms']:.3g} ms")
-    axes.set_xlabel(f"ms per chunk ({chunk['count']} chunks after {latency['warm_up']} to warm up)")
-    axes.set_ylabel("chunks")
+    axes.set(xlabel=f"ms per chunk ({chunk['count']} chunks after {latency['warm_up']} to warm up)", ylabel="chunks")
     axes.legend(fontsize=9)
 
 
@@ -105,12 +91,11 @@ def _trajectory(axes: Axes, scored: Predictions, shown: Trajectory, joint: int, 
     if plans:
         step = max(1, -(-len(shown.plans) // _PLANS_DRAWN))
         for i, (times, chunk) in enumerate(shown.plans[::step]):
-            axes.plot(times, chunk[:, joint], color=PLAN, linewidth=0.7, alpha=0.55, label=_once("chunks", i))
+            axes.plot(times, chunk[:, joint], color=PLAN, linewidth=0.7, alpha=0.55, label="_chunks" if i else "chunks")
     axes.plot(shown.times, shown.truth[:, joint], color=TRUTH, linewidth=1.8, label="recorded")
     label = f"predicted, planned anew every {_frames(scored.execution_horizon)}"
     axes.plot(shown.times, shown.executed[:, joint], color=PREDICTED, linewidth=1.3, label=label)
-    axes.set_xlabel("time in the episode (s)")
-    axes.set_ylabel(_quantity(scored, joint))
+    axes.set(xlabel="time in the episode (s)", ylabel=f"{caption(scored.joints[joint])} ({scored.units[joint]})")
     _legend_above(axes, side="left")
     axes.grid(alpha=0.25)
     _frame_values(axes, shown, joint)
@@ -138,18 +123,16 @@ def _error_per_joint(axes: Axes, document: dict[str, Any]) -> None:
         axes.plot(places, values[1], "_", color=HOLD, markersize=size + 3, markeredgewidth=2.2, label="hold the state")
     if np.isfinite(values[2]).any():
         axes.plot(places, values[2], "x", color=MEAN, markersize=size, markeredgewidth=1.8, label="mean action")
-    axes.set_ylabel(f"MAE ({document['unit']})")
     fonts = 9 if len(joints) <= 12 else 7 if len(joints) <= 32 else 5
     names = [caption(joint["name"], 18) for joint in joints]
     if len({joint["unit"] for joint in joints}) > 1:
         names = [f"{name} ({joint['unit']})" for name, joint in zip(names, joints, strict=True)]
     axes.set_xticks(places, names, rotation=90 if len(joints) > 4 else 0, fontsize=fonts)
-    axes.set_xlabel("joint")
     # Joints of very different reach (a gripper in 0..100 beside angles in rad) need a logarithmic axis to be seen.
     positive = values[np.isfinite(values) & (values > 0)]
     if len(positive) and positive.max() / np.median(positive) > 50:
         log_scale(axes)
-    axes.set_title("Error per joint, all horizon steps")
+    axes.set(title="Error per joint, all horizon steps", xlabel="joint", ylabel=f"MAE ({document['unit']})")
     axes.legend(fontsize=9)
     axes.grid(axis="y", alpha=0.25)
 
@@ -165,10 +148,9 @@ def _scatter(axes: Axes, scored: Predictions, joint: int) -> None:
     pad = 0.05 * max(float(np.ptp(ends)), 1e-6)
     ends += [-pad, pad]
     axes.plot(ends, ends, color=TRUTH, linewidth=1, label="perfect")
-    unit = scored.units[joint]
-    axes.set_xlabel(f"recorded {caption(scored.joints[joint])} ({unit})")
-    axes.set_ylabel(f"predicted {caption(scored.joints[joint])} ({unit})")
-    axes.set_title(f"{caption(scored.joints[joint])}, all horizon steps")
+    name, unit = caption(scored.joints[joint]), scored.units[joint]
+    axes.set(xlabel=f"recorded {name} ({unit})", ylabel=f"predicted {name} ({unit})")
+    axes.set_title(f"{name}, all horizon steps")
     axes.legend(fontsize=9, loc="upper left")
     axes.grid(alpha=0.25)
 
@@ -183,10 +165,7 @@ def _by_step(
             axes.plot(steps, np.array(values, dtype=float), color=color, linestyle=style, label=label)
     if execution_horizon < len(own):
         axes.axvspan(0.5, execution_horizon + 0.5, color="#000000", alpha=0.05, label="executed", linewidth=0)
-    axes.set_xlim(0.5, len(own) + 0.5)
-    axes.set_ylim(bottom=0)
-    axes.set_xlabel("horizon step")
-    axes.set_ylabel(f"MAE ({unit})")
+    axes.set(xlim=(0.5, len(own) + 0.5), ylim=(0, None), xlabel="horizon step", ylabel=f"MAE ({unit})")
     _legend_above(axes)
     axes.grid(alpha=0.25)
 
@@ -200,29 +179,13 @@ def _legend_above(axes: Axes, *, side: Literal["left", "right"] = "right") -> No
     )  # fmt: skip
 
 
-def _quantity(scored: Predictions, joint: int) -> str:
-    return f"{caption(scored.joints[joint])} ({scored.units[joint]})"
-
-
 def _frames(count: int) -> str:
     return "frame" if count == 1 else f"{count} frames"
 
 
-def _once(label: str, i: int) -> str:
-    return label if i == 0 else "_" + label
-
-
 def _empty(axes: Axes, text: str) -> None:
     axes.text(0.5, 0.5, text, ha="center", va="center", transform=axes.transAxes, color="#666666")
-    axes.set_xticks([])
-    axes.set_yticks([])
-
-
-def _png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    FigureCanvasAgg(figure)
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()
+    axes.set(xticks=[], yticks=[])
 
 
 @drawing()
@@ -239,15 +202,13 @@ def training_curve(steps: list[dict[str, Any]], scores: list[dict[str, Any]]) ->
         kernel = np.ones(window) / window
         left.plot(where[window - 1 :], np.convolve(loss, kernel, "valid"), color=TRUTH, label=f"mean of {window} lines")
     log_scale(left)
-    left.set_xlabel("optimizer step")
-    left.set_ylabel("flow-matching loss")
+    left.set(xlabel="optimizer step", ylabel="flow-matching loss")
     left.legend(fontsize=9)
     left.grid(alpha=0.25, which="both")
     if key:
         axes = more[0]
         axes.plot([line["step"] for line in scores], [line[key] for line in scores], "o-", color=PREDICTED)
-        axes.set_xlabel("optimizer step")
-        axes.set_ylabel(f"held-out action error ({scores[0].get('unit', 'robot units')})")
-        axes.set_ylim(bottom=0)
+        quantity = f"held-out action error ({scores[0].get('unit', 'robot units')})"
+        axes.set(xlabel="optimizer step", ylabel=quantity, ylim=(0, None))
         axes.grid(alpha=0.25)
-    return _png(figure)
+    return png(figure)

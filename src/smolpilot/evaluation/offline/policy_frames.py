@@ -31,7 +31,7 @@ class RobotFrames:
     """A dataset's frames in a policy's joint order and units, with the cameras and the history that it reads."""
 
     def __init__(self, dataset: Dataset, adapter: DatasetAdapter, spec: PolicySpec) -> None:
-        self._dataset, self._adapter = dataset, adapter
+        self.dataset, self.adapter = dataset, adapter
         self.states: F32 = adapter.state.forward(dataset.states)
         self._before = spec.n_obs_steps - 1
         starts = np.flatnonzero(np.diff(dataset.episode_index, prepend=-1))
@@ -48,8 +48,8 @@ class RobotFrames:
 
     def _single(self, row: int) -> dict[str, Any]:
         if row not in self._kept:
-            seen = {camera: self._dataset.image(row, camera) for camera in self._adapter.cameras}
-            self._kept[row] = make_observation(self.states[row].copy(), seen, self._dataset.instruction(row))
+            seen = {camera: self.dataset.image(row, camera) for camera in self.adapter.cameras}
+            self._kept[row] = make_observation(self.states[row].copy(), seen, self.dataset.instruction(row))
             while len(self._kept) > self._before + 1:
                 self._kept.popitem(last=False)
         return self._kept[row]

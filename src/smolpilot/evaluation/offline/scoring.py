@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from smolpilot.common.errors import NotFiniteError
 from smolpilot.common.json_input import to_plain
 from smolpilot.common.machine import device_name, machine_facts
 from smolpilot.contracts import UntrainedInstructionWarning
-from smolpilot.evaluation.checked_policy import checked_chunks
+from smolpilot.evaluation.checked_policy import checked_chunks, seed_of
 from smolpilot.evaluation.metrics import chunk_targets
 from smolpilot.evaluation.predictions import F32, Ints, Predictions
 from smolpilot.evaluation.provenance import describe_policy, instruction_warnings, rate_warnings
@@ -62,16 +62,16 @@ def evaluate(
     """
     split = choose_episodes(episodes, dataset.meta, policy.spec.facts.lineage)
     adapter = adapt(policy, dataset.meta, units, robot=robot)
-    scored_dataset = _ScoredDataset(dataset.select(split.episodes), adapter, policy.spec)
-    rows = choose_rows(scored_dataset.episode_index, scored_dataset.frame_index, every, max_frames)
+    frames = RobotFrames(dataset.select(split.episodes), adapter, policy.spec)
+    rows = choose_rows(frames.dataset.episode_index, frames.dataset.frame_index, every, max_frames)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UntrainedInstructionWarning)  # the document says it
-        predicted = _predict(policy, scored_dataset, rows, seed, batch_size, progress)
-        scored = _collect(policy.spec, scored_dataset, rows, predicted)
+        predicted = _predict(policy, frames, rows, seed, batch_size, progress)
+        scored = _collect(policy.spec, frames, rows, predicted)
         document = summarize(scored)
         document["latency"] = None
         if latency and not document["verdict"]["fails"]:
-            measured = measure_latency(policy, scored_dataset.frames.observation(int(rows[0])))
+            measured = measure_latency(policy, frames.observation(int(rows[0])))
             document["latency"] = measured | {"device": device_name(policy.spec.facts.device)}
     spec = policy.spec  # as it stands after the work: an engine may have fallen back on the way
     settings = {
@@ -92,38 +92,18 @@ def evaluate(
     return Evaluation(scored, to_plain(document))
 
 
-class _ScoredDataset:
-    """The chosen episodes as the robot would hand them over: its joint order and units, its cameras."""
-
-    def __init__(self, dataset: Dataset, adapter: DatasetAdapter, spec: PolicySpec) -> None:
-        self.dataset, self.adapter = dataset, adapter
-        self.frames = RobotFrames(dataset, adapter, spec)
-        self.actions: F32 = adapter.action.forward(dataset.actions)
-        self.episode_index, self.frame_index = dataset.episode_index, dataset.frame_index
-
-    def seed(self, row: int, seed: int) -> int:
-        """A seed of the frame's own, 63 bits."""
-        key = [seed, int(self.episode_index[row]), int(self.frame_index[row])]
-        return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> np.uint64(1))
-
-
 def _predict(
-    policy: Policy,
-    scored_dataset: _ScoredDataset,
-    rows: Ints,
-    seed: int,
-    batch_size: int,
-    progress: Progress | None,
+    policy: Policy, frames: RobotFrames, rows: Ints, seed: int, batch_size: int, progress: Progress | None
 ) -> F32:
     """Chunks [N, H, A] of the scored rows; frames are decoded in order."""
-    horizon, width = policy.spec.chunk_size, len(scored_dataset.adapter.joints)
-    predicted = np.empty((len(rows), horizon, width), dtype=np.float32)
+    spec, dataset = policy.spec, frames.dataset
+    predicted = np.empty((len(rows), spec.chunk_size, len(frames.adapter.joints)), dtype=np.float32)
     policy.reset()
     for start in range(0, len(rows), batch_size):
         batch = [int(row) for row in rows[start : start + batch_size]]
-        frames = [scored_dataset.frames.observation(row) for row in batch]
+        seeds = [seed_of(seed, int(dataset.episode_index[row]), int(dataset.frame_index[row])) for row in batch]
         try:
-            chunks = checked_chunks(policy, frames, [scored_dataset.seed(row, seed) for row in batch])
+            chunks = checked_chunks(policy, [frames.observation(row) for row in batch], seeds)
             predicted[start : start + len(batch)] = chunks
         except NotFiniteError:  # the report says that the policy fails
             predicted[start : start + len(batch)] = np.nan
@@ -132,21 +112,22 @@ def _predict(
     return predicted
 
 
-def _collect(spec: PolicySpec, scored_dataset: _ScoredDataset, rows: Ints, predicted: F32) -> Predictions:
-    adapter, dataset, episode_index = scored_dataset.adapter, scored_dataset.dataset, scored_dataset.episode_index
-    target, is_pad = chunk_targets(scored_dataset.actions, episode_index, rows, spec.chunk_size)
+def _collect(spec: PolicySpec, frames: RobotFrames, rows: Ints, predicted: F32) -> Predictions:
+    adapter, dataset, episode_index = frames.adapter, frames.dataset, frames.dataset.episode_index
+    actions = adapter.action.forward(dataset.actions)
+    target, is_pad = chunk_targets(actions, episode_index, rows, spec.chunk_size)
     return Predictions(
         predicted=predicted,
         target=target,
         is_pad=is_pad,
-        hold=adapter.hold(scored_dataset.frames.states[rows]),
+        hold=adapter.hold(frames.states[rows]),
         mean_action=adapter.mean_action,
         trained_span=adapter.trained_span,
         episode_index=episode_index[rows],
-        frame_index=scored_dataset.frame_index[rows],
-        recorded=scored_dataset.actions,
+        frame_index=dataset.frame_index[rows],
+        recorded=actions,
         recorded_episode=episode_index,
-        recorded_frame=scored_dataset.frame_index,
+        recorded_frame=dataset.frame_index,
         joints=adapter.joints,
         units=adapter.units,
         limits=adapter.limits,
@@ -175,12 +156,7 @@ def _provenance(
             "frames": meta.total_frames,
             "cameras": adapter.cameras,
         },
-        "split": {
-            "requested": split.requested,
-            "episodes": split.episodes,
-            "trained_on": split.trained_on,
-            "text": split.text,
-        },
+        "split": asdict(split),
         "settings": settings,
         "machine": machine_facts(spec.facts.device),
     }

@@ -35,12 +35,9 @@ class CheckedEnvironment:
         """The start of the episode of that seed."""
         self._seed, self._step, self._shape = seed, 0, None
         with self._named():
-            found = (
-                self.environment.reset(seed)
-                if instruction is None
-                else self.environment.reset(seed, instruction=instruction)
-            )
-            observation, info = found
+            # An environment with one instruction need not know the argument.
+            asked = {} if instruction is None else {"instruction": instruction}
+            observation, info = self.environment.reset(seed, **asked)
         self._check(isinstance(info, EpisodeInfo), "reset", info, "an observation and an EpisodeInfo")
         self._check(isinstance(info.instruction, str), "EpisodeInfo.instruction", info.instruction, "a text")
         self._check(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from smolpilot.common.errors import CheckpointError, SmolpilotError, UsageError
 from smolpilot.common.keys import TASK
 from smolpilot.common.machine import machine_facts
 from smolpilot.contracts import History, UntrainedInstructionWarning, check_horizon
-from smolpilot.evaluation.checked_policy import checked_chunks
+from smolpilot.evaluation.checked_policy import checked_chunks, seed_of
 from smolpilot.evaluation.provenance import describe_policy, instruction_warnings
 
 from .checked_environment import CheckedEnvironment, close_environment
@@ -23,7 +23,7 @@ from .fit import check_fit
 from .results import Run, summarize_runs
 
 if TYPE_CHECKING:
-    from smolpilot.contracts import Environment, EnvironmentSpec, EpisodeInfo, Observation, Outcome, Policy
+    from smolpilot.contracts import Environment, EnvironmentSpec, Observation, Policy
 
 PARALLEL = 50  # environments stepped together: one forward pass plans for all of them
 
@@ -68,14 +68,21 @@ def rollout(
         own = environments[0].spec
         check_fit(spec, own)
         for start in range(0, episodes, PARALLEL):
-            seeds = range(seed + start, seed + min(start + PARALLEL, episodes))
-            group = _Group(policy, environments[: len(seeds)], list(seeds), max(0, video_episodes - start))
-            group.begin(swap_instruction, instruction)
-            while group.active:
-                group.plan_and_act(horizon)
+            numbers = range(start, min(start + PARALLEL, episodes))
+            policy.reset()
+            group = [
+                _Episode(environment, seed + number, History(policy.spec.n_obs_steps), number < video_episodes)
+                for environment, number in zip(environments, numbers, strict=False)
+            ]
+            for episode in group:
+                episode.begin(swap_instruction, instruction)
+            plans = 0
+            while running := [episode for episode in group if not episode.over]:
+                _plan_and_act(policy, running, plans, horizon)
+                plans += 1
                 if progress is not None:
-                    progress("episodes", start + len(seeds) - len(group.active), episodes)
-            runs += group.runs
+                    progress("episodes", start + sum(episode.over for episode in group), episodes)
+            runs += [episode.run for episode in group]
     header = {
         "env": own.name,
         "env_settings": dict(settings or {}),
@@ -113,92 +120,63 @@ def _made(make: Callable[[], Environment], count: int) -> Iterator[list[Environm
         close_environment(environment)
 
 
-class _Group:
-    """Environments that run in step: every one plans at the same time, so that one batch serves all."""
+class _Episode:
+    """One episode: its environment, what the policy sees of it now, and how it went."""
 
-    def __init__(self, policy: Policy, environments: list[Environment], seeds: list[int], recorded: int) -> None:
-        self._policy, self._environments, self._seeds, self._recorded = policy, environments, seeds, recorded
-        self._plays = [CheckedEnvironment(environment) for environment in environments]
-        self._observations: list[Observation] = []
-        self._histories = [History(policy.spec.n_obs_steps) for _ in seeds]
-        self._plans = 0
-        self.runs: list[Run] = []
-        self.active: list[int] = []
+    def __init__(self, environment: Environment, seed: int, history: History, recorded: bool) -> None:
+        self.seed, self.over = seed, False
+        self._spec, self._play = environment.spec, CheckedEnvironment(environment)
+        self._history, self._recorded = history, recorded
 
     def begin(self, swap: bool, instruction: str | None) -> None:
-        """Start the episodes; `swap` takes each scene's alternative, `instruction` replaces its own one."""
-        self._policy.reset()
-        for i, seed in enumerate(self._seeds):
-            observation, run = self._reset(i, seed, swap)
-            run.instruction = instruction if instruction is not None else run.instruction
-            self.runs.append(run)
-            self._observations.append(self._histories[i].add({**observation, TASK: run.instruction}))
-            self._record(i)
-        self.active = list(range(len(self._seeds)))
+        """Start it; `swap` takes the scene's alternative, `instruction` replaces its own one."""
+        observation, info = self._play.reset(self.seed)
+        if swap:
+            others = tuple(info.alternatives)
+            if not others:
+                raise UsageError(
+                    f"The environment {self._spec.name} has no other instruction for the scene of seed {self.seed}.",
+                    expected="scenes with more than one goal",
+                    fix="leave --swap-instruction out",
+                )
+            observation, info = self._play.reset(self.seed, others[0])
+        groups = {str(group): str(value) for group, value in info.groups.items()}
+        self.run = Run(self.seed, info.instruction if instruction is None else instruction, groups)
+        self._see(observation)
 
-    def plan_and_act(self, horizon: int) -> None:
-        """Plan for every episode that still runs, and execute `horizon` actions of each plan."""
-        seeds = [_plan_seed(self._seeds[i], self._plans) for i in self.active]
-        chunks = checked_chunks(self._policy, [self._observations[i] for i in self.active], seeds)
-        self._plans += 1
-        if not np.isfinite(chunks).all():
-            raise CheckpointError(
-                "The policy fails: its predictions hold NaN or infinite values.",
-                expected="finite actions",
-                fix="check the training loss and the statistics: smolpilot bundle BUNDLE shows what it holds",
-            )
-        plans = dict(zip(self.active, chunks, strict=True))
-        for step in range(horizon):
-            for i in list(self.active):
-                self._act(i, plans[i][step])
-
-    def _reset(self, i: int, seed: int, swap: bool) -> tuple[Observation, Run]:
-        play = self._plays[i]
-        observation, run, others = _start(seed, *play.reset(seed))
-        if not swap:
-            return observation, run
-        if not others:
-            raise UsageError(
-                f"The environment {self._environments[i].spec.name} has no other instruction for the scene of "
-                f"seed {seed}.",
-                expected="scenes with more than one goal",
-                fix="leave --swap-instruction out",
-            )
-        observation, run, _ = _start(seed, *play.reset(seed, others[0]))
-        return observation, run
-
-    def _act(self, i: int, action: npt.NDArray[np.float32]) -> None:
-        run, environment = self.runs[i], self._environments[i]
-        observation, outcome = self._plays[i].step(action)
-        self._observations[i] = self._histories[i].add({**observation, TASK: run.instruction})
-        run.steps += 1
-        self._record(i)
+    def act(self, action: npt.NDArray[np.float32]) -> None:
+        """Take one action; SmolpilotError where the environment does not end the episode in time."""
+        observation, outcome = self._play.step(action)
+        self.run.steps += 1
+        self._see(observation)
         if outcome is not None:
-            _finish(run, outcome)
-            self.active.remove(i)
-        elif run.steps >= environment.spec.max_steps:
+            self.run.label, self.run.success = str(outcome.label), bool(outcome.success)
+            self.run.facts = {name: float(value) for name, value in outcome.facts.items()}
+            self.over = True
+        elif self.run.steps >= self._spec.max_steps:
             raise SmolpilotError(
-                f"The environment {environment.spec.name} did not end the episode of seed {run.seed} within its own "
-                f"{environment.spec.max_steps} steps.",
+                f"The environment {self._spec.name} did not end the episode of seed {self.seed} within its own "
+                f"{self._spec.max_steps} steps.",
                 expected="an Outcome from the step with which an episode ends",
             )
 
-    def _record(self, i: int) -> None:
-        if i < self._recorded:
-            self.runs[i].images.append(self._plays[i].render())
+    def _see(self, observation: Observation) -> None:
+        self.observation = self._history.add({**observation, TASK: self.run.instruction})
+        if self._recorded:
+            self.run.images.append(self._play.render())
 
 
-def _start(seed: int, observation: Observation, info: EpisodeInfo) -> tuple[Observation, Run, tuple[str, ...]]:
-    """An episode's first observation, its run, and the other instructions that its scene could be given."""
-    groups = {str(group): str(value) for group, value in info.groups.items()}
-    return {**observation}, Run(seed, info.instruction, groups), tuple(info.alternatives)
-
-
-def _finish(run: Run, outcome: Outcome) -> None:
-    run.label, run.success = str(outcome.label), bool(outcome.success)
-    run.facts = {name: float(value) for name, value in outcome.facts.items()}
-
-
-def _plan_seed(episode: int, number: int) -> int:
-    """A seed of the plan's own, 63 bits: it does not depend on how many episodes run beside it."""
-    return int(np.random.SeedSequence([episode, number]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+def _plan_and_act(policy: Policy, running: Sequence[_Episode], number: int, horizon: int) -> None:
+    """Plan for the episodes that still run, in one batch, and execute `horizon` actions of each plan."""
+    seeds = [seed_of(episode.seed, number) for episode in running]  # whatever else runs beside it
+    chunks = checked_chunks(policy, [episode.observation for episode in running], seeds)
+    if not np.isfinite(chunks).all():
+        raise CheckpointError(
+            "The policy fails: its predictions hold NaN or infinite values.",
+            expected="finite actions",
+            fix="check the training loss and the statistics: smolpilot bundle BUNDLE shows what it holds",
+        )
+    for step in range(horizon):
+        for episode, chunk in zip(running, chunks, strict=True):
+            if not episode.over:
+                episode.act(chunk[step])

@@ -33,16 +33,10 @@ def embodiment_in(environment: EnvironmentSpec) -> Embodiment:
 def check_fit(spec: PolicySpec, environment: EnvironmentSpec) -> None:
     """UsageError, with both sides by name, when the policy is for other joints, units or cameras."""
     _check_spec(environment)
-    own = spec.profile
+    own, profile = spec.profile, environment.profile
     sides: tuple[tuple[str, int, Sequence[str], Sequence[Joint], Sequence[Joint]], ...] = (
-        ("state", spec.state_dim, (), own.state_joints if own else (), environment.profile.state_joints),
-        (
-            "action",
-            spec.action_dim,
-            spec.action_names,
-            own.action_joints if own else (),
-            environment.profile.action_joints,
-        ),
+        ("state", spec.state_dim, (), own.state_joints if own else (), profile.state_joints),
+        ("action", spec.action_dim, spec.action_names, own.action_joints if own else (), profile.action_joints),
     )
     for what, width, told, joints, wanted in sides:
         names = [joint.name for joint in joints] or list(told)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from smolpilot.common.errors import UsageError
-from smolpilot.common.json_input import read_json_file
+from smolpilot.common.json_input import read_json_object
 from smolpilot.contracts import Image
 from smolpilot.evaluation.metrics import wilson
 
@@ -31,8 +31,8 @@ class Run:
     groups: Mapping[str, str] = field(default_factory=dict)
     label: str = ""
     success: bool = False
-    facts: Mapping[str, float] = field(default_factory=dict)
     steps: int = 0
+    facts: Mapping[str, float] = field(default_factory=dict)
     images: list[Image] = field(default_factory=list, repr=False)
 
 
@@ -60,18 +60,7 @@ def summarize_runs(runs: Sequence[Run], header: Mapping[str, Any]) -> dict[str, 
             for group, values in _groups_of(runs).items()
             for value in values
         ],
-        "runs": [
-            {
-                "seed": run.seed,
-                "instruction": run.instruction,
-                "groups": dict(run.groups),
-                "label": run.label,
-                "success": run.success,
-                "steps": run.steps,
-                "facts": dict(run.facts),
-            }
-            for run in runs
-        ],
+        "runs": [{name: value for name, value in vars(run).items() if name != "images"} for run in runs],
     }
 
 
@@ -87,12 +76,9 @@ def read_results(folder: Path) -> dict[str, Any]:
 def read_document(folder: Path, name: str) -> dict[str, Any]:
     """The JSON object in a file of a folder; UsageError where there is none that can be read."""
     try:
-        content = read_json_file(folder / name)
-        if not isinstance(content, dict):
-            raise ValueError("it is no JSON object")
+        return read_json_object(folder / name)
     except (OSError, ValueError) as error:
         raise _unreadable(folder, name) from error
-    return content
 
 
 def failure_text(result: Mapping[str, Any], label: str) -> str:

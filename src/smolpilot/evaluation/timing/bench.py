@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from smolpilot.common.atomic import scratch_folder
-from smolpilot.common.errors import NotFiniteError, SmolpilotError, UsageError
+from smolpilot.common.errors import NotFiniteError, UsageError, errors_of
 from smolpilot.common.keys import ACTION, PADDING_MASK, image_key
 from smolpilot.common.machine import machine_facts
 from smolpilot.common.progress import working
@@ -39,6 +40,7 @@ from smolpilot.policies import open_policy
 from smolpilot.smolvla.transforms.camera_slots import typed_camera_map
 
 from .bench_options import LEROBOT, BenchOptions
+from .latency import percentiles
 
 if TYPE_CHECKING:
     from smolpilot.datasets import Dataset
@@ -77,21 +79,16 @@ class Row:
 def bench(options: BenchOptions, progress: Progress | None = None) -> dict[str, Any]:
     """Measure and return the document that `smolpilot bench` prints. Raises what `open_policy` raises."""
     dataset = open_dataset(options.dataset) if options.dataset is not None else None
-    policy = open_policy(options.policy, _opened(options), embodiment_of(dataset.meta) if dataset is not None else None)
-    try:
-        with scratch_folder("bench") as temporary:
-            lineup = _Lineup(options, policy, dataset, temporary)
-            try:
-                with working("preparing what is measured"):
-                    lineup.line_up()
-                rows = _measure(lineup.contenders, lineup.frames, progress)
-                return _document(options, lineup, rows)
-            finally:
-                for contender in lineup.contenders:
-                    if contender.policy is not policy:
-                        contender.policy.close()
-    finally:
-        policy.close()
+    embodiment = embodiment_of(dataset.meta) if dataset is not None else None
+    with (
+        closing(open_policy(options.policy, _opened(options), embodiment)) as policy,
+        scratch_folder("bench") as temporary,
+        closing(_Lineup(options, policy, dataset, temporary)) as lineup,
+    ):
+        with working("preparing what is measured"):
+            lineup.line_up()
+        rows = _measure(lineup.takes, progress)
+        return _document(options, lineup, rows)
 
 
 def verdict(p95_ms: float, rate: float | None, horizon: int) -> str:
@@ -115,8 +112,7 @@ class _Lineup:
         self.policy = policy
         self.of_smolvla = policy.spec.facts.kind == SMOLVLA
         self.cameras = _cameras(policy.spec, options.cameras)
-        self.contenders: list[Contender] = []
-        self.frames: list[list[Observation]] = []  # of each contender
+        self.takes: list[_Take] = []
         self.count = options.repeats + WARM_UP
 
     def line_up(self) -> None:
@@ -124,16 +120,18 @@ class _Lineup:
         options = self._options
         own = self._masked(self._observations(self.policy))
         for contender in self._modes(own[0]) if self.of_smolvla else self._alone():
-            self._add(contender, own)
+            self.takes.append(_Take(contender, own))
         for source in options.against:
             if source == LEROBOT:
                 self._with_lerobot(own)
             else:
                 self._other(source)
 
-    def _add(self, contender: Contender, frames: list[Observation]) -> None:
-        self.contenders.append(contender)
-        self.frames.append(frames)
+    def close(self) -> None:
+        """Close all but the policy itself."""
+        for take in self.takes:
+            if take.contender.policy is not self.policy:
+                take.contender.policy.close()
 
     def _alone(self) -> list[Contender]:
         from smolpilot.policies.contenders import Contender
@@ -187,23 +185,21 @@ class _Lineup:
                 fix="leave it out; other policies are named by their folder or name",
             )
         for contender in with_lerobot(self.policy, self._temporary, self._options.device, self._options.num_steps):
-            self._add(contender, own)
+            self.takes.append(_Take(contender, own))
 
     def _other(self, source: str) -> None:
         """Another policy, on observations of its own: its cameras may have other names."""
         from smolpilot.policies.contenders import Contender
 
-        try:
+        with errors_of(f"--against {source}"):
             other = open_policy(source, PolicyOptions(device=self._options.device), self._embodiment(source))
-        except SmolpilotError as error:
-            raise type(error)(f"--against {source}: {error.found}", expected=error.expected, fix=error.fix) from error
         spec = other.spec
-        taken = {contender.name for contender in self.contenders}
+        taken = {take.contender.name for take in self.takes}
         name = spec.name if spec.name not in taken else source
         if name in taken:
             other.close()
             raise UsageError(f"{source} is named twice.", expected="each policy once")
-        self._add(Contender(name, other, spec.facts.load_seconds), self._observations(other))
+        self.takes.append(_Take(Contender(name, other, spec.facts.load_seconds), self._observations(other)))
 
     def _embodiment(self, source: str) -> Embodiment | None:
         if self._dataset is not None:
@@ -227,7 +223,9 @@ class _Lineup:
         """As many as chunks, spread over the dataset or made up."""
         if self._dataset is None:
             return [example_observation(policy.spec, seed) for seed in range(self.count)]
-        return _as_many(recorded_frames(policy, self._dataset, self.count), self.count)
+        recorded = recorded_frames(policy, self._dataset, self.count)
+        # A dataset may have fewer frames than chunks are asked for.
+        return [recorded[i % len(recorded)] for i in range(self.count)]
 
     def _calibration(self) -> list[Observation]:
         """Beside the measured ones: calibrated on those, int8 would look better than it is."""
@@ -260,42 +258,34 @@ def _cameras(spec: PolicySpec, count: int | None) -> list[str]:
     return known[:count]
 
 
-def _as_many(frames: Sequence[Observation], count: int) -> list[Observation]:
-    """A dataset may have fewer frames than chunks are asked for."""
-    return [frames[i % len(frames)] for i in range(count)]
-
-
-def _measure(
-    contenders: Sequence[Contender], frames: Sequence[Sequence[Observation]], progress: Progress | None
-) -> list[Row]:
+def _measure(takes: Sequence[_Take], progress: Progress | None) -> list[Row]:
     """All in turns, each on its own observations; the chunk of turn i is drawn by the seed i."""
-    turns = len(frames[0])
-    takes = [_Take(contender) for contender in contenders]
+    turns = len(takes[0].frames)
     for turn in range(turns):
-        for take, own in zip(takes, frames, strict=True):
-            take.run(own[turn], turn, counted=turn >= WARM_UP)
+        for take in takes:
+            take.run(turn, counted=turn >= WARM_UP)
         if progress is not None:
             progress("chunks", turn + 1, turns)
     plain = next((take for take in takes if take.contender.same and take.contender.name == "plain"), None)
-    return [take.row(own[0], plain) for take, own in zip(takes, frames, strict=True)]
+    return [take.row(plain) for take in takes]
 
 
 class _Take:
-    """One policy's chunks and their times."""
+    """One policy's chunks for its own observations, and their times."""
 
-    def __init__(self, contender: Contender) -> None:
-        self.contender = contender
+    def __init__(self, contender: Contender, frames: Sequence[Observation]) -> None:
+        self.contender, self.frames = contender, frames
         self.timed = TIMED in contender.policy.spec.capabilities
         self.totals: list[float] = []
         self.networks: list[float] = []
         self.stages: dict[str, list[float]] = {}
         self.chunks: list[F32] = []
 
-    def run(self, observation: Observation, seed: int, *, counted: bool) -> None:
+    def run(self, turn: int, *, counted: bool) -> None:
         policy = self.contender.policy
         begin = time.perf_counter()
         try:
-            (chunk,) = checked_chunks(policy, [observation], [seed])
+            (chunk,) = checked_chunks(policy, [self.frames[turn]], [turn])
         except NotFiniteError:  # the table says that the policy fails
             chunk = np.full((policy.spec.chunk_size, policy.spec.action_dim), np.nan, dtype=np.float32)
         total = (time.perf_counter() - begin) * 1e3
@@ -309,27 +299,26 @@ class _Take:
             for stage, value in took.items():
                 self.stages.setdefault(stage, []).append(value)
 
-    def row(self, observation: Observation, plain: _Take | None) -> Row:
+    def row(self, plain: _Take | None) -> Row:
         contender, policy = self.contender, self.contender.policy
         spec = policy.spec
-        t50, t95 = np.percentile(self.totals, [50, 95])
-        n50, n95 = np.percentile(self.networks, [50, 95]) if self.timed else (None, None)
+        total, network = percentiles(self.totals), percentiles(self.networks) if self.timed else {}
         row = Row(
             contender.name,
             spec.facts.precision,
-            float(t50),
-            float(t95),
-            None if n50 is None else float(n50),
-            None if n95 is None else float(n95),
+            total["p50_ms"],
+            total["p95_ms"],
+            network.get("p50_ms"),
+            network.get("p95_ms"),
             spec.facts.memory_bytes / 1e6 if spec.facts.memory_bytes else None,
             contender.load_seconds,
-            stages={stage: _percentiles(values) for stage, values in self.stages.items()},
+            stages={stage: percentiles(values) for stage, values in self.stages.items()},
             source=spec.facts.source,
         )
         if contender.same and plain is not None and plain is not self:
             row.difference, row.joint, row.sigma = _difference(plain.contender.policy.spec, self.chunks, plain.chunks)
         if contender.tell is not None:
-            told = contender.tell(observation)
+            told = contender.tell(self.frames[0])
             row.precision, row.stages, row.note = told.precision, dict(told.stages), told.note
             if plain is None and told.checked is not None:
                 row.joint, row.difference, row.sigma = told.checked
@@ -337,11 +326,6 @@ class _Take:
             row.finite = False
             row.note = "; ".join(filter(None, [row.note, "its actions hold NaN or infinite values: the policy fails"]))
         return row
-
-
-def _percentiles(values: Sequence[float]) -> dict[str, float]:
-    p50, p95 = np.percentile(values, [50, 95])
-    return {"p50_ms": float(p50), "p95_ms": float(p95)}
 
 
 def _difference(spec: PolicySpec, ours: list[F32], plain: list[F32]) -> tuple[float, str, float]:
@@ -354,8 +338,7 @@ def _difference(spec: PolicySpec, ours: list[F32], plain: list[F32]) -> tuple[fl
 
 
 def _document(options: BenchOptions, measured: _Lineup, rows: list[Row]) -> dict[str, Any]:
-    policy, contenders = measured.policy, measured.contenders
-    spec = policy.spec
+    spec, contenders = measured.policy.spec, [take.contender for take in measured.takes]
     peers = [row for row, one in zip(rows, contenders, strict=True) if one.peer]
     plain = [row for row in rows if row.name == "plain"]
     # The engine's modes alone have nothing in the table that they could be compared with.
@@ -365,14 +348,12 @@ def _document(options: BenchOptions, measured: _Lineup, rows: list[Row]) -> dict
         own = contender.policy.spec
         row.ratio = reference.total_p50_ms / row.total_p50_ms if reference is not None else None
         row.verdict = verdict(row.total_p95_ms, own.rate or spec.rate, own.n_action_steps)
-    network: dict[str, Any] = {
-        "slots": [slot for slot in spec.facts.camera_map.values() if slot is not None],
-        "tokens": None,
-    }
+    slots = [slot for slot in spec.facts.camera_map.values() if slot is not None]
+    network: dict[str, Any] = {"slots": slots, "tokens": None}
     if measured.of_smolvla:
         from smolpilot.policies.contenders import network_facts
 
-        network = network_facts(policy, measured.frames[0][0])
+        network = network_facts(measured.policy, measured.takes[0].frames[0])
     return {
         "format": FORMAT,
         "machine": machine_facts(spec.facts.device),

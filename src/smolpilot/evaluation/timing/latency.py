@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,13 +34,15 @@ def measure_latency(policy: Policy, observation: Observation) -> dict[str, Any]:
     policy.reset()
     queue = ActionQueue(policy)
     queue.select_action(observation)
-    pops = []
-    for _ in range(len(queue)):
-        start = time.perf_counter()
-        queue.select_action(observation)
-        pops.append((time.perf_counter() - start) * 1e3)
+    pops = [_milliseconds(lambda: queue.select_action(observation)) for _ in range(len(queue))]
     policy.reset()
     return {"warm_up": WARM_UP, "batch": 1, "chunk": _describe(chunks), "queue_pop": _describe(pops)}
+
+
+def percentiles(samples: Sequence[float]) -> dict[str, float]:
+    """The median and the 95th percentile."""
+    p50, p95 = np.percentile(samples, [50, 95])
+    return {"p50_ms": float(p50), "p95_ms": float(p95)}
 
 
 def _sample(call: Callable[[], object]) -> list[float]:
@@ -49,10 +51,14 @@ def _sample(call: Callable[[], object]) -> list[float]:
         call()
     samples: list[float] = []
     while len(samples) < _FEWEST or (len(samples) < _REPEATS and time.perf_counter() - begin < _BUDGET_S):
-        start = time.perf_counter()
-        call()
-        samples.append((time.perf_counter() - start) * 1e3)
+        samples.append(_milliseconds(call))
     return samples
+
+
+def _milliseconds(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return (time.perf_counter() - start) * 1e3
 
 
 def _describe(samples: list[float]) -> dict[str, Any]:
@@ -60,8 +66,7 @@ def _describe(samples: list[float]) -> dict[str, Any]:
         return {"count": 0, "p50_ms": None, "p95_ms": None, "mean_ms": None, "samples_ms": []}
     return {
         "count": len(samples),
-        "p50_ms": float(np.percentile(samples, 50)),
-        "p95_ms": float(np.percentile(samples, 95)),
+        **percentiles(samples),
         "mean_ms": float(np.mean(samples)),
         "samples_ms": [round(sample, 4) for sample in samples],
     }

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import math
 import os
 import re
 import threading
@@ -49,10 +50,7 @@ class BlockStore:
     @property
     def bytes_per_row(self) -> int:
         """Size of one row of a block."""
-        count = 1
-        for size in self.shape:
-            count *= size
-        return count * self.dtype.itemsize
+        return math.prod(self.shape) * self.dtype.itemsize
 
     def read(self, name: str, rows: int) -> Tensor | None:
         """The block [rows, *shape], None when it is missing, torn or damaged. Verified once, while it stays as it is.

@@ -172,10 +172,8 @@ def quantization_error(cache: FrameCache, batches: Batches, rows: Rows) -> Quant
     policy, rng, sample_ids = cache.policy, SampleRng(0), np.arange(len(some))
     exact, rounded, states = cache.exact(some), batches.cached(some, cache), batches.states(some)
     assert exact.actions is not None
-    noise, times = (
-        rng.noise(sample_ids, tuple(exact.actions.shape[1:])).to(policy.device),
-        rng.times(sample_ids).to(policy.device),
-    )
+    noise = rng.noise(sample_ids, tuple(exact.actions.shape[1:])).to(policy.device)
+    times = rng.times(sample_ids).to(policy.device)
     left, right = (float(policy.model.loss(inputs, noise, times)) for inputs in (exact, rounded))
     numbers = cache.tensor(exact)
     kept = next(iter(cache.fields(some, policy.device).values()))

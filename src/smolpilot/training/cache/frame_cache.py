@@ -63,10 +63,6 @@ class CacheSpec:
     codec: CacheCodec
     views: int = 1
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.codec.shape
-
     def gigabytes(self, rows: int) -> float:
         """Room on disk of `rows` frames."""
         return rows * self.views * self.codec.row_bytes / 1e9
@@ -146,11 +142,9 @@ class FrameCache:
 
     def fields(self, rows: Rows, device: torch.device, views: Rows | None = None) -> dict[str, Tensor]:
         """The cached fields of PolicyInputs for `rows`, of the view of each (default: the first)."""
-        tensors = []
-        for (block, place), view in zip(
-            self._place[rows], np.zeros_like(rows) if views is None else views, strict=True
-        ):
-            tensors.append(self._block((int(view), int(block)))[place])
+        views = np.zeros_like(rows) if views is None else views
+        places = zip(self._place[rows], views, strict=True)
+        tensors = [self._block((int(view), int(block)))[place] for (block, place), view in places]
         stacked = to_device(torch.stack(tensors), device)
         wide = self.spec.codec.unpack(stacked, own_dtype(self.policy, self.spec.kind))
         return {"image_tokens" if self.spec.kind == "vision" else "context": wide}
@@ -168,7 +162,7 @@ class FrameCache:
         fields = self.fields(rows, inputs.token_mask.device, views)
         if self.spec.kind == "prefix":
             # Images and special tokens come first, and are all seen.
-            before = self.spec.shape[2] - inputs.token_mask.shape[1]
+            before = self.spec.codec.shape[2] - inputs.token_mask.shape[1]
             seen = torch.ones(len(rows), before, dtype=torch.bool, device=inputs.token_mask.device)
             fields["context_mask"] = torch.cat([seen, inputs.token_mask], dim=1)
         return dataclasses.replace(inputs, **fields)
@@ -256,13 +250,9 @@ class FrameCache:
         model.eval()
         try:
             inputs = self._inputs(rows, images, view)
-            parts = []
-            for first in range(0, len(rows), 8):
-                part = inputs[first : first + 8]
-                parts.append(self.tensor(part))
+            return torch.cat([self.tensor(inputs[first : first + 8]) for first in range(0, len(rows), 8)])
         finally:
             model.train(training)
-        return torch.cat(parts)
 
     def _inputs(self, rows: Rows, images: Mapping[str, Tensor], view: int) -> PolicyInputs:
         inputs = self._assemble(rows, images)

@@ -7,6 +7,7 @@ States, actions and tokens of all frames are transformed once where they can be;
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -19,13 +20,25 @@ from smolpilot.datasets.read.order import WINDOW, BatchOrder, OrderKind, Rows, w
 from smolpilot.smolvla.network.inputs import PolicyInputs
 from smolpilot.smolvla.transforms.transform_list import Transforms
 
-from .batch_source import CachedFrames
-from .frames import CameraPlan, Decoder, FrameStore, camera_plans, predicted_gb, to_device
+from .frames import Decoder, FrameStore, camera_plans, predicted_gb, to_device
 from .image_prefetch import Images, ImageSource, stream
 
 
+class CachedFrames(Protocol):
+    """What was computed of the frames of a dataset before (`FrameCache`)."""
+
+    @property
+    def all_tokens(self) -> bool:
+        """Whether instructions have to be padded to the longest one of the dataset."""
+        ...
+
+    def fill(self, inputs: PolicyInputs, rows: Rows, sample_ids: Rows | None = None) -> PolicyInputs:
+        """The inputs of the frames `rows`, which lack images, with what is cached of them."""
+        ...
+
+
 class Batches:
-    """All frames of `dataset` as network inputs on `device`.
+    """All frames of `dataset` as network inputs on `device`; `plans` say how each camera slot is filled.
 
     Video is held in memory where `memory_gb` (None: half of what is free) allows it, else decoded by `workers`
     processes while training. `rows` limits which frames are held (validation needs few).
@@ -43,23 +56,23 @@ class Batches:
         workers: int = 0,
         cache: Callable[[Batches, Rows], CachedFrames] | None = None,
     ) -> None:
-        self.dataset, self._device, self._workers = dataset, device, workers
+        self.dataset, self.device, self._workers = dataset, device, workers
         self._transforms = transforms
         self._numbers = _Numbers(dataset, transforms, chunk_size, device)
-        self._plans = camera_plans(dataset.meta, transforms)
+        self.plans = camera_plans(dataset.meta, transforms)
         held = np.arange(len(dataset)) if rows is None else rows
         self._cache = cache(self, held) if cache is not None else None
         if self._cache is not None:
             self.needed_gb, self.in_memory = 0.0, False
             return
         limit = available_memory() / 2e9 if memory_gb is None else memory_gb
-        self.needed_gb = predicted_gb(list(self._plans.values()), len(held))
+        self.needed_gb = predicted_gb(list(self.plans.values()), len(held))
         self.in_memory = self.needed_gb <= limit
         self._images: FrameStore | Decoder
         if self.in_memory:
-            self._images = FrameStore(dataset, self._plans, held)
+            self._images = FrameStore(dataset, self.plans, held)
         else:
-            self._images = Decoder(dataset, self._plans)
+            self._images = Decoder(dataset, self.plans)
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -79,7 +92,7 @@ class Batches:
         index = np.asarray(rows, dtype=np.int64)
         if self._cache is not None:
             return self.cached(index, self._cache, sample_ids)
-        return self._assemble(index, {slot: self._images.images(slot, index, self._device) for slot in self._plans})
+        return self._assemble(index, {slot: self._images.images(slot, index, self.device) for slot in self.plans})
 
     def stream(self, order: BatchOrder, start: int, stop: int) -> Generator[PolicyInputs]:
         """Batches number `start` to `stop` (excluded)."""
@@ -88,29 +101,19 @@ class Batches:
             return self.with_images(rows, found[0])
 
         span = range(start, stop)
-        return stream(self, [self.images], assemble, order, span, device=self._device, workers=self._workers)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the batches lie."""
-        return self._device
+        return stream(self.batch, [self.images], assemble, order, span, device=self.device, workers=self._workers)
 
     @property
     def images(self) -> ImageSource:
         """Where the images come from while training."""
         decoded = self._cache is None and isinstance(self._images, Decoder)
-        return ImageSource(self.dataset, self._plans, decoded)
+        return ImageSource(self.dataset, self.plans, decoded)
 
     def with_images(self, rows: Rows, images: Mapping[str, Tensor] | None) -> PolicyInputs:
         """The frames `rows` with images that were decoded elsewhere; None: with their own."""
         if images is None:
             return self.batch(rows)
-        return self._assemble(rows, {slot: to_device(value, self._device) for slot, value in images.items()})
-
-    @property
-    def plans(self) -> dict[str, CameraPlan]:
-        """How each camera slot that the dataset fills is filled."""
-        return self._plans
+        return self._assemble(rows, {slot: to_device(value, self.device) for slot, value in images.items()})
 
     @property
     def token_width(self) -> int:
@@ -130,11 +133,11 @@ class Batches:
         return self._numbers.robot_states(rows)
 
     def _assemble(self, rows: Rows, given: Mapping[str, Tensor], *, all_tokens: bool = False) -> PolicyInputs:
-        numbers, index = self._numbers, torch.from_numpy(rows).to(self._device)
+        numbers, index = self._numbers, torch.from_numpy(rows).to(self.device)
         wanted = index[:, None] + numbers.ahead  # [B, H]
         last = numbers.last[index][:, None]
         tokens, mask = numbers.tokens(index, everything=all_tokens)
-        filled = torch.ones(1, len(self._plans), dtype=torch.bool, device=self._device).expand(len(rows), -1)
+        filled = torch.ones(1, len(self.plans), dtype=torch.bool, device=self.device).expand(len(rows), -1)
         images, seen = self._transforms.stack_images(given, filled)
         states, actions = numbers.chunks(index, torch.minimum(wanted, last))
         return PolicyInputs(

@@ -62,9 +62,9 @@ class FrameStore:
         self._place = np.full(len(dataset), -1, dtype=np.int64)
         self._place[rows] = np.arange(len(rows))
         self._stored = {slot: _empty(plan, len(rows)) for slot, plan in self._plans.items()}
-        jobs = [(slot, episode) for slot in self._plans for episode in dataset.episodes]
-        wanted = [job for job in jobs if self._rows_of(dataset, job[1]).size]
-        for slot, episode in track(wanted, len(wanted), "decoding video"):
+        wanted = set(dataset.episode_index[rows].tolist())
+        jobs = [(slot, episode) for slot in self._plans for episode in dataset.episodes if episode in wanted]
+        for slot, episode in track(jobs, len(jobs), "decoding video"):
             self._fill(dataset, slot, episode)
 
     def images(self, slot: str, rows: npt.NDArray[np.int64], device: torch.device) -> Tensor:
@@ -73,10 +73,6 @@ class FrameStore:
         chosen = self._stored[slot][torch.from_numpy(self._place[rows])]
         moved = to_device(chosen, device)
         return plan.prepare(moved) if plan.native else moved
-
-    def _rows_of(self, dataset: Dataset, episode: int) -> npt.NDArray[np.int64]:
-        rows = np.flatnonzero(dataset.episode_index == episode)
-        return rows[self._place[rows] >= 0]
 
     def _fill(self, dataset: Dataset, slot: str, episode: int) -> None:
         plan, target = self._plans[slot], self._stored[slot]

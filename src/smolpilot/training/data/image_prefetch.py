@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +16,6 @@ from smolpilot.datasets.read.prefetch import ahead
 from smolpilot.datasets.read.read_units import read_units
 from smolpilot.smolvla.network.inputs import PolicyInputs
 
-from .batch_source import BatchSource
 from .frames import CameraPlan
 
 # Images that are prepared at once: what is computed on the way stays in the processor's cache.
@@ -41,7 +41,7 @@ class ImageSource:
 
 
 def stream(
-    batches: BatchSource,
+    gather: Callable[[Rows, Rows], PolicyInputs],
     sources: Sequence[ImageSource],
     assemble: Callable[[Rows, Images], PolicyInputs],
     order: BatchOrder,
@@ -50,14 +50,15 @@ def stream(
     device: torch.device,
     workers: int,
 ) -> Generator[PolicyInputs]:
-    """The batches `span`, whose images come from `sources`; what takes long is done ahead.
+    """The batches `span`, whose images come from `sources` (`gather`: where none is decoded); what takes long is done
+    ahead.
 
     Images are decoded and prepared by a thread (on all cores), or by `workers` processes. A unit of work is a batch,
     and in the local order the batches of a window: no frame of it is decoded twice. `assemble` makes a batch of rows
     and what was read for them.
     """
     if not any(source.decoded for source in sources):
-        gathered = (batches.batch(order.batch(number), order.sample_ids(number)) for number in span)
+        gathered = (gather(order.batch(number), order.sample_ids(number)) for number in span)
         return ahead(gathered) if device.type == "cuda" else gathered
     windows = order.order.together > 1
     # A window is large and takes long: the next one is decoded while this one is used, that suffices.
@@ -70,11 +71,9 @@ def stream(
 def _assembled(
     images: Generator[tuple[Rows, Images]], assemble: Callable[[Rows, Images], PolicyInputs]
 ) -> Generator[PolicyInputs]:
-    try:
+    with closing(images):
         for rows, found in images:
             yield assemble(rows, found)
-    finally:
-        images.close()
 
 
 def split(rows: Rows, ends: Rows) -> list[tuple[int, Rows, Rows]]:

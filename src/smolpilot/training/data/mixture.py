@@ -57,7 +57,7 @@ class Mixture:
         """Batches number `start` to `stop` (excluded)."""
         images, span = [part.images for part in self.parts], range(start, stop)
         device = self.parts[0].device
-        return stream(self, images, self._with_images, order, span, device=device, workers=self._workers)
+        return stream(self.batch, images, self._with_images, order, span, device=device, workers=self._workers)
 
     def _with_images(self, rows: Rows, images: Images) -> PolicyInputs:
         found = split(rows, self._ends)
@@ -65,6 +65,10 @@ class Mixture:
             self.parts[number].with_images(own, image) for (number, own, _), image in zip(found, images, strict=True)
         ]
         return join(inputs, [positions for _, _, positions in found])
+
+
+BatchSource = Batches | Mixture
+"""Where training takes its batches from."""
 
 
 def join(inputs: Sequence[PolicyInputs], positions: Sequence[Rows]) -> PolicyInputs:

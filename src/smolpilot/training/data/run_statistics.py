@@ -30,9 +30,7 @@ def own_statistics(datasets: Sequence[RunDataset], profile: RobotProfile) -> Sta
     if len(datasets) == 1 and datasets[0].layout.state.units is None:
         return datasets[0].meta.statistics
     moved = [to_policy_order(dataset.meta.statistics, dataset.layout, profile) for dataset in datasets]
-    merged = merge_statistics(moved) if len(moved) > 1 else moved[0]
-    back = map_layout(FrameLayout.of_dataset(datasets[0].meta), profile)
-    return {key: mapping.backward_statistics(merged[key]) for key, mapping in zip((STATE, ACTION), back, strict=True)}
+    return _in_order_of(datasets[0].meta, merge_statistics(moved) if len(moved) > 1 else moved[0], profile)
 
 
 def settle_statistics(
@@ -50,9 +48,7 @@ def settle_statistics(
 def merged_with_parent(parent: Policy, meta: DatasetMeta, own_frames: Statistics, profile: RobotProfile) -> Statistics:
     """Statistics of the parent's frames and `own_frames` together, in the dataset's order and the profile's units."""
     before, own = parent_statistics(parent, profile), to_policy_order(own_frames, FrameLayout.of_dataset(meta), profile)
-    back = map_layout(FrameLayout.of_dataset(meta), profile)
-    merged: Statistics = {}
-    for feature, mapping in zip((STATE, ACTION), back, strict=True):
+    for feature in (STATE, ACTION):
         for whose, statistics in (("parent", before), ("dataset", own)):
             if "count" not in statistics.get(feature, {}):
                 raise TrainingError(
@@ -60,9 +56,14 @@ def merged_with_parent(parent: Policy, meta: DatasetMeta, own_frames: Statistics
                     expected="a count: --norm-stats merged weights parent and dataset by their frames",
                     fix="--norm-stats parent keeps the parent's, --norm-stats dataset takes the dataset's",
                 )
-        whole = merge_statistics([{feature: before[feature]}, {feature: own[feature]}])
-        merged[feature] = mapping.backward_statistics(whole[feature])
-    return merged
+    both = [{feature: statistics[feature] for feature in (STATE, ACTION)} for statistics in (before, own)]
+    return _in_order_of(meta, merge_statistics(both), profile)
+
+
+def _in_order_of(meta: DatasetMeta, statistics: Statistics, profile: RobotProfile) -> Statistics:
+    """Statistics of state and action in the profile's order, in that of the dataset."""
+    mappings = zip((STATE, ACTION), map_layout(FrameLayout.of_dataset(meta), profile), strict=True)
+    return {feature: mapping.backward_statistics(statistics[feature]) for feature, mapping in mappings}
 
 
 def same_robot(parent: Policy, profile: RobotProfile) -> bool:
@@ -95,8 +96,7 @@ def load_statistics(path: Path, meta: DatasetMeta, profile: RobotProfile) -> Sta
         raise UsageError(
             f"--norm-stats-file {path} cannot be read: {error}", expected="statistics.json of a sequence of stages"
         ) from error
-    mappings = map_layout(FrameLayout.of_dataset(meta), profile)
-    for key, joints, mapping in zip(found, (profile.state_joints, profile.action_joints), mappings, strict=True):
+    for key, joints in zip(found, (profile.state_joints, profile.action_joints), strict=True):
         names = [joint.name for joint in joints]
         wrong = [name for name, shape in shapes[key].items() if name != "count" and shape != (len(names),)]
         if found[key] != names or wrong:
@@ -104,5 +104,4 @@ def load_statistics(path: Path, meta: DatasetMeta, profile: RobotProfile) -> Sta
                 f"--norm-stats-file {path} is of the joints {', '.join(map(str, found[key]))} ({key}).",
                 expected=f"those of robot '{profile.name}': {', '.join(names)}",
             )
-        statistics[key] = mapping.backward_statistics(statistics[key])
-    return statistics
+    return statistics | _in_order_of(meta, statistics, profile)

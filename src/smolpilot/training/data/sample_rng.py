@@ -7,6 +7,8 @@ drawing nor how the batch is shared out changes a number, and a resumed run need
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -30,7 +32,7 @@ class SampleRng:
     def noise(self, sample_ids: SampleIds, shape: tuple[int, ...]) -> Tensor:
         """Standard normal numbers, float32 [n, *shape]."""
         out = np.empty((len(sample_ids), *shape), dtype=np.float32)
-        for row, generator in enumerate(_Generators(self.seed, NOISE, sample_ids)):
+        for row, generator in enumerate(_generators(self.seed, NOISE, sample_ids)):
             generator.standard_normal(out=out[row], dtype=np.float32)
         return torch.from_numpy(out)
 
@@ -46,32 +48,22 @@ class SampleRng:
     def uniform(self, purpose: int, sample_ids: SampleIds, shape: tuple[int, ...]) -> Tensor:
         """Numbers from 0 to below 1, float32 [n, *shape]."""
         out = np.empty((len(sample_ids), *shape), dtype=np.float32)
-        for row, generator in enumerate(_Generators(self.seed, purpose, sample_ids)):
+        for row, generator in enumerate(_generators(self.seed, purpose, sample_ids)):
             generator.random(out=out[row], dtype=np.float32)
         return torch.from_numpy(out)
 
 
-class _Generators:
+def _generators(seed: int, purpose: int, sample_ids: SampleIds) -> Iterator[np.random.Generator]:
     """One generator, set to the counter of each place in turn (a new one each time would cost thrice as much)."""
-
-    def __init__(self, seed: int, purpose: int, sample_ids: SampleIds) -> None:
-        self._bits = np.random.Philox(key=np.array([seed, purpose], dtype=np.uint64))
-        self._generator = np.random.Generator(self._bits)
-        # The lowest word of the counter counts what is drawn for one place.
-        self._counters = np.zeros((len(sample_ids), 4), dtype=np.uint64)
-        wide = sample_ids.reshape(len(sample_ids), -1)
-        self._counters[:, 1 : 1 + wide.shape[1]] = wide
-
-    def __iter__(self) -> _Generators:
-        self._state = self._bits.state
-        self._next = 0
-        return self
-
-    def __next__(self) -> np.random.Generator:
-        if self._next == len(self._counters):
-            raise StopIteration
-        self._state["state"]["counter"][:] = self._counters[self._next]
-        self._state |= {"buffer_pos": 4, "has_uint32": 0}  # nothing is left over from the place before
-        self._bits.state = self._state
-        self._next += 1
-        return self._generator
+    bits = np.random.Philox(key=np.array([seed, purpose], dtype=np.uint64))
+    generator = np.random.Generator(bits)
+    # The lowest word of the counter counts what is drawn for one place.
+    counters = np.zeros((len(sample_ids), 4), dtype=np.uint64)
+    wide = sample_ids.reshape(len(sample_ids), -1)
+    counters[:, 1 : 1 + wide.shape[1]] = wide
+    state = bits.state
+    for counter in counters:
+        state["state"]["counter"][:] = counter
+        state |= {"buffer_pos": 4, "has_uint32": 0}  # nothing is left over from the place before
+        bits.state = state
+        yield generator

@@ -23,7 +23,7 @@ from smolpilot.common.progress import working
 from smolpilot.common.text import format_bytes
 from smolpilot.datasets.read.order import BatchOrder
 from smolpilot.smolvla import Policy, PolicyInputs
-from smolpilot.training.data.batch_source import BatchSource
+from smolpilot.training.data.mixture import BatchSource
 
 from .precision import Precision
 

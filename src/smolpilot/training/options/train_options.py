@@ -220,44 +220,16 @@ def check(options: TrainOptions) -> TrainOptions:
     """Refuse contradictory options; a UsageError names them. Returns the options."""
     check_numbers(options)
     _check_missing(options)
-    _check_choice(options)
-    assert options.steps is not None
-    _check_average_and_patience(options)
-    _check_lora(options)
+    for given, found, fix in _contradictions(options):
+        if given:
+            raise UsageError(found, fix=fix)
+    check_sources(options.mixture)
     _check_augment(options.augment)
-    if options.cache_views is not None and not any(options.augment.values()):
-        raise UsageError(
-            f"--cache-views {options.cache_views}, but no image is changed.",
-            fix="say how with --augment, for example --augment crop=0.8 color=0.8; or leave --cache-views out",
-        )
-    if not 0 <= options.held_out < 1:
-        raise UsageError(f"--held-out is {options.held_out}.", expected="a share from 0 to below 1, such as 0.1")
-    if options.warmup_steps is not None and options.warmup_steps >= options.steps:
-        raise UsageError(
-            f"--warmup-steps {options.warmup_steps} does not end before --steps {options.steps}.",
-            fix="leave --warmup-steps out: it follows the steps",
-        )
-    return options
-
-
-def _check_lora(options: TrainOptions) -> None:
-    if options.lora is None and (options.lora_alpha is not None or options.lora_targets is not None):
-        raise UsageError("--lora-alpha and --lora-targets belong to --lora.", fix="add --lora 32, or leave them out")
-    if options.lora is not None and options.from_scratch:
-        raise UsageError(
-            "--lora trains little beside frozen weights, and those of --from-scratch are random.",
-            fix="fine-tune a trained policy with --policy, or leave --lora out",
-        )
-
-
-def _check_average_and_patience(options: TrainOptions) -> None:
     if options.ema is not None and not 0 < options.ema < 1:
         raise UsageError(f"--ema is {options.ema}.", expected="a decay between 0 and 1, such as 0.999")
-    if options.patience is not None and options.held_out == 0:
-        raise UsageError(
-            "--patience needs a held-out error, but --held-out 0 holds out no episode.",
-            fix="leave one of the two out",
-        )
+    if not 0 <= options.held_out < 1:
+        raise UsageError(f"--held-out is {options.held_out}.", expected="a share from 0 to below 1, such as 0.1")
+    return options
 
 
 def _check_augment(kinds: Mapping[str, float]) -> None:
@@ -287,55 +259,57 @@ def _check_missing(options: TrainOptions) -> None:
                          fix=f"add {'; '.join(fix for _, fix in missing)}")  # fmt: skip
 
 
-def _check_choice(options: TrainOptions) -> None:
-    _check_data(options)
-    if options.policy is not None and (options.preset is not None or options.from_scratch):
-        raise UsageError(
-            "--policy and --preset/--from-scratch exclude each other.",
-            fix="--policy fine-tunes trained weights; --preset NAME --from-scratch starts from random ones",
-        )
-    if options.preset is not None and not options.from_scratch:
-        raise UsageError(
-            f"--preset {options.preset} starts from random weights, and SmolVLA's recipe would keep its random "
-            "vision-language model frozen: such a policy learns nothing.",
-            fix=f"fine-tune with --policy, or say --preset {options.preset} --from-scratch to train all of it",
-        )
-    if options.from_scratch and options.train_expert_only:
-        raise UsageError(
-            "--train-expert-only would keep the random vision-language model of --from-scratch frozen.",
-            fix="leave it out, or fine-tune with --policy",
-        )
-    if options.freeze_vision is not None and options.from_scratch:
-        raise UsageError("--freeze-vision would keep random weights of --from-scratch.", fix="leave it out")
-    if options.freeze_vision is False and options.train_expert_only:
-        raise UsageError(
-            "--no-freeze-vision contradicts --train-expert-only.", fix="--train-expert-only freezes vision too"
-        )
-    if options.preset == "smolvla" and options.tokenizer is None:
-        raise UsageError(
-            "--preset smolvla needs a tokenizer.",
-            fix="--tokenizer FOLDER with the tokenizer of SmolVLM2-500M-Video-Instruct",
-        )
-    if options.policy is None and (options.norm_stats in ("parent", "merged") or options.policy_stats_from is not None):
-        raise UsageError(
-            "--norm-stats parent, --norm-stats merged and --policy-stats-from are for fine-tuning.",
-            fix="add --policy, or leave them out",
-        )
-
-
-def _check_data(options: TrainOptions) -> None:
-    if options.mixture:
-        if options.dataset is not None:
-            raise UsageError(
-                "--dataset and --mixture exclude each other.", fix="name every dataset in --mixture, with its weight"
-            )
-        if options.episodes is not None:
-            raise UsageError(
-                "--episodes belongs to --dataset.", fix="give each dataset its own: `mixture:` in a --config file"
-            )
-        check_sources(options.mixture)
-    if options.norm_stats_file is not None and (options.norm_stats, options.policy_stats_from) != (None, None):
-        raise UsageError("--norm-stats-file excludes --norm-stats and --policy-stats-from.", fix="give one of them")
+def _contradictions(one: TrainOptions) -> list[tuple[object, str, str]]:
+    """What excludes each other: whether it was given, what was found, what to do."""
+    from_parent = one.norm_stats in ("parent", "merged") or one.policy_stats_from is not None
+    return [
+        (one.mixture and one.dataset is not None,
+         "--dataset and --mixture exclude each other.",
+         "name every dataset in --mixture, with its weight"),
+        (one.mixture and one.episodes is not None,
+         "--episodes belongs to --dataset.",
+         "give each dataset its own: `mixture:` in a --config file"),
+        (one.norm_stats_file is not None and (one.norm_stats, one.policy_stats_from) != (None, None),
+         "--norm-stats-file excludes --norm-stats and --policy-stats-from.",
+         "give one of them"),
+        (one.policy is not None and (one.preset is not None or one.from_scratch),
+         "--policy and --preset/--from-scratch exclude each other.",
+         "--policy fine-tunes trained weights; --preset NAME --from-scratch starts from random ones"),
+        (one.preset is not None and not one.from_scratch,
+         f"--preset {one.preset} starts from random weights, and SmolVLA's recipe would keep its random "
+         "vision-language model frozen: such a policy learns nothing.",
+         f"fine-tune with --policy, or say --preset {one.preset} --from-scratch to train all of it"),
+        (one.from_scratch and one.train_expert_only,
+         "--train-expert-only would keep the random vision-language model of --from-scratch frozen.",
+         "leave it out, or fine-tune with --policy"),
+        (one.from_scratch and one.freeze_vision is not None,
+         "--freeze-vision would keep random weights of --from-scratch.",
+         "leave it out"),
+        (one.freeze_vision is False and one.train_expert_only,
+         "--no-freeze-vision contradicts --train-expert-only.",
+         "--train-expert-only freezes vision too"),
+        (one.preset == "smolvla" and one.tokenizer is None,
+         "--preset smolvla needs a tokenizer.",
+         "--tokenizer FOLDER with the tokenizer of SmolVLM2-500M-Video-Instruct"),
+        (one.policy is None and from_parent,
+         "--norm-stats parent, --norm-stats merged and --policy-stats-from are for fine-tuning.",
+         "add --policy, or leave them out"),
+        (one.patience is not None and one.held_out == 0,
+         "--patience needs a held-out error, but --held-out 0 holds out no episode.",
+         "leave one of the two out"),
+        (one.lora is None and (one.lora_alpha is not None or one.lora_targets is not None),
+         "--lora-alpha and --lora-targets belong to --lora.",
+         "add --lora 32, or leave them out"),
+        (one.lora is not None and one.from_scratch,
+         "--lora trains little beside frozen weights, and those of --from-scratch are random.",
+         "fine-tune a trained policy with --policy, or leave --lora out"),
+        (one.cache_views is not None and not any(one.augment.values()),
+         f"--cache-views {one.cache_views}, but no image is changed.",
+         "say how with --augment, for example --augment crop=0.8 color=0.8; or leave --cache-views out"),
+        (one.warmup_steps is not None and one.steps is not None and one.warmup_steps >= one.steps,
+         f"--warmup-steps {one.warmup_steps} does not end before --steps {one.steps}.",
+         "leave --warmup-steps out: it follows the steps"),
+    ]  # fmt: skip
 
 
 def resolve(options: TrainOptions) -> TrainOptions:
@@ -373,11 +347,8 @@ def options_of(values: Mapping[str, Any], where: str = "") -> TrainOptions:
 
 def absolute_paths(options: TrainOptions) -> TrainOptions:
     """The options with paths that hold from any working directory."""
-    changes: dict[str, Any] = {}
-    for item in dataclasses.fields(options):
-        value = getattr(options, item.name)
-        if isinstance(value, Path):
-            changes[item.name] = value.expanduser().absolute()
+    paths = {name: value for name, value in vars(options).items() if isinstance(value, Path)}
+    changes: dict[str, Any] = {name: path.expanduser().absolute() for name, path in paths.items()}
     changes["mixture"] = tuple(
         dataclasses.replace(source, dataset=source.dataset.expanduser().absolute()) for source in options.mixture
     )
@@ -391,13 +362,13 @@ def absolute_paths(options: TrainOptions) -> TrainOptions:
 
 def check_resume(given: TrainOptions, saved: TrainOptions) -> TrainOptions:
     """The saved options with the free ones of `given`; another difference is a UsageError."""
-    changed = [
-        item.name
-        for item in dataclasses.fields(TrainOptions)
-        if item.name not in FREE_ON_RESUME and getattr(given, item.name) != getattr(saved, item.name)
-    ]
+    changed = {
+        name: f"{value} -> {getattr(given, name)}"
+        for name, value in vars(saved).items()
+        if name not in FREE_ON_RESUME and getattr(given, name) != value
+    }
     if changed:
-        text = ", ".join(f"{_flag(name)} {getattr(saved, name)} -> {getattr(given, name)}" for name in changed)
+        text = ", ".join(f"--{name.replace('_', '-')} {change}" for name, change in changed.items())
         raise UsageError(
             f"--resume continues the run as it was, but these differ: {text}.",
             fix="leave them out, or start a new run from the checkpoint: --policy OUT/checkpoints/last --out NEW",
@@ -407,7 +378,3 @@ def check_resume(given: TrainOptions, saved: TrainOptions) -> TrainOptions:
 
 def _open[T](value: T | None, default: T) -> T:
     return default if value is None else value
-
-
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")

@@ -10,10 +10,9 @@ from smolpilot.common.text import format_bytes
 from smolpilot.datasets.read.order import Rows
 from smolpilot.smolvla import Policy
 from smolpilot.training.cache.choice import CacheChoice
-from smolpilot.training.data.batch_source import BatchSource
 from smolpilot.training.data.batches import Batches
 from smolpilot.training.data.frames import camera_plans, predicted_gb
-from smolpilot.training.data.mixture import Mixture
+from smolpilot.training.data.mixture import BatchSource, Mixture
 from smolpilot.training.data.run_datasets import RunDataset, groups_of
 
 from .validation import Validator, spread

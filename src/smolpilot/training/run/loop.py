@@ -15,7 +15,7 @@ from smolpilot.common.errors import TrainingError
 from smolpilot.common.machine import memory_gb
 from smolpilot.smolvla import Policy, PolicyInputs
 from smolpilot.training.data.augment import Augmentation
-from smolpilot.training.data.batch_source import BatchSource
+from smolpilot.training.data.mixture import BatchSource
 from smolpilot.training.data.sample_rng import SampleRng
 from smolpilot.training.optimization.compiled import compile_expert
 from smolpilot.training.optimization.ema import Ema

@@ -8,6 +8,7 @@ both were scored on the same ones. Source: Lopez-Paz and Ranzato 2017 (backward 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -25,19 +26,15 @@ class Estimate:
     value: float
     interval: tuple[float, float] | None
 
-    def to_json(self) -> dict[str, object]:
-        """As plain values."""
-        return {"value": self.value, "interval": list(self.interval) if self.interval else None}
-
 
 @dataclass(frozen=True)
 class Kept:
     """What the last stage left of the tasks before it, by task and as the mean over them."""
 
     forgetting: list[Estimate]
-    transfer: list[Estimate]
+    backward_transfer: list[Estimate]
     mean_forgetting: Estimate
-    mean_transfer: Estimate
+    mean_backward_transfer: Estimate
 
 
 def matrix(values: Values, resamples: int, seed: int = 0) -> list[list[Estimate]]:
@@ -55,19 +52,13 @@ def kept(values: Values, resamples: int, *, higher_is_better: bool, seed: int = 
     if last < 1:
         return None
     sign = 1.0 if higher_is_better else -1.0
-    forgetting, transfer, draws_of = [], [], []
-    for task in range(last):
-        rows = np.stack([sign * values[stage][task] for stage in range(task, last + 1)])  # [stages, episodes]
-        forgot, gained = _losses(rows), _gains(rows)
-        forgetting.append(_estimate(forgot, rows.shape[1], resamples, seed + task))
-        transfer.append(_estimate(gained, rows.shape[1], resamples, seed + task))
-        draws_of.append((forgot, gained, rows.shape[1]))
-    return Kept(
-        forgetting,
-        transfer,
-        _mean([(one[0], one[2]) for one in draws_of], forgetting, resamples, seed),
-        _mean([(one[1], one[2]) for one in draws_of], transfer, resamples, seed),
-    )
+    tasks = [  # [stages, episodes] each
+        np.stack([sign * values[stage][task] for stage in range(task, last + 1)]) for task in range(last)
+    ]
+    episodes = [rows.shape[1] for rows in tasks]
+    forgetting, mean_forgetting = _over_tasks([_losses(rows) for rows in tasks], episodes, resamples, seed)
+    transfer, mean_transfer = _over_tasks([_gains(rows) for rows in tasks], episodes, resamples, seed)
+    return Kept(forgetting, transfer, mean_forgetting, mean_transfer)
 
 
 Statistic = Callable[[npt.NDArray[np.int64]], Floats]  # episode numbers [..., K] -> [...]
@@ -92,15 +83,17 @@ def _estimate(statistic: Statistic, episodes: int, resamples: int, seed: int) ->
     return Estimate(value, _interval(statistic(_draws(episodes, resamples, seed))))
 
 
-def _mean(tasks: Sequence[tuple[Statistic, int]], single: Sequence[Estimate], resamples: int, seed: int) -> Estimate:
-    """The mean over tasks; their episodes are drawn independently."""
+def _over_tasks(
+    statistics: Sequence[Statistic], episodes: Sequence[int], resamples: int, seed: int
+) -> tuple[list[Estimate], Estimate]:
+    """A statistic of each task, and the mean over tasks; their episodes are drawn independently."""
+    tasks = list(zip(statistics, episodes, itertools.count(seed), strict=False))
+    single = [_estimate(statistic, count, resamples, own) for statistic, count, own in tasks]
     value = float(np.mean([one.value for one in single]))
-    if any(episodes < 2 for _, episodes in tasks):
-        return Estimate(value, None)
-    drawn = [
-        statistic(_draws(episodes, resamples, seed + number)) for number, (statistic, episodes) in enumerate(tasks)
-    ]
-    return Estimate(value, _interval(np.mean(drawn, axis=0)))
+    if min(episodes) < 2:
+        return single, Estimate(value, None)
+    drawn = [statistic(_draws(count, resamples, own)) for statistic, count, own in tasks]
+    return single, Estimate(value, _interval(np.mean(drawn, axis=0)))
 
 
 def _draws(episodes: int, resamples: int, seed: int) -> npt.NDArray[np.int64]:

@@ -43,12 +43,15 @@ NOT_IN_DEFAULTS = NOT_IN_OPTIONS - {
     "policy", "preset", "from_scratch", "tokenizer", "robot", "units", "norm_stats", "policy_stats_from", "seed",
     "held_out", "lr",
 }  # fmt: skip
+STRICT = pydantic.ConfigDict(extra="forbid")
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
 
 
 @dataclass(frozen=True)
 class Gate:
     """Errors above which a stage counts as failed, in the unit of the report (robot units where joints share one)."""
+
+    __pydantic_config__ = STRICT
 
     new: PositiveSize | None = None
     """Largest action error on the stage's own held-out episodes."""
@@ -68,6 +71,8 @@ class Gate:
 class Simulation:
     """An environment in which success at a task is counted."""
 
+    __pydantic_config__ = STRICT
+
     env: str | None = None
     """Environment, by a name that `smolpilot plugins` lists. Default: the one that the dataset was recorded in."""
     settings: dict[str, Any] = field(default_factory=dict)
@@ -84,6 +89,8 @@ class Simulation:
 class Scoring:
     """How every task so far is evaluated after each stage."""
 
+    __pydantic_config__ = STRICT
+
     frames: Steps = 500
     """Held-out frames of a task that are scored at most, spread evenly."""
     resamples: Amount = 2000
@@ -95,6 +102,8 @@ class Scoring:
 @dataclass(frozen=True)
 class Stage:
     """One task: a training run of its own."""
+
+    __pydantic_config__ = STRICT
 
     name: str
     """What folders and reports call it."""
@@ -140,6 +149,8 @@ class Stage:
 class Plan:
     """A stages file."""
 
+    __pydantic_config__ = STRICT
+
     stages: tuple[Stage, ...]
     """The tasks, in order."""
     defaults: dict[str, Any] = field(default_factory=dict)
@@ -155,18 +166,10 @@ def load_plan(path: Path) -> Plan:
     values, lines = read_yaml(path, str(path), empty="stages", expected="a list under `stages:`", first=1)
     values = _with_new_names(values)
     _move_old_settings(values, lines)
-    _check_keys(values, path, lines)
     try:
         plan = pydantic.TypeAdapter(Plan).validate_python(values)
     except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        # Of a union pydantic names the tried type too: only what a person wrote is said.
-        place: Location = ()
-        for part in first["loc"]:
-            place = (*place, part) if (*place, part) in lines or part == first["loc"][-1] else place
-        raise UsageError(
-            f"{path}{line_of(place, lines)}: '{_spell(place)}' is {shown(first['input'])}: {first['msg']}."
-        ) from error
+        raise _refusal(error, path, lines) from error
     check_truths(values, plan, where=f"{path}: ")
     check_plan(plan, str(path))
     return plan
@@ -286,32 +289,23 @@ def _move_old_settings(values: Mapping[str, Any], lines: dict[Location, int]) ->
                 lines[(*place, "settings", names[str(key)])] = line
 
 
-def _check_keys(values: Mapping[str, Any], path: Path, lines: dict[Location, int]) -> None:
-    """UsageError for a key that a plan, a stage, a gate, ... does not have."""
-    places: list[tuple[Any, type, Location]] = [
-        (values, Plan, ()),
-        (values.get("evaluation"), Scoring, ("evaluation",)),
-    ]
-    stages = values.get("stages")
-    for number, stage in enumerate(stages if isinstance(stages, list) else []):
-        if isinstance(stage, dict):
-            places.append((stage, Stage, ("stages", number)))
-            places.append((stage.get("gate"), Gate, ("stages", number, "gate")))
-            places.append((stage.get("simulation"), Simulation, ("stages", number, "simulation")))
-    for found, kind, place in places:
-        if isinstance(found, dict):
-            _known_keys(found, kind, place, path, lines)
-
-
-def _known_keys(values: Mapping[str, Any], kind: type, place: Location, path: Path, lines: dict[Location, int]) -> None:
-    known = {item.name for item in dataclasses.fields(kind)}
-    for key in values:
-        if key not in known:
-            here = (*place, str(key))
-            raise UsageError(
-                f"{path}{line_of(here, lines)}: unknown key '{plain(_spell(here), LIMIT)}'.",
-                fix=did_you_mean(str(key), known),
-            )
+def _refusal(error: pydantic.ValidationError, path: Path, lines: dict[Location, int]) -> UsageError:
+    """What is wrong: first a key that a plan, a stage, a gate, ... does not have, else a value."""
+    strange = ("unexpected_keyword_argument", "invalid_key")
+    first = min(error.errors(), key=lambda one: one["type"] not in strange)
+    # Of a union pydantic names the tried type too: only what a person wrote is said.
+    place: Location = ()
+    for part in first["loc"]:
+        place = (*place, part) if (*place, part) in lines or part == first["loc"][-1] else place
+    if first["type"] in strange:
+        place = (*place[:-1], str(place[-1]))  # a key that is a number is no number of an entry
+    where = f"{path}{line_of(place, lines)}"
+    if first["type"] not in strange:
+        return UsageError(f"{where}: '{_spell(place)}' is {shown(first['input'])}: {first['msg']}.")
+    kinds = {"stages": Stage, "gate": Gate, "simulation": Simulation, "evaluation": Scoring}
+    kind = next((kinds[part] for part in reversed(place[:-1]) if isinstance(part, str)), Plan)
+    known = [item.name for item in dataclasses.fields(kind)]
+    return UsageError(f"{where}: unknown key '{plain(_spell(place), LIMIT)}'.", fix=did_you_mean(str(place[-1]), known))
 
 
 def _spell(place: Location) -> str:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from smolpilot.common.errors import UsageError
+from smolpilot.common.errors import UsageError, errors_of
 from smolpilot.common.statistics import Statistics
 from smolpilot.contracts import Embodiment, Policy, PolicyOptions, PolicySpec
 from smolpilot.datasets.splits import episode_ranges
 from smolpilot.evaluation import evaluate, rollout
-from smolpilot.evaluation.metrics import chunk_errors
 from smolpilot.robots import RobotProfile
 from smolpilot.robots.layout import map_layout
 from smolpilot.training.data.run_datasets import RunDataset
@@ -45,20 +44,11 @@ class TaskScore:
     unit: str
     joints: list[str]
     joint_units: list[str]
-    success: list[bool] | None
+    success: Sequence[int] | None
 
     def to_json(self) -> dict[str, Any]:
         """As plain values."""
-        return {
-            "name": self.name,
-            "episodes": self.episodes,
-            "unit": self.unit,
-            "error": self.error.tolist(),
-            "joints": self.joints,
-            "joint_units": self.joint_units,
-            "mae": self.mae.tolist(),
-            "success": None if self.success is None else [int(one) for one in self.success],
-        }
+        return {**vars(self), "error": self.error.tolist(), "mae": self.mae.tolist()}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> TaskScore:
@@ -95,15 +85,9 @@ def score_task(
         policy, part.held_out, episode_ranges(part.held_out.episodes), max_frames=scoring.frames, seed=seed,
         batch_size=32, latency=False, units=units, progress=progress,
     ).scored  # fmt: skip
-    episodes = np.unique(scored.episode_index)
-    mae = np.stack(
-        [
-            chunk_errors(scored.predicted[rows], scored.target[rows], scored.is_pad[rows]).mae
-            for rows in (scored.episode_index == episode for episode in episodes)
-        ]
-    )
+    errors = scored.errors_by_episode()
     places = _places(scored, scale.profile, policy.spec)
-    mae = mae[:, places]
+    mae = np.stack([one.mae[places] for one in errors.values()])
     numbers = [in_one_number(scale.profile, scale.statistics, own) for own in mae]
     success = None
     if simulation is not None:
@@ -114,9 +98,9 @@ def score_task(
             policy, environment_factory(simulation.env, simulation.settings), episodes=simulation.episodes,
             seed=simulation.seed, settings=simulation.settings, instruction=simulation.instruction, progress=progress,
         ).runs  # fmt: skip
-        success = [run.success for run in runs]
+        success = [int(run.success) for run in runs]
     return TaskScore(
-        part.title, [int(episode) for episode in episodes], mae, np.array([number for number, _ in numbers]),
+        part.title, list(errors), mae, np.array([number for number, _ in numbers]),
         numbers[0][1], [scored.joints[place] for place in places], [scored.units[place] for place in places], success,
     )  # fmt: skip
 
@@ -159,14 +143,12 @@ def check_simulation(stage: Stage, part: RunDataset, profile: RobotProfile) -> N
     assert simulation.env is not None
     state, action = len(profile.state_joints), len(profile.action_joints)
     trained = PolicySpec("of the stages", state, action, chunk_size=1, n_action_steps=1, profile=profile)
-    try:
+    with errors_of(f"Stage {stage.name}", UsageError):
         world = make_environment(simulation.env, simulation.settings)
         try:
             check_fit(trained, world.spec)
         finally:
             close_environment(world)
-    except UsageError as error:
-        raise UsageError(f"Stage {stage.name}: {error.found}", expected=error.expected, fix=error.fix) from error
 
 
 def open_reference(name: str, part: RunDataset, scale: Scale, device: str) -> Policy:
@@ -191,15 +173,11 @@ def open_reference(name: str, part: RunDataset, scale: Scale, device: str) -> Po
     return open_policy(name, PolicyOptions(device=device), embodiment)
 
 
-def check_references(plan: Plan, part: RunDataset, scale: Scale, device: str) -> None:
+def check_references(plan: Plan, part: RunDataset, scale: Scale) -> None:
     """Open and close each policy of `evaluation.against`: that one cannot be opened is no news for after training."""
     for name in plan.evaluation.against:
-        try:
-            open_reference(name, part, scale, device).close()
-        except UsageError as error:
-            raise UsageError(
-                f"evaluation.against, {name}: {error.found}", expected=error.expected, fix=error.fix
-            ) from error
+        with errors_of(f"evaluation.against, {name}", UsageError):
+            open_reference(name, part, scale, "cpu").close()
 
 
 def _places(scored: Predictions, profile: RobotProfile, spec: PolicySpec) -> list[int]:

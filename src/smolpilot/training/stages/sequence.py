@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import torch
 
 from smolpilot.common.atomic import write_text_atomic
 from smolpilot.common.errors import TrainingError, UsageError, check_seed
-from smolpilot.common.json_input import read_json_file
+from smolpilot.common.json_input import read_json_file, read_json_object
 from smolpilot.common.machine import run_environment
 from smolpilot.common.progress import track
 from smolpilot.common.safe_paths import point
@@ -29,7 +29,7 @@ from smolpilot.training.run.interrupts import TrainingStoppedError
 from smolpilot.training.run.run import resume, train
 from smolpilot.training.run.run_paths import best_checkpoint
 
-from .plan import Plan, absolute, load_plan, plan_text
+from .plan import Gate, Plan, absolute, load_plan, plan_text
 from .score import Scale, TaskScore, check_references, check_simulation, open_reference, score_task, simulation_of
 from .sequence_paths import RESULT, SequencePaths
 from .stage_options import OpenedStages, check_stages, merge_defaults, open_stages, shared_statistics, stage_options
@@ -94,7 +94,7 @@ def _check_judges(opened: OpenedStages) -> None:
         check_simulation(stage, dataset, profile)
     first = opened.datasets[0]
     own = to_policy_order(first.meta.statistics, first.layout, profile)
-    check_references(opened.plan, first, Scale(profile, own), "cpu")
+    check_references(opened.plan, first, Scale(profile, own))
 
 
 def _out(options: TrainOptions) -> Path:
@@ -155,7 +155,8 @@ class _Sequence:
                 print(f"WARNING: stage {stage.name}: {failed} The sequence continues all the same.", flush=True)
                 break
             broadcast(partial(self._stop, number, attempt, failed))
-        broadcast(lambda: self._point_at(folder))
+        # `checkpoints` of the sequence is that of its newest finished stage.
+        broadcast(partial(point, self.paths.out / "checkpoints", f"stages/{folder.name}/checkpoints"))
 
     def _stop(self, number: int, attempt: int, failed: str) -> None:
         stage, folder = self.plan.stages[number - 1], self._folder(number)
@@ -166,10 +167,6 @@ class _Sequence:
             fix=f"change the gate or the stage in {self.paths.plan} (to train it anew, remove {folder}), then: "
             f"smolpilot train --resume --out {self.paths.out}",
         )
-
-    def _point_at(self, folder: Path) -> None:
-        """`checkpoints` of the sequence is that of its newest finished stage."""
-        point(self.paths.out / "checkpoints", f"stages/{folder.name}/checkpoints")
 
     def _train(self, number: int, attempt: int) -> None:
         stage, folder = self.plan.stages[number - 1], self._folder(number)
@@ -217,14 +214,11 @@ class _Sequence:
         found = {}
         for name in self.plan.evaluation.against:
             if name not in known:
-                policy = open_reference(name, part, scale, self.defaults.device)
-                try:
+                with contextlib.closing(open_reference(name, part, scale, self.defaults.device)) as policy:
                     score = score_task(
                         policy, part, self.plan.evaluation, simulation_of(stage, part), scale,
                         seed=self.defaults.seed, units=None if policy.spec.profile is None else self.defaults.units,
                     )  # fmt: skip
-                finally:
-                    policy.close()
                 known[name] = score.to_json()
             found[name] = known[name]
         return found
@@ -242,22 +236,8 @@ class _Sequence:
         )
         for line in _last_row(document):
             print(line, flush=True)
-        return None if self._begun(number + 1) else self._fails(number)
-
-    def _fails(self, number: int) -> str | None:
-        """What the stage misses of its gate, None when it passes."""
-        stage = self.plan.stages[number - 1]
-        if stage.gate is None:
-            return None
-        tasks = [TaskScore.from_json(task) for task in self._result(number)["tasks"]]
-        limits = [stage.gate.old] * (number - 1) + [stage.gate.new]
-        missed = [
-            f"the error on {task.name} is {task.error.mean():.4g} {task.unit}, its gate {limit:g}"
-            for task, limit in zip(tasks, limits, strict=True)
-            # A policy that predicts NaN passes no gate.
-            if limit is not None and not task.error.mean() <= limit
-        ]
-        return "; ".join(missed) + "." if missed else None
+        gate = self.plan.stages[number - 1].gate
+        return None if gate is None or self._begun(number + 1) else _missed(gate, scores[-1])
 
     def _lineage(self, number: int, attempt: int) -> list[dict[str, Any]]:
         """What every bundle of stage `number` says of the stages up to it."""
@@ -295,15 +275,24 @@ class _Sequence:
     def _result(self, number: int) -> Mapping[str, Any]:
         path = self._folder(number) / RESULT
         try:
-            values = read_json_file(path)
-            if not isinstance(values, dict):
-                raise ValueError("it is no JSON object")
+            return read_json_object(path)
         except (OSError, ValueError) as error:
             raise TrainingError(
                 f"The result of an earlier stage, {path}, cannot be read: {error}",
                 fix="remove the file: the stage is evaluated anew on --resume",
             ) from error
-        return values
+
+
+def _missed(gate: Gate, tasks: Sequence[TaskScore]) -> str | None:
+    """What a stage misses of its gate on the tasks so far, its own last; None when it passes."""
+    limits = [gate.old] * (len(tasks) - 1) + [gate.new]
+    missed = [
+        f"the error on {task.name} is {task.error.mean():.4g} {task.unit}, its gate {limit:g}"
+        for task, limit in zip(tasks, limits, strict=True)
+        # A policy that predicts NaN passes no gate.
+        if limit is not None and not task.error.mean() <= limit
+    ]
+    return "; ".join(missed) + "." if missed else None
 
 
 def _last_row(document: dict[str, Any]) -> list[str]:

@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from smolpilot.common.errors import TrainingError, UsageError
+from smolpilot.common.errors import TrainingError, UsageError, errors_of
 from smolpilot.common.statistics import Statistics
 from smolpilot.compatibility.datasets_together import other_rates
 from smolpilot.compatibility.statistics_distance import check_drift
@@ -100,12 +100,8 @@ def shared_statistics(opened: OpenedStages) -> tuple[Statistics, str]:
     for dataset in datasets:
         moved = to_policy_order(dataset.meta.statistics, dataset.layout, profile)
         notes: list[str] = []
-        try:
+        with errors_of(f"Stage {dataset.title}", TrainingError):
             check_drift(statistics, moved, profile, notes, stop=defaults.norm_stats is None)
-        except TrainingError as error:
-            raise TrainingError(
-                f"Stage {dataset.title}: {error.found}", expected=error.expected, fix=error.fix
-            ) from error
         opened.notes.extend(f"{dataset.title}: {note}" for note in notes)
     return statistics, f"those of {init}"
 
@@ -153,10 +149,8 @@ def stage_options(opened: OpenedStages, number: int, attempt: int = 1) -> TrainO
 def check_stages(opened: OpenedStages) -> None:
     """Check the options of every stage as `train` will; a UsageError names the stage."""
     for number, stage in enumerate(opened.plan.stages, 1):
-        try:
+        with errors_of(f"Stage {stage.name}", UsageError):
             check(stage_options(opened, number))
-        except UsageError as error:
-            raise UsageError(f"Stage {stage.name}: {error.found}", expected=error.expected, fix=error.fix) from error
 
 
 def _sources(plan: Plan, number: int) -> tuple[Source, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,9 @@ import numpy as np
 from smolpilot.common.atomic import write_bytes_atomic, write_text_atomic
 from smolpilot.common.text import plain
 from smolpilot.evaluation import wilson
-from smolpilot.evaluation.drawing import caption, drawing
+from smolpilot.evaluation.drawing import caption, drawing, png
 
-from .forgetting import Estimate, Kept, kept, matrix
+from .forgetting import Estimate, kept, matrix
 from .score import TaskScore
 
 JSON, MARKDOWN, IMAGE = "report.json", "report.md", "report.png"
@@ -74,9 +75,9 @@ def _reference(name: str, references: References, resamples: int) -> dict[str, A
     success: list[Any] = []
     for task in references:
         score = task.get(name)
-        error.append(None if score is None else _estimates([[score.error]], resamples, higher=False)[0][0].to_json())
+        error.append(None if score is None else asdict(_estimates([[score.error]], resamples, higher=False)[0][0]))
         counted = None if score is None or score.success is None else np.array(score.success, dtype=np.float64)
-        success.append(None if counted is None else _estimates([[counted]], resamples, higher=True)[0][0].to_json())
+        success.append(None if counted is None else asdict(_estimates([[counted]], resamples, higher=True)[0][0]))
     return {"policy": name, "error": error, "success": success}
 
 
@@ -93,28 +94,16 @@ def _estimates(values: Any, resamples: int, *, higher: bool) -> list[list[Estima
 
 def _block(values: Any, resamples: int, *, higher: bool) -> dict[str, Any]:
     rows = _estimates(values, resamples, higher=higher)
-    result: dict[str, Any] = {"matrix": [[one.to_json() for one in row] for row in rows]}
+    result: dict[str, Any] = {"matrix": [[asdict(one) for one in row] for row in rows]}
     left = kept(values, resamples, higher_is_better=higher)
     if left is not None:
-        result |= _kept(left)
+        result |= asdict(left)
         if higher:
             result["kept"] = [
                 rows[-1][task].value / rows[task][task].value if rows[task][task].value else None
                 for task in range(len(rows) - 1)
             ]
     return result
-
-
-def _kept(left: Kept) -> dict[str, Any]:
-    def listed(estimates: Sequence[Estimate]) -> list[Any]:
-        return [one.to_json() for one in estimates]
-
-    return {
-        "forgetting": listed(left.forgetting),
-        "backward_transfer": listed(left.transfer),
-        "mean_forgetting": left.mean_forgetting.to_json(),
-        "mean_backward_transfer": left.mean_transfer.to_json(),
-    }
 
 
 def number_text(one: dict[str, Any] | None, unit: str) -> str:
@@ -189,9 +178,6 @@ def _row(cells: Sequence[object]) -> str:
 @drawing()
 def image(document: dict[str, Any]) -> bytes:
     """One curve for each task over the stages: its error, and its success where it was counted. PNG."""
-    import io
-
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     tasks = document["tasks"]
@@ -199,7 +185,6 @@ def image(document: dict[str, Any]) -> bytes:
     if document["success"] is not None:
         blocks.append((document["success"], "success in simulation (%)", 100.0))
     figure = Figure(figsize=(5.6 * len(blocks), 4.0), dpi=130, layout="constrained")
-    FigureCanvasAgg(figure)
     for axes, (block, quantity, scale) in zip(figure.subplots(1, len(blocks), squeeze=False)[0], blocks, strict=True):
         for task, name in enumerate(tasks):
             column = [row[task] for row in block["matrix"][task:]]
@@ -209,15 +194,11 @@ def image(document: dict[str, Any]) -> bytes:
             ends = [one["interval"] or (np.nan, np.nan) for one in column]
             axes.vlines(places, *(scale * np.array(ends).T), color=f"C{task}", linewidth=1.2, alpha=0.6)
         axes.set_xticks(range(len(tasks)), list(map(caption, tasks)))
-        axes.set_xlim(-0.4, len(tasks) - 0.6)
-        axes.set_xlabel("after stage")
-        axes.set_ylabel(quantity)
-        axes.set_ylim(bottom=0, top=105 if scale == 100 else None)
+        top = 105 if scale == 100 else None
+        axes.set(xlim=(-0.4, len(tasks) - 0.6), ylim=(0, top), xlabel="after stage", ylabel=quantity)
         axes.grid(alpha=0.25)
         axes.legend(
             title="task (bars: 95 % interval)", fontsize=8, title_fontsize=8, ncols=len(tasks), frameon=False,
             loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2,
         )  # fmt: skip
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()
+    return png(figure)
