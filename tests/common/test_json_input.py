@@ -57,3 +57,14 @@ def test_a_byte_order_mark_is_left_out(tmp_path: Path) -> None:
     path = tmp_path / "info.json"
     path.write_bytes(b'\xef\xbb\xbf{"a": 1}')
     assert read_json_file(path) == {"a": 1}
+
+
+@pytest.mark.parametrize("kind", ["device", "pipe"])
+def test_what_has_no_end_is_not_read(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "policy_preprocessor.json"
+    if kind == "device":
+        path.symlink_to("/dev/zero")
+    else:
+        os.mkfifo(path)
+    with pytest.raises(OSError, match="a device, a pipe or a socket, no file"):
+        read_json_file(path)

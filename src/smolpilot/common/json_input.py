@@ -6,8 +6,10 @@ Also our own values as JSON and YAML can hold them.
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import math
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -45,11 +47,13 @@ def parse_json(text: str | bytes, *, most: int = MAX_BYTES) -> Any:
 
 def read_json_file(path: Path) -> Any:
     """The value of a JSON file in UTF-8, with or without a byte order mark. Raises OSError, and ValueError as
-    `parse_json` does; the size is looked at before the file is read.
+    `parse_json` does; the kind and size are looked at before the file is read: a device has no end.
     """
-    size = path.stat().st_size
-    if size > MAX_BYTES:
-        raise ValueError(f"{format_bytes(size)} of JSON; at most {format_bytes(MAX_BYTES)} are read")
+    facts = path.stat()
+    if not (stat.S_ISREG(facts.st_mode) or stat.S_ISDIR(facts.st_mode)):
+        raise OSError(errno.EINVAL, "it is a device, a pipe or a socket, no file")
+    if facts.st_size > MAX_BYTES:
+        raise ValueError(f"{format_bytes(facts.st_size)} of JSON; at most {format_bytes(MAX_BYTES)} are read")
     return parse_json(path.read_bytes())
 
 
