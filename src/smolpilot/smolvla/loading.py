@@ -138,7 +138,7 @@ def _load(
         camera_map=dict(camera_map) if camera_map is not None else _camera_map(facts, processors, config),
         profile=profile,
         instructions=tuple(facts.instructions) if facts else (),
-        eps=processors.eps if processors else EPS,
+        eps=processors.normalizer.eps if processors else EPS,
     )
     transforms = Transforms(made_from) if bound.problem is None else made_from
     if bound.problem is not None:
@@ -343,9 +343,9 @@ def _config(parts: _Parts, vlm: VLMFolder, processors: Processors | None) -> Pol
     # LeRobot runs a saved policy by its processor files, whatever config.json says about the same matters.
     return dataclasses.replace(
         config,
-        normalization_mapping=processors.normalization_mapping or config.normalization_mapping,
-        pad_language_to=processors.padding or config.pad_language_to,
-        tokenizer_max_length=processors.max_length or config.tokenizer_max_length,
+        normalization_mapping=processors.normalizer.norm_map,
+        pad_language_to=processors.tokenizer.padding or config.pad_language_to,
+        tokenizer_max_length=processors.tokenizer.max_length or config.tokenizer_max_length,
     )
 
 

@@ -45,21 +45,6 @@ _MOST_VALUES = 1_000_000  # of one statistic
 type FlatStatistics = dict[str, npt.NDArray[np.float64]]
 
 
-@dataclass
-class Processors:
-    """What the files say; None where they are silent. `state` and `action` are the raw entries of the state files."""
-
-    camera_map: dict[str, str] = field(default_factory=dict)  # robot camera -> slot, from the rename step
-    padding: Padding | None = None
-    max_length: int | None = None
-    tokenizer_name: str | None = None
-    normalization_mapping: dict[str, str] | None = None
-    eps: float = EPS
-    before: FlatStatistics = field(default_factory=dict)
-    after: FlatStatistics = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-
-
 class _Step(Form):
     """One step of a file. LeRobot names its own by `registry_name`, those of others by their `class`."""
 
@@ -96,6 +81,18 @@ class _Normalizer(Form):
     normalize_observation_keys: list[str] | None = None
 
 
+@dataclass
+class Processors:
+    """What the files say. `before` and `after` are the raw entries of their state files."""
+
+    camera_map: dict[str, str]  # robot camera -> slot, from the rename step
+    tokenizer: _Tokenizer
+    normalizer: _Normalizer
+    before: FlatStatistics
+    after: FlatStatistics = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
 def read_processors(folder: Path) -> Processors | None:
     """Read both files of a checkpoint folder; None when it has none (checkpoints before LeRobot 0.4).
 
@@ -105,19 +102,18 @@ def read_processors(folder: Path) -> Processors | None:
     before = folder / PREPROCESSOR
     if not before.is_file():
         return None
-    found = Processors()
-    steps = _steps(before, found.notes)
-    for name, step in steps.items():
-        match name:
-            case "rename_observations_processor":
-                found.camera_map = _camera_map(_config_of(_Rename, step, before).rename_map or {}, before)
-            case "tokenizer_processor":
-                read = _config_of(_Tokenizer, step, before)
-                found.padding, found.max_length = read.padding, read.max_length
-                found.tokenizer_name = read.tokenizer_name
+    notes: list[str] = []
+    steps = _steps(before, notes)
+    rename = _config_of(_Rename, steps, "rename_observations_processor", before)
+    tokenizer = _config_of(_Tokenizer, steps, "tokenizer_processor", before)
     norm = _normalizer(steps, "normalizer_processor", before)
-    found.normalization_mapping, found.eps = norm.norm_map, norm.eps
-    found.before = _read_state(before, steps["normalizer_processor"])
+    found = Processors(
+        _camera_map(rename.rename_map or {}, before),
+        tokenizer,
+        norm,
+        _read_state(before, steps["normalizer_processor"]),
+        notes=notes,
+    )
     # LeRobot normalizes the features of these lists, each by the mode of its type.
     states = None
     if norm.features is not None:
@@ -132,7 +128,7 @@ def read_processors(folder: Path) -> Processors | None:
             )
     after = folder / POSTPROCESSOR
     if after.is_file():
-        steps = _steps(after, found.notes)
+        steps = _steps(after, notes)
         back = _normalizer(steps, "unnormalizer_processor", after)
         found.after = _read_state(after, steps["unnormalizer_processor"])
         _check_same(norm, back, folder)
@@ -217,8 +213,10 @@ def _steps(path: Path, notes: list[str]) -> dict[str, _Step]:
     return kept
 
 
-def _config_of[M: Form](model: type[M], step: _Step, path: Path) -> M:
-    return formed(model, step.config or {}, f"{path}, step '{step.name}'")
+def _config_of[M: Form](model: type[M], steps: Mapping[str, _Step], name: str, path: Path) -> M:
+    """The settings of a step; of one that is not there, none."""
+    settings = steps[name].config if name in steps else None
+    return formed(model, settings or {}, f"{path}, step '{name}'")
 
 
 def _normalizer(steps: Mapping[str, _Step], name: str, path: Path) -> _Normalizer:
@@ -226,7 +224,7 @@ def _normalizer(steps: Mapping[str, _Step], name: str, path: Path) -> _Normalize
         raise CheckpointError(
             f"{path} has no step '{name}'.", expected="one: LeRobot writes it for every policy", fix=RESTORE
         )
-    return _config_of(_Normalizer, steps[name], path)
+    return _config_of(_Normalizer, steps, name, path)
 
 
 def _camera_map(rename: Mapping[str, str], path: Path) -> dict[str, str]:
