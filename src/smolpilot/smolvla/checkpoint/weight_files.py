@@ -95,7 +95,7 @@ class ShardedWeights(WeightFile):
         missing = [name for name in shards if not (index.parent / name).is_file()]
         if missing:
             raise CheckpointError(
-                f"{index.parent} lacks {len(missing)} of the {len(shards)} shards of its weights: {_some(missing)}.",
+                f"{index.parent} lacks {len(missing)} of the {len(shards)} shards of its weights: {some(missing)}.",
                 expected=f"every file that {index.name} lists",
                 fix="copy or download the missing ones, too",
             )
@@ -165,7 +165,7 @@ def open_weights(folder: Path) -> WeightFile:
     shards = _shards(folder)
     if shards:
         raise CheckpointError(
-            f"{folder} has {len(shards)} shards of the weights ({_some([path.name for path in shards])}), but no "
+            f"{folder} has {len(shards)} shards of the weights ({some([path.name for path in shards])}), but no "
             f"{INDEX}.",
             expected=f"{WEIGHTS}, or the shards with the index that was saved beside them",
             fix=f"copy or download {INDEX}, too",
@@ -173,7 +173,7 @@ def open_weights(folder: Path) -> WeightFile:
     refuse_pickles(folder, WEIGHTS)
     others = sorted(path.name for path in folder.glob("*.safetensors") if not path.name.startswith("policy_"))
     raise CheckpointError(
-        f"{folder / WEIGHTS} does not exist" + (f"; the folder has {_some(others)}." if others else "."),
+        f"{folder / WEIGHTS} does not exist" + (f"; the folder has {some(others)}." if others else "."),
         expected=f"a checkpoint folder with config.json and {WEIGHTS}, or shards with {INDEX}",
         fix="copy or download the whole checkpoint folder",
     )
@@ -219,7 +219,7 @@ def check_float(file: WeightFile, names: Iterable[str]) -> None:
     )
     raise CheckpointError(
         f"{len(wrong)} of {len(kinds)} weights in {_files(file, wrong)} are "
-        f"{', '.join(f'{kind}' for kind in found)} ({_some(wrong)}): {what}.",
+        f"{', '.join(f'{kind}' for kind in found)} ({some(wrong)}): {what}.",
         expected="float32, bfloat16 or float16 weights",
         fix="load the checkpoint that was not quantized; smolpilot's own int8 is `--engine int8` on that one",
     )
@@ -284,6 +284,7 @@ def _files(file: WeightFile, names: list[str]) -> str:
     return ", ".join(map(str, paths[:2])) + (f" and {len(paths) - 2} more shards" if len(paths) > 2 else "")
 
 
-def _some(items: list[str]) -> str:
+def some(items: list[str]) -> str:
+    """The first names of a list, and how many more there are."""
     more = f" and {len(items) - _LISTED} more" if len(items) > _LISTED else ""
-    return ", ".join(plain(item, 120) for item in items[:_LISTED]) + more
+    return ", ".join(plain(item, 200) for item in items[:_LISTED]) + more

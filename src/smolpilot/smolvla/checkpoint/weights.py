@@ -17,7 +17,7 @@ from smolpilot.smolvla.config import PolicyConfig
 from smolpilot.smolvla.network.model import SmolVLA
 
 from . import weight_names as names
-from .weight_files import WeightFile, check_float, not_finite, refuse_not_finite
+from .weight_files import WeightFile, check_float, not_finite, refuse_not_finite, some
 
 _WRAPPERS = re.compile(r"(^|\.)(_orig_mod|module)(?=\.)")
 _NORMALIZATION = re.compile(r"(^|\.)(un)?normali[sz]e|normalizer|buffer[._](observation|action)")
@@ -103,17 +103,17 @@ def check_weights(report: WeightReport, file: WeightFile) -> None:
     """CheckpointError for missing weights, for weights of another network, of other shapes, and for integers."""
     check_float(file, report.found.values())
     if report.missing:
-        left = f"; {_some(file.unlisted)} {'is' if len(file.unlisted) == 1 else 'are'} not in the index"
+        left = f"; {some(file.unlisted)} {'is' if len(file.unlisted) == 1 else 'are'} not in the index"
         raise CheckpointError(
             f"{file.path} lacks {len(report.missing)} of {len(report.missing) + len(report.found)} weights: "
-            f"{_some([names.to_lerobot(name) for name in report.missing])}{left if file.unlisted else ''}.",
+            f"{some([names.to_lerobot(name) for name in report.missing])}{left if file.unlisted else ''}.",
             expected="every weight of the network; smolpilot never fills in random ones",
             fix="take the whole checkpoint, and the config.json that belongs to it",
         )
     if report.unexpected:
         raise CheckpointError(
             f"{file.path} holds {len(report.unexpected)} weights that SmolVLA does not have: "
-            f"{_some(report.unexpected)}.",
+            f"{some(report.unexpected)}.",
             expected="the weights of the network in config.json",
             fix="check that config.json belongs to these weights",
         )
@@ -251,8 +251,3 @@ def _dtypes_per_module(file: WeightFile, found: Mapping[str, str]) -> dict[str, 
 
 def _dtype(state: Mapping[str, Tensor]) -> torch.dtype:
     return next(iter(state.values())).dtype
-
-
-def _some(items: list[str], limit: int = 4) -> str:
-    more = f" and {len(items) - limit} more" if len(items) > limit else ""
-    return ", ".join(plain(item, 200) for item in items[:limit]) + more
