@@ -23,13 +23,11 @@ N_ACTION_STEPS = 10
 class Baseline(Policy):
     """Commands one action, made of the state that was read, through the whole chunk."""
 
+    spec: PolicySpec
+
     def __init__(self, spec: PolicySpec, state_names: Sequence[str], action: Callable[[Floats], Floats]) -> None:
         """action: state [S] -> action [A]."""
-        self._spec, self._names, self._action = spec, tuple(state_names), action
-
-    @property
-    def spec(self) -> PolicySpec:
-        return self._spec
+        self.spec, self._names, self._action = spec, tuple(state_names), action
 
     def predict(
         self,
@@ -39,10 +37,10 @@ class Baseline(Policy):
         previous: Leftover | None = None,
     ) -> Floats:
         """As the contract says; the images and the instruction are not looked at."""
-        refuse_previous(previous, self._spec.name)
-        states = [read_state(one, self._spec.state_dim, self._names) for one in observations]
+        refuse_previous(previous, self.spec.name)
+        states = [read_state(one, self.spec.state_dim, self._names) for one in observations]
         rows = np.array([self._action(state) for state in states], dtype=np.float32)
-        return np.repeat(rows.reshape(-1, 1, self._spec.action_dim), CHUNK_SIZE, axis=1)
+        return np.repeat(rows.reshape(-1, 1, self.spec.action_dim), CHUNK_SIZE, axis=1)
 
 
 def hold_state(source: str, options: PolicyOptions, embodiment: Embodiment | None) -> Policy:
