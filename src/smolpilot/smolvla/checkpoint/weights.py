@@ -140,7 +140,6 @@ def load_model(
 
     CheckpointError for weights that are not finite, all of them named; UsageError for a dtype too narrow for them.
     """
-    model = empty_model(config)
     state: dict[str, Tensor] = {}
     damaged: dict[str, str] = {}
     for name, stored in report.found.items():
@@ -163,9 +162,7 @@ def load_model(
                     fix="load it as float32 or bfloat16 (dtype=)",
                 )
     refuse_not_finite(file, damaged)
-    model.load_state_dict(state, strict=True, assign=True)
-    model.set_trainable()
-    return model.eval()
+    return filled_model(config, state)
 
 
 def _aligned(value: Tensor) -> Tensor:
@@ -183,11 +180,11 @@ def lerobot_weights(model: SmolVLA, unused_weights: UnusedWeights | None) -> dic
         names.to_lerobot(name): value.detach().to("cpu").contiguous() for name, value in model.state_dict().items()
     }
     kept = unused_weights.read() if unused_weights is not None else {}
-    text = model.config.vlm.text
+    text, dtype = model.config.vlm.text, next(iter(state.values())).dtype
     for name in names.UNUSED:
         # LeRobot loads it, though nothing reads it; a policy from scratch never had one.
         head = kept.get(name)
-        state[name] = torch.zeros(text.vocab_size, text.width, dtype=_dtype(state)) if head is None else head
+        state[name] = torch.zeros(text.vocab_size, text.width, dtype=dtype) if head is None else head
     return state
 
 
@@ -220,6 +217,14 @@ def empty_model(config: PolicyConfig) -> SmolVLA:
         return SmolVLA(config)
 
 
+def filled_model(config: PolicyConfig, state: Mapping[str, Tensor]) -> SmolVLA:
+    """The network with these weights (our names) themselves, no copies."""
+    model = empty_model(config)
+    model.load_state_dict(state, strict=True, assign=True)
+    model.set_trainable()
+    return model.eval()
+
+
 class _NoInitialization(TorchFunctionMode):
     """Skips torch.nn.init: on the meta device it draws nothing, yet pulls in torch's compiler (13 s the first time)."""
 
@@ -232,13 +237,9 @@ class _NoInitialization(TorchFunctionMode):
 
 def is_unused(name: str, config: PolicyConfig) -> bool:
     """Whether LeRobot's `name` is a weight that its network has, but that no action depends on."""
-    return bool(_HARMLESS.search(name)) or _cut_layer(names.from_lerobot(name), config)
-
-
-def _cut_layer(name: str | None, config: PolicyConfig) -> bool:
-    """Whether a weight belongs to a text layer behind the last one in use."""
-    match = _TEXT_LAYER.match(name or "")
-    return match is not None and int(match.group(1)) >= config.text_layers
+    layer = _TEXT_LAYER.match(names.from_lerobot(name) or "")
+    behind_the_last = layer is not None and int(layer.group(1)) >= config.text_layers
+    return behind_the_last or bool(_HARMLESS.search(name))
 
 
 def _dtypes_per_module(file: WeightFile, found: Mapping[str, str]) -> dict[str, str]:
@@ -247,7 +248,3 @@ def _dtypes_per_module(file: WeightFile, found: Mapping[str, str]) -> dict[str, 
     for name, stored in found.items():
         seen.setdefault(name.split(".")[0], set()).add(file.dtype(stored))
     return {module: "+".join(sorted(dtypes)) for module, dtypes in seen.items()}
-
-
-def _dtype(state: Mapping[str, Tensor]) -> torch.dtype:
-    return next(iter(state.values())).dtype
