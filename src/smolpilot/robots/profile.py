@@ -314,16 +314,10 @@ def guess_role(camera: str) -> CameraRole:
         if "left" in words or "l" in parts:
             return "left_wrist"
         return "right_wrist" if "right" in words or "r" in parts else "wrist"
-    guesses: list[tuple[str, CameraRole]] = [
-        ("head", "head"),
-        ("top", "top"),
-        ("above", "top"),
-        ("overhead", "top"),
-        ("high", "top"),
-        ("front", "front"),
-        ("side", "side"),
-    ]
-    return next((role for word, role in guesses if word in words), "other")
+    guesses: dict[str, CameraRole] = {
+        "head": "head", "top": "top", "above": "top", "high": "top", "front": "front", "side": "side",
+    }  # fmt: skip
+    return next((role for word, role in guesses.items() if word in words), "other")
 
 
 def _folder() -> Any:
