@@ -63,12 +63,8 @@ class GraphNetwork:
             self._embeddings: Array = np.load(folder / EMBEDDINGS, mmap_mode="r")
         except (OSError, ValueError) as error:
             raise CheckpointError(f"{folder / EMBEDDINGS} cannot be read: {error}.") from error
-        self._memory = sum((folder / f"{name}.onnx.data").stat().st_size for name in GRAPHS)
+        self.memory_bytes = sum((folder / f"{name}.onnx.data").stat().st_size for name in GRAPHS)
         self._clocks = functools.cache(partial(clock_table, spec.config))  # by number of steps
-
-    @property
-    def memory_bytes(self) -> int:
-        return self._memory
 
     def vision(self, images: Tensor) -> Tensor:
         out = self._graphs["vision"]({"images": _array(images)})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,8 @@ class WeightFile:
 
     names: list[str]
     metadata: dict[str, str]
+    unlisted: Sequence[str] = ()
+    """Shards in the folder that the index does not name; they are not read."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -75,11 +77,6 @@ class WeightFile:
         """The file that holds a tensor."""
         return self.path
 
-    @property
-    def unlisted(self) -> list[str]:
-        """Shards in the folder that the index does not name; they are not read."""
-        return []
-
 
 class ShardedWeights(WeightFile):
     """Weights in several safetensors files, read through `model.safetensors.index.json` (as transformers writes it).
@@ -120,7 +117,7 @@ class ShardedWeights(WeightFile):
                     fix="copy or download the checkpoint again",
                 )
         self.names = list(self._home)
-        self._unlisted = [path.name for path in _shards(index.parent) if path.name not in files]
+        self.unlisted = [path.name for path in _shards(index.parent) if path.name not in files]
 
     def tensor(self, name: str) -> Tensor:
         return self._home[name].tensor(name)
@@ -133,10 +130,6 @@ class ShardedWeights(WeightFile):
 
     def where(self, name: str) -> Path:
         return self._home[name].path
-
-    @property
-    def unlisted(self) -> list[str]:
-        return self._unlisted
 
 
 def is_beside(name: str) -> bool:
@@ -284,7 +277,7 @@ def _files(file: WeightFile, names: list[str]) -> str:
     return ", ".join(map(str, paths[:2])) + (f" and {len(paths) - 2} more shards" if len(paths) > 2 else "")
 
 
-def some(items: list[str]) -> str:
+def some(items: Sequence[str]) -> str:
     """The first names of a list, and how many more there are."""
     more = f" and {len(items) - _LISTED} more" if len(items) > _LISTED else ""
     return ", ".join(plain(item, 200) for item in items[:_LISTED]) + more
