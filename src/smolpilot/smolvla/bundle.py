@@ -47,15 +47,7 @@ def save_bundle(policy: Policy, path: str | Path) -> Path:
             save_file(lerobot_weights(policy.model, policy.unused_weights), folder / WEIGHTS, metadata={"format": "pt"})
         except safetensors.SafetensorError as error:
             raise OSError(errno.EIO, f"the weights could not be written: {error}", str(target)) from error
-        write_processors(
-            folder,
-            config,
-            made_from.statistics,
-            made_from.camera_map,
-            tokenizer_name=values["vlm_model_name"],
-            device=values["device"],
-            eps=made_from.eps,
-        )
+        write_processors(folder, made_from, tokenizer_name=values["vlm_model_name"], device=values["device"])
         vlm_files(policy).write(folder / VLM)
         facts = Facts(
             camera_map=dict(made_from.camera_map),

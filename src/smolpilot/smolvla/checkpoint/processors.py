@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -20,15 +20,17 @@ from safetensors.torch import save_file
 
 from smolpilot.common.errors import CheckpointError
 from smolpilot.common.keys import ACTION, STATE, camera_name, image_key
-from smolpilot.common.statistics import Statistics
 from smolpilot.common.text import plain, shown
-from smolpilot.smolvla.config import Feature, MaxTokens, Modes, Padding, PolicyConfig
+from smolpilot.smolvla.config import Feature, MaxTokens, Modes, Padding
 from smolpilot.smolvla.config.json_file import read_json
 from smolpilot.smolvla.config.other_versions import NEWEST
 from smolpilot.smolvla.config.settings_form import RESTORE, Form, formed, real
 from smolpilot.smolvla.transforms.normalize import EPS
 
 from .weight_files import WeightFile, is_beside
+
+if TYPE_CHECKING:
+    from smolpilot.smolvla.transforms.transform_list import TransformsConfig
 
 PREPROCESSOR, POSTPROCESSOR = "policy_preprocessor.json", "policy_postprocessor.json"
 _NORMALIZER = "policy_preprocessor_step_5_normalizer_processor.safetensors"
@@ -135,23 +137,13 @@ def read_processors(folder: Path) -> Processors | None:
     return found
 
 
-def write_processors(
-    folder: Path,
-    config: PolicyConfig,
-    statistics: Statistics,
-    camera_map: Mapping[str, str | None],
-    *,
-    tokenizer_name: str,
-    device: str,
-    eps: float = EPS,
-) -> None:
+def write_processors(folder: Path, made_from: TransformsConfig, *, tokenizer_name: str, device: str) -> None:
     """Write the files that LeRobot's make_pre_post_processors reads."""
+    config, cameras = made_from.policy, made_from.camera_map.items()
     features = config.to_lerobot()
     outputs = features["output_features"]
-    norm = {"eps": eps, "norm_map": dict(config.normalization_mapping)}
-    rename = {
-        image_key(camera): image_key(slot) for camera, slot in camera_map.items() if slot is not None and slot != camera
-    }
+    norm = {"eps": made_from.eps, "norm_map": dict(config.normalization_mapping)}
+    rename = {image_key(camera): image_key(slot) for camera, slot in cameras if slot is not None and slot != camera}
     before = [
         _step("rename_observations_processor", rename_map=rename),
         _step("to_batch_processor"),
@@ -181,7 +173,7 @@ def write_processors(
     flat = {
         f"{feature}.{name}": torch.from_numpy(np.ascontiguousarray(value, dtype=np.float64))
         for feature in (STATE, ACTION)
-        for name, value in statistics.get(feature, {}).items()
+        for name, value in made_from.statistics.get(feature, {}).items()
     }
     for name in (_NORMALIZER, _UNNORMALIZER):
         save_file(flat, folder / name)
