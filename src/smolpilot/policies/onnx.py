@@ -30,6 +30,7 @@ from smolpilot.contracts.policy import (
     PolicySpec,
 )
 from smolpilot.robots import RobotProfile, list_profiles
+from smolpilot.robots.layout import FrameLayout
 from smolpilot.robots.units import SPELLINGS
 from smolpilot.smolvla.transforms.camera_slots import pair_embodiment
 from smolpilot.smolvla.transforms.frame_cameras import check_cameras, has_image
@@ -204,9 +205,8 @@ def _spec(
     notes, profile = list(pairing.notes), None
     if facts["robot"] in list_profiles():
         shipped = RobotProfile.load(facts["robot"])
-        if [joint.name for joint in shipped.state_joints] == state and [
-            j.name for j in shipped.action_joints
-        ] == action:
+        own = FrameLayout.of_profile(shipped)
+        if (list(own.state.names), list(own.action.names)) == (state, action):
             profile = shipped
     elif facts["robot"] is not None:
         notes.append(
