@@ -47,8 +47,9 @@ class WeightFile:
                     f"{path} is a Git-LFS pointer, not the weights.", fix="run `git lfs pull`, or download it again"
                 )
             opened: Any = safetensors.safe_open(path, framework="pt")
-            self._file = opened
-            self.names = list(opened.keys())
+            # Of each tensor: the file that holds it, and that file opened.
+            self._homes: dict[str, tuple[Path, Any]] = dict.fromkeys(opened.keys(), (path, opened))
+            self.names = list(self._homes)
             self.metadata = opened.metadata() or {}
         except (safetensors.SafetensorError, OSError, ValueError) as error:
             raise CheckpointError(
@@ -59,23 +60,24 @@ class WeightFile:
 
     def tensor(self, name: str) -> Tensor:
         """Read one tensor; CheckpointError where the disk or the file does not give it."""
+        path, file = self._homes[name]
         try:
-            value: Tensor = self._file.get_tensor(name)
+            value: Tensor = file.get_tensor(name)
         except (safetensors.SafetensorError, OSError, ValueError) as error:
-            raise CheckpointError(f"Weight {plain(name, 200)} in {self.path} cannot be read: {error}") from error
+            raise CheckpointError(f"Weight {plain(name, 200)} in {path} cannot be read: {error}") from error
         return value
 
     def dtype(self, name: str) -> str:
         """`float32`, `bfloat16`, ...; other kinds as safetensors spells them: `I8`, `F8_E4M3`."""
-        stored = str(self._file.get_slice(name).get_dtype())
+        stored = str(self._homes[name][1].get_slice(name).get_dtype())
         return _FLOATS.get(stored, stored)
 
     def shape(self, name: str) -> tuple[int, ...]:
-        return tuple(self._file.get_slice(name).get_shape())
+        return tuple(self._homes[name][1].get_slice(name).get_shape())
 
     def where(self, name: str) -> Path:
         """The file that holds a tensor."""
-        return self.path
+        return self._homes[name][0]
 
 
 class ShardedWeights(WeightFile):
@@ -97,39 +99,26 @@ class ShardedWeights(WeightFile):
                 fix="copy or download the missing ones, too",
             )
         files = {name: WeightFile(index.parent / name) for name in shards}
-        self._home: dict[str, WeightFile] = {}
-        self.metadata = {}
+        self._homes, self.metadata = {}, {}
         for name, file in files.items():
             self.metadata |= file.metadata
             for tensor in file.names:
-                if tensor in self._home:
+                if tensor in self._homes:
                     raise CheckpointError(
-                        f"{tensor} is in two shards, {self._home[tensor].path.name} and {name} of {index.parent}.",
+                        f"{tensor} is in two shards, {self.where(tensor).name} and {name} of {index.parent}.",
                         expected=f"each tensor once; {index.name} says {listed.get(tensor, 'nothing')}",
                         fix="copy or download the checkpoint again: its shards are of different saves",
                     )
-                self._home[tensor] = file
+                self._homes[tensor] = file._homes[tensor]
         for tensor, name in listed.items():
-            if self._home.get(tensor) is not files[name]:
+            if tensor not in files[name]._homes:
                 raise CheckpointError(
                     f"{index.name} says that {plain(tensor, 200)} is in {name}, which does not hold it.",
                     expected=f"shards and index of one save in {index.parent}",
                     fix="copy or download the checkpoint again",
                 )
-        self.names = list(self._home)
+        self.names = list(self._homes)
         self.unlisted = [path.name for path in _shards(index.parent) if path.name not in files]
-
-    def tensor(self, name: str) -> Tensor:
-        return self._home[name].tensor(name)
-
-    def dtype(self, name: str) -> str:
-        return self._home[name].dtype(name)
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        return self._home[name].shape(name)
-
-    def where(self, name: str) -> Path:
-        return self._home[name].path
 
 
 def is_beside(name: str) -> bool:
