@@ -54,7 +54,7 @@ class WeightReport:
 def inspect_weights(file: WeightFile, config: PolicyConfig) -> WeightReport:
     """Sort the names of a file by what the network of `config` needs."""
     _check_layers(file, config)
-    expected = expected_shapes(config)
+    expected = {name: tuple(value.shape) for name, value in empty_model(config).state_dict().items()}
     report = WeightReport(expected)
     for stored in file.names:
         clean = _WRAPPERS.sub("", stored).lstrip(".")
@@ -204,11 +204,6 @@ def widen_weights(state: Mapping[str, Tensor], old: PolicyConfig, new: PolicyCon
     wider["action_out_proj.weight"] = pad(state["action_out_proj.weight"], (0, 0, 0, growth["action"]))
     wider["action_out_proj.bias"] = pad(state["action_out_proj.bias"], (0, growth["action"]))
     return wider
-
-
-def expected_shapes(config: PolicyConfig) -> dict[str, tuple[int, ...]]:
-    """Our names and shapes of all weights of the network, without building it."""
-    return {name: tuple(value.shape) for name, value in empty_model(config).state_dict().items()}
 
 
 def empty_model(config: PolicyConfig) -> SmolVLA:
