@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -95,3 +96,13 @@ def has_dot_products() -> bool:
     facts = Path("/proc/cpuinfo")
     words = set(facts.read_text().split()) if facts.exists() else set()
     return bool(words & {"avx512_vnni", "avx_vnni", "amx_int8"})
+
+
+def load_example(folder: Path) -> Any:
+    """The export's own `example.py` as a module."""
+    spec = importlib.util.spec_from_file_location("smolpilot_exported_example", folder / "example.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

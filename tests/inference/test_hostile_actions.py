@@ -16,8 +16,9 @@ from smolpilot.common.keys import STATE, TASK
 from smolpilot.inference import prepare
 from smolpilot.inference.example_frame import example_frame
 from smolpilot.inference.export.exporting import export_policy
-from smolpilot.inference.export.parity import load_example
 from smolpilot.smolvla import Policy, load_policy
+
+from .helpers_engine import load_example
 
 WORDS = r"computes (NaN|infinite) for joint 'pan' at step 0 of the chunk"
 

@@ -87,12 +87,10 @@ class PolicySpec:
         check = SpecCheck(f"PolicySpec {shown(self.name)}")
         check.that("name", self.name, isinstance(self.name, str) and bool(self.name), "a text")
         check.whole("state_dim", self.state_dim, 0)
-        check.whole("action_dim", self.action_dim, 1)
-        check.whole("chunk_size", self.chunk_size, 1)
-        check.whole("n_action_steps", self.n_action_steps, 1)
+        for name in ("action_dim", "chunk_size", "n_action_steps", "n_obs_steps"):
+            check.whole(name, getattr(self, name), 1)
         check.that("n_action_steps", self.n_action_steps, self.n_action_steps <= self.chunk_size,
                    f"1 to {self.chunk_size}, the chunk_size")  # fmt: skip
-        check.whole("n_obs_steps", self.n_obs_steps, 1)
         for name in ("cameras", "action_names", "action_units", "instructions"):
             check.texts(name, getattr(self, name))
         for name in ("action_names", "action_units"):

@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
@@ -226,9 +225,7 @@ class RunLogWriter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
@@ -311,22 +308,11 @@ def _misfit(tick: Tick, header: RunLogHeader, previous: Tick | None) -> tuple[st
 
 def _header_line(header: RunLogHeader) -> bytes:
     """The header as a line; RunLogError where it cannot be read back."""
-    values = {
-        "format": FORMAT,
-        "robot": header.robot,
-        "policy": header.policy,
-        "instruction": header.instruction,
-        "joints": list(header.joints),
-        "units": list(header.units),
-        "cameras": list(header.cameras),
-        "rate": header.rate,
-        "started_at": header.started_at.isoformat(),
-        "started_monotonic": header.started_monotonic,
-        "dry_run": header.dry_run,
-        "facts": dict(header.facts),
-    }
+    from .run_log_form import in_order
+
+    values = {"format": FORMAT, **vars(header), "started_at": header.started_at.isoformat(), "facts": {**header.facts}}
     try:
-        line = _line(values)
+        line = _line(in_order("header", values))
         _read_header(parse_json(line, most=_LINE), Path("run log"))
     except (TypeError, ValueError, RecursionError) as error:
         raise RunLogError(
@@ -396,11 +382,9 @@ def _read_header(values: Any, path: Path) -> RunLogHeader:
         json.dumps(form["facts"], allow_nan=False)
     except ValueError:
         raise _damaged(path, 1, "facts hold NaN or infinity", "finite numbers") from None
-    return RunLogHeader(
-        robot=form["robot"], joints=tuple(joints), units=tuple(units), rate=form["rate"], started_at=started_at,
-        started_monotonic=form["started_monotonic"], policy=form["policy"], instruction=form["instruction"],
-        cameras=tuple(form["cameras"]), dry_run=form["dry_run"], facts=form["facts"],
-    )  # fmt: skip
+    del form["format"]
+    listed = {key: tuple(form[key]) for key in ("joints", "units", "cameras")}
+    return RunLogHeader(**{**form, **listed, "started_at": started_at})
 
 
 def _read_tick(values: Any, path: Path, number: int) -> Tick:

@@ -86,6 +86,11 @@ def read_form(kind: Literal["header", "tick"], values: Any, where: str) -> dict[
         raise RunLogError(f"{where}: {what}.", expected=first["msg"]) from None
 
 
+def in_order(kind: Literal["header", "tick"], values: dict[str, Any]) -> dict[str, Any]:
+    """The values of a line in the order in which they are written."""
+    return {key: values[key] for key in _FORMS[kind].__annotations__}
+
+
 @cache
 def _adapter(kind: str) -> pydantic.TypeAdapter[Any]:
     return pydantic.TypeAdapter(_FORMS[kind])

@@ -179,16 +179,8 @@ def _remembered(settings: EngineSpec, policy: str) -> str:
 
 def _key(settings: EngineSpec, backend: str, policy: str, calibration: str) -> str:
     """The name of an engine: what its verdict and what a backend compiles depend on."""
-    facts = {
-        "mode": settings.mode,
-        "backend": backend,
-        "precision": settings.precision,
-        "cameras": settings.cameras,
-        "max_tokens": settings.max_tokens,
-        "steps": settings.steps,
-        "calibration": calibration,
-    }
-    return engine_key(policy, facts, settings.device)
+    facts = {name: getattr(settings, name) for name in ("mode", "precision", "cameras", "max_tokens", "steps")}
+    return engine_key(policy, {**facts, "backend": backend, "calibration": calibration}, settings.device)
 
 
 def _slots(policy: Policy, cameras: Sequence[str] | None) -> tuple[int, ...]:

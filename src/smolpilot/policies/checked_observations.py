@@ -12,16 +12,7 @@ from smolpilot.common.keys import STATE, TASK
 from smolpilot.common.text import shown
 from smolpilot.contracts.observation import Floats, Observation
 from smolpilot.contracts.policy import Leftover
-from smolpilot.smolvla.transforms.frame_cameras import camera_key, check_cameras, has_image
-
-__all__ = [
-    "check_cameras",
-    "has_image",
-    "read_image",
-    "read_instruction",
-    "read_state",
-    "refuse_previous",
-]
+from smolpilot.smolvla.transforms.frame_cameras import camera_key
 
 
 def read_state(observation: Observation, width: int, names: Sequence[str] = ()) -> Floats:

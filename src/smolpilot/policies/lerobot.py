@@ -6,7 +6,6 @@ The one file in which smolpilot imports lerobot; loaded only when such a checkpo
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import importlib.metadata
 import importlib.util
 import io
@@ -42,10 +41,10 @@ from smolpilot.smolvla.loading import choose_device
 from smolpilot.smolvla.network.noise import finite_chunk
 from smolpilot.smolvla.policy import network_sizes
 from smolpilot.smolvla.transforms.camera_slots import pair_embodiment
-from smolpilot.smolvla.transforms.frame_cameras import camera_key
+from smolpilot.smolvla.transforms.frame_cameras import camera_key, check_cameras, has_image
 from smolpilot.smolvla.transforms.images import to_unit_range
 
-from .checked_observations import check_cameras, has_image, read_instruction, read_state, refuse_previous
+from .checked_observations import read_instruction, read_state, refuse_previous
 
 BEFORE, AFTER = "policy_preprocessor.json", "policy_postprocessor.json"
 _INSTALL = "pip install 'smolpilot[lerobot]'"
@@ -71,16 +70,14 @@ _CODE_STEPS = ("action_tokenizer_processor",)
 class LeRobotPolicy(Policy):
     """A chunk as LeRobot's own tools make it: the checkpoint's pre-processor, policy, post-processor."""
 
+    spec: PolicySpec
+
     def __init__(self, network: Any, before: Any, after: Any, spec: PolicySpec, device: torch.device) -> None:
         self._network, self._before, self._after = network, before, after
-        self._spec, self._device, self._kind = spec, device, str(network.config.type)
+        self.spec, self._device, self._kind = spec, device, str(network.config.type)
         self._reads_text = any("tokenizer" in str(type(step)).lower() for step in before.steps)
         self._sizes = spec.image_sizes if self._kind in _ONE_SIZE and not _resizes(network.config) else {}
         self._ms: dict[str, float] = {}
-
-    @property
-    def spec(self) -> PolicySpec:
-        return self._spec
 
     @property
     def last_ms(self) -> Mapping[str, float]:
@@ -102,14 +99,14 @@ class LeRobotPolicy(Policy):
         steps = [self._steps(one) for one in observations]
         self._ms = {"network": 0.0}
         if not steps:
-            chunks = torch.zeros(0, self._spec.chunk_size, self._spec.action_dim)
+            chunks = torch.zeros(0, self.spec.chunk_size, self.spec.action_dim)
         elif self._kind in _FIXED:
             chunks = self._chunks(steps, None)
         else:  # one by one: what is drawn must not depend on the others
             chunks = torch.cat(
                 [self._chunks([one], None if seeds is None else seeds[i]) for i, one in enumerate(steps)]
             )
-        finite_chunk(chunks, self._spec.action_names)
+        finite_chunk(chunks, self.spec.action_names)
         self._ms["total"] = (time.perf_counter() - begin) * 1e3
         self._ms["transforms"] = self._ms["total"] - self._ms["network"]
         return np.asarray(chunks.numpy(), dtype=np.float32)
@@ -124,7 +121,7 @@ class LeRobotPolicy(Policy):
 
     def _steps(self, observation: Observation) -> list[dict[str, Any]]:
         """What LeRobot reads of an observation and of those before it: `n_obs_steps` frames, oldest first."""
-        count = self._spec.n_obs_steps
+        count = self.spec.n_obs_steps
         if count == 1:
             return [self._frame(observation)]
         if HISTORY not in observation:
@@ -140,7 +137,7 @@ class LeRobotPolicy(Policy):
 
     def _frame(self, observation: Observation) -> dict[str, Any]:
         """State, images under the checkpoint's names, instruction; TransformError for what does not fit."""
-        spec = self._spec
+        spec = self.spec
         check_cameras(observation, spec.facts.camera_map)
         frame: dict[str, Any] = {TASK: read_instruction(observation) if self._reads_text else observation.get(TASK, "")}
         names = [joint.name for joint in spec.profile.state_joints] if spec.profile is not None else []
@@ -167,7 +164,7 @@ class LeRobotPolicy(Policy):
 
     def _chunks(self, samples: Sequence[list[dict[str, Any]]], seed: int | None) -> Tensor:
         """Chunks [B, H, A] in robot units, of samples that each hold the frames of their steps."""
-        batches = [self._ready([sample[step] for sample in samples]) for step in range(self._spec.n_obs_steps)]
+        batches = [self._ready([sample[step] for sample in samples]) for step in range(self.spec.n_obs_steps)]
         noise = {}
         if self._kind == "smolvla" and seed is not None:
             config = self._network.config
@@ -179,7 +176,7 @@ class LeRobotPolicy(Policy):
             chunks = self._network.predict_action_chunk(self._with_queues(batches), **noise).cpu()
         self._ms["network"] += (time.perf_counter() - begin) * 1e3
         chunks = torch.as_tensor(self._after(chunks)).float()
-        expected = (len(samples), self._spec.chunk_size, self._spec.action_dim)
+        expected = (len(samples), self.spec.chunk_size, self.spec.action_dim)
         if tuple(chunks.shape) != expected:
             raise CheckpointError(
                 f"LeRobot's {self._kind} gives chunks of shape {list(chunks.shape)}.", expected=f"{list(expected)}"
@@ -244,22 +241,18 @@ def _opened(folder: Path, options: PolicyOptions, embodiment: Embodiment | None,
     device = choose_device(options.device)
     _stay_offline()
     with _told(folder, kind), _quiet():
+        from lerobot.policies import get_policy_class
+
         config = _config(folder, kind, device, options.num_steps)
         _check_inputs(config, kind)
         steps = _check_steps(folder)
-        network = _network(folder, kind, config)
+        network = get_policy_class(kind).from_pretrained(folder, config=config, strict=True)
         before, after = _processors(folder, config, device, steps)
     if not as_built:
         network = network.float()
     network.to(device).eval()
-    spec = _spec(folder, network, options, embodiment, _statistics(before, after))
-    facts = dataclasses.replace(
-        spec.facts,
-        device=str(device),
-        load_seconds=time.perf_counter() - begin,
-        **vars(network_sizes(network)),
-    )
-    return LeRobotPolicy(network, before, after, dataclasses.replace(spec, facts=facts), device)
+    spec = _spec(folder, network, options, embodiment, _statistics(before, after), begin)
+    return LeRobotPolicy(network, before, after, spec, device)
 
 
 def _kind(folder: Path) -> str:
@@ -364,12 +357,6 @@ def _check_steps(folder: Path) -> dict[str, list[str]]:
     return found
 
 
-def _network(folder: Path, kind: str, config: Any) -> Any:
-    from lerobot.policies import get_policy_class
-
-    return get_policy_class(kind).from_pretrained(folder, config=config, strict=True)
-
-
 def _processors(folder: Path, config: Any, device: torch.device, steps: Mapping[str, list[str]]) -> tuple[Any, Any]:
     """The checkpoint's own; CheckpointError where a statistic is missing: LeRobot would pass the raw number."""
     from lerobot.configs import NormalizationMode
@@ -404,8 +391,9 @@ def _statistics(before: Any, after: Any) -> Statistics:
 
 
 def _spec(
-    folder: Path, network: Any, options: PolicyOptions, embodiment: Embodiment | None, statistics: Statistics
-) -> PolicySpec:
+    folder: Path, network: Any, options: PolicyOptions, embodiment: Embodiment | None, statistics: Statistics,
+    begin: float,
+) -> PolicySpec:  # fmt: skip
     config, kind = network.config, str(network.config.type)
     # LeRobot fills the inputs of this name by itself (empty_cameras).
     images = {key: one.shape for key, one in config.image_features.items() if "empty_camera" not in key}
@@ -446,6 +434,9 @@ def _spec(
         facts=PolicyFacts(
             source=str(folder),
             kind=kind,
+            device=config.device,
+            **vars(network_sizes(network)),
+            load_seconds=time.perf_counter() - begin,
             num_steps=getattr(config, "num_steps", None) or getattr(config, "num_inference_steps", None),
             camera_map=pairing.map,
             notes=(*pairing.notes, *_notes(config, kind, embodiment)),

@@ -6,7 +6,6 @@ same work.
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -31,17 +30,12 @@ from smolpilot.contracts.policy import (
     PolicySpec,
 )
 from smolpilot.robots import RobotProfile, list_profiles
+from smolpilot.robots.layout import FrameLayout
 from smolpilot.robots.units import SPELLINGS
 from smolpilot.smolvla.transforms.camera_slots import pair_embodiment
+from smolpilot.smolvla.transforms.frame_cameras import check_cameras, has_image
 
-from .checked_observations import (
-    check_cameras,
-    has_image,
-    read_image,
-    read_instruction,
-    read_state,
-    refuse_previous,
-)
+from .checked_observations import read_image, read_instruction, read_state, refuse_previous
 
 FACTS = "policy.json"
 _FORMAT = 1
@@ -50,13 +44,11 @@ _FORMAT = 1
 class OnnxPolicy(Policy):
     """The exported graphs, one observation at a time."""
 
+    spec: PolicySpec
+
     def __init__(self, exported: Any, spec: PolicySpec) -> None:
         """exported: the ExportedPolicy of `inference.export.example`."""
-        self._exported, self._spec, self._steps = exported, spec, spec.facts.num_steps
-
-    @property
-    def spec(self) -> PolicySpec:
-        return self._spec
+        self._exported, self.spec, self._steps = exported, spec, spec.facts.num_steps
 
     def predict(
         self,
@@ -67,17 +59,17 @@ class OnnxPolicy(Policy):
     ) -> Floats:
         """As the contract says; a seed gives the noise that it gives SmolVLA, up to the last bits (`drawn_noise`)."""
         refuse_previous(previous, "an export")
-        shape = (self._spec.chunk_size, self._exported.facts["max_action_dim"])
+        shape = (self.spec.chunk_size, self._exported.facts["max_action_dim"])
         fresh = np.random.default_rng()
         chunks = []
         for i, observation in enumerate(observations):
             noise = drawn_noise(seeds[i], shape) if seeds is not None else fresh.standard_normal(shape)
             chunks.append(self.predict_from(observation, noise))
-        return np.stack(chunks) if chunks else np.zeros((0, self._spec.chunk_size, self._spec.action_dim), np.float32)
+        return np.stack(chunks) if chunks else np.zeros((0, self.spec.chunk_size, self.spec.action_dim), np.float32)
 
     def predict_from(self, observation: Observation, noise: npt.ArrayLike) -> Floats:
         """The chunk [H, A] from that noise [H, max_action_dim], for comparisons with other runtimes."""
-        spec = self._spec
+        spec = self.spec
         state = read_state(observation, spec.state_dim)
         check_cameras(observation, spec.facts.camera_map)
         images = {}
@@ -137,7 +129,7 @@ def open_onnx(folder: str | Path, options: PolicyOptions, embodiment: Embodiment
     _check_format(folder)
     try:
         exported: Any = example.ExportedPolicy(folder)  # type: ignore[no-untyped-call]
-        spec = _spec(exported.facts, folder, options, embodiment)
+        return OnnxPolicy(exported, _spec(exported.facts, folder, options, embodiment, begin))
     except ValueError as error:
         raise CheckpointError(f"{plain(error)}.") from error
     except (KeyError, TypeError, AttributeError) as error:
@@ -152,8 +144,6 @@ def open_onnx(folder: str | Path, options: PolicyOptions, embodiment: Embodiment
             f"The graphs or the tokenizer in {folder} cannot be loaded: {plain(error, 300)}",
             fix="copy or export the folder again",
         ) from error
-    facts = dataclasses.replace(spec.facts, load_seconds=time.perf_counter() - begin)
-    return OnnxPolicy(exported, dataclasses.replace(spec, facts=facts))
 
 
 def drawn_noise(seed: int, shape: tuple[int, int]) -> Floats:
@@ -206,16 +196,17 @@ def _check_format(folder: Path) -> None:
         )
 
 
-def _spec(facts: Mapping[str, Any], folder: Path, options: PolicyOptions, embodiment: Embodiment | None) -> PolicySpec:
+def _spec(
+    facts: Mapping[str, Any], folder: Path, options: PolicyOptions, embodiment: Embodiment | None, begin: float
+) -> PolicySpec:
     state, action = facts["state"]["joints"], facts["action"]["joints"]
     slots = [camera for camera in facts["slots"] if camera is not None]
     pairing = pair_embodiment(slots, embodiment, options.camera_map)
     notes, profile = list(pairing.notes), None
     if facts["robot"] in list_profiles():
         shipped = RobotProfile.load(facts["robot"])
-        if [joint.name for joint in shipped.state_joints] == state and [
-            j.name for j in shipped.action_joints
-        ] == action:
+        own = FrameLayout.of_profile(shipped)
+        if (list(own.state.names), list(own.action.names)) == (state, action):
             profile = shipped
     elif facts["robot"] is not None:
         notes.append(
@@ -240,6 +231,7 @@ def _spec(facts: Mapping[str, Any], folder: Path, options: PolicyOptions, embodi
             kind="onnx",
             precision=facts["precision"],
             memory_bytes=sum(path.stat().st_size for path in folder.glob("*.onnx*")),
+            load_seconds=time.perf_counter() - begin,
             num_steps=steps,
             camera_map=pairing.map,
             notes=tuple(notes),

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import get_args
 
-from smolpilot.common.errors import ProfileError, UsageError, did_you_mean
+from smolpilot.common.errors import UsageError, did_you_mean
 from smolpilot.common.progress import working
-from smolpilot.common.text import listed_joints
 from smolpilot.contracts import Embodiment, Policy, PolicyOptions
 from smolpilot.contracts.policy import EngineMode
 from smolpilot.inference import prepare
-from smolpilot.robots import JointLayout, map_joints
+from smolpilot.robots import JointLayout
+from smolpilot.robots.layout import map_side
 from smolpilot.smolvla import Policy as SmolVLAPolicy
 from smolpilot.smolvla import load_policy
 from smolpilot.smolvla.create import randomize_weights
@@ -55,17 +55,8 @@ def _check_joints(policy: SmolVLAPolicy, embodiment: Embodiment) -> None:
         ("state", embodiment.state_names, profile.state_joints),
         ("action", embodiment.action_names, profile.action_joints),
     ):
-        try:
-            if names:
-                map_joints(JointLayout(names), joints, what=f"{embodiment.owner}'s {what}")
-        except ProfileError:
-            if not profile.is_derived:
-                raise
-            owner, own = embodiment.owner, listed_joints([joint.name for joint in joints])
-            raise ProfileError(
-                f"{owner[0].upper()}{owner[1:]}'s {what} has {listed_joints(names)}, the policy's has {own}: not one "
-                "robot.",
-                expected="the same joint names on both sides",
-                fix="take the robot that the policy was trained for; where two names mean one joint, train with a "
-                "profile that lists the other as an alias (--robot PROFILE.yaml)",
-            ) from None
+        if names:
+            map_side(
+                f"{embodiment.owner}'s {what}", JointLayout(names), joints, derived=profile.is_derived,
+                fix="take the robot that the policy was trained for",
+            )  # fmt: skip

@@ -194,14 +194,11 @@ def _layout(state_names: Sequence[str], action_names: Sequence[str]) -> FrameLay
 
 
 def _fits(layout: FrameLayout, profile: RobotProfile) -> bool:
-    try:
-        map_layout(layout, profile)
-    except ProfileError:
-        return False
-    return True
+    return not _misfit(layout, profile)
 
 
 def _misfit(layout: FrameLayout | None, profile: RobotProfile) -> str:
+    """What keeps a dataset from being this robot's; nothing where it fits."""
     if layout is None:
         return "the joint names are not unique"
     try:

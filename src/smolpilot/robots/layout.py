@@ -41,28 +41,34 @@ class FrameLayout:
         """The layout of a dataset's frames."""
         return cls(JointLayout(tuple(meta.state_names)), JointLayout(tuple(meta.action_names)))
 
+    @classmethod
+    def of_profile(cls, profile: RobotProfile) -> FrameLayout:
+        """The layout of frames in a profile's own order and units."""
+        return cls(JointLayout.of(profile.state_joints), JointLayout.of(profile.action_joints))
+
 
 def map_layout(source: FrameLayout, profile: RobotProfile) -> tuple[JointMapping, JointMapping]:
     """Mappings of state and action from a layout to the profile's; ProfileError where joints do not match."""
+    fix = "use datasets of the robot that the policy is for"
     return (
-        _mapped("state", source.state, profile.state_joints, derived=profile.is_derived),
-        _mapped("action", source.action, profile.action_joints, derived=profile.is_derived),
+        map_side("the recorded state", source.state, profile.state_joints, derived=profile.is_derived, fix=fix),
+        map_side("the recorded action", source.action, profile.action_joints, derived=profile.is_derived, fix=fix),
     )
 
 
-def _mapped(what: str, source: JointLayout, joints: Sequence[Joint], *, derived: bool) -> JointMapping:
+def map_side(what: str, source: JointLayout, joints: Sequence[Joint], *, derived: bool, fix: str) -> JointMapping:
+    """`map_joints`; where the profile was made from a dataset nobody chose it, so the error blames no profile."""
     try:
-        return map_joints(source, joints, what=f"the recorded {what}")
+        return map_joints(source, joints, what=what)
     except ProfileError:
         if not derived:
             raise
-        # Made from a dataset: nobody chose a profile, so none is to blame.
         raise ProfileError(
-            f"The recorded {what} has {listed_joints(source.names)}, the policy's has "
+            f"{what[0].upper()}{what[1:]} has {listed_joints(source.names)}, the policy's has "
             f"{listed_joints([joint.name for joint in joints])}: not one robot.",
             expected="the same joint names on both sides",
-            fix="use datasets of the robot that the policy is for; where two names mean one joint, train with a "
-            "profile that lists the other as an alias (--robot PROFILE.yaml)",
+            fix=f"{fix}; where two names mean one joint, train with a profile that lists the other as an alias "
+            "(--robot PROFILE.yaml)",
         ) from None
 
 

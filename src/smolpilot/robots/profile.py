@@ -177,11 +177,8 @@ class RobotProfile(_Strict):
 
     def find(self, name: str) -> Joint | None:
         """The joint of that name or alias, with or without LeRobot's `.pos`; None when there is none."""
-        for spelling in spellings(name):
-            for joint in self.joints:
-                if spelling == joint.name or spelling in joint.aliases:
-                    return joint
-        return None
+        known = {own: joint for joint in self.joints for own in (joint.name, *joint.aliases)}
+        return next((known[spelling] for spelling in spellings(name) if spelling in known), None)
 
     def joint(self, name: str) -> Joint:
         """The joint of that name or alias; an unknown one is a ProfileError that proposes the nearest."""
@@ -251,8 +248,14 @@ class RobotProfile(_Strict):
         pass unconverted and metrics are in "the dataset's units".
         """
         actions = list(names if action_names is None else action_names)
-        _refuse_duplicates_of_dataset("observation.state", names)
-        _refuse_duplicates_of_dataset("action", actions)
+        try:
+            _refuse_duplicates("observation.state", names)
+            _refuse_duplicates("action", actions)
+        except ValueError as error:
+            raise ProfileError(
+                f"The joint names of the dataset are not unique: {error}.",
+                fix="`smolpilot dataset repair SRC DST` numbers equal names in a copy",
+            ) from None
         every = list(dict.fromkeys([*names, *actions]))
         unknown: dict[str, Any] = {"unit": "unknown", "position_limits": None, "velocity_limit": None}
         values = {
@@ -314,16 +317,10 @@ def guess_role(camera: str) -> CameraRole:
         if "left" in words or "l" in parts:
             return "left_wrist"
         return "right_wrist" if "right" in words or "r" in parts else "wrist"
-    guesses: list[tuple[str, CameraRole]] = [
-        ("head", "head"),
-        ("top", "top"),
-        ("above", "top"),
-        ("overhead", "top"),
-        ("high", "top"),
-        ("front", "front"),
-        ("side", "side"),
-    ]
-    return next((role for word, role in guesses if word in words), "other")
+    guesses: dict[str, CameraRole] = {
+        "head": "head", "top": "top", "above": "top", "high": "top", "front": "front", "side": "side",
+    }  # fmt: skip
+    return next((role for word, role in guesses.items() if word in words), "other")
 
 
 def _folder() -> Any:
@@ -336,13 +333,3 @@ def _refuse_duplicates(what: str, names: Iterable[str]) -> None:
         if name in seen:
             raise ValueError(f"{what} '{name}' is listed twice")
         seen.add(name)
-
-
-def _refuse_duplicates_of_dataset(feature: str, names: Sequence[str]) -> None:
-    try:
-        _refuse_duplicates(feature, names)
-    except ValueError as error:
-        raise ProfileError(
-            f"The joint names of the dataset are not unique: {error}.",
-            fix="`smolpilot dataset repair SRC DST` numbers equal names in a copy",
-        ) from None

@@ -19,10 +19,11 @@ def find_problem(
     # A misspelled key is both unknown and missing: the unknown one tells more.
     problem = min(error.errors(), key=lambda item: item["type"] != "extra_forbidden")
     path: Location = tuple(problem["loc"])
+    limits = {"position_limits": "[min, max], or the word `unknown`", "velocity_limit": "a number, or `unknown`"}
     if path[-1:] and isinstance(path[-1], int) and "position_limits" in path:
         return ProfileError(
             f"{where}{line_of(path, lines)}: key '{spell(path[:-1])}' does not hold two numbers.",
-            expected="[min, max], or the word `unknown`",
+            expected=limits["position_limits"],
         )
     place = f"{where}{line_of(path, lines)}"
     kind, context = problem["type"], problem.get("ctx", {})
@@ -30,7 +31,6 @@ def find_problem(
     if kind == "extra_forbidden":
         known = _keys_at(model, path[:-1])
         return ProfileError(f"{place}: unknown key '{spell(path)}'.{others}", fix=did_you_mean(str(path[-1]), known))
-    limits = {"position_limits": "[min, max], or the word `unknown`", "velocity_limit": "a number, or `unknown`"}
     if kind == "missing":
         return ProfileError(
             f"{place}: key '{spell(path)}' is missing.{others}",

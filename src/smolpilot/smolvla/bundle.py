@@ -19,10 +19,7 @@ from smolpilot.version import __version__
 from .checkpoint.facts import Facts
 from .checkpoint.locate import CONFIG, existing, locate
 from .checkpoint.processors import PREPROCESSOR, read_processors, write_processors
-from .checkpoint.sealing import FACTS as FACTS
-from .checkpoint.sealing import ROBOT as ROBOT
-from .checkpoint.sealing import VLM as VLM
-from .checkpoint.sealing import replace_files, with_digests
+from .checkpoint.sealing import FACTS, ROBOT, VLM, json_file_text, replace_files, with_digests
 from .checkpoint.weight_files import WEIGHTS
 from .checkpoint.weights import lerobot_weights
 from .config.json_file import read_json
@@ -45,20 +42,12 @@ def save_bundle(policy: Policy, path: str | Path) -> Path:
         )
     values = _lerobot_config(policy)
     with atomic_folder(target) as folder:
-        _write_json(folder / CONFIG, values)
+        (folder / CONFIG).write_text(json_file_text(values), encoding="utf-8")
         try:
             save_file(lerobot_weights(policy.model, policy.unused_weights), folder / WEIGHTS, metadata={"format": "pt"})
         except safetensors.SafetensorError as error:
             raise OSError(errno.EIO, f"the weights could not be written: {error}", str(target)) from error
-        write_processors(
-            folder,
-            config,
-            made_from.statistics,
-            made_from.camera_map,
-            tokenizer_name=values["vlm_model_name"],
-            device=values["device"],
-            eps=made_from.eps,
-        )
+        write_processors(folder, made_from, tokenizer_name=values["vlm_model_name"], device=values["device"])
         vlm_files(policy).write(folder / VLM)
         facts = Facts(
             camera_map=dict(made_from.camera_map),
@@ -70,7 +59,7 @@ def save_bundle(policy: Policy, path: str | Path) -> Path:
         )
         if policy.profile is not None:
             (folder / ROBOT).write_text(policy.profile.to_yaml(), encoding="utf-8")
-        _write_json(folder / FACTS, with_digests(facts.written(), folder))
+        (folder / FACTS).write_text(json_file_text(with_digests(facts.written(), folder)), encoding="utf-8")
         for path in folder.glob("*.safetensors"):
             # safetensors writes for the owner alone; a bundle is as readable as its other files.
             with contextlib.suppress(OSError):  # a disk without permissions
@@ -152,7 +141,3 @@ def _dtypes(policy: Policy) -> dict[str, str]:
     for name, parameter in policy.model.named_parameters():
         seen.setdefault(name.split(".")[0], parameter.dtype)
     return {module: str(dtype).removeprefix("torch.") for module, dtype in seen.items()}
-
-
-def _write_json(path: Path, values: dict[str, Any]) -> None:
-    path.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -14,12 +14,12 @@ from smolpilot.common.keys import camera_name
 from smolpilot.common.statistics import Statistics
 from smolpilot.common.text import listed_joints
 from smolpilot.datasets.read.joint_units import derive_profile, with_cameras
-from smolpilot.robots import Joint, JointLayout, RobotProfile
+from smolpilot.robots import Joint, RobotProfile
 from smolpilot.robots.layout import FrameLayout, check_dimensions, map_layout, to_policy_order
 from smolpilot.version import __version__
 
 from .checkpoint.load_report import LoadReport
-from .checkpoint.weights import empty_model, widen_weights
+from .checkpoint.weights import filled_model, widen_weights
 from .config import PolicyConfig
 from .config.presets import preset
 from .config.vlm_folder import VLMFolder
@@ -81,7 +81,8 @@ def new_policy(
             instructions=texts,
         )
     )
-    report = LoadReport(f"preset {preset_name}, seed {seed}", "from scratch", notes=[_cameras_note(cameras)])
+    notes = [f"cameras: {camera_text(cameras)}"]
+    report = LoadReport(f"preset {preset_name}, seed {seed}", "from scratch", notes=notes)
     return Policy(
         model,
         transforms,
@@ -121,7 +122,7 @@ def adapt_policy(
     config = dataclasses.replace(
         policy.config, **_features(meta, profile, cameras, chosen, parent=policy.config), empty_cameras=0
     )
-    notes += [_cameras_note(cameras), *(f"cameras: {note}" for note in paired.notes)]
+    notes += [f"cameras: {camera_text(cameras)}", *(f"cameras: {note}" for note in paired.notes)]
     notes += [f"WARNING: cameras: {warning}" for warning in paired.warnings]
     _note_dims(policy.config, config, notes)
     if statistics is None:
@@ -138,7 +139,8 @@ def adapt_policy(
         config, moved, parent.tokenizer, camera_map=cameras, profile=profile, instructions=texts, eps=parent.eps,
         extra=parent.extra,
     ))  # fmt: skip
-    model = _rebuilt(policy.model, config)
+    # The network for `config` around the same (where needed, widened) weights.
+    model = filled_model(config, widen_weights(policy.model.state_dict(), policy.config, config))
     report = LoadReport(policy.report.source, "fine-tuning of", found_dtypes=policy.report.found_dtypes, notes=notes)
     lineage = _lineage(meta, {"parent": {"source": policy.report.source, **policy.lineage}})
     return Policy(
@@ -227,15 +229,6 @@ def _refuse_architecture(chosen: Mapping[str, Any]) -> None:
         raise UsageError(f"{wrong[0]} belongs to the trained weights and cannot be changed.", fix="leave it out")
 
 
-def _rebuilt(model: SmolVLA, config: PolicyConfig) -> SmolVLA:
-    """The network for `config` around the same (where needed, widened) weights."""
-    state = widen_weights(model.state_dict(), model.config, config)
-    rebuilt = empty_model(config)
-    rebuilt.load_state_dict(state, strict=True, assign=True)
-    rebuilt.set_trainable()
-    return rebuilt.eval()
-
-
 def parent_statistics(policy: Policy, profile: RobotProfile) -> Statistics:
     """The parent's statistics in the profile's order; by name where the parent knows its joints."""
     fix = "take the dataset's statistics: --norm-stats dataset"
@@ -248,22 +241,15 @@ def parent_statistics(policy: Policy, profile: RobotProfile) -> Statistics:
         if parent is None:
             check_dimensions(profile, policy.config.state_dim, policy.config.action_dim)
             return {key: dict(value) for key, value in policy.statistics.items()}
-        layout = FrameLayout(JointLayout.of(parent.state_joints), JointLayout.of(parent.action_joints))
-        return to_policy_order(policy.statistics, layout, profile)
+        return to_policy_order(policy.statistics, FrameLayout.of_profile(parent), profile)
     except ProfileError as error:
-        pairs = [
-            (
-                f"{policy.config.state_dim} joints" if parent is None else _listed(parent.state_joints),
-                profile.state_joints,
-            ),
-            (
-                f"{policy.config.action_dim} joints" if parent is None else _listed(parent.action_joints),
-                profile.action_joints,
-            ),
-        ]
-        found = next((pair for pair in pairs if pair[0] != _listed(pair[1])), pairs[0])
+        theirs = [f"{dim} joints" for dim in (policy.config.state_dim, policy.config.action_dim)]
+        if parent is not None:
+            theirs = [_listed(parent.state_joints), _listed(parent.action_joints)]
+        pairs = list(zip(theirs, (_listed(profile.state_joints), _listed(profile.action_joints)), strict=True))
+        found, own = next((pair for pair in pairs if pair[0] != pair[1]), pairs[0])
         raise TransformError(
-            f"The parent's statistics are for {found[0]}, this robot has {_listed(found[1])}.",
+            f"The parent's statistics are for {found}, this robot has {own}.",
             expected="the same joints on both sides",
             fix=fix,
         ) from error
@@ -316,10 +302,6 @@ def _lineage(meta: DatasetMeta, more: Mapping[str, Any]) -> dict[str, Any]:
         "frames": meta.total_frames,
     }
     return {"smolpilot": __version__, "dataset": dataset, **more}
-
-
-def _cameras_note(cameras: Mapping[str, str | None]) -> str:
-    return f"cameras: {camera_text(cameras)}"
 
 
 def _note_dims(old: PolicyConfig, new: PolicyConfig, notes: list[str]) -> None:

@@ -18,7 +18,6 @@ from smolpilot.common.errors import CheckpointError, ProfileError, UsageError
 from smolpilot.common.hashing import Differences
 from smolpilot.common.keys import ACTION, STATE
 from smolpilot.common.progress import working
-from smolpilot.common.statistics import Statistics
 from smolpilot.common.text import plain, shown
 from smolpilot.robots import RobotProfile
 from smolpilot.robots.layout import FrameLayout, to_policy_order
@@ -92,73 +91,34 @@ def load_policy(
     begin = time.perf_counter()
     place, located = choose_device(device), locate(path_or_hub_id, revision)
     with compared(located.folder) if compare_digests else nullcontext(Comparison()) as comparison:
-        policy = _load(
-            located, place, dtype, stats_from, tokenizer_dir, camera_map,
-            need_statistics=need_statistics, need_weights=need_weights,
-        )  # fmt: skip
+        read = _read(located, tokenizer_dir)
+        kind = choose_dtype(dtype, place, read.found)
+        bound = _statistics(read, stats_from, need=need_statistics)
+        made_from = TransformsConfig(
+            read.config,
+            bound.statistics,
+            read.tokenizer,
+            camera_map=dict(camera_map) if camera_map is not None else _camera_map(read),
+            profile=read.profile,
+            instructions=tuple(read.facts.instructions) if read.facts else (),
+            eps=read.processors.normalizer.eps if read.processors else EPS,
+        )
+        transforms = Transforms(made_from) if bound.problem is None else made_from
+        if need_weights:
+            change = read.adapter.merge if read.adapter else None
+            model = load_model(read.config, read.weights, read.found, device=place, dtype=kind, change=change)
+        else:
+            model = empty_model(read.config)
+        policy = Policy(
+            model,
+            transforms,
+            lineage=read.facts.lineage if read.facts else {"parent": located.source},
+            report=fill_sizes(_report(read, located.source, bound, merged=need_weights), model),
+            unused_weights=UnusedWeights(read.weights, read.found.unused) if read.found.unused else None,
+        )
     policy.report.digests = comparison.text
     policy.load_seconds = time.perf_counter() - begin
     return policy
-
-
-def _load(
-    located: Located,
-    place: torch.device,
-    dtype: str | torch.dtype,
-    stats_from: str | Path | None,
-    tokenizer_dir: str | Path | None,
-    camera_map: Mapping[str, str | None] | None,
-    *,
-    need_statistics: bool,
-    need_weights: bool,
-) -> Policy:
-    parts = _open(located)
-    if parts.base is not None:
-        check_digests(parts.base)
-    vlm = _vlm_folder(parts, located, tokenizer_dir)
-    processors = read_processors(parts.folder) or (read_processors(parts.base) if parts.base else None)
-    facts, profile = Facts.read(parts.folder), _profile(parts.folder)
-    config = _config(parts, vlm, processors)
-    if facts is not None:
-        config = dataclasses.replace(config, newer=facts.lerobot_keys | config.newer)
-    found = inspect_weights(parts.weights, config)
-    check_weights(found, parts.weights)
-    kind = choose_dtype(dtype, place, found)
-    adapter = parts.adapter
-    what = "LoRA adapter" if adapter is not None else "bundle" if facts is not None else "LeRobot checkpoint"
-    report = LoadReport(
-        located.source, what, harmless=found.harmless, normalization=found.normalization, found_dtypes=found.dtypes
-    )
-    bound = _statistics(parts, processors, found, config, stats_from, profile, need=need_statistics)
-    report.statistics = bound.origin
-    made_from = TransformsConfig(
-        config,
-        bound.statistics,
-        PolicyTokenizer(vlm),
-        camera_map=dict(camera_map) if camera_map is not None else _camera_map(facts, processors, config),
-        profile=profile,
-        instructions=tuple(facts.instructions) if facts else (),
-        eps=processors.eps if processors else EPS,
-    )
-    transforms = Transforms(made_from) if bound.problem is None else made_from
-    if bound.problem is not None:
-        report.statistics_problem = bound.problem
-        report.notes.append(f"without statistics, so only good as a parent: {bound.problem}")
-    if need_weights:
-        model = load_model(
-            config, parts.weights, found, device=place, dtype=kind, change=adapter.merge if adapter else None
-        )
-    else:
-        model = empty_model(config)
-    _note_what_was_kept(report, parts, config, processors, merged=need_weights)
-    _warn_about_horizon(report, facts, config)
-    return Policy(
-        model,
-        transforms,
-        lineage=facts.lineage if facts else {"parent": located.source},
-        report=fill_sizes(report, model),
-        unused_weights=UnusedWeights(parts.weights, found.unused) if found.unused else None,
-    )
 
 
 @working("opening the bundle")
@@ -219,16 +179,17 @@ def choose_dtype(dtype: str | torch.dtype, device: torch.device, found: WeightRe
 
 
 @dataclass
-class _Parts:
-    """The files of a checkpoint: `folder` has the processors and facts, `base` the weights under an adapter."""
+class _Checkpoint:
+    """What the files of a checkpoint say."""
 
-    folder: Path
-    base: Path | None
-    config: Path
-    values: dict[str, Any]
-    vlm_name: str
+    adapter: Adapter | None
     weights: WeightFile
-    adapter: Adapter | None = None
+    tokenizer: PolicyTokenizer
+    processors: Processors | None
+    facts: Facts | None
+    profile: RobotProfile | None
+    config: PolicyConfig
+    found: WeightReport
 
 
 class _Names(Form):
@@ -237,7 +198,8 @@ class _Names(Form):
     vlm_model_name: str = _PUBLIC_VLM
 
 
-def _open(located: Located) -> _Parts:
+def _read(located: Located, tokenizer_dir: str | Path | None) -> _Checkpoint:
+    """Everything but the weights themselves, which are checked by name, dtype and shape."""
     folder = located.folder
     adapter = Adapter(folder) if _is_adapter(folder) else None
     base = _base_of(adapter, located) if adapter is not None else None
@@ -252,7 +214,32 @@ def _open(located: Located) -> _Parts:
             fix="name a SmolVLA checkpoint; `eval`, `rollout` and `bench` run LeRobot's other policies, too",
         )
     vlm_name = formed(_Names, values, home / CONFIG).vlm_model_name
-    return _Parts(folder, base, home / CONFIG, values, vlm_name, open_weights(base or folder), adapter)
+    weights = open_weights(base or folder)
+    if base is not None:
+        check_digests(base)
+    tokenizer = PolicyTokenizer(_vlm_folder(vlm_name, located, base, tokenizer_dir))
+    processors = read_processors(folder) or (read_processors(base) if base else None)
+    facts, profile = Facts.read(folder), _profile(folder)
+    config = PolicyConfig.from_lerobot(
+        values,
+        _dimensions(tokenizer.folder, vlm_name),
+        home / CONFIG,
+        fake_image_token_id=tokenizer.fake_image_token_id,
+        global_image_token_id=tokenizer.global_image_token_id,
+    )
+    if processors is not None:
+        # LeRobot runs a saved policy by its processor files, whatever config.json says about the same matters.
+        config = dataclasses.replace(
+            config,
+            normalization_mapping=processors.normalizer.norm_map,
+            pad_language_to=processors.tokenizer.padding or config.pad_language_to,
+            tokenizer_max_length=processors.tokenizer.max_length or config.tokenizer_max_length,
+        )
+    if facts is not None:
+        config = dataclasses.replace(config, newer=facts.lerobot_keys | config.newer)
+    found = inspect_weights(weights, config)
+    check_weights(found, weights)
+    return _Checkpoint(adapter, weights, tokenizer, processors, facts, profile, config, found)
 
 
 def _is_adapter(folder: Path) -> bool:
@@ -294,14 +281,13 @@ def _base_of(adapter: Adapter, located: Located) -> Path:
     return locate(cached).folder
 
 
-def _vlm_folder(parts: _Parts, located: Located, tokenizer_dir: str | Path | None) -> VLMFolder:
+def _vlm_folder(name: str, located: Located, base: Path | None, tokenizer_dir: str | Path | None) -> VLMFolder:
     """Tokenizer and config of the vision-language model: given, in the bundle, by path, in the cache, or by hub."""
-    name = parts.vlm_name
     if tokenizer_dir is not None:
         if not Path(tokenizer_dir).expanduser().is_dir():
             raise UsageError(f"There is no folder {tokenizer_dir} with a tokenizer.", fix="check --tokenizer")
         return VLMFolder.read(Path(tokenizer_dir).expanduser())
-    places: list[str | Path] = [parts.folder / VLM, *([parts.base / VLM] if parts.base else []), name]
+    places: list[str | Path] = [located.folder / VLM, *([base / VLM] if base else []), name]
     for place in map(existing, places):
         if place is not None and place.is_dir() and (place / CONFIG).is_file():
             return VLMFolder.read(place)
@@ -321,32 +307,15 @@ def _vlm_folder(parts: _Parts, located: Located, tokenizer_dir: str | Path | Non
     )
 
 
-def _config(parts: _Parts, vlm: VLMFolder, processors: Processors | None) -> PolicyConfig:
-    tokenizer = PolicyTokenizer(vlm)
+def _dimensions(vlm: VLMFolder, name: str) -> VLMConfig:
+    """Of the vision-language model `name`, by its folder."""
     dims = vlm.config()
-    if dims is None:
-        if parts.vlm_name != _PUBLIC_VLM:
-            raise CheckpointError(
-                f"{vlm.origin} has no config.json.",
-                expected=f"the dimensions of '{plain(parts.vlm_name, 200)}' beside its tokenizer",
-            )
-        dims = VLMConfig()
-    config = PolicyConfig.from_lerobot(
-        parts.values,
-        dims,
-        parts.config,
-        fake_image_token_id=tokenizer.fake_image_token_id,
-        global_image_token_id=tokenizer.global_image_token_id,
-    )
-    if processors is None:
-        return config
-    # LeRobot runs a saved policy by its processor files, whatever config.json says about the same matters.
-    return dataclasses.replace(
-        config,
-        normalization_mapping=processors.normalization_mapping or config.normalization_mapping,
-        pad_language_to=processors.padding or config.pad_language_to,
-        tokenizer_max_length=processors.max_length or config.tokenizer_max_length,
-    )
+    if dims is None and name != _PUBLIC_VLM:
+        raise CheckpointError(
+            f"{vlm.origin} has no config.json.",
+            expected=f"the dimensions of '{plain(name, 200)}' beside its tokenizer",
+        )
+    return dims or VLMConfig()
 
 
 def _profile(folder: Path) -> RobotProfile | None:
@@ -360,23 +329,15 @@ def _profile(folder: Path) -> RobotProfile | None:
         raise CheckpointError(error.found, expected=error.expected, fix=f"copy the bundle again{more}") from error
 
 
-def _statistics(
-    parts: _Parts,
-    processors: Processors | None,
-    found: WeightReport,
-    config: PolicyConfig,
-    stats_from: str | Path | None,
-    profile: RobotProfile | None,
-    *,
-    need: bool,
-) -> Bound:
+def _statistics(read: _Checkpoint, stats_from: str | Path | None, *, need: bool) -> Bound:
     if stats_from is not None:
-        return Bound(*_dataset_statistics(stats_from, config, profile))
-    in_weights = {name: statistic_of(parts.weights, name) for name in found.normalization}
-    before, after = (processors.before, processors.after) if processors is not None else ({}, {})
-    check_agreement(before, after, _joint_names(profile))
+        return _dataset_statistics(stats_from, read.config, read.profile)
+    in_weights = {name: statistic_of(read.weights, name) for name in read.found.normalization}
+    before, after = (read.processors.before, read.processors.after) if read.processors is not None else ({}, {})
+    names = _joint_names(read.profile)
+    check_agreement(before, after, names)
     try:
-        return bind_statistics(before, after, in_weights, config, _joint_names(profile))
+        return bind_statistics(before, after, in_weights, read.config, names)
     except CheckpointError as error:
         if need:
             raise
@@ -390,9 +351,7 @@ def _joint_names(profile: RobotProfile | None) -> dict[str, list[str]]:
     return {feature: [joint.name for joint in joints] for feature, joints in pairs}
 
 
-def _dataset_statistics(
-    path: str | Path, config: PolicyConfig, profile: RobotProfile | None
-) -> tuple[Statistics, dict[str, str]]:
+def _dataset_statistics(path: str | Path, config: PolicyConfig, profile: RobotProfile | None) -> Bound:
     """Statistics of a dataset's state and action in the policy's joint order; CheckpointError when they do not fit."""
     from smolpilot.datasets.statistics.stored_statistics import folder_statistics
 
@@ -406,41 +365,45 @@ def _dataset_statistics(
                 expected="statistics of the robot that the policy was trained for",
             )
     statistics = to_policy_order(computed, FrameLayout.of_dataset(meta), profile)
-    return statistics, dict.fromkeys(statistics, f"dataset {Path(path).name}")
+    return Bound(statistics, dict.fromkeys(statistics, f"dataset {Path(path).name}"))
 
 
-def _camera_map(facts: Facts | None, processors: Processors | None, config: PolicyConfig) -> dict[str, str | None]:
-    if facts is not None:
-        return dict(facts.camera_map)
-    renamed: dict[str, str | None] = dict(processors.camera_map) if processors is not None else {}
+def _camera_map(read: _Checkpoint) -> dict[str, str | None]:
+    if read.facts is not None:
+        return dict(read.facts.camera_map)
+    renamed: dict[str, str | None] = dict(read.processors.camera_map) if read.processors is not None else {}
     # LeRobot renames whatever a frame has; a name that no slot has is left lying there.
-    renamed = {camera: slot if slot in config.cameras else None for camera, slot in renamed.items()}
+    renamed = {camera: slot if slot in read.config.cameras else None for camera, slot in renamed.items()}
     taken = set(renamed.values())
-    return {**{slot: slot for slot in config.real_cameras if slot not in taken}, **renamed}
+    return {**{slot: slot for slot in read.config.real_cameras if slot not in taken}, **renamed}
 
 
-def _note_what_was_kept(
-    report: LoadReport, parts: _Parts, config: PolicyConfig, processors: Processors | None, *, merged: bool
-) -> None:
-    """Say what of the files was merged, kept or left out."""
-    if parts.adapter is not None and merged:
-        report.notes.append(f"LoRA adapter merged into {parts.adapter.base}")
-        if dropped := parts.adapter.leftovers(lambda name: is_unused(name, config)):
+def _report(read: _Checkpoint, source: str, bound: Bound, *, merged: bool) -> LoadReport:
+    """What was found, and what of the files was merged, kept or left out."""
+    adapter, config, found = read.adapter, read.config, read.found
+    what = "LoRA adapter" if adapter is not None else "bundle" if read.facts is not None else "LeRobot checkpoint"
+    report = LoadReport(
+        source, what, harmless=found.harmless, normalization=found.normalization, found_dtypes=found.dtypes,
+        statistics=bound.origin, statistics_problem=bound.problem or "",
+    )  # fmt: skip
+    if bound.problem is not None:
+        report.notes.append(f"without statistics, so only good as a parent: {bound.problem}")
+    if adapter is not None and merged:
+        report.notes.append(f"LoRA adapter merged into {adapter.base}")
+        if dropped := adapter.leftovers(lambda name: is_unused(name, config)):
             report.notes.append(f"parts of the adapter that no action depends on were left out: {', '.join(dropped)}")
     if config.newer:
         kept = ", ".join(f"{plain(key, 80)} {shown(value)}" for key, value in config.newer.items())
         report.notes.append(f"config.json is of another LeRobot than {NEWEST}; kept, without effect on actions: {kept}")
-    if processors is not None:
-        report.notes += processors.notes
-    if parts.weights.unlisted:
-        report.notes.append(f"not read, since the index does not list it: {', '.join(parts.weights.unlisted)}")
-
-
-def _warn_about_horizon(report: LoadReport, facts: Facts | None, config: PolicyConfig) -> None:
-    if facts is None and config.n_action_steps == config.chunk_size and config.chunk_size > 10:
+    if read.processors is not None:
+        report.notes += read.processors.notes
+    if read.weights.unlisted:
+        report.notes.append(f"not read, since the index does not list it: {', '.join(read.weights.unlisted)}")
+    if read.facts is None and config.n_action_steps == config.chunk_size and config.chunk_size > 10:
         text = (
             f"n_action_steps is {config.n_action_steps}, the whole chunk: the robot runs it blindly to its end. "
             "Shorter horizons do better; try policy.n_action_steps = 10."
         )
         report.warnings.append(text)
-        warnings.warn(text, stacklevel=4)
+        warnings.warn(text, stacklevel=3)
+    return report

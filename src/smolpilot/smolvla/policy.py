@@ -28,6 +28,7 @@ from smolpilot.contracts import (
 from smolpilot.contracts import Policy as PolicyContract
 from smolpilot.contracts.observation import Floats
 from smolpilot.contracts.trained_on import trained_rate
+from smolpilot.robots.layout import FrameLayout
 
 from .checkpoint.load_report import LoadReport
 from .checkpoint.weights import UnusedWeights
@@ -310,7 +311,7 @@ def policy_spec(
     slots: those that get an image, default all. facts: lineage and camera map are added here.
     """
     config, profile, source = made_from.policy, made_from.profile, made_from.source
-    joints = profile.action_joints if profile is not None else []
+    layout = source or (FrameLayout.of_profile(profile) if profile is not None else None)
     by_slot = {slot: camera for camera, slot in made_from.camera_map.items() if slot is not None}
     filled = {by_slot[slot]: slot for slot in slots or config.real_cameras if slot in by_slot}
     left_out = {camera: None for camera in made_from.camera_map if camera not in filled}
@@ -322,8 +323,8 @@ def policy_spec(
         n_action_steps=n_action_steps,
         cameras=tuple(filled),
         profile=profile,
-        action_names=source.action.names if source is not None else tuple(joint.name for joint in joints),
-        action_units=(source.action.units or ()) if source is not None else tuple(joint.unit for joint in joints),
+        action_names=layout.action.names if layout is not None else (),
+        action_units=(layout.action.units or ()) if layout is not None else (),
         instructions=tuple(made_from.instructions),
         rate=trained_rate(lineage, profile.rate if profile is not None else None),
         image_sizes={camera: config.image_shapes[slot][1:] for camera, slot in filled.items()},

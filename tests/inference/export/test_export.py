@@ -18,7 +18,6 @@ from smolpilot.common.keys import ACTION, STATE, TASK, image_key
 from smolpilot.evaluation.offline.policy_frames import recorded_frames
 from smolpilot.inference.export import exporting
 from smolpilot.inference.export.exporting import export_policy
-from smolpilot.inference.export.parity import load_example
 from smolpilot.inference.onnx_graphs.runtimes import openvino_core
 from smolpilot.smolvla import Policy, SmolVLA, Transform, Transforms, TransformsConfig
 from smolpilot.smolvla.config import PolicyConfig
@@ -26,7 +25,7 @@ from smolpilot.smolvla.config.presets import preset
 from smolpilot.smolvla.transforms.byte_tokenizer import byte_level_tokenizer
 
 from ...smolvla.helpers_new_transforms import DeltaActions, Politely, UpsideDown, with_extra
-from ..helpers_engine import has_dot_products
+from ..helpers_engine import has_dot_products, load_example
 
 SPECIAL: dict[str, Any] = {
     "add_image_special_tokens": True, "fake_image_token_id": 259, "global_image_token_id": 261,

@@ -13,8 +13,9 @@ import pytest
 
 from smolpilot.evaluation.offline.policy_frames import recorded_frames
 from smolpilot.inference.export.exporting import export_policy
-from smolpilot.inference.export.parity import load_example
 from smolpilot.smolvla import Policy
+
+from ..helpers_engine import load_example
 
 FILES = [
     "policy.json",

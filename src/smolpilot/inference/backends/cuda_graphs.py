@@ -223,12 +223,6 @@ class CudaRecorder:
         return output, graph.replay
 
 
-def eager_recorder(call: Callable[[], Any], alone: bool = True) -> tuple[Any, Replay]:
-    """Records nothing: a replay is the call itself, its result written into the first one's place. For tests."""
-    output = call()
-    return output, lambda: _copy(output, call())
-
-
 def run_backend(
     backend: Backend, inputs: PolicyInputs, noise: Tensor, steps: int, guidance: Guidance | None = None
 ) -> Tensor:
@@ -271,15 +265,3 @@ def _guidance_inputs(guidance: Guidance | None) -> dict[str, Tensor]:
 
 def _guided(x: dict[str, Tensor]) -> Guidance | None:
     return Guidance(x["target"], x["weights"], x["gains"]) if "target" in x else None
-
-
-def _copy(old: Any, new: Any) -> None:
-    """Write the tensors of a result into the places of an earlier one."""
-    if isinstance(old, Tensor):
-        old.copy_(new)
-    elif isinstance(old, list | tuple):
-        for a, b in zip(old, new, strict=True):
-            _copy(a, b)
-    elif hasattr(old, "__dict__"):
-        for name in vars(old):
-            _copy(getattr(old, name), getattr(new, name))

@@ -11,7 +11,7 @@ Letters: B batch, H chunk, A max_action_dim, L steps of the left-over.
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -22,7 +22,7 @@ from smolpilot.smolvla.network.flow_matching import step_times
 from .backend import Guidance
 
 Schedule = Literal["linear", "exp", "ones", "zeros"]
-SCHEDULES = ("linear", "exp", "ones", "zeros")
+SCHEDULES: tuple[str, ...] = get_args(Schedule)
 MAX_GAIN = 10.0
 
 

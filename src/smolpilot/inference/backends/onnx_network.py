@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -61,12 +63,8 @@ class GraphNetwork:
             self._embeddings: Array = np.load(folder / EMBEDDINGS, mmap_mode="r")
         except (OSError, ValueError) as error:
             raise CheckpointError(f"{folder / EMBEDDINGS} cannot be read: {error}.") from error
-        self._memory = sum((folder / f"{name}.onnx.data").stat().st_size for name in GRAPHS)
-        self._clocks: dict[int, Array] = {}  # by number of steps
-
-    @property
-    def memory_bytes(self) -> int:
-        return self._memory
+        self.memory_bytes = sum((folder / f"{name}.onnx.data").stat().st_size for name in GRAPHS)
+        self._clocks = functools.cache(partial(clock_table, spec.config))  # by number of steps
 
     def vision(self, images: Tensor) -> Tensor:
         out = self._graphs["vision"]({"images": _array(images)})
@@ -90,7 +88,7 @@ class GraphNetwork:
 
     def denoise(self, context: _Context, state: Tensor, noise: Tensor, steps: int, guidance: Guidance | None) -> Tensor:
         prefix = self._prefix(context, _array(state))
-        clocks = self._clock(steps)
+        clocks = self._clocks(steps)
         step = self._graphs["denoise"]
         batch = len(noise)
 
@@ -109,12 +107,6 @@ class GraphNetwork:
             # The arrays are the graph's own buffers: another context's call would overwrite them.
             context.prefix, context.state = {name: value.copy() for name, value in out.items()}, state.copy()
         return context.prefix
-
-    def _clock(self, steps: int) -> Array:
-        """The time embeddings of all steps, float32 [steps, W]."""
-        if steps not in self._clocks:
-            self._clocks[steps] = clock_table(self.config, steps)
-        return self._clocks[steps]
 
 
 def _array(values: Tensor) -> Array:

@@ -24,6 +24,7 @@ from torch import Tensor
 from smolpilot.common.atomic import write_text_atomic
 from smolpilot.common.hashing import DIGESTS, content_name, differences, sealed
 from smolpilot.common.json_input import read_json_file
+from smolpilot.common.machine import machine_facts
 from smolpilot.common.text import pluralize
 from smolpilot.version import __version__
 
@@ -135,12 +136,11 @@ def engine_key(policy: str, settings: Mapping[str, Any], device: torch.device) -
 
 def hardware(device: torch.device) -> dict[str, Any]:
     """What the last bits of a result depend on in the machine."""
-    facts: dict[str, Any] = {"machine": platform.machine(), "capability": torch.backends.cpu.get_cpu_capability()}
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        facts["processor"] = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        facts["processor"] = platform.processor()
+    facts: dict[str, Any] = {
+        "machine": platform.machine(),
+        "capability": torch.backends.cpu.get_cpu_capability(),
+        "processor": machine_facts(device)["processor"],
+    }
     if device.type == "cuda":
         facts["gpu"] = torch.cuda.get_device_name(device)
         facts["compute"] = torch.cuda.get_device_capability(device)

@@ -5,6 +5,8 @@ Nothing waits for the device or copies from the CPU inside, so that `cuda_graphs
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import Tensor
 
@@ -25,7 +27,7 @@ class PlainNetwork:
         weight = model.state_proj.weight
         self.device = weight.device
         self.precision = str(weight.dtype).removeprefix("torch.")
-        self._clocks: dict[int, Tensor] = {}  # never forgotten: a recorded graph may read them
+        self._clock = functools.cache(model.clock)  # never forgotten: a recorded graph may read them
         _ = model.config.around_image  # ids that are not known are refused before the first call
 
     @property
@@ -53,10 +55,8 @@ class PlainNetwork:
 
     @torch.no_grad()
     def denoise(self, context: Context, state: Tensor, noise: Tensor, steps: int, guidance: Guidance | None) -> Tensor:
-        if steps not in self._clocks:
-            self._clocks[steps] = self.model.clock(steps)
         prefix = self.model.join_state(context, state.to(self.device))
-        return self.model.denoise(prefix, noise.to(self.device), self._clocks[steps], guide_on(guidance, self.device))
+        return self.model.denoise(prefix, noise.to(self.device), self._clock(steps), guide_on(guidance, self.device))
 
     def close(self) -> None:
-        del self.model
+        del self.model, self._clock

@@ -75,7 +75,6 @@ def export_policy(
                 expected=f"at most {_LARGEST_FP32:g}",
                 fix="this is an error of smolpilot: please report it with the policy's config.json",
             )
-        shutil.rmtree(folder / "__pycache__", ignore_errors=True)
         files = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
         report = {"precision": precision, "frames_are": frames_are, **report}
         (folder / "parity.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")

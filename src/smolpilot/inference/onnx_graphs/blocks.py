@@ -61,21 +61,17 @@ def attend(g: Builder, queries: str, keys: str, values: str, bias: str, heads_: 
     """
     group = heads_ // kv_heads
     q = g.op("Mul", queries, g.constant(e**-0.5))
-    if group == 1:
-        scores = g.op("Add", g.op("MatMul", q, g.transpose(keys, 0, 1, 3, 2)), bias)
-        out = g.op("MatMul", g.op("Softmax", scores, axis=-1), values)  # [B, N, L, E]
-    else:
-        length = g.op("Shape", queries, start=2, end=3)
-        q = g.op("Reshape", q, g.concat([g.ints(0, kv_heads, -1, e)], 0))  # [B, G, N/G * L, E]
-        scores = g.op("MatMul", q, g.transpose(keys, 0, 1, 3, 2))  # [B, G, N/G * L, K]
-        apart = g.op("Concat", g.ints(0, kv_heads, group), length, g.ints(-1), axis=0)
-        # [B, G, N/G, L, K] + [B, 1, 1, L, K]
-        scores = g.op("Add", g.op("Reshape", scores, apart), g.op("Unsqueeze", bias, g.ints(1)))
-        weights = g.op("Softmax", scores, axis=-1)
-        together = g.op("Concat", g.ints(0, kv_heads, -1), g.op("Shape", keys, start=2, end=3), axis=0)
-        out = g.op("MatMul", g.op("Reshape", weights, together), values)  # [B, G, N/G * L, E]
-        apart = g.op("Concat", g.ints(0, heads_), length, g.ints(e), axis=0)
-        out = g.op("Reshape", out, apart)  # [B, N, L, E]
+    length = g.op("Shape", queries, start=2, end=3)
+    q = g.reshape(q, 0, kv_heads, -1, e)  # [B, G, N/G * L, E]
+    scores = g.op("MatMul", q, g.transpose(keys, 0, 1, 3, 2))  # [B, G, N/G * L, K]
+    apart = g.op("Concat", g.ints(0, kv_heads, group), length, g.ints(-1), axis=0)
+    # [B, G, N/G, L, K] + [B, 1, 1, L, K]
+    scores = g.op("Add", g.op("Reshape", scores, apart), g.op("Unsqueeze", bias, g.ints(1)))
+    weights = g.op("Softmax", scores, axis=-1)
+    together = g.op("Concat", g.ints(0, kv_heads, -1), g.op("Shape", keys, start=2, end=3), axis=0)
+    out = g.op("MatMul", g.op("Reshape", weights, together), values)  # [B, G, N/G * L, E]
+    apart = g.op("Concat", g.ints(0, heads_), length, g.ints(e), axis=0)
+    out = g.op("Reshape", out, apart)  # [B, N, L, E]
     return g.reshape(g.transpose(out, 0, 2, 1, 3), 0, 0, heads_ * e)
 
 

@@ -186,13 +186,8 @@ class Builder:
         name = TAP + tap
         if any(value.name == name for value in self._outputs):
             return
-        flat = self.op("Reshape", self.op("Abs", x), self._last_axis(x))
+        flat = self.op("Flatten", self.op("Abs", x), axis=-1)
         self.output(name, self.op("ReduceMax", flat, self.ints(0), keepdims=0), ["channels"])
-
-    def _last_axis(self, x: str) -> str:
-        """The shape [-1, size of the last axis] of x."""
-        size = self.op("Slice", self.op("Shape", x), self.ints(-1), self.ints(2**31), self.ints(0))
-        return str(self.op("Concat", self.ints(-1), size, axis=0))
 
     # -- short forms -----------------------------------------------------------------------------------------------
 

@@ -39,19 +39,15 @@ def write_graphs(
     embed: bool = True,
     only: Sequence[str] = GRAPHS,
     metadata: Mapping[str, str] | None = None,
-) -> dict[str, Path]:
-    """Write `<graph>.onnx` with its weights in `<graph>.onnx.data`; returns the paths by name.
+) -> None:
+    """Write `<graph>.onnx` with its weights in `<graph>.onnx.data`.
 
     precision and ranges as in `Builder`; embed as in `prefix_graph`.
     """
-    paths = {}
     for name in only:
-        path = folder / f"{name}.onnx"
         builder = Builder(name, folder / f"{name}.onnx.data", precision=precision, ranges=ranges)
         draw(name, builder, config, weights, embed=embed)
-        builder.save(path, metadata)
-        paths[name] = path
-    return paths
+        builder.save(folder / f"{name}.onnx", metadata)
 
 
 def draw(name: str, builder: Builder, config: PolicyConfig, weights: Weights, *, embed: bool = True) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy.typing as npt
 
@@ -18,24 +18,18 @@ Array = npt.NDArray[Any]
 Runtime = Literal["openvino", "onnxruntime"]
 
 
-class Graph(Protocol):
-    """A loaded graph. Inputs it does not know are left out, so that one dict may serve several graphs.
-
-    The arrays that come out may be overwritten by the next call.
-    """
-
-    def __call__(self, feed: Mapping[str, Array]) -> dict[str, Array]: ...
+# A loaded graph. Inputs it does not know are left out, so that one dict may serve several graphs. The arrays that come
+# out may be overwritten by the next call.
+Graph = Callable[[Mapping[str, Array]], dict[str, Array]]
 
 
-def open_graph(path: Path, runtime: Runtime, *, threads: int | None = None, cache: Path | None = None) -> Graph:
-    """Load a graph for the CPU. cache: where OpenVINO may keep what it compiled.
+def open_graph(path: Path, runtime: Runtime, *, threads: int | None = None) -> Graph:
+    """Load a graph for the CPU.
 
     UsageError when the runtime is not installed, CheckpointError for a file that it cannot read.
     """
     try:
-        if runtime == "openvino":
-            return OpenVinoGraph(path, threads, cache)
-        return OnnxRuntimeGraph(path, threads)
+        return _openvino(path, threads) if runtime == "openvino" else _onnxruntime(path, threads)
     except ImportError as error:
         extra = "openvino" if runtime == "openvino" else "export"
         raise UsageError(
@@ -58,45 +52,40 @@ def openvino_core() -> openvino.Core:
     return openvino.Core()
 
 
-class OpenVinoGraph:
-    """A graph in OpenVINO."""
+def _openvino(path: Path, threads: int | None) -> Graph:
+    settings: dict[str, Any] = {
+        "INFERENCE_PRECISION_HINT": "f32",  # what is not quantized stays float32, also where bfloat16 would serve
+        "PERFORMANCE_HINT": "LATENCY",
+    }
+    if threads is not None:
+        settings["INFERENCE_NUM_THREADS"] = threads
+    model = openvino_core().compile_model(path, "CPU", settings)
+    request = model.create_infer_request()
+    inputs = [port.get_any_name() for port in model.inputs]
+    outputs = [port.get_any_name() for port in model.outputs]
 
-    def __init__(self, path: Path, threads: int | None, cache: Path | None) -> None:
-        settings: dict[str, Any] = {
-            "INFERENCE_PRECISION_HINT": "f32",  # what is not quantized stays float32, also where bfloat16 would serve
-            "PERFORMANCE_HINT": "LATENCY",
-        }
-        if threads is not None:
-            settings["INFERENCE_NUM_THREADS"] = threads
-        if cache is not None:
-            settings["CACHE_DIR"] = str(cache)
-        model = openvino_core().compile_model(path, "CPU", settings)
-        self._request = model.create_infer_request()
-        self._inputs = [port.get_any_name() for port in model.inputs]
-        self._outputs = [port.get_any_name() for port in model.outputs]
+    def run(feed: Mapping[str, Array]) -> dict[str, Array]:
+        result = request.infer({name: feed[name] for name in inputs}, share_inputs=True, share_outputs=True)
+        return {name: result[i] for i, name in enumerate(outputs)}
 
-    def __call__(self, feed: Mapping[str, Array]) -> dict[str, Array]:
-        result = self._request.infer({name: feed[name] for name in self._inputs}, share_inputs=True, share_outputs=True)
-        return {name: result[i] for i, name in enumerate(self._outputs)}
+    return run
 
 
-class OnnxRuntimeGraph:
-    """A graph in ONNX Runtime."""
+def _onnxruntime(path: Path, threads: int | None) -> Graph:
+    import onnxruntime
 
-    def __init__(self, path: Path, threads: int | None) -> None:
-        import onnxruntime
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or 0  # 0: as many as it likes
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        # Its exceptions share no base class.
+        raise RuntimeError(str(error)) from error
+    inputs = [port.name for port in session.get_inputs()]
+    outputs = [port.name for port in session.get_outputs()]
 
-        options = onnxruntime.SessionOptions()
-        if threads is not None:
-            options.intra_op_num_threads = threads
-        try:
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:
-            # Its exceptions share no base class.
-            raise RuntimeError(str(error)) from error
-        self._inputs = [port.name for port in self._session.get_inputs()]
-        self._outputs = [port.name for port in self._session.get_outputs()]
+    def run(feed: Mapping[str, Array]) -> dict[str, Array]:
+        values = session.run(None, {name: feed[name] for name in inputs})
+        return dict(zip(outputs, values, strict=True))
 
-    def __call__(self, feed: Mapping[str, Array]) -> dict[str, Array]:
-        values = self._session.run(None, {name: feed[name] for name in self._inputs})
-        return dict(zip(self._outputs, values, strict=True))
+    return run

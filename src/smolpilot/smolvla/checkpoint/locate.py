@@ -134,7 +134,8 @@ def _inside(path: Path) -> Path:
         if newest := newest_step(followed(root)):
             places += [newest, newest / "pretrained_model"]
     for place in map(followed, places):
-        if is_checkpoint(place):
+        # A run folder of smolpilot has a config.yaml, one of LeRobot a train_config.json: neither is taken for this.
+        if (place / CONFIG).is_file() or (place / ADAPTER_CONFIG).is_file():
             return place.resolve()
     raise CheckpointError(
         f"{path} holds no checkpoint: {_content(path)}.",
@@ -158,9 +159,3 @@ def newest_step(folder: Path) -> Path | None:
     """The checkpoint of the latest step in a `checkpoints` folder: `step_000100`, or LeRobot's `000100`."""
     steps = [entry for entry in folder.iterdir() if _STEP.fullmatch(entry.name)] if folder.is_dir() else []
     return max(steps, key=lambda entry: int(entry.name.removeprefix("step_")), default=None)
-
-
-def is_checkpoint(folder: Path) -> bool:
-    """Whether the folder itself is a checkpoint."""
-    # A run folder of smolpilot has a config.yaml, one of LeRobot a train_config.json: neither is taken for this.
-    return (folder / CONFIG).is_file() or (folder / ADAPTER_CONFIG).is_file()

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -20,15 +20,17 @@ from safetensors.torch import save_file
 
 from smolpilot.common.errors import CheckpointError
 from smolpilot.common.keys import ACTION, STATE, camera_name, image_key
-from smolpilot.common.statistics import Statistics
 from smolpilot.common.text import plain, shown
-from smolpilot.smolvla.config import Feature, MaxTokens, Modes, Padding, PolicyConfig
+from smolpilot.smolvla.config import Feature, MaxTokens, Modes, Padding
 from smolpilot.smolvla.config.json_file import read_json
 from smolpilot.smolvla.config.other_versions import NEWEST
 from smolpilot.smolvla.config.settings_form import RESTORE, Form, formed, real
 from smolpilot.smolvla.transforms.normalize import EPS
 
 from .weight_files import WeightFile, is_beside
+
+if TYPE_CHECKING:
+    from smolpilot.smolvla.transforms.transform_list import TransformsConfig
 
 PREPROCESSOR, POSTPROCESSOR = "policy_preprocessor.json", "policy_postprocessor.json"
 _NORMALIZER = "policy_preprocessor_step_5_normalizer_processor.safetensors"
@@ -43,21 +45,6 @@ _KNOWN = {
 _MOST_VALUES = 1_000_000  # of one statistic
 
 type FlatStatistics = dict[str, npt.NDArray[np.float64]]
-
-
-@dataclass
-class Processors:
-    """What the files say; None where they are silent. `state` and `action` are the raw entries of the state files."""
-
-    camera_map: dict[str, str] = field(default_factory=dict)  # robot camera -> slot, from the rename step
-    padding: Padding | None = None
-    max_length: int | None = None
-    tokenizer_name: str | None = None
-    normalization_mapping: dict[str, str] | None = None
-    eps: float = EPS
-    before: FlatStatistics = field(default_factory=dict)
-    after: FlatStatistics = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
 
 
 class _Step(Form):
@@ -96,6 +83,18 @@ class _Normalizer(Form):
     normalize_observation_keys: list[str] | None = None
 
 
+@dataclass
+class Processors:
+    """What the files say. `before` and `after` are the raw entries of their state files."""
+
+    camera_map: dict[str, str]  # robot camera -> slot, from the rename step
+    tokenizer: _Tokenizer
+    normalizer: _Normalizer
+    before: FlatStatistics
+    after: FlatStatistics = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
 def read_processors(folder: Path) -> Processors | None:
     """Read both files of a checkpoint folder; None when it has none (checkpoints before LeRobot 0.4).
 
@@ -105,19 +104,18 @@ def read_processors(folder: Path) -> Processors | None:
     before = folder / PREPROCESSOR
     if not before.is_file():
         return None
-    found = Processors()
-    steps = _steps(before, found.notes)
-    for name, step in steps.items():
-        match name:
-            case "rename_observations_processor":
-                found.camera_map = _camera_map(_config_of(_Rename, step, before).rename_map or {}, before)
-            case "tokenizer_processor":
-                read = _config_of(_Tokenizer, step, before)
-                found.padding, found.max_length = read.padding, read.max_length
-                found.tokenizer_name = read.tokenizer_name
+    notes: list[str] = []
+    steps = _steps(before, notes)
+    rename = _config_of(_Rename, steps, "rename_observations_processor", before)
+    tokenizer = _config_of(_Tokenizer, steps, "tokenizer_processor", before)
     norm = _normalizer(steps, "normalizer_processor", before)
-    found.normalization_mapping, found.eps = norm.norm_map, norm.eps
-    found.before = _read_state(before, steps["normalizer_processor"])
+    found = Processors(
+        _camera_map(rename.rename_map or {}, before),
+        tokenizer,
+        norm,
+        _read_state(before, steps["normalizer_processor"]),
+        notes=notes,
+    )
     # LeRobot normalizes the features of these lists, each by the mode of its type.
     states = None
     if norm.features is not None:
@@ -132,30 +130,20 @@ def read_processors(folder: Path) -> Processors | None:
             )
     after = folder / POSTPROCESSOR
     if after.is_file():
-        steps = _steps(after, found.notes)
+        steps = _steps(after, notes)
         back = _normalizer(steps, "unnormalizer_processor", after)
         found.after = _read_state(after, steps["unnormalizer_processor"])
         _check_same(norm, back, folder)
     return found
 
 
-def write_processors(
-    folder: Path,
-    config: PolicyConfig,
-    statistics: Statistics,
-    camera_map: Mapping[str, str | None],
-    *,
-    tokenizer_name: str,
-    device: str,
-    eps: float = EPS,
-) -> None:
+def write_processors(folder: Path, made_from: TransformsConfig, *, tokenizer_name: str, device: str) -> None:
     """Write the files that LeRobot's make_pre_post_processors reads."""
+    config, cameras = made_from.policy, made_from.camera_map.items()
     features = config.to_lerobot()
     outputs = features["output_features"]
-    norm = {"eps": eps, "norm_map": dict(config.normalization_mapping)}
-    rename = {
-        image_key(camera): image_key(slot) for camera, slot in camera_map.items() if slot is not None and slot != camera
-    }
+    norm = {"eps": made_from.eps, "norm_map": dict(config.normalization_mapping)}
+    rename = {image_key(camera): image_key(slot) for camera, slot in cameras if slot is not None and slot != camera}
     before = [
         _step("rename_observations_processor", rename_map=rename),
         _step("to_batch_processor"),
@@ -185,7 +173,7 @@ def write_processors(
     flat = {
         f"{feature}.{name}": torch.from_numpy(np.ascontiguousarray(value, dtype=np.float64))
         for feature in (STATE, ACTION)
-        for name, value in statistics.get(feature, {}).items()
+        for name, value in made_from.statistics.get(feature, {}).items()
     }
     for name in (_NORMALIZER, _UNNORMALIZER):
         save_file(flat, folder / name)
@@ -217,8 +205,10 @@ def _steps(path: Path, notes: list[str]) -> dict[str, _Step]:
     return kept
 
 
-def _config_of[M: Form](model: type[M], step: _Step, path: Path) -> M:
-    return formed(model, step.config or {}, f"{path}, step '{step.name}'")
+def _config_of[M: Form](model: type[M], steps: Mapping[str, _Step], name: str, path: Path) -> M:
+    """The settings of a step; of one that is not there, none."""
+    settings = steps[name].config if name in steps else None
+    return formed(model, settings or {}, f"{path}, step '{name}'")
 
 
 def _normalizer(steps: Mapping[str, _Step], name: str, path: Path) -> _Normalizer:
@@ -226,7 +216,7 @@ def _normalizer(steps: Mapping[str, _Step], name: str, path: Path) -> _Normalize
         raise CheckpointError(
             f"{path} has no step '{name}'.", expected="one: LeRobot writes it for every policy", fix=RESTORE
         )
-    return _config_of(_Normalizer, steps[name], path)
+    return _config_of(_Normalizer, steps, name, path)
 
 
 def _camera_map(rename: Mapping[str, str], path: Path) -> dict[str, str]:

@@ -160,9 +160,9 @@ def _warn(folder: Path) -> None:
 
 
 def _write(folder: Path, facts: Mapping[str, Any]) -> None:
-    write_text_atomic(folder / FACTS, facts_text(facts))
+    write_text_atomic(folder / FACTS, json_file_text(facts))
 
 
-def facts_text(facts: Mapping[str, Any]) -> str:
-    """The content of `smolpilot.json`."""
-    return json.dumps(facts, indent=2, ensure_ascii=False) + "\n"
+def json_file_text(values: Mapping[str, Any]) -> str:
+    """A JSON file of a bundle, as people read it."""
+    return json.dumps(values, indent=2, ensure_ascii=False) + "\n"

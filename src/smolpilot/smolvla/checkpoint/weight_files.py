@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,8 @@ class WeightFile:
 
     names: list[str]
     metadata: dict[str, str]
+    unlisted: Sequence[str] = ()
+    """Shards in the folder that the index does not name; they are not read."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -45,8 +47,9 @@ class WeightFile:
                     f"{path} is a Git-LFS pointer, not the weights.", fix="run `git lfs pull`, or download it again"
                 )
             opened: Any = safetensors.safe_open(path, framework="pt")
-            self._file = opened
-            self.names = list(opened.keys())
+            # Of each tensor: the file that holds it, and that file opened.
+            self._homes: dict[str, tuple[Path, Any]] = dict.fromkeys(opened.keys(), (path, opened))
+            self.names = list(self._homes)
             self.metadata = opened.metadata() or {}
         except (safetensors.SafetensorError, OSError, ValueError) as error:
             raise CheckpointError(
@@ -57,28 +60,24 @@ class WeightFile:
 
     def tensor(self, name: str) -> Tensor:
         """Read one tensor; CheckpointError where the disk or the file does not give it."""
+        path, file = self._homes[name]
         try:
-            value: Tensor = self._file.get_tensor(name)
+            value: Tensor = file.get_tensor(name)
         except (safetensors.SafetensorError, OSError, ValueError) as error:
-            raise CheckpointError(f"Weight {plain(name, 200)} in {self.path} cannot be read: {error}") from error
+            raise CheckpointError(f"Weight {plain(name, 200)} in {path} cannot be read: {error}") from error
         return value
 
     def dtype(self, name: str) -> str:
         """`float32`, `bfloat16`, ...; other kinds as safetensors spells them: `I8`, `F8_E4M3`."""
-        stored = str(self._file.get_slice(name).get_dtype())
+        stored = str(self._homes[name][1].get_slice(name).get_dtype())
         return _FLOATS.get(stored, stored)
 
     def shape(self, name: str) -> tuple[int, ...]:
-        return tuple(self._file.get_slice(name).get_shape())
+        return tuple(self._homes[name][1].get_slice(name).get_shape())
 
     def where(self, name: str) -> Path:
         """The file that holds a tensor."""
-        return self.path
-
-    @property
-    def unlisted(self) -> list[str]:
-        """Shards in the folder that the index does not name; they are not read."""
-        return []
+        return self._homes[name][0]
 
 
 class ShardedWeights(WeightFile):
@@ -95,48 +94,31 @@ class ShardedWeights(WeightFile):
         missing = [name for name in shards if not (index.parent / name).is_file()]
         if missing:
             raise CheckpointError(
-                f"{index.parent} lacks {len(missing)} of the {len(shards)} shards of its weights: {_some(missing)}.",
+                f"{index.parent} lacks {len(missing)} of the {len(shards)} shards of its weights: {some(missing)}.",
                 expected=f"every file that {index.name} lists",
                 fix="copy or download the missing ones, too",
             )
         files = {name: WeightFile(index.parent / name) for name in shards}
-        self._home: dict[str, WeightFile] = {}
-        self.metadata = {}
+        self._homes, self.metadata = {}, {}
         for name, file in files.items():
             self.metadata |= file.metadata
             for tensor in file.names:
-                if tensor in self._home:
+                if tensor in self._homes:
                     raise CheckpointError(
-                        f"{tensor} is in two shards, {self._home[tensor].path.name} and {name} of {index.parent}.",
+                        f"{tensor} is in two shards, {self.where(tensor).name} and {name} of {index.parent}.",
                         expected=f"each tensor once; {index.name} says {listed.get(tensor, 'nothing')}",
                         fix="copy or download the checkpoint again: its shards are of different saves",
                     )
-                self._home[tensor] = file
+                self._homes[tensor] = file._homes[tensor]
         for tensor, name in listed.items():
-            if self._home.get(tensor) is not files[name]:
+            if tensor not in files[name]._homes:
                 raise CheckpointError(
                     f"{index.name} says that {plain(tensor, 200)} is in {name}, which does not hold it.",
                     expected=f"shards and index of one save in {index.parent}",
                     fix="copy or download the checkpoint again",
                 )
-        self.names = list(self._home)
-        self._unlisted = [path.name for path in _shards(index.parent) if path.name not in files]
-
-    def tensor(self, name: str) -> Tensor:
-        return self._home[name].tensor(name)
-
-    def dtype(self, name: str) -> str:
-        return self._home[name].dtype(name)
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        return self._home[name].shape(name)
-
-    def where(self, name: str) -> Path:
-        return self._home[name].path
-
-    @property
-    def unlisted(self) -> list[str]:
-        return self._unlisted
+        self.names = list(self._homes)
+        self.unlisted = [path.name for path in _shards(index.parent) if path.name not in files]
 
 
 def is_beside(name: str) -> bool:
@@ -165,7 +147,7 @@ def open_weights(folder: Path) -> WeightFile:
     shards = _shards(folder)
     if shards:
         raise CheckpointError(
-            f"{folder} has {len(shards)} shards of the weights ({_some([path.name for path in shards])}), but no "
+            f"{folder} has {len(shards)} shards of the weights ({some([path.name for path in shards])}), but no "
             f"{INDEX}.",
             expected=f"{WEIGHTS}, or the shards with the index that was saved beside them",
             fix=f"copy or download {INDEX}, too",
@@ -173,7 +155,7 @@ def open_weights(folder: Path) -> WeightFile:
     refuse_pickles(folder, WEIGHTS)
     others = sorted(path.name for path in folder.glob("*.safetensors") if not path.name.startswith("policy_"))
     raise CheckpointError(
-        f"{folder / WEIGHTS} does not exist" + (f"; the folder has {_some(others)}." if others else "."),
+        f"{folder / WEIGHTS} does not exist" + (f"; the folder has {some(others)}." if others else "."),
         expected=f"a checkpoint folder with config.json and {WEIGHTS}, or shards with {INDEX}",
         fix="copy or download the whole checkpoint folder",
     )
@@ -219,7 +201,7 @@ def check_float(file: WeightFile, names: Iterable[str]) -> None:
     )
     raise CheckpointError(
         f"{len(wrong)} of {len(kinds)} weights in {_files(file, wrong)} are "
-        f"{', '.join(f'{kind}' for kind in found)} ({_some(wrong)}): {what}.",
+        f"{', '.join(f'{kind}' for kind in found)} ({some(wrong)}): {what}.",
         expected="float32, bfloat16 or float16 weights",
         fix="load the checkpoint that was not quantized; smolpilot's own int8 is `--engine int8` on that one",
     )
@@ -284,6 +266,7 @@ def _files(file: WeightFile, names: list[str]) -> str:
     return ", ".join(map(str, paths[:2])) + (f" and {len(paths) - 2} more shards" if len(paths) > 2 else "")
 
 
-def _some(items: list[str]) -> str:
+def some(items: Sequence[str]) -> str:
+    """The first names of a list, and how many more there are."""
     more = f" and {len(items) - _LISTED} more" if len(items) > _LISTED else ""
-    return ", ".join(plain(item, 120) for item in items[:_LISTED]) + more
+    return ", ".join(plain(item, 200) for item in items[:_LISTED]) + more

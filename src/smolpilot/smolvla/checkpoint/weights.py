@@ -17,7 +17,7 @@ from smolpilot.smolvla.config import PolicyConfig
 from smolpilot.smolvla.network.model import SmolVLA
 
 from . import weight_names as names
-from .weight_files import WeightFile, check_float, not_finite, refuse_not_finite
+from .weight_files import WeightFile, check_float, not_finite, refuse_not_finite, some
 
 _WRAPPERS = re.compile(r"(^|\.)(_orig_mod|module)(?=\.)")
 _NORMALIZATION = re.compile(r"(^|\.)(un)?normali[sz]e|normalizer|buffer[._](observation|action)")
@@ -54,7 +54,7 @@ class WeightReport:
 def inspect_weights(file: WeightFile, config: PolicyConfig) -> WeightReport:
     """Sort the names of a file by what the network of `config` needs."""
     _check_layers(file, config)
-    expected = expected_shapes(config)
+    expected = {name: tuple(value.shape) for name, value in empty_model(config).state_dict().items()}
     report = WeightReport(expected)
     for stored in file.names:
         clean = _WRAPPERS.sub("", stored).lstrip(".")
@@ -103,17 +103,17 @@ def check_weights(report: WeightReport, file: WeightFile) -> None:
     """CheckpointError for missing weights, for weights of another network, of other shapes, and for integers."""
     check_float(file, report.found.values())
     if report.missing:
-        left = f"; {_some(file.unlisted)} {'is' if len(file.unlisted) == 1 else 'are'} not in the index"
+        left = f"; {some(file.unlisted)} {'is' if len(file.unlisted) == 1 else 'are'} not in the index"
         raise CheckpointError(
             f"{file.path} lacks {len(report.missing)} of {len(report.missing) + len(report.found)} weights: "
-            f"{_some([names.to_lerobot(name) for name in report.missing])}{left if file.unlisted else ''}.",
+            f"{some([names.to_lerobot(name) for name in report.missing])}{left if file.unlisted else ''}.",
             expected="every weight of the network; smolpilot never fills in random ones",
             fix="take the whole checkpoint, and the config.json that belongs to it",
         )
     if report.unexpected:
         raise CheckpointError(
             f"{file.path} holds {len(report.unexpected)} weights that SmolVLA does not have: "
-            f"{_some(report.unexpected)}.",
+            f"{some(report.unexpected)}.",
             expected="the weights of the network in config.json",
             fix="check that config.json belongs to these weights",
         )
@@ -140,7 +140,6 @@ def load_model(
 
     CheckpointError for weights that are not finite, all of them named; UsageError for a dtype too narrow for them.
     """
-    model = empty_model(config)
     state: dict[str, Tensor] = {}
     damaged: dict[str, str] = {}
     for name, stored in report.found.items():
@@ -163,9 +162,7 @@ def load_model(
                     fix="load it as float32 or bfloat16 (dtype=)",
                 )
     refuse_not_finite(file, damaged)
-    model.load_state_dict(state, strict=True, assign=True)
-    model.set_trainable()
-    return model.eval()
+    return filled_model(config, state)
 
 
 def _aligned(value: Tensor) -> Tensor:
@@ -183,11 +180,11 @@ def lerobot_weights(model: SmolVLA, unused_weights: UnusedWeights | None) -> dic
         names.to_lerobot(name): value.detach().to("cpu").contiguous() for name, value in model.state_dict().items()
     }
     kept = unused_weights.read() if unused_weights is not None else {}
-    text = model.config.vlm.text
+    text, dtype = model.config.vlm.text, next(iter(state.values())).dtype
     for name in names.UNUSED:
         # LeRobot loads it, though nothing reads it; a policy from scratch never had one.
         head = kept.get(name)
-        state[name] = torch.zeros(text.vocab_size, text.width, dtype=_dtype(state)) if head is None else head
+        state[name] = torch.zeros(text.vocab_size, text.width, dtype=dtype) if head is None else head
     return state
 
 
@@ -209,15 +206,18 @@ def widen_weights(state: Mapping[str, Tensor], old: PolicyConfig, new: PolicyCon
     return wider
 
 
-def expected_shapes(config: PolicyConfig) -> dict[str, tuple[int, ...]]:
-    """Our names and shapes of all weights of the network, without building it."""
-    return {name: tuple(value.shape) for name, value in empty_model(config).state_dict().items()}
-
-
 def empty_model(config: PolicyConfig) -> SmolVLA:
     """The network without memory for its weights (device meta), to be filled by `load_state_dict(assign=True)`."""
     with torch.device("meta"), _NoInitialization():
         return SmolVLA(config)
+
+
+def filled_model(config: PolicyConfig, state: Mapping[str, Tensor]) -> SmolVLA:
+    """The network with these weights (our names) themselves, no copies."""
+    model = empty_model(config)
+    model.load_state_dict(state, strict=True, assign=True)
+    model.set_trainable()
+    return model.eval()
 
 
 class _NoInitialization(TorchFunctionMode):
@@ -232,13 +232,9 @@ class _NoInitialization(TorchFunctionMode):
 
 def is_unused(name: str, config: PolicyConfig) -> bool:
     """Whether LeRobot's `name` is a weight that its network has, but that no action depends on."""
-    return bool(_HARMLESS.search(name)) or _cut_layer(names.from_lerobot(name), config)
-
-
-def _cut_layer(name: str | None, config: PolicyConfig) -> bool:
-    """Whether a weight belongs to a text layer behind the last one in use."""
-    match = _TEXT_LAYER.match(name or "")
-    return match is not None and int(match.group(1)) >= config.text_layers
+    layer = _TEXT_LAYER.match(names.from_lerobot(name) or "")
+    behind_the_last = layer is not None and int(layer.group(1)) >= config.text_layers
+    return behind_the_last or bool(_HARMLESS.search(name))
 
 
 def _dtypes_per_module(file: WeightFile, found: Mapping[str, str]) -> dict[str, str]:
@@ -247,12 +243,3 @@ def _dtypes_per_module(file: WeightFile, found: Mapping[str, str]) -> dict[str, 
     for name, stored in found.items():
         seen.setdefault(name.split(".")[0], set()).add(file.dtype(stored))
     return {module: "+".join(sorted(dtypes)) for module, dtypes in seen.items()}
-
-
-def _dtype(state: Mapping[str, Tensor]) -> torch.dtype:
-    return next(iter(state.values())).dtype
-
-
-def _some(items: list[str], limit: int = 4) -> str:
-    more = f" and {len(items) - limit} more" if len(items) > limit else ""
-    return ", ".join(plain(item, 200) for item in items[:limit]) + more

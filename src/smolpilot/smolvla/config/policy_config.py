@@ -17,20 +17,7 @@ from smolpilot.common.text import plain, shown
 
 from .other_versions import sort_unknown
 from .settings_form import RESTORE, Form, check_fields, formed, real, refuse, whole
-from .vlm_config import Pixels, TextConfig, VisionConfig, VLMConfig
-
-__all__ = [
-    "MOST_STEPS",
-    "Feature",
-    "MaxTokens",
-    "Modes",
-    "Padding",
-    "PolicyConfig",
-    "TextConfig",
-    "VLMConfig",
-    "VisionConfig",
-    "check_steps",
-]
+from .vlm_config import Pixels, VLMConfig
 
 # Bounds of what no weight in the file tells. They are far above what anybody uses, and far below what hangs a machine.
 MOST_STEPS = 1_000

@@ -6,7 +6,8 @@ from typing import Any
 
 from smolpilot.common.errors import UsageError, did_you_mean
 
-from .policy_config import PolicyConfig, TextConfig, VisionConfig, VLMConfig
+from .policy_config import PolicyConfig
+from .vlm_config import TextConfig, VisionConfig, VLMConfig
 
 PRESETS = ("smolvla", "tiny")
 

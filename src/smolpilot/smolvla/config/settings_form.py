@@ -73,19 +73,15 @@ def _adapter(model: Any) -> TypeAdapter[Any]:
     return TypeAdapter(model)
 
 
-def check_fields(settings: Any, where: object = None) -> None:
-    """UsageError for a field of a dataclass that is not of the type, or not in the range, that it is declared with;
-    CheckpointError where a file is at fault, which `where` names.
-    """
+def check_fields(settings: Any) -> None:
+    """UsageError for a field of a dataclass that is not of the type, or not in the range, that it is declared with."""
     kind: Any = type(settings)
     for name, adapter in _adapters(kind).items():
         value = getattr(settings, name)
         try:
             adapter.validate_python(value, strict=True)
         except ValidationError as error:
-            found, expected = _problem(error, value, name, f" in {where}" if where is not None else "")
-            if where is not None:
-                raise CheckpointError(found, expected=expected, fix=RESTORE) from None
+            found, expected = _problem(error, value, name)
             raise UsageError(found, expected=expected) from None
 
 

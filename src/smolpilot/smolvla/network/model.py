@@ -149,9 +149,7 @@ class SmolVLA(nn.Module):
     @torch.no_grad()
     def encode_context(self, inputs: PolicyInputs) -> Context:
         """Run the vision tower and the text model over images and instruction, without gradients."""
-        parts = [*self._embed_images(inputs), self._embed_language(inputs)]
-        embeddings = torch.cat([embedding for embedding, _ in parts], dim=1)  # [B, K, D]
-        mask = torch.cat([part for _, part in parts], dim=1)  # [B, K]
+        embeddings, mask = self._embed_context(inputs)
         attention = mask[:, None, :] & mask[:, :, None]  # [B, K, K]
         positions = mask.cumsum(dim=1) - 1
         return Context(self.text.encode(embeddings, positions, attention, self.expert.text_layers_read), mask)
@@ -175,15 +173,10 @@ class SmolVLA(nn.Module):
 
     def embed_prefix(self, inputs: PolicyInputs) -> tuple[Tensor, Tensor, Tensor]:
         """Token embeddings [B, P, D], their mask bool [B, P], and which one is the state, bool [P]."""
-        batch, device = inputs.state.shape[0], inputs.state.device
-        parts = self._embed_images(inputs)
-        language, language_mask = self._embed_language(inputs)
-        parts.append((language, language_mask))
-        state = self._embed_state(inputs.state).to(language.dtype)
-        parts.append((state, torch.ones(batch, 1, dtype=torch.bool, device=device)))
-        embeddings = torch.cat([embedding for embedding, _ in parts], dim=1)
-        mask = torch.cat([part for _, part in parts], dim=1)
-        is_state = torch.zeros(mask.shape[1], dtype=torch.bool, device=device)
+        context, context_mask = self._embed_context(inputs)
+        embeddings = torch.cat([context, self._embed_state(inputs.state).to(context.dtype)], dim=1)
+        mask = F.pad(context_mask, (0, 1), value=True)
+        is_state = torch.zeros(mask.shape[1], dtype=torch.bool, device=inputs.state.device)
         is_state[-1] = True
         missing = self.config.prefix_length - mask.shape[1]
         if missing > 0:
@@ -191,10 +184,12 @@ class SmolVLA(nn.Module):
             mask, is_state = F.pad(mask, (0, missing)), F.pad(is_state, (0, missing))
         return embeddings, mask, is_state
 
-    def _embed_language(self, inputs: PolicyInputs) -> tuple[Tensor, Tensor]:
-        """Instruction embeddings [B, T, D] and their mask."""
+    def _embed_context(self, inputs: PolicyInputs) -> tuple[Tensor, Tensor]:
+        """Embeddings [B, K, D] of images and instruction, and their mask bool [B, K]."""
         language: Tensor = self.text.embed_tokens(inputs.tokens)
-        return language * math.sqrt(language.shape[-1]), inputs.token_mask
+        parts = [*self._embed_images(inputs), (language * math.sqrt(language.shape[-1]), inputs.token_mask)]
+        embeddings, masks = zip(*parts, strict=True)
+        return torch.cat(embeddings, dim=1), torch.cat(masks, dim=1)
 
     def _embed_state(self, state: Tensor) -> Tensor:
         """The state token. [B, max_state_dim] -> [B, 1, D]"""

@@ -7,6 +7,7 @@ Letters: B batch, P prefix tokens, G kv heads, E head width, D width.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -36,18 +37,7 @@ class TextModel(nn.Module):
 
         x [B, P, D] prefix embeddings, positions int [B, P], mask bool [B, P, P] -> `layers` pairs of [B, P, G, E].
         """
-        table = rope_table(positions, self.head_dim)
-        pairs: list[KeysValues] = []
-        for i in range(layers):
-            layer = cast(Layer, self.layers[i])
-            normed = layer.input_layernorm(x)
-            keys, values = layer.self_attn.keys_values(normed)
-            keys = rotate(keys, table)
-            pairs.append((keys, values))
-            if i + 1 < layers:
-                queries = rotate(layer.self_attn.queries(normed), table)
-                x = layer.finish(x, attend(queries, keys, values, mask))
-        return pairs
+        return self._run(x, positions, mask, [None] * layers)
 
     def extend(self, x: Tensor, positions: Tensor, context: list[KeysValues], context_mask: Tensor) -> list[KeysValues]:
         """Keys and values of one more token that sees the context and itself, while the context does not see it.
@@ -55,15 +45,22 @@ class TextModel(nn.Module):
         x [B, 1, D], positions int [B, 1], context pairs [B, K, G, E], context_mask bool [B, K] -> pairs of
         [B, K + 1, G, E]. Equal to `encode` over both at once, without running the context again.
         """
-        table = rope_table(positions, self.head_dim)
         mask = F.pad(context_mask, (0, 1), value=True)[:, None]  # [B, 1, K + 1]
+        return self._run(x, positions, mask, context)
+
+    def _run(
+        self, x: Tensor, positions: Tensor, mask: Tensor, context: Sequence[KeysValues | None]
+    ) -> list[KeysValues]:
+        """Keys and values of as many layers as `context` has entries: what stands before those of x, in each layer."""
+        table = rope_table(positions, self.head_dim)
         pairs: list[KeysValues] = []
-        for i, (before_keys, before_values) in enumerate(context):
+        for i, before in enumerate(context):
             layer = cast(Layer, self.layers[i])
             normed = layer.input_layernorm(x)
-            own_keys, own_values = layer.self_attn.keys_values(normed)
-            keys = torch.cat([before_keys, rotate(own_keys, table)], dim=1)
-            values = torch.cat([before_values, own_values], dim=1)
+            keys, values = layer.self_attn.keys_values(normed)
+            keys = rotate(keys, table)
+            if before is not None:
+                keys, values = torch.cat([before[0], keys], dim=1), torch.cat([before[1], values], dim=1)
             pairs.append((keys, values))
             if i + 1 < len(context):
                 queries = rotate(layer.self_attn.queries(normed), table)

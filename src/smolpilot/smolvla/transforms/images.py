@@ -19,7 +19,7 @@ def to_unit_range(image: Any, camera: str) -> Tensor:
     image = torch.from_numpy(np.ascontiguousarray(image)) if isinstance(image, np.ndarray) else image
     if not isinstance(image, Tensor):
         raise TransformError(f"The image of camera '{camera}' is a {type(image).__name__}.", expected=_EXPECTED)
-    what = f"The image of camera '{camera}' is {_name(image.dtype)} {list(image.shape)}"
+    what = f"The image of camera '{camera}' is {str(image.dtype).removeprefix('torch.')} {list(image.shape)}"
     if image.dtype == torch.uint8:
         if image.ndim != 3 or image.shape[-1] != 3:
             raise TransformError(
@@ -67,7 +67,3 @@ def letterbox(images: Tensor, width: int, height: int) -> Tensor:
 def to_network_range(images: Tensor) -> Tensor:
     """[0, 1] -> [-1, 1], as the SigLIP vision tower was trained."""
     return images * 2.0 - 1.0
-
-
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")

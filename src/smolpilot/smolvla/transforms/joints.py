@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,7 +15,7 @@ from smolpilot.robots.layout import FrameLayout, check_dimensions, map_layout
 from .transform import Transform
 
 if TYPE_CHECKING:
-    from smolpilot.robots import Joint, RobotProfile
+    from smolpilot.robots import RobotProfile
 
 
 class JointsTransform(Transform):
@@ -35,9 +34,9 @@ class JointsTransform(Transform):
             check_dimensions(profile, state_dim, action_dim)
             if source is not None:
                 self.state, self.action = map_layout(source, profile)
-        self._joints = (profile.state_joints, profile.action_joints) if profile is not None else ((), ())
-        self._state_names = _names(source.state if source else None, profile.state_joints if profile else None)
-        self.action_names = _names(source.action if source else None, profile.action_joints if profile else None)
+        self._own = FrameLayout.of_profile(profile) if profile is not None else None
+        given = source or self._own
+        self._state_names, self.action_names = (given.state.names, given.action.names) if given else ((), ())
 
     def describe(self) -> str:
         moved = self.state is not None and self.action is not None
@@ -65,21 +64,14 @@ class JointsTransform(Transform):
         """Names and units of both, in order; None for frames of another layout, which are mapped here first."""
         if self.state is not None or self.action is not None:
             return None
-        joints = (self._joints[0], self.state_dim), (self._joints[1], self.action_dim)
-        return {feature: _named(*of) for feature, of in zip(("state", "action"), joints, strict=True)}
+        state, action = (self._own.state, self._own.action) if self._own is not None else (None, None)
+        return {"state": _named(state, self.state_dim), "action": _named(action, self.action_dim)}
 
 
-def _names(layout: JointLayout | None, joints: Sequence[object] | None) -> tuple[str, ...]:
-    if layout is not None:
-        return layout.names
-    return tuple(getattr(joint, "name", "") for joint in joints or ())
-
-
-def _named(joints: Sequence[Joint], dim: int) -> dict[str, list[str]]:
-    return {
-        "joints": [joint.name for joint in joints] or [f"dimension {i}" for i in range(dim)],
-        "units": [joint.unit for joint in joints] or ["unknown"] * dim,
-    }
+def _named(layout: JointLayout | None, dim: int) -> dict[str, list[str]]:
+    if layout is None:
+        return {"joints": [f"dimension {i}" for i in range(dim)], "units": ["unknown"] * dim}
+    return {"joints": list(layout.names), "units": list(layout.units or ())}
 
 
 def _check(values: Tensor, key: str, dim: int, names: tuple[str, ...]) -> None:

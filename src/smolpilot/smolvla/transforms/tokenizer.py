@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from tokenizers import Tokenizer
@@ -107,7 +106,8 @@ class PolicyTokenizer:
         """The id of a special token by its role in tokenizer_config.json or special_tokens_map.json."""
         for name in ("tokenizer_config.json", "special_tokens_map.json"):
             values = self.folder.json(name)
-            for entry in (values.get(role), _nested(values, "extra_special_tokens", role)):
+            extra = values.get("extra_special_tokens")
+            for entry in (values.get(role), extra.get(role) if isinstance(extra, dict) else None):
                 content = entry.get("content") if isinstance(entry, dict) else entry
                 number = self._core.token_to_id(content) if isinstance(content, str) else None
                 if number is not None:
@@ -118,11 +118,6 @@ class PolicyTokenizer:
                 expected=f"'{role}' in tokenizer_config.json or special_tokens_map.json",
             )
         return None
-
-
-def _nested(values: dict[str, Any], key: str, role: str) -> Any:
-    inner = values.get(key)
-    return inner.get(role) if isinstance(inner, dict) else None
 
 
 class _NativeError(Exception):
