@@ -52,9 +52,11 @@ class PlacedEpisode:
         return self.encoded.get(camera, self.plan.origin.videos[camera].path)
 
 
-def place_episodes(plans: Sequence[EpisodePlan], *, renumber: bool) -> tuple[list[PlacedEpisode], dict[int, str]]:
+def place_episodes(
+    plans: Sequence[EpisodePlan], *, renumber: bool, renamed: Mapping[str, str]
+) -> tuple[list[PlacedEpisode], dict[int, str]]:
     """Give each episode its index and rows; also the task list of the result."""
-    where = {id(meta): rows_of(meta) for meta in sources_of(plans)}
+    where = {id(meta): rows_of(meta, renamed) for meta in sources_of(plans)}
     if not renumber:
         placed = [PlacedEpisode(plan, plan.episode, where[id(plan.source)][plan.episode], None) for plan in plans]
         indices = [plan.episode for plan in plans]
@@ -171,7 +173,9 @@ def source_files(placed: Sequence[PlacedEpisode]) -> dict[Path, SourceFile]:
         path = one.rows.path
         if path not in found:
             size, schema = stored(path)
-            found[path] = SourceFile(size, schema, max(frames[path], 1))
+            names = one.rows.form.renamed
+            columns = pa.schema([column.with_name(names.get(column.name, column.name)) for column in schema])
+            found[path] = SourceFile(size, columns, max(frames[path], 1))
     return found
 
 

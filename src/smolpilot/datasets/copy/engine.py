@@ -46,6 +46,7 @@ def copy_episodes(
     info: Mapping[str, Any] | None = None,
     renumber: bool = False,
     files: Mapping[str, str] | None = None,
+    renamed: Mapping[str, str] | None = None,
     progress: Progress | None = None,
 ) -> CopyReport:
     """Write the planned episodes as a new dataset: whole and proven, or not at all.
@@ -54,7 +55,8 @@ def copy_episodes(
     computed; card, license and other meta files of the first source come along. `info` replaces the first source's
     `info.json` as the base of the result's. `renumber` gives episodes 0, 1, …, in the order of the plans, rows and
     tasks new indices (tasks by text); otherwise they keep theirs. `files` are texts by relative path to be written,
-    too, in place of the source's extra files of that name. `progress(what, done, total)` is called often.
+    too, in place of the source's extra files of that name. `renamed` are names of features in the files of the source,
+    and those that its DatasetMeta has for them. `progress(what, done, total)` is called often.
     Unfinished work stays beside `dst`, and the same call goes on with it. Raises UsageError when `dst` exists or
     cannot be written, DatasetError for sources that cannot be copied and for a result that is not equal to them.
     """
@@ -71,7 +73,7 @@ def copy_episodes(
             size = size_of(path for plan in plans for path in plan.origin.paths)
             with Pool(chosen.jobs, size) as pool:
                 report = progress or (lambda what, done, total: None)
-                job = _Job(plans, target, chosen, info, renumber, files or {}, pool, report)
+                job = _Job(plans, target, chosen, info, renumber, files or {}, renamed or {}, pool, report)
                 return job.run()
         except BaseException as error:
             # Nothing worth keeping: the plan did not get as far as a first part, or can never be finished.
@@ -91,15 +93,16 @@ class _Job:
         info: Mapping[str, Any] | None,
         renumber: bool,
         files: Mapping[str, str],
+        renamed: Mapping[str, str],
         pool: Pool,
         progress: Progress,
     ) -> None:
-        self._files = files
+        self._files, self._renamed = files, renamed
         self._plans, self._options, self._renumber = plans, options, renumber
         self._pool, self._progress, self._info = pool, progress, info
         self._sources = planning.sources_of(plans)
         states = {id(meta): state_of(meta) for meta in self._sources}
-        texts = {"info": info, "files": files} if files else info
+        texts = {"info": info, "files": files, "renamed": renamed} if files or renamed else info
         self._work = WorkFolder(target, planning.fingerprint(plans, options, texts, states, renumber))
         self._states = states
         self._extras: dict[int, Extras] = {}
@@ -108,8 +111,8 @@ class _Job:
     def run(self) -> CopyReport:
         # Before the work: a file that may not be read stops it.
         self._beside = files_beside(self._sources[0].root)
-        self._extras = {id(meta): read_extras(meta) for meta in self._sources}
-        self._placed, self._tasks = planning.place_episodes(self._plans, renumber=self._renumber)
+        self._extras = {id(meta): read_extras(meta, self._renamed) for meta in self._sources}
+        self._placed, self._tasks = planning.place_episodes(self._plans, renumber=self._renumber, renamed=self._renamed)
         self._fps = self._sources[0].fps
         self._keys = {name: camera.key for name, camera in self._sources[0].cameras.items() if camera.is_video}
         source_files = planning.source_files(self._placed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +20,8 @@ from smolpilot.datasets.format.files import iter_jsonl, open_readable, read_json
 from smolpilot.datasets.format.meta import DatasetMeta
 from smolpilot.datasets.format.statistics_columns import RowStatistics, stored_statistics
 
+type _Pack = Callable[[Any], PackedStatistics]
+
 
 @dataclass
 class Extras:
@@ -30,25 +32,31 @@ class Extras:
     statistics: dict[int, PackedStatistics] = field(default_factory=dict)
 
 
-def read_extras(meta: DatasetMeta) -> Extras:
+def read_extras(meta: DatasetMeta, renamed: Mapping[str, str] | None = None) -> Extras:
     """Read them; what is damaged counts as missing, since `read_meta` has said already what has to be there.
+
+    `renamed` as in `copy_episodes`.
 
     Raises DatasetError for an episode table (v3.0) that cannot be read.
     """
-    folder = meta.root / "meta"
+    folder, names = meta.root / "meta", renamed or {}
     try:
         extras = Extras(info=read_json(folder / "info.json", "dataset description"))
     except SmolpilotError:
         extras = Extras(info={})
-    if meta.without and isinstance(extras.info.get("features"), dict):
-        kept = {key: one for key, one in extras.info["features"].items() if key not in meta.without}
+    if isinstance(extras.info.get("features"), dict):
+        kept = {names.get(key, key): one for key, one in extras.info["features"].items() if key not in meta.without}
         extras.info = {**extras.info, "features": kept}
     packer = StatisticsPacker()
+
+    def pack(raw: Any) -> PackedStatistics:
+        return packer.pack({names.get(key, key): stats for key, stats in readable_statistics(raw).items()})
+
     if meta.format.shared_files:
-        _read_tables(folder, extras, packer)
+        _read_tables(folder, extras, pack)
         return extras
     with suppress(SmolpilotError, ValueError, TypeError, KeyError, AttributeError, OverflowError):
-        _read_lines(folder, extras, packer)
+        _read_lines(folder, extras, pack)
     return extras
 
 
@@ -64,15 +72,15 @@ def state_of(meta: DatasetMeta) -> str:
     return digest.hexdigest()
 
 
-def _read_lines(folder: Path, extras: Extras, packer: StatisticsPacker) -> None:
+def _read_lines(folder: Path, extras: Extras, pack: _Pack) -> None:
     for row in iter_jsonl(folder / "episodes.jsonl", "episode list"):
         extras.fields[int(row["episode_index"])] = own_fields(row)
     if (folder / "episodes_stats.jsonl").exists():
         for row in iter_jsonl(folder / "episodes_stats.jsonl", "statistics"):
-            extras.statistics[int(row["episode_index"])] = packer.pack(readable_statistics(row.get("stats")))
+            extras.statistics[int(row["episode_index"])] = pack(row.get("stats"))
 
 
-def _read_tables(folder: Path, extras: Extras, packer: StatisticsPacker) -> None:
+def _read_tables(folder: Path, extras: Extras, pack: _Pack) -> None:
     """A damaged page, or text that is no UTF-8, is no lack: what it held would be lost without a word."""
     try:
         for path in sorted((folder / "episodes").glob("*/*.parquet")):
@@ -82,7 +90,7 @@ def _read_tables(folder: Path, extras: Extras, packer: StatisticsPacker) -> None
                     batch = next(batches, None)
                 if batch is None:
                     break
-                _read_batch(pa.Table.from_batches([batch]), extras, packer)
+                _read_batch(pa.Table.from_batches([batch]), extras, pack)
     except UnicodeDecodeError:
         # In a field beyond those that `read_meta` needs.
         for path in sorted((folder / "episodes").glob("*/*.parquet")):
@@ -92,14 +100,13 @@ def _read_tables(folder: Path, extras: Extras, packer: StatisticsPacker) -> None
         return
 
 
-def _read_batch(table: pa.Table, extras: Extras, packer: StatisticsPacker) -> None:
+def _read_batch(table: pa.Table, extras: Extras, pack: _Pack) -> None:
     stored = stored_statistics(table)
     own = table.select([name for name in table.column_names if is_own(name)])
     rows = zip(table["episode_index"].to_pylist(), own.to_pylist(), strict=True)
     for place, (index, fields) in enumerate(rows):
         extras.fields[int(index)] = own_fields(fields, own.schema)
-        statistics = {key: dict(stats) for key, stats in RowStatistics(stored, place).items()}
-        extras.statistics[int(index)] = packer.pack(readable_statistics(statistics))
+        extras.statistics[int(index)] = pack({key: dict(stats) for key, stats in RowStatistics(stored, place).items()})
 
 
 def require_same_kind(sources: Sequence[DatasetMeta]) -> None:

@@ -6,7 +6,8 @@ import hashlib
 import re
 import threading
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from sys import intern
 from typing import Any
@@ -31,19 +32,23 @@ _RUN_ROWS, _RUN_BYTES = 4096, 16 * 1024 * 1024
 
 @dataclass(frozen=True)
 class TableForm:
-    """How a dataset's tables are read: `scalars` are features of one number, `without` columns that are left out."""
+    """How a dataset's tables are read: `scalars` are features of one number, `without` columns that are left out.
+
+    `renamed` are the names of columns in the files, and those that they are to have.
+    """
 
     declared: frozenset[str] = frozenset()
     scalars: frozenset[str] = frozenset()
     without: frozenset[str] = frozenset()
+    renamed: Mapping[str, str] = field(default_factory=dict)
 
     def drops(self, column: str) -> bool:
         """Whether a column is left out: by choice, or as pandas' own."""
         return column in self.without or (column not in self.declared and bool(_PANDAS_INDEX.fullmatch(column)))
 
-    def unwraps(self, field: pa.Field) -> bool:
+    def unwraps(self, column: pa.Field) -> bool:
         """Whether a column is stored as lists though its feature is one number."""
-        return field.name in self.scalars and is_list(field.type)
+        return column.name in self.scalars and is_list(column.type)
 
 
 @dataclass(frozen=True)
@@ -61,17 +66,17 @@ class Rows:
     form: TableForm = TableForm()
 
 
-def form_of(meta: DatasetMeta) -> TableForm:
+def form_of(meta: DatasetMeta, renamed: Mapping[str, str] | None = None) -> TableForm:
     """How the tables of a dataset are read."""
     scalars = frozenset(name for name, one in meta.features.items() if one.shape == (1,))
-    return TableForm(frozenset(meta.features), scalars, meta.without)
+    return TableForm(frozenset(meta.features), scalars, meta.without, renamed or {})
 
 
-def rows_of(meta: DatasetMeta) -> dict[int, Rows]:
-    """The rows of every episode of a dataset."""
+def rows_of(meta: DatasetMeta, renamed: Mapping[str, str] | None = None) -> dict[int, Rows]:
+    """The rows of every episode of a dataset; `renamed` as in `copy_episodes`."""
     inside: dict[Path, int] = {}
     count = Counter(episode.data_path for episode in meta.episodes)
-    form, found = form_of(meta), {}
+    form, found = form_of(meta, renamed), {}
     for episode in meta.episodes:
         offset = inside.get(episode.data_path, 0)
         inside[episode.data_path] = offset + episode.length
@@ -160,15 +165,19 @@ class _File:
         return self._path.exists() and _state(self._path) == self._state
 
     def read(self, rows: Rows, columns: list[str] | None) -> pa.Table:
+        names = {old: rows.form.renamed.get(old, old) for old in self._schema.names}
         wanted = [
-            name for name in self._schema.names if not rows.form.drops(name) and (columns is None or name in columns)
+            old for old, name in names.items() if not rows.form.drops(name) and (columns is None or name in columns)
         ]
         table = self._rows(rows, wanted)
-        for place, field in enumerate(table.schema):
-            if rows.form.unwraps(field):
-                array = plain_column(table[field.name])
+        if rows.form.renamed:
+            # Without what `datasets` and pandas noted in the file: it speaks of the old names.
+            table = table.rename_columns([names[old] for old in wanted]).replace_schema_metadata(None)
+        for place, column in enumerate(table.schema):
+            if rows.form.unwraps(column):
+                array = plain_column(table[column.name])
                 if array.null_count == 0 and (list_lengths(array, -1) == 1).all():
-                    table = table.set_column(place, field.name, list_items(array))
+                    table = table.set_column(place, column.name, list_items(array))
         return table
 
     def _rows(self, rows: Rows, columns: list[str]) -> pa.Table:
@@ -220,13 +229,13 @@ class _File:
 
 def _require_numbers(schema: pa.Schema, path: Path) -> None:
     """Running numbers stored as texts or anything else are found in no list of episodes or tasks."""
-    for field in schema:
-        kind = leaf_of(field.type)
+    for column in schema:
+        kind = leaf_of(column.type)
         # A column without any value has its own words, where it is needed.
         number = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_null(kind)
-        if field.name in INDEX_COLUMNS and not number:
+        if column.name in INDEX_COLUMNS and not number:
             raise DatasetError(
-                f"The column '{field.name}' of {path} is of type {field.type}.",
+                f"The column '{column.name}' of {path} is of type {column.type}.",
                 expected="numbers",
                 fix=repair_advice(dataset_root(path), "writes it as numbers"),
             )
