@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,67 +45,61 @@ class EpisodeRows:
     clips: dict[str, tuple[Path, Clip]]
 
 
-@dataclass(frozen=True)
-class DataFile:
-    """A parquet file with one row group per episode."""
+def write_rows(target: Path, *, episodes: Sequence[EpisodeRows], fps: float, misaligned: bool) -> dict[str, Any]:
+    """Write a parquet file with one row group per episode; gives hashes of each one's columns, its tasks, statistics.
 
-    name: str
-    output: str
-    episodes: list[EpisodeRows]
-    fps: float
-    misaligned: bool
+    `misaligned` allows time stamps for which the video has no frame.
+    """
+    reader, times, facts = thread_reader(), FrameTimes(), []
+    writer: pq.ParquetWriter | None = None
+    try:
+        for episode in episodes:
+            table = episode_table(reader, episode)
+            statistics = table_statistics(table, episode.stored.unpack(), episode.skipped, episode.pictures)
+            facts.append(
+                {
+                    "columns": column_digests(table),
+                    "tasks": _used_tasks(table),
+                    "statistics": statistics.computed,
+                    "wrong_statistics": statistics.wrong,
+                    "off_video": _off_video(table, episode, times, fps, misaligned=misaligned),
+                    "not_finite": _not_finite(table),
+                }
+            )
+            if writer is None:
+                schema = table.schema
+                writer = parquet_writer(target, schema)
+            if not table.schema.equals(schema):
+                raise _other_columns(episode, table.schema, episodes[0], schema)
+            writer.write_table(table.replace_schema_metadata(schema.metadata), row_group_size=max(len(table), 1))
+    finally:
+        if writer is not None:
+            writer.close()
+    return {"episodes": facts}
 
-    def write(self, target: Path) -> dict[str, Any]:
-        """Write the file; per episode: hashes of the columns, task indices in use, statistics."""
-        reader, times, facts = thread_reader(), FrameTimes(), []
-        writer: pq.ParquetWriter | None = None
-        try:
-            for episode in self.episodes:
-                table = episode_table(reader, episode)
-                statistics = table_statistics(table, episode.stored.unpack(), episode.skipped, episode.pictures)
-                facts.append(
-                    {
-                        "columns": column_digests(table),
-                        "tasks": _used_tasks(table),
-                        "statistics": statistics.computed,
-                        "wrong_statistics": statistics.wrong,
-                        "off_video": self._off_video(table, episode, times),
-                        "not_finite": _not_finite(table),
-                    }
-                )
-                if writer is None:
-                    schema = table.schema
-                    writer = parquet_writer(target, schema)
-                if not table.schema.equals(schema):
-                    raise _other_columns(episode, table.schema, self.episodes[0], schema)
-                writer.write_table(table.replace_schema_metadata(schema.metadata), row_group_size=max(len(table), 1))
-        finally:
-            if writer is not None:
-                writer.close()
-        return {"episodes": facts}
 
-    def _off_video(self, table: pa.Table, episode: EpisodeRows, shown: FrameTimes) -> float:
-        """The largest distance in seconds between a row's time stamp and its frame."""
-        if "timestamp" not in table.column_names or not episode.clips:
-            return 0.0
-        times = np.asarray(table["timestamp"].to_numpy(), dtype=np.float64)
-        worst = 0.0
-        for camera, (path, clip) in episode.clips.items():
-            if clip.off_grid < _REGULAR / self.fps:
-                frames = clip.lead * float(clip.tick) + np.arange(len(times)) / self.fps
-            else:
-                frames = shown.of(path, clip)[: len(times)]
-            off = np.abs(times - frames)
-            worst = max(worst, float(np.nan_to_num(off, nan=np.inf).max()))
-            if worst > _TOLERANCE / self.fps and not self.misaligned:
-                row = int(np.nan_to_num(off, nan=np.inf).argmax())
-                raise DatasetError(
-                    f"The time stamps of episode {episode.rows.episode} do not fit the video of camera '{camera}': at "
-                    f"frame {row} they are {worst:.3f} s apart, so that samples would not load.",
-                    expected=f"one row per frame, {1000 / self.fps:.1f} ms apart",
-                    fix="`smolpilot dataset repair` puts them onto the grid; --keep-times leaves them as they are.",
-                )
-        return worst
+def _off_video(table: pa.Table, episode: EpisodeRows, shown: FrameTimes, fps: float, *, misaligned: bool) -> float:
+    """The largest distance in seconds between a row's time stamp and its frame."""
+    if "timestamp" not in table.column_names or not episode.clips:
+        return 0.0
+    times = np.asarray(table["timestamp"].to_numpy(), dtype=np.float64)
+    worst = 0.0
+    for camera, (path, clip) in episode.clips.items():
+        if clip.off_grid < _REGULAR / fps:
+            frames = clip.lead * float(clip.tick) + np.arange(len(times)) / fps
+        else:
+            frames = shown.of(path, clip)[: len(times)]
+        off = np.abs(times - frames)
+        worst = max(worst, float(np.nan_to_num(off, nan=np.inf).max()))
+        if worst > _TOLERANCE / fps and not misaligned:
+            row = int(np.nan_to_num(off, nan=np.inf).argmax())
+            raise DatasetError(
+                f"The time stamps of episode {episode.rows.episode} do not fit the video of camera '{camera}': at "
+                f"frame {row} they are {worst:.3f} s apart, so that samples would not load.",
+                expected=f"one row per frame, {1000 / fps:.1f} ms apart",
+                fix="`smolpilot dataset repair` puts them onto the grid; --keep-times leaves them as they are.",
+            )
+    return worst
 
 
 def episode_table(reader: RowReader, episode: EpisodeRows) -> pa.Table:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,8 @@ from smolpilot.datasets.beside import files_beside
 from smolpilot.datasets.format.meta import DatasetMeta, read_meta
 
 from . import copy_plan as planning
-from .data_file import DataFile, EpisodeRows
-from .episode_statistics import CameraStatistics
+from .data_file import EpisodeRows, write_rows
+from .episode_statistics import camera_statistics
 from .info import result_info, split_note
 from .manifest import write_manifest
 from .meta_files import EpisodeRecord, write_meta
@@ -30,12 +31,12 @@ from .proof.comparison import Comparison, compare_episodes, compare_fields, comp
 from .proof.content_digests import BoundaryImages, EpisodeDigests, collect, digest_videos
 from .proof.copy_report import CopyReport
 from .remarks import content_warnings, layout_notes
-from .source import Extras, read_extras, require_same_kind, state_of
+from .source import read_extras, require_same_kind, state_of
 from .statistics_plan import StatisticsPlan
 from .tables import release_reader
-from .video.mux import JoinedVideo
+from .video import mux
 from .video.reencode import copyable
-from .work import NoRoomError, OutputFile, WorkFolder, clear_errors, execute, locked, may_go_on, work_folder
+from .work import NoRoomError, Part, WorkFolder, clear_errors, execute, locked, may_go_on, work_folder
 
 
 def copy_episodes(
@@ -84,28 +85,28 @@ def copy_episodes(
             release_reader()
 
 
+@dataclass
 class _Job:
-    def __init__(
-        self,
-        plans: Sequence[EpisodePlan],
-        target: Path,
-        options: CopyOptions,
-        info: Mapping[str, Any] | None,
-        renumber: bool,
-        files: Mapping[str, str],
-        renamed: Mapping[str, str],
-        pool: Pool,
-        progress: Progress,
-    ) -> None:
-        self._files, self._renamed = files, renamed
-        self._plans, self._options, self._renumber = plans, options, renumber
-        self._pool, self._progress, self._info = pool, progress, info
-        self._sources = planning.sources_of(plans)
-        states = {id(meta): state_of(meta) for meta in self._sources}
-        texts = {"info": info, "files": files, "renamed": renamed} if files or renamed else info
-        self._work = WorkFolder(target, planning.fingerprint(plans, options, texts, states, renumber))
-        self._states = states
-        self._extras: dict[int, Extras] = {}
+    _plans: Sequence[EpisodePlan]
+    _target: Path
+    _options: CopyOptions
+    _info: Mapping[str, Any] | None
+    _renumber: bool
+    _files: Mapping[str, str]
+    _renamed: Mapping[str, str]
+    _pool: Pool
+    _progress: Progress
+
+    def __post_init__(self) -> None:
+        self._sources = planning.sources_of(self._plans)
+        self._states = {id(meta): state_of(meta) for meta in self._sources}
+        # Whether the result is a whole source of its own, and not described anew.
+        self._same = len(self._sources) == 1 and not self._renumber and self._info is None
+        texts: Mapping[str, Any] | None = self._info
+        if self._files or self._renamed:
+            texts = {"info": self._info, "files": self._files, "renamed": self._renamed}
+        name = planning.fingerprint(self._plans, self._options, texts, self._states, self._renumber)
+        self._work = WorkFolder(self._target, name)
         self._report = CopyReport()
 
     def run(self) -> CopyReport:
@@ -152,21 +153,23 @@ class _Job:
                     one.clips[camera], pictures[one.index, camera] = found[camera, one.plan.episode]
         return pictures
 
-    def _video_parts(self) -> list[OutputFile]:
-        parts: list[OutputFile] = []
+    def _video_parts(self) -> list[Part]:
+        parts: list[Part] = []
         for camera, key in self._keys.items():
             for number, segments in enumerate(planning.place_videos(self._placed, camera, self._fps, self._options)):
                 first = self._placed[number].index
                 path = self._options.format.video_file(key, number, first, self._options.chunk_files)
-                parts.append(JoinedVideo(f"video {camera} {number}", f"result/{path}", segments))
+                write = partial(mux.write_segments, segments=segments)
+                parts.append(Part(f"video {camera} {number}", f"result/{path}", write))
         return parts
 
-    def _data_parts(self, files: list[list[planning.PlacedEpisode]]) -> list[OutputFile]:
-        parts: list[OutputFile] = []
+    def _data_parts(self, files: list[list[planning.PlacedEpisode]]) -> list[Part]:
+        parts: list[Part] = []
         for number, inside in enumerate(files):
             path = self._options.format.data_file(number, inside[0].index, self._options.chunk_files)
             episodes = [self._episode_rows(one) for one in inside]
-            parts.append(DataFile(f"data {number}", f"result/{path}", episodes, self._fps, self._options.misaligned))
+            write = partial(write_rows, episodes=episodes, fps=self._fps, misaligned=self._options.misaligned)
+            parts.append(Part(f"data {number}", f"result/{path}", write))
         return parts
 
     def _episode_rows(self, one: planning.PlacedEpisode) -> EpisodeRows:
@@ -184,16 +187,17 @@ class _Job:
             clips={camera: (one.video(camera), clip) for camera, clip in one.clips.items()},
         )
 
-    def _statistics_parts(self) -> list[OutputFile]:
-        parts: list[OutputFile] = []
+    def _statistics_parts(self) -> list[Part]:
+        parts: list[Part] = []
         for one in self._placed:
             wanted = set(self._statistics.pictures(one))
             for camera, clip in one.clips.items():
                 if self._keys[camera] in wanted:
-                    parts.append(CameraStatistics(f"pictures {camera} {one.index}", one.video(camera), clip))
+                    write = partial(camera_statistics, path=one.video(camera), clip=clip)
+                    parts.append(Part(f"pictures {camera} {one.index}", None, write))
         return parts
 
-    def _execute(self, parts: Sequence[OutputFile], what: str) -> None:
+    def _execute(self, parts: Sequence[Part], what: str) -> None:
         """Run the parts that the journal does not have, largest kinds first, and note each as it is ready."""
         todo = [part for part in parts if part.name not in self._work.records]
         self._report.parts += len(parts)
@@ -228,9 +232,8 @@ class _Job:
                         encoded=set(one.encoded),
                     )
                 )
-        same = len(self._sources) == 1 and not self._renumber and self._info is None
         self._whole = self._statistics.of_whole(
-            self._placed, (one.statistics for one in facts), same=same, version=self._options.version
+            self._placed, (one.statistics for one in facts), same=self._same, version=self._options.version
         )
         self._report.not_finite = list(not_finite)
         self._report.computed = self._statistics.derived.computed
@@ -298,7 +301,7 @@ class _Job:
             raise
         compare_episodes(expected, facts, proof)
         compare_whole(self._whole, result.statistics, proof)
-        if len(self._sources) == 1 and not self._renumber and self._info is None:
+        if self._same:
             compare_fields(self._extras[id(self._sources[0])], read_extras(result), proof)
             if not self._files:
                 compare_files(self._sources[0].root, result.root, proof)

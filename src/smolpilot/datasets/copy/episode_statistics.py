@@ -15,6 +15,7 @@ from av.video.reformatter import VideoReformatter
 from smolpilot.common.errors import DatasetError
 from smolpilot.common.statistics import QUANTILES, Statistics
 from smolpilot.datasets.format.arrow import list_items, plain_column
+from smolpilot.datasets.media.pixels import to_rgb
 from smolpilot.datasets.media.video_file import VideoFile
 
 from .proof.derived import column_statistics, judge_column
@@ -65,35 +66,26 @@ class LevelStatistics:
         return {**shaped, "count": [self._count]}
 
 
-@dataclass(frozen=True)
-class CameraStatistics:
-    """Statistics of one camera in one episode, from its video."""
-
-    name: str
-    path: Path
-    clip: Clip
-    output: None = None
-
-    def write(self, _: Path) -> dict[str, Any]:
-        """Decode the sampled frames; `{"statistics": …}`."""
-        wanted = set(sampled(self.clip.frames))
-        levels, reformatter, number = LevelStatistics(), VideoReformatter(), 0
-        with VideoFile(self.path) as video:
-            video.context.thread_count = 1
-            if self.clip.first_pts:
-                video.seek(self.clip.first_dts)
-            for frame in video.frames():
-                if frame.pts is None or frame.pts < self.clip.first_pts:
-                    continue
-                if number in wanted:
-                    levels.add(np.asarray(reformatter.reformat(frame, format="rgb24").to_ndarray()))
-                number += 1
-                if number == self.clip.frames:
-                    return {"statistics": levels.result()}
-        raise DatasetError(
-            f"Only {number} of {self.clip.frames} frames of {self.path} can be decoded.",
-            fix="See `smolpilot dataset check`; `smolpilot dataset repair` leaves such episodes out.",
-        )
+def camera_statistics(_: Path, *, path: Path, clip: Clip) -> dict[str, Any]:
+    """Statistics of one camera in one episode, from the sampled frames of its video: `{"statistics": …}`."""
+    wanted = set(sampled(clip.frames))
+    levels, reformatter, number = LevelStatistics(), VideoReformatter(), 0
+    with VideoFile(path) as video:
+        video.context.thread_count = 1
+        if clip.first_pts:
+            video.seek(clip.first_dts)
+        for frame in video.frames():
+            if frame.pts is None or frame.pts < clip.first_pts:
+                continue
+            if number in wanted:
+                levels.add(to_rgb(frame, reformatter))
+            number += 1
+            if number == clip.frames:
+                return {"statistics": levels.result()}
+    raise DatasetError(
+        f"Only {number} of {clip.frames} frames of {path} can be decoded.",
+        fix="See `smolpilot dataset check`; `smolpilot dataset repair` leaves such episodes out.",
+    )
 
 
 @dataclass(frozen=True)
