@@ -55,13 +55,13 @@ def write_rows(target: Path, *, episodes: Sequence[EpisodeRows], fps: float, mis
     try:
         for episode in episodes:
             table = episode_table(reader, episode)
-            statistics = table_statistics(table, episode.stored.unpack(), episode.skipped, episode.pictures)
+            computed, wrong = table_statistics(table, episode.stored.unpack(), episode.skipped, episode.pictures)
             facts.append(
                 {
                     "columns": column_digests(table),
                     "tasks": _used_tasks(table),
-                    "statistics": statistics.computed,
-                    "wrong_statistics": statistics.wrong,
+                    "statistics": computed,
+                    "wrong_statistics": wrong,
                     "off_video": _off_video(table, episode, times, fps, misaligned=misaligned),
                     "not_finite": _not_finite(table),
                 }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,11 @@ import pyarrow as pa
 from av.video.reformatter import VideoReformatter
 
 from smolpilot.common.errors import DatasetError
-from smolpilot.common.statistics import QUANTILES, Statistics
+from smolpilot.common.statistics import Statistics, plain_statistics
 from smolpilot.datasets.format.arrow import list_items, plain_column
 from smolpilot.datasets.media.pixels import to_rgb
 from smolpilot.datasets.media.video_file import VideoFile
+from smolpilot.datasets.statistics.image_statistics import ImageStatistics
 
 from .proof.derived import column_statistics, judge_column
 from .video.packets import Clip
@@ -30,46 +30,17 @@ def sampled(length: int) -> list[int]:
     return [int(i) for i in np.round(np.linspace(0, length - 1, count))]
 
 
-class LevelStatistics:
-    """Statistics per channel of 8-bit images, exact over the pixels that LeRobot looks at, of values in [0, 1]."""
-
-    def __init__(self) -> None:
-        self._levels = np.zeros((3, 256), dtype=np.int64)
-        self._count = 0
-
-    def add(self, picture: npt.NDArray[np.uint8]) -> None:
-        """Count in an image `[h, w, 3]`; large ones are thinned out as LeRobot does it."""
-        height, width = picture.shape[:2]
-        if max(height, width) >= _SMALL:
-            step = int(max(height, width) / _TARGET)
-            picture = picture[::step, ::step]
-        for channel in range(3):
-            self._levels[channel] += np.bincount(picture[..., channel].ravel(), minlength=256)
-        self._count += 1
-
-    def result(self) -> dict[str, Any]:
-        """mean, std, min, max, quantiles `[3, 1, 1]`, and the number of images `[1]`."""
-        values = np.arange(256) / 255.0
-        share = self._levels / self._levels.sum(axis=1, keepdims=True)
-        mean = share @ values
-        seen = self._levels > 0
-        stats = {
-            "mean": mean,
-            "std": np.sqrt(np.maximum(share @ values**2 - mean**2, 0.0)),
-            "min": values[seen.argmax(axis=1)],
-            "max": values[255 - seen[:, ::-1].argmax(axis=1)],
-        }
-        cumulative = np.cumsum(share, axis=1)
-        for name, quantile in QUANTILES.items():
-            stats[name] = values[np.minimum((cumulative < quantile).sum(axis=1), 255)]
-        shaped = {name: value.reshape(3, 1, 1).tolist() for name, value in stats.items()}
-        return {**shaped, "count": [self._count]}
+def _thinned(picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """The pixels of an image `[h, w, 3]` that LeRobot looks at: of large ones some."""
+    height, width = picture.shape[:2]
+    step = int(max(height, width) / _TARGET) if max(height, width) >= _SMALL else 1
+    return picture[::step, ::step]
 
 
 def camera_statistics(_: Path, *, path: Path, clip: Clip) -> dict[str, Any]:
     """Statistics of one camera in one episode, from the sampled frames of its video: `{"statistics": …}`."""
     wanted = set(sampled(clip.frames))
-    levels, reformatter, number = LevelStatistics(), VideoReformatter(), 0
+    seen, reformatter, number = ImageStatistics(), VideoReformatter(), 0
     with VideoFile(path) as video:
         video.context.thread_count = 1
         if clip.first_pts:
@@ -78,32 +49,24 @@ def camera_statistics(_: Path, *, path: Path, clip: Clip) -> dict[str, Any]:
             if frame.pts is None or frame.pts < clip.first_pts:
                 continue
             if number in wanted:
-                levels.add(to_rgb(frame, reformatter))
+                seen.count(_thinned(to_rgb(frame, reformatter)))
             number += 1
             if number == clip.frames:
-                return {"statistics": levels.result()}
+                return {"statistics": plain_statistics({"": seen.result()})[""]}
     raise DatasetError(
         f"Only {number} of {clip.frames} frames of {path} can be decoded.",
         fix="See `smolpilot dataset check`; `smolpilot dataset repair` leaves such episodes out.",
     )
 
 
-@dataclass(frozen=True)
-class TableStatistics:
-    """Statistics of an episode's rows as plain values; `wrong`: stored ones that were not of the rows, and why."""
-
-    computed: dict[str, dict[str, Any]]
-    wrong: dict[str, str]
-
-
 def table_statistics(
     table: pa.Table, stored: Statistics, skipped: Collection[str], pictures: Iterable[str]
-) -> TableStatistics:
+) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
     """Statistics of all columns that hold numbers but for the `skipped` ones, and of the image columns `pictures`.
 
-    Those of `stored` that are of the rows are not computed again.
+    As plain values. Those of `stored` that are of the rows are not computed again; the others are named, with why.
     """
-    computed: dict[str, dict[str, Any]] = {}
+    computed: Statistics = {}
     wrong: dict[str, str] = {}
     for name in table.column_names:
         if name in skipped or not len(table):
@@ -119,11 +82,11 @@ def table_statistics(
         stats = column_statistics(values)
         if stats is not None:
             # Of a matrix there are as many values as rows in each place: LeRobot counts frames.
-            computed[name] = {key: [len(table)] if key == "count" else value.tolist() for key, value in stats.items()}
+            computed[name] = {**stats, "count": np.array([len(table)])}
     for name in pictures:
         if name in table.column_names:
             computed[name] = _image_statistics(table[name])
-    return TableStatistics(computed, wrong)
+    return plain_statistics(computed), wrong
 
 
 def column_values(column: pa.ChunkedArray) -> npt.NDArray[np.float64] | None:
@@ -160,18 +123,18 @@ def _judge(stored: Mapping[str, npt.NDArray[np.float64]], values: npt.NDArray[np
     return judge_column(stored, rest, [frames, len(rest)]) if len(rest) else ""
 
 
-def _image_statistics(column: pa.ChunkedArray) -> dict[str, Any]:
+def _image_statistics(column: pa.ChunkedArray) -> dict[str, npt.NDArray[np.float64]]:
     from smolpilot.datasets.media.image_formats import ImageError, decoded, rgb
 
-    levels = LevelStatistics()
+    seen = ImageStatistics()
     for i in sampled(len(column)):
         cell = column[i].as_py()
         content = cell.get("bytes") if isinstance(cell, dict) else cell
         try:
-            levels.add(rgb(decoded(content)))
+            seen.count(_thinned(rgb(decoded(content))))
         except ImageError as error:
             raise DatasetError(
                 f"The image in row {i} of an episode cannot be decoded: {error}.",
                 fix="See `smolpilot dataset check`; `smolpilot dataset repair` leaves such episodes out.",
             ) from error
-    return levels.result()
+    return seen.result()

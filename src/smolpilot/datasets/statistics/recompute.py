@@ -19,6 +19,7 @@ from smolpilot.datasets.read.tables import Tables
 
 from .image_statistics import ImageStatistics
 from .rounding import Stored, flat, is_quantile, wrong_statistics
+from .stored_statistics import side_by_side
 
 # Cameras: of values from 0 to 1, over other frames and pixels than those that were counted while recording.
 _CAMERA_TOLERANCE = 0.08
@@ -69,7 +70,7 @@ def recompute_statistics(
             found[name].append(stats)
             report("Columns", done, len(parts))
         statistics = {
-            name: _side_by_side(dimensions, len(tables.columns[name]))
+            name: side_by_side(dimensions, len(tables.columns[name]))
             for name, dimensions in found.items()
             if dimensions
         }
@@ -109,15 +110,6 @@ def find_deviations(meta: DatasetMeta, tables: Tables, data: Statistics, *, jobs
 
 def _lacking(name: str, stats: Iterable[str], computed: Stored) -> list[Deviation]:
     return [Deviation(name, i, stat, None, float(value)) for stat in stats for i, value in enumerate(computed[stat])]
-
-
-def _side_by_side(
-    dimensions: list[dict[str, npt.NDArray[np.float64]]], rows: int
-) -> dict[str, npt.NDArray[np.float64]]:
-    joined = {key: np.concatenate([one[key] for one in dimensions]) for key in dimensions[0] if key != "count"}
-    order = list(dimensions[0])
-    joined["count"] = np.array([rows], dtype=np.float64)
-    return {key: joined[key] for key in order}
 
 
 def _camera_statistics(

@@ -81,9 +81,17 @@ def exact_statistics(dataset: Dataset) -> Statistics:
 
 def column_statistics(values: Values) -> dict[str, npt.NDArray[np.float64]]:
     """The same as `array_statistics` of `values` [N, D], with the memory of one column in float64."""
-    columns = [array_statistics(values[:, joint]) for joint in range(values.shape[1])]
-    count = {"count": columns[0]["count"]}
-    return {name: np.concatenate([own[name] for own in columns]) for name in columns[0] if name != "count"} | count
+    joined = side_by_side([array_statistics(values[:, joint]) for joint in range(values.shape[1])], len(values))
+    count = joined.pop("count")
+    return {**joined, "count": count}
+
+
+def side_by_side(
+    columns: Sequence[dict[str, npt.NDArray[np.float64]]], rows: int
+) -> dict[str, npt.NDArray[np.float64]]:
+    """The statistics of a feature with so many rows, out of those of its dimensions."""
+    joined = {name: np.concatenate([own[name] for own in columns]) for name in columns[0]}
+    return {**joined, "count": np.array([rows], dtype=np.float64)}
 
 
 def folder_statistics(path: str | Path) -> tuple[DatasetMeta, Statistics]:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from smolpilot.common.statistics import array_statistics
 from smolpilot.datasets.format.features import Feature, is_depth
 from smolpilot.datasets.statistics.rounding import beside_quantile, is_quantile, magnitude, within_rounding
+from smolpilot.datasets.statistics.stored_statistics import side_by_side
 
 REQUIRED = ("mean", "std", "min", "max", "count")
 # Looser than for a comparison: any writer's way of summing up will do, another set of numbers will not.
@@ -152,8 +153,7 @@ def column_statistics(content: Values) -> dict[str, Values] | None:
     if not finite.any(axis=0).all():
         return None
     columns = [array_statistics(content[finite[:, place], place]) for place in range(content.shape[1])]
-    merged = {key: np.concatenate([column[key] for column in columns]) for key in columns[0]}
-    return {**merged, "count": np.array([len(content)], dtype=np.float64)}
+    return side_by_side(columns, len(content))
 
 
 def is_image(name: str, features: Mapping[str, Feature]) -> bool:
