@@ -6,7 +6,6 @@ import shlex
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from smolpilot.common.errors import DatasetError, UsageError, did_you_mean
@@ -28,24 +27,8 @@ from smolpilot.datasets.tolerant.open import read_found_dataset
 
 from .nested import left_aside, nested_recordings
 from .renaming import apply_names, usual_names
+from .repair_plan import RepairPlan
 from .repaired_episodes import cut_again, place_unclaimed
-
-
-@dataclass
-class Look:
-    """A checked recording. `renames` are old and new names of features, `left_out` those that do not come along.
-
-    `actions` says what has been decided so far, `impossible` what a person has to choose, `aside` what lies in the
-    folder and belongs to no episode.
-    """
-
-    checked: CheckResult
-    fps: float
-    renames: dict[str, str] = field(default_factory=dict)
-    left_out: set[str] = field(default_factory=set)
-    actions: list[str] = field(default_factory=list)
-    impossible: list[str] = field(default_factory=list)
-    aside: list[str] = field(default_factory=list)
 
 
 def look(
@@ -55,8 +38,8 @@ def look(
     without: Sequence[str] = (),
     jobs: int | None = None,
     progress: Progress | None = None,
-) -> Look:
-    """Read and check a dataset; each video is decoded once.
+) -> tuple[CheckResult, RepairPlan]:
+    """Read and check a dataset; each video is decoded once. The plan of its repair says what has been decided so far.
 
     Raises UsageError when `src` is no dataset folder or an option names an unknown feature, DatasetError when there is
     nothing recorded in it.
@@ -65,27 +48,26 @@ def look(
     _refuse_several(Path(src).expanduser())
     dataset = read_found_dataset(src)
     _refuse_empty(dataset)
-    found = Look(CheckResult([], dataset, VideoScans(), 0.0), 0.0)
-    _leave_out(dataset, found, features, without)
-    _refuse_names(dataset, found)
+    plan = RepairPlan(dataset.format.written, 0.0)
+    _leave_out(dataset, plan, features, without)
+    _refuse_names(dataset, plan)
     _refuse_links(dataset)
     video_scans = scan_videos(dataset, progress, jobs=jobs)
-    _place(dataset, video_scans, found)
-    found.aside = [*left_aside(dataset, found.left_out), *files_beside(dataset.root).warnings()]
-    _absent_cameras(dataset, video_scans, found)
-    _sizes(dataset, video_scans, found)
-    found.renames, found.impossible = usual_names(dataset)
-    apply_names(dataset, video_scans, found.renames)
-    found.actions += [f"Feature '{old}' is called '{new}', as LeRobot does." for old, new in found.renames.items()]
-    found.fps = true_rate(dataset, video_scans)
-    context = CheckContext(dataset, video_scans, None, found.fps)
+    _place(dataset, video_scans, plan)
+    plan.aside = [*left_aside(dataset, plan.left_out), *files_beside(dataset.root).warnings()]
+    _absent_cameras(dataset, video_scans, plan)
+    _sizes(dataset, video_scans, plan)
+    plan.renames, plan.impossible = usual_names(dataset)
+    apply_names(dataset, video_scans, plan.renames)
+    plan.actions += [f"Feature '{old}' is called '{new}', as LeRobot does." for old, new in plan.renames.items()]
+    plan.fps = true_rate(dataset, video_scans)
+    context = CheckContext(dataset, video_scans, None, plan.fps)
     findings = list(dataset.findings)
     for number, check in enumerate(CHECKS):
         findings += run_check(check, context)
         if progress is not None:
             progress("checking", number + 1, len(CHECKS))
-    found.checked = CheckResult(ordered(findings), dataset, video_scans, time.monotonic() - begin)
-    return found
+    return CheckResult(ordered(findings), dataset, video_scans, time.monotonic() - begin), plan
 
 
 def _refuse_several(root: Path) -> None:
@@ -123,12 +105,12 @@ def _refuse_empty(dataset: FoundDataset) -> None:
         )
 
 
-def _refuse_names(dataset: FoundDataset, found: Look) -> None:
+def _refuse_names(dataset: FoundDataset, plan: RepairPlan) -> None:
     """A feature whose name leads elsewhere, or is none, is in no copy: what it holds was not looked at."""
     declared = dataset.info.get("features")
     for key, entry in declared.items() if isinstance(declared, dict) else ():
         reason = why_no_key(key, None)
-        if reason and key not in found.left_out and isinstance(entry, dict):
+        if reason and key not in plan.left_out and isinstance(entry, dict):
             raise unusable_key(key, reason, dataset.root / "meta" / "info.json", verb="repair")
 
 
@@ -141,7 +123,7 @@ def _refuse_links(dataset: FoundDataset) -> None:
                 dataset.places.require(path, "file")
 
 
-def _leave_out(dataset: FoundDataset, found: Look, features: Sequence[str], without: Sequence[str]) -> None:
+def _leave_out(dataset: FoundDataset, plan: RepairPlan, features: Sequence[str], without: Sequence[str]) -> None:
     """Features that the options leave out are not looked at: whatever is wrong with them does not matter."""
     stored = {name for schema in dataset.schemas.values() for name in schema.names}
     declared = dataset.info.get("features")
@@ -168,13 +150,13 @@ def _leave_out(dataset: FoundDataset, found: Look, features: Sequence[str], with
         kept = {keys[name] for name in features}
         gone = known - kept - fixed
     for key in sorted(gone):
-        found.actions.append(f"Feature '{key}' left out, as {'--features' if features else '--without'} says.")
-        _forget(dataset, key, found)
+        plan.actions.append(f"Feature '{key}' left out, as {'--features' if features else '--without'} says.")
+        _forget(dataset, key, plan)
 
 
-def _forget(dataset: FoundDataset, key: str, found: Look) -> None:
+def _forget(dataset: FoundDataset, key: str, plan: RepairPlan) -> None:
     """Drop a feature from what was read."""
-    found.left_out.add(key)
+    plan.left_out.add(key)
     camera = dataset.cameras.pop(key, None)
     dataset.vectors.pop(key, None)
     dataset.video_files.pop(key, None)
@@ -191,7 +173,7 @@ def _forget(dataset: FoundDataset, key: str, found: Look) -> None:
     ]
 
 
-def _place(dataset: FoundDataset, video_scans: VideoScans, found: Look) -> None:
+def _place(dataset: FoundDataset, video_scans: VideoScans, plan: RepairPlan) -> None:
     """Episodes whose place in a shared video is not written down, placed by counting."""
     if not dataset.format.shared_files:
         return
@@ -206,7 +188,7 @@ def _place(dataset: FoundDataset, video_scans: VideoScans, found: Look) -> None:
         if not placed:
             continue
         cut_again(dataset, video_scans, key)
-        found.actions.append(
+        plan.actions.append(
             f"{named(placed)}: the place of the video of camera '{camera.name}' found by counting: these frames "
             "belong to no other episode."
         )
@@ -220,7 +202,7 @@ def _place(dataset: FoundDataset, video_scans: VideoScans, found: Look) -> None:
         ]
 
 
-def _absent_cameras(dataset: FoundDataset, video_scans: VideoScans, found: Look) -> None:
+def _absent_cameras(dataset: FoundDataset, video_scans: VideoScans, plan: RepairPlan) -> None:
     """A camera that most episodes lack is left out; one that few lack costs these episodes."""
     pointers = {(one.camera, one.episode) for one in dataset.findings if one.code == "lfs-pointer"}
     for key, camera in list(dataset.cameras.items()):
@@ -234,10 +216,10 @@ def _absent_cameras(dataset: FoundDataset, video_scans: VideoScans, found: Look)
         why = f"{len(lacking)} of {len(episodes)} episodes lack {what}."
         if len(lacking) == len(episodes):
             why = f"no episode has {what}. If there are some elsewhere, copy them into the folder and repair again."
-        found.actions.append(f"Camera '{camera.name}' left out: {why}")
+        plan.actions.append(f"Camera '{camera.name}' left out: {why}")
         video_scans.clips = {place: clip for place, clip in video_scans.clips.items() if place[0] != key}
         video_scans.cameras.pop(key, None)
-        _forget(dataset, key, found)
+        _forget(dataset, key, plan)
 
 
 def _filmed(video_scans: VideoScans, key: str, episode: int) -> bool:
@@ -247,17 +229,17 @@ def _filmed(video_scans: VideoScans, key: str, episode: int) -> bool:
     return clip.camera.is_video or bool(clip.scan.decoded[clip.first : clip.last].any())
 
 
-def _sizes(dataset: FoundDataset, video_scans: VideoScans, found: Look) -> None:
+def _sizes(dataset: FoundDataset, video_scans: VideoScans, plan: RepairPlan) -> None:
     """A size that most videos, or images in the tables, have is the right one, whatever was declared."""
     for key, camera in dataset.cameras.items():
         if not camera.is_video:
-            _table_image_size(dataset, video_scans, found, camera)
+            _table_image_size(dataset, video_scans, plan, camera)
             continue
         sizes = [(clip.scan.height, clip.scan.width) for clip in video_scans.of(key) if clip.scan.height]
         if camera.size is None or not sizes or camera.size in sizes:
             continue
         usual = Counter(sizes).most_common(1)[0][0]
-        found.actions.append(
+        plan.actions.append(
             f"meta/info.json: camera '{camera.name}' is declared {usual[1]}x{usual[0]}, as its videos are; it was "
             f"{camera.size[1]}x{camera.size[0]}."
         )
@@ -265,7 +247,7 @@ def _sizes(dataset: FoundDataset, video_scans: VideoScans, found: Look) -> None:
         _declare_size(dataset, camera)
 
 
-def _table_image_size(dataset: FoundDataset, video_scans: VideoScans, found: Look, camera: Camera) -> None:
+def _table_image_size(dataset: FoundDataset, video_scans: VideoScans, plan: RepairPlan, camera: Camera) -> None:
     shapes = [
         tuple(clip.scan.shapes[clip.first].tolist())
         for clip in video_scans.of(camera.key)
@@ -275,7 +257,7 @@ def _table_image_size(dataset: FoundDataset, video_scans: VideoScans, found: Loo
         return
     height, width, channels = max(set(shapes), key=shapes.count)
     was, camera.size = camera.size, (height, width)
-    found.actions.append(
+    plan.actions.append(
         f"meta/info.json: camera '{camera.name}' is declared {width}x{height} with {channels} channels, as its "
         f"images are; it was {was[1]}x{was[0]} with 3."
     )

@@ -1,4 +1,4 @@
-"""make_plan: from the findings of a check to what a repair does about them."""
+"""complete_plan: from the findings of a check to what a repair does about them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from smolpilot.datasets.format.features import INDEX_COLUMNS
 from smolpilot.datasets.format.metadata import VideoSpan
 from smolpilot.datasets.tolerant.found_dataset import FoundDataset
 
-from .looking import Look
 from .pairing import Trim, rows_with_images, unpaired, usable_rows
 from .repair_plan import EpisodeRepair, RepairPlan
 from .repaired_columns import Tables, plan_columns
@@ -32,16 +31,12 @@ _BEYOND = {
 _STATISTICS = ("statistics-missing", "statistics-damaged", "statistics-wrong", "statistics-pictures")
 
 
-def make_plan(seen: Look) -> RepairPlan:
+def complete_plan(result: CheckResult, plan: RepairPlan) -> None:
     """What to do about the findings of a check; nothing is read or written here but the tables."""
-    result, dataset = seen.checked, seen.checked.dataset
-    plan = RepairPlan(dataset.format.written, seen.fps)
-    plan.actions += seen.actions
-    plan.impossible += seen.impossible
-    plan.renames, plan.aside = dict(seen.renames), list(seen.aside)
+    dataset = result.dataset
     declared = dataset.info.get("features")
     declared = declared if isinstance(declared, dict) else {}
-    tables = Tables(dataset, seen.renames, declared)
+    tables = Tables(dataset, plan.renames, declared)
     orders = _choose(result, plan, tables)
     lengths = {episode: len(order.positions) for episode, order in orders.items()}
     clips, placed = place_videos(result, lengths)
@@ -51,18 +46,14 @@ def make_plan(seen: Look) -> RepairPlan:
     _trim(plan, orders, trims)
     kept = sorted(orders)
     if not kept:
-        return plan
+        return
     _settle_rate(dataset, plan, orders, clips)
     _number(dataset, plan, kept, orders, clips)
-    inside = {key for key, camera in dataset.cameras.items() if not camera.is_video}
-    columns = plan_columns(tables, dataset, kept, declared, inside, seen.left_out)
-    plan.columns, plan.widths = columns.kept, {name: tables.width(name, kept) for name in columns.kept}
-    plan.left_out = {*columns.left_out, *seen.left_out}
-    plan.actions += columns.actions
+    plan_columns(tables, dataset, plan, kept, declared)
+    plan.widths = {name: tables.width(name, kept) for name in plan.columns}
     repair_info(result, plan, kept)
     _statistics(result, plan)
     _beyond(result, plan, bool(placed))
-    return plan
 
 
 def _choose(result: CheckResult, plan: RepairPlan, tables: Tables) -> dict[int, Order]:

@@ -7,11 +7,19 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from smolpilot.datasets.format.metadata import VideoSpan
 from smolpilot.datasets.format.versions import WrittenVersion
 
-from .repaired_columns import Column
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the copy: `kind` is its type; `scalar` lists of one value become the value, `fill` empty texts."""
+
+    kind: pa.DataType
+    scalar: bool = False
+    fill: bool = False
 
 
 @dataclass

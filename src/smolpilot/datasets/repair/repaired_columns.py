@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,8 @@ from smolpilot.datasets.format.files import reading
 from smolpilot.datasets.format.parquet_files import parquet_file
 from smolpilot.datasets.tolerant.found_dataset import FoundDataset
 
+from .repair_plan import Column, RepairPlan
+
 type Mask = npt.NDArray[np.bool_]
 
 _PANDAS = re.compile(r"__index_level_\d+__$")
@@ -49,24 +51,6 @@ class Facts:
     odd: Mask
     widths: npt.NDArray[np.int64] | None = None
     values: Any = None
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column of the copy: `kind` is its type; `scalar` lists of one value become the value, `fill` empty texts."""
-
-    kind: pa.DataType
-    scalar: bool = False
-    fill: bool = False
-
-
-@dataclass
-class Columns:
-    """The columns of the copy by name, the names left out, and what was done, as sentences."""
-
-    kept: dict[str, Column] = field(default_factory=dict)
-    left_out: set[str] = field(default_factory=set)
-    actions: list[str] = field(default_factory=list)
 
 
 class Tables:
@@ -169,49 +153,42 @@ def _facts(kind: pa.DataType, values: pa.Array, wanted: pa.DataType | None) -> F
 
 
 def plan_columns(
-    tables: Tables,
-    dataset: FoundDataset,
-    kept: list[int],
-    declared: Mapping[str, Any],
-    cameras: Collection[str],
-    gone: Collection[str],
-) -> Columns:
+    tables: Tables, dataset: FoundDataset, plan: RepairPlan, kept: list[int], declared: Mapping[str, Any]
+) -> None:
     """Decide for every column of the kept episodes' tables; the rules stand in docs/dataset-checks.md.
 
-    `cameras` are keys of images inside the tables, which stay as they are; `gone` what has been left out already.
+    Images inside the tables stay as they are; what has been left out already is not looked at.
     """
-    result = Columns()
     for name in tables.names:
         files = tables.of(name, kept)
-        if not files or name in cameras or name in gone:
+        if not files or name in plan.left_out:
             continue
         if name in INDEX_COLUMNS:
-            _index_column(name, files, result)
+            _index_column(name, files, plan)
         else:
-            _feature_column(name, files, tables, kept, declared.get(name), result)
-    return result
+            _feature_column(name, files, tables, kept, declared.get(name), plan)
 
 
-def _index_column(name: str, files: dict[Path, tuple[Facts, Any]], result: Columns) -> None:
+def _index_column(name: str, files: dict[Path, tuple[Facts, Any]], plan: RepairPlan) -> None:
     kind = pa.float32() if name == "timestamp" else pa.int64()
     stored = sorted({type_words(facts.kind) for facts, _ in files.values()} - {type_words(kind)})
     if stored:
-        result.actions.append(
+        plan.actions.append(
             f"Column {name} written as {type_words(kind)}, the type that the format fixes; "
             f"it was {' and '.join(stored)}."
         )
     listed = [facts for facts, _ in files.values() if is_list(facts.kind)]
     single = bool(listed) and all(facts.widths is not None and (facts.widths == 1).all() for facts in listed)
-    result.kept[name] = Column(kind, scalar=single)
+    plan.columns[name] = Column(kind, scalar=single)
 
 
 def _feature_column(
-    name: str, files: dict[Path, tuple[Facts, Any]], tables: Tables, kept: list[int], entry: Any, result: Columns
+    name: str, files: dict[Path, tuple[Facts, Any]], tables: Tables, kept: list[int], entry: Any, plan: RepairPlan
 ) -> None:
     why = _unfit(name, files, tables, kept, declared=isinstance(entry, dict))
     if why:
-        result.left_out.add(name)
-        result.actions.append(f"Column '{name}' left out: {why}.")
+        plan.left_out.add(name)
+        plan.actions.append(f"Column '{name}' left out: {why}.")
         return
     kinds = list(dict.fromkeys(facts.kind for facts, _ in files.values()))
     if name in LANGUAGE or not all(is_number(leaf_of(kind)) for kind in kinds):
@@ -219,15 +196,15 @@ def _feature_column(
         empty = sum(int(facts.empty[places].sum()) for facts, places in files.values())
         fill = texts and bool(empty) and not any(is_list(kind) for kind in kinds)
         if fill:
-            result.actions.append(f"Column '{name}': {empty} empty cells became empty texts.")
+            plan.actions.append(f"Column '{name}': {empty} empty cells became empty texts.")
         column = Column(pa.string() if texts and not is_list(kinds[0]) else kinds[0], fill=fill)
     else:
-        column = _numbers(name, files, tables, kept, entry, kinds, result)
+        column = _numbers(name, files, tables, kept, entry, kinds, plan)
     if not isinstance(entry, dict) and described(name, column, 1) is None:
-        result.left_out.add(name)
-        result.actions.append(f"Column '{name}' left out: meta/info.json does not describe it.")
+        plan.left_out.add(name)
+        plan.actions.append(f"Column '{name}' left out: meta/info.json does not describe it.")
         return
-    result.kept[name] = column
+    plan.columns[name] = column
 
 
 def _numbers(
@@ -237,13 +214,13 @@ def _numbers(
     kept: list[int],
     entry: Any,
     kinds: list[pa.DataType],
-    result: Columns,
+    plan: RepairPlan,
 ) -> Column:
     listed = all(is_list(kind) and not is_list(kind.value_type) for kind in kinds)
     scalar = listed and tables.width(name, kept) == 1
     if scalar:
-        result.actions.append(f"Column '{name}': lists of one value became plain values, as shape [1] is stored.")
-    leaf = _leaf(name, files, entry, kinds, result)
+        plan.actions.append(f"Column '{name}': lists of one value became plain values, as shape [1] is stored.")
+    leaf = _leaf(name, files, entry, kinds, plan)
     return Column(leaf if scalar else with_leaf(min(kinds, key=str), leaf), scalar=scalar)
 
 
@@ -284,7 +261,7 @@ def _unfit(name: str, files: dict[Path, tuple[Facts, Any]], tables: Tables, kept
 
 
 def _leaf(
-    name: str, files: dict[Path, tuple[Facts, Any]], entry: Any, kinds: list[pa.DataType], result: Columns
+    name: str, files: dict[Path, tuple[Facts, Any]], entry: Any, kinds: list[pa.DataType], plan: RepairPlan
 ) -> pa.DataType:
     """The type of the values: the declared one where it holds every value, else the widest that is stored."""
     stored = list(dict.fromkeys(leaf_of(kind) for kind in kinds))
@@ -293,7 +270,7 @@ def _leaf(
     if wanted is not None and stored == [wanted]:
         return wanted
     if wanted is not None and is_number(wanted) and all(_holds(facts.values, wanted) for facts, _ in files.values()):
-        result.actions.append(
+        plan.actions.append(
             f"Column '{name}' written as {type_words(wanted)}, as it is declared; it was {words}, "
             "every value is the same."
         )
@@ -301,7 +278,7 @@ def _leaf(
     if len(stored) == 1:
         return stored[0]
     widest = pa.unify_schemas([pa.schema([("x", leaf)]) for leaf in stored], promote_options="permissive").field("x")
-    result.actions.append(
+    plan.actions.append(
         f"Column '{name}' written as {type_words(widest.type)}, which holds every value; it was {words}."
     )
     return widest.type
