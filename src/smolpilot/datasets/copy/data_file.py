@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,12 @@ from smolpilot.common.keys import ACTION, STATE
 from smolpilot.common.statistics import PackedStatistics
 from smolpilot.datasets.format.arrow import list_items, plain_column, replace_column
 from smolpilot.datasets.format.parquet_files import parquet_writer
+from smolpilot.datasets.media.video import VideoIndex, read_index
 
 from .copy_plan import Numbers
 from .episode_statistics import table_statistics
 from .tables import RowReader, Rows, column_digests, thread_reader
-from .video.packets import Clip, FrameTimes
+from .video.packets import Clip
 
 _REGULAR = 0.05
 _TOLERANCE = 0.4
@@ -50,7 +52,9 @@ def write_rows(target: Path, *, episodes: Sequence[EpisodeRows], fps: float, mis
 
     `misaligned` allows time stamps for which the video has no frame.
     """
-    reader, times, facts = thread_reader(), FrameTimes(), []
+    reader, facts = thread_reader(), []
+    # Of the cameras' last files, in which the next episode usually is, too.
+    index_of = lru_cache(maxsize=8)(read_index)
     writer: pq.ParquetWriter | None = None
     try:
         for episode in episodes:
@@ -62,7 +66,7 @@ def write_rows(target: Path, *, episodes: Sequence[EpisodeRows], fps: float, mis
                     "tasks": _used_tasks(table),
                     "statistics": computed,
                     "wrong_statistics": wrong,
-                    "off_video": _off_video(table, episode, times, fps, misaligned=misaligned),
+                    "off_video": _off_video(table, episode, index_of, fps, misaligned=misaligned),
                     "not_finite": _not_finite(table),
                 }
             )
@@ -78,7 +82,9 @@ def write_rows(target: Path, *, episodes: Sequence[EpisodeRows], fps: float, mis
     return {"episodes": facts}
 
 
-def _off_video(table: pa.Table, episode: EpisodeRows, shown: FrameTimes, fps: float, *, misaligned: bool) -> float:
+def _off_video(
+    table: pa.Table, episode: EpisodeRows, index_of: Callable[[Path], VideoIndex], fps: float, *, misaligned: bool
+) -> float:
     """The largest distance in seconds between a row's time stamp and its frame."""
     if "timestamp" not in table.column_names or not episode.clips:
         return 0.0
@@ -88,7 +94,9 @@ def _off_video(table: pa.Table, episode: EpisodeRows, shown: FrameTimes, fps: fl
         if clip.off_grid < _REGULAR / fps:
             frames = clip.lead * float(clip.tick) + np.arange(len(times)) / fps
         else:
-            frames = shown.of(path, clip)[: len(times)]
+            shown = index_of(path).pts
+            first = int(np.searchsorted(shown, clip.first_pts))
+            frames = (shown[first : first + len(times)] - clip.first_pts + clip.lead) * float(clip.tick)
         off = np.abs(times - frames)
         worst = max(worst, float(np.nan_to_num(off, nan=np.inf).max()))
         if worst > _TOLERANCE / fps and not misaligned:

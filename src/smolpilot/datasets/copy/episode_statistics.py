@@ -19,7 +19,7 @@ from smolpilot.datasets.media.video_file import VideoFile
 from smolpilot.datasets.statistics.image_statistics import ImageStatistics
 
 from .proof.derived import column_statistics, judge_column
-from .video.packets import Clip
+from .video.packets import Clip, clip_frames
 
 _SMALL, _TARGET = 300, 150
 
@@ -40,23 +40,20 @@ def _thinned(picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
 def camera_statistics(_: Path, *, path: Path, clip: Clip) -> dict[str, Any]:
     """Statistics of one camera in one episode, from the sampled frames of its video: `{"statistics": …}`."""
     wanted = set(sampled(clip.frames))
-    seen, reformatter, number = ImageStatistics(), VideoReformatter(), 0
+    seen, reformatter, count = ImageStatistics(), VideoReformatter(), 0
     with VideoFile(path) as video:
         video.context.thread_count = 1
         if clip.first_pts:
             video.seek(clip.first_dts)
-        for frame in video.frames():
-            if frame.pts is None or frame.pts < clip.first_pts:
-                continue
-            if number in wanted:
+        for count, frame in enumerate(clip_frames(video, clip), 1):
+            if count - 1 in wanted:
                 seen.count(_thinned(to_rgb(frame, reformatter)))
-            number += 1
-            if number == clip.frames:
-                return {"statistics": plain_statistics({"": seen.result()})[""]}
-    raise DatasetError(
-        f"Only {number} of {clip.frames} frames of {path} can be decoded.",
-        fix="See `smolpilot dataset check`; `smolpilot dataset repair` leaves such episodes out.",
-    )
+    if count < clip.frames:
+        raise DatasetError(
+            f"Only {count} of {clip.frames} frames of {path} can be decoded.",
+            fix="See `smolpilot dataset check`; `smolpilot dataset repair` leaves such episodes out.",
+        )
+    return {"statistics": plain_statistics({"": seen.result()})[""]}
 
 
 def table_statistics(

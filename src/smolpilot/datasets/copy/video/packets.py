@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import xxhash
+from av.video.frame import VideoFrame
 
 from smolpilot.common.errors import DatasetError
+from smolpilot.datasets.media.video import nearest
 from smolpilot.datasets.media.video_file import VideoError, VideoFile
 
 _HALF = 0.4
@@ -145,10 +147,11 @@ def clips_of(path: Path, packets: Packets, spans: Sequence[Span], starts: Sequen
     order = _Order(packets)
     shown = order.shown
     seconds = shown * tick
-    bounds = np.array([*sorted({_nearest(seconds, start) for start in starts if start > 0}), len(shown)])
+    begins = nearest(seconds, np.array([start for start in starts if start > 0]))
+    bounds = np.append(np.unique(begins), len(shown))
     clips = []
     for span in spans:
-        begin = _nearest(seconds, span.start) if span.start > 0 else 0
+        begin = int(nearest(seconds, span.start)) if span.start > 0 else 0
         bound = end = int(bounds[np.searchsorted(bounds, begin, side="right")])
         if span.stop is not None:
             stop = int(np.searchsorted(seconds, span.stop - _HALF / fps))
@@ -175,22 +178,10 @@ def packet_rows(packets: Packets, clip: Clip) -> list[tuple[int, bytes]]:
     return [(when, packets.digests[i]) for when, i in zip(nanoseconds, inside, strict=True)]
 
 
-class FrameTimes:
-    """When the frames of clips are shown; the last file's time stamps are kept, for the clips that follow in it."""
-
-    def __init__(self) -> None:
-        self._path: Path | None = None
-        self._shown: npt.NDArray[np.int64] = np.empty(0, dtype=np.int64)
-
-    def of(self, path: Path, clip: Clip) -> npt.NDArray[np.float64]:
-        """Seconds from the episode's start to each of its frames, read from the file anew."""
-        if path != self._path:
-            with VideoFile(path) as video:
-                found = [p.pts for p in video.packets() if p.pts is not None and not p.is_discard]
-            self._path, self._shown = path, np.sort(np.array(found, dtype=np.int64))
-        first, last = np.searchsorted(self._shown, [clip.first_pts, clip.first_pts + clip.last + 1])
-        inside = self._shown[first:last] - clip.first_pts
-        return np.asarray((inside + clip.lead) * float(clip.tick), dtype=np.float64)
+def clip_frames(video: VideoFile, clip: Clip) -> Iterator[VideoFrame]:
+    """The frames of a clip, decoded from where the file stands; fewer where it ends."""
+    shown = (frame for frame in video.frames() if frame.pts is not None and frame.pts >= clip.first_pts)
+    return islice(shown, clip.frames)
 
 
 def _clip(packets: Packets, order: _Order, span: Span, begin: int, end: int, fps: float) -> Clip:
@@ -271,9 +262,3 @@ def _middle(values: npt.NDArray[np.int64]) -> int:
     """The median, or the mean of the two middle values: `np.median` would load all of `numpy.ma`."""
     ordered, half = np.sort(values), len(values) // 2
     return int(ordered[half]) if len(values) % 2 else int((ordered[half - 1] + ordered[half]) / 2)
-
-
-def _nearest(seconds: npt.NDArray[np.floating[Any]], when: float) -> int:
-    right = min(max(int(np.searchsorted(seconds, when)), 1), max(len(seconds) - 1, 0))
-    left = max(right - 1, 0)
-    return left if when - seconds[left] <= seconds[right] - when else right

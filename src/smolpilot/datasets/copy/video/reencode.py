@@ -21,7 +21,7 @@ from smolpilot.datasets.media.pixels import to_rgb
 from smolpilot.datasets.media.video_file import VideoFile
 from smolpilot.datasets.read.media_sizes import other_size
 
-from .packets import Clip, Span
+from .packets import Clip, Span, clip_frames
 
 if TYPE_CHECKING:
     from smolpilot.datasets.copy.proof.copy_report import CopyReport
@@ -38,21 +38,15 @@ def encode(target: Path, *, path: Path, clip: Clip, fps: float) -> dict[str, flo
     codec = _codec(clip.coding.codec)
     movie = target.with_name(f"{target.name}.mp4")
     encoder = VideoEncoder(movie, width=clip.coding.width, height=clip.coding.height, fps=fps, codec=codec)
-    reformatter, number = VideoReformatter(), 0
+    reformatter, count = VideoReformatter(), 0
     with VideoFile(path) as video:
         # From the file's beginning: there is no key frame to jump to.
-        for frame in video.frames():
-            if frame.pts is None or frame.pts < clip.first_pts:
-                continue
-            picture = to_rgb(frame, reformatter)
-            encoder.add(picture, key_frame=number == 0)
-            number += 1
-            if number == clip.frames:
-                break
+        for count, frame in enumerate(clip_frames(video, clip), 1):
+            encoder.add(to_rgb(frame, reformatter), key_frame=count == 1)
     encoder.close()
     movie.replace(target)
-    if number != clip.frames:
-        raise DatasetError(f"Only {number} of {clip.frames} frames of {path} can be decoded.")
+    if count != clip.frames:
+        raise DatasetError(f"Only {count} of {clip.frames} frames of {path} can be decoded.")
     return _difference(path, clip, target)
 
 
@@ -135,8 +129,7 @@ def _difference(path: Path, clip: Clip, encoded: Path) -> dict[str, float]:
     """Compare all images of both videos, and refuse what is not the same scene."""
     worst, shown = 0.0, []
     with VideoFile(path) as old, VideoFile(encoded) as new:
-        originals = (f for f in old.frames() if f.pts is not None and f.pts >= clip.first_pts)
-        for number, frames in enumerate(zip(originals, new.frames(), strict=False)):
+        for number, frames in enumerate(zip(clip_frames(old, clip), new.frames(), strict=False)):
             worst = max(worst, _mean_difference(*frames, "gray"))
             if number in (0, clip.frames - 1):
                 shown.append(_mean_difference(*frames, "rgb24"))
