@@ -19,7 +19,7 @@ from smolpilot.datasets.format.arrow import list_items, plain_column, replace_co
 from smolpilot.datasets.format.parquet_files import parquet_writer
 from smolpilot.datasets.media.video import VideoIndex, read_index
 
-from .copy_plan import Numbers
+from .copy_plan import Numbers, used_tasks
 from .episode_statistics import table_statistics
 from .tables import RowReader, Rows, column_digests, thread_reader
 from .video.packets import Clip
@@ -63,7 +63,7 @@ def write_rows(target: Path, *, episodes: Sequence[EpisodeRows], fps: float, mis
             facts.append(
                 {
                     "columns": column_digests(table),
-                    "tasks": _used_tasks(table),
+                    "tasks": used_tasks(table),
                     "statistics": computed,
                     "wrong_statistics": wrong,
                     "off_video": _off_video(table, episode, index_of, fps, misaligned=misaligned),
@@ -96,7 +96,8 @@ def _off_video(
         else:
             shown = index_of(path).pts
             first = int(np.searchsorted(shown, clip.first_pts))
-            frames = (shown[first : first + len(times)] - clip.first_pts + clip.lead) * float(clip.tick)
+            ticks = shown[first : first + len(times)] - clip.first_pts + clip.lead
+            frames = ticks * np.float64(clip.tick)
         off = np.abs(times - frames)
         worst = max(worst, float(np.nan_to_num(off, nan=np.inf).max()))
         if worst > _TOLERANCE / fps and not misaligned:
@@ -128,7 +129,7 @@ def episode_table(reader: RowReader, episode: EpisodeRows) -> pa.Table:
             fix=_FIX,
         )
     if episode.numbers is not None:
-        table = _renumber(table, episode.numbers)
+        table = _renumber(table, episode.index, episode.numbers)
     if "episode_index" in table.column_names:
         wrong = np.flatnonzero(np.asarray(table["episode_index"].to_numpy()) != episode.index)
         if len(wrong):
@@ -141,15 +142,15 @@ def episode_table(reader: RowReader, episode: EpisodeRows) -> pa.Table:
     return table
 
 
-def _renumber(table: pa.Table, numbers: Numbers) -> pa.Table:
+def _renumber(table: pa.Table, index: int, numbers: Numbers) -> pa.Table:
     count = len(table)
-    if "task_index" in table.column_names and numbers.tasks is not None:
+    if "task_index" in table.column_names:
         new = [numbers.tasks[old] for old in table["task_index"].to_pylist()]
         table = replace_column(table, "task_index", np.array(new, dtype=np.int64))
     if "index" in table.column_names:
         table = replace_column(table, "index", numbers.first_row + np.arange(count, dtype=np.int64))
     if "episode_index" in table.column_names:
-        table = replace_column(table, "episode_index", np.full(count, numbers.episode, dtype=np.int64))
+        table = replace_column(table, "episode_index", np.full(count, index, dtype=np.int64))
     return table
 
 
@@ -161,19 +162,10 @@ def _not_finite(table: pa.Table) -> list[str]:
             values = plain_column(table[name])
             while pa.types.is_list(values.type):
                 values = list_items(values)
-            if pa.types.is_floating(values.type) and not _finite(values):
+            values = values.drop_null()
+            if pa.types.is_floating(values.type) and not np.isfinite(values.to_numpy(zero_copy_only=False)).all():
                 found.append(name)
     return found
-
-
-def _finite(values: pa.Array) -> bool:
-    """Whether every number that is there is finite."""
-    present = values.drop_null() if values.null_count else values
-    return bool(np.isfinite(present.to_numpy(zero_copy_only=False)).all())
-
-
-def _used_tasks(table: pa.Table) -> list[int]:
-    return list(dict.fromkeys(table["task_index"].to_pylist())) if "task_index" in table.column_names else []
 
 
 def _other_columns(episode: EpisodeRows, found: pa.Schema, first: EpisodeRows, expected: pa.Schema) -> DatasetError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -123,7 +123,7 @@ class _Job:
         _check_space(self._work, self._placed)
         self._work.open()
         pictures |= copyable(self._placed, self._fps, self._options, self._execute, self._work, self._report)
-        self._execute([*self._video_parts(), *self._data_parts(data_files), *self._statistics_parts()], "write")
+        self._execute(list(self._parts(data_files)), "write")
         expected = self._expected(data_files, pictures)
         self._write_meta(expected)
         self._prove(expected)
@@ -153,24 +153,25 @@ class _Job:
                     one.clips[camera], pictures[one.index, camera] = found[camera, one.plan.episode]
         return pictures
 
-    def _video_parts(self) -> list[Part]:
-        parts: list[Part] = []
+    def _parts(self, data_files: list[list[planning.PlacedEpisode]]) -> Iterator[Part]:
+        """What is written; largest kinds first."""
         for camera, key in self._keys.items():
             for number, segments in enumerate(planning.place_videos(self._placed, camera, self._fps, self._options)):
                 first = self._placed[number].index
                 path = self._options.format.video_file(key, number, first, self._options.chunk_files)
                 write = partial(mux.write_segments, segments=segments)
-                parts.append(Part(f"video {camera} {number}", f"result/{path}", write))
-        return parts
-
-    def _data_parts(self, files: list[list[planning.PlacedEpisode]]) -> list[Part]:
-        parts: list[Part] = []
-        for number, inside in enumerate(files):
+                yield Part(f"video {camera} {number}", f"result/{path}", write)
+        for number, inside in enumerate(data_files):
             path = self._options.format.data_file(number, inside[0].index, self._options.chunk_files)
             episodes = [self._episode_rows(one) for one in inside]
-            write = partial(write_rows, episodes=episodes, fps=self._fps, misaligned=self._options.misaligned)
-            parts.append(Part(f"data {number}", f"result/{path}", write))
-        return parts
+            rows = partial(write_rows, episodes=episodes, fps=self._fps, misaligned=self._options.misaligned)
+            yield Part(f"data {number}", f"result/{path}", rows)
+        for one in self._placed:
+            wanted = self._statistics.pictures(one)
+            for camera, clip in one.clips.items():
+                if self._keys[camera] in wanted:
+                    statistics = partial(camera_statistics, path=one.video(camera), clip=clip)
+                    yield Part(f"pictures {camera} {one.index}", None, statistics)
 
     def _episode_rows(self, one: planning.PlacedEpisode) -> EpisodeRows:
         features = one.plan.source.features
@@ -187,18 +188,8 @@ class _Job:
             clips={camera: (one.video(camera), clip) for camera, clip in one.clips.items()},
         )
 
-    def _statistics_parts(self) -> list[Part]:
-        parts: list[Part] = []
-        for one in self._placed:
-            wanted = set(self._statistics.pictures(one))
-            for camera, clip in one.clips.items():
-                if self._keys[camera] in wanted:
-                    write = partial(camera_statistics, path=one.video(camera), clip=clip)
-                    parts.append(Part(f"pictures {camera} {one.index}", None, write))
-        return parts
-
     def _execute(self, parts: Sequence[Part], what: str) -> None:
-        """Run the parts that the journal does not have, largest kinds first, and note each as it is ready."""
+        """Run the parts that the journal does not have, and note each as it is ready."""
         todo = [part for part in parts if part.name not in self._work.records]
         self._report.parts += len(parts)
         self._report.resumed += len(parts) - len(todo)
@@ -266,8 +257,7 @@ class _Job:
         records = []
         for one in self._placed:
             fields = self._extras[id(one.plan.source)].fields.get(one.plan.episode, {})
-            facts = by_index[one.index]
-            records.append(EpisodeRecord(one, facts.tasks, fields, facts))
+            records.append(EpisodeRecord(one, by_index[one.index], fields))
         schema = pq.read_schema(self._work.folder / self._work.records["data 0"]["output"])
         clips = {self._keys[camera]: clip for camera, clip in self._placed[0].clips.items()}
         base = self._info if self._info is not None else self._extras[id(first)].info

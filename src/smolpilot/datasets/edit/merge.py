@@ -36,10 +36,10 @@ def merge(
     twice = next((root for root, count in Counter(roots).items() if count > 1), None)
     if twice is not None:
         raise UsageError(f"{twice} is given twice.", expected="each dataset once: its episodes would be doubled")
-    named = robot_type or sources[0].robot_type
+    named = robot_type or sources[0].robot_type or None
     for other in sources[1:]:
         # Who is silent about the robot takes the name of those who are not.
-        named = named or other.robot_type
+        named = named or other.robot_type or None
         if robot_type is None and sources[0].robot_type and other.robot_type not in (None, "", named):
             fix = "If it is the same robot under two names, say its name: --robot-type NAME."
             raise unlike(sources[0], other, "robot", named, other.robot_type, fix=fix)

@@ -313,7 +313,7 @@ class VideoIndex:
         return float(self.pts[position] * self.time_base)
 
 
-def nearest(shown: npt.NDArray[np.float64], times: npt.NDArray[np.float64] | float) -> npt.NDArray[np.int64]:
+def nearest(shown: npt.NDArray[np.floating], times: npt.NDArray[np.floating] | float) -> npt.NDArray[np.int64]:
     """For each time the place of the nearest one of `shown`, which increase; the earlier of two as near."""
     right = np.clip(np.searchsorted(shown, times), 1, max(len(shown) - 1, 1))
     left = right - 1

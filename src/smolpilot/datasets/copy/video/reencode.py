@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from av.video.frame import VideoFrame
@@ -115,13 +116,10 @@ def _uncopyable(placed: Sequence[PlacedEpisode], options: CopyOptions) -> list[t
 
 
 def _codec(name: str) -> Codec:
-    for codec in ("h264", "hevc", "av1"):
-        if codec == name:
-            try:
-                find_encoder(codec)
-            except SmolpilotError:
-                break
-            return codec
+    """The codec to encode with: a video's own, where it can be written here."""
+    with suppress(SmolpilotError):
+        find_encoder(cast(Codec, name))
+        return cast(Codec, name)
     return "h264"
 
 
