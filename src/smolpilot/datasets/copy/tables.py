@@ -86,15 +86,13 @@ def rows_of(meta: DatasetMeta, renamed: Mapping[str, str] | None = None) -> dict
 
 
 class RowReader:
-    """Reads episodes out of parquet files; keeps a few row groups of the last file, so that memory stays bounded."""
+    """Reads episodes out of parquet files; keeps a few row groups of the last file, so that memory stays bounded.
+
+    A file that has changed since is opened anew.
+    """
 
     def __init__(self) -> None:
-        self._path: Path | None = None
         self._file: _File | None = None
-
-    def is_current(self) -> bool:
-        """Whether the file that is open is still the one of its path."""
-        return self._path is None or self._file is None or self._file.is_current()
 
     def read(self, rows: Rows, columns: list[str] | None = None) -> pa.Table:
         """The rows of one episode, in order; raises DatasetError when there are not as many as the meta data says.
@@ -102,9 +100,9 @@ class RowReader:
         Columns that the dataset's form leaves out are not read; lists of one number of a feature that is one number
         become plain numbers.
         """
-        if self._file is None or self._path != rows.path:
+        if self._file is None or not self._file.is_of(rows.path):
             self._file = None
-            self._path, self._file = rows.path, _File(rows.path)
+            self._file = _File(rows.path)
         try:
             table = self._file.read(rows, columns)
         except (pa.ArrowException, OSError) as error:
@@ -125,13 +123,12 @@ class RowReader:
 def thread_reader() -> RowReader:
     """This thread's reader: parts that are written one after another go on in the file where the last one stopped.
 
-    A file that has changed since is opened anew. `release_reader` closes it.
+    `release_reader` closes it.
     """
-    reader = getattr(_threads, "reader", None)
-    if reader is None or not reader.is_current():
+    reader: RowReader | None = getattr(_threads, "reader", None)
+    if reader is None:
         reader = _threads.reader = RowReader()
-    found: RowReader = reader
-    return found
+    return reader
 
 
 def release_reader() -> None:
@@ -160,9 +157,9 @@ class _File:
         self._sorted: npt.NDArray[Any] = np.empty(0)
         self._run: tuple[int, int, tuple[str, ...], pa.Table] | None = None
 
-    def is_current(self) -> bool:
-        """Whether the path still is this file."""
-        return self._path.exists() and _state(self._path) == self._state
+    def is_of(self, path: Path) -> bool:
+        """Whether this is the file of a path, which may have changed since it was opened."""
+        return path == self._path and path.exists() and _state(path) == self._state
 
     def read(self, rows: Rows, columns: list[str] | None) -> pa.Table:
         names = {old: rows.form.renamed.get(old, old) for old in self._schema.names}

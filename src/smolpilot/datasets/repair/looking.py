@@ -17,12 +17,12 @@ from smolpilot.datasets.check.checks.check_time import true_rate
 from smolpilot.datasets.check.context import CheckContext, named
 from smolpilot.datasets.check.run import CHECKS, run_check
 from smolpilot.datasets.check.scan.scanning import scan_video
-from smolpilot.datasets.check.scan.video_scans import Progress, VideoScans, scan_videos
+from smolpilot.datasets.check.scan.video_scans import Clip, Progress, VideoScans, scan_videos
 from smolpilot.datasets.format.features import INDEX_COLUMNS, unusable_key, why_no_key
 from smolpilot.datasets.format.files import lfs_advice
 from smolpilot.datasets.format.paths import require_own_meta
 from smolpilot.datasets.tolerant.findings import ordered
-from smolpilot.datasets.tolerant.found_dataset import Camera, FoundDataset
+from smolpilot.datasets.tolerant.found_dataset import FoundDataset
 from smolpilot.datasets.tolerant.open import read_found_dataset
 
 from .nested import left_aside, nested_recordings
@@ -231,54 +231,44 @@ def _filmed(video_scans: VideoScans, key: str, episode: int) -> bool:
 
 def _sizes(dataset: FoundDataset, video_scans: VideoScans, plan: RepairPlan) -> None:
     """A size that most videos, or images in the tables, have is the right one, whatever was declared."""
-    for key, camera in dataset.cameras.items():
-        if not camera.is_video:
-            _table_image_size(dataset, video_scans, plan, camera)
+    for camera in dataset.cameras.values():
+        shapes = _shapes(video_scans.of(camera.key))
+        if camera.size is None or not shapes or (*camera.size, 3) in shapes:
             continue
-        sizes = [(clip.scan.height, clip.scan.width) for clip in video_scans.of(key) if clip.scan.height]
-        if camera.size is None or not sizes or camera.size in sizes:
-            continue
-        usual = Counter(sizes).most_common(1)[0][0]
-        plan.actions.append(
-            f"meta/info.json: camera '{camera.name}' is declared {usual[1]}x{usual[0]}, as its videos are; it was "
-            f"{camera.size[1]}x{camera.size[0]}."
-        )
-        camera.size = usual
-        _declare_size(dataset, camera)
+        height, width, channels = Counter(shapes).most_common(1)[0][0]
+        now, was = f"{width}x{height}", f"{camera.size[1]}x{camera.size[0]}"
+        if camera.is_video:
+            now = f"{now}, as its videos are"
+        else:
+            now, was = f"{now} with {channels} channels, as its images are", f"{was} with 3"
+        plan.actions.append(f"meta/info.json: camera '{camera.name}' is declared {now}; it was {was}.")
+        _declare_size(dataset, camera.key, height, width, channels)
+        camera.size = (height, width)
+        if channels != 3:
+            # As a feature of that shape is read: samples leave it out.
+            camera.size, camera.depth = None, True
 
 
-def _table_image_size(dataset: FoundDataset, video_scans: VideoScans, plan: RepairPlan, camera: Camera) -> None:
-    shapes = [
-        tuple(clip.scan.shapes[clip.first].tolist())
-        for clip in video_scans.of(camera.key)
-        if clip.frames and clip.first < len(clip.scan.shapes) and clip.scan.shapes[clip.first].all()
-    ]
-    if camera.size is None or not shapes or (*camera.size, 3) in shapes:
-        return
-    height, width, channels = max(set(shapes), key=shapes.count)
-    was, camera.size = camera.size, (height, width)
-    plan.actions.append(
-        f"meta/info.json: camera '{camera.name}' is declared {width}x{height} with {channels} channels, as its "
-        f"images are; it was {was[1]}x{was[0]} with 3."
-    )
-    _declare_size(dataset, camera, channels)
-    if channels != 3:
-        # As a feature of that shape is read: samples leave it out.
-        camera.size, camera.depth = None, True
+def _shapes(clips: list[Clip]) -> list[tuple[int, ...]]:
+    """(height, width, channels) of what the clips of a camera show, as far as that is known."""
+    found: list[tuple[int, ...]] = []
+    for clip in clips:
+        if clip.camera.is_video:
+            found += [(clip.scan.height, clip.scan.width, 3)] if clip.scan.height else []
+        elif clip.frames and clip.first < len(clip.scan.shapes) and clip.scan.shapes[clip.first].all():
+            found.append(tuple(clip.scan.shapes[clip.first].tolist()))
+    return found
 
 
-def _declare_size(dataset: FoundDataset, camera: Camera, channels: int = 3) -> None:
-    entry = dataset.info["features"][camera.key]
-    height, width = camera.size or (0, 0)
+def _declare_size(dataset: FoundDataset, key: str, height: int, width: int, channels: int) -> None:
+    entry = dataset.info["features"][key]
     first = entry.get("shape", [0])[0] == 3
     shape = [channels, height, width] if first else [height, width, channels]
+    size = {"video.height": height, "video.width": width}
     details = {
-        part: {
-            **entry[part],
-            **{k: v for k, v in (("video.height", height), ("video.width", width)) if k in entry[part]},
-        }
+        part: {name: size.get(name, value) for name, value in entry[part].items()}
         for part in ("info", "video_info")
         if isinstance(entry.get(part), dict)
     }
-    features = {**dataset.info["features"], camera.key: {**entry, "shape": shape, **details}}
+    features = {**dataset.info["features"], key: {**entry, "shape": shape, **details}}
     dataset.info = {**dataset.info, "features": features}

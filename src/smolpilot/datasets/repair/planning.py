@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from smolpilot.common.keys import ACTION, STATE
 from smolpilot.datasets.check import CheckResult
@@ -100,7 +99,7 @@ def _pair(
             if clip is None and not reason:
                 reason = f"nothing says where its video of camera '{dataset.cameras[key].name}' is"
         video_clips = [clip for clip in mine.values() if clip is not None and clip.camera.is_video]
-        places = _places(dataset, episode, order)
+        places = within(rows, order)
         shown = Trim(0, len(places))
         if not reason:
             shown = rows_with_images(rows, places, video_clips, plan.fps)
@@ -173,7 +172,7 @@ def _number(
         plan.actions.append(
             f"Episodes numbered 0 to {len(kept) - 1}, as LeRobot finds them by position ({kept[first]} is now {first})."
         )
-    places = {episode: _places(dataset, episode, orders[episode]) for episode in kept}
+    places = {episode: within(dataset.rows[episode], orders[episode]) for episode in kept}
     tasks = assign_tasks(dataset, places, plan)
     start, retimed = 0, {}
     for new, episode in enumerate(kept):
@@ -197,11 +196,6 @@ def _number(
         start += len(order.positions)
     _explain_times(plan, retimed)
     _explain_columns(dataset, plan, kept)
-
-
-def _places(dataset: FoundDataset, episode: int, order: Order) -> npt.NDArray[np.int64]:
-    """The new order as places within the episode's rows, instead of within its file."""
-    return within(dataset.rows[episode], order)
 
 
 def _span(dataset: FoundDataset, clip: Clip, rows: int, fps: float) -> VideoSpan:

@@ -20,8 +20,7 @@ def assign_tasks(dataset: FoundDataset, kept: dict[int, npt.NDArray[np.int64]], 
 
     Fills `plan.tasks`: indices 0, 1, … without gaps, one per text; unchanged when they were that already.
     """
-    texts = _texts(dataset, kept, plan)
-    found: dict[int, list[str]] = {episode: texts[episode] for episode in kept}
+    found = _texts(dataset, kept, plan)
     intact = _intact(dataset)
     if intact:
         plan.tasks = dict(dataset.tasks)

@@ -119,18 +119,16 @@ class TrueStatistics:
 
     def allowed(self, name: str) -> Values:
         """How far the stored statistic may be from the true one."""
-        base: Values = _OF_SPREAD * self.scale
+        room: Values = _OF_SPREAD * self.scale
         if name == "mean":
-            mean: Values = base + self.mean
-            return mean
-        if name == "std":
+            room = room + self.mean
+        elif name == "std":
             true = self.values["std"]
             # Divided by n - 1 instead of n; and by cancellation, which a constant joint shows most.
             sample = true * (np.sqrt(self.rows / max(self.rows - 1, 1)) - 1)
             cancelled: Values = np.sqrt(true**2 + self.square) - true
-            std: Values = base + sample + np.maximum(cancelled, true - np.sqrt(np.maximum(true**2 - self.square, 0)))
-            return std
-        return base
+            room = room + sample + np.maximum(cancelled, true - np.sqrt(np.maximum(true**2 - self.square, 0)))
+        return room
 
 
 def true_statistics(values: Values, summed: int) -> TrueStatistics:

@@ -189,11 +189,7 @@ class DatasetWriter:
             encoder.discard()
         self._encoders.clear()
         self._table = None
-        try:
-            self._folder.__exit__(kind, error, trace)
-        except BaseException as raised:
-            if raised is not error:
-                raise
+        self._folder.__exit__(kind, error, trace)
 
     def _begin_episode(self) -> None:
         index = len(self._episodes)

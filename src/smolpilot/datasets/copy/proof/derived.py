@@ -52,10 +52,8 @@ class Derived:
         for reason, names in _together(self.whole).items():
             which = f"the statistics of {_list(names)} {reason}"
             found.append(f"The source's meta/stats.json is not of its content: {which}. Computed anew.")
-        groups: dict[tuple[str, int], list[str]] = {}
-        for name, reason in self.wrong.items():
-            groups.setdefault((reason, self.episodes[name]), []).append(name)
-        for (reason, count), names in groups.items():
+        wrong = {name: (reason, self.episodes[name]) for name, reason in self.wrong.items()}
+        for (reason, count), names in _together(wrong).items():
             of = "all episodes" if count == total else f"{count} of {total} episodes"
             found.append(f"Statistics of {_list(names)} in {of} were not of their content: {reason}. Computed anew.")
         if self.unused:
@@ -184,8 +182,8 @@ def _differs(key: str, stored: Values, true: Values, close: npt.NDArray[np.bool_
     return f"{key}{where} {stored[place]:.6g}, by the content {true[place]:.6g}"
 
 
-def _together(reasons: Mapping[str, str]) -> dict[str, list[str]]:
-    groups: dict[str, list[str]] = {}
+def _together[T](reasons: Mapping[str, T]) -> dict[T, list[str]]:
+    groups: dict[T, list[str]] = {}
     for name, reason in reasons.items():
         groups.setdefault(reason, []).append(name)
     return groups
