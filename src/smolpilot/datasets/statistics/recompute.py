@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -18,7 +17,7 @@ from smolpilot.datasets.read.reader import open_dataset
 from smolpilot.datasets.read.tables import Tables
 
 from .image_statistics import ImageStatistics
-from .rounding import Stored, flat, is_quantile, wrong_statistics
+from .rounding import Deviation, Stored, flat, is_quantile, wrong_statistics
 from .stored_statistics import side_by_side
 
 # Cameras: of values from 0 to 1, over other frames and pixels than those that were counted while recording.
@@ -26,22 +25,6 @@ _CAMERA_TOLERANCE = 0.08
 _CAMERA_FRAMES, _CAMERA_EPISODES = 48, 12
 # Neighboring frames that one thread decodes.
 _TOGETHER = 4
-
-
-@dataclass(frozen=True)
-class Deviation:
-    """One stored statistic that is wrong: of a feature's dimension `place`; `stored` None: it is missing."""
-
-    feature: str
-    place: int
-    stat: str
-    stored: float | None
-    data: float
-
-    @property
-    def difference(self) -> float | None:
-        """Stored minus data."""
-        return None if self.stored is None else self.stored - self.data
 
 
 def recompute_statistics(
@@ -101,8 +84,7 @@ def find_deviations(meta: DatasetMeta, tables: Tables, data: Statistics, *, jobs
         rows = flat(column, stored)
         fitting = {stat: values for stat, values in read.items() if stat not in lacking}
         lengths = [length * (len(rows) // len(column)) for length in frames]
-        wrong = wrong_statistics(fitting, rows, lengths, count=len(column))
-        return found + [Deviation(name, one.place, one.statistic, one.stored, one.true) for one in wrong]
+        return found + wrong_statistics(name, fitting, rows, lengths, count=len(column))
 
     with ThreadPoolExecutor(jobs) as pool:
         return [one for found in pool.map(look, data) for one in found]

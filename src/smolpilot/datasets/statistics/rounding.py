@@ -149,25 +149,39 @@ def true_statistics(values: Values, summed: int) -> TrueStatistics:
 
 
 @dataclass(frozen=True)
-class Wrong:
-    """A stored statistic, of a feature's dimension `place`, that is not that of the data."""
+class Deviation:
+    """One stored statistic that is wrong: of a feature's dimension `place`; `stored` None: it is missing."""
 
-    statistic: str
+    feature: str
     place: int
-    stored: float
-    true: float
+    stat: str
+    stored: float | None
+    data: float
+
+    @property
+    def difference(self) -> float | None:
+        """Stored minus data."""
+        return None if self.stored is None else self.stored - self.data
 
 
 def wrong_statistics(
-    stored: Stored, values: npt.NDArray[Any], lengths: Sequence[int], *, count: int, quantile: float = _QUANTILE
-) -> list[Wrong]:
-    """Stored statistics `[D]` that `values` `[N, D]` contradict, in the order of `stored`.
+    feature: str,
+    stored: Stored,
+    values: npt.NDArray[Any],
+    lengths: Sequence[int],
+    *,
+    count: int,
+    quantile: float = _QUANTILE,
+) -> list[Deviation]:
+    """Stored statistics `[D]` of a feature that `values` `[N, D]` contradict, in the order of `stored`.
 
     What a writer's float32 sums and rounded digits do is no contradiction. A quantile may be anywhere that one merged
     from those of the episodes, of so many rows (`lengths`), can be; `quantile` is the share of the range by which a
     histogram may be off. `count` is the right count. Works joint by joint, to save memory.
     """
-    found = [] if count == stored.get("count", [count])[0] else [Wrong("count", 0, float(stored["count"][0]), count)]
+    found = []
+    if count != stored.get("count", [count])[0]:
+        found.append(Deviation(feature, 0, "count", float(stored["count"][0]), count))
     for place in range(values.shape[1]):
         column = np.asarray(values[:, place : place + 1], dtype=np.float64)
         true = true_statistics(column, len(column))
@@ -185,9 +199,9 @@ def wrong_statistics(
             else:
                 continue
             if not low <= told[place] <= high:
-                found.append(Wrong(name, place, float(told[place]), exact))
+                found.append(Deviation(feature, place, name, float(told[place]), exact))
     order = list(stored)
-    return sorted(found, key=lambda one: order.index(one.statistic))
+    return sorted(found, key=lambda one: order.index(one.stat))
 
 
 def unlike(one: float, other: float) -> tuple[str, str]:
