@@ -48,7 +48,7 @@ def complete_plan(result: CheckResult, plan: RepairPlan) -> None:
         return
     _settle_rate(dataset, plan, orders, clips)
     _number(dataset, plan, kept, orders, clips)
-    plan_columns(tables, dataset, plan, kept, declared)
+    plan_columns(tables, plan, kept, declared)
     plan.widths = {name: tables.width(name, kept) for name in plan.columns}
     repair_info(result, plan, kept)
     _statistics(result, plan)
