@@ -98,10 +98,10 @@ class DatasetWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None:
+        if error is None:
             self.close()
         else:
-            self._abandon(kind, error, trace)
+            self._abandon(error)
 
     @property
     def episodes(self) -> int:
@@ -176,12 +176,12 @@ class DatasetWriter:
             self._table.close()
             self._write_meta()
         except BaseException as error:
-            self._abandon(type(error), error, error.__traceback__)
+            self._abandon(error)
             raise
         self._open = False
         self._folder.__exit__(None, None, None)
 
-    def _abandon(self, kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
+    def _abandon(self, error: BaseException) -> None:
         if not self._open:
             return
         self._open = False
@@ -189,7 +189,7 @@ class DatasetWriter:
             encoder.discard()
         self._encoders.clear()
         self._table = None
-        self._folder.__exit__(kind, error, trace)
+        self._folder.__exit__(type(error), error, error.__traceback__)
 
     def _begin_episode(self) -> None:
         index = len(self._episodes)
