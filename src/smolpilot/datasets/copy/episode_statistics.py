@@ -13,7 +13,7 @@ from av.video.reformatter import VideoReformatter
 
 from smolpilot.common.errors import DatasetError
 from smolpilot.common.statistics import Statistics, plain_statistics
-from smolpilot.datasets.format.arrow import list_items, plain_column
+from smolpilot.datasets.format.arrow import is_number, list_items, list_lengths, plain_column
 from smolpilot.datasets.media.pixels import to_rgb
 from smolpilot.datasets.media.video_file import VideoFile
 from smolpilot.datasets.statistics.image_statistics import ImageStatistics
@@ -91,24 +91,15 @@ def column_values(column: pa.ChunkedArray) -> npt.NDArray[np.float64] | None:
 
     Of a matrix per frame the last dimension counts, over all its rows.
     """
-    array, count, last = plain_column(column), len(column), 1
+    array, last = plain_column(column), 1
     while pa.types.is_list(array.type):
-        inner = list_items(array)
-        if array.null_count or not count or len(inner) % count or not _even(array):
+        lengths = list_lengths(array, -1)
+        if array.null_count or not len(lengths) or (lengths != lengths[0]).any():
             return None
-        last = len(inner) // max(len(array), 1)
-        array = inner
-    kind = array.type
-    if array.null_count or not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
-        return None
-    if not len(array):
+        array, last = list_items(array), int(lengths[0])
+    if array.null_count or not is_number(array.type) or not len(array):
         return None
     return np.asarray(array.to_numpy(zero_copy_only=False), dtype=np.float64).reshape(-1, last)
-
-
-def _even(array: pa.Array) -> bool:
-    lengths = np.diff(array.offsets.to_numpy())
-    return bool((lengths == lengths[0]).all())
 
 
 def _judge(stored: Mapping[str, npt.NDArray[np.float64]], values: npt.NDArray[np.float64], frames: int) -> str:

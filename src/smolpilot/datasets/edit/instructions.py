@@ -67,10 +67,10 @@ def rename_tasks(
     for old, text in names.items():
         if texts.setdefault(_index_of(meta, old), _checked(text)) != text:
             raise UsageError(f"Instruction '{old}' is given two new texts.", expected="one for each instruction")
-    old = _indices(meta)
-    new = {episode: [texts.get(index, meta.tasks[index]) for index in indices] for episode, indices in old.items()}
+    before = _indices(meta)
+    new = {episode: [texts.get(index, meta.tasks[index]) for index in indices] for episode, indices in before.items()}
     renamed = {meta.tasks[index]: text for index, text in texts.items()}
-    return _write(meta, dst, old, new, {"action": "rename", "texts": renamed}, settings, progress)
+    return _write(meta, dst, before, new, {"action": "rename", "texts": renamed}, settings, progress)
 
 
 def set_tasks(

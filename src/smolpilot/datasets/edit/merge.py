@@ -13,7 +13,7 @@ from smolpilot.datasets.copy.source import unlike
 from smolpilot.datasets.format.files import read_json
 from smolpilot.datasets.format.meta import DatasetMeta
 
-from .history import of_union
+from .history import left_out, of_union
 
 
 def merge(
@@ -48,7 +48,5 @@ def merge(
     info.pop("splits", None)
     plans = [EpisodePlan(meta, episode.index) for meta in sources for episode in meta.episodes]
     options = (settings or EditSettings()).copying(sources)
-    without = sorted(set().union(*(meta.without for meta in sources)))
-    details = {"without": without} if without else {}
-    files = of_union(list(sources), robot_type=named, **details)
+    files = of_union(list(sources), robot_type=named, **left_out(*sources))
     return copy_episodes(plans, dst, options, info=info, renumber=True, files=files, progress=progress)

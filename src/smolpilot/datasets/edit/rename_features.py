@@ -13,14 +13,13 @@ from smolpilot.common.text import plain
 from smolpilot.datasets.beside import files_beside
 from smolpilot.datasets.copy import CopyReport, EpisodePlan, Progress, copy_episodes
 from smolpilot.datasets.copy.options import EditSettings
-from smolpilot.datasets.format.features import Feature, parse_cameras, parse_features
+from smolpilot.datasets.format.features import CAMERA_TYPES, INDEX_COLUMNS, Feature, parse_cameras, parse_features
 from smolpilot.datasets.format.files import read_json
 from smolpilot.datasets.format.meta import DatasetMeta
 
 from .history import with_edit
 
-_INDEX = ("timestamp", "frame_index", "episode_index", "index", "task_index", "task")
-_CAMERA = ("video", "image")
+_INDEX = (*INDEX_COLUMNS, "task")
 
 
 def rename_features(
@@ -86,7 +85,7 @@ def _checked(meta: DatasetMeta, names: Mapping[str, str]) -> dict[str, str]:
 
 
 def _check_kind(feature: Feature, name: str, new: str) -> None:
-    camera = feature.dtype in _CAMERA
+    camera = feature.dtype in CAMERA_TYPES
     if new in (STATE, ACTION) and (camera or len(feature.shape) != 1):
         raise UsageError(
             f"'{name}' cannot be called '{new}': its dtype is {feature.dtype} and its shape {list(feature.shape)}.",

@@ -142,7 +142,8 @@ def _look(
 
 def _facts(kind: pa.DataType, values: pa.Array, wanted: pa.DataType | None) -> Facts:
     count = len(values)
-    empty, odd, widths = _missing(values), np.zeros(count, dtype=np.bool_), np.full(count, _NO_LIST)
+    empty, odd = _missing(values), np.zeros(count, dtype=np.bool_)
+    widths: npt.NDArray[np.int64] = np.full(count, _NO_LIST)
     inner, level, owner = values, 0, np.arange(count)
     while is_list(inner.type):
         lengths = np.asarray(pc.fill_null(pc.list_value_length(inner), 0), dtype=np.int64)

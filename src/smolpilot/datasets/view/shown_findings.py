@@ -40,14 +40,16 @@ def _finding(row: dict[str, Any], path: Path) -> Finding:
             expected=f"a text as message, and one of {', '.join(SEVERITIES)} as severity",
         )
     words = {key: str(row[key]) if row.get(key) is not None else None for key in ("camera", "joint")}
-    numbers = {key: _whole(row.get(key)) for key in ("episode", "frame", "last")}
     return Finding(
         code=str(row.get("code", "")),
         severity=severity,
         message=message,
         fix=str(row.get("fix", "")),
-        **words,
-        **numbers,
+        episode=_whole(row.get("episode")),
+        frame=_whole(row.get("frame")),
+        camera=words["camera"],
+        joint=words["joint"],
+        last=_whole(row.get("last")),
     )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from smolpilot.common.statistics import array_statistics
-from smolpilot.datasets.format.features import Feature, is_depth
+from smolpilot.datasets.format.features import CAMERA_TYPES, Feature, is_depth
 from smolpilot.datasets.statistics.rounding import beside_quantile, is_quantile, magnitude, within_rounding
 from smolpilot.datasets.statistics.stored_statistics import side_by_side
 
@@ -156,7 +156,7 @@ def column_statistics(content: Values) -> dict[str, Values] | None:
 
 def is_image(name: str, features: Mapping[str, Feature]) -> bool:
     """Whether a feature is images, whose statistics are counted over some of them."""
-    return name in features and features[name].dtype in ("video", "image")
+    return name in features and features[name].dtype in CAMERA_TYPES
 
 
 def depth_keys(info: Mapping[str, Any], features: Mapping[str, Feature]) -> set[str]:

@@ -67,8 +67,6 @@ def copyable(
     foreign = {
         camera for one, camera in bad if _codec(one.clips[camera].coding.codec) != one.clips[camera].coding.codec
     }
-    if options.reencode:
-        bad = [(one, c) for one in placed for c, clip in one.clips.items() if clip.problem or c in foreign]
     if not options.reencode:
         one, camera = bad[0]
         raise DatasetError(
@@ -77,6 +75,7 @@ def copyable(
             expected="a key frame at the start of each episode",
             fix="Run again with --reencode: these episodes are decoded and encoded anew, with a small loss.",
         )
+    bad = [(one, c) for one in placed for c, clip in one.clips.items() if clip.problem or c in foreign]
     for one, camera in bad:
         coding, info = one.clips[camera].coding, one.plan.source.cameras[camera]
         if info.width and (coding.width, coding.height) != (info.width, info.height):
