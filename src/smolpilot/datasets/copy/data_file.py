@@ -169,16 +169,12 @@ def _not_finite(table: pa.Table) -> list[str]:
 
 
 def _other_columns(episode: EpisodeRows, found: pa.Schema, first: EpisodeRows, expected: pa.Schema) -> DatasetError:
-    differing = {name for name in {*found.names, *expected.names} if _type(found, name) != _type(expected, name)}
-    name = sorted(differing)[0] if differing else "order of columns"
+    mine, theirs = ({column.name: str(column.type) for column in schema} for schema in (found, expected))
+    differing = sorted(name for name in {**mine, **theirs} if mine.get(name) != theirs.get(name))
+    name = differing[0] if differing else "order of columns"
     return DatasetError(
         f"Episode {episode.rows.episode} has other columns than episode {first.rows.episode}: '{name}' is "
-        f"{_type(found, name)}, not {_type(expected, name)} ({episode.rows.path}).",
+        f"{mine.get(name, 'missing')}, not {theirs.get(name, 'missing')} ({episode.rows.path}).",
         expected="the same columns and dtypes in every episode",
         fix="Leave this episode out, or record it anew.",
     )
-
-
-def _type(schema: pa.Schema, name: str) -> str:
-    place = schema.get_field_index(name)
-    return str(schema.field(place).type) if place >= 0 else "missing"

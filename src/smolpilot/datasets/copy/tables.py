@@ -24,8 +24,8 @@ from smolpilot.datasets.format.files import GET_AGAIN, dataset_root, open_parque
 from smolpilot.datasets.format.meta import DatasetMeta
 
 _INDEX = "episode_index"
-# What pandas leaves of a table's row numbers; no feature of a dataset unless info.json says so.
-_PANDAS_INDEX = re.compile(r"__index_level_\d+__")
+PANDAS_INDEX = re.compile(r"__index_level_\d+__")
+"""What pandas leaves of a table's row numbers; no feature of a dataset unless info.json says so."""
 # Row groups that are read in one go: a file of ours has one for each episode.
 _RUN_ROWS, _RUN_BYTES = 4096, 16 * 1024 * 1024
 
@@ -44,7 +44,7 @@ class TableForm:
 
     def drops(self, column: str) -> bool:
         """Whether a column is left out: by choice, or as pandas' own."""
-        return column in self.without or (column not in self.declared and bool(_PANDAS_INDEX.fullmatch(column)))
+        return column in self.without or (column not in self.declared and bool(PANDAS_INDEX.fullmatch(column)))
 
     def unwraps(self, column: pa.Field) -> bool:
         """Whether a column is stored as lists though its feature is one number."""

@@ -111,7 +111,8 @@ def _write_parts(
         if (work / name / MANIFEST).exists():
             # Killed between putting the part in place and tidying up.
             shutil.rmtree(work_folder(work / name), ignore_errors=True)
-            reports[name] = CopyReport(episodes=len(episodes), frames=_frames(meta, episodes))
+            frames = sum(meta.episode(index).length for index in episodes)
+            reports[name] = CopyReport(episodes=len(episodes), frames=frames)
             continue
         files = with_edit(meta, "split", part=name, episodes=episode_ranges(episodes), **left_out(meta))
         reports[name] = write_episodes(meta, work / name, episodes, files, settings, progress)
@@ -159,10 +160,6 @@ def _share(text: str) -> float | None:
     if not 0 < share <= 1:
         raise UsageError(f"The share {text} is none.", expected="above 0, up to 1.0")
     return share
-
-
-def _frames(meta: DatasetMeta, episodes: list[int]) -> int:
-    return sum(meta.episode(index).length for index in episodes)
 
 
 def exclude(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from smolpilot.common.keys import ACTION, STATE
+from smolpilot.datasets.copy.tables import PANDAS_INDEX
 from smolpilot.datasets.format.arrow import (
     LANGUAGE,
     is_list,
@@ -37,8 +37,6 @@ from smolpilot.datasets.tolerant.found_dataset import FoundDataset
 from .repair_plan import Column, RepairPlan
 
 type Mask = npt.NDArray[np.bool_]
-
-_PANDAS = re.compile(r"__index_level_\d+__$")
 
 
 # In the place of a number of values: the column holds no lists.
@@ -228,7 +226,7 @@ def _numbers(name: str, facts: Facts, entry: Any, plan: RepairPlan) -> Column:
 
 def _unfit(name: str, facts: Facts, without: str, *, declared: bool) -> str:
     """Why a column cannot be in the copy; '' when it can. State and action always can: their bad rows are gone."""
-    if _PANDAS.match(name):
+    if PANDAS_INDEX.fullmatch(name):
         return "it is pandas' own row index, no feature"
     if name in (STATE, ACTION):
         return ""

@@ -139,22 +139,19 @@ def place_videos(result: CheckResult, lengths: dict[int, int]) -> tuple[dict[tup
         for clip in video_scans.of(key):
             files.setdefault(clip.scan.path, []).append(clip)
         for path, mine in files.items():
-            fits = all(clip.frames == lengths.get(clip.episode, clip.rows) for clip in mine)
+            counts = {clip.episode: lengths.get(clip.episode, clip.rows) for clip in mine}
+            fits = all(clip.frames == counts[clip.episode] for clip in mine)
             if fits and not _exchanged(result, camera.name, mine):
                 continue
-            total = sum(lengths.get(clip.episode, clip.rows) for clip in mine)
-            if not mine or total != len(mine[0].scan.times):
+            if sum(counts.values()) != len(mine[0].scan.times):
                 continue
             # A row that one episode lacks and another has too many of: the sum fits, the places between them do not.
-            if any(
-                clip.episode in dataset.rows
-                and not countable(dataset.rows[clip.episode], lengths.get(clip.episode, clip.rows))
-                for clip in mine
-            ):
+            there = {episode: dataset.rows[episode] for episode in counts if episode in dataset.rows}
+            if not all(countable(rows, counts[episode]) for episode, rows in there.items()):
                 continue
             at = 0
             for clip in sorted(mine, key=lambda clip: clip.episode):
-                count = lengths.get(clip.episode, clip.rows)
+                count = counts[clip.episode]
                 span = VideoSpan(path, float(clip.scan.times[at]))
                 clips[key, clip.episode] = Clip(clip.episode, camera, span, clip.scan, at, at + count, count)
                 at += count
