@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 import time
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 
 from smolpilot.common.errors import DatasetError, UsageError, did_you_mean
@@ -27,18 +26,11 @@ from smolpilot.datasets.tolerant.open import read_found_dataset
 
 from .nested import left_aside, nested_recordings
 from .renaming import apply_names, usual_names
-from .repair_plan import RepairPlan
+from .repair_plan import RepairPlan, RepairWishes
 from .repaired_episodes import cut_again, place_unclaimed
 
 
-def look(
-    src: str | Path,
-    *,
-    features: Sequence[str] = (),
-    without: Sequence[str] = (),
-    jobs: int | None = None,
-    progress: Progress | None = None,
-) -> tuple[CheckResult, RepairPlan]:
+def look(src: str | Path, wishes: RepairWishes, progress: Progress | None) -> tuple[CheckResult, RepairPlan]:
     """Read and check a dataset; each video is decoded once. The plan of its repair says what has been decided so far.
 
     Raises UsageError when `src` is no dataset folder or an option names an unknown feature, DatasetError when there is
@@ -49,10 +41,10 @@ def look(
     dataset = read_found_dataset(src)
     _refuse_empty(dataset)
     plan = RepairPlan(dataset.format.written, 0.0)
-    _leave_out(dataset, plan, features, without)
+    _leave_out(dataset, plan, wishes)
     _refuse_names(dataset, plan)
     _refuse_links(dataset)
-    video_scans = scan_videos(dataset, progress, jobs=jobs)
+    video_scans = scan_videos(dataset, progress, jobs=wishes.jobs)
     _place(dataset, video_scans, plan)
     plan.aside = [*left_aside(dataset, plan.left_out), *files_beside(dataset.root).warnings()]
     _absent_cameras(dataset, video_scans, plan)
@@ -123,13 +115,13 @@ def _refuse_links(dataset: FoundDataset) -> None:
                 dataset.places.require(path, "file")
 
 
-def _leave_out(dataset: FoundDataset, plan: RepairPlan, features: Sequence[str], without: Sequence[str]) -> None:
+def _leave_out(dataset: FoundDataset, plan: RepairPlan, wishes: RepairWishes) -> None:
     """Features that the options leave out are not looked at: whatever is wrong with them does not matter."""
     stored = {name for schema in dataset.schemas.values() for name in schema.names}
     declared = dataset.info.get("features")
     known = {*(declared if isinstance(declared, dict) else {}), *dataset.vectors, *dataset.cameras, *stored}
     keys = {camera.name: key for key, camera in dataset.cameras.items()} | {name: name for name in known}
-    for option, names in (("--features", features), ("--without", without)):
+    for option, names in (("--features", wishes.features), ("--without", wishes.without)):
         for name in names:
             if name not in keys:
                 raise UsageError(
@@ -137,20 +129,20 @@ def _leave_out(dataset: FoundDataset, plan: RepairPlan, features: Sequence[str],
                     expected="features of meta/info.json, or cameras by name",
                     fix=did_you_mean(name, keys),
                 )
-    if features and without:
+    if wishes.features and wishes.without:
         raise UsageError("--features and --without are given together.", expected="one of them")
     fixed = {*INDEX_COLUMNS, STATE, ACTION}
-    gone = {keys[name] for name in without}
+    gone = {keys[name] for name in wishes.without}
     if gone & fixed:
         raise UsageError(
             f"--without names '{min(gone & fixed)}', which cannot be left out.",
             expected="a feature beside state, action and the index columns",
         )
-    if features:
-        kept = {keys[name] for name in features}
+    if wishes.features:
+        kept = {keys[name] for name in wishes.features}
         gone = known - kept - fixed
     for key in sorted(gone):
-        plan.actions.append(f"Feature '{key}' left out, as {'--features' if features else '--without'} says.")
+        plan.actions.append(f"Feature '{key}' left out, as {'--features' if wishes.features else '--without'} says.")
         _forget(dataset, key, plan)
 
 

@@ -14,6 +14,17 @@ from smolpilot.datasets.format.versions import WrittenVersion
 
 
 @dataclass(frozen=True)
+class RepairWishes:
+    """What a person chose: features to keep or to leave out (one of both), whether videos may be encoded again, and how
+    many files are worked on at a time (None: one per core)."""
+
+    features: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
+    reencode: bool = False
+    jobs: int | None = None
+
+
+@dataclass(frozen=True)
 class Column:
     """A column of the copy: `kind` is its type; `scalar` lists of one value become the value, `fill` empty texts."""
 

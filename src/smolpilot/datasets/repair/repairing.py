@@ -20,7 +20,7 @@ from smolpilot.datasets.tolerant.found_dataset import FoundDataset
 from .copied import copied_scans
 from .looking import look
 from .planning import complete_plan
-from .repair_plan import RepairPlan
+from .repair_plan import RepairPlan, RepairWishes
 from .staging import write_staging
 
 
@@ -53,17 +53,6 @@ class RepairReport:
         }
 
 
-@dataclass(frozen=True)
-class RepairWishes:
-    """What a person chose: features to keep or to leave out (one of both), whether videos may be encoded again, and how
-    many files are worked on at a time (None: one per core)."""
-
-    features: tuple[str, ...] = ()
-    without: tuple[str, ...] = ()
-    reencode: bool = False
-    jobs: int | None = None
-
-
 def repair(
     src: str | Path,
     dst: str | Path,
@@ -82,7 +71,7 @@ def repair(
     target = Path(dst).expanduser().absolute()
     if not dry_run:
         refuse_existing(target, "datasets", Path(src).expanduser())
-    before, plan = look(src, features=chosen.features, without=chosen.without, jobs=chosen.jobs, progress=progress)
+    before, plan = look(src, chosen, progress)
     complete_plan(before, plan)
     if not plan.episodes:
         raise nothing_left(before, plan)
