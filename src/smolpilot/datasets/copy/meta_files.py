@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import batched
 from pathlib import Path
 from typing import Any
@@ -64,10 +65,10 @@ def write_meta(
         write_parquet(tasks_table(tasks), meta / "tasks.parquet")
         _write_text(meta / "stats.json", statistics_to_json(whole))
         fields = columns_of([one.fields for one in records])
-        _write_episodes(meta, records, keys, int(info["chunks_size"]), fields)
+        rows = partial(_episode_rows, records, keys, int(info["chunks_size"]), fields)
+        _write_episodes(meta / "episodes" / "chunk-000" / "file-000.parquet", fields, rows)
         return [_AS_JSON.format(name=plain(name, 100)) for name in sorted(fields.texts)]
-    rows = [{"task_index": index, "task": text} for index, text in tasks.items()]
-    write_lines(meta / "tasks.jsonl", rows)
+    write_lines(meta / "tasks.jsonl", ({"task_index": index, "task": text} for index, text in tasks.items()))
     write_lines(
         meta / "episodes.jsonl",
         (
@@ -88,30 +89,21 @@ def write_meta(
     return [_AS_TEXT.format(name=plain(name, 100)) for name in sorted(changed)]
 
 
-def _write_episodes(
-    meta: Path, records: Sequence[EpisodeRecord], keys: Mapping[str, str], chunk_files: int, own: FieldColumns
-) -> None:
-    path = meta / "episodes" / "chunk-000" / "file-000.parquet"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    schema = _episode_schema(records, keys, chunk_files, own)
-    with parquet_writer(path, schema) as writer:
-        for rows in batched(_episode_rows(records, keys, chunk_files, own), _BATCH):
-            writer.write_table(pa.Table.from_pylist(list(rows), schema=schema))
-
-
-def _episode_schema(
-    records: Sequence[EpisodeRecord], keys: Mapping[str, str], chunk_files: int, own: FieldColumns
-) -> pa.Schema:
-    """The columns of all episodes: a statistic that only some have is empty for the others."""
+def _write_episodes(path: Path, own: FieldColumns, all_rows: Callable[[], Iterator[dict[str, Any]]]) -> None:
+    """Write the episode table, a batch after the other; a statistic that only some have is empty for the others."""
     fields: dict[str, pa.Field] = {}
-    for rows in batched(_episode_rows(records, keys, chunk_files, own), _BATCH):
+    for rows in batched(all_rows(), _BATCH):
         # Arrow takes the columns from the first row.
         names = dict.fromkeys(key for row in rows for key in row)
         for field in pa.Table.from_pylist([names, *rows]).schema:
             known = fields.get(field.name)
             if known is None or pa.types.is_null(known.type):
                 fields[field.name] = field
-    return pa.schema([own.columns.get(name, field) for name, field in fields.items()])
+    schema = pa.schema([own.columns.get(name, field) for name, field in fields.items()])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with parquet_writer(path, schema) as writer:
+        for rows in batched(all_rows(), _BATCH):
+            writer.write_table(pa.Table.from_pylist(list(rows), schema=schema))
 
 
 def _episode_rows(
