@@ -152,7 +152,7 @@ def _settle_rate(
     found = []
     for episode, order in orders.items():
         mine = [clips[key, episode] for key in dataset.video_cameras]
-        times, _ = new_times(dataset, dataset.rows[episode], order, mine, plan.fps)
+        times, _ = new_times(dataset.rows[episode], order, mine, plan.fps)
         if times is not None and len(times) > 1 and times[-1] > times[0]:
             found.append((len(times) - 1) / float(times[-1] - times[0]))
     if found and abs(float(np.median(found)) / video_rate - 1) < 5e-3:
@@ -178,7 +178,7 @@ def _number(
     for new, episode in enumerate(kept):
         order, rows = orders[episode], dataset.rows[episode]
         mine = {key: clips[key, episode] for key in dataset.video_cameras}
-        times, off = new_times(dataset, rows, order, list(mine.values()), plan.fps)
+        times, off = new_times(rows, order, list(mine.values()), plan.fps)
         if times is not None:
             retimed[episode] = off
         plan.episodes.append(

@@ -98,9 +98,7 @@ def order_rows(rows: Rows) -> Order:
     return Order(positions, problem="neither frame numbers nor time stamps tell the order of its rows")
 
 
-def new_times(
-    dataset: FoundDataset, rows: Rows, order: Order, clips: list[Clip], fps: float
-) -> tuple[npt.NDArray[np.float64] | None, float]:
+def new_times(rows: Rows, order: Order, clips: list[Clip], fps: float) -> tuple[npt.NDArray[np.float64] | None, float]:
     """(time stamps of the rows, how far the recorded ones are off); None when those are right.
 
     On the grid where the videos are; at the frames' own times where a video came unevenly.

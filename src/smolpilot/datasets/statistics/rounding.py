@@ -51,12 +51,7 @@ def count_of(*sides: Mapping[str, npt.NDArray[Any]]) -> float:
 
 
 def within_rounding(
-    key: str,
-    mine: npt.NDArray[Any],
-    theirs: npt.NDArray[Any],
-    scale: npt.NDArray[np.float64] | float,
-    count: float,
-    tolerance: float = TOLERANCE,
+    key: str, mine: Values, theirs: Values, scale: Values | float, count: float, tolerance: float = TOLERANCE
 ) -> npt.NDArray[np.bool_]:
     """Where two values of a statistic are the same number but for a writer's arithmetic, `[D]`.
 
@@ -77,13 +72,7 @@ def within_rounding(
 
 
 def within_method(
-    key: str,
-    mine: npt.NDArray[Any],
-    theirs: npt.NDArray[Any],
-    spread: npt.NDArray[np.float64] | float,
-    picture: bool,
-    *,
-    merged: bool = False,
+    key: str, mine: Values, theirs: Values, spread: Values | float, picture: bool, *, merged: bool = False
 ) -> npt.NDArray[np.bool_]:
     """Where two values differ no more than two ways of computing them do, `[D]`.
 
