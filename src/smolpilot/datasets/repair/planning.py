@@ -16,7 +16,7 @@ from smolpilot.datasets.tolerant.found_dataset import FoundDataset
 from .pairing import Trim, rows_with_images, unpaired, usable_rows
 from .repair_plan import EpisodeRepair, RepairPlan
 from .repaired_columns import Tables, plan_columns
-from .repaired_episodes import Order, fatal, lacking, new_times, order_rows, place_videos, within
+from .repaired_episodes import Clips, Order, fatal, lacking, new_times, order_rows, place_videos, within
 from .repaired_info import repair_info
 from .repaired_tasks import assign_tasks
 
@@ -47,7 +47,7 @@ def complete_plan(result: CheckResult, plan: RepairPlan) -> None:
     if not kept:
         return
     _settle_rate(dataset, plan, orders, clips)
-    _number(dataset, plan, kept, orders, clips)
+    _number(dataset, plan, orders, clips)
     plan_columns(tables, plan, kept, declared)
     plan.widths = {name: tables.width(name, kept) for name in plan.columns}
     repair_info(result, plan, kept)
@@ -83,7 +83,7 @@ def _explain_orders(dataset: FoundDataset, plan: RepairPlan, orders: dict[int, O
 
 
 def _pair(
-    result: CheckResult, plan: RepairPlan, tables: Tables, orders: dict[int, Order], clips: dict[tuple[str, int], Clip]
+    result: CheckResult, plan: RepairPlan, tables: Tables, orders: dict[int, Order], clips: Clips
 ) -> dict[int, Trim]:
     """Which rows of each episode stay; episodes whose rows cannot be put onto frames are dropped."""
     dataset = result.dataset
@@ -138,9 +138,7 @@ def _rows(count: int) -> str:
     return "row" if count == 1 else f"{count} rows"
 
 
-def _settle_rate(
-    dataset: FoundDataset, plan: RepairPlan, orders: dict[int, Order], clips: dict[tuple[str, int], Clip]
-) -> None:
+def _settle_rate(dataset: FoundDataset, plan: RepairPlan, orders: dict[int, Order], clips: Clips) -> None:
     """Where all rows are put onto frames that come at another rate, that is the rate."""
     scans = {id(clip.scan): clip.scan for (_, episode), clip in clips.items() if episode in orders}
     rates = [
@@ -159,14 +157,9 @@ def _settle_rate(
         plan.fps = video_rate
 
 
-def _number(
-    dataset: FoundDataset,
-    plan: RepairPlan,
-    kept: list[int],
-    orders: dict[int, Order],
-    clips: dict[tuple[str, int], Clip],
-) -> None:
+def _number(dataset: FoundDataset, plan: RepairPlan, orders: dict[int, Order], clips: Clips) -> None:
     """Episodes and rows counted from 0, tasks, times and places in the videos."""
+    kept = sorted(orders)
     if kept != list(range(len(kept))):
         first = next(new for new, old in enumerate(kept) if new != old)
         plan.actions.append(

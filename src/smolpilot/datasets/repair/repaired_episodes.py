@@ -23,6 +23,9 @@ from smolpilot.datasets.tolerant.found_dataset import Array, FoundDataset, Rows
 from .pairing import countable, numbers
 from .repaired_columns import Tables
 
+# By camera key and episode.
+type Clips = dict[tuple[str, int], Clip]
+
 # Findings that an episode cannot be kept with: what they miss is not anywhere else in the folder.
 _FATAL = {
     "parquet-torn": "its data file is torn",
@@ -125,7 +128,7 @@ def within(rows: Rows, order: Order) -> npt.NDArray[np.int64]:
     return sorter[np.searchsorted(rows.positions, order.positions, sorter=sorter)]
 
 
-def place_videos(result: CheckResult, lengths: dict[int, int]) -> tuple[dict[tuple[str, int], Clip], list[str]]:
+def place_videos(result: CheckResult, lengths: dict[int, int]) -> tuple[Clips, list[str]]:
     """The clips, with those of shared files laid out anew where that alone fits: one episode after the other."""
     video_scans, dataset = result.video_scans, result.dataset
     clips = dict(video_scans.clips)
