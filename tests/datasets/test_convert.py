@@ -405,12 +405,12 @@ def test_a_full_disk_keeps_finished_parts(tiny_dataset: Path, tmp_path: Path, mo
     calls = 0
     whole = mux.write_segments
 
-    def full(target: Path, pieces: Any) -> None:
+    def full(target: Path, segments: Any) -> None:
         nonlocal calls
         calls += 1
         if calls == 4:
             raise OSError(errno.ENOSPC, "No space left on device", str(target))
-        whole(target, pieces)
+        whole(target, segments)
 
     monkeypatch.setattr("smolpilot.datasets.copy.video.mux.write_segments", full)
     with pytest.raises(DatasetError, match="disk is full") as error:
@@ -436,8 +436,8 @@ def test_a_copy_that_went_wrong_is_not_put_in_place(
 ) -> None:
     whole = mux.write_segments
 
-    def swapped(target: Path, pieces: Any) -> None:
-        whole(target, [pieces[0], *pieces[:0:-1]])
+    def swapped(target: Path, segments: Any) -> None:
+        whole(target, [segments[0], *segments[:0:-1]])
 
     monkeypatch.setattr("smolpilot.datasets.copy.video.mux.write_segments", swapped)
     with pytest.raises(DatasetError, match="packet"):

@@ -27,16 +27,18 @@ _ENGINE = 3
 
 @dataclass
 class Numbers:
-    """New indices: None where those of the source stay."""
+    """New indices: of the episode's first row, and of each task that its rows point to."""
 
-    episode: int
     first_row: int
-    tasks: dict[int, int] | None
+    tasks: dict[int, int]
 
 
 @dataclass
 class PlacedEpisode:
-    """Where an episode is in the result; `videos` per camera (file, offset in ticks, end in ticks)."""
+    """Where an episode is in the result; `videos` per camera (file, offset in ticks, end in ticks).
+
+    `numbers` None: the indices of the source stay.
+    """
 
     plan: EpisodePlan
     index: int
@@ -52,9 +54,11 @@ class PlacedEpisode:
         return self.encoded.get(camera, self.plan.origin.videos[camera].path)
 
 
-def place_episodes(plans: Sequence[EpisodePlan], *, renumber: bool) -> tuple[list[PlacedEpisode], dict[int, str]]:
+def place_episodes(
+    plans: Sequence[EpisodePlan], *, renumber: bool, renamed: Mapping[str, str]
+) -> tuple[list[PlacedEpisode], dict[int, str]]:
     """Give each episode its index and rows; also the task list of the result."""
-    where = {id(meta): rows_of(meta) for meta in sources_of(plans)}
+    where = {id(meta): rows_of(meta, renamed) for meta in sources_of(plans)}
     if not renumber:
         placed = [PlacedEpisode(plan, plan.episode, where[id(plan.source)][plan.episode], None) for plan in plans]
         indices = [plan.episode for plan in plans]
@@ -66,9 +70,11 @@ def place_episodes(plans: Sequence[EpisodePlan], *, renumber: bool) -> tuple[lis
     for number, plan in enumerate(plans):
         rows = where[id(plan.source)][plan.episode]
         changed, texts = plan.tasks or {}, plan.source.tasks
-        used = _used_tasks(plan, rows, reader)
+        columns = None if plan.change is not None else ["task_index", "episode_index", "frame_index", "timestamp"]
+        table = reader.read(rows, columns)
+        used = used_tasks(table if plan.change is None else plan.change(table))
         mapping = {old: tasks.setdefault(changed.get(old, texts.get(old, "")), len(tasks)) for old in used}
-        placed.append(PlacedEpisode(plan, number, rows, Numbers(number, first_row, mapping)))
+        placed.append(PlacedEpisode(plan, number, rows, Numbers(first_row, mapping)))
         first_row += rows.length
     return placed, {index: text for text, index in tasks.items()}
 
@@ -171,7 +177,9 @@ def source_files(placed: Sequence[PlacedEpisode]) -> dict[Path, SourceFile]:
         path = one.rows.path
         if path not in found:
             size, schema = stored(path)
-            found[path] = SourceFile(size, schema, max(frames[path], 1))
+            names = one.rows.form.renamed
+            columns = pa.schema([column.with_name(names.get(column.name, column.name)) for column in schema])
+            found[path] = SourceFile(size, columns, max(frames[path], 1))
     return found
 
 
@@ -246,11 +254,6 @@ def _set_task(tasks: dict[int, str], index: int, text: str) -> None:
         )
 
 
-def _used_tasks(plan: EpisodePlan, rows: Rows, reader: RowReader) -> list[int]:
-    if plan.change is not None:
-        table = plan.change(reader.read(rows))
-    else:
-        table = reader.read(rows, ["task_index", "episode_index", "frame_index", "timestamp"])
-    if "task_index" not in table.column_names:
-        return []
-    return list(dict.fromkeys(table["task_index"].to_pylist()))
+def used_tasks(table: pa.Table) -> list[int]:
+    """The task indices of an episode's rows, in order of first use."""
+    return list(dict.fromkeys(table["task_index"].to_pylist())) if "task_index" in table.column_names else []

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,12 @@ from smolpilot.common.keys import ACTION, STATE
 from smolpilot.common.statistics import PackedStatistics
 from smolpilot.datasets.format.arrow import list_items, plain_column, replace_column
 from smolpilot.datasets.format.parquet_files import parquet_writer
+from smolpilot.datasets.media.video import VideoIndex, read_index
 
-from .copy_plan import Numbers
+from .copy_plan import Numbers, used_tasks
 from .episode_statistics import table_statistics
 from .tables import RowReader, Rows, column_digests, thread_reader
-from .video.packets import Clip, FrameTimes
+from .video.packets import Clip
 
 _REGULAR = 0.05
 _TOLERANCE = 0.4
@@ -45,67 +47,68 @@ class EpisodeRows:
     clips: dict[str, tuple[Path, Clip]]
 
 
-@dataclass(frozen=True)
-class DataFile:
-    """A parquet file with one row group per episode."""
+def write_rows(target: Path, *, episodes: Sequence[EpisodeRows], fps: float, misaligned: bool) -> dict[str, Any]:
+    """Write a parquet file with one row group per episode; gives hashes of each one's columns, its tasks, statistics.
 
-    name: str
-    output: str
-    episodes: list[EpisodeRows]
-    fps: float
-    misaligned: bool
+    `misaligned` allows time stamps for which the video has no frame.
+    """
+    reader, facts = thread_reader(), []
+    # Of the cameras' last files, in which the next episode usually is, too.
+    index_of = lru_cache(maxsize=8)(read_index)
+    writer: pq.ParquetWriter | None = None
+    try:
+        for episode in episodes:
+            table = episode_table(reader, episode)
+            computed, wrong = table_statistics(table, episode.stored.unpack(), episode.skipped, episode.pictures)
+            facts.append(
+                {
+                    "columns": column_digests(table),
+                    "tasks": used_tasks(table),
+                    "statistics": computed,
+                    "wrong_statistics": wrong,
+                    "off_video": _off_video(table, episode, index_of, fps, misaligned=misaligned),
+                    "not_finite": _not_finite(table),
+                }
+            )
+            if writer is None:
+                schema = table.schema
+                writer = parquet_writer(target, schema)
+            if not table.schema.equals(schema):
+                raise _other_columns(episode, table.schema, episodes[0], schema)
+            writer.write_table(table.replace_schema_metadata(schema.metadata), row_group_size=max(len(table), 1))
+    finally:
+        if writer is not None:
+            writer.close()
+    return {"episodes": facts}
 
-    def write(self, target: Path) -> dict[str, Any]:
-        """Write the file; per episode: hashes of the columns, task indices in use, statistics."""
-        reader, times, facts = thread_reader(), FrameTimes(), []
-        writer: pq.ParquetWriter | None = None
-        try:
-            for episode in self.episodes:
-                table = episode_table(reader, episode)
-                statistics = table_statistics(table, episode.stored.unpack(), episode.skipped, episode.pictures)
-                facts.append(
-                    {
-                        "columns": column_digests(table),
-                        "tasks": _used_tasks(table),
-                        "statistics": statistics.computed,
-                        "wrong_statistics": statistics.wrong,
-                        "off_video": self._off_video(table, episode, times),
-                        "not_finite": _not_finite(table),
-                    }
-                )
-                if writer is None:
-                    schema = table.schema
-                    writer = parquet_writer(target, schema)
-                if not table.schema.equals(schema):
-                    raise _other_columns(episode, table.schema, self.episodes[0], schema)
-                writer.write_table(table.replace_schema_metadata(schema.metadata), row_group_size=max(len(table), 1))
-        finally:
-            if writer is not None:
-                writer.close()
-        return {"episodes": facts}
 
-    def _off_video(self, table: pa.Table, episode: EpisodeRows, shown: FrameTimes) -> float:
-        """The largest distance in seconds between a row's time stamp and its frame."""
-        if "timestamp" not in table.column_names or not episode.clips:
-            return 0.0
-        times = np.asarray(table["timestamp"].to_numpy(), dtype=np.float64)
-        worst = 0.0
-        for camera, (path, clip) in episode.clips.items():
-            if clip.off_grid < _REGULAR / self.fps:
-                frames = clip.lead * float(clip.tick) + np.arange(len(times)) / self.fps
-            else:
-                frames = shown.of(path, clip)[: len(times)]
-            off = np.abs(times - frames)
-            worst = max(worst, float(np.nan_to_num(off, nan=np.inf).max()))
-            if worst > _TOLERANCE / self.fps and not self.misaligned:
-                row = int(np.nan_to_num(off, nan=np.inf).argmax())
-                raise DatasetError(
-                    f"The time stamps of episode {episode.rows.episode} do not fit the video of camera '{camera}': at "
-                    f"frame {row} they are {worst:.3f} s apart, so that samples would not load.",
-                    expected=f"one row per frame, {1000 / self.fps:.1f} ms apart",
-                    fix="`smolpilot dataset repair` puts them onto the grid; --keep-times leaves them as they are.",
-                )
-        return worst
+def _off_video(
+    table: pa.Table, episode: EpisodeRows, index_of: Callable[[Path], VideoIndex], fps: float, *, misaligned: bool
+) -> float:
+    """The largest distance in seconds between a row's time stamp and its frame."""
+    if "timestamp" not in table.column_names or not episode.clips:
+        return 0.0
+    times = np.asarray(table["timestamp"].to_numpy(), dtype=np.float64)
+    worst = 0.0
+    for camera, (path, clip) in episode.clips.items():
+        if clip.off_grid < _REGULAR / fps:
+            frames = clip.lead * float(clip.tick) + np.arange(len(times)) / fps
+        else:
+            shown = index_of(path).pts
+            first = int(np.searchsorted(shown, clip.first_pts))
+            ticks = shown[first : first + len(times)] - clip.first_pts + clip.lead
+            frames = ticks * np.float64(clip.tick)
+        off = np.abs(times - frames)
+        worst = max(worst, float(np.nan_to_num(off, nan=np.inf).max()))
+        if worst > _TOLERANCE / fps and not misaligned:
+            row = int(np.nan_to_num(off, nan=np.inf).argmax())
+            raise DatasetError(
+                f"The time stamps of episode {episode.rows.episode} do not fit the video of camera '{camera}': at "
+                f"frame {row} they are {worst:.3f} s apart, so that samples would not load.",
+                expected=f"one row per frame, {1000 / fps:.1f} ms apart",
+                fix="`smolpilot dataset repair` puts them onto the grid; --keep-times leaves them as they are.",
+            )
+    return worst
 
 
 def episode_table(reader: RowReader, episode: EpisodeRows) -> pa.Table:
@@ -126,7 +129,7 @@ def episode_table(reader: RowReader, episode: EpisodeRows) -> pa.Table:
             fix=_FIX,
         )
     if episode.numbers is not None:
-        table = _renumber(table, episode.numbers)
+        table = _renumber(table, episode.index, episode.numbers)
     if "episode_index" in table.column_names:
         wrong = np.flatnonzero(np.asarray(table["episode_index"].to_numpy()) != episode.index)
         if len(wrong):
@@ -139,15 +142,15 @@ def episode_table(reader: RowReader, episode: EpisodeRows) -> pa.Table:
     return table
 
 
-def _renumber(table: pa.Table, numbers: Numbers) -> pa.Table:
+def _renumber(table: pa.Table, index: int, numbers: Numbers) -> pa.Table:
     count = len(table)
-    if "task_index" in table.column_names and numbers.tasks is not None:
+    if "task_index" in table.column_names:
         new = [numbers.tasks[old] for old in table["task_index"].to_pylist()]
         table = replace_column(table, "task_index", np.array(new, dtype=np.int64))
     if "index" in table.column_names:
         table = replace_column(table, "index", numbers.first_row + np.arange(count, dtype=np.int64))
     if "episode_index" in table.column_names:
-        table = replace_column(table, "episode_index", np.full(count, numbers.episode, dtype=np.int64))
+        table = replace_column(table, "episode_index", np.full(count, index, dtype=np.int64))
     return table
 
 
@@ -159,32 +162,19 @@ def _not_finite(table: pa.Table) -> list[str]:
             values = plain_column(table[name])
             while pa.types.is_list(values.type):
                 values = list_items(values)
-            if pa.types.is_floating(values.type) and not _finite(values):
+            values = values.drop_null()
+            if pa.types.is_floating(values.type) and not np.isfinite(values.to_numpy(zero_copy_only=False)).all():
                 found.append(name)
     return found
 
 
-def _finite(values: pa.Array) -> bool:
-    """Whether every number that is there is finite."""
-    present = values.drop_null() if values.null_count else values
-    return bool(np.isfinite(present.to_numpy(zero_copy_only=False)).all())
-
-
-def _used_tasks(table: pa.Table) -> list[int]:
-    return list(dict.fromkeys(table["task_index"].to_pylist())) if "task_index" in table.column_names else []
-
-
 def _other_columns(episode: EpisodeRows, found: pa.Schema, first: EpisodeRows, expected: pa.Schema) -> DatasetError:
-    differing = {name for name in {*found.names, *expected.names} if _type(found, name) != _type(expected, name)}
-    name = sorted(differing)[0] if differing else "order of columns"
+    mine, theirs = ({column.name: str(column.type) for column in schema} for schema in (found, expected))
+    differing = sorted(name for name in {**mine, **theirs} if mine.get(name) != theirs.get(name))
+    name = differing[0] if differing else "order of columns"
     return DatasetError(
         f"Episode {episode.rows.episode} has other columns than episode {first.rows.episode}: '{name}' is "
-        f"{_type(found, name)}, not {_type(expected, name)} ({episode.rows.path}).",
+        f"{mine.get(name, 'missing')}, not {theirs.get(name, 'missing')} ({episode.rows.path}).",
         expected="the same columns and dtypes in every episode",
         fix="Leave this episode out, or record it anew.",
     )
-
-
-def _type(schema: pa.Schema, name: str) -> str:
-    place = schema.get_field_index(name)
-    return str(schema.field(place).type) if place >= 0 else "missing"

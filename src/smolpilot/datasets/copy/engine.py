@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,8 @@ from smolpilot.datasets.beside import files_beside
 from smolpilot.datasets.format.meta import DatasetMeta, read_meta
 
 from . import copy_plan as planning
-from .data_file import DataFile, EpisodeRows
-from .episode_statistics import CameraStatistics
+from .data_file import EpisodeRows, write_rows
+from .episode_statistics import camera_statistics
 from .info import result_info, split_note
 from .manifest import write_manifest
 from .meta_files import EpisodeRecord, write_meta
@@ -30,12 +31,12 @@ from .proof.comparison import Comparison, compare_episodes, compare_fields, comp
 from .proof.content_digests import BoundaryImages, EpisodeDigests, collect, digest_videos
 from .proof.copy_report import CopyReport
 from .remarks import content_warnings, layout_notes
-from .source import Extras, read_extras, require_same_kind, state_of
+from .source import read_extras, require_same_kind, state_of
 from .statistics_plan import StatisticsPlan
 from .tables import release_reader
-from .video.mux import JoinedVideo
+from .video import mux
 from .video.reencode import copyable
-from .work import NoRoomError, OutputFile, WorkFolder, clear_errors, execute, locked, may_go_on, work_folder
+from .work import NoRoomError, Part, WorkFolder, clear_errors, execute, locked, may_go_on, work_folder
 
 
 def copy_episodes(
@@ -46,6 +47,7 @@ def copy_episodes(
     info: Mapping[str, Any] | None = None,
     renumber: bool = False,
     files: Mapping[str, str] | None = None,
+    renamed: Mapping[str, str] | None = None,
     progress: Progress | None = None,
 ) -> CopyReport:
     """Write the planned episodes as a new dataset: whole and proven, or not at all.
@@ -54,7 +56,8 @@ def copy_episodes(
     computed; card, license and other meta files of the first source come along. `info` replaces the first source's
     `info.json` as the base of the result's. `renumber` gives episodes 0, 1, …, in the order of the plans, rows and
     tasks new indices (tasks by text); otherwise they keep theirs. `files` are texts by relative path to be written,
-    too, in place of the source's extra files of that name. `progress(what, done, total)` is called often.
+    too, in place of the source's extra files of that name. `renamed` are names of features in the files of the source,
+    and those that its DatasetMeta has for them. `progress(what, done, total)` is called often.
     Unfinished work stays beside `dst`, and the same call goes on with it. Raises UsageError when `dst` exists or
     cannot be written, DatasetError for sources that cannot be copied and for a result that is not equal to them.
     """
@@ -71,7 +74,7 @@ def copy_episodes(
             size = size_of(path for plan in plans for path in plan.origin.paths)
             with Pool(chosen.jobs, size) as pool:
                 report = progress or (lambda what, done, total: None)
-                job = _Job(plans, target, chosen, info, renumber, files or {}, pool, report)
+                job = _Job(plans, target, chosen, info, renumber, files or {}, renamed or {}, pool, report)
                 return job.run()
         except BaseException as error:
             # Nothing worth keeping: the plan did not get as far as a first part, or can never be finished.
@@ -82,34 +85,35 @@ def copy_episodes(
             release_reader()
 
 
+@dataclass
 class _Job:
-    def __init__(
-        self,
-        plans: Sequence[EpisodePlan],
-        target: Path,
-        options: CopyOptions,
-        info: Mapping[str, Any] | None,
-        renumber: bool,
-        files: Mapping[str, str],
-        pool: Pool,
-        progress: Progress,
-    ) -> None:
-        self._files = files
-        self._plans, self._options, self._renumber = plans, options, renumber
-        self._pool, self._progress, self._info = pool, progress, info
-        self._sources = planning.sources_of(plans)
-        states = {id(meta): state_of(meta) for meta in self._sources}
-        texts = {"info": info, "files": files} if files else info
-        self._work = WorkFolder(target, planning.fingerprint(plans, options, texts, states, renumber))
-        self._states = states
-        self._extras: dict[int, Extras] = {}
+    _plans: Sequence[EpisodePlan]
+    _target: Path
+    _options: CopyOptions
+    _info: Mapping[str, Any] | None
+    _renumber: bool
+    _files: Mapping[str, str]
+    _renamed: Mapping[str, str]
+    _pool: Pool
+    _progress: Progress
+
+    def __post_init__(self) -> None:
+        self._sources = planning.sources_of(self._plans)
+        self._states = {id(meta): state_of(meta) for meta in self._sources}
+        # Whether the result is a whole source of its own, and not described anew.
+        self._same = len(self._sources) == 1 and not self._renumber and self._info is None
+        texts: Mapping[str, Any] | None = self._info
+        if self._files or self._renamed:
+            texts = {"info": self._info, "files": self._files, "renamed": self._renamed}
+        name = planning.fingerprint(self._plans, self._options, texts, self._states, self._renumber)
+        self._work = WorkFolder(self._target, name)
         self._report = CopyReport()
 
     def run(self) -> CopyReport:
         # Before the work: a file that may not be read stops it.
         self._beside = files_beside(self._sources[0].root)
-        self._extras = {id(meta): read_extras(meta) for meta in self._sources}
-        self._placed, self._tasks = planning.place_episodes(self._plans, renumber=self._renumber)
+        self._extras = {id(meta): read_extras(meta, self._renamed) for meta in self._sources}
+        self._placed, self._tasks = planning.place_episodes(self._plans, renumber=self._renumber, renamed=self._renamed)
         self._fps = self._sources[0].fps
         self._keys = {name: camera.key for name, camera in self._sources[0].cameras.items() if camera.is_video}
         source_files = planning.source_files(self._placed)
@@ -119,7 +123,7 @@ class _Job:
         _check_space(self._work, self._placed)
         self._work.open()
         pictures |= copyable(self._placed, self._fps, self._options, self._execute, self._work, self._report)
-        self._execute([*self._video_parts(), *self._data_parts(data_files), *self._statistics_parts()], "write")
+        self._execute(list(self._parts(data_files)), "write")
         expected = self._expected(data_files, pictures)
         self._write_meta(expected)
         self._prove(expected)
@@ -149,22 +153,25 @@ class _Job:
                     one.clips[camera], pictures[one.index, camera] = found[camera, one.plan.episode]
         return pictures
 
-    def _video_parts(self) -> list[OutputFile]:
-        parts: list[OutputFile] = []
+    def _parts(self, data_files: list[list[planning.PlacedEpisode]]) -> Iterator[Part]:
+        """What is written; largest kinds first."""
         for camera, key in self._keys.items():
             for number, segments in enumerate(planning.place_videos(self._placed, camera, self._fps, self._options)):
                 first = self._placed[number].index
                 path = self._options.format.video_file(key, number, first, self._options.chunk_files)
-                parts.append(JoinedVideo(f"video {camera} {number}", f"result/{path}", segments))
-        return parts
-
-    def _data_parts(self, files: list[list[planning.PlacedEpisode]]) -> list[OutputFile]:
-        parts: list[OutputFile] = []
-        for number, inside in enumerate(files):
+                write = partial(mux.write_segments, segments=segments)
+                yield Part(f"video {camera} {number}", f"result/{path}", write)
+        for number, inside in enumerate(data_files):
             path = self._options.format.data_file(number, inside[0].index, self._options.chunk_files)
             episodes = [self._episode_rows(one) for one in inside]
-            parts.append(DataFile(f"data {number}", f"result/{path}", episodes, self._fps, self._options.misaligned))
-        return parts
+            rows = partial(write_rows, episodes=episodes, fps=self._fps, misaligned=self._options.misaligned)
+            yield Part(f"data {number}", f"result/{path}", rows)
+        for one in self._placed:
+            wanted = self._statistics.pictures(one)
+            for camera, clip in one.clips.items():
+                if self._keys[camera] in wanted:
+                    statistics = partial(camera_statistics, path=one.video(camera), clip=clip)
+                    yield Part(f"pictures {camera} {one.index}", None, statistics)
 
     def _episode_rows(self, one: planning.PlacedEpisode) -> EpisodeRows:
         features = one.plan.source.features
@@ -181,17 +188,8 @@ class _Job:
             clips={camera: (one.video(camera), clip) for camera, clip in one.clips.items()},
         )
 
-    def _statistics_parts(self) -> list[OutputFile]:
-        parts: list[OutputFile] = []
-        for one in self._placed:
-            wanted = set(self._statistics.pictures(one))
-            for camera, clip in one.clips.items():
-                if self._keys[camera] in wanted:
-                    parts.append(CameraStatistics(f"pictures {camera} {one.index}", one.video(camera), clip))
-        return parts
-
-    def _execute(self, parts: Sequence[OutputFile], what: str) -> None:
-        """Run the parts that the journal does not have, largest kinds first, and note each as it is ready."""
+    def _execute(self, parts: Sequence[Part], what: str) -> None:
+        """Run the parts that the journal does not have, and note each as it is ready."""
         todo = [part for part in parts if part.name not in self._work.records]
         self._report.parts += len(parts)
         self._report.resumed += len(parts) - len(todo)
@@ -225,9 +223,8 @@ class _Job:
                         encoded=set(one.encoded),
                     )
                 )
-        same = len(self._sources) == 1 and not self._renumber and self._info is None
         self._whole = self._statistics.of_whole(
-            self._placed, (one.statistics for one in facts), same=same, version=self._options.version
+            self._placed, (one.statistics for one in facts), same=self._same, version=self._options.version
         )
         self._report.not_finite = list(not_finite)
         self._report.computed = self._statistics.derived.computed
@@ -260,8 +257,7 @@ class _Job:
         records = []
         for one in self._placed:
             fields = self._extras[id(one.plan.source)].fields.get(one.plan.episode, {})
-            facts = by_index[one.index]
-            records.append(EpisodeRecord(one, facts.tasks, fields, facts))
+            records.append(EpisodeRecord(one, by_index[one.index], fields))
         schema = pq.read_schema(self._work.folder / self._work.records["data 0"]["output"])
         clips = {self._keys[camera]: clip for camera, clip in self._placed[0].clips.items()}
         base = self._info if self._info is not None else self._extras[id(first)].info
@@ -295,7 +291,7 @@ class _Job:
             raise
         compare_episodes(expected, facts, proof)
         compare_whole(self._whole, result.statistics, proof)
-        if len(self._sources) == 1 and not self._renumber and self._info is None:
+        if self._same:
             compare_fields(self._extras[id(self._sources[0])], read_extras(result), proof)
             if not self._files:
                 compare_files(self._sources[0].root, result.root, proof)

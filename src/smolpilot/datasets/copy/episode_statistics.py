@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +12,14 @@ import pyarrow as pa
 from av.video.reformatter import VideoReformatter
 
 from smolpilot.common.errors import DatasetError
-from smolpilot.common.statistics import QUANTILES, Statistics
-from smolpilot.datasets.format.arrow import list_items, plain_column
+from smolpilot.common.statistics import Statistics, plain_statistics
+from smolpilot.datasets.format.arrow import is_number, list_items, list_lengths, plain_column
+from smolpilot.datasets.media.pixels import to_rgb
 from smolpilot.datasets.media.video_file import VideoFile
+from smolpilot.datasets.statistics.image_statistics import ImageStatistics
 
 from .proof.derived import column_statistics, judge_column
-from .video.packets import Clip
+from .video.packets import Clip, clip_frames
 
 _SMALL, _TARGET = 300, 150
 
@@ -29,89 +30,40 @@ def sampled(length: int) -> list[int]:
     return [int(i) for i in np.round(np.linspace(0, length - 1, count))]
 
 
-class LevelStatistics:
-    """Statistics per channel of 8-bit images, exact over the pixels that LeRobot looks at, of values in [0, 1]."""
-
-    def __init__(self) -> None:
-        self._levels = np.zeros((3, 256), dtype=np.int64)
-        self._count = 0
-
-    def add(self, picture: npt.NDArray[np.uint8]) -> None:
-        """Count in an image `[h, w, 3]`; large ones are thinned out as LeRobot does it."""
-        height, width = picture.shape[:2]
-        if max(height, width) >= _SMALL:
-            step = int(max(height, width) / _TARGET)
-            picture = picture[::step, ::step]
-        for channel in range(3):
-            self._levels[channel] += np.bincount(picture[..., channel].ravel(), minlength=256)
-        self._count += 1
-
-    def result(self) -> dict[str, Any]:
-        """mean, std, min, max, quantiles `[3, 1, 1]`, and the number of images `[1]`."""
-        values = np.arange(256) / 255.0
-        share = self._levels / self._levels.sum(axis=1, keepdims=True)
-        mean = share @ values
-        seen = self._levels > 0
-        stats = {
-            "mean": mean,
-            "std": np.sqrt(np.maximum(share @ values**2 - mean**2, 0.0)),
-            "min": values[seen.argmax(axis=1)],
-            "max": values[255 - seen[:, ::-1].argmax(axis=1)],
-        }
-        cumulative = np.cumsum(share, axis=1)
-        for name, quantile in QUANTILES.items():
-            stats[name] = values[np.minimum((cumulative < quantile).sum(axis=1), 255)]
-        shaped = {name: value.reshape(3, 1, 1).tolist() for name, value in stats.items()}
-        return {**shaped, "count": [self._count]}
+def _thinned(picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """The pixels of an image `[h, w, 3]` that LeRobot looks at: of large ones some."""
+    height, width = picture.shape[:2]
+    step = int(max(height, width) / _TARGET) if max(height, width) >= _SMALL else 1
+    return picture[::step, ::step]
 
 
-@dataclass(frozen=True)
-class CameraStatistics:
-    """Statistics of one camera in one episode, from its video."""
-
-    name: str
-    path: Path
-    clip: Clip
-    output: None = None
-
-    def write(self, _: Path) -> dict[str, Any]:
-        """Decode the sampled frames; `{"statistics": …}`."""
-        wanted = set(sampled(self.clip.frames))
-        levels, reformatter, number = LevelStatistics(), VideoReformatter(), 0
-        with VideoFile(self.path) as video:
-            video.context.thread_count = 1
-            if self.clip.first_pts:
-                video.seek(self.clip.first_dts)
-            for frame in video.frames():
-                if frame.pts is None or frame.pts < self.clip.first_pts:
-                    continue
-                if number in wanted:
-                    levels.add(np.asarray(reformatter.reformat(frame, format="rgb24").to_ndarray()))
-                number += 1
-                if number == self.clip.frames:
-                    return {"statistics": levels.result()}
+def camera_statistics(_: Path, *, path: Path, clip: Clip) -> dict[str, Any]:
+    """Statistics of one camera in one episode, from the sampled frames of its video: `{"statistics": …}`."""
+    wanted = set(sampled(clip.frames))
+    seen, reformatter, count = ImageStatistics(), VideoReformatter(), 0
+    with VideoFile(path) as video:
+        video.context.thread_count = 1
+        if clip.first_pts:
+            video.seek(clip.first_dts)
+        for count, frame in enumerate(clip_frames(video, clip), 1):
+            if count - 1 in wanted:
+                seen.count(_thinned(to_rgb(frame, reformatter)))
+    if count < clip.frames:
         raise DatasetError(
-            f"Only {number} of {self.clip.frames} frames of {self.path} can be decoded.",
+            f"Only {count} of {clip.frames} frames of {path} can be decoded.",
             fix="See `smolpilot dataset check`; `smolpilot dataset repair` leaves such episodes out.",
         )
-
-
-@dataclass(frozen=True)
-class TableStatistics:
-    """Statistics of an episode's rows as plain values; `wrong`: stored ones that were not of the rows, and why."""
-
-    computed: dict[str, dict[str, Any]]
-    wrong: dict[str, str]
+    return {"statistics": plain_statistics({"": seen.result()})[""]}
 
 
 def table_statistics(
     table: pa.Table, stored: Statistics, skipped: Collection[str], pictures: Iterable[str]
-) -> TableStatistics:
+) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
     """Statistics of all columns that hold numbers but for the `skipped` ones, and of the image columns `pictures`.
 
-    Those of `stored` that are of the rows are not computed again.
+    As plain values. Those of `stored` that are of the rows are not computed again; the others are named, with why.
     """
-    computed: dict[str, dict[str, Any]] = {}
+    computed: Statistics = {}
     wrong: dict[str, str] = {}
     for name in table.column_names:
         if name in skipped or not len(table):
@@ -127,11 +79,11 @@ def table_statistics(
         stats = column_statistics(values)
         if stats is not None:
             # Of a matrix there are as many values as rows in each place: LeRobot counts frames.
-            computed[name] = {key: [len(table)] if key == "count" else value.tolist() for key, value in stats.items()}
+            computed[name] = {**stats, "count": np.array([len(table)])}
     for name in pictures:
         if name in table.column_names:
             computed[name] = _image_statistics(table[name])
-    return TableStatistics(computed, wrong)
+    return plain_statistics(computed), wrong
 
 
 def column_values(column: pa.ChunkedArray) -> npt.NDArray[np.float64] | None:
@@ -139,24 +91,15 @@ def column_values(column: pa.ChunkedArray) -> npt.NDArray[np.float64] | None:
 
     Of a matrix per frame the last dimension counts, over all its rows.
     """
-    array, count, last = plain_column(column), len(column), 1
+    array, last = plain_column(column), 1
     while pa.types.is_list(array.type):
-        inner = list_items(array)
-        if array.null_count or not count or len(inner) % count or not _even(array):
+        lengths = list_lengths(array, -1)
+        if array.null_count or not len(lengths) or (lengths != lengths[0]).any():
             return None
-        last = len(inner) // max(len(array), 1)
-        array = inner
-    kind = array.type
-    if array.null_count or not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
-        return None
-    if not len(array):
+        array, last = list_items(array), int(lengths[0])
+    if array.null_count or not is_number(array.type) or not len(array):
         return None
     return np.asarray(array.to_numpy(zero_copy_only=False), dtype=np.float64).reshape(-1, last)
-
-
-def _even(array: pa.Array) -> bool:
-    lengths = np.diff(array.offsets.to_numpy())
-    return bool((lengths == lengths[0]).all())
 
 
 def _judge(stored: Mapping[str, npt.NDArray[np.float64]], values: npt.NDArray[np.float64], frames: int) -> str:
@@ -168,18 +111,18 @@ def _judge(stored: Mapping[str, npt.NDArray[np.float64]], values: npt.NDArray[np
     return judge_column(stored, rest, [frames, len(rest)]) if len(rest) else ""
 
 
-def _image_statistics(column: pa.ChunkedArray) -> dict[str, Any]:
+def _image_statistics(column: pa.ChunkedArray) -> dict[str, npt.NDArray[np.float64]]:
     from smolpilot.datasets.media.image_formats import ImageError, decoded, rgb
 
-    levels = LevelStatistics()
+    seen = ImageStatistics()
     for i in sampled(len(column)):
         cell = column[i].as_py()
         content = cell.get("bytes") if isinstance(cell, dict) else cell
         try:
-            levels.add(rgb(decoded(content)))
+            seen.count(_thinned(rgb(decoded(content))))
         except ImageError as error:
             raise DatasetError(
                 f"The image in row {i} of an episode cannot be decoded: {error}.",
                 fix="See `smolpilot dataset check`; `smolpilot dataset repair` leaves such episodes out.",
             ) from error
-    return levels.result()
+    return seen.result()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import batched
 from pathlib import Path
 from typing import Any
 
@@ -30,17 +32,11 @@ _AS_TEXT = "The values of '{name}' in the episode list have a type that JSON has
 
 @dataclass(frozen=True)
 class EpisodeRecord:
-    """What the meta folder says of an episode: instructions, further fields of the source, statistics."""
+    """What the meta folder says of an episode: its place, what it holds, further fields of the source."""
 
     placed: PlacedEpisode
-    tasks: list[str]
-    fields: Mapping[str, Any]
     facts: EpisodeDigests
-
-    @property
-    def statistics(self) -> Statistics:
-        """The episode's statistics, unpacked anew each time."""
-        return self.facts.statistics
+    fields: Mapping[str, Any]
 
     @property
     def plain_fields(self) -> dict[str, Any]:
@@ -69,16 +65,16 @@ def write_meta(
         write_parquet(tasks_table(tasks), meta / "tasks.parquet")
         _write_text(meta / "stats.json", statistics_to_json(whole))
         fields = columns_of([one.fields for one in records])
-        _write_episodes(meta, records, keys, int(info["chunks_size"]), fields)
+        rows = partial(_episode_rows, records, keys, int(info["chunks_size"]), fields)
+        _write_episodes(meta / "episodes" / "chunk-000" / "file-000.parquet", fields, rows)
         return [_AS_JSON.format(name=plain(name, 100)) for name in sorted(fields.texts)]
-    rows = [{"task_index": index, "task": text} for index, text in tasks.items()]
-    write_lines(meta / "tasks.jsonl", rows)
+    write_lines(meta / "tasks.jsonl", ({"task_index": index, "task": text} for index, text in tasks.items()))
     write_lines(
         meta / "episodes.jsonl",
         (
             {
                 "episode_index": one.placed.index,
-                "tasks": one.tasks,
+                "tasks": one.facts.tasks,
                 "length": one.placed.rows.length,
                 **one.plain_fields,
             }
@@ -87,39 +83,27 @@ def write_meta(
     )
     write_lines(
         meta / "episodes_stats.jsonl",
-        ({"episode_index": one.placed.index, "stats": plain_statistics(one.statistics)} for one in records),
+        ({"episode_index": one.placed.index, "stats": plain_statistics(one.facts.statistics)} for one in records),
     )
     changed = {name: None for one in records for name, value in one.plain_fields.items() if value != one.fields[name]}
     return [_AS_TEXT.format(name=plain(name, 100)) for name in sorted(changed)]
 
 
-def _write_episodes(
-    meta: Path, records: Sequence[EpisodeRecord], keys: Mapping[str, str], chunk_files: int, own: FieldColumns
-) -> None:
-    path = meta / "episodes" / "chunk-000" / "file-000.parquet"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    schema = _episode_schema(records, keys, chunk_files, own)
-    with parquet_writer(path, schema) as writer:
-        for rows in _batches(_episode_rows(records, keys, chunk_files, own)):
-            writer.write_table(pa.Table.from_pylist(rows, schema=schema))
-
-
-def _episode_schema(
-    records: Sequence[EpisodeRecord], keys: Mapping[str, str], chunk_files: int, own: FieldColumns
-) -> pa.Schema:
-    """The columns of all episodes: a statistic that only some have is empty for the others."""
+def _write_episodes(path: Path, own: FieldColumns, all_rows: Callable[[], Iterator[dict[str, Any]]]) -> None:
+    """Write the episode table, a batch after the other; a statistic that only some have is empty for the others."""
     fields: dict[str, pa.Field] = {}
-    for rows in _batches(_episode_rows(records, keys, chunk_files, own)):
-        for field in pa.Table.from_pylist([_all_keys(rows), *rows]).schema:
+    for rows in batched(all_rows(), _BATCH):
+        # Arrow takes the columns from the first row.
+        names = dict.fromkeys(key for row in rows for key in row)
+        for field in pa.Table.from_pylist([names, *rows]).schema:
             known = fields.get(field.name)
             if known is None or pa.types.is_null(known.type):
                 fields[field.name] = field
-    return pa.schema([own.columns.get(name, field) for name, field in fields.items()])
-
-
-def _all_keys(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    # Arrow takes the columns from the first row.
-    return dict.fromkeys(key for row in rows for key in row)
+    schema = pa.schema([own.columns.get(name, field) for name, field in fields.items()])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with parquet_writer(path, schema) as writer:
+        for rows in batched(all_rows(), _BATCH):
+            writer.write_table(pa.Table.from_pylist(list(rows), schema=schema))
 
 
 def _episode_rows(
@@ -133,20 +117,9 @@ def _episode_rows(
             for camera, (number, begin, end) in placed.videos.items()
         }
         rows = range(first, first + length)
-        row = episode_row(placed.index, one.tasks, rows, placed.data_file, videos, chunk_files)
-        yield row | own.row(one.fields) | statistics_cells(one.statistics)
+        row = episode_row(placed.index, one.facts.tasks, rows, placed.data_file, videos, chunk_files)
+        yield row | own.row(one.fields) | statistics_cells(one.facts.statistics)
         first += length
-
-
-def _batches(rows: Iterator[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    batch: list[dict[str, Any]] = []
-    for row in rows:
-        batch.append(row)
-        if len(batch) == _BATCH:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
 
 
 def _write_text(path: Path, text: str) -> None:

@@ -6,7 +6,8 @@ import hashlib
 import re
 import threading
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from sys import intern
 from typing import Any
@@ -22,27 +23,31 @@ from smolpilot.datasets.format.files import GET_AGAIN, dataset_root, open_parque
 from smolpilot.datasets.format.meta import DatasetMeta
 
 _INDEX = "episode_index"
-# What pandas leaves of a table's row numbers; no feature of a dataset unless info.json says so.
-_PANDAS_INDEX = re.compile(r"__index_level_\d+__")
+PANDAS_INDEX = re.compile(r"__index_level_\d+__")
+"""What pandas leaves of a table's row numbers; no feature of a dataset unless info.json says so."""
 # Row groups that are read in one go: a file of ours has one for each episode.
 _RUN_ROWS, _RUN_BYTES = 4096, 16 * 1024 * 1024
 
 
 @dataclass(frozen=True)
 class TableForm:
-    """How a dataset's tables are read: `scalars` are features of one number, `without` columns that are left out."""
+    """How a dataset's tables are read: `scalars` are features of one number, `without` columns that are left out.
+
+    `renamed` are the names of columns in the files, and those that they are to have.
+    """
 
     declared: frozenset[str] = frozenset()
     scalars: frozenset[str] = frozenset()
     without: frozenset[str] = frozenset()
+    renamed: Mapping[str, str] = field(default_factory=dict)
 
     def drops(self, column: str) -> bool:
         """Whether a column is left out: by choice, or as pandas' own."""
-        return column in self.without or (column not in self.declared and bool(_PANDAS_INDEX.fullmatch(column)))
+        return column in self.without or (column not in self.declared and bool(PANDAS_INDEX.fullmatch(column)))
 
-    def unwraps(self, field: pa.Field) -> bool:
+    def unwraps(self, column: pa.Field) -> bool:
         """Whether a column is stored as lists though its feature is one number."""
-        return field.name in self.scalars and is_list(field.type)
+        return column.name in self.scalars and is_list(column.type)
 
 
 @dataclass(frozen=True)
@@ -60,17 +65,17 @@ class Rows:
     form: TableForm = TableForm()
 
 
-def form_of(meta: DatasetMeta) -> TableForm:
+def form_of(meta: DatasetMeta, renamed: Mapping[str, str] | None = None) -> TableForm:
     """How the tables of a dataset are read."""
     scalars = frozenset(name for name, one in meta.features.items() if one.shape == (1,))
-    return TableForm(frozenset(meta.features), scalars, meta.without)
+    return TableForm(frozenset(meta.features), scalars, meta.without, renamed or {})
 
 
-def rows_of(meta: DatasetMeta) -> dict[int, Rows]:
-    """The rows of every episode of a dataset."""
+def rows_of(meta: DatasetMeta, renamed: Mapping[str, str] | None = None) -> dict[int, Rows]:
+    """The rows of every episode of a dataset; `renamed` as in `copy_episodes`."""
     inside: dict[Path, int] = {}
     count = Counter(episode.data_path for episode in meta.episodes)
-    form, found = form_of(meta), {}
+    form, found = form_of(meta, renamed), {}
     for episode in meta.episodes:
         offset = inside.get(episode.data_path, 0)
         inside[episode.data_path] = offset + episode.length
@@ -80,15 +85,13 @@ def rows_of(meta: DatasetMeta) -> dict[int, Rows]:
 
 
 class RowReader:
-    """Reads episodes out of parquet files; keeps a few row groups of the last file, so that memory stays bounded."""
+    """Reads episodes out of parquet files; keeps a few row groups of the last file, so that memory stays bounded.
+
+    A file that has changed since is opened anew.
+    """
 
     def __init__(self) -> None:
-        self._path: Path | None = None
         self._file: _File | None = None
-
-    def is_current(self) -> bool:
-        """Whether the file that is open is still the one of its path."""
-        return self._path is None or self._file is None or self._file.is_current()
 
     def read(self, rows: Rows, columns: list[str] | None = None) -> pa.Table:
         """The rows of one episode, in order; raises DatasetError when there are not as many as the meta data says.
@@ -96,9 +99,9 @@ class RowReader:
         Columns that the dataset's form leaves out are not read; lists of one number of a feature that is one number
         become plain numbers.
         """
-        if self._file is None or self._path != rows.path:
+        if self._file is None or not self._file.is_of(rows.path):
             self._file = None
-            self._path, self._file = rows.path, _File(rows.path)
+            self._file = _File(rows.path)
         try:
             table = self._file.read(rows, columns)
         except (pa.ArrowException, OSError) as error:
@@ -119,13 +122,12 @@ class RowReader:
 def thread_reader() -> RowReader:
     """This thread's reader: parts that are written one after another go on in the file where the last one stopped.
 
-    A file that has changed since is opened anew. `release_reader` closes it.
+    `release_reader` closes it.
     """
-    reader = getattr(_threads, "reader", None)
-    if reader is None or not reader.is_current():
+    reader: RowReader | None = getattr(_threads, "reader", None)
+    if reader is None:
         reader = _threads.reader = RowReader()
-    found: RowReader = reader
-    return found
+    return reader
 
 
 def release_reader() -> None:
@@ -154,20 +156,24 @@ class _File:
         self._sorted: npt.NDArray[Any] = np.empty(0)
         self._run: tuple[int, int, tuple[str, ...], pa.Table] | None = None
 
-    def is_current(self) -> bool:
-        """Whether the path still is this file."""
-        return self._path.exists() and _state(self._path) == self._state
+    def is_of(self, path: Path) -> bool:
+        """Whether this is the file of a path, which may have changed since it was opened."""
+        return path == self._path and path.exists() and _state(path) == self._state
 
     def read(self, rows: Rows, columns: list[str] | None) -> pa.Table:
+        names = {old: rows.form.renamed.get(old, old) for old in self._schema.names}
         wanted = [
-            name for name in self._schema.names if not rows.form.drops(name) and (columns is None or name in columns)
+            old for old, name in names.items() if not rows.form.drops(name) and (columns is None or name in columns)
         ]
         table = self._rows(rows, wanted)
-        for place, field in enumerate(table.schema):
-            if rows.form.unwraps(field):
-                array = plain_column(table[field.name])
+        if rows.form.renamed:
+            # Without what `datasets` and pandas noted in the file: it speaks of the old names.
+            table = table.rename_columns([names[old] for old in wanted]).replace_schema_metadata(None)
+        for place, column in enumerate(table.schema):
+            if rows.form.unwraps(column):
+                array = plain_column(table[column.name])
                 if array.null_count == 0 and (list_lengths(array, -1) == 1).all():
-                    table = table.set_column(place, field.name, list_items(array))
+                    table = table.set_column(place, column.name, list_items(array))
         return table
 
     def _rows(self, rows: Rows, columns: list[str]) -> pa.Table:
@@ -219,13 +225,13 @@ class _File:
 
 def _require_numbers(schema: pa.Schema, path: Path) -> None:
     """Running numbers stored as texts or anything else are found in no list of episodes or tasks."""
-    for field in schema:
-        kind = leaf_of(field.type)
+    for column in schema:
+        kind = leaf_of(column.type)
         # A column without any value has its own words, where it is needed.
         number = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_null(kind)
-        if field.name in INDEX_COLUMNS and not number:
+        if column.name in INDEX_COLUMNS and not number:
             raise DatasetError(
-                f"The column '{field.name}' of {path} is of type {field.type}.",
+                f"The column '{column.name}' of {path} is of type {column.type}.",
                 expected="numbers",
                 fix=repair_advice(dataset_root(path), "writes it as numbers"),
             )

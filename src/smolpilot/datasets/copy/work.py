@@ -7,11 +7,12 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from smolpilot.common.atomic import fsync, lock, refuse_existing, write_bytes_atomic
 from smolpilot.common.errors import FULL, MACHINE, DatasetError, UsageError
@@ -22,19 +23,17 @@ from smolpilot.common.safe_paths import below
 _STATE = "state"
 
 
-class OutputFile(Protocol):
-    """A file of the result, or (output None) a result kept in the journal."""
+@dataclass(frozen=True)
+class Part:
+    """A file of the result, or (output None) a result kept in the journal, which calls it by its name.
 
-    @property
-    def name(self) -> str:
-        """What the journal calls it."""
+    `output` is a path relative to the work folder: `result/…`, or `state/…` for what only other parts need. `write`
+    writes the file and gives facts for the journal (plain JSON values); it is called in any process.
+    """
 
-    @property
-    def output(self) -> str | None:
-        """Path relative to the work folder: `result/…`, or `state/…` for what only other parts need."""
-
-    def write(self, target: Path) -> dict[str, Any]:
-        """Write the file; gives facts for the journal (plain JSON values)."""
+    name: str
+    output: str | None
+    write: Callable[[Path], dict[str, Any] | None]
 
 
 def work_folder(target: Path) -> Path:
@@ -42,12 +41,12 @@ def work_folder(target: Path) -> Path:
     return target.parent / f".{target.name}.smolpilot-partial"
 
 
-def execute(task: tuple[OutputFile, Path]) -> dict[str, Any]:
+def execute(task: tuple[Part, Path]) -> dict[str, Any]:
     """Write one part beside its place, hash it, put it in place; runs in any process."""
     part, folder = task
     scratch = folder / _STATE / f"{uuid.uuid4().hex}.tmp"
     try:
-        facts = part.write(scratch)
+        facts = part.write(scratch) or {}
         if part.output is None:
             return {"part": part.name, "facts": facts}
         final = below(folder, part.output)

@@ -44,9 +44,10 @@ def of_union(sources: list[DatasetMeta], **details: Any) -> dict[str, str]:
     return _file([{"edit": "merge", "sources": parts, **details, "smolpilot": __version__}])
 
 
-def left_out(meta: DatasetMeta) -> dict[str, Any]:
+def left_out(*sources: DatasetMeta) -> dict[str, Any]:
     """The features that an edit leaves out, for its entry in the history; nothing where there are none."""
-    return {"without": sorted(meta.without)} if meta.without else {}
+    without = sorted(set().union(*(meta.without for meta in sources)))
+    return {"without": without} if without else {}
 
 
 def describe(meta: DatasetMeta) -> dict[str, Any]:

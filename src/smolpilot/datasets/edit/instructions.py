@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
@@ -10,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from smolpilot.common.errors import DatasetError, UsageError, did_you_mean
 from smolpilot.datasets.copy import CopyReport, EpisodePlan, Progress, copy_episodes
@@ -24,8 +24,8 @@ from .history import left_out, read_history, with_edit
 
 # Edits after which an episode has the number that it had.
 _SAME_EPISODES = ("tasks", "rename")
-# The texts of an episode and for how many of its frames each of them holds, in order.
-type Runs = list[tuple[str, int]]
+# The text of each frame, by episode.
+type Texts = dict[int, list[str]]
 
 
 @dataclass(frozen=True)
@@ -40,15 +40,14 @@ class Instruction:
 
 def list_instructions(meta: DatasetMeta) -> list[Instruction]:
     """All instructions by index, with the episodes and frames that point to them."""
-    episodes: dict[int, dict[int, None]] = {}
-    frames: dict[int, int] = {}
-    for episode, parts in _runs(meta).items():
-        for index, count in parts:
-            episodes.setdefault(index, {})[episode] = None
-            frames[index] = frames.get(index, 0) + count
+    episodes: dict[int, list[int]] = {}
+    frames: Counter[int] = Counter()
+    for episode, indices in _indices(meta).items():
+        frames.update(indices)
+        for index in dict.fromkeys(indices):
+            episodes.setdefault(index, []).append(episode)
     return [
-        Instruction(index, text, list(episodes.get(index, ())), frames.get(index, 0))
-        for index, text in sorted(meta.tasks.items())
+        Instruction(index, text, episodes.get(index, []), frames[index]) for index, text in sorted(meta.tasks.items())
     ]
 
 
@@ -68,12 +67,10 @@ def rename_tasks(
     for old, text in names.items():
         if texts.setdefault(_index_of(meta, old), _checked(text)) != text:
             raise UsageError(f"Instruction '{old}' is given two new texts.", expected="one for each instruction")
-    new = {
-        episode: [(texts.get(index, meta.tasks[index]), count) for index, count in parts]
-        for episode, parts in _runs(meta).items()
-    }
+    before = _indices(meta)
+    new = {episode: [texts.get(index, meta.tasks[index]) for index in indices] for episode, indices in before.items()}
     renamed = {meta.tasks[index]: text for index, text in texts.items()}
-    return _write(meta, dst, new, {"action": "rename", "texts": renamed}, settings, progress)
+    return _write(meta, dst, before, new, {"action": "rename", "texts": renamed}, settings, progress)
 
 
 def set_tasks(
@@ -88,14 +85,15 @@ def set_tasks(
 
     Raises UsageError for an unknown episode and an empty text; otherwise as `copy_episodes` does.
     """
-    new: dict[int, Runs] = {episode: _texts(meta, parts) for episode, parts in _runs(meta).items()}
+    old = _indices(meta)
+    new = _texts(meta, old)
     for episode, text in texts.items():
-        new[episode] = [(_checked(text), meta.episode(episode).length)]
+        new[episode] = [_checked(text)] * meta.episode(episode).length
     groups: dict[str, list[int]] = {}
     for episode, text in texts.items():
         groups.setdefault(text, []).append(episode)
     after = {text: episode_ranges(episodes) for text, episodes in groups.items()}
-    return _write(meta, dst, new, {"action": "set", "texts": after}, settings, progress)
+    return _write(meta, dst, old, new, {"action": "set", "texts": after}, settings, progress)
 
 
 def undo_tasks(
@@ -107,14 +105,18 @@ def undo_tasks(
     """
     number = _last_change(meta)
     edits = [edit for edit in read_history(meta) if edit.get("edit") == "tasks"]
-    new: dict[int, Runs] = {episode: _texts(meta, parts) for episode, parts in _runs(meta).items()}
+    old = _indices(meta)
+    new = _texts(meta, old)
     try:
         for before in edits[number]["before"]:
             for episode in before["episodes"]:
-                new[episode] = [(str(text), int(count)) for text, count in _whole(before["texts"], meta, episode)]
+                # A single text stands for all frames.
+                whole = [(text, meta.episode(episode).length) for text, *_ in before["texts"]]
+                runs = whole if len(whole) == 1 else before["texts"]
+                new[episode] = [str(text) for text, count in runs for _ in range(int(count))]
     except (KeyError, TypeError, ValueError) as error:
         raise DatasetError(f"The history of edits of {meta.root} is damaged.") from error
-    return _write(meta, dst, new, {"action": "undo", "undoes": number}, settings, progress)
+    return _write(meta, dst, old, new, {"action": "undo", "undoes": number}, settings, progress)
 
 
 def _last_change(meta: DatasetMeta) -> int:
@@ -154,21 +156,17 @@ def _changed_in_sources(edit: Mapping[str, Any]) -> bool:
     return any(inner.get("edit") == "tasks" or _changed_in_sources(inner) for inner in histories)
 
 
-def _whole(texts: list[list[Any]], meta: DatasetMeta, episode: int) -> list[list[Any]]:
-    """The recorded runs; a single one stands for all frames."""
-    return [[texts[0][0], meta.episode(episode).length]] if len(texts) == 1 else texts
-
-
 def _write(
     meta: DatasetMeta,
     dst: str | Path,
-    new: Mapping[int, Runs],
+    old: Mapping[int, list[int]],
+    new: Texts,
     details: dict[str, Any],
     settings: EditSettings | None,
     progress: Progress | None,
 ) -> CopyReport:
-    old = _runs(meta)
-    changed = {episode: None for episode, runs in new.items() if _joined(runs) != _joined(_texts(meta, old[episode]))}
+    before = _texts(meta, old)
+    changed = {episode: None for episode, texts in new.items() if texts != before[episode]}
     if not changed:
         raise UsageError(f"No instruction of {meta.root} would change.", expected="another text than now")
     first = max(meta.tasks) + 1
@@ -179,8 +177,8 @@ def _write(
         for episode in meta.episodes
     ]
     place = {episode.index: number for number, episode in enumerate(meta.episodes)}
-    before = _before([(place[episode], _joined(_texts(meta, old[episode]))) for episode in changed])
-    files = with_edit(meta, "tasks", **details, **left_out(meta), before=before)
+    recorded = _recorded({place[episode]: before[episode] for episode in changed})
+    files = with_edit(meta, "tasks", **details, **left_out(meta), before=recorded)
     options = (settings or EditSettings()).copying([meta])
     report = copy_episodes(plans, dst, options, renumber=True, files=files, progress=progress)
     report.warnings += _renumbered(meta, read_meta(dst, trainable=False))
@@ -206,47 +204,41 @@ def _renumbered(meta: DatasetMeta, result: DatasetMeta) -> list[str]:
     return found
 
 
-def _plan(meta: DatasetMeta, episode: int, old: Sequence[tuple[int, int]], new: Runs, first: int) -> EpisodePlan:
+def _plan(meta: DatasetMeta, episode: int, old: list[int], new: list[str], first: int) -> EpisodePlan:
     """Other texts for the indices in the rows where that says it all: then the rows, and their statistics, stay.
 
     Else the texts get indices from `first` on, which no row has yet.
     """
-    before = [index for index, count in old for _ in range(count)]
-    after = [text for text, count in new for _ in range(count)]
-    if len(after) != len(before):
+    if len(new) != len(old):
         raise DatasetError(
-            f"The history of edits of {meta.root} speaks of {len(after)} frames of episode {episode}.",
-            expected=f"{len(before)}, as there are",
+            f"The history of edits of {meta.root} speaks of {len(new)} frames of episode {episode}.",
+            expected=f"{len(old)}, as there are",
         )
-    pairs = set(zip(before, after, strict=True))
+    pairs = set(zip(old, new, strict=True))
     texts = dict(pairs)
     if len(texts) == len(pairs):
         return EpisodePlan(meta, episode, tasks=texts)
-    indices = {text: first + place for place, text in enumerate(dict.fromkeys(after))}
-    runs = tuple((indices[text], count) for text, count in new)
-    names = {index: text for text, index in indices.items()}
-    return EpisodePlan(meta, episode, partial(_assign, runs=runs), names)
+    indices = {text: first + place for place, text in enumerate(dict.fromkeys(new))}
+    values = np.array([indices[text] for text in new], dtype=np.int64)
+    change = partial(replace_column, name="task_index", values=values)
+    return EpisodePlan(meta, episode, change, {index: text for text, index in indices.items()})
 
 
-def _assign(table: pa.Table, *, runs: Sequence[tuple[int, int]]) -> pa.Table:
-    values = np.repeat([index for index, _ in runs], [count for _, count in runs]).astype(np.int64)
-    return replace_column(table, "task_index", values)
-
-
-def _before(episodes: list[tuple[int, Runs]]) -> list[dict[str, Any]]:
-    """What the changed episodes said, those with the same single text together."""
+def _recorded(episodes: Texts) -> list[dict[str, Any]]:
+    """What the changed episodes said: those with the same single text together, others with the frames of each."""
     groups: dict[str, list[int]] = {}
     rows: list[dict[str, Any]] = []
-    for episode, runs in episodes:
+    for episode, texts in episodes.items():
+        runs = [[text, len(list(same))] for text, same in groupby(texts)]
         if len(runs) == 1:
-            groups.setdefault(runs[0][0], []).append(episode)
+            groups.setdefault(texts[0], []).append(episode)
         else:
-            rows.append({"episodes": [episode], "texts": [list(run) for run in runs]})
+            rows.append({"episodes": [episode], "texts": runs})
     return [{"episodes": indices, "texts": [[text]]} for text, indices in groups.items()] + rows
 
 
-def _runs(meta: DatasetMeta) -> dict[int, list[tuple[int, int]]]:
-    """For each episode the task indices of its frames, (index, number of frames) in order."""
+def _indices(meta: DatasetMeta) -> dict[int, list[int]]:
+    """The task index of each frame, by episode."""
     reader = RowReader()
     found = {}
     for episode, rows in rows_of(meta).items():
@@ -264,17 +256,12 @@ def _runs(meta: DatasetMeta) -> dict[int, list[tuple[int, int]]]:
                     expected=f"one of the task indices {sorted(meta.tasks)}",
                     fix=f"`smolpilot dataset repair {meta.root} DST`",
                 )
-        found[episode] = [(int(value), len(list(run))) for value, run in groupby(values)]
+        found[episode] = [int(value) for value in values]
     return found
 
 
-def _texts(meta: DatasetMeta, parts: Sequence[tuple[int, int]]) -> Runs:
-    return [(meta.tasks[index], count) for index, count in parts]
-
-
-def _joined(runs: Runs) -> Runs:
-    """Neighbors with the same text as one."""
-    return [(text, sum(count for _, count in same)) for text, same in groupby(runs, key=lambda run: run[0])]
+def _texts(meta: DatasetMeta, indices: Mapping[int, list[int]]) -> Texts:
+    return {episode: [meta.tasks[index] for index in mine] for episode, mine in indices.items()}
 
 
 def _index_of(meta: DatasetMeta, name: str) -> int:

@@ -2,35 +2,24 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import pyarrow as pa
-
-from smolpilot.common.atomic import refuse_existing
 from smolpilot.common.errors import UsageError, did_you_mean
 from smolpilot.common.keys import ACTION, IMAGES, STATE
-from smolpilot.common.safe_paths import below, why_no_name
+from smolpilot.common.safe_paths import why_no_name
 from smolpilot.common.text import plain
 from smolpilot.datasets.beside import files_beside
 from smolpilot.datasets.copy import CopyReport, EpisodePlan, Progress, copy_episodes
 from smolpilot.datasets.copy.options import EditSettings
-from smolpilot.datasets.format.features import Feature, parse_cameras, parse_features
-from smolpilot.datasets.format.files import iter_jsonl, open_parquet, read_json, read_parquet, reading
+from smolpilot.datasets.format.features import CAMERA_TYPES, INDEX_COLUMNS, Feature, parse_cameras, parse_features
+from smolpilot.datasets.format.files import read_json
 from smolpilot.datasets.format.meta import DatasetMeta
-from smolpilot.datasets.format.parquet_files import parquet_writer, write_parquet
-from smolpilot.datasets.format.paths import OWN_META
-from smolpilot.datasets.format.writing import write_lines
 
 from .history import with_edit
 
-_INDEX = ("timestamp", "frame_index", "episode_index", "index", "task_index", "task")
-_CAMERA = ("video", "image")
+_INDEX = (*INDEX_COLUMNS, "task")
 
 
 def rename_features(
@@ -47,21 +36,12 @@ def rename_features(
     an unknown feature and for a name that cannot be; otherwise as `copy_episodes` does.
     """
     chosen = _checked(meta, names)
-    target = Path(dst).expanduser().absolute()
-    refuse_existing(target, "datasets", meta.root)
-    staging = target.parent / f".{target.name}.renamed-tables"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if staging.exists():
-        shutil.rmtree(staging)
-    try:
-        renamed = _stage(meta, chosen, staging, progress)
-        plans = [EpisodePlan(renamed, episode.index) for episode in renamed.episodes]
-        options = (settings or EditSettings()).copying([renamed])
-        files = with_edit(meta, "rename", features=chosen)
-        report = copy_episodes(plans, target, options, files=files, progress=progress)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-    report.warnings += [*files_beside(meta.root).warnings(), *_still_named(meta, chosen)]
+    renamed = _renamed(meta, chosen)
+    plans = [EpisodePlan(renamed, episode.index) for episode in renamed.episodes]
+    options = (settings or EditSettings()).copying([renamed])
+    files = with_edit(meta, "rename", features=chosen)
+    report = copy_episodes(plans, dst, options, files=files, renamed=chosen, progress=progress)
+    report.warnings += _still_named(meta, chosen)
     return report
 
 
@@ -105,7 +85,7 @@ def _checked(meta: DatasetMeta, names: Mapping[str, str]) -> dict[str, str]:
 
 
 def _check_kind(feature: Feature, name: str, new: str) -> None:
-    camera = feature.dtype in _CAMERA
+    camera = feature.dtype in CAMERA_TYPES
     if new in (STATE, ACTION) and (camera or len(feature.shape) != 1):
         raise UsageError(
             f"'{name}' cannot be called '{new}': its dtype is {feature.dtype} and its shape {list(feature.shape)}.",
@@ -117,89 +97,23 @@ def _check_kind(feature: Feature, name: str, new: str) -> None:
         )
 
 
-def _stage(meta: DatasetMeta, names: Mapping[str, str], folder: Path, progress: Progress | None) -> DatasetMeta:
-    """Tables and meta folder with the new names; videos stay where they are, in the source."""
-    _copy_meta(meta.root / "meta", folder / "meta")
-    _rename_meta(folder / "meta", names)
-    files_beside(meta.root).copy_to(folder)
-    tables = list(dict.fromkeys(episode.data_path for episode in meta.episodes))
-    copies = {path: folder / path.relative_to(meta.root) for path in tables}
-    for done, (path, copy) in enumerate(copies.items()):
-        _rename_table(path, copy, names)
-        if progress is not None:
-            progress("rename", done + 1, len(copies))
-    info = read_json(folder / "meta" / "info.json", "dataset description")
-    features = parse_features(info, folder / "meta" / "info.json")
-    features = {key: one for key, one in features.items() if key in {names.get(old, old) for old in meta.features}}
+def _renamed(meta: DatasetMeta, names: Mapping[str, str]) -> DatasetMeta:
+    """The dataset with the new names; its files stay where they are and have the old ones."""
+    path = meta.root / "meta" / "info.json"
+    info = read_json(path, "dataset description")
+    info["features"] = {names.get(key, key): entry for key, entry in info["features"].items()}
+    kept = {names.get(key, key) for key in meta.features}
+    features = {key: one for key, one in parse_features(info, path).items() if key in kept}
     cameras = parse_cameras(info, features, trainable=False)
     if len(cameras) != len(meta.cameras):
         raise UsageError("Two cameras would have the same name.", expected="another name for each camera")
     short = {camera.key: name for name, camera in cameras.items()}
     new = {name: short[names.get(camera.key, camera.key)] for name, camera in meta.cameras.items()}
     episodes = [
-        replace(
-            episode,
-            data_path=copies[episode.data_path],
-            videos={new[name]: span for name, span in episode.videos.items()},
-        )
-        for episode in meta.episodes
+        replace(episode, videos={new[name]: span for name, span in episode.videos.items()}) for episode in meta.episodes
     ]
-    # The same times for the same content: a command that was killed goes on where it was.
-    for path in sorted(folder.rglob("*")):
-        os.utime(path, (0, 0))
     statistics = {names.get(key, key): stats for key, stats in meta.statistics.items()}
-    return replace(meta, root=folder, features=features, cameras=cameras, episodes=episodes, statistics=statistics)
-
-
-def _copy_meta(meta: Path, copy: Path) -> None:
-    """The files that describe the dataset; `read_meta` has seen that they are its own."""
-    tables = meta.glob("episodes/*/*.parquet")
-    for path in [*(meta / name for name in OWN_META), *tables]:
-        if path.is_file():
-            target = below(copy, path.relative_to(meta))
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, target)
-
-
-def _rename_meta(folder: Path, names: Mapping[str, str]) -> None:
-    def renamed(values: Mapping[str, Any]) -> dict[str, Any]:
-        return {names.get(key, key): value for key, value in values.items()}
-
-    info = read_json(folder / "info.json", "dataset description")
-    info["features"] = renamed(info["features"])
-    _write(folder / "info.json", info)
-    if (folder / "stats.json").is_file():
-        _write(folder / "stats.json", renamed(read_json(folder / "stats.json", "statistics")))
-    path = folder / "episodes_stats.jsonl"
-    if path.is_file():
-        rows = list(iter_jsonl(path, "statistics"))
-        write_lines(path, [{**row, "stats": renamed(row.get("stats") or {})} for row in rows])
-    for path in sorted((folder / "episodes").glob("*/*.parquet")):
-        table = read_parquet(path, "episode table")
-        columns = [_column(name, names) for name in table.column_names]
-        write_parquet(table.rename_columns(columns).replace_schema_metadata(None), path)
-
-
-def _column(name: str, names: Mapping[str, str]) -> str:
-    """A column of the episode table: `stats/KEY/mean`, `videos/KEY/file_index`."""
-    for prefix in ("stats/", "videos/"):
-        if name.startswith(prefix):
-            key, _, what = name.removeprefix(prefix).rpartition("/")
-            return f"{prefix}{names.get(key, key)}/{what}"
-    return name
-
-
-def _rename_table(path: Path, copy: Path, names: Mapping[str, str]) -> None:
-    """A data file with other names of columns, a row group at a time."""
-    file = open_parquet(path, "data file")
-    # Without what `datasets` and pandas noted in the file: it speaks of the old names.
-    schema = pa.schema([field.with_name(names.get(field.name, field.name)) for field in file.schema_arrow])
-    copy.parent.mkdir(parents=True, exist_ok=True)
-    with parquet_writer(copy, schema) as writer:
-        for group in range(file.num_row_groups):
-            with reading(path, "data file"):
-                table = file.read_row_group(group).rename_columns(schema.names)
-            writer.write_table(table.replace_schema_metadata(None), row_group_size=max(len(table), 1))
+    return replace(meta, features=features, cameras=cameras, episodes=episodes, statistics=statistics)
 
 
 def _still_named(meta: DatasetMeta, names: Mapping[str, str]) -> list[str]:
@@ -212,7 +126,3 @@ def _still_named(meta: DatasetMeta, names: Mapping[str, str]) -> list[str]:
             if old:
                 found.append(f"{plain(relative.as_posix())} still names {', '.join(old)}: it was copied as it is.")
     return found
-
-
-def _write(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, indent=4, ensure_ascii=False) + "\n", encoding="utf-8")

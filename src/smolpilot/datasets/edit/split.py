@@ -17,7 +17,7 @@ from smolpilot.datasets.copy import MANIFEST, CopyReport, Progress, work_folder
 from smolpilot.datasets.copy.engine import copy_episodes
 from smolpilot.datasets.copy.options import EditSettings, EpisodePlan
 from smolpilot.datasets.copy.work import may_go_on
-from smolpilot.datasets.format.meta import DatasetMeta, unknown_episode
+from smolpilot.datasets.format.meta import DatasetMeta
 from smolpilot.datasets.splits import episode_ranges, parse_episodes, split_episodes
 
 from .history import left_out, with_edit
@@ -111,7 +111,8 @@ def _write_parts(
         if (work / name / MANIFEST).exists():
             # Killed between putting the part in place and tidying up.
             shutil.rmtree(work_folder(work / name), ignore_errors=True)
-            reports[name] = CopyReport(episodes=len(episodes), frames=_frames(meta, episodes))
+            frames = sum(meta.episode(index).length for index in episodes)
+            reports[name] = CopyReport(episodes=len(episodes), frames=frames)
             continue
         files = with_edit(meta, "split", part=name, episodes=episode_ranges(episodes), **left_out(meta))
         reports[name] = write_episodes(meta, work / name, episodes, files, settings, progress)
@@ -161,10 +162,6 @@ def _share(text: str) -> float | None:
     return share
 
 
-def _frames(meta: DatasetMeta, episodes: list[int]) -> int:
-    return sum(meta.episode(index).length for index in episodes)
-
-
 def exclude(
     meta: DatasetMeta,
     dst: str | Path,
@@ -177,14 +174,10 @@ def exclude(
 
     Raises UsageError for an unknown episode and when none would be left; otherwise as `copy_episodes` does.
     """
-    known = {episode.index for episode in meta.episodes}
-    for index in episodes:
-        if index not in known:
-            raise unknown_episode(meta, index)
-    gone = set(episodes)
+    gone = {meta.episode(index).index for index in episodes}
     kept = [episode.index for episode in meta.episodes if episode.index not in gone]
     if not kept:
-        raise UsageError(f"All {len(known)} episodes would be left out.", expected="at least one that stays")
+        raise UsageError(f"All {len(meta.episodes)} episodes would be left out.", expected="at least one that stays")
     files = with_edit(meta, "exclude", episodes=episode_ranges(episodes), **left_out(meta))
     return write_episodes(meta, dst, kept, files, settings, progress)
 

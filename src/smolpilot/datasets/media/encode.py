@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Literal
@@ -61,21 +62,21 @@ class VideoEncoder:
         frame.time_base = self._stream.codec_context.time_base
         if key_frame:
             frame.pict_type = PictureType.I
-        try:
-            for packet in self._stream.encode(frame):
-                self._container.mux(packet)
-        except av.FFmpegError:
-            self.discard()
-            raise
+        with self._discarding():
+            self._container.mux(self._stream.encode(frame))
         self.frames += 1
 
     def close(self) -> None:
         """Finish the file."""
-        try:
+        with self._discarding():
             if self.frames:
-                for packet in self._stream.encode(None):
-                    self._container.mux(packet)
+                self._container.mux(self._stream.encode(None))
             self._container.close()
+
+    @contextlib.contextmanager
+    def _discarding(self) -> Iterator[None]:
+        try:
+            yield
         except av.FFmpegError:
             self.discard()
             raise

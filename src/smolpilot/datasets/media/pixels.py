@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from av.video.frame import VideoFrame
+from av.video.plane import VideoPlane
 from av.video.reformatter import VideoReformatter
 
 type RgbImage = npt.NDArray[np.uint8]
@@ -33,9 +34,12 @@ def fill_from_frame(frame: VideoFrame, reformatter: VideoReformatter, out: npt.N
         return
     planes = reformatter.reformat(frame, format="gbrp").planes
     for channel, number in enumerate(_PLANES):
-        plane = planes[number]
-        rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: frame.height, : frame.width]
-        _copy(rows, out[channel])
+        _copy(plane_rows(planes[number]), out[channel])
+
+
+def plane_rows(plane: VideoPlane) -> npt.NDArray[np.uint8]:
+    """The bytes of one plane of a frame `[h, w]`, without the padding of its lines."""
+    return np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: plane.height, : plane.width]
 
 
 def fill(picture: RgbImage, out: npt.NDArray[Any]) -> None:
@@ -64,9 +68,4 @@ def _planes_agree(name: str, width: int, height: int, color_range: int, colorspa
     frame.color_range, frame.colorspace = color_range, colorspace
     expected = to_rgb(frame, VideoReformatter())
     planes = VideoReformatter().reformat(frame, format="gbrp").planes
-    for channel, number in enumerate(_PLANES):
-        plane = planes[number]
-        found = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[:height, :width]
-        if not np.array_equal(found, expected[..., channel]):
-            return False
-    return True
+    return all(np.array_equal(plane_rows(planes[n]), expected[..., channel]) for channel, n in enumerate(_PLANES))

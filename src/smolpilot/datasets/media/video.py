@@ -23,7 +23,7 @@ from av.video.reformatter import VideoReformatter
 from .pixels import RgbImage, fill_from_frame, to_rgb
 from .video_file import VideoError, VideoFile, reason_of
 
-__all__ = ["RgbImage", "VideoIndex", "VideoReader", "decode_positions", "probe", "read_index", "to_rgb"]
+__all__ = ["RgbImage", "VideoIndex", "VideoReader", "decode_positions", "nearest", "probe", "read_index", "to_rgb"]
 
 _OPEN_FILES = 8
 
@@ -296,12 +296,7 @@ class VideoIndex:
 
     def positions(self, times: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
         """For each time in seconds the position of the nearest frame."""
-        seconds = self.times
-        right = np.clip(np.searchsorted(seconds, times), 1, max(len(seconds) - 1, 1))
-        left = right - 1
-        right = np.minimum(right, len(seconds) - 1)
-        nearer_left = np.abs(times - seconds[left]) <= np.abs(seconds[right] - times)
-        return np.where(nearer_left, left, right).astype(np.int64)
+        return nearest(self.times, times)
 
     def first_decoded_after(self, position: int) -> int:
         """The smallest decoding time of the frames behind a position; beyond all of them for the last."""
@@ -316,6 +311,15 @@ class VideoIndex:
     def seconds(self, position: int) -> float:
         """The time of a frame in seconds."""
         return float(self.pts[position] * self.time_base)
+
+
+def nearest(shown: npt.NDArray[np.floating], times: npt.NDArray[np.floating] | float) -> npt.NDArray[np.int64]:
+    """For each time the place of the nearest one of `shown`, which increase; the earlier of two as near."""
+    right = np.clip(np.searchsorted(shown, times), 1, max(len(shown) - 1, 1))
+    left = right - 1
+    right = np.minimum(right, len(shown) - 1)
+    nearer_left = np.abs(times - shown[left]) <= np.abs(shown[right] - times)
+    return np.where(nearer_left, left, right).astype(np.int64)
 
 
 def read_index(path: Path) -> VideoIndex:

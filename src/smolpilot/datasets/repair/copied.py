@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from smolpilot.datasets.check import CheckResult
-from smolpilot.datasets.check.scan.scanning import VideoScan
+from smolpilot.datasets.check.scan.scanning import Look, VideoScan
 from smolpilot.datasets.check.scan.video_scans import Clip, VideoScans
-from smolpilot.datasets.media.video_file import VideoFile
+from smolpilot.datasets.media.video import read_index
 from smolpilot.datasets.tolerant.open import read_found_dataset
 
 from .repair_plan import EpisodeRepair, RepairPlan
@@ -53,7 +54,8 @@ def _placed(clip: Clip, planned: EpisodeRepair, key: str, video_scans: VideoScan
 
 
 def _joined(path: Path, clips: list[Clip]) -> VideoScan | None:
-    times, keys = _packets(path)
+    index = read_index(path)
+    times, keys = index.times, index.keyframe == np.arange(len(index.pts))
     places = [np.arange(clip.first, clip.last) for clip in clips]
     if len(times) != sum(map(len, places)):
         return None
@@ -67,36 +69,18 @@ def _joined(path: Path, clips: list[Clip]) -> VideoScan | None:
     return scan
 
 
-def _looks(clips: list[Clip]) -> Any:
+def _looks(clips: list[Clip]) -> Look:
     """The looks of the frames, one clip after another; a run of equal images begins anew with each."""
-    kind: Any = type(clips[0].scan.look)
-    values: dict[str, list[Any]] = {}
+    parts: dict[str, list[npt.NDArray[Any]]] = {}
     at = 0
     for clip in clips:
-        for one in dataclasses.fields(kind):
-            if one.name.startswith("_"):
-                continue
-            part = getattr(clip.scan.look, one.name)[clip.first : clip.last]
-            if one.name == "still_since":
-                part = np.maximum(np.asarray(part), clip.first) - clip.first + at
-            values.setdefault(one.name, []).append(part)
+        for name, values in vars(clip.scan.look).items():
+            part = values[clip.first : clip.last]
+            parts.setdefault(name, []).append(
+                np.maximum(part, clip.first) - clip.first + at if name == "still_since" else part
+            )
         at += clip.last - clip.first
-    joined = {name: np.concatenate([np.asarray(part) for part in parts]) for name, parts in values.items()}
-    listed = isinstance(clips[0].scan.look.light, list)
-    return kind(**{name: list(part) if listed else part for name, part in joined.items()})
-
-
-def _packets(path: Path) -> tuple[Any, Any]:
-    """(times in seconds, key frame flags) of a video's packets, in the order in which they are shown."""
-    with VideoFile(path) as video:
-        found = sorted(
-            (packet.pts, packet.is_keyframe)
-            for packet in video.packets()
-            if packet.pts is not None and not packet.is_discard
-        )
-        tick = float(video.time_base)
-    times = np.array([pts for pts, _ in found], dtype=np.int64) * tick
-    return np.asarray(times, dtype=np.float64), np.array([key for _, key in found], dtype=bool)
+    return Look(**{name: np.concatenate(values) for name, values in parts.items()})
 
 
 def _rate(times: Any) -> float:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import shlex
 import time
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from smolpilot.common.errors import DatasetError, UsageError, did_you_mean
@@ -18,45 +16,22 @@ from smolpilot.datasets.check.checks.check_time import true_rate
 from smolpilot.datasets.check.context import CheckContext, named
 from smolpilot.datasets.check.run import CHECKS, run_check
 from smolpilot.datasets.check.scan.scanning import scan_video
-from smolpilot.datasets.check.scan.video_scans import Progress, VideoScans, scan_videos
+from smolpilot.datasets.check.scan.video_scans import Clip, Progress, VideoScans, scan_videos
 from smolpilot.datasets.format.features import INDEX_COLUMNS, unusable_key, why_no_key
 from smolpilot.datasets.format.files import lfs_advice
 from smolpilot.datasets.format.paths import require_own_meta
 from smolpilot.datasets.tolerant.findings import ordered
-from smolpilot.datasets.tolerant.found_dataset import Camera, FoundDataset
+from smolpilot.datasets.tolerant.found_dataset import FoundDataset
 from smolpilot.datasets.tolerant.open import read_found_dataset
 
 from .nested import left_aside, nested_recordings
 from .renaming import apply_names, usual_names
+from .repair_plan import RepairPlan, RepairWishes
 from .repaired_episodes import cut_again, place_unclaimed
 
 
-@dataclass
-class Look:
-    """A checked recording. `renames` are old and new names of features, `left_out` those that do not come along.
-
-    `actions` says what has been decided so far, `impossible` what a person has to choose, `aside` what lies in the
-    folder and belongs to no episode.
-    """
-
-    checked: CheckResult
-    fps: float
-    renames: dict[str, str] = field(default_factory=dict)
-    left_out: set[str] = field(default_factory=set)
-    actions: list[str] = field(default_factory=list)
-    impossible: list[str] = field(default_factory=list)
-    aside: list[str] = field(default_factory=list)
-
-
-def look(
-    src: str | Path,
-    *,
-    features: Sequence[str] = (),
-    without: Sequence[str] = (),
-    jobs: int | None = None,
-    progress: Progress | None = None,
-) -> Look:
-    """Read and check a dataset; each video is decoded once.
+def look(src: str | Path, wishes: RepairWishes, progress: Progress | None) -> tuple[CheckResult, RepairPlan]:
+    """Read and check a dataset; each video is decoded once. The plan of its repair says what has been decided so far.
 
     Raises UsageError when `src` is no dataset folder or an option names an unknown feature, DatasetError when there is
     nothing recorded in it.
@@ -65,27 +40,26 @@ def look(
     _refuse_several(Path(src).expanduser())
     dataset = read_found_dataset(src)
     _refuse_empty(dataset)
-    found = Look(CheckResult([], dataset, VideoScans(), 0.0), 0.0)
-    _leave_out(dataset, found, features, without)
-    _refuse_names(dataset, found)
+    plan = RepairPlan(dataset.format.written, 0.0)
+    _leave_out(dataset, plan, wishes)
+    _refuse_names(dataset, plan)
     _refuse_links(dataset)
-    video_scans = scan_videos(dataset, progress, jobs=jobs)
-    _place(dataset, video_scans, found)
-    found.aside = [*left_aside(dataset, found.left_out), *files_beside(dataset.root).warnings()]
-    _absent_cameras(dataset, video_scans, found)
-    _sizes(dataset, video_scans, found)
-    found.renames, found.impossible = usual_names(dataset)
-    apply_names(dataset, video_scans, found.renames)
-    found.actions += [f"Feature '{old}' is called '{new}', as LeRobot does." for old, new in found.renames.items()]
-    found.fps = true_rate(dataset, video_scans)
-    context = CheckContext(dataset, video_scans, None, found.fps)
+    video_scans = scan_videos(dataset, progress, jobs=wishes.jobs)
+    _place(dataset, video_scans, plan)
+    plan.aside = [*left_aside(dataset, plan.left_out), *files_beside(dataset.root).warnings()]
+    _absent_cameras(dataset, video_scans, plan)
+    _sizes(dataset, video_scans, plan)
+    plan.renames, plan.impossible = usual_names(dataset)
+    apply_names(dataset, video_scans, plan.renames)
+    plan.actions += [f"Feature '{old}' is called '{new}', as LeRobot does." for old, new in plan.renames.items()]
+    plan.fps = true_rate(dataset, video_scans)
+    context = CheckContext(dataset, video_scans, None, plan.fps)
     findings = list(dataset.findings)
     for number, check in enumerate(CHECKS):
         findings += run_check(check, context)
         if progress is not None:
             progress("checking", number + 1, len(CHECKS))
-    found.checked = CheckResult(ordered(findings), dataset, video_scans, time.monotonic() - begin)
-    return found
+    return CheckResult(ordered(findings), dataset, video_scans, time.monotonic() - begin), plan
 
 
 def _refuse_several(root: Path) -> None:
@@ -123,12 +97,12 @@ def _refuse_empty(dataset: FoundDataset) -> None:
         )
 
 
-def _refuse_names(dataset: FoundDataset, found: Look) -> None:
+def _refuse_names(dataset: FoundDataset, plan: RepairPlan) -> None:
     """A feature whose name leads elsewhere, or is none, is in no copy: what it holds was not looked at."""
     declared = dataset.info.get("features")
     for key, entry in declared.items() if isinstance(declared, dict) else ():
         reason = why_no_key(key, None)
-        if reason and key not in found.left_out and isinstance(entry, dict):
+        if reason and key not in plan.left_out and isinstance(entry, dict):
             raise unusable_key(key, reason, dataset.root / "meta" / "info.json", verb="repair")
 
 
@@ -141,13 +115,13 @@ def _refuse_links(dataset: FoundDataset) -> None:
                 dataset.places.require(path, "file")
 
 
-def _leave_out(dataset: FoundDataset, found: Look, features: Sequence[str], without: Sequence[str]) -> None:
+def _leave_out(dataset: FoundDataset, plan: RepairPlan, wishes: RepairWishes) -> None:
     """Features that the options leave out are not looked at: whatever is wrong with them does not matter."""
     stored = {name for schema in dataset.schemas.values() for name in schema.names}
     declared = dataset.info.get("features")
     known = {*(declared if isinstance(declared, dict) else {}), *dataset.vectors, *dataset.cameras, *stored}
     keys = {camera.name: key for key, camera in dataset.cameras.items()} | {name: name for name in known}
-    for option, names in (("--features", features), ("--without", without)):
+    for option, names in (("--features", wishes.features), ("--without", wishes.without)):
         for name in names:
             if name not in keys:
                 raise UsageError(
@@ -155,26 +129,26 @@ def _leave_out(dataset: FoundDataset, found: Look, features: Sequence[str], with
                     expected="features of meta/info.json, or cameras by name",
                     fix=did_you_mean(name, keys),
                 )
-    if features and without:
+    if wishes.features and wishes.without:
         raise UsageError("--features and --without are given together.", expected="one of them")
     fixed = {*INDEX_COLUMNS, STATE, ACTION}
-    gone = {keys[name] for name in without}
+    gone = {keys[name] for name in wishes.without}
     if gone & fixed:
         raise UsageError(
             f"--without names '{min(gone & fixed)}', which cannot be left out.",
             expected="a feature beside state, action and the index columns",
         )
-    if features:
-        kept = {keys[name] for name in features}
+    if wishes.features:
+        kept = {keys[name] for name in wishes.features}
         gone = known - kept - fixed
     for key in sorted(gone):
-        found.actions.append(f"Feature '{key}' left out, as {'--features' if features else '--without'} says.")
-        _forget(dataset, key, found)
+        plan.actions.append(f"Feature '{key}' left out, as {'--features' if wishes.features else '--without'} says.")
+        _forget(dataset, key, plan)
 
 
-def _forget(dataset: FoundDataset, key: str, found: Look) -> None:
+def _forget(dataset: FoundDataset, key: str, plan: RepairPlan) -> None:
     """Drop a feature from what was read."""
-    found.left_out.add(key)
+    plan.left_out.add(key)
     camera = dataset.cameras.pop(key, None)
     dataset.vectors.pop(key, None)
     dataset.video_files.pop(key, None)
@@ -191,7 +165,7 @@ def _forget(dataset: FoundDataset, key: str, found: Look) -> None:
     ]
 
 
-def _place(dataset: FoundDataset, video_scans: VideoScans, found: Look) -> None:
+def _place(dataset: FoundDataset, video_scans: VideoScans, plan: RepairPlan) -> None:
     """Episodes whose place in a shared video is not written down, placed by counting."""
     if not dataset.format.shared_files:
         return
@@ -206,7 +180,7 @@ def _place(dataset: FoundDataset, video_scans: VideoScans, found: Look) -> None:
         if not placed:
             continue
         cut_again(dataset, video_scans, key)
-        found.actions.append(
+        plan.actions.append(
             f"{named(placed)}: the place of the video of camera '{camera.name}' found by counting: these frames "
             "belong to no other episode."
         )
@@ -220,7 +194,7 @@ def _place(dataset: FoundDataset, video_scans: VideoScans, found: Look) -> None:
         ]
 
 
-def _absent_cameras(dataset: FoundDataset, video_scans: VideoScans, found: Look) -> None:
+def _absent_cameras(dataset: FoundDataset, video_scans: VideoScans, plan: RepairPlan) -> None:
     """A camera that most episodes lack is left out; one that few lack costs these episodes."""
     pointers = {(one.camera, one.episode) for one in dataset.findings if one.code == "lfs-pointer"}
     for key, camera in list(dataset.cameras.items()):
@@ -234,10 +208,10 @@ def _absent_cameras(dataset: FoundDataset, video_scans: VideoScans, found: Look)
         why = f"{len(lacking)} of {len(episodes)} episodes lack {what}."
         if len(lacking) == len(episodes):
             why = f"no episode has {what}. If there are some elsewhere, copy them into the folder and repair again."
-        found.actions.append(f"Camera '{camera.name}' left out: {why}")
+        plan.actions.append(f"Camera '{camera.name}' left out: {why}")
         video_scans.clips = {place: clip for place, clip in video_scans.clips.items() if place[0] != key}
         video_scans.cameras.pop(key, None)
-        _forget(dataset, key, found)
+        _forget(dataset, key, plan)
 
 
 def _filmed(video_scans: VideoScans, key: str, episode: int) -> bool:
@@ -247,56 +221,46 @@ def _filmed(video_scans: VideoScans, key: str, episode: int) -> bool:
     return clip.camera.is_video or bool(clip.scan.decoded[clip.first : clip.last].any())
 
 
-def _sizes(dataset: FoundDataset, video_scans: VideoScans, found: Look) -> None:
+def _sizes(dataset: FoundDataset, video_scans: VideoScans, plan: RepairPlan) -> None:
     """A size that most videos, or images in the tables, have is the right one, whatever was declared."""
-    for key, camera in dataset.cameras.items():
-        if not camera.is_video:
-            _table_image_size(dataset, video_scans, found, camera)
+    for camera in dataset.cameras.values():
+        shapes = _shapes(video_scans.of(camera.key))
+        if camera.size is None or not shapes or (*camera.size, 3) in shapes:
             continue
-        sizes = [(clip.scan.height, clip.scan.width) for clip in video_scans.of(key) if clip.scan.height]
-        if camera.size is None or not sizes or camera.size in sizes:
-            continue
-        usual = Counter(sizes).most_common(1)[0][0]
-        found.actions.append(
-            f"meta/info.json: camera '{camera.name}' is declared {usual[1]}x{usual[0]}, as its videos are; it was "
-            f"{camera.size[1]}x{camera.size[0]}."
-        )
-        camera.size = usual
-        _declare_size(dataset, camera)
+        height, width, channels = Counter(shapes).most_common(1)[0][0]
+        now, was = f"{width}x{height}", f"{camera.size[1]}x{camera.size[0]}"
+        if camera.is_video:
+            now = f"{now}, as its videos are"
+        else:
+            now, was = f"{now} with {channels} channels, as its images are", f"{was} with 3"
+        plan.actions.append(f"meta/info.json: camera '{camera.name}' is declared {now}; it was {was}.")
+        _declare_size(dataset, camera.key, height, width, channels)
+        camera.size = (height, width)
+        if channels != 3:
+            # As a feature of that shape is read: samples leave it out.
+            camera.size, camera.depth = None, True
 
 
-def _table_image_size(dataset: FoundDataset, video_scans: VideoScans, found: Look, camera: Camera) -> None:
-    shapes = [
-        tuple(clip.scan.shapes[clip.first].tolist())
-        for clip in video_scans.of(camera.key)
-        if clip.frames and clip.first < len(clip.scan.shapes) and clip.scan.shapes[clip.first].all()
-    ]
-    if camera.size is None or not shapes or (*camera.size, 3) in shapes:
-        return
-    height, width, channels = max(set(shapes), key=shapes.count)
-    was, camera.size = camera.size, (height, width)
-    found.actions.append(
-        f"meta/info.json: camera '{camera.name}' is declared {width}x{height} with {channels} channels, as its "
-        f"images are; it was {was[1]}x{was[0]} with 3."
-    )
-    _declare_size(dataset, camera, channels)
-    if channels != 3:
-        # As a feature of that shape is read: samples leave it out.
-        camera.size, camera.depth = None, True
+def _shapes(clips: list[Clip]) -> list[tuple[int, ...]]:
+    """(height, width, channels) of what the clips of a camera show, as far as that is known."""
+    found: list[tuple[int, ...]] = []
+    for clip in clips:
+        if clip.camera.is_video:
+            found += [(clip.scan.height, clip.scan.width, 3)] if clip.scan.height else []
+        elif clip.frames and clip.first < len(clip.scan.shapes) and clip.scan.shapes[clip.first].all():
+            found.append(tuple(clip.scan.shapes[clip.first].tolist()))
+    return found
 
 
-def _declare_size(dataset: FoundDataset, camera: Camera, channels: int = 3) -> None:
-    entry = dataset.info["features"][camera.key]
-    height, width = camera.size or (0, 0)
+def _declare_size(dataset: FoundDataset, key: str, height: int, width: int, channels: int) -> None:
+    entry = dataset.info["features"][key]
     first = entry.get("shape", [0])[0] == 3
     shape = [channels, height, width] if first else [height, width, channels]
+    size = {"video.height": height, "video.width": width}
     details = {
-        part: {
-            **entry[part],
-            **{k: v for k, v in (("video.height", height), ("video.width", width)) if k in entry[part]},
-        }
+        part: {name: size.get(name, value) for name, value in entry[part].items()}
         for part in ("info", "video_info")
         if isinstance(entry.get(part), dict)
     }
-    features = {**dataset.info["features"], camera.key: {**entry, "shape": shape, **details}}
+    features = {**dataset.info["features"], key: {**entry, "shape": shape, **details}}
     dataset.info = {**dataset.info, "features": features}

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from smolpilot.datasets.check.checks.check_time import TOLERANCE_S
 from smolpilot.datasets.check.context import ranges
 from smolpilot.datasets.check.scan.video_scans import Clip
+from smolpilot.datasets.media.video import nearest
 from smolpilot.datasets.tolerant.found_dataset import Array, Rows
 
 from .repaired_columns import Tables
@@ -73,16 +74,16 @@ def _skipped(rows: Rows, places: Array) -> list[int]:
 
 
 def _on_first_frames(times: Array | None, clip: Clip, fps: float) -> bool:
-    nearest = nearest_frames(times, clip, fps)
-    return nearest is not None and np.array_equal(nearest, np.arange(len(nearest)))
+    frames = nearest_frames(times, clip, fps)
+    return frames is not None and np.array_equal(frames, np.arange(len(frames)))
 
 
 def _without_row(times: Array | None, clip: Clip, fps: float) -> list[int]:
     """The clip's frames that no row's time stamp is at; none when the time stamps are not those of frames."""
-    nearest = nearest_frames(times, clip, fps)
-    if nearest is None or len(np.unique(nearest)) < len(nearest):
+    frames = nearest_frames(times, clip, fps)
+    if frames is None or len(np.unique(frames)) < len(frames):
         return []
-    return [int(frame) for frame in np.setdiff1d(np.arange(clip.frames), nearest)]
+    return [int(frame) for frame in np.setdiff1d(np.arange(clip.frames), frames)]
 
 
 def nearest_frames(times: Array | None, clip: Clip, fps: float) -> Array | None:
@@ -90,14 +91,9 @@ def nearest_frames(times: Array | None, clip: Clip, fps: float) -> Array | None:
     shown = clip.scan.times[clip.first : clip.last]
     if times is None or not len(shown) or not np.isfinite(times).all():
         return None
-    right = np.clip(np.searchsorted(shown, times), 1, max(1, len(shown) - 1))
-    left = right - 1
-    right = np.minimum(right, len(shown) - 1)
-    nearest = np.where(np.abs(times - shown[left]) <= np.abs(times - shown[right]), left, right)
+    frames = nearest(shown, times)
     # Exactly between two frames is no answer.
-    if float(np.abs(times - shown[nearest]).max()) > 0.5 / fps - TOLERANCE_S:
-        return None
-    return np.asarray(nearest)
+    return frames if float(np.abs(times - shown[frames]).max()) <= 0.5 / fps - TOLERANCE_S else None
 
 
 @dataclass(frozen=True)
@@ -144,17 +140,12 @@ def rows_with_images(rows: Rows, places: Array, clips: list[Clip], fps: float) -
         if stored is None or 2 * clip.frames < count or not clip.frames:
             return bare
         times = stored[places] + clip.span.start
-        if _agree(times[: clip.frames], clip, fps):
+        if _on_first_frames(times[: clip.frames], clip, fps):
             last = min(last, clip.frames)
-        elif _agree(times[missing:], clip, fps) and all(other.frames == clip.frames for other in clips):
+        elif _on_first_frames(times[missing:], clip, fps) and all(other.frames == clip.frames for other in clips):
             # A video that begins late. Were another one whole, it would have to be cut.
             first = max(first, missing)
         else:
             return bare
         why.append(f"camera '{name}' has no frame for them")
     return Trim(first, last, " and ".join(why))
-
-
-def _agree(times: Array, clip: Clip, fps: float) -> bool:
-    nearest = nearest_frames(times, clip, fps)
-    return nearest is not None and np.array_equal(nearest, np.arange(len(nearest)))

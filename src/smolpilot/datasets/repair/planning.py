@@ -1,9 +1,8 @@
-"""make_plan: from the findings of a check to what a repair does about them."""
+"""complete_plan: from the findings of a check to what a repair does about them."""
 
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from smolpilot.common.keys import ACTION, STATE
 from smolpilot.datasets.check import CheckResult
@@ -14,11 +13,10 @@ from smolpilot.datasets.format.features import INDEX_COLUMNS
 from smolpilot.datasets.format.metadata import VideoSpan
 from smolpilot.datasets.tolerant.found_dataset import FoundDataset
 
-from .looking import Look
 from .pairing import Trim, rows_with_images, unpaired, usable_rows
 from .repair_plan import EpisodeRepair, RepairPlan
 from .repaired_columns import Tables, plan_columns
-from .repaired_episodes import Order, fatal, lacking, new_times, order_rows, place_videos, within
+from .repaired_episodes import Clips, Order, fatal, lacking, new_times, order_rows, place_videos, within
 from .repaired_info import repair_info
 from .repaired_tasks import assign_tasks
 
@@ -32,16 +30,12 @@ _BEYOND = {
 _STATISTICS = ("statistics-missing", "statistics-damaged", "statistics-wrong", "statistics-pictures")
 
 
-def make_plan(seen: Look) -> RepairPlan:
+def complete_plan(result: CheckResult, plan: RepairPlan) -> None:
     """What to do about the findings of a check; nothing is read or written here but the tables."""
-    result, dataset = seen.checked, seen.checked.dataset
-    plan = RepairPlan(dataset.format.written, seen.fps)
-    plan.actions += seen.actions
-    plan.impossible += seen.impossible
-    plan.renames, plan.aside = dict(seen.renames), list(seen.aside)
+    dataset = result.dataset
     declared = dataset.info.get("features")
     declared = declared if isinstance(declared, dict) else {}
-    tables = Tables(dataset, seen.renames, declared)
+    tables = Tables(dataset, plan.renames, declared)
     orders = _choose(result, plan, tables)
     lengths = {episode: len(order.positions) for episode, order in orders.items()}
     clips, placed = place_videos(result, lengths)
@@ -51,18 +45,14 @@ def make_plan(seen: Look) -> RepairPlan:
     _trim(plan, orders, trims)
     kept = sorted(orders)
     if not kept:
-        return plan
+        return
     _settle_rate(dataset, plan, orders, clips)
-    _number(dataset, plan, kept, orders, clips)
-    inside = {key for key, camera in dataset.cameras.items() if not camera.is_video}
-    columns = plan_columns(tables, dataset, kept, declared, inside, seen.left_out)
-    plan.columns, plan.widths = columns.kept, {name: tables.width(name, kept) for name in columns.kept}
-    plan.left_out = {*columns.left_out, *seen.left_out}
-    plan.actions += columns.actions
+    _number(dataset, plan, orders, clips)
+    plan_columns(tables, plan, kept, declared)
+    plan.widths = {name: tables.width(name, kept) for name in plan.columns}
     repair_info(result, plan, kept)
     _statistics(result, plan)
     _beyond(result, plan, bool(placed))
-    return plan
 
 
 def _choose(result: CheckResult, plan: RepairPlan, tables: Tables) -> dict[int, Order]:
@@ -93,7 +83,7 @@ def _explain_orders(dataset: FoundDataset, plan: RepairPlan, orders: dict[int, O
 
 
 def _pair(
-    result: CheckResult, plan: RepairPlan, tables: Tables, orders: dict[int, Order], clips: dict[tuple[str, int], Clip]
+    result: CheckResult, plan: RepairPlan, tables: Tables, orders: dict[int, Order], clips: Clips
 ) -> dict[int, Trim]:
     """Which rows of each episode stay; episodes whose rows cannot be put onto frames are dropped."""
     dataset = result.dataset
@@ -109,7 +99,7 @@ def _pair(
             if clip is None and not reason:
                 reason = f"nothing says where its video of camera '{dataset.cameras[key].name}' is"
         video_clips = [clip for clip in mine.values() if clip is not None and clip.camera.is_video]
-        places = _places(dataset, episode, order)
+        places = within(rows, order)
         shown = Trim(0, len(places))
         if not reason:
             shown = rows_with_images(rows, places, video_clips, plan.fps)
@@ -148,9 +138,7 @@ def _rows(count: int) -> str:
     return "row" if count == 1 else f"{count} rows"
 
 
-def _settle_rate(
-    dataset: FoundDataset, plan: RepairPlan, orders: dict[int, Order], clips: dict[tuple[str, int], Clip]
-) -> None:
+def _settle_rate(dataset: FoundDataset, plan: RepairPlan, orders: dict[int, Order], clips: Clips) -> None:
     """Where all rows are put onto frames that come at another rate, that is the rate."""
     scans = {id(clip.scan): clip.scan for (_, episode), clip in clips.items() if episode in orders}
     rates = [
@@ -162,33 +150,28 @@ def _settle_rate(
     found = []
     for episode, order in orders.items():
         mine = [clips[key, episode] for key in dataset.video_cameras]
-        times, _ = new_times(dataset, dataset.rows[episode], order, mine, plan.fps)
+        times, _ = new_times(dataset.rows[episode], order, mine, plan.fps)
         if times is not None and len(times) > 1 and times[-1] > times[0]:
             found.append((len(times) - 1) / float(times[-1] - times[0]))
     if found and abs(float(np.median(found)) / video_rate - 1) < 5e-3:
         plan.fps = video_rate
 
 
-def _number(
-    dataset: FoundDataset,
-    plan: RepairPlan,
-    kept: list[int],
-    orders: dict[int, Order],
-    clips: dict[tuple[str, int], Clip],
-) -> None:
+def _number(dataset: FoundDataset, plan: RepairPlan, orders: dict[int, Order], clips: Clips) -> None:
     """Episodes and rows counted from 0, tasks, times and places in the videos."""
+    kept = sorted(orders)
     if kept != list(range(len(kept))):
         first = next(new for new, old in enumerate(kept) if new != old)
         plan.actions.append(
             f"Episodes numbered 0 to {len(kept) - 1}, as LeRobot finds them by position ({kept[first]} is now {first})."
         )
-    places = {episode: _places(dataset, episode, orders[episode]) for episode in kept}
+    places = {episode: within(dataset.rows[episode], orders[episode]) for episode in kept}
     tasks = assign_tasks(dataset, places, plan)
     start, retimed = 0, {}
     for new, episode in enumerate(kept):
         order, rows = orders[episode], dataset.rows[episode]
         mine = {key: clips[key, episode] for key in dataset.video_cameras}
-        times, off = new_times(dataset, rows, order, list(mine.values()), plan.fps)
+        times, off = new_times(rows, order, list(mine.values()), plan.fps)
         if times is not None:
             retimed[episode] = off
         plan.episodes.append(
@@ -206,11 +189,6 @@ def _number(
         start += len(order.positions)
     _explain_times(plan, retimed)
     _explain_columns(dataset, plan, kept)
-
-
-def _places(dataset: FoundDataset, episode: int, order: Order) -> npt.NDArray[np.int64]:
-    """The new order as places within the episode's rows, instead of within its file."""
-    return within(dataset.rows[episode], order)
 
 
 def _span(dataset: FoundDataset, clip: Clip, rows: int, fps: float) -> VideoSpan:

@@ -7,11 +7,30 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from smolpilot.datasets.format.metadata import VideoSpan
 from smolpilot.datasets.format.versions import WrittenVersion
 
-from .repaired_columns import Column
+
+@dataclass(frozen=True)
+class RepairWishes:
+    """What a person chose: features to keep or to leave out (one of both), whether videos may be encoded again, and how
+    many files are worked on at a time (None: one per core)."""
+
+    features: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
+    reencode: bool = False
+    jobs: int | None = None
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the copy: `kind` is its type; `scalar` lists of one value become the value, `fill` empty texts."""
+
+    kind: pa.DataType
+    scalar: bool = False
+    fill: bool = False
 
 
 @dataclass

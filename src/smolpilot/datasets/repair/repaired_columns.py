@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
-from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from smolpilot.common.keys import ACTION, STATE
+from smolpilot.datasets.copy.tables import PANDAS_INDEX
 from smolpilot.datasets.format.arrow import (
     LANGUAGE,
     is_list,
@@ -35,38 +34,33 @@ from smolpilot.datasets.format.files import reading
 from smolpilot.datasets.format.parquet_files import parquet_file
 from smolpilot.datasets.tolerant.found_dataset import FoundDataset
 
+from .repair_plan import Column, RepairPlan
+
 type Mask = npt.NDArray[np.bool_]
 
-_PANDAS = re.compile(r"__index_level_\d+__$")
+
+# In the place of a number of values: the column holds no lists.
+_NO_LIST = -2
 
 
 @dataclass
 class Facts:
-    """A column in one file: its type, and by row what is missing, not finite, and how many values a list has."""
+    """A column in some rows: its types, and by row what is missing, not finite, and how many values a list has.
 
-    kind: pa.DataType
+    `values` has those that are stored in another type than the declared one.
+    """
+
+    kinds: list[pa.DataType]
     empty: Mask
     odd: Mask
-    widths: npt.NDArray[np.int64] | None = None
-    values: Any = None
+    widths: npt.NDArray[np.int64]
+    values: list[pa.Array]
 
-
-@dataclass(frozen=True)
-class Column:
-    """A column of the copy: `kind` is its type; `scalar` lists of one value become the value, `fill` empty texts."""
-
-    kind: pa.DataType
-    scalar: bool = False
-    fill: bool = False
-
-
-@dataclass
-class Columns:
-    """The columns of the copy by name, the names left out, and what was done, as sentences."""
-
-    kept: dict[str, Column] = field(default_factory=dict)
-    left_out: set[str] = field(default_factory=set)
-    actions: list[str] = field(default_factory=list)
+    @property
+    def width(self) -> int | None:
+        """How many values most rows have; None for a column that holds no lists."""
+        values, times = np.unique(self.widths[~self.empty & (self.widths != _NO_LIST)], return_counts=True)
+        return int(values[times.argmax()]) if len(values) else None
 
 
 class Tables:
@@ -85,23 +79,25 @@ class Tables:
         """Whether the episode's table has the column."""
         return name in self.facts[self._recording.rows[episode].path]
 
-    def of(self, name: str, episodes: Iterable[int]) -> dict[Path, tuple[Facts, npt.NDArray[np.int64]]]:
-        """The column in each file that has it, with the places of the rows of these episodes."""
-        places: dict[Path, list[npt.NDArray[np.int64]]] = {}
-        for episode in episodes:
-            rows = self._recording.rows[episode]
-            if name in self.facts[rows.path]:
-                places.setdefault(rows.path, []).append(rows.positions)
-        return {path: (self.facts[path][name], np.concatenate(parts)) for path, parts in places.items()}
+    def of(self, name: str, episodes: Iterable[int]) -> Facts | None:
+        """The column in the rows of these episodes; None where none of them has it."""
+        rows = [self._recording.rows[episode] for episode in episodes]
+        parts = [(self.facts[one.path][name], one.positions) for one in rows if name in self.facts[one.path]]
+        if not parts:
+            return None
+        files = {id(facts): facts for facts, _ in parts}.values()
+        return Facts(
+            list(dict.fromkeys(kind for facts in files for kind in facts.kinds)),
+            np.concatenate([facts.empty[places] for facts, places in parts]),
+            np.concatenate([facts.odd[places] for facts, places in parts]),
+            np.concatenate([facts.widths[places] for facts, places in parts]),
+            [values for facts in files for values in facts.values],
+        )
 
     def width(self, name: str, episodes: Iterable[int]) -> int | None:
-        """How many values most rows have; None for a column that holds no lists."""
-        counts: Counter[int] = Counter()
-        for facts, places in self.of(name, episodes).values():
-            if facts.widths is not None:
-                values, times = np.unique(facts.widths[places][~facts.empty[places]], return_counts=True)
-                counts.update(dict(zip(values.tolist(), times.tolist(), strict=True)))
-        return counts.most_common(1)[0][0] if counts else None
+        """How many values most rows of these episodes have; None for a column that holds no lists."""
+        facts = self.of(name, episodes)
+        return None if facts is None else facts.width
 
     def bad_rows(
         self, episode: int, positions: npt.NDArray[np.int64], widths: dict[str, int | None]
@@ -112,13 +108,14 @@ class Tables:
             facts = self.facts[self._recording.rows[episode].path].get(name)
             if facts is None:
                 continue
-            wrong = facts.widths is not None and width is not None
+            listed = ~facts.empty & (facts.widths != _NO_LIST)
+            other = listed & (facts.widths != width) if width is not None else np.zeros_like(listed)
             for reason, mask in (
                 (f"rows without a value in '{name}'", facts.empty),
                 (f"NaN or infinite numbers in '{name}'", facts.odd),
-                (f"rows of another width in '{name}'", (facts.widths != width) & ~facts.empty if wrong else None),
+                (f"rows of another width in '{name}'", other),
             ):
-                if mask is not None and mask[positions].any():
+                if mask[positions].any():
                     found[reason] = np.asarray(mask[positions])
         return found
 
@@ -131,24 +128,21 @@ def _look(
         if file.schema_arrow.names.index(name) != place:
             continue
         kind = storage(file.schema_arrow.field(place).type)  # of LeRobot's matrices, where its packages are imported
+        new, count = renamed.get(name, name), file.metadata.num_rows
         if pa.types.is_struct(kind) or pa.types.is_binary(kind):
-            yield renamed.get(name, name), _opaque(kind, file.metadata.num_rows)
+            nothing = np.zeros(count, dtype=np.bool_)
+            yield new, Facts([kind], nothing, nothing, np.full(count, _NO_LIST), [])
             continue
-        new = renamed.get(name, name)
         with reading(path, "data file"):
             column = without_dictionary(one_array(file.read(columns=[name]).column(0)))
         yield new, _facts(kind, column, wanted.get(new))
 
 
-def _opaque(kind: pa.DataType, count: int) -> Facts:
-    return Facts(kind, np.zeros(count, dtype=np.bool_), np.zeros(count, dtype=np.bool_))
-
-
 def _facts(kind: pa.DataType, values: pa.Array, wanted: pa.DataType | None) -> Facts:
     count = len(values)
-    empty = np.asarray(values.is_null().to_numpy(zero_copy_only=False), dtype=np.bool_)
-    odd, widths, owner = np.zeros(count, dtype=np.bool_), None, np.arange(count)
-    inner, level = values, 0
+    empty, odd = _missing(values), np.zeros(count, dtype=np.bool_)
+    widths: npt.NDArray[np.int64] = np.full(count, _NO_LIST)
+    inner, level, owner = values, 0, np.arange(count)
     while is_list(inner.type):
         lengths = np.asarray(pc.fill_null(pc.list_value_length(inner), 0), dtype=np.int64)
         if level == 0:
@@ -157,143 +151,113 @@ def _facts(kind: pa.DataType, values: pa.Array, wanted: pa.DataType | None) -> F
             # Ragged deeper down: no row of it has a shape.
             widths = np.full(count, -1)
         owner, inner, level = np.repeat(owner, lengths), list_items(inner), level + 1
-    if level and inner.null_count:
-        empty[owner[np.asarray(inner.is_null().to_numpy(zero_copy_only=False), dtype=np.bool_)]] = True
+    missing = _missing(inner)
+    empty[owner[missing]] = True
     if pa.types.is_floating(inner.type) and len(inner):
         numbers = np.asarray(inner.to_numpy(zero_copy_only=False), dtype=np.float64)
-        strange = ~np.isfinite(numbers) & ~np.asarray(inner.is_null().to_numpy(zero_copy_only=False), dtype=np.bool_)
-        odd[owner[strange]] = True
+        odd[owner[~np.isfinite(numbers) & ~missing]] = True
     # Values are looked at again only where they are to become another type.
     fits = is_number(inner.type) and wanted is not None and wanted != inner.type
-    return Facts(kind, empty, odd, widths, inner if fits else None)
+    return Facts([kind], empty, odd, widths, [inner] if fits else [])
 
 
-def plan_columns(
-    tables: Tables,
-    dataset: FoundDataset,
-    kept: list[int],
-    declared: Mapping[str, Any],
-    cameras: Collection[str],
-    gone: Collection[str],
-) -> Columns:
+def _missing(values: pa.Array) -> Mask:
+    return np.array(values.is_null().to_numpy(zero_copy_only=False), dtype=np.bool_)
+
+
+def plan_columns(tables: Tables, plan: RepairPlan, kept: list[int], declared: Mapping[str, Any]) -> None:
     """Decide for every column of the kept episodes' tables; the rules stand in docs/dataset-checks.md.
 
-    `cameras` are keys of images inside the tables, which stay as they are; `gone` what has been left out already.
+    Images inside the tables stay as they are; what has been left out already is not looked at.
     """
-    result = Columns()
     for name in tables.names:
-        files = tables.of(name, kept)
-        if not files or name in cameras or name in gone:
+        facts = tables.of(name, kept)
+        if facts is None or name in plan.left_out:
             continue
         if name in INDEX_COLUMNS:
-            _index_column(name, files, result)
-        else:
-            _feature_column(name, files, tables, kept, declared.get(name), result)
-    return result
+            _index_column(name, facts, plan)
+            continue
+        lacking = sum(not tables.has(episode, name) for episode in kept)
+        without = f"{lacking} of {len(kept)} episodes have no such column" if lacking else ""
+        _feature_column(name, facts, without, declared.get(name), plan)
 
 
-def _index_column(name: str, files: dict[Path, tuple[Facts, Any]], result: Columns) -> None:
+def _index_column(name: str, facts: Facts, plan: RepairPlan) -> None:
     kind = pa.float32() if name == "timestamp" else pa.int64()
-    stored = sorted({type_words(facts.kind) for facts, _ in files.values()} - {type_words(kind)})
+    stored = sorted({type_words(one) for one in facts.kinds} - {type_words(kind)})
     if stored:
-        result.actions.append(
+        plan.actions.append(
             f"Column {name} written as {type_words(kind)}, the type that the format fixes; "
             f"it was {' and '.join(stored)}."
         )
-    listed = [facts for facts, _ in files.values() if is_list(facts.kind)]
-    single = bool(listed) and all(facts.widths is not None and (facts.widths == 1).all() for facts in listed)
-    result.kept[name] = Column(kind, scalar=single)
+    widths = facts.widths[facts.widths != _NO_LIST]
+    plan.columns[name] = Column(kind, scalar=bool(len(widths) and (widths == 1).all()))
 
 
-def _feature_column(
-    name: str, files: dict[Path, tuple[Facts, Any]], tables: Tables, kept: list[int], entry: Any, result: Columns
-) -> None:
-    why = _unfit(name, files, tables, kept, declared=isinstance(entry, dict))
+def _feature_column(name: str, facts: Facts, without: str, entry: Any, plan: RepairPlan) -> None:
+    why, kinds = _unfit(name, facts, without, declared=isinstance(entry, dict)), facts.kinds
     if why:
-        result.left_out.add(name)
-        result.actions.append(f"Column '{name}' left out: {why}.")
+        plan.left_out.add(name)
+        plan.actions.append(f"Column '{name}' left out: {why}.")
         return
-    kinds = list(dict.fromkeys(facts.kind for facts, _ in files.values()))
     if name in LANGUAGE or not all(is_number(leaf_of(kind)) for kind in kinds):
-        texts = all(is_text(leaf_of(kind)) for kind in kinds)
-        empty = sum(int(facts.empty[places].sum()) for facts, places in files.values())
+        texts, empty = all(is_text(leaf_of(kind)) for kind in kinds), int(facts.empty.sum())
         fill = texts and bool(empty) and not any(is_list(kind) for kind in kinds)
         if fill:
-            result.actions.append(f"Column '{name}': {empty} empty cells became empty texts.")
+            plan.actions.append(f"Column '{name}': {empty} empty cells became empty texts.")
         column = Column(pa.string() if texts and not is_list(kinds[0]) else kinds[0], fill=fill)
     else:
-        column = _numbers(name, files, tables, kept, entry, kinds, result)
+        column = _numbers(name, facts, entry, plan)
     if not isinstance(entry, dict) and described(name, column, 1) is None:
-        result.left_out.add(name)
-        result.actions.append(f"Column '{name}' left out: meta/info.json does not describe it.")
+        plan.left_out.add(name)
+        plan.actions.append(f"Column '{name}' left out: meta/info.json does not describe it.")
         return
-    result.kept[name] = column
+    plan.columns[name] = column
 
 
-def _numbers(
-    name: str,
-    files: dict[Path, tuple[Facts, Any]],
-    tables: Tables,
-    kept: list[int],
-    entry: Any,
-    kinds: list[pa.DataType],
-    result: Columns,
-) -> Column:
-    listed = all(is_list(kind) and not is_list(kind.value_type) for kind in kinds)
-    scalar = listed and tables.width(name, kept) == 1
+def _numbers(name: str, facts: Facts, entry: Any, plan: RepairPlan) -> Column:
+    listed = all(is_list(kind) and not is_list(kind.value_type) for kind in facts.kinds)
+    scalar = listed and facts.width == 1
     if scalar:
-        result.actions.append(f"Column '{name}': lists of one value became plain values, as shape [1] is stored.")
-    leaf = _leaf(name, files, entry, kinds, result)
-    return Column(leaf if scalar else with_leaf(min(kinds, key=str), leaf), scalar=scalar)
+        plan.actions.append(f"Column '{name}': lists of one value became plain values, as shape [1] is stored.")
+    leaf = _leaf(name, facts, entry, plan)
+    return Column(leaf if scalar else with_leaf(min(facts.kinds, key=str), leaf), scalar=scalar)
 
 
-def _unfit(name: str, files: dict[Path, tuple[Facts, Any]], tables: Tables, kept: list[int], *, declared: bool) -> str:
+def _unfit(name: str, facts: Facts, without: str, *, declared: bool) -> str:
     """Why a column cannot be in the copy; '' when it can. State and action always can: their bad rows are gone."""
-    if _PANDAS.match(name):
+    if PANDAS_INDEX.fullmatch(name):
         return "it is pandas' own row index, no feature"
     if name in (STATE, ACTION):
         return ""
-    without = [episode for episode in kept if not tables.has(episode, name)]
-    if without:
-        return f"{len(without)} of {len(kept)} episodes have no such column"
-    if name in LANGUAGE:
-        return ""
-    leaves = [leaf_of(facts.kind) for facts, _ in files.values()]
+    if without or name in LANGUAGE:
+        return without
+    leaves = [leaf_of(kind) for kind in facts.kinds]
     texts = all(is_text(leaf) for leaf in leaves)
+    empty, odd, total = int(facts.empty.sum()), int(facts.odd.sum()), len(facts.empty)
     if not texts and not all(is_number(leaf) for leaf in leaves):
         return f"LeRobot has no feature of the type {leaves[0]}"
-    if texts and any(is_list(facts.kind) for facts, _ in files.values()):
-        return (
-            ""
-            if declared and not any(facts.empty[places].any() for facts, places in files.values())
-            else ("lists of texts are no feature of LeRobot's")
-        )
-    empty = sum(int(facts.empty[places].sum()) for facts, places in files.values())
-    total = sum(len(places) for _, places in files.values())
+    if texts and any(is_list(kind) for kind in facts.kinds):
+        return "" if declared and not empty else "lists of texts are no feature of LeRobot's"
     if empty and (not texts or empty == total):
         return f"{empty} of its {total} cells are empty, which LeRobot cannot read, and no policy reads it"
-    odd = sum(int(facts.odd[places].sum()) for facts, places in files.values())
     if odd:
         return f"{odd} of its {total} rows are NaN or infinite, and no policy reads it"
-    widths = {
-        int(width) for facts, places in files.values() if facts.widths is not None for width in facts.widths[places]
-    }
+    widths = set(facts.widths.tolist()) - {_NO_LIST}
     if len(widths) > 1 or -1 in widths or 0 in widths:
         return "its rows have lists of different lengths, which LeRobot cannot read"
     return ""
 
 
-def _leaf(
-    name: str, files: dict[Path, tuple[Facts, Any]], entry: Any, kinds: list[pa.DataType], result: Columns
-) -> pa.DataType:
+def _leaf(name: str, facts: Facts, entry: Any, plan: RepairPlan) -> pa.DataType:
     """The type of the values: the declared one where it holds every value, else the widest that is stored."""
-    stored = list(dict.fromkeys(leaf_of(kind) for kind in kinds))
+    stored = list(dict.fromkeys(leaf_of(kind) for kind in facts.kinds))
     wanted = type_named(entry.get("dtype")) if isinstance(entry, dict) else None
     words = " and ".join(type_words(leaf) for leaf in stored)
     if wanted is not None and stored == [wanted]:
         return wanted
-    if wanted is not None and is_number(wanted) and all(_holds(facts.values, wanted) for facts, _ in files.values()):
-        result.actions.append(
+    if wanted is not None and is_number(wanted) and all(_holds(values, wanted) for values in facts.values):
+        plan.actions.append(
             f"Column '{name}' written as {type_words(wanted)}, as it is declared; it was {words}, "
             "every value is the same."
         )
@@ -301,16 +265,14 @@ def _leaf(
     if len(stored) == 1:
         return stored[0]
     widest = pa.unify_schemas([pa.schema([("x", leaf)]) for leaf in stored], promote_options="permissive").field("x")
-    result.actions.append(
+    plan.actions.append(
         f"Column '{name}' written as {type_words(widest.type)}, which holds every value; it was {words}."
     )
     return widest.type
 
 
-def _holds(values: Any, kind: pa.DataType) -> bool:
+def _holds(values: pa.Array, kind: pa.DataType) -> bool:
     """Whether every value is the same in another type."""
-    if values is None:
-        return True
     try:
         there = values.cast(kind, safe=False)
         back = there.cast(values.type, safe=False)

@@ -23,6 +23,9 @@ from smolpilot.datasets.tolerant.found_dataset import Array, FoundDataset, Rows
 from .pairing import countable, numbers
 from .repaired_columns import Tables
 
+# By camera key and episode.
+type Clips = dict[tuple[str, int], Clip]
+
 # Findings that an episode cannot be kept with: what they miss is not anywhere else in the folder.
 _FATAL = {
     "parquet-torn": "its data file is torn",
@@ -98,9 +101,7 @@ def order_rows(rows: Rows) -> Order:
     return Order(positions, problem="neither frame numbers nor time stamps tell the order of its rows")
 
 
-def new_times(
-    dataset: FoundDataset, rows: Rows, order: Order, clips: list[Clip], fps: float
-) -> tuple[npt.NDArray[np.float64] | None, float]:
+def new_times(rows: Rows, order: Order, clips: list[Clip], fps: float) -> tuple[npt.NDArray[np.float64] | None, float]:
     """(time stamps of the rows, how far the recorded ones are off); None when those are right.
 
     On the grid where the videos are; at the frames' own times where a video came unevenly.
@@ -127,7 +128,7 @@ def within(rows: Rows, order: Order) -> npt.NDArray[np.int64]:
     return sorter[np.searchsorted(rows.positions, order.positions, sorter=sorter)]
 
 
-def place_videos(result: CheckResult, lengths: dict[int, int]) -> tuple[dict[tuple[str, int], Clip], list[str]]:
+def place_videos(result: CheckResult, lengths: dict[int, int]) -> tuple[Clips, list[str]]:
     """The clips, with those of shared files laid out anew where that alone fits: one episode after the other."""
     video_scans, dataset = result.video_scans, result.dataset
     clips = dict(video_scans.clips)
@@ -139,22 +140,19 @@ def place_videos(result: CheckResult, lengths: dict[int, int]) -> tuple[dict[tup
         for clip in video_scans.of(key):
             files.setdefault(clip.scan.path, []).append(clip)
         for path, mine in files.items():
-            fits = all(clip.frames == lengths.get(clip.episode, clip.rows) for clip in mine)
+            counts = {clip.episode: lengths.get(clip.episode, clip.rows) for clip in mine}
+            fits = all(clip.frames == counts[clip.episode] for clip in mine)
             if fits and not _exchanged(result, camera.name, mine):
                 continue
-            total = sum(lengths.get(clip.episode, clip.rows) for clip in mine)
-            if not mine or total != len(mine[0].scan.times):
+            if sum(counts.values()) != len(mine[0].scan.times):
                 continue
             # A row that one episode lacks and another has too many of: the sum fits, the places between them do not.
-            if any(
-                clip.episode in dataset.rows
-                and not countable(dataset.rows[clip.episode], lengths.get(clip.episode, clip.rows))
-                for clip in mine
-            ):
+            there = {episode: dataset.rows[episode] for episode in counts if episode in dataset.rows}
+            if not all(countable(rows, counts[episode]) for episode, rows in there.items()):
                 continue
             at = 0
             for clip in sorted(mine, key=lambda clip: clip.episode):
-                count = lengths.get(clip.episode, clip.rows)
+                count = counts[clip.episode]
                 span = VideoSpan(path, float(clip.scan.times[at]))
                 clips[key, clip.episode] = Clip(clip.episode, camera, span, clip.scan, at, at + count, count)
                 at += count

@@ -179,15 +179,13 @@ def _cameras(result: CheckResult, plan: RepairPlan, features: dict[str, Any], ke
         details = entry.get("info") if isinstance(entry.get("info"), dict) else entry.get("video_info")
         details = dict(details) if isinstance(details, dict) else {}
         found = {"video.codec": scan.codec, "video.pix_fmt": scan.pix_fmt, "video.fps": plan.info.get("fps", plan.fps)}
-        changed = [
-            f"{name.removeprefix('video.')} {details[name]} becomes {value}"
-            for name, value in found.items()
-            if name in details and details[name] != value and _differs(name, details[name], value)
-        ]
-        details |= {
+        other = {
             name: value for name, value in found.items() if name not in details or _differs(name, details[name], value)
         }
-        entry["info"] = details
+        changed = [
+            f"{name.removeprefix('video.')} {details[name]} becomes {other[name]}" for name in other if name in details
+        ]
+        entry["info"] = {**details, **other}
         entry.pop("video_info", None)
         if changed:
             plan.actions.append(f"meta/info.json: camera '{camera.name}': {', '.join(changed)}.")

@@ -6,11 +6,8 @@ from collections import Counter
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
-from smolpilot.common.json_input import parse_json
 from smolpilot.datasets.check.context import named, ranges
-from smolpilot.datasets.format.parquet_files import broken_texts, parquet_file
 from smolpilot.datasets.tolerant.found_dataset import FoundDataset
 
 from .repair_plan import RepairPlan
@@ -23,8 +20,7 @@ def assign_tasks(dataset: FoundDataset, kept: dict[int, npt.NDArray[np.int64]], 
 
     Fills `plan.tasks`: indices 0, 1, … without gaps, one per text; unchanged when they were that already.
     """
-    texts = _texts(dataset, kept, plan)
-    found: dict[int, list[str]] = {episode: texts[episode] for episode in kept}
+    found = _texts(dataset, kept, plan)
     intact = _intact(dataset)
     if intact:
         plan.tasks = dict(dataset.tasks)
@@ -47,27 +43,11 @@ def _by_position(dataset: FoundDataset) -> bool:
 
     (LeRobot 0.6: `meta.tasks.iloc[task_index].name`.)
     """
-    if dataset.task_labels is None:  # it cannot be read: that has been said
+    labels = dataset.task_labels
+    if labels is None:  # it cannot be read: that has been said
         return True
-    try:
-        table = parquet_file(dataset.root / "meta" / "tasks.parquet").read()
-    except (pa.ArrowException, OSError, ValueError):
-        return True
-    try:
-        labels = parse_json((table.schema.metadata or {})[b"pandas"])["index_columns"]
-    except (KeyError, ValueError, TypeError):
-        labels = []
-    if (
-        not isinstance(labels, list)
-        or len(labels) != 1
-        or labels[0] not in table.column_names
-        or "task_index" not in table.column_names
-    ):
-        return False
-    if broken_texts(table):
-        return False
-    texts, numbers = table[labels[0]].to_pylist(), table["task_index"].to_pylist()
-    return bool(numbers == list(range(len(numbers))) and texts == [dataset.tasks.get(number) for number in numbers])
+    mended = any("meta/tasks.parquet holds text that is no UTF-8" in found.message for found in dataset.findings)
+    return not mended and labels == [dataset.tasks.get(number) for number in range(len(labels))]
 
 
 type Array = npt.NDArray[np.int64]

@@ -15,11 +15,12 @@ from smolpilot.datasets.check import CheckResult, Finding, check_dataset
 from smolpilot.datasets.check.scan.video_scans import Progress
 from smolpilot.datasets.copy import CopyOptions, EpisodePlan, copy_episodes
 from smolpilot.datasets.format.files import lfs_advice, without_footer
+from smolpilot.datasets.tolerant.found_dataset import FoundDataset
 
 from .copied import copied_scans
-from .looking import Look, look
-from .planning import make_plan
-from .repair_plan import RepairPlan
+from .looking import look
+from .planning import complete_plan
+from .repair_plan import RepairPlan, RepairWishes
 from .staging import write_staging
 
 
@@ -52,17 +53,6 @@ class RepairReport:
         }
 
 
-@dataclass(frozen=True)
-class RepairWishes:
-    """What a person chose: features to keep or to leave out (one of both), whether videos may be encoded again, and how
-    many files are worked on at a time (None: one per core)."""
-
-    features: tuple[str, ...] = ()
-    without: tuple[str, ...] = ()
-    reencode: bool = False
-    jobs: int | None = None
-
-
 def repair(
     src: str | Path,
     dst: str | Path,
@@ -81,17 +71,16 @@ def repair(
     target = Path(dst).expanduser().absolute()
     if not dry_run:
         refuse_existing(target, "datasets", Path(src).expanduser())
-    seen = look(src, features=chosen.features, without=chosen.without, jobs=chosen.jobs, progress=progress)
-    plan = make_plan(seen)
+    before, plan = look(src, chosen, progress)
+    complete_plan(before, plan)
     if not plan.episodes:
-        raise nothing_left(seen, plan)
+        raise nothing_left(before, plan)
     if dry_run:
-        return RepairReport(plan, seen.checked, None)
-    plan.reencoded = _write(seen.checked, plan, target, chosen, progress)
-    known = None if plan.reencoded else copied_scans(seen.checked, plan, target)
-    return RepairReport(
-        plan, seen.checked, check_dataset(target, jobs=chosen.jobs, video_scans=known, progress=progress)
-    )
+        return RepairReport(plan, before, None)
+    plan.reencoded = _write(before, plan, target, chosen, progress)
+    known = None if plan.reencoded else copied_scans(before, plan, target)
+    after = check_dataset(target, jobs=chosen.jobs, video_scans=known, progress=progress)
+    return RepairReport(plan, before, after)
 
 
 def _write(
@@ -104,11 +93,7 @@ def _write(
     try:
         meta = write_staging(before.dataset, plan, staging)
         plans = [EpisodePlan(meta, episode.index) for episode in meta.episodes]
-        options = CopyOptions(
-            version=plan.version,
-            jobs=wishes.jobs or cores(),
-            reencode=wishes.reencode,
-        )
+        options = CopyOptions(version=plan.version, jobs=wishes.jobs or cores(), reencode=wishes.reencode)
         return copy_episodes(plans, target, options, info=plan.info, progress=progress).reencoded
     finally:
         shutil.rmtree(staging, ignore_errors=True)
@@ -117,10 +102,9 @@ def _write(
 _ABSENT = ("file-missing", "file-empty", "parquet-torn", "video-torn", "video-undecodable")
 
 
-def nothing_left(seen: Look, plan: RepairPlan) -> DatasetError:
+def nothing_left(before: CheckResult, plan: RepairPlan) -> DatasetError:
     """Say why, and what can be done about it."""
-    root = seen.checked.dataset.root
-    found = seen.checked.findings
+    root, found = before.dataset.root, before.findings
     reasons = "; ".join(f"episode {episode}: {reason}" for episode, reason in sorted(plan.dropped.items())[:5])
     where = shlex.quote(str(root))
     pointers = [one for one in found if one.code == "lfs-pointer"]
@@ -128,7 +112,7 @@ def nothing_left(seen: Look, plan: RepairPlan) -> DatasetError:
     cameras = sorted({one.camera for one in found if one.camera and one.code in _ABSENT})
     if pointers:
         fix = lfs_advice(root)
-    elif _interrupted(seen):
+    elif _interrupted(before.dataset):
         fix = (
             "The recording was stopped before LeRobot closed its tables: rows that are only in such a file cannot be "
             "read by anybody. Record again."
@@ -149,9 +133,8 @@ def nothing_left(seen: Look, plan: RepairPlan) -> DatasetError:
     )
 
 
-def _interrupted(seen: Look) -> bool:
+def _interrupted(dataset: FoundDataset) -> bool:
     """Whether the tables lack their end, which a recorder writes last."""
-    dataset = seen.checked.dataset
     listed = [path for path in dataset.root.glob("data/**/*.parquet") if path.is_file()]
     tables = [path for path in listed if not dataset.places.why_not(path) and path.stat().st_size > 4]
     return bool(tables) and dataset.format.shared_files and all(without_footer(path) for path in tables)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -116,17 +115,13 @@ class _Tables:
             except (pa.ArrowException, OSError) as error:
                 raise DatasetError(f"The data file {path} cannot be read: {str(error).splitlines()[0]}") from error
         table = self._last[1]
+        names = [self._plan.renames.get(name, name) for name in table.column_names]
         # Of a column that stands twice, the first.
-        named = {new: place for place, new in reversed(list(enumerate(self._renamed(table.column_names))))}
-        gone = self._plan.left_out
-        chosen = sorted((place, name) for name, place in named.items() if name not in gone)
-        table = table.select([place for place, _ in chosen]).rename_columns([name for _, name in chosen])
+        chosen = {name: names.index(name) for name in names if name not in self._plan.left_out}
+        table = table.select(list(chosen.values())).rename_columns(list(chosen))
         table = table.take(pa.array(one.positions))
         # The description that `datasets` leaves in a file does not know of columns made anew.
         return table.replace_schema_metadata(None)
-
-    def _renamed(self, names: Sequence[str]) -> list[str]:
-        return [self._plan.renames.get(name, name) for name in names]
 
     def _ordered(self, table: pa.Table) -> pa.Table:
         """Columns in one order for all episodes: that of the first table, then what was added."""

@@ -17,22 +17,24 @@ class ImageStatistics:
 
     def __init__(self) -> None:
         self._levels = np.zeros((3, 256), dtype=np.int64)
-        self._count = 0
+        self._images = 0
 
     def add(self, picture: npt.NDArray[np.uint8], number: int) -> None:
-        """Count an image in, if its number in the episode is one of those sampled."""
-        if number % _EVERY:
-            return
-        step = max(1, max(picture.shape[:2]) // _SIDE)
-        pixels = picture[::step, ::step]
+        """Count an image in, if its number in the episode is one of those sampled, thinned out where it is large."""
+        if number % _EVERY == 0:
+            step = max(1, max(picture.shape[:2]) // _SIDE)
+            self.count(picture[::step, ::step])
+
+    def count(self, pixels: npt.NDArray[np.uint8]) -> None:
+        """Count an image in, with all of these pixels."""
         for channel in range(3):
             self._levels[channel] += np.bincount(pixels[..., channel].ravel(), minlength=256)
-        self._count += 1
+        self._images += 1
 
     def merge(self, other: ImageStatistics) -> None:
         """Count in what another has counted; levels are whole numbers, so that the order does not matter."""
         self._levels += other._levels
-        self._count += other._count
+        self._images += other._images
 
     def result(self) -> dict[str, npt.NDArray[np.float64]]:
         """mean, std, min, max, quantiles and the number of images counted."""
@@ -51,4 +53,4 @@ class ImageStatistics:
         for name, quantile in QUANTILES.items():
             stats[name] = values[np.minimum((cumulative < quantile).sum(axis=1), 255)]
         shaped = {name: value.reshape(3, 1, 1) for name, value in stats.items()}
-        return {**shaped, "count": np.array([self._count], dtype=np.float64)}
+        return {**shaped, "count": np.array([self._images], dtype=np.float64)}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -18,29 +17,14 @@ from smolpilot.datasets.read.reader import open_dataset
 from smolpilot.datasets.read.tables import Tables
 
 from .image_statistics import ImageStatistics
-from .rounding import Stored, flat, is_quantile, wrong_statistics
+from .rounding import Deviation, Stored, flat, is_quantile, wrong_statistics
+from .stored_statistics import side_by_side
 
 # Cameras: of values from 0 to 1, over other frames and pixels than those that were counted while recording.
 _CAMERA_TOLERANCE = 0.08
 _CAMERA_FRAMES, _CAMERA_EPISODES = 48, 12
 # Neighboring frames that one thread decodes.
 _TOGETHER = 4
-
-
-@dataclass(frozen=True)
-class Deviation:
-    """One stored statistic that is wrong: of a feature's dimension `place`; `stored` None: it is missing."""
-
-    feature: str
-    place: int
-    stat: str
-    stored: float | None
-    data: float
-
-    @property
-    def difference(self) -> float | None:
-        """Stored minus data."""
-        return None if self.stored is None else self.stored - self.data
 
 
 def recompute_statistics(
@@ -69,7 +53,7 @@ def recompute_statistics(
             found[name].append(stats)
             report("Columns", done, len(parts))
         statistics = {
-            name: _side_by_side(dimensions, len(tables.columns[name]))
+            name: side_by_side(dimensions, len(tables.columns[name]))
             for name, dimensions in found.items()
             if dimensions
         }
@@ -100,8 +84,7 @@ def find_deviations(meta: DatasetMeta, tables: Tables, data: Statistics, *, jobs
         rows = flat(column, stored)
         fitting = {stat: values for stat, values in read.items() if stat not in lacking}
         lengths = [length * (len(rows) // len(column)) for length in frames]
-        wrong = wrong_statistics(fitting, rows, lengths, count=len(column))
-        return found + [Deviation(name, one.place, one.statistic, one.stored, one.true) for one in wrong]
+        return found + wrong_statistics(name, fitting, rows, lengths, count=len(column))
 
     with ThreadPoolExecutor(jobs) as pool:
         return [one for found in pool.map(look, data) for one in found]
@@ -109,15 +92,6 @@ def find_deviations(meta: DatasetMeta, tables: Tables, data: Statistics, *, jobs
 
 def _lacking(name: str, stats: Iterable[str], computed: Stored) -> list[Deviation]:
     return [Deviation(name, i, stat, None, float(value)) for stat in stats for i, value in enumerate(computed[stat])]
-
-
-def _side_by_side(
-    dimensions: list[dict[str, npt.NDArray[np.float64]]], rows: int
-) -> dict[str, npt.NDArray[np.float64]]:
-    joined = {key: np.concatenate([one[key] for one in dimensions]) for key in dimensions[0] if key != "count"}
-    order = list(dimensions[0])
-    joined["count"] = np.array([rows], dtype=np.float64)
-    return {key: joined[key] for key in order}
 
 
 def _camera_statistics(

@@ -14,7 +14,8 @@ from smolpilot.datasets.left_out import say_left_out
 from smolpilot.datasets.read.joint_units import find_profile, joint_units
 from smolpilot.datasets.read.tables import load_tables
 
-from .recompute import Deviation, find_deviations, joint_names, recompute_statistics
+from .recompute import find_deviations, joint_names, recompute_statistics
+from .rounding import Deviation
 
 
 @dataclass

@@ -51,12 +51,7 @@ def count_of(*sides: Mapping[str, npt.NDArray[Any]]) -> float:
 
 
 def within_rounding(
-    key: str,
-    mine: npt.NDArray[Any],
-    theirs: npt.NDArray[Any],
-    scale: npt.NDArray[np.float64] | float,
-    count: float,
-    tolerance: float = TOLERANCE,
+    key: str, mine: Values, theirs: Values, scale: Values | float, count: float, tolerance: float = TOLERANCE
 ) -> npt.NDArray[np.bool_]:
     """Where two values of a statistic are the same number but for a writer's arithmetic, `[D]`.
 
@@ -77,13 +72,7 @@ def within_rounding(
 
 
 def within_method(
-    key: str,
-    mine: npt.NDArray[Any],
-    theirs: npt.NDArray[Any],
-    spread: npt.NDArray[np.float64] | float,
-    picture: bool,
-    *,
-    merged: bool = False,
+    key: str, mine: Values, theirs: Values, spread: Values | float, picture: bool, *, merged: bool = False
 ) -> npt.NDArray[np.bool_]:
     """Where two values differ no more than two ways of computing them do, `[D]`.
 
@@ -119,18 +108,16 @@ class TrueStatistics:
 
     def allowed(self, name: str) -> Values:
         """How far the stored statistic may be from the true one."""
-        base: Values = _OF_SPREAD * self.scale
+        room: Values = _OF_SPREAD * self.scale
         if name == "mean":
-            mean: Values = base + self.mean
-            return mean
-        if name == "std":
+            room = room + self.mean
+        elif name == "std":
             true = self.values["std"]
             # Divided by n - 1 instead of n; and by cancellation, which a constant joint shows most.
             sample = true * (np.sqrt(self.rows / max(self.rows - 1, 1)) - 1)
             cancelled: Values = np.sqrt(true**2 + self.square) - true
-            std: Values = base + sample + np.maximum(cancelled, true - np.sqrt(np.maximum(true**2 - self.square, 0)))
-            return std
-        return base
+            room = room + sample + np.maximum(cancelled, true - np.sqrt(np.maximum(true**2 - self.square, 0)))
+        return room
 
 
 def true_statistics(values: Values, summed: int) -> TrueStatistics:
@@ -151,25 +138,39 @@ def true_statistics(values: Values, summed: int) -> TrueStatistics:
 
 
 @dataclass(frozen=True)
-class Wrong:
-    """A stored statistic, of a feature's dimension `place`, that is not that of the data."""
+class Deviation:
+    """One stored statistic that is wrong: of a feature's dimension `place`; `stored` None: it is missing."""
 
-    statistic: str
+    feature: str
     place: int
-    stored: float
-    true: float
+    stat: str
+    stored: float | None
+    data: float
+
+    @property
+    def difference(self) -> float | None:
+        """Stored minus data."""
+        return None if self.stored is None else self.stored - self.data
 
 
 def wrong_statistics(
-    stored: Stored, values: npt.NDArray[Any], lengths: Sequence[int], *, count: int, quantile: float = _QUANTILE
-) -> list[Wrong]:
-    """Stored statistics `[D]` that `values` `[N, D]` contradict, in the order of `stored`.
+    feature: str,
+    stored: Stored,
+    values: npt.NDArray[Any],
+    lengths: Sequence[int],
+    *,
+    count: int,
+    quantile: float = _QUANTILE,
+) -> list[Deviation]:
+    """Stored statistics `[D]` of a feature that `values` `[N, D]` contradict, in the order of `stored`.
 
     What a writer's float32 sums and rounded digits do is no contradiction. A quantile may be anywhere that one merged
     from those of the episodes, of so many rows (`lengths`), can be; `quantile` is the share of the range by which a
     histogram may be off. `count` is the right count. Works joint by joint, to save memory.
     """
-    found = [] if count == stored.get("count", [count])[0] else [Wrong("count", 0, float(stored["count"][0]), count)]
+    found = []
+    if count != stored.get("count", [count])[0]:
+        found.append(Deviation(feature, 0, "count", float(stored["count"][0]), count))
     for place in range(values.shape[1]):
         column = np.asarray(values[:, place : place + 1], dtype=np.float64)
         true = true_statistics(column, len(column))
@@ -187,9 +188,9 @@ def wrong_statistics(
             else:
                 continue
             if not low <= told[place] <= high:
-                found.append(Wrong(name, place, float(told[place]), exact))
+                found.append(Deviation(feature, place, name, float(told[place]), exact))
     order = list(stored)
-    return sorted(found, key=lambda one: order.index(one.statistic))
+    return sorted(found, key=lambda one: order.index(one.stat))
 
 
 def unlike(one: float, other: float) -> tuple[str, str]:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from smolpilot.common.keys import ACTION, STATE
 from smolpilot.common.statistics import QUANTILES, Statistics, array_statistics
 
-from .rounding import Wrong, unlike, wrong_statistics
+from .rounding import Deviation, unlike, wrong_statistics
 
 if TYPE_CHECKING:
     from smolpilot.datasets.format.meta import DatasetMeta
@@ -81,9 +81,17 @@ def exact_statistics(dataset: Dataset) -> Statistics:
 
 def column_statistics(values: Values) -> dict[str, npt.NDArray[np.float64]]:
     """The same as `array_statistics` of `values` [N, D], with the memory of one column in float64."""
-    columns = [array_statistics(values[:, joint]) for joint in range(values.shape[1])]
-    count = {"count": columns[0]["count"]}
-    return {name: np.concatenate([own[name] for own in columns]) for name in columns[0] if name != "count"} | count
+    joined = side_by_side([array_statistics(values[:, joint]) for joint in range(values.shape[1])], len(values))
+    count = joined.pop("count")
+    return {**joined, "count": count}
+
+
+def side_by_side(
+    columns: Sequence[dict[str, npt.NDArray[np.float64]]], rows: int
+) -> dict[str, npt.NDArray[np.float64]]:
+    """The statistics of a feature with so many rows, out of those of its dimensions."""
+    joined = {name: np.concatenate([own[name] for own in columns]) for name in columns[0]}
+    return {**joined, "count": np.array([rows], dtype=np.float64)}
 
 
 def folder_statistics(path: str | Path) -> tuple[DatasetMeta, Statistics]:
@@ -119,13 +127,13 @@ def disagreements(stored: Statistics, computed: Statistics, dataset: Dataset) ->
     for key, values in ((STATE, dataset.states), (ACTION, dataset.actions)):
         told = {name: one for name, one in stored.get(key, {}).items() if one.shape == (values.shape[1],)}
         fitting = {name: told[name] for name in _GRAVEST if name in told and np.isfinite(told[name]).all()}
-        seen: dict[int, Wrong] = {}
-        for wrong in wrong_statistics(fitting, values, lengths, count=len(values), quantile=_OF_RANGE):
+        seen: dict[int, Deviation] = {}
+        for wrong in wrong_statistics(key, fitting, values, lengths, count=len(values), quantile=_OF_RANGE):
             seen.setdefault(wrong.place, wrong)
         names = _names(dataset.meta, key)
         for place, wrong in seen.items():
-            true = float(computed[key][wrong.statistic][place])
-            found.append(Disagreement(key, names[place], wrong.statistic, wrong.stored, true))
+            stored_value, true = float(told[wrong.stat][place]), float(computed[key][wrong.stat][place])
+            found.append(Disagreement(key, names[place], wrong.stat, stored_value, true))
     return found
 
 

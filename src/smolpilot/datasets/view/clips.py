@@ -23,10 +23,9 @@ _PIXELS = {"yuv420p", "yuvj420p"}
 
 @dataclass(frozen=True)
 class Clip:
-    """A written video: its number of frames, its rate, and why it was encoded anew (empty: packets copied)."""
+    """A written video: its number of frames, and why it was encoded anew (empty: packets copied)."""
 
     frames: int
-    fps: float
     encoded: str
 
 
@@ -46,7 +45,7 @@ def write_clip(span: VideoSpan, index: VideoIndex, length: int, fps: float, targ
         encode_clip(decode_positions(span.path, index, positions), target, width=width, height=height, fps=fps)
     else:
         _copy_packets(span.path, index, positions, target)
-    return Clip(len(positions), fps, reason)
+    return Clip(len(positions), reason)
 
 
 def encode_clip(pictures: Iterable[RgbImage], target: Path, *, width: int, height: int, fps: float) -> int:

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from smolpilot.common.errors import DatasetError
+from smolpilot.datasets.format.arrow import leaf_of, numbers_of
 from smolpilot.datasets.format.episodes import Episode
 from smolpilot.datasets.format.features import motion_keys
 from smolpilot.datasets.format.files import open_parquet, read_parquet
@@ -67,11 +67,8 @@ class CurveReader:
             for name in needed:
                 if name not in table.column_names:
                     raise DatasetError(f"The data file {path} has no column '{name}'.")
-            self._path, self._table, self._rows = (
-                path,
-                table,
-                _rows_by_value(_plain_numbers(table["episode_index"], "episode_index")),
-            )
+            self._path, self._table = path, table
+            self._rows = _rows_by_value(_plain_numbers(table["episode_index"], "episode_index"))
         return self._table
 
     def _matrix(self, column: pa.ChunkedArray, key: str, episode: Episode) -> npt.NDArray[np.float64]:
@@ -87,13 +84,11 @@ class CurveReader:
 
 def _plain_numbers(column: pa.ChunkedArray, name: str) -> npt.NDArray[np.float64]:
     """The numbers of a column, one after another, whether they are scalars, lists or lists of one number."""
-    values = column
-    while isinstance(values.type, pa.ListType | pa.LargeListType | pa.FixedSizeListType):
-        values = pc.list_flatten(values)
     try:
-        return np.asarray(values.to_numpy().astype(np.float64), dtype=np.float64)
+        return numbers_of(column).astype(np.float64)
     except (TypeError, ValueError):
-        raise DatasetError(f"The column '{name}' holds values of type {values.type}.", expected="numbers") from None
+        kind = leaf_of(column.type)
+        raise DatasetError(f"The column '{name}' holds values of type {kind}.", expected="numbers") from None
 
 
 def _rows_by_value(values: npt.NDArray[np.float64]) -> dict[float, npt.NDArray[np.int64]]:

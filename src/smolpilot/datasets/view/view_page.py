@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from smolpilot.datasets.format.episodes import Episode
 from smolpilot.datasets.format.features import CameraInfo
 from smolpilot.datasets.format.meta import DatasetMeta
 from smolpilot.datasets.media.table_images import TableImageReader
-from smolpilot.datasets.media.video import VideoIndex, read_index
+from smolpilot.datasets.media.video import read_index
 from smolpilot.datasets.read.joint_units import joint_units
 from smolpilot.datasets.tolerant.findings import SEVERITIES, Finding
 
@@ -82,7 +83,8 @@ class _EpisodeWriter:
             self._findings.setdefault(finding.episode, []).append(finding)
         self._curves = CurveReader(meta)
         self._pictures = TableImageReader()
-        self._indexes: dict[str, tuple[Path, VideoIndex]] = {}
+        # Of each camera the last file, in which the next episode is, too, most of the time.
+        self._index_of = lru_cache(maxsize=2 * len(meta.cameras))(read_index)
 
     def write(self, episode: Episode) -> dict[str, Any]:
         """Write the episode's script and videos; its entry in the list of episodes."""
@@ -108,7 +110,7 @@ class _EpisodeWriter:
                 problems.append(f"The video of camera '{name}' has {video['frames']} frames for {rows} rows.")
             camera = self._meta.cameras[name]
             if camera.is_video:
-                index = self._video_index(name, episode.videos[name].path)
+                index = self._index_of(episode.videos[name].path)
                 if (index.width, index.height) != (camera.width, camera.height):
                     size = f"{index.width}x{index.height}, meta/info.json says {camera.width}x{camera.height}"
                     problems.append(f"The video of camera '{name}' is {size}.")
@@ -140,7 +142,7 @@ class _EpisodeWriter:
         target = self._folder / relative
         if camera.is_video:
             span = episode.videos[name]
-            clip = write_clip(span, self._video_index(name, span.path), episode.length, self._meta.fps, target)
+            clip = write_clip(span, self._index_of(span.path), episode.length, self._meta.fps, target)
             frames, reason = clip.frames, clip.encoded
         else:
             rows = self._curves.rows(episode)
@@ -152,12 +154,6 @@ class _EpisodeWriter:
         if reason:
             self._summary.encoded[reason] = self._summary.encoded.get(reason, 0) + 1
         return {"src": relative.as_posix(), "frames": frames, "encoded": reason}
-
-    def _video_index(self, camera: str, path: Path) -> VideoIndex:
-        """The index of the file that the camera's last episode was in too, most of the time."""
-        if camera not in self._indexes or self._indexes[camera][0] != path:
-            self._indexes[camera] = (path, read_index(path))
-        return self._indexes[camera][1]
 
 
 def _facts(meta: DatasetMeta, findings: Sequence[Finding] | None, profile: RobotProfile | None) -> dict[str, Any]:

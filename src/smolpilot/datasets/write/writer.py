@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
@@ -95,13 +94,11 @@ class DatasetWriter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is None:
             self.close()
         else:
-            self._abandon(kind, error, trace)
+            self._abandon(error)
 
     @property
     def episodes(self) -> int:
@@ -176,12 +173,12 @@ class DatasetWriter:
             self._table.close()
             self._write_meta()
         except BaseException as error:
-            self._abandon(type(error), error, error.__traceback__)
+            self._abandon(error)
             raise
         self._open = False
         self._folder.__exit__(None, None, None)
 
-    def _abandon(self, kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
+    def _abandon(self, error: BaseException) -> None:
         if not self._open:
             return
         self._open = False
@@ -189,11 +186,7 @@ class DatasetWriter:
             encoder.discard()
         self._encoders.clear()
         self._table = None
-        try:
-            self._folder.__exit__(kind, error, trace)
-        except BaseException as raised:
-            if raised is not error:
-                raise
+        self._folder.__exit__(type(error), error, error.__traceback__)
 
     def _begin_episode(self) -> None:
         index = len(self._episodes)

@@ -17,7 +17,7 @@ from smolpilot.datasets.beside import files_beside
 from smolpilot.datasets.copy.info import splits_fit
 from smolpilot.datasets.copy.source import Extras
 from smolpilot.datasets.format.episode_fields import plain_field, same_field
-from smolpilot.datasets.format.features import Feature
+from smolpilot.datasets.format.features import CAMERA_TYPES, Feature, video_details
 from smolpilot.datasets.format.meta import DatasetMeta
 from smolpilot.datasets.format.versions import INFO_KEYS
 from smolpilot.datasets.statistics.rounding import (
@@ -157,7 +157,7 @@ def compare_whole(a: Statistics, b: Statistics, result: Comparison) -> None:
 
 def camera_feature_keys(meta: DatasetMeta) -> set[str]:
     """Features whose statistics are counted over some of their images."""
-    return {name for name, feature in meta.features.items() if feature.dtype in ("video", "image")}
+    return {name for name, feature in meta.features.items() if feature.dtype in CAMERA_TYPES}
 
 
 def compare_episodes(
@@ -284,7 +284,7 @@ def _spread(stats: FeatureStatistics, like: npt.NDArray[np.float64]) -> npt.NDAr
 
 
 _HISTORY = Path("meta/smolpilot_history.json")
-_NESTED = ("info", "video_info")
+_COMPARED = ("dtype", "shape", "names")
 _NEVER = (
     "LeRobot version, division into files and folders, totals (counted from the data)",
     "meta/smolpilot_manifest.json and meta/smolpilot_history.json",
@@ -368,10 +368,8 @@ def _attributes(entry: Any) -> dict[str, Any]:
     """Those that are not part of a feature's dtype, shape and names; of videos in one level."""
     if not isinstance(entry, Mapping):
         return {}
-    found = {key: value for key, value in entry.items() if key not in ("dtype", "shape", "names", *_NESTED)}
-    for key in reversed(_NESTED):
-        found |= entry.get(key) or {}
-    return found
+    own = {key: value for key, value in entry.items() if key not in (*_COMPARED, "info", "video_info")}
+    return own | video_details(dict(entry))
 
 
 def _without_nulls(value: Any) -> Any:

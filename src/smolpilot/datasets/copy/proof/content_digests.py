@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import operator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from smolpilot.common.statistics import PackedStatistics, Statistics
@@ -54,17 +56,6 @@ class EpisodeDigests:
         return self.packed.unpack() if self.packed is not None else {}
 
 
-@dataclass(frozen=True)
-class ImagesTask:
-    """Decode the first and last images of some clips of a file; `numbers` are their places among its wanted ones."""
-
-    path: Path
-    packets: Packets
-    clips: list[Clip]
-    before: Clip | None
-    numbers: list[int]
-
-
 def scan(task: ScanTask) -> list[Scanned]:
     """Clip and hashes of first and last image of each wanted episode."""
     packets, clips = _scan_packets(task)
@@ -82,10 +73,6 @@ def _scan_file(task: ScanTask) -> list[Scanned] | tuple[Packets, list[Clip]]:
         return scan(task)
     packets, clips = _scan_packets(task)
     return replace(packets, digests=[]), clips
-
-
-def _digest_images(task: ImagesTask) -> list[BoundaryImages]:
-    return image_digests(task.path, task.packets, task.clips, task.before)
 
 
 def digest_videos(
@@ -122,28 +109,32 @@ def _scan_files(files: Sequence[ScanTask], pool: Pool, progress: Progress, what:
         progress(what, done + 1, len(files))
     if not opened:
         return results
-    tasks = [(number, task) for number in opened for task in _image_tasks(files[number], *opened[number], pool.jobs)]
-    pictures: dict[int, dict[int, BoundaryImages]] = {number: {} for number in opened}
-    done = 0
-    total = sum(len(clips) for _, clips in opened.values())
-    for which, found_images in pool.run(_digest_images, [task for _, task in tasks]):
-        number, task = tasks[which]
-        pictures[number] |= dict(zip(task.numbers, found_images, strict=True))
-        done += len(task.numbers)
-        progress(f"{what}, boundary frames", done, total)
+    places: list[list[tuple[int, int]]] = []
+    tasks: list[Callable[[], list[BoundaryImages]]] = []
+    for number, (packets, clips) in opened.items():
+        for numbers, task in _image_tasks(files[number], packets, clips, pool.jobs):
+            places.append([(number, place) for place in numbers])
+            tasks.append(task)
+    pictures: dict[tuple[int, int], BoundaryImages] = {}
+    total = sum(map(len, places))
+    for which, found_images in pool.run(operator.call, tasks):
+        pictures |= zip(places[which], found_images, strict=True)
+        progress(f"{what}, boundary frames", len(pictures), total)
     for number, (_, clips) in opened.items():
-        results[number] = [(clip, pictures[number][place]) for place, clip in enumerate(clips)]
+        results[number] = [(clip, pictures[number, place]) for place, clip in enumerate(clips)]
     return results
 
 
-def _image_tasks(file: ScanTask, packets: Packets, clips: list[Clip], jobs: int) -> Iterator[ImagesTask]:
-    """Neighboring clips together: from one to the next the decoder plays on."""
+def _image_tasks(
+    file: ScanTask, packets: Packets, clips: list[Clip], jobs: int
+) -> Iterator[tuple[list[int], Callable[[], list[BoundaryImages]]]]:
+    """The first and last images of clips, by their places; neighbors together: the decoder plays on between them."""
     order = sorted(range(len(clips)), key=lambda number: clips[number].first_pts)
     share = max(_TOGETHER, -(-len(order) // (2 * jobs)))
     for first in range(0, len(order), share):
         numbers = order[first : first + share]
         before = clips[order[first - 1]] if first else None
-        yield ImagesTask(file.path, packets, [clips[number] for number in numbers], before, numbers)
+        yield numbers, partial(image_digests, file.path, packets, [clips[number] for number in numbers], before)
 
 
 def digest_rows(rows: list[Rows]) -> list[dict[str, list[str]]]:

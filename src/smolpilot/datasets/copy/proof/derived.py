@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from smolpilot.common.statistics import array_statistics
-from smolpilot.datasets.format.features import Feature, is_depth
+from smolpilot.datasets.format.features import CAMERA_TYPES, Feature, is_depth
 from smolpilot.datasets.statistics.rounding import beside_quantile, is_quantile, magnitude, within_rounding
+from smolpilot.datasets.statistics.stored_statistics import side_by_side
 
 REQUIRED = ("mean", "std", "min", "max", "count")
 # Looser than for a comparison: any writer's way of summing up will do, another set of numbers will not.
@@ -51,10 +52,8 @@ class Derived:
         for reason, names in _together(self.whole).items():
             which = f"the statistics of {_list(names)} {reason}"
             found.append(f"The source's meta/stats.json is not of its content: {which}. Computed anew.")
-        groups: dict[tuple[str, int], list[str]] = {}
-        for name, reason in self.wrong.items():
-            groups.setdefault((reason, self.episodes[name]), []).append(name)
-        for (reason, count), names in groups.items():
+        wrong = {name: (reason, self.episodes[name]) for name, reason in self.wrong.items()}
+        for (reason, count), names in _together(wrong).items():
             of = "all episodes" if count == total else f"{count} of {total} episodes"
             found.append(f"Statistics of {_list(names)} in {of} were not of their content: {reason}. Computed anew.")
         if self.unused:
@@ -152,13 +151,12 @@ def column_statistics(content: Values) -> dict[str, Values] | None:
     if not finite.any(axis=0).all():
         return None
     columns = [array_statistics(content[finite[:, place], place]) for place in range(content.shape[1])]
-    merged = {key: np.concatenate([column[key] for column in columns]) for key in columns[0]}
-    return {**merged, "count": np.array([len(content)], dtype=np.float64)}
+    return side_by_side(columns, len(content))
 
 
 def is_image(name: str, features: Mapping[str, Feature]) -> bool:
     """Whether a feature is images, whose statistics are counted over some of them."""
-    return name in features and features[name].dtype in ("video", "image")
+    return name in features and features[name].dtype in CAMERA_TYPES
 
 
 def depth_keys(info: Mapping[str, Any], features: Mapping[str, Feature]) -> set[str]:
@@ -184,8 +182,8 @@ def _differs(key: str, stored: Values, true: Values, close: npt.NDArray[np.bool_
     return f"{key}{where} {stored[place]:.6g}, by the content {true[place]:.6g}"
 
 
-def _together(reasons: Mapping[str, str]) -> dict[str, list[str]]:
-    groups: dict[str, list[str]] = {}
+def _together[T](reasons: Mapping[str, T]) -> dict[T, list[str]]:
+    groups: dict[T, list[str]] = {}
     for name, reason in reasons.items():
         groups.setdefault(reason, []).append(name)
     return groups

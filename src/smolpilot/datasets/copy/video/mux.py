@@ -103,17 +103,3 @@ def _take(segment: VideoSegment, packets: Iterator[Any]) -> Iterator[Any]:
     raise DatasetError(
         f"The video {segment.path} changed while it was read.", expected="a dataset that nothing else writes to"
     )
-
-
-@dataclass(frozen=True)
-class JoinedVideo:
-    """An mp4 file made of pieces of other files."""
-
-    name: str
-    output: str
-    segments: list[VideoSegment]
-
-    def write(self, target: Path) -> dict[str, Any]:
-        """Write the file."""
-        write_segments(target, self.segments)
-        return {}

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
+from functools import cached_property
+from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import xxhash
+from av.video.frame import VideoFrame
 
 from smolpilot.common.errors import DatasetError
+from smolpilot.datasets.media.video import nearest
 from smolpilot.datasets.media.video_file import VideoError, VideoFile
 
 _HALF = 0.4
@@ -101,6 +104,21 @@ class Packets:
     coding: Coding
     others: int
 
+    @cached_property
+    def order(self) -> npt.NDArray[np.intp]:
+        """Their places by the time at which they are shown, sorted once for all episodes of the file."""
+        return np.argsort(self.pts, kind="stable")
+
+    @cached_property
+    def shown(self) -> npt.NDArray[np.int64]:
+        """The time stamps, sorted."""
+        return self.pts[self.order]
+
+    def inside(self, first: int, last: int) -> npt.NDArray[np.intp]:
+        """Places in decoding order of the packets that are shown from `first` to `last`."""
+        begin, end = np.searchsorted(self.shown, first), np.searchsorted(self.shown, last, side="right")
+        return np.sort(self.order[begin:end])
+
 
 def coding_of(video: VideoFile) -> Coding:
     """What a video stream is made of."""
@@ -142,13 +160,13 @@ def clips_of(path: Path, packets: Packets, spans: Sequence[Span], starts: Sequen
     episode with fewer frames than rows.
     """
     tick = float(Fraction(packets.coding.time_base))
-    order = _Order(packets)
-    shown = order.shown
+    shown = packets.shown
     seconds = shown * tick
-    bounds = np.array([*sorted({_nearest(seconds, start) for start in starts if start > 0}), len(shown)])
+    begins = nearest(seconds, np.array([start for start in starts if start > 0]))
+    bounds = np.append(np.unique(begins), len(shown))
     clips = []
     for span in spans:
-        begin = _nearest(seconds, span.start) if span.start > 0 else 0
+        begin = int(nearest(seconds, span.start)) if span.start > 0 else 0
         bound = end = int(bounds[np.searchsorted(bounds, begin, side="right")])
         if span.stop is not None:
             stop = int(np.searchsorted(seconds, span.stop - _HALF / fps))
@@ -159,10 +177,10 @@ def clips_of(path: Path, packets: Packets, spans: Sequence[Span], starts: Sequen
                 expected="one video frame per row",
                 fix="See `smolpilot dataset check`; `smolpilot dataset repair` or `exclude` leaves the episode out.",
             )
-        clip = _clip(packets, order, span, begin, end, fps)
+        clip = _clip(packets, span, begin, end, fps)
         if clip.problem and end < bound:
             # Frames behind the last row, which others need to be decoded: they stay.
-            whole = _clip(packets, order, span, begin, bound, fps)
+            whole = _clip(packets, span, begin, bound, fps)
             clip = clip if whole.problem else whole
         clips.append(clip)
     return clips
@@ -170,40 +188,34 @@ def clips_of(path: Path, packets: Packets, spans: Sequence[Span], starts: Sequen
 
 def packet_rows(packets: Packets, clip: Clip) -> list[tuple[int, bytes]]:
     """(nanoseconds since the first frame, content hash) of each packet of a clip, in decoding order."""
-    inside = _Order(packets).inside(clip.first_pts, clip.first_pts + clip.last)
+    inside = packets.inside(clip.first_pts, clip.first_pts + clip.last)
     nanoseconds = _nanoseconds(packets.pts[inside] - clip.first_pts, clip.tick)
     return [(when, packets.digests[i]) for when, i in zip(nanoseconds, inside, strict=True)]
 
 
-class FrameTimes:
-    """When the frames of clips are shown; the last file's time stamps are kept, for the clips that follow in it."""
-
-    def __init__(self) -> None:
-        self._path: Path | None = None
-        self._shown: npt.NDArray[np.int64] = np.empty(0, dtype=np.int64)
-
-    def of(self, path: Path, clip: Clip) -> npt.NDArray[np.float64]:
-        """Seconds from the episode's start to each of its frames, read from the file anew."""
-        if path != self._path:
-            with VideoFile(path) as video:
-                found = [p.pts for p in video.packets() if p.pts is not None and not p.is_discard]
-            self._path, self._shown = path, np.sort(np.array(found, dtype=np.int64))
-        first, last = np.searchsorted(self._shown, [clip.first_pts, clip.first_pts + clip.last + 1])
-        inside = self._shown[first:last] - clip.first_pts
-        return np.asarray((inside + clip.lead) * float(clip.tick), dtype=np.float64)
+def clip_frames(video: VideoFile, clip: Clip) -> Iterator[VideoFrame]:
+    """The frames of a clip, decoded from where the file stands; fewer where it ends."""
+    shown = (frame for frame in video.frames() if frame.pts is not None and frame.pts >= clip.first_pts)
+    return islice(shown, clip.frames)
 
 
-def _clip(packets: Packets, order: _Order, span: Span, begin: int, end: int, fps: float) -> Clip:
-    tick, all_shown = Fraction(packets.coding.time_base), order.shown
+def _clip(packets: Packets, span: Span, begin: int, end: int, fps: float) -> Clip:
+    tick, all_shown = Fraction(packets.coding.time_base), packets.shown
     shown = all_shown[begin:end]
     first, last = int(shown[0]), int(shown[-1])
-    inside = order.inside(first, last)
+    inside = packets.inside(first, last)
     dts = packets.dts[inside]
     lead = round(first - span.start / float(tick))
     # A start that is off by less than half a frame is a rounded number, not a pause before the first frame.
     lead = lead if lead * tick > _HALF / fps else 0
     digest = xxhash.xxh3_128(np.array(_nanoseconds(packets.pts[inside] - first, tick)).tobytes())
     digest.update(b"".join(packets.digests[i] for i in inside))
+    key = bool(packets.key[inside[0]]) and int(packets.pts[inside[0]]) == first
+    problem = disorder = _disorder(packets, inside, len(shown))
+    if not key:
+        problem = "it does not begin with a key frame"
+    elif int(inside[-1]) - int(inside[0]) + 1 != len(inside):
+        problem = "its packets lie among those of another episode"
     step = _middle(np.diff(shown)) if len(shown) > 1 else round(1 / fps / float(tick))
     return Clip(
         coding=packets.coding,
@@ -218,47 +230,22 @@ def _clip(packets: Packets, order: _Order, span: Span, begin: int, end: int, fps
         step=max(step, 1),
         off_grid=float(np.abs((shown - first) * float(tick) - np.arange(len(shown)) / fps)[: span.length].max()),
         digest=digest.hexdigest(),
-        problem=_problem(packets, inside, first, len(shown)),
+        problem=problem,
         others=packets.others,
-        first_packet=int(inside.min()),
-        last_packet=int(inside.max()),
+        first_packet=int(inside[0]),
+        last_packet=int(inside[-1]),
         next_pts=int(all_shown[end]) if end < len(all_shown) else None,
-        ordered=not _disorder(packets, inside, len(shown)),
-        key=_begins_with_key(packets, inside, first),
+        ordered=not disorder,
+        key=key,
     )
 
 
-def _problem(packets: Packets, inside: npt.NDArray[np.int64], first: int, frames: int) -> str:
-    if not _begins_with_key(packets, inside, first):
-        return "it does not begin with a key frame"
-    if int(inside[-1]) - int(inside[0]) + 1 != len(inside):
-        return "its packets lie among those of another episode"
-    return _disorder(packets, inside, frames)
-
-
-def _begins_with_key(packets: Packets, inside: npt.NDArray[np.int64], first: int) -> bool:
-    return bool(packets.key[inside[0]]) and int(packets.pts[inside[0]]) == first
-
-
-def _disorder(packets: Packets, inside: npt.NDArray[np.int64], frames: int) -> str:
+def _disorder(packets: Packets, inside: npt.NDArray[np.intp], frames: int) -> str:
     if len(inside) != frames or len(np.unique(packets.pts[inside])) != frames:
         return "two of its frames have the same time stamp"
     if (np.diff(packets.dts[inside]) <= 0).any() or (packets.dts[inside] > packets.pts[inside]).any():
         return "its decoding times are out of order"
     return ""
-
-
-class _Order:
-    """The packets of a file by the time at which they are shown, sorted once for all its episodes."""
-
-    def __init__(self, packets: Packets) -> None:
-        self._order = np.argsort(packets.pts, kind="stable")
-        self.shown = packets.pts[self._order]
-
-    def inside(self, first: int, last: int) -> npt.NDArray[np.int64]:
-        """Places in decoding order of the packets that are shown from `first` to `last`."""
-        begin, end = np.searchsorted(self.shown, first), np.searchsorted(self.shown, last, side="right")
-        return np.sort(self._order[begin:end])
 
 
 def _nanoseconds(ticks: npt.NDArray[np.int64], tick: Fraction) -> list[int]:
@@ -271,9 +258,3 @@ def _middle(values: npt.NDArray[np.int64]) -> int:
     """The median, or the mean of the two middle values: `np.median` would load all of `numpy.ma`."""
     ordered, half = np.sort(values), len(values) // 2
     return int(ordered[half]) if len(values) % 2 else int((ordered[half - 1] + ordered[half]) / 2)
-
-
-def _nearest(seconds: npt.NDArray[np.floating[Any]], when: float) -> int:
-    right = min(max(int(np.searchsorted(seconds, when)), 1), max(len(seconds) - 1, 0))
-    left = max(right - 1, 0)
-    return left if when - seconds[left] <= seconds[right] - when else right

@@ -12,6 +12,7 @@ import xxhash
 from av.video.frame import VideoFrame
 
 from smolpilot.common.errors import DatasetError
+from smolpilot.datasets.media.pixels import plane_rows
 from smolpilot.datasets.media.video_file import VideoError, VideoFile
 
 from .packets import Clip, Packets
@@ -55,8 +56,7 @@ def image_digest(frame: VideoFrame) -> str:
         return xxhash.xxh3_128_hexdigest(np.ascontiguousarray(pixels(frame)))
     digest = xxhash.xxh3_128()
     for plane in frame.planes:
-        rows = np.frombuffer(plane, dtype=np.uint8).reshape(-1, plane.line_size)[: plane.height, : plane.width]
-        digest.update(np.ascontiguousarray(rows))
+        digest.update(np.ascontiguousarray(plane_rows(plane)))
     return digest.hexdigest()
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from av.video.frame import VideoFrame
@@ -15,12 +16,13 @@ from smolpilot.common.errors import DatasetError, SmolpilotError
 from smolpilot.datasets.copy.copy_plan import PlacedEpisode, runs
 from smolpilot.datasets.copy.options import CopyOptions
 from smolpilot.datasets.copy.proof.content_digests import BoundaryImages, ScanTask, scan
-from smolpilot.datasets.copy.work import WorkFolder
+from smolpilot.datasets.copy.work import Part, WorkFolder
 from smolpilot.datasets.media.encode import Codec, VideoEncoder, find_encoder
+from smolpilot.datasets.media.pixels import to_rgb
 from smolpilot.datasets.media.video_file import VideoFile
 from smolpilot.datasets.read.media_sizes import other_size
 
-from .packets import Clip, Span
+from .packets import Clip, Span, clip_frames
 
 if TYPE_CHECKING:
     from smolpilot.datasets.copy.proof.copy_report import CopyReport
@@ -29,46 +31,31 @@ if TYPE_CHECKING:
 _CLOSE = 8.0
 
 
-@dataclass(frozen=True)
-class EncodedVideo:
-    """One episode of one camera, decoded and encoded again with a key frame at its start."""
+def encode(target: Path, *, path: Path, clip: Clip, fps: float) -> dict[str, float]:
+    """Decode one episode of one camera and encode it again, with a key frame at its start.
 
-    name: str
-    output: str
-    path: Path
-    clip: Clip
-    fps: float
-
-    def write(self, target: Path) -> dict[str, Any]:
-        """Encode; gives the largest mean difference of any, and of the first and last image, of 255."""
-        codec = _codec(self.clip.coding.codec)
-        movie = target.with_name(f"{target.name}.mp4")
-        encoder = VideoEncoder(
-            movie, width=self.clip.coding.width, height=self.clip.coding.height, fps=self.fps, codec=codec
-        )
-        reformatter, number = VideoReformatter(), 0
-        with VideoFile(self.path) as video:
-            # From the file's beginning: there is no key frame to jump to.
-            for frame in video.frames():
-                if frame.pts is None or frame.pts < self.clip.first_pts:
-                    continue
-                picture = np.asarray(reformatter.reformat(frame, format="rgb24").to_ndarray(), dtype=np.uint8)
-                encoder.add(picture, key_frame=number == 0)
-                number += 1
-                if number == self.clip.frames:
-                    break
-        encoder.close()
-        movie.replace(target)
-        if number != self.clip.frames:
-            raise DatasetError(f"Only {number} of {self.clip.frames} frames of {self.path} can be decoded.")
-        return _difference(self.path, self.clip, target)
+    Gives the largest mean difference of any, and of the first and last image, of 255.
+    """
+    codec = _codec(clip.coding.codec)
+    movie = target.with_name(f"{target.name}.mp4")
+    encoder = VideoEncoder(movie, width=clip.coding.width, height=clip.coding.height, fps=fps, codec=codec)
+    reformatter, count = VideoReformatter(), 0
+    with VideoFile(path) as video:
+        # From the file's beginning: there is no key frame to jump to.
+        for count, frame in enumerate(clip_frames(video, clip), 1):
+            encoder.add(to_rgb(frame, reformatter), key_frame=count == 1)
+    encoder.close()
+    movie.replace(target)
+    if count != clip.frames:
+        raise DatasetError(f"Only {count} of {clip.frames} frames of {path} can be decoded.")
+    return _difference(path, clip, target)
 
 
 def copyable(
     placed: Sequence[PlacedEpisode],
     fps: float,
     options: CopyOptions,
-    execute: Callable[[Sequence[Any], str], None],
+    execute: Callable[[Sequence[Part], str], None],
     work: WorkFolder,
     report: CopyReport,
 ) -> dict[tuple[int, str], BoundaryImages]:
@@ -80,8 +67,6 @@ def copyable(
     foreign = {
         camera for one, camera in bad if _codec(one.clips[camera].coding.codec) != one.clips[camera].coding.codec
     }
-    if options.reencode:
-        bad = [(one, c) for one in placed for c, clip in one.clips.items() if clip.problem or c in foreign]
     if not options.reencode:
         one, camera = bad[0]
         raise DatasetError(
@@ -90,6 +75,7 @@ def copyable(
             expected="a key frame at the start of each episode",
             fix="Run again with --reencode: these episodes are decoded and encoded anew, with a small loss.",
         )
+    bad = [(one, c) for one in placed for c, clip in one.clips.items() if clip.problem or c in foreign]
     for one, camera in bad:
         coding, info = one.clips[camera].coding, one.plan.source.cameras[camera]
         if info.width and (coding.width, coding.height) != (info.width, info.height):
@@ -97,20 +83,18 @@ def copyable(
             path = one.plan.origin.videos[camera].path
             raise other_size(one.plan.source, what, info, f"{coding.width}x{coding.height}", path)
     parts = [
-        EncodedVideo(
+        Part(
             f"encode {camera} {one.index}",
             # By number: a camera may be called anything.
             f"state/encoded/{list(one.clips).index(camera)}-{one.index}.mp4",
-            one.plan.origin.videos[camera].path,
-            one.clips[camera],
-            fps,
+            partial(encode, path=one.plan.origin.videos[camera].path, clip=one.clips[camera], fps=fps),
         )
         for one, camera in bad
     ]
     execute(parts, "encode")
     pictures = {}
     for (one, camera), part in zip(bad, parts, strict=True):
-        path = work.folder / part.output
+        path = work.folder / str(part.output)
         shown = work.records[part.name]["facts"]["shown"]
         report.image_difference = max(report.image_difference, shown)
         span = Span(one.plan.episode, 0.0, None, one.clips[camera].frames)
@@ -131,13 +115,10 @@ def _uncopyable(placed: Sequence[PlacedEpisode], options: CopyOptions) -> list[t
 
 
 def _codec(name: str) -> Codec:
-    for codec in ("h264", "hevc", "av1"):
-        if codec == name:
-            try:
-                find_encoder(codec)
-            except SmolpilotError:
-                break
-            return codec
+    """The codec to encode with: a video's own, where it can be written here."""
+    with suppress(SmolpilotError):
+        find_encoder(cast(Codec, name))
+        return cast(Codec, name)
     return "h264"
 
 
@@ -145,8 +126,7 @@ def _difference(path: Path, clip: Clip, encoded: Path) -> dict[str, float]:
     """Compare all images of both videos, and refuse what is not the same scene."""
     worst, shown = 0.0, []
     with VideoFile(path) as old, VideoFile(encoded) as new:
-        originals = (f for f in old.frames() if f.pts is not None and f.pts >= clip.first_pts)
-        for number, frames in enumerate(zip(originals, new.frames(), strict=False)):
+        for number, frames in enumerate(zip(clip_frames(old, clip), new.frames(), strict=False)):
             worst = max(worst, _mean_difference(*frames, "gray"))
             if number in (0, clip.frames - 1):
                 shown.append(_mean_difference(*frames, "rgb24"))
