@@ -259,9 +259,10 @@ def test_a_checkpoint_that_may_not_be_read_is_not_torn(
 
 
 def test_recording_on_a_full_disk_is_one_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Files that may not grow stand for the disk: the encoders of both cameras are open, and cannot finish theirs."""
+    # In memory: a file of what is said, which grows with every line about progress, may not grow either.
     ignored: list[Any] = []
     monkeypatch.setattr(sys, "unraisablehook", ignored.append)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -272,7 +273,7 @@ def test_recording_on_a_full_disk_is_one_error(
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, before)
         assert code == 1
-        said = capfd.readouterr().err
+        said = capsys.readouterr().err
         assert said.count("error:") == 1
         assert "larger than this disk or a limit" in said
         assert "Traceback" not in said

@@ -114,6 +114,7 @@ def test_state_and_action_may_name_some_of_the_joints() -> None:
         ("[-1.5, 1.5]", "wide", ["joints[0].position_limits", "'wide'", "`unknown`"]),
         ("[-1.5, 1.5]", "[.nan, 1.5]", ["joints[0].position_limits"]),
         ("velocity_limit: 2", "velocity_limit: -2", ["velocity_limit of joint 'base'", "above 0"]),
+        ("velocity_limit: 2", "velocity_limit: 1.0e-320", ["velocity_limit of joint 'base'", "above 0"]),
         ("name: hand, ", "name: base, ", ["'base' is used twice"]),
         ("aliases: [base.pos]", "aliases: [hand]", ["'hand' is used twice"]),
         ("gripper: [hand]", "gripper: [hnad]", ["'gripper' names joint 'hnad'", "Did you mean 'hand'?"]),

@@ -188,6 +188,18 @@ class TestNumbers:
         assert f"{EXPERT}: 1 infinite of" in caught.value.found
         assert str(bundle / where) in caught.value.found
 
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+    def test_finite_numbers_that_no_training_gives(self, dtype: torch.dtype, bundle: Path) -> None:
+        """Three of them in padded dimensions change the actions, which stay finite."""
+
+        def damage(weights: dict[str, Tensor]) -> None:
+            weights[HEAD] = weights[HEAD].to(dtype)
+            weights[HEAD][-1, :3] = -1e38
+
+        edit(bundle, damage)
+        with pytest.raises(CheckpointError, match=rf"{HEAD}: 3 beyond 1e\+20 of "):
+            load_policy(bundle, device="cpu")
+
     def test_the_same_words_in_every_verb(
         self, bundle: Path, tiny_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -213,7 +225,12 @@ class TestNumbers:
         self, bundle: Path, tiny_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         """Finite weights that compute infinity."""
-        edit(bundle, lambda weights: weights[HEAD].fill_(3e38))
+
+        def enlarge(weights: dict[str, Tensor]) -> None:
+            weights[HEAD].fill_(9e19)
+            weights[EXPERT].fill_(9e19)  # what the head is multiplied with
+
+        edit(bundle, enlarge)
         args = ["eval", str(bundle), "--dataset", str(tiny_dataset), "--out", str(tmp_path / "eval"), "--no-preflight"]
         assert main([*args, "--episodes", "0", "--max-frames", "1", "--num-steps", "1"]) == 1
         assert "fails: predictions hold NaN or infinite values" in capsys.readouterr().out

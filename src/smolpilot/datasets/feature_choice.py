@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from smolpilot.common.errors import SmolpilotError, UsageError, did_you_mean
-from smolpilot.common.keys import image_key
+from smolpilot.common.keys import IMAGES, camera_name, image_key
 from smolpilot.common.safe_paths import OwnFiles
 
 from .format.features import NEEDED
@@ -86,4 +86,5 @@ def _resolved(key: str, known: list[str], option: str) -> str:
         return key
     if image_key(key) in known:
         return image_key(key)
-    raise UsageError(f"{option} {key}: there is no such feature.", fix=did_you_mean(key, dict.fromkeys(known)))
+    cameras = [camera_name(one) for one in known if one.startswith(f"{IMAGES}.")]
+    raise UsageError(f"{option} {key}: there is no such feature.", fix=did_you_mean(key, [*cameras, *known]))

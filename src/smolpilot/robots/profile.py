@@ -46,6 +46,9 @@ class _Strict(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+_SLOWEST = 1e-9  # units per second
+
+
 class Joint(_Strict):
     """One entry of the state or action vector.
 
@@ -67,7 +70,8 @@ class Joint(_Strict):
         if self.position_limits is not None and self.position_limits[0] >= self.position_limits[1]:
             low, high = self.position_limits
             raise ValueError(f"position_limits of joint '{self.name}': minimum {low} is not below maximum {high}")
-        if self.velocity_limit is not None and self.velocity_limit <= 0:
+        # What is not above the rounding of a position stands for no motion at all.
+        if self.velocity_limit is not None and self.velocity_limit < _SLOWEST:
             raise ValueError(f"velocity_limit of joint '{self.name}' must be above 0, found {self.velocity_limit}")
         return self
 

@@ -18,7 +18,7 @@ from smolpilot.common.keys import ACTION, STATE
 from smolpilot.common.text import pluralize
 from smolpilot.datasets.format.episodes import Episode
 from smolpilot.datasets.format.features import NEEDED
-from smolpilot.datasets.format.files import dataset_root, open_parquet, read_parquet, reading, repair_advice
+from smolpilot.datasets.format.files import dataset_root, open_parquet, read_parquet, repair_advice
 from smolpilot.datasets.format.meta import DatasetMeta
 from smolpilot.datasets.format.parquet_files import column_facts
 
@@ -112,8 +112,7 @@ class _FileReader:
                 fix=repair_advice(dataset_root(path), "keeps the episodes of the other files"),
             )
         schema = file.schema_arrow
-        with reading(path, "data file"):
-            self.images.see(path, file)
+        self.images.see(path, file)
         for name in self._needed:
             if name not in schema.names:
                 advice = repair_advice(dataset_root(path), "makes index columns anew")
@@ -310,7 +309,10 @@ class ImageColumns:
 def _empty_cells(file: pq.ParquetFile, place: int) -> int:
     holes = 0
     for group in range(file.metadata.num_row_groups):
-        statistics = column_facts(file, group, place).statistics
+        try:
+            statistics = column_facts(file, group, place).statistics
+        except (pa.ArrowException, OSError):  # a damaged page of images costs its rows, when they are read
+            continue
         if statistics is not None and statistics.has_null_count:
             holes += statistics.null_count
     return holes

@@ -7,8 +7,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from smolpilot.common.errors import DatasetError, UsageError, did_you_mean
-from smolpilot.common.keys import ACTION, STATE
+from smolpilot.common.errors import DatasetError, UsageError
 from smolpilot.common.text import pluralize
 from smolpilot.datasets.beside import files_beside
 from smolpilot.datasets.check import CheckResult
@@ -16,8 +15,9 @@ from smolpilot.datasets.check.checks.check_time import true_rate
 from smolpilot.datasets.check.context import CheckContext, named
 from smolpilot.datasets.check.run import CHECKS, run_check
 from smolpilot.datasets.check.scan.scanning import scan_video
-from smolpilot.datasets.check.scan.video_scans import Clip, Progress, VideoScans, scan_videos
-from smolpilot.datasets.format.features import INDEX_COLUMNS, unusable_key, why_no_key
+from smolpilot.datasets.check.scan.video_scans import Clip, Progress, VideoScans, cut_again, scan_videos
+from smolpilot.datasets.feature_choice import FeatureChoice
+from smolpilot.datasets.format.features import unusable_key, why_no_key
 from smolpilot.datasets.format.files import lfs_advice
 from smolpilot.datasets.format.paths import require_own_meta
 from smolpilot.datasets.tolerant.findings import ordered
@@ -27,7 +27,7 @@ from smolpilot.datasets.tolerant.open import read_found_dataset
 from .nested import left_aside, nested_recordings
 from .renaming import apply_names, usual_names
 from .repair_plan import RepairPlan, RepairWishes
-from .repaired_episodes import cut_again, place_unclaimed
+from .repaired_episodes import place_unclaimed
 
 
 def look(src: str | Path, wishes: RepairWishes, progress: Progress | None) -> tuple[CheckResult, RepairPlan]:
@@ -121,26 +121,8 @@ def _leave_out(dataset: FoundDataset, plan: RepairPlan, wishes: RepairWishes) ->
     declared = dataset.info.get("features")
     known = {*(declared if isinstance(declared, dict) else {}), *dataset.vectors, *dataset.cameras, *stored}
     keys = {camera.name: key for key, camera in dataset.cameras.items()} | {name: name for name in known}
-    for option, names in (("--features", wishes.features), ("--without", wishes.without)):
-        for name in names:
-            if name not in keys:
-                raise UsageError(
-                    f"{option} names '{name}', which {dataset.root} does not have.",
-                    expected="features of meta/info.json, or cameras by name",
-                    fix=did_you_mean(name, keys),
-                )
-    if wishes.features and wishes.without:
-        raise UsageError("--features and --without are given together.", expected="one of them")
-    fixed = {*INDEX_COLUMNS, STATE, ACTION}
-    gone = {keys[name] for name in wishes.without}
-    if gone & fixed:
-        raise UsageError(
-            f"--without names '{min(gone & fixed)}', which cannot be left out.",
-            expected="a feature beside state, action and the index columns",
-        )
-    if wishes.features:
-        kept = {keys[name] for name in wishes.features}
-        gone = known - kept - fixed
+    features, without = (tuple(keys.get(name, name) for name in names) for names in (wishes.features, wishes.without))
+    gone = FeatureChoice(features, without).dropped(known)
     for key in sorted(gone):
         plan.actions.append(f"Feature '{key}' left out, as {'--features' if wishes.features else '--without'} says.")
         _forget(dataset, key, plan)

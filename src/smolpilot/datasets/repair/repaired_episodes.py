@@ -15,7 +15,7 @@ from smolpilot.common.keys import ACTION, STATE
 from smolpilot.datasets.check.checks.check_time import TOLERANCE_S
 from smolpilot.datasets.check.run import CheckResult
 from smolpilot.datasets.check.scan.scanning import VideoScan
-from smolpilot.datasets.check.scan.video_scans import Clip, VideoScans
+from smolpilot.datasets.check.scan.video_scans import Clip
 from smolpilot.datasets.format.features import INDEX_COLUMNS
 from smolpilot.datasets.format.metadata import VideoSpan
 from smolpilot.datasets.tolerant.found_dataset import Array, FoundDataset, Rows
@@ -281,22 +281,3 @@ def _place(
     if span is None or span.path not in order:
         return None
     return order[span.path], scans[span.path].nearest(span.start)
-
-
-def cut_again(dataset: FoundDataset, video_scans: VideoScans, key: str) -> None:
-    """The clips of a camera's shared files by the places that its episodes have now."""
-    camera = dataset.cameras[key]
-    files: dict[Path, list[int]] = {}
-    for index, record in dataset.records.items():
-        if key in record.spans and record.spans[key].path in video_scans.scans:
-            files.setdefault(record.spans[key].path, []).append(index)
-    video_scans.cameras[key] = sorted(files)
-    for path, episodes in files.items():
-        scan = video_scans.scans[path]
-        spans = {index: dataset.records[index].spans[key] for index in episodes}
-        order = sorted(episodes, key=lambda index: (spans[index].start, index))
-        starts = [scan.nearest(spans[index].start) for index in order]
-        for index, first, after in zip(order, starts, [*starts[1:], len(scan.times)], strict=True):
-            rows = len(dataset.rows[index]) if index in dataset.rows else dataset.records[index].length or 0
-            clip = Clip(index, camera, spans[index], scan, first, max(after, first), rows)
-            video_scans.clips[key, index] = clip

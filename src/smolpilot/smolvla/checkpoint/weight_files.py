@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -207,14 +206,19 @@ def check_float(file: WeightFile, names: Iterable[str]) -> None:
     )
 
 
+_LARGEST = 1e20
+"""Weights are below 1e3 or so: 1e38 is damage that computes finite actions all the same."""
+
+
 def not_finite(value: Tensor) -> str:
-    """`2 of 1,024 values NaN`, or nothing for a tensor of finite numbers; one pass where all is well."""
+    """`2 NaN of 1,024 values`, or nothing for a tensor of numbers that a weight can be; one pass where all is well."""
     # Smallest and largest value carry NaN and infinity along, without a mask as large as the tensor.
-    if value.numel() == 0 or all(math.isfinite(float(end)) for end in torch.aminmax(value)):
+    if value.numel() == 0 or all(abs(float(end)) <= _LARGEST for end in torch.aminmax(value)):
         return ""
     nan, infinite = int(value.isnan().sum()), int(value.isinf().sum())
-    parts = [f"{count} {what}" for count, what in ((nan, "NaN"), (infinite, "infinite")) if count]
-    return f"{' and '.join(parts)} of {value.numel():,} values" if parts else ""
+    huge = int((value.double().abs() > _LARGEST).sum()) - infinite
+    kinds = ((nan, "NaN"), (infinite, "infinite"), (huge, f"beyond {_LARGEST:.0e}"))
+    return f"{' and '.join(f'{count} {what}' for count, what in kinds if count)} of {value.numel():,} values"
 
 
 def refuse_not_finite(file: WeightFile, found: dict[str, str]) -> None:
@@ -224,7 +228,7 @@ def refuse_not_finite(file: WeightFile, found: dict[str, str]) -> None:
     listed = "; ".join(f"{plain(name, 200)}: {what}" for name, what in list(found.items())[:_LISTED])
     more = f" and {len(found) - _LISTED} more" if len(found) > _LISTED else ""
     raise CheckpointError(
-        f"The weights hold NaN or infinity: {listed}{more}, in {_files(file, list(found))}.",
+        f"The weights hold NaN, infinity or what no training gives: {listed}{more}, in {_files(file, list(found))}.",
         expected="finite numbers: a policy with such weights computes NaN, in training as on the robot",
         fix="take an earlier checkpoint of that training (it diverged), or copy or download the file again",
     )

@@ -175,6 +175,17 @@ def _files(dataset: FoundDataset) -> dict[str, dict[Path, list[int]]]:
     return wanted
 
 
+def cut_again(dataset: FoundDataset, video_scans: VideoScans, key: str) -> None:
+    """The clips of a camera's files by the places that its episodes have now."""
+    files: dict[Path, list[int]] = {}
+    for index, record in dataset.records.items():
+        if key in record.spans and record.spans[key].path in video_scans.scans:
+            files.setdefault(record.spans[key].path, []).append(index)
+    video_scans.cameras[key] = sorted(files)
+    for path, episodes in files.items():
+        _cut_video(dataset, video_scans, dataset.cameras[key], path, episodes)
+
+
 def _cut_video(dataset: FoundDataset, video_scans: VideoScans, camera: Camera, path: Path, episodes: list[int]) -> None:
     scan = video_scans.scans[path]
     spans = {index: dataset.records[index].spans[camera.key] for index in episodes}
