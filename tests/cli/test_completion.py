@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import pty
+import re
+import select
 import shlex
+import shutil
+import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -74,6 +81,43 @@ def test_bash_takes_it_for_the_command(script: Path) -> None:
 
 
 def test_zsh_gets_the_same_script_by_its_bashcompinit() -> None:
-    first, _, rest = completion_script("zsh").partition("\n")
-    assert first == "autoload -U +X bashcompinit && bashcompinit"
+    before, started, rest = completion_script("zsh").partition("autoload -U +X bashcompinit && bashcompinit\n")
+    assert started
+    assert "compinit" in before  # a new .zshrc has not started zsh's own
     assert rest == completion_script("bash")
+
+
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="zsh is not here")
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [("smolpilot datas", "smolpilot dataset"), ("smolpilot dataset conv", "smolpilot dataset convert"),
+     ("smolpilot train --no-tr", "smolpilot train --no-train-expert-only")],
+)  # fmt: skip
+def test_zsh_completes_at_a_prompt(typed: str, offered: str, tmp_path: Path) -> None:
+    """A shell without any settings, which has not started its own completion yet."""
+    (tmp_path / "script").write_text(completion_script("zsh"), encoding="utf-8")
+    shell, screen = pty.fork()
+    if shell == 0:
+        os.environ.update(TERM="dumb", HOME=str(tmp_path), ZDOTDIR=str(tmp_path))
+        os.execvp("zsh", ["zsh", "-f", "-i"])
+    try:
+        os.write(screen, f"source {tmp_path}/script; echo re''ady\n".encode())
+        assert "ready" in _shown(screen, "ready")
+        os.write(screen, f"{typed}\t".encode())
+        assert offered in _shown(screen, offered)
+    finally:
+        os.kill(shell, signal.SIGKILL)
+        os.waitpid(shell, 0)
+        os.close(screen)
+
+
+def _shown(screen: int, wanted: str) -> str:
+    """What a terminal shows, without its control sequences, until it holds `wanted`; at most 20 s of it."""
+    text, until = "", time.monotonic() + 20
+    while wanted not in text and time.monotonic() < until:
+        if select.select([screen], [], [], 0.2)[0]:
+            text += os.read(screen, 65_536).decode(errors="replace")
+            text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[=>]", "", text)
+            while "\b" in text:  # the line is drawn again from its beginning
+                text = re.sub(r".?\x08", "", text, count=1)
+    return text

@@ -9,6 +9,11 @@ from .verbs import GROUPS, PURPOSES, VERBS, load
 
 Shell = Literal["bash", "zsh"]
 
+# bashcompinit needs zsh's own completion, which a new .zshrc does not start.
+_ZSH = """\
+(( $+functions[compdef] )) || { autoload -U +X compinit && compinit }
+autoload -U +X bashcompinit && bashcompinit
+"""
 # What follows a verb is completed as a path where it is no option and has no list of values: the shell's own way.
 _SCRIPT = """\
 _smolpilot() {{
@@ -58,7 +63,7 @@ def completion_script(shell: Shell) -> str:
     script = _SCRIPT.format(
         known="|".join(f'"{name}"' for name in sorted(known)), values="\n".join(values), options="\n".join(options)
     )
-    return script if shell == "bash" else f"autoload -U +X bashcompinit && bashcompinit\n{script}"
+    return script if shell == "bash" else f"{_ZSH}{script}"
 
 
 def _case(indent: int, pattern: str, words: list[str]) -> str:
