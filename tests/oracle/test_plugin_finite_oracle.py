@@ -55,7 +55,8 @@ def test_no_action_that_is_not_finite(tiny_dataset: Path, tmp_path: Path) -> Non
     assert not policy._queue
 
     with torch.no_grad():
-        ours.model.action_out_proj.weight.fill_(3e38)
+        ours.model.action_out_proj.weight.fill_(9e19)
+        ours.model.expert.norm.weight.fill_(9e19)  # what that is multiplied with
     localize(save_bundle(ours, tmp_path / "overflowing"))
     with pytest.raises(NotFiniteError, match="for joint 'pan'"):
         plugin(tmp_path / "overflowing")
