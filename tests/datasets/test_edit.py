@@ -270,6 +270,7 @@ def record(path: Path, *, fps: float = 10, joints: Any = ("a", "b"), robot: str 
         ({"joints": ("a", "c")}, "the names of 'observation.state', place 1: 'c' there, 'b' here"),
         ({"joints": ("a", "b", "c")}, "the shape of 'observation.state', place 0: 3 there, 2 here"),
         ({"robot": "leg"}, "robot: 'leg' there, 'arm' here"),
+        ({"robot": "leg", "fps": 5}, "frames per second"),  # --robot-type would not help
         ({"camera": (64, 64)}, "one has no feature 'observation.images.front', two has one"),
     ],
 )

@@ -87,4 +87,7 @@ def _resolved(key: str, known: list[str], option: str) -> str:
     if image_key(key) in known:
         return image_key(key)
     cameras = [camera_name(one) for one in known if one.startswith(f"{IMAGES}.")]
-    raise UsageError(f"{option} {key}: there is no such feature.", fix=did_you_mean(key, [*cameras, *known]))
+    raise UsageError(
+        f"{option} {key}: there is no such feature.", expected="features of meta/info.json, or cameras by name",
+        fix=did_you_mean(key, [*cameras, *known]),
+    )  # fmt: skip

@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from smolpilot.datasets.format.parquet_files import column_facts, parquet_file, write_parquet
+from smolpilot.datasets.format.parquet_files import group_facts, parquet_file, write_parquet
 
 TABLE = pa.table({"number": pa.array([1, None, 3], pa.int64()), "texts": [["x"], [], ["y", "z"]]})
 FLIP = """
@@ -45,5 +45,7 @@ def test_any_wrong_byte_in_a_footer_is_refused_or_read(tmp_path: Path) -> None:
 def test_what_a_footer_says(tmp_path: Path) -> None:
     write_parquet(TABLE, tmp_path / "table.parquet")
     file: pq.ParquetFile = parquet_file(tmp_path / "table.parquet")
-    assert column_facts(file, 0, 0).statistics.null_count == 1
-    assert column_facts(file, 0, 1).path_in_schema == "texts.list.element"
+    number, texts = group_facts(file, 0, [0, 1])
+    assert number.statistics.null_count == 1
+    assert texts.path_in_schema == "texts.list.element"
+    assert group_facts(file, 0, []) == []

@@ -9,7 +9,7 @@ from pathlib import Path
 from smolpilot.common.errors import UsageError
 from smolpilot.datasets.copy import CopyReport, EpisodePlan, Progress, copy_episodes
 from smolpilot.datasets.copy.options import EditSettings
-from smolpilot.datasets.copy.source import unlike
+from smolpilot.datasets.copy.source import require_same_kind, unlike
 from smolpilot.datasets.format.files import read_json
 from smolpilot.datasets.format.meta import DatasetMeta
 
@@ -36,6 +36,7 @@ def merge(
     twice = next((root for root, count in Counter(roots).items() if count > 1), None)
     if twice is not None:
         raise UsageError(f"{twice} is given twice.", expected="each dataset once: its episodes would be doubled")
+    require_same_kind(sources)  # before the robot's name, which --robot-type can settle
     named = robot_type or sources[0].robot_type or None
     for other in sources[1:]:
         # Who is silent about the robot takes the name of those who are not.

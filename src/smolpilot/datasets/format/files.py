@@ -21,7 +21,7 @@ from smolpilot.common.errors import DatasetError
 from smolpilot.common.json_input import MAX_BYTES, MAX_LINE, MAX_LINES_BYTES, parse_json
 from smolpilot.common.text import format_bytes, plain
 
-from .parquet_files import DAMAGED, broken_texts, column_facts, mended, parquet_file
+from .parquet_files import DAMAGED, broken_texts, group_facts, mended, parquet_file
 from .problems import REFUSE, Problems
 
 # How it came to this is not known here: the same file may be as bad where it comes from.
@@ -291,8 +291,7 @@ def absurd_content(path: Path, file: pq.ParquetFile, columns: Collection[str] | 
     # A column of lists or of structs has its parts below its name, which may hold a dot of its own.
     places = [i for i in range(footer.num_columns) if _top(footer.schema.column(i).path, inside)]
     for group in range(footer.num_row_groups):
-        for place in places:
-            column = column_facts(file, group, place)
+        for column in group_facts(file, group, places):
             values += column.num_values
             content += column.total_uncompressed_size
     if values > max(_MANY_VALUES, _VALUES_PER_BYTE * size):

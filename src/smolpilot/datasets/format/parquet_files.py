@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +19,16 @@ def parquet_file(path: Path) -> pq.ParquetFile:
     return pq.ParquetFile(path, page_checksum_verification=True)
 
 
-def column_facts(file: pq.ParquetFile, group: int, place: int) -> pq.ColumnChunkMetaData:
-    """What the footer says of a column, by its place, in a row group.
+def group_facts(file: pq.ParquetFile, group: int, places: Sequence[int]) -> list[pq.ColumnChunkMetaData]:
+    """What the footer says of columns, by their places, in a row group.
 
-    OSError for a footer that contradicts itself: `ColumnChunkMetaData` would end the whole process (Arrow 26), which
-    reading a row does not.
+    OSError for a footer that contradicts itself: asking it would end the whole process (Arrow 26), which reading a row
+    of these columns does not.
     """
-    path = file.metadata.schema.column(place).path
-    next(file.iter_batches(1, row_groups=[group], columns=[path], use_threads=False), None)
-    return file.metadata.row_group(group).column(place)
+    paths = [file.metadata.schema.column(place).path for place in places]
+    next(file.iter_batches(1, row_groups=[group], columns=paths, use_threads=False), None)
+    facts = file.metadata.row_group(group)
+    return [facts.column(place) for place in places]
 
 
 def parquet_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:

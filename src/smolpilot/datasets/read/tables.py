@@ -20,7 +20,7 @@ from smolpilot.datasets.format.episodes import Episode
 from smolpilot.datasets.format.features import NEEDED
 from smolpilot.datasets.format.files import dataset_root, open_parquet, read_parquet, repair_advice
 from smolpilot.datasets.format.meta import DatasetMeta
-from smolpilot.datasets.format.parquet_files import column_facts
+from smolpilot.datasets.format.parquet_files import group_facts
 
 from .columns import Column, UnusableError, needed_column, optional_column, why_unusable
 
@@ -310,7 +310,7 @@ def _empty_cells(file: pq.ParquetFile, place: int) -> int:
     holes = 0
     for group in range(file.metadata.num_row_groups):
         try:
-            statistics = column_facts(file, group, place).statistics
+            statistics = group_facts(file, group, [place])[0].statistics
         except (pa.ArrowException, OSError):  # a damaged page of images costs its rows, when they are read
             continue
         if statistics is not None and statistics.has_null_count:

@@ -241,7 +241,8 @@ def scan_images(root: Path, path: Path, key: str, *, depth: bool = False, size: 
                     scan.refused[number] = str(error)
                     looker.skip()
                 number += 1
-    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+    # LookupError: there is no such column, or more rows than the footer says.
+    except (pa.ArrowException, OSError, ValueError, LookupError) as error:
         scan.problem = reason_of(error)
         scan.refused[number] = scan.problem
     for _ in range(len(scan.times) - number):
