@@ -1,0 +1,89 @@
+"""Intervals of a rate, of a difference of two rates, and of an error that is averaged over episodes."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from smolpilot.common.errors import UsageError
+
+CONFIDENCE = 0.95
+
+
+class Interval(NamedTuple):
+    """The two ends of a two-sided interval."""
+
+    low: float
+    high: float
+
+
+def rate_interval(successes: int, trials: int, confidence: float = CONFIDENCE) -> Interval:
+    """Clopper-Pearson (exact) interval of a success rate, as fractions; (0, 1) without trials.
+
+    It covers the true rate at least as often as it says. Wilson's does not near 0 and 1, where policies live: of 50
+    episodes at a true rate of 0.99 its 95 % interval covers it in 91 %.
+    Source: C. Clopper, E. Pearson, Biometrika 26 (1934).
+    """
+    from scipy.stats import binomtest
+
+    check_counts(successes, trials)
+    if trials == 0:
+        return Interval(0.0, 1.0)
+    found = binomtest(successes, trials).proportion_ci(confidence, method="exact")
+    return Interval(float(found.low), float(found.high))
+
+
+def difference_interval(first: tuple[int, int], second: tuple[int, int], confidence: float = CONFIDENCE) -> Interval:
+    """Newcombe's hybrid score interval of the difference of two unpaired rates, first - second.
+
+    first, second: (successes, trials), of different episodes. Source: R. Newcombe, Stat. Med. 17 (1998), method 10.
+    """
+    from scipy.stats import binomtest
+
+    ends = []
+    for successes, trials in (first, second):
+        check_counts(successes, trials)
+        if trials == 0:
+            return Interval(-1.0, 1.0)
+        found = binomtest(successes, trials).proportion_ci(confidence, method="wilson")
+        ends.append((successes / trials, float(found.low), float(found.high)))
+    (p, p_low, p_high), (q, q_low, q_high) = ends
+    return Interval(
+        p - q - math.hypot(p - p_low, q_high - q),
+        p - q + math.hypot(p_high - p, q - q_low),
+    )
+
+
+def episode_bootstrap(
+    sums: npt.NDArray[np.float64], counts: npt.NDArray[np.float64], *, seed: int = 0, confidence: float = CONFIDENCE
+) -> Interval:
+    """Interval of a mean over frames that draws whole EPISODES: frames of one episode are no independent samples.
+
+    sums, counts: [E], of each episode the sum of the errors and how many there are. (nan, nan) for fewer than two
+    episodes, from which no spread can be told. BCa of 10,000 draws; source: B. Efron, J. Am. Stat. Assoc. 82 (1987).
+    """
+    from scipy.stats import bootstrap
+
+    kept = counts > 0
+    sums, counts = sums[kept], counts[kept]
+    if len(sums) < 2 or not np.isfinite(sums).all():
+        return Interval(math.nan, math.nan)
+    if np.ptp(sums / counts) == 0:
+        same = float(sums[0] / counts[0])
+        return Interval(same, same)
+    found = bootstrap(
+        (sums, counts), lambda total, count, axis: total.sum(axis) / count.sum(axis), paired=True, vectorized=True,
+        n_resamples=10_000, confidence_level=confidence, rng=np.random.default_rng(seed), method="BCa",
+    ).confidence_interval  # fmt: skip
+    return Interval(float(found.low), float(found.high))
+
+
+def check_counts(successes: int, trials: int) -> None:
+    """UsageError for counts that cannot be."""
+    if not 0 <= successes <= trials:
+        raise UsageError(
+            f"{successes} of {trials} episodes cannot have succeeded.", expected="0 <= successes <= episodes"
+        )

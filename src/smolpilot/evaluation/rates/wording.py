@@ -1,0 +1,102 @@
+"""The sentences about rates and differences: the only place that may say "better", and only where a test rejected."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from smolpilot.common.text import pluralize
+
+from .intervals import Interval, difference_interval, rate_interval
+from .paired import PairedCounts, mcnemar, tango_interval
+from .power import ALPHA, episodes_needed, smallest_difference
+from .rate_tests import unpaired_test
+
+Decision = Literal["better", "worse", "not told apart"]
+"""Of the first policy against the second. Not told apart is no proof of being alike."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two policies compared: what the test decided, and on what grounds."""
+
+    decision: Decision
+    difference: float  # rate of the first minus rate of the second, as a fraction
+    interval: Interval
+    p_value: float
+    test: str  # "McNemar", "Boschloo" or "Fisher"
+    text: str
+
+
+def percent(share: float) -> str:
+    """0.875 -> "87.5 %"."""
+    return f"{100 * share:.3g} %"
+
+
+def rate_text(successes: int, episodes: int) -> str:
+    """A rate as it is always given: counts, and the interval; never a percentage alone."""
+    if episodes == 0:
+        return "no episodes"
+    low, high = rate_interval(successes, episodes)
+    return f"{successes} of {episodes} ({percent(successes / episodes)}, 95 % interval {_span(low, high)})"
+
+
+def planning_text(successes: int, episodes: int) -> str:
+    """What this number of episodes can show against a rate like the observed one, and how many would show 10 points."""
+    if episodes == 0:
+        return "Without episodes nothing can be shown."
+    rate = successes / episodes
+    shown = smallest_difference(rate, episodes)
+    can = (
+        "can show no difference, however large,"
+        if shown is None
+        else f"show {100 * shown:.0f} points or more of difference"
+    )
+    text = f"{pluralize(episodes, 'episode')} {can} from a rate of {percent(rate)}"
+    other = rate - 0.1 if rate >= 0.5 else rate + 0.1
+    needed = episodes_needed(rate, other)
+    enough = f"; to show 10 points takes {needed:,}" if needed is not None else ""
+    return f"{text} (paired by seed, power 80 %){enough}."
+
+
+def compare_paired(first: str, second: str, counts: PairedCounts) -> Comparison:
+    """The verdict on two policies that met the same episodes; first, second: their names."""
+    return _compared(
+        (first, second), counts.difference, tango_interval(counts), mcnemar(counts), "McNemar",
+        f"on the same {pluralize(counts.episodes, 'episode')}: both succeeded in {counts.both}, only {first} in "
+        f"{counts.only_a}, only {second} in {counts.only_b}, neither in {counts.neither}",
+    )  # fmt: skip
+
+
+def compare_unpaired(first: str, second: str, a: tuple[int, int], b: tuple[int, int]) -> Comparison:
+    """The verdict on two policies that met different episodes; a, b: (successes, episodes)."""
+    p_value, test = unpaired_test(a, b)
+    difference = (a[0] / a[1] if a[1] else 0.0) - (b[0] / b[1] if b[1] else 0.0)
+    counts = f"{a[0]} of {a[1]} against {b[0]} of {b[1]}, in different episodes"
+    return _compared((first, second), difference, difference_interval(a, b), p_value, test, counts)
+
+
+def _compared(
+    names: tuple[str, str], difference: float, interval: Interval, p_value: float, test: str, grounds: str
+) -> Comparison:
+    decision: Decision = "not told apart"
+    if p_value < ALPHA and difference != 0:
+        decision = "better" if difference > 0 else "worse"
+    said = (
+        f"{names[0]} and {names[1]} are not told apart"
+        if decision == "not told apart"
+        else f"{names[0]} is {decision} than {names[1]}"
+    )
+    text = (
+        f"{said} {grounds}; difference {100 * difference:+.3g} points, 95 % interval "
+        f"{100 * interval.low:+.1f} to {100 * interval.high:+.1f}; {_p_text(p_value)} ({test}, exact)."
+    )
+    return Comparison(decision, difference, interval, p_value, test, text)
+
+
+def _span(low: float, high: float) -> str:
+    return f"{100 * low:.1f} to {100 * high:.1f} %"
+
+
+def _p_text(p_value: float) -> str:
+    return "p < 0.001" if p_value < 0.001 else f"p = {p_value:.3f}"
