@@ -73,6 +73,10 @@ class DeviceError(SmolpilotError):
     """A robot, camera or teleoperator does not answer, was used before it was connected, or breaks its contract."""
 
 
+class SimulationError(SmolpilotError):
+    """A simulation broke, hung or died: its episode has failed, and others can go on."""
+
+
 class RunLogError(SmolpilotError):
     """A run log is damaged, of a newer format, or would hold what it may not."""
 

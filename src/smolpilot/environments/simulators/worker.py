@@ -1,0 +1,207 @@
+"""Runs simulators in an interpreter that has no smolpilot, and perhaps other versions of everything.
+
+    PYTHON worker.py
+
+Requests come on stdin and answers leave on stdout; what a simulation prints goes to stderr. A message is 8 bytes (two
+little-endian numbers of 32 bits: the length of the header and of the arrays), a JSON object, and the arrays' raw bytes
+one after the other; their names, dtypes and shapes stand in the header as `arrays`. The first answer, unasked, says
+which protocol and interpreter it is. Every other answer belongs to the request before it, and holds `failed` (what went
+wrong and what to do, as the user is to read it) or `crashed` (an exception of the simulation) where it was not done.
+
+Imports the standard library and numpy; the simulators beside this file are loaded by name, and import their simulation.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import platform
+import struct
+import sys
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+import numpy as np
+
+PROTOCOL = 1
+_SIZES = struct.Struct("<II")
+_MOST = 1 << 30  # bytes of one message: anything longer is no message of ours
+
+Arrays = Mapping[str, "np.ndarray[Any, Any]"]
+
+
+class Readable(Protocol):
+    """What messages come from: a pipe, or one with a deadline."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+
+class Disconnected(Exception):  # noqa: N818
+    """The other side is gone, or what it sends is no message."""
+
+
+def send(stream: IO[bytes], header: Mapping[str, Any], arrays: Arrays = {}) -> None:  # noqa: B006 - never changed
+    """Write a message."""
+    whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    about = [{"name": name, "dtype": array.dtype.str, "shape": array.shape} for name, array in whole.items()]
+    text = json.dumps({**header, "arrays": about}).encode()
+    stream.write(_SIZES.pack(len(text), sum(array.nbytes for array in whole.values())) + text)
+    for array in whole.values():
+        stream.write(memoryview(array).cast("B") if array.size else b"")
+    stream.flush()
+
+
+def receive(stream: Readable) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Read a message: the header and the arrays by name. Disconnected at the end of the stream and for other bytes."""
+    header_size, array_size = _SIZES.unpack(_exactly(stream, _SIZES.size))
+    if header_size > _MOST or array_size > _MOST:
+        raise Disconnected(f"a message of {header_size} and {array_size} bytes")
+    try:
+        header = json.loads(_exactly(stream, header_size))
+        content, arrays, begin = _exactly(stream, array_size), {}, 0
+        for about in header.pop("arrays"):
+            dtype, shape = np.dtype(about["dtype"]), tuple(about["shape"])
+            if dtype.hasobject or min(shape, default=0) < 0:
+                raise Disconnected(f"an array of dtype {dtype} and shape {shape}")
+            count = int(np.prod(shape, dtype=np.int64))
+            arrays[about["name"]] = np.frombuffer(content, dtype, count, begin).reshape(shape)
+            begin += count * dtype.itemsize
+    except (ValueError, KeyError, TypeError) as error:
+        raise Disconnected(f"a message that cannot be read: {error}") from error
+    return header, arrays
+
+
+def _exactly(stream: Readable, size: int) -> bytes:
+    content = b""
+    while len(content) < size:
+        block = stream.read(size - len(content))
+        if not block:
+            raise Disconnected("the stream has ended")
+        content += block
+    return content
+
+
+class Server:
+    """Simulations by slot, and the operations on them. Also runs within smolpilot, for environments of its own."""
+
+    def __init__(self, make: Any) -> None:
+        """make: (name, settings) -> a simulation."""
+        self._make = make
+        self._simulations: dict[int, Any] = {}
+        self._experts: dict[int, Any] = {}
+
+    def answer(self, header: Mapping[str, Any], arrays: Arrays) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Do what a request asks for."""
+        try:
+            answer: tuple[dict[str, Any], dict[str, Any]] = getattr(self, f"_do_{header['op']}")(header, arrays)
+            return answer
+        except ValueError as error:
+            if len(error.args) == 3 and all(isinstance(part, str) for part in error.args):
+                return {"failed": error.args}, {}
+            return {"crashed": _told(error)}, {}
+        except Exception as error:
+            return {"crashed": _told(error)}, {}
+
+    def close(self) -> None:
+        """Close every simulation."""
+        for simulation in self._simulations.values():
+            simulation.close()
+        self._simulations.clear()
+
+    def _do_make(self, header: Mapping[str, Any], arrays: Arrays) -> tuple[dict[str, Any], dict[str, Any]]:
+        simulation = self._make(header["name"], header["settings"])
+        self._simulations[header["slot"]] = simulation
+        return {"facts": simulation.facts}, {}
+
+    def _do_reset(self, header: Mapping[str, Any], arrays: Arrays) -> tuple[dict[str, Any], dict[str, Any]]:
+        simulation = self._simulations[header["slot"]]
+        more = {"instruction": header["instruction"]} if header.get("instruction") is not None else {}
+        info = simulation.reset(header["seed"], **more)
+        expert = header.get("expert")
+        self._experts[header["slot"]] = simulation.expert(**expert) if expert is not None else None
+        return {"info": info}, self._seen(simulation, header)
+
+    def _do_act(self, header: Mapping[str, Any], arrays: Arrays) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Up to len(actions) steps; the observation after the last one, and the views for people on the way."""
+        simulation, frames, outcome, steps = self._simulations[header["slot"]], [], None, 0
+        for action in arrays["actions"]:
+            outcome = simulation.act(action)
+            steps += 1
+            if header.get("frames"):
+                frames.append(simulation.render())
+            if outcome is not None:
+                break
+        seen = self._seen(simulation, header, ended=outcome is not None)
+        return {"steps": steps, "outcome": outcome}, seen | ({"frames": np.stack(frames)} if frames else {})
+
+    def _do_expert(self, header: Mapping[str, Any], arrays: Arrays) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The expert's next action."""
+        return {}, {"action": np.asarray(self._experts[header["slot"]].action(), np.float64)}
+
+    def _do_render(self, header: Mapping[str, Any], arrays: Arrays) -> tuple[dict[str, Any], dict[str, Any]]:
+        return {}, {"frame": self._simulations[header["slot"]].render()}
+
+    def _do_close(self, header: Mapping[str, Any], arrays: Arrays) -> tuple[dict[str, Any], dict[str, Any]]:
+        self._experts.pop(header["slot"], None)
+        self._simulations.pop(header["slot"]).close()
+        return {}, {}
+
+    def _seen(self, simulation: Any, header: Mapping[str, Any], ended: bool = False) -> dict[str, Any]:
+        state, images = simulation.observe(images=draws(header.get("images", "always"), ended))
+        return {"state": state, **{f"images.{camera}": image for camera, image in images.items()}}
+
+
+def draws(images: str, ended: bool) -> bool:
+    """Whether images are drawn: `always`, `running` (not after the end, where nobody plans) or `never`."""
+    return images == "always" or (images == "running" and not ended)
+
+
+def _told(error: BaseException) -> str:
+    """One line of what was raised, and where in the simulation."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {error}{where}"
+
+
+def load(name: str, settings: Mapping[str, Any]) -> Any:
+    """The simulation of the file beside this one that has the name."""
+    path = Path(__file__).parent / f"{name}.py"
+    if not (name.isidentifier() and path.is_file()):
+        raise ValueError(f"There is no simulator {name!r}.", "a file beside worker.py", "")
+    spec = importlib.util.spec_from_file_location(f"simulator_{name}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    try:
+        spec.loader.exec_module(module)
+        return module.SIMULATION(**settings)
+    except ImportError as error:
+        raise ValueError(
+            f"The environment {name} cannot be imported in {sys.executable}: {error}.",
+            f"an interpreter with {module.NEEDS}",
+            f"smolpilot env install {name} DIR makes one; give it as --env-python DIR",
+        ) from error
+
+
+def serve(make: Any) -> None:
+    """Answer requests until stdin ends."""
+    requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # a simulation that asks a question gets the end of the file
+    os.dup2(2, 1)
+    server = Server(make)
+    about = {"python": platform.python_version(), "executable": sys.executable, "pid": os.getpid()}
+    send(answers, {"protocol": PROTOCOL, **about})
+    try:
+        while True:
+            header, arrays = receive(requests)
+            send(answers, *server.answer(header, arrays))
+    except (Disconnected, BrokenPipeError):
+        server.close()
+
+
+if __name__ == "__main__":
+    serve(load)
