@@ -36,10 +36,12 @@ LOOSE = {"__init__.py", "__main__.py", "version.py"}
 MOST_MODULES, MOST_LINES = 16, 600
 # Modules of one name in several rooms, and why: each is what its room calls so, and is imported with the room's name.
 SAME_NAME = {
+    "aloha": "the environment; its simulator, which runs in any interpreter",
     "engine": "what copies datasets; what runs policies",
     "options": "of a copy of a dataset; the package of train's",
     "paths": "LeRobot's templates; where the files of a dataset with findings really lie",
     "policy": "the contract; SmolVLA behind it",
+    "pusht": "the environment; its simulator, which runs in any interpreter",
     "run": "of all dataset checks; the package of a training run, and the run itself",
     "shipped": "what comes with smolpilot: environments, policies",
     "smolvla": "the room; its entry in the list of policies",

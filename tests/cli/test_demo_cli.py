@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from smolpilot.cli.main import main
-from smolpilot.evaluation.metrics import wilson
+from smolpilot.evaluation import rate_interval
 
 SIZES = ["--demonstrations", "4", "--steps", "3", "--rollouts", "2"]
 
@@ -35,7 +35,7 @@ def test_it_leaves_recordings_policy_evaluation_rollouts_and_one_report(finished
     for folder in ("rollout", "swapped", "untrained", "hold-state"):
         results = json.loads((finished / folder / "results.json").read_text())
         assert results["episodes"] == 2
-        assert results["interval"] == pytest.approx(wilson(results["successes"], 2))
+        assert results["interval"] == pytest.approx(rate_interval(results["successes"], 2))
     for words in ("right instruction", "other block named", "untrained weights", "arm held still", "<video"):
         assert words in page
     assert not re.search(r"(src|href)=\"https?:", page)  # self-contained

@@ -138,9 +138,12 @@ def test_rollout_is_repeatable_and_writes_a_video(
         args = ["rollout", str(bundle), "--episodes", "3", "--video-episodes", "2", "--out", str(tmp_path / name)]
         assert main([*args, "--json"]) == 0
         results.append(json.loads(capsys.readouterr().out))
+        assert all(run.pop("planning_s") > 0 for run in results[-1]["runs"])
     assert results[0]["runs"] == results[1]["runs"]
     assert results[0]["episodes"] == results[0]["successes"] + sum(results[0]["failures"].values()) == 3
-    assert sorted(path.name for path in (tmp_path / "first").iterdir()) == ["report.html", "results.json", "video.mp4"]
+    assert sorted(path.name for path in (tmp_path / "first").iterdir()) == [
+        "episodes.jsonl", "report.html", "results.json", "video.mp4"
+    ]  # fmt: skip
     assert results[0]["success_rate"] == results[0]["successes"] / 3
     low, high = results[0]["interval"]
     assert low <= results[0]["success_rate"] <= high

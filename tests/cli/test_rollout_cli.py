@@ -57,7 +57,12 @@ def test_a_strangers_policy_drives_in_a_strangers_world(run: Run, tmp_path: Path
     assert found["failures"] == {"other end": 2, "timeout": 0}
     assert {run["steps"] for run in found["runs"]} == {3}
     assert (found["bundle"]["name"], found["bundle"]["path"]) == ("driver", "driver:right")
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["report.html", "results.json", "video.mp4"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "episodes.jsonl",
+        "report.html",
+        "results.json",
+        "video.mp4",
+    ]
 
 
 def test_its_table_has_the_worlds_own_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -81,7 +86,7 @@ def test_hold_state_in_pusht(run: Run) -> None:
     assert (found["successes"], found["failures"]) == (0, {"timeout": 2})
     assert [row["steps"] for row in found["runs"]] == [12, 12]
     assert all(0 <= row["facts"]["max_coverage"] < 0.95 for row in found["runs"])
-    assert (found["bundle"]["kind"], found["bundle"]["robot"], found["by_group"]) == ("baseline", "pusht", [])
+    assert (found["bundle"]["kind"], found["bundle"]["robot"], len(found["by_group"])) == ("baseline", "pusht", 2)
 
 
 def test_hold_state_and_the_mean_action_beside_the_rows_that_every_report_has(

@@ -152,6 +152,13 @@ COMMANDS: dict[str, Run | Read] = {
     "images=image:pixels success=is_success options=obs_type:pixels_agent_pos --out reports/gymnasium":
         Run(more="--episodes 1 --video-episodes 0"),
     "rollout BUNDLE --env pusht --out reports/pusht": Read("needs a policy of that robot"),
+    "rollout BUNDLE --env aloha --env-settings task=insertion --episodes 50 --jobs 2 --out reports/aloha":
+        Read("needs a policy of that robot: tests/evaluation/test_rollout_workers.py has --jobs"),
+    "rollout BUNDLE --env aloha --env-python sims/aloha --out reports/aloha":
+        Read("needs a policy of that robot: tests/environments/test_worker.py has another interpreter"),
+    "rollout POLICY --env NAME --out DIR": Read("the form of the others"),
+    "env list": Run(),
+    "env install aloha sims/aloha": Read("needs the package index: tests/cli/test_env_cli.py runs it without"),
 }  # fmt: skip
 
 G1, SO = RobotProfile.load("unitree_g1_inspire"), RobotProfile.load("so101")

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
 
@@ -23,12 +24,16 @@ from smolpilot.smolvla import new_policy, save_bundle
 
 @pytest.fixture(scope="module")
 def env() -> Any:
-    """The adapter, with gym-pusht's own environment in `_env`."""
     return make_pusht()
 
 
+def inner_of(env: Any) -> Any:
+    """gym-pusht's own environment."""
+    return env.simulation._simulation._env
+
+
 def test_the_profile_says_what_the_environment_has(env: Any) -> None:
-    inner, profile = env._env.unwrapped, RobotProfile.load("pusht")
+    inner, profile = inner_of(env), RobotProfile.load("pusht")
     assert [joint.position_limits for joint in profile.joints] == [
         (float(low), float(high)) for low, high in zip(inner.action_space.low, inner.action_space.high, strict=True)
     ]
@@ -39,10 +44,16 @@ def test_the_profile_says_what_the_environment_has(env: Any) -> None:
 
 def test_a_seed_starts_as_gym_pusht_does(env: Any) -> None:
     observation, info = env.reset(7)
-    seen, _ = env._env.unwrapped.reset(seed=7)
+    theirs = gymnasium.make("gym_pusht/PushT-v0", obs_type="pixels_agent_pos", disable_env_checker=True)
+    seen, _ = theirs.reset(seed=7)
     np.testing.assert_allclose(observation[STATE], seen["agent_pos"], rtol=1e-6)
     assert (observation[image_key("image")] == seen["pixels"]).all()
-    assert (dict(info.groups), info.alternatives) == ({}, ())
+    for step in range(20):
+        action = np.array([100.0 + 10 * step, 300.0 - 5 * step])
+        (observation, _), (seen, *_) = env.step(action), theirs.step(action.astype(np.float32))
+        np.testing.assert_array_equal(observation[STATE], seen["agent_pos"].astype(np.float32))
+        np.testing.assert_array_equal(observation[image_key("image")], seen["pixels"])
+    assert (dict(info.groups), info.alternatives) == ({"start": "lower right"}, ())
     assert info.instruction == "Push the T-shaped block onto the T-shaped target."  # LeRobot's dataset, word for word
     assert make_environment("pusht", {"instruction": "push"}).reset(7)[1].instruction == "push"
 
@@ -66,7 +77,7 @@ def test_the_pusher_goes_where_it_is_told_and_the_limit_of_steps_ends_it(env: An
 def test_success_is_a_block_that_covers_its_target(turn: float, success: bool) -> None:
     env: Any = make_pusht(max_steps=3)
     env.reset(0)
-    inner = env._env.unwrapped
+    inner = inner_of(env)
     x, y, angle = inner.goal_pose
     # The angle first: turning moves the block.
     inner.block.angle, inner.block.position = angle + turn, (x, y)
@@ -82,7 +93,10 @@ def test_success_is_a_block_that_covers_its_target(turn: float, success: bool) -
 def test_wrong_settings() -> None:
     with pytest.raises(UsageError, match=r"'max_steps' .*'pusht' is 0"):
         make_environment("pusht", {"max_steps": "0"})
-    with pytest.raises(UsageError, match=r"Unknown setting 'size' .*\.\nExpected: one of instruction, max_steps"):
+    with pytest.raises(
+        UsageError,
+        match=r"Unknown setting 'size' .*\.\nExpected: one of instruction, max_steps, width, height, keypoints",
+    ):
         make_environment("pusht", {"size": "96"})
 
 
@@ -116,7 +130,8 @@ def test_nothing_is_printed_and_no_display_is_needed() -> None:
 def test_without_the_package_one_error_names_the_extra() -> None:
     said, _ = run(MISSING)
     assert said.startswith("The environment 'pusht' needs gym-pusht")
-    assert said.endswith("Fix: install the extra: pip install 'smolpilot[pusht]'\n")
+    assert "Fix: install the extra: pip install 'smolpilot[pusht]'; or" in said
+    assert said.endswith("smolpilot env install pusht DIR, then --env-python DIR\n")
 
 
 @pytest.mark.parametrize("camera", ["image", "observation.image"])
@@ -139,7 +154,7 @@ def test_a_bundle_of_its_recordings_is_rolled_out_in_it(camera: str, tmp_path: P
     words = ["--env", "pusht", "--env-settings", "max_steps=5", "--episodes", "2", "--video-episodes", "1"]
     assert main(["rollout", str(tmp_path / "bundle"), "--out", str(out), *words, "--device", "cpu"]) == 0
     results = json.loads((out / "results.json").read_text())
-    assert (results["episodes"], results["failures"], results["by_group"]) == (2, {"timeout": 2}, [])
+    assert (results["episodes"], results["failures"], len(results["by_group"])) == (2, {"timeout": 2}, 2)
     assert [run["steps"] for run in results["runs"]] == [5, 5]
     assert set(results["runs"][0]["facts"]) == {"coverage", "max_coverage"}
     assert results["warnings"] == [], "told what it was trained with, to the full stop"

@@ -26,7 +26,7 @@ def test_an_obedient_policy_succeeds_with_any_instruction() -> None:
     usual = rollout(Driver(obedient), Line, episodes=10, seed=7).document
     assert usual["format"] == "smolpilot-rollout/2"
     assert (usual["env"], usual["successes"], usual["success_rate"]) == ("line", 10, 1.0)
-    assert usual["interval"] == pytest.approx([0.7225, 1.0], abs=1e-4)
+    assert usual["interval"] == pytest.approx([0.6915, 1.0], abs=1e-4)
     assert usual["failures"] == {"other end": 0, "timeout": 0}
     assert usual["mean_steps_to_success"] == 4
     assert [row["seed"] for row in usual["runs"]] == list(range(7, 17))
@@ -45,9 +45,10 @@ def test_a_policy_deaf_to_the_instruction_reaches_the_other_end() -> None:
     result = rollout(Driver(lambda text: 1), Line, episodes=9, seed=1).document
     assert (result["successes"], result["failures"]) == (5, {"other end": 4, "timeout": 0})
     assert {row["value"]: row["success_rate"] for row in result["by_group"]} == {"left": 0.0, "right": 1.0}
+    assert result["runs"][0].pop("planning_s") > 0
     assert result["runs"][0] == {
         "seed": 1, "instruction": TEXTS["right"], "groups": {"end": "right"}, "label": "there", "success": True,
-        "steps": 4, "facts": {"place_m": 1.0},
+        "steps": 4, "facts": {"place_m": 1.0}, "success_at_end": True, "plans": 1, "error": "",
     }  # fmt: skip
 
 
@@ -85,7 +86,7 @@ def test_planning_is_batched_and_follows_the_execution_horizon() -> None:
     policy = Driver(lambda text: 0)
     rollout(policy, Line, episodes=60, seed=0)
     assert policy.batches == [50] * 3 + [10] * 3  # 12 steps, 4 a plan, at most 50 side by side
-    assert policy.resets == 2
+    assert policy.resets == 1
     policy = Driver(lambda text: 0)
     rollout(policy, Line, episodes=5, seed=0, n_action_steps=1)
     assert policy.batches == [5] * 12

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable, Mapping
 from contextlib import closing
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from smolpilot.common.progress import progress_bar
 from smolpilot.common.streams import results_apart
+from smolpilot.common.text import pluralize
 from smolpilot.evaluation.eval_options import RolloutOptions
+from smolpilot.version import __version__
 
 from .parsing.opening import policy_options, print_end, say_cameras, say_opened
 from .parsing.tables import table
 from .parsing.verbs import Verb
 
+if TYPE_CHECKING:
+    from smolpilot.contracts import EnvironmentSpec
+    from smolpilot.evaluation import Run
+    from smolpilot.evaluation.rollout.journal import Journal
+
+_EACH = 8  # environments in a worker, by default
 DEFAULT = "tabletop"  # the environment when none is named: what `smolpilot record` and `demo` use
 
 
@@ -23,37 +33,90 @@ def run(options: RolloutOptions) -> None:
     from smolpilot.evaluation import embodiment_in, rollout, write_rollout_report
     from smolpilot.evaluation.offline.metrics_document import to_json
     from smolpilot.evaluation.offline.policy_frames import frames_of
-    from smolpilot.evaluation.rollout.checked_environment import close_environment
+    from smolpilot.evaluation.provenance import describe_policy
+    from smolpilot.evaluation.rollout.journal import Journal
     from smolpilot.policies import open_policy
 
+    name = DEFAULT if options.env is None else options.env
     with results_apart(options.json), atomic_folder(options.out) as folder, progress_bar() as progress:
-        make = environment_factory(DEFAULT if options.env is None else options.env, options.env_settings)
-        world = make()
-        embodiment = embodiment_in(world.spec)
-        close_environment(world)
+        workers = _workers(name, options)
+        make = environment_factory(name, options.env_settings)
+        spec = _spec_of(make, workers)
         calibration = frames_of(options.calibrate_on) if options.calibrate_on is not None else None
         asked = policy_options(options, calibration, untrained=options.seed if options.untrained else None)
-        with closing(open_policy(options.policy, asked, embodiment)) as policy:
+        with closing(open_policy(options.policy, asked, embodiment_in(spec))) as policy:
             opened = policy.spec.facts
             say_opened(opened)
-            result = rollout(
-                policy,
-                make,
-                episodes=options.episodes,
-                seed=options.seed,
-                swap_instruction=options.swap_instruction,
-                n_action_steps=options.n_action_steps,
-                video_episodes=options.video_episodes,
-                settings=options.env_settings,
-                untrained=options.untrained,
-                progress=progress,
-            )
-        write_rollout_report(folder, result)
+            journal = Journal(options.out, _settings(options, name, describe_policy(policy.spec)))
+            ended = False
+            try:
+                result = rollout(
+                    policy,
+                    make,
+                    episodes=options.episodes,
+                    seed=options.seed,
+                    swap_instruction=options.swap_instruction,
+                    n_action_steps=options.n_action_steps,
+                    video_episodes=options.video_episodes,
+                    settings=options.env_settings,
+                    untrained=options.untrained,
+                    progress=progress,
+                    workers=workers,
+                    parallel=_parallel(options, workers is not None),
+                    known=_known(journal, options),
+                    on_episode=journal.add,
+                )
+                write_rollout_report(folder, result)
+                ended = True
+            finally:
+                journal.close(ended=ended)
     if options.json:
         print(to_json(result.document), end="")
     else:
         say_cameras(opened)
         _print(result.document, options)
+
+
+def _workers(name: str, options: RolloutOptions) -> Callable[[int], Any] | None:
+    """What makes the environments in processes of their own, where the options ask for it."""
+    if options.jobs is None and options.env_python is None:
+        return None
+    from smolpilot.environments.worker_pool import WorkerPool
+    from smolpilot.environments.worker_process import interpreter
+
+    python = interpreter(options.env_python) if options.env_python is not None else None
+    return lambda count: WorkerPool(name, options.env_settings, count, jobs=options.jobs or 1, python=python)
+
+
+def _spec_of(make: Callable[[], Any], workers: Callable[[int], Any] | None) -> EnvironmentSpec:
+    """The environment's spec, from one that is made for this alone."""
+    from smolpilot.evaluation.rollout.environment_pool import LocalPool
+
+    with closing(LocalPool(make, 1) if workers is None else workers(1)) as pool:
+        spec: EnvironmentSpec = pool.environments[0].spec
+        return spec
+
+
+def _parallel(options: RolloutOptions, workers: bool) -> int | None:
+    return _EACH * (options.jobs or 1) if options.parallel is None and workers else options.parallel
+
+
+def _settings(options: RolloutOptions, name: str, policy: Mapping[str, Any]) -> dict[str, Any]:
+    """Whatever decides about an episode: a rollout that was killed resumes only where all of it is the same."""
+    chosen = {
+        key: getattr(options, key)
+        for key in ("env_settings", "seed", "swap_instruction", "n_action_steps", "num_steps", "untrained",
+                    "camera_map", "policy_stats_from", "engine")
+    }  # fmt: skip
+    return {"smolpilot": __version__, "env": name, **chosen, "policy": policy}
+
+
+def _known(journal: Journal, options: RolloutOptions) -> list[Run]:
+    """The episodes of before, but for those that the video shows: their images are gone."""
+    known = [run for run in journal.known() if run.seed >= options.seed + options.video_episodes]
+    if known:
+        print(f"Resuming: {pluralize(len(known), 'episode')} of before from {journal.folder}.", file=sys.stderr)
+    return known
 
 
 def _print(document: dict[str, Any], options: RolloutOptions) -> None:
@@ -74,6 +137,7 @@ def _print(document: dict[str, Any], options: RolloutOptions) -> None:
             *(str(row["failures"].get(label, 0)) for label in labels),
         )
     console.print(rows)
+    console.print(document["what_it_shows"], soft_wrap=True)
     print_end(console, document, document["text"], options.out)
 
 

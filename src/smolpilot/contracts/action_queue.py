@@ -22,6 +22,7 @@ class History:
 
     def __init__(self, n_obs_steps: int) -> None:
         """n_obs_steps: `policy.spec.n_obs_steps`; with 1, observations pass unchanged and nothing is kept."""
+        self.n_obs_steps = n_obs_steps
         self._before: deque[Observation] = deque(maxlen=n_obs_steps - 1)
 
     def add(self, observation: Observation) -> Observation:

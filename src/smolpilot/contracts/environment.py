@@ -68,12 +68,15 @@ class EpisodeInfo:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How an episode ended. `label` is one word of the environment's for what happened; `facts` are numbers with names
-    that say their unit, such as {"coverage": 0.93, "distance_m": 0.02}."""
+    """How an episode ended. `success`: the goal was reached at any step. `label` is one word of the environment's for
+    what happened; `facts` are numbers with names that say their unit, such as {"coverage": 0.93, "distance_m": 0.02}.
+    `success_at_end`: whether the goal still held at the last step; None where success ends the episode.
+    """
 
     success: bool
     label: str
     facts: Mapping[str, float] = field(default_factory=dict)
+    success_at_end: bool | None = None
 
 
 @runtime_checkable

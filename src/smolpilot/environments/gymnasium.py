@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +24,7 @@ from smolpilot.contracts import (
 from smolpilot.robots import CameraProfile, RobotProfile
 
 from .actions import checked_action
+from .quiet import quiet
 
 RENDER = "render()"  # in place of an observation's key: the image that `render` gives
 LABELS = {"failed": "ended without success", "timeout": "ran out of time"}
@@ -106,14 +104,6 @@ def open_gymnasium(id: str, max_steps: int | None = None, options: Mapping[str, 
     except Exception as error:  # constructors raise what they like
         cause = plain(f"{type(error).__name__}: {error}", 2 * LIMIT)
         raise UsageError(f"gymnasium cannot make {shown(id)}: {cause}", fix="check the id and its options") from error
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Swallow what libraries print and warn of while they are loaded."""
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")
-        yield
 
 
 class GymnasiumEnvironment(Environment):

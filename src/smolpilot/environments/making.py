@@ -8,6 +8,7 @@ import types
 import typing
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import pydantic
@@ -19,9 +20,12 @@ from smolpilot.contracts import ENVIRONMENTS, Environment
 from smolpilot.contracts.plugins import blamed
 
 from .shipped import SHIPPED
+from .simulation import RemoteSimulation, SimulatedEnvironment
+from .where import HERE, Where
 
 _SETTABLE = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 _UNKNOWN = inspect.Parameter.empty
+WHERE = "where"  # the parameter by which a factory of simulations is told where to run one; no setting of users
 
 
 def make_environment(name: str, settings: Mapping[str, Any] | None = None) -> Environment:
@@ -36,8 +40,35 @@ def environment_factory(name: str, settings: Mapping[str, Any] | None = None) ->
     is a tuple, `size=96` a number, `none` is None where that may be. UsageError, before anything is made, for an
     unknown name or setting (with the nearest and all that are known), and for a value of another type.
     """
+    return functools.partial(environment_maker(name, settings), HERE)
+
+
+@dataclass(frozen=True)
+class EnvironmentMaker:
+    """Makes environments of one name and settings, here or in workers."""
+
+    name: str
+    settings: Mapping[str, Any]
+    hosted: bool  # it needs smolpilot around it: a worker of it runs in this interpreter
+
+    def __call__(self, where: Where) -> Environment:
+        """One more environment, there."""
+        factory = ENVIRONMENTS.get(self.name)
+        if not self.hosted:
+            return _made(self.name, factory, {**self.settings, WHERE: where})
+        if where.worker is None:
+            return _made(self.name, factory, self.settings)
+        known = self(HERE)
+        spec = known.spec
+        known.close()
+        return SimulatedEnvironment(RemoteSimulation(where.worker, where.slot, self.name, self.settings), spec)
+
+
+def environment_maker(name: str, settings: Mapping[str, Any] | None = None) -> EnvironmentMaker:
+    """As `environment_factory`, for environments that may run elsewhere."""
     factory = ENVIRONMENTS.get(name)
-    return functools.partial(_made, name, factory, _checked(name, factory, settings or {}))
+    hosted = WHERE not in _parameters(factory)
+    return EnvironmentMaker(name, _checked(name, factory, settings or {}), hosted)
 
 
 def _made(name: str, factory: Callable[..., Any], settings: Mapping[str, Any]) -> Environment:
@@ -56,7 +87,7 @@ def _made(name: str, factory: Callable[..., Any], settings: Mapping[str, Any]) -
 def _checked(name: str, factory: Callable[..., Any], settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings as values that the factory takes."""
     parameters = _parameters(factory)
-    known = {key: one for key, one in parameters.items() if one.kind in _SETTABLE}
+    known = {key: one for key, one in parameters.items() if one.kind in _SETTABLE and key != WHERE}
     takes_any = any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters.values())
     whose = f"the environment '{plain(name, LIMIT)}'"
     for key in settings:

@@ -12,10 +12,10 @@ import lazy_loader
 from .eval_options import EvalOptions, RolloutOptions
 
 if TYPE_CHECKING:
-    from .metrics import wilson
     from .offline.dataset_adapter import embodiment_of
     from .offline.scoring import Evaluation, evaluate
     from .predictions import Predictions
+    from .rates.intervals import rate_interval
     from .reports import write_demo_report, write_eval_report, write_rollout_report
     from .rollout.closed_loop import RolloutResult, rollout
     from .rollout.fit import embodiment_in
@@ -33,8 +33,8 @@ __all__ = [
     "embodiment_of",
     "evaluate",
     "measure_latency",
+    "rate_interval",
     "rollout",
-    "wilson",
     "write_demo_report",
     "write_eval_report",
     "write_rollout_report",
@@ -46,7 +46,7 @@ __getattr__, __dir__, _ = lazy_loader.attach(
         "offline.dataset_adapter": ["embodiment_of"],
         "rollout.closed_loop": ["RolloutResult", "rollout"],
         "rollout.results": ["Run"],
-        "metrics": ["wilson"],
+        "rates.intervals": ["rate_interval"],
         "rollout.fit": ["embodiment_in"],
         "timing.latency": ["measure_latency"],
         "offline.scoring": ["Evaluation", "evaluate"],

@@ -91,6 +91,14 @@ class RolloutOptions:
     """Denoising steps. Default: the policy's own."""
     untrained: Flag = False
     """Replace all weights by random ones, drawn from --seed: the baseline of an untrained policy."""
+    jobs: AtLeastOne | None = None
+    """Processes that the environments run in; an episode whose simulation fails there counts as failed, and the
+    others go on. Default: none of their own, where the environment runs in smolpilot's interpreter."""
+    parallel: Amount | None = None
+    """Episodes side by side: one forward pass plans for all of them. Default: 50; 8 in each process of its own."""
+    env_python: Path | None = None
+    """Interpreter that has the simulation, where smolpilot's has not: the folder of a virtual environment, as
+    `smolpilot env install` makes it, or a python."""
     video_episodes: Few = 6
     """Episodes shown in the video."""
     camera_map: Pairs = field(default_factory=dict)

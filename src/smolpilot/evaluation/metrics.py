@@ -1,4 +1,4 @@
-"""Error metrics of action chunks in robot units, and the interval of a success rate: pure numpy, in float64.
+"""Error metrics of action chunks in robot units, in float64 by numpy alone.
 
 Letters: N frames, H horizon, A joints. `is_pad` [N, H] marks the steps that lie behind the end of their episode
 (LeRobot's `action_is_pad`); no metric counts them.
@@ -6,7 +6,6 @@ Letters: N frames, H horizon, A joints. `is_pad` [N, H] marks the steps that lie
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,8 +18,6 @@ Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 AnyFloats = npt.NDArray[np.floating]
-
-Z_95 = 1.959963984540054  # two-sided 95 % of the normal distribution
 
 
 @dataclass(frozen=True)
@@ -141,25 +138,6 @@ def ranges(
         outside_target=np.array([_outside(values[:, a], target_low[a], target_high[a]) for a in range(width)]),
         outside_limits=outside_limits,
     )
-
-
-def wilson(successes: int, trials: int, z: float = Z_95) -> tuple[float, float]:
-    """Wilson score interval of a proportion, as fractions; (0, 1) without trials.
-
-    Source: E. B. Wilson, J. Am. Stat. Assoc. 22 (1927). Unlike mean ± 1.96 sigma it stays meaningful at 0 and 100 %.
-    """
-    if not 0 <= successes <= trials:
-        raise ValueError(f"{successes} successes of {trials} trials")
-    if trials == 0:
-        return 0.0, 1.0
-    share = successes / trials
-    center = share + z * z / (2 * trials)
-    spread = z * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
-    scale = 1 + z * z / trials
-    # At 0 and n of n one end is exactly the bound; rounding must not push it off.
-    low = 0.0 if successes == 0 else max(0.0, (center - spread) / scale)
-    high = 1.0 if successes == trials else min(1.0, (center + spread) / scale)
-    return low, high
 
 
 def _inside(predicted: Floats, target: Floats, is_pad: Bools | None) -> Bools:

@@ -20,7 +20,7 @@ from .offline.metrics_document import to_json
 from .offline.plots import horizon_panel, joint_panel, panels, training_curve
 from .offline.suspects import SPAN_RATIO
 from .predictions import Predictions, trajectory, typical_episode
-from .rollout.results import RESULTS, VIDEO, failure_text, read_document, read_results
+from .rollout.results import EPISODES, RESULTS, VIDEO, failure_text, read_document, read_results, run_document
 from .rollout.tiled_video import write_video
 
 if TYPE_CHECKING:
@@ -67,6 +67,8 @@ def write_eval_report(
 def write_rollout_report(folder: Path, result: RolloutResult) -> None:
     """Write the results into the existing `folder`; the video only when runs kept their images."""
     (folder / RESULTS).write_text(to_json(result.document), encoding="utf-8")
+    lines = [f"{json.dumps(to_plain(run_document(run)))}\n" for run in result.runs]
+    (folder / EPISODES).write_text("".join(lines), encoding="utf-8")
     video = None
     if any(run.images for run in result.runs):
         write_video(folder / VIDEO, result.runs, result.spec.rate, result.spec.labels)

@@ -18,7 +18,7 @@ from .arguments import Field, fields_of
 
 # An option means the same in every verb, so it stands in the same group everywhere. Order: that of use; `*`: essential.
 GROUPS = {
-    "data": "config* dataset* mixture balance order stages* episodes* every max_frames env* env_settings "
+    "data": "config* dataset* mixture balance order stages* episodes* every max_frames env* env_settings env_python "
     "swap_instruction instruction units* robot* robot_type features without feature parts rename set undo to seed "
     "frames findings check colors target noise demonstrations rollouts tolerance recompute strict keep_times",
     "model": "policy* preset* from_scratch* train_expert_only* freeze_vision lora* lora_alpha lora_targets tokenizer "
@@ -28,7 +28,7 @@ GROUPS = {
     "augmentation": "augment* cache_views",
     "cache": "cache* cache_dtype cache_dir frames_gb",
     "memory and precision": "device* eval.batch_size dtype* precision memory* micro_batch compile backend calibrate_on "
-    "calibration_frames workers jobs repeats",
+    "calibration_frames workers jobs parallel repeats",
     "validation": "preflight held_out* eval_every eval_frames overfit",
     "output": "out* json* html open first dry_run reencode codec data_file_mb video_file_mb chunk_files video_episodes "
     "save_every keep log_every track",

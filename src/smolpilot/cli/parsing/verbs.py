@@ -32,6 +32,9 @@ _ROWS = (
     ("robot list", "robot:LIST", "list the shipped robot profiles"),
     ("robot show", "robot:SHOW", "show a profile: joints, units, limits, cameras"),
     ("robot profile check", "robot:CHECK", "validate a profile of your own"),
+    ("env", "", "simulated environments: which work here, and interpreters for others"),
+    ("env list", "env:LIST", "list the environments, whether each works here, and how to install it"),
+    ("env install", "env:INSTALL", "make an interpreter that has a simulation, for `rollout` to use"),
     ("plugins", "plugins", "list policies, environments and robots by name, also those of other packages"),
     ("dataset", "", "inspect, convert, check, repair, edit and view datasets"),
     ("dataset info", "dataset.info", "version, robot, episodes, hours, features, cameras, instructions, statistics"),
@@ -58,8 +61,8 @@ _ROWS = (
     ("bundle", "bundle", "show a bundle; `bundle seal DIR` after a change, `bundle localize DIR` for LeRobot offline"),
     ("bundle seal", "bundle:SEAL", "renew the digests of a bundle after a change of your own"),
     ("bundle localize", "bundle:LOCALIZE", "write the absolute paths that LeRobot needs offline"),
-    ("schema", "schema", "print the JSON schema of a YAML file: train, stages, profile"),
-    ("completion", "completion", "print the completion script of bash or zsh"),
+    ("schema", "editors_and_shells:SCHEMA", "print the JSON schema of a YAML file: train, stages, profile"),
+    ("completion", "editors_and_shells:COMPLETION", "print the completion script of bash or zsh"),
 )  # fmt: skip
 PURPOSES = {name: purpose for name, _, purpose in _ROWS}
 VERBS = {name: module for name, module, _ in _ROWS if module}

@@ -53,6 +53,31 @@ class CheckedEnvironment:
         with self._named():
             # A copy: an environment may write into its action, which is part of the plan.
             observation, outcome = self.environment.step(action.copy())
+        self._check_outcome(outcome)
+        return self._seen(observation), outcome
+
+    def run(
+        self, actions: npt.NDArray[np.float32], *, frames: bool = False
+    ) -> tuple[int, Observation | None, Outcome | None, list[Image]]:
+        """Actions [k, A] until the episode ends: how many were executed, what is seen then (None after the end), how it
+        ended, and with `frames` a view after each step. Where the environment has `run`, it draws no image between.
+        """
+        run: Any = getattr(self.environment, "run", None)
+        if run is None:
+            shown: list[Image] = []
+            for number, action in enumerate(actions, 1):
+                observation, outcome = self.step(action)
+                shown += [self.render()] if frames else []
+                if outcome is not None or number == len(actions):
+                    return number, observation, outcome, shown
+        with self._named():
+            found = run(actions.copy(), images="running", frames=frames)
+        self._step += found.steps
+        self._check_outcome(found.outcome)
+        images = [self._image(image) for image in found.frames]
+        return found.steps, None if found.outcome is not None else self._seen(found.observation), found.outcome, images
+
+    def _check_outcome(self, outcome: Outcome | None) -> None:
         if outcome is not None:
             self._check(isinstance(outcome, Outcome), "step", outcome, "an observation, and an Outcome or None")
             truth = isinstance(outcome.success, bool | np.bool_)
@@ -60,12 +85,16 @@ class CheckedEnvironment:
             self._check(isinstance(outcome.facts, Mapping), "Outcome.facts", outcome.facts, "name -> number")
             for name, value in outcome.facts.items():
                 self._check(_is_number(value), f"Outcome.facts[{name!r}]", value, "a finite number")
-        return self._seen(observation), outcome
+            truth = outcome.success_at_end is None or isinstance(outcome.success_at_end, bool | np.bool_)
+            self._check(truth, "Outcome.success_at_end", outcome.success_at_end, "True, False or None")
 
     def render(self) -> Image:
         """An image of now, as large as the others of the episode."""
         with self._named():
-            image = np.asarray(self.environment.render())
+            return self._image(self.environment.render())
+
+    def _image(self, given: Any) -> Image:
+        image = np.asarray(given)
         good = image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3 and min(image.shape) > 0
         self._check(good, "render", _form(image), "an image uint8 [h, w, 3]")
         self._shape = self._shape or image.shape

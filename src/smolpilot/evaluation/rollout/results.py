@@ -13,10 +13,12 @@ import numpy as np
 from smolpilot.common.errors import UsageError
 from smolpilot.common.json_input import read_json_object
 from smolpilot.contracts import Image
-from smolpilot.evaluation.metrics import wilson
+from smolpilot.evaluation.rates.intervals import rate_interval
+from smolpilot.evaluation.rates.wording import planning_text
 
+CRASHED = "crashed"  # the label of an episode whose simulation failed
 FORMAT = "smolpilot-rollout/2"
-RESULTS, VIDEO = "results.json", "video.mp4"
+RESULTS, VIDEO, EPISODES = "results.json", "video.mp4", "episodes.jsonl"
 _FIRST = "smolpilot-rollout/1"
 # What the first format called failures, and what they meant.
 _FIRST_LABELS = {"other": "reached another goal", "none": "reached none in time"}
@@ -33,15 +35,19 @@ class Run:
     success: bool = False
     steps: int = 0
     facts: Mapping[str, float] = field(default_factory=dict)
+    success_at_end: bool = False  # the goal held at the last step, too
+    plans: int = 0  # chunks that were planned
+    planning_s: float = 0.0  # its share of the time that planning took
+    error: str = ""  # why the simulation failed, where it did
     images: list[Image] = field(default_factory=list, repr=False)
 
 
 def summarize_runs(runs: Sequence[Run], header: Mapping[str, Any]) -> dict[str, Any]:
-    """Success rate with its 95 % Wilson interval, failures by the environment's labels, and the same by group.
+    """Success rate with its exact 95 % interval, failures by the environment's labels, and the same by group.
 
     header: `env`, `goal`, `labels`, `untrained`, `swap_instruction` and the other settings of the run.
     """
-    steps = [run.steps for run in runs if run.success]
+    steps, at_end = [run.steps for run in runs if run.success], sum(run.success_at_end for run in runs)
     labels = list(header["labels"])
     total = _count(runs, labels)
     low, high = total["interval"]
@@ -54,14 +60,21 @@ def summarize_runs(runs: Sequence[Run], header: Mapping[str, Any]) -> dict[str, 
         "text": f"{who[0].upper()}{who[1:]} succeeded in {total['successes']} of {len(runs)} fresh episodes of "
         f"{header['env']}{swapped} ({header['goal']}): {100 * total['success_rate']:.3g} %, 95 % interval "
         f"{100 * low:.1f} to {100 * high:.1f} %.",
+        "what_it_shows": planning_text(total["successes"], len(runs)),
+        "success_at_end": at_end,
         "mean_steps_to_success": float(np.mean(steps)) if steps else None,
         "by_group": [
             {"group": group, "value": value, **_count([run for run in runs if run.groups.get(group) == value], labels)}
             for group, values in _groups_of(runs).items()
             for value in values
         ],
-        "runs": [{name: value for name, value in vars(run).items() if name != "images"} for run in runs],
+        "runs": [run_document(run) for run in runs],
     }
+
+
+def run_document(run: Run) -> dict[str, Any]:
+    """A run as results.json and episodes.jsonl have it."""
+    return {name: value for name, value in vars(run).items() if name != "images"}
 
 
 def read_results(folder: Path) -> dict[str, Any]:
@@ -106,7 +119,7 @@ def _count(runs: Sequence[Run], labels: Sequence[str]) -> dict[str, Any]:
         "episodes": len(runs),
         "successes": successes,
         "success_rate": successes / len(runs) if runs else 0.0,
-        "interval": list(wilson(successes, len(runs))),
+        "interval": list(rate_interval(successes, len(runs))),
         "failures": {label: failed[label] for label in dict.fromkeys([*labels, *sorted(failed)])},
     }
 

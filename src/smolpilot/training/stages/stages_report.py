@@ -14,7 +14,7 @@ import numpy as np
 
 from smolpilot.common.atomic import write_bytes_atomic, write_text_atomic
 from smolpilot.common.text import plain
-from smolpilot.evaluation import wilson
+from smolpilot.evaluation import rate_interval
 from smolpilot.evaluation.drawing import caption, drawing, png
 
 from .forgetting import Estimate, kept, matrix
@@ -85,9 +85,9 @@ def _estimates(values: Any, resamples: int, *, higher: bool) -> list[list[Estima
     rows = matrix(values, resamples)
     if not higher:
         return rows
-    # Resampling 20 successes of 20 gives 100 to 100 %; Wilson's interval says what they prove.
+    # Resampling 20 successes of 20 gives 100 to 100 %; the exact interval says what they prove.
     return [
-        [Estimate(one.value, wilson(int(own.sum()), len(own))) for one, own in zip(row, counts, strict=True)]
+        [Estimate(one.value, rate_interval(int(own.sum()), len(own))) for one, own in zip(row, counts, strict=True)]
         for row, counts in zip(rows, values, strict=True)
     ]
 
@@ -154,7 +154,8 @@ def markdown(document: dict[str, Any]) -> str:
     lines += [
         "Forgetting: how far a task's last result lies behind its best earlier one; above 0 is a loss. Backward "
         "transfer: how much later stages changed it since it was learned; above 0 is a gain. Intervals: 95 % "
-        "percentile bootstrap over episodes, the same episodes after every stage; of a success rate Wilson's.",
+        "percentile bootstrap over episodes, the same episodes after every stage; of a success rate "
+        "exact (Clopper-Pearson).",
         "",
         "## Stages",
         "",

@@ -1,4 +1,4 @@
-"""`smolpilot schema train|stages|profile`: the JSON schema of a YAML file, for editors."""
+"""`smolpilot schema FILE` for editors of YAML files, and `smolpilot completion SHELL` for the Tab key of shells."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import tyro
 
 from smolpilot.common.text import json_text
 
+from .parsing.completion import Shell, completion_script
 from .parsing.verbs import Verb
 
 
@@ -27,7 +28,19 @@ class SchemaOptions:
     """Write it into this new file. Default: standard output."""
 
 
-def run(options: SchemaOptions) -> None:
+@dataclass(frozen=True, kw_only=True)
+class CompletionOptions:
+    """Print the script that completes smolpilot's verbs, options and values with the Tab key.
+
+    In bash once: `smolpilot completion bash > ~/.local/share/bash-completion/completions/smolpilot`. In zsh: put
+    `source <(smolpilot completion zsh)` into ~/.zshrc.
+    """
+
+    shell: Annotated[tyro.conf.Positional[Shell], tyro.conf.arg(metavar="SHELL")]
+    """The shell: `bash` or `zsh`."""
+
+
+def print_schema(options: SchemaOptions) -> None:
     """Print or write the schema."""
     from smolpilot.common.atomic import refuse_existing, write_text_atomic
 
@@ -42,4 +55,10 @@ def run(options: SchemaOptions) -> None:
     print(f"{options.out}: put `# yaml-language-server: $schema={options.out}` at the top of your YAML file")
 
 
-VERB = Verb(SchemaOptions, run)
+def print_completion(options: CompletionOptions) -> None:
+    """Print the script."""
+    print(completion_script(options.shell))
+
+
+SCHEMA = Verb(SchemaOptions, print_schema)
+COMPLETION = Verb(CompletionOptions, print_completion)

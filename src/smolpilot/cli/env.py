@@ -1,0 +1,70 @@
+"""`smolpilot env list` and `env install NAME DIR`: which environments work here, and interpreters for others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from smolpilot.common.option_types import Flag
+from smolpilot.common.text import json_text
+
+from .parsing.tables import table
+from .parsing.verbs import Verb
+
+
+@dataclass(kw_only=True)
+class EnvListOptions:
+    """List the environments, whether each works here, and how to install what it needs."""
+
+    env_python: Path | None = None
+    """Ask this interpreter instead of smolpilot's: the folder of a virtual environment, or a python."""
+    json: Flag = False
+    """Print one JSON document."""
+
+
+@dataclass(kw_only=True)
+class EnvInstallOptions:
+    """Make an interpreter that has a simulation and nothing of smolpilot, with pinned packages, for `rollout`."""
+
+    name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME")]
+    """The environment: `aloha` or `pusht`."""
+    out: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")]
+    """Folder of the new virtual environment; it must not exist."""
+
+
+def list_environments(options: EnvListOptions) -> None:
+    """Start each environment once, and say what came of it."""
+    from smolpilot.common.progress import working
+    from smolpilot.common.terminal import Terminal
+    from smolpilot.environments.installing import try_environments
+    from smolpilot.environments.worker_process import interpreter
+
+    python = interpreter(options.env_python) if options.env_python is not None else None
+    with working("starting each environment"):
+        found = try_environments(python)
+    if options.json:
+        print(json_text([vars(one) for one in found]))
+        return
+    console = Terminal()
+    rows = table("environment", "works", "what is there", "install")
+    for one in found:
+        rows.add_row(one.name, "yes" if one.works else "no", one.text, "" if one.works else one.install)
+    console.print(rows)
+
+
+def install(options: EnvInstallOptions) -> None:
+    """Make the virtual environment, install, and start the simulation in it once."""
+    from smolpilot.common.progress import working
+    from smolpilot.environments.installing import install_environment
+
+    with working(f"installing {options.name} into {options.out}"):
+        text = install_environment(options.name, options.out)
+    print(f"{options.out}: {text}")
+    print(f"Next: smolpilot rollout POLICY --env {options.name} --env-python {options.out} --out OUT")
+
+
+LIST = Verb(EnvListOptions, list_environments)
+INSTALL = Verb(EnvInstallOptions, install)

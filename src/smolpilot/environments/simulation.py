@@ -1,0 +1,185 @@
+"""A simulation as an Environment, whether it runs in this process, in another, or in another interpreter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from smolpilot.common.errors import UsageError
+from smolpilot.common.text import shown
+from smolpilot.contracts import Environment, EnvironmentSpec, EpisodeInfo, Image, Observation, Outcome, make_observation
+from smolpilot.robots import RobotProfile
+
+from .actions import checked_action
+from .simulators.worker import draws
+from .worker_process import WorkerProcess, state_and_images
+
+type Floats = npt.NDArray[np.float32]
+type Images = Literal["always", "running", "never"]
+type Seen = tuple[Floats, Mapping[str, Image]]  # the state [S], and an image [h, w, 3] of each camera that was drawn
+
+
+class Simulation(Protocol):
+    """What the files of `simulators` are: episodes without smolpilot's types.
+
+    They raise ValueError(found, expected, fix) for what the user can put right. `facts`: rate, max_steps, goal, labels,
+    cameras (name -> [h, w]); and for the record `render`, `physics` and `packages`.
+    """
+
+    facts: dict[str, Any]
+
+    def reset(self, seed: int) -> Mapping[str, Any]: ...
+    def act(self, action: Any) -> Mapping[str, Any] | None: ...
+    def observe(self, *, images: bool = True) -> Seen: ...
+    def render(self) -> Image: ...
+    def close(self) -> None: ...
+
+
+@dataclass
+class Run:
+    """What a number of actions led to: how many were executed, what is seen then, and how the episode ended, if so."""
+
+    steps: int
+    seen: Seen
+    outcome: Mapping[str, Any] | None
+    frames: list[Image] = field(default_factory=list)  # a view for people after each step, where asked for
+
+
+@dataclass(frozen=True)
+class Advance:
+    """The same in the contract's types; the observation holds the images that were drawn."""
+
+    steps: int
+    observation: Observation
+    outcome: Outcome | None
+    frames: list[Image]
+
+
+class LocalSimulation:
+    """One that runs in this process."""
+
+    def __init__(self, simulation: Simulation) -> None:
+        self._simulation, self.facts = simulation, simulation.facts
+
+    def reset(self, seed: int, instruction: str | None) -> tuple[Mapping[str, Any], Seen]:
+        more = {} if instruction is None else {"instruction": instruction}
+        return self._simulation.reset(seed, **more), self._simulation.observe()
+
+    def run(self, actions: Floats, images: Images, frames: bool) -> Run:
+        found = Run(0, (np.zeros(0, np.float32), {}), None)
+        for action in actions:
+            found.outcome = self._simulation.act(action)
+            found.steps += 1
+            if frames:
+                found.frames.append(self._simulation.render())
+            if found.outcome is not None:
+                break
+        found.seen = self._simulation.observe(images=draws(images, found.outcome is not None))
+        return found
+
+    def render(self) -> Image:
+        return self._simulation.render()
+
+    def close(self) -> None:
+        self._simulation.close()
+
+
+class RemoteSimulation:
+    """One that runs in a worker; several may share it, each in its slot."""
+
+    def __init__(self, worker: WorkerProcess, slot: int, name: str, settings: Mapping[str, Any]) -> None:
+        self.worker, self._slot = worker, slot
+        header, _ = worker.ask("make", slot=slot, name=name, settings=dict(settings))
+        self.facts: dict[str, Any] = header["facts"]
+
+    def reset(self, seed: int, instruction: str | None) -> tuple[Mapping[str, Any], Seen]:
+        header, arrays = self.worker.ask("reset", slot=self._slot, seed=seed, instruction=instruction)
+        return header["info"], state_and_images(arrays)
+
+    def run(self, actions: Floats, images: Images, frames: bool) -> Run:
+        header, arrays = self.worker.ask(
+            "act", {"actions": np.asarray(actions)}, slot=self._slot, images=images, frames=frames
+        )
+        return Run(header["steps"], state_and_images(arrays), header["outcome"], [*arrays.get("frames", ())])
+
+    def render(self) -> Image:
+        frame: Image = self.worker.ask("render", slot=self._slot)[1]["frame"]
+        return frame
+
+    def close(self) -> None:
+        """Close the simulation; the worker goes on with its other slots."""
+        self.worker.ask("close", slot=self._slot)
+
+
+class SimulatedEnvironment(Environment):
+    """A simulation behind the contract. Actions pass as they are: no scaling and no clipping."""
+
+    def __init__(self, simulation: LocalSimulation | RemoteSimulation, spec: EnvironmentSpec) -> None:
+        """spec: what an episode's info leaves out is the spec's only instruction."""
+        self.simulation, self._spec = simulation, spec
+        self._instruction = ""
+        self._begun = False
+
+    @property
+    def spec(self) -> EnvironmentSpec:
+        return self._spec
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """How it is drawn and computed, and with which packages: part of every record of what was done in it."""
+        return self.simulation.facts
+
+    def reset(self, seed: int, *, instruction: str | None = None) -> tuple[Observation, EpisodeInfo]:
+        if len(self._spec.instructions) == 1:
+            if instruction not in (None, *self._spec.instructions):
+                raise UsageError(
+                    f"The environment {self._spec.name} has no instruction {shown(instruction)}.",
+                    expected=f"'{self._spec.instructions[0]}': the only one",
+                )
+            instruction = None  # the simulation knows of none
+        info, seen = self.simulation.reset(seed, instruction)
+        self._begun = True
+        self._instruction = info.get("instruction") or self._spec.instructions[0]
+        alternatives = tuple(info.get("alternatives", ()))
+        return self._observation(seen), EpisodeInfo(self._instruction, dict(info.get("groups", {})), alternatives)
+
+    def step(self, action: npt.ArrayLike) -> tuple[Observation, Outcome | None]:
+        found = self.run(checked_action(action, len(self._spec.profile.action_joints))[None])
+        return found.observation, found.outcome
+
+    def run(self, actions: npt.NDArray[np.floating], *, images: Images = "always", frames: bool = False) -> Advance:
+        """Actions [k, A] one after the other until the episode ends. images: whether to draw those of the last step,
+        for a policy that plans on them; `running`: unless the episode has ended. frames: a view for people, each step.
+        """
+        if not self._begun:
+            raise UsageError("The environment has no episode yet.", fix="call reset() before step()")
+        found = self.simulation.run(np.asarray(actions, np.float32), images, frames)
+        outcome = None if found.outcome is None else Outcome(**found.outcome)
+        return Advance(found.steps, self._observation(found.seen), outcome, found.frames)
+
+    def render(self) -> Image:
+        return self.simulation.render()
+
+    def close(self) -> None:
+        self.simulation.close()
+
+    def _observation(self, seen: Seen) -> Observation:
+        state, images = seen
+        return make_observation(state, images, self._instruction)
+
+
+def spec_of(
+    name: str, profile: RobotProfile, facts: Mapping[str, Any], instruction: str | None = None
+) -> EnvironmentSpec:
+    """The spec of a simulation with one instruction, by default the profile's."""
+    said = instruction or profile.default_instruction
+    if said is None:
+        raise UsageError(f"The robot profile '{profile.name}' has no default instruction.", fix="give instruction=TEXT")
+    return EnvironmentSpec(
+        name=name, profile=profile, rate=facts["rate"], goal=facts["goal"], max_steps=facts["max_steps"],
+        instructions=(said,), labels=facts["labels"],
+    )  # fmt: skip

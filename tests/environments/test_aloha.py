@@ -1,0 +1,152 @@
+"""ALOHA: gym-aloha's episodes to the last bit, drawn only where asked, and an expert that succeeds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+
+from smolpilot.common.errors import UsageError
+from smolpilot.common.keys import STATE, image_key
+from smolpilot.environments import make_environment
+from smolpilot.environments.aloha import make_aloha
+from smolpilot.environments.simulators.aloha import AlohaSimulation
+from smolpilot.environments.where import Where
+from smolpilot.environments.worker_process import WorkerProcess
+
+pytest.importorskip("gym_aloha")
+IDS = {
+    "transfer_cube": "gym_aloha:gym_aloha/AlohaTransferCube-v0",
+    "insertion": "gym_aloha:gym_aloha/AlohaInsertion-v0",
+}
+FAST: dict[str, Any] = {"shadows": False, "msaa": 0}
+
+
+@pytest.mark.parametrize("task", ["transfer_cube", "insertion"])
+def test_an_episode_is_gym_alohas_to_the_last_bit(task: Any) -> None:
+    """With its render settings and contacts: joint angles, reward and image of the same seed and actions."""
+    theirs: Any = gymnasium.make(
+        IDS[task], obs_type="pixels_agent_pos", max_episode_steps=400, disable_env_checker=True
+    )
+    ours = make_aloha(task, multiccd=True)
+    seen, _ = theirs.reset(seed=7)
+    observation, info = ours.reset(7)
+    simulation: Any = ours
+    expert = simulation.simulation._simulation.expert()
+    for step in range(8):
+        np.testing.assert_array_equal(observation[STATE], seen["agent_pos"].astype(np.float32))
+        if step % 7 == 0:
+            np.testing.assert_array_equal(observation[image_key("top")], seen["pixels"]["top"])
+        action = expert.action().astype(np.float32)
+        seen, *_ = theirs.step(action.astype(np.float64))
+        (observation, outcome), images = ours.step(action), None
+        assert outcome is None
+        assert images is None
+    assert info.groups["start"] in {"near left", "near right", "far left", "far right"}
+    ours.close()
+
+
+@pytest.mark.parametrize("task", ["transfer_cube", "insertion"])
+@pytest.mark.parametrize("vary", [0.0, 0.2])
+def test_the_expert_succeeds(task: str, vary: float) -> None:
+    """Fifty of fifty by hand; here a few. gym-aloha as shipped, on MuJoCo 3.8: 13 of 50 and none."""
+    simulation = AlohaSimulation(task, **FAST)
+    for seed in (3, 1_000_000, 1_000_001):
+        simulation.reset(seed)
+        expert, outcome = simulation.expert(seed, vary), None
+        while outcome is None:
+            outcome = simulation.act(expert.action())
+        assert outcome["success"], seed
+        assert outcome["facts"]["max_reward"] == 4
+    simulation.close()
+
+
+def test_the_episode_goes_on_after_success_unless_told() -> None:
+    steps = {}
+    for end in (True, False):
+        simulation = AlohaSimulation(end_on_success=end, **FAST)
+        simulation.reset(3)
+        expert, steps[end], outcome = simulation.expert(), 0, None
+        while outcome is None:
+            outcome = simulation.act(expert.action())
+            steps[end] += 1
+        assert outcome["success_at_end"] is (None if end else True)
+        simulation.close()
+    assert steps[False] == 400
+    assert steps[True] < 300  # at the first touch of the left finger
+
+
+def test_doing_nothing_fails_and_says_how() -> None:
+    env = make_aloha(max_steps=5, **FAST)
+    observation, _ = env.reset(0)
+    outcome = None
+    while outcome is None:
+        observation, outcome = env.step(observation[STATE])
+    assert (outcome.success, outcome.success_at_end, outcome.label) == (False, False, "never_touched")
+    assert env.spec.labels["lifted_by_the_right_arm"] == "lifted by the right arm"
+    env.close()
+
+
+def test_actions_beyond_gym_alohas_action_space_pass() -> None:
+    """It says -1 to 1; the elbows start at 1.16, and clipping would pull them down."""
+    env = make_aloha(max_steps=30, **FAST)
+    observation, _ = env.reset(0)
+    start = observation[STATE].copy()
+    for _ in range(20):
+        observation, _ = env.step(start)
+    assert observation[STATE][2] == pytest.approx(1.16, abs=0.02)
+    assert start[2] > 1.1
+    env.close()
+
+
+def test_render_settings_change_the_images_and_are_told() -> None:
+    made = [make_aloha(**settings) for settings in ({}, FAST, {"width": 64, "height": 48, **FAST})]
+    images = [env.reset(0)[0][image_key("top")].astype(int) for env in made]
+    assert [image.shape for image in images] == [(480, 640, 3), (480, 640, 3), (48, 64, 3)]
+    assert 0.1 < np.abs(images[0] - images[1]).mean() < 10
+    told: list[Any] = [env.facts["render"] for env in made]  # type: ignore[attr-defined]
+    assert [(one["shadows"], one["msaa"], one["width"]) for one in told] == [
+        (True, 4, 640), (False, 0, 640), (False, 0, 64)
+    ]  # fmt: skip
+    for env in made:
+        env.close()
+
+
+def test_several_cameras() -> None:
+    env = make_aloha(cameras=("top", "angle"), width=64, height=48, **FAST)
+    observation, _ = env.reset(0)
+    assert env.spec.cameras == ("top", "angle")
+    assert (observation[image_key("top")] != observation[image_key("angle")]).any()
+    env.close()
+
+
+def test_in_a_worker_it_is_the_same() -> None:
+    settings: Any = {"width": 64, "height": 48, **FAST}
+    worker = WorkerProcess.of("aloha")
+    here, there = make_aloha(**settings), make_aloha(**settings, where=Where(worker, 3))
+    assert here.spec == there.spec
+    for env in (here, there):
+        env.reset(5)
+    actions = np.linspace(0, 0.3, 20 * 14).reshape(20, 14)
+    ours, theirs = (env.run(actions, frames=True) for env in (here, there))  # type: ignore[attr-defined]
+    np.testing.assert_array_equal(ours.observation[STATE], theirs.observation[STATE])
+    np.testing.assert_array_equal(ours.observation[image_key("top")], theirs.observation[image_key("top")])
+    np.testing.assert_array_equal(ours.frames, theirs.frames)
+    here.close()
+    there.close()
+    worker.close()
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"task": "stack"}, "Setting 'task' of the environment 'aloha'.*insertion"),
+        ({"cameras": "top,wrist"}, "Setting 'cameras' of the environment 'aloha'"),
+        ({"where": "there"}, "Unknown setting 'where'"),
+    ],
+)
+def test_wrong_settings(settings: dict[str, str], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        make_environment("aloha", settings)
