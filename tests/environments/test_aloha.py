@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import gymnasium
 import numpy as np
 import pytest
 
+from smolpilot.cli.main import main
 from smolpilot.common.errors import UsageError
-from smolpilot.common.keys import STATE, image_key
+from smolpilot.common.keys import ACTION, STATE, TASK, image_key
+from smolpilot.datasets import DatasetWriter, read_meta
 from smolpilot.environments import make_environment
-from smolpilot.environments.aloha import make_aloha
+from smolpilot.environments.aloha import INSTRUCTIONS, make_aloha
 from smolpilot.environments.simulators.aloha import AlohaSimulation
 from smolpilot.environments.where import Where
 from smolpilot.environments.worker_process import WorkerProcess
+from smolpilot.robots import RobotProfile
+from smolpilot.smolvla import new_policy, save_bundle
 
 pytest.importorskip("gym_aloha")
 IDS = {
@@ -137,6 +143,38 @@ def test_in_a_worker_it_is_the_same() -> None:
     here.close()
     there.close()
     worker.close()
+
+
+def test_a_bundle_of_the_experts_recordings_is_rolled_out_in_it(tmp_path: Path) -> None:
+    """From demonstrations to a rollout in workers, as a user goes; a network this small learns nothing."""
+    size: dict[str, Any] = {"width": 64, "height": 48, **FAST}
+    simulation = AlohaSimulation(max_steps=20, **size)
+    names = [joint.name for joint in RobotProfile.load("aloha").joints]
+    with DatasetWriter(tmp_path / "data", fps=50, state_names=names, action_names=names, cameras={"top": (48, 64)},
+                       robot_type="aloha") as writer:  # fmt: skip
+        for seed in (1, 2):
+            simulation.reset(seed)
+            expert, outcome = simulation.expert(seed), None
+            while outcome is None:
+                state, images = simulation.observe()
+                action = expert.action().astype(np.float32)
+                frame = {STATE: state, ACTION: action, image_key("top"): images["top"]}
+                writer.add_frame({**frame, TASK: INSTRUCTIONS["transfer_cube"]})
+                outcome = simulation.act(action)
+            writer.end_episode()
+    simulation.close()
+    policy = new_policy("tiny", meta=read_meta(tmp_path / "data"), profile=RobotProfile.load("aloha"), device="cpu",
+                        overrides={"chunk_size": 8, "n_action_steps": 4, "num_steps": 2})  # fmt: skip
+    save_bundle(policy, tmp_path / "bundle")
+    settings = ["--env-settings", "max_steps=6", "width=64", "height=48", "shadows=false", "msaa=0"]
+    words = ["--env", "aloha", *settings, "--episodes", "3", "--video-episodes", "1", "--jobs", "2", "--device", "cpu"]
+    assert main(["rollout", str(tmp_path / "bundle"), "--out", str(tmp_path / "out"), *words]) == 0
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert [(run["steps"], run["plans"], run["success_at_end"]) for run in results["runs"]] == [(6, 2, False)] * 3
+    assert results["simulation"]["render"]["shadows"] is False
+    assert results["simulation"]["packages"]["gym-aloha"] == "0.1.5"
+    assert results["warnings"] == []
+    assert (tmp_path / "out" / "video.mp4").is_file()
 
 
 @pytest.mark.parametrize(
