@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +123,30 @@ def test_render_settings_change_the_images_and_are_told() -> None:
         env.close()
 
 
+@pytest.mark.parametrize("more", [[], ["--jobs", "1"]])
+def test_without_a_library_that_draws_it_says_which(more: list[str], tmp_path: Path) -> None:
+    """PyOpenGL raises an AttributeError where libOSMesa is missing; the name of none stands for it."""
+    words = ["rollout", "hold-state", "--env", "aloha", "--episodes", "1", "--out", str(tmp_path / "out"), *more]
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys, importlib.abc\n"
+        "class Finder(importlib.abc.MetaPathFinder):\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'mujoco':\n"
+        "            raise AttributeError(\"'NoneType' object has no attribute 'glGetError'\")\n"
+        "sys.meta_path.insert(0, Finder())\n"
+    )
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, "-m", "smolpilot", *words], capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": path},
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    assert "MuJoCo cannot draw by MUJOCO_GL=" in done.stderr
+    assert "apt install libegl1" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
 def test_several_cameras() -> None:
     env = make_aloha(cameras=("top", "angle"), width=64, height=48, **FAST)
     observation, _ = env.reset(0)
@@ -183,6 +210,9 @@ def test_a_bundle_of_the_experts_recordings_is_rolled_out_in_it(tmp_path: Path) 
         ({"task": "stack"}, "Setting 'task' of the environment 'aloha'.*insertion"),
         ({"cameras": "top,wrist"}, "Setting 'cameras' of the environment 'aloha'"),
         ({"where": "there"}, "Unknown setting 'where'"),
+        ({"width": "0"}, "Setting 'width' of the environment 'aloha' is 0"),
+        ({"max_steps": "0"}, "Setting 'max_steps' of the environment 'aloha' is 0"),
+        ({"msaa": "-1"}, "Setting 'msaa' of the environment 'aloha' is -1"),
     ],
 )
 def test_wrong_settings(settings: dict[str, str], words: str) -> None:

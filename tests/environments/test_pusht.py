@@ -91,6 +91,8 @@ def test_success_is_a_block_that_covers_its_target(turn: float, success: bool) -
 
 
 def test_wrong_settings() -> None:
+    with pytest.raises(UsageError, match=r"'width' .*'pusht' is 100000"):
+        make_environment("pusht", {"width": "100000"})
     with pytest.raises(UsageError, match=r"'max_steps' .*'pusht' is 0"):
         make_environment("pusht", {"max_steps": "0"})
     with pytest.raises(

@@ -106,6 +106,11 @@ def test_no_more_processes_than_environments() -> None:
     found.close()
 
 
+def test_what_has_no_simulator_runs_in_no_other_interpreter() -> None:
+    with pytest.raises(UsageError, match="tabletop runs in smolpilot's own interpreter"):
+        WorkerPool("tabletop", {}, 1, jobs=1, python=Path(sys.executable))
+
+
 def test_settings_that_cannot_be_leave_no_process() -> None:
     with pytest.raises(UsageError, match="Unknown setting 'colour'"):
         WorkerPool("tabletop", {"colour": "red"}, 2, jobs=2)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from smolpilot.common.errors import UsageError
+from smolpilot.contracts.plugins import blamed
 
 from .quiet import quiet
 from .simulation import LocalSimulation, RemoteSimulation
@@ -27,20 +28,21 @@ class Where:
         if self.worker is not None:
             return RemoteSimulation(self.worker, self.slot, name, settings)
         module = importlib.import_module(f"smolpilot.environments.simulators.{name}")
-        try:
-            with quiet():
-                return LocalSimulation(module.SIMULATION(**settings))
-        except ImportError as error:
-            raise UsageError(
-                f"The environment '{name}' needs {module.NEEDS}, which cannot be imported: {error}.",
-                fix=f"install the extra: pip install 'smolpilot[{name}]'; or give an interpreter that has it: "
-                f"smolpilot env install {name} DIR, then --env-python DIR",
-            ) from error
-        except ValueError as error:
-            if len(error.args) != 3:
-                raise
-            found, expected, fix = error.args
-            raise UsageError(found, expected=expected, fix=fix) from error
+        with blamed(f"The environment '{name}' cannot be made"):
+            try:
+                with quiet():
+                    return LocalSimulation(module.SIMULATION(**settings))
+            except ImportError as error:
+                raise UsageError(
+                    f"The environment '{name}' needs {module.NEEDS}, which cannot be imported: {error}.",
+                    fix=f"install the extra: pip install 'smolpilot[{name}]'; or give an interpreter that has it: "
+                    f"smolpilot env install {name} DIR, then --env-python DIR",
+                ) from error
+            except ValueError as error:
+                if len(error.args) != 3:
+                    raise
+                found, expected, fix = error.args
+                raise UsageError(found, expected=expected, fix=fix) from error
 
 
 HERE = Where()

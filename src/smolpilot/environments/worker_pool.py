@@ -9,7 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from smolpilot.common.errors import SimulationError, SmolpilotError
+from smolpilot.common.errors import SimulationError, SmolpilotError, UsageError
+from smolpilot.common.text import LIMIT, plain
 from smolpilot.contracts import Environment
 
 from .making import environment_maker
@@ -31,6 +32,12 @@ class WorkerPool:
         """python: the interpreter of the workers, where it is another than this one."""
         self._name, self._python = name, python
         self._make = environment_maker(name, settings)
+        if python is not None and self._make.hosted:
+            raise UsageError(
+                f"The environment {plain(name, LIMIT)} runs in smolpilot's own interpreter, not in {python}.",
+                expected="a simulation, as `smolpilot env list --env-python DIR` lists them",
+                fix="leave --env-python out",
+            )
         self._jobs = max(1, min(jobs, count))
         self._workers: list[WorkerProcess] = []
         self._threads = ThreadPoolExecutor(self._jobs, thread_name_prefix="environment")

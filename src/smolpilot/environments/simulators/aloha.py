@@ -27,6 +27,7 @@ NEEDS = "gym-aloha"
 PINS = ("gym-aloha==0.1.5", "dm-control==1.0.41", "mujoco==3.8.1", "numpy==2.2.6")
 RATE, MAX_STEPS, SUCCESS_REWARD = 50.0, 400, 4
 CAMERAS = ("top", "angle", "front_close", "left_pillar", "right_pillar")
+_MOST = 10_000
 # In the order of the state and the action: an arm's six joints and its gripper, which stands for two fingers.
 _ARMS = {"left": 0, "right": 8}
 _LABELS = {
@@ -47,16 +48,20 @@ class AlohaSimulation:
         end_on_success: bool = False,
     ) -> None:  # fmt: skip
         """cameras: of gym-aloha's five, by name. width, height: of each image, px; shadows, msaa: how it is drawn."""
-        choose_gl()
-        import mujoco
-        from dm_control import mujoco as dm_mujoco
-        from dm_control.rl import control
-        from gym_aloha import constants
-        from gym_aloha.tasks import sim
-
         _check("task", task, TASKS)
         for camera in cameras:
             _check("cameras", camera, CAMERAS)
+        for name, value, least in (
+            ("width", width, 1),
+            ("height", height, 1),
+            ("msaa", msaa, 0),
+            ("max_steps", max_steps, 1),
+        ):
+            if not least <= value <= _MOST:
+                raise ValueError(
+                    f"Setting '{name}' of the environment 'aloha' is {value}.", f"{least} to {_MOST:,}", ""
+                )
+        mujoco, dm_mujoco, control, constants, sim = _packages()
         self._task_name, self._max_steps, self._end_on_success = task, max_steps, end_on_success
         self._cameras, self._size, self._shadows = tuple(cameras), (height, width), shadows
         xml, class_name = TASKS[task]
@@ -67,6 +72,7 @@ class AlohaSimulation:
         elif not multiccd and hasattr(mujoco.mjtEnableBit, "mjENBL_MULTICCD"):  # before 3.8 it was off unless asked for
             model.opt.enableflags &= ~mujoco.mjtEnableBit.mjENBL_MULTICCD
         model.vis.quality.offsamples = msaa
+        model.vis.global_.offwidth, model.vis.global_.offheight = max(width, 640), max(height, 480)
         judge = getattr(sim, class_name)
         unseeing = type(
             class_name, (judge,), {"get_observation": lambda self, physics: {"qpos": self.get_qpos(physics)}}
@@ -278,6 +284,27 @@ def _between(path: list[Any], time: float) -> tuple[Any, Any, float]:
     return from_ + (to - from_) * share, turn / np.linalg.norm(turn), held + (grip - held) * share
 
 
+def _packages() -> tuple[Any, ...]:
+    """The packages of the simulation. ImportError where one is missing; ValueError where nothing can be drawn."""
+    choose_gl()
+    try:
+        import mujoco
+        from dm_control import mujoco as dm_mujoco
+        from dm_control.rl import control
+        from gym_aloha import constants
+        from gym_aloha.tasks import sim
+    except ImportError:
+        raise
+    except Exception as error:  # PyOpenGL and MuJoCo raise what they like where a library is missing
+        gl = os.environ["MUJOCO_GL"]
+        raise ValueError(
+            f"MuJoCo cannot draw by MUJOCO_GL={gl} here: {type(error).__name__}: {error}",
+            "EGL or OSMesa, which draw without a display",
+            "apt install libegl1 libegl-mesa0 libgl1-mesa-dri; or apt install libosmesa6 and set MUJOCO_GL=osmesa",
+        ) from error
+    return mujoco, dm_mujoco, control, constants, sim
+
+
 def choose_gl() -> None:
     """Draw without a display: EGL unless MUJOCO_GL says otherwise; PyOpenGL must agree with it."""
     if sys.platform == "linux":
@@ -293,7 +320,7 @@ def _label(text: str) -> str:
 
 def _check(name: str, value: str, known: Mapping[str, Any] | tuple[str, ...]) -> None:
     if value not in known:
-        raise ValueError(f"Setting '{name}' of the environment aloha is {value!r}.", f"one of {', '.join(known)}", "")
+        raise ValueError(f"Setting '{name}' of the environment 'aloha' is {value!r}.", f"one of {', '.join(known)}", "")
 
 
 SIMULATION = AlohaSimulation

@@ -27,13 +27,14 @@ class PushtSimulation:
         end_on_success: bool = True,
     ) -> None:  # fmt: skip
         """width, height: of the image, px. keypoints: the state holds the T's corners [16] after the pusher [2]."""
+        for name, value in (("width", width), ("height", height), ("max_steps", max_steps)):
+            if not 1 <= value <= 10_000:
+                raise ValueError(f"Setting '{name}' of the environment 'pusht' is {value}.", "1 to 10,000", "")
         # pygame draws into memory here; without a display it must not look for one, and need not greet.
         os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
         os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
         import gym_pusht.envs.pusht as gym_pusht
 
-        if max_steps < 1:
-            raise ValueError(f"Setting 'max_steps' of the environment 'pusht' is {max_steps}.", "at least 1", "")
         self._env: Any = gym_pusht.PushTEnv(
             obs_type="environment_state_agent_pos", observation_width=width, observation_height=height
         )
