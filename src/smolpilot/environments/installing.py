@@ -81,7 +81,8 @@ def _tried(name: str, python: Path | None) -> Trial:
             environment.reset(0)
         return Trial(name, True, environment.spec.goal, install)
     except (UsageError, SimulationError, SmolpilotError) as error:
-        return Trial(name, False, plain(error.found, 2 * LIMIT), install)
+        fix = str(error.fix)
+        return Trial(name, False, plain(error.found, 2 * LIMIT), fix if fix.startswith("apt ") else install)
 
 
 def _versions(facts: Mapping[str, Any]) -> str:
