@@ -161,3 +161,15 @@ def test_a_bundle_of_its_recordings_is_rolled_out_in_it(camera: str, tmp_path: P
     assert set(results["runs"][0]["facts"]) == {"coverage", "max_coverage"}
     assert results["warnings"] == [], "told what it was trained with, to the full stop"
     assert (out / "video.mp4").is_file()
+
+
+@pytest.mark.parametrize("seed", [7, 8])
+def test_a_state_is_gone_back_to_and_drawn_as_it_was(seed: int, env: Any) -> None:
+    """The pusher too: its shape has to be told of a new place before it is drawn there."""
+    simulation = env.simulation._simulation
+    simulation.reset(seed)
+    state, image = simulation.where(), simulation.observe()[1]["image"]
+    simulation.reset(seed + 1)
+    simulation.reset_to(state)
+    np.testing.assert_allclose(simulation.where(), state, atol=1e-9)
+    np.testing.assert_array_equal(simulation.observe()[1]["image"], image)

@@ -69,7 +69,8 @@ class PushtSimulation:
         env.agent.position = tuple(map(float, state[:2]))
         env.block.angle = float(state[4])
         env.block.position = tuple(map(float, state[2:4]))
-        env.space.reindex_shapes_for_body(env.block)
+        for body in (env.agent, env.block):
+            env.space.reindex_shapes_for_body(body)  # else they are drawn, and met, where they were
         return self._begun(env.get_obs())
 
     def act(self, action: Any) -> dict[str, Any] | None:
@@ -95,6 +96,11 @@ class PushtSimulation:
     def render(self) -> Any:
         """The view for people with the action as a cross, uint8 [680, 680, 3]."""
         return self._env.render()
+
+    @property
+    def best_coverage(self) -> float:
+        """The largest share of the target that the T has covered in this episode."""
+        return self._best
 
     def where(self) -> Any:
         """Pusher x, y, block x, y (px) and angle (rad), [5]: what a recording is compared with."""
