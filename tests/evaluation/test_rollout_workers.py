@@ -90,6 +90,33 @@ def test_a_killed_rollout_resumes(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert results(tmp_path / "whole")["runs"] == results(out)["runs"]
 
 
+def test_an_interrupted_rollout_says_how_to_resume(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ctrl-C: no results, nothing half-written beside the episodes that have ended."""
+    from smolpilot.evaluation.rollout import closed_loop
+
+    ended = []
+
+    def interrupt(runs: Any, *given: Any, **more: Any) -> Any:
+        for run in plays(runs, *given, **more):
+            ended.append(run.seed)
+            if len(ended) == 4:
+                raise KeyboardInterrupt
+            yield run
+
+    plays = closed_loop._Episodes.play
+    with monkeypatch.context() as patched:
+        patched.setattr(closed_loop._Episodes, "play", interrupt)
+        assert main([*WORDS, "--out", str(tmp_path / "out")]) == 130
+    said = capsys.readouterr().err
+    assert f"3 episodes of this rollout are kept in {tmp_path / 'out.partial'}: the same command resumes there." in said
+    assert [path.name for path in tmp_path.iterdir()] == ["out.partial"]
+    assert main([*WORDS, "--out", str(tmp_path / "out")]) == 0
+    assert "Resuming: 3 episodes of before" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
 def test_an_interpreter_that_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["rollout", "hold-state", "--env", "pusht", "--env-python", str(tmp_path), "--out", str(tmp_path / "out")]
     assert main(words) == 2

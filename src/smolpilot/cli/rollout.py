@@ -69,7 +69,9 @@ def run(options: RolloutOptions) -> None:
                 write_rollout_report(folder, result)
                 ended = True
             finally:
-                journal.close(ended=ended)
+                if kept := journal.close(ended=ended):
+                    said = f"{pluralize(kept, 'episode')} of this rollout are kept in {journal.folder}"
+                    print(f"{said}: the same command resumes there.", file=sys.stderr)
     if options.json:
         print(to_json(result.document), end="")
     else:

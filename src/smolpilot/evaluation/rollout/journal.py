@@ -44,11 +44,14 @@ class Journal:
         self._lines.write(json.dumps(to_plain(run_document(run))) + "\n")
         self._lines.flush()
 
-    def close(self, *, ended: bool) -> None:
-        """Close the file; where the rollout has ended its results hold everything, and the folder goes."""
+    def close(self, *, ended: bool) -> int:
+        """Close the file, and count the episodes that it keeps: none where the rollout has ended, whose results hold
+        them all; then the folder goes."""
         self._lines.close()
-        if ended or not (self.folder / EPISODES).stat().st_size:
+        kept = 0 if ended else (self.folder / EPISODES).read_bytes().count(b"\n")
+        if not kept:
             shutil.rmtree(self.folder, ignore_errors=True)
+        return kept
 
     def _require_same(self, settings: Mapping[str, Any]) -> None:
         try:
