@@ -158,6 +158,9 @@ COMMANDS: dict[str, Run | Read] = {
         Read("needs a policy of that robot: tests/environments/test_worker.py has another interpreter"),
     "rollout POLICY --env NAME --out DIR": Read("the form of the others"),
     "env list": Run(),
+    "env check aloha": Run(more="--episodes 1"),
+    "env check aloha --env-settings task=insertion --episodes 50 --jobs 2":
+        Read("takes a quarter of a minute: tests/environments/test_gate.py has a shorter one"),
     "env install aloha sims/aloha": Read("needs the package index: tests/cli/test_env_cli.py runs it without"),
 }  # fmt: skip
 

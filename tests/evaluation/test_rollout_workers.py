@@ -96,7 +96,7 @@ def test_an_interrupted_rollout_says_how_to_resume(
     """Ctrl-C: no results, nothing half-written beside the episodes that have ended."""
     from smolpilot.evaluation.rollout import closed_loop
 
-    ended = []
+    ended: list[int] = []
 
     def interrupt(runs: Any, *given: Any, **more: Any) -> Any:
         for run in plays(runs, *given, **more):

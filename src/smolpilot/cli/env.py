@@ -1,14 +1,14 @@
-"""`smolpilot env list` and `env install NAME DIR`: which environments work here, and interpreters for others."""
+"""`smolpilot env list`, `check NAME`, `install NAME DIR`: which environments work here, and interpreters for others."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
-from smolpilot.common.option_types import Flag
+from smolpilot.common.option_types import Amount, AtLeastOne, Flag, Pairs, Seed
 from smolpilot.common.text import json_text
 
 from .parsing.tables import table
@@ -21,6 +21,26 @@ class EnvListOptions:
 
     env_python: Path | None = None
     """Ask this interpreter instead of smolpilot's: the folder of a virtual environment, or a python."""
+    json: Flag = False
+    """Print one JSON document."""
+
+
+@dataclass(kw_only=True)
+class EnvCheckOptions:
+    """Let an environment's own expert play: below 95 % success, no score of a policy means anything there."""
+
+    name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME")]
+    """The environment, such as `aloha`."""
+    env_settings: Pairs = field(default_factory=dict)
+    """Settings of the environment, as `task=insertion`."""
+    episodes: Amount = 20
+    """Episodes that the expert plays."""
+    seed: Seed = 0
+    """Seed of the first episode."""
+    jobs: AtLeastOne = 1
+    """Processes."""
+    env_python: Path | None = None
+    """Interpreter that has the simulation, where smolpilot's has not."""
     json: Flag = False
     """Print one JSON document."""
 
@@ -55,6 +75,29 @@ def list_environments(options: EnvListOptions) -> None:
     console.print(rows)
 
 
+def check(options: EnvCheckOptions) -> int:
+    """Run the gate; 1 where it fails."""
+    from smolpilot.common.progress import progress_bar
+    from smolpilot.environments.gate import check_gate
+    from smolpilot.environments.worker_process import interpreter
+
+    python = interpreter(options.env_python) if options.env_python is not None else None
+    with progress_bar() as progress:
+        gate = check_gate(
+            options.name, options.env_settings, episodes=options.episodes, seed=options.seed, jobs=options.jobs,
+            python=python, progress=progress,
+        )  # fmt: skip
+    if options.json:
+        print(json_text(vars(gate)))
+    else:
+        print(f"{gate.verdict}: {gate.text}")
+        if gate.failed_seeds:
+            print(f"  failed: seed {', '.join(map(str, gate.failed_seeds[:20]))}")
+        for part, facts in gate.simulation.items():
+            print(f"  {part}: {', '.join(f'{name} {value}' for name, value in facts.items())}")
+    return int(gate.verdict == "failed")
+
+
 def install(options: EnvInstallOptions) -> None:
     """Make the virtual environment, install, and start the simulation in it once."""
     from smolpilot.common.progress import working
@@ -66,5 +109,6 @@ def install(options: EnvInstallOptions) -> None:
     print(f"Next: smolpilot rollout POLICY --env {options.name} --env-python {options.out} --out OUT")
 
 
+CHECK = Verb(EnvCheckOptions, check)
 LIST = Verb(EnvListOptions, list_environments)
 INSTALL = Verb(EnvInstallOptions, install)

@@ -56,7 +56,7 @@ def install_environment(name: str, folder: Path) -> str:
     try:
         _call([sys.executable, "-m", "venv", str(folder)], "The virtual environment cannot be made")
         python = interpreter(folder)
-        _call([str(python), "-m", "pip", "install", "-q", *_module(name).PINS], "pip cannot install the packages")
+        _call([str(python), "-m", "pip", "install", "-q", *simulator(name).PINS], "pip cannot install the packages")
         found = _tried(name, python)
         if not found.works:
             raise SmolpilotError(f"The simulation does not start: {found.text}", fix="see docs/simulations.md")
@@ -91,7 +91,8 @@ def _versions(facts: Mapping[str, Any]) -> str:
     return packages + (f"; draws by {gl}" if gl else "")
 
 
-def _module(name: str) -> Any:
+def simulator(name: str) -> Any:
+    """The module of a simulation; what it simulates with is imported where one is made."""
     return importlib.import_module(f"smolpilot.environments.simulators.{name}")
 
 

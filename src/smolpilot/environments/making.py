@@ -43,6 +43,11 @@ def environment_factory(name: str, settings: Mapping[str, Any] | None = None) ->
     return functools.partial(environment_maker(name, settings), HERE)
 
 
+def checked_settings(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings as values that the environment's own factory takes; UsageError for others."""
+    return _checked(name, ENVIRONMENTS.get(name), settings)
+
+
 @dataclass(frozen=True)
 class EnvironmentMaker:
     """Makes environments of one name and settings, here or in workers."""

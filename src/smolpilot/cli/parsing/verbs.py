@@ -34,6 +34,7 @@ _ROWS = (
     ("robot profile check", "robot:CHECK", "validate a profile of your own"),
     ("env", "", "simulated environments: which work here, and interpreters for others"),
     ("env list", "env:LIST", "list the environments, whether each works here, and how to install it"),
+    ("env check", "env:CHECK", "let an environment's own expert play: does it succeed here?"),
     ("env install", "env:INSTALL", "make an interpreter that has a simulation, for `rollout` to use"),
     ("plugins", "plugins", "list policies, environments and robots by name, also those of other packages"),
     ("dataset", "", "inspect, convert, check, repair, edit and view datasets"),

@@ -25,6 +25,7 @@ TASKS = {
 }
 NEEDS = "gym-aloha"
 PINS = ("gym-aloha==0.1.5", "dm-control==1.0.41", "mujoco==3.8.1", "numpy==2.2.6")
+EXPERT = True  # it has one: see AlohaSimulation.expert
 RATE, MAX_STEPS, SUCCESS_REWARD = 50.0, 400, 4
 CAMERAS = ("top", "angle", "front_close", "left_pillar", "right_pillar")
 _MOST = 10_000

@@ -141,6 +141,16 @@ class Server:
         """The expert's next action."""
         return {}, {"action": np.asarray(self._experts[header["slot"]].action(), np.float64)}
 
+    def _do_demonstrate(self, header: Mapping[str, Any], arrays: Arrays) -> tuple[dict[str, Any], dict[str, Any]]:
+        """A whole episode of the expert, without any image."""
+        simulation, outcome, steps = self._simulations[header["slot"]], None, 0
+        simulation.reset(header["seed"])
+        expert = simulation.expert(**header.get("expert", {}))
+        while outcome is None:
+            outcome = simulation.act(expert.action())
+            steps += 1
+        return {"outcome": outcome, "steps": steps}, {}
+
     def _do_render(self, header: Mapping[str, Any], arrays: Arrays) -> tuple[dict[str, Any], dict[str, Any]]:
         return {}, {"frame": self._simulations[header["slot"]].render()}
 
