@@ -7,7 +7,7 @@ import inspect
 import types
 import typing
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,7 +16,7 @@ import pydantic
 from smolpilot.common.errors import SmolpilotError, UsageError, did_you_mean
 from smolpilot.common.option_types import check_finite, check_truths
 from smolpilot.common.text import LIMIT, plain, shown
-from smolpilot.contracts import ENVIRONMENTS, Environment
+from smolpilot.contracts import ENVIRONMENTS, Environment, EnvironmentSpec
 from smolpilot.contracts.plugins import blamed
 
 from .shipped import SHIPPED
@@ -63,10 +63,13 @@ class EnvironmentMaker:
             return _made(self.name, factory, {**self.settings, WHERE: where})
         if where.worker is None:
             return _made(self.name, factory, self.settings)
-        known = self(HERE)
-        spec = known.spec
-        known.close()
-        return SimulatedEnvironment(RemoteSimulation(where.worker, where.slot, self.name, self.settings), spec)
+        return SimulatedEnvironment(RemoteSimulation(where.worker, where.slot, self.name, self.settings), self._spec)
+
+    @functools.cached_property
+    def _spec(self) -> EnvironmentSpec:
+        """By one made here, once: a worker's answers hold none."""
+        with closing(self(HERE)) as environment:
+            return environment.spec
 
 
 def environment_maker(name: str, settings: Mapping[str, Any] | None = None) -> EnvironmentMaker:

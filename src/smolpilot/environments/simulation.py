@@ -15,7 +15,7 @@ from smolpilot.contracts import Environment, EnvironmentSpec, EpisodeInfo, Image
 from smolpilot.robots import RobotProfile
 
 from .actions import checked_action
-from .simulators.worker import draws
+from .simulators.worker import draws, run
 from .worker_process import WorkerProcess, state_and_images
 
 type Floats = npt.NDArray[np.float32]
@@ -39,7 +39,7 @@ class Simulation(Protocol):
     def close(self) -> None: ...
 
 
-@dataclass
+@dataclass(frozen=True)
 class Run:
     """What a number of actions led to: how many were executed, what is seen then, and how the episode ended, if so."""
 
@@ -70,16 +70,8 @@ class LocalSimulation:
         return self._simulation.reset(seed, **more), self._simulation.observe()
 
     def run(self, actions: Floats, images: Images, frames: bool) -> Run:
-        found = Run(0, (np.zeros(0, np.float32), {}), None)
-        for action in actions:
-            found.outcome = self._simulation.act(action)
-            found.steps += 1
-            if frames:
-                found.frames.append(self._simulation.render())
-            if found.outcome is not None:
-                break
-        found.seen = self._simulation.observe(images=draws(images, found.outcome is not None))
-        return found
+        steps, outcome, shown = run(self._simulation, actions, frames=frames)
+        return Run(steps, self._simulation.observe(images=draws(images, outcome is not None)), outcome, shown)
 
     def render(self) -> Image:
         return self._simulation.render()

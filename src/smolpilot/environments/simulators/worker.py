@@ -126,14 +126,8 @@ class Server:
 
     def _do_act(self, header: Mapping[str, Any], arrays: Arrays) -> tuple[dict[str, Any], dict[str, Any]]:
         """Up to len(actions) steps; the observation after the last one, and the views for people on the way."""
-        simulation, frames, outcome, steps = self._simulations[header["slot"]], [], None, 0
-        for action in arrays["actions"]:
-            outcome = simulation.act(action)
-            steps += 1
-            if header.get("frames"):
-                frames.append(simulation.render())
-            if outcome is not None:
-                break
+        simulation = self._simulations[header["slot"]]
+        steps, outcome, frames = run(simulation, arrays["actions"], frames=header.get("frames", False))
         seen = self._seen(simulation, header, ended=outcome is not None)
         return {"steps": steps, "outcome": outcome}, seen | ({"frames": np.stack(frames)} if frames else {})
 
@@ -162,6 +156,19 @@ class Server:
     def _seen(self, simulation: Any, header: Mapping[str, Any], ended: bool = False) -> dict[str, Any]:
         state, images = simulation.observe(images=draws(header.get("images", "always"), ended))
         return {"state": state, **{f"images.{camera}": image for camera, image in images.items()}}
+
+
+def run(simulation: Any, actions: Any, *, frames: bool) -> tuple[int, Any, list[Any]]:
+    """Actions [k, A] until the episode ends: how many were executed, how it ended, a view after each if asked for."""
+    steps, outcome, shown = 0, None, []
+    for action in actions:
+        outcome = simulation.act(action)
+        steps += 1
+        if frames:
+            shown.append(simulation.render())
+        if outcome is not None:
+            break
+    return steps, outcome, shown
 
 
 def draws(images: str, ended: bool) -> bool:
