@@ -173,7 +173,7 @@ def test_annotations_that_only_a_type_checker_sees_do_no_harm(tmp_path: Path, mo
 
 def test_the_package_is_light() -> None:
     code = (
-        "import sys, smolpilot.environments, smolpilot.environments.tabletop.record_options;"
+        "import sys, smolpilot.environments, smolpilot.environments.demonstrations.record_options;"
         "sys.exit(any(name in sys.modules for name in ('gymnasium', 'torch', 'pydantic', 'yaml')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -14,7 +14,7 @@ from smolpilot.common.errors import SmolpilotError, UsageError
 from smolpilot.common.json_input import read_json_file
 from smolpilot.common.terminal import Terminal
 from smolpilot.environments.tabletop.demo import LOOPS, demo_steps
-from smolpilot.environments.tabletop.record_options import DemoOptions
+from smolpilot.environments.tabletop.demo_options import DemoOptions
 
 from .parsing.tables import table
 from .parsing.verbs import Verb

@@ -1,43 +1,47 @@
-"""`smolpilot record --out DIR`: demonstrations of the shipped tabletop as a dataset."""
+"""`smolpilot record --env NAME --expert --out DIR`: demonstrations of an environment's own expert as a dataset."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 from smolpilot.common.progress import progress_bar
 from smolpilot.common.text import json_text, pluralize
-from smolpilot.environments.tabletop.record_options import RecordOptions
+from smolpilot.environments.demonstrations.record_options import RecordOptions
 
 from .parsing.verbs import Verb
+
+if TYPE_CHECKING:
+    from smolpilot.environments.demonstrations.summary import RecordSummary
 
 
 def run(options: RecordOptions) -> None:
     """Write the dataset."""
-    from smolpilot.environments.tabletop.recording import record
+    from smolpilot.environments.demonstrations.record import record_demonstrations
 
     with progress_bar() as progress:
-        summary = record(
-            options.out,
-            options.episodes,
-            options.seed,
-            noise=options.noise,
-            colors=options.colors,
-            target=options.target,
-            codec=options.codec,
-            progress=progress,
-        )
+        summary = record_demonstrations(options, progress)
     if options.json:
         print(json_text(asdict(summary)))
-        return
+    else:
+        _print(summary)
+
+
+def _print(summary: RecordSummary) -> None:
+    from smolpilot.evaluation.rates.wording import rate_text
+
     print(
         f"{summary.path}: LeRobot v3.0, robot {summary.robot_type}, {pluralize(summary.episodes, 'episode')} of "
-        f"{summary.shortest} "
-        f"to {summary.longest} frames, {summary.frames} frames at {summary.rate} per second ({summary.seconds:.0f} s)"
+        f"{summary.shortest} to {summary.longest} frames, {summary.frames} frames at {summary.rate:g} per second "
+        f"({summary.seconds:.0f} s)"
     )
     for text, number in summary.instructions.items():
         print(f'  "{text}": {pluralize(number, "episode")}')
+    print(f"  the expert succeeded in {rate_text(summary.succeeded, summary.tried)}")
     if summary.discarded:
-        print(f"  {summary.discarded} demonstrations missed their block and were left out")
+        print(f"  {pluralize(summary.discarded, 'demonstration')} without success left out")
+    for part, facts in summary.simulation.items():
+        print(f"  {part}: {', '.join(f'{name} {value}' for name, value in facts.items())}")
     print(f"Next: smolpilot dataset info {summary.path}")
     print(
         f"      smolpilot train --dataset {summary.path} --robot {summary.robot_type} --preset tiny --from-scratch "

@@ -65,6 +65,7 @@ def run(options: RolloutOptions) -> None:
                     parallel=_parallel(options, workers is not None),
                     known=_known(journal, options),
                     on_episode=journal.add,
+                    mixed_rendering=options.mixed_rendering,
                 )
                 write_rollout_report(folder, result)
                 ended = True

@@ -101,6 +101,9 @@ class RolloutOptions:
     `smolpilot env install` makes it, or a python."""
     video_episodes: Few = 6
     """Episodes shown in the video."""
+    mixed_rendering: Flag = False
+    """Score the policy although it learned from images of this simulation that were drawn otherwise (shadows, size,
+    MuJoCo's version ...)."""
     camera_map: Pairs = field(default_factory=dict)
     """Which camera of the environment fills which camera slot, as `top=camera1`; `side=none` leaves one out.
     Default: the policy's own map and equal names."""

@@ -10,8 +10,9 @@ import pytest
 
 from smolpilot.common.errors import UsageError
 from smolpilot.datasets import open_dataset
+from smolpilot.environments.demonstrations.summary import RecordSummary
 from smolpilot.environments.tabletop import ScriptedExpert, TabletopEnv, arm
-from smolpilot.environments.tabletop.recording import RecordSummary, demonstrate, record
+from smolpilot.environments.tabletop.recording import demonstrate, record
 
 NOISE = 0.04
 type Recording = tuple[Path, RecordSummary, list[tuple[str, int, int]]]

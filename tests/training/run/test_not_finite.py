@@ -14,7 +14,7 @@ from smolpilot.cli.main import main
 from smolpilot.cli.parsing.arguments import fields_of
 from smolpilot.cli.status import WatchOptions
 from smolpilot.common.errors import UsageError
-from smolpilot.environments.tabletop.record_options import RecordOptions
+from smolpilot.environments.demonstrations.record_options import RecordOptions
 from smolpilot.evaluation.eval_options import EvalOptions, RolloutOptions
 from smolpilot.evaluation.timing.bench_options import BenchOptions
 from smolpilot.smolvla.checkpoint.locate import locate

@@ -43,6 +43,8 @@ class AlohaSimulation:
     Raises ValueError(found, expected, fix) for settings that cannot be.
     """
 
+    NOISE = (1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.0) * 2  # of what a demonstration's noise is for each action; no gripper's
+
     def __init__(
         self, task: str = "transfer_cube", cameras: tuple[str, ...] = ("top",), width: int = 640, height: int = 480,
         shadows: bool = True, msaa: int = 4, multiccd: bool = False, max_steps: int = MAX_STEPS,
@@ -178,6 +180,9 @@ class Expert:
         self._scratch.qpos[:] = self._model.qpos0
         mujoco.mj_kinematics(self._model, self._scratch)
         self._level = {arm: self._scratch.xquat[body].copy() for arm, body in self._bodies.items()}
+        limits = self._model.jnt_range
+        self._low = {arm: limits[at : at + 6, 0] for arm, at in _ARMS.items()}
+        self._high = {arm: limits[at : at + 6, 1] for arm, at in _ARMS.items()}
         self._joints = {arm: self._data.qpos[at : at + 6].copy() for arm, at in _ARMS.items()}
         tips = {arm: self._tip(self._data, arm) for arm in _ARMS}
         objects = self._data.qpos[16:].copy()
@@ -200,14 +205,21 @@ class Expert:
         return np.array(found)
 
     def _solve(self, arm: str, position: Any, turn: Any) -> Any:
-        """The arm's six joint angles that bring its tip there: damped least squares from the last solution."""
+        """The arm's six joint angles that bring its tip there, as near to the last ones as that allows.
+
+        Gauss-Newton on the pose's error with a pull on the forearm's roll. Where the wrist is straight, forearm and
+        wrist roll about one axis: the exact pose would need half a turn of both within a few steps there, and the pull
+        gives a slightly turned gripper instead. Angles stay within the joints' limits.
+        """
         mujoco, model, scratch, at, body = self._mujoco, self._model, self._scratch, _ARMS[arm], self._bodies[arm]
         wanted, back, rest = np.zeros(4), np.zeros(4), np.zeros(4)
         mujoco.mju_mulQuat(wanted, turn, self._level[arm])
-        angles = self._joints[arm].copy()
+        last = self._joints[arm]
+        angles, aim = last.copy(), last.copy()
+        aim[_ROLL] = 0.0
         scratch.qpos[:] = self._data.qpos
         error, moves, turns = np.zeros(6), np.zeros((3, model.nv)), np.zeros((3, model.nv))
-        for _ in range(30):
+        for _ in range(_ROUNDS):
             scratch.qpos[at : at + 6] = angles
             mujoco.mj_kinematics(model, scratch)
             mujoco.mj_comPos(model, scratch)
@@ -216,11 +228,14 @@ class Expert:
             mujoco.mju_negQuat(back, scratch.xquat[body])
             mujoco.mju_mulQuat(rest, wanted, back)
             mujoco.mju_quat2Vel(error[3:], rest, 1.0)
-            if np.linalg.norm(error) < 1e-5:
-                break
             mujoco.mj_jac(model, scratch, moves, turns, tip, body)
-            jacobian = np.vstack([moves, turns])[:, at : at + 6]
-            angles = angles + jacobian.T @ np.linalg.solve(jacobian @ jacobian.T + 1e-5 * np.eye(6), error)
+            jacobian = _WEIGHTS[:, None] * np.vstack([moves, turns])[:, at : at + 6]
+            step = np.linalg.solve(
+                jacobian.T @ jacobian + np.diag(_PULL), jacobian.T @ (_WEIGHTS * error) + _PULL * (aim - angles)
+            )
+            angles = np.clip(angles + step, self._low[arm], self._high[arm])
+            if np.abs(step).max() < 1e-6:
+                break
         return angles
 
     def _tip(self, data: Any, arm: str) -> Any:
@@ -228,6 +243,9 @@ class Expert:
         return data.xpos[body] + data.xmat[body].reshape(3, 3) @ _TIP
 
 
+_ROUNDS, _ROLL = 30, 3
+_WEIGHTS = np.array([10.0, 10.0, 10.0, 1.0, 1.0, 1.0])  # of a pose's error in m and rad
+_PULL = np.array([1e-4, 1e-4, 1e-4, 0.05, 1e-4, 1e-4])  # of each angle towards its last one; the roll's, to 0
 _TIP = np.array([0.134706, 0.0, -0.00205])  # between the fingers, from the gripper's body; m
 _LEVEL = np.array([1.0, 0.0, 0.0, 0.0])
 

@@ -28,6 +28,7 @@ import numpy as np
 
 PROTOCOL = 1
 _SIZES = struct.Struct("<II")
+NOISE_MEMORY = 0.8  # share of a push that is left one step later
 _MOST = 1 << 30  # bytes of one message: anything longer is no message of ours
 
 Arrays = Mapping[str, "np.ndarray[Any, Any]"]
@@ -131,19 +132,36 @@ class Server:
         seen = self._seen(simulation, header, ended=outcome is not None)
         return {"steps": steps, "outcome": outcome}, seen | ({"frames": np.stack(frames)} if frames else {})
 
+    def _do_show(self, header: Mapping[str, Any], arrays: Arrays) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Execute actions, and answer what is seen before each of them: states [k, S], images [k, h, w, 3]."""
+        simulation, outcome, seen = self._simulations[header["slot"]], None, []
+        for action in arrays["actions"]:
+            seen.append(self._seen(simulation, header))
+            outcome = simulation.act(action)
+            if outcome is not None:
+                break
+        return {"outcome": outcome}, {name: np.stack([one[name] for one in seen]) for name in seen[0]}
+
     def _do_expert(self, header: Mapping[str, Any], arrays: Arrays) -> tuple[dict[str, Any], dict[str, Any]]:
         """The expert's next action."""
         return {}, {"action": np.asarray(self._experts[header["slot"]].action(), np.float64)}
 
     def _do_demonstrate(self, header: Mapping[str, Any], arrays: Arrays) -> tuple[dict[str, Any], dict[str, Any]]:
-        """A whole episode of the expert, without any image."""
-        simulation, outcome, steps = self._simulations[header["slot"]], None, 0
+        """A whole episode of the expert, without any image: its actions, and what was executed, noise included."""
+        simulation, outcome = self._simulations[header["slot"]], None
         simulation.reset(header["seed"])
         expert = simulation.expert(**header.get("expert", {}))
+        noise, rng = header.get("noise", 0.0), np.random.default_rng([header["seed"], 1])
+        scale, push = np.asarray(getattr(simulation, "NOISE", 1.0)), 0.0
+        clean, executed = [], []
         while outcome is None:
-            outcome = simulation.act(expert.action())
-            steps += 1
-        return {"outcome": outcome, "steps": steps}, {}
+            action = np.asarray(expert.action(), np.float32)
+            push = NOISE_MEMORY * push + noise * scale * rng.normal(size=action.shape)
+            clean.append(action)
+            executed.append(np.asarray(action + push, np.float32))
+            outcome = simulation.act(executed[-1])
+        found = {"actions": np.stack(clean), "executed": np.stack(executed)}
+        return {"outcome": outcome, "steps": len(clean)}, found
 
     def _do_render(self, header: Mapping[str, Any], arrays: Arrays) -> tuple[dict[str, Any], dict[str, Any]]:
         return {}, {"frame": self._simulations[header["slot"]].render()}

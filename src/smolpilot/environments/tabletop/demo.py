@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from .record_options import DemoOptions
+from .demo_options import DemoOptions
 
 SUCCESS = 0.90  # with the right instruction, at least
 CHANCE = 0.20  # of who has learned nothing, at most

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +13,7 @@ import numpy.typing as npt
 
 from smolpilot.common.errors import DatasetError, UsageError, did_you_mean
 from smolpilot.common.keys import ACTION, TASK
+from smolpilot.environments.demonstrations.summary import RecordSummary
 
 from . import arm
 from .colors import DEFAULT_COLORS
@@ -27,22 +27,6 @@ _PATIENCE = 20  # demonstrations in a row that may fail before recording gives u
 Progress = Callable[[str, int, int], None]
 
 
-@dataclass(frozen=True)
-class RecordSummary:
-    """What `record` wrote; `discarded` counts demonstrations that missed their block and are not in the dataset."""
-
-    path: str
-    robot_type: str
-    episodes: int
-    frames: int
-    rate: int
-    seconds: float
-    shortest: int
-    longest: int
-    discarded: int
-    instructions: dict[str, int]
-
-
 def record(
     path: str | Path,
     episodes: int,
@@ -51,10 +35,11 @@ def record(
     noise: float = 0.03,
     colors: Sequence[str] = DEFAULT_COLORS,
     target: str | None = None,
+    keep_failures: bool = False,
     codec: Literal["h264", "hevc", "av1"] = "h264",
     progress: Progress | None = None,
 ) -> RecordSummary:
-    """Write `episodes` successful demonstrations to the new folder `path`.
+    """Write `episodes` successful demonstrations (with `keep_failures` whatever they are) to the new folder `path`.
 
     Consecutive demonstrations share a scene, once for each of its blocks: images alone then never tell the goal, and
     a policy that learned scenes by heart would fail half of them. `noise` (rad) pushes the executed joint targets while
@@ -71,7 +56,7 @@ def record(
     wanted = _demonstrations(env, seed, target)
     lengths: list[int] = []
     texts: Counter[str] = Counter()
-    tries = 0
+    tries = succeeded = 0
     with DatasetWriter(
         path,
         fps=RATE,
@@ -85,8 +70,8 @@ def record(
         while len(lengths) < episodes:
             scene, block = next(wanted)
             frames, success = demonstrate(env, expert, np.random.SeedSequence([seed, scene]), noise, block=block)
-            tries += 1
-            if not success:
+            tries, succeeded = tries + 1, succeeded + success
+            if not (success or keep_failures):
                 if tries - last > _PATIENCE:
                     raise DatasetError(
                         f"{_PATIENCE} demonstrations in a row missed their block.", fix="record with less noise"
@@ -102,6 +87,7 @@ def record(
                 progress("recording", len(lengths), episodes)
     return RecordSummary(
         path=str(path),
+        env="tabletop",
         robot_type=ROBOT_TYPE,
         episodes=len(lengths),
         frames=sum(lengths),
@@ -109,6 +95,8 @@ def record(
         seconds=sum(lengths) / RATE,
         shortest=min(lengths),
         longest=max(lengths),
+        tried=tries,
+        succeeded=succeeded,
         discarded=tries - len(lengths),
         instructions=dict(sorted(texts.items())),
     )

@@ -23,7 +23,7 @@ from smolpilot.evaluation.provenance import describe_policy, instruction_warning
 
 from .checked_environment import CheckedEnvironment
 from .environment_pool import LocalPool, Pool
-from .fit import check_fit
+from .fit import check_fit, check_simulation
 from .results import CRASHED, Run, summarize_runs
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ def rollout(
     parallel: int | None = None,
     known: Iterable[Run] = (),
     on_episode: Callable[[Run], object] = lambda run: None,
+    mixed_rendering: bool = False,
 ) -> RolloutResult:
     """Run `episodes` of the environment from the seeds `seed`, `seed + 1`, ...; the same arguments, the same result.
 
@@ -66,7 +67,8 @@ def rollout(
     known: runs of before, which are not repeated; on_episode: told of each other one as it ends.
     With `swap_instruction` each scene stays what it is, but its first alternative is the instruction. `instruction`
     replaces the environment's own, whose goal stays. The first `video_episodes` keep their images. `settings` (of the
-    environment) and `untrained` (random weights) are written into the results. Raises UsageError for a horizon beyond
+    environment) and `untrained` (random weights) are written into the results. `mixed_rendering`: also where the policy
+    learned from images that were drawn otherwise. Raises UsageError for a horizon beyond
     the chunk, a policy that does not fit the environment and scenes without an alternative; SmolpilotError, with its
     seed, for an episode that the environment cannot finish.
     """
@@ -82,13 +84,15 @@ def rollout(
         warnings.simplefilter("ignore", UntrainedInstructionWarning)  # the document says it
         own = pool.environments[0].spec
         check_fit(spec, own)
+        facts = getattr(pool.environments[0], "facts", {})
+        if not mixed_rendering:
+            check_simulation(spec, own, facts)
         play = _Episodes(policy, pool, horizon, swap=swap_instruction, instruction=instruction).play
         for run in play([one for one in numbers if one not in done], range(seed, seed + video_episodes)):
             done[run.seed] = run
             on_episode(run)
             if progress is not None:
                 progress("episodes", len(done), episodes)
-        facts = getattr(pool.environments[0], "facts", {})
     runs = [done[one] for one in numbers]
     crashes = _crashes(runs)
     header = {

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from smolpilot.common.errors import SmolpilotError, UsageError
 from smolpilot.contracts import Embodiment, EnvironmentSpec
+from smolpilot.datasets.format.simulation_record import drawn_otherwise, otherwise_text
 from smolpilot.robots.mapping import placeholder_names
 from smolpilot.robots.profile import spellings
 
@@ -62,6 +63,26 @@ def check_fit(spec: PolicySpec, environment: EnvironmentSpec) -> None:
             f"{', '.join(environment.cameras) or 'none'}.",
             expected=f"the cameras of the policy: {', '.join(spec.cameras)}",
             fix="say which of them takes its place: --camera-map NAME=SLOT ...",
+        )
+
+
+def check_simulation(spec: PolicySpec, environment: EnvironmentSpec, facts: Mapping[str, Any]) -> None:
+    """UsageError where the policy learned from images of this environment that were drawn or computed otherwise.
+
+    facts: `render` and `physics` of the environment, as it states them. Says nothing of policies whose lineage names no
+    simulation, or another one.
+    """
+    trained = spec.facts.lineage.get("simulation")
+    if not isinstance(trained, Mapping) or trained.get("env") != environment.name:
+        return
+    if differences := drawn_otherwise(trained, facts):
+        recorded, now = otherwise_text(differences)
+        settings = trained.get("settings") or {}
+        same = " ".join(f"{name}={str(settings[name]).lower()}" for name in differences if name in settings)
+        raise UsageError(
+            f"The policy {spec.name} learned from a recording with {recorded}; this {environment.name} has {now}.",
+            expected="the rendering and the physics of the recording, since they change what the policy sees",
+            fix=(f"--env-settings {same}, or " if same else "") + "--mixed-rendering to score it all the same",
         )
 
 

@@ -15,6 +15,7 @@ from smolpilot.common.errors import DatasetError, UsageError
 from smolpilot.common.statistics import Statistics
 from smolpilot.compatibility.datasets_together import check_cameras, check_joints
 from smolpilot.datasets import Dataset, DatasetMeta, open_dataset, parse_episodes, read_meta, split_episodes
+from smolpilot.datasets.format.simulation_record import SimulationRecord, drawn_otherwise, otherwise_text
 from smolpilot.datasets.read.joint_units import check_joints as check_own_joints
 from smolpilot.datasets.read.joint_units import derive_profile, find_profile, with_cameras
 from smolpilot.datasets.read.order import Rows
@@ -132,6 +133,7 @@ def lineage_of(datasets: Sequence[RunDataset], *, units_given: bool) -> dict[str
         {
             "dataset_fingerprint": dataset.meta.fingerprint,
             "fps": dataset.meta.fps,
+            "simulation": _simulation(dataset),
             "trained_episodes": dataset.train.episodes,
             "held_out_episodes": dataset.held_out_episodes,
             "dataset_units": {"state": dataset.layout.state.units, "action": dataset.layout.action.units}
@@ -148,6 +150,26 @@ def lineage_of(datasets: Sequence[RunDataset], *, units_given: bool) -> dict[str
         for own, entry in zip(datasets, entries, strict=True)
     ]
     return entries[0] | {"mixture": mixture}
+
+
+def check_simulations(datasets: Sequence[RunDataset]) -> None:
+    """UsageError for datasets that were recorded in simulations which draw or compute otherwise."""
+    known = [(own, record.simulation) for own in datasets if (record := SimulationRecord.of(own.path)) is not None]
+    for other, simulation in known[1:]:
+        first, recorded = known[0]
+        if differences := drawn_otherwise(recorded, simulation):
+            one, two = otherwise_text(differences)
+            raise UsageError(
+                f"{first.path} was recorded with {one}, {other.path} with {two}.",
+                expected="one rendering and one physics for all datasets of a run",
+                fix="record them with the same --env-settings, in the same interpreter",
+            )
+
+
+def _simulation(dataset: RunDataset) -> dict[str, Any] | None:
+    """The simulation that a dataset was recorded in, if it says so."""
+    record = SimulationRecord.of(dataset.path)
+    return None if record is None else {"env": record.env, "settings": dict(record.settings), **record.simulation}
 
 
 def describe_datasets(datasets: Sequence[RunDataset]) -> list[str]:

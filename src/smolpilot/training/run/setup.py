@@ -24,6 +24,7 @@ from smolpilot.smolvla.transforms.camera_slots import Pairing, typed_camera_map
 from smolpilot.training.data.run_datasets import (
     RunDataset,
     check_fingerprints,
+    check_simulations,
     instructions_of,
     lineage_of,
     open_datasets,
@@ -87,6 +88,7 @@ def prepare(
     datasets = open_datasets(options.sources, held_out=options.held_out, seed=options.seed, notes=notes)
     for dataset in datasets:
         dataset.whole.check_videos()
+    check_simulations(datasets)
     profile, known = shared_robot(datasets, options.robot, options.units, notes, step)
     doubt = None if options.units else doubt_units(datasets[0].meta, profile)
     if doubt is not None and doubt.severity == "ok":  # a warning is preflight's to say

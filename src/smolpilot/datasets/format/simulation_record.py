@@ -1,0 +1,62 @@
+"""What a dataset says of the simulation that it was recorded in: a file of smolpilot's beside LeRobot's own.
+
+A policy that learned from images without shadows is not scored on images with them: whoever trains or rolls out asks
+this record, and refuses a mix by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from smolpilot.common.json_input import read_json_object
+
+
+@dataclass(frozen=True)
+class SimulationRecord:
+    """meta/smolpilot_simulation.json. simulation: `render`, `physics` and `packages`, as the environment states them;
+    seeds, successes: of each episode; noise, vary: of the expert, see `smolpilot record`."""
+
+    FILE: ClassVar[str] = "smolpilot_simulation.json"
+
+    env: str
+    settings: Mapping[str, Any]
+    simulation: Mapping[str, Any]
+    noise: float = 0.0
+    vary: float = 0.0
+    seeds: list[int] = field(default_factory=list)
+    successes: list[bool] = field(default_factory=list)
+
+    def document(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return asdict(self)
+
+    @classmethod
+    def of(cls, dataset: Path) -> SimulationRecord | None:
+        """The record of a dataset's folder; None where it has none that can be read."""
+        try:
+            found = read_json_object(dataset / "meta" / cls.FILE)
+            return cls(**{name: found[name] for name in cls.__dataclass_fields__ if name in found})
+        except (OSError, ValueError, TypeError):
+            return None
+
+
+def drawn_otherwise(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """What two simulations were drawn and computed with otherwise: name -> (recorded, now), of what both state."""
+    found: dict[str, tuple[Any, Any]] = {}
+    for part in ("render", "physics"):
+        one, other = recorded.get(part) or {}, now.get(part) or {}
+        found |= {name: (one[name], other[name]) for name in one if name in other and one[name] != other[name]}
+    return found
+
+
+def otherwise_text(differences: Mapping[str, tuple[Any, Any]]) -> tuple[str, str]:
+    """The differences in words, one side each: `shadows no, msaa 0`."""
+    sides = [", ".join(f"{name} {_said(pair[side])}" for name, pair in differences.items()) for side in (0, 1)]
+    return sides[0], sides[1]
+
+
+def _said(value: Any) -> str:
+    return {True: "true", False: "false"}[value] if isinstance(value, bool) else str(value)

@@ -1,0 +1,1 @@
+"""Demonstrations of an environment's own expert, as datasets."""

@@ -1,0 +1,234 @@
+"""Record what a simulation's expert does as a LeRobot v3.0 dataset.
+
+An episode is played twice: first without images, which takes a fraction of the time, then, where it is to be kept, with
+the same actions and an image at each step.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from smolpilot.common.errors import DatasetError, SimulationError, UsageError, did_you_mean
+from smolpilot.common.keys import ACTION, TASK
+from smolpilot.common.text import plain
+from smolpilot.contracts import EnvironmentSpec, make_observation
+from smolpilot.datasets.format.simulation_record import SimulationRecord
+from smolpilot.environments.installing import SIMULATORS, simulator
+from smolpilot.environments.making import environment_maker
+from smolpilot.environments.simulation import SimulatedEnvironment
+from smolpilot.environments.where import Where
+from smolpilot.environments.worker_process import WorkerProcess, state_and_images
+
+from .summary import RecordSummary
+
+if TYPE_CHECKING:
+    from smolpilot.datasets.media.encode import Codec
+
+type Floats = npt.NDArray[np.float32]
+type Progress = Callable[[str, int, int], None]
+
+_AT_ONCE = 50  # steps in one answer of a worker: 46 MB of images at 640x480
+_PATIENCE = 40  # demonstrations in a row that may fail before recording gives up
+
+
+@dataclass(frozen=True)
+class Demonstration:
+    """One episode of the expert: what it wanted at each step [T, A], what was executed [T, A], and how it ended."""
+
+    seed: int
+    actions: Floats
+    executed: Floats
+    outcome: Mapping[str, Any]
+
+    @property
+    def success(self) -> bool:
+        return bool(self.outcome["success"])
+
+
+@dataclass(frozen=True)
+class Expert:
+    """How the expert plays. noise: of the executed joint targets, per step, in the robot's units; vary: of its pace."""
+
+    noise: float = 0.0
+    vary: float = 0.0
+
+
+class Stage:
+    """One environment in a worker of its own, in which an expert plays."""
+
+    def __init__(self, name: str, settings: Mapping[str, Any], python: Path | None) -> None:
+        self._worker = WorkerProcess.of(name, python)
+        try:
+            made = environment_maker(name, settings)(Where(self._worker, 0))
+        except BaseException:
+            self._worker.close()
+            raise
+        assert isinstance(made, SimulatedEnvironment)
+        self.environment: SimulatedEnvironment = made
+
+    def demonstrate(self, seed: int, expert: Expert) -> Demonstration:
+        """An episode without images."""
+        header, arrays = self._worker.ask(
+            "demonstrate", slot=0, seed=seed, noise=expert.noise, expert={"seed": seed, "vary": expert.vary}
+        )
+        return Demonstration(seed, arrays["actions"], arrays["executed"], header["outcome"])
+
+    def frames(self, shown: Demonstration) -> list[dict[str, Any]]:
+        """The same episode again, with its images: what each action was chosen on, and the action.
+
+        SimulationError where it does not end as it did before.
+        """
+        self.environment.reset(shown.seed)
+        instruction = self.environment.spec.instructions[0]
+        frames: list[dict[str, Any]] = []
+        outcome = None
+        for begin in range(0, len(shown.actions), _AT_ONCE):
+            part = slice(begin, begin + _AT_ONCE)
+            header, arrays = self._worker.ask("show", {"actions": shown.executed[part]}, slot=0)
+            outcome = header["outcome"]
+            for wanted, *seen in zip(shown.actions[part], *arrays.values(), strict=True):
+                state, images = state_and_images(dict(zip(arrays, seen, strict=True)))
+                frames.append({**make_observation(state, images, instruction), ACTION: wanted})
+        if outcome is None or outcome["success"] != shown.success:
+            raise SimulationError(
+                f"The simulation does not repeat itself: the episode of seed {shown.seed} ended otherwise."
+            )
+        return frames
+
+    def close(self) -> None:
+        self._worker.close()
+
+
+def record_expert(
+    name: str, settings: Mapping[str, Any], path: Path, episodes: int, seed: int = 0, *, expert: Expert | None = None,
+    keep_failures: bool = False, jobs: int = 1, python: Path | None = None, codec: Codec = "h264",
+    progress: Progress | None = None,
+) -> RecordSummary:  # fmt: skip
+    """Write `episodes` demonstrations of the environment's expert to the new folder `path`, from the seed on.
+
+    Only successes are kept, unless `keep_failures`. jobs: processes; the dataset is the same for any number of them.
+    python: the interpreter that has the simulation. `progress(what, done, total)` is called per episode. UsageError for
+    an environment without an expert, DatasetError where the expert keeps failing.
+    """
+    from smolpilot.datasets import DatasetWriter
+
+    require_expert(name)
+    expert = expert or Expert()
+    lengths: list[int] = []
+    texts: Counter[str] = Counter()
+    kept: list[Demonstration] = []
+    tried = succeeded = 0
+    with ExitStack() as stack:
+        stages = [stack.enter_context(closing(_Stages(name, settings, python))) for _ in range(min(jobs, episodes))]
+        spec, facts = stages[0].environment.spec, dict(stages[0].environment.facts)
+        simulation: dict[str, Any] = {key: facts[key] for key in ("render", "physics", "packages") if key in facts}
+        writer = stack.enter_context(
+            DatasetWriter(
+                path,
+                fps=spec.rate,
+                state_names=[joint.name for joint in spec.profile.joints],
+                action_names=[joint.name for joint in spec.profile.action_joints],
+                cameras={camera.name: (camera.height, camera.width) for camera in spec.profile.cameras},
+                robot_type=_robot_type(spec),
+                codec=codec,
+            )
+        )
+        last = 0
+        for shown, frames in _episodes(stages, seed, expert, keep_failures):
+            tried, succeeded = tried + 1, succeeded + (shown is not None and shown.success)
+            if shown is None or not frames:
+                if tried - last > _PATIENCE:
+                    raise DatasetError(
+                        f"The expert of {name} failed in {_PATIENCE} episodes in a row.",
+                        fix=f"record with less --noise, or see `smolpilot env check {name}`",
+                    )
+                continue
+            last = tried
+            for frame in frames:
+                writer.add_frame(frame)
+            writer.end_episode()
+            kept.append(shown)
+            lengths.append(len(frames))
+            texts[frames[0][TASK]] += 1
+            if progress is not None:
+                progress("recording", len(kept), episodes)
+            if len(kept) == episodes:
+                break
+        record = SimulationRecord(
+            env=name, settings=dict(settings), simulation=simulation, noise=expert.noise, vary=expert.vary,
+            seeds=[one.seed for one in kept], successes=[one.success for one in kept],
+        )  # fmt: skip
+        writer.add_note(record.FILE, record.document())
+    return RecordSummary(
+        path=str(path), env=name, robot_type=_robot_type(spec), episodes=len(kept), frames=sum(lengths),
+        rate=spec.rate, seconds=sum(lengths) / spec.rate, shortest=min(lengths), longest=max(lengths), tried=tried,
+        succeeded=succeeded, discarded=tried - len(kept), instructions=dict(sorted(texts.items())),
+        simulation=simulation,
+    )  # fmt: skip
+
+
+class _Stages:
+    """One stage, which is replaced where its process has ended."""
+
+    def __init__(self, name: str, settings: Mapping[str, Any], python: Path | None) -> None:
+        self._made_of = name, settings, python
+        self._stage = Stage(*self._made_of)
+
+    @property
+    def environment(self) -> SimulatedEnvironment:
+        return self._stage.environment
+
+    def play(self, seed: int, expert: Expert, keep_failures: bool) -> tuple[Demonstration | None, list[dict[str, Any]]]:
+        """The demonstration of a seed with its frames; none where it is not to be kept, or the simulation fails."""
+        try:
+            shown = self._stage.demonstrate(seed, expert)
+            return shown, self._stage.frames(shown) if shown.success or keep_failures else []
+        except SimulationError:
+            self._stage.close()
+            self._stage = Stage(*self._made_of)
+            return None, []
+
+    def close(self) -> None:
+        self._stage.close()
+
+
+def _episodes(
+    stages: list[_Stages], seed: int, expert: Expert, keep_failures: bool
+) -> Iterator[tuple[Demonstration | None, list[dict[str, Any]]]]:
+    """The demonstrations in the order of their seeds; each stage plays the next one that is free."""
+    with ThreadPoolExecutor(len(stages)) as threads:
+        running: deque[Future[tuple[Demonstration | None, list[dict[str, Any]]]]] = deque()
+        try:
+            for number in itertools.count():
+                if len(running) == len(stages):
+                    yield running.popleft().result()
+                # In turn: a stage has one thread at a time, since its turn before has been waited for.
+                stage = stages[number % len(stages)]
+                running.append(threads.submit(stage.play, seed + number, expert, keep_failures))
+        finally:
+            threads.shutdown(cancel_futures=True)
+
+
+def require_expert(name: str) -> None:
+    """UsageError for an environment whose expert cannot be asked."""
+    with_expert = [one for one in SIMULATORS if getattr(simulator(one), "EXPERT", False)]
+    if name not in with_expert:
+        raise UsageError(
+            f"The environment '{plain(name, 80)}' has no expert that could demonstrate.",
+            expected=f"one of {', '.join(['tabletop', *with_expert])}", fix=did_you_mean(name, with_expert),
+        )  # fmt: skip
+
+
+def _robot_type(spec: EnvironmentSpec) -> str:
+    types = spec.profile.robot_types
+    return types[0] if types else spec.profile.name

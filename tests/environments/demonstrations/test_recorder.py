@@ -1,0 +1,136 @@
+"""Recording an expert: what the simulation showed, the expert's clean actions, and what it was drawn with."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from smolpilot.cli.main import main
+from smolpilot.common.errors import DatasetError, SimulationError, UsageError
+from smolpilot.datasets import open_dataset
+from smolpilot.datasets.format.simulation_record import SimulationRecord
+from smolpilot.environments.demonstrations.recorder import Expert, Stage, record_expert
+from smolpilot.environments.making import checked_settings
+
+pytest.importorskip("gym_aloha")
+SETTINGS = {"width": "32", "height": "24", "shadows": "false", "msaa": "0", "max_steps": "350"}
+NOISE = Expert(noise=0.005, vary=0.1)
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    out = tmp_path_factory.mktemp("record") / "demos"
+    words = ["record", "--env", "aloha", "--expert", "--env-settings", *(f"{k}={v}" for k, v in SETTINGS.items())]
+    assert main([*words, "--episodes", "2", "--jobs", "2", "--seed", "5", "--out", str(out), "--json"]) == 0
+    return out, json.loads((out / "meta" / SimulationRecord.FILE).read_text(encoding="utf-8"))
+
+
+def test_actions_are_the_experts_and_states_the_simulations(recorded: tuple[Path, dict[str, Any]]) -> None:
+    path, _ = recorded
+    dataset = open_dataset(path)
+    assert (dataset.meta.fps, dataset.meta.robot_type, len(dataset.meta.episodes)) == (50, "aloha", 2)
+    stage = Stage("aloha", checked_settings("aloha", SETTINGS), None)
+    try:
+        shown = stage.demonstrate(5, NOISE)
+        frames = stage.frames(shown)
+    finally:
+        stage.close()
+    first = np.flatnonzero(dataset.episode_index == 0)
+    np.testing.assert_array_equal(dataset.actions[first], shown.actions)
+    np.testing.assert_array_equal(dataset.states[first], [frame["observation.state"] for frame in frames])
+    clean = frames[200]["observation.images.top"].astype(float)
+    assert np.abs(dataset.images(200)["top"].astype(float) - clean).mean() < 6
+    pushed = np.abs(shown.executed - shown.actions).mean(axis=0)
+    assert pushed[[6, 13]].max() == 0, "a gripper that trembles drops what it holds"
+    assert 0.002 < pushed[[0, 8]].min() < 0.02
+
+
+def test_the_dataset_says_what_it_was_drawn_with(recorded: tuple[Path, dict[str, Any]]) -> None:
+    path, document = recorded
+    record = SimulationRecord.of(path)
+    assert record is not None
+    assert record.document() == document
+    assert (record.env, record.seeds, record.successes) == ("aloha", [5, 6], [True, True])
+    assert (record.noise, record.vary) == (0.005, 0.1)
+    assert record.settings["shadows"] is False
+    assert {"shadows", "msaa", "gl", "width", "height"} <= record.simulation["render"].keys()
+    assert {"mujoco", "multiccd"} <= record.simulation["physics"].keys()
+
+
+def test_one_process_records_the_same(recorded: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    path, _ = recorded
+    record_expert("aloha", checked_settings("aloha", SETTINGS), tmp_path / "one", 2, 5, expert=NOISE)
+    one, two = open_dataset(tmp_path / "one"), open_dataset(path)
+    np.testing.assert_array_equal(one.actions, two.actions)
+    np.testing.assert_array_equal(one.states, two.states)
+
+
+def test_failures_are_left_out_and_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With MuJoCo 3.8's contacts the peg jams in the episode of seed 1."""
+    words = ["record", "--env", "aloha", "--env-settings", "task=insertion", "multiccd=true", "width=16", "height=16"]
+    words += ["shadows=false", "msaa=0", "--noise", "0", "--vary-timing", "0", "--episodes", "2", "--json", "--out"]
+    assert main([*words, str(tmp_path / "good")]) == 0
+    good = json.loads(capsys.readouterr().out)
+    assert (good["episodes"], good["tried"], good["succeeded"], good["discarded"]) == (2, 3, 2, 1)
+    kept = SimulationRecord.of(tmp_path / "good")
+    assert kept is not None
+    assert kept.seeds == [0, 2]
+    assert main([*words, str(tmp_path / "all"), "--keep-failures"]) == 0
+    every = SimulationRecord.of(tmp_path / "all")
+    assert every is not None
+    assert (every.seeds, every.successes) == ([0, 1], [True, False])
+
+
+def test_an_expert_that_never_succeeds_is_given_up(tmp_path: Path) -> None:
+    settings = checked_settings("aloha", {**SETTINGS, "max_steps": "20"})
+    with pytest.raises(DatasetError, match="failed in 40 episodes in a row"):
+        record_expert("aloha", settings, tmp_path / "none", 1)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--env", "gymnasium"], "The environment 'gymnasium' has no expert that could demonstrate"),
+        (["--env", "aloah"], "Did you mean 'aloha'"),
+        (["--env", "aloha", "--target", "red"], "--target is an option of the tabletop, not of aloha"),
+        (["--env-settings", "target=red", "--target", "blue"], "say the same"),
+        (["--vary-timing", "0.1"], "--vary-timing has no meaning for the tabletop"),
+    ],
+)
+def test_misuse(words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["record", *words, "--out", str(tmp_path / "out")]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_record_that_is_none_is_no_record(tmp_path: Path) -> None:
+    (tmp_path / "meta").mkdir()
+    assert SimulationRecord.of(tmp_path) is None
+    for text in ("{", "[1]", '{"env": "aloha"}'):
+        (tmp_path / "meta" / SimulationRecord.FILE).write_text(text, encoding="utf-8")
+        assert SimulationRecord.of(tmp_path) is None
+
+
+def test_a_simulation_that_does_not_repeat_itself_is_noticed() -> None:
+    stage = Stage("aloha", checked_settings("aloha", SETTINGS), None)
+    try:
+        shown = stage.demonstrate(5, NOISE)
+        executed = shown.executed.copy()
+        executed[:, 6] = 0.0  # the left gripper never opens: the cube is not taken over
+        shown = replace(shown, executed=executed)
+        with pytest.raises(SimulationError, match="does not repeat itself: the episode of seed 5 ended otherwise"):
+            stage.frames(shown)
+    finally:
+        stage.close()
+
+
+def test_another_seed_is_another_dataset_and_the_folder_must_be_new(recorded: tuple[Path, dict[str, Any]]) -> None:
+    path, _ = recorded
+    with pytest.raises(UsageError, match="exists already"):
+        record_expert("aloha", checked_settings("aloha", SETTINGS), path, 1)
