@@ -71,19 +71,19 @@ def test_one_process_records_the_same(recorded: tuple[Path, dict[str, Any]], tmp
 
 
 def test_failures_are_left_out_and_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """With MuJoCo 3.8's contacts the peg jams in the episode of seed 1."""
-    words = ["record", "--env", "aloha", "--env-settings", "task=insertion", "multiccd=true", "width=16", "height=16"]
-    words += ["shadows=false", "msaa=0", "--noise", "0", "--vary-timing", "0", "--episodes", "2", "--json", "--out"]
-    assert main([*words, str(tmp_path / "good")]) == 0
+    """With this noise the peg goes in in the episode of seed 3, and not in those of 2 and 4."""
+    words = ["record", "--env", "aloha", "--env-settings", "task=insertion", "width=16", "height=16", "shadows=false"]
+    words += ["msaa=0", "--noise", "0.01", "--vary-timing", "0", "--seed", "2", "--json", "--out"]
+    assert main([*words, str(tmp_path / "good"), "--episodes", "1"]) == 0
     good = json.loads(capsys.readouterr().out)
-    assert (good["episodes"], good["tried"], good["succeeded"], good["discarded"]) == (2, 3, 2, 1)
+    assert (good["episodes"], good["tried"], good["succeeded"], good["discarded"]) == (1, 2, 1, 1)
     kept = SimulationRecord.of(tmp_path / "good")
     assert kept is not None
-    assert kept.seeds == [0, 2]
-    assert main([*words, str(tmp_path / "all"), "--keep-failures"]) == 0
+    assert kept.seeds == [3]
+    assert main([*words, str(tmp_path / "all"), "--episodes", "2", "--keep-failures"]) == 0
     every = SimulationRecord.of(tmp_path / "all")
     assert every is not None
-    assert (every.seeds, every.successes) == ([0, 1], [True, False])
+    assert (every.seeds, every.successes) == ([2, 3], [False, True])
 
 
 def test_an_expert_that_never_succeeds_is_given_up(tmp_path: Path) -> None:
@@ -122,7 +122,7 @@ def test_a_simulation_that_does_not_repeat_itself_is_noticed() -> None:
     try:
         shown = stage.demonstrate(5, NOISE)
         executed = shown.executed.copy()
-        executed[:, 6] = 0.0  # the left gripper never opens: the cube is not taken over
+        executed[:, 13] = 1.0  # the right gripper never closes: nothing is lifted
         shown = replace(shown, executed=executed)
         with pytest.raises(SimulationError, match="does not repeat itself: the episode of seed 5 ended otherwise"):
             stage.frames(shown)

@@ -85,8 +85,7 @@ def rollout(
         own = pool.environments[0].spec
         check_fit(spec, own)
         facts = getattr(pool.environments[0], "facts", {})
-        if not mixed_rendering:
-            check_simulation(spec, own, facts)
+        mixed = check_simulation(spec, own, facts, allowed=mixed_rendering)
         play = _Episodes(policy, pool, horizon, swap=swap_instruction, instruction=instruction).play
         for run in play([one for one in numbers if one not in done], range(seed, seed + video_episodes)):
             done[run.seed] = run
@@ -113,7 +112,7 @@ def rollout(
     document = summarize_runs(runs, header)
     spec = policy.spec  # as it stands after the work: an engine may have fallen back on the way
     asked = [run.instruction for run in runs if run.instruction]
-    document["warnings"] = [*spec.facts.warnings, *instruction_warnings(spec, asked), *crashes]
+    document["warnings"] = [*spec.facts.warnings, *instruction_warnings(spec, asked), *mixed, *crashes]
     document |= {"bundle": describe_policy(spec), "machine": machine_facts(spec.facts.device)}
     return RolloutResult(runs, document, own)
 

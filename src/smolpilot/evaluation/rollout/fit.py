@@ -66,24 +66,31 @@ def check_fit(spec: PolicySpec, environment: EnvironmentSpec) -> None:
         )
 
 
-def check_simulation(spec: PolicySpec, environment: EnvironmentSpec, facts: Mapping[str, Any]) -> None:
+def check_simulation(
+    spec: PolicySpec, environment: EnvironmentSpec, facts: Mapping[str, Any], *, allowed: bool = False
+) -> list[str]:
     """UsageError where the policy learned from images of this environment that were drawn or computed otherwise.
 
-    facts: `render` and `physics` of the environment, as it states them. Says nothing of policies whose lineage names no
-    simulation, or another one.
+    facts: `render` and `physics` of the environment, as it states them. Where it is `allowed`, a warning that says so.
+    Nothing is said of policies whose lineage names no simulation, or another one.
     """
     trained = spec.facts.lineage.get("simulation")
     if not isinstance(trained, Mapping) or trained.get("env") != environment.name:
-        return
-    if differences := drawn_otherwise(trained, facts):
-        recorded, now = otherwise_text(differences)
-        settings = trained.get("settings") or {}
-        same = " ".join(f"{name}={str(settings[name]).lower()}" for name in differences if name in settings)
-        raise UsageError(
-            f"The policy {spec.name} learned from a recording with {recorded}; this {environment.name} has {now}.",
-            expected="the rendering and the physics of the recording, since they change what the policy sees",
-            fix=(f"--env-settings {same}, or " if same else "") + "--mixed-rendering to score it all the same",
-        )
+        return []
+    differences = drawn_otherwise(trained, facts)
+    if not differences:
+        return []
+    recorded, now = otherwise_text(differences)
+    found = f"The policy {spec.name} learned from a recording with {recorded}; this {environment.name} has {now}."
+    if allowed:
+        return [found]
+    settings = trained.get("settings") or {}
+    same = " ".join(f"{name}={str(settings[name]).lower()}" for name in differences if name in settings)
+    raise UsageError(
+        found,
+        expected="the rendering and the physics of the recording, since they change what the policy sees",
+        fix=(f"--env-settings {same}, or " if same else "") + "--mixed-rendering to score it all the same",
+    )
 
 
 def _check_spec(found: object) -> None:
