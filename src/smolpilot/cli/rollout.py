@@ -123,6 +123,7 @@ def _gate(
     if failed and not options.ungated:
         settings = [f"{key}={value}" for key, value in options.env_settings.items()]
         words = ["smolpilot", "env", "check", name, *(["--env-settings", *settings] if settings else [])]
+        words += ["--env-python", str(options.env_python)] if options.env_python is not None else []
         raise SmolpilotError(
             f"No policy is scored in {name}, whose gate fails: {gate.text}",
             expected="demonstrations that succeed: passed or replay-exact",

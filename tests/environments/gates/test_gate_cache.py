@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from smolpilot.cli.main import main
-from smolpilot.environments import make_environment
+from smolpilot.environments import make_environment, shipped
 from smolpilot.environments.gates import gate_cache
 from smolpilot.environments.gates.gate import Gate
 from smolpilot.environments.gates.gate_cache import default_folder, gate_key, keep_gate, kept_gate
@@ -79,9 +79,16 @@ def test_another_program_needs_a_new_one(name: str, value: object, monkeypatch: 
     assert gate_key("aloha", {}, FACTS) != before
 
 
-def test_the_code_that_plays_is_part_of_it() -> None:
-    assert gate_key("aloha", {}, {})["code"]["file"] != gate_key("pusht", {}, {})["code"]["file"]
-    assert gate_key("tabletop", {}, {})["code"].keys() == {"file", "numpy", "smolpilot"}
+def test_the_code_that_plays_is_part_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert gate_key("tabletop", {}, {})["code"].keys() == {"files", "numpy", "smolpilot"}
+    source = tmp_path / "maze_of_somebody.py"
+    source.write_text("def make():\n    raise RuntimeError\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(shipped.SHIPPED, "maze", "maze_of_somebody:make")
+    before = gate_key("maze", {}, {})
+    assert before["code"].keys() == {"files", "numpy"}
+    source.write_text(source.read_text() + "# another version\n")
+    assert gate_key("maze", {}, {})["code"]["files"] != before["code"]["files"]
 
 
 @pytest.mark.parametrize("change", [lambda text: text[: len(text) // 2], lambda text: text.replace("20", "19")])

@@ -79,19 +79,21 @@ def gate_key(
 
 
 def _code(name: str) -> dict[str, str]:
-    """Digests and versions of what plays the demonstrations, where there is a file or a package of it."""
-    module = simulator(name) if name in SIMULATORS else sys.modules.get(_module_of(ENVIRONMENTS.get(name)))
+    """What plays the demonstrations: digests of source files, versions of packages."""
+    module = simulator(name) if name in SIMULATORS else _module_of(ENVIRONMENTS.get(name))
     found = {"numpy": importlib.metadata.version("numpy")}
-    with contextlib.suppress(OSError, TypeError):
-        found["file"] = file_digest(Path(getattr(module, "__file__", None)))  # type: ignore[arg-type] # None: TypeError
-    with contextlib.suppress(importlib.metadata.PackageNotFoundError, ValueError):
-        package = getattr(module, "__name__", "").partition(".")[0]
-        found[package] = importlib.metadata.version(package)
+    if (file := getattr(module, "__file__", None)) is not None:
+        path, own = Path(file), module.__name__.startswith("smolpilot.")
+        with contextlib.suppress(OSError):
+            found["files"] = content_name(*map(file_digest, sorted(path.parent.glob("*.py")) if own else [path]))
+        package = module.__name__.partition(".")[0]
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[package] = importlib.metadata.version(package)
     return found
 
 
-def _module_of(factory: Any) -> str:
-    return str(getattr(factory, "__module__", ""))
+def _module_of(factory: Any) -> Any:
+    return sys.modules.get(str(getattr(factory, "__module__", "")))
 
 
 def _path(key: Mapping[str, Any]) -> Path:
