@@ -107,6 +107,22 @@ def test_coverage_alone_can_fail() -> None:
     assert compared("it replays", {3: {**episode, "max_coverage": 0.811}}, {}).verdict == "replay-exact"
 
 
+@pytest.mark.parametrize(
+    ("instead", "said"),
+    [("raise RuntimeError('the block is gone')", "RuntimeError: the block is gone"),
+     ("import os; os._exit(9)", "has ended (exit code 9)")],
+)  # fmt: skip
+def test_a_simulation_that_breaks_fails_the_gate(
+    instead: str, said: str, other_pusht: Callable[[str, str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    python = other_pusht("acceleration = self.k_p", f"{instead}; acceleration = self.k_p")
+    words = ["env", "check", "pusht", "--env-python", str(python), "--episodes", "5", "--jobs", "2", "--json"]
+    assert main(words) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert (found["verdict"], found["successes"], found["episodes"], found["errors"]) == ("failed", 0, 5, 5)
+    assert said in found["text"]
+
+
 def test_an_episode_whose_simulation_breaks_is_no_success_and_is_said() -> None:
     error = SimulationError("The environment pusht broke: the block is gone.")
     gate = compared("it replays", {0: error, 1: error}, {})

@@ -114,8 +114,9 @@ def test_a_folder_in_its_place(cache: Path) -> None:
     assert played({})[0].verdict == "passed"
 
 
-def test_what_is_not_gated_is_not_kept(cache: Path) -> None:
+def test_what_is_not_gated_or_broke_is_not_kept(cache: Path) -> None:
     keep_gate(Gate("not gated", "nothing is at hand"), "tabletop", {})
+    keep_gate(Gate("failed", "the process was killed", 19, 20, errors=1), "tabletop", {})
     assert not cache.exists()
 
 

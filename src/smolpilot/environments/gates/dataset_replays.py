@@ -23,7 +23,7 @@ from smolpilot.datasets import open_dataset
 from smolpilot.environments.installing import SIMULATORS, simulator
 from smolpilot.environments.making import checked_settings, make_environment
 
-from .gate import EPISODES, Gate, broken, compared, judged, spread
+from .gate import EPISODES, Gate, compared, judged, spread
 from .gate_workers import Ask, GateWorkers, Progress
 
 RECORD = "smolpilot_simulation.json"
@@ -79,7 +79,7 @@ def check_demonstrations(
     if record.recorded:
         _require_recorded(name, dataset, chosen)
     if name not in SIMULATORS:
-        gate = _judged(name, dataset, chosen, _here(name, checked, chosen, progress), "", {})
+        gate = _judged(name, dataset, chosen, _here(name, checked, chosen, progress), {}, {})
     else:
         with GateWorkers(name, checked, min(jobs, len(chosen)), python) as workers:
             _require_width(name, dataset, chosen, int(workers.facts["joints"]))
@@ -148,7 +148,7 @@ def _there(
     if record.recorded:
         return compared(f"The actions of {dataset} replay", answers, workers.simulation)
     ended = {number: isinstance(found, Mapping) and bool(found.get("success")) for number, found in answers.items()}
-    return _judged(name, dataset, chosen, ended, broken(answers), workers.simulation)
+    return _judged(name, dataset, chosen, ended, answers, workers.simulation)
 
 
 def _here(
@@ -172,12 +172,12 @@ def _here(
 
 
 def _judged(
-    name: str, dataset: Path, chosen: Sequence[_Episode], ended: Mapping[int, bool], error: str,
-    simulation: Mapping[str, Any],
+    name: str, dataset: Path, chosen: Sequence[_Episode], ended: Mapping[int, bool],
+    answers: Mapping[int, Any], simulation: Mapping[str, Any],
 ) -> Gate:  # fmt: skip
     as_before = {episode.number: ended[episode.number] == episode.succeeded for episode in chosen}
     how = "succeeds" if all(episode.succeeded for episode in chosen) else "ends as it was recorded"
-    return judged(f"Replaying {dataset} in {name} {how}", as_before, error, simulation)
+    return judged(f"Replaying {dataset} in {name} {how}", as_before, answers, simulation)
 
 
 def _require_width(name: str, dataset: Path, chosen: Sequence[_Episode], joints: int) -> None:

@@ -40,6 +40,7 @@ class Gate:
     facts: Mapping[str, float] = field(default_factory=dict)  # what was measured
     simulation: Mapping[str, Any] = field(default_factory=dict)  # physics, render settings, packages
     note: str = ""  # what else was found
+    errors: int = 0  # episodes whose simulation failed
 
     def document(self, *, overridden: bool = False) -> dict[str, Any]:
         """As results.json has it. overridden: scored although it failed."""
@@ -88,21 +89,27 @@ def _by_expert_there(
     with GateWorkers(name, settings, min(jobs, len(seeds)), python) as workers:
         answers = workers.each(seeds, lambda ask, seed: ask("demonstrate", seed=seed)[0]["outcome"], progress)
         outcomes = {one: not isinstance(found, SimulationError) and found["success"] for one, found in answers.items()}
-        return judged(f"{name}'s expert succeeds", outcomes, broken(answers), workers.simulation)
+        return judged(f"{name}'s expert succeeds", outcomes, answers, workers.simulation)
 
 
 def judged(
-    what: str, outcomes: Mapping[int, bool], error: str = "", simulation: Mapping[str, Any] | None = None
-) -> Gate:
-    """Passed where enough demonstrations did what they should. what: `NAME's expert succeeds`."""
+    what: str, outcomes: Mapping[int, bool], answers: Mapping[int, Any] | None = None,
+    simulation: Mapping[str, Any] | None = None,
+) -> Gate:  # fmt: skip
+    """Passed where enough demonstrations did what they should. what: `NAME's expert succeeds`. answers: what the
+    simulation gave for each, or its error."""
+    errors = errors_of(answers or {})
     successes = sum(outcomes.values())
     passed = successes >= LEAST * len(outcomes)
     text = (
         f"{what} in {successes} of {pluralize(len(outcomes), 'episode')}, "
-        f"{'at least' if passed else 'below'} {100 * LEAST:.0f} %: {_end(passed)}.{error}"
+        f"{'at least' if passed else 'below'} {100 * LEAST:.0f} %: {_end(passed)}.{_broken(errors)}"
     )
     failed = sorted(one for one, success in outcomes.items() if not success)
-    return Gate("passed" if passed else "failed", text, successes, len(outcomes), failed, simulation=simulation or {})
+    return Gate(
+        "passed" if passed else "failed", text, successes, len(outcomes), failed, simulation=simulation or {},
+        errors=len(errors),
+    )  # fmt: skip
 
 
 def _by_recording(
@@ -121,7 +128,7 @@ def compared(
     found = {one: answer for one, answer in answers.items() if not isinstance(answer, SimulationError)}
     exact = {one: one in found and found[one]["block_px"] <= PIXELS for one in answers}
     if not found:
-        return judged(what, exact, broken(answers), simulation)
+        return judged(what, exact, answers, simulation)
     facts = {
         "block_px": max(float(one["block_px"]) for one in found.values()),
         **{
@@ -135,7 +142,7 @@ def compared(
     text = (
         f"{what} {sum(exact.values())} of {pluralize(len(exact), 'recorded episode')} with the block within "
         f"{PIXELS:g} px (farthest {facts['block_px']:.2g} px); mean maximal coverage {facts['max_coverage']:.3f}, the "
-        f"recording's own {facts['recorded_coverage']:.3f}: {_end(passed)}.{broken(answers)}"
+        f"recording's own {facts['recorded_coverage']:.3f}: {_end(passed)}.{_broken(errors_of(answers))}"
     )
     note = (
         f"people: success in {facts['people_succeed']:.0f} of {len(found)} by the environment's own measure, mean "
@@ -143,13 +150,24 @@ def compared(
     )
     failed = sorted(one for one, ok in exact.items() if not ok)
     return Gate(
-        "replay-exact" if passed else "failed", text, sum(exact.values()), len(exact), failed, facts, simulation, note
+        "replay-exact" if passed else "failed",
+        text,
+        sum(exact.values()),
+        len(exact),
+        failed,
+        facts,
+        simulation,
+        note,
+        len(answers) - len(found),
     )
 
 
-def broken(answers: Mapping[int, Any]) -> str:
-    """A sentence on the first episode whose simulation failed; empty without one."""
-    errors = [found for found in answers.values() if isinstance(found, SimulationError)]
+def errors_of(answers: Mapping[int, Any]) -> list[SimulationError]:
+    """The errors among what simulations gave."""
+    return [found for found in answers.values() if isinstance(found, SimulationError)]
+
+
+def _broken(errors: Sequence[SimulationError]) -> str:
     return f" The simulation failed in {len(errors)} of them: {errors[0].found}" if errors else ""
 
 

@@ -110,7 +110,8 @@ def _read(path: Path) -> Gate | None:
 
 
 def _write(key: Mapping[str, Any], gate: Gate) -> None:
-    if gate.verdict == "not gated":  # it is found at once, and says nothing of versions
+    # What is not gated is found at once; a process that was killed may live next time.
+    if gate.verdict == "not gated" or gate.errors:
         return
     path = _path(key)
     document = {"key": key, "verdict": to_plain(dataclasses.asdict(gate))}

@@ -37,21 +37,22 @@ class GateWorkers:
     def each[T](
         self, numbers: Sequence[int], play: Callable[[Ask, int], T], progress: Progress | None = None
     ) -> dict[int, T | SimulationError]:
-        """`play(ask, number)` for each number, in order; the error in place of an episode whose simulation failed.
-
-        Raises SimulationError where a process dies or hangs.
-        """
+        """`play(ask, number)` for each number, in order; the error in place of an episode whose simulation failed, and
+        of those that were left to a process that died or hung."""
         found: dict[int, T | SimulationError] = {}
 
         def lane(place: int) -> None:
             worker = self._workers[place]
-            for number in numbers[place :: len(self._workers)]:
+            mine = numbers[place :: len(self._workers)]
+            for number in mine:
                 try:
                     found[number] = play(lambda op, *rest, **more: worker.ask(op, *rest, slot=0, **more), number)
                 except SimulationError as error:
-                    if not worker.alive:
-                        raise
                     found[number] = error
+                    if not worker.alive:
+                        for left in mine:
+                            found.setdefault(left, error)
+                        return
                 if progress is not None:
                     progress("gate", len(found), len(numbers))
 
