@@ -159,8 +159,11 @@ COMMANDS: dict[str, Run | Read] = {
     "rollout POLICY --env NAME --out DIR": Read("the form of the others"),
     "env list": Run(),
     "env check aloha": Run(more="--episodes 1"),
+    "env check aloha --demonstrations data/cubes":
+        Read("needs a recording: tests/environments/gates/test_dataset_replays.py makes one"),
+    "env check pusht --episodes 206": Run({"206": "2"}),
     "env check aloha --env-settings task=insertion --episodes 50 --jobs 2":
-        Read("takes a quarter of a minute: tests/environments/test_gate.py has a shorter one"),
+        Read("takes a quarter of a minute: tests/environments/gates/test_gate.py has a shorter one"),
     "env install aloha sims/aloha": Read("needs the package index: tests/cli/test_env_cli.py runs it without"),
 }  # fmt: skip
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ from smolpilot.common.keys import ACTION, STATE, TASK, image_key
 from smolpilot.datasets import DatasetWriter, read_meta
 from smolpilot.environments import make_environment
 from smolpilot.environments.pusht import MAX_STEPS, make_pusht
+from smolpilot.environments.simulators import pusht
+from smolpilot.environments.worker_process import WorkerProcess
 from smolpilot.robots import RobotProfile
 from smolpilot.smolvla import new_policy, save_bundle
 
@@ -161,6 +165,70 @@ def test_a_bundle_of_its_recordings_is_rolled_out_in_it(camera: str, tmp_path: P
     assert set(results["runs"][0]["facts"]) == {"coverage", "max_coverage"}
     assert results["warnings"] == [], "told what it was trained with, to the full stop"
     assert (out / "video.mp4").is_file()
+
+
+# Of `state`, `action` and `episode_ends` as the recording has them (float32, float32, int64), BLAKE2b-128.
+RECORDING = {
+    "state": ((25650, 5), "ab2075ddad8f7f4e1b108ae0ae3fdba9"),
+    "action": ((25650, 2), "1795f51727c9e8b91ecf72683d0c0944"),
+    "episode_ends": ((206,), "5bae6d251e9f9cdbe68bfe2ddf606dc0"),
+    "max_coverage": ((206,), "3a7b590b5db91f6e479ec6213741325f"),
+}
+
+
+def test_what_people_did_is_shipped_as_it_was_recorded() -> None:
+    folder = Path(pusht.__file__).parent / "pusht_human"
+    with np.load(folder / "states_actions.npz") as stored:
+        found = {
+            name: (array.shape, hashlib.blake2b(np.ascontiguousarray(array).tobytes(), digest_size=16).hexdigest())
+            for name, array in stored.items()
+        }
+    assert found == RECORDING
+    assert "Copyright (c) 2023 Columbia Artificial Intelligence and Robotics Lab" in (folder / "LICENSE").read_text()
+
+
+def test_the_recordings_coverage_is_that_of_its_states(env: Any) -> None:
+    """Computed once for all, so that a simulation that measures otherwise does not agree with itself."""
+    simulation = env.simulation._simulation
+    for number in (0, 186):
+        begun, recorded = simulation.begin_recorded(number)
+        assert begun["groups"]["start"]
+        covered = []
+        for state in recorded["states"]:
+            simulation.reset_to(state)
+            covered.append(simulation._env._get_coverage())
+        assert max(covered) == pytest.approx(pusht._recording()["max_coverage"][number], abs=1e-6)
+
+
+@pytest.mark.parametrize("number", [0, 186, 205])
+def test_an_episode_begins_where_its_recording_did(number: int, env: Any) -> None:
+    """In 186 the block begins within the pusher: from the first state alone its way differs by 17 px."""
+    simulation = env.simulation._simulation
+    _, recorded = simulation.begin_recorded(number)
+    assert recorded["actions"].shape == (len(recorded["states"]), 2)
+    off = simulation.where() - recorded["states"][0]
+    off[4] = (off[4] + np.pi) % (2 * np.pi) - np.pi  # a recorded angle is one of 0 to 2 pi
+    np.testing.assert_allclose(off, np.zeros(5), atol=2e-5)
+    found = simulation.replay(number)
+    assert found["block_px"] < 1e-4
+    assert found["max_coverage"] == pytest.approx(found["recorded_coverage"], abs=1e-6)
+    still = simulation.replay(number, np.repeat(recorded["actions"][:1], len(recorded["actions"]), axis=0))
+    assert still["block_px"] > 1
+
+
+def test_a_worker_begins_it_and_gives_what_was_recorded() -> None:
+    with closing(WorkerProcess.of("pusht")) as worker:
+        worker.ask("make", slot=0, name="pusht", settings={})
+        header, arrays = worker.ask("replay", slot=0, number=4)
+        assert header["info"]["groups"].keys() == {"start"}
+        assert arrays.keys() == {"state", "images.image", "actions", "states"}
+        np.testing.assert_allclose(arrays["state"], arrays["states"][0, :2], atol=2e-5)
+        _, unseen = worker.ask("replay", slot=0, number=4, images="never")
+        assert "images.image" not in unseen
+        _, after = worker.ask("act", {"actions": arrays["actions"][:20]}, slot=0)
+        np.testing.assert_allclose(after["state"], arrays["states"][20, :2], atol=2e-4)
+        with pytest.raises(UsageError, match="There is no recorded episode 206 of PushT"):
+            worker.ask("replay", slot=0, number=206)
 
 
 @pytest.mark.parametrize("seed", [7, 8])

@@ -59,6 +59,14 @@ def test_running_out_of_time_is_a_failure_of_its_own() -> None:
     assert result.document["mean_steps_to_success"] is None
 
 
+def test_what_is_known_of_the_world_is_passed_on() -> None:
+    gate = {"verdict": "failed", "text": "no cart arrives", "successes": 1, "episodes": 20, "overridden": True}
+    document = rollout(Driver(obedient), Line, episodes=2, gate=gate).document
+    assert document["gate"] == gate
+    assert document["warnings"] == ["The environment's gate fails, and was overridden."]
+    assert rollout(Driver(obedient), Line, episodes=2).document["gate"] is None
+
+
 def test_another_wording_is_said_and_the_goal_stays() -> None:
     heard: list[str] = []
 

@@ -27,16 +27,22 @@ class EnvListOptions:
 
 @dataclass(kw_only=True)
 class EnvCheckOptions:
-    """Let an environment's own expert play: below 95 % success, no score of a policy means anything there."""
+    """Replay demonstrations in an environment: if they do not succeed there, no score of a policy means anything.
+
+    An expert's episodes succeed in 95 % (passed); recorded ones stay within 0.1 px (replay-exact). `rollout` asks the
+    same once, and keeps the answer; this command measures anew."""
 
     name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME")]
     """The environment, such as `aloha`."""
     env_settings: Pairs = field(default_factory=dict)
     """Settings of the environment, as `task=insertion`."""
+    demonstrations: Path | None = None
+    """Replay this LeRobot dataset's actions, which smolpilot recorded in the environment, in place of its expert or its
+    own recording. Settings that are not given are those of the dataset."""
     episodes: Amount = 20
-    """Episodes that the expert plays."""
+    """Episodes to play; of recorded ones so many, spread over the recording."""
     seed: Seed = 0
-    """Seed of the first episode."""
+    """Seed of the expert's first episode."""
     jobs: AtLeastOne = 1
     """Processes."""
     env_python: Path | None = None
@@ -78,24 +84,48 @@ def list_environments(options: EnvListOptions) -> None:
 def check(options: EnvCheckOptions) -> int:
     """Run the gate; 1 where it fails."""
     from smolpilot.common.progress import progress_bar
-    from smolpilot.environments.gate import check_gate
+    from smolpilot.environments.gates.dataset_replays import check_demonstrations
+    from smolpilot.environments.gates.gate import EPISODES, check_gate
+    from smolpilot.environments.gates.gate_cache import keep_gate
     from smolpilot.environments.worker_process import interpreter
 
     python = interpreter(options.env_python) if options.env_python is not None else None
+    name, settings = options.name, options.env_settings
     with progress_bar() as progress:
-        gate = check_gate(
-            options.name, options.env_settings, episodes=options.episodes, seed=options.seed, jobs=options.jobs,
-            python=python, progress=progress,
-        )  # fmt: skip
+        if options.demonstrations is not None:
+            gate = check_demonstrations(
+                name, settings, options.demonstrations, episodes=options.episodes, jobs=options.jobs, python=python,
+                progress=progress,
+            )  # fmt: skip
+        else:
+            gate = check_gate(
+                name, settings, episodes=options.episodes, seed=options.seed, jobs=options.jobs, python=python,
+                progress=progress,
+            )  # fmt: skip
+            if (options.episodes, options.seed) == (EPISODES, 0):  # as `rollout` asks
+                keep_gate(gate, name, settings, python)
     if options.json:
         print(json_text(vars(gate)))
     else:
         print(f"{gate.verdict}: {gate.text}")
+        if gate.note:
+            print(f"  {gate.note}")
         if gate.failed_seeds:
-            print(f"  failed: seed {', '.join(map(str, gate.failed_seeds[:20]))}")
+            print(f"  failed: {_what(options)} {', '.join(map(str, gate.failed_seeds[:20]))}")
         for part, facts in gate.simulation.items():
-            print(f"  {part}: {', '.join(f'{name} {value}' for name, value in facts.items())}")
+            if facts:
+                print(f"  {part}: {', '.join(f'{key} {value}' for key, value in facts.items())}")
     return int(gate.verdict == "failed")
+
+
+def _what(options: EnvCheckOptions) -> str:
+    """What the numbers of failed episodes are."""
+    from smolpilot.environments.installing import SIMULATORS, simulator
+
+    if options.demonstrations is not None:
+        return "episode"
+    by_expert = options.name not in SIMULATORS or getattr(simulator(options.name), "EXPERT", False)
+    return "seed" if by_expert else "recorded episode"
 
 
 def install(options: EnvInstallOptions) -> None:

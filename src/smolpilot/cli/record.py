@@ -37,7 +37,8 @@ def _print(summary: RecordSummary) -> None:
     )
     for text, number in summary.instructions.items():
         print(f'  "{text}": {pluralize(number, "episode")}')
-    print(f"  the expert succeeded in {rate_text(summary.succeeded, summary.tried)}")
+    who = "people" if summary.env == "pusht" else "the expert"
+    print(f"  {who} succeeded in {rate_text(summary.succeeded, summary.tried)}")
     if summary.discarded:
         print(f"  {pluralize(summary.discarded, 'demonstration')} without success left out")
     for part, facts in summary.simulation.items():

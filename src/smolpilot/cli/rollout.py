@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
+from smolpilot.common.errors import SmolpilotError
 from smolpilot.common.progress import progress_bar
 from smolpilot.common.streams import results_apart
 from smolpilot.common.text import pluralize
@@ -34,6 +36,7 @@ def run(options: RolloutOptions) -> None:
     from smolpilot.evaluation.offline.metrics_document import to_json
     from smolpilot.evaluation.offline.policy_frames import frames_of
     from smolpilot.evaluation.provenance import describe_policy
+    from smolpilot.evaluation.rollout.fit import check_fit
     from smolpilot.evaluation.rollout.journal import Journal
     from smolpilot.policies import open_policy
 
@@ -41,12 +44,14 @@ def run(options: RolloutOptions) -> None:
     with results_apart(options.json), atomic_folder(options.out) as folder, progress_bar() as progress:
         workers = _workers(name, options)
         make = environment_factory(name, options.env_settings)
-        spec = _spec_of(make, workers)
+        spec, facts = _spec_of(make, workers)
         calibration = frames_of(options.calibrate_on) if options.calibrate_on is not None else None
         asked = policy_options(options, calibration, untrained=options.seed if options.untrained else None)
         with closing(open_policy(options.policy, asked, embodiment_in(spec))) as policy:
             opened = policy.spec.facts
             say_opened(opened)
+            check_fit(policy.spec, spec)  # before the gate, which takes longer
+            gate = _gate(name, options, facts, progress)
             journal = Journal(options.out, _settings(options, name, describe_policy(policy.spec)))
             ended = False
             try:
@@ -66,6 +71,7 @@ def run(options: RolloutOptions) -> None:
                     known=_known(journal, options),
                     on_episode=journal.add,
                     mixed_rendering=options.mixed_rendering,
+                    gate=gate,
                 )
                 write_rollout_report(folder, result)
                 ended = True
@@ -91,13 +97,43 @@ def _workers(name: str, options: RolloutOptions) -> Callable[[int], Any] | None:
     return lambda count: WorkerPool(name, options.env_settings, count, jobs=options.jobs or 1, python=python)
 
 
-def _spec_of(make: Callable[[], Any], workers: Callable[[int], Any] | None) -> EnvironmentSpec:
-    """The environment's spec, from one that is made for this alone."""
+def _spec_of(
+    make: Callable[[], Any], workers: Callable[[int], Any] | None
+) -> tuple[EnvironmentSpec, Mapping[str, Any]]:
+    """The environment's spec, and what it is simulated with, from one that is made for this alone."""
     from smolpilot.evaluation.rollout.environment_pool import LocalPool
 
     with closing(LocalPool(make, 1) if workers is None else workers(1)) as pool:
-        spec: EnvironmentSpec = pool.environments[0].spec
-        return spec
+        environment = pool.environments[0]
+        return environment.spec, getattr(environment, "facts", {})
+
+
+def _gate(
+    name: str, options: RolloutOptions, facts: Mapping[str, Any], progress: Callable[[str, int, int], None]
+) -> dict[str, Any]:
+    """What the environment's gate says, as results.json has it; SmolpilotError where it fails and --ungated is not
+    given."""
+    from smolpilot.environments.gates.gate_cache import kept_gate
+    from smolpilot.environments.worker_process import interpreter
+
+    python = interpreter(options.env_python) if options.env_python is not None else None
+    gate = kept_gate(
+        name, options.env_settings, facts, jobs=options.jobs or 1, python=python, progress=progress
+    )  # fmt: skip
+    failed = gate.verdict == "failed"
+    if failed and not options.ungated:
+        settings = [f"{key}={value}" for key, value in options.env_settings.items()]
+        words = ["smolpilot", "env", "check", name, *(["--env-settings", *settings] if settings else [])]
+        words += ["--env-python", str(options.env_python)] if options.env_python is not None else []
+        raise SmolpilotError(
+            f"No policy is scored in {name}, whose gate fails: {gate.text}",
+            expected="demonstrations that succeed: passed or replay-exact",
+            fix=f"change the settings or the packages until `{shlex.join(words)}` passes; --ungated scores all the "
+            "same, and the report says so",
+        )
+    if failed:
+        print(f"warning: --ungated: scored although the gate fails. {gate.text}", file=sys.stderr)
+    return gate.document(overridden=failed)
 
 
 def _parallel(options: RolloutOptions, workers: bool) -> int | None:
@@ -141,6 +177,7 @@ def _print(document: dict[str, Any], options: RolloutOptions) -> None:
         )
     console.print(rows)
     console.print(document["what_it_shows"], soft_wrap=True)
+    console.print("Gate: {verdict}. {text}".format(**document["gate"]), soft_wrap=True)
     print_end(console, document, document["text"], options.out)
 
 

@@ -99,6 +99,9 @@ class RolloutOptions:
     env_python: Path | None = None
     """Interpreter that has the simulation, where smolpilot's has not: the folder of a virtual environment, as
     `smolpilot env install` makes it, or a python."""
+    ungated: Flag = False
+    """Score all the same where the environment's gate fails, that is where its own demonstrations do not succeed with
+    these settings and packages; the report says so."""
     video_episodes: Few = 6
     """Episodes shown in the video."""
     mixed_rendering: Flag = False

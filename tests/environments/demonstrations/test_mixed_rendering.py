@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from smolpilot.cli.main import main
-from smolpilot.datasets.format.simulation_record import SimulationRecord, drawn_otherwise, otherwise_text
+from smolpilot.datasets.simulation_record import SimulationRecord, drawn_otherwise, otherwise_text
 from smolpilot.smolvla import load_policy
 
 pytest.importorskip("gym_aloha")

@@ -13,9 +13,10 @@ import pytest
 from smolpilot.cli.main import main
 from smolpilot.common.errors import DatasetError, SimulationError, UsageError
 from smolpilot.datasets import open_dataset
-from smolpilot.datasets.format.simulation_record import SimulationRecord
+from smolpilot.datasets.simulation_record import SimulationRecord
 from smolpilot.environments.demonstrations.recorder import Expert, Stage, record_expert
 from smolpilot.environments.making import checked_settings
+from smolpilot.environments.simulators import pusht
 
 pytest.importorskip("gym_aloha")
 SETTINGS = {"width": "32", "height": "24", "shadows": "false", "msaa": "0", "max_steps": "350"}
@@ -134,3 +135,36 @@ def test_another_seed_is_another_dataset_and_the_folder_must_be_new(recorded: tu
     path, _ = recorded
     with pytest.raises(UsageError, match="exists already"):
         record_expert("aloha", checked_settings("aloha", SETTINGS), path, 1)
+
+
+def test_people_are_replayed_and_drawn_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("gym_pusht")
+    words = ["record", "--env", "pusht", "--expert", "--env-settings", "width=64", "height=64", "--episodes", "2"]
+    out = tmp_path / "people"
+    assert main([*words, "--seed", "3", "--json", "--out", str(out)]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["episodes"], found["tried"], found["discarded"]) == (2, 2, 0)
+    dataset, record = open_dataset(out), SimulationRecord.of(out)
+    assert record is not None
+    assert (record.recorded, record.seeds) == ([3, 4], [])
+    with np.load(Path(pusht.__file__).parent / "pusht_human" / "states_actions.npz") as people:
+        first, last = people["episode_ends"][2:4]
+        rows = dataset.episode_index == 0
+        np.testing.assert_array_equal(dataset.actions[rows], people["action"][first:last].astype(np.float32))
+        np.testing.assert_allclose(dataset.states[rows], people["state"][first:last, :2], atol=1e-3)
+    assert main(["env", "check", "pusht", "--demonstrations", str(out)]) == 0
+    assert capsys.readouterr().out.startswith("replay-exact")
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--seed", "200", "--episodes", "7"], "pusht has 206 recorded episodes; asked for are 7 from 200 on"),
+        (["--noise", "0.01"], "are people's, and take no noise"),
+    ],
+)
+def test_what_people_do_not_offer(
+    more: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["record", "--env", "pusht", "--out", str(tmp_path / "out"), *more]) == 2
+    assert message in capsys.readouterr().err

@@ -20,7 +20,7 @@ from .arguments import Field, fields_of
 GROUPS = {
     "data": "config* dataset* mixture balance order stages* episodes* every max_frames env* env_settings env_python "
     "swap_instruction mixed_rendering instruction units* robot* robot_type features without feature parts "
-    "rename set undo to seed frames findings check expert colors target noise vary_timing keep_failures "
+    "rename set undo to seed frames findings check ungated expert colors target noise vary_timing keep_failures "
     "demonstrations rollouts tolerance recompute strict keep_times",
     "model": "policy* preset* from_scratch* train_expert_only* freeze_vision lora* lora_alpha lora_targets tokenizer "
     "revision camera_map* cameras chunk_size n_action_steps* num_steps max_tokens norm_stats* norm_stats_file "

@@ -10,7 +10,7 @@ from smolpilot.environments.making import checked_settings
 from smolpilot.environments.worker_process import interpreter
 
 from .record_options import RecordOptions
-from .recorder import Expert, record_expert, require_expert
+from .recorder import Expert, record_expert, recorded_episodes, require_expert
 from .summary import RecordSummary
 
 type Progress = Callable[[str, int, int], None]
@@ -38,7 +38,7 @@ def record_demonstrations(options: RecordOptions, progress: Progress | None = No
         options.env,
         checked_settings(options.env, options.env_settings),
         options.out,
-        _EPISODES if options.episodes is None else options.episodes,
+        (recorded_episodes(options.env) or _EPISODES) if options.episodes is None else options.episodes,
         options.seed,
         expert=Expert(noise, vary),
         keep_failures=options.keep_failures,

@@ -22,7 +22,7 @@ from smolpilot.common.errors import DatasetError, SimulationError, UsageError, d
 from smolpilot.common.keys import ACTION, TASK
 from smolpilot.common.text import plain
 from smolpilot.contracts import EnvironmentSpec, make_observation
-from smolpilot.datasets.format.simulation_record import SimulationRecord
+from smolpilot.datasets.simulation_record import SimulationRecord
 from smolpilot.environments.installing import SIMULATORS, simulator
 from smolpilot.environments.making import environment_maker
 from smolpilot.environments.simulation import SimulatedEnvironment
@@ -45,7 +45,7 @@ _PATIENCE = 40  # demonstrations in a row that may fail before recording gives u
 class Demonstration:
     """One episode of the expert: what it wanted at each step [T, A], what was executed [T, A], and how it ended."""
 
-    seed: int
+    number: int  # its seed, or its number among the recorded episodes
     actions: Floats
     executed: Floats
     outcome: Mapping[str, Any]
@@ -64,9 +64,10 @@ class Expert:
 
 
 class Stage:
-    """One environment in a worker of its own, in which an expert plays."""
+    """One environment in a worker of its own, in which an expert plays, or people's recorded episodes are replayed."""
 
     def __init__(self, name: str, settings: Mapping[str, Any], python: Path | None) -> None:
+        self._name, self._recorded = name, bool(recorded_episodes(name))
         self._worker = WorkerProcess.of(name, python)
         try:
             made = environment_maker(name, settings)(Where(self._worker, 0))
@@ -76,37 +77,56 @@ class Stage:
         assert isinstance(made, SimulatedEnvironment)
         self.environment: SimulatedEnvironment = made
 
-    def demonstrate(self, seed: int, expert: Expert) -> Demonstration:
-        """An episode without images."""
+    def demonstrate(self, number: int, expert: Expert) -> Demonstration:
+        """The episode of a seed, or the recorded one of that number, without images."""
+        if self._recorded:
+            _, arrays = self._worker.ask("replay", slot=0, number=number, images="never")
+            actions = arrays["actions"].astype(np.float32)
+            found = self._worker.ask("compare", {"actions": actions}, slot=0, number=number)[0]["found"]
+            return Demonstration(number, actions, actions, found)
         header, arrays = self._worker.ask(
-            "demonstrate", slot=0, seed=seed, noise=expert.noise, expert={"seed": seed, "vary": expert.vary}
+            "demonstrate", slot=0, seed=number, noise=expert.noise, expert={"seed": number, "vary": expert.vary}
         )
-        return Demonstration(seed, arrays["actions"], arrays["executed"], header["outcome"])
+        return Demonstration(number, arrays["actions"], arrays["executed"], header["outcome"])
 
     def frames(self, shown: Demonstration) -> list[dict[str, Any]]:
         """The same episode again, with its images: what each action was chosen on, and the action.
 
         SimulationError where it does not end as it did before.
         """
-        self.environment.reset(shown.seed)
+        if self._recorded:
+            self._worker.ask("replay", slot=0, number=shown.number, images="never")
+        else:
+            self._worker.ask("reset", slot=0, seed=shown.number, images="never")
         instruction = self.environment.spec.instructions[0]
         frames: list[dict[str, Any]] = []
-        outcome = None
+        outcome: Mapping[str, Any] | None = None
         for begin in range(0, len(shown.actions), _AT_ONCE):
             part = slice(begin, begin + _AT_ONCE)
             header, arrays = self._worker.ask("show", {"actions": shown.executed[part]}, slot=0)
             outcome = header["outcome"]
-            for wanted, *seen in zip(shown.actions[part], *arrays.values(), strict=True):
+            # Up to the end of the episode: whoever recorded people may have gone on after it.
+            for wanted, *seen in zip(shown.actions[part], *arrays.values(), strict=False):
                 state, images = state_and_images(dict(zip(arrays, seen, strict=True)))
                 frames.append({**make_observation(state, images, instruction), ACTION: wanted})
-        if outcome is None or outcome["success"] != shown.success:
+            if outcome is not None:
+                break
+        # A recording of people ends where they stopped, perhaps before the episode does.
+        success = outcome["success"] if outcome is not None else False
+        if success != shown.success or (outcome is None and not self._recorded):
             raise SimulationError(
-                f"The simulation does not repeat itself: the episode of seed {shown.seed} ended otherwise."
+                f"The simulation does not repeat itself: the episode of seed {shown.number} ended otherwise."
             )
         return frames
 
     def close(self) -> None:
         self._worker.close()
+
+
+def recorded_episodes(name: str) -> int:
+    """How many episodes of people an environment brings along, for one that has no expert."""
+    module = simulator(name)
+    return 0 if getattr(module, "EXPERT", False) else int(getattr(module, "RECORDED", 0))
 
 
 def record_expert(
@@ -116,14 +136,17 @@ def record_expert(
 ) -> RecordSummary:  # fmt: skip
     """Write `episodes` demonstrations of the environment's expert to the new folder `path`, from the seed on.
 
-    Only successes are kept, unless `keep_failures`. jobs: processes; the dataset is the same for any number of them.
+    Only successes are kept, unless `keep_failures`; of recorded episodes of people each one, of which the seed is the
+    number. jobs: processes; the dataset is the same for any number of them.
     python: the interpreter that has the simulation. `progress(what, done, total)` is called per episode. UsageError for
     an environment without an expert, DatasetError where the expert keeps failing.
     """
     from smolpilot.datasets import DatasetWriter
 
     require_expert(name)
-    expert = expert or Expert()
+    recorded, expert = recorded_episodes(name), expert or Expert()
+    _require_recorded(name, recorded, range(seed, seed + episodes), expert)
+    keep_failures = keep_failures or bool(recorded)
     lengths: list[int] = []
     texts: Counter[str] = Counter()
     kept: list[Demonstration] = []
@@ -166,7 +189,9 @@ def record_expert(
                 break
         record = SimulationRecord(
             env=name, settings=dict(settings), simulation=simulation, noise=expert.noise, vary=expert.vary,
-            seeds=[one.seed for one in kept], successes=[one.success for one in kept],
+            seeds=[] if recorded else [one.number for one in kept],
+            recorded=[one.number for one in kept] if recorded else [],
+            successes=[one.success for one in kept],
         )  # fmt: skip
         writer.add_note(record.FILE, record.document())
     return RecordSummary(
@@ -220,13 +245,27 @@ def _episodes(
 
 
 def require_expert(name: str) -> None:
-    """UsageError for an environment whose expert cannot be asked."""
-    with_expert = [one for one in SIMULATORS if getattr(simulator(one), "EXPERT", False)]
-    if name not in with_expert:
+    """UsageError for an environment where nobody could demonstrate."""
+    able = [one for one in SIMULATORS if getattr(simulator(one), "EXPERT", False) or recorded_episodes(one)]
+    if name not in able:
         raise UsageError(
             f"The environment '{plain(name, 80)}' has no expert that could demonstrate.",
-            expected=f"one of {', '.join(['tabletop', *with_expert])}", fix=did_you_mean(name, with_expert),
+            expected=f"one of {', '.join(['tabletop', *able])}", fix=did_you_mean(name, able),
         )  # fmt: skip
+
+
+def _require_recorded(name: str, count: int, wanted: range, expert: Expert) -> None:
+    """UsageError for what people's recorded episodes do not have."""
+    if count and wanted.stop > count:
+        raise UsageError(
+            f"{name} has {count} recorded episodes; asked for are {len(wanted)} from {wanted.start} on.",
+            fix="record fewer: --episodes, --seed",
+        )
+    if count and (expert.noise or expert.vary):
+        raise UsageError(
+            f"The demonstrations of {name} are people's, and take no noise and no other pace.",
+            fix="leave --noise and --vary-timing out",
+        )
 
 
 def _robot_type(spec: EnvironmentSpec) -> str:

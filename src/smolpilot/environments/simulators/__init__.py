@@ -1,4 +1,6 @@
 """Simulators by name, each a file that imports the standard library, numpy and its simulation only.
 
 They run here or in an interpreter of their own, started by `worker.py`; so nothing in this folder imports smolpilot.
+A file has PINS and NEEDS (its packages) and SIMULATION (its class). EXPERT: the simulation has an `expert`. RECORDED:
+so many episodes that people played, which its `begin_recorded` and `replay` know.
 """

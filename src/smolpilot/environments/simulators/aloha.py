@@ -4,8 +4,8 @@ Imports the standard library, numpy and gym-aloha's packages only: it runs in an
 
 Episodes are those of gym-aloha 0.1.5: the same seed and actions give the same joint angles, rewards and, with the
 render settings as shipped, the same images. Two things differ, both on purpose. Images are drawn only when asked for:
-gym-aloha draws three of 640x480 at each step and returns one. And `multiccd` is off: MuJoCo 3.8 turned on contacts at
-several points between meshes, with which a peg jams that went in before (google-deepmind/mujoco 3.8.0 changes).
+gym-aloha draws three of 640x480 at each step and returns one. And `multiccd` is off, as it was before MuJoCo 3.8, which
+turned on contacts at several points between meshes (its 3.8.0 changes): with them a peg jams that is held crookedly.
 """
 
 from __future__ import annotations

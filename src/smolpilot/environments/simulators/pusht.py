@@ -1,12 +1,14 @@
-"""PushT (gym-pusht): a round pusher moves a T-shaped block onto its target.
+"""PushT (gym-pusht): a round pusher moves a T-shaped block onto its target; with people's demonstrations.
 
 Imports the standard library, numpy and gym-pusht's packages only: it runs in any interpreter that has them.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,8 @@ import numpy as np
 NEEDS = "gym-pusht"
 PINS = ("gym-pusht==0.1.8", "pymunk==6.11.1", "numpy==2.2.6", "setuptools==81.0.0")
 RATE, MAX_STEPS = 10.0, 300
+RECORDED = 206  # episodes that people have played: see pusht_human/README.md
+_FARTHEST = 121.0  # px from the block's origin to the corner of the T that is farthest from it
 
 
 class PushtSimulation:
@@ -73,6 +77,44 @@ class PushtSimulation:
             env.space.reindex_shapes_for_body(body)  # else they are drawn, and met, where they were
         return self._begun(env.get_obs())
 
+    def begin_recorded(self, number: int) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Begin the episode that a person played: its info, and its actions [T, 2] and states [T, 5].
+
+        Where its recording began, not at its first state: the recorder had made a physics step, whose contacts decide
+        where the block goes in the 22 episodes in which it overlaps the pusher or a wall.
+        """
+        if not 0 <= number < RECORDED:
+            raise ValueError(f"There is no recorded episode {number} of PushT.", f"0 to {RECORDED - 1}", "")
+        drawn = np.random.RandomState(number)  # the recorder's generator
+        start = [*drawn.randint(50, 450, 2), *drawn.randint(100, 400, 2), drawn.randn() * 2 * np.pi - np.pi]
+        seen, _ = self._env.reset(seed=0, options={"reset_to_state": start})
+        recording = _recording()
+        rows = slice(*recording["bounds"][number : number + 2])
+        return self._begun(seen), {name: recording[name][rows] for name in ("actions", "states")}
+
+    def replay(self, number: int, actions: Any = None) -> dict[str, Any]:
+        """Play a recorded episode again, by default with its own actions, and compare.
+
+        block_px: the farthest that any point of the block is from where the recording has it, at any step.
+        max_coverage, recorded_coverage: the largest at the recorded instants, here and there. A recording does not say
+        what its last action led to; best_coverage counts that, too.
+        """
+        _, recorded = self.begin_recorded(number)
+        farthest, best = 0.0, 0.0
+        for step, action in enumerate(recorded["actions"] if actions is None else actions, 1):
+            self.act(action)
+            if step < len(recorded["states"]):
+                off = self.where() - recorded["states"][step]
+                turned = abs((off[4] + np.pi) % (2 * np.pi) - np.pi)
+                farthest, best = max(farthest, float(np.hypot(*off[2:4]) + _FARTHEST * turned)), self._best
+        return {
+            "block_px": farthest,
+            "max_coverage": best,
+            "recorded_coverage": float(_recording()["max_coverage"][number]),
+            "best_coverage": self._best,
+            "success": self._best > self._env.success_threshold,
+        }
+
     def act(self, action: Any) -> dict[str, Any] | None:
         """One step of 0.1 s towards the pusher's target [2] in px; how the episode ended."""
         seen, _, _, _, info = self._env.step(np.asarray(action, np.float64))
@@ -120,6 +162,17 @@ class PushtSimulation:
     def _take(self, seen: Any) -> None:
         parts = [seen["agent_pos"], seen["environment_state"]] if self._keypoints else [seen["agent_pos"]]
         self._state = np.concatenate(parts)
+
+
+@functools.cache
+def _recording() -> dict[str, Any]:
+    """All episodes one after the other: actions [N, 2], states [N, 5], bounds [207] and max_coverage [206]."""
+    with np.load(Path(__file__).parent / "pusht_human" / "states_actions.npz") as stored:
+        bounds = np.array([0, *stored["episode_ends"]])
+        return {
+            "actions": stored["action"], "states": stored["state"], "bounds": bounds,
+            "max_coverage": stored["max_coverage"],
+        }  # fmt: skip
 
 
 SIMULATION = PushtSimulation

@@ -125,6 +125,16 @@ class Server:
         self._experts[header["slot"]] = simulation.expert(**expert) if expert is not None else None
         return {"info": info}, self._seen(simulation, header)
 
+    def _do_replay(self, header: Mapping[str, Any], arrays: Arrays) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Begin an episode that was recorded: its actions and states, and what is seen now."""
+        simulation = self._simulations[header["slot"]]
+        info, recorded = simulation.begin_recorded(header["number"])
+        return {"info": info}, self._seen(simulation, header) | recorded
+
+    def _do_compare(self, header: Mapping[str, Any], arrays: Arrays) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Replay a recorded episode, with actions of one's own if there are any, and how far it is from the record."""
+        return {"found": self._simulations[header["slot"]].replay(header["number"], arrays.get("actions"))}, {}
+
     def _do_act(self, header: Mapping[str, Any], arrays: Arrays) -> tuple[dict[str, Any], dict[str, Any]]:
         """Up to len(actions) steps; the observation after the last one, and the views for people on the way."""
         simulation = self._simulations[header["slot"]]

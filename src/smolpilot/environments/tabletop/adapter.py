@@ -52,7 +52,7 @@ def expert_succeeds(seed: int, colors: tuple[str, ...] | None = None, target: st
     return demonstrate(TabletopEnv(colors=chosen), ScriptedExpert(), np.random.SeedSequence(seed), 0.0)[1]
 
 
-make_tabletop.expert_succeeds = expert_succeeds  # type: ignore[attr-defined] # what environments.gate asks
+make_tabletop.expert_succeeds = expert_succeeds  # type: ignore[attr-defined] # what environments.gates asks
 # What stages of training ask: see environments.of_datasets.
 make_tabletop.for_recording = for_recording  # type: ignore[attr-defined]
 make_tabletop.old_settings = OLD_SETTINGS  # type: ignore[attr-defined]

@@ -59,6 +59,7 @@ def rollout(
     known: Iterable[Run] = (),
     on_episode: Callable[[Run], object] = lambda run: None,
     mixed_rendering: bool = False,
+    gate: Mapping[str, Any] | None = None,
 ) -> RolloutResult:
     """Run `episodes` of the environment from the seeds `seed`, `seed + 1`, ...; the same arguments, the same result.
 
@@ -67,8 +68,9 @@ def rollout(
     known: runs of before, which are not repeated; on_episode: told of each other one as it ends.
     With `swap_instruction` each scene stays what it is, but its first alternative is the instruction. `instruction`
     replaces the environment's own, whose goal stays. The first `video_episodes` keep their images. `settings` (of the
-    environment) and `untrained` (random weights) are written into the results. `mixed_rendering`: also where the policy
-    learned from images that were drawn otherwise. Raises UsageError for a horizon beyond
+    environment), `untrained` (random weights) and `gate` (what is known of the environment: verdict, text, successes,
+    episodes, overridden) are written into the results. `mixed_rendering`: also where the policy learned from images
+    that were drawn otherwise. Raises UsageError for a horizon beyond
     the chunk, a policy that does not fit the environment and scenes without an alternative; SmolpilotError, with its
     seed, for an episode that the environment cannot finish.
     """
@@ -107,12 +109,15 @@ def rollout(
         "denoising_steps": spec.facts.num_steps,
         "video_episodes": min(video_episodes, episodes),
         "parallel": count,
+        "gate": dict(gate) if gate is not None else None,
         "simulation": {name: facts[name] for name in ("render", "physics", "packages") if name in facts},
     }
     document = summarize_runs(runs, header)
     spec = policy.spec  # as it stands after the work: an engine may have fallen back on the way
     asked = [run.instruction for run in runs if run.instruction]
-    document["warnings"] = [*spec.facts.warnings, *instruction_warnings(spec, asked), *mixed, *crashes]
+    overridden = ["The environment's gate fails, and was overridden."] if gate and gate.get("overridden") else []
+    told = [*spec.facts.warnings, *instruction_warnings(spec, asked), *mixed, *crashes, *overridden]
+    document["warnings"] = told
     document |= {"bundle": describe_policy(spec), "machine": machine_facts(spec.facts.device)}
     return RolloutResult(runs, document, own)
 

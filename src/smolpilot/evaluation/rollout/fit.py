@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from smolpilot.common.errors import SmolpilotError, UsageError
 from smolpilot.contracts import Embodiment, EnvironmentSpec
-from smolpilot.datasets.format.simulation_record import drawn_otherwise, otherwise_text
+from smolpilot.datasets.simulation_record import drawn_otherwise, otherwise_text
 from smolpilot.robots.mapping import placeholder_names
 from smolpilot.robots.profile import spellings
 

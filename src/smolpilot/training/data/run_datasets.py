@@ -15,10 +15,10 @@ from smolpilot.common.errors import DatasetError, UsageError
 from smolpilot.common.statistics import Statistics
 from smolpilot.compatibility.datasets_together import check_cameras, check_joints
 from smolpilot.datasets import Dataset, DatasetMeta, open_dataset, parse_episodes, read_meta, split_episodes
-from smolpilot.datasets.format.simulation_record import SimulationRecord, drawn_otherwise, otherwise_text
 from smolpilot.datasets.read.joint_units import check_joints as check_own_joints
 from smolpilot.datasets.read.joint_units import derive_profile, find_profile, with_cameras
 from smolpilot.datasets.read.order import Rows
+from smolpilot.datasets.simulation_record import SimulationRecord, drawn_otherwise, otherwise_text
 from smolpilot.datasets.statistics.stored_statistics import exact_statistics
 from smolpilot.robots import RobotProfile
 from smolpilot.robots.layout import frame_layout

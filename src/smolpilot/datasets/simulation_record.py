@@ -17,7 +17,8 @@ from smolpilot.common.json_input import read_json_object
 @dataclass(frozen=True)
 class SimulationRecord:
     """meta/smolpilot_simulation.json. simulation: `render`, `physics` and `packages`, as the environment states them;
-    seeds, successes: of each episode; noise, vary: of the expert, see `smolpilot record`."""
+    noise, vary: of the expert, see `smolpilot record`; seeds: of each episode, or recorded: its number among people's;
+    successes: how each ended."""
 
     FILE: ClassVar[str] = "smolpilot_simulation.json"
 
@@ -27,6 +28,7 @@ class SimulationRecord:
     noise: float = 0.0
     vary: float = 0.0
     seeds: list[int] = field(default_factory=list)
+    recorded: list[int] = field(default_factory=list)
     successes: list[bool] = field(default_factory=list)
 
     def document(self) -> dict[str, Any]:
