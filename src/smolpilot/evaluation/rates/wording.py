@@ -28,6 +28,21 @@ class Comparison:
     text: str
 
 
+@dataclass(frozen=True)
+class ErrorComparison:
+    """Errors of two policies on the same episodes: what the interval of their difference allows to say."""
+
+    decision: Decision
+    difference: float  # error of the first minus error of the second: negative is the first's smaller error
+    interval: Interval | None
+    text: str
+
+
+FEW_EPISODES = 5
+"""Below, an interval over episodes means little, and decides nothing: the bootstrap of so few covers far less than it
+says, and excludes 0 whenever they agree."""
+
+
 def percent(share: float) -> str:
     """0.875 -> "87.5 %"."""
     return f"{100 * share:.3g} %"
@@ -76,22 +91,57 @@ def compare_unpaired(first: str, second: str, a: tuple[int, int], b: tuple[int, 
     return _compared((first, second), difference, difference_interval(a, b), p_value, test, counts)
 
 
+def compare_errors(
+    names: tuple[str, str], errors: tuple[float, float], interval: Interval | None, episodes: int, unit: str
+) -> ErrorComparison:
+    """The verdict on two policies by their errors on the same episodes.
+
+    errors: the means, in `unit`; interval: of their difference over the episodes, None where there is none.
+    """
+    difference = errors[0] - errors[1]
+    decision: Decision = "not told apart"
+    if interval is not None and episodes >= FEW_EPISODES and not interval.low <= 0 <= interval.high:
+        decision = "better" if difference < 0 else "worse"
+    text = (
+        f"{_said(names, decision)} over {pluralize(episodes, 'episode')}: mean error {errors[0]:.4g} against "
+        f"{errors[1]:.4g} ({unit}), difference {difference:+.3g}"
+    )
+    if interval is not None:
+        text += f", 95 % interval {error_span(interval)} (bootstrap over episodes)"
+    return ErrorComparison(decision, difference, interval, f"{text}. {few_episodes_text(episodes)}".strip())
+
+
+def error_span(interval: Interval) -> str:
+    """The ends of an interval of an error: "0.12 to 0.15"."""
+    return f"{interval.low:.3g} to {interval.high:.3g}"
+
+
+def few_episodes_text(episodes: int) -> str:
+    """What is to be said of an interval over so few episodes; empty for enough."""
+    if episodes >= FEW_EPISODES:
+        return ""
+    if episodes < 2:
+        return "One episode says nothing about others."
+    return f"An interval over {episodes} episodes means little: score {FEW_EPISODES} or more."
+
+
 def _compared(
     names: tuple[str, str], difference: float, interval: Interval, p_value: float, test: str, grounds: str
 ) -> Comparison:
     decision: Decision = "not told apart"
     if p_value < ALPHA and difference != 0:
         decision = "better" if difference > 0 else "worse"
-    said = (
-        f"{names[0]} and {names[1]} are not told apart"
-        if decision == "not told apart"
-        else f"{names[0]} is {decision} than {names[1]}"
-    )
     text = (
-        f"{said} {grounds}; difference {100 * difference:+.3g} points, 95 % interval "
+        f"{_said(names, decision)} {grounds}; difference {100 * difference:+.3g} points, 95 % interval "
         f"{100 * interval.low:+.1f} to {100 * interval.high:+.1f}; {_p_text(p_value)} ({test}, exact)."
     )
     return Comparison(decision, difference, interval, p_value, test, text)
+
+
+def _said(names: tuple[str, str], decision: Decision) -> str:
+    if decision == "not told apart":
+        return f"{names[0]} and {names[1]} are not told apart"
+    return f"{names[0]} is {decision} than {names[1]}"
 
 
 def _span(low: float, high: float) -> str:
