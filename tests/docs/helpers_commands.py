@@ -125,6 +125,12 @@ COMMANDS: dict[str, Run | Read] = {
                                  fresh=("REPORT",)),
     "train --resume --out runs/sequence": Run(),
     "status runs/sequence": Run(),
+    "train --dataset DATA --policy POLICY --steps 20000 --seeds 0,1,2 --out runs/recipe":
+        Run({**SHORT, "DATA": "data/red"}, TRAINED),
+    "rollout runs/recipe --out reports/recipe":
+        Read("needs seeds of the simulation's robot: tests/cli/test_rollout_cli.py has a recipe"),
+    "train --resume --out runs/recipe": Run(),
+    "status runs/recipe": Run(),
     "train --mixture data/red=0.2 data/blue=0.8 --policy POLICY --steps 20000 --out runs/joint": Run(SHORT, TRAINED),
     "train --mixture data/red data/blue data/yellow --balance tasks --policy POLICY --steps 20000 --out runs/joint":
         Run({**SHORT, "runs/joint": "runs/balanced"}, TRAINED),

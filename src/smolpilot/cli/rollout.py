@@ -16,6 +16,7 @@ from smolpilot.version import __version__
 from .parsing.opening import policy_options, print_end, say_cameras, say_opened
 from .parsing.tables import table
 from .parsing.verbs import Verb
+from .recipes.rollout_recipe import recipe_of, rollout_recipe
 
 if TYPE_CHECKING:
     from smolpilot.contracts import EnvironmentSpec
@@ -28,6 +29,9 @@ DEFAULT = "tabletop"  # the environment when none is named: what `smolpilot reco
 
 def run(options: RolloutOptions) -> None:
     """Run the episodes; the results are written, whatever the success rate."""
+    if recipe := recipe_of(options.policy):
+        rollout_recipe(options, recipe, run)
+        return
     from smolpilot.common.atomic import atomic_folder
     from smolpilot.environments import environment_factory
     from smolpilot.evaluation import embodiment_in, rollout, write_rollout_report

@@ -72,7 +72,7 @@ class RolloutOptions:
 
     policy: Source
     """Bundle, checkpoint of LeRobot (SmolVLA, ACT ...) or export folder, hub id, or a name that `smolpilot plugins`
-    lists, such as `hold-state`."""
+    lists, such as `hold-state`. The folder of a training with several seeds: the best checkpoint of each, in turn."""
     out: Path
     """New folder for results.json, video.mp4 and report.html."""
     env: str | None = None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,7 +11,7 @@ from smolpilot.common.text import pluralize
 
 from .intervals import Interval, difference_interval, rate_interval
 from .paired import PairedCounts, mcnemar, tango_interval
-from .power import ALPHA, episodes_needed, smallest_difference
+from .power import ALPHA, RECIPE_SEEDS, RecipeError, episodes_needed, recipe_rate, smallest_difference
 from .rate_tests import unpaired_test
 
 Decision = Literal["better", "worse", "not told apart"]
@@ -123,6 +125,42 @@ def few_episodes_text(episodes: int) -> str:
     if episodes < 2:
         return "One episode says nothing about others."
     return f"An interval over {episodes} episodes means little: score {FEW_EPISODES} or more."
+
+
+def recipe_error_text(found: RecipeError, seeds: int, episodes: int, unit: str) -> str:
+    """What a recipe's held-out errors come to, with the two spreads apart."""
+    mean = f"Mean held-out error {found.mean:.4g} {unit} over {pluralize(seeds, 'training seed')}"
+    if found.interval is not None:
+        mean += f", 95 % interval {error_span(found.interval)} over the seeds (Student's t)"
+    spreads = f"another training seed moves it by {found.between_seeds:.2g} (standard deviation)"
+    if math.isfinite(found.over_episodes):
+        spreads += f", other episodes than these {episodes} would move a checkpoint's by {found.over_episodes:.2g}"
+    return f"{mean}; {spreads}. {_claim(seeds)}".strip()
+
+
+def recipe_rate_text(counts: Sequence[tuple[int, int]]) -> str:
+    """What the success rates of one checkpoint for each training seed come to; counts: (successes, episodes)."""
+    if len(counts) < RECIPE_SEEDS:
+        return f"{pluralize(len(counts), 'training seed')}. {_claim(len(counts))}"
+    found = recipe_rate(counts)
+    low, high = found.interval
+    return (
+        f"The recipe succeeded in {percent(found.mean)} on average over {pluralize(len(counts), 'training seed')}, "
+        f"95 % interval {_span(low, high)} (Student's t over the seeds, no narrower than one checkpoint's). Training "
+        "seeds differ by "
+        f"{100 * found.between_seeds:.1f} points (standard deviation) beyond the {100 * found.within_seeds:.1f} points "
+        "that so many episodes give by themselves."
+    )
+
+
+def _claim(seeds: int) -> str:
+    """What has to be said of so few training seeds; empty for enough."""
+    if seeds >= RECIPE_SEEDS:
+        return ""
+    return (
+        f"A claim about a recipe needs {RECIPE_SEEDS} training seeds or more: another seed moves success by 10 to 15 "
+        "points."
+    )
 
 
 def _compared(
