@@ -157,6 +157,10 @@ COMMANDS: dict[str, Run | Read] = {
     "rollout hold-state --env gymnasium --env-settings id=gym_pusht:gym_pusht/PushT-v0 robot=pusht state=agent_pos "
     "images=image:pixels success=is_success options=obs_type:pixels_agent_pos --out reports/gymnasium":
         Run(more="--episodes 1 --video-episodes 0"),
+    "rollout POLICY --env examples/mountain_car.yaml --out reports/car":
+        Read("needs a policy of that car: tests/environments/test_described.py has one"),
+    "rollout POLICY --env examples/mountain_car.yaml --env-python sims/gym --out reports/car":
+        Read("needs such an interpreter: tests/environments/test_described.py makes one"),
     "rollout BUNDLE --env pusht --out reports/pusht": Read("needs a policy of that robot"),
     "rollout BUNDLE --env aloha --env-settings task=insertion --episodes 50 --jobs 2 --out reports/aloha":
         Read("needs a policy of that robot: tests/evaluation/test_rollout_workers.py has --jobs"),

@@ -114,7 +114,9 @@ def _settings(options: RolloutOptions, name: str, policy: Mapping[str, Any]) -> 
         for key in ("env_settings", "seed", "swap_instruction", "n_action_steps", "num_steps", "untrained",
                     "camera_map", "policy_stats_from", "engine")
     }  # fmt: skip
-    return {"smolpilot": __version__, "env": name, **chosen, "policy": policy}
+    from smolpilot.environments.described import identity
+
+    return {"smolpilot": __version__, "env": identity(name), **chosen, "policy": policy}
 
 
 def _known(journal: Journal, options: RolloutOptions) -> list[Run]:

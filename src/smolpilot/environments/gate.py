@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from smolpilot.common.text import pluralize
-from smolpilot.contracts import ENVIRONMENTS
 
 from .installing import SIMULATORS, simulator
-from .making import checked_settings
+from .making import checked_settings, named_factory
 from .worker_process import WorkerProcess
 
 LEAST = 0.95  # share of demonstrations that has to succeed
@@ -47,7 +46,7 @@ def check_gate(
     not gated. UsageError for settings that cannot be, and where the simulation does not start.
     """
     checked = checked_settings(name, settings)
-    known = getattr(ENVIRONMENTS.get(name), "expert_succeeds", None)
+    known = getattr(named_factory(name), "expert_succeeds", None)
     if name in SIMULATORS and getattr(simulator(name), "EXPERT", False):
         outcomes, kept = _in_workers(name, checked, range(seed, seed + episodes), jobs, python, progress)
     elif known is not None:

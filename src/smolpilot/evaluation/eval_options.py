@@ -76,7 +76,8 @@ class RolloutOptions:
     out: Path
     """New folder for results.json, video.mp4 and report.html."""
     env: str | None = None
-    """Environment, by a name that `smolpilot plugins` lists. Default: that of `smolpilot record`."""
+    """Environment, by a name that `smolpilot plugins` lists, or a YAML file that describes one of gymnasium
+    (docs/own-environment.md). Default: that of `smolpilot record`."""
     env_settings: Pairs = field(default_factory=dict)
     """Settings of the environment, as `max_steps=100 NAME=a,b,c`."""
     episodes: Amount = 100
