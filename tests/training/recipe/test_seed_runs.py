@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-from smolpilot.common.errors import DatasetError, UsageError
+from smolpilot.common.errors import CheckpointError, DatasetError, UsageError
+from smolpilot.smolvla.checkpoint.locate import locate
 from smolpilot.training import TrainingStoppedError, TrainOptions, train
 from smolpilot.training.recipe.recipe_paths import options_of_seed, recipe_options, seed_run
 from smolpilot.training.status import run_status
@@ -57,6 +58,13 @@ def test_the_table_tells_the_two_spreads_apart(recipe: Path) -> None:
     assert error["between_seeds"] > 0
     assert document["text"].startswith("Mean held-out error")
     assert "another training seed moves it by" in document["text"]
+
+
+def test_where_one_policy_is_expected_a_seed_is_to_be_named(recipe: Path) -> None:
+    with pytest.raises(CheckpointError, match="holds no checkpoint") as caught:
+        locate(recipe)
+    assert caught.value.fix == f"it holds a run for each training seed; name one of them: {recipe}/seed_0"
+    assert locate(recipe / "seed_3").folder.parent.name == "checkpoints"
 
 
 def test_status_says_which_seed_it_is(recipe: Path) -> None:
