@@ -72,7 +72,9 @@ def test_eval_prints_a_table_and_the_verdict(
     out = capsys.readouterr().out
     for joint in RobotProfile.load("tabletop").joints:
         assert joint.name in out
-    assert "baseline" in out
+    assert "95 % interval" in out
+    assert "over 2 episodes: mean error" in out
+    assert "An interval over 2 episodes means little" in out
     assert "training saw 2 of the 2" in out
     assert json.loads((tmp_path / "eval" / "metrics.json").read_text())["settings"]["denoising_steps"] == 1
 

@@ -134,3 +134,68 @@ class TestRefusals:
                        "--episodes", "3", "--video-episodes", "0", code=1)  # fmt: skip
         assert "The environment line fails in the episode of seed 4, at step 2: ZeroDivisionError" in said
         assert "Traceback" not in said
+
+
+@pytest.fixture(scope="module")
+def recipe(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of `train --seeds`."""
+    out = tmp_path_factory.mktemp("recipe") / "runs"
+    words = ["--preset", "tiny", "--from-scratch", "--batch-size", "4", "--chunk-size", "4", "--eval-frames", "4"]
+    words += ["--dataset", str(tiny_dataset), "--steps", "1", "--device", "cpu", "--cache", "none"]
+    assert main(["train", *words, "--seeds", "0,1,2", "--out", str(out)]) == 0
+    return out
+
+
+class TestARecipe:
+    """`rollout` of the folder of `train --seeds`, by a policy of somebody else's in place of each checkpoint."""
+
+    @pytest.fixture(autouse=True)
+    def drivers(self, recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The world's own policy opens each checkpoint: that of seed 1 goes the wrong way."""
+        from smolpilot import policies as room
+        from smolpilot.policies import open_policy
+
+        def opened(source: str, *rest: Any) -> Any:
+            assert Path(source).name.startswith("step_")
+            return open_policy("driver:left" if "seed_1" in source else "driver:right", *rest)
+
+        monkeypatch.setattr(room, "open_policy", opened)
+
+    words = ("--env", "line", "--episodes", "6", "--seed", "0", "--video-episodes", "0")
+
+    def test_it_is_each_seed_on_the_same_episodes(self, recipe: Path, run: Run, tmp_path: Path) -> None:
+        found = run(str(recipe), *self.words)
+        assert json.loads((tmp_path / "out" / "results.json").read_text()) == found
+        assert [one["training_seed"] for one in found["seeds"]] == [0, 1, 2]
+        each = [json.loads((tmp_path / "out" / f"seed_{seed}" / "results.json").read_text()) for seed in range(3)]
+        assert [one["seed"] for one in each[0]["runs"]] == [one["seed"] for one in each[1]["runs"]] == list(range(6))
+        assert [one["successes"] for one in found["seeds"]] == [one["successes"] for one in each]
+        assert found["recipe"]["mean"] == pytest.approx(sum(one["success_rate"] for one in each) / 3)
+        assert "over 3 training seeds" in found["text"]
+
+    def test_it_goes_on_where_it_was_killed(
+        self, recipe: Path, run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        words = ["rollout", str(recipe), *self.words, "--out", str(tmp_path / "out")]
+        assert main(words) == 0
+        said = capsys.readouterr().out
+        assert "The recipe succeeded in" in said
+        first = tmp_path / "out" / "seed_0" / "results.json"
+        written = first.stat().st_mtime_ns
+        (tmp_path / "out" / "results.json").unlink()
+        assert main([*words[:3], "line", "--episodes", "7", *words[6:]]) == 2
+        assert "holds rollouts of other options; these differ: episodes" in capsys.readouterr().err
+        assert main(words) == 0
+        assert first.stat().st_mtime_ns == written
+        assert main(words) == 2  # whole results are never written over
+        assert "exists already" in capsys.readouterr().err
+
+    def test_what_cannot_be(self, recipe: Path, refused: Callable[..., str], tmp_path: Path) -> None:
+        assert "tell a recipe's seeds apart" in refused("rollout", str(recipe), "--env", "line", "--untrained")
+        assert "Unknown environment 'linr'" in refused("rollout", str(recipe), "--env", "linr")
+        import shutil
+
+        torn = tmp_path / "torn"
+        shutil.copytree(recipe, torn, symlinks=True)
+        shutil.rmtree(torn / "seed_2")
+        assert "Seed 2 of the recipe" in refused("rollout", str(torn), "--env", "line")

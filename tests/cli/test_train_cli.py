@@ -168,3 +168,23 @@ def test_help_shows_every_option_without_loading_torch() -> None:
                    "--decay-lr"):  # fmt: skip
         assert option in shown
     assert "--config" in shown
+
+
+def test_several_seeds_end_with_a_table_and_the_next_command(
+    tiny_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "recipe"
+    words = ["--dataset", str(tiny_dataset), *TINY, "--steps", "1", "--out", str(out)]
+    assert "--seed and --seeds exclude each other" in error_of(capsys, [*words, "--seeds", "0,1", "--seed", "0"])
+    assert "--overfit and --seeds exclude each other" in error_of(capsys, [*words, "--seeds", "0,1", "--overfit"])
+    assert "seeds" in error_of(capsys, [*words, "--seeds", "0,x"])
+    assert main(["train", *words, "--seeds", "0,1"]) == 0
+    said = capsys.readouterr().out
+    assert "== seed 1, 2 of 2 ==" in said
+    assert "training seed" in said
+    assert "A claim about a recipe needs 3 training seeds or more" in said
+    assert f"smolpilot rollout {out} --env NAME --out {out}/rollout" in said
+    assert main(["status", str(out)]) in (0, 1)
+    assert "seed 1, 2 of 2" in capsys.readouterr().out
+    assert main(["train", "--resume", "--out", str(out)]) == 0
+    assert capsys.readouterr().out.count("trained already") == 2

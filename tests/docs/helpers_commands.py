@@ -125,6 +125,12 @@ COMMANDS: dict[str, Run | Read] = {
                                  fresh=("REPORT",)),
     "train --resume --out runs/sequence": Run(),
     "status runs/sequence": Run(),
+    "train --dataset DATA --policy POLICY --steps 20000 --seeds 0,1,2 --out runs/recipe":
+        Run({**SHORT, "DATA": "data/red"}, TRAINED),
+    "rollout runs/recipe --out reports/recipe":
+        Read("needs seeds of the simulation's robot: tests/cli/test_rollout_cli.py has a recipe"),
+    "train --resume --out runs/recipe": Run(),
+    "status runs/recipe": Run(),
     "train --mixture data/red=0.2 data/blue=0.8 --policy POLICY --steps 20000 --out runs/joint": Run(SHORT, TRAINED),
     "train --mixture data/red data/blue data/yellow --balance tasks --policy POLICY --steps 20000 --out runs/joint":
         Run({**SHORT, "runs/joint": "runs/balanced"}, TRAINED),
@@ -151,6 +157,10 @@ COMMANDS: dict[str, Run | Read] = {
     "rollout hold-state --env gymnasium --env-settings id=gym_pusht:gym_pusht/PushT-v0 robot=pusht state=agent_pos "
     "images=image:pixels success=is_success options=obs_type:pixels_agent_pos --out reports/gymnasium":
         Run(more="--episodes 1 --video-episodes 0"),
+    "rollout POLICY --env examples/mountain_car.yaml --out reports/car":
+        Read("needs a policy of that car: tests/environments/test_described.py has one"),
+    "rollout POLICY --env examples/mountain_car.yaml --env-python sims/gym --out reports/car":
+        Read("needs such an interpreter: tests/environments/test_described.py makes one"),
     "rollout BUNDLE --env pusht --out reports/pusht": Read("needs a policy of that robot"),
     "rollout BUNDLE --env aloha --env-settings task=insertion --episodes 50 --jobs 2 --out reports/aloha":
         Read("needs a policy of that robot: tests/evaluation/test_rollout_workers.py has --jobs"),

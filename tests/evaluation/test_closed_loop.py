@@ -293,7 +293,7 @@ def test_demo_report_joins_all_parts(tmp_path: Path, dataset: Any, make_policy: 
     page = out.read_text(encoding="utf-8")
     assert page.count("data:video/mp4;base64,") == 1
     assert page.count("data:image/png;base64,") == 2  # training curve, six panels
-    for text in ("100 %", "Loss 1 at step 1", "untrained weights", "smolpilot record", "beats both baselines"):
+    for text in ("100 %", "Loss 1 at step 1", "untrained weights", "smolpilot record", "not told apart from"):
         assert text in page
     assert "Untrained weights: success in 0 % of 4 fresh episodes" in page
     assert "ran out of time in 4" in page

@@ -76,7 +76,7 @@ def test_report_is_self_contained_and_names_every_joint(
     # The six panels, the error by step, one picture per joint.
     assert page.count("data:image/png;base64,") == 2 + len(facts.joints)
     assert dataset.meta.fingerprint in page
-    assert "beats both baselines" in page
+    assert "not told apart from holding the current state and the mean action" in page
     assert json.loads((tmp_path / "metrics.json").read_text())["frames"] == result.document["frames"]
     assert (tmp_path / "panels.png").stat().st_size > 20_000
 

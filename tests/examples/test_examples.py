@@ -19,6 +19,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 ELSEWHERE = {
     "own_policy.py": "policies/test_own_policy.py",
     "own_environment.py": "environments/test_own_environment.py",
+    "mountain_car.yaml": "environments/test_described.py",
     "kuavo_stages.yaml": "training/stages/test_plan.py",
 }
 HERE = {"convert.py", "fine_tune.py", "evaluate.py", "control_loop.py", "own_robot.py", "own_robot.yaml"}

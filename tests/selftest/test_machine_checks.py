@@ -138,6 +138,7 @@ def test_a_check_that_breaks_is_a_finding() -> None:
 def test_exit_code_lines_and_fixes(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     checks = [Check("disk", "warning", "little [left]", "free some"), Check("memory", "ok", "much")]
     monkeypatch.setattr(doctor, "run_checks", lambda dataset: iter(checks))
+    monkeypatch.setattr("smolpilot.cli.doctor._environments", lambda: iter(()))
     assert main(["doctor"]) == 0
     out = capsys.readouterr().out
     assert "warning  disk" in out

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class DoctorOptions:
-    """Check Python, torch, devices, video codecs, disk and hub. Exit code 1 when something is broken."""
+    """Check Python, torch, devices, video codecs, disk, hub and simulations. Exit code 1 when something is broken."""
 
     dataset: Path | None = None
     """A dataset folder: decode one frame of each of its cameras too."""
@@ -31,7 +33,7 @@ def run(options: DoctorOptions) -> int:
     from smolpilot.selftest.machine_checks import run_checks, worst
 
     checks = []
-    for check in run_checks(options.dataset):
+    for check in itertools.chain(run_checks(options.dataset), _environments()):
         checks.append(check)
         if not options.json:
             _print(check)
@@ -42,6 +44,27 @@ def run(options: DoctorOptions) -> int:
         count = {name: sum(check.verdict == name for check in checks) for name in ("ok", "warning", "error")}
         print(f"\n{verdict}: {count['ok']} ok, {count['warning']} warnings, {count['error']} errors")
     return 1 if verdict == "error" else 0
+
+
+def _environments() -> Iterator[Check]:
+    """Which environments work here: those that are installed are started, since only that shows whether they draw."""
+    from smolpilot.common.progress import working
+    from smolpilot.environments.installing import try_environments
+    from smolpilot.selftest.machine_checks import Check
+
+    trials = try_environments()
+    while True:
+        with working("starting the installed environments"):
+            one = next(trials, None)
+        if one is None:
+            return
+        name = f"env {one.name}"
+        if one.works:
+            yield Check(name, "ok", one.text)
+        elif not one.installed:
+            yield Check(name, "ok", f"{one.text} (needed only for its rollouts: {one.install})")
+        else:
+            yield Check(name, "warning", one.text, one.install)
 
 
 def _print(check: Check) -> None:

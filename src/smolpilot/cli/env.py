@@ -70,7 +70,7 @@ def list_environments(options: EnvListOptions) -> None:
 
     python = interpreter(options.env_python) if options.env_python is not None else None
     with working("starting each environment"):
-        found = try_environments(python)
+        found = list(try_environments(python))
     if options.json:
         print(json_text([vars(one) for one in found]))
         return

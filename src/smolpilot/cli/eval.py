@@ -89,19 +89,26 @@ def _check_robot(options: EvalOptions, policy: Policy, embodiment: Embodiment) -
 
 def _print(document: dict[str, Any], options: EvalOptions) -> None:
     from smolpilot.common.terminal import Terminal
+    from smolpilot.evaluation.rates.intervals import Interval
+    from smolpilot.evaluation.rates.wording import error_span
     from smolpilot.evaluation.reports import number
 
     console = Terminal()
     console.print(document["split"]["text"], soft_wrap=True)
     mixed = len({joint["unit"] for joint in document["joints"]}) > 1
     title = f"Error per joint ({document['unit']}), {document['frames']} frames, chunks of {document['horizon']}"
-    numbers = ("MAE", "RMSE", "max", "hold state", "mean action")
+    numbers = ("MAE", "95 % interval", "max", "hold state", "mean action")
     rows = table("joint", *numbers, numbers=numbers, title=title)
     for joint in document["joints"]:
-        keys = ("mae", "rmse", "max", "hold_mae", "mean_action_mae")
+        keys = ("max", "hold_mae", "mean_action_mae")
         name = f"{joint['name']} ({joint['unit']})" if mixed else joint["name"]
-        rows.add_row(name, *(number(joint[key]) for key in keys))
+        ends = joint["mae_interval"]
+        spread = "none" if ends is None else error_span(Interval(*ends))
+        rows.add_row(name, number(joint["mae"]), spread, *(number(joint[key]) for key in keys))
     console.print(rows)
+    for floor in (document["against_hold"], document["against_mean_action"]):
+        if floor is not None:
+            console.print(f"{floor['text'][0].upper()}{floor['text'][1:]}", soft_wrap=True)
     latency = document["latency"]
     if latency is not None:  # a policy that fails has none
         console.print(

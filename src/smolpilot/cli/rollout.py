@@ -18,6 +18,7 @@ from smolpilot.version import __version__
 from .parsing.opening import policy_options, print_end, say_cameras, say_opened
 from .parsing.tables import table
 from .parsing.verbs import Verb
+from .recipes.rollout_recipe import recipe_of, rollout_recipe
 
 if TYPE_CHECKING:
     from smolpilot.contracts import EnvironmentSpec
@@ -30,6 +31,9 @@ DEFAULT = "tabletop"  # the environment when none is named: what `smolpilot reco
 
 def run(options: RolloutOptions) -> None:
     """Run the episodes; the results are written, whatever the success rate."""
+    if recipe := recipe_of(options.policy):
+        rollout_recipe(options, recipe, run)
+        return
     from smolpilot.common.atomic import atomic_folder
     from smolpilot.environments import environment_factory
     from smolpilot.evaluation import embodiment_in, rollout, write_rollout_report
@@ -147,7 +151,9 @@ def _settings(options: RolloutOptions, name: str, policy: Mapping[str, Any]) -> 
         for key in ("env_settings", "seed", "swap_instruction", "n_action_steps", "num_steps", "untrained",
                     "camera_map", "policy_stats_from", "engine")
     }  # fmt: skip
-    return {"smolpilot": __version__, "env": name, **chosen, "policy": policy}
+    from smolpilot.environments.described import identity
+
+    return {"smolpilot": __version__, "env": identity(name), **chosen, "policy": policy}
 
 
 def _known(journal: Journal, options: RolloutOptions) -> list[Run]:

@@ -83,6 +83,8 @@ def view(status: RunStatus) -> RenderableType:
     table.add_row("run", Text(status.run))
     if status.stage is not None:
         table.add_row("sequence", Text(status.stage))
+    if status.recipe is not None:
+        table.add_row("recipe", Text(status.recipe))
     table.add_row(
         "state",
         Text(_state_text(status), style="green" if status.state in ("running", "finished", "preparing") else "yellow"),

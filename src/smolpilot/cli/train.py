@@ -13,6 +13,7 @@ from smolpilot.common.json_input import read_json_file
 from smolpilot.common.progress import working
 from smolpilot.common.renamed import renamed_words
 from smolpilot.common.safe_paths import followed
+from smolpilot.common.text import pluralize
 from smolpilot.training import TrainOptions
 
 from .parsing.arguments import split_words
@@ -27,6 +28,8 @@ def read(args: Sequence[str]) -> TrainOptions:
     if "--resume" in words:
         return _resumed(words)
     options = parse_with_config(TrainOptions, words, verb="train")
+    if options.seeds and any(one.key == "seed" for one in split_words(words)[1]):
+        raise UsageError("--seed and --seeds exclude each other.", fix="name every seed in --seeds")
     if options.resume:
         raise UsageError("`resume` is no setting of a config file.", fix="use --resume --out RUN on the command line")
     return options
@@ -50,12 +53,16 @@ def run(options: TrainOptions) -> int:
         return 0
     if options.stages is not None:
         _print_sequence(folder)
+    elif options.seeds:
+        _print_recipe(folder)
     else:
         print(f"\nThe run is in {folder}. Next, see how good it is:\n  {_next_command(folder, options)}")
     return 0
 
 
 def _overfit(options: TrainOptions) -> int:
+    if options.seeds:
+        raise UsageError("--overfit and --seeds exclude each other.", fix="leave --seeds out")
     if options.resume:
         raise UsageError("--overfit and --resume exclude each other.", fix="leave --resume out")
     from smolpilot.selftest.overfit import overfit
@@ -89,6 +96,29 @@ def _print_sequence(run: Path) -> None:
             found.add_row(*row)
         console.print(found)
     console.print(f"The sequence is in {run}; report: {run / MARKDOWN}", soft_wrap=True)
+
+
+def _print_recipe(out: Path) -> None:
+    """The seeds' errors, what they come to, and the next command."""
+    from smolpilot.common.terminal import Terminal
+    from smolpilot.evaluation.rates.intervals import Interval
+    from smolpilot.evaluation.rates.wording import error_span
+    from smolpilot.evaluation.reports import number
+    from smolpilot.training.recipe.recipe_paths import RESULT
+
+    console, document = Terminal(), read_json_file(out / RESULT)
+    error = document["error"]
+    if error is not None:
+        title = f"Held-out error ({error['unit']}), {pluralize(error['episodes'], 'episode')}"
+        rows = table("training seed", "checkpoint", "error", "95 % interval", numbers=("error",), title=title)
+        for run in document["runs"]:
+            ends = run["interval"]
+            spread = "none" if None in ends else error_span(Interval(*ends))
+            rows.add_row(str(run["seed"]), run["checkpoint"], number(run["error"]), spread)
+        console.print(rows)
+    console.print(document["text"], style="bold", soft_wrap=True)
+    command = shlex.join(["smolpilot", "rollout", str(out), "--env", "NAME", "--out", str(out / "rollout")])
+    console.print(f"\nThe runs are in {out}. Next, see how often they succeed:\n  {command}", soft_wrap=True)
 
 
 def _resume_words(args: Sequence[str]) -> list[str]:

@@ -186,8 +186,25 @@ Count = Annotated[
     _AutoInYaml(),
 ]
 
+
+def _read_seeds(words: list[str]) -> tuple[int, ...]:
+    return tuple(int(part) for word in words for part in word.split(",") if part.strip())
+
+
 # Numbers with the least and the most that they can be.
 Seed = Annotated[int, Limit(2**62 - 1, least=0)]
+# On the command line `0,1,2`; a list in YAML.
+Seeds = Annotated[
+    tuple[Seed, ...],
+    tyro.constructors.PrimitiveConstructorSpec(
+        nargs="*",
+        metavar="INT,INT,...",
+        instance_from_str=_read_seeds,
+        is_instance=lambda value: isinstance(value, tuple) and all(isinstance(one, int) for one in value),
+        str_from_instance=lambda value: [",".join(map(str, value))] if value else [],
+    ),
+    tyro.conf.arg(help_behavior_hint=lambda default: f"(default: {default})" if default else "(default: none)"),
+]
 Steps = Annotated[int, Limit(1_000_000_000, least=1)]  # of training; frames, too
 AnySteps = Annotated[int, Limit(1_000_000_000, least=0)]
 Amount = Annotated[int, Limit(1_000_000, least=1)]  # of episodes, tries, files

@@ -40,7 +40,7 @@ def make_aloha(
     Success is gym-aloha's own, a reward of 4 at any instant; the episode goes on to its last step all the same (unless
     `end_on_success`), so that what is dropped right afterwards shows. width, height: of each image, px. shadows, msaa
     (samples a pixel): how images are drawn, by default as gym-aloha does; `shadows=false msaa=0` is many times as fast.
-    multiccd: MuJoCo 3.8's contacts at several points; off, as in the versions before. instruction: default as LeRobot's.
+    multiccd: MuJoCo 3.8's contacts at several points; off, as before it. instruction: default as LeRobot's.
     UsageError without the extra `aloha`.
     """
     simulation = where.simulate("aloha", {

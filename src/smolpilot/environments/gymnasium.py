@@ -25,6 +25,8 @@ from smolpilot.robots import CameraProfile, RobotProfile
 
 from .actions import checked_action
 from .quiet import quiet
+from .simulation import told
+from .simulators.gymnasium_env import even, pick
 
 RENDER = "render()"  # in place of an observation's key: the image that `render` gives
 LABELS = {"failed": "ended without success", "timeout": "ran out of time"}
@@ -148,7 +150,8 @@ class GymnasiumEnvironment(Environment):
         return self._observation(seen), Outcome(success, label, facts)
 
     def render(self) -> Image:
-        return _even(self._rendered())
+        image: Image = even(self._rendered())
+        return image
 
     def close(self) -> None:
         if not self._closed:
@@ -192,16 +195,8 @@ class GymnasiumEnvironment(Environment):
         return image
 
     def _find(self, seen: Any, key: str) -> Any:
-        for part in filter(None, key.split(".")):
-            if not isinstance(seen, Mapping) or part not in seen:
-                there = list(map(str, seen)) if isinstance(seen, Mapping) else []
-                raise UsageError(
-                    f"The observation of {self.spec.name} has no '{plain(key, LIMIT)}'.",
-                    expected=f"one of {', '.join(there)}" if there else "no key: the observation is one array",
-                    fix=did_you_mean(part, there) if there else "",
-                )
-            seen = seen[part]
-        return seen
+        with told():
+            return pick(seen, plain(key, LIMIT), f"observation of {self.spec.name}")
 
     def _success(self, info: Mapping[str, Any], reward: float, *, last: bool) -> bool:
         key, least = self._wiring.success, self._wiring.success_reward
@@ -249,9 +244,3 @@ def _check_fit(env: gymnasium.Env[Any, Any], spec: EnvironmentSpec, wiring: Wiri
                 f"The profile '{spec.profile.name}' has no camera '{plain(camera, LIMIT)}'.",
                 fix=did_you_mean(camera, spec.cameras),
             )
-
-
-def _even(image: Image) -> Image:
-    """The image with even sides: the last row and column twice where they are odd."""
-    height, width = image.shape[:2]
-    return np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")

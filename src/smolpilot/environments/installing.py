@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,12 +34,37 @@ class Trial:
     works: bool
     text: str
     install: str  # the line that installs what it needs
+    installed: bool = True  # its package is there, where that can be told without starting anything
 
 
-def try_environments(python: Path | None = None) -> list[Trial]:
-    """Start each environment that needs no settings; in another interpreter the simulations alone."""
+def try_environments(python: Path | None = None) -> Iterator[Trial]:
+    """Start each environment that needs no settings, one by one; in another interpreter the simulations alone.
+
+    Only a start shows whether it can draw here (EGL, OSMesa). What is not installed is not started.
+    """
     names = SIMULATORS if python is not None else [name for name in ENVIRONMENTS.names() if name != "gymnasium"]
-    return [_tried(name, python) for name in names]
+    for name in names:
+        yield _missing(name) if python is None and not _is_installed(name) else _tried(name, python)
+
+
+def _is_installed(name: str) -> bool:
+    if name not in SIMULATORS:
+        return True
+    try:
+        importlib.metadata.version(simulator(name).NEEDS)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _missing(name: str) -> Trial:
+    return Trial(name, False, f"{simulator(name).NEEDS} is not installed", _install_line(name, None), installed=False)
+
+
+def _install_line(name: str, python: Path | None) -> str:
+    if name not in SIMULATORS:
+        return ""
+    return f"pip install 'smolpilot[{name}]'" if python is None else f"smolpilot env install {name} DIR"
 
 
 def install_environment(name: str, folder: Path) -> str:
@@ -67,9 +93,7 @@ def install_environment(name: str, folder: Path) -> str:
 
 
 def _tried(name: str, python: Path | None) -> Trial:
-    install = ""
-    if name in SIMULATORS:
-        install = f"pip install 'smolpilot[{name}]'" if python is None else f"smolpilot env install {name} DIR"
+    install = _install_line(name, python)
     try:
         if name in SIMULATORS:
             # In a process of its own: what a simulation loads, or takes down, is not ours.

@@ -19,6 +19,7 @@ from smolpilot.common.text import LIMIT, plain, shown
 from smolpilot.contracts import ENVIRONMENTS, Environment, EnvironmentSpec
 from smolpilot.contracts.plugins import blamed
 
+from .described import factory_of, is_file_of_environment
 from .shipped import SHIPPED
 from .simulation import RemoteSimulation, SimulatedEnvironment
 from .where import HERE, Where
@@ -37,7 +38,8 @@ def environment_factory(name: str, settings: Mapping[str, Any] | None = None) ->
     """A function that makes one more environment of that name at each call.
 
     settings: as values or as text, which is read by the annotations of the environment's own factory: `colors=red,blue`
-    is a tuple, `size=96` a number, `none` is None where that may be. UsageError, before anything is made, for an
+    is a tuple, `size=96` a number, `none` is None where that may be. A name that ends in .yaml is the path of a file
+    that describes an environment of gymnasium. UsageError, before anything is made, for an
     unknown name or setting (with the nearest and all that are known), and for a value of another type.
     """
     return functools.partial(environment_maker(name, settings), HERE)
@@ -45,7 +47,7 @@ def environment_factory(name: str, settings: Mapping[str, Any] | None = None) ->
 
 def checked_settings(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings as values that the environment's own factory takes; UsageError for others."""
-    return _checked(name, ENVIRONMENTS.get(name), settings)
+    return _checked(name, named_factory(name), settings)
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class EnvironmentMaker:
 
     def __call__(self, where: Where) -> Environment:
         """One more environment, there."""
-        factory = ENVIRONMENTS.get(self.name)
+        factory = named_factory(self.name)
         if not self.hosted:
             return _made(self.name, factory, {**self.settings, WHERE: where})
         if where.worker is None:
@@ -74,14 +76,19 @@ class EnvironmentMaker:
 
 def environment_maker(name: str, settings: Mapping[str, Any] | None = None) -> EnvironmentMaker:
     """As `environment_factory`, for environments that may run elsewhere."""
-    factory = ENVIRONMENTS.get(name)
+    factory = named_factory(name)
     hosted = WHERE not in _parameters(factory)
     return EnvironmentMaker(name, _checked(name, factory, settings or {}), hosted)
 
 
+def named_factory(name: str) -> Callable[..., Any]:
+    """What makes environments of that name: a registered one, or the path of a YAML file that describes one."""
+    return factory_of(name) if is_file_of_environment(name) else ENVIRONMENTS.get(name)
+
+
 def _made(name: str, factory: Callable[..., Any], settings: Mapping[str, Any]) -> Environment:
     whose = f"The environment '{plain(name, LIMIT)}'"
-    with nullcontext() if name in SHIPPED else blamed(f"{whose} cannot be made"):
+    with nullcontext() if name in SHIPPED or is_file_of_environment(name) else blamed(f"{whose} cannot be made"):
         made: Environment = factory(**settings)
     lacking = [part for part in ("spec", "reset", "step", "render", "close") if not hasattr(made, part)]
     if lacking:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -59,6 +60,18 @@ class Advance:
     frames: list[Image]
 
 
+@contextmanager
+def told() -> Iterator[None]:
+    """What a simulation says that the user can put right, as a UsageError."""
+    try:
+        yield
+    except ValueError as error:
+        if len(error.args) != 3 or not all(isinstance(part, str) for part in error.args):
+            raise
+        found, expected, fix = error.args
+        raise UsageError(found, expected=expected, fix=fix) from error
+
+
 class LocalSimulation:
     """One that runs in this process."""
 
@@ -67,14 +80,18 @@ class LocalSimulation:
 
     def reset(self, seed: int, instruction: str | None) -> tuple[Mapping[str, Any], Seen]:
         more = {} if instruction is None else {"instruction": instruction}
-        return self._simulation.reset(seed, **more), self._simulation.observe()
+        with told():
+            return self._simulation.reset(seed, **more), self._simulation.observe()
 
     def run(self, actions: Floats, images: Images, frames: bool) -> Run:
-        steps, outcome, shown = run(self._simulation, actions, frames=frames)
-        return Run(steps, self._simulation.observe(images=draws(images, outcome is not None)), outcome, shown)
+        with told():
+            steps, outcome, shown = run(self._simulation, actions, frames=frames)
+            seen = self._simulation.observe(images=draws(images, outcome is not None))
+        return Run(steps, seen, outcome, shown)
 
     def render(self) -> Image:
-        return self._simulation.render()
+        with told():
+            return self._simulation.render()
 
     def close(self) -> None:
         self._simulation.close()

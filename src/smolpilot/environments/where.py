@@ -11,7 +11,7 @@ from smolpilot.common.errors import UsageError
 from smolpilot.contracts.plugins import blamed
 
 from .quiet import quiet
-from .simulation import LocalSimulation, RemoteSimulation
+from .simulation import LocalSimulation, RemoteSimulation, told
 from .worker_process import WorkerProcess
 
 
@@ -30,7 +30,7 @@ class Where:
         module = importlib.import_module(f"smolpilot.environments.simulators.{name}")
         with blamed(f"The environment '{name}' cannot be made"):
             try:
-                with quiet():
+                with quiet(), told():
                     return LocalSimulation(module.SIMULATION(**settings))
             except ImportError as error:
                 raise UsageError(
@@ -38,11 +38,6 @@ class Where:
                     fix=f"install the extra: pip install 'smolpilot[{name}]'; or give an interpreter that has it: "
                     f"smolpilot env install {name} DIR, then --env-python DIR",
                 ) from error
-            except ValueError as error:
-                if len(error.args) != 3:
-                    raise
-                found, expected, fix = error.args
-                raise UsageError(found, expected=expected, fix=fix) from error
 
 
 HERE = Where()

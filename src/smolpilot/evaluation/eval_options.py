@@ -72,11 +72,12 @@ class RolloutOptions:
 
     policy: Source
     """Bundle, checkpoint of LeRobot (SmolVLA, ACT ...) or export folder, hub id, or a name that `smolpilot plugins`
-    lists, such as `hold-state`."""
+    lists, such as `hold-state`. The folder of a training with several seeds: the best checkpoint of each, in turn."""
     out: Path
     """New folder for results.json, video.mp4 and report.html."""
     env: str | None = None
-    """Environment, by a name that `smolpilot plugins` lists. Default: that of `smolpilot record`."""
+    """Environment, by a name that `smolpilot plugins` lists, or a YAML file that describes one of gymnasium
+    (docs/own-environment.md). Default: that of `smolpilot record`."""
     env_settings: Pairs = field(default_factory=dict)
     """Settings of the environment, as `max_steps=100 NAME=a,b,c`."""
     episodes: Amount = 100

@@ -208,10 +208,11 @@ class RobotProfile(_Strict):
         and expected."""
         form = "keys such as `name:`, `rate:` and `joints:`"
         values, lines = read_yaml(source, where, empty="robot profile", expected=form, error=ProfileError)
-        return cls._validated(values, where, lines)
+        return cls.from_values(values, where=where, lines=lines)
 
     @classmethod
-    def _validated(cls, values: Mapping[str, Any], where: str, lines: Mapping[Location, int]) -> RobotProfile:
+    def from_values(cls, values: Mapping[str, Any], *, where: str, lines: Mapping[Location, int]) -> RobotProfile:
+        """Check the values of a YAML file that has them among others; lines: where each stands."""
         try:
             return cls.model_validate(values)
         except pydantic.ValidationError as error:
@@ -274,7 +275,7 @@ class RobotProfile(_Strict):
             "state": None if list(names) == every else list(names),
             "action": None if actions == every else actions,
         }
-        return cls._validated(values, "the robot profile made of the dataset", {})
+        return cls.from_values(values, where="the robot profile made of the dataset", lines={})
 
 
 def list_profiles() -> list[str]:

@@ -55,7 +55,11 @@ def _keys_at(model: type[pydantic.BaseModel], path: Location) -> list[str]:
     """The known keys of the mapping at `path`."""
     for part in path:
         if isinstance(part, str) and part in model.model_fields:
-            arguments = typing.get_args(model.model_fields[part].annotation)
-            inner = [a for a in arguments if isinstance(a, type) and issubclass(a, pydantic.BaseModel)]
+            annotation = model.model_fields[part].annotation
+            inner = [
+                a
+                for a in (annotation, *typing.get_args(annotation))
+                if isinstance(a, type) and issubclass(a, pydantic.BaseModel)
+            ]
             model = inner[0] if inner else model
     return list(model.model_fields)

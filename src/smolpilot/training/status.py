@@ -20,9 +20,10 @@ from smolpilot.common.json_input import read_json_file
 from smolpilot.common.safe_paths import target_of
 
 from .options.train_options import TrainOptions
+from .recipe.recipe_paths import RESULT, seed_run
 from .run.metrics_log import read_metrics
 from .run.run_folder import PREPARING, PROCESS, living_process, load_config, read_note
-from .run.run_paths import CONFIG, run_above
+from .run.run_paths import CONFIG, is_run, run_above
 
 # Where a warning begins: chosen to stay silent on the healthy runs in docs/log.md.
 _DATA_WAIT, _FLAT, _OVERFIT, _SILENT_S = 0.3, 0.98, 1.15, 120.0
@@ -61,6 +62,7 @@ class RunStatus:
     patience: str | None = None
     validations: list[dict[str, Any]] = field(default_factory=list)
     warnings: list[dict[str, str]] = field(default_factory=list)
+    recipe: str | None = None  # of a recipe: `seed 1, 2 of 3`, and the run is that seed's
     stage: str | None = None  # of a sequence: `stage 2 of 3: blue`, and the run is that stage's
 
     def to_json(self) -> dict[str, Any]:
@@ -77,6 +79,8 @@ def run_status(run: Path, *, verb: str = "status") -> RunStatus:
     options = load_config(out, verb=verb)
     if options.stages is not None:
         return _of_sequence(out)
+    if options.seeds:
+        return _of_recipe(out, options)
     lines = [line for line in _lines(out) if isinstance(line.get("step"), int)]
     trained = [line for line in lines if line.get("kind") == "train"]
     steps, folder = options.steps or 0, out / "checkpoints"
@@ -154,6 +158,26 @@ def _of_sequence(out: Path) -> RunStatus:
         # Between two runs the process evaluates; after the last report nothing is left to do.
         alive = living_process(out) is not None
         status.state = "running" if alive else "finished" if found[2] else "stopped"
+        status.run = str(out)
+    return status
+
+
+def _of_recipe(out: Path, options: TrainOptions) -> RunStatus:
+    """The status of the seed in which a recipe stands."""
+    begun = [
+        (number, seed, seed_run(out, seed))
+        for number, seed in enumerate(options.seeds, 1)
+        if is_run(seed_run(out, seed))
+    ]
+    alive = living_process(out) is not None
+    if not begun:
+        return RunStatus(run=str(out), state="running" if alive else "stopped", step=0, steps=options.steps or 0)
+    number, seed, folder = begun[-1]
+    status = run_status(folder)
+    status.recipe = f"seed {seed}, {number} of {len(options.seeds)}"
+    if status.state in ("stopped", "finished", "abandoned"):
+        # Between two runs, and while it scores, the process lives; after the table nothing is left to do.
+        status.state = "running" if alive else "finished" if (out / RESULT).is_file() else "stopped"
         status.run = str(out)
     return status
 

@@ -47,12 +47,9 @@ def test_mcnemar(only_a: int, only_b: int, p_value: float) -> None:
 @pytest.mark.parametrize(
     ("only_a", "only_b", "episodes", "low", "high"),
     [
-        (5, 1, 20, -0.0491285936, 0.4369082634),  # as fieldtrial 0.3.0 computes them
-        (0, 3, 50, -0.1621709169, 0.0156284551),
+        (5, 1, 20, -0.0491285936, 0.4369082634),  # test_rates_oracle.py has a grid
         (30, 10, 200, 0.0398963654, 0.1636418092),
         (20, 0, 20, 0.6777496839, 1.0),
-        (0, 0, 20, -0.1611251581, 0.1611251581),
-        (1, 0, 1, -0.5869013713, 1.0),
     ],
 )
 def test_tango(only_a: int, only_b: int, episodes: int, low: float, high: float) -> None:

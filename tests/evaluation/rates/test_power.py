@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from smolpilot.common.errors import UsageError
+from smolpilot.evaluation.rates.intervals import rate_interval
 from smolpilot.evaluation.rates.paired import PairedCounts, mcnemar
 from smolpilot.evaluation.rates.power import (
     episodes_needed,
@@ -81,4 +82,4 @@ def test_one_checkpoint_is_no_recipe() -> None:
 def test_seeds_that_agree_leave_no_spread() -> None:
     found = recipe_rate([(10, 10)] * 3)
     assert (found.mean, found.between_seeds, found.within_seeds) == (1.0, 0.0, 0.0)
-    assert found.interval == (1.0, 1.0)
+    assert found.interval == rate_interval(10, 10)  # ten episodes cannot tell more of any of them

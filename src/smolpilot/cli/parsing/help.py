@@ -25,12 +25,12 @@ GROUPS = {
     "model": "policy* preset* from_scratch* train_expert_only* freeze_vision lora* lora_alpha lora_targets tokenizer "
     "revision camera_map* cameras chunk_size n_action_steps* num_steps max_tokens norm_stats* norm_stats_file "
     "policy_stats_from engine* against* untrained",
-    "optimization": "steps* batch_size* lr* warmup_steps decay_lr weight_decay clip ema patience",
+    "optimization": "steps* batch_size* lr* warmup_steps decay_lr weight_decay clip ema patience seeds*",
     "augmentation": "augment* cache_views",
     "cache": "cache* cache_dtype cache_dir frames_gb",
     "memory and precision": "device* eval.batch_size dtype* precision memory* micro_batch compile backend calibrate_on "
     "calibration_frames workers jobs parallel repeats",
-    "validation": "preflight held_out* eval_every eval_frames overfit",
+    "validation": "preflight held_out* split_seed eval_every eval_frames overfit",
     "output": "out* json* html open first dry_run reencode codec data_file_mb video_file_mb chunk_files video_episodes "
     "save_every keep log_every track",
     "resuming": "resume*",

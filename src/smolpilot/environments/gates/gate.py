@@ -14,10 +14,9 @@ import numpy as np
 
 from smolpilot.common.errors import SimulationError
 from smolpilot.common.text import LIMIT, plain, pluralize
-from smolpilot.contracts import ENVIRONMENTS
 from smolpilot.contracts.plugins import blamed
 from smolpilot.environments.installing import SIMULATORS, simulator
-from smolpilot.environments.making import checked_settings
+from smolpilot.environments.making import checked_settings, named_factory
 
 from .gate_workers import GateWorkers, Progress
 
@@ -66,7 +65,7 @@ def check_gate(
             return _by_expert_there(name, checked, range(seed, seed + episodes), jobs, python, progress)
         if recorded:
             return _by_recording(name, checked, spread(recorded, episodes), jobs, python, progress)
-    elif (expert := getattr(ENVIRONMENTS.get(name), "expert_succeeds", None)) is not None:
+    elif (expert := getattr(named_factory(name), "expert_succeeds", None)) is not None:
         outcomes: dict[int, bool] = {}
         for one in range(seed, seed + episodes):
             with blamed(f"The environment '{plain(name, LIMIT)}' fails in expert_succeeds"):

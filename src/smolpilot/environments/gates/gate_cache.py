@@ -17,9 +17,8 @@ from smolpilot.common.atomic import write_text_atomic
 from smolpilot.common.errors import UsageError
 from smolpilot.common.hashing import content_name, differences, file_digest, sealed
 from smolpilot.common.json_input import read_json_object, to_plain
-from smolpilot.contracts import ENVIRONMENTS
 from smolpilot.environments.installing import SIMULATORS, simulator
-from smolpilot.environments.making import checked_settings
+from smolpilot.environments.making import checked_settings, named_factory
 from smolpilot.version import __version__
 
 from .gate import EPISODES, Gate, check_gate
@@ -80,7 +79,7 @@ def gate_key(
 
 def _code(name: str) -> dict[str, str]:
     """What plays the demonstrations: digests of source files, versions of packages."""
-    module = simulator(name) if name in SIMULATORS else _module_of(ENVIRONMENTS.get(name))
+    module = simulator(name) if name in SIMULATORS else _module_of(named_factory(name))
     found = {"numpy": importlib.metadata.version("numpy")}
     if (file := getattr(module, "__file__", None)) is not None:
         path, own = Path(file), module.__name__.startswith("smolpilot.")

@@ -12,15 +12,23 @@ from smolpilot.common.json_input import to_plain
 from smolpilot.common.text import pluralize
 from smolpilot.evaluation.metrics import Errors, Motion, Ranges, motion, ranges
 from smolpilot.evaluation.predictions import Predictions
+from smolpilot.evaluation.rates.wording import error_span, few_episodes_text
 
+from .error_intervals import AgainstFloor, ErrorIntervals, against_floor, error_intervals
 from .suspects import find_suspects, find_warnings
 
 FORMAT = "smolpilot-eval/1"
+HOLD, MEAN_ACTION = "holding the current state", "the mean action"
 
 
 def summarize(scored: Predictions) -> dict[str, Any]:
     """Errors, baselines, verdict, ranges, motion and warnings. Lengths: A joints, H horizon steps; nan becomes null."""
     errors, hold, mean = scored.errors(), scored.hold_errors(), scored.mean_action_errors()
+    spread = error_intervals(scored)
+    floors = {
+        "hold": against_floor(scored, scored.hold[:, None], HOLD) if hold is not None else None,
+        "mean_action": against_floor(scored, scored.mean_action[None, None], MEAN_ACTION) if mean is not None else None,
+    }
     found = ranges(scored.predicted, scored.target, scored.is_pad, scored.limits)
     moved = motion(scored.predicted, scored.is_pad, scored.fps), motion(scored.target, scored.is_pad, scored.fps)
     inside = scored.predicted[~scored.is_pad]
@@ -39,9 +47,18 @@ def summarize(scored: Predictions) -> dict[str, Any]:
             "rmse": float(np.mean(errors.rmse)),
             "max": float(np.max(errors.max)),
         },
+        "mae_interval": spread.overall,
+        "few_episodes": few_episodes_text(spread.episodes) or None,
+        "against_hold": _against(floors["hold"]),
+        "against_mean_action": _against(floors["mean_action"]),
         "baselines": {"hold": _baseline(hold), "mean_action": _baseline(mean)},
-        "verdict": _verdict(scored, errors, hold, mean),
-        "joints": [_joint(scored, a, errors, hold, mean, found, moved) for a in range(len(scored.joints))],
+        "verdict": _verdict(scored, errors, hold, mean, floors, spread),
+        "joints": [
+            _joint(scored, a, errors, hold, mean, found, moved)
+            | {"mae_interval": spread.joints[a]}
+            | {f"against_{name}": _joint_against(floor, a) for name, floor in floors.items()}
+            for a in range(len(scored.joints))
+        ],
         "by_step": _by_step(errors, hold, mean),
         "non_finite": {"nan": nan, "infinite": infinite},
         "warnings": find_warnings(scored, found, nan, infinite),
@@ -116,11 +133,38 @@ def _by_step(errors: Errors, hold: Errors | None, mean: Errors | None) -> dict[s
     }
 
 
-def _verdict(scored: Predictions, errors: Errors, hold: Errors | None, mean: Errors | None) -> dict[str, Any]:
-    """Beats both baselines on the MAE averaged over joints; null when a baseline cannot be computed."""
-    own, joints = errors.mean_mae, len(scored.joints)
+def _against(floor: AgainstFloor | None) -> dict[str, Any] | None:
+    """Error of the policy minus the floor's, with its interval over episodes; null where it cannot be computed."""
+    if floor is None:
+        return None
+    found = floor.overall
+    return {
+        "difference": found.difference,
+        "interval": found.interval,
+        "decision": found.decision,
+        "text": found.text,
+    }
+
+
+def _joint_against(floor: AgainstFloor | None, a: int) -> dict[str, Any] | None:
+    """The same of a joint, without a decision: of many joints some would be told apart by chance."""
+    return None if floor is None else {"difference": floor.differences[a], "interval": floor.intervals[a]}
+
+
+def _verdict(
+    scored: Predictions,
+    errors: Errors,
+    hold: Errors | None,
+    mean: Errors | None,
+    floors: dict[str, AgainstFloor | None],
+    spread: ErrorIntervals,
+) -> dict[str, Any]:
+    """`beats_*`: the smaller MAE, averaged over joints; null when a baseline cannot be computed. The text says `better`
+    only where the interval of the difference over episodes excludes 0."""
+    joints = len(scored.joints)
     beats_hold, beats_mean = _beats(errors, hold), _beats(errors, mean)
-    text = _verdict_text(own, hold, mean, beats_hold, beats_mean)
+    text = _verdict_text(errors.mean_mae, {HOLD: (hold, floors["hold"]), MEAN_ACTION: (mean, floors["mean_action"])})
+    text = f"{text} ({scored.unit}, averaged over {pluralize(joints, 'joint')}; {_spread_text(spread)})"
     if errors.non_finite:
         text = "fails: predictions hold NaN or infinite values"
     return {
@@ -130,7 +174,7 @@ def _verdict(scored: Predictions, errors: Errors, hold: Errors | None, mean: Err
         "beats_mean_action": beats_mean,
         "joints_beating_hold": None if hold is None else int(np.sum(errors.mae < hold.mae)),
         "joints_beating_mean_action": None if mean is None else int(np.sum(errors.mae < mean.mae)),
-        "text": f"{text} ({scored.unit}, averaged over {pluralize(joints, 'joint')})",
+        "text": text,
     }
 
 
@@ -141,23 +185,31 @@ def _beats(own: Errors, baseline: Errors | None) -> bool | None:
     return not own.non_finite and own.mean_mae < baseline.mean_mae
 
 
-def _verdict_text(
-    own: float, hold: Errors | None, mean: Errors | None, beats_hold: bool | None, beats_mean: bool | None
-) -> str:
-    baselines = [("holding the current state", hold, beats_hold), ("the mean action", mean, beats_mean)]
-    known = [
-        (name, errors.mean_mae, beats) for name, errors, beats in baselines if errors is not None and beats is not None
+def _verdict_text(own: float, floors: dict[str, tuple[Errors | None, AgainstFloor | None]]) -> str:
+    """By floor: its errors and the comparison with it."""
+    known = {name: (one, found.overall.decision) for name, (one, found) in floors.items() if one and found}
+    parts = [
+        f"{_VERDICTS[decision]} {' and '.join(names)}"
+        for decision in _VERDICTS
+        if (names := [name for name, (_, decided) in known.items() if decided == decision])
     ]
-    missing = [name for name, _, beats in baselines if beats is None]
-    won = [name for name, _, beats in known if beats]
-    if len(known) == 2:
-        head = {2: "beats both baselines", 0: "beats neither baseline"}.get(
-            len(won), f"beats only {won[0] if won else ''}"
-        )
-    elif known:
-        head = f"beats {known[0][0]}" if won else f"does not beat {known[0][0]}"
-    else:
+    if not parts:
         return f"has MAE {own:.4g}; no baseline can be computed"
-    against = " and ".join(f"{mae:.4g} of {name}" for name, mae, _ in known)
+    against = " and ".join(f"{errors.mean_mae:.4g} of {name}" for name, (errors, _) in known.items())
+    missing = [name for name in floors if name not in known]
     note = f"; {missing[0]} is n/a" if missing else ""
-    return f"{head}: MAE {own:.4g} against {against}{note}"
+    return f"is {', and '.join(parts)}: MAE {own:.4g} against {against}{note}"
+
+
+_VERDICTS = {"better": "better than", "worse": "worse than", "not told apart": "not told apart from"}
+
+
+def _spread_text(spread: ErrorIntervals) -> str:
+    scored = pluralize(spread.episodes, "episode")
+    said = (
+        f"{scored}, no interval"
+        if spread.overall is None
+        else f"95 % interval {error_span(spread.overall)} over {scored}"
+    )
+    few = few_episodes_text(spread.episodes).rstrip(".")
+    return f"{said}. {few}" if few else said

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from smolpilot.common.errors import UsageError
 
 CONFIDENCE = 0.95
+_RESAMPLES = 10_000
 
 
 class Interval(NamedTuple):
@@ -69,6 +70,7 @@ def episode_bootstrap(
 
     kept = counts > 0
     sums, counts = sums[kept], counts[kept]
+    at_once = max(1, min(_RESAMPLES, 10_000_000 // max(1, len(sums))))  # 80 MB for each array of draws
     if len(sums) < 2 or not np.isfinite(sums).all():
         return Interval(math.nan, math.nan)
     if np.ptp(sums / counts) == 0:
@@ -76,7 +78,8 @@ def episode_bootstrap(
         return Interval(same, same)
     found = bootstrap(
         (sums, counts), lambda total, count, axis: total.sum(axis) / count.sum(axis), paired=True, vectorized=True,
-        n_resamples=10_000, confidence_level=confidence, rng=np.random.default_rng(seed), method="BCa",
+        n_resamples=_RESAMPLES, batch=at_once, confidence_level=confidence, method="BCa",
+        rng=np.random.default_rng(seed),
     ).confidence_interval  # fmt: skip
     return Interval(float(found.low), float(found.high))
 

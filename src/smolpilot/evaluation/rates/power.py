@@ -12,10 +12,11 @@ import numpy.typing as npt
 
 from smolpilot.common.errors import UsageError
 
-from .intervals import CONFIDENCE, Interval, check_counts
+from .intervals import CONFIDENCE, Interval, check_counts, rate_interval
 
 POWER = 0.8
 ALPHA = 0.05
+RECIPE_SEEDS = 3  # with fewer nothing is claimed of a recipe
 MOST_EPISODES = 5_000  # beyond, `episodes_needed` says that no practical number would do
 
 
@@ -67,20 +68,46 @@ class RecipeRate:
     """The rate of a recipe over several training seeds, with the two spreads apart; fractions."""
 
     mean: float
-    interval: Interval  # over the training seeds, Student's t
+    interval: Interval  # over the training seeds, Student's t, and no narrower than one checkpoint's exact one
     between_seeds: float  # standard deviation that another training seed adds
     within_seeds: float  # standard deviation that the number of episodes alone would give
+
+
+@dataclass(frozen=True)
+class RecipeError:
+    """The error of a recipe over several training seeds that are scored on the same episodes."""
+
+    mean: float
+    interval: Interval | None  # over the training seeds, Student's t; None for fewer than three
+    between_seeds: float  # standard deviation of the seeds' errors
+    over_episodes: float  # standard error of one checkpoint's error over the episodes; nan for a single episode
+
+
+def recipe_error(errors: npt.NDArray[np.float64], confidence: float = CONFIDENCE) -> RecipeError:
+    """From the errors [S, E] of one checkpoint for each training seed, on the same episodes."""
+    seeds, episodes = errors.shape
+    means = errors.mean(axis=1)
+    between = float(means.std(ddof=1)) if seeds > 1 else math.nan
+    over = float((errors.std(axis=1, ddof=1) / math.sqrt(episodes)).mean()) if episodes > 1 else math.nan
+    interval = _over_seeds(means, confidence) if seeds >= RECIPE_SEEDS else None
+    return RecipeError(float(means.mean()), interval, between, over)
+
+
+def _over_seeds(values: npt.NDArray[np.float64], confidence: float) -> Interval:
+    """Student's interval of the mean of one value for each training seed."""
+    from scipy.stats import t
+
+    half = float(t.ppf((1 + confidence) / 2, len(values) - 1)) * float(values.std(ddof=1)) / math.sqrt(len(values))
+    return Interval(float(values.mean()) - half, float(values.mean()) + half)
 
 
 def recipe_rate(counts: Sequence[tuple[int, int]], confidence: float = CONFIDENCE) -> RecipeRate:
     """From (successes, episodes) of one checkpoint for each training seed. UsageError for fewer than three: another
     seed moves success by 10 to 15 points, which one or two checkpoints cannot tell from the recipe."""
-    from scipy.stats import t
-
-    if len(counts) < 3:
+    if len(counts) < RECIPE_SEEDS:
         raise UsageError(
             f"A claim about a recipe rests on {len(counts)} training seeds.", expected="three or more",
-            fix="train the same recipe again with other values of --seed",
+            fix="train the recipe with more seeds: train --seeds 0,1,2",
         )  # fmt: skip
     for successes, trials in counts:
         check_counts(successes, trials)
@@ -90,10 +117,13 @@ def recipe_rate(counts: Sequence[tuple[int, int]], confidence: float = CONFIDENC
         np.mean([rate * (1 - rate) / max(1, trials - 1) for rate, (_, trials) in zip(rates, counts, strict=True)])
     )
     observed = float(rates.var(ddof=1))
-    half = float(t.ppf((1 + confidence) / 2, len(counts) - 1)) * math.sqrt(observed / len(counts))
+    low, high = _over_seeds(rates, confidence)
+    # Seeds that agree by chance leave no spread between them; that so few episodes cannot tell is left.
+    episodes = min(trials for _, trials in counts)
+    one = rate_interval(round(mean * episodes), episodes, confidence)
     return RecipeRate(
         mean=mean,
-        interval=Interval(max(0.0, mean - half), min(1.0, mean + half)),
+        interval=Interval(max(0.0, min(low, one.low)), min(1.0, max(high, one.high))),
         between_seeds=math.sqrt(max(0.0, observed - within)),
         within_seeds=math.sqrt(within),
     )

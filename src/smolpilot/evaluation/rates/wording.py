@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,7 +11,7 @@ from smolpilot.common.text import pluralize
 
 from .intervals import Interval, difference_interval, rate_interval
 from .paired import PairedCounts, mcnemar, tango_interval
-from .power import ALPHA, episodes_needed, smallest_difference
+from .power import ALPHA, RECIPE_SEEDS, RecipeError, episodes_needed, recipe_rate, smallest_difference
 from .rate_tests import unpaired_test
 
 Decision = Literal["better", "worse", "not told apart"]
@@ -26,6 +28,21 @@ class Comparison:
     p_value: float
     test: str  # "McNemar", "Boschloo" or "Fisher"
     text: str
+
+
+@dataclass(frozen=True)
+class ErrorComparison:
+    """Errors of two policies on the same episodes: what the interval of their difference allows to say."""
+
+    decision: Decision
+    difference: float  # error of the first minus error of the second: negative is the first's smaller error
+    interval: Interval | None
+    text: str
+
+
+FEW_EPISODES = 5
+"""Below, an interval over episodes means little, and decides nothing: the bootstrap of so few covers far less than it
+says, and excludes 0 whenever they agree."""
 
 
 def percent(share: float) -> str:
@@ -76,22 +93,93 @@ def compare_unpaired(first: str, second: str, a: tuple[int, int], b: tuple[int, 
     return _compared((first, second), difference, difference_interval(a, b), p_value, test, counts)
 
 
+def compare_errors(
+    names: tuple[str, str], errors: tuple[float, float], interval: Interval | None, episodes: int, unit: str
+) -> ErrorComparison:
+    """The verdict on two policies by their errors on the same episodes.
+
+    errors: the means, in `unit`; interval: of their difference over the episodes, None where there is none.
+    """
+    difference = errors[0] - errors[1]
+    decision: Decision = "not told apart"
+    if interval is not None and episodes >= FEW_EPISODES and not interval.low <= 0 <= interval.high:
+        decision = "better" if difference < 0 else "worse"
+    text = (
+        f"{_said(names, decision)} over {pluralize(episodes, 'episode')}: mean error {errors[0]:.4g} against "
+        f"{errors[1]:.4g} ({unit}), difference {difference:+.3g}"
+    )
+    if interval is not None:
+        text += f", 95 % interval {error_span(interval)} (bootstrap over episodes)"
+    return ErrorComparison(decision, difference, interval, f"{text}. {few_episodes_text(episodes)}".strip())
+
+
+def error_span(interval: Interval) -> str:
+    """The ends of an interval of an error: "0.12 to 0.15"."""
+    return f"{interval.low:.3g} to {interval.high:.3g}"
+
+
+def few_episodes_text(episodes: int) -> str:
+    """What is to be said of an interval over so few episodes; empty for enough."""
+    if episodes >= FEW_EPISODES:
+        return ""
+    if episodes < 2:
+        return "One episode says nothing about others."
+    return f"An interval over {episodes} episodes means little: score {FEW_EPISODES} or more."
+
+
+def recipe_error_text(found: RecipeError, seeds: int, episodes: int, unit: str) -> str:
+    """What a recipe's held-out errors come to, with the two spreads apart."""
+    mean = f"Mean held-out error {found.mean:.4g} {unit} over {pluralize(seeds, 'training seed')}"
+    if found.interval is not None:
+        mean += f", 95 % interval {error_span(found.interval)} over the seeds (Student's t)"
+    spreads = f"another training seed moves it by {found.between_seeds:.2g} (standard deviation)"
+    if math.isfinite(found.over_episodes):
+        spreads += f", other episodes than these {episodes} would move a checkpoint's by {found.over_episodes:.2g}"
+    return f"{mean}; {spreads}. {_claim(seeds)}".strip()
+
+
+def recipe_rate_text(counts: Sequence[tuple[int, int]]) -> str:
+    """What the success rates of one checkpoint for each training seed come to; counts: (successes, episodes)."""
+    if len(counts) < RECIPE_SEEDS:
+        return f"{pluralize(len(counts), 'training seed')}. {_claim(len(counts))}"
+    found = recipe_rate(counts)
+    low, high = found.interval
+    return (
+        f"The recipe succeeded in {percent(found.mean)} on average over {pluralize(len(counts), 'training seed')}, "
+        f"95 % interval {_span(low, high)} (Student's t over the seeds, no narrower than one checkpoint's). Training "
+        "seeds differ by "
+        f"{100 * found.between_seeds:.1f} points (standard deviation) beyond the {100 * found.within_seeds:.1f} points "
+        "that so many episodes give by themselves."
+    )
+
+
+def _claim(seeds: int) -> str:
+    """What has to be said of so few training seeds; empty for enough."""
+    if seeds >= RECIPE_SEEDS:
+        return ""
+    return (
+        f"A claim about a recipe needs {RECIPE_SEEDS} training seeds or more: another seed moves success by 10 to 15 "
+        "points."
+    )
+
+
 def _compared(
     names: tuple[str, str], difference: float, interval: Interval, p_value: float, test: str, grounds: str
 ) -> Comparison:
     decision: Decision = "not told apart"
     if p_value < ALPHA and difference != 0:
         decision = "better" if difference > 0 else "worse"
-    said = (
-        f"{names[0]} and {names[1]} are not told apart"
-        if decision == "not told apart"
-        else f"{names[0]} is {decision} than {names[1]}"
-    )
     text = (
-        f"{said} {grounds}; difference {100 * difference:+.3g} points, 95 % interval "
+        f"{_said(names, decision)} {grounds}; difference {100 * difference:+.3g} points, 95 % interval "
         f"{100 * interval.low:+.1f} to {100 * interval.high:+.1f}; {_p_text(p_value)} ({test}, exact)."
     )
     return Comparison(decision, difference, interval, p_value, test, text)
+
+
+def _said(names: tuple[str, str], decision: Decision) -> str:
+    if decision == "not told apart":
+        return f"{names[0]} and {names[1]} are not told apart"
+    return f"{names[0]} is {decision} than {names[1]}"
 
 
 def _span(low: float, high: float) -> str:

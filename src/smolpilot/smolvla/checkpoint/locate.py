@@ -137,8 +137,10 @@ def _inside(path: Path) -> Path:
         # A run folder of smolpilot has a config.yaml, one of LeRobot a train_config.json: neither is taken for this.
         if (place / CONFIG).is_file() or (place / ADAPTER_CONFIG).is_file():
             return place.resolve()
+    runs = sorted(entry for entry in path.glob("seed_*") if (entry / "checkpoints").is_dir())
     raise CheckpointError(
         f"{path} holds no checkpoint: {_content(path)}.",
+        fix=f"it holds a run for each training seed; name one of them: {runs[0]}" if runs else "",
         expected=f"{CONFIG} with model.safetensors (or its shards), or {ADAPTER_CONFIG}, or a run folder with "
         "checkpoints/last",
     )

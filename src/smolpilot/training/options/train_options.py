@@ -21,6 +21,7 @@ from smolpilot.common.option_types import (
     PositiveSize,
     Rate,
     Seed,
+    Seeds,
     Shares,
     Size,
     Steps,
@@ -105,6 +106,11 @@ class TrainOptions:
     """Largest gradient norm; larger gradients are scaled down."""
     seed: Seed = 0
     """Seed of the weights, the split, the order of samples, the noise."""
+    seeds: Seeds = ()
+    """Train the recipe once for each of these seeds, as `0,1,2`, into OUT/seed_0 and so on, and tell its spread between
+    seeds from that over episodes. All hold out the same episodes. The same command resumes."""
+    split_seed: Seed | None = None
+    """Seed of which episodes are held out. Default: --seed; with --seeds the first of them."""
     ema: Rate | None = None
     """Keep a running average of the trained weights (EMA) with this decay, such as 0.999: the average is validated
     and saved as the policy, training continues with the weights themselves. Default: no average."""
@@ -186,6 +192,11 @@ class TrainOptions:
     """Stop on the errors of `smolpilot preflight`, such as degrees taken for radians."""
     resume: Flag = False
     """Continue the run in OUT from its last checkpoint, with its own config.yaml."""
+
+    @property
+    def split(self) -> int:
+        """The seed of which episodes are held out."""
+        return self.seed if self.split_seed is None else self.split_seed
 
     @property
     def sources(self) -> tuple[Source, ...]:

@@ -85,7 +85,7 @@ def prepare(
     """
     notes: list[str] = []
     step("dataset")
-    datasets = open_datasets(options.sources, held_out=options.held_out, seed=options.seed, notes=notes)
+    datasets = open_datasets(options.sources, held_out=options.held_out, seed=options.split, notes=notes)
     for dataset in datasets:
         dataset.whole.check_videos()
     check_simulations(datasets)
@@ -121,7 +121,7 @@ def prepare_resumed(options: TrainOptions, checkpoint: Path) -> Prepared:
     """The policy of a checkpoint with the same frames as before; a changed dataset is a DatasetError."""
     policy = load_policy(checkpoint, device=options.device, dtype="float32")
     notes: list[str] = []
-    datasets = open_datasets(options.sources, held_out=options.held_out, seed=options.seed, notes=notes)
+    datasets = open_datasets(options.sources, held_out=options.held_out, seed=options.split, notes=notes)
     check_fingerprints(datasets, policy.lineage)
     for dataset in datasets:
         dataset.layout = frame_layout(dataset.meta, policy.profile, options.units)

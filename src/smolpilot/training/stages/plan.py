@@ -35,13 +35,13 @@ PREVIOUS = "previous"
 # A sequence decides these itself, or they must be the same in all of its stages.
 NOT_IN_OPTIONS = frozenset(
     {"dataset", "mixture", "stages", "out", "resume", "policy", "preset", "from_scratch", "tokenizer", "robot", "units",
-     "norm_stats", "policy_stats_from", "norm_stats_file", "episodes", "seed", "held_out", "steps", "lr",
-     "warmup_steps", "decay_lr", "train_expert_only", "freeze_vision"}
+     "norm_stats", "policy_stats_from", "norm_stats_file", "episodes", "seed", "seeds", "split_seed", "held_out",
+     "steps", "lr", "warmup_steps", "decay_lr", "train_expert_only", "freeze_vision"}
 )  # fmt: skip
 # Some of them hold for the whole sequence, and may stand under `defaults:`.
 NOT_IN_DEFAULTS = NOT_IN_OPTIONS - {
     "policy", "preset", "from_scratch", "tokenizer", "robot", "units", "norm_stats", "policy_stats_from", "seed",
-    "held_out", "lr",
+    "split_seed", "held_out", "lr",
 }  # fmt: skip
 STRICT = pydantic.ConfigDict(extra="forbid")
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
