@@ -21,6 +21,10 @@ from smolpilot.environments.making import make_environment
 from smolpilot.environments.simulators.worker import serve
 
 class Fragile(host.HostedEnvironment):
+    def __init__(self, environment):
+        super().__init__(environment)
+        del self.run  # its steps are counted one by one
+
     def reset(self, seed, instruction=None):
         self.seed, self.steps = seed, 0
         return super().reset(seed, instruction)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from smolpilot.common.json_input import to_plain
 from smolpilot.common.progress import progress_bar
 from smolpilot.common.streams import results_apart
 from smolpilot.common.text import pluralize
@@ -18,8 +22,10 @@ from .parsing.tables import table
 from .parsing.verbs import Verb
 
 if TYPE_CHECKING:
-    from smolpilot.contracts import EnvironmentSpec
-    from smolpilot.evaluation import Run
+    from smolpilot.common.terminal import Terminal
+    from smolpilot.contracts import EnvironmentSpec, PolicySpec
+    from smolpilot.evaluation import RolloutResult, Run
+    from smolpilot.evaluation.rollout.comparing import Side
     from smolpilot.evaluation.rollout.journal import Journal
 
 _EACH = 8  # environments in a worker, by default
@@ -41,7 +47,8 @@ def run(options: RolloutOptions) -> None:
     with results_apart(options.json), atomic_folder(options.out) as folder, progress_bar() as progress:
         workers = _workers(name, options)
         make = environment_factory(name, options.env_settings)
-        spec = _spec_of(make, workers)
+        spec, facts = _spec_of(make, workers)
+        against = _against(options, spec, facts)
         calibration = frames_of(options.calibrate_on) if options.calibrate_on is not None else None
         asked = policy_options(options, calibration, untrained=options.seed if options.untrained else None)
         with closing(open_policy(options.policy, asked, embodiment_in(spec))) as policy:
@@ -66,7 +73,10 @@ def run(options: RolloutOptions) -> None:
                     known=_known(journal, options),
                     on_episode=journal.add,
                 )
+                _add_floors(result, policy.spec, options, (name, make, workers), facts, progress)
+                _add_verdict(result.document, against)
                 write_rollout_report(folder, result)
+                _write_for_others(folder, result.document)
                 ended = True
             finally:
                 if kept := journal.close(ended=ended):
@@ -90,13 +100,94 @@ def _workers(name: str, options: RolloutOptions) -> Callable[[int], Any] | None:
     return lambda count: WorkerPool(name, options.env_settings, count, jobs=options.jobs or 1, python=python)
 
 
-def _spec_of(make: Callable[[], Any], workers: Callable[[int], Any] | None) -> EnvironmentSpec:
-    """The environment's spec, from one that is made for this alone."""
+def _spec_of(
+    make: Callable[[], Any], workers: Callable[[int], Any] | None
+) -> tuple[EnvironmentSpec, Mapping[str, Any]]:
+    """The environment's spec and facts, from one that is made for this alone."""
     from smolpilot.evaluation.rollout.environment_pool import LocalPool
 
     with closing(LocalPool(make, 1) if workers is None else workers(1)) as pool:
-        spec: EnvironmentSpec = pool.environments[0].spec
-        return spec
+        environment = pool.environments[0]
+        facts = {"expert": getattr(environment, "has_expert", False), **getattr(environment, "facts", {})}
+        return environment.spec, facts
+
+
+def _against(options: RolloutOptions, spec: EnvironmentSpec, facts: Mapping[str, Any]) -> Side | None:
+    """What the rollout will be compared with, looked at before anything is played."""
+    if options.against is None:
+        return None
+    from smolpilot.evaluation.rollout.comparing import Side, read_side, require_same_world
+    from smolpilot.evaluation.rollout.results import simulation_facts
+
+    other = read_side(options.against)
+    world = {
+        "env": spec.name, "goal": spec.goal, "swap_instruction": options.swap_instruction,
+        "env_settings": options.env_settings, "simulation": simulation_facts(facts),
+    }  # fmt: skip
+    require_same_world(Side("the policy", Path(), "rollout", {}, True, world), other)
+    return other
+
+
+def _add_floors(
+    result: RolloutResult,
+    policy: PolicySpec,
+    options: RolloutOptions,
+    where: tuple[str, Callable[[], Any], Callable[[int], Any] | None],
+    facts: Mapping[str, Any],
+    progress: Callable[[str, int, int], None] | None,
+) -> None:
+    """Play the floors and the environment's expert on the same seeds, and put their rows into the document."""
+    from smolpilot.environments.making import identity
+    from smolpilot.evaluation import embodiment_in
+    from smolpilot.evaluation.rollout.environment_pool import LocalPool
+    from smolpilot.evaluation.rollout.floor_cache import FloorCache
+    from smolpilot.evaluation.rollout.floors import floor_rows, play_floors
+    from smolpilot.policies import open_policy
+    from smolpilot.policies.floors import FLOORS, code_of_floors
+
+    result.document["floors"] = []
+    if not options.floors:
+        return
+    name, make, workers = where
+    body = embodiment_in(result.spec)
+    if not (body.action_range or all(joint.position_limits for joint in result.spec.profile.action_joints)):
+        # Nobody knows the joints' limits: targets are drawn within the policy's demonstrations.
+        body = dataclasses.replace(body, statistics=policy.statistics)
+    known = identity(name, options.env_settings, facts)
+    cache = None
+    if known is not None:
+        decides = {"swap": options.swap_instruction, "policies": code_of_floors(), "ranges": to_plain(body.statistics)}
+        cache = FloorCache({**known, **decides})
+    played, missing = play_floors(
+        {one: functools.partial(open_policy, one, embodiment=body) for one in FLOORS if one != policy.facts.source},
+        functools.partial(LocalPool, make, 1) if workers is None else functools.partial(workers, options.jobs or 1),
+        range(options.seed, options.seed + options.episodes),
+        expert=bool(facts["expert"]),
+        swap=options.swap_instruction,
+        cache=cache,
+        progress=progress,
+    )
+    result.document["floors"] = floor_rows(result.runs, played)
+    result.document["warnings"] += missing
+
+
+def _add_verdict(document: dict[str, Any], against: Side | None) -> None:
+    """The sentence on all of it, and the comparison that was asked for."""
+    from smolpilot.evaluation.rollout.comparing import compare_against
+    from smolpilot.evaluation.rollout.floors import verdict
+
+    document["verdict"] = verdict(document)
+    document["against"] = None if against is None else compare_against(document, against)
+
+
+def _write_for_others(folder: Path, document: Mapping[str, Any]) -> None:
+    """The same episodes as LeRobot and robostats write them."""
+    from smolpilot.evaluation.rollout.eval_info import write_eval_info
+    from smolpilot.evaluation.rollout.results import VIDEO
+    from smolpilot.evaluation.rollout.robostats_lines import write_robostats
+
+    write_eval_info(folder, document, VIDEO if (folder / VIDEO).is_file() else None)
+    write_robostats(folder, document)
 
 
 def _parallel(options: RolloutOptions, workers: bool) -> int | None:
@@ -139,8 +230,36 @@ def _print(document: dict[str, Any], options: RolloutOptions) -> None:
             *(str(row["failures"].get(label, 0)) for label in labels),
         )
     console.print(rows)
+    _print_floors(console, document)
+    if document["against"] is not None:
+        for said in (document["against"]["text"], *document["against"]["notes"]):
+            console.print(said, soft_wrap=True)
     console.print(document["what_it_shows"], soft_wrap=True)
-    print_end(console, document, document["text"], options.out)
+    print_end(console, document, document["verdict"]["text"], options.out)
+
+
+def _print_floors(console: Terminal, document: Mapping[str, Any]) -> None:
+    """The policy and what needs none, in the same scenes."""
+    from smolpilot.evaluation.rates.wording import p_value
+    from smolpilot.evaluation.reports import interval, number, percent
+
+    if not document["floors"]:
+        return
+    facts = list(document["facts"])
+    numbers = ("success", "95 % interval", *(f"mean {name}" for name in facts), "only policy", "only it", "p")
+    rows = table("on the same seeds", *numbers, "the policy is", numbers=numbers)
+    for row in ({"name": "the policy", "paired": None, **document}, *document["floors"]):
+        paired = row["paired"] or {}
+        rows.add_row(
+            row["name"] if row.get("kind") != "ceiling" else f"{row['name']} (ceiling)",
+            f"{row['successes']} ({percent(row['success_rate'])})",
+            interval(row["interval"]),
+            *(number(row["facts"].get(name), 3) for name in facts),
+            *(str(paired.get(name, "")) for name in ("only_policy", "only_other")),
+            p_value(paired["p_value"]) if paired else "",
+            str(paired.get("decision", "")),
+        )
+    console.print(rows)
 
 
 VERB = Verb(RolloutOptions, run)

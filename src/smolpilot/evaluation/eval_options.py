@@ -99,6 +99,11 @@ class RolloutOptions:
     env_python: Path | None = None
     """Interpreter that has the simulation, where smolpilot's has not: the folder of a virtual environment, as
     `smolpilot env install` makes it, or a python."""
+    floors: bool = True
+    """Play no-op, random, hold-state and the environment's own expert on the same seeds, and compare the policy with
+    each. Their episodes are kept: the next rollout on these seeds pays nothing."""
+    against: Path | None = None
+    """Compare with another rollout's folder, or with LeRobot's eval_info.json: paired where both met the same seeds."""
     video_episodes: Few = 6
     """Episodes shown in the video."""
     camera_map: Pairs = field(default_factory=dict)

@@ -19,8 +19,8 @@ from .arguments import Field, fields_of
 # An option means the same in every verb, so it stands in the same group everywhere. Order: that of use; `*`: essential.
 GROUPS = {
     "data": "config* dataset* mixture balance order stages* episodes* every max_frames env* env_settings env_python "
-    "swap_instruction instruction units* robot* robot_type features without feature parts rename set undo to seed "
-    "frames findings check colors target noise demonstrations rollouts tolerance recompute strict keep_times",
+    "swap_instruction floors instruction units* robot* robot_type features without feature parts rename set undo to "
+    "seed frames findings check colors target noise demonstrations rollouts tolerance recompute strict keep_times",
     "model": "policy* preset* from_scratch* train_expert_only* freeze_vision lora* lora_alpha lora_targets tokenizer "
     "revision camera_map* cameras chunk_size n_action_steps* num_steps max_tokens norm_stats* norm_stats_file "
     "policy_stats_from engine* against* untrained",

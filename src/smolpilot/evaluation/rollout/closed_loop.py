@@ -24,7 +24,7 @@ from smolpilot.evaluation.provenance import describe_policy, instruction_warning
 from .checked_environment import CheckedEnvironment
 from .environment_pool import LocalPool, Pool
 from .fit import check_fit
-from .results import CRASHED, Run, summarize_runs
+from .results import CRASHED, Run, simulation_facts, summarize_runs
 
 if TYPE_CHECKING:
     from smolpilot.contracts import Environment, EnvironmentSpec, Observation, Outcome, Policy
@@ -104,7 +104,7 @@ def rollout(
         "denoising_steps": spec.facts.num_steps,
         "video_episodes": min(video_episodes, episodes),
         "parallel": count,
-        "simulation": {name: facts[name] for name in ("render", "physics", "packages") if name in facts},
+        "simulation": simulation_facts(facts),
     }
     document = summarize_runs(runs, header)
     spec = policy.spec  # as it stands after the work: an engine may have fallen back on the way
@@ -112,6 +112,11 @@ def rollout(
     document["warnings"] = [*spec.facts.warnings, *instruction_warnings(spec, asked), *crashes]
     document |= {"bundle": describe_policy(spec), "machine": machine_facts(spec.facts.device)}
     return RolloutResult(runs, document, own)
+
+
+def play(policy: Policy, pool: Pool, seeds: Sequence[int], *, swap: bool = False) -> Iterator[Run]:
+    """The episodes of these seeds as they end, in the environments of a pool; what `rollout` counts, and others."""
+    yield from _Episodes(policy, pool, policy.spec.n_action_steps, swap=swap, instruction=None).play(seeds, ())
 
 
 def _crashes(runs: Sequence[Run]) -> list[str]:
@@ -151,7 +156,7 @@ class _Episodes:
                 yield from self._done(places, self._act, waiting)
 
     def _begin(self, place: int) -> None:
-        play = CheckedEnvironment(self._pool.environments[place])
+        play = CheckedEnvironment(self._pool.environments[place], images=bool(self._policy.spec.cameras))
         self._running[place].begin(play, self._swap, self._instruction)
 
     def _act(self, place: int) -> None:
@@ -247,10 +252,8 @@ class _Episode:
         return self.run
 
     def _end(self, outcome: Outcome) -> None:
-        run = self.run
-        run.label, run.success, self.over = str(outcome.label), bool(outcome.success), True
-        run.success_at_end = run.success if outcome.success_at_end is None else bool(outcome.success_at_end)
-        run.facts = {name: float(value) for name, value in outcome.facts.items()}
+        self.run.end(outcome)
+        self.over = True
 
     def _see(self, observation: Observation) -> None:
         self.observation = self._history.add({**observation, TASK: self.run.instruction})
