@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,12 +22,15 @@ from .parsing.tables import table
 from .parsing.verbs import Verb
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from smolpilot.common.terminal import Terminal
     from smolpilot.contracts import EnvironmentSpec, PolicySpec
     from smolpilot.evaluation import RolloutResult, Run
     from smolpilot.evaluation.rollout.comparing import Side
     from smolpilot.evaluation.rollout.journal import Journal
 
+_WIDEST = 1_000  # columns of a terminal: more than any table asks for
 _EACH = 8  # environments in a worker, by default
 DEFAULT = "tabletop"  # the environment when none is named: what `smolpilot record` and `demo` use
 
@@ -214,10 +217,28 @@ def _known(journal: Journal, options: RolloutOptions) -> list[Run]:
 
 def _print(document: dict[str, Any], options: RolloutOptions) -> None:
     from smolpilot.common.terminal import Terminal
-    from smolpilot.evaluation.reports import interval, percent
 
     console = Terminal()
     labels = list(document["failures"])
+    rows = _by_group(document, labels)
+    if console.measure(rows, options=console.options.update(max_width=_WIDEST)).maximum <= console.width:
+        console.print(rows)
+    else:  # the environment's words are too long for columns of this terminal
+        console.print(_by_group(document, ()))
+        said = (f"{label} {document['failures'][label]}" for label in labels)
+        console.print(f"no success: {', '.join(said)}", soft_wrap=True)
+    _print_floors(console, document)
+    if document["against"] is not None:
+        for said in (document["against"]["text"], *document["against"]["notes"]):
+            console.print(said, soft_wrap=True)
+    console.print(document["what_it_shows"], soft_wrap=True)
+    print_end(console, document, document["verdict"]["text"], options.out)
+
+
+def _by_group(document: Mapping[str, Any], labels: Sequence[str]) -> Table:
+    """Success by group; how often each of the labels."""
+    from smolpilot.evaluation.reports import interval, percent
+
     numbers = ("episodes", "success", "95 % interval", *labels)
     rows = table("episodes of", *numbers, numbers=numbers)
     groups = [(f"{row['group']} {row['value']}", row) for row in document["by_group"]]
@@ -229,13 +250,7 @@ def _print(document: dict[str, Any], options: RolloutOptions) -> None:
             interval(row["interval"]),
             *(str(row["failures"].get(label, 0)) for label in labels),
         )
-    console.print(rows)
-    _print_floors(console, document)
-    if document["against"] is not None:
-        for said in (document["against"]["text"], *document["against"]["notes"]):
-            console.print(said, soft_wrap=True)
-    console.print(document["what_it_shows"], soft_wrap=True)
-    print_end(console, document, document["verdict"]["text"], options.out)
+    return rows
 
 
 def _print_floors(console: Terminal, document: Mapping[str, Any]) -> None:
@@ -245,21 +260,23 @@ def _print_floors(console: Terminal, document: Mapping[str, Any]) -> None:
 
     if not document["floors"]:
         return
-    facts = list(document["facts"])
-    numbers = ("success", "95 % interval", *(f"mean {name}" for name in facts), "only policy", "only it", "p")
-    rows = table("on the same seeds", *numbers, "the policy is", numbers=numbers)
-    for row in ({"name": "the policy", "paired": None, **document}, *document["floors"]):
+    numbers = ("success", "95 % interval", "policy:it\nalone", "p")
+    rows = table("same seeds", *numbers, "the policy is", numbers=numbers)
+    both = [{"name": "the policy", "paired": None, **document}, *document["floors"]]
+    for row in both:
         paired = row["paired"] or {}
         rows.add_row(
-            row["name"] if row.get("kind") != "ceiling" else f"{row['name']} (ceiling)",
+            row["name"],
             f"{row['successes']} ({percent(row['success_rate'])})",
             interval(row["interval"]),
-            *(number(row["facts"].get(name), 3) for name in facts),
-            *(str(paired.get(name, "")) for name in ("only_policy", "only_other")),
+            f"{paired['only_policy']}:{paired['only_other']}" if paired else "",
             p_value(paired["p_value"]) if paired else "",
             str(paired.get("decision", "")),
         )
     console.print(rows)
+    for fact in document["facts"]:
+        means = ", ".join(f"{row['name']} {number(row['facts'][fact], 3)}" for row in both if fact in row["facts"])
+        console.print(f"mean {fact}: {means}", soft_wrap=True)
 
 
 VERB = Verb(RolloutOptions, run)

@@ -150,7 +150,7 @@ def _paired(first: str, second: str, counts: PairedCounts) -> _Tested:
 def _unpaired(first: str, second: str, a: tuple[int, int], b: tuple[int, int]) -> _Tested:
     p_value, test = unpaired_test(a, b)
     difference = (a[0] / a[1] if a[1] else 0.0) - (b[0] / b[1] if b[1] else 0.0)
-    counts = f"{a[0]} of {a[1]} against {b[0]} of {b[1]}, in different episodes"
+    counts = f"with {a[0]} of {a[1]} against {b[0]} of {b[1]}, in different episodes"
     return _Tested((first, second), difference, difference_interval(a, b), p_value, f"{test}, exact", counts)
 
 
@@ -177,6 +177,7 @@ def _decided(one: _Tested) -> Comparison:
         if decision == "not told apart"
         else f"{names[0]} is {decision} than {names[1]}"
     )
+    said = f"The {said.removeprefix('the ')}" if said.startswith("the ") else said
     text = (
         f"{said} {one.grounds}; difference {100 * difference:+.3g} points, 95 % interval "
         f"{100 * interval.low:+.1f} to {100 * interval.high:+.1f}; {_p_text(one.p_value)} ({one.test})."

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from smolpilot.common.errors import UsageError
-from smolpilot.common.text import shown
+from smolpilot.common.text import pluralize, shown
 from smolpilot.evaluation.rates.intervals import rate_interval
 from smolpilot.evaluation.rates.paired import PairedCounts
 from smolpilot.evaluation.rates.rate_tests import cochran_q, letters
@@ -86,7 +86,7 @@ def compare_rollouts(*folders: Path) -> dict[str, Any]:
     environment, settings, physics or rendering differ: it names the setting and both values.
     """
     if len(folders) < 2:
-        raise UsageError(f"{len(folders)} rollouts cannot be compared.", expected="two or more folders")
+        raise UsageError(f"{pluralize(len(folders), 'rollout')} cannot be compared.", expected="two or more folders")
     sides = [read_side(folder) for folder in folders]
     for other in sides[1:]:
         require_same_world(sides[0], other)

@@ -1,4 +1,4 @@
-"""Episodes of floors that were played before: the same scenes and code give the same ones, so they are paid for once."""
+"""Episodes of floors that were played before: the same scenes and code give the same ones, paid for once."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def default_folder() -> Path:
 
 
 class FloorCache:
-    """The episodes of floors in one environment, a file for each floor. What cannot be read is played and kept anew."""
+    """The episodes of floors in one environment, a file for each floor. What cannot be read is made anew."""
 
     def __init__(self, identity: Mapping[str, Any], folder: Path | None = None) -> None:
-        """identity: whatever decides about an episode beside the floor and the seed: environment, settings, versions."""
+        """identity: whatever decides about an episode beside floor and seed: environment, settings, versions."""
         self._identity, self._folder = to_plain(identity), default_folder() if folder is None else folder
 
     def known(self, name: str) -> list[Run]:

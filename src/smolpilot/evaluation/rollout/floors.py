@@ -60,7 +60,7 @@ def play_floors(
     cache: FloorCache | None = None,
     progress: Progress | None = None,
 ) -> tuple[list[Floor], list[str]]:
-    """Let each of the policies (name -> what opens it) play these seeds, and the environment's expert, where it has one.
+    """Let each of the policies (name -> what opens it) play these seeds; with `expert` the environment's own, too.
 
     pool: opens environments, only where something is left to play. cache: episodes of before. Also the sentences on
     those that could not be played: a floor that fails does not take the policy's results along.
