@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from smolpilot.common.errors import UsageError
+from smolpilot.common.errors import PROCESS_GONE, SimulationError, UsageError
 from smolpilot.contracts import Demonstration, EpisodeInfo, Outcome, Policy
 from smolpilot.environments import environment_factory
 from smolpilot.evaluation import embodiment_in, rollout
@@ -119,8 +119,49 @@ def test_nothing_is_kept_where_nothing_can_be_written(tmp_path: Path) -> None:
     cache = FloorCache({}, tmp_path / "file" / "folder")
     cache.keep("no-op", [Run(1, "")])
     assert cache.known("no-op") == []
-    FloorCache({}, tmp_path).keep("no-op", [Run(1, "", label=CRASHED)])
-    assert FloorCache({}, tmp_path).known("no-op") == []  # a crash may be the machine's
+
+
+def test_a_simulation_that_broke_is_kept_and_a_process_that_died_is_not(tmp_path: Path) -> None:
+    broke = Run(1, "", label=CRASHED, error="The environment aloha broke: PhysicsError.")
+    died = Run(2, "", label=CRASHED, error="The process of the environment aloha has ended (exit code -9).")
+    FloorCache({}, tmp_path).keep("random", [broke, died])
+    assert FloorCache({}, tmp_path).known("random") == [broke]
+
+
+class Fragile:
+    """A pool of two in one process, as workers have them: seed 8 breaks, seed 12 takes the process along."""
+
+    def __init__(self) -> None:
+        self.environments: list[Any] = [ExpertLine(), ExpertLine()]
+        self.renewed: list[int] = []
+
+    def each(self, places: Sequence[int], work: Callable[[int], Any]) -> list[Any]:
+        found: list[Any] = []
+        for place in places:
+            result = work(place)
+            if result.seed == 8:
+                found.append(SimulationError("The environment line broke: it melted."))
+            elif result.seed == 12:
+                found += [SimulationError(f"{PROCESS_GONE} line has ended.")] + [SimulationError("lost")] * 9
+                break
+            else:
+                found.append(result)
+        return found[: len(places)]
+
+    def renew(self, place: int) -> list[int]:
+        self.renewed.append(place)
+        return [0, 1] if len(self.renewed) == 2 else []
+
+    def close(self) -> None: ...
+
+
+def test_an_experts_episode_that_crashes_is_no_success_and_costs_no_other(tmp_path: Path) -> None:
+    cache, seeds = FloorCache({}, tmp_path), range(6, 17)
+    found, missing = play_floors({}, Fragile, seeds, expert=True, cache=cache)
+    assert missing == []
+    assert [(run.seed, run.success) for run in found[0].runs] == [(seed, seed not in (8, 12)) for seed in seeds]
+    assert "the simulation failed in 2 of 11 episodes, counted as no success" in found[0].text
+    assert sorted(run.seed for run in cache.known("expert")) == [seed for seed in seeds if seed != 12]
 
 
 def test_a_floor_that_fails_is_named_and_the_others_are_played() -> None:

@@ -142,7 +142,6 @@ def _add_floors(
     """Play the floors and the environment's expert on the same seeds, and put their rows into the document."""
     from smolpilot.environments.making import identity
     from smolpilot.evaluation import embodiment_in
-    from smolpilot.evaluation.rollout.environment_pool import LocalPool
     from smolpilot.evaluation.rollout.floor_cache import FloorCache
     from smolpilot.evaluation.rollout.floors import floor_rows, play_floors
     from smolpilot.policies import open_policy
@@ -163,7 +162,7 @@ def _add_floors(
         cache = FloorCache({**known, **decides})
     played, missing = play_floors(
         {one: functools.partial(open_policy, one, embodiment=body) for one in FLOORS if one != policy.facts.source},
-        functools.partial(LocalPool, make, 1) if workers is None else functools.partial(workers, options.jobs or 1),
+        _floor_pool(options, name, make, workers),
         range(options.seed, options.seed + options.episodes),
         expert=bool(facts["expert"]),
         swap=options.swap_instruction,
@@ -172,6 +171,25 @@ def _add_floors(
     )
     result.document["floors"] = floor_rows(result.runs, played)
     result.document["warnings"] += missing
+
+
+def _floor_pool(
+    options: RolloutOptions, name: str, make: Callable[[], Any], workers: Callable[[int], Any] | None
+) -> Callable[[], Any]:
+    """What opens environments for floors: one, or one for each process, since nobody plans for many at a time.
+
+    A simulation that random targets break is in a process of its own: such an episode is no success there, and the
+    others go on.
+    """
+    from smolpilot.environments.making import environment_maker
+    from smolpilot.environments.worker_pool import WorkerPool
+    from smolpilot.evaluation.rollout.environment_pool import LocalPool
+
+    if workers is not None:
+        return functools.partial(workers, options.jobs or 1)
+    if environment_maker(name, options.env_settings).hosted:
+        return functools.partial(LocalPool, make, 1)
+    return functools.partial(WorkerPool, name, options.env_settings, 1, jobs=1)
 
 
 def _add_verdict(document: dict[str, Any], against: Side | None) -> None:

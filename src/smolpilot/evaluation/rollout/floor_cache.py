@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from smolpilot.common.atomic import write_text_atomic
-from smolpilot.common.errors import SmolpilotError
+from smolpilot.common.errors import PROCESS_GONE, SmolpilotError
 from smolpilot.common.hashing import content_name
 from smolpilot.common.json_input import read_json_object, to_plain
 
@@ -43,7 +43,9 @@ class FloorCache:
 
     def keep(self, name: str, runs: Sequence[Run]) -> None:
         """Keep these, and those of before. Where nothing can be written, nothing is kept: a cache is a convenience."""
-        known = {run.seed: run for run in (*self.known(name), *runs) if run.label != CRASHED}
+        # A simulation that broke will break again; a process that died may have been killed.
+        lasting = [run for run in runs if run.label != CRASHED or not run.error.startswith(PROCESS_GONE)]
+        known = {run.seed: run for run in (*self.known(name), *lasting)}
         rows = [to_plain(run_document(known[seed])) for seed in sorted(known)]
         document = {"format": FORMAT, "floor": name, "identity": self._identity, "runs": rows}
         with suppress(OSError, SmolpilotError):

@@ -81,6 +81,8 @@ def play_floors(
         except SmolpilotError as error:
             failed.append(f"The {kind} {name} is missing: {error.found}")
         else:
+            if crashed := sum(run.label == CRASHED for run in runs):
+                text = f"{text}; the simulation failed in {crashed} of {len(runs)} episodes, counted as no success"
             found.append(Floor(name, kind, text, runs))
     return found, failed
 
