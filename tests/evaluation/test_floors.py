@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from smolpilot.common.errors import PROCESS_GONE, SimulationError, UsageError
-from smolpilot.contracts import Demonstration, EpisodeInfo, Outcome, Policy
+from smolpilot.contracts import Demonstration, EpisodeInfo, Outcome, Policy, PolicySpec
 from smolpilot.environments import environment_factory
 from smolpilot.evaluation import embodiment_in, rollout
 from smolpilot.evaluation.rollout.environment_pool import LocalPool
@@ -19,7 +20,7 @@ from smolpilot.evaluation.rollout.floor_cache import FloorCache
 from smolpilot.evaluation.rollout.floors import Floor, floor_rows, play_floors, verdict
 from smolpilot.evaluation.rollout.results import CRASHED, Run
 from smolpilot.policies import open_policy
-from smolpilot.policies.floors import FLOORS
+from smolpilot.policies.floor_policies import FLOORS
 
 from .helpers_world import TEXTS, Driver, Line, obedient
 
@@ -40,6 +41,21 @@ class ExpertLine(Line):
             _, outcome = self.step([0.25 * obedient(info.instruction)])
             steps += 1
         return Demonstration(info, steps, outcome)
+
+
+class Looking(Policy):
+    """Another policy that wants the image from above, too."""
+
+    def __init__(self, inner: Policy) -> None:
+        self._inner = inner
+
+    @property
+    def spec(self) -> PolicySpec:
+        return dataclasses.replace(self._inner.spec, cameras=("top",))
+
+    def predict(self, observations: Any, **more: Any) -> Any:
+        assert all(one["observation.images.top"].shape == (64, 64, 3) for one in observations)
+        return self._inner.predict(observations, **more)
 
 
 def floors_of(make: Callable[[], Any]) -> Mapping[str, Callable[[], Policy]]:
@@ -166,7 +182,8 @@ def test_an_experts_episode_that_crashes_is_no_success_and_costs_no_other(tmp_pa
 
 def test_a_floor_that_fails_is_named_and_the_others_are_played() -> None:
     broken = partial(ExpertLine, broken=7)
-    policies = {**floors_of(ExpertLine), "of nobody": partial(open_policy, "of nobody")}
+    policies = dict(floors_of(ExpertLine))
+    policies["of nobody"] = partial(open_policy, "of nobody")
     found, missing = play_floors(policies, partial(LocalPool, broken, 1), SEEDS, expert=True)
     assert found == []
     assert "The floor no-op is missing: The environment line fails in the episode of seed 7, at step 2" in missing[0]
@@ -283,17 +300,6 @@ class TestImages:
         assert drawn == []
 
     def test_at_plans_only_with_cameras(self, drawn: list[str]) -> None:
-        import dataclasses
-
-        class Looking(Policy):
-            def __init__(self, inner: Policy) -> None:
-                self.inner = inner
-                self.spec = dataclasses.replace(inner.spec, cameras=("top",))
-
-            def predict(self, observations: Any, **more: Any) -> Any:
-                assert all(one["observation.images.top"].shape == (64, 64, 3) for one in observations)
-                return self.inner.predict(observations, **more)
-
         make = environment_factory("tabletop")
         blind = open_policy("hold-state", embodiment=embodiment_in(make().spec))
         result = rollout(Looking(blind), make, episodes=2, seed=1)

@@ -145,7 +145,7 @@ def _add_floors(
     from smolpilot.evaluation.rollout.floor_cache import FloorCache
     from smolpilot.evaluation.rollout.floors import floor_rows, play_floors
     from smolpilot.policies import open_policy
-    from smolpilot.policies.floors import FLOORS, code_of_floors
+    from smolpilot.policies.floor_policies import FLOORS, code_of_floors
 
     result.document["floors"] = []
     if not options.floors:

@@ -105,7 +105,7 @@ def test_several_actions_at_once_are_those_steps_without_images_between() -> Non
         assert info == same
         rng, outcome = np.random.default_rng(seed), None
         while outcome is None:
-            actions = rng.uniform(*np.array([(-1.4, 1.4), (-0.2, 1.9), (-2.6, -0.1)]).T, (7, 3)).astype(np.float32)
+            actions = rng.uniform((-1.4, -0.2, -2.6), (1.4, 1.9, -0.1), (7, 3)).astype(np.float32)
             found = several.run(actions, images="running", frames=True)
             for action in actions[: found.steps]:
                 observation, outcome = one.step(action)

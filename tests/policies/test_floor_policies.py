@@ -13,7 +13,7 @@ from smolpilot.common.errors import UsageError
 from smolpilot.common.keys import ACTION, STATE
 from smolpilot.contracts import POLICIES, RANDOM, Embodiment, PolicyOptions
 from smolpilot.datasets import open_dataset
-from smolpilot.policies.floors import HOLD, no_op, random_targets
+from smolpilot.policies.floor_policies import HOLD, no_op, random_targets
 from smolpilot.robots import Joint, RobotProfile
 
 from .helpers_conformance import check_policy
