@@ -116,6 +116,30 @@ def nobody(*given: Any) -> Any:
     raise UsageError("There is nobody.")
 
 
+def test_an_interrupt_among_the_floors_costs_no_episode(
+    run: Run, own_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(*given: Any) -> None:
+        raise KeyboardInterrupt
+
+    words = ["rollout", "hold-state", "--env", "tabletop", "--episodes", "12", "--seed", "1", "--video-episodes", "0"]
+    with monkeypatch.context() as patched:
+        patched.setattr(floors, "_demonstrations", interrupt)
+        assert main([*words, "--out", str(tmp_path / "out")]) == 130
+    assert "12 episodes of this rollout are kept" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    assert len(list(own_cache.iterdir())) == 2  # no-op and random are done
+    assert run("hold-state")["floors"][-1]["successes"] == 12
+
+
+def test_long_words_of_an_environment_leave_the_numbers_whole(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "62")
+    said = run("hold-state", "--no-floors", "--env-settings", "colors=red,blue")["said"]
+    assert "no success: other 0, none 12" in said
+    monkeypatch.setenv("COLUMNS", "120")
+    assert "no success:" not in run("hold-state", "--no-floors", out="wide")["said"]
+
+
 def test_what_others_made_is_not_kept(run: Run, own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its code may change without a version."""
     from smolpilot.contracts.registry import ENVIRONMENTS

@@ -100,6 +100,8 @@ def test_other_packages_are_told_of(make: Make) -> None:
     assert len(found["notes"]) == 1
     assert found["notes"][0].startswith("numpy is 2.2.6 in ")
     assert found["notes"][0].endswith(f"2.3.0 in {other}.")
+    silent = make("silent", obedient, simulation={})
+    assert compare_rollouts(other, silent)["notes"] == [f"{silent} does not say how it was simulated."]
 
 
 def test_one_alone_and_folders_of_something_else(make: Make, tmp_path: Path) -> None:
@@ -141,12 +143,14 @@ class TestLerobot:
             assert (found["decision"], found["test"]) == ("better", "Boschloo, exact")
             assert found["text"].startswith("The policy is better than lerobot-eval with 20 of 20 against 3 of 30")
             assert "both" not in found
+            assert found["notes"] == [f"{path} names the environment line, not its settings."]
 
     def test_the_old_form_names_seeds_and_is_paired_where_they_are_ours(self, make: Make, tmp_path: Path) -> None:
         own = json.loads((make("one", right) / "results.json").read_text())
         found = compare_against(own, read_side(self.write(tmp_path, self.OLD)))
         assert (found["both"], found["only_policy"], found["only_other"], found["neither"]) == (0, 10, 10, 0)
         assert (found["decision"], found["test"]) == ("not told apart", "McNemar, exact")
+        assert found["notes"] == [f"{tmp_path / 'eval_info.json'} does not name its environment."]
         other = {**self.OLD, "per_episode": [{**row, "seed": row["seed"] + 1} for row in self.OLD["per_episode"]]}
         assert compare_against(own, read_side(self.write(tmp_path, other)))["test"] == "Boschloo, exact"
         unseeded = {**self.OLD, "per_episode": [{**row, "seed": None} for row in self.OLD["per_episode"]]}

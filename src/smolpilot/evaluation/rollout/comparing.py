@@ -115,7 +115,7 @@ def compare_rollouts(*folders: Path) -> dict[str, Any]:
         ],
         "pairs": pairs,
         "cochran_p_value": cochran,
-        "notes": [note for other in sides[1:] for note in package_notes(sides[0], other)],
+        "notes": [note for other in sides[1:] for note in notes_on(sides[0], other)],
         "text": found[0, 1].text if len(sides) == 2 else several_text(names, shown_as, cochran),
     }
 
@@ -133,7 +133,7 @@ def compare_against(own: Mapping[str, Any], other: Side) -> dict[str, Any]:
         about = comparison_document(compare_unpaired("the policy", name, mine.counts, other.counts))
     row = other.row()
     row["rate_interval"] = row.pop("interval")  # `interval` is the difference's, as in `paired`
-    return {**row, **about, "notes": package_notes(mine, other)}
+    return {**row, **about, "notes": notes_on(mine, other)}
 
 
 def require_same_world(first: Side, second: Side) -> None:
@@ -157,8 +157,21 @@ def require_same_world(first: Side, second: Side) -> None:
             )
 
 
-def package_notes(first: Side, second: Side) -> list[str]:
-    """A sentence for each package whose version differs."""
+def notes_on(first: Side, second: Side) -> list[str]:
+    """What a comparison leaves open: what a file does not say of its world, and packages whose versions differ."""
+    said = []
+    for side in (first, second):
+        if side.kind != "rollout":
+            named = ", ".join(side.world["groups"])
+            about = f"names the environment {named}, not its settings" if named else "does not name its environment"
+            said.append(f"{_of(side)} {about}.")
+    if first.kind == second.kind and bool(first.world.get("simulation")) != bool(second.world.get("simulation")):
+        silent = second if first.world.get("simulation") else first
+        said.append(f"{_of(silent)} does not say how it was simulated.")
+    return said + _package_notes(first, second)
+
+
+def _package_notes(first: Side, second: Side) -> list[str]:
     found = _both("", *(one.world.get("simulation", {}).get("packages") for one in (first, second)))
     return [
         f"{name.removeprefix('.')} is {one} in {_of(first)}, {other} in {_of(second)}."

@@ -46,6 +46,8 @@ class FloorCache:
         # A simulation that broke will break again; a process that died may have been killed.
         lasting = [run for run in runs if run.label != CRASHED or not run.error.startswith(PROCESS_GONE)]
         known = {run.seed: run for run in (*self.known(name), *lasting)}
+        if not known:
+            return
         rows = [to_plain(run_document(known[seed])) for seed in sorted(known)]
         document = {"format": FORMAT, "floor": name, "identity": self._identity, "runs": rows}
         with suppress(OSError, SmolpilotError):

@@ -204,7 +204,7 @@ class _Series:
                 for run in start(there, left):
                     done[run.seed] = run
                     if self.progress is not None:
-                        self.progress(name, len(done), len(self.seeds))
+                        self.progress(f"playing {name}", len(done), len(self.seeds))
         finally:
             if self.cache is not None:
                 self.cache.keep(name, list(done.values()))
